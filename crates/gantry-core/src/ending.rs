@@ -1,0 +1,280 @@
+//! Every way a job can end, and what each means to GitLab, to the reader of the job log and to the operator. One exhaustive table: a new
+//! way to end does not compile until all its readers are served.
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{FailureReason, Verdict};
+
+/// How a job ended. Closed by the agent, or by the manager when it has proof that no agent can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum Ending {
+    /// Every stage ended with 0.
+    Succeeded,
+    /// A user script ended with a non-zero code.
+    ScriptFailed {
+        /// 128 plus the signal when one ended it.
+        exit_code: i32,
+    },
+    /// A user script was ended by the kernel for want of memory.
+    ScriptOutOfMemory {
+        /// Usually 137.
+        exit_code: i32,
+    },
+    /// A stage of the runner's own (sources, artifacts) failed.
+    StageFailed {
+        /// Name of the stage, as in the section markers.
+        stage: String,
+        /// What went wrong and what to do.
+        message: String,
+        /// Of the tool that failed, such as git.
+        exit_code: i32,
+    },
+    /// The job's time-out passed.
+    TimedOut {
+        /// The time-out as GitLab sent it.
+        seconds: u64,
+    },
+    /// `RUNNER_SCRIPT_TIMEOUT` passed.
+    ScriptTimedOut {
+        /// The limit.
+        seconds: u64,
+    },
+    /// GitLab canceled the job.
+    Canceled,
+    /// The runner was told to stop, and configured to end its jobs then.
+    Interrupted {
+        /// Such as `SIGTERM`.
+        signal: String,
+    },
+    /// The job's payload cannot be understood or contradicts itself.
+    InvalidJob {
+        /// What is wrong, and where in the payload.
+        message: String,
+    },
+    /// Job and runner settings cannot work together.
+    Configuration {
+        /// What is wrong and what to change.
+        message: String,
+    },
+    /// An image could not be pulled.
+    ImagePull {
+        /// Container that needs it.
+        container: String,
+        /// The image.
+        image: String,
+        /// The kubelet's words.
+        message: String,
+    },
+    /// A container cannot be created or started as configured.
+    ContainerConfig {
+        /// Which one.
+        container: String,
+        /// The kubelet's reason and words.
+        message: String,
+    },
+    /// The API server refused the pod.
+    PodRefused {
+        /// Its words.
+        message: String,
+    },
+    /// The cluster could not be asked to make the pod.
+    ClusterUnreachable {
+        /// What was tried and how it failed.
+        message: String,
+    },
+    /// The pod did not start in the time that `poll_timeout` gives it.
+    PodStartTimeout {
+        /// The limit.
+        seconds: u64,
+        /// What the pod's conditions and containers said last.
+        detail: String,
+    },
+    /// Somebody deleted the pod.
+    PodDeleted {
+        /// Its name.
+        pod: String,
+    },
+    /// The cluster ended the pod: eviction, preemption, node shutdown.
+    PodDisrupted {
+        /// Its name.
+        pod: String,
+        /// The cluster's reason and words.
+        message: String,
+    },
+    /// A container was ended for want of memory.
+    ContainerOutOfMemory {
+        /// Which one.
+        container: String,
+    },
+    /// The build or helper container ended by itself.
+    ContainerDied {
+        /// Which one.
+        container: String,
+        /// Its exit code.
+        exit_code: i32,
+        /// The kubelet's reason.
+        reason: String,
+    },
+    /// Our helper cannot run in the helper container.
+    HelperUnusable {
+        /// Why, and which image to use.
+        message: String,
+    },
+    /// The build container runs but the shim in it does not.
+    ShimSilent {
+        /// Why, as far as known.
+        message: String,
+    },
+    /// Something of the runner itself failed: a full disk in the pod, a broken protocol.
+    Runner {
+        /// What, and what to do.
+        message: String,
+    },
+}
+
+impl Ending {
+    /// What GitLab and the job log are told.
+    pub fn verdict(&self) -> Verdict {
+        Verdict {
+            success: matches!(self, Self::Succeeded),
+            reason: self.reason(),
+            exit_code: self.exit_code().filter(|code| *code != 0),
+            message: self.message(),
+        }
+    }
+
+    /// Who is to blame, in GitLab's words; `None` on success.
+    pub fn reason(&self) -> Option<FailureReason> {
+        use FailureReason as Reason;
+        Some(match self {
+            Self::Succeeded => return None,
+            Self::ScriptFailed { .. } | Self::ScriptOutOfMemory { .. } | Self::StageFailed { .. } => {
+                Reason::ScriptFailure
+            }
+            Self::TimedOut { .. } | Self::ScriptTimedOut { .. } => Reason::JobExecutionTimeout,
+            Self::Canceled => Reason::JobCanceled,
+            Self::Interrupted { .. } => Reason::RunnerInterrupted,
+            Self::Configuration { .. } | Self::ContainerConfig { .. } => Reason::RunnerConfigurationError,
+            Self::ImagePull { message, .. } => classify_pull(message),
+            Self::InvalidJob { .. }
+            | Self::PodRefused { .. }
+            | Self::ClusterUnreachable { .. }
+            | Self::PodStartTimeout { .. }
+            | Self::PodDeleted { .. }
+            | Self::PodDisrupted { .. }
+            | Self::ContainerOutOfMemory { .. }
+            | Self::ContainerDied { .. }
+            | Self::HelperUnusable { .. }
+            | Self::ShimSilent { .. }
+            | Self::Runner { .. } => Reason::RunnerSystemFailure,
+        })
+    }
+
+    /// The exit code to report, if the way of ending has one.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::ScriptFailed { exit_code }
+            | Self::ScriptOutOfMemory { exit_code }
+            | Self::StageFailed { exit_code, .. } => Some(*exit_code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same job may well succeed elsewhere or later: what an operator reads from the log of the runner.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Interrupted { .. }
+                | Self::ClusterUnreachable { .. }
+                | Self::PodStartTimeout { .. }
+                | Self::PodDeleted { .. }
+                | Self::PodDisrupted { .. }
+                | Self::ContainerDied { .. }
+                | Self::Runner { .. }
+        ) || matches!(
+            self.reason(),
+            Some(FailureReason::RunnerExternalDependencyFailure | FailureReason::ImagePullFailure)
+        )
+    }
+
+    /// One sentence: what happened and, where it helps, what to change.
+    fn message(&self) -> String {
+        match self {
+            Self::Succeeded => "Job succeeded".to_owned(),
+            Self::ScriptFailed { exit_code } => format!("command terminated with exit code {exit_code}"),
+            Self::ScriptOutOfMemory { exit_code } => format!(
+                "the kernel ended the script for want of memory (exit code {exit_code}): raise the memory limit of the build \
+                 container or make the job use less"
+            ),
+            Self::StageFailed { message, .. }
+            | Self::Configuration { message }
+            | Self::HelperUnusable { message }
+            | Self::ShimSilent { message }
+            | Self::Runner { message } => message.clone(),
+            Self::TimedOut { seconds } => format!("execution took longer than {} seconds", go_seconds(*seconds)),
+            Self::ScriptTimedOut { seconds } => format!("script timeout: exceeded timeout of {}", go_seconds(*seconds)),
+            Self::Canceled => "canceled".to_owned(),
+            Self::Interrupted { signal } => format!("aborted: {signal}"),
+            Self::InvalidJob { message } => format!("the job that GitLab sent cannot be run: {message}"),
+            Self::ImagePull { container, image, message } => {
+                format!("pulling image {image:?} for container {container}: image pull failed: {message}")
+            }
+            Self::ContainerConfig { container, message } => format!("container {container} cannot start: {message}"),
+            Self::PodRefused { message } => format!("setting up build pod: the API server refused the pod: {message}"),
+            Self::ClusterUnreachable { message } => format!("setting up build pod: {message}"),
+            Self::PodStartTimeout { seconds, detail } => {
+                format!("timed out waiting for pod to start ({} s, see poll_timeout): {detail}", seconds)
+            }
+            Self::PodDeleted { pod } => format!("pod {pod:?} was deleted from outside while the job ran"),
+            Self::PodDisrupted { pod, message } => format!("pod {pod:?} was ended by the cluster: {message}"),
+            Self::ContainerOutOfMemory { container } => {
+                format!("container {container} was OOM-killed: raise its memory limit or make the job use less")
+            }
+            Self::ContainerDied { container, exit_code, reason } => {
+                format!("container {container} ended while the job ran: exit code {exit_code}, reason {reason}")
+            }
+        }
+    }
+}
+
+fn go_seconds(seconds: u64) -> String {
+    crate::go_duration::format(std::time::Duration::from_secs(seconds))
+}
+
+/// Sorts the kubelet's words about a failed pull (GitLab Runner 19.4, `executors/kubernetes`): nobody offers anything better than words.
+fn classify_pull(message: &str) -> FailureReason {
+    const NETWORK: [&str; 8] = [
+        "dial tcp",
+        "connection refused",
+        "no such host",
+        "i/o timeout",
+        "tls handshake",
+        "client.timeout exceeded",
+        "request canceled",
+        "connection reset",
+    ];
+    const CONFIGURATION: [&str; 8] = [
+        "not found",
+        "manifest unknown",
+        "pull access denied",
+        "access to the resource is denied",
+        "no basic auth credentials",
+        "repository does not exist or may require",
+        "unauthorized",
+        "authentication required",
+    ];
+    let message = message.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if has(&NETWORK) {
+        FailureReason::RunnerExternalDependencyFailure
+    } else if has(&CONFIGURATION) {
+        FailureReason::RunnerConfigurationError
+    } else {
+        FailureReason::ImagePullFailure
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! Words shared by all of Gantry: the job as GitLab describes it, its variables, how it can end, secrets, limits.
+//!
+//! This crate never does IO, knows no clock and no runtime. Start reading at [`job::JobSpec`].
+
+pub mod ending;
+pub mod feature_flags;
+pub mod go_duration;
+pub mod job;
+pub mod limits;
+pub mod outcome;
+pub mod secret;
+pub mod short_token;
+pub mod variables;
+
+pub use ending::Ending;
+pub use outcome::{FailureReason, JobState, Verdict};
+pub use secret::Secret;
