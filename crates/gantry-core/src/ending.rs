@@ -225,7 +225,7 @@ impl Ending {
             Self::PodRefused { message } => format!("setting up build pod: the API server refused the pod: {message}"),
             Self::ClusterUnreachable { message } => format!("setting up build pod: {message}"),
             Self::PodStartTimeout { seconds, detail } => {
-                format!("timed out waiting for pod to start ({} s, see poll_timeout): {detail}", seconds)
+                format!("timed out waiting for pod to start ({seconds} s, see poll_timeout): {detail}")
             }
             Self::PodDeleted { pod } => format!("pod {pod:?} was deleted from outside while the job ran"),
             Self::PodDisrupted { pod, message } => format!("pod {pod:?} was ended by the cluster: {message}"),

@@ -1,0 +1,37 @@
+//! Where things are in a job pod: the paths and words that the pod's spec, the agent and the manager must agree on.
+
+/// Volume of `helper` and `build`: shim binary and shim socket. Read-only in `build`.
+pub const SHARED_DIR: &str = "/gantry";
+
+/// The shim's binary: the agent's own, copied by the agent at its start.
+pub const SHIM_BINARY: &str = "/gantry/gantry-helper";
+
+/// The agent listens here for the one shim of the job.
+pub const SHIM_SOCKET: &str = "/gantry/shim.sock";
+
+/// Volume of `helper` alone: a pushed binary, the manager's socket, the trace.
+pub const AGENT_DIR: &str = "/gantry-agent";
+
+/// Where the manager pushes its helper if the image has none that fits.
+pub const PUSHED_BINARY: &str = "/gantry-agent/gantry-helper";
+
+/// The agent listens here for managers.
+pub const MANAGER_SOCKET: &str = "/gantry-agent/manager.sock";
+
+/// The rendered trace.
+pub const TRACE_FILE: &str = "/gantry-agent/trace";
+
+/// First word of the line with which a bridge greets the manager; the protocol version follows.
+pub const BRIDGE_GREETING: &str = "gantry-bridge";
+
+/// First word of the line with which a container without a fitting helper asks for one; its machine (`uname -m`) follows.
+pub const PUSH_REQUEST: &str = "gantry-push";
+
+/// First word of the line with which the exec'd shell reports why it cannot go on; text follows.
+pub const EXEC_FAILURE: &str = "gantry-error";
+
+/// Name of the container that runs the agent.
+pub const HELPER: &str = "helper";
+
+/// Name of the container that runs the user's scripts.
+pub const BUILD: &str = "build";

@@ -1,0 +1,281 @@
+//! The PodPlan: all that the agent needs to run a job without asking anybody.
+
+use gantry_core::Secret;
+use serde::{Deserialize, Serialize};
+
+use crate::secret_text;
+
+/// Everything about one job that the pod must know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodPlan {
+    /// The job's id in its GitLab.
+    pub job_id: i64,
+    /// The job token, for artifacts and for reporting without a manager.
+    #[serde(with = "secret_text")]
+    pub job_token: Secret,
+    /// How to reach GitLab.
+    pub coordinator: Coordinator,
+    /// Host name of the manager, for the log.
+    pub manager_host: String,
+    /// The job's time-out as GitLab set it.
+    pub timeout_seconds: u64,
+    /// What is left of it when the plan is handed over.
+    pub remaining_ms: u64,
+    /// Limit of all user scripts together (`RUNNER_SCRIPT_TIMEOUT`).
+    pub script_timeout_ms: Option<u64>,
+    /// Limit of `after_script`.
+    pub after_script_timeout_ms: u64,
+    /// Whether a failing `after_script` leaves the result as it is (`AFTER_SCRIPT_IGNORE_ERRORS`).
+    pub after_script_ignore_errors: bool,
+    /// Directories.
+    pub paths: Paths,
+    /// The job's variables after expansion, in order; the last duplicate wins.
+    pub environment: Vec<EnvVar>,
+    /// How the trace is rendered.
+    pub trace: TracePlan,
+    /// In order. [`crate::stage::next_stage`] says which of them runs when.
+    pub stages: Vec<StagePlan>,
+    /// Whether the first user script waits until the manager has seen the services started.
+    pub wait_for_services: bool,
+    /// Failure reasons that this GitLab knows, for reporting without a manager.
+    pub failure_reasons: Vec<String>,
+}
+
+/// How to reach GitLab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coordinator {
+    /// As configured, such as `https://gitlab.example.com`.
+    pub url: String,
+    /// Additional roots of trust, PEM.
+    pub ca_pem: Option<String>,
+    /// Limit of one artifact upload.
+    pub upload_timeout_ms: u64,
+    /// Limit for the first byte of GitLab's answer to an upload.
+    pub response_header_timeout_ms: u64,
+}
+
+/// Directories of a job, the same in every container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Root of all builds, such as `/builds`.
+    pub builds_dir: String,
+    /// The project's work tree (`CI_PROJECT_DIR`).
+    pub project_dir: String,
+    /// File variables and other things beside the work tree (`RUNNER_TEMP_PROJECT_DIR`).
+    pub temp_dir: String,
+}
+
+/// One variable of the job's environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    /// Its name.
+    pub key: String,
+    /// Its value; for file variables the content of the file.
+    #[serde(with = "secret_text")]
+    pub value: Secret,
+    /// Whether the variable holds the path of a file with that content.
+    #[serde(default)]
+    pub file: bool,
+}
+
+/// How the trace is rendered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracePlan {
+    /// What the manager has already said about the job: the first bytes of the trace, rendered.
+    pub head: String,
+    /// Values to replace by `[MASKED]`.
+    #[serde(with = "secret_text::list")]
+    pub masks: Vec<Secret>,
+    /// Prefixes of tokens whose rest is replaced.
+    pub token_prefixes: Vec<String>,
+    /// Whether each line starts with time and stream (`FF_TIMESTAMPS`).
+    pub timestamps: bool,
+    /// Whether section markers are written.
+    pub sections: bool,
+    /// Bytes after which the rest is dropped.
+    pub limit_bytes: u64,
+    /// Whether GitLab is told that the log may hold secrets (`CI_DEBUG_TRACE`).
+    pub debug_trace: bool,
+}
+
+/// One stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagePlan {
+    /// Name in section markers and messages, such as `get_sources`.
+    pub name: String,
+    /// The line that opens it in the log.
+    pub title: String,
+    /// How often it is tried.
+    pub attempts: u32,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a stage does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Action {
+    /// Says where the job runs.
+    Prepare,
+    /// Fetches the project.
+    Sources(Box<Sources>),
+    /// Downloads and unpacks artifacts of earlier jobs.
+    DownloadArtifacts(Vec<ArtifactDownload>),
+    /// Runs a user script in the build container.
+    Script(Script),
+    /// Runs `after_script` in the build container.
+    AfterScript(Script),
+    /// Packs and uploads artifacts.
+    UploadArtifacts {
+        /// Whether these are the artifacts of a job that went well so far.
+        on_success: bool,
+        /// In order.
+        artifacts: Vec<ArtifactUpload>,
+    },
+    /// Removes file variables.
+    Cleanup,
+}
+
+/// A script of the user, complete with the echoing of its commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// Shell text.
+    #[serde(with = "secret_text")]
+    pub text: Secret,
+}
+
+/// How git gets the project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources {
+    /// What happens to the directory first.
+    pub strategy: GitStrategy,
+    /// The remote, without credentials.
+    pub url: String,
+    /// URL rewriting rules that carry credentials: with them → without them. They live outside the work tree.
+    pub credentials: Vec<GitCredential>,
+    /// Branch or tag, for the log.
+    pub git_ref: String,
+    /// The commit.
+    pub sha: String,
+    /// What to fetch.
+    pub refspecs: Vec<String>,
+    /// Commits of history; 0 is all.
+    pub depth: u32,
+    /// `sha1` or `sha256`; empty means `sha1`.
+    pub object_format: String,
+    /// Whether the commit is checked out (`GIT_CHECKOUT`).
+    pub checkout: bool,
+    /// Flags of `git clean`; `None` leaves untracked files.
+    pub clean_flags: Option<Vec<String>>,
+    /// Flags added to `git fetch`.
+    pub fetch_flags: Vec<String>,
+    /// Submodules to update.
+    pub submodules: Submodules,
+    /// Whether LFS objects are fetched where git-lfs is installed.
+    pub lfs: bool,
+    /// Root certificates for git, PEM.
+    pub ca_pem: Option<String>,
+    /// Additional HTTP headers for git, such as the correlation id.
+    pub http_headers: Vec<String>,
+    /// `http.userAgent` of fetches.
+    pub user_agent: String,
+    /// Runs in the helper container before git does.
+    pub pre_script: Option<Script>,
+    /// Runs in the helper container after git has.
+    pub post_script: Option<Script>,
+}
+
+/// `GIT_STRATEGY`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GitStrategy {
+    /// Use what is there.
+    Fetch,
+    /// Start from nothing.
+    Clone,
+    /// No git at all; the directory stays.
+    None,
+    /// No git at all; the directory is emptied.
+    Empty,
+}
+
+/// One `url.<with>.insteadOf=<without>` rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitCredential {
+    /// URL prefix with user and password.
+    #[serde(with = "secret_text")]
+    pub with: Secret,
+    /// The same without.
+    pub without: String,
+}
+
+/// `GIT_SUBMODULE_*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submodules {
+    /// Which ones.
+    pub strategy: SubmoduleStrategy,
+    /// Paths to include or, with `:(exclude)`, to leave out; empty means all.
+    pub paths: Vec<String>,
+    /// Commits of history; 0 is all.
+    pub depth: u32,
+    /// Flags added to `git submodule update`.
+    pub update_flags: Vec<String>,
+}
+
+/// `GIT_SUBMODULE_STRATEGY`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubmoduleStrategy {
+    /// None.
+    #[default]
+    None,
+    /// Those of the project.
+    Normal,
+    /// Those of submodules too.
+    Recursive,
+}
+
+/// Artifacts of one earlier job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactDownload {
+    /// The job's id.
+    pub job_id: i64,
+    /// The job's name, for the log.
+    pub job_name: String,
+    /// Opens that job's artifacts.
+    #[serde(with = "secret_text")]
+    pub token: Secret,
+}
+
+/// One artifact to upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactUpload {
+    /// Base name of the file that is sent, expanded with the environment when it is packed.
+    pub name: String,
+    /// Globs relative to the project.
+    pub paths: Vec<String>,
+    /// Globs to leave out.
+    pub exclude: Vec<String>,
+    /// Also files that git does not track.
+    pub untracked: bool,
+    /// Such as `archive` or `junit`.
+    pub artifact_type: String,
+    /// How files become one.
+    pub format: ArtifactFormat,
+    /// Passed on to GitLab; may be empty.
+    pub expire_in: String,
+}
+
+/// How files become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArtifactFormat {
+    /// A zip archive.
+    #[default]
+    Zip,
+    /// One gzip member per file, concatenated.
+    Gzip,
+    /// The bytes of the one file.
+    Raw,
+}
