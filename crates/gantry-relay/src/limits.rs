@@ -1,0 +1,34 @@
+//! Every number that bounds a relay, each with its reason.
+
+use std::time::Duration;
+
+/// Between two PATCHes until the server asks for another interval (GitLab Runner 19.4: 3 s).
+pub const UPDATE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Silence after which `PUT running` is sent (GitLab Runner 19.4: 30 s). GitLab may drop a job after 15 minutes of it.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// First wait after a failed update; doubles.
+pub const RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// Longest wait after a failed update: a GitLab that comes back hears from every job within a minute.
+pub const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Largest body of one PATCH (GitLab Runner 19.4: 1 MiB).
+pub const MAX_PATCH: usize = gantry_core::limits::MAX_PATCH;
+
+/// Bytes held that GitLab has not confirmed: four PATCHes. While it is full nothing more is read, and the trace waits in the pod's file.
+pub const WINDOW: usize = 4 * MAX_PATCH;
+
+/// PATCHes in a row that GitLab may refuse with a status that no waiting changes (400, 404, 413, …) before the final state goes out without
+/// the rest of the log: a right state matters more than a full log.
+pub const FINAL_REFUSALS: u32 = 5;
+
+/// Shortly before the job token ends the final state goes out even if the log is not complete: there is time for one inner round of tries.
+pub const LAST_CHANCE: Duration = Duration::from_secs(30);
+
+/// `PUT pending` while a job is prepared: GitLab takes it back after 2 minutes without one, so two may get lost.
+pub const PENDING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long `PUT running` is tried against a server that does not answer: GitLab's own limit for an acknowledgement.
+pub const ACKNOWLEDGE_WINDOW: Duration = Duration::from_secs(120);
