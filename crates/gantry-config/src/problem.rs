@@ -1,0 +1,94 @@
+//! What can be wrong with a configuration, each with its place in the file. A message must never contain the value of a secret.
+
+use std::fmt;
+
+/// Whether the file can be used in spite of a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// The file can be used, but something in it has no effect or not the expected one.
+    Warning,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether the file can be used all the same.
+    pub severity: Severity,
+    /// Line in the file, from 1; 0 where the problem has no place of its own.
+    pub line: usize,
+    /// Column in characters, from 1; 0 where the problem has no place of its own.
+    pub column: usize,
+    /// Key path as written in TOML, such as `runners[0].kubernetes.poll_timeout`; empty for the file as a whole.
+    pub path: String,
+    /// What is wrong: a fragment in lower case that fits after the path.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// The problem in one line, in the form that editors and terminals turn into a link.
+    pub fn in_file<'a>(&'a self, file: &'a str) -> impl fmt::Display + 'a {
+        InFile { problem: self, file }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.in_file("config.toml").fmt(f)
+    }
+}
+
+struct InFile<'a> {
+    problem: &'a Problem,
+    file: &'a str,
+}
+
+impl fmt::Display for InFile<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Problem { line, path, message, hint, .. } = self.problem;
+        f.write_str(self.file)?;
+        if *line > 0 {
+            write!(f, ":{line}")?;
+        }
+        f.write_str(": ")?;
+        if !path.is_empty() {
+            write!(f, "{path}: ")?;
+        }
+        f.write_str(message)?;
+        match hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong with a file that cannot be used: its errors, then its warnings, each in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems {
+    /// At least one of them is an error.
+    pub list: Vec<Problem>,
+}
+
+impl Problems {
+    /// Those that make the file unusable.
+    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
+        self.list.iter().filter(|problem| problem.severity == Severity::Error)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.errors().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
