@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Job time-out where GitLab sends none (GitLab Runner 19.4: 7200 s).
 pub const DEFAULT_JOB_TIMEOUT: Duration = Duration::from_secs(7200);
 
+/// Longest time-out taken from a job: GitLab allows at most one month. Beyond it arithmetic on clocks is at risk, not any job.
+pub const MAX_JOB_TIMEOUT: Duration = Duration::from_secs(31 * 24 * 3600);
+
 /// Bytes of a job log where `output_limit` does not say otherwise (GitLab Runner 19.4: 4 MiB).
 pub const DEFAULT_OUTPUT_LIMIT: u64 = 4 * 1024 * 1024;
 

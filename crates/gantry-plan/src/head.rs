@@ -1,0 +1,62 @@
+//! The first lines of the job log: who runs the job, with which settings and images (GitLab Runner 19.4's order and words).
+
+use gantry_config::RunnerSettings;
+use gantry_core::short_token::short_token;
+use serde::Serialize;
+
+use crate::Context;
+use crate::job_settings::Flags;
+
+/// One line of the runner in the job log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeadLine {
+    /// How it looks.
+    pub level: HeadLevel,
+    /// Without line end.
+    pub text: String,
+}
+
+/// How a line of the head looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadLevel {
+    /// No colour.
+    Plain,
+    /// Green.
+    Info,
+    /// Yellow, with `WARNING: `.
+    Warning,
+}
+
+impl HeadLine {
+    pub(crate) fn plain(text: impl Into<String>) -> Self {
+        Self { level: HeadLevel::Plain, text: text.into() }
+    }
+
+    pub(crate) fn info(text: impl Into<String>) -> Self {
+        Self { level: HeadLevel::Info, text: text.into() }
+    }
+
+    pub(crate) fn warning(text: impl Into<String>) -> Self {
+        Self { level: HeadLevel::Warning, text: text.into() }
+    }
+}
+
+/// The lines before the first section.
+pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, warnings: &[String]) -> Vec<HeadLine> {
+    let mut lines = vec![
+        HeadLine::plain(format!("Running with {} {} ({})", context.name, context.version, context.revision)),
+        HeadLine::plain(format!(
+            "  on {} {}, system ID: {}",
+            runner.name,
+            short_token(runner.token.expose()),
+            context.system_id
+        )),
+    ];
+    let changed: Vec<String> = flags.changed().map(|(name, value)| format!("{name}:{value}")).collect();
+    if !changed.is_empty() {
+        lines.push(HeadLine::plain(format!("  feature flags: {}", changed.join(", "))));
+    }
+    lines.extend(warnings.iter().map(HeadLine::warning));
+    lines
+}

@@ -1,0 +1,98 @@
+//! Names that Kubernetes accepts, made from names that GitLab accepts (GitLab Runner 19.4, `executors/kubernetes`).
+
+use gantry_core::short_token::short_token;
+
+/// Longest DNS label.
+const DNS_LABEL: usize = 63;
+
+/// What is kept of a pod's base name before its unique suffix.
+const POD_BASE: usize = 54;
+
+/// The base of a pod's name, shared by the jobs that follow each other in one slot.
+pub(crate) fn pod_base(token: &str, project_id: i64, concurrent_id: u32) -> String {
+    let name = format!("runner-{}-project-{project_id}-concurrent-{concurrent_id}", short_token(token));
+    let mut name: String = name
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-')
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .collect();
+    name.truncate(DNS_LABEL);
+    name
+}
+
+/// The pod's name: base and unique suffix.
+pub(crate) fn pod_name(base: &str, suffix: &str) -> String {
+    let end = base.len().min(POD_BASE);
+    format!("{}-{suffix}", &base[..end])
+}
+
+/// A label value: other characters become `_`, ends are trimmed.
+pub(crate) fn label_value(text: &str) -> String {
+    let ends = ['-', '_', '.'];
+    let clean: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || ends.contains(&c) { c } else { '_' }).collect();
+    let clean = clean.trim_matches(ends);
+    clean[..clean.len().min(DNS_LABEL)].trim_matches(ends).to_owned()
+}
+
+/// Whether `text` is a DNS-1123 label, as container names must be.
+pub(crate) fn is_dns_label(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    !text.is_empty()
+        && text.len() <= DNS_LABEL
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Whether `text` is a DNS-1123 subdomain, as host aliases must be.
+pub(crate) fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// The path of a project below the builds directory: that of its URL without `.git`, or `project-<id>` where the URL has none.
+pub(crate) fn project_slug(repo_url: &str, project_id: i64) -> String {
+    let fallback = || format!("project-{project_id}");
+    let Some((_, rest)) = repo_url.split_once("://") else { return fallback() };
+    let Some((_, path)) = rest.split_once('/') else { return fallback() };
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.is_empty() || parts.contains(&"..") { fallback() } else { parts.join("/") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods() {
+        let base = pod_base("glrt-AAA0bbb_11xyz", 4711, 0);
+        assert_eq!(base, "runner-aaa0bbb1-project-4711-concurrent-0");
+        assert_eq!(pod_name(&base, "k3v9q2xd"), "runner-aaa0bbb1-project-4711-concurrent-0-k3v9q2xd");
+        assert_eq!(pod_name(&"x".repeat(63), "k3v9q2xd").len(), 63);
+    }
+
+    #[test]
+    fn labels() {
+        for (text, label) in [("acme/web", "acme_web"), ("-x-", "x"), ("ü", ""), ("a.b-c_d", "a.b-c_d")] {
+            assert_eq!(label_value(text), label, "{text}");
+        }
+        assert_eq!(label_value(&format!("{}-", "a".repeat(62))).len(), 62);
+    }
+
+    #[test]
+    fn slugs() {
+        for (url, slug) in [
+            ("https://gitlab-ci-token:t@gitlab.example.com/acme/web/shop.git", "acme/web/shop"),
+            ("http://host:8080/p.git", "p"),
+            ("https://host/a/../b.git", "project-7"),
+            ("https://host", "project-7"),
+            ("", "project-7"),
+            ("https://host//a//b.git?x=1", "a/b"),
+        ] {
+            assert_eq!(project_slug(url, 7), slug, "{url}");
+        }
+    }
+}

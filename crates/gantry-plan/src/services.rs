@@ -1,0 +1,147 @@
+//! Services: from the config's and the job's lists to containers with names and host aliases (GitLab Runner 19.4,
+//! `executors/kubernetes`). Unlike there, `build` and `helper` are reserved names.
+
+use std::collections::BTreeSet;
+
+use gantry_config::RunnerSettings;
+use gantry_core::job::{Image, JobSpec};
+use gantry_core::variables::{Variable, Variables};
+use gantry_wire::layout::{BUILD, HELPER};
+
+use crate::PlanError;
+use crate::names::{is_dns_label, is_dns_subdomain};
+
+/// One service container.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Service {
+    /// Name of the container.
+    pub(crate) container: String,
+    pub(crate) image: String,
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) command: Vec<String>,
+    /// The service's own variables, unexpanded.
+    pub(crate) variables: Vec<Variable>,
+    /// Host names that lead to it.
+    pub(crate) aliases: Vec<String>,
+    /// The payload's entry, for pull policy and user.
+    pub(crate) spec: Image,
+}
+
+/// The services of a job: those of the config first.
+pub(crate) fn services(
+    job: &JobSpec,
+    runner: &RunnerSettings,
+    variables: &Variables,
+) -> Result<Vec<Service>, PlanError> {
+    let configured = runner.kubernetes.services.iter().map(|service| Image {
+        name: service.name.clone(),
+        aliases: service.aliases.join(" "),
+        entrypoint: service.entrypoint.clone(),
+        command: service.command.clone(),
+        variables: service
+            .environment
+            .iter()
+            .map(|(key, value)| Variable { key: key.clone(), value: value.as_str().into(), ..Variable::default() })
+            .collect(),
+        ..Image::default()
+    });
+    let mut names = Names { taken: BTreeSet::from([BUILD.to_owned(), HELPER.to_owned()]), nameless: 0 };
+    let mut services = Vec::new();
+    for spec in configured.chain(job.services.iter().cloned()) {
+        let image = variables.expand(&spec.name);
+        if image.is_empty() {
+            continue;
+        }
+        let explicit = split_aliases(&variables.expand(&spec.aliases));
+        if let Some(bad) = explicit.iter().find(|alias| !is_dns_subdomain(alias)) {
+            return Err(PlanError::Configuration(format!(
+                "provided host alias {bad} for service {image} is invalid DNS. Use lower-case letters, digits, '-' and '.' only"
+            )));
+        }
+        let container = names.take(&explicit);
+        let mut aliases = image_aliases(&image);
+        aliases.extend(explicit);
+        services.push(Service {
+            container,
+            image,
+            entrypoint: spec.entrypoint.clone(),
+            command: spec.command.clone(),
+            variables: spec.variables.clone(),
+            aliases: if spec.ports.is_empty() { aliases } else { Vec::new() },
+            spec,
+        });
+    }
+    services.sort_by(|a, b| a.container.cmp(&b.container));
+    Ok(services)
+}
+
+struct Names {
+    taken: BTreeSet<String>,
+    nameless: usize,
+}
+
+impl Names {
+    fn take(&mut self, aliases: &[String]) -> String {
+        if let Some(alias) = aliases.iter().find(|alias| is_dns_label(alias) && !self.taken.contains(*alias)) {
+            self.taken.insert(alias.clone());
+            return alias.clone();
+        }
+        loop {
+            let name = format!("svc-{}", self.nameless);
+            self.nameless += 1;
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
+}
+
+fn split_aliases(text: &str) -> Vec<String> {
+    text.split([' ', ',']).filter(|alias| !alias.is_empty()).map(str::to_owned).collect()
+}
+
+/// The host names that an image's own name gives: its path without port and tag, `/` as `__` and as `-`.
+fn image_aliases(image: &str) -> Vec<String> {
+    let without_digest = image.split('@').next().unwrap_or_default();
+    let mut parts: Vec<&str> = without_digest.split('/').collect();
+    let last = parts.len() - 1;
+    for (at, part) in parts.iter_mut().enumerate() {
+        if at == 0 || at == last {
+            *part = part.split(':').next().unwrap_or_default();
+        }
+    }
+    let mut aliases: Vec<String> = Vec::new();
+    for separator in ["__", "-"] {
+        let alias = parts.join(separator);
+        if is_dns_subdomain(&alias) && !aliases.contains(&alias) {
+            aliases.push(alias);
+        }
+    }
+    aliases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_of_images() {
+        for (image, aliases) in [
+            ("postgres:16", &["postgres"][..]),
+            ("registry.example.com:5000/db/pg:1", &["registry.example.com-db-pg"]),
+            ("tutum/wordpress", &["tutum-wordpress"]),
+            ("redis@sha256:abc", &["redis"]),
+        ] {
+            assert_eq!(image_aliases(image), aliases, "{image}");
+        }
+    }
+
+    #[test]
+    fn container_names_avoid_ours_and_each_other() {
+        let mut names = Names { taken: BTreeSet::from(["build".to_owned()]), nameless: 0 };
+        let alias = |text: &str| split_aliases(text);
+        assert_eq!(names.take(&alias("build, db")), "db");
+        assert_eq!(names.take(&alias("db")), "svc-0");
+        assert_eq!(names.take(&alias("a.b")), "svc-1");
+    }
+}
