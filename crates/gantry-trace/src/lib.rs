@@ -1,0 +1,187 @@
+//! Bytes of a job in, masked, stamped and limited trace out. The trace is rendered here once; whoever ships it later never changes a byte.
+//!
+//! Nothing here does IO, knows a clock or starts a task, and no text of a secret ever appears in an error or a `Debug` output. Each stream
+//! of a job passes, in this order, [`masking`], [`url_params`], [`prefixes`], [`utf8`] and [`stamping`]; all streams then meet in
+//! [`limit`], which also counts and sums what is emitted. UTF-8 is repaired before lines are stamped, and not after as in GitLab Runner
+//! 19.4, so that a long line is never cut inside a character.
+
+use std::sync::Arc;
+
+use gantry_core::Secret;
+use jiff::Timestamp;
+
+pub mod limit;
+pub mod line;
+pub mod masking;
+pub mod matcher;
+mod pipe;
+pub mod prefixes;
+pub mod stamping;
+pub mod url_params;
+pub mod utf8;
+
+pub use limit::RUNNER_ALLOWANCE;
+pub use prefixes::default_token_prefixes;
+
+use limit::Ledger;
+use pipe::{Pipe, Rules};
+
+/// What the trace of one job looks like. Chosen by the plan.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Values to mask. Blanks around them are ignored, empty ones too.
+    pub masks: Vec<Secret>,
+    /// The complete list of token prefixes, as [`default_token_prefixes`] gives it.
+    pub token_prefixes: Vec<String>,
+    /// Whether every line begins with a time stamp (`FF_TIMESTAMPS`).
+    pub timestamps: bool,
+    /// Largest size of the trace in bytes, without the notice that it was reached; 0 means
+    /// [`gantry_core::limits::DEFAULT_OUTPUT_LIMIT`].
+    pub limit: u64,
+}
+
+/// Where bytes come from. Masking, UTF-8 and lines are kept apart by stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// `00O`: the runner's own lines.
+    RunnerOut,
+    /// `00E`: the runner's own lines about waiting and trouble.
+    RunnerErr,
+    /// `01O`: standard output of the job, and its standard error where the two are merged.
+    JobOut,
+    /// `01E`: standard error of the job.
+    JobErr,
+    /// `0fO` and up: standard output of the n-th service, counted from 0.
+    ServiceOut(u8),
+    /// `0fE` and up: standard error of the n-th service, counted from 0.
+    ServiceErr(u8),
+}
+
+/// The number of the first service's stream (GitLab Runner 19.4).
+const FIRST_SERVICE: u8 = 0x0f;
+
+impl Stream {
+    /// The stream's number in line headers. Services beyond the 241st share the last number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::RunnerOut | Self::RunnerErr => 0,
+            Self::JobOut | Self::JobErr => 1,
+            Self::ServiceOut(index) | Self::ServiceErr(index) => FIRST_SERVICE.saturating_add(index),
+        }
+    }
+
+    /// `O` or `E`.
+    pub fn letter(self) -> u8 {
+        match self {
+            Self::RunnerOut | Self::JobOut | Self::ServiceOut(_) => b'O',
+            Self::RunnerErr | Self::JobErr | Self::ServiceErr(_) => b'E',
+        }
+    }
+
+    /// Whether the lines are the runner's own, which may pass the limit by a little.
+    pub fn is_runner(self) -> bool {
+        self.number() == 0
+    }
+}
+
+/// The trace of one job: what is emitted, in `out` of each call, is final and never changes.
+#[derive(Debug)]
+pub struct Trace {
+    rules: Arc<Rules>,
+    pipes: Vec<(Stream, Pipe)>,
+    ledger: Ledger,
+    rendered: Vec<u8>,
+}
+
+impl Trace {
+    /// A trace that begins with `head`: lines that the manager has already rendered and perhaps sent. They are appended to `out`
+    /// unchanged, and count for offset, checksum and limit.
+    pub fn new(options: Options, head: &str, out: &mut Vec<u8>) -> Self {
+        let mut ledger = Ledger::new(options.limit);
+        ledger.head(head, out);
+        Self { rules: Arc::new(Rules::new(options)), pipes: Vec::new(), ledger, rendered: Vec::new() }
+    }
+
+    /// Takes bytes of `stream` and appends to `out` what is final now. Text is held back only while it can be the beginning of a masked
+    /// value or of a character and, with time stamps, until its line ends.
+    pub fn write(&mut self, stream: Stream, now: Timestamp, bytes: &[u8], out: &mut Vec<u8>) {
+        let index = self.pipe_of(stream);
+        let Some((_, pipe)) = self.pipes.get_mut(index) else { return };
+        pipe.write(now, bytes, &mut self.rendered);
+        self.emit(stream, out);
+    }
+
+    /// The end of a stage: everything held back in any stream is decided and appended to `out`. A masked value that has begun but not
+    /// ended is then no longer one.
+    pub fn flush(&mut self, now: Timestamp, out: &mut Vec<u8>) {
+        for index in 0..self.pipes.len() {
+            let Some((stream, pipe)) = self.pipes.get_mut(index) else { break };
+            let stream = *stream;
+            pipe.flush(now, stream.is_runner(), &mut self.rendered);
+            self.emit(stream, out);
+        }
+    }
+
+    /// To be called after some quiet time: unfinished lines are appended to `out` as entries whose next one is marked as their
+    /// continuation. What may be the beginning of a masked value stays held back. Does nothing without time stamps.
+    pub fn flush_partial(&mut self, out: &mut Vec<u8>) {
+        for index in 0..self.pipes.len() {
+            let Some((stream, pipe)) = self.pipes.get_mut(index) else { break };
+            let stream = *stream;
+            pipe.flush_partial(&mut self.rendered);
+            self.emit(stream, out);
+        }
+    }
+
+    /// Whether [`Trace::flush_partial`] would emit something.
+    pub fn has_partial(&self) -> bool {
+        self.pipes.iter().any(|(_, pipe)| pipe.has_partial())
+    }
+
+    /// The end of the trace: as [`Trace::flush`], and whatever is written afterwards is dropped.
+    pub fn close(&mut self, now: Timestamp, out: &mut Vec<u8>) {
+        self.flush(now, out);
+        self.ledger.close();
+    }
+
+    /// Bytes emitted so far, head included: GitLab's `bytesize`.
+    pub fn len(&self) -> u64 {
+        self.ledger.len()
+    }
+
+    /// Whether nothing was emitted yet.
+    pub fn is_empty(&self) -> bool {
+        self.ledger.len() == 0
+    }
+
+    /// CRC-32 (IEEE) of all bytes emitted so far, head included.
+    pub fn crc32(&self) -> u32 {
+        self.ledger.crc32()
+    }
+
+    /// Whether the limit was reached and job output is dropped.
+    pub fn is_truncated(&self) -> bool {
+        self.ledger.is_truncated()
+    }
+
+    fn pipe_of(&mut self, stream: Stream) -> usize {
+        if let Some(index) = self.pipes.iter().position(|(known, _)| *known == stream) {
+            return index;
+        }
+        self.pipes.push((stream, Pipe::new(stream, &self.rules)));
+        self.pipes.len() - 1
+    }
+
+    fn emit(&mut self, stream: Stream, out: &mut Vec<u8>) {
+        self.ledger.append(stream.is_runner(), &self.rendered, out);
+        self.rendered.clear();
+    }
+}
+
+/// GitLab's notation of a trace checksum: `crc32:` and eight hexadecimal digits.
+pub fn checksum_text(crc32: u32) -> String {
+    format!("crc32:{crc32:08x}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The runner's own lines, in the colours and forms that GitLab and its users know (GitLab Runner 19.4). The result is plain text for a
+//! runner stream of a [`crate::Trace`], which masks and stamps it like all other text.
+
+use std::fmt::Write as _;
+
+/// Ends every line: colours back to normal.
+const RESET: &str = "\x1b[0;m";
+/// Clears the rest of the line; begins plain lines, and hides section markers in a terminal.
+const CLEAR: &str = "\x1b[0K";
+/// Bold cyan, for titles.
+const TITLE: &str = "\x1b[36;1m";
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// No colour.
+    Plain,
+    /// Bold green.
+    Info,
+    /// Yellow, begins with `WARNING: `.
+    Warning,
+    /// Bold red, begins with `ERROR: `.
+    Error,
+}
+
+impl Level {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Plain => CLEAR,
+            Self::Info => "\x1b[32;1m",
+            Self::Warning => "\x1b[0;33mWARNING: ",
+            Self::Error => "\x1b[31;1mERROR: ",
+        }
+    }
+}
+
+/// A line of the runner, with its newline. Newlines inside `text` stay.
+pub fn note(level: Level, text: &str) -> String {
+    format!("{}{text}{RESET}\n", level.prefix())
+}
+
+/// The title line of a section, with its newline.
+pub fn section_title(text: &str) -> String {
+    note(Level::Plain, &format!("{TITLE}{text}{RESET}"))
+}
+
+/// The marker that begins section `name`. No newline: the next line shows in its place.
+pub fn section_start(name: &str, unix_seconds: i64) -> String {
+    format!("section_start:{unix_seconds}:{name}\r{CLEAR}")
+}
+
+/// The same with options such as `collapsed=true`.
+pub fn section_start_with(name: &str, unix_seconds: i64, options: &[&str]) -> String {
+    let mut marker = format!("section_start:{unix_seconds}:{name}");
+    if !options.is_empty() {
+        let _ = write!(marker, "[{}]", options.join(","));
+    }
+    marker + "\r" + CLEAR
+}
+
+/// The marker that ends section `name`. No newline.
+pub fn section_end(name: &str, unix_seconds: i64) -> String {
+    format!("section_end:{unix_seconds}:{name}\r{CLEAR}")
+}
+
+/// The line that shows a command of the user before it runs; of a command with several lines the first, marked as collapsed.
+pub fn command_echo(command: &str) -> String {
+    let command = command.trim();
+    let text = match command.split_once('\n') {
+        None if command.is_empty() => return "\n".to_owned(),
+        None => format!("$ {command}"),
+        Some((first, _)) => format!("$ {} # collapsed multi-line command", first.trim_end_matches('\r')),
+    };
+    format!("{}{text}{RESET}\n", Level::Info.prefix())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_those_users_know() {
+        assert_eq!(note(Level::Plain, "x"), "\x1b[0Kx\x1b[0;m\n");
+        assert_eq!(note(Level::Info, "Job succeeded"), "\x1b[32;1mJob succeeded\x1b[0;m\n");
+        assert_eq!(note(Level::Warning, "x"), "\x1b[0;33mWARNING: x\x1b[0;m\n");
+        assert_eq!(note(Level::Error, "Job failed: x"), "\x1b[31;1mERROR: Job failed: x\x1b[0;m\n");
+        assert_eq!(section_title("Preparing"), "\x1b[0K\x1b[36;1mPreparing\x1b[0;m\x1b[0;m\n");
+        assert_eq!(section_start("get_sources", 7), "section_start:7:get_sources\r\x1b[0K");
+        assert_eq!(section_start_with("a", 7, &["x=1", "y=2"]), "section_start:7:a[x=1,y=2]\r\x1b[0K");
+        assert_eq!(section_end("get_sources", 9), "section_end:9:get_sources\r\x1b[0K");
+        assert_eq!(command_echo(" echo hi "), "\x1b[32;1m$ echo hi\x1b[0;m\n");
+        assert_eq!(command_echo("a\r\nb"), "\x1b[32;1m$ a # collapsed multi-line command\x1b[0;m\n");
+        assert_eq!(command_echo("  "), "\n");
+    }
+}

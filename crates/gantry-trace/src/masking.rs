@@ -1,0 +1,113 @@
+//! Masked values: every byte of every occurrence of every phrase is replaced, however the text is cut into writes.
+//!
+//! Occurrences that overlap become one `[MASKED]`. GitLab Runner 19.4 replaces phrase by phrase, longest first, and so shows what is left
+//! of a value that overlaps another; where values do not overlap the result is the same. Inserted text is never searched.
+
+use gantry_core::secret::MASKED;
+
+use crate::matcher::{Matcher, State};
+
+/// Where a stream stands.
+#[derive(Debug, Default)]
+pub struct Masking {
+    state: State,
+    /// Bytes that are not decided yet.
+    held: Held,
+    /// Stretches to replace in `held`, by their place in it, in order and without overlap. The first may have begun before it.
+    spans: Vec<Span>,
+}
+
+#[derive(Default)]
+struct Held(Vec<u8>);
+
+/// Shows the size only: the bytes may be the beginning of a secret.
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: usize,
+    end: usize,
+    /// `[MASKED]` stands already in the output.
+    shown: bool,
+}
+
+impl Masking {
+    /// Takes bytes and appends to `out` what is decided.
+    pub fn push(&mut self, matcher: &Matcher, bytes: &[u8], out: &mut Vec<u8>) {
+        let mut rest = bytes;
+        if matcher.depth(self.state) == 0 && self.spans.is_empty() {
+            // Nothing is held: text before the first possible beginning passes without being looked at twice.
+            let start = matcher.find_start(bytes).unwrap_or(bytes.len());
+            out.extend_from_slice(&bytes[..start]);
+            rest = &bytes[start..];
+        }
+        if rest.is_empty() {
+            return;
+        }
+        let base = self.held.0.len();
+        self.held.0.extend_from_slice(rest);
+        for (offset, byte) in rest.iter().enumerate() {
+            self.state = matcher.step(self.state, *byte);
+            let length = matcher.longest(self.state);
+            if length > 0 {
+                let end = base + offset + 1;
+                self.add(end - length, end);
+            }
+        }
+        let decided = self.held.0.len() - matcher.depth(self.state);
+        self.emit(decided, out);
+    }
+
+    /// Decides everything: what has begun and not ended is not a masked value.
+    pub fn flush(&mut self, out: &mut Vec<u8>) {
+        self.emit(self.held.0.len(), out);
+        self.spans.clear();
+        self.state = State::default();
+    }
+
+    /// Adds an occurrence. Ends never decrease, so only the last spans can overlap it.
+    fn add(&mut self, mut start: usize, end: usize) {
+        let mut shown = false;
+        while let Some(last) = self.spans.last() {
+            if last.end <= start {
+                break;
+            }
+            start = start.min(last.start);
+            shown |= last.shown;
+            self.spans.pop();
+        }
+        self.spans.push(Span { start, end, shown });
+    }
+
+    /// Appends what lies before `decided` and forgets it. A later occurrence can begin only at `decided` or after.
+    fn emit(&mut self, decided: usize, out: &mut Vec<u8>) {
+        let mut at = 0;
+        let mut done = 0;
+        for span in &mut self.spans {
+            if span.start >= decided && !span.shown {
+                break;
+            }
+            out.extend_from_slice(self.held.0.get(at..span.start).unwrap_or_default());
+            if !span.shown {
+                out.extend_from_slice(MASKED.as_bytes());
+                span.shown = true;
+            }
+            at = span.end.min(decided);
+            if span.end > decided {
+                break;
+            }
+            done += 1;
+        }
+        out.extend_from_slice(self.held.0.get(at..decided).unwrap_or_default());
+        self.held.0.drain(..decided);
+        self.spans.drain(..done);
+        for span in &mut self.spans {
+            span.start = span.start.saturating_sub(decided);
+            span.end -= decided;
+        }
+    }
+}

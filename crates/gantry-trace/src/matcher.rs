@@ -1,0 +1,183 @@
+//! Finds several phrases at once in a stream that arrives in pieces (Aho and Corasick's automaton). After every byte it knows the longest
+//! phrase that ends there, and how much of the end of the text may still become one: what no library for searching whole texts tells.
+//!
+//! Nodes are sparse, so that a secret of many KiB costs a few dozen bytes per byte and not a table row each.
+
+/// The node of the empty text.
+const ROOT: u32 = 0;
+
+/// Phrases prepared for search.
+#[derive(Default)]
+pub struct Matcher {
+    nodes: Vec<Node>,
+    /// Where each byte leads from the root.
+    first: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Node {
+    /// The only child's byte and node; further children hang on `sibling` of the child.
+    child: u32,
+    sibling: u32,
+    /// Node of the longest proper end of this node's text that begins a phrase.
+    fail: u32,
+    /// Length of this node's text.
+    depth: u32,
+    /// Length of the longest phrase that ends here; 0 for none.
+    longest: u32,
+    byte: u8,
+}
+
+/// A place in the automaton: what is known about the end of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State(u32);
+
+impl Matcher {
+    /// Prepares `phrases`. Empty ones are ignored.
+    pub fn new<'a>(phrases: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut matcher = Self { nodes: vec![Node::default()], first: vec![ROOT; 256] };
+        for phrase in phrases {
+            matcher.insert(phrase);
+        }
+        matcher.link();
+        for byte in 0..=u8::MAX {
+            if let Some(child) = matcher.child(ROOT, byte) {
+                matcher.first[usize::from(byte)] = child;
+            }
+        }
+        matcher
+    }
+
+    /// Whether there is nothing to find.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() <= 1
+    }
+
+    /// The state after one more byte.
+    #[inline]
+    pub fn step(&self, state: State, byte: u8) -> State {
+        let mut node = state.0;
+        loop {
+            if node == ROOT {
+                return State(self.first.get(usize::from(byte)).copied().unwrap_or(ROOT));
+            }
+            if let Some(child) = self.child(node, byte) {
+                return State(child);
+            }
+            node = self.node(node).fail;
+        }
+    }
+
+    /// The first byte of `bytes` that can begin a phrase.
+    #[inline]
+    pub fn find_start(&self, bytes: &[u8]) -> Option<usize> {
+        bytes.iter().position(|byte| self.first.get(usize::from(*byte)).is_some_and(|node| *node != ROOT))
+    }
+
+    /// How many bytes at the end of the text may be the beginning of a phrase.
+    #[inline]
+    pub fn depth(&self, state: State) -> usize {
+        self.node(state.0).depth as usize
+    }
+
+    /// The length of the longest phrase that ends here; 0 for none.
+    #[inline]
+    pub fn longest(&self, state: State) -> usize {
+        self.node(state.0).longest as usize
+    }
+
+    fn node(&self, index: u32) -> Node {
+        self.nodes.get(index as usize).copied().unwrap_or_default()
+    }
+
+    fn child(&self, node: u32, byte: u8) -> Option<u32> {
+        let mut child = self.node(node).child;
+        while child != ROOT {
+            let Node { byte: own, sibling, .. } = self.node(child);
+            if own == byte {
+                return Some(child);
+            }
+            child = sibling;
+        }
+        None
+    }
+
+    fn insert(&mut self, phrase: &[u8]) {
+        let mut node = ROOT;
+        for byte in phrase {
+            node = match self.child(node, *byte) {
+                Some(child) => child,
+                None => self.add(node, *byte),
+            };
+        }
+        if node != ROOT {
+            let end = &mut self.nodes[node as usize];
+            end.longest = end.depth;
+        }
+    }
+
+    /// A new child. Past 2^32 bytes of phrases there is no room; the rest of such a phrase then stands for the whole.
+    fn add(&mut self, parent: u32, byte: u8) -> u32 {
+        let Ok(index) = u32::try_from(self.nodes.len()) else { return parent };
+        let Node { child: sibling, depth, .. } = self.nodes[parent as usize];
+        self.nodes.push(Node { byte, sibling, depth: depth + 1, ..Node::default() });
+        self.nodes[parent as usize].child = index;
+        index
+    }
+
+    /// Sets `fail` and inherits `longest`, level by level.
+    fn link(&mut self) {
+        let mut queue = std::collections::VecDeque::from([ROOT]);
+        while let Some(parent) = queue.pop_front() {
+            let mut child = self.node(parent).child;
+            while child != ROOT {
+                let fail = if parent == ROOT { ROOT } else { self.fall(self.node(parent).fail, self.node(child).byte) };
+                let inherited = self.node(fail).longest;
+                let node = &mut self.nodes[child as usize];
+                node.fail = fail;
+                node.longest = node.longest.max(inherited);
+                let sibling = node.sibling;
+                queue.push_back(child);
+                child = sibling;
+            }
+        }
+    }
+
+    fn fall(&self, mut node: u32, byte: u8) -> u32 {
+        loop {
+            if let Some(child) = self.child(node, byte) {
+                return child;
+            }
+            if node == ROOT {
+                return ROOT;
+            }
+            node = self.node(node).fail;
+        }
+    }
+}
+
+/// Shows sizes only: the nodes spell out secrets.
+impl std::fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Matcher").field("nodes", &self.nodes.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_matches_and_beginnings_after_every_byte() {
+        let matcher = Matcher::new(["he", "she", "hers", ""].map(str::as_bytes));
+        let mut state = State::default();
+        let mut seen = Vec::new();
+        for byte in b"ushersx" {
+            state = matcher.step(state, *byte);
+            seen.push((matcher.depth(state), matcher.longest(state)));
+        }
+        assert_eq!(seen, [(0, 0), (1, 0), (2, 0), (3, 3), (3, 0), (4, 4), (0, 0)]);
+        assert!(Matcher::new([]).is_empty());
+        assert!(!format!("{matcher:?}").contains("he\""));
+    }
+}

@@ -1,0 +1,258 @@
+//! What must hold for a whole trace, however its input is cut.
+
+use gantry_core::Secret;
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use crate::stamping::HEADER;
+use crate::{Options, Stream, Trace, checksum_text, default_token_prefixes};
+
+fn now() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+fn options(masks: &[String], timestamps: bool) -> Options {
+    Options {
+        masks: masks.iter().map(|mask| Secret::new(mask.clone())).collect(),
+        token_prefixes: default_token_prefixes(true, &[]),
+        timestamps,
+        limit: 0,
+    }
+}
+
+/// Writes `text` in pieces that end at `cuts`, closes the trace, and checks what a trace says about itself.
+fn render(options: Options, text: &[u8], cuts: &[usize]) -> String {
+    let mut out = Vec::new();
+    let mut trace = Trace::new(options, "", &mut out);
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
+    cuts.sort_unstable();
+    let mut at = 0;
+    for cut in cuts.into_iter().chain([text.len()]) {
+        trace.write(Stream::JobOut, now(), &text[at..cut], &mut out);
+        at = cut;
+    }
+    trace.close(now(), &mut out);
+    assert_eq!((trace.len(), trace.crc32()), (out.len() as u64, crc32fast::hash(&out)));
+    String::from_utf8(out).expect("a trace is valid UTF-8")
+}
+
+/// Every occurrence of every phrase replaced, by looking at the whole text.
+fn oracle(masks: &[String], text: &str) -> String {
+    let mut spans: Vec<(usize, usize)> = Vec::new();
+    for mask in masks.iter().map(|mask| mask.trim()).filter(|mask| !mask.is_empty()) {
+        for start in 0..text.len() {
+            if text.as_bytes()[start..].starts_with(mask.as_bytes()) {
+                spans.push((start, start + mask.len()));
+            }
+        }
+    }
+    spans.sort_unstable();
+    let mut merged: Vec<(usize, usize)> = Vec::new();
+    for (start, end) in spans {
+        match merged.last_mut() {
+            Some(last) if start < last.1 => last.1 = last.1.max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    let (mut out, mut at) = (String::new(), 0);
+    for (start, end) in merged {
+        out += &text[at..start];
+        out += "[MASKED]";
+        at = end;
+    }
+    out + &text[at..]
+}
+
+/// Takes headers and made-up newlines away.
+fn without_stamps(stamped: &str) -> String {
+    let mut text = String::new();
+    for line in stamped.split_inclusive('\n') {
+        let (header, rest) = line.split_at(HEADER);
+        assert!(header.starts_with("1970-01-01T00:00:00.000000Z 01O"), "{header}");
+        if header.ends_with('+') {
+            assert_eq!(text.pop(), Some('\n'));
+        }
+        text += rest;
+    }
+    text
+}
+
+/// Few letters, so that phrases and their beginnings meet often.
+fn phrases() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec("[abc]{1,6}|ab{1,3}ü|a{2,5}|[ab]{1,3}\n[ab]{1,2}|[b?=]{2,5}| ab ", 0..5)
+}
+
+/// Text made of phrases, their beginnings and ends, and what lies between.
+fn text_of(phrases: Vec<String>) -> impl Strategy<Value = (Vec<String>, String)> {
+    let mut parts =
+        vec!["a".to_owned(), "b".to_owned(), "c".to_owned(), "x\n".to_owned(), "ü".to_owned(), "?".to_owned()];
+    for phrase in &phrases {
+        parts.push(phrase.trim().to_owned());
+        let indices = phrase.char_indices().map(|(at, _)| at);
+        parts.extend(indices.flat_map(|at| [phrase[..at].to_owned(), phrase[at..].to_owned()]));
+    }
+    let text = prop::collection::vec(prop::sample::select(parts), 0..40).prop_map(|parts| parts.concat());
+    (Just(phrases), text)
+}
+
+fn masked_text() -> impl Strategy<Value = (Vec<String>, String)> {
+    phrases().prop_flat_map(text_of)
+}
+
+/// Text that moves every stage, valid or not.
+fn wild_text() -> impl Strategy<Value = Vec<u8>> {
+    let parts: Vec<&[u8]> = vec![
+        b"glpat-",
+        b"gldt-",
+        b"aB3._=-",
+        b"?private_token=",
+        b"&RSS_token=",
+        b"&k=",
+        b"?",
+        b" ",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"secret",
+        b"sec",
+        b"ret",
+        b"\xe2\x82",
+        b"\xac",
+        b"\xff",
+        "😀".as_bytes(),
+        b"[MASKED]",
+        b"\x1b[0K",
+    ];
+    prop::collection::vec(prop::sample::select(parts), 0..60).prop_map(|parts| parts.concat())
+}
+
+fn cuts() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(any::<usize>(), 0..12)
+}
+
+proptest! {
+    #[test]
+    fn masking_is_the_same_for_every_chunking((masks, text) in masked_text(), cuts in cuts()) {
+        let shown = render(options(&masks, false), text.as_bytes(), &cuts);
+        prop_assert_eq!(&shown, &oracle(&masks, &text));
+        for mask in masks.iter().map(|mask| mask.trim()).filter(|mask| !mask.is_empty()) {
+            prop_assert!(!shown.contains(mask), "{:?} is shown in {:?}", mask, shown);
+        }
+    }
+
+    #[test]
+    fn all_stages_are_the_same_for_every_chunking(text in wild_text(), cuts in cuts(), every in 1_usize..4) {
+        let masks = ["secret".to_owned(), "ret?".to_owned()];
+        let whole = render(options(&masks, false), &text, &[]);
+        prop_assert_eq!(&render(options(&masks, false), &text, &cuts), &whole);
+        let fine: Vec<usize> = (0..text.len()).step_by(every).collect();
+        prop_assert_eq!(&render(options(&masks, false), &text, &fine), &whole);
+        prop_assert!(!whole.contains("secret"));
+
+        let stamped = without_stamps(&render(options(&masks, true), &text, &cuts));
+        let whole = if whole.is_empty() || whole.ends_with('\n') { whole } else { whole + "\n" };
+        prop_assert_eq!(stamped, whole);
+    }
+
+    #[test]
+    fn the_limit_cuts_at_the_same_place_for_every_chunking(text in wild_text(), cuts in cuts(), limit in 1_u64..40) {
+        let limited = |cuts: &[usize]| render(Options { limit, ..options(&[], false) }, &text, cuts);
+        prop_assert_eq!(limited(&cuts), limited(&[]));
+    }
+}
+
+#[test]
+fn masks_as_in_the_reference() {
+    for (masks, writes, expected) in [
+        (&["secrets"][..], &["s", "secrets"][..], "s[MASKED]"),
+        (&["mask", "prefix_mask"], &["prefix_ma", "sk mas", "k"], "[MASKED] [MASKED]"),
+        (&["foo", "bar"], &["xfoox ffooo bbarr"], "x[MASKED]x f[MASKED]o b[MASKED]r"),
+        (&["foo"], &["foofoo"], "[MASKED][MASKED]"),
+        (&[" foo "], &["a foo b"], "a [MASKED] b"),
+        (&["abc", "bcde"], &["abcde"], "[MASKED]"),
+        (&["", "  "], &["ab"], "ab"),
+    ] {
+        let masks: Vec<String> = masks.iter().map(|mask| (*mask).to_owned()).collect();
+        let mut out = Vec::new();
+        let mut trace = Trace::new(options(&masks, false), "", &mut out);
+        for text in writes {
+            trace.write(Stream::JobOut, now(), text.as_bytes(), &mut out);
+        }
+        trace.close(now(), &mut out);
+        assert_eq!(String::from_utf8(out).as_deref(), Ok(expected), "{writes:?}");
+    }
+}
+
+#[test]
+fn what_cannot_begin_a_secret_is_shown_at_once() {
+    let mut out = Vec::new();
+    let mut trace = Trace::new(options(&["secret".to_owned()], false), "", &mut out);
+    for (text, shown) in
+        [(".", "."), (".s", ".."), ("e", ".."), ("x", "..sex"), ("secret", "..sex[MASKED]"), ("sec", "..sex[MASKED]")]
+    {
+        trace.write(Stream::JobOut, now(), text.as_bytes(), &mut out);
+        assert_eq!(String::from_utf8_lossy(&out), shown);
+    }
+    trace.flush(now(), &mut out);
+    trace.write(Stream::JobOut, now(), b"ret", &mut out);
+    trace.close(now(), &mut out);
+    trace.write(Stream::JobOut, now(), b"too late", &mut out);
+    assert_eq!(String::from_utf8_lossy(&out), "..sex[MASKED]secret");
+}
+
+#[test]
+fn streams_do_not_complete_each_others_secrets_or_characters() {
+    let mut out = Vec::new();
+    let mut trace = Trace::new(options(&["secret".to_owned()], false), "", &mut out);
+    for (stream, text) in [
+        (Stream::JobOut, b"se\xc3".as_slice()),
+        (Stream::RunnerOut, b"note\n"),
+        (Stream::JobOut, b"\xbc sec"),
+        (Stream::ServiceOut(0), b"secret\n"),
+        (Stream::JobOut, b"ret\n"),
+    ] {
+        trace.write(stream, now(), text, &mut out);
+    }
+    trace.close(now(), &mut out);
+    assert_eq!(String::from_utf8_lossy(&out), "senote\nü [MASKED]\n[MASKED]\n");
+}
+
+#[test]
+fn an_unfinished_line_can_be_shown_and_continued() {
+    let mut out = Vec::new();
+    let mut trace = Trace::new(options(&["secret".to_owned()], true), "", &mut out);
+    trace.write(Stream::JobOut, now(), b"Password for sec", &mut out);
+    assert!(out.is_empty() && trace.has_partial());
+    trace.flush_partial(&mut out);
+    assert!(!trace.has_partial());
+    trace.flush_partial(&mut out);
+    trace.write(Stream::JobOut, now(), b"ret: \n", &mut out);
+    assert_eq!(
+        String::from_utf8_lossy(&out).replace("1970-01-01T00:00:00.000000Z ", ""),
+        "01O Password for \n01O+[MASKED]: \n"
+    );
+}
+
+#[test]
+fn a_head_counts_and_is_not_changed() {
+    let mut out = Vec::new();
+    let head = "1234secret\n";
+    let mut trace = Trace::new(Options { limit: 14, ..options(&["secret".to_owned()], false) }, head, &mut out);
+    assert_eq!((out.as_slice(), trace.len()), (head.as_bytes(), head.len() as u64));
+    trace.write(Stream::JobOut, now(), b"56789", &mut out);
+    assert!(trace.is_truncated());
+    assert!(
+        String::from_utf8_lossy(&out).starts_with("1234secret\n567\n\x1b[33;1mJob's log exceeded limit of 14 bytes.")
+    );
+    assert_eq!((trace.len(), trace.crc32()), (out.len() as u64, crc32fast::hash(&out)));
+    assert_eq!(checksum_text(0xcbf), "crc32:00000cbf");
+}
+
+#[test]
+fn nothing_of_a_secret_is_in_debug_output() {
+    let mut out = Vec::new();
+    let mut trace = Trace::new(options(&["hunter2".to_owned()], true), "", &mut out);
+    trace.write(Stream::JobOut, now(), b"hunter", &mut out);
+    let shown = format!("{trace:?}");
+    assert!(!shown.contains("hunter") && !shown.contains("104, 117"), "{shown}");
+}
