@@ -1,0 +1,133 @@
+//! The memory limit where no control group can be made: looks at the container's processes now and then and kills the
+//! one that the kernel would have chosen. It is late by up to one period, so a limit can be passed for that long; it
+//! must never look at a process outside the container.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How often it looks. A process that fills memory needs about this long for 100 MB.
+const PERIOD: Duration = Duration::from_millis(50);
+
+/// The full scale of `oom_score_adj`: this much means "as if it used all memory".
+const ADJUSTMENT_SCALE: i64 = 1000;
+
+/// Most processes looked at, so that a fork bomb does not take the simulator with it.
+const MAX_PROCESSES: usize = 10_000;
+
+/// Watches one container.
+#[derive(Debug)]
+pub(in super::super) struct Watchdog {
+    limit: u64,
+    kills: AtomicU64,
+    killed: std::sync::Mutex<Vec<u32>>,
+}
+
+struct Process {
+    pid: u32,
+    bytes: u64,
+    /// What the kernel compares when it chooses.
+    score: i64,
+}
+
+impl Watchdog {
+    pub(in super::super) fn new(limit: u64) -> Self {
+        Self { limit, kills: AtomicU64::new(0), killed: std::sync::Mutex::default() }
+    }
+
+    /// How many processes it has killed.
+    pub(in super::super) fn kills(&self) -> u64 {
+        self.kills.load(Ordering::Relaxed)
+    }
+
+    /// Whether this process was one of them.
+    pub(in super::super) fn has_killed(&self, pid: u32) -> bool {
+        self.killed.lock().is_ok_and(|killed| killed.contains(&pid))
+    }
+
+    /// Watches until dropped. `roots` gives the container's first process and those that entered it; all others descend
+    /// from these.
+    pub(in super::super) async fn run(&self, roots: impl Fn() -> Vec<u32>) {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            self.look(roots());
+        }
+    }
+
+    fn look(&self, roots: Vec<u32>) {
+        let mut waiting = roots;
+        let mut seen = Vec::new();
+        while let Some(pid) = waiting.pop() {
+            let Some((process, children)) = inspect(pid, self.limit) else { continue };
+            waiting.extend(children);
+            seen.push(process);
+            if seen.len() >= MAX_PROCESSES {
+                break;
+            }
+        }
+        let total: u64 = seen.iter().map(|process| process.bytes).sum();
+        // What has been killed needs a moment to give its memory back; until then nothing else has to die.
+        if total <= self.limit || seen.iter().any(|process| process.bytes > 0 && self.has_killed(process.pid)) {
+            return;
+        }
+        let Some(victim) = seen.iter().max_by_key(|process| process.score) else { return };
+        if kill(victim.pid) {
+            self.kills.fetch_add(1, Ordering::Relaxed);
+            if let Ok(mut killed) = self.killed.lock() {
+                killed.push(victim.pid);
+            }
+        }
+    }
+}
+
+fn inspect(pid: u32, limit: u64) -> Option<(Process, Vec<u32>)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let adjustment = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse::<i64>().ok()?;
+    let bytes = memory(&status);
+    // A process that is on its way out frees its memory only after a while; it is not killed twice.
+    let dying = status.lines().any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"));
+    let share = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(adjustment) / ADJUSTMENT_SCALE;
+    let score = if dying { i64::MIN } else { i64::try_from(bytes).unwrap_or(i64::MAX).saturating_add(share) };
+    let mut children = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children.extend(list.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+    }
+    Some((Process { pid, bytes, score }, children))
+}
+
+/// Anonymous and shared memory in bytes, which is what cannot be dropped; from `/proc/<pid>/status`.
+fn memory(status: &str) -> u64 {
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("RssAnon:").or_else(|| line.strip_prefix("RssShmem:")))
+        .filter_map(|value| value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .map(|kib| kib * 1024)
+        .sum()
+}
+
+fn kill(pid: u32) -> bool {
+    let Some(pid) = Pid::from_raw(pid.cast_signed()) else { return false };
+    pidfd_open(pid, PidfdFlags::empty()).and_then(|handle| pidfd_send_signal(handle, Signal::KILL)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_anonymous_and_shared_memory() {
+        let status = "Name:\tx\nVmRSS:\t  999 kB\nRssAnon:\t  100 kB\nRssFile:\t  50 kB\nRssShmem:\t  4 kB\n";
+        assert_eq!(memory(status), 104 * 1024);
+    }
+
+    #[test]
+    fn finds_this_process_and_its_memory() {
+        let (process, _) = inspect(std::process::id(), 1 << 30).expect("this process exists");
+        assert!(process.bytes > 0);
+    }
+}

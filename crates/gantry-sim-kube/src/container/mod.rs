@@ -1,0 +1,26 @@
+//! Containers as local processes: each in its own mount, pid, ipc and uts namespaces, with the host's tools as its image.
+//!
+//! [`Runtime::start`] starts one, [`Container::exec`] enters it. It works as root and, where the kernel lets ordinary
+//! users make user namespaces, without privileges ([`Runtime::check`] says which). It is made for code that its user
+//! trusts: it hides other pods' files and takes dangerous rights away, but it shares the host's network and is no
+//! sandbox. It must never leave a process, a mount or a control group behind, not even after `kill -9`.
+//!
+//! Namespaces cannot be entered from a program with threads, so the runtime starts a *launcher*: the same program (or a
+//! small one made for it) under another name, whose `main` calls [`run_if_launcher`] first. See `launch`.
+
+mod channel;
+mod error;
+mod handle;
+mod launch;
+mod memory;
+mod runtime;
+mod spec;
+mod streams;
+mod supervise;
+
+pub use error::{RuntimeError, StartError};
+pub use handle::{Container, ExecChild};
+pub use launch::run_if_launcher;
+pub use runtime::Runtime;
+pub use spec::{Capabilities, ContainerSpec, ExecSpec, ExitStatus, Mount, Privilege};
+pub use streams::{Input, Output};

@@ -1,0 +1,270 @@
+//! The runtime: finds out by which right containers can be made here, checks what is asked for, and starts them.
+
+use std::{
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    path::{Component, Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::OnceCell;
+
+use super::{
+    channel::{Layout, Order, Task},
+    error::{RuntimeError, StartError},
+    handle::{Container, Parts},
+    memory::{Home, Watchdog},
+    spec::{ContainerSpec, Privilege},
+    streams::Streams,
+    supervise::{self, Limit, Started},
+};
+
+/// A start takes some ten milliseconds. On a machine with far too much to do it may take seconds; after this it is stuck.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Longest host name of Linux that kubelet makes of a pod's name.
+const MAX_HOSTNAME: usize = 63;
+
+/// Beginning of the names of mount points in the state directory; the process id of their maker follows.
+const ROOT_PREFIX: &str = "root-";
+
+/// Places of a container where no volume can be: they would break what the runtime itself needs there.
+const NO_VOLUMES: [&str; 2] = ["/", "/proc"];
+
+/// Starts containers. Clones are handles to the same runtime.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) launcher: PathBuf,
+    /// An empty directory: every container mounts its root file system on it, unseen by all others.
+    root: PathBuf,
+    hidden: Vec<PathBuf>,
+    privilege: OnceCell<Result<Privilege, RuntimeError>>,
+    /// Where control groups can be made, if anywhere.
+    cgroups: OnceCell<Option<Home>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.root);
+    }
+}
+
+impl Runtime {
+    /// A runtime that keeps what it needs in `state_dir` (made if missing; no container can see it) and starts
+    /// containers through `launcher`: `/proc/self/exe` if this program's `main` calls [`super::run_if_launcher`], else a
+    /// program that does.
+    pub fn new(state_dir: impl AsRef<Path>, launcher: impl Into<PathBuf>) -> Result<Self, RuntimeError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let make = |path: &Path| -> io::Result<(PathBuf, PathBuf)> {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            let path = path.canonicalize()?;
+            sweep(&path);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let root = path.join(format!("{ROOT_PREFIX}{}-{number}", std::process::id()));
+            fs::create_dir(&root)?;
+            Ok((path, root))
+        };
+        let path = state_dir.as_ref();
+        let (state_dir, root) =
+            make(path).map_err(|error| RuntimeError::StateDir { path: path.to_owned(), reason: error.to_string() })?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                launcher: launcher.into(),
+                root,
+                hidden: vec![state_dir],
+                privilege: OnceCell::new(),
+                cgroups: OnceCell::new(),
+            }),
+        })
+    }
+
+    /// The same, hiding further directories of the host from all containers (such as the one with all pods' volumes).
+    /// Has an effect only before the first clone.
+    #[must_use]
+    pub fn hide(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.hidden.extend(directories.into_iter().map(|path| path.canonicalize().unwrap_or(path)));
+        }
+        self
+    }
+
+    /// Finds out, by building one, whether and by which right containers can be made. The answer is kept.
+    pub async fn check(&self) -> Result<Privilege, RuntimeError> {
+        self.inner.privilege.get_or_init(|| self.find_privilege()).await.clone()
+    }
+
+    async fn find_privilege(&self) -> Result<Privilege, RuntimeError> {
+        let root = if nix::unistd::geteuid().is_root() {
+            match self.probe(Privilege::Root).await {
+                Err(StartError::Runtime(error)) => return Err(error),
+                Err(error) => error.to_string(),
+                Ok(()) => return Ok(Privilege::Root),
+            }
+        } else {
+            "this is an ordinary user".to_owned()
+        };
+        match self.probe(Privilege::UserNamespace).await {
+            Err(StartError::Runtime(error)) => Err(error),
+            Err(error) => Err(RuntimeError::Unavailable { root, user_namespace: error.to_string() }),
+            Ok(()) => Ok(Privilege::UserNamespace),
+        }
+    }
+
+    async fn probe(&self, privilege: Privilege) -> Result<(), StartError> {
+        let spec = ContainerSpec { name: "probe".to_owned(), hostname: "probe".to_owned(), ..ContainerSpec::default() };
+        let order = Order { privilege, spec, task: Task::Probe(self.layout()), cgroup: None };
+        start_within_deadline(&self.inner.launcher, &order, Vec::new()).await.map(drop)
+    }
+
+    /// Starts a container. When this returns, the kernel has accepted its command.
+    pub async fn start(&self, mut spec: ContainerSpec) -> Result<Container, StartError> {
+        let privilege = self.check().await?;
+        validate(&spec)?;
+        spec.hostname.truncate(spec.hostname.floor_char_boundary(MAX_HOSTNAME));
+        for mount in &mut spec.mounts {
+            let found = tokio::fs::canonicalize(&mount.source).await;
+            let missing =
+                |error: io::Error| StartError::MountSource { path: mount.source.clone(), reason: error.to_string() };
+            mount.source = found.map_err(missing)?;
+        }
+        let group = match spec.memory_limit {
+            Some(limit) => {
+                let home = self.inner.cgroups.get_or_init(|| async { Home::find() }).await;
+                home.as_ref().and_then(|home| home.create(limit).ok())
+            }
+            None => None,
+        };
+        let mut layout = self.layout();
+        layout.cgroup_view = group.as_ref().map(super::memory::Cgroup::view);
+        let cgroup = group.as_ref().map(|group| group.procs().display().to_string());
+        let (pipes, files) = connect(&spec)?;
+        let stdin = spec.stdin;
+        let order = Order { privilege, spec, task: Task::Start(layout), cgroup };
+        let mut started = match start_within_deadline(&self.inner.launcher, &order, files).await {
+            Ok(started) => started,
+            Err(error) => {
+                if let Some(group) = &group {
+                    group.remove().await;
+                }
+                return Err(error);
+            }
+        };
+        let streams = streams(pipes, &mut started, stdin)?;
+        let limit = match (order.spec.memory_limit, group) {
+            (None, _) => Limit::None,
+            (Some(_), Some(group)) if started.in_cgroup => Limit::Cgroup(group),
+            (Some(bytes), _) => Limit::Watchdog(Watchdog::new(bytes)),
+        };
+        let cgroup = order.cgroup.filter(|_| started.in_cgroup);
+        let runtime = Arc::clone(&self.inner);
+        Ok(Container::new(Parts { runtime, privilege, spec: order.spec, cgroup, started, streams, limit }))
+    }
+
+    fn layout(&self) -> Layout {
+        Layout {
+            root: self.inner.root.display().to_string(),
+            hidden: self.inner.hidden.iter().map(|path| path.display().to_string()).collect(),
+            cgroup_view: None,
+        }
+    }
+}
+
+/// Removes what runtimes left behind that were killed. Only empty directories can go, so nothing can be lost.
+fn sweep(state_dir: &Path) {
+    for entry in fs::read_dir(state_dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix(ROOT_PREFIX)?.split('-').next());
+        if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+fn validate(spec: &ContainerSpec) -> Result<(), StartError> {
+    let invalid = |text: String| Err(StartError::Invalid(text));
+    let strings = spec.args.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
+    if strings.chain([&spec.name, &spec.hostname]).any(|text| text.contains('\0')) {
+        return invalid("an argument or environment variable contains a NUL byte".to_owned());
+    }
+    if let Some((name, _)) = spec.env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
+        return invalid(format!("{name:?} cannot be the name of an environment variable"));
+    }
+    for mount in &spec.mounts {
+        let target = &mount.target;
+        let sound = target.is_absolute() && !target.components().any(|part| part == Component::ParentDir);
+        if !sound || NO_VOLUMES.iter().any(|place| target == Path::new(place)) {
+            return invalid(format!("nothing can be mounted on {}", target.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Names what the runtime was doing when something failed.
+pub(super) fn setup(step: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::Setup { step: step.to_owned(), reason: error.to_string() }
+}
+
+/// Makes the pipes of a command, unless it gets a terminal, which is made in the container. Returns the command's side
+/// too.
+pub(super) fn connect(spec: &ContainerSpec) -> Result<(Streams, Vec<OwnedFd>), StartError> {
+    if spec.tty {
+        return Ok((Streams::default(), Vec::new()));
+    }
+    Streams::pipes(spec.stdin).map_err(setup("make pipes"))
+}
+
+/// The pipes, or the terminal that the launcher has sent instead.
+pub(super) fn streams(pipes: Streams, started: &mut Started, stdin: bool) -> Result<Streams, StartError> {
+    match started.terminal.take() {
+        Some(controller) => Streams::terminal(controller, stdin).map_err(setup("open the terminal")),
+        None => Ok(pipes),
+    }
+}
+
+/// Gives an order to a new launcher. The files are closed here when the launcher has them.
+pub(super) async fn start_within_deadline(
+    launcher: &Path,
+    order: &Order,
+    files: Vec<OwnedFd>,
+) -> Result<Started, StartError> {
+    let start = supervise::start(launcher, order, &files);
+    match tokio::time::timeout(START_DEADLINE, start).await {
+        Ok(started) => started,
+        Err(_) => Err(StartError::Deadline { seconds: START_DEADLINE.as_secs() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Mount, *};
+
+    fn with_target(target: &str) -> ContainerSpec {
+        let mount = Mount { source: "/tmp".into(), target: target.into(), read_only: false };
+        ContainerSpec { mounts: vec![mount], ..ContainerSpec::default() }
+    }
+
+    #[test]
+    fn impossible_mount_targets_are_refused() {
+        for target in ["relative", "/", "/proc", "/a/../b", ""] {
+            assert!(validate(&with_target(target)).is_err(), "{target:?}");
+        }
+        assert!(validate(&with_target("/builds/group/x.tmp")).is_ok());
+    }
+
+    #[test]
+    fn impossible_variables_are_refused() {
+        for (name, value) in [("A=B", ""), ("", "x"), ("A", "x\0y")] {
+            let env = vec![(name.to_owned(), value.to_owned())];
+            assert!(validate(&ContainerSpec { env, ..ContainerSpec::default() }).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The memory limit, by control group where this process may make one, else by the watchdog.
+
+use super::{World, exec, exec_sh, sh, until, within};
+
+const LIMIT: u64 = 64 << 20;
+
+/// Needs far more than the limit, as fast as it can.
+const EATER: &str = "x=$(head -c 400000000 /dev/zero | tr '\\0' x); echo ${#x}";
+
+#[tokio::test]
+async fn a_first_process_over_the_limit_is_killed_and_known_as_such() {
+    let mut spec = sh("exec perl -e '$| = 1; print \"up\\n\"; my @a; push @a, \"x\" x 1000000 while 1'");
+    spec.memory_limit = Some(LIMIT);
+    let (status, out, _) = World::new().run(spec).await;
+    assert_eq!((out.as_str(), status.code, status.oom_killed), ("up\n", 137, true));
+    assert!(status.oom_kills >= 1);
+}
+
+#[tokio::test]
+async fn a_child_over_the_limit_dies_alone() {
+    let mut spec = sh(&format!("sh -c \"{}\"; echo child $?", EATER.replace('$', "\\$")));
+    spec.memory_limit = Some(LIMIT);
+    let (status, out, _) = World::new().run(spec).await;
+    assert_eq!((status.code, status.oom_killed), (0, false));
+    assert!(out.contains("child 137") || out.contains("child 0"), "{out}");
+    assert!(status.oom_kills >= 1);
+}
+
+#[tokio::test]
+async fn what_enters_counts_too() {
+    let world = World::new();
+    let mut spec = sh("echo up; sleep 1000");
+    spec.memory_limit = Some(LIMIT);
+    let container = world.start(spec).await;
+    let (mut stdout, _) = container.take_output().expect("output");
+    until(&mut stdout, "up").await;
+    let (status, ..) = exec(&container, exec_sh("exec perl -e 'my @a; push @a, \"x\" x 1000000 while 1'")).await;
+    assert_eq!(status.code, 137);
+    assert!(container.status().is_none(), "the container itself goes on");
+    container.kill_all().expect("kill");
+    let status = within(container.wait()).await;
+    assert_eq!((status.oom_killed, status.oom_kills), (false, 1));
+}
