@@ -1,0 +1,169 @@
+//! A value together with the name it is reported under, and the checks that every keyword needs.
+//!
+//! Each `Option` or list returned here is the value if it is right; if it is wrong the problem is already recorded
+//! and the caller goes on as if the key were absent.
+
+use super::problem::Report;
+use super::yaml::{Map, Node, Value};
+
+/// A value and its path, such as `jobs:test:artifacts:paths`.
+#[derive(Clone)]
+pub(super) struct Field<'n> {
+    pub(super) node: &'n Node,
+    pub(super) path: String,
+}
+
+impl<'n> Field<'n> {
+    pub(super) fn new(node: &'n Node, path: impl Into<String>) -> Self {
+        Self { node, path: path.into() }
+    }
+
+    /// The value under `key`; a null counts as absent.
+    pub(super) fn get(&self, key: &str) -> Option<Self> {
+        let node = &self.node.as_map()?.get(key)?.value;
+        match node.value {
+            Value::Null | Value::Broken => None,
+            _ => Some(Self::new(node, format!("{}:{key}", self.path))),
+        }
+    }
+
+    /// Whether `key` is written at all, even as null.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.node.as_map().is_some_and(|map| map.contains_key(key))
+    }
+
+    /// The same value under another name.
+    pub(super) fn renamed(&self, path: impl Into<String>) -> Self {
+        Self::new(self.node, path)
+    }
+
+    pub(super) fn problem(&self, report: &mut Report, text: &str) {
+        report.problem(&self.node.at, &self.path, text);
+    }
+
+    pub(super) fn warning(&self, report: &mut Report, text: &str) {
+        report.warning(&self.node.at, &self.path, text);
+    }
+
+    /// Records that the value should be `expected`; silent for values already reported.
+    pub(super) fn expected(&self, report: &mut Report, expected: &str) {
+        if !matches!(self.node.value, Value::Broken) {
+            self.problem(report, &format!("config should be {expected}, but this is {}", self.node.kind()));
+        }
+    }
+
+    /// The mapping, with every key in `allowed`.
+    pub(super) fn map_of(&self, report: &mut Report, allowed: &[&str]) -> Option<&'n Map> {
+        let map = self.map(report)?;
+        for (key, entry) in map {
+            if !allowed.contains(&key.as_str()) {
+                let hint = report.hint(key, allowed.iter().copied());
+                report.problem(&entry.at, &self.path, &format!("config contains unknown keys: {key}{hint}"));
+            }
+        }
+        Some(map)
+    }
+
+    pub(super) fn map(&self, report: &mut Report) -> Option<&'n Map> {
+        if let Value::Map(map) = &self.node.value {
+            return Some(map);
+        }
+        self.expected(report, "a hash");
+        None
+    }
+
+    pub(super) fn list(&self) -> Option<&'n [Node]> {
+        if let Value::List(items) = &self.node.value { Some(items) } else { None }
+    }
+
+    /// The items of a list, each under the list's own path.
+    pub(super) fn items(&self) -> impl Iterator<Item = Field<'n>> + use<'n> {
+        let path = self.path.clone();
+        self.list().unwrap_or_default().iter().map(move |item| Field::new(item, path.clone()))
+    }
+
+    pub(super) fn as_text(&self) -> Option<&'n str> {
+        if let Value::Text(text) = &self.node.value { Some(text) } else { None }
+    }
+
+    pub(super) fn text(&self, report: &mut Report) -> Option<String> {
+        let text = self.as_text();
+        if text.is_none() {
+            self.expected(report, "a string");
+        }
+        text.map(str::to_owned)
+    }
+
+    pub(super) fn flag(&self, report: &mut Report) -> Option<bool> {
+        if let Value::Bool(flag) = self.node.value {
+            return Some(flag);
+        }
+        self.expected(report, "a boolean value");
+        None
+    }
+
+    /// An integer in `min..=max`.
+    pub(super) fn integer(&self, report: &mut Report, min: i64, max: i64) -> Option<i64> {
+        match self.node.value {
+            Value::Int(number) if (min..=max).contains(&number) => return Some(number),
+            Value::Int(number) => {
+                self.problem(report, &format!("config should be between {min} and {max}, but this is {number}"));
+            }
+            _ => self.expected(report, &format!("an integer between {min} and {max}")),
+        }
+        None
+    }
+
+    pub(super) fn one_of(&self, report: &mut Report, allowed: &[&str]) -> Option<String> {
+        let text = self.text(report)?;
+        if allowed.contains(&text.as_str()) {
+            return Some(text);
+        }
+        let hint = report.hint(&text, allowed.iter().copied());
+        self.problem(report, &format!("should be one of: {}; `{text}` is not{hint}", allowed.join(", ")));
+        None
+    }
+
+    /// A list of strings.
+    pub(super) fn texts(&self, report: &mut Report) -> Option<Vec<String>> {
+        if self.list().is_none() {
+            self.expected(report, "an array of strings");
+            return None;
+        }
+        let mut texts = Vec::new();
+        for item in self.items() {
+            match item.as_text() {
+                Some(text) => texts.push(text.to_owned()),
+                None => item.expected(report, "an array of strings"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// A string, or a list of them.
+    pub(super) fn text_or_texts(&self, report: &mut Report) -> Option<Vec<String>> {
+        match (&self.node.value, self.list()) {
+            (Value::Text(text), _) => Some(vec![text.to_string()]),
+            (_, Some(_)) => self.texts(report),
+            _ => {
+                self.expected(report, "a string or an array of strings");
+                None
+            }
+        }
+    }
+
+    /// A string or a number, as text.
+    pub(super) fn alphanumeric(&self, report: &mut Report) -> Option<String> {
+        match &self.node.value {
+            Value::Text(text) => Some(text.to_string()),
+            Value::Int(number) => Some(number.to_string()),
+            Value::Float(printed, written) => {
+                if printed != written {
+                    self.warning(report, &format!("is read as the number {printed}; quote it to keep {written}"));
+                }
+                Some(printed.to_string())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `include:`: reads the files a configuration asks for and merges them under it.
+//!
+//! Only files of the same repository can be had, through the caller's `read_file`; every other source is refused with
+//! its line, because a pipeline without the jobs it includes would be a wrong one.
+
+use std::rc::Rc;
+
+use super::field::Field;
+use super::model::CiInput;
+use super::problem::{At, Report};
+use super::rules::{self, Outcome};
+use super::variables::{Lookup, expand};
+use super::yaml::{self, Entry, MAX_NODES, Map, Node, Value};
+
+/// How many files one configuration may include, directly or not; GitLab's limit.
+const MAX_INCLUDES: usize = 150;
+
+/// How deep includes may be nested; GitLab counts only files, but the reader recurses.
+const MAX_INCLUDE_DEPTH: usize = 50;
+
+/// Reads the main file and everything it includes; `None` if that failed, which is then reported.
+pub(super) fn load(input: &CiInput<'_>, report: &mut Report) -> Option<Node> {
+    let lookup = Lookup::new(input.variables);
+    let mut loader = Loader { input, lookup: &lookup, report, open: vec![normal(input.file)], count: 0 };
+    let root = loader.file(input.yaml, input.file)?;
+    if root.weight > MAX_NODES {
+        report.problem(&root.at, "", &format!("the configuration has more than {MAX_NODES} values with its includes"));
+        return None;
+    }
+    Some(root)
+}
+
+/// Merges two values as GitLab merges includes and `extends`: mappings key by key, anything else is replaced.
+pub(super) fn deep_merge(base: &Node, over: &Node) -> Node {
+    let (Some(base_map), Some(over_map)) = (base.as_map(), over.as_map()) else {
+        return over.clone();
+    };
+    let mut merged: Map = Map::clone(base_map);
+    for (key, entry) in over_map.iter() {
+        let value = merged.get(key).map_or_else(|| entry.value.clone(), |old| deep_merge(&old.value, &entry.value));
+        merged.insert(key.clone(), Entry { at: entry.at.clone(), value });
+    }
+    Node::map(over.at.clone(), merged)
+}
+
+struct Loader<'a> {
+    input: &'a CiInput<'a>,
+    lookup: &'a Lookup,
+    report: &'a mut Report,
+    /// The files being read, outermost first.
+    open: Vec<String>,
+    count: usize,
+}
+
+impl Loader<'_> {
+    fn file(&mut self, text: &str, name: &str) -> Option<Node> {
+        let root = yaml::parse(text, name, self.report)?;
+        let Some(include) = root.as_map().and_then(|map| map.get("include")) else {
+            return Some(root);
+        };
+        let mut failed = false;
+        let mut merged: Option<Node> = None;
+        for item in items(&include.value) {
+            match self.item(item) {
+                Ok(Some(node)) => {
+                    merged = Some(merged.map_or_else(|| node.clone(), |base| deep_merge(&base, &node)));
+                }
+                Ok(None) => {}
+                Err(Refused) => failed = true,
+            }
+        }
+        if failed {
+            return None;
+        }
+        let mut own = root.as_map().map(|map| Map::clone(map)).unwrap_or_default();
+        own.shift_remove("include");
+        let own = Node::map(root.at.clone(), own);
+        Some(merged.map_or_else(|| own.clone(), |base| deep_merge(&base, &own)))
+    }
+
+    /// One entry of `include`; `Ok(None)` if its rules leave it out.
+    fn item(&mut self, node: &Node) -> Result<Option<Node>, Refused> {
+        let field = Field::new(node, "include");
+        match &node.value {
+            Value::Text(path) if path.contains("://") => self.refuse(&node.at, "of a URL"),
+            Value::Text(path) => self.local(&node.at, path).map(Some),
+            Value::Map(map) => {
+                for (kind, text) in UNSUPPORTED {
+                    if let Some(entry) = map.get(*kind) {
+                        return self.refuse(&entry.at, text);
+                    }
+                }
+                field.map_of(self.report, &["local", "rules"]);
+                let Some(local) = field.get("local") else {
+                    field.problem(self.report, "config should have a `local` path");
+                    return Err(Refused);
+                };
+                let path = local.text(self.report).ok_or(Refused)?;
+                if let Some(list) = field.get("rules") {
+                    let rules = rules::parse(&list, rules::INCLUDE, self.report);
+                    if matches!(rules::evaluate(&rules, self.lookup), Outcome::Excluded) {
+                        return Ok(None);
+                    }
+                }
+                self.local(&local.node.at, &path).map(Some)
+            }
+            Value::Broken => Err(Refused),
+            _ => {
+                field.expected(self.report, "a path or a hash with `local`");
+                Err(Refused)
+            }
+        }
+    }
+
+    fn refuse(&mut self, at: &At, what: &str) -> Result<Option<Node>, Refused> {
+        let text = format!("{what} is not supported here; only `local` files of this repository are");
+        self.report.problem(at, "include", &text);
+        Err(Refused)
+    }
+
+    fn local(&mut self, at: &At, path: &str) -> Result<Node, Refused> {
+        let path = normal(&expand(path, self.lookup));
+        self.count += 1;
+        let wrong = if path.contains('*') {
+            Some(format!("`{path}`: wildcards are not supported here; list the files"))
+        } else if path.split('/').any(|part| part == "..") {
+            Some(format!("`{path}` leads out of the repository"))
+        } else if !has_yaml_extension(&path) {
+            Some(format!("`{path}` does not end in .yml or .yaml"))
+        } else if self.open.contains(&path) {
+            Some(format!("`{path}` includes itself: {} → {path}", self.open.join(" → ")))
+        } else if self.count > MAX_INCLUDES || self.open.len() > MAX_INCLUDE_DEPTH {
+            Some(format!("`{path}`: more than {MAX_INCLUDES} files, or deeper than {MAX_INCLUDE_DEPTH} levels"))
+        } else {
+            None
+        };
+        if let Some(text) = wrong {
+            self.report.problem(at, "include", &text);
+            return Err(Refused);
+        }
+        let Some(text) = (self.input.read_file)(&path) else {
+            self.report.problem(at, "include", &format!("`{path}` does not exist in the repository"));
+            return Err(Refused);
+        };
+        self.open.push(path.clone());
+        let node = self.file(&text, &path);
+        self.open.pop();
+        node.ok_or(Refused)
+    }
+}
+
+/// The include failed and is reported.
+struct Refused;
+
+/// Kinds of include that need another project or service, and how they are named in the problem.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("project", "of another project's file"),
+    ("remote", "of a remote file"),
+    ("template", "of a GitLab template"),
+    ("component", "of a component"),
+    ("artifact", "of a job's artifact"),
+    ("inputs", "with inputs"),
+];
+
+fn items(node: &Node) -> &[Node] {
+    match &node.value {
+        Value::List(items) => items.as_slice(),
+        Value::Null => &[],
+        _ => std::slice::from_ref(node),
+    }
+}
+
+fn normal(path: &str) -> String {
+    path.trim_start_matches("./").trim_start_matches('/').to_owned()
+}
+
+fn has_yaml_extension(path: &str) -> bool {
+    path.rsplit_once('.').is_some_and(|(_, extension)| matches!(extension, "yml" | "yaml"))
+}
+
+/// Shares the root's mapping without copying it.
+pub(super) fn root_map(root: &Node) -> Rc<Map> {
+    root.as_map().map(Rc::clone).unwrap_or_default()
+}

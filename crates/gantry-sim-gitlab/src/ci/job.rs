@@ -1,0 +1,274 @@
+//! One job as written, before rules decide whether it exists and before names in `needs` are looked up.
+
+use super::cache::ReadFile;
+use super::field::Field;
+use super::model::{AllowFailure, CiVariable, When};
+use super::needs::{self, Needed};
+use super::only::{self, Policy};
+use super::parallel::{self, Instance};
+use super::problem::{At, Report};
+use super::rules::{self, Rule};
+use super::script;
+use super::settings::{self, Settings};
+use super::variables;
+use super::yaml::{Map, Node};
+
+/// The stage of a job that names none.
+const DEFAULT_STAGE: &str = "test";
+
+/// Keywords that take part in creating the job.
+const KEYS: &[&str] = &[
+    "after_script",
+    "allow_failure",
+    "artifacts",
+    "before_script",
+    "cache",
+    "dependencies",
+    "except",
+    "hooks",
+    "id_tokens",
+    "identity",
+    "image",
+    "inherit",
+    "interruptible",
+    "needs",
+    "only",
+    "parallel",
+    "retry",
+    "rules",
+    "script",
+    "services",
+    "stage",
+    "start_in",
+    "tags",
+    "timeout",
+    "variables",
+    "when",
+];
+
+/// Keywords of things that only GitLab's other parts act on.
+const IGNORED: &[&str] = &[
+    "coverage",
+    "dast_configuration",
+    "environment",
+    "manual_confirmation",
+    "pages",
+    "publish",
+    "release",
+    "resource_group",
+];
+
+/// Keywords without which the job would be another one, and why they cannot be had.
+const REFUSED: &[(&str, &str)] = &[
+    ("trigger", "is not supported here: there are no other pipelines to start"),
+    ("run", "is not supported here; use `script`"),
+    ("secrets", "is not supported here: there is no secret store"),
+    ("inputs", "is not supported here"),
+];
+
+const WHEN: &[&str] = &["on_success", "on_failure", "always", "manual", "delayed"];
+
+/// A job as written.
+pub(super) struct Draft {
+    pub(super) name: String,
+    pub(super) at: At,
+    pub(super) stage: String,
+    pub(super) settings: Settings,
+    pub(super) script: Vec<String>,
+    /// The global variables the job inherits; `None` means all.
+    pub(super) inherited_variables: Option<Vec<String>>,
+    pub(super) variables: Vec<CiVariable>,
+    pub(super) instances: Vec<Instance>,
+    pub(super) presence: Presence,
+    pub(super) when: String,
+    pub(super) start_in_seconds: Option<u64>,
+    pub(super) allow_failure: AllowFailure,
+    pub(super) needs: Option<Vec<Needed>>,
+    pub(super) dependencies: Option<Vec<Depended>>,
+}
+
+/// One entry of `dependencies`.
+pub(super) struct Depended {
+    pub(super) job: String,
+    pub(super) at: At,
+}
+
+/// What decides whether the job exists.
+pub(super) enum Presence {
+    Rules(Vec<Rule>),
+    Policies { only: Option<Policy>, except: Option<Policy> },
+}
+
+/// What a job shares with its pipeline.
+pub(super) struct Context<'c> {
+    pub(super) stages: &'c [String],
+    /// The entries of `default`.
+    pub(super) defaults: &'c Map,
+    /// Whether `workflow:rules` exist: then jobs have no default `only`.
+    pub(super) has_workflow_rules: bool,
+    pub(super) read_file: ReadFile<'c>,
+    /// Whether the job's templates are missing, so that absent keywords are no news.
+    pub(super) incomplete: bool,
+}
+
+/// Reads a job; the value is a mapping.
+pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, report: &mut Report) -> Draft {
+    let path = format!("jobs:{name}");
+    let own = Field::new(node, path.clone());
+    check_keys(&own, report);
+    let merged = with_defaults(&own, context.defaults, report);
+    let field = Field::new(&merged, path.clone());
+    let has_rules = field.get("rules").is_some();
+    let script = read_script(&field, at, context.incomplete, report);
+    let when = field.get("when").and_then(|when| when.one_of(report, WHEN)).unwrap_or_else(|| "on_success".to_owned());
+    let allow_default = if when == "manual" { AllowFailure::Yes } else { AllowFailure::No };
+    Draft {
+        name: name.to_owned(),
+        at: at.clone(),
+        stage: stage(&field, at, context.stages, report),
+        settings: settings::read(&field, context.read_file, report),
+        script,
+        inherited_variables: inherited(&field, "variables", None, report),
+        variables: field
+            .get("variables")
+            .map(|list| variables::read(&list, variables::JOB_DATA, report))
+            .unwrap_or_default(),
+        instances: parallel::read(field.get("parallel").as_ref(), report),
+        presence: presence(&field, context.has_workflow_rules, report),
+        start_in_seconds: start_in(&field, &when, has_rules, report),
+        when,
+        allow_failure: field
+            .get("allow_failure")
+            .and_then(|allow| rules::allow_failure(&allow, report))
+            .unwrap_or(allow_default),
+        needs: field.get("needs").map(|list| needs::read(&list, report)),
+        dependencies: field.get("dependencies").map(|list| dependencies(&list, report)),
+    }
+}
+
+/// What a text in `when` means; the text has been checked.
+pub(super) fn when(text: &str) -> When {
+    match text {
+        "on_failure" => When::OnFailure,
+        "always" => When::Always,
+        "manual" => When::Manual,
+        "delayed" => When::Delayed,
+        _ => When::OnSuccess,
+    }
+}
+
+fn check_keys(field: &Field<'_>, report: &mut Report) {
+    let Some(map) = field.node.as_map() else { return };
+    let known = || KEYS.iter().chain(IGNORED).copied().chain(["extends"]);
+    for (key, entry) in map.iter() {
+        let path = format!("{}:{key}", field.path);
+        if let Some((_, why)) = REFUSED.iter().find(|(name, _)| name == key) {
+            report.problem(&entry.at, &path, why);
+        } else if IGNORED.contains(&key.as_str()) {
+            report.warning(&entry.at, &path, "is ignored here");
+        } else if !known().any(|name| name == key) {
+            let hint = report.hint(key, known());
+            report.problem(&entry.at, &field.path, &format!("config contains unknown keys: {key}{hint}"));
+        }
+    }
+}
+
+/// The job with the entries of `default` that it inherits and does not have itself.
+fn with_defaults(field: &Field<'_>, defaults: &Map, report: &mut Report) -> Node {
+    let wanted = inherited(field, "default", Some(settings::KEYS), report);
+    let mut map = field.node.as_map().map(|map| Map::clone(map)).unwrap_or_default();
+    for (key, entry) in defaults {
+        let inherits = wanted.as_ref().is_none_or(|names| names.contains(key));
+        if inherits && !map.contains_key(key) {
+            map.insert(key.clone(), entry.clone());
+        }
+    }
+    Node::map(field.node.at.clone(), map)
+}
+
+/// `inherit:<what>`: the names that are inherited; `None` means all.
+fn inherited(field: &Field<'_>, what: &str, known: Option<&[&str]>, report: &mut Report) -> Option<Vec<String>> {
+    let inherit = field.get("inherit")?;
+    inherit.map_of(report, &["default", "variables"])?;
+    let value = inherit.get(what)?;
+    if value.list().is_none() {
+        return match value.flag(report) {
+            Some(false) => Some(Vec::new()),
+            _ => None,
+        };
+    }
+    let names = value.texts(report)?;
+    for name in names.iter().filter(|name| known.is_some_and(|known| !known.contains(&name.as_str()))) {
+        let hint = report.hint(name, known.unwrap_or_default().iter().copied());
+        value.problem(report, &format!("config contains unknown values: {name}{hint}"));
+    }
+    Some(names)
+}
+
+fn read_script(field: &Field<'_>, at: &At, incomplete: bool, report: &mut Report) -> Vec<String> {
+    if let Some(lines) = field.get("script") {
+        let read = script::read(&lines, report);
+        if lines.list().is_some_and(<[_]>::is_empty) || lines.as_text().is_some_and(|text| text.trim().is_empty()) {
+            lines.problem(report, "can't be blank");
+        }
+        return read;
+    }
+    let broken =
+        field.node.as_map().and_then(|map| map.get("script")).is_some_and(|entry| entry.value.kind() == "unreadable");
+    if !incomplete && !broken && !REFUSED.iter().any(|(key, _)| field.has(key)) {
+        report.problem(at, &field.path, "config should implement a script: keyword");
+    }
+    Vec::new()
+}
+
+fn stage(field: &Field<'_>, at: &At, stages: &[String], report: &mut Report) -> String {
+    let (stage, at) = match field.get("stage") {
+        Some(stage) => (stage.text(report), stage.node.at.clone()),
+        None => (Some(DEFAULT_STAGE.to_owned()), at.clone()),
+    };
+    let Some(stage) = stage else { return DEFAULT_STAGE.to_owned() };
+    if !stages.contains(&stage) {
+        let hint = report.hint(&stage, stages.iter().map(String::as_str));
+        let text =
+            format!("job: chosen stage {stage} does not exist; available stages are {}{hint}", stages.join(", "));
+        report.problem(&at, &field.path, &text);
+    }
+    stage
+}
+
+fn presence(field: &Field<'_>, has_workflow_rules: bool, report: &mut Report) -> Presence {
+    let only = field.get("only").map(|only| Policy::read(&only, report));
+    let except = field.get("except").map(|except| Policy::read(&except, report));
+    let Some(list) = field.get("rules") else {
+        let by_default = !has_workflow_rules;
+        return Presence::Policies { only: only.or_else(|| by_default.then(only::default_only)), except };
+    };
+    for key in ["only", "except"] {
+        if let Some(used) = field.get(key) {
+            used.renamed(&field.path).problem(report, &format!("config key may not be used with `rules`: {key}"));
+        }
+    }
+    Presence::Rules(rules::parse(&list, rules::JOB, report))
+}
+
+fn start_in(field: &Field<'_>, when: &str, has_rules: bool, report: &mut Report) -> Option<u64> {
+    let Some(start) = field.get("start_in") else {
+        if when == "delayed" && !has_rules && !field.has("start_in") {
+            let at = field.get("when").map_or_else(|| field.node.at.clone(), |when| when.node.at.clone());
+            report.problem(&at, &field.path, "start in should be a duration, because `when` is `delayed`");
+        }
+        return None;
+    };
+    if has_rules {
+        start.renamed(&field.path).problem(report, "config key may not be used with `rules`: start_in");
+    } else if when != "delayed" {
+        start.problem(report, "must be blank, because `when` is not `delayed`");
+    }
+    rules::start_in(&start, report)
+}
+
+fn dependencies(field: &Field<'_>, report: &mut Report) -> Vec<Depended> {
+    field.texts(report);
+    let depended = |item: Field<'_>| Some(Depended { job: item.as_text()?.to_owned(), at: item.node.at.clone() });
+    field.items().filter_map(depended).collect()
+}

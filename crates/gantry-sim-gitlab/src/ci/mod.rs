@@ -1,0 +1,62 @@
+//! Reads `.gitlab-ci.yml` into the jobs of a pipeline, as GitLab would create them.
+//!
+//! [`read`] is pure: it sees the text, the variables and, through a callback, other files of the repository. It never
+//! guesses: a keyword it cannot honour is a warning if the job stays what it is without it, and a problem otherwise.
+//! Every complaint names file and line, and all of them come at once. Nothing in a file can make it panic or run long:
+//! each limit is a named constant next to what it limits. Start at [`read`]; `pipeline.rs` is the main path.
+
+mod artifacts;
+mod cache;
+mod durations;
+mod expr;
+mod extends;
+mod field;
+mod graph;
+mod image;
+mod include;
+mod job;
+mod model;
+mod needs;
+mod only;
+mod parallel;
+mod pipeline;
+mod problem;
+mod reference;
+mod rules;
+mod scalar;
+mod script;
+mod settings;
+mod suggest;
+mod variables;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use model::{
+    AllowFailure, CiArtifact, CiCache, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry, CiVariable, When,
+};
+pub use problem::Problem;
+
+use problem::Report;
+
+/// Reads a configuration into its pipeline.
+///
+/// # Errors
+/// Everything that is wrong, ordered by place; also that `workflow:rules` or the jobs' rules leave nothing to run.
+pub fn read(input: &CiInput<'_>) -> Result<CiPipeline, Vec<Problem>> {
+    let mut report = Report::default();
+    let pipeline = build(input, &mut report);
+    let (problems, warnings) = report.finish(input.file);
+    match pipeline {
+        Some(pipeline) if problems.is_empty() => Ok(CiPipeline { warnings, ..pipeline }),
+        _ => Err(problems),
+    }
+}
+
+fn build(input: &CiInput<'_>, report: &mut Report) -> Option<CiPipeline> {
+    let root = include::load(input, report)?;
+    let root = reference::resolve(&root, report);
+    let config = extends::apply(&include::root_map(&root), report);
+    pipeline::build(input, &config, &root.at, report)
+}

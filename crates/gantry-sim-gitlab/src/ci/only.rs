@@ -1,0 +1,128 @@
+//! `only` and `except`, the older way to say when a job exists: refs, pipeline sources and conditions.
+
+use regex::Regex;
+
+use super::expr::Expr;
+use super::field::Field;
+use super::problem::Report;
+use super::rules;
+use super::variables::Lookup;
+use super::yaml::Value;
+
+/// Refs that name a pipeline source, and the value of `CI_PIPELINE_SOURCE` for each.
+const SOURCES: &[(&str, &str)] = &[
+    ("api", "api"),
+    ("chat", "chat"),
+    ("external", "external"),
+    ("external_pull_requests", "external_pull_request_event"),
+    ("merge_requests", "merge_request_event"),
+    ("pipelines", "pipeline"),
+    ("pushes", "push"),
+    ("schedules", "schedule"),
+    ("triggers", "trigger"),
+    ("web", "web"),
+];
+
+/// One of the two keywords, read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Policy {
+    refs: Option<Vec<Ref>>,
+    variables: Option<Vec<Expr>>,
+    /// Conditions that cannot be evaluated here and count as true.
+    assumed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Ref {
+    Branches,
+    Tags,
+    Source(&'static str),
+    Name(String),
+    Pattern(Regex),
+}
+
+impl Policy {
+    /// Reads `only` or `except`.
+    pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Self {
+        match &field.node.value {
+            Value::Map(_) => {
+                field.map_of(report, &["refs", "variables", "changes", "kubernetes"]);
+                let mut assumed = false;
+                for key in ["changes", "kubernetes"] {
+                    if let Some(condition) = field.get(key) {
+                        condition.warning(report, "is not evaluated here; it is treated as true");
+                        assumed = true;
+                    }
+                }
+                let refs = field.get("refs").map(|list| read_refs(&list, report));
+                let variables = field.get("variables").map(|list| read_conditions(&list, report));
+                Self { refs, variables, assumed }
+            }
+            _ => Self { refs: Some(read_refs(field, report)), ..Self::default() },
+        }
+    }
+
+    /// `only`: every condition given holds.
+    pub(super) fn includes(&self, lookup: &Lookup) -> bool {
+        self.refs.as_ref().is_none_or(|refs| any_ref(refs, lookup))
+            && self.variables.as_ref().is_none_or(|list| list.iter().any(|expr| expr.holds(lookup)))
+    }
+
+    /// `except`: any condition given holds.
+    pub(super) fn excludes(&self, lookup: &Lookup) -> bool {
+        self.assumed
+            || self.refs.as_ref().is_some_and(|refs| any_ref(refs, lookup))
+            || self.variables.as_ref().is_some_and(|list| list.iter().any(|expr| expr.holds(lookup)))
+    }
+}
+
+/// GitLab's default for a job without `rules`, `only` and `except`: pipelines of branches and tags.
+pub(super) fn default_only() -> Policy {
+    Policy { refs: Some(vec![Ref::Branches, Ref::Tags]), ..Policy::default() }
+}
+
+fn read_refs(field: &Field<'_>, report: &mut Report) -> Vec<Ref> {
+    let mut refs = Vec::new();
+    for text in field.text_or_texts(report).unwrap_or_default() {
+        let source = SOURCES.iter().find(|(name, _)| *name == text).map(|(_, source)| *source);
+        refs.push(match (text.as_str(), source) {
+            ("branches", _) => Ref::Branches,
+            ("tags", _) => Ref::Tags,
+            (_, Some(source)) => Ref::Source(source),
+            _ => match report.patterns.literal(&text) {
+                Some(Ok(regex)) => Ref::Pattern(regex),
+                Some(Err(error)) => {
+                    field.problem(report, &error);
+                    continue;
+                }
+                None => Ref::Name(text),
+            },
+        });
+    }
+    refs
+}
+
+fn read_conditions(field: &Field<'_>, report: &mut Report) -> Vec<Expr> {
+    if field.list().is_none() {
+        field.expected(report, "an array of expressions");
+    }
+    field.items().filter_map(|item| rules::expression(&item, report)).collect()
+}
+
+fn any_ref(refs: &[Ref], lookup: &Lookup) -> bool {
+    let filled = |name: &str| lookup.get(name).filter(|value| !value.is_empty());
+    let name = filled("CI_COMMIT_REF_NAME").or(filled("CI_COMMIT_TAG")).or(filled("CI_COMMIT_BRANCH")).unwrap_or("");
+    let source = filled("CI_PIPELINE_SOURCE").unwrap_or("push");
+    let is_tag = filled("CI_COMMIT_TAG").is_some();
+    let is_branch = !is_tag && (filled("CI_COMMIT_BRANCH").is_some() || source != "merge_request_event");
+    refs.iter().any(|one| match one {
+        Ref::Branches => is_branch,
+        Ref::Tags => is_tag,
+        Ref::Source(wanted) => *wanted == source,
+        Ref::Pattern(regex) => regex.is_match(name),
+        Ref::Name(wanted) => match wanted.split_once('@') {
+            Some((wanted, project)) => wanted == name && filled("CI_PROJECT_PATH") == Some(project),
+            None => wanted == name,
+        },
+    })
+}

@@ -1,0 +1,292 @@
+//! From the complete configuration to the jobs of one pipeline.
+
+use super::extends::Extended;
+use super::field::Field;
+use super::graph::{self, Planned};
+use super::job::{self, Context, Draft, Presence};
+use super::model::{AllowFailure, CiInput, CiJob, CiPipeline};
+use super::parallel::Instance;
+use super::problem::{At, Report};
+use super::rules::{self, Outcome, Rule};
+use super::settings;
+use super::variables::{self, Lookup, Set, expand};
+use super::yaml::{Entry, Map, Node, Value};
+
+/// The stages of a file that names none; `.pre` and `.post` always exist.
+const DEFAULT_STAGES: [&str; 3] = ["build", "test", "deploy"];
+
+/// Keywords of the top level; every other key is a job or, with a leading dot, hidden.
+const KEYS: &[&str] = &[
+    "after_script",
+    "before_script",
+    "cache",
+    "default",
+    "image",
+    "include",
+    "services",
+    "spec",
+    "stages",
+    "variables",
+    "workflow",
+];
+
+/// The longest name of a job, in bytes; GitLab's limit.
+const MAX_NAME: usize = 255;
+
+/// How many values all jobs together may have. Defaults, global variables and parallel instances repeat values in
+/// each job, so a small file can ask for a pipeline of any size; real ones stay a hundred times below.
+const MAX_PIPELINE_VALUES: usize = 2_000_000;
+
+/// What all jobs share.
+struct Shared {
+    stages: Vec<String>,
+    defaults: Map,
+    globals: Set,
+    lookup: Lookup,
+    has_workflow_rules: bool,
+}
+
+/// Builds the pipeline; `None` if a problem left nothing to build.
+pub(super) fn build(input: &CiInput<'_>, config: &Extended, root_at: &At, report: &mut Report) -> Option<CiPipeline> {
+    let root_node = Node::map(root_at.clone(), config.root.clone());
+    let root = Field::new(&root_node, "");
+    let stages = stages(&root, report);
+    let defaults = defaults(&root, input, report);
+    let mut globals = Set::new();
+    if let Some(field) = root.get("variables") {
+        variables::merge(&mut globals, &variables::read(&field.renamed("variables"), variables::GLOBAL_DATA, report));
+    }
+    let lookup = Lookup::new(input.variables);
+    let (name, has_workflow_rules, filtered) = workflow(&root, &lookup, &mut globals, report);
+    let shared = Shared { stages, defaults, globals, lookup, has_workflow_rules };
+    let (drafts, budget) = drafts(input, config, &shared, report)?;
+    if drafts.is_empty() && !report.failed() {
+        report.problem(root_at, "jobs", "config should contain at least one visible job");
+    }
+    if let Some(at) = filtered {
+        report.problem(&at, "", "pipeline filtered out by workflow rules");
+        return None;
+    }
+    let planned = plan(&drafts, &shared, budget, report)?;
+    let jobs = graph::connect(&drafts, planned, &shared.stages, report)?;
+    check_jobs(&jobs, &drafts, root_at, report);
+    Some(CiPipeline { name, stages: shared.stages, jobs, warnings: Vec::new() })
+}
+
+fn stages(root: &Field<'_>, report: &mut Report) -> Vec<String> {
+    let named = root.get("stages").map(|field| {
+        let field = field.renamed("stages");
+        if field.list().is_some_and(<[_]>::is_empty) {
+            field.problem(report, "config can't be blank");
+        }
+        field.texts(report).unwrap_or_default()
+    });
+    let names = named.filter(|names| !names.is_empty()).unwrap_or_else(|| DEFAULT_STAGES.map(str::to_owned).to_vec());
+    let mut all = vec![".pre".to_owned()];
+    let mut seen: std::collections::HashSet<String> = [".pre".to_owned(), ".post".to_owned()].into();
+    all.extend(names.into_iter().filter(|name| seen.insert(name.clone())));
+    all.push(".post".to_owned());
+    all
+}
+
+/// The entries of `default` and of the older keywords at the top level, checked.
+fn defaults(root: &Field<'_>, input: &CiInput<'_>, report: &mut Report) -> Map {
+    let mut map = Map::new();
+    if let Some(default) = root.get("default") {
+        let default = default.renamed("default");
+        if let Some(entries) = default.map_of(report, settings::KEYS) {
+            map.clone_from(entries);
+        }
+    }
+    for key in settings::TOP_LEVEL {
+        let Some(entry) = root.node.as_map().and_then(|map| map.get(*key)) else { continue };
+        if map.contains_key(*key) {
+            report.problem(&entry.at, key, "is defined in top-level and `default:` entry");
+        } else {
+            map.insert((*key).to_owned(), entry.clone());
+        }
+    }
+    map.retain(|key, entry| settings::KEYS.contains(&key.as_str()) && !matches!(entry.value.value, Value::Null));
+    let node = Node::map(root.node.at.clone(), map.clone());
+    settings::read(&Field::new(&node, "default"), input.read_file, report);
+    map
+}
+
+/// `workflow`: the pipeline's name, whether it has rules, and the place of the rules that leave the pipeline out.
+fn workflow(
+    root: &Field<'_>,
+    lookup: &Lookup,
+    globals: &mut Set,
+    report: &mut Report,
+) -> (Option<String>, bool, Option<At>) {
+    let Some(field) = root.get("workflow") else { return (None, false, None) };
+    let field = field.renamed("workflow");
+    if field.map_of(report, &["name", "rules", "auto_cancel"]).is_none() {
+        return (None, false, None);
+    }
+    if let Some(ignored) = field.get("auto_cancel") {
+        ignored.warning(report, "is ignored here");
+    }
+    let name = field.get("name").and_then(|name| name.text(report));
+    let Some(list) = field.get("rules") else { return (name, false, None) };
+    let rules = rules::parse(&list, rules::WORKFLOW, report);
+    let filtered = match rules::evaluate(&rules, &lookup.with(globals)) {
+        Outcome::Matched(rule) => {
+            variables::merge(globals, &rule.variables);
+            None
+        }
+        Outcome::Excluded => Some(list.node.at.clone()),
+    };
+    (name, true, filtered)
+}
+
+/// Reads every visible job; also returns how many more values the pipeline may have.
+fn drafts(input: &CiInput<'_>, config: &Extended, shared: &Shared, report: &mut Report) -> Option<(Vec<Draft>, usize)> {
+    let mut budget = MAX_PIPELINE_VALUES;
+    let inherited = shared.globals.len() + shared.defaults.values().map(|entry| entry.value.weight).sum::<usize>();
+    let mut drafts = Vec::new();
+    for (name, entry) in &config.root {
+        if KEYS.contains(&name.as_str()) {
+            if name == "spec" {
+                report.problem(&entry.at, "spec", "with inputs is not supported here");
+            }
+            continue;
+        }
+        if name.starts_with('.') || !is_job(name, entry, report) {
+            continue;
+        }
+        let context = Context {
+            stages: &shared.stages,
+            defaults: &shared.defaults,
+            has_workflow_rules: shared.has_workflow_rules,
+            read_file: input.read_file,
+            incomplete: config.incomplete.contains(name),
+        };
+        let size = entry.value.weight.saturating_add(inherited);
+        // One share pays for reading, one for each instance.
+        budget = spend(budget, size, &entry.at, report)?;
+        let draft = job::read(name, &entry.at, &entry.value, &context, report);
+        budget = spend(budget, size.saturating_mul(draft.instances.len()), &entry.at, report)?;
+        drafts.push(draft);
+    }
+    Some((drafts, budget))
+}
+
+/// Takes `cost` from `budget`; `None` if the pipeline is too large, which is then reported.
+pub(super) fn spend(budget: usize, cost: usize, at: &At, report: &mut Report) -> Option<usize> {
+    let left = budget.checked_sub(cost);
+    if left.is_none() {
+        report.problem(
+            at,
+            "",
+            &format!("the pipeline is too large: more than {MAX_PIPELINE_VALUES} values up to this job"),
+        );
+    }
+    left
+}
+
+fn is_job(name: &str, entry: &Entry, report: &mut Report) -> bool {
+    if name.is_empty() || name.len() > MAX_NAME {
+        report.problem(&entry.at, "", &format!("a job's name should have 1 to {MAX_NAME} characters"));
+        return false;
+    }
+    match entry.value.value {
+        Value::Map(_) => true,
+        Value::Broken => false,
+        _ => {
+            let known = KEYS.iter().copied();
+            let hint = report.hint(name, known);
+            let text = format!("config should be a hash, but this is {}{hint}", entry.value.kind());
+            report.problem(&entry.at, &format!("jobs:{name}"), &text);
+            false
+        }
+    }
+}
+
+/// Decides for every instance of every job whether it exists.
+fn plan(drafts: &[Draft], shared: &Shared, mut budget: usize, report: &mut Report) -> Option<Vec<Planned>> {
+    let mut planned = Vec::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        for instance in &draft.instances {
+            let mut variables = Set::new();
+            let inherits = |name: &String| draft.inherited_variables.as_ref().is_none_or(|names| names.contains(name));
+            variables::merge(&mut variables, shared.globals.values().filter(|variable| inherits(&variable.key)));
+            variables::merge(&mut variables, &draft.variables);
+            variables::merge(&mut variables, &instance.variables);
+            let lookup = shared.lookup.with(&variables);
+            let rule = match &draft.presence {
+                Presence::Rules(rules) => match rules::evaluate(rules, &lookup) {
+                    Outcome::Matched(rule) => Some(rule),
+                    Outcome::Excluded => continue,
+                },
+                Presence::Policies { only, except } => {
+                    let included = only.as_ref().is_none_or(|only| only.includes(&lookup));
+                    let excluded = except.as_ref().is_some_and(|except| except.excludes(&lookup));
+                    if !included || excluded {
+                        continue;
+                    }
+                    None
+                }
+            };
+            if let Some(rule) = rule {
+                variables::merge(&mut variables, &rule.variables);
+            }
+            let lookup = shared.lookup.with(&variables);
+            let needs = rule.and_then(|rule| rule.needs.clone()).or_else(|| draft.needs.clone());
+            let cost = needs.as_ref().map_or(0, Vec::len);
+            budget = spend(budget, cost, &draft.at, report)?;
+            planned.push(Planned { draft: index, job: instantiate(draft, instance, variables, rule, &lookup), needs });
+        }
+    }
+    Some(planned)
+}
+
+/// One instance of a job that exists; what depends on other jobs is still missing.
+fn instantiate(draft: &Draft, instance: &Instance, variables: Set, rule: Option<&Rule>, lookup: &Lookup) -> CiJob {
+    let settings = draft.settings.clone();
+    let when = rule.and_then(|rule| rule.when.as_deref()).unwrap_or(&draft.when);
+    CiJob {
+        name: format!("{}{}", draft.name, instance.suffix),
+        stage: draft.stage.clone(),
+        image: settings.image,
+        services: settings.services,
+        variables: variables.into_values().collect(),
+        before_script: settings.before_script,
+        script: draft.script.clone(),
+        after_script: settings.after_script,
+        artifacts: settings.artifacts,
+        cache: settings.cache,
+        dependencies: None,
+        needs: None,
+        allow_failure: allow_failure(draft, rule),
+        when: job::when(when),
+        start_in_seconds: rule.and_then(|rule| rule.start_in_seconds).or(draft.start_in_seconds),
+        tags: settings.tags.iter().map(|tag| expand(tag, lookup)).collect(),
+        timeout_seconds: settings.timeout_seconds,
+        retry: settings.retry,
+        parallel: instance.position,
+        interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(settings.interruptible),
+        pre_get_sources_script: settings.pre_get_sources_script,
+        line: draft.at.line,
+        file: draft.at.file.to_string(),
+    }
+}
+
+fn allow_failure(draft: &Draft, rule: Option<&Rule>) -> AllowFailure {
+    rule.and_then(|rule| rule.allow_failure.clone()).unwrap_or_else(|| draft.allow_failure.clone())
+}
+
+fn check_jobs(jobs: &[CiJob], drafts: &[Draft], root_at: &At, report: &mut Report) {
+    if drafts.is_empty() || report.failed() {
+        return;
+    }
+    if jobs.is_empty() {
+        report.problem(root_at, "", "the pipeline would be empty: `rules` or `only`/`except` leave out every job");
+    } else if jobs.iter().all(|job| job.stage == ".pre" || job.stage == ".post") {
+        report.problem(
+            root_at,
+            "",
+            "the pipeline would only have jobs in `.pre` and `.post`; it needs one in another stage",
+        );
+    }
+}

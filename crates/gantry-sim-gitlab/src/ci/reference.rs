@@ -1,0 +1,107 @@
+//! `!reference [job, key, …]`: replaces each reference by the value it names.
+//!
+//! As in GitLab this happens after includes and before `extends`: a key that a job only inherits cannot be named.
+
+use std::rc::Rc;
+
+use super::problem::Report;
+use super::yaml::{Entry, MAX_DEPTH, MAX_NODES, Map, Node, Value};
+
+/// How long a chain of references may be; GitLab's limit.
+const MAX_CHAIN: usize = 10;
+
+/// How deep values with references in them may be nested. Each reference can add the depth of a whole file, and
+/// everything later walks values recursively.
+const MAX_NESTING: usize = 2 * MAX_DEPTH;
+
+/// The same configuration without references.
+pub(super) fn resolve(root: &Node, report: &mut Report) -> Node {
+    let mut resolver = Resolver { root, report, chain: Vec::new(), depth: 0, budget: MAX_NODES };
+    resolver.node(root)
+}
+
+struct Resolver<'r> {
+    root: &'r Node,
+    report: &'r mut Report,
+    /// The references being resolved, outermost first.
+    chain: Vec<Rc<Vec<String>>>,
+    /// How deep the value being built is nested.
+    depth: usize,
+    /// How many more nodes may be visited: nested references can name the same value again and again.
+    budget: usize,
+}
+
+impl Resolver<'_> {
+    fn node(&mut self, node: &Node) -> Node {
+        if !node.has_reference {
+            return node.clone();
+        }
+        self.budget = self.budget.saturating_sub(1);
+        if self.depth >= MAX_NESTING {
+            self.report.problem(&node.at, "", &format!("references nest values deeper than {MAX_NESTING} levels"));
+            return Node::scalar(node.at.clone(), Value::Broken);
+        }
+        self.depth += 1;
+        let resolved = self.inside(node);
+        self.depth -= 1;
+        resolved
+    }
+
+    fn inside(&mut self, node: &Node) -> Node {
+        match &node.value {
+            Value::List(items) => Node::list(node.at.clone(), items.iter().map(|item| self.node(item)).collect()),
+            Value::Map(map) => {
+                let resolved: Map = map
+                    .iter()
+                    .map(|(key, entry)| (key.clone(), Entry { at: entry.at.clone(), value: self.node(&entry.value) }))
+                    .collect();
+                Node::map(node.at.clone(), resolved)
+            }
+            Value::Reference(path) => self.reference(node, path),
+            _ => node.clone(),
+        }
+    }
+
+    fn reference(&mut self, node: &Node, path: &Rc<Vec<String>>) -> Node {
+        let name = format!("!reference [{}]", path.join(", "));
+        let problem = if self.chain.contains(path) {
+            Some(format!("{name} refers to itself"))
+        } else if self.chain.len() >= MAX_CHAIN {
+            Some(format!("{name} is nested deeper than {MAX_CHAIN} references"))
+        } else if self.budget == 0 {
+            Some(format!("references make the configuration larger than {MAX_NODES} values"))
+        } else {
+            None
+        };
+        let found = match problem {
+            Some(problem) => Err(problem),
+            None => dig(self.root, path, self.report).map_err(|hint| format!("{name} could not be found{hint}")),
+        };
+        match found {
+            Ok(target) => {
+                self.chain.push(Rc::clone(path));
+                let resolved = self.node(target);
+                self.chain.pop();
+                self.budget = self.budget.saturating_sub(resolved.weight);
+                resolved
+            }
+            Err(text) => {
+                self.report.problem(&node.at, "", &text);
+                Node::scalar(node.at.clone(), Value::Broken)
+            }
+        }
+    }
+}
+
+/// The value at `path`, or a hint about the first name that does not exist.
+fn dig<'n>(root: &'n Node, path: &[String], report: &mut Report) -> Result<&'n Node, String> {
+    let mut node = root;
+    for name in path {
+        let map = node.as_map().ok_or_else(String::new)?;
+        node = match map.get(name) {
+            Some(entry) => &entry.value,
+            None => return Err(report.hint(name, map.keys().map(String::as_str))),
+        };
+    }
+    Ok(node)
+}

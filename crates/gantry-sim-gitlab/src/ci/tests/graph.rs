@@ -1,0 +1,99 @@
+//! `needs` and `dependencies` between jobs.
+
+use super::{PUSH, names, pipeline, problems, read_with};
+
+#[test]
+fn needs_have_a_short_and_a_long_form() {
+    let pipeline = pipeline(
+        "
+a: {stage: build, script: x}
+b: {stage: build, script: x, needs: []}
+c:
+  script: x
+  needs:
+    - a
+    - {job: b, artifacts: false}
+    - {job: gone, optional: true}
+    - {job: tagged, optional: true}
+  dependencies: [a]
+tagged: {stage: build, script: x, only: [tags]}
+",
+    );
+    assert_eq!(names(&pipeline), ["a", "b", "c"]);
+    let [a, b, c] = pipeline.jobs.as_slice() else { panic!() };
+    assert_eq!((a.needs.clone(), b.needs.clone()), (None, Some(Vec::new())));
+    let needs: Vec<_> = c.needs.iter().flatten().map(|need| (need.job.as_str(), need.artifacts)).collect();
+    assert_eq!(needs, [("a", true), ("b", false)]);
+    assert_eq!(c.dependencies.as_deref(), Some(&["a".to_owned()][..]));
+}
+
+#[test]
+fn parallel_jobs_are_needed_all_or_by_their_matrix() {
+    let pipeline = pipeline(
+        "
+n: {stage: build, script: x, parallel: 2}
+m: {stage: build, script: x, parallel: {matrix: [{OS: [a, b, c]}]}}
+t:
+  script: x
+  needs:
+    - n
+    - {job: m, parallel: {matrix: [{OS: [a, c]}]}}
+d: {script: x, dependencies: [n]}
+",
+    );
+    let t = pipeline.jobs.iter().find(|job| job.name == "t").expect("a job");
+    let needs: Vec<&str> = t.needs.iter().flatten().map(|need| need.job.as_str()).collect();
+    assert_eq!(needs, ["n 1/2", "n 2/2", "m: [a]", "m: [c]"]);
+    let d = pipeline.jobs.iter().find(|job| job.name == "d").expect("a job");
+    assert_eq!(d.dependencies, Some(vec!["n 1/2".to_owned(), "n 2/2".to_owned()]));
+}
+
+#[test]
+fn wrong_names_and_orders_are_reported() {
+    assert_eq!(
+        problems(
+            "
+build: {stage: build, script: x, needs: [deploy]}
+tagged: {stage: build, script: x, only: [tags]}
+one: {script: x, needs: [biuld, tagged, {job: a, pipeline: '1'}]}
+two: {script: x, dependencies: [later, one, nothing]}
+three: {script: x, needs: [build], dependencies: [tagged]}
+deploy: {stage: deploy, script: x}
+later: {stage: deploy, script: x}
+"
+        ),
+        [
+            "2: jobs:build:needs need deploy is not defined in current or prior stages",
+            "4: jobs:one:needs:need config with `pipeline` is not supported here; only jobs of this pipeline can be needed",
+            "4: jobs:one:needs undefined need: biuld; did you mean `build`?",
+            "4: jobs:one:needs needs tagged, but its rules leave it out of this pipeline; add `optional: true`",
+            "5: jobs:two:dependencies dependency later is not defined in current or prior stages",
+            "5: jobs:two:dependencies dependency one is in the same stage; it has to be in an earlier one, or in `needs`",
+            "5: jobs:two:dependencies undefined dependency: nothing",
+            "6: jobs:three:dependencies the tagged should be part of needs",
+        ]
+    );
+}
+
+#[test]
+fn cycles_are_shown_as_a_path() {
+    assert_eq!(
+        problems(
+            "
+start: {script: x, needs: [a]}
+a: {script: x, needs: [b]}
+b: {script: x, needs: [c]}
+c: {script: x, needs: [a]}
+free: {script: x, needs: []}
+"
+        ),
+        ["2: jobs needs form a cycle: a → b → c → a"]
+    );
+    assert_eq!(problems("a: {script: x, needs: [a]}"), ["1: jobs needs form a cycle: a → a"]);
+}
+
+#[test]
+fn a_job_of_the_same_stage_can_be_needed() {
+    let yaml = "a: {script: x}\nb: {script: x, needs: [a], dependencies: [a]}\n";
+    assert!(read_with(yaml, &[], PUSH).is_ok());
+}

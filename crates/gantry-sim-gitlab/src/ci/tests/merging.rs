@@ -1,0 +1,244 @@
+//! Anchors, `extends`, `!reference`, `default`, `inherit` and `include`.
+
+use super::super::When;
+use super::{PUSH, job, names, pairs, pipeline, problems, read_with};
+
+#[test]
+fn extends_merges_mappings_and_replaces_lists() {
+    let job = job("
+.base:
+  script: [base]
+  variables: {A: base, B: base}
+  tags: [one, two]
+.other:
+  variables: {B: other, C: other}
+  before_script: [other]
+.middle:
+  extends: .base
+  variables: {D: middle}
+a:
+  extends: [.middle, .other]
+  variables: {C: own}
+  tags: [three]
+");
+    assert_eq!(job.script, ["base"]);
+    assert_eq!(job.before_script, ["other"]);
+    assert_eq!(pairs(&job), ["A=base", "B=other", "D=middle", "C=own"]);
+    assert_eq!(job.tags, ["three"]);
+}
+
+#[test]
+fn a_null_takes_back_what_a_template_set() {
+    let job = job("
+.base: {script: x, before_script: [y], when: always}
+a: {extends: .base, before_script: null, when: ~}
+");
+    assert!(job.before_script.is_empty());
+    assert_eq!(job.when, When::OnSuccess);
+}
+
+#[test]
+fn wrong_extends_are_reported_once_and_their_lack_is_not() {
+    assert_eq!(
+        problems(
+            "
+.a: {extends: .b}
+.b: {extends: .a}
+x: {extends: .temlate}
+y: {extends: .list}
+.template: {script: x}
+.list: [1]
+"
+        ),
+        [
+            "2: jobs:.b circular dependency detected in `extends`: .a → .b → .a",
+            "4: jobs:x unknown keys in `extends` (.temlate); did you mean `.template`?",
+            "5: jobs:y invalid base hashes in `extends` (.list): it is a list",
+        ]
+        .map(|line| line.replacen("2: jobs:.b", "3: jobs:.b", 1))
+    );
+    let chain: String = (0..20).fold(String::new(), |text, n| format!("{text}.t{n}: {{extends: .t{}}}\n", n + 1));
+    let deep = problems(&format!("{chain}.t20: {{script: x}}\na: {{extends: .t0}}\n"));
+    assert!(deep.iter().any(|line| line.contains("nesting too deep in `extends`")), "{deep:?}");
+}
+
+#[test]
+fn merge_keys_follow_yaml() {
+    let job = job("
+.one: &one {script: one, tags: [one], when: always}
+.two: &two {script: two, tags: [two], timeout: 1h}
+a:
+  <<: [*one, *two]
+  tags: [own]
+");
+    assert_eq!(job.script, ["one"]);
+    assert_eq!(job.tags, ["own"]);
+    assert_eq!((job.when, job.timeout_seconds), (When::Always, Some(3600)));
+    let twice = super::job(".one: &one {script: one}\n.two: &two {tags: [t]}\na:\n  <<: *one\n  <<: *two\n");
+    assert_eq!((twice.script, twice.tags), (vec!["one".to_owned()], vec!["t".to_owned()]));
+}
+
+#[test]
+fn references_take_over_any_value() {
+    let job = job("
+.setup:
+  script: [one, two]
+  rules:
+    - if: $CI_COMMIT_BRANCH
+      when: always
+.vars: {variables: {A: a, B: b}}
+.chain:
+  script: [!reference [.setup, script], three]
+a:
+  variables: !reference [.vars, variables]
+  rules: [!reference [.setup, rules]]
+  script:
+    - !reference [.chain, script]
+    - last
+  after_script: !reference [.setup, script]
+");
+    assert_eq!(job.script, ["one", "two", "three", "last"]);
+    assert_eq!(job.after_script, ["one", "two"]);
+    assert_eq!(pairs(&job), ["A=a", "B=b"]);
+    assert_eq!(job.when, When::Always);
+}
+
+#[test]
+fn wrong_references_say_which() {
+    assert_eq!(
+        problems(
+            "
+.a: {script: [!reference [.b, script]]}
+.b: {script: [!reference [.a, script]]}
+x: {script: [!reference [.setup, script]]}
+y: {script: !reference [.setpu]}
+z: {script: !reference text}
+.setup: {before_script: []}
+"
+        ),
+        [
+            "2: !reference [.b, script] refers to itself",
+            "3: !reference [.a, script] refers to itself",
+            "4: !reference [.setup, script] could not be found",
+            "5: !reference [.setpu] could not be found; did you mean `.setup`?",
+            "6: !reference should be a list of names, such as !reference [.setup, script]",
+        ]
+    );
+}
+
+#[test]
+fn defaults_are_inherited_as_asked() {
+    let pipeline = pipeline(
+        "
+default:
+  image: debian
+  before_script: [default]
+  retry: 1
+variables: {A: a, B: b}
+all: {script: x}
+own: {script: x, image: alpine, before_script: []}
+none: {script: x, inherit: {default: false, variables: false}}
+some: {script: x, inherit: {default: [retry], variables: [B]}}
+",
+    );
+    let shown: Vec<String> = pipeline
+        .jobs
+        .iter()
+        .map(|job| {
+            let image = job.image.as_ref().map_or("-", |image| image.name.as_str());
+            format!("{} {image} {:?} {} {:?}", job.name, job.before_script, job.retry.max, pairs(job))
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            r#"all debian ["default"] 1 ["A=a", "B=b"]"#,
+            r#"own alpine [] 1 ["A=a", "B=b"]"#,
+            "none - [] 0 []",
+            r#"some - [] 1 ["B=b"]"#,
+        ]
+    );
+}
+
+#[test]
+fn keywords_at_the_top_level_are_defaults_too() {
+    let job = job("image: debian\nbefore_script: [x]\na: {script: y}");
+    assert_eq!(job.image.map(|image| image.name).as_deref(), Some("debian"));
+    assert_eq!(job.before_script, ["x"]);
+    assert_eq!(
+        problems("default: {image: a}\nimage: b\na: {script: x}"),
+        ["2: image is defined in top-level and `default:` entry"]
+    );
+}
+
+#[test]
+fn local_files_are_included_under_the_main_file() {
+    let files: &[(&str, &str)] = &[
+        ("ci/one.yml", "include: ci/two.yml\na: {script: one, tags: [one]}\nvariables: {A: one, B: one}\n"),
+        ("ci/two.yml", "stages: [s]\na: {stage: s, script: two}\nb: {stage: s, script: two}\n"),
+        ("ci/main.yaml", "c: {stage: s, script: three}\n"),
+    ];
+    let yaml = "
+include:
+  - local: /ci/one.yml
+  - local: 'ci/$CI_COMMIT_BRANCH.yaml'
+  - local: never.yml
+    rules: [{if: $CI_COMMIT_TAG}]
+a: {tags: [main]}
+variables: {B: main}
+";
+    let pipeline = read_with(yaml, files, PUSH).expect("a pipeline");
+    assert_eq!(names(&pipeline), ["a", "b", "c"]);
+    let a = pipeline.jobs.first().expect("a job");
+    assert_eq!(
+        (a.script.as_slice(), a.tags.as_slice(), a.stage.as_str()),
+        (&["one".to_owned()][..], &["main".to_owned()][..], "s")
+    );
+    assert_eq!(pairs(a), ["A=one", "B=main"]);
+    let places: Vec<_> = pipeline.jobs.iter().map(|job| (job.file.as_str(), job.line)).collect();
+    assert_eq!(places, [(".gitlab-ci.yml", 7), ("ci/two.yml", 3), ("ci/main.yaml", 1)]);
+}
+
+#[test]
+fn includes_that_cannot_be_had_are_refused_with_their_line() {
+    let yaml = "
+include:
+  - local: missing.yml
+  - project: group/other
+    file: x.yml
+  - remote: https://example.com/x.yml
+  - https://example.com/y.yml
+  - template: Go.gitlab-ci.yml
+  - component: example.com/a/b@1
+  - local: 'ci/*.yml'
+  - local: ../x.yml
+  - local: script.sh
+  - loop.yml
+  - bad.yml
+a: {script: x}
+";
+    let files = &[("loop.yml", "include: /loop.yml\n"), ("bad.yml", "a: {script: x}\n b: 1\n")];
+    let problems = read_with(yaml, files, PUSH).expect_err("problems");
+    let tail = "is not supported here; only `local` files of this repository are";
+    assert_eq!(
+        problems.iter().take(9).cloned().collect::<Vec<_>>(),
+        [
+            ".gitlab-ci.yml:3: include `missing.yml` does not exist in the repository".to_owned(),
+            format!(".gitlab-ci.yml:4: include of another project's file {tail}"),
+            format!(".gitlab-ci.yml:6: include of a remote file {tail}"),
+            format!(".gitlab-ci.yml:7: include of a URL {tail}"),
+            format!(".gitlab-ci.yml:8: include of a GitLab template {tail}"),
+            format!(".gitlab-ci.yml:9: include of a component {tail}"),
+            ".gitlab-ci.yml:10: include `ci/*.yml`: wildcards are not supported here; list the files".to_owned(),
+            ".gitlab-ci.yml:11: include `../x.yml` leads out of the repository".to_owned(),
+            ".gitlab-ci.yml:12: include `script.sh` does not end in .yml or .yaml".to_owned(),
+        ]
+    );
+    let rest: Vec<&str> = problems.iter().skip(9).map(String::as_str).collect();
+    assert!(
+        matches!(rest.as_slice(), [bad, looped]
+            if bad.starts_with("bad.yml:2: invalid YAML at column")
+                && looped.starts_with("loop.yml:1: include `loop.yml` includes itself: .gitlab-ci.yml → loop.yml → loop.yml")),
+        "{rest:?}"
+    );
+}

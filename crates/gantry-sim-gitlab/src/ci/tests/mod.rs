@@ -1,0 +1,61 @@
+//! Tests of the reader through its one entry point.
+
+mod golden;
+mod graph;
+mod jobs;
+mod merging;
+mod presence;
+mod problems;
+mod robust;
+
+use super::{CiInput, CiJob, CiPipeline, read};
+
+/// Variables of a push to `main`.
+const PUSH: &[(&str, &str)] = &[
+    ("CI_COMMIT_BRANCH", "main"),
+    ("CI_COMMIT_REF_NAME", "main"),
+    ("CI_DEFAULT_BRANCH", "main"),
+    ("CI_PIPELINE_SOURCE", "push"),
+    ("CI_PROJECT_PATH", "group/project"),
+];
+
+type Files<'a> = &'a [(&'a str, &'a str)];
+
+/// Reads `yaml` with other files and variables; problems come as lines of text.
+fn read_with(yaml: &str, files: Files<'_>, variables: &[(&str, &str)]) -> Result<CiPipeline, Vec<String>> {
+    let variables: Vec<(String, String)> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let read_file = |path: &str| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned());
+    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &variables, read_file: &read_file };
+    read(&input).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+/// The pipeline of a push to `main`.
+fn pipeline(yaml: &str) -> CiPipeline {
+    read_with(yaml, &[], PUSH).unwrap_or_else(|problems| panic!("{}", problems.join("\n")))
+}
+
+/// The only job of a pipeline without warnings.
+fn job(yaml: &str) -> CiJob {
+    let pipeline = pipeline(yaml);
+    assert_eq!(pipeline.warnings, []);
+    let [job] = <[CiJob; 1]>::try_from(pipeline.jobs).unwrap_or_else(|jobs| panic!("{} jobs", jobs.len()));
+    job
+}
+
+/// What is wrong, each line without the file's name.
+fn problems(yaml: &str) -> Vec<String> {
+    let problems = read_with(yaml, &[], PUSH).err().unwrap_or_default();
+    problems.iter().map(|line| line.trim_start_matches(".gitlab-ci.yml:").to_owned()).collect()
+}
+
+fn warnings(pipeline: &CiPipeline) -> Vec<String> {
+    pipeline.warnings.iter().map(|warning| format!("{}: {}", warning.line, warning.message)).collect()
+}
+
+fn names(pipeline: &CiPipeline) -> Vec<&str> {
+    pipeline.jobs.iter().map(|job| job.name.as_str()).collect()
+}
+
+fn pairs(job: &CiJob) -> Vec<String> {
+    job.variables.iter().map(|variable| format!("{}={}", variable.key, variable.value)).collect()
+}

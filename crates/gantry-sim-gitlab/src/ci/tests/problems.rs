@@ -1,0 +1,175 @@
+//! What the reader says about wrong files: the right line, and all problems at once.
+
+use super::problems;
+
+#[test]
+fn every_problem_of_a_file_is_reported_with_its_line() {
+    assert_eq!(
+        problems(
+            "
+stages: [build, test]
+variables:
+  FLAG: true
+  LIST: [a]
+compile:
+  stage: biuld
+  script: make
+  artefacts:
+    paths: [out]
+check:
+  scrpt: make check
+  when: sometimes
+  timeout: soon
+  parallel: 1
+  retry: 3
+publish:
+  stage: deploy
+  script:
+    - echo version: 1
+    - 5
+  allow_failure: maybe
+  tags: docker
+  cache: {paths: x}
+  start_in: 1 hour
+  only: [main]
+  rules: [{if: '$A ==', whenn: always}]
+image2: debian
+"
+        ),
+        [
+            "4: variables:FLAG definition must be either a string or a hash, but this is a boolean; put the boolean in quotes",
+            "5: variables:LIST definition must be either a string or a hash, but this is a list",
+            "7: jobs:compile job: chosen stage biuld does not exist; available stages are .pre, build, test, .post; did you mean `build`?",
+            "9: jobs:compile config contains unknown keys: artefacts; did you mean `artifacts`?",
+            "11: jobs:check config should implement a script: keyword",
+            "12: jobs:check config contains unknown keys: scrpt; did you mean `script`?",
+            "13: jobs:check:when should be one of: on_success, on_failure, always, manual, delayed; `sometimes` is not",
+            "14: jobs:check:timeout config should be a duration, such as `1h 30m`; `soon` is not one",
+            "15: jobs:check:parallel config should be between 2 and 200, but this is 1",
+            "16: jobs:check:retry config should be between 0 and 2, but this is 3",
+            "18: jobs:publish job: chosen stage deploy does not exist; available stages are .pre, build, test, .post",
+            "20: jobs:publish:script config should be a string or a nested array of strings up to 10 levels deep; a line with `: ` in it is a hash unless it is quoted",
+            "21: jobs:publish:script config should be a string or a nested array of strings up to 10 levels deep, but this is a number",
+            "22: jobs:publish:allow_failure config should be a hash or a boolean value, but this is a string",
+            "23: jobs:publish:tags config should be an array of strings, but this is a string",
+            "24: jobs:publish:cache:paths config should be an array of strings, but this is a string",
+            "25: jobs:publish config key may not be used with `rules`: start_in",
+            "26: jobs:publish config key may not be used with `rules`: only",
+            "27: jobs:publish:rules:rule config contains unknown keys: whenn; did you mean `when`?",
+            "27: jobs:publish:rules:rule:if invalid expression syntax: it ends where a value is expected",
+            "28: jobs:image2 config should be a hash, but this is a string; did you mean `image`?",
+        ]
+    );
+}
+
+#[test]
+fn a_problem_in_default_is_reported_once() {
+    assert_eq!(
+        problems("default: {timeout: never, tagz: [a]}\na: {script: x}\nb: {script: x}\n"),
+        [
+            "1: default config contains unknown keys: tagz; did you mean `tags`?",
+            "1: default:timeout config should be a duration, such as `1h 30m`; `never` is not one",
+        ]
+    );
+}
+
+#[test]
+fn keywords_that_cannot_be_honoured_are_refused() {
+    assert_eq!(
+        problems(
+            "
+a:
+  trigger: group/other
+b:
+  run: [{name: x}]
+c:
+  script: x
+  secrets: {A: {vault: a/b}}
+  id_tokens: {T: {aud: x}}
+"
+        ),
+        [
+            "3: jobs:a:trigger is not supported here: there are no other pipelines to start",
+            "5: jobs:b:run is not supported here; use `script`",
+            "8: jobs:c:secrets is not supported here: there is no secret store",
+            "9: jobs:c:id_tokens is not supported here: there is nobody to issue the tokens",
+        ]
+    );
+}
+
+#[test]
+fn files_that_are_no_configuration_say_so() {
+    let cases = [
+        ("", "1: the file is empty; it should hold at least one job"),
+        ("# only a comment\n", "1: the file is empty; it should hold at least one job"),
+        ("just text\n", "1: the file should be a mapping with jobs, but this is a string"),
+        ("\n- a\n", "2: the file should be a mapping with jobs, but this is a list"),
+        ("spec: {inputs: {a: {}}}\n---\na: {script: x}\n", "3: a `spec:` header with inputs is not supported here"),
+        ("a: {script: x}\n---\nb: {script: x}\n", "3: a second YAML document is not read; remove the `---`"),
+    ];
+    for (yaml, expected) in cases {
+        assert_eq!(problems(yaml), [expected], "{yaml:?}");
+    }
+}
+
+#[test]
+fn syntax_errors_and_duplicate_keys_have_lines() {
+    let syntax = problems("a:\n  script: x\n bad: y\n");
+    assert!(matches!(syntax.as_slice(), [one] if one.starts_with("3: invalid YAML at column")), "{syntax:?}");
+    assert_eq!(
+        problems("a:\n  script: x\n  script: y\n  tags: [1]\na: {script: z}\n"),
+        ["3: duplicate key `script`; the first is on line 2", "5: duplicate key `a`; the first is on line 1"]
+    );
+    assert_eq!(
+        problems("a: {script: !custom x}\nb: &b [*b]\n? [c]\n: 1\n"),
+        [
+            "1: the tag `!custom` is not known; only `!reference` is",
+            "2: this alias lies inside the value it stands for",
+            "2: jobs:b config should be a hash, but this is a list",
+            "3: a key should be a string, but this is a list",
+            "3: jobs:(unreadable) config should be a hash, but this is a number",
+        ]
+    );
+}
+
+#[test]
+fn values_inside_long_forms_are_checked() {
+    assert_eq!(
+        problems(
+            "
+a:
+  script: x
+  image: {nam: debian}
+  services: [{name: x, entrypoint: run}, 5]
+  retry: {max: 1, when: [runner_sytem_failure]}
+  artifacts: {when: never, expire_in: later, reports: {junt: x}}
+  cache: {key: a/b, policy: pull-psh}
+  hooks: {post: x}
+  inherit: {default: [imge]}
+b:
+  script: []
+  parallel: {matrix: []}
+  needs: a
+  when: delayed
+"
+        ),
+        [
+            "4: jobs:a:image config contains unknown keys: nam; did you mean `name`?",
+            "4: jobs:a:image name can't be blank",
+            "5: jobs:a:services:service:entrypoint config should be an array of strings, but this is a string",
+            "5: jobs:a:services:service config should be a hash or a string, but this is a number",
+            "6: jobs:a:retry:when contains an unknown failure reason: runner_sytem_failure; did you mean `runner_system_failure`?",
+            "7: jobs:a:artifacts:expire_in config should be a duration or `never`; `later` is neither",
+            "7: jobs:a:artifacts:when should be one of: on_success, on_failure, always; `never` is not",
+            "7: jobs:a:artifacts:reports config contains unknown keys: junt; did you mean `junit`?",
+            "8: jobs:a:cache:key config should contain neither `/` nor only dots",
+            "8: jobs:a:cache:policy should be one of: pull-push, push, pull; `pull-psh` is not; did you mean `pull-push`?",
+            "9: jobs:a:hooks config contains unknown keys: post",
+            "10: jobs:a:inherit:default config contains unknown values: imge; did you mean `image`?",
+            "12: jobs:b:script can't be blank",
+            "13: jobs:b:parallel:matrix config should be an array of hashes, but this is a list",
+            "14: jobs:b:needs config should be an array of jobs, but this is a string",
+            "15: jobs:b start in should be a duration, because `when` is `delayed`",
+        ]
+    );
+}

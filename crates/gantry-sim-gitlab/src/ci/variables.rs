@@ -1,0 +1,152 @@
+//! `variables:` and the values that rules can see.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use indexmap::IndexMap;
+
+use super::expr::Patterns;
+use super::field::Field;
+use super::model::CiVariable;
+use super::problem::Report;
+use super::yaml::Value;
+
+/// What a variable may say about itself, in the file's own `variables` and in those of a job.
+pub(super) const GLOBAL_DATA: &[&str] = &["value", "description", "options", "expand"];
+/// See [`GLOBAL_DATA`].
+pub(super) const JOB_DATA: &[&str] = &["value", "expand"];
+
+/// Variables by name, in the order they were first mentioned.
+pub(super) type Set = IndexMap<String, CiVariable>;
+
+/// Values by name, for conditions and paths.
+#[derive(Clone, Default)]
+pub(super) struct Lookup {
+    /// Known before the file; these win.
+    given: Rc<HashMap<String, String>>,
+    /// From the file.
+    file: HashMap<String, String>,
+    /// The patterns that variables hold.
+    pub(super) patterns: Patterns,
+}
+
+impl Lookup {
+    pub(super) fn new(given: &[(String, String)]) -> Self {
+        Self { given: Rc::new(given.iter().cloned().collect()), file: HashMap::new(), patterns: Patterns::default() }
+    }
+
+    /// The same, with the file's variables below the given ones.
+    pub(super) fn with(&self, variables: &Set) -> Self {
+        let file = variables.values().map(|variable| (variable.key.clone(), variable.value.clone())).collect();
+        Self { given: Rc::clone(&self.given), file, patterns: self.patterns.clone() }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.given.get(name).or_else(|| self.file.get(name)).map(String::as_str)
+    }
+}
+
+/// Replaces `$NAME` and `${NAME}` once; unknown names stay as written.
+pub(super) fn expand(text: &str, lookup: &Lookup) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let braced = after.strip_prefix('{').and_then(|body| body.split_once('}'));
+        let (name, tail) = braced.unwrap_or_else(|| {
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+            after.split_at_checked(end).unwrap_or((after, ""))
+        });
+        if let Some(value) = lookup.get(name) {
+            out.push_str(value);
+        } else {
+            out.push('$');
+            out.push_str(after.strip_suffix(tail).unwrap_or(name));
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Reads a mapping of variables; `data` lists the keys allowed in the long form.
+pub(super) fn read(field: &Field<'_>, data: &[&str], report: &mut Report) -> Vec<CiVariable> {
+    let Some(map) = field.map(report) else { return Vec::new() };
+    let mut variables = Vec::new();
+    for (key, entry) in map {
+        let field = Field::new(&entry.value, format!("{}:{key}", field.path));
+        if let Some(variable) = variable(key, &field, data, report) {
+            variables.push(variable);
+        }
+    }
+    variables
+}
+
+fn variable(key: &str, field: &Field<'_>, data: &[&str], report: &mut Report) -> Option<CiVariable> {
+    let plain =
+        |value: String, expand: bool| CiVariable { key: key.to_owned(), value, expand, ..CiVariable::default() };
+    match &field.node.value {
+        Value::Broken => None,
+        Value::Map(_) => {
+            field.map_of(report, data);
+            let expand = field.get("expand").and_then(|flag| flag.flag(report)).unwrap_or(true);
+            let value = match field.get("value") {
+                None => String::new(),
+                Some(value) => value.alphanumeric(report).or_else(|| {
+                    value.expected(report, "a string or a number");
+                    None
+                })?,
+            };
+            let options = field.get("options").and_then(|options| options.texts(report));
+            if let (Some(options), Some(given)) = (options, field.get("value"))
+                && !options.contains(&value)
+            {
+                given.problem(report, &format!("config should be one of the options: {}", options.join(", ")));
+            }
+            Some(plain(value, expand))
+        }
+        _ => {
+            let value = field.alphanumeric(report);
+            if value.is_none() {
+                let hint = match field.node.value {
+                    Value::Bool(_) => "; put the boolean in quotes",
+                    Value::Null => "; for an empty value write \"\"",
+                    _ => "",
+                };
+                let kind = field.node.kind();
+                field.problem(
+                    report,
+                    &format!("definition must be either a string or a hash, but this is {kind}{hint}"),
+                );
+            }
+            Some(plain(value?, true))
+        }
+    }
+}
+
+/// Adds variables; one that is already there gets the new value.
+pub(super) fn merge<'v>(into: &mut Set, from: impl IntoIterator<Item = &'v CiVariable>) {
+    for variable in from {
+        into.insert(variable.key.clone(), variable.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_expanded_once_and_unknown_ones_stay() {
+        let lookup = Lookup::new(&[("A".to_owned(), "x".to_owned()), ("B".to_owned(), "$A".to_owned())]);
+        let cases = [
+            ("$A-${A}-$B", "x-x-$A"),
+            ("$NO ${NO}/$", "$NO ${NO}/$"),
+            ("a${A", "a${A"),
+            ("é$Aé", "éxé"),
+            ("plain", "plain"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(expand(text, &lookup), expected, "{text}");
+        }
+    }
+}
