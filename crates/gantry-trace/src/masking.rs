@@ -39,7 +39,8 @@ impl Masking {
     /// Takes bytes and appends to `out` what is decided.
     pub fn push(&mut self, matcher: &Matcher, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
-        if matcher.depth(self.state) == 0 && self.spans.is_empty() {
+        if matcher.pending(self.state) == 0 && self.spans.is_empty() {
+            self.state = State::default();
             // Nothing is held: text before the first possible beginning passes without being looked at twice.
             let start = matcher.find_start(bytes).unwrap_or(bytes.len());
             out.extend_from_slice(&bytes[..start]);
@@ -58,7 +59,7 @@ impl Masking {
                 self.add(end - length, end);
             }
         }
-        let decided = self.held.0.len() - matcher.depth(self.state);
+        let decided = self.held.0.len() - matcher.pending(self.state);
         self.emit(decided, out);
     }
 

@@ -25,6 +25,8 @@ struct Node {
     depth: u32,
     /// Length of the longest phrase that ends here; 0 for none.
     longest: u32,
+    /// Length of the longest end of this node's text that can still grow into a phrase.
+    pending: u32,
     byte: u8,
 }
 
@@ -74,10 +76,16 @@ impl Matcher {
         bytes.iter().position(|byte| self.first.get(usize::from(*byte)).is_some_and(|node| *node != ROOT))
     }
 
-    /// How many bytes at the end of the text may be the beginning of a phrase.
+    /// How many bytes at the end of the text begin a phrase or are one.
     #[inline]
     pub fn depth(&self, state: State) -> usize {
         self.node(state.0).depth as usize
+    }
+
+    /// How many bytes at the end of the text can still grow into a phrase. Where this is 0 the automaton may as well start anew.
+    #[inline]
+    pub fn pending(&self, state: State) -> usize {
+        self.node(state.0).pending as usize
     }
 
     /// The length of the longest phrase that ends here; 0 for none.
@@ -125,17 +133,18 @@ impl Matcher {
         index
     }
 
-    /// Sets `fail` and inherits `longest`, level by level.
+    /// Sets `fail`, and inherits `longest` and `pending`, level by level.
     fn link(&mut self) {
         let mut queue = std::collections::VecDeque::from([ROOT]);
         while let Some(parent) = queue.pop_front() {
             let mut child = self.node(parent).child;
             while child != ROOT {
                 let fail = if parent == ROOT { ROOT } else { self.fall(self.node(parent).fail, self.node(child).byte) };
-                let inherited = self.node(fail).longest;
+                let Node { longest, pending, .. } = self.node(fail);
                 let node = &mut self.nodes[child as usize];
                 node.fail = fail;
-                node.longest = node.longest.max(inherited);
+                node.longest = node.longest.max(longest);
+                node.pending = if node.child == ROOT { pending } else { node.depth };
                 let sibling = node.sibling;
                 queue.push_back(child);
                 child = sibling;
@@ -159,7 +168,7 @@ impl Matcher {
 /// Shows sizes only: the nodes spell out secrets.
 impl std::fmt::Debug for Matcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Matcher").field("nodes", &self.nodes.len()).finish()
+        f.debug_struct("Matcher").field("nodes", &self.nodes.len()).finish_non_exhaustive()
     }
 }
 
@@ -174,9 +183,9 @@ mod tests {
         let mut seen = Vec::new();
         for byte in b"ushersx" {
             state = matcher.step(state, *byte);
-            seen.push((matcher.depth(state), matcher.longest(state)));
+            seen.push((matcher.depth(state), matcher.pending(state), matcher.longest(state)));
         }
-        assert_eq!(seen, [(0, 0), (1, 0), (2, 0), (3, 3), (3, 0), (4, 4), (0, 0)]);
+        assert_eq!(seen, [(0, 0, 0), (1, 1, 0), (2, 2, 0), (3, 2, 3), (3, 3, 0), (4, 1, 4), (0, 0, 0)]);
         assert!(Matcher::new([]).is_empty());
         assert!(!format!("{matcher:?}").contains("he\""));
     }

@@ -22,10 +22,11 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(options: Options) -> Self {
+        let Options { masks, token_prefixes, timestamps, limit: _ } = options;
         Self {
-            phrases: Matcher::new(options.masks.iter().map(|mask| mask.expose().trim().as_bytes())),
-            prefixes: Matcher::new(options.token_prefixes.iter().map(|prefix| prefix.trim().as_bytes())),
-            timestamps: options.timestamps,
+            phrases: Matcher::new(masks.iter().map(|mask| mask.expose().trim().as_bytes())),
+            prefixes: Matcher::new(token_prefixes.iter().map(|prefix| prefix.trim().as_bytes())),
+            timestamps,
         }
     }
 }

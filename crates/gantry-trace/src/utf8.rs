@@ -43,10 +43,7 @@ impl Utf8 {
     fn repair(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         loop {
-            let error = match std::str::from_utf8(rest) {
-                Ok(_) => return out.extend_from_slice(rest),
-                Err(error) => error,
-            };
+            let Err(error) = std::str::from_utf8(rest) else { return out.extend_from_slice(rest) };
             let (valid, broken) = rest.split_at(error.valid_up_to());
             out.extend_from_slice(valid);
             let Some(len) = error.error_len() else {
