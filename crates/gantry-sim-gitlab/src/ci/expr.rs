@@ -172,10 +172,10 @@ fn pattern_literal(text: &str) -> Option<Result<Regex, String>> {
 fn compile(pattern: &str, flags: &str) -> Result<Regex, String> {
     // In Ruby's flags `m` lets the dot match a newline, and `^` and `$` stand for lines only with RE2's own `(?m)`.
     let source = if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") };
-    regex::RegexBuilder::new(&source)
-        .size_limit(MAX_REGEX_BYTES)
-        .build()
-        .map_err(|_| format!("/{pattern}/ is not a valid regular expression (RE2 syntax, no look-around)"))
+    regex::RegexBuilder::new(&source).size_limit(MAX_REGEX_BYTES).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => format!("/{pattern}/ is too large a regular expression"),
+        _ => format!("/{pattern}/ is not a valid regular expression (RE2 syntax, no look-around)"),
+    })
 }
 
 fn name(token: &Token) -> String {

@@ -201,11 +201,11 @@ fn references_cannot_nest_without_end() {
 #[test]
 fn a_great_many_patterns_and_wrong_names_are_bounded() {
     let rules: String = (0..2000).fold(String::new(), |mut text, n| {
-        let _ = write!(text, "{{if: '$A =~ /\\w{{50}}{n}/'}}, ");
+        let _ = write!(text, "{{if: '$A =~ /x{n}/'}}, ");
         text
     });
     let shown = problems(&format!("a: {{script: x, rules: [{rules}]}}\n"));
-    assert!(shown.iter().all(|line| line.contains("more than 500 different patterns")), "{shown:?}");
+    assert!(shown.iter().all(|line| line.contains("more than 200 different patterns")), "{shown:?}");
     let jobs: String = (0..5000).fold(String::new(), |mut text, n| {
         let _ = writeln!(text, "j{n}: {{scrpt: x, needs: [k{n}]}}");
         text
