@@ -7,6 +7,7 @@ mod merging;
 mod presence;
 mod problems;
 mod robust;
+mod sample;
 
 use super::{CiInput, CiJob, CiPipeline, read};
 
