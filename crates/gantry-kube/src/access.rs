@@ -1,0 +1,199 @@
+//! How to reach an API server: from the configuration, from inside a pod, or from a kubeconfig. Reads files, sends nothing.
+
+use std::path::{Path, PathBuf};
+
+use gantry_core::Secret;
+use kube::{
+    Client, Config,
+    client::ClientBuilder,
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+use crate::{error::chain, limits, roots};
+
+/// Where the API server is and who we are.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// As the keys `host`, `ca_file`, `bearer_token`, `cert_file` and `key_file` say.
+    Remote(RemoteAccess),
+    /// From inside a pod, with its service account. Token and CA are read again when they are renewed.
+    InCluster,
+    /// From a kubeconfig, plugins for credentials included.
+    Kubeconfig {
+        /// The file; otherwise `KUBECONFIG`, otherwise `~/.kube/config`.
+        path: Option<PathBuf>,
+        /// The context; otherwise the current one.
+        context: Option<String>,
+    },
+}
+
+/// An API server given by address.
+#[derive(Clone, Debug, Default)]
+pub struct RemoteAccess {
+    /// URL, or a bare `host[:port]`, which means https.
+    pub host: String,
+    /// The only authorities to trust, in PEM; read again once a minute. Otherwise the system's and the bundled ones.
+    pub ca_file: Option<PathBuf>,
+    /// A bearer token.
+    pub bearer_token: Option<Secret>,
+    /// The client's certificate, in PEM; needs `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// The client's key, in PEM; needs `cert_file`.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Why there is no way to talk to an API server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// `host` is not an address.
+    #[error("host {host:?} is not the URL of an API server (such as https://10.0.0.1:6443): {message}")]
+    Host {
+        /// As configured.
+        host: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A file cannot be used.
+    #[error("{key} {path:?} cannot be used: {message}", path = path.display())]
+    File {
+        /// The configuration key that names it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what it should hold.
+        message: String,
+    },
+    /// One of two keys that belong together is missing.
+    #[error("cert_file and key_file belong together, and {missing} is not set")]
+    Pair {
+        /// The missing one.
+        missing: &'static str,
+    },
+    /// There is no service account here.
+    #[error(
+        "this process does not seem to run in a pod with a service account: {message} (set host in [runners.kubernetes], or give a \
+         kubeconfig)"
+    )]
+    InCluster {
+        /// What was looked for.
+        message: String,
+    },
+    /// The kubeconfig cannot be used.
+    #[error("the kubeconfig {file} cannot be used: {message}")]
+    Kubeconfig {
+        /// Which one.
+        file: String,
+        /// Why not.
+        message: String,
+    },
+    /// The pieces do not make a client.
+    #[error("cannot set up the connection to the API server: {message}")]
+    Client {
+        /// Why not.
+        message: String,
+    },
+}
+
+/// A client for `access`, and the namespace that comes with it where none is configured.
+pub(crate) async fn client(access: Access) -> Result<Client, ConnectError> {
+    install_crypto();
+    let mut config = match access {
+        Access::Remote(remote) => remote_config(remote).await?,
+        Access::InCluster => in_cluster_config()?,
+        Access::Kubeconfig { path, context } => kubeconfig(path, context).await?,
+    };
+    if config.root_cert.is_none() && config.root_cert_file.is_none() {
+        config.root_cert = Some(roots::system_and_bundled());
+    }
+    // Retried in `retry.rs` and nowhere else.
+    config.default_retry = false;
+    config.connect_timeout = Some(limits::CONNECT);
+    let built = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client { message: chain(&error) })?;
+    Ok(built.build())
+}
+
+/// rustls asks for one process-wide provider; whoever comes first sets the only one we ship.
+fn install_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+}
+
+async fn remote_config(remote: RemoteAccess) -> Result<Config, ConnectError> {
+    let bad_host = |message: String| ConnectError::Host { host: remote.host.clone(), message };
+    let url = if remote.host.contains("://") { remote.host.clone() } else { format!("https://{}", remote.host) };
+    let url: http::Uri = url.parse().map_err(|error| bad_host(format!("{error}")))?;
+    if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
+        return Err(bad_host("it needs a host and the scheme https or http".to_owned()));
+    }
+    let mut config = Config::new(url);
+    if let Some(path) = remote.ca_file {
+        check_certificates("ca_file", &path).await?;
+        config.root_cert_file = Some(path);
+    }
+    config.auth_info = AuthInfo {
+        token: remote.bearer_token.filter(|token| !token.is_empty()).map(|token| token.expose().to_owned().into()),
+        ..AuthInfo::default()
+    };
+    match (remote.cert_file, remote.key_file) {
+        (None, None) => {}
+        (Some(_), None) => return Err(ConnectError::Pair { missing: "key_file" }),
+        (None, Some(_)) => return Err(ConnectError::Pair { missing: "cert_file" }),
+        (Some(cert), Some(key)) => {
+            check_certificates("cert_file", &cert).await?;
+            read("key_file", &key).await?;
+            config.auth_info.client_certificate = Some(utf8("cert_file", cert)?);
+            config.auth_info.client_key = Some(utf8("key_file", key)?);
+        }
+    }
+    Ok(config)
+}
+
+fn utf8(key: &'static str, path: PathBuf) -> Result<String, ConnectError> {
+    path.into_os_string().into_string().map_err(|path| ConnectError::File {
+        key,
+        path: path.into(),
+        message: "its name is not UTF-8".to_owned(),
+    })
+}
+
+async fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
+    tokio::fs::read(path).await.map_err(|error| ConnectError::File {
+        key,
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+async fn check_certificates(key: &'static str, path: &Path) -> Result<(), ConnectError> {
+    let pem = read(key, path).await?;
+    let problem = match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
+        Ok(certificates) if certificates.is_empty() => "it holds no certificate in PEM form".to_owned(),
+        Ok(_) => return Ok(()),
+        Err(error) => format!("it is not a list of certificates in PEM form: {error}"),
+    };
+    Err(ConnectError::File { key, path: path.to_owned(), message: problem })
+}
+
+fn in_cluster_config() -> Result<Config, ConnectError> {
+    Config::incluster().map_err(|error| ConnectError::InCluster { message: chain(&error) })
+}
+
+async fn kubeconfig(path: Option<PathBuf>, context: Option<String>) -> Result<Config, ConnectError> {
+    let file = path.as_ref().map_or_else(|| "(KUBECONFIG or ~/.kube/config)".to_owned(), |path| format!("{path:?}"));
+    let failed =
+        |error: &kube::config::KubeconfigError| ConnectError::Kubeconfig { file: file.clone(), message: chain(error) };
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    match path {
+        Some(path) => {
+            let parsed = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
+            Config::from_custom_kubeconfig(parsed, &options).await.map_err(|error| failed(&error))
+        }
+        None => Config::from_kubeconfig(&options).await.map_err(|error| failed(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+# Run by the manager in the helper container: sh -c <this> gantry-attach PROTOCOL PUSHED MANAGER_SOCKET
+# Ends up as a bridge between standard input and output and the agent. Until then it says one line, see the words below.
+pushed=$2
+
+fail() {
+    # Unquoted on purpose: a message of several lines becomes one.
+    set -f
+    printf '@EXEC_FAILURE@'
+    printf ' %s' $*
+    printf '\n'
+    exit 1
+}
+
+# An agent runs already: any helper can be the bridge to it, and the one it was started from fits it best.
+if [ -S "$3" ]; then
+    [ -x "$pushed" ] && exec "$pushed" bridge
+    command -v gantry-helper >/dev/null 2>&1 && exec gantry-helper bridge
+fi
+
+if command -v gantry-helper >/dev/null 2>&1 && gantry-helper fits "$1" </dev/null >/dev/null 2>&1; then
+    exec gantry-helper bridge
+fi
+[ -x "$pushed" ] && exec "$pushed" bridge
+
+machine=$(uname -m) || fail 'uname -m does not work in this image'
+printf '@PUSH_REQUEST@ %s\n' "$machine"
+read -r size || exit 1
+
+# Other attempts may run at the same time: each writes a file of its own, and the last step is one rename.
+temporary=$pushed.$$
+trap 'rm -f "$temporary"' EXIT
+problem=$(head -c "$size" 2>&1 >"$temporary") || fail "cannot write the helper to $temporary: $problem"
+written=$(wc -c <"$temporary") || fail "cannot read $temporary"
+[ "$written" -eq "$size" ] || fail "only $written of $size bytes of the helper arrived in $temporary"
+chmod 755 "$temporary" || fail "cannot make $temporary executable"
+problem=$("$temporary" --version 2>&1 </dev/null) ||
+    fail "the helper cannot be started from $temporary, a noexec volume perhaps: $problem"
+mv -f "$temporary" "$pushed" || fail "cannot put the helper in place as $pushed"
+trap - EXIT
+exec "$pushed" bridge

@@ -1,0 +1,44 @@
+//! What is run in the helper container to reach the agent, and the first line that it answers with. Paths and words come from
+//! `gantry_wire::layout`; the shell text itself is `attach.sh`.
+
+use gantry_wire::{PROTOCOL, layout};
+
+const TEMPLATE: &str = include_str!("attach.sh");
+
+/// The command of the exec: POSIX `sh`, nothing else of the image but `uname`, `head`, `wc`, `chmod` and `mv`.
+pub(crate) fn command() -> Vec<String> {
+    let script =
+        TEMPLATE.replace("@EXEC_FAILURE@", layout::EXEC_FAILURE).replace("@PUSH_REQUEST@", layout::PUSH_REQUEST);
+    let words =
+        ["sh", "-c", &script, "gantry-attach", &PROTOCOL.to_string(), layout::PUSHED_BINARY, layout::MANAGER_SOCKET];
+    words.map(str::to_owned).to_vec()
+}
+
+/// The first line that comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FirstLine {
+    /// Frames of that protocol follow.
+    Bridge(String),
+    /// No fitting helper; the machine needs one.
+    Push(String),
+    /// It cannot work, and why.
+    Failure(String),
+    /// None of ours.
+    Other(String),
+}
+
+impl FirstLine {
+    pub(crate) fn parse(line: &str) -> Self {
+        let (word, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+        let rest = rest.trim().to_owned();
+        match word {
+            layout::BRIDGE_GREETING => Self::Bridge(rest),
+            layout::PUSH_REQUEST => Self::Push(rest),
+            layout::EXEC_FAILURE => Self::Failure(rest),
+            _ => Self::Other(line.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

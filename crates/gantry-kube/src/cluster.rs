@@ -1,0 +1,95 @@
+//! One namespace of one cluster, as one manager sees it: a client, the shared watch, and the gate for execs.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+
+use crate::{
+    access::{self, Access, ConnectError},
+    attach::Gate,
+    pods::PodRef,
+    watch::{self, PodWatch, Registry},
+};
+
+/// Runs the shared watch of a [`Cluster`]. The caller has to spawn or poll it; it does nothing until the first pod is watched, and ends
+/// when the last clone of its `Cluster` and the last [`PodWatch`] are dropped. Dropping it ends every `PodWatch`.
+pub type Driver = BoxFuture<'static, ()>;
+
+/// One namespace of one cluster. Clones share the connection, the watch and the limits.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    pods: Api<Pod>,
+    namespace: String,
+    registry: Arc<Registry>,
+    wake: mpsc::Sender<()>,
+    gate: Gate,
+}
+
+impl Cluster {
+    /// Prepares to talk to the API server that `access` describes. Reads files (certificates, tokens, a kubeconfig), sends nothing.
+    /// `selector` is the label selector of the pods that will be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`]
+    /// should match it, others cost a look-up each.
+    pub async fn connect(access: Access, namespace: String, selector: String) -> Result<(Self, Driver), ConnectError> {
+        Ok(Self::from_client(access::client(access).await?, namespace, selector))
+    }
+
+    /// The same over a client that exists already: one that talks to a simulated API server in process.
+    pub fn from_client(client: Client, namespace: String, selector: String) -> (Self, Driver) {
+        // One place: a wake-up is a level, a second one says nothing new.
+        let (wake, woken) = mpsc::channel(1);
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let registry = Arc::new(Registry::default());
+        let cluster = Self {
+            inner: Arc::new(Inner {
+                client,
+                pods,
+                namespace,
+                registry: Arc::clone(&registry),
+                wake,
+                gate: Gate::default(),
+            }),
+        };
+        // The driver must not hold a `Cluster`: it ends when there is none.
+        let driver = watch::drive(cluster.pods().clone(), selector, registry, woken);
+        (cluster, Box::pin(driver))
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.inner.namespace
+    }
+
+    /// What is known about `pod` from now on, out of the one shared watch.
+    pub fn watch_pod(&self, pod: &PodRef) -> PodWatch {
+        let receiver = self.inner.registry.subscribe(pod);
+        // Full means that the driver has been woken already; closed, that it was dropped, which the `PodWatch` shows.
+        let _ = self.inner.wake.try_send(());
+        PodWatch::new(receiver, self.inner.wake.clone())
+    }
+
+    pub(crate) fn pods(&self) -> &Api<Pod> {
+        &self.inner.pods
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.inner.gate
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("namespace", &self.inner.namespace).finish_non_exhaustive()
+    }
+}

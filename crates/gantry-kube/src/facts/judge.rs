@@ -1,0 +1,139 @@
+//! What the facts of a pod mean for its job. Only proof counts: a deletion time stamp, an unknown phase or a node that is silent end
+//! nothing, because the agent in the pod may still finish (`doomed` is for pods that have not been handed a job yet).
+
+use gantry_core::Ending;
+
+use super::{ContainerEnd, ContainerFacts, Phase, PodFacts, Words};
+use crate::limits;
+
+/// Why the pod does not run yet, as lines for the job log such as `Unschedulable: "0/3 nodes are available"`. Empty when there is nothing
+/// that a reader could act on.
+pub fn pending_reasons(facts: &PodFacts) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(words) = facts.unscheduled.as_ref().filter(|words| !words.reason.is_empty()) {
+        lines.push(quoted(&words.reason, words));
+    }
+    if let Some(words) = &facts.disruption {
+        lines.push(quoted(&words.reason, words));
+    }
+    for container in &facts.containers {
+        let Some(words) = container.waiting().filter(|words| !is_ordinary(&words.reason)) else { continue };
+        lines.push(quoted(&format!("{} (container {})", words.reason, container.name), words));
+    }
+    lines
+}
+
+/// Reasons that every healthy pod passes through.
+fn is_ordinary(reason: &str) -> bool {
+    matches!(reason, "" | "ContainerCreating" | "PodInitializing")
+}
+
+fn quoted(head: &str, words: &Words) -> String {
+    if words.message.is_empty() { head.to_owned() } else { format!("{head}: {:?}", words.message) }
+}
+
+/// How the job ended, if the facts prove that it cannot go on: one of the containers of `interest` has ended or can never start, or the
+/// whole pod is over. Init containers always count. `None` does not mean that all is well.
+pub fn terminal(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
+    let containers: Vec<&ContainerFacts> = facts
+        .containers
+        .iter()
+        .filter(|container| container.init || interest.contains(&container.name.as_str()))
+        .collect();
+    let ended = containers.iter().find_map(|container| unexpected_end(container));
+    if let Some(words) = &facts.disruption
+        && (facts.phase.is_over() || ended.is_some())
+    {
+        return Some(disrupted(facts, words));
+    }
+    if facts.phase == Phase::Failed && !facts.reason.is_empty() {
+        return Some(disrupted(facts, &Words { reason: facts.reason.clone(), message: facts.message.clone() }));
+    }
+    if let Some((container, end)) = ended {
+        // A container that the kubelet stops because of a deletion has not died by itself. One that ran out of memory has.
+        return Some(if facts.deletion.is_some() && !end.is_oom() {
+            Ending::PodDeleted { pod: facts.name.clone() }
+        } else {
+            died(container, end)
+        });
+    }
+    if facts.phase.is_over() {
+        let words = Words {
+            reason: format!("the pod is {}", facts.phase.as_str()),
+            message: "no container says why".to_owned(),
+        };
+        return Some(disrupted(facts, &words));
+    }
+    containers.iter().find_map(|container| cannot_start(container))
+}
+
+/// Like [`terminal`], for a pod whose agent has no plan yet: that somebody asked for its deletion is then enough.
+pub fn doomed(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
+    terminal(facts, interest).or_else(|| facts.deletion.as_ref().map(|_| gone(&facts.name, Some(facts))))
+}
+
+/// How the job ended when its pod is proven to be gone: `last` are the facts that were seen last.
+pub fn gone(pod: &str, last: Option<&PodFacts>) -> Ending {
+    match last.and_then(|facts| facts.disruption.as_ref().map(|words| disrupted(facts, words))) {
+        Some(ending) => ending,
+        None => Ending::PodDeleted { pod: pod.to_owned() },
+    }
+}
+
+/// Whether all containers of `names` run or have run.
+pub fn services_started(facts: &PodFacts, names: &[&str]) -> bool {
+    names.iter().all(|name| facts.container(name).is_some_and(ContainerFacts::has_started))
+}
+
+/// An init container is expected to end, with 0.
+fn unexpected_end(container: &ContainerFacts) -> Option<(&ContainerFacts, &ContainerEnd)> {
+    let end = container.ended()?;
+    (!container.init || end.exit_code != 0).then_some((container, end))
+}
+
+fn disrupted(facts: &PodFacts, words: &Words) -> Ending {
+    let message =
+        if words.message.is_empty() { words.reason.clone() } else { format!("{}: {}", words.reason, words.message) };
+    Ending::PodDisrupted { pod: facts.name.clone(), message }
+}
+
+fn died(container: &ContainerFacts, end: &ContainerEnd) -> Ending {
+    let name = container.name.clone();
+    if end.is_oom() {
+        return Ending::ContainerOutOfMemory { container: name };
+    }
+    // The runtime made the container but could not start its first process (Kubernetes API): there was nothing to die.
+    if matches!(end.reason.as_str(), "StartError" | "ContainerCannotRun") {
+        return Ending::ContainerConfig { container: name, message: spoken(&end.reason, &end.message) };
+    }
+    let reason = if end.reason.is_empty() { "none given".to_owned() } else { end.reason.clone() };
+    Ending::ContainerDied { container: name, exit_code: end.exit_code, reason }
+}
+
+fn spoken(reason: &str, message: &str) -> String {
+    if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") }
+}
+
+/// Waiting reasons of the kubelet that do not pass by themselves. A failed pull may: see [`limits::PULL_FAILURES`].
+fn cannot_start(container: &ContainerFacts) -> Option<Ending> {
+    let words = container.waiting()?;
+    let name = container.name.clone();
+    match words.reason.as_str() {
+        "InvalidImageName" | "ErrImageNeverPull" => {}
+        "ErrImagePull" | "ImagePullBackOff" if container.pull_failures >= limits::PULL_FAILURES => {}
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "CrashLoopBackOff" => {
+            let last = container.last_end.as_ref().map(|end| end.message.as_str()).filter(|text| !text.is_empty());
+            let mut message = spoken(&words.reason, &words.message);
+            if let Some(last) = last {
+                message = format!("{message}: {last}");
+            }
+            return Some(Ending::ContainerConfig { container: name, message });
+        }
+        _ => return None,
+    }
+    Some(Ending::ImagePull {
+        container: name,
+        image: container.image.clone(),
+        message: spoken(&words.reason, &words.message),
+    })
+}

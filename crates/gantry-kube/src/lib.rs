@@ -1,0 +1,24 @@
+//! Carries out a plan in a cluster and says what happened: makes the pod, watches it, opens the connection to its agent, removes it.
+//!
+//! It never decides what should run, never reads a verdict out of a clock or a broken stream, and uses no other rights than `create`,
+//! `get`, `list`, `watch` and `delete` on `pods`, and `pods/exec`. It spawns no task: [`Cluster::connect`] returns a [`Driver`] that the
+//! caller has to run. Start reading at [`Cluster`]; what a pod's status means is in [`facts`].
+
+pub mod access;
+pub mod attach;
+mod cluster;
+pub mod error;
+pub mod facts;
+pub mod limits;
+mod pods;
+mod retry;
+mod roots;
+pub mod watch;
+
+pub use access::{Access, ConnectError, RemoteAccess};
+pub use attach::{AgentStream, AttachError, AttachRequest, ExecEnd, ExecOutcome, HelperBinaries, Purpose};
+pub use cluster::{Cluster, Driver};
+pub use error::{ApiError, Fault};
+pub use facts::{ContainerFacts, ContainerState, PodFacts};
+pub use pods::{CreateError, DeleteError, PodNow, PodRef};
+pub use watch::{PodWatch, Sight};

@@ -1,0 +1,90 @@
+//! Every number that bounds something in the talk with a cluster, each with the reason for its size.
+
+use std::time::Duration;
+
+/// One request to the API server that is not a watch or an exec. Admission webhooks may take 30 s by themselves (Kubernetes API).
+pub const REQUEST: Duration = Duration::from_secs(40);
+
+/// Opening a connection to the API server, TLS included.
+pub const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long creating a pod is tried while the cluster cannot answer: an API server that is restarted or loses its leader is back by then.
+pub const CREATE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails.
+pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// First pause after a failed request.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+
+/// Longest pause between two tries of a request: an outage of seconds should not cost much more than itself.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(5);
+
+/// Longest pause the API server may ask for (`retryAfterSeconds`); more would outlast most deadlines.
+pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
+
+/// How long the API server lets one watch run. It is resumed from the last version it showed, so the end costs one request.
+pub const WATCH_SECONDS: u32 = 290;
+
+/// Silence after which a watch is taken for half-open and asked for again. Bookmarks come about once a minute (Kubernetes API).
+pub const WATCH_SILENCE: Duration = Duration::from_secs(100);
+
+/// Pods in one answer to `list`: a page stays far below the size at which an API server answers slowly.
+pub const LIST_PAGE: u32 = 500;
+
+/// Pages of one list: 100,000 pods of one fleet are a mistake in the selector, not a fleet.
+pub const LIST_PAGES: usize = 200;
+
+/// How long after it was asked for a pod that the watch has not shown is looked up by GET. The watch is normally faster by far.
+pub const FIRST_SIGHT: Duration = Duration::from_secs(5);
+
+/// Where `watch` is not granted: how often each pod is looked at (GitLab Runner 19.4, `poll_interval`: 3 s).
+pub const POLL_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Where `watch` is not granted: how often it is tried again, in case somebody has granted it since.
+pub const WATCH_REFUSED_RETRY: Duration = Duration::from_secs(300);
+
+/// Single-pod look-ups of the driver that are under way at once.
+pub const LOOKUPS: usize = 8;
+
+/// First pause between two tries to reach an agent: a container starts in some hundreds of milliseconds, so this wastes little of it.
+pub const ATTACH_FIRST: Duration = Duration::from_millis(40);
+
+/// Factor in percent by which the pause grows.
+pub const ATTACH_GROWTH_PERCENT: u32 = 150;
+
+/// Longest pause between two tries: each is an audited request, and a pod that takes long can wait two seconds more.
+pub const ATTACH_MOST: Duration = Duration::from_secs(2);
+
+/// Execs of one [`crate::Cluster`] that are being opened at once: 60 pods at once then take 1.2 s, and an API server notices nothing.
+pub const OPENING: usize = 20;
+
+/// Execs that may be tried at once after a quiet time: one burst of jobs.
+pub const EXEC_BURST: u32 = 60;
+
+/// Time in which one more exec may be tried once the burst is used up: 50 a second for all pods of a namespace.
+pub const EXEC_REFILL: Duration = Duration::from_millis(20);
+
+/// The upgrade to a WebSocket. The kubelet answers at once or not at all.
+pub const UPGRADE: Duration = Duration::from_secs(10);
+
+/// From the upgrade to the first line of the exec'd shell, on a node that is very busy.
+pub const FIRST_LINE: Duration = Duration::from_secs(20);
+
+/// From the request for a helper to the bridge's greeting: 10 MB over a line of 1 Mbit/s.
+pub const PUSH: Duration = Duration::from_secs(90);
+
+/// Longest line the exec'd shell may print before the frames begin.
+pub const LINE: usize = 4096;
+
+/// Part of the exec's standard error that is kept for error texts.
+pub const STDERR: usize = 2048;
+
+/// Part of an API server's or kubelet's message that is repeated in an error.
+pub const MESSAGE: usize = 4096;
+
+/// Payload of one WebSocket message to the container: the kubelet copies 32 KiB at a time.
+pub const STDIN_MESSAGE: usize = 32 * 1024;
+
+/// Failed pulls of one image after which its pod is given up. The first is forgiven: the kubelet tries again by itself.
+pub const PULL_FAILURES: u32 = 2;

@@ -1,0 +1,222 @@
+//! Making, looking at and removing one pod. A pod is always meant by name and uid, so that a successor of the same name is never touched.
+
+use std::collections::BTreeMap;
+
+use gantry_core::Ending;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    Cluster,
+    error::{ApiError, Fault},
+    limits,
+    retry::{self, Backoff},
+};
+
+/// Labels and annotations of ours begin with this.
+const OURS: &str = "gantry.dev/";
+
+/// One pod, and no other of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodRef {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+}
+
+impl PodRef {
+    /// Of an object that the API server returned; `None` if it lacks a name or a uid.
+    pub fn of(pod: &Pod) -> Option<Self> {
+        Some(Self { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? })
+    }
+}
+
+/// What there is under a pod's name.
+#[derive(Debug)]
+pub enum PodNow {
+    /// Nothing: proof that the pod is gone.
+    Gone,
+    /// Another pod of the same name: the same proof.
+    Replaced,
+    /// The pod.
+    Present(Box<Pod>),
+    /// The question could not be answered.
+    Unknown(ApiError),
+}
+
+/// Why there is no pod.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// The API server, a quota or an admission plugin said no.
+    #[error("the API server refused the pod: {message}")]
+    Refused {
+        /// Its words.
+        message: String,
+    },
+    /// A pod of that name exists and is not the one that was to be made.
+    #[error(
+        "a pod named {name:?} exists in namespace {namespace:?} and was not made for this job; delete it or retry the job"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Where.
+        namespace: String,
+    },
+    /// The API server could not be asked, or could not do it, for as long as we tried.
+    #[error("the pod could not be created within {seconds} s: {message}")]
+    Unreachable {
+        /// How long it was tried.
+        seconds: u64,
+        /// How the last try failed.
+        message: String,
+    },
+}
+
+impl CreateError {
+    /// What this means for the job.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::Refused { message } => Ending::PodRefused { message: message.clone() },
+            Self::NameTaken { .. } => Ending::PodRefused { message: self.to_string() },
+            Self::Unreachable { .. } => Ending::ClusterUnreachable { message: self.to_string() },
+        }
+    }
+}
+
+/// Why a pod is still there. Its `activeDeadlineSeconds` will end it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pod {name:?} could not be deleted: {message}")]
+pub struct DeleteError {
+    /// Its name.
+    pub name: String,
+    /// Which kind of failure the last try was.
+    pub fault: Fault,
+    /// The API server's words.
+    pub message: String,
+}
+
+/// What a try to create came to.
+enum Created {
+    Here(PodRef),
+    /// A pod of ours with that name is being deleted: wait for it to go.
+    Leaving,
+    Taken,
+}
+
+impl Cluster {
+    /// Creates `pod`, once: if the name is taken by a pod with the same `gantry.dev/` labels and annotations, an earlier try has succeeded
+    /// without our hearing of it. Failures that may pass are tried again for [`limits::CREATE_DEADLINE`].
+    pub async fn create_pod(&self, pod: &Pod) -> Result<PodRef, CreateError> {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let deadline = Instant::now() + limits::CREATE_DEADLINE;
+        let mut backoff = Backoff::default();
+        loop {
+            let created = retry::until(deadline, || self.create_once(pod, &name)).await.map_err(create_error)?;
+            match created {
+                Created::Here(pod) => return Ok(pod),
+                Created::Leaving if Instant::now() < deadline => sleep_until(Instant::now() + backoff.next()).await,
+                Created::Leaving | Created::Taken => {
+                    return Err(CreateError::NameTaken { name, namespace: self.namespace().to_owned() });
+                }
+            }
+        }
+    }
+
+    async fn create_once(&self, pod: &Pod, name: &str) -> Result<Created, ApiError> {
+        let error = match retry::once(self.pods().create(&PostParams::default(), pod)).await {
+            Ok(made) => return created(&made),
+            Err(error) => error,
+        };
+        if !error.is_already_exists() {
+            // A conflict that is not about the name is a quota that was being updated by somebody else (Kubernetes API): it passes.
+            let fault = if error.fault == Fault::Conflict { Fault::Server } else { error.fault };
+            return Err(ApiError { fault, ..error });
+        }
+        let Some(found) = retry::once(self.pods().get_opt(name)).await? else {
+            return Err(ApiError { fault: Fault::Server, ..error });
+        };
+        if !same_marks(pod, &found) {
+            return Ok(Created::Taken);
+        }
+        if found.metadata.deletion_timestamp.is_some() { Ok(Created::Leaving) } else { created(&found) }
+    }
+
+    /// Deletes `pod` and nothing else; that it is gone already is success. `grace_seconds` replaces the pod's own grace period. Failures
+    /// that may pass are tried again for [`limits::DELETE_DEADLINE`].
+    pub async fn delete_pod(&self, pod: &PodRef, grace_seconds: Option<u32>) -> Result<(), DeleteError> {
+        let mut params = DeleteParams::background()
+            .preconditions(Preconditions { uid: Some(pod.uid.clone()), resource_version: None });
+        params.grace_period_seconds = grace_seconds;
+        let deadline = Instant::now() + limits::DELETE_DEADLINE;
+        let result = retry::until(deadline, || async {
+            match retry::once(self.pods().delete(&pod.name, &params)).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.fault == Fault::Gone => Ok(()),
+                Err(error) if error.fault == Fault::Conflict => self.deleted_despite(pod, error).await,
+                Err(error) => Err(error),
+            }
+        })
+        .await;
+        result.map_err(|error| DeleteError { name: pod.name.clone(), fault: error.fault, message: error.message })
+    }
+
+    /// A conflict means that the uid is another's, so that ours is gone; or that somebody was changing the pod just then.
+    async fn deleted_despite(&self, pod: &PodRef, conflict: ApiError) -> Result<(), ApiError> {
+        match self.get_pod(pod).await {
+            PodNow::Gone | PodNow::Replaced => Ok(()),
+            PodNow::Present(_) => Err(ApiError { fault: Fault::Server, ..conflict }),
+            PodNow::Unknown(error) => Err(error),
+        }
+    }
+
+    /// Looks at `pod` once, by GET.
+    pub async fn get_pod(&self, pod: &PodRef) -> PodNow {
+        look(self.pods(), pod).await
+    }
+}
+
+pub(crate) async fn look(pods: &Api<Pod>, pod: &PodRef) -> PodNow {
+    match retry::once(pods.get_opt(&pod.name)).await {
+        Ok(None) => PodNow::Gone,
+        Ok(Some(found)) if found.metadata.uid.as_ref() == Some(&pod.uid) => PodNow::Present(Box::new(found)),
+        Ok(Some(_)) => PodNow::Replaced,
+        Err(error) => PodNow::Unknown(error),
+    }
+}
+
+fn created(made: &Pod) -> Result<Created, ApiError> {
+    let pod = PodRef::of(made).ok_or_else(|| {
+        ApiError::without_answer(Fault::Garbled, "the API server returned a pod without a uid".to_owned())
+    })?;
+    Ok(Created::Here(pod))
+}
+
+fn create_error(error: ApiError) -> CreateError {
+    if error.fault.is_transient() {
+        CreateError::Unreachable { seconds: limits::CREATE_DEADLINE.as_secs(), message: error.message }
+    } else {
+        CreateError::Refused { message: error.message }
+    }
+}
+
+/// Whether all our marks on `wanted` are on `found`, and there is at least one.
+fn same_marks(wanted: &Pod, found: &Pod) -> bool {
+    let ours = |marks: &Option<BTreeMap<String, String>>| -> Vec<(String, String)> {
+        let marks = marks.iter().flatten().filter(|(key, _)| key.starts_with(OURS));
+        marks.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let has = |marks: &Option<BTreeMap<String, String>>, (key, value): &(String, String)| {
+        marks.as_ref().and_then(|marks| marks.get(key)) == Some(value)
+    };
+    let labels = ours(&wanted.metadata.labels);
+    let annotations = ours(&wanted.metadata.annotations);
+    !(labels.is_empty() && annotations.is_empty())
+        && labels.iter().all(|mark| has(&found.metadata.labels, mark))
+        && annotations.iter().all(|mark| has(&found.metadata.annotations, mark))
+}

@@ -1,0 +1,56 @@
+//! The one level at which requests are tried again: pauses that grow, jitter, a deadline, and the server's own wish.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::{error::ApiError, limits};
+
+/// Pauses that double from [`limits::BACKOFF_FIRST`] to [`limits::BACKOFF_MOST`], each shortened by up to half so that many clients do not
+/// come back together.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    pub(crate) fn next(&mut self) -> Duration {
+        let full = limits::BACKOFF_FIRST.saturating_mul(1 << self.failures.min(10)).min(limits::BACKOFF_MOST);
+        self.failures = self.failures.saturating_add(1);
+        full.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// One request, bounded by [`limits::REQUEST`].
+pub(crate) async fn once<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
+    match timeout(limits::REQUEST, request).await {
+        Ok(result) => result.map_err(ApiError::from),
+        Err(_) => Err(ApiError::timed_out(limits::REQUEST)),
+    }
+}
+
+/// Repeats `request` while it fails for a passing reason and `deadline` has not come. The last error is returned.
+pub(crate) async fn until<T, F>(deadline: Instant, mut request: impl FnMut() -> F) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match request().await {
+            Err(error) if error.fault.is_transient() => error,
+            other => return other,
+        };
+        let pause = error.retry_after.unwrap_or_default().max(backoff.next());
+        let next = Instant::now() + pause;
+        if next >= deadline {
+            return Err(error);
+        }
+        tracing::debug!(%error, ?pause, "a request to the API server is tried again");
+        sleep_until(next).await;
+    }
+}

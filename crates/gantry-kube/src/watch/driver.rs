@@ -1,0 +1,173 @@
+//! The future that keeps the registry true: it runs the feed, and looks single pods up where the feed cannot be enough, namely to prove
+//! that a pod is gone, to find one that the selector does not show, and where `watch` is not granted.
+
+use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    Registry,
+    feed::{Event, Feed},
+    registry::Source,
+};
+use crate::{
+    limits,
+    pods::{self, PodNow, PodRef},
+};
+
+/// Events between feed and driver, both of one task: the bound only keeps a burst from being buffered twice.
+const EVENTS: usize = 64;
+
+/// Runs the shared watch of one cluster. Waits for the first subscription; ends when `woken` is closed.
+pub(crate) async fn drive(pods: Api<Pod>, selector: String, registry: Arc<Registry>, mut woken: mpsc::Receiver<()>) {
+    let closing = CloseOnDrop(Arc::clone(&registry));
+    if woken.recv().await.is_none() {
+        return;
+    }
+    let (events, mut received) = mpsc::channel(EVENTS);
+    let mut feed: Pin<Box<_>> = Box::pin(Feed { pods: pods.clone(), selector, events }.run());
+    let mut poll = interval(limits::POLL_INTERVAL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut driver = Driver::new(pods, registry);
+    driver.look_for_unseen();
+    loop {
+        tokio::select! {
+            woken = woken.recv() => match woken {
+                Some(()) => driver.look_for_unseen(),
+                None => break,
+            },
+            Some(event) = received.recv() => driver.take(event),
+            () = &mut feed => break,
+            Some((pod, now)) = driver.lookups.next() => driver.found(pod, now),
+            _ = poll.tick(), if driver.polling => driver.look_at_all(),
+        }
+    }
+    drop(closing);
+}
+
+struct CloseOnDrop(Arc<Registry>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+struct Driver {
+    pods: Api<Pod>,
+    registry: Arc<Registry>,
+    lookups: FuturesUnordered<BoxFuture<'static, (PodRef, Option<PodNow>)>>,
+    /// Uids that `lookups` are about, so that a pod is not looked up again and again while the API server is slow.
+    looking: HashSet<String>,
+    slots: Arc<Semaphore>,
+    /// `watch` is not granted.
+    polling: bool,
+}
+
+impl Driver {
+    fn new(pods: Api<Pod>, registry: Arc<Registry>) -> Self {
+        Self {
+            pods,
+            registry,
+            lookups: FuturesUnordered::new(),
+            looking: HashSet::new(),
+            slots: Arc::new(Semaphore::new(limits::LOOKUPS)),
+            polling: false,
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Listed(pods) => {
+                if std::mem::take(&mut self.polling) {
+                    tracing::info!("the pods can be listed and watched now");
+                }
+                for pod in self.registry.listed(&pods) {
+                    self.look_up_now(pod);
+                }
+            }
+            Event::Changed(pod) => self.registry.observe(&pod, Source::Feed),
+            Event::Left(pod) => {
+                self.registry.observe(&pod, Source::Feed);
+                let Some(pod) = PodRef::of(&pod) else { return };
+                self.registry.left(&pod.uid);
+                if self.registry.is_hidden(&pod.uid) {
+                    self.look_up_now(pod);
+                }
+            }
+            Event::Refused(error) => {
+                if !self.polling {
+                    tracing::warn!(
+                        %error,
+                        interval = ?limits::POLL_INTERVAL,
+                        "list and watch on pods are not granted: every pod is polled instead, which costs requests and seconds"
+                    );
+                }
+                self.polling = true;
+            }
+        }
+    }
+
+    fn look_for_unseen(&mut self) {
+        for pod in self.registry.unseen() {
+            self.look_up(pod, limits::FIRST_SIGHT);
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        for pod in self.registry.watched() {
+            self.look_up(pod, Duration::ZERO);
+        }
+    }
+
+    fn look_up(&mut self, pod: PodRef, after: Duration) {
+        if self.looking.insert(pod.uid.clone()) {
+            self.push(pod, after);
+        }
+    }
+
+    /// Does not wait behind a look-up of the same pod that was put off.
+    fn look_up_now(&mut self, pod: PodRef) {
+        self.looking.insert(pod.uid.clone());
+        self.push(pod, Duration::ZERO);
+    }
+
+    fn push(&mut self, pod: PodRef, after: Duration) {
+        let (pods, registry, slots) = (self.pods.clone(), Arc::clone(&self.registry), Arc::clone(&self.slots));
+        let polling = self.polling;
+        let lookup = async move {
+            sleep(after).await;
+            if !polling && !registry.is_hidden(&pod.uid) {
+                // The watch was faster: nothing to ask.
+                return (pod, None);
+            }
+            // Never closed.
+            let _slot = slots.acquire().await;
+            let now = pods::look(&pods, &pod).await;
+            (pod, Some(now))
+        };
+        self.lookups.push(lookup.boxed());
+    }
+
+    fn found(&mut self, pod: PodRef, now: Option<PodNow>) {
+        self.looking.remove(&pod.uid);
+        match now {
+            None => return,
+            Some(PodNow::Gone | PodNow::Replaced) => return self.registry.gone(&pod.uid),
+            Some(PodNow::Present(found)) => self.registry.observe(&found, Source::LookUp),
+            Some(PodNow::Unknown(error)) => {
+                tracing::debug!(%error, pod = pod.name, "a pod cannot be looked up; trying again")
+            }
+        }
+        // The watch does not show it, perhaps because its labels do not match: nobody else will say when it changes.
+        if !self.polling && self.registry.is_hidden(&pod.uid) {
+            self.look_up(pod, limits::POLL_INTERVAL);
+        }
+    }
+}

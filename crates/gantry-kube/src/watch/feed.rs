@@ -1,0 +1,171 @@
+//! List, then watch, for ever: the one stream of what happens to the pods of a selector. It resumes a watch that ends, lists again when
+//! the API server no longer keeps the version (410), and says so when it is refused.
+
+use futures::{StreamExt as _, TryStreamExt as _, pin_mut};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{ListParams, WatchEvent, WatchParams},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    error::{ApiError, Fault},
+    limits,
+    retry::{self, Backoff},
+};
+
+/// What happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// All pods there are.
+    Listed(Vec<Pod>),
+    /// One was added or has changed.
+    Changed(Box<Pod>),
+    /// One was deleted, or its labels have changed.
+    Left(Box<Pod>),
+    /// `list` or `watch` is not granted.
+    Refused(ApiError),
+}
+
+/// Why a watch cannot be resumed from where it was.
+enum Stop {
+    /// The version is too old, or nobody listens any more.
+    Relist,
+    Refused(ApiError),
+}
+
+pub(crate) struct Feed {
+    pub(crate) pods: Api<Pod>,
+    pub(crate) selector: String,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+impl Feed {
+    /// Runs until nobody listens.
+    pub(crate) async fn run(self) {
+        let mut backoff = Backoff::default();
+        while !self.events.is_closed() {
+            let started = Instant::now();
+            let error = match self.list().await {
+                Ok((pods, version)) => {
+                    if self.events.send(Event::Listed(pods)).await.is_err() {
+                        return;
+                    }
+                    match self.follow(version).await {
+                        Stop::Relist => None,
+                        Stop::Refused(error) => Some(error),
+                    }
+                }
+                Err(error) => Some(error),
+            };
+            if started.elapsed() > limits::WATCH_SILENCE {
+                backoff.reset();
+            }
+            let mut pause = backoff.next();
+            if let Some(error) = error {
+                pause = pause.max(error.retry_after.unwrap_or_default());
+                if matches!(error.fault, Fault::Forbidden | Fault::Unauthenticated) {
+                    pause = limits::WATCH_REFUSED_RETRY;
+                    let _ = self.events.send(Event::Refused(error)).await;
+                } else {
+                    tracing::warn!(%error, ?pause, "the pods cannot be listed; trying again");
+                }
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// All pods of the selector and the version at which that was so.
+    async fn list(&self) -> Result<(Vec<Pod>, String), ApiError> {
+        let mut params = ListParams::default().labels(&self.selector).limit(limits::LIST_PAGE);
+        let mut pods = Vec::new();
+        for _ in 0..limits::LIST_PAGES {
+            let page = retry::once(self.pods.list(&params)).await?;
+            pods.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok((pods, page.metadata.resource_version.unwrap_or_default())),
+            }
+        }
+        let message = format!("the selector {:?} shows more than {} pods", self.selector, pods.len());
+        Err(ApiError::without_answer(Fault::Garbled, message))
+    }
+
+    /// Watches from `version`, again and again.
+    async fn follow(&self, mut version: String) -> Stop {
+        let params = WatchParams::default().labels(&self.selector).timeout(limits::WATCH_SECONDS);
+        let mut backoff = Backoff::default();
+        loop {
+            let started = Instant::now();
+            let ended = match retry::once(self.pods.watch(&params, &version)).await {
+                Ok(stream) => {
+                    let before = version.clone();
+                    let ended = self.read(stream, &mut version).await;
+                    if version != before || started.elapsed() >= limits::WATCH_SILENCE {
+                        backoff.reset();
+                    }
+                    ended
+                }
+                Err(error) => Err(error),
+            };
+            let pause = backoff.next();
+            match ended {
+                Ok(()) => {}
+                Err(error) if error.fault == Fault::Gone => return Stop::Relist,
+                Err(error) if matches!(error.fault, Fault::Forbidden | Fault::Unauthenticated) => {
+                    return Stop::Refused(error);
+                }
+                Err(error) => tracing::debug!(%error, ?pause, "the watch on pods broke off; resuming"),
+            }
+            if self.events.is_closed() {
+                return Stop::Relist;
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Hands on what one watch says. `Ok` when it ended, fell silent, or nobody listens.
+    async fn read(
+        &self,
+        stream: impl futures::Stream<Item = kube::Result<WatchEvent<Pod>>>,
+        version: &mut String,
+    ) -> Result<(), ApiError> {
+        let stream = stream.into_stream().fuse();
+        pin_mut!(stream);
+        loop {
+            let Ok(next) = timeout(limits::WATCH_SILENCE, stream.next()).await else { return Ok(()) };
+            let event = match next {
+                None => return Ok(()),
+                Some(Ok(event)) => event,
+                Some(Err(error)) => {
+                    let error = ApiError::from(error);
+                    if error.fault != Fault::Garbled {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, "an event of the watch on pods cannot be understood and is left out");
+                    continue;
+                }
+            };
+            let event = match event {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => Event::Changed(Box::new(pod)),
+                WatchEvent::Deleted(pod) => Event::Left(Box::new(pod)),
+                WatchEvent::Bookmark(bookmark) => {
+                    *version = bookmark.metadata.resource_version;
+                    continue;
+                }
+                WatchEvent::Error(status) => return Err(ApiError::from(status.as_ref())),
+            };
+            let (Event::Changed(pod) | Event::Left(pod)) = &event else { continue };
+            if let Some(newer) = &pod.metadata.resource_version {
+                version.clone_from(newer);
+            }
+            if self.events.send(event).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the cluster says about each pod, out of one watch per namespace and label selector. Steady state costs one open request, whatever
+//! the number of pods; where `watch` is not granted, each watched pod is looked at in turn.
+
+mod driver;
+mod feed;
+mod registry;
+
+use std::sync::Arc;
+
+use futures::{Stream, stream};
+use gantry_core::Ending;
+use tokio::sync::{mpsc, watch};
+
+use crate::facts::{self, PodFacts};
+
+pub(crate) use driver::drive;
+pub(crate) use registry::Registry;
+
+/// What is known about a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Sight {
+    /// Nothing yet.
+    #[default]
+    Unseen,
+    /// Its object, as it was last shown.
+    Present(Arc<PodFacts>),
+    /// A GET has proven that it is gone. What was seen of it last, if anything.
+    Gone(Option<Arc<PodFacts>>),
+}
+
+impl Sight {
+    /// The facts that were seen last.
+    pub fn facts(&self) -> Option<&PodFacts> {
+        match self {
+            Self::Unseen => None,
+            Self::Present(facts) => Some(facts),
+            Self::Gone(facts) => facts.as_deref(),
+        }
+    }
+
+    /// How the job ended if there is proof that it cannot go on; see [`facts::terminal`].
+    pub fn terminal(&self, pod: &str, interest: &[&str]) -> Option<Ending> {
+        let ending = self.facts().and_then(|facts| facts::terminal(facts, interest));
+        match self {
+            Self::Gone(last) => Some(ending.unwrap_or_else(|| facts::gone(pod, last.as_deref()))),
+            _ => ending,
+        }
+    }
+}
+
+/// Follows one pod. It shows levels, not events: who looks late sees only the newest state.
+#[derive(Clone, Debug)]
+pub struct PodWatch {
+    receiver: watch::Receiver<Sight>,
+    /// Keeps the driver alive while somebody watches.
+    _driver: mpsc::Sender<()>,
+}
+
+impl PodWatch {
+    pub(crate) fn new(receiver: watch::Receiver<Sight>, driver: mpsc::Sender<()>) -> Self {
+        Self { receiver, _driver: driver }
+    }
+
+    /// What is known now. [`PodWatch::changed`] then waits for something newer.
+    pub fn current(&mut self) -> Sight {
+        self.receiver.borrow_and_update().clone()
+    }
+
+    /// Waits for something newer than what was last returned, and returns it. `None`: the driver has been dropped, nothing more will come.
+    pub async fn changed(&mut self) -> Option<Sight> {
+        self.receiver.changed().await.ok()?;
+        Some(self.current())
+    }
+
+    /// Waits until `wanted` finds in the pod's state what it looks for. `None`: the driver has been dropped.
+    pub async fn until<T>(&mut self, mut wanted: impl FnMut(&Sight) -> Option<T>) -> Option<T> {
+        let mut sight = self.current();
+        loop {
+            if let Some(found) = wanted(&sight) {
+                return Some(found);
+            }
+            sight = self.changed().await?;
+        }
+    }
+
+    /// The states as a stream, the present one first.
+    pub fn into_stream(mut self) -> impl Stream<Item = Sight> + Send {
+        self.receiver.mark_changed();
+        stream::unfold(self, |mut watch| async move { Some((watch.changed().await?, watch)) })
+    }
+}
