@@ -1,0 +1,151 @@
+//! Asking for jobs, and reporting on them: `POST jobs/request`, `PUT jobs/<id>`, `PATCH jobs/<id>/trace`.
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use super::{json_answer, object, refuse, runners, set, text, text_answer, token};
+use crate::hub::SharedHub;
+use crate::limits;
+use crate::state::job::Breach;
+use crate::state::put::Update;
+use crate::state::queue::Asker;
+use crate::state::runners::LEGACY_SYSTEM_ID;
+
+/// The opaque queue value, sent with every 204 except one that ends a long poll because something changed.
+const LAST_UPDATE: &str = "x-gitlab-last-update";
+const INTERVAL: &str = "x-gitlab-trace-update-interval";
+const JOB_STATUS: &str = "job-status";
+
+/// What a request for a job led to.
+enum Asked {
+    Refused,
+    Job(Value),
+    /// Nothing now; the value to answer.
+    Nothing(String),
+    /// The client knows the current value: wait for a change of it.
+    Wait(String, watch::Receiver<u64>),
+}
+
+/// `POST jobs/request`.
+pub(super) async fn request(State(hub): State<SharedHub>, headers: HeaderMap, body: Bytes) -> Response {
+    if body.len() > limits::JOB_REQUEST_BODY {
+        let detail = format!("{} bytes; GitLab takes at most {}", body.len(), limits::JOB_REQUEST_BODY);
+        hub.world().violation(&Breach::new("request size", detail), None);
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let body = match object(&hub, &headers, &body) {
+        Ok(body) => body,
+        Err(refused) => return *refused,
+    };
+    match ask(&hub, &headers, &body) {
+        Asked::Refused => refuse(StatusCode::FORBIDDEN),
+        Asked::Job(payload) => json_answer(StatusCode::CREATED, &payload),
+        Asked::Nothing(last_update) => no_job(Some(&last_update)),
+        Asked::Wait(last_update, queue) => hold(&hub, &last_update, queue).await,
+    }
+}
+
+fn ask(hub: &SharedHub, headers: &HeaderMap, body: &Map<String, Value>) -> Asked {
+    let mut world = hub.world();
+    let Some(runner) = runners::contact(&mut world, headers, body) else { return Asked::Refused };
+    let asker = Asker {
+        runner: runner.id,
+        system_id: text(body, "system_id").unwrap_or(LEGACY_SYSTEM_ID).to_owned(),
+        features: body.get("info").and_then(|info| info.get("features")).cloned().unwrap_or_default(),
+    };
+    let paused = runner.paused;
+    let last_update = world.last_update();
+    if paused {
+        return Asked::Nothing(last_update);
+    }
+    if text(body, "last_update") == Some(last_update.as_str()) {
+        let queue = world.watch_queue();
+        return Asked::Wait(last_update, queue);
+    }
+    match world.take(&asker) {
+        Some((_, payload)) => Asked::Job(payload),
+        None => Asked::Nothing(last_update),
+    }
+}
+
+/// A long poll (GitLab's proxy): when something changes the answer is a 204 without the queue value, so that the
+/// client's next request, which still has the old value, searches the queue.
+async fn hold(hub: &SharedHub, last_update: &str, mut queue: watch::Receiver<u64>) -> Response {
+    let mut stopping = hub.stopping.subscribe();
+    let longest = hub.world().timing.long_poll;
+    tokio::select! {
+        _ = queue.changed() => no_job(None),
+        () = tokio::time::sleep(longest) => no_job(Some(last_update)),
+        _ = stopping.wait_for(|stopping| *stopping) => no_job(Some(last_update)),
+    }
+}
+
+fn no_job(last_update: Option<&str>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if let Some(last_update) = last_update {
+        set(&mut response, LAST_UPDATE, last_update);
+    }
+    response
+}
+
+/// `PUT jobs/<id>`.
+pub(super) async fn update(
+    State(hub): State<SharedHub>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Ok(id) = id.parse::<u64>() else { return refuse(StatusCode::NOT_FOUND) };
+    let body = match object(&hub, &headers, &body) {
+        Ok(body) => body,
+        Err(refused) => return *refused,
+    };
+    let token = token(text(&body, "token"), &headers, "job-token");
+    let Some((answer, status)) = hub.world().put(id, &token, &Update::from_json(&body)) else {
+        return refuse(StatusCode::FORBIDDEN);
+    };
+    let code = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = if code.is_success() { text_answer(code, code.as_str()) } else { refuse(code) };
+    set(&mut response, JOB_STATUS, status.word());
+    if let Some(seconds) = answer.backoff {
+        set(&mut response, INTERVAL, &seconds.to_string());
+    }
+    response
+}
+
+/// The query of a PATCH. `debug_trace` is accepted and has no effect here: nobody is kept from reading a log.
+#[derive(Deserialize)]
+pub(super) struct PatchQuery {
+    token: Option<String>,
+}
+
+/// `PATCH jobs/<id>/trace`.
+pub(super) async fn patch_trace(
+    State(hub): State<SharedHub>,
+    Path(id): Path<String>,
+    Query(query): Query<PatchQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Ok(id) = id.parse::<u64>() else { return refuse(StatusCode::NOT_FOUND) };
+    let token = token(query.token.as_deref(), &headers, "job-token");
+    let range = headers.get("content-range").and_then(|value| value.to_str().ok());
+    let Some((answer, status)) = hub.world().patch(id, &token, range, &body) else {
+        return refuse(StatusCode::FORBIDDEN);
+    };
+    let code = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = if code.is_success() { text_answer(code, code.as_str()) } else { refuse(code) };
+    set(&mut response, JOB_STATUS, status.word());
+    if let Some(size) = answer.size {
+        set(&mut response, "range", &format!("0-{size}"));
+    }
+    if let Some(seconds) = answer.interval {
+        set(&mut response, INTERVAL, &seconds.to_string());
+    }
+    response
+}

@@ -1,0 +1,169 @@
+//! Pipelines under `/sim/pipelines`: from a repository's `.gitlab-ci.yml` at a ref to queued jobs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Refusal, admin_error, json_answer};
+use crate::ci::{self, CiInput, CiJob, CiPipeline, Problem};
+use crate::hub::SharedHub;
+use crate::limits;
+use crate::payload::variables;
+use crate::repo::{Checkout, Repo};
+use crate::state::pipelines::Pipeline;
+use crate::tasks;
+
+const CI_FILE: &str = ".gitlab-ci.yml";
+
+/// The body of `POST /sim/pipelines`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// May be left out when only one repository is served.
+    repo: Option<String>,
+    /// The default branch if left out.
+    #[serde(default, rename = "ref")]
+    git_ref: String,
+    /// Only these jobs.
+    jobs: Option<Vec<String>>,
+    #[serde(default)]
+    variables: BTreeMap<String, Value>,
+}
+
+/// `POST /sim/pipelines`.
+pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Response {
+    let wanted: Wanted = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(error) => return admin_error(StatusCode::BAD_REQUEST, format!("the body does not fit: {error}")),
+    };
+    let checkout = match look_up(&hub, wanted.repo.as_deref(), &wanted.git_ref).await {
+        Ok(checkout) => Arc::new(checkout),
+        Err(refused) => return *refused,
+    };
+    let given: Vec<(String, String)> = wanted.variables.into_iter().map(|(key, value)| (key, plain(value))).collect();
+    let (id, url, now) = {
+        let mut world = hub.world();
+        (world.reserve_pipeline(), world.url.clone(), world.now().wall)
+    };
+    let mut known = predefined(&url, &checkout, id, &now.to_string());
+    known.extend(given.iter().cloned());
+    let plan = match read_plan(Arc::clone(&checkout), known).await {
+        Ok(plan) => plan,
+        Err(refused) => return *refused,
+    };
+    let plan = match choose(plan, wanted.jobs.as_deref()) {
+        Ok(plan) => plan,
+        Err(what) => return unprocessable(&what, &[]),
+    };
+    if plan.jobs.is_empty() {
+        return unprocessable("the pipeline has no jobs: rules leave all of them out", &[]);
+    }
+    let warnings = problem_list(&plan.warnings);
+    let pipeline =
+        Pipeline { id, checkout, stages: plan.stages.clone(), jobs: Vec::new(), variables: given, created_at: now };
+    let mut world = hub.world();
+    if !world.add_pipeline(pipeline, plan) {
+        return admin_error(StatusCode::CONFLICT, format!("there would be more than {} jobs", limits::JOBS));
+    }
+    let ids = world.pipelines.get(&id).map(|pipeline| pipeline.jobs.as_slice()).unwrap_or_default();
+    let jobs = ids.iter().filter_map(|id| world.jobs.get(id));
+    let jobs = jobs.map(|job| json!({"id": job.id, "name": job.new.name, "stage": job.new.stage})).collect::<Value>();
+    json_answer(StatusCode::CREATED, &json!({"id": id, "jobs": jobs, "warnings": warnings}))
+}
+
+/// `GET /sim/pipelines/<id>`.
+pub(super) async fn show(State(hub): State<SharedHub>, Path(id): Path<u64>) -> Response {
+    match hub.world().pipeline_view(id) {
+        Some(view) => json_answer(StatusCode::OK, &view),
+        None => admin_error(StatusCode::NOT_FOUND, format!("no pipeline {id}")),
+    }
+}
+
+/// A repository at a ref, or why not.
+pub(super) async fn look_up(hub: &SharedHub, repo: Option<&str>, git_ref: &str) -> Result<Checkout, Refusal> {
+    let Some(repo) = hub.repo(repo).cloned() else {
+        let served: Vec<&str> = hub.repos.iter().map(|repo| repo.name.as_str()).collect();
+        let what = repo.map_or_else(|| "name one in `repo`".to_owned(), |name| format!("no repository {name:?}"));
+        return Err(admin_error(StatusCode::NOT_FOUND, format!("{what}; served are: {}", served.join(", "))).into());
+    };
+    let git_ref = git_ref.to_owned();
+    let question = tasks::blocking(move || {
+        let revision = repo.revision(&git_ref)?;
+        Ok::<_, String>(Checkout { repo, revision })
+    });
+    match tokio::time::timeout(limits::GIT_QUESTION, question).await {
+        Ok(Ok(Ok(checkout))) => Ok(checkout),
+        Ok(Ok(Err(what))) => Err(admin_error(StatusCode::NOT_FOUND, what).into()),
+        Ok(Err(_)) | Err(_) => Err(admin_error(StatusCode::INTERNAL_SERVER_ERROR, "git did not answer").into()),
+    }
+}
+
+/// What `rules` and `include` may refer to.
+fn predefined(url: &str, checkout: &Checkout, id: u64, created_at: &str) -> Vec<(String, String)> {
+    let mut all = variables::server(url);
+    all.extend(variables::checkout(url, checkout));
+    all.extend(variables::pipeline(url, &checkout.repo.name, id, created_at));
+    all.into_iter().map(|variable| (variable.key, variable.value)).collect()
+}
+
+async fn read_plan(checkout: Arc<Checkout>, known: Vec<(String, String)>) -> Result<CiPipeline, Refusal> {
+    let reading = tasks::blocking(move || read_blocking(&checkout, &known));
+    match tokio::time::timeout(limits::GIT_QUESTION, reading).await {
+        Ok(Ok(Ok(plan))) => Ok(plan),
+        Ok(Ok(Err(problems))) => Err(unprocessable(&format!("{CI_FILE} is not valid"), &problems).into()),
+        Ok(Err(_)) | Err(_) => {
+            Err(admin_error(StatusCode::INTERNAL_SERVER_ERROR, format!("{CI_FILE} could not be read in time")).into())
+        }
+    }
+}
+
+fn read_blocking(checkout: &Checkout, known: &[(String, String)]) -> Result<CiPipeline, Vec<Problem>> {
+    let (repo, sha): (&Repo, &str) = (&checkout.repo, &checkout.revision.sha);
+    let Some(yaml) = repo.file(sha, CI_FILE) else {
+        let message =
+            format!("commit {sha} has no such file, or it is no text, or larger than {} bytes", limits::CI_FILE);
+        return Err(vec![Problem { file: CI_FILE.to_owned(), line: 1, message }]);
+    };
+    let read_file = |path: &str| repo.file(sha, path);
+    ci::read(&CiInput { yaml: &yaml, file: CI_FILE, variables: known, read_file: &read_file })
+}
+
+/// Keeps only the named jobs; a name also stands for all instances of a parallel job.
+fn choose(mut plan: CiPipeline, names: Option<&[String]>) -> Result<CiPipeline, String> {
+    let Some(names) = names else { return Ok(plan) };
+    let unknown: Vec<&str> =
+        names.iter().filter(|name| !plan.jobs.iter().any(|job| is_named(job, name))).map(String::as_str).collect();
+    if !unknown.is_empty() {
+        let known: Vec<&str> = plan.jobs.iter().map(|job| job.name.as_str()).collect();
+        return Err(format!("no such jobs: {}; there are: {}", unknown.join(", "), known.join(", ")));
+    }
+    plan.jobs.retain(|job| names.iter().any(|name| is_named(job, name)));
+    Ok(plan)
+}
+
+fn is_named(job: &CiJob, name: &str) -> bool {
+    let instance = |rest: &str| job.parallel.is_some() && (rest.starts_with(' ') || rest.starts_with(": ["));
+    job.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || instance(rest))
+}
+
+fn plain(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn unprocessable(error: &str, problems: &[Problem]) -> Response {
+    let body = json!({"error": error, "problems": problem_list(problems)});
+    json_answer(StatusCode::UNPROCESSABLE_ENTITY, &body)
+}
+
+fn problem_list(problems: &[Problem]) -> Value {
+    problems.iter().map(|p| json!({"file": p.file, "line": p.line, "message": p.message})).collect()
+}

@@ -1,0 +1,51 @@
+//! Every bound of the simulator, each with the sentence that derives it. Nothing else in the crate may invent a number.
+
+use std::time::Duration;
+
+/// Largest `jobs/request` body: GitLab's proxy refuses more than 32 KiB with 413.
+pub(crate) const JOB_REQUEST_BODY: usize = 32 * 1024;
+/// Largest JSON body of any other call: a raw job payload with long scripts fits, a runaway client does not.
+pub(crate) const JSON_BODY: usize = 4 * 1024 * 1024;
+/// Largest single trace PATCH: runners send at most 1 MiB, other clients may send more; a whole default log (4 MiB) fits.
+pub(crate) const PATCH_BODY: usize = 16 * 1024 * 1024;
+/// Largest trace of one job; GitLab's own default for the instance limit is 100 MB.
+pub(crate) const TRACE: usize = 100 * 1024 * 1024;
+/// Largest single artifact: large enough for real builds, small enough for a laptop's temp directory.
+pub(crate) const ARTIFACT: u64 = 1024 * 1024 * 1024;
+/// Artifacts of one job: GitLab has about 35 file types and keeps one of each.
+pub(crate) const ARTIFACTS_PER_JOB: usize = 64;
+/// Requests kept in the journal; about 1 KiB each, so some 10 MiB at most when bodies are small.
+pub(crate) const JOURNAL: usize = 10_000;
+/// JSON bodies up to this size are kept in the journal; a verify or a PUT is under 2 KiB.
+pub(crate) const JOURNAL_BODY: usize = 8 * 1024;
+/// Violations kept; the first ones explain the later ones, so new ones are dropped once the list is full.
+pub(crate) const VIOLATIONS: usize = 1_000;
+/// Jobs one simulator remembers: a day of heavy testing; each holds its whole trace in memory.
+pub(crate) const JOBS: usize = 100_000;
+/// Registered runners: a runner that registers at every start, restarted every minute for a week.
+pub(crate) const RUNNERS: usize = 10_000;
+/// Managers (system ids) remembered per runner; the one heard from longest ago makes room.
+pub(crate) const MANAGERS_PER_RUNNER: usize = 1_000;
+/// How often a job goes back to the queue because nobody acknowledged it. GitLab's own automatic retries of
+/// this kind are limited to two as well; after that the job fails with `runner_provisioning_timeout`.
+pub(crate) const TAKE_BACKS: u32 = 2;
+/// The job token outlives the job's time-out by this much (GitLab server: five minutes of leeway).
+pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(5 * 60);
+/// Longest time-out counted for a job (one month, GitLab's own maximum); payloads may say anything.
+pub(crate) const JOB_TIMEOUT_SECONDS: u64 = 31 * 24 * 3600;
+/// Time-out of a job that names none.
+pub(crate) const DEFAULT_JOB_TIMEOUT_SECONDS: u64 = 3600;
+/// Longest hold of a long poll that GitLab documents; clients time out later than this.
+pub(crate) const LONG_POLL: Duration = Duration::from_secs(50);
+/// How long `git` may take to answer a question about a repository (reading a commit or a file).
+pub(crate) const GIT_QUESTION: Duration = Duration::from_secs(60);
+/// How long the git HTTP back end may take until its response headers are complete.
+pub(crate) const GIT_HEADERS: Duration = Duration::from_secs(60);
+/// Size of the response headers of the git HTTP back end: it writes fewer than ten short lines.
+pub(crate) const GIT_HEADER_BYTES: u64 = 16 * 1024;
+/// Open connections get this long to finish after a shutdown was asked for; then they are cut.
+pub(crate) const DRAIN: Duration = Duration::from_secs(5);
+/// Largest file read from a repository for a pipeline (`.gitlab-ci.yml` and local includes): GitLab allows 1 MB.
+pub(crate) const CI_FILE: usize = 1024 * 1024;
+/// Rounds of pipeline progress after one event; each settles at least one job, so this only stops a bug.
+pub(crate) const PIPELINE_ROUNDS: usize = 10_000;

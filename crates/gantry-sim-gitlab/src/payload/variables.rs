@@ -1,0 +1,281 @@
+//! The variables that GitLab defines for every job, and the expansion it does before it sends a payload. Pure.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use crate::repo::Checkout;
+use crate::state::World;
+use crate::state::job::Job;
+use crate::state::runners::Runner;
+
+/// References are followed this deep; deeper ones are almost surely circles.
+const MAX_DEPTH: u32 = 16;
+/// A value stops growing here: references to references can multiply without end.
+const MAX_VALUE: usize = 256 * 1024;
+/// The GitLab version that the simulator says it is; the protocol it speaks is of the runner of the same number.
+const VERSION: &str = "19.4.0";
+
+/// A variable of the payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Variable {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) public: bool,
+    pub(crate) masked: bool,
+    pub(crate) file: bool,
+    pub(crate) raw: bool,
+}
+
+impl Variable {
+    pub(crate) fn public(key: &str, value: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), value: value.into(), public: true, masked: false, file: false, raw: false }
+    }
+
+    pub(crate) fn masked(key: &str, value: impl Into<String>) -> Self {
+        Self { public: false, masked: true, ..Self::public(key, value) }
+    }
+
+    fn private(key: &str, value: impl Into<String>) -> Self {
+        Self { public: false, ..Self::public(key, value) }
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!({
+            "key": self.key, "value": self.value, "public": self.public,
+            "masked": self.masked, "file": self.file, "raw": self.raw,
+        })
+    }
+}
+
+/// About the server; known before anything else.
+pub(crate) fn server(url: &str) -> Vec<Variable> {
+    let (protocol, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let default_port = if protocol == "https" { "443" } else { "80" };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port),
+        _ => (authority, default_port),
+    };
+    let mut version = VERSION.split('.');
+    let mut part = || version.next().unwrap_or_default().to_owned();
+    vec![
+        Variable::public("CI", "true"),
+        Variable::public("GITLAB_CI", "true"),
+        Variable::public("CI_SERVER", "yes"),
+        Variable::public("CI_SERVER_URL", url),
+        Variable::public("CI_SERVER_HOST", host),
+        Variable::public("CI_SERVER_PORT", port),
+        Variable::public("CI_SERVER_PROTOCOL", protocol),
+        Variable::public("CI_SERVER_FQDN", authority),
+        Variable::public("CI_SERVER_NAME", "GitLab"),
+        Variable::public("CI_SERVER_VERSION", VERSION),
+        Variable::public("CI_SERVER_VERSION_MAJOR", part()),
+        Variable::public("CI_SERVER_VERSION_MINOR", part()),
+        Variable::public("CI_SERVER_VERSION_PATCH", part()),
+        Variable::public("CI_SERVER_REVISION", "simulator"),
+        Variable::public("CI_API_V4_URL", format!("{url}/api/v4")),
+        Variable::public("CI_API_GRAPHQL_URL", format!("{url}/api/graphql")),
+        Variable::public("GITLAB_FEATURES", ""),
+        Variable::public("GITLAB_USER_ID", "1"),
+        Variable::public("GITLAB_USER_LOGIN", "root"),
+        Variable::public("GITLAB_USER_NAME", "Administrator"),
+        Variable::public("GITLAB_USER_EMAIL", "admin@example.com"),
+    ]
+}
+
+/// About the project and the commit.
+pub(crate) fn checkout(url: &str, checkout: &Checkout) -> Vec<Variable> {
+    let (repo, revision) = (&checkout.repo, &checkout.revision);
+    let path = repo.name.as_str();
+    let namespace = path.rsplit_once('/').map_or(path, |(namespace, _)| namespace);
+    let root = path.split('/').next().unwrap_or(path);
+    let kind = if revision.is_tag { "CI_COMMIT_TAG" } else { "CI_COMMIT_BRANCH" };
+    vec![
+        Variable::public("CI_PROJECT_ID", repo.id.to_string()),
+        Variable::public("CI_PROJECT_NAME", last_part(path)),
+        Variable::public("CI_PROJECT_TITLE", last_part(path)),
+        Variable::public("CI_PROJECT_DESCRIPTION", ""),
+        Variable::public("CI_PROJECT_PATH", path),
+        Variable::public("CI_PROJECT_PATH_SLUG", slug(path)),
+        Variable::public("CI_PROJECT_NAMESPACE", namespace),
+        Variable::public("CI_PROJECT_NAMESPACE_ID", "1"),
+        Variable::public("CI_PROJECT_NAMESPACE_SLUG", slug(namespace)),
+        Variable::public("CI_PROJECT_ROOT_NAMESPACE", root),
+        Variable::public("CI_PROJECT_URL", format!("{url}/{path}")),
+        Variable::public("CI_PROJECT_VISIBILITY", "private"),
+        Variable::public("CI_DEFAULT_BRANCH", repo.default_branch.as_str()),
+        Variable::public("CI_DEFAULT_BRANCH_SLUG", slug(&repo.default_branch)),
+        Variable::public("CI_CONFIG_PATH", ".gitlab-ci.yml"),
+        Variable::public("CI_COMMIT_SHA", revision.sha.as_str()),
+        Variable::public("CI_COMMIT_SHORT_SHA", revision.sha.chars().take(8).collect::<String>()),
+        Variable::public("CI_COMMIT_BEFORE_SHA", no_commit(&revision.sha)),
+        Variable::public("CI_COMMIT_REF_NAME", revision.name.as_str()),
+        Variable::public("CI_COMMIT_REF_SLUG", slug(&revision.name)),
+        Variable::public(kind, revision.name.as_str()),
+        Variable::public("CI_COMMIT_REF_PROTECTED", is_protected(checkout).to_string()),
+        Variable::public("CI_COMMIT_TITLE", revision.title.as_str()),
+        Variable::public("CI_COMMIT_MESSAGE", revision.message.as_str()),
+        Variable::public("CI_COMMIT_DESCRIPTION", revision.description.as_str()),
+        Variable::public("CI_COMMIT_AUTHOR", revision.author.as_str()),
+        Variable::public("CI_COMMIT_TIMESTAMP", revision.timestamp.as_str()),
+    ]
+}
+
+/// About the pipeline. Its source is a push, the case that rules are written for.
+pub(crate) fn pipeline(url: &str, path: &str, id: u64, created_at: &str) -> Vec<Variable> {
+    vec![
+        Variable::public("CI_PIPELINE_ID", id.to_string()),
+        Variable::public("CI_PIPELINE_IID", id.to_string()),
+        Variable::public("CI_PIPELINE_SOURCE", "push"),
+        Variable::public("CI_PIPELINE_URL", format!("{url}/{path}/-/pipelines/{id}")),
+        Variable::public("CI_PIPELINE_CREATED_AT", created_at),
+    ]
+}
+
+/// About the job, its token and its runner.
+pub(crate) fn job(world: &World, job: &Job, path: &str) -> Vec<Variable> {
+    let url = &world.url;
+    let runner = job.lease.as_ref().and_then(|lease| world.runners.by_id(lease.runner));
+    let tags = runner.map(|runner: &Runner| json!(runner.tags).to_string()).unwrap_or_default();
+    vec![
+        Variable::public("CI_JOB_ID", job.id.to_string()),
+        Variable::public("CI_JOB_NAME", job.new.name.as_str()),
+        Variable::public("CI_JOB_NAME_SLUG", slug(&job.new.name)),
+        Variable::public("CI_JOB_STAGE", job.new.stage.as_str()),
+        Variable::public("CI_JOB_URL", format!("{url}/{path}/-/jobs/{}", job.id)),
+        Variable::public("CI_JOB_STARTED_AT", world.now().wall.to_string()),
+        Variable::masked("CI_JOB_TOKEN", job.token.as_str()),
+        Variable::private("CI_REPOSITORY_URL", repository_url(url, path, &job.token)),
+        Variable::public("CI_RUNNER_ID", runner.map(|runner| runner.id.to_string()).unwrap_or_default()),
+        Variable::public("CI_RUNNER_DESCRIPTION", runner.map(|r| r.description.clone()).unwrap_or_default()),
+        Variable::public("CI_RUNNER_TAGS", tags),
+        Variable::public("CI_NODE_TOTAL", "1"),
+    ]
+}
+
+/// The clone URL with the job's credentials.
+pub(crate) fn repository_url(url: &str, path: &str, token: &str) -> String {
+    let (protocol, rest) = url.split_once("://").unwrap_or(("http", url));
+    format!("{protocol}://gitlab-ci-token:{token}@{rest}/{path}.git")
+}
+
+/// The project's own name, without its groups.
+pub(crate) fn last_part(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// GitLab's "no commit", as long as the repository's ids.
+pub(crate) fn no_commit(sha: &str) -> String {
+    "0".repeat(sha.len())
+}
+
+/// Only the default branch is protected, as in a new project.
+pub(crate) fn is_protected(checkout: &Checkout) -> bool {
+    !checkout.revision.is_tag && checkout.revision.name == checkout.repo.default_branch
+}
+
+/// Lower case, everything but letters and digits as `-`, at most 63 bytes, no `-` at the ends (GitLab's `*_SLUG`).
+pub(crate) fn slug(text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let slug: String = text.chars().map(plain).take(63).collect();
+    slug.trim_matches('-').to_owned()
+}
+
+/// Expands references between variables, as GitLab does before it sends them: what is not defined stays as it is,
+/// `$$` stays, raw variables are left alone. The last variable of a name is the one that counts.
+pub(crate) fn expand(variables: &mut [Variable]) {
+    let values: HashMap<String, Variable> =
+        variables.iter().map(|variable| (variable.key.clone(), variable.clone())).collect();
+    for variable in variables.iter_mut().filter(|variable| !variable.raw && !variable.file) {
+        if variable.value.contains('$') {
+            let mut out = String::new();
+            expand_into(&mut out, &variable.value, &values, MAX_DEPTH);
+            variable.value = out;
+        }
+    }
+}
+
+fn expand_into(out: &mut String, text: &str, values: &HashMap<String, Variable>, depth: u32) {
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            out.push_str("$$");
+            rest = after;
+            continue;
+        }
+        let (name, whole) = reference(after);
+        let found = values.get(name).filter(|found| !name.is_empty() && !found.file && depth > 0);
+        match found {
+            Some(found) if out.len() + found.value.len() <= MAX_VALUE => {
+                if found.raw {
+                    out.push_str(&found.value);
+                } else {
+                    expand_into(out, &found.value, values, depth - 1);
+                }
+            }
+            _ => {
+                out.push('$');
+                out.push_str(whole);
+            }
+        }
+        rest = &after[whole.len()..];
+    }
+    out.push_str(rest);
+}
+
+/// The name referred to by the text after a `$`, and how much of the text the reference takes.
+fn reference(after: &str) -> (&str, &str) {
+    let word = |text: &str| text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+    if let Some(inner) = after.strip_prefix('{') {
+        let end = word(inner);
+        if inner[end..].starts_with('}') {
+            return (&inner[..end], &after[..end + 2]);
+        }
+        return ("", "");
+    }
+    let end = word(after);
+    (&after[..end], &after[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs() {
+        assert_eq!(slug("Feature/ÄB_c-"), "feature--b-c");
+        assert_eq!(slug(&"a".repeat(80)).len(), 63);
+    }
+
+    #[test]
+    fn server_parts_come_from_the_url() {
+        let find = |url: &str, key: &str| {
+            server(url).into_iter().find(|variable| variable.key == key).map(|variable| variable.value)
+        };
+        assert_eq!(find("http://127.0.0.1:8080", "CI_SERVER_HOST").as_deref(), Some("127.0.0.1"));
+        assert_eq!(find("http://127.0.0.1:8080", "CI_SERVER_PORT").as_deref(), Some("8080"));
+        assert_eq!(find("https://g.example.com/x", "CI_SERVER_PORT").as_deref(), Some("443"));
+        assert_eq!(find("https://g.example.com/x", "CI_SERVER_FQDN").as_deref(), Some("g.example.com"));
+    }
+
+    #[test]
+    fn expansion_follows_references_and_survives_circles() {
+        let mut variables: Vec<Variable> =
+            [("A", "$B-${C}"), ("B", "b$D"), ("C", "$NONE $$ ${B"), ("D", "d"), ("LOOP", "x$LOOP"), ("END", "1$ 2$")]
+                .iter()
+                .map(|(key, value)| Variable::public(key, *value))
+                .collect();
+        variables.push(Variable { raw: true, ..Variable::public("RAW", "$A") });
+        variables.push(Variable::public("USE", "$RAW"));
+        expand(&mut variables);
+        let value =
+            |key: &str| variables.iter().find(|variable| variable.key == key).map(|variable| variable.value.as_str());
+        assert_eq!(value("A"), Some("bd-$NONE $$ ${B"));
+        assert_eq!(value("RAW"), Some("$A"));
+        assert_eq!(value("USE"), Some("$A"));
+        assert_eq!(value("END"), Some("1$ 2$"));
+        assert!(value("LOOP").is_some_and(|value| value.starts_with("xx") && value.ends_with("$LOOP")));
+    }
+}

@@ -1,0 +1,188 @@
+//! Questions to git about the served repositories: what a ref is, what a commit says, what a file contains.
+//! Read-only: nothing here, and nothing else in the crate, writes to a repository.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::Error;
+use crate::limits;
+
+/// A served repository.
+#[derive(Clone, Debug)]
+pub(crate) struct Repo {
+    /// The project's path, `group/project`.
+    pub(crate) name: String,
+    /// Its place in the list of projects, from 1.
+    pub(crate) id: u64,
+    /// The git directory (`.git` of a work tree, or the bare repository itself).
+    pub(crate) git_dir: PathBuf,
+    pub(crate) default_branch: String,
+}
+
+/// A ref and the commit it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Revision {
+    /// The ref's short name.
+    pub(crate) name: String,
+    pub(crate) is_tag: bool,
+    pub(crate) sha: String,
+    /// `Name <address>`.
+    pub(crate) author: String,
+    /// Strict ISO 8601.
+    pub(crate) timestamp: String,
+    /// The whole message.
+    pub(crate) message: String,
+    /// The message's first line.
+    pub(crate) title: String,
+    /// The message without its first line.
+    pub(crate) description: String,
+}
+
+/// What a job works on: a repository at a revision.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkout {
+    pub(crate) repo: Repo,
+    pub(crate) revision: Revision,
+}
+
+impl Repo {
+    /// Checks a project path and finds its git directory. Blocks.
+    pub(crate) fn open(name: &str, path: &Path, id: u64) -> Result<Self, Error> {
+        let name = name.trim_matches('/').trim_end_matches(".git");
+        if let Some(what) = bad_name(name) {
+            return Err(Error::ProjectPath { name: name.to_owned(), what });
+        }
+        let failed = |what: String| Error::Repository { name: name.to_owned(), path: path.to_owned(), what };
+        let found = git(None, &["-C".as_ref(), path.as_os_str(), "rev-parse".as_ref(), "--absolute-git-dir".as_ref()])
+            .map_err(failed)?;
+        let git_dir = PathBuf::from(String::from_utf8_lossy(&found).trim_end_matches('\n'));
+        let head = git(Some(&git_dir), &["symbolic-ref", "--quiet", "--short", "HEAD"].map(OsStr::new));
+        let default_branch =
+            head.map_or_else(|_| "main".to_owned(), |head| String::from_utf8_lossy(&head).trim().to_owned());
+        Ok(Self { name: name.to_owned(), id, git_dir, default_branch })
+    }
+
+    /// Looks up a branch or tag, by short or full name; an empty name is the default branch. Blocks.
+    pub(crate) fn revision(&self, wanted: &str) -> Result<Revision, String> {
+        let wanted = if wanted.is_empty() || wanted == "HEAD" { &self.default_branch } else { wanted };
+        let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
+        let tag = wanted.strip_prefix("refs/tags/").unwrap_or(wanted);
+        for (is_tag, short, prefix) in [(false, branch, "refs/heads/"), (true, tag, "refs/tags/")] {
+            if let Some(sha) = self.commit_of(&format!("{prefix}{short}")) {
+                return self.describe(short, is_tag, sha);
+            }
+        }
+        Err(format!("{} has no branch or tag {wanted:?}", self.name))
+    }
+
+    fn commit_of(&self, full_ref: &str) -> Option<String> {
+        // These characters are never part of a ref's name; in a revision they would mean another commit.
+        if full_ref.contains(['~', '^', ':', '?', '*', '[', '\\', ' ']) || full_ref.contains("@{") {
+            return None;
+        }
+        let spec = format!("{full_ref}^{{commit}}");
+        let sha = self.git(&["rev-parse", "--verify", "--quiet", &spec]).ok()?;
+        Some(String::from_utf8_lossy(&sha).trim().to_owned()).filter(|sha| !sha.is_empty())
+    }
+
+    fn describe(&self, name: &str, is_tag: bool, sha: String) -> Result<Revision, String> {
+        let shown = self.git(&["show", "-s", "--no-show-signature", "--format=%an <%ae>%x00%cI%x00%B", &sha])?;
+        let shown = String::from_utf8_lossy(&shown);
+        let mut parts = shown.splitn(3, '\0');
+        let (author, timestamp) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let message = parts.next().unwrap_or_default().trim_end_matches('\n');
+        let (title, description) = message.split_once('\n').unwrap_or((message, ""));
+        Ok(Revision {
+            name: name.to_owned(),
+            is_tag,
+            author: author.to_owned(),
+            timestamp: timestamp.to_owned(),
+            title: title.to_owned(),
+            description: description.trim_start_matches('\n').to_owned(),
+            message: message.to_owned(),
+            sha,
+        })
+    }
+
+    /// A file of a commit; `None` if it is not there, is no text, or is too large. Blocks.
+    pub(crate) fn file(&self, sha: &str, path: &str) -> Option<String> {
+        let spec = format!("{sha}:{}", path.trim_start_matches('/'));
+        let bytes = self.git(&["cat-file", "blob", &spec]).ok()?;
+        (bytes.len() <= limits::CI_FILE).then(|| String::from_utf8(bytes).ok())?
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
+        git(Some(&self.git_dir), &arguments)
+    }
+}
+
+/// What makes a project path unusable in a URL.
+fn bad_name(name: &str) -> Option<&'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+');
+    if name.is_empty() {
+        return Some("it is empty");
+    }
+    for part in name.split('/') {
+        if part.is_empty() || !part.chars().all(plain) {
+            return Some("only letters, digits, `_ - . +` and single slashes are allowed");
+        }
+        if part.starts_with(['.', '-']) || part.to_ascii_lowercase().ends_with(".git") {
+            return Some("no part may start with `.` or `-` or end with `.git`");
+        }
+    }
+    let reserved = matches!(name.split('/').next(), Some("api" | "sim"));
+    reserved.then_some("`api` and `sim` are the simulator's own paths")
+}
+
+/// Settings that every git process here gets through its environment: repositories belong to whoever made them, and
+/// a pipeline's commit may be fetched by its id even when its branch has moved on.
+pub(crate) fn git_config_environment() -> Vec<(String, String)> {
+    let settings = [
+        ("safe.directory", "*"),
+        ("uploadpack.allowAnySHA1InWant", "true"),
+        ("uploadpack.allowFilter", "true"),
+        ("http.receivepack", "false"),
+    ];
+    let mut environment = vec![("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string())];
+    for (index, (key, value)) in settings.into_iter().enumerate() {
+        environment.push((format!("GIT_CONFIG_KEY_{index}"), key.to_owned()));
+        environment.push((format!("GIT_CONFIG_VALUE_{index}"), value.to_owned()));
+    }
+    environment
+}
+
+/// Runs git and returns its output, or what it complained about.
+pub(crate) fn git(git_dir: Option<&Path>, arguments: &[&OsStr]) -> Result<Vec<u8>, String> {
+    let mut command = Command::new("git");
+    if let Some(git_dir) = git_dir {
+        command.arg("--git-dir").arg(git_dir);
+    }
+    // A caller inside a git hook has these set, and they would point git at the caller's own repository.
+    for inherited in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE"] {
+        command.env_remove(inherited);
+    }
+    command.args(arguments).envs(git_config_environment()).env("LC_ALL", "C").stdin(Stdio::null());
+    let output = command.output().map_err(|error| format!("git could not be started: {error}"))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(complaint.lines().next().unwrap_or("git failed without a word").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn project_paths_are_safe_in_urls() {
+        for good in ["project", "group/project", "a/b/c-d_e.f"] {
+            assert_eq!(bad_name(good), None, "{good}");
+        }
+        for bad in ["", "a//b", "../x", "a/..", "a b", "x.git/y", "sim/x", "api", "-x", "ä"] {
+            assert!(bad_name(bad).is_some(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! How `PATCH jobs/<id>/trace` is judged (GitLab server, `AppendBuildTraceService`). Pure, apart from the job it changes.
+
+use std::time::Duration;
+
+use super::job::{Breach, Job};
+use super::trace::Append;
+use crate::clock::Now;
+use crate::config::Timing;
+
+/// The answer to a PATCH; `Job-Status` is the job's status afterwards.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PatchAnswer {
+    pub(crate) code: u16,
+    /// The stored size for `Range: 0-<size>`.
+    pub(crate) size: Option<u64>,
+    /// `X-GitLab-Trace-Update-Interval` in seconds.
+    pub(crate) interval: Option<u64>,
+    pub(crate) breach: Option<Breach>,
+}
+
+impl Job {
+    /// Judges and applies one PATCH whose token was right.
+    pub(crate) fn patch(&mut self, range: Option<&str>, body: &[u8], now: Now, timing: &Timing) -> PatchAnswer {
+        let plain = |code, breach| PatchAnswer { code, size: None, interval: None, breach };
+        if self.token_expired(now) {
+            return plain(403, None);
+        }
+        if !self.status.is_processing() {
+            return plain(403, self.patch_out_of_turn(body));
+        }
+        let Some(range) = range else {
+            return plain(400, Some(Breach::new("content range", "PATCH without Content-Range")));
+        };
+        self.hear(now);
+        let (start, mut breach) = first_byte(range, body.len());
+        let size = match self.trace.append(start, body) {
+            Append::TooLarge => {
+                self.fail("trace_size_exceeded", now);
+                return plain(403, breach);
+            }
+            Append::WrongOffset => {
+                return PatchAnswer { code: 416, size: Some(self.trace.len()), interval: None, breach };
+            }
+            Append::Repeated { differs } => {
+                if differs {
+                    breach = Some(Breach::new("log rewritten", format!("other bytes than before from offset {start}")));
+                }
+                self.trace.len()
+            }
+            Append::Stored => self.trace.len(),
+        };
+        let interval =
+            if self.is_watched(now, timing) { timing.trace_interval_watched } else { timing.trace_interval_idle };
+        PatchAnswer { code: 202, size: Some(size), interval: Some(whole_seconds(interval)), breach }
+    }
+
+    /// A late PATCH is the runner's fault only if the runner itself decides the order: before its acknowledgement,
+    /// or after its own verdict. After a cancel it may simply not know yet.
+    fn patch_out_of_turn(&self, body: &[u8]) -> Option<Breach> {
+        if self.is_waiting() {
+            return Some(Breach::new("log before acknowledgement", format!("{} bytes", body.len())));
+        }
+        let verdict = self.reported.as_ref().filter(|_| !body.is_empty())?;
+        Some(Breach::new("log after verdict", format!("{} bytes after {verdict}", body.len())))
+    }
+}
+
+/// The first byte's offset, read as leniently as the server does (digits up to the `-`, else 0), and what is wrong
+/// with the header: the form is `<first>-<last>`, inclusive, without unit (GitLab Runner 19.4).
+fn first_byte(range: &str, length: usize) -> (u64, Option<Breach>) {
+    let digits: String = range.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    let start = digits.parse::<u64>().unwrap_or(0);
+    let last = start.saturating_add(length as u64).saturating_sub(1);
+    let right = length == 0 || range == format!("{start}-{last}");
+    let breach = (!right)
+        .then(|| Breach::new("content range", format!("{range:?} with {length} bytes; {start}-{last} is right")));
+    (start, breach)
+}
+
+/// At least one second: the header is a whole number and clients ignore 0.
+fn whole_seconds(interval: Duration) -> u64 {
+    interval.as_secs().max(1)
+}

@@ -1,0 +1,245 @@
+//! Pipelines as stored, and their jobs' order, retries and manual starts. The order itself is decided in `pipeline.rs`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::World;
+use super::job::{Job, NewJob, Source};
+use super::pipeline::{self, Move, Node};
+use super::status::Status;
+use crate::ci::{AllowFailure, CiJob, CiPipeline};
+use crate::limits;
+use crate::repo::Checkout;
+
+/// One pipeline.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) id: u64,
+    pub(crate) checkout: Arc<Checkout>,
+    pub(crate) stages: Vec<String>,
+    /// All jobs ever made for it, retried ones included.
+    pub(crate) jobs: Vec<u64>,
+    /// Variables given with the request that made it.
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) created_at: Timestamp,
+}
+
+/// What became of a wish to run a job again.
+#[derive(Debug)]
+pub(crate) enum Retried {
+    NoJob,
+    /// It has not ended, was retried before, or there are too many jobs.
+    NotPossible,
+    /// The new job's id.
+    As(u64),
+}
+
+impl World {
+    /// The id that the next pipeline will have. Predefined variables name it before the pipeline exists.
+    pub(crate) fn reserve_pipeline(&mut self) -> u64 {
+        self.last_pipeline += 1;
+        self.last_pipeline
+    }
+
+    /// Creates the jobs of a pipeline and queues the first ones. `false` when there would be too many jobs.
+    pub(crate) fn add_pipeline(&mut self, mut pipeline: Pipeline, plan: CiPipeline) -> bool {
+        if self.jobs.len().saturating_add(plan.jobs.len()) > limits::JOBS {
+            return false;
+        }
+        let id = pipeline.id;
+        for job in plan.jobs {
+            let new = new_job(id, Arc::new(job));
+            pipeline.jobs.extend(self.add_job(new, None));
+        }
+        self.pipelines.insert(id, pipeline);
+        self.advance_pipeline(id);
+        true
+    }
+
+    /// The pipeline's jobs without those replaced by a retry.
+    pub(crate) fn current_jobs<'a>(&'a self, pipeline: &'a Pipeline) -> impl Iterator<Item = (&'a Job, &'a CiJob)> {
+        let jobs = pipeline.jobs.iter().filter_map(|id| self.jobs.get(id));
+        jobs.filter(|job| !job.retried).filter_map(|job| match &job.new.source {
+            Source::Pipeline { job: definition, .. } => Some((job, definition.as_ref())),
+            Source::Raw(_) => None,
+        })
+    }
+
+    fn nodes(&self, pipeline: &Pipeline) -> (Vec<u64>, Vec<Node>) {
+        let current: Vec<(&Job, &CiJob)> = self.current_jobs(pipeline).collect();
+        let index: HashMap<&str, usize> =
+            current.iter().enumerate().map(|(index, (_, definition))| (definition.name.as_str(), index)).collect();
+        let node = |(job, definition): &(&Job, &CiJob)| Node {
+            stage: pipeline.stages.iter().position(|stage| *stage == definition.stage).unwrap_or(0),
+            needs: definition
+                .needs
+                .as_ref()
+                .map(|needs| needs.iter().filter_map(|need| index.get(need.job.as_str()).copied()).collect()),
+            when: definition.when,
+            allow_failure: failure_allowed(&definition.allow_failure, job.exit_code),
+            status: job.status,
+        };
+        (current.iter().map(|(job, _)| job.id).collect(), current.iter().map(node).collect())
+    }
+
+    pub(crate) fn advance_pipeline_of(&mut self, job: u64) {
+        let source = self.jobs.get(&job).map(|job| &job.new.source);
+        if let Some(Source::Pipeline { id, .. }) = source {
+            let id = *id;
+            self.advance_pipeline(id);
+        }
+    }
+
+    fn advance_pipeline(&mut self, id: u64) {
+        for _ in 0..limits::PIPELINE_ROUNDS {
+            let Some(pipeline) = self.pipelines.get(&id) else { return };
+            let (ids, nodes) = self.nodes(pipeline);
+            let moves = pipeline::step(&nodes);
+            if moves.is_empty() {
+                return;
+            }
+            for (index, step) in moves {
+                if let Some(&job) = ids.get(index) {
+                    self.apply(job, step);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, id: u64, step: Move) {
+        let now = self.now();
+        if step == Move::Queue {
+            return self.enqueue(id);
+        }
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        match step {
+            Move::Queue => {}
+            Move::Skip => job.end(Status::Skipped, now),
+            Move::WaitForPlay => job.status = Status::Manual,
+            Move::Schedule => {
+                let delay = match &job.new.source {
+                    Source::Pipeline { job, .. } => job.start_in_seconds.unwrap_or(0),
+                    Source::Raw(_) => 0,
+                };
+                job.status = Status::Scheduled;
+                job.start_at = Some(now.at + Duration::from_secs(delay.min(limits::JOB_TIMEOUT_SECONDS)));
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Starts a job that waits for a person or for its delay. `None` if there is none, `Some(false)` if it does not wait.
+    pub(crate) fn play(&mut self, id: u64) -> Option<bool> {
+        let waits = matches!(self.jobs.get(&id)?.status, Status::Manual | Status::Scheduled);
+        if waits {
+            self.enqueue(id);
+        }
+        Some(waits)
+    }
+
+    /// Runs an ended job again, as a new job.
+    pub(crate) fn retry(&mut self, id: u64) -> Retried {
+        let Some(job) = self.jobs.get(&id) else { return Retried::NoJob };
+        let ended = matches!(job.status, Status::Success | Status::Failed | Status::Canceled) && !job.retried;
+        let new = if ended { self.replace(id, 0) } else { None };
+        new.map_or(Retried::NotPossible, Retried::As)
+    }
+
+    fn replace(&mut self, old: u64, attempt: u32) -> Option<u64> {
+        let new = self.jobs.get(&old)?.new.clone();
+        let pipeline = match &new.source {
+            Source::Pipeline { id, .. } => Some(*id),
+            Source::Raw(_) => None,
+        };
+        let id = self.add_job(new, None)?;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.attempt = attempt;
+        }
+        if let Some(job) = self.jobs.get_mut(&old) {
+            job.retried = true;
+        }
+        if let Some(pipeline) = pipeline.and_then(|id| self.pipelines.get_mut(&id)) {
+            pipeline.jobs.push(id);
+            // What was skipped because of the old try gets its chance again.
+            for other in &pipeline.jobs {
+                if let Some(job) = self.jobs.get_mut(other).filter(|job| job.status == Status::Skipped) {
+                    job.status = Status::Created;
+                    job.finished_at = None;
+                }
+            }
+        }
+        self.enqueue(id);
+        self.advance_pipeline_of(id);
+        Some(id)
+    }
+
+    /// `retry:` of the definition, before the pipeline looks at the failure.
+    pub(crate) fn retry_automatically(&mut self, id: u64) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.status == Status::Failed && !job.retried) else { return };
+        let Source::Pipeline { job: definition, .. } = &job.new.source else { return };
+        let retry = &definition.retry;
+        let reason = job.failure_reason.as_deref().unwrap_or_default();
+        let any = retry.when.is_empty() && retry.exit_codes.is_empty();
+        let by_reason = retry.when.iter().any(|when| when == "always" || when == reason);
+        let by_code =
+            job.exit_code.is_some_and(|code| retry.exit_codes.iter().any(|&wanted| i64::from(wanted) == code));
+        let attempt = job.attempt + 1;
+        if attempt <= retry.max && (any || by_reason || by_code) {
+            self.replace(id, attempt);
+        }
+    }
+
+    /// What `/sim/pipelines/<id>` shows.
+    pub(crate) fn pipeline_view(&self, id: u64) -> Option<Value> {
+        let pipeline = self.pipelines.get(&id)?;
+        let (_, nodes) = self.nodes(pipeline);
+        let jobs = pipeline.jobs.iter().filter_map(|id| self.jobs.get(id)).map(|job| {
+            let mut view = job.view();
+            let allowed = match &job.new.source {
+                Source::Pipeline { job: definition, .. } => failure_allowed(&definition.allow_failure, job.exit_code),
+                Source::Raw(_) => false,
+            };
+            if let Some(view) = view.as_object_mut() {
+                view.insert("allow_failure".to_owned(), json!(allowed));
+            }
+            view
+        });
+        Some(json!({
+            "id": id,
+            "repo": pipeline.checkout.repo.name,
+            "status": pipeline::overall(&nodes),
+            "ref": pipeline.checkout.revision.name,
+            "sha": pipeline.checkout.revision.sha,
+            "created_at": pipeline.created_at,
+            "jobs": jobs.collect::<Value>(),
+        }))
+    }
+}
+
+fn new_job(pipeline: u64, job: Arc<CiJob>) -> NewJob {
+    let timeout = job.timeout_seconds.unwrap_or(limits::DEFAULT_JOB_TIMEOUT_SECONDS);
+    NewJob {
+        name: job.name.clone(),
+        stage: job.stage.clone(),
+        tags: job.tags.clone(),
+        timeout: Duration::from_secs(timeout.clamp(1, limits::JOB_TIMEOUT_SECONDS)),
+        watched: false,
+        fixed_token: None,
+        source: Source::Pipeline { id: pipeline, job },
+    }
+}
+
+/// Does a failure with this exit code leave the pipeline successful?
+fn failure_allowed(allow: &AllowFailure, exit_code: Option<i64>) -> bool {
+    match allow {
+        AllowFailure::No => false,
+        AllowFailure::Yes => true,
+        AllowFailure::ExitCodes(codes) => {
+            exit_code.is_some_and(|code| codes.iter().any(|&allowed| i64::from(allowed) == code))
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! From queue to runner, and the sweep that takes back or drops what runners forgot.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::World;
+use super::job::{Breach, Job, Lease, Source};
+use super::status::Status;
+use crate::ci::{AllowFailure, CiJob};
+use crate::limits;
+use crate::payload;
+
+/// A runner that asks for a job.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) runner: u64,
+    pub(crate) system_id: String,
+    /// `info.features`.
+    pub(crate) features: Value,
+}
+
+impl Asker {
+    fn has(&self, feature: &str) -> bool {
+        self.features.get(feature).and_then(Value::as_bool).unwrap_or(false)
+    }
+}
+
+impl World {
+    /// The current queue value, opaque for clients.
+    pub(crate) fn last_update(&self) -> String {
+        format!("{}-{:x}", self.salt, *self.version.borrow())
+    }
+
+    /// Tells when the queue value changes.
+    pub(crate) fn watch_queue(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Hands the oldest fitting job to the runner: its id and payload.
+    pub(crate) fn take(&mut self, asker: &Asker) -> Option<(u64, Value)> {
+        loop {
+            let runner = self.runners.by_id(asker.runner).filter(|runner| !runner.paused)?;
+            let fits = |id: &u64| self.jobs.get(id).is_some_and(|job| runner.takes(&job.new.tags)).then_some(*id);
+            let id = self.queue.iter().find_map(fits)?;
+            let cap = runner.maximum_timeout;
+            self.queue.retain(|&other| other != id);
+            if let Some(missing) = self.jobs.get(&id).and_then(|job| missing_feature(job, asker)) {
+                tracing::info!(job = id, missing, "the runner lacks a feature that the job requires");
+                self.drop_job(id, "runner_unsupported");
+                continue;
+            }
+            let payload = self.hand_out(id, asker, cap);
+            self.wake.notify_one();
+            return Some((id, payload));
+        }
+    }
+
+    fn hand_out(&mut self, id: u64, asker: &Asker, cap: Option<u64>) -> Value {
+        let now = self.now();
+        if let Some(job) = self.jobs.get_mut(&id) {
+            if let Some(cap) = cap {
+                job.new.timeout = job.new.timeout.min(Duration::from_secs(cap));
+            }
+            let lease = Lease {
+                runner: asker.runner,
+                system_id: asker.system_id.clone(),
+                two_phase: asker.has("two_phase_job_commit"),
+                graceful: asker.has("cancel_gracefully"),
+                heard: now.at,
+                token_expires: now.at + job.new.timeout + limits::TOKEN_LEEWAY,
+            };
+            job.assign(lease, now);
+        }
+        let payload = payload::of(self, id);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.accepted_reasons = payload::accepted_reasons(&payload);
+            job.dependencies = payload::dependency_ids(&payload);
+        }
+        payload
+    }
+
+    /// Fails a job on the server's own account.
+    pub(crate) fn drop_job(&mut self, id: u64, reason: &str) {
+        let now = self.now();
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.fail(reason, now);
+            self.after_change(id);
+        }
+    }
+
+    /// Deals with every deadline that has passed; the next one, if any, is when to come back.
+    pub(crate) fn sweep(&mut self) -> Option<Instant> {
+        let now = self.now();
+        let timing = self.timing.clone();
+        let due: Vec<u64> = self
+            .jobs
+            .values()
+            .filter(|job| job.deadline(&timing).is_some_and(|deadline| deadline <= now.at))
+            .map(|job| job.id)
+            .collect();
+        for id in due {
+            self.overdue(id);
+        }
+        self.jobs.values().filter_map(|job| job.deadline(&timing)).min()
+    }
+
+    fn overdue(&mut self, id: u64) {
+        let now = self.now();
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        match job.status {
+            Status::Scheduled => return self.enqueue(id),
+            Status::Pending => {
+                let breach = job.take_back(now);
+                let back = job.status == Status::Pending;
+                self.violation(&breach, Some(id));
+                if back {
+                    self.announce(id);
+                }
+            }
+            Status::Canceling => job.end(Status::Canceled, now),
+            Status::Running => {
+                job.fail("stuck_or_timeout_failure", now);
+                self.violation(&Breach::new("silent", "nothing heard for the time-out and more"), Some(id));
+            }
+            _ => {}
+        }
+        self.after_change(id);
+    }
+}
+
+/// A feature that the job cannot do without and the runner does not advertise (GitLab server: the job is dropped
+/// with `runner_unsupported`).
+fn missing_feature(job: &Job, asker: &Asker) -> Option<&'static str> {
+    let Source::Pipeline { job, .. } = &job.new.source else { return None };
+    required_features(job).find(|feature| !asker.has(feature))
+}
+
+fn required_features(job: &CiJob) -> impl Iterator<Item = &'static str> {
+    let reports = job.artifacts.iter().any(|artifact| artifact.artifact_type != "archive");
+    let excludes = job.artifacts.iter().any(|artifact| !artifact.exclude.is_empty());
+    let exit_codes = matches!(job.allow_failure, AllowFailure::ExitCodes(_));
+    let fallbacks = job.cache.iter().any(|cache| !cache.fallback_keys.is_empty());
+    [
+        (reports, "upload_multiple_artifacts"),
+        (excludes, "artifacts_exclude"),
+        (exit_codes, "return_exit_code"),
+        (fallbacks, "fallback_cache_keys"),
+    ]
+    .into_iter()
+    .filter_map(|(needed, feature)| needed.then_some(feature))
+}

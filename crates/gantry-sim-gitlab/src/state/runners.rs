@@ -1,0 +1,145 @@
+//! The runners GitLab knows, with their tokens and managers (system ids). No IO.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::limits;
+
+/// A runner as GitLab stores it.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) id: u64,
+    pub(crate) token: String,
+    pub(crate) description: String,
+    pub(crate) tags: Vec<String>,
+    pub(crate) run_untagged: bool,
+    /// The preset runner: takes jobs of any tag, so that a project's tags need no set-up here.
+    pub(crate) any_tags: bool,
+    pub(crate) paused: bool,
+    pub(crate) locked: bool,
+    pub(crate) access_level: Option<String>,
+    /// Seconds; caps the time-out of the runner's jobs.
+    pub(crate) maximum_timeout: Option<u64>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) managers: BTreeMap<String, Manager>,
+}
+
+/// One process of a runner, by its system id.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    pub(crate) info: Value,
+    pub(crate) contacted_at: Timestamp,
+}
+
+/// Requests without a system id are counted for this one (GitLab server).
+pub(crate) const LEGACY_SYSTEM_ID: &str = "<legacy>";
+
+impl Runner {
+    pub(crate) fn new(id: u64, token: String, now: Timestamp) -> Self {
+        Self {
+            id,
+            token,
+            description: String::new(),
+            tags: Vec::new(),
+            run_untagged: true,
+            any_tags: false,
+            paused: false,
+            locked: true,
+            access_level: None,
+            maximum_timeout: None,
+            created_at: now,
+            managers: BTreeMap::new(),
+        }
+    }
+
+    /// Does the runner take jobs with these tags?
+    pub(crate) fn takes(&self, tags: &[String]) -> bool {
+        self.any_tags
+            || if tags.is_empty() { self.run_untagged } else { tags.iter().all(|tag| self.tags.contains(tag)) }
+    }
+
+    /// Notes a contact of one of the runner's managers.
+    pub(crate) fn contact(&mut self, system_id: &str, info: Value, now: Timestamp) {
+        if self.managers.len() >= limits::MANAGERS_PER_RUNNER && !self.managers.contains_key(system_id) {
+            let oldest = self.managers.iter().min_by_key(|(_, manager)| manager.contacted_at);
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                self.managers.remove(&oldest);
+            }
+        }
+        self.managers.insert(system_id.to_owned(), Manager { info, contacted_at: now });
+    }
+
+    pub(crate) fn view(&self) -> Value {
+        let managers = self.managers.iter().map(|(system_id, manager)| {
+            json!({"system_id": system_id, "contacted_at": manager.contacted_at, "info": manager.info})
+        });
+        json!({
+            "id": self.id,
+            "description": self.description,
+            "tags": self.tags,
+            "run_untagged": self.run_untagged,
+            "takes_any_tags": self.any_tags,
+            "paused": self.paused,
+            "locked": self.locked,
+            "access_level": self.access_level,
+            "maximum_timeout": self.maximum_timeout,
+            "created_at": self.created_at,
+            "managers": managers.collect::<Value>(),
+        })
+    }
+}
+
+/// All runners.
+#[derive(Debug, Default)]
+pub(crate) struct Runners {
+    list: BTreeMap<u64, Runner>,
+    last_id: u64,
+}
+
+impl Runners {
+    /// Adds a runner; `None` when there are too many.
+    pub(crate) fn add(&mut self, token: String, now: Timestamp) -> Option<&mut Runner> {
+        if self.list.len() >= limits::RUNNERS {
+            return None;
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        Some(self.list.entry(id).or_insert_with(|| Runner::new(id, token, now)))
+    }
+
+    pub(crate) fn by_token(&mut self, token: &str) -> Option<&mut Runner> {
+        self.list.values_mut().find(|runner| runner.token == token)
+    }
+
+    pub(crate) fn by_id(&self, id: u64) -> Option<&Runner> {
+        self.list.get(&id)
+    }
+
+    pub(crate) fn remove(&mut self, id: u64) {
+        self.list.remove(&id);
+    }
+
+    pub(crate) fn view(&self) -> Value {
+        self.list.values().map(Runner::view).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_decide_which_jobs_a_runner_takes() {
+        let mut runner = Runner::new(1, "t".to_owned(), Timestamp::UNIX_EPOCH);
+        runner.tags = vec!["a".to_owned(), "b".to_owned()];
+        assert!(runner.takes(&[]));
+        assert!(runner.takes(&["b".to_owned()]));
+        assert!(!runner.takes(&["b".to_owned(), "c".to_owned()]));
+        runner.run_untagged = false;
+        assert!(!runner.takes(&[]));
+        runner.any_tags = true;
+        assert!(runner.takes(&["c".to_owned()]));
+    }
+}

@@ -1,0 +1,306 @@
+//! The state rules, step by step, on a paused clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::job::{NewJob, RawJob, Source};
+use super::put::Update;
+use super::queue::Asker;
+use super::*;
+use crate::payload;
+
+const FULL: [&str; 2] = ["two_phase_job_commit", "cancel_gracefully"];
+
+struct Sim {
+    world: World,
+    runner: u64,
+}
+
+impl Sim {
+    fn new() -> Self {
+        let mut world = World::new("http://gitlab.test".to_owned(), Timing::default(), Arc::new(Notify::new()));
+        let now = world.now().wall;
+        let runner = world.runners.add("glrt-test".to_owned(), now).expect("room for a runner").id;
+        Self { world, runner }
+    }
+
+    fn queue(&mut self, payload: &Value) -> u64 {
+        let payload = payload.as_object().expect("an object").clone();
+        let new = NewJob {
+            name: "job".to_owned(),
+            stage: "test".to_owned(),
+            source: Source::Raw(Arc::new(RawJob { payload, ..RawJob::default() })),
+            tags: Vec::new(),
+            timeout: Duration::from_secs(600),
+            watched: false,
+            fixed_token: None,
+        };
+        let id = self.world.add_job(new, None).expect("room for a job");
+        self.world.enqueue(id);
+        id
+    }
+
+    /// Takes the next job: its id and token.
+    fn take(&mut self, features: &[&str]) -> Option<(u64, String)> {
+        let features = features.iter().map(|feature| ((*feature).to_owned(), json!(true))).collect();
+        let asker = Asker { runner: self.runner, system_id: "s_test".to_owned(), features: Value::Object(features) };
+        let (id, payload) = self.world.take(&asker)?;
+        Some((id, payload["token"].as_str().expect("a token").to_owned()))
+    }
+
+    /// A job that runs.
+    fn running(&mut self, features: &[&str]) -> (u64, String) {
+        self.queue(&json!({}));
+        let (id, token) = self.take(features).expect("a job");
+        if features.contains(&"two_phase_job_commit") {
+            assert_eq!(self.put(id, &token, &json!({"state": "running"})), (200, "running"));
+        }
+        (id, token)
+    }
+
+    fn put(&mut self, id: u64, token: &str, body: &Value) -> (u16, &'static str) {
+        let update = Update::from_json(body.as_object().expect("an object"));
+        self.world.put(id, token, &update).map_or((403, ""), |(answer, status)| (answer.code, status.word()))
+    }
+
+    fn patch(&mut self, id: u64, token: &str, range: Option<&str>, body: &[u8]) -> (u16, Option<u64>) {
+        let answer = self.world.patch(id, token, range, body);
+        answer.map_or((403, None), |(answer, _)| (answer.code, answer.size))
+    }
+
+    fn status(&self, id: u64) -> &'static str {
+        self.world.jobs[&id].status.word()
+    }
+
+    /// The rules broken so far.
+    fn broken(&self) -> Vec<String> {
+        let list = self.world.violations.view();
+        list.as_array().expect("a list").iter().map(|entry| entry["rule"].as_str().unwrap_or("?").to_owned()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_two_phase_job_is_pending_until_it_is_acknowledged() {
+    let mut sim = Sim::new();
+    let id = sim.queue(&json!({}));
+    let (taken, token) = sim.take(&FULL).expect("a job");
+    assert_eq!(taken, id);
+    assert_eq!(sim.status(id), "pending");
+    assert!(sim.take(&FULL).is_none(), "nobody else gets it");
+    assert_eq!(sim.put(id, &token, &json!({"state": "pending"})), (200, "pending"));
+    assert_eq!(sim.broken(), [""; 0]);
+    assert_eq!(sim.patch(id, &token, Some("0-0"), b"x"), (403, None));
+    assert_eq!(sim.put(id, &token, &json!({"state": "failed"})), (400, "pending"));
+    assert_eq!(sim.broken(), ["log before acknowledgement", "state before acknowledgement"]);
+    assert_eq!(sim.put(id, &token, &json!({"state": "running"})), (200, "running"));
+    assert_eq!(sim.put(id, &token, &json!({"state": "pending"})), (400, "running"));
+    assert_eq!(sim.put(id, &token, &json!({"state": "success"})), (200, "success"));
+    assert_eq!(sim.broken().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_without_two_phase_has_the_job_running_at_once() {
+    let mut sim = Sim::new();
+    let id = sim.queue(&json!({}));
+    sim.take(&[]).expect("a job");
+    assert_eq!(sim.status(id), "running");
+    tokio::time::advance(Duration::from_secs(300)).await;
+    sim.world.sweep();
+    assert_eq!(sim.status(id), "running");
+    assert_eq!(sim.broken(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unacknowledged_job_goes_back_to_the_queue_and_its_old_token_is_void() {
+    let mut sim = Sim::new();
+    let id = sim.queue(&json!({}));
+    let (_, first) = sim.take(&FULL).expect("a job");
+    tokio::time::advance(Duration::from_secs(100)).await;
+    assert_eq!(sim.put(id, &first, &json!({"state": "pending"})).0, 200);
+    tokio::time::advance(Duration::from_secs(119)).await;
+    let next = sim.world.sweep().expect("a deadline");
+    assert!(sim.world.jobs[&id].is_waiting(), "the keep-alive counts");
+    tokio::time::advance(next - tokio::time::Instant::now()).await;
+    sim.world.sweep();
+    assert!(!sim.world.jobs[&id].is_waiting());
+    assert_eq!(sim.broken(), ["taken and never acknowledged"]);
+    assert_eq!(sim.put(id, &first, &json!({"state": "running"})), (403, ""));
+    assert_eq!(sim.broken().len(), 1, "a late runner breaks no further rule");
+    let (_, second) = sim.take(&FULL).expect("the job again");
+    assert_ne!(first, second);
+    assert_eq!(sim.put(id, &second, &json!({"state": "running"})), (200, "running"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_nobody_ever_acknowledges_fails_in_the_end() {
+    let mut sim = Sim::new();
+    let id = sim.queue(&json!({}));
+    for _ in 0..=limits::TAKE_BACKS {
+        sim.take(&FULL).expect("a job");
+        tokio::time::advance(Duration::from_secs(121)).await;
+        sim.world.sweep();
+    }
+    assert_eq!(sim.status(id), "failed");
+    assert_eq!(sim.world.jobs[&id].failure_reason.as_deref(), Some("runner_provisioning_timeout"));
+    assert!(sim.take(&FULL).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_tokens_and_unknown_jobs_are_refused_without_a_status() {
+    let mut sim = Sim::new();
+    let (id, token) = sim.running(&FULL);
+    assert_eq!(sim.put(id, "wrong", &json!({"state": "running"})), (403, ""));
+    assert_eq!(sim.put(id, "", &json!({"state": "running"})), (403, ""));
+    assert_eq!(sim.put(id + 1, &token, &json!({"state": "running"})), (403, ""));
+    assert_eq!(sim.broken(), ["job authentication"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_appended_only_where_it_ends() {
+    let mut sim = Sim::new();
+    let (id, token) = sim.running(&FULL);
+    assert_eq!(sim.patch(id, &token, None, b"abcd"), (400, None));
+    assert_eq!(sim.patch(id, &token, Some("0-3"), b"abcd"), (202, Some(4)));
+    assert_eq!(sim.patch(id, &token, Some("2-3"), b"xy"), (202, Some(4)), "GitLab compares ends only");
+    assert_eq!(sim.patch(id, &token, Some("0-3"), b"abcd"), (202, Some(4)), "a repeat");
+    assert_eq!(sim.patch(id, &token, Some("9-9"), b"z"), (416, Some(4)));
+    assert_eq!(sim.patch(id, &token, Some("0-0"), b"a"), (416, Some(4)));
+    assert_eq!(sim.patch(id, &token, Some("bytes 4-4/5"), b"e"), (416, Some(4)));
+    assert_eq!(sim.patch(id, &token, Some("4-99"), b"e"), (202, Some(5)), "the end comes from the length");
+    assert_eq!(sim.world.jobs[&id].trace.from(0), b"abcde");
+    assert_eq!(sim.broken(), ["content range", "log rewritten", "content range", "content range"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_interval_depends_on_somebody_watching() {
+    let mut sim = Sim::new();
+    let (id, token) = sim.running(&FULL);
+    let interval = |sim: &mut Sim| sim.world.patch(id, &token, Some("0"), b"").and_then(|(answer, _)| answer.interval);
+    assert_eq!(interval(&mut sim), Some(60));
+    let now = sim.world.now();
+    sim.world.jobs.get_mut(&id).expect("the job").last_look = Some(now.at);
+    assert_eq!(interval(&mut sim), Some(3));
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(interval(&mut sim), Some(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_final_state_waits_for_missing_bytes_but_not_for_ever() {
+    let mut sim = Sim::new();
+    let (id, token) = sim.running(&FULL);
+    let verdict = json!({"state": "success", "output": {"checksum": "crc32:cbf43926", "bytesize": 9}});
+    assert_eq!(sim.patch(id, &token, Some("0-4"), b"12345"), (202, Some(5)));
+    assert_eq!(sim.put(id, &token, &verdict), (202, "running"));
+    assert_eq!(sim.patch(id, &token, Some("5-8"), b"6789"), (202, Some(9)));
+    assert_eq!(sim.put(id, &token, &verdict), (200, "success"));
+    assert_eq!(sim.put(id, &token, &verdict), (403, "success"), "delivered twice is no fault");
+    assert_eq!(sim.broken(), [""; 0]);
+    assert_eq!(sim.put(id, &token, &json!({"state": "failed"})), (403, "success"));
+    assert_eq!(sim.patch(id, &token, Some("9-9"), b"x"), (403, None));
+    assert_eq!(sim.broken(), ["verdict changed", "log after verdict"]);
+
+    let (id, token) = sim.running(&FULL);
+    assert_eq!(sim.put(id, &token, &verdict), (202, "running"));
+    tokio::time::advance(Duration::from_secs(299)).await;
+    assert_eq!(sim.put(id, &token, &verdict), (202, "running"));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(sim.put(id, &token, &verdict), (200, "success"));
+    assert_eq!(sim.broken().last().map(String::as_str), Some("log size"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_checksum_is_accepted_and_recorded() {
+    let mut sim = Sim::new();
+    let (id, token) = sim.running(&FULL);
+    sim.patch(id, &token, Some("0-8"), b"123456789");
+    let verdict = json!({"state": "success", "output": {"checksum": "crc32:00000000", "bytesize": 9}});
+    assert_eq!(sim.put(id, &token, &verdict), (200, "success"));
+    assert_eq!(sim.broken(), ["log checksum"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reasons_and_exit_codes_are_stored() {
+    let mut sim = Sim::new();
+    let (id, token) = sim.running(&FULL);
+    let verdict = json!({"state": "failed", "failure_reason": "image_pull_failure", "exit_code": 7});
+    assert_eq!(sim.put(id, &token, &verdict), (200, "failed"));
+    let job = &sim.world.jobs[&id];
+    assert_eq!((job.failure_reason.as_deref(), job.exit_code), (Some("image_pull_failure"), Some(7)));
+    assert_eq!(sim.broken(), [""; 0]);
+
+    let (id, token) = sim.running(&FULL);
+    assert_eq!(sim.put(id, &token, &json!({"state": "failed", "failure_reason": "bad_luck"})), (200, "failed"));
+    assert_eq!(sim.world.jobs[&id].failure_reason.as_deref(), Some("unknown_failure"));
+    assert_eq!(sim.broken(), ["failure reason"]);
+
+    let (id, token) = sim.running(&FULL);
+    assert_eq!(sim.put(id, &token, &json!({"state": "done"})), (400, "running"));
+    assert_eq!(sim.put(id, &token, &json!({})), (400, "running"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reason_that_the_payload_does_not_list_is_a_violation() {
+    let mut sim = Sim::new();
+    sim.queue(&json!({"features": {"failure_reasons": ["script_failure"]}}));
+    let (id, token) = sim.take(&[]).expect("a job");
+    let verdict = json!({"state": "failed", "failure_reason": "image_pull_failure"});
+    assert_eq!(sim.put(id, &token, &verdict), (200, "failed"));
+    assert_eq!(sim.broken(), ["failure reason"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_is_graceful_only_for_a_running_job_of_a_runner_that_can() {
+    let mut sim = Sim::new();
+    let (id, token) = sim.running(&FULL);
+    assert_eq!(sim.world.cancel(id, false), Some(true));
+    assert_eq!(sim.put(id, &token, &json!({"state": "running"})), (200, "canceling"));
+    assert_eq!(sim.patch(id, &token, Some("0-0"), b"x"), (202, Some(1)));
+    assert_eq!(sim.put(id, &token, &json!({"state": "success"})), (200, "canceled"));
+    assert_eq!(sim.world.cancel(id, false), Some(false));
+
+    let (id, token) = sim.running(&["two_phase_job_commit"]);
+    sim.world.cancel(id, false);
+    assert_eq!(sim.put(id, &token, &json!({"state": "running"})), (403, "canceled"));
+
+    let (id, token) = sim.running(&FULL);
+    sim.world.cancel(id, true);
+    assert_eq!(sim.patch(id, &token, Some("0-0"), b"x"), (403, None));
+
+    let waiting = sim.queue(&json!({}));
+    sim.world.cancel(waiting, false);
+    assert!(sim.take(&FULL).is_none(), "a canceled job leaves the queue");
+    assert_eq!(sim.broken(), [""; 0], "a runner cannot know of a cancel");
+    assert_eq!(sim.world.cancel(999, false), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_token_is_refused_with_the_status_and_silence_ends_a_job() {
+    let mut sim = Sim::new();
+    let (id, token) = sim.running(&FULL);
+    tokio::time::advance(Duration::from_secs(600 + 300)).await;
+    assert_eq!(sim.put(id, &token, &json!({"state": "success"})), (403, "running"));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    sim.world.sweep();
+    assert_eq!(sim.status(id), "failed");
+    assert_eq!(sim.world.jobs[&id].failure_reason.as_deref(), Some("stuck_or_timeout_failure"));
+    assert_eq!(sim.broken(), ["silent"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn raw_payloads_go_out_as_given_with_defaults_only_for_what_is_absent() {
+    let mut sim = Sim::new();
+    let given = json!({"steps": "absurd", "image": null, "id": 77, "variables": [{"key": "X", "value": 5}]});
+    let id = sim.queue(&given);
+    let payload = payload::of(&sim.world, id);
+    assert_eq!((&payload["steps"], &payload["image"], &payload["id"]), (&json!("absurd"), &Value::Null, &json!(77)));
+    let variables = payload["variables"].as_array().expect("a list");
+    assert_eq!(variables.last(), Some(&json!({"key": "X", "value": 5})));
+    assert!(variables.iter().any(|variable| variable["key"] == "GIT_STRATEGY" && variable["value"] == "none"));
+    assert_eq!(payload["runner_info"]["timeout"], 600);
+    assert_eq!(payload["features"]["trace_sections"], true);
+    let id = sim.queue(&json!({"variables": {"not": "a list"}}));
+    assert_eq!(payload::of(&sim.world, id)["variables"], json!({"not": "a list"}));
+}

@@ -1,0 +1,20 @@
+//! The only file of this crate that starts tasks. Each task ends by itself: with the process it feeds, with the
+//! closure it runs, or with the server.
+
+use std::future::Future;
+
+use tokio::task::JoinHandle;
+
+/// Runs a future beside its caller. The handle may be dropped only where the doc of the caller says why.
+pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
+}
+
+/// Runs a closure that blocks (git, file reading) on a thread made for that.
+pub(crate) fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(work)
+}

@@ -1,0 +1,143 @@
+//! Pipelines from a repository's `.gitlab-ci.yml`.
+
+use serde_json::{Value, json};
+
+use crate::git::repository;
+use crate::harness::{Sim, Taken};
+
+const CI: &str = "
+stages: [build, test, deploy]
+variables:
+  GREETING: hello $CI_COMMIT_BRANCH
+compile:
+  stage: build
+  image: alpine:3.20
+  script: [make]
+  retry: 1
+  artifacts: {paths: [out/]}
+unit:
+  stage: test
+  before_script: [prepare]
+  script: [test]
+  after_script: [clean]
+lint:
+  stage: test
+  needs: []
+  script: [lint]
+  allow_failure: {exit_codes: [2]}
+release:
+  stage: deploy
+  script: [release]
+rescue:
+  stage: deploy
+  script: [rescue]
+  when: on_failure
+";
+
+fn variable<'a>(job: &'a Taken, key: &str) -> &'a str {
+    let all = job.payload["variables"].as_array().expect("a list");
+    let found = all.iter().rev().find(|variable| variable["key"] == key);
+    found.and_then(|variable| variable["value"].as_str()).unwrap_or_default()
+}
+
+async fn states(sim: &Sim, pipeline: &Value) -> Vec<String> {
+    let shown = sim.get(&format!("/sim/pipelines/{}", pipeline["id"])).await;
+    let jobs = shown["jobs"].as_array().expect("jobs").iter();
+    let mut all: Vec<String> = jobs
+        .map(|job| format!("{} {}", job["name"].as_str().expect("a name"), job["status"].as_str().expect("a status")))
+        .collect();
+    all.push(shown["status"].as_str().expect("a status").to_owned());
+    all
+}
+
+async fn upload(sim: &Sim, job: &Taken) {
+    let part = reqwest::multipart::Part::bytes(&b"zip"[..]).file_name("artifacts.zip");
+    let form = reqwest::multipart::Form::new().part("file", part);
+    let call = sim.call(reqwest::Method::POST, &format!("/api/v4/jobs/{}/artifacts", job.id));
+    let answer = call.header("JOB-TOKEN", &job.token).multipart(form).send().await.expect("an answer");
+    assert_eq!(answer.status(), 201);
+}
+
+#[tokio::test]
+async fn stages_needs_retry_and_allowed_failures() {
+    let origin = repository(&[(".gitlab-ci.yml", CI)]);
+    let sim = Sim::with_repo("group/project", origin.path().to_owned()).await;
+    let wanted = json!({"repo": "group/project", "ref": "main", "variables": {"EXTRA": "given"}});
+    let (code, pipeline) = sim.post("/sim/pipelines", &wanted).await;
+    assert_eq!((code, pipeline["jobs"].as_array().map(Vec::len)), (201, Some(5)), "{pipeline}");
+
+    let compile = sim.run_next().await;
+    assert_eq!(compile.payload["job_info"]["name"], "compile");
+    assert_eq!(compile.payload["image"]["name"], "alpine:3.20");
+    assert_eq!(variable(&compile, "GREETING"), "hello main");
+    assert_eq!(variable(&compile, "EXTRA"), "given");
+    assert_eq!(variable(&compile, "CI_PROJECT_PATH"), "group/project");
+    assert_eq!(variable(&compile, "CI_COMMIT_TITLE"), "first");
+    assert_eq!(variable(&compile, "CI_JOB_TOKEN"), compile.token);
+    let lint = sim.run_next().await;
+    assert_eq!(lint.payload["job_info"]["name"], "lint");
+    assert_eq!(sim.ask("").await.status(), 204, "everything else waits");
+
+    sim.finish(&compile, "failed").await;
+    let again = sim.run_next().await;
+    assert_eq!(again.payload["job_info"]["name"], "compile", "tried again by itself");
+    upload(&sim, &again).await;
+    sim.finish(&again, "success").await;
+    assert_eq!(sim.put(&lint, &json!({"state": "failed", "exit_code": 2})).await.0, 200);
+
+    let unit = sim.run_next().await;
+    assert_eq!(unit.payload["steps"][0]["script"], json!(["prepare", "test"]));
+    assert_eq!(unit.payload["steps"][1]["name"], "after_script");
+    assert_eq!(unit.payload["dependencies"][0]["id"], json!(again.id));
+    assert_eq!(unit.payload["dependencies"].as_array().map(Vec::len), Some(1));
+    sim.finish(&unit, "success").await;
+    let release = sim.run_next().await;
+    sim.finish(&release, "success").await;
+    assert_eq!(
+        states(&sim, &pipeline).await,
+        [
+            "compile failed",
+            "unit success",
+            "lint failed",
+            "release success",
+            "rescue skipped",
+            "compile success",
+            "success"
+        ]
+    );
+    assert_eq!(sim.broken().await, [""; 0]);
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_skips_what_follows_until_it_is_retried() {
+    let origin = repository(&[(".gitlab-ci.yml", CI)]);
+    let sim = Sim::with_repo("group/project", origin.path().to_owned()).await;
+    let (code, pipeline) = sim.post("/sim/pipelines", &json!({"jobs": ["unit", "release", "rescue"]})).await;
+    assert_eq!(code, 201, "{pipeline}");
+    let unit = sim.run_next().await;
+    sim.finish(&unit, "failed").await;
+    let rescue = sim.run_next().await;
+    assert_eq!(rescue.payload["job_info"]["name"], "rescue");
+    sim.finish(&rescue, "success").await;
+    assert_eq!(states(&sim, &pipeline).await, ["unit failed", "release skipped", "rescue success", "failed"]);
+    sim.post(&format!("/sim/jobs/{}/retry", unit.id), &json!({})).await;
+    let unit = sim.run_next().await;
+    sim.finish(&unit, "success").await;
+    assert_eq!(sim.run_next().await.payload["job_info"]["name"], "release");
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn bad_files_and_unknown_names_are_explained() {
+    let origin = repository(&[(".gitlab-ci.yml", "test:\n  scirpt: [a]\n")]);
+    let sim = Sim::with_repo("group/project", origin.path().to_owned()).await;
+    let (code, answer) = sim.post("/sim/pipelines", &json!({"repo": "group/project", "ref": "main"})).await;
+    assert_eq!(code, 422);
+    assert_eq!(answer["problems"][0]["file"], ".gitlab-ci.yml");
+    assert!(answer["problems"][0]["line"].as_u64().is_some_and(|line| line > 0), "{answer}");
+    assert_eq!(sim.post("/sim/pipelines", &json!({"ref": "none"})).await.0, 404);
+    assert_eq!(sim.post("/sim/pipelines", &json!({"repo": "none"})).await.0, 404);
+    assert_eq!(sim.post("/sim/pipelines", &json!({"branch": "main"})).await.0, 400);
+    sim.stop().await;
+}
