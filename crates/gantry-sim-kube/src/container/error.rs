@@ -1,7 +1,7 @@
 //! What can go wrong with a container before its command runs. The user's mistakes (no such program) and trouble of the
 //! runtime are different variants, because kubelet reports them differently.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -120,7 +120,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn setup(step: impl Into<String>, reason: impl ToString) -> Self {
+    pub(super) fn setup(step: impl Into<String>, reason: impl fmt::Display) -> Self {
         Self::Setup { step: step.into(), reason: reason.to_string() }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{
     channel::{Namespace, Order, Task},
     error::StartError,
-    runtime::{self, Inner, connect, setup, start_within_deadline},
+    runtime::{self, Inner, connect, setup, start_within_deadline, validate},
     spec::{ContainerSpec, ExecSpec, ExitStatus, Privilege},
     streams::{Input, Output, Streams, Terminal},
     supervise::{Entered, Limit, Link, Namespaces, Role, Started, watch},
@@ -144,6 +144,7 @@ impl Container {
         }
         let mut spec = ContainerSpec { args: exec.args, tty: exec.tty, stdin: exec.stdin, ..shared.spec.clone() };
         spec.env.extend(exec.env);
+        validate(&spec)?;
         let (kinds, mut files) = shared.namespaces()?;
         let (pipes, theirs) = connect(&spec)?;
         files.extend(theirs);

@@ -29,6 +29,9 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Longest host name of Linux that kubelet makes of a pod's name.
 const MAX_HOSTNAME: usize = 63;
 
+/// A user as containers have them.
+const PROBE_USER: u32 = 1000;
+
 /// Beginning of the names of mount points in the state directory; the process id of their maker follows.
 const ROOT_PREFIX: &str = "root-";
 
@@ -120,7 +123,10 @@ impl Runtime {
     }
 
     async fn probe(&self, privilege: Privilege) -> Result<(), StartError> {
-        let spec = ContainerSpec { name: "probe".to_owned(), hostname: "probe".to_owned(), ..ContainerSpec::default() };
+        // With a user, since root of a half-mapped user namespace may have all rights and still cannot change users.
+        let (name, hostname) = ("probe".to_owned(), "probe".to_owned());
+        let (uid, gid) = (Some(PROBE_USER), Some(PROBE_USER));
+        let spec = ContainerSpec { name, uid, gid, hostname, ..ContainerSpec::default() };
         let order = Order { privilege, spec, task: Task::Probe(self.layout()), cgroup: None };
         start_within_deadline(&self.inner.launcher, &order, Vec::new()).await.map(drop)
     }
@@ -189,7 +195,7 @@ fn sweep(state_dir: &Path) {
     }
 }
 
-fn validate(spec: &ContainerSpec) -> Result<(), StartError> {
+pub(super) fn validate(spec: &ContainerSpec) -> Result<(), StartError> {
     let invalid = |text: String| Err(StartError::Invalid(text));
     let strings = spec.args.iter().chain(spec.env.iter().flat_map(|(name, value)| [name, value]));
     if strings.chain([&spec.name, &spec.hostname]).any(|text| text.contains('\0')) {

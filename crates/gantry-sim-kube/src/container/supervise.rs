@@ -39,7 +39,7 @@ pub(super) struct Started {
     pub(super) in_cgroup: bool,
     pub(super) namespaces: Vec<(Namespace, OwnedFd)>,
     pub(super) terminal: Option<OwnedFd>,
-    started_at: SystemTime,
+    since: SystemTime,
 }
 
 /// Starts a keeper, gives it the order, and waits until the command runs.
@@ -72,7 +72,7 @@ pub(super) async fn start(launcher: &Path, order: &Order, files: &[OwnedFd]) -> 
                 in_cgroup,
                 namespaces: namespaces.into_iter().zip(files).collect(),
                 terminal: rest.into_iter().next(),
-                started_at: SystemTime::now(),
+                since: SystemTime::now(),
             })
         }
         Some((Report::Failed(failure), _)) => Err(failure.into()),
@@ -141,17 +141,15 @@ async fn supervise(
         let mut handle_dropped = false;
         loop {
             let signal = tokio::select! {
-                report = &mut end => break ending(report),
-                signal = pending.recv(), if !handle_dropped => match signal {
-                    Some(signal) => signal,
-                    None => {
-                        handle_dropped = true;
-                        if !is_container {
-                            continue;
-                        }
-                        Signal::SIGKILL as i32
+                report = &mut end => break ending(&report),
+                signal = pending.recv(), if !handle_dropped => {
+                    handle_dropped = signal.is_none();
+                    match signal {
+                        Some(signal) => signal,
+                        None if is_container => Signal::SIGKILL as i32,
+                        None => continue,
                     }
-                },
+                }
                 () = &mut watchdog => continue,
             };
             killed |= signal == Signal::SIGKILL as i32;
@@ -169,7 +167,7 @@ async fn supervise(
         _ => oom_kills > 0 && signal == Some(Signal::SIGKILL as i32) && !killed,
     };
     let finished_at = SystemTime::now();
-    let status = ExitStatus { code, signal, oom_killed, oom_kills, started_at: started.started_at, finished_at };
+    let status = ExitStatus { code, signal, oom_killed, oom_kills, started_at: started.since, finished_at };
     publish.send_replace(Some(status));
     match namespaces {
         Some(namespaces) => update(&namespaces, Vec::clear),
@@ -195,9 +193,9 @@ async fn guard(limit: &Limit, pid: u32, entered: &Entered) {
     std::future::pending::<()>().await;
 }
 
-fn ending(report: io::Result<Option<(Report, Vec<OwnedFd>)>>) -> (i32, Option<i32>) {
+fn ending(report: &io::Result<Option<(Report, Vec<OwnedFd>)>>) -> (i32, Option<i32>) {
     match report {
-        Ok(Some((Report::Exited { code, signal }, _))) => (code, signal),
+        Ok(Some((Report::Exited { code, signal }, _))) => (*code, *signal),
         // The keeper was killed, and its command with it.
         _ => (128 + Signal::SIGKILL as i32, Some(Signal::SIGKILL as i32)),
     }

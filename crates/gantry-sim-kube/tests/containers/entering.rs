@@ -62,19 +62,15 @@ async fn a_terminal_serves_job_control() {
     let mut child = within(container.exec(ExecSpec { stdin: true, tty: true, ..spec })).await.expect("starts");
     let (mut stdin, mut stdout) = (child.stdin.take().expect("input"), child.stdout.take().expect("output"));
     until(&mut stdout, "# ").await;
-    write(&mut stdin, "sleep 1000\n").await;
-    // Ctrl-C once the command is in the foreground; until then the shell only starts a new line.
-    let reading = async {
-        loop {
-            write(&mut stdin, "\x03").await;
-            write(&mut stdin, "echo code $?\n").await;
-            if tokio::time::timeout(std::time::Duration::from_millis(200), until(&mut stdout, "code 130")).await.is_ok()
-            {
-                return;
-            }
-        }
-    };
-    within(reading).await;
+    write(&mut stdin, "sleep 1234\n").await;
+    // Once it is that program it is in the foreground. The brackets keep the pattern from finding itself.
+    let there =
+        "until cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 123[4]'; do sleep 0.01; done";
+    assert_eq!(exec(&container, exec_sh(there)).await.0.code, 0);
+    write(&mut stdin, "\x03").await;
+    until(&mut stdout, "# ").await;
+    write(&mut stdin, "echo code $?\n").await;
+    until(&mut stdout, "code 130").await;
     write(&mut stdin, "exit 5\n").await;
     let rest = within(text(stdout)).await;
     assert!(!rest.contains("no job control"), "{rest}");
@@ -124,8 +120,12 @@ async fn the_end_of_the_container_is_the_end_of_what_entered_it() {
 async fn an_entered_command_outlives_its_handle_and_can_be_killed() {
     let world = World::new();
     let container = sleeping(&world).await;
-    drop(within(container.exec(exec_sh("sleep 1; echo x > /tmp/done; sleep 1000"))).await.expect("starts"));
-    let (status, ..) = exec(&container, exec_sh("until test -e /tmp/done; do sleep 0.02; done")).await;
+    drop(
+        within(container.exec(exec_sh("until test -e /tmp/go; do sleep 0.02; done; echo x > /tmp/done; sleep 1000")))
+            .await
+            .expect("starts"),
+    );
+    let (status, ..) = exec(&container, exec_sh("touch /tmp/go; until test -e /tmp/done; do sleep 0.02; done")).await;
     assert_eq!(status.code, 0);
     let child = within(container.exec(exec_sh("sleep 1000"))).await.expect("starts");
     child.kill(15).expect("signal");

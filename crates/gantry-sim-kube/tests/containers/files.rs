@@ -2,9 +2,9 @@
 
 use std::{os::unix::net::UnixListener, path::Path};
 
-use gantry_sim_kube::container::{Capabilities, Mount, StartError};
+use gantry_sim_kube::container::{Capabilities, Mount, Runtime, StartError};
 
-use super::{World, sh, until};
+use super::{World, sh, text, until, within};
 
 #[tokio::test]
 async fn the_hosts_tools_are_there_and_its_data_is_not() {
@@ -140,6 +140,28 @@ async fn a_missing_volume_source_is_named() {
     spec.mounts = vec![Mount { source: "/no/such".into(), target: "/x".into(), read_only: false }];
     let error = world.fail(spec).await;
     assert!(matches!(error, StartError::MountSource { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_simulators_own_directories_are_hidden() {
+    // /var is shown in containers, /tmp is not.
+    let Ok(place) = tempfile::tempdir_in("/var/lib") else {
+        println!("skipped: this user cannot write to /var/lib");
+        return;
+    };
+    let (state, pods) = (place.path().join("state"), place.path().join("pods"));
+    std::fs::create_dir(&pods).expect("make a directory");
+    std::fs::write(pods.join("secret"), "s").expect("write");
+    std::fs::write(place.path().join("shown"), "s").expect("write");
+    let runtime = Runtime::new(&state, super::launcher()).expect("a runtime").hide([pods.clone()]);
+    let mut spec = sh("");
+    spec.args = ["find", &place.path().display().to_string(), "-mindepth", "1"].map(str::to_owned).to_vec();
+    let container = within(runtime.start(spec)).await.expect("starts");
+    let (stdout, _) = container.take_output().expect("output");
+    let out = within(text(stdout)).await;
+    let mut found: Vec<&str> = out.lines().filter_map(|line| line.rsplit('/').next()).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["pods", "shown", "state"]);
 }
 
 #[tokio::test]

@@ -128,6 +128,41 @@ async fn a_dropped_container_is_killed_and_nothing_is_left() {
     .await;
 }
 
+#[tokio::test]
+async fn a_killed_keeper_takes_its_container_with_it() {
+    let world = World::new();
+    let mut spec = sh("trap '' TERM HUP; echo up; while :; do sleep 1000; done");
+    spec.uid = Some(1000);
+    let container = world.start(spec).await;
+    let (mut stdout, _) = container.take_output().expect("output");
+    until(&mut stdout, "up").await;
+    let pid = container.pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent").trim();
+    let keeper = nix::unistd::Pid::from_raw(parent.parse().expect("a number"));
+    nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL).expect("kill the keeper");
+    assert_eq!(within(container.wait()).await.code, 137);
+    eventually("the container ends", || !alive(pid)).await;
+}
+
+#[tokio::test]
+async fn nothing_of_the_simulators_is_inherited() {
+    let mut spec = sh("echo /proc/self/fd/*; grep -e SigBlk -e SigIgn /proc/self/status");
+    spec.stdin = true;
+    let world = World::new();
+    let container = world.start(spec).await;
+    let (stdout, _) = container.take_output().expect("output");
+    let out = within(text(stdout)).await;
+    let mut lines = out.lines();
+    // The shell itself reads the directory through the fourth.
+    assert_eq!(lines.next(), Some("/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 /proc/self/fd/3"));
+    for line in lines {
+        let (_, set) = line.split_once('\t').expect("name and value");
+        // The first 31: those after them belong to the C library and are left as whoever started all this had them.
+        assert_eq!(u64::from_str_radix(set, 16).expect("a number") & 0x7fff_ffff, 0, "{line}");
+    }
+}
+
 /// A second process of this test binary starts a container and is killed with `KILL`.
 #[tokio::test]
 async fn a_killed_simulator_takes_its_containers_with_it() {

@@ -34,7 +34,7 @@ pub(super) fn mount(root: &Path) -> Result<(), Failure> {
     // Only who owns the network namespace may mount it anew.
     if mounts::fresh("sysfs", &sys, plain | MsFlags::MS_RDONLY, "").is_err() {
         mounts::bind(Path::new("/sys"), &sys)?;
-        mounts::set_read_only(&sys)?;
+        mounts::set_tree_read_only(&sys)?;
     }
     let dev = root.join("dev");
     mounts::fresh("tmpfs", &dev, MsFlags::MS_NOSUID, "mode=755,size=64k")?;
@@ -93,7 +93,7 @@ pub(super) fn show_cgroup(old: &str, view: &CgroupView) {
             mounts::mount_point(target, true)?;
         }
         mounts::bind(&mounts::below(old, Path::new(&view.source)), target)?;
-        mounts::set_read_only(target)
+        mounts::set_tree_read_only(base)
     };
     let _ = show();
 }

@@ -68,7 +68,7 @@ fn become_the_command(control: &UnixStream, order: &Order, streams: &[OwnedFd]) 
     let report = Report::Started { pid: 0, in_cgroup: false, namespaces: kinds };
     channel::send(control, &report, &files).step(|| "report the start".to_owned())?;
     match command {
-        Some(command) => Err(program::execute(command, spec)),
+        Some(command) => Err(program::execute(&command, spec)),
         None => Ok(()),
     }
 }

@@ -18,7 +18,10 @@ mod user;
 use std::{
     ffi::OsStr,
     io,
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, RawFd},
+        unix::net::UnixStream,
+    },
     process::ExitCode,
 };
 
@@ -42,13 +45,27 @@ pub fn run_if_launcher() -> Option<ExitCode> {
         return None;
     }
     let role = args.next()?;
-    let Ok(control) = take_control() else { return Some(BROKEN.into()) };
+    let Ok(control) = close_inherited().and_then(|()| take_control()) else { return Some(BROKEN.into()) };
     let done = match role.to_str() {
         Some(KEEPER) => keeper::run(&control),
         Some(FIRST) => first::run(&control),
         _ => return Some(BROKEN.into()),
     };
     Some(if done.is_ok() { ExitCode::SUCCESS } else { BROKEN.into() })
+}
+
+/// Closes what the simulator itself was given by whoever started it without being told, before anything is opened here.
+/// (What the simulator opens itself is closed by `execve`.)
+fn close_inherited() -> io::Result<()> {
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|number| *number > 2)
+        .collect();
+    for number in open {
+        // One of them was the directory's own.
+        let _ = nix::unistd::close(number);
+    }
+    Ok(())
 }
 
 /// Takes the socket out of standard input, so that no child inherits it. (The copy is closed by `execve`.)

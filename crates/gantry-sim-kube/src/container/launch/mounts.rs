@@ -1,6 +1,9 @@
 //! Mounting, one call each, with errors that say what was to be mounted where.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use nix::{
     mount::{MsFlags, mount},
@@ -48,6 +51,19 @@ pub(super) fn set_read_only(target: &Path) -> Result<(), Failure> {
         }
     }
     mount(NONE, target, NONE, flags, NONE).step(|| format!("make {} read-only", target.display()))
+}
+
+/// The same for what is mounted below it too.
+pub(super) fn set_tree_read_only(target: &Path) -> Result<(), Failure> {
+    set_read_only(target)?;
+    let table = fs::read_to_string("/proc/self/mountinfo").step(|| "read the mount table".to_owned())?;
+    // A name with a space or the like is escaped there and not found here. System directories have none.
+    for place in table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new) {
+        if place != target && place.starts_with(target) {
+            set_read_only(place)?;
+        }
+    }
+    Ok(())
 }
 
 /// An overlay of a host directory. `layers`: where what is written goes, relative to the working directory, since the

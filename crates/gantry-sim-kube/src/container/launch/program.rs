@@ -90,8 +90,8 @@ fn check(path: &Path) -> io::Result<()> {
 }
 
 /// Replaces this process. Returns only if that fails.
-pub(super) fn execute(path: PathBuf, spec: &ContainerSpec) -> Failure {
-    let mut command = Command::new(&path);
+pub(super) fn execute(path: &Path, spec: &ContainerSpec) -> Failure {
+    let mut command = Command::new(path);
     command.env_clear();
     let defaults = [("PATH", DEFAULT_PATH), ("HOME", "/root"), ("HOSTNAME", spec.hostname.as_str())];
     command.envs(defaults.into_iter().filter(|(_, value)| !value.is_empty()));

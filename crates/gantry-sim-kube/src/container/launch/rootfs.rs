@@ -167,7 +167,7 @@ fn prepare_mount_points(host: &Path, upper: &Path, spec: &ContainerSpec) -> io::
 fn write_etc(etc: &Path, spec: &ContainerSpec) -> io::Result<()> {
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (address, names) in &spec.hosts {
-        hosts.push_str(&format!("{address}\t{}\n", names.join(" ")));
+        hosts.extend([address.as_str(), "\t", &names.join(" "), "\n"]);
     }
     let write = |name: &str, text: &[u8]| {
         fs::write(etc.join(name), text)?;
