@@ -170,7 +170,7 @@ fn pattern_literal(text: &str) -> Option<Result<Regex, String>> {
 }
 
 fn compile(pattern: &str, flags: &str) -> Result<Regex, String> {
-    // In Ruby's flags `m` lets the dot match a newline, and `^` and `$` stand for lines only with RE2's own `(?m)`.
+    // GitLab hands flags to RE2 as they are; this engine knows the same four with the same meaning.
     let source = if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") };
     regex::RegexBuilder::new(&source).size_limit(MAX_REGEX_BYTES).build().map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => format!("/{pattern}/ is too large a regular expression"),

@@ -24,8 +24,7 @@ pub(super) fn load(input: &CiInput<'_>, report: &mut Report) -> Option<Node> {
     let mut loader = Loader { input, lookup: &lookup, report, open: vec![normal(input.file)], count: 0 };
     let root = loader.file(input.yaml, input.file)?;
     if root.weight > MAX_NODES {
-        report.problem(&root.at, "", &format!("the configuration has more than {MAX_NODES} values with its includes"));
-        return None;
+        return loader.too_large(&root.at);
     }
     Some(root)
 }
@@ -63,7 +62,11 @@ impl Loader<'_> {
         for item in items(&include.value) {
             match self.item(item) {
                 Ok(Some(node)) => {
-                    merged = Some(merged.map_or_else(|| node.clone(), |base| deep_merge(&base, &node)));
+                    let both = merged.map_or_else(|| node.clone(), |base| deep_merge(&base, &node));
+                    if both.weight > MAX_NODES {
+                        return self.too_large(&include.at);
+                    }
+                    merged = Some(both);
                 }
                 Ok(None) => {}
                 Err(Refused) => failed = true,
@@ -110,6 +113,12 @@ impl Loader<'_> {
                 Err(Refused)
             }
         }
+    }
+
+    fn too_large(&mut self, at: &At) -> Option<Node> {
+        let text = format!("the configuration has more than {MAX_NODES} values with its includes");
+        self.report.problem(at, "", &text);
+        None
     }
 
     fn refuse(&mut self, at: &At, what: &str) -> Result<Option<Node>, Refused> {

@@ -11,7 +11,7 @@ use super::rules::{self, Rule};
 use super::script;
 use super::settings::{self, Settings};
 use super::variables;
-use super::yaml::{Map, Node};
+use super::yaml::{Map, Node, Value};
 
 /// The stage of a job that names none.
 const DEFAULT_STAGE: &str = "test";
@@ -179,7 +179,9 @@ fn with_defaults(field: &Field<'_>, defaults: &Map, report: &mut Report) -> Node
     let mut map = field.node.as_map().map(|map| Map::clone(map)).unwrap_or_default();
     for (key, entry) in defaults {
         let inherits = wanted.as_ref().is_none_or(|names| names.contains(key));
-        if inherits && !map.contains_key(key) {
+        // As in GitLab, a null is no setting: `image: null` inherits too, `before_script: []` does not.
+        let has_own = map.get(key).is_some_and(|own| !matches!(own.value.value, Value::Null));
+        if inherits && !has_own {
             map.insert(key.clone(), entry.clone());
         }
     }
@@ -213,8 +215,8 @@ fn read_script(field: &Field<'_>, at: &At, incomplete: bool, report: &mut Report
         }
         return read;
     }
-    let broken =
-        field.node.as_map().and_then(|map| map.get("script")).is_some_and(|entry| entry.value.kind() == "unreadable");
+    let entry = field.node.as_map().and_then(|map| map.get("script"));
+    let broken = entry.is_some_and(|entry| matches!(entry.value.value, Value::Broken));
     if !incomplete && !broken && !REFUSED.iter().any(|(key, _)| field.has(key)) {
         report.problem(at, &field.path, "config should implement a script: keyword");
     }

@@ -68,9 +68,10 @@ fn read_matrix(field: &Field<'_>, report: &mut Report) -> Vec<Instance> {
 
 /// Reads a matrix into its combinations, the first variable changing slowest. Stops just above the limit.
 pub(super) fn combinations(field: &Field<'_>, report: &mut Report) -> Vec<Vec<CiVariable>> {
-    if field.list().is_none_or(<[_]>::is_empty) {
-        field.expected(report, "an array of hashes");
-        return Vec::new();
+    match field.list() {
+        None => field.expected(report, "an array of hashes"),
+        Some([]) => field.problem(report, "config can't be blank"),
+        Some(_) => {}
     }
     let mut all: Vec<Vec<CiVariable>> = Vec::new();
     for item in field.items() {

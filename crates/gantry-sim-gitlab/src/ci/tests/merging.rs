@@ -137,6 +137,7 @@ default:
 variables: {A: a, B: b}
 all: {script: x}
 own: {script: x, image: alpine, before_script: []}
+unset: {script: x, image: null}
 none: {script: x, inherit: {default: false, variables: false}}
 some: {script: x, inherit: {default: [retry], variables: [B]}}
 ",
@@ -154,6 +155,7 @@ some: {script: x, inherit: {default: [retry], variables: [B]}}
         [
             r#"all debian ["default"] 1 ["A=a", "B=b"]"#,
             r#"own alpine [] 1 ["A=a", "B=b"]"#,
+            r#"unset debian ["default"] 1 ["A=a", "B=b"]"#,
             "none - [] 0 []",
             r#"some - [] 1 ["B=b"]"#,
         ]

@@ -167,7 +167,7 @@ b:
             "9: jobs:a:hooks config contains unknown keys: post",
             "10: jobs:a:inherit:default config contains unknown values: imge; did you mean `image`?",
             "12: jobs:b:script can't be blank",
-            "13: jobs:b:parallel:matrix config should be an array of hashes, but this is a list",
+            "13: jobs:b:parallel:matrix config can't be blank",
             "14: jobs:b:needs config should be an array of jobs, but this is a string",
             "15: jobs:b start in should be a duration, because `when` is `delayed`",
         ]

@@ -212,3 +212,17 @@ fn a_great_many_patterns_and_wrong_names_are_bounded() {
     });
     assert_eq!(problems(&jobs).len(), 100);
 }
+
+#[test]
+fn include_bombs_are_refused() {
+    let keys: String = (0..60_000).fold(String::new(), |mut text, n| {
+        let _ = writeln!(text, ".k{n}: 1");
+        text
+    });
+    let names = ["a.yml", "b.yml", "c.yml", "d.yml"];
+    let texts: Vec<String> = names.iter().map(|name| keys.replace(".k", &format!(".{name}"))).collect();
+    let files: Vec<(&str, &str)> = names.iter().copied().zip(texts.iter().map(String::as_str)).collect();
+    let yaml = format!("include: [{}]\na: {{script: x}}\n", names.join(", "));
+    let problems = read_with(&yaml, &files, PUSH).expect_err("too large");
+    assert!(problems.iter().any(|line| line.contains("more than 200000 values with its includes")), "{problems:?}");
+}
