@@ -188,3 +188,36 @@ pub(super) async fn receive_async<T: DeserializeOwned>(
     socket.read_exact(&mut body).await?;
     Ok(Some((serde_json::from_slice(&body)?, files)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_and_open_files_arrive_together() {
+        let (ours, theirs) = UnixStream::pair().expect("a socket");
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        let long = "x".repeat(3 << 20);
+        let sender = {
+            let long = long.clone();
+            std::thread::spawn(move || send(&ours, &long, &[reader.as_fd()]))
+        };
+        let (text, files) = receive::<String>(&theirs).expect("receive").expect("a message");
+        sender.join().expect("no panic").expect("send");
+        assert!(text == long);
+        writer.write_all(b"through the pipe").expect("write");
+        drop(writer);
+        let [file] = <[OwnedFd; 1]>::try_from(files).expect("one file");
+        let mut read = String::new();
+        std::fs::File::from(file).read_to_string(&mut read).expect("read");
+        assert_eq!(read, "through the pipe");
+        assert!(receive::<String>(&theirs).expect("receive").is_none(), "the other side has closed");
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_anything_is_allocated() {
+        let (ours, theirs) = UnixStream::pair().expect("a socket");
+        send_head(ours.as_fd(), u32::MAX.to_le_bytes(), &[]).expect("send");
+        assert_eq!(receive::<String>(&theirs).expect_err("too long").kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -13,7 +13,7 @@ use std::{
 };
 
 use gantry_sim_kube::container::{
-    Container, ContainerSpec, ExecChild, ExecSpec, ExitStatus, Input, Mount, Output, Runtime, StartError,
+    Container, ContainerSpec, ExecChild, ExecSpec, ExitStatus, Input, Mount, Output, Privilege, Runtime, StartError,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,6 +50,11 @@ impl World {
         std::fs::create_dir_all(&source).expect("make a volume");
         std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o777)).expect("open a volume to all");
         Mount { source, target: target.into(), read_only: false }
+    }
+
+    /// Whether containers are made by the right of root.
+    async fn is_root(&self) -> bool {
+        within(self.runtime.check()).await.expect("containers work") == Privilege::Root
     }
 
     async fn start(&self, spec: ContainerSpec) -> Container {

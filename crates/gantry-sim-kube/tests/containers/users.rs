@@ -1,8 +1,8 @@
 //! Users, and life without privileges.
 
-use gantry_sim_kube::container::{ContainerSpec, Privilege};
+use gantry_sim_kube::container::ContainerSpec;
 
-use super::{World, exec, exec_sh, sh, until, within};
+use super::{World, exec, exec_sh, sh, until};
 
 fn as_user(script: &str) -> ContainerSpec {
     ContainerSpec { uid: Some(1000), gid: Some(1001), supplemental_groups: vec![2000], ..sh(script) }
@@ -11,7 +11,6 @@ fn as_user(script: &str) -> ContainerSpec {
 #[tokio::test]
 async fn a_user_is_that_user_in_exec_too() {
     let world = World::new();
-    let privilege = within(world.runtime.check()).await.expect("containers work");
     let spec = ContainerSpec {
         mounts: vec![world.volume("v", "/v")],
         ..as_user(
@@ -21,7 +20,7 @@ async fn a_user_is_that_user_in_exec_too() {
     let container = world.start(spec).await;
     let (mut stdout, _) = container.take_output().expect("output");
     let out = until(&mut stdout, "volume").await;
-    let groups = if privilege == Privilege::Root { "1001 2000" } else { "1001 65534" };
+    let groups = if world.is_root().await { "1001 2000" } else { "1001 65534" };
     let mut lines = out.lines();
     assert_eq!((lines.next(), lines.next()), (Some("1000"), Some("1001")));
     let seen = lines.next().unwrap_or_default();

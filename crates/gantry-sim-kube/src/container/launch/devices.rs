@@ -13,7 +13,6 @@ use super::{
     super::{
         channel::CgroupView,
         error::{Failure, Step},
-        spec::Privilege,
     },
     mounts,
 };
@@ -21,8 +20,8 @@ use super::{
 /// Devices without power over anything.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Parts of `/proc` through which root could change the host, or read its memory. Whoever is no real root is kept out by
-/// the kernel.
+/// Parts of `/proc` through which root could change the host, or read its memory. The root of a user namespace cannot,
+/// unless it is the host's root in disguise.
 const PROC_READ_ONLY: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
 const PROC_HIDDEN: [&str; 3] = ["/proc/kcore", "/proc/keys", "/proc/timer_list"];
 
@@ -64,10 +63,7 @@ pub(super) fn mount(root: &Path) -> Result<(), Failure> {
 }
 
 /// Closes what root could harm the host with. The container's root is the root already.
-pub(super) fn protect(privilege: Privilege) -> Result<(), Failure> {
-    if privilege == Privilege::UserNamespace {
-        return Ok(());
-    }
+pub(super) fn protect() -> Result<(), Failure> {
     for path in PROC_READ_ONLY.map(Path::new) {
         if path.exists() {
             mounts::bind(path, path)?;

@@ -2,6 +2,7 @@
 //! command's streams once the command runs, or their readers would never see an end.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Write},
     os::{
@@ -11,6 +12,7 @@ use std::{
             process::{CommandExt, ExitStatusExt},
         },
     },
+    path::Path,
     process::{Child, Command as Process, Stdio},
 };
 
@@ -18,7 +20,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns, unshare},
 };
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    fs::{AtFlags, unlinkat},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 
 use super::{
     super::{
@@ -45,12 +50,29 @@ struct First {
     handle: OwnedFd,
     reports: UnixStream,
     in_cgroup: bool,
+    group: Option<Group>,
+}
+
+/// A container's control group, which its keeper removes if the runtime is not there any more.
+struct Group {
+    parent: File,
+    name: OsString,
+}
+
+impl Group {
+    fn open(procs: &str) -> Option<Self> {
+        let group = Path::new(procs).parent()?;
+        Some(Self { parent: File::open(group.parent()?).ok()?, name: group.file_name()?.to_owned() })
+    }
 }
 
 /// Makes or enters the namespaces and starts the first process in them.
 fn start(order: &Order, mut files: Vec<OwnedFd>) -> Result<First, Failure> {
-    // Opened now, since the host's /sys may be out of sight later.
+    // All opened now: the host's files are soon out of sight, for the keeper too, since a change of the root moves every
+    // process of the mount namespace that stands at the old one.
+    std::env::set_current_dir("/").step(|| "enter /".to_owned())?;
     let cgroup = order.cgroup.as_ref().and_then(|path| fs::OpenOptions::new().write(true).open(path).ok());
+    let group = order.cgroup.as_deref().filter(|_| matches!(order.task, Task::Start(_))).and_then(Group::open);
     match &order.task {
         Task::Start(_) | Task::Probe(_) => make_namespaces(order.privilege)?,
         Task::Exec { namespaces } => {
@@ -76,7 +98,7 @@ fn start(order: &Order, mut files: Vec<OwnedFd>) -> Result<First, Failure> {
     let in_cgroup = cgroup.is_some_and(|file| join(file, child.id()).is_ok());
     let streams: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
     channel::send(&reports, order, &streams).step(|| "instruct the first process".to_owned())?;
-    Ok(First { child, handle, reports, in_cgroup })
+    Ok(First { child, handle, reports, in_cgroup, group })
 }
 
 fn join(mut procs: File, pid: u32) -> io::Result<()> {
@@ -181,6 +203,9 @@ impl First {
             Ok(None) | Err(_) => {
                 let _ = self.child.kill();
                 self.child.wait().map(drop)?;
+                if let Some(group) = &self.group {
+                    let _ = unlinkat(&group.parent, &group.name, AtFlags::REMOVEDIR);
+                }
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         }

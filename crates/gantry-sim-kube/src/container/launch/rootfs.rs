@@ -64,7 +64,7 @@ pub(super) fn build(privilege: Privilege, spec: &ContainerSpec, layout: &Layout)
     pivot_root(".", OLD_ROOT.trim_start_matches('/')).step(|| "change the root".to_owned())?;
     std::env::set_current_dir("/").step(|| "enter the new root".to_owned())?;
     // From here on every path is the container's, so that its symbolic links lead nowhere else.
-    devices::protect(privilege)?;
+    devices::protect()?;
     if let Some(view) = &layout.cgroup_view {
         devices::show_cgroup(OLD_ROOT, view);
     }
