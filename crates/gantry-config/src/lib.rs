@@ -3,19 +3,58 @@
 //! Pure: text in, settings or problems out; nothing here opens a file, reads the environment or knows a clock. Start at [`load`]; the
 //! types are in [`settings`]; [`edit`] changes a file's text and keeps its comments.
 
+use toml::de::DeTable;
+
+pub mod edit;
+mod nearest;
+mod no_effect;
 pub mod problem;
 pub mod quantity;
+mod read;
+mod report;
+mod section;
 pub mod settings;
 
 pub use problem::{Problem, Problems, Severity};
 pub use quantity::Quantity;
 pub use settings::{KubernetesSettings, Loaded, RunnerSettings, Settings};
 
+use report::Report;
+use section::Section;
+
 /// Reads and checks the text of a `config.toml`. `env` answers for `$VAR` in `url` and `token` of runners, the only two expanded keys.
 ///
+/// Keys are found whatever their case. Unknown keys, and known ones that do nothing yet, are warnings.
+///
 /// # Errors
-/// Every invalid value of the file, not only the first.
+/// Every invalid value of the file, not only the first. Where the text is not TOML, what the parser says about it.
 pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
-    let _ = (text, env);
-    Err(Problems { list: Vec::new() })
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let report = Report::new(text);
+    for error in &errors {
+        report.add(Severity::Error, error.span().map_or(0, |span| span.start), "", one_line(error.message()));
+    }
+    if !errors.is_empty() {
+        // What was understood of a broken text would only add follow-up errors.
+        return Err(Problems { list: report.into_problems() });
+    }
+    let settings = {
+        let root = Section::new(&report, Some(document.get_ref()), String::new(), 0);
+        read::settings(&root, env)
+    };
+    no_effect::report(&report, document.get_ref());
+    let list = report.into_problems();
+    if list.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(Problems { list });
+    }
+    Ok(Loaded { settings, warnings: list })
 }
+
+/// A parser's message as a fragment that fits in a line.
+fn one_line(message: &str) -> String {
+    let text = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if text.is_empty() { "is not TOML".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests;

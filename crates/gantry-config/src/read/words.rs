@@ -1,0 +1,32 @@
+//! Values that are one of a few words.
+
+use crate::nearest::nearest;
+use crate::problem::Severity;
+use crate::section::{Found, Section};
+
+/// The meaning of the word of `key`; `None` where absent or empty. Any other word is an error. Upper and lower case make no difference.
+pub(super) fn optional<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    let found = section.find(key)?;
+    let word = found.text().filter(|word| !word.is_empty())?;
+    one(&found, &word, words, Severity::Error)
+}
+
+/// The same, but any other word is a warning and means that nothing was said: where the reference does so and nothing is less safe.
+pub(super) fn lenient<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+    let found = section.find(key)?;
+    let word = found.text().filter(|word| !word.is_empty())?;
+    one(&found, &word, words, Severity::Warning)
+}
+
+/// The meaning of `word`.
+pub(super) fn one<T: Copy>(found: &Found<'_>, word: &str, words: &[(&str, T)], severity: Severity) -> Option<T> {
+    let meaning = words.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, meaning)| *meaning);
+    if meaning.is_none() {
+        let list: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
+        let ignored = if severity == Severity::Warning { " and has no effect" } else { "" };
+        let message = format!("{word:?} is not one of {}{ignored}", list.join(", "));
+        let hint = nearest(word, list).map(|near| format!("did you mean {near}?"));
+        found.report.add_with_hint(severity, found.at, &found.path, (message, hint));
+    }
+    meaning
+}

@@ -1,0 +1,285 @@
+//! One table of the file, read key by key. Reading a key makes it known; what nobody read is unknown and becomes a warning. A wrong type is
+//! one error, and reading goes on.
+//!
+//! The tables are walked by hand and not by serde, because serde stops at the first wrong value and this crate promises all of them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gantry_core::go_duration::{self, ParseError};
+use toml::de::{DeArray, DeTable, DeValue};
+
+use crate::nearest::nearest;
+use crate::problem::Severity;
+use crate::report::Report;
+
+/// One table, or the absence of one, which reads like an empty table.
+pub(crate) struct Section<'d> {
+    pub(crate) report: &'d Report<'d>,
+    table: Option<&'d DeTable<'d>>,
+    path: String,
+    /// Where the table begins, for problems that no key has.
+    at: usize,
+    known: RefCell<Vec<&'static str>>,
+}
+
+/// A value and where it stands.
+pub(crate) struct Found<'d> {
+    pub(crate) report: &'d Report<'d>,
+    pub(crate) value: &'d DeValue<'d>,
+    pub(crate) at: usize,
+    pub(crate) path: String,
+}
+
+impl<'d> Section<'d> {
+    pub(crate) fn new(report: &'d Report<'d>, table: Option<&'d DeTable<'d>>, path: String, at: usize) -> Self {
+        Self { report, table, path, at, known: RefCell::new(Vec::new()) }
+    }
+
+    /// Whether the file has this table.
+    pub(crate) fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// The value of `key`. Without an exact match upper and lower case make no difference (GitLab Runner 19.4).
+    pub(crate) fn find(&self, key: &'static str) -> Option<Found<'d>> {
+        self.known.borrow_mut().push(key);
+        let table = self.table?;
+        let (_, value) = table
+            .iter()
+            .find(|(name, _)| name.get_ref() == key)
+            .or_else(|| table.iter().find(|(name, _)| name.get_ref().eq_ignore_ascii_case(key)))?;
+        Some(self.found(key, value))
+    }
+
+    /// Makes keys known without reading them.
+    pub(crate) fn ignore(&self, keys: &[&'static str]) {
+        self.known.borrow_mut().extend_from_slice(keys);
+    }
+
+    /// A problem of `key`, or of the table if it has no such key.
+    pub(crate) fn problem(&self, severity: Severity, key: &'static str, message: impl Into<String>) {
+        match self.find(key) {
+            Some(found) => found.problem(severity, message),
+            None => self.report.add(severity, self.at, &join(&self.path, key), message),
+        }
+    }
+
+    /// A text; `None` where absent or empty.
+    pub(crate) fn text(&self, key: &'static str) -> Option<String> {
+        self.find(key)?.text().filter(|text| !text.is_empty())
+    }
+
+    /// A text, empty where absent.
+    pub(crate) fn text_or_empty(&self, key: &'static str) -> String {
+        self.text(key).unwrap_or_default()
+    }
+
+    pub(crate) fn bool(&self, key: &'static str) -> Option<bool> {
+        let found = self.find(key)?;
+        match found.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => found.wrong("true or false"),
+        }
+    }
+
+    pub(crate) fn flag(&self, key: &'static str) -> bool {
+        self.bool(key).unwrap_or(false)
+    }
+
+    pub(crate) fn int(&self, key: &'static str) -> Option<i64> {
+        self.find(key)?.int()
+    }
+
+    /// A whole number above 0; `None` where absent or not above 0, which in this file means the default.
+    pub(crate) fn positive<T: TryFrom<i64>>(&self, key: &'static str) -> Option<T> {
+        let found = self.find(key)?;
+        let value = found.int().filter(|value| *value > 0)?;
+        T::try_from(value).map_err(|_| found.problem(Severity::Error, format!("{value} is too large"))).ok()
+    }
+
+    /// Seconds; `None` where absent or not above 0.
+    pub(crate) fn seconds(&self, key: &'static str) -> Option<Duration> {
+        self.positive::<u32>(key).map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// A duration in Go's notation, or nanoseconds (GitLab Runner 19.4). Negative ones are zero.
+    pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
+        let found = self.find(key)?;
+        match found.value {
+            DeValue::Integer(_) => found.int().map(|nanos| Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))),
+            DeValue::String(text) => match go_duration::parse(text) {
+                Ok(duration) => Some(duration),
+                Err(ParseError::Negative) => Some(Duration::ZERO),
+                Err(error) => {
+                    found.problem(Severity::Error, format!("\"{text}\" is {}", without_is(&error)));
+                    None
+                }
+            },
+            _ => found.wrong("a duration such as \"10m\", or nanoseconds"),
+        }
+    }
+
+    /// The same; `None` also where not above zero, which in this file means the default.
+    pub(crate) fn positive_duration(&self, key: &'static str) -> Option<Duration> {
+        self.duration(key).filter(|duration| !duration.is_zero())
+    }
+
+    pub(crate) fn texts(&self, key: &'static str) -> Vec<String> {
+        self.items(key, "a list of strings").iter().filter_map(Found::text).collect()
+    }
+
+    pub(crate) fn ints(&self, key: &'static str) -> Vec<i64> {
+        self.items(key, "a list of numbers").iter().filter_map(Found::int).collect()
+    }
+
+    /// The elements of a list; nothing where absent or not a list.
+    pub(crate) fn items(&self, key: &'static str, expected: &str) -> Vec<Found<'d>> {
+        let Some(found) = self.find(key) else { return Vec::new() };
+        match found.value {
+            DeValue::Array(array) => found.elements(array),
+            _ => found.wrong(expected).unwrap_or_default(),
+        }
+    }
+
+    /// The keys and values of a table whose keys are free.
+    pub(crate) fn entries(&self, key: &'static str) -> Vec<(String, Found<'d>)> {
+        let Some(found) = self.find(key) else { return Vec::new() };
+        let DeValue::Table(table) = found.value else { return found.wrong("a table").unwrap_or_default() };
+        let free = Section::new(self.report, Some(table), found.path.clone(), found.at);
+        table.iter().map(|(name, value)| (name.get_ref().to_string(), free.found(name.get_ref(), value))).collect()
+    }
+
+    pub(crate) fn text_map(&self, key: &'static str) -> BTreeMap<String, String> {
+        self.entries(key).into_iter().filter_map(|(name, found)| Some((name, found.text()?))).collect()
+    }
+
+    pub(crate) fn bool_map(&self, key: &'static str) -> BTreeMap<String, bool> {
+        let read = |found: Found<'_>| match found.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => found.wrong("true or false"),
+        };
+        self.entries(key).into_iter().filter_map(|(name, found)| Some((name, read(found)?))).collect()
+    }
+
+    /// Reads table `key`, or its absence, and reports what of it nobody knows.
+    pub(crate) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Section<'d>) -> T) -> T {
+        let table = self.find(key).and_then(|found| match found.value {
+            DeValue::Table(table) => Some((table, found.at)),
+            _ => found.wrong("a table"),
+        });
+        let at = table.map_or(self.at, |(_, at)| at);
+        let section = Section::new(self.report, table.map(|(table, _)| table), join(&self.path, key), at);
+        let result = read(&section);
+        section.finish();
+        result
+    }
+
+    /// Reads every table of a list.
+    pub(crate) fn sections<T>(&self, key: &'static str, mut read: impl FnMut(&Section<'d>) -> Option<T>) -> Vec<T> {
+        self.items(key, "a list of tables")
+            .into_iter()
+            .filter_map(|found| match found.value {
+                DeValue::Table(table) => {
+                    let section = Section::new(self.report, Some(table), found.path, found.at);
+                    let result = read(&section);
+                    section.finish();
+                    result
+                }
+                _ => found.wrong("a table"),
+            })
+            .collect()
+    }
+
+    /// Reports keys that nobody read.
+    pub(crate) fn finish(&self) {
+        let known = self.known.borrow();
+        for (name, value) in self.table.into_iter().flat_map(DeTable::iter) {
+            let name_text = name.get_ref().as_ref();
+            if known.iter().any(|known| known.eq_ignore_ascii_case(name_text)) {
+                continue;
+            }
+            let hint = renamed(name_text)
+                .or_else(|| nearest(name_text, known.iter().copied()).map(|near| format!("did you mean {near}?")));
+            let at = name.span().start.min(value.span().start);
+            let path = join(&self.path, name_text);
+            self.report.add_with_hint(Severity::Warning, at, &path, ("unknown key".to_owned(), hint));
+        }
+    }
+
+    fn found(&self, name: &str, value: &'d toml::Spanned<DeValue<'d>>) -> Found<'d> {
+        let path = join(&self.path, name);
+        Found { report: self.report, value: value.get_ref(), at: value.span().start, path }
+    }
+}
+
+impl<'d> Found<'d> {
+    pub(crate) fn problem(&self, severity: Severity, message: impl Into<String>) {
+        self.report.add(severity, self.at, &self.path, message);
+    }
+
+    /// Reports a wrong type; always `None`. The value is not shown: it may be a secret.
+    pub(crate) fn wrong<T>(&self, expected: &str) -> Option<T> {
+        let kind = match self.value {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "a whole number",
+            DeValue::Float(_) => "a decimal number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        self.problem(Severity::Error, format!("must be {expected}, not {kind}"));
+        None
+    }
+
+    pub(crate) fn text(&self) -> Option<String> {
+        match self.value {
+            DeValue::String(text) => Some(text.to_string()),
+            _ => self.wrong("a string"),
+        }
+    }
+
+    pub(crate) fn int(&self) -> Option<i64> {
+        let DeValue::Integer(value) = self.value else { return self.wrong("a whole number") };
+        let parsed = i64::from_str_radix(value.as_str(), value.radix()).ok();
+        if parsed.is_none() {
+            self.problem(Severity::Error, "is too large for a number");
+        }
+        parsed
+    }
+
+    fn elements(&self, array: &'d DeArray<'d>) -> Vec<Found<'d>> {
+        let element = |(index, value): (usize, &'d toml::Spanned<DeValue<'d>>)| Found {
+            report: self.report,
+            value: value.get_ref(),
+            at: value.span().start,
+            path: format!("{}[{index}]", self.path),
+        };
+        array.iter().enumerate().map(element).collect()
+    }
+}
+
+/// A key path in the notation of TOML.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    let key = if bare { key.to_owned() } else { format!("{key:?}") };
+    if path.is_empty() { key } else { format!("{path}.{key}") }
+}
+
+/// Keys of older releases, which GitLab Runner 19.4 ignores.
+fn renamed(key: &str) -> Option<String> {
+    let now = match key.to_ascii_lowercase().as_str() {
+        "metrics_server" => "listen_address",
+        "terminationgraceperiodseconds" => "pod_termination_grace_period_seconds",
+        _ => return None,
+    };
+    Some(format!("it is called {now} now"))
+}
+
+/// The error's words after "is".
+fn without_is(error: &ParseError) -> String {
+    let text = error.to_string();
+    text.strip_prefix("is ").unwrap_or(&text).to_owned()
+}
