@@ -227,3 +227,17 @@ fn signal_to(link: &Link, signal: i32) -> io::Result<()> {
 fn resize(terminal: Option<&Terminal>, columns: u16, rows: u16) -> io::Result<()> {
     terminal.map_or(Ok(()), |terminal| terminal.resize(columns, rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_can_move_between_threads() {
+        fn moves<T: Send>(_: impl FnOnce(&'static ExecChild) -> T) {}
+        fn shares<T: Send + Sync>() {}
+        moves(ExecChild::wait);
+        shares::<Container>();
+        shares::<ExecChild>();
+    }
+}

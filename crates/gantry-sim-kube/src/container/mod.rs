@@ -5,6 +5,12 @@
 //! trusts: it hides other pods' files and takes dangerous rights away, but it shares the host's network and is no
 //! sandbox. It must never leave a process, a mount or a control group behind, not even after `kill -9`.
 //!
+//! What is not as in a cluster: the network is the host's; `CAP_MKNOD` is never given; no seccomp profile and no limits but
+//! that of memory; what a container writes outside its volumes is kept in memory until it ends. In a user namespace
+//! moreover all files belong to one user, and directories of the host below `/usr` and the like cannot be written to
+//! (only directly in them, or where a volume is mounted). Where the kernel has no overlays for this user they are
+//! read-only altogether, and volumes there need a mount point that exists.
+//!
 //! Namespaces cannot be entered from a program with threads, so the runtime starts a *launcher*: the same program (or a
 //! small one made for it) under another name, whose `main` calls [`run_if_launcher`] first. See `launch`.
 

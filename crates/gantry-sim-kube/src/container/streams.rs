@@ -18,10 +18,10 @@ use tokio::{
 };
 
 /// What a command reads. Dropping it is the end of its input, except on a terminal.
-pub type Input = Pin<Box<dyn AsyncWrite + Send>>;
+pub type Input = Pin<Box<dyn AsyncWrite + Send + Sync>>;
 
 /// What a command writes. It ends when all processes that have it are gone.
-pub type Output = Pin<Box<dyn AsyncRead + Send>>;
+pub type Output = Pin<Box<dyn AsyncRead + Send + Sync>>;
 
 /// The runtime's side of the streams.
 #[derive(Default)]

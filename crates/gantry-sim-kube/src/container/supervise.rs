@@ -115,6 +115,11 @@ pub(super) enum Role {
 pub(super) fn watch(started: Started, role: Role) -> Link {
     let (signals, pending) = mpsc::channel(PENDING_SIGNALS);
     let (publish, status) = watch::channel(None);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command is watched, reaped and cleaned up after even if nobody holds a handle to it and whatever \
+                  becomes of the cluster that asked for it; the task ends with its command"
+    )]
     tokio::spawn(supervise(started, role, pending, publish));
     Link { signals, status }
 }
