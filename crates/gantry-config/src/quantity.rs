@@ -47,6 +47,7 @@ impl Quantity {
 }
 
 /// A factor as `value × 10^exponent`.
+#[derive(Clone, Copy)]
 struct Scale {
     value: i128,
     exponent: i32,
@@ -156,8 +157,8 @@ mod tests {
             assert_eq!(Quantity::parse(left), Quantity::parse(right), "{left} {right}");
             assert!(Quantity::parse(left).is_ok(), "{left}");
         }
-        assert!(Quantity::parse("999m") < Quantity::parse("1"));
-        assert!(Quantity::parse("-1") < Quantity::parse("0"));
+        assert!(Quantity::parse("999m").unwrap() < Quantity::parse("1").unwrap());
+        assert!(Quantity::parse("-1").unwrap() < Quantity::parse("0").unwrap());
         assert_eq!(Quantity::parse("512Mi").unwrap().to_string(), "512Mi");
     }
 

@@ -86,8 +86,7 @@ fn session_server(section: &Section<'_>) -> SessionServer {
 }
 
 fn gantry(section: &Section<'_>) -> GantrySettings {
-    let words =
-        [("hand-over", OnTerminate::HandOver), ("hand_over", OnTerminate::HandOver), ("abort", OnTerminate::Abort)];
+    let words = [("hand-over", OnTerminate::HandOver), ("abort", OnTerminate::Abort)];
     GantrySettings {
         fleet: section.text("fleet"),
         on_terminate: words::optional(section, "on_terminate", &words).unwrap_or_default(),

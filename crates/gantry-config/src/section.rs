@@ -177,7 +177,7 @@ impl<'d> Section<'d> {
     }
 
     /// Reads every table of a list.
-    pub(crate) fn sections<T>(&self, key: &'static str, mut read: impl FnMut(&Section<'d>) -> Option<T>) -> Vec<T> {
+    pub(crate) fn sections<T>(&self, key: &'static str, mut read: impl FnMut(&Section<'d>) -> T) -> Vec<T> {
         self.items(key, "a list of tables")
             .into_iter()
             .filter_map(|found| match found.value {
@@ -185,11 +185,16 @@ impl<'d> Section<'d> {
                     let section = Section::new(self.report, Some(table), found.path, found.at);
                     let result = read(&section);
                     section.finish();
-                    result
+                    Some(result)
                 }
                 _ => found.wrong("a table"),
             })
             .collect()
+    }
+
+    /// Reads every table of a list and leaves out those that cannot be used.
+    pub(crate) fn usable_sections<T>(&self, key: &'static str, read: impl FnMut(&Section<'d>) -> Option<T>) -> Vec<T> {
+        self.sections(key, read).into_iter().flatten().collect()
     }
 
     /// Reports keys that nobody read.

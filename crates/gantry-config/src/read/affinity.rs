@@ -10,10 +10,9 @@ const PREFERRED: &str = "preferred_during_scheduling_ignored_during_execution";
 pub(super) fn read(section: &Section<'_>) -> Affinity {
     Affinity {
         node: section.section("node_affinity", |table| NodeAffinity {
-            required: table
-                .section(REQUIRED, |required| required.sections("node_selector_terms", |term| Some(node_term(term)))),
+            required: table.section(REQUIRED, |required| required.sections("node_selector_terms", node_term)),
             preferred: table
-                .sections(PREFERRED, |preferred| Some((weight(preferred), preferred.section("preference", node_term)))),
+                .sections(PREFERRED, |preferred| (weight(preferred), preferred.section("preference", node_term))),
         }),
         pod: section.section("pod_affinity", pod_affinity),
         pod_anti: section.section("pod_anti_affinity", pod_affinity),
@@ -27,20 +26,19 @@ fn node_term(section: &Section<'_>) -> NodeTerm {
     }
 }
 
-fn requirement(section: &Section<'_>) -> Option<Requirement> {
-    Some(Requirement {
+fn requirement(section: &Section<'_>) -> Requirement {
+    Requirement {
         key: section.text_or_empty("key"),
         operator: section.text_or_empty("operator"),
         values: section.texts("values"),
-    })
+    }
 }
 
 fn pod_affinity(section: &Section<'_>) -> PodAffinity {
     PodAffinity {
-        required: section.sections(REQUIRED, |term| Some(pod_term(term))),
-        preferred: section.sections(PREFERRED, |preferred| {
-            Some((weight(preferred), preferred.section("pod_affinity_term", pod_term)))
-        }),
+        required: section.sections(REQUIRED, pod_term),
+        preferred: section
+            .sections(PREFERRED, |preferred| (weight(preferred), preferred.section("pod_affinity_term", pod_term))),
     }
 }
 

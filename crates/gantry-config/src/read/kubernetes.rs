@@ -12,7 +12,6 @@ use crate::problem::Severity;
 use crate::section::{Found, Section};
 use crate::settings::kubernetes::{Gates, KubernetesSettings, PullPolicy, Timing};
 
-#[expect(clippy::too_many_lines, reason = "one line per key of the table, nothing else")]
 pub(super) fn read(section: &Section<'_>) -> KubernetesSettings {
     check_connection(section);
     section.ignore(&["autoscaler", "suspend_pvc_size", "suspend_pvc_storage_class"]);
@@ -65,7 +64,7 @@ pub(super) fn read(section: &Section<'_>) -> KubernetesSettings {
         services: section.sections("services", pod::service),
         volumes: section.section("volumes", volumes::read),
         container_lifecycle: section.section("container_lifecycle", pod::lifecycle),
-        pod_spec: section.sections("pod_spec", pod::patch),
+        pod_spec: section.usable_sections("pod_spec", pod::patch),
         timing: timing(section),
         pod_termination_grace_period_seconds: section.int("pod_termination_grace_period_seconds"),
         cleanup_grace_period_seconds: section.int("cleanup_grace_period_seconds"),

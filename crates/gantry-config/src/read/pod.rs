@@ -19,24 +19,24 @@ pub(super) fn dns_config(section: &Section<'_>) -> DnsConfig {
     DnsConfig {
         nameservers: section.texts("nameservers"),
         searches: section.texts("searches"),
-        options: section.sections("options", |table| Some((table.text_or_empty("name"), table.text("value")))),
+        options: section.sections("options", |table| (table.text_or_empty("name"), table.text("value"))),
     }
 }
 
-pub(super) fn host_alias(section: &Section<'_>) -> Option<HostAlias> {
-    Some(HostAlias { ip: section.text_or_empty("ip"), hostnames: section.texts("hostnames") })
+pub(super) fn host_alias(section: &Section<'_>) -> HostAlias {
+    HostAlias { ip: section.text_or_empty("ip"), hostnames: section.texts("hostnames") }
 }
 
-pub(super) fn service(section: &Section<'_>) -> Option<ServiceSettings> {
+pub(super) fn service(section: &Section<'_>) -> ServiceSettings {
     section.ignore(&["suspend_data_path"]);
     let aliases = section.text_or_empty("alias");
-    Some(ServiceSettings {
+    ServiceSettings {
         name: section.text_or_empty("name"),
         aliases: aliases.split([' ', ',', '\t']).filter(|alias| !alias.is_empty()).map(str::to_owned).collect(),
         command: section.texts("command"),
         entrypoint: section.texts("entrypoint"),
         environment: runner::environment(section),
-    })
+    }
 }
 
 pub(super) fn lifecycle(section: &Section<'_>) -> ContainerLifecycle {
@@ -56,7 +56,7 @@ fn handler(section: &Section<'_>) -> Option<LifecycleHandler> {
             port: port(table),
             scheme: table.text("scheme"),
             headers: table
-                .sections("http_headers", |header| Some((header.text_or_empty("name"), header.text_or_empty("value")))),
+                .sections("http_headers", |header| (header.text_or_empty("name"), header.text_or_empty("value"))),
         };
         table.is_present().then_some(get)
     });

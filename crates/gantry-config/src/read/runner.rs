@@ -42,8 +42,7 @@ const OTHER_EXECUTORS: [&str; 14] = [
     "docker_ssh",
 ];
 
-#[expect(clippy::too_many_lines, reason = "one line per key of the table, nothing else")]
-pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> Option<RunnerSettings> {
+pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> RunnerSettings {
     section.ignore(&OTHER_EXECUTORS);
     section.section("gantry", |_| ());
     let (artifact_upload_timeout, artifact_response_header_timeout) = section.section("artifact", |artifact| {
@@ -53,7 +52,7 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> Option<Runne
         )
     });
     let at_least_one = |key, default| section.positive(key).and_then(NonZeroU32::new).unwrap_or(default);
-    Some(RunnerSettings {
+    RunnerSettings {
         name: section.text_or_empty("name"),
         id: section.positive("id"),
         url: url(section, context.env),
@@ -94,7 +93,7 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> Option<Runne
         boot_verify: section.section("experimental", |table| table.section("boot_verify", boot_verify)),
         cache: section.section("cache", cache::read),
         kubernetes: section.section("kubernetes", kubernetes::read),
-    })
+    }
 }
 
 /// GitLab Runner 19.4.

@@ -10,22 +10,22 @@ use crate::settings::volumes::{
 
 pub(super) fn read(section: &Section<'_>) -> Volumes {
     Volumes {
-        host_path: section.sections("host_path", |table| {
+        host_path: section.usable_sections("host_path", |table| {
             Some(HostPathVolume { host_path: table.text("host_path"), mount: propagating(table, true)? })
         }),
-        pvc: section.sections("pvc", |table| Some(PvcVolume { mount: propagating(table, true)? })),
-        config_map: section.sections("config_map", items),
-        secret: section.sections("secret", items),
-        empty_dir: section.sections("empty_dir", |table| {
+        pvc: section.usable_sections("pvc", |table| Some(PvcVolume { mount: propagating(table, true)? })),
+        config_map: section.usable_sections("config_map", items),
+        secret: section.usable_sections("secret", items),
+        empty_dir: section.usable_sections("empty_dir", |table| {
             let (medium, size_limit) = (table.text("medium"), size_limit(table));
             Some(EmptyDirVolume { medium, size_limit, mount: propagating(table, false)? })
         }),
-        csi: section.sections("csi", |table| {
+        csi: section.usable_sections("csi", |table| {
             let (fs_type, volume_attributes) = (table.text("fs_type"), table.text_map("volume_attributes"));
             let driver = required(table, "driver");
             Some(CsiVolume { mount: mount(table, true)?, driver: driver?, fs_type, volume_attributes })
         }),
-        nfs: section.sections("nfs", |table| {
+        nfs: section.usable_sections("nfs", |table| {
             let (server, path) = (required(table, "server"), required(table, "path"));
             Some(NfsVolume { mount: mount(table, true)?, server: server?, path: path? })
         }),

@@ -22,7 +22,7 @@ pub(super) fn lenient<T: Copy>(section: &Section<'_>, key: &'static str, words: 
 pub(super) fn one<T: Copy>(found: &Found<'_>, word: &str, words: &[(&str, T)], severity: Severity) -> Option<T> {
     let meaning = words.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, meaning)| *meaning);
     if meaning.is_none() {
-        let list: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
+        let list: Vec<&str> = words.iter().map(|(known, _)| *known).filter(|known| !known.is_empty()).collect();
         let ignored = if severity == Severity::Warning { " and has no effect" } else { "" };
         let message = format!("{word:?} is not one of {}{ignored}", list.join(", "));
         let hint = nearest(word, list).map(|near| format!("did you mean {near}?"));
