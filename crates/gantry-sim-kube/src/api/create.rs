@@ -1,0 +1,208 @@
+//! Creating objects: metadata, defaults, admission, validation, storage.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{
+    admission,
+    dispatch::{Call, object_response},
+    representation,
+    request::Target,
+    status::ApiError,
+};
+use crate::{
+    cluster::Cluster,
+    ids,
+    resources::{self, ResourceType},
+    store::object::{self, default, map_mut},
+    validation::{self, Problems},
+};
+
+/// How often another name is drawn for a `generateName` that hits a taken one.
+const NAME_DRAWS: usize = 8;
+
+/// `create`.
+pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Result<Response, ApiError> {
+    let shape = representation::wanted(&call.headers)?;
+    if !target.name.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
+    if target.kind.namespaced && target.namespace.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
+    let object = decoded(target, body)?;
+    let object = add(&call.cluster, target.kind, object, target.query.get("dryRun").is_some())?;
+    let shown = representation::one(&call.cluster, target.kind, shape, &target.query, &object);
+    Ok(object_response(StatusCode::CREATED, &shown))
+}
+
+/// The body as an object of the target's type and namespace.
+pub(crate) fn decoded(target: &Target, body: Option<Value>) -> Result<Value, ApiError> {
+    let mut object = body.filter(Value::is_object).ok_or_else(|| ApiError::bad_request("the body is not an object"))?;
+    let (kind, version) = (object::text(&object, &["kind"]), object::text(&object, &["apiVersion"]));
+    let wanted = target.kind.api_version();
+    if (!kind.is_empty() && kind != target.kind.kind) || (!version.is_empty() && version != wanted) {
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {version}, Kind={kind}",
+            target.kind.kind
+        )));
+    }
+    object["kind"] = json!(target.kind.kind);
+    object["apiVersion"] = json!(wanted);
+    object::drop_nulls(&mut object);
+    let namespace = object::namespace(&object);
+    if target.kind.namespaced {
+        if !namespace.is_empty() && namespace != target.namespace {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        map_mut(&mut object, &["metadata"]).insert("namespace".to_owned(), json!(target.namespace));
+    } else {
+        map_mut(&mut object, &["metadata"]).remove("namespace");
+    }
+    if target.kind.plural == "pods" {
+        let reading = |why| ApiError::bad_request(format!("Pod in version \"v1\" cannot be handled as a Pod: {why}"));
+        validation::pod::decode(&object).map_err(reading)?;
+    }
+    Ok(object)
+}
+
+/// Adds an object, as from a request that may do so.
+pub(crate) fn add(
+    cluster: &Cluster,
+    kind: &'static ResourceType,
+    mut object: Value,
+    dry_run: bool,
+) -> Result<Arc<Value>, ApiError> {
+    let base = object::text(&object, &["metadata", "generateName"]).to_owned();
+    let generated = object::name(&object).is_empty() && !base.is_empty();
+    for draw in 1.. {
+        if generated {
+            map_mut(&mut object, &["metadata"]).insert("name".to_owned(), json!(ids::generated(&base)));
+        }
+        let ready = prepared(cluster, kind, object.clone())?;
+        if dry_run {
+            return Ok(Arc::new(ready));
+        }
+        let name = object::name(&ready).to_owned();
+        match cluster.store.create(kind, ready) {
+            Ok(stored) => {
+                if kind.plural == "namespaces" {
+                    bootstrap_namespace(cluster, &name);
+                }
+                return Ok(stored);
+            }
+            Err(_) if generated && draw < NAME_DRAWS => {}
+            Err(_) => return Err(ApiError::already_exists(kind, &name)),
+        }
+    }
+    Err(ApiError::internal("no name could be drawn"))
+}
+
+fn prepared(cluster: &Cluster, kind: &'static ResourceType, mut object: Value) -> Result<Value, ApiError> {
+    let metadata = map_mut(&mut object, &["metadata"]);
+    if metadata.get("resourceVersion").is_some_and(|version| version != "") {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+        metadata.remove(field);
+    }
+    metadata.insert("uid".to_owned(), json!(ids::uid()));
+    metadata.insert("creationTimestamp".to_owned(), json!(cluster.clock.stamp()));
+    if kind.plural == "pods" {
+        metadata.insert("generation".to_owned(), json!(1));
+    }
+    defaults(kind, &mut object);
+    admission::check(cluster, kind, &mut object)?;
+    let mut problems = validation::simple::metadata(kind, &object).0;
+    problems.extend(body_problems(kind, &object).0);
+    if problems.is_empty() { Ok(object) } else { Err(ApiError::invalid(kind, object::name(&object), &problems)) }
+}
+
+fn body_problems(kind: &ResourceType, object: &Value) -> Problems {
+    match kind.plural {
+        "pods" => validation::pod::create(object),
+        _ => validation::simple::body(kind, object),
+    }
+}
+
+/// Fills in what every object of a type has.
+pub(crate) fn defaults(kind: &ResourceType, object: &mut Value) {
+    match kind.plural {
+        "pods" => validation::pod_defaults::fill(object),
+        "namespaces" => {
+            let name = object::name(object).to_owned();
+            map_mut(object, &["metadata", "labels"]).insert("kubernetes.io/metadata.name".to_owned(), json!(name));
+            default(map_mut(object, &["spec"]), "finalizers", json!(["kubernetes"]));
+            object["status"] = json!({"phase": "Active"});
+        }
+        "secrets" => {
+            secret_text(object);
+            default(map_mut(object, &[]), "type", "Opaque");
+        }
+        "services" => service(object),
+        "rolebindings" | "clusterrolebindings" => binding(object),
+        _ => {}
+    }
+}
+
+/// `stringData` is a way to write `data`, never shown again.
+pub(crate) fn secret_text(object: &mut Value) {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    let Some(Value::Object(plain)) = map_mut(object, &[]).remove("stringData") else { return };
+    let data = map_mut(object, &["data"]);
+    for (key, value) in plain {
+        data.insert(key, json!(BASE64_STANDARD.encode(value.as_str().unwrap_or(""))));
+    }
+}
+
+fn service(object: &mut Value) {
+    let spec = map_mut(object, &["spec"]);
+    default(spec, "type", "ClusterIP");
+    default(spec, "sessionAffinity", "None");
+    default(spec, "internalTrafficPolicy", "Cluster");
+    // Containers share the host's network, so every service is where its pods are.
+    default(spec, "clusterIP", "127.0.0.1");
+    default(spec, "clusterIPs", json!(["127.0.0.1"]));
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(port) = port.as_object_mut() {
+            default(port, "protocol", "TCP");
+            let number = port.get("port").cloned().unwrap_or(Value::Null);
+            default(port, "targetPort", number);
+        }
+    }
+    object["status"] = json!({"loadBalancer": {}});
+}
+
+fn binding(object: &mut Value) {
+    default(map_mut(object, &["roleRef"]), "apiGroup", "rbac.authorization.k8s.io");
+    for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+        let account = object::text(subject, &["kind"]) == "ServiceAccount";
+        if let Some(subject) = subject.as_object_mut()
+            && !account
+        {
+            default(subject, "apiGroup", "rbac.authorization.k8s.io");
+        }
+    }
+}
+
+/// What every namespace has from the start: the `default` service account and the cluster's certificate authority.
+/// (Real clusters add them a moment later, and a pod created in that moment is refused; here there is no such moment.)
+pub(crate) fn bootstrap_namespace(cluster: &Cluster, namespace: &str) {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": namespace}});
+    let roots = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "kube-root-ca.crt", "namespace": namespace},
+        "data": {"ca.crt": cluster.ca_pem}});
+    for (plural, object) in [("serviceaccounts", account), ("configmaps", roots)] {
+        if let Err(error) = add(cluster, resources::core(plural), object, false)
+            && error.reason != "AlreadyExists"
+        {
+            tracing::warn!(namespace, plural, message = error.message, "cannot prepare the namespace");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The API server: from an HTTP request to an answer. Each file does one thing with a request; `dispatch` decides which.
+
+mod access;
+pub(crate) mod admission;
+mod counters;
+mod create;
+mod delete;
+mod discovery;
+mod dispatch;
+mod exec;
+mod list;
+mod log;
+mod openapi;
+mod patch;
+mod protobuf;
+mod representation;
+mod request;
+mod reviews;
+mod sim;
+pub(crate) mod status;
+mod table;
+mod token;
+mod update;
+mod watch;
+
+pub(crate) use counters::Counters;
+pub(crate) use create::{add, bootstrap_namespace};
+pub(crate) use delete::{Removal, begin_removal};
+pub(crate) use dispatch::router;

@@ -1,0 +1,151 @@
+//! The controllers that a cluster cannot do without: emptying namespaces that are being removed, collecting objects
+//! whose owners are gone, restoring default service accounts, forgetting old events.
+
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{self, Removal},
+    cluster::Cluster,
+    resources::{self, TYPES},
+    store::{
+        Key, Verdict,
+        object::{self, items, text},
+    },
+};
+
+/// Changes are handled together that come within this time, since every pass looks at all objects.
+const SETTLE: Duration = Duration::from_millis(20);
+/// A pass without any change, to forget old events.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long events are kept, as in a real cluster.
+const EVENT_SECONDS: i64 = 3_600;
+
+/// Runs until the cluster stops.
+pub(crate) async fn run(cluster: Arc<Cluster>) {
+    let mut follow = cluster.store.follow();
+    let stopping = cluster.tasks.stopping();
+    let mut seen = cluster.store.version();
+    loop {
+        follow.borrow_and_update();
+        if needs_pass(&cluster, &mut seen) {
+            pass(&cluster);
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            changed = follow.changed() => if changed.is_err() { return } else { tokio::time::sleep(SETTLE).await },
+            () = tokio::time::sleep(IDLE) => forget_events(&cluster),
+        }
+    }
+}
+
+/// Only removals, and namespaces that begin to go, can make work; most changes are pods' statuses and events.
+fn needs_pass(cluster: &Cluster, seen: &mut u64) -> bool {
+    match cluster.store.since(*seen) {
+        Ok((changes, upto)) => {
+            *seen = upto;
+            changes.iter().any(|change| {
+                let leaving = cluster
+                    .store
+                    .get(&Key::new(resources::core("namespaces"), "", object::namespace(&change.object)))
+                    .is_none_or(|namespace| object::is_terminating(&namespace));
+                change.removed || change.plural == "namespaces" || leaving
+            })
+        }
+        Err(_) => {
+            *seen = cluster.store.version();
+            true
+        }
+    }
+}
+
+fn pass(cluster: &Cluster) {
+    collect_orphans(cluster);
+    let (namespaces, _) = cluster.store.list(resources::core("namespaces"), None);
+    for namespace in &namespaces {
+        if object::is_terminating(namespace) {
+            empty(cluster, object::name(namespace));
+        } else {
+            let accounts = resources::core("serviceaccounts");
+            let roots = resources::core("configmaps");
+            let name = object::name(namespace);
+            let missing = cluster.store.get(&Key::new(accounts, name, "default")).is_none()
+                || cluster.store.get(&Key::new(roots, name, "kube-root-ca.crt")).is_none();
+            if missing {
+                api::bootstrap_namespace(cluster, name);
+            }
+        }
+    }
+}
+
+/// Removes what is in a namespace, and the namespace once nothing is left.
+fn empty(cluster: &Cluster, namespace: &str) {
+    let mut left = 0;
+    for kind in TYPES.iter().filter(|kind| kind.namespaced && kind.stored) {
+        for object in cluster.store.list(kind, Some(namespace)).0 {
+            let removal = Removal::default();
+            match api::begin_removal(cluster, kind, &Key::of(kind, &object), &removal) {
+                Ok((_, gone)) => left += usize::from(!gone),
+                Err(error) => tracing::debug!(message = error.message, "cannot empty the namespace yet"),
+            }
+        }
+    }
+    if left > 0 {
+        return;
+    }
+    let key = Key::new(resources::core("namespaces"), "", namespace);
+    let done: Result<_, Infallible> = cluster.store.modify(&key, |old| {
+        if items(old, &["metadata", "finalizers"]).is_empty() {
+            return Ok(Verdict::Remove);
+        }
+        let mut new = old.clone();
+        new["spec"]["finalizers"] = json!([]);
+        Ok(Verdict::Replace(new))
+    });
+    drop(done);
+}
+
+/// Removes objects all of whose owners are gone.
+fn collect_orphans(cluster: &Cluster) {
+    let everything = cluster.store.everything();
+    let uids: HashSet<&str> = everything.iter().map(|(_, object)| object::uid(object)).collect();
+    for (key, object) in &everything {
+        let owners = items(object, &["metadata", "ownerReferences"]);
+        if owners.is_empty() || owners.iter().any(|owner| uids.contains(text(owner, &["uid"]))) {
+            continue;
+        }
+        let removal = Removal { uid: Some(object::uid(object).to_owned()), ..Removal::default() };
+        if let Err(error) = api::begin_removal(cluster, resources::any(key.plural), key, &removal) {
+            tracing::debug!(message = error.message, "an ownerless object was not collected");
+        }
+    }
+}
+
+/// `propagationPolicy: Orphan`: whoever named this owner stays without it.
+pub(crate) fn orphan(cluster: &Cluster, uid: &str) {
+    let names = |owner: &Value| text(owner, &["uid"]) == uid;
+    for (key, object) in cluster.store.everything() {
+        if !items(&object, &["metadata", "ownerReferences"]).iter().any(names) {
+            continue;
+        }
+        let done: Result<_, Infallible> = cluster.store.modify(&key, |old| {
+            let mut new = old.clone();
+            object::list_mut(&mut new, &["metadata", "ownerReferences"]).retain(|owner| !names(owner));
+            Ok(Verdict::Replace(new))
+        });
+        drop(done);
+    }
+}
+
+fn forget_events(cluster: &Cluster) {
+    let events = resources::core("events");
+    let oldest = cluster.clock.now().as_second() - EVENT_SECONDS;
+    for event in cluster.store.list(events, None).0 {
+        let last = text(&event, &["lastTimestamp"]).parse::<jiff::Timestamp>();
+        if last.is_ok_and(|last| last.as_second() < oldest) {
+            let done: Result<_, Infallible> = cluster.store.modify(&Key::of(events, &event), |_| Ok(Verdict::Remove));
+            drop(done);
+        }
+    }
+}

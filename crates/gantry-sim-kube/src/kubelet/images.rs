@@ -1,0 +1,182 @@
+//! Images: which ones can be pulled, how long that takes, and what kubelet says when it does not work. Every image that
+//! is not configured as missing exists; all stand for the host's own tools.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::config::Config;
+
+/// The first and the longest wait after a failed pull; it doubles in between. As in kubelet.
+const FIRST_BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
+
+/// What has to be done before a container can use its image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pull {
+    /// It is there.
+    Present,
+    /// It will be there after this time.
+    Takes(Duration),
+    /// It cannot be had; a reason and a message as kubelet gives them.
+    Fails {
+        reason: &'static str,
+        message: String,
+        /// How long the attempt takes.
+        after: Duration,
+    },
+}
+
+/// The images of the node.
+#[derive(Debug)]
+pub(crate) struct Images {
+    delays: Vec<(String, Duration)>,
+    missing: Vec<String>,
+    pulled: Mutex<HashSet<String>>,
+}
+
+impl Images {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { delays: config.pull_delays.clone(), missing: config.missing_images.clone(), pulled: Mutex::default() }
+    }
+
+    /// What getting this image takes now.
+    pub(crate) fn look_up(&self, image: &str, policy: &str) -> Pull {
+        if let Some(why) = malformed(image) {
+            let message = format!(
+                "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format{why}"
+            );
+            return Pull::Fails { reason: "InvalidImageName", message, after: Duration::ZERO };
+        }
+        let missing = self.missing.iter().any(|pattern| matches(pattern, image));
+        if missing && policy == "Never" {
+            let message = format!("Container image {image:?} is not present with pull policy of Never");
+            return Pull::Fails { reason: "ErrImageNeverPull", message, after: Duration::ZERO };
+        }
+        let delay = self.delays.iter().find(|(pattern, _)| matches(pattern, image)).map(|(_, delay)| *delay);
+        if missing {
+            let full = full_name(image);
+            let message = format!(
+                "rpc error: code = NotFound desc = failed to pull and unpack image {full:?}: failed to resolve \
+                 reference {full:?}: {full}: not found"
+            );
+            return Pull::Fails { reason: "ErrImagePull", message, after: delay.unwrap_or_default() };
+        }
+        let present = self.pulled.lock().unwrap_or_else(PoisonError::into_inner).contains(image);
+        match delay {
+            Some(delay) if !present => Pull::Takes(delay),
+            // A present image of policy `Always` is only compared with the registry, which is quick.
+            _ => Pull::Present,
+        }
+    }
+
+    /// Remembers that an image is on the node.
+    pub(crate) fn pulled(&self, image: &str) {
+        self.pulled.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned());
+    }
+}
+
+/// How long to wait after the n-th failure (from 1).
+pub(crate) fn backoff(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(8);
+    (FIRST_BACKOFF * 2_u32.pow(doublings)).min(LONGEST_BACKOFF)
+}
+
+/// Whether a pattern with `*` for anything fits.
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or("");
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some(place) = rest.find(part) else { return false };
+        rest = &rest[place + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// The image with registry and tag spelled out, as containerd names it.
+fn full_name(image: &str) -> String {
+    let first = image.split('/').next().unwrap_or("");
+    let has_registry = image.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let mut full = if has_registry {
+        image.to_owned()
+    } else if image.contains('/') {
+        format!("docker.io/{image}")
+    } else {
+        format!("docker.io/library/{image}")
+    };
+    if !image.contains('@') && !full.rsplit('/').next().unwrap_or("").contains(':') {
+        full.push_str(":latest");
+    }
+    full
+}
+
+/// What is wrong with an image reference, as the end of the sentence.
+fn malformed(image: &str) -> Option<&'static str> {
+    let name = image.split('@').next().unwrap_or("");
+    let (name, tag) = match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (name, None),
+    };
+    let registry_and_path = name.split_once('/');
+    let path = match registry_and_path {
+        Some((registry, path)) if registry.contains(['.', ':']) || registry == "localhost" => path,
+        _ => name,
+    };
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
+    if path.bytes().any(|byte| byte.is_ascii_uppercase()) && path.to_ascii_lowercase().bytes().all(legal) {
+        return Some(": repository name must be lowercase");
+    }
+    let tag_good = tag.is_none_or(|tag| {
+        !tag.is_empty() && tag.len() <= 128 && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    });
+    let good =
+        !path.is_empty() && path.bytes().all(legal) && !path.starts_with(['/', '-', '.']) && !path.contains("//");
+    (!good || !tag_good).then_some("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit() {
+        assert!(matches("*", "a") && matches("ruby:*", "ruby:3") && matches("*/x:*", "r/x:1") && matches("a", "a"));
+        assert!(!matches("a", "ab") && !matches("a*b", "ac") && matches("a*b*c", "a1b2c"));
+    }
+
+    #[test]
+    fn images_are_judged() {
+        let mut config = Config::new(([127, 0, 0, 1], 0).into(), "x");
+        config.missing_images = vec!["nope*".into()];
+        config.pull_delays = vec![("slow".into(), Duration::from_secs(1))];
+        let images = Images::new(&config);
+        assert_eq!(images.look_up("ruby:3", "Always"), Pull::Present);
+        assert_eq!(images.look_up("slow", "Always"), Pull::Takes(Duration::from_secs(1)));
+        images.pulled("slow");
+        assert_eq!(images.look_up("slow", "Always"), Pull::Present);
+        let reason = |image: &str, policy: &str| match images.look_up(image, policy) {
+            Pull::Fails { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason("nope:1", "Always"), "ErrImagePull");
+        assert_eq!(reason("nope:1", "Never"), "ErrImageNeverPull");
+        assert_eq!(reason("Ruby:3", "Always"), "InvalidImageName");
+        assert_eq!(reason("a b", "Always"), "InvalidImageName");
+        assert_eq!(full_name("ruby"), "docker.io/library/ruby:latest");
+        assert_eq!(full_name("r.io:5/a/b:1"), "r.io:5/a/b:1");
+        assert!(malformed("registry.gitlab.com/a/b:x86_64-v19.4.0").is_none());
+        assert!(malformed("ruby@sha256:0123").is_none());
+    }
+
+    #[test]
+    fn waits_double() {
+        assert_eq!(backoff(1), Duration::from_secs(10));
+        assert_eq!(backoff(3), Duration::from_secs(40));
+        assert_eq!(backoff(30), Duration::from_secs(300));
+    }
+}

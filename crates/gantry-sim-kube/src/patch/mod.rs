@@ -1,0 +1,10 @@
+//! Patching objects: the four ways Kubernetes accepts. Pure functions from an object and a patch to an object; whether
+//! the result is a legal object is decided elsewhere.
+
+mod json_patch;
+mod merge;
+mod strategic;
+
+pub(crate) use json_patch::json_patch;
+pub(crate) use merge::merge;
+pub(crate) use strategic::strategic;

@@ -1,0 +1,204 @@
+//! The scheduler: gives pods to the only node, or says why it cannot. It never starts anything.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Cluster,
+    events::{self, Kind},
+    kubelet::node,
+    resources,
+    store::{
+        Key, Verdict,
+        object::{self, items, pairs, text},
+    },
+    validation::quantity::Quantity,
+};
+
+/// How long a decision takes: a few milliseconds on a real, idle cluster.
+const DECISION: Duration = Duration::from_millis(5);
+/// Pods that do not fit are tried again this often, besides after every change.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Schedules until the cluster stops.
+pub(crate) async fn run(cluster: Arc<Cluster>) {
+    let mut follow = cluster.store.follow();
+    let stopping = cluster.tasks.stopping();
+    loop {
+        follow.borrow_and_update();
+        let pods = resources::core("pods");
+        let (all, _) = cluster.store.list(pods, None);
+        let mut used = Usage::of(&all);
+        for pod in all.iter().filter(|pod| waits(pod)) {
+            tokio::time::sleep(DECISION).await;
+            decide(&cluster, pod, &mut used);
+        }
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            changed = follow.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+}
+
+fn waits(pod: &Value) -> bool {
+    text(pod, &["spec", "nodeName"]).is_empty()
+        && !object::is_terminating(pod)
+        && text(pod, &["spec", "schedulerName"]) == "default-scheduler"
+        && items(pod, &["spec", "schedulingGates"]).is_empty()
+}
+
+/// What the pods on the node have asked for.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Usage {
+    cpu_millis: u64,
+    memory: u64,
+    storage: u64,
+    pods: u64,
+}
+
+impl Usage {
+    fn of(pods: &[Arc<Value>]) -> Self {
+        let mut usage = Self::default();
+        for pod in pods {
+            let ended = ["Succeeded", "Failed"].contains(&text(pod, &["status", "phase"]));
+            if !text(pod, &["spec", "nodeName"]).is_empty() && !ended {
+                usage.add(&Self::wanted(pod));
+            }
+        }
+        usage
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.cpu_millis += other.cpu_millis;
+        self.memory += other.memory;
+        self.storage += other.storage;
+        self.pods += other.pods;
+    }
+
+    /// What one pod asks for: the sum of its containers, or the largest init container if that is more.
+    fn wanted(pod: &Value) -> Self {
+        let request = |container: &Value, name: &str| {
+            object::at(container, &["resources", "requests", name]).and_then(Quantity::of).unwrap_or_default()
+        };
+        let total = |name: &str, measure: fn(Quantity) -> u64| {
+            let sum: u64 =
+                items(pod, &["spec", "containers"]).iter().map(|container| measure(request(container, name))).sum();
+            let most = items(pod, &["spec", "initContainers"]).iter().map(|one| measure(request(one, name))).max();
+            sum.max(most.unwrap_or(0))
+        };
+        Self {
+            cpu_millis: total("cpu", Quantity::millis),
+            memory: total("memory", Quantity::units),
+            storage: total("ephemeral-storage", Quantity::units),
+            pods: 1,
+        }
+    }
+}
+
+fn decide(cluster: &Cluster, pod: &Value, used: &mut Usage) {
+    let wanted = Usage::wanted(pod);
+    let key = Key::of(resources::core("pods"), pod);
+    let stamp = cluster.clock.stamp();
+    match refusal(cluster, pod, &wanted, used) {
+        None => {
+            let node = &cluster.config.node_name;
+            let done: Result<_, Infallible> = cluster.store.modify(&key, |now| {
+                Ok(if waits(now) { Verdict::Replace(bound(now, node, &stamp)) } else { Verdict::Keep })
+            });
+            drop(done);
+            used.add(&wanted);
+            let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
+            events::record(cluster, pod, &events::scheduler(Kind::Normal, "Scheduled", &message));
+        }
+        Some(why) => {
+            let message = format!(
+                "0/1 nodes are available: 1 {why}. preemption: 0/1 nodes are available: 1 Preemption is not helpful \
+                 for scheduling."
+            );
+            let done: Result<_, Infallible> = cluster.store.modify(&key, |now| {
+                let mut new = now.clone();
+                set_condition(&mut new, "False", Some(("Unschedulable", &message)), &stamp);
+                Ok(if waits(now) { Verdict::Replace(new) } else { Verdict::Keep })
+            });
+            drop(done);
+            events::record(cluster, pod, &events::scheduler(Kind::Warning, "FailedScheduling", &message));
+        }
+    }
+}
+
+/// Why the pod cannot be on the node now.
+fn refusal(cluster: &Cluster, pod: &Value, wanted: &Usage, used: &Usage) -> Option<String> {
+    let offered = cluster.config.allocatable;
+    let labels = node::labels(&cluster.config);
+    let fits = |labels: &BTreeMap<String, String>| {
+        pairs(pod, &["spec", "nodeSelector"]).all(|(key, value)| labels.get(key).is_some_and(|label| label == value))
+    };
+    if !fits(&labels) {
+        return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
+    }
+    let short = [
+        ("Too many pods", used.pods + wanted.pods > offered.pods),
+        ("Insufficient cpu", used.cpu_millis + wanted.cpu_millis > offered.cpu_millis),
+        ("Insufficient memory", used.memory + wanted.memory > offered.memory_bytes),
+        ("Insufficient ephemeral-storage", used.storage + wanted.storage > offered.ephemeral_storage_bytes),
+    ];
+    let short: Vec<&str> = short.iter().filter(|(_, short)| *short).map(|(name, _)| *name).collect();
+    (!short.is_empty()).then(|| short.join(", 1 "))
+}
+
+/// The pod as given to a node.
+pub(crate) fn bound(pod: &Value, node: &str, stamp: &str) -> Value {
+    let mut new = pod.clone();
+    object::map_mut(&mut new, &["spec"]).insert("nodeName".to_owned(), json!(node));
+    set_condition(&mut new, "True", None, stamp);
+    new
+}
+
+fn set_condition(pod: &mut Value, status: &str, why: Option<(&str, &str)>, stamp: &str) {
+    let mut condition = json!({"type": "PodScheduled", "status": status, "lastTransitionTime": stamp});
+    if let Some((reason, message)) = why {
+        condition["reason"] = json!(reason);
+        condition["message"] = json!(message);
+    }
+    let conditions = object::list_mut(pod, &["status", "conditions"]);
+    match conditions.iter_mut().find(|one| text(one, &["type"]) == "PodScheduled") {
+        Some(old) => {
+            if old["status"] == condition["status"] {
+                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            *old = condition;
+        }
+        None => conditions.push(condition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_summed() {
+        let pod = json!({"spec": {
+            "initContainers": [{"resources": {"requests": {"cpu": "3"}}}],
+            "containers": [{"resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}},
+                {"resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}]
+        }});
+        let wanted = Usage::wanted(&pod);
+        assert_eq!((wanted.cpu_millis, wanted.memory, wanted.pods), (3_000, 2 << 30, 1));
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time() {
+        let mut pod = json!({});
+        set_condition(&mut pod, "False", Some(("Unschedulable", "x")), "t1");
+        set_condition(&mut pod, "False", Some(("Unschedulable", "y")), "t2");
+        assert_eq!(pod["status"]["conditions"][0]["lastTransitionTime"], "t1");
+        set_condition(&mut pod, "True", None, "t3");
+        assert_eq!(
+            pod["status"]["conditions"],
+            json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": "t3"}])
+        );
+    }
+}

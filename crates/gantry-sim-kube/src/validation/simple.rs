@@ -1,0 +1,109 @@
+//! Rules for everything that is not a pod: metadata of all objects, config data, roles and bindings.
+
+use serde_json::Value;
+
+use super::{Problems, names};
+use crate::{
+    resources::ResourceType,
+    store::object::{at, items, name, pairs, text},
+};
+
+/// The largest sum of a ConfigMap's or Secret's data.
+const MAX_DATA: usize = 1 << 20;
+
+/// What is wrong with the metadata of an object.
+pub(crate) fn metadata(kind: &ResourceType, object: &Value) -> Problems {
+    let mut problems = Problems::default();
+    let name = name(object);
+    if name.is_empty() {
+        problems.required("metadata.name", "name or generateName is required");
+    } else if let Some(detail) = name_rule(kind)(name) {
+        problems.invalid("metadata.name", &Value::from(name), detail);
+    }
+    for (key, value) in pairs(object, &["metadata", "labels"]) {
+        if let Some(detail) = names::qualified(key) {
+            problems.invalid("metadata.labels", &Value::from(key), detail);
+        }
+        if let Some(detail) = names::label_value(value) {
+            problems.invalid("metadata.labels", &Value::from(value), detail);
+        }
+    }
+    for (key, _) in pairs(object, &["metadata", "annotations"]) {
+        if let Some(detail) = names::qualified(&key.to_lowercase()) {
+            problems.invalid("metadata.annotations", &Value::from(key), detail);
+        }
+    }
+    problems
+}
+
+fn name_rule(kind: &ResourceType) -> fn(&str) -> Option<&'static str> {
+    match kind.plural {
+        "namespaces" | "services" => names::label,
+        "roles" | "rolebindings" | "clusterroles" | "clusterrolebindings" => names::path_segment,
+        _ => names::subdomain,
+    }
+}
+
+/// What is wrong with the rest of an object that is not a pod.
+pub(crate) fn body(kind: &ResourceType, object: &Value) -> Problems {
+    let mut problems = Problems::default();
+    match kind.plural {
+        "configmaps" | "secrets" => data(object, &mut problems),
+        "roles" | "clusterroles" => role(object, &mut problems),
+        "rolebindings" | "clusterrolebindings" => binding(object, &mut problems),
+        _ => {}
+    }
+    problems
+}
+
+fn data(object: &Value, problems: &mut Problems) {
+    let mut size = 0;
+    for field in ["data", "binaryData"] {
+        for (key, value) in pairs(object, &[field]) {
+            size += value.len();
+            if let Some(detail) = names::config_key(key) {
+                problems.invalid(format!("{field}[{key}]"), &Value::from(key), detail);
+            }
+        }
+    }
+    if size > MAX_DATA {
+        problems.0.push(crate::api::status::Cause {
+            reason: "FieldValueTooLong",
+            field: String::new(),
+            message: format!("Too long: may not be more than {MAX_DATA} bytes"),
+        });
+    }
+}
+
+fn role(object: &Value, problems: &mut Problems) {
+    for (index, rule) in items(object, &["rules"]).iter().enumerate() {
+        if items(rule, &["verbs"]).is_empty() {
+            problems.required(format!("rules[{index}].verbs"), "verbs must contain at least one value");
+        }
+        let about_paths = !items(rule, &["nonResourceURLs"]).is_empty();
+        if !about_paths && items(rule, &["apiGroups"]).is_empty() {
+            problems.required(format!("rules[{index}].apiGroups"), "resource rules must supply at least one api group");
+        }
+        if !about_paths && items(rule, &["resources"]).is_empty() {
+            problems.required(format!("rules[{index}].resources"), "resource rules must supply at least one resource");
+        }
+    }
+}
+
+fn binding(object: &Value, problems: &mut Problems) {
+    if at(object, &["roleRef", "kind"]).is_none_or(|kind| !["Role", "ClusterRole"].iter().any(|good| kind == good)) {
+        let found = text(object, &["roleRef", "kind"]);
+        problems.unsupported("roleRef.kind", found, &["Role", "ClusterRole"]);
+    }
+    if text(object, &["roleRef", "name"]).is_empty() {
+        problems.required("roleRef.name", "");
+    }
+    for (index, subject) in items(object, &["subjects"]).iter().enumerate() {
+        if text(subject, &["name"]).is_empty() {
+            problems.required(format!("subjects[{index}].name"), "");
+        }
+        if text(subject, &["kind"]) == "ServiceAccount" && text(subject, &["namespace"]).is_empty() {
+            problems.required(format!("subjects[{index}].namespace"), "");
+        }
+    }
+}
