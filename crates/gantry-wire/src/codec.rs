@@ -7,7 +7,7 @@ use gantry_core::limits::MAX_FRAME;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FrameError {
     /// A length that no frame has; the other side speaks something else or is broken.
-    #[error("a frame of {0} bytes, which is outside of 1 to {MAX_FRAME}")]
+    #[error("a frame of {0} bytes, which is more than this stream may carry, or none at all")]
     Length(usize),
     /// A frame of a known kind whose payload does not parse.
     #[error("a {kind} frame that cannot be read: {problem}")]
@@ -31,12 +31,25 @@ pub fn put(out: &mut BytesMut, kind: u8, payload: &[&[u8]]) {
 }
 
 /// Cuts a stream of bytes into frames.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cutter {
     buffer: BytesMut,
+    /// Largest frame that is taken, in bytes.
+    limit: usize,
+}
+
+impl Default for Cutter {
+    fn default() -> Self {
+        Self::limited(MAX_FRAME)
+    }
 }
 
 impl Cutter {
+    /// A cutter that takes no frame of more than `limit` bytes: for streams from somebody who is not trusted with our memory.
+    pub fn limited(limit: usize) -> Self {
+        Self { buffer: BytesMut::new(), limit }
+    }
+
     /// Takes what was read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -49,7 +62,7 @@ impl Cutter {
     pub fn next_frame(&mut self) -> Result<Option<(u8, Bytes)>, FrameError> {
         let Some(length) = self.buffer.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
-        if length == 0 || length > MAX_FRAME {
+        if length == 0 || length > self.limit {
             return Err(FrameError::Length(length));
         }
         if self.buffer.len() < 4 + length {
@@ -92,6 +105,15 @@ mod tests {
             cutter.push(&bytes);
             while let Ok(Some(_)) = cutter.next_frame() {}
         }
+    }
+
+    #[test]
+    fn a_limited_cutter_refuses_what_others_take() {
+        let mut bytes = BytesMut::new();
+        put(&mut bytes, 1, &[&[0; 100]]);
+        let mut cutter = Cutter::limited(100);
+        cutter.push(&bytes);
+        assert_eq!(cutter.next_frame(), Err(FrameError::Length(101)));
     }
 
     #[test]

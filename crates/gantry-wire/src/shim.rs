@@ -107,6 +107,11 @@ pub struct ShimFrameReader {
 }
 
 impl ShimFrameReader {
+    /// A reader that takes no frame of more than `limit` bytes.
+    pub fn limited(limit: usize) -> Self {
+        Self { cutter: Cutter::limited(limit) }
+    }
+
     /// Takes what was read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.cutter.push(bytes);

@@ -1,0 +1,33 @@
+//! The end: the verdict, its line in the log, and the record that is never changed again.
+
+use std::time::Duration;
+
+use gantry_core::Ending;
+use gantry_wire::frame::{Closed, NoteLevel, Phase};
+
+use super::job::{Activity, Job};
+use crate::clock::Deadline;
+use crate::limits::REPORT_WAIT;
+
+impl Job {
+    /// Closes the job with `ending`. Its line is the last of the trace.
+    pub(super) fn close(&mut self, ending: &Ending) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.activity = Activity::Idle;
+        self.newest_task += 1;
+        self.end_section();
+        let verdict = ending.verdict();
+        if verdict.success {
+            self.journal.note(NoteLevel::Info, &verdict.message);
+        } else {
+            let kind = if verdict.is_system_failure() { " (system failure)" } else { "" };
+            self.journal.note(NoteLevel::Error, &format!("Job failed{kind}: {}", verdict.message));
+        }
+        let (trace_bytes, trace_crc32) = self.journal.close();
+        self.closed = Some(Closed { verdict, trace_bytes, trace_crc32 });
+        self.phase = Phase::Closed;
+        self.report_by = Some(Deadline::after(Duration::from_secs(self.plan.timeout_seconds) + REPORT_WAIT));
+    }
+}

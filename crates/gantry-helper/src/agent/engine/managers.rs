@@ -1,0 +1,166 @@
+//! What managers and the cluster say, and what follows from it.
+
+use std::io;
+use std::process::ExitCode;
+
+use gantry_core::Ending;
+use gantry_wire::frame::{Frame, NoteLevel, Phase, Refused};
+use gantry_wire::plan::{Action, PodPlan};
+use gantry_wire::shim::ShimFrame;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::job::{Activity, Job, Shim};
+use crate::diagnostics::say;
+use crate::limits::SHIM_GOODBYE;
+
+impl Job {
+    pub(super) fn on_manager(&mut self, frame: Frame, reply: &mpsc::Sender<Frame>) {
+        match frame {
+            Frame::Plan(plan) => self.on_another_plan(&plan, reply),
+            Frame::Go => self.on_go(),
+            Frame::Note(note) => {
+                if self.closed.is_none() {
+                    self.journal.note(note.level, &note.text);
+                }
+            }
+            Frame::Cancel(cancel) if cancel.force => self.stop_all(Ending::Canceled),
+            Frame::Cancel(_) => self.on_graceful_cancel(),
+            Frame::Fail(ending) => self.stop_all(ending),
+            Frame::ServicesStarted => {
+                self.services_started = true;
+                self.try_script();
+            }
+            Frame::Reported => self.on_reported(),
+            _ => {}
+        }
+    }
+
+    /// A manager that did not see the first answer asks again; a plan for anything else is a mistake.
+    fn on_another_plan(&self, plan: &PodPlan, reply: &mpsc::Sender<Frame>) {
+        let answer = if plan.job_id == self.plan.job_id {
+            Frame::PlanAccepted
+        } else {
+            let message = format!("this pod has a plan already, for job {}", self.plan.job_id);
+            Frame::Refused(Refused { message })
+        };
+        let _ = reply.try_send(answer);
+    }
+
+    fn on_go(&mut self) {
+        if self.phase == Phase::Planned {
+            self.phase = Phase::Running;
+            self.advance();
+        }
+    }
+
+    fn on_graceful_cancel(&mut self) {
+        if self.history.canceled || self.closed.is_some() {
+            return;
+        }
+        self.history.canceled = true;
+        if self.phase == Phase::Planned {
+            self.close(&Ending::Canceled);
+            return;
+        }
+        let script_next =
+            |stage: usize| self.plan.stages.get(stage).is_some_and(|stage| matches!(stage.action, Action::Script(_)));
+        let after_scripts_began = self.activity.stage().is_some_and(|stage| {
+            self.history.tries.iter().any(|a_try| script_next(a_try.stage)) && !script_next(stage)
+        });
+        match &self.activity {
+            Activity::Script(script) if script_next(script.stage) => {
+                self.journal.note(NoteLevel::Warning, "script canceled externally (UI, API)");
+                self.stop_script(Ending::Canceled);
+            }
+            // Once the user's scripts are over a cancel changes nothing (GitLab Runner 19.4).
+            _ if after_scripts_began => {}
+            Activity::Bereaved { .. } | Activity::Script(_) => {}
+            _ => self.drop_activity(),
+        }
+    }
+
+    /// Nothing more runs.
+    pub(super) fn stop_all(&mut self, ending: Ending) {
+        if self.closed.is_some() {
+            return;
+        }
+        let ending = self.history.stopped.get_or_insert(ending).clone();
+        match &self.activity {
+            _ if self.phase == Phase::Planned => self.close(&ending),
+            Activity::Script(_) => self.stop_script(ending),
+            _ => self.drop_activity(),
+        }
+    }
+
+    /// Leaves what is being done, which was no script, and goes on with what `next_stage` says.
+    fn drop_activity(&mut self) {
+        self.activity = Activity::Idle;
+        // What the dropped task still has to say is void.
+        self.newest_task += 1;
+        self.end_section();
+        self.advance();
+    }
+
+    pub(super) fn on_job_timeout(&mut self) {
+        if self.history.stopped.is_some() {
+            return;
+        }
+        if let Some(stage) = self.activity.stage() {
+            self.warn_of_timeout(stage);
+        }
+        self.stop_all(Ending::TimedOut { seconds: self.plan.timeout_seconds });
+    }
+
+    pub(super) fn warn_of_timeout(&mut self, stage: usize) {
+        let Some(stage) = self.plan.stages.get(stage) else { return };
+        let text = format!(
+            "{} could not run to completion because the timeout was exceeded. For more control over job and script timeouts see: \
+             https://docs.gitlab.com/ci/runners/configure_runners/#set-script-and-after_script-timeouts",
+            stage.name
+        );
+        self.journal.note(NoteLevel::Warning, &text);
+    }
+
+    /// The kubelet ends the pod. What runs may finish within the grace period; if it fails now, the disruption is to blame.
+    pub(super) fn on_terminated(&mut self) {
+        if !self.disrupted && self.closed.is_none() {
+            say(format_args!("the pod is being ended; going on for as long as it lasts"));
+            self.disrupted = true;
+            self.journal
+                .note(NoteLevel::Warning, "the cluster is ending this pod; the job goes on for its grace period");
+        }
+    }
+
+    pub(super) fn on_broken_journal(&mut self, trouble: &io::Error) {
+        say(format_args!("the trace cannot be written: {trouble}"));
+        self.stop_all(Ending::Runner {
+            message: format!(
+                "the job log cannot be written in the pod: {trouble}; the node or the pod has used up its ephemeral storage"
+            ),
+        });
+    }
+
+    fn on_reported(&mut self) {
+        if self.closed.is_none() || self.leave_by.is_some() {
+            return;
+        }
+        if let Shim::Ready(link) = &self.shim {
+            let _ = link.orders.try_send(ShimFrame::Exit);
+        }
+        self.leave_by = Some(Instant::now() + SHIM_GOODBYE);
+    }
+
+    /// The exit code, once it is time to end.
+    pub(super) fn leaving(&self) -> Option<ExitCode> {
+        if let Some(by) = self.leave_by {
+            let shim_left = !matches!(self.shim, Shim::Ready(_));
+            return (shim_left || Instant::now() >= by).then_some(ExitCode::SUCCESS);
+        }
+        if self.report_by.is_some_and(crate::clock::Deadline::has_passed) {
+            say(format_args!("the verdict was never reported"));
+            return Some(ExitCode::FAILURE);
+        }
+        None
+    }
+}

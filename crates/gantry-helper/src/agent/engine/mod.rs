@@ -1,0 +1,102 @@
+//! The one owner of the job. Everything that happens reaches it through one inbox, so nothing here is locked and nothing races.
+//!
+//! This file is the time before there is a plan; `job.rs` is the time after.
+
+mod closing;
+mod flow;
+mod job;
+mod managers;
+mod scripts;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use gantry_core::limits::AGENT_WITHOUT_PLAN;
+use gantry_wire::frame::{Frame, Refused};
+use gantry_wire::plan::PodPlan;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
+
+use self::job::Job;
+use super::event::{Event, ShimEvent};
+use super::published::Published;
+use super::validate::validate;
+use crate::diagnostics::say;
+use crate::layout::Layout;
+use crate::limits::EARLY_NOTES;
+use crate::process::reaper::Reaper;
+
+/// What the engine works with.
+pub(crate) struct Surroundings {
+    pub(crate) layout: Layout,
+    pub(crate) reaper: Reaper,
+    /// For tasks that report to the engine.
+    pub(crate) events: mpsc::Sender<Event>,
+    /// For manager connections.
+    pub(crate) published: watch::Sender<Published>,
+}
+
+/// An agent without a plan.
+pub(crate) struct Engine {
+    around: Surroundings,
+    inbox: mpsc::Receiver<Event>,
+    /// What happened before the plan came, in order.
+    early: Vec<Event>,
+}
+
+impl Engine {
+    pub(crate) fn new(around: Surroundings, inbox: mpsc::Receiver<Event>) -> Self {
+        Self { around, inbox, early: Vec::new() }
+    }
+
+    /// Waits for a plan and carries it out.
+    pub(crate) async fn run(mut self) -> ExitCode {
+        let until = Instant::now() + AGENT_WITHOUT_PLAN;
+        loop {
+            match timeout_at(until, self.inbox.recv()).await {
+                Err(_) => {
+                    say(format_args!("no manager sent a plan for {} s", AGENT_WITHOUT_PLAN.as_secs()));
+                    return ExitCode::FAILURE;
+                }
+                Ok(None) => return ExitCode::FAILURE,
+                Ok(Some(Event::Manager { frame: Frame::Plan(plan), reply })) => match validate(&plan) {
+                    Ok(()) => {
+                        let _ = reply.try_send(Frame::PlanAccepted);
+                        return self.carry_out(*plan).await;
+                    }
+                    Err(problem) => refuse(&reply, format!("this plan cannot be carried out: {problem}")),
+                },
+                Ok(Some(Event::Manager { frame: Frame::Go, reply })) => {
+                    refuse(&reply, "there is no plan to start".to_owned());
+                }
+                Ok(Some(event)) => self.keep(event),
+            }
+        }
+    }
+
+    async fn carry_out(self, plan: PodPlan) -> ExitCode {
+        let mut job = Job::new(self.around, Arc::new(plan));
+        for event in self.early {
+            job.on_event(event);
+        }
+        job.run(self.inbox).await
+    }
+
+    /// Keeps what will matter once there is a plan.
+    fn keep(&mut self, event: Event) {
+        if let Event::Shim(ShimEvent::Connected(_)) = event {
+            self.around.published.send_modify(|published| published.state.shim = true);
+        }
+        // One shim, one signal and one level of cancel at most; only notes can be many.
+        if self.early.len() < EARLY_NOTES {
+            self.early.push(event);
+        } else {
+            say(format_args!("too much was said before the plan came; a message is dropped"));
+        }
+    }
+}
+
+fn refuse(reply: &mpsc::Sender<Frame>, message: String) {
+    say(format_args!("refused: {message}"));
+    let _ = reply.try_send(Frame::Refused(Refused { message }));
+}

@@ -1,0 +1,188 @@
+//! User scripts: waiting for the build container, starting, stopping, and what their ends mean.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_core::Ending;
+use gantry_core::limits::SCRIPT_KILL_GRACE;
+use gantry_wire::plan::Action;
+use gantry_wire::shim::{Ended, Kill, Run, SecretText, ShimFrame};
+use tokio::time::Instant;
+
+use super::job::{Activity, Job, Script, Shim};
+use crate::agent::script_environment::{Handover, prepare};
+use crate::clock::Deadline;
+use crate::limits::{CAUSE_OF_DEATH, KILL_ANSWER};
+use crate::process::shell;
+use crate::stages::Outlet;
+use crate::tasks;
+
+impl Job {
+    /// Prepares the script that waits, if one does and everything it waits for is there.
+    pub(super) fn try_script(&mut self) {
+        let Activity::Awaiting { stage, status } = self.activity else { return };
+        let (uid, gid) = match &self.shim {
+            Shim::Absent => return,
+            Shim::Lost { mourned: true, .. } => return self.give_up_on_build(stage),
+            Shim::Lost { .. } => return self.mourn(stage),
+            Shim::Ready(link) if link.shell.is_empty() => {
+                let message = format!(
+                    "the build image has no shell: looked for {}; use an image that has one",
+                    shell::candidates()
+                );
+                return self.finish(stage, Ending::Configuration { message });
+            }
+            Shim::Ready(link) => (link.uid, link.gid),
+        };
+        if self.plan.wait_for_services && !self.services_started {
+            return;
+        }
+        self.newest_task += 1;
+        let id = self.newest_task;
+        let first = !self.history.tries.iter().any(|a_try| {
+            self.plan.stages.get(a_try.stage).is_some_and(|stage| matches!(stage.action, Action::Script(_)))
+        });
+        let handover = Handover { plan: Arc::clone(&self.plan), status, new_owner: first.then_some((uid, gid)) };
+        let outlet = Outlet::new(self.around.events.clone(), id);
+        self.activity = Activity::Preparing { stage, _task: tasks::spawn(prepare(handover, outlet)) };
+    }
+
+    /// Everything is ready: hands the script to the shim.
+    pub(super) fn start_script(&mut self, environment: Vec<(String, SecretText)>) {
+        let Activity::Preparing { stage, .. } = self.activity else { return };
+        let plan = Arc::clone(&self.plan);
+        let Some(what) = plan.stages.get(stage) else { return };
+        let (Action::Script(script) | Action::AfterScript(script)) = &what.action else { return };
+        let Shim::Ready(link) = &self.shim else {
+            self.activity = Activity::Awaiting { stage, status: gantry_wire::stage::JobStatus::Running };
+            return self.try_script();
+        };
+        let run = Run {
+            name: what.name.clone(),
+            script: script.text.clone(),
+            environment,
+            directory: plan.paths.project_dir.clone(),
+        };
+        if link.orders.try_send(ShimFrame::Run(run)).is_err() {
+            return self.on_shim_lost("it does not take orders".to_owned());
+        }
+        if matches!(what.action, Action::AfterScript(_)) {
+            self.after_deadline = Some(Deadline::after(Duration::from_millis(plan.after_script_timeout_ms)));
+        } else if let Some(limit) = plan.script_timeout_ms {
+            self.scripts_deadline.get_or_insert_with(|| Deadline::after(Duration::from_millis(limit)));
+        }
+        self.open_section(what);
+        self.activity = Activity::Script(Script { stage, stop: None, give_up: None });
+    }
+
+    /// Stops the script that runs; the first reason is the one that counts, unless nothing may run any more.
+    pub(super) fn stop_script(&mut self, ending: Ending) {
+        let Activity::Script(script) = &mut self.activity else { return };
+        let already = script.stop.replace(ending).is_some();
+        if already {
+            return;
+        }
+        script.give_up = Some(Instant::now() + SCRIPT_KILL_GRACE + KILL_ANSWER);
+        let grace_ms = u64::try_from(SCRIPT_KILL_GRACE.as_millis()).unwrap_or(u64::MAX);
+        if let Shim::Ready(link) = &self.shim {
+            let _ = link.orders.try_send(ShimFrame::Kill(Kill { grace_ms }));
+        }
+    }
+
+    /// Stops scripts whose own time is over, and gives up on a shim that does not stop one.
+    pub(super) fn check_script_time(&mut self) {
+        let Activity::Script(script) = &self.activity else { return };
+        let stage = script.stage;
+        if script.give_up.is_some_and(|at| Instant::now() >= at) {
+            return self.on_shim_lost("it did not stop a script".to_owned());
+        }
+        if script.stop.is_some() {
+            return;
+        }
+        let is_after = self.plan.stages.get(stage).is_some_and(|stage| matches!(stage.action, Action::AfterScript(_)));
+        let (deadline, limit_ms) = if is_after {
+            (self.after_deadline, self.plan.after_script_timeout_ms)
+        } else {
+            (self.scripts_deadline, self.plan.script_timeout_ms.unwrap_or(0))
+        };
+        if deadline.is_some_and(Deadline::has_passed) {
+            self.warn_of_timeout(stage);
+            self.stop_script(Ending::ScriptTimedOut { seconds: limit_ms.div_ceil(1000) });
+        }
+    }
+
+    pub(super) fn on_script_ended(&mut self, ended: &Ended) {
+        let Activity::Script(script) = &mut self.activity else { return };
+        let stage = script.stage;
+        let ending = script.stop.take().unwrap_or_else(|| meaning(ended));
+        self.finish(stage, ending);
+    }
+
+    pub(super) fn on_shim_lost(&mut self, why: String) {
+        crate::diagnostics::say(format_args!("the build container is gone: {why}"));
+        let spoke = matches!(self.shim, Shim::Ready(_));
+        if !matches!(self.shim, Shim::Lost { .. }) {
+            self.shim = Shim::Lost { why, spoke, mourned: false };
+        }
+        match &mut self.activity {
+            Activity::Script(script) => {
+                let stage = script.stage;
+                match script.stop.take() {
+                    Some(ending) => self.finish(stage, ending),
+                    None => self.mourn(stage),
+                }
+            }
+            Activity::Preparing { stage, .. } | Activity::Awaiting { stage, .. } => {
+                let stage = *stage;
+                self.mourn(stage);
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives the manager, who sees the container's status, time to say what happened.
+    fn mourn(&mut self, stage: usize) {
+        self.newest_task += 1;
+        self.activity = Activity::Bereaved { stage, until: Instant::now() + CAUSE_OF_DEATH };
+    }
+
+    /// Nobody knows more: the stage ends with what was seen.
+    pub(super) fn give_up_on_build(&mut self, stage: usize) {
+        let Shim::Lost { why, spoke, mourned } = &mut self.shim else { return };
+        *mourned = true;
+        let ending = if *spoke {
+            let reason = format!("unknown to the helper container ({why})");
+            // The code of a container that nobody has seen end.
+            Ending::ContainerDied { container: gantry_wire::layout::BUILD.to_owned(), exit_code: -1, reason }
+        } else {
+            Ending::ShimSilent { message: format!("the build container cannot run scripts: {why}") }
+        };
+        self.finish(stage, ending);
+    }
+}
+
+/// What the end of a script means.
+fn meaning(ended: &Ended) -> Ending {
+    match ended {
+        Ended { start_failure: Some(problem), .. } => {
+            Ending::Runner { message: format!("the script could not be started in the build container: {problem}") }
+        }
+        Ended { exit_code: 0, .. } => Ending::Succeeded,
+        Ended { exit_code: exit_code @ 137, oom_kills: 1.., .. } => Ending::ScriptOutOfMemory { exit_code: *exit_code },
+        Ended { exit_code, .. } => Ending::ScriptFailed { exit_code: *exit_code },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_have_meanings() {
+        let ended = |exit_code, oom_kills| Ended { exit_code, signal: None, oom_kills, start_failure: None };
+        assert_eq!(meaning(&ended(0, 3)), Ending::Succeeded);
+        assert_eq!(meaning(&ended(137, 1)), Ending::ScriptOutOfMemory { exit_code: 137 });
+        assert_eq!(meaning(&ended(137, 0)), Ending::ScriptFailed { exit_code: 137 });
+        assert_eq!(meaning(&ended(1, 1)), Ending::ScriptFailed { exit_code: 1 });
+    }
+}

@@ -1,0 +1,199 @@
+//! Connections of managers. Each has its own task and reads the trace from its file, so the slowest reader holds up only itself. The newest
+//! connection is in charge; older ones are closed. Nothing here decides anything about the job.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+
+use bytes::{Bytes, BytesMut};
+use gantry_core::limits::{RELAY_SILENCE, TRACE_CHUNK};
+use gantry_wire::PROTOCOL;
+use gantry_wire::frame::{Frame, FrameReader, Hello, State};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use super::event::Event;
+use super::peer::PeerRule;
+use super::published::Published;
+use crate::diagnostics::say;
+use crate::limits::{CONNECT_PAUSE, MANAGER_ANSWERS, OUTPUT_CHUNK};
+use crate::tasks::{self, Task};
+
+/// Accepts managers for as long as the agent lives.
+pub(crate) async fn accept(
+    listener: UnixListener,
+    peers: PeerRule,
+    trace: PathBuf,
+    published: watch::Receiver<Published>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut epoch = 0;
+    let mut newest: Option<Task> = None;
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: worth another try, not worth a busy loop.
+                say(format_args!("cannot accept a manager: {error}"));
+                tokio::time::sleep(CONNECT_PAUSE).await;
+                continue;
+            }
+        };
+        if !peers.accepts(&stream) {
+            say(format_args!("refused a connection that is not from a manager"));
+            continue;
+        }
+        epoch += 1;
+        // Dropping the older task closes its connection: it is superseded.
+        drop(newest.take());
+        let connection = Writer {
+            epoch,
+            trace: trace.clone(),
+            file: None,
+            published: published.clone(),
+            told: State::default(),
+            follow: None,
+        };
+        newest = Some(tasks::spawn(serve(stream, connection, events.clone())));
+    }
+}
+
+async fn serve(stream: UnixStream, mut writer: Writer, events: mpsc::Sender<Event>) {
+    let (read_half, mut write_half) = stream.into_split();
+    let (answers, orders) = mpsc::channel(MANAGER_ANSWERS);
+    tokio::select! {
+        () = read(read_half, answers, events) => {}
+        _ = writer.write(&mut write_half, orders) => {}
+    }
+}
+
+/// Reads until the manager goes, falls silent or talks nonsense.
+async fn read(mut half: OwnedReadHalf, answers: mpsc::Sender<Frame>, events: mpsc::Sender<Event>) {
+    let mut reader = FrameReader::default();
+    let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
+    loop {
+        loop {
+            let frame = match reader.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => {
+                    say(format_args!("a manager sent something that is no message: {error}"));
+                    return;
+                }
+            };
+            let passed_on = match frame {
+                Frame::Ping => answers.send(Frame::Pong).await.is_ok(),
+                Frame::Follow(_) => answers.send(frame).await.is_ok(),
+                Frame::Pong | Frame::Acked(_) => true,
+                frame => events.send(Event::Manager { frame, reply: answers.clone() }).await.is_ok(),
+            };
+            if !passed_on {
+                return;
+            }
+        }
+        buffer.clear();
+        match timeout(RELAY_SILENCE, half.read_buf(&mut buffer)).await {
+            Ok(Ok(count)) if count > 0 => reader.push(&buffer),
+            Ok(_) => return,
+            Err(_) => {
+                say(format_args!("a manager fell silent; its connection is closed"));
+                return;
+            }
+        }
+    }
+}
+
+/// The writing side of one connection.
+struct Writer {
+    epoch: u64,
+    trace: PathBuf,
+    file: Option<File>,
+    published: watch::Receiver<Published>,
+    /// The state that the manager knows.
+    told: State,
+    /// The next byte of the trace that the manager wants.
+    follow: Option<u64>,
+}
+
+impl Writer {
+    async fn write(&mut self, half: &mut OwnedWriteHalf, mut orders: mpsc::Receiver<Frame>) -> io::Result<()> {
+        let state = self.published.borrow_and_update().state.clone();
+        self.told = state.clone();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let hello = Hello { protocol: PROTOCOL, version, epoch: self.epoch, state };
+        half.write_all(&Frame::Hello(hello).to_bytes()).await?;
+        loop {
+            // Answers first: a long trace must not hold up a pong.
+            while let Ok(order) = orders.try_recv() {
+                self.obey(half, order).await?;
+            }
+            self.tell_state(half).await?;
+            if self.send_trace(half).await? {
+                continue;
+            }
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(half, order).await?,
+                    None => return Ok(()),
+                },
+                changed = self.published.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+            }
+        }
+    }
+
+    async fn obey(&mut self, half: &mut OwnedWriteHalf, order: Frame) -> io::Result<()> {
+        match order {
+            Frame::Follow(from) => self.follow = Some(from.offset),
+            answer => half.write_all(&answer.to_bytes()).await?,
+        }
+        Ok(())
+    }
+
+    async fn tell_state(&mut self, half: &mut OwnedWriteHalf) -> io::Result<()> {
+        let state = {
+            let published = self.published.borrow_and_update();
+            if !published.differs(&self.told) {
+                return Ok(());
+            }
+            published.state.clone()
+        };
+        self.told = state.clone();
+        half.write_all(&Frame::State(state).to_bytes()).await
+    }
+
+    /// Sends the next piece of the trace; whether there was one.
+    async fn send_trace(&mut self, half: &mut OwnedWriteHalf) -> io::Result<bool> {
+        let Some(offset) = self.follow else { return Ok(false) };
+        let Some(bytes) = self.piece(offset)? else { return Ok(false) };
+        self.follow = Some(offset + bytes.len() as u64);
+        half.write_all(&Frame::Trace { offset, bytes }.to_bytes()).await?;
+        Ok(true)
+    }
+
+    fn piece(&mut self, offset: u64) -> io::Result<Option<Bytes>> {
+        let published = self.published.borrow();
+        if offset >= published.trace_bytes() {
+            return Ok(None);
+        }
+        if let Some(at) = offset.checked_sub(published.in_file) {
+            let at = usize::try_from(at).map_err(io::Error::other)?;
+            let end = published.in_memory.len().min(at + TRACE_CHUNK);
+            return Ok(Some(published.in_memory.slice(at..end)));
+        }
+        let wanted = usize::try_from(published.in_file - offset).unwrap_or(TRACE_CHUNK).min(TRACE_CHUNK);
+        drop(published);
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(File::open(&self.trace)?),
+        };
+        let mut bytes = vec![0; wanted];
+        file.read_exact_at(&mut bytes, offset)?;
+        Ok(Some(bytes.into()))
+    }
+}

@@ -1,0 +1,159 @@
+//! The bridge: what a manager's `pods/exec` starts. It joins its own standard input and output to the agent's socket and is otherwise
+//! nothing: it can be killed at any time. It never blocks in a write, because a client that vanishes would leave it behind for good.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use gantry_wire::PROTOCOL;
+use gantry_wire::layout::{BRIDGE_GREETING, EXEC_FAILURE};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::layout::Layout;
+use crate::limits::{BRIDGE_BUFFER, BRIDGE_CONNECT, BRIDGE_FAREWELL, CONNECT_PAUSE};
+
+/// Runs until one side ends. A failure to start is one line on standard output, where the manager looks.
+pub(crate) fn run(layout: &Layout) -> ExitCode {
+    let socket = match connect(layout) {
+        Ok(socket) => socket,
+        Err(error) => {
+            let _ = writeln!(io::stdout(), "{EXEC_FAILURE} the agent does not answer: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match join(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn connect(layout: &Layout) -> io::Result<UnixStream> {
+    let path = layout.manager_socket();
+    let until = Instant::now() + BRIDGE_CONNECT;
+    loop {
+        match UnixStream::connect(&path) {
+            Ok(socket) => return Ok(socket),
+            Err(error) if Instant::now() >= until => return Err(error),
+            Err(_) => std::thread::sleep(CONNECT_PAUSE),
+        }
+    }
+}
+
+/// One direction: what was read and not yet written.
+#[derive(Default)]
+struct Lane {
+    buffer: VecDeque<u8>,
+    /// Nothing more comes in.
+    ended: bool,
+}
+
+impl Lane {
+    fn wants_input(&self) -> bool {
+        !self.ended && self.buffer.len() < BRIDGE_BUFFER
+    }
+
+    fn wants_output(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    fn fill(&mut self, from: &mut impl Read) -> io::Result<()> {
+        let mut part = [0; 16 * 1024];
+        match from.read(&mut part) {
+            Ok(0) => self.ended = true,
+            Ok(count) => self.buffer.extend(part.iter().take(count)),
+            Err(error) if is_transient(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, to: &mut impl Write) -> io::Result<()> {
+        match to.write(self.buffer.as_slices().0) {
+            Ok(count) => {
+                self.buffer.drain(..count);
+            }
+            Err(error) if is_transient(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn join(mut socket: UnixStream) -> io::Result<()> {
+    // Files of their own instead of the locked, buffered ones of the standard library.
+    let mut input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    for end in [input.as_fd(), output.as_fd(), socket.as_fd()] {
+        let flags = OFlag::from_bits_truncate(fcntl(end, FcntlArg::F_GETFL)?);
+        fcntl(end, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    }
+    let mut inward = Lane::default();
+    let mut outward = Lane::default();
+    outward.buffer.extend(format!("{BRIDGE_GREETING} {PROTOCOL}\n").bytes());
+    let mut farewell = None;
+    loop {
+        if inward.ended || outward.ended {
+            let until = *farewell.get_or_insert_with(|| Instant::now() + BRIDGE_FAREWELL);
+            let delivered = (outward.ended || !inward.wants_output()) && !outward.wants_output();
+            if delivered || Instant::now() >= until {
+                return Ok(());
+            }
+        }
+        let ready = wait(&input, &output, &socket, (&inward, &outward))?;
+        if ready.input {
+            inward.fill(&mut input)?;
+        }
+        if ready.socket_in {
+            outward.fill(&mut socket)?;
+        }
+        if ready.socket_out {
+            inward.drain(&mut socket)?;
+        }
+        if ready.output {
+            outward.drain(&mut output)?;
+        }
+    }
+}
+
+/// What can go on without blocking.
+struct Ready {
+    input: bool,
+    output: bool,
+    socket_in: bool,
+    socket_out: bool,
+}
+
+fn wait(
+    input: &std::fs::File,
+    output: &std::fs::File,
+    socket: &UnixStream,
+    (inward, outward): (&Lane, &Lane),
+) -> io::Result<Ready> {
+    let wants = [
+        (input.as_fd(), inward.wants_input(), PollFlags::POLLIN),
+        (output.as_fd(), outward.wants_output(), PollFlags::POLLOUT),
+        (socket.as_fd(), outward.wants_input(), PollFlags::POLLIN),
+        (socket.as_fd(), inward.wants_output(), PollFlags::POLLOUT),
+    ];
+    // Only what is wanted: an ended side reports its hang-up for ever, and the loop would spin.
+    let mut fds: Vec<PollFd<'_>> =
+        wants.iter().filter(|(_, wanted, _)| *wanted).map(|(fd, _, flags)| PollFd::new(*fd, *flags)).collect();
+    // While ending, the poll returns often enough to notice that the farewell has lasted too long.
+    let limit = if inward.ended || outward.ended { PollTimeout::from(200_u8) } else { PollTimeout::NONE };
+    match poll(&mut fds, limit) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Errors and hang-ups count as ready too: the read or write that follows says what is the matter.
+    let mut found = fds.iter().map(|fd| fd.revents().is_some_and(|flags| !flags.is_empty()));
+    let [input, output, socket_in, socket_out] = wants.map(|(_, wanted, _)| wanted && found.next().unwrap_or(false));
+    Ok(Ready { input, output, socket_in, socket_out })
+}

@@ -1,0 +1,82 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use gantry_wire::PROTOCOL;
+
+use crate::layout::Layout;
+
+/// What runs inside a Gantry job pod. People rarely start it by hand: the pod's containers and the manager do.
+#[derive(Parser)]
+#[command(name = "gantry-helper", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Carry out a job: the first process of the helper container
+    Agent {
+        /// Directory that the fixed paths are below (for tests)
+        #[arg(long, default_value = "/", hide = true)]
+        root: PathBuf,
+        /// Accept managers that are no `exec` into this container (for tests)
+        #[arg(long, hide = true)]
+        any_peer: bool,
+    },
+    /// Run the user's scripts as the agent says: the first process of the build container
+    Shim {
+        /// Directory that the fixed paths are below (for tests)
+        #[arg(long, default_value = "/", hide = true)]
+        root: PathBuf,
+    },
+    /// Join standard input and output to the agent: what a manager executes
+    Bridge {
+        /// Directory that the fixed paths are below (for tests)
+        #[arg(long, default_value = "/", hide = true)]
+        root: PathBuf,
+    },
+    /// Exit with 0 if this helper speaks the given version of the protocol, with 1 if not
+    Fits {
+        /// Version of the manager's protocol
+        protocol: u32,
+    },
+    /// Move artifacts as described on standard input (internal: started by the agent)
+    #[command(hide = true)]
+    Move,
+}
+
+/// Does what the command line says. `args` starts with the program's name.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match arguments.command {
+        Command::Agent { root, any_peer } => crate::agent::run(&Layout::below(root), any_peer),
+        Command::Shim { root } => crate::shim::run(&Layout::below(root)),
+        Command::Bridge { root } => crate::bridge::run(&Layout::below(root)),
+        Command::Fits { protocol } if protocol == PROTOCOL => ExitCode::SUCCESS,
+        Command::Fits { .. } => ExitCode::FAILURE,
+        Command::Move => crate::archive::run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,20 @@
+//! What runs in the job pod: the agent that carries out a `PodPlan`, the shim that runs the user's scripts, the bridge between a manager's
+//! `exec` and the agent, and the children that move artifacts.
+//!
+//! It knows nothing of Kubernetes and never decides what a job consists of: that is the plan's. Start reading at [`main`], then
+//! `agent/mod.rs` and `shim/mod.rs`.
+
+mod agent;
+mod archive;
+mod bridge;
+mod cli;
+mod clock;
+mod diagnostics;
+mod layout;
+mod limits;
+mod process;
+mod shim;
+mod stages;
+mod tasks;
+
+pub use cli::main;

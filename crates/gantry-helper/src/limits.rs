@@ -1,0 +1,69 @@
+//! Every number of the helper that bounds something, each with the reason for its size.
+
+use std::time::Duration;
+
+/// Events that wait for the engine. Output comes in pieces of [`OUTPUT_CHUNK`], so this bounds what a flood can hold in memory to 1 MiB.
+pub(crate) const INBOX: usize = 16;
+
+/// Largest piece of output that travels at once: the usual capacity of a pipe.
+pub(crate) const OUTPUT_CHUNK: usize = 64 * 1024;
+
+/// Largest frame taken from the shim, whose bytes are not trusted: an output piece with room to spare.
+pub(crate) const SHIM_FRAME: usize = 1024 * 1024;
+
+/// Frames that wait for a manager connection's writer: answers only, the trace is read from its file.
+pub(crate) const MANAGER_ANSWERS: usize = 32;
+
+/// Orders that wait for the shim: a run, a kill and an exit can be under way at once.
+pub(crate) const SHIM_ORDERS: usize = 8;
+
+/// Lines of the manager that are kept until there is a plan and so a trace.
+pub(crate) const EARLY_NOTES: usize = 64;
+
+/// Quiet after which an unfinished line is shown: long enough to keep progress bars in one line, short enough for a waiting reader.
+pub(crate) const PARTIAL_LINE: Duration = Duration::from_millis(500);
+
+/// Longest sleep of the engine. Timers run on a clock that stops with the machine, deadlines do not: this is how late one may be noticed.
+pub(crate) const TICK: Duration = Duration::from_secs(10);
+
+/// How long the manager may take to say why the build container is gone, before the agent closes the job without a cause.
+pub(crate) const CAUSE_OF_DEATH: Duration = Duration::from_secs(10);
+
+/// What a shim may take beyond the grace of a kill to say that the script has ended, before it counts as lost.
+pub(crate) const KILL_ANSWER: Duration = Duration::from_secs(10);
+
+/// How long the agent waits for the shim to leave after it was told to.
+pub(crate) const SHIM_GOODBYE: Duration = Duration::from_secs(2);
+
+/// How long a shim tries to reach the agent. The agent listens before the shim's binary exists, so this only covers a slow node.
+pub(crate) const SHIM_CONNECT: Duration = Duration::from_secs(60);
+
+/// Pause between tries to connect to a socket that is not there yet.
+pub(crate) const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a bridge waits for the agent's socket: the agent has just been started in a container that has just been started.
+pub(crate) const BRIDGE_CONNECT: Duration = Duration::from_secs(15);
+
+/// How long a bridge may take to deliver what is left once one of its sides has ended.
+pub(crate) const BRIDGE_FAREWELL: Duration = Duration::from_secs(5);
+
+/// Bytes that a bridge holds per direction.
+pub(crate) const BRIDGE_BUFFER: usize = 64 * 1024;
+
+/// Largest variable that `execve` takes, name and value and two bytes together (Linux: `MAX_ARG_STRLEN`, 32 pages).
+pub(crate) const EXEC_VARIABLE: usize = 128 * 1024;
+
+/// Bytes of environment that are handed to `execve`. Linux allows a quarter of the stack limit, usually 2 MiB, arguments included.
+pub(crate) const EXEC_TOTAL: usize = 1536 * 1024;
+
+/// Largest `GITLAB_ENV` file that is read: more could not be handed to a process anyway.
+pub(crate) const GITLAB_ENV_FILE: u64 = 1024 * 1024;
+
+/// Largest description of work that a moving child reads.
+pub(crate) const MOVER_JOB: u64 = 4 * 1024 * 1024;
+
+/// Stages of one plan. GitLab allows a few dozen steps; a plan beyond this is not one of ours.
+pub(crate) const STAGES: usize = 1000;
+
+/// How long a closed job waits to be reported, beyond the job's own time-out: as long as the pod's own deadline lets it live.
+pub(crate) const REPORT_WAIT: Duration = gantry_core::limits::POD_DEADLINE_SLACK;

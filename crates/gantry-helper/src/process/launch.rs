@@ -1,0 +1,169 @@
+//! One running process with its group and its merged output, as a stream of what happens to it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use gantry_core::limits::BACKGROUND_GRACE;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+
+use crate::limits::OUTPUT_CHUNK;
+use crate::process::reaper::{Exit, Reaper};
+
+/// What happens to a process.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Happening {
+    /// It, or one of its children, wrote this.
+    Output(Bytes),
+    /// It ended, and all of its output has been given.
+    Ended(Exit),
+}
+
+/// A process that was started in its own group. Dropping this before its end kills the group.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    group: Pid,
+    output: Option<pipe::Receiver>,
+    exit: oneshot::Receiver<Exit>,
+    ended: Option<AfterEnd>,
+    kill_at: Option<Instant>,
+    killed: bool,
+}
+
+/// What is still to be read once the process has ended.
+#[derive(Debug)]
+struct AfterEnd {
+    exit: Exit,
+    /// Children that hold the pipe open may write until then.
+    until: Instant,
+    /// Bytes that the process itself may have left in the pipe: read whatever the clock says.
+    owed: usize,
+}
+
+/// What one step found.
+enum Step {
+    Read(io::Result<usize>),
+    Exit(Exit),
+    Timer,
+}
+
+/// Starts `command` with both outputs in one pipe. Standard input is the caller's choice; `/dev/null` is the right one nearly always.
+///
+/// # Errors
+/// The process cannot be started, for a reason in the error.
+pub(crate) fn launch(reaper: &Reaper, mut command: Command) -> io::Result<Launched> {
+    let (reader, writer) = io::pipe()?;
+    command.stdout(Stdio::from(writer.try_clone()?)).stderr(Stdio::from(writer)).process_group(0);
+    let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
+    let child = command.spawn()?;
+    let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    let exit = reaper.register(group);
+    Ok(Launched { group, output: Some(output), exit, ended: None, kill_at: None, killed: false })
+}
+
+impl Launched {
+    /// Asks the group to end with TERM and ends it with KILL after `grace`. A second call can only shorten the grace.
+    pub(crate) fn kill(&mut self, grace: Duration) {
+        let at = Instant::now() + grace;
+        if self.kill_at.is_none() {
+            self.signal(Signal::SIGTERM);
+        }
+        self.kill_at = Some(self.kill_at.map_or(at, |before| before.min(at)));
+        self.killed = true;
+    }
+
+    /// The next thing that happens. Safe to be dropped and called again. After [`Happening::Ended`] there is nothing more.
+    pub(crate) async fn next(&mut self) -> Happening {
+        let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
+        loop {
+            if let Some(happening) = self.settle(&mut buffer) {
+                return happening;
+            }
+            match self.step(&mut buffer).await {
+                Step::Read(Ok(count)) if count > 0 => return Happening::Output(buffer.split().freeze()),
+                Step::Read(_) => self.output = None,
+                Step::Exit(exit) => {
+                    self.ended = Some(AfterEnd { exit, until: Instant::now() + BACKGROUND_GRACE, owed: OUTPUT_CHUNK });
+                }
+                Step::Timer => self.on_timer(),
+            }
+        }
+    }
+
+    /// What can be said without waiting.
+    fn settle(&mut self, buffer: &mut BytesMut) -> Option<Happening> {
+        let ended = self.ended.as_mut()?;
+        if let Some(output) = &self.output
+            && ended.owed > 0
+        {
+            match output.try_read_buf(buffer) {
+                Ok(0) => self.output = None,
+                Ok(count) => {
+                    ended.owed = ended.owed.saturating_sub(count);
+                    return Some(Happening::Output(buffer.split().freeze()));
+                }
+                Err(_) => ended.owed = 0,
+            }
+        }
+        let patience_over = Instant::now() >= ended.until && self.kill_at.is_none();
+        if self.output.is_some() && !patience_over {
+            return None;
+        }
+        let exit = ended.exit;
+        if self.killed {
+            self.signal(Signal::SIGKILL);
+        }
+        self.output = None;
+        self.kill_at = None;
+        Some(Happening::Ended(exit))
+    }
+
+    async fn step(&mut self, buffer: &mut BytesMut) -> Step {
+        let timer = match (&self.ended, self.kill_at) {
+            (Some(ended), None) => Some(ended.until),
+            (_, kill_at) => kill_at,
+        };
+        let has_ended = self.ended.is_some();
+        let has_output = self.output.is_some();
+        let output = &mut self.output;
+        let read = async {
+            match output {
+                Some(output) => output.read_buf(buffer).await,
+                None => Ok(0),
+            }
+        };
+        tokio::select! {
+            result = read, if has_output => Step::Read(result),
+            exit = &mut self.exit, if !has_ended => Step::Exit(exit.unwrap_or(Exit { code: 1, signal: None })),
+            () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Step::Timer,
+        }
+    }
+
+    fn on_timer(&mut self) {
+        if self.kill_at.is_some_and(|at| Instant::now() >= at) {
+            self.kill_at = None;
+            self.signal(Signal::SIGKILL);
+        }
+    }
+
+    /// A group without members is no error: it has ended already.
+    fn signal(&self, signal: Signal) {
+        let _ = killpg(self.group, signal);
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.signal(Signal::SIGKILL);
+        }
+    }
+}

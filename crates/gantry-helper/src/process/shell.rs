@@ -1,0 +1,19 @@
+//! Finds the shell that scripts run with.
+
+use std::path::Path;
+
+use nix::unistd::{AccessFlags, access};
+
+/// In order of preference (GitLab Runner 19.4, shell detection).
+const SHELLS: [&str; 7] =
+    ["/usr/local/bin/bash", "/usr/bin/bash", "/bin/bash", "/usr/local/bin/sh", "/usr/bin/sh", "/bin/sh", "/busybox/sh"];
+
+/// The first shell that can be executed here.
+pub(crate) fn find() -> Option<&'static Path> {
+    SHELLS.iter().map(Path::new).find(|path| path.is_file() && access(*path, AccessFlags::X_OK).is_ok())
+}
+
+/// The paths that were looked at, for messages.
+pub(crate) fn candidates() -> String {
+    SHELLS.join(", ")
+}

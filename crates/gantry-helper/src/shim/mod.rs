@@ -1,0 +1,183 @@
+//! The shim: PID 1 of the build container. It runs one script at a time as the agent tells it, streams the output, says how the script
+//! ended, and reaps whatever is left. It decides nothing, keeps nothing, and ends when its agent does.
+
+mod connection;
+mod oom;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use gantry_wire::PROTOCOL;
+use gantry_wire::shim::{Run, ShimFrame, ShimHello};
+use tokio::net::UnixStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use self::connection::Connection;
+use crate::diagnostics::{chain, say};
+use crate::layout::Layout;
+use crate::limits::{CONNECT_PAUSE, SHIM_CONNECT};
+use crate::process::launch::{Happening, Launched};
+use crate::process::reaper::Reaper;
+use crate::process::{script, shell};
+
+/// Exit code of a shim whose agent is gone or talks nonsense.
+const LOST: u8 = 1;
+/// Exit code of a shim that was told to end before it had an agent: 128 plus TERM.
+const TERMINATED: u8 = 143;
+
+/// Why the shim ends.
+#[derive(Debug, thiserror::Error)]
+enum ShimError {
+    #[error("cannot set up signals")]
+    Signals(#[source] std::io::Error),
+    #[error("no agent answered at {path}: is the helper container running?")]
+    Connect {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the agent's connection broke")]
+    Connection(#[source] connection::ConnectionError),
+}
+
+/// Runs the shim until the agent lets it go.
+pub(crate) fn run(layout: &Layout) -> ExitCode {
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        say(format_args!("cannot become non-dumpable: {error}"));
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            say(format_args!("cannot start: {error}"));
+            return ExitCode::from(LOST);
+        }
+    };
+    match runtime.block_on(serve(layout)) {
+        Ok(code) => code,
+        Err(error) => {
+            say(format_args!("{}", chain(&error)));
+            ExitCode::from(LOST)
+        }
+    }
+}
+
+async fn serve(layout: &Layout) -> Result<ExitCode, ShimError> {
+    let reaper = Reaper::start().map_err(ShimError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(ShimError::Signals)?;
+    let stream = tokio::select! {
+        stream = connect(layout) => stream?,
+        _ = terminate.recv() => return Ok(ExitCode::from(TERMINATED)),
+    };
+    let mut shim = Shim { connection: Connection::new(stream), reaper, running: None };
+    let ended = shim.obey(&mut terminate).await;
+    shim.end_script().await;
+    match ended {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(ShimError::Connection(error)),
+    }
+}
+
+async fn connect(layout: &Layout) -> Result<UnixStream, ShimError> {
+    let path = layout.shim_socket();
+    let until = Instant::now() + SHIM_CONNECT;
+    loop {
+        let source = match timeout_at(until, UnixStream::connect(&path)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error,
+            Err(elapsed) => elapsed.into(),
+        };
+        if Instant::now() >= until {
+            return Err(ShimError::Connect { path: path.to_string_lossy().into_owned(), source });
+        }
+        sleep(CONNECT_PAUSE).await;
+    }
+}
+
+/// A shim with an agent.
+struct Shim {
+    connection: Connection,
+    reaper: Reaper,
+    running: Option<Running>,
+}
+
+/// The script that runs.
+struct Running {
+    process: Launched,
+    oom_kills_before: u64,
+}
+
+impl Shim {
+    /// Does what the agent says until it says exit. TERM changes nothing: when a pod is ended, the agent decides what that means.
+    async fn obey(&mut self, terminate: &mut Signal) -> Result<(), connection::ConnectionError> {
+        let shell = shell::find().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        self.connection.send(&ShimFrame::Hello(ShimHello { protocol: PROTOCOL, shell })).await?;
+        loop {
+            let running = &mut self.running;
+            let happening = async {
+                match running {
+                    Some(running) => running.process.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                frame = self.connection.receive() => match frame? {
+                    ShimFrame::Run(run) => self.start(&run).await?,
+                    ShimFrame::Kill(kill) => self.kill(Duration::from_millis(kill.grace_ms)),
+                    ShimFrame::Exit => return Ok(()),
+                    _ => {}
+                },
+                happening = happening => self.pass_on(happening).await?,
+                _ = terminate.recv() => say(format_args!("asked to terminate; the agent decides when")),
+            }
+        }
+    }
+
+    async fn start(&mut self, run: &Run) -> Result<(), connection::ConnectionError> {
+        if self.running.is_some() {
+            return Err(connection::ConnectionError::TwoScripts);
+        }
+        let oom_kills_before = oom::kills();
+        let started = match shell::find() {
+            None => Err(format!("there is no shell in this image: looked for {}", shell::candidates())),
+            Some(shell) => {
+                let script = script::Script {
+                    shell,
+                    text: run.script.expose(),
+                    environment: &run.environment,
+                    directory: run.directory.as_ref(),
+                };
+                script::start(&self.reaper, &script).map_err(|error| chain(&error))
+            }
+        };
+        match started {
+            Ok(process) => self.running = Some(Running { process, oom_kills_before }),
+            Err(problem) => self.connection.send(&connection::not_started(problem)).await?,
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, grace: Duration) {
+        if let Some(running) = &mut self.running {
+            running.process.kill(grace);
+        }
+    }
+
+    async fn pass_on(&mut self, happening: Happening) -> Result<(), connection::ConnectionError> {
+        match happening {
+            Happening::Output(bytes) => self.connection.send(&ShimFrame::Output(bytes)).await,
+            Happening::Ended(exit) => {
+                let before = self.running.take().map_or(0, |running| running.oom_kills_before);
+                self.connection.send(&connection::ended(exit, oom::kills().saturating_sub(before))).await
+            }
+        }
+    }
+
+    /// Ends the script that runs, if one does; nobody reads its output any more.
+    async fn end_script(&mut self) {
+        self.kill(gantry_core::limits::SCRIPT_KILL_GRACE);
+        if let Some(mut running) = self.running.take() {
+            while let Happening::Output(_) = running.process.next().await {}
+        }
+    }
+}

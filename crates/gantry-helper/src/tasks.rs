@@ -1,0 +1,30 @@
+//! The one place of the helper that spawns tasks.
+
+use std::future::Future;
+
+use tokio::task::JoinHandle;
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Starts a task that lives as long as what is returned.
+pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Task {
+    Task(tokio::spawn(future))
+}
+
+/// Starts a task that lives until its own end.
+pub(crate) fn detach(future: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(future));
+}
+
+/// Runs file work away from the one thread that serves everybody. It must not start processes: the reaper counts on being alone.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
+}

@@ -1,0 +1,168 @@
+//! Ways in which a job ends other than by its script.
+
+use std::process::Command;
+
+use gantry_core::{Ending, FailureReason};
+use gantry_wire::frame::{Cancel, Frame, Note, NoteLevel, Phase};
+use gantry_wire::plan::Action;
+
+use crate::world::{World, script, stage, wait};
+
+const LOOP: &str = "echo begun; while true; do sleep 0.05; done";
+
+#[test]
+fn a_cancel_stops_the_script_and_leaves_after_script() {
+    let world = World::new();
+    let mut plan = world.plan(&["trap 'echo got TERM; exit 0' TERM; echo begun; while true; do sleep 0.05; done"]);
+    plan.stages.push(stage("after_script", Action::AfterScript(script("echo after $CI_JOB_STATUS"))));
+    let mut manager = world.start(plan);
+    manager.until_text("begun");
+    manager.send(&Frame::Cancel(Cancel { force: false }));
+    let closed = manager.closed();
+    let log = manager.text();
+    assert_eq!(closed.verdict.reason, Some(FailureReason::JobCanceled), "{log}");
+    assert!(log.contains("got TERM\n") && log.contains("after canceled\n"), "{log}");
+    assert!(log.ends_with("ERROR: Job failed: canceled\x1b[0;m\n"), "{log}");
+}
+
+#[test]
+fn a_forced_cancel_leaves_nothing() {
+    let world = World::new();
+    let mut plan = world.plan(&["trap '' TERM; echo begun; while true; do sleep 0.05; done"]);
+    plan.stages.push(stage("after_script", Action::AfterScript(script("echo after"))));
+    let mut manager = world.start(plan);
+    manager.until_text("begun");
+    manager.send(&Frame::Cancel(Cancel { force: false }));
+    manager.send(&Frame::Cancel(Cancel { force: true }));
+    let closed = manager.closed();
+    assert_eq!(closed.verdict.reason, Some(FailureReason::JobCanceled));
+    assert!(!manager.text().contains("\nafter\n"), "{}", manager.text());
+}
+
+#[test]
+fn a_cancel_before_go_closes_at_once() {
+    let world = World::agent_alone();
+    let mut manager = world.connect();
+    manager.hello();
+    manager.send(&Frame::Plan(Box::new(world.plan(&["true"]))));
+    manager.until("accepted", |manager| manager.others.contains(&Frame::PlanAccepted));
+    assert_eq!(manager.state.phase, Phase::Planned);
+    manager.send(&Frame::Cancel(Cancel { force: false }));
+    manager.until("closed", |manager| manager.state.closed.is_some());
+}
+
+#[test]
+fn the_job_s_time_out_ends_everything() {
+    let world = World::new();
+    let mut plan = world.plan(&[LOOP]);
+    plan.timeout_seconds = 3;
+    plan.remaining_ms = 2500;
+    plan.stages.push(stage("after_script", Action::AfterScript(script("echo after"))));
+    let (closed, log) = world.run(plan);
+    assert_eq!(closed.verdict.reason, Some(FailureReason::JobExecutionTimeout));
+    assert!(log.contains("begun\n") && !log.contains("\nafter\n"), "{log}");
+    assert!(log.ends_with("ERROR: Job failed: execution took longer than 3s seconds\x1b[0;m\n"), "{log}");
+}
+
+#[test]
+fn the_scripts_own_time_out_leaves_after_script() {
+    let world = World::new();
+    let mut plan = world.plan(&[LOOP]);
+    plan.script_timeout_ms = Some(1000);
+    plan.after_script_timeout_ms = 1000;
+    plan.stages.push(stage("after_script", Action::AfterScript(script("echo after $CI_JOB_STATUS; sleep 100"))));
+    let (closed, log) = world.run(plan);
+    assert_eq!(closed.verdict.reason, Some(FailureReason::JobExecutionTimeout));
+    assert!(log.contains("after timedout\n") && log.contains("script timeout: exceeded timeout of 1s"), "{log}");
+}
+
+#[test]
+fn a_lost_shim_ends_the_job_with_the_manager_s_cause() {
+    let mut world = World::new();
+    let mut manager = world.start(world.plan(&[LOOP]));
+    manager.until_text("begun");
+    world.shim.as_mut().unwrap().kill().unwrap();
+    manager.until("the shim to be missed", |manager| !manager.state.shim);
+    manager.send(&Frame::Fail(Ending::ContainerOutOfMemory { container: "build".into() }));
+    let closed = manager.closed();
+    assert_eq!(closed.verdict.reason, Some(FailureReason::RunnerSystemFailure));
+    assert!(manager.text().contains("OOM-killed"), "{}", manager.text());
+}
+
+#[test]
+fn a_lost_shim_without_a_cause_is_still_an_end() {
+    let mut world = World::new();
+    let mut manager = world.start(world.plan(&[LOOP]));
+    manager.until_text("begun");
+    world.shim.as_mut().unwrap().kill().unwrap();
+    let closed = manager.closed();
+    assert!(manager.text().contains("container build ended while the job ran"), "{}", manager.text());
+    assert_eq!(closed.verdict.reason, Some(FailureReason::RunnerSystemFailure));
+}
+
+#[test]
+fn a_script_dies_with_its_agent() {
+    let mut world = World::new();
+    let mut manager = world.start(world.plan(&["echo pid=$$; while true; do sleep 0.05; done"]));
+    manager.until_text("pid=");
+    manager
+        .until("the whole line", |manager| manager.text().split("pid=").nth(1).is_some_and(|rest| rest.contains('\n')));
+    let text = manager.text();
+    let pid: u32 = text.split("pid=").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+    world.agent.kill().unwrap();
+    let status = crate::world::wait_for(world.shim.as_mut().unwrap());
+    assert_eq!(status.code(), Some(1));
+    wait(|| !std::path::Path::new(&format!("/proc/{pid}")).exists(), "the script to end");
+}
+
+#[test]
+fn a_pod_that_is_being_ended_may_still_succeed_or_blames_the_cluster() {
+    for (text, success) in [
+        ("echo begun; while [ ! -e go ]; do sleep 0.05; done", true),
+        ("echo begun; while [ ! -e go ]; do sleep 0.05; done; exit 1", false),
+    ] {
+        let world = World::new();
+        let mut manager = world.start(world.plan(&[text]));
+        manager.until_text("begun");
+        for child in [&world.agent, world.shim.as_ref().unwrap()] {
+            Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        }
+        manager.until_text("grace period");
+        std::fs::write(world.path("/builds/g/p/go"), "").unwrap();
+        let closed = manager.closed();
+        assert_eq!(closed.verdict.success, success, "{}", manager.text());
+        if !success {
+            assert_eq!(closed.verdict.reason, Some(FailureReason::RunnerSystemFailure));
+            assert!(manager.text().contains("was ended by the cluster"), "{}", manager.text());
+        }
+    }
+}
+
+#[test]
+fn notes_are_lines_of_the_trace_until_it_is_closed() {
+    let world = World::new();
+    let mut manager = world.start(world.plan(&["while [ ! -e go ]; do sleep 0.05; done"]));
+    let note = |text: &str| Frame::Note(Note { level: NoteLevel::Warning, text: text.into() });
+    manager.send(&note("the node is short of disk"));
+    manager.until_text("\x1b[0;33mWARNING: the node is short of disk\x1b[0;m\n");
+    std::fs::write(world.path("/builds/g/p/go"), "").unwrap();
+    let closed = manager.closed();
+    manager.send(&note("too late"));
+    manager.send(&Frame::Ping);
+    manager.until("pong", |manager| manager.others.contains(&Frame::Pong));
+    assert_eq!(std::fs::metadata(world.path("/gantry-agent/trace")).unwrap().len(), closed.trace_bytes);
+}
+
+#[test]
+fn scripts_wait_for_services_and_for_the_build_container() {
+    let mut world = World::agent_alone();
+    let mut plan = world.plan(&["echo ran"]);
+    plan.wait_for_services = true;
+    let mut manager = world.start(plan);
+    manager.until("the script's stage", |manager| manager.state.stage.as_deref() == Some("step_script"));
+    world.start_shim();
+    manager.until("the shim", |manager| manager.state.shim);
+    assert!(!manager.text().contains("\nran\n"));
+    manager.send(&Frame::ServicesStarted);
+    assert!(manager.closed().verdict.success);
+}

@@ -1,0 +1,1 @@
+//! Sources from real repositories.
