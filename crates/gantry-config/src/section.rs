@@ -152,7 +152,12 @@ impl<'d> Section<'d> {
     }
 
     pub(crate) fn text_map(&self, key: &'static str) -> BTreeMap<String, String> {
-        self.entries(key).into_iter().filter_map(|(name, found)| Some((name, found.text()?))).collect()
+        let read = |found: Found<'_>| match found.value {
+            // `kubernetes.io/arch = "amd64"` makes a table called kubernetes.
+            DeValue::Table(_) => found.wrong("a string (put names that contain dots in quotes)"),
+            _ => found.text(),
+        };
+        self.entries(key).into_iter().filter_map(|(name, found)| Some((name, read(found)?))).collect()
     }
 
     pub(crate) fn bool_map(&self, key: &'static str) -> BTreeMap<String, bool> {

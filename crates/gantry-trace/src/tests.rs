@@ -141,6 +141,22 @@ proptest! {
     }
 
     #[test]
+    fn the_end_of_a_stage_decides((masks, text) in masked_text(), at in any::<prop::sample::Index>(), cuts in cuts()) {
+        let boundaries: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        let (first, second) = text.split_at(boundaries[at.index(boundaries.len())]);
+        let (mut out, mut all) = (Vec::new(), String::new());
+        let mut trace = Trace::new(options(&masks, false), "", &mut out);
+        for stage in [first, second] {
+            let cut = cuts.first().map_or(0, |cut| cut % (stage.len() + 1));
+            trace.write(Stream::JobOut, now(), &stage.as_bytes()[..cut], &mut out);
+            trace.write(Stream::JobOut, now(), &stage.as_bytes()[cut..], &mut out);
+            trace.flush(now(), &mut out);
+            all += &oracle(&masks, stage);
+            prop_assert_eq!(String::from_utf8_lossy(&out).into_owned(), all.clone());
+        }
+    }
+
+    #[test]
     fn all_stages_are_the_same_for_every_chunking(text in wild_text(), cuts in cuts(), every in 1_usize..4) {
         let masks = ["secret".to_owned(), "ret?".to_owned()];
         let whole = render(options(&masks, false), &text, &[]);
@@ -171,6 +187,7 @@ fn masks_as_in_the_reference() {
         (&[" foo "], &["a foo b"], "a [MASKED] b"),
         (&["abc", "bcde"], &["abcde"], "[MASKED]"),
         (&["", "  "], &["ab"], "ab"),
+        (&["two\nlines\n"], &["two\nli", "nes two\r", "\nlines {\"two\\nlines\"}"], "[MASKED] [MASKED] {\"[MASKED]\"}"),
     ] {
         let masks: Vec<String> = masks.iter().map(|mask| (*mask).to_owned()).collect();
         let mut out = Vec::new();
