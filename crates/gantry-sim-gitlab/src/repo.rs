@@ -21,7 +21,7 @@ pub(crate) struct Repo {
 }
 
 /// A ref and the commit it names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Revision {
     /// The ref's short name.
     pub(crate) name: String,

@@ -6,6 +6,7 @@ use std::future::Future;
 use tokio::task::JoinHandle;
 
 /// Runs a future beside its caller. The handle may be dropped only where the doc of the caller says why.
+#[expect(clippy::disallowed_methods, reason = "this is the file that spawns")]
 pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
     F: Future + Send + 'static,
@@ -15,6 +16,7 @@ where
 }
 
 /// Runs a closure that blocks (git, file reading) on a thread made for that.
+#[expect(clippy::disallowed_methods, reason = "this is the file that spawns")]
 pub(crate) fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     tokio::task::spawn_blocking(work)
 }

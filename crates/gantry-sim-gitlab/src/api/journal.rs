@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
@@ -76,8 +76,11 @@ async fn with_small_json(request: Request) -> (Request, Option<Value>) {
             json.iter_mut().for_each(mask);
             (Request::from_parts(parts, Body::from(bytes)), json)
         }
-        // The body broke off; the handler will see an empty one, which no call of this kind accepts.
-        Err(_) => (Request::from_parts(parts, Body::empty()), None),
+        // The body broke off, and so it must for the handler: an empty one would be another request.
+        Err(error) => {
+            let broken = futures::stream::once(std::future::ready(Err::<Bytes, _>(error)));
+            (Request::from_parts(parts, Body::from_stream(broken)), None)
+        }
     }
 }
 

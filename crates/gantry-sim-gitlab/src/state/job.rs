@@ -32,7 +32,7 @@ pub(crate) enum Source {
 }
 
 /// A job given through `/sim/jobs`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RawJob {
     /// The payload's keys exactly as given; defaults are added when it is handed out.
     pub(crate) payload: Map<String, Value>,
@@ -95,6 +95,22 @@ pub(crate) struct NewJob {
     pub(crate) watched: bool,
     /// A token that must be used as given; otherwise each hand-out gets a new one.
     pub(crate) fixed_token: Option<String>,
+}
+
+impl NewJob {
+    /// The same for another try. An id and a token that were given belong to the first one.
+    pub(crate) fn again(&self) -> Self {
+        let source = match &self.source {
+            Source::Raw(raw) => {
+                let mut raw = RawJob::clone(raw);
+                raw.payload.remove("id");
+                raw.payload.remove("token");
+                Source::Raw(Arc::new(raw))
+            }
+            pipeline @ Source::Pipeline { .. } => pipeline.clone(),
+        };
+        Self { source, fixed_token: None, ..self.clone() }
+    }
 }
 
 #[derive(Debug)]

@@ -150,7 +150,7 @@ impl World {
     }
 
     fn replace(&mut self, old: u64, attempt: u32) -> Option<u64> {
-        let new = self.jobs.get(&old)?.new.clone();
+        let new = self.jobs.get(&old)?.new.again();
         let pipeline = match &new.source {
             Source::Pipeline { id, .. } => Some(*id),
             Source::Raw(_) => None,

@@ -10,7 +10,9 @@ use super::job::{NewJob, RawJob, Source};
 use super::put::Update;
 use super::queue::Asker;
 use super::*;
+use crate::ci::{self, CiInput, CiPipeline};
 use crate::payload;
+use crate::repo::{Checkout, Repo, Revision};
 
 const FULL: [&str; 2] = ["two_phase_job_commit", "cancel_gracefully"];
 
@@ -40,6 +42,23 @@ impl Sim {
         };
         let id = self.world.add_job(new, None).expect("room for a job");
         self.world.enqueue(id);
+        id
+    }
+
+    fn pipeline(&mut self, plan: CiPipeline) -> u64 {
+        let repo =
+            Repo { name: "a/b".to_owned(), id: 1, git_dir: "/nowhere".into(), default_branch: "main".to_owned() };
+        let revision = Revision { name: "main".to_owned(), sha: "0".repeat(40), ..Revision::default() };
+        let pipeline = Pipeline {
+            id: self.world.reserve_pipeline(),
+            checkout: Arc::new(Checkout { repo, revision }),
+            stages: plan.stages.clone(),
+            jobs: Vec::new(),
+            variables: Vec::new(),
+            created_at: self.world.now().wall,
+        };
+        let id = pipeline.id;
+        assert!(self.world.add_pipeline(pipeline, plan));
         id
     }
 
@@ -303,4 +322,46 @@ async fn raw_payloads_go_out_as_given_with_defaults_only_for_what_is_absent() {
     assert_eq!(payload["features"]["trace_sections"], true);
     let id = sim.queue(&json!({"variables": {"not": "a list"}}));
     assert_eq!(payload::of(&sim.world, id)["variables"], json!({"not": "a list"}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_inherit_the_first_try_s_id_and_token() {
+    let mut sim = Sim::new();
+    let id = sim.queue(&json!({"id": 5, "token": "glcbt-given", "steps": []}));
+    let (taken, _) = sim.take(&[]).expect("a job");
+    assert_eq!(taken, id);
+    sim.world.cancel(id, true);
+    let pipelines::Retried::As(again) = sim.world.retry(id) else { panic!("not retried") };
+    assert!(matches!(sim.world.retry(id), pipelines::Retried::NotPossible), "only once");
+    let payload = payload::of(&sim.world, again);
+    assert_eq!(payload["id"], json!(again));
+    assert_ne!(payload["token"], "glcbt-given");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_needs_what_the_runner_lacks_is_dropped() {
+    let mut sim = Sim::new();
+    let definition = read("test:\n  script: [a]\n  allow_failure: {exit_codes: [1]}\n");
+    let pipeline = sim.pipeline(definition);
+    assert!(sim.take(&FULL).is_none());
+    let view = sim.world.pipeline_view(pipeline).expect("the pipeline");
+    assert_eq!(view["jobs"][0]["failure_reason"], "runner_unsupported");
+    assert_eq!(view["status"], "failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_job_waits_for_its_time() {
+    let mut sim = Sim::new();
+    sim.pipeline(read("test:\n  script: [a]\n  when: delayed\n  start_in: 10 minutes\n"));
+    assert!(sim.take(&FULL).is_none());
+    let next = sim.world.sweep().expect("a deadline");
+    assert_eq!(next - tokio::time::Instant::now(), Duration::from_secs(600));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    sim.world.sweep();
+    assert!(sim.take(&FULL).is_some());
+}
+
+fn read(yaml: &str) -> CiPipeline {
+    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &[], read_file: &|_| None };
+    ci::read(&input).expect("a valid file")
 }

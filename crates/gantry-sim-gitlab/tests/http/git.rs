@@ -43,6 +43,7 @@ pub(crate) fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
+#[expect(clippy::disallowed_methods, reason = "git must not block the server under test")]
 async fn in_thread(directory: &Path, arguments: &[&str]) -> Output {
     let directory = directory.to_owned();
     let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();

@@ -45,6 +45,7 @@ impl Sim {
         Self::with(Config { repos: vec![(name.to_owned(), path)], ..config() }).await
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the server under test runs beside the test")]
     pub(crate) async fn with(config: Config) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
