@@ -29,7 +29,8 @@ pub enum HeadLevel {
 }
 
 impl HeadLine {
-    pub(crate) fn plain(text: impl Into<String>) -> Self {
+    /// A line without colour.
+    pub fn plain(text: impl Into<String>) -> Self {
         Self { level: HeadLevel::Plain, text: text.into() }
     }
 

@@ -1,0 +1,141 @@
+//! One connection to an agent: frames out, pings, frames in. Trace bytes go straight to the relay; everything else is an event of the job.
+//!
+//! While the relay takes nothing (GitLab is away) nothing is read: the trace waits in the pod's file. Pings go on, so the agent knows that
+//! its manager lives.
+
+use bytes::BytesMut;
+use gantry_core::limits::{PING_INTERVAL, RELAY_SILENCE};
+use gantry_relay::Input;
+use gantry_wire::frame::{Frame, FrameReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::job::ledger::Ledger;
+
+/// Frames on their way out. A job says little; what does not fit here waits with the job's task.
+pub(crate) const OUTGOING: usize = 16;
+
+/// One read: a few trace frames.
+const READ_BUFFER: usize = 128 * 1024;
+
+/// Where a connection delivers.
+pub(crate) struct Sinks {
+    /// Takes the trace.
+    pub(crate) relay: mpsc::Sender<Input>,
+    /// Takes all other frames.
+    pub(crate) frames: mpsc::Sender<Frame>,
+}
+
+/// Runs a connection until either side ends it, it falls silent, or `stop`. Counts every byte that the relay took.
+pub(crate) async fn run<S>(
+    stream: S,
+    outgoing: mpsc::Receiver<Frame>,
+    sinks: Sinks,
+    ledger: &mut Ledger,
+    stop: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (reader, writer) = tokio::io::split(stream);
+    tokio::select! {
+        () = write(writer, outgoing) => {}
+        () = read(reader, sinks, ledger) => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Frame>) {
+    let mut pings = interval(PING_INTERVAL);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut buffer = BytesMut::new();
+    loop {
+        tokio::select! {
+            frame = outgoing.recv() => match frame {
+                Some(frame) => frame.encode(&mut buffer),
+                None => return,
+            },
+            _ = pings.tick() => Frame::Ping.encode(&mut buffer),
+        }
+        let sent = timeout(RELAY_SILENCE, async {
+            writer.write_all(&buffer).await?;
+            writer.flush().await
+        });
+        if !matches!(sent.await, Ok(Ok(()))) {
+            return;
+        }
+        buffer.clear();
+    }
+}
+
+async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Ledger) {
+    let mut frames = FrameReader::default();
+    let mut buffer = vec![0; READ_BUFFER];
+    loop {
+        let Ok(Ok(count)) = timeout(RELAY_SILENCE, reader.read(&mut buffer)).await else { return };
+        if count == 0 {
+            return;
+        }
+        frames.push(&buffer[..count]);
+        loop {
+            match frames.next_frame() {
+                Ok(Some(frame)) => {
+                    if !deliver(frame, &sinks, ledger).await {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the agent's stream cannot be understood; connecting again");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// `false`: nobody takes it any more.
+async fn deliver(frame: Frame, sinks: &Sinks, ledger: &mut Ledger) -> bool {
+    match frame {
+        Frame::Trace { offset, bytes } => {
+            if sinks.relay.send(Input::Trace { offset, bytes: bytes.clone() }).await.is_err() {
+                return false;
+            }
+            ledger.count(offset, &bytes);
+            true
+        }
+        Frame::Ping | Frame::Pong => true,
+        frame => sinks.frames.send(frame).await.is_ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn trace_is_counted_and_silence_ends_the_connection() {
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let (relay, mut inputs) = mpsc::channel(4);
+        let (frames, mut events) = mpsc::channel(4);
+        let (_outgoing, receiver) = mpsc::channel(OUTGOING);
+        let mut ledger = Ledger::default();
+        let trace = Frame::Trace { offset: 0, bytes: Bytes::from_static(b"abc") };
+        theirs.write_all(&trace.to_bytes()).await.unwrap();
+        theirs.write_all(&Frame::PlanAccepted.to_bytes()).await.unwrap();
+        let started = tokio::time::Instant::now();
+        run(ours, receiver, Sinks { relay, frames }, &mut ledger, CancellationToken::new()).await;
+        assert!(started.elapsed() >= RELAY_SILENCE);
+        assert_eq!(ledger.bytes(), 3);
+        assert!(matches!(inputs.try_recv(), Ok(Input::Trace { offset: 0, .. })));
+        assert_eq!(events.try_recv().unwrap(), Frame::PlanAccepted);
+        let mut sent = FrameReader::default();
+        let mut buffer = [0; 64];
+        let count = theirs.read(&mut buffer).await.unwrap();
+        sent.push(&buffer[..count]);
+        assert_eq!(sent.next_frame().unwrap(), Some(Frame::Ping));
+    }
+}

@@ -1,0 +1,324 @@
+//! The effects of a job, one function each. What takes time is spawned and reports back to the job's inbox.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gantry_core::{Ending, limits};
+use gantry_kube::{AgentStream, AttachRequest, PodRef, Purpose};
+use gantry_relay::{Closed, Input, PendingEnd, RelayJob};
+use gantry_wire::frame::{Cancel, Frame, Offset};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::job::connection::{self, OUTGOING, Sinks};
+use crate::job::ledger::{Ledger, rest};
+use crate::job::log::epilogue;
+use crate::job::machine::{Effect, Event};
+use crate::job::task::{DRAIN, INBOX, Message, Task};
+use crate::job::watcher;
+use crate::tasks;
+
+/// How long GitLab lets a job token live beyond the job's time-out.
+const TOKEN_ALLOWANCE: Duration = Duration::from_secs(300);
+
+/// A connection that runs.
+pub(super) struct Connection {
+    outgoing: mpsc::Sender<Frame>,
+    stop: CancellationToken,
+    /// How much of the trace had been passed on when it was made.
+    from: u64,
+    /// Whether the agent was asked to send its trace.
+    follows: bool,
+    /// Gives the count of what came over it.
+    ended: JoinHandle<Ledger>,
+}
+
+impl Task {
+    pub(super) async fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            tracing::debug!(job = self.parts.creds.id, ?effect, "next");
+            match effect {
+                Effect::CreatePod => self.create_pod(),
+                Effect::Connect => self.connect(),
+                Effect::SendPlan => self.send_plan(),
+                Effect::Acknowledge => self.acknowledge(),
+                Effect::StartRelay => self.start_relay(),
+                Effect::SendGo => self.send(Frame::Go),
+                Effect::SendServicesStarted => self.send(Frame::ServicesStarted),
+                Effect::SendCancel { force } => self.send(Frame::Cancel(Cancel { force })),
+                Effect::SendFail(ending) => {
+                    self.drain.get_or_insert(Instant::now() + DRAIN);
+                    self.send(Frame::Fail(ending));
+                }
+                Effect::CloseFromAgent => self.close_from_agent(),
+                Effect::EndLocally(ending) => self.end_locally(&ending).await,
+                Effect::SendReported => self.send(Frame::Reported),
+                Effect::DeletePod => self.delete_pod(),
+                Effect::Done(end) => self.end = Some(end),
+            }
+        }
+    }
+
+    /// Spawns work whose result is an event of this job.
+    fn beside(&self, work: impl Future<Output = Option<Message>> + Send + 'static) {
+        let inbox = self.inbox.clone();
+        tasks::spawn(async move {
+            if let Some(message) = work.await {
+                // A closed inbox means that the job has ended.
+                let _ = inbox.send(message).await;
+            }
+        });
+    }
+
+    /// Keeps GitLab from taking the job back while it is not acknowledged.
+    pub(super) fn keep_pending(&self) {
+        let (client, creds, info) = (self.parts.client.clone(), self.parts.creds.clone(), self.parts.info.clone());
+        let stop = self.pending.clone();
+        self.beside(async move {
+            match stop.run_until_cancelled(gantry_relay::keep_pending(&client, &creds, &info)).await? {
+                PendingEnd::NotNeeded => None,
+                PendingEnd::Canceling => Some(Message::Event(Event::CancelRequested)),
+                PendingEnd::Gone(reason) => Some(Message::Event(Event::GoneWhilePending(reason))),
+            }
+        });
+    }
+
+    fn create_pod(&self) {
+        let cluster = self.parts.cluster.clone();
+        let pod = self.parts.plan.pod.clone();
+        self.beside(async move {
+            Some(match cluster.create_pod(&pod).await {
+                Ok(pod) => Message::PodCreated(pod),
+                Err(error) => Message::Event(Event::PodNotCreated(error.ending())),
+            })
+        });
+    }
+
+    /// Follows what the cluster says about the pod until the job has ended.
+    pub(super) fn watch_pod(&mut self, pod: PodRef) {
+        let cluster = &self.parts.cluster;
+        self.parts.view.send_modify(|view| view.pod.clone_from(&pod.name));
+        let watch = cluster.watch_pod(&pod);
+        let (seen, mut sights) = mpsc::channel(INBOX);
+        let namespace = self.parts.plan.namespace.clone();
+        let services = self.parts.plan.services.clone();
+        tasks::spawn(watcher::run(pod.clone(), watch.clone(), services, namespace, seen));
+        let inbox = self.inbox.clone();
+        tasks::spawn(async move {
+            while let Some(sight) = sights.recv().await {
+                if inbox.send(Message::Seen(sight)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.watch = Some(watch);
+        self.pod = Some(pod);
+    }
+
+    fn connect(&self) {
+        let (Some(pod), Some(watch)) = (self.pod.clone(), self.watch.clone()) else { return };
+        let cluster = self.parts.cluster.clone();
+        let helper = self.parts.helper.clone();
+        let is_resumed = self.machine.is_planned();
+        let purpose = if is_resumed { Purpose::Resume } else { Purpose::Start };
+        let limit =
+            if is_resumed { self.parts.plan.timeout + limits::REPORT_ALLOWANCE } else { self.parts.plan.start_timeout };
+        let deadline = self.parts.taken + limit;
+        self.beside(async move {
+            let request = AttachRequest { pod: &pod, watch, helper: &helper, purpose, deadline };
+            Some(match cluster.connect_agent(request).await {
+                Ok(stream) => Message::Connected(Box::new(stream)),
+                Err(error) => Message::Event(Event::AgentUnreachable(error.ending(limit))),
+            })
+        });
+    }
+
+    /// Starts to talk over a new connection.
+    pub(super) fn converse(&mut self, stream: AgentStream) {
+        let (outgoing, receiver) = mpsc::channel(OUTGOING);
+        let (frames, mut received) = mpsc::channel(INBOX);
+        let stop = CancellationToken::new();
+        let sinks = Sinks { relay: self.relay.clone(), frames };
+        let mut ledger = std::mem::take(&mut self.ledger);
+        let from = ledger.bytes();
+        let (inbox, stopped) = (self.inbox.clone(), stop.clone());
+        let ended = tasks::spawn(async move {
+            let forward = async {
+                while let Some(frame) = received.recv().await {
+                    if inbox.send(Message::Frame(frame)).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let talk = connection::run(stream, receiver, sinks, &mut ledger, stopped.clone());
+            tokio::join!(talk, stopped.run_until_cancelled(forward));
+            let _ = stopped.run_until_cancelled(inbox.send(Message::ConnectionEnded)).await;
+            ledger
+        });
+        self.connection = Some(Connection { outgoing, stop, from, follows: false, ended });
+    }
+
+    /// Sends a frame if there is a connection. One that is too slow for the little that a job has to say is given up; what it did not take is
+    /// said again on the next one.
+    pub(super) fn send(&mut self, frame: Frame) {
+        let Some(connection) = &self.connection else { return };
+        let is_dispensable = matches!(frame, Frame::Acked(_));
+        if let Err(TrySendError::Full(_)) = connection.outgoing.try_send(frame) {
+            if !is_dispensable {
+                connection.stop.cancel();
+            }
+        }
+    }
+
+    fn send_plan(&mut self) {
+        let mut plan = self.parts.plan.pod_plan.clone();
+        let left = self.parts.plan.timeout.saturating_sub(self.parts.taken.elapsed());
+        plan.remaining_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        plan.trace.head = self.log.text();
+        self.send(Frame::Plan(Box::new(plan)));
+    }
+
+    /// Asks the agent for its trace from where ours ends, once there is a relay to take it.
+    pub(super) fn follow(&mut self) {
+        if !self.machine.is_planned() || self.relay_inputs.is_some() {
+            return;
+        }
+        let Some(connection) = self.connection.as_mut().filter(|connection| !connection.follows) else { return };
+        connection.follows = true;
+        let offset = self.wanted.take().map_or(connection.from, |wanted| wanted.min(connection.from));
+        self.send(Frame::Follow(Offset { offset }));
+    }
+
+    /// The relay needs the trace again from `offset` on.
+    pub(super) fn resend(&mut self, offset: u64) {
+        if self.connection.as_ref().is_some_and(|connection| connection.follows) {
+            self.send(Frame::Follow(Offset { offset }));
+        } else if self.machine.is_planned() {
+            self.wanted = Some(offset);
+        } else {
+            let bytes = rest(&self.log.text(), offset);
+            self.feed([Input::Trace { offset, bytes }]);
+        }
+    }
+
+    fn acknowledge(&self) {
+        self.pending.cancel();
+        let (client, creds, info) = (self.parts.client.clone(), self.parts.creds.clone(), self.parts.info.clone());
+        self.beside(async move {
+            let outcome = gantry_relay::acknowledge(&client, &creds, &info).await;
+            Some(Message::Event(Event::Acknowledged(outcome)))
+        });
+    }
+
+    fn start_relay(&mut self) {
+        let Some(inputs) = self.relay_inputs.take() else { return };
+        let plan = &self.parts.plan;
+        let job = RelayJob {
+            creds: self.parts.creds.clone(),
+            info: self.parts.info.clone(),
+            debug_trace: plan.pod_plan.trace.debug_trace,
+            failure_reasons: plan.pod_plan.failure_reasons.clone(),
+            acknowledged: true,
+            final_tries: self.parts.final_tries,
+            deadline: self.parts.taken + plan.timeout + TOKEN_ALLOWANCE,
+            pace: self.parts.pace,
+        };
+        let (client, inbox) = (self.parts.client.clone(), self.inbox.clone());
+        let (reports, mut reported) = mpsc::channel(INBOX);
+        tasks::spawn(async move {
+            let forward = async {
+                while let Some(report) = reported.recv().await {
+                    if inbox.send(Message::Report(report)).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let (end, ()) = tokio::join!(gantry_relay::run(client, job, inputs, reports), forward);
+            let _ = inbox.send(Message::Event(Event::RelayEnded(end))).await;
+        });
+        self.feed_head();
+        self.follow();
+    }
+
+    /// Passes on what is new of the head while it is ours. Once there is a connection the head comes back with the agent's trace.
+    pub(super) fn feed_head(&mut self) {
+        if self.relay_inputs.is_some() || self.connection.is_some() || self.machine.is_planned() {
+            return;
+        }
+        let offset = self.ledger.bytes();
+        let bytes = rest(&self.log.text(), offset);
+        if !bytes.is_empty() {
+            self.ledger.count(offset, &bytes);
+            self.feed([Input::Trace { offset, bytes }]);
+        }
+    }
+
+    /// Queues inputs for the relay. The job's task does not wait for a relay that cannot reach GitLab.
+    pub(super) fn feed(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        self.unfed.extend(inputs);
+    }
+
+    fn close_from_agent(&mut self) {
+        self.drain = None;
+        if let Some(closed) = self.closed.clone() {
+            self.verdict = Some(closed.verdict.clone());
+            self.feed([Input::Closed(closed)]);
+        }
+    }
+
+    /// Ends the job without its agent: what is known of the trace, the last lines, the verdict.
+    async fn end_locally(&mut self, ending: &Ending) {
+        self.drain = None;
+        let verdict = ending.verdict();
+        self.take_ledger_back().await;
+        let now = Timestamp::now();
+        let offset = self.ledger.bytes();
+        let bytes = if self.machine.is_planned() {
+            let mut head = rest(&self.log.text(), offset).to_vec();
+            head.extend(epilogue(&self.parts.plan.pod_plan.trace, &verdict, now));
+            head
+        } else {
+            self.log.end(&verdict, now);
+            rest(&self.log.text(), offset).to_vec()
+        };
+        let bytes = Bytes::from(bytes);
+        self.ledger.count(offset, &bytes);
+        let closed =
+            Closed { verdict: verdict.clone(), trace_bytes: self.ledger.bytes(), trace_crc32: self.ledger.crc32() };
+        self.verdict = Some(verdict);
+        self.feed([Input::Trace { offset, bytes }, Input::Closed(closed)]);
+    }
+
+    /// Closes the connection, if there is one, and takes the count of what came over it.
+    pub(super) async fn take_ledger_back(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        connection.stop.cancel();
+        if let Ok(ledger) = connection.ended.await {
+            self.ledger = ledger;
+        }
+    }
+
+    fn delete_pod(&mut self) {
+        let (cluster, Some(pod)) = (self.parts.cluster.clone(), self.pod.clone()) else { return };
+        let grace = self.parts.plan.cleanup_grace_seconds.and_then(|seconds| u32::try_from(seconds).ok());
+        let job = self.parts.creds.id;
+        self.beside(async move {
+            if let Err(error) = cluster.delete_pod(&pod, grace).await {
+                tracing::warn!(job, %error, "the pod is left to its deadline");
+            }
+            Some(Message::Event(Event::PodDeleted))
+        });
+    }
+
+    /// Ends what still runs beside a job that is done.
+    pub(super) fn stop(&mut self) {
+        self.pending.cancel();
+        if let Some(connection) = &self.connection {
+            connection.stop.cancel();
+        }
+    }
+}

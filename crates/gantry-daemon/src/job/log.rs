@@ -1,0 +1,101 @@
+//! What the manager itself writes into a job's trace: the head, until the agent takes over, and the last lines of a job that no agent can
+//! end. Rendered by the same code, with the same rules, as all the rest.
+
+use gantry_core::Verdict;
+use gantry_plan::{HeadLevel, HeadLine};
+use gantry_trace::line::{self, Level};
+use gantry_trace::{Options, Stream, Trace};
+use gantry_wire::plan::TracePlan;
+use jiff::Timestamp;
+
+/// The section that the head leaves open: the agent closes it when it starts its own first one.
+const SECTION: &str = "prepare_executor";
+
+/// The head of a trace.
+pub(crate) struct HeadLog {
+    trace: Trace,
+    text: Vec<u8>,
+    sections: bool,
+}
+
+impl HeadLog {
+    /// Renders the lines before the first section, and opens the section of the executor.
+    pub(crate) fn new(plan: &TracePlan, banner: &[HeadLine], now: Timestamp) -> Self {
+        let mut text = Vec::new();
+        let trace = Trace::new(options(plan), "", &mut text);
+        let mut log = Self { trace, text, sections: plan.sections };
+        log.lines(banner, now);
+        if log.sections {
+            log.write(Stream::RunnerOut, &line::section_start(SECTION, now.as_second()), now);
+        }
+        log.write(Stream::RunnerOut, &line::section_title("Preparing the \"kubernetes\" executor"), now);
+        log
+    }
+
+    /// Appends lines of the plan.
+    pub(crate) fn lines(&mut self, lines: &[HeadLine], now: Timestamp) {
+        for head in lines {
+            let level = match head.level {
+                HeadLevel::Plain => Level::Plain,
+                HeadLevel::Info => Level::Info,
+                HeadLevel::Warning => Level::Warning,
+            };
+            self.write(Stream::RunnerOut, &line::note(level, &head.text), now);
+        }
+    }
+
+    /// Appends a line about waiting.
+    pub(crate) fn waiting(&mut self, text: &str, now: Timestamp) {
+        self.write(Stream::RunnerErr, &format!("{text}\n"), now);
+    }
+
+    /// Ends the trace here, without an agent.
+    pub(crate) fn end(&mut self, verdict: &Verdict, now: Timestamp) {
+        if self.sections {
+            self.write(Stream::RunnerOut, &line::section_end(SECTION, now.as_second()), now);
+        }
+        self.write(Stream::RunnerOut, &last_line(verdict), now);
+        self.trace.close(now, &mut self.text);
+    }
+
+    /// Everything so far. Only ever grows.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.text).into_owned()
+    }
+
+    fn write(&mut self, stream: Stream, text: &str, now: Timestamp) {
+        self.trace.write(stream, now, text.as_bytes(), &mut self.text);
+    }
+}
+
+/// The last lines of a trace whose agent is gone, to be appended to what there is of it.
+pub(crate) fn epilogue(plan: &TracePlan, verdict: &Verdict, now: Timestamp) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut trace = Trace::new(options(plan), "", &mut text);
+    // The agent may have died in the middle of a line.
+    let last = format!("\n{}", last_line(verdict));
+    trace.write(Stream::RunnerOut, now, last.as_bytes(), &mut text);
+    trace.close(now, &mut text);
+    text
+}
+
+/// The line that says how a job ended (GitLab Runner 19.4's words).
+fn last_line(verdict: &Verdict) -> String {
+    let message = &verdict.message;
+    if verdict.success {
+        line::note(Level::Info, message)
+    } else if verdict.is_system_failure() {
+        line::note(Level::Error, &format!("Job failed (system failure): {message}"))
+    } else {
+        line::note(Level::Error, &format!("Job failed: {message}"))
+    }
+}
+
+fn options(plan: &TracePlan) -> Options {
+    Options {
+        masks: plan.masks.clone(),
+        token_prefixes: plan.token_prefixes.clone(),
+        timestamps: plan.timestamps,
+        limit: plan.limit_bytes,
+    }
+}

@@ -1,0 +1,486 @@
+//! The whole life of a job, as seen by its manager. Pure: no clock, no IO, no channel. `task.rs` performs the effects and turns what
+//! happens into events.
+//!
+//! A job ends in one of two ways. Normally the agent closes the verdict and the manager passes it on. Only when there is proof that no
+//! agent can (the pod was never made, or is gone) does the manager end the job itself: [`Effect::EndLocally`]. Never both.
+
+use gantry_core::Ending;
+use gantry_relay::{AckOutcome, GoneReason, RelayEnd};
+use gantry_wire::frame::Phase;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The pod exists.
+    PodCreated,
+    /// It does not, and will not.
+    PodNotCreated(Ending),
+    /// The agent has said hello and is this far.
+    AgentReady(Phase),
+    /// The connection to the agent ended, and everything that came over it has been taken.
+    AgentLost,
+    /// No connection to the agent can be made, for this reason.
+    AgentUnreachable(Ending),
+    /// The agent keeps the plan.
+    PlanAccepted,
+    /// The agent cannot use the plan.
+    PlanRefused(String),
+    /// The shim in the build container has said hello to the agent.
+    ShimReady,
+    /// The agent has closed its verdict.
+    AgentClosed,
+    /// GitLab's answer to `PUT running`.
+    Acknowledged(AckOutcome),
+    /// GitLab wants the job back before it was acknowledged.
+    GoneWhilePending(GoneReason),
+    /// GitLab asks to cancel gracefully.
+    CancelRequested,
+    /// The relay ended.
+    RelayEnded(RelayEnd),
+    /// Proof that the job cannot go on, although the agent may still live.
+    Doomed(Ending),
+    /// Proof that the agent is dead or the pod gone.
+    PodEnded(Ending),
+    /// All service containers have started.
+    ServicesStarted,
+    /// The pod is slow to come: its reasons should be visible in the job log.
+    Slow,
+    /// The pod has not started in its time; the ending says why, as far as known.
+    StartTimeout(Ending),
+    /// Bad news came some time ago and the agent has said nothing since.
+    DrainTimeout,
+    /// The runner was told to stop and to end its jobs; the text is the signal.
+    Stop(String),
+    /// Every deadline of the job has passed.
+    Overdue(Ending),
+    /// The pod is deleted, or nothing more can be done about it.
+    PodDeleted,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Make the pod. Leads to [`Event::PodCreated`] or [`Event::PodNotCreated`].
+    CreatePod,
+    /// Open a connection to the agent. Leads to [`Event::AgentReady`] or [`Event::AgentUnreachable`].
+    Connect,
+    /// Hand over the plan.
+    SendPlan,
+    /// Send `PUT running`. Leads to [`Event::Acknowledged`].
+    Acknowledge,
+    /// Start relaying what there is of the trace. Leads to [`Event::RelayEnded`], eventually.
+    StartRelay,
+    /// Let the agent start.
+    SendGo,
+    /// Tell the agent that the services have started.
+    SendServicesStarted,
+    /// Ask the agent to cancel.
+    SendCancel {
+        /// Nothing more may run.
+        force: bool,
+    },
+    /// Tell the agent that the job ends this way. Leads to [`Event::AgentClosed`], or to [`Event::DrainTimeout`].
+    SendFail(Ending),
+    /// Pass the agent's verdict to the relay.
+    CloseFromAgent,
+    /// Close the connection to the agent, append the last lines to the trace as far as it is known, and pass this verdict to the relay.
+    EndLocally(Ending),
+    /// Tell the agent that GitLab has the verdict.
+    SendReported,
+    /// Delete the pod. Leads to [`Event::PodDeleted`].
+    DeletePod,
+    /// Nothing more happens.
+    Done(JobEnd),
+}
+
+/// How a job ended for its manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JobEnd {
+    /// GitLab has our verdict: the one of the agent, or this one of the manager.
+    Reported(Option<Ending>),
+    /// GitLab wanted nothing more about it.
+    Dropped(GoneReason),
+    /// Given back before it was acknowledged: GitLab queues it again.
+    GivenBack,
+    /// The verdict could not be delivered.
+    Undelivered(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pod {
+    Asked,
+    Exists,
+    Absent,
+    Deleting,
+    Deleted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Agent {
+    None,
+    Connecting,
+    Connected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    No,
+    Asked,
+    Yes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relay {
+    Idle,
+    Runs,
+    Ended,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Open,
+    OfAgent,
+    OfManager(Ending),
+}
+
+/// How far a job is.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pod: Pod,
+    agent: Agent,
+    planned: bool,
+    acknowledged: Step,
+    went: bool,
+    relay: Relay,
+    verdict: Verdict,
+    canceled: bool,
+    services_started: bool,
+    shim: bool,
+    /// Proof that the agent is dead; the connection may still give what was on its way.
+    dead: Option<Ending>,
+    /// What the agent was told to end with; the manager ends the job with it if the agent does not.
+    told: Option<Ending>,
+    /// How the job ends once the pod is deleted.
+    end: Option<JobEnd>,
+    done: bool,
+}
+
+impl Machine {
+    /// A job that was just taken, and what to do first.
+    pub(crate) fn start() -> (Self, Vec<Effect>) {
+        let machine = Self {
+            pod: Pod::Asked,
+            agent: Agent::None,
+            planned: false,
+            acknowledged: Step::No,
+            went: false,
+            relay: Relay::Idle,
+            verdict: Verdict::Open,
+            canceled: false,
+            services_started: false,
+            shim: false,
+            dead: None,
+            told: None,
+            end: None,
+            done: false,
+        };
+        (machine, vec![Effect::CreatePod])
+    }
+
+    /// Whether the agent holds the plan: from then on it is the agent that writes the trace.
+    pub(crate) fn is_planned(&self) -> bool {
+        self.planned
+    }
+
+    /// Takes what happened and says what to do.
+    pub(crate) fn step(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !self.done {
+            self.take(event, &mut effects);
+            self.finish(&mut effects);
+        }
+        effects
+    }
+
+    fn take(&mut self, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::PodCreated => self.pod_created(out),
+            Event::PodNotCreated(ending) => {
+                self.pod = Pod::Absent;
+                self.end_locally(ending, out);
+            }
+            Event::AgentReady(phase) => self.agent_ready(phase, out),
+            Event::AgentLost => self.agent_lost(out),
+            Event::AgentUnreachable(ending) => {
+                self.agent = Agent::None;
+                let ending = self.dead.clone().or(self.told.clone()).unwrap_or(ending);
+                self.end_locally(ending, out);
+            }
+            Event::PlanAccepted => self.plan_accepted(out),
+            Event::PlanRefused(message) => self.doomed(Ending::HelperUnusable { message }, out),
+            Event::ShimReady => self.shim = true,
+            Event::AgentClosed => self.agent_closed(out),
+            Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
+            Event::GoneWhilePending(reason) => self.dropped(JobEnd::Dropped(reason), out),
+            Event::CancelRequested => self.cancel(out),
+            Event::RelayEnded(end) => self.relay_ended(end, out),
+            Event::Doomed(ending) => self.doomed(ending, out),
+            Event::PodEnded(ending) => self.pod_ended(ending, out),
+            Event::ServicesStarted => {
+                self.services_started = true;
+                if self.agent == Agent::Connected && self.planned {
+                    out.push(Effect::SendServicesStarted);
+                }
+            }
+            Event::Slow => self.acknowledge(out),
+            Event::StartTimeout(ending) => {
+                if !self.shim {
+                    self.doomed(ending, out);
+                }
+            }
+            Event::DrainTimeout => {
+                if let Some(ending) = self.dead.clone().or(self.told.clone()) {
+                    self.end_locally(ending, out);
+                }
+            }
+            Event::Stop(signal) => self.stop(signal, out),
+            Event::Overdue(ending) => self.end_locally(ending, out),
+            Event::PodDeleted => self.pod = Pod::Deleted,
+        }
+    }
+
+    fn pod_created(&mut self, out: &mut Vec<Effect>) {
+        if self.pod != Pod::Asked {
+            return;
+        }
+        self.pod = Pod::Exists;
+        if self.is_open() {
+            self.connect(out);
+        }
+    }
+
+    fn connect(&mut self, out: &mut Vec<Effect>) {
+        self.agent = Agent::Connecting;
+        out.push(Effect::Connect);
+    }
+
+    fn agent_ready(&mut self, phase: Phase, out: &mut Vec<Effect>) {
+        if self.agent != Agent::Connecting || !self.is_open() {
+            return;
+        }
+        self.agent = Agent::Connected;
+        if phase == Phase::Waiting {
+            out.push(Effect::SendPlan);
+            return;
+        }
+        self.planned = true;
+        self.restate(out);
+        if self.went && phase == Phase::Planned {
+            out.push(Effect::SendGo);
+        } else if phase == Phase::Planned {
+            self.go_or_acknowledge(out);
+        }
+    }
+
+    /// Cancel, services and proofs are levels: a new connection is told again.
+    fn restate(&mut self, out: &mut Vec<Effect>) {
+        if self.services_started {
+            out.push(Effect::SendServicesStarted);
+        }
+        if self.canceled {
+            out.push(Effect::SendCancel { force: false });
+        }
+        if let Some(ending) = &self.told {
+            out.push(Effect::SendFail(ending.clone()));
+        }
+    }
+
+    fn agent_lost(&mut self, out: &mut Vec<Effect>) {
+        if self.agent != Agent::Connected {
+            return;
+        }
+        self.agent = Agent::None;
+        if !self.is_open() {
+            return;
+        }
+        match self.dead.clone() {
+            Some(ending) => self.end_locally(ending, out),
+            None => self.connect(out),
+        }
+    }
+
+    fn plan_accepted(&mut self, out: &mut Vec<Effect>) {
+        if self.planned || !self.is_open() {
+            return;
+        }
+        self.planned = true;
+        self.restate(out);
+        self.go_or_acknowledge(out);
+    }
+
+    fn go_or_acknowledge(&mut self, out: &mut Vec<Effect>) {
+        if self.acknowledged == Step::Yes { self.go(out) } else { self.acknowledge(out) }
+    }
+
+    fn go(&mut self, out: &mut Vec<Effect>) {
+        if !self.went && self.agent == Agent::Connected && self.told.is_none() {
+            self.went = true;
+            out.push(Effect::SendGo);
+        }
+    }
+
+    fn acknowledge(&mut self, out: &mut Vec<Effect>) {
+        if self.acknowledged == Step::No && self.end.is_none() {
+            self.acknowledged = Step::Asked;
+            out.push(Effect::Acknowledge);
+        }
+    }
+
+    fn acknowledged(&mut self, outcome: AckOutcome, out: &mut Vec<Effect>) {
+        if self.acknowledged != Step::Asked {
+            return;
+        }
+        self.acknowledged = Step::Yes;
+        if let AckOutcome::Gone(reason) = outcome {
+            self.dropped(JobEnd::Dropped(reason), out);
+            return;
+        }
+        if self.end.is_some() {
+            return;
+        }
+        self.relay = Relay::Runs;
+        out.push(Effect::StartRelay);
+        if outcome == AckOutcome::Canceling {
+            self.cancel(out);
+        }
+        if self.planned && self.is_open() {
+            self.go(out);
+        }
+    }
+
+    fn cancel(&mut self, out: &mut Vec<Effect>) {
+        if self.canceled || !self.is_open() {
+            return;
+        }
+        self.canceled = true;
+        if !self.went {
+            self.end_locally(Ending::Canceled, out);
+        } else if self.agent == Agent::Connected {
+            out.push(Effect::SendCancel { force: false });
+        }
+    }
+
+    fn agent_closed(&mut self, out: &mut Vec<Effect>) {
+        if self.is_open() {
+            self.verdict = Verdict::OfAgent;
+            out.push(Effect::CloseFromAgent);
+            self.acknowledge(out);
+        }
+    }
+
+    fn doomed(&mut self, ending: Ending, out: &mut Vec<Effect>) {
+        if !self.is_open() || self.told.is_some() {
+            return;
+        }
+        if self.agent == Agent::Connected && self.planned {
+            self.told = Some(ending.clone());
+            out.push(Effect::SendFail(ending));
+        } else if self.went {
+            // The agent runs and will be reached again; it must hear of this then.
+            self.told = Some(ending);
+        } else {
+            self.end_locally(ending, out);
+        }
+    }
+
+    fn pod_ended(&mut self, ending: Ending, out: &mut Vec<Effect>) {
+        if !self.is_open() {
+            return;
+        }
+        if self.agent == Agent::Connected {
+            self.dead.get_or_insert(ending);
+        } else {
+            self.end_locally(ending, out);
+        }
+    }
+
+    fn stop(&mut self, signal: String, out: &mut Vec<Effect>) {
+        if !self.is_open() {
+            return;
+        }
+        if self.acknowledged == Step::No {
+            self.dropped(JobEnd::GivenBack, out);
+        } else {
+            self.doomed(Ending::Interrupted { signal }, out);
+        }
+    }
+
+    fn end_locally(&mut self, ending: Ending, out: &mut Vec<Effect>) {
+        if !self.is_open() {
+            return;
+        }
+        self.verdict = Verdict::OfManager(ending.clone());
+        self.agent = Agent::None;
+        out.push(Effect::EndLocally(ending));
+        self.acknowledge(out);
+    }
+
+    fn relay_ended(&mut self, end: RelayEnd, out: &mut Vec<Effect>) {
+        if self.relay != Relay::Runs {
+            return;
+        }
+        self.relay = Relay::Ended;
+        let end = match end {
+            RelayEnd::Delivered => {
+                if self.agent == Agent::Connected {
+                    out.push(Effect::SendReported);
+                }
+                match &self.verdict {
+                    Verdict::OfManager(ending) => JobEnd::Reported(Some(ending.clone())),
+                    Verdict::OfAgent | Verdict::Open => JobEnd::Reported(None),
+                }
+            }
+            RelayEnd::Aborted(reason) => JobEnd::Dropped(reason),
+            RelayEnd::Stopped => JobEnd::Undelivered("the relay was stopped".to_owned()),
+            RelayEnd::GaveUp { message } => JobEnd::Undelivered(message),
+        };
+        self.dropped(end, out);
+    }
+
+    /// Nothing more will be said to GitLab: the pod goes, forced.
+    fn dropped(&mut self, end: JobEnd, out: &mut Vec<Effect>) {
+        if self.end.is_some() {
+            return;
+        }
+        if self.agent == Agent::Connected && !matches!(end, JobEnd::Reported(_)) {
+            out.push(Effect::SendCancel { force: true });
+        }
+        self.agent = Agent::None;
+        self.end = Some(end);
+    }
+
+    /// Nothing has been decided about the end of the job.
+    fn is_open(&self) -> bool {
+        self.verdict == Verdict::Open && self.end.is_none()
+    }
+
+    /// Once the end is decided: the pod goes, then the job is done.
+    fn finish(&mut self, out: &mut Vec<Effect>) {
+        let Some(end) = &self.end else { return };
+        match self.pod {
+            Pod::Exists => {
+                self.pod = Pod::Deleting;
+                out.push(Effect::DeletePod);
+            }
+            Pod::Absent | Pod::Deleted => {
+                self.done = true;
+                out.push(Effect::Done(end.clone()));
+            }
+            // A pod that is being made must be known before it can be deleted.
+            Pod::Asked | Pod::Deleting => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

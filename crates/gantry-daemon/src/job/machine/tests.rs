@@ -1,0 +1,175 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Runs one job against a world that answers every effect, in an order that `choices` decides, with troubles thrown in. Returns all
+/// effects.
+fn live(choices: &[u8]) -> Vec<Effect> {
+    let (mut machine, mut pending) = Machine::start();
+    let mut all: Vec<Effect> = Vec::new();
+    let mut world: Vec<Event> = Vec::new();
+    let mut choices = choices.iter().copied();
+    let mut delivered = false;
+    let mut rounds = 0;
+    loop {
+        for effect in pending.drain(..) {
+            world.extend(answers(&effect));
+            all.push(effect);
+        }
+        // A relay delivers once it runs and knows the verdict.
+        let has_verdict = all.iter().any(|effect| matches!(effect, Effect::CloseFromAgent | Effect::EndLocally(_)));
+        if has_verdict && all.contains(&Effect::StartRelay) && !delivered {
+            delivered = true;
+            world.push(Event::RelayEnded(RelayEnd::Delivered));
+        }
+        if matches!(all.last(), Some(Effect::Done(_))) {
+            return all;
+        }
+        rounds += 1;
+        assert!(rounds < 2000, "no end: {machine:?}\n{all:?}");
+        let choice = choices.next();
+        let event = match choice.and_then(trouble) {
+            Some(event) => event,
+            None if world.is_empty() => Event::Overdue(Ending::TimedOut { seconds: 1 }),
+            None => world.remove(usize::from(choice.unwrap_or(0)) % world.len()),
+        };
+        pending = machine.step(event);
+    }
+}
+
+/// What an effect leads to when all goes well.
+fn answers(effect: &Effect) -> Vec<Event> {
+    match effect {
+        Effect::CreatePod => vec![Event::PodCreated],
+        Effect::Connect => vec![Event::AgentReady(Phase::Waiting)],
+        Effect::SendPlan => vec![Event::PlanAccepted],
+        Effect::Acknowledge => vec![Event::Acknowledged(AckOutcome::Running)],
+        Effect::SendGo => vec![Event::ShimReady, Event::AgentClosed],
+        Effect::SendFail(_) => vec![Event::AgentClosed, Event::DrainTimeout],
+        Effect::DeletePod => vec![Event::PodDeleted],
+        _ => Vec::new(),
+    }
+}
+
+fn trouble(choice: u8) -> Option<Event> {
+    let ending = || Ending::PodDeleted { pod: "p".into() };
+    Some(match choice {
+        200 => Event::AgentLost,
+        201 => Event::AgentUnreachable(ending()),
+        202 => Event::PodNotCreated(ending()),
+        203 => Event::CancelRequested,
+        204 => Event::Doomed(ending()),
+        205 => Event::PodEnded(ending()),
+        206 => Event::Slow,
+        207 => Event::StartTimeout(ending()),
+        208 => Event::Stop("SIGTERM".into()),
+        209 => Event::RelayEnded(RelayEnd::GaveUp { message: "x".into() }),
+        210 => Event::RelayEnded(RelayEnd::Aborted(GoneReason::TakenBack)),
+        211 => Event::Acknowledged(AckOutcome::Gone(GoneReason::TakenBack)),
+        212 => Event::Acknowledged(AckOutcome::Canceling),
+        213 => Event::ServicesStarted,
+        214 => Event::PlanRefused("x".into()),
+        215 => Event::DrainTimeout,
+        216 => Event::GoneWhilePending(GoneReason::TakenBack),
+        217 => Event::AgentReady(Phase::Running),
+        218 => Event::AgentReady(Phase::Planned),
+        219 => Event::AgentReady(Phase::Closed),
+        _ => return None,
+    })
+}
+
+fn count(effects: &[Effect], wanted: impl Fn(&Effect) -> bool) -> usize {
+    effects.iter().filter(|effect| wanted(effect)).count()
+}
+
+#[test]
+fn a_good_job() {
+    let effects = live(&[]);
+    assert_eq!(
+        effects,
+        [
+            Effect::CreatePod,
+            Effect::Connect,
+            Effect::SendPlan,
+            Effect::Acknowledge,
+            Effect::StartRelay,
+            Effect::SendGo,
+            Effect::CloseFromAgent,
+            Effect::SendReported,
+            Effect::DeletePod,
+            Effect::Done(JobEnd::Reported(None)),
+        ]
+    );
+}
+
+#[test]
+fn nothing_runs_before_gitlab_knows() {
+    let (mut machine, _) = Machine::start();
+    machine.step(Event::PodCreated);
+    machine.step(Event::AgentReady(Phase::Waiting));
+    assert_eq!(machine.step(Event::PlanAccepted), [Effect::Acknowledge]);
+    assert_eq!(machine.step(Event::Acknowledged(AckOutcome::Running)), [Effect::StartRelay, Effect::SendGo]);
+}
+
+#[test]
+fn a_stop_before_the_acknowledgement_gives_the_job_back() {
+    let (mut machine, _) = Machine::start();
+    machine.step(Event::PodCreated);
+    assert_eq!(machine.step(Event::Stop("SIGTERM".into())), [Effect::DeletePod]);
+    assert_eq!(machine.step(Event::PodDeleted), [Effect::Done(JobEnd::GivenBack)]);
+}
+
+#[test]
+fn a_broken_stream_is_not_a_verdict() {
+    let (mut machine, _) = Machine::start();
+    for event in [
+        Event::PodCreated,
+        Event::AgentReady(Phase::Waiting),
+        Event::PlanAccepted,
+        Event::Acknowledged(AckOutcome::Running),
+    ] {
+        machine.step(event);
+    }
+    assert_eq!(machine.step(Event::AgentLost), [Effect::Connect]);
+    assert_eq!(machine.step(Event::CancelRequested), []);
+    assert_eq!(machine.step(Event::AgentReady(Phase::Running)), [Effect::SendCancel { force: false }]);
+}
+
+#[test]
+fn what_a_dying_agent_still_gives_is_taken_first() {
+    let (mut machine, _) = Machine::start();
+    for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
+        machine.step(event);
+    }
+    machine.step(Event::Acknowledged(AckOutcome::Running));
+    let ending = Ending::ContainerOutOfMemory { container: "helper".into() };
+    assert_eq!(machine.step(Event::PodEnded(ending.clone())), []);
+    assert_eq!(machine.step(Event::AgentLost), [Effect::EndLocally(ending)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+    /// For any order of events: the job ends; exactly one verdict if one was reported, and never two; a pod that was made is deleted;
+    /// nothing is relayed before the acknowledgement; nothing starts after the end.
+    #[test]
+    fn any_order_of_events(choices in proptest::collection::vec(prop_oneof![3 => 0_u8..8, 1 => 200_u8..220], 0..60)) {
+        let effects = live(&choices);
+        let verdicts = count(&effects, |effect| matches!(effect, Effect::CloseFromAgent | Effect::EndLocally(_)));
+        prop_assert!(verdicts <= 1);
+        let Some(Effect::Done(end)) = effects.last() else { panic!("no end") };
+        if matches!(end, JobEnd::Reported(_)) {
+            prop_assert!(verdicts <= 1);
+        }
+        prop_assert_eq!(count(&effects, |effect| matches!(effect, Effect::Done(_))), 1);
+        prop_assert!(count(&effects, |effect| *effect == Effect::Acknowledge) <= 1);
+        prop_assert!(count(&effects, |effect| *effect == Effect::StartRelay) <= 1);
+        prop_assert!(count(&effects, |effect| *effect == Effect::DeletePod) <= 1);
+        let place = |wanted: &Effect| effects.iter().position(|effect| effect == wanted);
+        if let Some(go) = place(&Effect::SendGo) {
+            prop_assert!(place(&Effect::StartRelay).is_some_and(|relay| relay < go));
+        }
+        if place(&Effect::Connect).is_some() && !choices.contains(&202) {
+            prop_assert!(place(&Effect::DeletePod).is_some(), "{:?}", effects);
+        }
+    }
+}

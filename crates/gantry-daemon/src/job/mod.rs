@@ -1,0 +1,14 @@
+//! One job: from the moment it was taken to the moment its pod is gone. `machine.rs` decides, `task.rs` performs; the rest are the parts
+//! of the performance.
+
+mod connection;
+mod effects;
+mod ledger;
+mod log;
+mod machine;
+mod task;
+mod watcher;
+
+pub(crate) use log::HeadLog;
+pub(crate) use machine::JobEnd;
+pub(crate) use task::{JobParts, JobSummary, JobView, run};

@@ -1,0 +1,329 @@
+//! Performs what the machine decides. One task owns one job: it has one inbox, and everything that takes time runs beside it and reports
+//! back as an event.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_core::{Ending, Verdict, limits};
+use gantry_gitlab::{Client, JobCredentials, RunnerInfo};
+use gantry_kube::{AgentStream, Cluster, HelperBinaries, PodRef, PodWatch};
+use gantry_plan::JobPlan;
+use gantry_relay::{Closed, Input, Pace, Report};
+use gantry_wire::frame::{Frame, Note, NoteLevel, Offset, State};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::job::effects::Connection;
+use crate::job::ledger::Ledger;
+use crate::job::log::HeadLog;
+use crate::job::machine::{Event, JobEnd, Machine};
+use crate::job::watcher::Seen;
+
+/// Messages to a job that wait: enough for every part to say one thing while the job's task is busy.
+pub(super) const INBOX: usize = 32;
+
+/// Slices of the trace between connection and relay.
+const RELAY_INPUTS: usize = 16;
+
+/// After this time without an agent the job is acknowledged early, so that its log shows what it waits for.
+const SLOW: Duration = Duration::from_secs(15);
+
+/// How long an agent that must be dead, or was told to end, may still say something before the manager ends the job.
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
+
+/// What a job is made of.
+pub(crate) struct JobParts {
+    /// The GitLab it came from.
+    pub(crate) client: Client,
+    /// Its credentials there.
+    pub(crate) creds: JobCredentials,
+    /// Who we are.
+    pub(crate) info: RunnerInfo,
+    /// Where its pod goes.
+    pub(crate) cluster: Cluster,
+    /// What can be pushed into helper containers.
+    pub(crate) helper: Arc<HelperBinaries>,
+    /// What will be done.
+    pub(crate) plan: JobPlan,
+    /// When GitLab handed it out.
+    pub(crate) taken: Instant,
+    /// Tries of the last update.
+    pub(crate) final_tries: u32,
+    /// Says that the runner was told to stop and to end its jobs; the text is the signal.
+    pub(crate) stop: watch::Receiver<Option<String>>,
+    /// Shows others how far the job is.
+    pub(crate) view: watch::Sender<JobView>,
+    /// The pace of updates to GitLab.
+    pub(crate) pace: Pace,
+}
+
+/// What others may know about a job that runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct JobView {
+    /// The stage that runs, as the metric label has it.
+    pub(crate) stage: String,
+    /// Name of the pod, once it exists.
+    pub(crate) pod: String,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug)]
+pub(crate) struct JobSummary {
+    /// For the manager.
+    pub(crate) end: JobEnd,
+    /// What GitLab was told, if it was told anything.
+    pub(crate) verdict: Option<Verdict>,
+    /// From the moment it was taken.
+    pub(crate) duration: Duration,
+}
+
+/// What arrives in the inbox.
+pub(super) enum Message {
+    Event(Event),
+    PodCreated(PodRef),
+    Seen(Seen),
+    Connected(Box<AgentStream>),
+    ConnectionEnded,
+    Frame(Frame),
+    Report(Report),
+}
+
+/// The state of one job's performance. Only its own task touches it.
+pub(super) struct Task {
+    pub(super) parts: JobParts,
+    pub(super) machine: Machine,
+    pub(super) log: HeadLog,
+    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) relay: mpsc::Sender<Input>,
+    /// The relay's end, until it is started.
+    pub(super) relay_inputs: Option<mpsc::Receiver<Input>>,
+    /// What was passed on of the trace; with the connection while there is one.
+    pub(super) ledger: Ledger,
+    pub(super) pod: Option<PodRef>,
+    pub(super) watch: Option<PodWatch>,
+    pub(super) connection: Option<Connection>,
+    /// What the relay has not taken yet of what the job's task itself says.
+    pub(super) unfed: VecDeque<Input>,
+    /// From where the relay wants the trace again, as soon as there is a connection.
+    pub(super) wanted: Option<u64>,
+    /// Ends `PUT pending`.
+    pub(super) pending: CancellationToken,
+    pub(super) drain: Option<Instant>,
+    pub(super) closed: Option<Closed>,
+    pub(super) verdict: Option<Verdict>,
+    /// Why the pod does not run yet, as it was said last.
+    pub(super) waiting: Vec<String>,
+    pub(super) end: Option<JobEnd>,
+}
+
+/// Runs a job to its end.
+pub(crate) async fn run(parts: JobParts) -> JobSummary {
+    let (inbox, mut messages) = mpsc::channel(INBOX);
+    let (relay, relay_inputs) = mpsc::channel(RELAY_INPUTS);
+    let now = Timestamp::now();
+    let mut log = HeadLog::new(&parts.plan.pod_plan.trace, &parts.plan.banner, now);
+    log.lines(&parts.plan.executor, now);
+    let (machine, effects) = Machine::start();
+    let taken = parts.taken;
+    let mut task = Task {
+        machine,
+        log,
+        inbox,
+        relay,
+        relay_inputs: Some(relay_inputs),
+        ledger: Ledger::default(),
+        pod: None,
+        watch: None,
+        connection: None,
+        unfed: VecDeque::new(),
+        wanted: None,
+        pending: CancellationToken::new(),
+        drain: None,
+        closed: None,
+        verdict: None,
+        waiting: Vec::new(),
+        end: None,
+        parts,
+    };
+    task.keep_pending();
+    task.perform(effects).await;
+    let mut timers = Timers::new(&task.parts);
+    while task.end.is_none() {
+        let mut stop = task.parts.stop.clone();
+        let relay = task.relay.clone();
+        let message = tokio::select! {
+            Ok(permit) = relay.reserve(), if !task.unfed.is_empty() && task.relay_inputs.is_none() => {
+                if let Some(input) = task.unfed.pop_front() {
+                    permit.send(input);
+                }
+                continue;
+            }
+            Some(message) = messages.recv() => message,
+            event = timers.next(task.drain, &task.parts) => {
+                if event == Event::DrainTimeout {
+                    task.drain = None;
+                }
+                Message::Event(event)
+            }
+            Ok(signal) = stop.wait_for(Option::is_some), if !timers.stopped => {
+                timers.stopped = true;
+                Message::Event(Event::Stop(signal.clone().unwrap_or_default()))
+            }
+        };
+        task.take(message).await;
+    }
+    task.stop();
+    JobSummary { end: task.end.unwrap_or(JobEnd::GivenBack), verdict: task.verdict, duration: taken.elapsed() }
+}
+
+/// Deadlines of a job; each fires once, except the drain.
+struct Timers {
+    slow: Option<Instant>,
+    start: Option<Instant>,
+    overdue: Option<Instant>,
+    stopped: bool,
+}
+
+impl Timers {
+    fn new(parts: &JobParts) -> Self {
+        Self {
+            slow: Some(parts.taken + SLOW),
+            start: Some(parts.taken + parts.plan.start_timeout),
+            overdue: Some(parts.taken + parts.plan.timeout + limits::REPORT_ALLOWANCE),
+            stopped: false,
+        }
+    }
+
+    async fn next(&mut self, drain: Option<Instant>, parts: &JobParts) -> Event {
+        let at = [self.slow, self.start, self.overdue, drain].into_iter().flatten().min();
+        match at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+        if drain == at {
+            return Event::DrainTimeout;
+        }
+        if self.slow == at {
+            self.slow = None;
+            return Event::Slow;
+        }
+        if self.start == at {
+            self.start = None;
+            let seconds = parts.plan.start_timeout.as_secs();
+            return Event::StartTimeout(Ending::PodStartTimeout { seconds, detail: String::new() });
+        }
+        self.overdue = None;
+        Event::Overdue(Ending::TimedOut { seconds: parts.plan.timeout.as_secs() })
+    }
+}
+
+impl Task {
+    async fn take(&mut self, message: Message) {
+        match message {
+            Message::Event(event) => self.step(event).await,
+            Message::PodCreated(pod) => {
+                self.watch_pod(pod);
+                self.step(Event::PodCreated).await;
+            }
+            Message::Seen(Seen::Event(event)) => {
+                if matches!(event, Event::PodEnded(_)) {
+                    self.drain.get_or_insert(Instant::now() + DRAIN);
+                }
+                self.step(event).await;
+            }
+            Message::Seen(Seen::Waiting(lines)) => self.show_waiting(lines),
+            Message::Connected(stream) => self.converse(*stream),
+            Message::ConnectionEnded => {
+                self.take_ledger_back().await;
+                self.step(Event::AgentLost).await;
+            }
+            Message::Frame(frame) => self.frame(frame).await,
+            Message::Report(report) => self.report(report).await,
+        }
+    }
+
+    pub(super) async fn step(&mut self, event: Event) {
+        let event = match event {
+            Event::StartTimeout(Ending::PodStartTimeout { seconds, .. }) => {
+                Event::StartTimeout(Ending::PodStartTimeout { seconds, detail: self.last_words() })
+            }
+            event => event,
+        };
+        let effects = self.machine.step(event);
+        self.perform(effects).await;
+    }
+
+    /// What the pod said last about itself, on one line.
+    fn last_words(&self) -> String {
+        let words: Vec<&str> = self.waiting.iter().map(|line| line.trim()).collect();
+        if words.is_empty() { "not all of its containers have started".to_owned() } else { words.join("; ") }
+    }
+
+    async fn frame(&mut self, frame: Frame) {
+        match frame {
+            Frame::Hello(hello) => {
+                tracing::debug!(job = self.parts.creds.id, version = hello.version, epoch = hello.epoch, "agent");
+                let phase = hello.state.phase;
+                self.step(Event::AgentReady(phase)).await;
+                self.follow();
+                self.state(hello.state).await;
+            }
+            Frame::PlanAccepted => {
+                self.step(Event::PlanAccepted).await;
+                self.follow();
+            }
+            Frame::State(state) => self.state(state).await,
+            Frame::Refused(refused) => self.step(Event::PlanRefused(refused.message)).await,
+            _ => {}
+        }
+    }
+
+    async fn state(&mut self, state: State) {
+        let stage = state.stage.clone().unwrap_or_default();
+        self.parts.view.send_modify(|view| view.stage = stage);
+        if state.shim {
+            self.step(Event::ShimReady).await;
+        }
+        if let Some(closed) = state.closed {
+            self.closed = Some(Closed {
+                verdict: closed.verdict,
+                trace_bytes: closed.trace_bytes,
+                trace_crc32: closed.trace_crc32,
+            });
+            self.step(Event::AgentClosed).await;
+        }
+    }
+
+    async fn report(&mut self, report: Report) {
+        let job = self.parts.creds.id;
+        match report {
+            Report::Acked(offset) => self.send(Frame::Acked(Offset { offset })),
+            Report::CancelRequested => self.step(Event::CancelRequested).await,
+            Report::WantFrom(offset) => self.resend(offset),
+            Report::Diverged { server, ours } => {
+                tracing::warn!(job, server, ours, "GitLab has more of the trace than there is; no more of it is sent");
+            }
+            Report::Trouble(Some(message)) => tracing::warn!(job, "GitLab does not take updates of the job: {message}"),
+            Report::Trouble(None) => tracing::info!(job, "GitLab takes updates of the job again"),
+        }
+    }
+
+    /// Shows why the pod does not run yet: in the head while it is ours, else as notes of the agent.
+    fn show_waiting(&mut self, lines: Vec<String>) {
+        let now = Timestamp::now();
+        for line in &lines {
+            if self.machine.is_planned() {
+                self.send(Frame::Note(Note { level: NoteLevel::Plain, text: line.clone() }));
+            } else {
+                self.log.waiting(line, now);
+            }
+        }
+        if !lines.is_empty() {
+            self.waiting = lines;
+        }
+        self.feed_head();
+    }
+}

@@ -1,0 +1,102 @@
+//! Turns what the cluster says about a job's pod into events of the job, and into lines for its log while it waits.
+
+use gantry_core::Ending;
+use gantry_kube::facts::{self, PodFacts};
+use gantry_kube::{PodRef, PodWatch, Sight};
+use gantry_wire::layout::{BUILD, HELPER};
+use tokio::sync::mpsc;
+
+use crate::job::machine::Event;
+
+/// What a look at the pod led to.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Seen {
+    /// Something that changes the course of the job.
+    Event(Event),
+    /// Why the pod does not run yet, to be shown when it has changed.
+    Waiting(Vec<String>),
+}
+
+/// Watches until nobody listens or nothing more can be seen.
+pub(crate) async fn run(
+    pod: PodRef,
+    mut watch: PodWatch,
+    services: Vec<String>,
+    namespace: String,
+    seen: mpsc::Sender<Seen>,
+) {
+    let services: Vec<&str> = services.iter().map(String::as_str).collect();
+    let mut told = Told::default();
+    let mut sight = watch.current();
+    loop {
+        for news in told.news(&pod.name, &namespace, &services, &sight) {
+            if seen.send(news).await.is_err() {
+                return;
+            }
+        }
+        match watch.changed().await {
+            Some(next) => sight = next,
+            None => return,
+        }
+    }
+}
+
+/// What was said already: everything is said once.
+#[derive(Default)]
+struct Told {
+    services: bool,
+    doomed: bool,
+    ended: bool,
+    waiting: Vec<String>,
+}
+
+impl Told {
+    fn news(&mut self, pod: &str, namespace: &str, services: &[&str], sight: &Sight) -> Vec<Seen> {
+        let mut news = Vec::new();
+        if let Some(facts) = sight.facts() {
+            if !self.services && !services.is_empty() && facts::services_started(facts, services) {
+                self.services = true;
+                news.push(Seen::Event(Event::ServicesStarted));
+            }
+            let lines = waiting_lines(namespace, facts);
+            if lines != self.waiting {
+                self.waiting.clone_from(&lines);
+                news.push(Seen::Waiting(lines));
+            }
+        }
+        if let Some(ending) =
+            sight.terminal(pod, &[HELPER]).filter(|ending| !self.ended && is_about_the_agent(sight, ending))
+        {
+            self.ended = true;
+            news.push(Seen::Event(Event::PodEnded(ending)));
+        } else if let Some(ending) = sight.terminal(pod, &[BUILD]).filter(|_| !self.doomed && !self.ended) {
+            self.doomed = true;
+            news.push(Seen::Event(Event::Doomed(ending)));
+        }
+        news
+    }
+}
+
+/// A container that cannot start dooms the job, but the agent lives unless it is the helper itself or the whole pod is over.
+fn is_about_the_agent(sight: &Sight, ending: &Ending) -> bool {
+    match (sight, ending) {
+        (Sight::Gone(_), _) => true,
+        (_, Ending::ImagePull { container, .. } | Ending::ContainerConfig { container, .. }) => container == HELPER,
+        _ => true,
+    }
+}
+
+/// The lines of GitLab Runner 19.4 about a pod that does not run yet; none for one that does.
+fn waiting_lines(namespace: &str, facts: &PodFacts) -> Vec<String> {
+    if facts.phase != facts::Phase::Pending {
+        return Vec::new();
+    }
+    let node = facts.node.as_deref().unwrap_or("<unknown>");
+    let first = format!(
+        "Waiting for pod {namespace}/{} to be running on the node {node}, status is {}",
+        facts.name,
+        facts.phase.as_str()
+    );
+    let reasons = facts::pending_reasons(facts);
+    std::iter::once(first).chain(reasons.into_iter().map(|reason| format!("\t{reason}"))).collect()
+}

@@ -1,0 +1,22 @@
+//! Asks GitLab for jobs, owns those that run, and ends in order. [`App::build`] binds and reads, [`App::run`] spawns.
+//!
+//! What a job is made of is decided by `gantry-plan`; how one goes on is decided in `job/machine.rs`. The daemon knows no command line and
+//! no signal handler: it is told by [`Signal`]s.
+
+mod app;
+mod config_file;
+mod health;
+mod job;
+mod metrics;
+mod poller;
+mod registry;
+mod rejected;
+mod runner;
+mod server;
+mod slots;
+mod tasks;
+
+pub use app::{App, Ended, Options, Signal, StartError, signal_channel};
+pub use config_file::ConfigError;
+pub use gantry_kube::HelperBinaries;
+pub use server::{DEFAULT_LISTEN_ADDRESS, ListenError};

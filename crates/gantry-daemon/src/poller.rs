@@ -1,0 +1,227 @@
+//! Asks GitLab for jobs, for one runner. A request holds a place for the job it may bring; while others wait for a place it does not let
+//! GitLab hold it, so that few places serve many runners in turn.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gantry_core::Secret;
+use gantry_gitlab::{JobAnswer, JobCredentials, JobRequest, Poll};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::of;
+use crate::runner::{Places, Runner};
+
+/// How much each kind of answer changes the number of simultaneous requests (GitLab Runner 19.4, adaptive request concurrency).
+const AFTER_PUSH_BACK: f64 = 0.5;
+const AFTER_JOB: f64 = 1.1;
+const AFTER_NOTHING: f64 = 0.95;
+
+/// What the workers of one runner share.
+pub(crate) struct Polling {
+    state: Mutex<State>,
+    check_interval: Duration,
+}
+
+struct State {
+    last_update: Option<String>,
+    adaptive: f64,
+    failures: u32,
+    last_healthy: Instant,
+    /// Workers beyond the adaptive limit look again when it changes.
+    resting_until: Option<Instant>,
+}
+
+impl Polling {
+    pub(crate) fn new(check_interval: Duration) -> Self {
+        let state =
+            State { last_update: None, adaptive: 0.0, failures: 0, last_healthy: Instant::now(), resting_until: None };
+        Self { state: Mutex::new(state), check_interval }
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
+        read(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One of the `request_concurrency` workers of a runner. Ends when `stop` says so.
+pub(crate) async fn work(runner: Arc<Runner>, polling: Arc<Polling>, worker: u32, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let Some(next) = stop.run_until_cancelled(turn(&runner, &polling, worker)).await else { return };
+        if stop.run_until_cancelled(sleep(next)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// One turn of a worker; returns how long it rests. Dropping it gives up a request in flight, and with two-phase acceptance a job that was
+/// just handed out goes back to the queue.
+async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration {
+    let labels = of(&runner.labels);
+    let rest = polling.with(|state| state.resting_until.map(|until| until.saturating_duration_since(Instant::now())));
+    if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+        runner.shared.metrics.worker_feed_failures.with_label_values(&labels).inc();
+        return rest;
+    }
+    if worker >= limit(runner, polling) {
+        return polling.check_interval;
+    }
+    let own = match &runner.own_slots {
+        Some(slots) => Some(slots.take().await),
+        None => None,
+    };
+    let places = Places { _shared: runner.shared.slots.take().await, _own: own };
+    runner.shared.metrics.worker_feeds.with_label_values(&labels).inc();
+    let last_update =
+        if runner.shared.slots.is_contended() { None } else { polling.with(|state| state.last_update.clone()) };
+    let in_flight = InFlight::new(runner);
+    let poll = runner
+        .client
+        .request_job(JobRequest {
+            token: &runner.settings.token,
+            system_id: &runner.shared.system_id,
+            info: &runner.info,
+            last_update: last_update.as_deref(),
+        })
+        .await;
+    drop(in_flight);
+    learn(runner, polling, &poll);
+    take(runner, polling, poll.answer, places)
+}
+
+/// How many workers may ask at once.
+fn limit(runner: &Runner, polling: &Polling) -> u32 {
+    let configured = runner.settings.request_concurrency.get();
+    let flag = runner.settings.feature_flags.get("FF_USE_ADAPTIVE_REQUEST_CONCURRENCY").copied();
+    let adaptive = polling.with(|state| state.adaptive);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to the configured number first"
+    )]
+    let used = if flag == Some(false) { configured } else { adaptive.ceil().clamp(1.0, f64::from(configured)) as u32 };
+    let labels = [runner.labels.runner.as_str(), runner.labels.system_id.as_str()];
+    runner.shared.metrics.request_adaptive_limit.with_label_values(&labels).set(adaptive);
+    runner.shared.metrics.request_used_limit.with_label_values(&labels).set(i64::from(used));
+    used
+}
+
+/// Takes from an answer what it says beside the job.
+fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
+    let shared = &runner.shared;
+    let has_job = matches!(poll.answer, JobAnswer::Job(_) | JobAnswer::Undecodable { .. });
+    let factor = match (poll.pushed_back, has_job) {
+        (true, _) => AFTER_PUSH_BACK,
+        (false, true) => AFTER_JOB,
+        (false, false) => AFTER_NOTHING,
+    };
+    let configured = f64::from(runner.settings.request_concurrency.get());
+    let is_answer = has_job || matches!(poll.answer, JobAnswer::NoJob);
+    if is_answer {
+        shared.health.polled();
+        shared.metrics.last_poll.set(Timestamp::now().as_duration().as_secs_f64());
+    }
+    polling.with(|state| {
+        state.adaptive = (state.adaptive * factor).clamp(1.0, configured);
+        if let Some(update) = &poll.last_update {
+            state.last_update = Some(update.clone());
+        }
+        if poll.healthy() {
+            state.failures = 0;
+            state.last_healthy = Instant::now();
+            return;
+        }
+        shared.metrics.health_failures.with_label_values(&of(&runner.labels)).inc();
+        state.failures += 1;
+        let (limit, pause) = (runner.settings.unhealthy_requests_limit.get(), runner.settings.unhealthy_interval);
+        if state.failures >= limit {
+            tracing::error!(
+                unhealthy_requests = state.failures,
+                unhealthy_requests_limit = limit,
+                "Runner \"{}\" is unhealthy and will be disabled for {} seconds!",
+                runner.labels.runner,
+                pause.as_secs()
+            );
+            state.failures = 0;
+            state.resting_until = Some(state.last_healthy.max(Instant::now()) + pause);
+        }
+    });
+}
+
+/// Starts the job that came, if one did; returns how long the worker rests.
+fn take(runner: &Arc<Runner>, polling: &Polling, answer: JobAnswer, places: Places) -> Duration {
+    let name = runner.labels.runner.as_str();
+    let again = if runner.settings.strict_check_interval { polling.check_interval } else { Duration::ZERO };
+    match answer {
+        JobAnswer::Job(received) => {
+            let job = received.spec.id;
+            let correlation_id = received.correlation_id.clone().unwrap_or_default();
+            tracing::info!(job, runner = name, correlation_id, "Checking for jobs... received");
+            runner.start(*received, places);
+            return again;
+        }
+        JobAnswer::Undecodable { id, token, message } => {
+            tracing::error!(runner = name, job = id, "GitLab sent a job that cannot be understood: {message}");
+            let labels = ["other", name, &runner.labels.name, &runner.labels.system_id];
+            runner.shared.metrics.processing_failures.with_label_values(&labels).inc();
+            if let (Some(id), Some(token)) = (id, token.filter(|token: &Secret| !token.is_empty())) {
+                runner.reject(JobCredentials { id, token }, message, places);
+            }
+            return again;
+        }
+        JobAnswer::NoJob => tracing::debug!(runner = name, "Checking for jobs... nothing"),
+        JobAnswer::Forbidden { message } => {
+            tracing::error!(
+                runner = name,
+                status = 403,
+                "Checking for jobs... forbidden: {message}; check the token of runner {:?} in the config",
+                runner.labels.name
+            );
+        }
+        JobAnswer::Unavailable { message } => {
+            tracing::warn!(runner = name, "Checking for jobs... GitLab instance currently unavailable: {message}");
+        }
+        JobAnswer::Failed(error) => {
+            tracing::warn!(runner = name, status = error.status(), "Checking for jobs... failed: {}", chain(&error));
+        }
+    }
+    polling.check_interval
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Counts a request while it is under way.
+struct InFlight<'a>(&'a Runner);
+
+impl<'a> InFlight<'a> {
+    fn new(runner: &'a Runner) -> Self {
+        let in_flight = Self(runner);
+        in_flight.gauge().inc();
+        in_flight
+    }
+
+    fn gauge(&self) -> prometheus::IntGauge {
+        let labels = [self.0.labels.runner.as_str(), self.0.labels.system_id.as_str()];
+        self.0.shared.metrics.request_concurrency.with_label_values(&labels)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.gauge().dec();
+    }
+}

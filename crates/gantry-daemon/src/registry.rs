@@ -1,0 +1,77 @@
+//! The jobs that run now, for metrics and for people who look.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::job::JobView;
+use crate::metrics::{Metrics, RunnerLabels};
+
+/// All jobs that run now.
+#[derive(Clone, Default)]
+pub(crate) struct Running {
+    jobs: Arc<Mutex<BTreeMap<u64, Entry>>>,
+    next: Arc<std::sync::atomic::AtomicU64>,
+}
+
+struct Entry {
+    url: String,
+    labels: RunnerLabels,
+    view: watch::Receiver<JobView>,
+    started: Instant,
+}
+
+/// A job in the list; dropping it removes the job.
+pub(crate) struct Listed {
+    key: u64,
+    running: Running,
+}
+
+impl Running {
+    /// Lists a job under the address of its page in GitLab.
+    pub(crate) fn add(&self, url: String, labels: RunnerLabels, view: watch::Receiver<JobView>) -> Listed {
+        let key = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let entry = Entry { url, labels, view, started: Instant::now() };
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, entry);
+        Listed { key, running: self.clone() }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// One line per job (GitLab Runner 19.4, `/debug/jobs/list`).
+    pub(crate) fn list(&self) -> String {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for entry in jobs.values() {
+            let view = entry.view.borrow();
+            let duration = gantry_core::go_duration::format(entry.started.elapsed());
+            text.push_str(&format!(
+                "url={} state=running stage={} executor_stage= duration={duration} pod={}\n",
+                entry.url, view.stage, view.pod
+            ));
+        }
+        text
+    }
+
+    /// Sets the gauge of running jobs to what is true now.
+    pub(crate) fn show(&self, metrics: &Metrics) {
+        metrics.jobs.reset();
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in jobs.values() {
+            let stage = entry.view.borrow().stage.clone();
+            let RunnerLabels { runner, name, system_id } = &entry.labels;
+            metrics.jobs.with_label_values(&[runner, name, system_id, "running", stage.as_str(), ""]).inc();
+        }
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.running.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}

@@ -1,0 +1,326 @@
+//! One `[[runners]]` entry at work: its client, its cluster, and what it does with a job it has got.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_config::RunnerSettings;
+use gantry_config::settings::Shell;
+use gantry_core::Secret;
+use gantry_core::short_token::short_token;
+use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo};
+use gantry_kube::{Access, Cluster, ConnectError, HelperBinaries, RemoteAccess};
+use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
+use gantry_relay::Pace;
+use rand::RngExt as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::health::Health;
+use crate::job::{self, JobEnd, JobParts, JobSummary, JobView};
+use crate::metrics::{Metrics, RunnerLabels, of};
+use crate::registry::Running;
+use crate::rejected::{self, Rejected};
+use crate::slots::{JobNumbers, Numbers, Slot, Slots};
+use crate::tasks;
+
+/// Where Kubernetes puts the token of a pod's service account: how a process knows that it runs in a cluster.
+const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// What all runners of the process share.
+pub(crate) struct Shared {
+    pub(crate) slots: Slots,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Health,
+    pub(crate) running: Running,
+    pub(crate) helper: Arc<HelperBinaries>,
+    /// Set when running jobs must end; the text is the signal.
+    pub(crate) stop_jobs: watch::Receiver<Option<String>>,
+    /// All jobs that run.
+    pub(crate) jobs: TaskTracker,
+    pub(crate) system_id: String,
+    pub(crate) manager_host: String,
+    pub(crate) connection_max_age: Duration,
+    pub(crate) pace: Pace,
+}
+
+/// Why a runner cannot work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunnerError {
+    #[error("{key} {path}: cannot be read")]
+    File {
+        key: &'static str,
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Cluster(#[from] ConnectError),
+}
+
+/// One entry at work.
+pub(crate) struct Runner {
+    pub(crate) settings: Arc<RunnerSettings>,
+    pub(crate) client: Client,
+    pub(crate) info: RunnerInfo,
+    pub(crate) labels: RunnerLabels,
+    pub(crate) shared: Arc<Shared>,
+    /// Bound of this runner alone.
+    pub(crate) own_slots: Option<Slots>,
+    pub(crate) numbers: Numbers,
+    cluster: Cluster,
+    ca_pem: Option<String>,
+}
+
+/// The places that a job takes; dropped when it has ended.
+pub(crate) struct Places {
+    pub(crate) _shared: Slot,
+    pub(crate) _own: Option<Slot>,
+}
+
+impl Runner {
+    /// Reads the files that the settings name. Sends nothing yet.
+    pub(crate) async fn new(
+        settings: Arc<RunnerSettings>,
+        shared: Arc<Shared>,
+        own_slots: Option<Slots>,
+        numbers: Numbers,
+    ) -> Result<Self, RunnerError> {
+        let labels = RunnerLabels {
+            runner: short_token(settings.token.expose()).to_owned(),
+            name: settings.name.clone(),
+            system_id: shared.system_id.clone(),
+        };
+        let ca_pem = read(settings.tls_ca_file.as_deref(), "tls-ca-file").await?;
+        let client = Client::new(ClientOptions {
+            ca_pem: ca_pem.clone(),
+            client_cert_pem: read(settings.tls_cert_file.as_deref(), "tls-cert-file").await?,
+            client_key_pem: read(settings.tls_key_file.as_deref(), "tls-key-file").await?.map(Secret::new),
+            connection_max_age: shared.connection_max_age,
+            on_request: Some({
+                let (metrics, labels) = (Arc::clone(&shared.metrics), labels.clone());
+                Arc::new(move |call| metrics.observe(&labels, call))
+            }),
+            ..ClientOptions::new(settings.url.clone())
+        })?;
+        let namespace = settings.kubernetes.namespace.clone().filter(|name| !name.is_empty());
+        let selector = format!("{}=true", gantry_plan::LABEL_MANAGED);
+        let (cluster, driver) =
+            Cluster::connect(access(&settings), namespace.unwrap_or_else(|| "default".to_owned()), selector).await?;
+        tasks::spawn(driver);
+        let shell = match settings.shell {
+            Shell::Bash => "bash",
+            Shell::Sh => "sh",
+        };
+        let info = RunnerInfo::kubernetes(shell, settings.labels.clone());
+        Ok(Self { client, info, labels, shared, own_slots, numbers, cluster, ca_pem, settings })
+    }
+
+    /// Starts a job that GitLab has handed out.
+    pub(crate) fn start(self: &Arc<Self>, received: ReceivedJob, places: Places) {
+        let runner = Arc::clone(self);
+        let tracker = self.shared.jobs.clone();
+        tasks::spawn(tracker.track_future(async move {
+            runner.run(received).await;
+            drop(places);
+        }));
+    }
+
+    /// Tells GitLab that a job's payload is not understood.
+    pub(crate) fn reject(self: &Arc<Self>, creds: JobCredentials, message: String, places: Places) {
+        let runner = Arc::clone(self);
+        let tracker = self.shared.jobs.clone();
+        tasks::spawn(tracker.track_future(async move {
+            let lines = vec![HeadLine::plain(runner.banner())];
+            runner.report_rejected(creds, lines, gantry_core::Ending::InvalidJob { message }, Vec::new()).await;
+            drop(places);
+        }));
+    }
+
+    fn banner(&self) -> String {
+        format!("Running with gantry {PROTOCOL_VERSION} ({})", RunnerInfo::revision())
+    }
+
+    async fn run(&self, received: ReceivedJob) {
+        let taken = Instant::now();
+        let spec = &received.spec;
+        let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
+        self.count_taken(&received);
+        let numbers = self.numbers.take(spec.job_info.project_id);
+        let context = self.context(&received, &numbers);
+        let plan = match gantry_plan::plan(spec, &self.settings, &context) {
+            Ok(plan) => plan,
+            Err(error) => {
+                let mut lines = vec![HeadLine::plain(self.banner())];
+                if let PlanError::DisallowedImage(details) = &error {
+                    lines.extend(details.iter().map(|line| HeadLine::plain(line.clone())));
+                }
+                let reasons = spec.features.failure_reasons.clone();
+                self.report_rejected(creds, lines, error.ending(), reasons).await;
+                return;
+            }
+        };
+        let (view, seen) = watch::channel(JobView::default());
+        let _listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen);
+        let job = spec.id;
+        tracing::info!(
+            job,
+            project = spec.job_info.project_id,
+            runner = self.labels.runner,
+            "Added job to processing list"
+        );
+        let summary = job::run(JobParts {
+            client: self.client.clone(),
+            creds,
+            info: self.info.clone(),
+            cluster: self.cluster.clone(),
+            helper: Arc::clone(&self.shared.helper),
+            plan,
+            taken,
+            final_tries: self.settings.job_status_final_update_retry_limit.get(),
+            stop: self.shared.stop_jobs.clone(),
+            view,
+            pace: self.shared.pace,
+        })
+        .await;
+        self.count_ended(job, &summary);
+        tracing::info!(job, runner = self.labels.runner, "Removed job from processing list");
+    }
+
+    async fn report_rejected(
+        &self,
+        creds: JobCredentials,
+        lines: Vec<HeadLine>,
+        ending: gantry_core::Ending,
+        failure_reasons: Vec<String>,
+    ) {
+        let job = creds.id;
+        let rejected = Rejected {
+            client: self.client.clone(),
+            creds,
+            info: self.info.clone(),
+            lines,
+            ending,
+            failure_reasons,
+            pace: self.shared.pace,
+        };
+        let verdict = rejected::report(rejected).await;
+        let summary = JobSummary { end: JobEnd::Reported(None), verdict: Some(verdict), duration: Duration::ZERO };
+        self.count_ended(job, &summary);
+    }
+
+    fn context(&self, received: &ReceivedJob, numbers: &JobNumbers) -> Context {
+        let (os, arch) = (std::env::consts::OS, go_arch());
+        Context {
+            name: "gantry".to_owned(),
+            version: PROTOCOL_VERSION.to_owned(),
+            revision: RunnerInfo::revision().to_owned(),
+            git_user_agent: format!("gantry {PROTOCOL_VERSION} {os}/{arch}"),
+            executable_arch: format!("{os}/{arch}"),
+            manager_host: self.shared.manager_host.clone(),
+            system_id: self.shared.system_id.clone(),
+            concurrent_id: numbers.among_all,
+            concurrent_project_id: numbers.in_project,
+            suffix: suffix(),
+            correlation_id: received.correlation_id.clone(),
+            tls_ca_pem: received.tls_ca_chain_pem.clone(),
+            configured_ca_pem: self.ca_pem.clone(),
+        }
+    }
+
+    fn count_taken(&self, received: &ReceivedJob) {
+        let (metrics, labels) = (&self.shared.metrics, of(&self.labels));
+        let info = &received.spec.job_info;
+        metrics.jobs_total.with_label_values(&labels).inc();
+        let [runner, name, system_id] = labels;
+        let project_jobs = info.project_jobs_running_on_instance_runners_count.as_str();
+        metrics
+            .queue_duration
+            .with_label_values(&[runner, name, system_id, project_jobs])
+            .observe(info.time_in_queue_seconds.max(0.0));
+        metrics.queue_size.with_label_values(&labels).set(info.queue_size);
+        metrics.queue_depth.with_label_values(&labels).set(info.queue_depth);
+    }
+
+    fn count_ended(&self, job: i64, summary: &JobSummary) {
+        let RunnerLabels { runner, name, system_id } = &self.labels;
+        let metrics = &self.shared.metrics;
+        let seconds = summary.duration.as_secs_f64();
+        metrics.job_duration.with_label_values(&[runner, name, system_id, "traditional"]).observe(seconds);
+        match &summary.end {
+            JobEnd::Reported(_) => {}
+            JobEnd::Dropped(reason) => tracing::warn!(job, runner, "the job is no longer ours: {reason}"),
+            JobEnd::GivenBack => tracing::info!(job, runner, "the job goes back to GitLab's queue: the runner stops"),
+            JobEnd::Undelivered(message) => {
+                tracing::error!(job, runner, "GitLab could not be told how the job ended: {message}");
+            }
+        }
+        let Some(verdict) = &summary.verdict else { return };
+        if verdict.success {
+            tracing::info!(job, runner, duration_s = seconds, job_status = "success", "Job succeeded");
+            return;
+        }
+        let reason = verdict.reason.map_or("script_failure", gantry_core::FailureReason::as_str);
+        metrics.failed_jobs.with_label_values(&[runner, name, reason, "traditional"]).inc();
+        let system = if verdict.is_system_failure() { " (system failure)" } else { "" };
+        tracing::warn!(
+            job,
+            runner,
+            duration_s = seconds,
+            job_status = "failed",
+            failure_reason = reason,
+            exit_code = verdict.exit_code,
+            "Job failed{system}: {}",
+            verdict.message
+        );
+    }
+}
+
+async fn read(path: Option<&Path>, key: &'static str) -> Result<Option<String>, RunnerError> {
+    let Some(path) = path else { return Ok(None) };
+    match tokio::fs::read_to_string(path).await {
+        Ok(text) => Ok(Some(text)),
+        Err(source) => Err(RunnerError::File { key, path: path.display().to_string(), source }),
+    }
+}
+
+/// Where the cluster is: as configured, else the one we run in, else the kubeconfig's.
+fn access(settings: &RunnerSettings) -> Access {
+    let kubernetes = &settings.kubernetes;
+    if let Some(host) = kubernetes.host.clone().filter(|host| !host.is_empty()) {
+        return Access::Remote(RemoteAccess {
+            host,
+            ca_file: kubernetes.ca_file.clone(),
+            bearer_token: kubernetes.bearer_token.clone(),
+            cert_file: kubernetes.cert_file.clone(),
+            key_file: kubernetes.key_file.clone(),
+        });
+    }
+    if Path::new(SERVICE_ACCOUNT_TOKEN).exists() {
+        return Access::InCluster;
+    }
+    Access::Kubeconfig { path: None, context: kubernetes.context.clone() }
+}
+
+fn job_url(plan: &JobPlan) -> String {
+    let annotations = plan.pod.metadata.annotations.as_ref();
+    annotations.and_then(|map| map.get("job.runner.gitlab.com/url")).cloned().unwrap_or_default()
+}
+
+fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Eight characters that make a pod's name unique.
+fn suffix() -> String {
+    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut rng = rand::rng();
+    (0..8).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
+}

@@ -1,0 +1,115 @@
+//! The metrics and health server.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::registry::Running;
+
+/// Where the server listens when nobody says otherwise.
+pub const DEFAULT_LISTEN_ADDRESS: &str = ":9100";
+
+/// The port where an address names none (GitLab Runner 19.4).
+const DEFAULT_PORT: &str = ":9252";
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Not an address.
+    #[error("listen_address {address:?} is not of the form host:port")]
+    Address {
+        /// As configured.
+        address: String,
+    },
+    /// The port is taken, or the address is not of this machine.
+    #[error("cannot listen on {address}: another process may use the port; change listen_address or LISTEN_ADDRESS")]
+    Bind {
+        /// The address.
+        address: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What the server shows.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) running: Running,
+    pub(crate) health: Health,
+}
+
+/// Binds the server's socket.
+pub(crate) async fn bind(address: &str) -> Result<TcpListener, ListenError> {
+    let invalid = || ListenError::Address { address: address.to_owned() };
+    let full = if address.contains(':') { address.to_owned() } else { format!("{address}{DEFAULT_PORT}") };
+    let (host, port) = full.rsplit_once(':').ok_or_else(invalid)?;
+    let port: u16 = port.parse().map_err(|_| invalid())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_name_with_port = host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err();
+    if is_name_with_port {
+        return Err(invalid());
+    }
+    let bound = if host.is_empty() {
+        match TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, port)).await {
+            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await
+            }
+            bound => bound,
+        }
+    } else {
+        TcpListener::bind((host, port)).await
+    };
+    bound.map_err(|source| ListenError::Bind { address: full, source })
+}
+
+/// Serves until `stop`.
+pub(crate) async fn serve(listener: TcpListener, shown: Shown, stop: impl Future<Output = ()> + Send + 'static) {
+    let address: Option<SocketAddr> = listener.local_addr().ok();
+    tracing::info!(
+        address = address.map(|address| address.to_string()).unwrap_or_default(),
+        "Metrics server listening"
+    );
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health/live", get(|| async { "live\n" }))
+        .route("/health/ready", get(ready))
+        .route("/debug/jobs/list", get(jobs))
+        .route("/debug/process/state", get(state))
+        .with_state(shown);
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "the metrics server has ended");
+    }
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    shown.running.show(&shown.metrics);
+    match shown.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn ready(State(shown): State<Shown>) -> Response {
+    match shown.health.not_ready() {
+        None => "ready\n".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn jobs(State(shown): State<Shown>) -> Response {
+    ([("X-List-Version", "2"), ("Content-Type", "text/plain")], shown.running.list()).into_response()
+}
+
+async fn state(State(shown): State<Shown>) -> String {
+    format!("{}\n", shown.health.state().as_str())
+}
