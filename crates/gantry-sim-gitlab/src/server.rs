@@ -3,6 +3,7 @@
 use std::future::{Future, IntoFuture as _};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::serve::ListenerExt as _;
@@ -106,9 +107,11 @@ fn new_hub(
     Ok(Arc::new(Hub::new(world, repos, artifacts, registration_token, wake)))
 }
 
-fn open_repositories(wanted: &[(String, std::path::PathBuf)]) -> Result<Vec<Repo>, Error> {
-    if let Err(what) = repo::git(None, &["--version".as_ref()]) {
-        return Err(Error::Git { what });
+fn open_repositories(wanted: &[(String, PathBuf)]) -> Result<Vec<Repo>, Error> {
+    let programs = repo::git(None, &["--exec-path".as_ref()]).map_err(|what| Error::Git { what })?;
+    let backend = Path::new(String::from_utf8_lossy(&programs).trim_end()).join("git-http-backend");
+    if !backend.is_file() {
+        return Err(Error::Git { what: format!("there is no {}", backend.display()) });
     }
     let mut repos: Vec<Repo> = Vec::new();
     for ((name, path), id) in wanted.iter().zip(1..) {

@@ -226,6 +226,22 @@ pub(super) async fn runners(State(hub): State<SharedHub>) -> Response {
     json_answer(StatusCode::OK, &view)
 }
 
+/// Longest refusal text of the framework that is passed on; they are one short sentence.
+const REFUSAL: usize = 4 * 1024;
+
+/// The framework refuses a bad path, query or method in plain text; here every error is JSON.
+pub(super) async fn errors_as_json(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || super::is_json(response.headers()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), REFUSAL).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let text = if text.is_empty() { status.canonical_reason().unwrap_or("refused").into() } else { text };
+    admin_error(status, text)
+}
+
 /// Any other path under `/sim/`.
 pub(super) async fn unknown() -> Response {
     admin_error(StatusCode::NOT_FOUND, "no such path under /sim/")

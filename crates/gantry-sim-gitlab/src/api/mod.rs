@@ -52,7 +52,8 @@ pub(crate) fn router(hub: &SharedHub) -> Router {
         .route("/requests", get(admin::requests))
         .route("/violations", get(admin::violations))
         .route("/runners", get(admin::runners))
-        .fallback(admin::unknown);
+        .fallback(admin::unknown)
+        .layer(axum::middleware::map_response(admin::errors_as_json));
     Router::new()
         .nest("/api/v4", runner_api)
         .nest("/sim", admin)

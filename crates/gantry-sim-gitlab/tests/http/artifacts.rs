@@ -20,7 +20,7 @@ async fn uploads_are_stored_by_type_and_fetched_by_dependents() {
     let job = sim.take().await;
     assert_eq!(upload(&sim, &job, "", "a.zip", b"early").await, 403);
     assert_eq!(sim.put(&job, &json!({"state": "running"})).await.0, 200);
-    let zip = vec![7_u8; 3 * 1024 * 1024];
+    let zip = vec![7_u8; 6 * 1024 * 1024];
     assert_eq!(upload(&sim, &job, "artifact_format=zip&artifact_type=archive&expire_in=7d", "a.zip", &zip).await, 201);
     assert_eq!(upload(&sim, &job, "", "a.zip", &zip).await, 201, "the same file again");
     assert_eq!(upload(&sim, &job, "", "b.zip", b"other").await, 400, "another archive");

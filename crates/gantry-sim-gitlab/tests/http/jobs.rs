@@ -31,7 +31,7 @@ async fn a_job_from_queue_to_verdict() {
     let watched = sim.patch(&job, 5, "6789").await;
     assert_eq!(header(&watched, "x-gitlab-trace-update-interval"), "3");
 
-    let verdict = json!({"state": "failed", "failure_reason": "script_failure", "exit_code": 3,
+    let verdict = json!({"state": "failed", "failure_reason": "script_failure", "exit_code": 3, "info": {},
         "output": {"checksum": "crc32:cbf43926", "bytesize": 9}});
     assert_eq!(sim.put(&job, &verdict).await, (200, "failed".to_owned()));
     let shown = sim.get(&format!("/sim/jobs/{}", job.id)).await;
@@ -138,7 +138,16 @@ async fn oversized_and_malformed_requests_are_refused() {
     let call = sim.call(Method::POST, "/api/v4/jobs/request").body("{").send().await.expect("an answer");
     assert_eq!(call.status(), 400);
     assert_eq!(sim.broken().await, ["request size", "content type", "request body"]);
-    let (code, answer) = sim.post("/sim/jobs", &json!([1])).await;
-    assert_eq!((code, answer["error"].is_string()), (400, true));
+    for (path, body, expected) in [
+        ("/sim/jobs", json!([1]), 400),
+        ("/sim/jobs", json!({"tags": "a"}), 400),
+        ("/sim/jobs/x/cancel", json!({}), 400),
+        ("/sim/jobs/9/cancel?force=maybe", json!({}), 400),
+        ("/sim/jobs/9/cancel", json!({}), 404),
+        ("/sim/violations", json!({}), 405),
+    ] {
+        let (code, answer) = sim.post(path, &body).await;
+        assert_eq!((code, answer["error"].is_string()), (expected, true), "{path} {answer}");
+    }
     sim.stop().await;
 }
