@@ -230,7 +230,7 @@ pub enum PatchOutcome {
 pub enum UploadAnswer {
     /// GitLab has it (201).
     Uploaded,
-    /// Refused (401, 403): the job has ended, or its token.
+    /// Refused (403): the job has ended, or its token.
     Forbidden {
         /// GitLab's words.
         message: String,

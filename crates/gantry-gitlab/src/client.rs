@@ -1,18 +1,26 @@
 //! The calls. Each builds a request (`request.rs`), sends it through the retry layer (`retry.rs`) and reads the answer (`response.rs`).
 
 mod artifacts;
+mod exchange;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::Secret;
+use http::StatusCode;
 
 pub use self::artifacts::{Download, UploadBody, UploadTimeouts};
-use crate::answer::{CallError, PatchAnswer, Poll, Registered, UpdateAnswer, VerifyOutcome};
+use self::exchange::{Call, Decode};
+use crate::answer::{CallError, JobAnswer, PatchAnswer, Poll, Registered, UpdateAnswer, VerifyOutcome};
+use crate::http_transport::HttpTransport;
 use crate::info::RunnerInfo;
-use crate::observe::ObserveRequests;
-use crate::request::{JobCredentials, JobRequest, JobUpdate, Registration};
+use crate::limits;
+use crate::observe::{Endpoint, ObserveRequests};
+use crate::request::{Built, Instance, JobCredentials, JobRequest, JobUpdate, Registration};
+use crate::response;
+use crate::retry::Twice;
+use crate::tls::Identity;
 use crate::transport::Transport;
 
 /// Where and how to reach a GitLab instance.
@@ -101,69 +109,171 @@ pub struct Client {
 }
 
 struct Shared {
+    instance: Instance,
     transport: Arc<dyn Transport>,
+    /// The configured CA, word for word, if it is one.
+    ca_pem: Option<String>,
     on_request: Option<ObserveRequests>,
 }
 
 impl Client {
-    /// A client that speaks HTTP over the network. Makes no connection yet; reads the system's certificates.
-    pub fn new(_options: ClientOptions) -> Result<Self, ClientError> {
-        todo!()
+    /// A client that speaks HTTP over the network. Makes no connection yet; reads the system's certificates. Certificates that change later
+    /// need a new client.
+    pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
+        let instance = Instance::new(&options.url)?;
+        let identity = Identity {
+            ca_pem: options.ca_pem.clone(),
+            cert_pem: options.client_cert_pem.clone(),
+            key_pem: options.client_key_pem.clone(),
+        };
+        let transport =
+            HttpTransport::new(instance.base(), &identity, options.proxy.clone(), options.connection_max_age)?;
+        Ok(Self::over(options, instance, Arc::new(transport)))
     }
 
-    /// A client over a transport of the caller's: simulation and tests.
-    pub fn with_transport(_options: &ClientOptions, _transport: Arc<dyn Transport>) -> Result<Self, ClientError> {
-        todo!()
+    /// A client over a transport of the caller's, for simulation and tests. Of `options` only URL, CA text and observer count.
+    pub fn with_transport(options: ClientOptions, transport: Arc<dyn Transport>) -> Result<Self, ClientError> {
+        let instance = Instance::new(&options.url)?;
+        Ok(Self::over(options, instance, transport))
+    }
+
+    fn over(options: ClientOptions, instance: Instance, transport: Arc<dyn Transport>) -> Self {
+        let ca_pem = options.ca_pem.filter(|pem| crate::tls::has_certificate(pem));
+        Self { shared: Arc::new(Shared { instance, transport, ca_pem, on_request: options.on_request }) }
     }
 
     /// Registers a runner with a registration token (`POST runners`).
-    pub async fn register(&self, _token: &Secret, _attributes: &Registration) -> Result<Registered, CallError> {
-        todo!()
+    pub async fn register(&self, token: &Secret, attributes: &Registration) -> Result<Registered, CallError> {
+        let request = self.shared.instance.register(token, attributes, &request_id());
+        self.runner_call(request, StatusCode::CREATED).await
     }
 
     /// Asks whether `token` is good, and makes the manager known to GitLab with everything it can do (`POST runners/verify`).
-    pub async fn verify(&self, _token: &Secret, _system_id: &str, _info: &RunnerInfo) -> VerifyOutcome {
-        todo!()
+    ///
+    /// Servers that answer in plain text are asked a second time, without looking at the body, as the reference does.
+    pub async fn verify(&self, token: &Secret, system_id: &str, info: &RunnerInfo) -> VerifyOutcome {
+        let request = || self.shared.instance.verify(token, system_id, info, &request_id());
+        match self.runner_call(request(), StatusCode::OK).await {
+            Err(CallError::Malformed { .. }) => {}
+            first => return verified(first),
+        }
+        let call = self.runner(request(), Decode::Nothing);
+        let second = response::done(self.exchange(call).await.answer, StatusCode::OK);
+        verified(second.map(|()| Registered { id: 0, token: Secret::default(), token_expires_at: None }))
     }
 
     /// Removes a runner (`DELETE runners`): for tokens that do not start with `glrt-`.
-    pub async fn unregister_runner(&self, _token: &Secret) -> Result<(), CallError> {
-        todo!()
+    pub async fn unregister_runner(&self, token: &Secret) -> Result<(), CallError> {
+        let call = self.runner(self.shared.instance.unregister_runner(token, &request_id()), Decode::Nothing);
+        response::done(self.exchange(call).await.answer, StatusCode::NO_CONTENT)
     }
 
     /// Removes this manager of a runner (`DELETE runners/managers`): for tokens that start with `glrt-`.
-    pub async fn unregister_manager(&self, _token: &Secret, _system_id: &str) -> Result<(), CallError> {
-        todo!()
+    pub async fn unregister_manager(&self, token: &Secret, system_id: &str) -> Result<(), CallError> {
+        let request = self.shared.instance.unregister_manager(token, system_id, &request_id());
+        let call = self.runner(request, Decode::Nothing);
+        response::done(self.exchange(call).await.answer, StatusCode::NO_CONTENT)
     }
 
-    /// Asks for a new token with the current one, which stops working at once.
-    pub async fn reset_token(&self, _token: &Secret) -> Result<Registered, CallError> {
-        todo!()
+    /// Asks for a new token with the current one, which stops working at once: store the answer before use.
+    pub async fn reset_token(&self, token: &Secret) -> Result<Registered, CallError> {
+        self.reset(self.shared.instance.reset_token(token, &request_id())).await
     }
 
     /// Asks for a new token of runner `id` with a personal access token.
-    pub async fn reset_token_with_pat(&self, _id: i64, _pat: &Secret) -> Result<Registered, CallError> {
-        todo!()
+    pub async fn reset_token_with_pat(&self, id: i64, pat: &Secret) -> Result<Registered, CallError> {
+        self.reset(self.shared.instance.reset_token_with_pat(id, pat, &request_id())).await
+    }
+
+    async fn reset(&self, request: Built) -> Result<Registered, CallError> {
+        let call = Call { endpoint: Endpoint::ResetToken, ..self.runner(request, Decode::On(StatusCode::CREATED)) };
+        response::registered(self.exchange(call).await.answer, StatusCode::CREATED)
+    }
+
+    async fn runner_call(&self, request: Built, success: StatusCode) -> Result<Registered, CallError> {
+        let call = self.runner(request, Decode::On(success));
+        response::registered(self.exchange(call).await.answer, success)
+    }
+
+    fn runner(&self, request: Built, decode: Decode) -> Call {
+        Call {
+            endpoint: Endpoint::Runner,
+            request,
+            timeout: limits::RUNNER_CALL_TIMEOUT,
+            twice: Twice::Harmful,
+            decode,
+        }
     }
 
     /// Asks for a job. May take as long as GitLab holds the request ([`crate::limits::REQUEST_JOB_TIMEOUT`]); drop the future to stop.
-    pub async fn request_job(&self, _request: JobRequest<'_>) -> Poll {
-        todo!()
+    pub async fn request_job(&self, request: JobRequest<'_>) -> Poll {
+        let call = Call {
+            endpoint: Endpoint::RequestJob,
+            request: self.shared.instance.request_job(&request, &request_id()),
+            timeout: limits::REQUEST_JOB_TIMEOUT,
+            twice: Twice::Harmful,
+            decode: Decode::On(StatusCode::CREATED),
+        };
+        let exchanged = self.exchange(call).await;
+        let last_update = exchanged.answer.as_ref().ok().and_then(|answer| response::last_update(answer.headers()));
+        let mut answer = response::job(exchanged.answer);
+        if let JobAnswer::Job(job) = &mut answer {
+            let chain = || self.shared.transport.verified_chain_pem();
+            job.tls_ca_chain_pem = self.shared.ca_pem.clone().or_else(chain);
+        }
+        Poll { answer, pushed_back: exchanged.pushed_back, last_update }
     }
 
     /// Reports a state of a job (`PUT jobs/<id>`).
-    pub async fn update_job(&self, _job: &JobCredentials, _update: &JobUpdate, _info: &RunnerInfo) -> UpdateAnswer {
-        todo!()
+    pub async fn update_job(&self, job: &JobCredentials, update: &JobUpdate, info: &RunnerInfo) -> UpdateAnswer {
+        let call = Call {
+            endpoint: Endpoint::UpdateJob,
+            request: self.shared.instance.update_job(job, update, info, &request_id()),
+            timeout: limits::UPDATE_JOB_TIMEOUT,
+            // The same state twice is the same state.
+            twice: Twice::Harmless,
+            decode: Decode::Nothing,
+        };
+        response::update(self.exchange(call).await.answer)
     }
 
     /// Appends `bytes` to the trace at `offset` (`PATCH jobs/<id>/trace`). `bytes` must not be empty.
-    pub async fn patch_trace(
-        &self,
-        _job: &JobCredentials,
-        _offset: u64,
-        _bytes: Bytes,
-        _debug_trace: bool,
-    ) -> PatchAnswer {
-        todo!()
+    pub async fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug_trace: bool) -> PatchAnswer {
+        let call = Call {
+            endpoint: Endpoint::PatchTrace,
+            request: self.shared.instance.patch_trace(job, offset, bytes, debug_trace, &request_id()),
+            timeout: limits::PATCH_TRACE_TIMEOUT,
+            // Bytes that GitLab has already are refused by their offset (416).
+            twice: Twice::Harmless,
+            decode: Decode::Nothing,
+        };
+        response::patch(self.exchange(call).await.answer)
     }
 }
+
+fn verified(answer: Result<Registered, CallError>) -> VerifyOutcome {
+    match answer {
+        Ok(registered) => VerifyOutcome::Valid(registered),
+        Err(CallError::Status { status: 403, message }) => VerifyOutcome::Invalid { message },
+        Err(error) => VerifyOutcome::Unsure { message: with_causes(&error) },
+    }
+}
+
+/// An error and everything below it, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// A new `X-Request-Id`: a version 4 UUID without dashes, as the reference makes them.
+fn request_id() -> String {
+    const VERSION_4: u128 = 0x4000 << 64;
+    const VERSION_MASK: u128 = 0xf000 << 64;
+    const VARIANT: u128 = 0b10 << 62;
+    const VARIANT_MASK: u128 = 0b11 << 62;
+    let bits = rand::random::<u128>() & !VERSION_MASK & !VARIANT_MASK | VERSION_4 | VARIANT;
+    format!("{bits:032x}")
+}
+
+#[cfg(test)]
+mod tests;

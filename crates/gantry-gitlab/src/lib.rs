@@ -11,6 +11,7 @@ mod info;
 pub mod limits;
 mod observe;
 mod payload;
+mod redirect;
 mod request;
 mod response;
 mod retry;

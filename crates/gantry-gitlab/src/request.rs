@@ -1,16 +1,24 @@
-//! Builds every request as a value. Pure: no IO, no clock, no random numbers (the caller gives the request id and the boundary).
-
-use std::fmt::Write as _;
+//! Builds every request as a value. Pure: no IO, no clock, no random numbers (the caller gives the request id).
 
 use bytes::Bytes;
 use gantry_core::{FailureReason, JobState, Secret};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Method, Request};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use serde::Serialize;
+use serde_json::json;
 use url::Url;
 
+use crate::answer::CallError;
+use crate::client::ClientError;
 use crate::info::RunnerInfo;
-use crate::observe::Endpoint;
+use crate::transport::{TransportError, TransportFault};
+
+pub(crate) const RUNNER_TOKEN: HeaderName = HeaderName::from_static("runner-token");
+pub(crate) const JOB_TOKEN: HeaderName = HeaderName::from_static("job-token");
+pub(crate) const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CONTENT_RANGE: HeaderName = HeaderName::from_static("content-range");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Job id and job token: what every call about a job needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,3 +114,308 @@ pub struct UploadQuery {
     /// Name of the file in the upload; must not be empty.
     pub filename: String,
 }
+
+/// Where a GitLab instance is and what every request to it carries.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance {
+    base: Url,
+    headers: HeaderMap,
+}
+
+/// A request whose answer's body is wanted says so (`Accept`); the reference does it for these calls only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Decoded,
+    Ignored,
+}
+
+impl Instance {
+    /// Normalises the configured URL (GitLab Runner 19.4, `network/client.go`): trailing slashes, then one `/ci`, go; `/api/v4/` comes.
+    pub(crate) fn new(configured: &str) -> Result<Self, ClientError> {
+        let trimmed = configured.trim().trim_end_matches('/');
+        let trimmed = trimmed.strip_suffix("/ci").unwrap_or(trimmed);
+        let bad = || ClientError::Url { url: without_user_info(configured) };
+        // By itself first: "https://" without a host would take the host from what is appended.
+        Url::parse(trimmed).map_err(|_| bad())?;
+        let mut base = Url::parse(&format!("{trimmed}/api/v4/")).map_err(|_| bad())?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(ClientError::Scheme { scheme: base.scheme().to_owned() });
+        }
+        if base.host_str().is_none_or(str::is_empty) || base.query().is_some() || base.fragment().is_some() {
+            return Err(bad());
+        }
+        let mut headers = HeaderMap::new();
+        if let Ok(agent) = HeaderValue::from_str(&crate::info::user_agent()) {
+            headers.insert(USER_AGENT, agent);
+        }
+        if let Some(basic) = basic_auth(&base) {
+            headers.insert(AUTHORIZATION, basic);
+        }
+        // Neither fails for http and https URLs with a host.
+        let _ = base.set_username("");
+        let _ = base.set_password(None);
+        Ok(Self { base, headers })
+    }
+
+    /// The API's base, ending in a slash, without user info.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    pub(crate) fn register(&self, token: &Secret, attributes: &Registration, id: &str) -> Built {
+        #[derive(Serialize)]
+        struct Payload<'a> {
+            token: &'a str,
+            #[serde(flatten)]
+            attributes: &'a Registration,
+            info: RunnerInfo,
+        }
+        let mut attributes = attributes.clone();
+        attributes.run_untagged |= attributes.tag_list.is_empty();
+        let info = RunnerInfo::for_registration();
+        let payload = encode(&Payload { token: token.expose(), attributes: &attributes, info })?;
+        self.json(Method::POST, "runners", Some((RUNNER_TOKEN, token)), payload, Answer::Decoded).id(id)
+    }
+
+    pub(crate) fn verify(&self, token: &Secret, system_id: &str, info: &RunnerInfo, id: &str) -> Built {
+        let payload = encode(&RunnerPayload { info, token: token.expose(), system_id, last_update: "" })?;
+        self.json(Method::POST, "runners/verify", Some((RUNNER_TOKEN, token)), payload, Answer::Decoded).id(id)
+    }
+
+    pub(crate) fn unregister_runner(&self, token: &Secret, id: &str) -> Built {
+        let payload = encode(&json!({ "token": token.expose() }))?;
+        self.json(Method::DELETE, "runners", Some((RUNNER_TOKEN, token)), payload, Answer::Ignored).id(id)
+    }
+
+    pub(crate) fn unregister_manager(&self, token: &Secret, system_id: &str, id: &str) -> Built {
+        let payload = encode(&json!({ "token": token.expose(), "system_id": system_id }))?;
+        self.json(Method::DELETE, "runners/managers", Some((RUNNER_TOKEN, token)), payload, Answer::Ignored).id(id)
+    }
+
+    /// No authentication header: the token in the body is the whole proof (GitLab Runner 19.4).
+    pub(crate) fn reset_token(&self, token: &Secret, id: &str) -> Built {
+        let payload = encode(&json!({ "token": token.expose() }))?;
+        self.json(Method::POST, "runners/reset_authentication_token", None, payload, Answer::Decoded).id(id)
+    }
+
+    /// The body is the JSON word `null` (GitLab Runner 19.4).
+    pub(crate) fn reset_token_with_pat(&self, runner: i64, pat: &Secret, id: &str) -> Built {
+        let path = format!("runners/{runner}/reset_authentication_token");
+        self.json(Method::POST, &path, Some((PRIVATE_TOKEN, pat)), Bytes::from_static(b"null"), Answer::Decoded).id(id)
+    }
+
+    pub(crate) fn request_job(&self, request: &JobRequest<'_>, id: &str) -> Built {
+        let payload = encode(&RunnerPayload {
+            info: request.info,
+            token: request.token.expose(),
+            system_id: request.system_id,
+            last_update: request.last_update.unwrap_or_default(),
+        })?;
+        let auth = Some((RUNNER_TOKEN, request.token));
+        self.json(Method::POST, "jobs/request", auth, payload, Answer::Decoded).id(id)
+    }
+
+    pub(crate) fn update_job(&self, job: &JobCredentials, update: &JobUpdate, info: &RunnerInfo, id: &str) -> Built {
+        let payload = encode(&UpdatePayload {
+            info,
+            token: job.token.expose(),
+            state: update.state.as_str(),
+            failure_reason: update.failure_reason.map(FailureReason::as_str),
+            output: update.output.map_or(OutputPayload::default(), |output| OutputPayload {
+                checksum: Some(format!("crc32:{:08x}", output.crc32)),
+                bytesize: Some(output.bytesize).filter(|size| *size != 0),
+            }),
+            exit_code: update.exit_code.filter(|code| *code != 0),
+        })?;
+        let path = format!("jobs/{}", job.id);
+        self.json(Method::PUT, &path, Some((JOB_TOKEN, &job.token)), payload, Answer::Ignored).id(id)
+    }
+
+    /// `Content-Range` has an inclusive end and no unit: the reference's form, which GitLab requires.
+    pub(crate) fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug: bool, id: &str) -> Built {
+        if bytes.is_empty() {
+            return Err(unsendable("an empty piece of a trace is never sent"));
+        }
+        let range = format!("{offset}-{}", offset + bytes.len() as u64 - 1);
+        let path = format!("jobs/{}/trace?debug_trace={debug}", job.id);
+        self.start(Method::PATCH, &path)
+            .header(CONTENT_TYPE, HeaderValue::from_static("text/plain"))
+            .header(CONTENT_RANGE, range)
+            .secret(JOB_TOKEN, &job.token)
+            .body(bytes)
+            .id(id)
+    }
+
+    /// Only the head: the body is a stream that the caller makes.
+    pub(crate) fn upload_artifact(&self, job: &JobCredentials, query: &UploadQuery, boundary: &str, id: &str) -> Built {
+        let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+        // In the order of the alphabet, as the reference's library sorts them.
+        for (key, value) in [
+            ("artifact_format", &query.artifact_format),
+            ("artifact_type", &query.artifact_type),
+            ("expire_in", &query.expire_in),
+        ] {
+            if !value.is_empty() {
+                pairs.append_pair(key, value);
+            }
+        }
+        let path = format!("jobs/{}/artifacts?{}", job.id, pairs.finish());
+        self.start(Method::POST, &path)
+            .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
+            .secret(JOB_TOKEN, &job.token)
+            .id(id)
+    }
+
+    pub(crate) fn download_artifact(&self, job: i64, token: &Secret, direct: bool, id: &str) -> Built {
+        let query = if direct { "?direct_download=true" } else { "" };
+        self.start(Method::GET, &format!("jobs/{job}/artifacts{query}")).secret(JOB_TOKEN, token).id(id)
+    }
+
+    fn json(
+        &self,
+        method: Method,
+        path: &str,
+        auth: Option<(HeaderName, &Secret)>,
+        payload: Bytes,
+        answer: Answer,
+    ) -> Draft {
+        let mut draft = self.start(method, path).header(CONTENT_TYPE, JSON).body(payload);
+        if answer == Answer::Decoded {
+            draft = draft.header(ACCEPT, JSON);
+        }
+        match auth {
+            Some((name, secret)) if !secret.is_empty() => draft.secret(name, secret),
+            _ => draft,
+        }
+    }
+
+    fn start(&self, method: Method, path: &str) -> Draft {
+        let url = self.base.join(path).map_err(|error| unsendable(error.to_string()));
+        let result = url.and_then(|url| {
+            let mut request = Request::builder().method(method).uri(url.as_str()).body(Bytes::new());
+            if let Ok(request) = &mut request {
+                request.headers_mut().clone_from(&self.headers);
+            }
+            request.map_err(|error| unsendable(error.to_string()))
+        });
+        Draft(result)
+    }
+}
+
+/// A finished request, or why there is none.
+pub(crate) type Built = Result<Request<Bytes>, CallError>;
+
+/// A request in the making; an error stays until the end.
+struct Draft(Built);
+
+impl Draft {
+    fn header<V: TryInto<HeaderValue>>(mut self, name: HeaderName, value: V) -> Self {
+        if let Ok(request) = &mut self.0 {
+            match value.try_into() {
+                Ok(value) => drop(request.headers_mut().insert(name, value)),
+                Err(_) => self.0 = Err(unsendable(format!("header {name} would hold characters that HTTP forbids"))),
+            }
+        }
+        self
+    }
+
+    /// A header that debug output hides.
+    fn secret(mut self, name: HeaderName, secret: &Secret) -> Self {
+        if let Ok(request) = &mut self.0 {
+            match HeaderValue::from_str(secret.expose()) {
+                Ok(mut value) => {
+                    value.set_sensitive(true);
+                    request.headers_mut().insert(name, value);
+                }
+                Err(_) => {
+                    self.0 = Err(unsendable(format!("the token for header {name} holds characters that HTTP forbids")))
+                }
+            }
+        }
+        self
+    }
+
+    fn body(mut self, bytes: Bytes) -> Self {
+        if let Ok(request) = &mut self.0 {
+            *request.body_mut() = bytes;
+        }
+        self
+    }
+
+    fn id(self, id: &str) -> Built {
+        self.header(REQUEST_ID, id).0
+    }
+}
+
+#[derive(Serialize)]
+struct RunnerPayload<'a> {
+    info: &'a RunnerInfo,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    token: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    system_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    last_update: &'a str,
+}
+
+#[derive(Serialize)]
+struct UpdatePayload<'a> {
+    info: &'a RunnerInfo,
+    token: &'a str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_reason: Option<&'static str>,
+    /// Always there, even empty.
+    output: OutputPayload,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+}
+
+#[derive(Default, Serialize)]
+struct OutputPayload {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytesize: Option<u64>,
+}
+
+fn encode(payload: &impl Serialize) -> Result<Bytes, CallError> {
+    serde_json::to_vec(payload).map(Bytes::from).map_err(|error| unsendable(error.to_string()))
+}
+
+fn unsendable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
+    CallError::Transport(TransportError::new(TransportFault::Request, why))
+}
+
+/// User info of the URL becomes basic authentication, for a proxy in front of GitLab that wants it.
+fn basic_auth(url: &Url) -> Option<HeaderValue> {
+    use base64::Engine as _;
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let decode = |text: &str| percent_decoded(text);
+    let pair = format!("{}:{}", decode(url.username()), decode(url.password().unwrap_or_default()));
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Percent escapes resolved; a form decoder does it once its own meaning of `+` is out of the way.
+fn percent_decoded(text: &str) -> String {
+    let form = format!("x={}", text.replace('+', "%2B"));
+    url::form_urlencoded::parse(form.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+/// For an error message: everything between the scheme and the last `@` may be a password.
+fn without_user_info(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => {
+            format!("{}{}", url.get(..scheme + 3).unwrap_or_default(), url.get(at + 1..).unwrap_or_default())
+        }
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,270 @@
-//! (being written)
+//! Reads every answer, headers and body, into the types of `answer.rs`. Pure. Never fails on strange data: it says what is strange, and
+//! never repeats a body that could hold a token.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gantry_core::Secret;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::answer::{
+    CallError, DownloadError, JobAnswer, PatchAnswer, PatchOutcome, ReceivedJob, Registered, RemoteStatus, Says,
+    UpdateAnswer, UpdateOutcome,
+};
+use crate::limits;
+use crate::payload::{self, Undecodable};
+use crate::request::REQUEST_ID;
+use crate::transport::TransportError;
+
+/// An answer, or why there is none.
+pub(crate) type Answered = Result<Response<Bytes>, CallError>;
+
+/// A runner as GitLab describes it; `success` is the one status with such a body.
+pub(crate) fn registered(answer: Answered, success: StatusCode) -> Result<Registered, CallError> {
+    #[derive(Deserialize)]
+    struct Payload {
+        id: Option<i64>,
+        token: Option<Secret>,
+        token_expires_at: Option<String>,
+    }
+    let answer = expect(answer, success)?;
+    let payload: Payload = json(&answer)?;
+    Ok(Registered {
+        id: payload.id.unwrap_or_default(),
+        token: payload.token.unwrap_or_default(),
+        token_expires_at: payload.token_expires_at.filter(|time| !time.is_empty()),
+    })
+}
+
+/// An answer that is only a status.
+pub(crate) fn done(answer: Answered, success: StatusCode) -> Result<(), CallError> {
+    expect(answer, success).map(drop)
+}
+
+fn expect(answer: Answered, success: StatusCode) -> Answered {
+    let answer = answer?;
+    if answer.status() == success { Ok(answer) } else { Err(status_error(&answer)) }
+}
+
+/// What a request for a job brought. The TLS chain is added by the caller, who knows the connection.
+pub(crate) fn job(answer: Answered) -> JobAnswer {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return JobAnswer::Failed(error),
+    };
+    match answer.status() {
+        StatusCode::CREATED => received(&answer),
+        StatusCode::NO_CONTENT => JobAnswer::NoJob,
+        StatusCode::FORBIDDEN => JobAnswer::Forbidden { message: message(&answer) },
+        StatusCode::SERVICE_UNAVAILABLE => JobAnswer::Unavailable { message: message(&answer) },
+        _ => JobAnswer::Failed(status_error(&answer)),
+    }
+}
+
+fn received(answer: &Response<Bytes>) -> JobAnswer {
+    if !is_json(answer.headers()) {
+        return JobAnswer::Failed(not_json(answer));
+    }
+    match payload::decode(answer.body()) {
+        Ok(spec) => JobAnswer::Job(Box::new(ReceivedJob {
+            spec,
+            correlation_id: text(answer.headers(), REQUEST_ID.as_str()),
+            tls_ca_chain_pem: None,
+        })),
+        Err(Undecodable { id, token, message }) => JobAnswer::Undecodable { id, token, message },
+    }
+}
+
+/// The value to echo in the next request for a job; only if the server gave one.
+pub(crate) fn last_update(headers: &HeaderMap) -> Option<String> {
+    text(headers, "x-gitlab-last-update")
+}
+
+/// What was answered to `PUT jobs/<id>`.
+pub(crate) fn update(answer: Answered) -> UpdateAnswer {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return UpdateAnswer { outcome: UpdateOutcome::Unreachable(error), says: Says::default() },
+    };
+    let outcome = match answer.status().as_u16() {
+        200 => UpdateOutcome::Accepted,
+        202 => UpdateOutcome::NotYet,
+        400 => UpdateOutcome::BadRequest,
+        403 => UpdateOutcome::Forbidden,
+        404 => UpdateOutcome::NotFound,
+        409 => UpdateOutcome::Conflict,
+        412 => UpdateOutcome::TraceRejected,
+        status if is_later(status) => UpdateOutcome::Later(status_error(&answer)),
+        _ => UpdateOutcome::Other(status_error(&answer)),
+    };
+    UpdateAnswer { outcome, says: says(answer.headers()) }
+}
+
+/// What was answered to `PATCH jobs/<id>/trace`.
+pub(crate) fn patch(answer: Answered) -> PatchAnswer {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return PatchAnswer { outcome: PatchOutcome::Unreachable(error), says: Says::default() },
+    };
+    let outcome = match answer.status().as_u16() {
+        202 => PatchOutcome::Accepted { size: range_end(answer.headers()) },
+        403 => PatchOutcome::Forbidden,
+        404 => PatchOutcome::NotFound,
+        409 => PatchOutcome::Conflict,
+        416 => PatchOutcome::RangeMismatch { size: range_end(answer.headers()).unwrap_or(0) },
+        status if is_later(status) => PatchOutcome::Later(status_error(&answer)),
+        _ => PatchOutcome::Other(status_error(&answer)),
+    };
+    PatchAnswer { outcome, says: says(answer.headers()) }
+}
+
+/// Statuses that ask to come back later.
+fn is_later(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..)
+}
+
+/// Why a download's answer is not its content.
+pub(crate) fn download_error(answer: &Response<Bytes>) -> DownloadError {
+    match answer.status().as_u16() {
+        404 => DownloadError::NotFound,
+        status @ (401 | 403) => DownloadError::Forbidden { status, message: message(answer) },
+        _ => DownloadError::Failed(status_error(answer)),
+    }
+}
+
+/// What the headers say about the job.
+fn says(headers: &HeaderMap) -> Says {
+    Says {
+        job_status: text(headers, "job-status").map(|word| RemoteStatus::parse(&word)),
+        update_interval: text(headers, "x-gitlab-trace-update-interval").and_then(|word| update_interval(&word)),
+    }
+}
+
+/// Whole seconds; what is not a positive number changes nothing, and more than the maximum is the maximum.
+fn update_interval(word: &str) -> Option<Duration> {
+    let seconds = word.trim().parse::<i64>().ok().filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds.unsigned_abs()).min(limits::MAX_UPDATE_INTERVAL))
+}
+
+/// `Range: 0-<n>`, where `n` is the stored size, so an exclusive end: not symmetrical to the `Content-Range` we send.
+fn range_end(headers: &HeaderMap) -> Option<u64> {
+    let range = text(headers, "range")?;
+    let (_, end) = range.split_once('-')?;
+    end.trim().parse().ok()
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?.trim();
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+fn json<'a, T: Deserialize<'a>>(answer: &'a Response<Bytes>) -> Result<T, CallError> {
+    if !is_json(answer.headers()) {
+        return Err(not_json(answer));
+    }
+    // The library's words can quote values, and these bodies are tokens.
+    serde_json::from_slice(answer.body()).map_err(|error| CallError::Malformed {
+        what: format!(
+            "the JSON of the body does not have the expected form (line {}, column {})",
+            error.line(),
+            error.column()
+        ),
+    })
+}
+
+fn not_json(answer: &Response<Bytes>) -> CallError {
+    let kind = text(answer.headers(), CONTENT_TYPE.as_str()).unwrap_or_else(|| "no content type".to_owned());
+    CallError::Malformed {
+        what: format!(
+            "status {} came with {:?} where JSON was expected; is the URL that of a GitLab instance?",
+            answer.status().as_u16(),
+            shortened(&kind)
+        ),
+    }
+}
+
+/// The answer as an error, with the server's words.
+pub(crate) fn status_error(answer: &Response<Bytes>) -> CallError {
+    CallError::Status { status: answer.status().as_u16(), message: message(answer) }
+}
+
+/// Words for a log: `message` (or `error`) of a JSON body, an object storage's XML, else the status line. Redirects that are not followed
+/// name their target, because that is the URL to configure.
+fn message(answer: &Response<Bytes>) -> String {
+    let status = answer.status();
+    if status.is_redirection()
+        && let Some(target) = text(answer.headers(), "location")
+    {
+        let target =
+            url::Url::parse(&target).map_or(String::from("elsewhere"), |url| url.origin().ascii_serialization());
+        return format!("redirected to {target}; configure the final URL of this GitLab instance");
+    }
+    let said = if is_json(answer.headers()) { json_message(answer.body()) } else { xml_message(answer) };
+    let said = said.filter(|words| !words.trim().is_empty());
+    shortened(&said.unwrap_or_else(|| status.canonical_reason().unwrap_or("no explanation").to_owned()))
+}
+
+fn json_message(body: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    match value.get("message").or_else(|| value.get("error"))? {
+        Value::String(words) => Some(words.clone()),
+        Value::Object(fields) => {
+            let parts: Vec<String> =
+                fields.iter().map(|(field, values)| format!("{field}: {}", listed(values))).collect();
+            Some(parts.join(", "))
+        }
+        _ => None,
+    }
+}
+
+fn listed(values: &Value) -> String {
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match values {
+        Value::Array(values) => values.iter().map(word).collect::<Vec<_>>().join("; "),
+        other => word(other),
+    }
+}
+
+/// `<Error><Code>…</Code><Message>…</Message></Error>`, as object storage answers.
+fn xml_message(answer: &Response<Bytes>) -> Option<String> {
+    let media_type = text(answer.headers(), CONTENT_TYPE.as_str())?;
+    if !media_type.contains("xml") {
+        return None;
+    }
+    let body = String::from_utf8_lossy(answer.body());
+    let element = |name: &str| {
+        let (_, rest) = body.split_once(&format!("<{name}>"))?;
+        rest.split_once(&format!("</{name}>")).map(|(content, _)| content.to_owned())
+    };
+    match (element("Code"), element("Message")) {
+        (Some(code), Some(message)) => Some(format!("{code}: {message}")),
+        (code, message) => message.or(code),
+    }
+}
+
+/// One line of at most [`limits::MAX_MESSAGE_CHARS`] characters without control characters.
+fn shortened(words: &str) -> String {
+    let clean = words.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = clean.clone().take(limits::MAX_MESSAGE_CHARS).collect();
+    if clean.count() > limits::MAX_MESSAGE_CHARS {
+        short.push('…');
+    }
+    short
+}
+
+impl From<TransportError> for CallError {
+    fn from(error: TransportError) -> Self {
+        Self::Transport(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

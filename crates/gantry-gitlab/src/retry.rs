@@ -1,1 +1,121 @@
-//! (being written)
+//! The inner retry layer (GitLab Runner 19.4, `network/retry_requester.go`): when one call is sent again, and after what wait. Pure.
+//!
+//! Two deliberate differences: a server's wait is obeyed up to [`limits::MAX_SERVER_WAIT`] only, and a broken connection is tried again for
+//! calls that do no harm when they arrive twice.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+
+use crate::limits;
+use crate::transport::TransportFault;
+
+/// Whether a call may be sent again when it is not known whether it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Twice {
+    Harmless,
+    /// Such as `jobs/request`: a job whose answer got lost would be assigned to nobody.
+    Harmful,
+}
+
+/// Where and when a wait is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// Tries made, 1 or more.
+    pub(crate) tries: u32,
+    /// The clock on the wall, for dates in headers.
+    pub(crate) now: Timestamp,
+    /// Random, 0 to 1: spreads the waits of many runners.
+    pub(crate) random: f64,
+}
+
+/// Statuses by which a server asks for less (408, 429, 500, 502 to 504, and the proxies' own from 512 up).
+pub(crate) fn is_push_back(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504 | 512..)
+}
+
+/// The wait before the next try after an answer; nothing if the answer stands.
+pub(crate) fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> Option<Duration> {
+    if !is_push_back(status) || moment.tries >= limits::INNER_TRIES {
+        return None;
+    }
+    let asked = server_wait(headers, moment.now).map(|wait| wait.min(limits::MAX_SERVER_WAIT));
+    Some(asked.unwrap_or_else(|| backoff(moment)))
+}
+
+/// The wait before the next try when there was no answer; nothing if the failure stands. A time-out stands: it has waited enough.
+pub(crate) fn after_failure(fault: TransportFault, twice: Twice, moment: Moment) -> Option<Duration> {
+    let again = twice == Twice::Harmless && matches!(fault, TransportFault::Connect | TransportFault::Broken);
+    (again && moment.tries < limits::INNER_TRIES).then(|| backoff(moment))
+}
+
+/// `RateLimit-ResetTime` (a date) before `Retry-After` (seconds; a date is not understood there); what lies in the past says nothing.
+fn server_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let reset = text("ratelimit-resettime").and_then(|date| {
+        let until = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
+        Duration::try_from(until.duration_since(now)).ok()
+    });
+    let usable = |wait: &Duration| !wait.is_zero();
+    reset.filter(usable).or_else(|| text("retry-after")?.parse().ok().map(Duration::from_secs).filter(usable))
+}
+
+/// Uniform between the shortest wait and the shortest wait doubled with every try.
+fn backoff(moment: Moment) -> Duration {
+    let longest = limits::INNER_BACKOFF_MIN * 2_u32.saturating_pow(moment.tries.saturating_sub(1));
+    limits::INNER_BACKOFF_MIN
+        + (longest.saturating_sub(limits::INNER_BACKOFF_MIN)).mul_f64(moment.random.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(tries: u32, random: f64) -> Moment {
+        // 2015-10-21T07:28:00Z
+        Moment { tries, now: Timestamp::from_second(1_445_412_480).unwrap(), random }
+    }
+
+    fn wait(status: u16, headers: &[(&'static str, &str)], tries: u32) -> Option<Duration> {
+        let headers =
+            headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+        after_answer(StatusCode::from_u16(status).unwrap(), &headers, moment(tries, 1.0))
+    }
+
+    #[test]
+    fn statuses_that_are_tried_again() {
+        let again: Vec<u16> = (100..600).filter(|status| wait(*status, &[], 1).is_some()).collect();
+        let mut expected = vec![408, 429, 500, 502, 503, 504];
+        expected.extend(512..600);
+        assert_eq!(again, expected);
+        assert_eq!(wait(503, &[], 5), None, "the fifth try is the last");
+    }
+
+    #[test]
+    fn waits_without_advice_double() {
+        let waits: Vec<_> = (1..5).map(|tries| wait(500, &[], tries).unwrap().as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800]);
+        assert_eq!(backoff(moment(4, 0.0)), limits::INNER_BACKOFF_MIN);
+    }
+
+    #[test]
+    fn waits_the_server_asks_for() {
+        let secs = |headers: &[(&'static str, &str)]| wait(429, headers, 1).unwrap().as_secs_f64();
+        assert_eq!(secs(&[("retry-after", "7")]), 7.0);
+        assert_eq!(secs(&[("ratelimit-resettime", "Wed, 21 Oct 2015 07:28:09 GMT"), ("retry-after", "7")]), 9.0);
+        assert_eq!(secs(&[("ratelimit-resettime", "Wed, 21 Oct 2015 07:27:00 GMT"), ("retry-after", "7")]), 7.0);
+        assert_eq!(secs(&[("retry-after", "86400")]), 60.0, "capped");
+        for useless in ["0", "-3", "Wed, 21 Oct 2015 07:28:09 GMT", ""] {
+            assert_eq!(secs(&[("retry-after", useless)]), 0.1, "{useless}");
+        }
+    }
+
+    #[test]
+    fn broken_connections() {
+        let again = |fault, twice| after_failure(fault, twice, moment(1, 0.0)).is_some();
+        assert!(again(TransportFault::Connect, Twice::Harmless) && again(TransportFault::Broken, Twice::Harmless));
+        assert!(!again(TransportFault::Broken, Twice::Harmful) && !again(TransportFault::Timeout, Twice::Harmless));
+        assert_eq!(after_failure(TransportFault::Broken, Twice::Harmless, moment(5, 0.0)), None);
+    }
+}

@@ -1,1 +1,224 @@
-//! (being written)
+//! TLS towards GitLab: which certificates are trusted, and which ones proved the server's identity.
+//!
+//! Roots are the system's, the bundled Mozilla ones, and the configured CA, together: a container without certificates, or with one CA
+//! mounted over its certificate directory, must still reach GitLab. There is deliberately no way to switch verification off.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use gantry_core::Secret;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::client::ClientError;
+
+/// Certificates and key from the configuration, as PEM text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Identity {
+    pub(crate) ca_pem: Option<String>,
+    pub(crate) cert_pem: Option<String>,
+    pub(crate) key_pem: Option<Secret>,
+}
+
+/// A TLS configuration and the record of what it verified.
+pub(crate) struct Tls {
+    pub(crate) config: ClientConfig,
+    pub(crate) chain: Arc<ChainRecorder>,
+}
+
+/// TLS for connections to `host`, whose chain is recorded.
+pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, ClientError> {
+    let failed = |what: String| ClientError::Tls { what };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let own = own_certificates(identity.ca_pem.as_deref());
+    let mut trusted: Vec<CertificateDer<'static>> = own.clone();
+    // Whatever cannot be read of the system's certificates is not there; the bundled ones always are.
+    trusted.extend(rustls_native_certs::load_native_certs().certs);
+    trusted.extend(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(trusted.iter().cloned());
+
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    let chain = Arc::new(ChainRecorder {
+        inner,
+        host: ServerName::try_from(host.to_owned()).ok(),
+        own,
+        trusted,
+        verified: Mutex::new(Vec::new()),
+    });
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| failed(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(&chain) as Arc<dyn ServerCertVerifier>);
+    let mut config = match client_pair(identity) {
+        Some((certs, key)) => builder
+            .with_client_auth_cert(certs, key)
+            .map_err(|error| failed(format!("the client certificate cannot be used: {error}")))?,
+        None => builder.with_no_client_auth(),
+    };
+    // Only what the reference speaks: some proxies in front of GitLab announce HTTP/2 and then break long polls.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Tls { config, chain })
+}
+
+fn own_certificates(pem: Option<&str>) -> Vec<CertificateDer<'static>> {
+    let Some(pem) = pem else { return Vec::new() };
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).collect();
+    if certificates.is_empty() {
+        tracing::warn!("the configured CA (tls-ca-file) holds no PEM certificate and is ignored");
+    }
+    certificates
+}
+
+/// Whether `pem` holds at least one certificate: only then is it passed on to jobs.
+pub(crate) fn has_certificate(pem: &str) -> bool {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).any(|certificate| certificate.is_ok())
+}
+
+/// The client certificate, if it is complete and readable; as in the reference a broken one is logged and not used.
+fn client_pair(identity: &Identity) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let (cert_pem, key_pem) = (identity.cert_pem.as_ref()?, identity.key_pem.as_ref()?);
+    let certs: Vec<_> = CertificateDer::pem_slice_iter(cert_pem.as_bytes()).filter_map(Result::ok).collect();
+    match PrivateKeyDer::from_pem_slice(key_pem.expose().as_bytes()) {
+        Ok(key) if !certs.is_empty() => Some((certs, key)),
+        _ => {
+            tracing::warn!("the client certificate (tls-cert-file, tls-key-file) is not PEM and is not used");
+            None
+        }
+    }
+}
+
+/// Verifies as usual and remembers the chain that the GitLab host proved itself with: jobs need it for git (`CI_SERVER_TLS_CA_FILE`).
+pub(crate) struct ChainRecorder {
+    inner: Arc<WebPkiServerVerifier>,
+    host: Option<ServerName<'static>>,
+    own: Vec<CertificateDer<'static>>,
+    trusted: Vec<CertificateDer<'static>>,
+    verified: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl ChainRecorder {
+    /// PEM of the latest verified chain, server first, root last; nothing before the first connection.
+    pub(crate) fn pem(&self) -> Option<String> {
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (!verified.is_empty()).then(|| verified.iter().map(|certificate| to_pem(certificate)).collect())
+    }
+
+    /// The server's certificate, then from what it sent and from the roots always the issuer of the one before.
+    fn chain(&self, end_entity: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
+        let mut chain = vec![end_entity.clone().into_owned()];
+        let candidates: Vec<_> = sent.iter().chain(&self.trusted).collect();
+        // Each certificate at most once, so this ends.
+        while let Some(issuer) = chain.last().and_then(issuer_of) {
+            let next =
+                candidates.iter().find(|certificate| subject_of(certificate).as_deref() == Some(issuer.as_slice()));
+            match next {
+                Some(certificate) if !chain.iter().any(|known| *known == **certificate) => {
+                    chain.push((**certificate).clone().into_owned());
+                }
+                _ => break,
+            }
+        }
+        chain
+    }
+
+    /// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused by the library even if it was configured
+    /// as the CA; Go accepts it, and many GitLab instances have one. Trust is explicit here: the very certificate was configured. Its
+    /// validity was checked before this error, its signature over the handshake is checked after; so the name remains.
+    fn is_configured_server(
+        &self,
+        error: &rustls::Error,
+        end_entity: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+    ) -> bool {
+        let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
+        other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+            && self.own.iter().any(|own| own == end_entity)
+            && ParsedCertificate::try_from(end_entity)
+                .and_then(|parsed| rustls::client::verify_server_name(&parsed, name))
+                .is_ok()
+    }
+}
+
+fn issuer_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    webpki::EndEntityCert::try_from(certificate).ok().map(|parsed| parsed.issuer().to_vec())
+}
+
+fn subject_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    webpki::anchor_from_trusted_cert(certificate).ok().map(|anchor| anchor.subject.to_vec())
+}
+
+fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
+impl fmt::Debug for ChainRecorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChainRecorder").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for ChainRecorder {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self
+            .inner
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .or_else(|error| {
+                if self.is_configured_server(&error, end_entity, server_name) {
+                    Ok(ServerCertVerified::assertion())
+                } else {
+                    Err(error)
+                }
+            })?;
+        // Not that of a proxy or of object storage.
+        if self.host.as_ref() == Some(server_name) {
+            let chain = self.chain(end_entity, intermediates);
+            *self.verified.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+        }
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}

@@ -64,7 +64,7 @@ pub enum TransportFault {
     Timeout,
     /// The connection broke, or what came is not HTTP.
     Broken,
-    /// The request was never sent: it cannot be made, or its body failed.
+    /// The request cannot be made, or goes round in redirects. Sending it again would not help.
     Request,
 }
 

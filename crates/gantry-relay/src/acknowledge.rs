@@ -1,7 +1,11 @@
 //! Two-phase acceptance: a job stays GitLab's until `PUT running` (GitLab takes it back after 2 minutes without `PUT pending`).
 
-use gantry_gitlab::{Client, JobCredentials, RunnerInfo};
+use gantry_core::JobState;
+use gantry_gitlab::{Client, JobCredentials, JobUpdate, RemoteStatus, RunnerInfo, UpdateOutcome};
+use tokio::time::{Instant, sleep};
 
+use crate::limits;
+use crate::machine::{gone, status_words};
 use crate::report::GoneReason;
 
 /// What `PUT running` led to.
@@ -31,13 +35,54 @@ pub enum PendingEnd {
     Gone(GoneReason),
 }
 
-/// Tells GitLab that the job starts. Tries until there is a clear answer, at most for [`crate::limits::ACKNOWLEDGE_WINDOW`].
-pub async fn acknowledge(_client: &Client, _job: &JobCredentials, _info: &RunnerInfo) -> AckOutcome {
-    todo!()
+/// Tells GitLab that the job starts (`PUT running`). Tries until there is a clear answer, at most for [`limits::ACKNOWLEDGE_WINDOW`].
+///
+/// 400 and 409 mean that GitLab does not wait for an acknowledgement (an older server, or running already) and count as running; only
+/// a state in the answer can say that the job is gone.
+pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> AckOutcome {
+    let start = Instant::now();
+    let mut wait = limits::RETRY_MIN;
+    loop {
+        let answer = client.update_job(job, &JobUpdate::of(JobState::Running), info).await;
+        let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
+        if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
+            return AckOutcome::Gone(reason);
+        }
+        if answer.says.job_status == Some(RemoteStatus::Canceling) {
+            return AckOutcome::Canceling;
+        }
+        match answer.outcome {
+            UpdateOutcome::Accepted
+            | UpdateOutcome::NotYet
+            | UpdateOutcome::TraceRejected
+            | UpdateOutcome::BadRequest
+            | UpdateOutcome::Conflict => return AckOutcome::Running,
+            outcome if start.elapsed() + wait >= limits::ACKNOWLEDGE_WINDOW => {
+                return AckOutcome::Unanswered { message: status_words(&outcome) };
+            }
+            _ => {}
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(limits::PENDING_INTERVAL);
+    }
 }
 
-/// Keeps the job from going back to the queue while it is prepared: `PUT pending` every [`crate::limits::PENDING_INTERVAL`], the first after
-/// one interval. Ends only when there is no more need or use; the caller drops the future once it acknowledges the job.
-pub async fn keep_pending(_client: &Client, _job: &JobCredentials, _info: &RunnerInfo) -> PendingEnd {
-    todo!()
+/// Keeps the job from going back to the queue while it is prepared: `PUT pending` every [`limits::PENDING_INTERVAL`], the first after one
+/// interval. Ends only when there is no more need or use; the caller drops the future once it acknowledges the job.
+pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> PendingEnd {
+    loop {
+        sleep(limits::PENDING_INTERVAL).await;
+        let answer = client.update_job(job, &JobUpdate::of(JobState::Pending), info).await;
+        let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
+        // A job that GitLab shows as pending is one that it keeps for us, unless it refuses us.
+        if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
+            return PendingEnd::Gone(reason);
+        }
+        if answer.says.job_status == Some(RemoteStatus::Canceling) {
+            return PendingEnd::Canceling;
+        }
+        if matches!(answer.outcome, UpdateOutcome::BadRequest) {
+            return PendingEnd::NotNeeded;
+        }
+    }
 }

@@ -6,8 +6,11 @@
 
 mod acknowledge;
 pub mod limits;
+mod machine;
+mod outbox;
 mod report;
 mod run;
+mod window;
 
 pub use acknowledge::{AckOutcome, PendingEnd, acknowledge, keep_pending};
 pub use report::{Closed, GoneReason, Input, Pace, RelayEnd, RelayJob, Report};

@@ -32,3 +32,6 @@ pub const PENDING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long `PUT running` is tried against a server that does not answer: GitLab's own limit for an acknowledgement.
 pub const ACKNOWLEDGE_WINDOW: Duration = Duration::from_secs(120);
+
+/// How often the same part of the trace is asked for while other parts keep coming: a caller needs a moment to turn back.
+pub const WANT_REPEAT: Duration = Duration::from_secs(5);

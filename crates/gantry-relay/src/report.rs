@@ -58,18 +58,19 @@ impl Default for Pace {
 /// What the caller tells a relay.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Bytes of the trace. The first input says where the relay starts. Bytes it has already are skipped; bytes beyond a gap are dropped and
-    /// answered with [`Report::WantFrom`].
+    /// Bytes of the trace. The first input says where the relay starts (it may be empty for that). Bytes it has already are skipped; bytes
+    /// beyond a gap are dropped and answered with [`Report::WantFrom`].
     Trace {
         /// Place of the first byte in the whole trace.
         offset: u64,
         /// The bytes.
         bytes: Bytes,
     },
-    /// The trace is closed and the verdict is known. Bytes may still follow, up to `trace_bytes`.
+    /// The trace is closed and the verdict is known. Bytes may still follow, up to `trace_bytes`. As the first input of all it says that
+    /// GitLab has the whole trace already.
     Closed(Closed),
-    /// Somebody without the trace (its pod is gone) ends the job: `line` is appended to whatever GitLab has, then the verdict is sent,
-    /// without checksum. Everything given before that GitLab has not got is dropped.
+    /// Somebody without the trace (its pod is gone) ends the job: what the relay still holds and then `line` is appended to whatever GitLab
+    /// has, then the verdict is sent, without checksum.
     Epitaph {
         /// Text to append, ending in a newline, already in the trace's own format.
         line: Bytes,

@@ -1,0 +1,479 @@
+//! The machine against single answers, and against a GitLab and a caller that misbehave in any order.
+
+use std::collections::BTreeMap;
+
+use gantry_gitlab::{JobCredentials, RunnerInfo, TransportError, TransportFault};
+
+use super::*;
+use crate::report::Pace;
+
+mod any_order;
+
+fn job(now: Instant) -> RelayJob {
+    RelayJob {
+        creds: JobCredentials { id: 42, token: "glcbt-1".into() },
+        info: RunnerInfo::kubernetes("bash", BTreeMap::new()),
+        debug_trace: false,
+        failure_reasons: vec!["script_failure".into(), "unknown_failure".into()],
+        acknowledged: true,
+        final_tries: 10,
+        deadline: now + Duration::from_secs(3900),
+        pace: Pace::default(),
+    }
+}
+
+fn success() -> Verdict {
+    Verdict { success: true, reason: None, exit_code: None, message: "done".into() }
+}
+
+fn patch(outcome: PatchOutcome, status: Option<&str>) -> PatchAnswer {
+    PatchAnswer { outcome, says: Says { job_status: status.map(RemoteStatus::parse), update_interval: None } }
+}
+
+fn put(outcome: UpdateOutcome, status: Option<&str>) -> UpdateAnswer {
+    UpdateAnswer { outcome, says: Says { job_status: status.map(RemoteStatus::parse), update_interval: None } }
+}
+
+fn broken() -> CallError {
+    CallError::Transport(TransportError::new(TransportFault::Broken, "cut"))
+}
+
+/// A machine and its clock.
+struct Bench {
+    machine: Machine,
+    start: Instant,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut RelayJob)) -> Self {
+        let now = Instant::now();
+        let mut job = job(now);
+        change(&mut job);
+        Self { machine: Machine::new(job, now), start: now, now }
+    }
+
+    fn give(&mut self, offset: u64, text: &'static str) {
+        self.machine.input(Some(Input::Trace { offset, bytes: Bytes::from_static(text.as_bytes()) }), self.now);
+    }
+
+    fn close(&mut self, bytes: u64) {
+        let closed = Closed { verdict: success(), trace_bytes: bytes, trace_crc32: 7 };
+        self.machine.input(Some(Input::Closed(closed)), self.now);
+    }
+
+    fn step(&mut self) -> Step {
+        self.machine.step(self.now)
+    }
+
+    /// The next step that is not waiting, with the second it comes at.
+    fn act(&mut self) -> (u64, Step) {
+        loop {
+            match self.step() {
+                Step::Wait(until) => self.now = until,
+                step => return ((self.now - self.start).as_secs(), step),
+            }
+        }
+    }
+
+    fn act_patch(&mut self) -> (u64, u64, String) {
+        match self.act() {
+            (at, Step::Patch { offset, bytes }) => (at, offset, String::from_utf8(bytes.to_vec()).unwrap()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn act_put(&mut self) -> (u64, JobUpdate) {
+        match self.act() {
+            (at, Step::Put(update)) => (at, update),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn patched(&mut self, outcome: PatchOutcome, status: Option<&str>) {
+        self.machine.patched(patch(outcome, status), self.now);
+    }
+
+    fn updated(&mut self, outcome: UpdateOutcome, status: Option<&str>) {
+        self.machine.updated(put(outcome, status), self.now);
+    }
+
+    fn reports(&mut self) -> Vec<Report> {
+        std::iter::from_fn(|| self.machine.reports().take()).collect()
+    }
+
+    fn end(&mut self) -> RelayEnd {
+        match self.step() {
+            Step::End(end) => end,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn ok() -> PatchOutcome {
+    PatchOutcome::Accepted { size: None }
+}
+
+#[test]
+fn the_first_bytes_go_at_once_and_the_next_at_the_interval() {
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    assert_eq!(bench.act_patch(), (0, 0, "abc".into()));
+    bench.patched(ok(), Some("running"));
+    bench.give(3, "de");
+    bench.give(5, "f");
+    assert_eq!(bench.act_patch(), (3, 3, "def".into()));
+    let mut answer = patch(PatchOutcome::Accepted { size: Some(6) }, None);
+    answer.says.update_interval = Some(Duration::from_secs(60));
+    bench.machine.patched(answer, bench.now);
+    assert_eq!(bench.reports(), [Report::Acked(6)]);
+    bench.give(6, "g");
+    // 30 s without a word to GitLab come before the 60 s it asked for.
+    assert_eq!(bench.act_put(), (33, JobUpdate::of(JobState::Running)));
+    bench.updated(UpdateOutcome::Accepted, Some("running"));
+    assert_eq!(bench.act_patch(), (63, 6, "g".into()));
+}
+
+#[test]
+fn a_silent_job_says_something_after_the_first_interval_and_then_every_30_s() {
+    let mut bench = Bench::new(|_| {});
+    for at in [3, 33, 63] {
+        assert_eq!(bench.act_put(), (at, JobUpdate::of(JobState::Running)));
+        bench.updated(UpdateOutcome::Accepted, Some("running"));
+    }
+}
+
+#[test]
+fn the_end_waits_for_nothing_and_comes_behind_the_last_byte() {
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    bench.act_patch();
+    bench.patched(ok(), None);
+    bench.give(3, "de");
+    bench.close(5);
+    assert_eq!(bench.act_patch(), (0, 3, "de".into()));
+    bench.patched(ok(), None);
+    let (at, update) = bench.act_put();
+    assert_eq!((at, update.state, update.output), (0, JobState::Success, Some(Output { crc32: 7, bytesize: 5 })));
+    bench.updated(UpdateOutcome::NotYet, None);
+    assert_eq!(bench.act_put(), (3, update.clone()));
+    bench.updated(UpdateOutcome::Later(broken()), None);
+    assert_eq!(bench.act_put().1, update);
+    bench.updated(UpdateOutcome::Accepted, Some("success"));
+    assert_eq!(bench.end(), RelayEnd::Delivered);
+}
+
+#[test]
+fn a_failed_verdict_in_words_the_server_knows() {
+    let mut bench = Bench::new(|_| {});
+    let reason = Some(FailureReason::RunnerConfigurationError);
+    let verdict = Verdict { success: false, reason, exit_code: Some(3), message: String::new() };
+    bench.machine.input(Some(Input::Closed(Closed { verdict, trace_bytes: 0, trace_crc32: 0 })), bench.now);
+    let (_, update) = bench.act_put();
+    assert_eq!(
+        (update.state, update.failure_reason, update.exit_code),
+        (JobState::Failed, Some(FailureReason::ScriptFailure), Some(3))
+    );
+}
+
+/// What ends a relay and what does not, while the job runs and once it has ended.
+#[test]
+fn answers_that_end_and_answers_that_do_not() {
+    let over = |word| RelayEnd::Aborted(GoneReason::Over(RemoteStatus::parse(word)));
+    let expired = RelayEnd::Aborted(GoneReason::TokenExpired(RemoteStatus::Running));
+    let forbidden = || UpdateOutcome::Forbidden;
+    let cases = [
+        (forbidden(), Some("canceled"), Some(over("canceled")), Some(RelayEnd::Delivered)),
+        (forbidden(), Some("success"), Some(over("success")), Some(RelayEnd::Delivered)),
+        (forbidden(), Some("running"), Some(expired.clone()), Some(expired)),
+        (
+            forbidden(),
+            Some("pending"),
+            Some(RelayEnd::Aborted(GoneReason::TakenBack)),
+            Some(RelayEnd::Aborted(GoneReason::TakenBack)),
+        ),
+        (forbidden(), None, None, None),
+        (UpdateOutcome::Accepted, Some("canceled"), Some(over("canceled")), Some(RelayEnd::Delivered)),
+        (UpdateOutcome::Accepted, Some("canceling"), None, Some(RelayEnd::Delivered)),
+        (UpdateOutcome::NotFound, None, None, None),
+        (UpdateOutcome::Conflict, None, None, None),
+        (UpdateOutcome::Later(broken()), None, None, None),
+        (UpdateOutcome::Unreachable(broken()), None, None, None),
+    ];
+    for (outcome, status, running, last) in cases {
+        for (closed, expected) in [(false, running), (true, last)] {
+            let mut bench = Bench::new(|_| {});
+            if closed {
+                bench.close(0);
+            }
+            bench.act_put();
+            bench.updated(outcome.clone(), status);
+            let end = match bench.step() {
+                Step::End(end) => Some(end),
+                _ => None,
+            };
+            assert_eq!(end, expected, "{outcome:?} {status:?} closed: {closed}");
+        }
+    }
+}
+
+#[test]
+fn a_cancel_is_told_as_often_as_it_is_heard() {
+    let mut bench = Bench::new(|_| {});
+    for offset in 0..2 {
+        bench.give(offset, "x");
+        bench.act_patch();
+        bench.patched(ok(), Some("canceling"));
+        assert_eq!(bench.reports(), [Report::CancelRequested, Report::Acked(offset + 1)]);
+    }
+}
+
+#[test]
+fn bytes_of_a_patch_that_says_canceled_are_not_confirmed() {
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    bench.act_patch();
+    bench.patched(ok(), Some("canceled"));
+    assert_eq!(bench.reports(), []);
+    assert_eq!(bench.end(), RelayEnd::Aborted(GoneReason::Over(RemoteStatus::Canceled)));
+}
+
+#[test]
+fn failures_wait_longer_and_longer_and_keep_everything() {
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    let mut kept_alive = 0;
+    for failure in 0..12 {
+        match bench.act().1 {
+            Step::Patch { offset, .. } => {
+                assert_eq!(offset, 0);
+                bench.patched(PatchOutcome::Forbidden, None);
+            }
+            Step::Put(_) => {
+                kept_alive += 1;
+                bench.updated(UpdateOutcome::Unreachable(broken()), None);
+            }
+            other => panic!("{other:?}"),
+        }
+        let Step::Wait(until) = bench.step() else { panic!("no wait") };
+        let wait = (until - bench.now).as_millis();
+        let longest = (1_000 << failure).min(60_000);
+        assert!((longest / 2..=longest).contains(&wait), "{failure}: {wait}");
+    }
+    assert_eq!(kept_alive, 5, "every second one, once 3 s have passed");
+    assert_eq!(bench.act_patch().2, "abc");
+    bench.reports();
+    bench.patched(ok(), None);
+    assert_eq!(bench.reports(), [Report::Acked(3), Report::Trouble(None)]);
+}
+
+#[test]
+fn the_server_is_right_about_its_size() {
+    // Behind us, inside of what is held: from there.
+    let mut bench = Bench::new(|_| {});
+    bench.give(10, "abcdef");
+    bench.act_patch();
+    bench.patched(PatchOutcome::RangeMismatch { size: 13 }, None);
+    assert_eq!(bench.reports(), [Report::Acked(13)]);
+    assert_eq!(bench.act_patch(), (3, 13, "def".into()));
+    // Before what is held: the caller must help.
+    bench.patched(PatchOutcome::RangeMismatch { size: 4 }, None);
+    assert_eq!(bench.reports()[0], Report::WantFrom(4));
+    bench.give(16, "gh");
+    assert_eq!(bench.reports(), [], "asked a moment ago");
+    bench.now += limits::WANT_REPEAT;
+    bench.step();
+    assert_eq!(bench.reports(), [Report::WantFrom(4)]);
+    bench.give(4, "456789abcdef");
+    assert_eq!(bench.act_patch().1, 4);
+}
+
+#[test]
+fn a_relay_before_us_may_have_sent_more_than_we_were_given() {
+    let mut bench = Bench::new(|_| {});
+    bench.give(10, "abc");
+    bench.act_patch();
+    bench.patched(PatchOutcome::RangeMismatch { size: 15 }, None);
+    assert_eq!(bench.reports(), []);
+    bench.give(13, "defg");
+    bench.close(17);
+    assert_eq!(bench.act_patch().1, 15);
+    bench.patched(PatchOutcome::Accepted { size: Some(17) }, None);
+    assert_eq!(bench.act_put().1.output, Some(Output { crc32: 7, bytesize: 17 }));
+}
+
+#[test]
+fn a_log_that_somebody_else_wrote_to_is_left_alone() {
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    bench.act_patch();
+    bench.patched(PatchOutcome::Accepted { size: Some(3) }, None);
+    bench.give(3, "def");
+    bench.act_patch();
+    bench.reports();
+    bench.patched(PatchOutcome::RangeMismatch { size: 100 }, None);
+    assert_eq!(bench.reports(), [Report::Diverged { server: 100, ours: 6 }]);
+    bench.give(6, "ghi");
+    assert_eq!(bench.act_put().1.state, JobState::Running);
+    bench.updated(UpdateOutcome::Accepted, None);
+    bench.close(9);
+    let (_, update) = bench.act_put();
+    assert_eq!((update.state, update.output), (JobState::Success, None));
+
+    // Also when it shows only at the end, to a relay that has sent nothing itself.
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    bench.close(3);
+    bench.act_patch();
+    bench.patched(PatchOutcome::RangeMismatch { size: 4 }, None);
+    assert_eq!(bench.reports(), [Report::Diverged { server: 4, ours: 3 }]);
+    assert_eq!(bench.act_put().1.output, None);
+}
+
+#[test]
+fn a_rejected_log_is_sent_again_from_its_start() {
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    bench.close(3);
+    bench.act_patch();
+    bench.patched(ok(), None);
+    bench.act_put();
+    bench.updated(UpdateOutcome::TraceRejected, None);
+    assert!(bench.reports().contains(&Report::WantFrom(0)));
+    bench.give(0, "abc");
+    assert_eq!(bench.act_patch().1, 0);
+    bench.patched(ok(), None);
+    assert!(bench.act_put().1.output.is_some());
+}
+
+#[test]
+fn everything_sent_before_us_leaves_only_the_verdict() {
+    let mut bench = Bench::new(|_| {});
+    bench.close(5);
+    assert_eq!(bench.act_put().1.output, Some(Output { crc32: 7, bytesize: 5 }));
+}
+
+#[test]
+fn the_state_goes_out_without_the_log_when_that_cannot_arrive() {
+    // Refused for ever.
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    bench.close(3);
+    let mut refusals = 0;
+    let update = loop {
+        match bench.act().1 {
+            Step::Patch { .. } => {
+                refusals += 1;
+                bench.patched(PatchOutcome::NotFound, None);
+            }
+            Step::Put(update) if update.state.is_final() => break update,
+            Step::Put(_) => bench.updated(UpdateOutcome::Accepted, None),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((refusals, update.output), (limits::FINAL_REFUSALS, None));
+
+    // Nobody has it.
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    bench.act_patch();
+    bench.patched(ok(), None);
+    bench.close(9);
+    bench.machine.input(None, bench.now);
+    assert_eq!(bench.act_put(), (0, JobUpdate::of(JobState::Success)));
+
+    // Nobody gives it until shortly before the token ends.
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "");
+    bench.close(9);
+    let at = loop {
+        match bench.act_put() {
+            (_, update) if update.state == JobState::Running => bench.updated(UpdateOutcome::Accepted, None),
+            (at, _) => break at,
+        }
+    };
+    assert_eq!(at, 3900 - limits::LAST_CHANCE.as_secs());
+}
+
+#[test]
+fn an_epitaph_is_put_behind_whatever_gitlab_has() {
+    let epitaph = || Input::Epitaph { line: Bytes::from_static(b"the pod is gone\n"), verdict: success() };
+    let mut bench = Bench::new(|_| {});
+    bench.machine.input(Some(epitaph()), bench.now);
+    assert_eq!(bench.act_patch().1, 0);
+    bench.patched(PatchOutcome::RangeMismatch { size: 70 }, None);
+    assert_eq!(bench.act_patch(), (0, 70, "the pod is gone\n".into()));
+    bench.patched(PatchOutcome::Accepted { size: Some(86) }, None);
+    assert_eq!(bench.act_put().1.output, None);
+
+    // What is still held goes before it, unless GitLab has it already.
+    for (size, sent) in
+        [(None, "bcthe pod is gone\n"), (Some(12), "cthe pod is gone\n"), (Some(99), "the pod is gone\n")]
+    {
+        let mut bench = Bench::new(|_| {});
+        bench.give(11, "bc");
+        bench.machine.input(Some(epitaph()), bench.now);
+        if let Some(size) = size {
+            bench.act_patch();
+            bench.patched(PatchOutcome::RangeMismatch { size }, None);
+        }
+        assert_eq!(bench.act_patch().2, sent);
+    }
+}
+
+#[test]
+fn an_unacknowledged_job_is_acknowledged_first() {
+    let mut bench = Bench::new(|job| job.acknowledged = false);
+    bench.give(0, "abc");
+    assert_eq!(bench.act_put(), (0, JobUpdate::of(JobState::Running)));
+    bench.updated(UpdateOutcome::Accepted, None);
+    assert_eq!(bench.act_patch().0, 0);
+
+    // A final state refused as one that does not fit is tried again after one more acknowledgement.
+    let mut bench = Bench::new(|_| {});
+    bench.close(0);
+    for state in [JobState::Success, JobState::Running, JobState::Success] {
+        assert_eq!(bench.act_put().1.state, state);
+        bench.updated(UpdateOutcome::BadRequest, None);
+    }
+}
+
+#[test]
+fn gives_up_only_after_the_deadline_and_all_tries() {
+    let mut bench = Bench::new(|_| {});
+    bench.close(0);
+    let mut tries = 0;
+    let end = loop {
+        match bench.act() {
+            (_, Step::Put(_)) => {
+                tries += 1;
+                bench.updated(UpdateOutcome::Unreachable(broken()), None);
+            }
+            (_, Step::End(end)) => break end,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(
+        matches!(end, RelayEnd::GaveUp { .. }) && bench.now - bench.start >= Duration::from_secs(3900) && tries > 10
+    );
+
+    let mut bench = Bench::new(|job| job.deadline = Instant::now());
+    bench.close(0);
+    for _ in 0..10 {
+        bench.act_put();
+        bench.updated(UpdateOutcome::Unreachable(broken()), None);
+    }
+    assert!(matches!(bench.end(), RelayEnd::GaveUp { .. }));
+}
+
+#[test]
+fn a_full_window_reads_no_more() {
+    let mut bench = Bench::new(|_| {});
+    let bytes = Bytes::from(vec![b'x'; limits::WINDOW]);
+    bench.machine.input(Some(Input::Trace { offset: 0, bytes }), bench.now);
+    assert!(!bench.machine.wants_input());
+    let Step::Patch { bytes, .. } = bench.step() else { panic!("no patch") };
+    assert_eq!(bytes.len(), limits::MAX_PATCH);
+    bench.patched(ok(), None);
+    assert!(bench.machine.wants_input());
+}
