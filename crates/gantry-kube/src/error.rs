@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_servers_wish_to_wait_is_bounded() {
-        let details = kube::core::response::StatusDetails { retry_after_seconds: 4000, ..Default::default() };
+        let details = serde_json::from_value(serde_json::json!({"retryAfterSeconds": 4000})).unwrap();
         let error =
             ApiError::from(&Status::failure("slow down", "TooManyRequests").with_code(429).with_details(details));
         assert_eq!(error.retry_after, Some(limits::RETRY_AFTER_MOST));

@@ -6,7 +6,7 @@ use gantry_core::Ending;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, PostParams, Preconditions},
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -166,6 +166,11 @@ impl Cluster {
         result.map_err(|error| DeleteError { name: pod.name.clone(), fault: error.fault, message: error.message })
     }
 
+    /// All pods that match the label selector, straight from the API server: what adoption starts from. Tried once.
+    pub async fn list_pods(&self, selector: &str) -> Result<Vec<Pod>, ApiError> {
+        Ok(list(self.pods(), selector).await?.0)
+    }
+
     /// A conflict means that the uid is another's, so that ours is gone; or that somebody was changing the pod just then.
     async fn deleted_despite(&self, pod: &PodRef, conflict: ApiError) -> Result<(), ApiError> {
         match self.get_pod(pod).await {
@@ -179,6 +184,22 @@ impl Cluster {
     pub async fn get_pod(&self, pod: &PodRef) -> PodNow {
         look(self.pods(), pod).await
     }
+}
+
+/// All pods of `selector`, page by page, and the version at which that was so.
+pub(crate) async fn list(pods: &Api<Pod>, selector: &str) -> Result<(Vec<Pod>, String), ApiError> {
+    let mut params = ListParams::default().labels(selector).limit(limits::LIST_PAGE);
+    let mut found = Vec::new();
+    for _ in 0..limits::LIST_PAGES {
+        let page = retry::once(pods.list(&params)).await?;
+        found.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok((found, page.metadata.resource_version.unwrap_or_default())),
+        }
+    }
+    let message = format!("the selector {selector:?} shows more than {} pods", found.len());
+    Err(ApiError::without_answer(Fault::Garbled, message))
 }
 
 pub(crate) async fn look(pods: &Api<Pod>, pod: &PodRef) -> PodNow {

@@ -1,1 +1,58 @@
+use super::*;
 
+fn remote(host: &str) -> RemoteAccess {
+    RemoteAccess { host: host.to_owned(), bearer_token: Some(Secret::new("hunter2")), ..RemoteAccess::default() }
+}
+
+async fn problem(remote: RemoteAccess) -> String {
+    remote_config(remote).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_bare_host_means_https() {
+    let config = remote_config(remote("10.0.0.1:6443")).await.unwrap();
+    assert_eq!(config.cluster_url.to_string(), "https://10.0.0.1:6443/");
+    let url = remote_config(remote("http://localhost:8001")).await.unwrap().cluster_url;
+    assert_eq!(url.to_string(), "http://localhost:8001/");
+}
+
+#[tokio::test]
+async fn the_token_is_not_shown() {
+    let access = Access::Remote(remote("10.0.0.1"));
+    assert!(!format!("{access:?}").contains("hunter2"));
+    let config = remote_config(remote("10.0.0.1")).await.unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn problems_name_the_key_and_the_file() {
+    assert!(problem(remote("ftp://x")).await.starts_with(r#"host "ftp://x" is not the URL of an API server"#));
+    assert!(problem(remote("")).await.starts_with(r#"host """#));
+    let missing = RemoteAccess { ca_file: Some("/nowhere/ca.crt".into()), ..remote("x") };
+    assert!(problem(missing).await.starts_with(r#"ca_file "/nowhere/ca.crt" cannot be used: No such file"#));
+    let half = RemoteAccess { cert_file: Some("/nowhere/client.crt".into()), ..remote("x") };
+    assert_eq!(problem(half).await, "cert_file and key_file belong together, and key_file is not set");
+
+    let empty = tempfile::NamedTempFile::new().unwrap();
+    let no_certificate = RemoteAccess { ca_file: Some(empty.path().to_owned()), ..remote("x") };
+    assert!(problem(no_certificate).await.ends_with("it holds no certificate in PEM form"));
+}
+
+#[tokio::test]
+async fn a_client_can_be_made_without_any_certificate_file() {
+    assert!(client(Access::Remote(remote("https://10.0.0.1:6443"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_kubeconfig_gives_host_and_token() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+                clusters: [{name: c, cluster: {server: 'https://10.1.2.3:6443'}}]\n\
+                users: [{name: u, user: {token: hunter2}}]\n\
+                contexts: [{name: here, context: {cluster: c, user: u}}]\n";
+    std::fs::write(file.path(), text).unwrap();
+    let config = kubeconfig(Some(file.path().to_owned()), None).await.unwrap();
+    assert_eq!(config.cluster_url.to_string(), "https://10.1.2.3:6443/");
+    let wrong = kubeconfig(Some(file.path().to_owned()), Some("elsewhere".into())).await.unwrap_err();
+    assert!(wrong.to_string().contains("elsewhere"), "{wrong}");
+}

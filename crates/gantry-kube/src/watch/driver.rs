@@ -25,8 +25,21 @@ use crate::{
 const EVENTS: usize = 64;
 
 /// Runs the shared watch of one cluster. Waits for the first subscription; ends when `woken` is closed.
-pub(crate) async fn drive(pods: Api<Pod>, selector: String, registry: Arc<Registry>, mut woken: mpsc::Receiver<()>) {
+pub(crate) fn drive(
+    pods: Api<Pod>,
+    selector: String,
+    registry: Arc<Registry>,
+    woken: mpsc::Receiver<()>,
+) -> impl Future<Output = ()> + Send {
+    // Made here and not in the future, so that it also works for one that is dropped before it was ever polled.
     let closing = CloseOnDrop(Arc::clone(&registry));
+    async move {
+        run(pods, selector, registry, woken).await;
+        drop(closing);
+    }
+}
+
+async fn run(pods: Api<Pod>, selector: String, registry: Arc<Registry>, mut woken: mpsc::Receiver<()>) {
     if woken.recv().await.is_none() {
         return;
     }
@@ -40,15 +53,14 @@ pub(crate) async fn drive(pods: Api<Pod>, selector: String, registry: Arc<Regist
         tokio::select! {
             woken = woken.recv() => match woken {
                 Some(()) => driver.look_for_unseen(),
-                None => break,
+                None => return,
             },
             Some(event) = received.recv() => driver.take(event),
-            () = &mut feed => break,
+            () = &mut feed => return,
             Some((pod, now)) = driver.lookups.next() => driver.found(pod, now),
             _ = poll.tick(), if driver.polling => driver.look_at_all(),
         }
     }
-    drop(closing);
 }
 
 struct CloseOnDrop(Arc<Registry>);

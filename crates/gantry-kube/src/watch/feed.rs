@@ -5,7 +5,7 @@ use futures::{StreamExt as _, TryStreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{ListParams, WatchEvent, WatchParams},
+    api::{WatchEvent, WatchParams},
 };
 use tokio::{
     sync::mpsc,
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     error::{ApiError, Fault},
-    limits,
+    limits, pods,
     retry::{self, Backoff},
 };
 
@@ -50,7 +50,7 @@ impl Feed {
         let mut backoff = Backoff::default();
         while !self.events.is_closed() {
             let started = Instant::now();
-            let error = match self.list().await {
+            let error = match pods::list(&self.pods, &self.selector).await {
                 Ok((pods, version)) => {
                     if self.events.send(Event::Listed(pods)).await.is_err() {
                         return;
@@ -77,22 +77,6 @@ impl Feed {
             }
             sleep(pause).await;
         }
-    }
-
-    /// All pods of the selector and the version at which that was so.
-    async fn list(&self) -> Result<(Vec<Pod>, String), ApiError> {
-        let mut params = ListParams::default().labels(&self.selector).limit(limits::LIST_PAGE);
-        let mut pods = Vec::new();
-        for _ in 0..limits::LIST_PAGES {
-            let page = retry::once(self.pods.list(&params)).await?;
-            pods.extend(page.items);
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok((pods, page.metadata.resource_version.unwrap_or_default())),
-            }
-        }
-        let message = format!("the selector {:?} shows more than {} pods", self.selector, pods.len());
-        Err(ApiError::without_answer(Fault::Garbled, message))
     }
 
     /// Watches from `version`, again and again.

@@ -1,1 +1,167 @@
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
 
+use super::*;
+
+/// Stands for a container: a directory for the agent, and one for the image's programs.
+struct Container {
+    root: tempfile::TempDir,
+}
+
+const BINARY: &str = "#!/bin/sh\ncase $1 in\n--version) echo 1 ;;\nbridge) echo 'gantry-bridge 1'; cat ;;\nesac\n";
+
+impl Container {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("agent")).unwrap();
+        fs::create_dir(root.path().join("bin")).unwrap();
+        Self { root }
+    }
+
+    fn pushed(&self) -> PathBuf {
+        self.root.path().join("agent/gantry-helper")
+    }
+
+    fn run(&self, shell: &str) -> Child {
+        let mut words = command();
+        assert_eq!(words.get(5).map(String::as_str), Some(layout::PUSHED_BINARY));
+        assert_eq!(words.get(6).map(String::as_str), Some(layout::MANAGER_SOCKET));
+        words[0] = shell.to_owned();
+        words[5] = self.pushed().display().to_string();
+        words[6] = self.root.path().join("agent/manager.sock").display().to_string();
+        let path = format!("{}:/usr/bin:/bin", self.root.path().join("bin").display());
+        Command::new(&words[0])
+            .args(&words[1..])
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+}
+
+fn program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn line(child: &mut Child) -> String {
+    let mut text = Vec::new();
+    let output = child.stdout.as_mut().unwrap();
+    let mut byte = [0];
+    while output.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+        text.push(byte[0]);
+    }
+    String::from_utf8(text).unwrap()
+}
+
+fn shells() -> impl Iterator<Item = &'static str> {
+    ["sh", "dash", "bash"].into_iter().filter(|shell| Command::new(shell).args(["-c", ":"]).status().is_ok())
+}
+
+#[test]
+fn a_binary_is_asked_for_taken_and_started() {
+    for shell in shells() {
+        let container = Container::new();
+        let mut child = container.run(shell);
+        assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push(machine) if !machine.is_empty()));
+        let mut input = child.stdin.take().unwrap();
+        write!(input, "{}\n{BINARY}", BINARY.len()).unwrap();
+        input.flush().unwrap();
+        assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Bridge("1".into()), "{shell}");
+        // What follows the binary goes to the bridge, byte for byte.
+        input.write_all(b"frames\n").unwrap();
+        drop(input);
+        assert_eq!(line(&mut child), "frames");
+        assert!(child.wait().unwrap().success());
+        assert_eq!(fs::read_dir(container.root.path().join("agent")).unwrap().count(), 1, "{shell}");
+    }
+}
+
+#[test]
+fn a_pushed_binary_is_used_again() {
+    let container = Container::new();
+    program(&container.pushed(), BINARY);
+    let mut child = container.run("sh");
+    assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Bridge("1".into()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_images_helper_is_used_if_it_fits() {
+    for (fits, expected) in [(0, FirstLine::Bridge("from the image".into())), (1, FirstLine::Push("test".into()))] {
+        let container = Container::new();
+        let text = format!("#!/bin/sh\n[ \"$1\" = fits ] && exit {fits}\necho 'gantry-bridge from the image'\n");
+        program(&container.root.path().join("bin/gantry-helper"), &text);
+        program(&container.root.path().join("bin/uname"), "#!/bin/sh\necho test\n");
+        let mut child = container.run("sh");
+        assert_eq!(FirstLine::parse(&line(&mut child)), expected);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn two_pushes_at_once_do_not_disturb_each_other() {
+    let container = Container::new();
+    let mut children = [container.run("sh"), container.run("sh")];
+    let mut inputs: Vec<_> = children
+        .iter_mut()
+        .map(|child| {
+            assert!(matches!(FirstLine::parse(&line(child)), FirstLine::Push(_)));
+            child.stdin.take().unwrap()
+        })
+        .collect();
+    let (head, tail) = BINARY.split_at(20);
+    for input in &mut inputs {
+        write!(input, "{}\n{head}", BINARY.len()).unwrap();
+        input.flush().unwrap();
+    }
+    for (input, child) in inputs.iter_mut().zip(&mut children) {
+        write!(input, "{tail}").unwrap();
+        input.flush().unwrap();
+        assert_eq!(FirstLine::parse(&line(child)), FirstLine::Bridge("1".into()));
+    }
+    drop(inputs);
+    for mut child in children {
+        child.wait().unwrap();
+    }
+    assert_eq!(fs::read_to_string(container.pushed()).unwrap(), BINARY);
+}
+
+/// What the shell says when it is given `binary` as `size` bytes and then the end.
+fn failure(container: &Container, size: &str, binary: &[u8]) -> String {
+    let mut child = container.run("sh");
+    assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push(_)));
+    let mut input = child.stdin.take().unwrap();
+    // It may have stopped reading by then.
+    let _ = writeln!(input, "{size}").and_then(|()| input.write_all(binary));
+    drop(input);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said = FirstLine::parse(&lines.next().unwrap().unwrap());
+    assert!(lines.next().is_none() && !child.wait().unwrap().success());
+    match said {
+        FirstLine::Failure(message) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn problems_are_one_line() {
+    let container = Container::new();
+    assert!(failure(&container, "100", b"short").starts_with("only 5 of 100 bytes"));
+    let broken = b"#!/bin/sh\necho first; echo second; exit 126\n";
+    let message = failure(&container, &broken.len().to_string(), broken);
+    assert!(message.contains("a noexec volume perhaps: first second"), "{message}");
+    assert_eq!(fs::read_dir(container.root.path().join("agent")).unwrap().count(), 0);
+
+    fs::remove_dir(container.root.path().join("agent")).unwrap();
+    let message = failure(&container, "5", b"12345");
+    assert!(message.starts_with("cannot write the helper to"), "{message}");
+}

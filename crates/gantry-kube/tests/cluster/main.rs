@@ -1,0 +1,12 @@
+//! A real client, WebSocket exec included, against an API server in this process, on a paused clock: no socket and no sleep.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and its server needs tasks"
+)]
+
+mod attach;
+mod pods;
+mod server;
+mod watch;

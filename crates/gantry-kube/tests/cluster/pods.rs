@@ -1,0 +1,108 @@
+//! Making, looking at and removing pods.
+
+use std::time::Duration;
+
+use gantry_kube::{CreateError, Fault, PodNow, limits};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::server::{Answer, World, job, parsed, reference};
+
+#[tokio::test(start_paused = true)]
+async fn a_create_whose_answer_is_lost_is_one_pod() {
+    let world = World::default();
+    world.lock().creates.push_back(Answer::LoseAnswer);
+    let made = world.cluster().create_pod(&parsed(&job("a"))).await.unwrap();
+    assert_eq!(made, reference(&world.lock().pods["a"]));
+    assert_eq!(world.requests("POST "), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_that_pass_are_tried_again() {
+    let world = World::default();
+    world.lock().creates.extend([
+        Answer::Status(429, "TooManyRequests", "slow down"),
+        Answer::Status(500, "InternalError", "failed calling webhook"),
+        Answer::Status(409, "Conflict", "the quota was being updated"),
+        Answer::Hang,
+    ]);
+    world.cluster().create_pod(&parsed(&job("a"))).await.unwrap();
+    assert_eq!(world.requests("POST "), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_in_the_servers_words_and_at_once() {
+    let world = World::default();
+    world.lock().creates.push_back(Answer::Status(403, "Forbidden", "exceeded quota: pods=10"));
+    let error = world.cluster().create_pod(&parsed(&job("a"))).await.unwrap_err();
+    assert_eq!(error, CreateError::Refused { message: "exceeded quota: pods=10".into() });
+    assert_eq!(world.requests("POST "), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_stays_away_is_given_up() {
+    let world = World::default();
+    world.lock().creates.extend(vec![Answer::Status(503, "ServiceUnavailable", "etcd is down"); 200]);
+    let start = Instant::now();
+    let error = world.cluster().create_pod(&parsed(&job("a"))).await.unwrap_err();
+    assert!(matches!(&error, CreateError::Unreachable { message, .. } if message == "etcd is down"), "{error}");
+    let took = start.elapsed();
+    assert!(took <= limits::CREATE_DEADLINE && took > limits::CREATE_DEADLINE - Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strangers_pod_is_not_taken_for_ours() {
+    let world = World::default();
+    let mut other = job("a");
+    other["metadata"]["annotations"]["gantry.dev/claim"] = json!("c-2");
+    world.put(other);
+    let error = world.cluster().create_pod(&parsed(&job("a"))).await.unwrap_err();
+    assert_eq!(error, CreateError::NameTaken { name: "a".into(), namespace: "ci".into() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_leaving_is_waited_for() {
+    let world = World::default();
+    let mut leaving = job("a");
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-02T03:04:05Z");
+    let old = reference(&world.put(leaving));
+    let cluster = world.cluster();
+    let wanted = parsed(&job("a"));
+    let create = cluster.create_pod(&wanted);
+    let leave = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        world.remove("a");
+    };
+    let (made, ()) = tokio::join!(create, leave);
+    assert_ne!(made.unwrap().uid, old.uid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_means_this_pod_and_no_other() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let first = reference(&world.put(job("a")));
+    world.remove("a");
+    cluster.delete_pod(&first, None).await.unwrap();
+
+    let second = reference(&world.put(job("a")));
+    cluster.delete_pod(&first, None).await.unwrap();
+    assert!(matches!(cluster.get_pod(&second).await, PodNow::Present(_)));
+    assert!(matches!(cluster.get_pod(&first).await, PodNow::Replaced));
+
+    world.lock().deletes.extend([Answer::Status(500, "InternalError", "later"), Answer::LoseAnswer]);
+    cluster.delete_pod(&second, Some(1)).await.unwrap();
+    assert!(matches!(cluster.get_pod(&second).await, PodNow::Gone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_is_not_granted_is_an_error() {
+    let world = World::default();
+    let pod = reference(&world.put(job("a")));
+    world.lock().deletes.push_back(Answer::Status(403, "Forbidden", "cannot delete resource"));
+    let error = world.cluster().delete_pod(&pod, None).await.unwrap_err();
+    assert_eq!(
+        (error.fault, error.to_string().as_str()),
+        (Fault::Forbidden, r#"pod "a" could not be deleted: cannot delete resource"#)
+    );
+}

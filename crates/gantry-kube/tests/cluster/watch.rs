@@ -1,0 +1,195 @@
+//! The shared watch.
+
+use std::time::Duration;
+
+use gantry_core::Ending;
+use gantry_kube::{PodWatch, Sight, limits};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::server::{Answer, World, job, on_node, reference, with_status};
+
+/// Longest time any of these waits may take on the paused clock.
+const BOUND: Duration = Duration::from_secs(120);
+
+async fn node(watch: &mut PodWatch) -> String {
+    let found = watch.until(|sight| sight.facts().and_then(|facts| facts.node.clone()));
+    timeout(BOUND, found).await.expect("no node was seen").expect("the driver has ended")
+}
+
+async fn ended(watch: &mut PodWatch, pod: &str) -> Ending {
+    let found = watch.until(|sight| sight.terminal(pod, &["helper", "build"]));
+    timeout(BOUND, found).await.expect("no end was seen").expect("the driver has ended")
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_pods_share_one_list_and_one_watch() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let mut watches = Vec::new();
+    for index in 0..20 {
+        let pod = world.put(job(&format!("job-{index}")));
+        watches.push((cluster.watch_pod(&reference(&pod)), pod));
+    }
+    for (watch, pod) in &mut watches {
+        assert!(timeout(BOUND, watch.until(|sight| sight.facts().map(|_| ()))).await.unwrap().is_some());
+        world.put(on_node(pod.clone()));
+    }
+    for (watch, _) in &mut watches {
+        assert_eq!(node(watch).await, "node-a");
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.lock().requests.len(), 2, "{:?}", world.lock().requests);
+    assert!(world.lock().requests.iter().all(|request| request.contains("labelSelector=gantry.dev%2Ffleet%3Da")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_too_old_is_listed_again() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let pod = world.put(job("a"));
+    world.lock().watches.push_back(Answer::Status(410, "Expired", "too old resource version"));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    assert!(watch.changed().await.is_some());
+    world.put(on_node(pod));
+    assert_eq!(node(&mut watch).await, "node-a");
+    assert_eq!(world.requests("watch="), 2);
+    assert_eq!(world.lock().requests.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_breaks_is_resumed_from_its_version() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let pod = world.put(job("a"));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    watch.changed().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.end_watches();
+    world.lock().watches.extend([Answer::LoseAnswer, Answer::Status(500, "InternalError", "later")]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.put(on_node(pod));
+    assert_eq!(node(&mut watch).await, "node-a");
+    assert_eq!((world.requests("watch="), world.requests("limit=")), (4, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_watch_is_asked_for_again() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let pod = world.put(job("a"));
+    let _watch = cluster.watch_pod(&reference(&pod));
+    tokio::time::sleep(limits::WATCH_SILENCE * 2 + Duration::from_secs(20)).await;
+    assert_eq!((world.requests("watch="), world.requests("limit=")), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_is_proven_gone() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let pod = world.put(job("a"));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    watch.changed().await.unwrap();
+    world.remove("a");
+    assert_eq!(ended(&mut watch, "a").await, Ending::PodDeleted { pod: "a".into() });
+    assert!(matches!(watch.current(), Sight::Gone(Some(_))));
+    assert_eq!(world.requests("GET /api/v1/namespaces/ci/pods/a"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_vanished_while_nobody_looked_is_proven_gone() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let pod = world.put(job("a"));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    watch.changed().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.end_watches();
+    world.lock().watches.push_back(Answer::Status(410, "Expired", "too old resource version"));
+    world.remove("a");
+    // A successor of the same name is another pod.
+    world.put(job("a"));
+    assert_eq!(ended(&mut watch, "a").await, Ending::PodDeleted { pod: "a".into() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_of_a_pod_outlive_it() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let pod = world.put(on_node(job("a")));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    watch.changed().await.unwrap();
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "low on disk"});
+    world.put(with_status(pod, evicted));
+    world.remove("a");
+    let expected = Ending::PodDisrupted { pod: "a".into(), message: "Evicted: low on disk".into() };
+    assert_eq!(ended(&mut watch, "a").await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_gone_before_it_was_watched_is_found_out() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let pod = reference(&world.put(job("a")));
+    world.remove("a");
+    let mut watch = cluster.watch_pod(&pod);
+    let start = Instant::now();
+    assert_eq!(ended(&mut watch, "a").await, Ending::PodDeleted { pod: "a".into() });
+    assert!(start.elapsed() >= limits::FIRST_SIGHT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_the_selector_does_not_show_is_looked_up() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let mut hidden = job("a");
+    hidden["metadata"]["labels"]["hidden"] = json!("yes");
+    let pod = world.put(hidden);
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    watch.changed().await.unwrap();
+    world.put(on_node(pod));
+    assert_eq!(node(&mut watch).await, "node-a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_right_to_watch_pods_are_polled_until_it_is_granted() {
+    let world = World::default();
+    let cluster = world.cluster();
+    world.lock().lists.push_back(Answer::Status(403, "Forbidden", "cannot list resource"));
+    let pod = world.put(job("a"));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    world.put(on_node(pod.clone()));
+    assert_eq!(node(&mut watch).await, "node-a");
+    assert_eq!(world.requests("watch="), 0);
+    let polls = world.requests("/pods/a");
+    assert!(polls >= 1);
+
+    tokio::time::sleep(limits::WATCH_REFUSED_RETRY * 2).await;
+    assert_eq!(world.requests("limit="), 2);
+    let polls = world.requests("/pods/a");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.requests("/pods/a"), polls, "it is still polled");
+    world.remove("a");
+    assert_eq!(ended(&mut watch, "a").await, Ending::PodDeleted { pod: "a".into() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_driver_ends_with_the_last_user_and_nobody_waits_for_a_driver_that_has_ended() {
+    let world = World::default();
+    let pod = reference(&world.put(job("a")));
+    let client = world.cluster();
+    let watch = client.watch_pod(&pod);
+    drop(client);
+    let mut still_works = watch;
+    still_works.changed().await.unwrap();
+    drop(still_works);
+
+    let (cluster, driver) = world.cluster_and_driver();
+    let driver = tokio::spawn(driver);
+    drop(cluster);
+    timeout(BOUND, driver).await.unwrap().unwrap();
+
+    let (cluster, driver) = world.cluster_and_driver();
+    drop(driver);
+    assert!(cluster.watch_pod(&pod).changed().await.is_none());
+}
