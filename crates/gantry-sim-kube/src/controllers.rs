@@ -42,22 +42,16 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
 
 /// Only removals, and namespaces that begin to go, can make work; most changes are pods' statuses and events.
 fn needs_pass(cluster: &Cluster, seen: &mut u64) -> bool {
-    match cluster.store.since(*seen) {
-        Ok((changes, upto)) => {
-            *seen = upto;
-            changes.iter().any(|change| {
-                let leaving = cluster
-                    .store
-                    .get(&Key::new(resources::core("namespaces"), "", object::namespace(&change.object)))
-                    .is_none_or(|namespace| object::is_terminating(&namespace));
-                change.removed || change.plural == "namespaces" || leaving
-            })
-        }
-        Err(_) => {
-            *seen = cluster.store.version();
-            true
-        }
-    }
+    let Ok((changes, upto)) = cluster.store.since(*seen) else {
+        *seen = cluster.store.version();
+        return true;
+    };
+    *seen = upto;
+    changes.iter().any(|change| {
+        let namespace = Key::new(resources::core("namespaces"), "", object::namespace(&change.object));
+        let leaving = cluster.store.get(&namespace).is_none_or(|namespace| object::is_terminating(&namespace));
+        change.removed || change.plural == "namespaces" || leaving
+    })
 }
 
 fn pass(cluster: &Cluster) {

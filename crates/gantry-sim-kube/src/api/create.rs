@@ -53,6 +53,16 @@ pub(crate) fn decoded(target: &Target, body: Option<Value>) -> Result<Value, Api
     object["kind"] = json!(target.kind.kind);
     object["apiVersion"] = json!(wanted);
     object::drop_nulls(&mut object);
+    for field in ["labels", "annotations"] {
+        let found = object::at(&object, &["metadata", field]).and_then(Value::as_object);
+        if found.into_iter().flatten().any(|(_, value)| !value.is_string()) {
+            let kind = target.kind.kind;
+            return Err(ApiError::bad_request(format!(
+                "{kind} in version \"v1\" cannot be handled as a {kind}: json: cannot unmarshal into Go struct field \
+                 ObjectMeta.metadata.{field} of type string"
+            )));
+        }
+    }
     let namespace = object::namespace(&object);
     if target.kind.namespaced {
         if !namespace.is_empty() && namespace != target.namespace {

@@ -51,8 +51,8 @@ impl Removal {
 }
 
 /// `delete`.
-pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Result<Response, ApiError> {
-    let removal = Removal::read(&target.query, body.as_ref());
+pub(crate) fn answer(call: &Call, target: &Target, body: Option<&Value>) -> Result<Response, ApiError> {
+    let removal = Removal::read(&target.query, body);
     let key = Key::new(target.kind, &target.namespace, &target.name);
     let (object, gone) = begin_removal(&call.cluster, target.kind, &key, &removal)?;
     // These types answer with the object, the others with a status once it is gone.
@@ -66,8 +66,8 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
 }
 
 /// `deletecollection`.
-pub(crate) fn collection(call: &Call, target: &Target, body: Option<Value>) -> Result<Response, ApiError> {
-    let removal = Removal::read(&target.query, body.as_ref());
+pub(crate) fn collection(call: &Call, target: &Target, body: Option<&Value>) -> Result<Response, ApiError> {
+    let removal = Removal::read(&target.query, body);
     let selectors = Selectors::read(target.kind, &target.query)?;
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
     let (objects, version) = call.cluster.store.list(target.kind, namespace);
@@ -165,8 +165,8 @@ fn marked(cluster: &Cluster, kind: &ResourceType, old: &Value, grace: i64) -> Op
 }
 
 /// `create` on `pods/eviction`: a deletion that disruption budgets could refuse; there are none here.
-pub(crate) fn evict(call: &Call, target: &Target, body: Option<Value>) -> Result<Response, ApiError> {
-    let options = body.as_ref().and_then(|body| body.get("deleteOptions"));
+pub(crate) fn evict(call: &Call, target: &Target, body: Option<&Value>) -> Result<Response, ApiError> {
+    let options = body.and_then(|body| body.get("deleteOptions"));
     let removal = Removal::read(&target.query, options);
     let key = Key::new(target.kind, &target.namespace, &target.name);
     if !removal.dry_run {

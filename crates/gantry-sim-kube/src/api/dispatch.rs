@@ -121,7 +121,7 @@ pub(crate) fn json_body(headers: &HeaderMap, body: &[u8]) -> Result<Option<Value
 async fn resource(call: Call, target: Target, mut parts: Parts, body: axum::body::Body) -> Result<Response, ApiError> {
     if target.subresource == "exec" && target.kind.plural == "pods" {
         let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-        return exec::answer(call, target, upgrade);
+        return exec::answer(&call, &target, upgrade);
     }
     if !target.kind.stored {
         let body = json_body(&call.headers, &read_body(body).await?)?;
@@ -141,8 +141,8 @@ async fn resource(call: Call, target: Target, mut parts: Parts, body: axum::body
                 "patch" => patch::answer(&call, &target, &body),
                 "create" => create::answer(&call, &target, json_body(&call.headers, &body)?),
                 "update" => update::answer(&call, &target, json_body(&call.headers, &body)?),
-                "delete" => delete::answer(&call, &target, json_body(&call.headers, &body)?),
-                "deletecollection" => delete::collection(&call, &target, json_body(&call.headers, &body)?),
+                "delete" => delete::answer(&call, &target, json_body(&call.headers, &body)?.as_ref()),
+                "deletecollection" => delete::collection(&call, &target, json_body(&call.headers, &body)?.as_ref()),
                 _ => Err(ApiError::method_not_allowed()),
             }
         }
@@ -160,8 +160,8 @@ async fn subresource(call: Call, target: Target, body: &[u8]) -> Result<Response
         ("status", "patch") => patch::answer(&call, &target, body),
         ("status", _) => update::answer(&call, &target, json_body(&call.headers, body)?),
         ("token", _) => token::answer(&call, &target, json_body(&call.headers, body)?),
-        ("eviction", _) => delete::evict(&call, &target, json_body(&call.headers, body)?),
-        ("binding", _) => update::bind(&call, &target, json_body(&call.headers, body)?),
+        ("eviction", _) => delete::evict(&call, &target, json_body(&call.headers, body)?.as_ref()),
+        ("binding", _) => update::bind(&call, &target, json_body(&call.headers, body)?.as_ref()),
         _ => Err(ApiError::no_such_path()),
     }
 }

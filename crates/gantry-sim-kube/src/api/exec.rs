@@ -22,7 +22,6 @@ use super::{access, dispatch::Call, request::Target, status::ApiError};
 use crate::{
     cluster::Cluster,
     container::{Container, ExecSpec, ExitStatus, Input, Output, StartError},
-    kubelet::ended,
     store::{
         Key,
         object::{self, items, text},
@@ -50,17 +49,17 @@ const MAX_MESSAGE: usize = 4 << 20;
 
 /// Runs a command in a container.
 pub(crate) fn answer(
-    call: Call,
-    target: Target,
+    call: &Call,
+    target: &Target,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     if call.cluster.config.exec_needs_create && target.verb == "get" {
         let wish = crate::auth::attributes::Attributes { verb: "create".to_owned(), ..target.attributes() };
-        access::check(&call, &wish)?;
+        access::check(call, &wish)?;
     }
     let key = Key::new(target.kind, &target.namespace, &target.name);
     let pod = call.cluster.store.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &target.name))?;
-    let name = named_container(&pod, &target, "a container name must be specified")?;
+    let name = named_container(&pod, target, "a container name must be specified")?;
     if text(&pod, &["spec", "nodeName"]).is_empty() {
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", target.name)));
     }
@@ -79,19 +78,14 @@ pub(crate) fn answer(
     if exec.args.is_empty() {
         return Err(ApiError::bad_request("you must specify at least 1 command for the container"));
     }
-    let upgrade = upgrade.map_err(|_| ApiError::bad_request("Upgrade request required"))?;
-    let upgrade = upgrade.protocols([V5, V4]).max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
-    let version = match upgrade.selected_protocol().and_then(|protocol| protocol.to_str().ok()) {
-        Some(V5) => Version::V5,
-        Some(V4) => Version::V4,
-        _ => {
-            let why = "unable to upgrade: none of the requested sub-protocols is supported (v5.channel.k8s.io, v4.channel.k8s.io)";
-            return Err(ApiError::bad_request(why));
-        }
-    };
     let container = call.cluster.kubelet.container(object::uid(&pod), &name);
     let not_found = || ApiError::internal(format!("unable to upgrade connection: container not found ({name:?})"));
-    if container.is_none() && !(version == Version::V5 && call.cluster.config.exec_errors_after_upgrade) {
+    let after_upgrade = call.cluster.config.exec_errors_after_upgrade;
+    if container.is_none() && (!after_upgrade || upgrade.is_err()) {
+        return Err(not_found());
+    }
+    let (upgrade, version) = negotiated(upgrade)?;
+    if container.is_none() && version == Version::V4 {
         return Err(not_found());
     }
     let wanted = Wanted { stdout: target.query.flag("stdout"), stderr: target.query.flag("stderr"), version };
@@ -103,6 +97,24 @@ pub(crate) fn answer(
             None => refuse(socket, &refused).await,
         }
     }))
+}
+
+/// The upgrade with the sub-protocol that both sides speak.
+fn negotiated(
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<(WebSocketUpgrade, Version), ApiError> {
+    let upgrade = upgrade.map_err(|_| ApiError::bad_request("Upgrade request required"))?;
+    let upgrade = upgrade.protocols([V5, V4]).max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    let version = match upgrade.selected_protocol().and_then(|protocol| protocol.to_str().ok()) {
+        Some(V5) => Version::V5,
+        Some(V4) => Version::V4,
+        _ => {
+            let why = "unable to upgrade: none of the requested sub-protocols is supported (v5.channel.k8s.io, \
+                       v4.channel.k8s.io)";
+            return Err(ApiError::bad_request(why));
+        }
+    };
+    Ok((upgrade, version))
 }
 
 /// The container that the request names, or the pod's only or default one.
@@ -223,8 +235,8 @@ async fn session(
         }
     }
     let status = tokio::select! {
-        status = ended(&mut child) => status,
-        () = &mut input, if reading => ended(&mut child).await,
+        status = child.wait() => status,
+        () = &mut input, if reading => child.wait().await,
         () = stopping.cancelled() => return,
     };
     let _ = outbox.send(frame(ERROR, exit_status(status).to_string().as_bytes())).await;
@@ -267,11 +279,7 @@ async fn feed(
                     }
                 }
             }
-            CLOSE if version == Version::V5 => {
-                if data.first() == Some(&STDIN) {
-                    stdin = None;
-                }
-            }
+            CLOSE if version == Version::V5 && data.first() == Some(&STDIN) => stdin = None,
             RESIZE => {
                 let size: Value = serde_json::from_slice(data).unwrap_or_default();
                 let side = |name: &str| size[name].as_u64().and_then(|side| u16::try_from(side).ok());

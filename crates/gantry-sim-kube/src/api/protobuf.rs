@@ -243,7 +243,7 @@ fn message(bytes: &[u8], schema: Schema, depth: usize) -> Option<Value> {
         let Some((_, name, kind)) = schema.iter().find(|(known, ..)| *known == number) else { continue };
         let value = match (kind, wire) {
             // Texts are always written, empty ones too, and an empty one is an absent one.
-            (Text, Wire::Bytes(bytes)) if bytes.is_empty() => continue,
+            (Text, Wire::Bytes([])) => continue,
             (Text | Texts, Wire::Bytes(bytes)) => json!(text(bytes)?),
             (Flag, Wire::Number(number)) => json!(number != 0),
             // Negative numbers are written as their two's complement.

@@ -69,8 +69,7 @@ pub(crate) fn read(method: &Method, uri: &Uri) -> Asked {
     };
     let (namespace, plural, rest) = match rest {
         // A namespace is itself a resource: `/namespaces/x` and its status are about `x`, anything longer is inside.
-        ["namespaces"] => ("", "namespaces", &rest[1..]),
-        ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => ("", "namespaces", &rest[1..]),
+        ["namespaces"] | ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => ("", "namespaces", &rest[1..]),
         ["namespaces", namespace, plural, rest @ ..] => (*namespace, *plural, rest),
         [plural, rest @ ..] => ("", *plural, rest),
         [] => return Asked::Path,
@@ -118,7 +117,7 @@ impl Target {
         }
         if name.is_empty() && self.verb != "create" {
             // A list or watch of one name is a wish about that name, so that `resourceNames` can allow it.
-            name = one_name(self.query.get("fieldSelector").unwrap_or("")).to_owned();
+            one_name(self.query.get("fieldSelector").unwrap_or("")).clone_into(&mut name);
         }
         Attributes {
             verb: self.verb.to_owned(),
@@ -146,8 +145,8 @@ fn one_name(selector: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn target(method: Method, uri: &str) -> Target {
-        match read(&method, &uri.parse().unwrap()) {
+    fn target(method: &Method, uri: &str) -> Target {
+        match read(method, &uri.parse().unwrap()) {
             Asked::Resource(target) => *target,
             other => panic!("{other:?}"),
         }
@@ -155,18 +154,18 @@ mod tests {
 
     #[test]
     fn paths_are_understood() {
-        let one = target(Method::GET, "/api/v1/namespaces/ci/pods/x/exec?command=a&command=b");
+        let one = target(&Method::GET, "/api/v1/namespaces/ci/pods/x/exec?command=a&command=b");
         assert_eq!((one.kind.plural, one.verb, one.namespace.as_str()), ("pods", "get", "ci"));
         assert_eq!((one.name.as_str(), one.subresource.as_str()), ("x", "exec"));
         assert_eq!(one.query.all("command").collect::<Vec<_>>(), ["a", "b"]);
-        let all = target(Method::GET, "/api/v1/pods?watch=true");
+        let all = target(&Method::GET, "/api/v1/pods?watch=true");
         assert_eq!((all.verb, all.namespace.as_str()), ("watch", ""));
-        let space = target(Method::DELETE, "/api/v1/namespaces/ci");
+        let space = target(&Method::DELETE, "/api/v1/namespaces/ci");
         assert_eq!(
             (space.kind.plural, space.verb, space.attributes().namespace.as_str()),
             ("namespaces", "delete", "ci")
         );
-        let role = target(Method::PUT, "/apis/rbac.authorization.k8s.io/v1/namespaces/ci/roles/r");
+        let role = target(&Method::PUT, "/apis/rbac.authorization.k8s.io/v1/namespaces/ci/roles/r");
         assert_eq!((role.kind.plural, role.verb), ("roles", "update"));
     }
 
@@ -183,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_watch_of_one_name_is_about_that_name() {
-        let one = target(Method::GET, "/api/v1/namespaces/ci/pods?watch=1&fieldSelector=metadata.name%3Dp");
+        let one = target(&Method::GET, "/api/v1/namespaces/ci/pods?watch=1&fieldSelector=metadata.name%3Dp");
         assert_eq!(one.attributes().name, "p");
     }
 }

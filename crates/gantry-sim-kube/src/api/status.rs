@@ -82,19 +82,17 @@ impl ApiError {
     /// The user's roles do not allow it.
     pub(crate) fn unauthorized_wish(wish: &Attributes, user: &str) -> Self {
         let why = wish.refusal(user);
-        let message = match &wish.path {
-            Some(_) => format!("forbidden: {why}"),
-            None => {
-                let mut what = wish.resource.clone();
-                if !wish.group.is_empty() {
-                    what = format!("{what}.{}", wish.group);
-                }
-                if wish.name.is_empty() {
-                    format!("{what} is forbidden: {why}")
-                } else {
-                    format!("{what} {:?} is forbidden: {why}", wish.name)
-                }
+        let message = if wish.path.is_some() {
+            format!("forbidden: {why}")
+        } else {
+            let mut what = wish.resource.clone();
+            if !wish.group.is_empty() {
+                what = format!("{what}.{}", wish.group);
             }
+            if !wish.name.is_empty() {
+                what = format!("{what} {:?}", wish.name);
+            }
+            format!("{what} is forbidden: {why}")
         };
         let mut error = Self::new(StatusCode::FORBIDDEN, "Forbidden", message);
         let mut details = json!({});

@@ -144,8 +144,8 @@ fn refuse(kind: &'static ResourceType, old: &Value, new: &Value) -> Result<(), A
 }
 
 /// `create` on `pods/binding`: what a scheduler does.
-pub(crate) fn bind(call: &Call, target: &Target, body: Option<Value>) -> Result<Response, ApiError> {
-    let node = body.as_ref().map(|body| object::text(body, &["target", "name"])).unwrap_or("").to_owned();
+pub(crate) fn bind(call: &Call, target: &Target, body: Option<&Value>) -> Result<Response, ApiError> {
+    let node = body.map_or("", |body| object::text(body, &["target", "name"])).to_owned();
     let key = Key::new(target.kind, &target.namespace, &target.name);
     let bound = call.cluster.store.modify(&key, |pod| {
         if !object::text(pod, &["spec", "nodeName"]).is_empty() {

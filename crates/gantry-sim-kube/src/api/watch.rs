@@ -118,7 +118,9 @@ impl Watch {
             match self.cluster.store.since(self.cursor) {
                 Ok((changes, upto)) => {
                     self.cursor = upto.max(self.cursor);
-                    changes.iter().for_each(|change| self.queue_change(change));
+                    for change in &changes {
+                        self.queue_change(change);
+                    }
                 }
                 Err(TooOld { oldest }) => {
                     let status = ApiError::expired(self.cursor, oldest).to_status();

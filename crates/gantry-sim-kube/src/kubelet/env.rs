@@ -68,7 +68,7 @@ fn api_server(cluster: &Cluster) -> Vec<(String, String)> {
     .collect()
 }
 
-/// The ConfigMap or Secret that a reference names; `None` when it is missing and optional.
+/// The `ConfigMap` or Secret that a reference names; `None` when it is missing and optional.
 pub(crate) fn referenced(
     cluster: &Cluster,
     pod: &Value,
@@ -88,7 +88,7 @@ pub(crate) fn referenced(
     }
 }
 
-/// Keys and contents of a ConfigMap or Secret.
+/// Keys and contents of a `ConfigMap` or Secret.
 pub(crate) fn data(plural: &str, object: &Value) -> Vec<(String, Vec<u8>)> {
     let decode = |text: &str| BASE64_STANDARD.decode(text).unwrap_or_default();
     let plain = pairs(object, &["data"]).map(|(key, value)| {
@@ -180,7 +180,7 @@ pub(crate) fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
         } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
             match known.get(name) {
                 Some(value) => out.push_str(value),
-                None => out.push_str(&format!("$({name})")),
+                None => out.extend(["$(", name, ")"]),
             }
             rest = after;
         } else {

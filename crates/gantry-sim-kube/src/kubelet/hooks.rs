@@ -56,8 +56,9 @@ async fn run(container: &Container, args: Vec<String>) -> Result<(), String> {
     // Output is read while the command runs, so that it never stops at a full pipe; the command's end decides, because
     // a child that it leaves behind may keep its output open.
     let (status, text) = tokio::select! {
-        status = super::ended(&mut child) => (status, String::new()),
-        (out, err) = outputs => (super::ended(&mut child).await, out + &err),
+        biased;
+        (out, err) = outputs => (child.wait().await, out + &err),
+        status = child.wait() => (status, String::new()),
     };
     if status.code == 0 { Ok(()) } else { Err(format!("command exited with {}: {}", status.code, text.trim_end())) }
 }

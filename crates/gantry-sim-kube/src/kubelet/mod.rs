@@ -2,7 +2,6 @@
 //! (`worker`), and nobody else changes that pod's status.
 
 mod env;
-mod exit;
 mod hooks;
 mod images;
 mod logs;
@@ -39,7 +38,6 @@ use crate::{
     },
 };
 
-pub(crate) use exit::ended;
 pub(crate) use logs::{LogLine, read_lines};
 
 /// How many accidents can wait for one pod's worker.
@@ -139,20 +137,19 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut seen = 0;
     loop {
         follow.borrow_and_update();
-        match cluster.store.since(seen) {
-            Ok((changes, upto)) => {
-                seen = upto;
-                for change in changes.iter().filter(|change| change.plural == "pods") {
-                    take(&cluster, &change.object);
-                }
+        if let Ok((changes, upto)) = cluster.store.since(seen) {
+            seen = upto;
+            for change in changes.iter().filter(|change| change.plural == "pods") {
+                take(&cluster, &change.object);
             }
+        } else {
             // So much happened that the history does not reach back; look at everything.
-            Err(_) => {
-                let (pods, version) = cluster.store.list(resources::core("pods"), None);
-                seen = version;
-                pods.iter().for_each(|pod| take(&cluster, pod));
-                cluster.kubelet.pods().values().for_each(|pod| pod.wake.notify_one());
+            let (pods, version) = cluster.store.list(resources::core("pods"), None);
+            seen = version;
+            for pod in &pods {
+                take(&cluster, pod);
             }
+            cluster.kubelet.pods().values().for_each(|pod| pod.wake.notify_one());
         }
         tokio::select! {
             () = stopping.cancelled() => return,

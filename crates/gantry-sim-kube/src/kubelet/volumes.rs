@@ -32,7 +32,7 @@ pub(crate) fn make(cluster: &Cluster, handle: &PodHandle, pod: &Value) -> Result
     Ok(())
 }
 
-/// Writes the files of projected volumes, Secrets and ConfigMaps anew, as kubelet does now and then.
+/// Writes the files of projected volumes, Secrets and `ConfigMap`s anew, as kubelet does now and then.
 pub(crate) fn refresh(cluster: &Cluster, handle: &PodHandle, pod: &Value) -> Result<(), String> {
     let fixed = |volume: &&Value| volume.get("emptyDir").is_none() && volume.get("hostPath").is_none();
     items(pod, &["spec", "volumes"]).iter().filter(fixed).try_for_each(|volume| one(cluster, handle, pod, volume))
@@ -128,7 +128,7 @@ fn mode(source: &Value, otherwise: u32) -> u32 {
     mode.and_then(|mode| u32::try_from(mode).ok()).unwrap_or(otherwise) & 0o777
 }
 
-/// The files of a ConfigMap or Secret: all keys, or those that `items` names.
+/// The files of a `ConfigMap` or Secret: all keys, or those that `items` names.
 fn chosen(cluster: &Cluster, pod: &Value, plural: &str, source: &Value, mode: u32) -> Result<Vec<File>, String> {
     let Some(object) = env::referenced(cluster, pod, plural, source)? else { return Ok(Vec::new()) };
     let data = env::data(plural, &object);

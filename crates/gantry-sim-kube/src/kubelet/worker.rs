@@ -205,7 +205,7 @@ impl Worker {
                     record.last = Some(ended.clone());
                     record.state = State::Waiting { reason: "CrashLoopBackOff".to_owned(), message };
                 }
-                _ => continue,
+                _ => {}
             }
         }
         if !told.is_empty() {

@@ -137,7 +137,14 @@ impl Store {
         object::set_version(&mut object, inner.version);
         let object = Arc::new(object);
         inner.objects.insert(key, Arc::clone(&object));
-        self.record(&mut inner, kind.plural, Arc::clone(&object), None, false);
+        let change = Change {
+            version: inner.version,
+            plural: kind.plural,
+            object: Arc::clone(&object),
+            before: None,
+            removed: false,
+        };
+        self.record(&mut inner, change);
         Ok(object)
     }
 
@@ -162,7 +169,14 @@ impl Store {
                 object::set_version(&mut object, inner.version);
                 let object = Arc::new(object);
                 inner.objects.insert(key.clone(), Arc::clone(&object));
-                self.record(&mut inner, key.plural, Arc::clone(&object), Some(before), false);
+                let change = Change {
+                    version: inner.version,
+                    plural: key.plural,
+                    object: Arc::clone(&object),
+                    before: Some(before),
+                    removed: false,
+                };
+                self.record(&mut inner, change);
                 Ok(Some(object))
             }
             Verdict::Remove => {
@@ -171,22 +185,22 @@ impl Store {
                 let mut object = Value::clone(&before);
                 object::set_version(&mut object, inner.version);
                 let object = Arc::new(object);
-                self.record(&mut inner, key.plural, Arc::clone(&object), Some(before), true);
+                let change = Change {
+                    version: inner.version,
+                    plural: key.plural,
+                    object: Arc::clone(&object),
+                    before: Some(before),
+                    removed: true,
+                };
+                self.record(&mut inner, change);
                 Ok(Some(object))
             }
         }
     }
 
-    fn record(
-        &self,
-        inner: &mut Inner,
-        plural: &'static str,
-        object: Arc<Value>,
-        before: Option<Arc<Value>>,
-        removed: bool,
-    ) {
-        let version = inner.version;
-        inner.history.push_back(Change { version, plural, object, before, removed });
+    fn record(&self, inner: &mut Inner, change: Change) {
+        let version = change.version;
+        inner.history.push_back(change);
         if inner.history.len() > HISTORY {
             inner.history.pop_front();
         }

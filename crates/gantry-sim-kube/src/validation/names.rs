@@ -85,7 +85,7 @@ fn name_part(text: &str, may_be_empty: bool) -> Option<&'static str> {
     })
 }
 
-/// What is wrong with the key of a ConfigMap or Secret.
+/// What is wrong with the key of a `ConfigMap` or Secret.
 pub(crate) fn config_key(key: &str) -> Option<&'static str> {
     let good = !key.is_empty()
         && key.len() <= 253

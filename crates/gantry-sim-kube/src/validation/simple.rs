@@ -8,7 +8,7 @@ use crate::{
     store::object::{at, items, name, pairs, text},
 };
 
-/// The largest sum of a ConfigMap's or Secret's data.
+/// The largest sum of a `ConfigMap`'s or Secret's data.
 const MAX_DATA: usize = 1 << 20;
 
 /// What is wrong with the metadata of an object.

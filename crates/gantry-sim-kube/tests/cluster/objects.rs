@@ -1,0 +1,94 @@
+//! The API as clients use it for any object: watches, patches, conflicts, owners.
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams},
+};
+use serde_json::json;
+
+use crate::{LOOK, PATIENCE, World};
+
+fn map(value: serde_json::Value) -> ConfigMap {
+    serde_json::from_value(value).expect("a map")
+}
+
+#[tokio::test]
+async fn a_watch_sees_what_its_selector_selects() {
+    let world = World::new().await;
+    let maps: Api<ConfigMap> = Api::namespaced(world.admin(), "ci");
+    let version =
+        maps.list(&ListParams::default()).await.expect("a list").metadata.resource_version.expect("a version");
+    let params = WatchParams::default().labels("app=x").timeout(60);
+    let events = maps.watch(&params, &version).await.expect("a watch").boxed();
+    for name in ["one", "two"] {
+        let labels = json!({"app": if name == "one" { "x" } else { "y" }});
+        let object = map(json!({"metadata": {"name": name, "labels": labels}}));
+        maps.create(&PostParams::default(), &object).await.expect("created");
+    }
+    let label = |value: &str| Patch::Merge(json!({"metadata": {"labels": {"app": value}}}));
+    let by = PatchParams::default();
+    maps.patch("two", &by, &label("x")).await.expect("patched");
+    maps.patch("one", &by, &label("z")).await.expect("patched");
+    maps.delete("two", &DeleteParams::default()).await.expect("deleted");
+    let seen = events.take(4).map_ok(|event| match event {
+        WatchEvent::Added(object) => format!("+{}", object.metadata.name.unwrap_or_default()),
+        WatchEvent::Deleted(object) => format!("-{}", object.metadata.name.unwrap_or_default()),
+        other => format!("{other:?}"),
+    });
+    let seen: Vec<String> = tokio::time::timeout(PATIENCE, seen.try_collect()).await.expect("in time").expect("events");
+    assert_eq!(seen, ["+one", "+two", "-one", "-two"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn stale_updates_and_wrong_preconditions_conflict() {
+    let world = World::new().await;
+    let maps: Api<ConfigMap> = Api::namespaced(world.admin(), "ci");
+    let first = maps.create(&PostParams::default(), &map(json!({"metadata": {"name": "m"}}))).await.expect("created");
+    maps.patch("m", &PatchParams::default(), &Patch::Merge(json!({"data": {"a": "1"}}))).await.expect("patched");
+    let code = |error: kube::Error| match error {
+        kube::Error::Api(status) => (status.code, status.reason.clone()),
+        other => panic!("{other}"),
+    };
+    let stale = maps.replace("m", &PostParams::default(), &first).await.expect_err("stale");
+    assert_eq!(code(stale), (409, "Conflict".to_owned()));
+    let again = maps.create(&PostParams::default(), &map(json!({"metadata": {"name": "m"}}))).await.expect_err("taken");
+    assert_eq!(code(again), (409, "AlreadyExists".to_owned()));
+    let wrong = Preconditions { uid: Some("other".to_owned()), resource_version: None };
+    let params = DeleteParams { preconditions: Some(wrong), ..DeleteParams::default() };
+    assert_eq!(code(maps.delete("m", &params).await.expect_err("another object")), (409, "Conflict".to_owned()));
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": {"k": "v"}});
+    let applied = maps.patch("n", &PatchParams::apply("test"), &Patch::Apply(applied)).await.expect("applied");
+    assert_eq!(applied.data.expect("data")["k"], "v");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_owned_or_inside_goes_along() {
+    let world = World::new().await;
+    let maps: Api<ConfigMap> = Api::namespaced(world.admin(), "ci");
+    let owner =
+        maps.create(&PostParams::default(), &map(json!({"metadata": {"name": "owner"}}))).await.expect("created");
+    let reference = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid}]);
+    let owned = map(json!({"metadata": {"generateName": "owned-", "ownerReferences": reference}}));
+    let owned = maps.create(&PostParams::default(), &owned).await.expect("created").metadata.name.expect("a name");
+    assert_eq!(owned.len(), "owned-".len() + 5);
+    maps.delete("owner", &DeleteParams::default()).await.expect("deleted");
+    gone(|| maps.get_opt(&owned)).await;
+    let spaces: Api<Namespace> = Api::all(world.admin());
+    spaces.delete("ci", &DeleteParams::default()).await.expect("deleted");
+    gone(|| spaces.get_opt("ci")).await;
+    world.stop().await;
+}
+
+async fn gone<T, F: Future<Output = kube::Result<Option<T>>>>(get: impl Fn() -> F) {
+    tokio::time::timeout(PATIENCE, async {
+        while get().await.expect("an answer").is_some() {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await
+    .expect("the object goes");
+}
