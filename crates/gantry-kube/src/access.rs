@@ -182,7 +182,8 @@ fn in_cluster_config() -> Result<Config, ConnectError> {
 }
 
 async fn kubeconfig(path: Option<PathBuf>, context: Option<String>) -> Result<Config, ConnectError> {
-    let file = path.as_ref().map_or_else(|| "(KUBECONFIG or ~/.kube/config)".to_owned(), |path| format!("{path:?}"));
+    let file =
+        path.as_ref().map_or_else(|| "(KUBECONFIG or ~/.kube/config)".to_owned(), |path| path.display().to_string());
     let failed =
         |error: &kube::config::KubeconfigError| ConnectError::Kubeconfig { file: file.clone(), message: chain(error) };
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };

@@ -42,12 +42,11 @@ impl Fault {
             401 => Self::Unauthenticated,
             403 => Self::Forbidden,
             404 | 410 => Self::Gone,
-            // 408 is the server's own time-out, not something wrong with the request.
-            408 => Self::Server,
             409 => Self::Conflict,
             429 => Self::Throttled,
+            // 408 is the server's own time-out, not something wrong with the request.
+            408 | 500..=599 => Self::Server,
             400..=499 => Self::Refused,
-            500..=599 => Self::Server,
             _ => Self::Garbled,
         }
     }

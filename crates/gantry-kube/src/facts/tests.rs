@@ -1,3 +1,8 @@
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "JSON that is written where it is used reads better without references"
+)]
+
 use gantry_core::{Ending, FailureReason};
 use serde_json::{Value, json};
 

@@ -174,7 +174,7 @@ impl Driver {
             Some(PodNow::Gone | PodNow::Replaced) => return self.registry.gone(&pod.uid),
             Some(PodNow::Present(found)) => self.registry.observe(&found, Source::LookUp),
             Some(PodNow::Unknown(error)) => {
-                tracing::debug!(%error, pod = pod.name, "a pod cannot be looked up; trying again")
+                tracing::debug!(%error, pod = pod.name, "a pod cannot be looked up; trying again");
             }
         }
         // The watch does not show it, perhaps because its labels do not match: nobody else will say when it changes.

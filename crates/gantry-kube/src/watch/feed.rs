@@ -48,6 +48,7 @@ impl Feed {
     /// Runs until nobody listens.
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::default();
+        let mut complained = false;
         while !self.events.is_closed() {
             let started = Instant::now();
             let error = match pods::list(&self.pods, &self.selector).await {
@@ -55,6 +56,7 @@ impl Feed {
                     if self.events.send(Event::Listed(pods)).await.is_err() {
                         return;
                     }
+                    complained = false;
                     match self.follow(version).await {
                         Stop::Relist => None,
                         Stop::Refused(error) => Some(error),
@@ -68,11 +70,11 @@ impl Feed {
             let mut pause = backoff.next();
             if let Some(error) = error {
                 pause = pause.max(error.retry_after.unwrap_or_default());
-                if matches!(error.fault, Fault::Forbidden | Fault::Unauthenticated) {
+                if error.fault == Fault::Forbidden {
                     pause = limits::WATCH_REFUSED_RETRY;
                     let _ = self.events.send(Event::Refused(error)).await;
-                } else {
-                    tracing::warn!(%error, ?pause, "the pods cannot be listed; trying again");
+                } else if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!(%error, "the pods cannot be listed; trying again until they can");
                 }
             }
             sleep(pause).await;
@@ -99,10 +101,9 @@ impl Feed {
             let pause = backoff.next();
             match ended {
                 Ok(()) => {}
-                Err(error) if error.fault == Fault::Gone => return Stop::Relist,
-                Err(error) if matches!(error.fault, Fault::Forbidden | Fault::Unauthenticated) => {
-                    return Stop::Refused(error);
-                }
+                // Credentials that are not accepted any more are complained of where the list fails.
+                Err(error) if matches!(error.fault, Fault::Gone | Fault::Unauthenticated) => return Stop::Relist,
+                Err(error) if error.fault == Fault::Forbidden => return Stop::Refused(error),
                 Err(error) => tracing::debug!(%error, ?pause, "the watch on pods broke off; resuming"),
             }
             if self.events.is_closed() {

@@ -45,7 +45,7 @@ async fn it_is_tried_until_the_container_runs() {
     let early = [
         NOT_YET,
         Exec::Refused(Answer::Status(400, "BadRequest", "pod does not have a host assigned")),
-        Exec::Refused(Answer::LoseAnswer),
+        Exec::Refused(Answer::Lost),
         Exec::Fails("container is not running"),
         Exec::Bridge,
     ];

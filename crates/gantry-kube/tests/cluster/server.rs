@@ -30,7 +30,7 @@ pub(crate) enum Answer {
     /// A `Status`.
     Status(u16, &'static str, &'static str),
     /// Does what was asked and then breaks the connection.
-    LoseAnswer,
+    Lost,
     /// Never answers.
     Hang,
 }
@@ -176,7 +176,7 @@ impl World {
         match scripted {
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
             Some(Answer::Hang) => std::future::pending().await,
-            Some(Answer::LoseAnswer) | None => {}
+            Some(Answer::Lost) | None => {}
         }
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         if self.lock().pods.contains_key(&name) {
@@ -191,7 +191,7 @@ impl World {
         match scripted {
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
             Some(Answer::Hang) => std::future::pending().await,
-            Some(Answer::LoseAnswer) | None => {}
+            Some(Answer::Lost) | None => {}
         }
         let Some(pod) = self.lock().pods.get(name).cloned() else { return Ok(status(404, "NotFound", "not found")) };
         let wanted = &options["preconditions"]["uid"];
@@ -207,7 +207,7 @@ impl World {
         match scripted {
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
             Some(Answer::Hang) => std::future::pending().await,
-            Some(Answer::LoseAnswer) => return Err("connection lost".to_owned()),
+            Some(Answer::Lost) => return Err("connection lost".to_owned()),
             None => {}
         }
         let state = self.lock();
@@ -230,7 +230,7 @@ impl World {
             }
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
             Some(Answer::Hang) => std::future::pending().await,
-            Some(Answer::LoseAnswer) => return Err("connection lost".to_owned()),
+            Some(Answer::Lost) => return Err("connection lost".to_owned()),
             None => {}
         }
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -252,7 +252,7 @@ impl World {
         let exec = match exec.ok_or("no exec was expected")? {
             Exec::Refused(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
             Exec::Refused(Answer::Hang) => std::future::pending().await,
-            Exec::Refused(Answer::LoseAnswer) => return Err("connection lost".to_owned()),
+            Exec::Refused(Answer::Lost) => return Err("connection lost".to_owned()),
             exec => exec,
         };
         let key = request.headers()[header::SEC_WEBSOCKET_KEY].as_bytes().to_vec();

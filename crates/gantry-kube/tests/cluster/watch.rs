@@ -66,7 +66,7 @@ async fn a_watch_that_breaks_is_resumed_from_its_version() {
     watch.changed().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.end_watches();
-    world.lock().watches.extend([Answer::LoseAnswer, Answer::Status(500, "InternalError", "later")]);
+    world.lock().watches.extend([Answer::Lost, Answer::Status(500, "InternalError", "later")]);
     tokio::time::sleep(Duration::from_secs(10)).await;
     world.put(on_node(pod));
     assert_eq!(node(&mut watch).await, "node-a");
