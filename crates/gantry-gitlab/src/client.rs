@@ -17,7 +17,7 @@ use crate::http_transport::HttpTransport;
 use crate::info::RunnerInfo;
 use crate::limits;
 use crate::observe::{Endpoint, ObserveRequests};
-use crate::request::{Built, Instance, JobCredentials, JobRequest, JobUpdate, Registration};
+use crate::request::{Draft, Instance, JobCredentials, JobRequest, JobUpdate, Registration};
 use crate::response;
 use crate::retry::Twice;
 use crate::tls::Identity;
@@ -122,9 +122,9 @@ impl Client {
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let instance = Instance::new(&options.url)?;
         let identity = Identity {
-            ca_pem: options.ca_pem.clone(),
-            cert_pem: options.client_cert_pem.clone(),
-            key_pem: options.client_key_pem.clone(),
+            ca: options.ca_pem.clone(),
+            cert: options.client_cert_pem.clone(),
+            key: options.client_key_pem.clone(),
         };
         let transport =
             HttpTransport::new(instance.base(), &identity, options.proxy.clone(), options.connection_max_age)?;
@@ -144,72 +144,62 @@ impl Client {
 
     /// Registers a runner with a registration token (`POST runners`).
     pub async fn register(&self, token: &Secret, attributes: &Registration) -> Result<Registered, CallError> {
-        let request = self.shared.instance.register(token, attributes, &request_id());
-        self.runner_call(request, StatusCode::CREATED).await
+        let draft = self.shared.instance.register(token, attributes);
+        self.runner_call(draft, StatusCode::CREATED).await
     }
 
     /// Asks whether `token` is good, and makes the manager known to GitLab with everything it can do (`POST runners/verify`).
     ///
     /// Servers that answer in plain text are asked a second time, without looking at the body, as the reference does.
     pub async fn verify(&self, token: &Secret, system_id: &str, info: &RunnerInfo) -> VerifyOutcome {
-        let request = || self.shared.instance.verify(token, system_id, info, &request_id());
-        match self.runner_call(request(), StatusCode::OK).await {
+        let draft = || self.shared.instance.verify(token, system_id, info);
+        match self.runner_call(draft(), StatusCode::OK).await {
             Err(CallError::Malformed { .. }) => {}
             first => return verified(first),
         }
-        let call = self.runner(request(), Decode::Nothing);
+        let call = runner(draft(), Decode::Nothing);
         let second = response::done(self.exchange(call).await.answer, StatusCode::OK);
         verified(second.map(|()| Registered { id: 0, token: Secret::default(), token_expires_at: None }))
     }
 
     /// Removes a runner (`DELETE runners`): for tokens that do not start with `glrt-`.
     pub async fn unregister_runner(&self, token: &Secret) -> Result<(), CallError> {
-        let call = self.runner(self.shared.instance.unregister_runner(token, &request_id()), Decode::Nothing);
+        let call = runner(self.shared.instance.unregister_runner(token), Decode::Nothing);
         response::done(self.exchange(call).await.answer, StatusCode::NO_CONTENT)
     }
 
     /// Removes this manager of a runner (`DELETE runners/managers`): for tokens that start with `glrt-`.
     pub async fn unregister_manager(&self, token: &Secret, system_id: &str) -> Result<(), CallError> {
-        let request = self.shared.instance.unregister_manager(token, system_id, &request_id());
-        let call = self.runner(request, Decode::Nothing);
+        let draft = self.shared.instance.unregister_manager(token, system_id);
+        let call = runner(draft, Decode::Nothing);
         response::done(self.exchange(call).await.answer, StatusCode::NO_CONTENT)
     }
 
     /// Asks for a new token with the current one, which stops working at once: store the answer before use.
     pub async fn reset_token(&self, token: &Secret) -> Result<Registered, CallError> {
-        self.reset(self.shared.instance.reset_token(token, &request_id())).await
+        self.reset(self.shared.instance.reset_token(token)).await
     }
 
     /// Asks for a new token of runner `id` with a personal access token.
     pub async fn reset_token_with_pat(&self, id: i64, pat: &Secret) -> Result<Registered, CallError> {
-        self.reset(self.shared.instance.reset_token_with_pat(id, pat, &request_id())).await
+        self.reset(self.shared.instance.reset_token_with_pat(id, pat)).await
     }
 
-    async fn reset(&self, request: Built) -> Result<Registered, CallError> {
-        let call = Call { endpoint: Endpoint::ResetToken, ..self.runner(request, Decode::On(StatusCode::CREATED)) };
+    async fn reset(&self, draft: Draft) -> Result<Registered, CallError> {
+        let call = Call { endpoint: Endpoint::ResetToken, ..runner(draft, Decode::On(StatusCode::CREATED)) };
         response::registered(self.exchange(call).await.answer, StatusCode::CREATED)
     }
 
-    async fn runner_call(&self, request: Built, success: StatusCode) -> Result<Registered, CallError> {
-        let call = self.runner(request, Decode::On(success));
+    async fn runner_call(&self, draft: Draft, success: StatusCode) -> Result<Registered, CallError> {
+        let call = runner(draft, Decode::On(success));
         response::registered(self.exchange(call).await.answer, success)
-    }
-
-    fn runner(&self, request: Built, decode: Decode) -> Call {
-        Call {
-            endpoint: Endpoint::Runner,
-            request,
-            timeout: limits::RUNNER_CALL_TIMEOUT,
-            twice: Twice::Harmful,
-            decode,
-        }
     }
 
     /// Asks for a job. May take as long as GitLab holds the request ([`crate::limits::REQUEST_JOB_TIMEOUT`]); drop the future to stop.
     pub async fn request_job(&self, request: JobRequest<'_>) -> Poll {
         let call = Call {
             endpoint: Endpoint::RequestJob,
-            request: self.shared.instance.request_job(&request, &request_id()),
+            request: self.shared.instance.request_job(&request).with_id(&request_id()),
             timeout: limits::REQUEST_JOB_TIMEOUT,
             twice: Twice::Harmful,
             decode: Decode::On(StatusCode::CREATED),
@@ -228,7 +218,7 @@ impl Client {
     pub async fn update_job(&self, job: &JobCredentials, update: &JobUpdate, info: &RunnerInfo) -> UpdateAnswer {
         let call = Call {
             endpoint: Endpoint::UpdateJob,
-            request: self.shared.instance.update_job(job, update, info, &request_id()),
+            request: self.shared.instance.update_job(job, update, info).with_id(&request_id()),
             timeout: limits::UPDATE_JOB_TIMEOUT,
             // The same state twice is the same state.
             twice: Twice::Harmless,
@@ -241,7 +231,7 @@ impl Client {
     pub async fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug_trace: bool) -> PatchAnswer {
         let call = Call {
             endpoint: Endpoint::PatchTrace,
-            request: self.shared.instance.patch_trace(job, offset, bytes, debug_trace, &request_id()),
+            request: self.shared.instance.patch_trace(job, offset, bytes, debug_trace).with_id(&request_id()),
             timeout: limits::PATCH_TRACE_TIMEOUT,
             // Bytes that GitLab has already are refused by their offset (416).
             twice: Twice::Harmless,
@@ -249,6 +239,12 @@ impl Client {
         };
         response::patch(self.exchange(call).await.answer)
     }
+}
+
+/// A call about runners, which does not bear being made twice without knowing.
+fn runner(draft: Draft, decode: Decode) -> Call {
+    let timeout = limits::RUNNER_CALL_TIMEOUT;
+    Call { endpoint: Endpoint::Runner, request: draft.with_id(&request_id()), timeout, twice: Twice::Harmful, decode }
 }
 
 fn verified(answer: Result<Registered, CallError>) -> VerifyOutcome {

@@ -63,7 +63,7 @@ impl HttpTransport {
             match connect(&self.settings) {
                 Ok(client) => *pool = Pool { client, since: Instant::now() },
                 Err(error) => {
-                    tracing::warn!(%error, "connections to GitLab are older than connection_max_age and cannot be renewed")
+                    tracing::warn!(%error, "connections older than connection_max_age cannot be renewed");
                 }
             }
         }
@@ -163,3 +163,6 @@ fn broken(error: reqwest::Error) -> TransportError {
     };
     TransportError::new(fault, error.without_url())
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ impl JobUpdate {
     }
 }
 
-/// Checksum and size of a whole trace, over exactly the bytes that are PATCHed.
+/// Checksum and size of a whole trace, over exactly the bytes that are sent with PATCH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output {
     /// CRC-32 (IEEE); sent as `crc32:` and 8 lower-case hex digits.
@@ -122,13 +122,6 @@ pub(crate) struct Instance {
     headers: HeaderMap,
 }
 
-/// A request whose answer's body is wanted says so (`Accept`); the reference does it for these calls only.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    Decoded,
-    Ignored,
-}
-
 impl Instance {
     /// Normalises the configured URL (GitLab Runner 19.4, `network/client.go`): trailing slashes, then one `/ci`, go; `/api/v4/` comes.
     pub(crate) fn new(configured: &str) -> Result<Self, ClientError> {
@@ -162,7 +155,7 @@ impl Instance {
         &self.base
     }
 
-    pub(crate) fn register(&self, token: &Secret, attributes: &Registration, id: &str) -> Built {
+    pub(crate) fn register(&self, token: &Secret, attributes: &Registration) -> Draft {
         #[derive(Serialize)]
         struct Payload<'a> {
             token: &'a str,
@@ -172,51 +165,48 @@ impl Instance {
         }
         let mut attributes = attributes.clone();
         attributes.run_untagged |= attributes.tag_list.is_empty();
-        let info = RunnerInfo::for_registration();
-        let payload = encode(&Payload { token: token.expose(), attributes: &attributes, info })?;
-        self.json(Method::POST, "runners", Some((RUNNER_TOKEN, token)), payload, Answer::Decoded).id(id)
+        let payload = Payload { token: token.expose(), attributes: &attributes, info: RunnerInfo::for_registration() };
+        self.json(Method::POST, "runners", &payload).decoded().secret(RUNNER_TOKEN, token)
     }
 
-    pub(crate) fn verify(&self, token: &Secret, system_id: &str, info: &RunnerInfo, id: &str) -> Built {
-        let payload = encode(&RunnerPayload { info, token: token.expose(), system_id, last_update: "" })?;
-        self.json(Method::POST, "runners/verify", Some((RUNNER_TOKEN, token)), payload, Answer::Decoded).id(id)
+    pub(crate) fn verify(&self, token: &Secret, system_id: &str, info: &RunnerInfo) -> Draft {
+        let payload = RunnerPayload { info, token: token.expose(), system_id, last_update: "" };
+        self.json(Method::POST, "runners/verify", &payload).decoded().secret(RUNNER_TOKEN, token)
     }
 
-    pub(crate) fn unregister_runner(&self, token: &Secret, id: &str) -> Built {
-        let payload = encode(&json!({ "token": token.expose() }))?;
-        self.json(Method::DELETE, "runners", Some((RUNNER_TOKEN, token)), payload, Answer::Ignored).id(id)
+    pub(crate) fn unregister_runner(&self, token: &Secret) -> Draft {
+        self.json(Method::DELETE, "runners", &json!({ "token": token.expose() })).secret(RUNNER_TOKEN, token)
     }
 
-    pub(crate) fn unregister_manager(&self, token: &Secret, system_id: &str, id: &str) -> Built {
-        let payload = encode(&json!({ "token": token.expose(), "system_id": system_id }))?;
-        self.json(Method::DELETE, "runners/managers", Some((RUNNER_TOKEN, token)), payload, Answer::Ignored).id(id)
+    pub(crate) fn unregister_manager(&self, token: &Secret, system_id: &str) -> Draft {
+        let payload = json!({ "token": token.expose(), "system_id": system_id });
+        self.json(Method::DELETE, "runners/managers", &payload).secret(RUNNER_TOKEN, token)
     }
 
     /// No authentication header: the token in the body is the whole proof (GitLab Runner 19.4).
-    pub(crate) fn reset_token(&self, token: &Secret, id: &str) -> Built {
-        let payload = encode(&json!({ "token": token.expose() }))?;
-        self.json(Method::POST, "runners/reset_authentication_token", None, payload, Answer::Decoded).id(id)
+    pub(crate) fn reset_token(&self, token: &Secret) -> Draft {
+        let payload = json!({ "token": token.expose() });
+        self.json(Method::POST, "runners/reset_authentication_token", &payload).decoded()
     }
 
     /// The body is the JSON word `null` (GitLab Runner 19.4).
-    pub(crate) fn reset_token_with_pat(&self, runner: i64, pat: &Secret, id: &str) -> Built {
+    pub(crate) fn reset_token_with_pat(&self, runner: i64, pat: &Secret) -> Draft {
         let path = format!("runners/{runner}/reset_authentication_token");
-        self.json(Method::POST, &path, Some((PRIVATE_TOKEN, pat)), Bytes::from_static(b"null"), Answer::Decoded).id(id)
+        self.json(Method::POST, &path, &()).decoded().secret(PRIVATE_TOKEN, pat)
     }
 
-    pub(crate) fn request_job(&self, request: &JobRequest<'_>, id: &str) -> Built {
-        let payload = encode(&RunnerPayload {
+    pub(crate) fn request_job(&self, request: &JobRequest<'_>) -> Draft {
+        let payload = RunnerPayload {
             info: request.info,
             token: request.token.expose(),
             system_id: request.system_id,
             last_update: request.last_update.unwrap_or_default(),
-        })?;
-        let auth = Some((RUNNER_TOKEN, request.token));
-        self.json(Method::POST, "jobs/request", auth, payload, Answer::Decoded).id(id)
+        };
+        self.json(Method::POST, "jobs/request", &payload).decoded().secret(RUNNER_TOKEN, request.token)
     }
 
-    pub(crate) fn update_job(&self, job: &JobCredentials, update: &JobUpdate, info: &RunnerInfo, id: &str) -> Built {
-        let payload = encode(&UpdatePayload {
+    pub(crate) fn update_job(&self, job: &JobCredentials, update: &JobUpdate, info: &RunnerInfo) -> Draft {
+        let payload = UpdatePayload {
             info,
             token: job.token.expose(),
             state: update.state.as_str(),
@@ -226,28 +216,24 @@ impl Instance {
                 bytesize: Some(output.bytesize).filter(|size| *size != 0),
             }),
             exit_code: update.exit_code.filter(|code| *code != 0),
-        })?;
-        let path = format!("jobs/{}", job.id);
-        self.json(Method::PUT, &path, Some((JOB_TOKEN, &job.token)), payload, Answer::Ignored).id(id)
+        };
+        self.json(Method::PUT, &format!("jobs/{}", job.id), &payload).secret(JOB_TOKEN, &job.token)
     }
 
     /// `Content-Range` has an inclusive end and no unit: the reference's form, which GitLab requires.
-    pub(crate) fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug: bool, id: &str) -> Built {
-        if bytes.is_empty() {
-            return Err(unsendable("an empty piece of a trace is never sent"));
-        }
-        let range = format!("{offset}-{}", offset + bytes.len() as u64 - 1);
-        let path = format!("jobs/{}/trace?debug_trace={debug}", job.id);
-        self.start(Method::PATCH, &path)
+    pub(crate) fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug: bool) -> Draft {
+        let Some(last) = (offset + bytes.len() as u64).checked_sub(1).filter(|last| *last >= offset) else {
+            return Draft(Err(unsendable("an empty piece of a trace is never sent")));
+        };
+        self.start(Method::PATCH, &format!("jobs/{}/trace?debug_trace={debug}", job.id))
             .header(CONTENT_TYPE, HeaderValue::from_static("text/plain"))
-            .header(CONTENT_RANGE, range)
+            .header(CONTENT_RANGE, format!("{offset}-{last}"))
             .secret(JOB_TOKEN, &job.token)
             .body(bytes)
-            .id(id)
     }
 
     /// Only the head: the body is a stream that the caller makes.
-    pub(crate) fn upload_artifact(&self, job: &JobCredentials, query: &UploadQuery, boundary: &str, id: &str) -> Built {
+    pub(crate) fn upload_artifact(&self, job: &JobCredentials, query: &UploadQuery, boundary: &str) -> Draft {
         let mut pairs = url::form_urlencoded::Serializer::new(String::new());
         // In the order of the alphabet, as the reference's library sorts them.
         for (key, value) in [
@@ -259,46 +245,33 @@ impl Instance {
                 pairs.append_pair(key, value);
             }
         }
-        let path = format!("jobs/{}/artifacts?{}", job.id, pairs.finish());
-        self.start(Method::POST, &path)
+        self.start(Method::POST, &format!("jobs/{}/artifacts?{}", job.id, pairs.finish()))
             .header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"))
             .secret(JOB_TOKEN, &job.token)
-            .id(id)
     }
 
-    pub(crate) fn download_artifact(&self, job: i64, token: &Secret, direct: bool, id: &str) -> Built {
+    pub(crate) fn download_artifact(&self, job: i64, token: &Secret, direct: bool) -> Draft {
         let query = if direct { "?direct_download=true" } else { "" };
-        self.start(Method::GET, &format!("jobs/{job}/artifacts{query}")).secret(JOB_TOKEN, token).id(id)
+        self.start(Method::GET, &format!("jobs/{job}/artifacts{query}")).secret(JOB_TOKEN, token)
     }
 
-    fn json(
-        &self,
-        method: Method,
-        path: &str,
-        auth: Option<(HeaderName, &Secret)>,
-        payload: Bytes,
-        answer: Answer,
-    ) -> Draft {
-        let mut draft = self.start(method, path).header(CONTENT_TYPE, JSON).body(payload);
-        if answer == Answer::Decoded {
-            draft = draft.header(ACCEPT, JSON);
-        }
-        match auth {
-            Some((name, secret)) if !secret.is_empty() => draft.secret(name, secret),
-            _ => draft,
+    fn json(&self, method: Method, path: &str, payload: &impl Serialize) -> Draft {
+        match serde_json::to_vec(payload) {
+            Ok(payload) => self.start(method, path).header(CONTENT_TYPE, JSON).body(payload.into()),
+            Err(error) => Draft(Err(unsendable(error.to_string()))),
         }
     }
 
     fn start(&self, method: Method, path: &str) -> Draft {
         let url = self.base.join(path).map_err(|error| unsendable(error.to_string()));
-        let result = url.and_then(|url| {
-            let mut request = Request::builder().method(method).uri(url.as_str()).body(Bytes::new());
-            if let Ok(request) = &mut request {
-                request.headers_mut().clone_from(&self.headers);
-            }
+        let request = url.and_then(|url| {
+            let request = Request::builder().method(method).uri(url.as_str()).body(Bytes::new());
             request.map_err(|error| unsendable(error.to_string()))
         });
-        Draft(result)
+        Draft(request.map(|mut request| {
+            request.headers_mut().clone_from(&self.headers);
+            request
+        }))
     }
 }
 
@@ -306,9 +279,20 @@ impl Instance {
 pub(crate) type Built = Result<Request<Bytes>, CallError>;
 
 /// A request in the making; an error stays until the end.
-struct Draft(Built);
+#[derive(Debug)]
+pub(crate) struct Draft(Built);
 
 impl Draft {
+    /// The finished request. Tries of the same call share the id.
+    pub(crate) fn with_id(self, id: &str) -> Built {
+        self.header(REQUEST_ID, id).0
+    }
+
+    /// Says that the answer's body is wanted; the reference does so for these calls only.
+    fn decoded(self) -> Self {
+        self.header(ACCEPT, JSON)
+    }
+
     fn header<V: TryInto<HeaderValue>>(mut self, name: HeaderName, value: V) -> Self {
         if let Ok(request) = &mut self.0 {
             match value.try_into() {
@@ -319,17 +303,17 @@ impl Draft {
         self
     }
 
-    /// A header that debug output hides.
+    /// A header that debug output hides. An empty secret is no header.
     fn secret(mut self, name: HeaderName, secret: &Secret) -> Self {
-        if let Ok(request) = &mut self.0 {
-            match HeaderValue::from_str(secret.expose()) {
-                Ok(mut value) => {
-                    value.set_sensitive(true);
-                    request.headers_mut().insert(name, value);
-                }
-                Err(_) => {
-                    self.0 = Err(unsendable(format!("the token for header {name} holds characters that HTTP forbids")))
-                }
+        if let Ok(request) = &mut self.0
+            && !secret.is_empty()
+        {
+            if let Ok(mut value) = HeaderValue::from_str(secret.expose()) {
+                value.set_sensitive(true);
+                request.headers_mut().insert(name, value);
+            } else {
+                let what = format!("the token for header {name} holds characters that HTTP forbids");
+                self.0 = Err(unsendable(what));
             }
         }
         self
@@ -340,10 +324,6 @@ impl Draft {
             *request.body_mut() = bytes;
         }
         self
-    }
-
-    fn id(self, id: &str) -> Built {
-        self.header(REQUEST_ID, id).0
     }
 }
 
@@ -377,10 +357,6 @@ struct OutputPayload {
     checksum: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytesize: Option<u64>,
-}
-
-fn encode(payload: &impl Serialize) -> Result<Bytes, CallError> {
-    serde_json::to_vec(payload).map(Bytes::from).map_err(|error| unsendable(error.to_string()))
 }
 
 fn unsendable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {

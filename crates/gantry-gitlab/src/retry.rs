@@ -101,13 +101,13 @@ mod tests {
 
     #[test]
     fn waits_the_server_asks_for() {
-        let secs = |headers: &[(&'static str, &str)]| wait(429, headers, 1).unwrap().as_secs_f64();
-        assert_eq!(secs(&[("retry-after", "7")]), 7.0);
-        assert_eq!(secs(&[("ratelimit-resettime", "Wed, 21 Oct 2015 07:28:09 GMT"), ("retry-after", "7")]), 9.0);
-        assert_eq!(secs(&[("ratelimit-resettime", "Wed, 21 Oct 2015 07:27:00 GMT"), ("retry-after", "7")]), 7.0);
-        assert_eq!(secs(&[("retry-after", "86400")]), 60.0, "capped");
+        let millis = |headers: &[(&'static str, &str)]| wait(429, headers, 1).unwrap().as_millis();
+        assert_eq!(millis(&[("retry-after", "7")]), 7_000);
+        assert_eq!(millis(&[("ratelimit-resettime", "Wed, 21 Oct 2015 07:28:09 GMT"), ("retry-after", "7")]), 9_000);
+        assert_eq!(millis(&[("ratelimit-resettime", "Wed, 21 Oct 2015 07:27:00 GMT"), ("retry-after", "7")]), 7_000);
+        assert_eq!(millis(&[("retry-after", "86400")]), 60_000, "capped");
         for useless in ["0", "-3", "Wed, 21 Oct 2015 07:28:09 GMT", ""] {
-            assert_eq!(secs(&[("retry-after", useless)]), 0.1, "{useless}");
+            assert_eq!(millis(&[("retry-after", useless)]), 100, "{useless}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The id of a runner manager (`.runner_system_id`): how one looks and how one is made. Reading machine id and file is the caller's part.
 
+use std::fmt::Write as _;
+
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
 use sha2::Sha256;
@@ -29,8 +31,11 @@ pub fn from_machine_id(machine_id: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(machine_id.as_bytes()).ok()?;
     mac.update(b"gitlab-runner");
     let digest = mac.finalize().into_bytes();
-    let hex: String = digest.iter().take(LENGTH / 2).map(|byte| format!("{byte:02x}")).collect();
-    Some(format!("s_{hex}"))
+    let mut id = String::from("s_");
+    for byte in digest.iter().take(LENGTH / 2) {
+        let _ = write!(id, "{byte:02x}");
+    }
+    Some(id)
 }
 
 /// A new random id, for machines without a machine id: the usual case in a pod.

@@ -20,9 +20,9 @@ use crate::client::ClientError;
 /// Certificates and key from the configuration, as PEM text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
-    pub(crate) ca_pem: Option<String>,
-    pub(crate) cert_pem: Option<String>,
-    pub(crate) key_pem: Option<Secret>,
+    pub(crate) ca: Option<String>,
+    pub(crate) cert: Option<String>,
+    pub(crate) key: Option<Secret>,
 }
 
 /// A TLS configuration and the record of what it verified.
@@ -35,7 +35,7 @@ pub(crate) struct Tls {
 pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, ClientError> {
     let failed = |what: String| ClientError::Tls { what };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let own = own_certificates(identity.ca_pem.as_deref());
+    let own = own_certificates(identity.ca.as_deref());
     let mut trusted: Vec<CertificateDer<'static>> = own.clone();
     // Whatever cannot be read of the system's certificates is not there; the bundled ones always are.
     trusted.extend(rustls_native_certs::load_native_certs().certs);
@@ -85,7 +85,7 @@ pub(crate) fn has_certificate(pem: &str) -> bool {
 
 /// The client certificate, if it is complete and readable; as in the reference a broken one is logged and not used.
 fn client_pair(identity: &Identity) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let (cert_pem, key_pem) = (identity.cert_pem.as_ref()?, identity.key_pem.as_ref()?);
+    let (cert_pem, key_pem) = (identity.cert.as_ref()?, identity.key.as_ref()?);
     let certs: Vec<_> = CertificateDer::pem_slice_iter(cert_pem.as_bytes()).filter_map(Result::ok).collect();
     match PrivateKeyDer::from_pem_slice(key_pem.expose().as_bytes()) {
         Ok(key) if !certs.is_empty() => Some((certs, key)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Between two PATCHes until the server asks for another interval (GitLab Runner 19.4: 3 s).
+/// Between two pieces of a trace until the server asks for another interval (GitLab Runner 19.4: 3 s).
 pub const UPDATE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Silence after which `PUT running` is sent (GitLab Runner 19.4: 30 s). GitLab may drop a job after 15 minutes of it.
@@ -17,10 +17,10 @@ pub const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Largest body of one PATCH (GitLab Runner 19.4: 1 MiB).
 pub const MAX_PATCH: usize = gantry_core::limits::MAX_PATCH;
 
-/// Bytes held that GitLab has not confirmed: four PATCHes. While it is full nothing more is read, and the trace waits in the pod's file.
+/// Bytes held that GitLab has not confirmed: four pieces of the largest size. While it is full nothing more is read, and the trace waits in the pod's file.
 pub const WINDOW: usize = 4 * MAX_PATCH;
 
-/// PATCHes in a row that GitLab may refuse with a status that no waiting changes (400, 404, 413, …) before the final state goes out without
+/// Pieces in a row that GitLab may refuse with a status that no waiting changes (400, 404, 413, …) before the final state goes out without
 /// the rest of the log: a right state matters more than a full log.
 pub const FINAL_REFUSALS: u32 = 5;
 

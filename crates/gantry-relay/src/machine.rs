@@ -163,7 +163,7 @@ impl Machine {
             };
         }
         let unsent = !self.window.is_empty() && !self.diverged;
-        // Where only PATCHes fail, a keep-alive comes between two of them: it says that we live, and brings news of a cancel.
+        // Where only pieces of the trace fail, a keep-alive comes between two of them: it says that we live, and brings news of a cancel.
         let others_turn = self.pace.patch_failed && now >= self.pace.keep_alive;
         if unsent && !others_turn && (flushing || now >= self.pace.patch) {
             return Step::Patch { offset: self.window.base(), bytes: self.window.slice(limits::MAX_PATCH) };
@@ -303,6 +303,9 @@ impl Machine {
                 self.succeed(now);
                 self.pace.patch = now + self.interval;
                 self.synced = true;
+                if let Some(ending) = &mut self.ending {
+                    ending.refusals = 0;
+                }
                 let expected = offset + length as u64;
                 let size = size.unwrap_or(expected);
                 self.server_has(size, now);

@@ -9,7 +9,7 @@ pub(crate) struct Outbox {
     acked: Option<u64>,
     cancel: bool,
     diverged: Option<(u64, u64)>,
-    trouble: Option<Option<String>>,
+    trouble: Option<Report>,
 }
 
 impl Outbox {
@@ -23,7 +23,7 @@ impl Outbox {
                 self.acked = self.acked.filter(|acked| *acked <= place);
             }
             Report::Diverged { server, ours } => self.diverged = Some((server, ours)),
-            Report::Trouble(what) => self.trouble = Some(what),
+            trouble @ Report::Trouble(_) => self.trouble = Some(trouble),
         }
     }
 
@@ -39,7 +39,7 @@ impl Outbox {
         let want = self.want.take().map(Report::WantFrom);
         want.or_else(|| self.diverged.take().map(|(server, ours)| Report::Diverged { server, ours }))
             .or_else(|| self.acked.take().map(Report::Acked))
-            .or_else(|| self.trouble.take().map(Report::Trouble))
+            .or_else(|| self.trouble.take())
     }
 }
 

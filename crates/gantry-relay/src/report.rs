@@ -34,7 +34,7 @@ pub struct RelayJob {
 /// How fast a relay talks. The server's interval overrides `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Between two PATCHes, until the server asks for another interval.
+    /// Between two pieces of the trace, until the server asks for another interval.
     pub interval: Duration,
     /// Silence after which `PUT running` is sent.
     pub keep_alive: Duration,

@@ -65,7 +65,7 @@ impl Client {
     ) -> UploadAnswer {
         let start = Instant::now();
         let boundary = request_id();
-        let request = match self.shared.instance.upload_artifact(job, query, &boundary, &request_id()) {
+        let request = match self.shared.instance.upload_artifact(job, query, &boundary).with_id(&request_id()) {
             Ok(request) => request,
             Err(error) => return UploadAnswer::Failed { tries: 0, error },
         };
@@ -87,7 +87,7 @@ impl Client {
                 answer => break (answer, status),
             }
         };
-        self.observe(Endpoint::Artifacts, &method, &path, Outcome { status, tries, start });
+        self.observe(Endpoint::Artifacts, &method, &path, &Outcome { status, tries, start });
         answer
     }
 
@@ -125,13 +125,13 @@ impl Client {
     /// storage, which never sees the token. One try: the caller makes the others, since the stream can break half-way.
     pub async fn download_artifact(&self, id: i64, token: &Secret, direct: bool) -> Result<Download, DownloadError> {
         let start = Instant::now();
-        let request = self.shared.instance.download_artifact(id, token, direct, &request_id());
+        let request = self.shared.instance.download_artifact(id, token, direct).with_id(&request_id());
         let request = request.map_err(DownloadError::Failed)?;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let timeouts = Timeouts { head: limits::DOWNLOAD_HEAD_TIMEOUT, idle: limits::BODY_IDLE_TIMEOUT };
         let opened = self.open(request, timeouts, Twice::Harmless).await;
         let status = opened.answer.as_ref().ok().map(Response::status);
-        self.observe(Endpoint::Artifacts, &method, &path, Outcome { status, tries: opened.tries, start });
+        self.observe(Endpoint::Artifacts, &method, &path, &Outcome { status, tries: opened.tries, start });
         let answer = opened.answer.map_err(|error| DownloadError::Failed(error.into()))?;
         if answer.status() != StatusCode::OK {
             let answer =

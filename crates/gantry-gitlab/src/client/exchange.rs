@@ -65,7 +65,7 @@ impl Client {
             Err(error) => Err(error.into()),
         };
         let status = answer.as_ref().ok().map(Response::status);
-        self.observe(call.endpoint, &method, &path, Outcome { status, tries: opened.tries, start });
+        self.observe(call.endpoint, &method, &path, &Outcome { status, tries: opened.tries, start });
         Exchanged { answer, pushed_back: opened.pushed_back }
     }
 
@@ -110,7 +110,7 @@ impl Client {
         Err(TransportError::new(TransportFault::Request, "too many redirects"))
     }
 
-    pub(super) fn observe(&self, endpoint: Endpoint, method: &http::Method, path: &str, outcome: Outcome) {
+    pub(super) fn observe(&self, endpoint: Endpoint, method: &http::Method, path: &str, outcome: &Outcome) {
         let Some(observer) = &self.shared.on_request else { return };
         observer(&RequestObservation {
             endpoint,

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use super::*;
 
@@ -13,13 +14,13 @@ fn job() -> JobCredentials {
 }
 
 /// The whole request as text; the `info` object, which has its own golden, is cut out.
-fn shown(request: Built) -> String {
-    let request = request.unwrap();
+fn shown(draft: Draft) -> String {
+    let request = draft.with_id(ID).unwrap();
     let mut text = format!("{} {}\n", request.method(), request.uri());
     let headers: BTreeMap<_, _> = request.headers().iter().map(|(name, value)| (name.as_str(), value)).collect();
     for (name, value) in headers {
         let value = if name == "user-agent" { "(ours)" } else { value.to_str().unwrap() };
-        text.push_str(&format!("{name}: {value}\n"));
+        writeln!(text, "{name}: {value}").unwrap();
     }
     let body = request.body();
     match serde_json::from_slice::<serde_json::Value>(body) {
@@ -27,9 +28,9 @@ fn shown(request: Built) -> String {
             if let Some(info) = value.get_mut("info") {
                 *info = "(info)".into();
             }
-            text.push_str(&format!("\n{value}"));
+            write!(text, "\n{value}").unwrap();
         }
-        Err(_) => text.push_str(&format!("\n{}", String::from_utf8_lossy(body))),
+        Err(_) => write!(text, "\n{}", String::from_utf8_lossy(body)).unwrap(),
     }
     text
 }
@@ -56,7 +57,7 @@ fn base_urls() {
 fn user_info_becomes_a_hidden_header() {
     let instance = Instance::new("https://me:p%40ss@gitlab.example.com").unwrap();
     assert_eq!(instance.base().as_str(), "https://gitlab.example.com/api/v4/");
-    let request = instance.unregister_runner(&"t".into(), ID).unwrap();
+    let request = instance.unregister_runner(&"t".into()).with_id(ID).unwrap();
     assert_eq!(request.headers()[AUTHORIZATION], "Basic bWU6cEBzcw==");
     assert!(!format!("{request:?}").contains("bWU6"));
     let error = Instance::new("https://me:pass@gitlab.example.com?x").unwrap_err().to_string();
@@ -79,15 +80,15 @@ fn runner_calls() {
     let instance = gitlab();
     let request = JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None };
     let texts = [
-        shown(instance.register(&token, &plain, ID)),
-        shown(instance.register(&token, &full, ID)),
-        shown(instance.verify(&token, "r_1", &info, ID)),
-        shown(instance.unregister_runner(&token, ID)),
-        shown(instance.unregister_manager(&token, "r_1", ID)),
-        shown(instance.reset_token(&token, ID)),
-        shown(instance.reset_token_with_pat(7, &"glpat-1".into(), ID)),
-        shown(instance.request_job(&request, ID)),
-        shown(instance.request_job(&JobRequest { last_update: Some("0f1e"), ..request }, ID)),
+        shown(instance.register(&token, &plain)),
+        shown(instance.register(&token, &full)),
+        shown(instance.verify(&token, "r_1", &info)),
+        shown(instance.unregister_runner(&token)),
+        shown(instance.unregister_manager(&token, "r_1")),
+        shown(instance.reset_token(&token)),
+        shown(instance.reset_token_with_pat(7, &"glpat-1".into())),
+        shown(instance.request_job(&request)),
+        shown(instance.request_job(&JobRequest { last_update: Some("0f1e"), ..request })),
     ];
     insta::assert_snapshot!(texts.join("\n\n"));
 }
@@ -114,14 +115,14 @@ fn job_calls() {
     };
     let instance = gitlab();
     let texts = [
-        shown(instance.update_job(&job(), &JobUpdate::of(JobState::Running), &info, ID)),
-        shown(instance.update_job(&job(), &failed, &info, ID)),
-        shown(instance.update_job(&job(), &empty, &info, ID)),
-        shown(instance.patch_trace(&job(), 0, Bytes::from_static(b"abcd"), false, ID)),
-        shown(instance.patch_trace(&job(), 4, Bytes::from_static(b"e"), true, ID)),
-        shown(instance.upload_artifact(&job(), &query, "b0undary", ID)),
-        shown(instance.download_artifact(41, &"glcbt-0".into(), true, ID)),
-        shown(instance.download_artifact(41, &"glcbt-0".into(), false, ID)),
+        shown(instance.update_job(&job(), &JobUpdate::of(JobState::Running), &info)),
+        shown(instance.update_job(&job(), &failed, &info)),
+        shown(instance.update_job(&job(), &empty, &info)),
+        shown(instance.patch_trace(&job(), 0, Bytes::from_static(b"abcd"), false)),
+        shown(instance.patch_trace(&job(), 4, Bytes::from_static(b"e"), true)),
+        shown(instance.upload_artifact(&job(), &query, "b0undary")),
+        shown(instance.download_artifact(41, &"glcbt-0".into(), true)),
+        shown(instance.download_artifact(41, &"glcbt-0".into(), false)),
     ];
     insta::assert_snapshot!(texts.join("\n\n"));
 }
@@ -129,17 +130,17 @@ fn job_calls() {
 #[test]
 fn ranges_of_patches() {
     let range = |offset, length| {
-        let request = gitlab().patch_trace(&job(), offset, vec![b'x'; length].into(), false, ID).unwrap();
+        let request = gitlab().patch_trace(&job(), offset, vec![b'x'; length].into(), false).with_id(ID).unwrap();
         request.headers()["content-range"].to_str().unwrap().to_owned()
     };
     assert_eq!([range(0, 17), range(0, 4), range(4, 1)], ["0-16", "0-3", "4-4"]);
-    assert!(gitlab().patch_trace(&job(), 0, Bytes::new(), false, ID).is_err());
+    assert!(gitlab().patch_trace(&job(), 0, Bytes::new(), false).with_id(ID).is_err());
 }
 
 #[test]
 fn tokens_are_in_no_debug_output_and_no_error() {
-    let request = gitlab().patch_trace(&job(), 0, Bytes::from_static(b"x"), false, ID).unwrap();
+    let request = gitlab().patch_trace(&job(), 0, Bytes::from_static(b"x"), false).with_id(ID).unwrap();
     assert!(!format!("{:?}", request.headers()).contains("glcbt"));
-    let error = gitlab().download_artifact(1, &"glcbt-\nx".into(), false, ID).unwrap_err();
+    let error = gitlab().download_artifact(1, &"glcbt-\nx".into(), false).with_id(ID).unwrap_err();
     assert!(!format!("{error:?}").contains("glcbt"), "{error:?}");
 }

@@ -1,5 +1,6 @@
 use super::*;
 
+#[expect(clippy::unnecessary_wraps, reason = "the functions under test take answers and failures")]
 fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answered {
     let mut builder = Response::builder().status(status);
     for (name, value) in headers {

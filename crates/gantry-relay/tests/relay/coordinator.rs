@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, Error};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 pub(crate) const TOKEN: &str = "glcbt-relay";
 
@@ -48,13 +48,8 @@ pub(crate) struct State {
 pub(crate) struct Coordinator {
     address: std::net::SocketAddr,
     state: Arc<Mutex<State>>,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for Coordinator {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
+    /// Dropped with the coordinator, and then aborted.
+    _serving: JoinSet<()>,
 }
 
 impl Coordinator {
@@ -71,12 +66,14 @@ impl Coordinator {
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
-        let serving = tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
-                tokio::spawn(serve(connection, Arc::clone(&shared)));
+                connections.spawn(serve(connection, Arc::clone(&shared)));
             }
         });
-        Self { address, state, serving }
+        Self { address, state, _serving: serving }
     }
 
     pub(crate) fn url(&self) -> String {

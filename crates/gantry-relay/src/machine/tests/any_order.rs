@@ -176,14 +176,13 @@ impl Caller {
                 self.cursor = (self.cursor + length).min(self.trace.len());
                 Some(self.piece(50))
             }
-            Some(Move::Nothing) => None,
             None if self.cursor < self.trace.len() => Some(self.piece(700)),
             None if !self.closed => {
                 self.closed = true;
                 let (trace_bytes, trace_crc32) = (self.trace.len() as u64, crc32fast::hash(&self.trace));
                 Some(Input::Closed(Closed { verdict: success(), trace_bytes, trace_crc32 }))
             }
-            None => None,
+            Some(Move::Nothing) | None => None,
         }
     }
 }
