@@ -150,6 +150,10 @@ metrics! {
 impl Metrics {
     /// The text that Prometheus scrapes.
     pub(crate) fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        for (level, lines) in crate::log_counts::counts() {
+            let counter = self.errors.with_label_values(&[level]);
+            counter.inc_by(lines.saturating_sub(counter.get()));
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -208,7 +208,12 @@ impl Runner {
             pace: self.shared.pace,
         };
         let verdict = rejected::report(rejected).await;
-        let summary = JobSummary { end: JobEnd::Reported(None), verdict: Some(verdict), duration: Duration::ZERO };
+        let summary = JobSummary {
+            end: JobEnd::Reported(None),
+            verdict: Some(verdict),
+            duration: Duration::ZERO,
+            pod_start: None,
+        };
         self.count_ended(job, &summary);
     }
 
@@ -250,6 +255,9 @@ impl Runner {
         let metrics = &self.shared.metrics;
         let seconds = summary.duration.as_secs_f64();
         metrics.job_duration.with_label_values(&[runner, name, system_id, "traditional"]).observe(seconds);
+        if let Some(pod_start) = summary.pod_start {
+            metrics.pod_start.with_label_values(&of(&self.labels)).observe(pod_start.as_secs_f64());
+        }
         match &summary.end {
             JobEnd::Reported(_) => {}
             JobEnd::Dropped(reason) => tracing::warn!(job, runner, "the job is no longer ours: {reason}"),

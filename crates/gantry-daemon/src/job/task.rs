@@ -78,6 +78,8 @@ pub(crate) struct JobSummary {
     pub(crate) verdict: Option<Verdict>,
     /// From the moment it was taken.
     pub(crate) duration: Duration,
+    /// From the moment it was taken until the agent had the plan; absent if it never did.
+    pub(crate) pod_start: Option<Duration>,
 }
 
 /// What arrives in the inbox.
@@ -117,6 +119,7 @@ pub(super) struct Task {
     /// Why the pod does not run yet, as it was said last.
     pub(super) waiting: Vec<String>,
     pub(super) end: Option<JobEnd>,
+    pod_start: Option<Duration>,
 }
 
 /// Runs a job to its end.
@@ -146,6 +149,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
         verdict: None,
         waiting: Vec::new(),
         end: None,
+        pod_start: None,
         parts,
     };
     task.keep_pending();
@@ -176,7 +180,12 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
         task.take(message).await;
     }
     task.stop();
-    JobSummary { end: task.end.unwrap_or(JobEnd::GivenBack), verdict: task.verdict, duration: taken.elapsed() }
+    JobSummary {
+        end: task.end.unwrap_or(JobEnd::GivenBack),
+        verdict: task.verdict,
+        duration: taken.elapsed(),
+        pod_start: task.pod_start,
+    }
 }
 
 /// Deadlines of a job; each fires once, except the drain.
@@ -272,6 +281,7 @@ impl Task {
                 self.state(hello.state).await;
             }
             Frame::PlanAccepted => {
+                self.pod_start.get_or_insert(self.parts.taken.elapsed());
                 self.step(Event::PlanAccepted).await;
                 self.follow();
             }

@@ -14,7 +14,7 @@ use super::{Refusal, admin_error, json_answer};
 use crate::ci::{self, CiInput, CiJob, CiPipeline, Problem};
 use crate::hub::SharedHub;
 use crate::limits;
-use crate::payload::variables;
+use crate::payload::variables::{self, Variable};
 use crate::repo::{Checkout, Repo};
 use crate::state::pipelines::Pipeline;
 use crate::tasks;
@@ -46,13 +46,17 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
         Ok(checkout) => Arc::new(checkout),
         Err(refused) => return *refused,
     };
-    let given: Vec<(String, String)> = wanted.variables.into_iter().map(|(key, value)| (key, plain(value))).collect();
+    let given = match wanted.variables.into_iter().map(|(key, value)| given(key, value)).collect::<Result<Vec<_>, _>>()
+    {
+        Ok(given) => given,
+        Err(what) => return admin_error(StatusCode::BAD_REQUEST, what),
+    };
     let (id, url, now) = {
         let mut world = hub.world();
         (world.reserve_pipeline(), world.url.clone(), world.now().wall)
     };
     let mut known = predefined(&url, &checkout, id, &now.to_string());
-    known.extend(given.iter().cloned());
+    known.extend(given.iter().map(|variable| (variable.key.clone(), variable.value.clone())));
     let plan = match read_plan(Arc::clone(&checkout), known).await {
         Ok(plan) => plan,
         Err(refused) => return *refused,
@@ -152,10 +156,19 @@ fn is_named(job: &CiJob, name: &str) -> bool {
     job.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || instance(rest))
 }
 
-fn plain(value: Value) -> String {
+/// A variable of the pipeline: its value alone, or `{"value", "masked", "file"}` as a project's settings have it.
+fn given(key: String, value: Value) -> Result<Variable, String> {
+    let variable = |value: Value| Variable {
+        public: false,
+        ..Variable::public(&key, value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
     match value {
-        Value::String(text) => text,
-        other => other.to_string(),
+        Value::Object(mut fields) => {
+            let inner = fields.remove("value").ok_or_else(|| format!("variable {key:?} has no `value`"))?;
+            let is_set = |name: &str| fields.get(name).and_then(Value::as_bool).unwrap_or(false);
+            Ok(Variable { masked: is_set("masked"), file: is_set("file"), ..variable(inner) })
+        }
+        plain => Ok(variable(plain)),
     }
 }
 

@@ -51,9 +51,7 @@ fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob) 
         all.push(Variable::public("CI_JOB_MANUAL", "true"));
     }
     all.extend(definition.variables.iter().map(variable));
-    all.extend(
-        pipeline.variables.iter().map(|(key, value)| Variable { public: false, ..Variable::public(key, value) }),
-    );
+    all.extend(pipeline.variables.iter().cloned());
     variables::expand(&mut all);
     all
 }

@@ -13,6 +13,7 @@ use super::pipeline::{self, Move, Node};
 use super::status::Status;
 use crate::ci::{AllowFailure, CiJob, CiPipeline};
 use crate::limits;
+use crate::payload::variables::Variable;
 use crate::repo::Checkout;
 
 /// One pipeline.
@@ -24,7 +25,7 @@ pub(crate) struct Pipeline {
     /// All jobs ever made for it, retried ones included.
     pub(crate) jobs: Vec<u64>,
     /// Variables given with the request that made it.
-    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) variables: Vec<Variable>,
     pub(crate) created_at: Timestamp,
 }
 

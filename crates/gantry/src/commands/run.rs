@@ -1,0 +1,91 @@
+//! `gantry run`: the daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use gantry_daemon::{App, Ended, Options, Signal, signal_channel};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::commands::runtime;
+use crate::helper_binary;
+use crate::logging::Logging;
+
+/// Arguments of `gantry run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The configuration; default /etc/gitlab-runner/config.toml for root, ~/.gitlab-runner/config.toml for others
+    #[arg(long, short = 'c', env = "CONFIG_FILE", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where metrics and health are served, such as :9100; beats the configuration
+    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
+    listen_address: Option<String>,
+    /// Old name of --listen-address
+    #[arg(long, env = "METRICS_SERVER", value_name = "ADDRESS", hide = true)]
+    metrics_server: Option<String>,
+}
+
+/// Runs the daemon until a signal ends it.
+pub(crate) fn main(args: RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
+    let helper = helper_binary::load()?;
+    runtime()?.block_on(async {
+        // Before anything else: a signal that comes early must not end the process unheard.
+        let (sender, signals) = signal_channel();
+        let forwarding = forward(sender);
+        let options = Options {
+            config: args.config.unwrap_or_else(default_config),
+            listen_address: args.listen_address.or(args.metrics_server).filter(|address| !address.is_empty()),
+            helper,
+            on_log_settings: Box::new(move |settings| logging.apply(settings)),
+        };
+        let app = App::build(options).await?;
+        tokio::select! {
+            ended = app.run(signals) => Ok(match ended {
+                Ended::Clean => ExitCode::SUCCESS,
+                Ended::TimedOut | Ended::Forced => ExitCode::FAILURE,
+            }),
+            error = forwarding => Err(error),
+        }
+    })
+}
+
+/// The path of GitLab Runner 19.4.
+fn default_config() -> PathBuf {
+    if nix_is_root() {
+        return PathBuf::from("/etc/gitlab-runner/config.toml");
+    }
+    match std::env::var_os("HOME") {
+        Some(home) => PathBuf::from(home).join(".gitlab-runner/config.toml"),
+        None => PathBuf::from("config.toml"),
+    }
+}
+
+fn nix_is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// Hands signals of the process to the daemon. Ends only when they cannot be received.
+async fn forward(sender: mpsc::Sender<Signal>) -> anyhow::Error {
+    let streams = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::quit()),
+        signal(SignalKind::hangup()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit), Ok(mut hangup)) = streams else {
+        return anyhow::anyhow!("signals cannot be handled");
+    };
+    loop {
+        let signal = tokio::select! {
+            _ = terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = quit.recv() => Signal::Drain,
+            _ = hangup.recv() => Signal::Reload,
+        };
+        if sender.send(signal).await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}

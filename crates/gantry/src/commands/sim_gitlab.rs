@@ -1,0 +1,56 @@
+//! `gantry sim gitlab`: the simulated coordinator alone.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use gantry_sim_gitlab::{Config, SimGitlab};
+
+use crate::commands::{interrupted, listen_address, runtime};
+
+/// Arguments of `gantry sim gitlab`.
+#[derive(Debug, Args)]
+pub(crate) struct SimGitlabArgs {
+    /// Where to listen, such as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = listen_address)]
+    listen: SocketAddr,
+    /// URL under which runners and job pods reach the simulator
+    #[arg(long, value_name = "URL")]
+    external_url: Option<String>,
+    /// A git repository to serve, as group/project=directory; may be repeated
+    #[arg(long = "repo", value_name = "NAME=DIR", value_parser = repo)]
+    repos: Vec<(String, PathBuf)>,
+    /// Token of the runner that exists from the start; random if absent
+    #[arg(long, value_name = "glrt-…")]
+    token: Option<String>,
+    /// Token with which runners may register
+    #[arg(long, value_name = "TOKEN")]
+    registration_token: Option<String>,
+}
+
+fn repo(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, dir)) if !name.is_empty() && !dir.is_empty() => Ok((name.to_owned(), PathBuf::from(dir))),
+        _ => Err("write NAME=DIR, such as group/project=/srv/project".to_owned()),
+    }
+}
+
+/// Serves until interrupted.
+pub(crate) fn main(args: SimGitlabArgs) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(async {
+        let config = Config {
+            external_url: args.external_url,
+            repos: args.repos,
+            runner_token: args.token,
+            registration_token: args.registration_token,
+            ..Config::new(args.listen)
+        };
+        let sim = SimGitlab::bind(config).await.context("the simulated GitLab cannot start")?;
+        println!("simulated GitLab: {}", sim.url());
+        println!("runner token:     {}", sim.runner_token());
+        sim.serve(interrupted()).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

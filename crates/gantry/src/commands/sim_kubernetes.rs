@@ -1,0 +1,64 @@
+//! `gantry sim kubernetes`: the simulated cluster alone.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use gantry_sim_kube::{Config, SimKube};
+
+use crate::commands::{interrupted, listen_address, runtime};
+
+/// Arguments of `gantry sim kubernetes`.
+#[derive(Debug, Args)]
+pub(crate) struct SimKubernetesArgs {
+    /// Where the API server listens (TLS), such as 127.0.0.1:6443
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6443", value_parser = listen_address)]
+    listen: SocketAddr,
+    /// Where to write a kubeconfig of the cluster's administrator
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: PathBuf,
+    /// How long the pull of an image takes, as IMAGE=5s; * matches anything; may be repeated
+    #[arg(long = "pull-delay", value_name = "IMAGE=DURATION", value_parser = pull_delay)]
+    pull_delays: Vec<(String, Duration)>,
+    /// An image that cannot be pulled; * matches anything; may be repeated
+    #[arg(long = "missing-image", value_name = "IMAGE")]
+    missing_images: Vec<String>,
+    /// One more name or address for the server's certificate; may be repeated
+    #[arg(long = "tls-san", value_name = "NAME")]
+    extra_sans: Vec<String>,
+}
+
+fn pull_delay(text: &str) -> Result<(String, Duration), String> {
+    let (image, delay) = text.rsplit_once('=').ok_or("write IMAGE=DURATION, such as ruby:3=5s")?;
+    let number = |digits: &str| digits.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
+    let delay = match (delay.strip_suffix("ms"), delay.strip_suffix('s')) {
+        (Some(digits), _) => number(digits).map(|millis| millis / 1000.0),
+        (None, Some(digits)) => number(digits),
+        (None, None) => None,
+    };
+    let delay = delay.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    delay.map(|delay| (image.to_owned(), delay)).ok_or_else(|| "the duration is not of the form 5s or 300ms".to_owned())
+}
+
+/// Serves until interrupted.
+pub(crate) fn main(args: SimKubernetesArgs) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(async {
+        let kubeconfig = args.kubeconfig.display().to_string();
+        let config = Config {
+            kubeconfig: Some(args.kubeconfig),
+            pull_delays: args.pull_delays,
+            missing_images: args.missing_images,
+            extra_sans: args.extra_sans,
+            ..Config::new(args.listen, "/proc/self/exe")
+        };
+        let sim = SimKube::bind(config).await.context("the simulated Kubernetes cannot start")?;
+        println!("simulated Kubernetes: {}", sim.url());
+        println!("kubeconfig:           {kubeconfig}");
+        println!("Containers are processes of this machine with its own tools, whatever their images are called.");
+        sim.serve(interrupted()).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

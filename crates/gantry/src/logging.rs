@@ -1,0 +1,189 @@
+//! Log lines of the process, on standard error, in the three formats of GitLab Runner 19.4.
+
+use std::fmt;
+
+use gantry_config::Settings;
+use gantry_config::settings::{LogFormat, LogLevel};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, filter::Targets};
+
+use crate::cli::Format;
+
+/// Width to which messages are padded before their fields, prefix included.
+const MESSAGE_WIDTH: usize = 50;
+
+/// Lets the config file change what the command line left open.
+#[derive(Clone)]
+pub(crate) struct Logging {
+    level: Option<reload::Handle<Targets, Registry>>,
+    format: Option<std::sync::Arc<std::sync::atomic::AtomicU8>>,
+}
+
+/// Starts logging. What is given here stays; the rest follows the config file.
+pub(crate) fn start(level: Option<&str>, format: Option<Format>, default_level: &str) -> Logging {
+    let fixed_level = level.and_then(parse_level);
+    let chosen = fixed_level.or_else(|| parse_level(default_level)).unwrap_or(LevelFilter::INFO);
+    let (filter, handle) = reload::Layer::new(targets(chosen));
+    let shared = std::sync::Arc::new(std::sync::atomic::AtomicU8::new(format.unwrap_or(Format::Runner) as u8));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .event_format(Lines { format: std::sync::Arc::clone(&shared) });
+    tracing_subscriber::registry().with(filter).with(gantry_daemon::CountLines).with(lines).init();
+    if level.is_some() && fixed_level.is_none() {
+        tracing::warn!(
+            "log level {:?} is none of debug, info, warn, error, fatal, panic; using info",
+            level.unwrap_or_default()
+        );
+    }
+    Logging { level: fixed_level.is_none().then_some(handle), format: format.is_none().then_some(shared) }
+}
+
+impl Logging {
+    /// Takes over what the config file says.
+    pub(crate) fn apply(&self, settings: &Settings) {
+        if let (Some(handle), Some(level)) = (&self.level, settings.log_level) {
+            let filter = match level {
+                LogLevel::Debug => LevelFilter::DEBUG,
+                LogLevel::Info => LevelFilter::INFO,
+                LogLevel::Warn => LevelFilter::WARN,
+                LogLevel::Error | LogLevel::Fatal | LogLevel::Panic => LevelFilter::ERROR,
+            };
+            // Fails only when the subscriber is gone, and then nobody reads logs.
+            let _ = handle.reload(targets(filter));
+        }
+        if let (Some(shared), Some(format)) = (&self.format, settings.log_format) {
+            let format = match format {
+                LogFormat::Runner => Format::Runner,
+                LogFormat::Text => Format::Text,
+                LogFormat::Json => Format::Json,
+            };
+            shared.store(format as u8, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+/// Our own lines at `level`; libraries only when something is wrong with them.
+fn targets(level: LevelFilter) -> Targets {
+    let ours = [
+        "gantry",
+        "gantry_config",
+        "gantry_daemon",
+        "gantry_gitlab",
+        "gantry_helper",
+        "gantry_kube",
+        "gantry_plan",
+        "gantry_relay",
+        "gantry_sim_gitlab",
+        "gantry_sim_kube",
+    ];
+    Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours.map(|target| (target, level)))
+}
+
+fn parse_level(text: &str) -> Option<LevelFilter> {
+    Some(match text {
+        "trace" => LevelFilter::TRACE,
+        "debug" => LevelFilter::DEBUG,
+        "info" => LevelFilter::INFO,
+        "warn" | "warning" => LevelFilter::WARN,
+        "error" | "fatal" | "panic" => LevelFilter::ERROR,
+        _ => return None,
+    })
+}
+
+struct Lines {
+    format: std::sync::Arc<std::sync::atomic::AtomicU8>,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        fields.list.sort();
+        let level = *event.metadata().level();
+        match self.format.load(std::sync::atomic::Ordering::Relaxed) {
+            format if format == Format::Json as u8 => json(&mut writer, level, &fields),
+            format if format == Format::Text as u8 => text(&mut writer, level, &fields),
+            _ => runner(&mut writer, level, &fields),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    list: Vec<(&'static str, String)>,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record(field, value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record(field, format!("{value:?}"));
+    }
+}
+
+impl Fields {
+    fn record(&mut self, field: &Field, value: String) {
+        if field.name() == "message" { self.message = value } else { self.list.push((field.name(), value)) }
+    }
+}
+
+fn runner(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
+    const RESET: &str = "\x1b[0;m";
+    let (colour, prefix) = match level {
+        Level::ERROR => ("\x1b[31;1m", "ERROR: "),
+        Level::WARN => ("\x1b[0;33m", "WARNING: "),
+        Level::INFO => ("", ""),
+        _ => ("\x1b[37;1m", ""),
+    };
+    let width = MESSAGE_WIDTH.saturating_sub(prefix.len());
+    write!(out, "{colour}{prefix}{:<width$}{RESET} ", fields.message)?;
+    for (key, value) in &fields.list {
+        write!(out, " {colour}{key}{RESET}={value}")?;
+    }
+    out.write_char('\n')
+}
+
+fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warning",
+        Level::INFO => "info",
+        _ => "debug",
+    }
+}
+
+fn text(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
+    write!(out, "time={:?} level={} msg={:?}", now(), level_word(level), fields.message)?;
+    for (key, value) in &fields.list {
+        let is_plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-._/@^+:".contains(c));
+        if is_plain { write!(out, " {key}={value}")? } else { write!(out, " {key}={value:?}")? }
+    }
+    out.write_char('\n')
+}
+
+fn json(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
+    let mut object: std::collections::BTreeMap<&str, &str> =
+        fields.list.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let time = now();
+    object.extend([("level", level_word(level)), ("msg", fields.message.as_str()), ("time", time.as_str())]);
+    writeln!(out, "{}", serde_json::to_string(&object).map_err(|_| fmt::Error)?)
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}

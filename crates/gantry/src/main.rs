@@ -1,0 +1,26 @@
+//! A native GitLab CI runner for Kubernetes: arguments in, exit code out.
+//!
+//! One binary is three programs. Started under the name `gantry-helper` it is the helper of a job pod; re-executed by the simulated kubelet it
+//! becomes a container's first process; otherwise it is the command line of [`cli`].
+
+mod cli;
+mod commands;
+mod helper_binary;
+mod logging;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Must come first: it may not run beside other threads.
+    if let Some(code) = gantry_sim_kube::container::run_if_launcher() {
+        return code;
+    }
+    let name = std::env::args_os().next();
+    let name = name.as_deref().map(Path::new).and_then(Path::file_name);
+    if name == Some(OsStr::new("gantry-helper")) {
+        return gantry_helper::main(std::env::args_os());
+    }
+    cli::main()
+}
