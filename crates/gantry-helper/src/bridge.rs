@@ -6,13 +6,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use gantry_wire::PROTOCOL;
 use gantry_wire::layout::{BRIDGE_GREETING, EXEC_FAILURE};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::clock::Deadline;
 use crate::layout::Layout;
 use crate::limits::{BRIDGE_BUFFER, BRIDGE_CONNECT, BRIDGE_FAREWELL, CONNECT_PAUSE};
 
@@ -33,12 +33,15 @@ pub(crate) fn run(layout: &Layout) -> ExitCode {
 
 fn connect(layout: &Layout) -> io::Result<UnixStream> {
     let path = layout.manager_socket();
-    let until = Instant::now() + BRIDGE_CONNECT;
+    let until = Deadline::after(BRIDGE_CONNECT);
     loop {
         match UnixStream::connect(&path) {
             Ok(socket) => return Ok(socket),
-            Err(error) if Instant::now() >= until => return Err(error),
-            Err(_) => std::thread::sleep(CONNECT_PAUSE),
+            Err(error) if until.has_passed() => return Err(error),
+            Err(_) => {
+                let pause = PollTimeout::try_from(CONNECT_PAUSE).unwrap_or(PollTimeout::ZERO);
+                poll(&mut [], pause)?;
+            }
         }
     }
 }
@@ -101,9 +104,9 @@ fn join(mut socket: UnixStream) -> io::Result<()> {
     let mut farewell = None;
     loop {
         if inward.ended || outward.ended {
-            let until = *farewell.get_or_insert_with(|| Instant::now() + BRIDGE_FAREWELL);
+            let until = *farewell.get_or_insert_with(|| Deadline::after(BRIDGE_FAREWELL));
             let delivered = (outward.ended || !inward.wants_output()) && !outward.wants_output();
-            if delivered || Instant::now() >= until {
+            if delivered || until.has_passed() {
                 return Ok(());
             }
         }

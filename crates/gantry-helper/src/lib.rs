@@ -18,3 +18,8 @@ mod stages;
 mod tasks;
 
 pub use cli::main;
+
+/// The version that `gantry-helper --version` shows.
+pub fn version() -> String {
+    env!("CARGO_PKG_VERSION").to_owned()
+}

@@ -67,3 +67,9 @@ pub(crate) const STAGES: usize = 1000;
 
 /// How long a closed job waits to be reported, beyond the job's own time-out: as long as the pod's own deadline lets it live.
 pub(crate) const REPORT_WAIT: Duration = gantry_core::limits::POD_DEADLINE_SLACK;
+
+/// How often a download is begun (GitLab Runner 19.4: once and two more times).
+pub(crate) const DOWNLOAD_TRIES: u32 = 3;
+
+/// Pause between them (GitLab Runner 19.4).
+pub(crate) const DOWNLOAD_PAUSE: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! The one place of the helper that spawns tasks.
 
+#![expect(clippy::disallowed_methods, reason = "this is the file that may")]
+
 use std::future::Future;
 
 use tokio::task::JoinHandle;

@@ -39,7 +39,11 @@ impl Journal {
         let mut rendered = Vec::new();
         let trace = Trace::new(options, &plan.head, &mut rendered);
         let (file, trouble) = match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
-            Ok(file) => (Some(file), None),
+            Ok(file) => {
+                // Offsets count from the first byte of this trace. What cannot be cut was empty.
+                let _ = file.set_len(0);
+                (Some(file), None)
+            }
             Err(error) => (None, Some(error)),
         };
         let mut journal =

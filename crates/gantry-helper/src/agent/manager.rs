@@ -125,7 +125,7 @@ impl Writer {
         self.told = state.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let hello = Hello { protocol: PROTOCOL, version, epoch: self.epoch, state };
-        half.write_all(&Frame::Hello(hello).to_bytes()).await?;
+        send(half, &Frame::Hello(hello)).await?;
         loop {
             // Answers first: a long trace must not hold up a pong.
             while let Ok(order) = orders.try_recv() {
@@ -150,7 +150,7 @@ impl Writer {
     async fn obey(&mut self, half: &mut OwnedWriteHalf, order: Frame) -> io::Result<()> {
         match order {
             Frame::Follow(from) => self.follow = Some(from.offset),
-            answer => half.write_all(&answer.to_bytes()).await?,
+            answer => send(half, &answer).await?,
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl Writer {
             published.state.clone()
         };
         self.told = state.clone();
-        half.write_all(&Frame::State(state).to_bytes()).await
+        send(half, &Frame::State(state)).await
     }
 
     /// Sends the next piece of the trace; whether there was one.
@@ -172,7 +172,7 @@ impl Writer {
         let Some(offset) = self.follow else { return Ok(false) };
         let Some(bytes) = self.piece(offset)? else { return Ok(false) };
         self.follow = Some(offset + bytes.len() as u64);
-        half.write_all(&Frame::Trace { offset, bytes }.to_bytes()).await?;
+        send(half, &Frame::Trace { offset, bytes }).await?;
         Ok(true)
     }
 
@@ -196,4 +196,9 @@ impl Writer {
         file.read_exact_at(&mut bytes, offset)?;
         Ok(Some(bytes.into()))
     }
+}
+
+/// Sends one frame. A manager that does not take even that in all this time is as good as gone.
+async fn send(half: &mut OwnedWriteHalf, frame: &Frame) -> io::Result<()> {
+    timeout(RELAY_SILENCE, half.write_all(&frame.to_bytes())).await?
 }

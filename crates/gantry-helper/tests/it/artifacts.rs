@@ -1,1 +1,182 @@
-//! Artifacts.
+//! Artifacts, to and from a server that keeps what it is sent.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex};
+
+use gantry_core::FailureReason;
+use gantry_wire::plan::{Action, ArtifactDownload, ArtifactFormat, ArtifactUpload, PodPlan};
+
+use crate::world::{World, stage, variable};
+
+/// Uploads by job, with the head of their requests.
+type Kept = Arc<Mutex<BTreeMap<i64, (String, Vec<u8>)>>>;
+
+/// As much of GitLab as artifacts need: it takes an upload, checks the token, and gives it back.
+fn server() -> (String, Kept) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let kept = Kept::default();
+    let shared = Arc::clone(&kept);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let kept = Arc::clone(&shared);
+            std::thread::spawn(move || serve(stream, &kept));
+        }
+    });
+    (url, kept)
+}
+
+fn serve(stream: TcpStream, kept: &Kept) {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
+    let Some(id) = head.split("/jobs/").nth(1).and_then(|rest| rest.split('/').next()) else { return };
+    let id: i64 = id.parse().unwrap();
+    let lower = head.to_lowercase();
+    let body = if lower.contains("transfer-encoding: chunked") { chunks(&mut reader) } else { Vec::new() };
+    let mut stream = reader.into_inner();
+    if !lower.contains("job-token: job-token") {
+        return reply(&mut stream, "403 Forbidden", b"{\"message\":\"403 Forbidden\"}");
+    }
+    if head.starts_with("POST") {
+        kept.lock().unwrap().insert(id, (head, part(&body)));
+        return reply(&mut stream, "201 Created", b"{}");
+    }
+    match kept.lock().unwrap().get(&id) {
+        Some((_, file)) => reply(&mut stream, "200 OK", file),
+        None => reply(&mut stream, "404 Not Found", b"{}"),
+    }
+}
+
+fn chunks(reader: &mut impl std::io::BufRead) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let size = usize::from_str_radix(line.trim(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        reader.read_exact(&mut chunk).unwrap();
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&chunk[..size]);
+    }
+}
+
+/// The content of the one part of a multipart body.
+fn part(body: &[u8]) -> Vec<u8> {
+    let find = |text: &[u8], what: &[u8]| text.windows(what.len()).position(|part| part == what).unwrap();
+    let end_of_line = find(body, b"\r\n");
+    let boundary = [b"\r\n", &body[..end_of_line]].concat();
+    let start = find(body, b"\r\n\r\n") + 4;
+    let rest = &body[start..];
+    rest[..find(rest, &boundary)].to_vec()
+}
+
+fn reply(stream: &mut TcpStream, status: &str, body: &[u8]) {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+}
+
+fn upload(name: &str, paths: &[&str], format: ArtifactFormat) -> ArtifactUpload {
+    ArtifactUpload {
+        name: name.into(),
+        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+        exclude: vec!["**/*.tmp".into()],
+        untracked: false,
+        artifact_type: "archive".into(),
+        format,
+        expire_in: "1 week".into(),
+    }
+}
+
+fn uploading(world: &World, url: &str, script: &str, artifact: ArtifactUpload) -> PodPlan {
+    let mut plan = world.plan(&[script]);
+    plan.coordinator.url = url.into();
+    let action = Action::UploadArtifacts { on_success: true, artifacts: vec![artifact] };
+    plan.stages.push(stage("upload_artifacts_on_success", action));
+    plan
+}
+
+#[test]
+fn what_one_job_uploads_another_finds() {
+    let (url, kept) = server();
+    let first = World::new();
+    let text = "mkdir -p dist/empty; echo content > dist/a; chmod 751 dist/a; ln -s a dist/link; touch dist/x.tmp";
+    let mut plan = uploading(&first, &url, text, upload("$CI_JOB_NAME", &["dist"], ArtifactFormat::Zip));
+    plan.environment = vec![variable("CI_JOB_NAME", "my-job")];
+    let (closed, log) = first.run(plan);
+    assert!(closed.verdict.success, "{log}");
+    for text in [
+        "\x1b[32;1mUploading artifacts...\x1b[0;m\n",
+        "dist: found 5 matching artifact files and directories",
+        "**/*.tmp: excluded 1 files",
+        "Uploading artifacts as \"archive\" to coordinator... 201 Created",
+    ] {
+        assert!(log.contains(text), "{text:?} is not in {log}");
+    }
+    let head = kept.lock().unwrap()[&7].0.clone();
+    assert!(head.contains("artifact_format=zip&artifact_type=archive&expire_in=1"), "{head}");
+
+    let second = World::new();
+    let mut plan = second.plan(&["cat dist/link; stat -c %a dist/a; ls -d dist/empty; ls dist"]);
+    plan.coordinator.url = url;
+    let download = ArtifactDownload { job_id: 7, job_name: "my-job".into(), token: "job-token".into() };
+    plan.stages.insert(1, stage("download_artifacts", Action::DownloadArtifacts(vec![download])));
+    let (closed, log) = second.run(plan);
+    assert!(closed.verdict.success, "{log}");
+    assert!(log.contains("Downloading artifacts for my-job (7)..."), "{log}");
+    assert!(log.contains("content\n751\ndist/empty\na\nempty\nlink\n"), "{log}");
+    let mode = fs::metadata(second.path("/builds/g/p/dist/a")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o751);
+}
+
+#[test]
+fn reports_are_sent_as_they_are() {
+    let (url, kept) = server();
+    for (format, bytes) in [(ArtifactFormat::Raw, Some(&b"<xml/>"[..])), (ArtifactFormat::Gzip, None)] {
+        let world = World::new();
+        let plan = uploading(&world, &url, "printf '<xml/>' > report.xml", upload("", &["*.xml"], format));
+        let (closed, log) = world.run(plan);
+        assert!(closed.verdict.success, "{log}");
+        let kept = kept.lock().unwrap();
+        match bytes {
+            Some(bytes) => assert_eq!(kept[&7].1, bytes),
+            None => assert_eq!(kept[&7].1[..2], [0x1f, 0x8b]),
+        }
+    }
+}
+
+#[test]
+fn nothing_to_upload_is_no_failure() {
+    let (url, kept) = server();
+    let world = World::new();
+    let (closed, log) =
+        world.run(uploading(&world, &url, "true", upload("", &["nothing", "../x"], ArtifactFormat::Zip)));
+    assert!(closed.verdict.success && log.contains("ERROR: No files to upload"), "{log}");
+    assert!(log.contains("nothing: no matching files") && log.contains("not a subpath of project directory: ../x"));
+    assert!(kept.lock().unwrap().is_empty());
+}
+
+#[test]
+fn what_gitlab_refuses_fails_the_job_and_tokens_stay_secret() {
+    let (url, _) = server();
+    let world = World::new();
+    let mut plan = uploading(&world, &url, "echo > a", upload("", &["a"], ArtifactFormat::Zip));
+    plan.job_token = "wrong-token".into();
+    let (closed, log) = world.run(plan);
+    assert_eq!(closed.verdict.reason, Some(FailureReason::ScriptFailure), "{log}");
+    assert!(log.contains("permission denied") && !log.contains("wrong-token"), "{log}");
+
+    let world = World::new();
+    let mut plan = world.plan(&["true"]);
+    plan.coordinator.url = url;
+    let download = ArtifactDownload { job_id: 8, job_name: "gone".into(), token: "job-token".into() };
+    plan.stages.insert(1, stage("download_artifacts", Action::DownloadArtifacts(vec![download])));
+    let (closed, log) = world.run(plan);
+    assert!(!closed.verdict.success && log.contains("expired or been erased"), "{log}");
+}

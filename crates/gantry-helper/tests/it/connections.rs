@@ -78,7 +78,7 @@ fn plans_that_make_no_sense_are_refused() {
 
 #[test]
 fn the_bridge_joins_its_two_ends() {
-    let world = World::new();
+    let world = World::agent_alone();
     let mut bridge = helper()
         .args(["bridge", "--root"])
         .arg(world.root.path())

@@ -1,10 +1,13 @@
 //! Ways in which a job ends other than by its script.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use gantry_core::{Ending, FailureReason};
 use gantry_wire::frame::{Cancel, Frame, Note, NoteLevel, Phase};
 use gantry_wire::plan::Action;
+use gantry_wire::shim::{ShimFrame, ShimHello};
 
 use crate::world::{World, script, stage, wait};
 
@@ -46,7 +49,7 @@ fn a_cancel_before_go_closes_at_once() {
     manager.hello();
     manager.send(&Frame::Plan(Box::new(world.plan(&["true"]))));
     manager.until("accepted", |manager| manager.others.contains(&Frame::PlanAccepted));
-    assert_eq!(manager.state.phase, Phase::Planned);
+    manager.until("the state", |manager| manager.state.phase == Phase::Planned);
     manager.send(&Frame::Cancel(Cancel { force: false }));
     manager.until("closed", |manager| manager.state.closed.is_some());
 }
@@ -136,6 +139,40 @@ fn a_pod_that_is_being_ended_may_still_succeed_or_blames_the_cluster() {
             assert!(manager.text().contains("was ended by the cluster"), "{}", manager.text());
         }
     }
+}
+
+#[test]
+fn a_full_disk_is_a_clear_end_whose_log_still_arrives() {
+    let world = World::new();
+    std::os::unix::fs::symlink("/dev/full", world.path("/gantry-agent/trace")).unwrap();
+    let (closed, log) = world.run(world.plan(&["echo hello"]));
+    assert_eq!(closed.verdict.reason, Some(FailureReason::RunnerSystemFailure));
+    assert!(log.starts_with("Running with gantry\n"), "{log}");
+    assert!(log.contains("the job log cannot be written in the pod: No space left on device"), "{log}");
+}
+
+#[test]
+fn a_shell_that_is_missing_is_named() {
+    let world = World::agent_alone();
+    let mut manager = world.start(world.plan(&["true"]));
+    let mut shim = UnixStream::connect(world.path("/gantry/shim.sock")).unwrap();
+    let hello = ShimHello { protocol: gantry_wire::PROTOCOL, shell: String::new() };
+    shim.write_all(&ShimFrame::Hello(hello).to_bytes()).unwrap();
+    let closed = manager.closed();
+    assert_eq!(closed.verdict.reason, Some(FailureReason::RunnerConfigurationError));
+    assert!(manager.text().contains("the build image has no shell"), "{}", manager.text());
+    assert!(!world.path("/gantry/shim.sock").exists(), "only one shim is ever let in");
+}
+
+#[test]
+fn a_shim_of_another_protocol_is_named() {
+    let world = World::agent_alone();
+    let mut manager = world.start(world.plan(&["true"]));
+    let mut shim = UnixStream::connect(world.path("/gantry/shim.sock")).unwrap();
+    let hello = ShimHello { protocol: 99, shell: "/bin/sh".into() };
+    shim.write_all(&ShimFrame::Hello(hello).to_bytes()).unwrap();
+    manager.closed();
+    assert!(manager.text().contains("it speaks protocol 99"), "{}", manager.text());
 }
 
 #[test]

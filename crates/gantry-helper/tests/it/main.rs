@@ -1,5 +1,11 @@
 //! The real agent and the real shim, driven over the manager's socket.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "real processes live on the real clock; every wait has a condition and a bound"
+)]
+
 mod artifacts;
 mod connections;
 mod ends;

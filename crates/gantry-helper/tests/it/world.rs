@@ -259,7 +259,7 @@ impl Manager {
     }
 
     fn read_some(&mut self) {
-        let mut part = [0; 256 * 1024];
+        let mut part = vec![0; 256 * 1024];
         match self.stream.read(&mut part) {
             Ok(0) => self.ended = true,
             Ok(count) => self.reader.push(&part[..count]),

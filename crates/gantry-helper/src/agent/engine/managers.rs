@@ -19,11 +19,7 @@ impl Job {
         match frame {
             Frame::Plan(plan) => self.on_another_plan(&plan, reply),
             Frame::Go => self.on_go(),
-            Frame::Note(note) => {
-                if self.closed.is_none() {
-                    self.journal.note(note.level, &note.text);
-                }
-            }
+            Frame::Note(note) if self.closed.is_none() => self.journal.note(note.level, &note.text),
             Frame::Cancel(cancel) if cancel.force => self.stop_all(Ending::Canceled),
             Frame::Cancel(_) => self.on_graceful_cancel(),
             Frame::Fail(ending) => self.stop_all(ending),

@@ -60,10 +60,7 @@ impl Engine {
                 }
                 Ok(None) => return ExitCode::FAILURE,
                 Ok(Some(Event::Manager { frame: Frame::Plan(plan), reply })) => match validate(&plan) {
-                    Ok(()) => {
-                        let _ = reply.try_send(Frame::PlanAccepted);
-                        return self.carry_out(*plan).await;
-                    }
+                    Ok(()) => return self.carry_out(*plan, &reply).await,
                     Err(problem) => refuse(&reply, format!("this plan cannot be carried out: {problem}")),
                 },
                 Ok(Some(Event::Manager { frame: Frame::Go, reply })) => {
@@ -74,8 +71,10 @@ impl Engine {
         }
     }
 
-    async fn carry_out(self, plan: PodPlan) -> ExitCode {
+    async fn carry_out(self, plan: PodPlan, reply: &mpsc::Sender<Frame>) -> ExitCode {
         let mut job = Job::new(self.around, Arc::new(plan));
+        // The plan is kept and the trace begun: now it is true.
+        let _ = reply.try_send(Frame::PlanAccepted);
         for event in self.early {
             job.on_event(event);
         }

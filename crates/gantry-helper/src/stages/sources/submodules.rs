@@ -11,15 +11,12 @@ const CLEAN_FLAGS: &str = "-ffdx";
 
 pub(super) async fn update(context: &StageContext, git: &Git<'_>, sources: &Sources) -> Result<(), Ending> {
     let calls = Calls::of(sources);
-    let mut notice = "Updating/initializing submodules".to_owned();
-    if !calls.recursive.is_empty() {
-        notice.push_str(" recursively");
-    }
-    match sources.submodules.depth {
-        0 => {}
-        depth => notice.push_str(&format!(" with git depth set to {depth}")),
-    }
-    context.outlet.notice(&format!("{notice}...")).await;
+    let how = if calls.recursive.is_empty() { "" } else { " recursively" };
+    let depth = match sources.submodules.depth {
+        0 => String::new(),
+        depth => format!(" with git depth set to {depth}"),
+    };
+    context.outlet.notice(&format!("Updating/initializing submodules{how}{depth}...")).await;
     git.must(&["submodule", "init"]).await?;
     git.must(&calls.sync()).await?;
     git.must(&calls.clean()).await?;

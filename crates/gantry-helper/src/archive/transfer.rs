@@ -1,0 +1,232 @@
+//! Between the project's files and GitLab. An upload is packed into a temporary file once, so that a second try does not pack again.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
+use gantry_gitlab::{
+    ByteStream, CallError, Client, ClientError, ClientOptions, Download, DownloadError, JobCredentials, TransportError,
+    TransportFault, UploadAnswer, UploadQuery, UploadTimeouts,
+};
+use gantry_wire::plan::{ArtifactFormat, ArtifactUpload};
+use tempfile::NamedTempFile;
+
+use super::expand::expand;
+use super::job::{Direction, MoverJob};
+use super::select::{Remark, Wanted, select};
+use super::{pack, say, unpack, warn};
+use crate::diagnostics::chain;
+use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES, OUTPUT_CHUNK};
+
+/// Why something could not be moved.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TransferError {
+    #[error("GitLab cannot be talked to")]
+    Client(#[from] ClientError),
+    #[error("a temporary file cannot be used in {directory}; is the node short of disk?")]
+    Scratch {
+        directory: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the artifacts cannot be packed")]
+    Pack(#[from] pack::PackError),
+    #[error("the artifacts cannot be unpacked")]
+    Unpack(#[from] unpack::UnpackError),
+    #[error("GitLab refused the artifacts: permission denied: {0}")]
+    Forbidden(String),
+    #[error("GitLab refused the artifacts: too large: {0}; see the limits of the instance and the project")]
+    TooLarge(String),
+    #[error("the artifacts could not be uploaded after {tries} tries")]
+    Upload {
+        tries: u32,
+        #[source]
+        source: CallError,
+    },
+    #[error("the artifacts could not be downloaded")]
+    Download(#[source] DownloadError),
+    #[error("the download of the artifacts broke off")]
+    Broken(#[source] TransportError),
+}
+
+/// Does what `job` says.
+pub(super) async fn carry_out(job: &MoverJob) -> Result<(), TransferError> {
+    let options = ClientOptions { ca_pem: job.coordinator.ca_pem.clone(), ..ClientOptions::new(&job.coordinator.url) };
+    let client = Client::new(options)?;
+    match &job.direction {
+        Direction::Upload(artifact) => upload(&client, job, artifact).await,
+        Direction::Download => download(&client, job).await,
+    }
+}
+
+async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> Result<(), TransferError> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let expanded = |list: &[String]| list.iter().map(|text| expand(text, variable)).collect::<Vec<_>>();
+    let (paths, exclude) = (expanded(&artifact.paths), expanded(&artifact.exclude));
+    let project = Path::new(&job.project_dir);
+    let wanted = Wanted { project, paths: &paths, exclude: &exclude, untracked: artifact.untracked };
+    let (found, remarks) = select(&wanted);
+    for remark in remarks {
+        match remark {
+            Remark::Plain(text) => say(&text),
+            Remark::Warning(text) => warn(&text),
+        }
+    }
+    if found.is_empty() || (artifact.format != ArtifactFormat::Zip && pack::files(project, &found).next().is_none()) {
+        // No failure: a job may have nothing to show (GitLab Runner 19.4).
+        say("\x1b[31;1mERROR: No files to upload\x1b[0;m");
+        return Ok(());
+    }
+    let scratch = scratch(job)?;
+    let mut packed = scratch.reopen().map_err(|source| scratch_error(job, source))?;
+    pack::pack(artifact.format, project, &found, &mut packed)?;
+    drop(packed);
+    let query = UploadQuery {
+        artifact_type: artifact.artifact_type.clone(),
+        artifact_format: format_word(artifact.format).to_owned(),
+        expire_in: artifact.expire_in.clone(),
+        filename: file_name(&expand(&artifact.name, variable), artifact),
+    };
+    let credentials = JobCredentials { id: job.job_id, token: job.token.0.clone() };
+    let timeouts = UploadTimeouts {
+        total: Duration::from_millis(job.coordinator.upload_timeout_ms),
+        response_header: Duration::from_millis(job.coordinator.response_header_timeout_ms),
+    };
+    let kind = match artifact.artifact_type.as_str() {
+        "" => String::new(),
+        kind => format!(" as \"{kind}\""),
+    };
+    let answer = client.upload_artifact(&credentials, &query, &|| content(&scratch), timeouts).await;
+    let result = match answer {
+        UploadAnswer::Uploaded => Ok("201 Created"),
+        UploadAnswer::Forbidden { message } => Err(TransferError::Forbidden(message)),
+        UploadAnswer::TooLarge { message } => Err(TransferError::TooLarge(message)),
+        UploadAnswer::Failed { tries, error } => Err(TransferError::Upload { tries, source: error }),
+    };
+    say(&format!(
+        "Uploading artifacts{kind} to coordinator... {} id={}",
+        result.as_ref().unwrap_or(&"failed"),
+        job.job_id
+    ));
+    result.map(|_| ())
+}
+
+fn format_word(format: ArtifactFormat) -> &'static str {
+    match format {
+        ArtifactFormat::Zip => "zip",
+        ArtifactFormat::Gzip => "gzip",
+        ArtifactFormat::Raw => "raw",
+    }
+}
+
+/// The name of what is sent (GitLab Runner 19.4): the last part of the artifact's name, with the ending of its format.
+fn file_name(expanded: &str, artifact: &ArtifactUpload) -> String {
+    let base = Path::new(expanded).file_name().map(|base| base.to_string_lossy().into_owned());
+    let base = match base {
+        _ if artifact.name.is_empty() => "artifacts".to_owned(),
+        Some(base) if !base.is_empty() => base,
+        _ => "default".to_owned(),
+    };
+    match artifact.format {
+        ArtifactFormat::Zip => base + ".zip",
+        ArtifactFormat::Gzip => base + ".gz",
+        ArtifactFormat::Raw => base,
+    }
+}
+
+/// The content of a file as a stream; what goes wrong is an item of it.
+fn content(file: &NamedTempFile) -> ByteStream {
+    let failed = |error: std::io::Error| TransportError::new(TransportFault::Request, error);
+    let opened = file.reopen();
+    Box::pin(stream::unfold(Some(opened), move |state| async move {
+        let mut file = match state? {
+            Ok(file) => file,
+            Err(error) => return Some((Err(failed(error)), None)),
+        };
+        let mut piece = vec![0; OUTPUT_CHUNK];
+        match file.read(&mut piece) {
+            Ok(0) => None,
+            Ok(count) => {
+                piece.truncate(count);
+                Some((Ok(Bytes::from(piece)), Some(Ok(file))))
+            }
+            Err(error) => Some((Err(failed(error)), None)),
+        }
+    }))
+}
+
+async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> {
+    let mut tries = 0;
+    let scratch = loop {
+        tries += 1;
+        // An instance that sends us to an object store we cannot reach is asked for the bytes themselves next time.
+        let error = match download_once(client, job, tries == 1).await {
+            Ok(scratch) => break scratch,
+            Err(error) => error,
+        };
+        let again = matches!(error, TransferError::Download(DownloadError::Failed(_)) | TransferError::Broken(_));
+        if !again || tries >= DOWNLOAD_TRIES {
+            say(&format!("Downloading artifacts from coordinator... failed id={}", job.job_id));
+            return Err(error);
+        }
+        warn(&format!("{}; retrying...", chain(&error)));
+        tokio::time::sleep(DOWNLOAD_PAUSE).await;
+    };
+    say(&format!("Downloading artifacts from coordinator... ok id={}", job.job_id));
+    let file = File::open(scratch.path()).map_err(|source| scratch_error(job, source))?;
+    unpack::unpack(file, Path::new(&job.project_dir))?;
+    Ok(())
+}
+
+async fn download_once(client: &Client, job: &MoverJob, direct: bool) -> Result<NamedTempFile, TransferError> {
+    let Download { mut content, .. } =
+        client.download_artifact(job.job_id, &job.token.0, direct).await.map_err(TransferError::Download)?;
+    let mut scratch = scratch(job)?;
+    while let Some(piece) = content.next().await {
+        let piece = piece.map_err(TransferError::Broken)?;
+        scratch.write_all(&piece).map_err(|source| scratch_error(job, source))?;
+    }
+    Ok(scratch)
+}
+
+fn scratch(job: &MoverJob) -> Result<NamedTempFile, TransferError> {
+    NamedTempFile::with_prefix_in("artifacts", &job.scratch_dir).map_err(|source| scratch_error(job, source))
+}
+
+fn scratch_error(job: &MoverJob, source: std::io::Error) -> TransferError {
+    TransferError::Scratch { directory: job.scratch_dir.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn artifact(name: &str, format: ArtifactFormat) -> ArtifactUpload {
+        ArtifactUpload {
+            name: name.into(),
+            paths: Vec::new(),
+            exclude: Vec::new(),
+            untracked: false,
+            artifact_type: String::new(),
+            format,
+            expire_in: String::new(),
+        }
+    }
+
+    #[test]
+    fn names_of_files() {
+        for (name, expanded, format, expected) in [
+            ("", "", ArtifactFormat::Zip, "artifacts.zip"),
+            ("$X", "", ArtifactFormat::Zip, "default.zip"),
+            ("a/b", "a/b", ArtifactFormat::Gzip, "b.gz"),
+            (".", ".", ArtifactFormat::Zip, "default.zip"),
+            ("report.xml", "report.xml", ArtifactFormat::Raw, "report.xml"),
+        ] {
+            assert_eq!(file_name(expanded, &artifact(name, format)), expected, "{name}");
+        }
+    }
+}
