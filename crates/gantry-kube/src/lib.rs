@@ -12,6 +12,7 @@ pub mod facts;
 pub mod limits;
 mod pods;
 mod retry;
+pub mod rights;
 mod roots;
 pub mod watch;
 
@@ -21,4 +22,5 @@ pub use cluster::{Cluster, Driver};
 pub use error::{ApiError, Fault};
 pub use facts::{ContainerFacts, ContainerState, PodFacts};
 pub use pods::{CreateError, DeleteError, PodNow, PodRef};
+pub use rights::Right;
 pub use watch::{PodWatch, Sight};

@@ -187,6 +187,8 @@ impl Cluster {
                 };
                 last = match tried {
                     Ok(stream) => return Ok(stream),
+                    // An agent that has answered before may be busy or on its way out: its pod's status will tell.
+                    Err(Failed::Final(AttachError::Unusable { message })) if purpose == Purpose::Resume => message,
                     Err(Failed::Final(error)) => return Err(error),
                     Err(Failed::NotYet(message)) => message,
                     Err(Failed::NotFound(message)) => self.ask_for(pod, &sight, message).await?,

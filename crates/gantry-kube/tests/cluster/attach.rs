@@ -260,3 +260,13 @@ async fn a_burst_of_pods_is_reached_within_seconds() {
     assert!(streams.iter().all(Result::is_ok));
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_answer_is_tried_again_once_it_has_a_plan() {
+    let silent = Exec::Says("gantry-error the agent does not answer");
+    let (world, pod) = world([silent.clone(), Exec::Bridge]);
+    connect(&world, &pod, Purpose::Resume).await.unwrap();
+    assert!(
+        matches!(refused([silent]).await, AttachError::Unusable { message } if message == "the agent does not answer")
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_kube::{CreateError, Fault, PodNow, limits};
+use gantry_kube::{CreateError, Fault, PodNow, limits, rights};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -105,4 +105,16 @@ async fn a_delete_that_is_not_granted_is_an_error() {
         (error.fault, error.to_string().as_str()),
         (Fault::Forbidden, r#"pod "a" could not be deleted: cannot delete resource"#)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rights_are_asked_for_one_by_one() {
+    let cluster = World::default().cluster();
+    let mut missing = Vec::new();
+    for right in rights::USED {
+        if !cluster.may(&right).await.unwrap() {
+            missing.push(right.to_string());
+        }
+    }
+    assert_eq!(missing, ["get on pods/exec", "create on pods/exec"]);
 }

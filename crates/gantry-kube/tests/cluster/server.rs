@@ -147,6 +147,14 @@ impl World {
         let line = format!("{} {}", request.method(), request.uri());
         let path = request.uri().path().to_owned();
         let query = request.uri().query().unwrap_or_default().to_owned();
+        if path.ends_with("/selfsubjectaccessreviews") {
+            let body = request.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+            let mut review: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+            let asked = &review["spec"]["resourceAttributes"];
+            let allowed = asked["namespace"] == "ci" && asked["resource"] == "pods" && asked["subresource"] != "exec";
+            review["status"] = json!({"allowed": allowed});
+            return Ok(answer(201, &review));
+        }
         let rest = path.strip_prefix("/api/v1/namespaces/ci/pods").ok_or("unexpected path")?.to_owned();
         self.lock().requests.push(line);
         let method = request.method().as_str().to_owned();

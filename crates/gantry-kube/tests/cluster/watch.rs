@@ -193,3 +193,32 @@ async fn the_driver_ends_with_the_last_user_and_nobody_waits_for_a_driver_that_h
     drop(driver);
     assert!(cluster.watch_pod(&pod).changed().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_begins_with_what_is_known_and_ends_with_the_driver() {
+    use futures::StreamExt as _;
+    let world = World::default();
+    let (cluster, driver) = world.cluster_and_driver();
+    let driver = tokio::spawn(driver);
+    let pod = world.put(job("a"));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    watch.changed().await.unwrap();
+    let mut stream = std::pin::pin!(watch.into_stream());
+    assert!(matches!(stream.next().await, Some(Sight::Present(facts)) if facts.node.is_none()));
+    world.put(on_node(pod));
+    assert!(matches!(stream.next().await, Some(Sight::Present(facts)) if facts.node.is_some()));
+    driver.abort();
+    assert_eq!(timeout(BOUND, stream.next()).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_are_not_accepted_for_a_while_do_not_stop_the_watch() {
+    let world = World::default();
+    let cluster = world.cluster();
+    world.lock().lists.extend(vec![Answer::Status(401, "Unauthorized", "Unauthorized"); 3]);
+    let pod = world.put(on_node(job("a")));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    let start = Instant::now();
+    assert_eq!(node(&mut watch).await, "node-a");
+    assert!(start.elapsed() < limits::FIRST_SIGHT && world.requests("limit=") == 4);
+}

@@ -4,23 +4,30 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::*;
 
+/// A process that is being started holds for a moment whatever files the others have open, and a program that is open for writing cannot be
+/// started ("text file busy"): so one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Stands for a container: a directory for the agent, and one for the image's programs.
 struct Container {
     root: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 const BINARY: &str = "#!/bin/sh\ncase $1 in\n--version) echo 1 ;;\nbridge) echo 'gantry-bridge 1'; cat ;;\nesac\n";
 
 impl Container {
     fn new() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("agent")).unwrap();
         fs::create_dir(root.path().join("bin")).unwrap();
-        Self { root }
+        Self { root, _alone: alone }
     }
 
     fn pushed(&self) -> PathBuf {
