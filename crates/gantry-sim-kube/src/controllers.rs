@@ -94,7 +94,7 @@ fn empty(cluster: &Cluster, namespace: &str) {
             return Ok(Verdict::Remove);
         }
         let mut new = old.clone();
-        new["spec"]["finalizers"] = json!([]);
+        object::map_mut(&mut new, &["spec"]).insert("finalizers".to_owned(), json!([]));
         Ok(Verdict::Replace(new))
     });
     drop(done);

@@ -71,9 +71,9 @@ impl Usage {
     }
 
     fn add(&mut self, other: &Self) {
-        self.cpu_millis += other.cpu_millis;
-        self.memory += other.memory;
-        self.storage += other.storage;
+        self.cpu_millis = self.cpu_millis.saturating_add(other.cpu_millis);
+        self.memory = self.memory.saturating_add(other.memory);
+        self.storage = self.storage.saturating_add(other.storage);
         self.pods += other.pods;
     }
 
@@ -83,8 +83,8 @@ impl Usage {
             object::at(container, &["resources", "requests", name]).and_then(Quantity::of).unwrap_or_default()
         };
         let total = |name: &str, measure: fn(Quantity) -> u64| {
-            let sum: u64 =
-                items(pod, &["spec", "containers"]).iter().map(|container| measure(request(container, name))).sum();
+            let all = items(pod, &["spec", "containers"]).iter().map(|container| measure(request(container, name)));
+            let sum = all.fold(0, u64::saturating_add);
             let most = items(pod, &["spec", "initContainers"]).iter().map(|one| measure(request(one, name))).max();
             sum.max(most.unwrap_or(0))
         };
@@ -140,9 +140,12 @@ fn refusal(cluster: &Cluster, pod: &Value, wanted: &Usage, used: &Usage) -> Opti
     }
     let short = [
         ("Too many pods", used.pods + wanted.pods > offered.pods),
-        ("Insufficient cpu", used.cpu_millis + wanted.cpu_millis > offered.cpu_millis),
-        ("Insufficient memory", used.memory + wanted.memory > offered.memory_bytes),
-        ("Insufficient ephemeral-storage", used.storage + wanted.storage > offered.ephemeral_storage_bytes),
+        ("Insufficient cpu", used.cpu_millis.saturating_add(wanted.cpu_millis) > offered.cpu_millis),
+        ("Insufficient memory", used.memory.saturating_add(wanted.memory) > offered.memory_bytes),
+        (
+            "Insufficient ephemeral-storage",
+            used.storage.saturating_add(wanted.storage) > offered.ephemeral_storage_bytes,
+        ),
     ];
     let short: Vec<&str> = short.iter().filter(|(_, short)| *short).map(|(name, _)| *name).collect();
     (!short.is_empty()).then(|| short.join(", 1 "))

@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// The longest grace period, in seconds: that of a pod's own field.
+const MOST_GRACE: i64 = i32::MAX as i64;
+
 /// How an object is to be removed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Removal {
@@ -138,7 +141,7 @@ fn grace(kind: &ResourceType, old: &Value, removal: &Removal) -> i64 {
         return 0;
     }
     let own = old["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30);
-    removal.grace.unwrap_or(own).max(0)
+    removal.grace.unwrap_or(own).clamp(0, MOST_GRACE)
 }
 
 fn held(kind: &ResourceType, old: &Value) -> bool {
@@ -159,7 +162,7 @@ fn marked(cluster: &Cluster, kind: &ResourceType, old: &Value, grace: i64) -> Op
     metadata.insert("deletionTimestamp".to_owned(), json!(clock::stamp(at)));
     metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
     if kind.plural == "namespaces" {
-        new["status"]["phase"] = json!("Terminating");
+        map_mut(&mut new, &["status"]).insert("phase".to_owned(), json!("Terminating"));
     }
     Some(new)
 }

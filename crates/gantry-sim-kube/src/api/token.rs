@@ -29,7 +29,7 @@ const MOST_SECONDS: i64 = 1 << 32;
 
 /// Makes a token.
 pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Result<Response, ApiError> {
-    let mut request = body.unwrap_or_else(|| json!({}));
+    let mut request = body.filter(Value::is_object).unwrap_or_else(|| json!({}));
     let cluster = &call.cluster;
     let account = cluster
         .store
@@ -64,8 +64,9 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     request["apiVersion"] = json!("authentication.k8s.io/v1");
     request["metadata"] = json!({"name": target.name, "namespace": target.namespace,
         "creationTimestamp": cluster.clock.stamp()});
-    request["spec"]["audiences"] = json!(audiences);
-    request["spec"]["expirationSeconds"] = json!(seconds);
+    let spec = object::map_mut(&mut request, &["spec"]);
+    spec.insert("audiences".to_owned(), json!(audiences));
+    spec.insert("expirationSeconds".to_owned(), json!(seconds));
     let token = cluster.tokens.issue(grant, cluster.clock.now().as_second());
     request["status"] = json!({"token": token, "expirationTimestamp": expires});
     Ok(object_response(StatusCode::CREATED, &request))

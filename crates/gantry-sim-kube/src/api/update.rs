@@ -89,7 +89,8 @@ fn accepted(kind: &'static ResourceType, subresource: &str, old: &Value, mut new
     object::drop_nulls(&mut new);
     if subresource == "status" {
         let mut merged = old.clone();
-        merged["status"] = new.get("status").cloned().unwrap_or_else(|| json!({}));
+        let status = new.get("status").filter(|status| status.is_object());
+        merged["status"] = status.cloned().unwrap_or_else(|| json!({}));
         return Ok(merged);
     }
     let metadata = map_mut(&mut new, &["metadata"]);

@@ -26,6 +26,8 @@ use crate::{
 
 /// How long a watch without `timeoutSeconds` lasts; real servers choose between 30 and 60 minutes.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(45 * 60);
+/// The longest watch: a day is for ever here, and a bound keeps the arithmetic of time safe.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 /// How often a watch that wants bookmarks gets one, as on a real server.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Marks the bookmark that ends the initial events of a streaming list (`sendInitialEvents`).
@@ -52,7 +54,7 @@ pub(crate) fn answer(call: &Call, target: &Target) -> Result<Response, ApiError>
     let shape = representation::wanted(&call.headers)?;
     let selectors = Selectors::read(target.kind, &target.query)?;
     let timeout = target.query.number("timeoutSeconds").filter(|seconds| *seconds > 0);
-    let timeout = timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+    let timeout = timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs).min(LONGEST_TIMEOUT);
     let bookmarks = target.query.flag("allowWatchBookmarks");
     let streaming_list = target.query.flag("sendInitialEvents");
     let asked = match target.query.get("resourceVersion") {

@@ -46,13 +46,13 @@ impl Quantity {
 
     /// In whole units, rounded up (bytes for memory).
     pub(crate) fn units(self) -> u64 {
-        u64::try_from((self.nanos + NANOS - 1).max(0) / NANOS).unwrap_or(u64::MAX)
+        u64::try_from(self.nanos.saturating_add(NANOS - 1).max(0) / NANOS).unwrap_or(u64::MAX)
     }
 
     /// In thousandths, rounded up (millicores for processors).
     pub(crate) fn millis(self) -> u64 {
         let milli = NANOS / 1_000;
-        u64::try_from((self.nanos + milli - 1).max(0) / milli).unwrap_or(u64::MAX)
+        u64::try_from(self.nanos.saturating_add(milli - 1).max(0) / milli).unwrap_or(u64::MAX)
     }
 }
 
@@ -71,7 +71,7 @@ fn decimal_nanos(number: &str) -> Option<i128> {
     let mut step = NANOS;
     for digit in fraction.chars() {
         step /= 10;
-        nanos += i128::from(digit.to_digit(10)?) * step;
+        nanos = nanos.checked_add(i128::from(digit.to_digit(10)?) * step)?;
     }
     Some(if negative { -nanos } else { nanos })
 }
@@ -120,6 +120,8 @@ mod tests {
         for bad in ["", "m", "1gb", "1 Gi", "1.2.3", "--1", "e3", "Gi"] {
             assert_eq!(Quantity::parse(bad), None, "{bad}");
         }
+        assert_eq!(Quantity::parse("170141183460469231731687303715.9"), None);
+        assert_eq!(units("170141183460469231731687303715"), Some(u64::MAX));
         assert!(Quantity::parse("-1").unwrap().is_negative());
     }
 }

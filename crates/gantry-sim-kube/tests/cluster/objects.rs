@@ -92,3 +92,64 @@ async fn gone<T, F: Future<Output = kube::Result<Option<T>>>>(get: impl Fn() -> 
     .await
     .expect("the object goes");
 }
+
+#[tokio::test]
+async fn nonsense_is_refused_and_hurts_nobody() {
+    let world = World::new().await;
+    let ask = async |method: &str, path: &str, body: &str| {
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
+        let request = request.body(body.as_bytes().to_vec()).expect("a request");
+        match world.admin().request_text(request).await {
+            Ok(_) | Err(kube::Error::Api(_)) => {}
+            Err(error) => panic!("{method} {path} {body}: no answer: {error:?}"),
+        }
+    };
+    let bodies = [
+        "",
+        "1",
+        "[]",
+        "{",
+        r#"{"spec":"x","status":1,"metadata":{}}"#,
+        r#"{"metadata":{"name":"n","labels":3}}"#,
+        r#"{"spec":{"containers":[1,"x",{"name":1,"env":[2],"resources":{"requests":{"cpu":"9e30"}}}],"volumes":[3]}}"#,
+        r#"{"gracePeriodSeconds":9223372036854775807,"spec":{"finalizers":1},"rules":[1],"subjects":"x","data":[]}"#,
+    ];
+    let paths = [
+        "/api/v1/namespaces",
+        "/api/v1/namespaces/ci",
+        "/api/v1/namespaces/ci/status",
+        "/api/v1/namespaces/ci/pods",
+        "/api/v1/namespaces/ci/pods/p",
+        "/api/v1/namespaces/ci/serviceaccounts/runner/token",
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/ci/rolebindings",
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+        "/sim/pods/ci/p/evict",
+    ];
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        for (path, body) in paths.iter().flat_map(|path| bodies.iter().map(move |body| (path, body))) {
+            ask(method, path, body).await;
+        }
+    }
+    ask("GET", "/api/v1/pods?watch=1&timeoutSeconds=18446744073709551615&resourceVersion=x", "").await;
+    // Scheduler, controllers and kubelet still do their work.
+    let spaces: Api<Namespace> = Api::all(world.admin());
+    gone(|| spaces.get_opt("ci")).await;
+    spaces
+        .create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": "new"}})).unwrap())
+        .await
+        .expect("a namespace");
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(world.admin(), "new");
+    let pod = json!({"metadata": {"name": "p"}, "spec": crate::never(&json!([crate::sh("a", "true")]))});
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.expect("a pod");
+    tokio::time::timeout(PATIENCE, async {
+        while pods.get("p").await.expect("the pod").status.and_then(|status| status.phase).as_deref()
+            != Some("Succeeded")
+        {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await
+    .expect("the pod runs");
+    world.stop().await;
+}
