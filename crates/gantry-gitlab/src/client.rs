@@ -3,6 +3,7 @@
 mod artifacts;
 mod exchange;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +115,12 @@ struct Shared {
     /// The configured CA, word for word, if it is one.
     ca_pem: Option<String>,
     on_request: Option<ObserveRequests>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.shared.instance.base().as_str()).finish_non_exhaustive()
+    }
 }
 
 impl Client {

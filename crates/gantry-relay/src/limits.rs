@@ -35,3 +35,6 @@ pub const ACKNOWLEDGE_WINDOW: Duration = Duration::from_secs(120);
 
 /// How often the same part of the trace is asked for while other parts keep coming: a caller needs a moment to turn back.
 pub const WANT_REPEAT: Duration = Duration::from_secs(5);
+
+/// Pieces of the trace are joined up to this size: copying it costs less than a request, and keeping a piece of its own costs 32 bytes.
+pub const JOINED_PIECES: usize = 4 * 1024;

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
+use crate::limits;
+
 /// Consecutive bytes of a trace, from `base` on.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
@@ -47,11 +49,15 @@ impl Window {
         true
     }
 
-    /// Takes `bytes` behind everything held.
+    /// Takes `bytes` behind everything held. Small pieces are joined, so that a log of single characters costs no more than its bytes.
     pub(crate) fn append(&mut self, bytes: Bytes) {
         self.length += bytes.len();
-        if !bytes.is_empty() {
-            self.pieces.push_back(bytes);
+        match self.pieces.back_mut() {
+            _ if bytes.is_empty() => {}
+            Some(last) if last.len() + bytes.len() <= limits::JOINED_PIECES => {
+                *last = [last.as_ref(), bytes.as_ref()].concat().into();
+            }
+            _ => self.pieces.push_back(bytes),
         }
     }
 
@@ -83,7 +89,7 @@ impl Window {
                 let mut joined = BytesMut::with_capacity(wanted);
                 for piece in &self.pieces {
                     let part = piece.len().min(wanted - joined.len());
-                    joined.extend_from_slice(&piece[..part]);
+                    joined.extend_from_slice(&piece.slice(..part));
                 }
                 joined.freeze()
             }
@@ -113,5 +119,20 @@ mod tests {
         assert_eq!((window.base(), window.len(), text(&window, 99).as_str()), (14, 2, "ef"));
         window.forget_until(16);
         assert!(window.is_empty() && window.pieces.is_empty());
+    }
+
+    #[test]
+    fn small_pieces_are_joined_and_large_ones_are_not_copied() {
+        let mut window = Window::at(0);
+        for _ in 0..10_000 {
+            window.append(Bytes::from_static(b"x"));
+        }
+        assert!(window.pieces.len() <= 2 * 10_000 / limits::JOINED_PIECES + 1, "{}", window.pieces.len());
+        let large = Bytes::from(vec![b'y'; 2 * limits::JOINED_PIECES]);
+        window.forget_until(10_000);
+        window.append(large.clone());
+        assert_eq!(window.slice(usize::MAX).as_ptr(), large.as_ptr());
+        window.append(Bytes::from_static(b"z"));
+        assert_eq!(window.slice(usize::MAX).len(), large.len() + 1);
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose surroundings fail has failed")]
 
 mod coordinator;
+mod simulator;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
