@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use gantry_gitlab::{JobCredentials, RunnerInfo, TransportError, TransportFault};
+use gantry_gitlab::{
+    CallError, JobCredentials, PatchAnswer, PatchOutcome, RemoteStatus, RunnerInfo, Says, TransportError,
+    TransportFault, UpdateAnswer, UpdateOutcome,
+};
 
 use super::*;
-use crate::report::Pace;
+use crate::report::{GoneReason, Pace};
 
 mod any_order;
 

@@ -3,7 +3,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use gantry_gitlab::{JobAnswer, JobRequest, Poll, VerifyOutcome};
+use futures::TryStreamExt as _;
+use gantry_gitlab::{
+    ByteStream, DownloadError, JobAnswer, JobRequest, Poll, UploadAnswer, UploadQuery, UploadTimeouts, VerifyOutcome,
+};
 use gantry_sim_gitlab::{Config, SimGitlab, Timing};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -142,4 +145,33 @@ async fn an_epitaph_for_a_job_whose_log_nobody_has() {
     assert_eq!(timeout(PATIENCE, end).await.unwrap(), RelayEnd::Delivered);
     let log = sim.call("GET", &format!("/jobs/{}/trace", creds.id), "").await;
     assert_eq!(String::from_utf8(log).unwrap(), "what came before\nthe pod is gone\n");
+}
+
+#[tokio::test]
+async fn artifacts_go_up_and_come_back() {
+    let sim = Sim::start().await;
+    let creds = sim.take().await;
+    let client = sim.client();
+    assert_eq!(acknowledge(&client, &creds, &info()).await, AckOutcome::Running);
+    let content = trace(300_000);
+    let query = UploadQuery {
+        artifact_type: "archive".into(),
+        artifact_format: "zip".into(),
+        expire_in: "1 week".into(),
+        filename: "artifacts.zip".into(),
+    };
+    let pieces = || -> ByteStream {
+        let pieces: Vec<_> = content.chunks(10_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        Box::pin(futures::stream::iter(pieces))
+    };
+    let answer = client.upload_artifact(&creds, &query, &pieces, UploadTimeouts::default()).await;
+    assert!(matches!(answer, UploadAnswer::Uploaded), "{answer:?}");
+    let download = client.download_artifact(creds.id, &creds.token, true).await.unwrap();
+    let pieces: Vec<Bytes> = download.content.try_collect().await.unwrap();
+    assert!(pieces.concat() == content);
+    let none = sim.take().await;
+    acknowledge(&client, &none, &info()).await;
+    let missing = client.download_artifact(none.id, &none.token, true).await;
+    assert!(matches!(missing, Err(DownloadError::NotFound)), "{missing:?}");
+    assert_eq!(sim.broken_rules().await, Value::Array(Vec::new()));
 }

@@ -1,0 +1,249 @@
+//! What each answer of GitLab means for a relay (GitLab Runner 19.4, `network/gitlab.go`, and where we differ: a 404, and a 403 that does not
+//! say that the job is over, end nothing).
+
+use std::time::Duration;
+
+use gantry_gitlab::{CallError, PatchAnswer, PatchOutcome, RemoteStatus, Says, UpdateAnswer, UpdateOutcome};
+use tokio::time::Instant;
+
+use super::{Machine, Sent};
+use crate::report::{GoneReason, RelayEnd, Report};
+use crate::window::Window;
+
+const REFUSED_UNSAID: &str = "GitLab refuses updates (403) without saying that the job is over, as in maintenance mode";
+
+impl Machine {
+    /// Takes the answer to a PATCH.
+    pub(crate) fn patched(&mut self, answer: PatchAnswer, now: Instant) {
+        let Some(Sent::Patch { offset, length }) = self.sent.take() else { return };
+        let forbidden = matches!(answer.outcome, PatchOutcome::Forbidden);
+        if self.heed(&answer.says, forbidden) {
+            return;
+        }
+        self.pace.patch_failed = true;
+        match answer.outcome {
+            PatchOutcome::Accepted { size } => {
+                self.succeed(now);
+                self.pace.patch = now + self.interval;
+                self.synced = true;
+                if let Some(ending) = &mut self.ending {
+                    ending.refusals = 0;
+                }
+                let expected = offset + length as u64;
+                let size = size.unwrap_or(expected);
+                self.server_has(size, now);
+                if size < expected {
+                    self.fail("GitLab took a part of the log and has less of it than before".to_owned(), now);
+                } else {
+                    self.pace.mismatches = 0;
+                }
+            }
+            PatchOutcome::RangeMismatch { size } => {
+                self.succeed(now);
+                self.pace.patch = now + self.interval;
+                self.server_has(size, now);
+                // The first is news, the next ones in a row would be a quarrel.
+                self.pace.mismatches += 1;
+                if self.pace.mismatches > 1 {
+                    self.fail(format!("GitLab does not take the log at the place it asked for ({size})"), now);
+                }
+            }
+            PatchOutcome::Conflict => self.fail("the log is locked by another request (409)".to_owned(), now),
+            PatchOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
+            PatchOutcome::Later(error) | PatchOutcome::Unreachable(error) => self.fail(words(&error), now),
+            PatchOutcome::NotFound => self.refused("GitLab does not know the job (404)".to_owned(), now),
+            PatchOutcome::Other(error) => self.refused(words(&error), now),
+        }
+    }
+
+    /// A status that waiting may not change: tolerated for ever while the job runs, for a while at the end.
+    fn refused(&mut self, message: String, now: Instant) {
+        if let Some(ending) = &mut self.ending {
+            ending.refusals += 1;
+        }
+        self.fail(message, now);
+    }
+
+    /// GitLab has said how much of the trace it has.
+    fn server_has(&mut self, size: u64, now: Instant) {
+        let epitaph = self.ending.as_ref().filter(|ending| ending.trace.is_none()).map(|ending| ending.line);
+        if (self.window.base()..=self.window.end()).contains(&size) {
+            self.window.forget_until(size);
+            self.outbox.put(Report::Acked(size));
+        } else if let Some(line) = epitaph {
+            // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so only the line is new.
+            if size > self.window.end() {
+                self.window.forget_until(self.window.end() - line as u64);
+            }
+            self.window.move_to(size);
+        } else if size < self.window.base() {
+            self.restart(size, now);
+        } else if self.synced
+            || self.ending.as_ref().is_some_and(|ending| ending.trace.is_some_and(|(bytes, _)| size > bytes))
+        {
+            self.diverge(size);
+        } else {
+            // A relay before us sent more than we were given so far: go on from there once the caller gets there.
+            self.window = Window::at(size);
+        }
+    }
+
+    fn restart(&mut self, size: u64, now: Instant) {
+        self.window = Window::at(size);
+        self.pace.want = None;
+        self.want(now);
+    }
+
+    pub(super) fn diverge(&mut self, size: u64) {
+        let ours = self.ending.as_ref().and_then(|ending| ending.trace).map_or(self.window.end(), |(bytes, _)| bytes);
+        self.diverged = true;
+        self.window = Window::at(size);
+        self.outbox.put(Report::Diverged { server: size, ours });
+    }
+
+    /// Takes the answer to a PUT.
+    pub(crate) fn updated(&mut self, answer: UpdateAnswer, now: Instant) {
+        let Some(Sent::Put { last }) = self.sent.take() else { return };
+        self.pace.patch_failed = false;
+        let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
+        if self.heed(&answer.says, forbidden) {
+            return;
+        }
+        if last {
+            self.reported(answer.outcome, now);
+        } else {
+            self.kept_alive(answer.outcome, now);
+        }
+    }
+
+    fn kept_alive(&mut self, outcome: UpdateOutcome, now: Instant) {
+        match outcome {
+            UpdateOutcome::Accepted | UpdateOutcome::NotYet | UpdateOutcome::TraceRejected => {
+                self.must_acknowledge = false;
+                self.succeed(now);
+            }
+            UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
+            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(words(&error), now),
+            // Not an answer to an acknowledgement that helps; whether the job is ours shows with the next request.
+            UpdateOutcome::BadRequest | UpdateOutcome::NotFound | UpdateOutcome::Conflict | UpdateOutcome::Other(_)
+                if self.must_acknowledge =>
+            {
+                self.must_acknowledge = false;
+            }
+            other => self.fail(status_words(&other), now),
+        }
+    }
+
+    fn reported(&mut self, outcome: UpdateOutcome, now: Instant) {
+        match outcome {
+            UpdateOutcome::Accepted => self.end = Some(RelayEnd::Delivered),
+            UpdateOutcome::NotYet => {
+                self.succeed(now);
+                self.pace.put = Some(now + self.interval);
+            }
+            UpdateOutcome::TraceRejected => {
+                self.fail("GitLab has thrown the log away and gets it again (412)".to_owned(), now);
+                self.synced = false;
+                self.diverged = false;
+                self.restart(0, now);
+            }
+            UpdateOutcome::BadRequest if self.may_acknowledge_again() => self.must_acknowledge = true,
+            UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
+            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(words(&error), now),
+            other => self.fail(status_words(&other), now),
+        }
+    }
+
+    /// A terminal state before the acknowledgement is a bad request: once, `running` is said again before it.
+    fn may_acknowledge_again(&mut self) -> bool {
+        self.ending.as_mut().is_some_and(|ending| !std::mem::replace(&mut ending.acknowledged_again, true))
+    }
+
+    /// What the headers say; true if that ends the relay.
+    fn heed(&mut self, says: &Says, forbidden: bool) -> bool {
+        if let Some(interval) = says.update_interval {
+            self.interval = interval;
+        }
+        if let Some(reason) = gone(says.job_status.as_ref(), forbidden) {
+            // With the verdict at hand, a job that is over is a job that is reported.
+            let over = matches!(reason, GoneReason::Over(_)) && self.ending.is_some();
+            self.end = Some(if over { RelayEnd::Delivered } else { RelayEnd::Aborted(reason) });
+            return true;
+        }
+        if says.job_status == Some(RemoteStatus::Canceling) && self.ending.is_none() {
+            self.outbox.put(Report::CancelRequested);
+        }
+        false
+    }
+
+    fn succeed(&mut self, now: Instant) {
+        if self.pace.failures > 0 {
+            self.outbox.put(Report::Trouble(None));
+        }
+        self.pace.failures = 0;
+        self.pace.patch_failed = false;
+        self.pace.retry = None;
+        self.pace.keep_alive = now + self.job.pace.keep_alive;
+    }
+
+    fn fail(&mut self, message: String, now: Instant) {
+        self.pace.failures = self.pace.failures.saturating_add(1);
+        self.pace.retry = Some(now + self.backoff());
+        if let Some(ending) = &mut self.ending {
+            ending.tries += 1;
+            if ending.tries >= self.job.final_tries && now >= self.job.deadline {
+                self.end = Some(RelayEnd::GaveUp { message });
+                return;
+            }
+        }
+        self.outbox.put(Report::Trouble(Some(message)));
+    }
+
+    /// Doubles with every failure in a row. Between half and all of it, by job, so that a GitLab that comes back is not hit at once by all.
+    fn backoff(&self) -> Duration {
+        let doubled =
+            self.job.pace.retry_min.saturating_mul(2_u32.saturating_pow(self.pace.failures.saturating_sub(1)));
+        let spread = self
+            .job
+            .creds
+            .id
+            .unsigned_abs()
+            .wrapping_add(u64::from(self.pace.failures))
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let half = doubled.min(self.job.pace.retry_max) / 2;
+        half + half.mul_f64(f64::from((spread >> 48) as u16) / f64::from(u16::MAX))
+    }
+}
+
+/// Whether an answer says that GitLab wants nothing more about the job. Judged before the status; a 403 without a state proves nothing.
+pub(crate) fn gone(status: Option<&RemoteStatus>, forbidden: bool) -> Option<GoneReason> {
+    match (status?, forbidden) {
+        (status, _) if status.is_final() => Some(GoneReason::Over(status.clone())),
+        (RemoteStatus::Pending, true) => Some(GoneReason::TakenBack),
+        (status @ (RemoteStatus::Running | RemoteStatus::Canceling), true) => {
+            Some(GoneReason::TokenExpired(status.clone()))
+        }
+        (status, true) => Some(GoneReason::Over(status.clone())),
+        (_, false) => None,
+    }
+}
+
+/// An error and its causes on one line.
+pub(crate) fn words(error: &CallError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// An outcome that carries no error, for a log.
+pub(crate) fn status_words(outcome: &UpdateOutcome) -> String {
+    match outcome {
+        UpdateOutcome::BadRequest => "GitLab says that the state does not fit (400)".to_owned(),
+        UpdateOutcome::NotFound => "GitLab does not know the job (404)".to_owned(),
+        UpdateOutcome::Conflict => "GitLab says that the job is in conflict (409)".to_owned(),
+        UpdateOutcome::Forbidden => REFUSED_UNSAID.to_owned(),
+        UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) | UpdateOutcome::Other(error) => words(error),
+        UpdateOutcome::Accepted => "accepted".to_owned(),
+        UpdateOutcome::NotYet => "not yet complete (202)".to_owned(),
+        UpdateOutcome::TraceRejected => "GitLab rejected the log (412)".to_owned(),
+    }
+}
