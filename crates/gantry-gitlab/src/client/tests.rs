@@ -245,3 +245,21 @@ fn request_ids_are_uuids() {
     assert_eq!(&id[12..13], "4");
     assert!("89ab".contains(&id[16..17]), "{id}");
 }
+
+/// Callers spawn these; a future that cannot move between threads would not compile here.
+#[tokio::test]
+async fn calls_can_be_spawned() {
+    fn spawnable(future: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> {
+        future
+    }
+    let world = world([says(201), says(204)]);
+    let client = world.client.clone();
+    spawnable(async move {
+        let content = || -> ByteStream { Box::pin(stream::empty()) };
+        client.upload_artifact(&job(), &UploadQuery::default(), &content, UploadTimeouts::default()).await;
+        let (token, info) = (Secret::new("t"), info());
+        client.request_job(JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None }).await;
+    })
+    .await;
+    assert_eq!(world.script.lines().len(), 2);
+}
