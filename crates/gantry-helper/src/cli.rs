@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use gantry_wire::PROTOCOL;
 
+use crate::agent::{Patience, PeerRule, Settings};
 use crate::layout::Layout;
 
 /// What runs inside a Gantry job pod. People rarely start it by hand: the pod's containers and the manager do.
@@ -27,6 +29,9 @@ enum Command {
         /// Accept managers that are no `exec` into this container (for tests)
         #[arg(long, hide = true)]
         any_peer: bool,
+        /// Milliseconds without a manager after which the agent reports by itself (for tests)
+        #[arg(long, hide = true)]
+        alone_after: Option<u64>,
     },
     /// Run the user's scripts as the agent says: the first process of the build container
     Shim {
@@ -60,7 +65,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Agent { root, any_peer } => crate::agent::run(&Layout::below(root), any_peer),
+        Command::Agent { root, any_peer, alone_after } => {
+            let peers = if any_peer { PeerRule::Any } else { PeerRule::ExecOnly };
+            let patience = alone_after.map(Duration::from_millis).map_or_else(Patience::default, Patience::always);
+            crate::agent::run(&Layout::below(root), Settings { peers, patience })
+        }
         Command::Shim { root } => crate::shim::run(&Layout::below(root)),
         Command::Bridge { root } => crate::bridge::run(&Layout::below(root)),
         Command::Fits { protocol } if protocol == PROTOCOL => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! All that can happen to a job, in the order in which it reaches the engine's one inbox.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use gantry_core::Ending;
 use gantry_wire::frame::{Frame, NoteLevel};
@@ -27,6 +29,21 @@ pub(crate) enum Event {
     },
     /// The pod is being ended.
     Terminated,
+    /// News from the agent's own relay.
+    Lone(LoneEvent),
+}
+
+/// News from the agent's own relay, which works while no manager does.
+#[derive(Debug)]
+pub(crate) enum LoneEvent {
+    /// GitLab asks for a graceful cancel.
+    Cancel,
+    /// GitLab wants nothing more about this job.
+    Unwanted(String),
+    /// GitLab has the verdict.
+    Delivered,
+    /// Neither a manager nor GitLab could be reached for this long.
+    Abandoned(Duration),
 }
 
 /// News from the build container.

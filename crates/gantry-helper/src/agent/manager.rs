@@ -1,13 +1,11 @@
 //! Connections of managers. Each has its own task and reads the trace from its file, so the slowest reader holds up only itself. The newest
 //! connection is in charge; older ones are closed. Nothing here decides anything about the job.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use bytes::{Bytes, BytesMut};
-use gantry_core::limits::{RELAY_SILENCE, TRACE_CHUNK};
+use bytes::BytesMut;
+use gantry_core::limits::RELAY_SILENCE;
 use gantry_wire::PROTOCOL;
 use gantry_wire::frame::{Frame, FrameReader, Hello, State};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,7 +16,8 @@ use tokio::time::timeout;
 
 use super::event::Event;
 use super::peer::PeerRule;
-use super::published::Published;
+use super::presence::Presence;
+use super::published::{Published, TraceReader};
 use crate::diagnostics::say;
 use crate::limits::{CONNECT_PAUSE, MANAGER_ANSWERS, OUTPUT_CHUNK};
 use crate::tasks::{self, Task};
@@ -29,7 +28,7 @@ pub(crate) async fn accept(
     peers: PeerRule,
     trace: PathBuf,
     published: watch::Receiver<Published>,
-    events: mpsc::Sender<Event>,
+    (events, presence): (mpsc::Sender<Event>, Presence),
 ) {
     let mut epoch = 0;
     let mut newest: Option<Task> = None;
@@ -52,27 +51,28 @@ pub(crate) async fn accept(
         drop(newest.take());
         let connection = Writer {
             epoch,
-            trace: trace.clone(),
-            file: None,
+            trace: TraceReader::new(trace.clone(), published.clone()),
             published: published.clone(),
             told: State::default(),
             follow: None,
         };
-        newest = Some(tasks::spawn(serve(stream, connection, events.clone())));
+        newest = Some(tasks::spawn(serve(stream, connection, events.clone(), presence.clone())));
     }
 }
 
-async fn serve(stream: UnixStream, mut writer: Writer, events: mpsc::Sender<Event>) {
+async fn serve(stream: UnixStream, mut writer: Writer, events: mpsc::Sender<Event>, presence: Presence) {
+    presence.arrived();
     let (read_half, mut write_half) = stream.into_split();
     let (answers, orders) = mpsc::channel(MANAGER_ANSWERS);
     tokio::select! {
-        () = read(read_half, answers, events) => {}
+        () = read(read_half, answers, events, &presence) => {}
         _ = writer.write(&mut write_half, orders) => {}
     }
+    presence.left();
 }
 
 /// Reads until the manager goes, falls silent or talks nonsense.
-async fn read(mut half: OwnedReadHalf, answers: mpsc::Sender<Frame>, events: mpsc::Sender<Event>) {
+async fn read(mut half: OwnedReadHalf, answers: mpsc::Sender<Frame>, events: mpsc::Sender<Event>, presence: &Presence) {
     let mut reader = FrameReader::default();
     let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
     loop {
@@ -88,7 +88,11 @@ async fn read(mut half: OwnedReadHalf, answers: mpsc::Sender<Frame>, events: mps
             let passed_on = match frame {
                 Frame::Ping => answers.send(Frame::Pong).await.is_ok(),
                 Frame::Follow(_) => answers.send(frame).await.is_ok(),
-                Frame::Pong | Frame::Acked(_) => true,
+                Frame::Acked(acked) => {
+                    presence.acked(acked.offset);
+                    true
+                }
+                Frame::Pong => true,
                 frame => events.send(Event::Manager { frame, reply: answers.clone() }).await.is_ok(),
             };
             if !passed_on {
@@ -110,8 +114,7 @@ async fn read(mut half: OwnedReadHalf, answers: mpsc::Sender<Frame>, events: mps
 /// The writing side of one connection.
 struct Writer {
     epoch: u64,
-    trace: PathBuf,
-    file: Option<File>,
+    trace: TraceReader,
     published: watch::Receiver<Published>,
     /// The state that the manager knows.
     told: State,
@@ -170,31 +173,10 @@ impl Writer {
     /// Sends the next piece of the trace; whether there was one.
     async fn send_trace(&mut self, half: &mut OwnedWriteHalf) -> io::Result<bool> {
         let Some(offset) = self.follow else { return Ok(false) };
-        let Some(bytes) = self.piece(offset)? else { return Ok(false) };
+        let Some(bytes) = self.trace.piece(offset)? else { return Ok(false) };
         self.follow = Some(offset + bytes.len() as u64);
         send(half, &Frame::Trace { offset, bytes }).await?;
         Ok(true)
-    }
-
-    fn piece(&mut self, offset: u64) -> io::Result<Option<Bytes>> {
-        let published = self.published.borrow();
-        if offset >= published.trace_bytes() {
-            return Ok(None);
-        }
-        if let Some(at) = offset.checked_sub(published.in_file) {
-            let at = usize::try_from(at).map_err(io::Error::other)?;
-            let end = published.in_memory.len().min(at + TRACE_CHUNK);
-            return Ok(Some(published.in_memory.slice(at..end)));
-        }
-        let wanted = usize::try_from(published.in_file - offset).unwrap_or(TRACE_CHUNK).min(TRACE_CHUNK);
-        drop(published);
-        let file = match &self.file {
-            Some(file) => file,
-            None => self.file.insert(File::open(&self.trace)?),
-        };
-        let mut bytes = vec![0; wanted];
-        file.read_exact_at(&mut bytes, offset)?;
-        Ok(Some(bytes.into()))
     }
 }
 

@@ -6,8 +6,10 @@
 mod engine;
 pub(crate) mod event;
 mod journal;
+mod lone;
 mod manager;
 mod peer;
+mod presence;
 mod published;
 pub(crate) mod script_environment;
 mod setup;
@@ -22,7 +24,9 @@ use tokio::sync::{mpsc, watch};
 
 use self::engine::{Engine, Surroundings};
 use self::event::Event;
-use self::peer::PeerRule;
+pub(crate) use self::lone::Patience;
+pub(crate) use self::peer::PeerRule;
+use self::presence::Presence;
 use self::published::Published;
 use self::setup::SetupError;
 use crate::diagnostics::{chain, say};
@@ -31,8 +35,16 @@ use crate::limits::INBOX;
 use crate::process::reaper::Reaper;
 use crate::tasks;
 
-/// Runs the agent until its job is reported. `any_peer` lets managers in that are no `exec` into this container.
-pub(crate) fn run(layout: &Layout, any_peer: bool) -> ExitCode {
+/// What tests change about an agent.
+pub(crate) struct Settings {
+    /// Who may speak as a manager.
+    pub(crate) peers: PeerRule,
+    /// When the agent relays by itself.
+    pub(crate) patience: Patience,
+}
+
+/// Runs the agent until its job is reported.
+pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
         say(format_args!("cannot become non-dumpable: {error}"));
     }
@@ -45,7 +57,7 @@ pub(crate) fn run(layout: &Layout, any_peer: bool) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(serve(layout, if any_peer { PeerRule::Any } else { PeerRule::ExecOnly }));
+    let result = runtime.block_on(serve(layout, settings));
     // File work that cannot be interrupted must not hold up the end of the pod.
     runtime.shutdown_background();
     match result {
@@ -57,7 +69,7 @@ pub(crate) fn run(layout: &Layout, any_peer: bool) -> ExitCode {
     }
 }
 
-async fn serve(layout: &Layout, peers: PeerRule) -> Result<ExitCode, SetupError> {
+async fn serve(layout: &Layout, settings: Settings) -> Result<ExitCode, SetupError> {
     let reaper = Reaper::start().map_err(SetupError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
     setup::directories(layout)?;
@@ -67,7 +79,12 @@ async fn serve(layout: &Layout, peers: PeerRule) -> Result<ExitCode, SetupError>
     setup::publish_binary(layout)?;
     let (events, inbox) = mpsc::channel(INBOX);
     let (published, readers) = watch::channel(Published::default());
-    let accepting = tasks::spawn(manager::accept(managers, peers, layout.trace_file(), readers, events.clone()));
+    let (presence, managers_seen) = Presence::new();
+    let lone = lone::Lone::new(layout.trace_file(), readers.clone(), managers_seen, settings.patience);
+    let known = lone.known();
+    let relaying = tasks::spawn(lone.run(events.clone()));
+    let to_engine = (events.clone(), presence);
+    let accepting = tasks::spawn(manager::accept(managers, settings.peers, layout.trace_file(), readers, to_engine));
     let shim = tasks::spawn(shim_link::accept(shim, layout.shim_socket(), events.clone()));
     let signals = {
         let events = events.clone();
@@ -75,8 +92,8 @@ async fn serve(layout: &Layout, peers: PeerRule) -> Result<ExitCode, SetupError>
             while terminate.recv().await.is_some() && events.send(Event::Terminated).await.is_ok() {}
         })
     };
-    let surroundings = Surroundings { layout: layout.clone(), reaper, events, published };
+    let surroundings = Surroundings { layout: layout.clone(), reaper, events, published, known };
     let code = Engine::new(surroundings, inbox).run().await;
-    drop((accepting, shim, signals));
+    drop((accepting, relaying, shim, signals));
     Ok(code)
 }

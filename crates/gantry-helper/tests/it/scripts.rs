@@ -1,5 +1,7 @@
 //! User scripts: results, variables, output.
 
+use std::os::unix::process::CommandExt as _;
+
 use gantry_core::FailureReason;
 use gantry_wire::plan::{Action, EnvVar};
 
@@ -138,4 +140,24 @@ fn sections_and_titles_frame_each_stage() {
     let places = [":prepare_script\r", "Doing prepare_script", ":step_script\r", "Doing step_script", "body\n"];
     assert!(places.map(at).is_sorted(), "{log}");
     assert_eq!(log.matches("section_start:").count(), log.matches("section_end:").count());
+}
+
+/// Only root can give files away, and only root can start processes of others.
+#[test]
+fn a_build_container_with_another_user_owns_its_files() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let mut world = World::agent_alone();
+    let mut plan = world
+        .plan(&["id -u; touch new; rm old; cat \"$FILE\"; echo X=1 >> $GITLAB_ENV", "echo X=$X; stat -c %u:%g . new"]);
+    plan.environment = vec![EnvVar { file: true, ..variable("FILE", "content\n") }];
+    std::fs::write(world.path("/builds/g/p/old"), "").unwrap();
+    let mut manager = world.start(plan);
+    manager.until("the wait for the shim", |manager| manager.state.stage.as_deref() == Some("step_script"));
+    world.shim = Some(world.shim_command().uid(1234).gid(2345).spawn().unwrap());
+    let closed = manager.closed();
+    let log = manager.text();
+    assert!(closed.verdict.success, "{log}");
+    assert!(log.contains("1234\ncontent\n") && log.contains("X=1\n1234:2345\n1234:2345\n"), "{log}");
 }

@@ -1,6 +1,7 @@
 //! A pod without a cluster: the real agent and shim, as processes below a directory of their own.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,8 +23,16 @@ pub(crate) struct World {
 impl World {
     /// An agent without a shim.
     pub(crate) fn agent_alone() -> Self {
+        Self::agent_with(&[])
+    }
+
+    /// An agent with further arguments, without a shim.
+    pub(crate) fn agent_with(arguments: &[&str]) -> Self {
         let root = tempfile::Builder::new().prefix("gh").tempdir().unwrap();
-        let agent = helper().args(["agent", "--any-peer", "--root"]).arg(root.path()).spawn().unwrap();
+        // Other users take part too.
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let agent =
+            helper().args(["agent", "--any-peer"]).args(arguments).arg("--root").arg(root.path()).spawn().unwrap();
         let world = Self { root, agent, shim: None };
         wait(|| world.path("/gantry/gantry-helper").exists(), "the agent's binary");
         world
@@ -37,8 +46,14 @@ impl World {
     }
 
     pub(crate) fn start_shim(&mut self) {
+        self.shim = Some(self.shim_command().spawn().unwrap());
+    }
+
+    /// A shim that is not started yet.
+    pub(crate) fn shim_command(&self) -> Command {
         let mut shim = Command::new(self.path("/gantry/gantry-helper"));
-        self.shim = Some(shim.args(["shim", "--root"]).arg(self.root.path()).stdin(Stdio::null()).spawn().unwrap());
+        shim.args(["shim", "--root"]).arg(self.root.path()).stdin(Stdio::null());
+        shim
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {

@@ -31,8 +31,12 @@ pub(super) struct Job {
     pub(super) section: Option<String>,
     pub(super) shim: Shim,
     pub(super) services_started: bool,
+    /// GitLab knows that the job runs.
+    pub(super) started: bool,
     /// The cluster is ending the pod.
     pub(super) disrupted: bool,
+    /// GitLab wants nothing more about this job.
+    pub(super) unwanted: bool,
     /// End of the job's time-out.
     pub(super) deadline: Deadline,
     /// End of the user's scripts, once one has started.
@@ -113,6 +117,7 @@ impl Job {
     pub(super) fn new(around: Surroundings, plan: Arc<PodPlan>) -> Self {
         let journal = Journal::begin(&around.layout.trace_file(), &plan.trace);
         let deadline = Deadline::after(Duration::from_millis(plan.remaining_ms));
+        let _ = around.known.set((Arc::clone(&plan), deadline));
         let mut job = Self {
             around,
             plan,
@@ -123,7 +128,9 @@ impl Job {
             section: None,
             shim: Shim::Absent,
             services_started: false,
+            started: false,
             disrupted: false,
+            unwanted: false,
             deadline,
             scripts_deadline: None,
             after_deadline: None,
@@ -165,6 +172,7 @@ impl Job {
                 }
             }
             Event::Terminated => self.on_terminated(),
+            Event::Lone(event) => self.on_lone(event),
         }
         if let Some(trouble) = self.journal.take_trouble() {
             self.on_broken_journal(&trouble);
@@ -266,12 +274,13 @@ impl Job {
             trace_bytes: in_file + in_memory.len() as u64,
             closed: self.closed.clone(),
         };
+        let news = Published { state, started: self.started, disrupted: self.disrupted, in_file, in_memory };
         self.around.published.send_if_modified(|published| {
-            let news = published.state != state;
-            if news {
-                *published = Published { state, in_file, in_memory };
+            let differs = *published != news;
+            if differs {
+                *published = news;
             }
-            news
+            differs
         });
     }
 }

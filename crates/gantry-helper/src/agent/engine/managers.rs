@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use gantry_core::Ending;
+use gantry_core::{Ending, go_duration};
 use gantry_wire::frame::{Frame, NoteLevel, Phase, Refused};
 use gantry_wire::plan::{Action, PodPlan};
 use gantry_wire::shim::ShimFrame;
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::job::{Activity, Job, Shim};
+use crate::agent::event::LoneEvent;
 use crate::diagnostics::say;
 use crate::limits::SHIM_GOODBYE;
 
@@ -46,6 +47,7 @@ impl Job {
     fn on_go(&mut self) {
         if self.phase == Phase::Planned {
             self.phase = Phase::Running;
+            self.started = true;
             self.advance();
         }
     }
@@ -137,6 +139,27 @@ impl Job {
         });
     }
 
+    /// The agent's own relay speaks for a manager that is not there.
+    pub(super) fn on_lone(&mut self, event: LoneEvent) {
+        match event {
+            LoneEvent::Cancel => self.on_graceful_cancel(),
+            LoneEvent::Delivered => self.on_reported(),
+            LoneEvent::Unwanted(why) => {
+                say(format_args!("{why}"));
+                self.unwanted = true;
+                self.stop_all(Ending::Canceled);
+            }
+            LoneEvent::Abandoned(silence) => {
+                let message = format!(
+                    "neither a runner manager nor GitLab could be reached for {}; the job was ended so that it does not run beside \
+                     its own retry",
+                    go_duration::format(silence)
+                );
+                self.stop_all(Ending::Runner { message });
+            }
+        }
+    }
+
     fn on_reported(&mut self) {
         if self.closed.is_none() || self.leave_by.is_some() {
             return;
@@ -148,7 +171,10 @@ impl Job {
     }
 
     /// The exit code, once it is time to end.
-    pub(super) fn leaving(&self) -> Option<ExitCode> {
+    pub(super) fn leaving(&mut self) -> Option<ExitCode> {
+        if self.unwanted {
+            self.on_reported();
+        }
         if let Some(by) = self.leave_by {
             let shim_left = !matches!(self.shim, Shim::Ready(_));
             return (shim_left || Instant::now() >= by).then_some(ExitCode::SUCCESS);

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::job::Job;
 use super::event::{Event, ShimEvent};
+use super::lone::Known;
 use super::published::Published;
 use super::validate::validate;
 use crate::diagnostics::say;
@@ -34,6 +35,8 @@ pub(crate) struct Surroundings {
     pub(crate) events: mpsc::Sender<Event>,
     /// For manager connections.
     pub(crate) published: watch::Sender<Published>,
+    /// For the agent's own relay.
+    pub(crate) known: Known,
 }
 
 /// An agent without a plan.

@@ -1,0 +1,296 @@
+//! Reporting without a manager: when none has been there for a while the agent ships its trace and verdict to GitLab itself, with the same
+//! relay that managers use. A manager that comes back takes over at once. Best effort: not every pod can reach GitLab.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use gantry_gitlab::{Client, ClientOptions, JobCredentials, RunnerInfo};
+use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob, Report};
+use gantry_wire::plan::PodPlan;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::event::{Event, LoneEvent};
+use super::presence::Seen;
+use super::published::{Published, TraceReader};
+use crate::clock::Deadline;
+use crate::diagnostics::{chain, say};
+use crate::limits;
+
+/// How long the agent waits for managers before it reports by itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    running: Duration,
+    spread: Duration,
+    verdict: Duration,
+    terminating: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            running: limits::SELF_REPORT_AFTER,
+            spread: limits::SELF_REPORT_SPREAD,
+            verdict: limits::SELF_REPORT_VERDICT,
+            terminating: limits::SELF_REPORT_TERMINATING,
+        }
+    }
+}
+
+impl Patience {
+    /// The same in every situation.
+    pub(crate) fn always(wait: Duration) -> Self {
+        Self { running: wait, spread: Duration::ZERO, verdict: wait, terminating: wait }
+    }
+
+    fn of(self, published: &Published, job_id: i64) -> Duration {
+        if published.disrupted {
+            self.terminating
+        } else if published.state.closed.is_some() {
+            self.verdict
+        } else {
+            let share = u32::try_from(job_id.rem_euclid(16)).unwrap_or(0);
+            self.running + self.spread * share / 16
+        }
+    }
+}
+
+/// What the lone relay must know of the plan, set when there is one.
+pub(crate) type Known = Arc<OnceLock<(Arc<PodPlan>, Deadline)>>;
+
+/// The agent's own relay.
+pub(crate) struct Lone {
+    trace: PathBuf,
+    published: watch::Receiver<Published>,
+    managers: watch::Receiver<Seen>,
+    patience: Patience,
+    known: Known,
+    /// The last time anybody outside could be reached, as far as known.
+    last_contact: Instant,
+}
+
+impl Lone {
+    pub(crate) fn new(
+        trace: PathBuf,
+        published: watch::Receiver<Published>,
+        managers: watch::Receiver<Seen>,
+        patience: Patience,
+    ) -> Self {
+        Self { trace, published, managers, patience, known: Known::default(), last_contact: Instant::now() }
+    }
+
+    /// Where the engine puts the plan.
+    pub(crate) fn known(&self) -> Known {
+        Arc::clone(&self.known)
+    }
+
+    /// Relays whenever no manager does, until GitLab has the verdict or wants nothing more.
+    pub(crate) async fn run(mut self, events: mpsc::Sender<Event>) {
+        loop {
+            self.until_alone().await;
+            let Some((plan, deadline)) = self.known.get().cloned() else { return };
+            say(format_args!("no manager is there; reporting to GitLab directly"));
+            let mut managers = self.managers.clone();
+            let end = tokio::select! {
+                end = self.relay(&plan, deadline, &events) => end,
+                _ = managers.wait_for(|seen| seen.connected) => continue,
+            };
+            let news = match end {
+                RelayEnd::Delivered => LoneEvent::Delivered,
+                RelayEnd::Aborted(reason) => LoneEvent::Unwanted(reason.to_string()),
+                RelayEnd::GaveUp { message } => {
+                    say(format_args!("GitLab could not be told how the job ended: {message}"));
+                    sleep(limits::SELF_REPORT_PAUSE).await;
+                    continue;
+                }
+                RelayEnd::Stopped => continue,
+            };
+            let _ = events.send(Event::Lone(news)).await;
+            return;
+        }
+    }
+
+    /// Waits until the job has started and no manager has been there for long enough.
+    async fn until_alone(&mut self) {
+        loop {
+            let wait = {
+                let published = self.published.borrow_and_update();
+                let seen = *self.managers.borrow_and_update();
+                match self.known.get() {
+                    Some((plan, _)) if published.started && !seen.connected => {
+                        Some(seen.since + self.patience.of(&published, plan.job_id))
+                    }
+                    _ => None,
+                }
+            };
+            if wait.is_some_and(|at| Instant::now() >= at) {
+                self.last_contact = self.managers.borrow().since;
+                return;
+            }
+            tokio::select! {
+                _ = self.published.changed() => {}
+                _ = self.managers.changed() => {}
+                () = sleep_until(wait.unwrap_or_else(Instant::now)), if wait.is_some() => {}
+            }
+        }
+    }
+
+    async fn relay(&mut self, plan: &PodPlan, deadline: Deadline, events: &mpsc::Sender<Event>) -> RelayEnd {
+        let options =
+            ClientOptions { ca_pem: plan.coordinator.ca_pem.clone(), ..ClientOptions::new(&plan.coordinator.url) };
+        let client = match Client::new(options) {
+            Ok(client) => client,
+            Err(error) => return RelayEnd::GaveUp { message: chain(&error) },
+        };
+        let job = RelayJob {
+            creds: JobCredentials { id: plan.job_id, token: plan.job_token.clone() },
+            info: RunnerInfo::kubernetes("bash", BTreeMap::new()),
+            debug_trace: plan.trace.debug_trace,
+            failure_reasons: plan.failure_reasons.clone(),
+            acknowledged: true,
+            final_tries: limits::FINAL_TRIES,
+            deadline: Instant::now() + deadline.remaining() + limits::TOKEN_GRACE,
+            pace: Pace::default(),
+        };
+        let (inputs, for_relay) = mpsc::channel(limits::SELF_REPORT_INPUTS);
+        let (to_us, reports) = mpsc::channel(limits::SELF_REPORT_REPORTS);
+        let offset = self.managers.borrow().acked;
+        let feeder = Feeder {
+            reader: TraceReader::new(self.trace.clone(), self.published.clone()),
+            published: self.published.clone(),
+            offset,
+            begun: false,
+            closed: false,
+            last_contact: self.last_contact,
+            trouble: false,
+            abandoned: false,
+        };
+        tokio::select! {
+            end = gantry_relay::run(client, job, for_relay, to_us) => end,
+            () = feeder.feed(inputs, reports, events) => RelayEnd::Stopped,
+        }
+    }
+}
+
+/// Gives a relay what it wants.
+struct Feeder {
+    reader: TraceReader,
+    published: watch::Receiver<Published>,
+    offset: u64,
+    /// The relay knows where the trace starts for it.
+    begun: bool,
+    /// The relay knows the verdict.
+    closed: bool,
+    last_contact: Instant,
+    trouble: bool,
+    abandoned: bool,
+}
+
+impl Feeder {
+    async fn feed(
+        mut self,
+        inputs: mpsc::Sender<Input>,
+        mut reports: mpsc::Receiver<Report>,
+        events: &mpsc::Sender<Event>,
+    ) {
+        loop {
+            let input = match self.next_input() {
+                Ok(input) => input,
+                Err(error) => {
+                    say(format_args!("the trace cannot be read: {error}"));
+                    return;
+                }
+            };
+            let nothing = input.is_none();
+            let abandon_at = self.last_contact + limits::ABANDON_AFTER;
+            let may_abandon = self.trouble && !self.abandoned;
+            tokio::select! {
+                report = reports.recv() => match report {
+                    Some(report) => self.heed(report, events).await,
+                    // The relay is ending and says itself how.
+                    None => std::future::pending().await,
+                },
+                permit = inputs.reserve(), if !nothing => {
+                    let (Ok(permit), Some(input)) = (permit, input) else { return std::future::pending().await };
+                    self.given(&input);
+                    permit.send(input);
+                }
+                _ = self.published.changed(), if nothing => {}
+                () = sleep_until(abandon_at), if may_abandon => {
+                    self.abandoned = true;
+                    let _ = events.send(Event::Lone(LoneEvent::Abandoned(limits::ABANDON_AFTER))).await;
+                }
+            }
+        }
+    }
+
+    /// The next thing to give, if there is one.
+    fn next_input(&mut self) -> std::io::Result<Option<Input>> {
+        self.published.mark_unchanged();
+        let offset = self.offset;
+        if let Some(bytes) = self.reader.piece(offset)? {
+            return Ok(Some(Input::Trace { offset, bytes }));
+        }
+        if !self.begun {
+            return Ok(Some(Input::Trace { offset, bytes: bytes::Bytes::new() }));
+        }
+        let closed = self.published.borrow().state.closed.clone();
+        Ok(closed.filter(|_| !self.closed).map(|closed| {
+            Input::Closed(Closed {
+                verdict: closed.verdict,
+                trace_bytes: closed.trace_bytes,
+                trace_crc32: closed.trace_crc32,
+            })
+        }))
+    }
+
+    fn given(&mut self, input: &Input) {
+        match input {
+            Input::Trace { bytes, .. } => {
+                self.begun = true;
+                self.offset += bytes.len() as u64;
+            }
+            _ => self.closed = true,
+        }
+    }
+
+    async fn heed(&mut self, report: Report, events: &mpsc::Sender<Event>) {
+        match report {
+            Report::WantFrom(offset) => self.offset = offset,
+            Report::CancelRequested => {
+                let _ = events.send(Event::Lone(LoneEvent::Cancel)).await;
+            }
+            Report::Acked(_) => self.last_contact = Instant::now(),
+            Report::Trouble(None) => {
+                self.trouble = false;
+                self.last_contact = Instant::now();
+            }
+            Report::Trouble(Some(trouble)) => {
+                if !self.trouble {
+                    say(format_args!("GitLab does not take reports: {trouble}"));
+                }
+                self.trouble = true;
+            }
+            Report::Diverged { server, ours } => {
+                say(format_args!("GitLab has {server} bytes of a trace of {ours}; no more is sent"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_depends_on_what_is_at_stake() {
+        let patience = Patience::default();
+        let mut published = Published::default();
+        assert!(patience.of(&published, 7) >= limits::SELF_REPORT_AFTER);
+        assert!(patience.of(&published, -1) <= limits::SELF_REPORT_AFTER + limits::SELF_REPORT_SPREAD);
+        published.disrupted = true;
+        assert_eq!(patience.of(&published, 7), limits::SELF_REPORT_TERMINATING);
+    }
+}

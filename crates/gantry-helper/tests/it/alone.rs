@@ -1,0 +1,123 @@
+//! An agent whose manager is gone reports by itself.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use gantry_wire::frame::{Frame, Offset};
+
+use crate::world::{World, wait, wait_for};
+
+/// What the server has been told.
+#[derive(Default)]
+struct Told {
+    trace: Vec<u8>,
+    states: Vec<String>,
+    /// What it says about the job.
+    status: &'static str,
+}
+
+type Shared = Arc<Mutex<Told>>;
+
+/// As much of GitLab as a trace and a state need.
+fn server() -> (String, Shared) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let told = Arc::new(Mutex::new(Told { status: "running", ..Told::default() }));
+    let shared = Arc::clone(&told);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let told = Arc::clone(&shared);
+            std::thread::spawn(move || serve(stream, &told));
+        }
+    });
+    (url, told)
+}
+
+fn serve(stream: TcpStream, told: &Shared) {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
+    let lower = head.to_lowercase();
+    let field = |name: &str| lower.split(&format!("\r\n{name}: ")).nth(1).and_then(|rest| rest.lines().next());
+    let length = field("content-length").map_or(0, |text| text.parse().unwrap());
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let mut told = told.lock().unwrap();
+    let status = if lower.starts_with("patch") {
+        let start: usize = field("content-range").unwrap().split('-').next().unwrap().parse().unwrap();
+        if start == told.trace.len() {
+            told.trace.extend_from_slice(&body);
+            "202 Accepted"
+        } else {
+            "416 Range Not Satisfiable"
+        }
+    } else {
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        told.states.push(body["state"].as_str().unwrap().to_owned());
+        "200 OK"
+    };
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nRange: 0-{}\r\nJob-Status: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        told.trace.len(),
+        told.status
+    );
+    let _ = reader.into_inner().write_all(answer.as_bytes());
+}
+
+#[test]
+fn trace_and_verdict_reach_gitlab_without_a_manager() {
+    let (url, told) = server();
+    let mut world = World::agent_with(&["--alone-after", "300"]);
+    world.start_shim();
+    let mut plan = world.plan(&["echo begun; while [ ! -e go ]; do sleep 0.05; done; echo done"]);
+    plan.coordinator.url = url;
+    let mut manager = world.start(plan);
+    manager.until_text("begun");
+    // The manager has delivered a part and says so for a part of that only.
+    told.lock().unwrap().trace = manager.trace[..30].to_vec();
+    manager.send(&Frame::Acked(Offset { offset: 10 }));
+    drop(manager);
+    std::fs::write(world.path("/builds/g/p/go"), "").unwrap();
+    assert!(wait_for(&mut world.agent).success());
+    let told = told.lock().unwrap();
+    assert_eq!(told.trace, std::fs::read(world.path("/gantry-agent/trace")).unwrap());
+    assert_eq!(told.states.last().unwrap(), "success");
+}
+
+#[test]
+fn a_manager_that_comes_back_takes_over() {
+    let (url, told) = server();
+    let mut world = World::agent_with(&["--alone-after", "200"]);
+    world.start_shim();
+    let mut plan = world.plan(&["echo begun; while [ ! -e go ]; do sleep 0.05; done; echo done"]);
+    plan.coordinator.url = url;
+    let mut first = world.start(plan);
+    first.until_text("begun");
+    drop(first);
+    wait(|| !told.lock().unwrap().trace.is_empty(), "the agent to report");
+    let mut second = world.connect();
+    second.hello();
+    second.send(&Frame::Follow(Offset { offset: 0 }));
+    std::fs::write(world.path("/builds/g/p/go"), "").unwrap();
+    assert!(second.closed().verdict.success);
+    assert!(told.lock().unwrap().states.iter().all(|state| state == "running"));
+    let (agent, _) = world.leave(&mut second);
+    assert!(agent.success());
+}
+
+#[test]
+fn a_job_that_gitlab_has_ended_ends_here_too() {
+    let (url, told) = server();
+    told.lock().unwrap().status = "canceled";
+    let mut world = World::agent_with(&["--alone-after", "200"]);
+    world.start_shim();
+    let mut plan = world.plan(&["echo begun; while true; do sleep 0.05; done"]);
+    plan.coordinator.url = url;
+    let mut manager = world.start(plan);
+    manager.until_text("begun");
+    drop(manager);
+    assert!(wait_for(&mut world.agent).success());
+    let log = std::fs::read_to_string(world.path("/gantry-agent/trace")).unwrap();
+    assert!(log.ends_with("ERROR: Job failed: canceled\x1b[0;m\n"), "{log}");
+}
