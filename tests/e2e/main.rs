@@ -1,0 +1,1 @@
+//! The shipped binaries on the simulators, end to end.

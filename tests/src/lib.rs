@@ -1,1 +1,0 @@
-//! Harness and end-to-end tests.
