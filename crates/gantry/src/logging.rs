@@ -84,7 +84,11 @@ fn targets(level: LevelFilter) -> Targets {
         "gantry_sim_gitlab",
         "gantry_sim_kube",
     ];
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(ours.map(|target| (target, level)))
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        // It logs every refused request as an error, and an exec into a container that does not run yet is refused many times.
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_targets(ours.map(|target| (target, level)))
 }
 
 fn parse_level(text: &str) -> Option<LevelFilter> {

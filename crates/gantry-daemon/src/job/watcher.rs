@@ -1,10 +1,13 @@
 //! Turns what the cluster says about a job's pod into events of the job, and into lines for its log while it waits.
 
+use std::time::Duration;
+
 use gantry_core::Ending;
 use gantry_kube::facts::{self, PodFacts};
 use gantry_kube::{PodRef, PodWatch, Sight};
 use gantry_wire::layout::{BUILD, HELPER};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use crate::job::machine::Event;
 
@@ -17,6 +20,9 @@ pub(crate) enum Seen {
     Waiting(Vec<String>),
 }
 
+/// A pod that waits without a reason is not worth a line until it has waited this long: most start sooner.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Watches until nobody listens or nothing more can be seen.
 pub(crate) async fn run(
     pod: PodRef,
@@ -26,7 +32,7 @@ pub(crate) async fn run(
     seen: mpsc::Sender<Seen>,
 ) {
     let services: Vec<&str> = services.iter().map(String::as_str).collect();
-    let mut told = Told::default();
+    let mut told = Told { patience: Some(Instant::now() + PATIENCE), ..Told::default() };
     let mut sight = watch.current();
     loop {
         for news in told.news(&pod.name, &namespace, &services, &sight) {
@@ -34,9 +40,19 @@ pub(crate) async fn run(
                 return;
             }
         }
-        match watch.changed().await {
-            Some(next) => sight = next,
-            None => return,
+        let patience = told.patience;
+        let out_of_patience = async {
+            match patience {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            next = watch.changed() => match next {
+                Some(next) => sight = next,
+                None => return,
+            },
+            () = out_of_patience => told.patience = None,
         }
     }
 }
@@ -48,6 +64,8 @@ struct Told {
     doomed: bool,
     ended: bool,
     waiting: Vec<String>,
+    /// Until when only reasons are said.
+    patience: Option<Instant>,
 }
 
 impl Told {
@@ -59,14 +77,14 @@ impl Told {
                 news.push(Seen::Event(Event::ServicesStarted));
             }
             let lines = waiting_lines(namespace, facts);
-            if lines != self.waiting {
+            if lines != self.waiting && (lines.len() > 1 || self.patience.is_none()) {
                 self.waiting.clone_from(&lines);
                 news.push(Seen::Waiting(lines));
             }
         }
-        if let Some(ending) =
-            sight.terminal(pod, &[HELPER]).filter(|ending| !self.ended && is_about_the_agent(sight, ending))
-        {
+        let about_the_agent =
+            sight.terminal(pod, &[HELPER]).filter(|ending| !self.ended && is_about_the_agent(sight, ending));
+        if let Some(ending) = about_the_agent {
             self.ended = true;
             news.push(Seen::Event(Event::PodEnded(ending)));
         } else if let Some(ending) = sight.terminal(pod, &[BUILD]).filter(|_| !self.doomed && !self.ended) {

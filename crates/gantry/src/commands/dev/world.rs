@@ -147,8 +147,6 @@ check_interval = 1
   token = "{runner_token}"
   executor = "kubernetes"
   request_concurrency = {CONCURRENT}
-  [runners.feature_flags]
-    FF_USE_ADAPTIVE_REQUEST_CONCURRENCY = false
   [runners.kubernetes]
     host = "{host}"
     ca_file = "{ca_file}"
