@@ -17,8 +17,8 @@ pub(crate) const MANAGER_ANSWERS: usize = 32;
 /// Orders that wait for the shim: a run, a kill and an exit can be under way at once.
 pub(crate) const SHIM_ORDERS: usize = 8;
 
-/// Lines of the manager that are kept until there is a plan and so a trace.
-pub(crate) const EARLY_NOTES: usize = 64;
+/// What managers say that is kept until there is a plan: lines for the trace, mostly.
+pub(crate) const EARLY_MESSAGES: usize = 64;
 
 /// Quiet after which an unfinished line is shown: long enough to keep progress bars in one line, short enough for a waiting reader.
 pub(crate) const PARTIAL_LINE: Duration = Duration::from_millis(500);

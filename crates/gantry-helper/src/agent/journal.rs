@@ -57,15 +57,14 @@ impl Journal {
         self.write(Stream::JobOut, bytes);
     }
 
-    /// A line of the runner.
+    /// A line of the agent.
     pub(crate) fn note(&mut self, level: NoteLevel, text: &str) {
-        let level = match level {
-            NoteLevel::Plain => Level::Plain,
-            NoteLevel::Info => Level::Info,
-            NoteLevel::Warning => Level::Warning,
-            NoteLevel::Error => Level::Error,
-        };
-        self.write(Stream::RunnerOut, line::note(level, text).as_bytes());
+        self.write(Stream::RunnerOut, line::note(shown(level), text).as_bytes());
+    }
+
+    /// A line of the manager, which is about waiting and trouble (GitLab Runner 19.4 uses this stream for those).
+    pub(crate) fn manager_note(&mut self, level: NoteLevel, text: &str) {
+        self.write(Stream::RunnerErr, line::note(shown(level), text).as_bytes());
     }
 
     /// Begins a section, with its title.
@@ -146,6 +145,15 @@ impl Journal {
         }
         self.in_memory.extend_from_slice(rest);
         self.rendered.clear();
+    }
+}
+
+fn shown(level: NoteLevel) -> Level {
+    match level {
+        NoteLevel::Plain => Level::Plain,
+        NoteLevel::Info => Level::Info,
+        NoteLevel::Warning => Level::Warning,
+        NoteLevel::Error => Level::Error,
     }
 }
 

@@ -5,11 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use gantry_core::{Ending, FailureReason};
-use gantry_wire::frame::{Cancel, Frame, Note, NoteLevel, Phase};
-use gantry_wire::plan::Action;
+use gantry_wire::frame::{Cancel, Closed, Frame, Note, NoteLevel, Phase};
+use gantry_wire::plan::{Action, PodPlan, Sources};
 use gantry_wire::shim::{ShimFrame, ShimHello};
 
-use crate::world::{World, script, stage, wait};
+use crate::sources::sources;
+use crate::world::{Manager, World, script, stage, wait};
 
 const LOOP: &str = "echo begun; while true; do sleep 0.05; done";
 
@@ -26,6 +27,48 @@ fn a_cancel_stops_the_script_and_leaves_after_script() {
     assert_eq!(closed.verdict.reason, Some(FailureReason::JobCanceled), "{log}");
     assert!(log.contains("got TERM\n") && log.contains("after canceled\n"), "{log}");
     assert!(log.ends_with("ERROR: Job failed: canceled\x1b[0;m\n"), "{log}");
+}
+
+/// What `cause` does while a stage of the helper container runs; the tool it has started must be gone afterwards.
+fn stop_in_sources(cause: impl FnOnce(&mut Manager), plan: impl FnOnce(&mut PodPlan)) -> (Closed, String) {
+    let world = World::new();
+    let mut job = world.plan(&["echo never"]);
+    job.stages.insert(1, stage("get_sources", Action::Sources(Box::new(hooked("echo pid=$$.; exec sleep 1000")))));
+    plan(&mut job);
+    let mut manager = world.start(job);
+    manager
+        .until("the whole line", |manager| manager.text().split("pid=").nth(1).is_some_and(|rest| rest.contains('.')));
+    let pid = manager.text().split("pid=").nth(1).unwrap().split('.').next().unwrap().to_owned();
+    cause(&mut manager);
+    let closed = manager.closed();
+    wait(|| !std::path::Path::new(&format!("/proc/{pid}")).exists(), "the tool to end");
+    (closed, manager.text())
+}
+
+fn hooked(text: &str) -> Sources {
+    Sources { pre_script: Some(script(text)), ..sources("file:///nowhere", "0") }
+}
+
+#[test]
+fn a_cancel_before_the_scripts_ends_the_job() {
+    let cancel = |manager: &mut Manager| manager.send(&Frame::Cancel(Cancel { force: false }));
+    let (closed, log) = stop_in_sources(cancel, |_| ());
+    assert_eq!(closed.verdict.reason, Some(FailureReason::JobCanceled));
+    assert!(!log.contains("never"), "{log}");
+}
+
+#[test]
+fn the_time_out_ends_stages_of_the_helper_too() {
+    let (closed, log) = stop_in_sources(|_| (), |plan| plan.remaining_ms = 2000);
+    assert_eq!(closed.verdict.reason, Some(FailureReason::JobExecutionTimeout));
+    assert!(log.contains("WARNING: get_sources could not run to completion"), "{log}");
+}
+
+#[test]
+fn an_agent_without_a_plan_ends_when_it_is_told_to() {
+    let mut world = World::agent_alone();
+    Command::new("kill").arg(world.agent.id().to_string()).status().unwrap();
+    assert_eq!(crate::world::wait_for(&mut world.agent).code(), Some(143));
 }
 
 #[test]

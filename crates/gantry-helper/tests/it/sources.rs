@@ -26,7 +26,7 @@ fn repository(world: &World) -> (PathBuf, String) {
     (path, sha)
 }
 
-fn sources(url: &str, sha: &str) -> Sources {
+pub(crate) fn sources(url: &str, sha: &str) -> Sources {
     Sources {
         strategy: GitStrategy::Fetch,
         url: url.into(),

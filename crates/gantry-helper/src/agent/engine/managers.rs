@@ -20,7 +20,7 @@ impl Job {
         match frame {
             Frame::Plan(plan) => self.on_another_plan(&plan, reply),
             Frame::Go => self.on_go(),
-            Frame::Note(note) if self.closed.is_none() => self.journal.note(note.level, &note.text),
+            Frame::Note(note) if self.closed.is_none() => self.journal.manager_note(note.level, &note.text),
             Frame::Cancel(cancel) if cancel.force => self.stop_all(Ending::Canceled),
             Frame::Cancel(_) => self.on_graceful_cancel(),
             Frame::Fail(ending) => self.stop_all(ending),
@@ -122,9 +122,9 @@ impl Job {
 
     /// The kubelet ends the pod. What runs may finish within the grace period; if it fails now, the disruption is to blame.
     pub(super) fn on_terminated(&mut self) {
-        if !self.disrupted && self.closed.is_none() {
+        let already = std::mem::replace(&mut self.disrupted, true);
+        if !already && self.closed.is_none() {
             say(format_args!("the pod is being ended; going on for as long as it lasts"));
-            self.disrupted = true;
             self.journal
                 .note(NoteLevel::Warning, "the cluster is ending this pod; the job goes on for its grace period");
         }

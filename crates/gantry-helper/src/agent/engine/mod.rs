@@ -24,8 +24,11 @@ use super::published::Published;
 use super::validate::validate;
 use crate::diagnostics::say;
 use crate::layout::Layout;
-use crate::limits::EARLY_NOTES;
+use crate::limits::EARLY_MESSAGES;
 use crate::process::reaper::Reaper;
+
+/// Exit code of an agent that was told to end while it had nothing to do: 128 plus TERM.
+const TERMINATED: u8 = 143;
 
 /// What the engine works with.
 pub(crate) struct Surroundings {
@@ -69,6 +72,10 @@ impl Engine {
                 Ok(Some(Event::Manager { frame: Frame::Go, reply })) => {
                     refuse(&reply, "there is no plan to start".to_owned());
                 }
+                Ok(Some(Event::Terminated)) => {
+                    say(format_args!("the pod is being ended before there was a plan"));
+                    return ExitCode::from(TERMINATED);
+                }
                 Ok(Some(event)) => self.keep(event),
             }
         }
@@ -89,8 +96,8 @@ impl Engine {
         if let Event::Shim(ShimEvent::Connected(_)) = event {
             self.around.published.send_modify(|published| published.state.shim = true);
         }
-        // One shim, one signal and one level of cancel at most; only notes can be many.
-        if self.early.len() < EARLY_NOTES {
+        // There is one shim, and it has little to say; managers might talk without end.
+        if matches!(event, Event::Shim(_)) || self.early.len() < EARLY_MESSAGES {
             self.early.push(event);
         } else {
             say(format_args!("too much was said before the plan came; a message is dropped"));
