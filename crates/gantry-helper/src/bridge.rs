@@ -52,11 +52,22 @@ struct Lane {
     buffer: VecDeque<u8>,
     /// Nothing more comes in.
     ended: bool,
+    /// Whoever fills it has gone; there may still be bytes to read.
+    deserted: bool,
 }
 
 impl Lane {
     fn wants_input(&self) -> bool {
         !self.ended && self.buffer.len() < BRIDGE_BUFFER
+    }
+
+    /// Whether this end must be watched although nothing can be taken from it: its reader may have stopped for good.
+    fn watches_only(&self) -> bool {
+        !self.ended && !self.deserted && !self.wants_input()
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ended || self.deserted
     }
 
     fn wants_output(&self) -> bool {
@@ -103,14 +114,17 @@ fn join(mut socket: UnixStream) -> io::Result<()> {
     outward.buffer.extend(format!("{BRIDGE_GREETING} {PROTOCOL}\n").bytes());
     let mut farewell = None;
     loop {
-        if inward.ended || outward.ended {
+        if inward.is_ending() || outward.is_ending() {
             let until = *farewell.get_or_insert_with(|| Deadline::after(BRIDGE_FAREWELL));
-            let delivered = (outward.ended || !inward.wants_output()) && !outward.wants_output();
+            let drained = (inward.ended && !inward.wants_output()) || outward.ended;
+            let delivered = drained && !outward.wants_output();
             if delivered || until.has_passed() {
                 return Ok(());
             }
         }
         let ready = wait(&input, &output, &socket, (&inward, &outward))?;
+        inward.deserted |= ready.input_deserted;
+        outward.deserted |= ready.socket_deserted;
         if ready.input {
             inward.fill(&mut input)?;
         }
@@ -132,6 +146,8 @@ struct Ready {
     output: bool,
     socket_in: bool,
     socket_out: bool,
+    input_deserted: bool,
+    socket_deserted: bool,
 }
 
 fn wait(
@@ -140,23 +156,27 @@ fn wait(
     socket: &UnixStream,
     (inward, outward): (&Lane, &Lane),
 ) -> io::Result<Ready> {
+    let nothing = PollFlags::empty();
     let wants = [
         (input.as_fd(), inward.wants_input(), PollFlags::POLLIN),
         (output.as_fd(), outward.wants_output(), PollFlags::POLLOUT),
         (socket.as_fd(), outward.wants_input(), PollFlags::POLLIN),
         (socket.as_fd(), inward.wants_output(), PollFlags::POLLOUT),
+        (input.as_fd(), inward.watches_only(), nothing),
+        (socket.as_fd(), outward.watches_only(), nothing),
     ];
     // Only what is wanted: an ended side reports its hang-up for ever, and the loop would spin.
     let mut fds: Vec<PollFd<'_>> =
         wants.iter().filter(|(_, wanted, _)| *wanted).map(|(fd, _, flags)| PollFd::new(*fd, *flags)).collect();
     // While ending, the poll returns often enough to notice that the farewell has lasted too long.
-    let limit = if inward.ended || outward.ended { PollTimeout::from(200_u8) } else { PollTimeout::NONE };
+    let limit = if inward.is_ending() || outward.is_ending() { PollTimeout::from(200_u8) } else { PollTimeout::NONE };
     match poll(&mut fds, limit) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
     // Errors and hang-ups count as ready too: the read or write that follows says what is the matter.
     let mut found = fds.iter().map(|fd| fd.revents().is_some_and(|flags| !flags.is_empty()));
-    let [input, output, socket_in, socket_out] = wants.map(|(_, wanted, _)| wanted && found.next().unwrap_or(false));
-    Ok(Ready { input, output, socket_in, socket_out })
+    let [input, output, socket_in, socket_out, input_deserted, socket_deserted] =
+        wants.map(|(_, wanted, _)| wanted && found.next().unwrap_or(false));
+    Ok(Ready { input, output, socket_in, socket_out, input_deserted, socket_deserted })
 }

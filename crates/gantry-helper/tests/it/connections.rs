@@ -110,6 +110,29 @@ fn the_bridge_joins_its_two_ends() {
 }
 
 #[test]
+fn a_bridge_whose_reader_has_stopped_does_not_stay() {
+    let world = World::new();
+    let mut bridge = helper()
+        .args(["bridge", "--root"])
+        .arg(world.root.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = bridge.stdin.take().unwrap();
+    let plan = world.plan(&["yes | head -c 4000000"]);
+    for frame in [Frame::Plan(Box::new(plan)), Frame::Follow(Offset { offset: 0 }), Frame::Go] {
+        input.write_all(&frame.to_bytes()).unwrap();
+    }
+    crate::world::wait(
+        || std::fs::metadata(world.path("/gantry-agent/trace")).is_ok_and(|file| file.len() > 4_000_000),
+        "more output than any pipe holds",
+    );
+    world.connect().hello();
+    wait_for(&mut bridge);
+}
+
+#[test]
 fn the_command_line_says_what_it_speaks() {
     let fits = |protocol: u32| helper().arg("fits").arg(protocol.to_string()).status().unwrap().code();
     assert_eq!((fits(gantry_wire::PROTOCOL), fits(gantry_wire::PROTOCOL + 1)), (Some(0), Some(1)));

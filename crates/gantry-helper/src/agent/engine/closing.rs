@@ -28,6 +28,8 @@ impl Job {
         let (trace_bytes, trace_crc32) = self.journal.close();
         self.closed = Some(Closed { verdict, trace_bytes, trace_crc32 });
         self.phase = Phase::Closed;
-        self.report_by = Some(Deadline::after(Duration::from_secs(self.plan.timeout_seconds) + REPORT_WAIT));
+        // A job that GitLab does not know to run here is of no interest to anybody but the manager that is connected.
+        let token_life = if self.started { Duration::from_secs(self.plan.timeout_seconds) } else { Duration::ZERO };
+        self.report_by = Some(Deadline::after(token_life + REPORT_WAIT));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::Ending;
+use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_wire::frame::{Closed, Phase, State};
 use gantry_wire::plan::PodPlan;
 use gantry_wire::stage::{History, JobStatus};
@@ -39,6 +40,8 @@ pub(super) struct Job {
     pub(super) unwanted: bool,
     /// End of the job's time-out.
     pub(super) deadline: Deadline,
+    /// When the agent gives up waiting for the word to start.
+    pub(super) start_by: Deadline,
     /// End of the user's scripts, once one has started.
     pub(super) scripts_deadline: Option<Deadline>,
     /// End of the `after_script` that runs.
@@ -132,6 +135,7 @@ impl Job {
             disrupted: false,
             unwanted: false,
             deadline,
+            start_by: Deadline::after(AGENT_WITHOUT_PLAN),
             scripts_deadline: None,
             after_deadline: None,
             partial_at: None,
@@ -233,6 +237,7 @@ impl Job {
         let running = self.closed.is_none();
         let deadlines = [
             running.then_some(self.deadline),
+            (self.phase == Phase::Planned).then_some(self.start_by),
             self.scripts_deadline.filter(|_| running),
             self.after_deadline,
             self.report_by,
@@ -254,6 +259,9 @@ impl Job {
         }
         if self.closed.is_none() && self.deadline.has_passed() {
             self.on_job_timeout();
+        }
+        if self.phase == Phase::Planned && self.start_by.has_passed() {
+            self.on_no_start();
         }
         self.check_script_time();
         match self.activity {

@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_core::{Ending, go_duration};
 use gantry_wire::frame::{Frame, NoteLevel, Phase, Refused};
 use gantry_wire::plan::{Action, PodPlan};
@@ -50,6 +51,12 @@ impl Job {
             self.started = true;
             self.advance();
         }
+    }
+
+    /// GitLab gives a job that nobody has acknowledged to another runner, so this one must not start any more.
+    pub(super) fn on_no_start(&mut self) {
+        let message = format!("no manager started the job within {} s", AGENT_WITHOUT_PLAN.as_secs());
+        self.close(&Ending::Runner { message });
     }
 
     fn on_graceful_cancel(&mut self) {
