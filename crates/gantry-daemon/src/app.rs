@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_config::settings::OnTerminate;
 use gantry_config::{Loaded, RunnerSettings, Settings};
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config_file::{ConfigError, ConfigFile, system_id};
 use crate::health::{Health, ProcessState};
+use crate::job::StopJobs;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::poller::{self, Polling, chain};
 use crate::registry::Running;
@@ -84,7 +86,7 @@ pub struct App {
     file: ConfigFile,
     settings: Settings,
     shared: Arc<Shared>,
-    stop_jobs: watch::Sender<Option<String>>,
+    stop_jobs: watch::Sender<Option<StopJobs>>,
     listener: Option<TcpListener>,
     on_log_settings: Box<dyn Fn(&Settings) + Send + Sync>,
     entries: BTreeMap<String, Entry>,
@@ -210,14 +212,18 @@ impl App {
         }
     }
 
-    /// Running jobs are ended, in a limited time.
+    /// Running jobs are handed over to their agents or ended, in a limited time.
     async fn stop(&mut self, name: &str, mut signals: mpsc::Receiver<Signal>) -> Ended {
         let limit = self.settings.shutdown_timeout;
         tracing::warn!(stop_signal = name, shutdown_timeout = limit.as_secs(), "Starting forceful shutdown");
         self.set_state(ProcessState::ForcefulShutdown);
         self.stop_polling.cancel();
         self.shared.jobs.close();
-        self.stop_jobs.send_replace(Some(name.to_owned()));
+        let becomes = match self.settings.gantry.on_terminate {
+            OnTerminate::HandOver => StopJobs::Leave,
+            OnTerminate::Abort => StopJobs::End(name.to_owned()),
+        };
+        self.stop_jobs.send_replace(Some(becomes));
         let jobs = self.shared.jobs.clone();
         let second = async {
             while let Some(signal) = signals.recv().await {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::health::Health;
-use crate::job::{self, JobEnd, JobParts, JobSummary, JobView};
+use crate::job::{self, JobEnd, JobParts, JobSummary, JobView, StopJobs};
 use crate::metrics::{Metrics, RunnerLabels, of};
 use crate::registry::Running;
 use crate::rejected::{self, Rejected};
@@ -35,8 +35,8 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     pub(crate) running: Running,
     pub(crate) helper: Arc<HelperBinaries>,
-    /// Set when running jobs must end; the text is the signal.
-    pub(crate) stop_jobs: watch::Receiver<Option<String>>,
+    /// Set when the process ends: what becomes of running jobs.
+    pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,
     /// All jobs that run.
     pub(crate) jobs: TaskTracker,
     pub(crate) system_id: String,
@@ -262,6 +262,9 @@ impl Runner {
             JobEnd::Reported(_) => {}
             JobEnd::Dropped(reason) => tracing::warn!(job, runner, "the job is no longer ours: {reason}"),
             JobEnd::GivenBack => tracing::info!(job, runner, "the job goes back to GitLab's queue: the runner stops"),
+            JobEnd::HandedOver => {
+                tracing::info!(job, runner, "the job goes on without this runner: its pod reports by itself")
+            }
             JobEnd::Undelivered(message) => {
                 tracing::error!(job, runner, "GitLab could not be told how the job ended: {message}");
             }

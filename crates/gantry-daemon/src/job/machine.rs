@@ -51,6 +51,8 @@ pub(crate) enum Event {
     DrainTimeout,
     /// The runner was told to stop and to end its jobs; the text is the signal.
     Stop(String),
+    /// The runner was told to stop and to leave its jobs to their agents.
+    Leave,
     /// Every deadline of the job has passed.
     Overdue(Ending),
     /// The pod is deleted, or nothing more can be done about it.
@@ -102,6 +104,8 @@ pub(crate) enum JobEnd {
     Dropped(GoneReason),
     /// Given back before it was acknowledged: GitLab queues it again.
     GivenBack,
+    /// Left to its agent, which reports by itself.
+    HandedOver,
     /// The verdict could not be delivered.
     Undelivered(String),
 }
@@ -154,6 +158,8 @@ pub(crate) struct Machine {
     relay: Relay,
     verdict: Verdict,
     canceled: bool,
+    /// The job is left to its agent as soon as that is possible.
+    leaving: bool,
     services_started: bool,
     shim: bool,
     /// Proof that the agent is dead; the connection may still give what was on its way.
@@ -177,6 +183,7 @@ impl Machine {
             relay: Relay::Idle,
             verdict: Verdict::Open,
             canceled: false,
+            leaving: false,
             services_started: false,
             shim: false,
             dead: None,
@@ -244,6 +251,7 @@ impl Machine {
                 }
             }
             Event::Stop(signal) => self.stop(signal, out),
+            Event::Leave => self.leave(),
             Event::Overdue(ending) => self.end_locally(ending, out),
             Event::PodDeleted => self.pod = Pod::Deleted,
         }
@@ -326,6 +334,23 @@ impl Machine {
         if !self.went && self.agent == Agent::Connected && self.told.is_none() {
             self.went = true;
             out.push(Effect::SendGo);
+            if self.leaving {
+                self.leave();
+            }
+        }
+    }
+
+    /// A job that runs goes on without us. One that GitLab does not show as running yet goes back to the queue; between the two it first
+    /// has to start.
+    fn leave(&mut self) {
+        self.leaving = true;
+        if self.end.is_some() {
+            return;
+        }
+        if self.went || self.verdict == Verdict::OfAgent {
+            self.end = Some(JobEnd::HandedOver);
+        } else if self.acknowledged == Step::No && self.is_open() {
+            self.end = Some(JobEnd::GivenBack);
         }
     }
 
@@ -468,6 +493,10 @@ impl Machine {
     fn finish(&mut self, out: &mut Vec<Effect>) {
         let Some(end) = &self.end else { return };
         match self.pod {
+            _ if *end == JobEnd::HandedOver => {
+                self.done = true;
+                out.push(Effect::Done(JobEnd::HandedOver));
+            }
             Pod::Exists => {
                 self.pod = Pod::Deleting;
                 out.push(Effect::DeletePod);

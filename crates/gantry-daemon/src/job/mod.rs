@@ -11,4 +11,4 @@ mod watcher;
 
 pub(crate) use log::HeadLog;
 pub(crate) use machine::JobEnd;
-pub(crate) use task::{JobParts, JobSummary, JobView, run};
+pub(crate) use task::{JobParts, JobSummary, JobView, StopJobs, run};

@@ -52,12 +52,21 @@ pub(crate) struct JobParts {
     pub(crate) taken: Instant,
     /// Tries of the last update.
     pub(crate) final_tries: u32,
-    /// Says that the runner was told to stop and to end its jobs; the text is the signal.
-    pub(crate) stop: watch::Receiver<Option<String>>,
+    /// Says that the runner was told to stop, and what becomes of its jobs.
+    pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,
     /// The pace of updates to GitLab.
     pub(crate) pace: Pace,
+}
+
+/// What becomes of running jobs when the runner stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StopJobs {
+    /// They are left to their agents.
+    Leave,
+    /// They end; the text is the signal.
+    End(String),
 }
 
 /// What others may know about a job that runs.
@@ -172,9 +181,13 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
                 }
                 Message::Event(event)
             }
-            Ok(signal) = stop.wait_for(Option::is_some), if !timers.stopped => {
-                timers.stopped = true;
-                Message::Event(Event::Stop(signal.clone().unwrap_or_default()))
+            Ok(asked) = stop.wait_for(|asked| *asked != timers.stopped) => {
+                timers.stopped.clone_from(&asked);
+                match &timers.stopped {
+                    Some(StopJobs::End(signal)) => Message::Event(Event::Stop(signal.clone())),
+                    Some(StopJobs::Leave) => Message::Event(Event::Leave),
+                    None => continue,
+                }
             }
         };
         task.take(message).await;
@@ -193,7 +206,8 @@ struct Timers {
     slow: Option<Instant>,
     start: Option<Instant>,
     overdue: Option<Instant>,
-    stopped: bool,
+    /// What was taken note of.
+    stopped: Option<StopJobs>,
 }
 
 impl Timers {
@@ -202,7 +216,7 @@ impl Timers {
             slow: Some(parts.taken + SLOW),
             start: Some(parts.taken + parts.plan.start_timeout),
             overdue: Some(parts.taken + parts.plan.timeout + limits::REPORT_ALLOWANCE),
-            stopped: false,
+            stopped: None,
         }
     }
 

@@ -24,8 +24,14 @@ pub(crate) struct Journal {
     /// Why the file could not be written, until somebody has asked.
     trouble: Option<io::Error>,
     sections: bool,
+    /// The section that the head has left open, until it is closed.
+    open_in_head: Option<&'static str>,
     rendered: Vec<u8>,
 }
+
+/// The section that the manager opens in the head of the trace. It cannot close it: until the hand-over it does not know which line is its
+/// last.
+const HEAD_SECTION: &str = "prepare_executor";
 
 impl Journal {
     /// Begins the trace in a new file at `path`.
@@ -46,8 +52,9 @@ impl Journal {
             }
             Err(error) => (None, Some(error)),
         };
-        let mut journal =
-            Self { trace, file, in_file: 0, in_memory: Vec::new(), trouble, sections: plan.sections, rendered };
+        let open_in_head = (plan.sections && plan.head.contains(HEAD_SECTION)).then_some(HEAD_SECTION);
+        let (in_file, in_memory, sections) = (0, Vec::new(), plan.sections);
+        let mut journal = Self { trace, file, in_file, in_memory, trouble, sections, open_in_head, rendered };
         journal.append();
         journal
     }
@@ -69,6 +76,7 @@ impl Journal {
 
     /// Begins a section, with its title.
     pub(crate) fn section_start(&mut self, name: &str, title: &str) {
+        self.end_head();
         if self.sections {
             self.write(Stream::RunnerOut, line::section_start(name, Timestamp::now().as_second()).as_bytes());
         }
@@ -83,6 +91,13 @@ impl Journal {
         self.append();
         if self.sections {
             self.write(Stream::RunnerOut, line::section_end(name, Timestamp::now().as_second()).as_bytes());
+        }
+    }
+
+    /// Ends the section that the head has left open, if it has.
+    pub(crate) fn end_head(&mut self) {
+        if let Some(name) = self.open_in_head.take() {
+            self.section_end(name);
         }
     }
 
@@ -160,6 +175,25 @@ fn shown(level: NoteLevel) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_section_of_the_head_ends_before_the_next_one_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trace");
+        let head = "section_start:1:prepare_executor\r\x1b[0K";
+        let mut journal = Journal::begin(&path, &TracePlan { head: head.into(), ..plan() });
+        journal.section_start("prepare_script", "");
+        journal.section_end("prepare_script");
+        journal.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let names: Vec<&str> = text.split("section_").skip(1).map(|part| part.split('\r').next().unwrap()).collect();
+        let kinds: Vec<String> =
+            names.iter().map(|name| name.split(':').step_by(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            kinds,
+            ["start prepare_executor", "end prepare_executor", "start prepare_script", "end prepare_script"]
+        );
+    }
 
     fn plan() -> TracePlan {
         TracePlan {

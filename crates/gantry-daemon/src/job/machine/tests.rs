@@ -74,6 +74,7 @@ fn trouble(choice: u8) -> Option<Event> {
         217 => Event::AgentReady(Phase::Running),
         218 => Event::AgentReady(Phase::Planned),
         219 => Event::AgentReady(Phase::Closed),
+        220 => Event::Leave,
         _ => return None,
     })
 }
@@ -120,6 +121,19 @@ fn a_stop_before_the_acknowledgement_gives_the_job_back() {
 }
 
 #[test]
+fn a_running_job_is_left_to_its_agent() {
+    let (mut machine, _) = Machine::start();
+    for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
+        machine.step(event);
+    }
+    assert_eq!(machine.step(Event::Leave), []);
+    assert_eq!(
+        machine.step(Event::Acknowledged(AckOutcome::Running)),
+        [Effect::StartRelay, Effect::SendGo, Effect::Done(JobEnd::HandedOver)]
+    );
+}
+
+#[test]
 fn a_broken_stream_is_not_a_verdict() {
     let (mut machine, _) = Machine::start();
     for event in [
@@ -152,7 +166,7 @@ proptest! {
     /// For any order of events: the job ends; exactly one verdict if one was reported, and never two; a pod that was made is deleted;
     /// nothing is relayed before the acknowledgement; nothing starts after the end.
     #[test]
-    fn any_order_of_events(choices in proptest::collection::vec(prop_oneof![3 => 0_u8..8, 1 => 200_u8..220], 0..60)) {
+    fn any_order_of_events(choices in proptest::collection::vec(prop_oneof![3 => 0_u8..8, 1 => 200_u8..221], 0..60)) {
         let effects = live(&choices);
         let verdicts = count(&effects, |effect| matches!(effect, Effect::CloseFromAgent | Effect::EndLocally(_)));
         prop_assert!(verdicts <= 1);
@@ -168,7 +182,9 @@ proptest! {
         if let Some(go) = place(&Effect::SendGo) {
             prop_assert!(place(&Effect::StartRelay).is_some_and(|relay| relay < go));
         }
-        if place(&Effect::Connect).is_some() && !choices.contains(&202) {
+        let left = *end == JobEnd::HandedOver;
+        prop_assert!(!left || place(&Effect::SendGo).is_some());
+        if place(&Effect::Connect).is_some() && !choices.contains(&202) && !left {
             prop_assert!(place(&Effect::DeletePod).is_some(), "{:?}", effects);
         }
     }

@@ -17,6 +17,7 @@ impl Job {
         }
         self.activity = Activity::Idle;
         self.newest_task += 1;
+        self.journal.end_head();
         self.end_section();
         let verdict = ending.verdict();
         if verdict.success {

@@ -141,6 +141,9 @@ fn write_config(dir: &Path, gitlab: &SimGitlab, kube: &SimKube) -> anyhow::Resul
         r#"concurrent = {CONCURRENT}
 check_interval = 1
 
+[gantry]
+  on_terminate = "abort"
+
 [[runners]]
   name = "gantry dev"
   url = "{url}"
