@@ -1,1 +1,31 @@
 //! The shipped binaries on the simulators, end to end.
+//!
+//! Tests share one world: simulated GitLab, simulated Kubernetes, and one runner with the smallest rights. Those that need another
+//! configuration, or that harm their runner, start one of their own beside it. Jobs that are only data are in `cases/`.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use gantry_tests::case;
+use gantry_tests::suite::{self, Test};
+
+/// The files of cases, by name.
+const CASES: [(&str, &str); 1] = [("scripts", include_str!("cases/scripts.toml"))];
+
+fn main() -> ExitCode {
+    let mut tests = Vec::new();
+    for (file, text) in CASES {
+        match case::read(text) {
+            Ok(cases) => tests.extend(cases.into_iter().map(|case| {
+                let name = format!("{file}: {}", case.name);
+                let case = Rc::new(case);
+                Test::new(name, move |world| async move { case.check(&world).await })
+            })),
+            Err(error) => {
+                eprintln!("cases/{file}.toml: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    suite::main(tests)
+}

@@ -1,1 +1,27 @@
 //! What the end-to-end tests are made of: the shipped binaries, started as their users would, and a look at what they do.
+//!
+//! Nothing here knows how the product is made inside; only its binaries, its configuration file and the interfaces of the simulators. A
+//! test gets a [`World`] and may start [`Runner`]s of its own in it.
+
+pub mod binaries;
+pub mod case;
+pub mod gitlab;
+pub mod http;
+pub mod kube;
+pub mod process;
+pub mod proxy;
+pub mod recorder;
+pub mod repository;
+pub mod runner;
+pub mod suite;
+pub mod trace;
+pub mod until;
+pub mod world;
+
+pub use gitlab::{GitLab, Job};
+pub use kube::Kube;
+pub use process::Process;
+pub use proxy::Proxy;
+pub use runner::{Runner, RunnerOptions};
+pub use until::until;
+pub use world::World;

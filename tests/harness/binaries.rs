@@ -1,0 +1,47 @@
+//! The binaries under test: built once by the cargo that runs the tests, or given.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+
+/// Names a directory with binaries to test instead of building them, such as those of a release.
+const GIVEN: &str = "GANTRY_TEST_BINARIES";
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    /// The one program of the product. The helper that it pushes into pods lies beside it.
+    pub gantry: PathBuf,
+}
+
+/// Builds the binaries, or takes those that were given.
+///
+/// # Errors
+/// They do not compile, or are not where they should be.
+pub fn build() -> anyhow::Result<Binaries> {
+    let dir = match std::env::var_os(GIVEN) {
+        Some(dir) => PathBuf::from(dir),
+        None => compile()?,
+    };
+    let gantry = dir.join("gantry");
+    for binary in [&gantry, &dir.join("gantry-helper")] {
+        anyhow::ensure!(binary.is_file(), "there is no {}", binary.display());
+    }
+    Ok(Binaries { gantry })
+}
+
+fn compile() -> anyhow::Result<PathBuf> {
+    // target/<triple>/<profile>/deps/<this test>
+    let own = std::env::current_exe().context("where is this test?")?;
+    let profile = own.parent().and_then(Path::parent).context("this test does not lie in a target directory")?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace above the tests")?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "-p", "gantry", "-p", "gantry-helper"]).current_dir(workspace);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().context("cargo cannot be started")?;
+    anyhow::ensure!(status.success(), "the binaries do not compile");
+    Ok(profile.to_owned())
+}

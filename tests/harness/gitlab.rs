@@ -1,0 +1,249 @@
+//! The simulated GitLab as tests use it.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::until::until;
+use crate::{http, trace};
+
+/// Bytes of a log that a failed wait shows.
+const SHOWN: usize = 6000;
+
+/// The interface of the simulated GitLab for tests.
+#[derive(Clone, Debug)]
+pub struct GitLab {
+    http: reqwest::Client,
+    url: String,
+}
+
+/// A job as the simulator shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// `pending`, `running`, `canceling`, `success`, `failed`, `canceled`, …
+    pub status: String,
+    /// Whether a runner has it.
+    pub assigned: bool,
+    /// As GitLab shows it.
+    pub failure_reason: Option<String>,
+    /// As the runner reported it.
+    pub exit_code: Option<i64>,
+    /// Length of its log.
+    pub trace_bytes: u64,
+    /// How often it went back to the queue because its runner was silent.
+    pub take_backs: u64,
+}
+
+impl Job {
+    /// Whether nothing more happens to it.
+    pub fn is_final(&self) -> bool {
+        matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped")
+    }
+}
+
+/// A stored artifact.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Artifact {
+    /// `archive` or the type of a report.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `zip`, `gzip` or `raw`.
+    pub format: String,
+    /// Name of the file.
+    pub filename: String,
+    /// Bytes.
+    pub size: u64,
+    /// As the job has it.
+    pub expire_in: Option<String>,
+}
+
+impl GitLab {
+    /// The simulator at `url`.
+    ///
+    /// # Errors
+    /// There is no HTTP client.
+    pub fn new(url: &str) -> anyhow::Result<Self> {
+        Ok(Self { http: http::client(None)?, url: url.to_owned() })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> anyhow::Result<T> {
+        let response = self.http.get(format!("{}{path}", self.url)).send().await?.error_for_status()?;
+        response.json().await.with_context(|| format!("GET {path}"))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let response = self.http.post(format!("{}{path}", self.url)).json(body).send().await?;
+        let status = response.status();
+        let answer = response.text().await?;
+        anyhow::ensure!(status.is_success(), "POST {path}: {status}: {answer}");
+        Ok(serde_json::from_str(&answer).unwrap_or(Value::Null))
+    }
+
+    /// Registers a runner that takes jobs with `tag` only, and returns its token.
+    ///
+    /// # Errors
+    /// GitLab refuses it.
+    pub async fn register(&self, registration_token: &str, tag: &str) -> anyhow::Result<String> {
+        let body = json!({"token": registration_token, "tag_list": [tag], "run_untagged": false, "description": tag});
+        let answer = self.post("/api/v4/runners", &body).await?;
+        Ok(answer["token"].as_str().context("a registration without a token")?.to_owned())
+    }
+
+    /// Queues a job: a payload, with the simulator's own keys.
+    ///
+    /// # Errors
+    /// The simulator refuses it.
+    pub async fn post_job(&self, payload: &Value) -> anyhow::Result<u64> {
+        let answer = self.post("/sim/jobs", payload).await?;
+        answer["id"].as_u64().context("a job without an id")
+    }
+
+    /// How a job is.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn job(&self, id: u64) -> anyhow::Result<Job> {
+        self.get(&format!("/sim/jobs/{id}")).await
+    }
+
+    /// Waits until the job is as wanted.
+    ///
+    /// # Errors
+    /// It is not in time; the message ends with the end of the job's log.
+    pub async fn wait_for(&self, id: u64, what: &str, bound: Duration, wanted: impl Fn(&Job) -> bool) -> anyhow::Result<Job> {
+        let waited = until(&format!("job {id}: {what}"), bound, async || {
+            let job = self.job(id).await?;
+            if wanted(&job) {
+                return Ok(Ok(job));
+            }
+            anyhow::ensure!(!job.is_final(), "job {id} has ended as {}, wanted: {what}", job.status);
+            Ok(Err(format!("{job:?}")))
+        })
+        .await;
+        match waited {
+            Ok(job) => Ok(job),
+            Err(error) => Err(error.context(format!("log of job {id}:\n{}", self.end_of_log(id).await))),
+        }
+    }
+
+    /// Waits for the end of a job.
+    ///
+    /// # Errors
+    /// It does not end in time; the message has the end of the job's log.
+    pub async fn wait_final(&self, id: u64, bound: Duration) -> anyhow::Result<Job> {
+        self.wait_for(id, "its end", bound, Job::is_final).await
+    }
+
+    /// Waits for `text` in a job's log.
+    ///
+    /// # Errors
+    /// It does not come in time.
+    pub async fn wait_for_text(&self, id: u64, text: &str, bound: Duration) -> anyhow::Result<()> {
+        until(&format!("{text:?} in the log of job {id}"), bound, async || {
+            let log = self.text(id).await?;
+            if log.contains(text) {
+                return Ok(Ok(()));
+            }
+            let job = self.job(id).await?;
+            anyhow::ensure!(!job.is_final(), "job {id} has ended as {} without {text:?} in its log:\n{log}", job.status);
+            Ok(Err(tail(&log)))
+        })
+        .await
+    }
+
+    async fn end_of_log(&self, id: u64) -> String {
+        tail(&self.text(id).await.unwrap_or_default())
+    }
+
+    /// The log of a job, byte for byte.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn raw_trace(&self, id: u64) -> anyhow::Result<Vec<u8>> {
+        let response = self.http.get(format!("{}/sim/jobs/{id}/trace", self.url)).send().await?.error_for_status()?;
+        Ok(response.bytes().await?.to_vec())
+    }
+
+    /// The log of a job as its reader sees it.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn text(&self, id: u64) -> anyhow::Result<String> {
+        Ok(trace::text(&self.raw_trace(id).await?))
+    }
+
+    /// The artifacts of a job.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub async fn artifacts(&self, id: u64) -> anyhow::Result<Vec<Artifact>> {
+        self.get(&format!("/sim/jobs/{id}/artifacts")).await
+    }
+
+    /// The bytes of an artifact.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub async fn artifact(&self, id: u64, filename: &str) -> anyhow::Result<Vec<u8>> {
+        let url = format!("{}/sim/jobs/{id}/artifacts/{filename}", self.url);
+        Ok(self.http.get(url).send().await?.error_for_status()?.bytes().await?.to_vec())
+    }
+
+    /// Cancels a job.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub async fn cancel(&self, id: u64, force: bool) -> anyhow::Result<()> {
+        self.post(&format!("/sim/jobs/{id}/cancel?force={force}"), &Value::Null).await.map(drop)
+    }
+
+    /// Makes a pipeline; returns its id.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn create_pipeline(&self, body: &Value) -> anyhow::Result<u64> {
+        self.post("/sim/pipelines", body).await?["id"].as_u64().context("a pipeline without an id")
+    }
+
+    /// How a pipeline is.
+    ///
+    /// # Errors
+    /// There is no such pipeline.
+    pub async fn pipeline(&self, id: u64) -> anyhow::Result<Value> {
+        self.get(&format!("/sim/pipelines/{id}")).await
+    }
+
+    /// The requests of runners and git, secrets masked.
+    ///
+    /// # Errors
+    /// The simulator does not answer.
+    pub async fn requests(&self) -> anyhow::Result<Vec<Value>> {
+        self.get("/sim/requests").await
+    }
+
+    /// The rules of the protocol that were broken.
+    ///
+    /// # Errors
+    /// The simulator does not answer.
+    pub async fn violations(&self) -> anyhow::Result<Vec<Value>> {
+        self.get("/sim/violations").await
+    }
+}
+
+/// The end of a text.
+fn tail(text: &str) -> String {
+    let from = text.len().saturating_sub(SHOWN);
+    let from = (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(from);
+    text[from..].to_owned()
+}

@@ -1,0 +1,185 @@
+//! Runs tests that share a world: several at once, each isolated from the others' failures. Understands as much of the command line of
+//! Rust's own test programs as cargo and people use.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, timeout};
+
+use crate::binaries;
+use crate::process::last_lines;
+use crate::world::World;
+
+/// Tests at once. Most of their time they wait for pods.
+const AT_ONCE: usize = 10;
+
+/// No test takes longer. The bounds within a test are shorter and say more.
+const LONGEST: Duration = Duration::from_secs(150);
+
+/// What a test gives back.
+pub type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+
+/// A test.
+pub struct Test {
+    name: String,
+    run: Box<dyn FnOnce(Rc<World>) -> Outcome>,
+}
+
+impl Test {
+    /// A test of this name.
+    pub fn new<F>(name: impl Into<String>, run: impl FnOnce(Rc<World>) -> F + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + 'static,
+    {
+        Self { name: name.into(), run: Box::new(|world| Box::pin(run(world))) }
+    }
+}
+
+/// What was asked for on the command line.
+#[derive(Default)]
+struct Asked {
+    filters: Vec<String>,
+    skips: Vec<String>,
+    exact: bool,
+    list: bool,
+    ignored: bool,
+    at_once: Option<usize>,
+}
+
+impl Asked {
+    fn read(mut args: impl Iterator<Item = String>) -> Self {
+        let mut asked = Self::default();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--exact" => asked.exact = true,
+                "--list" => asked.list = true,
+                "--ignored" => asked.ignored = true,
+                "--skip" => asked.skips.extend(args.next()),
+                "--test-threads" => asked.at_once = args.next().and_then(|number| number.parse().ok()),
+                "--format" | "--color" | "--logfile" | "-Z" => drop(args.next()),
+                option if option.starts_with('-') => {}
+                filter => asked.filters.push(filter.to_owned()),
+            }
+        }
+        asked
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        let fits = |filter: &String| if self.exact { name == filter } else { name.contains(filter.as_str()) };
+        !self.ignored && (self.filters.is_empty() || self.filters.iter().any(fits)) && !self.skips.iter().any(fits)
+    }
+}
+
+/// Runs the tests that the command line asks for, in a world that is made once.
+pub fn main(tests: Vec<Test>) -> ExitCode {
+    let asked = Asked::read(std::env::args().skip(1));
+    let tests: Vec<Test> = tests.into_iter().filter(|test| asked.wants(&test.name)).collect();
+    if asked.list {
+        for test in &tests {
+            println!("{}: test", test.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if tests.is_empty() {
+        println!("\nrunning 0 tests");
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, run(tests, asked.at_once.unwrap_or(AT_ONCE))),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the tests cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(tests: Vec<Test>, at_once: usize) -> anyhow::Result<bool> {
+    let binaries = binaries::build()?;
+    let began = Instant::now();
+    let world = Rc::new(World::start(binaries).await?);
+    let count = tests.len();
+    println!("\nrunning {count} tests");
+    let mut failed = tokio::select! {
+        failed = all(tests, &world, at_once) => failed,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+    };
+    let clean = world.is_clean().await;
+    report("the world is clean afterwards", &clean, Duration::ZERO);
+    if let Err(error) = clean {
+        failed.push(("the world is clean afterwards".to_owned(), error));
+    }
+    for (name, error) in &failed {
+        println!("\n---- {name} ----\n{error:#}");
+    }
+    if !failed.is_empty() {
+        show_logs(&world);
+        println!("\nfailures:");
+        for (name, _) in &failed {
+            println!("    {name}");
+        }
+    }
+    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!("\ntest result: {verdict}. {} failed of {}; finished in {:.1} s", failed.len(), count + 1, began.elapsed().as_secs_f32());
+    Ok(failed.is_empty())
+}
+
+async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: usize) -> Vec<(String, anyhow::Error)> {
+    let places = Rc::new(Semaphore::new(at_once));
+    let mut running = JoinSet::new();
+    for Test { name, run } in tests {
+        let (world, places) = (Rc::clone(world), Rc::clone(&places));
+        running.spawn_local(async move {
+            let _place = places.acquire().await;
+            let began = Instant::now();
+            // A task of its own, so that a panic is this test's alone.
+            let mut alone = JoinSet::new();
+            alone.spawn_local(run(world));
+            let outcome = match timeout(LONGEST, alone.join_next()).await {
+                Ok(Some(Ok(outcome))) => outcome,
+                Ok(Some(Err(error))) => Err(anyhow::anyhow!("panicked: {error}")),
+                Ok(None) => Ok(()),
+                Err(_) => Err(anyhow::anyhow!("longer than {} s", LONGEST.as_secs())),
+            };
+            report(&name, &outcome, began.elapsed());
+            (name, outcome)
+        });
+    }
+    let mut failed = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        match ended {
+            Ok((name, Err(error))) => failed.push((name, error)),
+            Ok((_, Ok(()))) => {}
+            Err(error) => failed.push(("a test".to_owned(), error.into())),
+        }
+    }
+    failed
+}
+
+fn report(name: &str, outcome: &anyhow::Result<()>, took: Duration) {
+    let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+    println!("test {name} ... {word} ({:.1} s)", took.as_secs_f32());
+}
+
+fn show_logs(world: &World) {
+    const SHOWN: usize = 40;
+    let dir = world.keep_files();
+    println!("\n---- the last lines of what ran; all of it is in {} ----", dir.display());
+    let mut logs: Vec<_> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    logs.retain(|path| path.extension().is_some_and(|kind| kind == "log"));
+    logs.sort();
+    for log in logs {
+        let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+        println!("== {}\n{}", log.display(), last_lines(&text, SHOWN));
+    }
+}

@@ -1,0 +1,252 @@
+//! The simulators, one runner that most tests share, and what must be true of all of it at the end.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::binaries::Binaries;
+use crate::gitlab::{GitLab, Job};
+use crate::kube::Kube;
+use crate::process::Process;
+use crate::recorder::Recorder;
+use crate::repository;
+use crate::runner::{Runner, RunnerOptions};
+use crate::until::until;
+
+/// With it runners may register.
+const REGISTRATION_TOKEN: &str = "GR1348941e2e-registration";
+
+/// How long a simulator may take to start.
+const START: Duration = Duration::from_secs(30);
+
+/// How long pods may take to go after the last job has ended.
+const LEFTOVERS: Duration = Duration::from_secs(20);
+
+/// Jobs of the shared runner at once.
+const CONCURRENT: u32 = 24;
+
+/// Images whose pull takes a while, and images that do not exist. Patterns of the simulated registry.
+const PULLS: [(&str, &str); 1] = [("slow-*", "5s")];
+const MISSING: &str = "missing*";
+
+/// Shorter values occur by chance.
+const SHORTEST_SECRET: usize = 8;
+
+/// The simulators and the shared runner.
+#[derive(Debug)]
+pub struct World {
+    /// The simulated GitLab.
+    pub gitlab: GitLab,
+    /// The simulated cluster, as its administrator.
+    pub kube: Kube,
+    binaries: Binaries,
+    shared: OnceCell<Runner>,
+    secrets: RefCell<Vec<String>>,
+    logs: RefCell<Vec<PathBuf>>,
+    jobs: Cell<u64>,
+    recorder: Recorder,
+    _processes: [Process; 2],
+    dir: RefCell<Option<TempDir>>,
+    path: PathBuf,
+}
+
+impl World {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// Something does not start; the message has its output.
+    pub async fn start(binaries: Binaries) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("gantry-e2e-").tempdir()?;
+        let path = dir.path().to_owned();
+        let repository = repository::create(&path)?;
+        let kubeconfig = path.join("kubeconfig");
+        let mut args = vec!["sim".to_owned(), "kubernetes".to_owned()];
+        let mut option = |name: &str, value: String| args.extend([format!("--{name}"), value]);
+        option("listen", "127.0.0.1:0".to_owned());
+        option("kubeconfig", kubeconfig.display().to_string());
+        option("missing-image", MISSING.to_owned());
+        for (image, delay) in PULLS {
+            option("pull-delay", format!("{image}={delay}"));
+        }
+        let kubernetes = Process::start("sim-kubernetes", &path, &binaries.gantry, &args)?;
+        let repo = format!("{}={}", repository::NAME, repository.display());
+        let args = ["sim", "gitlab", "--listen", "127.0.0.1:0", "--registration-token", REGISTRATION_TOKEN, "--repo", &repo];
+        let gitlab = Process::start("sim-gitlab", &path, &binaries.gantry, &args.map(str::to_owned))?;
+        kubernetes.wait_for_line("simulated Kubernetes:", START).await?;
+        let line = gitlab.wait_for_line("simulated GitLab:", START).await?;
+        let url = line.split_whitespace().last().context("no URL")?;
+        let kube = Kube::from_kubeconfig(&kubeconfig)?;
+        let world = Self {
+            gitlab: GitLab::new(url)?,
+            recorder: Recorder::start(&kube).await?,
+            kube,
+            binaries,
+            shared: OnceCell::new(),
+            secrets: RefCell::default(),
+            logs: RefCell::default(),
+            jobs: Cell::new(0),
+            _processes: [kubernetes, gitlab],
+            dir: RefCell::new(Some(dir)),
+            path,
+        };
+        let options = RunnerOptions { concurrent: CONCURRENT, ..RunnerOptions::new("shared") };
+        let shared = Runner::start(&world, &options).await?;
+        // Nobody else sets it.
+        let _ = world.shared.set(shared);
+        Ok(world)
+    }
+
+    /// The runner that tests share which need none of their own.
+    ///
+    /// # Errors
+    /// The world is only half made.
+    pub fn runner(&self) -> anyhow::Result<&Runner> {
+        self.shared.get().context("there is no shared runner yet")
+    }
+
+    /// Where everything writes its files.
+    pub fn dir(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is tested.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// With it runners may register.
+    pub fn registration_token(&self) -> &str {
+        REGISTRATION_TOKEN
+    }
+
+    /// From now on nobody may show this text.
+    pub fn keep_secret(&self, secret: &str) {
+        if secret.len() >= SHORTEST_SECRET {
+            self.secrets.borrow_mut().push(secret.to_owned());
+        }
+    }
+
+    pub(crate) fn keep_log(&self, path: &Path) {
+        self.logs.borrow_mut().push(path.to_owned());
+    }
+
+    /// Queues a job for a runner. Its token and its masked variables become secrets.
+    ///
+    /// # Errors
+    /// GitLab refuses it.
+    pub async fn post_job(&self, runner: &Runner, payload: &Value) -> anyhow::Result<u64> {
+        let mut payload = payload.clone();
+        let object = payload.as_object_mut().context("a job must be an object")?;
+        object.entry("tags").or_insert_with(|| json!([runner.tag]));
+        if object.get("exact") != Some(&Value::Bool(true)) && !object.contains_key("token") {
+            self.jobs.set(self.jobs.get() + 1);
+            let token = format!("glcbt-e2e_{:08}_{:08x}", self.jobs.get(), std::process::id());
+            self.keep_secret(&token);
+            object.insert("token".to_owned(), json!(token));
+        }
+        for variable in object.get("variables").and_then(Value::as_array).into_iter().flatten() {
+            if let (Some(true), Some(value)) = (variable["masked"].as_bool(), variable["value"].as_str()) {
+                self.keep_secret(value);
+            }
+        }
+        self.gitlab.post_job(&payload).await
+    }
+
+    /// Queues a job of one script for the shared runner.
+    ///
+    /// # Errors
+    /// GitLab refuses it.
+    pub async fn script(&self, lines: &[&str]) -> anyhow::Result<u64> {
+        self.post_job(self.runner()?, &script(lines)).await
+    }
+
+    /// Runs a job on the shared runner to its end; the job and the text of its log.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn run(&self, payload: &Value, bound: Duration) -> anyhow::Result<(Job, String)> {
+        self.run_on(self.runner()?, payload, bound).await
+    }
+
+    /// Runs a job to its end; the job and the text of its log.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn run_on(&self, runner: &Runner, payload: &Value, bound: Duration) -> anyhow::Result<(Job, String)> {
+        let id = self.post_job(runner, payload).await?;
+        self.ended(id, bound).await
+    }
+
+    /// Waits for the end of a job; the job and the text of its log.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub async fn ended(&self, id: u64, bound: Duration) -> anyhow::Result<(Job, String)> {
+        let job = self.gitlab.wait_final(id, bound).await?;
+        Ok((job, self.gitlab.text(id).await?))
+    }
+
+    /// The pod of a job, once there is one with a node.
+    ///
+    /// # Errors
+    /// None comes in time.
+    pub async fn pod_of(&self, runner: &Runner, job: u64, bound: Duration) -> anyhow::Result<String> {
+        until(&format!("the pod of job {job}"), bound, async || {
+            let pods = self.kube.pods(&runner.namespace).await?;
+            let of_job = |pod: &&Value| pod.to_string().contains(&format!("/jobs/{job}\""));
+            let name = pods.iter().find(of_job).and_then(|pod| pod.pointer("/metadata/name")?.as_str().map(str::to_owned));
+            Ok(name.ok_or_else(|| format!("{} other pods", pods.len())))
+        })
+        .await
+    }
+
+    /// What must be true when all jobs have ended: no rule of the protocol broken, no pod left, no secret shown.
+    ///
+    /// # Errors
+    /// It is not true.
+    pub async fn is_clean(&self) -> anyhow::Result<()> {
+        let violations = self.gitlab.violations().await?;
+        anyhow::ensure!(violations.is_empty(), "rules of the protocol were broken: {violations:#?}");
+        let own = |pod: &Value| pod.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
+        until("no pod to be left", LEFTOVERS, async || {
+            let (_, list) = self.kube.ask(reqwest::Method::GET, "/api/v1/pods", None).await?;
+            let left: Vec<String> = list["items"].as_array().into_iter().flatten().filter_map(own).collect();
+            Ok(if left.is_empty() { Ok(()) } else { Err(format!("pods in {left:?}")) })
+        })
+        .await?;
+        anyhow::ensure!(self.recorder.bytes() > 0, "the recorder saw no pod at all");
+        let secrets = self.secrets.borrow();
+        let shown = self.recorder.found(secrets.iter().map(String::as_str));
+        anyhow::ensure!(shown.is_empty(), "pods showed secrets: {shown:?}");
+        for log in self.logs.borrow().iter() {
+            let text = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
+            if let Some(secret) = secrets.iter().find(|secret| text.contains(secret.as_str())) {
+                anyhow::bail!("{} shows the secret {secret:?}", log.display());
+            }
+            anyhow::ensure!(!text.contains("panicked at"), "{}: a panic:\n{text}", log.display());
+        }
+        Ok(())
+    }
+
+    /// Keeps the files, for somebody who wants to know why a test failed.
+    pub fn keep_files(&self) -> &Path {
+        if let Some(dir) = self.dir.borrow_mut().take() {
+            let _ = dir.keep();
+        }
+        &self.path
+    }
+}
+
+/// A job of one script.
+pub fn script(lines: &[&str]) -> Value {
+    json!({"steps": [{"name": "script", "script": lines}]})
+}
+
+/// A job of a script and an `after_script`.
+pub fn script_and_after(lines: &[&str], after: &[&str]) -> Value {
+    json!({"steps": [{"name": "script", "script": lines}, {"name": "after_script", "script": after, "when": "always"}]})
+}
