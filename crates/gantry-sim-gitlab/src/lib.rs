@@ -11,6 +11,7 @@ mod api;
 pub mod ci;
 mod clock;
 mod config;
+mod dotenv;
 mod error;
 mod hub;
 mod limits;

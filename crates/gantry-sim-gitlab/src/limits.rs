@@ -12,6 +12,10 @@ pub(crate) const PATCH_BODY: usize = 16 * 1024 * 1024;
 pub(crate) const TRACE: usize = 100 * 1024 * 1024;
 /// Largest single artifact: large enough for real builds, small enough for a laptop's temp directory.
 pub(crate) const ARTIFACT: u64 = 1024 * 1024 * 1024;
+/// Largest dotenv report, unpacked (GitLab's default limit, 5 KiB).
+pub(crate) const DOTENV: u64 = 5 * 1024;
+/// Most variables in one dotenv report (GitLab's default limit).
+pub(crate) const DOTENV_VARIABLES: usize = 150;
 /// Artifacts of one job: GitLab has about 35 file types and keeps one of each.
 pub(crate) const ARTIFACTS_PER_JOB: usize = 64;
 /// Requests kept in the journal; about 1 KiB each, so some 10 MiB at most when bodies are small.

@@ -1,5 +1,6 @@
 //! Artifacts: upload and download by runners, and the listing for people. Files go to disk as they arrive.
 
+use std::io::BufReader;
 use std::path::{Path as FilePath, PathBuf};
 
 use axum::body::Body;
@@ -15,10 +16,12 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::{Refusal, admin_error, json_answer, message, refuse, set, text_answer, token};
+use crate::dotenv;
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::JobAccess;
 use crate::state::job::{Artifact, Breach};
+use crate::tasks;
 
 /// The query of an upload.
 #[derive(Clone, Deserialize)]
@@ -34,6 +37,8 @@ enum Failed {
     TooLarge,
     /// The client's fault: 400 and a violation.
     Bad(String),
+    /// A user's fault: 400 and nothing else.
+    Report(String),
     Storage(std::io::Error),
 }
 
@@ -58,8 +63,12 @@ pub(super) async fn upload(
     }
     let path = hub.artifacts.path().join(format!("{id}-{}", crate::tokens::salt()));
     let stored = receive(request, &path).await;
-    let answer = match stored {
-        Ok((filename, size, crc)) => {
+    let variables = match &stored {
+        Ok(_) if kind == "dotenv" => read_dotenv(&path).await,
+        _ => Ok(Vec::new()),
+    };
+    let answer = match stored.and_then(|stored| Ok((stored, variables?))) {
+        Ok(((filename, size, crc), variables)) => {
             let artifact = Artifact {
                 kind: kind.to_owned(),
                 format: format.to_owned(),
@@ -67,10 +76,12 @@ pub(super) async fn upload(
                 size,
                 crc,
                 expire_in: query.expire_in.clone(),
+                variables,
                 path: path.clone(),
             };
             keep(&hub, id, &token, artifact)
         }
+        Err(Failed::Report(what)) => message(StatusCode::BAD_REQUEST, &what),
         Err(Failed::TooLarge) => refuse(StatusCode::PAYLOAD_TOO_LARGE),
         Err(Failed::Bad(what)) => bad_upload(&hub, id, &what),
         Err(Failed::Storage(error)) => {
@@ -180,6 +191,15 @@ async fn store(mut field: Field<'_>, path: &FilePath) -> Result<(u64, u32), Fail
     }
     file.flush().await.map_err(Failed::Storage)?;
     Ok((size, crc.finalize()))
+}
+
+async fn read_dotenv(path: &FilePath) -> Result<Vec<(String, String)>, Failed> {
+    let file = File::open(path).await.map_err(Failed::Storage)?.into_std().await;
+    let reading = tasks::blocking(move || dotenv::read(BufReader::new(file)));
+    match reading.await {
+        Ok(read) => read.map_err(Failed::Report),
+        Err(error) => Err(Failed::Storage(std::io::Error::other(error))),
+    }
 }
 
 /// The last component, so that a name never leads out of a directory.

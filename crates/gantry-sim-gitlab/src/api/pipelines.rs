@@ -46,8 +46,7 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
         Ok(checkout) => Arc::new(checkout),
         Err(refused) => return *refused,
     };
-    let given = match wanted.variables.into_iter().map(|(key, value)| given(key, value)).collect::<Result<Vec<_>, _>>()
-    {
+    let given = match wanted.variables.iter().map(|(key, value)| given(key, value)).collect::<Result<Vec<_>, _>>() {
         Ok(given) => given,
         Err(what) => return admin_error(StatusCode::BAD_REQUEST, what),
     };
@@ -157,18 +156,27 @@ fn is_named(job: &CiJob, name: &str) -> bool {
 }
 
 /// A variable of the pipeline: its value alone, or `{"value", "masked", "file"}` as a project's settings have it.
-fn given(key: String, value: Value) -> Result<Variable, String> {
-    let variable = |value: Value| Variable {
-        public: false,
-        ..Variable::public(&key, value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+fn given(key: &str, value: &Value) -> Result<Variable, String> {
+    let Value::Object(fields) = value else { return Ok(Variable::private(key, plain_value(key, value)?)) };
+    if let Some(unknown) = fields.keys().find(|name| !matches!(name.as_str(), "value" | "masked" | "file")) {
+        return Err(format!("variable {key:?} has an unknown field {unknown:?}"));
+    }
+    let flag = |name: &str| match fields.get(name) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => Err(format!("`{name}` of variable {key:?} must be true or false")),
     };
+    let value = fields.get("value").ok_or_else(|| format!("variable {key:?} has no `value`"))?;
+    let plain = Variable::private(key, plain_value(key, value)?);
+    Ok(Variable { masked: flag("masked")?, file: flag("file")?, ..plain })
+}
+
+/// Texts as they are; numbers and flags as they are written.
+fn plain_value(key: &str, value: &Value) -> Result<String, String> {
     match value {
-        Value::Object(mut fields) => {
-            let inner = fields.remove("value").ok_or_else(|| format!("variable {key:?} has no `value`"))?;
-            let is_set = |name: &str| fields.get(name).and_then(Value::as_bool).unwrap_or(false);
-            Ok(Variable { masked: is_set("masked"), file: is_set("file"), ..variable(inner) })
-        }
-        plain => Ok(variable(plain)),
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        _ => Err(format!("the value of variable {key:?} must be a text")),
     }
 }
 
@@ -179,4 +187,33 @@ fn unprocessable(error: &str, problems: &[Problem]) -> Response {
 
 fn problem_list(problems: &[Problem]) -> Value {
     problems.iter().map(|p| json!({"file": p.file, "line": p.line, "message": p.message})).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_given_plainly_or_with_their_settings() {
+        let plain = Variable::private("K", "v");
+        assert_eq!(given("K", &json!("v")), Ok(plain.clone()));
+        assert_eq!(given("K", &json!(7)), Ok(Variable { value: "7".to_owned(), ..plain.clone() }));
+        assert_eq!(given("K", &json!({"value": "v"})), Ok(plain.clone()));
+        let secret = json!({"value": "v", "masked": true, "file": true});
+        assert_eq!(given("K", &secret), Ok(Variable { masked: true, file: true, ..plain }));
+    }
+
+    #[test]
+    fn variables_that_make_no_sense_are_refused() {
+        for value in [
+            json!(null),
+            json!(["v"]),
+            json!({}),
+            json!({"value": null}),
+            json!({"value": "v", "masked": "yes"}),
+            json!({"value": "v", "mask": true}),
+        ] {
+            assert!(given("K", &value).is_err_and(|what| what.contains("\"K\"")), "{value}");
+        }
+    }
 }

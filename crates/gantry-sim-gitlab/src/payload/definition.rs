@@ -10,7 +10,8 @@ use crate::state::pipelines::Pipeline;
 
 pub(super) fn payload(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob) -> Value {
     let checkout = &pipeline.checkout;
-    let variables = variables(world, job, pipeline, definition);
+    let sources = sources(world, pipeline, definition);
+    let variables = variables(world, job, pipeline, definition, &sources);
     let depth = last(&variables, "GIT_DEPTH").and_then(|depth| depth.trim().parse().ok());
     let list = variables.iter().map(Variable::to_json).collect::<Value>();
     let protected = variables::is_protected(checkout);
@@ -30,14 +31,14 @@ pub(super) fn payload(world: &World, job: &Job, pipeline: &Pipeline, definition:
         "artifacts": definition.artifacts.iter().map(artifact).collect::<Value>(),
         "cache": definition.cache.iter().map(|entry| cache(entry, protected)).collect::<Value>(),
         "credentials": [],
-        "dependencies": dependencies(world, job, pipeline, definition),
+        "dependencies": sources.iter().filter_map(|other| super::dependency(job, other)).collect::<Value>(),
         "features": super::features(),
     })
 }
 
 /// In the order in which GitLab sends them; the last of a name wins, so what a person gave for the pipeline beats
-/// the file, and the file beats what is predefined.
-fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob) -> Vec<Variable> {
+/// the dotenv reports of earlier jobs, those beat the file, and the file beats what is predefined.
+fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, sources: &[&Job]) -> Vec<Variable> {
     let path = &pipeline.checkout.repo.name;
     let mut all = variables::job(world, job, path);
     all.extend(variables::server(&world.url));
@@ -51,6 +52,8 @@ fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob) 
         all.push(Variable::public("CI_JOB_MANUAL", "true"));
     }
     all.extend(definition.variables.iter().map(variable));
+    let reported = sources.iter().flat_map(|other| other.dotenv());
+    all.extend(reported.map(|(key, value)| Variable::private(key, value.as_str())));
     all.extend(pipeline.variables.iter().cloned());
     variables::expand(&mut all);
     all
@@ -164,8 +167,9 @@ fn cache(cache: &CiCache, protected: bool) -> Value {
     })
 }
 
-/// The jobs whose archives are fetched: those named by `dependencies`, else by `needs`, else all of earlier stages.
-fn dependencies(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob) -> Value {
+/// The jobs whose archives are fetched and whose dotenv variables count: those named by `dependencies`, else by
+/// `needs`, else all of earlier stages.
+fn sources<'a>(world: &'a World, pipeline: &'a Pipeline, definition: &CiJob) -> Vec<&'a Job> {
     let position = |name: &str| pipeline.stages.iter().position(|stage| stage == name);
     let own_stage = position(&definition.stage);
     let wanted = |other: &CiJob| match (&definition.dependencies, &definition.needs) {
@@ -174,5 +178,5 @@ fn dependencies(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJo
         (None, None) => position(&other.stage) < own_stage,
     };
     let others = world.current_jobs(pipeline).filter(|(_, other)| wanted(other));
-    others.filter_map(|(other, _)| super::dependency(job, other)).collect()
+    others.map(|(other, _)| other).collect()
 }

@@ -36,7 +36,7 @@ impl Variable {
         Self { public: false, masked: true, ..Self::public(key, value) }
     }
 
-    fn private(key: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn private(key: &str, value: impl Into<String>) -> Self {
         Self { public: false, ..Self::public(key, value) }
     }
 

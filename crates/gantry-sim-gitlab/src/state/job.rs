@@ -67,6 +67,8 @@ pub(crate) struct Artifact {
     pub(crate) size: u64,
     pub(crate) crc: u32,
     pub(crate) expire_in: Option<String>,
+    /// What a dotenv report hands to later jobs; empty for every other type.
+    pub(crate) variables: Vec<(String, String)>,
     pub(crate) path: PathBuf,
 }
 
@@ -284,6 +286,11 @@ impl Job {
     /// The first stored artifact of type `archive`.
     pub(crate) fn archive(&self) -> Option<&Artifact> {
         self.artifacts.iter().find(|artifact| artifact.kind == "archive")
+    }
+
+    /// The variables of the job's dotenv report.
+    pub(crate) fn dotenv(&self) -> impl Iterator<Item = &(String, String)> {
+        self.artifacts.iter().flat_map(|artifact| &artifact.variables)
     }
 
     /// What `/sim/jobs` shows.

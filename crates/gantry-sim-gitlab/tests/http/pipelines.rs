@@ -141,3 +141,78 @@ async fn bad_files_and_unknown_names_are_explained() {
     assert_eq!(sim.post("/sim/pipelines", &json!({"branch": "main"})).await.0, 400);
     sim.stop().await;
 }
+
+const DOTENV_CI: &str = "
+stages: [build, test]
+version:
+  stage: build
+  script: [build]
+  artifacts: {reports: {dotenv: build.env}}
+all:
+  stage: test
+  script: [test]
+  variables: {VERSION: from the file, GIVEN: from the file}
+named:
+  stage: test
+  needs: [version]
+  script: [test]
+without:
+  stage: test
+  needs: [{job: version, artifacts: false}]
+  script: [test]
+neither:
+  stage: test
+  dependencies: []
+  script: [test]
+";
+
+async fn upload_dotenv(sim: &Sim, job: &Taken, text: &[u8]) -> (u16, String) {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, text).expect("packs");
+    let part = reqwest::multipart::Part::bytes(gzip.finish().expect("packs")).file_name("build.env.gz");
+    let path = format!("/api/v4/jobs/{}/artifacts?artifact_format=gzip&artifact_type=dotenv", job.id);
+    let call = sim.call(reqwest::Method::POST, &path).header("JOB-TOKEN", &job.token);
+    let form = reqwest::multipart::Form::new().part("file", part);
+    let answer = call.multipart(form).send().await.expect("an answer");
+    (answer.status().as_u16(), answer.text().await.expect("text"))
+}
+
+#[tokio::test]
+async fn dotenv_reports_become_variables_of_later_jobs() {
+    let origin = repository(&[(".gitlab-ci.yml", DOTENV_CI)]);
+    let sim = Sim::with_repo("group/project", origin.path().to_owned()).await;
+    let wanted = json!({"variables": {"GIVEN": {"value": "by a person", "masked": true}}});
+    assert_eq!(sim.post("/sim/pipelines", &wanted).await.0, 201);
+    let version = sim.run_next().await;
+    let (code, why) = upload_dotenv(&sim, &version, b"VERSION=1\n\nGIVEN=by the report\n").await;
+    assert_eq!(code, 400, "GitLab takes no empty line: {why}");
+    assert_eq!(upload_dotenv(&sim, &version, b"VERSION=1.2\nGIVEN=by the report\n").await.0, 201);
+    sim.finish(&version, "success").await;
+
+    for (name, expected) in [("all", "1.2"), ("named", "1.2"), ("without", ""), ("neither", "")] {
+        let job = sim.run_next().await;
+        assert_eq!(job.payload["job_info"]["name"], name);
+        assert_eq!(variable(&job, "VERSION"), expected, "{name}");
+        assert_eq!(variable(&job, "GIVEN"), "by a person", "{name}");
+        assert_eq!(job.payload["dependencies"], json!([]), "a report is no archive");
+    }
+    assert_eq!(sim.broken().await, [""; 0], "a bad report is its author's mistake, not the runner's");
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn pipeline_variables_keep_their_settings_on_the_way() {
+    let origin = repository(&[(".gitlab-ci.yml", "test:\n  script: [a]\n")]);
+    let sim = Sim::with_repo("group/project", origin.path().to_owned()).await;
+    let given = json!({"variables": {"KEY": {"value": "s3cret", "masked": true, "file": true}, "N": 5}});
+    assert_eq!(sim.post("/sim/pipelines", &given).await.0, 201);
+    let job = sim.run_next().await;
+    let all = job.payload["variables"].as_array().expect("a list");
+    let find = |key: &str| all.iter().find(|variable| variable["key"] == key).cloned().unwrap_or_default();
+    let expected =
+        json!({"key": "KEY", "value": "s3cret", "public": false, "masked": true, "file": true, "raw": false});
+    assert_eq!(find("KEY"), expected);
+    assert_eq!(find("N")["value"], "5");
+    assert_eq!(sim.post("/sim/pipelines", &json!({"variables": {"KEY": {"masked": true}}})).await.0, 400);
+    sim.stop().await;
+}
