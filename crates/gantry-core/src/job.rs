@@ -62,6 +62,18 @@ payload! {
         features: Features,
         /// Hooks of the job's definition.
         hooks: Vec<Hook>,
+        /// Native steps (`run:` of the job's definition): JSON inside a text, not parsed here. Absent, `[]` and `null` mean none.
+        run: Option<String>,
+        /// Variables whose values the runner is to fetch from a secret store.
+        secrets: SecretNames,
+        /// Inputs of the job's definition.
+        inputs: Vec<Input>,
+    }
+
+    /// One input of a job (payload key `inputs`). Its value is left out: nothing here interpolates it.
+    pub struct Input {
+        /// Its name.
+        key: String,
     }
 
     /// Names and ids of a job (payload key `job_info`).
@@ -262,6 +274,30 @@ payload! {
     }
 }
 
+/// The names of a job's secrets (the keys of payload key `secrets`). Where they are stored is left out: nothing here fetches them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretNames(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for SecretNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = SecretNames;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a map")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<SecretNames, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, serde::de::IgnoredAny)) = map.next_entry()? {
+                    names.push(name);
+                }
+                Ok(SecretNames(names))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
 /// A user given as text or as a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserOpt(pub String);
@@ -304,10 +340,28 @@ mod tests {
     }
 
     #[test]
+    fn parts_that_are_not_carried_out_are_seen() {
+        let job: JobSpec = serde_json::from_str(
+            r#"{"run": "[{}]", "secrets": {"A": {"vault": {"path": "p"}}, "B": {}}, "inputs": [{"key": "age", "value": {"content": 1}}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            (job.run.as_deref(), job.secrets.0, job.inputs[0].key.as_str()),
+            (Some("[{}]"), vec!["A".to_owned(), "B".to_owned()], "age")
+        );
+        let job: JobSpec = serde_json::from_str(r#"{"run": null, "secrets": null, "inputs": null}"#).unwrap();
+        assert_eq!((job.run, job.secrets.0.len(), job.inputs.len()), (None, 0, 0));
+    }
+
+    #[test]
     fn wrong_types_are_errors() {
-        for bad in
-            [r#"{"id": "x"}"#, r#"{"steps": {}}"#, r#"{"image": {"executor_opts": {"kubernetes": {"user": []}}}}"#]
-        {
+        for bad in [
+            r#"{"id": "x"}"#,
+            r#"{"steps": {}}"#,
+            r#"{"image": {"executor_opts": {"kubernetes": {"user": []}}}}"#,
+            r#"{"run": []}"#,
+            r#"{"secrets": []}"#,
+        ] {
             assert!(serde_json::from_str::<JobSpec>(bad).is_err(), "{bad}");
         }
     }
