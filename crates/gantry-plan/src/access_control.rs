@@ -8,8 +8,15 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use crate::PlanError;
 
+/// Longest reference to an image: 255 bytes of name, 128 of tag, a digest (OCI), and a registry's host.
+const LONGEST_IMAGE: usize = 1024;
+
 /// Checks an image against a list of allowed patterns; `always` are allowed whatever the list says.
 pub(crate) fn check_image(image: &str, kind: &str, allowed: &[String], always: &[&str]) -> Result<(), PlanError> {
+    if image.len() > LONGEST_IMAGE || image.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        let start: String = image.chars().take(80).collect();
+        return Err(PlanError::Configuration(format!("{start:?} is not the name of an image")));
+    }
     let is_allowed = allowed.is_empty()
         || always.contains(&image)
         || allowed.iter().filter_map(|glob| matcher(glob)).any(|glob| glob.is_match(image));
@@ -105,9 +112,9 @@ pub(crate) fn requested_user(
 }
 
 fn id(text: &str, kind: &str, allowed: &[i64]) -> Result<i64, PlanError> {
-    let id: i64 = text.parse().ok().filter(|id| *id >= 0).ok_or_else(|| {
+    let id: i64 = text.parse().ok().filter(|id| (0..=i64::from(i32::MAX)).contains(id)).ok_or_else(|| {
         PlanError::Configuration(format!(
-            "image option kubernetes.user asks for {kind} {text:?}, which is not a number"
+            "image option kubernetes.user asks for {kind} {text:?}, which is not a number that can be one"
         ))
     })?;
     let is_allowed = if allowed.is_empty() { id != 0 } else { allowed.contains(&id) };

@@ -2,10 +2,13 @@
 
 use gantry_config::RunnerSettings;
 use gantry_core::short_token::short_token;
+use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 
 use crate::Context;
 use crate::job_settings::Flags;
+use crate::redact::Redactor;
+use crate::services::Service;
 
 /// One line of the runner in the job log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,4 +63,32 @@ pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, 
     }
     lines.extend(warnings.iter().map(HeadLine::warning));
     lines
+}
+
+/// Warnings about masked values that whoever may read pods can read, because the job has put them into the pod's spec.
+pub(crate) fn readable(services: &[Service], pod: &Pod, redactor: &Redactor) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for service in services {
+        for name in &service.environment.readable {
+            warnings.push(format!(
+                "variable {name:?} of service {:?} has a masked value in it, which can be read in the pod's spec",
+                service.container
+            ));
+        }
+        for name in &service.environment.impossible {
+            warnings.push(format!(
+                "variable {name:?} of service {:?} is left out: Kubernetes takes no such name or value",
+                service.container
+            ));
+        }
+    }
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    for (container, image) in containers.filter_map(|container| Some((&container.name, container.image.as_ref()?))) {
+        if let Some(name) = redactor.found_in(image) {
+            warnings.push(format!(
+                "the image of container {container:?} has the masked value of {name:?} in it, which can be read in the pod's spec"
+            ));
+        }
+    }
+    warnings
 }

@@ -18,7 +18,7 @@ pub(crate) struct JobSettings {
     pub(crate) fetch_flags: Vec<String>,
     pub(crate) lfs: bool,
     pub(crate) submodule_strategy: Result<SubmoduleStrategy, String>,
-    pub(crate) submodule_paths: Vec<String>,
+    pub(crate) submodule_paths: Result<Vec<String>, String>,
     pub(crate) submodule_depth: Option<u32>,
     pub(crate) submodule_update_flags: Vec<String>,
     pub(crate) submodule_force_https: bool,
@@ -43,7 +43,7 @@ pub(crate) fn read(variables: &Variables, allow_git_fetch: bool, timeout: Durati
         fetch_flags: reader.flags("GIT_FETCH_EXTRA_FLAGS", &["--prune", "--quiet"]).unwrap_or_default(),
         lfs: !reader.bool("GIT_LFS_SKIP_SMUDGE", false),
         submodule_strategy: if has_git { reader.submodule_strategy() } else { Ok(SubmoduleStrategy::None) },
-        submodule_paths: reader.words("GIT_SUBMODULE_PATHS"),
+        submodule_paths: reader.submodule_paths(),
         submodule_depth: reader.text("GIT_SUBMODULE_DEPTH").and_then(|depth| depth.parse().ok()),
         submodule_update_flags: reader.words("GIT_SUBMODULE_UPDATE_FLAGS"),
         submodule_force_https: reader.bool("GIT_SUBMODULE_FORCE_HTTPS", false),
@@ -68,6 +68,15 @@ impl Reader<'_> {
     /// The value of a setting; an empty one counts as absent.
     fn text(&self, key: &str) -> Option<String> {
         self.variables.get(key).filter(|value| !value.is_empty()).map(str::to_owned)
+    }
+
+    /// Paths of submodules; the word that leaves paths out needs one.
+    fn submodule_paths(&self) -> Result<Vec<String>, String> {
+        let paths = self.words("GIT_SUBMODULE_PATHS");
+        if paths.iter().any(|path| path == ":(exclude)") {
+            return Err("GIT_SUBMODULE_PATHS: \":(exclude)\" needs a path right behind it".to_owned());
+        }
+        Ok(paths)
     }
 
     fn words(&self, key: &str) -> Vec<String> {

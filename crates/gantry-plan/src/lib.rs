@@ -6,27 +6,38 @@
 mod access_control;
 mod environment;
 mod head;
+mod helper_image;
 mod job_settings;
+mod metadata;
 mod names;
+mod overwrites;
+mod paths;
+mod placement;
 mod pod;
+mod redact;
 mod script;
 mod security;
 mod services;
 mod sources;
 mod stages;
 mod start;
+mod unsupported;
 mod volumes;
 
 use std::time::Duration;
 
 use gantry_config::RunnerSettings;
 use gantry_core::job::JobSpec;
-use gantry_core::{Ending, limits};
-use gantry_wire::plan::{Coordinator, Paths, PodPlan, TracePlan};
+use gantry_core::variables::Variables;
+use gantry_core::{Ending, Secret, limits};
+use gantry_wire::plan::{Coordinator, Paths, PodPlan, StagePlan, TracePlan};
 use k8s_openapi::api::core::v1::Pod;
 
+use environment::{Early, Given};
+use redact::Redactor;
+
 pub use head::{HeadLevel, HeadLine};
-pub use pod::{ANNOTATION_CLAIM, LABEL_JOB, LABEL_MANAGED};
+pub use metadata::{ANNOTATION_CLAIM, LABEL_JOB, LABEL_MANAGED};
 
 /// What the manager knows beside the job and the runner's settings.
 #[derive(Clone, Debug)]
@@ -110,68 +121,137 @@ impl PlanError {
 /// Decides everything about a job.
 ///
 /// # Errors
-/// The job cannot run with these settings; nothing has been touched.
+/// The job cannot run with these settings; nothing has been touched. Errors name no secret of the job.
 pub fn plan(job: &JobSpec, runner: &RunnerSettings, context: &Context) -> Result<JobPlan, PlanError> {
+    let given = Given::read(job, runner)?;
+    let builds_dir = paths::builds_dir(runner)?;
     let timeout = timeout(job);
-    let given = environment::given(job, runner);
-    let flags = job_settings::Flags::read(&runner.feature_flags, &given);
-    let mut settings = job_settings::read(&given, job.allow_git_fetch, timeout);
+    let start = Early { job, runner, context, builds_dir: &builds_dir, timeout };
+    let early = given.early(&start);
+    environment::check_size(&early, job)?;
+    let literal = environment::literal(&early);
+    let redactor = Redactor::new(literal.iter().chain(given.left_out()), &job.token);
+    let facts = Facts { start, given: &given, early: &early, literal: &literal };
+    decide(&facts).map_err(|error| redactor.error(error))
+}
+
+/// What is known about a job before its flags and directories are.
+struct Facts<'a> {
+    start: Early<'a>,
+    given: &'a Given,
+    /// Its variables so far, unexpanded.
+    early: &'a Variables,
+    /// The same, expanded.
+    literal: &'a Variables,
+}
+
+fn decide(facts: &Facts<'_>) -> Result<JobPlan, PlanError> {
+    let Facts { start, given, early, literal } = facts;
+    let Early { job, runner, context, builds_dir, timeout } = start;
+    let flags = job_settings::Flags::read(&runner.feature_flags, literal);
+    unsupported::refuse(job, runner, &flags)?;
+    let mut settings = job_settings::read(literal, job.allow_git_fetch, *timeout);
     if runner.debug_trace_disabled && settings.debug_trace {
         settings.debug_trace = false;
         settings.warnings.push("CI_DEBUG_TRACE: usage is disabled on this Runner".to_owned());
     }
-    let paths = paths(job, runner, &given, settings.git_strategy)?;
-    let sources = environment::Sources { job, runner, context, paths: &paths, flags: &flags, timeout };
-    let variables = environment::assemble(&sources);
-    let services = services::services(job, runner, &variables)?;
+    let strategy = settings.git_strategy;
+    let paths = paths::paths(&paths::Wishes { job, runner, context, builds_dir, early, literal, strategy })?;
+    let variables = given.assemble(start, &flags, &paths);
+    environment::check_size(&variables, job)?;
+    let expanded = environment::literal(&variables);
+    let redactor = Redactor::new(expanded.iter().chain(given.left_out()), &job.token);
+    let overwritten = overwrites::apply(&runner.kubernetes, &expanded)?;
+    let runner = &RunnerSettings { kubernetes: overwritten.settings, ..(*runner).clone() };
+    let services = services::services(&services::Wishes {
+        job,
+        runner,
+        variables: &variables,
+        literal: &expanded,
+        redactor: &redactor,
+    })?;
     let inputs = sources::Inputs { job, runner, context, settings: &settings, flags: &flags, variables: &variables };
     let stages = stages::stages(&inputs)?;
-    let warnings: Vec<String> = flags.warnings.iter().chain(&settings.warnings).cloned().collect();
-    let request =
-        pod::PodRequest { job, runner, context, variables: &variables, services: &services, paths: &paths, timeout };
-    let made = pod::pod(&request)?;
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let mask_all = flags.is_on("FF_MASK_ALL_DEFAULT_TOKENS");
+    let pod = pod::pod(&pod::PodRequest {
+        job,
+        runner,
+        context,
+        variables: &variables,
+        services: &services,
+        paths: &paths,
+        timeout: *timeout,
+    })?;
+    let mut warnings = [given.warnings.clone(), flags.warnings.clone(), settings.warnings.clone()].concat();
+    warnings.extend(unsupported::warnings(job, &flags, &expanded));
+    warnings.extend(head::readable(&services, &pod.pod, &redactor));
+    let banner = head::banner(runner, context, &flags, &warnings);
+    let executor = [overwritten.lines, pod.lines].concat();
+    let trace = trace(&inputs, environment::masks(&expanded, given.left_out()));
     Ok(JobPlan {
-        namespace: made.namespace,
-        pod: made.pod,
-        pod_plan: PodPlan {
-            job_id: job.id,
-            job_token: job.token.clone(),
-            coordinator: Coordinator {
-                url: runner.url.clone(),
-                ca_pem: context.configured_ca_pem.clone(),
-                upload_timeout_ms: millis(runner.artifact_upload_timeout),
-                response_header_timeout_ms: millis(runner.artifact_response_header_timeout),
-            },
-            manager_host: context.manager_host.clone(),
-            timeout_seconds: timeout.as_secs(),
-            remaining_ms: millis(timeout),
-            script_timeout_ms: settings.script_timeout.map(millis),
-            after_script_timeout_ms: millis(settings.after_script_timeout),
-            after_script_ignore_errors: settings.after_script_ignore_errors,
-            environment: environment::for_scripts(&variables),
-            trace: TracePlan {
-                head: String::new(),
-                masks: environment::masks(&variables),
-                token_prefixes: gantry_trace::default_token_prefixes(mask_all, &job.features.token_mask_prefixes),
-                timestamps: flags.is_on("FF_TIMESTAMPS"),
-                sections: job.features.trace_sections,
-                limit_bytes: runner.output_limit_bytes,
-                debug_trace: settings.debug_trace,
-            },
-            stages,
-            wait_for_services: !services.is_empty(),
-            failure_reasons: job.features.failure_reasons.clone(),
-            paths,
-        },
-        banner: head::banner(runner, context, &flags, &warnings),
-        executor: made.lines,
+        namespace: pod.namespace,
+        pod: pod.pod,
+        pod_plan: pod_plan(
+            &inputs,
+            PodParts { paths, trace, stages, timeout: *timeout, expanded: &expanded },
+            !services.is_empty(),
+        ),
+        banner: redactor.lines(banner),
+        executor: redactor.lines(executor),
         services: services.into_iter().map(|service| service.container).collect(),
-        timeout,
+        timeout: *timeout,
         start_timeout: runner.kubernetes.timing.poll_timeout,
         cleanup_grace_seconds: runner.kubernetes.cleanup_grace_period_seconds,
     })
+}
+
+/// What the agent is told beside the settings.
+struct PodParts<'a> {
+    paths: Paths,
+    trace: TracePlan,
+    stages: Vec<StagePlan>,
+    timeout: Duration,
+    expanded: &'a Variables,
+}
+
+fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services: bool) -> PodPlan {
+    let sources::Inputs { job, runner, context, settings, .. } = inputs;
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    PodPlan {
+        job_id: job.id,
+        job_token: job.token.clone(),
+        coordinator: Coordinator {
+            url: runner.url.clone(),
+            ca_pem: context.configured_ca_pem.clone(),
+            upload_timeout_ms: millis(runner.artifact_upload_timeout),
+            response_header_timeout_ms: millis(runner.artifact_response_header_timeout),
+        },
+        manager_host: context.manager_host.clone(),
+        timeout_seconds: parts.timeout.as_secs(),
+        remaining_ms: millis(parts.timeout),
+        script_timeout_ms: settings.script_timeout.map(millis),
+        after_script_timeout_ms: millis(settings.after_script_timeout),
+        after_script_ignore_errors: settings.after_script_ignore_errors,
+        environment: environment::for_scripts(parts.expanded),
+        trace: parts.trace,
+        stages: parts.stages,
+        wait_for_services,
+        failure_reasons: job.features.failure_reasons.clone(),
+        paths: parts.paths,
+    }
+}
+
+fn trace(inputs: &sources::Inputs<'_>, masks: Vec<Secret>) -> TracePlan {
+    let sources::Inputs { job, runner, settings, flags, .. } = inputs;
+    let mask_all = flags.is_on("FF_MASK_ALL_DEFAULT_TOKENS");
+    TracePlan {
+        head: String::new(),
+        masks,
+        token_prefixes: gantry_trace::default_token_prefixes(mask_all, &job.features.token_mask_prefixes),
+        timestamps: flags.is_on("FF_TIMESTAMPS"),
+        sections: job.features.trace_sections,
+        limit_bytes: runner.output_limit_bytes,
+        debug_trace: settings.debug_trace,
+    }
 }
 
 /// The job's time-out: what GitLab sent, or its default.
@@ -181,48 +261,3 @@ pub fn timeout(job: &JobSpec) -> Duration {
         _ => limits::DEFAULT_JOB_TIMEOUT,
     }
 }
-
-/// The directories of a job. `GIT_CLONE_PATH` may choose another work tree inside of the builds directory.
-fn paths(
-    job: &JobSpec,
-    runner: &RunnerSettings,
-    given: &gantry_core::variables::Variables,
-    strategy: gantry_wire::plan::GitStrategy,
-) -> Result<Paths, PlanError> {
-    let builds_dir = runner.builds_dir.trim_end_matches('/').to_owned();
-    let slug = names::project_slug(job.git_info.repo_url.expose(), job.job_info.project_id);
-    let mut project_dir = format!("{builds_dir}/{slug}");
-    if strategy == gantry_wire::plan::GitStrategy::Empty {
-        project_dir.push_str("-empty");
-    }
-    if let Some(wanted) = given.get("GIT_CLONE_PATH").filter(|path| !path.is_empty()) {
-        if !runner.custom_build_dir_enabled {
-            let message = "setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature";
-            return Err(PlanError::Configuration(message.to_owned()));
-        }
-        let wanted = wanted.replace("$CI_BUILDS_DIR", &builds_dir).replace("${CI_BUILDS_DIR}", &builds_dir);
-        let wanted = given.expand(&wanted);
-        project_dir = clean(&wanted).filter(|path| path.starts_with(&format!("{builds_dir}/"))).ok_or_else(|| {
-            PlanError::Configuration(format!("the GIT_CLONE_PATH={wanted:?} has to be within {builds_dir:?}"))
-        })?;
-    }
-    Ok(Paths { temp_dir: format!("{project_dir}.tmp"), builds_dir, project_dir })
-}
-
-/// An absolute path without `.`, `..` and empty parts; `None` if it is relative or leaves the root.
-fn clean(path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.strip_prefix('/')?.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Some(format!("/{}", parts.join("/")))
-}
-
-#[cfg(test)]
-mod tests;

@@ -59,7 +59,27 @@ pub(crate) fn project_slug(repo_url: &str, project_id: i64) -> String {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let path = path.strip_suffix(".git").unwrap_or(path);
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.is_empty() || parts.contains(&"..") { fallback() } else { parts.join("/") }
+    // A mount path cannot have a colon in it (Kubernetes API).
+    let is_impossible =
+        parts.is_empty() || parts.contains(&"..") || path.contains(|c: char| c == ':' || c.is_control());
+    if is_impossible { fallback() } else { parts.join("/") }
+}
+
+/// One part of a path made from `text`: other characters than letters, digits, `_` and `-` become `_`.
+pub(crate) fn path_part(text: &str) -> String {
+    let part: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' }).collect();
+    if part.is_empty() { "_".to_owned() } else { part }
+}
+
+/// The value of an annotation: cut to a length at which all of them together stay far below the 256 KiB of the Kubernetes API.
+pub(crate) fn annotation(text: &str) -> String {
+    const LONGEST: usize = 4096;
+    let mut end = text.len().min(LONGEST);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -91,6 +111,8 @@ mod tests {
             ("https://host", "project-7"),
             ("", "project-7"),
             ("https://host//a//b.git?x=1", "a/b"),
+            ("https://host/a:b/c.git", "project-7"),
+            ("https://host/a\n/c.git", "project-7"),
         ] {
             assert_eq!(project_slug(url, 7), slug, "{url}");
         }

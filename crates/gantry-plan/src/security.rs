@@ -27,10 +27,30 @@ pub(crate) fn container(
         run_as_group: own.run_as_group.or(pod.run_as_group).or(gid),
         run_as_non_root: own.run_as_non_root,
         run_as_user: own.run_as_user.or(pod.run_as_user).or(uid),
-        se_linux_options: own.selinux_type.as_ref().map(selinux),
+        se_linux_options: own.selinux_type.as_ref().map(|kind| selinux(kind)),
         seccomp_profile: own.seccomp_profile.as_ref().map(seccomp),
         windows_options: None,
     }
+}
+
+/// What to say about a user or group that the job asks for and does not get, because the config sets one.
+pub(crate) fn overruled(
+    container: &str,
+    own: &ContainerSecurityContext,
+    pod: &PodSecurityContext,
+    (uid, gid): (Option<i64>, Option<i64>),
+) -> Vec<String> {
+    let one = |what: &str, wish: Option<i64>, own: Option<i64>, pod: Option<i64>| {
+        let (wish, (set, place)) = (wish?, own.map(|id| (id, "container")).or(pod.map(|id| (id, "pod")))?);
+        Some(format!(
+            "Overriding {what} for container {container:?} to \"{wish}\" is not allowed: {what} is set to {set} in {place} \
+             security context"
+        ))
+    };
+    [one("user", uid, own.run_as_user, pod.run_as_user), one("group", gid, own.run_as_group, pod.run_as_group)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The context of the pod; `None` where nothing is configured.
@@ -41,7 +61,7 @@ pub(crate) fn pod(own: &PodSecurityContext) -> Option<api::PodSecurityContext> {
         run_as_group: own.run_as_group,
         run_as_non_root: own.run_as_non_root,
         supplemental_groups: (!own.supplemental_groups.is_empty()).then(|| own.supplemental_groups.clone()),
-        se_linux_options: own.selinux_type.as_ref().map(selinux),
+        se_linux_options: own.selinux_type.as_ref().map(|kind| selinux(kind)),
         seccomp_profile: own.seccomp_profile.as_ref().map(seccomp),
         app_armor_profile: own.app_armor_profile.as_ref().map(app_armor),
         ..Default::default()
@@ -63,8 +83,8 @@ fn capabilities(own: &ContainerSecurityContext, settings: &KubernetesSettings) -
     api::Capabilities { add: (!add.is_empty()).then_some(add), drop: Some(drop) }
 }
 
-fn selinux(kind: &String) -> api::SELinuxOptions {
-    api::SELinuxOptions { type_: Some(kind.clone()), ..Default::default() }
+fn selinux(kind: &str) -> api::SELinuxOptions {
+    api::SELinuxOptions { type_: Some(kind.to_owned()), ..Default::default() }
 }
 
 fn profile(profile: &Profile) -> (String, Option<String>) {

@@ -4,12 +4,15 @@
 use std::collections::BTreeSet;
 
 use gantry_config::RunnerSettings;
+use gantry_config::settings::Resources;
 use gantry_core::job::{Image, JobSpec};
 use gantry_core::variables::{Variable, Variables};
 use gantry_wire::layout::{BUILD, HELPER};
 
-use crate::PlanError;
+use crate::environment::ServiceEnvironment;
 use crate::names::{is_dns_label, is_dns_subdomain};
+use crate::redact::Redactor;
+use crate::{PlanError, environment, overwrites};
 
 /// One service container.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,20 +22,40 @@ pub(crate) struct Service {
     pub(crate) image: String,
     pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
-    /// The service's own variables, unexpanded.
-    pub(crate) variables: Vec<Variable>,
+    /// What it sees, and what is to be said about that.
+    pub(crate) environment: ServiceEnvironment,
+    /// Its own quantities, where it may and does ask for them.
+    pub(crate) resources: Resources,
     /// Host names that lead to it.
     pub(crate) aliases: Vec<String>,
     /// The payload's entry, for pull policy and user.
     pub(crate) spec: Image,
 }
 
+/// Most services of a job: no node could run a pod of more, and each repeats the job's public variables.
+const MAX_SERVICES: usize = 100;
+
+/// Everything that services are made from.
+pub(crate) struct Wishes<'a> {
+    pub(crate) job: &'a JobSpec,
+    pub(crate) runner: &'a RunnerSettings,
+    /// All variables, unexpanded.
+    pub(crate) variables: &'a Variables,
+    /// The same, expanded.
+    pub(crate) literal: &'a Variables,
+    pub(crate) redactor: &'a Redactor,
+}
+
 /// The services of a job: those of the config first.
-pub(crate) fn services(
-    job: &JobSpec,
-    runner: &RunnerSettings,
-    variables: &Variables,
-) -> Result<Vec<Service>, PlanError> {
+///
+/// # Errors
+/// A host alias that is no host name, quantities beyond their ceiling, too many services.
+pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
+    let Wishes { job, runner, variables, literal, redactor } = wishes;
+    let count = job.services.len() + runner.kubernetes.services.len();
+    if count > MAX_SERVICES {
+        return Err(PlanError::InvalidJob(format!("it has {count} services; {MAX_SERVICES} are possible")));
+    }
     let configured = runner.kubernetes.services.iter().map(|service| Image {
         name: service.name.clone(),
         aliases: service.aliases.join(" "),
@@ -55,7 +78,7 @@ pub(crate) fn services(
         let explicit = split_aliases(&variables.expand(&spec.aliases));
         if let Some(bad) = explicit.iter().find(|alias| !is_dns_subdomain(alias)) {
             return Err(PlanError::Configuration(format!(
-                "provided host alias {bad} for service {image} is invalid DNS. Use lower-case letters, digits, '-' and '.' only"
+                "provided host alias {bad:?} for service {image:?} is invalid DNS. Use lower-case letters, digits, '-' and '.' only"
             )));
         }
         let container = names.take(&explicit);
@@ -66,13 +89,21 @@ pub(crate) fn services(
             image,
             entrypoint: spec.entrypoint.clone(),
             command: spec.command.clone(),
-            variables: spec.variables.clone(),
+            environment: environment::for_service((variables, literal), &spec.variables, redactor),
+            resources: overwrites::service_resources(&runner.kubernetes.resources.service, &spec.variables)?,
             aliases: if spec.ports.is_empty() { aliases } else { Vec::new() },
             spec,
         });
     }
+    if let Some(port) = services.iter().flat_map(|service| &service.spec.ports).find(|port| !is_port(port.number)) {
+        return Err(PlanError::InvalidJob(format!("one of its services has port {}", port.number)));
+    }
     services.sort_by(|a, b| a.container.cmp(&b.container));
     Ok(services)
+}
+
+fn is_port(number: i64) -> bool {
+    (1..=65535).contains(&number)
 }
 
 struct Names {

@@ -35,7 +35,9 @@ pub(crate) fn sources(inputs: &Inputs<'_>) -> Result<Sources, PlanError> {
     let repo = without_credentials(job.git_info.repo_url.expose());
     let url = match runner.clone_url.as_deref().filter(|url| url.contains("://")) {
         Some(base) => {
-            let path = variables.get("CI_PROJECT_PATH").unwrap_or(&job.job_info.project_full_path);
+            let path = variables.get("CI_PROJECT_PATH").filter(|path| !path.is_empty());
+            let path = path.unwrap_or(&job.job_info.project_full_path);
+            let base = if http_root(base).is_some() { without_credentials(base) } else { base.to_owned() };
             format!("{}/{path}.git", base.trim_end_matches('/'))
         }
         None => repo.clone(),
@@ -55,7 +57,7 @@ pub(crate) fn sources(inputs: &Inputs<'_>) -> Result<Sources, PlanError> {
         fetch_flags: settings.fetch_flags.clone(),
         submodules: Submodules {
             strategy,
-            paths: settings.submodule_paths.clone(),
+            paths: settings.submodule_paths.clone().map_err(PlanError::Configuration)?,
             depth: settings.submodule_depth.unwrap_or_else(|| depth(job.git_info.depth)),
             update_flags: settings.submodule_update_flags.clone(),
         },
@@ -64,7 +66,7 @@ pub(crate) fn sources(inputs: &Inputs<'_>) -> Result<Sources, PlanError> {
         http_headers: context
             .correlation_id
             .iter()
-            .filter(|_| flags.is_on("FF_USE_GITALY_CORRELATION_ID"))
+            .filter(|id| flags.is_on("FF_USE_GITALY_CORRELATION_ID") && id.bytes().all(|byte| byte.is_ascii_graphic()))
             .map(|id| format!("X-Gitaly-Correlation-ID: {id}"))
             .collect(),
         user_agent: context.git_user_agent.clone(),
@@ -84,7 +86,10 @@ fn check(job: &JobSpec) -> Result<(), PlanError> {
     if !is_sha {
         return invalid(format!("git_info.sha is {:?}, which is not a commit id", git.sha));
     }
-    if let Some(bad) = git.refspecs.iter().find(|refspec| refspec.is_empty() || refspec.starts_with('-')) {
+    let is_bad = |refspec: &&String| {
+        refspec.is_empty() || refspec.starts_with('-') || refspec.contains(|c: char| c.is_control() || c == ' ')
+    };
+    if let Some(bad) = git.refspecs.iter().find(is_bad) {
         return invalid(format!("git_info.refspecs has {bad:?}, which is not a refspec"));
     }
     if !matches!(git.repo_object_format.as_str(), "" | "sha1" | "sha256") {
@@ -97,11 +102,12 @@ fn depth(depth: i64) -> u32 {
     u32::try_from(depth).unwrap_or(0)
 }
 
-/// Drops user and password from a URL.
+/// Drops user and password from a URL, and query and fragment, which have no meaning for git and may hold a token too.
 pub(crate) fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
     format!("{scheme}://{host}{path}")
 }
 
@@ -167,6 +173,7 @@ mod tests {
             ("https://gitlab-ci-token:t@h:8443/g/p.git", "https://h:8443/g/p.git"),
             ("https://h/g/p.git", "https://h/g/p.git"),
             ("https://a@b@h", "https://h"),
+            ("https://h/g/p.git?private_token=t#x", "https://h/g/p.git"),
             ("nonsense", "nonsense"),
         ] {
             assert_eq!(without_credentials(url), clean);

@@ -9,6 +9,9 @@ use crate::job_settings::Flags;
 use crate::script::{ScriptStyle, compose};
 use crate::sources::{Inputs, sources};
 
+/// Most steps of a job: the agent takes a plan of 1000 stages.
+const MAX_STEPS: usize = 900;
+
 /// All stages of a job. Those with nothing to do are left out.
 pub(crate) fn stages(inputs: &Inputs<'_>) -> Result<Vec<StagePlan>, PlanError> {
     let mut stages = vec![stage("prepare_script", "Preparing environment", 1, Action::Prepare)];
@@ -20,6 +23,10 @@ pub(crate) fn stages(inputs: &Inputs<'_>) -> Result<Vec<StagePlan>, PlanError> {
         let attempts = settings.artifact_download_attempts;
         let action = Action::DownloadArtifacts(downloads);
         stages.push(stage("download_artifacts", "Downloading artifacts", attempts, action));
+    }
+    if inputs.job.steps.len() > MAX_STEPS {
+        let message = format!("it has {} steps; {MAX_STEPS} are possible", inputs.job.steps.len());
+        return Err(PlanError::InvalidJob(message));
     }
     stages.extend(user_scripts(inputs));
     for (on_success, name, title) in [
@@ -44,7 +51,7 @@ fn user_scripts(inputs: &Inputs<'_>) -> Vec<StagePlan> {
     let Inputs { job, runner, variables, .. } = inputs;
     let mut stages = Vec::new();
     for step in job.steps.iter().filter(|step| step.name != "after_script") {
-        let name = format!("step_{}", step.name.to_lowercase());
+        let name = format!("step_{}", section_name(&step.name));
         let title = format!("Executing \"{name}\" stage of the job script");
         let lines: Vec<String> =
             if step.name == "release" { expand(variables, &step.script) } else { step.script.clone() };
@@ -58,6 +65,12 @@ fn user_scripts(inputs: &Inputs<'_>) -> Vec<StagePlan> {
         stages.push(stage("after_script", "Running after_script", 1, Action::AfterScript(script)));
     }
     stages
+}
+
+/// A step's name as it can stand in a section marker.
+fn section_name(name: &str) -> String {
+    let is_possible = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    name.to_lowercase().chars().map(|c| if is_possible(c) { c } else { '_' }).collect()
 }
 
 fn expand(variables: &Variables, lines: &[String]) -> Vec<String> {

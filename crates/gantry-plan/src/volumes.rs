@@ -1,4 +1,6 @@
 //! The volumes of a job pod: ours, and those of the config, which every container mounts.
+//!
+//! Names and paths of the config may depend on a job's variables, so whatever they become must not touch the directories of the agent.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +11,10 @@ use gantry_wire::layout::{AGENT_DIR, SHARED_DIR};
 use gantry_wire::plan::Paths;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::PlanError;
+use crate::names::is_dns_label;
+use crate::paths::clean;
 
 /// Names of our own volumes.
 const SHARED: &str = "gantry";
@@ -25,11 +31,26 @@ pub(crate) struct PodVolumes {
 }
 
 /// Makes the volumes. Services get the builds directory and what is configured, but neither scripts nor file variables nor the agent.
-pub(crate) fn volumes(configured: &Configured, variables: &Variables, paths: &Paths) -> PodVolumes {
-    let (mut volumes, common) = configured_volumes(configured, variables);
+///
+/// # Errors
+/// A configured volume cannot be mounted together with the others.
+pub(crate) fn volumes(configured: &Configured, variables: &Variables, paths: &Paths) -> Result<PodVolumes, PlanError> {
+    let (mut volumes, common) = configured_volumes(configured, variables)?;
+    if let Some(mount) = common.iter().find(|mount| same_path(&mount.mount_path, &paths.temp_dir)) {
+        return Err(PlanError::Configuration(format!(
+            "the volume {:?} is mounted at {}, where the file variables of this job are kept: mount it elsewhere",
+            mount.name, paths.temp_dir
+        )));
+    }
     let mut services = common;
-    let is_builds_configured = services.iter().any(|mount| mount.mount_path.trim_end_matches('/') == paths.builds_dir);
+    let is_builds_configured = services.iter().any(|mount| same_path(&mount.mount_path, &paths.builds_dir));
     if !is_builds_configured {
+        if volumes.iter().any(|volume| volume.name == BUILDS) {
+            return Err(PlanError::Configuration(format!(
+                "a volume of [runners.kubernetes.volumes] has the name {BUILDS:?}, which is kept for one mounted at {}",
+                paths.builds_dir
+            )));
+        }
         volumes.push(empty_dir(BUILDS));
         services.push(mount(BUILDS, &paths.builds_dir));
     }
@@ -42,7 +63,33 @@ pub(crate) fn volumes(configured: &Configured, variables: &Variables, paths: &Pa
     helper.extend([mount(SHARED, SHARED_DIR), mount(AGENT, AGENT_DIR)]);
     build.push(api::VolumeMount { read_only: Some(true), ..mount(SHARED, SHARED_DIR) });
     volumes.extend([empty_dir(TEMP), empty_dir(SHARED), empty_dir(AGENT)]);
-    PodVolumes { volumes, helper, build, services }
+    Ok(PodVolumes { volumes, helper, build, services })
+}
+
+/// Whether the builds directory is a configured volume that may outlive the pod or be seen by others.
+pub(crate) fn is_shared(configured: &Configured, variables: &Variables, builds_dir: &str) -> bool {
+    let lasting = (configured.host_path.iter().map(|volume| &volume.mount))
+        .chain(configured.pvc.iter().map(|volume| &volume.mount))
+        .chain(configured.config_map.iter().chain(&configured.secret).map(|volume| &volume.mount))
+        .chain(configured.csi.iter().map(|volume| &volume.mount))
+        .chain(configured.nfs.iter().map(|volume| &volume.mount));
+    lasting.into_iter().any(|mount| same_path(&variables.expand(&mount.mount_path), builds_dir))
+}
+
+/// Whether a path leads to the directories of agent and shim, or hides them.
+pub(crate) fn is_ours(path: &str) -> bool {
+    let below =
+        |path: &str, root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    path == "/" || [SHARED_DIR, AGENT_DIR].iter().any(|root| below(path, root))
+}
+
+/// A container's runtime takes a relative mount path from the root.
+fn resolved(path: &str) -> Option<String> {
+    clean(&format!("/{path}"))
+}
+
+fn same_path(mount_path: &str, path: &str) -> bool {
+    resolved(mount_path).as_deref() == Some(path)
 }
 
 /// The mount point of the temporary directory lies in the builds volume. If its parent did not exist, the container runtime would make it
@@ -63,13 +110,16 @@ fn mount(name: &str, path: &str) -> api::VolumeMount {
 }
 
 /// The volumes of the config in the reference's order, each object once, and their mounts.
-fn configured_volumes(configured: &Configured, variables: &Variables) -> (Vec<api::Volume>, Vec<api::VolumeMount>) {
+fn configured_volumes(
+    configured: &Configured,
+    variables: &Variables,
+) -> Result<(Vec<api::Volume>, Vec<api::VolumeMount>), PlanError> {
     let mut made = Made { variables, volumes: Vec::new(), mounts: Vec::new() };
     for volume in &configured.host_path {
         let path = volume.host_path.clone().unwrap_or_else(|| volume.mount.mount_path.clone());
         made.add(&volume.mount, |made| {
             made.host_path = Some(api::HostPathVolumeSource { path, ..Default::default() });
-        });
+        })?;
     }
     for volume in &configured.secret {
         made.add(&volume.mount, |made| {
@@ -78,26 +128,27 @@ fn configured_volumes(configured: &Configured, variables: &Variables) -> (Vec<ap
                 items: items(&volume.items),
                 ..Default::default()
             });
-        });
+        })?;
     }
     for volume in &configured.pvc {
-        let read_only = volume.mount.read_only.then_some(true);
+        // Whether it is read-only is said by each mount: two mounts may share the claim.
         made.add(&volume.mount, |made| {
             let claim_name = made.name.clone();
-            made.persistent_volume_claim = Some(api::PersistentVolumeClaimVolumeSource { claim_name, read_only });
-        });
+            let source = api::PersistentVolumeClaimVolumeSource { claim_name, read_only: None };
+            made.persistent_volume_claim = Some(source);
+        })?;
     }
     for volume in &configured.config_map {
         made.add(&volume.mount, |made| {
             let (name, items) = (made.name.clone(), items(&volume.items));
             made.config_map = Some(api::ConfigMapVolumeSource { name, items, ..Default::default() });
-        });
+        })?;
     }
     for volume in &configured.empty_dir {
         let size_limit = volume.size_limit.as_ref().map(|limit| Quantity(limit.as_str().to_owned()));
         made.add(&volume.mount, |made| {
             made.empty_dir = Some(api::EmptyDirVolumeSource { medium: volume.medium.clone(), size_limit });
-        });
+        })?;
     }
     for volume in &configured.csi {
         made.add(&volume.mount, |made| {
@@ -108,15 +159,15 @@ fn configured_volumes(configured: &Configured, variables: &Variables) -> (Vec<ap
                 volume_attributes: Some(volume.volume_attributes.clone()),
                 ..Default::default()
             });
-        });
+        })?;
     }
     for volume in &configured.nfs {
         made.add(&volume.mount, |made| {
             let (path, server) = (volume.path.clone(), volume.server.clone());
             made.nfs = Some(api::NFSVolumeSource { path, server, read_only: Some(volume.mount.read_only) });
-        });
+        })?;
     }
-    (made.volumes, made.mounts)
+    Ok((made.volumes, made.mounts))
 }
 
 struct Made<'a> {
@@ -126,17 +177,23 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    /// Adds a mount, and its volume unless an earlier mount has brought it.
-    fn add(&mut self, mount: &Mount, source: impl FnOnce(&mut api::Volume)) {
-        let name = self.variables.expand(&mount.name);
-        if self.volumes.iter().all(|volume| volume.name != name) {
-            let mut volume = api::Volume { name: name.clone(), ..Default::default() };
-            source(&mut volume);
-            self.volumes.push(volume);
+    /// Adds a mount, and its volume unless an earlier mount has brought the same one.
+    fn add(&mut self, mount: &Mount, source: impl FnOnce(&mut api::Volume)) -> Result<(), PlanError> {
+        let (name, mount_path) = (self.variables.expand(&mount.name), self.variables.expand(&mount.mount_path));
+        check(&name, &mount_path)?;
+        let mut volume = api::Volume { name: name.clone(), ..Default::default() };
+        source(&mut volume);
+        match self.volumes.iter().find(|other| other.name == name) {
+            Some(other) if *other == volume => {}
+            Some(_) => {
+                let message = format!("two different volumes of [runners.kubernetes.volumes] have the name {name:?}");
+                return Err(PlanError::Configuration(message));
+            }
+            None => self.volumes.push(volume),
         }
         self.mounts.push(api::VolumeMount {
             name,
-            mount_path: self.variables.expand(&mount.mount_path),
+            mount_path,
             sub_path: mount.sub_path.as_ref().map(|path| self.variables.expand(path)),
             read_only: mount.read_only.then_some(true),
             mount_propagation: mount.mount_propagation.map(|propagation| {
@@ -149,6 +206,25 @@ impl Made<'_> {
             }),
             ..Default::default()
         });
+        Ok(())
+    }
+}
+
+/// Refuses names that Kubernetes or we could not tell apart, and paths of our own.
+fn check(name: &str, mount_path: &str) -> Result<(), PlanError> {
+    let wrong = |what: &str| {
+        let place = format!("the volume {name:?}, mounted at {mount_path:?},");
+        Err(PlanError::Configuration(format!("{place} of [runners.kubernetes.volumes] {what}")))
+    };
+    if !is_dns_label(name) {
+        return wrong("has a name that is not made of lower-case letters, digits and '-'");
+    }
+    if [SHARED, AGENT, TEMP].contains(&name) {
+        return wrong("has a name that the runner uses itself: choose another");
+    }
+    match resolved(mount_path) {
+        Some(path) if !is_ours(&path) => Ok(()),
+        _ => wrong("has a mount path that the runner uses itself: choose another"),
     }
 }
 

@@ -1,0 +1,80 @@
+//! Which helper image a pod gets: the configured one, else the official one for the pod's architecture (GitLab Runner 19.4). It only has to
+//! bring git; our own binary is pushed into it.
+
+use gantry_config::settings::KubernetesSettings;
+use gantry_core::variables::Variables;
+
+use crate::PlanError;
+
+/// The official helper image, without its tag.
+pub(crate) const OFFICIAL: &str = "registry.gitlab.com/gitlab-org/gitlab-runner/gitlab-runner-helper";
+
+/// The version in its tag.
+const VERSION: &str = "19.4.0";
+
+/// Labels of nodes (Kubernetes API).
+const ARCH_LABEL: &str = "kubernetes.io/arch";
+const OS_LABEL: &str = "kubernetes.io/os";
+
+/// Chooses the image; `manager_arch` is `os/arch` of the manager.
+///
+/// # Errors
+/// The pod would run on another system than Linux.
+pub(crate) fn helper_image(
+    settings: &KubernetesSettings,
+    variables: &Variables,
+    manager_arch: &str,
+) -> Result<String, PlanError> {
+    if let Some(os) = settings.node_selector.get(OS_LABEL).filter(|os| *os != "linux") {
+        return Err(PlanError::Configuration(format!(
+            "the node selector asks for {OS_LABEL} = {os:?}: this runner runs jobs on Linux nodes only"
+        )));
+    }
+    let configured = settings.helper_image.as_deref().map(|image| variables.expand(image)).unwrap_or_default();
+    if !configured.is_empty() {
+        return Ok(configured);
+    }
+    let own = manager_arch.split_once('/').map(|(_, arch)| arch).filter(|_| settings.helper_image_autoset_arch_and_os);
+    let selected = settings.node_selector.get(ARCH_LABEL).map(String::as_str);
+    let arch = match selected.or(own).unwrap_or("amd64") {
+        "amd64" => "x86_64",
+        other => other,
+    };
+    let flavor = settings.helper_image_flavor.as_deref().map(|flavor| variables.expand(flavor)).unwrap_or_default();
+    let prefix = match flavor.as_str() {
+        "" | "alpine" => String::new(),
+        flavor => format!("{flavor}-"),
+    };
+    Ok(format!("{OFFICIAL}:{prefix}{arch}-v{VERSION}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(flavor: &str, arch: Option<&str>, autoset: bool) -> String {
+        let settings = KubernetesSettings {
+            helper_image_flavor: Some(flavor.to_owned()),
+            helper_image_autoset_arch_and_os: autoset,
+            node_selector: arch.iter().map(|arch| (ARCH_LABEL.to_owned(), (*arch).to_owned())).collect(),
+            ..KubernetesSettings::default()
+        };
+        let image = helper_image(&settings, &Variables::default(), "linux/arm64").unwrap();
+        image.rsplit_once(':').unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn tags() {
+        assert_eq!(tag("", None, false), "x86_64-v19.4.0");
+        assert_eq!(tag("alpine", None, true), "arm64-v19.4.0");
+        assert_eq!(tag("ubuntu", Some("amd64"), true), "ubuntu-x86_64-v19.4.0");
+        assert_eq!(tag("ubi-fips", Some("s390x"), false), "ubi-fips-s390x-v19.4.0");
+    }
+
+    #[test]
+    fn other_systems_are_refused() {
+        let mut settings = KubernetesSettings::default();
+        settings.node_selector.insert(OS_LABEL.to_owned(), "windows".to_owned());
+        assert!(helper_image(&settings, &Variables::default(), "linux/amd64").is_err());
+    }
+}

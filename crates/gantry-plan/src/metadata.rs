@@ -1,0 +1,98 @@
+//! Labels and annotations of the job pod (GitLab Runner 19.4, and our own below `gantry.dev/`). Neither jobs nor the config can set those
+//! that the manager relies on.
+
+use std::collections::BTreeMap;
+
+use gantry_core::go_duration;
+use gantry_core::short_token::short_token;
+use gantry_wire::layout::BUILD;
+
+use crate::names;
+use crate::pod::PodRequest;
+use crate::sources::without_credentials;
+
+/// Label that all our job pods carry; the shared watch selects by it.
+pub const LABEL_MANAGED: &str = "gantry.dev/managed";
+
+/// Label with the id of the pod's job.
+pub const LABEL_JOB: &str = "gantry.dev/job";
+
+/// Annotation that tells one attempt to make a pod from another: creating is repeated until it is seen.
+pub const ANNOTATION_CLAIM: &str = "gantry.dev/claim";
+
+/// The labels; `base` is the pod's base name.
+pub(crate) fn labels(request: &PodRequest<'_>, base: &str) -> BTreeMap<String, String> {
+    let PodRequest { job, runner, variables, .. } = request;
+    let mut labels: BTreeMap<String, String> = BTreeMap::from([("pod".to_owned(), names::label_value(base))]);
+    // The reference expands them with the payload's variables alone; those of the runner are seen here too.
+    let configured = runner.kubernetes.pod_labels.iter().filter(|(key, _)| !is_reserved(key, "runner.gitlab.com"));
+    let configured = configured.filter(|(key, _)| !is_reserved(key, "gantry.dev"));
+    labels.extend(configured.map(|(key, value)| (key.clone(), names::label_value(&variables.expand(value)))));
+    let variable = |key: &str| variables.get(key).unwrap_or_default().to_owned();
+    let own = [
+        ("job.runner.gitlab.com/pod", base.to_owned()),
+        ("project.runner.gitlab.com/id", job.job_info.project_id.to_string()),
+        ("project.runner.gitlab.com/namespace-id", variable("CI_PROJECT_NAMESPACE_ID")),
+        ("project.runner.gitlab.com/name", job.job_info.project_name.clone()),
+        ("project.runner.gitlab.com/namespace", variable("CI_PROJECT_NAMESPACE")),
+        ("project.runner.gitlab.com/root-namespace", variable("CI_PROJECT_ROOT_NAMESPACE")),
+        ("project.runner.gitlab.com/root-namespace-id", job.job_info.root_namespace_id.to_string()),
+        ("manager.runner.gitlab.com/name", runner.name.clone()),
+        ("manager.runner.gitlab.com/id-short", short_token(runner.token.expose()).to_owned()),
+        (LABEL_MANAGED, "true".to_owned()),
+        (LABEL_JOB, job.id.to_string()),
+    ];
+    labels.extend(own.into_iter().map(|(key, value)| (key.to_owned(), names::label_value(&value))));
+    labels
+}
+
+/// Whether a key belongs to a domain or one below it.
+fn is_reserved(key: &str, domain: &str) -> bool {
+    let own = key.split('/').next().unwrap_or_default().to_lowercase();
+    own.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// The annotations.
+pub(crate) fn annotations(request: &PodRequest<'_>) -> BTreeMap<String, String> {
+    let PodRequest { job, runner, context, variables, timeout, .. } = request;
+    let repo = without_credentials(job.git_info.repo_url.expose());
+    let url = format!("{}/-/jobs/{}", repo.strip_suffix(".git").unwrap_or(&repo), job.id);
+    let own = [
+        ("job.runner.gitlab.com/id", job.id.to_string()),
+        ("job.runner.gitlab.com/url", url),
+        ("job.runner.gitlab.com/sha", job.git_info.sha.clone()),
+        ("job.runner.gitlab.com/before_sha", job.git_info.before_sha.clone()),
+        ("job.runner.gitlab.com/ref", job.git_info.git_ref.clone()),
+        ("job.runner.gitlab.com/name", job.job_info.name.clone()),
+        ("job.runner.gitlab.com/timeout", go_duration::format(*timeout)),
+        ("project.runner.gitlab.com/id", job.job_info.project_id.to_string()),
+        ("kubectl.kubernetes.io/default-container", BUILD.to_owned()),
+        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false".to_owned()),
+        ("karpenter.sh/do-not-disrupt", "true".to_owned()),
+    ];
+    let mut annotations: BTreeMap<String, String> =
+        own.into_iter().map(|(key, value)| (key.to_owned(), names::annotation(&value))).collect();
+    let configured = runner.kubernetes.pod_annotations.iter().filter(|(key, _)| !is_reserved(key, "gantry.dev"));
+    annotations.extend(configured.map(|(key, value)| (key.clone(), names::annotation(&variables.expand(value)))));
+    annotations.insert(ANNOTATION_CLAIM.to_owned(), context.suffix.clone());
+    annotations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_reserved;
+
+    #[test]
+    fn domains() {
+        for (key, reserved) in [
+            ("runner.gitlab.com/x", true),
+            ("Job.Runner.GitLab.com/pod", true),
+            ("runner.gitlab.com", true),
+            ("otherrunner.gitlab.com/x", false),
+            ("x/runner.gitlab.com", false),
+            ("pod", false),
+        ] {
+            assert_eq!(is_reserved(key, "runner.gitlab.com"), reserved, "{key}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What a job may change about its pod by `KUBERNETES_*` variables, within the gates of the config (GitLab Runner 19.4).
+//!
+//! The patterns of the gates are NOT anchored, as in the reference: `namespace_overwrite_allowed = "ci-"` also allows `kube-ci-system`.
+//! Who means the whole value writes `^ci-.*$`. A variable whose gate is closed is ignored.
+
+use std::collections::{BTreeMap, HashSet};
+
+use gantry_config::Quantity;
+use gantry_config::settings::{ContainerResources, KubernetesSettings, Resources};
+use gantry_core::variables::{Variable, Variables};
+use regex::Regex;
+
+use crate::PlanError;
+use crate::head::HeadLine;
+use crate::names::is_dns_label;
+
+/// Settings with the job's wishes in them.
+pub(crate) struct Overwritten {
+    pub(crate) settings: KubernetesSettings,
+    /// What the job log says about it.
+    pub(crate) lines: Vec<HeadLine>,
+}
+
+/// Applies the wishes of a job; `literal` are its variables after expansion.
+///
+/// # Errors
+/// A wish that its gate does not allow.
+pub(crate) fn apply(settings: &KubernetesSettings, literal: &Variables) -> Result<Overwritten, PlanError> {
+    let mut wishes = Wishes { literal, lines: Vec::new() };
+    wishes.all(settings.clone()).map_or_else(
+        |detail| Err(PlanError::Configuration(format!("couldn't prepare overwrites: {detail}"))),
+        |settings| Ok(Overwritten { settings, lines: std::mem::take(&mut wishes.lines) }),
+    )
+}
+
+/// The quantities that one service asks for by its own variables, which are not expanded; `base` has the job-wide ones.
+///
+/// # Errors
+/// A quantity that is none, or is beyond its ceiling.
+pub(crate) fn service_resources(base: &ContainerResources, own: &[Variable]) -> Result<Resources, PlanError> {
+    let own = Variables::new(own.to_vec(), "");
+    let mut wishes = Wishes { literal: &own, lines: Vec::new() };
+    let mut resources = base.clone();
+    match wishes.resources(&mut resources, &SERVICE) {
+        Ok(()) => Ok(resources.set),
+        Err(detail) => Err(PlanError::Configuration(format!("couldn't prepare explicit service overwrites: {detail}"))),
+    }
+}
+
+/// How a value becomes an entry of a map.
+#[derive(Clone, Copy)]
+enum Split {
+    /// `key=value`.
+    KeyAndValue,
+    /// `key[=value][:effect]`, in the form of `[node_tolerations]`.
+    TaintAndEffect,
+}
+
+struct Wishes<'a> {
+    literal: &'a Variables,
+    lines: Vec<HeadLine>,
+}
+
+/// A family of quantities: the part of the variables' names, that of messages, and that of errors.
+struct Family {
+    variable: &'static str,
+    shown: &'static str,
+    of: &'static str,
+}
+
+const BUILD: Family = Family { variable: "", shown: "", of: "build" };
+const SERVICE: Family = Family { variable: "SERVICE_", shown: "Service", of: "service" };
+const HELPER: Family = Family { variable: "HELPER_", shown: "Helper", of: "helper" };
+const POD: Family = Family { variable: "POD_", shown: "Pod", of: "Pod" };
+
+impl Wishes<'_> {
+    fn all(&mut self, mut settings: KubernetesSettings) -> Result<KubernetesSettings, String> {
+        let gates = settings.gates.clone();
+        if gates.bearer_token && self.wish("KUBERNETES_BEARER_TOKEN").is_some() {
+            // Going on with the manager's own token could give the job more rights than it asked for.
+            return Err("KUBERNETES_BEARER_TOKEN is not supported by this version: remove the variable".to_owned());
+        }
+        if let Some(name) = self.name("Namespace", "KUBERNETES_NAMESPACE_OVERWRITE", gates.namespace.as_deref())? {
+            if !is_dns_label(&name) {
+                return Err(format!("provided value {name:?} is not the name of a namespace"));
+            }
+            settings.namespace = Some(name);
+        }
+        let account = gates.service_account.as_deref();
+        if let Some(name) = self.name("ServiceAccount", "KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", account)? {
+            settings.service_account = Some(name);
+        }
+        let labels = ("PodLabels", "KUBERNETES_POD_LABELS_", gates.pod_labels.as_deref());
+        settings.pod_labels.extend(escaped(self.map(labels, Split::KeyAndValue)?));
+        let annotations = ("PodAnnotations", "KUBERNETES_POD_ANNOTATIONS_", gates.pod_annotations.as_deref());
+        settings.pod_annotations.extend(escaped(self.map(annotations, Split::KeyAndValue)?));
+        let selector = ("NodeSelector", "KUBERNETES_NODE_SELECTOR_", gates.node_selector.as_deref());
+        settings.node_selector.extend(self.map(selector, Split::KeyAndValue)?);
+        let tolerations = ("NodeTolerations", "KUBERNETES_NODE_TOLERATIONS_", gates.node_tolerations.as_deref());
+        settings.node_tolerations.extend(self.map(tolerations, Split::TaintAndEffect)?);
+        self.resources(&mut settings.resources.build, &BUILD)?;
+        self.resources(&mut settings.resources.service, &SERVICE)?;
+        self.resources(&mut settings.resources.helper, &HELPER)?;
+        self.resources(&mut settings.resources.pod, &POD)?;
+        Ok(settings)
+    }
+
+    /// The value of a variable; an empty one counts as absent.
+    fn wish(&self, key: &str) -> Option<String> {
+        self.literal.get(key).filter(|value| !value.is_empty()).map(str::to_owned)
+    }
+
+    fn name(&mut self, shown: &str, key: &str, gate: Option<&str>) -> Result<Option<String>, String> {
+        let (Some(gate), Some(value)) = (gate, self.wish(key)) else { return Ok(None) };
+        check(gate, &value)?;
+        self.lines.push(HeadLine::plain(format!("{shown:?} overwritten with {value:?}")));
+        Ok(Some(value))
+    }
+
+    /// Every variable whose name has the prefix brings one entry.
+    fn map(
+        &mut self,
+        (shown, prefix, gate): (&str, &str, Option<&str>),
+        split: Split,
+    ) -> Result<BTreeMap<String, String>, String> {
+        let mut entries = BTreeMap::new();
+        let Some(gate) = gate else { return Ok(entries) };
+        let named = self.literal.iter().filter(|variable| variable.key.starts_with(prefix));
+        let mut seen = HashSet::new();
+        for variable in named.filter(|variable| seen.insert(variable.key.as_str())) {
+            let text = self.literal.get(&variable.key).unwrap_or_default();
+            check(gate, text)?;
+            let (key, value) = match split {
+                Split::KeyAndValue => {
+                    text.split_once('=').ok_or_else(|| format!("provided value {text:?} does not match \"k=v\""))?
+                }
+                Split::TaintAndEffect => text.split_once(':').unwrap_or((text, "")),
+            };
+            self.lines.push(HeadLine::plain(format!("{shown:?} {key:?} overwritten with {value:?}")));
+            entries.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(entries)
+    }
+
+    fn resources(&mut self, resources: &mut ContainerResources, family: &Family) -> Result<(), String> {
+        let ContainerResources { set, max } = resources;
+        for (name, shown, set, max) in [
+            ("CPU_REQUEST", "CPURequest", &mut set.cpu_request, &max.cpu_request),
+            ("CPU_LIMIT", "CPULimit", &mut set.cpu_limit, &max.cpu_limit),
+            ("MEMORY_REQUEST", "MemoryRequest", &mut set.memory_request, &max.memory_request),
+            ("MEMORY_LIMIT", "MemoryLimit", &mut set.memory_limit, &max.memory_limit),
+            (
+                "EPHEMERAL_STORAGE_REQUEST",
+                "EphemeralStorageRequest",
+                &mut set.ephemeral_storage_request,
+                &max.ephemeral_storage_request,
+            ),
+            (
+                "EPHEMERAL_STORAGE_LIMIT",
+                "EphemeralStorageLimit",
+                &mut set.ephemeral_storage_limit,
+                &max.ephemeral_storage_limit,
+            ),
+        ] {
+            let key = format!("KUBERNETES_{}{name}", family.variable);
+            let (Some(max), Some(wish)) = (max, self.wish(&key)) else { continue };
+            let shown = format!("{}{shown}", family.shown);
+            let quantity = quantity(&shown, &wish, max).map_err(|detail| {
+                let kind = if name.ends_with("LIMIT") { "limits" } else { "requests" };
+                format!("invalid {} {kind} specified: {detail}", family.of)
+            })?;
+            self.lines.push(HeadLine::plain(format!("{shown:?} overwritten with {wish:?}")));
+            *set = Some(quantity);
+        }
+        Ok(())
+    }
+}
+
+fn quantity(shown: &str, wish: &str, max: &Quantity) -> Result<Quantity, String> {
+    let quantity = Quantity::parse(wish).map_err(|error| format!("parsing resource limit: \"{wish} is {error}\""))?;
+    if Quantity::parse("0").is_ok_and(|zero| quantity < zero) {
+        return Err(format!("parsing resource limit: \"{wish} is less than nothing\""));
+    }
+    if quantity > *max {
+        return Err(format!("the resource {shown:?} requested {wish:?} is higher than limit allowed \"{max}\""));
+    }
+    Ok(quantity)
+}
+
+fn check(gate: &str, value: &str) -> Result<(), String> {
+    let pattern = Regex::new(gate)
+        .map_err(|_| format!("{gate:?} of the runner's config is not a regular expression: ask its operator"))?;
+    if pattern.is_match(value) { Ok(()) } else { Err(format!("provided value {value:?} does not match {gate:?}")) }
+}
+
+/// Values of labels and annotations are expanded once more when the pod is made; those of a job have been already.
+fn escaped(entries: BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
+    entries.into_iter().map(|(key, value)| (key, value.replace('$', "$$")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantity(text: &str) -> Option<Quantity> {
+        Quantity::parse(text).ok()
+    }
+
+    fn settings() -> KubernetesSettings {
+        let mut settings = KubernetesSettings { namespace: Some("ci".to_owned()), ..KubernetesSettings::default() };
+        settings.gates.namespace = Some("^ci-".to_owned());
+        settings.gates.service_account = Some("(".to_owned());
+        settings.gates.node_tolerations = Some(".*".to_owned());
+        settings.gates.pod_labels = Some("^team=".to_owned());
+        settings.resources.build.max.cpu_limit = quantity("4");
+        settings.resources.service.max.memory_limit = quantity("1Gi");
+        settings
+    }
+
+    fn applied(pairs: &[(&str, &str)]) -> Result<Overwritten, String> {
+        let list = pairs.iter().map(|(key, value)| Variable::made(*key, *value)).collect();
+        apply(&settings(), &Variables::new(list, "")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn allowed_wishes_are_fulfilled_and_told() {
+        let made = applied(&[
+            ("KUBERNETES_NAMESPACE_OVERWRITE", "ci-tests"),
+            ("KUBERNETES_POD_LABELS_1", "team=a$b=c"),
+            ("KUBERNETES_NODE_TOLERATIONS_1", "dedicated=ci:NoSchedule"),
+            ("KUBERNETES_NODE_TOLERATIONS_2", ""),
+            ("KUBERNETES_CPU_LIMIT", "3500m"),
+            ("KUBERNETES_CPU_REQUEST", "100"),
+            ("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", ""),
+            ("KUBERNETES_POD_ANNOTATIONS_1", "ignored=yes"),
+        ])
+        .unwrap();
+        let settings = &made.settings;
+        assert_eq!(settings.namespace.as_deref(), Some("ci-tests"));
+        assert_eq!(settings.pod_labels.get("team").map(String::as_str), Some("a$$b=c"));
+        assert_eq!(settings.node_tolerations.get("dedicated=ci").map(String::as_str), Some("NoSchedule"));
+        assert_eq!(settings.node_tolerations.get("").map(String::as_str), Some(""));
+        assert_eq!(
+            (&settings.resources.build.set.cpu_limit, &settings.resources.build.set.cpu_request),
+            (&quantity("3500m"), &None)
+        );
+        assert!(settings.pod_annotations.is_empty());
+        let lines: Vec<&str> = made.lines.iter().map(|line| line.text.as_str()).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn what_is_not_allowed_fails_the_job() {
+        let errors: Vec<String> = [
+            ("KUBERNETES_NAMESPACE_OVERWRITE", "kube-system"),
+            ("KUBERNETES_NAMESPACE_OVERWRITE", "ci-../../x"),
+            ("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "admin"),
+            ("KUBERNETES_POD_LABELS_X", "owner=me"),
+            ("KUBERNETES_CPU_LIMIT", "5"),
+            ("KUBERNETES_CPU_LIMIT", "-1"),
+            ("KUBERNETES_CPU_LIMIT", "many"),
+            ("KUBERNETES_SERVICE_MEMORY_LIMIT", "1025Mi"),
+        ]
+        .iter()
+        .filter_map(|pair| applied(&[*pair]).err())
+        .collect();
+        assert_eq!(errors.len(), 8);
+        insta::assert_snapshot!(errors.join("\n"));
+    }
+
+    #[test]
+    fn a_service_asks_for_itself() {
+        let base = settings().resources.service;
+        let own = |value: &str| [Variable::made("KUBERNETES_SERVICE_MEMORY_LIMIT", value)];
+        assert_eq!(service_resources(&base, &own("512Mi")).unwrap().memory_limit, quantity("512Mi"));
+        assert_eq!(service_resources(&base, &[]).unwrap(), base.set);
+        let error = service_resources(&base, &own("2Gi")).unwrap_err().to_string();
+        assert!(error.starts_with("couldn't prepare explicit service overwrites: invalid service limits"), "{error}");
+    }
+}
