@@ -59,6 +59,9 @@ fn ask(hub: &SharedHub, headers: &HeaderMap, body: &Map<String, Value>) -> Asked
         features: body.get("info").and_then(|info| info.get("features")).cloned().unwrap_or_default(),
     };
     let paused = runner.paused;
+    if !body.get("info").is_some_and(Value::is_object) {
+        world.violation(&Breach::new("info", "the request has no `info` object"), None);
+    }
     let last_update = world.last_update();
     if paused {
         return Asked::Nothing(last_update);

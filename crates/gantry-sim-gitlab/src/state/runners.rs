@@ -60,15 +60,22 @@ impl Runner {
             || if tags.is_empty() { self.run_untagged } else { tags.iter().all(|tag| self.tags.contains(tag)) }
     }
 
-    /// Notes a contact of one of the runner's managers.
-    pub(crate) fn contact(&mut self, system_id: &str, info: Value, now: Timestamp) {
+    /// Notes a contact of one of the runner's managers. Without `info`, as older runners verify, what is known stays.
+    pub(crate) fn contact(&mut self, system_id: &str, info: Option<Value>, now: Timestamp) {
         if self.managers.len() >= limits::MANAGERS_PER_RUNNER && !self.managers.contains_key(system_id) {
             let oldest = self.managers.iter().min_by_key(|(_, manager)| manager.contacted_at);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
                 self.managers.remove(&oldest);
             }
         }
-        self.managers.insert(system_id.to_owned(), Manager { info, contacted_at: now });
+        let manager = self
+            .managers
+            .entry(system_id.to_owned())
+            .or_insert_with(|| Manager { info: Value::Null, contacted_at: now });
+        manager.contacted_at = now;
+        if let Some(info) = info {
+            manager.info = info;
+        }
     }
 
     pub(crate) fn view(&self) -> Value {
@@ -129,6 +136,16 @@ impl Runners {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_contact_without_info_keeps_what_is_known() {
+        let mut runner = Runner::new(1, "t".to_owned(), Timestamp::UNIX_EPOCH);
+        runner.contact("s_1", None, Timestamp::UNIX_EPOCH);
+        assert_eq!(runner.view()["managers"][0]["info"], Value::Null);
+        runner.contact("s_1", Some(json!({"name": "n"})), Timestamp::UNIX_EPOCH);
+        runner.contact("s_1", None, Timestamp::UNIX_EPOCH);
+        assert_eq!(runner.view()["managers"][0]["info"]["name"], "n");
+    }
 
     #[test]
     fn tags_decide_which_jobs_a_runner_takes() {

@@ -64,6 +64,19 @@ async fn registration_verification_rotation_and_removal() {
     sim.stop().await;
 }
 
+/// GitLab Runner 17.9 verifies without `info`, and GitLab takes it; asking for a job without it is another matter.
+#[tokio::test]
+async fn older_runners_verify_without_telling_their_features() {
+    let sim = Sim::start().await;
+    let body = json!({"token": sim.runner_token, "system_id": "s_0123456789ab"});
+    assert_eq!(sim.post("/api/v4/runners/verify", &body).await.0, 200);
+    assert_eq!(sim.broken().await, [""; 0]);
+    let asked = sim.call(Method::POST, "/api/v4/jobs/request").json(&body).send().await.expect("an answer");
+    assert_eq!(asked.status(), 204);
+    assert_eq!(sim.broken().await, ["info"]);
+    sim.stop().await;
+}
+
 #[tokio::test]
 async fn registration_is_disallowed_without_a_token() {
     let sim = Sim::with(Config { registration_token: None, ..config() }).await;
