@@ -10,7 +10,12 @@ use gantry_tests::case;
 use gantry_tests::suite::{self, Test};
 
 /// The files of cases, by name.
-const CASES: [(&str, &str); 1] = [("scripts", include_str!("cases/scripts.toml"))];
+const CASES: [(&str, &str); 4] = [
+    ("scripts", include_str!("cases/scripts.toml")),
+    ("variables", include_str!("cases/variables.toml")),
+    ("sources", include_str!("cases/sources.toml")),
+    ("artifacts", include_str!("cases/artifacts.toml")),
+];
 
 fn main() -> ExitCode {
     let mut tests = Vec::new();

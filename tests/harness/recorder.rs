@@ -36,6 +36,11 @@ impl Recorder {
         texts.into_iter().filter(|text| all.contains(*text)).map(str::to_owned).collect()
     }
 
+    /// Watches no more.
+    pub fn stop(&self) {
+        self.task.abort();
+    }
+
     /// How much was recorded: nothing would prove nothing.
     pub fn bytes(&self) -> usize {
         self.seen.borrow().len()

@@ -21,6 +21,10 @@ const AT_ONCE: usize = 10;
 /// No test takes longer. The bounds within a test are shorter and say more.
 const LONGEST: Duration = Duration::from_secs(150);
 
+/// What is looked at when all tests have ended, as tests of their own.
+const CLEAN: &str = "the world is clean afterwards";
+const ENDS: &str = "runner and simulators end when they are told to";
+
 /// What a test gives back.
 pub type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 
@@ -114,10 +118,11 @@ async fn run(tests: Vec<Test>, at_once: usize) -> anyhow::Result<bool> {
         failed = all(tests, &world, at_once) => failed,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
     };
-    let clean = world.is_clean().await;
-    report("the world is clean afterwards", &clean, Duration::ZERO);
-    if let Err(error) = clean {
-        failed.push(("the world is clean afterwards".to_owned(), error));
+    for (name, outcome) in [(CLEAN, world.is_clean().await), (ENDS, world.end().await)] {
+        report(name, &outcome, Duration::ZERO);
+        if let Err(error) = outcome {
+            failed.push((name.to_owned(), error));
+        }
     }
     for (name, error) in &failed {
         println!("\n---- {name} ----\n{error:#}");
@@ -130,7 +135,7 @@ async fn run(tests: Vec<Test>, at_once: usize) -> anyhow::Result<bool> {
         }
     }
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
-    println!("\ntest result: {verdict}. {} failed of {}; finished in {:.1} s", failed.len(), count + 1, began.elapsed().as_secs_f32());
+    println!("\ntest result: {verdict}. {} failed of {}; finished in {:.1} s", failed.len(), count + 2, began.elapsed().as_secs_f32());
     Ok(failed.is_empty())
 }
 

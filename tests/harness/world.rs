@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
 use crate::gitlab::{GitLab, Job};
 use crate::kube::Kube;
-use crate::process::Process;
+use crate::process::{Process, last_lines};
 use crate::recorder::Recorder;
-use crate::repository;
+use crate::{repository, trace};
 use crate::runner::{Runner, RunnerOptions};
 use crate::until::until;
 
@@ -25,6 +26,9 @@ const START: Duration = Duration::from_secs(30);
 
 /// How long pods may take to go after the last job has ended.
 const LEFTOVERS: Duration = Duration::from_secs(20);
+
+/// How long each process may take to end when nothing runs any more.
+const END: Duration = Duration::from_secs(10);
 
 /// Jobs of the shared runner at once.
 const CONCURRENT: u32 = 24;
@@ -49,7 +53,7 @@ pub struct World {
     logs: RefCell<Vec<PathBuf>>,
     jobs: Cell<u64>,
     recorder: Recorder,
-    _processes: [Process; 2],
+    processes: [Process; 2],
     dir: RefCell<Option<TempDir>>,
     path: PathBuf,
 }
@@ -89,7 +93,7 @@ impl World {
             secrets: RefCell::default(),
             logs: RefCell::default(),
             jobs: Cell::new(0),
-            _processes: [kubernetes, gitlab],
+            processes: [kubernetes, gitlab],
             dir: RefCell::new(Some(dir)),
             path,
         };
@@ -187,7 +191,11 @@ impl World {
     /// It does not end in time.
     pub async fn ended(&self, id: u64, bound: Duration) -> anyhow::Result<(Job, String)> {
         let job = self.gitlab.wait_final(id, bound).await?;
-        Ok((job, self.gitlab.text(id).await?))
+        let raw = self.gitlab.raw_trace(id).await?;
+        let shown = String::from_utf8_lossy(&raw);
+        let secret = self.secrets.borrow().iter().find(|secret| shown.contains(secret.as_str())).cloned();
+        anyhow::ensure!(secret.is_none(), "the log of job {id} shows the secret {secret:?}:\n{shown}");
+        Ok((job, trace::text(&raw)))
     }
 
     /// The pod of a job, once there is one with a node.
@@ -228,6 +236,21 @@ impl World {
                 anyhow::bail!("{} shows the secret {secret:?}", log.display());
             }
             anyhow::ensure!(!text.contains("panicked at"), "{}: a panic:\n{text}", log.display());
+        }
+        Ok(())
+    }
+
+    /// Ends everything in order: the runner, then what it talks to.
+    ///
+    /// # Errors
+    /// Something does not end in time, or not well.
+    pub async fn end(&self) -> anyhow::Result<()> {
+        self.recorder.stop();
+        let [kubernetes, gitlab] = &self.processes;
+        for process in self.shared.get().map(|runner| &runner.process).into_iter().chain([gitlab, kubernetes]) {
+            process.signal(Signal::SIGTERM)?;
+            let status = process.wait(END).await?;
+            anyhow::ensure!(status.success(), "{} has ended with {status}:\n{}", process.name(), last_lines(&process.log(), 20));
         }
         Ok(())
     }
