@@ -1,0 +1,102 @@
+//! What README and docs/ promise is there: commands, files, links, and a place on the map for every crate.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use crate::assert_none;
+use crate::project::{File, files, read, root};
+
+/// What a newcomer types. The script of CI does both.
+const COMMANDS: [&str; 2] = ["cargo run --release -p gantry -- dev", "cargo test"];
+
+/// The script of CI.
+const SCRIPT: &str = ".ci/run";
+
+/// The page with the map.
+const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
+
+/// Pages that people read.
+fn pages() -> Vec<File> {
+    let is_page = |file: &File| file.is_a("md") && (file.path.starts_with("docs/") || !file.path.contains('/'));
+    files().into_iter().filter(is_page).collect()
+}
+
+#[test]
+fn the_two_commands_are_in_the_readme() {
+    let readme = read("README.md");
+    let lines: Vec<&str> = readme.lines().map(|line| line.trim().trim_start_matches("$ ")).collect();
+    let problems: Vec<String> = COMMANDS
+        .iter()
+        .filter(|command| !lines.contains(command))
+        .map(|command| format!("README.md has no line {command:?}"))
+        .collect();
+    assert_none("what a newcomer types stays the same", &problems);
+}
+
+#[test]
+fn the_script_of_ci_is_sound() {
+    let mode = fs::metadata(root().join(SCRIPT)).expect(SCRIPT).permissions().mode();
+    assert!(mode & 0o111 != 0, "{SCRIPT} is not executable");
+    let status = Command::new("bash").arg("-n").arg(root().join(SCRIPT)).status().expect("bash can be started");
+    assert!(status.success(), "bash does not understand {SCRIPT}");
+    let script = read(SCRIPT);
+    let problems: Vec<String> = COMMANDS
+        .iter()
+        .filter(|command| !script.contains(**command))
+        .map(|command| format!("{SCRIPT} does not run {command:?}"))
+        .collect();
+    assert_none("CI does what the README says", &problems);
+}
+
+#[test]
+fn every_crate_is_on_the_map() {
+    let page = read(ARCHITECTURE);
+    let mut problems = Vec::new();
+    for entry in fs::read_dir(root().join("crates")).expect("crates") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        if !page.contains(&format!("`crates/{name}`")) {
+            problems.push(format!("{ARCHITECTURE} does not describe `crates/{name}`"));
+        }
+    }
+    assert_none("the map of the code", &problems);
+}
+
+#[test]
+fn files_that_pages_name_exist() {
+    let mut problems = Vec::new();
+    for page in pages() {
+        let dir = page.path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        let links = targets(&page.text).into_iter().map(|target| root().join(dir).join(target));
+        let named = paths(&page.text).into_iter().map(|path| root().join(path));
+        for path in links.chain(named).filter(|path| !path.exists()) {
+            let shown = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+            problems.push(format!("{}: there is no {shown}", page.path));
+        }
+    }
+    assert_none("files that pages name", &problems);
+}
+
+/// Where the links of a page lead, if to files.
+fn targets(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let targets = targets.map(|target| target.split('#').next().unwrap_or_default());
+    targets.filter(|target| !target.is_empty() && !target.contains("://")).collect()
+}
+
+/// Paths of the project between backticks: those that begin with one of its directories.
+fn paths(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_path = |quoted: &&str| {
+        let begins = ["crates/", "tests/", "docs/", "config/", ".ci/"].iter().any(|dir| quoted.starts_with(dir));
+        begins && !quoted.contains([' ', '*', '<', '{', '\n'])
+    };
+    quoted.filter(is_path).collect()
+}
+
+#[test]
+fn links_and_paths_are_found() {
+    let text = "See [a](b/c.md#d), [e](https://f), `crates/x/y.rs`, `other` and `docs/*.md`.";
+    assert_eq!(targets(text), ["b/c.md"]);
+    assert_eq!(paths(text), ["crates/x/y.rs"]);
+}

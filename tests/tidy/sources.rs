@@ -1,0 +1,116 @@
+//! What every source file must have and must not have. What clippy can say is left to clippy.
+
+use crate::assert_none;
+use crate::project::{File, files, read, rust_files};
+use crate::words::{NOT_IN_RUST, NUMBERED, PLACES, UNFINISHED, is_numbered};
+
+/// Longest production file. Beyond it, a second responsibility has usually moved in.
+const LONGEST: usize = 500;
+
+/// Files that may be longer: up to how many lines, and why.
+const LONGER: [(&str, usize, &str); 1] = [(
+    "crates/gantry-daemon/src/job/machine.rs",
+    520,
+    "the life of a job is one enum and one step function, to be read in one piece",
+)];
+
+/// Where a first line would be in the way of what the file is for.
+const GENERATED: [&str; 2] = ["Cargo.lock", "LICENSE"];
+
+fn each_line(files: &[File], mut look: impl FnMut(&str) -> Option<String>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for file in files {
+        for (at, line) in file.text.lines().enumerate() {
+            if let Some(problem) = look(line) {
+                problems.push(format!("{}:{}: {problem}", file.path, at + 1));
+            }
+        }
+    }
+    problems
+}
+
+/// A file of unit tests belongs to the file whose tests it holds, so its own header is welcome and not asked for.
+#[test]
+fn every_file_says_what_it_is_for() {
+    let is_asked = |file: &File| !(file.path.contains("/src/") && file.path.ends_with("/tests.rs"));
+    let problems: Vec<String> = rust_files()
+        .into_iter()
+        .filter(|file| is_asked(file) && !file.text.starts_with("//! "))
+        .map(|file| format!("{}: the first line is not a //! comment", file.path))
+        .collect();
+    assert_none("every file begins with what it is for and what it must never do", &problems);
+}
+
+#[test]
+fn no_file_has_two_responsibilities() {
+    let mut problems = Vec::new();
+    let files = rust_files();
+    for file in &files {
+        let lines = file.production().len();
+        let exception = LONGER.iter().find(|(path, _, _)| *path == file.path);
+        let most = exception.map_or(LONGEST, |(_, most, _)| *most);
+        if lines > most {
+            problems.push(format!("{}: {lines} lines without tests, more than {most}: split it", file.path));
+        } else if lines <= LONGEST && exception.is_some() {
+            problems.push(format!("{}: is not that long any more: take it from the list", file.path));
+        }
+    }
+    let gone = LONGER.iter().filter(|(path, _, _)| files.iter().all(|file| file.path != *path));
+    problems.extend(gone.map(|(path, _, _)| format!("{path}: is on the list and not in the project")));
+    assert_none("length of files", &problems);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let problems = each_line(&rust_files(), |line| {
+        let found = NOT_IN_RUST.iter().find(|(word, _)| line.contains(word));
+        found.map(|(word, instead)| format!("{word}: {instead}"))
+    });
+    assert_none("calls and attributes that no source file has", &problems);
+    let production: Vec<File> = rust_files().into_iter().filter(|file| !file.is_test()).collect();
+    let problems = each_line(&production, |line| {
+        let found = UNFINISHED.iter().find(|word| line.contains(**word));
+        found.map(|word| format!("{word}: finish it, or say in CHANGELOG.md what is missing"))
+    });
+    assert_none("marks of unfinished work", &problems);
+}
+
+#[test]
+fn files_speak_about_the_product_only() {
+    let files: Vec<File> = files()
+        .into_iter()
+        .filter(|file| !GENERATED.contains(&file.path.as_str()))
+        .filter(|file| !is_own(file))
+        .collect();
+    let problems = each_line(&files, |line| {
+        let line = line.to_lowercase();
+        let place =
+            PLACES.iter().find(|word| line.contains(**word)).map(|word| format!("{word:?} means nothing to a reader"));
+        place.or_else(|| {
+            let found = NUMBERED.iter().find(|word| is_numbered(&line, word));
+            found.map(|word| format!("{word:?} with a number: say what it is about instead"))
+        })
+    });
+    assert_none("words that must not be in the project", &problems);
+}
+
+/// The words' own test needs examples.
+fn is_own(file: &File) -> bool {
+    file.path == "tests/tidy/words.rs"
+}
+
+/// A crate that forgets this line has no lints at all.
+#[test]
+fn every_package_has_the_lints_of_the_workspace() {
+    let manifests = files().into_iter().filter(|file| file.path.ends_with("/Cargo.toml"));
+    let problems: Vec<String> = manifests
+        .filter(|file| !file.text.contains("[lints]\nworkspace = true"))
+        .map(|file| format!("{}: add [lints] with workspace = true", file.path))
+        .collect();
+    assert_none("lints", &problems);
+    let workspace = read("Cargo.toml");
+    assert!(
+        workspace.contains("unsafe_code = \"forbid\""),
+        "Cargo.toml: unsafe code is forbidden in the whole workspace"
+    );
+}
