@@ -10,6 +10,7 @@ use gantry_config::{Loaded, RunnerSettings, Settings};
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
 use gantry_relay::Pace;
+use gantry_wire::plan::Alone;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -130,6 +131,7 @@ impl App {
             manager_host: hostname(),
             connection_max_age: settings.connection_max_age,
             pace: Pace::default(),
+            alone: alone(&settings),
         });
         let asked_for =
             options.listen_address.or_else(|| settings.listen_address.clone()).filter(|text| !text.is_empty());
@@ -202,7 +204,7 @@ impl App {
         loop {
             let jobs = self.shared.jobs.clone();
             tokio::select! {
-                () = jobs.wait() => return self.clean(),
+                () = jobs.wait() => return clean(),
                 signal = signals.recv() => match signal {
                     Some(Signal::Stop(name)) => return self.stop(name, signals).await,
                     Some(Signal::Drain | Signal::Reload) => {}
@@ -231,26 +233,21 @@ impl App {
                     return;
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
-            ended = timeout(limit, jobs.wait()) => match ended {
-                Ok(()) => self.clean(),
-                Err(_) => {
-                    tracing::error!(running = self.shared.running.count(), "shutdown timed out: jobs are left behind");
-                    Ended::TimedOut
+            ended = timeout(limit, jobs.wait()) => {
+                if ended.is_ok() {
+                    return clean();
                 }
-            },
+                tracing::error!(running = self.shared.running.count(), "shutdown timed out: jobs are left behind");
+                Ended::TimedOut
+            }
             () = second => {
                 tracing::error!("a second signal: jobs are left behind");
                 Ended::Forced
             }
         }
-    }
-
-    fn clean(&self) -> Ended {
-        tracing::info!("All workers stopped.");
-        Ended::Clean
     }
 
     fn set_state(&self, state: ProcessState) {
@@ -355,6 +352,11 @@ impl App {
     }
 }
 
+fn clean() -> Ended {
+    tracing::info!("All workers stopped.");
+    Ended::Clean
+}
+
 /// An address that was asked for must work; the default one only should.
 async fn listen(asked_for: Option<&str>) -> Result<Option<TcpListener>, ListenError> {
     match (server::bind(asked_for.unwrap_or(DEFAULT_LISTEN_ADDRESS)).await, asked_for) {
@@ -364,6 +366,14 @@ async fn listen(asked_for: Option<&str>) -> Result<Option<TcpListener>, ListenEr
             tracing::warn!("no metrics server: {}; set listen_address to another one", chain(&error));
             Ok(None)
         }
+    }
+}
+
+fn alone(settings: &Settings) -> Alone {
+    let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    Alone {
+        self_report_after_ms: millis(settings.gantry.self_report_after),
+        abandon_after_ms: millis(settings.gantry.abandon_after),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The jobs that run now, for metrics and for people who look.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -50,10 +51,12 @@ impl Running {
         for entry in jobs.values() {
             let view = entry.view.borrow();
             let duration = gantry_core::go_duration::format(entry.started.elapsed());
-            text.push_str(&format!(
-                "url={} state=running stage={} executor_stage= duration={duration} pod={}\n",
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "url={} state=running stage={} executor_stage= duration={duration} pod={}",
                 entry.url, view.stage, view.pod
-            ));
+            );
         }
         text
     }

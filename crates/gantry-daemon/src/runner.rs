@@ -12,6 +12,7 @@ use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL
 use gantry_kube::{Access, Cluster, ConnectError, HelperBinaries, RemoteAccess};
 use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
 use gantry_relay::Pace;
+use gantry_wire::plan::Alone;
 use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) manager_host: String,
     pub(crate) connection_max_age: Duration,
     pub(crate) pace: Pace,
+    /// What agents do when no manager speaks to them.
+    pub(crate) alone: Alone,
 }
 
 /// Why a runner cannot work.
@@ -116,7 +119,7 @@ impl Runner {
             Shell::Sh => "sh",
         };
         let info = RunnerInfo::kubernetes(shell, settings.labels.clone());
-        Ok(Self { client, info, labels, shared, own_slots, numbers, cluster, ca_pem, settings })
+        Ok(Self { settings, client, info, labels, shared, own_slots, numbers, cluster, ca_pem })
     }
 
     /// Starts a job that GitLab has handed out.
@@ -124,7 +127,8 @@ impl Runner {
         let runner = Arc::clone(self);
         let tracker = self.shared.jobs.clone();
         tasks::spawn(tracker.track_future(async move {
-            runner.run(received).await;
+            // A job's future is large and lives long: on the heap once, not moved about.
+            Box::pin(runner.run(received)).await;
             drop(places);
         }));
     }
@@ -134,14 +138,10 @@ impl Runner {
         let runner = Arc::clone(self);
         let tracker = self.shared.jobs.clone();
         tasks::spawn(tracker.track_future(async move {
-            let lines = vec![HeadLine::plain(runner.banner())];
+            let lines = vec![HeadLine::plain(banner())];
             runner.report_rejected(creds, lines, gantry_core::Ending::InvalidJob { message }, Vec::new()).await;
             drop(places);
         }));
-    }
-
-    fn banner(&self) -> String {
-        format!("Running with gantry {PROTOCOL_VERSION} ({})", RunnerInfo::revision())
     }
 
     async fn run(&self, received: ReceivedJob) {
@@ -154,7 +154,7 @@ impl Runner {
         let plan = match gantry_plan::plan(spec, &self.settings, &context) {
             Ok(plan) => plan,
             Err(error) => {
-                let mut lines = vec![HeadLine::plain(self.banner())];
+                let mut lines = vec![HeadLine::plain(banner())];
                 if let PlanError::DisallowedImage(details) = &error {
                     lines.extend(details.iter().map(|line| HeadLine::plain(line.clone())));
                 }
@@ -233,6 +233,7 @@ impl Runner {
             correlation_id: received.correlation_id.clone(),
             tls_ca_pem: received.tls_ca_chain_pem.clone(),
             configured_ca_pem: self.ca_pem.clone(),
+            alone: self.shared.alone.clone(),
         }
     }
 
@@ -263,7 +264,7 @@ impl Runner {
             JobEnd::Dropped(reason) => tracing::warn!(job, runner, "the job is no longer ours: {reason}"),
             JobEnd::GivenBack => tracing::info!(job, runner, "the job goes back to GitLab's queue: the runner stops"),
             JobEnd::HandedOver => {
-                tracing::info!(job, runner, "the job goes on without this runner: its pod reports by itself")
+                tracing::info!(job, runner, "the job goes on without this runner: its pod reports by itself");
             }
             JobEnd::Undelivered(message) => {
                 tracing::error!(job, runner, "GitLab could not be told how the job ended: {message}");
@@ -288,6 +289,10 @@ impl Runner {
             verdict.message
         );
     }
+}
+
+fn banner() -> String {
+    format!("Running with gantry {PROTOCOL_VERSION} ({})", RunnerInfo::revision())
 }
 
 async fn read(path: Option<&Path>, key: &'static str) -> Result<Option<String>, RunnerError> {

@@ -132,7 +132,7 @@ impl Numbers {
 }
 
 fn smallest_free(taken: &BTreeSet<u32>) -> u32 {
-    (0..).find(|number| !taken.contains(number)).unwrap_or(u32::MAX)
+    (0..=u32::MAX).find(|number| !taken.contains(number)).unwrap_or(u32::MAX)
 }
 
 impl Drop for JobNumbers {

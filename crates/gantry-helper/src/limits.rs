@@ -74,10 +74,7 @@ pub(crate) const DOWNLOAD_TRIES: u32 = 3;
 /// Pause between them (GitLab Runner 19.4).
 pub(crate) const DOWNLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// Silence of all managers after which the agent relays by itself (design: 2 minutes): a rollout takes less, GitLab's patience more.
-pub(crate) const SELF_REPORT_AFTER: Duration = Duration::from_secs(120);
-
-/// What is added to that, by job, so that the pods of one dead manager do not all start at once.
+/// What is added to the plan's patience, by job, so that the pods of one dead manager do not all start at once.
 pub(crate) const SELF_REPORT_SPREAD: Duration = Duration::from_secs(30);
 
 /// The same once the verdict is ready: there is nothing to gain from waiting but one duplicate request.
@@ -85,10 +82,6 @@ pub(crate) const SELF_REPORT_VERDICT: Duration = Duration::from_secs(10);
 
 /// The same while the pod is being ended, which usually takes 30 s.
 pub(crate) const SELF_REPORT_TERMINATING: Duration = Duration::from_secs(2);
-
-/// Time without any manager and without GitLab after which a job ends itself: GitLab drops silent jobs after 15 to 30 minutes and may then
-/// run them again.
-pub(crate) const ABANDON_AFTER: Duration = Duration::from_secs(25 * 60);
 
 /// Pause before the agent's own relay starts again after it gave up.
 pub(crate) const SELF_REPORT_PAUSE: Duration = Duration::from_secs(60);

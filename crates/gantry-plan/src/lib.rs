@@ -30,7 +30,7 @@ use gantry_config::RunnerSettings;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
 use gantry_core::{Ending, Secret, limits};
-use gantry_wire::plan::{Coordinator, Paths, PodPlan, StagePlan, TracePlan};
+use gantry_wire::plan::{Alone, Coordinator, Paths, PodPlan, StagePlan, TracePlan};
 use k8s_openapi::api::core::v1::Pod;
 
 use environment::{Early, Given};
@@ -68,6 +68,8 @@ pub struct Context {
     pub tls_ca_pem: Option<String>,
     /// Additional roots of the runner's configuration, PEM.
     pub configured_ca_pem: Option<String>,
+    /// What the agent does when no manager speaks to it.
+    pub alone: Alone,
 }
 
 /// Everything decided about a job.
@@ -236,6 +238,7 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         stages: parts.stages,
         wait_for_services,
         failure_reasons: job.features.failure_reasons.clone(),
+        alone: context.alone.clone(),
         paths: parts.paths,
     }
 }

@@ -39,6 +39,24 @@ pub struct PodPlan {
     pub wait_for_services: bool,
     /// Failure reasons that this GitLab knows, for reporting without a manager.
     pub failure_reasons: Vec<String>,
+    /// What the agent does when no manager speaks to it.
+    #[serde(default)]
+    pub alone: Alone,
+}
+
+/// What the agent does when no manager speaks to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alone {
+    /// Silence of managers after which it reports to GitLab by itself.
+    pub self_report_after_ms: u64,
+    /// Silence of managers and of GitLab after which it ends the job.
+    pub abandon_after_ms: u64,
+}
+
+impl Default for Alone {
+    fn default() -> Self {
+        Self { self_report_after_ms: 120_000, abandon_after_ms: 1_500_000 }
+    }
 }
 
 /// How to reach GitLab.

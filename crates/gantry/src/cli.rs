@@ -84,7 +84,7 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let logging = LoggingArgs::start(&cli.logging, matches!(cli.command, Command::Dev(_)));
     let result = match cli.command {
-        Command::Dev(args) => dev::main(args),
+        Command::Dev(args) => dev::main(&args),
         Command::Run(args) => run::main(args, logging),
         Command::Sim(SimCommand::Gitlab(args)) => sim_gitlab::main(args),
         Command::Sim(SimCommand::Kubernetes(args)) => sim_kubernetes::main(args),

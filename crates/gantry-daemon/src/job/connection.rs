@@ -17,8 +17,8 @@ use crate::job::ledger::Ledger;
 /// Frames on their way out. A job says little; what does not fit here waits with the job's task.
 pub(crate) const OUTGOING: usize = 16;
 
-/// One read: a few trace frames.
-const READ_BUFFER: usize = 128 * 1024;
+/// One read: half a trace frame. Every running job has such a buffer.
+const READ_BUFFER: usize = 32 * 1024;
 
 /// Where a connection delivers.
 pub(crate) struct Sinks {

@@ -167,10 +167,10 @@ impl Task {
     pub(super) fn send(&mut self, frame: Frame) {
         let Some(connection) = &self.connection else { return };
         let is_dispensable = matches!(frame, Frame::Acked(_));
-        if let Err(TrySendError::Full(_)) = connection.outgoing.try_send(frame) {
-            if !is_dispensable {
-                connection.stop.cancel();
-            }
+        if let Err(TrySendError::Full(_)) = connection.outgoing.try_send(frame)
+            && !is_dispensable
+        {
+            connection.stop.cancel();
         }
     }
 

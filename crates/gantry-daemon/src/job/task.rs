@@ -166,6 +166,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
     let mut timers = Timers::new(&task.parts);
     while task.end.is_none() {
         let mut stop = task.parts.stop.clone();
+        let known = timers.stopped.clone();
         let relay = task.relay.clone();
         let message = tokio::select! {
             Ok(permit) = relay.reserve(), if !task.unfed.is_empty() && task.relay_inputs.is_none() => {
@@ -181,7 +182,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
                 }
                 Message::Event(event)
             }
-            Ok(asked) = stop.wait_for(|asked| *asked != timers.stopped) => {
+            Ok(asked) = stop.wait_for(|asked| *asked != known) => {
                 timers.stopped.clone_from(&asked);
                 match &timers.stopped {
                     Some(StopJobs::End(signal)) => Message::Event(Event::Stop(signal.clone())),

@@ -22,7 +22,8 @@ use crate::limits;
 /// How long the agent waits for managers before it reports by itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    running: Duration,
+    /// While the job runs; otherwise as the plan says.
+    running: Option<Duration>,
     spread: Duration,
     verdict: Duration,
     terminating: Duration,
@@ -31,7 +32,7 @@ pub(crate) struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            running: limits::SELF_REPORT_AFTER,
+            running: None,
             spread: limits::SELF_REPORT_SPREAD,
             verdict: limits::SELF_REPORT_VERDICT,
             terminating: limits::SELF_REPORT_TERMINATING,
@@ -42,17 +43,19 @@ impl Default for Patience {
 impl Patience {
     /// The same in every situation.
     pub(crate) fn always(wait: Duration) -> Self {
-        Self { running: wait, spread: Duration::ZERO, verdict: wait, terminating: wait }
+        Self { running: Some(wait), spread: Duration::ZERO, verdict: wait, terminating: wait }
     }
 
-    fn of(self, published: &Published, job_id: i64) -> Duration {
+    /// How long to wait; `planned` is what the plan says about a job that runs.
+    fn of(self, published: &Published, job_id: i64, planned: Duration) -> Duration {
         if published.disrupted {
             self.terminating
         } else if published.state.closed.is_some() {
             self.verdict
         } else {
+            let running = self.running.unwrap_or(planned);
             let share = u32::try_from(job_id.rem_euclid(16)).unwrap_or(0);
-            self.running + self.spread * share / 16
+            running + self.spread * share / 16
         }
     }
 }
@@ -120,7 +123,8 @@ impl Lone {
                 let seen = *self.managers.borrow_and_update();
                 match self.known.get() {
                     Some((plan, _)) if published.started && !seen.connected => {
-                        Some(seen.since + self.patience.of(&published, plan.job_id))
+                        let planned = Duration::from_millis(plan.alone.self_report_after_ms);
+                        Some(seen.since + self.patience.of(&published, plan.job_id, planned))
                     }
                     _ => None,
                 }
@@ -164,6 +168,7 @@ impl Lone {
             begun: false,
             closed: false,
             last_contact: self.last_contact,
+            patience: Duration::from_millis(plan.alone.abandon_after_ms),
             trouble: false,
             abandoned: false,
         };
@@ -184,6 +189,8 @@ struct Feeder {
     /// The relay knows the verdict.
     closed: bool,
     last_contact: Instant,
+    /// How long nobody may be reached before the job is given up.
+    patience: Duration,
     trouble: bool,
     abandoned: bool,
 }
@@ -204,7 +211,7 @@ impl Feeder {
                 }
             };
             let nothing = input.is_none();
-            let abandon_at = self.last_contact + limits::ABANDON_AFTER;
+            let abandon_at = self.last_contact + self.patience;
             let may_abandon = self.trouble && !self.abandoned;
             tokio::select! {
                 report = reports.recv() => match report {
@@ -220,7 +227,7 @@ impl Feeder {
                 _ = self.published.changed(), if nothing => {}
                 () = sleep_until(abandon_at), if may_abandon => {
                     self.abandoned = true;
-                    let _ = events.send(Event::Lone(LoneEvent::Abandoned(limits::ABANDON_AFTER))).await;
+                    let _ = events.send(Event::Lone(LoneEvent::Abandoned(self.patience))).await;
                 }
             }
         }
@@ -288,9 +295,10 @@ mod tests {
     fn patience_depends_on_what_is_at_stake() {
         let patience = Patience::default();
         let mut published = Published::default();
-        assert!(patience.of(&published, 7) >= limits::SELF_REPORT_AFTER);
-        assert!(patience.of(&published, -1) <= limits::SELF_REPORT_AFTER + limits::SELF_REPORT_SPREAD);
+        let planned = Duration::from_secs(120);
+        assert!(patience.of(&published, 7, planned) >= planned);
+        assert!(patience.of(&published, -1, planned) <= planned + limits::SELF_REPORT_SPREAD);
         published.disrupted = true;
-        assert_eq!(patience.of(&published, 7), limits::SELF_REPORT_TERMINATING);
+        assert_eq!(patience.of(&published, 7, planned), limits::SELF_REPORT_TERMINATING);
     }
 }

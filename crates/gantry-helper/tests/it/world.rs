@@ -102,6 +102,7 @@ impl World {
             stages,
             wait_for_services: false,
             failure_reasons: Vec::new(),
+            alone: gantry_wire::plan::Alone::default(),
         }
     }
 

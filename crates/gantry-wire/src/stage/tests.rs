@@ -53,6 +53,7 @@ fn plan() -> PodPlan {
         ],
         wait_for_services: false,
         failure_reasons: Vec::new(),
+        alone: crate::plan::Alone::default(),
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct DevArgs {
 struct BadInput(String);
 
 /// Runs a pipeline to its end.
-pub(crate) fn main(args: DevArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn main(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let helper = helper_binary::load()?;
     runtime()?.block_on(async {
         let project = match Project::open(args.repo.as_deref(), args.git_ref.as_deref()) {
