@@ -347,7 +347,7 @@ impl Machine {
         if self.end.is_some() {
             return;
         }
-        if self.went || self.verdict == Verdict::OfAgent {
+        if self.went {
             self.end = Some(JobEnd::HandedOver);
         } else if self.acknowledged == Step::No && self.is_open() {
             self.end = Some(JobEnd::GivenBack);
