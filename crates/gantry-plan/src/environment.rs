@@ -385,10 +385,11 @@ mod tests {
         let check = |list: &[Variable], job: &JobSpec| check_size(&Variables::new(list.to_vec(), ""), job).is_ok();
         let (a, b) = (variable("A", &large), variable("B", &many));
         let none = JobSpec::default();
-        assert!(check(&[a.clone()], &none) && check(&[b.clone()], &none));
+        let one = std::slice::from_ref;
+        assert!(check(one(&a), &none) && check(one(&b), &none));
         assert!(!check(&[a.clone(), b.clone()], &none));
         let step = Step { name: "release".to_owned(), script: vec![many] };
-        assert!(!check(&[a.clone()], &JobSpec { steps: vec![step], ..JobSpec::default() }));
+        assert!(!check(one(&a), &JobSpec { steps: vec![step], ..JobSpec::default() }));
         let service = Image { variables: vec![a, b], ..Image::default() };
         assert!(!check(&[], &JobSpec { services: vec![service], ..JobSpec::default() }));
     }

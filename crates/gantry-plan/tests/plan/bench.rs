@@ -1,0 +1,168 @@
+//! Makes plans from texts and shows them. What every plan has in common (flags at their default, start commands) is left out of pictures:
+//! it would hide what a case is about.
+
+use gantry_core::feature_flags::FLAGS;
+use gantry_core::job::JobSpec;
+use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
+use gantry_wire::plan::Alone;
+use serde_json::{Value, json};
+
+/// The one job token of all cases.
+pub(crate) const TOKEN: &str = "glcbt-64_Kf9sQ2mXw7TzRb4pYc1J";
+
+/// The settings of a runner: the least it needs, then `more` keys of its own, then `more` tables.
+pub(crate) fn runner(more: &str) -> gantry_config::RunnerSettings {
+    let text = format!(
+        "[[runners]]\nname = \"cluster-1\"\nurl = \"https://gitlab.example.com\"\ntoken = \"glrt-t1_aaa0bbb11ccc22\"\n\
+         executor = \"kubernetes\"\n{more}"
+    );
+    let loaded = gantry_config::load(&text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    loaded.settings.runners.into_iter().next().expect("one runner")
+}
+
+/// What a manager knows, always the same.
+pub(crate) fn context() -> Context {
+    Context {
+        name: "gantry".to_owned(),
+        version: "19.4.0".to_owned(),
+        revision: "0.1.0-abc".to_owned(),
+        git_user_agent: "gantry 0.1.0 linux/amd64".to_owned(),
+        executable_arch: "linux/amd64".to_owned(),
+        manager_host: "manager-0".to_owned(),
+        system_id: "r_0123456789ab".to_owned(),
+        concurrent_id: 3,
+        concurrent_project_id: 1,
+        suffix: "k3v9q2xd".to_owned(),
+        correlation_id: Some("01J9ZQ".to_owned()),
+        tls_ca_pem: None,
+        configured_ca_pem: None,
+        alone: Alone::default(),
+    }
+}
+
+/// The payload of a job that only says hello, with `more` merged into it.
+pub(crate) fn payload(more: &Value) -> Value {
+    let mut job = json!({
+        "id": 98765,
+        "token": TOKEN,
+        "allow_git_fetch": true,
+        "job_info": {"name": "unit", "stage": "test", "project_id": 4711, "project_name": "shop", "project_full_path": "acme/web/shop",
+            "root_namespace_id": 7},
+        "git_info": {"repo_url": format!("https://gitlab-ci-token:{TOKEN}@gitlab.example.com/acme/web/shop.git"), "ref": "main",
+            "sha": "6f1c2d3e4f5061728394a5b6c7d8e9f001122334", "before_sha": "0".repeat(40), "ref_type": "branch",
+            "refspecs": ["+refs/pipelines/314:refs/pipelines/314"], "depth": 20},
+        "runner_info": {"timeout": 3600},
+        "image": {"name": "ruby:3.3"},
+        "steps": [{"name": "script", "script": ["echo hello"]}],
+        "features": {"trace_sections": true, "failure_reasons": ["script_failure"]}
+    });
+    merge(&mut job, more);
+    job
+}
+
+/// Objects are merged, everything else is replaced.
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+/// Reads a payload as the coordinator client does.
+pub(crate) fn job(payload: Value) -> JobSpec {
+    serde_json::from_value(payload).expect("a payload")
+}
+
+/// The plan of a job, or why there is none.
+pub(crate) fn try_plan(more_config: &str, more_job: &Value) -> Result<JobPlan, PlanError> {
+    gantry_plan::plan(&job(payload(more_job)), &runner(more_config), &context())
+}
+
+/// The plan of a job that must have one.
+pub(crate) fn plan(more_config: &str, more_job: &Value) -> JobPlan {
+    try_plan(more_config, more_job).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A variable of a payload.
+pub(crate) fn variable(key: &str, value: &str) -> Value {
+    json!({"key": key, "value": value, "public": true})
+}
+
+/// Lines of the head, one each.
+pub(crate) fn lines(lines: &[HeadLine]) -> Vec<String> {
+    lines.iter().map(|line| format!("{:?}: {}", line.level, line.text)).collect()
+}
+
+/// Everything about a plan.
+pub(crate) fn whole(plan: &JobPlan) -> Value {
+    let mut shown = json!({
+        "1 banner": lines(&plan.banner),
+        "2 executor": lines(&plan.executor),
+        "3 limits": {"timeout": plan.timeout.as_secs(), "start": plan.start_timeout.as_secs(), "grace": plan.cleanup_grace_seconds},
+        "4 namespace": plan.namespace,
+        "5 services": plan.services,
+        "6 pod": plan.pod,
+        "7 agent": plan.pod_plan,
+    });
+    tidy(&mut shown);
+    shown
+}
+
+/// The pod alone.
+pub(crate) fn pod(plan: &JobPlan) -> Value {
+    let mut shown = json!(plan.pod);
+    tidy(&mut shown);
+    shown
+}
+
+/// One field of each container.
+pub(crate) fn of_containers(plan: &JobPlan, fields: &[&str]) -> Value {
+    let pod = pod(plan);
+    let mut shown = serde_json::Map::new();
+    for container in pod["spec"]["containers"].as_array().expect("containers") {
+        let some = fields.iter().map(|field| ((*field).to_owned(), container[field].clone())).collect();
+        shown.insert(container["name"].as_str().expect("a name").to_owned(), Value::Object(some));
+    }
+    Value::Object(shown)
+}
+
+/// Leaves out what all plans share, and shows texts of several lines as lines.
+fn tidy(value: &mut Value) {
+    match value {
+        Value::Array(list) => {
+            list.retain(|item| !is_default_flag(item));
+            if let [_, _, Value::String(script)] = list.as_mut_slice()
+                && script.starts_with("trap ")
+            {
+                "(start command)".clone_into(script);
+            }
+            list.iter_mut().for_each(tidy);
+        }
+        Value::Object(map) => map.values_mut().for_each(tidy),
+        Value::String(text) if text.contains('\n') => *value = text.lines().map(Value::from).collect(),
+        _ => {}
+    }
+}
+
+fn is_default_flag(item: &Value) -> bool {
+    let name = item["key"].as_str().or(item["name"].as_str());
+    FLAGS.iter().any(|flag| {
+        Some(flag.name) == name && item["value"].as_str() == Some(if flag.default { "true" } else { "false" })
+    })
+}
+
+/// Compares with `tests/goldens/<name>.snap`.
+macro_rules! golden {
+    ($name:literal, $value:expr) => {{
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("../goldens");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_yaml_snapshot!($name, $value));
+    }};
+}
+pub(crate) use golden;

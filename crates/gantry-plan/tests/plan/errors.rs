@@ -1,0 +1,103 @@
+//! Every way for a job to have no plan: what it is told, and how it ends.
+
+use gantry_plan::PlanError;
+use serde_json::{Value, json};
+
+use crate::bench::{TOKEN, golden, try_plan, variable};
+
+fn told(config: &str, job: &Value) -> Value {
+    let error = try_plan(config, job).expect_err("a job that cannot run");
+    let verdict = error.ending().verdict();
+    let lines = match &error {
+        PlanError::DisallowedImage(lines) => lines.clone(),
+        _ => Vec::new(),
+    };
+    assert!(!format!("{error:?}").contains(TOKEN));
+    json!({"says": verdict.message, "reason": format!("{:?}", verdict.reason), "lines": lines})
+}
+
+#[test]
+fn payloads_that_contradict_themselves() {
+    let many: Vec<Value> = (0..20_001).map(|at| variable(&format!("V{at}"), "x")).collect();
+    let services: Vec<Value> = (0..101).map(|_| json!({"name": "redis"})).collect();
+    let steps: Vec<Value> = (0..901).map(|_| json!({"name": "script"})).collect();
+    let artifact = |key: &str, value: &str| json!({"artifacts": [{"paths": ["x"], key: value}]});
+    let cases = [
+        ("id", json!({"id": -7})),
+        ("repo_url", json!({"git_info": {"repo_url": TOKEN}})),
+        ("sha", json!({"git_info": {"sha": "--upload-pack=x"}})),
+        (
+            "sha of a masked value",
+            json!({"git_info": {"sha": "swordfish"}, "variables": [{"key": "S", "value": "swordfish", "masked": true}]}),
+        ),
+        ("refspec", json!({"git_info": {"refspecs": ["-x"]}})),
+        ("refspec with a line end", json!({"git_info": {"refspecs": ["a\nb"]}})),
+        ("object format", json!({"git_info": {"repo_object_format": "md5"}})),
+        ("when", artifact("when", "sometimes")),
+        ("format", artifact("artifact_format", "rar")),
+        ("variables", json!({"variables": many})),
+        ("expansion", json!({"variables": [variable("A", &"x".repeat(100_000)), variable("B", &"$A".repeat(1000))]})),
+        ("services", json!({"services": services})),
+        ("port", json!({"services": [{"name": "redis", "ports": [{"number": 70000}]}]})),
+        ("steps", json!({"steps": steps})),
+    ];
+    let shown: serde_json::Map<_, _> = cases.iter().map(|(name, job)| ((*name).to_owned(), told("", job))).collect();
+    golden!("payloads_that_contradict_themselves", shown);
+}
+
+#[test]
+fn jobs_and_settings_that_do_not_fit() {
+    let kubernetes = |more: &str| format!("[runners.kubernetes]\n{more}\n");
+    let volume = |more: &str| format!("[[runners.kubernetes.volumes.pvc]]\n{more}\n");
+    let user = |user: &str| json!({"image": {"executor_opts": {"kubernetes": {"user": user}}}});
+    let path = |path: &str| json!({"variables": [variable("WHERE", path)]});
+    let where_job_says = volume("name = \"data\"\nmount_path = \"$WHERE\"");
+    let no_image = json!({"image": {"name": ""}});
+    let cases = [
+        ("no image", String::new(), no_image),
+        ("not an image", String::new(), json!({"image": {"name": "ruby 3"}})),
+        ("disallowed image", kubernetes("allowed_images = [\"alpine:*\"]"), json!({})),
+        ("disallowed service", kubernetes("allowed_services = [\"redis:*\"]"), json!({"services": [{"name": "postgres:16"}]})),
+        ("pull policy", kubernetes("pull_policy = \"always\""), json!({"image": {"pull_policy": ["never"]}})),
+        ("unknown pull policy", String::new(), json!({"image": {"pull_policy": ["sometimes"]}})),
+        ("user by name", String::new(), user("root")),
+        ("root", String::new(), user("0")),
+        ("huge user", String::new(), user("99999999999")),
+        ("user not on the list", kubernetes("allowed_users = [\"1001\"]"), user("1000")),
+        ("alias", String::new(), json!({"services": [{"name": "redis", "alias": "Data_Base"}]})),
+        ("submodule strategy", String::new(), json!({"variables": [variable("GIT_SUBMODULE_STRATEGY", "all")]})),
+        ("submodule paths", String::new(), json!({"variables": [variable("GIT_SUBMODULE_PATHS", ":(exclude) x")]})),
+        ("native steps", String::new(), json!({"run": "[{\"name\":\"x\"}]"})),
+        ("namespace per job", kubernetes("namespace_per_job = true"), json!({})),
+        (
+            "patches",
+            "[runners.feature_flags]\nFF_USE_ADVANCED_POD_SPEC_CONFIGURATION = true\n[[runners.kubernetes.pod_spec]]\nname = \"userns\"\npatch = \"hostUsers: false\"\n".to_owned(),
+            json!({}),
+        ),
+        ("windows", "[runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"windows\"\n".to_owned(), json!({})),
+        ("builds_dir", "builds_dir = \"/\"\n".to_owned(), json!({})),
+        ("builds_dir of the agent", "builds_dir = \"/gantry-agent/b\"\n".to_owned(), json!({})),
+        ("mount of the agent", where_job_says.clone(), path("/gantry-agent")),
+        ("mount of the agent, relative", where_job_says.clone(), path("x/../gantry-agent/y")),
+        ("mount over everything", where_job_says.clone(), path("")),
+        ("mount over file variables", where_job_says, path("/builds/acme/web/shop.tmp")),
+        ("volume of the agent", volume("name = \"$WHERE\"\nmount_path = \"/x\""), path("gantry-agent")),
+        ("volume without a name", volume("name = \"$WHERE\"\nmount_path = \"/x\""), path("")),
+        ("volume repo elsewhere", volume("name = \"repo\"\nmount_path = \"/x\""), json!({})),
+        (
+            "two volumes, one name",
+            format!("{}[[runners.kubernetes.volumes.secret]]\nname = \"a\"\nmount_path = \"/y\"\n", volume("name = \"a\"\nmount_path = \"/x\"")),
+            json!({}),
+        ),
+        ("bearer token", kubernetes("host = \"https://h\"\nbearer_token_overwrite_allowed = true"), json!({"variables": [variable("KUBERNETES_BEARER_TOKEN", "t")]})),
+        ("overwrite", kubernetes("namespace_overwrite_allowed = \"^ci\""), json!({"variables": [variable("KUBERNETES_NAMESPACE_OVERWRITE", "default")]})),
+        (
+            "overwrite of a service",
+            kubernetes("service_cpu_limit_overwrite_max_allowed = \"1\""),
+            json!({"services": [{"name": "redis", "variables": [variable("KUBERNETES_SERVICE_CPU_LIMIT", "2")]}]}),
+        ),
+    ];
+    let shown: serde_json::Map<_, _> =
+        cases.iter().map(|(name, config, job)| ((*name).to_owned(), told(config, job))).collect();
+    golden!("jobs_and_settings_that_do_not_fit", shown);
+}

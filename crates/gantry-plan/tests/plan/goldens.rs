@@ -1,0 +1,461 @@
+//! Pictures of plans. Each case is about one thing; the first two show everything.
+
+use serde_json::{Value, json};
+
+use crate::bench::{TOKEN, golden, lines, of_containers, plan, pod, try_plan, variable, whole};
+
+#[test]
+fn minimal_job() {
+    golden!("minimal_job", whole(&plan("", &json!({}))));
+}
+
+#[test]
+fn a_realistic_job() {
+    let config = include_str!("../goldens/realistic.toml");
+    let job: Value = serde_json::from_str(include_str!("../goldens/realistic.json")).unwrap();
+    golden!("a_realistic_job", whole(&plan(config, &job)));
+}
+
+/// The settings of a deployment that asks for very little: a service account's token, a CA, one namespace.
+#[test]
+fn a_small_deployment() {
+    let config = r#"
+        [runners.kubernetes]
+        host = "https://10.96.0.1:443"
+        ca_file = "/etc/ssl/cluster/ca.crt"
+        bearer_token = "eyJhbGciOi.small-deployment.token"
+        namespace = "ci-jobs"
+        service_account = "job-runner"
+        helper_image = "registry.example.com/tools/gitlab-runner-helper:x86_64-$CI_RUNNER_VERSION"
+        pull_policy = "if-not-present"
+        poll_timeout = 600
+    "#;
+    let plan = plan(config, &json!({}));
+    let shown = json!({"banner": lines(&plan.banner), "executor": lines(&plan.executor), "start": plan.start_timeout.as_secs(), "pod": pod(&plan)});
+    assert!(!shown.to_string().contains("small-deployment"));
+    golden!("a_small_deployment", shown);
+}
+
+#[test]
+fn clone_url() {
+    let mut shown = serde_json::Map::new();
+    for url in [
+        "http://gitlab.internal:8080/sub/",
+        "https://user:pass@mirror.example.com",
+        "ssh://git@mirror.example.com:2222",
+        "no-scheme",
+    ] {
+        let plan = plan(
+            &format!("clone_url = {url:?}\n"),
+            &json!({"variables": [variable("CI_PROJECT_PATH", "acme/web/shop")]}),
+        );
+        let sources = &json!(plan.pod_plan)["stages"][1]["action"]["sources"];
+        shown.insert(url.to_owned(), json!({"url": sources["url"], "credentials": sources["credentials"]}));
+    }
+    golden!("clone_url", shown);
+}
+
+#[test]
+fn submodules_by_https() {
+    let variables = json!([
+        variable("GIT_SUBMODULE_STRATEGY", "recursive"),
+        variable("GIT_SUBMODULE_FORCE_HTTPS", "true"),
+        variable("GIT_SUBMODULE_PATHS", "lib/a :(exclude)lib/b"),
+        variable("GIT_SUBMODULE_DEPTH", "1"),
+        variable("CI_SERVER_HOST", "gitlab.example.com"),
+        variable("CI_SERVER_SHELL_SSH_PORT", "2222"),
+    ]);
+    let plan = plan("", &json!({"variables": variables}));
+    golden!("submodules_by_https", &json!(plan.pod_plan)["stages"][1]["action"]["sources"]);
+}
+
+#[test]
+fn resources_and_security() {
+    let config = r#"
+        [runners.kubernetes]
+        namespace = "ci"
+        privileged = false
+        allow_privilege_escalation = false
+        cap_add = ["SYS_PTRACE", "CHOWN"]
+        cap_drop = ["CHOWN"]
+        cpu_request = "500m"
+        cpu_limit = "2"
+        memory_limit = "4Gi"
+        ephemeral_storage_limit = "10Gi"
+        helper_memory_request = "128Mi"
+        service_cpu_request = "100m"
+        pod_memory_limit = "6Gi"
+        [runners.kubernetes.pod_security_context]
+        fs_group = 2000
+        run_as_non_root = true
+        supplemental_groups = [3000]
+        [runners.kubernetes.pod_security_context.seccomp_profile]
+        type = "RuntimeDefault"
+        [runners.kubernetes.build_container_security_context]
+        run_as_user = 1000
+        read_only_root_filesystem = true
+        proc_mount = "unmasked"
+        [runners.kubernetes.build_container_security_context.capabilities]
+        add = ["NET_ADMIN"]
+        drop = ["ALL"]
+        [runners.kubernetes.helper_container_security_context]
+        selinux_type = "container_t"
+        [runners.kubernetes.helper_container_security_context.app_armor_profile]
+        type = "Localhost"
+        localhost_profile = "ci-helper"
+    "#;
+    let plan = plan(config, &json!({"services": [{"name": "redis:7"}]}));
+    let spec = &pod(&plan)["spec"];
+    golden!(
+        "resources_and_security",
+        json!({
+            "pod": {"resources": spec["resources"], "securityContext": spec["securityContext"]},
+            "containers": of_containers(&plan, &["resources", "securityContext"]),
+        })
+    );
+}
+
+#[test]
+fn users_that_jobs_ask_for() {
+    let config = "[runners.kubernetes]\nnamespace = \"ci\"\nallowed_groups = [\"0\", \"100\"]\n\
+                  [runners.kubernetes.service_container_security_context]\nrun_as_user = 999\n";
+    let job = json!({
+        "image": {"executor_opts": {"kubernetes": {"user": "1000:0"}}},
+        "services": [{"name": "redis:7", "executor_opts": {"kubernetes": {"user": 1001}}}],
+    });
+    let admin =
+        "[runners.kubernetes]\nnamespace = \"ci\"\n[runners.kubernetes.pod_security_context]\nrun_as_user = 2000\n";
+    let (ours, overruled) =
+        (plan(config, &job), plan(admin, &json!({"image": {"executor_opts": {"kubernetes": {"user": 1000}}}})));
+    golden!(
+        "users_that_jobs_ask_for",
+        json!({
+            "granted": of_containers(&ours, &["securityContext"]),
+            "overruled": {"lines": lines(&overruled.executor), "containers": of_containers(&overruled, &["securityContext"])},
+        })
+    );
+}
+
+#[test]
+fn volumes() {
+    let config = r#"
+        [runners.kubernetes]
+        namespace = "ci"
+        [[runners.kubernetes.volumes.host_path]]
+        name = "docker"
+        mount_path = "/var/run/docker.sock"
+        read_only = true
+        [[runners.kubernetes.volumes.secret]]
+        name = "ca"
+        mount_path = "/etc/ca"
+        sub_path = "$CI_PROJECT_NAMESPACE"
+        [runners.kubernetes.volumes.secret.items]
+        "ca.crt" = "ca.pem"
+        [[runners.kubernetes.volumes.pvc]]
+        name = "build-$CI_CONCURRENT_ID"
+        mount_path = "/builds/"
+        mount_propagation = "HostToContainer"
+        [[runners.kubernetes.volumes.pvc]]
+        name = "build-$CI_CONCURRENT_ID"
+        mount_path = "/all-builds"
+        read_only = true
+        [[runners.kubernetes.volumes.config_map]]
+        name = "settings"
+        mount_path = "/settings"
+        [[runners.kubernetes.volumes.empty_dir]]
+        name = "scratch"
+        mount_path = "/scratch"
+        medium = "Memory"
+        size_limit = "1Gi"
+        [[runners.kubernetes.volumes.csi]]
+        name = "vault"
+        mount_path = "/vault"
+        driver = "secrets-store.csi.k8s.io"
+        [[runners.kubernetes.volumes.nfs]]
+        name = "tools"
+        mount_path = "/tools"
+        server = "10.0.0.1"
+        path = "/export/tools"
+    "#;
+    let job = json!({"services": [{"name": "redis:7"}], "variables": [variable("CI_PROJECT_NAMESPACE", "acme")]});
+    let plan = plan(config, &job);
+    golden!(
+        "volumes",
+        json!({
+            "paths": plan.pod_plan.paths,
+            "volumes": pod(&plan)["spec"]["volumes"],
+            "mounts": of_containers(&plan, &["volumeMounts"]),
+        })
+    );
+}
+
+/// A builds directory of the config that ends with the pod is not shared, whatever it is called.
+#[test]
+fn builds_in_memory() {
+    let config =
+        "[[runners.kubernetes.volumes.empty_dir]]\nname = \"repo\"\nmount_path = \"/builds\"\nmedium = \"Memory\"\n";
+    let plan = plan(config, &json!({}));
+    golden!(
+        "builds_in_memory",
+        json!({
+            "paths": plan.pod_plan.paths,
+            "volumes": pod(&plan)["spec"]["volumes"],
+            "mounts": of_containers(&plan, &["volumeMounts"]),
+        })
+    );
+}
+
+#[test]
+fn placement() {
+    let config = r#"
+        [runners.kubernetes]
+        namespace = "ci"
+        helper_image_flavor = "ubuntu"
+        priority_class_name = "ci"
+        runtime_class_name = "gvisor"
+        scheduler_name = "bin-packer"
+        dns_policy = "none"
+        pod_termination_grace_period_seconds = 5
+        automount_service_account_token = false
+        image_pull_secrets = ["corp-registry"]
+        host_aliases = [{ ip = "10.0.0.7", hostnames = ["cache.internal"] }]
+        [runners.kubernetes.node_selector]
+        "kubernetes.io/arch" = "arm64"
+        [runners.kubernetes.node_tolerations]
+        "dedicated=ci" = "NoSchedule"
+        "spot" = ""
+        [runners.kubernetes.dns_config]
+        nameservers = ["1.2.3.4"]
+        searches = ["ci.local"]
+        options = [{ name = "ndots", value = "2" }, { name = "edns0" }]
+        [runners.kubernetes.container_lifecycle.post_start.exec]
+        command = ["sh", "-c", "touch /tmp/started"]
+        [runners.kubernetes.container_lifecycle.pre_stop.http_get]
+        path = "/stop"
+        port = 8080
+        http_headers = [{ name = "X-By", value = "ci" }]
+        [[runners.kubernetes.affinity.node_affinity.preferred_during_scheduling_ignored_during_execution]]
+        weight = 10
+        [[runners.kubernetes.affinity.node_affinity.preferred_during_scheduling_ignored_during_execution.preference.match_expressions]]
+        key = "zone"
+        operator = "In"
+        values = ["a", "b"]
+        [[runners.kubernetes.affinity.pod_anti_affinity.required_during_scheduling_ignored_during_execution]]
+        topology_key = "kubernetes.io/hostname"
+        namespaces = ["ci"]
+        match_label_keys = ["pod"]
+        [runners.kubernetes.affinity.pod_anti_affinity.required_during_scheduling_ignored_during_execution.label_selector.match_labels]
+        heavy = "true"
+    "#;
+    golden!("placement", pod(&plan(config, &json!({}))));
+}
+
+#[test]
+fn labels_and_annotations() {
+    let config = r#"
+        [runners.kubernetes]
+        namespace = "ci"
+        [runners.kubernetes.pod_labels]
+        team = "$TEAM"
+        pod = "mine"
+        "Job.Runner.GitLab.com/pod" = "not mine"
+        "gantry.dev/managed" = "false"
+        [runners.kubernetes.pod_annotations]
+        "job.runner.gitlab.com/name" = "renamed $CI_JOB_NAME"
+        "gantry.dev/claim" = "stolen"
+    "#;
+    let variables = json!([
+        variable("TEAM", "core/ci team-"),
+        variable("CI_JOB_NAME", "unit"),
+        variable("CI_PROJECT_NAMESPACE", "acme/web")
+    ]);
+    let job =
+        json!({"variables": variables, "job_info": {"project_name": "Café (old)"}, "git_info": {"ref": "feature/é"}});
+    golden!("labels_and_annotations", &pod(&plan(config, &job))["metadata"]);
+}
+
+#[test]
+fn git_strategies() {
+    let mut shown = serde_json::Map::new();
+    for strategy in ["fetch", "clone", "none", "empty", "", "copy", "$CHOSEN"] {
+        let variables = json!([
+            variable("GIT_STRATEGY", strategy),
+            variable("CHOSEN", "clone"),
+            variable("GIT_SUBMODULE_STRATEGY", "normal")
+        ]);
+        let plan = plan("", &json!({"variables": variables, "allow_git_fetch": strategy.is_empty()}));
+        let sources = &json!(plan.pod_plan)["stages"][1]["action"]["sources"];
+        shown.insert(
+            format!("{strategy:?}"),
+            json!({
+                "strategy": sources["strategy"],
+                "checkout": sources["checkout"],
+                "submodules": sources["submodules"]["strategy"],
+                "project_dir": plan.pod_plan.paths.project_dir,
+                "warnings": lines(&plan.banner[2..]),
+            }),
+        );
+    }
+    golden!("git_strategies", shown);
+}
+
+#[test]
+fn clone_paths() {
+    let mut shown = serde_json::Map::new();
+    for path in [
+        "$CI_BUILDS_DIR/$CI_CONCURRENT_ID/${CI_PROJECT_NAME}",
+        "/builds/./a//b/",
+        "/builds",
+        "/builds/../etc",
+        "/builds-of-others/x",
+        "relative",
+        "/gantry-agent/x",
+        "",
+    ] {
+        let variables = json!([variable("GIT_CLONE_PATH", path), variable("CI_PROJECT_NAME", "shop")]);
+        let result = try_plan("", &json!({"variables": variables}))
+            .map_or_else(|error| json!(error.to_string()), |plan| json!(plan.pod_plan.paths));
+        shown.insert(format!("{path:?}"), result);
+    }
+    let off = try_plan(
+        "[runners.custom_build_dir]\nenabled = false\n",
+        &json!({"variables": [variable("GIT_CLONE_PATH", "/builds/x")]}),
+    );
+    shown.insert("turned off".to_owned(), json!(off.unwrap_err().to_string()));
+    golden!("clone_paths", shown);
+}
+
+#[test]
+fn feature_flags() {
+    let config = "environment = [\"FF_USE_FASTZIP=false\"]\n[runners.feature_flags]\nFF_TIMESTAMPS = false\n";
+    let variables = json!([
+        variable("FF_TIMESTAMPS", "true"),
+        variable("FF_SCRIPT_SECTIONS", "1"),
+        variable("FF_MASK_ALL_DEFAULT_TOKENS", "F"),
+        variable("FF_ENABLE_BASH_EXIT_CODE_CHECK", "true"),
+        variable("FF_USE_GITALY_CORRELATION_ID", "perhaps"),
+        variable("FF_KUBERNETES_HONOR_ENTRYPOINT", "true"),
+    ]);
+    let plan =
+        plan(config, &json!({"variables": variables, "steps": [{"name": "script", "script": ["make\nmake test"]}]}));
+    golden!("feature_flags", whole(&plan));
+}
+
+#[test]
+fn overwrites() {
+    let config = r#"
+        [runners.kubernetes]
+        namespace = "ci"
+        cpu_limit = "1"
+        cpu_limit_overwrite_max_allowed = "4"
+        helper_memory_limit_overwrite_max_allowed = "1Gi"
+        service_memory_limit_overwrite_max_allowed = "2Gi"
+        pod_cpu_request_overwrite_max_allowed = "8"
+        ephemeral_storage_limit_overwrite_max_allowed = "20Gi"
+        namespace_overwrite_allowed = "^ci-.*$"
+        service_account_overwrite_allowed = "deploy"
+        node_selector_overwrite_allowed = ".*"
+        node_tolerations_overwrite_allowed = ".*"
+        pod_labels_overwrite_allowed = ".*"
+        pod_annotations_overwrite_allowed = ".*"
+    "#;
+    let variables = json!([
+        variable("BRANCH", "main"),
+        variable("KUBERNETES_NAMESPACE_OVERWRITE", "ci-$BRANCH"),
+        variable("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "deployer"),
+        variable("KUBERNETES_CPU_LIMIT", "2500m"),
+        variable("KUBERNETES_MEMORY_LIMIT", "ignored, for want of a ceiling"),
+        variable("KUBERNETES_HELPER_MEMORY_LIMIT", "1024Mi"),
+        variable("KUBERNETES_SERVICE_MEMORY_LIMIT", "1Gi"),
+        variable("KUBERNETES_POD_CPU_REQUEST", "8"),
+        variable("KUBERNETES_EPHEMERAL_STORAGE_LIMIT", "20Gi"),
+        variable("KUBERNETES_NODE_SELECTOR_ARCH", "kubernetes.io/arch=arm64"),
+        variable("KUBERNETES_NODE_TOLERATIONS_1", "dedicated=ci:NoSchedule"),
+        variable("KUBERNETES_POD_LABELS_1", "team=core/web"),
+        variable("KUBERNETES_POD_ANNOTATIONS_1", "note=costs 5$$"),
+    ]);
+    let own = json!([variable("KUBERNETES_SERVICE_MEMORY_LIMIT", "2Gi")]);
+    let job = json!({"variables": variables, "services": [{"name": "redis:7"}, {"name": "elastic:9", "alias": "search", "variables": own}]});
+    let plan = plan(config, &job);
+    let pod = pod(&plan);
+    golden!(
+        "overwrites",
+        json!({
+            "lines": lines(&plan.executor),
+            "namespace": plan.namespace,
+            "account": pod["spec"]["serviceAccountName"],
+            "selector": pod["spec"]["nodeSelector"],
+            "tolerations": pod["spec"]["tolerations"],
+            "team": pod["metadata"]["labels"]["team"],
+            "note": pod["metadata"]["annotations"]["note"],
+            "pod": pod["spec"]["resources"],
+            "containers": of_containers(&plan, &["image", "resources"]),
+        })
+    );
+}
+
+/// What a job's own definition makes readable is told; what it does not, stays out.
+#[test]
+fn secrets_and_services() {
+    let variables = json!([
+        {"key": "DB_PASSWORD", "value": "correct-horse-battery", "masked": true},
+        {"key": "DB_URL", "value": "postgres://shop:$DB_PASSWORD@db/shop", "public": true},
+        {"key": "DB_NAME", "value": "shop", "public": true},
+        {"key": "PRIVATE", "value": "not public"},
+    ]);
+    let services = json!([{"name": "postgres:16", "alias": "db", "variables": [
+        {"key": "POSTGRES_PASSWORD", "value": "$DB_PASSWORD"},
+        {"key": "POSTGRES_DB", "value": "$DB_NAME"},
+        {"key": "COST", "value": "5$$", "raw": true},
+        {"key": "SELF", "value": "$POSTGRES_DB"},
+        {"key": "not a name", "value": "x"},
+    ]}]);
+    let plan = plan("", &json!({"variables": variables, "services": services}));
+    assert!(!json!([plan.banner, plan.executor]).to_string().contains("correct-horse"));
+    golden!("secrets_and_services", json!({"banner": lines(&plan.banner), "db": of_containers(&plan, &["env"])["db"]}));
+}
+
+/// Parts of a job that this version does not carry out are told, and so is what cannot be exported.
+#[test]
+fn warnings() {
+    let job = json!({
+        "cache": [{"key": "gems", "paths": ["vendor/"]}, {"key": "empty"}],
+        "secrets": {"DB_PASSWORD": {"vault": {"path": "db"}}, "API_KEY": {}},
+        "inputs": [{"key": "age", "value": {"type": "number", "content": 1}}],
+        "variables": [
+            variable("", "x"), variable("A=B", "x"), variable("NUL\u{0}", "x"), variable("VALUE", "a\u{0}b"),
+            {"key": "../../escape", "value": "x", "file": true}, variable("GET_SOURCES_ATTEMPTS", "11"),
+            variable("CI_DEBUG_TRACE", "true"), variable("CI_DEBUG_SERVICES", "true"), variable("DOCKER_AUTH_CONFIG", "{}"),
+            variable("GIT_CHECKOUT", "line one\nline two"),
+        ],
+    });
+    let plan = plan("debug_trace_disabled = true\n", &job);
+    assert!(!plan.pod_plan.trace.debug_trace);
+    golden!("warnings", lines(&plan.banner));
+}
+
+#[test]
+fn absurd_but_possible() {
+    let job = json!({
+        "job_info": {"project_id": i64::MIN, "root_namespace_id": i64::MAX, "name": "a\u{0}b\nc", "project_name": ""},
+        "git_info": {"depth": -5, "repo_url": format!("https://x:{TOKEN}@host/a:b/../c.git"), "ref": "x".repeat(5000)},
+        "runner_info": {"timeout": i64::MAX},
+        "steps": [{"name": "", "script": []}, {"name": "Re\nlease\u{1b}[0m", "script": [""]}],
+        "dependencies": [{"id": -1, "artifacts_file": {"filename": "x"}}],
+    });
+    let plan = plan("", &job);
+    let stages: Vec<&str> = plan.pod_plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+    let pod = pod(&plan);
+    golden!(
+        "absurd_but_possible",
+        json!({
+            "stages": stages,
+            "paths": plan.pod_plan.paths,
+            "labels": pod["metadata"]["labels"],
+            "name": pod["metadata"]["name"],
+            "ref bytes": pod["metadata"]["annotations"]["job.runner.gitlab.com/ref"].as_str().map(str::len),
+            "timeout": plan.timeout.as_secs(),
+            "deadline": pod["spec"]["activeDeadlineSeconds"],
+        })
+    );
+}

@@ -1,0 +1,6 @@
+//! Whole plans: from the text of a config and the JSON of a job to everything that will be done. Pictures are in `tests/goldens`.
+
+mod bench;
+mod errors;
+mod goldens;
+mod properties;
