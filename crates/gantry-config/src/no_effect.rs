@@ -8,19 +8,27 @@ use crate::report::Report;
 use crate::section::join;
 
 /// Key paths, with `runners` standing for every entry, and what is done in spite of them.
-const NO_EFFECT_YET: [(&[&str], &str); 12] = [
+const NO_EFFECT_YET: [(&[&str], &str); 14] = [
     (&["session_server", "listen_address"], "there are no interactive terminals"),
     (&["runners", "cache", "Type"], "caches are not kept between jobs"),
     (&["runners", "monitoring"], "queuing times are not watched"),
     (&["runners", "proxy_exec"], "commands are run directly"),
+    (&["runners", "prepare_timeout"], "only poll_timeout limits how long a pod may take to start"),
+    (&["runners", "get_sources_timeout"], "getting the sources may take as long as the job"),
     (&["runners", "experimental", "boot_verify", "enabled"], "the runner is polled at once"),
-    (&["runners", "kubernetes", "affinity"], "pods are placed without it"),
-    (&["runners", "kubernetes", "container_lifecycle"], "containers run without hooks"),
-    (&["runners", "kubernetes", "pod_spec"], "pods are not patched"),
+    (
+        &["runners", "kubernetes", "pod_spec"],
+        "jobs are refused where FF_USE_ADVANCED_POD_SPEC_CONFIGURATION is on, rather than run without the patches",
+    ),
+    (&["runners", "kubernetes", "bearer_token_overwrite_allowed"], "jobs that set KUBERNETES_BEARER_TOKEN are refused"),
     (&["runners", "kubernetes", "autoscaler"], "no pause pods are made"),
-    (&["runners", "kubernetes", "namespace_per_job"], "pods run in the configured namespace"),
+    (&["runners", "kubernetes", "namespace_per_job"], "jobs are refused, rather than run in a shared one"),
+    (
+        &["runners", "kubernetes", "resource_availability_check_max_attempts"],
+        "nothing is waited for before a pod is made",
+    ),
+    (&["runners", "kubernetes", "retry_limits"], "errors of the API server are retried by their kind"),
     (&["runners", "kubernetes", "pod_disruption_budget"], "none is made"),
-    (&["runners", "kubernetes", "helper_image_autoset_arch_and_os"], "the helper is for linux on amd64"),
 ];
 
 /// Adds the warnings for a file.
