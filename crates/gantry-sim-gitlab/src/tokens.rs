@@ -24,6 +24,11 @@ pub(crate) fn job() -> String {
     random("glcbt-", 24)
 }
 
+/// The id of a request, as long as GitLab's.
+pub(crate) fn request() -> String {
+    random("", 26)
+}
+
 /// Distinguishes the queue values of two runs of the simulator.
 pub(crate) fn salt() -> String {
     random("", 8)

@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::records;
+use crate::tokens;
 
 const MASKED: &str = "[MASKED]";
 /// Headers that carry a secret.
@@ -25,9 +26,11 @@ pub(super) async fn record(State(hub): State<SharedHub>, request: Request, next:
     if path == "/sim" || path.starts_with("/sim/") {
         return next.run(request).await;
     }
+    let request_id = tokens::request();
     let number = {
         let mut world = hub.world();
         let entry = records::Request {
+            request_id: request_id.clone(),
             method: request.method().to_string(),
             path: masked_path(path, request.uri().query()),
             headers: masked_headers(request.headers()),
@@ -37,7 +40,9 @@ pub(super) async fn record(State(hub): State<SharedHub>, request: Request, next:
     };
     let (request, json) = with_small_json(request).await;
     let size = Arc::new(AtomicU64::new(0));
-    let response = next.run(counted(request, &size)).await;
+    let mut response = next.run(counted(request, &size)).await;
+    // GitLab answers every request with an id of its own, whatever id the client sent (GitLab server).
+    super::set(&mut response, "x-request-id", &request_id);
     let mut world = hub.world();
     let answer = records::Answer {
         status: response.status().as_u16(),

@@ -11,6 +11,8 @@ use crate::limits;
 /// One request, already masked.
 #[derive(Debug)]
 pub(crate) struct Request {
+    /// The id the answer names in `X-Request-Id`.
+    pub(crate) request_id: String,
     pub(crate) method: String,
     /// Path with query.
     pub(crate) path: String,
@@ -65,6 +67,7 @@ impl Journal {
             let answer = entry.answer.as_ref();
             json!({
                 "number": number,
+                "request_id": entry.request.request_id,
                 "time": entry.request.time,
                 "method": entry.request.method,
                 "path": entry.request.path,
@@ -110,6 +113,7 @@ mod tests {
     fn journal_forgets_the_oldest_and_completes_the_right_entry() {
         let mut journal = Journal::default();
         let request = |n: usize| Request {
+            request_id: String::new(),
             method: "GET".to_owned(),
             path: format!("/{n}"),
             headers: Map::new(),

@@ -98,6 +98,19 @@ async fn a_long_poll_ends_with_a_job_with_time_or_with_the_server() {
 }
 
 #[tokio::test]
+async fn every_answer_has_an_id_of_its_own_that_the_journal_knows() {
+    let sim = Sim::start().await;
+    let first = header(&sim.ask("").await, "x-request-id");
+    let call = sim.call(Method::PUT, "/api/v4/jobs/9").header("X-Request-Id", "0123456789abcdef0123456789abcdef");
+    let second = header(&call.json(&json!({"token": "none"})).send().await.expect("an answer"), "x-request-id");
+    assert!(!first.is_empty() && !second.is_empty() && first != second, "{first:?} {second:?}");
+    assert_ne!(second, "0123456789abcdef0123456789abcdef", "the server's id, not the client's");
+    let journal = sim.get("/sim/requests").await;
+    assert_eq!((&journal[0]["request_id"], &journal[1]["request_id"]), (&json!(first), &json!(second)));
+    sim.stop().await;
+}
+
+#[tokio::test]
 async fn refusals_are_told_apart_and_recorded() {
     let mut sim = Sim::start().await;
     sim.post("/sim/jobs", &json!({})).await;
