@@ -268,27 +268,34 @@ pub(crate) struct ServiceEnvironment {
     pub(crate) impossible: Vec<String>,
 }
 
-/// What service containers see in the pod's spec: public and internal variables that are not masked, then the service's own, which are
-/// expanded against all of them.
+/// What every service container sees in the pod's spec: public and internal variables that are not masked.
 ///
-/// A shared variable whose value holds a masked one (`DB_URL: postgres://u:$PASSWORD@db/`) stays out of the spec, where everybody who may
-/// read pods could read it: a service that needs it names it among its own variables.
-pub(crate) fn for_service(
-    (variables, expanded): (&Variables, &Variables),
-    own: &[Variable],
-    redactor: &Redactor,
-) -> ServiceEnvironment {
-    let mut made = ServiceEnvironment::default();
-    let value = |variable: &Variable| {
-        if variable.file { variables.file_path(&variable.key) } else { variable.value.expose().to_owned() }
-    };
+/// A variable whose value holds a masked one (`DB_URL: postgres://u:$PASSWORD@db/`) stays out of the spec, where everybody who may read
+/// pods could read it: a service that needs it names it among its own variables.
+pub(crate) fn shared(variables: &Variables, expanded: &Variables, redactor: &Redactor) -> Vec<Variable> {
     let mut list = deduplicated(expanded.iter().cloned().collect());
     list.retain(|variable| {
         (variable.public || variable.internal)
             && !variable.masked
             && is_pod_name(&variable.key)
-            && redactor.found_in(&value(variable)).is_none()
+            && redactor.found_in(&shown(variables, variable)).is_none()
     });
+    list
+}
+
+/// The value that a container sees, of a variable that is expanded.
+fn shown(variables: &Variables, variable: &Variable) -> String {
+    if variable.file { variables.file_path(&variable.key) } else { variable.value.expose().to_owned() }
+}
+
+/// What one service sees: what all do, then its own variables, which are expanded against all of the job and themselves.
+pub(crate) fn for_service(
+    (variables, shared): (&Variables, &[Variable]),
+    own: &[Variable],
+    redactor: &Redactor,
+) -> ServiceEnvironment {
+    let mut made = ServiceEnvironment::default();
+    let mut list = shared.to_vec();
     let mut with_own = variables.clone();
     for variable in own {
         with_own.push(variable.clone());
@@ -299,12 +306,13 @@ pub(crate) fn for_service(
             continue;
         }
         let variable = Variable { value: with_own.value_of(variable), ..variable.clone() };
-        if redactor.found_in(&value(&variable)).is_some() {
+        if redactor.found_in(&shown(variables, &variable)).is_some() {
             made.readable.push(variable.key.clone());
         }
         list.push(variable);
     }
-    made.variables = deduplicated(list).iter().map(|variable| (variable.key.clone(), value(variable))).collect();
+    let pair = |variable: &Variable| (variable.key.clone(), shown(variables, variable));
+    made.variables = deduplicated(list).iter().map(pair).collect();
     made
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
         ..Image::default()
     });
     let mut names = Names { taken: BTreeSet::from([BUILD.to_owned(), HELPER.to_owned()]), nameless: 0 };
+    let shared = if count == 0 { Vec::new() } else { environment::shared(variables, literal, redactor) };
     let mut services = Vec::new();
     for spec in configured.chain(job.services.iter().cloned()) {
         let image = variables.expand(&spec.name);
@@ -89,7 +90,7 @@ pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
             image,
             entrypoint: spec.entrypoint.clone(),
             command: spec.command.clone(),
-            environment: environment::for_service((variables, literal), &spec.variables, redactor),
+            environment: environment::for_service((variables, &shared), &spec.variables, redactor),
             resources: overwrites::service_resources(&runner.kubernetes.resources.service, &spec.variables)?,
             aliases: if spec.ports.is_empty() { aliases } else { Vec::new() },
             spec,

@@ -1,8 +1,11 @@
 //! Pictures of plans. Each case is about one thing; the first two show everything.
 
+use gantry_plan::Context;
 use serde_json::{Value, json};
 
-use crate::bench::{TOKEN, golden, lines, of_containers, plan, pod, try_plan, variable, whole};
+use crate::bench::{
+    TOKEN, context, golden, job, lines, of_containers, payload, plan, pod, runner, try_plan, variable, whole,
+};
 
 #[test]
 fn minimal_job() {
@@ -113,6 +116,52 @@ fn resources_and_security() {
             "containers": of_containers(&plan, &["resources", "securityContext"]),
         })
     );
+}
+
+/// Nothing in the pod is root: every container says so, and the group owns what they share.
+#[test]
+fn non_root() {
+    let config = r#"
+        [runners.kubernetes]
+        namespace = "ci"
+        allow_privilege_escalation = false
+        cap_drop = ["ALL"]
+        [runners.kubernetes.pod_security_context]
+        run_as_non_root = true
+        run_as_user = 1000
+        run_as_group = 1000
+        fs_group = 1000
+        [runners.kubernetes.helper_container_security_context]
+        run_as_user = 1001
+    "#;
+    let plan = plan(config, &json!({"services": [{"name": "redis:7"}]}));
+    golden!(
+        "non_root",
+        json!({
+            "pod": pod(&plan)["spec"]["securityContext"],
+            "containers": of_containers(&plan, &["securityContext", "volumeMounts"]),
+        })
+    );
+}
+
+/// Roots of trust go to git and to scripts as a file, never into the pod's spec.
+#[test]
+fn roots_of_trust() {
+    let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned();
+    let context = Context { tls_ca_pem: Some(pem.clone()), configured_ca_pem: Some(pem), ..context() };
+    let spec = job(payload(&json!({"services": [{"name": "redis:7"}]})));
+    let plan = gantry_plan::plan(&spec, &runner(""), &context).unwrap();
+    assert!(!json!(plan.pod).to_string().contains("CERTIFICATE"));
+    let agent = json!(plan.pod_plan);
+    let of_scripts =
+        agent["environment"].as_array().unwrap().iter().find(|variable| variable["key"] == "CI_SERVER_TLS_CA_FILE");
+    assert_eq!(of_scripts.unwrap()["file"], true);
+    assert!(
+        agent["coordinator"]["ca_pem"].is_string() && agent["stages"][1]["action"]["sources"]["ca_pem"].is_string()
+    );
+    let env = of_containers(&plan, &["env"])["svc-0"]["env"].clone();
+    let of_service = env.as_array().unwrap().iter().find(|variable| variable["name"] == "CI_SERVER_TLS_CA_FILE");
+    assert_eq!(of_service.unwrap()["value"], "/builds/acme/web/shop.tmp/CI_SERVER_TLS_CA_FILE");
 }
 
 #[test]
