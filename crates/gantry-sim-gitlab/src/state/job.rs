@@ -217,6 +217,11 @@ impl Job {
         (self.status.is_processing() || self.is_waiting()) && !self.token_expired(now)
     }
 
+    /// Was this the token of a hand-out that was taken back?
+    pub(crate) fn had_token(&self, token: &str) -> bool {
+        self.old_tokens.iter().any(|old| old == token)
+    }
+
     /// The token lives for the job's time-out plus five minutes, counted from the hand-out.
     pub(crate) fn token_expired(&self, now: Now) -> bool {
         self.lease.as_ref().is_some_and(|lease| now.at >= lease.token_expires)

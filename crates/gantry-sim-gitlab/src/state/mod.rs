@@ -132,7 +132,7 @@ impl World {
     pub(crate) fn access(&mut self, id: u64, token: &str) -> JobAccess<'_> {
         let breach = match self.jobs.get(&id) {
             Some(job) if job.token == token => None,
-            Some(job) if job.old_tokens.iter().any(|old| old == token) => return JobAccess::Refused,
+            Some(job) if job.had_token(token) => return JobAccess::Refused,
             Some(_) if token.is_empty() => Some("no job token given"),
             Some(_) => Some("the token is not this job's"),
             None => Some("no such job"),

@@ -58,3 +58,30 @@ async fn uploads_are_stored_by_type_and_fetched_by_dependents() {
     assert_eq!(fetch(own, &stranger.token).await.expect("an answer").status(), 404);
     sim.stop().await;
 }
+
+#[tokio::test]
+async fn a_download_that_a_cancel_overtakes_is_refused_but_no_fault() {
+    let sim = Sim::start().await;
+    let (_, maker) = sim.post("/sim/jobs", &json!({})).await;
+    let job = sim.run_next().await;
+    assert_eq!(upload(&sim, &job, "", "a.zip", b"zip").await, 201);
+    sim.finish(&job, "success").await;
+    let path = format!("/api/v4/jobs/{}/artifacts", job.id);
+    let fetch = async |token: &str| {
+        let answer = sim.call(Method::GET, &path).header("JOB-TOKEN", token).send().await;
+        answer.expect("an answer").status().as_u16()
+    };
+
+    sim.post("/sim/jobs", &json!({"dependencies": [{"id": maker["id"]}]})).await;
+    let canceled = sim.run_next().await;
+    sim.post(&format!("/sim/jobs/{}/cancel?force=true", canceled.id), &json!({})).await;
+    assert_eq!(fetch(&canceled.token).await, 401);
+    assert_eq!(sim.broken().await, [""; 0], "a runner cannot know of a cancel");
+
+    sim.post("/sim/jobs", &json!({"dependencies": [{"id": maker["id"]}]})).await;
+    let ended = sim.run_next().await;
+    sim.finish(&ended, "success").await;
+    assert_eq!(fetch(&ended.token).await, 401);
+    assert_eq!(sim.broken().await, ["job authentication"], "after its own verdict a runner knows");
+    sim.stop().await;
+}
