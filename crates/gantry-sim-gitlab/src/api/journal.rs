@@ -30,7 +30,7 @@ pub(super) async fn record(State(hub): State<SharedHub>, request: Request, next:
     let number = {
         let mut world = hub.world();
         let entry = records::Request {
-            request_id: request_id.clone(),
+            id: request_id.clone(),
             method: request.method().to_string(),
             path: masked_path(path, request.uri().query()),
             headers: masked_headers(request.headers()),

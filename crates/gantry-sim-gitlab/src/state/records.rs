@@ -12,7 +12,7 @@ use crate::limits;
 #[derive(Debug)]
 pub(crate) struct Request {
     /// The id the answer names in `X-Request-Id`.
-    pub(crate) request_id: String,
+    pub(crate) id: String,
     pub(crate) method: String,
     /// Path with query.
     pub(crate) path: String,
@@ -67,7 +67,7 @@ impl Journal {
             let answer = entry.answer.as_ref();
             json!({
                 "number": number,
-                "request_id": entry.request.request_id,
+                "request_id": entry.request.id,
                 "time": entry.request.time,
                 "method": entry.request.method,
                 "path": entry.request.path,
@@ -113,7 +113,7 @@ mod tests {
     fn journal_forgets_the_oldest_and_completes_the_right_entry() {
         let mut journal = Journal::default();
         let request = |n: usize| Request {
-            request_id: String::new(),
+            id: String::new(),
             method: "GET".to_owned(),
             path: format!("/{n}"),
             headers: Map::new(),
