@@ -163,7 +163,7 @@ fn decide(facts: &Facts<'_>) -> Result<JobPlan, PlanError> {
     environment::check_size(&variables, job)?;
     let expanded = environment::literal(&variables);
     let redactor = Redactor::new(expanded.iter().chain(given.left_out()), &job.token);
-    let overwritten = overwrites::apply(&runner.kubernetes, &expanded)?;
+    let overwritten = overwrites::apply(&runner.kubernetes, &expanded, &redactor)?;
     let runner = &RunnerSettings { kubernetes: overwritten.settings, ..(*runner).clone() };
     let services = services::services(&services::Wishes {
         job,

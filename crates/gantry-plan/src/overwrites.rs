@@ -13,6 +13,7 @@ use regex::Regex;
 use crate::PlanError;
 use crate::head::HeadLine;
 use crate::names::is_dns_label;
+use crate::redact::Redactor;
 
 /// Settings with the job's wishes in them.
 pub(crate) struct Overwritten {
@@ -24,9 +25,13 @@ pub(crate) struct Overwritten {
 /// Applies the wishes of a job; `literal` are its variables after expansion.
 ///
 /// # Errors
-/// A wish that its gate does not allow.
-pub(crate) fn apply(settings: &KubernetesSettings, literal: &Variables) -> Result<Overwritten, PlanError> {
-    let mut wishes = Wishes { literal, lines: Vec::new() };
+/// A wish that its gate does not allow, or that would put a masked value where everybody who may read pods can read it.
+pub(crate) fn apply(
+    settings: &KubernetesSettings,
+    literal: &Variables,
+    redactor: &Redactor,
+) -> Result<Overwritten, PlanError> {
+    let mut wishes = Wishes { literal, redactor: Some(redactor), lines: Vec::new() };
     wishes.all(settings.clone()).map_or_else(
         |detail| Err(PlanError::Configuration(format!("couldn't prepare overwrites: {detail}"))),
         |settings| Ok(Overwritten { settings, lines: std::mem::take(&mut wishes.lines) }),
@@ -39,7 +44,7 @@ pub(crate) fn apply(settings: &KubernetesSettings, literal: &Variables) -> Resul
 /// A quantity that is none, or is beyond its ceiling.
 pub(crate) fn service_resources(base: &ContainerResources, own: &[Variable]) -> Result<Resources, PlanError> {
     let own = Variables::new(own.to_vec(), "");
-    let mut wishes = Wishes { literal: &own, lines: Vec::new() };
+    let mut wishes = Wishes { literal: &own, redactor: None, lines: Vec::new() };
     let mut resources = base.clone();
     match wishes.resources(&mut resources, &SERVICE) {
         Ok(()) => Ok(resources.set),
@@ -58,6 +63,8 @@ enum Split {
 
 struct Wishes<'a> {
     literal: &'a Variables,
+    /// None where only quantities are read.
+    redactor: Option<&'a Redactor>,
     lines: Vec<HeadLine>,
 }
 
@@ -112,7 +119,7 @@ impl Wishes<'_> {
 
     fn name(&mut self, shown: &str, key: &str, gate: Option<&str>) -> Result<Option<String>, String> {
         let (Some(gate), Some(value)) = (gate, self.wish(key)) else { return Ok(None) };
-        check(gate, &value)?;
+        self.check(gate, key, &value)?;
         self.lines.push(HeadLine::plain(format!("{shown:?} overwritten with {value:?}")));
         Ok(Some(value))
     }
@@ -129,7 +136,7 @@ impl Wishes<'_> {
         let mut seen = HashSet::new();
         for variable in named.filter(|variable| seen.insert(variable.key.as_str())) {
             let text = self.literal.get(&variable.key).unwrap_or_default();
-            check(gate, text)?;
+            self.check(gate, &variable.key, text)?;
             let (key, value) = match split {
                 Split::KeyAndValue => {
                     text.split_once('=').ok_or_else(|| format!("provided value {text:?} does not match \"k=v\""))?
@@ -140,6 +147,15 @@ impl Wishes<'_> {
             entries.insert(key.to_owned(), value.to_owned());
         }
         Ok(entries)
+    }
+
+    fn check(&self, gate: &str, key: &str, value: &str) -> Result<(), String> {
+        if let Some(name) = self.redactor.and_then(|redactor| redactor.found_in(value)) {
+            return Err(format!("{key} has the masked value of {name:?} in it, which could be read in the pod's spec"));
+        }
+        let pattern = Regex::new(gate)
+            .map_err(|_| format!("{gate:?} of the runner's config is not a regular expression: ask its operator"))?;
+        if pattern.is_match(value) { Ok(()) } else { Err(format!("provided value {value:?} does not match {gate:?}")) }
     }
 
     fn resources(&mut self, resources: &mut ContainerResources, family: &Family) -> Result<(), String> {
@@ -187,12 +203,6 @@ fn quantity(shown: &str, wish: &str, max: &Quantity) -> Result<Quantity, String>
     Ok(quantity)
 }
 
-fn check(gate: &str, value: &str) -> Result<(), String> {
-    let pattern = Regex::new(gate)
-        .map_err(|_| format!("{gate:?} of the runner's config is not a regular expression: ask its operator"))?;
-    if pattern.is_match(value) { Ok(()) } else { Err(format!("provided value {value:?} does not match {gate:?}")) }
-}
-
 /// Values of labels and annotations are expanded once more when the pod is made; those of a job have been already.
 fn escaped(entries: BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
     entries.into_iter().map(|(key, value)| (key, value.replace('$', "$$")))
@@ -200,6 +210,8 @@ fn escaped(entries: BTreeMap<String, String>) -> impl Iterator<Item = (String, S
 
 #[cfg(test)]
 mod tests {
+    use gantry_core::Secret;
+
     use super::*;
 
     fn quantity(text: &str) -> Option<Quantity> {
@@ -219,7 +231,8 @@ mod tests {
 
     fn applied(pairs: &[(&str, &str)]) -> Result<Overwritten, String> {
         let list = pairs.iter().map(|(key, value)| Variable::made(*key, *value)).collect();
-        apply(&settings(), &Variables::new(list, "")).map_err(|error| error.to_string())
+        apply(&settings(), &Variables::new(list, ""), &Redactor::new([].iter(), &Secret::default()))
+            .map_err(|error| error.to_string())
     }
 
     #[test]

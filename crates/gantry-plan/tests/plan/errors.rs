@@ -92,6 +92,14 @@ fn jobs_and_settings_that_do_not_fit() {
         ("bearer token", kubernetes("host = \"https://h\"\nbearer_token_overwrite_allowed = true"), json!({"variables": [variable("KUBERNETES_BEARER_TOKEN", "t")]})),
         ("overwrite", kubernetes("namespace_overwrite_allowed = \"^ci\""), json!({"variables": [variable("KUBERNETES_NAMESPACE_OVERWRITE", "default")]})),
         (
+            "overwrite with a masked value",
+            kubernetes("node_tolerations_overwrite_allowed = \".*\""),
+            json!({"variables": [
+                variable("KUBERNETES_NODE_TOLERATIONS_1", "$SECRET"),
+                {"key": "SECRET", "value": "swordfish", "masked": true},
+            ]}),
+        ),
+        (
             "overwrite of a service",
             kubernetes("service_cpu_limit_overwrite_max_allowed = \"1\""),
             json!({"services": [{"name": "redis", "variables": [variable("KUBERNETES_SERVICE_CPU_LIMIT", "2")]}]}),
