@@ -1,0 +1,45 @@
+# Our two images:
+#
+#   docker build --target runner --tag gantry/runner .
+#   docker build --target helper --tag gantry/helper .
+#
+# What each holds is also listed in config/images/, from which tests/cluster/images builds the same without Docker;
+# tests/cluster/check-images compares the two.
+
+FROM rust:1-bookworm AS build
+WORKDIR /source
+COPY . .
+# The binaries are static, see .cargo/config.toml, so they lie below the name of the target.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/source/target \
+    cargo build --locked --release --package gantry --package gantry-helper \
+    && mkdir /out \
+    && cp "target/$(rustc --print host-tuple)"/release/gantry "target/$(rustc --print host-tuple)"/release/gantry-helper /out/
+
+FROM debian:bookworm-slim AS helper
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends bash ca-certificates git git-lfs \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+COPY --from=build /out/gantry-helper /usr/bin/gantry-helper
+RUN ln -s gantry-helper /usr/bin/gitlab-runner-helper \
+    && ln -s gantry-helper /usr/bin/gitlab-runner-build
+STOPSIGNAL SIGTERM
+CMD ["bash"]
+
+# The last stage is what `docker build` makes when it is told nothing.
+FROM debian:bookworm-slim AS runner
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends bash ca-certificates \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+# In group 0, which may write the home: clusters that choose the uid themselves choose that group.
+RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gantry --shell /bin/bash gantry \
+    && chmod 0770 /home/gantry
+# The helper is what the runner pushes into job pods whose helper image has none.
+COPY --from=build /out/gantry /out/gantry-helper /usr/bin/
+RUN ln -s gantry /usr/bin/gitlab-runner
+USER 1000:0
+WORKDIR /home/gantry
+STOPSIGNAL SIGTERM
+EXPOSE 9100
+ENTRYPOINT ["/usr/bin/gantry"]
+CMD ["run"]
