@@ -3,6 +3,13 @@
 //! Tests share one world: simulated GitLab, simulated Kubernetes, and one runner with the smallest rights. Those that need another
 //! configuration, or that harm their runner, start one of their own beside it. Jobs that are only data are in `cases/`.
 
+mod cancel;
+mod connections;
+mod containers;
+mod jobs;
+mod output;
+mod process;
+
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -32,5 +39,11 @@ fn main() -> ExitCode {
             }
         }
     }
+    tests.extend(containers::tests());
+    tests.extend(output::tests());
+    tests.extend(cancel::tests());
+    tests.extend(jobs::tests());
+    tests.extend(process::tests());
+    tests.extend(connections::tests());
     suite::main(tests)
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,6 +30,8 @@ struct Shared {
     mood: watch::Sender<Mood>,
     /// Raised to cut everything that is open.
     cut: watch::Sender<u64>,
+    /// Connections up to this number move nothing any more.
+    stranded: watch::Sender<u64>,
     /// Bytes from the server until the next cut.
     budget: Cell<Option<u64>>,
     /// Bytes from the server so far.
@@ -55,6 +58,7 @@ impl Proxy {
         let shared = Rc::new(Shared {
             mood: watch::channel(Mood::Pass).0,
             cut: watch::channel(0).0,
+            stranded: watch::channel(0).0,
             budget: Cell::new(None),
             passed: Cell::new(0),
             connections: Cell::new(0),
@@ -67,7 +71,8 @@ impl Proxy {
                 if *accepting.mood.borrow() == Mood::Refuse {
                     continue;
                 }
-                let connection = spawn_local(serve(client, server, Rc::clone(&accepting)));
+                let number = accepting.connections.get();
+                let connection = spawn_local(serve(number, client, server, Rc::clone(&accepting)));
                 accepting.tasks.borrow_mut().push(connection);
             }
         });
@@ -111,6 +116,18 @@ impl Proxy {
         self.shared.mood.send_replace(Mood::Stall);
     }
 
+    /// The same for some time.
+    pub async fn refuse_for(&self, time: Duration) {
+        self.refuse();
+        tokio::time::sleep(time).await;
+        self.pass();
+    }
+
+    /// What is connected now stays open and moves nothing for ever, as after a node has vanished. New connections work.
+    pub fn strand(&self) {
+        self.shared.stranded.send_replace(self.shared.connections.get());
+    }
+
     /// Works again.
     pub fn pass(&self) {
         self.shared.mood.send_replace(Mood::Pass);
@@ -125,7 +142,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(client: TcpStream, server: SocketAddr, shared: Rc<Shared>) {
+async fn serve(number: u64, client: TcpStream, server: SocketAddr, shared: Rc<Shared>) {
     let mut cut = shared.cut.subscribe();
     let Ok(server) = TcpStream::connect(server).await else { return };
     // Pieces are small; waiting to fill packets would slow down every exchange.
@@ -135,7 +152,7 @@ async fn serve(client: TcpStream, server: SocketAddr, shared: Rc<Shared>) {
     tokio::select! {
         _ = cut.changed() => {}
         () = async {
-            tokio::join!(copy(from_client, to_server, &shared, false), copy(from_server, to_client, &shared, true));
+            tokio::join!(copy(from_client, to_server, number, &shared, false), copy(from_server, to_client, number, &shared, true));
         } => {}
     }
 }
@@ -143,6 +160,7 @@ async fn serve(client: TcpStream, server: SocketAddr, shared: Rc<Shared>) {
 async fn copy(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
+    number: u64,
     shared: &Shared,
     counts: bool,
 ) {
@@ -156,6 +174,9 @@ async fn copy(
         }
         if mood.wait_for(|mood| *mood != Mood::Stall).await.is_err() {
             return;
+        }
+        if *shared.stranded.borrow() >= number {
+            std::future::pending::<()>().await;
         }
         if to.write_all(&piece[..read]).await.is_err() {
             return;

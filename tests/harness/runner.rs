@@ -28,6 +28,8 @@ pub struct RunnerOptions {
     pub runner: String,
     /// Lines of `[runners.kubernetes]`, and tables below.
     pub kubernetes: String,
+    /// `helper_image`.
+    pub helper_image: String,
     /// URL of GitLab, when a proxy stands in front of it.
     pub gitlab: Option<String>,
     /// URL of the API server, when a proxy stands in front of it.
@@ -43,6 +45,7 @@ impl RunnerOptions {
             global: String::new(),
             runner: String::new(),
             kubernetes: String::new(),
+            helper_image: "helper:1".to_owned(),
             gitlab: None,
             kube: None,
         }
@@ -103,7 +106,7 @@ impl Runner {
         world.keep_secret(&account_token);
         let ca_file = dir.join("ca.crt");
         std::fs::write(&ca_file, world.kube.ca_pem())?;
-        let RunnerOptions { concurrent, global, runner, kubernetes, .. } = options;
+        let RunnerOptions { concurrent, global, runner, kubernetes, helper_image, .. } = options;
         let url = options.gitlab.as_deref().unwrap_or_else(|| world.gitlab.url());
         let host = options.kube.as_deref().unwrap_or_else(|| world.kube.url());
         let text = format!(
@@ -112,7 +115,7 @@ impl Runner {
              request_concurrency = {concurrent}\n{runner}\n  [runners.feature_flags]\n    \
              FF_USE_ADAPTIVE_REQUEST_CONCURRENCY = false\n  [runners.kubernetes]\n    host = \"{host}\"\n    \
              ca_file = \"{ca}\"\n    bearer_token = \"{account_token}\"\n    namespace = \"{namespace}\"\n    \
-             image = \"debian:12\"\n    helper_image = \"helper:1\"\n    cleanup_grace_period_seconds = 0\n{kubernetes}\n",
+             image = \"debian:12\"\n    helper_image = \"{helper_image}\"\n    cleanup_grace_period_seconds = 0\n{kubernetes}\n",
             ca = ca_file.display(),
         );
         let config = dir.join("config.toml");

@@ -12,14 +12,26 @@ pub fn text(raw: &[u8]) -> String {
             Some((stream, continues, text)) => (stream, continues, text),
             None => (&b""[..], false, line),
         };
-        let open = lines.iter_mut().rev().find(|(other, _)| other == stream).filter(|_| continues);
+        let open = lines.iter().rposition(|(other, _)| other == stream).filter(|_| continues);
         match open {
-            Some((_, begun)) => begun.extend_from_slice(text),
+            // A marker has no place of its own: what continues it is where it comes.
+            Some(at) if plain(&String::from_utf8_lossy(&lines[at].1)).is_empty() => {
+                lines.remove(at);
+                lines.push((stream.to_vec(), text.to_vec()));
+            }
+            Some(at) => lines[at].1.extend_from_slice(text),
             None => lines.push((stream.to_vec(), text.to_vec())),
         }
     }
     let lines: Vec<String> = lines.iter().map(|(_, text)| plain(&String::from_utf8_lossy(text))).collect();
     lines.join("\n")
+}
+
+/// The time stamp of the first stamped line with `text`, as it is written.
+pub fn stamp_of(raw: &[u8], text: &str) -> Option<String> {
+    let raw = String::from_utf8_lossy(raw);
+    let line = raw.lines().find(|line| line.contains(text) && stamped(line.as_bytes()).is_some())?;
+    line.get(..27).map(str::to_owned)
 }
 
 /// Stream, whether the entry continues the one before, and text of a stamped line.

@@ -34,7 +34,7 @@ const END: Duration = Duration::from_secs(10);
 const CONCURRENT: u32 = 24;
 
 /// Images whose pull takes a while, and images that do not exist. Patterns of the simulated registry.
-const PULLS: [(&str, &str); 1] = [("slow-*", "5s")];
+const PULLS: [(&str, &str); 3] = [("slowest-*", "60s"), ("slower-*", "12s"), ("slow-*", "5s")];
 const MISSING: &str = "missing*";
 
 /// Shorter values occur by chance.
@@ -196,6 +196,18 @@ impl World {
         let secret = self.secrets.borrow().iter().find(|secret| shown.contains(secret.as_str())).cloned();
         anyhow::ensure!(secret.is_none(), "the log of job {id} shows the secret {secret:?}:\n{shown}");
         Ok((job, trace::text(&raw)))
+    }
+
+    /// Waits until no pod of a runner is left.
+    ///
+    /// # Errors
+    /// Some are left.
+    pub async fn no_pods(&self, runner: &Runner) -> anyhow::Result<()> {
+        until(&format!("no pod in {}", runner.namespace), LEFTOVERS, async || {
+            let pods = self.kube.pods(&runner.namespace).await?;
+            Ok(if pods.is_empty() { Ok(()) } else { Err(format!("{} pods", pods.len())) })
+        })
+        .await
     }
 
     /// The pod of a job, once there is one with a node.

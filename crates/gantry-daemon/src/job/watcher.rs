@@ -87,11 +87,18 @@ impl Told {
         if let Some(ending) = about_the_agent {
             self.ended = true;
             news.push(Seen::Event(Event::PodEnded(ending)));
-        } else if let Some(ending) = sight.terminal(pod, &[BUILD]).filter(|_| !self.doomed && !self.ended) {
+        } else if let Some(ending) = self.doom(pod, services, sight).filter(|_| !self.doomed && !self.ended) {
             self.doomed = true;
             news.push(Seen::Event(Event::Doomed(ending)));
         }
         news
+    }
+
+    /// Why the job cannot go on although its agent may live: the build container is over or cannot start, or the job waits for a service
+    /// that cannot. A service that ends later is the script's affair (GitLab Runner 19.4).
+    fn doom(&self, pod: &str, services: &[&str], sight: &Sight) -> Option<Ending> {
+        let missing = || facts::unstartable(sight.facts().filter(|_| !self.services)?, services);
+        sight.terminal(pod, &[BUILD]).or_else(missing)
     }
 }
 

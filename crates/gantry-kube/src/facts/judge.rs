@@ -85,6 +85,11 @@ pub fn services_started(facts: &PodFacts, names: &[&str]) -> bool {
     names.iter().all(|name| facts.container(name).is_some_and(ContainerFacts::has_started))
 }
 
+/// Why one of the containers of `names` can never start, if the facts prove that: the job that needs it would wait in vain.
+pub fn unstartable(facts: &PodFacts, names: &[&str]) -> Option<Ending> {
+    facts.containers.iter().filter(|container| names.contains(&container.name.as_str())).find_map(cannot_start)
+}
+
 /// An init container is expected to end, with 0.
 fn unexpected_end(container: &ContainerFacts) -> Option<(&ContainerFacts, &ContainerEnd)> {
     let end = container.ended()?;

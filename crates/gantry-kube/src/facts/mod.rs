@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-pub use judge::{doomed, gone, pending_reasons, services_started, terminal};
+pub use judge::{doomed, gone, pending_reasons, services_started, terminal, unstartable};
 
 /// What a pod's object says.
 #[derive(Clone, Debug, Default, PartialEq)]

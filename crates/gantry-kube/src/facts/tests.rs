@@ -155,6 +155,9 @@ fn a_service_that_cannot_start_does_not_end_the_job() {
     let facts = facts(status);
     assert_eq!(terminal(&facts, &INTEREST), None);
     assert!(!services_started(&facts, &["db"]));
+    let ending = unstartable(&facts, &["db"]).expect("who waits for it waits in vain");
+    assert_eq!(ending.reason(), Some(FailureReason::RunnerConfigurationError));
+    assert_eq!(unstartable(&facts, &INTEREST), None);
     assert_eq!(pending_reasons(&facts), [r#"CreateContainerConfigError (container db): "no secret""#]);
 }
 

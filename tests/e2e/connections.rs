@@ -1,0 +1,129 @@
+//! What lies between the parts breaks: nothing of a job may be lost or told twice.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use gantry_tests::suite::Test;
+use gantry_tests::world::script;
+use gantry_tests::{Job, Proxy, Runner, RunnerOptions, World};
+
+use crate::output::is_complete;
+
+const BOUND: Duration = Duration::from_secs(100);
+
+/// How long GitLab is away.
+const OUTAGE: Duration = Duration::from_secs(20);
+
+/// Lines that a talking job prints, in about ten seconds.
+const LINES: u64 = 20_000;
+const TALK: &str = "for i in $(seq 200); do seq -f 'line %.0f' $((i * 100 - 99)) $((i * 100)); sleep 0.05; done";
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("connections: the API server's streams are cut", kube_cut),
+        Test::new("connections: the API server is away", kube_away),
+        Test::new("connections: the API server's streams are half open", kube_stranded),
+        Test::new("connections: GitLab's connections are cut", gitlab_cut),
+        Test::new("connections: GitLab is away in the middle", gitlab_away),
+        Test::new("connections: GitLab is away at the end", gitlab_away_at_the_end),
+    ]
+}
+
+fn address(url: &str) -> anyhow::Result<std::net::SocketAddr> {
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next());
+    authority.and_then(|authority| authority.parse().ok()).with_context(|| format!("no address in {url}"))
+}
+
+async fn behind_kube_proxy(world: &World, name: &str) -> anyhow::Result<(Proxy, Runner)> {
+    let proxy = Proxy::start(address(world.kube.url())?).await?;
+    let kube = Some(format!("https://{}", proxy.address()));
+    let runner = Runner::start(world, &RunnerOptions { kube, ..RunnerOptions::new(name) }).await?;
+    Ok((proxy, runner))
+}
+
+async fn behind_gitlab_proxy(world: &World, name: &str) -> anyhow::Result<(Proxy, Runner)> {
+    let proxy = Proxy::start(address(world.gitlab.url())?).await?;
+    let gitlab = Some(format!("http://{}", proxy.address()));
+    let runner = Runner::start(world, &RunnerOptions { gitlab, ..RunnerOptions::new(name) }).await?;
+    Ok((proxy, runner))
+}
+
+fn complete(job: &Job, log: &str) -> anyhow::Result<()> {
+    ensure!(job.status == "success", "{job:?}\n{}", &log[log.len().saturating_sub(2000)..]);
+    ensure!(log.ends_with("\nJob succeeded"), "the end is missing: {:?}", &log[log.len().saturating_sub(500)..]);
+    is_complete(log, "line", LINES)
+}
+
+async fn kube_cut(world: Rc<World>) -> anyhow::Result<()> {
+    let (proxy, runner) = behind_kube_proxy(&world, "kube-cut").await?;
+    let id = world.post_job(&runner, &script(&[TALK])).await?;
+    world.gitlab.wait_for_text(id, "\nline 1000\n", BOUND).await?;
+    proxy.cut();
+    proxy.cut_after(20_000);
+    world.gitlab.wait_for_text(id, "\nline 6000\n", BOUND).await?;
+    let before = proxy.connections();
+    proxy.cut();
+    world.gitlab.wait_for_text(id, "\nline 12000\n", BOUND).await?;
+    ensure!(proxy.connections() > before, "nobody connected again");
+    proxy.cut_after(100);
+    let (job, log) = world.ended(id, BOUND).await?;
+    complete(&job, &log)?;
+    world.no_pods(&runner).await
+}
+
+async fn kube_away(world: Rc<World>) -> anyhow::Result<()> {
+    let (proxy, runner) = behind_kube_proxy(&world, "kube-away").await?;
+    let id = world.post_job(&runner, &script(&[TALK])).await?;
+    world.gitlab.wait_for_text(id, "\nline 1000\n", BOUND).await?;
+    // The job ends in the meantime.
+    proxy.refuse_for(OUTAGE).await;
+    let (job, log) = world.ended(id, BOUND).await?;
+    complete(&job, &log)?;
+    world.no_pods(&runner).await
+}
+
+async fn kube_stranded(world: Rc<World>) -> anyhow::Result<()> {
+    let (proxy, runner) = behind_kube_proxy(&world, "kube-stranded").await?;
+    let id = world.post_job(&runner, &script(&[TALK])).await?;
+    world.gitlab.wait_for_text(id, "\nline 1000\n", BOUND).await?;
+    proxy.strand();
+    let (job, log) = world.ended(id, BOUND).await?;
+    complete(&job, &log)?;
+    world.no_pods(&runner).await
+}
+
+async fn gitlab_cut(world: Rc<World>) -> anyhow::Result<()> {
+    let (proxy, runner) = behind_gitlab_proxy(&world, "gitlab-cut").await?;
+    let id = world.post_job(&runner, &script(&[TALK])).await?;
+    for line in [1000, 5000, 9000] {
+        world.gitlab.wait_for_text(id, &format!("\nline {line}\n"), BOUND).await?;
+        proxy.cut();
+    }
+    // In the middle of an answer.
+    proxy.cut_after(30);
+    let (job, log) = world.ended(id, BOUND).await?;
+    complete(&job, &log)?;
+    world.no_pods(&runner).await
+}
+
+async fn gitlab_away(world: Rc<World>) -> anyhow::Result<()> {
+    let (proxy, runner) = behind_gitlab_proxy(&world, "gitlab-away").await?;
+    let id = world.post_job(&runner, &script(&[TALK, "sleep 20", "echo at the end"])).await?;
+    world.gitlab.wait_for_text(id, "\nline 1000\n", BOUND).await?;
+    proxy.refuse_for(OUTAGE).await;
+    let (job, log) = world.ended(id, BOUND).await?;
+    ensure!(log.contains("\nat the end\n"), "{:?}", &log[log.len().saturating_sub(500)..]);
+    complete(&job, &log)?;
+    world.no_pods(&runner).await
+}
+
+async fn gitlab_away_at_the_end(world: Rc<World>) -> anyhow::Result<()> {
+    let (proxy, runner) = behind_gitlab_proxy(&world, "gitlab-end").await?;
+    let id = world.post_job(&runner, &script(&[TALK])).await?;
+    world.gitlab.wait_for_text(id, "\nline 10000\n", BOUND).await?;
+    proxy.refuse_for(OUTAGE).await;
+    let (job, log) = world.ended(id, BOUND).await?;
+    complete(&job, &log)?;
+    world.no_pods(&runner).await
+}
