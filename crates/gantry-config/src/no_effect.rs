@@ -8,8 +8,10 @@ use crate::report::Report;
 use crate::section::join;
 
 /// Key paths, with `runners` standing for every entry, and what is done in spite of them.
-const NO_EFFECT_YET: [(&[&str], &str); 14] = [
+const NO_EFFECT_YET: [(&[&str], &str); 16] = [
     (&["session_server", "listen_address"], "there are no interactive terminals"),
+    (&["gantry", "fleet"], "managers do not take over each other's jobs"),
+    (&["gantry", "ticket_key"], "pods carry no ticket"),
     (&["runners", "cache", "Type"], "caches are not kept between jobs"),
     (&["runners", "monitoring"], "queuing times are not watched"),
     (&["runners", "proxy_exec"], "commands are run directly"),

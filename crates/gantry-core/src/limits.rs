@@ -1,5 +1,5 @@
-//! Every number that bounds something, each with the reason for its size. No other file of the product holds such a number, except the
-//! simulators, which share nothing with what they test.
+//! Numbers that bound something and that more than one crate must agree on, each with the reason for its size. What concerns one crate
+//! alone is in that crate's own `limits.rs`.
 
 use std::time::Duration;
 

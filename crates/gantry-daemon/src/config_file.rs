@@ -96,7 +96,10 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// The id of this manager: kept beside the config, else made from the machine's id, else random.
-pub(crate) fn system_id(config: &Path) -> Result<String, ConfigError> {
+///
+/// # Errors
+/// The file that keeps it is there and cannot be read. One that cannot be written is only a warning.
+pub fn system_id(config: &Path) -> Result<String, ConfigError> {
     let file = config.parent().unwrap_or(Path::new(".")).join(SYSTEM_ID_FILE);
     match std::fs::read_to_string(&file) {
         Ok(content) => {

@@ -18,7 +18,7 @@ mod slots;
 mod tasks;
 
 pub use app::{App, Ended, Options, Signal, StartError, signal_channel};
-pub use config_file::ConfigError;
+pub use config_file::{ConfigError, system_id};
 pub use gantry_kube::HelperBinaries;
 pub use log_counts::CountLines;
 pub use server::{DEFAULT_LISTEN_ADDRESS, ListenError};

@@ -1,5 +1,6 @@
 //! One `[[runners]]` entry at work: its client, its cluster, and what it does with a job it has got.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::health::Health;
 use crate::job::{self, JobEnd, JobParts, JobSummary, JobView, StopJobs};
 use crate::metrics::{Metrics, RunnerLabels, of};
+use crate::poller::chain;
 use crate::registry::Running;
 use crate::rejected::{self, Rejected};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
@@ -75,6 +77,8 @@ pub(crate) struct Runner {
     pub(crate) own_slots: Option<Slots>,
     pub(crate) numbers: Numbers,
     cluster: Cluster,
+    /// For jobs that may choose another namespace: one each, made when the first such job comes.
+    other_namespaces: tokio::sync::Mutex<BTreeMap<String, Cluster>>,
     ca_pem: Option<String>,
 }
 
@@ -110,16 +114,24 @@ impl Runner {
             ..ClientOptions::new(settings.url.clone())
         })?;
         let namespace = settings.kubernetes.namespace.clone().filter(|name| !name.is_empty());
-        let selector = format!("{}=true", gantry_plan::LABEL_MANAGED);
-        let (cluster, driver) =
-            Cluster::connect(access(&settings), namespace.unwrap_or_else(|| "default".to_owned()), selector).await?;
-        tasks::spawn(driver);
+        let cluster = connect(&settings, namespace.unwrap_or_else(|| "default".to_owned())).await?;
         let shell = match settings.shell {
             Shell::Bash => "bash",
             Shell::Sh => "sh",
         };
         let info = RunnerInfo::kubernetes(shell, settings.labels.clone());
-        Ok(Self { settings, client, info, labels, shared, own_slots, numbers, cluster, ca_pem })
+        Ok(Self {
+            settings,
+            client,
+            info,
+            labels,
+            shared,
+            own_slots,
+            numbers,
+            cluster,
+            other_namespaces: tokio::sync::Mutex::default(),
+            ca_pem,
+        })
     }
 
     /// Starts a job that GitLab has handed out.
@@ -163,6 +175,15 @@ impl Runner {
                 return;
             }
         };
+        let cluster = match self.cluster_of(&plan.namespace).await {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                let ending = gantry_core::Ending::ClusterUnreachable { message: chain(&error) };
+                let lines = vec![HeadLine::plain(banner())];
+                self.report_rejected(creds, lines, ending, spec.features.failure_reasons.clone()).await;
+                return;
+            }
+        };
         let (view, seen) = watch::channel(JobView::default());
         let _listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen);
         let job = spec.id;
@@ -176,7 +197,7 @@ impl Runner {
             client: self.client.clone(),
             creds,
             info: self.info.clone(),
-            cluster: self.cluster.clone(),
+            cluster,
             helper: Arc::clone(&self.shared.helper),
             plan,
             taken,
@@ -188,6 +209,20 @@ impl Runner {
         .await;
         self.count_ended(job, &summary);
         tracing::info!(job, runner = self.labels.runner, "Removed job from processing list");
+    }
+
+    /// The cluster as seen from a namespace.
+    async fn cluster_of(&self, namespace: &str) -> Result<Cluster, ConnectError> {
+        if namespace == self.cluster.namespace() {
+            return Ok(self.cluster.clone());
+        }
+        let mut others = self.other_namespaces.lock().await;
+        if let Some(cluster) = others.get(namespace) {
+            return Ok(cluster.clone());
+        }
+        let cluster = connect(&self.settings, namespace.to_owned()).await?;
+        others.insert(namespace.to_owned(), cluster.clone());
+        Ok(cluster)
     }
 
     async fn report_rejected(
@@ -293,6 +328,14 @@ impl Runner {
 
 fn banner() -> String {
     format!("Running with gantry {PROTOCOL_VERSION} ({})", RunnerInfo::revision())
+}
+
+/// A namespace of the configured cluster, with its watch running.
+async fn connect(settings: &RunnerSettings, namespace: String) -> Result<Cluster, ConnectError> {
+    let selector = format!("{}=true", gantry_plan::LABEL_MANAGED);
+    let (cluster, driver) = Cluster::connect(access(settings), namespace, selector).await?;
+    tasks::spawn(driver);
+    Ok(cluster)
 }
 
 async fn read(path: Option<&Path>, key: &'static str) -> Result<Option<String>, RunnerError> {

@@ -13,7 +13,7 @@ use crate::layout::Layout;
 
 /// What runs inside a Gantry job pod. People rarely start it by hand: the pod's containers and the manager do.
 #[derive(Parser)]
-#[command(name = "gantry-helper", version, about, arg_required_else_help = true)]
+#[command(name = "gantry-helper", version = crate::VERSION, about, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -19,7 +19,5 @@ mod tasks;
 
 pub use cli::main;
 
-/// The version that `gantry-helper --version` shows.
-pub fn version() -> String {
-    env!("CARGO_PKG_VERSION").to_owned()
-}
+/// Version and fingerprint of the sources, as `gantry-helper --version` shows them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (build ", env!("GANTRY_HELPER_BUILD"), ")");

@@ -20,6 +20,5 @@ pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
 /// A helper that an older build left there would speak another protocol.
 fn is_of_this_build(path: &Path) -> bool {
     let Ok(output) = Command::new(path).arg("--version").stdin(Stdio::null()).output() else { return false };
-    let own = gantry_helper::version();
-    output.status.success() && String::from_utf8_lossy(&output.stdout).contains(&own)
+    output.status.success() && String::from_utf8_lossy(&output.stdout).contains(gantry_helper::VERSION)
 }

@@ -341,13 +341,13 @@ impl Machine {
     }
 
     /// A job that runs goes on without us. One that GitLab does not show as running yet goes back to the queue; between the two it first
-    /// has to start.
+    /// has to start. One that has ended is delivered first: its agent may be dead, and nobody else would remove the pod.
     fn leave(&mut self) {
         self.leaving = true;
         if self.end.is_some() {
             return;
         }
-        if self.went {
+        if self.went && self.is_open() {
             self.end = Some(JobEnd::HandedOver);
         } else if self.acknowledged == Step::No && self.is_open() {
             self.end = Some(JobEnd::GivenBack);
