@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::connection::{self, OUTGOING, Sinks};
+use crate::job::events::{Effect, Event};
 use crate::job::ledger::{Ledger, rest};
 use crate::job::log::epilogue;
-use crate::job::machine::{Effect, Event};
 use crate::job::task::{DRAIN, INBOX, Message, Task};
 use crate::job::watcher;
 use crate::tasks;

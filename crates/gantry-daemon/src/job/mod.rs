@@ -3,12 +3,13 @@
 
 mod connection;
 mod effects;
+mod events;
 mod ledger;
 mod log;
 mod machine;
 mod task;
 mod watcher;
 
+pub(crate) use events::JobEnd;
 pub(crate) use log::HeadLog;
-pub(crate) use machine::JobEnd;
 pub(crate) use task::{JobParts, JobSummary, JobView, StopJobs, run};

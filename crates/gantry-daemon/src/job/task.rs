@@ -17,9 +17,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::effects::Connection;
+use crate::job::events::{Event, JobEnd};
 use crate::job::ledger::Ledger;
 use crate::job::log::HeadLog;
-use crate::job::machine::{Event, JobEnd, Machine};
+use crate::job::machine::Machine;
 use crate::job::watcher::Seen;
 
 /// Messages to a job that wait: enough for every part to say one thing while the job's task is busy.

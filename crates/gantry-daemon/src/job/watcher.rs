@@ -9,7 +9,7 @@ use gantry_wire::layout::{BUILD, HELPER};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::job::machine::Event;
+use crate::job::events::Event;
 
 /// What a look at the pod led to.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,3 +1,4 @@
+use gantry_relay::GoneReason;
 use proptest::prelude::*;
 
 use super::*;
@@ -131,6 +132,23 @@ fn a_running_job_is_left_to_its_agent() {
         machine.step(Event::Acknowledged(AckOutcome::Running)),
         [Effect::StartRelay, Effect::SendGo, Effect::Done(JobEnd::HandedOver)]
     );
+}
+
+#[test]
+fn a_job_that_has_ended_is_delivered_and_its_pod_removed_before_the_runner_leaves() {
+    for bad_news in [Event::AgentClosed, Event::PodEnded(Ending::PodDeleted { pod: "p".into() })] {
+        let (mut machine, _) = Machine::start();
+        for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
+            machine.step(event);
+        }
+        for event in [Event::Acknowledged(AckOutcome::Running), bad_news, Event::DrainTimeout] {
+            machine.step(event);
+        }
+        assert_eq!(machine.step(Event::Leave), []);
+        let delivered = machine.step(Event::RelayEnded(RelayEnd::Delivered));
+        assert_eq!(delivered.last(), Some(&Effect::DeletePod));
+        assert!(matches!(machine.step(Event::PodDeleted).as_slice(), [Effect::Done(JobEnd::Reported(_))]));
+    }
 }
 
 #[test]
