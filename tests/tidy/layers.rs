@@ -40,6 +40,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     (
         "gantry",
         &[
+            "gantry-core",
             "gantry-config",
             "gantry-plan",
             "gantry-gitlab",
