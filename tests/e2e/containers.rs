@@ -15,12 +15,19 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("containers: a service is reached under its alias", service),
         Test::new("containers: sources come while the build image is pulled", early_sources),
-        Test::new("containers: a missing build image", |world| missing_image(world, json!({"image": {"name": "missing-build:1"}}))),
+        Test::new("containers: a missing build image", |world| {
+            missing_image(world, json!({"image": {"name": "missing-build:1"}}))
+        }),
         Test::new("containers: a missing service image", |world| {
             missing_image(world, json!({"services": [{"name": "missing-service:1", "alias": "db"}]}))
         }),
         Test::new("containers: an image name that is none", |world| {
-            failing_start(world, json!({"image": {"name": "No Such Image!"}}), "runner_configuration_error", "No Such Image!")
+            failing_start(
+                world,
+                json!({"image": {"name": "No Such Image!"}}),
+                "runner_configuration_error",
+                "No Such Image!",
+            )
         }),
         Test::new("containers: a missing helper image", missing_helper),
         Test::new("containers: no node fits", unschedulable),
@@ -92,7 +99,8 @@ async fn missing_helper(world: Rc<World>) -> anyhow::Result<()> {
 }
 
 async fn unschedulable(world: Rc<World>) -> anyhow::Result<()> {
-    let kubernetes = "    poll_timeout = 4\n    [runners.kubernetes.node_selector]\n      disk = \"floppy\"\n".to_owned();
+    let kubernetes =
+        "    poll_timeout = 4\n    [runners.kubernetes.node_selector]\n      disk = \"floppy\"\n".to_owned();
     let runner = Runner::start(&world, &RunnerOptions { kubernetes, ..RunnerOptions::new("unschedulable") }).await?;
     let (job, log) = world.run_on(&runner, &script(&["echo reached"]), Duration::from_secs(30)).await?;
     failed(&job, &log, "runner_system_failure", "nodes are available")?;

@@ -58,14 +58,23 @@ async fn limit(world: Rc<World>) -> anyhow::Result<()> {
     let runner = Runner::start(&world, &RunnerOptions { runner, ..RunnerOptions::new("limit") }).await?;
     let (job, log) = world.run_on(&runner, &script(&["seq -f 'line %.0f' 1 50000"]), BOUND).await?;
     ensure!(job.status == "success", "{job:?}");
-    ensure!(log.contains("Job's log exceeded limit of 102400 bytes."), "no notice at the end: {:?}", &log[log.len().saturating_sub(300)..]);
+    ensure!(
+        log.contains("Job's log exceeded limit of 102400 bytes."),
+        "no notice at the end: {:?}",
+        &log[log.len().saturating_sub(300)..]
+    );
     ensure!(job.trace_bytes < 110_000, "{job:?}");
     let found = numbers(&log, "line");
     is_complete(&log, "line", found.len() as u64)
 }
 
 async fn binary(world: Rc<World>) -> anyhow::Result<()> {
-    let commands = ["printf 'a\\377b\\303\\n'", "head -c 200000 /dev/urandom", "echo", "printf '\\360\\237'; sleep 0.3; printf '\\216\\211\\n'"];
+    let commands = [
+        "printf 'a\\377b\\303\\n'",
+        "head -c 200000 /dev/urandom",
+        "echo",
+        "printf '\\360\\237'; sleep 0.3; printf '\\216\\211\\n'",
+    ];
     let (job, log) = world.run(&script(&commands), BOUND).await?;
     ensure!(job.status == "success", "{job:?}");
     let raw = world.gitlab.raw_trace(job.id).await?;
@@ -106,7 +115,12 @@ async fn two_streams(world: Rc<World>) -> anyhow::Result<()> {
 
 async fn large_variable(world: Rc<World>) -> anyhow::Result<()> {
     let value = "0123456789abcdef".repeat(200 * 64);
-    let mut job = script(&["echo \"length ${#LARGE} end ${LARGE: -4}\"", "wc -c < \"$FILE\"", "ls / > /dev/null", "echo commands work"]);
+    let mut job = script(&[
+        "echo \"length ${#LARGE} end ${LARGE: -4}\"",
+        "wc -c < \"$FILE\"",
+        "ls / > /dev/null",
+        "echo commands work",
+    ]);
     job["variables"] = json!([
         {"key": "LARGE", "value": value},
         {"key": "FILE", "value": value, "file": true},
@@ -119,7 +133,8 @@ async fn large_variable(world: Rc<World>) -> anyhow::Result<()> {
 }
 
 async fn masks_in_bulk(world: Rc<World>) -> anyhow::Result<()> {
-    let mut job = script(&["perl -e 'for my $n (1..3000) { print \"n $n \", \".\" x ($n % 97), $ENV{BULK}, \"\\n\" }'"]);
+    let mut job =
+        script(&["perl -e 'for my $n (1..3000) { print \"n $n \", \".\" x ($n % 97), $ENV{BULK}, \"\\n\" }'"]);
     job["variables"] = json!([{"key": "BULK", "value": "bulk-secret-0123456789", "masked": true}]);
     let (job, log) = world.run(&job, BOUND).await?;
     let masked = log.matches("[MASKED]").count();

@@ -92,7 +92,11 @@ async fn outlives(world: Rc<World>, signal: Signal, name: &str) -> anyhow::Resul
     let status = runner.process.wait(BOUND).await?;
     ensure!(signal != Signal::SIGTERM || status.success(), "{status}:\n{}", runner.process.log());
     let (job, log) = world.ended(id, BOUND).await?;
-    ensure!(job.status == "success" && log.ends_with("\nJob succeeded"), "{job:?}\n{}", &log[log.len().saturating_sub(500)..]);
+    ensure!(
+        job.status == "success" && log.ends_with("\nJob succeeded"),
+        "{job:?}\n{}",
+        &log[log.len().saturating_sub(500)..]
+    );
     is_complete(&log, "line", LINES)?;
     delete_pods(&world, &runner).await
 }
@@ -135,7 +139,9 @@ async fn drain(world: Rc<World>) -> anyhow::Result<()> {
 async fn second_signal(world: Rc<World>) -> anyhow::Result<()> {
     let global = "[gantry]\n  on_terminate = \"abort\"\n".to_owned();
     let runner = Runner::start(&world, &RunnerOptions { global, ..RunnerOptions::new("twice") }).await?;
-    let id = world.post_job(&runner, &script(&["trap '' TERM INT HUP", "echo in the script", "while true; do sleep 1; done"])).await?;
+    let id = world
+        .post_job(&runner, &script(&["trap '' TERM INT HUP", "echo in the script", "while true; do sleep 1; done"]))
+        .await?;
     world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
     runner.process.signal(Signal::SIGTERM)?;
     runner.process.wait_for_line("Starting forceful shutdown", QUICK).await?;
@@ -214,7 +220,9 @@ async fn metrics(world: Rc<World>) -> anyhow::Result<()> {
 
 async fn health(world: Rc<World>) -> anyhow::Result<()> {
     let runner = Runner::start(&world, &RunnerOptions::new("health")).await?;
-    for (path, status) in [("/health/live", 200), ("/health/ready", 200), ("/debug/process/state", 200), ("/nothing", 404)] {
+    for (path, status) in
+        [("/health/live", 200), ("/health/ready", 200), ("/debug/process/state", 200), ("/nothing", 404)]
+    {
         let (found, text) = runner.get(path).await?;
         ensure!(found == status, "{path}: {found} {text}");
     }

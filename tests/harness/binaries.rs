@@ -1,12 +1,15 @@
 //! The binaries under test: built once by the cargo that runs the tests, or given.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
 /// Names a directory with binaries to test instead of building them, such as those of a release.
 const GIVEN: &str = "GANTRY_TEST_BINARIES";
+
+/// The programs under test.
+const PROGRAMS: [&str; 2] = ["gantry", "gantry-helper"];
 
 /// Where the programs are.
 #[derive(Clone, Debug)]
@@ -15,20 +18,24 @@ pub struct Binaries {
     pub gantry: PathBuf,
 }
 
-/// Builds the binaries, or takes those that were given.
+/// Builds the binaries, or takes those that were given, and copies them to `dir`: what is built meanwhile does not change a test that
+/// runs. Symbols are left out where the tool for that is there, since every job sends a helper into its pod.
 ///
 /// # Errors
 /// They do not compile, or are not where they should be.
-pub fn build() -> anyhow::Result<Binaries> {
-    let dir = match std::env::var_os(GIVEN) {
+pub fn build(dir: &Path) -> anyhow::Result<Binaries> {
+    let built = match std::env::var_os(GIVEN) {
         Some(dir) => PathBuf::from(dir),
         None => compile()?,
     };
-    let gantry = dir.join("gantry");
-    for binary in [&gantry, &dir.join("gantry-helper")] {
-        anyhow::ensure!(binary.is_file(), "there is no {}", binary.display());
+    for program in PROGRAMS {
+        let (from, to) = (built.join(program), dir.join(program));
+        let strip = Command::new("strip").arg("-o").args([&to, &from]).stderr(Stdio::null()).status();
+        if !strip.is_ok_and(|status| status.success()) {
+            std::fs::copy(&from, &to).with_context(|| format!("{} cannot be copied", from.display()))?;
+        }
     }
-    Ok(Binaries { gantry })
+    Ok(Binaries { gantry: dir.join("gantry") })
 }
 
 fn compile() -> anyhow::Result<PathBuf> {

@@ -94,7 +94,9 @@ impl Case {
     fn payload(&self) -> Value {
         let mut steps = vec![json!({"name": "script", "script": self.script, "when": "on_success"})];
         if !self.after_script.is_empty() {
-            steps.push(json!({"name": "after_script", "script": self.after_script, "when": "always", "allow_failure": true}));
+            steps.push(
+                json!({"name": "after_script", "script": self.after_script, "when": "always", "allow_failure": true}),
+            );
         }
         let mut payload = Map::new();
         payload.insert("name".to_owned(), json!(self.name));
@@ -164,7 +166,11 @@ async fn compare_artifacts(gitlab: &GitLab, job: u64, expected: &[ExpectedArtifa
         let found = artifacts.iter().find(|artifact| artifact.kind == wanted.kind);
         let found = found.with_context(|| format!("no artifact of type {}: {artifacts:?}", wanted.kind))?;
         let is_right = found.filename == wanted.filename && found.format == wanted.format;
-        ensure!(is_right && found.expire_in.as_deref().unwrap_or_default() == wanted.expire_in.as_deref().unwrap_or_default(), "{found:?}");
+        ensure!(
+            is_right
+                && found.expire_in.as_deref().unwrap_or_default() == wanted.expire_in.as_deref().unwrap_or_default(),
+            "{found:?}"
+        );
         let bytes = gitlab.artifact(job, &found.filename).await?;
         let files = contents(&found.format, &bytes)?;
         ensure!(files == wanted.files, "the artifact holds {files:?}");

@@ -121,7 +121,13 @@ impl GitLab {
     ///
     /// # Errors
     /// It is not in time; the message ends with the end of the job's log.
-    pub async fn wait_for(&self, id: u64, what: &str, bound: Duration, wanted: impl Fn(&Job) -> bool) -> anyhow::Result<Job> {
+    pub async fn wait_for(
+        &self,
+        id: u64,
+        what: &str,
+        bound: Duration,
+        wanted: impl Fn(&Job) -> bool,
+    ) -> anyhow::Result<Job> {
         let waited = until(&format!("job {id}: {what}"), bound, async || {
             let job = self.job(id).await?;
             if wanted(&job) {
@@ -156,7 +162,11 @@ impl GitLab {
                 return Ok(Ok(()));
             }
             let job = self.job(id).await?;
-            anyhow::ensure!(!job.is_final(), "job {id} has ended as {} without {text:?} in its log:\n{log}", job.status);
+            anyhow::ensure!(
+                !job.is_final(),
+                "job {id} has ended as {} without {text:?} in its log:\n{log}",
+                job.status
+            );
             Ok(Err(tail(&log)))
         })
         .await

@@ -112,7 +112,11 @@ impl Kube {
         self.create(&format!("{rbac}/rolebindings"), &binding).await?;
         let request = json!({"spec": {"expirationSeconds": TOKEN_SECONDS}});
         let answer = self.create(&format!("{core}/serviceaccounts/{ACCOUNT}/token"), &request).await?;
-        Ok(answer.pointer("/status/token").and_then(Value::as_str).context("a TokenRequest without a token")?.to_owned())
+        Ok(answer
+            .pointer("/status/token")
+            .and_then(Value::as_str)
+            .context("a TokenRequest without a token")?
+            .to_owned())
     }
 
     async fn create(&self, path: &str, object: &Value) -> anyhow::Result<Value> {

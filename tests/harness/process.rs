@@ -26,7 +26,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with nothing of our own environment but the search path. Its output goes to `<dir>/<name>.log`.
+    /// Starts `program` with nothing of our own environment but the search path. It writes below `dir`, its output to `<dir>/<name>.log`.
     ///
     /// # Errors
     /// The program cannot be started.
@@ -38,6 +38,7 @@ impl Process {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", dir)
+            .env("TMPDIR", dir)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

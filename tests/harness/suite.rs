@@ -2,11 +2,14 @@
 //! Rust's own test programs as cargo and people use.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout};
@@ -16,7 +19,7 @@ use crate::process::last_lines;
 use crate::world::World;
 
 /// Tests at once. Most of their time they wait for pods.
-const AT_ONCE: usize = 10;
+const AT_ONCE: usize = 8;
 
 /// No test takes longer. The bounds within a test are shorter and say more.
 const LONGEST: Duration = Duration::from_secs(150);
@@ -24,6 +27,9 @@ const LONGEST: Duration = Duration::from_secs(150);
 /// What is looked at when all tests have ended, as tests of their own.
 const CLEAN: &str = "the world is clean afterwards";
 const ENDS: &str = "runner and simulators end when they are told to";
+
+/// Bytes that a run needs at most: binaries, and the volumes of as many pods as live at once.
+const ROOM: u64 = 6 << 30;
 
 /// What a test gives back.
 pub type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
@@ -109,14 +115,15 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
 }
 
 async fn run(tests: Vec<Test>, at_once: usize) -> anyhow::Result<bool> {
-    let binaries = binaries::build()?;
+    let dir = tempfile::Builder::new().prefix("gantry-e2e-").tempdir_in(place())?;
+    let binaries = binaries::build(dir.path())?;
     let began = Instant::now();
-    let world = Rc::new(World::start(binaries).await?);
+    let world = Rc::new(World::start(binaries, dir).await?);
     let count = tests.len();
     println!("\nrunning {count} tests");
     let mut failed = tokio::select! {
         failed = all(tests, &world, at_once) => failed,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        () = interrupted() => anyhow::bail!("interrupted"),
     };
     for (name, outcome) in [(CLEAN, world.is_clean().await), (ENDS, world.end().await)] {
         report(name, &outcome, Duration::ZERO);
@@ -135,8 +142,35 @@ async fn run(tests: Vec<Test>, at_once: usize) -> anyhow::Result<bool> {
         }
     }
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
-    println!("\ntest result: {verdict}. {} failed of {}; finished in {:.1} s", failed.len(), count + 2, began.elapsed().as_secs_f32());
+    println!(
+        "\ntest result: {verdict}. {} failed of {}; finished in {:.1} s",
+        failed.len(),
+        count + 2,
+        began.elapsed().as_secs_f32()
+    );
     Ok(failed.is_empty())
+}
+
+/// Where the files of a run lie. Every pod gets the helper twice: in memory that costs nothing, on a disk it slows down everybody.
+fn place() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let is_usable = statvfs(memory).is_ok_and(|about| {
+        let free = about.blocks_available() * about.fragment_size();
+        !about.flags().contains(FsFlags::ST_NOEXEC) && free > ROOM
+    });
+    if is_usable { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+/// Ready at SIGINT or SIGTERM: what was started must not outlive a run that is given up.
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: usize) -> Vec<(String, anyhow::Error)> {

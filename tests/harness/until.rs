@@ -15,7 +15,11 @@ pub type Look<T> = Result<T, String>;
 ///
 /// # Errors
 /// The bound passed (the message has what was seen last), or looking itself failed.
-pub async fn until<T>(what: &str, bound: Duration, mut look: impl AsyncFnMut() -> anyhow::Result<Look<T>>) -> anyhow::Result<T> {
+pub async fn until<T>(
+    what: &str,
+    bound: Duration,
+    mut look: impl AsyncFnMut() -> anyhow::Result<Look<T>>,
+) -> anyhow::Result<T> {
     let deadline = Instant::now() + bound;
     let mut pause = FIRST_PAUSE;
     loop {

@@ -14,9 +14,9 @@ use crate::gitlab::{GitLab, Job};
 use crate::kube::Kube;
 use crate::process::{Process, last_lines};
 use crate::recorder::Recorder;
-use crate::{repository, trace};
 use crate::runner::{Runner, RunnerOptions};
 use crate::until::until;
+use crate::{repository, trace};
 
 /// With it runners may register.
 const REGISTRATION_TOKEN: &str = "GR1348941e2e-registration";
@@ -59,12 +59,11 @@ pub struct World {
 }
 
 impl World {
-    /// Starts everything.
+    /// Starts everything, with its files in `dir`.
     ///
     /// # Errors
     /// Something does not start; the message has its output.
-    pub async fn start(binaries: Binaries) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("gantry-e2e-").tempdir()?;
+    pub async fn start(binaries: Binaries, dir: TempDir) -> anyhow::Result<Self> {
         let path = dir.path().to_owned();
         let repository = repository::create(&path)?;
         let kubeconfig = path.join("kubeconfig");
@@ -78,7 +77,8 @@ impl World {
         }
         let kubernetes = Process::start("sim-kubernetes", &path, &binaries.gantry, &args)?;
         let repo = format!("{}={}", repository::NAME, repository.display());
-        let args = ["sim", "gitlab", "--listen", "127.0.0.1:0", "--registration-token", REGISTRATION_TOKEN, "--repo", &repo];
+        let args =
+            ["sim", "gitlab", "--listen", "127.0.0.1:0", "--registration-token", REGISTRATION_TOKEN, "--repo", &repo];
         let gitlab = Process::start("sim-gitlab", &path, &binaries.gantry, &args.map(str::to_owned))?;
         kubernetes.wait_for_line("simulated Kubernetes:", START).await?;
         let line = gitlab.wait_for_line("simulated GitLab:", START).await?;
@@ -218,7 +218,8 @@ impl World {
         until(&format!("the pod of job {job}"), bound, async || {
             let pods = self.kube.pods(&runner.namespace).await?;
             let of_job = |pod: &&Value| pod.to_string().contains(&format!("/jobs/{job}\""));
-            let name = pods.iter().find(of_job).and_then(|pod| pod.pointer("/metadata/name")?.as_str().map(str::to_owned));
+            let name =
+                pods.iter().find(of_job).and_then(|pod| pod.pointer("/metadata/name")?.as_str().map(str::to_owned));
             Ok(name.ok_or_else(|| format!("{} other pods", pods.len())))
         })
         .await
@@ -262,7 +263,12 @@ impl World {
         for process in self.shared.get().map(|runner| &runner.process).into_iter().chain([gitlab, kubernetes]) {
             process.signal(Signal::SIGTERM)?;
             let status = process.wait(END).await?;
-            anyhow::ensure!(status.success(), "{} has ended with {status}:\n{}", process.name(), last_lines(&process.log(), 20));
+            anyhow::ensure!(
+                status.success(),
+                "{} has ended with {status}:\n{}",
+                process.name(),
+                last_lines(&process.log(), 20)
+            );
         }
         Ok(())
     }
