@@ -34,6 +34,9 @@ NODE_LOG=$STATE_DIR/var/log/node.log
 PAUSE_IMAGE=localhost/gantry-test/pause:1
 # The cgroup below which the node and its pods live.
 CGROUP=gantry-cluster
+# What the node and all its pods may take of the machine's memory, in percent: a job without a limit of its own must not be able to take the
+# machine away from those who work on it.
+MEMORY_PERCENT=35
 
 started=$SECONDS
 
