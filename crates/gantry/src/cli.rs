@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{dev, run, sim_gitlab, sim_kubernetes};
+use crate::commands::{dev, list, register, run, sim_gitlab, sim_kubernetes, unregister, verify};
+use crate::go_arguments;
 use crate::logging::{self, Logging};
 
 /// A native GitLab CI runner for Kubernetes.
@@ -46,11 +47,19 @@ pub(crate) enum Format {
 enum Command {
     /// Run a pipeline here: simulated GitLab, simulated Kubernetes and the runner, with the tools of this machine
     Dev(dev::DevArgs),
+    /// List the runners of the configuration, with the beginnings of their tokens
+    List(list::ListArgs),
+    /// Register a runner in GitLab and add it to the configuration
+    Register(register::RegisterArgs),
     /// Ask GitLab for jobs and run them in Kubernetes
     Run(run::RunArgs),
     /// Simulators, for trying and testing runners
     #[command(subcommand)]
     Sim(SimCommand),
+    /// Remove a runner from GitLab and from the configuration
+    Unregister(unregister::UnregisterArgs),
+    /// Ask GitLab whether the tokens of the configuration are good
+    Verify(verify::VerifyArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -71,7 +80,7 @@ fn version() -> String {
 }
 
 /// Booleans of the environment, where a set but empty variable means yes (GitLab Runner 19.4).
-fn parse_bool(text: &str) -> Result<bool, String> {
+pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "" | "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
@@ -81,13 +90,24 @@ fn parse_bool(text: &str) -> Result<bool, String> {
 
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse_from(go_arguments::rewritten(Cli::command(), std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Fails only when nobody reads it. A wrong use ends with 1, as in the reference.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
     let logging = LoggingArgs::start(&cli.logging, matches!(cli.command, Command::Dev(_)));
     let result = match cli.command {
         Command::Dev(args) => dev::main(&args),
+        Command::List(args) => Ok(list::main(&args)),
+        Command::Register(args) => register::main(&args),
         Command::Run(args) => run::main(args, logging),
         Command::Sim(SimCommand::Gitlab(args)) => sim_gitlab::main(args),
         Command::Sim(SimCommand::Kubernetes(args)) => sim_kubernetes::main(args),
+        Command::Unregister(args) => unregister::main(args),
+        Command::Verify(args) => verify::main(&args),
     };
     match result {
         Ok(code) => code,

@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod go_arguments;
 mod helper_binary;
 mod logging;
 

@@ -1,9 +1,16 @@
 //! One file per command: arguments in, exit code out.
 
+pub(crate) mod config_path;
+mod coordinator;
 pub(crate) mod dev;
+pub(crate) mod list;
+pub(crate) mod register;
 pub(crate) mod run;
+mod runner_file;
 pub(crate) mod sim_gitlab;
 pub(crate) mod sim_kubernetes;
+pub(crate) mod unregister;
+pub(crate) mod verify;
 
 use std::net::SocketAddr;
 

@@ -1,6 +1,5 @@
 //! `gantry run`: the daemon.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,6 +7,7 @@ use gantry_daemon::{App, Ended, Options, Signal, signal_channel};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::commands::config_path::ConfigArg;
 use crate::commands::runtime;
 use crate::helper_binary;
 use crate::logging::Logging;
@@ -15,9 +15,8 @@ use crate::logging::Logging;
 /// Arguments of `gantry run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
-    /// The configuration; default /etc/gitlab-runner/config.toml for root, ~/.gitlab-runner/config.toml for others
-    #[arg(long, short = 'c', env = "CONFIG_FILE", value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArg,
     /// Where metrics and health are served, such as :9100; beats the configuration
     #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
     listen_address: Option<String>,
@@ -34,7 +33,7 @@ pub(crate) fn main(args: RunArgs, logging: Logging) -> anyhow::Result<ExitCode> 
         let (sender, signals) = signal_channel();
         let forwarding = forward(sender);
         let options = Options {
-            config: args.config.unwrap_or_else(default_config),
+            config: args.config.path(),
             listen_address: args.listen_address.or(args.metrics_server).filter(|address| !address.is_empty()),
             helper,
             on_log_settings: Box::new(move |settings| logging.apply(settings)),
@@ -48,22 +47,6 @@ pub(crate) fn main(args: RunArgs, logging: Logging) -> anyhow::Result<ExitCode> 
             error = forwarding => Err(error),
         }
     })
-}
-
-/// The path of GitLab Runner 19.4.
-fn default_config() -> PathBuf {
-    if nix_is_root() {
-        return PathBuf::from("/etc/gitlab-runner/config.toml");
-    }
-    match std::env::var_os("HOME") {
-        Some(home) => PathBuf::from(home).join(".gitlab-runner/config.toml"),
-        None => PathBuf::from("config.toml"),
-    }
-}
-
-fn nix_is_root() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
 /// Hands signals of the process to the daemon. Ends only when they cannot be received.

@@ -1,0 +1,246 @@
+//! The text of a new `[[runners]]` entry: what flags, variables and GitLab say, over what a template says. Pure.
+
+use anyhow::{Context as _, bail};
+use gantry_config::edit::{Editor, Value};
+use gantry_core::Secret;
+use jiff::Timestamp;
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike};
+
+use super::flags::Flag;
+use super::values::{HostAlias, Setting, Settings};
+
+/// What GitLab said about the runner, or what stands for it while it has not been asked.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) id: Option<i64>,
+    pub(super) token: Secret,
+    pub(super) obtained: Timestamp,
+    /// `None` for a token that does not expire.
+    pub(super) expires: Option<Timestamp>,
+}
+
+/// Keys that are GitLab's to say; those of a template belong to another runner.
+const GIVEN_BY_GITLAB: [&str; 4] = ["id", "token", "token_obtained_at", "token_expires_at"];
+
+/// A file whose only `[[runners]]` entry fills what is not given otherwise.
+#[derive(Clone, Debug)]
+pub(super) struct Template {
+    text: String,
+}
+
+impl Template {
+    /// The template that fills nothing.
+    pub(super) fn empty() -> Self {
+        Self { text: "\n[[runners]]\n".to_owned() }
+    }
+
+    /// Reads a template. What it says outside of the entry is not used.
+    ///
+    /// # Errors
+    /// It is not TOML, or has another number of entries than one.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        let mut document = document(&Editor::parse(text)?.text())?;
+        document.retain(|key, _| key.eq_ignore_ascii_case("runners"));
+        let Some((key, mut entries)) = take_entries(&mut document) else {
+            bail!("it has no [[runners]] entry, and must have exactly one")
+        };
+        let count = entries.len();
+        let Some(entry) = entries.get_mut(0).filter(|_| count == 1) else {
+            bail!("it has {count} [[runners]] entries, and must have exactly one")
+        };
+        entry.retain(|key, _| !GIVEN_BY_GITLAB.iter().any(|given| key.eq_ignore_ascii_case(given)));
+        if entry.decor().prefix().and_then(|prefix| prefix.as_str()).is_none_or(str::is_empty) {
+            entry.decor_mut().set_prefix("\n");
+        }
+        document.insert(&key, Item::ArrayOfTables(entries));
+        Ok(Self { text: document.to_string() })
+    }
+
+    /// The text of one of its keys, empty where it has none.
+    pub(super) fn get(&self, key: &str) -> String {
+        let Ok(mut document) = document(&self.text) else { return String::new() };
+        let entry = take_entries(&mut document).and_then(|(_, entries)| entries.into_iter().next());
+        let found = entry.as_ref().and_then(|entry| find(entry, key)).and_then(Item::as_str);
+        found.unwrap_or_default().to_owned()
+    }
+}
+
+fn document(text: &str) -> anyhow::Result<DocumentMut> {
+    text.parse().context("it is not TOML")
+}
+
+fn take_entries(document: &mut DocumentMut) -> Option<(String, ArrayOfTables)> {
+    let key = document.iter().map(|(key, _)| key.to_owned()).find(|key| key.eq_ignore_ascii_case("runners"))?;
+    let entries = document.remove(&key)?.into_array_of_tables().ok()?;
+    Some((key, entries))
+}
+
+/// A key of a table, whatever its case.
+fn find<'t>(table: &'t Table, key: &str) -> Option<&'t Item> {
+    table.get(key).or_else(|| table.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, item)| item))
+}
+
+/// The entry's text, beginning with an empty line or the template's comments.
+///
+/// # Errors
+/// The template has something other than a table where one is needed.
+pub(super) fn text(
+    flags: &[Flag],
+    settings: &Settings,
+    template: &Template,
+    identity: &Identity,
+) -> anyhow::Result<String> {
+    let mut editor = Editor::parse(&template.text)?;
+    let mut structured = Vec::new();
+    for place in places(flags) {
+        match place {
+            Place::Identity => put_identity(&mut editor, identity)?,
+            Place::Key(flag) => {
+                let Some(setting) = settings.of(flag) else { continue };
+                put(&mut editor, &flag.path, setting)?;
+                structured.extend(structure(setting).map(|array| (flag.path.as_slice(), array)));
+            }
+        }
+    }
+    if structured.is_empty() {
+        return Ok(editor.text());
+    }
+    let mut document = document(&editor.text())?;
+    for (path, array) in structured {
+        replace(&mut document, path, array)?;
+    }
+    Ok(document.to_string())
+}
+
+/// What is written at a place of the entry.
+enum Place<'f> {
+    Key(&'f Flag),
+    Identity,
+}
+
+/// The keys in the order in which the reference writes them.
+fn places(flags: &[Flag]) -> Vec<Place<'_>> {
+    let named = |long: &'static str| flags.iter().filter(move |flag| flag.long == long);
+    let is_elsewhere = |flag: &Flag| ["name", "url", "executor"].contains(&flag.long.as_str());
+    let keys: Vec<&Flag> = flags.iter().filter(|flag| !flag.path.is_empty() && !is_elsewhere(flag)).collect();
+    let before = |long: &str| keys.iter().position(|flag| flag.long == long).unwrap_or(0);
+    let (connection, behaviour) = (before("tls-ca-file"), before("builds-dir"));
+    let some = |range: std::ops::Range<usize>| keys.get(range).unwrap_or_default().iter().copied();
+    let first = named("name").chain(some(0..connection)).chain(named("url")).map(Place::Key);
+    let then = some(connection..behaviour).chain(named("executor")).chain(some(behaviour..keys.len()));
+    first.chain([Place::Identity]).chain(then.map(Place::Key)).collect()
+}
+
+fn put_identity(editor: &mut Editor, identity: &Identity) -> anyhow::Result<()> {
+    let never = Timestamp::from_second(NEVER)?;
+    let id = identity.id.map(Value::Int);
+    let values = [
+        ("id", id),
+        ("token", Some(Value::Secret(identity.token.clone()))),
+        ("token_obtained_at", Some(Value::Time(identity.obtained))),
+        ("token_expires_at", Some(Value::Time(identity.expires.unwrap_or(never)))),
+    ];
+    for (key, value) in values {
+        if let Some(value) = value {
+            editor.set_runner(0, &[key.to_owned()], &value)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first second of the year 1: the zero time of Go, which the reference writes for tokens that do not expire.
+const NEVER: i64 = -62_135_596_800;
+
+/// Writes one setting. What has more structure than the editor can write is left empty here; see [`structure`].
+fn put(editor: &mut Editor, path: &[String], setting: &Setting) -> anyhow::Result<()> {
+    let mut set = |value: Value| editor.set_runner(0, path, &value);
+    match setting {
+        Setting::Text(text) => set(Value::Text(text.clone()))?,
+        Setting::Secret(secret) => set(Value::Secret(secret.clone()))?,
+        Setting::Int(number) => set(Value::Int(*number))?,
+        Setting::Bool(value) => set(Value::Bool(*value))?,
+        Setting::List(list) => set(Value::List(list.clone()))?,
+        Setting::Ints(_) | Setting::HostAliases(_) => set(Value::List(Vec::new()))?,
+        // Key by key: those that only the template has stay.
+        Setting::Map(map) => {
+            put_all(editor, path, map.iter().map(|(key, text)| (key, Value::Text(text.clone()))))?;
+        }
+        Setting::Switches(map) => {
+            put_all(editor, path, map.iter().map(|(key, value)| (key, Value::Bool(*value))))?;
+        }
+        Setting::Counts(map) => {
+            put_all(editor, path, map.iter().map(|(key, number)| (key, Value::Int(*number))))?;
+        }
+    }
+    Ok(())
+}
+
+fn put_all<'k>(
+    editor: &mut Editor,
+    path: &[String],
+    pairs: impl Iterator<Item = (&'k String, Value)>,
+) -> anyhow::Result<()> {
+    for (key, value) in pairs {
+        let path: Vec<String> = path.iter().chain([key]).cloned().collect();
+        editor.set_runner(0, &path, &value)?;
+    }
+    Ok(())
+}
+
+/// Lists of something other than texts.
+fn structure(setting: &Setting) -> Option<Array> {
+    match setting {
+        Setting::Ints(list) => Some(list.iter().copied().collect()),
+        Setting::HostAliases(list) => Some(list.iter().map(host_alias).collect()),
+        _ => None,
+    }
+}
+
+fn host_alias(alias: &HostAlias) -> InlineTable {
+    let names: Array = alias.hostnames.iter().map(String::as_str).collect();
+    let mut table = InlineTable::new();
+    table.insert("ip", alias.ip.as_str().into());
+    table.insert("hostnames", names.into());
+    table
+}
+
+/// Puts a list in the place that [`put`] made for it.
+fn replace(document: &mut DocumentMut, path: &[String], array: Array) -> anyhow::Result<()> {
+    let runners = document.iter_mut().find(|(key, _)| key.get().eq_ignore_ascii_case("runners"));
+    let entry = runners.and_then(|(_, item)| item.as_array_of_tables_mut()?.get_mut(0));
+    let mut table: Option<&mut dyn TableLike> = entry.map(|entry| entry as _);
+    let (last, above) = path.split_last().context("a key has no name")?;
+    for key in above {
+        table = table.and_then(|table| find_mut(table, key)?.as_table_like_mut());
+    }
+    let value = table.and_then(|table| find_mut(table, last)?.as_value_mut());
+    let value = value.with_context(|| format!("{} cannot be written", path.join(".")))?;
+    *value = array.into();
+    Ok(())
+}
+
+fn find_mut<'t>(table: &'t mut dyn TableLike, key: &str) -> Option<&'t mut Item> {
+    let name = if table.contains_key(key) {
+        key.to_owned()
+    } else {
+        table.iter().map(|(name, _)| name).find(|name| name.eq_ignore_ascii_case(key))?.to_owned()
+    };
+    table.get_mut(&name)
+}
+
+/// The text of a configuration with one more entry. What was there before is not changed by a single byte.
+///
+/// # Errors
+/// The file is such that an entry cannot simply be appended.
+pub(super) fn appended(existing: &str, entry: &str) -> anyhow::Result<String> {
+    let count = |text: &str| anyhow::Ok(Editor::parse(text)?.runners(&|_| None).len());
+    let line_end = if existing.is_empty() || existing.ends_with('\n') { "" } else { "\n" };
+    let text = format!("{existing}{line_end}{entry}");
+    if count(&text).ok() != Some(count(existing)? + 1) {
+        bail!("an entry cannot be appended to it: write its runners as [[runners]] tables");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! `gantry register`: makes a runner known to GitLab, or itself known as a manager of one, and writes it into the configuration.
+//!
+//! Everything that can be wrong is found out before GitLab is asked, and what was made there is undone when a later step fails. Start with
+//! [`main`]; the flags are in `flags/`, their values in `values.rs`, the ways in `token.rs`, the entry in `entry.rs`.
+
+mod args;
+mod entry;
+pub(crate) mod flags;
+mod prompt;
+mod questions;
+mod token;
+pub(crate) mod values;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use gantry_config::edit;
+use gantry_core::Secret;
+use gantry_core::short_token::short_token;
+use gantry_gitlab::{Client, Registered, RunnerInfo};
+use jiff::Timestamp;
+
+pub(crate) use self::args::RegisterArgs;
+use self::entry::{Identity, Template};
+use self::flags::Flag;
+use self::token::{Manager, Way};
+use self::values::Settings;
+use crate::commands::coordinator::{self, TlsFiles};
+use crate::commands::runner_file::{self, RunnerFile, env};
+use crate::commands::{config_path, interrupted, runtime};
+
+/// After an interrupt, how long to wait for GitLab's answer to a registration under way: what it made must be undone.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+
+/// Variable of third-party images that means `concurrent` (no variable of the reference).
+const CONCURRENT: &str = "RUNNER_CONCURRENT_BUILDS";
+
+/// Stands for a token that GitLab has not given yet.
+const NOT_YET: &str = "not-yet-known";
+
+/// Registers.
+pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
+    warn_about_arguments(args);
+    let flags = flags::all();
+    let mut settings = Settings::read(&flags, &args.given, &env)?;
+    check_access_level(&settings)?;
+    let path = config_path::or_default(Some(PathBuf::from(settings.text("config"))));
+    let template = template(&settings)?;
+    let file = RunnerFile::open(&path)?;
+    questions::complete(&mut settings, &template)?;
+    let way = token::choose(&settings)?;
+    if file.entries().iter().any(|entry| entry.runner.token == *way.token()) {
+        tracing::warn!("{} has a runner with this token already; another entry is added", path.display());
+    }
+    let concurrent = concurrent(&file);
+    let parts = Parts { flags, settings, template, path, file, concurrent };
+    let info = parts.check()?;
+    runner_file::prepare(&parts.path)?;
+    let system_id = gantry_daemon::system_id(&parts.path)?;
+    let client = coordinator::client(&parts.url(), &parts.tls())?;
+    runtime()?.block_on(parts.register(&client, &way, &system_id, &info))
+}
+
+/// A registration that lacks nothing but GitLab's answer.
+struct Parts {
+    flags: Vec<Flag>,
+    settings: Settings,
+    template: Template,
+    path: PathBuf,
+    file: RunnerFile,
+    concurrent: u32,
+}
+
+impl Parts {
+    /// The address of GitLab; the template's is expanded as the daemon will.
+    fn url(&self) -> String {
+        self.text("url", "url")
+    }
+
+    fn text(&self, long: &str, key: &str) -> String {
+        Some(self.settings.text(long))
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| gantry_core::variables::expand(&self.template.get(key), env))
+    }
+
+    fn tls(&self) -> TlsFiles {
+        let file = |key: &str| Some(self.text(key, key)).filter(|path| !path.is_empty()).map(PathBuf::from);
+        TlsFiles { ca: file("tls-ca-file"), cert: file("tls-cert-file"), key: file("tls-key-file") }
+    }
+
+    fn entry(&self, identity: &Identity) -> anyhow::Result<String> {
+        entry::text(&self.flags, &self.settings, &self.template, identity)
+    }
+
+    /// Reads the entry as the daemon will, before GitLab is asked for anything: an entry that cannot run must leave nothing behind.
+    fn check(&self) -> anyhow::Result<RunnerInfo> {
+        let identity =
+            Identity { id: None, token: Secret::new(NOT_YET), obtained: Timestamp::UNIX_EPOCH, expires: None };
+        let entry = self.entry(&identity)?;
+        entry::appended(&self.file.text(), &entry).with_context(|| self.path.display().to_string())?;
+        let text = format!("concurrent = {}\n{entry}", self.concurrent);
+        let place = |problem: &gantry_config::Problem| {
+            let path = problem.path.strip_prefix("runners[0].").unwrap_or(&problem.path);
+            let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            format!("{path}: {}{hint}", problem.message)
+        };
+        match gantry_config::load(&text, &env) {
+            Err(problems) => bail!("{}", problems.errors().map(place).collect::<Vec<_>>().join("; ")),
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    tracing::warn!("{}", place(warning));
+                }
+                let runner = loaded.settings.runners.first().context("the entry is not a runner")?;
+                if let Some(limit) = runner.limit.filter(|limit| limit.get() > self.concurrent) {
+                    tracing::warn!("limit: {limit} is more than concurrent ({}): raise concurrent", self.concurrent);
+                }
+                let shell = match runner.shell {
+                    gantry_config::settings::Shell::Bash => "bash",
+                    gantry_config::settings::Shell::Sh => "sh",
+                };
+                Ok(RunnerInfo::kubernetes(shell, runner.labels.clone()))
+            }
+        }
+    }
+
+    /// Asks GitLab and writes the file. Interrupts are heard from here on, so that none can come between the two.
+    async fn register(
+        &self,
+        client: &Client,
+        way: &Way,
+        system_id: &str,
+        info: &RunnerInfo,
+    ) -> anyhow::Result<ExitCode> {
+        let attributes = token::attributes(&self.settings, &self.settings.text("name"));
+        let manager = Manager { system_id, info, attributes: &attributes };
+        let call = token::register(client, way, &manager);
+        tokio::pin!(call);
+        let (answer, is_interrupted) = tokio::select! {
+            biased;
+            () = interrupted() => (tokio::time::timeout(LAST_ANSWER, &mut call).await.ok(), true),
+            answer = &mut call => (Some(answer), false),
+        };
+        let registered = match answer {
+            Some(answer) => answer?,
+            None => bail!("interrupted before GitLab answered: look there for a runner without contact"),
+        };
+        tracing::info!(runner = short_token(registered.token.expose()), "Registering runner... succeeded");
+        let written = if is_interrupted { Err(anyhow::anyhow!("interrupted")) } else { self.write(&registered) };
+        match written {
+            Ok(()) => {
+                tracing::info!("Runner registered successfully. A running gantry takes it up within seconds.");
+                tracing::info!(
+                    "Configuration (with the authentication token) was saved in {:?}",
+                    self.path.display().to_string()
+                );
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) if self.settings.flag("leave-runner", false) => {
+                Err(error.context("the runner is in GitLab, and was left there, but not in the configuration"))
+            }
+            Err(error) => match coordinator::unregister(client, &registered.token, system_id).await {
+                Ok(()) => Err(error.context("the runner was not registered")),
+                Err(undo) => {
+                    tracing::error!("the runner is left in GitLab: {:#}", anyhow::Error::new(undo));
+                    Err(error.context("the runner is in GitLab but not in the configuration"))
+                }
+            },
+        }
+    }
+
+    /// Appends the entry to the file as it is now.
+    fn write(&self, registered: &Registered) -> anyhow::Result<()> {
+        let identity = Identity {
+            id: Some(registered.id).filter(|id| *id > 0),
+            token: registered.token.clone(),
+            obtained: Timestamp::now(),
+            expires: expiry(registered.token_expires_at.as_deref()),
+        };
+        let file = RunnerFile::open(&self.path)?;
+        let existing = if file.exists() { file.text() } else { edit::new_file(self.concurrent) };
+        let text = entry::appended(&existing, &self.entry(&identity)?)?;
+        runner_file::save(&self.path, &text)
+    }
+}
+
+/// When the token ends; a date that cannot be read is no reason to lose a registration.
+fn expiry(text: Option<&str>) -> Option<Timestamp> {
+    let text = text?;
+    let time = text.parse().ok();
+    if time.is_none() {
+        tracing::warn!("GitLab's date {text:?} for the end of the token is not understood and is left out");
+    }
+    time
+}
+
+fn warn_about_arguments(args: &RegisterArgs) {
+    if let Some(first) = args.words.first() {
+        // It may be anything, a token too; these two are what people write.
+        let word = match first.expose() {
+            word @ ("true" | "false") => format!("{word:?} (write --flag={word})"),
+            _ => "a word that belongs to no flag".to_owned(),
+        };
+        tracing::warn!("{word} ends the flags: {} more arguments are ignored", args.words.len() - 1);
+    }
+    if !args.other_executors.is_empty() {
+        tracing::warn!("flags of other executors are ignored: --{}", args.other_executors.join(", --"));
+    }
+}
+
+fn check_access_level(settings: &Settings) -> anyhow::Result<()> {
+    match settings.text("access-level").as_str() {
+        "" | "not_protected" | "ref_protected" => Ok(()),
+        other => bail!("--access-level: {other:?} is neither not_protected nor ref_protected"),
+    }
+}
+
+fn template(settings: &Settings) -> anyhow::Result<Template> {
+    let path = settings.text("template-config");
+    if path.is_empty() {
+        return Ok(Template::empty());
+    }
+    let text =
+        std::fs::read_to_string(Path::new(&path)).with_context(|| format!("the template {path} cannot be read"))?;
+    Template::parse(&text).with_context(|| format!("the template {path} cannot be used"))
+}
+
+/// How many jobs may run at once: as an existing file says, else what [`CONCURRENT`] asks for in a new one.
+fn concurrent(file: &RunnerFile) -> u32 {
+    let asked = env(CONCURRENT).filter(|text| !text.is_empty());
+    if file.exists() {
+        let now = file.settings().map_or(1, |settings| settings.concurrent.get());
+        if asked.as_ref().is_some_and(|asked| asked.trim() != now.to_string()) {
+            tracing::warn!("{CONCURRENT} has no effect: {} exists and says concurrent = {now}", file.path().display());
+        }
+        return now;
+    }
+    let Some(asked) = asked else { return 1 };
+    match asked.trim().parse() {
+        Ok(number) if number > 0 => {
+            tracing::info!("concurrent = {number} in the new configuration, because {CONCURRENT} says so");
+            number
+        }
+        _ => {
+            tracing::warn!("{CONCURRENT} has no effect: {asked:?} is not a number of jobs");
+            1
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The configuration as the commands that change it see it: its runners, and a way to put another text in its place that can never leave half
+//! a file. It never writes an expanded `$VAR`, and never touches what it was not asked to change.
+
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use gantry_config::edit::{Editor, RunnerRef};
+use gantry_config::{RunnerSettings, Settings};
+
+use crate::commands::coordinator::TlsFiles;
+
+/// Only its owner may read a file with tokens.
+const FILE_MODE: u32 = 0o600;
+/// The same for a directory that is made for it.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// What the process's environment says about a variable.
+pub(crate) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// A configuration file, or the place of one that is not there yet.
+#[derive(Debug)]
+pub(crate) struct RunnerFile {
+    path: PathBuf,
+    /// The whole text; `None` where there is no file.
+    text: Option<String>,
+    editor: Editor,
+}
+
+/// A runner of the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// What identifies it.
+    pub(crate) runner: RunnerRef,
+    /// Its settings; `None` if the file has problems, so that not all of it is understood.
+    pub(crate) settings: Option<RunnerSettings>,
+}
+
+impl Entry {
+    /// The files for TLS towards GitLab.
+    pub(crate) fn tls(&self) -> TlsFiles {
+        let settings = self.settings.as_ref();
+        TlsFiles {
+            ca: settings.and_then(|settings| settings.tls_ca_file.clone()),
+            cert: settings.and_then(|settings| settings.tls_cert_file.clone()),
+            key: settings.and_then(|settings| settings.tls_key_file.clone()),
+        }
+    }
+}
+
+impl RunnerFile {
+    /// Reads the file. A missing one has no runners.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not TOML.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        };
+        let editor = Editor::parse(text.as_deref().unwrap_or_default())
+            .with_context(|| format!("{} cannot be changed", path.display()))?;
+        Ok(Self { path: path.to_owned(), text, editor })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// The text in a form to which a `[[runners]]` entry can be appended.
+    pub(crate) fn text(&self) -> String {
+        self.editor.text()
+    }
+
+    /// The checked settings of the whole file, or its errors as one text.
+    pub(crate) fn settings(&self) -> Result<Settings, String> {
+        match gantry_config::load(self.text.as_deref().unwrap_or_default(), &env) {
+            Ok(loaded) => Ok(loaded.settings),
+            Err(problems) => {
+                let file = self.path.display().to_string();
+                let errors: Vec<String> = problems.errors().map(|problem| problem.in_file(&file).to_string()).collect();
+                Err(errors.join("; "))
+            }
+        }
+    }
+
+    /// Its runners, in order. Problems of the file are a warning here: a runner must be removable from a file that the daemon refuses.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let settings = match self.settings() {
+            Ok(settings) => settings.runners,
+            Err(problems) => {
+                tracing::warn!("the configuration has errors: {problems}");
+                Vec::new()
+            }
+        };
+        let runners = self.editor.runners(&env);
+        runners.into_iter().map(|runner| Entry { settings: settings.get(runner.index).cloned(), runner }).collect()
+    }
+
+    /// Removes runners from the file as it is now, which may have changed since it was opened, and says how many they were.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub(crate) fn forget(&self, runners: &[&RunnerRef]) -> anyhow::Result<usize> {
+        if runners.is_empty() {
+            return Ok(0);
+        }
+        let mut now = Self::open(&self.path)?;
+        let mut left: Vec<&RunnerRef> = runners.to_vec();
+        let is_same = |a: &RunnerRef, b: &RunnerRef| (&a.name, &a.url, &a.token) == (&b.name, &b.url, &b.token);
+        let removed = now.editor.remove_runners(
+            |runner| match left.iter().position(|wanted| is_same(wanted, runner)) {
+                Some(at) => {
+                    left.remove(at);
+                    true
+                }
+                None => false,
+            },
+            &env,
+        );
+        if removed > 0 {
+            save(&self.path, &now.editor.text())?;
+            tracing::info!("Updated {}", self.path.display());
+        }
+        Ok(removed)
+    }
+}
+
+/// Makes the directory of a configuration that is to be written, and finds out whether it can be.
+///
+/// # Errors
+/// Neither a file beside it nor the file itself can be written.
+pub(crate) fn prepare(path: &Path) -> anyhow::Result<()> {
+    let directory = directory(path);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(&directory)
+        .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
+    let beside = tempfile::Builder::new().prefix(".config-").tempfile_in(&directory);
+    if let Err(error) = beside
+        && OpenOptions::new().append(true).open(path).is_err()
+    {
+        return Err(error).with_context(|| format!("{} cannot be written", path.display()));
+    }
+    Ok(())
+}
+
+/// Puts `text` in the place of the file at once: a reader sees the old text or the new one. The owner stays, the mode becomes 0600. Where
+/// files cannot be replaced, as when one is mounted by itself, it is written in place.
+///
+/// # Errors
+/// Neither is possible.
+pub(crate) fn save(path: &Path, text: &str) -> anyhow::Result<()> {
+    // A link stays a link.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let result = match replace(&target, text) {
+        Ok(()) => Ok(()),
+        Err(error) if !target.exists() || !is_about_names(&error) => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "the configuration cannot be replaced and is written in place");
+            write_in_place(&target, text)
+        }
+    };
+    result.with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Whether the directory is the obstacle, and not the writing. A full disk must not cost the old text.
+fn is_about_names(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    matches!(error.kind(), CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
+}
+
+fn replace(target: &Path, text: &str) -> io::Result<()> {
+    let directory = directory(target);
+    let mut file = tempfile::Builder::new()
+        .prefix(".config-")
+        .permissions(Permissions::from_mode(FILE_MODE))
+        .tempfile_in(&directory)?;
+    file.write_all(text.as_bytes())?;
+    if let Ok(old) = fs::metadata(target) {
+        let new = file.as_file().metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+        }
+    }
+    file.as_file().sync_all()?;
+    file.persist(target).map_err(|error| error.error)?;
+    // So that the new name survives a power cut too. Not all file systems can do it, and then nothing is lost but that.
+    if let Ok(directory) = fs::File::open(&directory) {
+        let _ = directory.sync_all();
+    }
+    Ok(())
+}
+
+fn write_in_place(target: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).create(true).mode(FILE_MODE).open(target)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn directory(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// The one runner that `choose` picks.
+///
+/// # Errors
+/// There is none; `what` says what was looked for.
+pub(crate) fn find<'e>(
+    file: &RunnerFile,
+    entries: &'e [Entry],
+    what: &str,
+    choose: impl Fn(&RunnerRef) -> bool,
+) -> anyhow::Result<&'e Entry> {
+    match entries.iter().find(|entry| choose(&entry.runner)) {
+        Some(entry) => Ok(entry),
+        None if file.exists() => bail!("{what} is not in config {}", file.path().display()),
+        None => bail!("{what} is not in config: there is no {}", file.path().display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "# ours\n[[runners]]\nname = \"a\"\ntoken = \"1\"\n[[runners]]\nname = \"b\"\ntoken = \"$TWO\"\n";
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_file_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("made/for/config.toml");
+        prepare(&path).unwrap();
+        save(&path, "concurrent = 1\n").unwrap();
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_link_stays_and_another_mode_is_narrowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("config.toml"));
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        save(&link, "new").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(mode(&target), 0o600);
+    }
+
+    #[test]
+    fn runners_are_forgotten_in_the_file_as_it_is_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, TWO).unwrap();
+        let file = RunnerFile::open(&path).unwrap();
+        let entries = file.entries();
+        assert_eq!(entries.len(), 2);
+        fs::write(&path, format!("# newer\nconcurrent = 3\n{TWO}")).unwrap();
+        assert_eq!(file.forget(&[&entries[0].runner]).unwrap(), 1);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("concurrent = 3") && text.contains("$TWO") && !text.contains("\"a\""), "{text}");
+        assert_eq!(file.forget(&[&entries[0].runner]).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_missing_is_not_in_config() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RunnerFile::open(&dir.path().join("config.toml")).unwrap();
+        let error = find(&file, &file.entries(), "runner \"x\"", |runner| runner.name == "x").unwrap_err().to_string();
+        assert!(error.starts_with("runner \"x\" is not in config: there is no "), "{error}");
+    }
+}

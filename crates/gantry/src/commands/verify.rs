@@ -1,0 +1,124 @@
+//! `gantry verify`: asks GitLab whether the tokens of the configuration are good. Only a refused token counts against a runner; an outage
+//! proves nothing. The words `is alive` and `is valid` are read by probes of Helm charts, which allow three seconds.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use futures::future::join_all;
+use gantry_config::settings::Shell;
+use gantry_core::Secret;
+use gantry_core::short_token::short_token;
+use gantry_gitlab::{RunnerInfo, VerifyOutcome};
+
+use crate::cli::parse_bool;
+use crate::commands::config_path::ConfigArg;
+use crate::commands::coordinator::{self, is_created};
+use crate::commands::runner_file::{Entry, RunnerFile};
+use crate::commands::runtime;
+
+/// Longest wait for an answer: longer than the three seconds of a probe, which takes its own time-out for no bad sign, and short enough for
+/// people.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// Arguments of `gantry verify`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Only runners with this name
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "")]
+    name: String,
+    /// Only runners with this URL, together with --token; empty or * for any
+    #[arg(long, short = 'u', value_name = "URL", default_value = "")]
+    url: String,
+    /// Only runners with this token
+    #[arg(long, short = 't', value_name = "TOKEN", default_value = "", hide_default_value = true)]
+    token: Secret,
+    /// Remove runners from the configuration whose token GitLab refuses
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
+    delete: bool,
+}
+
+impl VerifyArgs {
+    fn are_for_all(&self) -> bool {
+        self.name.is_empty() && self.url.is_empty() && self.token.is_empty()
+    }
+
+    /// Nothing chosen means all; a URL alone never fits (GitLab Runner 19.4).
+    fn takes(&self, entry: &Entry) -> bool {
+        let runner = &entry.runner;
+        if self.are_for_all() {
+            return true;
+        }
+        let any_url = self.url.is_empty() || self.url == "*";
+        (!self.name.is_empty() && runner.name == self.name)
+            || (!self.token.is_empty() && runner.token == self.token && (any_url || runner.url == self.url))
+    }
+}
+
+/// Verifies what was chosen, all at once.
+pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let path = args.config.path();
+    let file = RunnerFile::open(&path)?;
+    let entries = file.entries();
+    let chosen: Vec<&Entry> = entries.iter().filter(|entry| args.takes(entry)).collect();
+    if chosen.is_empty() {
+        if entries.is_empty() && args.are_for_all() {
+            tracing::warn!("there is no runner in {}", path.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        bail!("no runner in {} fits --name, --url and --token", path.display());
+    }
+    let system_id = gantry_daemon::system_id(&path)?;
+    let refused = runtime()?.block_on(join_all(chosen.iter().map(|entry| is_refused(entry, &system_id))));
+    let refused: Vec<_> =
+        chosen.iter().zip(refused).filter(|(_, refused)| *refused).map(|(entry, _)| &entry.runner).collect();
+    if refused.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.delete {
+        bail!("Failed to verify runners: GitLab refused {} of {} tokens", refused.len(), chosen.len());
+    }
+    file.forget(&refused)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks GitLab and logs the answer.
+async fn is_refused(entry: &Entry, system_id: &str) -> bool {
+    let token = &entry.runner.token;
+    let (runner, runner_name) = (short_token(token.expose()), entry.runner.name.as_str());
+    let outcome = match tokio::time::timeout(WAIT, ask(entry, system_id)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => VerifyOutcome::Unsure { message: format!("{error:#}") },
+        Err(_) => VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) },
+    };
+    match outcome {
+        VerifyOutcome::Valid(_) if is_created(token) => {
+            tracing::info!(runner, runner_name, "Verifying runner... is valid");
+        }
+        VerifyOutcome::Valid(_) => tracing::info!(runner, runner_name, "Verifying runner... is alive"),
+        VerifyOutcome::Invalid { message } => {
+            let word = if is_created(token) { "is not valid" } else { "is removed" };
+            tracing::error!(runner, runner_name, status = message, "Verifying runner... {word}");
+            return true;
+        }
+        VerifyOutcome::Unsure { message } => {
+            tracing::error!(runner, runner_name, status = message, "Verifying runner... failed");
+        }
+    }
+    false
+}
+
+async fn ask(entry: &Entry, system_id: &str) -> anyhow::Result<VerifyOutcome> {
+    let client = coordinator::client(&entry.runner.url, &entry.tls())?;
+    let settings = entry.settings.as_ref();
+    let shell = match settings.map(|settings| settings.shell) {
+        Some(Shell::Sh) => "sh",
+        Some(Shell::Bash) | None => "bash",
+    };
+    let labels = settings.map(|settings| settings.labels.clone()).unwrap_or_default();
+    Ok(client.verify(&entry.runner.token, system_id, &RunnerInfo::kubernetes(shell, labels)).await)
+}

@@ -1,0 +1,5 @@
+//! The commands about runners, as processes against a simulated GitLab.
+
+mod harness;
+mod registering;
+mod running;
