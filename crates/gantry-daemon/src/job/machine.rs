@@ -7,6 +7,7 @@
 use gantry_core::Ending;
 use gantry_relay::{AckOutcome, RelayEnd};
 use gantry_wire::frame::Phase;
+use gantry_wire::layout::HELPER;
 
 use crate::job::events::{Effect, Event, JobEnd};
 
@@ -344,6 +345,9 @@ impl Machine {
         if !self.is_open() {
             return;
         }
+        if self.went && has_reported(&ending) {
+            return self.dropped(JobEnd::Reported(None), out);
+        }
         self.verdict = Verdict::OfManager(ending.clone());
         self.agent = Agent::None;
         out.push(Effect::EndLocally(ending));
@@ -409,6 +413,11 @@ impl Machine {
             Pod::Asked | Pod::Deleting => {}
         }
     }
+}
+
+/// An agent ends with 0 only when GitLab has its verdict: while we could not reach it, it has reported by itself.
+fn has_reported(ending: &Ending) -> bool {
+    matches!(ending, Ending::ContainerDied { container, exit_code: 0, .. } if container == HELPER)
 }
 
 #[cfg(test)]

@@ -152,6 +152,23 @@ fn a_job_that_has_ended_is_delivered_and_its_pod_removed_before_the_runner_leave
 }
 
 #[test]
+fn an_agent_that_has_reported_by_itself_is_not_contradicted() {
+    let (mut machine, _) = Machine::start();
+    for event in [
+        Event::PodCreated,
+        Event::AgentReady(Phase::Waiting),
+        Event::PlanAccepted,
+        Event::Acknowledged(AckOutcome::Running),
+        Event::AgentLost,
+    ] {
+        machine.step(event);
+    }
+    let ending = Ending::ContainerDied { container: HELPER.into(), exit_code: 0, reason: "Completed".into() };
+    assert_eq!(machine.step(Event::PodEnded(ending)), [Effect::DeletePod]);
+    assert_eq!(machine.step(Event::PodDeleted), [Effect::Done(JobEnd::Reported(None))]);
+}
+
+#[test]
 fn a_broken_stream_is_not_a_verdict() {
     let (mut machine, _) = Machine::start();
     for event in [
