@@ -26,7 +26,7 @@ impl Job {
             return plain(403, None);
         }
         if !self.status.is_processing() {
-            return plain(403, self.patch_out_of_turn(body));
+            return plain(403, self.patch_out_of_turn(range, body));
         }
         let Some(range) = range else {
             return plain(400, Some(Breach::new("content range", "PATCH without Content-Range")));
@@ -55,12 +55,14 @@ impl Job {
     }
 
     /// A late PATCH is the runner's fault only if the runner itself decides the order: before its acknowledgement,
-    /// or after its own verdict. After a cancel it may simply not know yet.
-    fn patch_out_of_turn(&self, body: &[u8]) -> Option<Breach> {
+    /// or after its own verdict. After a cancel it may simply not know yet. A repeat of stored bytes may have been on its
+    /// way when its connection broke, and be overtaken by what the runner sent on the next one.
+    fn patch_out_of_turn(&self, range: Option<&str>, body: &[u8]) -> Option<Breach> {
         if self.is_waiting() {
             return Some(Breach::new("log before acknowledgement", format!("{} bytes", body.len())));
         }
-        let verdict = self.reported.as_ref().filter(|_| !body.is_empty())?;
+        let is_stored = range.is_some_and(|range| self.trace.has(first_byte(range, body.len()).0, body));
+        let verdict = self.reported.as_ref().filter(|_| !body.is_empty() && !is_stored)?;
         Some(Breach::new("log after verdict", format!("{} bytes after {verdict}", body.len())))
     }
 }

@@ -35,6 +35,11 @@ impl Trace {
         usize::try_from(offset).ok().and_then(|offset| self.bytes.get(offset..)).unwrap_or_default()
     }
 
+    /// Whether exactly these bytes are stored at `start`.
+    pub(crate) fn has(&self, start: u64, body: &[u8]) -> bool {
+        self.from(start).get(..body.len()) == Some(body)
+    }
+
     /// The checksum in the protocol's form, `crc32:` and eight lower-case hex digits.
     pub(crate) fn checksum(&self) -> String {
         format!("crc32:{:08x}", self.crc.clone().finalize())
@@ -72,6 +77,8 @@ mod tests {
         assert_eq!(trace.append(u64::MAX, b"!"), Append::WrongOffset);
         assert_eq!(trace.from(6), b"world");
         assert_eq!(trace.from(99), b"");
+        assert!(trace.has(0, b"hello") && trace.has(6, b"world"));
+        assert!(!trace.has(0, b"world") && !trace.has(6, b"worlds") && !trace.has(99, b"x"));
         assert_eq!(trace.len(), 11);
     }
 
