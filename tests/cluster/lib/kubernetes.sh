@@ -86,7 +86,7 @@ build_kubernetes() {
             cp "$KUBERNETES_DIR/source/_output/local/go/bin/$program" "$KUBERNETES_DIR/bin/$program.new"
             mv "$KUBERNETES_DIR/bin/$program.new" "$KUBERNETES_DIR/bin/$program"
         done
-        rm -rf "$KUBERNETES_DIR/source" "$KUBERNETES_DIR/go" "$KUBERNETES_DIR/gocache" "$KUBERNETES_DIR/apt"
+        rm -rf "$KUBERNETES_DIR/source" "$KUBERNETES_DIR/go" "$KUBERNETES_DIR/gocache" "$KUBERNETES_DIR/apt" "$KUBERNETES_DIR"/*.orig.tar.gz
         say "Kubernetes $KUBERNETES_VERSION is built"
     fi
     exec 8>&-
