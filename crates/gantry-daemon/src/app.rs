@@ -26,6 +26,7 @@ use crate::registry::Running;
 use crate::runner::{Runner, Shared};
 use crate::server::{self, DEFAULT_LISTEN_ADDRESS, ListenError, Shown};
 use crate::slots::{Numbers, Slots};
+use crate::sweep;
 use crate::tasks;
 
 /// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started are tried again.
@@ -345,6 +346,7 @@ impl App {
         self.shared.metrics.seed(&runner.labels, limit, i64::from(workers));
         let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
+        tasks::spawn(sweep::run(runner.cluster().clone(), stop.clone()));
         for worker in 0..workers {
             tasks::spawn(poller::work(Arc::clone(&runner), Arc::clone(&polling), worker, stop.clone()));
         }

@@ -15,6 +15,7 @@ mod rejected;
 mod runner;
 mod server;
 mod slots;
+mod sweep;
 mod tasks;
 
 pub use app::{App, Ended, Options, Signal, StartError, signal_channel};

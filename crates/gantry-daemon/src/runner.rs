@@ -211,6 +211,11 @@ impl Runner {
         tracing::info!(job, runner = self.labels.runner, "Removed job from processing list");
     }
 
+    /// The cluster as seen from the configured namespace.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     /// The cluster as seen from a namespace.
     async fn cluster_of(&self, namespace: &str) -> Result<Cluster, ConnectError> {
         if namespace == self.cluster.namespace() {

@@ -25,10 +25,18 @@ use crate::tasks;
 /// How long GitLab lets a job token live beyond the job's time-out.
 const TOKEN_ALLOWANCE: Duration = Duration::from_secs(300);
 
+/// A connection that held less than this is not made again at once, but after as much time: an agent that closes every connection must not be
+/// asked in a tight loop.
+const BRIEF: Duration = Duration::from_secs(1);
+
 /// A connection that runs.
 pub(super) struct Connection {
     outgoing: mpsc::Sender<Frame>,
+    /// Closes it; the job does not hear of it.
     stop: CancellationToken,
+    /// Closes it as if it had broken.
+    give_up: CancellationToken,
+    made: Instant,
     /// How much of the trace had been passed on when it was made.
     from: u64,
     /// Whether the agent was asked to send its trace.
@@ -55,6 +63,7 @@ impl Task {
                     self.send(Frame::Fail(ending));
                 }
                 Effect::CloseFromAgent => self.close_from_agent(),
+                Effect::EndTrace => self.end_trace(),
                 Effect::EndLocally(ending) => self.end_locally(&ending).await,
                 Effect::SendReported => self.send(Frame::Reported),
                 Effect::DeletePod => self.delete_pod(),
@@ -128,7 +137,11 @@ impl Task {
         let limit =
             if is_resumed { self.parts.plan.timeout + limits::REPORT_ALLOWANCE } else { self.parts.plan.start_timeout };
         let deadline = self.parts.taken + limit;
+        let pause = self.pause;
         self.beside(async move {
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             let request = AttachRequest { pod: &pod, watch, helper: &helper, purpose, deadline };
             Some(match cluster.connect_agent(request).await {
                 Ok(stream) => Message::Connected(Box::new(stream)),
@@ -139,13 +152,16 @@ impl Task {
 
     /// Starts to talk over a new connection.
     pub(super) fn converse(&mut self, stream: AgentStream) {
+        let Some(relay) = self.relay.clone() else { return };
         let (outgoing, receiver) = mpsc::channel(OUTGOING);
         let (frames, mut received) = mpsc::channel(INBOX);
         let stop = CancellationToken::new();
-        let sinks = Sinks { relay: self.relay.clone(), frames };
+        let give_up = stop.child_token();
+        let sinks = Sinks { relay, frames };
         let mut ledger = std::mem::take(&mut self.ledger);
         let from = ledger.bytes();
         let (inbox, stopped) = (self.inbox.clone(), stop.clone());
+        let given_up = give_up.clone();
         let ended = tasks::spawn(async move {
             let forward = async {
                 while let Some(frame) = received.recv().await {
@@ -154,12 +170,12 @@ impl Task {
                     }
                 }
             };
-            let talk = connection::run(stream, receiver, sinks, &mut ledger, stopped.clone());
+            let talk = connection::run(stream, receiver, sinks, &mut ledger, given_up);
             tokio::join!(talk, stopped.run_until_cancelled(forward));
             let _ = stopped.run_until_cancelled(inbox.send(Message::ConnectionEnded)).await;
             ledger
         });
-        self.connection = Some(Connection { outgoing, stop, from, follows: false, ended });
+        self.connection = Some(Connection { outgoing, stop, give_up, made: Instant::now(), from, follows: false, ended });
     }
 
     /// Sends a frame if there is a connection. One that is too slow for the little that a job has to say is given up; what it did not take is
@@ -170,8 +186,14 @@ impl Task {
         if let Err(TrySendError::Full(_)) = connection.outgoing.try_send(frame)
             && !is_dispensable
         {
-            connection.stop.cancel();
+            connection.give_up.cancel();
         }
+    }
+
+    /// How long the next connection should wait, after one that has ended.
+    pub(super) fn note_pause(&mut self) {
+        let was_brief = self.connection.as_ref().is_some_and(|connection| connection.made.elapsed() < BRIEF);
+        self.pause = if was_brief { BRIEF } else { Duration::ZERO };
     }
 
     fn send_plan(&mut self) {
@@ -179,6 +201,7 @@ impl Task {
         let left = self.parts.plan.timeout.saturating_sub(self.parts.taken.elapsed());
         plan.remaining_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         plan.trace.head = self.log.text();
+        self.handed = true;
         self.send(Frame::Plan(Box::new(plan)));
     }
 
@@ -240,6 +263,8 @@ impl Task {
             let (end, ()) = tokio::join!(gantry_relay::run(client, job, inputs, reports), forward);
             let _ = inbox.send(Message::Event(Event::RelayEnded(end))).await;
         });
+        // The relay begins with the first byte, even if the verdict is known already and is what it is told next.
+        self.unfed.push_front(Input::Trace { offset: 0, bytes: Bytes::new() });
         self.feed_head();
         self.follow();
     }
@@ -260,6 +285,19 @@ impl Task {
     /// Queues inputs for the relay. The job's task does not wait for a relay that cannot reach GitLab.
     pub(super) fn feed(&mut self, inputs: impl IntoIterator<Item = Input>) {
         self.unfed.extend(inputs);
+    }
+
+    /// Nothing more of the trace can come: a relay that misses a part of it must not wait for it.
+    fn end_trace(&mut self) {
+        self.trace_ended = true;
+        self.let_relay_end();
+    }
+
+    /// Closes the relay's inputs behind the last one.
+    pub(super) fn let_relay_end(&mut self) {
+        if self.trace_ended && self.unfed.is_empty() && self.relay_inputs.is_none() {
+            self.relay = None;
+        }
     }
 
     fn close_from_agent(&mut self) {
@@ -291,6 +329,10 @@ impl Task {
             Closed { verdict: verdict.clone(), trace_bytes: self.ledger.bytes(), trace_crc32: self.ledger.crc32() };
         self.verdict = Some(verdict);
         self.feed([Input::Trace { offset, bytes }, Input::Closed(closed)]);
+        // A head of our own can be sent again, an agent's trace cannot.
+        if self.machine.is_planned() {
+            self.end_trace();
+        }
     }
 
     /// Closes the connection, if there is one, and takes the count of what came over it.

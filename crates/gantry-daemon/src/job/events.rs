@@ -21,6 +21,8 @@ pub(crate) enum Event {
     PlanAccepted,
     /// The agent cannot use the plan.
     PlanRefused(String),
+    /// The agent has started the job.
+    AgentRuns,
     /// The shim in the build container has said hello to the agent.
     ShimReady,
     /// The agent has closed its verdict.
@@ -81,6 +83,8 @@ pub(crate) enum Effect {
     SendFail(Ending),
     /// Pass the agent's verdict to the relay.
     CloseFromAgent,
+    /// Tell the relay that nothing more of the trace can come.
+    EndTrace,
     /// Close the connection to the agent, append the last lines to the trace as far as it is known, and pass this verdict to the relay.
     EndLocally(Ending),
     /// Tell the agent that GitLab has the verdict.

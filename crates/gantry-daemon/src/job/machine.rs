@@ -56,6 +56,8 @@ pub(crate) struct Machine {
     planned: bool,
     acknowledged: Step,
     went: bool,
+    /// The agent has said that it started.
+    runs: bool,
     relay: Relay,
     verdict: Verdict,
     canceled: bool,
@@ -81,6 +83,7 @@ impl Machine {
             planned: false,
             acknowledged: Step::No,
             went: false,
+            runs: false,
             relay: Relay::Idle,
             verdict: Verdict::Open,
             canceled: false,
@@ -98,6 +101,11 @@ impl Machine {
     /// Whether the agent holds the plan: from then on it is the agent that writes the trace.
     pub(crate) fn is_planned(&self) -> bool {
         self.planned
+    }
+
+    /// Whether a connection to the agent was asked for and is still of use.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.agent == Agent::Connecting
     }
 
     /// Takes what happened and says what to do.
@@ -122,10 +130,11 @@ impl Machine {
             Event::AgentUnreachable(ending) => {
                 self.agent = Agent::None;
                 let ending = self.dead.clone().or(self.told.clone()).unwrap_or(ending);
-                self.end_locally(ending, out);
+                self.agent_gone(ending, out);
             }
             Event::PlanAccepted => self.plan_accepted(out),
             Event::PlanRefused(message) => self.doomed(Ending::HelperUnusable { message }, out),
+            Event::AgentRuns => self.agent_runs(),
             Event::ShimReady => self.shim = true,
             Event::AgentClosed => self.agent_closed(out),
             Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
@@ -174,15 +183,21 @@ impl Machine {
     }
 
     fn agent_ready(&mut self, phase: Phase, out: &mut Vec<Effect>) {
-        if self.agent != Agent::Connecting || !self.is_open() {
+        if self.agent != Agent::Connecting || !self.needs_agent() {
             return;
         }
         self.agent = Agent::Connected;
+        if self.verdict == Verdict::OfAgent {
+            return;
+        }
         if phase == Phase::Waiting {
             out.push(Effect::SendPlan);
             return;
         }
         self.planned = true;
+        if phase == Phase::Running {
+            self.agent_runs();
+        }
         self.restate(out);
         if self.went && phase == Phase::Planned {
             out.push(Effect::SendGo);
@@ -205,16 +220,33 @@ impl Machine {
     }
 
     fn agent_lost(&mut self, out: &mut Vec<Effect>) {
-        if self.agent != Agent::Connected {
+        // A connection may end before the agent has said anything over it.
+        if self.agent == Agent::None {
             return;
         }
         self.agent = Agent::None;
-        if !self.is_open() {
-            return;
-        }
         match self.dead.clone() {
-            Some(ending) => self.end_locally(ending, out),
+            _ if !self.needs_agent() => {}
+            Some(ending) => self.agent_gone(ending, out),
             None => self.connect(out),
+        }
+    }
+
+    /// There will be no connection any more: without a verdict of the agent the job ends with `ending`, else without the rest of its trace.
+    fn agent_gone(&mut self, ending: Ending, out: &mut Vec<Effect>) {
+        if self.is_open() {
+            self.end_locally(ending, out);
+        } else if self.needs_agent() {
+            out.push(Effect::EndTrace);
+        }
+    }
+
+    fn agent_runs(&mut self) {
+        if self.went {
+            self.runs = true;
+            if self.leaving {
+                self.leave();
+            }
         }
     }
 
@@ -235,20 +267,17 @@ impl Machine {
         if !self.went && self.agent == Agent::Connected && self.told.is_none() {
             self.went = true;
             out.push(Effect::SendGo);
-            if self.leaving {
-                self.leave();
-            }
         }
     }
 
     /// A job that runs goes on without us. One that GitLab does not show as running yet goes back to the queue; between the two it first
-    /// has to start. One that has ended is delivered first: its agent may be dead, and nobody else would remove the pod.
+    /// has to start, and the agent to say so: a word that was only queued does not reach it once we are gone. One that has ended is delivered first: its agent may be dead, and nobody else would remove the pod.
     fn leave(&mut self) {
         self.leaving = true;
         if self.end.is_some() {
             return;
         }
-        if self.went && self.is_open() {
+        if self.runs && self.is_open() {
             self.end = Some(JobEnd::HandedOver);
         } else if self.acknowledged == Step::No && self.is_open() {
             self.end = Some(JobEnd::GivenBack);
@@ -320,13 +349,14 @@ impl Machine {
     }
 
     fn pod_ended(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        if !self.is_open() {
+        if !self.needs_agent() {
             return;
         }
         if self.agent == Agent::Connected {
             self.dead.get_or_insert(ending);
         } else {
-            self.end_locally(ending, out);
+            self.agent = Agent::None;
+            self.agent_gone(ending, out);
         }
     }
 
@@ -391,6 +421,11 @@ impl Machine {
     /// Nothing has been decided about the end of the job.
     fn is_open(&self) -> bool {
         self.verdict == Verdict::Open && self.end.is_none()
+    }
+
+    /// The agent has something to say still: how the job ends, or the rest of a trace whose verdict is known.
+    fn needs_agent(&self) -> bool {
+        self.end.is_none() && !matches!(self.verdict, Verdict::OfManager(_))
     }
 
     /// Once the end is decided: the pod goes, then the job is done.

@@ -10,7 +10,7 @@ use gantry_gitlab::{Client, JobCredentials, RunnerInfo};
 use gantry_kube::{AgentStream, Cluster, HelperBinaries, PodRef, PodWatch};
 use gantry_plan::JobPlan;
 use gantry_relay::{Closed, Input, Pace, Report};
-use gantry_wire::frame::{Frame, Note, NoteLevel, Offset, State};
+use gantry_wire::frame::{Frame, Note, NoteLevel, Offset, Phase, State};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -109,7 +109,8 @@ pub(super) struct Task {
     pub(super) machine: Machine,
     pub(super) log: HeadLog,
     pub(super) inbox: mpsc::Sender<Message>,
-    pub(super) relay: mpsc::Sender<Input>,
+    /// Absent once nothing more can come.
+    pub(super) relay: Option<mpsc::Sender<Input>>,
     /// The relay's end, until it is started.
     pub(super) relay_inputs: Option<mpsc::Receiver<Input>>,
     /// What was passed on of the trace; with the connection while there is one.
@@ -119,8 +120,14 @@ pub(super) struct Task {
     pub(super) connection: Option<Connection>,
     /// What the relay has not taken yet of what the job's task itself says.
     pub(super) unfed: VecDeque<Input>,
+    /// Nothing follows what is in `unfed`.
+    pub(super) trace_ended: bool,
     /// From where the relay wants the trace again, as soon as there is a connection.
     pub(super) wanted: Option<u64>,
+    /// The plan was sent, and with it the head of the trace as it was then.
+    pub(super) handed: bool,
+    /// How long to wait before the next connection.
+    pub(super) pause: Duration,
     /// Ends `PUT pending`.
     pub(super) pending: CancellationToken,
     pub(super) drain: Option<Instant>,
@@ -145,14 +152,17 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
         machine,
         log,
         inbox,
-        relay,
+        relay: Some(relay),
         relay_inputs: Some(relay_inputs),
         ledger: Ledger::default(),
         pod: None,
         watch: None,
         connection: None,
         unfed: VecDeque::new(),
+        trace_ended: false,
         wanted: None,
+        handed: false,
+        pause: Duration::ZERO,
         pending: CancellationToken::new(),
         drain: None,
         closed: None,
@@ -170,10 +180,11 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
         let known = timers.stopped.clone();
         let relay = task.relay.clone();
         let message = tokio::select! {
-            Ok(permit) = relay.reserve(), if !task.unfed.is_empty() && task.relay_inputs.is_none() => {
+            Some(permit) = room(relay.as_ref()), if !task.unfed.is_empty() && task.relay_inputs.is_none() => {
                 if let Some(input) = task.unfed.pop_front() {
                     permit.send(input);
                 }
+                task.let_relay_end();
                 continue;
             }
             Some(message) = messages.recv() => message,
@@ -201,6 +212,10 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
         duration: taken.elapsed(),
         pod_start: task.pod_start,
     }
+}
+
+async fn room(relay: Option<&mpsc::Sender<Input>>) -> Option<mpsc::Permit<'_, Input>> {
+    relay?.reserve().await.ok()
 }
 
 /// Deadlines of a job; each fires once, except the drain.
@@ -260,8 +275,14 @@ impl Task {
                 self.step(event).await;
             }
             Message::Seen(Seen::Waiting(lines)) => self.show_waiting(lines),
-            Message::Connected(stream) => self.converse(*stream),
+            // One that comes too late must not add to a trace that has ended: it is closed.
+            Message::Connected(stream) => {
+                if self.machine.is_connecting() {
+                    self.converse(*stream);
+                }
+            }
             Message::ConnectionEnded => {
+                self.note_pause();
                 self.take_ledger_back().await;
                 self.step(Event::AgentLost).await;
             }
@@ -310,6 +331,9 @@ impl Task {
     async fn state(&mut self, state: State) {
         let stage = state.stage.clone().unwrap_or_default();
         self.parts.view.send_modify(|view| view.stage = stage);
+        if state.phase == Phase::Running {
+            self.step(Event::AgentRuns).await;
+        }
         if state.shim {
             self.step(Event::ShimReady).await;
         }
@@ -337,13 +361,14 @@ impl Task {
         }
     }
 
-    /// Shows why the pod does not run yet: in the head while it is ours, else as notes of the agent.
+    /// Shows why the pod does not run yet: in the head until it is handed over with the plan, then as a note of the agent. From then on the
+    /// head must not grow: the agent has it as it was.
     fn show_waiting(&mut self, lines: Vec<String>) {
         let now = Timestamp::now();
-        for line in &lines {
-            if self.machine.is_planned() {
-                self.send(Frame::Note(Note { level: NoteLevel::Plain, text: line.clone() }));
-            } else {
+        if self.handed && !lines.is_empty() {
+            self.send(Frame::Note(Note { level: NoteLevel::Plain, text: lines.join("\n") }));
+        } else {
+            for line in &lines {
                 self.log.waiting(line, now);
             }
         }

@@ -45,7 +45,7 @@ fn answers(effect: &Effect) -> Vec<Event> {
         Effect::Connect => vec![Event::AgentReady(Phase::Waiting)],
         Effect::SendPlan => vec![Event::PlanAccepted],
         Effect::Acknowledge => vec![Event::Acknowledged(AckOutcome::Running)],
-        Effect::SendGo => vec![Event::ShimReady, Event::AgentClosed],
+        Effect::SendGo => vec![Event::AgentRuns, Event::ShimReady, Event::AgentClosed],
         Effect::SendFail(_) => vec![Event::AgentClosed, Event::DrainTimeout],
         Effect::DeletePod => vec![Event::PodDeleted],
         _ => Vec::new(),
@@ -128,10 +128,36 @@ fn a_running_job_is_left_to_its_agent() {
         machine.step(event);
     }
     assert_eq!(machine.step(Event::Leave), []);
-    assert_eq!(
-        machine.step(Event::Acknowledged(AckOutcome::Running)),
-        [Effect::StartRelay, Effect::SendGo, Effect::Done(JobEnd::HandedOver)]
-    );
+    assert_eq!(machine.step(Event::Acknowledged(AckOutcome::Running)), [Effect::StartRelay, Effect::SendGo]);
+    assert_eq!(machine.step(Event::AgentRuns), [Effect::Done(JobEnd::HandedOver)]);
+}
+
+#[test]
+fn a_connection_that_ends_before_the_first_word_is_made_again() {
+    let (mut machine, _) = Machine::start();
+    machine.step(Event::PodCreated);
+    assert_eq!(machine.step(Event::AgentLost), [Effect::Connect]);
+    assert_eq!(machine.step(Event::AgentReady(Phase::Waiting)), [Effect::SendPlan]);
+}
+
+#[test]
+fn the_rest_of_a_closed_trace_is_fetched_over_a_new_connection() {
+    let (mut machine, _) = Machine::start();
+    for event in [
+        Event::PodCreated,
+        Event::AgentReady(Phase::Waiting),
+        Event::PlanAccepted,
+        Event::Acknowledged(AckOutcome::Running),
+    ] {
+        machine.step(event);
+    }
+    assert_eq!(machine.step(Event::AgentClosed), [Effect::CloseFromAgent]);
+    assert_eq!(machine.step(Event::AgentLost), [Effect::Connect]);
+    assert_eq!(machine.step(Event::AgentReady(Phase::Closed)), []);
+    assert_eq!(machine.step(Event::AgentLost), [Effect::Connect]);
+    let gone = Ending::PodDeleted { pod: "p".into() };
+    assert_eq!(machine.step(Event::AgentUnreachable(gone)), [Effect::EndTrace]);
+    assert_eq!(machine.step(Event::RelayEnded(RelayEnd::Delivered)), [Effect::DeletePod]);
 }
 
 #[test]
