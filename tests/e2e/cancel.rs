@@ -19,6 +19,7 @@ const TALK: &str = "for i in $(seq 600); do echo tick; sleep 1; done";
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
+        Test::new("cancel: in the queue", queued),
         Test::new("cancel: while the pod starts, not acknowledged", starting),
         Test::new("cancel: while the build image is pulled", pulling),
         Test::new("cancel: while sources are fetched", sources),
@@ -36,6 +37,20 @@ async fn pods_gone(world: &World, runner: &Runner, job: u64) -> anyhow::Result<(
         Ok(if left == 0 { Ok(()) } else { Err(format!("{left} pods")) })
     })
     .await
+}
+
+async fn queued(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions { concurrent: 1, ..RunnerOptions::new("busy") }).await?;
+    let busy = world.post_job(&runner, &script(&["echo in the script", "sleep 5"])).await?;
+    world.gitlab.wait_for(busy, "running", BOUND, |job| job.status == "running").await?;
+    let waits = world.post_job(&runner, &script(&["echo reached"])).await?;
+    world.gitlab.cancel(waits, false).await?;
+    let (first, _) = world.ended(busy, BOUND).await?;
+    let (next, log) = world.run_on(&runner, &script(&["echo next"]), BOUND).await?;
+    ensure!(first.status == "success" && next.status == "success", "{first:?} {next:?}\n{log}");
+    let job = world.gitlab.job(waits).await?;
+    ensure!(job.status == "canceled" && job.trace_bytes == 0, "{job:?}");
+    Ok(())
 }
 
 /// The helper's image takes 5 s, so that nobody can acknowledge the job.

@@ -120,7 +120,8 @@ impl Runner {
         );
         let config = dir.join("config.toml");
         std::fs::write(&config, text)?;
-        let args = ["--log-format", "text", "run", "--config", &config.display().to_string()].map(str::to_owned);
+        let args = ["--log-format", "text", "--log-level", "debug", "run", "--config", &config.display().to_string()]
+            .map(str::to_owned);
         let process = Process::start(&format!("runner-{name}"), world.dir(), &world.binaries().gantry, &args)?;
         world.keep_log(process.log_path());
         let line = process.wait_for_line("Metrics server listening", START).await?;
