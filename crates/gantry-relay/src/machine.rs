@@ -41,8 +41,6 @@ pub(crate) struct Machine {
     window: Window,
     /// The first input has said where the relay starts.
     started: bool,
-    /// GitLab has taken a PATCH of ours, so its size and our offset agree from here on.
-    synced: bool,
     /// GitLab has bytes that are not ours.
     diverged: bool,
     must_acknowledge: bool,
@@ -98,7 +96,6 @@ impl Machine {
             interval,
             window: Window::default(),
             started: false,
-            synced: false,
             diverged: false,
             must_acknowledge: !job.acknowledged,
             ending: None,

@@ -25,7 +25,6 @@ impl Machine {
             PatchOutcome::Accepted { size } => {
                 self.succeed(now);
                 self.pace.patch = now + self.interval;
-                self.synced = true;
                 if let Some(ending) = &mut self.ending {
                     ending.refusals = 0;
                 }
@@ -78,12 +77,11 @@ impl Machine {
             self.window.move_to(size);
         } else if size < self.window.base() {
             self.restart(size, now);
-        } else if self.synced
-            || self.ending.as_ref().is_some_and(|ending| ending.trace.is_some_and(|(bytes, _)| size > bytes))
-        {
+        } else if self.ending.as_ref().is_some_and(|ending| ending.trace.is_some_and(|(bytes, _)| size > bytes)) {
             self.diverge(size);
         } else {
-            // A relay before us sent more than we were given so far: go on from there once the caller gets there.
+            // Another relay sent more than we were given so far, before us or while our caller was cut off from the trace: go on from there
+            // once the caller gets there. Should the bytes be foreign, the length or the checksum of the whole trace shows it.
             self.window = Window::at(size);
         }
     }
@@ -143,7 +141,6 @@ impl Machine {
             }
             UpdateOutcome::TraceRejected => {
                 self.fail("GitLab has thrown the log away and gets it again (412)".to_owned(), now);
-                self.synced = false;
                 self.diverged = false;
                 self.restart(0, now);
             }
