@@ -142,8 +142,17 @@ impl Lone {
     }
 
     async fn relay(&mut self, plan: &PodPlan, deadline: Deadline, events: &mpsc::Sender<Event>) -> RelayEnd {
-        let options =
-            ClientOptions { ca_pem: plan.coordinator.ca_pem.clone(), ..ClientOptions::new(&plan.coordinator.url) };
+        // A job without output has nothing confirmed for hours although all is well: any answer shows that GitLab is there.
+        let (contact, last_contact) = watch::channel(self.last_contact);
+        let options = ClientOptions {
+            ca_pem: plan.coordinator.ca_pem.clone(),
+            on_request: Some(Arc::new(move |call| {
+                if (200..300).contains(&call.status) {
+                    contact.send_replace(Instant::now());
+                }
+            })),
+            ..ClientOptions::new(&plan.coordinator.url)
+        };
         let client = match Client::new(options) {
             Ok(client) => client,
             Err(error) => return RelayEnd::GaveUp { message: chain(&error) },
@@ -167,7 +176,7 @@ impl Lone {
             offset,
             begun: false,
             closed: false,
-            last_contact: self.last_contact,
+            last_contact,
             patience: Duration::from_millis(plan.alone.abandon_after_ms),
             trouble: false,
             abandoned: false,
@@ -188,7 +197,7 @@ struct Feeder {
     begun: bool,
     /// The relay knows the verdict.
     closed: bool,
-    last_contact: Instant,
+    last_contact: watch::Receiver<Instant>,
     /// How long nobody may be reached before the job is given up.
     patience: Duration,
     trouble: bool,
@@ -211,7 +220,7 @@ impl Feeder {
                 }
             };
             let nothing = input.is_none();
-            let abandon_at = self.last_contact + self.patience;
+            let abandon_at = *self.last_contact.borrow() + self.patience;
             let may_abandon = self.trouble && !self.abandoned;
             tokio::select! {
                 report = reports.recv() => match report {
@@ -269,11 +278,8 @@ impl Feeder {
             Report::CancelRequested => {
                 let _ = events.send(Event::Lone(LoneEvent::Cancel)).await;
             }
-            Report::Acked(_) => self.last_contact = Instant::now(),
-            Report::Trouble(None) => {
-                self.trouble = false;
-                self.last_contact = Instant::now();
-            }
+            Report::Acked(_) => {}
+            Report::Trouble(None) => self.trouble = false,
             Report::Trouble(Some(trouble)) => {
                 if !self.trouble {
                     say(format_args!("GitLab does not take reports: {trouble}"));
