@@ -175,7 +175,8 @@ impl Task {
             let _ = stopped.run_until_cancelled(inbox.send(Message::ConnectionEnded)).await;
             ledger
         });
-        self.connection = Some(Connection { outgoing, stop, give_up, made: Instant::now(), from, follows: false, ended });
+        self.connection =
+            Some(Connection { outgoing, stop, give_up, made: Instant::now(), from, follows: false, ended });
     }
 
     /// Sends a frame if there is a connection. One that is too slow for the little that a job has to say is given up; what it did not take is

@@ -129,7 +129,8 @@ impl Machine {
             Event::AgentLost => self.agent_lost(out),
             Event::AgentUnreachable(ending) => {
                 self.agent = Agent::None;
-                let ending = self.dead.clone().or(self.told.clone()).unwrap_or(ending);
+                let known = self.dead.clone().or(self.told.clone()).filter(|_| !has_reported(&ending));
+                let ending = known.unwrap_or(ending);
                 self.agent_gone(ending, out);
             }
             Event::PlanAccepted => self.plan_accepted(out),

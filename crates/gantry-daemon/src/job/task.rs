@@ -142,36 +142,9 @@ pub(super) struct Task {
 /// Runs a job to its end.
 pub(crate) async fn run(parts: JobParts) -> JobSummary {
     let (inbox, mut messages) = mpsc::channel(INBOX);
-    let (relay, relay_inputs) = mpsc::channel(RELAY_INPUTS);
-    let now = Timestamp::now();
-    let mut log = HeadLog::new(&parts.plan.pod_plan.trace, &parts.plan.banner, now);
-    log.lines(&parts.plan.executor, now);
     let (machine, effects) = Machine::start();
     let taken = parts.taken;
-    let mut task = Task {
-        machine,
-        log,
-        inbox,
-        relay: Some(relay),
-        relay_inputs: Some(relay_inputs),
-        ledger: Ledger::default(),
-        pod: None,
-        watch: None,
-        connection: None,
-        unfed: VecDeque::new(),
-        trace_ended: false,
-        wanted: None,
-        handed: false,
-        pause: Duration::ZERO,
-        pending: CancellationToken::new(),
-        drain: None,
-        closed: None,
-        verdict: None,
-        waiting: Vec::new(),
-        end: None,
-        pod_start: None,
-        parts,
-    };
+    let mut task = Task::new(parts, machine, inbox);
     task.keep_pending();
     task.perform(effects).await;
     let mut timers = Timers::new(&task.parts);
@@ -214,6 +187,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
     }
 }
 
+/// A place in the relay's inputs; nothing once they have ended.
 async fn room(relay: Option<&mpsc::Sender<Input>>) -> Option<mpsc::Permit<'_, Input>> {
     relay?.reserve().await.ok()
 }
@@ -261,6 +235,37 @@ impl Timers {
 }
 
 impl Task {
+    fn new(parts: JobParts, machine: Machine, inbox: mpsc::Sender<Message>) -> Self {
+        let (relay, relay_inputs) = mpsc::channel(RELAY_INPUTS);
+        let now = Timestamp::now();
+        let mut log = HeadLog::new(&parts.plan.pod_plan.trace, &parts.plan.banner, now);
+        log.lines(&parts.plan.executor, now);
+        Self {
+            machine,
+            log,
+            inbox,
+            relay: Some(relay),
+            relay_inputs: Some(relay_inputs),
+            ledger: Ledger::default(),
+            pod: None,
+            watch: None,
+            connection: None,
+            unfed: VecDeque::new(),
+            trace_ended: false,
+            wanted: None,
+            handed: false,
+            pause: Duration::ZERO,
+            pending: CancellationToken::new(),
+            drain: None,
+            closed: None,
+            verdict: None,
+            waiting: Vec::new(),
+            end: None,
+            pod_start: None,
+            parts,
+        }
+    }
+
     async fn take(&mut self, message: Message) {
         match message {
             Message::Event(event) => self.step(event).await,
