@@ -3,13 +3,15 @@
 //! While the relay takes nothing (GitLab is away) nothing is read: the trace waits in the pod's file. Pings go on, so the agent knows that
 //! its manager lives.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use gantry_core::limits::{PING_INTERVAL, RELAY_SILENCE};
 use gantry_relay::Input;
 use gantry_wire::frame::{Frame, FrameReader};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::job::ledger::Ledger;
@@ -19,6 +21,9 @@ pub(crate) const OUTGOING: usize = 16;
 
 /// One read: half a trace frame. Every running job has such a buffer.
 const READ_BUFFER: usize = 32 * 1024;
+
+/// How long is read on after a write has failed: what an agent said before it died is on its way still, and may be all there is of it.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Where a connection delivers.
 pub(crate) struct Sinks {
@@ -39,8 +44,12 @@ pub(crate) async fn run<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (reader, writer) = tokio::io::split(stream);
+    let writing = async {
+        write(writer, outgoing).await;
+        sleep(FAREWELL).await;
+    };
     tokio::select! {
-        () = write(writer, outgoing) => {}
+        () = writing => {}
         () = read(reader, sinks, ledger) => {}
         () = stop.cancelled() => {}
     }
