@@ -113,8 +113,7 @@ impl Runner {
             }),
             ..ClientOptions::new(settings.url.clone())
         })?;
-        let namespace = settings.kubernetes.namespace.clone().filter(|name| !name.is_empty());
-        let cluster = connect(&settings, namespace.unwrap_or_else(|| "default".to_owned())).await?;
+        let cluster = connect(&settings, gantry_plan::namespace(&settings.kubernetes).name).await?;
         let shell = match settings.shell {
             Shell::Bash => "bash",
             Shell::Sh => "sh",

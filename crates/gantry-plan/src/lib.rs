@@ -10,6 +10,7 @@ mod helper_image;
 mod job_settings;
 mod metadata;
 mod names;
+mod namespace;
 mod overwrites;
 mod paths;
 mod placement;
@@ -38,6 +39,7 @@ use redact::Redactor;
 
 pub use head::{HeadLevel, HeadLine};
 pub use metadata::{ANNOTATION_CLAIM, LABEL_JOB, LABEL_MANAGED};
+pub use namespace::{Namespace, namespace};
 
 /// What the manager knows beside the job and the runner's settings.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::access_control::{check_image, kubernetes_word, pull_policies, requested_user, shown};
 use crate::head::HeadLine;
 use crate::helper_image::{OFFICIAL, helper_image};
+use crate::namespace::{Namespace, namespace};
 use crate::services::Service;
 use crate::{Context, PlanError, metadata, names, placement, security, start, volumes};
 
@@ -43,10 +44,10 @@ pub(crate) struct MadePod {
 pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let kubernetes = &request.runner.kubernetes;
     let mut lines = Vec::new();
-    let namespace = kubernetes.namespace.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| {
-        lines.push(HeadLine::warning("Namespace is empty, therefore assuming 'default'."));
-        "default".to_owned()
-    });
+    let Namespace { name: namespace, assumed } = namespace(kubernetes);
+    if let Some(origin) = assumed {
+        lines.push(HeadLine::warning(format!("Namespace is empty, therefore assuming '{namespace}', {origin}.")));
+    }
     lines.push(HeadLine::plain(format!("Using Kubernetes namespace: {namespace}")));
     let containers = containers(request, &mut lines)?;
     let base =
