@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config_file::{ConfigError, ConfigFile, system_id};
+use crate::error_chain::chain;
 use crate::health::{Health, ProcessState};
 use crate::job::StopJobs;
 use crate::metrics::{Metrics, RunnerLabels};
-use crate::poller::{self, Polling, chain};
+use crate::poller::{self, Polling};
 use crate::registry::Running;
 use crate::runner::{Runner, Shared};
 use crate::server::{self, DEFAULT_LISTEN_ADDRESS, ListenError, Shown};

@@ -5,6 +5,7 @@
 
 mod app;
 mod config_file;
+mod error_chain;
 mod health;
 mod job;
 mod log_counts;

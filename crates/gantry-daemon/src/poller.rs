@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::error_chain::chain;
 use crate::metrics::of;
 use crate::runner::{Places, Runner};
 
@@ -187,21 +188,6 @@ fn take(runner: &Arc<Runner>, polling: &Polling, answer: JobAnswer, places: Plac
         }
     }
     polling.check_interval
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Counts a request while it is under way.

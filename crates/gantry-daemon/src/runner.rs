@@ -19,10 +19,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::error_chain::chain;
 use crate::health::Health;
 use crate::job::{self, JobEnd, JobParts, JobSummary, JobView, StopJobs};
 use crate::metrics::{Metrics, RunnerLabels, of};
-use crate::poller::chain;
 use crate::registry::Running;
 use crate::rejected::{self, Rejected};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
