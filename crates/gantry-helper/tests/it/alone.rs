@@ -112,7 +112,7 @@ fn a_job_that_gitlab_has_ended_ends_here_too() {
     told.lock().unwrap().status = "canceled";
     let mut world = World::agent_with(&["--alone-after", "200"]);
     world.start_shim();
-    let mut plan = world.plan(&["echo begun; while true; do sleep 0.05; done"]);
+    let mut plan = world.plan(&["echo begun; for i in $(seq 1200); do sleep 0.05; done"]);
     plan.coordinator.url = url;
     let mut manager = world.start(plan);
     manager.until_text("begun");

@@ -12,12 +12,14 @@ use gantry_wire::shim::{ShimFrame, ShimHello};
 use crate::sources::sources;
 use crate::world::{Manager, World, script, stage, wait};
 
-const LOOP: &str = "echo begun; while true; do sleep 0.05; done";
+/// Bounded, because a shim that a test has killed leaves its script behind: here it is no first process of a container.
+const LOOP: &str = "echo begun; for i in $(seq 1200); do sleep 0.05; done";
 
 #[test]
 fn a_cancel_stops_the_script_and_leaves_after_script() {
     let world = World::new();
-    let mut plan = world.plan(&["trap 'echo got TERM; exit 0' TERM; echo begun; while true; do sleep 0.05; done"]);
+    let mut plan =
+        world.plan(&["trap 'echo got TERM; exit 0' TERM; echo begun; for i in $(seq 1200); do sleep 0.05; done"]);
     plan.stages.push(stage("after_script", Action::AfterScript(script("echo after $CI_JOB_STATUS"))));
     let mut manager = world.start(plan);
     manager.until_text("begun");
@@ -74,7 +76,7 @@ fn an_agent_without_a_plan_ends_when_it_is_told_to() {
 #[test]
 fn a_forced_cancel_leaves_nothing() {
     let world = World::new();
-    let mut plan = world.plan(&["trap '' TERM; echo begun; while true; do sleep 0.05; done"]);
+    let mut plan = world.plan(&["trap '' TERM; echo begun; for i in $(seq 1200); do sleep 0.05; done"]);
     plan.stages.push(stage("after_script", Action::AfterScript(script("echo after"))));
     let mut manager = world.start(plan);
     manager.until_text("begun");
@@ -149,7 +151,7 @@ fn a_lost_shim_without_a_cause_is_still_an_end() {
 #[test]
 fn a_script_dies_with_its_agent() {
     let mut world = World::new();
-    let mut manager = world.start(world.plan(&["echo pid=$$; while true; do sleep 0.05; done"]));
+    let mut manager = world.start(world.plan(&["echo pid=$$; for i in $(seq 1200); do sleep 0.05; done"]));
     manager.until_text("pid=");
     manager
         .until("the whole line", |manager| manager.text().split("pid=").nth(1).is_some_and(|rest| rest.contains('\n')));
