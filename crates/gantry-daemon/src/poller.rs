@@ -77,6 +77,7 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
     let last_update =
         if runner.shared.slots.is_contended() { None } else { polling.with(|state| state.last_update.clone()) };
     let in_flight = InFlight::new(runner);
+    let asked = Instant::now();
     let poll = runner
         .client
         .request_job(JobRequest {
@@ -88,7 +89,8 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
         .await;
     drop(in_flight);
     learn(runner, polling, &poll);
-    take(runner, polling, poll.answer, places)
+    // The interval lies between two beginnings: a request that GitLab held until something changed is followed by the next one at once.
+    take(runner, polling, poll.answer, places).saturating_sub(asked.elapsed())
 }
 
 /// How many workers may ask at once.
