@@ -3,6 +3,7 @@
 //! This crate never does IO, knows no clock and no runtime. Start reading at [`job::JobSpec`].
 
 pub mod ending;
+pub mod error_chain;
 pub mod feature_flags;
 pub mod go_duration;
 pub mod job;

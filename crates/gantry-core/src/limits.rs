@@ -45,5 +45,8 @@ pub const BACKGROUND_GRACE: Duration = Duration::from_secs(1);
 /// What a job may use beyond its time-out to upload artifacts and report. GitLab lets the job token live for the time-out plus 5 minutes.
 pub const REPORT_ALLOWANCE: Duration = Duration::from_secs(240);
 
+/// How long a job token lives beyond the job's time-out (GitLab).
+pub const JOB_TOKEN_ALLOWANCE: Duration = Duration::from_secs(300);
+
 /// How far the pod's `activeDeadlineSeconds` lies beyond the job's time-out: after every report can have been made.
 pub const POD_DEADLINE_SLACK: Duration = Duration::from_secs(600);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gantry_config::settings::OnTerminate;
 use gantry_config::{Loaded, RunnerSettings, Settings};
+use gantry_core::error_chain::chain;
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
 use gantry_relay::Pace;
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config_file::{ConfigError, ConfigFile, system_id};
-use crate::error_chain::chain;
 use crate::health::{Health, ProcessState};
 use crate::job::StopJobs;
 use crate::metrics::{Metrics, RunnerLabels};

@@ -5,7 +5,6 @@
 
 mod app;
 mod config_file;
-mod error_chain;
 mod health;
 mod job;
 mod log_counts;

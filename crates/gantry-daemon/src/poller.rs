@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gantry_core::Secret;
+use gantry_core::error_chain::chain;
 use gantry_gitlab::{JobAnswer, JobCredentials, JobRequest, Poll};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::error_chain::chain;
 use crate::metrics::of;
 use crate::runner::{Places, Runner};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gantry_config::RunnerSettings;
 use gantry_config::settings::Shell;
 use gantry_core::Secret;
+use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
 use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo};
 use gantry_kube::{Access, Cluster, ConnectError, HelperBinaries, RemoteAccess};
@@ -19,7 +20,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::error_chain::chain;
 use crate::health::Health;
 use crate::job::{self, JobEnd, JobParts, JobSummary, JobView, StopJobs};
 use crate::metrics::{Metrics, RunnerLabels, of};

@@ -92,8 +92,5 @@ pub(crate) const SELF_REPORT_INPUTS: usize = 4;
 /// Reports of the agent's own relay that wait; they are levels, so few suffice.
 pub(crate) const SELF_REPORT_REPORTS: usize = 8;
 
-/// How long the job token lives beyond the job's time-out (GitLab).
-pub(crate) const TOKEN_GRACE: Duration = Duration::from_secs(300);
-
 /// Tries of the final state that are made in any case (GitLab Runner 19.4, `job_status_final_update_retry_limit`).
 pub(crate) const FINAL_TRIES: u32 = 10;

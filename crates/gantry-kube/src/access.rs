@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use gantry_core::Secret;
+use gantry_core::error_chain::chain;
 use kube::{
     Client, Config,
     client::ClientBuilder,
@@ -10,7 +11,7 @@ use kube::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::{error::chain, limits, roots};
+use crate::{limits, roots};
 
 /// Where the API server is and who we are.
 #[derive(Clone, Debug)]

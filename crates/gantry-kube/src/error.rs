@@ -1,7 +1,9 @@
 //! What kind of failure an API error is. Kinds come from status codes, machine-readable reasons and error types, never from the words of a
 //! message, because those change between versions and are translated by proxies.
 
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
+
+use gantry_core::error_chain::chain;
 
 use crate::limits;
 
@@ -156,24 +158,6 @@ fn code_of_reason(reason: &str) -> u16 {
         "ServerTimeout" | "Timeout" => 504,
         _ => 0,
     }
-}
-
-/// An error with all its causes. Libraries repeat a cause's text in their own: what the text so far contains is not said again.
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    // A cause that names itself as its cause must not hang us.
-    const DEPTH: usize = 16;
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    for _ in 0..DEPTH {
-        let Some(error) = cause else { break };
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The first `limit` bytes of `text`, cut between characters.

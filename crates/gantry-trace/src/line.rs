@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use gantry_core::Verdict;
+
 /// Ends every line: colours back to normal.
 const RESET: &str = "\x1b[0;m";
 /// Clears the rest of the line; begins plain lines, and hides section markers in a terminal.
@@ -37,6 +39,18 @@ impl Level {
 /// A line of the runner, with its newline. Newlines inside `text` stay.
 pub fn note(level: Level, text: &str) -> String {
     format!("{}{text}{RESET}\n", level.prefix())
+}
+
+/// The last line of a job's log: how it ended (GitLab Runner 19.4's words).
+pub fn verdict(verdict: &Verdict) -> String {
+    let message = &verdict.message;
+    if verdict.success {
+        note(Level::Info, message)
+    } else if verdict.is_system_failure() {
+        note(Level::Error, &format!("Job failed (system failure): {message}"))
+    } else {
+        note(Level::Error, &format!("Job failed: {message}"))
+    }
 }
 
 /// The title line of a section, with its newline.

@@ -96,6 +96,10 @@ pub struct EnvVar {
     pub file: bool,
 }
 
+/// The section that the manager opens in the head of the trace. It leaves it open, because until the hand-over it does not know which line
+/// is its last; the agent closes it.
+pub const HEAD_SECTION: &str = "prepare_executor";
+
 /// How the trace is rendered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TracePlan {

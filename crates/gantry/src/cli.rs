@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use gantry_core::error_chain::chain;
 
 use crate::commands::{dev, list, register, run, sim_gitlab, sim_kubernetes, unregister, verify};
 use crate::go_arguments;
@@ -81,11 +82,10 @@ fn version() -> String {
 
 /// Booleans of the environment, where a set but empty variable means yes (GitLab Runner 19.4).
 pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "" | "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err("write true or false".to_owned()),
+    if text.is_empty() {
+        return Ok(true);
     }
+    gantry_core::feature_flags::parse_bool(text).ok_or_else(|| "write true or false".to_owned())
 }
 
 /// Parses the arguments and runs the command.
@@ -112,25 +112,10 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("gantry: {}", one_line(&error));
+            eprintln!("gantry: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
-}
-
-/// An error with its causes. Libraries repeat the text of a cause in their own; what was said is not said again.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if !text.contains(&cause) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 impl LoggingArgs {

@@ -22,9 +22,6 @@ use crate::job::task::{DRAIN, INBOX, Message, Task};
 use crate::job::watcher;
 use crate::tasks;
 
-/// How long GitLab lets a job token live beyond the job's time-out.
-const TOKEN_ALLOWANCE: Duration = Duration::from_secs(300);
-
 /// A connection that held less than this is not made again at once, but after as much time: an agent that closes every connection must not be
 /// asked in a tight loop.
 const BRIEF: Duration = Duration::from_secs(1);
@@ -248,7 +245,7 @@ impl Task {
             failure_reasons: plan.pod_plan.failure_reasons.clone(),
             acknowledged: true,
             final_tries: self.parts.final_tries,
-            deadline: self.parts.taken + plan.timeout + TOKEN_ALLOWANCE,
+            deadline: self.parts.taken + plan.timeout + limits::JOB_TOKEN_ALLOWANCE,
             pace: self.parts.pace,
         };
         let (client, inbox) = (self.parts.client.clone(), self.inbox.clone());

@@ -5,11 +5,8 @@ use gantry_core::Verdict;
 use gantry_plan::{HeadLevel, HeadLine};
 use gantry_trace::line::{self, Level};
 use gantry_trace::{Options, Stream, Trace};
-use gantry_wire::plan::TracePlan;
+use gantry_wire::plan::{HEAD_SECTION, TracePlan};
 use jiff::Timestamp;
-
-/// The section that the head leaves open: the agent closes it when it starts its own first one.
-const SECTION: &str = "prepare_executor";
 
 /// The head of a trace.
 pub(crate) struct HeadLog {
@@ -26,7 +23,7 @@ impl HeadLog {
         let mut log = Self { trace, text, sections: plan.sections };
         log.lines(banner, now);
         if log.sections {
-            log.write(Stream::RunnerOut, &line::section_start(SECTION, now.as_second()), now);
+            log.write(Stream::RunnerOut, &line::section_start(HEAD_SECTION, now.as_second()), now);
         }
         log.write(Stream::RunnerOut, &line::section_title("Preparing the \"kubernetes\" executor"), now);
         log
@@ -52,9 +49,9 @@ impl HeadLog {
     /// Ends the trace here, without an agent.
     pub(crate) fn end(&mut self, verdict: &Verdict, now: Timestamp) {
         if self.sections {
-            self.write(Stream::RunnerOut, &line::section_end(SECTION, now.as_second()), now);
+            self.write(Stream::RunnerOut, &line::section_end(HEAD_SECTION, now.as_second()), now);
         }
-        self.write(Stream::RunnerOut, &last_line(verdict), now);
+        self.write(Stream::RunnerOut, &line::verdict(verdict), now);
         self.trace.close(now, &mut self.text);
     }
 
@@ -73,22 +70,10 @@ pub(crate) fn epilogue(plan: &TracePlan, verdict: &Verdict, now: Timestamp) -> V
     let mut text = Vec::new();
     let mut trace = Trace::new(options(plan), "", &mut text);
     // The agent may have died in the middle of a line.
-    let last = format!("\n{}", last_line(verdict));
+    let last = format!("\n{}", line::verdict(verdict));
     trace.write(Stream::RunnerOut, now, last.as_bytes(), &mut text);
     trace.close(now, &mut text);
     text
-}
-
-/// The line that says how a job ended (GitLab Runner 19.4's words).
-fn last_line(verdict: &Verdict) -> String {
-    let message = &verdict.message;
-    if verdict.success {
-        line::note(Level::Info, message)
-    } else if verdict.is_system_failure() {
-        line::note(Level::Error, &format!("Job failed (system failure): {message}"))
-    } else {
-        line::note(Level::Error, &format!("Job failed: {message}"))
-    }
 }
 
 fn options(plan: &TracePlan) -> Options {

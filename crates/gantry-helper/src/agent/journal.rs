@@ -9,10 +9,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
+use gantry_core::Verdict;
 use gantry_trace::line::{self, Level};
 use gantry_trace::{Options, Stream, Trace};
 use gantry_wire::frame::NoteLevel;
-use gantry_wire::plan::TracePlan;
+use gantry_wire::plan::{HEAD_SECTION, TracePlan};
 use jiff::Timestamp;
 
 /// The trace of the job.
@@ -28,10 +29,6 @@ pub(crate) struct Journal {
     open_in_head: Option<&'static str>,
     rendered: Vec<u8>,
 }
-
-/// The section that the manager opens in the head of the trace. It cannot close it: until the hand-over it does not know which line is its
-/// last.
-const HEAD_SECTION: &str = "prepare_executor";
 
 impl Journal {
     /// Begins the trace in a new file at `path`.
@@ -67,6 +64,11 @@ impl Journal {
     /// A line of the agent.
     pub(crate) fn note(&mut self, level: NoteLevel, text: &str) {
         self.write(Stream::RunnerOut, line::note(shown(level), text).as_bytes());
+    }
+
+    /// The last line.
+    pub(crate) fn verdict(&mut self, verdict: &Verdict) {
+        self.write(Stream::RunnerOut, line::verdict(verdict).as_bytes());
     }
 
     /// A line of the manager, which is about waiting and trouble (GitLab Runner 19.4 uses this stream for those).

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use gantry_core::error_chain::chain;
+use gantry_core::limits::JOB_TOKEN_ALLOWANCE;
 use gantry_gitlab::{Client, ClientOptions, JobCredentials, RunnerInfo};
 use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob, Report};
 use gantry_wire::plan::PodPlan;
@@ -16,7 +18,7 @@ use super::event::{Event, LoneEvent};
 use super::presence::Seen;
 use super::published::{Published, TraceReader};
 use crate::clock::Deadline;
-use crate::diagnostics::{chain, say};
+use crate::diagnostics::say;
 use crate::limits;
 
 /// How long the agent waits for managers before it reports by itself.
@@ -164,7 +166,7 @@ impl Lone {
             failure_reasons: plan.failure_reasons.clone(),
             acknowledged: true,
             final_tries: limits::FINAL_TRIES,
-            deadline: Instant::now() + deadline.remaining() + limits::TOKEN_GRACE,
+            deadline: Instant::now() + deadline.remaining() + JOB_TOKEN_ALLOWANCE,
             pace: Pace::default(),
         };
         let (inputs, for_relay) = mpsc::channel(limits::SELF_REPORT_INPUTS);

@@ -18,6 +18,7 @@ mod validate;
 
 use std::process::ExitCode;
 
+use gantry_core::error_chain::chain;
 use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -29,7 +30,7 @@ pub(crate) use self::peer::PeerRule;
 use self::presence::Presence;
 use self::published::Published;
 use self::setup::SetupError;
-use crate::diagnostics::{chain, say};
+use crate::diagnostics::say;
 use crate::layout::Layout;
 use crate::limits::INBOX;
 use crate::process::reaper::Reaper;

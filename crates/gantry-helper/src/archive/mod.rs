@@ -12,8 +12,8 @@ use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
 use self::job::MoverJob;
-use crate::diagnostics::chain;
 use crate::limits::MOVER_JOB;
+use gantry_core::error_chain::chain;
 
 /// Does what standard input says.
 pub(crate) fn run() -> ExitCode {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream;
+use gantry_core::error_chain::chain;
 use gantry_gitlab::{
     ByteStream, CallError, Client, ClientError, ClientOptions, Download, DownloadError, JobCredentials, TransportError,
     TransportFault, UploadAnswer, UploadQuery, UploadTimeouts,
@@ -19,7 +20,6 @@ use super::expand::expand;
 use super::job::{Direction, MoverJob};
 use super::select::{Remark, Wanted, select};
 use super::{pack, say, unpack, warn};
-use crate::diagnostics::chain;
 use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES, OUTPUT_CHUNK};
 
 /// Why something could not be moved.

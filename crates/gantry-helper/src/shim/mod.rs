@@ -7,6 +7,7 @@ mod oom;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use gantry_core::error_chain::chain;
 use gantry_wire::PROTOCOL;
 use gantry_wire::shim::{Run, ShimFrame, ShimHello};
 use tokio::net::UnixStream;
@@ -14,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::connection::Connection;
-use crate::diagnostics::{chain, say};
+use crate::diagnostics::say;
 use crate::layout::Layout;
 use crate::limits::{CONNECT_PAUSE, SHIM_CONNECT};
 use crate::process::launch::{Happening, Launched};

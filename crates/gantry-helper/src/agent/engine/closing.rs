@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_wire::frame::{Closed, NoteLevel, Phase};
+use gantry_wire::frame::{Closed, Phase};
 
 use super::job::{Activity, Job};
 use crate::clock::Deadline;
@@ -20,12 +20,7 @@ impl Job {
         self.journal.end_head();
         self.end_section();
         let verdict = ending.verdict();
-        if verdict.success {
-            self.journal.note(NoteLevel::Info, &verdict.message);
-        } else {
-            let kind = if verdict.is_system_failure() { " (system failure)" } else { "" };
-            self.journal.note(NoteLevel::Error, &format!("Job failed{kind}: {}", verdict.message));
-        }
+        self.journal.verdict(&verdict);
         let (trace_bytes, trace_crc32) = self.journal.close();
         self.closed = Some(Closed { verdict, trace_bytes, trace_crc32 });
         self.phase = Phase::Closed;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use gantry_core::Ending;
+use gantry_core::error_chain::chain;
 use gantry_wire::plan::Script;
 
 use super::git::Git;
-use crate::diagnostics::chain;
 use crate::process::launch::Happening;
 use crate::process::{script, shell};
 use crate::stages::StageContext;
