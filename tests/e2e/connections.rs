@@ -1,5 +1,6 @@
 //! What lies between the parts breaks: nothing of a job may be lost or told twice.
 
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,14 +37,14 @@ fn address(url: &str) -> anyhow::Result<std::net::SocketAddr> {
 }
 
 async fn behind_kube_proxy(world: &World, name: &str) -> anyhow::Result<(Proxy, Runner)> {
-    let proxy = Proxy::start(address(world.kube.url())?).await?;
+    let proxy = Proxy::start(Ipv4Addr::LOCALHOST.into(), address(world.kube.url())?).await?;
     let kube = Some(format!("https://{}", proxy.address()));
     let runner = Runner::start(world, &RunnerOptions { kube, ..RunnerOptions::new(name) }).await?;
     Ok((proxy, runner))
 }
 
 async fn behind_gitlab_proxy(world: &World, name: &str) -> anyhow::Result<(Proxy, Runner)> {
-    let proxy = Proxy::start(address(world.gitlab.url())?).await?;
+    let proxy = Proxy::start(world.cluster().host, address(world.gitlab.url())?).await?;
     let gitlab = Some(format!("http://{}", proxy.address()));
     let runner = Runner::start(world, &RunnerOptions { gitlab, ..RunnerOptions::new(name) }).await?;
     Ok((proxy, runner))

@@ -109,7 +109,7 @@ async fn pipeline(world: Rc<World>) -> anyhow::Result<()> {
 
 async fn rights(world: Rc<World>) -> anyhow::Result<()> {
     let runner = Runner::start(&world, &RunnerOptions::new("rights")).await?;
-    let kube = world.kube.with_token(&runner.account_token);
+    let kube = world.kube.with_token(&runner.account_token)?;
     let own = format!("/api/v1/namespaces/{}", runner.namespace);
     for path in [
         format!("{own}/secrets"),

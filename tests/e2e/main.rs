@@ -1,7 +1,7 @@
-//! The shipped binaries on the simulators, end to end.
+//! The shipped binaries end to end: on the simulators, or with `--cluster` on the cluster of `KUBECONFIG`, with the same results.
 //!
-//! Tests share one world: simulated GitLab, simulated Kubernetes, and one runner with the smallest rights. Those that need another
-//! configuration, or that harm their runner, start one of their own beside it. Jobs that are only data are in `cases/`.
+//! Tests share one world: simulated GitLab, a cluster, and one runner with the smallest rights. Those that need another configuration, or
+//! that harm their runner, start one of their own beside it. Jobs that are only data are in `cases/`.
 
 mod cancel;
 mod connections;
@@ -11,27 +11,33 @@ mod output;
 mod process;
 
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use gantry_tests::case;
 use gantry_tests::suite::{self, Test};
 
 /// The files of cases, by name.
-const CASES: [(&str, &str); 4] = [
+const CASES: [(&str, &str); 6] = [
     ("scripts", include_str!("cases/scripts.toml")),
     ("variables", include_str!("cases/variables.toml")),
     ("sources", include_str!("cases/sources.toml")),
     ("artifacts", include_str!("cases/artifacts.toml")),
+    ("containers", include_str!("cases/containers.toml")),
+    ("cancel", include_str!("cases/cancel.toml")),
 ];
 
 fn main() -> ExitCode {
     let mut tests = Vec::new();
     for (file, text) in CASES {
         match case::read(text) {
-            Ok(cases) => tests.extend(cases.into_iter().map(|case| {
+            Ok(cases) => tests.extend(cases.into_iter().enumerate().map(|(number, case)| {
                 let name = format!("{file}: {}", case.name);
-                let case = Rc::new(case);
-                Test::new(name, move |world| async move { case.check(&world).await })
+                let label = format!("{file}-{number}");
+                let need = case.needs();
+                let test = Test::new(name, move |world| async move { case.check(&world, &label).await });
+                match need {
+                    Some(need) => test.needs(need),
+                    None => test,
+                }
             })),
             Err(error) => {
                 eprintln!("cases/{file}.toml: {error:#}");

@@ -1,5 +1,5 @@
-//! Jobs as data: what is run and what must come of it. Nothing in a case knows about simulators, so that the same cases hold on a real
-//! cluster.
+//! Jobs as data: what is run, on what runner, what happens meanwhile, and what must come of it. Nothing in a case knows about simulators, so
+//! that the same cases hold on a real cluster.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -9,7 +9,9 @@ use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::cluster::Need;
 use crate::gitlab::{GitLab, Job};
+use crate::runner::{Runner, RunnerOptions};
 use crate::world::World;
 
 /// How long a case may take that says nothing.
@@ -40,7 +42,25 @@ pub struct Case {
     /// Other keys of the payload.
     #[serde(default)]
     job: Map<String, Value>,
+    /// A runner of its own with these settings; without them the shared one.
+    runner: Option<OwnRunner>,
+    /// What happens to the job, in this order.
+    #[serde(default)]
+    during: Vec<Incident>,
+    /// What the cluster must have.
+    needs: Option<Need>,
     expect: Expect,
+}
+
+/// Settings of a runner, each as lines of its configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OwnRunner {
+    /// Of `[runners.kubernetes]`, and tables below.
+    kubernetes: String,
+    /// Of `[[runners]]`.
+    runner: String,
+    helper_image: Option<String>,
 }
 
 /// What must come of a job.
@@ -81,6 +101,64 @@ struct ExpectedArtifact {
     files: BTreeMap<String, String>,
 }
 
+/// Something that happens to a job once it is as far as this.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Incident {
+    when: Moment,
+    then: Deed,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Moment {
+    /// The job has a pod with a node.
+    Pod,
+    /// GitLab shows this state.
+    Status(String),
+    /// A line of the log begins with this.
+    Log(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Deed {
+    /// Somebody presses the button in GitLab.
+    Cancel,
+    /// The same where GitLab does not wait for the runner.
+    ForceCancel,
+    /// Somebody deletes the pod at once.
+    DeletePod,
+    /// The kernel ends the first process of this container for want of memory. The container needs a limit.
+    OutOfMemory(String),
+}
+
+/// Makes the first process of a container the one that the kernel ends, and then asks for more memory than there is.
+const TAKE_ALL_MEMORY: &str = "echo 1000 > /proc/1/oom_score_adj; exec tail /dev/zero";
+
+impl Incident {
+    async fn happen(&self, world: &World, runner: &Runner, job: u64, bound: Duration) -> anyhow::Result<()> {
+        match &self.when {
+            Moment::Pod => drop(world.pod_of(runner, job, bound).await?),
+            Moment::Status(status) => {
+                drop(world.gitlab.wait_for(job, status, bound, |job| job.status == *status).await?);
+            }
+            Moment::Log(text) => world.gitlab.wait_for_text(job, &format!("\n{text}"), bound).await?,
+        }
+        let pod = async || world.pod_of(runner, job, bound).await;
+        match &self.then {
+            Deed::Cancel => world.gitlab.cancel(job, false).await,
+            Deed::ForceCancel => world.gitlab.cancel(job, true).await,
+            Deed::DeletePod => world.kube.delete_pod(&runner.namespace, &pod().await?).await,
+            Deed::OutOfMemory(container) => {
+                // The stream may break with the container.
+                let _ = world.kube.exec(&runner.namespace, &pod().await?, container, TAKE_ALL_MEMORY).await;
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Reads the cases of a file.
 ///
 /// # Errors
@@ -88,6 +166,18 @@ struct ExpectedArtifact {
 pub fn read(text: &str) -> anyhow::Result<Vec<Case>> {
     let file: File = toml::from_str(text)?;
     Ok(file.case)
+}
+
+impl OwnRunner {
+    async fn start(&self, world: &World, label: &str) -> anyhow::Result<Runner> {
+        let mut options = RunnerOptions::new(label);
+        options.kubernetes.clone_from(&self.kubernetes);
+        options.runner.clone_from(&self.runner);
+        if let Some(image) = &self.helper_image {
+            options.helper_image.clone_from(image);
+        }
+        Runner::start(world, &options).await
+    }
 }
 
 impl Case {
@@ -106,18 +196,32 @@ impl Case {
         Value::Object(payload)
     }
 
-    /// Runs it and compares.
+    /// What the cluster must have for it.
+    pub fn needs(&self) -> Option<Need> {
+        self.needs
+    }
+
+    /// Runs it and compares. `label` is unique among all cases of a run.
     ///
     /// # Errors
     /// Something else came of it; the message has the log.
-    pub async fn check(&self, world: &World) -> anyhow::Result<()> {
-        let within = self.expect.within.unwrap_or(WITHIN);
-        let (job, log) = world.run(&self.payload(), Duration::from_secs_f64(within)).await?;
+    pub async fn check(&self, world: &World, label: &str) -> anyhow::Result<()> {
+        let own = match &self.runner {
+            Some(settings) => Some(settings.start(world, label).await?),
+            None => None,
+        };
+        let runner = own.as_ref().map_or_else(|| world.runner(), Ok)?;
+        let within = Duration::from_secs_f64(self.expect.within.unwrap_or(WITHIN));
+        let id = world.post_job(runner, &self.payload()).await?;
+        for incident in &self.during {
+            incident.happen(world, runner, id, within).await.with_context(|| format!("{incident:?}"))?;
+        }
+        let (job, log) = world.ended(id, within).await?;
         self.compare(&job, &log).with_context(|| format!("{job:?}\n{log}\n"))?;
         if let Some(expected) = &self.expect.artifacts {
             compare_artifacts(&world.gitlab, job.id, expected).await.with_context(|| format!("{job:?}\n{log}\n"))?;
         }
-        Ok(())
+        world.no_pod_of(runner, id).await
     }
 
     fn compare(&self, job: &Job, log: &str) -> anyhow::Result<()> {

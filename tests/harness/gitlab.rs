@@ -69,7 +69,7 @@ impl GitLab {
     /// # Errors
     /// There is no HTTP client.
     pub fn new(url: &str) -> anyhow::Result<Self> {
-        Ok(Self { http: http::client(None)?, url: url.to_owned() })
+        Ok(Self { http: http::client()?, url: url.to_owned() })
     }
 
     /// Where it is.

@@ -1,40 +1,23 @@
-//! HTTP to the simulators and to the process under test.
+//! HTTP to the simulated GitLab and to the process under test.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
-/// Longer than any answer takes; a watch is a request of its own kind and has none.
+/// Longer than any answer takes.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A client that trusts `ca_pem` only, or nobody at all.
+/// A client for what listens on this machine. It trusts nobody's certificate.
 ///
 /// # Errors
-/// The certificate cannot be read.
-pub fn client(ca_pem: Option<&str>) -> anyhow::Result<reqwest::Client> {
-    builder(ca_pem)?.timeout(LIMIT).build().context("no HTTP client")
-}
-
-/// The same for requests that last.
-///
-/// # Errors
-/// The certificate cannot be read.
-pub fn patient_client(ca_pem: Option<&str>) -> anyhow::Result<reqwest::Client> {
-    builder(ca_pem)?.build().context("no HTTP client")
-}
-
-fn builder(ca_pem: Option<&str>) -> anyhow::Result<reqwest::ClientBuilder> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default().as_bytes()) {
-        roots.add(certificate.context("not a certificate")?)?;
-    }
+/// There is no TLS.
+pub fn client() -> anyhow::Result<reqwest::Client> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+        .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    Ok(reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls))
+    let builder = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls);
+    builder.timeout(LIMIT).build().context("no HTTP client")
 }

@@ -1,14 +1,19 @@
 //! The API server as tests use it: as its administrator, and to make accounts with few rights.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use http_body_util::BodyExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, AttachParams};
+use kube::client::Body;
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-
-use crate::http;
+use tokio::io::AsyncReadExt as _;
 
 /// Name of the account that runners use.
 pub const ACCOUNT: &str = "runner";
@@ -16,38 +21,52 @@ pub const ACCOUNT: &str = "runner";
 /// Lifetime of an account's token in seconds: longer than any test run.
 const TOKEN_SECONDS: u32 = 7200;
 
+/// Longer than any answer takes that ends.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// An API server, and who asks it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Kube {
-    http: reqwest::Client,
-    /// For watches.
-    patient: reqwest::Client,
+    client: kube::Client,
+    config: kube::Config,
     url: String,
-    token: String,
     ca_pem: String,
 }
 
+impl std::fmt::Debug for Kube {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kube").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
 impl Kube {
-    /// The cluster of a kubeconfig written as JSON with certificate and token in it.
+    /// The cluster and the user of a kubeconfig's current context.
     ///
     /// # Errors
     /// The file cannot be read or lacks something.
-    pub fn from_kubeconfig(path: &Path) -> anyhow::Result<Self> {
-        let config: Value = serde_json::from_slice(&std::fs::read(path)?)?;
-        let text = |pointer: &str| {
-            config.pointer(pointer).and_then(Value::as_str).with_context(|| format!("the kubeconfig has no {pointer}"))
-        };
-        let ca = BASE64_STANDARD.decode(text("/clusters/0/cluster/certificate-authority-data")?)?;
-        let ca_pem = String::from_utf8(ca)?;
-        let http = http::client(Some(&ca_pem))?;
-        let patient = http::patient_client(Some(&ca_pem))?;
-        let (url, token) = (text("/clusters/0/cluster/server")?.to_owned(), text("/users/0/user/token")?.to_owned());
-        Ok(Self { http, patient, url, token, ca_pem })
+    pub async fn from_kubeconfig(path: &Path) -> anyhow::Result<Self> {
+        let file = Kubeconfig::read_from(path).with_context(|| format!("{} is no kubeconfig", path.display()))?;
+        let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+        // The cluster of a test lies on this machine or near it; a proxy that the environment names is meant for the world outside.
+        config.proxy_url = None;
+        Self::from_config(config)
+    }
+
+    fn from_config(config: kube::Config) -> anyhow::Result<Self> {
+        let client = kube::Client::try_from(config.clone()).context("no client for the API server")?;
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let ca_pem = config.root_cert.iter().flatten().map(|der| pem(der)).collect();
+        Ok(Self { client, config, url, ca_pem })
     }
 
     /// The same server, asked with another token.
-    pub fn with_token(&self, token: &str) -> Self {
-        Self { token: token.to_owned(), ..self.clone() }
+    ///
+    /// # Errors
+    /// It is no token.
+    pub fn with_token(&self, token: &str) -> anyhow::Result<Self> {
+        let mut config = self.config.clone();
+        config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+        Self::from_config(config)
     }
 
     /// Where it is.
@@ -55,9 +74,18 @@ impl Kube {
         &self.url
     }
 
-    /// The certificate that signed the server's.
+    /// The certificates that signed the server's.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
+    }
+
+    async fn send(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<http::Response<Body>> {
+        let mut request = http::Request::builder().method(method.clone()).uri(path);
+        if body.is_some() {
+            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        self.client.send(request.body(Body::from(body))?).await.with_context(|| format!("{method} {path}"))
     }
 
     /// One request; the status and the answer.
@@ -65,13 +93,13 @@ impl Kube {
     /// # Errors
     /// The server does not answer.
     pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(StatusCode, Value)> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(&self.token);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await.with_context(|| format!("{method} {path}"))?;
-        let status = response.status();
-        let text = response.text().await?;
+        let answer = async {
+            let (head, body) = self.send(&method, path, body).await?.into_parts();
+            let bytes = body.collect_bytes().await?;
+            anyhow::Ok((head.status, String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        let (status, text) =
+            tokio::time::timeout(LIMIT, answer).await.with_context(|| format!("{method} {path}: no answer"))??;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
@@ -81,13 +109,20 @@ impl Kube {
         Ok(answer)
     }
 
-    /// A request whose answer does not end, such as a watch.
+    /// Passes on the answer to a request that does not end, such as a watch, until it does.
     ///
     /// # Errors
     /// The server refuses it.
-    pub async fn stream(&self, path: &str) -> anyhow::Result<reqwest::Response> {
-        let request = self.patient.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
-        Ok(request.send().await?.error_for_status()?)
+    pub async fn stream(&self, path: &str, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        let response = self.send(&Method::GET, path, None).await?;
+        anyhow::ensure!(response.status().is_success(), "GET {path}: {}", response.status());
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            if let Some(data) = frame?.data_ref() {
+                take(data);
+            }
+        }
+        Ok(())
     }
 
     /// Makes a namespace with a service account that may do exactly what the first users of the product give it, and returns a token of it.
@@ -123,6 +158,14 @@ impl Kube {
         self.must(Method::POST, path, Some(object)).await
     }
 
+    /// Removes a namespace with everything in it, without waiting for the end of that.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub async fn delete_namespace(&self, namespace: &str) -> anyhow::Result<()> {
+        self.must(Method::DELETE, &format!("/api/v1/namespaces/{namespace}"), None).await.map(drop)
+    }
+
     /// The pods of a namespace.
     ///
     /// # Errors
@@ -141,20 +184,26 @@ impl Kube {
         self.must(Method::DELETE, &path, Some(&json!({"gracePeriodSeconds": 0}))).await.map(drop)
     }
 
-    /// Lets the simulated node end a pod for want of disk.
+    /// Runs a script in a container, as somebody with `kubectl exec` would, and returns what it prints. A container that ends takes the
+    /// script with it, so how it ends says nothing.
     ///
     /// # Errors
-    /// There is none of that name.
-    pub async fn evict(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
-        self.must(Method::POST, &format!("/sim/pods/{namespace}/{name}/evict"), None).await.map(drop)
+    /// There is no such container, or it does not run.
+    pub async fn exec(&self, namespace: &str, pod: &str, container: &str, script: &str) -> anyhow::Result<String> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let params = AttachParams::default().container(container).stderr(false);
+        let mut process = pods.exec(pod, ["sh", "-c", script], &params).await?;
+        let mut output = String::new();
+        if let Some(mut stdout) = process.stdout() {
+            tokio::time::timeout(LIMIT, stdout.read_to_string(&mut output)).await.context("the script does not end")??;
+        }
+        Ok(output)
     }
+}
 
-    /// Lets the simulated kernel end a container for want of memory.
-    ///
-    /// # Errors
-    /// There is no such pod or container.
-    pub async fn out_of_memory(&self, namespace: &str, name: &str, container: &str) -> anyhow::Result<()> {
-        let path = format!("/sim/pods/{namespace}/{name}/oom");
-        self.must(Method::POST, &path, Some(&json!({"container": container}))).await.map(drop)
-    }
+/// A certificate as text (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }

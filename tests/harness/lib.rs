@@ -5,12 +5,14 @@
 
 pub mod binaries;
 pub mod case;
+pub mod cluster;
 pub mod gitlab;
 pub mod http;
 pub mod kube;
 pub mod process;
 pub mod proxy;
 pub mod recorder;
+pub mod registry;
 pub mod repository;
 pub mod runner;
 pub mod suite;
@@ -18,6 +20,7 @@ pub mod trace;
 pub mod until;
 pub mod world;
 
+pub use cluster::{Cluster, Need, Wanted};
 pub use gitlab::{GitLab, Job};
 pub use kube::Kube;
 pub use process::Process;

@@ -1,7 +1,7 @@
 //! A TCP proxy that misbehaves on demand: what lies between the parts of a real installation.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,12 +48,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port and passes on to `server`. Needs a `LocalSet`.
+    /// Listens on a free port of `host` and passes on to `server`. Needs a `LocalSet`.
     ///
     /// # Errors
     /// No port is free.
-    pub async fn start(server: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port for a proxy")?;
+    pub async fn start(host: IpAddr, server: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((host, 0)).await.context("no port for a proxy")?;
         let address = listener.local_addr()?;
         let shared = Rc::new(Shared {
             mood: watch::channel(Mood::Pass).0,

@@ -2,8 +2,15 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::kube::Kube;
+
+/// Before a watch is asked for again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The watch.
+const PODS: &str = "/api/v1/pods?watch=true";
 
 /// Watches all pods as long as it lives.
 #[derive(Debug)]
@@ -13,20 +20,18 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to watch. Needs a `LocalSet`.
-    ///
-    /// # Errors
-    /// Pods may not be watched.
-    pub async fn start(kube: &Kube) -> anyhow::Result<Self> {
-        let mut response = kube.stream("/api/v1/pods?watch=true").await?;
+    /// Begins to watch. Needs a `LocalSet`. Whether it could is seen by [`Recorder::bytes`].
+    pub fn start(kube: &Kube) -> Self {
         let seen: Rc<RefCell<Vec<u8>>> = Rc::default();
-        let kept = Rc::clone(&seen);
+        let (kept, kube) = (Rc::clone(&seen), kube.clone());
         let task = tokio::task::spawn_local(async move {
-            while let Ok(Some(chunk)) = response.chunk().await {
-                kept.borrow_mut().extend_from_slice(&chunk);
+            // A watch that ends, as all do at times, begins again with all pods there are.
+            loop {
+                let _ = kube.stream(PODS, |piece| kept.borrow_mut().extend_from_slice(piece)).await;
+                tokio::time::sleep(PAUSE).await;
             }
         });
-        Ok(Self { seen, task })
+        Self { seen, task }
     }
 
     /// Which of these texts some pod showed.

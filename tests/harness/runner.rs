@@ -99,7 +99,7 @@ impl Runner {
         let name = &options.name;
         let dir = world.dir().join(name);
         std::fs::create_dir(&dir).with_context(|| format!("is there another runner {name:?}?"))?;
-        let namespace = format!("ci-{name}");
+        let namespace = world.namespace(name);
         let account_token = world.kube.account(&namespace).await?;
         let token = world.gitlab.register(world.registration_token(), name).await?;
         world.keep_secret(&token);
@@ -127,7 +127,7 @@ impl Runner {
         let line = process.wait_for_line("Metrics server listening", START).await?;
         let (_, address) = line.split_once("address=").with_context(|| format!("no address in {line:?}"))?;
         let address = address.split_whitespace().next().unwrap_or_default().trim_matches('"').parse()?;
-        let http = http::client(None)?;
+        let http = http::client()?;
         Ok(Self { process, tag: name.clone(), namespace, config, account_token, address, http })
     }
 

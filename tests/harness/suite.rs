@@ -1,5 +1,5 @@
 //! Runs tests that share a world: several at once, each isolated from the others' failures. Understands as much of the command line of
-//! Rust's own test programs as cargo and people use.
+//! Rust's own test programs as cargo and people use, and `--cluster`: the pods go to the cluster of `KUBECONFIG` instead of a simulated one.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout};
 
 use crate::binaries;
+use crate::cluster::{Need, Wanted};
 use crate::process::last_lines;
 use crate::world::World;
 
@@ -37,6 +38,7 @@ pub type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 /// A test.
 pub struct Test {
     name: String,
+    need: Option<Need>,
     run: Box<dyn FnOnce(Rc<World>) -> Outcome>,
 }
 
@@ -46,7 +48,12 @@ impl Test {
     where
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
-        Self { name: name.into(), run: Box::new(|world| Box::pin(run(world))) }
+        Self { name: name.into(), need: None, run: Box::new(|world| Box::pin(run(world))) }
+    }
+
+    /// The same, only where the cluster has this.
+    pub fn needs(self, need: Need) -> Self {
+        Self { need: Some(need), ..self }
     }
 }
 
@@ -58,6 +65,7 @@ struct Asked {
     exact: bool,
     list: bool,
     ignored: bool,
+    wanted: Wanted,
     at_once: Option<usize>,
 }
 
@@ -68,6 +76,7 @@ impl Asked {
             match arg.as_str() {
                 "--exact" => asked.exact = true,
                 "--list" => asked.list = true,
+                "--cluster" => asked.wanted = Wanted::Given,
                 "--ignored" => asked.ignored = true,
                 "--skip" => asked.skips.extend(args.next()),
                 "--test-threads" => asked.at_once = args.next().and_then(|number| number.parse().ok()),
@@ -101,7 +110,7 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, run(tests, asked.at_once.unwrap_or(AT_ONCE))),
+        Ok(runtime) => LocalSet::new().block_on(&runtime, run(tests, &asked)),
         Err(error) => Err(error.into()),
     };
     match result {
@@ -114,15 +123,20 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
     }
 }
 
-async fn run(tests: Vec<Test>, at_once: usize) -> anyhow::Result<bool> {
+async fn run(tests: Vec<Test>, asked: &Asked) -> anyhow::Result<bool> {
     let dir = tempfile::Builder::new().prefix("gantry-e2e-").tempdir_in(place())?;
     let binaries = binaries::build(dir.path())?;
     let began = Instant::now();
-    let world = Rc::new(World::start(binaries, dir).await?);
+    let world = Rc::new(World::start(asked.wanted, binaries, dir).await?);
     let count = tests.len();
     println!("\nrunning {count} tests");
+    let (tests, skipped): (Vec<_>, Vec<_>) =
+        tests.into_iter().partition(|test| test.need.is_none_or(|need| world.cluster().has(need)));
+    for Test { name, need, .. } in &skipped {
+        println!("test {name} ... skipped: this cluster has no {need:?}");
+    }
     let mut failed = tokio::select! {
-        failed = all(tests, &world, at_once) => failed,
+        failed = all(tests, &world, asked.at_once.unwrap_or(AT_ONCE)) => failed,
         () = interrupted() => anyhow::bail!("interrupted"),
     };
     for (name, outcome) in [(CLEAN, world.is_clean().await), (ENDS, world.end().await)] {
@@ -143,9 +157,10 @@ async fn run(tests: Vec<Test>, at_once: usize) -> anyhow::Result<bool> {
     }
     let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
     println!(
-        "\ntest result: {verdict}. {} failed of {}; finished in {:.1} s",
+        "\ntest result: {verdict}. {} failed of {}, {} skipped; finished in {:.1} s",
         failed.len(),
         count + 2,
+        skipped.len(),
         began.elapsed().as_secs_f32()
     );
     Ok(failed.is_empty())
@@ -176,7 +191,7 @@ async fn interrupted() {
 async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: usize) -> Vec<(String, anyhow::Error)> {
     let places = Rc::new(Semaphore::new(at_once));
     let mut running = JoinSet::new();
-    for Test { name, run } in tests {
+    for Test { name, run, .. } in tests {
         let (world, places) = (Rc::clone(world), Rc::clone(&places));
         running.spawn_local(async move {
             let _place = places.acquire().await;

@@ -1,6 +1,7 @@
-//! The simulators, one runner that most tests share, and what must be true of all of it at the end.
+//! GitLab, a cluster, one runner that most tests share, and what must be true of all of it at the end.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
+use crate::cluster::{Cluster, Wanted};
 use crate::gitlab::{GitLab, Job};
 use crate::kube::Kube;
 use crate::process::{Process, last_lines};
@@ -21,11 +23,11 @@ use crate::{repository, trace};
 /// With it runners may register.
 const REGISTRATION_TOKEN: &str = "GR1348941e2e-registration";
 
-/// How long a simulator may take to start.
+/// How long the simulated GitLab may take to start.
 const START: Duration = Duration::from_secs(30);
 
 /// How long pods may take to go after the last job has ended.
-const LEFTOVERS: Duration = Duration::from_secs(20);
+const LEFTOVERS: Duration = Duration::from_secs(40);
 
 /// How long each process may take to end when nothing runs any more.
 const END: Duration = Duration::from_secs(10);
@@ -33,27 +35,25 @@ const END: Duration = Duration::from_secs(10);
 /// Jobs of the shared runner at once.
 const CONCURRENT: u32 = 24;
 
-/// Images whose pull takes a while, and images that do not exist. Patterns of the simulated registry.
-const PULLS: [(&str, &str); 3] = [("slowest-*", "60s"), ("slower-*", "12s"), ("slow-*", "5s")];
-const MISSING: &str = "missing*";
-
 /// Shorter values occur by chance.
 const SHORTEST_SECRET: usize = 8;
 
-/// The simulators and the shared runner.
+/// GitLab, a cluster, and the shared runner.
 #[derive(Debug)]
 pub struct World {
     /// The simulated GitLab.
     pub gitlab: GitLab,
-    /// The simulated cluster, as its administrator.
+    /// The cluster, as its administrator.
     pub kube: Kube,
+    cluster: Cluster,
+    namespaces: RefCell<Vec<String>>,
     binaries: Binaries,
     shared: OnceCell<Runner>,
     secrets: RefCell<Vec<String>>,
     logs: RefCell<Vec<PathBuf>>,
     jobs: Cell<u64>,
     recorder: Recorder,
-    processes: [Process; 2],
+    gitlab_process: Process,
     dir: RefCell<Option<TempDir>>,
     path: PathBuf,
 }
@@ -63,37 +63,29 @@ impl World {
     ///
     /// # Errors
     /// Something does not start; the message has its output.
-    pub async fn start(binaries: Binaries, dir: TempDir) -> anyhow::Result<Self> {
+    pub async fn start(wanted: Wanted, binaries: Binaries, dir: TempDir) -> anyhow::Result<Self> {
         let path = dir.path().to_owned();
         let repository = repository::create(&path)?;
-        let kubeconfig = path.join("kubeconfig");
-        let mut args = vec!["sim".to_owned(), "kubernetes".to_owned()];
-        let mut option = |name: &str, value: String| args.extend([format!("--{name}"), value]);
-        option("listen", "127.0.0.1:0".to_owned());
-        option("kubeconfig", kubeconfig.display().to_string());
-        option("missing-image", MISSING.to_owned());
-        for (image, delay) in PULLS {
-            option("pull-delay", format!("{image}={delay}"));
-        }
-        let kubernetes = Process::start("sim-kubernetes", &path, &binaries.gantry, &args)?;
+        let cluster = Cluster::start(wanted, &path, &binaries).await?;
         let repo = format!("{}={}", repository::NAME, repository.display());
-        let args =
-            ["sim", "gitlab", "--listen", "127.0.0.1:0", "--registration-token", REGISTRATION_TOKEN, "--repo", &repo];
+        let listen = SocketAddr::new(cluster.host, 0).to_string();
+        let args = ["sim", "gitlab", "--listen", &listen, "--registration-token", REGISTRATION_TOKEN, "--repo", &repo];
         let gitlab = Process::start("sim-gitlab", &path, &binaries.gantry, &args.map(str::to_owned))?;
-        kubernetes.wait_for_line("simulated Kubernetes:", START).await?;
         let line = gitlab.wait_for_line("simulated GitLab:", START).await?;
         let url = line.split_whitespace().last().context("no URL")?;
-        let kube = Kube::from_kubeconfig(&kubeconfig)?;
+        let kube = cluster.kube.clone();
         let world = Self {
             gitlab: GitLab::new(url)?,
-            recorder: Recorder::start(&kube).await?,
+            recorder: Recorder::start(&kube),
             kube,
+            cluster,
+            namespaces: RefCell::default(),
             binaries,
             shared: OnceCell::new(),
             secrets: RefCell::default(),
             logs: RefCell::default(),
             jobs: Cell::new(0),
-            processes: [kubernetes, gitlab],
+            gitlab_process: gitlab,
             dir: RefCell::new(Some(dir)),
             path,
         };
@@ -110,6 +102,22 @@ impl World {
     /// The world is only half made.
     pub fn runner(&self) -> anyhow::Result<&Runner> {
         self.shared.get().context("there is no shared runner yet")
+    }
+
+    /// The cluster that the pods are in.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// A name of a namespace that nobody else has, which goes when the world ends.
+    pub(crate) fn namespace(&self, name: &str) -> String {
+        let namespace = if self.cluster.is_given() {
+            format!("gantry-e2e-{}-{name}", std::process::id())
+        } else {
+            format!("ci-{name}")
+        };
+        self.namespaces.borrow_mut().push(namespace.clone());
+        namespace
     }
 
     /// Where everything writes its files.
@@ -203,9 +211,15 @@ impl World {
     /// # Errors
     /// Some are left.
     pub async fn no_pods(&self, runner: &Runner) -> anyhow::Result<()> {
-        until(&format!("no pod in {}", runner.namespace), LEFTOVERS, async || {
-            let pods = self.kube.pods(&runner.namespace).await?;
-            Ok(if pods.is_empty() { Ok(()) } else { Err(format!("{} pods", pods.len())) })
+        self.empty(&runner.namespace).await
+    }
+
+    async fn empty(&self, namespace: &str) -> anyhow::Result<()> {
+        until(&format!("no pod in {namespace}"), LEFTOVERS, async || {
+            let pods = self.kube.pods(namespace).await?;
+            let names: Vec<&str> =
+                pods.iter().filter_map(|pod| pod.pointer("/metadata/name").and_then(Value::as_str)).collect();
+            Ok(if names.is_empty() { Ok(()) } else { Err(format!("{names:?}")) })
         })
         .await
     }
@@ -217,10 +231,22 @@ impl World {
     pub async fn pod_of(&self, runner: &Runner, job: u64, bound: Duration) -> anyhow::Result<String> {
         until(&format!("the pod of job {job}"), bound, async || {
             let pods = self.kube.pods(&runner.namespace).await?;
-            let of_job = |pod: &&Value| pod.to_string().contains(&format!("/jobs/{job}\""));
-            let name =
-                pods.iter().find(of_job).and_then(|pod| pod.pointer("/metadata/name")?.as_str().map(str::to_owned));
+            let pod = pods.iter().find(|pod| is_of(pod, job) && pod.pointer("/spec/nodeName").is_some());
+            let name = pod.and_then(|pod| pod.pointer("/metadata/name")?.as_str().map(str::to_owned));
             Ok(name.ok_or_else(|| format!("{} other pods", pods.len())))
+        })
+        .await
+    }
+
+    /// Waits until a job has no pod any more.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub async fn no_pod_of(&self, runner: &Runner, job: u64) -> anyhow::Result<()> {
+        until(&format!("no pod of job {job}"), LEFTOVERS, async || {
+            let pods = self.kube.pods(&runner.namespace).await?;
+            let left = pods.iter().filter(|pod| is_of(pod, job)).count();
+            Ok(if left == 0 { Ok(()) } else { Err(format!("{left} pods")) })
         })
         .await
     }
@@ -232,13 +258,9 @@ impl World {
     pub async fn is_clean(&self) -> anyhow::Result<()> {
         let violations = self.gitlab.violations().await?;
         anyhow::ensure!(violations.is_empty(), "rules of the protocol were broken: {violations:#?}");
-        let own = |pod: &Value| pod.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
-        until("no pod to be left", LEFTOVERS, async || {
-            let (_, list) = self.kube.ask(reqwest::Method::GET, "/api/v1/pods", None).await?;
-            let left: Vec<String> = list["items"].as_array().into_iter().flatten().filter_map(own).collect();
-            Ok(if left.is_empty() { Ok(()) } else { Err(format!("pods in {left:?}")) })
-        })
-        .await?;
+        for namespace in self.namespaces.borrow().iter() {
+            self.empty(namespace).await?;
+        }
         anyhow::ensure!(self.recorder.bytes() > 0, "the recorder saw no pod at all");
         let secrets = self.secrets.borrow();
         let shown = self.recorder.found(secrets.iter().map(String::as_str));
@@ -259,8 +281,13 @@ impl World {
     /// Something does not end in time, or not well.
     pub async fn end(&self) -> anyhow::Result<()> {
         self.recorder.stop();
-        let [kubernetes, gitlab] = &self.processes;
-        for process in self.shared.get().map(|runner| &runner.process).into_iter().chain([gitlab, kubernetes]) {
+        if self.cluster.is_given() {
+            for namespace in self.namespaces.take() {
+                self.kube.delete_namespace(&namespace).await?;
+            }
+        }
+        let shared = self.shared.get().map(|runner| &runner.process);
+        for process in shared.into_iter().chain([&self.gitlab_process]).chain(self.cluster.process()) {
             process.signal(Signal::SIGTERM)?;
             let status = process.wait(END).await?;
             anyhow::ensure!(
@@ -280,6 +307,11 @@ impl World {
         }
         &self.path
     }
+}
+
+/// Whether a pod is that of a job: it carries the job's address.
+fn is_of(pod: &Value, job: u64) -> bool {
+    pod.to_string().contains(&format!("/jobs/{job}\""))
 }
 
 /// A job of one script.

@@ -15,6 +15,8 @@ SERVICE_SUBNET=198.19.128.0/24
 API_SERVICE_IP=198.19.128.1
 DNS_SERVICE_IP=198.19.128.10
 API_PORT=6443
+# Where nodes look for images that they do not have (tests/harness/registry.rs).
+REGISTRY_PORT=5050
 
 # Debian bookworm's source package, and the Go it builds with. A newer Go, also one that comes first in PATH, does not build it.
 KUBERNETES_VERSION=1.20.2

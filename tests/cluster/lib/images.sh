@@ -63,9 +63,9 @@ layer_of_root() {
     layer "$1" "$2"
 }
 
-# archive NAME FILE CONFIG LAYER…: an image of these layers; CONFIG is the JSON of its "config" member.
+# archive NAMES FILE CONFIG LAYER…: an image of these layers under one or more names; CONFIG is the JSON of its "config" member.
 archive() {
-    local name=$1 file=$2 config=$3 work layer digest digests='' entries='' image
+    local names=$1 file=$2 config=$3 work layer digest digests='' entries='' image
     shift 3
     work=$(mktemp -d "$IMAGE_DIR/archive.XXXXXX")
     for layer in "$@"; do
@@ -77,7 +77,7 @@ archive() {
     printf '{"architecture":"amd64","os":"linux","config":%s,"rootfs":{"type":"layers","diff_ids":[%s]}}' "$config" "$digests" >"$work/image"
     image=$(sha256sum "$work/image" | cut -d ' ' -f 1)
     mv "$work/image" "$work/$image.json"
-    printf '[{"Config":"%s.json","RepoTags":["%s"],"Layers":[%s]}]' "$image" "$name" "$entries" >"$work/manifest.json"
+    printf '[{"Config":"%s.json","RepoTags":["%s"],"Layers":[%s]}]' "$image" "${names// /\",\"}" "$entries" >"$work/manifest.json"
     tar --create --file "$file.new" --directory "$work" manifest.json "$image.json" $(cd "$work" && ls ./*.tar | sed 's#^./##')
     mv "$file.new" "$file"
     rm -rf "$work"

@@ -1,0 +1,128 @@
+//! Where the pods of a run live: in a simulated cluster that the run starts, or in one that somebody has given.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use reqwest::{Method, Url};
+use serde::Deserialize;
+
+use crate::binaries::Binaries;
+use crate::kube::Kube;
+use crate::process::Process;
+use crate::registry::Registry;
+
+/// Names the file with the cluster that was given, as for every Kubernetes client.
+const KUBECONFIG: &str = "KUBECONFIG";
+
+/// The address of this machine for pods of that cluster, where it is not the one from which this machine reaches the API server.
+const HOST: &str = "GANTRY_TEST_HOST";
+
+/// How long the simulator may take to start.
+const START: Duration = Duration::from_secs(30);
+
+/// Images whose pull takes a while: patterns of names, and seconds. All others that are not on the node are missing.
+pub(crate) const PULLS: [(&str, u64); 3] = [("slowest-", 60), ("slower-", 12), ("slow-", 5)];
+const MISSING: &str = "missing*";
+
+/// Which cluster a run wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wanted {
+    /// The one of this project, started for the run.
+    #[default]
+    Simulated,
+    /// The one of `KUBECONFIG`.
+    Given,
+}
+
+/// What not every cluster has.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// Images that take long to pull.
+    SlowImages,
+}
+
+/// A cluster, and what was started for it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// As its administrator.
+    pub kube: Kube,
+    /// The address of this machine for pods and for the runner.
+    pub host: IpAddr,
+    simulator: Option<Process>,
+    registry: Option<Registry>,
+}
+
+impl Cluster {
+    /// Makes the cluster usable.
+    ///
+    /// # Errors
+    /// It does not start, or cannot be reached.
+    pub async fn start(wanted: Wanted, dir: &Path, binaries: &Binaries) -> anyhow::Result<Self> {
+        match wanted {
+            Wanted::Simulated => Self::simulated(dir, binaries).await,
+            Wanted::Given => Self::given().await,
+        }
+    }
+
+    async fn simulated(dir: &Path, binaries: &Binaries) -> anyhow::Result<Self> {
+        let kubeconfig = dir.join("kubeconfig");
+        let mut args = vec!["sim".to_owned(), "kubernetes".to_owned()];
+        let mut option = |name: &str, value: String| args.extend([format!("--{name}"), value]);
+        option("listen", "127.0.0.1:0".to_owned());
+        option("kubeconfig", kubeconfig.display().to_string());
+        option("missing-image", MISSING.to_owned());
+        for (image, seconds) in PULLS {
+            option("pull-delay", format!("{image}*={seconds}s"));
+        }
+        let simulator = Process::start("sim-kubernetes", dir, &binaries.gantry, &args)?;
+        simulator.wait_for_line("simulated Kubernetes:", START).await?;
+        let kube = Kube::from_kubeconfig(&kubeconfig).await?;
+        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Ok(Self { kube, host, simulator: Some(simulator), registry: None })
+    }
+
+    async fn given() -> anyhow::Result<Self> {
+        let kubeconfig = std::env::var_os(KUBECONFIG).map(PathBuf::from);
+        let kubeconfig = kubeconfig.with_context(|| format!("{KUBECONFIG} names no cluster"))?;
+        let kube = Kube::from_kubeconfig(&kubeconfig).await?;
+        let host = match std::env::var(HOST) {
+            Ok(address) => address.parse().with_context(|| format!("{HOST}: {address:?} is no IP address"))?,
+            Err(_) => own_address(kube.url())?,
+        };
+        // Our own cluster looks for images here; others have registries of their own.
+        let (_, nodes) = kube.ask(Method::GET, "/api/v1/nodes?labelSelector=gantry.dev/test-node", None).await?;
+        let is_ours = nodes["items"].as_array().is_some_and(|nodes| !nodes.is_empty());
+        let registry = if is_ours { Some(Registry::start(host).await?) } else { None };
+        Ok(Self { kube, host, simulator: None, registry })
+    }
+
+    /// Whether this cluster has what a test needs.
+    pub fn has(&self, need: Need) -> bool {
+        match need {
+            Need::SlowImages => self.simulator.is_some() || self.registry.is_some(),
+        }
+    }
+
+    /// Whether it belongs to somebody else, who wants it back as it was.
+    pub fn is_given(&self) -> bool {
+        self.simulator.is_none()
+    }
+
+    /// The simulator's process.
+    pub fn process(&self) -> Option<&Process> {
+        self.simulator.as_ref()
+    }
+}
+
+/// The address from which this machine reaches a server.
+fn own_address(server: &str) -> anyhow::Result<IpAddr> {
+    let url = Url::parse(server)?;
+    let target = (url.host_str().context("no host")?, url.port_or_known_default().context("no port")?);
+    // No packet is sent; the kernel only chooses the way.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(target).with_context(|| format!("there is no way to {server}"))?;
+    Ok(socket.local_addr()?.ip())
+}
