@@ -6,6 +6,7 @@
 mod cancel;
 mod connections;
 mod containers;
+mod deployment;
 mod jobs;
 mod output;
 mod process;
@@ -51,5 +52,6 @@ fn main() -> ExitCode {
     tests.extend(jobs::tests());
     tests.extend(process::tests());
     tests.extend(connections::tests());
+    tests.extend(deployment::tests());
     suite::main(tests)
 }

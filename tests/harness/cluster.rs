@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use crate::binaries::Binaries;
 use crate::kube::Kube;
+use crate::kubectl::Kubectl;
 use crate::process::Process;
+use crate::prometheus::Prometheus;
 use crate::registry::Registry;
 
 /// Names the file with the cluster that was given, as for every Kubernetes client.
@@ -24,6 +26,9 @@ const START: Duration = Duration::from_secs(30);
 
 /// Images whose pull takes a while: patterns of names, and seconds. All others that are not on the node are missing.
 pub(crate) const PULLS: [(&str, u64); 3] = [("slowest-", 60), ("slower-", 12), ("slow-", 5)];
+
+/// The runner's image, in a node's list.
+const RUNNER_IMAGE: &str = "docker.io/gantry/runner:latest";
 const MISSING: &str = "missing*";
 
 /// Which cluster a run wants.
@@ -42,6 +47,8 @@ pub enum Wanted {
 pub enum Need {
     /// Images that take long to pull.
     SlowImages,
+    /// The runner's own image on its nodes, and what is needed to deploy and to watch it: kubectl and Prometheus on this machine.
+    OwnImages,
 }
 
 /// A cluster, and what was started for it.
@@ -51,8 +58,10 @@ pub struct Cluster {
     pub kube: Kube,
     /// The address of this machine for pods and for the runner.
     pub host: IpAddr,
+    kubeconfig: PathBuf,
     simulator: Option<Process>,
     registry: Option<Registry>,
+    own_images: bool,
 }
 
 impl Cluster {
@@ -81,7 +90,7 @@ impl Cluster {
         simulator.wait_for_line("simulated Kubernetes:", START).await?;
         let kube = Kube::from_kubeconfig(&kubeconfig).await?;
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Ok(Self { kube, host, simulator: Some(simulator), registry: None })
+        Ok(Self { kube, host, kubeconfig, simulator: Some(simulator), registry: None, own_images: false })
     }
 
     async fn given() -> anyhow::Result<Self> {
@@ -96,19 +105,26 @@ impl Cluster {
         let (_, nodes) = kube.ask(Method::GET, "/api/v1/nodes?labelSelector=gantry.dev/test-node", None).await?;
         let is_ours = nodes["items"].as_array().is_some_and(|nodes| !nodes.is_empty());
         let registry = if is_ours { Some(Registry::start(host).await?) } else { None };
-        Ok(Self { kube, host, simulator: None, registry })
+        let own_images = nodes.to_string().contains(RUNNER_IMAGE);
+        Ok(Self { kube, host, kubeconfig, simulator: None, registry, own_images })
     }
 
     /// Whether this cluster has what a test needs.
     pub fn has(&self, need: Need) -> bool {
         match need {
             Need::SlowImages => self.simulator.is_some() || self.registry.is_some(),
+            Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }
     }
 
     /// Whether it belongs to somebody else, who wants it back as it was.
     pub fn is_given(&self) -> bool {
         self.simulator.is_none()
+    }
+
+    /// The file that leads to it.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// The simulator's process.

@@ -36,6 +36,8 @@ pub struct Job {
     pub exit_code: Option<i64>,
     /// Length of its log.
     pub trace_bytes: u64,
+    /// When it ended, if it has.
+    pub finished_at: Option<String>,
     /// How often it went back to the queue because its runner was silent.
     pub take_backs: u64,
 }
@@ -98,6 +100,15 @@ impl GitLab {
         let body = json!({"token": registration_token, "tag_list": [tag], "run_untagged": false, "description": tag});
         let answer = self.post("/api/v4/runners", &body).await?;
         Ok(answer["token"].as_str().context("a registration without a token")?.to_owned())
+    }
+
+    /// Whether there is a runner of this description.
+    ///
+    /// # Errors
+    /// The simulator does not answer.
+    pub async fn has_runner(&self, description: &str) -> anyhow::Result<bool> {
+        let runners: Vec<Value> = self.get("/sim/runners").await?;
+        Ok(runners.iter().any(|runner| runner["description"] == description))
     }
 
     /// Queues a job: a payload, with the simulator's own keys.

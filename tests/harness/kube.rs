@@ -175,6 +175,14 @@ impl Kube {
         Ok(list["items"].as_array().cloned().unwrap_or_default())
     }
 
+    /// Creates a pod.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn create_pod(&self, namespace: &str, pod: &Value) -> anyhow::Result<()> {
+        self.create(&format!("/api/v1/namespaces/{namespace}/pods"), pod).await.map(drop)
+    }
+
     /// Deletes a pod at once.
     ///
     /// # Errors

@@ -31,6 +31,20 @@ impl Process {
     /// # Errors
     /// The program cannot be started.
     pub fn start(name: &str, dir: &Path, program: &Path, args: &[String]) -> anyhow::Result<Self> {
+        Self::start_with(name, dir, program, args, &[])
+    }
+
+    /// The same with more variables in its environment.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start_with(
+        name: &str,
+        dir: &Path,
+        program: &Path,
+        args: &[String],
+        env: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let log = dir.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let child = Command::new(program)
@@ -39,6 +53,7 @@ impl Process {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", dir)
             .env("TMPDIR", dir)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

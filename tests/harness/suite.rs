@@ -39,6 +39,7 @@ pub type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 pub struct Test {
     name: String,
     need: Option<Need>,
+    longest: Duration,
     run: Box<dyn FnOnce(Rc<World>) -> Outcome>,
 }
 
@@ -48,12 +49,17 @@ impl Test {
     where
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
-        Self { name: name.into(), need: None, run: Box::new(|world| Box::pin(run(world))) }
+        Self { name: name.into(), need: None, longest: LONGEST, run: Box::new(|world| Box::pin(run(world))) }
     }
 
     /// The same, only where the cluster has this.
     pub fn needs(self, need: Need) -> Self {
         Self { need: Some(need), ..self }
+    }
+
+    /// The same with more time than tests have otherwise.
+    pub fn takes(self, longest: Duration) -> Self {
+        Self { longest, ..self }
     }
 }
 
@@ -191,7 +197,7 @@ async fn interrupted() {
 async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: usize) -> Vec<(String, anyhow::Error)> {
     let places = Rc::new(Semaphore::new(at_once));
     let mut running = JoinSet::new();
-    for Test { name, run, .. } in tests {
+    for Test { name, run, longest, .. } in tests {
         let (world, places) = (Rc::clone(world), Rc::clone(&places));
         running.spawn_local(async move {
             let _place = places.acquire().await;
@@ -199,11 +205,11 @@ async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: usize) -> Vec<(String
             // A task of its own, so that a panic is this test's alone.
             let mut alone = JoinSet::new();
             alone.spawn_local(run(world));
-            let outcome = match timeout(LONGEST, alone.join_next()).await {
+            let outcome = match timeout(longest, alone.join_next()).await {
                 Ok(Some(Ok(outcome))) => outcome,
                 Ok(Some(Err(error))) => Err(anyhow::anyhow!("panicked: {error}")),
                 Ok(None) => Ok(()),
-                Err(_) => Err(anyhow::anyhow!("longer than {} s", LONGEST.as_secs())),
+                Err(_) => Err(anyhow::anyhow!("longer than {} s", longest.as_secs())),
             };
             report(&name, &outcome, began.elapsed());
             (name, outcome)

@@ -109,13 +109,14 @@ impl World {
         &self.cluster
     }
 
-    /// A name of a namespace that nobody else has, which goes when the world ends.
-    pub(crate) fn namespace(&self, name: &str) -> String {
-        let namespace = if self.cluster.is_given() {
-            format!("gantry-e2e-{}-{name}", std::process::id())
-        } else {
-            format!("ci-{name}")
-        };
+    /// The name of a namespace that nobody else has.
+    pub fn namespace_name(&self, name: &str) -> String {
+        if self.cluster.is_given() { format!("gantry-e2e-{}-{name}", std::process::id()) } else { format!("ci-{name}") }
+    }
+
+    /// The same, of one that is about to be made and goes when the world ends.
+    pub fn namespace(&self, name: &str) -> String {
+        let namespace = self.namespace_name(name);
         self.namespaces.borrow_mut().push(namespace.clone());
         namespace
     }
@@ -142,7 +143,8 @@ impl World {
         }
     }
 
-    pub(crate) fn keep_log(&self, path: &Path) {
+    /// Nobody may show a secret in this file.
+    pub fn keep_log(&self, path: &Path) {
         self.logs.borrow_mut().push(path.to_owned());
     }
 

@@ -1,0 +1,263 @@
+//! The two deployments of the first users, as they wrote them: on a machine outside of the cluster, registered with flags; and as a
+//! Deployment that registers itself with the variables of a ConfigMap.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use gantry_tests::prometheus::Prometheus;
+use gantry_tests::suite::Test;
+use gantry_tests::world::script;
+use gantry_tests::{Kubectl, Need, Process, World, until};
+use serde_json::{Value, json};
+
+const BOUND: Duration = Duration::from_secs(100);
+
+/// A command that asks GitLab once.
+const QUICK: Duration = Duration::from_secs(20);
+
+/// What the first users give their runner.
+const TAG: &str = "k8s-runner";
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("deployment: outside of the cluster, registered with flags", outside),
+        Test::new("deployment: the manifests", manifests).needs(Need::OwnImages),
+        Test::new("deployment: a token from a Secret, credentials of the pod that rotate", in_cluster)
+            .needs(Need::OwnImages)
+            .takes(Duration::from_secs(900)),
+    ]
+}
+
+/// A file with the certificate of the cluster's authority, where the users' commands name one.
+fn ca_file(world: &World, dir: &Path) -> anyhow::Result<String> {
+    let path = dir.join("ca.crt");
+    std::fs::write(&path, world.kube.ca_pem())?;
+    Ok(path.display().to_string())
+}
+
+async fn outside(world: Rc<World>) -> anyhow::Result<()> {
+    let namespace = world.namespace("outside");
+    let token = world.kube.account(&namespace).await?;
+    world.keep_secret(&token);
+    let dir = world.dir().join("outside");
+    std::fs::create_dir(&dir)?;
+    let config = dir.join("config.toml").display().to_string();
+    let env = [("CONFIG_FILE", config.as_str()), ("LISTEN_ADDRESS", "127.0.0.1:0")];
+    let gantry = async |name: &str, args: &[&str]| {
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Process::start_with(name, world.dir(), &world.binaries().gantry, &args, &env)
+    };
+    let tag = "outside-runner";
+    let ca_file = ca_file(&world, &dir)?;
+    let register = gantry(
+        "outside-register",
+        &[
+            "register",
+            "--non-interactive",
+            "--url",
+            world.gitlab.url(),
+            "--registration-token",
+            world.registration_token(),
+            "--executor",
+            "kubernetes",
+            "--description",
+            "kubernetes-runner",
+            "--tag-list",
+            tag,
+            "--kubernetes-host",
+            world.kube.url(),
+            "--kubernetes-ca-file",
+            &ca_file,
+            "--kubernetes-bearer_token",
+            &token,
+        ],
+    )
+    .await?;
+    succeeded(&register).await?;
+    let run = gantry("outside-run", &["run"]).await?;
+    world.keep_log(run.log_path());
+    let mut job = script(&["cat number.txt", "echo ran outside"]);
+    job["repo"] = json!("group/project");
+    job["tags"] = json!([tag]);
+    // Without a namespace in the configuration jobs go to the one of the token.
+    job["image"] = json!({"name": "debian:12"});
+    let (job, log) = world.run(&job, BOUND).await?;
+    ensure!(job.status == "success" && log.contains("\nran outside"), "{job:?}\n{log}");
+    ensure!(log.contains(&format!("Using Kubernetes namespace: {namespace}")), "{log}");
+    let unregister = gantry("outside-unregister", &["unregister", "--name", "kubernetes-runner"]).await?;
+    succeeded(&unregister).await?;
+    ensure!(!std::fs::read_to_string(&config)?.contains("[[runners]]"), "the runner is still in the configuration");
+    ensure!(!world.gitlab.has_runner("kubernetes-runner").await?, "GitLab still has the runner");
+    run.end();
+    Ok(())
+}
+
+async fn succeeded(process: &Process) -> anyhow::Result<()> {
+    let status = process.wait(QUICK).await?;
+    ensure!(status.success(), "{status}:\n{}", process.log());
+    Ok(())
+}
+
+/// A kustomization on top of one of the project's, in a namespace of its own and with what users must change.
+struct Overlay {
+    namespace: String,
+    kubectl: Kubectl,
+}
+
+impl Overlay {
+    /// Applies it with these values of the ConfigMap.
+    async fn apply(world: &World, name: &str, base: &str, values: &Value, extra: &str) -> anyhow::Result<Self> {
+        let namespace = world.namespace(name);
+        let kubectl = Kubectl::new(world.cluster().kubeconfig());
+        let dir = world.dir().join(format!("{name}-overlay"));
+        std::fs::create_dir(&dir)?;
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no project")?;
+        let base = relative(&dir, &project.join("config/kubernetes").join(base));
+        let values: serde_json::Map<String, Value> = values.as_object().cloned().unwrap_or_default();
+        let patch = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gitlab-runner-cfg"}, "data": values});
+        std::fs::write(dir.join("config.json"), patch.to_string())?;
+        let text = format!(
+            "namespace: {namespace}\nresources: [{}]\npatches:\n  - path: config.json\n{extra}",
+            base.display()
+        );
+        std::fs::write(dir.join("kustomization.yaml"), text)?;
+        kubectl.run(&["apply", "--kustomize", &dir.display().to_string()]).await?;
+        Ok(Self { namespace, kubectl })
+    }
+
+    async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        let mut all = vec!["--namespace", self.namespace.as_str()];
+        all.extend(args);
+        self.kubectl.run(&all).await
+    }
+
+    /// Waits until the Deployment is ready, and returns the address of its pod.
+    async fn ready(&self) -> anyhow::Result<String> {
+        let status = self.kubectl(&["rollout", "status", "deployment/runner", "--timeout=90s"]).await;
+        if let Err(error) = status {
+            let logs = self.kubectl(&["logs", "deployment/runner", "--all-containers"]).await;
+            let pods = self.kubectl(&["describe", "pods"]).await;
+            return Err(error.context(format!("{logs:?}\n{pods:?}")));
+        }
+        let path = "--output=jsonpath={.items[0].status.podIP}";
+        self.kubectl(&["get", "pods", "--selector=app=runner", path]).await
+    }
+}
+
+/// The way from one directory to another, which kustomize wants.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let up = from.components().count() - 1;
+    std::iter::repeat_n("..", up).collect::<PathBuf>().join(to.strip_prefix("/").unwrap_or(to))
+}
+
+async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
+    let namespace = world.namespace_name("manifests");
+    let values = json!({
+        "CI_SERVER_URL": format!("{}/", world.gitlab.url()),
+        "REGISTRATION_TOKEN": world.registration_token(),
+        "KUBERNETES_NAMESPACE": namespace,
+        "KUBERNETES_HOST": world.kube.url(),
+    });
+    let overlay = Overlay::apply(&world, "manifests", "base", &values, "").await?;
+    // As the first users do: the token of the account goes into the settings, and the Deployment starts again.
+    let token = overlay.kubectl(&["create", "token", "runner-executor"]).await?.trim().to_owned();
+    world.keep_secret(&token);
+    let patch = json!({"data": {"KUBERNETES_BEARER_TOKEN": token}}).to_string();
+    overlay.kubectl(&["patch", "configmap", "gitlab-runner-cfg", "--patch", &patch]).await?;
+    overlay.kubectl(&["rollout", "restart", "deployment/runner"]).await?;
+    let address = overlay.ready().await?;
+    let prometheus = Prometheus::start(world.dir(), &format!("{address}:9100")).await?;
+
+    // Four at once, of six.
+    let mut jobs = Vec::new();
+    for number in 0..6 {
+        let mut job = script(&[&format!("echo job {number}"), "sleep 6"]);
+        job["tags"] = json!([TAG]);
+        jobs.push(world.gitlab.post_job(&job).await?);
+    }
+    let mut most = 0;
+    until("all six to end", BOUND, async || {
+        let (mut running, mut ended) = (0, 0);
+        for id in &jobs {
+            let job = world.gitlab.job(*id).await?;
+            running += u32::from(job.assigned && !job.is_final());
+            ended += u32::from(job.status == "success");
+        }
+        most = most.max(running);
+        ensure!(running <= 4, "{running} jobs at once");
+        Ok(if ended == 6 { Ok(()) } else { Err(format!("{running} run, {ended} have ended")) })
+    })
+    .await?;
+    ensure!(most == 4, "never more than {most} at once");
+    let query = "sum(gitlab_runner_job_duration_seconds_count)";
+    until(query, BOUND, async || {
+        let value = prometheus.query(query).await?;
+        Ok(if value == Some(6.0) { Ok(()) } else { Err(format!("{value:?}")) })
+    })
+    .await?;
+    let concurrent = prometheus.query("gitlab_runner_concurrent").await?;
+    ensure!(concurrent == Some(4.0), "gitlab_runner_concurrent is {concurrent:?}");
+
+    // A rollout in the middle of a job costs nothing, and the runner that goes takes itself off GitLab's list.
+    let mut job = script(&["echo in the script", "for i in $(seq 12); do echo line $i; sleep 1; done"]);
+    job["tags"] = json!([TAG]);
+    let id = world.gitlab.post_job(&job).await?;
+    world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
+    overlay.kubectl(&["delete", "deployment", "runner", "--wait=false"]).await?;
+    until("the runner to take itself off", BOUND, async || {
+        let there = world.gitlab.has_runner(&address).await?;
+        Ok(if there { Err("it is still there".to_owned()) } else { Ok(()) })
+    })
+    .await?;
+    let job = world.gitlab.wait_final(id, Duration::from_secs(200)).await?;
+    let log = world.gitlab.text(id).await?;
+    ensure!(job.status == "success", "{job:?}\n{log}");
+    crate::output::is_complete(&log, "line", 12)
+}
+
+/// Lifetime of the pod's own token: the shortest that an API server gives. The kubelet renews it after four fifths.
+const LIFETIME: u64 = 600;
+
+async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {
+    let namespace = world.namespace_name("in-cluster");
+    let tag = "in-cluster-runner";
+    let token = world.gitlab.register(world.registration_token(), tag).await?;
+    world.keep_secret(&token);
+    let values = json!({
+        "CI_SERVER_URL": format!("{}/", world.gitlab.url()),
+        "KUBERNETES_NAMESPACE": namespace,
+    });
+    let overlay = Overlay::apply(&world, "in-cluster", "in-cluster", &values, &short_lived_token()).await?;
+    let began = tokio::time::Instant::now();
+    let literal = format!("--from-literal=CI_SERVER_TOKEN={token}");
+    overlay.kubectl(&["create", "secret", "generic", "gitlab-runner-secrets", &literal]).await?;
+    overlay.kubectl(&["rollout", "restart", "deployment/runner"]).await?;
+    overlay.ready().await?;
+    let mut job = script(&["echo in the cluster"]);
+    job["tags"] = json!([tag]);
+    let (first, log) = world.run(&job, BOUND).await?;
+    ensure!(first.status == "success", "{first:?}\n{log}");
+    // The first token is of no use any more.
+    tokio::time::sleep_until(began + Duration::from_secs(LIFETIME + 60)).await;
+    let (second, log) = world.run(&job, BOUND).await?;
+    ensure!(second.status == "success", "with a renewed token: {second:?}\n{log}");
+    Ok(())
+}
+
+/// What Kubernetes mounts by itself, with a shorter life.
+fn short_lived_token() -> String {
+    let projected = json!({"sources": [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": LIFETIME}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+    ]});
+    let mount = json!({"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true});
+    let patch = json!([
+        {"op": "replace", "path": "/spec/template/spec/automountServiceAccountToken", "value": false},
+        {"op": "add", "path": "/spec/template/spec/volumes/-", "value": {"name": "token", "projected": projected}},
+        {"op": "add", "path": "/spec/template/spec/containers/0/volumeMounts/-", "value": mount},
+    ]);
+    format!("  - target: {{ kind: Deployment, name: runner }}\n    patch: '{patch}'\n")
+}
