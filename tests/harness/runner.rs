@@ -10,7 +10,7 @@ use reqwest::Url;
 use crate::http;
 use crate::process::{Process, last_lines};
 use crate::until::until;
-use crate::world::World;
+use crate::world::{IMAGE, World};
 
 /// How long a runner may take until it asks for jobs, on a busy machine.
 const START: Duration = Duration::from_secs(30);
@@ -115,7 +115,7 @@ impl Runner {
              request_concurrency = {concurrent}\n{runner}\n  [runners.feature_flags]\n    \
              FF_USE_ADAPTIVE_REQUEST_CONCURRENCY = false\n  [runners.kubernetes]\n    host = \"{host}\"\n    \
              ca_file = \"{ca}\"\n    bearer_token = \"{account_token}\"\n    namespace = \"{namespace}\"\n    \
-             image = \"debian:12\"\n    helper_image = \"{helper_image}\"\n    cleanup_grace_period_seconds = 0\n{kubernetes}\n",
+             image = \"{IMAGE}\"\n    helper_image = \"{helper_image}\"\n    cleanup_grace_period_seconds = 0\n{kubernetes}\n",
             ca = ca_file.display(),
         );
         let config = dir.join("config.toml");
