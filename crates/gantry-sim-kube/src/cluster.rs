@@ -9,6 +9,7 @@ use crate::{
     auth::tokens::Tokens,
     clock::Clock,
     config::Config,
+    faults::Faults,
     kubelet::Kubelet,
     resources,
     store::Store,
@@ -23,6 +24,7 @@ pub(crate) struct Cluster {
     pub(crate) store: Store,
     pub(crate) tokens: Tokens,
     pub(crate) counters: Counters,
+    pub(crate) faults: Faults,
     pub(crate) tasks: Tasks,
     pub(crate) kubelet: Kubelet,
     /// The certificate authority that pods and clients trust, PEM.
@@ -40,6 +42,7 @@ impl Cluster {
             store: Store::default(),
             tokens: Tokens::new(),
             counters: Counters::default(),
+            faults: Faults::default(),
             tasks: Tasks::default(),
             kubelet,
             ca_pem,
@@ -53,6 +56,7 @@ impl Cluster {
     pub(crate) fn start(self: &Arc<Self>) {
         self.tasks.spawn(crate::scheduler::run(Arc::clone(self)));
         self.tasks.spawn(crate::controllers::run(Arc::clone(self)));
+        self.tasks.spawn(crate::nodes::run(Arc::clone(self)));
         self.tasks.spawn(crate::kubelet::run(Arc::clone(self)));
     }
 
@@ -93,7 +97,8 @@ impl Cluster {
         );
     }
 
-    fn put(&self, plural: &str, mut object: serde_json::Value) {
+    /// Adds an object of the cluster's own.
+    pub(crate) fn put(&self, plural: &str, mut object: serde_json::Value) {
         let kind = resources::any(plural);
         object["kind"] = json!(kind.kind);
         object["apiVersion"] = json!(kind.api_version());

@@ -29,6 +29,29 @@ impl Default for Allocatable {
     }
 }
 
+/// How often kubelet looks at what pods have written to the node's disk, unless configured: the eviction manager of real
+/// kubelets looks every ten seconds.
+pub const DEFAULT_EVICTION_PERIOD: Duration = Duration::from_secs(10);
+
+/// A sub-protocol of remote commands (`pods/exec`, `pods/attach`) over WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteProtocol {
+    /// `v4.channel.k8s.io`: the final status is a JSON object. Standard input cannot be closed alone.
+    V4,
+    /// `v5.channel.k8s.io`, from Kubernetes 1.30 on: channels can be closed.
+    V5,
+}
+
+impl RemoteProtocol {
+    /// Its name in `Sec-WebSocket-Protocol`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "v4.channel.k8s.io",
+            Self::V5 => "v5.channel.k8s.io",
+        }
+    }
+}
+
 /// Everything that can be chosen about a simulated cluster.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -59,6 +82,20 @@ pub struct Config {
     /// Answer an exec into a container that does not run with `101` and the error on channel 3, as API servers from 1.30
     /// on do for the v5 sub-protocol, instead of with a plain 500.
     pub exec_errors_after_upgrade: bool,
+    /// The sub-protocols that remote commands can use. Servers before 1.30 have only v4.
+    pub remote_protocols: Vec<RemoteProtocol>,
+    /// How often kubelet compares what pods have written with their limits. Real kubelets: ten seconds.
+    pub eviction_period: Duration,
+    /// Say in a pod's conditions why it is being disrupted, as clusters from 1.26 on do; and let an evicted pod keep its
+    /// conditions and containers' states, which older kubelets throw away.
+    pub disruption_conditions: bool,
+    /// Kill all processes of a container when one passes the memory limit, as kubelets from 1.28 on do where the node
+    /// has cgroup version 2.
+    pub oom_kills_group: bool,
+    /// Enforce memory limits by looking at processes even where control groups can be made.
+    pub watch_memory: bool,
+    /// The version that the server says it is, such as `1.33`.
+    pub version: (u32, u32),
 }
 
 impl Config {
@@ -78,7 +115,32 @@ impl Config {
             sync_period: DEFAULT_SYNC_PERIOD,
             exec_needs_create: false,
             exec_errors_after_upgrade: false,
+            remote_protocols: vec![RemoteProtocol::V5, RemoteProtocol::V4],
+            eviction_period: DEFAULT_EVICTION_PERIOD,
+            disruption_conditions: true,
+            oom_kills_group: false,
+            watch_memory: false,
+            version: (1, 33),
         }
+    }
+
+    /// The same, behaving like Kubernetes 1.20 where newer versions differ in what a client can see.
+    #[must_use]
+    pub fn like_1_20(self) -> Self {
+        Self {
+            exec_needs_create: false,
+            exec_errors_after_upgrade: false,
+            remote_protocols: vec![RemoteProtocol::V4],
+            disruption_conditions: false,
+            oom_kills_group: false,
+            version: (1, 20),
+            ..self
+        }
+    }
+
+    /// The version as objects and answers show it.
+    pub(crate) fn version_text(&self) -> String {
+        format!("v{}.{}.0-gantry-sim", self.version.0, self.version.1)
     }
 
     /// The address that the node and its pods show.

@@ -16,8 +16,10 @@ pub mod container;
 mod controllers;
 mod error;
 mod events;
+mod faults;
 mod ids;
 mod kubelet;
+mod nodes;
 mod patch;
 mod resources;
 mod scheduler;
@@ -26,6 +28,6 @@ mod store;
 mod tasks;
 mod validation;
 
-pub use config::{Allocatable, Config, DEFAULT_SYNC_PERIOD};
+pub use config::{Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, RemoteProtocol};
 pub use error::Error;
 pub use server::{Connector, SimKube};

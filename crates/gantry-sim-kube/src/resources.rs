@@ -74,6 +74,10 @@ const fn review(group: &'static str, names: [&'static str; 3], namespaced: bool)
     }
 }
 
+const APPS: &str = "apps";
+const SCALE: Subresource =
+    Subresource { name: "scale", group_version: "autoscaling/v1", kind: "Scale", verbs: &["get", "patch", "update"] };
+
 const fn status(kind: &'static str) -> Subresource {
     Subresource { name: "status", group_version: "", kind, verbs: &["get", "patch", "update"] }
 }
@@ -101,6 +105,7 @@ pub(crate) static TYPES: &[ResourceType] = &[
             &["po"],
             true,
             &[
+                Subresource { name: "attach", group_version: "", kind: "PodAttachOptions", verbs: &["create", "get"] },
                 Subresource { name: "binding", group_version: "", kind: "Binding", verbs: &["create"] },
                 Subresource { name: "eviction", group_version: "policy/v1", kind: "Eviction", verbs: &["create"] },
                 Subresource { name: "exec", group_version: "", kind: "PodExecOptions", verbs: &["create", "get"] },
@@ -132,6 +137,22 @@ pub(crate) static TYPES: &[ResourceType] = &[
     stored(RBAC, ["rolebindings", "rolebinding", "RoleBinding"], &[], true, &[]),
     stored(RBAC, ["roles", "role", "Role"], &[], true, &[]),
     stored("coordination.k8s.io", ["leases", "lease", "Lease"], &[], true, &[]),
+    ResourceType {
+        in_all: true,
+        ..stored(APPS, ["deployments", "deployment", "Deployment"], &["deploy"], true, &[SCALE, status("Deployment")])
+    },
+    ResourceType {
+        in_all: true,
+        ..stored(APPS, ["replicasets", "replicaset", "ReplicaSet"], &["rs"], true, &[SCALE, status("ReplicaSet")])
+    },
+    stored(
+        "policy",
+        ["poddisruptionbudgets", "poddisruptionbudget", "PodDisruptionBudget"],
+        &["pdb"],
+        true,
+        &[status("PodDisruptionBudget")],
+    ),
+    stored("scheduling.k8s.io", ["priorityclasses", "priorityclass", "PriorityClass"], &["pc"], false, &[]),
     review(AUTHZ, ["selfsubjectaccessreviews", "selfsubjectaccessreview", "SelfSubjectAccessReview"], false),
     review(AUTHZ, ["selfsubjectrulesreviews", "selfsubjectrulesreview", "SelfSubjectRulesReview"], false),
     review(AUTHZ, ["subjectaccessreviews", "subjectaccessreview", "SubjectAccessReview"], false),

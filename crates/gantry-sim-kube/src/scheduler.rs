@@ -130,6 +130,9 @@ fn decide(cluster: &Cluster, pod: &Value, used: &mut Usage) {
 
 /// Why the pod cannot be on the node now.
 fn refusal(cluster: &Cluster, pod: &Value, wanted: &Usage, used: &Usage) -> Option<String> {
+    if let Some(ordered) = cluster.faults.unschedulable(object::namespace(pod), object::name(pod)) {
+        return Some(ordered);
+    }
     let offered = cluster.config.allocatable;
     let labels = node::labels(&cluster.config);
     let fits = |labels: &BTreeMap<String, String>| {

@@ -48,3 +48,10 @@ impl Tasks {
         }
     }
 }
+
+/// Does blocking work (looking at many files) beside everything else. `None` when it was stopped or panicked.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let mut set = JoinSet::new();
+    set.spawn_blocking(work);
+    set.join_next().await?.ok()
+}

@@ -26,6 +26,9 @@ pub(crate) fn check(cluster: &Cluster, kind: &'static ResourceType, object: &mut
     }
     if kind.plural == "pods" {
         account(cluster, object)?;
+        if let Some(why) = cluster.faults.quota(object::namespace(object)) {
+            return Err(ApiError::forbidden(kind, object::name(object), &why));
+        }
     }
     Ok(())
 }

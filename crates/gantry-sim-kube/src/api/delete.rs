@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
+    budgets,
     dispatch::{Call, object_response},
     list::Selectors,
     representation::{self, Shape},
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     clock,
     cluster::Cluster,
+    kubelet::put_condition,
     resources::ResourceType,
     store::{
         Key, Verdict,
@@ -167,12 +169,27 @@ fn marked(cluster: &Cluster, kind: &ResourceType, old: &Value, grace: i64) -> Op
     Some(new)
 }
 
-/// `create` on `pods/eviction`: a deletion that disruption budgets could refuse; there are none here.
+/// `create` on `pods/eviction`: a deletion that disruption budgets can refuse.
 pub(crate) fn evict(call: &Call, target: &Target, body: Option<&Value>) -> Result<Response, ApiError> {
-    let options = body.and_then(|body| body.get("deleteOptions"));
-    let removal = Removal::read(&target.query, options);
+    let body =
+        body.filter(|body| body.is_object()).ok_or_else(|| ApiError::bad_request("the body is not an object"))?;
+    let version = text(body, &["apiVersion"]);
+    if !["policy/v1", "policy/v1beta1", ""].contains(&version) || !["Eviction", ""].contains(&text(body, &["kind"])) {
+        let kind = text(body, &["kind"]);
+        return Err(ApiError::bad_request(format!("no kind {kind:?} is registered for version {version:?}")));
+    }
+    let named = object::name(body);
+    if !named.is_empty() && named != target.name {
+        return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let removal = Removal::read(&target.query, body.get("deleteOptions"));
     let key = Key::new(target.kind, &target.namespace, &target.name);
-    if !removal.dry_run {
+    let pod = call.cluster.store.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &target.name))?;
+    let ended = ["Succeeded", "Failed", "Pending"].contains(&text(&pod, &["status", "phase"]));
+    if !ended && !object::is_terminating(&pod) {
+        budgets::check(&call.cluster, &pod)?;
+    }
+    if !removal.dry_run && call.cluster.config.disruption_conditions {
         disruption(call, &key);
     }
     begin_removal(&call.cluster, target.kind, &key, &removal)?;
@@ -185,10 +202,11 @@ fn disruption(call: &Call, key: &Key) {
     let stamp = call.cluster.clock.stamp();
     let outcome: Result<_, std::convert::Infallible> = call.cluster.store.modify(key, |pod| {
         let mut pod = pod.clone();
-        object::list_mut(&mut pod, &["status", "conditions"]).push(json!({
+        let condition = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
-            "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": stamp,
-        }));
+            "message": "Eviction API: evicting", "lastProbeTime": null,
+        });
+        put_condition(&mut pod["status"], condition, &stamp);
         Ok(Verdict::Replace(pod))
     });
     drop(outcome);

@@ -6,10 +6,8 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::status::json_response;
+use crate::config::Config;
 use crate::resources::{ResourceType, STORED_VERBS, TYPES};
-
-/// The version that the server says it is. Clients choose features by it.
-const VERSION: (&str, &str, &str) = ("1", "33", "v1.33.0-gantry-sim");
 
 /// Health checks need no token.
 pub(crate) fn health(path: &str) -> Option<Response> {
@@ -20,10 +18,10 @@ pub(crate) fn health(path: &str) -> Option<Response> {
 }
 
 /// The document at a path, if it is one of discovery.
-pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Option<Response> {
+pub(crate) fn answer(config: &Config, path: &str, headers: &HeaderMap) -> Option<Response> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let document = match segments.as_slice() {
-        ["version"] => version(),
+        ["version"] => version(config),
         ["api"] if wants_aggregated(headers) => return Some(aggregated(true)),
         ["apis"] if wants_aggregated(headers) => return Some(aggregated(false)),
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
@@ -45,10 +43,11 @@ pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Option<Response> {
     Some(json_response(StatusCode::OK, &document))
 }
 
-fn version() -> Value {
-    let (major, minor, full) = VERSION;
+/// The version that the server says it is. Clients choose features by it.
+fn version(config: &Config) -> Value {
+    let (major, minor) = config.version;
     json!({
-        "major": major, "minor": minor, "gitVersion": full, "gitCommit": "", "gitTreeState": "clean",
+        "major": major.to_string(), "minor": minor.to_string(), "gitVersion": config.version_text(), "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
         "platform": format!("linux/{}", go_arch()),
     })

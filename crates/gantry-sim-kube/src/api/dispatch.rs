@@ -22,10 +22,31 @@ use super::{
 use crate::{
     auth::{User, attributes::Attributes},
     cluster::Cluster,
+    faults::Mishap,
 };
 
 /// Largest request body; real API servers take 3 MiB.
 const MAX_BODY: usize = 3 << 20;
+
+/// Marks an answer that must not reach the client: the connection breaks instead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnswerLost;
+
+/// Lets faults happen to a request. Returns whether its answer is to get lost.
+async fn mishap(call: &Call, wish: &Attributes) -> Result<bool, ApiError> {
+    let resource = wish.full_resource();
+    let ask = |delays| call.cluster.faults.request(&wish.verb, &resource, &wish.namespace, &wish.name, delays);
+    if let Some(Mishap::Delay(time)) = ask(true) {
+        tokio::time::sleep(time).await;
+    }
+    match ask(false) {
+        Some(Mishap::Refuse { status, retry_after, reason, message }) => {
+            Err(ApiError::ordered(status, reason, message, retry_after))
+        }
+        Some(Mishap::LoseAnswer) => Ok(true),
+        Some(Mishap::Delay(_)) | None => Ok(false),
+    }
+}
 
 /// The whole server as a service.
 pub(crate) fn router(cluster: Arc<Cluster>) -> Router {
@@ -58,8 +79,15 @@ async fn handle(cluster: Arc<Cluster>, request: Request) -> Result<Response, Api
     match request::read(&parts.method, &parts.uri) {
         Asked::Resource(target) => {
             call.cluster.counters.count(target.verb, &target.attributes().full_resource());
+            let lost = mishap(&call, &target.attributes()).await?;
             reviews::check(&call, &target.attributes())?;
-            resource(call, *target, parts, body).await
+            let answer = resource(call, *target, parts, body).await;
+            if !lost {
+                return answer;
+            }
+            let mut answer = answer.unwrap_or_else(IntoResponse::into_response);
+            answer.extensions_mut().insert(AnswerLost);
+            Ok(answer)
         }
         Asked::Unknown(wish) => {
             call.cluster.counters.count(&wish.verb, &wish.full_resource());
@@ -88,7 +116,9 @@ async fn non_resource(call: Call, parts: &Parts, path: &str, body: axum::body::B
     if call.method != Method::GET && call.method != Method::HEAD {
         return Err(ApiError::method_not_allowed());
     }
-    discovery::answer(path, &parts.headers).or_else(|| openapi::answer(path)).ok_or_else(ApiError::no_such_path)
+    discovery::answer(&call.cluster.config, path, &parts.headers)
+        .or_else(|| openapi::answer(path))
+        .ok_or_else(ApiError::no_such_path)
 }
 
 async fn read_body(body: axum::body::Body) -> Result<Bytes, ApiError> {
@@ -119,9 +149,9 @@ pub(crate) fn json_body(headers: &HeaderMap, body: &[u8]) -> Result<Option<Value
 }
 
 async fn resource(call: Call, target: Target, mut parts: Parts, body: axum::body::Body) -> Result<Response, ApiError> {
-    if target.subresource == "exec" && target.kind.plural == "pods" {
+    if ["exec", "attach"].contains(&target.subresource.as_str()) && target.kind.plural == "pods" {
         let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-        return exec::answer(&call, &target, upgrade);
+        return exec::answer(&call, &target, upgrade).await;
     }
     if !target.kind.stored {
         let body = json_body(&call.headers, &read_body(body).await?)?;

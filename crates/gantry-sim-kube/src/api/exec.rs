@@ -1,60 +1,41 @@
-//! `pods/exec` over WebSocket: the sub-protocols v5 and v4 of Kubernetes' remote commands. One message is one channel
-//! byte and data: 0 stdin, 1 stdout, 2 stderr, 3 the final status, 4 terminal size, and in v5 255 to close a channel.
+//! `pods/exec` and `pods/attach`: which container, may it be entered now, and what runs there. What goes over the
+//! channels is the business of `remote`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
-    extract::{
-        WebSocketUpgrade,
-        ws::{CloseFrame, Message, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
-    },
-    response::Response,
+    extract::{WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
+    response::{IntoResponse, Response},
 };
-use bytes::{BufMut, Bytes, BytesMut};
-use futures::{SinkExt, StreamExt, stream::SplitStream};
+use http::{StatusCode, header};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::{mpsc, watch},
-};
 
-use super::{access, dispatch::Call, request::Target, status::ApiError};
+use super::{
+    access,
+    breaker::Breaker,
+    dispatch::Call,
+    kubelet_link,
+    remote::{self, Remote, Streams, Wanted},
+    request::Target,
+    status::ApiError,
+};
 use crate::{
-    cluster::Cluster,
-    container::{Container, ExecSpec, ExitStatus, Input, Output, StartError},
+    auth::attributes::Attributes,
+    config::RemoteProtocol,
+    container::{Container, ExecChild, ExecSpec, ExitStatus, StartError},
+    kubelet::Console,
     store::{
         Key,
         object::{self, items, text},
     },
 };
 
-const V5: &str = "v5.channel.k8s.io";
-const V4: &str = "v4.channel.k8s.io";
-const STDIN: u8 = 0;
-const STDOUT: u8 = 1;
-const STDERR: u8 = 2;
-const ERROR: u8 = 3;
-const RESIZE: u8 = 4;
-const CLOSE: u8 = 255;
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
-/// Data of one message to the client; real servers send at most this much at once.
-const PIECE: usize = 32 << 10;
-/// Messages that wait for the client. With [`PIECE`] this bounds what a slow client costs; the command then waits, as
-/// it would for a full pipe.
-const OUTBOX: usize = 8;
-/// How long the client may take to answer the end of the session.
-const LINGER: Duration = Duration::from_secs(5);
-/// Longest message from the client: far above what any client sends.
-const MAX_MESSAGE: usize = 4 << 20;
-
-/// Runs a command in a container.
-pub(crate) fn answer(
-    call: &Call,
-    target: &Target,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, ApiError> {
+/// Runs a command in a container, or joins the one that runs.
+pub(crate) async fn answer(call: &Call, target: &Target, upgrade: Upgrade) -> Result<Response, ApiError> {
     if call.cluster.config.exec_needs_create && target.verb == "get" {
-        let wish = crate::auth::attributes::Attributes { verb: "create".to_owned(), ..target.attributes() };
+        let wish = Attributes { verb: "create".to_owned(), ..target.attributes() };
         access::check(call, &wish)?;
     }
     let key = Key::new(target.kind, &target.namespace, &target.name);
@@ -64,10 +45,10 @@ pub(crate) fn answer(
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", target.name)));
     }
     if ["Succeeded", "Failed"].contains(&text(&pod, &["status", "phase"])) {
+        let what = if target.subresource == "exec" { "exec into" } else { "attach" };
         let phase = text(&pod, &["status", "phase"]);
-        return Err(ApiError::bad_request(format!(
-            "cannot exec into a container in a completed pod; current phase is {phase}"
-        )));
+        let message = format!("cannot {what} a container in a completed pod; current phase is {phase}");
+        return Err(ApiError::bad_request(message));
     }
     let exec = ExecSpec {
         args: target.query.all("command").map(str::to_owned).collect(),
@@ -75,46 +56,84 @@ pub(crate) fn answer(
         stdin: target.query.flag("stdin"),
         tty: target.query.flag("tty"),
     };
-    if exec.args.is_empty() {
+    if target.subresource == "exec" && exec.args.is_empty() {
         return Err(ApiError::bad_request("you must specify at least 1 command for the container"));
     }
-    let container = call.cluster.kubelet.container(object::uid(&pod), &name);
-    let not_found = || ApiError::internal(format!("unable to upgrade connection: container not found ({name:?})"));
-    let after_upgrade = call.cluster.config.exec_errors_after_upgrade;
-    if container.is_none() && (!after_upgrade || upgrade.is_err()) {
-        return Err(not_found());
+    let upgrade = remote::required(upgrade)?;
+    let uid = object::uid(&pod);
+    if target.subresource == "exec" {
+        let found = call.cluster.kubelet.container(uid, &name);
+        let job = found.map(|container| Job::Exec { container, exec });
+        connect(call, target, upgrade, (name, job)).await
+    } else {
+        let found = call.cluster.kubelet.console(uid, &name);
+        let job = found.map(|console| Job::Attach { console, stdin: exec.stdin });
+        connect(call, target, upgrade, (name, job)).await
     }
-    let (upgrade, version) = negotiated(upgrade)?;
-    if container.is_none() && version == Version::V4 {
-        return Err(not_found());
+}
+
+/// What is to be connected with the client.
+enum Job {
+    Exec { container: Container, exec: ExecSpec },
+    Attach { console: Arc<Console>, stdin: bool },
+}
+
+async fn connect(
+    call: &Call,
+    target: &Target,
+    upgrade: WebSocketUpgrade,
+    (name, job): (String, Option<Job>),
+) -> Result<Response, ApiError> {
+    let offers_v5 = call
+        .headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .any(|list| list.to_str().is_ok_and(|list| list.contains(RemoteProtocol::V5.name())));
+    let upgrades_first = call.cluster.config.exec_errors_after_upgrade && offers_v5;
+    let reached = kubelet_link::reach(&call.cluster).await;
+    if !upgrades_first {
+        reached.clone()?;
+        if job.is_none() {
+            return Ok(no_container(target, &name));
+        }
     }
-    let wanted = Wanted { stdout: target.query.flag("stdout"), stderr: target.query.flag("stderr"), version };
-    let refused = not_found();
+    let (upgrade, protocol) = match remote::negotiated(&call.cluster, upgrade) {
+        Ok(agreed) => agreed,
+        Err(refusal) => return Ok(*refusal),
+    };
+    let wanted = Wanted::read(target, protocol);
     let cluster = Arc::clone(&call.cluster);
+    let fault = cluster.faults.stream(&target.subresource, &target.namespace, &target.name, &name);
+    let breaker = Breaker::new(fault);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        match container {
-            Some(container) => serve(cluster, socket, container, exec, wanted).await,
-            None => refuse(socket, &refused).await,
+        let how = (wanted, breaker);
+        match (reached, job) {
+            (Err(error), _) => remote::refuse(socket, &error).await,
+            (Ok(()), None) => {
+                let why = format!("unable to upgrade connection: container not found ({name:?})");
+                remote::refuse(socket, &ApiError::internal(why)).await;
+            }
+            (Ok(()), Some(Job::Exec { container, exec })) => {
+                let start = async { container.exec(exec).await.map(Entered).map_err(|error| start_status(&error)) };
+                remote::serve(cluster, socket, start, how).await;
+            }
+            (Ok(()), Some(Job::Attach { console, stdin })) => {
+                let start = async { Ok(Attached { console, stdin }) };
+                remote::serve(cluster, socket, start, how).await;
+            }
         }
     }))
 }
 
-/// The upgrade with the sub-protocol that both sides speak.
-fn negotiated(
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<(WebSocketUpgrade, Version), ApiError> {
-    let upgrade = upgrade.map_err(|_| ApiError::bad_request("Upgrade request required"))?;
-    let upgrade = upgrade.protocols([V5, V4]).max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
-    let version = match upgrade.selected_protocol().and_then(|protocol| protocol.to_str().ok()) {
-        Some(V5) => Version::V5,
-        Some(V4) => Version::V4,
-        _ => {
-            let why = "unable to upgrade: none of the requested sub-protocols is supported (v5.channel.k8s.io, \
-                       v4.channel.k8s.io)";
-            return Err(ApiError::bad_request(why));
-        }
+/// What kubelet says of a container that does not run, as the API server passes it on: no `Status`, only text.
+fn no_container(target: &Target, name: &str) -> Response {
+    let message = if target.subresource == "exec" {
+        format!("container not found ({name:?})")
+    } else {
+        format!("container {name} not found in pod {}_{}", target.name, target.namespace)
     };
-    Ok((upgrade, version))
+    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::INTERNAL_SERVER_ERROR, kind, message).into_response()
 }
 
 /// The container that the request names, or the pod's only or default one.
@@ -141,154 +160,43 @@ pub(crate) fn named_container(pod: &Value, target: &Target, otherwise: &str) -> 
     Ok(name.to_owned())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
-    V4,
-    V5,
-}
+/// A command that was started in a container.
+struct Entered(ExecChild);
 
-#[derive(Debug, Clone, Copy)]
-struct Wanted {
-    stdout: bool,
-    stderr: bool,
-    version: Version,
-}
-
-fn frame(channel: u8, data: &[u8]) -> Message {
-    let mut bytes = BytesMut::with_capacity(data.len() + 1);
-    bytes.put_u8(channel);
-    bytes.put_slice(data);
-    Message::Binary(bytes.freeze())
-}
-
-/// Tells an error the way a server does that has upgraded before it asked kubelet.
-async fn refuse(mut socket: WebSocket, error: &ApiError) {
-    let _ = socket.send(frame(ERROR, error.to_status().to_string().as_bytes())).await;
-    let _ = socket.send(normal_end()).await;
-    let drained = async { while let Some(Ok(_)) = socket.recv().await {} };
-    let _ = tokio::time::timeout(LINGER, drained).await;
-}
-
-async fn serve(cluster: Arc<Cluster>, socket: WebSocket, container: Container, exec: ExecSpec, wanted: Wanted) {
-    let (mut sink, mut stream) = socket.split();
-    let (outbox, mut queue) = mpsc::channel::<Message>(OUTBOX);
-    let session = session(cluster, &mut stream, container, exec, (wanted, outbox));
-    let writer = async {
-        while let Some(message) = queue.recv().await {
-            if sink.send(message).await.is_err() {
-                // Nobody listens any more. The command goes on; when its pipes' readers are closed it may end by
-                // SIGPIPE, as in a real cluster.
-                queue.close();
-                return;
-            }
-        }
-        let _ = sink.send(normal_end()).await;
-    };
-    tokio::join!(session, writer);
-    // Closing a socket with unread input resets the connection, and the client could lose the end of the output.
-    let drained = async { while let Some(Ok(_)) = stream.next().await {} };
-    let _ = tokio::time::timeout(LINGER, drained).await;
-}
-
-/// Clients take any other close code for a broken connection.
-fn normal_end() -> Message {
-    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "".into() }))
-}
-
-async fn session(
-    cluster: Arc<Cluster>,
-    stream: &mut SplitStream<WebSocket>,
-    container: Container,
-    exec: ExecSpec,
-    (wanted, outbox): (Wanted, mpsc::Sender<Message>),
-) {
-    let mut child = match container.exec(exec).await {
-        Ok(child) => child,
-        Err(error) => {
-            let _ = outbox.send(frame(ERROR, start_status(&error).to_string().as_bytes())).await;
-            return;
-        }
-    };
-    let stdin = child.stdin.take();
-    let stdout = copy(child.stdout.take(), STDOUT, wanted.stdout, &outbox);
-    let stderr = copy(child.stderr.take(), STDERR, wanted.stderr, &outbox);
-    let (sizes, mut size) = watch::channel(None);
-    let input = feed(stream, stdin, sizes, wanted.version);
-    let outputs = async {
-        tokio::join!(stdout, stderr);
-    };
-    tokio::pin!(input, outputs);
-    let mut reading = true;
-    let stopping = cluster.tasks.stopping();
-    loop {
-        tokio::select! {
-            // The end of input is not the end of the command.
-            () = &mut input, if reading => reading = false,
-            Ok(()) = size.changed() => {
-                if let Some((width, height)) = *size.borrow_and_update() {
-                    let _ = child.resize(width, height);
-                }
-            }
-            // Like container runtimes, wait for the output's end, so that nothing of it is lost.
-            () = &mut outputs => break,
-            () = stopping.cancelled() => return,
-        }
+impl Remote for Entered {
+    fn streams(&mut self) -> Streams {
+        Streams { stdin: self.0.stdin.take(), stdout: self.0.stdout.take(), stderr: self.0.stderr.take() }
     }
-    let status = tokio::select! {
-        status = child.wait() => status,
-        () = &mut input, if reading => child.wait().await,
-        () = stopping.cancelled() => return,
-    };
-    let _ = outbox.send(frame(ERROR, exit_status(status).to_string().as_bytes())).await;
-}
 
-async fn copy(output: Option<Output>, channel: u8, wanted: bool, outbox: &mpsc::Sender<Message>) {
-    let Some(mut output) = output else { return };
-    let mut buffer = vec![0; PIECE];
-    while let Ok(length @ 1..) = output.read(&mut buffer).await {
-        if wanted && outbox.send(frame(channel, &buffer[..length])).await.is_err() {
-            return;
-        }
+    fn resize(&self, columns: u16, rows: u16) {
+        let _ = self.0.resize(columns, rows);
+    }
+
+    async fn ended(&self) -> Value {
+        exit_status(self.0.wait().await)
     }
 }
 
-/// Passes on what the client sends, until it goes or closes the input.
-async fn feed(
-    stream: &mut SplitStream<WebSocket>,
-    mut stdin: Option<Input>,
-    sizes: watch::Sender<Option<(u16, u16)>>,
-    version: Version,
-) {
-    while let Some(Ok(message)) = stream.next().await {
-        let data: Bytes = match message {
-            Message::Binary(data) => data,
-            Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
-            Message::Close(_) => break,
-            Message::Ping(_) | Message::Pong(_) => continue,
-        };
-        let Some((channel, data)) = data.split_first() else { continue };
-        match *channel {
-            STDIN => {
-                if let Some(input) = &mut stdin {
-                    let written = async {
-                        input.write_all(data).await?;
-                        input.flush().await
-                    };
-                    if written.await.is_err() {
-                        stdin = None;
-                    }
-                }
-            }
-            CLOSE if version == Version::V5 && data.first() == Some(&STDIN) => stdin = None,
-            RESIZE => {
-                let size: Value = serde_json::from_slice(data).unwrap_or_default();
-                let side = |name: &str| size[name].as_u64().and_then(|side| u16::try_from(side).ok());
-                if let (Some(width), Some(height)) = (side("Width"), side("Height")) {
-                    sizes.send_replace(Some((width, height)));
-                }
-            }
-            _ => {}
-        }
+/// A container whose own first process is spoken with.
+struct Attached {
+    console: Arc<Console>,
+    stdin: bool,
+}
+
+impl Remote for Attached {
+    fn streams(&mut self) -> Streams {
+        let (stdin, stdout, stderr) = self.console.attach();
+        Streams { stdin: stdin.filter(|_| self.stdin), stdout: Some(stdout), stderr }
+    }
+
+    fn resize(&self, columns: u16, rows: u16) {
+        let _ = self.console.container.resize(columns, rows);
+    }
+
+    /// Its exit code is in the pod's status only.
+    async fn ended(&self) -> Value {
+        self.console.container.wait().await;
+        json!({"metadata": {}, "status": "Success"})
     }
 }
 

@@ -10,10 +10,10 @@ use futures::stream;
 use http::{StatusCode, header};
 use serde_json::Value;
 
-use super::{dispatch::Call, exec::named_container, request::Target, status::ApiError};
+use super::{dispatch::Call, exec::named_container, kubelet_link, request::Target, status::ApiError};
 use crate::{
     cluster::Cluster,
-    kubelet::{LogLine, read_lines},
+    kubelet::{LogLine, previous, read_lines},
     store::{
         Key,
         object::{self, items, text},
@@ -43,6 +43,7 @@ pub(crate) async fn answer(call: &Call, target: &Target) -> Result<Response, Api
     let pod = call.cluster.store.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &target.name))?;
     let container = named_container(&pod, target, "a container name must be specified")?;
     let uid = object::uid(&pod).to_owned();
+    kubelet_link::reach(&call.cluster).await?;
     let waiting = || {
         let state = state_reason(&pod, &container);
         let message = if state == "ContainerCreating" || state == "PodInitializing" {
@@ -52,13 +53,14 @@ pub(crate) async fn answer(call: &Call, target: &Target) -> Result<Response, Api
         };
         ApiError::bad_request(message)
     };
-    if target.query.flag("previous") {
-        let message = format!("previous terminated container {container:?} in pod {:?} not found", target.name);
-        return Err(ApiError::bad_request(message));
-    }
     let handle = call.cluster.kubelet.pod(&uid).ok_or_else(waiting)?;
-    let path = handle.log_path(&container);
-    let (lines, offset) = read_lines(&path, 0).await.map_err(|_| waiting())?;
+    let past = target.query.flag("previous");
+    let missing = || {
+        let message = format!("previous terminated container {container:?} in pod {:?} not found", target.name);
+        if past { ApiError::bad_request(message) } else { waiting() }
+    };
+    let path = if past { previous(&handle.log_path(&container)) } else { handle.log_path(&container) };
+    let (lines, offset) = read_lines(&path, 0).await.map_err(|_| missing())?;
     let mut follow = Follow {
         cluster: Arc::clone(&call.cluster),
         uid,
@@ -68,7 +70,7 @@ pub(crate) async fn answer(call: &Call, target: &Target) -> Result<Response, Api
         stamps: target.query.flag("timestamps"),
         room: target.query.number("limitBytes").unwrap_or(u64::MAX),
         mid_line: false,
-        going: target.query.flag("follow"),
+        going: target.query.flag("follow") && !past,
     };
     let since = since(call, target);
     let lines = lines.into_iter().filter(|line| since.as_ref().is_none_or(|since| line.stamp >= *since)).collect();

@@ -2,17 +2,21 @@
 
 mod access;
 pub(crate) mod admission;
+mod breaker;
+pub(crate) mod budgets;
 mod counters;
 mod create;
 mod delete;
 mod discovery;
 mod dispatch;
 mod exec;
+mod kubelet_link;
 mod list;
 mod log;
 mod openapi;
 mod patch;
 mod protobuf;
+mod remote;
 mod representation;
 mod request;
 mod reviews;
@@ -26,4 +30,4 @@ mod watch;
 pub(crate) use counters::Counters;
 pub(crate) use create::{add, bootstrap_namespace};
 pub(crate) use delete::{Removal, begin_removal};
-pub(crate) use dispatch::router;
+pub(crate) use dispatch::{AnswerLost, router};

@@ -1,5 +1,5 @@
-//! The simulator's own interface under `/sim/`, for tests: what was asked, and accidents on demand. Only for users who
-//! may do anything on those paths (the administrator). Faults of the API itself would be another match arm here.
+//! The simulator's own interface under `/sim/`, for tests and for people: what was asked, accidents to one pod, and faults
+//! of any part. Only for users who may do anything on those paths (the administrator).
 
 use axum::response::Response;
 use http::{Method, StatusCode};
@@ -10,7 +10,7 @@ use super::{
     status::ApiError,
 };
 use crate::{
-    kubelet::Accident,
+    kubelet::{Accident, LOW_ON_DISK},
     resources,
     store::{
         Key,
@@ -21,8 +21,33 @@ use crate::{
 /// Answers `/sim/<rest>`.
 pub(crate) async fn answer(call: &Call, rest: &str, body: &[u8]) -> Result<Response, ApiError> {
     let segments: Vec<&str> = rest.split('/').collect();
+    let cluster = &call.cluster;
     match (&call.method, segments.as_slice()) {
-        (&Method::GET, ["requests"]) => Ok(object_response(StatusCode::OK, &call.cluster.counters.to_json())),
+        (&Method::GET, ["requests"]) => Ok(object_response(StatusCode::OK, &cluster.counters.to_json())),
+        (&Method::GET, ["faults"]) => Ok(object_response(StatusCode::OK, &cluster.faults.list())),
+        (&Method::POST, ["faults"]) => {
+            let order = json_body(&call.headers, body)?.unwrap_or(Value::Null);
+            if let Value::Object(fields) = &order
+                && fields.get("kind").is_some_and(|kind| kind == "api-restart")
+                && fields.get("compact") == Some(&Value::Bool(true))
+            {
+                cluster.store.forget_history();
+            }
+            let fault = cluster.faults.add(&order).map_err(ApiError::bad_request)?;
+            cluster.kubelet.wake_all();
+            Ok(object_response(StatusCode::CREATED, &fault))
+        }
+        (&Method::DELETE, ["faults"]) => {
+            cluster.faults.remove(None);
+            Ok(success())
+        }
+        (&Method::DELETE, ["faults", id]) => {
+            let removed = id.parse().map_or(0, |id| cluster.faults.remove(Some(id)));
+            if removed == 0 {
+                return Err(ApiError::no_such_path());
+            }
+            Ok(success())
+        }
         (&Method::POST, ["pods", namespace, name, action]) => {
             let options = json_body(&call.headers, body)?.unwrap_or(Value::Null);
             let word = |key: &str, otherwise: &str| match text(&options, &[key]) {
@@ -30,13 +55,7 @@ pub(crate) async fn answer(call: &Call, rest: &str, body: &[u8]) -> Result<Respo
                 word => word.to_owned(),
             };
             let accident = match *action {
-                "evict" => Accident::Evict {
-                    reason: word("reason", "Evicted"),
-                    message: word(
-                        "message",
-                        "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 1Gi. ",
-                    ),
-                },
+                "evict" => Accident::Evict { reason: word("reason", "Evicted"), message: word("message", LOW_ON_DISK) },
                 "oom" => Accident::OutOfMemory { container: word("container", "") },
                 _ => return Err(ApiError::no_such_path()),
             };
@@ -51,8 +70,10 @@ async fn happen(call: &Call, namespace: &str, name: &str, accident: Accident) ->
     let pod =
         call.cluster.store.get(&Key::new(pods, namespace, name)).ok_or_else(|| ApiError::not_found(pods, name))?;
     call.cluster.kubelet.accident(object::uid(&pod), accident).await.map_err(ApiError::bad_request)?;
-    Ok(object_response(
-        StatusCode::OK,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
-    ))
+    Ok(success())
+}
+
+fn success() -> Response {
+    let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+    object_response(StatusCode::OK, &done)
 }

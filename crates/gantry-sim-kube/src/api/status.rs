@@ -2,7 +2,7 @@
 //! Clients decide by code and reason and people read the message, so all three are made in one place.
 
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{auth::attributes::Attributes, resources::ResourceType};
@@ -24,11 +24,31 @@ pub(crate) struct ApiError {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) details: Option<Value>,
+    /// A reason that was ordered, in place of the usual one.
+    own_reason: Option<String>,
+    /// Seconds for the `Retry-After` header.
+    retry_after: Option<u64>,
+}
+
+/// Reason and message that a server gives with a status, as clients see them.
+fn usual(status: u16) -> (&'static str, &'static str) {
+    match status {
+        400 => ("BadRequest", "the server rejected our request for an unknown reason"),
+        401 => ("Unauthorized", "Unauthorized"),
+        403 => ("Forbidden", "forbidden"),
+        404 => ("NotFound", "the server could not find the requested resource"),
+        409 => ("Conflict", "the server reported a conflict"),
+        429 => ("TooManyRequests", "Too many requests, please try again later."),
+        500 => ("InternalError", "Internal error occurred: etcdserver: request timed out"),
+        503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
+        504 => ("Timeout", "Timeout: request did not complete within the allotted timeout"),
+        _ => ("", "an error on the server has prevented the request from succeeding"),
+    }
 }
 
 impl ApiError {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, own_reason: None, retry_after: None }
     }
 
     fn about(mut self, kind: &ResourceType, name: &str) -> Self {
@@ -124,6 +144,33 @@ impl ApiError {
         error
     }
 
+    /// An error that the API server has no reason for: only a code and a sentence.
+    pub(crate) fn plain(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", message)
+    }
+
+    /// A request refused by a fault that was ordered.
+    pub(crate) fn ordered(status: u16, reason: Option<String>, message: Option<String>, retry: Option<u64>) -> Self {
+        let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let (usual_reason, usual) = usual(status);
+        let mut error = Self::new(code, usual_reason, message.unwrap_or_else(|| usual.to_owned()));
+        if let Some(reason) = reason {
+            error.own_reason = Some(reason);
+        }
+        if let Some(seconds) = retry {
+            error.details = Some(json!({"retryAfterSeconds": seconds}));
+            error.retry_after = Some(seconds);
+        }
+        error
+    }
+
+    /// An eviction that a disruption budget does not allow now.
+    pub(crate) fn budget(message: &str, detail: String) -> Self {
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        error.details = Some(json!({"causes": [{"reason": "DisruptionBudget", "message": detail}]}));
+        error
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -191,9 +238,12 @@ impl ApiError {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code.as_u16(),
         });
+        let reason = self.own_reason.as_deref().unwrap_or(self.reason);
+        if !reason.is_empty() {
+            status["reason"] = json!(reason);
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
         }
@@ -203,7 +253,11 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        json_response(self.code, &self.to_status())
+        let mut response = json_response(self.code, &self.to_status());
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 

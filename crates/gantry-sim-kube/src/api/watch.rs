@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     cluster::Cluster,
+    faults::Closings,
     store::{Change, TooOld, object},
 };
 
@@ -46,6 +47,7 @@ struct Watch {
     next_bookmark: Option<Instant>,
     /// A table's columns are told once.
     columns_told: bool,
+    closings: Closings,
     over: bool,
 }
 
@@ -75,6 +77,7 @@ pub(crate) fn answer(call: &Call, target: &Target) -> Result<Response, ApiError>
         deadline: now + timeout,
         next_bookmark: bookmarks.then_some(now + BOOKMARK_EVERY),
         columns_told: false,
+        closings: call.cluster.faults.closings(),
         over: false,
     };
     if asked.is_none() || streaming_list {
@@ -139,8 +142,16 @@ impl Watch {
     async fn wait(&mut self) {
         let stopping = self.cluster.tasks.stopping();
         let wake = self.next_bookmark.map_or(self.deadline, |at| at.min(self.deadline));
+        let closed = self.closings.closed(self.target.kind.plural, &self.target.namespace);
         tokio::select! {
             changed = self.follow.changed() => self.over = changed.is_err(),
+            gone = closed => {
+                self.over = true;
+                if gone {
+                    let status = ApiError::expired(self.cursor, self.cluster.store.version()).to_status();
+                    self.queue.push_back(json!({"type": "ERROR", "object": status}));
+                }
+            }
             () = stopping.cancelled() => self.over = true,
             () = tokio::time::sleep_until(wake) => {
                 if Instant::now() >= self.deadline {

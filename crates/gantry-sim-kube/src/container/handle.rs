@@ -109,6 +109,16 @@ impl Container {
         Some((stdout, streams.stderr.take()))
     }
 
+    /// How many bytes it has written outside its volumes; `None` where that cannot be seen, or when it has ended.
+    pub fn written_bytes(&self) -> Option<u64> {
+        if self.status().is_some() {
+            return None;
+        }
+        // One file system in memory holds all of it: the root and what lies over the host's directories.
+        let root = nix::sys::statvfs::statvfs(format!("/proc/{}/root/", self.shared.pid).as_str()).ok()?;
+        Some(root.blocks().saturating_sub(root.blocks_free()).saturating_mul(root.fragment_size()))
+    }
+
     /// How it ended, if it has.
     pub fn status(&self) -> Option<ExitStatus> {
         *self.shared.link.status.borrow()

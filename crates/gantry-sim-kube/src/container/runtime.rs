@@ -53,6 +53,8 @@ pub(super) struct Inner {
     privilege: OnceCell<Result<Privilege, RuntimeError>>,
     /// Where control groups can be made, if anywhere.
     cgroups: OnceCell<Option<Home>>,
+    watch_memory: bool,
+    kill_groups: bool,
 }
 
 impl Drop for Inner {
@@ -86,6 +88,8 @@ impl Runtime {
                 hidden: vec![state_dir],
                 privilege: OnceCell::new(),
                 cgroups: OnceCell::new(),
+                watch_memory: false,
+                kill_groups: false,
             }),
         })
     }
@@ -96,6 +100,26 @@ impl Runtime {
     pub fn hide(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.hidden.extend(directories.into_iter().map(|path| path.canonicalize().unwrap_or(path)));
+        }
+        self
+    }
+
+    /// The same, enforcing memory limits by the watchdog even where control groups can be made. Has an effect only before
+    /// the first clone.
+    #[must_use]
+    pub fn watch_memory(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.watch_memory = true;
+        }
+        self
+    }
+
+    /// The same, killing every process of a container when one passes the limit. Has an effect only before the first
+    /// clone.
+    #[must_use]
+    pub fn kill_groups(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.kill_groups = true;
         }
         self
     }
@@ -143,11 +167,11 @@ impl Runtime {
             mount.source = found.map_err(missing)?;
         }
         let group = match spec.memory_limit {
-            Some(limit) => {
+            Some(limit) if !self.inner.watch_memory => {
                 let home = self.inner.cgroups.get_or_init(|| async { Home::find() }).await;
-                home.as_ref().and_then(|home| home.create(limit).ok())
+                home.as_ref().and_then(|home| home.create(limit, self.inner.kill_groups).ok())
             }
-            None => None,
+            _ => None,
         };
         let mut layout = self.layout();
         layout.cgroup_view = group.as_ref().map(super::memory::Cgroup::view);
@@ -168,7 +192,7 @@ impl Runtime {
         let limit = match (order.spec.memory_limit, group) {
             (None, _) => Limit::None,
             (Some(_), Some(group)) if started.in_cgroup => Limit::Cgroup(group),
-            (Some(bytes), _) => Limit::Watchdog(Watchdog::new(bytes)),
+            (Some(bytes), _) => Limit::Watchdog(Watchdog::new(bytes, self.inner.kill_groups)),
         };
         let cgroup = order.cgroup.filter(|_| started.in_cgroup);
         let runtime = Arc::clone(&self.inner);

@@ -20,9 +20,11 @@ pub(crate) enum Pull {
     Present,
     /// It will be there after this time.
     Takes(Duration),
+    /// It has just been pulled, which took this time.
+    Took(Duration),
     /// It cannot be had; a reason and a message as kubelet gives them.
     Fails {
-        reason: &'static str,
+        reason: String,
         message: String,
         /// How long the attempt takes.
         after: Duration,
@@ -48,21 +50,17 @@ impl Images {
             let message = format!(
                 "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format{why}"
             );
-            return Pull::Fails { reason: "InvalidImageName", message, after: Duration::ZERO };
+            return Pull::Fails { reason: "InvalidImageName".to_owned(), message, after: Duration::ZERO };
         }
         let missing = self.missing.iter().any(|pattern| matches(pattern, image));
         if missing && policy == "Never" {
             let message = format!("Container image {image:?} is not present with pull policy of Never");
-            return Pull::Fails { reason: "ErrImageNeverPull", message, after: Duration::ZERO };
+            return Pull::Fails { reason: "ErrImageNeverPull".to_owned(), message, after: Duration::ZERO };
         }
         let delay = self.delays.iter().find(|(pattern, _)| matches(pattern, image)).map(|(_, delay)| *delay);
         if missing {
-            let full = full_name(image);
-            let message = format!(
-                "rpc error: code = NotFound desc = failed to pull and unpack image {full:?}: failed to resolve \
-                 reference {full:?}: {full}: not found"
-            );
-            return Pull::Fails { reason: "ErrImagePull", message, after: delay.unwrap_or_default() };
+            let (reason, message) = not_found(image);
+            return Pull::Fails { reason: reason.to_owned(), message, after: delay.unwrap_or_default() };
         }
         let present = self.pulled.lock().unwrap_or_else(PoisonError::into_inner).contains(image);
         match delay {
@@ -76,6 +74,16 @@ impl Images {
     pub(crate) fn pulled(&self, image: &str) {
         self.pulled.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned());
     }
+}
+
+/// Reason and message of a pull whose image is not in its registry.
+pub(crate) fn not_found(image: &str) -> (&'static str, String) {
+    let full = full_name(image);
+    let message = format!(
+        "rpc error: code = NotFound desc = failed to pull and unpack image {full:?}: failed to resolve reference \
+         {full:?}: {full}: not found"
+    );
+    ("ErrImagePull", message)
 }
 
 /// How long to wait after the n-th failure (from 1).

@@ -13,6 +13,7 @@ use tokio::{
     sync::Mutex,
 };
 
+use super::console::Taps;
 use crate::{clock, clock::Clock, container::Output};
 
 /// Longest piece of a line in one record, as in container runtimes.
@@ -30,13 +31,13 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Opens a log, emptying it: only the current run of a container can be read.
+    /// Opens a log for a new run of a container, keeping that of the run before.
     pub(crate) async fn create(path: PathBuf, clock: Clock) -> io::Result<Arc<Self>> {
         if let Some(parent) = path.parent() {
             tokio::fs::create_dir_all(parent).await?;
         }
         // A new file rather than a truncated one: who follows the old one reads it to its end.
-        let _ = tokio::fs::remove_file(&path).await;
+        let _ = tokio::fs::rename(&path, previous(&path)).await;
         let file = OpenOptions::new().create(true).append(true).open(&path).await?;
         Ok(Arc::new(Self { file: Mutex::new((file, 0)), path, clock }))
     }
@@ -57,11 +58,13 @@ impl Log {
         file.0.flush().await
     }
 
-    /// Copies an output into the log until it ends. Trouble with the log never stops the container.
-    pub(crate) async fn pump(self: Arc<Self>, stream: &'static str, mut output: Output) {
+    /// Copies an output into the log, and to those who listen, until it ends. Trouble with the log never stops the
+    /// container.
+    pub(crate) async fn pump(self: Arc<Self>, stream: &'static str, mut output: Output, taps: &Taps) {
         let mut pending: Vec<u8> = Vec::new();
         let mut buffer = vec![0; PIECE];
         while let Ok(length @ 1..) = output.read(&mut buffer).await {
+            taps.pass(&buffer[..length]).await;
             pending.extend_from_slice(&buffer[..length]);
             let mut start = 0;
             while let Some(end) = pending[start..].iter().position(|byte| *byte == b'\n') {
@@ -78,6 +81,11 @@ impl Log {
             let _ = self.write(stream, &pending, false).await;
         }
     }
+}
+
+/// Where the log of the run before is kept.
+pub(crate) fn previous(path: &Path) -> PathBuf {
+    path.with_extension("previous")
 }
 
 /// One record of a log.
@@ -122,7 +130,7 @@ mod tests {
         let path = directory.path().join("logs/a.log");
         let log = Log::create(path.clone(), Clock::start()).await.unwrap();
         let text: &'static [u8] = b"one\n\ntwo words\nrest";
-        Arc::clone(&log).pump("stdout", Box::pin(text)).await;
+        Arc::clone(&log).pump("stdout", Box::pin(text), &Taps::default()).await;
         let (lines, offset) = read_lines(&path, 0).await.unwrap();
         let texts: Vec<&[u8]> = lines.iter().map(|line| line.text.as_slice()).collect();
         assert_eq!(texts, [&b"one"[..], b"", b"two words", b"rest"]);

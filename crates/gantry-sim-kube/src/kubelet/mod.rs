@@ -1,6 +1,8 @@
 //! Kubelet: runs the pods that the scheduler gave to the node. This file keeps the list of pods; each pod has one worker
 //! (`worker`), and nobody else changes that pod's status.
 
+mod console;
+mod disk;
 mod env;
 mod hooks;
 mod images;
@@ -38,7 +40,14 @@ use crate::{
     },
 };
 
-pub(crate) use logs::{LogLine, read_lines};
+pub(crate) use console::Console;
+pub(crate) use images::matches;
+pub(crate) use logs::{LogLine, previous, read_lines};
+pub(crate) use status::put_condition;
+
+/// What kubelet says when it evicts a pod because the node's disk is full.
+pub(crate) const LOW_ON_DISK: &str =
+    "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 1Gi. ";
 
 /// How many accidents can wait for one pod's worker.
 const ACCIDENT_QUEUE: usize = 16;
@@ -62,6 +71,8 @@ pub(crate) struct PodHandle {
     wake: Notify,
     /// Running containers by name: what `exec` can enter.
     running: Mutex<HashMap<String, Container>>,
+    /// Their streams, for `attach`.
+    consoles: Mutex<HashMap<String, Arc<Console>>>,
     accidents: mpsc::Sender<Accident>,
     inbox: Mutex<Option<mpsc::Receiver<Accident>>>,
 }
@@ -69,6 +80,10 @@ pub(crate) struct PodHandle {
 impl PodHandle {
     fn running(&self) -> MutexGuard<'_, HashMap<String, Container>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn consoles(&self) -> MutexGuard<'_, HashMap<String, Arc<Console>>> {
+        self.consoles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where a container's log is.
@@ -115,6 +130,16 @@ impl Kubelet {
         self.pod(uid)?.running().get(name).cloned()
     }
 
+    /// The streams of a running container.
+    pub(crate) fn console(&self, uid: &str, name: &str) -> Option<Arc<Console>> {
+        self.pod(uid)?.consoles().get(name).cloned()
+    }
+
+    /// Lets every pod's worker look at its pod.
+    pub(crate) fn wake_all(&self) {
+        self.pods().values().for_each(|pod| pod.wake.notify_one());
+    }
+
     /// Makes something happen to a pod; the error is a sentence for the client.
     pub(crate) async fn accident(&self, uid: &str, accident: Accident) -> Result<(), String> {
         let pod = self.pod(uid).ok_or("the pod is not on the node (yet, or any more)")?;
@@ -149,7 +174,7 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
             for pod in &pods {
                 take(&cluster, pod);
             }
-            cluster.kubelet.pods().values().for_each(|pod| pod.wake.notify_one());
+            cluster.kubelet.wake_all();
         }
         tokio::select! {
             () = stopping.cancelled() => return,
@@ -180,6 +205,7 @@ fn take(cluster: &Arc<Cluster>, pod: &Value) {
         directory: cluster.kubelet.directory.join(uid),
         wake: Notify::new(),
         running: Mutex::default(),
+        consoles: Mutex::default(),
         accidents,
         inbox: Mutex::new(Some(inbox)),
     });

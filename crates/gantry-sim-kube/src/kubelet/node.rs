@@ -54,7 +54,7 @@ pub(crate) fn object(cluster: &Cluster) -> Value {
                 "message": "kubelet is posting ready status", "lastHeartbeatTime": now, "lastTransitionTime": now,
             }],
             "nodeInfo": {
-                "architecture": arch(), "operatingSystem": "linux", "kubeletVersion": "v1.33.0-gantry-sim",
+                "architecture": arch(), "operatingSystem": "linux", "kubeletVersion": config.version_text(),
                 "kubeProxyVersion": "", "containerRuntimeVersion": "gantry-sim://1", "osImage": "the host's",
                 "kernelVersion": "", "machineID": "", "systemUUID": "", "bootID": "",
             },

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    PodHandle, hooks,
+    Console, PodHandle, hooks,
     images::{self, Pull},
     logs::Log,
     probes,
@@ -58,7 +58,7 @@ impl Starting<'_> {
     pub(crate) async fn pull(&self, record: &mut Record) -> bool {
         let policy = spec::find(self.pod, &record.name).map_or("", |container| text(container, &["imagePullPolicy"]));
         let image = record.image.clone();
-        let pull = self.cluster.kubelet.images.look_up(&image, policy);
+        let pull = self.pull_outcome(&image, policy, &record.name).await;
         let name = record.name.clone();
         match pull {
             Pull::Present => {
@@ -68,12 +68,9 @@ impl Starting<'_> {
             Pull::Takes(time) => {
                 self.tell(Kind::Normal, "Pulling", &format!("Pulling image {image:?}"), &name);
                 tokio::time::sleep(time).await;
-                self.cluster.kubelet.images.pulled(&image);
-                let message = format!(
-                    "Successfully pulled image {image:?} in {time:?} ({time:?} including waiting). Image size: 1 bytes."
-                );
-                self.tell(Kind::Normal, "Pulled", &message, &name);
+                self.pulled(&image, time, &name);
             }
+            Pull::Took(time) => self.pulled(&image, time, &name),
             Pull::Fails { reason, message, after } => {
                 if reason == "ErrImagePull" {
                     self.tell(Kind::Normal, "Pulling", &format!("Pulling image {image:?}"), &name);
@@ -84,12 +81,43 @@ impl Starting<'_> {
                 self.tell(Kind::Warning, "Failed", &format!("Error: {reason}"), &name);
                 record.pull_failures += 1;
                 record.retry = Some(Instant::now() + images::backoff(record.pull_failures));
-                record.state = State::Waiting { reason: reason.to_owned(), message };
+                record.state = State::Waiting { reason, message };
                 return false;
             }
         }
         record.pull_failures = 0;
         true
+    }
+
+    /// What getting the image takes, faults included; waits while a fault makes the pull slow.
+    async fn pull_outcome(&self, image: &str, policy: &str, name: &str) -> Pull {
+        let faults = &self.cluster.faults;
+        let mut slow = false;
+        let begun = Instant::now();
+        if policy != "Never" {
+            slow = faults.is_slow(image);
+            if slow {
+                self.tell(Kind::Normal, "Pulling", &format!("Pulling image {image:?}"), name);
+                faults.slow_pull(image).await;
+            }
+            if let Some((reason, message)) = faults.pull_error(image) {
+                let (usual_reason, usual) = images::not_found(image);
+                let reason = reason.unwrap_or_else(|| usual_reason.to_owned());
+                return Pull::Fails { reason, message: message.unwrap_or(usual), after: Duration::ZERO };
+            }
+        }
+        match self.cluster.kubelet.images.look_up(image, policy) {
+            Pull::Present if slow => Pull::Took(begun.elapsed()),
+            outcome => outcome,
+        }
+    }
+
+    fn pulled(&self, image: &str, time: Duration, name: &str) {
+        self.cluster.kubelet.images.pulled(image);
+        let message = format!(
+            "Successfully pulled image {image:?} in {time:?} ({time:?} including waiting). Image size: 1 bytes."
+        );
+        self.tell(Kind::Normal, "Pulled", &message, name);
     }
 
     /// Starts the container, whose image is there.
@@ -159,7 +187,10 @@ impl Starting<'_> {
             ready: Arc::new(AtomicBool::new(!probes::has(spec, "readinessProbe"))),
             started_up: Arc::new(AtomicBool::new(!probes::has(spec, "startupProbe"))),
         };
+        let flag = |field: &str| spec[field] == Value::Bool(true);
+        let console = Arc::new(Console::new(container.clone(), (flag("stdinOnce"), flag("tty"))));
         self.handle.running().insert(record.name.clone(), container.clone());
+        self.handle.consoles().insert(record.name.clone(), Arc::clone(&console));
         let monitor = Monitor {
             cluster: Arc::clone(self.cluster),
             handle: Arc::clone(self.handle),
@@ -169,7 +200,7 @@ impl Starting<'_> {
             from_log: text(spec, &["terminationMessagePolicy"]) == "FallbackToLogsOnError",
             oom: Arc::clone(&record.oom),
         };
-        self.cluster.tasks.spawn(monitor.run(container, exited));
+        self.cluster.tasks.spawn(monitor.run(console, exited));
         record.state = State::Running(running.clone());
         if let Some(action) = spec.pointer("/lifecycle/postStart") {
             let host = self.cluster.config.advertised_ip(self.cluster.address);
@@ -200,9 +231,8 @@ struct Monitor {
 }
 
 impl Monitor {
-    async fn run(self, container: Container, exited: watch::Sender<Option<Ended>>) {
-        // Standard input stays open as long as the container runs: a shell that reads from it must not see its end.
-        let stdin = container.take_stdin();
+    async fn run(self, console: Arc<Console>, exited: watch::Sender<Option<Ended>>) {
+        let container = &console.container;
         let path = self.handle.log_path(&self.name);
         let pumps = async {
             let log = match Log::create(path, self.cluster.clock).await {
@@ -215,10 +245,10 @@ impl Monitor {
             if let Some((stdout, stderr)) = container.take_output() {
                 let errors = async {
                     if let Some(stderr) = stderr {
-                        Arc::clone(&log).pump("stderr", stderr).await;
+                        Arc::clone(&log).pump("stderr", stderr, &console.stderr).await;
                     }
                 };
-                tokio::join!(Arc::clone(&log).pump("stdout", stdout), errors);
+                tokio::join!(Arc::clone(&log).pump("stdout", stdout, &console.stdout), errors);
             }
         };
         tokio::pin!(pumps);
@@ -229,8 +259,9 @@ impl Monitor {
             }
             () = &mut pumps => container.wait().await,
         };
-        drop(stdin);
+        console.close();
         self.handle.running().remove(&self.name);
+        self.handle.consoles().remove(&self.name);
         exited.send_replace(Some(self.ended(status).await));
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct Whole {
     pub(crate) pod_ip: Option<String>,
     /// A reason and message for a failure of the whole pod (`Evicted`, `DeadlineExceeded`).
     pub(crate) failed: Option<(String, String)>,
+    /// Older kubelets throw away everything else when they evict.
+    pub(crate) wiped: bool,
     /// Every container is being or has been stopped, so none will be started again.
     pub(crate) stopping: bool,
 }
@@ -54,6 +56,9 @@ pub(crate) fn phase(records: &[Record], policy: Restart, whole: &Whole) -> &'sta
 pub(crate) fn status(pod: &Value, records: &[Record], whole: &Whole, now: &str) -> Value {
     let policy = Restart::of(pod);
     let phase = phase(records, policy, whole);
+    if let Some((reason, message)) = whole.failed.as_ref().filter(|_| whole.wiped) {
+        return json!({"phase": phase, "reason": reason, "message": message, "startTime": whole.started});
+    }
     let mut status = pod.get("status").cloned().unwrap_or_else(|| json!({}));
     let fields = map_mut(&mut status, &[]);
     fields.insert("phase".to_owned(), json!(phase));
@@ -69,8 +74,12 @@ pub(crate) fn status(pod: &Value, records: &[Record], whole: &Whole, now: &str) 
         fields.insert("message".to_owned(), json!(message));
     }
     for (field, init) in [("initContainerStatuses", true), ("containerStatuses", false)] {
-        let list: Vec<Value> =
-            records.iter().filter(|record| (record.role != Role::Main) == init).map(container).collect();
+        let mut shown: Vec<&Record> = records.iter().filter(|record| (record.role != Role::Main) == init).collect();
+        if !init {
+            // Init containers come in the order in which they run, the others by name.
+            shown.sort_by(|one, other| one.name.cmp(&other.name));
+        }
+        let list: Vec<Value> = shown.into_iter().map(container).collect();
         if !list.is_empty() {
             fields.insert(field.to_owned(), json!(list));
         }
@@ -200,6 +209,18 @@ mod tests {
         let ready = status["conditions"].as_array().unwrap().iter().find(|one| one["type"] == "Ready").unwrap();
         assert_eq!(ready["message"], "containers with unready status: [a]");
         assert_eq!(status["conditions"][0]["type"], "PodScheduled");
+    }
+
+    #[test]
+    fn containers_are_told_by_name() {
+        let pod = json!({"spec": {"initContainers": [{"name": "z"}, {"name": "y"}],
+            "containers": [{"name": "helper"}, {"name": "svc-0"}, {"name": "build"}]}});
+        let status = status(&pod, &Record::all(&pod), &Whole::default(), "now");
+        let names = |list: &str| -> Vec<String> {
+            status[list].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names("containerStatuses"), ["build", "helper", "svc-0"]);
+        assert_eq!(names("initContainerStatuses"), ["z", "y"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Accident, PodHandle, images,
+    Accident, PodHandle, disk, images,
     record::{self, Record, Restart, Role, State},
     start::Starting,
     status::{self, Whole},
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     cluster::Cluster,
     events::{self, Kind},
+    faults::Coming,
     store::{
         Verdict,
         object::{self, items},
@@ -46,6 +47,10 @@ struct Worker {
     look: Option<Instant>,
     deadline: Option<Instant>,
     refresh: Instant,
+    /// When the disk is measured next; absent where the pod has no limit.
+    measure: Option<Instant>,
+    /// Since when containers of the pod run.
+    running_since: Option<Instant>,
 }
 
 /// Runs a pod until it is gone.
@@ -66,6 +71,8 @@ pub(super) async fn run(cluster: Arc<Cluster>, handle: Arc<PodHandle>) {
             look: None,
             deadline: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
             refresh: Instant::now() + REFRESH,
+            measure: disk::is_limited(&pod).then(|| Instant::now() + cluster.config.eviction_period),
+            running_since: None,
             cluster: Arc::clone(&cluster),
             handle: Arc::clone(&handle),
             pod,
@@ -89,6 +96,7 @@ fn current(cluster: &Cluster, handle: &PodHandle) -> Option<Arc<Value>> {
 impl Worker {
     async fn life(&mut self) {
         loop {
+            self.kubelet_up().await;
             let Some(pod) = current(&self.cluster, &self.handle) else {
                 self.stop(FORCED_GRACE).await;
                 return;
@@ -104,7 +112,9 @@ impl Worker {
             if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 self.exceed().await;
             }
+            self.measure().await;
             self.sync().await;
+            self.fault();
             self.wait().await;
         }
     }
@@ -137,6 +147,52 @@ impl Worker {
                 return;
             }
             self.look_at(Some(self.cluster.kubelet.next_look()));
+        }
+    }
+
+    /// Waits while kubelet is away. If the node has crashed, its containers are dead.
+    async fn kubelet_up(&mut self) {
+        if self.cluster.faults.crashed() {
+            for running in self.records.iter().filter_map(Record::running) {
+                let _ = running.container.kill_all();
+            }
+        }
+        self.cluster.faults.kubelet_up().await;
+    }
+
+    /// Evicts the pod if it uses more disk than it may.
+    async fn measure(&mut self) {
+        let over = record::finished(&self.records, Restart::of(&self.pod));
+        if over || self.whole.failed.is_some() || self.whole.stopping {
+            self.measure = None;
+        }
+        if self.measure.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        self.measure = Some(Instant::now() + self.cluster.config.eviction_period);
+        let usage = disk::measure(&self.handle, &self.pod).await;
+        if let Some(message) = disk::excess(&self.pod, &usage) {
+            self.suffer(Accident::Evict { reason: "Evicted".to_owned(), message }).await;
+        }
+    }
+
+    /// Asks whether a fault wants something to happen to this pod.
+    fn fault(&mut self) {
+        let running: Vec<&str> = self
+            .records
+            .iter()
+            .filter(|record| record.running().is_some() && record.role != Role::Init)
+            .map(|record| record.name.as_str())
+            .collect();
+        if running.is_empty() || self.whole.failed.is_some() || self.whole.stopping {
+            return;
+        }
+        let since = *self.running_since.get_or_insert_with(Instant::now);
+        let key = &self.handle.key;
+        match self.cluster.faults.accident(&key.namespace, &key.name, &running, since) {
+            Some(Coming::Now(accident)) => self.accident = Some(accident),
+            Some(Coming::At(at)) => self.look_at(Some(at)),
+            None => {}
         }
     }
 
@@ -289,6 +345,7 @@ impl Worker {
                 () = until(self.look) => return,
                 () = until(self.deadline.filter(|_| self.whole.failed.is_none())) => return,
                 () = tokio::time::sleep_until(self.refresh), if self.mounted => return,
+                () = until(self.measure) => return,
             }
         }
     }
@@ -349,6 +406,7 @@ impl Worker {
         let seconds = self.pod["metadata"]["deletionGracePeriodSeconds"].as_u64();
         let grace = seconds.map_or_else(|| self.grace(), Duration::from_secs);
         self.stop(grace).await;
+        self.cluster.faults.kubelet_up().await;
         self.report();
         let done: Result<_, Infallible> = self.cluster.store.modify(&self.handle.key, |pod| {
             if object::uid(pod) != self.handle.uid {
@@ -382,7 +440,11 @@ impl Worker {
                 events::record(&self.cluster, &self.pod, &events::kubelet(Kind::Warning, &reason, &message));
                 self.whole.failed = Some((reason, message.clone()));
                 self.stop(Duration::ZERO).await;
-                self.disrupted(&message);
+                if self.cluster.config.disruption_conditions {
+                    self.disrupted(&message);
+                } else {
+                    self.whole.wiped = true;
+                }
             }
             Accident::OutOfMemory { container } => {
                 let hit = self.records.iter().find(|record| {

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, body::Body};
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -14,7 +15,13 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{api, cluster::Cluster};
+use tower::ServiceExt;
+
+use crate::{
+    api::{self, AnswerLost},
+    cluster::Cluster,
+    faults::Server,
+};
 
 /// A client that has not finished its TLS handshake by then holds a task for nothing.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -25,6 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn accept(cluster: &Arc<Cluster>, listener: &TcpListener, acceptor: &TlsAcceptor) {
     loop {
         match listener.accept().await {
+            // As a server that is not there: nobody answers, and what was sent is not read.
+            Ok((stream, _)) if cluster.faults.server() == Server::Down => drop(stream),
             Ok((stream, _)) => {
                 let (cluster, acceptor) = (Arc::clone(cluster), acceptor.clone());
                 let tasks = Arc::clone(&cluster);
@@ -49,12 +58,29 @@ async fn secure(cluster: &Arc<Cluster>, acceptor: &TlsAcceptor, stream: TcpStrea
 
 /// Serves one connection.
 pub(crate) async fn connection(cluster: &Arc<Cluster>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+    if cluster.faults.server() == Server::Down {
+        return;
+    }
     let router: Router = api::router(Arc::clone(cluster));
-    let served = Builder::new(TokioExecutor::new())
-        .http1_only()
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection broke off");
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = router.clone().oneshot(request.map(Body::new));
+        async move {
+            let answer = answer.await.unwrap_or_else(|never| match never {});
+            // An error here breaks the connection without a word.
+            if answer.extensions().get::<AnswerLost>().is_some() { Err(Lost) } else { Ok(answer) }
+        }
+    });
+    let builder = Builder::new(TokioExecutor::new()).http1_only();
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::select! {
+        served = serving => if let Err(error) = served {
+            tracing::debug!(%error, "a connection broke off");
+        },
+        () = cluster.faults.restarted() => {}
     }
 }
+
+/// An answer that a fault wants to get lost.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the answer is lost, as was ordered")]
+struct Lost;

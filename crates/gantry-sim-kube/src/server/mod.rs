@@ -66,6 +66,8 @@ impl SimKube {
         let runtime = Runtime::new(directory.join("runtime"), &config.launcher)
             .map_err(|error| Error::Containers(Box::new(error)))?
             .hide([directory.clone()]);
+        let runtime = if config.watch_memory { runtime.watch_memory() } else { runtime };
+        let runtime = if config.oom_kills_group { runtime.kill_groups() } else { runtime };
         let kubelet = Kubelet::new(runtime, &directory.join("pods"), &config);
         let cluster = Cluster::new(config, kubelet, tls.ca_pem, address);
         let sim = Self { cluster, listener, acceptor: tls.acceptor, _scratch: scratch };

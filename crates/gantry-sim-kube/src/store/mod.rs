@@ -207,6 +207,14 @@ impl Store {
         self.changed.send_replace(version);
     }
 
+    /// Forgets all changes so far: whoever wants to follow from an older version has to list again.
+    pub(crate) fn forget_history(&self) {
+        let mut inner = self.lock();
+        inner.history.clear();
+        // A version that nobody has seen, so that even the newest one is too old to follow from.
+        inner.version += 1;
+    }
+
     /// The changes after `version`, oldest first, and the version up to which they tell everything.
     pub(crate) fn since(&self, version: u64) -> Result<(Vec<Change>, u64), TooOld> {
         let inner = self.lock();

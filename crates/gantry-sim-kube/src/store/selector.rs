@@ -23,6 +23,23 @@ impl LabelSelector {
         split_outside_parentheses(text).into_iter().map(requirement).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Reads `matchLabels` and `matchExpressions` of an object's selector. An empty one selects everything.
+    pub(crate) fn of(selector: &Value) -> Self {
+        let labels = object::pairs(selector, &["matchLabels"]);
+        let labels = labels.map(|(key, value)| (key.to_owned(), Op::In(vec![value.to_owned()])));
+        let expressions = object::items(selector, &["matchExpressions"]).iter().map(|expression| {
+            let values = object::items(expression, &["values"]).iter().filter_map(Value::as_str).map(str::to_owned);
+            let op = match object::text(expression, &["operator"]) {
+                "NotIn" => Op::NotIn(values.collect()),
+                "Exists" => Op::Exists,
+                "DoesNotExist" => Op::Missing,
+                _ => Op::In(values.collect()),
+            };
+            (object::text(expression, &["key"]).to_owned(), op)
+        });
+        Self(labels.chain(expressions).collect())
+    }
+
     pub(crate) fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|(key, op)| {
             let value = object::at(object, &["metadata", "labels"]).and_then(|labels| labels.get(key)?.as_str());

@@ -1,12 +1,43 @@
-//! Resource quantities such as `500m`, `1Gi`, `2e3`.
+//! Resource quantities such as `500m`, `1Gi`, `2e3`, exact, and written as Kubernetes writes them.
+
+use std::{cmp::Ordering, fmt};
 
 /// One thousandth of a millionth: the finest step a quantity can have.
 const NANOS: i128 = 1_000_000_000;
 
-/// A quantity, exact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+/// In which steps a quantity is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Form {
+    #[default]
+    Decimal,
+    Binary,
+}
+
+/// A quantity. Only the amount counts in comparisons, not how it was written.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Quantity {
     nanos: i128,
+    form: Form,
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.nanos == other.nanos
+    }
+}
+
+impl Eq for Quantity {}
+
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.nanos.cmp(&other.nanos)
+    }
 }
 
 impl Quantity {
@@ -24,7 +55,29 @@ impl Quantity {
         let product = nanos.checked_mul(factor)?;
         // What is finer than a nano is rounded up, as Kubernetes does.
         let rounded = product.checked_add(if product > 0 { divisor - 1 } else { 0 })? / divisor;
-        Some(Self { nanos: rounded })
+        let form = if suffix.ends_with('i') { Form::Binary } else { Form::Decimal };
+        Some(Self { nanos: rounded, form })
+    }
+
+    /// So many whole units.
+    pub(crate) fn whole(units: u64) -> Self {
+        Self { nanos: i128::from(units) * NANOS, form: Form::Decimal }
+    }
+
+    /// The sum, written like the first that is not zero.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        let form = if self.is_zero() { other.form } else { self.form };
+        Self { nanos: self.nanos.saturating_add(other.nanos), form }
+    }
+
+    /// The difference.
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self { nanos: self.nanos.saturating_sub(other.nanos), ..self }
+    }
+
+    /// The larger one.
+    pub(crate) fn at_least(self, other: Self) -> Self {
+        if other.nanos > self.nanos { other } else { self }
     }
 
     /// Reads a JSON value: text, or a bare number.
@@ -53,6 +106,33 @@ impl Quantity {
     pub(crate) fn millis(self) -> u64 {
         let milli = NANOS / 1_000;
         u64::try_from(self.nanos.saturating_add(milli - 1).max(0) / milli).unwrap_or(u64::MAX)
+    }
+}
+
+/// Suffixes by powers of 1,000, from a thousand millionth on.
+const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+/// Suffixes by powers of 1,024.
+const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+
+impl fmt::Display for Quantity {
+    /// The canonical form: no fraction, and the largest suffix that allows that.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut amount, step, suffixes) = match self.form {
+            // Below 1,024 and for fractions the binary form says nothing.
+            Form::Binary if self.nanos % NANOS == 0 && self.nanos.abs() >= 1_024 * NANOS => {
+                (self.nanos / NANOS, 1_024, &BINARY[..])
+            }
+            _ => (self.nanos, 1_000, &DECIMAL[..]),
+        };
+        if amount == 0 {
+            return f.write_str("0");
+        }
+        let mut suffix = 0;
+        while amount % step == 0 && suffix + 1 < suffixes.len() {
+            amount /= step;
+            suffix += 1;
+        }
+        write!(f, "{amount}{}", suffixes[suffix])
     }
 }
 
@@ -106,6 +186,28 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantities_are_written_canonically() {
+        for (text, written) in [
+            ("10Mi", "10Mi"),
+            ("1024Mi", "1Gi"),
+            ("1536Mi", "1536Mi"),
+            ("0.5", "500m"),
+            ("1000m", "1"),
+            ("2000", "2k"),
+            ("1.5Gi", "1536Mi"),
+            ("512", "512"),
+            ("0", "0"),
+            ("1e3", "1k"),
+            ("100u", "100u"),
+        ] {
+            assert_eq!(Quantity::parse(text).unwrap().to_string(), written, "{text}");
+        }
+        let sum = Quantity::default().plus(Quantity::parse("10Mi").unwrap()).plus(Quantity::parse("10Mi").unwrap());
+        assert_eq!(sum.to_string(), "20Mi");
+        assert_eq!(Quantity::whole(3).minus(Quantity::whole(1)).to_string(), "2");
+    }
 
     #[test]
     fn quantities_are_read() {

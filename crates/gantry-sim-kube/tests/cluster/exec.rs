@@ -2,7 +2,7 @@
 
 use kube::api::{AttachParams, AttachedProcess};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::{LOOK, PATIENCE, World, never, sh};
 
@@ -22,15 +22,44 @@ pub(crate) async fn until_it_works(world: &World, pod: &str, container: &str) ->
     .is_ok()
 }
 
+/// Tries until a script ends well in the container.
+pub(crate) async fn until_it_succeeds(world: &World, pod: &str, container: &str, script: &str) {
+    let tries = async {
+        loop {
+            if let Ok(process) = try_exec(world, pod, container, script).await
+                && finish(process).await.2 == 0
+            {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, tries).await.expect("the script ends well");
+}
+
 async fn running(world: &World) {
     world.pod("p", never(&json!([sh("a", "sleep 60")]))).await;
     assert!(until_it_works(world, "p", "a").await);
 }
 
+/// Waits until the command has said that it runs (its first line is `up`), and gives back the rest of its output.
+async fn until_up(process: &mut AttachedProcess) -> impl AsyncRead + Unpin + use<> {
+    let mut stdout = process.stdout().expect("output");
+    let mut line = [0; 3];
+    tokio::time::timeout(PATIENCE, stdout.read_exact(&mut line)).await.expect("in time").expect("output");
+    assert_eq!(&line, b"up\n");
+    stdout
+}
+
 /// Output, errors, and the exit code (0 for success, -1 for no code).
 async fn finish(mut process: AttachedProcess) -> (Vec<u8>, String, i32) {
+    let stdout = process.stdout().expect("output");
+    finish_with(process, stdout).await
+}
+
+async fn finish_with(mut process: AttachedProcess, mut stdout: impl AsyncRead + Unpin) -> (Vec<u8>, String, i32) {
     let status = process.take_status().expect("a status");
-    let (mut stdout, mut stderr) = (process.stdout().expect("output"), process.stderr().expect("errors"));
+    let mut stderr = process.stderr().expect("errors");
     let (mut out, mut err) = (Vec::new(), String::new());
     let all = async {
         let (read_out, read_err, status) =
@@ -97,9 +126,91 @@ async fn a_vanished_client_closes_the_input_and_kills_nothing() {
 async fn a_killed_container_ends_its_commands_with_137() {
     let world = World::new().await;
     running(&world).await;
-    let process = try_exec(&world, "p", "a", "echo up; sleep 60").await.expect("exec");
+    let mut process = try_exec(&world, "p", "a", "echo up; sleep 60").await.expect("exec");
+    // A container that is killed before the command has begun gives an error and no code.
+    let stdout = until_up(&mut process).await;
     world.sim("pods/ci/p/oom", json!({"container": "a"})).await;
-    assert_eq!(finish(process).await.2, 137);
+    assert_eq!(finish_with(process, stdout).await.2, 137);
+    world.stop().await;
+}
+
+/// The answer to an upgrade that is refused: status, content type, body.
+async fn upgrade(world: &World, pod: &str, container: &str, protocol: &str) -> (u16, String, String) {
+    let path = format!("/api/v1/namespaces/ci/pods/{pod}/exec?container={container}&command=true&stdout=1");
+    let request = http::Request::get(path)
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", protocol)
+        .body(kube::client::Body::empty())
+        .expect("a request");
+    let answer = world.admin().send(request).await.expect("an answer");
+    let code = answer.status().as_u16();
+    let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("").to_owned();
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body").to_bytes();
+    (code, kind, String::from_utf8_lossy(&body).into_owned())
+}
+
+#[tokio::test]
+async fn a_server_can_be_without_newer_protocols() {
+    let world = World::with(|config| *config = config.clone().like_1_20()).await;
+    running(&world).await;
+    assert_eq!(upgrade(&world, "p", "a", "v5.channel.k8s.io").await.0, 403);
+    // The client offers both, and gets the older one.
+    let process = try_exec(&world, "p", "a", "exit 7").await.expect("exec");
+    assert_eq!(finish(process).await.2, 7);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_command_is_an_error_behind_the_upgrade() {
+    let world = World::new().await;
+    running(&world).await;
+    let params = AttachParams::default().container("a").stdout(true).stderr(true);
+    let mut process = world.pods().exec("p", ["no-such-program"], &params).await.expect("the upgrade succeeds");
+    let status = process.take_status().expect("a status");
+    let status = tokio::time::timeout(PATIENCE, status).await.expect("in time").expect("a status");
+    assert_eq!((status.reason.as_deref(), status.code), (Some("InternalError"), Some(500)));
+    let message = status.message.unwrap_or_default();
+    assert!(message.contains("exec: \"no-such-program\": executable file not found in $PATH"), "{message}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn attached_clients_share_the_first_process() {
+    let world = World::new().await;
+    let mut container =
+        sh("a", "echo up; while read line; do echo \"got $line\"; test \"$line\" = end && exit 3; done");
+    container["stdin"] = json!(true);
+    world.pod("p", never(&json!([container]))).await;
+    world.until("p", |pod| !crate::state(pod, "a")["running"].is_null()).await;
+    let params = AttachParams::default().container("a").stdin(true).stdout(true).stderr(true);
+    let mut one = world.pods().attach("p", &params).await.expect("attached");
+    let mut other = world.pods().attach("p", &params).await.expect("attached");
+    let (mut input, mut heard) = (one.stdin().expect("input"), one.stdout().expect("output"));
+    let mut overheard = other.stdout().expect("output");
+    // The server has connected a client when its first answer has come.
+    let mut line = String::new();
+    let mut ask = async |text: &[u8]| {
+        input.write_all(text).await.expect("written");
+        let mut byte = [0];
+        line.clear();
+        while !line.ends_with('\n') {
+            tokio::time::timeout(PATIENCE, heard.read_exact(&mut byte)).await.expect("in time").expect("output");
+            line.push(char::from(byte[0]));
+        }
+        line.clone()
+    };
+    assert_eq!(ask(b"one\n").await, "got one\n");
+    assert_eq!(ask(b"end\n").await, "got end\n");
+    let mut rest = String::new();
+    let read = overheard.read_to_string(&mut rest);
+    tokio::time::timeout(PATIENCE, read).await.expect("in time").expect("output");
+    assert!(rest.ends_with("got end\n"), "{rest}");
+    let status = one.take_status().expect("a status");
+    let status = tokio::time::timeout(PATIENCE, status).await.expect("in time").expect("a status");
+    assert_eq!(status.status.as_deref(), Some("Success"));
     world.stop().await;
 }
 
@@ -112,8 +223,12 @@ async fn what_cannot_be_entered_is_refused_before_the_upgrade() {
         Err(kube::Error::Api(status)) => (status.code, status.message.clone()),
         other => panic!("{:?}", other.err()),
     };
-    let message = "Internal error occurred: unable to upgrade connection: container not found (\"b\")";
-    assert_eq!(refusal("p", "b").await, (500, message.to_owned()));
+    // Kubelet's own text, passed on: no `Status` object.
+    let (code, kind, body) = upgrade(&world, "p", "b", "v4.channel.k8s.io").await;
+    assert_eq!((code, kind.as_str(), body.as_str()), (500, "text/plain; charset=utf-8", "container not found (\"b\")"));
+    // A sub-protocol that nobody speaks.
+    let (code, _, body) = upgrade(&world, "p", "a", "v9.channel.k8s.io").await;
+    assert_eq!((code, body.as_str()), (403, ""));
     assert_eq!(refusal("p", "c").await, (400, "container c is not valid for pod p".to_owned()));
     assert_eq!(refusal("q", "a").await, (404, "pods \"q\" not found".to_owned()));
     world.stop().await;

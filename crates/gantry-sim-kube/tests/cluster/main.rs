@@ -2,7 +2,9 @@
 //! where it is installed.
 
 mod access;
+mod eviction;
 mod exec;
+mod faults;
 mod kubectl;
 mod objects;
 mod pods;
@@ -132,6 +134,23 @@ impl World {
             .expect("a request");
         let answer: Value = self.admin().request(request).await.expect("an answer");
         assert_eq!(answer["status"], "Success");
+    }
+
+    /// Orders a fault and returns its number.
+    async fn fault(&self, order: Value) -> u64 {
+        let request = http::Request::post("/sim/faults")
+            .header("content-type", "application/json")
+            .body(order.to_string().into_bytes())
+            .expect("a request");
+        let fault: Value = self.admin().request(request).await.expect("the fault is taken");
+        fault["id"].as_u64().expect("a number")
+    }
+
+    /// Ends a fault.
+    async fn mend(&self, fault: u64) {
+        let request = http::Request::delete(format!("/sim/faults/{fault}")).body(Vec::new()).expect("a request");
+        let done: Value = self.admin().request(request).await.expect("the fault was there");
+        assert_eq!(done["status"], "Success");
     }
 
     /// Stops the cluster and waits for its end.

@@ -37,9 +37,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::of(|runtime| runtime)
+    }
+
+    fn of(change: impl FnOnce(Runtime) -> Runtime) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory");
         let host = tempfile::tempdir().expect("a temporary directory");
-        let runtime = Runtime::new(state.path(), launcher()).expect("a state directory");
+        let runtime = change(Runtime::new(state.path(), launcher()).expect("a state directory"));
         Self { runtime, host, _state: state }
     }
 

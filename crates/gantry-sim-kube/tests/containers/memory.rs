@@ -1,5 +1,7 @@
 //! The memory limit, by control group where this process may make one, else by the watchdog.
 
+use gantry_sim_kube::container::Runtime;
+
 use super::{World, exec, exec_sh, sh, until, within};
 
 const LIMIT: u64 = 64 << 20;
@@ -38,6 +40,38 @@ async fn a_child_over_the_limit_dies_alone() {
     assert_eq!((status.code, status.oom_killed), (0, false));
     assert!(out.contains("child 137") || out.contains("child 0"), "{out}");
     assert!(status.oom_kills >= 1);
+}
+
+/// Who has the highest `oom_score_adj` is killed, however little memory it has.
+async fn the_first_process_can_be_made_the_victim(world: World) {
+    let mut spec = sh("echo up; sleep 1000");
+    spec.memory_limit = Some(LIMIT);
+    let container = world.start(spec).await;
+    let (mut stdout, _) = container.take_output().expect("output");
+    until(&mut stdout, "up").await;
+    let (status, ..) = exec(&container, exec_sh("echo 1000 > /proc/1/oom_score_adj; exec tail /dev/zero")).await;
+    assert_eq!(status.code, 137);
+    let status = within(container.wait()).await;
+    assert_eq!((status.code, status.oom_killed), (137, true));
+}
+
+#[tokio::test]
+async fn the_victim_is_chosen_by_its_score() {
+    the_first_process_can_be_made_the_victim(World::new()).await;
+}
+
+#[tokio::test]
+async fn the_watchdog_chooses_like_the_kernel() {
+    the_first_process_can_be_made_the_victim(World::of(Runtime::watch_memory)).await;
+}
+
+#[tokio::test]
+async fn all_of_a_container_can_die_together() {
+    let world = World::of(|runtime| runtime.watch_memory().kill_groups());
+    let mut spec = sh(&format!("sh -c \"{}\"; echo child $?", EATER.replace('$', "\\$")));
+    spec.memory_limit = Some(LIMIT);
+    let (status, out, _) = world.run(spec).await;
+    assert_eq!((status.code, status.oom_killed, out.as_str()), (137, true, ""));
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Home {
     }
 
     fn works(&self) -> bool {
-        self.create(u64::MAX >> 16).is_ok_and(|group| group.try_remove().is_ok())
+        self.create(u64::MAX >> 16, false).is_ok_and(|group| group.try_remove().is_ok())
     }
 
     fn sweep(&self) {
@@ -57,15 +57,21 @@ impl Home {
         }
     }
 
-    /// Makes a group limited to this many bytes.
-    pub(in super::super) fn create(&self, limit: u64) -> io::Result<Cgroup> {
+    /// Makes a group limited to this many bytes. `whole`: if one process passes the limit, all are killed, where the
+    /// kernel can do that (version 2).
+    pub(in super::super) fn create(&self, limit: u64, whole: bool) -> io::Result<Cgroup> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = self.path.join(format!("{PREFIX}{}-{number}", process::id()));
         fs::create_dir(&path)?;
         let group = Cgroup { version: self.version, path };
         match group.set_limit(limit) {
-            Ok(()) => Ok(group),
+            Ok(()) => {
+                if whole {
+                    let _ = fs::write(group.path.join("memory.oom.group"), "1");
+                }
+                Ok(group)
+            }
             Err(error) => {
                 let _ = group.try_remove();
                 Err(error)

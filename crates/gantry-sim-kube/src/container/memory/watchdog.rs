@@ -23,6 +23,8 @@ const MAX_PROCESSES: usize = 10_000;
 #[derive(Debug)]
 pub(in super::super) struct Watchdog {
     limit: u64,
+    /// Whether all processes are killed when one has to be.
+    whole: bool,
     kills: AtomicU64,
     killed: std::sync::Mutex<Vec<u32>>,
 }
@@ -35,8 +37,8 @@ struct Process {
 }
 
 impl Watchdog {
-    pub(in super::super) fn new(limit: u64) -> Self {
-        Self { limit, kills: AtomicU64::new(0), killed: std::sync::Mutex::default() }
+    pub(in super::super) fn new(limit: u64, whole: bool) -> Self {
+        Self { limit, whole, kills: AtomicU64::new(0), killed: std::sync::Mutex::default() }
     }
 
     /// How many processes it has killed.
@@ -74,11 +76,18 @@ impl Watchdog {
         if total <= self.limit || seen.iter().any(|process| process.bytes > 0 && self.has_killed(process.pid)) {
             return;
         }
-        let Some(victim) = seen.iter().max_by_key(|process| process.score) else { return };
-        if kill(victim.pid) {
-            self.kills.fetch_add(1, Ordering::Relaxed);
-            if let Ok(mut killed) = self.killed.lock() {
-                killed.push(victim.pid);
+        let Some(victim) = seen.iter().filter(|process| process.score > i64::MIN).max_by_key(|process| process.score)
+        else {
+            return;
+        };
+        let victims: Vec<u32> =
+            if self.whole { seen.iter().map(|process| process.pid).collect() } else { vec![victim.pid] };
+        for pid in victims {
+            if kill(pid) {
+                self.kills.fetch_add(1, Ordering::Relaxed);
+                if let Ok(mut killed) = self.killed.lock() {
+                    killed.push(pid);
+                }
             }
         }
     }
@@ -91,7 +100,10 @@ fn inspect(pid: u32, limit: u64) -> Option<(Process, Vec<u32>)> {
     // A process that is on its way out frees its memory only after a while; it is not killed twice.
     let dying = status.lines().any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"));
     let share = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(adjustment) / ADJUSTMENT_SCALE;
-    let score = if dying { i64::MIN } else { i64::try_from(bytes).unwrap_or(i64::MAX).saturating_add(share) };
+    // The kernel never lets a process pass the limit, so what this one got beyond it does not count.
+    let counted = i64::try_from(bytes.min(limit)).unwrap_or(i64::MAX);
+    let spared = dying || adjustment <= -ADJUSTMENT_SCALE;
+    let score = if spared { i64::MIN } else { counted.saturating_add(share) };
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
