@@ -138,7 +138,7 @@ function frame(all) {
   const foot = document.getElementById("foot");
   fillIfChanged(foot, [all.url, all.runners.length, seen, all.violations], () => [
     h("span", {}, h("code", {}, all.url)),
-    h("span", {}, `${all.runners.length} ${all.runners.length === 1 ? "runner" : "runners"}`, seen ? [", heard of ", timeAgo(seen)] : ", none heard of yet"),
+    h("span", {}, `${all.runners.length} ${all.runners.length === 1 ? "runner" : "runners"}`, seen ? [", last seen ", timeAgo(seen)] : ", none seen yet"),
     h("a", { href: "/sim/violations" }, all.violations === 0 ? "no broken rules" : `${all.violations} broken rules`),
     h("a", { href: "/sim/requests" }, "journal"),
   ]);
@@ -225,7 +225,7 @@ function jobItem(job) {
       "a",
       { href: `#/jobs/${job.id}`, "data-focus": `job-${job.id}` },
       badge(job.status, job.allow_failure),
-      h("span", { class: "name" }, job.name),
+      h("span", { class: "name", title: job.name }, job.name),
       job.started_at && duration(job.started_at, isOpen(job.status) ? null : job.finished_at),
     ),
     actions,
@@ -254,6 +254,7 @@ class JobView {
       h("a", { href: `/sim/jobs/${id}/trace`, target: "_blank", rel: "noopener" }, "Raw log"),
     );
     this.empty = h("p", { class: "empty" }, "No log yet.");
+    this.scroll.hidden = true;
     // Whoever scrolls up wants to read; whoever comes back to the end wants to follow.
     this.scroll.addEventListener("scroll", () => {
       const { scrollTop, scrollHeight, clientHeight } = this.scroll;

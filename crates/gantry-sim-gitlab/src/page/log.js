@@ -63,8 +63,10 @@ export class Log {
       if (before.replace("\x1b[0K", "") !== "") this.text(stream, before, goesOn, stamp);
       goesOn = false;
       from = marker.index + marker[0].length;
-      if (marker[1] === "start") this.start(marker[3], Number(marker[2]), marker[4] ?? "");
-      else this.end(marker[3], Number(marker[2]));
+      // The time stamp is finer than the marker's own time.
+      const at = stamp ? Date.parse(stamp[0].slice(0, 27)) : Number(marker[2]) * 1000;
+      if (marker[1] === "start") this.start(marker[3], at, marker[4] ?? "");
+      else this.end(marker[3], at);
     }
     const after = text.slice(from);
     if (from === 0 || after !== "") this.text(stream, after, goesOn, stamp);
@@ -138,8 +140,7 @@ export class Log {
     for (const section of this.open.splice(index)) {
       if (this.untitled === section) this.title("", section.name);
       if (section.name !== name || section.hides) continue;
-      const took = h("span", { class: "took" }, span(Math.max(0, at - section.at) * 1000).replace(".0 s", " s"));
-      section.summary.append(took);
+      section.summary.append(h("span", { class: "took" }, span(at - section.at)));
     }
     // Styles do not leak out of a section, and no line goes on behind its end.
     this.last.clear();
