@@ -1,6 +1,8 @@
 //! The simulator's only clock. Wall-clock times are the start time plus what tokio's clock has counted since, so that
 //! a test on a paused clock sees both move together. Nothing else in the crate may read the time.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp, Unit};
 use tokio::time::Instant;
 
@@ -11,6 +13,14 @@ pub(crate) struct Now {
     pub(crate) at: Instant,
     /// For people and payloads.
     pub(crate) wall: Timestamp,
+}
+
+impl Now {
+    /// The moment so much later.
+    pub(crate) fn after(self, passed: Duration) -> Self {
+        let wall = SignedDuration::try_from(passed).ok().and_then(|passed| self.wall.checked_add(passed).ok());
+        Self { at: self.at + passed, wall: wall.unwrap_or(Timestamp::MAX) }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@ mod api;
 pub mod ci;
 mod clock;
 mod config;
+mod connection;
 mod dotenv;
 mod error;
 mod hub;
@@ -22,6 +23,6 @@ mod state;
 mod tasks;
 mod tokens;
 
-pub use config::{Config, Timing};
+pub use config::{Config, RateLimits, Settings, Timing};
 pub use error::Error;
 pub use server::SimGitlab;

@@ -9,7 +9,7 @@ pub(crate) const JSON_BODY: usize = 4 * 1024 * 1024;
 /// Largest single trace PATCH: runners send at most 1 MiB, other clients may send more; a whole default log (4 MiB) fits.
 pub(crate) const PATCH_BODY: usize = 16 * 1024 * 1024;
 /// Largest trace of one job; GitLab's own default for the instance limit is 100 MB.
-pub(crate) const TRACE: usize = 100 * 1024 * 1024;
+pub(crate) const TRACE: u64 = 100 * 1024 * 1024;
 /// Largest single artifact: large enough for real builds, small enough for a laptop's temp directory.
 pub(crate) const ARTIFACT: u64 = 1024 * 1024 * 1024;
 /// Largest dotenv report, unpacked (GitLab's default limit, 5 KiB).
@@ -30,15 +30,33 @@ pub(crate) const JOBS: usize = 100_000;
 pub(crate) const RUNNERS: usize = 10_000;
 /// Managers (system ids) remembered per runner; the one heard from longest ago makes room.
 pub(crate) const MANAGERS_PER_RUNNER: usize = 1_000;
-/// How often a job goes back to the queue because nobody acknowledged it. GitLab's own automatic retries of
-/// this kind are limited to two as well; after that the job fails with `runner_provisioning_timeout`.
-pub(crate) const TAKE_BACKS: u32 = 2;
-/// The job token outlives the job's time-out by this much (GitLab server: five minutes of leeway).
-pub(crate) const TOKEN_LEEWAY: Duration = Duration::from_secs(5 * 60);
+/// How often a job that nobody acknowledged, or that the scheduler lost, is tried again without a `retry` of its own
+/// (GitLab server, automatic retries).
+pub(crate) const DEFAULT_RETRIES: u32 = 2;
+/// The window in which requests are counted for rate limits, and what `Retry-After` says (GitLab server: one minute).
+pub(crate) const RATE_WINDOW: Duration = Duration::from_secs(60);
+/// Tokens counted in one window: more than any test has at once, and some 10 MiB at most.
+pub(crate) const RATE_KEYS: usize = 100_000;
 /// Longest time-out counted for a job (one month, GitLab's own maximum); payloads may say anything.
 pub(crate) const JOB_TIMEOUT_SECONDS: u64 = 31 * 24 * 3600;
 /// Time-out of a job that names none.
 pub(crate) const DEFAULT_JOB_TIMEOUT_SECONDS: u64 = 3600;
+/// What GitLab says in `Retry-After` while its database migrates.
+pub(crate) const MIGRATION_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Longest lock of a log that a test may ask for: longer than any job lives without its log.
+pub(crate) const LOG_LOCK: Duration = Duration::from_secs(24 * 3600);
+/// Pipelines, and jobs without one, that the page is shown: the latest ones, as much as anybody reads.
+pub(crate) const SHOWN: usize = 50;
+/// Branches and tags offered to choose from: more than anybody scrolls through.
+pub(crate) const REFS: usize = 200;
+/// Faults set at once: every one is looked at for every request.
+pub(crate) const FAULTS: usize = 1_000;
+/// Longest delay of a fault: longer than any client waits.
+pub(crate) const FAULT_DELAY: Duration = Duration::from_secs(24 * 3600);
+/// After so many refusals in a row, some ten seconds, the listener counts as lost.
+pub(crate) const ACCEPT_FAILURES: u32 = 100;
+/// Pause after the system refused to accept a connection, so that a full table of files is not asked in a circle.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest hold of a long poll that GitLab documents; clients time out later than this.
 pub(crate) const LONG_POLL: Duration = Duration::from_secs(50);
 /// How long `git` may take to answer a question about a repository (reading a commit or a file).

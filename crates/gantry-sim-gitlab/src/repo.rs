@@ -105,6 +105,20 @@ impl Repo {
         })
     }
 
+    /// Short names of branches and tags, the latest first. Blocks.
+    pub(crate) fn refs(&self) -> Result<Vec<String>, String> {
+        let count = format!("--count={}", limits::REFS);
+        let listed = self.git(&[
+            "for-each-ref",
+            "--sort=-creatordate",
+            &count,
+            "--format=%(refname:lstrip=2)",
+            "refs/heads/",
+            "refs/tags/",
+        ])?;
+        Ok(String::from_utf8_lossy(&listed).lines().map(str::to_owned).collect())
+    }
+
     /// A file of a commit; `None` if it is not there, is no text, or is too large. Blocks.
     pub(crate) fn file(&self, sha: &str, path: &str) -> Option<String> {
         let spec = format!("{sha}:{}", path.trim_start_matches('/'));

@@ -1,17 +1,19 @@
 //! Start and stop of a simulated GitLab: bind first, serve later, drain at the end.
 
-use std::future::{Future, IntoFuture as _};
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::serve::ListenerExt as _;
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api;
-use crate::config::{Config, Timing};
+use crate::config::{Config, Settings, Timing};
+use crate::connection;
 use crate::error::Error;
 use crate::hub::{Hub, SharedHub};
 use crate::limits;
@@ -27,12 +29,15 @@ pub struct SimGitlab {
     url: String,
     runner_token: String,
     hub: SharedHub,
+    /// Ends what is left of the connections when the simulator is dropped.
+    ended: CancellationToken,
+    _end: DropGuard,
 }
 
 impl SimGitlab {
     /// Checks the repositories and binds the address. Nothing is answered before [`SimGitlab::serve`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        let Config { listen, external_url, repos, runner_token, registration_token, timing } = config;
+        let Config { listen, external_url, repos, runner_token, registration_token, timing, settings } = config;
         let repos = tasks::blocking(move || open_repositories(&repos))
             .await
             .map_err(|error| Error::Git { what: format!("reading the repositories broke off ({error})") })??;
@@ -41,8 +46,11 @@ impl SimGitlab {
         let url = external_url
             .map_or_else(|| format!("http://{}", reachable(addr)), |url| url.trim_end_matches('/').to_owned());
         let runner_token = runner_token.unwrap_or_else(tokens::runner);
-        let hub = new_hub(&url, &runner_token, registration_token, timing, repos)?;
-        Ok(Self { listener, addr, url, runner_token, hub })
+        let preset =
+            Preset { url: url.clone(), runner_token: runner_token.clone(), registration_token, timing, settings };
+        let hub = new_hub(preset, repos)?;
+        let ended = CancellationToken::new();
+        Ok(Self { listener, addr, url, runner_token, hub, _end: ended.clone().drop_guard(), ended })
     }
 
     /// The bound address, with the real port.
@@ -62,45 +70,63 @@ impl SimGitlab {
 
     /// Answers requests until `shutdown` completes; then ends long polls at once and gives other requests 5 s.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-        let mut stopping = self.hub.stopping.subscribe();
-        let stopped = async move {
-            // An error means that the hub is gone, which is as good a reason to stop.
-            let _ = stopping.wait_for(|stopping| *stopping).await;
+        let graceful = GracefulShutdown::new();
+        let ended = tokio::select! {
+            error = self.accept(&graceful) => Err(Error::Serve(error)),
+            () = self.hub.sweep() => Ok(()),
+            () = shutdown => Ok(()),
         };
-        // Small answers to small requests: waiting to fill a packet would only add latency.
-        let listener = self.listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "cannot set TCP_NODELAY");
-            }
-        });
-        let serving = axum::serve(listener, api::router(&self.hub)).with_graceful_shutdown(stopped).into_future();
-        tokio::pin!(serving);
-        tokio::select! {
-            result = &mut serving => return result.map_err(Error::Serve),
-            () = self.hub.sweep() => {}
-            () = shutdown => {}
-        }
         self.hub.stopping.send_replace(true);
-        match tokio::time::timeout(limits::DRAIN, serving).await {
-            Ok(result) => result.map_err(Error::Serve),
-            Err(_) => Ok(()),
+        // Whoever has not finished by then is cut off.
+        let _ = tokio::time::timeout(limits::DRAIN, graceful.shutdown()).await;
+        ended
+    }
+
+    /// Takes connections for as long as that is possible. They end when this does, or when `graceful` says so.
+    async fn accept(&self, graceful: &GracefulShutdown) -> io::Error {
+        let router = api::router(&self.hub);
+        let mut failures = 0;
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    failures = 0;
+                    // Small answers to small requests: waiting to fill a packet would only add latency.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "cannot set TCP_NODELAY");
+                    }
+                    let connection = connection::serve(stream, router.clone(), graceful.watcher());
+                    let ended = self.ended.clone();
+                    // Ends with its connection, which ends with the simulator at the latest.
+                    drop(tasks::spawn(async move { ended.run_until_cancelled_owned(connection).await }));
+                }
+                Err(error) if failures >= limits::ACCEPT_FAILURES => return error,
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                }
+            }
         }
     }
 }
 
-fn new_hub(
-    url: &str,
-    runner_token: &str,
+/// What the state begins with.
+struct Preset {
+    url: String,
+    runner_token: String,
     registration_token: Option<String>,
-    mut timing: Timing,
-    repos: Vec<Repo>,
-) -> Result<SharedHub, Error> {
+    timing: Timing,
+    settings: Settings,
+}
+
+fn new_hub(preset: Preset, repos: Vec<Repo>) -> Result<SharedHub, Error> {
+    let Preset { url, runner_token, registration_token, mut timing, settings } = preset;
     timing.long_poll = timing.long_poll.min(limits::LONG_POLL);
     let artifacts = tempfile::Builder::new().prefix("gantry-sim-gitlab-").tempdir().map_err(Error::Storage)?;
     let wake = Arc::new(Notify::new());
-    let mut world = World::new(url.to_owned(), timing, Arc::clone(&wake));
+    let mut world = World::new(url, timing, settings, Arc::clone(&wake));
     let now = world.now().wall;
-    if let Some(runner) = world.runners.add(runner_token.to_owned(), now) {
+    if let Some(runner) = world.runners.add(runner_token, now) {
         "preset runner".clone_into(&mut runner.description);
         runner.any_tags = true;
     }

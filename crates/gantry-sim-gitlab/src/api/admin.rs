@@ -15,7 +15,7 @@ use super::{admin_error, json_answer, pipelines};
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::job::{NewJob, RawJob, Source};
-use crate::state::pipelines::Retried;
+use crate::state::retries::Retried;
 
 /// `POST /sim/jobs`: a job given as payload. Keys of our own are taken out of it first; see [`Own`].
 pub(super) async fn create_job(State(hub): State<SharedHub>, body: Bytes) -> Response {
@@ -168,7 +168,7 @@ pub(super) async fn trace(
 #[derive(Deserialize)]
 pub(super) struct CancelQuery {
     #[serde(default)]
-    force: bool,
+    pub(super) force: bool,
 }
 
 /// `POST /sim/jobs/<id>/cancel`: gracefully if the runner can, at once with `force=true`.
@@ -208,6 +208,39 @@ pub(super) async fn play(State(hub): State<SharedHub>, Path(id): Path<u64>) -> R
     }
 }
 
+/// `POST /sim/jobs/<id>/erase`: deletes log and artifacts of an ended job.
+pub(super) async fn erase(State(hub): State<SharedHub>, Path(id): Path<u64>) -> Response {
+    match hub.world().erase(id) {
+        None => no_such_job(id),
+        Some(false) => admin_error(StatusCode::CONFLICT, format!("job {id} has not ended")),
+        Some(true) => json_answer(StatusCode::OK, &json!({"id": id, "erased": true})),
+    }
+}
+
+/// The query of a lock.
+#[derive(Deserialize)]
+pub(super) struct LockQuery {
+    seconds: f64,
+}
+
+/// `POST /sim/jobs/<id>/trace/lock?seconds=5`: somebody else writes to the log for so long; 0 ends it.
+pub(super) async fn lock_log(
+    State(hub): State<SharedHub>,
+    Path(id): Path<u64>,
+    Query(query): Query<LockQuery>,
+) -> Response {
+    let wait = Duration::try_from_secs_f64(query.seconds).ok().filter(|wait| *wait <= limits::LOG_LOCK);
+    let Some(wait) = wait else {
+        let what = format!("`seconds` must be between 0 and {}", limits::LOG_LOCK.as_secs());
+        return admin_error(StatusCode::BAD_REQUEST, what);
+    };
+    let mut world = hub.world();
+    let now = world.now();
+    let Some(job) = world.jobs.get_mut(&id) else { return no_such_job(id) };
+    job.log_locked_until = Some(now.at + wait);
+    json_answer(StatusCode::OK, &json!({"id": id, "seconds": query.seconds}))
+}
+
 /// `GET /sim/requests`.
 pub(super) async fn requests(State(hub): State<SharedHub>) -> Response {
     let view = hub.world().journal.view();
@@ -217,12 +250,6 @@ pub(super) async fn requests(State(hub): State<SharedHub>) -> Response {
 /// `GET /sim/violations`.
 pub(super) async fn violations(State(hub): State<SharedHub>) -> Response {
     let view = hub.world().violations.view();
-    json_answer(StatusCode::OK, &view)
-}
-
-/// `GET /sim/runners`.
-pub(super) async fn runners(State(hub): State<SharedHub>) -> Response {
-    let view = hub.world().runners.view();
     json_answer(StatusCode::OK, &view)
 }
 

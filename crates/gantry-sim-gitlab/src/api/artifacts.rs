@@ -10,17 +10,18 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
-use super::{Refusal, admin_error, json_answer, message, refuse, set, text_answer, token};
+use super::{Refusal, admin_error, json_answer, message, refuse, set, text_answer, token, too_many};
 use crate::dotenv;
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::JobAccess;
 use crate::state::job::{Artifact, Breach};
+use crate::state::mode::Rated;
 use crate::tasks;
 
 /// The query of an upload.
@@ -51,6 +52,13 @@ pub(super) async fn upload(
 ) -> Response {
     let Ok(id) = id.parse::<u64>() else { return refuse(StatusCode::NOT_FOUND) };
     let token = token(query.token.as_deref(), request.headers(), "job-token");
+    if let Some(refused) = too_many(&hub, Rated::JobUpdate, &token) {
+        return refused;
+    }
+    if !hub.world().settings.artifacts {
+        discard(request.into_body()).await;
+        return refuse(StatusCode::METHOD_NOT_ALLOWED);
+    }
     if let Err(refused) = may_upload(&hub, id, &token) {
         discard(request.into_body()).await;
         return *refused;
@@ -62,7 +70,8 @@ pub(super) async fn upload(
         return bad_upload(&hub, id, &format!("type {kind} with format {format}: {right}"));
     }
     let path = hub.artifacts.path().join(format!("{id}-{}", crate::tokens::salt()));
-    let stored = receive(request, &path).await;
+    let limit = hub.world().settings.artifact_limit;
+    let stored = receive(request, &path, limit).await;
     let variables = match &stored {
         Ok(_) if kind == "dotenv" => read_dotenv(&path).await,
         _ => Ok(Vec::new()),
@@ -100,10 +109,10 @@ pub(super) async fn upload(
 /// A running job with the right token, whose token has not expired.
 fn may_upload(hub: &SharedHub, id: u64, token: &str) -> Result<(), Refusal> {
     let mut world = hub.world();
-    let now = world.now();
+    let (now, timing) = (world.now(), world.timing.clone());
     let JobAccess::Granted(job) = world.access(id, token) else { return Err(refuse(StatusCode::FORBIDDEN).into()) };
     if job.status.is_processing() && !job.token_expired(now) {
-        job.hear(now);
+        job.hear(now, &timing);
         return Ok(());
     }
     let (status, waiting) = (job.status, job.is_waiting());
@@ -160,7 +169,7 @@ fn wrong_format(kind: &str, format: &str) -> Option<&'static str> {
 }
 
 /// Writes the part named `file` to `path`; its file name, size and checksum.
-async fn receive(mut request: Request, path: &FilePath) -> Result<(String, u64, u32), Failed> {
+async fn receive(mut request: Request, path: &FilePath, limit: u64) -> Result<(String, u64, u32), Failed> {
     // The size limit is checked while writing; the framework's own one is made for small bodies.
     DefaultBodyLimit::disable().apply(&mut request);
     let mut form = Multipart::from_request(request, &())
@@ -170,20 +179,20 @@ async fn receive(mut request: Request, path: &FilePath) -> Result<(String, u64, 
         if field.name() == Some("file") {
             let filename = plain_file_name(field.file_name().unwrap_or_default());
             let filename = filename.ok_or_else(|| Failed::Bad("the part `file` has no usable file name".to_owned()))?;
-            let (size, crc) = store(field, path).await?;
+            let (size, crc) = store(field, path, limit).await?;
             return Ok((filename, size, crc));
         }
     }
     Err(Failed::Bad("the form has no part `file`".to_owned()))
 }
 
-async fn store(mut field: Field<'_>, path: &FilePath) -> Result<(u64, u32), Failed> {
+async fn store(mut field: Field<'_>, path: &FilePath, limit: u64) -> Result<(u64, u32), Failed> {
     let mut file = File::create(path).await.map_err(Failed::Storage)?;
     let mut size = 0_u64;
     let mut crc = crc32fast::Hasher::new();
     while let Some(chunk) = field.chunk().await.map_err(|error| Failed::Bad(error.to_string()))? {
         size += chunk.len() as u64;
-        if size > limits::ARTIFACT {
+        if size > limit {
             return Err(Failed::TooLarge);
         }
         crc.update(&chunk);
@@ -248,10 +257,11 @@ async fn discard(body: Body) {
     }
 }
 
-/// The query of a download; `direct_download` is accepted and, the files being local, answered like any other.
+/// The query of a download.
 #[derive(Deserialize)]
 pub(super) struct DownloadQuery {
     token: Option<String>,
+    direct_download: Option<String>,
 }
 
 /// `GET jobs/<id>/artifacts`: the archive, for the job itself or a running job that depends on it.
@@ -263,9 +273,36 @@ pub(super) async fn download(
 ) -> Response {
     let Ok(id) = id.parse::<u64>() else { return refuse(StatusCode::NOT_FOUND) };
     let token = token(query.token.as_deref(), &headers, "job-token");
+    if let Some(refused) = too_many(&hub, Rated::JobUpdate, &token) {
+        return refused;
+    }
+    let direct = query.direct_download.is_some_and(|direct| matches!(direct.as_str(), "true" | "1" | "t"));
     match may_download(&hub, id, &token) {
+        Ok((path, filename)) if direct && hub.world().settings.object_storage => elsewhere(&hub, &path, &filename),
         Ok((path, filename)) => send_file(&path, &filename).await,
         Err(code) => refuse(code),
+    }
+}
+
+/// Sends the client to the simulated object storage: whoever knows the link may fetch the file, without any token.
+fn elsewhere(hub: &SharedHub, path: &FilePath, filename: &str) -> Response {
+    let key = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let plain: String =
+        filename.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')).collect();
+    let mut response = StatusCode::FOUND.into_response();
+    let url = hub.world().url.clone();
+    set(&mut response, "location", &format!("{url}/-/storage/{key}/{plain}"));
+    response
+}
+
+/// `GET /-/storage/<key>/<file name>`: the object storage, where files lie under names that nobody can guess.
+pub(super) async fn stored(State(hub): State<SharedHub>, Path((key, filename)): Path<(String, String)>) -> Response {
+    let known = hub.world().jobs.values().flat_map(|job| &job.artifacts).find_map(|artifact| {
+        (artifact.path.file_name().and_then(|name| name.to_str()) == Some(&key)).then(|| artifact.path.clone())
+    });
+    match known {
+        Some(path) => send_file(&path, &filename).await,
+        None => refuse(StatusCode::NOT_FOUND),
     }
 }
 
@@ -274,7 +311,7 @@ fn may_download(hub: &SharedHub, id: u64, token: &str) -> Result<(PathBuf, Strin
     let now = world.now();
     let holder = world.jobs.values().find(|job| job.token == token);
     // What the server ended on its own account the runner may not know yet; its own verdict it knows.
-    let late = world.jobs.values().any(|job| job.token == token && job.reported.is_none() || job.had_token(token));
+    let late = world.jobs.values().any(|job| job.token == token && job.reported.is_none());
     let Some(holder) = holder.filter(|job| job.token_is_live(now) || job.id == id) else {
         if !late {
             let detail = "artifact download with a token of no running job";
@@ -320,13 +357,7 @@ pub(super) async fn list(State(hub): State<SharedHub>, Path(id): Path<u64>) -> R
     let Some(job) = world.jobs.get(&id) else {
         return admin_error(StatusCode::NOT_FOUND, format!("no job {id}"));
     };
-    let list = job.artifacts.iter().map(|artifact| {
-        json!({
-            "type": artifact.kind, "format": artifact.format, "filename": artifact.filename,
-            "size": artifact.size, "expire_in": artifact.expire_in,
-        })
-    });
-    json_answer(StatusCode::OK, &list.collect::<Value>())
+    json_answer(StatusCode::OK, &job.artifacts.iter().map(Artifact::view).collect::<Value>())
 }
 
 /// `GET /sim/jobs/<id>/artifacts/<file name>`.

@@ -20,6 +20,7 @@ use super::{refuse, text_answer};
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::repo::{Repo, git_config_environment};
+use crate::state::World;
 use crate::tasks;
 
 /// Everything that is no API: a git request, or not found.
@@ -34,11 +35,18 @@ pub(super) async fn serve(State(hub): State<SharedHub>, request: Request) -> Res
         }
         _ => return refuse(StatusCode::NOT_FOUND),
     }
-    if !is_allowed(&hub, request.headers()) {
-        let mut response = text_answer(StatusCode::UNAUTHORIZED, "HTTP Basic: Access denied\n");
-        let challenge = HeaderValue::from_static("Basic realm=\"GitLab\"");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        return response;
+    match access(&hub, request.headers(), &repo.name) {
+        Access::Granted => {}
+        Access::Unknown => {
+            let mut response = text_answer(StatusCode::UNAUTHORIZED, "HTTP Basic: Access denied\n");
+            let challenge = HeaderValue::from_static("Basic realm=\"GitLab\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            return response;
+        }
+        Access::Forbidden { source } => {
+            let text = format!("jobs of {source} are not on the job token allowlist of {}\n", repo.name);
+            return text_answer(StatusCode::FORBIDDEN, &text);
+        }
     }
     let repo = repo.clone();
     let service = service.to_owned();
@@ -57,13 +65,42 @@ fn target<'a>(hub: &'a SharedHub, path: &'a str) -> Option<(&'a Repo, &'a str)> 
     Some((hub.repo(Some(name))?, service))
 }
 
-/// Basic authentication as `gitlab-ci-token` with the token of a job that somebody has.
-fn is_allowed(hub: &SharedHub, headers: &HeaderMap) -> bool {
-    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic_password);
-    let Some(token) = token else { return false };
+/// Whether a request may read a repository.
+enum Access {
+    Granted,
+    /// No token, or that of no job that somebody has.
+    Unknown,
+    /// A job of another project, which the repository's project does not let in.
+    Forbidden {
+        source: String,
+    },
+}
+
+/// Basic authentication as `gitlab-ci-token` with the token of a job that somebody has. Its own project is always open
+/// to a job, others by their allowlists; a job without a project is a test's and may read everything.
+fn access(hub: &SharedHub, headers: &HeaderMap, target: &str) -> Access {
+    let Some(token) = given_token(headers) else { return Access::Unknown };
     let world = hub.world();
     let now = world.now();
-    world.jobs.values().any(|job| job.token == token && job.token_is_live(now))
+    let Some(job) = world.jobs.values().find(|job| job.token == token && job.token_is_live(now)) else {
+        return Access::Unknown;
+    };
+    let Some(source) = world.project_of(job).filter(|source| *source != target) else { return Access::Granted };
+    let listed = |(open, to): &(String, String)| open == target && to == source;
+    if world.settings.token_access.iter().any(listed) {
+        return Access::Granted;
+    }
+    Access::Forbidden { source: source.to_owned() }
+}
+
+/// The job whose token a git request has.
+pub(super) fn job_of(world: &World, headers: &HeaderMap) -> Option<u64> {
+    let token = given_token(headers)?;
+    world.jobs.values().find(|job| job.token == token).map(|job| job.id)
+}
+
+fn given_token(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic_password)
 }
 
 fn basic_password(header: &str) -> Option<String> {

@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-use super::{json_answer, object, refuse, runners, set, text, text_answer, token};
+use super::{json_answer, object, refuse, runners, set, text, text_answer, token, too_many};
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::job::Breach;
+use crate::state::mode::Rated;
 use crate::state::put::Update;
 use crate::state::queue::Asker;
 use crate::state::runners::LEGACY_SYSTEM_ID;
@@ -42,6 +43,10 @@ pub(super) async fn request(State(hub): State<SharedHub>, headers: HeaderMap, bo
         Ok(body) => body,
         Err(refused) => return *refused,
     };
+    let token = token(text(&body, "token"), &headers, "runner-token");
+    if let Some(refused) = too_many(&hub, Rated::JobRequest, &token) {
+        return refused;
+    }
     match ask(&hub, &headers, &body) {
         Asked::Refused => refuse(StatusCode::FORBIDDEN),
         Asked::Job(payload) => json_answer(StatusCode::CREATED, &payload),
@@ -109,6 +114,9 @@ pub(super) async fn update(
         Err(refused) => return *refused,
     };
     let token = token(text(&body, "token"), &headers, "job-token");
+    if let Some(refused) = too_many(&hub, Rated::JobUpdate, &token) {
+        return refused;
+    }
     let Some((answer, status)) = hub.world().put(id, &token, &Update::from_json(&body)) else {
         return refuse(StatusCode::FORBIDDEN);
     };
@@ -137,13 +145,23 @@ pub(super) async fn patch_trace(
 ) -> Response {
     let Ok(id) = id.parse::<u64>() else { return refuse(StatusCode::NOT_FOUND) };
     let token = token(query.token.as_deref(), &headers, "job-token");
+    if let Some(refused) = too_many(&hub, Rated::LogPatch, &token) {
+        return refused;
+    }
     let range = headers.get("content-range").and_then(|value| value.to_str().ok());
-    let Some((answer, status)) = hub.world().patch(id, &token, range, &body) else {
-        return refuse(StatusCode::FORBIDDEN);
+    let (patched, writing) = {
+        let mut world = hub.world();
+        (world.patch(id, &token, range, &body), world.timing.log_write)
     };
+    let Some((answer, status)) = patched else { return refuse(StatusCode::FORBIDDEN) };
     let code = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if code.is_success() && !writing.is_zero() {
+        tokio::time::sleep(writing).await;
+    }
     let mut response = if code.is_success() { text_answer(code, code.as_str()) } else { refuse(code) };
-    set(&mut response, JOB_STATUS, status.word());
+    if answer.shows_status {
+        set(&mut response, JOB_STATUS, status.word());
+    }
     if let Some(size) = answer.size {
         set(&mut response, "range", &format!("0-{size}"));
     }

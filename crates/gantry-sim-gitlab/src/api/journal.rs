@@ -1,5 +1,5 @@
-//! Writes every request of runners and git into the journal, secrets masked. Requests under `/sim/` are left out:
-//! tests poll there, and would push out what they want to read.
+//! Writes every request of runners and git into the journal, secrets masked. Requests of people and tests are left out:
+//! they poll, and would push out what they want to read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,7 @@ use axum::response::Response;
 use futures::StreamExt as _;
 use serde_json::{Map, Value, json};
 
+use crate::connection::Broken;
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::records;
@@ -21,9 +22,13 @@ const MASKED: &str = "[MASKED]";
 /// Headers that carry a secret.
 const SECRET_HEADERS: [&str; 5] = ["authorization", "cookie", "job-token", "private-token", "runner-token"];
 
-pub(super) async fn record(State(hub): State<SharedHub>, request: Request, next: Next) -> Response {
+/// The number of a request's entry, for those who have more to say about it.
+#[derive(Clone, Copy)]
+pub(super) struct Number(pub(super) u64);
+
+pub(super) async fn record(State(hub): State<SharedHub>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if path == "/sim" || path.starts_with("/sim/") {
+    if !super::is_outside(path) {
         return next.run(request).await;
     }
     let request_id = tokens::request();
@@ -38,6 +43,7 @@ pub(super) async fn record(State(hub): State<SharedHub>, request: Request, next:
         };
         world.journal.begin(entry)
     };
+    request.extensions_mut().insert(Number(number));
     let (request, json) = with_small_json(request).await;
     let size = Arc::new(AtomicU64::new(0));
     let mut response = next.run(counted(request, &size)).await;
@@ -45,7 +51,7 @@ pub(super) async fn record(State(hub): State<SharedHub>, request: Request, next:
     super::set(&mut response, "x-request-id", &request_id);
     let mut world = hub.world();
     let answer = records::Answer {
-        status: response.status().as_u16(),
+        status: response.extensions().get::<Broken>().is_none().then(|| response.status().as_u16()),
         body_bytes: size.load(Ordering::Relaxed),
         body: json,
         answered: world.now().wall,

@@ -2,14 +2,19 @@
 //! Handlers translate between HTTP and the state; they decide nothing that `state/` could decide.
 
 mod admin;
+mod admin_runners;
 mod artifacts;
+mod faults;
 mod git_http;
 mod jobs;
 mod journal;
+mod mode;
+mod page;
 mod pipelines;
 mod runners;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -22,6 +27,7 @@ use serde_json::{Map, Value, json};
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::job::Breach;
+use crate::state::mode::Rated;
 
 /// An answer that ends a request early; boxed, because it travels as an error.
 type Refusal = Box<Response>;
@@ -33,14 +39,17 @@ pub(crate) fn router(hub: &SharedHub) -> Router {
         .route("/runners/verify", post(runners::verify))
         .route("/runners/managers", delete(runners::unregister_manager))
         .route("/runners/reset_authentication_token", post(runners::reset_token))
+        .route("/runners/{id}/reset_authentication_token", post(runners::reset_token_of))
         .route("/runners/router/discovery", get(runners::discovery))
         .route("/jobs/request", post(jobs::request))
         .route("/jobs/{id}", put(jobs::update))
         .route("/jobs/{id}/trace", patch(jobs::patch_trace).layer(DefaultBodyLimit::max(limits::PATCH_BODY)))
-        .route("/jobs/{id}/artifacts", post(artifacts::upload).get(artifacts::download));
+        .route("/jobs/{id}/artifacts", post(artifacts::upload).get(artifacts::download))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(hub), mode::refuse_in_mode));
     let admin = Router::new()
-        .route("/pipelines", post(pipelines::create))
+        .route("/pipelines", post(pipelines::create).get(pipelines::list))
         .route("/pipelines/{id}", get(pipelines::show))
+        .route("/pipelines/{id}/cancel", post(pipelines::cancel))
         .route("/jobs", post(admin::create_job).get(admin::list_jobs))
         .route("/jobs/{id}", get(admin::show_job))
         .route("/jobs/{id}/trace", get(admin::trace))
@@ -49,18 +58,38 @@ pub(crate) fn router(hub: &SharedHub) -> Router {
         .route("/jobs/{id}/cancel", post(admin::cancel))
         .route("/jobs/{id}/retry", post(admin::retry))
         .route("/jobs/{id}/play", post(admin::play))
+        .route("/jobs/{id}/erase", post(admin::erase))
+        .route("/jobs/{id}/trace/lock", post(admin::lock_log))
         .route("/requests", get(admin::requests))
         .route("/violations", get(admin::violations))
-        .route("/runners", get(admin::runners))
+        .route("/overview", get(page::overview))
+        .route("/events", get(page::events))
+        .route("/refs", get(page::refs))
+        .route("/faults", get(faults::list).post(faults::set).delete(faults::remove_all))
+        .route("/faults/{id}", delete(faults::remove))
+        .route("/mode", get(mode::show).put(mode::change))
+        .route("/runners", get(admin_runners::list).post(admin_runners::create))
+        .route("/runners/{id}", patch(admin_runners::change).delete(admin_runners::remove))
         .fallback(admin::unknown)
+        .layer(axum::middleware::from_fn(page::own_pages_only))
         .layer(axum::middleware::map_response(admin::errors_as_json));
     Router::new()
+        .route("/", get(page::index))
+        .route("/-/app/{file}", get(page::asset))
+        .route("/-/storage/{key}/{filename}", get(artifacts::stored))
         .nest("/api/v4", runner_api)
         .nest("/sim", admin)
         .fallback(git_http::serve)
         .layer(DefaultBodyLimit::max(limits::JSON_BODY))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(hub), faults::strike))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(hub), journal::record))
         .with_state(Arc::clone(hub))
+}
+
+/// Is this a path of runners and git, and not of people and tests?
+fn is_outside(path: &str) -> bool {
+    let inside = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    path != "/" && !inside("/sim") && !inside(page::PREFIX)
 }
 
 /// An answer in the style of GitLab's API: `{"message": "403 Forbidden"}`.
@@ -79,6 +108,21 @@ fn json_answer(status: StatusCode, body: &Value) -> Response {
 /// An error of the admin interface.
 fn admin_error(status: StatusCode, text: impl Into<String>) -> Response {
     json_answer(status, &json!({"error": text.into()}))
+}
+
+/// 429 with `Retry-After`, if there were too many requests of this kind with this token in the last minute.
+fn too_many(hub: &SharedHub, what: Rated, token: &str) -> Option<Response> {
+    if hub.world().within_rate(what, token) {
+        return None;
+    }
+    Some(later(limits::RATE_WINDOW))
+}
+
+/// 429 with `Retry-After`.
+fn later(wait: Duration) -> Response {
+    let mut response = refuse(StatusCode::TOO_MANY_REQUESTS);
+    set(&mut response, "retry-after", &wait.as_secs().to_string());
+    response
 }
 
 /// A status with a short text, such as the `200` that GitLab answers to a PUT.

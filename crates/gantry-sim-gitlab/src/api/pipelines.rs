@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::admin::CancelQuery;
 use super::{Refusal, admin_error, json_answer};
 use crate::ci::{self, CiInput, CiJob, CiPipeline, Problem};
 use crate::hub::SharedHub;
@@ -68,8 +69,16 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
         return unprocessable("the pipeline has no jobs: rules leave all of them out", &[]);
     }
     let warnings = problem_list(&plan.warnings);
-    let pipeline =
-        Pipeline { id, checkout, stages: plan.stages.clone(), jobs: Vec::new(), variables: given, created_at: now };
+    let pipeline = Pipeline {
+        id,
+        checkout,
+        stages: plan.stages.clone(),
+        jobs: Vec::new(),
+        variables: given,
+        created_at: now,
+        auto_cancel: plan.auto_cancel,
+        canceled_by: None,
+    };
     let mut world = hub.world();
     if !world.add_pipeline(pipeline, plan) {
         return admin_error(StatusCode::CONFLICT, format!("there would be more than {} jobs", limits::JOBS));
@@ -85,6 +94,24 @@ pub(super) async fn show(State(hub): State<SharedHub>, Path(id): Path<u64>) -> R
     match hub.world().pipeline_view(id) {
         Some(view) => json_answer(StatusCode::OK, &view),
         None => admin_error(StatusCode::NOT_FOUND, format!("no pipeline {id}")),
+    }
+}
+
+/// `GET /sim/pipelines`: the latest ones, the newest first.
+pub(super) async fn list(State(hub): State<SharedHub>) -> Response {
+    let view = hub.world().latest_pipelines();
+    json_answer(StatusCode::OK, &view)
+}
+
+/// `POST /sim/pipelines/<id>/cancel`: all its open jobs, gracefully where their runners can; at once with `force=true`.
+pub(super) async fn cancel(
+    State(hub): State<SharedHub>,
+    Path(id): Path<u64>,
+    Query(query): Query<CancelQuery>,
+) -> Response {
+    match hub.world().cancel_pipeline(id, query.force) {
+        None => admin_error(StatusCode::NOT_FOUND, format!("no pipeline {id}")),
+        Some(canceled) => json_answer(StatusCode::OK, &json!({"id": id, "canceled_jobs": canceled})),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Registration, verification and removal of runners, and token rotation (GitLab Runner 19.4, runner endpoints).
 
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 
 use super::{json_answer, message, object, refuse, text, token};
+use crate::clock::Now;
 use crate::hub::SharedHub;
 use crate::state::World;
 use crate::state::job::Breach;
@@ -36,15 +37,17 @@ pub(super) async fn register(State(hub): State<SharedHub>, headers: HeaderMap, b
     }
     let mut world = hub.world();
     let now = world.now().wall;
+    let expires = expiry(&world);
     let Some(runner) = world.runners.add(tokens::registered_runner(), now) else {
         let full = json!({"message": {"runner_namespaces.base": ["Maximum number of runners exceeded"]}});
         return json_answer(StatusCode::BAD_REQUEST, &full);
     };
     apply_attributes(runner, &body);
+    runner.token_expires = expires;
     json_answer(StatusCode::CREATED, &credentials(runner))
 }
 
-fn apply_attributes(runner: &mut Runner, body: &Map<String, Value>) {
+pub(super) fn apply_attributes(runner: &mut Runner, body: &Map<String, Value>) {
     let flag = |key: &str, default: bool| body.get(key).and_then(Value::as_bool).unwrap_or(default);
     text(body, "description").unwrap_or_default().clone_into(&mut runner.description);
     runner.tags = match body.get("tag_list") {
@@ -61,7 +64,7 @@ fn apply_attributes(runner: &mut Runner, body: &Map<String, Value>) {
     runner.maximum_timeout = body.get("maximum_timeout").and_then(Value::as_u64).filter(|&seconds| seconds > 0);
 }
 
-fn attribute_problems(body: &Map<String, Value>) -> Map<String, Value> {
+pub(super) fn attribute_problems(body: &Map<String, Value>) -> Map<String, Value> {
     let mut problems = Map::new();
     if let Some(level) = text(body, "access_level").filter(|level| !matches!(*level, "not_protected" | "ref_protected"))
     {
@@ -88,9 +91,13 @@ fn attribute_problems(body: &Map<String, Value>) -> Map<String, Value> {
     problems
 }
 
-/// Tokens of the simulator never expire.
-fn credentials(runner: &Runner) -> Value {
-    json!({"id": runner.id, "token": runner.token, "token_expires_at": null})
+/// When a token that is made now expires.
+pub(super) fn expiry(world: &World) -> Option<Now> {
+    world.settings.runner_token_lifetime.map(|lifetime| world.now().after(lifetime))
+}
+
+pub(super) fn credentials(runner: &Runner) -> Value {
+    json!({"id": runner.id, "token": runner.token, "token_expires_at": runner.token_expires_at()})
 }
 
 /// `POST runners/verify`.
@@ -112,7 +119,7 @@ pub(super) fn contact<'a>(
     headers: &HeaderMap,
     body: &Map<String, Value>,
 ) -> Option<&'a mut Runner> {
-    let now = world.now().wall;
+    let now = world.now();
     let in_header = headers.get("runner-token").and_then(|value| value.to_str().ok());
     let in_body = text(body, "token").filter(|token| !token.is_empty());
     if let (Some(in_header), Some(in_body)) = (in_header, in_body)
@@ -123,8 +130,8 @@ pub(super) fn contact<'a>(
     let token = token(in_body, headers, "runner-token");
     let system_id = text(body, "system_id").filter(|id| !id.is_empty()).unwrap_or(LEGACY_SYSTEM_ID);
     let info = body.get("info").filter(|info| info.is_object()).cloned();
-    let runner = world.runners.by_token(&token)?;
-    runner.contact(system_id, info, now);
+    let runner = world.runners.by_token(&token, now)?;
+    runner.contact(system_id, info, now.wall);
     Some(runner)
 }
 
@@ -135,11 +142,13 @@ pub(super) async fn unregister(State(hub): State<SharedHub>, headers: HeaderMap,
         Err(refused) => return *refused,
     };
     let mut world = hub.world();
+    let now = world.now();
     let token = token(text(&body, "token"), &headers, "runner-token");
-    let Some(id) = world.runners.by_token(&token).map(|runner| runner.id) else {
+    let Some(id) = world.runners.by_token(&token, now).map(|runner| runner.id) else {
         return refuse(StatusCode::FORBIDDEN);
     };
     world.runners.remove(id);
+    world.wake();
     StatusCode::NO_CONTENT.into_response()
 }
 
@@ -153,8 +162,9 @@ pub(super) async fn unregister_manager(State(hub): State<SharedHub>, headers: He
         return message(StatusCode::BAD_REQUEST, "400 Bad request - system_id is missing");
     };
     let mut world = hub.world();
+    let now = world.now();
     let token = token(text(&body, "token"), &headers, "runner-token");
-    let Some(runner) = world.runners.by_token(&token) else {
+    let Some(runner) = world.runners.by_token(&token, now) else {
         return refuse(StatusCode::FORBIDDEN);
     };
     if runner.managers.remove(system_id).is_none() {
@@ -170,12 +180,36 @@ pub(super) async fn reset_token(State(hub): State<SharedHub>, headers: HeaderMap
         Err(refused) => return *refused,
     };
     let mut world = hub.world();
-    let Some(runner) = world.runners.by_token(text(&body, "token").unwrap_or_default()) else {
-        return refuse(StatusCode::FORBIDDEN);
-    };
+    let (now, expires) = (world.now(), expiry(&world));
+    match world.runners.by_token(text(&body, "token").unwrap_or_default(), now) {
+        Some(runner) => new_token(runner, expires),
+        None => refuse(StatusCode::FORBIDDEN),
+    }
+}
+
+fn new_token(runner: &mut Runner, expires: Option<Now>) -> Response {
     let registered = !runner.token.starts_with("glrt-");
     runner.token = if registered { tokens::registered_runner() } else { tokens::runner() };
-    json_answer(StatusCode::CREATED, &json!({"token": runner.token, "token_expires_at": null}))
+    runner.token_expires = expires;
+    json_answer(StatusCode::CREATED, &json!({"token": runner.token, "token_expires_at": runner.token_expires_at()}))
+}
+
+/// `POST runners/<id>/reset_authentication_token`: the same by an administrator, who needs no token of the runner.
+pub(super) async fn reset_token_of(
+    State(hub): State<SharedHub>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let given = headers.get("private-token").and_then(|value| value.to_str().ok());
+    let mut world = hub.world();
+    if given.is_none() || given != world.settings.access_token.as_deref() {
+        return refuse(StatusCode::UNAUTHORIZED);
+    }
+    let expires = expiry(&world);
+    match id.parse().ok().and_then(|id| world.runners.by_id_mut(id)) {
+        Some(runner) => new_token(runner, expires),
+        None => refuse(StatusCode::NOT_FOUND),
+    }
 }
 
 /// `GET runners/router/discovery`: this server has no job router.

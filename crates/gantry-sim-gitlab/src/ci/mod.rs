@@ -34,7 +34,8 @@ mod yaml;
 mod tests;
 
 pub use model::{
-    AllowFailure, CiArtifact, CiCache, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry, CiVariable, When,
+    AllowFailure, AutoCancel, CiArtifact, CiCache, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry, CiVariable,
+    When,
 };
 pub use problem::Problem;
 

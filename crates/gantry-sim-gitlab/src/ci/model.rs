@@ -21,6 +21,8 @@ pub struct CiInput<'a> {
 pub struct CiPipeline {
     /// `workflow:name`, not expanded.
     pub name: Option<String>,
+    /// `workflow:auto_cancel:on_new_commit`: what a newer pipeline of the same ref cancels of this one.
+    pub auto_cancel: AutoCancel,
     /// All stages in the order they run, from `.pre` to `.post`.
     pub stages: Vec<String>,
     /// The jobs, ordered by stage and inside a stage as in the file.
@@ -195,6 +197,18 @@ pub enum When {
     Manual,
     /// As [`When::OnSuccess`], after [`CiJob::start_in_seconds`].
     Delayed,
+}
+
+/// What a newer pipeline of the same ref cancels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoCancel {
+    /// Everything, unless a job that is not `interruptible` has begun.
+    #[default]
+    Conservative,
+    /// The jobs that are `interruptible`.
+    Interruptible,
+    /// Nothing.
+    Never,
 }
 
 /// How often and after which failures a job is tried again.

@@ -4,7 +4,7 @@ use super::extends::Extended;
 use super::field::Field;
 use super::graph::{self, Planned};
 use super::job::{self, Context, Draft, Presence};
-use super::model::{AllowFailure, CiInput, CiJob, CiPipeline};
+use super::model::{AllowFailure, AutoCancel, CiInput, CiJob, CiPipeline};
 use super::parallel::Instance;
 use super::problem::{At, Report};
 use super::rules::{self, Outcome, Rule};
@@ -57,20 +57,21 @@ pub(super) fn build(input: &CiInput<'_>, config: &Extended, root_at: &At, report
         variables::merge(&mut globals, &variables::read(&field.renamed("variables"), variables::GLOBAL_DATA, report));
     }
     let lookup = Lookup::new(input.variables);
-    let (name, has_workflow_rules, filtered) = workflow(&root, &lookup, &mut globals, report);
-    let shared = Shared { stages, defaults, globals, lookup, has_workflow_rules };
+    let workflow = workflow(&root, &lookup, &mut globals, report);
+    let shared = Shared { stages, defaults, globals, lookup, has_workflow_rules: workflow.has_rules };
     let (drafts, budget) = drafts(input, config, &shared, report)?;
     if drafts.is_empty() && !report.failed() {
         report.problem(root_at, "jobs", "config should contain at least one visible job");
     }
-    if let Some(at) = filtered {
+    if let Some(at) = workflow.filtered {
         report.problem(&at, "", "pipeline filtered out by workflow rules");
         return None;
     }
     let planned = plan(&drafts, &shared, budget, report)?;
     let jobs = graph::connect(&drafts, planned, &shared.stages, report)?;
     check_jobs(&jobs, &drafts, root_at, report);
-    Some(CiPipeline { name, stages: shared.stages, jobs, warnings: Vec::new() })
+    let (name, auto_cancel) = (workflow.name, workflow.auto_cancel);
+    Some(CiPipeline { name, auto_cancel, stages: shared.stages, jobs, warnings: Vec::new() })
 }
 
 fn stages(root: &Field<'_>, report: &mut Report) -> Vec<String> {
@@ -112,32 +113,50 @@ fn defaults(root: &Field<'_>, input: &CiInput<'_>, report: &mut Report) -> Map {
     map
 }
 
-/// `workflow`: the pipeline's name, whether it has rules, and the place of the rules that leave the pipeline out.
-fn workflow(
-    root: &Field<'_>,
-    lookup: &Lookup,
-    globals: &mut Set,
-    report: &mut Report,
-) -> (Option<String>, bool, Option<At>) {
-    let Some(field) = root.get("workflow") else { return (None, false, None) };
+/// What `workflow` says.
+#[derive(Default)]
+struct Workflow {
+    name: Option<String>,
+    has_rules: bool,
+    auto_cancel: AutoCancel,
+    /// The place of the rules that leave the pipeline out.
+    filtered: Option<At>,
+}
+
+fn workflow(root: &Field<'_>, lookup: &Lookup, globals: &mut Set, report: &mut Report) -> Workflow {
+    let mut workflow = Workflow::default();
+    let Some(field) = root.get("workflow") else { return workflow };
     let field = field.renamed("workflow");
     if field.map_of(report, &["name", "rules", "auto_cancel"]).is_none() {
-        return (None, false, None);
+        return workflow;
     }
-    if let Some(ignored) = field.get("auto_cancel") {
+    if let Some(settings) = field.get("auto_cancel") {
+        workflow.auto_cancel = auto_cancel(&settings, report);
+    }
+    workflow.name = field.get("name").and_then(|name| name.text(report));
+    let Some(list) = field.get("rules") else { return workflow };
+    workflow.has_rules = true;
+    let rules = rules::parse(&list, rules::WORKFLOW, report);
+    match rules::evaluate(&rules, &lookup.with(globals)) {
+        Outcome::Matched(rule) => variables::merge(globals, &rule.variables),
+        Outcome::Excluded => workflow.filtered = Some(list.node.at.clone()),
+    }
+    workflow
+}
+
+fn auto_cancel(field: &Field<'_>, report: &mut Report) -> AutoCancel {
+    if field.map_of(report, &["on_new_commit", "on_job_failure"]).is_none() {
+        return AutoCancel::default();
+    }
+    if let Some(ignored) = field.get("on_job_failure") {
         ignored.warning(report, "is ignored here");
     }
-    let name = field.get("name").and_then(|name| name.text(report));
-    let Some(list) = field.get("rules") else { return (name, false, None) };
-    let rules = rules::parse(&list, rules::WORKFLOW, report);
-    let filtered = match rules::evaluate(&rules, &lookup.with(globals)) {
-        Outcome::Matched(rule) => {
-            variables::merge(globals, &rule.variables);
-            None
-        }
-        Outcome::Excluded => Some(list.node.at.clone()),
-    };
-    (name, true, filtered)
+    let wanted = field.get("on_new_commit");
+    match wanted.and_then(|wanted| wanted.one_of(report, &["conservative", "interruptible", "none"])).as_deref() {
+        Some("interruptible") => AutoCancel::Interruptible,
+        Some("none") => AutoCancel::Never,
+        _ => AutoCancel::Conservative,
+    }
 }
 
 /// Reads every visible job; also returns how many more values the pipeline may have.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::status::Status;
@@ -14,7 +14,6 @@ use super::trace::Trace;
 use crate::ci::CiJob;
 use crate::clock::Now;
 use crate::config::Timing;
-use crate::limits;
 use crate::repo::Checkout;
 
 /// Where a job's payload comes from.
@@ -53,8 +52,14 @@ pub(crate) struct Lease {
     pub(crate) two_phase: bool,
     /// The runner can run `after_script` of a canceled job.
     pub(crate) graceful: bool,
+    /// The runner sends its log again when it is told that it is broken.
+    pub(crate) resends_log: bool,
     /// Last PUT, PATCH or upload.
     pub(crate) heard: Instant,
+    /// The last of them that was noted: GitLab writes signs of life down only now and then.
+    pub(crate) noted: Instant,
+    /// Since when the job runs.
+    pub(crate) begun: Option<Instant>,
     pub(crate) token_expires: Instant,
 }
 
@@ -120,13 +125,13 @@ pub(crate) struct Job {
     pub(crate) id: u64,
     pub(crate) new: NewJob,
     pub(crate) token: String,
-    /// Tokens of hand-outs that were taken back: their holders are late, not wrong.
-    pub(crate) old_tokens: Vec<String>,
     pub(crate) status: Status,
     pub(crate) failure_reason: Option<String>,
     pub(crate) exit_code: Option<i64>,
     pub(crate) created_at: Timestamp,
     pub(crate) queued_at: Option<Timestamp>,
+    /// The same for deadlines.
+    pub(crate) queued: Option<Instant>,
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) finished_at: Option<Timestamp>,
     /// For [`Status::Scheduled`].
@@ -136,6 +141,10 @@ pub(crate) struct Job {
     pub(crate) runner: Option<(u64, String)>,
     pub(crate) trace: Trace,
     pub(crate) last_look: Option<Instant>,
+    /// Until when the log's lock is held.
+    pub(crate) log_locked_until: Option<Instant>,
+    /// Until when stored bytes are on their way to their final place.
+    pub(crate) log_live_until: Option<Instant>,
     pub(crate) artifacts: Vec<Artifact>,
     /// `features.failure_reasons` as delivered.
     pub(crate) accepted_reasons: Vec<String>,
@@ -145,11 +154,12 @@ pub(crate) struct Job {
     pub(crate) reported: Option<String>,
     /// Since when a final PUT waits for missing log bytes.
     pub(crate) final_since: Option<Instant>,
-    pub(crate) take_backs: u32,
     /// Replaced by a later try.
     pub(crate) retried: bool,
-    /// Which automatic retry this is; 0 for the first try.
+    /// How many tries there were before this one, by hand or by themselves.
     pub(crate) attempt: u32,
+    /// Log and artifacts were deleted by a person; the job is closed to its token.
+    pub(crate) erased: bool,
 }
 
 impl Job {
@@ -159,12 +169,12 @@ impl Job {
             id,
             new,
             token,
-            old_tokens: Vec::new(),
             status: Status::Created,
             failure_reason: None,
             exit_code: None,
             created_at: now.wall,
             queued_at: None,
+            queued: None,
             started_at: None,
             finished_at: None,
             start_at: None,
@@ -172,14 +182,16 @@ impl Job {
             runner: None,
             trace: Trace::default(),
             last_look: None,
+            log_locked_until: None,
+            log_live_until: None,
             artifacts: Vec::new(),
             accepted_reasons: Vec::new(),
             dependencies: Vec::new(),
             reported: None,
             final_since: None,
-            take_backs: 0,
             retried: false,
             attempt: 0,
+            erased: false,
         }
     }
 
@@ -187,6 +199,7 @@ impl Job {
     pub(crate) fn enqueue(&mut self, now: Now) {
         self.status = Status::Pending;
         self.queued_at = Some(now.wall);
+        self.queued = Some(now.at);
         self.lease = None;
         self.start_at = None;
     }
@@ -205,6 +218,10 @@ impl Job {
     pub(crate) fn begin(&mut self, now: Now) {
         self.status = Status::Running;
         self.started_at = Some(now.wall);
+        if let Some(lease) = &mut self.lease {
+            lease.begun = Some(now.at);
+            lease.noted = now.at;
+        }
     }
 
     /// Handed out, but not yet acknowledged.
@@ -217,30 +234,9 @@ impl Job {
         (self.status.is_processing() || self.is_waiting()) && !self.token_expired(now)
     }
 
-    /// Was this the token of a hand-out that was taken back?
-    pub(crate) fn had_token(&self, token: &str) -> bool {
-        self.old_tokens.iter().any(|old| old == token)
-    }
-
     /// The token lives for the job's time-out plus five minutes, counted from the hand-out.
     pub(crate) fn token_expired(&self, now: Now) -> bool {
         self.lease.as_ref().is_some_and(|lease| now.at >= lease.token_expires)
-    }
-
-    /// Nobody acknowledged the job in time: back to the queue with a new token, or failed when it came back too often.
-    pub(crate) fn take_back(&mut self, now: Now) -> Breach {
-        let who = self.runner.as_ref().map_or_else(String::new, |(_, system)| system.clone());
-        let breach = Breach::new("taken and never acknowledged", format!("taken by {who}, no PUT in time"));
-        if self.new.fixed_token.is_none() {
-            self.old_tokens.push(std::mem::replace(&mut self.token, crate::tokens::job()));
-        }
-        self.take_backs += 1;
-        if self.take_backs > limits::TAKE_BACKS {
-            self.fail("runner_provisioning_timeout", now);
-        } else {
-            self.enqueue(now);
-        }
-        breach
     }
 
     /// Ends the job as failed, on the server's own account.
@@ -276,16 +272,9 @@ impl Job {
         self.new.watched || self.last_look.is_some_and(|look| now.at.duration_since(look) <= timing.watched_for)
     }
 
-    /// When the sweep has to look at this job next.
-    pub(crate) fn deadline(&self, timing: &Timing) -> Option<Instant> {
-        match (self.status, &self.lease) {
-            (Status::Pending, Some(lease)) => Some(lease.heard + timing.acknowledge_within),
-            (Status::Running | Status::Canceling, Some(lease)) => {
-                Some(lease.heard + self.new.timeout + timing.silence_grace)
-            }
-            (Status::Scheduled, _) => self.start_at,
-            _ => None,
-        }
+    /// Somebody else writes to the log right now.
+    pub(crate) fn log_is_locked(&self, now: Now) -> bool {
+        self.log_locked_until.is_some_and(|until| now.at < until)
     }
 
     /// The first stored artifact of type `archive`.
@@ -296,32 +285,5 @@ impl Job {
     /// The variables of the job's dotenv report.
     pub(crate) fn dotenv(&self) -> impl Iterator<Item = &(String, String)> {
         self.artifacts.iter().flat_map(|artifact| &artifact.variables)
-    }
-
-    /// What `/sim/jobs` shows.
-    pub(crate) fn view(&self) -> Value {
-        let pipeline = match &self.new.source {
-            Source::Raw(_) => None,
-            Source::Pipeline { id, .. } => Some(*id),
-        };
-        json!({
-            "id": self.id,
-            "name": self.new.name,
-            "stage": self.new.stage,
-            "status": self.status.word(),
-            "assigned": self.lease.is_some(),
-            "failure_reason": self.failure_reason,
-            "exit_code": self.exit_code,
-            "created_at": self.created_at,
-            "queued_at": self.queued_at,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "trace_bytes": self.trace.len(),
-            "runner": self.runner.as_ref().map(|(id, system)| json!({"id": id, "system_id": system})),
-            "pipeline": pipeline,
-            "retried": self.retried,
-            "take_backs": self.take_backs,
-            "tags": self.new.tags,
-        })
     }
 }

@@ -2,18 +2,24 @@
 //! and nothing awaits. Rules about single jobs are in `job.rs`, `put.rs`, `patch.rs`; this module and its neighbours
 //! `queue.rs` and `pipelines.rs` move jobs between runners, queue and pipelines.
 
+pub(crate) mod faults;
 pub(crate) mod job;
+pub(crate) mod mode;
 pub(crate) mod patch;
 pub(crate) mod pipeline;
 pub(crate) mod pipelines;
 pub(crate) mod put;
 pub(crate) mod queue;
 pub(crate) mod records;
+mod redundant;
+pub(crate) mod retries;
 pub(crate) mod runners;
 pub(crate) mod status;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trace;
+mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,10 +27,12 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::{Clock, Now};
-use crate::config::Timing;
+use crate::config::{Settings, Timing};
 use crate::limits;
+use faults::Faults;
 use job::{Breach, Job, NewJob};
-use patch::PatchAnswer;
+use mode::{Mode, Rated, Rates};
+use patch::{Chunk, PatchAnswer};
 use pipelines::Pipeline;
 use put::{PutAnswer, Update};
 use records::{Journal, Violations};
@@ -35,6 +43,9 @@ use status::Status;
 pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) timing: Timing,
+    pub(crate) settings: Settings,
+    pub(crate) mode: Mode,
+    rates: Rates,
     /// The base URL without a trailing slash.
     pub(crate) url: String,
     pub(crate) runners: Runners,
@@ -42,6 +53,7 @@ pub(crate) struct World {
     pub(crate) pipelines: BTreeMap<u64, Pipeline>,
     pub(crate) journal: Journal,
     pub(crate) violations: Violations,
+    pub(crate) faults: Faults,
     /// Pending jobs that nobody has, oldest first.
     queue: VecDeque<u64>,
     /// Grows with every job that becomes available; long polls watch it.
@@ -50,6 +62,8 @@ pub(crate) struct World {
     salt: String,
     /// Wakes the sweep, because a deadline may have come nearer.
     wake: Arc<Notify>,
+    /// Grows with every change that people may want to see; the page watches it.
+    changes: watch::Sender<u64>,
     last_job: u64,
     last_pipeline: u64,
 }
@@ -63,20 +77,26 @@ pub(crate) enum JobAccess<'a> {
 }
 
 impl World {
-    pub(crate) fn new(url: String, timing: Timing, wake: Arc<Notify>) -> Self {
+    pub(crate) fn new(url: String, timing: Timing, settings: Settings, wake: Arc<Notify>) -> Self {
+        let clock = Clock::start();
         Self {
-            clock: Clock::start(),
+            clock,
             timing,
+            settings,
+            mode: Mode::Normal,
+            rates: Rates::new(clock.now()),
             url,
             runners: Runners::default(),
             jobs: BTreeMap::new(),
             pipelines: BTreeMap::new(),
             journal: Journal::default(),
             violations: Violations::default(),
+            faults: Faults::default(),
             queue: VecDeque::new(),
             version: watch::Sender::new(1),
             salt: crate::tokens::salt(),
             wake,
+            changes: watch::Sender::new(0),
             last_job: 0,
             last_pipeline: 0,
         }
@@ -86,10 +106,38 @@ impl World {
         self.clock.now()
     }
 
+    /// Tells the page that something has changed.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Tells when something has changed.
+    pub(crate) fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Makes the sweep look again, because a deadline may have come nearer.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Counts a request; `false` if there were too many of its kind with this token lately.
+    pub(crate) fn within_rate(&mut self, what: Rated, token: &str) -> bool {
+        let limits = self.settings.rate_limits;
+        let limit = match what {
+            Rated::JobRequest => limits.job_requests,
+            Rated::LogPatch => limits.log_patches,
+            Rated::JobUpdate => limits.job_updates,
+        };
+        let now = self.now();
+        self.rates.take(what, token, limit, now)
+    }
+
     /// Records a broken rule.
     pub(crate) fn violation(&mut self, breach: &Breach, job: Option<u64>) {
         let now = self.now();
         self.violations.add(now.wall, breach, job);
+        self.changed();
     }
 
     /// Adds a job in state `created`, under `wanted` if that id is free. `None` when there are too many jobs.
@@ -118,6 +166,7 @@ impl World {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.enqueue(now);
             self.announce(id);
+            self.wake();
         }
     }
 
@@ -126,13 +175,14 @@ impl World {
         self.queue.retain(|&other| other != id);
         self.queue.push_back(id);
         self.version.send_modify(|version| *version += 1);
+        self.changed();
     }
 
     /// The job of this id, if `token` is its token. A token that never belonged to the job is a violation.
     pub(crate) fn access(&mut self, id: u64, token: &str) -> JobAccess<'_> {
         let breach = match self.jobs.get(&id) {
+            Some(job) if job.token == token && job.erased => return JobAccess::Refused,
             Some(job) if job.token == token => None,
-            Some(job) if job.had_token(token) => return JobAccess::Refused,
             Some(_) if token.is_empty() => Some("no job token given"),
             Some(_) => Some("the token is not this job's"),
             None => Some("no such job"),
@@ -146,9 +196,9 @@ impl World {
 
     /// `PUT jobs/<id>`: the answer and the status afterwards; `None` if the token is refused.
     pub(crate) fn put(&mut self, id: u64, token: &str, update: &Update) -> Option<(PutAnswer, Status)> {
-        let (now, timing) = (self.now(), self.timing.clone());
+        let (now, timing, resets) = (self.now(), self.timing.clone(), self.settings.reset_broken_logs);
         let JobAccess::Granted(job) = self.access(id, token) else { return None };
-        let answer = job.put(update, now, &timing);
+        let answer = job.put(update, now, &timing, resets);
         let status = job.status;
         if let Some(breach) = &answer.breach {
             self.violation(breach, Some(id));
@@ -165,9 +215,10 @@ impl World {
         range: Option<&str>,
         body: &[u8],
     ) -> Option<(PatchAnswer, Status)> {
-        let (now, timing) = (self.now(), self.timing.clone());
+        let (now, timing, limit) = (self.now(), self.timing.clone(), self.settings.log_limit);
         let JobAccess::Granted(job) = self.access(id, token) else { return None };
-        let answer = job.patch(range, body, now, &timing);
+        let chunk = Chunk { range, body, limit };
+        let answer = job.patch(&chunk, now, &timing);
         let status = job.status;
         if let Some(breach) = &answer.breach {
             self.violation(breach, Some(id));
@@ -184,8 +235,23 @@ impl World {
         Some(done)
     }
 
+    /// Deletes log and artifacts of an ended job; `None` if there is none, `Some(false)` if it has not ended. The files
+    /// stay until the simulator ends.
+    pub(crate) fn erase(&mut self, id: u64) -> Option<bool> {
+        let job = self.jobs.get_mut(&id)?;
+        if !job.status.is_final() {
+            return Some(false);
+        }
+        job.trace.clear();
+        job.artifacts.clear();
+        job.erased = true;
+        self.changed();
+        Some(true)
+    }
+
     /// What follows from a change of one job: for the queue, and for its pipeline.
     pub(crate) fn after_change(&mut self, id: u64) {
+        self.changed();
         let Some(job) = self.jobs.get(&id) else { return };
         if job.status.is_final() {
             self.queue.retain(|&other| other != id);

@@ -7,10 +7,22 @@ use super::trace::Append;
 use crate::clock::Now;
 use crate::config::Timing;
 
-/// The answer to a PATCH; `Job-Status` is the job's status afterwards.
+/// What a PATCH brings.
+#[derive(Debug)]
+pub(crate) struct Chunk<'a> {
+    /// `Content-Range`.
+    pub(crate) range: Option<&'a str>,
+    pub(crate) body: &'a [u8],
+    /// Largest log.
+    pub(crate) limit: u64,
+}
+
+/// The answer to a PATCH.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PatchAnswer {
     pub(crate) code: u16,
+    /// Whether `Job-Status` is sent: only when the chunk was stored, or because of that status it was not.
+    pub(crate) shows_status: bool,
     /// The stored size for `Range: 0-<size>`.
     pub(crate) size: Option<u64>,
     /// `X-GitLab-Trace-Update-Interval` in seconds.
@@ -18,28 +30,38 @@ pub(crate) struct PatchAnswer {
     pub(crate) breach: Option<Breach>,
 }
 
+impl PatchAnswer {
+    fn plain(code: u16, breach: Option<Breach>) -> Self {
+        Self { code, shows_status: false, size: None, interval: None, breach }
+    }
+}
+
 impl Job {
     /// Judges and applies one PATCH whose token was right.
-    pub(crate) fn patch(&mut self, range: Option<&str>, body: &[u8], now: Now, timing: &Timing) -> PatchAnswer {
-        let plain = |code, breach| PatchAnswer { code, size: None, interval: None, breach };
+    pub(crate) fn patch(&mut self, chunk: &Chunk<'_>, now: Now, timing: &Timing) -> PatchAnswer {
+        let body = chunk.body;
         if self.token_expired(now) {
-            return plain(403, None);
+            return PatchAnswer { shows_status: true, ..PatchAnswer::plain(403, None) };
         }
         if !self.status.is_processing() {
-            return plain(403, self.patch_out_of_turn(range, body));
+            let breach = self.patch_out_of_turn(chunk.range, body);
+            return PatchAnswer { shows_status: true, ..PatchAnswer::plain(403, breach) };
         }
-        let Some(range) = range else {
-            return plain(400, Some(Breach::new("content range", "PATCH without Content-Range")));
+        let Some(range) = chunk.range else {
+            return PatchAnswer::plain(400, Some(Breach::new("content range", "PATCH without Content-Range")));
         };
-        self.hear(now);
+        self.hear(now, timing);
+        if self.log_is_locked(now) {
+            return PatchAnswer::plain(409, None);
+        }
         let (start, mut breach) = first_byte(range, body.len());
-        let size = match self.trace.append(start, body) {
+        let size = match self.trace.append(start, body, chunk.limit) {
             Append::TooLarge => {
                 self.fail("trace_size_exceeded", now);
-                return plain(403, breach);
+                return PatchAnswer::plain(403, breach);
             }
             Append::WrongOffset => {
-                return PatchAnswer { code: 416, size: Some(self.trace.len()), interval: None, breach };
+                return PatchAnswer { size: Some(self.trace.len()), ..PatchAnswer::plain(416, breach) };
             }
             Append::Repeated { differs } => {
                 if differs {
@@ -47,11 +69,15 @@ impl Job {
                 }
                 self.trace.len()
             }
-            Append::Stored => self.trace.len(),
+            Append::Stored => {
+                self.log_live_until = Some(now.at + timing.log_flush);
+                self.trace.len()
+            }
         };
+        self.log_locked_until = Some(now.at + timing.log_write);
         let interval =
             if self.is_watched(now, timing) { timing.trace_interval_watched } else { timing.trace_interval_idle };
-        PatchAnswer { code: 202, size: Some(size), interval: Some(whole_seconds(interval)), breach }
+        PatchAnswer { code: 202, shows_status: true, size: Some(size), interval: Some(whole_seconds(interval)), breach }
     }
 
     /// A late PATCH is the runner's fault only if the runner itself decides the order: before its acknowledgement,

@@ -1,4 +1,5 @@
-//! Pipelines as stored, and their jobs' order, retries and manual starts. The order itself is decided in `pipeline.rs`.
+//! Pipelines as stored, and their jobs' order and manual starts. The order itself is decided in `pipeline.rs`, retries
+//! are in `retries.rs`, and what a newer pipeline cancels in `redundant.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::World;
 use super::job::{Job, NewJob, Source};
 use super::pipeline::{self, Move, Node};
 use super::status::Status;
-use crate::ci::{AllowFailure, CiJob, CiPipeline};
+use crate::ci::{AllowFailure, AutoCancel, CiJob, CiPipeline};
 use crate::limits;
 use crate::payload::variables::Variable;
 use crate::repo::Checkout;
@@ -27,16 +28,10 @@ pub(crate) struct Pipeline {
     /// Variables given with the request that made it.
     pub(crate) variables: Vec<Variable>,
     pub(crate) created_at: Timestamp,
-}
-
-/// What became of a wish to run a job again.
-#[derive(Debug)]
-pub(crate) enum Retried {
-    NoJob,
-    /// It has not ended, was retried before, or there are too many jobs.
-    NotPossible,
-    /// The new job's id.
-    As(u64),
+    /// What a newer pipeline of the same ref does to this one.
+    pub(crate) auto_cancel: AutoCancel,
+    /// The newer pipeline that canceled jobs of this one.
+    pub(crate) canceled_by: Option<u64>,
 }
 
 impl World {
@@ -57,7 +52,9 @@ impl World {
             pipeline.jobs.extend(self.add_job(new, None));
         }
         self.pipelines.insert(id, pipeline);
+        self.cancel_redundant(id);
         self.advance_pipeline(id);
+        self.changed();
         true
     }
 
@@ -128,7 +125,7 @@ impl World {
                 };
                 job.status = Status::Scheduled;
                 job.start_at = Some(now.at + Duration::from_secs(delay.min(limits::JOB_TIMEOUT_SECONDS)));
-                self.wake.notify_one();
+                self.wake();
             }
         }
     }
@@ -142,56 +139,9 @@ impl World {
         Some(waits)
     }
 
-    /// Runs an ended job again, as a new job.
-    pub(crate) fn retry(&mut self, id: u64) -> Retried {
-        let Some(job) = self.jobs.get(&id) else { return Retried::NoJob };
-        let ended = matches!(job.status, Status::Success | Status::Failed | Status::Canceled) && !job.retried;
-        let new = if ended { self.replace(id, 0) } else { None };
-        new.map_or(Retried::NotPossible, Retried::As)
-    }
-
-    fn replace(&mut self, old: u64, attempt: u32) -> Option<u64> {
-        let new = self.jobs.get(&old)?.new.again();
-        let pipeline = match &new.source {
-            Source::Pipeline { id, .. } => Some(*id),
-            Source::Raw(_) => None,
-        };
-        let id = self.add_job(new, None)?;
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.attempt = attempt;
-        }
-        if let Some(job) = self.jobs.get_mut(&old) {
-            job.retried = true;
-        }
-        if let Some(pipeline) = pipeline.and_then(|id| self.pipelines.get_mut(&id)) {
-            pipeline.jobs.push(id);
-            // What was skipped because of the old try gets its chance again.
-            for other in &pipeline.jobs {
-                if let Some(job) = self.jobs.get_mut(other).filter(|job| job.status == Status::Skipped) {
-                    job.status = Status::Created;
-                    job.finished_at = None;
-                }
-            }
-        }
-        self.enqueue(id);
-        self.advance_pipeline_of(id);
-        Some(id)
-    }
-
-    /// `retry:` of the definition, before the pipeline looks at the failure.
-    pub(crate) fn retry_automatically(&mut self, id: u64) {
-        let Some(job) = self.jobs.get(&id).filter(|job| job.status == Status::Failed && !job.retried) else { return };
-        let Source::Pipeline { job: definition, .. } = &job.new.source else { return };
-        let retry = &definition.retry;
-        let reason = job.failure_reason.as_deref().unwrap_or_default();
-        let any = retry.when.is_empty() && retry.exit_codes.is_empty();
-        let by_reason = retry.when.iter().any(|when| when == "always" || when == reason);
-        let by_code =
-            job.exit_code.is_some_and(|code| retry.exit_codes.iter().any(|&wanted| i64::from(wanted) == code));
-        let attempt = job.attempt + 1;
-        if attempt <= retry.max && (any || by_reason || by_code) {
-            self.replace(id, attempt);
-        }
+    /// What `/sim/pipelines` shows: the latest ones, the newest first.
+    pub(crate) fn latest_pipelines(&self) -> Value {
+        self.pipelines.keys().rev().take(limits::SHOWN).filter_map(|id| self.pipeline_view(*id)).collect()
     }
 
     /// What `/sim/pipelines/<id>` shows.
@@ -216,6 +166,8 @@ impl World {
             "ref": pipeline.checkout.revision.name,
             "sha": pipeline.checkout.revision.sha,
             "created_at": pipeline.created_at,
+            "stages": pipeline.stages,
+            "canceled_by": pipeline.canceled_by,
             "jobs": jobs.collect::<Value>(),
         }))
     }

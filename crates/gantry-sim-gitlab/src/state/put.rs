@@ -11,7 +11,7 @@ use crate::config::Timing;
 const ALWAYS_ACCEPTED: [&str; 3] = ["script_failure", "runner_system_failure", "job_execution_timeout"];
 
 /// Reasons that GitLab itself knows and so stores as they are; any other becomes `unknown_failure`.
-pub(crate) const KNOWN_REASONS: [&str; 24] = [
+pub(crate) const KNOWN_REASONS: [&str; 30] = [
     "unknown_failure",
     "script_failure",
     "api_failure",
@@ -36,6 +36,12 @@ pub(crate) const KNOWN_REASONS: [&str; 24] = [
     "runner_external_dependency_failure",
     "runner_interrupted",
     "runner_provisioning_timeout",
+    "stuck_pending_with_matching_runners",
+    "stuck_pending_no_matching_runners",
+    "no_updates_running",
+    "no_updates_canceling",
+    "server_timeout_running",
+    "server_timeout_canceling",
 ];
 
 /// The body of a PUT, as far as the server looks at it.
@@ -85,41 +91,45 @@ impl PutAnswer {
 
 impl Job {
     /// Judges and applies one PUT whose token was right.
-    pub(crate) fn put(&mut self, update: &Update, now: Now, timing: &Timing) -> PutAnswer {
+    /// `resets`: a log that does not fit its checksum is thrown away, and the runner is asked for all of it.
+    pub(crate) fn put(&mut self, update: &Update, now: Now, timing: &Timing, resets: bool) -> PutAnswer {
         if self.token_expired(now) {
             return PutAnswer::code(403);
         }
         if self.is_waiting() {
-            return self.put_while_waiting(update, now);
+            return self.put_while_waiting(update, now, timing);
         }
         if !self.status.is_processing() {
             return self.put_after_end(update);
         }
-        self.hear(now);
+        self.hear(now, timing);
         match update.state.as_str() {
             "running" => PutAnswer::code(200),
-            "success" | "failed" => self.put_final(update, now, timing),
+            "success" | "failed" => self.put_final(update, now, timing, resets),
             // An older acceptance or another relay of the same job may still say `pending`: refused, but no fault.
             "pending" => PutAnswer::code(400),
             other => PutAnswer::broken(400, "unknown state", format!("PUT with state {other:?}")),
         }
     }
 
-    /// Notes a sign of life.
-    pub(crate) fn hear(&mut self, now: Now) {
+    /// Notes a sign of life, if the last noted one is old enough.
+    pub(crate) fn hear(&mut self, now: Now, timing: &Timing) {
         if let Some(lease) = &mut self.lease {
             lease.heard = now.at;
+            if now.at.duration_since(lease.noted) >= timing.note_every {
+                lease.noted = now.at;
+            }
         }
     }
 
-    fn put_while_waiting(&mut self, update: &Update, now: Now) -> PutAnswer {
+    fn put_while_waiting(&mut self, update: &Update, now: Now, timing: &Timing) -> PutAnswer {
         match update.state.as_str() {
             "pending" => {
-                self.hear(now);
+                self.hear(now, timing);
                 PutAnswer::code(200)
             }
             "running" => {
-                self.hear(now);
+                self.hear(now, timing);
                 self.begin(now);
                 PutAnswer::code(200)
             }
@@ -142,12 +152,13 @@ impl Job {
         }
     }
 
-    fn put_final(&mut self, update: &Update, now: Now, timing: &Timing) -> PutAnswer {
+    fn put_final(&mut self, update: &Update, now: Now, timing: &Timing, resets: bool) -> PutAnswer {
         let mut breach = None;
         if let Some(checksum) = &update.checksum {
             let stored = self.trace.len();
             let announced = update.bytesize.unwrap_or(stored);
-            if announced > stored {
+            let live = self.log_live_until.is_some_and(|until| now.at < until);
+            if announced > stored || live || self.log_is_locked(now) {
                 let since = *self.final_since.get_or_insert(now.at);
                 let waited = now.at.duration_since(since);
                 if waited < timing.final_wait {
@@ -160,6 +171,10 @@ impl Job {
                 let detail = format!("{checksum} announced, {} stored", self.trace.checksum());
                 breach = Some(Breach::new("log checksum", detail));
             }
+        }
+        if breach.is_some() && resets && self.lease.as_ref().is_some_and(|lease| lease.resends_log) {
+            self.trace.clear();
+            return PutAnswer::code(412);
         }
         if update.state == "failed" {
             breach = breach.or_else(|| self.unlisted_reason(update));

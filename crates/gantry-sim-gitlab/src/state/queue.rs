@@ -1,16 +1,13 @@
-//! From queue to runner, and the sweep that takes back or drops what runners forgot.
+//! From queue to runner. What becomes of a job that its runner forgets is in `sweep.rs`.
 
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::World;
-use super::job::{Breach, Job, Lease, Source};
-use super::status::Status;
+use super::job::{Job, Lease, Source};
 use crate::ci::{AllowFailure, CiJob};
-use crate::limits;
 use crate::payload;
 
 /// A runner that asks for a job.
@@ -59,7 +56,7 @@ impl World {
     }
 
     fn hand_out(&mut self, id: u64, asker: &Asker, cap: Option<u64>) -> Value {
-        let now = self.now();
+        let (now, leeway) = (self.now(), self.timing.token_leeway);
         if let Some(job) = self.jobs.get_mut(&id) {
             if let Some(cap) = cap {
                 job.new.timeout = job.new.timeout.min(Duration::from_secs(cap));
@@ -69,8 +66,11 @@ impl World {
                 system_id: asker.system_id.clone(),
                 two_phase: asker.has("two_phase_job_commit"),
                 graceful: asker.has("cancel_gracefully"),
+                resends_log: asker.has("trace_reset"),
                 heard: now.at,
-                token_expires: now.at + job.new.timeout + limits::TOKEN_LEEWAY,
+                noted: now.at,
+                begun: None,
+                token_expires: now.at + job.new.timeout + leeway,
             };
             job.assign(lease, now);
         }
@@ -89,45 +89,6 @@ impl World {
             job.fail(reason, now);
             self.after_change(id);
         }
-    }
-
-    /// Deals with every deadline that has passed; the next one, if any, is when to come back.
-    pub(crate) fn sweep(&mut self) -> Option<Instant> {
-        let now = self.now();
-        let timing = self.timing.clone();
-        let due: Vec<u64> = self
-            .jobs
-            .values()
-            .filter(|job| job.deadline(&timing).is_some_and(|deadline| deadline <= now.at))
-            .map(|job| job.id)
-            .collect();
-        for id in due {
-            self.overdue(id);
-        }
-        self.jobs.values().filter_map(|job| job.deadline(&timing)).min()
-    }
-
-    fn overdue(&mut self, id: u64) {
-        let now = self.now();
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        match job.status {
-            Status::Scheduled => return self.enqueue(id),
-            Status::Pending => {
-                let breach = job.take_back(now);
-                let back = job.status == Status::Pending;
-                self.violation(&breach, Some(id));
-                if back {
-                    self.announce(id);
-                }
-            }
-            Status::Canceling => job.end(Status::Canceled, now),
-            Status::Running => {
-                job.fail("stuck_or_timeout_failure", now);
-                self.violation(&Breach::new("silent", "nothing heard for the time-out and more"), Some(id));
-            }
-            _ => {}
-        }
-        self.after_change(id);
     }
 }
 

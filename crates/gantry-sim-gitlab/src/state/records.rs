@@ -25,12 +25,15 @@ struct Entry {
     request: Request,
     /// None while it is being answered.
     answer: Option<Answer>,
+    /// The faults that struck it.
+    faults: Vec<Value>,
 }
 
 /// What is known of a request once it is answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) status: u16,
+    /// None if the connection ended instead.
+    pub(crate) status: Option<u16>,
     pub(crate) body_bytes: u64,
     pub(crate) body: Option<Value>,
     pub(crate) answered: Timestamp,
@@ -50,16 +53,27 @@ impl Journal {
         if self.entries.len() >= limits::JOURNAL && self.entries.pop_front().is_some() {
             self.first += 1;
         }
-        self.entries.push_back(Entry { request, answer: None });
+        self.entries.push_back(Entry { request, answer: None, faults: Vec::new() });
         self.first + self.entries.len() as u64 - 1
     }
 
     /// Completes an entry, if it is still kept.
     pub(crate) fn answer(&mut self, number: u64, answer: Answer) {
-        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        if let Some(entry) = index.and_then(|index| self.entries.get_mut(index)) {
+        if let Some(entry) = self.entry(number) {
             entry.answer = Some(answer);
         }
+    }
+
+    /// Notes that a fault strikes a request.
+    pub(crate) fn fault(&mut self, number: u64, fault: Value) {
+        if let Some(entry) = self.entry(number) {
+            entry.faults.push(fault);
+        }
+    }
+
+    fn entry(&mut self, number: u64) -> Option<&mut Entry> {
+        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok())?;
+        self.entries.get_mut(index)
     }
 
     pub(crate) fn view(&self) -> Value {
@@ -72,9 +86,10 @@ impl Journal {
                 "method": entry.request.method,
                 "path": entry.request.path,
                 "headers": entry.request.headers,
-                "status": answer.map(|answer| answer.status),
+                "status": answer.and_then(|answer| answer.status),
                 "answered": answer.map(|answer| answer.answered),
                 "body_bytes": answer.map(|answer| answer.body_bytes),
+                "faults": entry.faults,
                 "body": answer.and_then(|answer| answer.body.as_ref()),
             })
         });
@@ -100,6 +115,10 @@ impl Violations {
         }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.list.len()
+    }
+
     pub(crate) fn view(&self) -> Value {
         Value::Array(self.list.clone())
     }
@@ -120,7 +139,8 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
         };
         let numbers: Vec<u64> = (0..=limits::JOURNAL).map(|n| journal.begin(request(n))).collect();
-        let answer = |status| Answer { status, body_bytes: 0, body: None, answered: Timestamp::UNIX_EPOCH };
+        let answer =
+            |status| Answer { status: Some(status), body_bytes: 0, body: None, answered: Timestamp::UNIX_EPOCH };
         journal.answer(numbers[0], answer(500));
         journal.answer(numbers[1], answer(204));
         let view = journal.view();

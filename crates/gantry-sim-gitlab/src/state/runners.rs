@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::clock::Now;
 use crate::limits;
 
 /// A runner as GitLab stores it.
@@ -23,6 +24,8 @@ pub(crate) struct Runner {
     /// Seconds; caps the time-out of the runner's jobs.
     pub(crate) maximum_timeout: Option<u64>,
     pub(crate) created_at: Timestamp,
+    /// When the token stops working; `None` is never.
+    pub(crate) token_expires: Option<Now>,
     pub(crate) managers: BTreeMap<String, Manager>,
 }
 
@@ -50,6 +53,7 @@ impl Runner {
             access_level: None,
             maximum_timeout: None,
             created_at: now,
+            token_expires: None,
             managers: BTreeMap::new(),
         }
     }
@@ -78,6 +82,16 @@ impl Runner {
         }
     }
 
+    /// Has the token stopped working?
+    pub(crate) fn token_expired(&self, now: Now) -> bool {
+        self.token_expires.is_some_and(|expires| now.at >= expires.at)
+    }
+
+    /// `token_expires_at` as GitLab writes it: ISO 8601 with milliseconds.
+    pub(crate) fn token_expires_at(&self) -> Option<String> {
+        self.token_expires.map(|expires| expires.wall.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+    }
+
     pub(crate) fn view(&self) -> Value {
         let managers = self.managers.iter().map(|(system_id, manager)| {
             json!({"system_id": system_id, "contacted_at": manager.contacted_at, "info": manager.info})
@@ -93,6 +107,7 @@ impl Runner {
             "access_level": self.access_level,
             "maximum_timeout": self.maximum_timeout,
             "created_at": self.created_at,
+            "token_expires_at": self.token_expires_at(),
             "managers": managers.collect::<Value>(),
         })
     }
@@ -116,16 +131,27 @@ impl Runners {
         Some(self.list.entry(id).or_insert_with(|| Runner::new(id, token, now)))
     }
 
-    pub(crate) fn by_token(&mut self, token: &str) -> Option<&mut Runner> {
-        self.list.values_mut().find(|runner| runner.token == token)
+    /// The runner of a token that works.
+    pub(crate) fn by_token(&mut self, token: &str, now: Now) -> Option<&mut Runner> {
+        self.list.values_mut().find(|runner| runner.token == token && !runner.token_expired(now))
+    }
+
+    /// Could any runner take a job with these tags?
+    pub(crate) fn any_takes(&self, tags: &[String]) -> bool {
+        self.list.values().any(|runner| !runner.paused && runner.takes(tags))
+    }
+
+    pub(crate) fn by_id_mut(&mut self, id: u64) -> Option<&mut Runner> {
+        self.list.get_mut(&id)
     }
 
     pub(crate) fn by_id(&self, id: u64) -> Option<&Runner> {
         self.list.get(&id)
     }
 
-    pub(crate) fn remove(&mut self, id: u64) {
-        self.list.remove(&id);
+    /// `false` if there is none.
+    pub(crate) fn remove(&mut self, id: u64) -> bool {
+        self.list.remove(&id).is_some()
     }
 
     pub(crate) fn view(&self) -> Value {

@@ -1,7 +1,5 @@
 //! The stored log of one job: raw bytes, only ever appended to, with a running checksum.
 
-use crate::limits;
-
 /// What became of a PATCH's bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Append {
@@ -45,11 +43,12 @@ impl Trace {
         format!("crc32:{:08x}", self.crc.clone().finalize())
     }
 
-    pub(crate) fn append(&mut self, start: u64, body: &[u8]) -> Append {
+    /// Stores what fits. Where the chunk would end is compared with the limit first, wherever it starts, as GitLab does.
+    pub(crate) fn append(&mut self, start: u64, body: &[u8], limit: u64) -> Append {
+        if start.saturating_add(body.len() as u64) > limit {
+            return Append::TooLarge;
+        }
         if start == self.len() {
-            if self.bytes.len().saturating_add(body.len()) > limits::TRACE {
-                return Append::TooLarge;
-            }
             self.bytes.extend_from_slice(body);
             self.crc.update(body);
             return Append::Stored;
@@ -59,35 +58,46 @@ impl Trace {
         }
         Append::WrongOffset
     }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LIMIT: u64 = 100;
+
     #[test]
     fn appends_only_at_its_end_and_accepts_an_exact_repeat() {
         let mut trace = Trace::default();
-        assert_eq!(trace.append(0, b"hello "), Append::Stored);
-        assert_eq!(trace.append(6, b"world"), Append::Stored);
-        assert_eq!(trace.append(6, b"world"), Append::Repeated { differs: false });
-        assert_eq!(trace.append(6, b"WORLD"), Append::Repeated { differs: true });
-        assert_eq!(trace.append(5, b" "), Append::WrongOffset);
-        assert_eq!(trace.append(12, b"!"), Append::WrongOffset);
-        assert_eq!(trace.append(u64::MAX, b"!"), Append::WrongOffset);
+        assert_eq!(trace.append(0, b"hello ", LIMIT), Append::Stored);
+        assert_eq!(trace.append(6, b"world", LIMIT), Append::Stored);
+        assert_eq!(trace.append(6, b"world", LIMIT), Append::Repeated { differs: false });
+        assert_eq!(trace.append(6, b"WORLD", LIMIT), Append::Repeated { differs: true });
+        assert_eq!(trace.append(5, b" ", LIMIT), Append::WrongOffset);
+        assert_eq!(trace.append(12, b"!", LIMIT), Append::WrongOffset);
+        assert_eq!(trace.append(99, b"!", LIMIT), Append::WrongOffset);
+        assert_eq!(trace.append(u64::MAX, b"!", LIMIT), Append::TooLarge);
+        assert_eq!(trace.append(11, &[b'!'; 90], LIMIT), Append::TooLarge);
         assert_eq!(trace.from(6), b"world");
         assert_eq!(trace.from(99), b"");
         assert!(trace.has(0, b"hello") && trace.has(6, b"world"));
         assert!(!trace.has(0, b"world") && !trace.has(6, b"worlds") && !trace.has(99, b"x"));
         assert_eq!(trace.len(), 11);
+        trace.clear();
+        assert_eq!((trace.len(), trace.checksum().as_str()), (0, "crc32:00000000"));
     }
 
     #[test]
     fn checksum_is_the_protocols_test_vector() {
         let mut trace = Trace::default();
         assert_eq!(trace.checksum(), "crc32:00000000");
-        trace.append(0, b"12345");
-        trace.append(5, b"6789");
+        trace.append(0, b"12345", LIMIT);
+        trace.append(5, b"6789", LIMIT);
         assert_eq!(trace.checksum(), "crc32:cbf43926");
     }
 }

@@ -7,13 +7,14 @@ mod project;
 mod report;
 mod world;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::commands::{interrupted, runtime};
+use crate::commands::{interrupted, listen_address, runtime};
 use crate::helper_binary;
 
 use api::{Api, Created};
@@ -29,6 +30,9 @@ const INTERRUPTED: u8 = 130;
 /// How often the pipeline is looked at: often enough that logs look live.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Where the page is if nothing else is said.
+const PAGE: &str = "127.0.0.1:8080";
+
 /// Arguments of `gantry dev`.
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
@@ -41,6 +45,10 @@ pub(crate) struct DevArgs {
     /// Run only this job; may be repeated
     #[arg(long = "job", value_name = "NAME")]
     jobs: Vec<String>,
+    /// Keep running after the pipeline and show everything on a page; Ctrl-C ends it. ADDR is the page's, such as
+    /// 127.0.0.1:9000
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = PAGE, value_parser = listen_address)]
+    serve: Option<SocketAddr>,
 }
 
 /// Why there is nothing to run, in words for the user.
@@ -57,20 +65,47 @@ pub(crate) fn main(args: &DevArgs) -> anyhow::Result<ExitCode> {
         };
         println!("gantry dev runs the scripts of {} with the tools of this machine,", project.title());
         println!("in containers that are local processes. Images are only names here.\n");
-        let world = match World::start(&project, helper).await? {
+        let listen = args.serve.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let world = match World::start(&project, helper, listen).await? {
             Ok(world) => world,
             Err(bad) => return Ok(refuse(&bad)),
         };
-        let code = tokio::select! {
-            code = pipeline(&world, &project, &args.jobs) => code,
-            () = interrupted() => {
+        if args.serve.is_some() {
+            println!("The page: {}\n", world.gitlab_url());
+        }
+        let finished = tokio::select! {
+            code = pipeline(&world, &project, &args.jobs) => Some(code),
+            () = interrupted() => None,
+        };
+        let code = match finished {
+            None => {
                 eprintln!("\ninterrupted: ending the jobs");
                 Ok(ExitCode::from(INTERRUPTED))
             }
+            Some(Ok(code)) if args.serve.is_some() => look_around(&world).await.map(|()| code),
+            Some(code) => code,
         };
         world.end().await;
         code
     })
+}
+
+/// Keeps everything running until somebody has seen enough.
+async fn look_around(world: &World) -> anyhow::Result<()> {
+    println!(
+        "\nThe page stays at {}: look around, run pipelines, retry jobs. Ctrl-C ends everything.",
+        world.gitlab_url()
+    );
+    let mut ended = std::pin::pin!(interrupted());
+    loop {
+        if let Some(problem) = world.runner_problem() {
+            anyhow::bail!(problem);
+        }
+        tokio::select! {
+            () = &mut ended => return Ok(()),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
 }
 
 fn refuse(bad: &BadInput) -> ExitCode {

@@ -43,7 +43,12 @@ pub(super) struct World {
 
 impl World {
     /// Starts everything; the outer error is ours, the inner one something that the user can change.
-    pub(super) async fn start(project: &Project, helper: HelperBinaries) -> anyhow::Result<Result<Self, BadInput>> {
+    /// `listen`: where the simulated GitLab is.
+    pub(super) async fn start(
+        project: &Project,
+        helper: HelperBinaries,
+        listen: SocketAddr,
+    ) -> anyhow::Result<Result<Self, BadInput>> {
         let dir = tempfile::Builder::new().prefix("gantry-dev-").tempdir().context("no temporary directory")?;
         let runtime = Runtime::new(dir.path().join("check"), "/proc/self/exe");
         match runtime {
@@ -57,9 +62,13 @@ impl World {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let gitlab_config = gantry_sim_gitlab::Config {
             repos: vec![(project.name().to_owned(), project.dir().to_owned())],
-            ..gantry_sim_gitlab::Config::new(loopback)
+            ..gantry_sim_gitlab::Config::new(listen)
         };
-        let gitlab = SimGitlab::bind(gitlab_config).await.context("the simulated GitLab cannot start")?;
+        let gitlab = match SimGitlab::bind(gitlab_config).await {
+            Ok(gitlab) => gitlab,
+            Err(error @ gantry_sim_gitlab::Error::AddressInUse { .. }) => return Ok(Err(BadInput(error.to_string()))),
+            Err(error) => return Err(error).context("the simulated GitLab cannot start"),
+        };
         let kube = SimKube::bind(gantry_sim_kube::Config::new(loopback, "/proc/self/exe"))
             .await
             .context("the simulated Kubernetes cannot start")?;

@@ -1,5 +1,8 @@
 //! The state rules, step by step, on a paused clock.
 
+mod retries;
+mod time;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +12,7 @@ use tokio::sync::Notify;
 use super::job::{NewJob, RawJob, Source};
 use super::put::Update;
 use super::queue::Asker;
+use super::retries::Retried;
 use super::*;
 use crate::ci::{self, CiInput, CiPipeline};
 use crate::payload;
@@ -23,7 +27,12 @@ struct Sim {
 
 impl Sim {
     fn new() -> Self {
-        let mut world = World::new("http://gitlab.test".to_owned(), Timing::default(), Arc::new(Notify::new()));
+        let mut world = World::new(
+            "http://gitlab.test".to_owned(),
+            Timing::default(),
+            Settings::default(),
+            Arc::new(Notify::new()),
+        );
         let now = world.now().wall;
         let runner = world.runners.add("glrt-test".to_owned(), now).expect("room for a runner").id;
         Self { world, runner }
@@ -46,9 +55,13 @@ impl Sim {
     }
 
     fn pipeline(&mut self, plan: CiPipeline) -> u64 {
+        self.pipeline_at(plan, &"0".repeat(40))
+    }
+
+    fn pipeline_at(&mut self, plan: CiPipeline, sha: &str) -> u64 {
         let repo =
             Repo { name: "a/b".to_owned(), id: 1, git_dir: "/nowhere".into(), default_branch: "main".to_owned() };
-        let revision = Revision { name: "main".to_owned(), sha: "0".repeat(40), ..Revision::default() };
+        let revision = Revision { name: "main".to_owned(), sha: sha.to_owned(), ..Revision::default() };
         let pipeline = Pipeline {
             id: self.world.reserve_pipeline(),
             checkout: Arc::new(Checkout { repo, revision }),
@@ -56,6 +69,8 @@ impl Sim {
             jobs: Vec::new(),
             variables: Vec::new(),
             created_at: self.world.now().wall,
+            auto_cancel: plan.auto_cancel,
+            canceled_by: None,
         };
         let id = pipeline.id;
         assert!(self.world.add_pipeline(pipeline, plan));
@@ -130,41 +145,6 @@ async fn a_runner_without_two_phase_has_the_job_running_at_once() {
     sim.world.sweep();
     assert_eq!(sim.status(id), "running");
     assert_eq!(sim.broken(), [""; 0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_unacknowledged_job_goes_back_to_the_queue_and_its_old_token_is_void() {
-    let mut sim = Sim::new();
-    let id = sim.queue(&json!({}));
-    let (_, first) = sim.take(&FULL).expect("a job");
-    tokio::time::advance(Duration::from_secs(100)).await;
-    assert_eq!(sim.put(id, &first, &json!({"state": "pending"})).0, 200);
-    tokio::time::advance(Duration::from_secs(119)).await;
-    let next = sim.world.sweep().expect("a deadline");
-    assert!(sim.world.jobs[&id].is_waiting(), "the keep-alive counts");
-    tokio::time::advance(next - tokio::time::Instant::now()).await;
-    sim.world.sweep();
-    assert!(!sim.world.jobs[&id].is_waiting());
-    assert_eq!(sim.broken(), ["taken and never acknowledged"]);
-    assert_eq!(sim.put(id, &first, &json!({"state": "running"})), (403, ""));
-    assert_eq!(sim.broken().len(), 1, "a late runner breaks no further rule");
-    let (_, second) = sim.take(&FULL).expect("the job again");
-    assert_ne!(first, second);
-    assert_eq!(sim.put(id, &second, &json!({"state": "running"})), (200, "running"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_that_nobody_ever_acknowledges_fails_in_the_end() {
-    let mut sim = Sim::new();
-    let id = sim.queue(&json!({}));
-    for _ in 0..=limits::TAKE_BACKS {
-        sim.take(&FULL).expect("a job");
-        tokio::time::advance(Duration::from_secs(121)).await;
-        sim.world.sweep();
-    }
-    assert_eq!(sim.status(id), "failed");
-    assert_eq!(sim.world.jobs[&id].failure_reason.as_deref(), Some("runner_provisioning_timeout"));
-    assert!(sim.take(&FULL).is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,19 +276,6 @@ async fn cancel_is_graceful_only_for_a_running_job_of_a_runner_that_can() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_token_is_refused_with_the_status_and_silence_ends_a_job() {
-    let mut sim = Sim::new();
-    let (id, token) = sim.running(&FULL);
-    tokio::time::advance(Duration::from_secs(600 + 300)).await;
-    assert_eq!(sim.put(id, &token, &json!({"state": "success"})), (403, "running"));
-    tokio::time::advance(Duration::from_secs(600)).await;
-    sim.world.sweep();
-    assert_eq!(sim.status(id), "failed");
-    assert_eq!(sim.world.jobs[&id].failure_reason.as_deref(), Some("stuck_or_timeout_failure"));
-    assert_eq!(sim.broken(), ["silent"]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn raw_payloads_go_out_as_given_with_defaults_only_for_what_is_absent() {
     let mut sim = Sim::new();
     let given = json!({"steps": "absurd", "image": null, "id": 77, "variables": [{"key": "X", "value": 5}]});
@@ -331,8 +298,8 @@ async fn a_retry_does_not_inherit_the_first_try_s_id_and_token() {
     let (taken, _) = sim.take(&[]).expect("a job");
     assert_eq!(taken, id);
     sim.world.cancel(id, true);
-    let pipelines::Retried::As(again) = sim.world.retry(id) else { panic!("not retried") };
-    assert!(matches!(sim.world.retry(id), pipelines::Retried::NotPossible), "only once");
+    let Retried::As(again) = sim.world.retry(id) else { panic!("not retried") };
+    assert!(matches!(sim.world.retry(id), Retried::NotPossible), "only once");
     let payload = payload::of(&sim.world, again);
     assert_eq!(payload["id"], json!(again));
     assert_ne!(payload["token"], "glcbt-given");

@@ -1,0 +1,364 @@
+// The page: an overview of pipelines, and one view per job. It follows the simulator by server-sent events and asks
+// again by itself now and then, so that a lost event costs seconds at most.
+
+import { badge, call, duration, h, isOpen, setClock, timeAgo } from "./dom.js";
+import { Log } from "./log.js";
+
+const main = document.getElementById("main");
+/** How often a view asks without being told. A log that is read counts as watched, as in GitLab, so it asks often. */
+const ASK_OVERVIEW = 10000;
+const ASK_JOB = 3000;
+/** Pause between two refreshes, however fast events come. */
+const PAUSE = 200;
+
+let view = null;
+let busy = false;
+let again = false;
+
+// --- what happens ---------------------------------------------------------------------------------------------------
+
+function say(error) {
+  const lines = (error.problems ?? []).map((problem) =>
+    h("li", {}, h("code", {}, `${problem.file}:${problem.line}`), ` ${problem.message}`),
+  );
+  const close = h("button", { type: "button", class: "quiet", onclick: () => alert.remove() }, "Close");
+  const alert = h("div", { class: "alert" }, h("p", {}, error.message), lines.length > 0 && h("ul", {}, lines), close);
+  document.getElementById("alerts").replaceChildren(alert);
+}
+
+/** Runs something that a person asked for, and says what went wrong. */
+async function act(work) {
+  document.getElementById("alerts").replaceChildren();
+  try {
+    await work();
+  } catch (error) {
+    say(error);
+  }
+  refresh();
+}
+
+function button(label, work, options = {}) {
+  const properties = { type: "button", class: options.class, title: options.title, "aria-label": options.aria };
+  const element = h("button", { ...properties, "data-focus": options.key ?? label }, label);
+  element.addEventListener("click", async () => {
+    element.disabled = true;
+    await act(work);
+    element.disabled = false;
+  });
+  return element;
+}
+
+async function refresh() {
+  if (busy) {
+    again = true;
+    return;
+  }
+  busy = true;
+  try {
+    await view?.refresh();
+    live(true);
+  } catch (error) {
+    if (error.status) say(error);
+    else live(false);
+  }
+  await new Promise((done) => setTimeout(done, PAUSE));
+  busy = false;
+  if (again) {
+    again = false;
+    refresh();
+  }
+}
+
+function live(on) {
+  const element = document.getElementById("live");
+  const words = on ? "live" : "not connected";
+  if (element.textContent !== words) element.textContent = words;
+  element.classList.toggle("off", !on);
+}
+
+/** Puts children into an element, and the keyboard's focus back where it was. */
+function fill(element, ...children) {
+  const focus = element.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
+  element.replaceChildren(...children.flat().filter(Boolean));
+  if (focus) element.querySelector(`[data-focus="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
+}
+
+/** Fills an element only when what it shows has changed: whoever points at something keeps it. */
+function fillIfChanged(element, data, make) {
+  const signature = JSON.stringify(data);
+  if (element.signature === signature) return;
+  element.signature = signature;
+  fill(element, make());
+}
+
+// --- the overview ---------------------------------------------------------------------------------------------------
+
+class Overview {
+  constructor() {
+    this.wait = ASK_OVERVIEW;
+    this.form = h("section", { class: "card", "aria-label": "Run a pipeline" });
+    this.pipelines = h("section", { class: "list", "aria-label": "Pipelines" });
+    this.cards = new Map();
+    this.loose = h("section", { class: "list", "aria-label": "Jobs without a pipeline" });
+    fill(main, h("h1", { class: "hidden" }, "Pipelines"), this.form, this.pipelines, this.loose);
+    document.title = "Simulated GitLab";
+  }
+
+  async refresh() {
+    const all = await call("GET", "/sim/overview");
+    setClock(all.now);
+    frame(all);
+    fillIfChanged(this.form, all.projects, () => runForm(all.projects));
+    const cards = all.pipelines.map((pipeline) => {
+      const card = this.cards.get(pipeline.id) ?? h("article", { class: "card", "data-pipeline": pipeline.id });
+      this.cards.set(pipeline.id, card);
+      fillIfChanged(card, pipeline, () => pipelineCard(pipeline));
+      return card;
+    });
+    const shown = [...this.pipelines.children];
+    if (cards.length !== shown.length || cards.some((card, index) => card !== shown[index]) || cards.length === 0) {
+      const none = h("p", { class: "empty" }, "No pipeline yet.");
+      this.pipelines.replaceChildren(...(cards.length > 0 ? cards : [none]));
+    }
+    fillIfChanged(this.loose, all.jobs, () =>
+      all.jobs.length > 0
+        ? [h("h2", {}, "Jobs without a pipeline"), h("ul", { class: "card jobs" }, all.jobs.map((job) => jobItem(job)))]
+        : [],
+    );
+  }
+}
+
+/** What is the same in all views: mode and footer. */
+function frame(all) {
+  const mode = document.getElementById("mode");
+  mode.hidden = all.mode === "normal" && all.faults === 0;
+  const faults = all.faults > 0 ? `${all.faults} ${all.faults === 1 ? "fault" : "faults"} set` : "";
+  mode.textContent = [all.mode === "normal" ? "" : `${all.mode} mode`, faults].filter(Boolean).join(", ");
+  const seen = all.runners.flatMap((runner) => runner.managers.map((manager) => manager.contacted_at)).sort().at(-1);
+  const foot = document.getElementById("foot");
+  fillIfChanged(foot, [all.url, all.runners.length, seen, all.violations], () => [
+    h("span", {}, h("code", {}, all.url)),
+    h("span", {}, `${all.runners.length} ${all.runners.length === 1 ? "runner" : "runners"}`, seen ? [", last seen ", timeAgo(seen)] : ", none seen yet"),
+    h("a", { href: "/sim/violations" }, all.violations === 0 ? "no broken rules" : `${all.violations} broken rules`),
+    h("a", { href: "/sim/requests" }, "journal"),
+  ]);
+}
+
+function runForm(projects) {
+  if (projects.length === 0) return [h("p", {}, "No repository is served.")];
+  const project = h("select", { id: "project", "data-focus": "project" });
+  project.append(...projects.map((one) => h("option", { value: one.name }, one.name)));
+  const refs = h("datalist", { id: "refs" });
+  const ref = h("input", { id: "ref", list: "refs", autocomplete: "off", spellcheck: "false", "data-focus": "ref" });
+  const choose = async () => {
+    ref.placeholder = projects.find((one) => one.name === project.value).default_branch;
+    const names = await call("GET", `/sim/refs?repo=${encodeURIComponent(project.value)}`).catch(() => []);
+    refs.replaceChildren(...names.map((name) => h("option", { value: name })));
+  };
+  project.addEventListener("change", choose);
+  choose();
+  const run = button(
+    "Run pipeline",
+    async () => {
+      await call("POST", "/sim/pipelines", { repo: project.value, ref: ref.value.trim() });
+    },
+    { class: "primary" },
+  );
+  const form = h(
+    "form",
+    { class: "run" },
+    h("label", { for: "project" }, "Project"),
+    project,
+    h("label", { for: "ref" }, "Branch or tag"),
+    ref,
+    refs,
+    run,
+  );
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    run.click();
+  });
+  return [form];
+}
+
+function pipelineCard(pipeline) {
+  const current = pipeline.jobs.filter((job) => !job.retried);
+  const ends = current.map((job) => job.finished_at).filter(Boolean).sort();
+  const open = isOpen(pipeline.status);
+  const began = current.map((job) => job.started_at).filter(Boolean).sort()[0];
+  const stages = pipeline.stages
+    .map((stage) => [stage, current.filter((job) => job.stage === stage)])
+    .filter(([, jobs]) => jobs.length > 0);
+  const cancel = open && current.some((job) => isOpen(job.status) && job.status !== "canceling");
+  const title = h(
+    "div",
+    { class: "head" },
+    badge(pipeline.status),
+    h("h2", {}, `#${pipeline.id}`),
+    h("span", { class: "what" }, pipeline.repo, " ", h("b", {}, pipeline.ref), " ", h("code", {}, pipeline.sha.slice(0, 8))),
+    h("span", { class: "when" }, timeAgo(pipeline.created_at), began && [" · ", duration(began, open ? null : ends.at(-1))]),
+    pipeline.canceled_by && h("span", { class: "when" }, `made redundant by #${pipeline.canceled_by}`),
+    cancel &&
+      button("Cancel", () => call("POST", `/sim/pipelines/${pipeline.id}/cancel`), {
+        class: "quiet",
+        key: `cancel-pipeline-${pipeline.id}`,
+        aria: `Cancel pipeline ${pipeline.id}`,
+      }),
+  );
+  const columns = stages.map(([stage, jobs]) =>
+    h("div", { class: "stage" }, h("h3", {}, stage), h("ul", { class: "jobs" }, jobs.map((job) => jobItem(job)))),
+  );
+  return [title, h("div", { class: "stages" }, columns)];
+}
+
+function jobItem(job) {
+  const actions = [];
+  if (job.status === "manual" || job.status === "scheduled") {
+    actions.push(button("Start", () => call("POST", `/sim/jobs/${job.id}/play`), { class: "quiet", key: `play-${job.id}`, aria: `Start ${job.name}` }));
+  } else if (["failed", "canceled"].includes(job.status) && !job.retried) {
+    actions.push(button("Retry", () => call("POST", `/sim/jobs/${job.id}/retry`), { class: "quiet", key: `retry-${job.id}`, aria: `Retry ${job.name}` }));
+  }
+  return h(
+    "li",
+    {},
+    h(
+      "a",
+      { href: `#/jobs/${job.id}`, "data-focus": `job-${job.id}` },
+      badge(job.status, job.allow_failure),
+      h("span", { class: "name", title: job.name }, job.name),
+      job.started_at && duration(job.started_at, isOpen(job.status) ? null : job.finished_at),
+    ),
+    actions,
+  );
+}
+
+// --- one job --------------------------------------------------------------------------------------------------------
+
+class JobView {
+  constructor(id) {
+    this.id = id;
+    this.wait = ASK_JOB;
+    this.offset = 0;
+    this.complete = false;
+    this.head = h("section", { class: "card jobhead", "aria-label": "Job" });
+    this.lines = h("div", { class: "lines" });
+    this.scroll = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Job log", tabindex: "0" }, this.lines);
+    this.follow = h("input", { type: "checkbox", id: "follow", checked: true });
+    this.log = new Log(this.lines);
+    const bar = h(
+      "div",
+      { class: "bar" },
+      h("label", {}, this.follow, " Follow"),
+      h("button", { type: "button", class: "quiet", onclick: () => this.log.openAll(true) }, "Expand all"),
+      h("button", { type: "button", class: "quiet", onclick: () => this.log.openAll(false) }, "Collapse all"),
+      h("a", { href: `/sim/jobs/${id}/trace`, target: "_blank", rel: "noopener" }, "Raw log"),
+    );
+    this.empty = h("p", { class: "empty" }, "No log yet.");
+    this.scroll.hidden = true;
+    // Whoever scrolls up wants to read; whoever comes back to the end wants to follow.
+    this.scroll.addEventListener("scroll", () => {
+      const { scrollTop, scrollHeight, clientHeight } = this.scroll;
+      this.follow.checked = scrollHeight - scrollTop - clientHeight < 40;
+    });
+    this.follow.addEventListener("change", () => this.toEnd());
+    fill(main, this.head, h("section", { class: "card flush", "aria-label": "Log" }, bar, this.empty, this.scroll));
+  }
+
+  async refresh() {
+    const job = await call("GET", `/sim/jobs/${this.id}`);
+    document.title = `${job.name} · ${job.status} · Simulated GitLab`;
+    fillIfChanged(this.head, job, () => this.heading(job));
+    await this.more(job);
+    const all = await call("GET", "/sim/overview");
+    setClock(all.now);
+    frame(all);
+  }
+
+  async more(job) {
+    if (this.complete) return;
+    const ended = !isOpen(job.status);
+    // A log that is read counts as watched, so it is asked for even when nothing is new.
+    const response = await fetch(`/sim/jobs/${this.id}/trace?offset=${this.offset}`);
+    if (!response.ok) return;
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    this.offset += bytes.length;
+    this.complete = ended && this.offset >= job.trace_bytes;
+    if (bytes.length > 0 || this.complete) {
+      const follow = this.follow.checked;
+      this.log.push(bytes, this.complete);
+      if (follow && !this.complete) this.toEnd();
+    }
+    this.empty.hidden = this.offset > 0;
+    this.scroll.hidden = this.offset === 0;
+  }
+
+  toEnd() {
+    if (this.follow.checked) this.scroll.scrollTop = this.scroll.scrollHeight;
+  }
+
+  heading(job) {
+    const post = (what) => call("POST", `/sim/jobs/${job.id}/${what}`);
+    const open = isOpen(job.status);
+    const waits = job.status === "manual" || job.status === "scheduled";
+    const facts = [
+      ["Stage", job.stage],
+      ["Waited", job.queued_at && (job.started_at || open) && duration(job.queued_at, job.started_at)],
+      ["Duration", job.started_at && duration(job.started_at, open ? null : job.finished_at)],
+      ["Runner", job.runner && `#${job.runner.id} ${job.runner.system_id}`],
+      ["Try", job.attempt > 0 && `${job.attempt + 1}`],
+      ["Reason", job.failure_reason],
+      ["Exit code", job.exit_code !== null && `${job.exit_code}`],
+      ["Log", `${job.trace_bytes.toLocaleString()} bytes`],
+    ].filter(([, value]) => value);
+    const artifacts = job.artifacts.map((artifact) =>
+      h(
+        "li",
+        {},
+        h("a", { href: `/sim/jobs/${job.id}/artifacts/${encodeURIComponent(artifact.filename)}`, download: artifact.filename }, artifact.filename),
+        ` ${artifact.type}, ${artifact.size.toLocaleString()} bytes`,
+      ),
+    );
+    return [
+      h("p", { class: "crumb" }, h("a", { href: "#/" }, "← Pipelines"), job.pipeline && ` · #${job.pipeline}`),
+      h("div", { class: "head" }, badge(job.status), h("h1", {}, job.name), h("span", { class: "when" }, `job ${job.id}`)),
+      h("dl", {}, facts.map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value)))),
+      artifacts.length > 0 && h("ul", { class: "artifacts", "aria-label": "Artifacts" }, artifacts),
+      h(
+        "div",
+        { class: "actions" },
+        open && job.status !== "canceling" && button("Cancel", () => post("cancel"), { title: "The job may still run its after_script" }),
+        open && button("Cancel by force", () => post("cancel?force=true"), { class: "danger", title: "At once, without after_script" }),
+        waits && button("Start", () => post("play"), { class: "primary" }),
+        !open && !job.retried && job.status !== "skipped" &&
+          button("Retry", async () => { location.hash = `#/jobs/${(await post("retry")).id}`; }, { class: "primary" }),
+        job.retried && h("span", { class: "when" }, "was tried again"),
+      ),
+    ];
+  }
+}
+
+// --- beginning ------------------------------------------------------------------------------------------------------
+
+function route(event) {
+  const job = /^#\/jobs\/(\d+)$/.exec(location.hash);
+  if (location.hash === "#main") return main.focus();
+  document.getElementById("alerts").replaceChildren();
+  view = job ? new JobView(Number(job[1])) : new Overview();
+  if (event) main.focus({ preventScroll: true });
+  refresh();
+}
+
+function timer() {
+  setTimeout(() => {
+    if (!document.hidden) refresh();
+    timer();
+  }, view?.wait ?? ASK_JOB);
+}
+
+const events = new EventSource("/sim/events");
+events.addEventListener("message", refresh);
+events.addEventListener("error", () => live(false));
+window.addEventListener("hashchange", route);
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
+route();
+timer();

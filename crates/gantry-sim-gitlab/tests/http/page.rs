@@ -1,0 +1,168 @@
+//! The page in a real browser: a person starts a pipeline, reads a live log, folds its sections, cancels and retries.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::git::repository;
+use crate::harness::{Sim, Taken, header};
+
+const CI: &str = "
+stages: [build, deploy]
+\"<i>compile</i>\":
+  stage: build
+  script: [make]
+release:
+  stage: deploy
+  script: [release]
+  when: manual
+";
+
+/// A line of a log as runners stamp it.
+fn line(text: &str, goes_on: bool) -> String {
+    line_at("00.123456", text, goes_on)
+}
+
+fn line_at(seconds: &str, text: &str, goes_on: bool) -> String {
+    format!("2026-01-31T12:00:{seconds}Z 00O{}{text}\n", if goes_on { '+' } else { ' ' })
+}
+
+fn section(name: &str, options: &str, title: &str, body: &str) -> String {
+    let start = line(&format!("section_start:1700000000:{name}{options}\r\x1b[0K"), false);
+    let end = line_at("07.523456", &format!("section_end:1700000007:{name}\r\x1b[0K"), false);
+    format!("{start}{}{body}{end}", line(&format!("\x1b[0K\x1b[36;1m{title}\x1b[0;m"), true))
+}
+
+/// Sends more of a job's log; the answer's `Job-Status` and interval.
+async fn more(sim: &Sim, job: &Taken, log: &mut String, text: &str) -> (String, String) {
+    let answer = sim.patch(job, log.len(), text).await;
+    assert_eq!(answer.status(), 202);
+    log.push_str(text);
+    (header(&answer, "job-status"), header(&answer, "x-gitlab-trace-update-interval"))
+}
+
+const LOG: &str = "document.querySelector('.log').innerText";
+
+#[tokio::test]
+async fn a_person_runs_reads_cancels_and_retries() {
+    let Some(mut browser) = Browser::start().await else { return };
+    let origin = repository(&[(".gitlab-ci.yml", CI)]);
+    let sim = Sim::with_repo("group/project", origin.path().to_owned()).await;
+    browser.resize(1280, 900, false).await;
+    browser.open(&sim.url).await;
+    browser.until("document.querySelector('#live').textContent === 'live'").await;
+    browser.until("document.querySelector('option').value === 'group/project'").await;
+    browser.until("[...document.querySelectorAll('#refs option')].some((one) => one.value === 'main')").await;
+    browser.press("form.run", "Run pipeline").await;
+    browser.until("document.querySelector('article[data-pipeline=\"1\"]').innerText.includes('pending')").await;
+
+    let job = sim.run_next().await;
+    let mut log = String::new();
+    let sources = section("get_sources", "[collapsed=true]", "Getting sources", &line("Fetching changes...", false));
+    more(&sim, &job, &mut log, &(line("Running with a test", false) + &sources)).await;
+    browser.until("document.querySelector('article').innerText.includes('running')").await;
+    browser.picture("overview").await;
+    browser.value("document.querySelector('article .jobs a').click()").await;
+    reads_the_log(&mut browser, &sim, &job, &mut log).await;
+    browser.picture("job").await;
+    cancels_and_retries(&mut browser, &sim, &job, &log).await;
+
+    browser.resize(390, 844, true).await;
+    browser.value("location.hash = '#/'").await;
+    browser.until("document.querySelector('article').innerText.includes('release')").await;
+    browser.picture("phone").await;
+    assert_eq!(
+        browser.value("document.documentElement.scrollWidth").await,
+        json!(390),
+        "nothing sticks out on a phone"
+    );
+    assert_eq!(browser.errors(), [""; 0]);
+    assert_eq!(sim.broken().await, [""; 0]);
+    sim.stop().await;
+}
+
+/// Sections fold, new lines come by themselves, and whatever a job prints stays text.
+async fn reads_the_log(browser: &mut Browser, sim: &Sim, job: &Taken, log: &mut String) {
+    browser.until(&format!("{LOG}.includes('Getting sources')")).await;
+    let title = browser.value("document.querySelector('.jobhead h1').textContent").await;
+    assert_eq!(title, "<i>compile</i>", "a job's name is text");
+    let folded = "document.querySelector('details[data-section=get_sources]')";
+    let visible = format!("{folded}.querySelector('.body .line').checkVisibility({{contentVisibilityAuto: true}})");
+    assert_eq!(browser.value(&format!("{folded}.open || {visible}")).await, json!(false), "collapsed=true");
+    assert_eq!(browser.value(&format!("{folded}.querySelector('.took').textContent")).await, json!("7.4 s"));
+    browser.value(&format!("{folded}.querySelector('summary').click()")).await;
+    browser.until(&format!("{folded}.open && {visible}")).await;
+    browser.press(".bar", "Collapse all").await;
+    browser.until(&format!("!{folded}.open && !{visible}")).await;
+
+    let start = line("section_start:1700000007:step_script\r\x1b[0K", false) + &line("Running the script", true);
+    let (_, interval) = more(sim, job, log, &start).await;
+    assert_eq!(interval, "3", "an open log is watched");
+    browser.until(&format!("{LOG}.includes('Running the script')")).await;
+    let hostile = line("<img src=x onerror=\"window.pwned = true\"><script>window.pwned = true</script>", false);
+    let colours = line("\x1b[31mred\x1b[0m and \x1b[1;38;5;208mbold orange\x1b[0m", false);
+    let progress = line("10 %\r", false) + &line("99 %", true);
+    more(sim, job, log, &(hostile + &colours + &progress)).await;
+    browser.until(&format!("{LOG}.includes('99 %') && !{LOG}.includes('10 %')")).await;
+    let inside = "document.querySelector('details[data-section=step_script] .body')";
+    assert_eq!(browser.value(&format!("{inside}.querySelector('.f1').textContent")).await, json!("red"));
+    let orange = browser.value(&format!("getComputedStyle({inside}.querySelector('.bold')).color")).await;
+    assert_eq!(orange, json!("rgb(255, 135, 0)"));
+    assert_eq!(browser.value(&format!("{inside}.innerText.includes('<img src=x onerror=')")).await, json!(true));
+    assert_eq!(browser.value("document.querySelector('.log img, .log script') === null").await, json!(true));
+    assert_eq!(browser.value("typeof window.pwned").await, json!("undefined"));
+}
+
+/// The buttons do what they say, to the runner too.
+async fn cancels_and_retries(browser: &mut Browser, sim: &Sim, job: &Taken, log: &str) {
+    browser.press(".actions", "Cancel").await;
+    browser.until("document.querySelector('.jobhead .badge').innerText.includes('canceling')").await;
+    let mut log = log.to_owned();
+    let end = line("section_end:1700000012:step_script\r\x1b[0K", false);
+    assert_eq!(more(sim, job, &mut log, &end).await.0, "canceling", "the runner is told");
+    sim.finish(job, "failed").await;
+    browser.until("document.querySelector('.jobhead .badge').innerText.includes('canceled')").await;
+    browser.press(".actions", "Retry").await;
+    browser.until(&format!("location.hash !== '#/jobs/{}'", job.id)).await;
+    let again = sim.run_next().await;
+    browser.until(&format!("location.hash === '#/jobs/{}'", again.id)).await;
+    browser.until("document.querySelector('.jobhead .badge').innerText.includes('running')").await;
+    assert_eq!(browser.value("document.querySelector('.log').checkVisibility()").await, json!(false), "no old log");
+    browser.press(".actions", "Cancel by force").await;
+    browser.until("document.querySelector('.jobhead .badge').innerText.includes('canceled')").await;
+    assert_eq!(sim.put(&again, &json!({"state": "running"})).await, (403, "canceled".to_owned()));
+}
+
+#[tokio::test]
+async fn the_page_is_closed_to_what_it_does_not_need() {
+    let sim = Sim::start().await;
+    let page = sim.call(Method::GET, "/").send().await.expect("an answer");
+    assert_eq!(page.status(), 200);
+    let policy = header(&page, "content-security-policy");
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(header(&page, "x-content-type-options"), "nosniff");
+    for (path, kind) in [("style.css", "text/css"), ("app.js", "text/javascript"), ("icon.svg", "image/svg+xml")] {
+        let file = sim.call(Method::GET, &format!("/-/app/{path}")).send().await.expect("an answer");
+        assert_eq!((file.status().as_u16(), header(&file, "content-type").starts_with(kind)), (200, true), "{path}");
+    }
+    assert_eq!(sim.call(Method::GET, "/-/app/none").send().await.expect("an answer").status(), 404);
+    let foreign = sim.call(Method::POST, "/sim/jobs").header("Sec-Fetch-Site", "cross-site").json(&json!({}));
+    assert_eq!(foreign.send().await.expect("an answer").status(), 403);
+    assert_eq!(sim.get("/sim/jobs").await, json!([]));
+    assert_eq!(sim.get("/sim/requests").await, json!([]), "people's requests are not in the journal");
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn events_tell_of_changes_and_end_with_the_server() {
+    let sim = Sim::start().await;
+    let mut events = sim.call(Method::GET, "/sim/events").send().await.expect("an answer");
+    assert_eq!(header(&events, "content-type"), "text/event-stream");
+    assert!(events.chunk().await.expect("an event").is_some_and(|event| event.starts_with(b"data: ")));
+    sim.post("/sim/jobs", &json!({"name": "one"})).await;
+    assert!(events.chunk().await.expect("an event").is_some_and(|event| event.starts_with(b"data: ")));
+    let overview: Value = sim.get("/sim/overview").await;
+    assert_eq!((&overview["jobs"][0]["name"], &overview["mode"]), (&json!("one"), &json!("normal")));
+    sim.stop().await;
+    assert!(events.chunk().await.expect("a proper end").is_none());
+}
