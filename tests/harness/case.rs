@@ -133,8 +133,10 @@ enum Deed {
     OutOfMemory(String),
 }
 
-/// Makes the first process of a container the one that the kernel ends, and then asks for more memory than there is.
-const TAKE_ALL_MEMORY: &str = "echo 1000 > /proc/1/oom_score_adj; exec tail /dev/zero";
+/// Makes the first process of a container the one that the kernel ends, and then asks for more memory than there is: files in memory first,
+/// which count for the container and for no process in it.
+const TAKE_ALL_MEMORY: &str =
+    "echo 1000 > /proc/1/oom_score_adj; dd if=/dev/zero of=/dev/shm/all bs=64k count=1000; exec tail /dev/zero";
 
 impl Incident {
     async fn happen(&self, world: &World, runner: &Runner, job: u64, bound: Duration) -> anyhow::Result<()> {
