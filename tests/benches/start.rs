@@ -98,9 +98,7 @@ fn row(name: &str, mut seconds: Vec<f64>) -> f64 {
 
 async fn bare_pod(world: &World, runner: &Runner, number: usize) -> anyhow::Result<f64> {
     let name = format!("bare-{number}");
-    let container = |name: &str, image: &str| {
-        json!({"name": name, "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", "sleep 600"]})
-    };
+    let container = |name: &str, image: &str| json!({"name": name, "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", "sleep 600"]});
     let pod = json!({
         "metadata": {"name": name},
         "spec": {

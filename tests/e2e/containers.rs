@@ -20,7 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
 async fn early_sources(world: Rc<World>) -> anyhow::Result<()> {
     let mut job = script(&["cat number.txt", "echo in the script", "for i in $(seq 600); do echo tick; sleep 1; done"]);
     job["repo"] = json!("group/project");
-    job["image"] = json!({"name": "slower-build:1"});
+    job["image"] = json!({"name": world.unique("slower-build:{run}")});
     let runner = world.runner()?;
     let id = world.post_job(runner, &job).await?;
     world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;

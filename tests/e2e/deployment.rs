@@ -116,7 +116,8 @@ impl Overlay {
         let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no project")?;
         let base = relative(&dir, &project.join("config/kubernetes").join(base));
         let values: serde_json::Map<String, Value> = values.as_object().cloned().unwrap_or_default();
-        let patch = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gitlab-runner-cfg"}, "data": values});
+        let patch =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "gitlab-runner-cfg"}, "data": values});
         std::fs::write(dir.join("config.json"), patch.to_string())?;
         let text = format!(
             "namespace: {namespace}\nresources: [{}]\npatches:\n  - path: config.json\n{extra}",
@@ -253,7 +254,8 @@ fn short_lived_token() -> String {
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
         {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
     ]});
-    let mount = json!({"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true});
+    let mount =
+        json!({"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true});
     let patch = json!([
         {"op": "replace", "path": "/spec/template/spec/automountServiceAccountToken", "value": false},
         {"op": "add", "path": "/spec/template/spec/volumes/-", "value": {"name": "token", "projected": projected}},

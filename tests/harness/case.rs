@@ -153,9 +153,7 @@ impl Incident {
             Deed::ForceCancel => world.gitlab.cancel(job, true).await,
             Deed::DeletePod => world.kube.delete_pod(&runner.namespace, &pod().await?).await,
             Deed::OutOfMemory(container) => {
-                // The stream may break with the container.
-                let _ = world.kube.exec(&runner.namespace, &pod().await?, container, TAKE_ALL_MEMORY).await;
-                Ok(())
+                world.kube.exec(&runner.namespace, &pod().await?, container, TAKE_ALL_MEMORY).await.map(drop)
             }
         }
     }
@@ -176,7 +174,7 @@ impl OwnRunner {
         options.kubernetes.clone_from(&self.kubernetes);
         options.runner.clone_from(&self.runner);
         if let Some(image) = &self.helper_image {
-            options.helper_image.clone_from(image);
+            options.helper_image = world.unique(image);
         }
         Runner::start(world, &options).await
     }
@@ -214,7 +212,8 @@ impl Case {
         };
         let runner = own.as_ref().map_or_else(|| world.runner(), Ok)?;
         let within = Duration::from_secs_f64(self.expect.within.unwrap_or(WITHIN));
-        let id = world.post_job(runner, &self.payload()).await?;
+        let payload = serde_json::from_str(&world.unique(&self.payload().to_string()))?;
+        let id = world.post_job(runner, &payload).await?;
         for incident in &self.during {
             incident.happen(world, runner, id, within).await.with_context(|| format!("{incident:?}"))?;
         }

@@ -38,8 +38,6 @@ pub struct Job {
     pub trace_bytes: u64,
     /// When it ended, if it has.
     pub finished_at: Option<String>,
-    /// How often it went back to the queue because its runner was silent.
-    pub take_backs: u64,
 }
 
 impl Job {

@@ -120,7 +120,10 @@ fn digest_of(bytes: &[u8]) -> String {
     text
 }
 
-async fn manifest(State(image): State<Arc<Image>>, Segments((name, reference)): Segments<(String, String)>) -> Response {
+async fn manifest(
+    State(image): State<Arc<Image>>,
+    Segments((name, reference)): Segments<(String, String)>,
+) -> Response {
     let by_digest = reference == image.digest;
     let Some((_, seconds)) = PULLS.into_iter().find(|(prefix, _)| name.starts_with(prefix)) else {
         return StatusCode::NOT_FOUND.into_response();

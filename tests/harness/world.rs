@@ -112,6 +112,11 @@ impl World {
         &self.cluster
     }
 
+    /// Replaces `{run}` by what no other run has: a node keeps the images that it has pulled.
+    pub fn unique(&self, text: &str) -> String {
+        text.replace("{run}", &std::process::id().to_string())
+    }
+
     /// The name of a namespace that nobody else has.
     pub fn namespace_name(&self, name: &str) -> String {
         if self.cluster.is_given() { format!("gantry-e2e-{}-{name}", std::process::id()) } else { format!("ci-{name}") }
