@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     access, create, delete, discovery, exec, list, log, openapi, patch, protobuf,
     request::{self, Asked, Target},
-    reviews, sim,
+    reviews, scale, sim,
     status::{ApiError, json_response},
     token, update, watch,
 };
@@ -189,6 +189,8 @@ async fn subresource(call: Call, target: Target, body: &[u8]) -> Result<Response
         ("status", "get") => list::get(&call, &target),
         ("status", "patch") => patch::answer(&call, &target, body),
         ("status", _) => update::answer(&call, &target, json_body(&call.headers, body)?),
+        ("scale", "get") => scale::get(&call, &target),
+        ("scale", _) => scale::set(&call, &target, body),
         ("token", _) => token::answer(&call, &target, json_body(&call.headers, body)?),
         ("eviction", _) => delete::evict(&call, &target, json_body(&call.headers, body)?.as_ref()),
         ("binding", _) => update::bind(&call, &target, json_body(&call.headers, body)?.as_ref()),

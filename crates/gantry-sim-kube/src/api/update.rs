@@ -113,7 +113,7 @@ fn accepted(kind: &'static ResourceType, subresource: &str, old: &Value, mut new
         create::secret_text(&mut new);
     }
     refuse(kind, old, &new)?;
-    if kind.plural == "pods" && old.get("spec") != new.get("spec") {
+    if create::GENERATIONS.contains(&kind.plural) && old.get("spec") != new.get("spec") {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(1) + 1;
         new["metadata"]["generation"] = json!(generation);
     }

@@ -24,13 +24,13 @@ async fn requests_are_refused_as_ordered() {
         .fault(json!({"kind": "refuse", "verb": "list", "resource": "pods", "namespace": "ci", "status": 429,
             "retryAfter": 7, "count": 1}))
         .await;
-    let request =
-        http::Request::get("/api/v1/namespaces/ci/pods").body(kube::client::Body::empty()).expect("a request");
-    let answer = world.admin().send(request).await.expect("an answer");
+    let answer = world.raw(http::Request::get("/api/v1/namespaces/ci/pods"), &Value::Null).await;
     assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (429, &"7".parse().unwrap()));
     assert_eq!(code(world.pods().list(&ListParams::default()).await), 200);
-    let down = world.fault(json!({"kind": "refuse", "resource": "pods*", "status": 503, "message": "away"})).await;
-    assert_eq!(code(world.pods().get("p").await), 503);
+    let down = world.fault(json!({"kind": "refuse", "resource": "pods*", "status": 500, "message": "away"})).await;
+    let answer = world.raw(http::Request::get("/api/v1/namespaces/ci/pods/p"), &Value::Null).await;
+    assert_eq!(answer.status().as_u16(), 500);
+    assert!(answer.body().contains(r#""message":"away""#), "{}", answer.body());
     world.mend(down).await;
     assert_eq!(code(world.pods().get("p").await), 404);
     world.stop().await;
@@ -97,7 +97,8 @@ async fn streams_break_after_as_many_bytes_as_ordered() {
     let mut out = Vec::new();
     let read = process.stdout().expect("output");
     let mut read = read;
-    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut out)).await.expect("the stream ends");
+    let ended = tokio::time::timeout(PATIENCE / 6, read.read_to_end(&mut out)).await;
+    assert!(ended.is_ok(), "the stream never ended: {out:?}");
     assert_eq!(out, b"1234567890");
     let status = process.take_status().expect("a status");
     assert!(tokio::time::timeout(PATIENCE, status).await.expect("in time").is_none(), "nobody said how it ended");
@@ -142,7 +143,9 @@ async fn kubelet_can_be_away_for_a_while() {
     let away = world.fault(json!({"kind": "kubelet-restart", "seconds": 600})).await;
     let rest = tokio::time::timeout(PATIENCE, read.read_to_end(&mut Vec::new())).await;
     assert!(rest.is_ok(), "the stream is cut");
-    assert_eq!(code(world.pods().exec("p", ["true"], &AttachParams::default()).await), 500);
+    let answer = world.raw(http::Request::get("/api/v1/namespaces/ci/pods/p/log"), &Value::Null).await;
+    assert_eq!(answer.status().as_u16(), 500);
+    assert!(answer.body().contains("connect: connection refused"), "{}", answer.body());
     let pod = serde_json::to_value(world.pods().get("p").await.expect("the pod")).unwrap();
     assert_eq!(pod["status"]["phase"], "Running", "nobody tells the API server");
     world.mend(away).await;
