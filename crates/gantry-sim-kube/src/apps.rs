@@ -106,7 +106,8 @@ fn roll(cluster: &Cluster, deployment: &Value) {
     };
     let missing = if surge == 0 { missing.max(1) } else { missing };
     let old_pods: u64 = olds.iter().map(|set| replicas(set).max(number(set, "replicas"))).sum();
-    let room = if recreate { if old_pods == 0 { wanted } else { 0 } } else { (wanted + surge).saturating_sub(old_pods) };
+    let room =
+        if recreate { if old_pods == 0 { wanted } else { 0 } } else { (wanted + surge).saturating_sub(old_pods) };
     let target = if replicas(newest) > wanted { wanted } else { room.min(wanted).max(replicas(newest)) };
     if target != replicas(newest) {
         change(cluster, "replicasets", newest, |set| set["spec"]["replicas"] = json!(target));
@@ -146,8 +147,7 @@ fn make_set(cluster: &Cluster, deployment: &Value, (name, hash): (&str, &str), r
 fn replicate(cluster: &Cluster, set: &Value) {
     let pods = owned(cluster, "pods", set);
     let ended = |pod: &Value| ["Succeeded", "Failed"].contains(&text(pod, &["status", "phase"]));
-    let mut active: Vec<&Arc<Value>> =
-        pods.iter().filter(|pod| !ended(pod) && !object::is_terminating(pod)).collect();
+    let mut active: Vec<&Arc<Value>> = pods.iter().filter(|pod| !ended(pod) && !object::is_terminating(pod)).collect();
     let wanted = usize::try_from(replicas(set)).unwrap_or(usize::MAX);
     let mut failure = None;
     for _ in active.len()..wanted {

@@ -186,8 +186,7 @@ fn unwelcome(cluster: &Cluster, pod: &Value) -> Option<String> {
                 && (exists || text(one, &["value"]) == value)
         })
     };
-    if node["spec"]["unschedulable"] == json!(true)
-        && !tolerates("node.kubernetes.io/unschedulable", "", "NoSchedule")
+    if node["spec"]["unschedulable"] == json!(true) && !tolerates("node.kubernetes.io/unschedulable", "", "NoSchedule")
     {
         return Some("node(s) were unschedulable".to_owned());
     }

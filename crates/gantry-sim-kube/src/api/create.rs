@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::{
     admission,
     dispatch::{Call, object_response},
-    policy,
-    representation,
+    policy, representation,
     request::Target,
     status::ApiError,
 };
 use crate::{
     cluster::Cluster,
     ids,
+    patch::managed::{self, Author},
     resources::{self, ResourceType},
     store::object::{self, default, map_mut},
     validation::{self, Problems},
@@ -36,7 +36,11 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     if target.kind.namespaced && target.namespace.is_empty() {
         return Err(ApiError::method_not_allowed());
     }
-    let object = decoded(target, body)?;
+    let mut object = decoded(target, body)?;
+    map_mut(&mut object, &["metadata"]).remove("managedFields");
+    let (version, stamp) = (target.kind.api_version(), call.cluster.clock.stamp());
+    let author = Author { manager: call.manager(&target.query), version: &version, stamp: &stamp };
+    managed::created(&mut object, author, false);
     let object = add(&call.cluster, target.kind, object, target.query.get("dryRun").is_some())?;
     let shown = representation::one(&call.cluster, target.kind, shape, &target.query, &object);
     let mut response = object_response(StatusCode::CREATED, &shown);
@@ -131,7 +135,7 @@ fn prepared(cluster: &Cluster, kind: &'static ResourceType, mut object: Value) -
     if metadata.get("resourceVersion").is_some_and(|version| version != "") {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         metadata.remove(field);
     }
     metadata.insert("uid".to_owned(), json!(ids::uid()));

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     access, create, delete, discovery, exec, list, log, openapi, patch, protobuf,
-    request::{self, Asked, Target},
+    request::{self, Asked, Query, Target},
     reviews, scale, sim,
     status::{ApiError, json_response},
     token, update, watch,
@@ -59,6 +59,15 @@ pub(crate) struct Call {
     pub(crate) user: User,
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
+}
+
+impl Call {
+    /// Who is to own what a request changes: its `fieldManager`, or the program that sends it.
+    pub(crate) fn manager<'c>(&'c self, query: &'c Query) -> &'c str {
+        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("unknown");
+        let program = agent.split(['/', ' ']).next().unwrap_or("unknown");
+        query.get("fieldManager").filter(|manager| !manager.is_empty()).unwrap_or(program)
+    }
 }
 
 async fn answer(State(cluster): State<Arc<Cluster>>, request: Request) -> Response {

@@ -44,7 +44,7 @@ pub(crate) fn set(call: &Call, target: &Target, body: &[u8]) -> Result<Response,
     let wanted: Value = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("error decoding the scale: {error}")))?;
     let whole = Target { subresource: String::new(), ..target.clone() };
-    let stored = update::change(&call.cluster, &whole, |old| {
+    let stored = update::change(call, &whole, |old| {
         let mut scale = shown(old);
         match &wanted {
             Value::Array(_) => patch::json_patch(&mut scale, &wanted).map_err(ApiError::bad_request)?,

@@ -112,9 +112,12 @@ fn cells(cluster: &Cluster, kind: &ResourceType, object: &Value) -> Vec<Value> {
     match kind.plural {
         "pods" => pod_cells(cluster, object, name, age),
         "namespaces" => vec![name, object["status"]["phase"].clone(), age],
-        "deployments" | "replicasets" | "poddisruptionbudgets" | "priorityclasses" | "resourcequotas" | "limitranges" => {
-            workload::cells(kind.plural, object, name, age)
-        }
+        "deployments"
+        | "replicasets"
+        | "poddisruptionbudgets"
+        | "priorityclasses"
+        | "resourcequotas"
+        | "limitranges" => workload::cells(kind.plural, object, name, age),
         "nodes" => vec![
             name,
             json!(workload::node_status(object)),

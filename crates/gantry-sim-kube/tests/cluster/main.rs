@@ -8,6 +8,7 @@ mod faults;
 mod kubectl;
 mod objects;
 mod pods;
+mod policy;
 
 use std::{path::PathBuf, time::Duration};
 

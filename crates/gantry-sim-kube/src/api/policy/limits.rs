@@ -1,5 +1,7 @@
 //! Limit ranges: defaults for containers that name no resources, and bounds for those that do.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::super::status::ApiError;
@@ -48,12 +50,17 @@ pub(super) fn check(cluster: &Cluster, kind: &'static ResourceType, pod: &Value)
         match text(limit, &["type"]) {
             "Container" => {
                 let all = items(pod, &["spec", "initContainers"]).iter().chain(items(pod, &["spec", "containers"]));
-                all.for_each(|container| judge(limit, "Container", &|list, name| amount(container, list, name), &mut problems));
+                all.for_each(|container| {
+                    judge(limit, "Container", &|list, name| amount(container, list, name), &mut problems)
+                });
             }
             "Pod" => judge(limit, "Pod", &|list, name| total(pod, list, name), &mut problems),
             _ => {}
         }
     }
+    // What several containers do is told once.
+    let mut told = HashSet::new();
+    problems.retain(|problem| told.insert(problem.clone()));
     let why = match problems.as_slice() {
         [] => return Ok(()),
         [one] => one.clone(),
@@ -69,7 +76,8 @@ fn amount(container: &Value, list: &str, name: &str) -> Option<Quantity> {
 /// The sum of a pod's containers; `None` if one of them says nothing.
 fn total(pod: &Value, list: &str, name: &str) -> Option<Quantity> {
     let all = items(pod, &["spec", "containers"]).iter().map(|container| amount(container, list, name));
-    all.reduce(|one, other| Some(one?.plus(other?))).flatten()
+    // Sums are told in powers of 1,000, whatever they were added up from.
+    all.reduce(|one, other| Some(one?.plus(other?))).flatten().map(Quantity::decimal)
 }
 
 fn fill_from(pod: &mut Value, limit: &Value) {
@@ -146,11 +154,13 @@ mod tests {
 
     #[test]
     fn defaults_follow_from_each_other() {
-        let mut range = json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}]}});
+        let mut range =
+            json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}]}});
         range_defaults(&mut range);
         assert_eq!(range["spec"]["limits"][0]["default"], json!({"cpu": "2"}));
         assert_eq!(range["spec"]["limits"][0]["defaultRequest"], json!({"cpu": "2", "memory": "1Mi"}));
-        let mut pod = json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}, {"name": "b"}]}});
+        let mut pod =
+            json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}, {"name": "b"}]}});
         fill_from(&mut pod, &range["spec"]["limits"][0]);
         assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"]["cpu"], "1");
         assert_eq!(pod["spec"]["containers"][1]["resources"]["limits"]["cpu"], "2");

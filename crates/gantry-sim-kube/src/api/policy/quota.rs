@@ -41,7 +41,8 @@ pub(crate) fn check(cluster: &Cluster, kind: &'static ResourceType, object: &Val
             .collect();
         if !exceeded.is_empty() {
             let list = |amounts: &Amounts| {
-                let all = exceeded.iter().map(|name| format!("{name}={}", amounts.get(*name).copied().unwrap_or_default()));
+                let all =
+                    exceeded.iter().map(|name| format!("{name}={}", amounts.get(*name).copied().unwrap_or_default()));
                 all.collect::<Vec<_>>().join(",")
             };
             let (wanted, used, hard) = (list(&wanted), list(&used), list(&hard));
@@ -236,8 +237,10 @@ mod tests {
         let counts = |spec: Value| applies(&quota(spec), resources::core("pods"), &pod);
         assert!(counts(json!({"scopes": ["BestEffort", "NotTerminating"]})));
         assert!(!counts(json!({"scopes": ["Terminating"]})));
-        let class = |operator: &str| json!({"scopeSelector": {"matchExpressions": [
-            {"scopeName": "PriorityClass", "operator": operator, "values": ["high"]}]}});
+        let class = |operator: &str| {
+            json!({"scopeSelector": {"matchExpressions": [
+            {"scopeName": "PriorityClass", "operator": operator, "values": ["high"]}]}})
+        };
         assert!(counts(class("In")) && !counts(class("NotIn")));
     }
 }

@@ -64,7 +64,13 @@ fn violations(pod: &Value, level: &str) -> Option<String> {
         host_namespaces(pod),
         (!restricted).then(|| host_paths(pod)).flatten(),
         host_ports(pod),
-        flagged(pod, "privileged", &["securityContext", "privileged"], |value| value == &Value::Bool(true), "must not set securityContext.privileged=true"),
+        flagged(
+            pod,
+            "privileged",
+            &["securityContext", "privileged"],
+            |value| value == &Value::Bool(true),
+            "must not set securityContext.privileged=true",
+        ),
         flagged(
             pod,
             "procMount",
@@ -184,8 +190,11 @@ fn host_paths(pod: &Value) -> Option<String> {
 fn host_ports(pod: &Value) -> Option<String> {
     let (mut names, mut ports) = (Vec::new(), Vec::new());
     for container in containers(pod) {
-        let used: Vec<u64> =
-            items(container, &["ports"]).iter().filter_map(|port| port["hostPort"].as_u64()).filter(|port| *port > 0).collect();
+        let used: Vec<u64> = items(container, &["ports"])
+            .iter()
+            .filter_map(|port| port["hostPort"].as_u64())
+            .filter(|port| *port > 0)
+            .collect();
         if !used.is_empty() {
             names.push(name(container));
             ports.extend(used);
@@ -200,16 +209,8 @@ fn host_ports(pod: &Value) -> Option<String> {
 }
 
 /// Volumes that the restricted level allows.
-const VOLUMES: [&str; 8] = [
-    "configMap",
-    "csi",
-    "downwardAPI",
-    "emptyDir",
-    "ephemeral",
-    "persistentVolumeClaim",
-    "projected",
-    "secret",
-];
+const VOLUMES: [&str; 8] =
+    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"];
 
 fn volume_types(pod: &Value) -> Option<String> {
     let (mut names, mut kinds) = (Vec::new(), Vec::new());
@@ -267,7 +268,9 @@ fn seccomp(pod: &Value, restricted: bool) -> Option<String> {
             (true, false) => format!("pod and {}", named(&names)),
             (false, false) => named(&names),
         };
-        return Some(format!("seccompProfile ({who} must not set securityContext.seccompProfile.type to \"Unconfined\")"));
+        return Some(format!(
+            "seccompProfile ({who} must not set securityContext.seccompProfile.type to \"Unconfined\")"
+        ));
     }
     let bad = |container: &&Value| match kind(container) {
         Some(own) => !good(&own),
