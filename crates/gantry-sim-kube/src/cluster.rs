@@ -1,6 +1,9 @@
 //! The parts of one cluster, shared by all that serves or runs it. It holds things together and decides nothing.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
 
 use serde_json::json;
 
@@ -27,6 +30,8 @@ pub(crate) struct Cluster {
     pub(crate) faults: Faults,
     pub(crate) tasks: Tasks,
     pub(crate) kubelet: Kubelet,
+    /// Held while an object is checked against quotas and stored.
+    pub(crate) creating: Mutex<()>,
     /// The certificate authority that pods and clients trust, PEM.
     pub(crate) ca_pem: String,
     /// Where the API server really listens.
@@ -45,6 +50,7 @@ impl Cluster {
             faults: Faults::default(),
             tasks: Tasks::default(),
             kubelet,
+            creating: Mutex::default(),
             ca_pem,
             address,
         });
@@ -73,6 +79,9 @@ impl Cluster {
                     "clusterIP": self.config.advertised_ip(self.address).to_string()},
             }),
         );
+        for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)] {
+            self.put("priorityclasses", json!({"metadata": {"name": name}, "value": value}));
+        }
         let everything = json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]});
         let every_path = json!({"nonResourceURLs": ["*"], "verbs": ["*"]});
         self.put("clusterroles", json!({"metadata": {"name": "cluster-admin"}, "rules": [everything, every_path]}));

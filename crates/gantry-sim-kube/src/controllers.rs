@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{self, Removal},
+    apps,
     cluster::Cluster,
     resources::{self, TYPES},
     store::{
@@ -32,6 +33,7 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         if needs_pass(&cluster, &mut seen) {
             pass(&cluster);
         }
+        upkeep(&cluster);
         tokio::select! {
             () = stopping.cancelled() => return,
             changed = follow.changed() => if changed.is_err() { return } else { tokio::time::sleep(SETTLE).await },
@@ -52,6 +54,27 @@ fn needs_pass(cluster: &Cluster, seen: &mut u64) -> bool {
         let leaving = cluster.store.get(&namespace).is_none_or(|namespace| object::is_terminating(&namespace));
         change.removed || change.plural == "namespaces" || leaving
     })
+}
+
+/// Statuses that follow from other objects, and pods that replica sets want. Changes nothing where all is well.
+fn upkeep(cluster: &Cluster) {
+    apps::pass(cluster);
+    for budget in cluster.store.list(resources::any("poddisruptionbudgets"), None).0 {
+        let status = api::budgets::status(cluster, &budget);
+        let key = Key::of(resources::any("poddisruptionbudgets"), &budget);
+        let done: Result<_, Infallible> = cluster.store.modify(&key, |old| {
+            let mut new = old.clone();
+            new["status"] = status;
+            Ok(Verdict::Replace(new))
+        });
+        drop(done);
+    }
+    let (quotas, _) = cluster.store.list(resources::core("resourcequotas"), None);
+    let mut namespaces: Vec<&str> = quotas.iter().map(|quota| object::namespace(quota)).collect();
+    namespaces.dedup();
+    for namespace in namespaces {
+        api::policy::quota::refresh(cluster, namespace);
+    }
 }
 
 fn pass(cluster: &Cluster) {

@@ -8,6 +8,7 @@
 //! `command` is the command, and a container with neither waits until it is told to stop.
 
 mod api;
+mod apps;
 mod auth;
 mod clock;
 mod cluster;

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 use serde_json::{Value, json};
 
 use crate::{
+    api::{self, Removal},
     cluster::Cluster,
     events::{self, Kind},
-    kubelet::node,
+    kubelet::{node, put_condition},
     resources,
     store::{
         Key, Verdict,
@@ -113,13 +114,21 @@ fn decide(cluster: &Cluster, pod: &Value, used: &mut Usage) {
             events::record(cluster, pod, &events::scheduler(Kind::Normal, "Scheduled", &message));
         }
         Some(why) => {
-            let message = format!(
-                "0/1 nodes are available: 1 {why}. preemption: 0/1 nodes are available: 1 Preemption is not helpful \
-                 for scheduling."
-            );
+            let victims = preempt(cluster, pod, &wanted);
+            let resolvable = why.starts_with("Insufficient") || why.starts_with("Too many");
+            let helpless = if resolvable {
+                "No preemption victims found for incoming pod."
+            } else {
+                "Preemption is not helpful for scheduling."
+            };
+            let message =
+                format!("0/1 nodes are available: 1 {why}. preemption: 0/1 nodes are available: 1 {helpless}");
             let done: Result<_, Infallible> = cluster.store.modify(&key, |now| {
                 let mut new = now.clone();
                 set_condition(&mut new, "False", Some(("Unschedulable", &message)), &stamp);
+                if victims > 0 {
+                    new["status"]["nominatedNodeName"] = json!(cluster.config.node_name);
+                }
                 Ok(if waits(now) { Verdict::Replace(new) } else { Verdict::Keep })
             });
             drop(done);
@@ -133,14 +142,22 @@ fn refusal(cluster: &Cluster, pod: &Value, wanted: &Usage, used: &Usage) -> Opti
     if let Some(ordered) = cluster.faults.unschedulable(object::namespace(pod), object::name(pod)) {
         return Some(ordered);
     }
-    let offered = cluster.config.allocatable;
     let labels = node::labels(&cluster.config);
     let fits = |labels: &BTreeMap<String, String>| {
         pairs(pod, &["spec", "nodeSelector"]).all(|(key, value)| labels.get(key).is_some_and(|label| label == value))
     };
+    if let Some(why) = unwelcome(cluster, pod) {
+        return Some(why);
+    }
     if !fits(&labels) {
         return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
     }
+    short(cluster, wanted, used)
+}
+
+/// What the node has too little of.
+fn short(cluster: &Cluster, wanted: &Usage, used: &Usage) -> Option<String> {
+    let offered = cluster.config.allocatable;
     let short = [
         ("Too many pods", used.pods + wanted.pods > offered.pods),
         ("Insufficient cpu", used.cpu_millis.saturating_add(wanted.cpu_millis) > offered.cpu_millis),
@@ -152,6 +169,86 @@ fn refusal(cluster: &Cluster, pod: &Value, wanted: &Usage, used: &Usage) -> Opti
     ];
     let short: Vec<&str> = short.iter().filter(|(_, short)| *short).map(|(name, _)| *name).collect();
     (!short.is_empty()).then(|| short.join(", 1 "))
+}
+
+/// Why the node takes no pods, or not this one.
+fn unwelcome(cluster: &Cluster, pod: &Value) -> Option<String> {
+    let Some(node) = cluster.store.get(&Key::new(resources::core("nodes"), "", &cluster.config.node_name)) else {
+        return Some("node(s) were not found".to_owned());
+    };
+    let tolerations = items(pod, &["spec", "tolerations"]);
+    let tolerates = |key: &str, value: &str, effect: &str| {
+        tolerations.iter().any(|one| {
+            let (its_key, its_effect) = (text(one, &["key"]), text(one, &["effect"]));
+            let exists = text(one, &["operator"]) == "Exists";
+            (its_key == key || (its_key.is_empty() && exists))
+                && (its_effect.is_empty() || its_effect == effect)
+                && (exists || text(one, &["value"]) == value)
+        })
+    };
+    if node["spec"]["unschedulable"] == json!(true) && !tolerates("node.kubernetes.io/unschedulable", "", "NoSchedule")
+    {
+        return Some("node(s) were unschedulable".to_owned());
+    }
+    items(&node, &["spec", "taints"]).iter().find_map(|taint| {
+        let (key, value, effect) = (text(taint, &["key"]), text(taint, &["value"]), text(taint, &["effect"]));
+        let repels = ["NoSchedule", "NoExecute"].contains(&effect) && !tolerates(key, value, effect);
+        repels.then(|| format!("node(s) had untolerated taint {{{key}: {value}}}"))
+    })
+}
+
+fn priority(pod: &Value) -> i64 {
+    pod["spec"]["priority"].as_i64().unwrap_or(0)
+}
+
+/// Makes room for a pod by deleting pods of lower priority, as few and as low as possible. Returns how many go.
+fn preempt(cluster: &Cluster, pod: &Value, wanted: &Usage) -> usize {
+    if text(pod, &["spec", "preemptionPolicy"]) == "Never" || unwelcome(cluster, pod).is_some() {
+        return 0;
+    }
+    let pods = resources::core("pods");
+    let (all, _) = cluster.store.list(pods, None);
+    let ended = |pod: &Value| ["Succeeded", "Failed"].contains(&text(pod, &["status", "phase"]));
+    let (mut lower, others): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .filter(|one| !text(one, &["spec", "nodeName"]).is_empty() && !ended(one))
+        .partition(|one| priority(one) < priority(pod));
+    let mut used = Usage::of(&others);
+    // Whoever goes already makes room for this pod; nobody else has to.
+    if lower.iter().any(|one| object::is_terminating(one)) || short(cluster, wanted, &used).is_some() {
+        return 0;
+    }
+    lower.sort_by_key(|one| std::cmp::Reverse(priority(one)));
+    let mut victims = Vec::new();
+    for one in lower {
+        let mut with = used.clone();
+        with.add(&Usage::wanted(&one));
+        if short(cluster, wanted, &with).is_some() { victims.push(one) } else { used = with }
+    }
+    for victim in &victims {
+        dismiss(cluster, pod, victim);
+    }
+    victims.len()
+}
+
+fn dismiss(cluster: &Cluster, pod: &Value, victim: &Value) {
+    let pods = resources::core("pods");
+    let stamp = cluster.clock.stamp();
+    let node = &cluster.config.node_name;
+    if cluster.config.disruption_conditions {
+        let done: Result<_, Infallible> = cluster.store.modify(&Key::of(pods, victim), |old| {
+            let mut new = old.clone();
+            let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+                "message": "default-scheduler: preempting to accommodate a higher priority pod"});
+            put_condition(&mut new["status"], condition, &stamp);
+            Ok(Verdict::Replace(new))
+        });
+        drop(done);
+    }
+    let message = format!("Preempted by pod {} on node {node}", object::uid(pod));
+    events::record(cluster, victim, &events::scheduler(Kind::Normal, "Preempted", &message));
+    let removal = Removal { uid: Some(object::uid(victim).to_owned()), ..Removal::default() };
+    drop(api::begin_removal(cluster, pods, &Key::of(pods, victim), &removal));
 }
 
 /// The pod as given to a node.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::status::ApiError;
+use super::{policy, status::ApiError};
 use crate::{
     cluster::Cluster,
     ids,
@@ -26,9 +26,7 @@ pub(crate) fn check(cluster: &Cluster, kind: &'static ResourceType, object: &mut
     }
     if kind.plural == "pods" {
         account(cluster, object)?;
-        if let Some(why) = cluster.faults.quota(object::namespace(object)) {
-            return Err(ApiError::forbidden(kind, object::name(object), &why));
-        }
+        policy::complete(cluster, kind, object)?;
     }
     Ok(())
 }

@@ -78,6 +78,9 @@ impl Breaker {
         if let Message::Binary(bytes) = &message
             && bytes.first().is_some_and(|channel| OUTPUT_CHANNELS.contains(channel))
         {
+            if bytes.len() == 1 {
+                return Some(message);
+            }
             let limit = self.fault.as_ref().and_then(|(fault, _)| fault.after);
             let passing = self.passing(&self.output, limit, bytes.len() - 1);
             return (passing > 0).then(|| Message::Binary(bytes.slice(..=passing)));

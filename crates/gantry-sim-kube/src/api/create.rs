@@ -1,26 +1,29 @@
 //! Creating objects: metadata, defaults, admission, validation, storage.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::response::Response;
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
     admission,
     dispatch::{Call, object_response},
-    representation,
+    policy, representation,
     request::Target,
     status::ApiError,
 };
 use crate::{
     cluster::Cluster,
     ids,
+    patch::managed::{self, Author},
     resources::{self, ResourceType},
     store::object::{self, default, map_mut},
     validation::{self, Problems},
 };
 
+/// Types whose specification is counted.
+pub(crate) const GENERATIONS: [&str; 4] = ["deployments", "poddisruptionbudgets", "pods", "replicasets"];
 /// How often another name is drawn for a `generateName` that hits a taken one.
 const NAME_DRAWS: usize = 8;
 
@@ -33,10 +36,18 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     if target.kind.namespaced && target.namespace.is_empty() {
         return Err(ApiError::method_not_allowed());
     }
-    let object = decoded(target, body)?;
+    let mut object = decoded(target, body)?;
+    map_mut(&mut object, &["metadata"]).remove("managedFields");
+    let (version, stamp) = (target.kind.api_version(), call.cluster.clock.stamp());
+    let author = Author { manager: call.manager(&target.query), version: &version, stamp: &stamp };
+    managed::created(&mut object, author, false);
     let object = add(&call.cluster, target.kind, object, target.query.get("dryRun").is_some())?;
     let shown = representation::one(&call.cluster, target.kind, shape, &target.query, &object);
-    Ok(object_response(StatusCode::CREATED, &shown))
+    let mut response = object_response(StatusCode::CREATED, &shown);
+    if let Some(warning) = policy::warnings(&call.cluster, target.kind, &object) {
+        response.headers_mut().insert(header::WARNING, warning);
+    }
+    Ok(response)
 }
 
 /// The body as an object of the target's type and namespace.
@@ -94,15 +105,21 @@ pub(crate) fn add(
         if generated {
             map_mut(&mut object, &["metadata"]).insert("name".to_owned(), json!(ids::generated(&base)));
         }
-        let ready = prepared(cluster, kind, object.clone())?;
-        if dry_run {
-            return Ok(Arc::new(ready));
-        }
-        let name = object::name(&ready).to_owned();
-        match cluster.store.create(kind, ready) {
+        let (name, created) = {
+            // Nobody else may take what a quota has left between the question and the creation.
+            let _alone = cluster.creating.lock().unwrap_or_else(PoisonError::into_inner);
+            let ready = prepared(cluster, kind, object.clone())?;
+            if dry_run {
+                return Ok(Arc::new(ready));
+            }
+            (object::name(&ready).to_owned(), cluster.store.create(kind, ready))
+        };
+        match created {
             Ok(stored) => {
                 if kind.plural == "namespaces" {
                     bootstrap_namespace(cluster, &name);
+                } else if kind.namespaced {
+                    policy::quota::refresh(cluster, object::namespace(&stored));
                 }
                 return Ok(stored);
             }
@@ -118,19 +135,23 @@ fn prepared(cluster: &Cluster, kind: &'static ResourceType, mut object: Value) -
     if metadata.get("resourceVersion").is_some_and(|version| version != "") {
         return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
     }
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         metadata.remove(field);
     }
     metadata.insert("uid".to_owned(), json!(ids::uid()));
     metadata.insert("creationTimestamp".to_owned(), json!(cluster.clock.stamp()));
-    if kind.plural == "pods" {
+    if GENERATIONS.contains(&kind.plural) {
         metadata.insert("generation".to_owned(), json!(1));
     }
     defaults(kind, &mut object);
     admission::check(cluster, kind, &mut object)?;
     let mut problems = validation::simple::metadata(kind, &object).0;
     problems.extend(body_problems(kind, &object).0);
-    if problems.is_empty() { Ok(object) } else { Err(ApiError::invalid(kind, object::name(&object), &problems)) }
+    if !problems.is_empty() {
+        return Err(ApiError::invalid(kind, object::name(&object), &problems));
+    }
+    policy::judge(cluster, kind, &object)?;
+    Ok(object)
 }
 
 fn body_problems(kind: &ResourceType, object: &Value) -> Problems {
@@ -155,6 +176,9 @@ pub(crate) fn defaults(kind: &ResourceType, object: &mut Value) {
             default(map_mut(object, &[]), "type", "Opaque");
         }
         "services" => service(object),
+        "deployments" | "replicasets" => workload(kind, object),
+        "limitranges" => policy::range_defaults(object),
+        "priorityclasses" => default(map_mut(object, &[]), "preemptionPolicy", "PreemptLowerPriority"),
         "rolebindings" | "clusterrolebindings" => binding(object),
         _ => {}
     }
@@ -186,6 +210,23 @@ fn service(object: &mut Value) {
         }
     }
     object["status"] = json!({"loadBalancer": {}});
+}
+
+fn workload(kind: &ResourceType, object: &mut Value) {
+    let spec = map_mut(object, &["spec"]);
+    default(spec, "replicas", 1);
+    if kind.plural == "deployments" {
+        default(spec, "revisionHistoryLimit", 10);
+        default(spec, "progressDeadlineSeconds", 600);
+        let strategy = map_mut(object, &["spec", "strategy"]);
+        default(strategy, "type", "RollingUpdate");
+        if strategy["type"] == "RollingUpdate" {
+            let rolling = map_mut(object, &["spec", "strategy", "rollingUpdate"]);
+            default(rolling, "maxSurge", "25%");
+            default(rolling, "maxUnavailable", "25%");
+        }
+    }
+    object["status"] = if kind.plural == "deployments" { json!({}) } else { json!({"replicas": 0}) };
 }
 
 fn binding(object: &mut Value) {

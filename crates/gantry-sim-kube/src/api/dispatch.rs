@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::{
     access, create, delete, discovery, exec, list, log, openapi, patch, protobuf,
-    request::{self, Asked, Target},
-    reviews, sim,
+    request::{self, Asked, Query, Target},
+    reviews, scale, sim,
     status::{ApiError, json_response},
     token, update, watch,
 };
@@ -59,6 +59,15 @@ pub(crate) struct Call {
     pub(crate) user: User,
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
+}
+
+impl Call {
+    /// Who is to own what a request changes: its `fieldManager`, or the program that sends it.
+    pub(crate) fn manager<'c>(&'c self, query: &'c Query) -> &'c str {
+        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("unknown");
+        let program = agent.split(['/', ' ']).next().unwrap_or("unknown");
+        query.get("fieldManager").filter(|manager| !manager.is_empty()).unwrap_or(program)
+    }
 }
 
 async fn answer(State(cluster): State<Arc<Cluster>>, request: Request) -> Response {
@@ -189,6 +198,8 @@ async fn subresource(call: Call, target: Target, body: &[u8]) -> Result<Response
         ("status", "get") => list::get(&call, &target),
         ("status", "patch") => patch::answer(&call, &target, body),
         ("status", _) => update::answer(&call, &target, json_body(&call.headers, body)?),
+        ("scale", "get") => scale::get(&call, &target),
+        ("scale", _) => scale::set(&call, &target, body),
         ("token", _) => token::answer(&call, &target, json_body(&call.headers, body)?),
         ("eviction", _) => delete::evict(&call, &target, json_body(&call.headers, body)?.as_ref()),
         ("binding", _) => update::bind(&call, &target, json_body(&call.headers, body)?.as_ref()),

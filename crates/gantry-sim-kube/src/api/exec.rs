@@ -23,6 +23,7 @@ use crate::{
     auth::attributes::Attributes,
     config::RemoteProtocol,
     container::{Container, ExecChild, ExecSpec, ExitStatus, StartError},
+    ids,
     kubelet::Console,
     store::{
         Key,
@@ -56,9 +57,6 @@ pub(crate) async fn answer(call: &Call, target: &Target, upgrade: Upgrade) -> Re
         stdin: target.query.flag("stdin"),
         tty: target.query.flag("tty"),
     };
-    if target.subresource == "exec" && exec.args.is_empty() {
-        return Err(ApiError::bad_request("you must specify at least 1 command for the container"));
-    }
     let upgrade = remote::required(upgrade)?;
     let uid = object::uid(&pod);
     if target.subresource == "exec" {
@@ -96,6 +94,9 @@ async fn connect(
         if job.is_none() {
             return Ok(no_container(target, &name));
         }
+        if !["stdin", "stdout", "stderr"].iter().any(|stream| target.query.flag(stream)) {
+            return Ok(kubelets_text(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr"));
+        }
     }
     let (upgrade, protocol) = match remote::negotiated(&call.cluster, upgrade) {
         Ok(agreed) => agreed,
@@ -114,7 +115,11 @@ async fn connect(
                 remote::refuse(socket, &ApiError::internal(why)).await;
             }
             (Ok(()), Some(Job::Exec { container, exec })) => {
-                let start = async { container.exec(exec).await.map(Entered).map_err(|error| start_status(&error)) };
+                let start = async {
+                    let args = exec.args.clone();
+                    let started = container.exec(exec).await;
+                    started.map(|child| Entered { child, args }).map_err(|error| start_status(&error))
+                };
                 remote::serve(cluster, socket, start, how).await;
             }
             (Ok(()), Some(Job::Attach { console, stdin })) => {
@@ -132,8 +137,13 @@ fn no_container(target: &Target, name: &str) -> Response {
     } else {
         format!("container {name} not found in pod {}_{}", target.name, target.namespace)
     };
-    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    (StatusCode::INTERNAL_SERVER_ERROR, kind, message).into_response()
+    kubelets_text(StatusCode::INTERNAL_SERVER_ERROR, &message)
+}
+
+/// Kubelet's answer, after which the API server closes the connection.
+fn kubelets_text(code: StatusCode, message: &str) -> Response {
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CONNECTION, "close")];
+    (code, headers, message.to_owned()).into_response()
 }
 
 /// The container that the request names, or the pod's only or default one.
@@ -161,19 +171,23 @@ pub(crate) fn named_container(pod: &Value, target: &Target, otherwise: &str) -> 
 }
 
 /// A command that was started in a container.
-struct Entered(ExecChild);
+struct Entered {
+    child: ExecChild,
+    args: Vec<String>,
+}
 
 impl Remote for Entered {
     fn streams(&mut self) -> Streams {
-        Streams { stdin: self.0.stdin.take(), stdout: self.0.stdout.take(), stderr: self.0.stderr.take() }
+        let child = &mut self.child;
+        Streams { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take() }
     }
 
     fn resize(&self, columns: u16, rows: u16) {
-        let _ = self.0.resize(columns, rows);
+        let _ = self.child.resize(columns, rows);
     }
 
     async fn ended(&self) -> Value {
-        exit_status(self.0.wait().await)
+        exit_status(self.child.wait().await, &self.args)
     }
 }
 
@@ -200,14 +214,18 @@ impl Remote for Attached {
     }
 }
 
-fn exit_status(status: ExitStatus) -> Value {
+fn exit_status(status: ExitStatus, args: &[String]) -> Value {
     if status.code == 0 {
         return json!({"metadata": {}, "status": "Success"});
     }
     json!({
         "metadata": {},
         "status": "Failure",
-        "message": format!("command terminated with non-zero exit code: exit code {}", status.code),
+        "message": format!(
+            "command terminated with non-zero exit code: error executing command [{}], exit code {}",
+            args.join(" "),
+            status.code
+        ),
         "reason": "NonZeroExitCode",
         "details": {"causes": [{"reason": "ExitCode", "message": status.code.to_string()}]},
     })
@@ -218,8 +236,9 @@ fn start_status(error: &StartError) -> Value {
     let why = match error {
         StartError::NotRunning => "no running task found: container is not running".to_owned(),
         error if error.is_users_fault() => format!(
-            "failed to start exec: OCI runtime exec failed: exec failed: unable to start container process: {error}: \
-             unknown"
+            "failed to start exec {:?}: OCI runtime exec failed: exec failed: unable to start container process: \
+             {error}: unknown",
+            ids::container_id()
         ),
         error => error.to_string(),
     };

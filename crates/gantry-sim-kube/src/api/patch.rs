@@ -1,4 +1,4 @@
-//! PATCH requests: the four media types, and server-side apply as create-or-merge. Field ownership is not tracked.
+//! PATCH requests: the four media types, one of which is server-side apply.
 
 use axum::response::Response;
 use http::{StatusCode, header};
@@ -13,7 +13,10 @@ use super::{
     update,
 };
 use crate::{
-    patch,
+    patch::{
+        self,
+        managed::{self, Author, Conflict},
+    },
     store::{Key, object},
 };
 
@@ -46,7 +49,7 @@ pub(crate) fn answer(call: &Call, target: &Target, body: &[u8]) -> Result<Respon
     let (code, stored) = if way == Way::Apply {
         apply(call, target, patch)?
     } else {
-        (StatusCode::OK, update::change(&call.cluster, target, |old| patched(way, old, &patch))?)
+        (StatusCode::OK, update::change(call, target, |old| patched(way, old, &patch))?)
     };
     let shown = representation::one(&call.cluster, target.kind, shape, &target.query, &stored);
     Ok(object_response(code, &shown))
@@ -69,19 +72,52 @@ fn patched(way: Way, old: &Value, patch: &Value) -> Result<Value, ApiError> {
 }
 
 fn apply(call: &Call, target: &Target, mut patch: Value) -> Result<(StatusCode, std::sync::Arc<Value>), ApiError> {
-    if target.query.get("fieldManager").is_none_or(str::is_empty) {
+    let Some(manager) = target.query.get("fieldManager").filter(|manager| !manager.is_empty()) else {
         return Err(ApiError::bad_request(
             "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
         ));
+    };
+    if !patch.is_object() {
+        return Err(ApiError::bad_request("the body is not an object"));
+    }
+    if !object::items(&patch, &["metadata", "managedFields"]).is_empty() {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     object::map_mut(&mut patch, &["metadata"]).remove("managedFields");
+    let (version, stamp) = (target.kind.api_version(), call.cluster.clock.stamp());
+    let author = Author { manager, version: &version, stamp: &stamp };
     let key = Key::new(target.kind, &target.namespace, &target.name);
     if call.cluster.store.get(&key).is_none() && target.subresource.is_empty() {
         object::map_mut(&mut patch, &["metadata"]).insert("name".to_owned(), target.name.clone().into());
-        let object = create::decoded(target, Some(patch))?;
+        let mut object = create::decoded(target, Some(patch))?;
+        managed::created(&mut object, author, true);
         let dry_run = target.query.get("dryRun").is_some();
         return Ok((StatusCode::CREATED, create::add(&call.cluster, target.kind, object, dry_run)?));
     }
-    let stored = update::change(&call.cluster, target, |old| patched(Way::Apply, old, &patch))?;
+    let force = target.query.flag("force");
+    let stored = update::change(call, target, |old| {
+        managed::apply(old, &patch, author, force).map_err(|conflicts| refusal(&conflicts))
+    })?;
     Ok((StatusCode::OK, stored))
+}
+
+/// The conflicts of an apply, in the words that people see.
+fn refusal(conflicts: &[Conflict]) -> ApiError {
+    let told = match conflicts {
+        [one] => format!("Apply failed with 1 conflict: {}: {}", one.owner, one.field),
+        many => {
+            let mut text = format!("Apply failed with {} conflicts:", many.len());
+            let mut owners: Vec<&str> = many.iter().map(|one| one.owner.as_str()).collect();
+            owners.dedup();
+            for owner in owners {
+                let plural = owner.replacen("conflict ", "conflicts ", 1);
+                text.push_str(&format!(" {plural}:"));
+                for one in many.iter().filter(|one| one.owner == owner) {
+                    text.push_str(&format!("\n- {}", one.field));
+                }
+            }
+            text
+        }
+    };
+    ApiError::owned_by_others(&told, conflicts.iter().map(|one| (one.owner.as_str(), one.field.as_str())))
 }

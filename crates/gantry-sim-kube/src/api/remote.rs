@@ -164,6 +164,10 @@ async fn session<R: Remote>(
         }
     };
     let streams = remote.streams();
+    // So the client learns that the other side is there.
+    let lowest =
+        [(wanted.stdout, STDOUT), (wanted.stderr, STDERR)].iter().find(|(wanted, _)| *wanted).map(|(_, it)| *it);
+    let _ = outbox.send(frame(lowest.unwrap_or(ERROR), &[])).await;
     let stdout = copy(streams.stdout, STDOUT, wanted.stdout, &outbox);
     let stderr = copy(streams.stderr, STDERR, wanted.stderr, &outbox);
     let (sizes, mut size) = watch::channel(None);

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    dispatch::{Call, json_body, object_response},
+    dispatch::{Call, object_response},
     status::ApiError,
 };
 use crate::{
@@ -26,7 +26,7 @@ pub(crate) async fn answer(call: &Call, rest: &str, body: &[u8]) -> Result<Respo
         (&Method::GET, ["requests"]) => Ok(object_response(StatusCode::OK, &cluster.counters.to_json())),
         (&Method::GET, ["faults"]) => Ok(object_response(StatusCode::OK, &cluster.faults.list())),
         (&Method::POST, ["faults"]) => {
-            let order = json_body(&call.headers, body)?.unwrap_or(Value::Null);
+            let order = json(body)?;
             if let Value::Object(fields) = &order
                 && fields.get("kind").is_some_and(|kind| kind == "api-restart")
                 && fields.get("compact") == Some(&Value::Bool(true))
@@ -49,7 +49,7 @@ pub(crate) async fn answer(call: &Call, rest: &str, body: &[u8]) -> Result<Respo
             Ok(success())
         }
         (&Method::POST, ["pods", namespace, name, action]) => {
-            let options = json_body(&call.headers, body)?.unwrap_or(Value::Null);
+            let options = json(body)?;
             let word = |key: &str, otherwise: &str| match text(&options, &[key]) {
                 "" => otherwise.to_owned(),
                 word => word.to_owned(),
@@ -63,6 +63,14 @@ pub(crate) async fn answer(call: &Call, rest: &str, body: &[u8]) -> Result<Respo
         }
         _ => Err(ApiError::no_such_path()),
     }
+}
+
+/// JSON whatever the request calls it: `curl -d` calls it a form.
+fn json(body: &[u8]) -> Result<Value, ApiError> {
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))
 }
 
 async fn happen(call: &Call, namespace: &str, name: &str, accident: Accident) -> Result<Response, ApiError> {

@@ -171,6 +171,16 @@ impl ApiError {
         error
     }
 
+    /// Fields that a server-side apply would take from their owners, each with its owner.
+    pub(crate) fn owned_by_others<'c>(message: &str, causes: impl Iterator<Item = (&'c str, &'c str)>) -> Self {
+        let mut error = Self::new(StatusCode::CONFLICT, "Conflict", message);
+        let causes: Vec<Value> = causes
+            .map(|(owner, field)| json!({"reason": "FieldManagerConflict", "message": owner, "field": field}))
+            .collect();
+        error.details = Some(json!({"causes": causes}));
+        error
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{representation::metadata_only, request::Query};
+use super::{representation::metadata_only, request::Query, workload};
 use crate::{
     cluster::Cluster,
     resources::ResourceType,
@@ -79,6 +79,27 @@ fn columns(kind: &ResourceType) -> &'static [Column] {
             ("Port(s)", false),
             ("Age", false),
         ],
+        "deployments" => &[
+            ("Name", false),
+            ("Ready", false),
+            ("Up-to-date", false),
+            ("Available", false),
+            ("Age", false),
+            ("Containers", true),
+            ("Images", true),
+            ("Selector", true),
+        ],
+        "replicasets" => &[("Name", false), ("Desired", false), ("Current", false), ("Ready", false), ("Age", false)],
+        "poddisruptionbudgets" => &[
+            ("Name", false),
+            ("Min Available", false),
+            ("Max Unavailable", false),
+            ("Allowed Disruptions", false),
+            ("Age", false),
+        ],
+        "priorityclasses" => &[("Name", false), ("Value", false), ("Global-Default", false), ("Age", false)],
+        "resourcequotas" => &[("Name", false), ("Request", false), ("Limit", false), ("Age", false)],
+        "limitranges" => &[("Name", false), ("Created At", false)],
         "events" => &[("Last Seen", false), ("Type", false), ("Reason", false), ("Object", false), ("Message", false)],
         _ => &[("Name", false), ("Age", false)],
     }
@@ -91,9 +112,15 @@ fn cells(cluster: &Cluster, kind: &ResourceType, object: &Value) -> Vec<Value> {
     match kind.plural {
         "pods" => pod_cells(cluster, object, name, age),
         "namespaces" => vec![name, object["status"]["phase"].clone(), age],
+        "deployments"
+        | "replicasets"
+        | "poddisruptionbudgets"
+        | "priorityclasses"
+        | "resourcequotas"
+        | "limitranges" => workload::cells(kind.plural, object, name, age),
         "nodes" => vec![
             name,
-            json!("Ready"),
+            json!(workload::node_status(object)),
             json!("<none>"),
             age,
             object["status"]["nodeInfo"]["kubeletVersion"].clone(),

@@ -14,7 +14,7 @@ use super::{
     status::ApiError,
 };
 use crate::{
-    cluster::Cluster,
+    patch::managed::{self, Author},
     resources::ResourceType,
     store::{
         Key, Verdict,
@@ -41,22 +41,28 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
             target.name
         )));
     }
-    let stored = change(&call.cluster, target, |_| Ok(new))?;
+    let stored = change(call, target, |_| Ok(new))?;
     let shown = representation::one(&call.cluster, target.kind, shape, &target.query, &stored);
     Ok(object_response(StatusCode::OK, &shown))
 }
 
 /// Changes the target's object into what `make` makes of it, under all the rules of updates.
 pub(crate) fn change(
-    cluster: &Cluster,
+    call: &Call,
     target: &Target,
     make: impl FnOnce(&Value) -> Result<Value, ApiError>,
 ) -> Result<Arc<Value>, ApiError> {
+    let cluster = &call.cluster;
+    let (version, stamp) = (target.kind.api_version(), cluster.clock.stamp());
+    let author = Author { manager: call.manager(&target.query), version: &version, stamp: &stamp };
     let key = Key::new(target.kind, &target.namespace, &target.name);
     let dry_run = target.query.get("dryRun").is_some();
     let mut imagined = None;
     let stored = cluster.store.modify(&key, |old| {
-        let new = accepted(target.kind, &target.subresource, old, make(old)?)?;
+        let mut new = accepted(target.kind, &target.subresource, old, make(old)?)?;
+        if target.subresource.is_empty() {
+            managed::updated(old, &mut new, author);
+        }
         if dry_run {
             imagined = Some(Arc::new(new));
             return Ok(Verdict::Keep);
@@ -94,7 +100,9 @@ fn accepted(kind: &'static ResourceType, subresource: &str, old: &Value, mut new
         return Ok(merged);
     }
     let metadata = map_mut(&mut new, &["metadata"]);
-    metadata.remove("managedFields");
+    if let Some(owners) = old["metadata"].get("managedFields") {
+        metadata.entry("managedFields").or_insert_with(|| owners.clone());
+    }
     for field in SERVERS {
         match old["metadata"].get(*field) {
             Some(value) => drop(metadata.insert((*field).to_owned(), value.clone())),
@@ -113,7 +121,7 @@ fn accepted(kind: &'static ResourceType, subresource: &str, old: &Value, mut new
         create::secret_text(&mut new);
     }
     refuse(kind, old, &new)?;
-    if kind.plural == "pods" && old.get("spec") != new.get("spec") {
+    if create::GENERATIONS.contains(&kind.plural) && old.get("spec") != new.get("spec") {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(1) + 1;
         new["metadata"]["generation"] = json!(generation);
     }

@@ -27,6 +27,11 @@ pub(crate) fn environment(cluster: &Cluster, pod: &Value, container: &Value) -> 
     for (name, value) in api_server(cluster) {
         set(&mut known, name, value);
     }
+    if pod["spec"]["enableServiceLinks"] != Value::Bool(false) {
+        for (name, value) in services(cluster, object::namespace(pod)) {
+            set(&mut known, name, value);
+        }
+    }
     for source in items(container, &["envFrom"]) {
         let prefix = text(source, &["prefix"]);
         for (kind, field) in [("configmaps", "configMapRef"), ("secrets", "secretRef")] {
@@ -66,6 +71,40 @@ fn api_server(cluster: &Cluster) -> Vec<(String, String)> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// How a pod finds the services of its namespace.
+fn services(cluster: &Cluster, namespace: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for service in cluster.store.list(resources::core("services"), Some(namespace)).0 {
+        let host = text(&service, &["spec", "clusterIP"]);
+        let ports = items(&service, &["spec", "ports"]);
+        if object::name(&service) == "kubernetes" || ["", "None"].contains(&host) || ports.is_empty() {
+            continue;
+        }
+        let name = object::name(&service).to_uppercase().replace('-', "_");
+        let mut add = |end: String, value: String| all.push((format!("{name}_{end}"), value));
+        add("SERVICE_HOST".to_owned(), host.to_owned());
+        for (index, port) in ports.iter().enumerate() {
+            let (number, protocol) = (port["port"].to_string(), text(port, &["protocol"]));
+            let url = format!("{}://{host}:{number}", protocol.to_lowercase());
+            if index == 0 {
+                add("SERVICE_PORT".to_owned(), number.clone());
+                add("PORT".to_owned(), url.clone());
+            }
+            let port_name = text(port, &["name"]).to_uppercase().replace('-', "_");
+            if !port_name.is_empty() {
+                add(format!("SERVICE_PORT_{port_name}"), number.clone());
+            }
+            let start = format!("PORT_{number}_{protocol}");
+            for (end, value) in
+                [("", url.as_str()), ("_PROTO", &protocol.to_lowercase()), ("_PORT", &number), ("_ADDR", host)]
+            {
+                add(format!("{start}{end}"), value.to_owned());
+            }
+        }
+    }
+    all
 }
 
 /// The `ConfigMap` or Secret that a reference names; `None` when it is missing and optional.

@@ -266,7 +266,8 @@ impl Monitor {
     }
 
     async fn ended(&self, status: ExitStatus) -> Ended {
-        let oom = status.oom_killed || self.oom.load(Ordering::Relaxed);
+        // Container runtimes say so when any process was killed for want of memory, however the container ended.
+        let oom = status.oom_kills > 0 || status.oom_killed || self.oom.load(Ordering::Relaxed);
         let reason = match status.code {
             _ if oom => "OOMKilled",
             0 => "Completed",

@@ -1,7 +1,9 @@
-//! Patching objects: the four ways Kubernetes accepts. Pure functions from an object and a patch to an object; whether
-//! the result is a legal object is decided elsewhere.
+//! Patching objects: the four ways Kubernetes accepts, and who owns what after it. Pure functions from an object and a
+//! patch to an object; whether the result is a legal object is decided elsewhere.
 
+mod fields;
 mod json_patch;
+pub(crate) mod managed;
 mod merge;
 mod strategic;
 

@@ -28,13 +28,18 @@ const MERGE_KEYS: &[(&str, &str)] = &[
 /// Lists of plain values that are merged as sets.
 const SETS: &[&str] = &["finalizers"];
 
-fn merge_key(field: &str, list: &[Value]) -> Option<&'static str> {
+pub(super) fn merge_key(field: &str, list: &[Value]) -> Option<&'static str> {
     if field == "ports" {
         // A container's ports are merged by `containerPort`, a service's by `port`.
         let service = list.iter().any(|item| item.get("port").is_some());
         return Some(if service { "port" } else { "containerPort" });
     }
     MERGE_KEYS.iter().find(|(name, _)| *name == field).map(|(_, key)| *key)
+}
+
+/// Whether a list of that name is merged as a set.
+pub(super) fn is_set(field: &str) -> bool {
+    SETS.contains(&field)
 }
 
 /// Applies a strategic merge patch.
@@ -100,7 +105,7 @@ fn merge_list(field: &str, target: &mut Value, patch: &[Value]) {
         *target = Value::Array(patch.iter().filter(|item| directive(item).is_none()).cloned().collect());
         return;
     };
-    if SETS.contains(&field) {
+    if is_set(field) {
         for item in patch {
             if !list.contains(item) {
                 list.push(item.clone());

@@ -140,6 +140,14 @@ impl SimKube {
         Ok(cluster.tokens.issue(grant, now))
     }
 
+    /// Orders a fault, given as the JSON that `POST /sim/faults` takes.
+    ///
+    /// Errors: [`Error::Refused`] with what is wrong with it.
+    pub fn order_fault(&self, order: &str) -> Result<(), Error> {
+        let order: Value = serde_json::from_str(order).map_err(|error| Error::Refused(error.to_string()))?;
+        self.cluster.faults.add(&order).map(drop).map_err(Error::Refused)
+    }
+
     /// A handle that serves single connections without socket and TLS, for tests with an in-memory stream and a paused
     /// clock. Only useful while [`SimKube::serve`] runs.
     pub fn connector(&self) -> Connector {

@@ -70,9 +70,9 @@ impl Quantity {
         Self { nanos: self.nanos.saturating_add(other.nanos), form }
     }
 
-    /// The difference.
-    pub(crate) fn minus(self, other: Self) -> Self {
-        Self { nanos: self.nanos.saturating_sub(other.nanos), ..self }
+    /// The same amount, written in powers of 1,000.
+    pub(crate) fn decimal(self) -> Self {
+        Self { form: Form::Decimal, ..self }
     }
 
     /// The larger one.
@@ -206,7 +206,7 @@ mod tests {
         }
         let sum = Quantity::default().plus(Quantity::parse("10Mi").unwrap()).plus(Quantity::parse("10Mi").unwrap());
         assert_eq!(sum.to_string(), "20Mi");
-        assert_eq!(Quantity::whole(3).minus(Quantity::whole(1)).to_string(), "2");
+        assert_eq!(Quantity::whole(3).plus(Quantity::whole(1)).to_string(), "4");
     }
 
     #[test]

@@ -5,7 +5,10 @@ use serde_json::Value;
 use super::{Problems, names};
 use crate::{
     resources::ResourceType,
-    store::object::{at, items, name, pairs, text},
+    store::{
+        object::{at, items, name, pairs, text},
+        selector::LabelSelector,
+    },
 };
 
 /// The largest sum of a `ConfigMap`'s or Secret's data.
@@ -51,9 +54,31 @@ pub(crate) fn body(kind: &ResourceType, object: &Value) -> Problems {
         "configmaps" | "secrets" => data(object, &mut problems),
         "roles" | "clusterroles" => role(object, &mut problems),
         "rolebindings" | "clusterrolebindings" => binding(object, &mut problems),
+        "deployments" | "replicasets" => workload(object, &mut problems),
         _ => {}
     }
     problems
+}
+
+fn workload(object: &Value, problems: &mut Problems) {
+    if let Some(replicas) = at(object, &["spec", "replicas"]).filter(|replicas| replicas.as_u64().is_none()) {
+        problems.invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+    }
+    let selector = at(object, &["spec", "selector"]).cloned().unwrap_or_default();
+    let labels = at(object, &["spec", "template", "metadata", "labels"]).cloned().unwrap_or_default();
+    if !selector.is_object() || selector.as_object().is_some_and(serde_json::Map::is_empty) {
+        problems.required("spec.selector", "");
+    } else if !LabelSelector::of(&selector).matches(&object["spec"]["template"]) {
+        let detail = "`selector` does not match template `labels`";
+        problems.invalid("spec.template.metadata.labels", &labels, detail);
+    }
+    if items(object, &["spec", "template", "spec", "containers"]).is_empty() {
+        problems.required("spec.template.spec.containers", "");
+    }
+    let policy = text(object, &["spec", "template", "spec", "restartPolicy"]);
+    if !["", "Always"].contains(&policy) {
+        problems.unsupported("spec.template.spec.restartPolicy", policy, &["Always"]);
+    }
 }
 
 fn data(object: &Value, problems: &mut Problems) {

@@ -69,15 +69,13 @@ async fn older_kubelets_leave_nothing_but_the_reason() {
 
 async fn evict(world: &World, name: &str, version: &str) -> Result<Value, (u16, String)> {
     let body = json!({"kind": "Eviction", "apiVersion": version, "metadata": {"name": name, "namespace": "ci"}});
-    let request = http::Request::post(format!("/api/v1/namespaces/ci/pods/{name}/eviction"))
-        .header("content-type", "application/json")
-        .body(body.to_string().into_bytes())
-        .expect("a request");
-    match world.admin().request(request).await {
-        Ok(answer) => Ok(answer),
-        Err(kube::Error::Api(status)) => Err((status.code, status.message.clone())),
-        Err(error) => panic!("{error}"),
+    let request = http::Request::post(format!("/api/v1/namespaces/ci/pods/{name}/eviction"));
+    let answer = world.raw(request, &body).await;
+    let status: Value = serde_json::from_str(answer.body()).expect("JSON");
+    if answer.status().is_success() {
+        return Ok(status);
     }
+    Err((answer.status().as_u16(), status["message"].as_str().unwrap_or("").to_owned()))
 }
 
 #[tokio::test]

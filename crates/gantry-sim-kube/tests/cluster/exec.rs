@@ -142,14 +142,10 @@ async fn upgrade(world: &World, pod: &str, container: &str, protocol: &str) -> (
         .header("upgrade", "websocket")
         .header("sec-websocket-version", "13")
         .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-        .header("sec-websocket-protocol", protocol)
-        .body(kube::client::Body::empty())
-        .expect("a request");
-    let answer = world.admin().send(request).await.expect("an answer");
-    let code = answer.status().as_u16();
+        .header("sec-websocket-protocol", protocol);
+    let answer = world.raw(request, &serde_json::Value::Null).await;
     let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("").to_owned();
-    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("a body").to_bytes();
-    (code, kind, String::from_utf8_lossy(&body).into_owned())
+    (answer.status().as_u16(), kind, answer.into_body())
 }
 
 #[tokio::test]
@@ -186,8 +182,9 @@ async fn attached_clients_share_the_first_process() {
     world.pod("p", never(&json!([container]))).await;
     world.until("p", |pod| !crate::state(pod, "a")["running"].is_null()).await;
     let params = AttachParams::default().container("a").stdin(true).stdout(true).stderr(true);
-    let mut one = world.pods().attach("p", &params).await.expect("attached");
-    let mut other = world.pods().attach("p", &params).await.expect("attached");
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(world.admin(), "ci");
+    let mut one = pods.attach("p", &params).await.expect("attached");
+    let mut other = pods.attach("p", &params).await.expect("attached");
     let (mut input, mut heard) = (one.stdin().expect("input"), one.stdout().expect("output"));
     let mut overheard = other.stdout().expect("output");
     // The server has connected a client when its first answer has come.

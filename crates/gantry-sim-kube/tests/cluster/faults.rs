@@ -24,13 +24,13 @@ async fn requests_are_refused_as_ordered() {
         .fault(json!({"kind": "refuse", "verb": "list", "resource": "pods", "namespace": "ci", "status": 429,
             "retryAfter": 7, "count": 1}))
         .await;
-    let request =
-        http::Request::get("/api/v1/namespaces/ci/pods").body(kube::client::Body::empty()).expect("a request");
-    let answer = world.admin().send(request).await.expect("an answer");
+    let answer = world.raw(http::Request::get("/api/v1/namespaces/ci/pods"), &Value::Null).await;
     assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (429, &"7".parse().unwrap()));
     assert_eq!(code(world.pods().list(&ListParams::default()).await), 200);
-    let down = world.fault(json!({"kind": "refuse", "resource": "pods*", "status": 503, "message": "away"})).await;
-    assert_eq!(code(world.pods().get("p").await), 503);
+    let down = world.fault(json!({"kind": "refuse", "resource": "pods*", "status": 500, "message": "away"})).await;
+    let answer = world.raw(http::Request::get("/api/v1/namespaces/ci/pods/p"), &Value::Null).await;
+    assert_eq!(answer.status().as_u16(), 500);
+    assert!(answer.body().contains(r#""message":"away""#), "{}", answer.body());
     world.mend(down).await;
     assert_eq!(code(world.pods().get("p").await), 404);
     world.stop().await;
@@ -87,6 +87,12 @@ async fn exec(world: &World, script: &str) -> kube::api::AttachedProcess {
     world.pods().exec("p", ["sh", "-c", script], &params).await.expect("exec")
 }
 
+/// Waits until the stream is gone, without a word about how the command ended.
+async fn broken(process: &mut kube::api::AttachedProcess) {
+    let status = process.take_status().expect("a status");
+    assert!(tokio::time::timeout(PATIENCE, status).await.expect("the stream breaks").is_none());
+}
+
 #[tokio::test]
 async fn streams_break_after_as_many_bytes_as_ordered() {
     let world = World::new().await;
@@ -94,13 +100,11 @@ async fn streams_break_after_as_many_bytes_as_ordered() {
     assert!(crate::exec::until_it_works(&world, "p", "a").await);
     world.fault(json!({"kind": "stream-cut", "pod": "p", "after": 10, "count": 1})).await;
     let mut process = exec(&world, "printf 123456789012345; sleep 60").await;
-    let mut out = Vec::new();
-    let read = process.stdout().expect("output");
-    let mut read = read;
-    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut out)).await.expect("the stream ends");
-    assert_eq!(out, b"1234567890");
-    let status = process.take_status().expect("a status");
-    assert!(tokio::time::timeout(PATIENCE, status).await.expect("in time").is_none(), "nobody said how it ended");
+    let mut out = [0; 10];
+    let mut read = process.stdout().expect("output");
+    tokio::time::timeout(PATIENCE, read.read_exact(&mut out)).await.expect("in time").expect("output");
+    assert_eq!(&out, b"1234567890");
+    broken(&mut process).await;
     // A stalled one gives as much, and then nothing, not even an end.
     world.fault(json!({"kind": "stream-stall", "pod": "p", "after": 5, "count": 1})).await;
     let mut process = exec(&world, "printf 123456789012345").await;
@@ -140,9 +144,10 @@ async fn kubelet_can_be_away_for_a_while() {
     let mut read = process.stdout().expect("output");
     tokio::time::timeout(PATIENCE, read.read_exact(&mut out)).await.expect("in time").expect("output");
     let away = world.fault(json!({"kind": "kubelet-restart", "seconds": 600})).await;
-    let rest = tokio::time::timeout(PATIENCE, read.read_to_end(&mut Vec::new())).await;
-    assert!(rest.is_ok(), "the stream is cut");
-    assert_eq!(code(world.pods().exec("p", ["true"], &AttachParams::default()).await), 500);
+    broken(&mut process).await;
+    let answer = world.raw(http::Request::get("/api/v1/namespaces/ci/pods/p/log"), &Value::Null).await;
+    assert_eq!(answer.status().as_u16(), 500);
+    assert!(answer.body().contains("connect: connection refused"), "{}", answer.body());
     let pod = serde_json::to_value(world.pods().get("p").await.expect("the pod")).unwrap();
     assert_eq!(pod["status"]["phase"], "Running", "nobody tells the API server");
     world.mend(away).await;
@@ -167,7 +172,7 @@ async fn a_restarted_api_server_closes_everything_and_comes_back() {
     // The answer may get lost too.
     let _ = world.admin().request::<Value>(request).await;
     tokio::time::timeout(PATIENCE, events.collect::<Vec<_>>()).await.expect("the watch ends");
-    let _ = tokio::time::timeout(PATIENCE, read.read_to_end(&mut Vec::new())).await.expect("the stream ends");
+    broken(&mut process).await;
     let back = tokio::time::timeout(PATIENCE, async {
         while world.pods().get("p").await.is_err() {
             tokio::time::sleep(LOOK).await;

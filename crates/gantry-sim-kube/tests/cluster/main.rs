@@ -8,11 +8,12 @@ mod faults;
 mod kubectl;
 mod objects;
 mod pods;
+mod policy;
 
 use std::{path::PathBuf, time::Duration};
 
 use futures::FutureExt;
-use gantry_sim_kube::{Config, Error, SimKube};
+use gantry_sim_kube::{Config, Connector, Error, SimKube};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -37,6 +38,7 @@ struct World {
     token: String,
     kubeconfig: PathBuf,
     runner_token: String,
+    connector: Connector,
     _files: TempDir,
     stop: Option<oneshot::Sender<()>>,
     served: JoinSet<Result<(), Error>>,
@@ -60,13 +62,14 @@ impl World {
         let hour = Duration::from_secs(3_600);
         let runner_token =
             sim.create_service_account_with_role("ci", "runner", &rules, hour).expect("a service account");
+        let connector = sim.connector();
         let (stop, stopped) = oneshot::channel();
         let (url, ca, token) = (sim.url(), sim.ca_pem().to_owned(), sim.admin_token().to_owned());
         let mut served = JoinSet::new();
         served.spawn(sim.serve(async {
             let _ = stopped.await;
         }));
-        Self { url, ca, token, kubeconfig, runner_token, _files: files, stop: Some(stop), served }
+        Self { url, ca, token, kubeconfig, runner_token, connector, _files: files, stop: Some(stop), served }
     }
 
     /// A client of the administrator.
@@ -134,6 +137,38 @@ impl World {
             .expect("a request");
         let answer: Value = self.admin().request(request).await.expect("an answer");
         assert_eq!(answer["status"], "Success");
+    }
+
+    /// One request of the administrator as it is, without a client that repeats it or hides something: status, headers
+    /// and body of the answer.
+    async fn raw(&self, request: http::request::Builder, body: &Value) -> http::Response<String> {
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let connector = self.connector.clone();
+        let serving = connector.serve(server);
+        let request = request.header("authorization", format!("Bearer {}", self.token)).header("host", "sim");
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = request.header("content-type", "application/json").body(body).expect("a request");
+        let asking = async {
+            let io = hyper_util::rt::TokioIo::new(client);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("a connection");
+            let answer = async {
+                let answer = sender.send_request(request).await.expect("an answer");
+                let (parts, body) = answer.into_parts();
+                let body = http_body_util::BodyExt::collect(body).await.expect("a body").to_bytes();
+                http::Response::from_parts(parts, String::from_utf8_lossy(&body).into_owned())
+            };
+            tokio::select! {
+                answer = answer => answer,
+                _ = async { connection.await.expect("the connection holds"); std::future::pending::<()>().await } => unreachable!(),
+            }
+        };
+        let both = async {
+            tokio::select! {
+                answer = asking => answer,
+                () = async { serving.await; std::future::pending::<()>().await } => unreachable!(),
+            }
+        };
+        tokio::time::timeout(PATIENCE, both).await.expect("an answer in time")
     }
 
     /// Orders a fault and returns its number.

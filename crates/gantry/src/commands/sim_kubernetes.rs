@@ -26,6 +26,15 @@ pub(crate) struct SimKubernetesArgs {
     /// An image that cannot be pulled; * matches anything; may be repeated
     #[arg(long = "missing-image", value_name = "IMAGE")]
     missing_images: Vec<String>,
+    /// Behave like this version of Kubernetes where clients can see a difference: 1.20 or 1.33
+    #[arg(long = "kubernetes", value_name = "VERSION", default_value = "1.33", value_parser = ["1.20", "1.33"])]
+    version: String,
+    /// How often kubelet compares what pods have written with their limits
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    eviction_period: Duration,
+    /// Something that goes wrong from the start, as JSON for /sim/faults; may be repeated
+    #[arg(long = "fault", value_name = "JSON")]
+    faults: Vec<String>,
     /// One more name or address for the server's certificate; may be repeated
     #[arg(long = "tls-san", value_name = "NAME")]
     extra_sans: Vec<String>,
@@ -33,14 +42,18 @@ pub(crate) struct SimKubernetesArgs {
 
 fn pull_delay(text: &str) -> Result<(String, Duration), String> {
     let (image, delay) = text.rsplit_once('=').ok_or("write IMAGE=DURATION, such as ruby:3=5s")?;
+    Ok((image.to_owned(), duration(delay)?))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
     let number = |digits: &str| digits.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
-    let delay = match (delay.strip_suffix("ms"), delay.strip_suffix('s')) {
+    let delay = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(digits), _) => number(digits).map(|millis| millis / 1000.0),
         (None, Some(digits)) => number(digits),
         (None, None) => None,
     };
     let delay = delay.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    delay.map(|delay| (image.to_owned(), delay)).ok_or_else(|| "the duration is not of the form 5s or 300ms".to_owned())
+    delay.ok_or_else(|| "the duration is not of the form 5s or 300ms".to_owned())
 }
 
 /// Serves until interrupted.
@@ -52,9 +65,14 @@ pub(crate) fn main(args: SimKubernetesArgs) -> anyhow::Result<ExitCode> {
             pull_delays: args.pull_delays,
             missing_images: args.missing_images,
             extra_sans: args.extra_sans,
+            eviction_period: args.eviction_period,
             ..Config::new(args.listen, "/proc/self/exe")
         };
+        let config = if args.version == "1.20" { config.like_1_20() } else { config };
         let sim = SimKube::bind(config).await.context("the simulated Kubernetes cannot start")?;
+        for fault in &args.faults {
+            sim.order_fault(fault).with_context(|| format!("--fault {fault}"))?;
+        }
         println!("simulated Kubernetes: {}", sim.url());
         println!("kubeconfig:           {kubeconfig}");
         println!("Containers are processes of this machine with its own tools, whatever their images are called.");

@@ -16,6 +16,9 @@ const PERIOD: Duration = Duration::from_millis(50);
 /// The full scale of `oom_score_adj`: this much means "as if it used all memory".
 const ADJUSTMENT_SCALE: i64 = 1000;
 
+/// What the kernel counts in.
+const PAGE: u64 = 4096;
+
 /// Most processes looked at, so that a fork bomb does not take the simulator with it.
 const MAX_PROCESSES: usize = 10_000;
 
@@ -99,11 +102,8 @@ fn inspect(pid: u32, limit: u64) -> Option<(Process, Vec<u32>)> {
     let bytes = memory(&status);
     // A process that is on its way out frees its memory only after a while; it is not killed twice.
     let dying = status.lines().any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"));
-    let share = i64::try_from(limit).unwrap_or(i64::MAX).saturating_mul(adjustment) / ADJUSTMENT_SCALE;
-    // The kernel never lets a process pass the limit, so what this one got beyond it does not count.
-    let counted = i64::try_from(bytes.min(limit)).unwrap_or(i64::MAX);
     let spared = dying || adjustment <= -ADJUSTMENT_SCALE;
-    let score = if spared { i64::MIN } else { counted.saturating_add(share) };
+    let score = if spared { i64::MIN } else { score(&status, bytes.min(limit), limit, adjustment) };
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
@@ -112,11 +112,24 @@ fn inspect(pid: u32, limit: u64) -> Option<(Process, Vec<u32>)> {
     Some((Process { pid, bytes, score }, children))
 }
 
+/// What the kernel compares, in pages, with its own rounding. `bytes`: what this process has of the memory that counts;
+/// not more than the limit, since the kernel never lets a process get that far.
+fn score(status: &str, bytes: u64, limit: u64, adjustment: i64) -> i64 {
+    let others = sum(status, &["RssFile:", "VmPTE:", "VmSwap:"]);
+    let pages = i64::try_from(bytes.saturating_add(others) / PAGE).unwrap_or(i64::MAX);
+    let step = i64::try_from(limit / PAGE).unwrap_or(i64::MAX) / ADJUSTMENT_SCALE;
+    pages.saturating_add(step.saturating_mul(adjustment))
+}
+
 /// Anonymous and shared memory in bytes, which is what cannot be dropped; from `/proc/<pid>/status`.
 fn memory(status: &str) -> u64 {
+    sum(status, &["RssAnon:", "RssShmem:"])
+}
+
+fn sum(status: &str, fields: &[&str]) -> u64 {
     status
         .lines()
-        .filter_map(|line| line.strip_prefix("RssAnon:").or_else(|| line.strip_prefix("RssShmem:")))
+        .filter_map(|line| fields.iter().find_map(|field| line.strip_prefix(field)))
         .filter_map(|value| value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
         .map(|kib| kib * 1024)
         .sum()
@@ -135,6 +148,14 @@ mod tests {
     fn counts_anonymous_and_shared_memory() {
         let status = "Name:\tx\nVmRSS:\t  999 kB\nRssAnon:\t  100 kB\nRssFile:\t  50 kB\nRssShmem:\t  4 kB\n";
         assert_eq!(memory(status), 104 * 1024);
+    }
+
+    #[test]
+    fn scores_are_the_kernels() {
+        // Seen in a kernel's log: with a limit of 16,384 pages it chose the second, not the first.
+        let first = score("RssFile:\t 1532 kB\nVmPTE:\t 40 kB\n", 0, 16_384 * PAGE, 1000);
+        let second = score("RssFile:\t 1196 kB\nVmPTE:\t 172 kB\n", 16_192 * PAGE, 16_384 * PAGE, 0);
+        assert_eq!((first, second), (16_393, 16_534));
     }
 
     #[test]
