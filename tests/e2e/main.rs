@@ -6,6 +6,7 @@
 mod cancel;
 mod connections;
 mod containers;
+mod dev;
 mod jobs;
 mod output;
 mod process;
@@ -45,5 +46,6 @@ fn main() -> ExitCode {
     tests.extend(jobs::tests());
     tests.extend(process::tests());
     tests.extend(connections::tests());
+    tests.extend(dev::tests());
     suite::main(tests)
 }

@@ -36,8 +36,8 @@ pub struct Job {
     pub exit_code: Option<i64>,
     /// Length of its log.
     pub trace_bytes: u64,
-    /// How often it went back to the queue because its runner was silent.
-    pub take_backs: u64,
+    /// How many tries there were before this one.
+    pub attempt: u64,
 }
 
 impl Job {
