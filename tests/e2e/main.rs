@@ -7,6 +7,7 @@ mod cancel;
 mod connections;
 mod containers;
 mod deployment;
+mod dev;
 mod jobs;
 mod output;
 mod process;
@@ -53,5 +54,6 @@ fn main() -> ExitCode {
     tests.extend(process::tests());
     tests.extend(connections::tests());
     tests.extend(deployment::tests());
+    tests.extend(dev::tests());
     suite::main(tests)
 }

@@ -16,6 +16,8 @@ pub struct Config {
     pub external_url: Option<String>,
     /// Repositories to serve: project path (`group/project`, without `.git`) and a work tree or bare repository.
     pub repos: Vec<(String, PathBuf)>,
+    /// Variables of projects, as their settings have them; every pipeline of the project gets them.
+    pub variables: Vec<ProjectVariable>,
     /// Authentication token of the runner that exists from the start (`glrt-…`); a random one if absent.
     /// That runner takes every job, whatever its tags.
     pub runner_token: Option<String>,
@@ -34,12 +36,26 @@ impl Config {
             listen,
             external_url: None,
             repos: Vec::new(),
+            variables: Vec::new(),
             runner_token: None,
             registration_token: None,
             timing: Timing::default(),
             settings: Settings::default(),
         }
     }
+}
+
+/// A variable in the settings of a project.
+#[derive(Clone, Debug)]
+pub struct ProjectVariable {
+    /// The project's path.
+    pub project: String,
+    /// The name.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// Whether runners hide the value in logs.
+    pub masked: bool,
 }
 
 /// The waits and intervals of the protocol, to be lowered by tests. The defaults are GitLab's.

@@ -5,12 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
+use crate::config::ProjectVariable;
 use crate::repo::Repo;
 use crate::state::World;
+
+/// What is known of projects from the start.
+pub(crate) struct Projects {
+    pub(crate) repos: Vec<Repo>,
+    pub(crate) variables: Vec<ProjectVariable>,
+}
 
 pub(crate) struct Hub {
     world: Mutex<World>,
     pub(crate) repos: Vec<Repo>,
+    pub(crate) variables: Vec<ProjectVariable>,
     /// Artifact files; removed with the simulator.
     pub(crate) artifacts: TempDir,
     pub(crate) registration_token: Option<String>,
@@ -25,14 +33,15 @@ pub(crate) type SharedHub = Arc<Hub>;
 impl Hub {
     pub(crate) fn new(
         world: World,
-        repos: Vec<Repo>,
+        projects: Projects,
         artifacts: TempDir,
         registration_token: Option<String>,
         wake: Arc<Notify>,
     ) -> Self {
         Self {
             world: Mutex::new(world),
-            repos,
+            repos: projects.repos,
+            variables: projects.variables,
             artifacts,
             registration_token,
             stopping: watch::Sender::new(false),

@@ -23,6 +23,6 @@ mod state;
 mod tasks;
 mod tokens;
 
-pub use config::{Config, RateLimits, Settings, Timing};
+pub use config::{Config, ProjectVariable, RateLimits, Settings, Timing};
 pub use error::Error;
 pub use server::SimGitlab;

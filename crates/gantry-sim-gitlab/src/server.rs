@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api;
-use crate::config::{Config, Settings, Timing};
+use crate::config::{Config, ProjectVariable, Settings, Timing};
 use crate::connection;
 use crate::error::Error;
-use crate::hub::{Hub, SharedHub};
+use crate::hub::{Hub, Projects, SharedHub};
 use crate::limits;
 use crate::repo::{self, Repo};
 use crate::state::World;
@@ -37,7 +37,8 @@ pub struct SimGitlab {
 impl SimGitlab {
     /// Checks the repositories and binds the address. Nothing is answered before [`SimGitlab::serve`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        let Config { listen, external_url, repos, runner_token, registration_token, timing, settings } = config;
+        let Config { listen, external_url, repos, variables, runner_token, registration_token, timing, settings } =
+            config;
         let repos = tasks::blocking(move || open_repositories(&repos))
             .await
             .map_err(|error| Error::Git { what: format!("reading the repositories broke off ({error})") })??;
@@ -48,7 +49,7 @@ impl SimGitlab {
         let runner_token = runner_token.unwrap_or_else(tokens::runner);
         let preset =
             Preset { url: url.clone(), runner_token: runner_token.clone(), registration_token, timing, settings };
-        let hub = new_hub(preset, repos)?;
+        let hub = new_hub(preset, repos, variables)?;
         let ended = CancellationToken::new();
         Ok(Self { listener, addr, url, runner_token, hub, _end: ended.clone().drop_guard(), ended })
     }
@@ -119,7 +120,7 @@ struct Preset {
     settings: Settings,
 }
 
-fn new_hub(preset: Preset, repos: Vec<Repo>) -> Result<SharedHub, Error> {
+fn new_hub(preset: Preset, repos: Vec<Repo>, variables: Vec<ProjectVariable>) -> Result<SharedHub, Error> {
     let Preset { url, runner_token, registration_token, mut timing, settings } = preset;
     timing.long_poll = timing.long_poll.min(limits::LONG_POLL);
     let artifacts = tempfile::Builder::new().prefix("gantry-sim-gitlab-").tempdir().map_err(Error::Storage)?;
@@ -130,7 +131,7 @@ fn new_hub(preset: Preset, repos: Vec<Repo>) -> Result<SharedHub, Error> {
         "preset runner".clone_into(&mut runner.description);
         runner.any_tags = true;
     }
-    Ok(Arc::new(Hub::new(world, repos, artifacts, registration_token, wake)))
+    Ok(Arc::new(Hub::new(world, Projects { repos, variables }, artifacts, registration_token, wake)))
 }
 
 fn open_repositories(wanted: &[(String, PathBuf)]) -> Result<Vec<Repo>, Error> {

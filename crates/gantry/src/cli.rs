@@ -66,7 +66,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum SimCommand {
     /// A GitLab coordinator that any runner can use, and that enforces the protocol
-    Gitlab(sim_gitlab::SimGitlabArgs),
+    Gitlab(Box<sim_gitlab::SimGitlabArgs>),
     /// A Kubernetes API server with a kubelet whose containers are local processes
     Kubernetes(sim_kubernetes::SimKubernetesArgs),
 }
@@ -104,7 +104,7 @@ pub(crate) fn main() -> ExitCode {
         Command::List(args) => Ok(list::main(&args)),
         Command::Register(args) => register::main(&args),
         Command::Run(args) => run::main(args, logging),
-        Command::Sim(SimCommand::Gitlab(args)) => sim_gitlab::main(args),
+        Command::Sim(SimCommand::Gitlab(args)) => sim_gitlab::main(*args),
         Command::Sim(SimCommand::Kubernetes(args)) => sim_kubernetes::main(args),
         Command::Unregister(args) => unregister::main(args),
         Command::Verify(args) => verify::main(&args),

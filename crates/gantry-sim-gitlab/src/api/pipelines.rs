@@ -48,7 +48,8 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
         Err(refused) => return *refused,
     };
     let given = match wanted.variables.iter().map(|(key, value)| given(key, value)).collect::<Result<Vec<_>, _>>() {
-        Ok(given) => given,
+        // Those of the request come last, so that they win.
+        Ok(given) => of_project(&hub, &checkout.repo.name).chain(given).collect::<Vec<_>>(),
         Err(what) => return admin_error(StatusCode::BAD_REQUEST, what),
     };
     let (id, url, now) = {
@@ -87,6 +88,14 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
     let jobs = ids.iter().filter_map(|id| world.jobs.get(id));
     let jobs = jobs.map(|job| json!({"id": job.id, "name": job.new.name, "stage": job.new.stage})).collect::<Value>();
     json_answer(StatusCode::CREATED, &json!({"id": id, "jobs": jobs, "warnings": warnings}))
+}
+
+/// The variables in a project's settings.
+fn of_project(hub: &SharedHub, project: &str) -> impl Iterator<Item = Variable> {
+    hub.variables.iter().filter(move |variable| variable.project == project).map(|variable| Variable {
+        masked: variable.masked,
+        ..Variable::private(&variable.key, variable.value.as_str())
+    })
 }
 
 /// `GET /sim/pipelines/<id>`.

@@ -112,7 +112,9 @@ class Overview {
     const cards = all.pipelines.map((pipeline) => {
       const card = this.cards.get(pipeline.id) ?? h("article", { class: "card", "data-pipeline": pipeline.id });
       this.cards.set(pipeline.id, card);
-      fillIfChanged(card, pipeline, () => pipelineCard(pipeline));
+      // A log that grows changes nothing here.
+      const seen = { ...pipeline, jobs: pipeline.jobs.map((job) => ({ ...job, trace_bytes: 0 })) };
+      fillIfChanged(card, seen, () => pipelineCard(pipeline));
       return card;
     });
     const shown = [...this.pipelines.children];
@@ -120,7 +122,8 @@ class Overview {
       const none = h("p", { class: "empty" }, "No pipeline yet.");
       this.pipelines.replaceChildren(...(cards.length > 0 ? cards : [none]));
     }
-    fillIfChanged(this.loose, all.jobs, () =>
+    const loose = all.jobs.map((job) => ({ ...job, trace_bytes: 0 }));
+    fillIfChanged(this.loose, loose, () =>
       all.jobs.length > 0
         ? [h("h2", {}, "Jobs without a pipeline"), h("ul", { class: "card jobs" }, all.jobs.map((job) => jobItem(job)))]
         : [],
@@ -240,7 +243,11 @@ class JobView {
     this.wait = ASK_JOB;
     this.offset = 0;
     this.complete = false;
-    this.head = h("section", { class: "card jobhead", "aria-label": "Job" });
+    this.sawItRun = false;
+    // Each part changes by itself: a button must not be replaced under the finger because the log has grown.
+    this.parts = { title: h("div"), facts: h("dl"), artifacts: h("div"), actions: h("div", { class: "actions" }) };
+    this.head = h("section", { class: "card jobhead", "aria-label": "Job" }, Object.values(this.parts));
+    this.framed = -Infinity;
     this.lines = h("div", { class: "lines" });
     this.scroll = h("div", { class: "log", role: "log", "aria-live": "off", "aria-label": "Job log", tabindex: "0" }, this.lines);
     this.follow = h("input", { type: "checkbox", id: "follow", checked: true });
@@ -267,11 +274,18 @@ class JobView {
   async refresh() {
     const job = await call("GET", `/sim/jobs/${this.id}`);
     document.title = `${job.name} · ${job.status} · Simulated GitLab`;
-    fillIfChanged(this.head, job, () => this.heading(job));
+    const { title, facts, artifacts, actions } = this.parts;
+    fillIfChanged(title, [job.status, job.name], () => titleOf(job));
+    fillIfChanged(facts, { ...job, artifacts: null }, () => factsOf(job));
+    fillIfChanged(artifacts, job.artifacts, () => artifactsOf(job));
+    fillIfChanged(actions, [job.status, job.retried], () => actionsOf(job));
     await this.more(job);
-    const all = await call("GET", "/sim/overview");
-    setClock(all.now);
-    frame(all);
+    if (performance.now() - this.framed > ASK_OVERVIEW) {
+      this.framed = performance.now();
+      const all = await call("GET", "/sim/overview");
+      setClock(all.now);
+      frame(all);
+    }
   }
 
   async more(job) {
@@ -283,58 +297,66 @@ class JobView {
     const bytes = new Uint8Array(await response.arrayBuffer());
     this.offset += bytes.length;
     this.complete = ended && this.offset >= job.trace_bytes;
-    if (bytes.length > 0 || this.complete) {
-      const follow = this.follow.checked;
-      this.log.push(bytes, this.complete);
-      if (follow && !this.complete) this.toEnd();
-    }
     this.empty.hidden = this.offset > 0;
     this.scroll.hidden = this.offset === 0;
+    // Whoever opens the log of an ended job begins at its top; whoever saw it run stays at its end.
+    this.sawItRun ||= !ended;
+    if (bytes.length > 0 || this.complete) {
+      this.log.push(bytes, this.complete);
+      if (this.sawItRun) this.toEnd();
+    }
   }
 
   toEnd() {
     if (this.follow.checked) this.scroll.scrollTop = this.scroll.scrollHeight;
   }
+}
 
-  heading(job) {
-    const post = (what) => call("POST", `/sim/jobs/${job.id}/${what}`);
-    const open = isOpen(job.status);
-    const waits = job.status === "manual" || job.status === "scheduled";
-    const facts = [
-      ["Stage", job.stage],
-      ["Waited", job.queued_at && (job.started_at || open) && duration(job.queued_at, job.started_at)],
-      ["Duration", job.started_at && duration(job.started_at, open ? null : job.finished_at)],
-      ["Runner", job.runner && `#${job.runner.id} ${job.runner.system_id}`],
-      ["Try", job.attempt > 0 && `${job.attempt + 1}`],
-      ["Reason", job.failure_reason],
-      ["Exit code", job.exit_code !== null && `${job.exit_code}`],
-      ["Log", `${job.trace_bytes.toLocaleString()} bytes`],
-    ].filter(([, value]) => value);
-    const artifacts = job.artifacts.map((artifact) =>
-      h(
-        "li",
-        {},
-        h("a", { href: `/sim/jobs/${job.id}/artifacts/${encodeURIComponent(artifact.filename)}`, download: artifact.filename }, artifact.filename),
-        ` ${artifact.type}, ${artifact.size.toLocaleString()} bytes`,
-      ),
-    );
-    return [
-      h("p", { class: "crumb" }, h("a", { href: "#/" }, "← Pipelines"), job.pipeline && ` · #${job.pipeline}`),
-      h("div", { class: "head" }, badge(job.status), h("h1", {}, job.name), h("span", { class: "when" }, `job ${job.id}`)),
-      h("dl", {}, facts.map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value)))),
-      artifacts.length > 0 && h("ul", { class: "artifacts", "aria-label": "Artifacts" }, artifacts),
-      h(
-        "div",
-        { class: "actions" },
-        open && job.status !== "canceling" && button("Cancel", () => post("cancel"), { title: "The job may still run its after_script" }),
-        open && button("Cancel by force", () => post("cancel?force=true"), { class: "danger", title: "At once, without after_script" }),
-        waits && button("Start", () => post("play"), { class: "primary" }),
-        !open && !job.retried && job.status !== "skipped" &&
-          button("Retry", async () => { location.hash = `#/jobs/${(await post("retry")).id}`; }, { class: "primary" }),
-        job.retried && h("span", { class: "when" }, "was tried again"),
-      ),
-    ];
-  }
+function titleOf(job) {
+  return [
+    h("p", { class: "crumb" }, h("a", { href: "#/" }, "← Pipelines"), job.pipeline && ` · #${job.pipeline}`),
+    h("div", { class: "head" }, badge(job.status), h("h1", {}, job.name), h("span", { class: "when" }, `job ${job.id}`)),
+  ];
+}
+
+function factsOf(job) {
+  const open = isOpen(job.status);
+  const facts = [
+    ["Stage", job.stage],
+    ["Waited", job.queued_at && (job.started_at || open) && duration(job.queued_at, job.started_at)],
+    ["Duration", job.started_at && duration(job.started_at, open ? null : job.finished_at)],
+    ["Runner", job.runner && `#${job.runner.id} ${job.runner.system_id}`],
+    ["Try", job.attempt > 0 && `${job.attempt + 1}`],
+    ["Reason", job.failure_reason],
+    ["Exit code", job.exit_code !== null && `${job.exit_code}`],
+    ["Log", `${job.trace_bytes.toLocaleString()} bytes`],
+  ];
+  return facts.filter(([, value]) => value).map(([key, value]) => h("div", {}, h("dt", {}, key), h("dd", {}, value)));
+}
+
+function artifactsOf(job) {
+  if (job.artifacts.length === 0) return [];
+  const items = job.artifacts.map(({ filename, type, size }) => {
+    const href = `/sim/jobs/${job.id}/artifacts/${encodeURIComponent(filename)}`;
+    return h("li", {}, h("a", { href, download: filename }, filename), ` ${type}, ${size.toLocaleString()} bytes`);
+  });
+  return [h("ul", { class: "artifacts", "aria-label": "Artifacts" }, items)];
+}
+
+function actionsOf(job) {
+  const post = (what) => call("POST", `/sim/jobs/${job.id}/${what}`);
+  const open = isOpen(job.status);
+  const retry = async () => {
+    location.hash = `#/jobs/${(await post("retry")).id}`;
+  };
+  return [
+    open && job.status !== "canceling" &&
+      button("Cancel", () => post("cancel"), { title: "The job may still run its after_script" }),
+    open && button("Cancel by force", () => post("cancel?force=true"), { class: "danger", title: "At once, without after_script" }),
+    (job.status === "manual" || job.status === "scheduled") && button("Start", () => post("play"), { class: "primary" }),
+    !open && !job.retried && job.status !== "skipped" && button("Retry", retry, { class: "primary" }),
+    job.retried && h("span", { class: "when" }, "was tried again"),
+  ];
 }
 
 // --- beginning ------------------------------------------------------------------------------------------------------
@@ -355,10 +377,20 @@ function timer() {
   }, view?.wait ?? ASK_JOB);
 }
 
-const events = new EventSource("/sim/events");
-events.addEventListener("message", refresh);
-events.addEventListener("error", () => live(false));
+/** A page that nobody sees holds no connection: a browser has only a few for one host. */
+let events = null;
+function listen() {
+  events?.close();
+  events = null;
+  if (document.hidden) return;
+  events = new EventSource("/sim/events");
+  events.addEventListener("message", refresh);
+  events.addEventListener("error", () => live(false));
+  refresh();
+}
+
 window.addEventListener("hashchange", route);
-document.addEventListener("visibilitychange", () => document.hidden || refresh());
+document.addEventListener("visibilitychange", listen);
 route();
+listen();
 timer();

@@ -85,3 +85,49 @@ async fn a_download_that_a_cancel_overtakes_is_refused_but_no_fault() {
     assert_eq!(sim.broken().await, ["job authentication"], "after its own verdict a runner knows");
     sim.stop().await;
 }
+
+/// Every type that a runner uploads, by the one format that GitLab takes for it (protocol of GitLab Runner 19.4).
+const TYPES: [(&str, &str); 3] = [
+    ("zip", "archive lsif scip"),
+    (
+        "gzip",
+        "junit metrics dotenv cobertura jacoco cyclonedx annotations repository_xray cluster_applications \
+         metrics_referee network_referee",
+    ),
+    (
+        "raw",
+        "sast secret_detection dependency_scanning container_scanning cluster_image_scanning dast license_scanning \
+         accessibility codequality performance browser_performance load_performance terraform requirements \
+         requirements_v2 coverage_fuzzing api_fuzzing sarif",
+    ),
+];
+
+#[tokio::test]
+async fn every_type_has_its_format() {
+    let sim = Sim::start().await;
+    sim.post("/sim/jobs", &json!({})).await;
+    let job = sim.run_next().await;
+    let mut dotenv = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut dotenv, b"KEY=value\n").expect("memory");
+    let dotenv = dotenv.finish().expect("memory");
+    let mut stored = 0;
+    for (format, types) in TYPES {
+        for kind in types.split_whitespace() {
+            let bytes = if kind == "dotenv" { dotenv.as_slice() } else { b"some bytes" };
+            for other in ["zip", "gzip", "raw", "zipzstd", "tarzstd"].into_iter().filter(|other| *other != format) {
+                let query = format!("artifact_type={kind}&artifact_format={other}");
+                assert_eq!(upload(&sim, &job, &query, "file", bytes).await, 400, "{query}");
+            }
+            let query = format!("artifact_type={kind}&artifact_format={format}");
+            assert_eq!(upload(&sim, &job, &query, kind, bytes).await, 201, "{query}");
+            stored += 1;
+        }
+    }
+    for server_only in ["metadata", "trace", "wishes"] {
+        let query = format!("artifact_type={server_only}&artifact_format=raw");
+        assert_eq!(upload(&sim, &job, &query, "file", b"x").await, 400, "{query}");
+    }
+    let list = sim.get(&format!("/sim/jobs/{}/artifacts", job.id)).await;
+    assert_eq!((stored, list.as_array().map(Vec::len)), (32, Some(32)));
+    sim.stop().await;
+}

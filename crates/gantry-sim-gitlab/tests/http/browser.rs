@@ -1,4 +1,4 @@
-//! A headless Chromium, spoken to by its DevTools protocol: open a page, ask it things, look for errors in it.
+//! A headless Chromium, spoken to as its developer tools would: open a page, ask it things, look for errors in it.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,9 +1,10 @@
 //! Pipelines from a repository's `.gitlab-ci.yml`.
 
+use gantry_sim_gitlab::{Config, ProjectVariable};
 use serde_json::{Value, json};
 
 use crate::git::repository;
-use crate::harness::{Sim, Taken};
+use crate::harness::{Sim, Taken, config};
 
 const CI: &str = "
 stages: [build, test, deploy]
@@ -214,5 +215,29 @@ async fn pipeline_variables_keep_their_settings_on_the_way() {
     assert_eq!(find("KEY"), expected);
     assert_eq!(find("N")["value"], "5");
     assert_eq!(sim.post("/sim/pipelines", &json!({"variables": {"KEY": {"masked": true}}})).await.0, 400);
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn variables_of_the_project_lose_to_those_of_the_pipeline() {
+    let origin = repository(&[(".gitlab-ci.yml", "test:\n  script: [a]\n  variables: {A: file, B: file}\n")]);
+    let settings = |project: &str, key: &str, masked| ProjectVariable {
+        project: project.to_owned(),
+        key: key.to_owned(),
+        value: "settings".to_owned(),
+        masked,
+    };
+    let repos = vec![("group/project".to_owned(), origin.path().to_owned())];
+    let variables = vec![
+        settings("group/project", "A", true),
+        settings("group/project", "B", false),
+        settings("other", "C", false),
+    ];
+    let sim = Sim::with(Config { repos, variables, ..config() }).await;
+    assert_eq!(sim.post("/sim/pipelines", &json!({"variables": {"B": "request"}})).await.0, 201);
+    let job = sim.run_next().await;
+    assert_eq!([variable(&job, "A"), variable(&job, "B"), variable(&job, "C")], ["settings", "request", ""]);
+    let all = job.payload["variables"].as_array().expect("a list");
+    assert!(all.iter().any(|variable| variable["key"] == "A" && variable["masked"] == true));
     sim.stop().await;
 }

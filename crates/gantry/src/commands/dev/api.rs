@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::project::Project;
 
@@ -82,12 +82,7 @@ impl Api {
 
     /// Makes a pipeline of the project.
     pub(super) async fn create_pipeline(&self, project: &Project, jobs: &[String]) -> anyhow::Result<Created> {
-        let variables: Map<String, Value> = project
-            .masked_variables()
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), json!({"value": value, "masked": true})))
-            .collect();
-        let mut body = json!({"repo": project.name(), "ref": project.git_ref(), "variables": variables});
+        let mut body = json!({"repo": project.name(), "ref": project.git_ref()});
         if !jobs.is_empty() {
             body["jobs"] = json!(jobs);
         }

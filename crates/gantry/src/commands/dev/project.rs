@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use gantry_sim_gitlab::ProjectVariable;
 use tempfile::TempDir;
 
 use super::BadInput;
@@ -103,9 +104,15 @@ impl Project {
         &self.git_ref
     }
 
-    /// Masked variables that its settings would have.
-    pub(super) fn masked_variables(&self) -> Vec<(&'static str, &'static str)> {
-        if self.is_sample { vec![("SAMPLE_TOKEN", SAMPLE_TOKEN)] } else { Vec::new() }
+    /// Masked variables in its settings.
+    pub(super) fn masked_variables(&self) -> Vec<ProjectVariable> {
+        let sample = self.is_sample.then(|| ProjectVariable {
+            project: self.name.clone(),
+            key: "SAMPLE_TOKEN".to_owned(),
+            value: SAMPLE_TOKEN.to_owned(),
+            masked: true,
+        });
+        sample.into_iter().collect()
     }
 }
 

@@ -62,6 +62,7 @@ impl World {
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let gitlab_config = gantry_sim_gitlab::Config {
             repos: vec![(project.name().to_owned(), project.dir().to_owned())],
+            variables: project.masked_variables(),
             ..gantry_sim_gitlab::Config::new(listen)
         };
         let gitlab = match SimGitlab::bind(gitlab_config).await {
