@@ -21,7 +21,7 @@ async fn page_stays(world: Rc<World>) -> anyhow::Result<()> {
     let line = dev.wait_for_line("The page stays at http", BOUND).await?;
     let url = line.split_whitespace().find_map(|word| word.strip_suffix(':').filter(|word| word.starts_with("http")));
     let url = url.with_context(|| format!("no address in {line:?}"))?;
-    let client = http::client(None)?;
+    let client = http::client()?;
     let page = client.get(url).send().await?.error_for_status()?.text().await?;
     ensure!(page.contains("<title>Simulated GitLab</title>"), "{page}");
     let overview: Value = client.get(format!("{url}/sim/overview")).send().await?.json().await?;
