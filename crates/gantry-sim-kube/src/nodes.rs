@@ -20,7 +20,7 @@ use crate::{
 
 /// The taint of a node that nobody can reach.
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
-/// The longest time without a look: a fault may end by time alone.
+/// The longest time without a look while kubelet is away: a fault may end by time alone.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Looks after the node until the cluster stops.
@@ -49,12 +49,19 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         }
         was_away = !is_up;
         forget_pods(&cluster);
-        let wake = unknown_from.filter(|_| !lost).map_or(Instant::now() + PERIOD, |at| at.min(Instant::now() + PERIOD));
+        // Without a fault there is nothing to wait for but changes.
+        let tick = async {
+            match unknown_from {
+                Some(from) if !lost => tokio::time::sleep_until(from.min(Instant::now() + PERIOD)).await,
+                Some(_) => tokio::time::sleep(PERIOD).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = stopping.cancelled() => return,
             _ = changed.changed() => {}
-            changed = follow.changed(), if lost => if changed.is_err() { return },
-            () = tokio::time::sleep_until(wake) => {}
+            changed = follow.changed() => if changed.is_err() { return },
+            () = tick => {}
         }
     }
 }

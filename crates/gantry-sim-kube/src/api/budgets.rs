@@ -28,7 +28,7 @@ pub(crate) fn check(cluster: &Cluster, pod: &Value) -> Result<(), ApiError> {
             let (wanted, found) = (&status["desiredHealthy"], &status["currentHealthy"]);
             Err(ApiError::budget(
                 "Cannot evict pod as it would violate the pod's disruption budget.",
-                format!("The disruption budget {name} needs {wanted} healthy pods and has {found} currently"),
+                &format!("The disruption budget {name} needs {wanted} healthy pods and has {found} currently"),
             ))
         }
         _ => Err(ApiError::plain(

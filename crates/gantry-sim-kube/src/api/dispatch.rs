@@ -34,8 +34,7 @@ pub(crate) struct AnswerLost;
 
 /// Lets faults happen to a request. Returns whether its answer is to get lost.
 async fn mishap(call: &Call, wish: &Attributes) -> Result<bool, ApiError> {
-    let resource = wish.full_resource();
-    let ask = |delays| call.cluster.faults.request(&wish.verb, &resource, &wish.namespace, &wish.name, delays);
+    let ask = |delays| call.cluster.faults.request(wish, delays);
     if let Some(Mishap::Delay(time)) = ask(true) {
         tokio::time::sleep(time).await;
     }

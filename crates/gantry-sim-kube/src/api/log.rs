@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{dispatch::Call, exec::named_container, kubelet_link, request::Target, status::ApiError};
 use crate::{
     cluster::Cluster,
+    faults::Kubelet,
     kubelet::{LogLine, previous, read_lines},
     store::{
         Key,
@@ -161,6 +162,12 @@ impl Follow {
     /// More of the log; `None` when the container has ended and everything was sent.
     async fn next(&mut self) -> Option<Bytes> {
         while self.going && self.room > 0 {
+            // The lines come from kubelet: without it they end, or stop coming.
+            let faults = &self.cluster.faults;
+            if faults.kubelet() != Kubelet::Up {
+                faults.kubelet_is(|kubelet| kubelet != Kubelet::Lost).await;
+                return None;
+            }
             // Asked before reading, so that nothing written before the end is missed.
             let running = self.cluster.kubelet.container(&self.uid, &self.container).is_some();
             if let Ok((lines, offset)) = read_lines(&self.path, self.offset).await {

@@ -95,7 +95,7 @@ fn apply(call: &Call, target: &Target, mut patch: Value) -> Result<(StatusCode, 
         return Ok((StatusCode::CREATED, create::add(&call.cluster, target.kind, object, dry_run)?));
     }
     let force = target.query.flag("force");
-    let stored = update::change(call, target, |old| {
+    let stored = update::change_with_owners(call, target, |old| {
         managed::apply(old, &patch, author, force).map_err(|conflicts| refusal(&conflicts))
     })?;
     Ok((StatusCode::OK, stored))
@@ -111,9 +111,9 @@ fn refusal(conflicts: &[Conflict]) -> ApiError {
             owners.dedup();
             for owner in owners {
                 let plural = owner.replacen("conflict ", "conflicts ", 1);
-                text.push_str(&format!(" {plural}:"));
+                text.extend([" ", &plural, ":"]);
                 for one in many.iter().filter(|one| one.owner == owner) {
-                    text.push_str(&format!("\n- {}", one.field));
+                    text.extend(["\n- ", &one.field]);
                 }
             }
             text

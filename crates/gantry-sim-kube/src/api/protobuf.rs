@@ -18,12 +18,15 @@ enum Type {
     Message(Schema),
     Texts,
     Messages(Schema),
-    /// A map from text to text, or to bytes.
+    /// A map from text to text, or to bytes, or to quantities.
     TextMap,
     BytesMap,
+    AmountMap,
+    /// A number or a text.
+    Either,
 }
 
-use Type::{BytesMap, Flag, Message, Messages, Number, Text, TextMap, Texts};
+use Type::{AmountMap, BytesMap, Either, Flag, Message, Messages, Number, Text, TextMap, Texts};
 
 /// Fields by number.
 type Schema = &'static [(u64, &'static str, Type)];
@@ -74,6 +77,47 @@ const DELETE: Schema = &[
     (3, "orphanDependents", Flag),
     (4, "propagationPolicy", Text),
     (5, "dryRun", Texts),
+];
+
+const SELECTOR: Schema = &[
+    (1, "matchLabels", TextMap),
+    (2, "matchExpressions", Messages(&[(1, "key", Text), (2, "operator", Text), (3, "values", Texts)])),
+];
+const AMOUNTS: Schema = &[(1, "limits", AmountMap), (2, "requests", AmountMap)];
+/// Of a container as `kubectl create deployment` makes one.
+const CONTAINER: Schema = &[
+    (1, "name", Text),
+    (2, "image", Text),
+    (3, "command", Texts),
+    (4, "args", Texts),
+    (5, "workingDir", Text),
+    (6, "ports", Messages(&[(1, "name", Text), (3, "containerPort", Number), (4, "protocol", Text)])),
+    (7, "env", Messages(&[(1, "name", Text), (2, "value", Text)])),
+    (8, "resources", Message(AMOUNTS)),
+    (14, "imagePullPolicy", Text),
+];
+const TEMPLATE: Schema = &[
+    (1, "metadata", Message(META)),
+    (2, "spec", Message(&[(2, "containers", Messages(CONTAINER)), (3, "restartPolicy", Text)])),
+];
+const QUOTA: Schema = &[
+    (1, "hard", AmountMap),
+    (2, "scopes", Texts),
+    (
+        3,
+        "scopeSelector",
+        Message(&[(
+            1,
+            "matchExpressions",
+            Messages(&[(1, "scopeName", Text), (2, "operator", Text), (3, "values", Texts)]),
+        )]),
+    ),
+];
+const BUDGET: Schema = &[
+    (1, "minAvailable", Either),
+    (2, "selector", Message(SELECTOR)),
+    (3, "maxUnavailable", Either),
+    (4, "unhealthyPodEvictionPolicy", Text),
 ];
 
 /// The types that can be read.
@@ -136,6 +180,33 @@ const TYPES: &[(&str, Schema)] = &[
     ),
     ("SelfSubjectRulesReview", &[(1, "metadata", Message(META)), (2, "spec", Message(&[(1, "namespace", Text)]))]),
     ("SelfSubjectReview", &[(1, "metadata", Message(META))]),
+    ("ResourceQuota", &[(1, "metadata", Message(META)), (2, "spec", Message(QUOTA))]),
+    ("PodDisruptionBudget", &[(1, "metadata", Message(META)), (2, "spec", Message(BUDGET))]),
+    (
+        "PriorityClass",
+        &[
+            (1, "metadata", Message(META)),
+            (2, "value", Number),
+            (3, "globalDefault", Flag),
+            (4, "description", Text),
+            (5, "preemptionPolicy", Text),
+        ],
+    ),
+    (
+        "Deployment",
+        &[
+            (1, "metadata", Message(META)),
+            (
+                2,
+                "spec",
+                Message(&[
+                    (1, "replicas", Number),
+                    (2, "selector", Message(SELECTOR)),
+                    (3, "template", Message(TEMPLATE)),
+                ]),
+            ),
+        ],
+    ),
     ("DeleteOptions", DELETE),
     ("Eviction", &[(1, "metadata", Message(META)), (2, "deleteOptions", Message(DELETE))]),
 ];
@@ -258,6 +329,17 @@ fn message(bytes: &[u8], schema: Schema, depth: usize) -> Option<Value> {
                 let (key, value) = entry(bytes)?;
                 place(&mut object, name).insert(text(key)?, json!(BASE64_STANDARD.encode(value)));
                 continue;
+            }
+            (AmountMap, Wire::Bytes(bytes)) => {
+                let (key, value) = entry(bytes)?;
+                let amount = message(value, &[(1, "amount", Text)], depth)?;
+                place(&mut object, name).insert(text(key)?, amount["amount"].clone());
+                continue;
+            }
+            (Either, Wire::Bytes(bytes)) => {
+                let either = message(bytes, &[(1, "type", Number), (2, "number", Number), (3, "text", Text)], depth)?;
+                let is_text = either["type"] == 1;
+                either.get(if is_text { "text" } else { "number" }).cloned().unwrap_or_else(|| json!(0))
             }
             _ => return None,
         };

@@ -165,7 +165,7 @@ impl ApiError {
     }
 
     /// An eviction that a disruption budget does not allow now.
-    pub(crate) fn budget(message: &str, detail: String) -> Self {
+    pub(crate) fn budget(message: &str, detail: &str) -> Self {
         let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
         error.details = Some(json!({"causes": [{"reason": "DisruptionBudget", "message": detail}]}));
         error

@@ -46,11 +46,30 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     Ok(object_response(StatusCode::OK, &shown))
 }
 
-/// Changes the target's object into what `make` makes of it, under all the rules of updates.
+/// Changes the target's object into what `make` makes of it, under all the rules of updates. What changes becomes the
+/// caller's.
 pub(crate) fn change(
     call: &Call,
     target: &Target,
     make: impl FnOnce(&Value) -> Result<Value, ApiError>,
+) -> Result<Arc<Value>, ApiError> {
+    changed(call, target, make, true)
+}
+
+/// The same for a change that says itself who owns what.
+pub(crate) fn change_with_owners(
+    call: &Call,
+    target: &Target,
+    make: impl FnOnce(&Value) -> Result<Value, ApiError>,
+) -> Result<Arc<Value>, ApiError> {
+    changed(call, target, make, false)
+}
+
+fn changed(
+    call: &Call,
+    target: &Target,
+    make: impl FnOnce(&Value) -> Result<Value, ApiError>,
+    tracked: bool,
 ) -> Result<Arc<Value>, ApiError> {
     let cluster = &call.cluster;
     let (version, stamp) = (target.kind.api_version(), cluster.clock.stamp());
@@ -60,7 +79,7 @@ pub(crate) fn change(
     let mut imagined = None;
     let stored = cluster.store.modify(&key, |old| {
         let mut new = accepted(target.kind, &target.subresource, old, make(old)?)?;
-        if target.subresource.is_empty() {
+        if tracked && target.subresource.is_empty() {
             managed::updated(old, &mut new, author);
         }
         if dry_run {

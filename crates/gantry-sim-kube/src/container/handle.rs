@@ -115,7 +115,7 @@ impl Container {
             return None;
         }
         // One file system in memory holds all of it: the root and what lies over the host's directories.
-        let root = nix::sys::statvfs::statvfs(format!("/proc/{}/root/", self.shared.pid).as_str()).ok()?;
+        let root = nix::sys::statvfs::statvfs(format!("/proc/{}/root", self.shared.pid).as_str()).ok()?;
         Some(root.blocks().saturating_sub(root.blocks_free()).saturating_mul(root.fragment_size()))
     }
 

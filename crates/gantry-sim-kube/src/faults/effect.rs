@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::kubelet::matches;
+use crate::{auth::attributes::Attributes, kubelet::matches};
 
 /// One kind of fault with its choices. Every text that chooses something may have `*` for anything; absent means any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,11 +108,11 @@ pub(super) fn fits(choice: Option<&String>, text: &str) -> bool {
 }
 
 impl Requests {
-    pub(super) fn fit(&self, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {
-        fits(self.verb.as_ref(), verb)
-            && fits(self.resource.as_ref(), resource)
-            && fits(self.namespace.as_ref(), namespace)
-            && fits(self.name.as_ref(), name)
+    pub(super) fn fit(&self, wish: &Attributes) -> bool {
+        fits(self.verb.as_ref(), &wish.verb)
+            && fits(self.resource.as_ref(), &wish.full_resource())
+            && fits(self.namespace.as_ref(), &wish.namespace)
+            && fits(self.name.as_ref(), &wish.name)
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crate::auth::attributes::Attributes;
 use rand::{RngExt, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
@@ -197,21 +198,11 @@ pub(crate) type PullError = (Option<String>, Option<String>);
 
 impl Faults {
     /// What happens to a request, delays first.
-    pub(crate) fn request(
-        &self,
-        verb: &str,
-        resource: &str,
-        namespace: &str,
-        name: &str,
-        delays: bool,
-    ) -> Option<Mishap> {
+    pub(crate) fn request(&self, wish: &Attributes, delays: bool) -> Option<Mishap> {
+        let fits = |what: &effect::Requests| what.fit(wish);
         self.take(|effect| match effect {
-            Effect::Delay { what, delay } if delays && what.fit(verb, resource, namespace, name) => {
-                Some(Mishap::Delay(parse::seconds(*delay)))
-            }
-            Effect::Refuse { what, status, retry_after, reason, message }
-                if !delays && what.fit(verb, resource, namespace, name) =>
-            {
+            Effect::Delay { what, delay } if delays && fits(what) => Some(Mishap::Delay(parse::seconds(*delay))),
+            Effect::Refuse { what, status, retry_after, reason, message } if !delays && fits(what) => {
                 Some(Mishap::Refuse {
                     status: *status,
                     retry_after: *retry_after,
@@ -219,9 +210,7 @@ impl Faults {
                     message: message.clone(),
                 })
             }
-            Effect::LoseAnswer { what } if !delays && what.fit(verb, resource, namespace, name) => {
-                Some(Mishap::LoseAnswer)
-            }
+            Effect::LoseAnswer { what } if !delays && fits(what) => Some(Mishap::LoseAnswer),
             _ => None,
         })
     }
@@ -317,14 +306,18 @@ impl Faults {
 mod tests {
     use super::*;
 
+    fn wish(verb: &str) -> Attributes {
+        Attributes { verb: verb.to_owned(), resource: "pods".to_owned(), ..Attributes::default() }
+    }
+
     #[test]
     fn a_fault_happens_as_often_as_it_was_ordered() {
         let faults = Faults::default();
         faults
             .add(&json!({"kind": "refuse", "verb": "create", "resource": "pods", "status": 503, "count": 2}))
             .unwrap();
-        let asked = || faults.request("create", "pods", "ci", "p", false);
-        assert!(asked().is_some() && faults.request("get", "pods", "ci", "p", false).is_none());
+        let asked = || faults.request(&wish("create"), false);
+        assert!(asked().is_some() && faults.request(&wish("get"), false).is_none());
         assert_eq!(faults.list()["items"][0]["left"], 1);
         assert!(asked().is_some() && asked().is_none());
         assert_eq!(faults.list()["items"], json!([]));
@@ -336,7 +329,7 @@ mod tests {
             let faults = Faults::default();
             let order = json!({"kind": "refuse", "status": 429, "probability": 0.5, "seed": seed});
             faults.add(&order).unwrap();
-            (0..64).map(|_| faults.request("get", "pods", "", "", false).is_some()).collect::<Vec<_>>()
+            (0..64).map(|_| faults.request(&wish("get"), false).is_some()).collect::<Vec<_>>()
         };
         assert_eq!(draws(7), draws(7));
         assert_ne!(draws(7), draws(8));

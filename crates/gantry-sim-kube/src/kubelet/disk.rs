@@ -8,6 +8,7 @@ use walkdir::WalkDir;
 
 use super::{PodHandle, volumes};
 use crate::{
+    container::Container,
     store::object::{at, items, text},
     tasks,
     validation::quantity::Quantity,
@@ -38,7 +39,7 @@ pub(crate) async fn measure(handle: &PodHandle, pod: &Value) -> Usage {
     for container in items(pod, &["spec", "containers"]).iter().chain(items(pod, &["spec", "initContainers"])) {
         let name = text(container, &["name"]);
         let log = tokio::fs::metadata(handle.log_path(name)).await.map_or(0, |log| log.len());
-        let layer = handle.running().get(name).and_then(|container| container.written_bytes()).unwrap_or(0);
+        let layer = handle.running().get(name).and_then(Container::written_bytes).unwrap_or(0);
         usage.containers.insert(name.to_owned(), layer.saturating_add(log));
     }
     for volume in items(pod, &["spec", "volumes"]).iter().filter(|volume| volume.get("hostPath").is_none()) {

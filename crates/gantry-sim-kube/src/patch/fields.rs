@@ -48,6 +48,9 @@ pub(crate) fn of(object: &Value) -> Fields {
     }
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| !NOBODYS.contains(&key.as_str()));
+        if metadata.is_empty() {
+            object.as_object_mut().and_then(|map| map.remove("metadata"));
+        }
     }
     let mut fields = Fields::new();
     collect("", &object, &mut Path::new(), &mut fields);
@@ -69,10 +72,14 @@ fn collect(field: &str, value: &Value, path: &mut Path, fields: &mut Fields) {
             map.iter().for_each(|(key, value)| into(Step::Field(key.clone()), key, value, false));
         }
         Value::Array(list) if is_set(field) => {
-            list.iter().for_each(|item| into(Step::Element(item.to_string()), "", item, true));
+            for item in list {
+                into(Step::Element(item.to_string()), "", item, true);
+            }
         }
         Value::Array(list) if merge_key(field, list).is_some() && !list.is_empty() => {
-            list.iter().for_each(|item| into(key_of(field, list, item), "", item, true));
+            for item in list {
+                into(key_of(field, list, item), "", item, true);
+            }
         }
         _ => drop(fields.insert(path.clone())),
     }
@@ -93,7 +100,10 @@ fn key_of(field: &str, list: &[Value], item: &Value) -> Step {
 fn position(field: &str, list: &[Value], step: &Step) -> Option<usize> {
     match step {
         Step::Key(_) => list.iter().position(|item| key_of(field, list, item) == *step),
-        Step::Element(text) => list.iter().position(|item| item.to_string() == *text),
+        Step::Element(text) => {
+            let wanted: Value = serde_json::from_str(text).ok()?;
+            list.iter().position(|item| *item == wanted)
+        }
         Step::Field(_) => None,
     }
 }

@@ -78,9 +78,9 @@ fn put(object: &mut Value, entries: &[Entry]) {
         .collect();
     let metadata = map_mut(object, &["metadata"]);
     if list.is_empty() {
-        drop(metadata.remove("managedFields"))
+        metadata.remove("managedFields");
     } else {
-        drop(metadata.insert("managedFields".to_owned(), json!(list)))
+        metadata.insert("managedFields".to_owned(), json!(list));
     }
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn apply(live: &Value, config: &Value, author: Author<'_>, force: boo
             let (is, shall) = (fields::get(live, path), fields::get(config, path));
             is.is_some()
                 && is != shall
-                && !shall.is_some_and(|shall| shall.as_object().is_some_and(|map| !map.is_empty()))
+                && shall.is_none_or(|shall| shall.as_object().is_none_or(serde_json::Map::is_empty))
         };
         let hit: Vec<Path> = entry.fields.intersection(&wanted).filter(differs).cloned().collect();
         for path in hit {
@@ -188,39 +188,39 @@ mod tests {
         Author { manager, version: "v1", stamp: "now" }
     }
 
-    fn config(data: Value) -> Value {
+    fn config(data: &Value) -> Value {
         json!({"kind": "ConfigMap", "metadata": {"name": "m"}, "data": data})
     }
 
     #[test]
     fn fields_come_and_go_with_their_owner() {
-        let mut live = config(json!({"a": "1", "b": "1"}));
+        let mut live = config(&json!({"a": "1", "b": "1"}));
         created(&mut live, by("one"), true);
-        let live = apply(&live, &config(json!({"b": "1", "c": "2"})), by("two"), false).unwrap();
+        let live = apply(&live, &config(&json!({"b": "1", "c": "2"})), by("two"), false).unwrap();
         assert_eq!(live["data"], json!({"a": "1", "b": "1", "c": "2"}));
-        let live = apply(&live, &config(json!({})), by("one"), false).unwrap();
+        let live = apply(&live, &config(&json!({})), by("one"), false).unwrap();
         assert_eq!(live["data"], json!({"b": "1", "c": "2"}), "what two owns stays");
-        let live = apply(&live, &config(json!({"c": "2"})), by("two"), false).unwrap();
+        let live = apply(&live, &config(&json!({"c": "2"})), by("two"), false).unwrap();
         assert_eq!(live["data"], json!({"c": "2"}));
     }
 
     #[test]
     fn another_value_for_somebody_elses_field_is_a_conflict() {
-        let mut live = config(json!({"a": "1"}));
+        let mut live = config(&json!({"a": "1"}));
         created(&mut live, by("kubectl-create"), false);
-        let wanted = config(json!({"a": "2"}));
+        let wanted = config(&json!({"a": "2"}));
         let conflicts = apply(&live, &wanted, by("two"), false).unwrap_err();
         assert_eq!(conflicts[0].owner, "conflict with \"kubectl-create\" using v1");
         assert_eq!(conflicts[0].field, ".data.a");
         let live = apply(&live, &wanted, by("two"), true).unwrap();
         assert_eq!(live["data"]["a"], "2");
         assert_eq!(entries(&live).len(), 1, "who owns nothing is forgotten");
-        assert!(apply(&live, &config(json!({"a": "2"})), by("three"), false).is_ok(), "the same value is no conflict");
+        assert!(apply(&live, &config(&json!({"a": "2"})), by("three"), false).is_ok(), "the same value is no conflict");
     }
 
     #[test]
     fn an_update_takes_over_what_it_changes() {
-        let mut old = config(json!({"a": "1", "b": "1"}));
+        let mut old = config(&json!({"a": "1", "b": "1"}));
         created(&mut old, by("one"), true);
         let mut new = old.clone();
         new["data"]["a"] = json!("2");

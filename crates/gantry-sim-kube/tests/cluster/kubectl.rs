@@ -122,6 +122,16 @@ async fn kubectl_rolls_scales_and_discovers() {
     assert!(table.contains("d      2/2     2            2"), "{table}");
     let lines = good(&world, &with(&["logs", "deploy/d", "--tail=1"]), "").await;
     assert_eq!(lines, "two\n");
+    good(&world, &with(&["create", "quota", "q", "--hard=pods=20,requests.cpu=4"]), "").await;
+    good(&world, &["create", "priorityclass", "high", "--value=5"], "").await;
+    good(&world, &with(&["create", "pdb", "b", "--selector=app=d", "--min-available=1"]), "").await;
+    good(&world, &with(&["create", "deployment", "e", "--image=e:1", "--replicas=0"]), "").await;
+    let shown = good(&world, &with(&["get", "quota,pdb,priorityclass", "--no-headers"]), "").await;
+    for row in
+        ["pods: 2/20, requests.cpu: 0/4", "poddisruptionbudget.policy/b   1", "priorityclass.scheduling.k8s.io/high"]
+    {
+        assert!(shown.contains(row), "{row} is not in {shown}");
+    }
     let kinds = good(&world, &["api-resources", "--no-headers"], "").await;
     for kind in ["Pod", "Deployment", "PodDisruptionBudget", "PriorityClass", "ResourceQuota", "LimitRange", "Role"] {
         assert!(kinds.lines().any(|line| line.ends_with(&format!(" {kind}"))), "{kind} is not in {kinds}");

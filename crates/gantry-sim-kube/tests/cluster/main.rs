@@ -157,15 +157,23 @@ impl World {
                 let body = http_body_util::BodyExt::collect(body).await.expect("a body").to_bytes();
                 http::Response::from_parts(parts, String::from_utf8_lossy(&body).into_owned())
             };
+            let connection = async {
+                connection.await.expect("the connection holds");
+                std::future::pending::<()>().await;
+            };
             tokio::select! {
                 answer = answer => answer,
-                _ = async { connection.await.expect("the connection holds"); std::future::pending::<()>().await } => unreachable!(),
+                () = connection => unreachable!("it never ends"),
             }
+        };
+        let serving = async {
+            serving.await;
+            std::future::pending::<()>().await;
         };
         let both = async {
             tokio::select! {
                 answer = asking => answer,
-                () = async { serving.await; std::future::pending::<()>().await } => unreachable!(),
+                () = serving => unreachable!("it never ends"),
             }
         };
         tokio::time::timeout(PATIENCE, both).await.expect("an answer in time")

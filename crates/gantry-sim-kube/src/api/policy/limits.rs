@@ -51,7 +51,7 @@ pub(super) fn check(cluster: &Cluster, kind: &'static ResourceType, pod: &Value)
             "Container" => {
                 let all = items(pod, &["spec", "initContainers"]).iter().chain(items(pod, &["spec", "containers"]));
                 all.for_each(|container| {
-                    judge(limit, "Container", &|list, name| amount(container, list, name), &mut problems)
+                    judge(limit, "Container", &|list, name| amount(container, list, name), &mut problems);
                 });
             }
             "Pod" => judge(limit, "Pod", &|list, name| total(pod, list, name), &mut problems),
@@ -93,7 +93,9 @@ fn fill_from(pod: &mut Value, limit: &Value) {
                 let defaults = limit.get(from).and_then(Value::as_object).unwrap_or(&empty);
                 let filled = if defaults.is_empty() { continue } else { map_mut(container, &["resources", to]) };
                 let new: Vec<&String> = defaults.keys().filter(|name| !filled.contains_key(*name)).collect();
-                new.iter().for_each(|name| drop(filled.insert((*name).clone(), defaults[*name].clone())));
+                for name in &new {
+                    filled.insert((*name).clone(), defaults[*name].clone());
+                }
                 if !new.is_empty() {
                     let new: Vec<&str> = new.iter().map(|name| name.as_str()).collect();
                     told.push(format!("{} {what} for container {name}", new.join(", ")));
