@@ -65,6 +65,7 @@ async fn a_person_runs_reads_cancels_and_retries() {
     browser.value("document.querySelector('article .jobs a').click()").await;
     reads_the_log(&mut browser, &sim, &job, &mut log).await;
     browser.picture("job").await;
+    shows_the_end_of_long_logs(&mut browser, &sim, &job, &mut log).await;
     cancels_and_retries(&mut browser, &sim, &job, &log).await;
 
     browser.resize(390, 844, true).await;
@@ -111,6 +112,20 @@ async fn reads_the_log(browser: &mut Browser, sim: &Sim, job: &Taken, log: &mut 
     assert_eq!(browser.value(&format!("{inside}.innerText.includes('<img src=x onerror=')")).await, json!(true));
     assert_eq!(browser.value("document.querySelector('.log img, .log script') === null").await, json!(true));
     assert_eq!(browser.value("typeof window.pwned").await, json!("undefined"));
+}
+
+/// Of a very long log the page has the last lines, and says so.
+async fn shows_the_end_of_long_logs(browser: &mut Browser, sim: &Sim, job: &Taken, log: &mut String) {
+    let rows: String = (0..12_000).map(|row| line(&format!("row {row};"), false)).collect();
+    more(sim, job, log, &rows).await;
+    let text = "document.querySelector('.log').textContent";
+    browser.until(&format!("{text}.includes('row 11999;')")).await;
+    assert_eq!(browser.value(&format!("{text}.includes('row 1000;')")).await, json!(false));
+    assert_eq!(browser.value(&format!("{text}.includes('Running the script')")).await, json!(true), "sections stay");
+    assert_eq!(browser.value("document.querySelector('.lines').dataset.shortened").await, json!("true"));
+    let at_the_end = "(({scrollTop, scrollHeight, clientHeight}) => scrollHeight - scrollTop - clientHeight < 40)\
+                      (document.querySelector('.log'))";
+    browser.until(at_the_end).await;
 }
 
 /// The buttons do what they say, to the runner too.
