@@ -161,10 +161,29 @@ async fn the_page_is_closed_to_what_it_does_not_need() {
         assert_eq!((file.status().as_u16(), header(&file, "content-type").starts_with(kind)), (200, true), "{path}");
     }
     assert_eq!(sim.call(Method::GET, "/-/app/none").send().await.expect("an answer").status(), 404);
+    sim.post("/sim/jobs", &json!({})).await;
+    let job = sim.run_next().await;
+    let part = reqwest::multipart::Part::bytes(&b"<script>"[..]).file_name("page.html");
+    let form = reqwest::multipart::Form::new().part("file", part);
+    let upload =
+        sim.call(Method::POST, &format!("/api/v4/jobs/{}/artifacts?artifact_type=sast&artifact_format=raw", job.id));
+    assert_eq!(upload.header("JOB-TOKEN", &job.token).multipart(form).send().await.expect("an answer").status(), 201);
+    for (path, kind) in [("trace", "text/plain; charset=utf-8"), ("artifacts/page.html", "application/octet-stream")] {
+        let file = sim.call(Method::GET, &format!("/sim/jobs/{}/{path}", job.id)).send().await.expect("an answer");
+        assert_eq!(
+            (header(&file, "content-type").as_str(), header(&file, "x-content-type-options").as_str()),
+            (kind, "nosniff")
+        );
+    }
     let foreign = sim.call(Method::POST, "/sim/jobs").header("Sec-Fetch-Site", "cross-site").json(&json!({}));
     assert_eq!(foreign.send().await.expect("an answer").status(), 403);
-    assert_eq!(sim.get("/sim/jobs").await, json!([]));
-    assert_eq!(sim.get("/sim/requests").await, json!([]), "people's requests are not in the journal");
+    assert_eq!(sim.get("/sim/jobs").await.as_array().map(Vec::len), Some(1));
+    let journal = sim.get("/sim/requests").await;
+    let paths = journal.as_array().expect("a list").iter().filter_map(|entry| entry["path"].as_str());
+    assert!(
+        paths.into_iter().all(|path| path.starts_with("/api/")),
+        "people's requests are not in the journal: {journal}"
+    );
     sim.stop().await;
 }
 
