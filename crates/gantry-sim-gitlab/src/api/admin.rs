@@ -161,7 +161,9 @@ pub(super) async fn trace(
     let Some(job) = world.jobs.get_mut(&id) else { return no_such_job(id) };
     job.last_look = Some(now.at);
     let bytes = job.trace.from(query.offset).to_vec();
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], bytes).into_response()
+    // A log that looks like a page must not become one in somebody's browser.
+    let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (headers, bytes).into_response()
 }
 
 /// The query of a cancel.

@@ -340,6 +340,7 @@ async fn send_file(path: &FilePath, filename: &str) -> Response {
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             let plain: String = filename.chars().filter(|c| *c != '"' && !c.is_control()).collect();
             set(&mut response, "content-disposition", &format!("attachment; filename=\"{plain}\""));
             response

@@ -8,7 +8,7 @@ const STAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ([0-9a-f]{2})([OE])([ +])
 const STAMP_LENGTH = 32;
 const MARKER = /section_(start|end):(\d+):([\w.:\/-]+)(?:\[([^\]\r]*)\])?\r(?:\x1b\[0K)?/g;
 /** More lines than anybody reads here; older ones make room, and the raw log has all. */
-const MOST_LINES = 30000;
+const MOST_LINES = 10000;
 /** Longer lines are shown up to here. */
 const MOST_CHARACTERS = 20000;
 
@@ -27,6 +27,7 @@ export class Log {
     /** A section whose title has not come yet. */
     this.untitled = null;
     this.partial = null;
+    this.skims = false;
   }
 
   /** Takes more bytes; `final`: there will be no more. */
@@ -35,7 +36,13 @@ export class Log {
     this.partial = null;
     const lines = (this.rest + this.decoder.decode(bytes, { stream: !final })).split("\n");
     this.rest = lines.pop();
-    for (const line of lines) this.entry(line);
+    // Of what would be taken away again at once only the sections are made.
+    const skims = lines.length - MOST_LINES;
+    lines.forEach((line, index) => {
+      this.skims = index < skims;
+      this.entry(line);
+    });
+    this.skims = false;
     if (this.rest && final) {
       this.entry(this.rest);
       this.rest = "";
@@ -74,6 +81,12 @@ export class Log {
 
   text(stream, text, goesOn, stamp) {
     if (this.untitled) return this.title(stream, text);
+    if (this.skims) {
+      if (!goesOn) this.number += 1;
+      this.last.delete(stream);
+      this.root.dataset.shortened = "true";
+      return;
+    }
     const last = this.last.get(stream);
     if (goesOn && last) {
       last.text += text;

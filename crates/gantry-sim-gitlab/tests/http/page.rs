@@ -65,6 +65,7 @@ async fn a_person_runs_reads_cancels_and_retries() {
     browser.value("document.querySelector('article .jobs a').click()").await;
     reads_the_log(&mut browser, &sim, &job, &mut log).await;
     browser.picture("job").await;
+    shows_the_end_of_long_logs(&mut browser, &sim, &job, &mut log).await;
     cancels_and_retries(&mut browser, &sim, &job, &log).await;
 
     browser.resize(390, 844, true).await;
@@ -113,6 +114,20 @@ async fn reads_the_log(browser: &mut Browser, sim: &Sim, job: &Taken, log: &mut 
     assert_eq!(browser.value("typeof window.pwned").await, json!("undefined"));
 }
 
+/// Of a very long log the page has the last lines, and says so.
+async fn shows_the_end_of_long_logs(browser: &mut Browser, sim: &Sim, job: &Taken, log: &mut String) {
+    let rows: String = (0..12_000).map(|row| line(&format!("row {row};"), false)).collect();
+    more(sim, job, log, &rows).await;
+    let text = "document.querySelector('.log').textContent";
+    browser.until(&format!("{text}.includes('row 11999;')")).await;
+    assert_eq!(browser.value(&format!("{text}.includes('row 1000;')")).await, json!(false));
+    assert_eq!(browser.value(&format!("{text}.includes('Running the script')")).await, json!(true), "sections stay");
+    assert_eq!(browser.value("document.querySelector('.lines').dataset.shortened").await, json!("true"));
+    let at_the_end = "(({scrollTop, scrollHeight, clientHeight}) => scrollHeight - scrollTop - clientHeight < 40)\
+                      (document.querySelector('.log'))";
+    browser.until(at_the_end).await;
+}
+
 /// The buttons do what they say, to the runner too.
 async fn cancels_and_retries(browser: &mut Browser, sim: &Sim, job: &Taken, log: &str) {
     browser.press(".actions", "Cancel").await;
@@ -146,10 +161,29 @@ async fn the_page_is_closed_to_what_it_does_not_need() {
         assert_eq!((file.status().as_u16(), header(&file, "content-type").starts_with(kind)), (200, true), "{path}");
     }
     assert_eq!(sim.call(Method::GET, "/-/app/none").send().await.expect("an answer").status(), 404);
+    sim.post("/sim/jobs", &json!({})).await;
+    let job = sim.run_next().await;
+    let part = reqwest::multipart::Part::bytes(&b"<script>"[..]).file_name("page.html");
+    let form = reqwest::multipart::Form::new().part("file", part);
+    let upload =
+        sim.call(Method::POST, &format!("/api/v4/jobs/{}/artifacts?artifact_type=sast&artifact_format=raw", job.id));
+    assert_eq!(upload.header("JOB-TOKEN", &job.token).multipart(form).send().await.expect("an answer").status(), 201);
+    for (path, kind) in [("trace", "text/plain; charset=utf-8"), ("artifacts/page.html", "application/octet-stream")] {
+        let file = sim.call(Method::GET, &format!("/sim/jobs/{}/{path}", job.id)).send().await.expect("an answer");
+        assert_eq!(
+            (header(&file, "content-type").as_str(), header(&file, "x-content-type-options").as_str()),
+            (kind, "nosniff")
+        );
+    }
     let foreign = sim.call(Method::POST, "/sim/jobs").header("Sec-Fetch-Site", "cross-site").json(&json!({}));
     assert_eq!(foreign.send().await.expect("an answer").status(), 403);
-    assert_eq!(sim.get("/sim/jobs").await, json!([]));
-    assert_eq!(sim.get("/sim/requests").await, json!([]), "people's requests are not in the journal");
+    assert_eq!(sim.get("/sim/jobs").await.as_array().map(Vec::len), Some(1));
+    let journal = sim.get("/sim/requests").await;
+    let paths = journal.as_array().expect("a list").iter().filter_map(|entry| entry["path"].as_str());
+    assert!(
+        paths.into_iter().all(|path| path.starts_with("/api/")),
+        "people's requests are not in the journal: {journal}"
+    );
     sim.stop().await;
 }
 

@@ -26,7 +26,8 @@ Open the address in a browser to see pipelines and logs. The same for programs, 
   POST /sim/faults {\"endpoint\": \"trace\", \"fault\": \"status\", \"status\": 503, \"count\": 3}
        also \"delay\", \"drop\", \"hang\", \"cut\", \"stall\"; GET and DELETE /sim/faults
   PUT  /sim/mode {\"mode\": \"maintenance\"}   or \"migration\", \"normal\"
-  GET, POST /sim/runners; PATCH, DELETE /sim/runners/<id>";
+  GET, POST /sim/runners; PATCH, DELETE /sim/runners/<id>
+docs/simulated-gitlab.md has all of it, with examples.";
 
 /// Arguments of `gantry sim gitlab`.
 #[derive(Debug, Args)]
