@@ -129,6 +129,8 @@ enum Deed {
     ForceCancel,
     /// Somebody deletes the pod at once.
     DeletePod,
+    /// Somebody drains the node: the pod is evicted by request and has its grace period.
+    Drain,
     /// The kernel ends the first process of this container for want of memory. The container needs a limit.
     OutOfMemory(String),
 }
@@ -152,6 +154,7 @@ impl Incident {
             Deed::Cancel => world.gitlab.cancel(job, false).await,
             Deed::ForceCancel => world.gitlab.cancel(job, true).await,
             Deed::DeletePod => world.kube.delete_pod(&runner.namespace, &pod().await?).await,
+            Deed::Drain => world.kube.evict(&runner.namespace, &pod().await?).await,
             Deed::OutOfMemory(container) => {
                 world.kube.exec(&runner.namespace, &pod().await?, container, TAKE_ALL_MEMORY).await.map(drop)
             }

@@ -192,6 +192,18 @@ impl Kube {
         self.must(Method::DELETE, &path, Some(&json!({"gracePeriodSeconds": 0}))).await.map(drop)
     }
 
+    /// Evicts a pod by request, as `kubectl drain` does. Every API server since 1.5 knows this version of the request.
+    ///
+    /// # Errors
+    /// There is none of that name, or it may not be evicted.
+    pub async fn evict(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+        let metadata = json!({"name": name, "namespace": namespace});
+        self.create(&path, &json!({"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": metadata}))
+            .await
+            .map(drop)
+    }
+
     /// Runs a script in a container, as somebody with `kubectl exec` would, and returns what it prints. A container that ends takes the
     /// script and its stream with it, so how those end says nothing.
     ///

@@ -41,13 +41,14 @@ pub fn terminal(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
         .filter(|container| container.init || interest.contains(&container.name.as_str()))
         .collect();
     let ended = containers.iter().find_map(|container| unexpected_end(container));
+    // The pod's own reason is the one that people know ("Evicted"); newer clusters also set a condition with another word for it.
+    if facts.phase == Phase::Failed && !facts.reason.is_empty() {
+        return Some(disrupted(facts, &Words { reason: facts.reason.clone(), message: facts.message.clone() }));
+    }
     if let Some(words) = &facts.disruption
         && (facts.phase.is_over() || ended.is_some())
     {
         return Some(disrupted(facts, words));
-    }
-    if facts.phase == Phase::Failed && !facts.reason.is_empty() {
-        return Some(disrupted(facts, &Words { reason: facts.reason.clone(), message: facts.message.clone() }));
     }
     if let Some((container, end)) = ended {
         // A container that the kubelet stops because of a deletion has not died by itself. One that ran out of memory has.
