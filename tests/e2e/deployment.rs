@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use gantry_tests::prometheus::Prometheus;
 use gantry_tests::suite::Test;
-use gantry_tests::world::script;
+use gantry_tests::world::{IMAGE, script};
 use gantry_tests::{Kubectl, Need, Process, World, until};
 use serde_json::{Value, json};
 
@@ -134,6 +134,11 @@ impl Overlay {
         self.kubectl.run(&all).await
     }
 
+    /// Removes the runner and what it has left to itself: a job that reports without a manager leaves its pod to the next one.
+    async fn remove(&self) -> anyhow::Result<()> {
+        self.kubectl(&["delete", "deployments,pods", "--all", "--wait=false"]).await.map(drop)
+    }
+
     /// Waits until the Deployment is ready, and returns the address of its pod.
     async fn ready(&self) -> anyhow::Result<String> {
         let status = self.kubectl(&["rollout", "status", "deployment/runner", "--timeout=90s"]).await;
@@ -151,6 +156,14 @@ impl Overlay {
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let up = from.components().count() - 1;
     std::iter::repeat_n("..", up).collect::<PathBuf>().join(to.strip_prefix("/").unwrap_or(to))
+}
+
+/// A job for the runner of the manifests.
+fn job(lines: &[&str]) -> Value {
+    let mut job = script(lines);
+    job["tags"] = json!([TAG]);
+    job["image"] = json!({"name": IMAGE});
+    job
 }
 
 async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
@@ -174,9 +187,7 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
     // Four at once, of six.
     let mut jobs = Vec::new();
     for number in 0..6 {
-        let mut job = script(&[&format!("echo job {number}"), "sleep 6"]);
-        job["tags"] = json!([TAG]);
-        jobs.push(world.gitlab.post_job(&job).await?);
+        jobs.push(world.gitlab.post_job(&job(&[&format!("echo job {number}"), "sleep 6"])).await?);
     }
     let mut most = 0;
     until("all six to end", BOUND, async || {
@@ -202,9 +213,8 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
     ensure!(concurrent == Some(4.0), "gitlab_runner_concurrent is {concurrent:?}");
 
     // A rollout in the middle of a job costs nothing, and the runner that goes takes itself off GitLab's list.
-    let mut job = script(&["echo in the script", "for i in $(seq 12); do echo line $i; sleep 1; done"]);
-    job["tags"] = json!([TAG]);
-    let id = world.gitlab.post_job(&job).await?;
+    let talk = "for i in $(seq 12); do echo line $i; sleep 1; done";
+    let id = world.gitlab.post_job(&job(&["echo in the script", talk])).await?;
     world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
     overlay.kubectl(&["delete", "deployment", "runner", "--wait=false"]).await?;
     until("the runner to take itself off", BOUND, async || {
@@ -215,7 +225,8 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
     let job = world.gitlab.wait_final(id, Duration::from_secs(200)).await?;
     let log = world.gitlab.text(id).await?;
     ensure!(job.status == "success", "{job:?}\n{log}");
-    crate::output::is_complete(&log, "line", 12)
+    crate::output::is_complete(&log, "line", 12)?;
+    overlay.remove().await
 }
 
 /// Lifetime of the pod's own token: the shortest that an API server gives. The kubelet renews it after four fifths.
@@ -244,7 +255,7 @@ async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {
     tokio::time::sleep_until(began + Duration::from_secs(LIFETIME + 60)).await;
     let (second, log) = world.run(&job, BOUND).await?;
     ensure!(second.status == "success", "with a renewed token: {second:?}\n{log}");
-    Ok(())
+    overlay.remove().await
 }
 
 /// What Kubernetes mounts by itself, with a shorter life.

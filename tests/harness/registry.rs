@@ -31,11 +31,13 @@ const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
 /// A running registry. Ends with its owner.
 #[derive(Debug)]
-pub struct Registry(JoinHandle<()>);
+pub struct Registry(Option<JoinHandle<()>>);
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        self.0.abort();
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -46,21 +48,24 @@ struct Image {
 }
 
 impl Registry {
-    /// Serves on an address of this machine. Needs a `LocalSet`.
+    /// Serves on an address of this machine, unless a run beside this one does already. Needs a `LocalSet`.
     ///
     /// # Errors
-    /// There is no image to serve, or the port is taken.
+    /// There is no image to serve, or the address is not this machine's.
     pub async fn start(host: IpAddr) -> anyhow::Result<Self> {
         let image = Arc::new(Image::read(&archive()?)?);
-        let listener = TcpListener::bind((host, PORT)).await.context("no port for the registry of slow images")?;
+        let listener = match TcpListener::bind((host, PORT)).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Ok(Self(None)),
+            bound => bound.context("no port for the registry of slow images")?,
+        };
         let routes = axum::Router::new()
             .route("/v2/", get(async || ()))
             .route("/v2/library/{name}/manifests/{reference}", get(manifest))
             .route("/v2/library/{name}/blobs/{digest}", get(blob))
             .with_state(image);
-        Ok(Self(tokio::task::spawn_local(async move {
+        Ok(Self(Some(tokio::task::spawn_local(async move {
             let _ = axum::serve(listener, routes).await;
-        })))
+        }))))
     }
 }
 
