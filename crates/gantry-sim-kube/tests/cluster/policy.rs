@@ -127,6 +127,24 @@ async fn security_levels_refuse_and_warn() {
 }
 
 #[tokio::test]
+async fn fields_that_do_not_exist_are_dropped_or_refused() {
+    let world = World::new().await;
+    let mut spec = never(&json!([sh("a", "true")]));
+    spec["containers"][0]["comand"] = json!(["x"]);
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}, "spec": spec});
+    let strict = http::Request::post("/api/v1/namespaces/ci/pods?fieldValidation=Strict");
+    let answer = world.raw(strict, &pod).await;
+    assert_eq!(answer.status().as_u16(), 400);
+    let told = r#"Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.containers[0].comand\""#;
+    assert!(answer.body().contains(told), "{}", answer.body());
+    let answer = world.raw(http::Request::post("/api/v1/namespaces/ci/pods"), &pod).await;
+    assert_eq!(answer.status().as_u16(), 201);
+    assert_eq!(answer.headers()["warning"], r#"299 - "unknown field \"spec.containers[0].comand\"""#);
+    assert!(!answer.body().contains("comand"));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn important_pods_take_the_place_of_others() {
     let world =
         World::with(|config| config.allocatable = Allocatable { cpu_millis: 1_000, ..config.allocatable }).await;
