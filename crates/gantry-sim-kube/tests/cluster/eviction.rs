@@ -94,7 +94,7 @@ async fn an_eviction_is_a_graceful_deletion_that_says_why() {
         let conditions = pod["status"]["conditions"].as_array().expect("conditions");
         let condition = conditions.iter().find(|one| one["type"] == "DisruptionTarget").expect("the condition");
         assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
-        crate::exec::until_it_succeeds(&world, name, "a", "touch /tmp/go").await;
+        crate::exec::run(&world, name, "a", "touch /tmp/go").await;
         tokio::time::timeout(PATIENCE, async {
             while world.pods().get_opt(name).await.expect("an answer").is_some() {
                 tokio::time::sleep(LOOK).await;

@@ -215,7 +215,11 @@ async fn a_lost_node_leaves_its_pods_unknown_until_it_comes_back() {
     world.until("p", is_unready).await;
     // A deletion waits for the node.
     world.pods().delete("p", &DeleteParams::default()).await.expect("marked");
-    tokio::time::sleep(LOOK * 10).await;
+    // Meanwhile the cluster goes on with everything else.
+    world.pod("other", never(&json!([sh("a", "true")]))).await;
+    let other = world.until("other", |pod| pod["status"]["conditions"][0]["reason"] == "Unschedulable").await;
+    let why = other["status"]["conditions"][0]["message"].as_str().unwrap_or("");
+    assert!(why.contains("untolerated taint {node.kubernetes.io/unreachable: }"), "{why}");
     let pod = world.pods().get("p").await.expect("nobody has confirmed that it is gone");
     assert!(pod.metadata.deletion_timestamp.is_some());
     world.mend(lost).await;
