@@ -1,7 +1,5 @@
 //! What happens to pods: phases, reasons, volumes, and how they end.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::{
     Api,
@@ -41,9 +39,9 @@ async fn a_pod_runs_and_tells_how_it_ended() {
 async fn a_failed_pull_holds_nobody_back_and_a_slow_one_holds_the_status() {
     let world = World::with(|config| {
         config.missing_images = vec!["db:*".to_owned()];
-        config.pull_delays = vec![("build:*".to_owned(), Duration::from_secs(2))];
     })
     .await;
+    let slow = world.fault(json!({"kind": "slow-pull", "image": "build:*"})).await;
     let containers = json!([sh("helper", "sleep 600"), sh("db", "sleep 600"), sh("build", "sleep 600")]);
     world.pod("p", never(&containers)).await;
     // The helper runs, as exec shows, while the status still says that it waits.
@@ -51,6 +49,7 @@ async fn a_failed_pull_holds_nobody_back_and_a_slow_one_holds_the_status() {
     let pod = world.until("p", |pod| !state(pod, "helper").is_null()).await;
     assert_eq!(state(&pod, "helper")["waiting"]["reason"], "ContainerCreating");
     assert_eq!(pod["status"]["phase"], "Pending");
+    world.mend(slow).await;
     let pod = world.until("p", |pod| state(pod, "db")["waiting"]["reason"] == "ImagePullBackOff").await;
     let message = state(&pod, "db")["waiting"]["message"].as_str().unwrap_or("").to_owned();
     assert!(
