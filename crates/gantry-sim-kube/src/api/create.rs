@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use axum::response::Response;
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
@@ -36,6 +36,8 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     if target.kind.namespaced && target.namespace.is_empty() {
         return Err(ApiError::method_not_allowed());
     }
+    let mut body = body;
+    let unknown = body.as_mut().map_or(Ok(Vec::new()), |body| known_fields(target, body))?;
     let mut object = decoded(target, body)?;
     map_mut(&mut object, &["metadata"]).remove("managedFields");
     let (version, stamp) = (target.kind.api_version(), call.cluster.clock.stamp());
@@ -44,10 +46,30 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     let object = add(&call.cluster, target.kind, object, target.query.get("dryRun").is_some())?;
     let shown = representation::one(&call.cluster, target.kind, shape, &target.query, &object);
     let mut response = object_response(StatusCode::CREATED, &shown);
-    if let Some(warning) = policy::warnings(&call.cluster, target.kind, &object) {
-        response.headers_mut().insert(header::WARNING, warning);
+    let unknown = unknown.iter().map(|field| format!("299 - \"unknown field \\\"{field}\\\"\""));
+    let unknown = unknown.filter_map(|text| HeaderValue::from_str(&text).ok());
+    for warning in unknown.chain(policy::warnings(&call.cluster, target.kind, &object)) {
+        response.headers_mut().append(header::WARNING, warning);
     }
     Ok(response)
+}
+
+/// Drops fields that a pod cannot have; or refuses them, if the client wants it so. What was dropped is returned, unless
+/// the client does not care.
+fn known_fields(target: &Target, object: &mut Value) -> Result<Vec<String>, ApiError> {
+    if target.kind.plural != "pods" {
+        return Ok(Vec::new());
+    }
+    let unknown = validation::pod_fields::prune(object);
+    match target.query.get("fieldValidation") {
+        Some("Ignore") => Ok(Vec::new()),
+        Some("Strict") if !unknown.is_empty() => {
+            let list: Vec<String> = unknown.iter().map(|field| format!("unknown field {field:?}")).collect();
+            let why = format!("strict decoding error: {}", list.join(", "));
+            Err(ApiError::bad_request(format!("Pod in version \"v1\" cannot be handled as a Pod: {why}")))
+        }
+        _ => Ok(unknown),
+    }
 }
 
 /// The body as an object of the target's type and namespace.
@@ -85,6 +107,7 @@ pub(crate) fn decoded(target: &Target, body: Option<Value>) -> Result<Value, Api
     } else {
         map_mut(&mut object, &["metadata"]).remove("namespace");
     }
+    known_fields(target, &mut object)?;
     if target.kind.plural == "pods" {
         let reading = |why| ApiError::bad_request(format!("Pod in version \"v1\" cannot be handled as a Pod: {why}"));
         validation::pod::decode(&object).map_err(reading)?;

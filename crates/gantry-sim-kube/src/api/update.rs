@@ -112,6 +112,9 @@ fn accepted(kind: &'static ResourceType, subresource: &str, old: &Value, mut new
         return Err(ApiError::conflict(kind, name, &why));
     }
     object::drop_nulls(&mut new);
+    if kind.plural == "pods" {
+        validation::pod_fields::prune(&mut new);
+    }
     if subresource == "status" {
         let mut merged = old.clone();
         let status = new.get("status").filter(|status| status.is_object());

@@ -4,6 +4,7 @@
 pub(crate) mod names;
 pub(crate) mod pod;
 pub(crate) mod pod_defaults;
+pub(crate) mod pod_fields;
 pub(crate) mod quantity;
 pub(crate) mod simple;
 

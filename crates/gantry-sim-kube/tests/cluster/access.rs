@@ -50,7 +50,7 @@ async fn newer_clusters_ask_for_create_to_exec() {
     let world = World::with(|config| config.exec_needs_create = true).await;
     let rules = json!({"rules": [{"apiGroups": [""], "resources": ["pods", "pods/exec"], "verbs": ["get"]}]});
     let roles: Api<k8s_openapi::api::rbac::v1::Role> = Api::namespaced(world.admin(), "ci");
-    world.pod("p", never(&json!([sh("a", "sleep 60")]))).await;
+    world.pod("p", never(&json!([sh("a", "sleep 600")]))).await;
     assert!(crate::exec::until_it_works(&world, "p", "a").await);
     roles.patch("runner", &PatchParams::default(), &kube::api::Patch::Merge(rules)).await.expect("patched");
     let error = world.pods().exec("p", ["true"], &AttachParams::default()).await.err().expect("refused");

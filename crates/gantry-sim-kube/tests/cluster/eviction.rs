@@ -22,7 +22,7 @@ fn limited(mut container: Value, limits: &Value) -> Value {
 async fn who_writes_too_much_is_evicted_with_kubelets_words() {
     let world = World::with(quick).await;
     let limit = json!({"ephemeral-storage": "10Mi"});
-    let fill = |place: &str| format!("head -c 20000000 /dev/zero > {place}; sleep 60");
+    let fill = |place: &str| format!("head -c 20000000 /dev/zero > {place}; sleep 600");
     let mut volume = sh("a", &fill("/e/f"));
     volume["volumeMounts"] = json!([{"name": "e", "mountPath": "/e"}]);
     let mut spec = never(&json!([volume]));
@@ -33,7 +33,7 @@ async fn who_writes_too_much_is_evicted_with_kubelets_words() {
     world.pod("both", spec).await;
     world.pod("layer", never(&json!([limited(sh("a", &fill("/tmp/f")), &limit)]))).await;
     world
-        .pod("little", never(&json!([limited(sh("a", "head -c 1000000 /dev/zero > /tmp/f; sleep 60"), &limit)])))
+        .pod("little", never(&json!([limited(sh("a", "head -c 1000000 /dev/zero > /tmp/f; sleep 600"), &limit)])))
         .await;
     let whole = "Pod ephemeral local storage usage exceeds the total limit of containers 10Mi. ";
     for (name, message) in
@@ -59,7 +59,7 @@ async fn older_kubelets_leave_nothing_but_the_reason() {
         quick(config);
     })
     .await;
-    let fill = "head -c 20000000 /dev/zero > /tmp/f; sleep 60";
+    let fill = "head -c 20000000 /dev/zero > /tmp/f; sleep 600";
     world.pod("p", never(&json!([limited(sh("a", fill), &json!({"ephemeral-storage": "10Mi"}))]))).await;
     let pod = world.phase("p", "Failed").await;
     let status = pod["status"].as_object().expect("a status");
@@ -85,16 +85,16 @@ async fn an_eviction_is_a_graceful_deletion_that_says_why() {
         "trap 'until test -e /tmp/go; do sleep 0.02; done; exit 0' TERM; touch /tmp/up; while :; do sleep 0.05; done";
     for (name, version) in [("new", "policy/v1"), ("old", "policy/v1beta1")] {
         let mut spec = never(&json!([sh("a", script)]));
-        spec["terminationGracePeriodSeconds"] = json!(25);
+        spec["terminationGracePeriodSeconds"] = json!(300);
         world.pod(name, spec).await;
         crate::exec::until_it_succeeds(&world, name, "a", "test -e /tmp/up").await;
         assert_eq!(evict(&world, name, version).await.expect("evicted")["status"], "Success");
         let pod = serde_json::to_value(world.pods().get(name).await.expect("it is still there")).unwrap();
-        assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 25);
+        assert_eq!(pod["metadata"]["deletionGracePeriodSeconds"], 300);
         let conditions = pod["status"]["conditions"].as_array().expect("conditions");
         let condition = conditions.iter().find(|one| one["type"] == "DisruptionTarget").expect("the condition");
         assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
-        crate::exec::until_it_succeeds(&world, name, "a", "touch /tmp/go").await;
+        crate::exec::run(&world, name, "a", "touch /tmp/go").await;
         tokio::time::timeout(PATIENCE, async {
             while world.pods().get_opt(name).await.expect("an answer").is_some() {
                 tokio::time::sleep(LOOK).await;
@@ -111,7 +111,7 @@ async fn an_eviction_is_a_graceful_deletion_that_says_why() {
 #[tokio::test]
 async fn a_disruption_budget_is_kept() {
     let world = World::new().await;
-    let pod = world.pod("p", never(&json!([sh("a", "sleep 60")]))).await;
+    let pod = world.pod("p", never(&json!([sh("a", "sleep 600")]))).await;
     drop(pod);
     let labels = json!({"metadata": {"labels": {"app": "x"}}});
     let by = kube::api::PatchParams::default();

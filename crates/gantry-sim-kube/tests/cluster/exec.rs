@@ -37,8 +37,14 @@ pub(crate) async fn until_it_succeeds(world: &World, pod: &str, container: &str,
     tokio::time::timeout(PATIENCE, tries).await.expect("the script ends well");
 }
 
+/// Runs a script that may end its own container, so that nobody can say how it ended.
+pub(crate) async fn run(world: &World, pod: &str, container: &str, script: &str) {
+    let process = try_exec(world, pod, container, script).await.expect("exec");
+    let _ = tokio::time::timeout(PATIENCE, process.join()).await.expect("it ends");
+}
+
 async fn running(world: &World) {
-    world.pod("p", never(&json!([sh("a", "sleep 60")]))).await;
+    world.pod("p", never(&json!([sh("a", "sleep 600")]))).await;
     assert!(until_it_works(world, "p", "a").await);
 }
 
@@ -126,7 +132,7 @@ async fn a_vanished_client_closes_the_input_and_kills_nothing() {
 async fn a_killed_container_ends_its_commands_with_137() {
     let world = World::new().await;
     running(&world).await;
-    let mut process = try_exec(&world, "p", "a", "echo up; sleep 60").await.expect("exec");
+    let mut process = try_exec(&world, "p", "a", "echo up; sleep 600").await.expect("exec");
     // A container that is killed before the command has begun gives an error and no code.
     let stdout = until_up(&mut process).await;
     world.sim("pods/ci/p/oom", json!({"container": "a"})).await;
@@ -214,7 +220,7 @@ async fn attached_clients_share_the_first_process() {
 #[tokio::test]
 async fn what_cannot_be_entered_is_refused_before_the_upgrade() {
     let world = World::with(|config| config.missing_images = vec!["b:*".to_owned()]).await;
-    world.pod("p", never(&json!([sh("a", "sleep 60"), sh("b", "sleep 60")]))).await;
+    world.pod("p", never(&json!([sh("a", "sleep 600"), sh("b", "sleep 600")]))).await;
     assert!(until_it_works(&world, "p", "a").await);
     let refusal = async |pod: &str, container: &str| match try_exec(&world, pod, container, "true").await {
         Err(kube::Error::Api(status)) => (status.code, status.message.clone()),
@@ -238,7 +244,7 @@ async fn newer_servers_refuse_after_the_upgrade() {
         config.exec_errors_after_upgrade = true;
     })
     .await;
-    world.pod("p", never(&json!([sh("a", "sleep 60"), sh("b", "sleep 60")]))).await;
+    world.pod("p", never(&json!([sh("a", "sleep 600"), sh("b", "sleep 600")]))).await;
     assert!(until_it_works(&world, "p", "a").await);
     let mut process = try_exec(&world, "p", "b", "true").await.expect("the upgrade succeeds");
     let status = process.take_status().expect("a status");

@@ -54,7 +54,7 @@ async fn images_and_nodes_can_be_withheld() {
     let missing = world.fault(json!({"kind": "image-pull-error", "image": "a:*", "message": "unauthorized"})).await;
     let slow = world.fault(json!({"kind": "slow-pull", "image": "b:*"})).await;
     let nowhere = world.fault(json!({"kind": "unschedulable", "pod": "p", "message": "1 node is on fire"})).await;
-    world.pod("p", never(&json!([sh("a", "true"), sh("b", "sleep 60")]))).await;
+    world.pod("p", never(&json!([sh("a", "true"), sh("b", "sleep 600")]))).await;
     let pod = world.until("p", |pod| pod["status"]["conditions"][0]["reason"] == "Unschedulable").await;
     assert!(pod["status"]["conditions"][0]["message"].as_str().unwrap_or("").contains("node is on fire"));
     world.mend(nowhere).await;
@@ -73,8 +73,8 @@ async fn accidents_can_be_ordered_before_the_pod_exists() {
     let world = World::new().await;
     world.fault(json!({"kind": "evict", "pod": "goes-*", "message": "no room"})).await;
     world.fault(json!({"kind": "oom-kill", "pod": "starves", "container": "b"})).await;
-    world.pod("goes-away", never(&json!([sh("a", "sleep 60")]))).await;
-    world.pod("starves", never(&json!([sh("a", "true"), sh("b", "sleep 60")]))).await;
+    world.pod("goes-away", never(&json!([sh("a", "sleep 600")]))).await;
+    world.pod("starves", never(&json!([sh("a", "true"), sh("b", "sleep 600")]))).await;
     assert_eq!(world.phase("goes-away", "Failed").await["status"]["message"], "no room");
     let pod = world.phase("starves", "Failed").await;
     assert_eq!(state(&pod, "b")["terminated"]["reason"], "OOMKilled");
@@ -96,10 +96,10 @@ async fn broken(process: &mut kube::api::AttachedProcess) {
 #[tokio::test]
 async fn streams_break_after_as_many_bytes_as_ordered() {
     let world = World::new().await;
-    world.pod("p", never(&json!([sh("a", "sleep 60")]))).await;
+    world.pod("p", never(&json!([sh("a", "sleep 600")]))).await;
     assert!(crate::exec::until_it_works(&world, "p", "a").await);
     world.fault(json!({"kind": "stream-cut", "pod": "p", "after": 10, "count": 1})).await;
-    let mut process = exec(&world, "printf 123456789012345; sleep 60").await;
+    let mut process = exec(&world, "printf 123456789012345; sleep 600").await;
     let mut out = [0; 10];
     let mut read = process.stdout().expect("output");
     tokio::time::timeout(PATIENCE, read.read_exact(&mut out)).await.expect("in time").expect("output");
@@ -139,7 +139,7 @@ async fn kubelet_can_be_away_for_a_while() {
     let world = World::new().await;
     world.pod("p", never(&json!([sh("a", "until test -e /tmp/go; do sleep 0.02; done")]))).await;
     world.until("p", |pod| !state(pod, "a")["running"].is_null()).await;
-    let mut process = exec(&world, "echo up; touch /tmp/go; sleep 60").await;
+    let mut process = exec(&world, "echo up; touch /tmp/go; sleep 600").await;
     let mut out = [0; 3];
     let mut read = process.stdout().expect("output");
     tokio::time::timeout(PATIENCE, read.read_exact(&mut out)).await.expect("in time").expect("output");
@@ -158,12 +158,12 @@ async fn kubelet_can_be_away_for_a_while() {
 #[tokio::test]
 async fn a_restarted_api_server_closes_everything_and_comes_back() {
     let world = World::new().await;
-    world.pod("p", never(&json!([sh("a", "sleep 60")]))).await;
+    world.pod("p", never(&json!([sh("a", "sleep 600")]))).await;
     assert!(crate::exec::until_it_works(&world, "p", "a").await);
     let pods = world.pods();
     let mut events = pods.watch(&WatchParams::default().timeout(60), "0").await.expect("a watch").boxed();
     tokio::time::timeout(PATIENCE, events.next()).await.expect("in time").expect("an event").expect("an event");
-    let mut process = exec(&world, "echo up; sleep 60").await;
+    let mut process = exec(&world, "echo up; sleep 600").await;
     let mut read = process.stdout().expect("output");
     tokio::time::timeout(PATIENCE, read.read_exact(&mut [0; 3])).await.expect("in time").expect("output");
     let order = json!({"kind": "api-restart", "seconds": 0.3, "compact": true});
@@ -189,7 +189,7 @@ async fn a_restarted_api_server_closes_everything_and_comes_back() {
 #[tokio::test]
 async fn a_lost_node_leaves_its_pods_unknown_until_it_comes_back() {
     let world = World::new().await;
-    world.pod("p", never(&json!([sh("a", "sleep 60")]))).await;
+    world.pod("p", never(&json!([sh("a", "sleep 600")]))).await;
     world.until("p", |pod| !state(pod, "a")["running"].is_null()).await;
     let lost = world.fault(json!({"kind": "node-loss", "detect": 0})).await;
     let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(world.admin());
@@ -215,7 +215,11 @@ async fn a_lost_node_leaves_its_pods_unknown_until_it_comes_back() {
     world.until("p", is_unready).await;
     // A deletion waits for the node.
     world.pods().delete("p", &DeleteParams::default()).await.expect("marked");
-    tokio::time::sleep(LOOK * 10).await;
+    // Meanwhile the cluster goes on with everything else.
+    world.pod("other", never(&json!([sh("a", "true")]))).await;
+    let other = world.until("other", |pod| pod["status"]["conditions"][0]["reason"] == "Unschedulable").await;
+    let why = other["status"]["conditions"][0]["message"].as_str().unwrap_or("");
+    assert!(why.contains("untolerated taint {node.kubernetes.io/unreachable: }"), "{why}");
     let pod = world.pods().get("p").await.expect("nobody has confirmed that it is gone");
     assert!(pod.metadata.deletion_timestamp.is_some());
     world.mend(lost).await;

@@ -14,7 +14,7 @@ spec:
   terminationGracePeriodSeconds: 1
   restartPolicy: Never
   containers:
-  - {name: helper, image: "helper:1", command: [sh, -c, "echo from helper; sleep 60"]}
+  - {name: helper, image: "helper:1", command: [sh, -c, "echo from helper; sleep 600"]}
   - {name: build, image: "build:1", stdin: true, command: [sh]}
 "#;
 
@@ -71,7 +71,7 @@ async fn tried() -> Option<World> {
 async fn kubectl_works() {
     let Some(world) = tried().await else { return };
     assert_eq!(good(&world, &["apply", "-f", "-"], POD).await, "pod/p created\n");
-    good(&world, &["-n", "ci", "wait", "--for=condition=Ready", "pod/p", "--timeout=20s"], "").await;
+    good(&world, &["-n", "ci", "wait", "--for=condition=Ready", "pod/p", "--timeout=100s"], "").await;
     assert_eq!(good(&world, &["apply", "-f", "-"], POD).await, "pod/p unchanged\n");
     let changed = POD.replace("app: x", "app: z");
     assert_eq!(good(&world, &["apply", "-f", "-"], &changed).await, "pod/p configured\n");
@@ -114,10 +114,10 @@ async fn kubectl_rolls_scales_and_discovers() {
     let ci = ["-n", "ci"];
     let with = |args: &[&'static str]| [&ci[..], args].concat();
     good(&world, &["apply", "-f", "-"], DEPLOYMENT).await;
-    let told = good(&world, &with(&["rollout", "status", "deployment/d", "--timeout=25s"]), "").await;
+    let told = good(&world, &with(&["rollout", "status", "deployment/d", "--timeout=100s"]), "").await;
     assert!(told.ends_with("deployment \"d\" successfully rolled out\n"), "{told}");
     assert_eq!(good(&world, &with(&["scale", "deployment/d", "--replicas=2"]), "").await, "deployment.apps/d scaled\n");
-    good(&world, &with(&["rollout", "status", "deployment/d", "--timeout=25s"]), "").await;
+    good(&world, &with(&["rollout", "status", "deployment/d", "--timeout=100s"]), "").await;
     let table = good(&world, &with(&["get", "deploy"]), "").await;
     assert!(table.contains("d      2/2     2            2"), "{table}");
     let lines = good(&world, &with(&["logs", "deploy/d", "--tail=1"]), "").await;
@@ -139,7 +139,7 @@ async fn kubectl_rolls_scales_and_discovers() {
     good(&world, &with(&["get", "all"]), "").await;
     good(&world, &with(&["describe", "deployment", "d"]), "").await;
     good(&world, &with(&["describe", "node", "gantry-sim"]), "").await;
-    good(&world, &with(&["delete", "deployment", "d", "--cascade=foreground", "--timeout=25s"]), "").await;
+    good(&world, &with(&["delete", "deployment", "d", "--cascade=foreground", "--timeout=100s"]), "").await;
     world.stop().await;
 }
 
@@ -172,7 +172,7 @@ async fn kubectl_applies_on_the_server_with_conflicts() {
 async fn kubectl_edits_copies_and_talks() {
     let Some(world) = tried().await else { return };
     good(&world, &["apply", "-f", "-"], POD).await;
-    good(&world, &["-n", "ci", "wait", "--for=condition=Ready", "pod/p", "--timeout=20s"], "").await;
+    good(&world, &["-n", "ci", "wait", "--for=condition=Ready", "pod/p", "--timeout=100s"], "").await;
     let mut edit = Command::new("kubectl");
     edit.arg("--kubeconfig").arg(&world.kubeconfig).args(["-n", "ci", "edit", "pod", "p"]);
     edit.env("KUBE_EDITOR", "sed -i s/app:.x/app:\\ edited/");
@@ -205,7 +205,7 @@ async fn kubectl_edits_copies_and_talks() {
 async fn kubectl_shows_faults_as_on_a_real_cluster() {
     let Some(world) = tried().await else { return };
     good(&world, &["apply", "-f", "-"], POD).await;
-    good(&world, &["-n", "ci", "wait", "--for=condition=Ready", "pod/p", "--timeout=20s"], "").await;
+    good(&world, &["-n", "ci", "wait", "--for=condition=Ready", "pod/p", "--timeout=100s"], "").await;
     let lost = world.fault(serde_json::json!({"kind": "kubelet-restart", "seconds": 600})).await;
     let (_, err, code) = run(&world, &["-n", "ci", "logs", "p", "-c", "helper"], "").await.expect("kubectl");
     assert!(code != 0 && err.contains("connect: connection refused"), "{err}");
@@ -214,6 +214,6 @@ async fn kubectl_shows_faults_as_on_a_real_cluster() {
     good(&world, &["cordon", "gantry-sim"], "").await;
     let nodes = good(&world, &["get", "nodes"], "").await;
     assert!(nodes.contains("Ready,SchedulingDisabled"), "{nodes}");
-    good(&world, &["drain", "gantry-sim", "--force", "--delete-emptydir-data", "--timeout=25s"], "").await;
+    good(&world, &["drain", "gantry-sim", "--force", "--delete-emptydir-data", "--timeout=100s"], "").await;
     world.stop().await;
 }

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinSet};
 
 /// No wait of a test takes longer than this, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// Kubelet's tick in these tests: long enough to see that states come late, short enough not to wait long.

@@ -1,7 +1,5 @@
 //! What happens to pods: phases, reasons, volumes, and how they end.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{ConfigMap, Event};
 use kube::{
     Api,
@@ -41,16 +39,17 @@ async fn a_pod_runs_and_tells_how_it_ended() {
 async fn a_failed_pull_holds_nobody_back_and_a_slow_one_holds_the_status() {
     let world = World::with(|config| {
         config.missing_images = vec!["db:*".to_owned()];
-        config.pull_delays = vec![("build:*".to_owned(), Duration::from_secs(2))];
     })
     .await;
-    let containers = json!([sh("helper", "sleep 60"), sh("db", "sleep 60"), sh("build", "sleep 60")]);
+    let slow = world.fault(json!({"kind": "slow-pull", "image": "build:*"})).await;
+    let containers = json!([sh("helper", "sleep 600"), sh("db", "sleep 600"), sh("build", "sleep 600")]);
     world.pod("p", never(&containers)).await;
     // The helper runs, as exec shows, while the status still says that it waits.
     assert!(crate::exec::until_it_works(&world, "p", "helper").await);
     let pod = world.until("p", |pod| !state(pod, "helper").is_null()).await;
     assert_eq!(state(&pod, "helper")["waiting"]["reason"], "ContainerCreating");
     assert_eq!(pod["status"]["phase"], "Pending");
+    world.mend(slow).await;
     let pod = world.until("p", |pod| state(pod, "db")["waiting"]["reason"] == "ImagePullBackOff").await;
     let message = state(&pod, "db")["waiting"]["message"].as_str().unwrap_or("").to_owned();
     assert!(
@@ -91,7 +90,7 @@ async fn volumes_and_environment_are_those_of_a_real_pod() {
 async fn accidents_show_as_on_a_real_node() {
     let world = World::new().await;
     for name in ["oom", "evicted"] {
-        world.pod(name, never(&json!([sh("a", "sleep 60")]))).await;
+        world.pod(name, never(&json!([sh("a", "sleep 600")]))).await;
     }
     for name in ["oom", "evicted"] {
         world.until(name, |pod| !state(pod, "a")["running"].is_null()).await;
@@ -110,7 +109,7 @@ async fn accidents_show_as_on_a_real_node() {
 #[tokio::test]
 async fn deadlines_end_pods() {
     let world = World::new().await;
-    let mut spec = never(&json!([sh("a", "sleep 60")]));
+    let mut spec = never(&json!([sh("a", "sleep 600")]));
     spec["activeDeadlineSeconds"] = json!(1);
     world.pod("late", spec).await;
     let late = world.phase("late", "Failed").await;
@@ -139,7 +138,7 @@ async fn deletion_is_graceful_or_by_force() {
     let trap = "trap 'echo term; sleep 0.3; exit 0' TERM; touch /tmp/up; while :; do sleep 0.1; done";
     for name in ["gentle", "forced"] {
         let mut spec = never(&json!([sh("a", trap)]));
-        spec["terminationGracePeriodSeconds"] = json!(20);
+        spec["terminationGracePeriodSeconds"] = json!(300);
         world.pod(name, spec).await;
         // A first process without a handler ignores TERM, so the trap must be set before anything is deleted.
         crate::exec::until_it_succeeds(&world, name, "a", "test -e /tmp/up").await;

@@ -54,7 +54,7 @@ async fn quotas_are_enforced_and_told() {
         r#"pods "x" is forbidden: failed quota: q: must specify requests.cpu for: a"#
     );
     let cpu = |amount: &str| json!({"requests": {"cpu": amount}});
-    world.pod("one", never(&json!([with(sh("a", "sleep 60"), &cpu("600m"))]))).await;
+    world.pod("one", never(&json!([with(sh("a", "sleep 600"), &cpu("600m"))]))).await;
     assert_eq!(
         refusal(&world, never(&json!([with(sh("a", "true"), &cpu("500m"))]))).await,
         r#"pods "x" is forbidden: exceeded quota: q, requested: requests.cpu=500m, used: requests.cpu=600m, limited: requests.cpu=1"#
@@ -69,7 +69,7 @@ async fn many_at_once_do_not_pass_a_quota() {
     let world = World::new().await;
     create(&world, "", core("ResourceQuota", "q", &json!({"hard": {"pods": "3"}}))).await;
     let pod = |index: usize| {
-        let spec = never(&json!([sh("a", "sleep 60")]));
+        let spec = never(&json!([sh("a", "sleep 600")]));
         serde_json::from_value(json!({"metadata": {"name": format!("p{index}")}, "spec": spec})).expect("a pod")
     };
     let pods = world.pods();
@@ -127,6 +127,24 @@ async fn security_levels_refuse_and_warn() {
 }
 
 #[tokio::test]
+async fn fields_that_do_not_exist_are_dropped_or_refused() {
+    let world = World::new().await;
+    let mut spec = never(&json!([sh("a", "true")]));
+    spec["containers"][0]["comand"] = json!(["x"]);
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"}, "spec": spec});
+    let strict = http::Request::post("/api/v1/namespaces/ci/pods?fieldValidation=Strict");
+    let answer = world.raw(strict, &pod).await;
+    assert_eq!(answer.status().as_u16(), 400);
+    let told = r#"Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.containers[0].comand\""#;
+    assert!(answer.body().contains(told), "{}", answer.body());
+    let answer = world.raw(http::Request::post("/api/v1/namespaces/ci/pods"), &pod).await;
+    assert_eq!(answer.status().as_u16(), 201);
+    assert_eq!(answer.headers()["warning"], r#"299 - "unknown field \"spec.containers[0].comand\"""#);
+    assert!(!answer.body().contains("comand"));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn important_pods_take_the_place_of_others() {
     let world =
         World::with(|config| config.allocatable = Allocatable { cpu_millis: 1_000, ..config.allocatable }).await;
@@ -134,9 +152,9 @@ async fn important_pods_take_the_place_of_others() {
         "value": 1000});
     create(&world, "scheduling.k8s.io", class).await;
     let cpu = json!({"requests": {"cpu": "600m"}});
-    world.pod("low", never(&json!([with(sh("a", "sleep 60"), &cpu)]))).await;
+    world.pod("low", never(&json!([with(sh("a", "sleep 600"), &cpu)]))).await;
     world.until("low", |pod| !state(pod, "a")["running"].is_null()).await;
-    let mut spec = never(&json!([with(sh("a", "sleep 60"), &cpu)]));
+    let mut spec = never(&json!([with(sh("a", "sleep 600"), &cpu)]));
     world.pod("equal", spec.clone()).await;
     let equal = world.until("equal", |pod| pod["status"]["conditions"][0]["reason"] == "Unschedulable").await;
     let message = equal["status"]["conditions"][0]["message"].as_str().unwrap_or("");
