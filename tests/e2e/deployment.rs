@@ -235,7 +235,7 @@ const LIFETIME: u64 = 600;
 async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {
     let namespace = world.namespace_name("in-cluster");
     let tag = "in-cluster-runner";
-    let token = world.gitlab.register(world.registration_token(), tag).await?;
+    let token = world.gitlab.create_runner(tag).await?;
     world.keep_secret(&token);
     let values = json!({
         "CI_SERVER_URL": format!("{}/", world.gitlab.url()),

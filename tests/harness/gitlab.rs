@@ -100,6 +100,16 @@ impl GitLab {
         Ok(answer["token"].as_str().context("a registration without a token")?.to_owned())
     }
 
+    /// Creates a runner as a person does in GitLab, which takes jobs with `tag` only, and returns its token.
+    ///
+    /// # Errors
+    /// GitLab refuses it.
+    pub async fn create_runner(&self, tag: &str) -> anyhow::Result<String> {
+        let body = json!({"tag_list": [tag], "run_untagged": false, "description": tag});
+        let answer = self.post("/sim/runners", &body).await?;
+        Ok(answer["token"].as_str().context("a runner without a token")?.to_owned())
+    }
+
     /// Whether there is a runner of this description.
     ///
     /// # Errors
