@@ -28,4 +28,4 @@ mod validation;
 
 pub use config::{Allocatable, Config, DEFAULT_SYNC_PERIOD};
 pub use error::Error;
-pub use server::{Connector, SimKube};
+pub use server::{Connector, InProcess, SimKube};

@@ -73,7 +73,8 @@ pub(super) async fn run(cluster: Arc<Cluster>, handle: Arc<PodHandle>) {
         worker.life().await;
     }
     // Mounts in the containers are gone with them, so only the pod's own files are removed.
-    if let Err(error) = tokio::fs::remove_dir_all(&handle.directory).await
+    if cluster.kubelet.containers.have_files()
+        && let Err(error) = tokio::fs::remove_dir_all(&handle.directory).await
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::debug!(%error, "a pod's directory was not removed");
@@ -160,7 +161,9 @@ impl Worker {
         if self.mounted && Instant::now() < self.refresh {
             return true;
         }
-        let made = if self.mounted {
+        let made = if !self.cluster.kubelet.containers.have_files() {
+            Ok(())
+        } else if self.mounted {
             volumes::refresh(&self.cluster, &self.handle, &self.pod)
         } else {
             volumes::make(&self.cluster, &self.handle, &self.pod)
