@@ -14,6 +14,7 @@ mod config;
 mod dotenv;
 mod error;
 mod hub;
+mod in_process;
 mod limits;
 mod payload;
 mod repo;
@@ -24,4 +25,5 @@ mod tokens;
 
 pub use config::{Config, Timing};
 pub use error::Error;
+pub use in_process::{Connector, InProcess};
 pub use server::SimGitlab;

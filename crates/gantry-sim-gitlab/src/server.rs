@@ -88,7 +88,7 @@ impl SimGitlab {
     }
 }
 
-fn new_hub(
+pub(crate) fn new_hub(
     url: &str,
     runner_token: &str,
     registration_token: Option<String>,
