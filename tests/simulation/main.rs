@@ -1,0 +1,137 @@
+//! The seeded simulation: manager, agent, shim and relay as they are, in one process on a paused clock, against the simulators that also
+//! serve the end-to-end tests. One seed decides which jobs there are, what goes wrong and when; a seed that fails is kept and replayed first
+//! at every later run.
+//!
+//! `world.rs` puts a world together, `faults.rs` and `weather.rs` are what happens to it, `invariants.rs` what must hold all the same.
+
+mod cluster;
+mod faults;
+mod gitlab;
+mod invariants;
+mod ledger;
+mod log;
+mod managers;
+mod pipe;
+mod pods;
+mod programs;
+mod seeds;
+mod shell;
+mod tasks;
+mod tools;
+mod weather;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::seeds::Asked;
+
+/// A world that takes longer than this on a real clock is stuck.
+const STUCK: Duration = Duration::from_mins(2);
+
+/// Failures after which no more worlds are made.
+const ENOUGH: usize = 5;
+
+fn main() -> ExitCode {
+    let asked = match Asked::read(std::env::args().skip(1)) {
+        Ok(asked) => asked,
+        Err(problem) => {
+            eprintln!("simulation: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if asked.skip {
+        return ExitCode::SUCCESS;
+    }
+    gantry_helper::send_diagnostics_to(|line| tracing::info!("helper: {line}"));
+    match asked.seed {
+        Some(seed) => one(seed),
+        None => many(&asked),
+    }
+}
+
+/// One world, with everything that happened in it.
+fn one(seed: u64) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
+    let result = world::run(seed, true);
+    match result {
+        Err(error) => {
+            eprintln!("{seed:#018x}: {error:#}");
+            ExitCode::FAILURE
+        }
+        Ok(report) => {
+            for line in &report.story {
+                println!("{line}");
+            }
+            for problem in &report.wrong {
+                println!("WRONG: {problem}");
+            }
+            println!("{seed:#018x}: {} problems, digest {:#018x}", report.wrong.len(), report.digest);
+            if report.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// What several threads do together.
+struct Run {
+    /// Worlds that are still to be made, the next one last.
+    seeds: Mutex<Vec<u64>>,
+    worlds: AtomicU64,
+    failures: Mutex<Vec<(u64, Vec<String>)>>,
+}
+
+fn many(asked: &Asked) -> ExitCode {
+    let begun = SystemTime::now();
+    let now = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let base = u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
+    let fresh = asked.lives.div_ceil(world::JOBS);
+    let mut seeds: Vec<u64> = (0..fresh).map(|at| base.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let kept = seeds::regressions();
+    println!("simulation: {} kept seeds and {fresh} new worlds on {} threads", kept.len(), asked.threads);
+    seeds.extend(kept.into_iter().rev());
+    let run = Run { seeds: Mutex::new(seeds), worlds: AtomicU64::new(0), failures: Mutex::default() };
+    std::thread::scope(|scope| {
+        for _ in 0..asked.threads {
+            scope.spawn(|| run.work());
+        }
+    });
+    let worlds = run.worlds.load(Ordering::Relaxed);
+    let took = begun.elapsed().unwrap_or_default();
+    println!("simulation: {} lives in {worlds} worlds, {:.1} s", worlds * world::JOBS, took.as_secs_f64());
+    let failures = run.failures.into_inner().unwrap_or_default();
+    for (seed, problems) in &failures {
+        println!("\nworld {seed:#018x} is wrong:");
+        problems.iter().for_each(|problem| println!("  {problem}"));
+        println!("  again: {}", seeds::command(*seed));
+        seeds::keep(*seed, problems.first().map_or("", String::as_str));
+    }
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Run {
+    fn next(&self) -> Option<u64> {
+        if self.failures.lock().ok()?.len() >= ENOUGH {
+            return None;
+        }
+        self.seeds.lock().ok()?.pop()
+    }
+
+    fn work(&self) {
+        while let Some(seed) = self.next() {
+            let problems = match world::run(seed, false) {
+                Ok(report) => report.wrong,
+                Err(error) => vec![format!("{error:#}")],
+            };
+            self.worlds.fetch_add(1, Ordering::Relaxed);
+            if let (false, Ok(mut failures)) = (problems.is_empty(), self.failures.lock()) {
+                failures.push((seed, problems));
+            }
+        }
+    }
+}
