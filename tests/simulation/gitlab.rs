@@ -57,7 +57,8 @@ impl Line {
         match fate {
             Fate::Refused => return Err(TransportError::new(TransportFault::Connect, "refused")),
             Fate::LostRequest => return Err(TransportError::new(TransportFault::Broken, "broke off")),
-            // A proxy does not say what it knows of the job.
+            // A proxy does not say what it knows of the job. Only logs have a lock, and only jobs are raced for.
+            Fate::Status(409) if parts.method == http::Method::PUT => return Ok(canned(503)),
             Fate::Status(status) => return Ok(canned(status)),
             Fate::Fine | Fate::LostAnswer | Fate::Silence => {}
         }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::faults::Fate;
 use crate::ledger::{Book, Facts, Harm};
 use crate::log;
-use crate::programs::{End, Job, Outcome, SECRET, SLOW};
+use crate::programs::{Job, Outcome, SECRET, SLOW};
 use crate::world::JOBS;
 
 /// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
@@ -29,7 +29,6 @@ struct Shown {
     exit_code: Option<i32>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
-    take_backs: u32,
 }
 
 /// Everything that is wrong with a world that has settled.
@@ -224,12 +223,14 @@ impl Judged<'_> {
             let mark = format!("@{}:{}:", self.shown.id, script.stage);
             let found: Vec<&str> = shown.lines().filter(|line| line.starts_with(&mark)).collect();
             let same = found.iter().zip(&script.lines).take_while(|(one, other)| *one == other).count();
-            let is_cut = !self.facts.harms.is_empty() || script.end == End::Never || self.facts.trace.is_none();
-            let ended = self.facts.ends.iter().any(|(stage, _)| stage == script.stage);
+            // Not one that was stopped, for its own limit for instance.
+            let code = script.end.code();
+            let ended = self.facts.ends.iter().any(|(stage, ended)| stage == script.stage && Some(*ended) == code);
+            let is_cut = !self.facts.harms.is_empty() || !ended || self.facts.trace.is_none();
             let whole = found.len() == script.lines.len();
             // The last line that is there may have been cut off with its pod.
             let prefix = same == found.len() || (is_cut && same + 1 == found.len());
-            if !prefix || (ended && !whole && !is_cut) {
+            if !prefix || (!whole && !is_cut) {
                 return Err(format!("{}: the log has {found:?} instead of {:?}", script.stage, script.lines));
             }
         }

@@ -46,8 +46,6 @@ pub(crate) struct Book {
     pub(crate) api_trouble: bool,
     /// What must never be, seen while it happened.
     pub(crate) wrong: Vec<String>,
-    /// One line per event, for people who look for the cause.
-    pub(crate) story: Vec<String>,
 }
 
 /// Shared by everything in a world.
@@ -59,7 +57,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// An empty one. `tells` keeps the story.
+    /// An empty one. `tells` prints what happens, for people who look for a cause.
     pub(crate) fn new(tells: bool) -> Self {
         Self { book: Arc::default(), begun: Instant::now(), tells }
     }
@@ -73,11 +71,10 @@ impl Ledger {
         change(self.book().jobs.entry(job).or_default())
     }
 
-    /// Adds a line to the story.
+    /// Tells what happens.
     pub(crate) fn tell(&self, line: impl FnOnce() -> String) {
         if self.tells {
-            let line = format!("{:>10.3} {}", self.begun.elapsed().as_secs_f64(), line());
-            self.book().story.push(line);
+            println!("{:>10.3} {}", self.begun.elapsed().as_secs_f64(), line());
         }
     }
 

@@ -21,9 +21,10 @@ mod tools;
 mod weather;
 mod world;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::seeds::Asked;
@@ -66,9 +67,6 @@ fn one(seed: u64) -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(report) => {
-            for line in &report.story {
-                println!("{line}");
-            }
             for problem in &report.wrong {
                 println!("WRONG: {problem}");
             }
@@ -79,9 +77,12 @@ fn one(seed: u64) -> ExitCode {
 }
 
 /// What several threads do together.
+#[derive(Default)]
 struct Run {
     /// Worlds that are still to be made, the next one last.
     seeds: Mutex<Vec<u64>>,
+    /// Those that are being made, and since when.
+    now: Mutex<BTreeMap<u64, SystemTime>>,
     worlds: AtomicU64,
     failures: Mutex<Vec<(u64, Vec<String>)>>,
 }
@@ -95,16 +96,24 @@ fn many(asked: &Asked) -> ExitCode {
     let kept = seeds::regressions();
     println!("simulation: {} kept seeds and {fresh} new worlds on {} threads", kept.len(), asked.threads);
     seeds.extend(kept.into_iter().rev());
-    let run = Run { seeds: Mutex::new(seeds), worlds: AtomicU64::new(0), failures: Mutex::default() };
-    std::thread::scope(|scope| {
-        for _ in 0..asked.threads {
-            scope.spawn(|| run.work());
-        }
-    });
+    let run = Arc::new(Run { seeds: Mutex::new(seeds), ..Run::default() });
+    let (done, ended) = mpsc::channel();
+    for _ in 0..asked.threads {
+        let (run, done) = (Arc::clone(&run), done.clone());
+        std::thread::spawn(move || {
+            run.work();
+            drop(done);
+        });
+    }
+    drop(done);
+    // A thread that is stuck cannot be ended; the program can.
+    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(STUCK / 10) as Result<(), _> {
+        run.note_stuck();
+    }
     let worlds = run.worlds.load(Ordering::Relaxed);
     let took = begun.elapsed().unwrap_or_default();
     println!("simulation: {} lives in {worlds} worlds, {:.1} s", worlds * world::JOBS, took.as_secs_f64());
-    let failures = run.failures.into_inner().unwrap_or_default();
+    let failures = std::mem::take(&mut *lock(&run.failures));
     for (seed, problems) in &failures {
         println!("\nworld {seed:#018x} is wrong:");
         problems.iter().for_each(|problem| println!("  {problem}"));
@@ -114,23 +123,44 @@ fn many(asked: &Asked) -> ExitCode {
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Run {
     fn next(&self) -> Option<u64> {
-        if self.failures.lock().ok()?.len() >= ENOUGH {
+        if lock(&self.failures).len() >= ENOUGH {
             return None;
         }
-        self.seeds.lock().ok()?.pop()
+        let seed = lock(&self.seeds).pop()?;
+        lock(&self.now).insert(seed, SystemTime::now());
+        Some(seed)
     }
 
     fn work(&self) {
         while let Some(seed) = self.next() {
-            let problems = match world::run(seed, false) {
-                Ok(report) => report.wrong,
-                Err(error) => vec![format!("{error:#}")],
+            let problems = match std::panic::catch_unwind(|| world::run(seed, false)) {
+                Ok(Ok(report)) => report.wrong,
+                Ok(Err(error)) => vec![format!("{error:#}")],
+                Err(_) => vec!["it has panicked".to_owned()],
             };
+            lock(&self.now).remove(&seed);
             self.worlds.fetch_add(1, Ordering::Relaxed);
-            if let (false, Ok(mut failures)) = (problems.is_empty(), self.failures.lock()) {
-                failures.push((seed, problems));
+            if !problems.is_empty() {
+                lock(&self.failures).push((seed, problems));
+            }
+        }
+    }
+
+    /// Gives up on worlds that do not come to an end.
+    fn note_stuck(&self) {
+        let now = lock(&self.now).clone();
+        for (seed, since) in now {
+            if since.elapsed().unwrap_or_default() > STUCK {
+                println!("world {seed:#018x} is stuck\n  again: {}", seeds::command(seed));
+                seeds::keep(seed, "stuck");
+                #[expect(clippy::disallowed_methods, reason = "its thread cannot be ended in any other way")]
+                std::process::exit(1);
             }
         }
     }

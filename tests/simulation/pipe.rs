@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-const WHOLE: u8 = 0;
+/// Both are worse than 0, which is whole.
 const STALLED: u8 = 1;
 const CUT: u8 = 2;
 

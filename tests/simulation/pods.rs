@@ -67,7 +67,9 @@ impl Pod {
 
     /// Ends a container as if its first process had ended by itself.
     pub(crate) fn end(&self, container: &'static str, code: i32) {
-        self.accidents.send_modify(|accidents| drop(accidents.insert(container, code)));
+        self.accidents.send_modify(|accidents| {
+            accidents.entry(container).or_insert(code);
+        });
     }
 
     async fn accident(&self, container: &str) -> i32 {

@@ -73,6 +73,17 @@ pub(crate) enum End {
     Never,
 }
 
+impl End {
+    /// The exit code, if it ends by itself.
+    pub(crate) fn code(self) -> Option<i32> {
+        match self {
+            Self::Code(code) => Some(code),
+            Self::OutOfMemory => Some(137),
+            Self::Never => None,
+        }
+    }
+}
+
 /// What a job comes to if nothing gets in its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {

@@ -44,8 +44,6 @@ const LOOK: Duration = Duration::from_secs(20);
 pub(crate) struct Report {
     /// What is wrong with it.
     pub(crate) wrong: Vec<String>,
-    /// What happened, if that was asked for.
-    pub(crate) story: Vec<String>,
     /// A number that two runs of one seed share.
     pub(crate) digest: u64,
 }
@@ -100,9 +98,8 @@ async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
     let reached_end = go_on(&mut fate, &pods).await?;
     let mut wrong = invariants::check(&fate, reached_end).await?;
     let digest = invariants::digest(&fate).await?;
-    let mut book = fate.ledger.book();
-    wrong.append(&mut book.wrong);
-    Ok(Report { wrong, story: std::mem::take(&mut book.story), digest })
+    wrong.append(&mut fate.ledger.book().wrong);
+    Ok(Report { wrong, digest })
 }
 
 /// Which kinds of trouble a world has.

@@ -264,6 +264,8 @@ impl Worker {
         if self.accident.is_some() {
             return;
         }
+        // Nobody reads the files of a pod that has ended.
+        let runs = !exits.is_empty();
         loop {
             let any_exit = async {
                 if exits.is_empty() {
@@ -291,7 +293,7 @@ impl Worker {
                 }
                 () = until(self.look) => return,
                 () = until(self.deadline.filter(|_| self.whole.failed.is_none())) => return,
-                () = tokio::time::sleep_until(self.refresh), if self.mounted => return,
+                () = tokio::time::sleep_until(self.refresh), if self.mounted && runs => return,
             }
         }
     }
