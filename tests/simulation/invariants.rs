@@ -204,9 +204,12 @@ impl Judged<'_> {
     fn log(&self, trace: &[u8]) -> Result<(), String> {
         let text = log::unstamped(trace);
         let shown = String::from_utf8_lossy(&text);
-        if let Some(at) = shown.find(SECRET) {
-            let around: String = shown[at.saturating_sub(60).min(at)..].chars().take(120).collect();
-            return Err(format!("a secret is in the log: {around:?}"));
+        // The beginning of a secret is not one: a script may be ended in the middle of printing it.
+        let begins = |at: usize| self.program.secret.starts_with(word(shown.get(at..).unwrap_or_default()));
+        let secret =
+            shown.match_indices(SECRET).find(|(at, _)| !begins(*at) || shown[*at..].starts_with(&self.program.secret));
+        if let Some((at, _)) = secret {
+            return Err(format!("a secret is in the log: {:?}", word(&shown[at..])));
         }
         if let Some(agents) = &self.facts.trace
             && agents.as_slice() != trace
@@ -236,6 +239,11 @@ impl Judged<'_> {
         }
         Ok(())
     }
+}
+
+/// The first word of a text.
+fn word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
 }
 
 fn violations(list: &Value, book: &Book) -> Vec<String> {
