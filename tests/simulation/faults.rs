@@ -121,7 +121,9 @@ impl Fate {
             Fault::Cancel | Fault::CancelByForce => self.cancel(fault == Fault::CancelByForce).await?,
             Fault::GitlabAway => {
                 let time = Duration::from_secs(self.rng.random_range(1..400));
-                self.ledger.book().gitlab_trouble = true;
+                let mut book = self.ledger.book();
+                book.gitlab_trouble = true;
+                book.gitlab_away += time;
                 self.line.weather.away_for(time);
             }
             Fault::ClusterAway => {
@@ -152,6 +154,7 @@ impl Fate {
     fn any_held(&mut self, kind: Held, act: impl Fn(&crate::pipe::Switch)) {
         let held = self.wire.held(kind);
         if !held.is_empty() {
+            self.ledger.book().api_trouble = true;
             act(&held[self.rng.random_range(0..held.len())]);
         }
     }

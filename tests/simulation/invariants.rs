@@ -17,6 +17,9 @@ use crate::world::JOBS;
 /// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
 const BROKEN_BY_DEATH: [&str; 2] = ["taken and never acknowledged", "silent"];
 
+/// An outage of this length may outlast a job's token, with all the tries that were under way.
+const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
+
 /// A job's time-out is noticed within this time.
 const PROMPT: Duration = Duration::from_secs(30);
 
@@ -104,7 +107,16 @@ impl Judged<'_> {
         let lost = !self.book.managers_lost.is_empty();
         // A manager that dies before its job has started takes it along, and may do so thrice.
         let started = !self.facts.tries.is_empty();
+        if self.is_cut_off() {
+            return false;
+        }
         self.facts.harms.is_empty() && (started || !(lost || self.book.gitlab_trouble || self.book.api_trouble))
+    }
+
+    /// GitLab was away for so long that nobody could report any more.
+    fn is_cut_off(&self) -> bool {
+        self.shown.failure_reason.as_deref() == Some("stuck_or_timeout_failure")
+            && self.book.gitlab_away >= TOKEN_LEEWAY
     }
 
     fn fits(&self, outcome: Outcome) -> bool {
@@ -145,6 +157,8 @@ impl Judged<'_> {
             // GitLab ends a job of which it hears nothing: one whose manager was lost before the agent had started, or whose pod died
             // while no manager was there.
             "stuck_or_timeout_failure" if manager_lost && self.facts.tries.is_empty() => Ok(()),
+            // A job's token ends five minutes after its time-out: who cannot reach GitLab for that long cannot report any more.
+            "stuck_or_timeout_failure" if self.is_cut_off() => Ok(()),
             "stuck_or_timeout_failure" if manager_lost => self.needs(&pod_harms),
             "runner_provisioning_timeout" | "stuck_or_timeout_failure" => Err("no manager was lost".to_owned()),
             _ if self.program.outcome() == Outcome::NoPod => Ok(()),
@@ -200,6 +214,14 @@ impl Judged<'_> {
         if pods.len() > 1 { Err(format!("it ran in several pods: {pods:?}")) } else { Ok(()) }
     }
 
+    /// A manager with proof that the job cannot go on has ended it while its agent could not be reached: then the log is what it had of the
+    /// agent's, and its own last line.
+    fn is_ended_by_manager(&self, agents: &[u8], trace: &[u8]) -> bool {
+        let same = agents.iter().zip(trace).take_while(|(one, other)| one == other).count();
+        let rest = String::from_utf8_lossy(trace.get(same..).unwrap_or_default()).into_owned();
+        self.book.api_trouble && self.program.outcome() == Outcome::NoPod && rest.contains("Job failed")
+    }
+
     /// The log is what was printed, byte for byte, as far as the pod lived to tell.
     fn log(&self, trace: &[u8]) -> Result<(), String> {
         let text = log::unstamped(trace);
@@ -214,6 +236,8 @@ impl Judged<'_> {
         if let Some(agents) = &self.facts.trace
             && agents.as_slice() != trace
             && self.shown.status != "canceled"
+            && !self.is_ended_by_manager(agents, trace)
+            && self.shown.failure_reason.as_deref() != Some("stuck_or_timeout_failure")
         {
             return Err(format!(
                 "the log has {} bytes and the agent left {}; they differ from byte {:?}",
@@ -247,10 +271,14 @@ fn word(text: &str) -> &str {
 }
 
 fn violations(list: &Value, book: &Book) -> Vec<String> {
-    let excused = !book.managers_lost.is_empty() || book.gitlab_trouble;
+    let excused = |rule: &str| match rule {
+        // The agent of a job that its manager had to end without it.
+        "log after verdict" => book.api_trouble,
+        _ => BROKEN_BY_DEATH.contains(&rule) && (!book.managers_lost.is_empty() || book.gitlab_trouble),
+    };
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let rule = |entry: &Value| entry["rule"].as_str().unwrap_or_default().to_owned();
-    let counted = list.iter().filter(|entry| !(excused && BROKEN_BY_DEATH.contains(&rule(entry).as_str())));
+    let counted = list.iter().filter(|entry| !excused(&rule(entry)));
     counted.map(|entry| format!("a violation: {entry}")).collect()
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -42,7 +43,9 @@ pub(crate) struct Book {
     pub(crate) managers_lost: Vec<Instant>,
     /// GitLab could not be reached, or did not answer as it should.
     pub(crate) gitlab_trouble: bool,
-    /// The API server could not be reached, or did not answer as it should.
+    /// How long it could not be reached at all, summed up.
+    pub(crate) gitlab_away: Duration,
+    /// The API server could not be reached, or did not answer as it should; or a connection through it did not last.
     pub(crate) api_trouble: bool,
     /// What must never be, seen while it happened.
     pub(crate) wrong: Vec<String>,
