@@ -14,6 +14,7 @@ use crate::cluster::{Held, Wire};
 use crate::gitlab::{Desk, Line};
 use crate::ledger::{Harm, Ledger};
 use crate::managers::{InMemory, Manager};
+use crate::pipe::Switch;
 use crate::pods::Pod;
 
 /// Exit code of what the kernel kills.
@@ -111,14 +112,16 @@ impl Fate {
                 self.lose().terminate();
                 self.succeed().await?;
             }
-            Fault::CutExec => self.any_held(Held::Exec, |switch| switch.cut()),
-            Fault::StallExec => self.any_held(Held::Exec, |switch| switch.stall()),
+            Fault::CutExec => self.any_held(Held::Exec, Switch::cut),
+            Fault::StallExec => self.any_held(Held::Exec, Switch::stall),
             Fault::CloseWatches => self.wire.held(Held::Watch).iter().for_each(|switch| switch.cut()),
             Fault::StallWatches => self.wire.held(Held::Watch).iter().for_each(|switch| switch.stall()),
             Fault::DeletePod | Fault::EvictPod | Fault::KillHelper | Fault::KillBuild | Fault::OutOfMemory => {
                 self.hit_pod(fault).await;
             }
             Fault::Cancel | Fault::CancelByForce => self.cancel(fault == Fault::CancelByForce).await?,
+            // Long, and so seldom: nothing else can happen meanwhile.
+            Fault::GitlabAway if !self.rng.random_ratio(1, 8) => {}
             Fault::GitlabAway => {
                 let time = Duration::from_secs(self.rng.random_range(1..400));
                 let mut book = self.ledger.book();
@@ -151,7 +154,7 @@ impl Fate {
         self.hire().await
     }
 
-    fn any_held(&mut self, kind: Held, act: impl Fn(&crate::pipe::Switch)) {
+    fn any_held(&mut self, kind: Held, act: impl Fn(&Switch)) {
         let held = self.wire.held(kind);
         if !held.is_empty() {
             self.ledger.book().api_trouble = true;

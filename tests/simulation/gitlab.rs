@@ -105,7 +105,7 @@ pub(crate) struct Desk(pub(crate) Connector);
 
 impl Desk {
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Bytes> {
-        let bytes = body.map(|body| body.to_string()).unwrap_or_default();
+        let bytes = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)

@@ -55,7 +55,7 @@ pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<
         wrong.extend(judged.problems(&trace).into_iter().map(|problem| format!("job {}: {problem}", job.id)));
     }
     wrong.extend(violations(&fate.desk.get("/sim/violations").await?, &fate.ledger.book()));
-    wrong.extend(left_behind(fate.wire.pods().await?, &fate.ledger.book()));
+    wrong.extend(left_behind(&fate.wire.pods().await?, &fate.ledger.book()));
     Ok(wrong)
 }
 
@@ -91,15 +91,12 @@ impl Judged<'_> {
             // Said once for all of them.
             _ => Ok(()),
         };
-        because.map_err(|why| format!("{said}: {why}; {:?}", self.facts_shown()))?;
+        let facts = self.facts;
+        because.map_err(|why| format!("{said}: {why}; {:?} {:?} {:?}", facts.starts, facts.ends, facts.harms))?;
         if self.is_untouched() && is_final(status) && !self.fits(self.program.outcome()) {
             return Err(format!("{said} instead of {:?}, although nothing happened to it", self.program.outcome()));
         }
         Ok(())
-    }
-
-    fn facts_shown(&self) -> (&[(String, String)], &[(String, i32)], &BTreeSet<Harm>) {
-        (&self.facts.starts, &self.facts.ends, &self.facts.harms)
     }
 
     /// Nothing but the job itself decides how it ends.
@@ -283,7 +280,7 @@ fn violations(list: &Value, book: &Book) -> Vec<String> {
 }
 
 /// Pods that nobody has removed. Those whose manager was lost and whose agent did not end with 0 stay until the cluster collects them.
-fn left_behind(pods: BTreeMap<String, Value>, book: &Book) -> Vec<String> {
+fn left_behind(pods: &BTreeMap<String, Value>, book: &Book) -> Vec<String> {
     let stays = |pod: &Value| {
         let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
         let helper = statuses.iter().find(|status| status["name"] == "helper").cloned().unwrap_or_default();

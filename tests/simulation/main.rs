@@ -16,6 +16,7 @@ mod pods;
 mod programs;
 mod seeds;
 mod shell;
+mod sockets;
 mod tasks;
 mod tools;
 mod weather;
@@ -116,7 +117,9 @@ fn many(asked: &Asked) -> ExitCode {
     let failures = std::mem::take(&mut *lock(&run.failures));
     for (seed, problems) in &failures {
         println!("\nworld {seed:#018x} is wrong:");
-        problems.iter().for_each(|problem| println!("  {problem}"));
+        for problem in problems {
+            println!("  {problem}");
+        }
         println!("  again: {}", seeds::command(*seed));
         seeds::keep(*seed, problems.first().map_or("", String::as_str));
     }

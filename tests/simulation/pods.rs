@@ -9,19 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use gantry_helper::ports::{Accepted, Connect, Listener, User};
+use gantry_helper::ports::Connect;
 use gantry_helper::{AgentParts, Clock, Patience, carry_out, obey};
 use gantry_sim_kube::container::{ContainerSpec, ExecSpec, Pipes, Programs};
 use gantry_wire::PROTOCOL;
 use gantry_wire::layout::{BRIDGE_GREETING, BUILD, EXEC_FAILURE, HELPER, PUSH_REQUEST};
-use tokio::io::{
-    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, ReadHalf, WriteHalf,
-};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ledger::Ledger;
 use crate::programs::Job;
 use crate::shell::DataShell;
+use crate::sockets::{FromManager, ManagerPipes, ShimPipes};
 use crate::tools::DataTools;
 
 /// Connections that wait for an agent.
@@ -233,9 +232,7 @@ async fn bridge(pod: &Arc<Pod>, pipes: Pipes) -> io::Result<i32> {
     agent.wait_for(|runs| *runs).await.map_err(io::Error::other)?;
     stdout.write_all(format!("{BRIDGE_GREETING} {PROTOCOL}\n").as_bytes()).await?;
     let (left, gone) = oneshot::channel();
-    if let Err(mpsc::error::SendError(mut refused)) =
-        pod.to_agent.send(FromManager { stdin, stdout, _left: left }).await
-    {
+    if let Err(mpsc::error::SendError(mut refused)) = pod.to_agent.send(FromManager { stdin, stdout, left }).await {
         refused.stdout.write_all(format!("{EXEC_FAILURE} the agent does not answer\n").as_bytes()).await?;
         return Ok(1);
     }
@@ -245,76 +242,4 @@ async fn bridge(pod: &Arc<Pod>, pipes: Pipes) -> io::Result<i32> {
 
 fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
     place.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// A manager's connection.
-#[derive(Debug)]
-struct FromManager {
-    stdin: BufReader<DuplexStream>,
-    stdout: DuplexStream,
-    /// Dropped with the rest: the exec ends then.
-    _left: oneshot::Sender<()>,
-}
-
-struct ManagerPipes(mpsc::Receiver<FromManager>);
-
-/// The writing side of a manager's connection, and what ends the exec.
-struct ToManager {
-    stdout: DuplexStream,
-    _left: oneshot::Sender<()>,
-}
-
-impl Listener for ManagerPipes {
-    type Read = BufReader<DuplexStream>;
-    type Write = ToManager;
-
-    async fn accept(&mut self) -> io::Result<Accepted<Self::Read, ToManager>> {
-        match self.0.recv().await {
-            Some(FromManager { stdin, stdout, _left }) => {
-                Ok(Accepted { read: stdin, write: ToManager { stdout, _left }, user: None })
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl tokio::io::AsyncWrite for ToManager {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stdout).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stdout).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stdout).poll_shutdown(cx)
-    }
-}
-
-struct ShimPipes(mpsc::Receiver<DuplexStream>);
-
-impl Listener for ShimPipes {
-    type Read = ReadHalf<DuplexStream>;
-    type Write = WriteHalf<DuplexStream>;
-
-    async fn accept(&mut self) -> io::Result<Accepted<Self::Read, Self::Write>> {
-        match self.0.recv().await {
-            Some(stream) => {
-                let (read, write) = tokio::io::split(stream);
-                Ok(Accepted { read, write, user: Some(User { uid: 0, gid: 0 }) })
-            }
-            None => std::future::pending().await,
-        }
-    }
 }

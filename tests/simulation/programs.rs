@@ -186,12 +186,13 @@ impl Script {
             let filler = "x".repeat(rng.random_range(0..80));
             let says = |value: &str| format!("{} {filler} {value}", mark(id, stage, number));
             if rng.random_ratio(1, 4) {
-                text += &format!("{}\n", says(secret));
+                text.push_str(&says(secret));
                 lines.push(says("[MASKED]"));
             } else {
-                text += &format!("{}\n", says("plain"));
+                text.push_str(&says("plain"));
                 lines.push(says("plain"));
             }
+            text.push('\n');
         }
         let end = match rng.random_range(0..20) {
             0..=2 => End::Code(rng.random_range(1..=255)),
