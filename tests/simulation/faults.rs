@@ -17,6 +17,9 @@ use crate::managers::{InMemory, Manager};
 use crate::pipe::Switch;
 use crate::pods::Pod;
 
+/// Managers that run at once.
+const MANAGERS: usize = 3;
+
 /// Exit code of what the kernel kills.
 const KILLED: i32 = 137;
 
@@ -25,6 +28,8 @@ const KILLED: i32 = 137;
 pub(crate) enum Fault {
     KillManager,
     TerminateManager,
+    DrainManager,
+    AddManager,
     CutExec,
     StallExec,
     CloseWatches,
@@ -41,9 +46,11 @@ pub(crate) enum Fault {
 }
 
 /// All of them.
-pub(crate) const FAULTS: [Fault; 15] = [
+pub(crate) const FAULTS: [Fault; 17] = [
     Fault::KillManager,
     Fault::TerminateManager,
+    Fault::DrainManager,
+    Fault::AddManager,
     Fault::CutExec,
     Fault::StallExec,
     Fault::CloseWatches,
@@ -112,6 +119,12 @@ impl Fate {
                 self.lose().terminate();
                 self.succeed().await?;
             }
+            Fault::DrainManager => {
+                self.any_manager().drain();
+                self.succeed().await?;
+            }
+            Fault::AddManager if self.managers.len() < MANAGERS => self.hire().await?,
+            Fault::AddManager => {}
             Fault::CutExec => self.any_held(Held::Exec, Switch::cut),
             Fault::StallExec => self.any_held(Held::Exec, Switch::stall),
             Fault::CloseWatches => self.wire.held(Held::Watch).iter().for_each(|switch| switch.cut()),
@@ -140,9 +153,16 @@ impl Fate {
 
     /// The manager that goes, any one that is there.
     fn lose(&mut self) -> &Manager {
-        self.managers.retain(|manager| !manager.has_ended());
         self.ledger.book().managers_lost.push(Instant::now());
-        let at = self.rng.random_range(0..self.managers.len().max(1));
+        self.any_manager()
+    }
+
+    fn any_manager(&mut self) -> &Manager {
+        // The last one stays in the list, so that there is always one to speak of.
+        let last = self.managers.len().saturating_sub(1);
+        let mut at = 0..;
+        self.managers.retain(|manager| at.next() == Some(last) || !manager.has_ended());
+        let at = self.rng.random_range(0..self.managers.len());
         &self.managers[at]
     }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::faults::Fate;
 use crate::ledger::{Book, Facts, Harm};
 use crate::log;
-use crate::programs::{Job, Outcome, SECRET, SLOW};
+use crate::programs::{Job, Outcome, SECRET};
 use crate::world::JOBS;
 
 /// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
@@ -161,7 +161,7 @@ impl Judged<'_> {
             _ if self.program.outcome() == Outcome::NoPod => Ok(()),
             // A cluster that cannot be asked, or an image that comes too late.
             _ if self.book.api_trouble && self.facts.tries.is_empty() => Ok(()),
-            _ if self.program.image.contains(SLOW) && self.facts.starts.is_empty() => Ok(()),
+            _ if self.program.is_slow() && self.facts.starts.is_empty() => Ok(()),
             _ => self.needs(&pod_harms),
         }
     }

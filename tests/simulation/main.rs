@@ -11,6 +11,7 @@ mod invariants;
 mod ledger;
 mod log;
 mod managers;
+mod panics;
 mod pipe;
 mod pods;
 mod programs;
@@ -30,8 +31,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::seeds::Asked;
 
-/// A world that takes longer than this on a real clock is stuck.
-const STUCK: Duration = Duration::from_mins(2);
+/// A world that takes longer than this on a real clock is stuck. The slowest take some seconds on a quiet machine.
+const STUCK: Duration = Duration::from_mins(10);
+
+/// One world in so many is made twice.
+const REPEATED: u64 = 16;
+
+/// How often it is looked for worlds that are stuck.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Failures after which no more worlds are made.
 const ENOUGH: usize = 5;
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     gantry_helper::send_diagnostics_to(|line| tracing::info!("helper: {line}"));
+    panics::watch();
     match asked.seed {
         Some(seed) => one(seed),
         None => many(&asked),
@@ -108,7 +116,7 @@ fn many(asked: &Asked) -> ExitCode {
     }
     drop(done);
     // A thread that is stuck cannot be ended; the program can.
-    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(STUCK / 10) as Result<(), _> {
+    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) as Result<(), _> {
         run.note_stuck();
     }
     let worlds = run.worlds.load(Ordering::Relaxed);
@@ -124,6 +132,19 @@ fn many(asked: &Asked) -> ExitCode {
         seeds::keep(*seed, problems.first().map_or("", String::as_str));
     }
     if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One world; now and then twice, because a seed that does not repeat its world is of no use.
+fn twice(seed: u64) -> anyhow::Result<Vec<String>> {
+    let first = world::run(seed, false)?;
+    let mut wrong = first.wrong;
+    if cfg!(tokio_unstable) && seed.is_multiple_of(REPEATED) {
+        let second = world::run(seed, false)?;
+        if first.digest != second.digest {
+            wrong.push(format!("it went differently the second time: {:#x}, {:#x}", first.digest, second.digest));
+        }
+    }
+    Ok(wrong)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -142,10 +163,10 @@ impl Run {
 
     fn work(&self) {
         while let Some(seed) = self.next() {
-            let problems = match std::panic::catch_unwind(|| world::run(seed, false)) {
-                Ok(Ok(report)) => report.wrong,
+            let problems = match std::panic::catch_unwind(|| twice(seed)) {
+                Ok(Ok(wrong)) => wrong,
                 Ok(Err(error)) => vec![format!("{error:#}")],
-                Err(_) => vec!["it has panicked".to_owned()],
+                Err(_) => panics::take(),
             };
             lock(&self.now).remove(&seed);
             self.worlds.fetch_add(1, Ordering::Relaxed);

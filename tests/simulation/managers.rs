@@ -66,7 +66,13 @@ impl Manager {
         let app = App::build(options).await.context("a manager does not start")?;
         let life = CancellationToken::new();
         let (signals, receiver) = signal_channel();
-        let ended = tasks::spawn(until(life.clone(), app.run(receiver)));
+        let process = life.clone();
+        let ended = tasks::spawn(async move {
+            let ended = until(process.clone(), app.run(receiver)).await;
+            // The process ends when its main function does, whatever else it was doing.
+            process.cancel();
+            ended
+        });
         Ok(Self { life, signals, ended })
     }
 
@@ -78,6 +84,11 @@ impl Manager {
     /// As the kubelet does before it replaces a pod.
     pub(crate) fn terminate(&self) {
         let _ = self.signals.try_send(Signal::Stop("SIGTERM"));
+    }
+
+    /// As an operator does who can wait.
+    pub(crate) fn drain(&self) {
+        let _ = self.signals.try_send(Signal::Drain);
     }
 
     pub(crate) fn has_ended(&self) -> bool {

@@ -143,7 +143,7 @@ impl Programs for Containers {
                 match name.as_str() {
                     HELPER => agent(&pods, &pod, terminations(signals)).await,
                     BUILD => shim(&pods, &pod, terminations(signals)).await,
-                    _ => std::future::pending().await,
+                    _ => service(terminations(signals)).await,
                 }
             };
             let code = tokio::select! {
@@ -163,6 +163,14 @@ impl Programs for Containers {
                 None => 1,
             }
         })
+    }
+}
+
+/// A service runs until it is told to end.
+async fn service(mut terminations: BoxStream<'static, ()>) -> i32 {
+    match terminations.next().await {
+        Some(()) => 0,
+        None => std::future::pending().await,
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Job {
     /// When it is put into the queue.
     pub(crate) at: Duration,
     pub(crate) image: &'static str,
+    /// Image of its service, if it has one.
+    pub(crate) service: Option<&'static str>,
     pub(crate) timeout: Duration,
     /// Somebody reads the log.
     pub(crate) watched: bool,
@@ -103,6 +105,12 @@ impl Job {
             1..=3 => "registry.invalid/slow:1",
             _ => "alpine:3",
         };
+        let service = match rng.random_range(0..20) {
+            0 => Some("registry.invalid/missing-service:1"),
+            1 => Some("registry.invalid/slow-service:1"),
+            2..=4 => Some("redis:7"),
+            _ => None,
+        };
         let secret = format!("{SECRET}{id}-{:016x}", rng.next_u64());
         let tool = Tool {
             takes: millis(rng, 5, 2_000),
@@ -122,7 +130,12 @@ impl Job {
         let endless = scripts.iter().any(|script| script.end == End::Never);
         let timeout = Duration::from_secs(if endless { rng.random_range(60..400) } else { 3600 });
         let at = Duration::from_millis(rng.random_range(0..120_000));
-        Self { id, at, image, timeout, watched: rng.random_ratio(1, 2), secret, tool, scripts, after }
+        Self { id, at, image, service, timeout, watched: rng.random_ratio(1, 2), secret, tool, scripts, after }
+    }
+
+    /// Whether an image of it takes long to come.
+    pub(crate) fn is_slow(&self) -> bool {
+        [Some(self.image), self.service].into_iter().flatten().any(|image| image.contains(SLOW))
     }
 
     /// The script of a stage.
@@ -132,7 +145,7 @@ impl Job {
 
     /// What it comes to.
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.image.contains(MISSING) {
+        if self.image.contains(MISSING) || self.service.is_some_and(|image| image.contains(MISSING)) {
             return Outcome::NoPod;
         }
         if self.tool.failures >= self.tool.attempts {
@@ -163,6 +176,7 @@ impl Job {
             "id": self.id,
             "name": format!("job-{}", self.id),
             "image": {"name": self.image},
+            "services": self.service.iter().map(|image| json!({"name": image})).collect::<Vec<_>>(),
             "steps": steps,
             "watched": self.watched,
             "runner_info": {"timeout": self.timeout.as_secs()},

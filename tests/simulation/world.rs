@@ -20,6 +20,7 @@ use crate::gitlab::{Desk, Line};
 use crate::invariants;
 use crate::ledger::Ledger;
 use crate::managers::{InMemory, configure};
+use crate::panics;
 use crate::pods::{Containers, Pods};
 use crate::programs::{Job, MISSING, SLOW, SLOW_PULL};
 use crate::tasks;
@@ -55,7 +56,9 @@ pub(crate) fn run(seed: u64, tells: bool) -> anyhow::Result<Report> {
     builder.enable_time().start_paused(true);
     #[cfg(tokio_unstable)]
     builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
-    builder.build()?.block_on(live(seed, tells))
+    let mut report = builder.build()?.block_on(live(seed, tells))?;
+    report.wrong.extend(panics::take());
+    Ok(report)
 }
 
 async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
