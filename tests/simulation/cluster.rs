@@ -12,11 +12,13 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::io::DuplexStream;
 use tokio::time::sleep;
 
 use crate::ledger::Ledger;
 use crate::pipe::{Pipe, Switch};
 use crate::pods::Pods;
+use crate::pool::Pool;
 use crate::programs::SECRET;
 use crate::tasks;
 use crate::weather::{Fate, Weather};
@@ -38,7 +40,8 @@ pub(crate) struct Wire {
     pub(crate) pods: Arc<Pods>,
     /// Whether a pod's helper image brings a helper, by the job's number.
     pub(crate) brings_helper: fn(u64) -> bool,
-    /// Execs by pod, and watches.
+    pool: Pool,
+    /// Execs and watches.
     held: Mutex<Vec<(Held, Weak<Switch>)>>,
 }
 
@@ -58,7 +61,7 @@ impl Wire {
         brings_helper: fn(u64) -> bool,
     ) -> Self {
         let ledger = pods.ledger.clone();
-        Self { connector, token, weather, ledger, pods, brings_helper, held: Mutex::default() }
+        Self { connector, token, weather, ledger, pods, brings_helper, pool: Pool::default(), held: Mutex::default() }
     }
 
     /// A client of this network.
@@ -126,6 +129,9 @@ impl Wire {
     }
 
     async fn exchange(&self, mut parts: http::request::Parts, body: Bytes) -> anyhow::Result<Answer> {
+        let bearer = HeaderValue::from_str(&format!("Bearer {}", self.token))?;
+        parts.headers.insert(header::AUTHORIZATION, bearer);
+        parts.headers.insert(header::HOST, HeaderValue::from_static("kube.invalid"));
         let query = parts.uri.query().unwrap_or_default();
         let kind = if parts.uri.path().ends_with("/exec") {
             Some(Held::Exec)
@@ -134,21 +140,29 @@ impl Wire {
         } else {
             None
         };
-        let switch = Arc::new(Switch::default());
+        let request = Request::from_parts(parts, Full::new(body));
         if let Some(kind) = kind {
-            self.list().push((kind, Arc::downgrade(&switch)));
+            return self.hold(kind, request).await;
         }
+        let answer = self.pool.exchange(request, || async { Ok(self.connect()) }).await?;
+        Ok(answer.map(|body| Full::new(body).map_err(|never| match never {}).boxed()))
+    }
+
+    fn connect(&self) -> DuplexStream {
         let (near, far) = tokio::io::duplex(SOCKET);
         let connector = self.connector.clone();
         tasks::spawn(async move { connector.serve(far).await });
-        let near = TokioIo::new(Pipe::new(near, switch));
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(near).await?;
+        near
+    }
+
+    /// A request whose connection lasts, and can be hit.
+    async fn hold(&self, kind: Held, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let switch = Arc::new(Switch::default());
+        self.list().push((kind, Arc::downgrade(&switch)));
+        let stream = TokioIo::new(Pipe::new(self.connect(), switch));
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
         tasks::spawn(connection.with_upgrades());
-        let bearer = HeaderValue::from_str(&format!("Bearer {}", self.token))?;
-        parts.headers.insert(header::AUTHORIZATION, bearer);
-        parts.headers.insert(header::HOST, HeaderValue::from_static("kube.invalid"));
-        let answer = sender.send_request(Request::from_parts(parts, Full::new(body))).await?;
-        Ok(answer.map(http_body_util::BodyExt::boxed))
+        Ok(sender.send_request(request).await?.map(http_body_util::BodyExt::boxed))
     }
 
     /// A request of the simulation itself: always possible.

@@ -10,18 +10,17 @@ use futures::stream;
 use gantry_gitlab::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
 use gantry_sim_gitlab::Connector;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::ledger::Ledger;
-use crate::tasks;
+use crate::pool::Pool;
 use crate::weather::{Fate, Weather};
 
 /// The way of runners and agents to GitLab.
 pub(crate) struct Line {
-    pub(crate) connector: Connector,
+    pub(crate) connections: Connections,
     pub(crate) weather: Arc<Weather>,
     pub(crate) ledger: Ledger,
 }
@@ -63,7 +62,7 @@ impl Line {
             Fate::Fine | Fate::LostAnswer | Fate::Silence => {}
         }
         let path = parts.uri.path().to_owned();
-        let answer = exchange(&self.connector, Request::from_parts(parts, Full::new(body))).await;
+        let answer = self.connections.exchange(Request::from_parts(parts, Full::new(body))).await;
         let answer =
             answer.map_err(|error| TransportError::new(TransportFault::Broken, error.into_boxed_dyn_error()))?;
         self.ledger.tell(|| format!("gitlab {path}: {}", answer.status()));
@@ -85,23 +84,30 @@ fn canned(status: u16) -> Response<ByteStream> {
     response
 }
 
-/// One request on a connection of its own.
-async fn exchange(connector: &Connector, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Bytes>> {
-    let stream = connector.connect().await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tasks::spawn(connection);
-    let (mut parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    parts.uri = path.parse()?;
-    parts.headers.insert(http::header::HOST, http::HeaderValue::from_static("gitlab.invalid"));
-    let answer = sender.send_request(Request::from_parts(parts, body)).await?;
-    let (parts, body) = answer.into_parts();
-    Ok(Response::from_parts(parts, body.collect().await?.to_bytes()))
+/// Connections to one GitLab.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    connector: Connector,
+    pool: Pool,
+}
+
+impl Connections {
+    pub(crate) fn new(connector: Connector) -> Self {
+        Self { connector, pool: Pool::default() }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Bytes>> {
+        let (mut parts, body) = request.into_parts();
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        parts.uri = path.parse()?;
+        parts.headers.insert(http::header::HOST, http::HeaderValue::from_static("gitlab.invalid"));
+        self.pool.exchange(Request::from_parts(parts, body), || self.connector.connect()).await
+    }
 }
 
 /// GitLab as the simulation itself speaks to it: always reachable.
 #[derive(Clone, Debug)]
-pub(crate) struct Desk(pub(crate) Connector);
+pub(crate) struct Desk(pub(crate) Arc<Connections>);
 
 impl Desk {
     async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Bytes> {
@@ -111,7 +117,7 @@ impl Desk {
             .uri(path)
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(bytes)))?;
-        let answer = exchange(&self.0, request).await?;
+        let answer = self.0.exchange(request).await?;
         anyhow::ensure!(
             answer.status().is_success() || answer.status() == http::StatusCode::CONFLICT,
             "{method} {path}: {} {}",

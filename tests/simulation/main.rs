@@ -14,6 +14,7 @@ mod managers;
 mod panics;
 mod pipe;
 mod pods;
+mod pool;
 mod programs;
 mod seeds;
 mod shell;

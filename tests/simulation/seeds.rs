@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Lives of an ordinary run: some seconds without optimization.
-const LIVES: u64 = 240;
+const LIVES: u64 = 96;
 
 /// What was asked for.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Wire;
 use crate::faults::{FAULTS, Fate};
-use crate::gitlab::{Desk, Line};
+use crate::gitlab::{Connections, Desk, Line};
 use crate::invariants;
 use crate::ledger::Ledger;
 use crate::managers::{InMemory, configure};
@@ -66,11 +66,12 @@ async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
     let ledger = Ledger::new(tells);
     let directory = TempDir::with_prefix_in("gantry-world-", scratch())?;
     let gitlab = gantry_sim_gitlab::InProcess::start(gantry_sim_gitlab::Config::new(nowhere()))?;
-    let desk = Desk(gitlab.connector());
+    let desk = Desk(Arc::new(Connections::new(gitlab.connector())));
     let trouble = draw_trouble(&mut rng);
     let statuses: &[u16] = &[500, 502, 503, 429, 403, 409];
     let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.gitlab, statuses));
-    let line = Arc::new(Line { connector: gitlab.connector(), weather, ledger: ledger.clone() });
+    let connections = Connections::new(gitlab.connector());
+    let line = Arc::new(Line { connections, weather, ledger: ledger.clone() });
     let to_gitlab = Arc::clone(&line);
     let connect: Connect = Arc::new(move |options| Client::with_transport(options, Arc::clone(&to_gitlab) as _));
     let jobs: BTreeMap<u64, Job> = (1..=JOBS).map(|id| (id, Job::draw(id, &mut rng))).collect();
