@@ -2,6 +2,7 @@
 //!
 //! This crate never does IO, knows no clock and no runtime. Start reading at [`job::JobSpec`].
 
+pub mod chance;
 pub mod ending;
 pub mod error_chain;
 pub mod feature_flags;

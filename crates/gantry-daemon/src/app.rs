@@ -22,10 +22,11 @@ use crate::config_file::{ConfigError, ConfigFile, system_id};
 use crate::health::{Health, ProcessState};
 use crate::job::StopJobs;
 use crate::metrics::{Metrics, RunnerLabels};
+use crate::outside::Outside;
 use crate::poller::{self, Polling};
 use crate::registry::Running;
 use crate::runner::{Runner, Shared};
-use crate::server::{self, DEFAULT_LISTEN_ADDRESS, ListenError, Shown};
+use crate::server::{self, ListenError, Shown};
 use crate::slots::{Numbers, Slots};
 use crate::sweep;
 use crate::tasks;
@@ -46,6 +47,8 @@ pub struct Options {
     pub helper: HelperBinaries,
     /// Told about log settings whenever the file was read.
     pub on_log_settings: Box<dyn Fn(&Settings) + Send + Sync>,
+    /// How others are reached: [`crate::Network`], but for simulations.
+    pub outside: Arc<dyn Outside>,
 }
 
 /// What the daemon is told while it runs.
@@ -121,7 +124,9 @@ impl App {
         let metrics = Arc::new(Metrics::new()?);
         metrics.set_version(PROTOCOL_VERSION, RunnerInfo::revision());
         let (stop_jobs, stop_receiver) = watch::channel(None);
+        let outside = options.outside;
         let shared = Arc::new(Shared {
+            outside: Arc::clone(&outside),
             slots: Slots::new(usize::try_from(settings.concurrent.get()).unwrap_or(usize::MAX)),
             metrics,
             health: Health::default(),
@@ -137,7 +142,7 @@ impl App {
         });
         let asked_for =
             options.listen_address.or_else(|| settings.listen_address.clone()).filter(|text| !text.is_empty());
-        let listener = listen(asked_for.as_deref()).await?;
+        let listener = outside.listen(asked_for).await?;
         Ok(Self {
             file,
             settings,
@@ -358,18 +363,6 @@ impl App {
 fn clean() -> Ended {
     tracing::info!("All workers stopped.");
     Ended::Clean
-}
-
-/// An address that was asked for must work; the default one only should.
-async fn listen(asked_for: Option<&str>) -> Result<Option<TcpListener>, ListenError> {
-    match (server::bind(asked_for.unwrap_or(DEFAULT_LISTEN_ADDRESS)).await, asked_for) {
-        (Ok(listener), _) => Ok(Some(listener)),
-        (Err(error), Some(_)) => Err(error),
-        (Err(error), None) => {
-            tracing::warn!("no metrics server: {}; set listen_address to another one", chain(&error));
-            Ok(None)
-        }
-    }
 }
 
 fn alone(settings: &Settings) -> Alone {

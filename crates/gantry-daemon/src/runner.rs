@@ -8,6 +8,7 @@ use std::time::Duration;
 use gantry_config::RunnerSettings;
 use gantry_config::settings::Shell;
 use gantry_core::Secret;
+use gantry_core::chance;
 use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
 use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo};
@@ -15,7 +16,6 @@ use gantry_kube::{Access, Cluster, ConnectError, HelperBinaries, RemoteAccess};
 use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
 use gantry_relay::Pace;
 use gantry_wire::plan::Alone;
-use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::health::Health;
 use crate::job::{self, JobEnd, JobParts, JobSummary, JobView, StopJobs};
 use crate::metrics::{Metrics, RunnerLabels, of};
+use crate::outside::Outside;
 use crate::registry::Running;
 use crate::rejected::{self, Rejected};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
@@ -33,6 +34,7 @@ const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccou
 
 /// What all runners of the process share.
 pub(crate) struct Shared {
+    pub(crate) outside: Arc<dyn Outside>,
     pub(crate) slots: Slots,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
@@ -102,7 +104,7 @@ impl Runner {
             system_id: shared.system_id.clone(),
         };
         let ca_pem = read(settings.tls_ca_file.as_deref(), "tls-ca-file").await?;
-        let client = Client::new(ClientOptions {
+        let client = shared.outside.gitlab(ClientOptions {
             ca_pem: ca_pem.clone(),
             client_cert_pem: read(settings.tls_cert_file.as_deref(), "tls-cert-file").await?,
             client_key_pem: read(settings.tls_key_file.as_deref(), "tls-key-file").await?.map(Secret::new),
@@ -113,7 +115,7 @@ impl Runner {
             }),
             ..ClientOptions::new(settings.url.clone())
         })?;
-        let cluster = connect(&settings, gantry_plan::namespace(&settings.kubernetes).name).await?;
+        let cluster = connect(&shared, &settings, gantry_plan::namespace(&settings.kubernetes).name).await?;
         let shell = match settings.shell {
             Shell::Bash => "bash",
             Shell::Sh => "sh",
@@ -224,7 +226,7 @@ impl Runner {
         if let Some(cluster) = others.get(namespace) {
             return Ok(cluster.clone());
         }
-        let cluster = connect(&self.settings, namespace.to_owned()).await?;
+        let cluster = connect(&self.shared, &self.settings, namespace.to_owned()).await?;
         others.insert(namespace.to_owned(), cluster.clone());
         Ok(cluster)
     }
@@ -335,9 +337,9 @@ fn banner() -> String {
 }
 
 /// A namespace of the configured cluster, with its watch running.
-async fn connect(settings: &RunnerSettings, namespace: String) -> Result<Cluster, ConnectError> {
+async fn connect(shared: &Shared, settings: &RunnerSettings, namespace: String) -> Result<Cluster, ConnectError> {
     let selector = format!("{}=true", gantry_plan::LABEL_MANAGED);
-    let (cluster, driver) = Cluster::connect(access(settings), namespace, selector).await?;
+    let (cluster, driver) = shared.outside.cluster(access(settings), namespace, selector).await?;
     tasks::spawn(driver);
     Ok(cluster)
 }
@@ -384,6 +386,11 @@ fn go_arch() -> &'static str {
 /// Eight characters that make a pod's name unique.
 fn suffix() -> String {
     const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut rng = rand::rng();
-    (0..8).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
+    let mut bits = chance::bits();
+    let mut draw = || {
+        let drawn = ALPHABET.get(usize::try_from(bits % 36).unwrap_or(0)).copied().unwrap_or(b'0');
+        bits /= 36;
+        char::from(drawn)
+    };
+    std::iter::repeat_with(&mut draw).take(8).collect()
 }

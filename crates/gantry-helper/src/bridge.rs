@@ -12,7 +12,7 @@ use gantry_wire::layout::{BRIDGE_GREETING, EXEC_FAILURE};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::clock::Deadline;
+use crate::clock::Clock;
 use crate::layout::Layout;
 use crate::limits::{BRIDGE_BUFFER, BRIDGE_CONNECT, BRIDGE_FAREWELL, CONNECT_PAUSE};
 
@@ -33,7 +33,7 @@ pub(crate) fn run(layout: &Layout) -> ExitCode {
 
 fn connect(layout: &Layout) -> io::Result<UnixStream> {
     let path = layout.manager_socket();
-    let until = Deadline::after(BRIDGE_CONNECT);
+    let until = Clock::Boot.after(BRIDGE_CONNECT);
     loop {
         match UnixStream::connect(&path) {
             Ok(socket) => return Ok(socket),
@@ -115,7 +115,7 @@ fn join(mut socket: UnixStream) -> io::Result<()> {
     let mut farewell = None;
     loop {
         if inward.is_ending() || outward.is_ending() {
-            let until = *farewell.get_or_insert_with(|| Deadline::after(BRIDGE_FAREWELL));
+            let until = *farewell.get_or_insert_with(|| Clock::Boot.after(BRIDGE_FAREWELL));
             let drained = (inward.ended && !inward.wants_output()) || outward.ended;
             let delivered = drained && !outward.wants_output();
             if delivered || until.has_passed() {

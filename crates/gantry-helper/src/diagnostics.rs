@@ -2,8 +2,21 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::sync::OnceLock;
+
+static ELSEWHERE: OnceLock<fn(fmt::Arguments<'_>)> = OnceLock::new();
+
+/// Gives all lines to `take` from now on: for a process that is many helpers. Only the first call counts.
+pub fn send_diagnostics_to(take: fn(fmt::Arguments<'_>)) {
+    let _ = ELSEWHERE.set(take);
+}
 
 /// Writes one line. A standard error that nobody reads is no reason to fail, so this cannot fail or panic.
 pub(crate) fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "gantry-helper: {line}");
+    match ELSEWHERE.get() {
+        Some(take) => take(line),
+        None => {
+            let _ = writeln!(std::io::stderr(), "gantry-helper: {line}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::RngExt as _;
+use gantry_core::chance;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{error::ApiError, limits};
@@ -18,7 +18,7 @@ impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
         let full = limits::BACKOFF_FIRST.saturating_mul(1 << self.failures.min(10)).min(limits::BACKOFF_MOST);
         self.failures = self.failures.saturating_add(1);
-        full.mul_f64(rand::rng().random_range(0.5..=1.0))
+        full.mul_f64(0.5 + chance::fraction() / 2.0)
     }
 
     pub(crate) fn reset(&mut self) {

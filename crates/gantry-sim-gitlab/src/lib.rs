@@ -15,6 +15,7 @@ mod connection;
 mod dotenv;
 mod error;
 mod hub;
+mod in_process;
 mod limits;
 mod payload;
 mod repo;
@@ -25,4 +26,5 @@ mod tokens;
 
 pub use config::{Config, ProjectVariable, RateLimits, Settings, Timing};
 pub use error::Error;
+pub use in_process::{Connector, InProcess};
 pub use server::SimGitlab;

@@ -71,3 +71,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 pub(crate) const CI_FILE: usize = 1024 * 1024;
 /// Rounds of pipeline progress after one event; each settles at least one job, so this only stops a bug.
 pub(crate) const PIPELINE_ROUNDS: usize = 10_000;
+/// Connections in memory that wait to be accepted: more than any one moment of a simulation opens.
+pub(crate) const PIPES: usize = 1024;
+/// Bytes that one connection in memory holds per direction, as much as a socket's usual buffer.
+pub(crate) const PIPE: usize = 64 * 1024;

@@ -112,15 +112,15 @@ impl SimGitlab {
 }
 
 /// What the state begins with.
-struct Preset {
-    url: String,
-    runner_token: String,
-    registration_token: Option<String>,
-    timing: Timing,
-    settings: Settings,
+pub(crate) struct Preset {
+    pub(crate) url: String,
+    pub(crate) runner_token: String,
+    pub(crate) registration_token: Option<String>,
+    pub(crate) timing: Timing,
+    pub(crate) settings: Settings,
 }
 
-fn new_hub(preset: Preset, repos: Vec<Repo>, variables: Vec<ProjectVariable>) -> Result<SharedHub, Error> {
+pub(crate) fn new_hub(preset: Preset, repos: Vec<Repo>, variables: Vec<ProjectVariable>) -> Result<SharedHub, Error> {
     let Preset { url, runner_token, registration_token, mut timing, settings } = preset;
     timing.long_poll = timing.long_poll.min(limits::LONG_POLL);
     let artifacts = tempfile::Builder::new().prefix("gantry-sim-gitlab-").tempdir().map_err(Error::Storage)?;

@@ -31,4 +31,4 @@ mod validation;
 
 pub use config::{Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, RemoteProtocol};
 pub use error::Error;
-pub use server::{Connector, SimKube};
+pub use server::{Connector, InProcess, SimKube};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
+use gantry_core::chance;
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -76,7 +77,7 @@ impl Client {
         loop {
             tries += 1;
             let answer = self.follow(request.clone(), timeouts).await;
-            let moment = Moment { tries, now: jiff::Timestamp::now(), random: rand::random() };
+            let moment = Moment { tries, now: jiff::Timestamp::now(), random: chance::fraction() };
             let wait = match &answer {
                 Ok(answer) => {
                     pushed_back |= retry::is_push_back(answer.status());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 use gantry_core::limits::JOB_TOKEN_ALLOWANCE;
-use gantry_gitlab::{Client, ClientOptions, JobCredentials, RunnerInfo};
+use gantry_gitlab::{ClientOptions, JobCredentials, RunnerInfo};
 use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob, Report};
 use gantry_wire::plan::PodPlan;
 use tokio::sync::{mpsc, watch};
@@ -20,10 +20,11 @@ use super::published::{Published, TraceReader};
 use crate::clock::Deadline;
 use crate::diagnostics::say;
 use crate::limits;
+use crate::ports::Connect;
 
 /// How long the agent waits for managers before it reports by itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub struct Patience {
     /// While the job runs; otherwise as the plan says.
     running: Option<Duration>,
     spread: Duration,
@@ -71,6 +72,7 @@ pub(crate) struct Lone {
     published: watch::Receiver<Published>,
     managers: watch::Receiver<Seen>,
     patience: Patience,
+    connect: Connect,
     known: Known,
     /// The last time anybody outside could be reached, as far as known.
     last_contact: Instant,
@@ -81,9 +83,10 @@ impl Lone {
         trace: PathBuf,
         published: watch::Receiver<Published>,
         managers: watch::Receiver<Seen>,
-        patience: Patience,
+        (patience, connect): (Patience, Connect),
     ) -> Self {
-        Self { trace, published, managers, patience, known: Known::default(), last_contact: Instant::now() }
+        let (known, last_contact) = (Known::default(), Instant::now());
+        Self { trace, published, managers, patience, connect, known, last_contact }
     }
 
     /// Where the engine puts the plan.
@@ -155,7 +158,7 @@ impl Lone {
             })),
             ..ClientOptions::new(&plan.coordinator.url)
         };
-        let client = match Client::new(options) {
+        let client = match (self.connect)(options) {
             Ok(client) => client,
             Err(error) => return RelayEnd::GaveUp { message: chain(&error) },
         };

@@ -8,25 +8,22 @@ use bytes::BytesMut;
 use gantry_core::limits::RELAY_SILENCE;
 use gantry_wire::PROTOCOL;
 use gantry_wire::frame::{Frame, FrameReader, Hello, State};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::event::Event;
-use super::peer::PeerRule;
 use super::presence::Presence;
 use super::published::{Published, TraceReader};
 use crate::diagnostics::say;
 use crate::limits::{CONNECT_PAUSE, MANAGER_ANSWERS, OUTPUT_CHUNK};
+use crate::ports::{Accepted, Listener};
 use crate::tasks::{self, Task};
 
 /// Accepts managers for as long as the agent lives.
-pub(crate) async fn accept(
-    listener: UnixListener,
-    peers: PeerRule,
+pub(crate) async fn accept<L: Listener>(
+    mut listener: L,
     trace: PathBuf,
     published: watch::Receiver<Published>,
     (events, presence): (mpsc::Sender<Event>, Presence),
@@ -34,8 +31,8 @@ pub(crate) async fn accept(
     let mut epoch = 0;
     let mut newest: Option<Task> = None;
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let connection = match listener.accept().await {
+            Ok(connection) => connection,
             Err(error) => {
                 // Out of descriptors, most likely: worth another try, not worth a busy loop.
                 say(format_args!("cannot accept a manager: {error}"));
@@ -43,27 +40,27 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        if !peers.accepts(&stream) {
-            say(format_args!("refused a connection that is not from a manager"));
-            continue;
-        }
         epoch += 1;
         // Dropping the older task closes its connection: it is superseded.
         drop(newest.take());
-        let connection = Writer {
+        let writer = Writer {
             epoch,
             trace: TraceReader::new(trace.clone(), published.clone()),
             published: published.clone(),
             told: State::default(),
             follow: None,
         };
-        newest = Some(tasks::spawn(serve(stream, connection, events.clone(), presence.clone())));
+        newest = Some(tasks::spawn(serve(connection, writer, events.clone(), presence.clone())));
     }
 }
 
-async fn serve(stream: UnixStream, mut writer: Writer, events: mpsc::Sender<Event>, presence: Presence) {
+async fn serve<R, W>(connection: Accepted<R, W>, mut writer: Writer, events: mpsc::Sender<Event>, presence: Presence)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     presence.arrived();
-    let (read_half, mut write_half) = stream.into_split();
+    let Accepted { read: read_half, write: mut write_half, .. } = connection;
     let (answers, orders) = mpsc::channel(MANAGER_ANSWERS);
     tokio::select! {
         () = read(read_half, answers, events, &presence) => {}
@@ -73,7 +70,12 @@ async fn serve(stream: UnixStream, mut writer: Writer, events: mpsc::Sender<Even
 }
 
 /// Reads until the manager goes, falls silent or talks nonsense.
-async fn read(mut half: OwnedReadHalf, answers: mpsc::Sender<Frame>, events: mpsc::Sender<Event>, presence: &Presence) {
+async fn read(
+    mut half: impl AsyncRead + Unpin,
+    answers: mpsc::Sender<Frame>,
+    events: mpsc::Sender<Event>,
+    presence: &Presence,
+) {
     let mut reader = FrameReader::default();
     let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
     loop {
@@ -125,7 +127,11 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&mut self, half: &mut OwnedWriteHalf, mut orders: mpsc::Receiver<Frame>) -> io::Result<()> {
+    async fn write(
+        &mut self,
+        half: &mut (impl AsyncWrite + Unpin),
+        mut orders: mpsc::Receiver<Frame>,
+    ) -> io::Result<()> {
         let state = self.published.borrow_and_update().state.clone();
         self.told = state.clone();
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -152,7 +158,7 @@ impl Writer {
         }
     }
 
-    async fn obey(&mut self, half: &mut OwnedWriteHalf, order: Frame) -> io::Result<()> {
+    async fn obey(&mut self, half: &mut (impl AsyncWrite + Unpin), order: Frame) -> io::Result<()> {
         match order {
             Frame::Follow(from) => self.follow = Some(from.offset),
             answer => send(half, &answer).await?,
@@ -160,7 +166,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn tell_state(&mut self, half: &mut OwnedWriteHalf) -> io::Result<()> {
+    async fn tell_state(&mut self, half: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let state = {
             let published = self.published.borrow_and_update();
             if !published.differs(&self.told) {
@@ -173,7 +179,7 @@ impl Writer {
     }
 
     /// Sends the next piece of the trace; whether there was one.
-    async fn send_trace(&mut self, half: &mut OwnedWriteHalf) -> io::Result<bool> {
+    async fn send_trace(&mut self, half: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
         let Some(offset) = self.follow else { return Ok(false) };
         let Some(bytes) = self.trace.piece(offset)? else { return Ok(false) };
         self.follow = Some(offset + bytes.len() as u64);
@@ -184,6 +190,6 @@ impl Writer {
 
 /// Sends one frame. A manager that pings but takes nothing has a GitLab that takes nothing: the trace waits here. One that falls silent is
 /// noticed by the reading side, which ends this one too.
-async fn send(half: &mut OwnedWriteHalf, frame: &Frame) -> io::Result<()> {
+async fn send(half: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
     half.write_all(&frame.to_bytes()).await
 }

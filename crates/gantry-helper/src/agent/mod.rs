@@ -8,32 +8,43 @@ pub(crate) mod event;
 mod journal;
 mod lone;
 mod manager;
+pub(crate) mod outlet;
 mod peer;
 mod presence;
 mod published;
 pub(crate) mod script_environment;
 mod setup;
 mod shim_link;
+mod sockets;
 mod validate;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use gantry_core::error_chain::chain;
+use gantry_gitlab::Client;
 use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use self::engine::{Engine, Surroundings};
 use self::event::Event;
-pub(crate) use self::lone::Patience;
+pub use self::lone::Patience;
 pub(crate) use self::peer::PeerRule;
 use self::presence::Presence;
 use self::published::Published;
 use self::setup::SetupError;
+use self::sockets::{ManagerSocket, ShimSocket};
+use crate::clock::Clock;
 use crate::diagnostics::say;
 use crate::layout::Layout;
 use crate::limits::INBOX;
+use crate::ports::{Connect, Listener, Workshop};
 use crate::process::reaper::Reaper;
+use crate::stages::Tools;
 use crate::tasks;
 
 /// What tests change about an agent.
@@ -62,7 +73,7 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
     // File work that cannot be interrupted must not hold up the end of the pod.
     runtime.shutdown_background();
     match result {
-        Ok(code) => code,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             say(format_args!("{}", chain(&error)));
             ExitCode::FAILURE
@@ -70,7 +81,7 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
     }
 }
 
-async fn serve(layout: &Layout, settings: Settings) -> Result<ExitCode, SetupError> {
+async fn serve(layout: &Layout, settings: Settings) -> Result<u8, SetupError> {
     let reaper = Reaper::start().map_err(SetupError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
     setup::directories(layout)?;
@@ -78,23 +89,61 @@ async fn serve(layout: &Layout, settings: Settings) -> Result<ExitCode, SetupErr
     let managers = setup::listen(&layout.manager_socket(), 0o600)?;
     let shim = setup::listen(&layout.shim_socket(), 0o666)?;
     setup::publish_binary(layout)?;
+    let terminations = stream::poll_fn(move |context| terminate.poll_recv(context));
+    let parts = Parts {
+        managers: ManagerSocket { listener: managers, peers: settings.peers },
+        shim: ShimSocket { listener: shim, path: layout.shim_socket() },
+        terminations: terminations.boxed(),
+        workshop: Arc::new(Tools { layout: layout.clone(), reaper }),
+        trace_file: layout.trace_file(),
+        clock: Clock::Boot,
+        patience: settings.patience,
+        connect: Arc::new(Client::new),
+    };
+    Ok(carry_out(parts).await)
+}
+
+/// What an agent works with.
+pub struct Parts<M, S> {
+    /// Where managers come in.
+    pub managers: M,
+    /// Where the shim comes in, once.
+    pub shim: S,
+    /// Says whenever the pod is told to end.
+    pub terminations: BoxStream<'static, ()>,
+    /// Does the stages that run here.
+    pub workshop: Arc<dyn Workshop>,
+    /// Where the trace is kept.
+    pub trace_file: PathBuf,
+    /// What deadlines are kept on.
+    pub clock: Clock,
+    /// When the agent relays by itself.
+    pub patience: Patience,
+    /// How it reaches GitLab then.
+    pub connect: Connect,
+}
+
+/// Waits for a plan, carries it out and waits until the verdict is reported. Gives the exit code; all tasks end with the future.
+pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
     let (events, inbox) = mpsc::channel(INBOX);
     let (published, readers) = watch::channel(Published::default());
     let (presence, managers_seen) = Presence::new();
-    let lone = lone::Lone::new(layout.trace_file(), readers.clone(), managers_seen, settings.patience);
+    let alone = (parts.patience, parts.connect);
+    let lone = lone::Lone::new(parts.trace_file.clone(), readers.clone(), managers_seen, alone);
     let known = lone.known();
     let relaying = tasks::spawn(lone.run(events.clone()));
     let to_engine = (events.clone(), presence);
-    let accepting = tasks::spawn(manager::accept(managers, settings.peers, layout.trace_file(), readers, to_engine));
-    let shim = tasks::spawn(shim_link::accept(shim, layout.shim_socket(), events.clone()));
+    let accepting = tasks::spawn(manager::accept(parts.managers, parts.trace_file.clone(), readers, to_engine));
+    let shim = tasks::spawn(shim_link::accept(parts.shim, events.clone()));
     let signals = {
-        let events = events.clone();
+        let (events, mut terminations) = (events.clone(), parts.terminations);
         tasks::spawn(async move {
-            while terminate.recv().await.is_some() && events.send(Event::Terminated).await.is_ok() {}
+            while terminations.next().await.is_some() && events.send(Event::Terminated).await.is_ok() {}
         })
     };
-    let surroundings = Surroundings { layout: layout.clone(), reaper, events, published, known };
+    let (trace_file, workshop, clock) = (parts.trace_file, parts.workshop, parts.clock);
+    let surroundings = Surroundings { trace_file, workshop, clock, events, published, known };
     let code = Engine::new(surroundings, inbox).run().await;
     drop((accepting, relaying, shim, signals));
-    Ok(code)
+    code
 }

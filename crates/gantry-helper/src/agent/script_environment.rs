@@ -4,47 +4,30 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
-use gantry_core::Ending;
 use gantry_wire::plan::{Action, PodPlan};
 use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
 
-use super::event::StageEvent;
 use crate::limits::GITLAB_ENV_FILE;
+use crate::ports::{Handover, User};
 use crate::process::environment::{is_possible, is_shell_name};
+use crate::stages::ownership;
 use crate::stages::sources::credentials;
-use crate::stages::{Outlet, ownership};
 use crate::tasks;
 
 /// Name of the file in the job's temporary directory whose lines become variables of later scripts (GitLab Runner 19.4).
 pub(crate) const GITLAB_ENV: &str = "gitlab_runner_env";
 
-/// What to prepare.
-pub(crate) struct Handover {
-    pub(crate) plan: Arc<PodPlan>,
-    pub(crate) status: JobStatus,
-    /// User and group of the build container, if the tree has not been given to them yet.
-    pub(crate) new_owner: Option<(u32, u32)>,
-}
-
-/// Prepares, and tells the engine when it is done or what went wrong.
-pub(crate) async fn prepare(handover: Handover, outlet: Outlet) {
-    let prepared = tasks::blocking(move || prepare_now(&handover)).await;
-    let event = match prepared {
-        Ok(Ok(environment)) => StageEvent::Ready(environment),
-        Ok(Err(error)) | Err(error) => StageEvent::Ended(Ending::Runner {
-            message: format!("the script's files cannot be prepared in the pod: {error}"),
-        }),
-    };
-    outlet.send(event).await;
+/// Prepares, and gives the script's variables.
+pub(crate) async fn prepare(handover: Handover) -> io::Result<Vec<(String, SecretText)>> {
+    tasks::blocking(move || prepare_now(&handover)).await?
 }
 
 fn prepare_now(handover: &Handover) -> io::Result<Vec<(String, SecretText)>> {
     let plan = &handover.plan;
     write_files(plan)?;
-    if let Some((uid, gid)) = handover.new_owner {
+    if let Some(User { uid, gid }) = handover.new_owner {
         ownership::give(Path::new(&plan.paths.project_dir), uid, gid)?;
         ownership::give(Path::new(&plan.paths.temp_dir), uid, gid)?;
     }

@@ -1,39 +1,40 @@
 //! The agent's side of the shim's connection. Exactly one is ever accepted: the first, which PID 1 of the build container makes before any
 //! user code runs there. What comes over it is not trusted.
 
-use std::path::PathBuf;
-
 use bytes::BytesMut;
 use gantry_core::limits::SHIM_HELLO;
 use gantry_wire::PROTOCOL;
 use gantry_wire::shim::{ShimFrame, ShimFrameReader};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::event::{Event, ShimEvent, ShimLink};
 use crate::diagnostics::say;
 use crate::limits::{OUTPUT_CHUNK, SHIM_FRAME, SHIM_ORDERS};
+use crate::ports::{Accepted, Listener, User};
 
 /// Waits for the shim, however long its image takes to pull, and serves it until its connection ends.
-pub(crate) async fn accept(listener: UnixListener, path: PathBuf, events: mpsc::Sender<Event>) {
+pub(crate) async fn accept(mut listener: impl Listener, events: mpsc::Sender<Event>) {
     let accepted = listener.accept().await;
     drop(listener);
-    let _ = std::fs::remove_file(path);
     let why = match accepted {
-        Ok((stream, _)) => serve(stream, &events).await,
+        Ok(connection) => serve(connection, &events).await,
         Err(error) => format!("its connection could not be accepted: {error}"),
     };
     let _ = events.send(Event::Shim(ShimEvent::Lost(why))).await;
 }
 
 /// Serves the connection to its end and says why that came.
-async fn serve(stream: UnixStream, events: &mpsc::Sender<Event>) -> String {
-    let Ok(peer) = stream.peer_cred() else { return "its user is unknown".to_owned() };
-    let (half, mut write_half) = stream.into_split();
-    let mut input = Input { half, reader: ShimFrameReader::limited(SHIM_FRAME), buffer: BytesMut::new() };
+async fn serve<R, W>(connection: Accepted<R, W>, events: &mpsc::Sender<Event>) -> String
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let Some(User { uid, gid }) = connection.user else { return "its user is unknown".to_owned() };
+    let mut write_half = connection.write;
+    let mut input =
+        Input { half: connection.read, reader: ShimFrameReader::limited(SHIM_FRAME), buffer: BytesMut::new() };
     let hello = match timeout(SHIM_HELLO, input.next()).await {
         Ok(Ok(ShimFrame::Hello(hello))) => hello,
         Ok(Ok(_)) => return "it did not say hello first".to_owned(),
@@ -44,7 +45,7 @@ async fn serve(stream: UnixStream, events: &mpsc::Sender<Event>) -> String {
         return format!("it speaks protocol {} and not {PROTOCOL}", hello.protocol);
     }
     let (orders, for_writer) = mpsc::channel(SHIM_ORDERS);
-    let link = ShimLink { orders, shell: hello.shell, uid: peer.uid(), gid: peer.gid() };
+    let link = ShimLink { orders, shell: hello.shell, uid, gid };
     if events.send(Event::Shim(ShimEvent::Connected(link))).await.is_err() {
         return "the agent is ending".to_owned();
     }
@@ -54,7 +55,7 @@ async fn serve(stream: UnixStream, events: &mpsc::Sender<Event>) -> String {
     }
 }
 
-async fn read(input: &mut Input, events: &mpsc::Sender<Event>) -> String {
+async fn read(input: &mut Input<impl AsyncRead + Unpin>, events: &mpsc::Sender<Event>) -> String {
     loop {
         let event = match input.next().await {
             Ok(ShimFrame::Output(bytes)) => ShimEvent::Output(bytes),
@@ -71,7 +72,7 @@ async fn read(input: &mut Input, events: &mpsc::Sender<Event>) -> String {
     }
 }
 
-async fn write(half: &mut OwnedWriteHalf, mut orders: mpsc::Receiver<ShimFrame>) -> String {
+async fn write(half: &mut (impl AsyncWrite + Unpin), mut orders: mpsc::Receiver<ShimFrame>) -> String {
     while let Some(order) = orders.recv().await {
         if let Err(error) = half.write_all(&order.to_bytes()).await {
             return format!("its connection broke: {error}");
@@ -81,13 +82,13 @@ async fn write(half: &mut OwnedWriteHalf, mut orders: mpsc::Receiver<ShimFrame>)
 }
 
 /// Frames of the shim.
-struct Input {
-    half: OwnedReadHalf,
+struct Input<R> {
+    half: R,
     reader: ShimFrameReader,
     buffer: BytesMut,
 }
 
-impl Input {
+impl<R: AsyncRead + Unpin> Input<R> {
     async fn next(&mut self) -> Result<ShimFrame, String> {
         loop {
             if let Some(frame) = self.reader.next_frame().map_err(|error| format!("it sent no message: {error}"))? {

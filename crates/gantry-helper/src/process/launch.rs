@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gantry_core::limits::BACKGROUND_GRACE;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -16,16 +16,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::limits::OUTPUT_CHUNK;
-use crate::process::reaper::{Exit, Reaper};
-
-/// What happens to a process.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Happening {
-    /// It, or one of its children, wrote this.
-    Output(Bytes),
-    /// It ended, and all of its output has been given.
-    Ended(Exit),
-}
+use crate::ports::{self, Exit, Happening};
+use crate::process::reaper::Reaper;
 
 /// A process that was started in its own group. Dropping this before its end kills the group.
 #[derive(Debug)]
@@ -69,9 +61,9 @@ pub(crate) fn launch(reaper: &Reaper, mut command: Command) -> io::Result<Launch
     Ok(Launched { group, output: Some(output), exit, ended: None, kill_at: None, killed: false })
 }
 
-impl Launched {
-    /// Asks the group to end with TERM and ends it with KILL after `grace`. A second call can only shorten the grace.
-    pub(crate) fn kill(&mut self, grace: Duration) {
+impl ports::Process for Launched {
+    /// Asks the group to end with TERM and ends it with KILL after `grace`.
+    fn kill(&mut self, grace: Duration) {
         let at = Instant::now() + grace;
         if self.kill_at.is_none() {
             self.signal(Signal::SIGTERM);
@@ -80,8 +72,7 @@ impl Launched {
         self.killed = true;
     }
 
-    /// The next thing that happens. Safe to be dropped and called again. After [`Happening::Ended`] there is nothing more.
-    pub(crate) async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> Happening {
         let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
         loop {
             if let Some(happening) = self.settle(&mut buffer) {
@@ -97,7 +88,9 @@ impl Launched {
             }
         }
     }
+}
 
+impl Launched {
     /// What can be said without waiting.
     fn settle(&mut self, buffer: &mut BytesMut) -> Option<Happening> {
         let ended = self.ended.as_mut()?;

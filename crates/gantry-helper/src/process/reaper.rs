@@ -10,23 +10,8 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::ports::Exit;
 use crate::tasks;
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Exit {
-    /// 128 plus the signal when one ended it, as shells count.
-    pub(crate) code: i32,
-    /// The signal that ended it.
-    pub(crate) signal: Option<i32>,
-}
-
-impl Exit {
-    /// Whether it ended with 0.
-    pub(crate) fn success(self) -> bool {
-        self.code == 0
-    }
-}
 
 type Waiting = HashMap<Pid, oneshot::Sender<Exit>>;
 

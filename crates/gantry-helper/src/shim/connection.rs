@@ -3,15 +3,14 @@
 use bytes::BytesMut;
 use gantry_wire::codec::FrameError;
 use gantry_wire::shim::{Ended, ShimFrame, ShimFrameReader};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::limits::OUTPUT_CHUNK;
-use crate::process::reaper::Exit;
+use crate::ports::Exit;
 
 /// Why the connection is of no use any more.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectionError {
+pub enum ConnectionError {
     #[error("the agent is gone")]
     Closed,
     #[error("the agent cannot be reached")]
@@ -23,14 +22,14 @@ pub(super) enum ConnectionError {
 }
 
 /// A connection to the agent.
-pub(super) struct Connection {
-    stream: UnixStream,
+pub(super) struct Connection<C> {
+    stream: C,
     reader: ShimFrameReader,
     buffer: BytesMut,
 }
 
-impl Connection {
-    pub(super) fn new(stream: UnixStream) -> Self {
+impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
+    pub(super) fn new(stream: C) -> Self {
         Self { stream, reader: ShimFrameReader::default(), buffer: BytesMut::new() }
     }
 

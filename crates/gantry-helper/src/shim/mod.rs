@@ -7,18 +7,22 @@ mod oom;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use gantry_core::error_chain::chain;
 use gantry_wire::PROTOCOL;
 use gantry_wire::shim::{Run, ShimFrame, ShimHello};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use self::connection::Connection;
+use self::connection::{Connection, ConnectionError};
 use crate::diagnostics::say;
 use crate::layout::Layout;
 use crate::limits::{CONNECT_PAUSE, SHIM_CONNECT};
-use crate::process::launch::{Happening, Launched};
+use crate::ports::{Happening, Process as _, Shell};
+use crate::process::launch::Launched;
 use crate::process::reaper::Reaper;
 use crate::process::{script, shell};
 
@@ -39,7 +43,7 @@ enum ShimError {
         source: std::io::Error,
     },
     #[error("the agent's connection broke")]
-    Connection(#[source] connection::ConnectionError),
+    Connection(#[source] ConnectionError),
 }
 
 /// Runs the shim until the agent lets it go.
@@ -70,13 +74,22 @@ async fn serve(layout: &Layout) -> Result<ExitCode, ShimError> {
         stream = connect(layout) => stream?,
         _ = terminate.recv() => return Ok(ExitCode::from(TERMINATED)),
     };
-    let mut shim = Shim { connection: Connection::new(stream), reaper, running: None };
-    let ended = shim.obey(&mut terminate).await;
+    obey(stream, ContainerShell { reaper }, stream::poll_fn(move |context| terminate.poll_recv(context)).boxed())
+        .await
+        .map_err(ShimError::Connection)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does what an agent says over `stream` until it says exit. A script that still runs then is ended.
+pub async fn obey<C, S>(stream: C, shell: S, mut terminations: BoxStream<'static, ()>) -> Result<(), ConnectionError>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: Shell,
+{
+    let mut shim = Shim { connection: Connection::new(stream), shell, running: None };
+    let ended = shim.obey(&mut terminations).await;
     shim.end_script().await;
-    match ended {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(ShimError::Connection(error)),
-    }
+    ended
 }
 
 async fn connect(layout: &Layout) -> Result<UnixStream, ShimError> {
@@ -95,23 +108,53 @@ async fn connect(layout: &Layout) -> Result<UnixStream, ShimError> {
     }
 }
 
-/// A shim with an agent.
-struct Shim {
-    connection: Connection,
+/// The container's own shell and processes.
+struct ContainerShell {
     reaper: Reaper,
-    running: Option<Running>,
+}
+
+impl Shell for ContainerShell {
+    type Process = Launched;
+
+    fn path(&self) -> Option<String> {
+        shell::find().map(|path| path.to_string_lossy().into_owned())
+    }
+
+    fn start(&mut self, run: &Run) -> Result<Launched, String> {
+        let Some(shell) = shell::find() else {
+            return Err(format!("there is no shell in this image: looked for {}", shell::candidates()));
+        };
+        let script = script::Script {
+            shell,
+            text: run.script.expose(),
+            environment: &run.environment,
+            directory: run.directory.as_ref(),
+        };
+        script::start(&self.reaper, &script).map_err(|error| chain(&error))
+    }
+
+    fn oom_kills(&self) -> u64 {
+        oom::kills()
+    }
+}
+
+/// A shim with an agent.
+struct Shim<C, S: Shell> {
+    connection: Connection<C>,
+    shell: S,
+    running: Option<Running<S::Process>>,
 }
 
 /// The script that runs.
-struct Running {
-    process: Launched,
+struct Running<P> {
+    process: P,
     oom_kills_before: u64,
 }
 
-impl Shim {
+impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
     /// Does what the agent says until it says exit. TERM changes nothing: when a pod is ended, the agent decides what that means.
-    async fn obey(&mut self, terminate: &mut Signal) -> Result<(), connection::ConnectionError> {
-        let shell = shell::find().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    async fn obey(&mut self, terminations: &mut BoxStream<'static, ()>) -> Result<(), ConnectionError> {
+        let shell = self.shell.path().unwrap_or_default();
         self.connection.send(&ShimFrame::Hello(ShimHello { protocol: PROTOCOL, shell })).await?;
         loop {
             let running = &mut self.running;
@@ -129,29 +172,17 @@ impl Shim {
                     _ => {}
                 },
                 happening = happening => self.pass_on(happening).await?,
-                _ = terminate.recv() => say(format_args!("asked to terminate; the agent decides when")),
+                Some(()) = terminations.next() => say(format_args!("asked to terminate; the agent decides when")),
             }
         }
     }
 
-    async fn start(&mut self, run: &Run) -> Result<(), connection::ConnectionError> {
+    async fn start(&mut self, run: &Run) -> Result<(), ConnectionError> {
         if self.running.is_some() {
-            return Err(connection::ConnectionError::TwoScripts);
+            return Err(ConnectionError::TwoScripts);
         }
-        let oom_kills_before = oom::kills();
-        let started = match shell::find() {
-            None => Err(format!("there is no shell in this image: looked for {}", shell::candidates())),
-            Some(shell) => {
-                let script = script::Script {
-                    shell,
-                    text: run.script.expose(),
-                    environment: &run.environment,
-                    directory: run.directory.as_ref(),
-                };
-                script::start(&self.reaper, &script).map_err(|error| chain(&error))
-            }
-        };
-        match started {
+        let oom_kills_before = self.shell.oom_kills();
+        match self.shell.start(run) {
             Ok(process) => self.running = Some(Running { process, oom_kills_before }),
             Err(problem) => self.connection.send(&connection::not_started(problem)).await?,
         }
@@ -164,12 +195,13 @@ impl Shim {
         }
     }
 
-    async fn pass_on(&mut self, happening: Happening) -> Result<(), connection::ConnectionError> {
+    async fn pass_on(&mut self, happening: Happening) -> Result<(), ConnectionError> {
         match happening {
             Happening::Output(bytes) => self.connection.send(&ShimFrame::Output(bytes)).await,
             Happening::Ended(exit) => {
                 let before = self.running.take().map_or(0, |running| running.oom_kills_before);
-                self.connection.send(&connection::ended(exit, oom::kills().saturating_sub(before))).await
+                let kills = self.shell.oom_kills().saturating_sub(before);
+                self.connection.send(&connection::ended(exit, kills)).await
             }
         }
     }

@@ -8,20 +8,23 @@ mod prepare;
 pub(crate) mod sources;
 mod trees;
 
+use std::io;
 use std::process::Command;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use gantry_core::Ending;
-use gantry_wire::frame::NoteLevel;
 use gantry_wire::plan::{Action, PodPlan, StagePlan};
+use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
-use tokio::sync::mpsc;
 
-use crate::agent::event::{Event, StageEvent};
+use crate::agent::outlet::Outlet;
+use crate::agent::script_environment;
 use crate::layout::Layout;
-use crate::process::launch::{Happening, launch};
-use crate::process::reaper::{Exit, Reaper};
+use crate::ports::{Exit, Handover, Happening, Process as _, StageTry, Workshop};
+use crate::process::launch::launch;
+use crate::process::reaper::Reaper;
 
 /// What a stage works with.
 pub(crate) struct StageContext {
@@ -36,53 +39,30 @@ pub(crate) struct StageContext {
     pub(crate) outlet: Outlet,
 }
 
-/// Where a stage's output goes. Sending waits while the engine is busy, which slows down the tool that writes.
-#[derive(Clone)]
-pub(crate) struct Outlet {
-    events: mpsc::Sender<Event>,
-    task: u64,
+/// Does the stages in this container, with its tools and its files.
+pub(crate) struct Tools {
+    pub(crate) layout: Layout,
+    pub(crate) reaper: Reaper,
 }
 
-impl Outlet {
-    pub(crate) fn new(events: mpsc::Sender<Event>, task: u64) -> Self {
-        Self { events, task }
+impl Workshop for Tools {
+    fn perform(&self, work: StageTry, outlet: Outlet) -> BoxFuture<'static, Result<(), Ending>> {
+        let StageTry { plan, stage, attempt, status } = work;
+        let (layout, reaper) = (self.layout.clone(), self.reaper.clone());
+        let context = StageContext { plan, stage, attempt, status, layout, reaper, outlet };
+        async move {
+            let plan = Arc::clone(&context.plan);
+            match plan.stages.get(context.stage) {
+                Some(stage) => perform(&context, stage).await,
+                None => Ok(()),
+            }
+        }
+        .boxed()
     }
 
-    /// Tells the engine. An engine that is gone needs to know nothing.
-    pub(crate) async fn send(&self, event: StageEvent) {
-        let _ = self.events.send(Event::Stage { task: self.task, event }).await;
+    fn prepare(&self, handover: Handover) -> BoxFuture<'static, io::Result<Vec<(String, SecretText)>>> {
+        script_environment::prepare(handover).boxed()
     }
-
-    /// Output of a tool.
-    pub(crate) async fn output(&self, bytes: Bytes) {
-        self.send(StageEvent::Output(bytes)).await;
-    }
-
-    /// A green line, as the scripts of the reference print them.
-    pub(crate) async fn notice(&self, text: &str) {
-        self.output(format!("\x1b[32;1m{text}\x1b[0;m\n").into()).await;
-    }
-
-    /// A plain line.
-    pub(crate) async fn plain(&self, text: &str) {
-        self.output(format!("{text}\n").into()).await;
-    }
-
-    /// A warning of the runner.
-    pub(crate) async fn warning(&self, text: impl Into<String>) {
-        self.send(StageEvent::Note(NoteLevel::Warning, text.into())).await;
-    }
-}
-
-/// Runs one try of a stage and reports how it ended.
-pub(crate) async fn run(context: StageContext) {
-    let plan = Arc::clone(&context.plan);
-    let result = match plan.stages.get(context.stage) {
-        Some(stage) => perform(&context, stage).await,
-        None => Ok(()),
-    };
-    let ending = result.err().unwrap_or(Ending::Succeeded);
-    context.outlet.send(StageEvent::Ended(ending)).await;
 }
 
 async fn perform(context: &StageContext, stage: &StagePlan) -> Result<(), Ending> {
@@ -105,7 +85,7 @@ impl StageContext {
     }
 
     /// Runs a program with its output in the log.
-    pub(crate) async fn tool(&self, command: Command) -> std::io::Result<Exit> {
+    pub(crate) async fn tool(&self, command: Command) -> io::Result<Exit> {
         let mut process = launch(&self.reaper, command)?;
         loop {
             match process.next().await {
@@ -116,7 +96,7 @@ impl StageContext {
     }
 
     /// Runs a program whose output nobody wants.
-    pub(crate) async fn quiet_tool(&self, command: Command) -> std::io::Result<Exit> {
+    pub(crate) async fn quiet_tool(&self, command: Command) -> io::Result<Exit> {
         let mut process = launch(&self.reaper, command)?;
         loop {
             if let Happening::Ended(exit) = process.next().await {
@@ -126,7 +106,7 @@ impl StageContext {
     }
 
     /// A failure of this stage that the pod itself is to blame for.
-    pub(crate) fn trouble(&self, what: &str, error: &std::io::Error) -> Ending {
+    pub(crate) fn trouble(&self, what: &str, error: &io::Error) -> Ending {
         Ending::Runner { message: format!("{} failed in the pod: {what}: {error}", self.name()) }
     }
 }

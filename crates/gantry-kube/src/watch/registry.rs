@@ -86,7 +86,7 @@ impl Registry {
         let mut state = self.lock();
         state.forget_unwatched();
         let chosen = state.watched.values().filter(|watched| wanted(&watched.sight.borrow()));
-        chosen.map(|watched| watched.pod.clone()).collect()
+        in_order(chosen.map(|watched| watched.pod.clone()))
     }
 
     /// Takes in an object that the API server showed. Answers can overtake each other: an older one than is known is left out.
@@ -136,7 +136,7 @@ impl Registry {
             let present = matches!(*watched.sight.borrow(), Sight::Present(_));
             present.then(|| watched.pod.clone())
         });
-        seen_before.collect()
+        in_order(seen_before)
     }
 
     /// The shared watch will not show the pod again. Its facts are forgotten, unless somebody watches it.
@@ -166,6 +166,13 @@ impl Registry {
         state.watched.clear();
         state.seen.clear();
     }
+}
+
+/// By name: what is done about them must not depend on how a map happens to be laid out.
+fn in_order(pods: impl Iterator<Item = PodRef>) -> Vec<PodRef> {
+    let mut pods: Vec<PodRef> = pods.collect();
+    pods.sort_unstable_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
+    pods
 }
 
 impl State {

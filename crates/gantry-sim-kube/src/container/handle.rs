@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{
     channel::{Namespace, Order, Task},
     error::StartError,
+    programs::{self, Programs},
     runtime::{self, Inner, connect, setup, start_within_deadline, validate},
     spec::{ContainerSpec, ExecSpec, ExitStatus, Privilege},
     streams::{Input, Output, Streams, Terminal},
@@ -27,21 +28,31 @@ pub struct Container {
 }
 
 struct Shared {
-    runtime: Arc<Inner>,
-    privilege: Privilege,
     spec: ContainerSpec,
-    cgroup: Option<String>,
-    pid: u32,
-    namespaces: Namespaces,
     streams: Mutex<Streams>,
     terminal: Option<Terminal>,
     link: Link,
+    kind: Kind,
+}
+
+/// What the container is made of.
+enum Kind {
+    Processes(Processes),
+    Programs(Arc<dyn Programs>),
+}
+
+struct Processes {
+    runtime: Arc<Inner>,
+    privilege: Privilege,
+    cgroup: Option<String>,
+    pid: u32,
+    namespaces: Namespaces,
     entered: Entered,
 }
 
 impl std::fmt::Debug for Container {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Container").field("name", &self.shared.spec.name).field("pid", &self.shared.pid).finish()
+        f.debug_struct("Container").field("name", &self.shared.spec.name).field("pid", &self.pid()).finish()
     }
 }
 
@@ -56,7 +67,7 @@ pub(super) struct Parts {
     pub(super) limit: Limit,
 }
 
-impl Shared {
+impl Processes {
     fn namespaces(&self) -> Result<(Vec<Namespace>, Vec<OwnedFd>), StartError> {
         let open = self.namespaces.lock().map_err(|_| StartError::NotRunning)?;
         if open.is_empty() {
@@ -77,23 +88,35 @@ impl Container {
         let link = watch(parts.started, role);
         Self {
             shared: Arc::new(Shared {
-                runtime: parts.runtime,
-                privilege: parts.privilege,
                 spec: parts.spec,
-                cgroup: parts.cgroup,
-                pid,
-                namespaces,
                 terminal: parts.streams.terminal.clone(),
                 streams: Mutex::new(parts.streams),
                 link,
-                entered,
+                kind: Kind::Processes(Processes {
+                    runtime: parts.runtime,
+                    privilege: parts.privilege,
+                    cgroup: parts.cgroup,
+                    pid,
+                    namespaces,
+                    entered,
+                }),
             }),
         }
     }
 
-    /// Process id of its first process on the host.
+    /// Starts a container without processes.
+    pub(crate) fn of_programs(programs: &Arc<dyn Programs>, spec: ContainerSpec) -> Self {
+        let link = programs::start(programs, spec.clone());
+        let kind = Kind::Programs(Arc::clone(programs));
+        Self { shared: Arc::new(Shared { spec, streams: Mutex::default(), terminal: None, link, kind }) }
+    }
+
+    /// Process id of its first process on the host; 0 where there is no process.
     pub fn pid(&self) -> u32 {
-        self.shared.pid
+        match &self.shared.kind {
+            Kind::Processes(processes) => processes.pid,
+            Kind::Programs(_) => 0,
+        }
     }
 
     /// Its standard input, once, if [`ContainerSpec::stdin`] asked for one.
@@ -111,11 +134,12 @@ impl Container {
 
     /// How many bytes it has written outside its volumes; `None` where that cannot be seen, or when it has ended.
     pub fn written_bytes(&self) -> Option<u64> {
+        let Kind::Processes(Processes { pid, .. }) = &self.shared.kind else { return None };
         if self.status().is_some() {
             return None;
         }
         // One file system in memory holds all of it: the root and what lies over the host's directories.
-        let root = nix::sys::statvfs::statvfs(format!("/proc/{}/root", self.shared.pid).as_str()).ok()?;
+        let root = nix::sys::statvfs::statvfs(format!("/proc/{pid}/root").as_str()).ok()?;
         Some(root.blocks().saturating_sub(root.blocks_free()).saturating_mul(root.fragment_size()))
     }
 
@@ -152,31 +176,32 @@ impl Container {
         if self.status().is_some() {
             return Err(StartError::NotRunning);
         }
+        let processes = match &shared.kind {
+            Kind::Processes(processes) => processes,
+            Kind::Programs(programs) => {
+                let (streams, link) = programs::exec(programs, &shared.spec, exec, shared.link.status.clone());
+                return Ok(ExecChild::new(streams, link));
+            }
+        };
         let mut spec = ContainerSpec { args: exec.args, tty: exec.tty, stdin: exec.stdin, ..shared.spec.clone() };
         spec.env.extend(exec.env);
         validate(&spec)?;
-        let (kinds, mut files) = shared.namespaces()?;
+        let (kinds, mut files) = processes.namespaces()?;
         let (pipes, theirs) = connect(&spec)?;
         files.extend(theirs);
         let order = Order {
-            privilege: shared.privilege,
+            privilege: processes.privilege,
             spec,
             task: Task::Exec { namespaces: kinds },
-            cgroup: shared.cgroup.clone(),
+            cgroup: processes.cgroup.clone(),
         };
-        let started = start_within_deadline(&shared.runtime.launcher, &order, files).await;
+        let started = start_within_deadline(&processes.runtime.launcher, &order, files).await;
         // A container that ends meanwhile makes all kinds of trouble; this is what it means.
         let mut started =
             started.map_err(|error| if self.status().is_some() { StartError::NotRunning } else { error })?;
         let streams = runtime::streams(pipes, &mut started, exec.stdin)?;
-        let link = watch(started, Role::Exec { entered: Arc::clone(&shared.entered) });
-        Ok(ExecChild {
-            stdin: streams.stdin,
-            stdout: streams.stdout,
-            stderr: streams.stderr,
-            terminal: streams.terminal,
-            link,
-        })
+        let link = watch(started, Role::Exec { entered: Arc::clone(&processes.entered) });
+        Ok(ExecChild::new(streams, link))
     }
 }
 
@@ -200,6 +225,11 @@ impl std::fmt::Debug for ExecChild {
 }
 
 impl ExecChild {
+    fn new(streams: Streams, link: Link) -> Self {
+        let Streams { stdin, stdout, stderr, terminal } = streams;
+        Self { stdin, stdout, stderr, terminal, link }
+    }
+
     /// Waits for its end. (Its output may last longer, if it left children behind.)
     pub async fn wait(&self) -> ExitStatus {
         ended(self.link.status.clone()).await

@@ -32,7 +32,7 @@ use tokio::{
 
 use crate::{
     cluster::Cluster,
-    container::{Container, Runtime},
+    container::{Container, ContainerSpec, Programs, Runtime, StartError},
     resources,
     store::{
         Key,
@@ -92,10 +92,33 @@ impl PodHandle {
     }
 }
 
+/// What the node's containers are made of.
+#[derive(Debug)]
+pub(crate) enum Containers {
+    /// Local processes, with directories as volumes and files as logs.
+    Processes(Runtime),
+    /// Futures of the program that embeds the cluster. There are no volumes and no logs.
+    Programs(Arc<dyn Programs>),
+}
+
+impl Containers {
+    /// Whether pods have files on this machine.
+    pub(crate) fn have_files(&self) -> bool {
+        matches!(self, Self::Processes(_))
+    }
+
+    async fn start(&self, spec: ContainerSpec) -> Result<Container, StartError> {
+        match self {
+            Self::Processes(runtime) => runtime.start(spec).await,
+            Self::Programs(programs) => Ok(Container::of_programs(programs, spec)),
+        }
+    }
+}
+
 /// The node agent's shared state.
 #[derive(Debug)]
 pub(crate) struct Kubelet {
-    runtime: Runtime,
+    containers: Containers,
     directory: PathBuf,
     started: Instant,
     period: Duration,
@@ -104,10 +127,10 @@ pub(crate) struct Kubelet {
 }
 
 impl Kubelet {
-    /// Kubelet with its containers' runtime; pods' files go below `directory`.
-    pub(crate) fn new(runtime: Runtime, directory: &Path, config: &crate::Config) -> Self {
+    /// Kubelet with what its containers are made of; pods' files go below `directory`.
+    pub(crate) fn new(containers: Containers, directory: &Path, config: &crate::Config) -> Self {
         Self {
-            runtime,
+            containers,
             directory: directory.to_owned(),
             started: Instant::now(),
             period: config.sync_period.max(Duration::from_millis(1)),

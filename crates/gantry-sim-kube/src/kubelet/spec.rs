@@ -49,7 +49,7 @@ pub(crate) fn container(
     Ok(ContainerSpec {
         name: format!("{}/{name}", handle.key.name),
         args: command(container, &env),
-        mounts: mounts(handle, pod, container)?,
+        mounts: if cluster.kubelet.containers.have_files() { mounts(handle, pod, container)? } else { Vec::new() },
         env,
         cwd: cwd.map(PathBuf::from),
         uid,

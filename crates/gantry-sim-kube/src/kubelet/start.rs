@@ -142,7 +142,7 @@ impl Starting<'_> {
         }
         let id = ids::container_id();
         self.tell(Kind::Normal, "Created", &format!("Created container: {}", record.name), &record.name);
-        match self.cluster.kubelet.runtime.start(made).await {
+        match self.cluster.kubelet.containers.start(made).await {
             Ok(started) => {
                 self.tell(Kind::Normal, "Started", &format!("Started container {}", record.name), &record.name);
                 self.started(record, started, id, container).await;
@@ -234,7 +234,9 @@ impl Monitor {
     async fn run(self, console: Arc<Console>, exited: watch::Sender<Option<Ended>>) {
         let container = &console.container;
         let path = self.handle.log_path(&self.name);
+        let output = container.take_output();
         let pumps = async {
+            let Some((stdout, stderr)) = output else { return };
             let log = match Log::create(path, self.cluster.clock).await {
                 Ok(log) => log,
                 Err(error) => {
@@ -242,14 +244,12 @@ impl Monitor {
                     return;
                 }
             };
-            if let Some((stdout, stderr)) = container.take_output() {
-                let errors = async {
-                    if let Some(stderr) = stderr {
-                        Arc::clone(&log).pump("stderr", stderr, &console.stderr).await;
-                    }
-                };
-                tokio::join!(Arc::clone(&log).pump("stdout", stdout, &console.stdout), errors);
-            }
+            let errors = async {
+                if let Some(stderr) = stderr {
+                    Arc::clone(&log).pump("stderr", stderr, &console.stderr).await;
+                }
+            };
+            tokio::join!(Arc::clone(&log).pump("stdout", stdout, &console.stdout), errors);
         };
         tokio::pin!(pumps);
         let status = tokio::select! {
@@ -285,6 +285,9 @@ impl Monitor {
 
     /// What the container left as its last words.
     async fn message(&self, code: i32) -> String {
+        if !self.cluster.kubelet.containers.have_files() {
+            return String::new();
+        }
         let written = tokio::fs::read(spec::message_path(&self.handle, &self.name)).await.unwrap_or_default();
         if !written.is_empty() {
             let start = written.len().saturating_sub(MAX_MESSAGE);

@@ -80,7 +80,8 @@ pub(super) async fn run(cluster: Arc<Cluster>, handle: Arc<PodHandle>) {
         worker.life().await;
     }
     // Mounts in the containers are gone with them, so only the pod's own files are removed.
-    if let Err(error) = tokio::fs::remove_dir_all(&handle.directory).await
+    if cluster.kubelet.containers.have_files()
+        && let Err(error) = tokio::fs::remove_dir_all(&handle.directory).await
         && error.kind() != std::io::ErrorKind::NotFound
     {
         tracing::debug!(%error, "a pod's directory was not removed");
@@ -216,7 +217,9 @@ impl Worker {
         if self.mounted && Instant::now() < self.refresh {
             return true;
         }
-        let made = if self.mounted {
+        let made = if !self.cluster.kubelet.containers.have_files() {
+            Ok(())
+        } else if self.mounted {
             volumes::refresh(&self.cluster, &self.handle, &self.pod)
         } else {
             volumes::make(&self.cluster, &self.handle, &self.pod)
@@ -317,6 +320,8 @@ impl Worker {
         if self.accident.is_some() {
             return;
         }
+        // Nobody reads the files of a pod that has ended.
+        let runs = !exits.is_empty();
         loop {
             let any_exit = async {
                 if exits.is_empty() {
@@ -344,7 +349,7 @@ impl Worker {
                 }
                 () = until(self.look) => return,
                 () = until(self.deadline.filter(|_| self.whole.failed.is_none())) => return,
-                () = tokio::time::sleep_until(self.refresh), if self.mounted => return,
+                () = tokio::time::sleep_until(self.refresh), if self.mounted && runs => return,
                 () = until(self.measure) => return,
             }
         }

@@ -19,9 +19,9 @@ use crate::{
     auth::tokens::{AUDIENCE, Grant},
     cluster::Cluster,
     config::Config,
-    container::Runtime,
+    container::{Programs, Runtime},
     error::Error,
-    kubelet::Kubelet,
+    kubelet::{Containers, Kubelet},
     resources,
     store::object,
 };
@@ -68,7 +68,7 @@ impl SimKube {
             .hide([directory.clone()]);
         let runtime = if config.watch_memory { runtime.watch_memory() } else { runtime };
         let runtime = if config.oom_kills_group { runtime.kill_groups() } else { runtime };
-        let kubelet = Kubelet::new(runtime, &directory.join("pods"), &config);
+        let kubelet = Kubelet::new(Containers::Processes(runtime), &directory.join("pods"), &config);
         let cluster = Cluster::new(config, kubelet, tls.ca_pem, address);
         let sim = Self { cluster, listener, acceptor: tls.acceptor, _scratch: scratch };
         if let Some(path) = &sim.cluster.config.kubeconfig {
@@ -165,6 +165,39 @@ impl SimKube {
         drop(guard);
         self.cluster.tasks.ended().await;
         Ok(())
+    }
+}
+
+/// A simulated cluster without port, certificates, files and processes: everything is in memory and on tokio's clock. It runs as long as
+/// this is there.
+pub struct InProcess {
+    guard: StopOnDrop,
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcess").finish_non_exhaustive()
+    }
+}
+
+impl InProcess {
+    /// Starts a cluster whose containers are `programs`. Of `config`, what is about ports, certificates and files has no effect.
+    pub fn start(config: Config, programs: Arc<dyn Programs>) -> Self {
+        let address = config.listen;
+        let kubelet = Kubelet::new(Containers::Programs(programs), &PathBuf::new(), &config);
+        let cluster = Cluster::new(config, kubelet, String::new(), address);
+        cluster.start();
+        Self { guard: StopOnDrop(cluster) }
+    }
+
+    /// A handle that serves single connections.
+    pub fn connector(&self) -> Connector {
+        Connector { cluster: Arc::clone(&self.guard.0) }
+    }
+
+    /// A bearer token of the administrator (`system:masters`).
+    pub fn admin_token(&self) -> &str {
+        self.guard.0.tokens.admin()
     }
 }
 

@@ -1,9 +1,10 @@
 //! `gantry run`: the daemon.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
-use gantry_daemon::{App, Ended, Options, Signal, signal_channel};
+use gantry_daemon::{App, Ended, Network, Options, Signal, signal_channel};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -33,6 +34,7 @@ pub(crate) fn main(args: RunArgs, logging: Logging) -> anyhow::Result<ExitCode> 
         let (sender, signals) = signal_channel();
         let forwarding = forward(sender);
         let options = Options {
+            outside: Arc::new(Network),
             config: args.config.path(),
             listen_address: args.listen_address.or(args.metrics_server).filter(|address| !address.is_empty()),
             helper,

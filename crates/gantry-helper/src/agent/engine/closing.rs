@@ -6,7 +6,6 @@ use gantry_core::Ending;
 use gantry_wire::frame::{Closed, Phase};
 
 use super::job::{Activity, Job};
-use crate::clock::Deadline;
 use crate::limits::REPORT_WAIT;
 
 impl Job {
@@ -26,6 +25,6 @@ impl Job {
         self.phase = Phase::Closed;
         // A job that GitLab does not know to run here is of no interest to anybody but the manager that is connected.
         let token_life = if self.started { Duration::from_secs(self.plan.timeout_seconds) } else { Duration::ZERO };
-        self.report_by = Some(Deadline::after(token_life + REPORT_WAIT));
+        self.report_by = Some(self.around.clock.after(token_life + REPORT_WAIT));
     }
 }

@@ -9,7 +9,10 @@ use gantry_wire::stage::{JobStatus, Next, Try, next_stage};
 use tokio::time::Instant;
 
 use super::job::{Activity, Job};
-use crate::stages::{self, Outlet, StageContext};
+use crate::agent::event::StageEvent;
+use crate::agent::outlet::Outlet;
+use crate::ports::StageTry;
+use crate::stages;
 use crate::tasks;
 
 impl Job {
@@ -39,16 +42,14 @@ impl Job {
         self.open_section(what);
         self.newest_task += 1;
         let id = self.newest_task;
-        let context = StageContext {
-            plan: Arc::clone(&plan),
-            stage,
-            attempt,
-            status,
-            layout: self.around.layout.clone(),
-            reaper: self.around.reaper.clone(),
-            outlet: Outlet::new(self.around.events.clone(), id),
+        let outlet = Outlet::new(self.around.events.clone(), id);
+        let work = StageTry { plan: Arc::clone(&plan), stage, attempt, status };
+        let result = self.around.workshop.perform(work, outlet.clone());
+        let report = async move {
+            let ending = result.await.err().unwrap_or(Ending::Succeeded);
+            outlet.send(StageEvent::Ended(ending)).await;
         };
-        self.activity = Activity::Tool { stage, _task: tasks::spawn(stages::run(context)) };
+        self.activity = Activity::Tool { stage, _task: tasks::spawn(report) };
     }
 
     pub(super) fn open_section(&mut self, stage: &StagePlan) {

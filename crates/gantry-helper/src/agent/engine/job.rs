@@ -1,6 +1,5 @@
 //! The job: all of its state, its loop and its timers. What happens when is in the files beside this one.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use gantry_wire::stage::{History, JobStatus};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Surroundings;
+use super::{FAILURE, Surroundings};
 use crate::agent::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::agent::journal::Journal;
 use crate::agent::published::Published;
@@ -118,8 +117,9 @@ impl Activity {
 
 impl Job {
     pub(super) fn new(around: Surroundings, plan: Arc<PodPlan>) -> Self {
-        let journal = Journal::begin(&around.layout.trace_file(), &plan.trace);
-        let deadline = Deadline::after(Duration::from_millis(plan.remaining_ms));
+        let journal = Journal::begin(&around.trace_file, &plan.trace);
+        let deadline = around.clock.after(Duration::from_millis(plan.remaining_ms));
+        let start_by = around.clock.after(AGENT_WITHOUT_PLAN);
         let _ = around.known.set((Arc::clone(&plan), deadline));
         let mut job = Self {
             around,
@@ -135,7 +135,7 @@ impl Job {
             disrupted: false,
             unwanted: false,
             deadline,
-            start_by: Deadline::after(AGENT_WITHOUT_PLAN),
+            start_by,
             scripts_deadline: None,
             after_deadline: None,
             partial_at: None,
@@ -149,7 +149,7 @@ impl Job {
     }
 
     /// Carries the job to its end and waits until that is reported.
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) -> ExitCode {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) -> u8 {
         loop {
             self.on_time();
             self.publish();
@@ -159,7 +159,7 @@ impl Job {
             tokio::select! {
                 event = inbox.recv() => match event {
                     Some(event) => self.on_event(event),
-                    None => return ExitCode::FAILURE,
+                    None => return FAILURE,
                 },
                 () = tokio::time::sleep(self.next_wake()) => {}
             }

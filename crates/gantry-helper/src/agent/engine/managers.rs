@@ -1,7 +1,6 @@
 //! What managers and the cluster say, and what follows from it.
 
 use std::io;
-use std::process::ExitCode;
 
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_core::{Ending, go_duration};
@@ -12,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::job::{Activity, Job, Shim};
+use super::{FAILURE, SUCCESS};
 use crate::agent::event::LoneEvent;
 use crate::diagnostics::say;
 use crate::limits::SHIM_GOODBYE;
@@ -178,17 +178,17 @@ impl Job {
     }
 
     /// The exit code, once it is time to end.
-    pub(super) fn leaving(&mut self) -> Option<ExitCode> {
+    pub(super) fn leaving(&mut self) -> Option<u8> {
         if self.unwanted {
             self.on_reported();
         }
         if let Some(by) = self.leave_by {
             let shim_left = !matches!(self.shim, Shim::Ready(_));
-            return (shim_left || Instant::now() >= by).then_some(ExitCode::SUCCESS);
+            return (shim_left || Instant::now() >= by).then_some(SUCCESS);
         }
         if self.report_by.is_some_and(crate::clock::Deadline::has_passed) {
             say(format_args!("the verdict was never reported"));
-            return Some(ExitCode::FAILURE);
+            return Some(FAILURE);
         }
         None
     }

@@ -8,7 +8,7 @@ mod job;
 mod managers;
 mod scripts;
 
-use std::process::ExitCode;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
@@ -22,18 +22,26 @@ use super::event::{Event, ShimEvent};
 use super::lone::Known;
 use super::published::Published;
 use super::validate::validate;
+use crate::clock::Clock;
 use crate::diagnostics::say;
-use crate::layout::Layout;
 use crate::limits::EARLY_MESSAGES;
-use crate::process::reaper::Reaper;
+use crate::ports::Workshop;
 
 /// Exit code of an agent that was told to end while it had nothing to do: 128 plus TERM.
 const TERMINATED: u8 = 143;
+/// Exit code of an agent whose job is reported.
+const SUCCESS: u8 = 0;
+/// Exit code of an agent that could not do what it is for.
+const FAILURE: u8 = 1;
 
 /// What the engine works with.
 pub(crate) struct Surroundings {
-    pub(crate) layout: Layout,
-    pub(crate) reaper: Reaper,
+    /// Where the trace is kept.
+    pub(crate) trace_file: PathBuf,
+    /// Does the stages.
+    pub(crate) workshop: Arc<dyn Workshop>,
+    /// What deadlines are kept on.
+    pub(crate) clock: Clock,
     /// For tasks that report to the engine.
     pub(crate) events: mpsc::Sender<Event>,
     /// For manager connections.
@@ -56,15 +64,15 @@ impl Engine {
     }
 
     /// Waits for a plan and carries it out.
-    pub(crate) async fn run(mut self) -> ExitCode {
+    pub(crate) async fn run(mut self) -> u8 {
         let until = Instant::now() + AGENT_WITHOUT_PLAN;
         loop {
             match timeout_at(until, self.inbox.recv()).await {
                 Err(_) => {
                     say(format_args!("no manager sent a plan for {} s", AGENT_WITHOUT_PLAN.as_secs()));
-                    return ExitCode::FAILURE;
+                    return FAILURE;
                 }
-                Ok(None) => return ExitCode::FAILURE,
+                Ok(None) => return FAILURE,
                 Ok(Some(Event::Manager { frame: Frame::Plan(plan), reply })) => match validate(&plan) {
                     Ok(()) => return self.carry_out(*plan, &reply).await,
                     Err(problem) => refuse(&reply, format!("this plan cannot be carried out: {problem}")),
@@ -74,14 +82,14 @@ impl Engine {
                 }
                 Ok(Some(Event::Terminated)) => {
                     say(format_args!("the pod is being ended before there was a plan"));
-                    return ExitCode::from(TERMINATED);
+                    return TERMINATED;
                 }
                 Ok(Some(event)) => self.keep(event),
             }
         }
     }
 
-    async fn carry_out(self, plan: PodPlan, reply: &mpsc::Sender<Frame>) -> ExitCode {
+    async fn carry_out(self, plan: PodPlan, reply: &mpsc::Sender<Frame>) -> u8 {
         let mut job = Job::new(self.around, Arc::new(plan));
         // The plan is kept and the trace begun: now it is true.
         let _ = reply.try_send(Frame::PlanAccepted);

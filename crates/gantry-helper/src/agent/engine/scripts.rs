@@ -10,18 +10,19 @@ use gantry_wire::shim::{Ended, Kill, Run, SecretText, ShimFrame};
 use tokio::time::Instant;
 
 use super::job::{Activity, Job, Script, Shim};
-use crate::agent::script_environment::{Handover, prepare};
+use crate::agent::event::StageEvent;
+use crate::agent::outlet::Outlet;
 use crate::clock::Deadline;
 use crate::limits::{CAUSE_OF_DEATH, KILL_ANSWER};
+use crate::ports::{Handover, User};
 use crate::process::shell;
-use crate::stages::Outlet;
 use crate::tasks;
 
 impl Job {
     /// Prepares the script that waits, if one does and everything it waits for is there.
     pub(super) fn try_script(&mut self) {
         let Activity::Awaiting { stage, status } = self.activity else { return };
-        let (uid, gid) = match &self.shim {
+        let user = match &self.shim {
             Shim::Absent => return,
             Shim::Lost { mourned: true, .. } => return self.give_up_on_build(stage),
             Shim::Lost { .. } => return self.mourn(stage),
@@ -32,7 +33,7 @@ impl Job {
                 );
                 return self.finish(stage, Ending::Configuration { message });
             }
-            Shim::Ready(link) => (link.uid, link.gid),
+            Shim::Ready(link) => User { uid: link.uid, gid: link.gid },
         };
         if self.plan.wait_for_services && !self.services_started {
             return;
@@ -42,9 +43,19 @@ impl Job {
         let first = !self.history.tries.iter().any(|a_try| {
             self.plan.stages.get(a_try.stage).is_some_and(|stage| matches!(stage.action, Action::Script(_)))
         });
-        let handover = Handover { plan: Arc::clone(&self.plan), status, new_owner: first.then_some((uid, gid)) };
+        let handover = Handover { plan: Arc::clone(&self.plan), status, new_owner: first.then_some(user) };
         let outlet = Outlet::new(self.around.events.clone(), id);
-        self.activity = Activity::Preparing { stage, _task: tasks::spawn(prepare(handover, outlet)) };
+        let prepared = self.around.workshop.prepare(handover);
+        let report = async move {
+            let event = match prepared.await {
+                Ok(environment) => StageEvent::Ready(environment),
+                Err(error) => StageEvent::Ended(Ending::Runner {
+                    message: format!("the script's files cannot be prepared in the pod: {error}"),
+                }),
+            };
+            outlet.send(event).await;
+        };
+        self.activity = Activity::Preparing { stage, _task: tasks::spawn(report) };
     }
 
     /// Everything is ready: hands the script to the shim.
@@ -67,9 +78,10 @@ impl Job {
             return self.on_shim_lost("it does not take orders".to_owned());
         }
         if matches!(what.action, Action::AfterScript(_)) {
-            self.after_deadline = Some(Deadline::after(Duration::from_millis(plan.after_script_timeout_ms)));
+            self.after_deadline = Some(self.around.clock.after(Duration::from_millis(plan.after_script_timeout_ms)));
         } else if let Some(limit) = plan.script_timeout_ms {
-            self.scripts_deadline.get_or_insert_with(|| Deadline::after(Duration::from_millis(limit)));
+            let clock = self.around.clock;
+            self.scripts_deadline.get_or_insert_with(|| clock.after(Duration::from_millis(limit)));
         }
         self.open_section(what);
         self.activity = Activity::Script(Script { stage, stop: None, give_up: None });

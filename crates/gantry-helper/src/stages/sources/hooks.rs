@@ -7,7 +7,7 @@ use gantry_core::error_chain::chain;
 use gantry_wire::plan::Script;
 
 use super::git::Git;
-use crate::process::launch::Happening;
+use crate::ports::{Happening, Process as _};
 use crate::process::{script, shell};
 use crate::stages::StageContext;
 

@@ -1,0 +1,63 @@
+//! The port to everything outside of the process: GitLab, clusters, and whoever asks for metrics. There is one real implementation; the
+//! simulation puts its own in its place.
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use gantry_core::error_chain::chain;
+use gantry_gitlab::{Client, ClientError, ClientOptions};
+use gantry_kube::{Access, Cluster, ConnectError, Driver};
+use tokio::net::TcpListener;
+
+use crate::server::{self, DEFAULT_LISTEN_ADDRESS, ListenError};
+
+/// How the daemon reaches others and is reached.
+pub trait Outside: Send + Sync + 'static {
+    /// A client for one GitLab.
+    fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError>;
+
+    /// A namespace of a cluster, and what runs its watch.
+    fn cluster(
+        &self,
+        access: Access,
+        namespace: String,
+        selector: String,
+    ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>>;
+
+    /// Where metrics are asked for: at an address that was asked for, or at the usual one; nowhere if that cannot be had.
+    fn listen(&self, asked_for: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, ListenError>>;
+}
+
+/// The network of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Network;
+
+impl Outside for Network {
+    fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError> {
+        Client::new(options)
+    }
+
+    fn cluster(
+        &self,
+        access: Access,
+        namespace: String,
+        selector: String,
+    ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
+        Cluster::connect(access, namespace, selector).boxed()
+    }
+
+    fn listen(&self, asked_for: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, ListenError>> {
+        listen(asked_for).boxed()
+    }
+}
+
+/// An address that was asked for must work; the default one only should.
+async fn listen(asked_for: Option<String>) -> Result<Option<TcpListener>, ListenError> {
+    match (server::bind(asked_for.as_deref().unwrap_or(DEFAULT_LISTEN_ADDRESS)).await, asked_for) {
+        (Ok(listener), _) => Ok(Some(listener)),
+        (Err(error), Some(_)) => Err(error),
+        (Err(error), None) => {
+            tracing::warn!("no metrics server: {}; set listen_address to another one", chain(&error));
+            Ok(None)
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What agent and shim need from outside, as ports: connections, the work of stages, the processes of scripts, clocks. In a pod these are
+//! sockets, tools and shells; the simulation puts pipes and data in their place and runs everything else as it is.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use gantry_core::Ending;
+use gantry_gitlab::{Client, ClientError, ClientOptions};
+use gantry_wire::plan::PodPlan;
+use gantry_wire::shim::{Run, SecretText};
+use gantry_wire::stage::JobStatus;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use crate::agent::outlet::Outlet;
+
+/// Where connections come from.
+pub trait Listener: Send + 'static {
+    /// The side of a connection that is read.
+    type Read: AsyncRead + Send + Unpin + 'static;
+    /// The side that is written.
+    type Write: AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection.
+    fn accept(&mut self) -> impl Future<Output = io::Result<Accepted<Self::Read, Self::Write>>> + Send;
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub struct Accepted<R, W> {
+    /// What the peer sends.
+    pub read: R,
+    /// What the peer gets.
+    pub write: W,
+    /// Who the peer is, where that is known.
+    pub user: Option<User>,
+}
+
+/// User and group of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's number.
+    pub uid: u32,
+    /// Its group's.
+    pub gid: u32,
+}
+
+/// Does the work of stages that run in the helper container. Dropping a future stops the work.
+pub trait Workshop: Send + Sync + 'static {
+    /// One try of a stage. What it prints goes to `outlet`.
+    fn perform(&self, work: StageTry, outlet: Outlet) -> BoxFuture<'static, Result<(), Ending>>;
+
+    /// Puts in place what a user script finds, and says which variables it gets.
+    fn prepare(&self, handover: Handover) -> BoxFuture<'static, io::Result<Vec<(String, SecretText)>>>;
+}
+
+/// One try of one stage.
+#[derive(Clone, Debug)]
+pub struct StageTry {
+    /// The job.
+    pub plan: Arc<PodPlan>,
+    /// Index of the stage in the plan.
+    pub stage: usize,
+    /// 1 for the first try.
+    pub attempt: u32,
+    /// How the job stands.
+    pub status: JobStatus,
+}
+
+/// What a user script is prepared from.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    /// The job.
+    pub plan: Arc<PodPlan>,
+    /// How the job stands.
+    pub status: JobStatus,
+    /// User of the build container, if the tree has not been given to it yet.
+    pub new_owner: Option<User>,
+}
+
+/// Starts scripts in the build container.
+pub trait Shell: Send + 'static {
+    /// A script that runs.
+    type Process: Process;
+
+    /// Path of the shell, if there is one.
+    fn path(&self) -> Option<String>;
+
+    /// Starts a script; the error is a sentence for the job's log.
+    fn start(&mut self, run: &Run) -> Result<Self::Process, String>;
+
+    /// How many processes of the container were ended for want of memory so far.
+    fn oom_kills(&self) -> u64;
+}
+
+/// A script that runs. Dropping it ends it.
+pub trait Process: Send + 'static {
+    /// The next thing that happens. Safe to be dropped and called again. After [`Happening::Ended`] there is nothing more.
+    fn next(&mut self) -> impl Future<Output = Happening> + Send;
+
+    /// Asks it to end and ends it after `grace`. A second call can only shorten the grace.
+    fn kill(&mut self, grace: Duration);
+}
+
+/// What happens to a process.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// It, or one of its children, wrote this.
+    Output(Bytes),
+    /// It ended, and all of its output has been given.
+    Ended(Exit),
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// 128 plus the signal when one ended it, as shells count.
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+impl Exit {
+    /// Whether it ended with 0.
+    pub fn success(self) -> bool {
+        self.code == 0
+    }
+}
+
+/// Makes the client by which a lone agent speaks to GitLab.
+pub type Connect = Arc<dyn Fn(ClientOptions) -> Result<Client, ClientError> + Send + Sync>;

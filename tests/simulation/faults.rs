@@ -1,0 +1,239 @@
+//! Accidents at random moments: to managers, pods, connections and networks, and the people who cancel jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_wire::layout::{BUILD, HELPER};
+use http::Method;
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::{Held, Wire};
+use crate::gitlab::{Desk, Line};
+use crate::ledger::{Harm, Ledger};
+use crate::managers::{InMemory, Manager};
+use crate::pipe::Switch;
+use crate::pods::Pod;
+
+/// Managers that run at once.
+const MANAGERS: usize = 3;
+
+/// Exit code of what the kernel kills.
+const KILLED: i32 = 137;
+
+/// What can happen in a world, besides bad weather.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    KillManager,
+    TerminateManager,
+    DrainManager,
+    AddManager,
+    CutExec,
+    StallExec,
+    CloseWatches,
+    StallWatches,
+    DeletePod,
+    EvictPod,
+    KillHelper,
+    KillBuild,
+    OutOfMemory,
+    Cancel,
+    CancelByForce,
+    GitlabAway,
+    ClusterAway,
+}
+
+/// All of them.
+pub(crate) const FAULTS: [Fault; 17] = [
+    Fault::KillManager,
+    Fault::TerminateManager,
+    Fault::DrainManager,
+    Fault::AddManager,
+    Fault::CutExec,
+    Fault::StallExec,
+    Fault::CloseWatches,
+    Fault::StallWatches,
+    Fault::DeletePod,
+    Fault::EvictPod,
+    Fault::KillHelper,
+    Fault::KillBuild,
+    Fault::OutOfMemory,
+    Fault::Cancel,
+    Fault::CancelByForce,
+    Fault::GitlabAway,
+    Fault::ClusterAway,
+];
+
+/// Makes faults happen.
+pub(crate) struct Fate {
+    pub(crate) rng: SmallRng,
+    /// Those that happen in this world.
+    pub(crate) faults: Vec<Fault>,
+    /// Mean time between two.
+    pub(crate) every: Duration,
+    pub(crate) line: Arc<Line>,
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) desk: Desk,
+    pub(crate) ledger: Ledger,
+    pub(crate) config: std::path::PathBuf,
+    pub(crate) outside: Arc<InMemory>,
+    pub(crate) managers: Vec<Manager>,
+}
+
+impl Fate {
+    /// Starts a manager.
+    pub(crate) async fn hire(&mut self) -> anyhow::Result<()> {
+        self.ledger.tell(|| "a manager starts".to_owned());
+        self.managers.push(Manager::start(&self.config, Arc::clone(&self.outside)).await?);
+        Ok(())
+    }
+
+    /// Lets things happen for ever.
+    pub(crate) async fn reign(&mut self) -> anyhow::Result<()> {
+        loop {
+            if self.faults.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            let most = u64::try_from(self.every.as_millis()).unwrap_or(u64::MAX).saturating_mul(2).max(1);
+            sleep(Duration::from_millis(self.rng.random_range(0..most))).await;
+            let fault = self.faults[self.rng.random_range(0..self.faults.len())];
+            self.ledger.tell(|| format!("fault: {fault:?}"));
+            self.strike(fault).await?;
+        }
+    }
+
+    /// Ends what must not outlast the faults: managers that were told to leave have left.
+    pub(crate) fn has_manager(&self) -> bool {
+        self.managers.iter().any(|manager| !manager.has_ended())
+    }
+
+    async fn strike(&mut self, fault: Fault) -> anyhow::Result<()> {
+        match fault {
+            Fault::KillManager => {
+                self.lose().kill();
+                self.succeed().await?;
+            }
+            Fault::TerminateManager => {
+                self.lose().terminate();
+                self.succeed().await?;
+            }
+            Fault::DrainManager => {
+                self.any_manager().drain();
+                self.succeed().await?;
+            }
+            Fault::AddManager if self.managers.len() < MANAGERS => self.hire().await?,
+            Fault::AddManager => {}
+            Fault::CutExec => self.any_held(Held::Exec, Switch::cut),
+            Fault::StallExec => self.any_held(Held::Exec, Switch::stall),
+            Fault::CloseWatches => self.wire.held(Held::Watch).iter().for_each(|switch| switch.cut()),
+            Fault::StallWatches => self.wire.held(Held::Watch).iter().for_each(|switch| switch.stall()),
+            Fault::DeletePod | Fault::EvictPod | Fault::KillHelper | Fault::KillBuild | Fault::OutOfMemory => {
+                self.hit_pod(fault).await;
+            }
+            Fault::Cancel | Fault::CancelByForce => self.cancel(fault == Fault::CancelByForce).await?,
+            // Long, and so seldom: nothing else can happen meanwhile.
+            Fault::GitlabAway if !self.rng.random_ratio(1, 8) => {}
+            Fault::GitlabAway => {
+                let time = Duration::from_secs(self.rng.random_range(1..400));
+                let mut book = self.ledger.book();
+                book.gitlab_trouble = true;
+                book.gitlab_away += time;
+                self.line.weather.away_for(time);
+            }
+            Fault::ClusterAway => {
+                let time = Duration::from_secs(self.rng.random_range(1..90));
+                self.ledger.book().api_trouble = true;
+                self.wire.weather.away_for(time);
+            }
+        }
+        Ok(())
+    }
+
+    /// The manager that goes, any one that is there.
+    fn lose(&mut self) -> &Manager {
+        self.ledger.book().managers_lost.push(Instant::now());
+        self.any_manager()
+    }
+
+    fn any_manager(&mut self) -> &Manager {
+        // The last one stays in the list, so that there is always one to speak of.
+        let last = self.managers.len().saturating_sub(1);
+        let mut at = 0..;
+        self.managers.retain(|manager| at.next() == Some(last) || !manager.has_ended());
+        let at = self.rng.random_range(0..self.managers.len());
+        &self.managers[at]
+    }
+
+    /// Another one comes, at once or after a while.
+    async fn succeed(&mut self) -> anyhow::Result<()> {
+        if self.rng.random_ratio(1, 2) {
+            sleep(Duration::from_millis(self.rng.random_range(0..200_000))).await;
+        }
+        self.hire().await
+    }
+
+    fn any_held(&mut self, kind: Held, act: impl Fn(&Switch)) {
+        let held = self.wire.held(kind);
+        if !held.is_empty() {
+            self.ledger.book().api_trouble = true;
+            act(&held[self.rng.random_range(0..held.len())]);
+        }
+    }
+
+    fn any_pod(&mut self) -> Option<Arc<Pod>> {
+        let pods = self.wire.pods.all();
+        // The newest ones are those that still live.
+        let newest = pods.len().saturating_sub(30);
+        let pods = pods.get(newest..)?;
+        (!pods.is_empty()).then(|| Arc::clone(&pods[self.rng.random_range(0..pods.len())]))
+    }
+
+    async fn hit_pod(&mut self, fault: Fault) {
+        let Some(pod) = self.any_pod() else { return };
+        let harm = match fault {
+            Fault::DeletePod => Harm::PodDeleted,
+            Fault::EvictPod => Harm::Evicted,
+            Fault::KillHelper => Harm::HelperKilled,
+            Fault::KillBuild => Harm::BuildKilled,
+            _ => Harm::OutOfMemory,
+        };
+        self.ledger.of(pod.job, |facts| facts.harms.insert(harm));
+        self.ledger.tell(|| format!("{harm:?} hits {} of job {}", pod.name, pod.job));
+        let accident = |what: &str| format!("/sim/pods/default/{}/{what}", pod.name);
+        // A pod that is gone cannot be hit, and need not be.
+        let _ = match fault {
+            Fault::DeletePod => {
+                let path = format!("/api/v1/namespaces/default/pods/{}", pod.name);
+                let grace = self.rng.random_range(0..30);
+                self.wire.ask(Method::DELETE, &path, json!({"gracePeriodSeconds": grace})).await
+            }
+            Fault::EvictPod => self.wire.ask(Method::POST, &accident("evict"), json!({})).await,
+            Fault::OutOfMemory => {
+                let container = if self.rng.random_ratio(1, 2) { HELPER } else { BUILD };
+                self.wire.ask(Method::POST, &accident("oom"), json!({"container": container})).await
+            }
+            Fault::KillHelper => {
+                pod.end(HELPER, KILLED);
+                Ok(Value::Null)
+            }
+            _ => {
+                pod.end(BUILD, if self.rng.random_ratio(1, 2) { KILLED } else { 1 });
+                Ok(Value::Null)
+            }
+        };
+    }
+
+    async fn cancel(&mut self, force: bool) -> anyhow::Result<()> {
+        let jobs = self.wire.pods.jobs.len() as u64;
+        let job = self.rng.random_range(1..=jobs);
+        let known = self.desk.get(&format!("/sim/jobs/{job}")).await;
+        // One that is not in the queue yet cannot be canceled.
+        if known.is_ok() {
+            self.ledger.of(job, |facts| facts.harms.insert(Harm::Canceled));
+            self.desk.cancel(job, force).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! What must hold in every world, whatever happened in it. Written from what was promised, with what the ledger says happened, and without
+//! any code of the product.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::faults::Fate;
+use crate::ledger::{Book, Facts, Harm};
+use crate::log;
+use crate::programs::{Job, Outcome, SECRET};
+use crate::world::JOBS;
+
+/// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
+const BROKEN_BY_DEATH: [&str; 2] = ["taken and never acknowledged", "silent"];
+
+/// An outage of this length may outlast a job's token, with all the tries that were under way.
+const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
+
+/// A job's time-out is noticed within this time.
+const PROMPT: Duration = Duration::from_secs(30);
+
+/// A job as GitLab shows it in the end.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    id: u64,
+    status: String,
+    failure_reason: Option<String>,
+    exit_code: Option<i32>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+}
+
+/// Everything that is wrong with a world that has settled.
+pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    let shown: Vec<Shown> = serde_json::from_value(fate.desk.get("/sim/jobs").await?)?;
+    if shown.len() as u64 != JOBS {
+        wrong.push(format!("GitLab has {} jobs instead of {JOBS}", shown.len()));
+    }
+    if !reached_end {
+        let open: Vec<u64> = shown.iter().filter(|job| !is_final(&job.status)).map(|job| job.id).collect();
+        wrong.push(format!("the jobs {open:?} have no end"));
+    }
+    for job in &shown {
+        let trace = fate.desk.trace(job.id).await?;
+        let Some(program) = fate.wire.pods.jobs.get(&job.id) else { continue };
+        let book = fate.ledger.book();
+        let none = Facts::default();
+        let facts = book.jobs.get(&job.id).unwrap_or(&none);
+        let judged = Judged { shown: job, program, facts, book: &book };
+        wrong.extend(judged.problems(&trace).into_iter().map(|problem| format!("job {}: {problem}", job.id)));
+    }
+    wrong.extend(violations(&fate.desk.get("/sim/violations").await?, &fate.ledger.book()));
+    wrong.extend(left_behind(&fate.wire.pods().await?, &fate.ledger.book()));
+    Ok(wrong)
+}
+
+fn is_final(status: &str) -> bool {
+    matches!(status, "success" | "failed" | "canceled")
+}
+
+/// One job with all that is known about it.
+struct Judged<'a> {
+    shown: &'a Shown,
+    program: &'a Job,
+    facts: &'a Facts,
+    book: &'a Book,
+}
+
+impl Judged<'_> {
+    fn problems(&self, trace: &[u8]) -> Vec<String> {
+        let mut problems = Vec::new();
+        problems.extend(self.verdict().err());
+        problems.extend(self.once().err());
+        problems.extend(self.log(trace).err());
+        problems
+    }
+
+    /// The end is one that what happened allows, and the only one if nothing happened.
+    fn verdict(&self) -> Result<(), String> {
+        let Shown { status, failure_reason, exit_code, .. } = self.shown;
+        let said = format!("{status} {} {exit_code:?}", failure_reason.as_deref().unwrap_or("-"));
+        let because = match status.as_str() {
+            "success" => self.allows_success(),
+            "canceled" => self.needs(&[Harm::Canceled]),
+            "failed" => self.allows_failure(failure_reason.as_deref().unwrap_or_default()),
+            // Said once for all of them.
+            _ => Ok(()),
+        };
+        let facts = self.facts;
+        because.map_err(|why| format!("{said}: {why}; {:?} {:?} {:?}", facts.starts, facts.ends, facts.harms))?;
+        if self.is_untouched() && is_final(status) && !self.fits(self.program.outcome()) {
+            return Err(format!("{said} instead of {:?}, although nothing happened to it", self.program.outcome()));
+        }
+        Ok(())
+    }
+
+    /// Nothing but the job itself decides how it ends.
+    fn is_untouched(&self) -> bool {
+        let lost = !self.book.managers_lost.is_empty();
+        // A manager that dies before its job has started takes it along, and may do so thrice.
+        let started = !self.facts.tries.is_empty();
+        if self.is_cut_off() {
+            return false;
+        }
+        self.facts.harms.is_empty() && (started || !(lost || self.book.gitlab_trouble || self.book.api_trouble))
+    }
+
+    /// GitLab was away for so long that nobody could report any more.
+    fn is_cut_off(&self) -> bool {
+        self.shown.failure_reason.as_deref() == Some("stuck_or_timeout_failure")
+            && self.book.gitlab_away >= TOKEN_LEEWAY
+    }
+
+    fn fits(&self, outcome: Outcome) -> bool {
+        let Shown { status, failure_reason, exit_code, .. } = self.shown;
+        match outcome {
+            Outcome::Success => status == "success",
+            Outcome::ScriptFailure(code) => {
+                failure_reason.as_deref() == Some("script_failure") && *exit_code == Some(code)
+            }
+            Outcome::TimedOut => failure_reason.as_deref() == Some("job_execution_timeout"),
+            Outcome::NoPod => status == "failed",
+        }
+    }
+
+    fn allows_success(&self) -> Result<(), String> {
+        let ended_well = |stage: &str| self.facts.ends.iter().any(|(ended, code)| ended == stage && *code == 0);
+        match self.program.scripts.iter().find(|script| !ended_well(script.stage)) {
+            Some(script) => Err(format!("{} did not end with 0", script.stage)),
+            None if !self.facts.fetched => Err("the sources were never there".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    fn needs(&self, harms: &[Harm]) -> Result<(), String> {
+        if harms.iter().any(|harm| self.facts.harms.contains(harm)) {
+            return Ok(());
+        }
+        Err(format!("nothing like {harms:?} has happened"))
+    }
+
+    fn allows_failure(&self, reason: &str) -> Result<(), String> {
+        let pod_harms = [Harm::PodDeleted, Harm::Evicted, Harm::HelperKilled, Harm::BuildKilled, Harm::OutOfMemory];
+        let manager_lost = !self.book.managers_lost.is_empty();
+        match reason {
+            "script_failure" => self.allows_script_failure(),
+            "job_execution_timeout" => self.allows_timeout(),
+            "runner_provisioning_timeout" if manager_lost || self.book.gitlab_trouble => Ok(()),
+            // GitLab ends a job of which it hears nothing: one whose manager was lost before the agent had started, or whose pod died
+            // while no manager was there.
+            "stuck_or_timeout_failure" if manager_lost && self.facts.tries.is_empty() => Ok(()),
+            // A job's token ends five minutes after its time-out: who cannot reach GitLab for that long cannot report any more.
+            "stuck_or_timeout_failure" if self.is_cut_off() => Ok(()),
+            "stuck_or_timeout_failure" if manager_lost => self.needs(&pod_harms),
+            "runner_provisioning_timeout" | "stuck_or_timeout_failure" => Err("no manager was lost".to_owned()),
+            _ if self.program.outcome() == Outcome::NoPod => Ok(()),
+            // A cluster that cannot be asked, or an image that comes too late.
+            _ if self.book.api_trouble && self.facts.tries.is_empty() => Ok(()),
+            _ if self.program.is_slow() && self.facts.starts.is_empty() => Ok(()),
+            _ => self.needs(&pod_harms),
+        }
+    }
+
+    fn allows_script_failure(&self) -> Result<(), String> {
+        let code = self.shown.exit_code.unwrap_or(0);
+        let by_script =
+            self.facts.ends.iter().any(|(stage, ended)| *ended == code && code != 0 && stage != "after_script");
+        let tries = self.facts.tries.iter().filter(|(_, stage, _)| stage == "get_sources").count();
+        let by_sources =
+            !self.facts.fetched && u32::try_from(tries).is_ok_and(|tries| tries >= self.program.tool.attempts);
+        if by_script || by_sources { Ok(()) } else { Err("nothing has failed with that code".to_owned()) }
+    }
+
+    fn allows_timeout(&self) -> Result<(), String> {
+        let (Some(started), Some(finished)) = (self.shown.started_at, self.shown.finished_at) else {
+            return Err("it has never run".to_owned());
+        };
+        let ran = Duration::try_from(finished.duration_since(started)).unwrap_or_default();
+        // It counts from when GitLab handed the job out, which is before it was running.
+        if ran + PROMPT + self.waiting() >= self.program.timeout {
+            return Ok(());
+        }
+        Err(format!("it ran for {ran:?} of {:?}", self.program.timeout))
+    }
+
+    /// How long the job may have been with a runner before it was acknowledged.
+    fn waiting(&self) -> Duration {
+        if self.book.gitlab_trouble { Duration::from_secs(120) } else { Duration::from_secs(20) }
+    }
+
+    /// No script twice, no stage more often than it may be tried, and both in one pod only.
+    fn once(&self) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        for (pod, stage) in &self.facts.starts {
+            if !seen.insert(stage) {
+                return Err(format!("{stage} was started twice, again in {pod}"));
+            }
+        }
+        let mut tries = BTreeSet::new();
+        for (pod, stage, attempt) in &self.facts.tries {
+            if !tries.insert((stage, attempt)) {
+                return Err(format!("try {attempt} of {stage} was made twice, again in {pod}"));
+            }
+        }
+        let pods: BTreeSet<&String> = self.facts.tries.iter().map(|(pod, ..)| pod).collect();
+        if pods.len() > 1 { Err(format!("it ran in several pods: {pods:?}")) } else { Ok(()) }
+    }
+
+    /// A manager with proof that the job cannot go on has ended it while its agent could not be reached: then the log is what it had of the
+    /// agent's, and its own last line.
+    fn is_ended_by_manager(&self, agents: &[u8], trace: &[u8]) -> bool {
+        let same = agents.iter().zip(trace).take_while(|(one, other)| one == other).count();
+        let rest = String::from_utf8_lossy(trace.get(same..).unwrap_or_default()).into_owned();
+        self.book.api_trouble && self.program.outcome() == Outcome::NoPod && rest.contains("Job failed")
+    }
+
+    /// The log is what was printed, byte for byte, as far as the pod lived to tell.
+    fn log(&self, trace: &[u8]) -> Result<(), String> {
+        let text = log::unstamped(trace);
+        let shown = String::from_utf8_lossy(&text);
+        // The beginning of a secret is not one: a script may be ended in the middle of printing it.
+        let begins = |at: usize| self.program.secret.starts_with(word(shown.get(at..).unwrap_or_default()));
+        let secret =
+            shown.match_indices(SECRET).find(|(at, _)| !begins(*at) || shown[*at..].starts_with(&self.program.secret));
+        if let Some((at, _)) = secret {
+            return Err(format!("a secret is in the log: {:?}", word(&shown[at..])));
+        }
+        if let Some(agents) = &self.facts.trace
+            && agents.as_slice() != trace
+            && self.shown.status != "canceled"
+            && !self.is_ended_by_manager(agents, trace)
+            && self.shown.failure_reason.as_deref() != Some("stuck_or_timeout_failure")
+        {
+            return Err(format!(
+                "the log has {} bytes and the agent left {}; they differ from byte {:?}",
+                trace.len(),
+                agents.len(),
+                agents.iter().zip(trace).position(|(one, other)| one != other)
+            ));
+        }
+        for script in self.program.scripts.iter().chain(&self.program.after) {
+            let mark = format!("@{}:{}:", self.shown.id, script.stage);
+            let found: Vec<&str> = shown.lines().filter(|line| line.starts_with(&mark)).collect();
+            let same = found.iter().zip(&script.lines).take_while(|(one, other)| *one == other).count();
+            // Not one that was stopped, for its own limit for instance.
+            let code = script.end.code();
+            let ended = self.facts.ends.iter().any(|(stage, ended)| stage == script.stage && Some(*ended) == code);
+            let is_cut = !self.facts.harms.is_empty() || !ended || self.facts.trace.is_none();
+            let whole = found.len() == script.lines.len();
+            // The last line that is there may have been cut off with its pod.
+            let prefix = same == found.len() || (is_cut && same + 1 == found.len());
+            if !prefix || (!whole && !is_cut) {
+                return Err(format!("{}: the log has {found:?} instead of {:?}", script.stage, script.lines));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first word of a text.
+fn word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}
+
+fn violations(list: &Value, book: &Book) -> Vec<String> {
+    let excused = |rule: &str| match rule {
+        // The agent of a job that its manager had to end without it.
+        "log after verdict" => book.api_trouble,
+        _ => BROKEN_BY_DEATH.contains(&rule) && (!book.managers_lost.is_empty() || book.gitlab_trouble),
+    };
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let rule = |entry: &Value| entry["rule"].as_str().unwrap_or_default().to_owned();
+    let counted = list.iter().filter(|entry| !excused(&rule(entry)));
+    counted.map(|entry| format!("a violation: {entry}")).collect()
+}
+
+/// Pods that nobody has removed. Those whose manager was lost and whose agent did not end with 0 stay until the cluster collects them.
+fn left_behind(pods: &BTreeMap<String, Value>, book: &Book) -> Vec<String> {
+    let stays = |pod: &Value| {
+        let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+        let helper = statuses.iter().find(|status| status["name"] == "helper").cloned().unwrap_or_default();
+        helper["state"]["terminated"]["exitCode"] != 0
+    };
+    let orphaned = !book.managers_lost.is_empty();
+    let left = pods.iter().filter(|(_, pod)| !(orphaned && stays(pod)));
+    left.map(|(name, pod)| format!("{name} is left behind: {}", pod["status"]["containerStatuses"])).collect()
+}
+
+/// A number made of what GitLab shows in the end: the same for two runs of one seed.
+pub(crate) async fn digest(fate: &Fate) -> anyhow::Result<u64> {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let mut hasher = DefaultHasher::new();
+    for job in fate.desk.get("/sim/jobs").await?.as_array().map(Vec::as_slice).unwrap_or_default() {
+        for key in ["id", "status", "failure_reason", "exit_code", "trace_bytes", "take_backs"] {
+            job[key].to_string().hash(&mut hasher);
+        }
+    }
+    format!("{:?}", fate.ledger.book().jobs.values().map(|facts| (&facts.pods, &facts.tries)).collect::<Vec<_>>())
+        .hash(&mut hasher);
+    Ok(hasher.finish())
+}

@@ -1,0 +1,87 @@
+//! Which worlds are made: from the command line, from the seeds that once failed, and new ones.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// Lives of an ordinary run: some seconds without optimization.
+const LIVES: u64 = 96;
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Only this world, with its story.
+    pub(crate) seed: Option<u64>,
+    /// At least so many jobs.
+    pub(crate) lives: u64,
+    /// Worlds at once.
+    pub(crate) threads: usize,
+    /// Not this program, but another test of the package is wanted.
+    pub(crate) skip: bool,
+}
+
+impl Asked {
+    /// Reads the command line. Options of Rust's own test programs are understood as far as they mean something here.
+    pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut asked = Self { seed: None, lives: LIVES, threads, skip: false };
+        let mut filters = Vec::new();
+        while let Some(arg) = args.next() {
+            let mut number = || args.next().ok_or_else(|| format!("{arg} needs a number"));
+            match arg.as_str() {
+                "--seed" => asked.seed = Some(parse(&number()?)?),
+                "--lives" => asked.lives = parse(&number()?)?,
+                "--threads" | "--test-threads" => {
+                    asked.threads = usize::try_from(parse(&number()?)?).unwrap_or(1).max(1);
+                }
+                "--list" => asked.skip = true,
+                "--skip" | "--format" | "--color" | "--logfile" | "-Z" => drop(number()?),
+                option if option.starts_with('-') => {}
+                filter => filters.push(filter.to_owned()),
+            }
+        }
+        asked.skip |= !filters.is_empty() && !filters.iter().any(|filter| "simulation".contains(filter.as_str()));
+        Ok(asked)
+    }
+}
+
+/// A number, decimal or with `0x`.
+fn parse(text: &str) -> Result<u64, String> {
+    let text = text.replace('_', "");
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|error| format!("{text}: {error}"))
+}
+
+fn file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("simulation/regressions.txt")
+}
+
+/// The seeds that once failed, oldest first.
+pub(crate) fn regressions() -> Vec<u64> {
+    let text = fs::read_to_string(file()).unwrap_or_default();
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).filter_map(|line| parse(line).ok()).collect()
+}
+
+/// Keeps a seed that has failed, for all runs to come.
+pub(crate) fn keep(seed: u64, why: &str) {
+    if regressions().contains(&seed) {
+        return;
+    }
+    let why: String = why.lines().next().unwrap_or_default().chars().take(100).collect();
+    let kept = OpenOptions::new().create(true).append(true).open(file()).and_then(|mut file| {
+        let line = format!("{seed:#018x} # {why}\n");
+        file.write_all(line.as_bytes())
+    });
+    if let Err(error) = kept {
+        eprintln!("the seed cannot be kept in {}: {error}", file().display());
+    }
+}
+
+/// The command that makes one world again.
+pub(crate) fn command(seed: u64) -> String {
+    format!("cargo test -p gantry-tests --test simulation -- --seed {seed:#018x}")
+}

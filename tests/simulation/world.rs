@@ -1,0 +1,189 @@
+//! One world: a GitLab, a cluster, managers, jobs, faults, all from one seed and on one thread, until everything has settled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_core::chance;
+use gantry_gitlab::Client;
+use gantry_helper::ports::Connect;
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::cluster::Wire;
+use crate::faults::{FAULTS, Fate};
+use crate::gitlab::{Connections, Desk, Line};
+use crate::invariants;
+use crate::ledger::Ledger;
+use crate::managers::{InMemory, configure};
+use crate::panics;
+use crate::pods::{Containers, Pods};
+use crate::programs::{Job, MISSING, SLOW, SLOW_PULL};
+use crate::tasks;
+use crate::weather::Weather;
+
+/// Jobs of one world.
+pub(crate) const JOBS: u64 = 24;
+
+/// How long accidents go on happening.
+const UNREST: Duration = Duration::from_mins(15);
+
+/// How long everything may take: the longest job, GitLab's patience with one that is silent, and to spare.
+const LONGEST: Duration = Duration::from_hours(4);
+
+/// How long managers have, once all jobs have ended, to remove what is left.
+const TIDYING: Duration = Duration::from_mins(25);
+
+/// How often it is looked whether something has come about.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// What became of a world.
+pub(crate) struct Report {
+    /// What is wrong with it.
+    pub(crate) wrong: Vec<String>,
+    /// A number that two runs of one seed share.
+    pub(crate) digest: u64,
+}
+
+/// Runs the world of a seed.
+pub(crate) fn run(seed: u64, tells: bool) -> anyhow::Result<Report> {
+    chance::seed(seed);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true);
+    #[cfg(tokio_unstable)]
+    builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
+    let mut report = builder.build()?.block_on(live(seed, tells))?;
+    report.wrong.extend(panics::take());
+    Ok(report)
+}
+
+async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let ledger = Ledger::new(tells);
+    let directory = TempDir::with_prefix_in("gantry-world-", scratch())?;
+    let gitlab = gantry_sim_gitlab::InProcess::start(gantry_sim_gitlab::Config::new(nowhere()))?;
+    let desk = Desk(Arc::new(Connections::new(gitlab.connector())));
+    let trouble = draw_trouble(&mut rng);
+    let statuses: &[u16] = &[500, 502, 503, 429, 403, 409];
+    let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.gitlab, statuses));
+    let connections = Connections::new(gitlab.connector());
+    let line = Arc::new(Line { connections, weather, ledger: ledger.clone() });
+    let to_gitlab = Arc::clone(&line);
+    let connect: Connect = Arc::new(move |options| Client::with_transport(options, Arc::clone(&to_gitlab) as _));
+    let jobs: BTreeMap<u64, Job> = (1..=JOBS).map(|id| (id, Job::draw(id, &mut rng))).collect();
+    let pods = Arc::new(Pods::new(jobs, ledger.clone(), directory.path().to_owned(), connect));
+    let mut settings = gantry_sim_kube::Config::new(nowhere(), "");
+    settings.missing_images = vec![format!("*{MISSING}*")];
+    settings.pull_delays = vec![(format!("*{SLOW}*"), SLOW_PULL)];
+    let cluster = gantry_sim_kube::InProcess::start(settings, Arc::new(Containers(Arc::clone(&pods))));
+    let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.cluster, &[500, 503, 429]));
+    let token = cluster.admin_token().to_owned();
+    let wire = Arc::new(Wire::new(cluster.connector(), token, weather, Arc::clone(&pods), |job| job % 3 != 0));
+    let outside = Arc::new(InMemory { line: Arc::clone(&line), wire: Arc::clone(&wire) });
+    let concurrent = rng.random_range(4..=30);
+    let config = configure(directory.path(), gitlab.url(), gitlab.runner_token(), concurrent)?;
+    let mut fate = Fate {
+        rng: SmallRng::from_rng(&mut rng),
+        faults: trouble.faults,
+        every: Duration::from_secs(rng.random_range(3..60)),
+        line,
+        wire,
+        desk,
+        ledger,
+        config,
+        outside,
+        managers: Vec::new(),
+    };
+    fate.hire().await?;
+    let reached_end = go_on(&mut fate, &pods).await?;
+    let mut wrong = invariants::check(&fate, reached_end).await?;
+    let digest = invariants::digest(&fate).await?;
+    wrong.append(&mut fate.ledger.book().wrong);
+    Ok(Report { wrong, digest })
+}
+
+/// Which kinds of trouble a world has.
+struct Trouble {
+    /// One request in so many; 0 for none.
+    gitlab: u32,
+    cluster: u32,
+    faults: Vec<crate::faults::Fault>,
+}
+
+fn draw_trouble(rng: &mut SmallRng) -> Trouble {
+    let weather = |rng: &mut SmallRng| *[0, 0, 50, 20, 8].choose(rng).unwrap_or(&0);
+    let (gitlab, cluster) = (weather(rng), weather(rng));
+    let kinds = *[0, 1, 2, 4, FAULTS.len()].choose(rng).unwrap_or(&0);
+    Trouble { gitlab, cluster, faults: FAULTS.sample(rng, kinds).copied().collect() }
+}
+
+/// Lets the jobs come and the faults happen, then everything settle. Whether that worked in time.
+async fn go_on(fate: &mut Fate, pods: &Arc<Pods>) -> anyhow::Result<bool> {
+    let end = Instant::now() + LONGEST;
+    let coming = tasks::spawn(come(Arc::clone(pods), fate.desk.clone()));
+    let desk = fate.desk.clone();
+    tokio::select! {
+        result = fate.reign() => result?,
+        settled = all_have_ended(&desk, Instant::now() + UNREST) => drop(settled?),
+    }
+    fate.ledger.tell(|| "the unrest is over".to_owned());
+    fate.line.weather.clear();
+    fate.wire.weather.clear();
+    coming.await??;
+    if !fate.has_manager() {
+        fate.hire().await?;
+    }
+    if !all_have_ended(&fate.desk, end).await? {
+        return Ok(false);
+    }
+    let until = Instant::now() + TIDYING;
+    while Instant::now() < until && !fate.wire.pods().await?.is_empty() {
+        sleep(LOOK).await;
+    }
+    Ok(true)
+}
+
+/// Puts the jobs into the queue, each at its time.
+async fn come(pods: Arc<Pods>, desk: Desk) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let mut jobs: Vec<&Job> = pods.jobs.values().collect();
+    jobs.sort_by_key(|job| (job.at, job.id));
+    for job in jobs {
+        sleep_until(begun + job.at).await;
+        desk.add(&job.payload()).await?;
+    }
+    Ok(())
+}
+
+/// Waits until GitLab knows how every job has ended.
+async fn all_have_ended(desk: &Desk, until: Instant) -> anyhow::Result<bool> {
+    loop {
+        let jobs = desk.get("/sim/jobs").await?;
+        let jobs = jobs.as_array().map(Vec::as_slice).unwrap_or_default();
+        if jobs.len() as u64 >= JOBS && jobs.iter().all(has_ended) {
+            return Ok(true);
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn has_ended(job: &Value) -> bool {
+    matches!(job["status"].as_str(), Some("success" | "failed" | "canceled"))
+}
+
+fn nowhere() -> std::net::SocketAddr {
+    ([127, 0, 0, 1], 0).into()
+}
+
+/// Memory, where there is a file system in it.
+fn scratch() -> std::path::PathBuf {
+    let memory = std::path::PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
