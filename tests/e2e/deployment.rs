@@ -1,5 +1,5 @@
 //! The two deployments of the first users, as they wrote them: on a machine outside of the cluster, registered with flags; and as a
-//! Deployment that registers itself with the variables of a ConfigMap.
+//! Deployment that registers itself with the variables of a `ConfigMap`.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -107,7 +107,7 @@ struct Overlay {
 }
 
 impl Overlay {
-    /// Applies it with these values of the ConfigMap.
+    /// Applies it with these values of the `ConfigMap`.
     async fn apply(world: &World, name: &str, base: &str, values: &Value, extra: &str) -> anyhow::Result<Self> {
         let namespace = world.namespace(name);
         let kubectl = Kubectl::new(world.cluster().kubeconfig());

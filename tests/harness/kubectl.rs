@@ -29,11 +29,8 @@ impl Kubectl {
         let output = std::process::Command::new("kubectl").args(["version", "--client", "--output=json"]).output();
         let version = output.ok().and_then(|output| serde_json::from_slice::<Value>(&output.stdout).ok());
         // Since 1.21 with kustomize 4, which knows components.
-        let minor = version.and_then(|version| {
-            let minor = version.pointer("/clientVersion/minor")?.as_str()?.trim_end_matches('+').parse::<u32>().ok();
-            minor
-        });
-        minor.is_some_and(|minor| minor >= 21)
+        let minor = version.as_ref().and_then(|version| version.pointer("/clientVersion/minor")?.as_str());
+        minor.is_some_and(|minor| minor.trim_end_matches('+').parse::<u32>().is_ok_and(|minor| minor >= 21))
     }
 
     /// Runs it and returns what it prints.

@@ -271,7 +271,8 @@ impl World {
     pub async fn is_clean(&self) -> anyhow::Result<()> {
         let violations = self.gitlab.violations().await?;
         anyhow::ensure!(violations.is_empty(), "rules of the protocol were broken: {violations:#?}");
-        for namespace in self.namespaces.borrow().iter() {
+        let namespaces = self.namespaces.borrow().clone();
+        for namespace in &namespaces {
             self.empty(namespace).await?;
         }
         anyhow::ensure!(self.recorder.bytes() > 0, "the recorder saw no pod at all");
