@@ -10,6 +10,7 @@ use gantry_tests::prometheus::Prometheus;
 use gantry_tests::suite::Test;
 use gantry_tests::world::{IMAGE, script};
 use gantry_tests::{Kubectl, Need, Process, World, until};
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 const BOUND: Duration = Duration::from_secs(100);
@@ -229,7 +230,10 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
     overlay.remove().await
 }
 
-/// Lifetime of the pod's own token: the shortest that an API server gives. The kubelet renews it after four fifths.
+/// Where the pod finds its own token.
+const TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// Lifetime of that token: the shortest that an API server gives. The kubelet renews it after four fifths.
 const LIFETIME: u64 = 600;
 
 async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {
@@ -242,7 +246,6 @@ async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {
         "KUBERNETES_NAMESPACE": namespace,
     });
     let overlay = Overlay::apply(&world, "in-cluster", "in-cluster", &values, &short_lived_token()).await?;
-    let began = tokio::time::Instant::now();
     let literal = format!("--from-literal=CI_SERVER_TOKEN={token}");
     overlay.kubectl(&["create", "secret", "generic", "gitlab-runner-secrets", &literal]).await?;
     overlay.kubectl(&["rollout", "restart", "deployment/runner"]).await?;
@@ -251,8 +254,14 @@ async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {
     job["tags"] = json!([tag]);
     let (first, log) = world.run(&job, BOUND).await?;
     ensure!(first.status == "success", "{first:?}\n{log}");
-    // The first token is of no use any more.
-    tokio::time::sleep_until(began + Duration::from_secs(LIFETIME + 60)).await;
+    let token = overlay.kubectl(&["exec", "deployment/runner", "--", "cat", TOKEN_FILE]).await?;
+    world.keep_secret(&token);
+    let kube = world.kube.with_token(&token)?;
+    until("the first token to be of no use", Duration::from_secs(LIFETIME + 120), async || {
+        let (status, _) = kube.ask(Method::GET, &format!("/api/v1/namespaces/{namespace}/pods"), None).await?;
+        Ok(if status == StatusCode::UNAUTHORIZED { Ok(()) } else { Err(status.to_string()) })
+    })
+    .await?;
     let (second, log) = world.run(&job, BOUND).await?;
     ensure!(second.status == "success", "with a renewed token: {second:?}\n{log}");
     overlay.remove().await
