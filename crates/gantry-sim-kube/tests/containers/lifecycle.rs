@@ -165,6 +165,17 @@ async fn nothing_of_the_simulators_is_inherited() {
     }
 }
 
+/// As a command in the background of a script is started.
+#[tokio::test]
+async fn signals_that_the_simulators_starter_ignores_are_not_ignored_inside() {
+    let own = std::env::current_exe().expect("this program");
+    let mut again = std::process::Command::new("sh");
+    again.args(["-c", "trap '' INT QUIT XFSZ; exec \"$0\" --exact \"$1\""]).arg(own);
+    let output = again.arg("lifecycle::nothing_of_the_simulators_is_inherited").output().expect("a second run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
 /// A second process of this test binary starts a container and is killed with `KILL`.
 #[tokio::test]
 async fn a_killed_simulator_takes_its_containers_with_it() {

@@ -7,9 +7,11 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use rustix::fs::{Access, access};
+use signal_hook::consts::FORBIDDEN;
 
 use super::super::{error::Failure, spec::ContainerSpec};
 
@@ -89,6 +91,20 @@ fn check(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whoever started the simulator may ignore signals: a shell makes a command in the background ignore the interrupt key. Ignored ones stay
+/// ignored when a program is executed; those that are handled go back to their default.
+fn handle_ignored_signals() {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
+    // The numbers above are the C library's own.
+    for signal in (1..32).filter(|signal| ignored >> (signal - 1) & 1 == 1) {
+        if !FORBIDDEN.contains(&signal) {
+            let _ = signal_hook::flag::register(signal, Arc::default());
+        }
+    }
+}
+
 /// Replaces this process. Returns only if that fails.
 pub(super) fn execute(path: &Path, spec: &ContainerSpec) -> Failure {
     let mut command = Command::new(path);
@@ -101,6 +117,7 @@ pub(super) fn execute(path: &Path, spec: &ContainerSpec) -> Failure {
     command.envs(spec.env.iter().map(|(name, value)| (name, value)));
     let program = spec.args.first().cloned().unwrap_or_default();
     command.arg0(&program).args(spec.args.iter().skip(1));
+    handle_ignored_signals();
     // Unlike a bare `execve` this also restores the handling of SIGPIPE, which Rust programs ignore.
     let error = command.exec();
     match error.kind() {
