@@ -137,7 +137,7 @@ impl Overlay {
 
     /// Removes the runner and what it has left to itself: a job that reports without a manager leaves its pod to the next one.
     async fn remove(&self) -> anyhow::Result<()> {
-        self.kubectl(&["delete", "deployments,pods", "--all", "--wait=false"]).await.map(drop)
+        self.kubectl(&["delete", "deployments,pods", "--all"]).await.map(drop)
     }
 
     /// Waits until the Deployment is ready, and returns the address of its pod.

@@ -23,6 +23,9 @@ const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
 /// Outages of this length together may leave an acknowledgement without an answer for as long as it is tried.
 const UNANSWERED: Duration = Duration::from_secs(100);
 
+/// GitLab gave up on a job.
+const STUCK: &str = "stuck_or_timeout_failure";
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A job's time-out is noticed within this time.
@@ -33,18 +36,33 @@ const PROMPT: Duration = Duration::from_secs(30);
 struct Shown {
     id: u64,
     status: String,
+    #[serde(deserialize_with = "reason")]
     failure_reason: Option<String>,
+    /// How many jobs were tried before in its place: GitLab repeats one that no runner has begun, as a job of its own.
+    attempt: u32,
     exit_code: Option<i32>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
+}
+
+/// A failure reason. The ways in which GitLab gives up on a job of which it hears nothing have one name here.
+fn reason<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let reason = Option::<String>::deserialize(from)?;
+    Ok(reason.map(|reason| match reason.as_str() {
+        "no_updates_running" | "no_updates_canceling" | "server_timeout_running" | "server_timeout_canceling" => {
+            STUCK.to_owned()
+        }
+        _ => reason,
+    }))
 }
 
 /// Everything that is wrong with a world that has settled.
 pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<String>> {
     let mut wrong = Vec::new();
     let shown: Vec<Shown> = serde_json::from_value(fate.desk.get("/sim/jobs").await?)?;
-    if shown.len() as u64 != JOBS {
-        wrong.push(format!("GitLab has {} jobs instead of {JOBS}", shown.len()));
+    let first = shown.iter().filter(|job| job.attempt == 0).count();
+    if first as u64 != JOBS {
+        wrong.push(format!("GitLab has {first} jobs instead of {JOBS}"));
     }
     if !reached_end {
         let open: Vec<u64> = shown.iter().filter(|job| !is_final(&job.status)).map(|job| job.id).collect();
@@ -119,8 +137,7 @@ impl Judged<'_> {
 
     /// GitLab was away for so long that nobody could report any more.
     fn is_cut_off(&self) -> bool {
-        self.shown.failure_reason.as_deref() == Some("stuck_or_timeout_failure")
-            && self.book.gitlab_away >= TOKEN_LEEWAY
+        self.shown.failure_reason.as_deref() == Some(STUCK) && self.book.gitlab_away >= TOKEN_LEEWAY
     }
 
     fn fits(&self, outcome: Outcome) -> bool {
@@ -160,11 +177,11 @@ impl Judged<'_> {
             "runner_provisioning_timeout" if manager_lost || self.book.gitlab_trouble => Ok(()),
             // GitLab ends a job of which it hears nothing: one whose manager was lost before the agent had started, or whose pod died
             // while no manager was there.
-            "stuck_or_timeout_failure" if manager_lost && self.facts.tries.is_empty() => Ok(()),
+            STUCK if manager_lost && self.facts.tries.is_empty() => Ok(()),
             // A job's token ends five minutes after its time-out: who cannot reach GitLab for that long cannot report any more.
-            "stuck_or_timeout_failure" if self.is_cut_off() => Ok(()),
-            "stuck_or_timeout_failure" if manager_lost => self.needs(&pod_harms),
-            "runner_provisioning_timeout" | "stuck_or_timeout_failure" => Err("no manager was lost".to_owned()),
+            STUCK if self.is_cut_off() => Ok(()),
+            STUCK if manager_lost => self.needs(&pod_harms),
+            "runner_provisioning_timeout" | STUCK => Err("no manager was lost".to_owned()),
             _ if self.program.outcome() == Outcome::NoPod => Ok(()),
             // A cluster that cannot be asked, or an image that comes too late.
             _ if self.book.api_trouble && self.facts.tries.is_empty() => Ok(()),
@@ -245,7 +262,7 @@ impl Judged<'_> {
             && agents.as_slice() != trace
             && self.shown.status != "canceled"
             && !self.is_ended_by_manager(agents, trace)
-            && self.shown.failure_reason.as_deref() != Some("stuck_or_timeout_failure")
+            && self.shown.failure_reason.as_deref() != Some(STUCK)
         {
             return Err(format!(
                 "the log has {} bytes and the agent left {}; they differ from byte {:?}",
@@ -310,7 +327,7 @@ pub(crate) async fn digest(fate: &Fate) -> anyhow::Result<u64> {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
     let mut hasher = DefaultHasher::new();
     for job in fate.desk.get("/sim/jobs").await?.as_array().map(Vec::as_slice).unwrap_or_default() {
-        for key in ["id", "status", "failure_reason", "exit_code", "trace_bytes", "take_backs"] {
+        for key in ["id", "status", "failure_reason", "exit_code", "trace_bytes", "attempt"] {
             job[key].to_string().hash(&mut hasher);
         }
     }

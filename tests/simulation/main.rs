@@ -100,7 +100,7 @@ struct Run {
 fn many(asked: &Asked) -> ExitCode {
     let begun = SystemTime::now();
     let now = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let base = u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
+    let base = asked.from.unwrap_or_else(|| u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0));
     let fresh = asked.lives.div_ceil(world::JOBS);
     let mut seeds: Vec<u64> = (0..fresh).map(|at| base.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
     let kept = seeds::regressions();

@@ -7,6 +7,9 @@ use std::path::PathBuf;
 /// Lives of an ordinary run: some seconds without optimization.
 const LIVES: u64 = 96;
 
+/// The first seed of an ordinary run. It is always the same, so that a change is judged by what it changes; new worlds are made on demand.
+const ORDINARY: u64 = 0x6761_6e74_7279;
+
 /// What was asked for.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -14,6 +17,8 @@ pub(crate) struct Asked {
     pub(crate) seed: Option<u64>,
     /// At least so many jobs.
     pub(crate) lives: u64,
+    /// The first seed of new worlds; by the time of day if there is none.
+    pub(crate) from: Option<u64>,
     /// Worlds at once.
     pub(crate) threads: usize,
     /// Not this program, but another test of the package is wanted.
@@ -24,13 +29,14 @@ impl Asked {
     /// Reads the command line. Options of Rust's own test programs are understood as far as they mean something here.
     pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut asked = Self { seed: None, lives: LIVES, threads, skip: false };
+        let mut asked = Self { seed: None, lives: LIVES, from: Some(ORDINARY), threads, skip: false };
         let mut filters = Vec::new();
         while let Some(arg) = args.next() {
             let mut number = || args.next().ok_or_else(|| format!("{arg} needs a number"));
             match arg.as_str() {
                 "--seed" => asked.seed = Some(parse(&number()?)?),
-                "--lives" => asked.lives = parse(&number()?)?,
+                "--lives" => (asked.lives, asked.from) = (parse(&number()?)?, None),
+                "--from" => asked.from = Some(parse(&number()?)?),
                 "--threads" | "--test-threads" => {
                     asked.threads = usize::try_from(parse(&number()?)?).unwrap_or(1).max(1);
                 }

@@ -139,7 +139,8 @@ async fn kubelet_can_be_away_for_a_while() {
     let world = World::new().await;
     world.pod("p", never(&json!([sh("a", "until test -e /tmp/go; do sleep 0.02; done")]))).await;
     world.until("p", |pod| !state(pod, "a")["running"].is_null()).await;
-    let mut process = exec(&world, "echo up; touch /tmp/go; sleep 600").await;
+    // The container ends once the stream has broken: not before, and while nobody looks.
+    let mut process = exec(&world, "echo up; cat; touch /tmp/go; sleep 600").await;
     let mut out = [0; 3];
     let mut read = process.stdout().expect("output");
     tokio::time::timeout(PATIENCE, read.read_exact(&mut out)).await.expect("in time").expect("output");
