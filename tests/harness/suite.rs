@@ -23,7 +23,7 @@ use crate::world::World;
 const AT_ONCE: usize = 8;
 
 /// No test takes longer. The bounds within a test are shorter and say more.
-const LONGEST: Duration = Duration::from_secs(150);
+const LONGEST: Duration = Duration::from_secs(240);
 
 /// What is looked at when all tests have ended, as tests of their own.
 const CLEAN: &str = "the world is clean afterwards";

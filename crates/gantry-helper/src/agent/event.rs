@@ -36,6 +36,8 @@ pub(crate) enum Event {
 /// News from the agent's own relay, which works while no manager does.
 #[derive(Debug)]
 pub(crate) enum LoneEvent {
+    /// No manager has been there for so long that the agent relays by itself.
+    Begun,
     /// GitLab asks for a graceful cancel.
     Cancel,
     /// GitLab wants nothing more about this job.

@@ -100,6 +100,7 @@ impl Lone {
             self.until_alone().await;
             let Some((plan, deadline)) = self.known.get().cloned() else { return };
             say(format_args!("no manager is there; reporting to GitLab directly"));
+            let _ = events.send(Event::Lone(LoneEvent::Begun)).await;
             let mut managers = self.managers.clone();
             let end = tokio::select! {
                 end = self.relay(&plan, deadline, &events) => end,

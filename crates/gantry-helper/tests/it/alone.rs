@@ -121,3 +121,18 @@ fn a_job_that_gitlab_has_ended_ends_here_too() {
     let log = std::fs::read_to_string(world.path("/gantry-agent/trace")).unwrap();
     assert!(log.ends_with("ERROR: Job failed: canceled\x1b[0;m\n"), "{log}");
 }
+
+/// Nobody is left who could say that the services have started.
+#[test]
+fn a_job_with_services_goes_on_without_a_manager() {
+    let (url, told) = server();
+    let mut world = World::agent_with(&["--alone-after", "300"]);
+    world.start_shim();
+    let mut plan = world.plan(&["echo it runs"]);
+    plan.coordinator.url = url;
+    plan.wait_for_services = true;
+    drop(world.start(plan));
+    wait(|| told.lock().unwrap().states.iter().any(|state| state == "success"), "the verdict");
+    let trace = String::from_utf8_lossy(&told.lock().unwrap().trace).into_owned();
+    assert!(trace.contains("whether all services have started") && trace.contains("it runs"), "{trace}");
+}

@@ -149,6 +149,7 @@ impl Job {
     /// The agent's own relay speaks for a manager that is not there.
     pub(super) fn on_lone(&mut self, event: LoneEvent) {
         match event {
+            LoneEvent::Begun => self.go_on_without_word_of_services(),
             LoneEvent::Cancel => self.on_graceful_cancel(),
             LoneEvent::Delivered => self.on_reported(),
             LoneEvent::Unwanted(why) => {
@@ -165,6 +166,18 @@ impl Job {
                 self.stop_all(Ending::Runner { message });
             }
         }
+    }
+
+    /// Only managers see whether services have started. A kubelet starts them before the build container, so the shim's word that it is
+    /// there has to be enough when no manager is; waiting on would only end the job at its time-out.
+    fn go_on_without_word_of_services(&mut self) {
+        if !self.plan.wait_for_services || self.services_started || self.closed.is_some() {
+            return;
+        }
+        let text = "no runner is there to say whether all services have started; the job goes on without that";
+        self.journal.note(NoteLevel::Warning, text);
+        self.services_started = true;
+        self.try_script();
     }
 
     fn on_reported(&mut self) {
