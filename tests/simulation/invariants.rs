@@ -15,7 +15,7 @@ use crate::programs::{Job, Outcome, SECRET};
 use crate::world::JOBS;
 
 /// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
-const BROKEN_BY_DEATH: [&str; 2] = ["taken and never acknowledged", "silent"];
+const BROKEN_BY_DEATH: [&str; 3] = ["taken and never acknowledged", "silent", "overtime"];
 
 /// An outage of this length may outlast a job's token, with all the tries that were under way.
 const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
