@@ -59,6 +59,8 @@ async fn measure(wanted: Wanted, count: usize) -> anyhow::Result<()> {
     let world = World::start(wanted, binaries, dir).await?;
     let options = RunnerOptions {
         helper_image: HELPER.to_owned(),
+        // Both images are there, as for the bare pod.
+        kubernetes: "    pull_policy = \"if-not-present\"\n".to_owned(),
         runner: "  environment = [\"GIT_STRATEGY=none\"]\n".to_owned(),
         ..RunnerOptions::new("bench")
     };
