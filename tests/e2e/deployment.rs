@@ -230,10 +230,10 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
     overlay.remove().await
 }
 
-/// Where the pod finds its own token.
-const TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+/// Where the pod finds its own credentials.
+const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Lifetime of that token: the shortest that an API server gives. The kubelet renews it after four fifths.
+/// Lifetime of the token among them: the shortest that an API server gives. The kubelet renews it after four fifths.
 const LIFETIME: u64 = 600;
 
 async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {
@@ -254,7 +254,7 @@ async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {
     job["tags"] = json!([tag]);
     let (first, log) = world.run(&job, BOUND).await?;
     ensure!(first.status == "success", "{first:?}\n{log}");
-    let token = overlay.kubectl(&["exec", "deployment/runner", "--", "cat", TOKEN_FILE]).await?;
+    let token = overlay.kubectl(&["exec", "deployment/runner", "--", "cat", &format!("{CREDENTIALS}/token")]).await?;
     world.keep_secret(&token);
     let kube = world.kube.with_token(&token)?;
     until("the first token to be of no use", Duration::from_secs(LIFETIME + 120), async || {
@@ -274,8 +274,7 @@ fn short_lived_token() -> String {
         {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
         {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
     ]});
-    let mount =
-        json!({"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true});
+    let mount = json!({"name": "token", "mountPath": CREDENTIALS, "readOnly": true});
     let patch = json!([
         {"op": "replace", "path": "/spec/template/spec/automountServiceAccountToken", "value": false},
         {"op": "add", "path": "/spec/template/spec/volumes/-", "value": {"name": "token", "projected": projected}},

@@ -51,6 +51,16 @@ pub enum Need {
     OwnImages,
 }
 
+impl Need {
+    /// What to say of a cluster that does not have it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::SlowImages => "images that take long to pull",
+            Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
+        }
+    }
+}
+
 /// A cluster, and what was started for it.
 #[derive(Debug)]
 pub struct Cluster {

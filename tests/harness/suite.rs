@@ -139,7 +139,7 @@ async fn run(tests: Vec<Test>, asked: &Asked) -> anyhow::Result<bool> {
     let (tests, skipped): (Vec<_>, Vec<_>) =
         tests.into_iter().partition(|test| test.need.is_none_or(|need| world.cluster().has(need)));
     for Test { name, need, .. } in &skipped {
-        println!("test {name} ... skipped: this cluster has no {need:?}");
+        println!("test {name} ... skipped: this cluster has no {}", need.map_or("", Need::words));
     }
     let mut failed = tokio::select! {
         failed = all(tests, &world, asked.at_once.unwrap_or(AT_ONCE)) => failed,
