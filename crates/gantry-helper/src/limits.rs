@@ -14,6 +14,9 @@ pub(crate) const SHIM_FRAME: usize = 1024 * 1024;
 /// Frames that wait for a manager connection's writer: answers only, the trace is read from its file.
 pub(crate) const MANAGER_ANSWERS: usize = 32;
 
+/// How long a manager that takes nothing any more is still heard: what it sent before it went is in the socket already.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Orders that wait for the shim: a run, a kill and an exit can be under way at once.
 pub(crate) const SHIM_ORDERS: usize = 8;
 

@@ -9,7 +9,7 @@ use gantry_core::limits::RELAY_SILENCE;
 use gantry_wire::PROTOCOL;
 use gantry_wire::frame::{Frame, FrameReader, Hello, State};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -17,7 +17,7 @@ use super::event::Event;
 use super::presence::Presence;
 use super::published::{Published, TraceReader};
 use crate::diagnostics::say;
-use crate::limits::{CONNECT_PAUSE, MANAGER_ANSWERS, OUTPUT_CHUNK};
+use crate::limits::{CONNECT_PAUSE, LAST_WORDS, MANAGER_ANSWERS, OUTPUT_CHUNK};
 use crate::ports::{Accepted, Listener};
 use crate::tasks::{self, Task};
 
@@ -62,9 +62,14 @@ where
     presence.arrived();
     let Accepted { read: read_half, write: mut write_half, .. } = connection;
     let (answers, orders) = mpsc::channel(MANAGER_ANSWERS);
+    let reading = read(read_half, answers, events, &presence);
+    tokio::pin!(reading);
     tokio::select! {
-        () = read(read_half, answers, events, &presence) => {}
-        _ = writer.write(&mut write_half, orders) => {}
+        () = &mut reading => {}
+        // A manager that has gone hears nothing more, but what it said before counts.
+        _ = writer.write(&mut write_half, orders) => {
+            let _ = timeout(LAST_WORDS, reading).await;
+        }
     }
     presence.left();
 }
@@ -89,9 +94,14 @@ async fn read(
                 }
             };
             let passed_on = match frame {
-                // While the manager takes nothing there is no use for more answers, but its pings must go on being read.
-                Frame::Ping => !matches!(answers.try_send(Frame::Pong), Err(TrySendError::Closed(_))),
-                Frame::Follow(_) => answers.send_timeout(frame, RELAY_SILENCE).await.is_ok(),
+                // While the manager takes nothing there is no use for more answers, but what it says must go on being read.
+                Frame::Ping => {
+                    let _ = answers.try_send(Frame::Pong);
+                    true
+                }
+                Frame::Follow(_) => {
+                    !matches!(answers.send_timeout(frame, RELAY_SILENCE).await, Err(SendTimeoutError::Timeout(_)))
+                }
                 Frame::Acked(acked) => {
                     presence.acked(acked.offset);
                     true
@@ -192,4 +202,38 @@ impl Writer {
 /// noticed by the reading side, which ends this one too.
 async fn send(half: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
     half.write_all(&frame.to_bytes()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_wire::frame::Offset;
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// A broken pipe shows on the writing side first, often before anything has been read.
+    #[tokio::test]
+    async fn a_manager_that_has_gone_is_still_heard() {
+        let (mut manager, read) = duplex(4096);
+        for frame in [Frame::Follow(Offset { offset: 0 }), Frame::Ping, Frame::Go] {
+            manager.write_all(&frame.to_bytes()).await.unwrap();
+        }
+        drop(manager);
+        let (write, _) = duplex(1);
+        let (events, mut inbox) = mpsc::channel(1);
+        let (_published, reader) = watch::channel(Published::default());
+        let writer = Writer {
+            epoch: 1,
+            trace: TraceReader::new(PathBuf::new(), reader.clone()),
+            published: reader,
+            told: State::default(),
+            follow: None,
+        };
+        let connection = Accepted { read, write, user: None };
+        let (presence, seen) = Presence::new();
+        let serving = tokio::spawn(serve(connection, writer, events, presence));
+        assert!(matches!(inbox.recv().await, Some(Event::Manager { frame: Frame::Go, .. })));
+        serving.await.unwrap();
+        assert!(!seen.borrow().connected);
+    }
 }
