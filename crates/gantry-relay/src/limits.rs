@@ -24,8 +24,9 @@ pub const WINDOW: usize = 4 * MAX_PATCH;
 /// the rest of the log: a right state matters more than a full log.
 pub const FINAL_REFUSALS: u32 = 5;
 
-/// Shortly before the job token ends the final state goes out even if the log is not complete: there is time for one inner round of tries.
-pub const LAST_CHANCE: Duration = Duration::from_secs(30);
+/// Shortly before the job token ends the final state goes out even if the log is not complete: there is time for an inner round of tries for
+/// the log and one for the state.
+pub const LAST_CHANCE: Duration = Duration::from_mins(1);
 
 /// `PUT pending` while a job is prepared: GitLab takes it back after 2 minutes without one, so two may get lost.
 pub const PENDING_INTERVAL: Duration = Duration::from_secs(30);

@@ -84,6 +84,8 @@ struct Schedule {
     /// What the caller was asked for, and when it is asked again.
     want: Option<(u64, Instant)>,
     failures: u32,
+    /// When the last PATCH was answered, or failed.
+    patched: Option<Instant>,
     mismatches: u32,
     /// The last request was a PATCH without success.
     patch_failed: bool,
@@ -109,6 +111,7 @@ impl Machine {
                 retry: None,
                 want: None,
                 failures: 0,
+                patched: None,
                 mismatches: 0,
                 patch_failed: false,
             },
@@ -164,7 +167,8 @@ impl Machine {
         }
         let unsent = !self.window.is_empty() && !self.diverged;
         // Where only pieces of the trace fail, a keep-alive comes between two of them: it says that we live, and brings news of a cancel.
-        let others_turn = self.pace.patch_failed && now >= self.pace.keep_alive;
+        let last_chance = flushing && now >= self.last_chance();
+        let others_turn = self.pace.patch_failed && now >= self.pace.keep_alive && !last_chance;
         if unsent && !others_turn && (flushing || now >= self.pace.patch) {
             return Step::Patch { offset: self.window.base(), bytes: self.window.slice(limits::MAX_PATCH) };
         }
@@ -190,7 +194,9 @@ impl Machine {
         let missing = ending.trace.is_some_and(|(bytes, _)| self.window.end() < bytes);
         let orphaned = self.inputs_gone && missing && self.window.is_empty();
         let refused = ending.refusals >= limits::FINAL_REFUSALS;
-        let too_late = now >= self.last_chance() && (self.pace.failures > 0 || missing);
+        // What can be sent is tried once more then: GitLab may have come back during the pause before.
+        let tried = self.pace.failures > 0 && self.pace.patched.is_some_and(|tried| tried >= self.last_chance());
+        let too_late = now >= self.last_chance() && (tried || missing);
         complete || self.diverged || orphaned || refused || too_late
     }
 

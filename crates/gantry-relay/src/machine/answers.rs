@@ -21,6 +21,7 @@ impl Machine {
             return;
         }
         self.pace.patch_failed = true;
+        self.pace.patched = Some(now);
         match answer.outcome {
             PatchOutcome::Accepted { size } => {
                 self.succeed(now);
@@ -185,7 +186,9 @@ impl Machine {
 
     fn fail(&mut self, message: String, now: Instant) {
         self.pace.failures = self.pace.failures.saturating_add(1);
-        self.pace.retry = Some(now + self.backoff());
+        let retry = now + self.backoff();
+        let last_chance = self.last_chance();
+        self.pace.retry = Some(if now < last_chance { retry.min(last_chance) } else { retry });
         if let Some(ending) = &mut self.ending {
             ending.tries += 1;
             if ending.tries >= self.job.final_tries && now >= self.job.deadline {

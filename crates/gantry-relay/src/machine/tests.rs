@@ -416,6 +416,32 @@ fn the_state_goes_out_without_the_log_when_that_cannot_arrive() {
 }
 
 #[test]
+fn a_log_that_could_not_be_sent_is_tried_once_more_before_the_last_chance_is_taken() {
+    for gitlab_is_back in [true, false] {
+        let mut bench = Bench::new(|_| {});
+        bench.give(0, "abc");
+        bench.close(3);
+        let last_chance = 3900 - limits::LAST_CHANCE.as_secs();
+        let at = loop {
+            match bench.act() {
+                (at, Step::Patch { .. }) if at >= last_chance => break at,
+                (_, Step::Patch { .. }) => bench.patched(PatchOutcome::Unreachable(broken()), None),
+                (_, Step::Put(_)) => bench.updated(UpdateOutcome::Unreachable(broken()), None),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(at, last_chance, "no pause leads past it");
+        if gitlab_is_back {
+            bench.patched(ok(), None);
+            assert!(bench.act_put().1.output.is_some());
+        } else {
+            bench.patched(PatchOutcome::Unreachable(broken()), None);
+            assert_eq!(bench.act_put().1, JobUpdate::of(JobState::Success));
+        }
+    }
+}
+
+#[test]
 fn an_epitaph_is_put_behind_whatever_gitlab_has() {
     let epitaph = || Input::Epitaph { line: Bytes::from_static(b"the pod is gone\n"), verdict: success() };
     let mut bench = Bench::new(|_| {});
