@@ -1,4 +1,5 @@
-//! Removes pods whose agents have done everything: those of jobs that were left to them, whose manager is gone.
+//! Removes pods that nobody else would: those whose agents have done everything, because their jobs were left to them when a manager went;
+//! and those of this manager whose creation failed for want of an answer and succeeded all the same.
 //!
 //! An agent ends with 0 only when GitLab has its verdict or wants nothing more, so no other proof is needed. Pods that ended otherwise are
 //! not touched: they are the only record of what happened.
@@ -36,10 +37,13 @@ async fn sweep(cluster: &Cluster) {
         }
     };
     let done = pods.iter().filter(|pod| is_done(&PodFacts::digest(pod, None))).filter_map(PodRef::of);
-    for pod in done {
+    let done = done.map(|pod| (pod, "the pod of a job that has reported by itself"));
+    let strays = cluster.strays(&pods).into_iter();
+    let strays = strays.map(|pod| (pod, "a pod that was created although the API server did not say so in time"));
+    for (pod, what) in done.chain(strays) {
         match cluster.delete_pod(&pod, None).await {
-            Ok(()) => tracing::info!(pod = pod.name, "removed the pod of a job that has reported by itself"),
-            Err(error) => tracing::warn!(pod = pod.name, %error, "the pod of a finished job is left to its deadline"),
+            Ok(()) => tracing::info!(pod = pod.name, "removed {what}"),
+            Err(error) => tracing::warn!(pod = pod.name, %error, "could not remove {what}; it is left to its deadline"),
         }
     }
 }

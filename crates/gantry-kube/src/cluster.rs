@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::{
     access::{self, Access, ConnectError},
     attach::Gate,
+    doubts::Doubts,
     pods::PodRef,
+    seen::SeenPod,
     watch::{self, PodWatch, Registry},
 };
 
@@ -26,11 +27,12 @@ pub struct Cluster {
 
 struct Inner {
     client: Client,
-    pods: Api<Pod>,
+    pods: Api<SeenPod>,
     namespace: String,
     registry: Arc<Registry>,
     wake: mpsc::Sender<()>,
     gate: Gate,
+    doubts: Doubts,
 }
 
 impl Cluster {
@@ -45,7 +47,7 @@ impl Cluster {
     pub fn from_client(client: Client, namespace: String, selector: String) -> (Self, Driver) {
         // One place: a wake-up is a level, a second one says nothing new.
         let (wake, woken) = mpsc::channel(1);
-        let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let pods: Api<SeenPod> = Api::namespaced(client.clone(), &namespace);
         let registry = Arc::new(Registry::default());
         let cluster = Self {
             inner: Arc::new(Inner {
@@ -55,6 +57,7 @@ impl Cluster {
                 registry: Arc::clone(&registry),
                 wake,
                 gate: Gate::default(),
+                doubts: Doubts::default(),
             }),
         };
         // The driver must not hold a `Cluster`: it ends when there is none.
@@ -75,8 +78,12 @@ impl Cluster {
         PodWatch::new(receiver, self.inner.wake.clone())
     }
 
-    pub(crate) fn pods(&self) -> &Api<Pod> {
+    pub(crate) fn pods(&self) -> &Api<SeenPod> {
         &self.inner.pods
+    }
+
+    pub(crate) fn doubts(&self) -> &Doubts {
+        &self.inner.doubts
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod attach;
 mod cluster;
+mod doubts;
 pub mod error;
 pub mod facts;
 pub mod limits;
@@ -14,6 +15,7 @@ mod pods;
 mod retry;
 pub mod rights;
 mod roots;
+mod seen;
 pub mod watch;
 
 pub use access::{Access, ConnectError, RemoteAccess};
@@ -23,4 +25,5 @@ pub use error::{ApiError, Fault};
 pub use facts::{ContainerFacts, ContainerState, PodFacts};
 pub use pods::{CreateError, DeleteError, PodNow, PodRef};
 pub use rights::Right;
+pub use seen::{SeenContainer, SeenPod, SeenSpec};
 pub use watch::{PodWatch, Sight};

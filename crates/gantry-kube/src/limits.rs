@@ -86,5 +86,12 @@ pub const MESSAGE: usize = 4096;
 /// Payload of one WebSocket message to the container: the kubelet copies 32 KiB at a time.
 pub const STDIN_MESSAGE: usize = 32 * 1024;
 
+/// Read buffer of an exec, which every running job holds. A kubelet sends up to 32 KiB at once, but most pieces are a few lines; the library's
+/// own 128 KiB would be most of what a job costs the manager, and are cleared at every read.
+pub const READ_BUFFER: usize = 16 * 1024;
+
+/// How long after its creation was given up a pod may still come: a request that was under way then, and a slow API server.
+pub const LATE_CREATION: Duration = Duration::from_mins(3);
+
 /// Failed pulls of one image after which its pod is given up. The first is forgiven: the kubelet tries again by itself.
 pub const PULL_FAILURES: u32 = 2;

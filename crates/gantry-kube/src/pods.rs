@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gantry_core::Ending;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api,
+    Api, Resource as _,
     api::{DeleteParams, ListParams, PostParams, Preconditions},
 };
 use tokio::time::{Instant, sleep_until};
@@ -15,6 +15,7 @@ use crate::{
     error::{ApiError, Fault},
     limits,
     retry::{self, Backoff},
+    seen::SeenPod,
 };
 
 /// Labels and annotations of ours begin with this.
@@ -31,7 +32,7 @@ pub struct PodRef {
 
 impl PodRef {
     /// Of an object that the API server returned; `None` if it lacks a name or a uid.
-    pub fn of(pod: &Pod) -> Option<Self> {
+    pub fn of(pod: &SeenPod) -> Option<Self> {
         Some(Self { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? })
     }
 }
@@ -44,7 +45,7 @@ pub enum PodNow {
     /// Another pod of the same name: the same proof.
     Replaced,
     /// The pod.
-    Present(Box<Pod>),
+    Present(Box<SeenPod>),
     /// The question could not be answered.
     Unknown(ApiError),
 }
@@ -117,8 +118,11 @@ impl Cluster {
         let deadline = Instant::now() + limits::CREATE_DEADLINE;
         let mut backoff = Backoff::default();
         loop {
-            let created = retry::until(deadline, || self.create_once(pod, &name)).await.map_err(create_error)?;
-            match created {
+            let created = retry::until(deadline, || self.create_once(pod, &name)).await.map_err(create_error);
+            if let Err(CreateError::Unreachable { .. }) = created {
+                self.doubts().add(&name);
+            }
+            match created? {
                 Created::Here(pod) => return Ok(pod),
                 Created::Leaving if Instant::now() < deadline => sleep_until(Instant::now() + backoff.next()).await,
                 Created::Leaving | Created::Taken => {
@@ -129,7 +133,7 @@ impl Cluster {
     }
 
     async fn create_once(&self, pod: &Pod, name: &str) -> Result<Created, ApiError> {
-        let error = match retry::once(self.pods().create(&PostParams::default(), pod)).await {
+        let error = match retry::once(self.post(pod)).await {
             Ok(made) => return created(&made),
             Err(error) => error,
         };
@@ -145,6 +149,13 @@ impl Cluster {
             return Ok(Created::Taken);
         }
         if found.metadata.deletion_timestamp.is_some() { Ok(Created::Leaving) } else { created(&found) }
+    }
+
+    async fn post(&self, pod: &Pod) -> kube::Result<SeenPod> {
+        let body = serde_json::to_vec(pod).map_err(kube::Error::SerdeError)?;
+        let request = kube::core::Request::new(Pod::url_path(&(), Some(self.namespace())));
+        let request = request.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
+        self.client().request(request).await
     }
 
     /// Deletes `pod` and nothing else; that it is gone already is success. `grace_seconds` replaces the pod's own grace period. Failures
@@ -166,8 +177,14 @@ impl Cluster {
         result.map_err(|error| DeleteError { name: pod.name.clone(), fault: error.fault, message: error.message })
     }
 
+    /// Those of `listed`, which must be complete, whose creation failed because nobody answered: they came all the same, and nobody else
+    /// knows of them.
+    pub fn strays(&self, listed: &[SeenPod]) -> Vec<PodRef> {
+        self.doubts().found(listed)
+    }
+
     /// All pods that match the label selector, straight from the API server: what adoption starts from. Tried once.
-    pub async fn list_pods(&self, selector: &str) -> Result<Vec<Pod>, ApiError> {
+    pub async fn list_pods(&self, selector: &str) -> Result<Vec<SeenPod>, ApiError> {
         Ok(list(self.pods(), selector).await?.0)
     }
 
@@ -187,7 +204,7 @@ impl Cluster {
 }
 
 /// All pods of `selector`, page by page, and the version at which that was so.
-pub(crate) async fn list(pods: &Api<Pod>, selector: &str) -> Result<(Vec<Pod>, String), ApiError> {
+pub(crate) async fn list(pods: &Api<SeenPod>, selector: &str) -> Result<(Vec<SeenPod>, String), ApiError> {
     let mut params = ListParams::default().labels(selector).limit(limits::LIST_PAGE);
     let mut found = Vec::new();
     for _ in 0..limits::LIST_PAGES {
@@ -202,7 +219,7 @@ pub(crate) async fn list(pods: &Api<Pod>, selector: &str) -> Result<(Vec<Pod>, S
     Err(ApiError::without_answer(Fault::Garbled, message))
 }
 
-pub(crate) async fn look(pods: &Api<Pod>, pod: &PodRef) -> PodNow {
+pub(crate) async fn look(pods: &Api<SeenPod>, pod: &PodRef) -> PodNow {
     match retry::once(pods.get_opt(&pod.name)).await {
         Ok(None) => PodNow::Gone,
         Ok(Some(found)) if found.metadata.uid.as_ref() == Some(&pod.uid) => PodNow::Present(Box::new(found)),
@@ -211,7 +228,7 @@ pub(crate) async fn look(pods: &Api<Pod>, pod: &PodRef) -> PodNow {
     }
 }
 
-fn created(made: &Pod) -> Result<Created, ApiError> {
+fn created(made: &SeenPod) -> Result<Created, ApiError> {
     let pod = PodRef::of(made).ok_or_else(|| {
         ApiError::without_answer(Fault::Garbled, "the API server returned a pod without a uid".to_owned())
     })?;
@@ -227,7 +244,7 @@ fn create_error(error: ApiError) -> CreateError {
 }
 
 /// Whether all our marks on `wanted` are on `found`, and there is at least one.
-fn same_marks(wanted: &Pod, found: &Pod) -> bool {
+fn same_marks(wanted: &Pod, found: &SeenPod) -> bool {
     let ours = |marks: &Option<BTreeMap<String, String>>| -> Vec<(String, String)> {
         let marks = marks.iter().flatten().filter(|(key, _)| key.starts_with(OURS));
         marks.map(|(key, value)| (key.clone(), value.clone())).collect()

@@ -231,9 +231,8 @@ mod tests {
         };
         let connection = Accepted { read, write, user: None };
         let (presence, seen) = Presence::new();
-        let serving = tokio::spawn(serve(connection, writer, events, presence));
-        assert!(matches!(inbox.recv().await, Some(Event::Manager { frame: Frame::Go, .. })));
-        serving.await.unwrap();
+        let ((), heard) = tokio::join!(serve(connection, writer, events, presence), inbox.recv());
+        assert!(matches!(heard, Some(Event::Manager { frame: Frame::Go, .. })));
         assert!(!seen.borrow().connected);
     }
 }

@@ -229,7 +229,7 @@ impl Cluster {
     async fn try_agent(&self, pod: &PodRef, helper: &HelperBinaries) -> Result<AgentStream, Failed> {
         let place = self.gate().pass().await;
         let connection = self.open_exec(pod).await.map_err(|error| exec_failed(&error))?;
-        let mut stream = AgentStream::new(connection);
+        let mut stream = AgentStream::new(connection).await;
         let line = timeout(limits::FIRST_LINE, handshake::first_line(&mut stream)).await;
         drop(place);
         let line = line.map_err(|_| Failed::NotYet("the exec'd shell says nothing".to_owned()))??;

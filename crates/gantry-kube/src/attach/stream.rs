@@ -13,7 +13,13 @@ use futures::{Sink as _, Stream as _};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        protocol::{Role, WebSocketConfig},
+    },
+};
 
 use crate::{error::shorten, limits};
 
@@ -107,10 +113,14 @@ pub struct AgentStream {
 }
 
 impl AgentStream {
-    pub(crate) fn new(connection: kube::client::Connection) -> Self {
+    pub(crate) async fn new(connection: kube::client::Connection) -> Self {
         let half_close = connection.supports_stream_close();
+        // Nothing has been read yet, so that the connection can be taken out and get a buffer of another size.
+        let config = WebSocketConfig::default().read_buffer_size(limits::READ_BUFFER);
+        let socket =
+            WebSocketStream::from_raw_socket(connection.into_stream().into_inner(), Role::Client, Some(config));
         Self {
-            socket: connection.into_stream(),
+            socket: socket.await,
             unread: Bytes::new(),
             ended: false,
             half_close,

@@ -3,10 +3,9 @@
 
 mod judge;
 
-use k8s_openapi::{
-    api::core::v1::{ContainerStatus, Pod},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::{api::core::v1::ContainerStatus, apimachinery::pkg::apis::meta::v1::Time};
+
+use crate::seen::SeenPod;
 
 pub use judge::{doomed, gone, pending_reasons, services_started, terminal, unstartable};
 
@@ -121,7 +120,7 @@ impl ContainerEnd {
 impl PodFacts {
     /// Digests `pod`. `previous` are the facts of the same pod as they were seen before; they carry what an object forgets, such as how
     /// often a pull has failed.
-    pub fn digest(pod: &Pod, previous: Option<&Self>) -> Self {
+    pub fn digest(pod: &SeenPod, previous: Option<&Self>) -> Self {
         let meta = &pod.metadata;
         let status = pod.status.as_ref();
         let previous = previous.filter(|facts| Some(&facts.uid) == meta.uid.as_ref());
@@ -174,7 +173,7 @@ impl Phase {
     }
 }
 
-fn condition(pod: &Pod, kind: &str, status: &str) -> Option<Words> {
+fn condition(pod: &SeenPod, kind: &str, status: &str) -> Option<Words> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let condition = conditions.iter().find(|condition| condition.type_ == kind && condition.status == status)?;
     Some(Words {
@@ -185,7 +184,7 @@ fn condition(pod: &Pod, kind: &str, status: &str) -> Option<Words> {
 
 /// One entry per container of the spec. Before the kubelet has seen the pod, and after an eviction for want of disk, there is no status for
 /// them: then they wait, without a reason.
-fn containers(pod: &Pod, previous: Option<&PodFacts>) -> Vec<ContainerFacts> {
+fn containers(pod: &SeenPod, previous: Option<&PodFacts>) -> Vec<ContainerFacts> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
     let init_statuses = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();

@@ -11,7 +11,7 @@ use super::*;
 const INTEREST: [&str; 2] = ["helper", "build"];
 
 /// A pod with the containers `helper`, `db` and `build`, and that status.
-fn pod(status: Value) -> Pod {
+fn pod(status: Value) -> SeenPod {
     serde_json::from_value(json!({
         "metadata": {"name": "job-7", "namespace": "ci", "uid": "u-1", "resourceVersion": "12"},
         "spec": {

@@ -4,7 +4,6 @@
 use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -19,6 +18,7 @@ use super::{
 use crate::{
     limits,
     pods::{self, PodNow, PodRef},
+    seen::SeenPod,
 };
 
 /// Events between feed and driver, both of one task: the bound only keeps a burst from being buffered twice.
@@ -26,7 +26,7 @@ const EVENTS: usize = 64;
 
 /// Runs the shared watch of one cluster. Waits for the first subscription; ends when `woken` is closed.
 pub(crate) fn drive(
-    pods: Api<Pod>,
+    pods: Api<SeenPod>,
     selector: String,
     registry: Arc<Registry>,
     woken: mpsc::Receiver<()>,
@@ -39,7 +39,7 @@ pub(crate) fn drive(
     }
 }
 
-async fn run(pods: Api<Pod>, selector: String, registry: Arc<Registry>, mut woken: mpsc::Receiver<()>) {
+async fn run(pods: Api<SeenPod>, selector: String, registry: Arc<Registry>, mut woken: mpsc::Receiver<()>) {
     if woken.recv().await.is_none() {
         return;
     }
@@ -72,7 +72,7 @@ impl Drop for CloseOnDrop {
 }
 
 struct Driver {
-    pods: Api<Pod>,
+    pods: Api<SeenPod>,
     registry: Arc<Registry>,
     lookups: FuturesUnordered<BoxFuture<'static, (PodRef, Option<PodNow>)>>,
     /// Uids that `lookups` are about, so that a pod is not looked up again and again while the API server is slow.
@@ -83,7 +83,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(pods: Api<Pod>, registry: Arc<Registry>) -> Self {
+    fn new(pods: Api<SeenPod>, registry: Arc<Registry>) -> Self {
         Self {
             pods,
             registry,

@@ -2,7 +2,6 @@
 //! the API server no longer keeps the version (410), and says so when it is refused.
 
 use futures::{StreamExt as _, TryStreamExt as _, pin_mut};
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
     api::{WatchEvent, WatchParams},
@@ -16,17 +15,18 @@ use crate::{
     error::{ApiError, Fault},
     limits, pods,
     retry::{self, Backoff},
+    seen::SeenPod,
 };
 
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// All pods there are.
-    Listed(Vec<Pod>),
+    Listed(Vec<SeenPod>),
     /// One was added or has changed.
-    Changed(Box<Pod>),
+    Changed(Box<SeenPod>),
     /// One was deleted, or its labels have changed.
-    Left(Box<Pod>),
+    Left(Box<SeenPod>),
     /// `list` or `watch` is not granted.
     Refused(ApiError),
 }
@@ -39,7 +39,7 @@ enum Stop {
 }
 
 pub(crate) struct Feed {
-    pub(crate) pods: Api<Pod>,
+    pub(crate) pods: Api<SeenPod>,
     pub(crate) selector: String,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -116,7 +116,7 @@ impl Feed {
     /// Hands on what one watch says. `Ok` when it ended, fell silent, or nobody listens.
     async fn read(
         &self,
-        stream: impl futures::Stream<Item = kube::Result<WatchEvent<Pod>>>,
+        stream: impl futures::Stream<Item = kube::Result<WatchEvent<SeenPod>>>,
         version: &mut String,
     ) -> Result<(), ApiError> {
         let stream = stream.into_stream().fuse();

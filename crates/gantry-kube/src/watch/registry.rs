@@ -5,11 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
 use super::Sight;
-use crate::{facts::PodFacts, pods::PodRef};
+use crate::{facts::PodFacts, pods::PodRef, seen::SeenPod};
 
 /// Shared by the clones of a cluster and its driver.
 #[derive(Debug, Default)]
@@ -90,7 +89,7 @@ impl Registry {
     }
 
     /// Takes in an object that the API server showed. Answers can overtake each other: an older one than is known is left out.
-    pub(crate) fn observe(&self, pod: &Pod, source: Source) {
+    pub(crate) fn observe(&self, pod: &SeenPod, source: Source) {
         let mut state = self.lock();
         let Some(uid) = &pod.metadata.uid else { return };
         if source == Source::Feed
@@ -120,7 +119,7 @@ impl Registry {
     }
 
     /// Takes in a complete list. Returns the watched pods that were seen before and are not in it.
-    pub(crate) fn listed(&self, pods: &[Pod]) -> Vec<PodRef> {
+    pub(crate) fn listed(&self, pods: &[SeenPod]) -> Vec<PodRef> {
         for pod in pods {
             self.observe(pod, Source::Feed);
         }
