@@ -131,7 +131,9 @@ pub(crate) fn add(
         let (name, created) = {
             // Nobody else may take what a quota has left between the question and the creation.
             let _alone = cluster.creating.lock().unwrap_or_else(PoisonError::into_inner);
-            let ready = prepared(cluster, kind, object.clone())?;
+            // Only a drawn name can have to be drawn again.
+            let candidate = if generated { object.clone() } else { std::mem::take(&mut object) };
+            let ready = prepared(cluster, kind, candidate)?;
             if dry_run {
                 return Ok(Arc::new(ready));
             }

@@ -10,6 +10,7 @@ use axum::{
 };
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -207,6 +208,6 @@ async fn subresource(call: Call, target: Target, body: &[u8]) -> Result<Response
 }
 
 /// An answer with an object.
-pub(crate) fn object_response(code: StatusCode, value: &Value) -> Response {
+pub(crate) fn object_response(code: StatusCode, value: &impl Serialize) -> Response {
     json_response(code, value)
 }

@@ -41,6 +41,8 @@ const OUTBOX: usize = 8;
 const LINGER: Duration = Duration::from_secs(5);
 /// Longest message from the client: far above what any client sends.
 const MAX_MESSAGE: usize = 4 << 20;
+/// What is read at once. The library clears a buffer of this size for every read.
+const READ_BUFFER: usize = 16 << 10;
 
 /// Something that runs and can be spoken with.
 pub(super) trait Remote: Send + Sync {
@@ -81,7 +83,7 @@ pub(super) fn negotiated(
 ) -> Result<(WebSocketUpgrade, RemoteProtocol), Box<Response>> {
     let known = &cluster.config.remote_protocols;
     let upgrade = upgrade.protocols(known.iter().map(|protocol| protocol.name()));
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).read_buffer_size(READ_BUFFER);
     let chosen = upgrade.selected_protocol().and_then(|chosen| chosen.to_str().ok());
     match known.iter().find(|protocol| Some(protocol.name()) == chosen) {
         Some(protocol) => Ok((upgrade, *protocol)),

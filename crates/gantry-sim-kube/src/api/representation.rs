@@ -1,6 +1,9 @@
 //! In which shape the client wants an answer: whole objects, only their metadata, or a table.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, header};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::{request::Query, status::ApiError, table};
@@ -35,14 +38,20 @@ pub(crate) fn wanted(headers: &HeaderMap) -> Result<Shape, ApiError> {
 }
 
 /// One object in the wanted shape.
-pub(crate) fn one(cluster: &Cluster, kind: &ResourceType, shape: Shape, query: &Query, object: &Value) -> Value {
+pub(crate) fn one<'o>(
+    cluster: &Cluster,
+    kind: &ResourceType,
+    shape: Shape,
+    query: &Query,
+    object: &'o Value,
+) -> Cow<'o, Value> {
     match shape {
-        Shape::Object => object.clone(),
-        Shape::Metadata => metadata_only(object),
+        Shape::Object => Cow::Borrowed(object),
+        Shape::Metadata => Cow::Owned(metadata_only(object)),
         Shape::Table => {
             let mut table = table::table(cluster, kind, query, std::iter::once(object));
             table["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
-            table
+            Cow::Owned(table)
         }
     }
 }
@@ -54,34 +63,53 @@ pub(crate) fn many<'o>(
     (shape, query): (Shape, &Query),
     objects: impl Iterator<Item = &'o Value>,
     version: u64,
-) -> Value {
+) -> List<'o> {
     let metadata = json!({"resourceVersion": version.to_string()});
     match shape {
-        Shape::Object => {
-            // Items of a list carry no kind of their own, as on a real server.
-            let items: Vec<Value> = objects
-                .map(|object| {
-                    let mut item = object.clone();
-                    if let Some(fields) = item.as_object_mut() {
-                        fields.remove("kind");
-                        fields.remove("apiVersion");
-                    }
-                    item
-                })
-                .collect();
-            let list = format!("{}List", kind.kind);
-            json!({"kind": list, "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
-        }
-        Shape::Metadata => json!({
+        Shape::Object => List::Whole {
+            kind: format!("{}List", kind.kind),
+            api_version: kind.api_version(),
+            metadata,
+            items: objects.map(Item).collect(),
+        },
+        Shape::Metadata => List::Other(json!({
             "kind": "PartialObjectMetadataList",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": metadata,
             "items": objects.map(metadata_only).collect::<Vec<_>>(),
-        }),
+        })),
         Shape::Table => {
             let mut table = table::table(cluster, kind, query, objects);
             table["metadata"] = metadata;
-            table
+            List::Other(table)
+        }
+    }
+}
+
+/// A list that is written out without copying its objects.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum List<'o> {
+    #[serde(rename_all = "camelCase")]
+    Whole {
+        kind: String,
+        api_version: String,
+        metadata: Value,
+        items: Vec<Item<'o>>,
+    },
+    Other(Value),
+}
+
+/// Items of a list carry no kind of their own, as on a real server.
+pub(crate) struct Item<'o>(&'o Value);
+
+impl Serialize for Item<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(fields) => {
+                to.collect_map(fields.iter().filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion")))
+            }
+            other => other.serialize(to),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{auth::attributes::Attributes, resources::ResourceType};
@@ -272,8 +273,11 @@ impl IntoResponse for ApiError {
 }
 
 /// A JSON answer.
-pub(crate) fn json_response(code: StatusCode, value: &Value) -> Response {
-    (code, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+pub(crate) fn json_response(code: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (code, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => ApiError::internal(error).into_response(),
+    }
 }
 
 /// The `Status` that says a removal is done.

@@ -41,7 +41,8 @@ struct Watch {
     shape: Shape,
     /// Everything up to this version was sent or queued.
     cursor: u64,
-    queue: VecDeque<Value>,
+    /// Lines that are to be sent.
+    queue: VecDeque<Bytes>,
     follow: watch::Receiver<u64>,
     deadline: Instant,
     next_bookmark: Option<Instant>,
@@ -111,10 +112,8 @@ impl Watch {
     /// The next line; `None` when the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(event) = self.queue.pop_front() {
-                let mut line = event.to_string();
-                line.push('\n');
-                return Some(line.into());
+            if let Some(line) = self.queue.pop_front() {
+                return Some(line);
             }
             if self.over {
                 return None;
@@ -129,7 +128,7 @@ impl Watch {
                 }
                 Err(TooOld { oldest }) => {
                     let status = ApiError::expired(self.cursor, oldest).to_status();
-                    self.queue.push_back(json!({"type": "ERROR", "object": status}));
+                    self.queue.push_back(line("ERROR", &status));
                     self.over = true;
                 }
             }
@@ -149,7 +148,7 @@ impl Watch {
                 self.over = true;
                 if gone {
                     let status = ApiError::expired(self.cursor, self.cluster.store.version()).to_status();
-                    self.queue.push_back(json!({"type": "ERROR", "object": status}));
+                    self.queue.push_back(line("ERROR", &status));
                 }
             }
             () = stopping.cancelled() => self.over = true,
@@ -184,30 +183,36 @@ impl Watch {
     }
 
     /// The last state that the watcher knew, with the version of the change.
-    fn gone(&mut self, change: &Change) -> Value {
+    fn gone(&mut self, change: &Change) -> Bytes {
         let last = if change.removed { &change.object } else { change.before.as_ref().unwrap_or(&change.object) };
         let mut last = Value::clone(last);
         object::set_version(&mut last, change.version);
         self.event("DELETED", &last)
     }
 
-    fn event(&mut self, kind: &str, object: &Value) -> Value {
+    fn event(&mut self, kind: &str, object: &Value) -> Bytes {
         let mut shown = representation::one(&self.cluster, self.target.kind, self.shape, &self.target.query, object);
         if self.shape == Shape::Table && std::mem::replace(&mut self.columns_told, true) {
-            shown["columnDefinitions"] = Value::Null;
+            shown.to_mut()["columnDefinitions"] = Value::Null;
         }
-        json!({"type": kind, "object": shown})
+        line(kind, &shown)
     }
 
-    fn bookmark(&self, initial_end: bool) -> Value {
+    fn bookmark(&self, initial_end: bool) -> Bytes {
         let mut metadata = json!({"resourceVersion": self.cursor.to_string(), "creationTimestamp": null});
         if initial_end {
             metadata["annotations"] = json!({INITIAL_END: "true"});
         }
         let kind = self.target.kind;
-        json!({
-            "type": "BOOKMARK",
-            "object": {"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata},
-        })
+        line("BOOKMARK", &json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}))
     }
+}
+
+/// One event as it is sent, with its type first, as real servers have it: clients then read the object without keeping it.
+fn line(kind: &str, object: &Value) -> Bytes {
+    let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
+    // Writing a value that is JSON already into memory cannot fail.
+    let _ = serde_json::to_writer(&mut line, object);
+    line.extend_from_slice(b"}\n");
+    line.into()
 }

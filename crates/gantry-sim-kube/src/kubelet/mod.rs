@@ -18,7 +18,7 @@ mod volumes;
 mod worker;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -70,19 +70,19 @@ pub(crate) struct PodHandle {
     /// Tells the worker that the object changed.
     wake: Notify,
     /// Running containers by name: what `exec` can enter.
-    running: Mutex<HashMap<String, Container>>,
+    running: Mutex<BTreeMap<String, Container>>,
     /// Their streams, for `attach`.
-    consoles: Mutex<HashMap<String, Arc<Console>>>,
+    consoles: Mutex<BTreeMap<String, Arc<Console>>>,
     accidents: mpsc::Sender<Accident>,
     inbox: Mutex<Option<mpsc::Receiver<Accident>>>,
 }
 
 impl PodHandle {
-    fn running(&self) -> MutexGuard<'_, HashMap<String, Container>> {
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Container>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn consoles(&self) -> MutexGuard<'_, HashMap<String, Arc<Console>>> {
+    fn consoles(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Console>>> {
         self.consoles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -122,7 +122,7 @@ pub(crate) struct Kubelet {
     directory: PathBuf,
     started: Instant,
     period: Duration,
-    pods: Mutex<HashMap<String, Arc<PodHandle>>>,
+    pods: Mutex<BTreeMap<String, Arc<PodHandle>>>,
     images: images::Images,
 }
 
@@ -139,7 +139,7 @@ impl Kubelet {
         }
     }
 
-    fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<PodHandle>>> {
+    fn pods(&self) -> MutexGuard<'_, BTreeMap<String, Arc<PodHandle>>> {
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -361,8 +361,13 @@ impl Worker {
             if object::uid(pod) != self.handle.uid {
                 return Ok(Verdict::Keep);
             }
+            let status = status::status(pod, &self.records, &self.whole, &stamp);
+            // Most looks find nothing new, and a pod is large.
+            if pod["status"] == status {
+                return Ok(Verdict::Keep);
+            }
             let mut new = pod.clone();
-            new["status"] = status::status(pod, &self.records, &self.whole, &stamp);
+            new["status"] = status;
             Ok(Verdict::Replace(new))
         });
         drop(done);

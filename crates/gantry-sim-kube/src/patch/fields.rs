@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::strategic::{is_set, merge_key};
+use crate::store::object;
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,22 +41,61 @@ const NOBODYS: [&str; 11] = [
 
 /// All fields of an object that can have an owner. Its status is somebody else's.
 pub(crate) fn of(object: &Value) -> Fields {
-    let mut object = object.clone();
-    if let Some(map) = object.as_object_mut() {
-        for key in ["apiVersion", "kind", "status"] {
-            map.remove(key);
-        }
-    }
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.retain(|key, _| !NOBODYS.contains(&key.as_str()));
-        if metadata.is_empty() {
-            object.as_object_mut().and_then(|map| map.remove("metadata"));
-        }
-    }
     let mut fields = Fields::new();
-    collect("", &object, &mut Path::new(), &mut fields);
-    fields.remove(&Path::new());
+    for (parent, field, value) in outermost(object) {
+        let mut path: Path = parent.into_iter().chain([field]).map(|name| Step::Field(name.to_owned())).collect();
+        collect(field, value, &mut path, &mut fields);
+    }
     fields
+}
+
+/// The same as `fieldsV1`, made at once: most objects are never changed by a second owner.
+pub(crate) fn all_as_json(object: &Value) -> Value {
+    let mut tree = Map::new();
+    for (parent, field, value) in outermost(object) {
+        let place = match parent {
+            Some(parent) => object::map_mut(tree.entry(format!("f:{parent}")).or_insert_with(|| json!({})), &[]),
+            None => &mut tree,
+        };
+        place.insert(format!("f:{field}"), node(field, value));
+    }
+    Value::Object(tree)
+}
+
+/// The outermost fields that can have an owner, those of the metadata with their parent.
+fn outermost(object: &Value) -> impl Iterator<Item = (Option<&'static str>, &str, &Value)> {
+    let top = object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !["apiVersion", "kind", "metadata", "status"].contains(&key.as_str()));
+    let metadata = object
+        .get("metadata")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !NOBODYS.contains(&key.as_str()));
+    let top = top.map(|(key, value)| (None, key.as_str(), value));
+    top.chain(metadata.map(|(key, value)| (Some("metadata"), key.as_str(), value)))
+}
+
+fn node(field: &str, value: &Value) -> Value {
+    let member = |item: &Value| {
+        let mut inner = node("", item);
+        if let Some(map) = inner.as_object_mut().filter(|map| !map.is_empty()) {
+            map.insert(".".to_owned(), json!({}));
+        }
+        inner
+    };
+    let map = match value {
+        Value::Object(map) => map.iter().map(|(key, value)| (format!("f:{key}"), node(key, value))).collect(),
+        Value::Array(list) if is_set(field) => list.iter().map(|item| (format!("v:{item}"), member(item))).collect(),
+        Value::Array(list) if merge_key(field, list).is_some() => {
+            list.iter().map(|item| (step_text(&key_of(field, list, item)), member(item))).collect()
+        }
+        _ => Map::new(),
+    };
+    Value::Object(map)
 }
 
 fn collect(field: &str, value: &Value, path: &mut Path, fields: &mut Fields) {
@@ -281,6 +321,7 @@ mod tests {
                     "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}})
         );
         assert_eq!(from_json(&tree), fields);
+        assert_eq!(all_as_json(&pod()), tree);
     }
 
     #[test]

@@ -17,6 +17,21 @@ struct Entry {
     fields: Fields,
 }
 
+impl Entry {
+    /// The record with these fields as `fieldsV1`.
+    fn to_json(&self, fields: Value) -> Value {
+        let mut json = json!({
+            "manager": self.manager, "operation": if self.applies { "Apply" } else { "Update" },
+            "apiVersion": self.version, "time": self.time, "fieldsType": "FieldsV1",
+        });
+        json["fieldsV1"] = fields;
+        if !self.subresource.is_empty() {
+            json["subresource"] = json!(self.subresource);
+        }
+        json
+    }
+}
+
 /// A field that somebody else owns and that is to get another value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Conflict {
@@ -64,30 +79,21 @@ fn put(object: &mut Value, entries: &[Entry]) {
     let list: Vec<Value> = entries
         .iter()
         .filter(|entry| !entry.fields.is_empty())
-        .map(|entry| {
-            let mut json = json!({
-                "manager": entry.manager, "operation": if entry.applies { "Apply" } else { "Update" },
-                "apiVersion": entry.version, "time": entry.time, "fieldsType": "FieldsV1",
-                "fieldsV1": fields::to_json(&entry.fields),
-            });
-            if !entry.subresource.is_empty() {
-                json["subresource"] = json!(entry.subresource);
-            }
-            json
-        })
+        .map(|entry| entry.to_json(fields::to_json(&entry.fields)))
         .collect();
     let metadata = map_mut(object, &["metadata"]);
     if list.is_empty() {
         metadata.remove("managedFields");
     } else {
-        metadata.insert("managedFields".to_owned(), json!(list));
+        metadata.insert("managedFields".to_owned(), Value::Array(list));
     }
 }
 
 /// Records that a new object is its creator's.
 pub(crate) fn created(object: &mut Value, author: Author<'_>, applies: bool) {
-    let fields = fields::of(object);
-    put(object, &[author.entry(applies, fields)]);
+    let fields = fields::all_as_json(object);
+    let entry = author.entry(applies, Fields::new()).to_json(fields);
+    map_mut(object, &["metadata"]).insert("managedFields".to_owned(), Value::Array(vec![entry]));
 }
 
 /// Records what an update has changed. A record that came with the update counts as it is.
