@@ -91,7 +91,7 @@ impl Wire {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
         if fate != Fate::Fine {
-            self.ledger.book().api_trouble = true;
+            self.ledger.book().api_trouble();
             self.ledger.tell(|| format!("cluster {} {}: {fate:?}", parts.method, parts.uri.path()));
         }
         match fate {

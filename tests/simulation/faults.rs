@@ -8,7 +8,7 @@ use http::Method;
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::cluster::{Held, Wire};
 use crate::gitlab::{Desk, Line};
@@ -137,14 +137,12 @@ impl Fate {
             Fault::GitlabAway if !self.rng.random_ratio(1, 8) => {}
             Fault::GitlabAway => {
                 let time = Duration::from_secs(self.rng.random_range(1..400));
-                let mut book = self.ledger.book();
-                book.gitlab_trouble = true;
-                book.gitlab_away += time;
+                self.ledger.book().gitlab_away(time);
                 self.line.weather.away_for(time);
             }
             Fault::ClusterAway => {
                 let time = Duration::from_secs(self.rng.random_range(1..90));
-                self.ledger.book().api_trouble = true;
+                self.ledger.book().api_trouble();
                 self.wire.weather.away_for(time);
             }
         }
@@ -153,7 +151,7 @@ impl Fate {
 
     /// The manager that goes, any one that is there.
     fn lose(&mut self) -> &Manager {
-        self.ledger.book().managers_lost.push(Instant::now());
+        self.ledger.book().manager_lost();
         self.any_manager()
     }
 
@@ -177,7 +175,7 @@ impl Fate {
     fn any_held(&mut self, kind: Held, act: impl Fn(&Switch)) {
         let held = self.wire.held(kind);
         if !held.is_empty() {
-            self.ledger.book().api_trouble = true;
+            self.ledger.book().api_trouble();
             act(&held[self.rng.random_range(0..held.len())]);
         }
     }

@@ -46,7 +46,7 @@ impl Line {
         let (fate, latency) = self.weather.next();
         sleep(latency).await;
         if fate != Fate::Fine {
-            self.ledger.book().gitlab_trouble = true;
+            self.ledger.book().gitlab_trouble();
             self.ledger.tell(|| format!("gitlab {} {}: {fate:?}", request.method(), request.uri().path()));
         }
         let (parts, body) = request.into_parts();

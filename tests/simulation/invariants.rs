@@ -7,11 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::faults::Fate;
-use crate::ledger::{Book, Facts, Harm};
+use crate::ledger::{Facts, Harm, Ledger, Troubles};
 use crate::log;
-use crate::programs::{Job, Outcome, SECRET};
+use crate::programs::{Job, MISSING, Outcome, SECRET};
 use crate::world::JOBS;
 
 /// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
@@ -31,6 +32,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A job's time-out is noticed within this time.
 const PROMPT: Duration = Duration::from_secs(30);
 
+/// By how much the beginnings of a world and of its jobs may differ.
+const LEARNING: Duration = Duration::from_secs(5);
+
 /// A job as GitLab shows it in the end.
 #[derive(Debug, Deserialize)]
 struct Shown {
@@ -41,8 +45,17 @@ struct Shown {
     /// How many jobs were tried before in its place: GitLab repeats one that no runner has begun, as a job of its own.
     attempt: u32,
     exit_code: Option<i32>,
+    queued_at: Timestamp,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
+}
+
+impl Shown {
+    /// When GitLab learned of its end; `None` if it never did.
+    fn ended_in(&self, ledger: &Ledger, program: &Job) -> Option<Instant> {
+        let lasted = Duration::try_from(self.finished_at?.duration_since(self.queued_at)).ok()?;
+        Some(ledger.begun + program.at + lasted + LEARNING)
+    }
 }
 
 /// A failure reason. The ways in which GitLab gives up on a job of which it hears nothing have one name here.
@@ -74,11 +87,12 @@ pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<
         let book = fate.ledger.book();
         let none = Facts::default();
         let facts = book.jobs.get(&job.id).unwrap_or(&none);
-        let judged = Judged { shown: job, program, facts, book: &book };
+        let troubles = book.troubles(job.ended_in(&fate.ledger, program));
+        let judged = Judged { shown: job, program, facts, troubles };
         wrong.extend(judged.problems(&trace).into_iter().map(|problem| format!("job {}: {problem}", job.id)));
     }
-    wrong.extend(violations(&fate.desk.get("/sim/violations").await?, &fate.ledger.book()));
-    wrong.extend(left_behind(&fate.wire.pods().await?, &fate.ledger.book()));
+    wrong.extend(violations(&fate.desk.get("/sim/violations").await?, fate.ledger.book().troubles(None)));
+    wrong.extend(left_behind(&fate.wire.pods().await?, fate.ledger.book().troubles(None)));
     Ok(wrong)
 }
 
@@ -91,7 +105,8 @@ struct Judged<'a> {
     shown: &'a Shown,
     program: &'a Job,
     facts: &'a Facts,
-    book: &'a Book,
+    /// What had gone wrong around it before it ended.
+    troubles: Troubles,
 }
 
 impl Judged<'_> {
@@ -118,7 +133,7 @@ impl Judged<'_> {
         because.map_err(|why| format!("{said}: {why}; {:?} {:?} {:?}", facts.starts, facts.ends, facts.harms))?;
         // A short time-out may come before the end of a script that takes its time.
         let hurried = self.program.timeout < HOUR && failure_reason.as_deref() == Some("job_execution_timeout");
-        if self.is_untouched() && is_final(status) && !hurried && !self.fits(self.program.outcome()) {
+        if self.is_untouched() && is_final(status) && !hurried && !self.fits_program() {
             return Err(format!("{said} instead of {:?}, although nothing happened to it", self.program.outcome()));
         }
         Ok(())
@@ -126,18 +141,25 @@ impl Judged<'_> {
 
     /// Nothing but the job itself decides how it ends.
     fn is_untouched(&self) -> bool {
-        let lost = !self.book.managers_lost.is_empty();
+        let lost = self.troubles.manager_lost;
         // A manager that dies before its job has started takes it along, and may do so thrice.
         let started = !self.facts.tries.is_empty();
         if self.is_cut_off() {
             return false;
         }
-        self.facts.harms.is_empty() && (started || !(lost || self.book.gitlab_trouble || self.book.api_trouble))
+        self.facts.harms.is_empty() && (started || !(lost || self.troubles.gitlab || self.troubles.api))
     }
 
     /// GitLab was away for so long that nobody could report any more.
     fn is_cut_off(&self) -> bool {
-        self.shown.failure_reason.as_deref() == Some(STUCK) && self.book.gitlab_away >= TOKEN_LEEWAY
+        self.shown.failure_reason.as_deref() == Some(STUCK) && self.troubles.gitlab_away >= TOKEN_LEEWAY
+    }
+
+    fn fits_program(&self) -> bool {
+        // An agent that is alone cannot see its services: it goes on without them, and says so.
+        let alone = self.troubles.manager_lost || self.troubles.api;
+        let only_service = self.program.lacks_service() && !self.program.image.contains(MISSING);
+        self.fits(self.program.outcome()) || (alone && only_service && self.fits(self.program.work()))
     }
 
     fn fits(&self, outcome: Outcome) -> bool {
@@ -170,11 +192,11 @@ impl Judged<'_> {
 
     fn allows_failure(&self, reason: &str) -> Result<(), String> {
         let pod_harms = [Harm::PodDeleted, Harm::Evicted, Harm::HelperKilled, Harm::BuildKilled, Harm::OutOfMemory];
-        let manager_lost = !self.book.managers_lost.is_empty();
+        let manager_lost = self.troubles.manager_lost;
         match reason {
             "script_failure" => self.allows_script_failure(),
             "job_execution_timeout" => self.allows_timeout(),
-            "runner_provisioning_timeout" if manager_lost || self.book.gitlab_trouble => Ok(()),
+            "runner_provisioning_timeout" if manager_lost || self.troubles.gitlab => Ok(()),
             // GitLab ends a job of which it hears nothing: one whose manager was lost before the agent had started, or whose pod died
             // while no manager was there.
             STUCK if manager_lost && self.facts.tries.is_empty() => Ok(()),
@@ -184,7 +206,7 @@ impl Judged<'_> {
             "runner_provisioning_timeout" | STUCK => Err("no manager was lost".to_owned()),
             _ if self.program.outcome() == Outcome::NoPod => Ok(()),
             // A cluster that cannot be asked, or an image that comes too late.
-            _ if self.book.api_trouble && self.facts.tries.is_empty() => Ok(()),
+            _ if self.troubles.api && self.facts.tries.is_empty() => Ok(()),
             _ if self.program.is_slow() && self.facts.starts.is_empty() => Ok(()),
             _ => self.needs(&pod_harms),
         }
@@ -214,13 +236,13 @@ impl Judged<'_> {
 
     /// How long the job may have been with a runner before it was acknowledged.
     fn waiting(&self) -> Duration {
-        if self.book.gitlab_trouble { Duration::from_secs(120) } else { Duration::from_secs(20) }
+        if self.troubles.gitlab { Duration::from_secs(120) } else { Duration::from_secs(20) }
     }
 
     /// No script twice, no stage more often than it may be tried, and both in one pod only.
     fn once(&self) -> Result<(), String> {
         // A job is started although GitLab could not be asked for two minutes, as the reference does; GitLab may hand it out again.
-        if self.book.gitlab_away >= UNANSWERED {
+        if self.troubles.gitlab_away >= UNANSWERED {
             return Ok(());
         }
         let mut seen = BTreeSet::new();
@@ -244,7 +266,7 @@ impl Judged<'_> {
     fn is_ended_by_manager(&self, agents: &[u8], trace: &[u8]) -> bool {
         let same = agents.iter().zip(trace).take_while(|(one, other)| one == other).count();
         let rest = String::from_utf8_lossy(trace.get(same..).unwrap_or_default()).into_owned();
-        self.book.api_trouble && self.program.outcome() == Outcome::NoPod && rest.contains("Job failed")
+        self.troubles.api && self.program.outcome() == Outcome::NoPod && rest.contains("Job failed")
     }
 
     /// The log is what was printed, byte for byte, as far as the pod lived to tell.
@@ -278,7 +300,8 @@ impl Judged<'_> {
             // Not one that was stopped, for its own limit for instance.
             let code = script.end.code();
             let ended = self.facts.ends.iter().any(|(stage, ended)| stage == script.stage && Some(*ended) == code);
-            let is_cut = !self.facts.harms.is_empty() || !ended || self.facts.trace.is_none();
+            let stopped = self.facts.stopped.contains(script.stage);
+            let is_cut = !self.facts.harms.is_empty() || !ended || stopped || self.facts.trace.is_none();
             let whole = found.len() == script.lines.len();
             // The last line that is there may have been cut off with its pod.
             let prefix = same == found.len() || (is_cut && same + 1 == found.len());
@@ -295,11 +318,11 @@ fn word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
 }
 
-fn violations(list: &Value, book: &Book) -> Vec<String> {
+fn violations(list: &Value, troubles: Troubles) -> Vec<String> {
     let excused = |rule: &str| match rule {
         // The agent of a job that its manager had to end without it.
-        "log after verdict" => book.api_trouble,
-        _ => BROKEN_BY_DEATH.contains(&rule) && (!book.managers_lost.is_empty() || book.gitlab_trouble),
+        "log after verdict" => troubles.api,
+        _ => BROKEN_BY_DEATH.contains(&rule) && (troubles.manager_lost || troubles.gitlab),
     };
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
     let rule = |entry: &Value| entry["rule"].as_str().unwrap_or_default().to_owned();
@@ -308,14 +331,14 @@ fn violations(list: &Value, book: &Book) -> Vec<String> {
 }
 
 /// Pods that nobody has removed. Those whose manager was lost and whose agent did not end with 0 stay until the cluster collects them.
-fn left_behind(pods: &BTreeMap<String, Value>, book: &Book) -> Vec<String> {
+fn left_behind(pods: &BTreeMap<String, Value>, troubles: Troubles) -> Vec<String> {
     let stays = |pod: &Value| {
         let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
         let helper = statuses.iter().find(|status| status["name"] == "helper").cloned().unwrap_or_default();
         helper["state"]["terminated"]["exitCode"] != 0
     };
-    let orphaned = !book.managers_lost.is_empty();
-    if book.gitlab_away >= UNANSWERED {
+    let orphaned = troubles.manager_lost;
+    if troubles.gitlab_away >= UNANSWERED {
         return Vec::new();
     }
     let left = pods.iter().filter(|(_, pod)| !(orphaned && stays(pod)));

@@ -26,8 +26,10 @@ pub(crate) struct Facts {
     pub(crate) starts: Vec<(String, String)>,
     /// Every try of a stage in a helper container: pod, stage, attempt.
     pub(crate) tries: Vec<(String, String, u32)>,
-    /// How scripts ended that ended by themselves.
+    /// How scripts ended.
     pub(crate) ends: Vec<(String, i32)>,
+    /// Those that did not end by themselves.
+    pub(crate) stopped: BTreeSet<String>,
     /// Fetching the sources succeeded.
     pub(crate) fetched: bool,
     pub(crate) harms: BTreeSet<Harm>,
@@ -39,23 +41,73 @@ pub(crate) struct Facts {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub(crate) jobs: BTreeMap<u64, Facts>,
-    /// When managers were killed or told to leave.
-    pub(crate) managers_lost: Vec<Instant>,
-    /// GitLab could not be reached, or did not answer as it should.
-    pub(crate) gitlab_trouble: bool,
-    /// How long it could not be reached at all, summed up.
-    pub(crate) gitlab_away: Duration,
-    /// The API server could not be reached, or did not answer as it should; or a connection through it did not last.
-    pub(crate) api_trouble: bool,
+    /// When a manager was killed or told to leave for the first time.
+    managers_lost: Option<Instant>,
+    /// When GitLab could not be reached, or did not answer as it should, for the first time.
+    gitlab_trouble: Option<Instant>,
+    /// From when and for how long it could not be reached at all.
+    gitlab_away: Vec<(Instant, Duration)>,
+    /// When the API server could not be reached, or did not answer as it should, or a connection through it did not last, for the first
+    /// time.
+    api_trouble: Option<Instant>,
     /// What must never be, seen while it happened.
     pub(crate) wrong: Vec<String>,
+}
+
+impl Book {
+    /// Notes that a manager is lost now.
+    pub(crate) fn manager_lost(&mut self) {
+        self.managers_lost.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that GitLab does not do as it should.
+    pub(crate) fn gitlab_trouble(&mut self) {
+        self.gitlab_trouble.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that GitLab cannot be reached for a while.
+    pub(crate) fn gitlab_away(&mut self, time: Duration) {
+        self.gitlab_trouble();
+        self.gitlab_away.push((Instant::now(), time));
+    }
+
+    /// Notes that the API server does not do as it should.
+    pub(crate) fn api_trouble(&mut self) {
+        self.api_trouble.get_or_insert_with(Instant::now);
+    }
+
+    /// What had gone wrong around everybody until then; altogether if there is no such time.
+    pub(crate) fn troubles(&self, until: Option<Instant>) -> Troubles {
+        let had = |first: Option<Instant>| first.is_some_and(|first| until.is_none_or(|until| first <= until));
+        let away = self.gitlab_away.iter().filter(|(begun, _)| had(Some(*begun)));
+        Troubles {
+            manager_lost: had(self.managers_lost),
+            gitlab: had(self.gitlab_trouble),
+            gitlab_away: away.map(|(_, time)| *time).sum(),
+            api: had(self.api_trouble),
+        }
+    }
+}
+
+/// What excuses an end that a job alone would not have come to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Troubles {
+    /// A manager was lost.
+    pub(crate) manager_lost: bool,
+    /// GitLab could not be reached, or did not answer as it should.
+    pub(crate) gitlab: bool,
+    /// How long it could not be reached at all, summed up.
+    pub(crate) gitlab_away: Duration,
+    /// The API server could not be reached or did not answer as it should, or a connection through it did not last.
+    pub(crate) api: bool,
 }
 
 /// Shared by everything in a world.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     book: Arc<Mutex<Book>>,
-    begun: Instant,
+    /// When the world began.
+    pub(crate) begun: Instant,
     tells: bool,
 }
 

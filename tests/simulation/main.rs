@@ -32,6 +32,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::seeds::Asked;
 
+/// A life is mostly small objects that come and go; glibc spends a third of the time on them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A world that takes longer than this on a real clock is stuck. The slowest take some seconds on a quiet machine.
 const STUCK: Duration = Duration::from_mins(10);
 

@@ -145,9 +145,16 @@ impl Job {
 
     /// What it comes to.
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.image.contains(MISSING) || self.service.is_some_and(|image| image.contains(MISSING)) {
-            return Outcome::NoPod;
-        }
+        if self.image.contains(MISSING) || self.lacks_service() { Outcome::NoPod } else { self.work() }
+    }
+
+    /// Whether there is no image for its service.
+    pub(crate) fn lacks_service(&self) -> bool {
+        self.service.is_some_and(|image| image.contains(MISSING))
+    }
+
+    /// What its stages come to, given a build container.
+    pub(crate) fn work(&self) -> Outcome {
         if self.tool.failures >= self.tool.attempts {
             return Outcome::ScriptFailure(128);
         }

@@ -118,7 +118,12 @@ impl Process for Running {
         };
         tokio::select! {
             biased;
-            signal = stopped => return self.ended(128 + signal, Some(signal)),
+            signal = stopped => {
+                if let Some(Report { pods, job, stage }) = &self.report {
+                    pods.ledger.of(*job, |facts| facts.stopped.insert(stage.clone()));
+                }
+                return self.ended(128 + signal, Some(signal));
+            }
             () = due => {}
         }
         let text = self.prints.pop_front().map(|(_, text)| text).unwrap_or_default();
