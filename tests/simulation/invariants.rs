@@ -150,9 +150,14 @@ impl Judged<'_> {
         self.facts.harms.is_empty() && (started || !(lost || self.troubles.gitlab || self.troubles.api))
     }
 
-    /// GitLab was away for so long that nobody could report any more.
+    /// GitLab was away for so long that nobody could report any more, or that it took a job back whose acknowledgement went unanswered.
     fn is_cut_off(&self) -> bool {
-        self.shown.failure_reason.as_deref() == Some(STUCK) && self.troubles.gitlab_away >= TOKEN_LEEWAY
+        let away = self.troubles.gitlab_away;
+        match self.shown.failure_reason.as_deref() {
+            Some(STUCK) => away >= TOKEN_LEEWAY,
+            Some("runner_provisioning_timeout") => away >= UNANSWERED,
+            _ => false,
+        }
     }
 
     fn fits_program(&self) -> bool {
@@ -285,6 +290,7 @@ impl Judged<'_> {
             && self.shown.status != "canceled"
             && !self.is_ended_by_manager(agents, trace)
             && self.shown.failure_reason.as_deref() != Some(STUCK)
+            && !self.is_cut_off()
         {
             return Err(format!(
                 "the log has {} bytes and the agent left {}; they differ from byte {:?}",
