@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::faults::Fate;
 use crate::ledger::{Facts, Harm, Ledger, Troubles};
 use crate::log;
-use crate::programs::{Job, MISSING, Outcome, SECRET};
+use crate::programs::{self, Job, MISSING, Outcome, SECRET};
 use crate::world::JOBS;
 
 /// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
@@ -39,6 +39,7 @@ const LEARNING: Duration = Duration::from_secs(5);
 #[derive(Debug, Deserialize)]
 struct Shown {
     id: u64,
+    name: String,
     status: String,
     #[serde(deserialize_with = "reason")]
     failure_reason: Option<String>,
@@ -51,8 +52,11 @@ struct Shown {
 }
 
 impl Shown {
-    /// When GitLab learned of its end; `None` if it never did.
+    /// When GitLab learned of its end; `None` if it never did, or if that cannot be said because it was tried before.
     fn ended_in(&self, ledger: &Ledger, program: &Job) -> Option<Instant> {
+        if self.attempt > 0 {
+            return None;
+        }
         let lasted = Duration::try_from(self.finished_at?.duration_since(self.queued_at)).ok()?;
         Some(ledger.begun + program.at + lasted + LEARNING)
     }
@@ -83,7 +87,10 @@ pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<
     }
     for job in &shown {
         let trace = fate.desk.trace(job.id).await?;
-        let Some(program) = fate.wire.pods.jobs.get(&job.id) else { continue };
+        let Some(program) = programs::named(&job.name).and_then(|number| fate.wire.pods.jobs.get(&number)) else {
+            wrong.push(format!("nobody has asked for job {} with the name {}", job.id, job.name));
+            continue;
+        };
         let book = fate.ledger.book();
         let none = Facts::default();
         let facts = book.jobs.get(&job.id).unwrap_or(&none);
@@ -300,7 +307,7 @@ impl Judged<'_> {
             ));
         }
         for script in self.program.scripts.iter().chain(&self.program.after) {
-            let mark = format!("@{}:{}:", self.shown.id, script.stage);
+            let mark = format!("@{}:{}:", self.program.id, script.stage);
             let found: Vec<&str> = shown.lines().filter(|line| line.starts_with(&mark)).collect();
             let same = found.iter().zip(&script.lines).take_while(|(one, other)| *one == other).count();
             // Not one that was stopped, for its own limit for instance.

@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ledger::Ledger;
-use crate::programs::Job;
+use crate::programs::{self, Job};
 use crate::shell::DataShell;
 use crate::sockets::{FromManager, ManagerPipes, ShimPipes};
 use crate::tools::DataTools;
@@ -115,6 +115,11 @@ impl Pods {
             known.insert(name.to_owned(), Arc::new(Pod::new(name.to_owned(), job, has_helper)));
             self.ledger.of(job, |facts| facts.pods.push(name.to_owned()));
         }
+    }
+
+    /// The job that a script belongs to. A job that GitLab tries again has another number and the same scripts.
+    pub(crate) fn program(&self, script: &str) -> Option<&Job> {
+        self.jobs.get(&programs::number(script)?)
     }
 
     /// The pods whose agents may live.

@@ -97,6 +97,19 @@ pub(crate) enum Outcome {
     NoPod,
 }
 
+/// What a script of ours does is told by a number in it.
+const MARK: &str = "simulate ";
+
+/// The job whose script this is.
+pub(crate) fn number(script: &str) -> Option<u64> {
+    script.lines().find_map(|line| line.strip_prefix(MARK)?.parse().ok())
+}
+
+/// The job that has this name, or had it before it was tried again.
+pub(crate) fn named(name: &str) -> Option<u64> {
+    name.strip_prefix("job-")?.parse().ok()
+}
+
 impl Job {
     /// A job from chance.
     pub(crate) fn draw(id: u64, rng: &mut SmallRng) -> Self {
@@ -170,13 +183,13 @@ impl Job {
     /// As the simulated GitLab is told of it.
     pub(crate) fn payload(&self) -> Value {
         let step = |name: &str, when: &str| {
-            json!({"name": name, "script": [format!("simulate {}", self.id)], "timeout": self.timeout.as_secs(),
+            json!({"name": name, "script": [format!("{MARK}{}", self.id)], "timeout": self.timeout.as_secs(),
                 "when": when, "allow_failure": false})
         };
         let mut steps = vec![step("script", "on_success")];
         steps.extend(self.scripts.iter().skip(1).map(|_| step("release", "on_success")));
         steps.extend(self.after.iter().map(|_| {
-            json!({"name": "after_script", "script": [format!("simulate {}", self.id)], "timeout": self.timeout.as_secs(),
+            json!({"name": "after_script", "script": [format!("{MARK}{}", self.id)], "timeout": self.timeout.as_secs(),
                 "when": "always", "allow_failure": true})
         }));
         json!({
