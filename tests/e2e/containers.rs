@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use gantry_tests::suite::Test;
 use gantry_tests::world::script;
-use gantry_tests::{Need, World, trace};
+use gantry_tests::{Need, World, trace, until};
 use serde_json::{Value, json};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -25,12 +25,16 @@ async fn early_sources(world: Rc<World>) -> anyhow::Result<()> {
     let id = world.post_job(runner, &job).await?;
     world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
     let pod = world.pod_of(runner, id, BOUND).await?;
-    let pods = world.kube.pods(&runner.namespace).await?;
-    let pod = pods.iter().find(|object| object.pointer("/metadata/name").and_then(Value::as_str) == Some(&pod));
-    let pod = pod.context("the pod has gone")?;
-    let containers = pod.pointer("/status/containerStatuses").and_then(Value::as_array).context("no statuses")?;
-    let build = containers.iter().find(|status| status["name"] == "build").context("no status of build")?;
-    let started = build.pointer("/state/running/startedAt").and_then(Value::as_str).context("build does not run")?;
+    // The kubelet tells the API server some time after it has started a container: the script may be heard first.
+    let started = until("the status of a build container that runs", BOUND, async || {
+        let pods = world.kube.pods(&runner.namespace).await?;
+        let pod = pods.iter().find(|object| object.pointer("/metadata/name").and_then(Value::as_str) == Some(&pod));
+        let containers = pod.and_then(|pod| pod.pointer("/status/containerStatuses")?.as_array());
+        let build = containers.and_then(|containers| containers.iter().find(|status| status["name"] == "build"));
+        let started = build.and_then(|build| build.pointer("/state/running/startedAt")?.as_str());
+        Ok(started.map(str::to_owned).ok_or_else(|| format!("{build:?}")))
+    })
+    .await?;
     let raw = world.gitlab.raw_trace(id).await?;
     let fetched = trace::stamp_of(&raw, "Checking out").context("no checkout")?;
     ensure!(fetched[..19] < started[..19], "sources at {fetched}, build container at {started}");
