@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
-/// Lives of an ordinary run: a quarter of a minute without optimization.
+/// Lives of an ordinary run: half a minute without optimization.
 const LIVES: u64 = 480;
 
 /// The first seed of an ordinary run. It is always the same, so that a change is judged by what it changes; new worlds are made on demand.
