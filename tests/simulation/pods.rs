@@ -117,9 +117,11 @@ impl Pods {
         }
     }
 
-    /// The job that a script belongs to. A job that GitLab tries again has another number and the same scripts.
-    pub(crate) fn program(&self, script: &str) -> Option<&Job> {
-        self.jobs.get(&programs::number(script)?)
+    /// What a script of a job does; `None` if it is another job's. One that GitLab tries again has a new number and the same scripts.
+    pub(crate) fn program(&self, job: u64, script: &str) -> Option<&Job> {
+        let number = programs::number(script)?;
+        let is_own = number == job || !self.jobs.contains_key(&job);
+        self.jobs.get(&number).filter(|_| is_own)
     }
 
     /// The pods whose agents may live.

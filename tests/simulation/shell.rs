@@ -40,7 +40,8 @@ impl Shell for DataShell {
 
     fn start(&mut self, run: &Run) -> Result<Running, String> {
         let job = self.pod.job;
-        let program = self.pods.program(run.script.expose()).ok_or("this script is none of ours")?;
+        let program = self.pods.program(job, run.script.expose());
+        let program = program.ok_or_else(|| format!("this script is not one of job {job}"))?;
         let script = program.script(&run.name).ok_or_else(|| format!("job {job} has no stage {}", run.name))?;
         let one = (self.pod.name.clone(), run.name.clone());
         self.pods.ledger.of(job, |facts| facts.starts.push(one));

@@ -35,11 +35,11 @@ impl Workshop for DataTools {
         let (pods, pod) = (Arc::clone(&self.pods), Arc::clone(&self.pod));
         async move {
             let Some(stage) = work.plan.stages.get(work.stage) else { return Ok(()) };
-            let scripts = work.plan.stages.iter().filter_map(|stage| match &stage.action {
+            let mut scripts = work.plan.stages.iter().filter_map(|stage| match &stage.action {
                 Action::Script(script) => Some(script.text.expose()),
                 _ => None,
             });
-            let Some(job) = scripts.into_iter().find_map(|script| pods.program(script)) else { return Ok(()) };
+            let Some(job) = scripts.find_map(|script| pods.program(pod.job, script)) else { return Ok(()) };
             pods.ledger.tell(|| format!("job {} {} try {} in {}", pod.job, stage.name, work.attempt, pod.name));
             let one = (pod.name.clone(), stage.name.clone(), work.attempt);
             pods.ledger.of(pod.job, |facts| facts.tries.push(one));
