@@ -314,7 +314,8 @@ impl Judged<'_> {
             let code = script.end.code();
             let ended = self.facts.ends.iter().any(|(stage, ended)| stage == script.stage && Some(*ended) == code);
             let stopped = self.facts.stopped.contains(script.stage);
-            let is_cut = !self.facts.harms.is_empty() || !ended || stopped || self.facts.trace.is_none();
+            let harmed = !self.facts.harms.is_empty() || stopped || self.is_cut_off();
+            let is_cut = harmed || !ended || self.facts.trace.is_none();
             let whole = found.len() == script.lines.len();
             // The last line that is there may have been cut off with its pod.
             let prefix = same == found.len() || (is_cut && same + 1 == found.len());

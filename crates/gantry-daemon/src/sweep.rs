@@ -1,8 +1,8 @@
 //! Removes pods that nobody else would: those whose agents have done everything, because their jobs were left to them when a manager went;
-//! and those of this manager whose creation failed for want of an answer and succeeded all the same.
+//! and those of this manager whose creation or deletion was given up for want of an answer.
 //!
-//! An agent ends with 0 only when GitLab has its verdict or wants nothing more, so no other proof is needed. Pods that ended otherwise are
-//! not touched: they are the only record of what happened.
+//! An agent ends with 0 only when GitLab has its verdict or wants nothing more, so no other proof is needed. Pods of other managers that
+//! ended otherwise are not touched: they are the only record of what happened.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn sweep(cluster: &Cluster) {
     let done = pods.iter().filter(|pod| is_done(&PodFacts::digest(pod, None))).filter_map(PodRef::of);
     let done = done.map(|pod| (pod, "the pod of a job that has reported by itself"));
     let strays = cluster.strays(&pods).into_iter();
-    let strays = strays.map(|pod| (pod, "a pod that was created although the API server did not say so in time"));
+    let strays = strays.map(|pod| (pod, "a pod whose creation or deletion the API server had not confirmed in time"));
     for (pod, what) in done.chain(strays) {
         match cluster.delete_pod(&pod, None).await {
             Ok(()) => tracing::info!(pod = pod.name, "removed {what}"),

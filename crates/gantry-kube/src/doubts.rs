@@ -1,4 +1,4 @@
-//! Pods that may exist although nobody could say so: their creation was asked for, and no answer came before it was given up.
+//! Pods that may exist although nobody wants them: their creation or deletion was asked for, and no answer came before it was given up.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{limits, pods::PodRef, seen::SeenPod};
 
-/// Names of such pods, each with when its creation was given up. Names are never used twice.
+/// Names of such pods, each with when it was given up. Names are never used twice.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts {
     names: Mutex<BTreeMap<String, Instant>>,

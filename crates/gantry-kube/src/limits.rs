@@ -11,7 +11,7 @@ pub const CONNECT: Duration = Duration::from_secs(10);
 /// How long creating a pod is tried while the cluster cannot answer: an API server that is restarted or loses its leader is back by then.
 pub const CREATE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails.
+/// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and a later look for strays removes it.
 pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// First pause after a failed request.

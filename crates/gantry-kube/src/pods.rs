@@ -174,11 +174,16 @@ impl Cluster {
             }
         })
         .await;
-        result.map_err(|error| DeleteError { name: pod.name.clone(), fault: error.fault, message: error.message })
+        result.map_err(|error| {
+            if error.fault.is_transient() {
+                self.doubts().add(&pod.name);
+            }
+            DeleteError { name: pod.name.clone(), fault: error.fault, message: error.message }
+        })
     }
 
-    /// Those of `listed`, which must be complete, whose creation failed because nobody answered: they came all the same, and nobody else
-    /// knows of them.
+    /// Those of `listed`, which must be complete, that should not be there: their creation or deletion was given up because the API server
+    /// could not be asked, and nobody else cares for them any more.
     pub fn strays(&self, listed: &[SeenPod]) -> Vec<PodRef> {
         self.doubts().found(listed)
     }

@@ -84,11 +84,9 @@ struct Schedule {
     /// What the caller was asked for, and when it is asked again.
     want: Option<(u64, Instant)>,
     failures: u32,
-    /// When the last PATCH was answered, or failed.
-    patched: Option<Instant>,
     mismatches: u32,
-    /// The last request was a PATCH without success.
-    patch_failed: bool,
+    /// When the last request failed, if that was a PATCH.
+    patch_failed: Option<Instant>,
 }
 
 impl Machine {
@@ -111,9 +109,8 @@ impl Machine {
                 retry: None,
                 want: None,
                 failures: 0,
-                patched: None,
                 mismatches: 0,
-                patch_failed: false,
+                patch_failed: None,
             },
             outbox: Outbox::default(),
             end: None,
@@ -150,7 +147,9 @@ impl Machine {
         if let Some(end) = &self.end {
             return Step::End(end.clone());
         }
-        if let Some(retry) = self.pace.retry.filter(|retry| now < *retry) {
+        if let Some(retry) = self.pace.retry.filter(|retry| now < *retry)
+            && !self.is_states_turn()
+        {
             return Step::Wait(retry);
         }
         if self.must_acknowledge {
@@ -168,7 +167,7 @@ impl Machine {
         let unsent = !self.window.is_empty() && !self.diverged;
         // Where only pieces of the trace fail, a keep-alive comes between two of them: it says that we live, and brings news of a cancel.
         let last_chance = flushing && now >= self.last_chance();
-        let others_turn = self.pace.patch_failed && now >= self.pace.keep_alive && !last_chance;
+        let others_turn = self.pace.patch_failed.is_some() && now >= self.pace.keep_alive && !last_chance;
         if unsent && !others_turn && (flushing || now >= self.pace.patch) {
             return Step::Patch { offset: self.window.base(), bytes: self.window.slice(limits::MAX_PATCH) };
         }
@@ -194,10 +193,14 @@ impl Machine {
         let missing = ending.trace.is_some_and(|(bytes, _)| self.window.end() < bytes);
         let orphaned = self.inputs_gone && missing && self.window.is_empty();
         let refused = ending.refusals >= limits::FINAL_REFUSALS;
-        // What can be sent is tried once more then: GitLab may have come back during the pause before.
-        let tried = self.pace.failures > 0 && self.pace.patched.is_some_and(|tried| tried >= self.last_chance());
-        let too_late = now >= self.last_chance() && (tried || missing);
-        complete || self.diverged || orphaned || refused || too_late
+        let too_late = now >= self.last_chance() && missing;
+        complete || self.diverged || orphaned || refused || too_late || self.is_states_turn()
+    }
+
+    /// From the last chance on, log and state take turns: the state goes out directly behind a piece that failed then. After a pause GitLab
+    /// might be back for the piece.
+    fn is_states_turn(&self) -> bool {
+        self.ending.is_some() && self.pace.patch_failed.is_some_and(|failed| failed >= self.last_chance())
     }
 
     fn last_chance(&self) -> Instant {

@@ -10,7 +10,7 @@ use gantry_core::limits::{PING_INTERVAL, RELAY_SILENCE};
 use gantry_relay::Input;
 use gantry_wire::frame::{Frame, FrameReader};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,10 @@ const READ_BUFFER: usize = 32 * 1024;
 
 /// How long is read on after a write has failed: what an agent said before it died is on its way still, and may be all there is of it.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How soon an agent must be heard after it was told that it cannot go on. It answers a ping at once; if its connection is stalled it may have
+/// ended well and cannot say so, and has to be asked over another one before the job is judged without it.
+const PROOF: Duration = Duration::from_secs(5);
 
 /// Where a connection delivers.
 pub(crate) struct Sinks {
@@ -44,25 +48,32 @@ pub(crate) async fn run<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (reader, writer) = tokio::io::split(stream);
+    let doubt = Notify::new();
     let writing = async {
-        write(writer, outgoing).await;
+        write(writer, outgoing, &doubt).await;
         sleep(FAREWELL).await;
     };
     tokio::select! {
         () = writing => {}
-        () = read(reader, sinks, ledger) => {}
+        () = read(reader, sinks, ledger, &doubt) => {}
         () = stop.cancelled() => {}
     }
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Frame>) {
+async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Frame>, doubt: &Notify) {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut buffer = BytesMut::new();
     loop {
         tokio::select! {
             frame = outgoing.recv() => match frame {
-                Some(frame) => frame.encode(&mut buffer),
+                Some(frame) => {
+                    frame.encode(&mut buffer);
+                    if matches!(frame, Frame::Fail(_)) {
+                        Frame::Ping.encode(&mut buffer);
+                        doubt.notify_one();
+                    }
+                }
                 None => return,
             },
             _ = pings.tick() => Frame::Ping.encode(&mut buffer),
@@ -78,11 +89,14 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver
     }
 }
 
-async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Ledger) {
+async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Ledger, doubt: &Notify) {
     let mut frames = FrameReader::default();
     let mut buffer = vec![0; READ_BUFFER];
     loop {
-        let Ok(Ok(count)) = timeout(RELAY_SILENCE, reader.read(&mut buffer)).await else { return };
+        let count = tokio::select! {
+            count = reader.read(&mut buffer) => count.unwrap_or(0),
+            () = silence(doubt) => 0,
+        };
         if count == 0 {
             return;
         }
@@ -104,6 +118,17 @@ async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Led
     }
 }
 
+/// As long as nothing may be heard.
+async fn silence(doubt: &Notify) {
+    tokio::select! {
+        () = sleep(RELAY_SILENCE) => {}
+        () = async {
+            doubt.notified().await;
+            sleep(PROOF).await;
+        } => {}
+    }
+}
+
 /// `false`: nobody takes it any more.
 async fn deliver(frame: Frame, sinks: &Sinks, ledger: &mut Ledger) -> bool {
     match frame {
@@ -122,6 +147,8 @@ async fn deliver(frame: Frame, sinks: &Sinks, ledger: &mut Ledger) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use gantry_core::Ending;
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -135,7 +162,7 @@ mod tests {
         let trace = Frame::Trace { offset: 0, bytes: Bytes::from_static(b"abc") };
         theirs.write_all(&trace.to_bytes()).await.unwrap();
         theirs.write_all(&Frame::PlanAccepted.to_bytes()).await.unwrap();
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         run(ours, receiver, Sinks { relay, frames }, &mut ledger, CancellationToken::new()).await;
         assert!(started.elapsed() >= RELAY_SILENCE);
         assert_eq!(ledger.bytes(), 3);
@@ -146,5 +173,39 @@ mod tests {
         let count = theirs.read(&mut buffer).await.unwrap();
         sent.push(&buffer[..count]);
         assert_eq!(sent.next_frame().unwrap(), Some(Frame::Ping));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_told_to_fail_is_heard_soon_or_its_connection_is_given_up() {
+        for answers in [false, true] {
+            let (ours, mut theirs) = tokio::io::duplex(1024);
+            let (relay, _inputs) = mpsc::channel(4);
+            let (frames, _events) = mpsc::channel(4);
+            let (outgoing, receiver) = mpsc::channel(OUTGOING);
+            outgoing.send(Frame::Fail(Ending::Canceled)).await.unwrap();
+            let started = Instant::now();
+            let agent = async {
+                let mut sent = FrameReader::default();
+                let mut buffer = [0; 64];
+                let mut failed = false;
+                loop {
+                    let count = theirs.read(&mut buffer).await.unwrap();
+                    if count == 0 {
+                        return;
+                    }
+                    sent.push(&buffer[..count]);
+                    while let Some(frame) = sent.next_frame().unwrap() {
+                        failed |= matches!(frame, Frame::Fail(_));
+                        if answers && failed && frame == Frame::Ping {
+                            theirs.write_all(&Frame::Pong.to_bytes()).await.unwrap();
+                        }
+                    }
+                }
+            };
+            let mut ledger = Ledger::default();
+            let run = run(ours, receiver, Sinks { relay, frames }, &mut ledger, CancellationToken::new());
+            let given_up = timeout(RELAY_SILENCE, async { tokio::join!(run, agent) }).await.is_ok();
+            assert_eq!((given_up, started.elapsed()), if answers { (false, RELAY_SILENCE) } else { (true, PROOF) });
+        }
     }
 }

@@ -288,6 +288,8 @@ impl Task {
             }
             Message::ConnectionEnded => {
                 self.note_pause();
+                // What was told over it is told again over the next one, and has its time again.
+                self.drain = None;
                 self.take_ledger_back().await;
                 self.step(Event::AgentLost).await;
             }

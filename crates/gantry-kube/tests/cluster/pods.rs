@@ -108,6 +108,20 @@ async fn a_delete_that_is_not_granted_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_whose_deletion_was_given_up_is_found_later() {
+    let world = World::default();
+    let (cluster, pod) = (world.cluster(), reference(&world.put(job("a"))));
+    world.put(job("b"));
+    world.lock().deletes.extend(vec![Answer::Status(503, "ServiceUnavailable", "etcd is down"); 200]);
+    cluster.delete_pod(&pod, None).await.unwrap_err();
+    world.lock().deletes.clear();
+    let listed = cluster.list_pods("gantry.dev/fleet=a").await.unwrap();
+    assert_eq!((listed.len(), cluster.strays(&listed)), (2, vec![pod.clone()]));
+    cluster.delete_pod(&pod, None).await.unwrap();
+    assert!(cluster.strays(&cluster.list_pods("gantry.dev/fleet=a").await.unwrap()).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn rights_are_asked_for_one_by_one() {
     let cluster = World::default().cluster();
     let mut missing = Vec::new();

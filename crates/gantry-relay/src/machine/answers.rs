@@ -20,8 +20,6 @@ impl Machine {
         if self.heed(&answer.says, forbidden) {
             return;
         }
-        self.pace.patch_failed = true;
-        self.pace.patched = Some(now);
         match answer.outcome {
             PatchOutcome::Accepted { size } => {
                 self.succeed(now);
@@ -54,6 +52,7 @@ impl Machine {
             PatchOutcome::NotFound => self.refused("GitLab does not know the job (404)".to_owned(), now),
             PatchOutcome::Other(error) => self.refused(words(&error), now),
         }
+        self.pace.patch_failed = (self.pace.failures > 0).then_some(now);
     }
 
     /// A status that waiting may not change: tolerated for ever while the job runs, for a while at the end.
@@ -103,7 +102,7 @@ impl Machine {
     /// Takes the answer to a PUT.
     pub(crate) fn updated(&mut self, answer: UpdateAnswer, now: Instant) {
         let Some(Sent::Put { last }) = self.sent.take() else { return };
-        self.pace.patch_failed = false;
+        self.pace.patch_failed = None;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if self.heed(&answer.says, forbidden) {
             return;
@@ -179,7 +178,7 @@ impl Machine {
             self.outbox.put(Report::Trouble(None));
         }
         self.pace.failures = 0;
-        self.pace.patch_failed = false;
+        self.pace.patch_failed = None;
         self.pace.retry = None;
         self.pace.keep_alive = now + self.job.pace.keep_alive;
     }
