@@ -9,8 +9,10 @@ use bytes::Bytes;
 use gantry_sim_kube::Connector;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body as _, Frame};
 use hyper_util::rt::TokioIo;
+use kube::core::ObjectMeta;
 use serde_json::Value;
 use tokio::io::DuplexStream;
 use tokio::time::sleep;
@@ -29,7 +31,8 @@ const SOCKET: usize = 64 << 10;
 const SECRETS: [&str; 3] = [SECRET, "glcbt-", "glrt-"];
 const NAMESPACE: &str = "/api/v1/namespaces/default/pods";
 
-type Answer = Response<BoxBody<Bytes, hyper::Error>>;
+type Answer = Response<BoxBody<Bytes, BoxError>>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The managers' network to the API server.
 pub(crate) struct Wire {
@@ -43,6 +46,12 @@ pub(crate) struct Wire {
     pool: Pool,
     /// Execs and watches.
     held: Mutex<Vec<(Held, Weak<Switch>)>>,
+}
+
+/// A pod as far as it says whose it is.
+#[derive(serde::Deserialize)]
+struct Named {
+    metadata: ObjectMeta,
 }
 
 /// A connection that is held for long.
@@ -97,12 +106,13 @@ impl Wire {
         match fate {
             Fate::Refused | Fate::LostRequest => anyhow::bail!("the connection was lost"),
             Fate::Status(status) => return canned(status),
-            Fate::Fine | Fate::LostAnswer | Fate::Silence => {}
+            Fate::Fine | Fate::LostAnswer | Fate::CutAnswer | Fate::Silence => {}
         }
         self.inspect(&parts, &body);
         let answer = self.exchange(parts, body).await?;
         match fate {
             Fate::LostAnswer => anyhow::bail!("the connection was lost"),
+            Fate::CutAnswer => cut(answer).await,
             Fate::Silence => std::future::pending().await,
             _ => Ok(answer),
         }
@@ -120,11 +130,11 @@ impl Wire {
         if parts.method != Method::POST || parts.uri.path() != NAMESPACE {
             return;
         }
-        let Ok(pod) = serde_json::from_slice::<Value>(body) else { return };
-        let label = pod.pointer("/metadata/labels/gantry.dev~1job").and_then(Value::as_str);
+        let Ok(Named { metadata }) = serde_json::from_slice::<Named>(body) else { return };
+        let label = metadata.labels.and_then(|mut labels| labels.remove("gantry.dev/job"));
         let job = label.and_then(|id| id.parse::<u64>().ok());
-        if let (Some(name), Some(job)) = (pod.pointer("/metadata/name").and_then(Value::as_str), job) {
-            self.pods.announce(name, job, (self.brings_helper)(job));
+        if let (Some(name), Some(job)) = (metadata.name, job) {
+            self.pods.announce(&name, job, (self.brings_helper)(job));
         }
     }
 
@@ -162,7 +172,7 @@ impl Wire {
         let stream = TokioIo::new(Pipe::new(self.connect(), switch));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
         tasks::spawn(connection.with_upgrades());
-        Ok(sender.send_request(request).await?.map(http_body_util::BodyExt::boxed))
+        Ok(sender.send_request(request).await?.map(|body| body.map_err(BoxError::from).boxed()))
     }
 
     /// A request of the simulation itself: always possible.
@@ -172,7 +182,7 @@ impl Wire {
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         let answer = self.exchange(parts, body).await?;
         let status = answer.status();
-        let text = answer.into_body().collect().await?.to_bytes();
+        let text = answer.into_body().collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
         anyhow::ensure!(status.is_success(), "{path}: {status} {}", String::from_utf8_lossy(&text));
         serde_json::from_slice(&text).with_context(|| path.to_owned())
     }
@@ -184,6 +194,16 @@ impl Wire {
         let named = items.into_iter().map(|pod| (pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(), pod));
         Ok(named.collect())
     }
+}
+
+/// The first half of an answer, and the end of its connection. One that lasts ends at its beginning.
+async fn cut(answer: Answer) -> anyhow::Result<Answer> {
+    let (parts, body) = answer.into_parts();
+    let Some(length) = body.size_hint().exact() else { anyhow::bail!("the connection was lost") };
+    let bytes = body.collect().await.map_err(anyhow::Error::from_boxed)?.to_bytes();
+    let half = bytes.slice(..usize::try_from(length / 2)?.min(bytes.len()));
+    let frames = [Ok(Frame::data(half)), Err(BoxError::from("the connection was lost"))];
+    Ok(Response::from_parts(parts, BodyExt::boxed(StreamBody::new(futures::stream::iter(frames)))))
 }
 
 fn canned(status: u16) -> anyhow::Result<Answer> {

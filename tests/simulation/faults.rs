@@ -7,6 +7,7 @@ use gantry_wire::layout::{BUILD, HELPER};
 use http::Method;
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -226,7 +227,7 @@ impl Fate {
     async fn cancel(&mut self, force: bool) -> anyhow::Result<()> {
         let jobs = self.wire.pods.jobs.len() as u64;
         let job = self.rng.random_range(1..=jobs);
-        let known = self.desk.get(&format!("/sim/jobs/{job}")).await;
+        let known = self.desk.get::<IgnoredAny>(&format!("/sim/jobs/{job}")).await;
         // One that is not in the queue yet cannot be canceled.
         if known.is_ok() {
             self.ledger.of(job, |facts| facts.harms.insert(Harm::Canceled));

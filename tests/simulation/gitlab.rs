@@ -11,6 +11,7 @@ use gantry_gitlab::{Body, ByteStream, Timeouts, Transport, TransportError, Trans
 use gantry_sim_gitlab::Connector;
 use http::{Request, Response};
 use http_body_util::Full;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
@@ -59,7 +60,7 @@ impl Line {
             // A proxy does not say what it knows of the job. Only logs have a lock, and only jobs are raced for.
             Fate::Status(409) if parts.method == http::Method::PUT => return Ok(canned(503)),
             Fate::Status(status) => return Ok(canned(status)),
-            Fate::Fine | Fate::LostAnswer | Fate::Silence => {}
+            Fate::Fine | Fate::LostAnswer | Fate::CutAnswer | Fate::Silence => {}
         }
         let path = parts.uri.path().to_owned();
         let answer = self.connections.exchange(Request::from_parts(parts, Full::new(body))).await;
@@ -68,6 +69,7 @@ impl Line {
         self.ledger.tell(|| format!("gitlab {path}: {}", answer.status()));
         match fate {
             Fate::LostAnswer => Err(TransportError::new(TransportFault::Broken, "broke off")),
+            Fate::CutAnswer => Ok(answer.map(cut)),
             Fate::Silence => std::future::pending().await,
             _ => Ok(answer.map(one_piece)),
         }
@@ -76,6 +78,11 @@ impl Line {
 
 fn one_piece(bytes: Bytes) -> ByteStream {
     Box::pin(stream::once(async { Ok(bytes) }))
+}
+
+fn cut(mut bytes: Bytes) -> ByteStream {
+    bytes.truncate(bytes.len() / 2);
+    Box::pin(stream::iter([Ok(bytes), Err(TransportError::new(TransportFault::Broken, "broke off"))]))
 }
 
 fn canned(status: u16) -> Response<ByteStream> {
@@ -127,7 +134,8 @@ impl Desk {
         Ok(answer.into_body())
     }
 
-    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    /// What is at `path`, as far as the caller looks at it.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         serde_json::from_slice(&self.ask("GET", path, None).await?).with_context(|| format!("GET {path}"))
     }
 

@@ -76,7 +76,7 @@ fn reason<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D
 /// Everything that is wrong with a world that has settled.
 pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<String>> {
     let mut wrong = Vec::new();
-    let shown: Vec<Shown> = serde_json::from_value(fate.desk.get("/sim/jobs").await?)?;
+    let shown: Vec<Shown> = fate.desk.get("/sim/jobs").await?;
     let first = shown.iter().filter(|job| job.attempt == 0).count();
     if first as u64 != JOBS {
         wrong.push(format!("GitLab has {first} jobs instead of {JOBS}"));
@@ -363,7 +363,7 @@ fn left_behind(pods: &BTreeMap<String, Value>, troubles: Troubles) -> Vec<String
 pub(crate) async fn digest(fate: &Fate) -> anyhow::Result<u64> {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
     let mut hasher = DefaultHasher::new();
-    for job in fate.desk.get("/sim/jobs").await?.as_array().map(Vec::as_slice).unwrap_or_default() {
+    for job in fate.desk.get::<Vec<Value>>("/sim/jobs").await? {
         for key in ["id", "status", "failure_reason", "exit_code", "trace_bytes", "attempt"] {
             job[key].to_string().hash(&mut hasher);
         }

@@ -7,6 +7,9 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
+/// One answer in so many is cut, where any is.
+const CUTS: u32 = 40;
+
 /// What becomes of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -18,6 +21,8 @@ pub(crate) enum Fate {
     LostRequest,
     /// The connection breaks after the request was there.
     LostAnswer,
+    /// The connection breaks in the middle of the answer.
+    CutAnswer,
     /// The answer never comes, although the request was there.
     Silence,
     /// Something on the way answers this status.
@@ -37,13 +42,15 @@ struct Inner {
     rng: SmallRng,
     /// One request in so many goes wrong; none if 0.
     one_in: u32,
+    /// Decides which answers are cut; absent where none is.
+    cuts: Option<SmallRng>,
     away_until: Option<Instant>,
 }
 
 impl Weather {
-    /// Good weather that can become as bad as one request in `one_in`.
-    pub(crate) fn new(rng: SmallRng, one_in: u32, statuses: &'static [u16]) -> Self {
-        Self { inner: Mutex::new(Inner { rng, one_in, away_until: None }), statuses }
+    /// Weather in which one request in `one_in` goes wrong, and with `cuts` some answers besides.
+    pub(crate) fn new(rng: SmallRng, one_in: u32, cuts: Option<SmallRng>, statuses: &'static [u16]) -> Self {
+        Self { inner: Mutex::new(Inner { rng, one_in, cuts, away_until: None }), statuses }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -59,6 +66,7 @@ impl Weather {
     pub(crate) fn clear(&self) {
         let mut inner = self.inner();
         inner.one_in = 0;
+        inner.cuts = None;
         inner.away_until = None;
     }
 
@@ -68,6 +76,9 @@ impl Weather {
         let latency = Duration::from_micros(inner.rng.random_range(200..20_000));
         if inner.away_until.is_some_and(|until| Instant::now() < until) {
             return (Fate::Refused, latency);
+        }
+        if inner.cuts.as_mut().is_some_and(|rng| rng.random_ratio(1, CUTS)) {
+            return (Fate::CutAnswer, latency);
         }
         let one_in = inner.one_in;
         if one_in == 0 || !inner.rng.random_ratio(1, one_in) {

@@ -1,8 +1,10 @@
 //! One world: a GitLab, a cluster, managers, jobs, faults, all from one seed and on one thread, until everything has settled.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use gantry_core::chance;
 use gantry_gitlab::Client;
@@ -10,7 +12,6 @@ use gantry_helper::ports::Connect;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -26,8 +27,14 @@ use crate::programs::{Job, MISSING, SLOW, SLOW_PULL};
 use crate::tasks;
 use crate::weather::Weather;
 
+/// How many jobs a manager may have at once.
+const CONCURRENT: RangeInclusive<usize> = 4..=30;
+
 /// Jobs of one world.
 pub(crate) const JOBS: u64 = 24;
+
+/// So little that a watch which was cut off for a while has to list again, as on a busy cluster.
+const WATCH_HISTORY: usize = 100;
 
 /// How long accidents go on happening.
 const UNREST: Duration = Duration::from_mins(15);
@@ -63,6 +70,7 @@ pub(crate) fn run(seed: u64, tells: bool) -> anyhow::Result<Report> {
 
 async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
     let mut rng = SmallRng::seed_from_u64(seed);
+    let mut more = More::draw(seed);
     let ledger = Ledger::new(tells);
     let directory = TempDir::with_prefix_in("gantry-world-", scratch())?;
     let mut settings = gantry_sim_gitlab::Config::new(nowhere());
@@ -72,7 +80,7 @@ async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
     let desk = Desk(Arc::new(Connections::new(gitlab.connector())));
     let trouble = draw_trouble(&mut rng);
     let statuses: &[u16] = &[500, 502, 503, 429, 403, 409];
-    let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.gitlab, statuses));
+    let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.gitlab, more.cuts(), statuses));
     let connections = Connections::new(gitlab.connector());
     let line = Arc::new(Line { connections, weather, ledger: ledger.clone() });
     let to_gitlab = Arc::clone(&line);
@@ -81,13 +89,17 @@ async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
     let pods = Arc::new(Pods::new(jobs, ledger.clone(), directory.path().to_owned(), connect));
     let mut settings = gantry_sim_kube::Config::new(nowhere(), "");
     settings.missing_images = vec![format!("*{MISSING}*")];
+    settings.watch_history = WATCH_HISTORY;
+    if more.is_old {
+        settings = settings.like_1_20();
+    }
     settings.pull_delays = vec![(format!("*{SLOW}*"), SLOW_PULL)];
     let cluster = gantry_sim_kube::InProcess::start(settings, Arc::new(Containers(Arc::clone(&pods))));
-    let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.cluster, &[500, 503, 429]));
+    let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.cluster, more.cuts(), &[500, 503, 429]));
     let token = cluster.admin_token().to_owned();
     let wire = Arc::new(Wire::new(cluster.connector(), token, weather, Arc::clone(&pods), |job| job % 3 != 0));
     let outside = Arc::new(InMemory { line: Arc::clone(&line), wire: Arc::clone(&wire) });
-    let concurrent = rng.random_range(4..=30);
+    let concurrent = rng.random_range(CONCURRENT);
     let config = configure(directory.path(), gitlab.url(), gitlab.runner_token(), concurrent)?;
     let mut fate = Fate {
         rng: SmallRng::from_rng(&mut rng),
@@ -101,12 +113,54 @@ async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
         outside,
         managers: Vec::new(),
     };
+    if more.is_edited {
+        tasks::spawn(edit(more.rng, fate.ledger.clone(), fate.config.clone(), concurrent));
+    }
     fate.hire().await?;
     let reached_end = go_on(&mut fate, &pods).await?;
     let mut wrong = invariants::check(&fate, reached_end).await?;
     let digest = invariants::digest(&fate).await?;
     wrong.append(&mut fate.ledger.book().wrong);
     Ok(Report { wrong, digest })
+}
+
+/// What else a world may have. It comes from a chance of its own, so that a seed without any of it is the world that it always was.
+struct More {
+    rng: SmallRng,
+    /// The cluster is as old as those that we support.
+    is_old: bool,
+    /// Answers may be cut in the middle.
+    cuts: bool,
+    /// Somebody edits the managers' configuration.
+    is_edited: bool,
+}
+
+impl More {
+    fn draw(seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(!seed);
+        let [is_old, cuts, is_edited] = std::array::from_fn(|_| rng.random_ratio(1, 4));
+        Self { rng, is_old, cuts, is_edited }
+    }
+
+    fn cuts(&mut self) -> Option<SmallRng> {
+        self.cuts.then(|| SmallRng::from_rng(&mut self.rng))
+    }
+}
+
+/// Edits the managers' configuration now and then, for ever.
+async fn edit(mut rng: SmallRng, ledger: Ledger, config: PathBuf, mut concurrent: usize) -> anyhow::Result<()> {
+    for edits in 1.. {
+        sleep(Duration::from_millis(rng.random_range(0..120_000))).await;
+        let text = std::fs::read_to_string(&config)?;
+        let line = |concurrent| format!("concurrent = {concurrent}\n");
+        let wanted = rng.random_range(CONCURRENT);
+        ledger.tell(|| format!("the configuration says {wanted} instead of {concurrent} jobs at once"));
+        std::fs::write(&config, text.replace(&line(concurrent), &line(wanted)))?;
+        // Edits of one simulated hour come within a tick of the real clock.
+        std::fs::File::open(&config)?.set_modified(UNIX_EPOCH + Duration::from_secs(edits))?;
+        concurrent = wanted;
+    }
+    Ok(())
 }
 
 /// Which kinds of trouble a world has.
@@ -165,9 +219,8 @@ async fn come(pods: Arc<Pods>, desk: Desk) -> anyhow::Result<()> {
 /// Waits until GitLab knows how every job has ended.
 async fn all_have_ended(desk: &Desk, until: Instant) -> anyhow::Result<bool> {
     loop {
-        let jobs = desk.get("/sim/jobs").await?;
-        let jobs = jobs.as_array().map(Vec::as_slice).unwrap_or_default();
-        if jobs.len() as u64 >= JOBS && jobs.iter().all(has_ended) {
+        let jobs: Vec<Status> = desk.get("/sim/jobs").await?;
+        if jobs.len() as u64 >= JOBS && jobs.iter().all(Status::is_final) {
             return Ok(true);
         }
         if Instant::now() >= until {
@@ -177,8 +230,15 @@ async fn all_have_ended(desk: &Desk, until: Instant) -> anyhow::Result<bool> {
     }
 }
 
-fn has_ended(job: &Value) -> bool {
-    matches!(job["status"].as_str(), Some("success" | "failed" | "canceled"))
+#[derive(serde::Deserialize)]
+struct Status {
+    status: String,
+}
+
+impl Status {
+    fn is_final(&self) -> bool {
+        matches!(self.status.as_str(), "success" | "failed" | "canceled")
+    }
 }
 
 fn nowhere() -> std::net::SocketAddr {
@@ -186,7 +246,7 @@ fn nowhere() -> std::net::SocketAddr {
 }
 
 /// Memory, where there is a file system in it.
-fn scratch() -> std::path::PathBuf {
-    let memory = std::path::PathBuf::from("/dev/shm");
+fn scratch() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
     if memory.is_dir() { memory } else { std::env::temp_dir() }
 }

@@ -16,12 +16,16 @@ where
 {
     match LIFE.try_with(CancellationToken::clone) {
         Err(_) => tokio::spawn(work),
-        Ok(life) => tokio::spawn(async move {
-            match until(life, work).await {
-                Some(output) => output,
-                None => std::future::pending().await,
-            }
-        }),
+        Ok(life) => {
+            // Every wrapper around it would hold the work once more.
+            let work = Box::pin(work);
+            tokio::spawn(async move {
+                match until(life, work).await {
+                    Some(output) => output,
+                    None => std::future::pending().await,
+                }
+            })
+        }
     }
 }
 

@@ -42,9 +42,9 @@ impl Cluster {
     /// A cluster with its namespaces, node and roles; nothing runs yet.
     pub(crate) fn new(config: Config, kubelet: Kubelet, ca_pem: String, address: SocketAddr) -> Arc<Self> {
         let cluster = Arc::new(Self {
-            config,
             clock: Clock::start(),
-            store: Store::default(),
+            store: Store::new(config.watch_history),
+            config,
             tokens: Tokens::new(),
             counters: Counters::default(),
             faults: Faults::default(),

@@ -29,6 +29,9 @@ impl Default for Allocatable {
     }
 }
 
+/// How many changes a watch can look back, unless configured.
+const DEFAULT_WATCH_HISTORY: usize = 8_192;
+
 /// How often kubelet looks at what pods have written to the node's disk, unless configured: the eviction manager of real
 /// kubelets looks every ten seconds.
 pub const DEFAULT_EVICTION_PERIOD: Duration = Duration::from_secs(10);
@@ -96,6 +99,9 @@ pub struct Config {
     pub watch_memory: bool,
     /// The version that the server says it is, such as `1.33`.
     pub version: (u32, u32),
+    /// How many changes a watch can look back, over all types together. Real API servers keep a hundred to some thousand
+    /// of each type; past that a watch is told `410 Expired` and lists again.
+    pub watch_history: usize,
 }
 
 impl Config {
@@ -121,6 +127,7 @@ impl Config {
             oom_kills_group: false,
             watch_memory: false,
             version: (1, 33),
+            watch_history: DEFAULT_WATCH_HISTORY,
         }
     }
 

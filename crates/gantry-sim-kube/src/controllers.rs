@@ -126,10 +126,14 @@ fn empty(cluster: &Cluster, namespace: &str) {
 /// Removes objects all of whose owners are gone.
 fn collect_orphans(cluster: &Cluster) {
     let everything = cluster.store.everything();
+    let owners = |object| items(object, &["metadata", "ownerReferences"]);
+    let owned: Vec<_> = everything.iter().filter(|(_, object)| !owners(object).is_empty()).collect();
+    if owned.is_empty() {
+        return;
+    }
     let uids: HashSet<&str> = everything.iter().map(|(_, object)| object::uid(object)).collect();
-    for (key, object) in &everything {
-        let owners = items(object, &["metadata", "ownerReferences"]);
-        if owners.is_empty() || owners.iter().any(|owner| uids.contains(text(owner, &["uid"]))) {
+    for (key, object) in owned {
+        if owners(object).iter().any(|owner| uids.contains(text(owner, &["uid"]))) {
             continue;
         }
         let removal = Removal { uid: Some(object::uid(object).to_owned()), ..Removal::default() };

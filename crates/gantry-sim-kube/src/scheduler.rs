@@ -30,10 +30,11 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         follow.borrow_and_update();
         let pods = resources::core("pods");
         let (all, _) = cluster.store.list(pods, None);
-        let mut used = Usage::of(&all);
+        // What is used is asked for only where somebody waits: most changes are no business of the scheduler.
+        let mut used = None;
         for pod in all.iter().filter(|pod| waits(pod)) {
             tokio::time::sleep(DECISION).await;
-            decide(&cluster, pod, &mut used);
+            decide(&cluster, pod, used.get_or_insert_with(|| Usage::of(&all)));
         }
         tokio::select! {
             () = stopping.cancelled() => return,

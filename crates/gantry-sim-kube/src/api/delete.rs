@@ -12,7 +12,7 @@ use super::{
     list::Selectors,
     representation::{self, Shape},
     request::{Query, Target},
-    status::{self, ApiError},
+    status::{self, ApiError, json_response},
 };
 use crate::{
     clock,
@@ -87,7 +87,7 @@ pub(crate) fn collection(call: &Call, target: &Target, body: Option<&Value>) -> 
     }
     let shape = (Shape::Object, &target.query);
     let list = representation::many(&call.cluster, target.kind, shape, chosen.iter().map(|object| &***object), version);
-    Ok(object_response(StatusCode::OK, &list))
+    Ok(json_response(StatusCode::OK, &list))
 }
 
 /// Starts to remove an object. The answer is the object and whether it is gone already; a pod that runs is gone when

@@ -10,11 +10,11 @@ use axum::{
 };
 use http::{HeaderMap, Method, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     access, create, delete, discovery, exec, list, log, openapi, patch, protobuf,
+    representation::Shown,
     request::{self, Asked, Query, Target},
     reviews, scale, sim,
     status::{ApiError, json_response},
@@ -208,6 +208,6 @@ async fn subresource(call: Call, target: Target, body: &[u8]) -> Result<Response
 }
 
 /// An answer with an object.
-pub(crate) fn object_response(code: StatusCode, value: &impl Serialize) -> Response {
-    json_response(code, value)
+pub(crate) fn object_response(code: StatusCode, object: &Value) -> Response {
+    json_response(code, &Shown(object))
 }

@@ -7,7 +7,7 @@ use super::{
     dispatch::{Call, object_response},
     representation,
     request::{Query, Target},
-    status::ApiError,
+    status::{ApiError, json_response},
 };
 use crate::{
     resources::ResourceType,
@@ -63,5 +63,5 @@ pub(crate) fn list(call: &Call, target: &Target) -> Result<Response, ApiError> {
     }
     let chosen = objects.iter().map(AsRef::as_ref).filter(|object| selectors.matches(object));
     let list = representation::many(&call.cluster, target.kind, (shape, &target.query), chosen, version);
-    Ok(object_response(StatusCode::OK, &list))
+    Ok(json_response(StatusCode::OK, &list))
 }

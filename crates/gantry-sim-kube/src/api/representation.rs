@@ -3,11 +3,15 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, header};
-use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{request::Query, status::ApiError, table};
-use crate::{cluster::Cluster, resources::ResourceType};
+use crate::{
+    cluster::Cluster,
+    patch::managed::{FIELDS, unpack},
+    resources::ResourceType,
+};
 
 /// The shape of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +91,7 @@ pub(crate) fn many<'o>(
 }
 
 /// A list that is written out without copying its objects.
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 #[serde(untagged)]
 pub(crate) enum List<'o> {
     #[serde(rename_all = "camelCase")]
@@ -100,20 +104,81 @@ pub(crate) enum List<'o> {
     Other(Value),
 }
 
+/// An object as it is kept, to be written out as clients see it.
+pub(crate) struct Shown<'o>(pub(crate) &'o Value);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        each(to, self.0, |name, value| (name == "metadata").then_some(Metadata(value)))
+    }
+}
+
 /// Items of a list carry no kind of their own, as on a real server.
 pub(crate) struct Item<'o>(&'o Value);
 
 impl Serialize for Item<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Object(fields) => {
-                to.collect_map(fields.iter().filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion")))
+        let Value::Object(fields) = self.0 else { return self.0.serialize(to) };
+        let mut map = to.serialize_map(None)?;
+        for (name, value) in fields {
+            match name.as_str() {
+                "kind" | "apiVersion" => {}
+                "metadata" => map.serialize_entry(name, &Metadata(value))?,
+                _ => map.serialize_entry(name, value)?,
             }
-            other => other.serialize(to),
         }
+        map.end()
     }
 }
 
+/// Writes a map in which some values are written in their own way.
+fn each<'o, S: Serializer, V: Serialize>(
+    to: S,
+    value: &'o Value,
+    own: impl Fn(&str, &'o Value) -> Option<V>,
+) -> Result<S::Ok, S::Error> {
+    let Value::Object(fields) = value else { return value.serialize(to) };
+    let mut map = to.serialize_map(None)?;
+    for (name, value) in fields {
+        match own(name, value) {
+            Some(value) => map.serialize_entry(name, &value)?,
+            None => map.serialize_entry(name, value)?,
+        }
+    }
+    map.end()
+}
+
+struct Metadata<'o>(&'o Value);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        each(to, self.0, |name, value| (name == "managedFields").then_some(Records(value)))
+    }
+}
+
+struct Records<'o>(&'o Value);
+
+impl Serialize for Records<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.as_array().into_iter().flatten().map(Record))
+    }
+}
+
+struct Record<'o>(&'o Value);
+
+impl Serialize for Record<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        each(to, self.0, |name, value| match value {
+            Value::String(text) if name == FIELDS => serde_json::from_str::<&RawValue>(text).ok(),
+            _ => None,
+        })
+    }
+}
+
+/// Only what is common to objects of all types.
 pub(crate) fn metadata_only(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+    let mut shown =
+        json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
+    unpack(&mut shown["metadata"]);
+    shown
 }

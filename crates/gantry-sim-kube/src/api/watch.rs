@@ -15,7 +15,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     dispatch::Call,
     list::Selectors,
-    representation::{self, Shape},
+    representation::{self, Shape, Shown},
     request::Target,
     status::ApiError,
 };
@@ -184,8 +184,10 @@ impl Watch {
 
     /// The last state that the watcher knew, with the version of the change.
     fn gone(&mut self, change: &Change) -> Bytes {
-        let last = if change.removed { &change.object } else { change.before.as_ref().unwrap_or(&change.object) };
-        let mut last = Value::clone(last);
+        if change.removed {
+            return self.event("DELETED", &change.object);
+        }
+        let mut last = Value::clone(change.before.as_ref().unwrap_or(&change.object));
         object::set_version(&mut last, change.version);
         self.event("DELETED", &last)
     }
@@ -212,7 +214,7 @@ impl Watch {
 fn line(kind: &str, object: &Value) -> Bytes {
     let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
     // Writing a value that is JSON already into memory cannot fail.
-    let _ = serde_json::to_writer(&mut line, object);
+    let _ = serde_json::to_writer(&mut line, &Shown(object));
     line.extend_from_slice(b"}\n");
     line.into()
 }

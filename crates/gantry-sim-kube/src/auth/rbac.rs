@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn bindings_reach_users_through_the_store() {
-        let store = Store::default();
+        let store = Store::new(8);
         let meta = |name: &str| json!({"namespace": "ci", "name": name});
         let role = json!({"metadata": meta("r"),
             "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]});

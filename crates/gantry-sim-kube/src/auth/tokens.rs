@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_token_lives_as_long_as_its_account_and_its_time() {
-        let store = Store::default();
+        let store = Store::new(8);
         let accounts = resources::core("serviceaccounts");
         store.create(accounts, json!({"metadata": {"namespace": "a", "name": "sa", "uid": "1"}})).unwrap();
         let tokens = Tokens::new();

@@ -1,7 +1,9 @@
 //! The life of one pod on the node. Like kubelet, it looks at its containers on a tick and reports first, then starts
 //! what is due; while an image is pulled nothing of the pod is reported. It is the only writer of the pod's status.
 
-use std::{convert::Infallible, future::pending, sync::Arc, sync::atomic::Ordering, time::Duration};
+mod accidents;
+
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use futures::future::select_all;
 use serde_json::{Value, json};
@@ -12,7 +14,7 @@ use tokio::{
 
 use super::{
     Accident, PodHandle, disk, images,
-    record::{self, Record, Restart, Role, State},
+    record::{self, Record, Restart, State},
     start::Starting,
     status::{self, Whole},
     stop, volumes,
@@ -20,7 +22,6 @@ use super::{
 use crate::{
     cluster::Cluster,
     events::{self, Kind},
-    faults::Coming,
     store::{
         Verdict,
         object::{self, items},
@@ -159,42 +160,6 @@ impl Worker {
             }
         }
         self.cluster.faults.kubelet_up().await;
-    }
-
-    /// Evicts the pod if it uses more disk than it may.
-    async fn measure(&mut self) {
-        let over = record::finished(&self.records, Restart::of(&self.pod));
-        if over || self.whole.failed.is_some() || self.whole.stopping {
-            self.measure = None;
-        }
-        if self.measure.is_none_or(|at| at > Instant::now()) {
-            return;
-        }
-        self.measure = Some(Instant::now() + self.cluster.config.eviction_period);
-        let usage = disk::measure(&self.handle, &self.pod).await;
-        if let Some(message) = disk::excess(&self.pod, &usage) {
-            self.suffer(Accident::Evict { reason: "Evicted".to_owned(), message }).await;
-        }
-    }
-
-    /// Asks whether a fault wants something to happen to this pod.
-    fn fault(&mut self) {
-        let running: Vec<&str> = self
-            .records
-            .iter()
-            .filter(|record| record.running().is_some() && record.role != Role::Init)
-            .map(|record| record.name.as_str())
-            .collect();
-        if running.is_empty() || self.whole.failed.is_some() || self.whole.stopping {
-            return;
-        }
-        let since = *self.running_since.get_or_insert_with(Instant::now);
-        let key = &self.handle.key;
-        match self.cluster.faults.accident(&key.namespace, &key.name, &running, since) {
-            Some(Coming::Now(accident)) => self.accident = Some(accident),
-            Some(Coming::At(at)) => self.look_at(Some(at)),
-            None => {}
-        }
     }
 
     /// Side containers end when the work is done.
@@ -428,58 +393,6 @@ impl Worker {
             let mut new = pod.clone();
             new["metadata"]["deletionGracePeriodSeconds"] = json!(0);
             Ok(Verdict::Replace(new))
-        });
-        drop(done);
-    }
-
-    async fn exceed(&mut self) {
-        self.deadline = None;
-        if self.whole.failed.is_some() || record::finished(&self.records, Restart::of(&self.pod)) {
-            return;
-        }
-        let message = "Pod was active on the node longer than the specified deadline";
-        events::record(&self.cluster, &self.pod, &events::kubelet(Kind::Normal, "DeadlineExceeded", message));
-        self.whole.failed = Some(("DeadlineExceeded".to_owned(), message.to_owned()));
-        let grace = self.grace();
-        self.stop(grace).await;
-    }
-
-    async fn suffer(&mut self, accident: Accident) {
-        match accident {
-            Accident::Evict { reason, message } => {
-                events::record(&self.cluster, &self.pod, &events::kubelet(Kind::Warning, &reason, &message));
-                self.whole.failed = Some((reason, message.clone()));
-                self.stop(Duration::ZERO).await;
-                if self.cluster.config.disruption_conditions {
-                    self.disrupted(&message);
-                } else {
-                    self.whole.wiped = true;
-                }
-            }
-            Accident::OutOfMemory { container } => {
-                let hit = self.records.iter().find(|record| {
-                    record.running().is_some()
-                        && (record.name == container || (container.is_empty() && record.role == Role::Main))
-                });
-                if let Some(record) = hit
-                    && let Some(running) = record.running()
-                {
-                    record.oom.store(true, Ordering::Relaxed);
-                    let _ = running.container.kill_all();
-                }
-            }
-        }
-    }
-
-    fn disrupted(&self, message: &str) {
-        let stamp = self.cluster.clock.stamp();
-        let done: Result<_, Infallible> = self.cluster.store.modify(&self.handle.key, |pod| {
-            let mut new = pod.clone();
-            let condition = json!({
-                "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": message,
-            });
-            status::put_condition(&mut new["status"], condition, &stamp);
-            Ok(if object::uid(pod) == self.handle.uid { Verdict::Replace(new) } else { Verdict::Keep })
         });
         drop(done);
     }

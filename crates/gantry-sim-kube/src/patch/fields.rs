@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::strategic::{is_set, merge_key};
-use crate::store::object;
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,53 +49,102 @@ pub(crate) fn of(object: &Value) -> Fields {
     fields
 }
 
-/// The same as `fieldsV1`, made at once: most objects are never changed by a second owner.
-pub(crate) fn all_as_json(object: &Value) -> Value {
-    let mut tree = Map::new();
-    for (parent, field, value) in outermost(object) {
-        let place = match parent {
-            Some(parent) => object::map_mut(tree.entry(format!("f:{parent}")).or_insert_with(|| json!({})), &[]),
-            None => &mut tree,
-        };
-        place.insert(format!("f:{field}"), node(field, value));
-    }
-    Value::Object(tree)
+/// The same as the text of a `fieldsV1`, made at once: most objects are never changed by a second owner.
+pub(crate) fn all_as_text(object: &Value) -> String {
+    // Only names and values that are JSON already: writing them into memory cannot fail.
+    serde_json::to_string(&Tree(object)).unwrap_or_default()
 }
 
 /// The outermost fields that can have an owner, those of the metadata with their parent.
 fn outermost(object: &Value) -> impl Iterator<Item = (Option<&'static str>, &str, &Value)> {
-    let top = object
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| !["apiVersion", "kind", "metadata", "status"].contains(&key.as_str()));
-    let metadata = object
-        .get("metadata")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .filter(|(key, _)| !NOBODYS.contains(&key.as_str()));
-    let top = top.map(|(key, value)| (None, key.as_str(), value));
-    top.chain(metadata.map(|(key, value)| (Some("metadata"), key.as_str(), value)))
+    let top = owned_outside(object).map(|(key, value)| (None, key, value));
+    top.chain(owned_metadata(object).map(|(key, value)| (Some("metadata"), key, value)))
 }
 
-fn node(field: &str, value: &Value) -> Value {
-    let member = |item: &Value| {
-        let mut inner = node("", item);
-        if let Some(map) = inner.as_object_mut().filter(|map| !map.is_empty()) {
-            map.insert(".".to_owned(), json!({}));
+fn owned_outside(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let all = object.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value));
+    all.filter(|(key, _)| !["apiVersion", "kind", "metadata", "status"].contains(key))
+}
+
+fn owned_metadata(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    let all = object.get("metadata").and_then(Value::as_object).into_iter().flatten();
+    all.map(|(key, value)| (key.as_str(), value)).filter(|(key, _)| !NOBODYS.contains(key))
+}
+
+/// All fields of an object that can have an owner.
+struct Tree<'v>(&'v Value);
+
+impl Serialize for Tree<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        // In the order of the names, as everything else is.
+        for (key, value) in owned_outside(self.0).filter(|(key, _)| *key < "metadata") {
+            map.serialize_entry(&format!("f:{key}"), &Node::field(key, value))?;
         }
-        inner
-    };
-    let map = match value {
-        Value::Object(map) => map.iter().map(|(key, value)| (format!("f:{key}"), node(key, value))).collect(),
-        Value::Array(list) if is_set(field) => list.iter().map(|item| (format!("v:{item}"), member(item))).collect(),
-        Value::Array(list) if merge_key(field, list).is_some() => {
-            list.iter().map(|item| (step_text(&key_of(field, list, item)), member(item))).collect()
+        if owned_metadata(self.0).next().is_some() {
+            map.serialize_entry("f:metadata", &Metadata(self.0))?;
         }
-        _ => Map::new(),
-    };
-    Value::Object(map)
+        for (key, value) in owned_outside(self.0).filter(|(key, _)| *key > "metadata") {
+            map.serialize_entry(&format!("f:{key}"), &Node::field(key, value))?;
+        }
+        map.end()
+    }
+}
+
+struct Metadata<'v>(&'v Value);
+
+impl Serialize for Metadata<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let fields = owned_metadata(self.0);
+        to.collect_map(fields.map(|(key, value)| (format!("f:{key}"), Node::field(key, value))))
+    }
+}
+
+/// What is below a field, or below an element of a list, which is a field of its own.
+struct Node<'v> {
+    field: &'v str,
+    value: &'v Value,
+    is_member: bool,
+}
+
+impl<'v> Node<'v> {
+    fn field(field: &'v str, value: &'v Value) -> Self {
+        Self { field, value, is_member: false }
+    }
+
+    /// Its children, in the order of their names.
+    fn children(&self) -> Vec<(String, Self)> {
+        let members = |name: &dyn Fn(&Value) -> String, list: &'v [Value]| {
+            let member = |value| (name(value), Self { field: "", value, is_member: true });
+            let mut members: Vec<_> = list.iter().map(member).collect();
+            members.sort_by(|(one, _), (other, _)| one.cmp(other));
+            members
+        };
+        match self.value {
+            Value::Object(map) => {
+                map.iter().map(|(key, value)| (format!("f:{key}"), Self::field(key, value))).collect()
+            }
+            Value::Array(list) if is_set(self.field) => members(&|item| format!("v:{item}"), list),
+            Value::Array(list) if merge_key(self.field, list).is_some() => {
+                members(&|item| step_text(&key_of(self.field, list, item)), list)
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Serialize for Node<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let children = self.children();
+        let mut map = to.serialize_map(None)?;
+        if self.is_member && !children.is_empty() {
+            map.serialize_entry(".", &Map::new())?;
+        }
+        for (name, child) in children {
+            map.serialize_entry(&name, &child)?;
+        }
+        map.end()
+    }
 }
 
 fn collect(field: &str, value: &Value, path: &mut Path, fields: &mut Fields) {
@@ -321,7 +370,7 @@ mod tests {
                     "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}})
         );
         assert_eq!(from_json(&tree), fields);
-        assert_eq!(all_as_json(&pod()), tree);
+        assert_eq!(all_as_text(&pod()), tree.to_string());
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! Who owns which field: server-side apply with its conflicts, and what other changes do to ownership. Pure functions
 //! from an object to an object; the record is the object's `managedFields`.
+//!
+//! The sets of fields are kept as text: as trees they would be half of an object, and are only ever passed on.
 
 use serde_json::{Value, json};
 
 use super::fields::{self, Fields, Path};
 use crate::store::object::{self, items, map_mut, text};
+
+/// Where a record has its set of fields.
+pub(crate) const FIELDS: &str = "fieldsV1";
 
 /// One manager's record.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,13 +23,13 @@ struct Entry {
 }
 
 impl Entry {
-    /// The record with these fields as `fieldsV1`.
-    fn to_json(&self, fields: Value) -> Value {
+    /// The record with this text as `fieldsV1`.
+    fn to_json(&self, fields: String) -> Value {
         let mut json = json!({
             "manager": self.manager, "operation": if self.applies { "Apply" } else { "Update" },
             "apiVersion": self.version, "time": self.time, "fieldsType": "FieldsV1",
         });
-        json["fieldsV1"] = fields;
+        json[FIELDS] = Value::String(fields);
         if !self.subresource.is_empty() {
             json["subresource"] = json!(self.subresource);
         }
@@ -70,7 +75,10 @@ fn entries(object: &Value) -> Vec<Entry> {
             version: text(entry, &["apiVersion"]).to_owned(),
             time: entry["time"].clone(),
             subresource: text(entry, &["subresource"]).to_owned(),
-            fields: fields::from_json(&entry["fieldsV1"]),
+            fields: match &entry[FIELDS] {
+                Value::String(text) => fields::from_json(&serde_json::from_str(text).unwrap_or_default()),
+                tree => fields::from_json(tree),
+            },
         })
         .collect()
 }
@@ -79,7 +87,7 @@ fn put(object: &mut Value, entries: &[Entry]) {
     let list: Vec<Value> = entries
         .iter()
         .filter(|entry| !entry.fields.is_empty())
-        .map(|entry| entry.to_json(fields::to_json(&entry.fields)))
+        .map(|entry| entry.to_json(fields::to_json(&entry.fields).to_string()))
         .collect();
     let metadata = map_mut(object, &["metadata"]);
     if list.is_empty() {
@@ -89,15 +97,36 @@ fn put(object: &mut Value, entries: &[Entry]) {
     }
 }
 
+/// Makes texts of the sets of fields that a client has sent.
+fn pack(object: &mut Value) {
+    let records = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
+    for set in records.into_iter().flatten().filter_map(|record| record.get_mut(FIELDS)) {
+        if !set.is_string() {
+            *set = Value::String(set.to_string());
+        }
+    }
+}
+
+/// Makes trees of the sets of fields again, as clients see them.
+pub(crate) fn unpack(metadata: &mut Value) {
+    let records = metadata.get_mut("managedFields").and_then(Value::as_array_mut);
+    for set in records.into_iter().flatten().filter_map(|record| record.get_mut(FIELDS)) {
+        if let Value::String(text) = set {
+            *set = serde_json::from_str(text).unwrap_or_default();
+        }
+    }
+}
+
 /// Records that a new object is its creator's.
 pub(crate) fn created(object: &mut Value, author: Author<'_>, applies: bool) {
-    let fields = fields::all_as_json(object);
+    let fields = fields::all_as_text(object);
     let entry = author.entry(applies, Fields::new()).to_json(fields);
     map_mut(object, &["metadata"]).insert("managedFields".to_owned(), Value::Array(vec![entry]));
 }
 
 /// Records what an update has changed. A record that came with the update counts as it is.
 pub(crate) fn updated(old: &Value, new: &mut Value, author: Author<'_>) {
+    pack(new);
     if new["metadata"].get("managedFields").is_some_and(|sent| Some(sent) != old["metadata"].get("managedFields")) {
         return;
     }

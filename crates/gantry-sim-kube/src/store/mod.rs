@@ -14,10 +14,6 @@ use tokio::sync::watch;
 
 use crate::resources::ResourceType;
 
-/// How many changes a watch can look back. Real API servers keep a few hundred to some thousand per type and five
-/// minutes in etcd; past that a watch is told `410 Expired` and lists again.
-const HISTORY: usize = 8_192;
-
 /// Where an object lives.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
@@ -72,6 +68,8 @@ struct Inner {
     version: u64,
     objects: BTreeMap<Key, Arc<Value>>,
     history: VecDeque<Change>,
+    /// How many changes are kept.
+    kept: usize,
 }
 
 /// All objects of the cluster.
@@ -81,14 +79,13 @@ pub(crate) struct Store {
     changed: watch::Sender<u64>,
 }
 
-impl Default for Store {
-    fn default() -> Self {
-        // Version 1 is taken, so that no list ever shows version 0, which has a meaning of its own in requests.
-        Self { inner: Mutex::new(Inner { version: 1, ..Inner::default() }), changed: watch::Sender::new(1) }
-    }
-}
-
 impl Store {
+    /// An empty store that keeps the last `kept` changes.
+    pub(crate) fn new(kept: usize) -> Self {
+        // Version 1 is taken, so that no list ever shows version 0, which has a meaning of its own in requests.
+        Self { inner: Mutex::new(Inner { version: 1, kept, ..Inner::default() }), changed: watch::Sender::new(1) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock was held cannot leave an object half written: values are replaced whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -201,7 +198,7 @@ impl Store {
     fn record(&self, inner: &mut Inner, change: Change) {
         let version = change.version;
         inner.history.push_back(change);
-        if inner.history.len() > HISTORY {
+        if inner.history.len() > inner.kept {
             inner.history.pop_front();
         }
         self.changed.send_replace(version);
@@ -240,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_list_stays_in_its_type_and_namespace() {
-        let store = Store::default();
+        let store = Store::new(8);
         let pods = core("pods");
         store.create(pods, pod("x")).unwrap();
         store.create(core("secrets"), pod("s")).unwrap();
@@ -252,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_update_without_change_has_no_event() {
-        let store = Store::default();
+        let store = Store::new(8);
         store.create(core("pods"), pod("x")).unwrap();
         let key = Key::new(core("pods"), "a", "x");
         let version = store.version();
@@ -266,8 +263,8 @@ mod tests {
 
     #[test]
     fn history_is_bounded() {
-        let store = Store::default();
-        for index in 0..=HISTORY {
+        let store = Store::new(8);
+        for index in 0..=8 {
             store.create(core("pods"), pod(&index.to_string())).unwrap();
         }
         assert!(store.since(1).is_err());

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams},
+    core::ObjectMeta,
 };
 use serde_json::json;
 
@@ -62,6 +63,35 @@ async fn stale_updates_and_wrong_preconditions_conflict() {
     let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n"}, "data": {"k": "v"}});
     let applied = maps.patch("n", &PatchParams::apply("test"), &Patch::Apply(applied)).await.expect("applied");
     assert_eq!(applied.data.expect("data")["k"], "v");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_owns_a_field_is_shown_as_a_tree_everywhere() {
+    let world = World::new().await;
+    let maps: Api<ConfigMap> = Api::namespaced(world.admin(), "ci");
+    let object = map(json!({"metadata": {"name": "m"}, "data": {"a": "1"}}));
+    let made = maps.create(&PostParams::default(), &object).await.expect("created");
+    let owned = |meta: &ObjectMeta, at: usize| {
+        let record = &meta.managed_fields.as_deref().expect("records")[at];
+        record.fields_v1.as_ref().expect("fields").0.clone()
+    };
+    let tree = json!({"f:data": {"f:a": {}}});
+    assert_eq!(owned(&made.metadata, 0), tree);
+    let listed = maps.list(&ListParams::default().fields("metadata.name=m")).await.expect("a list");
+    assert_eq!(owned(&listed.items[0].metadata, 0), tree);
+    let only = maps.get_metadata("m").await.expect("the metadata");
+    assert_eq!(owned(&only.metadata, 0), tree);
+    let events = maps.watch(&WatchParams::default().fields("metadata.name=m"), "0").await.expect("a watch");
+    let first = tokio::time::timeout(PATIENCE, events.boxed().try_next()).await.expect("in time").expect("an event");
+    let Some(WatchEvent::Added(seen)) = first else { panic!("{first:?}") };
+    assert_eq!(owned(&seen.metadata, 0), tree);
+    // Who sends it back as it came has changed only what is new.
+    let mut changed = seen;
+    changed.data.get_or_insert_default().insert("b".to_owned(), "2".to_owned());
+    let by = PostParams { field_manager: Some("editor".to_owned()), ..PostParams::default() };
+    let replaced = maps.replace("m", &by, &changed).await.expect("replaced");
+    assert_eq!([0, 1].map(|at| owned(&replaced.metadata, at)), [tree, json!({"f:data": {"f:b": {}}})]);
     world.stop().await;
 }
 
