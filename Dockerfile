@@ -12,9 +12,9 @@ COPY . .
 # The binaries are static, see .cargo/config.toml, so they lie below the name of the target.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
-    cargo build --locked --release --package gantry --package gantry-helper \
+    cargo build --locked --profile dist --package gantry --package gantry-helper \
     && mkdir /out \
-    && cp "target/$(rustc --print host-tuple)"/release/gantry "target/$(rustc --print host-tuple)"/release/gantry-helper /out/
+    && cp "target/$(rustc --print host-tuple)"/dist/gantry "target/$(rustc --print host-tuple)"/dist/gantry-helper /out/
 
 FROM debian:bookworm-slim AS helper
 RUN apt-get update \

@@ -56,6 +56,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if asked.help {
+        print!("{}", seeds::HELP);
+        return ExitCode::SUCCESS;
+    }
     if asked.skip {
         return ExitCode::SUCCESS;
     }
@@ -97,6 +101,7 @@ struct Run {
     seeds: Mutex<Vec<u64>>,
     /// Those that are being made, and since when.
     now: Mutex<BTreeMap<u64, SystemTime>>,
+    /// Worlds that were made; one that was made twice counts twice.
     worlds: AtomicU64,
     failures: Mutex<Vec<(u64, Vec<String>)>>,
 }
@@ -110,6 +115,7 @@ fn many(asked: &Asked) -> ExitCode {
     let kept = seeds::regressions();
     println!("simulation: {} kept seeds and {fresh} new worlds on {} threads", kept.len(), asked.threads);
     seeds.extend(kept.into_iter().rev());
+    let all = seeds.len();
     let run = Arc::new(Run { seeds: Mutex::new(seeds), ..Run::default() });
     let (done, ended) = mpsc::channel();
     for _ in 0..asked.threads {
@@ -123,6 +129,8 @@ fn many(asked: &Asked) -> ExitCode {
     // A thread that is stuck cannot be ended; the program can.
     while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) as Result<(), _> {
         run.note_stuck();
+        let left = lock(&run.seeds).len();
+        println!("simulation: {} of {all} worlds, {} wrong", all - left, lock(&run.failures).len());
     }
     let worlds = run.worlds.load(Ordering::Relaxed);
     let took = begun.elapsed().unwrap_or_default();
@@ -140,11 +148,13 @@ fn many(asked: &Asked) -> ExitCode {
 }
 
 /// One world; now and then twice, because a seed that does not repeat its world is of no use.
-fn twice(seed: u64) -> anyhow::Result<Vec<String>> {
+fn twice(seed: u64, worlds: &AtomicU64) -> anyhow::Result<Vec<String>> {
     let first = world::run(seed, false)?;
+    worlds.fetch_add(1, Ordering::Relaxed);
     let mut wrong = first.wrong;
     if cfg!(tokio_unstable) && seed.is_multiple_of(REPEATED) {
         let second = world::run(seed, false)?;
+        worlds.fetch_add(1, Ordering::Relaxed);
         if first.digest != second.digest {
             wrong.push(format!("it went differently the second time: {:#x}, {:#x}", first.digest, second.digest));
         }
@@ -168,13 +178,12 @@ impl Run {
 
     fn work(&self) {
         while let Some(seed) = self.next() {
-            let problems = match std::panic::catch_unwind(|| twice(seed)) {
+            let problems = match std::panic::catch_unwind(|| twice(seed, &self.worlds)) {
                 Ok(Ok(wrong)) => wrong,
                 Ok(Err(error)) => vec![format!("{error:#}")],
                 Err(_) => panics::take(),
             };
             lock(&self.now).remove(&seed);
-            self.worlds.fetch_add(1, Ordering::Relaxed);
             if !problems.is_empty() {
                 lock(&self.failures).push((seed, problems));
             }

@@ -10,6 +10,21 @@ const LIVES: u64 = 480;
 /// The first seed of an ordinary run. It is always the same, so that a change is judged by what it changes; new worlds are made on demand.
 const ORDINARY: u64 = 0x6761_6e74_7279;
 
+/// How to ask.
+pub(crate) const HELP: &str = "\
+Runs jobs from one end to the other in simulated worlds, in which much goes wrong, and says which promises were broken.
+
+    cargo test -p gantry-tests --test simulation -- [OPTIONS]
+
+      --lives N     new worlds with at least N jobs, each another one every time
+      --from SEED   the first of these worlds, so that the same ones are made again
+      --seed SEED   only this world, with the story of everything that happened in it
+      --threads N   worlds at once; as many as there are processors if not said
+
+Worlds that failed once are in tests/simulation/regressions.txt and come first. Of long runs, see `--profile dist` in
+docs/ARCHITECTURE.md.
+";
+
 /// What was asked for.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -21,6 +36,8 @@ pub(crate) struct Asked {
     pub(crate) from: Option<u64>,
     /// Worlds at once.
     pub(crate) threads: usize,
+    /// Only how to ask.
+    pub(crate) help: bool,
     /// Not this program, but another test of the package is wanted.
     pub(crate) skip: bool,
 }
@@ -29,7 +46,7 @@ impl Asked {
     /// Reads the command line. Options of Rust's own test programs are understood as far as they mean something here.
     pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut asked = Self { seed: None, lives: LIVES, from: Some(ORDINARY), threads, skip: false };
+        let mut asked = Self { seed: None, lives: LIVES, from: Some(ORDINARY), threads, help: false, skip: false };
         let mut filters = Vec::new();
         while let Some(arg) = args.next() {
             let mut number = || args.next().ok_or_else(|| format!("{arg} needs a number"));
@@ -40,6 +57,7 @@ impl Asked {
                 "--threads" | "--test-threads" => {
                     asked.threads = usize::try_from(parse(&number()?)?).unwrap_or(1).max(1);
                 }
+                "--help" | "-h" => asked.help = true,
                 "--list" => asked.skip = true,
                 "--skip" | "--format" | "--color" | "--logfile" | "-Z" => drop(number()?),
                 option if option.starts_with('-') => {}

@@ -62,11 +62,7 @@ fn upkeep(cluster: &Cluster) {
     for budget in cluster.store.list(resources::any("poddisruptionbudgets"), None).0 {
         let status = api::budgets::status(cluster, &budget);
         let key = Key::of(resources::any("poddisruptionbudgets"), &budget);
-        let done: Result<_, Infallible> = cluster.store.modify(&key, |old| {
-            let mut new = old.clone();
-            new["status"] = status;
-            Ok(Verdict::Replace(new))
-        });
+        let done: Result<_, Infallible> = cluster.store.modify(&key, |_| Ok(Verdict::Status(status)));
         drop(done);
     }
     let (quotas, _) = cluster.store.list(resources::core("resourcequotas"), None);

@@ -20,7 +20,10 @@ mod worker;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -69,6 +72,8 @@ pub(crate) struct PodHandle {
     pub(crate) directory: PathBuf,
     /// Tells the worker that the object changed.
     wake: Notify,
+    /// The version that came of the worker's last report, which is no news to it.
+    reported: AtomicU64,
     /// Running containers by name: what `exec` can enter.
     running: Mutex<BTreeMap<String, Container>>,
     /// Their streams, for `attach`.
@@ -188,7 +193,10 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         if let Ok((changes, upto)) = cluster.store.since(seen) {
             seen = upto;
             for change in changes.iter().filter(|change| change.plural == "pods") {
-                take(&cluster, &change.object);
+                let known = cluster.kubelet.pod(object::uid(&change.object));
+                if known.is_none_or(|known| known.reported.load(Ordering::Relaxed) != change.version) {
+                    take(&cluster, &change.object);
+                }
             }
         } else {
             // So much happened that the history does not reach back; look at everything.
@@ -227,6 +235,7 @@ fn take(cluster: &Arc<Cluster>, pod: &Value) {
         key,
         directory: cluster.kubelet.directory.join(uid),
         wake: Notify::new(),
+        reported: AtomicU64::new(0),
         running: Mutex::default(),
         consoles: Mutex::default(),
         accidents,

@@ -3,7 +3,12 @@
 
 mod accidents;
 
-use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::pending,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures::future::select_all;
 use serde_json::{Value, json};
@@ -322,20 +327,21 @@ impl Worker {
 
     fn report(&self) {
         let stamp = self.cluster.clock.stamp();
+        let mut before = String::new();
         let done: Result<_, Infallible> = self.cluster.store.modify(&self.handle.key, |pod| {
             if object::uid(pod) != self.handle.uid {
                 return Ok(Verdict::Keep);
             }
-            let status = status::status(pod, &self.records, &self.whole, &stamp);
-            // Most looks find nothing new, and a pod is large.
-            if pod["status"] == status {
-                return Ok(Verdict::Keep);
-            }
-            let mut new = pod.clone();
-            new["status"] = status;
-            Ok(Verdict::Replace(new))
+            object::version_text(pod).clone_into(&mut before);
+            Ok(Verdict::Status(status::status(pod, &self.records, &self.whole, &stamp)))
         });
-        drop(done);
+        // Only a version that this report has made: what else has changed is news.
+        if let Ok(Some(pod)) = done
+            && object::version_text(&pod) != before
+        {
+            let version = object::version_text(&pod).parse().unwrap_or(0);
+            self.handle.reported.store(version, Ordering::Relaxed);
+        }
     }
 
     fn grace(&self) -> Duration {

@@ -59,6 +59,8 @@ pub(crate) enum Verdict {
     Keep,
     /// Put this in its place.
     Replace(Value),
+    /// Put this in the place of its status.
+    Status(Value),
     /// Remove it.
     Remove,
 }
@@ -154,27 +156,25 @@ impl Store {
     ) -> Result<Option<Arc<Value>>, E> {
         let mut inner = self.lock();
         let Some(before) = inner.objects.get(key).cloned() else { return Ok(None) };
+        // An update that changes nothing is not a change: no new version, no watch event.
         match decide(&before)? {
             Verdict::Keep => Ok(Some(before)),
             Verdict::Replace(mut object) => {
-                // An update that changes nothing is not a change: no new version, no watch event.
                 object::set_version_text(&mut object, object::version_text(&before));
                 if object == *before {
                     return Ok(Some(before));
                 }
-                inner.version += 1;
-                object::set_version(&mut object, inner.version);
-                let object = Arc::new(object);
-                inner.objects.insert(key.clone(), Arc::clone(&object));
-                let change = Change {
-                    version: inner.version,
-                    plural: key.plural,
-                    object: Arc::clone(&object),
-                    before: Some(before),
-                    removed: false,
-                };
-                self.record(&mut inner, change);
-                Ok(Some(object))
+                Ok(Some(self.replace(&mut inner, key, before, object)))
+            }
+            Verdict::Status(status) => {
+                if before.get("status") == Some(&status) {
+                    return Ok(Some(before));
+                }
+                // Statuses change most often, and the rest of an object is large: the old status is not copied, nor anything compared.
+                let rest = before.as_object().into_iter().flatten().filter(|(name, _)| *name != "status");
+                let mut object: Value = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
+                object["status"] = status;
+                Ok(Some(self.replace(&mut inner, key, before, object)))
             }
             Verdict::Remove => {
                 inner.objects.remove(key);
@@ -193,6 +193,22 @@ impl Store {
                 Ok(Some(object))
             }
         }
+    }
+
+    fn replace(&self, inner: &mut Inner, key: &Key, before: Arc<Value>, mut object: Value) -> Arc<Value> {
+        inner.version += 1;
+        object::set_version(&mut object, inner.version);
+        let object = Arc::new(object);
+        inner.objects.insert(key.clone(), Arc::clone(&object));
+        let change = Change {
+            version: inner.version,
+            plural: key.plural,
+            object: Arc::clone(&object),
+            before: Some(before),
+            removed: false,
+        };
+        self.record(inner, change);
+        object
     }
 
     fn record(&self, inner: &mut Inner, change: Change) {

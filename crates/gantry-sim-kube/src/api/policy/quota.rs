@@ -204,11 +204,8 @@ pub(crate) fn refresh(cluster: &Cluster, namespace: &str) {
             amounts.iter().map(|(name, amount)| (name.clone(), json!(amount.to_string()))).collect()
         };
         let status = json!({"hard": show(&hard(&quota)), "used": show(&used(cluster, &quota))});
-        let done: Result<_, Infallible> = cluster.store.modify(&Key::of(quotas, &quota), |old| {
-            let mut new = old.clone();
-            new["status"] = status;
-            Ok(Verdict::Replace(new))
-        });
+        let done: Result<_, Infallible> =
+            cluster.store.modify(&Key::of(quotas, &quota), |_| Ok(Verdict::Status(status)));
         drop(done);
     }
 }
