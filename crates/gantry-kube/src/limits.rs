@@ -88,7 +88,7 @@ pub const STDIN_MESSAGE: usize = 32 * 1024;
 
 /// Read buffer of an exec, which every running job holds. A kubelet sends up to 32 KiB at once, but most pieces are a few lines; the library's
 /// own 128 KiB would be most of what a job costs the manager, and are cleared at every read.
-pub const READ_BUFFER: usize = 16 * 1024;
+pub const READ_BUFFER: usize = 8 * 1024;
 
 /// How long after its creation was given up a pod may still come: a request that was under way then, and a slow API server.
 pub const LATE_CREATION: Duration = Duration::from_mins(3);

@@ -19,8 +19,8 @@ use crate::job::ledger::Ledger;
 /// Frames on their way out. A job says little; what does not fit here waits with the job's task.
 pub(crate) const OUTGOING: usize = 16;
 
-/// One read: half a trace frame. Every running job has such a buffer.
-const READ_BUFFER: usize = 32 * 1024;
+/// One read. Every running job has such a buffer, and most of what comes is a few lines.
+const READ_BUFFER: usize = 8 * 1024;
 
 /// How long is read on after a write has failed: what an agent said before it died is on its way still, and may be all there is of it.
 const FAREWELL: Duration = Duration::from_secs(5);

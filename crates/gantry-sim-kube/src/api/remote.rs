@@ -42,7 +42,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Longest message from the client: far above what any client sends.
 const MAX_MESSAGE: usize = 4 << 20;
 /// What is read at once. The library clears a buffer of this size for every read.
-const READ_BUFFER: usize = 16 << 10;
+const READ_BUFFER: usize = 4 << 10;
 
 /// Something that runs and can be spoken with.
 pub(super) trait Remote: Send + Sync {
