@@ -105,9 +105,9 @@ impl Fate {
         }
     }
 
-    /// Ends what must not outlast the faults: managers that were told to leave have left.
+    /// Whether jobs that are still to come are taken.
     pub(crate) fn has_manager(&self) -> bool {
-        self.managers.iter().any(|manager| !manager.has_ended())
+        self.managers.iter().any(Manager::takes_jobs)
     }
 
     async fn strike(&mut self, fault: Fault) -> anyhow::Result<()> {

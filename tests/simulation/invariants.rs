@@ -21,6 +21,9 @@ const BROKEN_BY_DEATH: [&str; 3] = ["taken and never acknowledged", "silent", "o
 /// An outage of this length may outlast a job's token, with all the tries that were under way.
 const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
 
+/// From so long after a job's time-out on, its token is about to end.
+const LAST_CHANCE: Duration = Duration::from_secs(4 * 60);
+
 /// Outages of this length together may leave an acknowledgement without an answer for as long as it is tried.
 const UNANSWERED: Duration = Duration::from_secs(100);
 
@@ -167,6 +170,13 @@ impl Judged<'_> {
         }
     }
 
+    /// It was reported when its token was about to end, and GitLab had been away: then the state goes without the rest of the log.
+    fn is_late(&self) -> bool {
+        let (Some(started), Some(finished)) = (self.shown.started_at, self.shown.finished_at) else { return false };
+        let ran = Duration::try_from(finished.duration_since(started)).unwrap_or_default();
+        self.troubles.gitlab && ran + self.waiting() >= self.program.timeout + LAST_CHANCE
+    }
+
     fn fits_program(&self) -> bool {
         // An agent that is alone cannot see its services: it goes on without them, and says so.
         let alone = self.troubles.manager_lost || self.troubles.api;
@@ -298,6 +308,7 @@ impl Judged<'_> {
             && !self.is_ended_by_manager(agents, trace)
             && self.shown.failure_reason.as_deref() != Some(STUCK)
             && !self.is_cut_off()
+            && !(self.is_late() && agents.starts_with(trace))
         {
             return Err(format!(
                 "the log has {} bytes and the agent left {}; they differ from byte {:?}",
@@ -314,7 +325,7 @@ impl Judged<'_> {
             let code = script.end.code();
             let ended = self.facts.ends.iter().any(|(stage, ended)| stage == script.stage && Some(*ended) == code);
             let stopped = self.facts.stopped.contains(script.stage);
-            let harmed = !self.facts.harms.is_empty() || stopped || self.is_cut_off();
+            let harmed = !self.facts.harms.is_empty() || stopped || self.is_cut_off() || self.is_late();
             let is_cut = harmed || !ended || self.facts.trace.is_none();
             let whole = found.len() == script.lines.len();
             // The last line that is there may have been cut off with its pod.

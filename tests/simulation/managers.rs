@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -52,6 +53,8 @@ pub(crate) struct Manager {
     life: CancellationToken,
     signals: mpsc::Sender<Signal>,
     ended: JoinHandle<Option<Ended>>,
+    /// It was told to go.
+    leaves: AtomicBool,
 }
 
 impl Manager {
@@ -73,22 +76,30 @@ impl Manager {
             process.cancel();
             ended
         });
-        Ok(Self { life, signals, ended })
+        Ok(Self { life, signals, ended, leaves: AtomicBool::new(false) })
     }
 
     /// As `kill -9` does.
     pub(crate) fn kill(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
         self.life.cancel();
     }
 
     /// As the kubelet does before it replaces a pod.
     pub(crate) fn terminate(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
         let _ = self.signals.try_send(Signal::Stop("SIGTERM"));
     }
 
     /// As an operator does who can wait.
     pub(crate) fn drain(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
         let _ = self.signals.try_send(Signal::Drain);
+    }
+
+    /// Whether it asks for jobs.
+    pub(crate) fn takes_jobs(&self) -> bool {
+        !self.leaves.load(Ordering::Relaxed) && !self.has_ended()
     }
 
     pub(crate) fn has_ended(&self) -> bool {

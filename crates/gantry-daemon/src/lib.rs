@@ -16,6 +16,7 @@ mod rejected;
 mod runner;
 mod server;
 mod slots;
+mod strays;
 mod sweep;
 mod tasks;
 

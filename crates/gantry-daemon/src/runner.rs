@@ -27,6 +27,7 @@ use crate::outside::Outside;
 use crate::registry::Running;
 use crate::rejected::{self, Rejected};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
+use crate::strays::Strays;
 use crate::tasks;
 
 /// Where Kubernetes puts the token of a pod's service account: how a process knows that it runs in a cluster.
@@ -42,7 +43,7 @@ pub(crate) struct Shared {
     pub(crate) helper: Arc<HelperBinaries>,
     /// Set when the process ends: what becomes of running jobs.
     pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,
-    /// All jobs that run.
+    /// All jobs that run, and what is left to do for some that have ended.
     pub(crate) jobs: TaskTracker,
     pub(crate) system_id: String,
     pub(crate) manager_host: String,
@@ -203,6 +204,7 @@ impl Runner {
             plan,
             taken,
             final_tries: self.settings.job_status_final_update_retry_limit.get(),
+            strays: Strays::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone()),
             stop: self.shared.stop_jobs.clone(),
             view,
             pace: self.shared.pace,

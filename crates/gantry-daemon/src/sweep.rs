@@ -1,8 +1,7 @@
-//! Removes pods that nobody else would: those whose agents have done everything, because their jobs were left to them when a manager went;
-//! and those of this manager whose creation or deletion was given up for want of an answer.
+//! Removes pods whose agents have done everything, because their jobs were left to them when a manager went.
 //!
-//! An agent ends with 0 only when GitLab has its verdict or wants nothing more, so no other proof is needed. Pods of other managers that
-//! ended otherwise are not touched: they are the only record of what happened.
+//! An agent ends with 0 only when GitLab has its verdict or wants nothing more, so no other proof is needed. Pods that ended otherwise are
+//! not touched: they are the only record of what happened.
 
 use std::time::Duration;
 
@@ -37,13 +36,10 @@ async fn sweep(cluster: &Cluster) {
         }
     };
     let done = pods.iter().filter(|pod| is_done(&PodFacts::digest(pod, None))).filter_map(PodRef::of);
-    let done = done.map(|pod| (pod, "the pod of a job that has reported by itself"));
-    let strays = cluster.strays(&pods).into_iter();
-    let strays = strays.map(|pod| (pod, "a pod whose creation or deletion the API server had not confirmed in time"));
-    for (pod, what) in done.chain(strays) {
+    for pod in done {
         match cluster.delete_pod(&pod, None).await {
-            Ok(()) => tracing::info!(pod = pod.name, "removed {what}"),
-            Err(error) => tracing::warn!(pod = pod.name, %error, "could not remove {what}; it is left to its deadline"),
+            Ok(()) => tracing::info!(pod = pod.name, "removed the pod of a job that has reported by itself"),
+            Err(error) => tracing::warn!(pod = pod.name, %error, "could not remove a finished pod; trying again later"),
         }
     }
 }

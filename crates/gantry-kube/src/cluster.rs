@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use crate::{
     access::{self, Access, ConnectError},
     attach::Gate,
-    doubts::Doubts,
     pods::PodRef,
     seen::SeenPod,
     watch::{self, PodWatch, Registry},
@@ -32,7 +31,6 @@ struct Inner {
     registry: Arc<Registry>,
     wake: mpsc::Sender<()>,
     gate: Gate,
-    doubts: Doubts,
 }
 
 impl Cluster {
@@ -57,7 +55,6 @@ impl Cluster {
                 registry: Arc::clone(&registry),
                 wake,
                 gate: Gate::default(),
-                doubts: Doubts::default(),
             }),
         };
         // The driver must not hold a `Cluster`: it ends when there is none.
@@ -80,10 +77,6 @@ impl Cluster {
 
     pub(crate) fn pods(&self) -> &Api<SeenPod> {
         &self.inner.pods
-    }
-
-    pub(crate) fn doubts(&self) -> &Doubts {
-        &self.inner.doubts
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -7,7 +7,6 @@
 pub mod access;
 pub mod attach;
 mod cluster;
-mod doubts;
 pub mod error;
 pub mod facts;
 pub mod limits;
@@ -16,6 +15,7 @@ mod retry;
 pub mod rights;
 mod roots;
 mod seen;
+mod strays;
 pub mod watch;
 
 pub use access::{Access, ConnectError, RemoteAccess};
@@ -26,4 +26,5 @@ pub use facts::{ContainerFacts, ContainerState, PodFacts};
 pub use pods::{CreateError, DeleteError, PodNow, PodRef};
 pub use rights::Right;
 pub use seen::{SeenContainer, SeenPod, SeenSpec};
+pub use strays::Stray;
 pub use watch::{PodWatch, Sight};

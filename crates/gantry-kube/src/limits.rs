@@ -11,7 +11,7 @@ pub const CONNECT: Duration = Duration::from_secs(10);
 /// How long creating a pod is tried while the cluster cannot answer: an API server that is restarted or loses its leader is back by then.
 pub const CREATE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and a later look for strays removes it.
+/// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and it is removed as a stray later.
 pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// First pause after a failed request.
@@ -92,6 +92,13 @@ pub const READ_BUFFER: usize = 8 * 1024;
 
 /// How long after its creation was given up a pod may still come: a request that was under way then, and a slow API server.
 pub const LATE_CREATION: Duration = Duration::from_mins(3);
+
+/// Between two tries to remove a pod that should not be there: it is in nobody's way, and an API server that has just come back is busy.
+pub const STRAY_PERIOD: Duration = Duration::from_mins(1);
+
+/// How long that is tried. A manager that waits for its jobs to end waits for this too; an API server that was away for longer is a matter
+/// for people, who find the pod by its label.
+pub const STRAY_DEADLINE: Duration = Duration::from_hours(1);
 
 /// Failed pulls of one image after which its pod is given up. The first is forgiven: the kubelet tries again by itself.
 pub const PULL_FAILURES: u32 = 2;

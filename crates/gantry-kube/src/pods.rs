@@ -118,11 +118,7 @@ impl Cluster {
         let deadline = Instant::now() + limits::CREATE_DEADLINE;
         let mut backoff = Backoff::default();
         loop {
-            let created = retry::until(deadline, || self.create_once(pod, &name)).await.map_err(create_error);
-            if let Err(CreateError::Unreachable { .. }) = created {
-                self.doubts().add(&name);
-            }
-            match created? {
+            match retry::until(deadline, || self.create_once(pod, &name)).await.map_err(create_error)? {
                 Created::Here(pod) => return Ok(pod),
                 Created::Leaving if Instant::now() < deadline => sleep_until(Instant::now() + backoff.next()).await,
                 Created::Leaving | Created::Taken => {
@@ -161,31 +157,21 @@ impl Cluster {
     /// Deletes `pod` and nothing else; that it is gone already is success. `grace_seconds` replaces the pod's own grace period. Failures
     /// that may pass are tried again for [`limits::DELETE_DEADLINE`].
     pub async fn delete_pod(&self, pod: &PodRef, grace_seconds: Option<u32>) -> Result<(), DeleteError> {
+        let deadline = Instant::now() + limits::DELETE_DEADLINE;
+        let result = retry::until(deadline, || self.delete_once(pod, grace_seconds)).await;
+        result.map_err(|error| delete_error(&pod.name, error))
+    }
+
+    pub(crate) async fn delete_once(&self, pod: &PodRef, grace_seconds: Option<u32>) -> Result<(), ApiError> {
         let mut params = DeleteParams::background()
             .preconditions(Preconditions { uid: Some(pod.uid.clone()), resource_version: None });
         params.grace_period_seconds = grace_seconds;
-        let deadline = Instant::now() + limits::DELETE_DEADLINE;
-        let result = retry::until(deadline, || async {
-            match retry::once(self.pods().delete(&pod.name, &params)).await {
-                Ok(_) => Ok(()),
-                Err(error) if error.fault == Fault::Gone => Ok(()),
-                Err(error) if error.fault == Fault::Conflict => self.deleted_despite(pod, error).await,
-                Err(error) => Err(error),
-            }
-        })
-        .await;
-        result.map_err(|error| {
-            if error.fault.is_transient() {
-                self.doubts().add(&pod.name);
-            }
-            DeleteError { name: pod.name.clone(), fault: error.fault, message: error.message }
-        })
-    }
-
-    /// Those of `listed`, which must be complete, that should not be there: their creation or deletion was given up because the API server
-    /// could not be asked, and nobody else cares for them any more.
-    pub fn strays(&self, listed: &[SeenPod]) -> Vec<PodRef> {
-        self.doubts().found(listed)
+        match retry::once(self.pods().delete(&pod.name, &params)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.fault == Fault::Gone => Ok(()),
+            Err(error) if error.fault == Fault::Conflict => self.deleted_despite(pod, error).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// All pods that match the label selector, straight from the API server: what adoption starts from. Tried once.
@@ -248,8 +234,12 @@ fn create_error(error: ApiError) -> CreateError {
     }
 }
 
+pub(crate) fn delete_error(name: &str, error: ApiError) -> DeleteError {
+    DeleteError { name: name.to_owned(), fault: error.fault, message: error.message }
+}
+
 /// Whether all our marks on `wanted` are on `found`, and there is at least one.
-fn same_marks(wanted: &Pod, found: &SeenPod) -> bool {
+pub(crate) fn same_marks(wanted: &Pod, found: &SeenPod) -> bool {
     let ours = |marks: &Option<BTreeMap<String, String>>| -> Vec<(String, String)> {
         let marks = marks.iter().flatten().filter(|(key, _)| key.starts_with(OURS));
         marks.map(|(key, value)| (key.clone(), value.clone())).collect()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::{Ending, limits};
-use gantry_kube::{AgentStream, AttachRequest, PodRef, Purpose};
+use gantry_kube::{AgentStream, AttachRequest, CreateError, PodRef, Purpose, Stray};
 use gantry_relay::{Closed, Input, PendingEnd, RelayJob};
 use gantry_wire::frame::{Cancel, Frame, Offset};
 use jiff::Timestamp;
@@ -96,10 +96,16 @@ impl Task {
     fn create_pod(&self) {
         let cluster = self.parts.cluster.clone();
         let pod = self.parts.plan.pod.clone();
+        let strays = self.parts.strays.clone();
         self.beside(async move {
             Some(match cluster.create_pod(&pod).await {
                 Ok(pod) => Message::PodCreated(pod),
-                Err(error) => Message::Event(Event::PodNotCreated(error.ending())),
+                Err(error) => {
+                    if matches!(error, CreateError::Unreachable { .. }) {
+                        strays.remove(cluster, Stray::Asked(Box::new(pod)));
+                    }
+                    Message::Event(Event::PodNotCreated(error.ending()))
+                }
             })
         });
     }
@@ -346,9 +352,15 @@ impl Task {
         let (cluster, Some(pod)) = (self.parts.cluster.clone(), self.pod.clone()) else { return };
         let grace = self.parts.plan.cleanup_grace_seconds.and_then(|seconds| u32::try_from(seconds).ok());
         let job = self.parts.creds.id;
+        let strays = self.parts.strays.clone();
         self.beside(async move {
-            if let Err(error) = cluster.delete_pod(&pod, grace).await {
-                tracing::warn!(job, %error, "the pod is left to its deadline");
+            match cluster.delete_pod(&pod, grace).await {
+                Err(error) if error.fault.is_transient() => {
+                    tracing::warn!(job, %error, "the job ends without that; the pod is removed later");
+                    strays.remove(cluster, Stray::Left(pod));
+                }
+                Err(error) => tracing::warn!(job, %error, "the pod is left to its deadline"),
+                Ok(()) => {}
             }
             Some(Message::Event(Event::PodDeleted))
         });

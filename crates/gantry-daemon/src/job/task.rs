@@ -22,6 +22,7 @@ use crate::job::ledger::Ledger;
 use crate::job::log::HeadLog;
 use crate::job::machine::Machine;
 use crate::job::watcher::Seen;
+use crate::strays::Strays;
 
 /// Messages to a job that wait: enough for every part to say one thing while the job's task is busy.
 pub(super) const INBOX: usize = 32;
@@ -53,6 +54,8 @@ pub(crate) struct JobParts {
     pub(crate) taken: Instant,
     /// Tries of the last update.
     pub(crate) final_tries: u32,
+    /// Takes over pods that outlast the job.
+    pub(crate) strays: Strays,
     /// Says that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use gantry_kube::{CreateError, Fault, PodNow, limits, rights};
+use gantry_kube::{CreateError, Fault, PodNow, Stray, limits, rights};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::server::{Answer, World, job, parsed, reference};
 
@@ -108,17 +108,45 @@ async fn a_delete_that_is_not_granted_is_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_whose_deletion_was_given_up_is_found_later() {
+async fn a_pod_that_should_not_be_there_is_removed_once_that_is_possible() {
     let world = World::default();
     let (cluster, pod) = (world.cluster(), reference(&world.put(job("a"))));
     world.put(job("b"));
-    world.lock().deletes.extend(vec![Answer::Status(503, "ServiceUnavailable", "etcd is down"); 200]);
-    cluster.delete_pod(&pod, None).await.unwrap_err();
-    world.lock().deletes.clear();
-    let listed = cluster.list_pods("gantry.dev/fleet=a").await.unwrap();
-    assert_eq!((listed.len(), cluster.strays(&listed)), (2, vec![pod.clone()]));
-    cluster.delete_pod(&pod, None).await.unwrap();
-    assert!(cluster.strays(&cluster.list_pods("gantry.dev/fleet=a").await.unwrap()).is_empty());
+    world.lock().deletes.extend(vec![Answer::Status(503, "ServiceUnavailable", "etcd is down"); 20]);
+    cluster.remove_stray(&Stray::Left(pod)).await.unwrap();
+    assert_eq!(world.lock().pods.keys().collect::<Vec<_>>(), ["b"]);
+
+    // One that was only asked for comes late, or not at all.
+    let begun = Instant::now();
+    let stray = Stray::Asked(Box::new(parsed(&job("c"))));
+    let late = async {
+        sleep(limits::STRAY_PERIOD * 2).await;
+        world.put(job("c"));
+    };
+    tokio::join!(async { cluster.remove_stray(&stray).await.unwrap() }, late);
+    assert_eq!(world.lock().pods.keys().collect::<Vec<_>>(), ["b"]);
+    cluster.remove_stray(&stray).await.unwrap();
+    assert!(begun.elapsed() > limits::LATE_CREATION);
+
+    // Somebody else's is left alone.
+    let mut other = job("c");
+    other["metadata"]["annotations"]["gantry.dev/claim"] = json!("c-2");
+    world.put(other);
+    cluster.remove_stray(&stray).await.unwrap();
+    assert_eq!(world.lock().pods.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_may_not_be_removed_is_given_up() {
+    let world = World::default();
+    let pod = reference(&world.put(job("a")));
+    world.lock().deletes.push_back(Answer::Status(403, "Forbidden", "cannot delete resource"));
+    let error = world.cluster().remove_stray(&Stray::Left(pod.clone())).await.unwrap_err();
+    assert_eq!(error.fault, Fault::Forbidden);
+    let begun = Instant::now();
+    world.lock().deletes.extend(vec![Answer::Status(503, "ServiceUnavailable", "etcd is down"); 1000]);
+    world.cluster().remove_stray(&Stray::Left(pod)).await.unwrap_err();
+    assert!(begun.elapsed() >= limits::STRAY_DEADLINE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,74 @@
+//! Pods that may exist although nobody wants them: their creation or deletion was asked for, and no answer came before it was given up.
+
+use gantry_core::error_chain::chain;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Cluster, limits,
+    pods::{self, DeleteError, PodRef},
+    retry,
+};
+
+/// A pod that should not be there.
+#[derive(Debug)]
+pub enum Stray {
+    /// It was asked for in vain, and may have come or still come.
+    Asked(Box<Pod>),
+    /// Its deletion was given up.
+    Left(PodRef),
+}
+
+impl Cluster {
+    /// Removes a pod that should not be there, for as long as it may be or come: an API server that was away for minutes is back some time.
+    /// Looks every [`limits::STRAY_PERIOD`], and gives up after [`limits::STRAY_DEADLINE`].
+    ///
+    /// # Errors
+    /// The deletion is refused, or was not possible in all that time.
+    pub async fn remove_stray(&self, stray: &Stray) -> Result<(), DeleteError> {
+        let begun = Instant::now();
+        loop {
+            let error = match self.look_for(stray).await {
+                Ok(Some(pod)) => match self.delete_once(&pod, None).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if !error.fault.is_transient() => return Err(pods::delete_error(&pod.name, error)),
+                    Err(error) => Some((pod.name, error)),
+                },
+                Ok(None) if begun.elapsed() >= limits::LATE_CREATION => return Ok(()),
+                Ok(None) => None,
+                Err(error) => Some((stray.name().to_owned(), error)),
+            };
+            if let Some((name, error)) = error {
+                if begun.elapsed() >= limits::STRAY_DEADLINE {
+                    return Err(pods::delete_error(&name, error));
+                }
+                tracing::debug!(
+                    pod = name,
+                    error = chain(&error),
+                    "a pod that should not be there cannot be removed yet"
+                );
+            }
+            sleep(limits::STRAY_PERIOD).await;
+        }
+    }
+
+    /// The pod, if it is there and is the one that is meant.
+    async fn look_for(&self, stray: &Stray) -> Result<Option<PodRef>, crate::error::ApiError> {
+        match stray {
+            Stray::Left(pod) => Ok(Some(pod.clone())),
+            Stray::Asked(wanted) => {
+                let found = retry::once(self.pods().get_opt(stray.name())).await?;
+                Ok(found.filter(|found| pods::same_marks(wanted, found)).and_then(|found| PodRef::of(&found)))
+            }
+        }
+    }
+}
+
+impl Stray {
+    fn name(&self) -> &str {
+        match self {
+            Self::Asked(pod) => pod.metadata.name.as_deref().unwrap_or_default(),
+            Self::Left(pod) => &pod.name,
+        }
+    }
+}
