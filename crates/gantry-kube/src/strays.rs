@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Cluster, limits,
+    ApiError, Cluster, limits,
     pods::{self, DeleteError, PodRef},
     retry,
 };
@@ -28,39 +28,34 @@ impl Cluster {
     pub async fn remove_stray(&self, stray: &Stray) -> Result<(), DeleteError> {
         let begun = Instant::now();
         loop {
-            let error = match self.look_for(stray).await {
-                Ok(Some(pod)) => match self.delete_once(&pod, None).await {
-                    Ok(()) => return Ok(()),
-                    Err(error) if !error.fault.is_transient() => return Err(pods::delete_error(&pod.name, error)),
-                    Err(error) => Some((pod.name, error)),
-                },
-                Ok(None) if begun.elapsed() >= limits::LATE_CREATION => return Ok(()),
-                Ok(None) => None,
-                Err(error) => Some((stray.name().to_owned(), error)),
-            };
-            if let Some((name, error)) = error {
-                if begun.elapsed() >= limits::STRAY_DEADLINE {
-                    return Err(pods::delete_error(&name, error));
+            match self.try_to_remove(stray).await {
+                Ok(true) => return Ok(()),
+                Ok(false) if begun.elapsed() >= limits::LATE_CREATION => return Ok(()),
+                Ok(false) => {}
+                Err(error) if !error.fault.is_transient() || begun.elapsed() >= limits::STRAY_DEADLINE => {
+                    return Err(pods::delete_error(stray.name(), error));
                 }
-                tracing::debug!(
-                    pod = name,
-                    error = chain(&error),
-                    "a pod that should not be there cannot be removed yet"
-                );
+                Err(error) => {
+                    let (pod, error) = (stray.name(), chain(&error));
+                    tracing::debug!(pod, error, "a pod that should not be there cannot be removed yet");
+                }
             }
             sleep(limits::STRAY_PERIOD).await;
         }
     }
 
-    /// The pod, if it is there and is the one that is meant.
-    async fn look_for(&self, stray: &Stray) -> Result<Option<PodRef>, crate::error::ApiError> {
-        match stray {
-            Stray::Left(pod) => Ok(Some(pod.clone())),
+    /// Whether the pod was there, and so was removed.
+    async fn try_to_remove(&self, stray: &Stray) -> Result<bool, ApiError> {
+        let found = match stray {
+            Stray::Left(pod) => Some(pod.clone()),
             Stray::Asked(wanted) => {
                 let found = retry::once(self.pods().get_opt(stray.name())).await?;
-                Ok(found.filter(|found| pods::same_marks(wanted, found)).and_then(|found| PodRef::of(&found)))
+                found.filter(|found| pods::same_marks(wanted, found)).and_then(|found| PodRef::of(&found))
             }
-        }
+        };
+        let Some(pod) = found else { return Ok(false) };
+        self.delete_once(&pod, None).await?;
+        Ok(true)
     }
 }
 
