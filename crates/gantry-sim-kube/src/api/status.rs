@@ -71,7 +71,11 @@ impl ApiError {
 
     /// The path names no resource type of this server.
     pub(crate) fn no_such_path() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+        let mut error =
+            Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource");
+        // Empty, but there: `kubectl debug` reads them to see whether it is the pod or the subresource that does not exist.
+        error.details = Some(json!({}));
+        error
     }
 
     pub(crate) fn already_exists(kind: &ResourceType, name: &str) -> Self {
@@ -299,6 +303,7 @@ mod tests {
         assert_eq!(ApiError::not_found(any("pods"), "x").message, r#"pods "x" not found"#);
         assert_eq!(ApiError::not_found(any("roles"), "x").message, r#"roles.rbac.authorization.k8s.io "x" not found"#);
         assert_eq!(ApiError::already_exists(any("pods"), "x").message, r#"pods "x" already exists"#);
+        assert_eq!(ApiError::no_such_path().to_status()["details"], json!({}));
         let wish = Attributes {
             verb: "create".into(),
             resource: "pods".into(),
