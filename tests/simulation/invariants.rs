@@ -55,6 +55,11 @@ struct Shown {
 }
 
 impl Shown {
+    /// From when it was running until its end, as GitLab has it; `None` if it has never run.
+    fn ran_for(&self) -> Option<Duration> {
+        Duration::try_from(self.finished_at?.duration_since(self.started_at?)).ok()
+    }
+
     /// When GitLab learned of its end; `None` if it never did, or if that cannot be said because it was tried before.
     fn ended_in(&self, ledger: &Ledger, program: &Job) -> Option<Instant> {
         if self.attempt > 0 {
@@ -106,7 +111,8 @@ pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<
     Ok(wrong)
 }
 
-fn is_final(status: &str) -> bool {
+/// Whether a job with that status has ended.
+pub(crate) fn is_final(status: &str) -> bool {
     matches!(status, "success" | "failed" | "canceled")
 }
 
@@ -172,9 +178,8 @@ impl Judged<'_> {
 
     /// It was reported when its token was about to end, and GitLab had been away: then the state goes without the rest of the log.
     fn is_late(&self) -> bool {
-        let (Some(started), Some(finished)) = (self.shown.started_at, self.shown.finished_at) else { return false };
-        let ran = Duration::try_from(finished.duration_since(started)).unwrap_or_default();
-        self.troubles.gitlab && ran + self.waiting() >= self.program.timeout + LAST_CHANCE
+        let late = |ran| ran + self.waiting() >= self.program.timeout + LAST_CHANCE;
+        self.troubles.gitlab && self.shown.ran_for().is_some_and(late)
     }
 
     fn fits_program(&self) -> bool {
@@ -245,10 +250,7 @@ impl Judged<'_> {
     }
 
     fn allows_timeout(&self) -> Result<(), String> {
-        let (Some(started), Some(finished)) = (self.shown.started_at, self.shown.finished_at) else {
-            return Err("it has never run".to_owned());
-        };
-        let ran = Duration::try_from(finished.duration_since(started)).unwrap_or_default();
+        let ran = self.shown.ran_for().ok_or("it has never run")?;
         // It counts from when GitLab handed the job out, which is before it was running.
         if ran + PROMPT + self.waiting() >= self.program.timeout {
             return Ok(());

@@ -220,7 +220,7 @@ async fn come(pods: Arc<Pods>, desk: Desk) -> anyhow::Result<()> {
 async fn all_have_ended(desk: &Desk, until: Instant) -> anyhow::Result<bool> {
     loop {
         let jobs: Vec<Status> = desk.get("/sim/jobs").await?;
-        if jobs.len() as u64 >= JOBS && jobs.iter().all(Status::is_final) {
+        if jobs.len() as u64 >= JOBS && jobs.iter().all(|job| invariants::is_final(&job.status)) {
             return Ok(true);
         }
         if Instant::now() >= until {
@@ -233,12 +233,6 @@ async fn all_have_ended(desk: &Desk, until: Instant) -> anyhow::Result<bool> {
 #[derive(serde::Deserialize)]
 struct Status {
     status: String,
-}
-
-impl Status {
-    fn is_final(&self) -> bool {
-        matches!(self.status.as_str(), "success" | "failed" | "canceled")
-    }
 }
 
 fn nowhere() -> std::net::SocketAddr {
