@@ -3,6 +3,7 @@
 //! While the relay takes nothing (GitLab is away) nothing is read: the trace waits in the pod's file. Pings go on, so the agent knows that
 //! its manager lives.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -48,7 +49,7 @@ pub(crate) async fn run<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (reader, writer) = tokio::io::split(stream);
-    let doubt = Notify::new();
+    let doubt = Doubt::default();
     let writing = async {
         write(writer, outgoing, &doubt).await;
         sleep(FAREWELL).await;
@@ -60,7 +61,7 @@ pub(crate) async fn run<S>(
     }
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Frame>, doubt: &Notify) {
+async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Frame>, doubt: &Doubt) {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut buffer = BytesMut::new();
@@ -71,7 +72,7 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver
                     frame.encode(&mut buffer);
                     if matches!(frame, Frame::Fail(_)) {
                         Frame::Ping.encode(&mut buffer);
-                        doubt.notify_one();
+                        doubt.raise();
                     }
                 }
                 None => return,
@@ -89,17 +90,19 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver
     }
 }
 
-async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Ledger, doubt: &Notify) {
+async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Ledger, doubt: &Doubt) {
     let mut frames = FrameReader::default();
     let mut buffer = vec![0; READ_BUFFER];
+    let mut settled = 0;
     loop {
         let count = tokio::select! {
             count = reader.read(&mut buffer) => count.unwrap_or(0),
-            () = silence(doubt) => 0,
+            () = silence(doubt, settled) => 0,
         };
         if count == 0 {
             return;
         }
+        settled = doubt.count();
         frames.push(&buffer[..count]);
         loop {
             match frames.next_frame() {
@@ -118,12 +121,33 @@ async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Led
     }
 }
 
-/// As long as nothing may be heard.
-async fn silence(doubt: &Notify) {
+/// Whether the agent is still there: how often that was asked.
+#[derive(Default)]
+struct Doubt {
+    count: AtomicU32,
+    raised: Notify,
+}
+
+impl Doubt {
+    fn raise(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.raised.notify_one();
+    }
+
+    fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// As long as nothing may be heard, when all doubts up to `settled` are.
+async fn silence(doubt: &Doubt, settled: u32) {
     tokio::select! {
         () = sleep(RELAY_SILENCE) => {}
         () = async {
-            doubt.notified().await;
+            // What wakes may be a doubt that something heard has settled meanwhile.
+            while doubt.count() == settled {
+                doubt.raised.notified().await;
+            }
             sleep(PROOF).await;
         } => {}
     }
