@@ -6,7 +6,7 @@ use std::time::Duration;
 use gantry_gitlab::{CallError, PatchAnswer, PatchOutcome, RemoteStatus, Says, UpdateAnswer, UpdateOutcome};
 use tokio::time::Instant;
 
-use super::{Machine, Sent};
+use super::{Machine, Sent, schedule};
 use crate::report::{GoneReason, RelayEnd, Report};
 use crate::window::Window;
 
@@ -16,6 +16,7 @@ impl Machine {
     /// Takes the answer to a PATCH.
     pub(crate) fn patched(&mut self, answer: PatchAnswer, now: Instant) {
         let Some(Sent::Patch { offset, length }) = self.sent.take() else { return };
+        self.pace.patch_ends(now);
         let forbidden = matches!(answer.outcome, PatchOutcome::Forbidden);
         if self.heed(&answer.says, forbidden) {
             return;
@@ -23,7 +24,7 @@ impl Machine {
         match answer.outcome {
             PatchOutcome::Accepted { size } => {
                 self.succeed(now);
-                self.pace.patch = now + self.interval;
+                self.pace.patch_after(self.interval, now);
                 if let Some(ending) = &mut self.ending {
                     ending.refusals = 0;
                 }
@@ -38,7 +39,7 @@ impl Machine {
             }
             PatchOutcome::RangeMismatch { size } => {
                 self.succeed(now);
-                self.pace.patch = now + self.interval;
+                self.pace.patch_after(self.interval, now);
                 self.server_has(size, now);
                 // The first is news, the next ones in a row would be a quarrel.
                 self.pace.mismatches += 1;
@@ -180,7 +181,7 @@ impl Machine {
         self.pace.failures = 0;
         self.pace.patch_failed = None;
         self.pace.retry = None;
-        self.pace.keep_alive = now + self.job.pace.keep_alive;
+        self.pace.keep_alive = now + schedule::keep_alive(self.job.pace.keep_alive, self.interval);
     }
 
     fn fail(&mut self, message: String, now: Instant) {
