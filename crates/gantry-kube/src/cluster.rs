@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     access::{self, Access, ConnectError},
-    attach::Gate,
+    attach::{Gate, Starts},
     pods::PodRef,
     seen::SeenPod,
     watch::{self, PodWatch, Registry},
@@ -31,6 +31,7 @@ struct Inner {
     registry: Arc<Registry>,
     wake: mpsc::Sender<()>,
     gate: Gate,
+    starts: Starts,
 }
 
 impl Cluster {
@@ -55,6 +56,7 @@ impl Cluster {
                 registry: Arc::clone(&registry),
                 wake,
                 gate: Gate::default(),
+                starts: Starts::default(),
             }),
         };
         // The driver must not hold a `Cluster`: it ends when there is none.
@@ -85,6 +87,10 @@ impl Cluster {
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.inner.gate
+    }
+
+    pub(crate) fn starts(&self) -> &Starts {
+        &self.inner.starts
     }
 }
 

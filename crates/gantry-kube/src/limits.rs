@@ -56,6 +56,25 @@ pub const ATTACH_GROWTH_PERCENT: u32 = 150;
 /// Longest pause between two tries: each is an audited request, and a pod that takes long can wait two seconds more.
 pub const ATTACH_MOST: Duration = Duration::from_secs(2);
 
+/// How much earlier than the quickest of its kind a pod is first tried: one may be quicker, and a cluster becomes quicker.
+pub const ATTACH_EARLIER: Duration = Duration::from_millis(30);
+
+/// Tries between the quickest and the slowest start of a kind.
+pub const ATTACH_DENSE_TRIES: u32 = 3;
+
+/// Shortest pause between those: a try takes about as long.
+pub const ATTACH_DENSEST: Duration = Duration::from_millis(15);
+
+/// Longest pause between those: the kubelet shows a container that runs after a second.
+pub const ATTACH_SPARSEST: Duration = Duration::from_secs(1);
+
+/// Starts of one kind that are remembered where pods start alone; four more for each doubling of those that start at once, which differ more.
+/// The quickest and the slowest eighth are taken for accidents.
+pub const STARTS_OF_KIND: usize = 8;
+
+/// Kinds of starts that are remembered, nodes times images times crowds: 30 KiB, whatever the size of the cluster.
+pub const KINDS_OF_STARTS: usize = 64;
+
 /// Execs of one [`crate::Cluster`] that are being opened at once: 60 pods at once then take 1.2 s, and an API server notices nothing.
 pub const OPENING: usize = 20;
 
