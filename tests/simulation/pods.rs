@@ -236,7 +236,7 @@ async fn bridge(pod: &Arc<Pod>, pipes: Pipes) -> io::Result<i32> {
         stdout.write_all(format!("{PUSH_REQUEST} x86_64\n").as_bytes()).await?;
         let mut size = String::new();
         stdin.read_line(&mut size).await?;
-        let size: u64 = size.trim().parse().map_err(io::Error::other)?;
+        let size: u64 = size.split(' ').next().unwrap_or_default().parse().map_err(io::Error::other)?;
         let taken = tokio::io::copy(&mut (&mut stdin).take(size), &mut tokio::io::sink()).await?;
         if taken < size {
             return Ok(1);

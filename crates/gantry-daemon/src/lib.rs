@@ -22,7 +22,7 @@ mod tasks;
 
 pub use app::{App, Ended, Options, Signal, StartError, signal_channel};
 pub use config_file::{ConfigError, system_id};
-pub use gantry_kube::HelperBinaries;
+pub use gantry_kube::{Content, HelperBinaries, HelperBinary};
 pub use log_counts::CountLines;
 pub use outside::{Network, Outside};
 pub use server::{DEFAULT_LISTEN_ADDRESS, ListenError};

@@ -19,7 +19,9 @@ mod strays;
 pub mod watch;
 
 pub use access::{Access, ConnectError, RemoteAccess};
-pub use attach::{AgentStream, AttachError, AttachRequest, ExecEnd, ExecOutcome, HelperBinaries, Purpose};
+pub use attach::{
+    AgentStream, AttachError, AttachRequest, Content, ExecEnd, ExecOutcome, HelperBinaries, HelperBinary, Purpose,
+};
 pub use cluster::{Cluster, Driver};
 pub use error::{ApiError, Fault};
 pub use facts::{ContainerFacts, ContainerState, PodFacts};

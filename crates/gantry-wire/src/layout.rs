@@ -24,7 +24,8 @@ pub const TRACE_FILE: &str = "/gantry-agent/trace";
 /// First word of the line with which a bridge greets the manager; the protocol version follows.
 pub const BRIDGE_GREETING: &str = "gantry-bridge";
 
-/// First word of the line with which a container without a fitting helper asks for one; its machine (`uname -m`) follows.
+/// First word of the line with which a container without a fitting helper asks for one; its machine (`uname -m`) and the forms
+/// that it can take follow.
 pub const PUSH_REQUEST: &str = "gantry-push";
 
 /// First word of the line with which the exec'd shell reports why it cannot go on; text follows.

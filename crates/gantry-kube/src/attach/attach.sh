@@ -23,15 +23,22 @@ fi
 [ -x "$pushed" ] && exec "$pushed" bridge
 
 machine=$(uname -m) || fail 'uname -m does not work in this image'
-printf '@PUSH_REQUEST@ %s\n' "$machine"
-read -r size || exit 1
+forms=plain
+command -v gzip >/dev/null 2>&1 && forms='plain gzip'
+printf '@PUSH_REQUEST@ %s %s\n' "$machine" "$forms"
+read -r size form || exit 1
 
 # Other attempts may run at the same time: each writes a file of its own, and the last step is one rename.
 temporary=$pushed.$$
 trap 'rm -f "$temporary"' EXIT
-problem=$(head -c "$size" 2>&1 >"$temporary") || fail "cannot write the helper to $temporary: $problem"
-written=$(wc -c <"$temporary") || fail "cannot read $temporary"
-[ "$written" -eq "$size" ] || fail "only $written of $size bytes of the helper arrived in $temporary"
+if [ "$form" = gzip ]; then
+    # gzip knows by itself whether all of it has come.
+    problem=$({ head -c "$size" | gzip -dc >"$temporary"; } 2>&1) || fail "cannot unpack the helper to $temporary: $problem"
+else
+    problem=$(head -c "$size" 2>&1 >"$temporary") || fail "cannot write the helper to $temporary: $problem"
+    written=$(wc -c <"$temporary") || fail "cannot read $temporary"
+    [ "$written" -eq "$size" ] || fail "only $written of $size bytes of the helper arrived in $temporary"
+fi
 chmod 755 "$temporary" || fail "cannot make $temporary executable"
 problem=$("$temporary" --version 2>&1 </dev/null) ||
     fail "the helper cannot be started from $temporary, a noexec volume perhaps: $problem"

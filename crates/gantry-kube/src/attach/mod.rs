@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, api::AttachParams};
 use tokio::time::{Instant, sleep_until, timeout};
 
-pub use binaries::HelperBinaries;
+pub use binaries::{Content, HelperBinaries, HelperBinary};
 pub(crate) use gate::Gate;
 pub(crate) use starts::Starts;
 pub use stream::{AgentStream, ExecEnd, ExecOutcome};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_kube::{AgentStream, AttachError, AttachRequest, ExecEnd, HelperBinaries, Purpose};
+use gantry_kube::{AgentStream, AttachError, AttachRequest, ExecEnd, HelperBinaries, HelperBinary, Purpose};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -24,7 +24,7 @@ fn world(execs: impl IntoIterator<Item = Exec>) -> (World, Value) {
 async fn connect(world: &World, pod: &Value, purpose: Purpose) -> Result<AgentStream, AttachError> {
     let pod = reference(pod);
     let cluster = world.cluster();
-    let helper = HelperBinaries::new().with("amd64", vec![7; 200_000]);
+    let helper = HelperBinaries::new().with("amd64", HelperBinary::new(vec![7; 200_000]));
     let request = AttachRequest {
         pod: &pod,
         watch: cluster.watch_pod(&pod),

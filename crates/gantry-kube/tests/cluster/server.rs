@@ -355,7 +355,8 @@ async fn receive(socket: &mut Socket, room: usize) -> Vec<u8> {
     let mut input = Vec::new();
     loop {
         if let Some(end) = input.iter().position(|byte| *byte == b'\n') {
-            let size: usize = std::str::from_utf8(&input[..end]).unwrap().parse().unwrap();
+            let line = std::str::from_utf8(&input[..end]).unwrap();
+            let size: usize = line.strip_suffix(" plain").unwrap().parse().unwrap();
             if input.len() > end + size.min(room) {
                 return input.split_off(end + 1);
             }
