@@ -97,3 +97,16 @@ pub(crate) const SELF_REPORT_REPORTS: usize = 8;
 
 /// Tries of the final state that are made in any case (GitLab Runner 19.4, `job_status_final_update_retry_limit`).
 pub(crate) const FINAL_TRIES: u32 = 10;
+
+/// A part of a file that one thread deflates at once: long enough that a part costs nothing beside its bytes, and 1 % of what they shrink to.
+pub(crate) const PACK_PART: usize = 512 * 1024;
+
+/// Threads that deflate. More would not be used: eight fill any connection.
+pub(crate) const PACK_WORKERS: usize = 8;
+
+/// Parts in memory for each of those threads, so that none waits for the others: 12 MiB for all, and half of that again where they work.
+pub(crate) const PACK_PARTS_PER_WORKER: usize = 3;
+
+/// An archive on its way to GitLab, in pieces of this size and so many of them: what the network takes while the next part is packed.
+pub(crate) const ARCHIVE_PIECE: usize = 256 * 1024;
+pub(crate) const ARCHIVE_PIECES: usize = 8;
