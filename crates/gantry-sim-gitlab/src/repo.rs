@@ -37,6 +37,10 @@ pub(crate) struct Revision {
     pub(crate) title: String,
     /// The message without its first line.
     pub(crate) description: String,
+    /// The message of an annotated tag.
+    pub(crate) tag_message: String,
+    /// Where the branch was before the push that the pipeline stands for; `None` for a tag and for a new branch.
+    pub(crate) before: Option<String>,
 }
 
 /// What a job works on: a repository at a revision.
@@ -57,15 +61,44 @@ impl Repo {
         let found = git(None, &["-C".as_ref(), path.as_os_str(), "rev-parse".as_ref(), "--absolute-git-dir".as_ref()])
             .map_err(failed)?;
         let git_dir = PathBuf::from(String::from_utf8_lossy(&found).trim_end_matches('\n'));
-        let head = git(Some(&git_dir), &["symbolic-ref", "--quiet", "--short", "HEAD"].map(OsStr::new));
-        let default_branch =
-            head.map_or_else(|_| "main".to_owned(), |head| String::from_utf8_lossy(&head).trim().to_owned());
-        Ok(Self { name: name.to_owned(), id, git_dir, default_branch })
+        let mut repo = Self { name: name.to_owned(), id, git_dir, default_branch: String::new() };
+        repo.default_branch = repo.find_default_branch();
+        Ok(repo)
+    }
+
+    /// The branch that the remote repository calls its default, else the one with a usual name, else the one that is
+    /// checked out. A bare repository says itself which it is.
+    fn find_default_branch(&self) -> String {
+        let remote = self.ask(&["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"]);
+        let remote = remote.and_then(|name| name.strip_prefix("origin/").map(str::to_owned));
+        let is_bare = self.ask(&["rev-parse", "--is-bare-repository"]).is_some_and(|answer| answer == "true");
+        let usual = ["main", "master"].into_iter().filter(|_| !is_bare).find(|name| !self.places_of(name).is_empty());
+        let found = remote.or_else(|| usual.map(str::to_owned)).or_else(|| self.checked_out());
+        found.unwrap_or_else(|| "main".to_owned())
+    }
+
+    /// The branch that is checked out.
+    fn checked_out(&self) -> Option<String> {
+        self.ask(&["symbolic-ref", "--quiet", "--short", "HEAD"])
+    }
+
+    /// The refs under which a branch is known here: its own, and what was last fetched of it.
+    fn places_of(&self, branch: &str) -> Vec<String> {
+        let refs = [format!("refs/heads/{branch}"), format!("refs/remotes/origin/{branch}")];
+        refs.into_iter().filter(|name| self.commit_of(name).is_some()).collect()
     }
 
     /// Looks up a branch or tag, by short or full name; an empty name is the default branch. Blocks.
     pub(crate) fn revision(&self, wanted: &str) -> Result<Revision, String> {
-        let wanted = if wanted.is_empty() || wanted == "HEAD" { &self.default_branch } else { wanted };
+        let is_here = |branch: &str| self.commit_of(&format!("refs/heads/{branch}")).is_some();
+        let head = (wanted == "HEAD" || (wanted.is_empty() && !is_here(&self.default_branch)))
+            .then(|| self.checked_out())
+            .flatten();
+        let wanted = match &head {
+            Some(head) => head,
+            None if wanted.is_empty() || wanted == "HEAD" => &self.default_branch,
+            None => wanted,
+        };
         let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
         let tag = wanted.strip_prefix("refs/tags/").unwrap_or(wanted);
         for (is_tag, short, prefix) in [(false, branch, "refs/heads/"), (true, tag, "refs/tags/")] {
@@ -93,6 +126,11 @@ impl Repo {
         let (author, timestamp) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let message = parts.next().unwrap_or_default().trim_end_matches('\n');
         let (title, description) = message.split_once('\n').unwrap_or((message, ""));
+        let before = if is_tag { None } else { self.before(name, &sha) };
+        let tag = is_tag.then(|| format!("refs/tags/{name}"));
+        let tag_message = tag.and_then(|tag| {
+            self.ask(&["for-each-ref", "--format=%(if:equals=tag)%(objecttype)%(then)%(contents)%(end)", &tag])
+        });
         Ok(Revision {
             name: name.to_owned(),
             is_tag,
@@ -101,8 +139,43 @@ impl Repo {
             title: title.to_owned(),
             description: description.trim_start_matches('\n').to_owned(),
             message: message.to_owned(),
+            tag_message: tag_message.unwrap_or_default(),
+            before,
             sha,
         })
+    }
+
+    /// Where a branch was before what a pipeline of this commit is about: the default branch at the commit before,
+    /// any other where it left the default branch. `None` for a branch without a commit of its own, which is new.
+    fn before(&self, branch: &str, sha: &str) -> Option<String> {
+        if branch == self.default_branch {
+            return self.ask(&["rev-parse", "--verify", "--quiet", &format!("{sha}^1")]);
+        }
+        let places = self.places_of(&self.default_branch);
+        let mut arguments = vec!["merge-base", sha];
+        arguments.extend(places.iter().map(String::as_str));
+        let left = (!places.is_empty()).then(|| self.ask(&arguments)).flatten();
+        left.filter(|left| left != sha)
+    }
+
+    /// Where the history of a commit left that of a branch, tag or other commit; `None` if there is no such one, or
+    /// nothing in common. Blocks.
+    pub(crate) fn left(&self, git_ref: &str, sha: &str) -> Option<String> {
+        let full = ["", "refs/heads/", "refs/tags/", "refs/remotes/origin/"].map(|prefix| format!("{prefix}{git_ref}"));
+        let is_id = |name: &String| name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let found = full.iter().filter(|name| name.starts_with("refs/") || is_id(name));
+        let commit = found.filter_map(|name| self.commit_of(name)).next()?;
+        self.ask(&["merge-base", &commit, sha])
+    }
+
+    /// The files that differ between two commits; a renamed one counts with both its names. Blocks.
+    pub(crate) fn changed(&self, from: &str, to: &str) -> Option<Vec<String>> {
+        Some(names(&self.git(&["diff-tree", "-r", "--name-only", "--no-renames", "-z", from, to]).ok()?))
+    }
+
+    /// Every file of a commit. Blocks.
+    pub(crate) fn paths(&self, sha: &str) -> Vec<String> {
+        names(&self.git(&["ls-tree", "-r", "--name-only", "-z", "--full-tree", sha]).unwrap_or_default())
     }
 
     /// Short names of branches and tags, the latest first. Blocks.
@@ -126,10 +199,22 @@ impl Repo {
         (bytes.len() <= limits::CI_FILE).then(|| String::from_utf8(bytes).ok())?
     }
 
+    /// An answer without the blanks around it, if it is not empty.
+    fn ask(&self, arguments: &[&str]) -> Option<String> {
+        let answer = self.git(arguments).ok()?;
+        Some(String::from_utf8_lossy(&answer).trim().to_owned()).filter(|line| !line.is_empty())
+    }
+
     fn git(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
         let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
         git(Some(&self.git_dir), &arguments)
     }
+}
+
+/// Names that end in a zero byte, as git lists them with `-z`.
+fn names(listed: &[u8]) -> Vec<String> {
+    let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
 /// What makes a project path unusable in a URL.

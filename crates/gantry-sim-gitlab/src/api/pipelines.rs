@@ -19,6 +19,7 @@ use crate::payload::variables::{self, Variable};
 use crate::repo::{Checkout, Repo};
 use crate::state::pipelines::Pipeline;
 use crate::tasks;
+use crate::tree::Tree;
 
 const CI_FILE: &str = ".gitlab-ci.yml";
 
@@ -73,6 +74,7 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
     let pipeline = Pipeline {
         id,
         checkout,
+        name: plan.name.clone(),
         stages: plan.stages.clone(),
         jobs: Vec::new(),
         variables: given,
@@ -169,8 +171,8 @@ fn read_blocking(checkout: &Checkout, known: &[(String, String)]) -> Result<CiPi
             format!("commit {sha} has no such file, or it is no text, or larger than {} bytes", limits::CI_FILE);
         return Err(vec![Problem { file: CI_FILE.to_owned(), line: 1, message }]);
     };
-    let read_file = |path: &str| repo.file(sha, path);
-    ci::read(&CiInput { yaml: &yaml, file: CI_FILE, variables: known, read_file: &read_file })
+    let tree = Tree::new(repo, &checkout.revision);
+    ci::read(&CiInput { yaml: &yaml, file: CI_FILE, variables: known, repository: &tree })
 }
 
 /// Keeps only the named jobs; a name also stands for all instances of a parallel job.

@@ -96,7 +96,7 @@ fn git_info(world: &World, job: &Job, pipeline: u64, checkout: &Checkout, depth:
         "repo_object_format": if sha.len() == 64 { "sha256" } else { "sha1" },
         "ref": name,
         "sha": sha,
-        "before_sha": variables::no_commit(sha),
+        "before_sha": variables::before(revision),
         "ref_type": if revision.is_tag { "tag" } else { "branch" },
         "refspecs": refspecs,
         "depth": depth,
