@@ -91,7 +91,8 @@ pub(crate) fn checkout(url: &str, checkout: &Checkout) -> Vec<Variable> {
     let namespace = path.rsplit_once('/').map_or(path, |(namespace, _)| namespace);
     let root = path.split('/').next().unwrap_or(path);
     let kind = if revision.is_tag { "CI_COMMIT_TAG" } else { "CI_COMMIT_BRANCH" };
-    vec![
+    let kind = revision.full_ref.is_some().then(|| Variable::public(kind, revision.name.as_str()));
+    let mut all = vec![
         Variable::public("CI_PROJECT_ID", repo.id.to_string()),
         Variable::public("CI_PROJECT_NAME", last_part(path)),
         Variable::public("CI_PROJECT_TITLE", last_part(path)),
@@ -112,14 +113,15 @@ pub(crate) fn checkout(url: &str, checkout: &Checkout) -> Vec<Variable> {
         Variable::public("CI_COMMIT_BEFORE_SHA", no_commit(&revision.sha)),
         Variable::public("CI_COMMIT_REF_NAME", revision.name.as_str()),
         Variable::public("CI_COMMIT_REF_SLUG", slug(&revision.name)),
-        Variable::public(kind, revision.name.as_str()),
         Variable::public("CI_COMMIT_REF_PROTECTED", is_protected(checkout).to_string()),
         Variable::public("CI_COMMIT_TITLE", revision.title.as_str()),
         Variable::public("CI_COMMIT_MESSAGE", revision.message.as_str()),
         Variable::public("CI_COMMIT_DESCRIPTION", revision.description.as_str()),
         Variable::public("CI_COMMIT_AUTHOR", revision.author.as_str()),
         Variable::public("CI_COMMIT_TIMESTAMP", revision.timestamp.as_str()),
-    ]
+    ];
+    all.extend(kind);
+    all
 }
 
 /// About the pipeline. Its source is a push, the case that rules are written for.
@@ -172,7 +174,8 @@ pub(crate) fn no_commit(sha: &str) -> String {
 
 /// Only the default branch is protected, as in a new project.
 pub(crate) fn is_protected(checkout: &Checkout) -> bool {
-    !checkout.revision.is_tag && checkout.revision.name == checkout.repo.default_branch
+    let revision = &checkout.revision;
+    !revision.is_tag && revision.full_ref.is_some() && revision.name == checkout.repo.default_branch
 }
 
 /// Lower case, everything but letters and digits as `-`, at most 63 bytes, no `-` at the ends (GitLab's `*_SLUG`).
