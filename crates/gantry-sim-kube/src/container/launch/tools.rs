@@ -4,7 +4,7 @@
 use std::{
     fs::{self, Permissions},
     io,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -49,6 +49,9 @@ pub(super) fn show(
         }
         let source = mounts::below(old, source);
         let Ok(metadata) = fs::metadata(&source) else { continue };
+        if let Some(parent) = target.parent() {
+            make_parents(parent).step(|| format!("make {}", parent.display()))?;
+        }
         mounts::mount_point(target, metadata.is_dir())?;
         if metadata.is_dir() {
             show_directory(&source, target, number, privilege)?;
@@ -63,6 +66,11 @@ pub(super) fn show(
     Ok(mounted)
 }
 
+/// With a mode of its own, since the umask is empty while the container is built.
+fn make_parents(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
 /// An empty home of the container's user. A home among the system's directories is covered.
 fn make_home(home: &Path, spec: &ContainerSpec) -> Result<Option<PathBuf>, Failure> {
     if home == Path::new(USUAL_HOME) {
@@ -70,10 +78,7 @@ fn make_home(home: &Path, spec: &ContainerSpec) -> Result<Option<PathBuf>, Failu
     }
     let is_hosts = home.is_dir();
     let make = || {
-        if !is_hosts {
-            fs::create_dir_all(home)?;
-        }
-        Ok::<(), io::Error>(())
+        if is_hosts { Ok(()) } else { make_parents(home) }
     };
     make().step(|| format!("make the home {}", home.display()))?;
     if is_hosts {

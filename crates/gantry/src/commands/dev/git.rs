@@ -21,7 +21,8 @@ pub(super) fn git(dir: &Path, args: &[&str]) -> Result<String, String> {
         command.env_remove(variable);
     }
     let output = command
-        .args(["-c", "safe.directory=*"])
+        // A mere question must not refresh the index while its owner works.
+        .args(["--no-optional-locks", "-c", "safe.directory=*"])
         .args(args)
         .current_dir(dir)
         .env("LC_ALL", "C")

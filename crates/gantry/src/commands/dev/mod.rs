@@ -222,25 +222,40 @@ async fn interrupted(
 ) -> anyhow::Result<ExitCode> {
     world.stop_runner();
     let ending = async {
-        if received != BROKEN_PIPE {
-            follow.screen.say(&format!("\n{}: ending the jobs; once more leaves at once", received.name)).await;
-        }
         // A GitLab that cannot be asked has no table either.
         let _ = follow.cancel().await;
-        let last = tokio::time::timeout(END, follow.to_the_end(&world)).await;
+        let last = last_words(received, &world, follow).await;
         let in_time = world.end().await;
+        let Some(pipeline) = last else { return };
         if !in_time {
             follow.screen.warn("not everything has ended in time; what is left ends with this process").await;
         }
-        if let Ok(Ok(pipeline)) = last {
-            let _ = follow.summarise(&pipeline).await;
-        }
+        let _ = follow.summarise(&pipeline).await;
     };
     tokio::select! {
         () = ending => {}
         _ = signals.next() => {}
     }
     Ok(received.exit_code())
+}
+
+/// Shows what there still is to show while the runner ends. A terminal that takes nothing is not waited for.
+async fn last_words(received: Received, world: &World, follow: &mut Follow<'_>) -> Option<Pipeline> {
+    if received == BROKEN_PIPE {
+        return None;
+    }
+    let showing = async {
+        follow.screen.say(&format!("\n{}: ending the jobs; once more leaves at once", received.name)).await;
+        follow.to_the_end(world).await
+    };
+    let long_enough = async {
+        let _ = tokio::time::timeout(END, world.runner_ended()).await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        shown = showing => shown.ok(),
+        () = long_enough => None,
+    }
 }
 
 /// Keeps everything running until somebody has seen enough. False if the runner has ended by itself.

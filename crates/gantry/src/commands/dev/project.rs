@@ -135,6 +135,7 @@ fn slug(name: &str) -> String {
     let clean: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let clean = clean.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let clean = clean.strip_suffix(".git").unwrap_or(clean);
     if clean.is_empty() { "project".to_owned() } else { clean.to_owned() }
 }
 

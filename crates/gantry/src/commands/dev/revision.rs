@@ -50,7 +50,7 @@ impl Revision {
         };
         match branch {
             Some(full) => Ok(Self { full_ref: Some(full), sha, note: None }),
-            None => Ok(Self::of_commit(dir, sha, "HEAD is detached")),
+            None => Ok(Self::of_commit(dir, sha, "HEAD is detached", true)),
         }
     }
 
@@ -70,7 +70,7 @@ impl Revision {
             }
         }
         match commit_of(dir, wanted) {
-            Some(sha) => Ok(Self::of_commit(dir, sha, &format!("{wanted} is no branch and no tag"))),
+            Some(sha) => Ok(Self::of_commit(dir, sha, &format!("{wanted} is no branch and no tag"), false)),
             None => Err(format!(
                 "has no branch, tag or commit {wanted}: `git branch --all` and `git tag` list what there is"
             )),
@@ -79,14 +79,17 @@ impl Revision {
 
     /// A commit by itself. GitLab runs pipelines of branches and tags only, and rules ask for them, so it runs as one of a branch or tag
     /// that has it.
-    fn of_commit(dir: &Path, sha: String, why: &str) -> Self {
+    fn of_commit(dir: &Path, sha: String, why: &str, is_head: bool) -> Self {
         let points = format!("--points-at={sha}");
         let contains = format!("--contains={sha}");
+        let at_tag = || first(dir, &points, "refs/tags/");
         let found = first(dir, &points, "refs/heads/")
             .or_else(|| first(dir, &points, "refs/remotes/"))
-            .or_else(|| first(dir, &points, "refs/tags/"))
+            // Checking out a tag detaches HEAD.
+            .or_else(|| if is_head { at_tag() } else { None })
             .or_else(|| first(dir, &contains, "refs/heads/"))
-            .or_else(|| first(dir, &contains, "refs/remotes/"));
+            .or_else(|| first(dir, &contains, "refs/remotes/"))
+            .or_else(at_tag);
         let mut revision = Self { full_ref: found, sha, note: None };
         revision.note = Some(match &revision.full_ref {
             Some(_) => format!("{why}: the pipeline runs as one of {}", revision.title()),

@@ -151,6 +151,9 @@ const SECRETS: [&str; 10] = [
 const SETTINGS: [&str; 2] = ["config", "config.toml"];
 const SECRET_KEYS: [&str; 4] = ["token", "password", "secret-key", "secret"];
 
+/// What tells a home from other directories.
+const IN_HOMES: [&str; 5] = [".bash_history", ".bashrc", ".config", ".profile", ".ssh"];
+
 /// Directories at the top that every container has from the host.
 const EVERYWHERE: [&str; 12] =
     ["bin", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix", "opt", "sbin", "usr", "var"];
@@ -247,10 +250,9 @@ impl Search {
 
     /// Programs that are links to where something was installed.
     fn follow_links(&mut self, programs: &Path) {
-        for entry in std::fs::read_dir(programs).into_iter().flatten().flatten().take(MAX_LINKS) {
-            if !entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-                continue;
-            }
+        let entries = std::fs::read_dir(programs).into_iter().flatten().flatten();
+        let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        for entry in links.take(MAX_LINKS) {
             let Ok(real) = entry.path().canonicalize() else { continue };
             if !self.is_personal(&real) || !real.is_file() || self.is_shown(&real) {
                 continue;
@@ -269,15 +271,21 @@ impl Search {
     /// user, and checkouts what their author works on.
     fn is_installation(&self, prefix: &Path) -> bool {
         let is_hidden = prefix.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        let in_home = self.home.as_deref().is_some_and(|home| prefix.parent() == Some(home));
+        let in_home = prefix.parent().is_some_and(|parent| self.is_somebodys(parent));
         let is_checkout = prefix.join(".git").exists() && !prefix.ends_with("flutter");
         !self.is_wide(prefix) && !(is_hidden && in_home) && !is_checkout
     }
 
-    /// Whether a directory is the home, has it inside, or is somebody's home.
+    /// Whether a directory is a home, has the user's inside, or is the root: more than a tool.
     fn is_wide(&self, directory: &Path) -> bool {
         let has_home = self.home.as_deref().is_some_and(|home| home.starts_with(directory));
-        has_home || directory.parent().is_none_or(|parent| parent == Path::new("/home"))
+        has_home || directory.parent().is_none() || self.is_somebodys(directory)
+    }
+
+    /// Whether a directory is the home of the user, or looks like that of another one.
+    fn is_somebodys(&self, directory: &Path) -> bool {
+        let is_usual = directory == Path::new("/root") || directory.parent() == Some(Path::new("/home"));
+        is_usual || self.home.as_deref() == Some(directory) || IN_HOMES.iter().any(|name| directory.join(name).exists())
     }
 
     /// Whether a place is among the user's own files: the rest is either there in every container or none of ours.

@@ -103,6 +103,14 @@ fn links_lead_to_what_they_mean_and_to_no_more() {
 }
 
 #[test]
+fn homes_of_others_stay_closed() {
+    let (own, other) = (home(&["x"]), home(&[".ssh/id", "bin/tool", ".pulumi/bin/pulumi", ".pulumi/credentials.json"]));
+    let other = other.path().display().to_string();
+    let (shown, _) = found(own.path(), &[("PATH", &format!("{other}/bin:{other}/.pulumi/bin")), ("JAVA_HOME", &other)]);
+    assert_eq!(shown, [format!("{other}/.pulumi/bin"), format!("{other}/bin")]);
+}
+
+#[test]
 fn a_tool_that_is_reached_by_a_link_is_shown_at_both_places() {
     let home = home(&["disk/pyenv/bin/pyenv"]);
     symlink(home.path().join("disk/pyenv"), home.path().join(".pyenv")).unwrap();
@@ -112,6 +120,6 @@ fn a_tool_that_is_reached_by_a_link_is_shown_at_both_places() {
 #[test]
 fn a_home_that_is_a_part_of_the_system_is_none() {
     assert!(!is_home(Path::new("/")) && !is_home(Path::new("/usr")) && !is_home(Path::new("relative")));
-    assert!(!is_home(Path::new("/nonexistent")));
-    assert!(is_home(home(&["x"]).path()));
+    let home = home(&["x"]);
+    assert!(is_home(home.path()) && !is_home(&home.path().join("missing")));
 }
