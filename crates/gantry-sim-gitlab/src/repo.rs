@@ -23,9 +23,11 @@ pub(crate) struct Repo {
 /// A ref and the commit it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Revision {
-    /// The ref's short name.
+    /// The ref's short name; the commit's id where there is no ref.
     pub(crate) name: String,
     pub(crate) is_tag: bool,
+    /// The ref of the served repository; none for a commit alone, which is neither a branch's nor a tag's.
+    pub(crate) full_ref: Option<String>,
     pub(crate) sha: String,
     /// `Name <address>`.
     pub(crate) author: String,
@@ -88,59 +90,97 @@ impl Repo {
         refs.into_iter().filter(|name| self.commit_of(name).is_some()).collect()
     }
 
-    /// Looks up a branch or tag, by short or full name; an empty name is the default branch. Blocks.
+    /// Looks up a branch or tag, by short or full name; an empty name is the default branch, and `HEAD` what is checked
+    /// out. A remote-tracking branch (`refs/remotes/<remote>/<branch>`) counts as the branch. Blocks.
     pub(crate) fn revision(&self, wanted: &str) -> Result<Revision, String> {
+        self.look_up(wanted).map(|revision| self.complete(revision))
+    }
+
+    fn look_up(&self, wanted: &str) -> Result<Revision, String> {
+        let checked_out;
         let is_here = |branch: &str| self.commit_of(&format!("refs/heads/{branch}")).is_some();
-        let head = (wanted == "HEAD" || (wanted.is_empty() && !is_here(&self.default_branch)))
-            .then(|| self.checked_out())
-            .flatten();
-        let wanted = match &head {
-            Some(head) => head,
-            None if wanted.is_empty() || wanted == "HEAD" => &self.default_branch,
-            None => wanted,
+        let wanted = match wanted {
+            "" if is_here(&self.default_branch) => self.default_branch.as_str(),
+            "" | "HEAD" => match self.git(&["symbolic-ref", "--quiet", "HEAD"]) {
+                Ok(branch) => {
+                    checked_out = String::from_utf8_lossy(&branch).trim().to_owned();
+                    checked_out.as_str()
+                }
+                Err(_) => return self.commit("HEAD"),
+            },
+            wanted => wanted,
         };
+        let tracked = wanted.strip_prefix("refs/remotes/").and_then(|tracked| tracked.split_once('/'));
         let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
         let tag = wanted.strip_prefix("refs/tags/").unwrap_or(wanted);
-        for (is_tag, short, prefix) in [(false, branch, "refs/heads/"), (true, tag, "refs/tags/")] {
-            if let Some(sha) = self.commit_of(&format!("{prefix}{short}")) {
-                return self.describe(short, is_tag, sha);
+        let places = [
+            (false, branch, format!("refs/heads/{branch}")),
+            (true, tag, format!("refs/tags/{tag}")),
+            (false, tracked.map_or(branch, |(_, branch)| branch), wanted.to_owned()),
+        ];
+        for (is_tag, short, full) in places.into_iter().take(if tracked.is_some() { 3 } else { 2 }) {
+            if let Some(sha) = self.commit_of(&full) {
+                let revision = self.describe(short, sha)?;
+                return Ok(Revision { is_tag, full_ref: Some(full), ..revision });
             }
         }
         Err(format!("{} has no branch or tag {wanted:?}", self.name))
     }
 
-    fn commit_of(&self, full_ref: &str) -> Option<String> {
-        // These characters are never part of a ref's name; in a revision they would mean another commit.
-        if full_ref.contains(['~', '^', ':', '?', '*', '[', '\\', ' ']) || full_ref.contains("@{") {
+    /// Looks up a commit that need not be the newest of its branch: with a ref as one of that ref, without one as a
+    /// commit alone. Blocks.
+    pub(crate) fn revision_at(&self, wanted: &str, sha: &str) -> Result<Revision, String> {
+        let found = self.commit(sha)?;
+        if wanted.is_empty() {
+            return Ok(self.complete(found));
+        }
+        let Revision { name, is_tag, full_ref, .. } = self.look_up(wanted)?;
+        Ok(self.complete(Revision { name, is_tag, full_ref, ..found }))
+    }
+
+    /// Adds what depends on the ref.
+    fn complete(&self, revision: Revision) -> Revision {
+        if !revision.is_tag {
+            return Revision { before: self.before(&revision.name, &revision.sha), ..revision };
+        }
+        let tag = format!("refs/tags/{}", revision.name);
+        let format = "--format=%(if:equals=tag)%(objecttype)%(then)%(contents)%(end)";
+        Revision { tag_message: self.ask(&["for-each-ref", format, &tag]).unwrap_or_default(), ..revision }
+    }
+
+    fn commit(&self, id: &str) -> Result<Revision, String> {
+        let sha = self.commit_of(id).ok_or_else(|| format!("{} has no commit {id:?}", self.name))?;
+        self.describe(&sha.clone(), sha)
+    }
+
+    fn commit_of(&self, name: &str) -> Option<String> {
+        // These are never part of a ref's name or of an id; in a revision they would mean another commit.
+        if name.contains(['~', '^', ':', '?', '*', '[', '\\', ' ']) || name.contains("@{") || name.starts_with('-') {
             return None;
         }
-        let spec = format!("{full_ref}^{{commit}}");
+        let spec = format!("{name}^{{commit}}");
         let sha = self.git(&["rev-parse", "--verify", "--quiet", &spec]).ok()?;
         Some(String::from_utf8_lossy(&sha).trim().to_owned()).filter(|sha| !sha.is_empty())
     }
 
-    fn describe(&self, name: &str, is_tag: bool, sha: String) -> Result<Revision, String> {
+    fn describe(&self, name: &str, sha: String) -> Result<Revision, String> {
         let shown = self.git(&["show", "-s", "--no-show-signature", "--format=%an <%ae>%x00%cI%x00%B", &sha])?;
         let shown = String::from_utf8_lossy(&shown);
         let mut parts = shown.splitn(3, '\0');
         let (author, timestamp) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let message = parts.next().unwrap_or_default().trim_end_matches('\n');
         let (title, description) = message.split_once('\n').unwrap_or((message, ""));
-        let before = if is_tag { None } else { self.before(name, &sha) };
-        let tag = is_tag.then(|| format!("refs/tags/{name}"));
-        let tag_message = tag.and_then(|tag| {
-            self.ask(&["for-each-ref", "--format=%(if:equals=tag)%(objecttype)%(then)%(contents)%(end)", &tag])
-        });
         Ok(Revision {
             name: name.to_owned(),
-            is_tag,
+            is_tag: false,
+            full_ref: None,
             author: author.to_owned(),
             timestamp: timestamp.to_owned(),
             title: title.to_owned(),
             description: description.trim_start_matches('\n').to_owned(),
             message: message.to_owned(),
-            tag_message: tag_message.unwrap_or_default(),
-            before,
+            tag_message: String::new(),
+            before: None,
             sha,
         })
     }

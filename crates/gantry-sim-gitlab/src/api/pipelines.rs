@@ -32,6 +32,8 @@ struct Wanted {
     /// The default branch if left out.
     #[serde(default, rename = "ref")]
     git_ref: String,
+    /// A commit that is not the newest one of `ref`; without `ref` it is neither a branch's nor a tag's.
+    sha: Option<String>,
     /// Only these jobs.
     jobs: Option<Vec<String>>,
     #[serde(default)]
@@ -44,7 +46,7 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
         Ok(wanted) => wanted,
         Err(error) => return admin_error(StatusCode::BAD_REQUEST, format!("the body does not fit: {error}")),
     };
-    let checkout = match look_up(&hub, wanted.repo.as_deref(), &wanted.git_ref).await {
+    let checkout = match look_up(&hub, wanted.repo.as_deref(), &wanted.git_ref, wanted.sha.as_deref()).await {
         Ok(checkout) => Arc::new(checkout),
         Err(refused) => return *refused,
     };
@@ -126,16 +128,24 @@ pub(super) async fn cancel(
     }
 }
 
-/// A repository at a ref, or why not.
-pub(super) async fn look_up(hub: &SharedHub, repo: Option<&str>, git_ref: &str) -> Result<Checkout, Refusal> {
+/// A repository at a ref or a commit, or why not.
+pub(super) async fn look_up(
+    hub: &SharedHub,
+    repo: Option<&str>,
+    git_ref: &str,
+    sha: Option<&str>,
+) -> Result<Checkout, Refusal> {
     let Some(repo) = hub.repo(repo).cloned() else {
         let served: Vec<&str> = hub.repos.iter().map(|repo| repo.name.as_str()).collect();
         let what = repo.map_or_else(|| "name one in `repo`".to_owned(), |name| format!("no repository {name:?}"));
         return Err(admin_error(StatusCode::NOT_FOUND, format!("{what}; served are: {}", served.join(", "))).into());
     };
-    let git_ref = git_ref.to_owned();
+    let (git_ref, sha) = (git_ref.to_owned(), sha.map(str::to_owned));
     let question = tasks::blocking(move || {
-        let revision = repo.revision(&git_ref)?;
+        let revision = match sha {
+            Some(sha) => repo.revision_at(&git_ref, &sha)?,
+            None => repo.revision(&git_ref)?,
+        };
         Ok::<_, String>(Checkout { repo, revision })
     });
     match tokio::time::timeout(limits::GIT_QUESTION, question).await {

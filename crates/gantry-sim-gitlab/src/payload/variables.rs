@@ -162,7 +162,6 @@ fn project(url: &str, repo: &Repo) -> Vec<Variable> {
 
 fn commit(checkout: &Checkout) -> Vec<Variable> {
     let revision = &checkout.revision;
-    let kind = if revision.is_tag { "CI_COMMIT_TAG" } else { "CI_COMMIT_BRANCH" };
     let cut = |text: &str| {
         let end = (0..=MAX_MESSAGE.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.get(..end).unwrap_or_default().to_owned()
@@ -173,7 +172,6 @@ fn commit(checkout: &Checkout) -> Vec<Variable> {
         Variable::public("CI_COMMIT_BEFORE_SHA", before(revision)),
         Variable::public("CI_COMMIT_REF_NAME", revision.name.as_str()),
         Variable::public("CI_COMMIT_REF_SLUG", slug(&revision.name)),
-        Variable::public(kind, revision.name.as_str()),
         Variable::public("CI_COMMIT_REF_PROTECTED", is_protected(checkout).to_string()),
         Variable::public("CI_COMMIT_TITLE", cut(&revision.title)),
         Variable::public("CI_COMMIT_MESSAGE", cut(&revision.message)),
@@ -183,7 +181,10 @@ fn commit(checkout: &Checkout) -> Vec<Variable> {
         Variable::public("CI_COMMIT_TIMESTAMP", revision.timestamp.as_str()),
     ];
     if revision.is_tag {
+        all.push(Variable::public("CI_COMMIT_TAG", revision.name.as_str()));
         all.push(Variable::public("CI_COMMIT_TAG_MESSAGE", cut(&revision.tag_message)));
+    } else if revision.full_ref.is_some() {
+        all.push(Variable::public("CI_COMMIT_BRANCH", revision.name.as_str()));
     }
     all
 }
@@ -253,7 +254,8 @@ pub(crate) fn last_part(path: &str) -> &str {
 
 /// Only the default branch is protected, as in a new project.
 pub(crate) fn is_protected(checkout: &Checkout) -> bool {
-    !checkout.revision.is_tag && checkout.revision.name == checkout.repo.default_branch
+    let revision = &checkout.revision;
+    !revision.is_tag && revision.full_ref.is_some() && revision.name == checkout.repo.default_branch
 }
 
 /// Lower case, everything but letters and digits as `-`, at most 63 bytes, no `-` at the ends (GitLab's `*_SLUG`).

@@ -56,6 +56,7 @@ impl World {
             }
             let payload = self.hand_out(id, asker, cap);
             self.wake.notify_one();
+            self.changed();
             return Some((id, payload));
         }
     }

@@ -62,7 +62,8 @@ impl Sim {
     fn pipeline_at(&mut self, plan: CiPipeline, sha: &str) -> u64 {
         let repo =
             Repo { name: "a/b".to_owned(), id: 1, git_dir: "/nowhere".into(), default_branch: "main".to_owned() };
-        let revision = Revision { name: "main".to_owned(), sha: sha.to_owned(), ..Revision::default() };
+        let full_ref = Some("refs/heads/main".to_owned());
+        let revision = Revision { name: "main".to_owned(), full_ref, sha: sha.to_owned(), ..Revision::default() };
         let pipeline = Pipeline {
             name: None,
             id: self.world.reserve_pipeline(),
