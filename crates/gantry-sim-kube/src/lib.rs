@@ -29,6 +29,6 @@ mod store;
 mod tasks;
 mod validation;
 
-pub use config::{Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, RemoteProtocol};
+pub use config::{Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, HostTools, RemoteProtocol};
 pub use error::Error;
 pub use server::{Connector, InProcess, SimKube};

@@ -1,6 +1,6 @@
 //! `include:`: reads the files a configuration asks for and merges them under it.
 //!
-//! Only files of the same repository can be had, through the caller's `read_file`; every other source is refused with
+//! Only files of the same repository can be had, through the caller's repository; every other source is refused with
 //! its line, because a pipeline without the jobs it includes would be a wrong one.
 
 use std::rc::Rc;
@@ -101,8 +101,13 @@ impl Loader<'_> {
                 let path = local.text(self.report).ok_or(Refused)?;
                 if let Some(list) = field.get("rules") {
                     let rules = rules::parse(&list, rules::INCLUDE, self.report);
-                    if matches!(rules::evaluate(&rules, self.lookup), Outcome::Excluded) {
-                        return Ok(None);
+                    match rules::evaluate(&rules, self.lookup, self.input.repository, self.report) {
+                        Outcome::Matched(_) => {}
+                        Outcome::Excluded => return Ok(None),
+                        Outcome::Unknown(at, why) => {
+                            self.report.problem(at, "include:rules", why);
+                            return Err(Refused);
+                        }
                     }
                 }
                 self.local(&local.node.at, &path).map(Some)
@@ -147,7 +152,7 @@ impl Loader<'_> {
             self.report.problem(at, "include", &text);
             return Err(Refused);
         }
-        let Some(text) = (self.input.read_file)(&path) else {
+        let Some(text) = self.input.repository.file(&path) else {
             self.report.problem(at, "include", &format!("`{path}` does not exist in the repository"));
             return Err(Refused);
         };

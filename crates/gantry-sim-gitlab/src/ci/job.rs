@@ -1,9 +1,8 @@
 //! One job as written, before rules decide whether it exists and before names in `needs` are looked up.
 
-use super::cache::ReadFile;
 use super::field::Field;
-use super::model::{AllowFailure, CiVariable, When};
-use super::needs::{self, Needed};
+use super::model::{AllowFailure, CiVariable, Repository, When};
+use super::needs::{self, Needs};
 use super::only::{self, Policy};
 use super::parallel::{self, Instance};
 use super::problem::{At, Report};
@@ -26,8 +25,6 @@ const KEYS: &[&str] = &[
     "dependencies",
     "except",
     "hooks",
-    "id_tokens",
-    "identity",
     "image",
     "inherit",
     "interruptible",
@@ -58,12 +55,14 @@ const IGNORED: &[&str] = &[
     "resource_group",
 ];
 
-/// Keywords without which the job would be another one, and why they cannot be had.
+/// Keywords without which the job would be another one, and why they cannot be had: such a job is not run here.
 const REFUSED: &[(&str, &str)] = &[
     ("trigger", "is not supported here: there are no other pipelines to start"),
     ("run", "is not supported here; use `script`"),
     ("secrets", "is not supported here: there is no secret store"),
     ("inputs", "is not supported here"),
+    ("id_tokens", "is not supported here: there is nobody to issue the tokens"),
+    ("identity", "is not supported here: there is nobody to issue the tokens"),
 ];
 
 const WHEN: &[&str] = &["on_success", "on_failure", "always", "manual", "delayed"];
@@ -83,8 +82,10 @@ pub(super) struct Draft {
     pub(super) when: String,
     pub(super) start_in_seconds: Option<u64>,
     pub(super) allow_failure: AllowFailure,
-    pub(super) needs: Option<Vec<Needed>>,
+    pub(super) needs: Option<Needs>,
     pub(super) dependencies: Option<Vec<Depended>>,
+    /// Why the job is not run here if it exists.
+    pub(super) not_here: Option<String>,
 }
 
 /// One entry of `dependencies`.
@@ -106,7 +107,7 @@ pub(super) struct Context<'c> {
     pub(super) defaults: &'c Map,
     /// Whether `workflow:rules` exist: then jobs have no default `only`.
     pub(super) has_workflow_rules: bool,
-    pub(super) read_file: ReadFile<'c>,
+    pub(super) repository: &'c dyn Repository,
     /// Whether the job's templates are missing, so that absent keywords are no news.
     pub(super) incomplete: bool,
 }
@@ -121,12 +122,13 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
     let has_rules = field.get("rules").is_some();
     let script = read_script(&field, at, context.incomplete, report);
     let when = field.get("when").and_then(|when| when.one_of(report, WHEN)).unwrap_or_else(|| "on_success".to_owned());
+    let refused: Vec<String> = REFUSED.iter().filter_map(|(key, why)| refusal(&field, key, why)).collect();
     let allow_default = if when == "manual" { AllowFailure::Yes } else { AllowFailure::No };
     Draft {
         name: name.to_owned(),
         at: at.clone(),
         stage: stage(&field, at, context.stages, report),
-        settings: settings::read(&field, context.read_file, report),
+        settings: settings::read(&field, context.repository, report),
         script,
         inherited_variables: inherited(&field, "variables", None, report),
         variables: field
@@ -143,7 +145,13 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
             .unwrap_or(allow_default),
         needs: field.get("needs").map(|list| needs::read(&list, report)),
         dependencies: field.get("dependencies").map(|list| dependencies(&list, report)),
+        not_here: (!refused.is_empty()).then(|| refused.join("; ")),
     }
+}
+
+fn refusal(field: &Field<'_>, key: &str, why: &str) -> Option<String> {
+    let at = field.get(key).and(field.node.as_map()?.get(key)).map(|entry| &entry.at)?;
+    Some(format!("`{key}` {why} ({at})"))
 }
 
 /// What a text in `when` means; the text has been checked.
@@ -159,12 +167,11 @@ pub(super) fn when(text: &str) -> When {
 
 fn check_keys(field: &Field<'_>, report: &mut Report) {
     let Some(map) = field.node.as_map() else { return };
-    let known = || KEYS.iter().chain(IGNORED).copied().chain(["extends"]);
+    let refused = || REFUSED.iter().map(|(key, _)| *key);
+    let known = || KEYS.iter().chain(IGNORED).copied().chain(refused()).chain(["extends"]);
     for (key, entry) in map.iter() {
         let path = format!("{}:{key}", field.path);
-        if let Some((_, why)) = REFUSED.iter().find(|(name, _)| name == key) {
-            report.problem(&entry.at, &path, why);
-        } else if IGNORED.contains(&key.as_str()) {
+        if IGNORED.contains(&key.as_str()) {
             report.warning(&entry.at, &path, "is ignored here");
         } else if !known().any(|name| name == key) {
             let hint = report.hint(key, known());
@@ -217,7 +224,7 @@ fn read_script(field: &Field<'_>, at: &At, incomplete: bool, report: &mut Report
     }
     let entry = field.node.as_map().and_then(|map| map.get("script"));
     let broken = entry.is_some_and(|entry| matches!(entry.value.value, Value::Broken));
-    if !incomplete && !broken && !REFUSED.iter().any(|(key, _)| field.has(key)) {
+    if !incomplete && !broken && !["trigger", "run"].iter().any(|key| field.has(key)) {
         report.problem(at, &field.path, "config should implement a script: keyword");
     }
     Vec::new()

@@ -3,6 +3,8 @@
 //! The types carry no behaviour beyond defaults, and nothing in them refers back to the YAML text: whoever creates
 //! jobs from them needs no other source.
 
+use std::rc::Rc;
+
 /// Everything the reader needs to know; it does no IO of its own.
 pub struct CiInput<'a> {
     /// The text of the configuration file.
@@ -12,8 +14,21 @@ pub struct CiInput<'a> {
     /// Variables known before the file is read (`CI_COMMIT_BRANCH`, project variables, …). They are visible to
     /// `rules:if`, `only:variables`, `include` paths and `tags`, and win over variables of the same name in the file.
     pub variables: &'a [(String, String)],
-    /// Reads a file of the repository at the commit, by its path from the repository's root.
-    pub read_file: &'a dyn Fn(&str) -> Option<String>,
+    /// The repository at the commit.
+    pub repository: &'a dyn Repository,
+}
+
+/// What the reader asks about the repository; paths are from its root.
+pub trait Repository {
+    /// The text of a file at the commit.
+    fn file(&self, path: &str) -> Option<String>;
+    /// Every file at the commit, in the order of their names.
+    fn paths(&self) -> Rc<[String]>;
+    /// The files that the pipeline's push changed; `None` if everything counts as changed, as for a tag or a new branch.
+    fn changed(&self) -> Option<Rc<[String]>>;
+    /// The files that differ from where the commit's history left that of a branch, tag or commit; `None` if there is
+    /// no such one.
+    fn changed_since(&self, git_ref: &str) -> Option<Rc<[String]>>;
 }
 
 /// The jobs that one run of the configuration creates, with all includes, templates and rules already applied.
@@ -46,7 +61,7 @@ pub struct CiJob {
     pub variables: Vec<CiVariable>,
     /// Lines before `script`, in the same shell.
     pub before_script: Vec<String>,
-    /// The job's own lines; never empty.
+    /// The job's own lines; empty only for a job that is not run here.
     pub script: Vec<String>,
     /// Lines that run afterwards in a shell of their own.
     pub after_script: Vec<String>,
@@ -76,6 +91,8 @@ pub struct CiJob {
     pub interruptible: bool,
     /// Lines of `hooks:pre_get_sources_script`.
     pub pre_get_sources_script: Vec<String>,
+    /// Why the job exists but is not run here, in one sentence with the place; `None` for every ordinary job.
+    pub not_here: Option<String>,
     /// The line of the job's name.
     pub line: usize,
     /// The file that line is in; differs from [`CiInput::file`] for a job of an included file.

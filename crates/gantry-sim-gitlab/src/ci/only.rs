@@ -2,8 +2,10 @@
 
 use regex::Regex;
 
+use super::clause::Changes;
 use super::expr::Expr;
 use super::field::Field;
+use super::model::Repository;
 use super::problem::Report;
 use super::rules;
 use super::variables::Lookup;
@@ -28,8 +30,9 @@ const SOURCES: &[(&str, &str)] = &[
 pub(super) struct Policy {
     refs: Option<Vec<Ref>>,
     variables: Option<Vec<Expr>>,
-    /// Conditions that cannot be evaluated here and count as true.
-    assumed: bool,
+    changes: Option<Changes>,
+    /// `kubernetes: active`: there is no cluster that GitLab deploys to.
+    cluster: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -47,32 +50,34 @@ impl Policy {
         match &field.node.value {
             Value::Map(_) => {
                 field.map_of(report, &["refs", "variables", "changes", "kubernetes"]);
-                let mut assumed = false;
-                for key in ["changes", "kubernetes"] {
-                    if let Some(condition) = field.get(key) {
-                        condition.warning(report, "is not evaluated here; it is treated as true");
-                        assumed = true;
-                    }
+                let cluster = field.get("kubernetes");
+                if let Some(condition) = &cluster {
+                    condition.warning(report, "is never true here: there is no cluster that GitLab deploys to");
                 }
-                let refs = field.get("refs").map(|list| read_refs(&list, report));
-                let variables = field.get("variables").map(|list| read_conditions(&list, report));
-                Self { refs, variables, assumed }
+                Self {
+                    refs: field.get("refs").map(|list| read_refs(&list, report)),
+                    variables: field.get("variables").map(|list| read_conditions(&list, report)),
+                    changes: field.get("changes").and_then(|changes| Changes::read(&changes, report)),
+                    cluster: cluster.is_some(),
+                }
             }
             _ => Self { refs: Some(read_refs(field, report)), ..Self::default() },
         }
     }
 
     /// `only`: every condition given holds.
-    pub(super) fn includes(&self, lookup: &Lookup) -> bool {
-        self.refs.as_ref().is_none_or(|refs| any_ref(refs, lookup))
+    pub(super) fn includes(&self, lookup: &Lookup, repository: &dyn Repository, report: &mut Report) -> bool {
+        !self.cluster
+            && self.refs.as_ref().is_none_or(|refs| any_ref(refs, lookup))
             && self.variables.as_ref().is_none_or(|list| list.iter().any(|expr| expr.holds(lookup)))
+            && self.changes.as_ref().is_none_or(|changes| changes.hold(lookup, repository, report))
     }
 
     /// `except`: any condition given holds.
-    pub(super) fn excludes(&self, lookup: &Lookup) -> bool {
-        self.assumed
-            || self.refs.as_ref().is_some_and(|refs| any_ref(refs, lookup))
+    pub(super) fn excludes(&self, lookup: &Lookup, repository: &dyn Repository, report: &mut Report) -> bool {
+        self.refs.as_ref().is_some_and(|refs| any_ref(refs, lookup))
             || self.variables.as_ref().is_some_and(|list| list.iter().any(|expr| expr.holds(lookup)))
+            || self.changes.as_ref().is_some_and(|changes| changes.hold(lookup, repository, report))
     }
 }
 

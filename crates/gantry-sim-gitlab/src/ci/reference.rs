@@ -1,23 +1,27 @@
 //! `!reference [job, key, …]`: replaces each reference by the value it names.
 //!
-//! As in GitLab this happens after includes and before `extends`: a key that a job only inherits cannot be named.
+//! As in GitLab this happens after includes and `extends`: what a job inherits can be named like its own keys, and a
+//! reference that a template holds is looked up from the whole configuration.
 
 use std::rc::Rc;
 
-use super::problem::Report;
+use super::problem::{At, Report};
 use super::yaml::{Entry, MAX_DEPTH, MAX_NODES, Map, Node, Value};
 
-/// How long a chain of references may be; GitLab's limit.
-const MAX_CHAIN: usize = 10;
+/// How long a chain of references may be. GitLab has no limit of its own for it, only one for the depth of scripts;
+/// the resolver recurses.
+const MAX_CHAIN: usize = 100;
 
 /// How deep values with references in them may be nested. Each reference can add the depth of a whole file, and
 /// everything later walks values recursively.
 const MAX_NESTING: usize = 2 * MAX_DEPTH;
 
 /// The same configuration without references.
-pub(super) fn resolve(root: &Node, report: &mut Report) -> Node {
-    let mut resolver = Resolver { root, report, chain: Vec::new(), depth: 0, budget: MAX_NODES };
-    resolver.node(root)
+pub(super) fn resolve(root: &Map, at: &At, report: &mut Report) -> Map {
+    let root = Node::map(at.clone(), root.clone());
+    let mut resolver = Resolver { root: &root, report, chain: Vec::new(), depth: 0, budget: MAX_NODES };
+    let resolved = resolver.node(&root);
+    resolved.as_map().map(|map| Map::clone(map)).unwrap_or_default()
 }
 
 struct Resolver<'r> {

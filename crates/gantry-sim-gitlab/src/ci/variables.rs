@@ -41,6 +41,11 @@ impl Lookup {
         Self { given: Rc::clone(&self.given), file, patterns: self.patterns.clone() }
     }
 
+    /// Adds what is predefined for one job; the file's own value of that name stays.
+    pub(super) fn add(&mut self, name: &str, value: &str) {
+        self.file.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.given.get(name).or_else(|| self.file.get(name)).map(String::as_str)
     }
@@ -92,8 +97,8 @@ fn variable(key: &str, field: &Field<'_>, data: &[&str], report: &mut Report) ->
             let expand = field.get("expand").and_then(|flag| flag.flag(report)).unwrap_or(true);
             let value = match field.get("value") {
                 None => String::new(),
-                Some(value) => value.alphanumeric(report).or_else(|| {
-                    value.expected(report, "a string or a number");
+                Some(value) => value.plain(report).or_else(|| {
+                    value.expected(report, "a string, a number or a boolean");
                     None
                 })?,
             };
@@ -105,19 +110,13 @@ fn variable(key: &str, field: &Field<'_>, data: &[&str], report: &mut Report) ->
             }
             Some(plain(value, expand))
         }
+        // As in GitLab, a variable without a value is empty.
+        Value::Null => Some(plain(String::new(), true)),
         _ => {
-            let value = field.alphanumeric(report);
+            let value = field.plain(report);
             if value.is_none() {
-                let hint = match field.node.value {
-                    Value::Bool(_) => "; put the boolean in quotes",
-                    Value::Null => "; for an empty value write \"\"",
-                    _ => "",
-                };
                 let kind = field.node.kind();
-                field.problem(
-                    report,
-                    &format!("definition must be either a string or a hash, but this is {kind}{hint}"),
-                );
+                field.problem(report, &format!("definition must be either a string or a hash, but this is {kind}"));
             }
             Some(plain(value?, true))
         }

@@ -328,6 +328,7 @@ function factsOf(job) {
     ["Runner", job.runner && `#${job.runner.id} ${job.runner.system_id}`],
     ["Try", job.attempt > 0 && `${job.attempt + 1}`],
     ["Reason", job.failure_reason],
+    ["Note", job.note],
     ["Exit code", job.exit_code !== null && `${job.exit_code}`],
     ["Log", `${job.trace_bytes.toLocaleString()} bytes`],
   ];

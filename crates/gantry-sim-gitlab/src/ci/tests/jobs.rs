@@ -92,6 +92,12 @@ variables:
   OCTAL: 0644
   QUOTED: 'true'
   VERSION: 1.10
+  HALF: 1.5
+  FLAG: true
+  ANSWER: yes
+  EMPTY:
+  CLOCK: 12:30
+  LONG: {value: true}
   RAW: {value: '$x', expand: false}
   CHOICE: {value: b, options: [a, b], description: which}
   NOTHING: {description: to be filled in}
@@ -107,6 +113,12 @@ a:
         "OCTAL=420",
         "QUOTED=true",
         "VERSION=1.1",
+        "HALF=1.5",
+        "FLAG=true",
+        "ANSWER=true",
+        "EMPTY=",
+        "CLOCK=45000",
+        "LONG=true",
         "RAW=$x",
         "CHOICE=b",
         "NOTHING=",
@@ -115,7 +127,15 @@ a:
     assert_eq!(pairs(job), expected);
     let raw: Vec<&str> = job.variables.iter().filter(|one| !one.expand).map(|one| one.key.as_str()).collect();
     assert_eq!(raw, ["RAW"]);
-    assert_eq!(warnings(&pipeline), ["7: variables:VERSION is read as the number 1.1; quote it to keep 1.10"]);
+    assert_eq!(
+        warnings(&pipeline),
+        [
+            "5: variables:OCTAL is read as the number 420; quote it to keep 0644",
+            "7: variables:VERSION is read as the number 1.1; quote it to keep 1.10",
+            "10: variables:ANSWER is read as the boolean true; quote it to keep yes",
+            "12: variables:CLOCK is read as the number 45000; quote it to keep 12:30",
+        ]
+    );
 }
 
 #[test]
@@ -224,6 +244,20 @@ fn parallel_jobs_are_numbered() {
     assert_eq!(names(&pipeline), ["a 1/3", "a 2/3", "a 3/3"]);
     let places: Vec<_> = pipeline.jobs.iter().map(|job| job.parallel).collect();
     assert_eq!(places, [Some((1, 3)), Some((2, 3)), Some((3, 3))]);
+}
+
+#[test]
+fn one_instance_is_a_parallel_job_too() {
+    let job = job("a: {script: x, parallel: 1}");
+    assert_eq!((job.name.as_str(), job.parallel), ("a 1/1", Some((1, 1))));
+}
+
+#[test]
+fn instances_with_the_same_values_are_one_and_the_last_wins() {
+    let pipeline = pipeline("a: {script: x, parallel: {matrix: [{A: [x]}, {B: [x]}]}}");
+    assert_eq!(names(&pipeline), ["a: [x]"]);
+    assert_eq!(pipeline.jobs.iter().flat_map(pairs).collect::<Vec<_>>(), ["B=x"]);
+    assert_eq!(warnings(&pipeline), ["1: jobs:a:parallel:matrix has the values: [x] twice; the last ones win"]);
 }
 
 #[test]

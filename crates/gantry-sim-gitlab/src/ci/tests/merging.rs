@@ -104,6 +104,57 @@ a:
 }
 
 #[test]
+fn references_see_what_is_inherited() {
+    let pipeline = pipeline(
+        "
+.base: {script: [base], variables: {A: base, B: base}}
+.job:
+  extends: .base
+  variables: {B: job}
+inherits: {script: [!reference [.job, script]], variables: !reference [.job, variables]}
+.template: {script: [!reference [.late, script]]}
+.late: {script: [late]}
+extends: {extends: .template}
+",
+    );
+    let [inherits, extends] = pipeline.jobs.as_slice() else { panic!("{:?}", names(&pipeline)) };
+    assert_eq!(inherits.script, ["base"]);
+    assert_eq!(pairs(inherits), ["A=base", "B=job"]);
+    assert_eq!(extends.script, ["late"]);
+}
+
+#[test]
+fn a_reference_in_a_template_replaces_as_a_whole() {
+    let job = job("
+.a: {variables: {A: '1', B: '2'}}
+.base: {script: x, variables: !reference [.a, variables]}
+job: {extends: .base, variables: {C: '3'}}
+");
+    assert_eq!(pairs(&job), ["C=3"], "GitLab merges before it resolves");
+}
+
+#[test]
+fn references_nest_as_deep_as_scripts_may() {
+    let chain = |depth: usize| {
+        let links: String = (0..depth)
+            .fold(String::new(), |text, n| format!("{text}.r{n}: {{script: [!reference [.r{}, script]]}}\n", n + 1));
+        format!("{links}.r{depth}: {{script: [end]}}\njob: {{script: [!reference [.r0, script]]}}\n")
+    };
+    assert_eq!(job(&chain(8)).script, ["end"]);
+    let deep = problems(&chain(9));
+    assert!(
+        matches!(deep.as_slice(), [one] if one.contains("nested array of strings up to 10 levels deep")),
+        "{deep:?}"
+    );
+    let plain: String = (0..40)
+        .fold(String::new(), |text, n| format!("{text}.v{n}: {{variables: !reference [.v{}, variables]}}\n", n + 1));
+    let job = job(&format!(
+        "{plain}.v40: {{variables: {{A: a}}}}\njob: {{script: x, variables: !reference [.v0, variables]}}\n"
+    ));
+    assert_eq!(pairs(&job), ["A=a"]);
+}
+
+#[test]
 fn wrong_references_say_which() {
     assert_eq!(
         problems(
