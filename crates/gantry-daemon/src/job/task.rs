@@ -33,6 +33,14 @@ const RELAY_INPUTS: usize = 16;
 /// After this time without an agent the job is acknowledged early, so that its log shows what it waits for.
 const SLOW: Duration = Duration::from_secs(15);
 
+/// How long a hand-over may go on once the runner was told to leave its jobs: a plan that was sent is accepted, and a job started, in
+/// milliseconds, unless somebody does not answer.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// How long a job may hold up a runner that leaves its jobs: a verdict is delivered and a pod deleted in less, unless GitLab or the API server
+/// does not answer. With what the process itself takes this stays below five seconds.
+pub(crate) const LEAVE: Duration = Duration::from_secs(4);
+
 /// How long an agent that must be dead, or was told to end, may still say something before the manager ends the job.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
@@ -145,7 +153,7 @@ pub(super) struct Task {
 /// Runs a job to its end.
 pub(crate) async fn run(parts: JobParts) -> JobSummary {
     let (inbox, mut messages) = mpsc::channel(INBOX);
-    let (machine, effects) = Machine::start();
+    let (machine, effects) = Machine::start(!parts.plan.services.is_empty());
     let taken = parts.taken;
     let mut task = Task::new(parts, machine, inbox);
     task.keep_pending();
@@ -174,7 +182,10 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
                 timers.stopped.clone_from(&asked);
                 match &timers.stopped {
                     Some(StopJobs::End(signal)) => Message::Event(Event::Stop(signal.clone())),
-                    Some(StopJobs::Leave) => Message::Event(Event::Leave),
+                    Some(StopJobs::Leave) => {
+                        timers.leave();
+                        Message::Event(Event::Leave)
+                    }
                     None => continue,
                 }
             }
@@ -200,6 +211,8 @@ struct Timers {
     slow: Option<Instant>,
     start: Option<Instant>,
     overdue: Option<Instant>,
+    hand_over: Option<Instant>,
+    leave: Option<Instant>,
     /// What was taken note of.
     stopped: Option<StopJobs>,
 }
@@ -210,18 +223,34 @@ impl Timers {
             slow: Some(parts.taken + SLOW),
             start: Some(parts.taken + parts.plan.start_timeout),
             overdue: Some(parts.taken + parts.plan.timeout + limits::REPORT_ALLOWANCE),
+            hand_over: None,
+            leave: None,
             stopped: None,
         }
     }
 
+    /// The runner leaves its jobs.
+    fn leave(&mut self) {
+        let now = Instant::now();
+        (self.hand_over, self.leave) = (Some(now + HAND_OVER), Some(now + LEAVE));
+    }
+
     async fn next(&mut self, drain: Option<Instant>, parts: &JobParts) -> Event {
-        let at = [self.slow, self.start, self.overdue, drain].into_iter().flatten().min();
+        let at = [self.slow, self.start, self.overdue, self.hand_over, self.leave, drain].into_iter().flatten().min();
         match at {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
         if drain == at {
             return Event::DrainTimeout;
+        }
+        if self.hand_over == at {
+            self.hand_over = None;
+            return Event::HandOverTimeout;
+        }
+        if self.leave == at {
+            self.leave = None;
+            return Event::LeaveTimeout;
         }
         if self.slow == at {
             self.slow = None;
