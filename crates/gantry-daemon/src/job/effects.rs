@@ -202,8 +202,12 @@ impl Task {
 
     fn send_plan(&mut self) {
         let mut plan = self.parts.plan.pod_plan.clone();
-        let left = self.parts.plan.timeout.saturating_sub(self.parts.taken.elapsed());
-        plan.remaining_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let elapsed = self.parts.taken.elapsed();
+        let left = |limit: Duration| u64::try_from(limit.saturating_sub(elapsed).as_millis()).unwrap_or(u64::MAX);
+        plan.remaining_ms = left(self.parts.plan.timeout);
+        if let Some(start) = &mut plan.start {
+            start.remaining_ms = left(self.parts.plan.start_timeout);
+        }
         plan.trace.head = self.log.text();
         self.handed = true;
         self.send(Frame::Plan(Box::new(plan)));
