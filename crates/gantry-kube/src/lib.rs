@@ -5,6 +5,7 @@
 //! caller has to run. Start reading at [`Cluster`]; what a pod's status means is in [`facts`].
 
 pub mod access;
+mod answer;
 pub mod attach;
 mod cluster;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod rights;
 mod roots;
 mod seen;
 mod strays;
+mod target;
 pub mod watch;
 
 pub use access::{Access, ConnectError, RemoteAccess};

@@ -1,10 +1,11 @@
 //! The effects of a job, one function each. What takes time is spawned and reports back to the job's inbox.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::{Ending, limits};
-use gantry_kube::{AgentStream, AttachRequest, CreateError, PodRef, Purpose, Stray};
+use gantry_kube::{AgentStream, ApiError, AttachRequest, CreateError, PodRef, Purpose, Stray};
 use gantry_relay::{Closed, Input, PendingEnd, RelayJob};
 use gantry_wire::frame::{Cancel, Frame, Offset};
 use jiff::Timestamp;
@@ -19,12 +20,15 @@ use crate::job::events::{Effect, Event};
 use crate::job::ledger::{Ledger, rest};
 use crate::job::log::epilogue;
 use crate::job::task::{DRAIN, INBOX, Message, Task};
-use crate::job::watcher;
+use crate::job::watcher::{self, Seen};
 use crate::tasks;
 
 /// A connection that held less than this is not made again at once, but after as much time: an agent that closes every connection must not be
 /// asked in a tight loop.
 const BRIEF: Duration = Duration::from_secs(1);
+
+/// Different troubles with the API server that are shown in the log of a job that waits for its pod.
+const TROUBLES: usize = 10;
 
 /// A connection that runs.
 pub(super) struct Connection {
@@ -97,8 +101,18 @@ impl Task {
         let cluster = self.parts.cluster.clone();
         let pod = self.parts.plan.pod.clone();
         let strays = self.parts.strays.clone();
+        let deadline = self.parts.taken + self.parts.plan.start_timeout;
+        let inbox = self.inbox.clone();
+        let mut told = BTreeSet::new();
+        let tell = move |error: &ApiError| {
+            // Two troubles may alternate, and each is worth one line. A full inbox is for those who cannot wait.
+            if told.len() < TROUBLES && told.insert(error.message.clone()) {
+                let line = format!("Waiting for the API server to create the pod: {}", error.message);
+                let _ = inbox.try_send(Message::Seen(Seen::Waiting(vec![line])));
+            }
+        };
         self.beside(async move {
-            Some(match cluster.create_pod(&pod).await {
+            Some(match cluster.create_pod(&pod, deadline, tell).await {
                 Ok(pod) => Message::PodCreated(pod),
                 Err(error) => {
                     if matches!(error, CreateError::Unreachable { .. }) {
