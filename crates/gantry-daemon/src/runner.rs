@@ -214,6 +214,7 @@ impl Runner {
             stop: self.shared.stop_jobs.clone(),
             view,
             pace: self.shared.pace,
+            asks_events: self.settings.kubernetes.print_pod_warning_events.unwrap_or(true),
         })
         .await;
         self.count_ended(job, &summary);

@@ -20,12 +20,15 @@ use crate::job::events::{Effect, Event};
 use crate::job::ledger::{Ledger, rest};
 use crate::job::log::epilogue;
 use crate::job::task::{DRAIN, INBOX, Message, Task};
-use crate::job::watcher::{self, Seen};
+use crate::job::watcher::{Seen, Watcher};
 use crate::tasks;
 
 /// A connection that held less than this is not made again at once, but after as much time: an agent that closes every connection must not be
 /// asked in a tight loop.
 const BRIEF: Duration = Duration::from_secs(1);
+
+/// How long the answer to the creation of a pod is waited for that nobody needs any more: with it the pod can be removed at once.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
 
 /// Different troubles with the API server that are shown in the log of a job that waits for its pod.
 const TROUBLES: usize = 10;
@@ -103,7 +106,7 @@ impl Task {
         let strays = self.parts.strays.clone();
         let deadline = self.parts.taken + self.parts.plan.start_timeout;
         let inbox = self.inbox.clone();
-        let mut told = BTreeSet::new();
+        let (unwanted, mut told) = (self.unwanted.clone(), BTreeSet::new());
         let tell = move |error: &ApiError| {
             // Two troubles may alternate, and each is worth one line. A full inbox is for those who cannot wait.
             if told.len() < TROUBLES && told.insert(error.message.clone()) {
@@ -112,7 +115,15 @@ impl Task {
             }
         };
         self.beside(async move {
-            Some(match cluster.create_pod(&pod, deadline, tell).await {
+            let unwanted = async {
+                unwanted.cancelled().await;
+                tokio::time::sleep(LAST_ANSWER).await;
+            };
+            let made = tokio::select! {
+                made = cluster.create_pod(&pod, deadline, tell) => made,
+                () = unwanted => Err(CreateError::Unreachable { seconds: 0, message: "nobody needs it any more".to_owned() }),
+            };
+            Some(match made {
                 Ok(pod) => Message::PodCreated(pod),
                 Err(error) => {
                     if matches!(error, CreateError::Unreachable { .. }) {
@@ -130,9 +141,14 @@ impl Task {
         self.parts.view.send_modify(|view| view.pod.clone_from(&pod.name));
         let watch = cluster.watch_pod(&pod);
         let (seen, mut sights) = mpsc::channel(INBOX);
-        let namespace = self.parts.plan.namespace.clone();
-        let services = self.parts.plan.services.clone();
-        tasks::spawn(watcher::run(pod.clone(), watch.clone(), services, namespace, seen));
+        let watcher = Watcher {
+            cluster: cluster.clone(),
+            pod: pod.clone(),
+            services: self.parts.plan.services.clone(),
+            start_timeout: self.parts.plan.start_timeout,
+            asks_events: self.parts.asks_events,
+        };
+        tasks::spawn(watcher.run(watch.clone(), seen));
         let inbox = self.inbox.clone();
         tasks::spawn(async move {
             while let Some(sight) = sights.recv().await {
@@ -387,6 +403,7 @@ impl Task {
     /// Ends what still runs beside a job that is done.
     pub(super) fn stop(&mut self) {
         self.pending.cancel();
+        self.unwanted.cancel();
         if let Some(connection) = &self.connection {
             connection.stop.cancel();
         }

@@ -119,6 +119,11 @@ impl Machine {
         self.agent == Agent::Connecting
     }
 
+    /// Whether a pod that is still to come is of use.
+    pub(crate) fn needs_pod(&self) -> bool {
+        self.is_open()
+    }
+
     /// Takes what happened and says what to do.
     pub(crate) fn step(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();

@@ -70,6 +70,8 @@ pub(crate) struct JobParts {
     pub(crate) view: watch::Sender<JobView>,
     /// The pace of updates to GitLab.
     pub(crate) pace: Pace,
+    /// Whether the events of a pod that does not start may be asked.
+    pub(crate) asks_events: bool,
 }
 
 /// What becomes of running jobs when the runner stops.
@@ -141,11 +143,15 @@ pub(super) struct Task {
     pub(super) pause: Duration,
     /// Ends `PUT pending`.
     pub(super) pending: CancellationToken,
+    /// Says that nobody needs the pod that is being made.
+    pub(super) unwanted: CancellationToken,
     pub(super) drain: Option<Instant>,
     pub(super) closed: Option<Closed>,
     pub(super) verdict: Option<Verdict>,
     /// Why the pod does not run yet, as it was said last.
     pub(super) waiting: Vec<String>,
+    /// Where to look for the cause if the pod does not say it.
+    pub(super) clue: Option<String>,
     pub(super) end: Option<JobEnd>,
     pod_start: Option<Duration>,
 }
@@ -288,10 +294,12 @@ impl Task {
             handed: false,
             pause: Duration::ZERO,
             pending: CancellationToken::new(),
+            unwanted: CancellationToken::new(),
             drain: None,
             closed: None,
             verdict: None,
             waiting: Vec::new(),
+            clue: None,
             end: None,
             pod_start: None,
             parts,
@@ -312,6 +320,7 @@ impl Task {
                 self.step(event).await;
             }
             Message::Seen(Seen::Waiting(lines)) => self.show_waiting(lines),
+            Message::Seen(Seen::Clue(clue)) => self.clue = Some(clue),
             // One that comes too late must not add to a trace that has ended: it is closed.
             Message::Connected(stream) => {
                 if self.machine.is_connecting() {
@@ -333,18 +342,28 @@ impl Task {
     pub(super) async fn step(&mut self, event: Event) {
         let event = match event {
             Event::StartTimeout(Ending::PodStartTimeout { seconds, .. }) => {
-                Event::StartTimeout(Ending::PodStartTimeout { seconds, detail: self.last_words() })
+                let detail = self.last_words("not all of its containers have started");
+                Event::StartTimeout(Ending::PodStartTimeout { seconds, detail })
+            }
+            Event::AgentUnreachable(Ending::PodStartTimeout { seconds, detail }) => {
+                Event::AgentUnreachable(Ending::PodStartTimeout { seconds, detail: self.last_words(&detail) })
             }
             event => event,
         };
         let effects = self.machine.step(event);
+        if !self.machine.needs_pod() {
+            self.unwanted.cancel();
+        }
         self.perform(effects).await;
     }
 
-    /// What the pod said last about itself, on one line.
-    fn last_words(&self) -> String {
-        let words: Vec<&str> = self.waiting.iter().map(|line| line.trim()).collect();
-        if words.is_empty() { "not all of its containers have started".to_owned() } else { words.join("; ") }
+    /// What the pod said last about itself, on one line: its reasons, else `otherwise` and where to look for them.
+    fn last_words(&self, otherwise: &str) -> String {
+        let mut words: Vec<&str> = self.waiting.iter().map(|line| line.trim()).collect();
+        if words.len() < 2 {
+            words.extend([otherwise].into_iter().chain(self.clue.as_deref()));
+        }
+        words.join("; ")
     }
 
     async fn frame(&mut self, frame: Frame) {
