@@ -17,7 +17,7 @@ use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
 use gantry_relay::Pace;
 use gantry_wire::plan::Alone;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::health::Health;
@@ -32,6 +32,9 @@ use crate::tasks;
 
 /// Where Kubernetes puts the token of a pod's service account: how a process knows that it runs in a cluster.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
+const LEAVE_MARGIN: Duration = Duration::from_millis(300);
 
 /// What all runners of the process share.
 pub(crate) struct Shared {
@@ -141,8 +144,9 @@ impl Runner {
         let runner = Arc::clone(self);
         let tracker = self.shared.jobs.clone();
         tasks::spawn(tracker.track_future(async move {
+            let stop = runner.shared.stop_jobs.clone();
             // A job's future is large and lives long: on the heap once, not moved about.
-            Box::pin(runner.run(received)).await;
+            until_left(stop, Box::pin(runner.run(received))).await;
             drop(places);
         }));
     }
@@ -152,8 +156,10 @@ impl Runner {
         let runner = Arc::clone(self);
         let tracker = self.shared.jobs.clone();
         tasks::spawn(tracker.track_future(async move {
+            let stop = runner.shared.stop_jobs.clone();
             let lines = vec![HeadLine::plain(banner())];
-            runner.report_rejected(creds, lines, gantry_core::Ending::InvalidJob { message }, Vec::new()).await;
+            let ending = gantry_core::Ending::InvalidJob { message };
+            until_left(stop, runner.report_rejected(creds, lines, ending, Vec::new())).await;
             drop(places);
         }));
     }
@@ -208,6 +214,7 @@ impl Runner {
             stop: self.shared.stop_jobs.clone(),
             view,
             pace: self.shared.pace,
+            asks_events: self.settings.kubernetes.print_pod_warning_events.unwrap_or(true),
         })
         .await;
         self.count_ended(job, &summary);
@@ -331,6 +338,21 @@ impl Runner {
             "Job failed{system}: {}",
             verdict.message
         );
+    }
+}
+
+/// Does something for a job, but not for much longer than a runner that leaves its jobs waits for them. A job itself keeps that limit and
+/// says what becomes of it; this is for what comes before, and for jobs that cannot run.
+async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work: impl Future<Output = ()>) {
+    let left = async {
+        if stop.wait_for(|asked| *asked == Some(StopJobs::Leave)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        sleep(job::LEAVE + LEAVE_MARGIN).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = left => tracing::warn!("the runner ends before GitLab has taken what it had to say about a job"),
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) const PARTIAL_LINE: Duration = Duration::from_millis(500);
 /// Longest sleep of the engine. Timers run on a clock that stops with the machine, deadlines do not: this is how late one may be noticed.
 pub(crate) const TICK: Duration = Duration::from_secs(10);
 
-/// How long the manager may take to say why the build container is gone, before the agent closes the job without a cause.
+/// How long the manager may take to say why the build container is gone, or does not come, before the agent closes the job without a cause.
 pub(crate) const CAUSE_OF_DEATH: Duration = Duration::from_secs(10);
 
 /// What a shim may take beyond the grace of a kill to say that the script has ended, before it counts as lost.

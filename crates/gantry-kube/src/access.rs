@@ -11,7 +11,7 @@ use kube::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::{limits, roots};
+use crate::{limits, roots, target::Target};
 
 /// Where the API server is and who we are.
 #[derive(Clone, Debug)]
@@ -97,14 +97,16 @@ pub enum ConnectError {
     },
 }
 
-/// A client for `access`, and the namespace that comes with it where none is configured.
-pub(crate) async fn client(access: Access) -> Result<Client, ConnectError> {
+/// A client for `access`, and what to say when it does not work.
+pub(crate) async fn client(access: Access) -> Result<(Client, Target), ConnectError> {
     install_crypto();
+    let mut target = target(&access);
     let mut config = match access {
         Access::Remote(remote) => remote_config(remote).await?,
         Access::InCluster => in_cluster_config()?,
         Access::Kubeconfig { path, context } => kubeconfig(path, context).await?,
     };
+    target.url = address(&config.cluster_url);
     if config.root_cert.is_none() && config.root_cert_file.is_none() {
         config.root_cert = Some(roots::system_and_bundled());
     }
@@ -112,7 +114,45 @@ pub(crate) async fn client(access: Access) -> Result<Client, ConnectError> {
     config.default_retry = false;
     config.connect_timeout = Some(limits::CONNECT);
     let built = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client { message: chain(&error) })?;
-    Ok(built.build())
+    Ok((built.build(), target))
+}
+
+/// Where the pieces of an access come from.
+fn target(access: &Access) -> Target {
+    match access {
+        Access::Remote(remote) => match &remote.ca_file {
+            None => Target::default(),
+            Some(path) => Target {
+                ca_from: format!("the authorities in ca_file {path:?}"),
+                ca_advice: "put the CA certificate of the cluster there".to_owned(),
+                ..Target::default()
+            },
+        },
+        Access::InCluster => Target {
+            host_from: "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT of this pod".to_owned(),
+            ca_from: "the authorities of this pod's service account".to_owned(),
+            ca_advice: "set host and ca_file in [runners.kubernetes]".to_owned(),
+            ..Target::default()
+        },
+        Access::Kubeconfig { path, .. } => {
+            let file =
+                path.as_ref().map_or_else(|| "the kubeconfig".to_owned(), |path| format!("the kubeconfig {path:?}"));
+            Target {
+                host_from: format!("the cluster's server in {file}"),
+                ca_from: format!("the authorities in {file}"),
+                ca_advice: "set certificate-authority-data of the cluster there".to_owned(),
+                cert_from: format!("the user's client certificate in {file}"),
+                ..Target::default()
+            }
+        }
+    }
+}
+
+/// Scheme, host and port: what an error may show of a URL.
+fn address(url: &http::Uri) -> String {
+    let scheme = url.scheme_str().unwrap_or("https");
+    let port = url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{scheme}://{}{port}", url.host().unwrap_or_default())
 }
 
 /// rustls asks for one process-wide provider; whoever comes first sets the only one we ship.

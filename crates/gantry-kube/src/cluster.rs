@@ -8,9 +8,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     access::{self, Access, ConnectError},
+    answer,
     attach::{Gate, Starts},
     pods::PodRef,
     seen::SeenPod,
+    target::Target,
     watch::{self, PodWatch, Registry},
 };
 
@@ -39,11 +41,17 @@ impl Cluster {
     /// `selector` is the label selector of the pods that will be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`]
     /// should match it, others cost a look-up each.
     pub async fn connect(access: Access, namespace: String, selector: String) -> Result<(Self, Driver), ConnectError> {
-        Ok(Self::from_client(access::client(access).await?, namespace, selector))
+        let (client, target) = access::client(access).await?;
+        Ok(Self::assemble(&client, target, namespace, selector))
     }
 
     /// The same over a client that exists already: one that talks to a simulated API server in process.
     pub fn from_client(client: Client, namespace: String, selector: String) -> (Self, Driver) {
+        Self::assemble(&client, Target::default(), namespace, selector)
+    }
+
+    fn assemble(client: &Client, target: Target, namespace: String, selector: String) -> (Self, Driver) {
+        let client = plain_spoken(client, target);
         // One place: a wake-up is a level, a second one says nothing new.
         let (wake, woken) = mpsc::channel(1);
         let pods: Api<SeenPod> = Api::namespaced(client.clone(), &namespace);
@@ -92,6 +100,20 @@ impl Cluster {
     pub(crate) fn starts(&self) -> &Starts {
         &self.inner.starts
     }
+}
+
+/// The same client, whose errors say what went wrong in words of the API server or, where there are none, in ours.
+fn plain_spoken(client: &Client, target: Target) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let (client, target) = (client.clone(), Arc::new(target));
+    let service = tower::service_fn(move |request| {
+        let (client, target) = (client.clone(), Arc::clone(&target));
+        async move {
+            let answer = client.send(request).await.map_err(|error| target.explain(error))?;
+            answer::understood(answer, &target).await
+        }
+    });
+    Client::new(service, namespace)
 }
 
 impl std::fmt::Debug for Cluster {

@@ -8,8 +8,14 @@ pub const REQUEST: Duration = Duration::from_secs(40);
 /// Opening a connection to the API server, TLS included.
 pub const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long creating a pod is tried while the cluster cannot answer: an API server that is restarted or loses its leader is back by then.
-pub const CREATE_DEADLINE: Duration = Duration::from_secs(120);
+/// Events of one pod that are read: a cluster joins those that say the same, so that few pods have as many.
+pub const EVENTS: u32 = 100;
+
+/// Different warnings about one pod that are told: the newest are about what it waits for.
+pub const WARNINGS: usize = 3;
+
+/// As much of an answer that refuses something as is read: an API server's own are far shorter, and of a page the beginning is enough.
+pub const REFUSAL: usize = 64 * 1024;
 
 /// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and it is removed as a stray later.
 pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);

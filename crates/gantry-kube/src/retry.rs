@@ -34,8 +34,13 @@ pub(crate) async fn once<T>(request: impl Future<Output = kube::Result<T>>) -> R
     }
 }
 
-/// Repeats `request` while it fails for a passing reason and `deadline` has not come. The last error is returned.
-pub(crate) async fn until<T, F>(deadline: Instant, mut request: impl FnMut() -> F) -> Result<T, ApiError>
+/// Repeats `request` while it fails for a passing reason and `deadline` has not come. The last error is returned; `tell` hears of all that
+/// are followed by another try.
+pub(crate) async fn until<T, F>(
+    deadline: Instant,
+    mut tell: impl FnMut(&ApiError),
+    mut request: impl FnMut() -> F,
+) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
 {
@@ -51,6 +56,7 @@ where
             return Err(error);
         }
         tracing::debug!(%error, ?pause, "a request to the API server is tried again");
+        tell(&error);
         sleep_until(next).await;
     }
 }

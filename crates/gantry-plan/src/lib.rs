@@ -31,14 +31,14 @@ use gantry_config::RunnerSettings;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
 use gantry_core::{Ending, Secret, limits};
-use gantry_wire::plan::{Alone, Coordinator, Paths, PodPlan, StagePlan, TracePlan};
+use gantry_wire::plan::{Alone, Coordinator, Paths, PodPlan, StagePlan, StartLimit, TracePlan};
 use k8s_openapi::api::core::v1::Pod;
 
 use environment::{Early, Given};
 use redact::Redactor;
 
 pub use head::{HeadLevel, HeadLine};
-pub use metadata::{ANNOTATION_CLAIM, LABEL_JOB, LABEL_MANAGED};
+pub use metadata::{ANNOTATION_CLAIM, ANNOTATION_START_TIMEOUT, LABEL_JOB, LABEL_MANAGED};
 pub use namespace::{Namespace, namespace};
 
 /// What the manager knows beside the job and the runner's settings.
@@ -241,6 +241,10 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         wait_for_services,
         failure_reasons: job.features.failure_reasons.clone(),
         alone: context.alone.clone(),
+        start: Some(StartLimit {
+            seconds: runner.kubernetes.timing.poll_timeout.as_secs(),
+            remaining_ms: millis(runner.kubernetes.timing.poll_timeout),
+        }),
         paths: parts.paths,
     }
 }

@@ -3,7 +3,7 @@
 //! Every loop is bounded, and TERM ends it: as PID 1 the shell would otherwise ignore the pod's termination for its whole grace period.
 
 use gantry_wire::PROTOCOL;
-use gantry_wire::layout::{PUSHED_BINARY, SHIM_BINARY};
+use gantry_wire::layout::{PUSHED_BINARY, SHIM_BINARY, WITHOUT_PLAN};
 
 /// Rounds of 20 ms (1 s in images whose `sleep` knows no fractions) that a container waits for our binary: ten minutes or more. A manager
 /// that dies before it has pushed a helper must not leave the pod behind for hours.
@@ -32,7 +32,7 @@ fn wait_for(path: &str) -> String {
         "i=0\n\
          until [ -x {path} ]; do\n\
          i=$((i+1))\n\
-         if [ $i -gt {ROUNDS} ]; then echo 'gantry: nobody brought {path}' >&2; exit 1; fi\n\
+         if [ $i -gt {ROUNDS} ]; then echo 'gantry: nobody brought {path}' >&2; exit {WITHOUT_PLAN}; fi\n\
          sleep 0.02 2>/dev/null || sleep 1\n\
          done\n"
     )

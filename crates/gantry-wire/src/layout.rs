@@ -31,6 +31,9 @@ pub const PUSH_REQUEST: &str = "gantry-push";
 /// First word of the line with which the exec'd shell reports why it cannot go on; text follows.
 pub const EXEC_FAILURE: &str = "gantry-error";
 
+/// Exit code of a helper container that nobody has left a plan in, and that has given up waiting: nothing of its job has run.
+pub const WITHOUT_PLAN: u8 = 3;
+
 /// Name of the container that runs the agent.
 pub const HELPER: &str = "helper";
 

@@ -42,6 +42,18 @@ pub struct PodPlan {
     /// What the agent does when no manager speaks to it.
     #[serde(default)]
     pub alone: Alone,
+    /// How long the build container may take to be there. Without it the manager alone keeps that limit.
+    #[serde(default)]
+    pub start: Option<StartLimit>,
+}
+
+/// How long a pod may take to start. The manager keeps the limit as well, and knows more causes; the agent keeps it when no manager does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartLimit {
+    /// The whole limit (`poll_timeout`), for messages.
+    pub seconds: u64,
+    /// What is left of it when the plan is handed over.
+    pub remaining_ms: u64,
 }
 
 /// What the agent does when no manager speaks to it.

@@ -51,6 +51,10 @@ pub(crate) enum Event {
     Stop(String),
     /// The runner was told to stop and to leave its jobs to their agents.
     Leave,
+    /// A hand-over that was under way then has had its time.
+    HandOverTimeout,
+    /// The runner ends now.
+    LeaveTimeout,
     /// Every deadline of the job has passed.
     Overdue(Ending),
     /// The pod is deleted, or nothing more can be done about it.

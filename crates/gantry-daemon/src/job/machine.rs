@@ -4,6 +4,8 @@
 //! A job ends in one of two ways. Normally the agent closes the verdict and the manager passes it on. Only when there is proof that no
 //! agent can (the pod was never made, or is gone) does the manager end the job itself: [`Effect::EndLocally`]. Never both.
 
+mod leaving;
+
 use gantry_core::Ending;
 use gantry_relay::{AckOutcome, RelayEnd};
 use gantry_wire::frame::Phase;
@@ -53,6 +55,8 @@ enum Verdict {
 pub(crate) struct Machine {
     pod: Pod,
     agent: Agent,
+    /// The plan is on its way to the agent, or there.
+    handed: bool,
     planned: bool,
     acknowledged: Step,
     went: bool,
@@ -63,8 +67,12 @@ pub(crate) struct Machine {
     canceled: bool,
     /// The job is left to its agent as soon as that is possible.
     leaving: bool,
+    /// The job waits for services.
+    has_services: bool,
     services_started: bool,
     shim: bool,
+    /// The pod's time to start was over while its agent was being looked for.
+    late: Option<Ending>,
     /// Proof that the agent is dead; the connection may still give what was on its way.
     dead: Option<Ending>,
     /// What the agent was told to end with; the manager ends the job with it if the agent does not.
@@ -76,10 +84,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// A job that was just taken, and what to do first.
-    pub(crate) fn start() -> (Self, Vec<Effect>) {
+    pub(crate) fn start(has_services: bool) -> (Self, Vec<Effect>) {
         let machine = Self {
             pod: Pod::Asked,
             agent: Agent::None,
+            handed: false,
             planned: false,
             acknowledged: Step::No,
             went: false,
@@ -88,8 +97,10 @@ impl Machine {
             verdict: Verdict::Open,
             canceled: false,
             leaving: false,
+            has_services,
             services_started: false,
             shim: false,
+            late: None,
             dead: None,
             told: None,
             end: None,
@@ -106,6 +117,11 @@ impl Machine {
     /// Whether a connection to the agent was asked for and is still of use.
     pub(crate) fn is_connecting(&self) -> bool {
         self.agent == Agent::Connecting
+    }
+
+    /// Whether a pod that is still to come is of use.
+    pub(crate) fn needs_pod(&self) -> bool {
+        self.is_open()
     }
 
     /// Takes what happened and says what to do.
@@ -135,7 +151,7 @@ impl Machine {
             }
             Event::PlanAccepted => self.plan_accepted(out),
             Event::PlanRefused(message) => self.doomed(Ending::HelperUnusable { message }, out),
-            Event::AgentRuns => self.agent_runs(),
+            Event::AgentRuns => self.agent_runs(out),
             Event::ShimReady => self.shim = true,
             Event::AgentClosed => self.agent_closed(out),
             Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
@@ -151,18 +167,16 @@ impl Machine {
                 }
             }
             Event::Slow => self.acknowledge(out),
-            Event::StartTimeout(ending) => {
-                if !self.shim {
-                    self.doomed(ending, out);
-                }
-            }
+            Event::StartTimeout(ending) => self.start_timeout(ending, out),
             Event::DrainTimeout => {
                 if let Some(ending) = self.dead.clone().or(self.told.clone()) {
                     self.end_locally(ending, out);
                 }
             }
             Event::Stop(signal) => self.stop(signal, out),
-            Event::Leave => self.leave(),
+            Event::Leave => self.leave(out),
+            Event::HandOverTimeout => self.hand_over_timeout(out),
+            Event::LeaveTimeout => self.leave_timeout(out),
             Event::Overdue(ending) => self.end_locally(ending, out),
             Event::PodDeleted => self.pod = Pod::Deleted,
         }
@@ -191,13 +205,17 @@ impl Machine {
         if self.verdict == Verdict::OfAgent {
             return;
         }
+        if let Some(ending) = self.late.take().filter(|_| phase == Phase::Waiting) {
+            return self.end_locally(ending, out);
+        }
         if phase == Phase::Waiting {
+            self.handed = true;
             out.push(Effect::SendPlan);
             return;
         }
         self.planned = true;
         if phase == Phase::Running {
-            self.agent_runs();
+            self.agent_runs(out);
         }
         self.restate(out);
         if self.went && phase == Phase::Planned {
@@ -242,12 +260,23 @@ impl Machine {
         }
     }
 
-    fn agent_runs(&mut self) {
+    fn agent_runs(&mut self, out: &mut Vec<Effect>) {
         if self.went {
             self.runs = true;
             if self.leaving {
-                self.leave();
+                self.leave(out);
             }
+        }
+    }
+
+    /// While the pod is being made, or an agent without a plan is being looked for, the same limit is kept there: who waits knows the cause.
+    fn start_timeout(&mut self, ending: Ending, out: &mut Vec<Effect>) {
+        let has_cause = self.pod == Pod::Asked || (self.agent == Agent::Connecting && !self.planned);
+        let has_started = self.shim && (self.services_started || !self.has_services);
+        if has_cause {
+            self.late = Some(ending);
+        } else if !has_started {
+            self.doomed(ending, out);
         }
     }
 
@@ -268,20 +297,6 @@ impl Machine {
         if !self.went && self.agent == Agent::Connected && self.told.is_none() {
             self.went = true;
             out.push(Effect::SendGo);
-        }
-    }
-
-    /// A job that runs goes on without us. One that GitLab does not show as running yet goes back to the queue; between the two it first
-    /// has to start, and the agent to say so: a word that was only queued does not reach it once we are gone. One that has ended is delivered first: its agent may be dead, and nobody else would remove the pod.
-    fn leave(&mut self) {
-        self.leaving = true;
-        if self.end.is_some() {
-            return;
-        }
-        if self.runs && self.is_open() {
-            self.end = Some(JobEnd::HandedOver);
-        } else if self.acknowledged == Step::No && self.is_open() {
-            self.end = Some(JobEnd::GivenBack);
         }
     }
 
@@ -429,24 +444,23 @@ impl Machine {
         self.end.is_none() && !matches!(self.verdict, Verdict::OfManager(_))
     }
 
-    /// Once the end is decided: the pod goes, then the job is done.
+    /// Once the end is decided: the pod goes, then the job is done. A runner that ends has no time to let GitLab answer first.
     fn finish(&mut self, out: &mut Vec<Effect>) {
+        if self.done {
+            return;
+        }
+        let is_in_haste = self.leaving && matches!(self.verdict, Verdict::OfManager(_));
+        let pod_goes = is_in_haste || self.end.as_ref().is_some_and(|end| *end != JobEnd::HandedOver);
+        if pod_goes && self.pod == Pod::Exists {
+            self.pod = Pod::Deleting;
+            out.push(Effect::DeletePod);
+        }
         let Some(end) = &self.end else { return };
-        match self.pod {
-            _ if *end == JobEnd::HandedOver => {
-                self.done = true;
-                out.push(Effect::Done(JobEnd::HandedOver));
-            }
-            Pod::Exists => {
-                self.pod = Pod::Deleting;
-                out.push(Effect::DeletePod);
-            }
-            Pod::Absent | Pod::Deleted => {
-                self.done = true;
-                out.push(Effect::Done(end.clone()));
-            }
-            // A pod that is being made must be known before it can be deleted.
-            Pod::Asked | Pod::Deleting => {}
+        // A pod that is being made must be known before it can be deleted.
+        let has_no_pod = matches!(self.pod, Pod::Absent | Pod::Deleted);
+        if has_no_pod || *end == JobEnd::HandedOver {
+            self.done = true;
+            out.push(Effect::Done(end.clone()));
         }
     }
 }

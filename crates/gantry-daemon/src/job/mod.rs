@@ -12,4 +12,4 @@ mod watcher;
 
 pub(crate) use events::JobEnd;
 pub(crate) use log::HeadLog;
-pub(crate) use task::{JobParts, JobSummary, JobView, StopJobs, run};
+pub(crate) use task::{JobParts, JobSummary, JobView, LEAVE, StopJobs, run};

@@ -121,14 +121,15 @@ impl Lone {
         }
     }
 
-    /// Waits until the job has started and no manager has been there for long enough.
+    /// Waits until there is something to report, and no manager has been there for long enough. A job that was never told to start has
+    /// nothing to report until it has ended: its manager may have given it back.
     async fn until_alone(&mut self) {
         loop {
             let wait = {
                 let published = self.published.borrow_and_update();
                 let seen = *self.managers.borrow_and_update();
                 match self.known.get() {
-                    Some((plan, _)) if published.started && !seen.connected => {
+                    Some((plan, _)) if !seen.connected && (published.started || published.state.closed.is_some()) => {
                         let planned = Duration::from_millis(plan.alone.self_report_after_ms);
                         Some(seen.since + self.patience.of(&published, plan.job_id, planned))
                     }
@@ -168,7 +169,7 @@ impl Lone {
             info: RunnerInfo::kubernetes("bash", BTreeMap::new()),
             debug_trace: plan.trace.debug_trace,
             failure_reasons: plan.failure_reasons.clone(),
-            acknowledged: true,
+            acknowledged: self.published.borrow().started,
             final_tries: limits::FINAL_TRIES,
             deadline: Instant::now() + deadline.remaining() + JOB_TOKEN_ALLOWANCE,
             pace: Pace::default(),

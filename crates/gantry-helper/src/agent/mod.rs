@@ -129,7 +129,7 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
     let (published, readers) = watch::channel(Published::default());
     let (presence, managers_seen) = Presence::new();
     let alone = (parts.patience, parts.connect);
-    let lone = lone::Lone::new(parts.trace_file.clone(), readers.clone(), managers_seen, alone);
+    let lone = lone::Lone::new(parts.trace_file.clone(), readers.clone(), managers_seen.clone(), alone);
     let known = lone.known();
     let relaying = tasks::spawn(lone.run(events.clone()));
     let to_engine = (events.clone(), presence);
@@ -142,7 +142,7 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
         })
     };
     let (trace_file, workshop, clock) = (parts.trace_file, parts.workshop, parts.clock);
-    let surroundings = Surroundings { trace_file, workshop, clock, events, published, known };
+    let surroundings = Surroundings { trace_file, workshop, clock, events, published, known, managers: managers_seen };
     let code = Engine::new(surroundings, inbox).run().await;
     drop((accepting, relaying, shim, signals));
     code

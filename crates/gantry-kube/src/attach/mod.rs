@@ -17,7 +17,7 @@ use gantry_core::Ending;
 use gantry_wire::{PROTOCOL, layout};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, api::AttachParams};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 pub use binaries::{Content, HelperBinaries, HelperBinary};
 pub(crate) use gate::Gate;
@@ -193,7 +193,9 @@ impl Cluster {
                     Err(Failed::Final(AttachError::Unusable { message })) if purpose == Purpose::Resume => message,
                     Err(Failed::Final(error)) => return Err(error),
                     Err(Failed::NotYet(message)) => message,
-                    Err(Failed::NotFound(message)) => self.ask_for(pod, &sight, message).await?,
+                    Err(Failed::NotFound(message)) => {
+                        timeout_at(deadline, self.ask_for(pod, &sight, message.clone())).await.unwrap_or(Ok(message))?
+                    }
                 };
                 tracing::debug!(pod = pod.name, last, "the agent cannot be reached yet");
             }

@@ -40,9 +40,7 @@ async fn mishap(call: &Call, wish: &Attributes) -> Result<bool, ApiError> {
         tokio::time::sleep(time).await;
     }
     match ask(false) {
-        Some(Mishap::Refuse { status, retry_after, reason, message }) => {
-            Err(ApiError::ordered(status, reason, message, retry_after))
-        }
+        Some(Mishap::Refuse(refusal)) => Err(ApiError::ordered(refusal)),
         Some(Mishap::LoseAnswer) => Ok(true),
         Some(Mishap::Delay(_)) | None => Ok(false),
     }

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{auth::attributes::Attributes, resources::ResourceType};
+use crate::{auth::attributes::Attributes, faults::Refusal, resources::ResourceType};
 
 /// One reason why an object is not valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(crate) struct ApiError {
     own_reason: Option<String>,
     /// Seconds for the `Retry-After` header.
     retry_after: Option<u64>,
+    /// Type and text of a body in place of the `Status`.
+    strange_body: Option<(Option<String>, String)>,
 }
 
 /// Reason and message that a server gives with a status, as clients see them.
@@ -49,7 +51,15 @@ fn usual(status: u16) -> (&'static str, &'static str) {
 
 impl ApiError {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, own_reason: None, retry_after: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+            own_reason: None,
+            retry_after: None,
+            strange_body: None,
+        }
     }
 
     fn about(mut self, kind: &ResourceType, name: &str) -> Self {
@@ -155,17 +165,19 @@ impl ApiError {
     }
 
     /// A request refused by a fault that was ordered.
-    pub(crate) fn ordered(status: u16, reason: Option<String>, message: Option<String>, retry: Option<u64>) -> Self {
+    pub(crate) fn ordered(refusal: Refusal) -> Self {
+        let Refusal { status, retry_after, reason, message, body } = refusal;
         let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (usual_reason, usual) = usual(status);
         let mut error = Self::new(code, usual_reason, message.unwrap_or_else(|| usual.to_owned()));
         if let Some(reason) = reason {
             error.own_reason = Some(reason);
         }
-        if let Some(seconds) = retry {
+        if let Some(seconds) = retry_after {
             error.details = Some(json!({"retryAfterSeconds": seconds}));
             error.retry_after = Some(seconds);
         }
+        error.strange_body = body;
         error
     }
 
@@ -268,7 +280,13 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = json_response(self.code, &self.to_status());
+        let mut response = match &self.strange_body {
+            None => json_response(self.code, &self.to_status()),
+            Some((kind, text)) => {
+                let kind = kind.as_deref().unwrap_or("text/plain").to_owned();
+                (self.code, [(header::CONTENT_TYPE, kind)], text.clone()).into_response()
+            }
+        };
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

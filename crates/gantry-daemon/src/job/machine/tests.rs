@@ -1,12 +1,13 @@
 use gantry_relay::GoneReason;
 use proptest::prelude::*;
 
+use super::leaving::never_began;
 use super::*;
 
 /// Runs one job against a world that answers every effect, in an order that `choices` decides, with troubles thrown in. Returns all
 /// effects.
 fn live(choices: &[u8]) -> Vec<Effect> {
-    let (mut machine, mut pending) = Machine::start();
+    let (mut machine, mut pending) = Machine::start(false);
     let mut all: Vec<Effect> = Vec::new();
     let mut world: Vec<Event> = Vec::new();
     let mut choices = choices.iter().copied();
@@ -76,6 +77,8 @@ fn trouble(choice: u8) -> Option<Event> {
         218 => Event::AgentReady(Phase::Planned),
         219 => Event::AgentReady(Phase::Closed),
         220 => Event::Leave,
+        221 => Event::HandOverTimeout,
+        222 => Event::LeaveTimeout,
         _ => return None,
     })
 }
@@ -106,7 +109,7 @@ fn a_good_job() {
 
 #[test]
 fn nothing_runs_before_gitlab_knows() {
-    let (mut machine, _) = Machine::start();
+    let (mut machine, _) = Machine::start(false);
     machine.step(Event::PodCreated);
     machine.step(Event::AgentReady(Phase::Waiting));
     assert_eq!(machine.step(Event::PlanAccepted), [Effect::Acknowledge]);
@@ -115,7 +118,7 @@ fn nothing_runs_before_gitlab_knows() {
 
 #[test]
 fn a_stop_before_the_acknowledgement_gives_the_job_back() {
-    let (mut machine, _) = Machine::start();
+    let (mut machine, _) = Machine::start(false);
     machine.step(Event::PodCreated);
     assert_eq!(machine.step(Event::Stop("SIGTERM".into())), [Effect::DeletePod]);
     assert_eq!(machine.step(Event::PodDeleted), [Effect::Done(JobEnd::GivenBack)]);
@@ -123,7 +126,7 @@ fn a_stop_before_the_acknowledgement_gives_the_job_back() {
 
 #[test]
 fn a_running_job_is_left_to_its_agent() {
-    let (mut machine, _) = Machine::start();
+    let (mut machine, _) = Machine::start(false);
     for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
         machine.step(event);
     }
@@ -132,9 +135,112 @@ fn a_running_job_is_left_to_its_agent() {
     assert_eq!(machine.step(Event::AgentRuns), [Effect::Done(JobEnd::HandedOver)]);
 }
 
+/// A machine to which these things have happened.
+fn after(events: impl IntoIterator<Item = Event>) -> Machine {
+    let (mut machine, _) = Machine::start(false);
+    for event in events {
+        machine.step(event);
+    }
+    machine
+}
+
+/// A job that GitLab shows as running although its pod has no plan: it waits for a node, or for an image.
+fn acknowledged_early() -> [Event; 3] {
+    [Event::PodCreated, Event::Slow, Event::Acknowledged(AckOutcome::Running)]
+}
+
+#[test]
+fn a_job_that_waits_for_its_pod_ends_with_its_runner() {
+    let mut machine = after(acknowledged_early());
+    assert_eq!(machine.step(Event::Leave), [Effect::EndLocally(never_began()), Effect::DeletePod]);
+    assert_eq!(machine.step(Event::PodDeleted), []);
+    let end = JobEnd::Reported(Some(never_began()));
+    assert_eq!(machine.step(Event::RelayEnded(RelayEnd::Delivered)), [Effect::Done(end)]);
+    assert_eq!(never_began().reason(), Some(gantry_core::FailureReason::RunnerSystemFailure));
+}
+
+#[test]
+fn a_pod_that_comes_while_the_runner_leaves_goes_again() {
+    let mut machine = after([Event::Slow, Event::Acknowledged(AckOutcome::Running), Event::Leave]);
+    assert_eq!(machine.step(Event::PodCreated), [Effect::DeletePod]);
+    let mut machine = after([Event::Leave]);
+    assert_eq!(machine.step(Event::PodCreated), [Effect::DeletePod]);
+    assert_eq!(machine.step(Event::PodDeleted), [Effect::Done(JobEnd::GivenBack)]);
+}
+
+#[test]
+fn a_plan_on_its_way_has_its_time_and_then_the_pod_goes() {
+    let handed = || after(acknowledged_early().into_iter().chain([Event::AgentReady(Phase::Waiting), Event::Leave]));
+    let mut in_time = handed();
+    assert_eq!(in_time.step(Event::PlanAccepted), [Effect::SendGo]);
+    assert_eq!(in_time.step(Event::AgentRuns), [Effect::Done(JobEnd::HandedOver)]);
+    let mut late = handed();
+    assert_eq!(late.step(Event::HandOverTimeout), [Effect::EndLocally(never_began()), Effect::DeletePod]);
+}
+
+#[test]
+fn an_agent_that_may_not_start_any_more_is_told_so() {
+    let mut machine = after([Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted, Event::Leave]);
+    assert_eq!(machine.step(Event::HandOverTimeout), [Effect::SendFail(never_began())]);
+    assert_eq!(machine.step(Event::AgentClosed), [Effect::CloseFromAgent]);
+    assert_eq!(machine.step(Event::LeaveTimeout), [Effect::Done(JobEnd::HandedOver)]);
+}
+
+#[test]
+fn nothing_holds_up_a_runner_that_leaves() {
+    let unanswered = "the runner has ended before GitLab had answered";
+    for (events, end) in [
+        // Neither GitLab nor the API server answers.
+        (vec![], JobEnd::GivenBack),
+        (vec![Event::Slow], JobEnd::Undelivered(unanswered.into())),
+        (acknowledged_early().into(), JobEnd::Undelivered(unanswered.into())),
+        // The agent was told to start, and its connection broke before it could say that it has.
+        (
+            vec![
+                Event::PodCreated,
+                Event::AgentReady(Phase::Waiting),
+                Event::PlanAccepted,
+                Event::Acknowledged(AckOutcome::Running),
+                Event::AgentLost,
+            ],
+            JobEnd::HandedOver,
+        ),
+    ] {
+        let mut machine = after(events.clone());
+        let mut effects = machine.step(Event::Leave);
+        effects.extend(machine.step(Event::HandOverTimeout));
+        effects.extend(machine.step(Event::LeaveTimeout));
+        assert_eq!(effects.last(), Some(&Effect::Done(end)), "{events:?}");
+    }
+}
+
+#[test]
+fn a_pod_has_its_time_to_start_and_no_more() {
+    let late = || Event::StartTimeout(Ending::PodStartTimeout { seconds: 15, detail: String::new() });
+    let run = |has_services: bool, events: &[Event]| {
+        let (mut machine, _) = Machine::start(has_services);
+        for event in acknowledged_early().iter().chain(events) {
+            machine.step(event.clone());
+        }
+        machine.step(late())
+    };
+    let agent = [Event::AgentReady(Phase::Waiting), Event::PlanAccepted, Event::AgentRuns];
+    let with = |more: &[Event]| [&agent[..], more].concat();
+    let is_told = |effects: Vec<Effect>| matches!(effects.as_slice(), [Effect::SendFail(_)]);
+    assert!(is_told(run(false, &agent)));
+    assert!(!is_told(run(false, &with(&[Event::ShimReady]))));
+    // A service that never starts is no less late than a build container.
+    assert!(is_told(run(true, &with(&[Event::ShimReady]))));
+    assert!(!is_told(run(true, &with(&[Event::ShimReady, Event::ServicesStarted]))));
+    // Who looks for the agent keeps the same limit and knows the cause; an agent that is found at the last moment comes too late.
+    let mut machine = after(acknowledged_early());
+    assert_eq!(machine.step(late()), []);
+    assert!(matches!(machine.step(Event::AgentReady(Phase::Waiting)).first(), Some(Effect::EndLocally(_))));
+}
+
 #[test]
 fn a_connection_that_ends_before_the_first_word_is_made_again() {
-    let (mut machine, _) = Machine::start();
+    let (mut machine, _) = Machine::start(false);
     machine.step(Event::PodCreated);
     assert_eq!(machine.step(Event::AgentLost), [Effect::Connect]);
     assert_eq!(machine.step(Event::AgentReady(Phase::Waiting)), [Effect::SendPlan]);
@@ -142,7 +248,7 @@ fn a_connection_that_ends_before_the_first_word_is_made_again() {
 
 #[test]
 fn the_rest_of_a_closed_trace_is_fetched_over_a_new_connection() {
-    let (mut machine, _) = Machine::start();
+    let (mut machine, _) = Machine::start(false);
     for event in [
         Event::PodCreated,
         Event::AgentReady(Phase::Waiting),
@@ -163,23 +269,23 @@ fn the_rest_of_a_closed_trace_is_fetched_over_a_new_connection() {
 #[test]
 fn a_job_that_has_ended_is_delivered_and_its_pod_removed_before_the_runner_leaves() {
     for bad_news in [Event::AgentClosed, Event::PodEnded(Ending::PodDeleted { pod: "p".into() })] {
-        let (mut machine, _) = Machine::start();
+        let (mut machine, _) = Machine::start(false);
         for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
             machine.step(event);
         }
         for event in [Event::Acknowledged(AckOutcome::Running), bad_news, Event::DrainTimeout] {
             machine.step(event);
         }
-        assert_eq!(machine.step(Event::Leave), []);
-        let delivered = machine.step(Event::RelayEnded(RelayEnd::Delivered));
-        assert_eq!(delivered.last(), Some(&Effect::DeletePod));
+        let mut effects = machine.step(Event::Leave);
+        effects.extend(machine.step(Event::RelayEnded(RelayEnd::Delivered)));
+        assert_eq!(count(&effects, |effect| *effect == Effect::DeletePod), 1);
         assert!(matches!(machine.step(Event::PodDeleted).as_slice(), [Effect::Done(JobEnd::Reported(_))]));
     }
 }
 
 #[test]
 fn an_agent_that_has_reported_by_itself_is_not_contradicted() {
-    let (mut machine, _) = Machine::start();
+    let (mut machine, _) = Machine::start(false);
     for event in [
         Event::PodCreated,
         Event::AgentReady(Phase::Waiting),
@@ -196,7 +302,7 @@ fn an_agent_that_has_reported_by_itself_is_not_contradicted() {
 
 #[test]
 fn a_broken_stream_is_not_a_verdict() {
-    let (mut machine, _) = Machine::start();
+    let (mut machine, _) = Machine::start(false);
     for event in [
         Event::PodCreated,
         Event::AgentReady(Phase::Waiting),
@@ -212,7 +318,7 @@ fn a_broken_stream_is_not_a_verdict() {
 
 #[test]
 fn what_a_dying_agent_still_gives_is_taken_first() {
-    let (mut machine, _) = Machine::start();
+    let (mut machine, _) = Machine::start(false);
     for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
         machine.step(event);
     }
@@ -227,7 +333,7 @@ proptest! {
     /// For any order of events: the job ends; exactly one verdict if one was reported, and never two; a pod that was made is deleted;
     /// nothing is relayed before the acknowledgement; nothing starts after the end.
     #[test]
-    fn any_order_of_events(choices in proptest::collection::vec(prop_oneof![3 => 0_u8..8, 1 => 200_u8..221], 0..60)) {
+    fn any_order_of_events(choices in proptest::collection::vec(prop_oneof![3 => 0_u8..8, 1 => 200_u8..223], 0..60)) {
         let effects = live(&choices);
         let verdicts = count(&effects, |effect| matches!(effect, Effect::CloseFromAgent | Effect::EndLocally(_)));
         prop_assert!(verdicts <= 1);
@@ -244,8 +350,10 @@ proptest! {
             prop_assert!(place(&Effect::StartRelay).is_some_and(|relay| relay < go));
         }
         let left = *end == JobEnd::HandedOver;
-        prop_assert!(!left || place(&Effect::SendGo).is_some());
-        if place(&Effect::Connect).is_some() && !choices.contains(&202) && !left {
+        let hurried = choices.contains(&220) && choices.contains(&222);
+        // Or in the last moment, when the agent has been told to end, or ends by itself.
+        prop_assert!(!left || place(&Effect::SendGo).is_some() || hurried);
+        if place(&Effect::Connect).is_some() && !choices.contains(&202) && !left && !hurried {
             prop_assert!(place(&Effect::DeletePod).is_some(), "{:?}", effects);
         }
     }

@@ -41,6 +41,8 @@ pub(super) struct Job {
     pub(super) deadline: Deadline,
     /// When the agent gives up waiting for the word to start.
     pub(super) start_by: Deadline,
+    /// When the build container must be there, if the manager has said so.
+    pub(super) shim_by: Option<Deadline>,
     /// End of the user's scripts, once one has started.
     pub(super) scripts_deadline: Option<Deadline>,
     /// End of the `after_script` that runs.
@@ -120,6 +122,7 @@ impl Job {
         let journal = Journal::begin(&around.trace_file, &plan.trace);
         let deadline = around.clock.after(Duration::from_millis(plan.remaining_ms));
         let start_by = around.clock.after(AGENT_WITHOUT_PLAN);
+        let shim_by = plan.start.map(|start| around.clock.after(Duration::from_millis(start.remaining_ms)));
         let _ = around.known.set((Arc::clone(&plan), deadline));
         let mut job = Self {
             around,
@@ -136,6 +139,7 @@ impl Job {
             unwanted: false,
             deadline,
             start_by,
+            shim_by,
             scripts_deadline: None,
             after_deadline: None,
             partial_at: None,
@@ -238,6 +242,7 @@ impl Job {
         let deadlines = [
             running.then_some(self.deadline),
             (self.phase == Phase::Planned).then_some(self.start_by),
+            self.shim_by,
             self.scripts_deadline.filter(|_| running),
             self.after_deadline,
             self.report_by,
@@ -263,6 +268,7 @@ impl Job {
         if self.phase == Phase::Planned && self.start_by.has_passed() {
             self.on_no_start();
         }
+        self.check_build_time();
         self.check_script_time();
         match self.activity {
             Activity::Delay { until, stage, attempt, status } if now >= until => self.begin(stage, attempt, status),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_wire::frame::{Frame, Refused};
+use gantry_wire::layout::WITHOUT_PLAN;
 use gantry_wire::plan::PodPlan;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use self::job::Job;
 use super::event::{Event, ShimEvent};
 use super::lone::Known;
+use super::presence::Seen;
 use super::published::Published;
 use super::validate::validate;
 use crate::clock::Clock;
@@ -48,6 +50,8 @@ pub(crate) struct Surroundings {
     pub(crate) published: watch::Sender<Published>,
     /// For the agent's own relay.
     pub(crate) known: Known,
+    /// Whether a manager is there.
+    pub(crate) managers: watch::Receiver<Seen>,
 }
 
 /// An agent without a plan.
@@ -70,7 +74,7 @@ impl Engine {
             match timeout_at(until, self.inbox.recv()).await {
                 Err(_) => {
                     say(format_args!("no manager sent a plan for {} s", AGENT_WITHOUT_PLAN.as_secs()));
-                    return FAILURE;
+                    return WITHOUT_PLAN;
                 }
                 Ok(None) => return FAILURE,
                 Ok(Some(Event::Manager { frame: Frame::Plan(plan), reply })) => match validate(&plan) {
