@@ -7,6 +7,7 @@
 //! Images have neither files nor an entry point here: every image name stands for the host's tools, `args` without a
 //! `command` is the command, and a container with neither waits until it is told to stop.
 
+mod account_tokens;
 mod api;
 mod apps;
 mod auth;
@@ -24,6 +25,7 @@ mod nodes;
 mod patch;
 mod resources;
 mod scheduler;
+mod schema;
 mod server;
 mod store;
 mod tasks;

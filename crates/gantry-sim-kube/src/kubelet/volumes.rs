@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{PodHandle, env};
 use crate::{
-    auth::tokens::{AUDIENCE, Grant},
+    auth::tokens::{AUDIENCE, Bound, Grant},
     cluster::Cluster,
     resources,
     store::{
@@ -183,9 +183,9 @@ fn token(cluster: &Cluster, handle: &PodHandle, pod: &Value, source: &Value, mod
         namespace: key.namespace.clone(),
         account: account.to_owned(),
         account_uid: object::uid(&found).to_owned(),
-        pod: Some((handle.key.name.clone(), handle.uid.clone())),
+        bound: Some(Bound { plural: "pods", name: handle.key.name.clone(), uid: handle.uid.clone() }),
         audiences: vec![audience.to_owned()],
-        expires: now.saturating_add(seconds),
+        expires: Some(now.saturating_add(seconds)),
     };
     let token = cluster.tokens.issue(grant, now);
     Ok(File { path: text(source, &["path"]).to_owned(), content: token.into_bytes(), mode })
