@@ -33,7 +33,8 @@ use crate::tasks;
 /// Where Kubernetes puts the token of a pod's service account: how a process knows that it runs in a cluster.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// What all runners of the process share.
+/// What all runners of the process share. A clone shares it too, but for what the file says: a runner keeps what was in force at its start.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) outside: Arc<dyn Outside>,
     pub(crate) slots: Slots,

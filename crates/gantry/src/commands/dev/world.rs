@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gantry_daemon::{App, Ended, HelperBinaries, Network, Options, Signal, signal_channel};
+use gantry_daemon::{App, Ended, HelperBinaries, ListenAddress, Network, Options, Signal, signal_channel};
 use gantry_sim_gitlab::SimGitlab;
 use gantry_sim_kube::SimKube;
 use gantry_sim_kube::container::Runtime;
@@ -92,7 +92,7 @@ impl World {
         let app = App::build(Options {
             outside: Arc::new(Network),
             config,
-            listen_address: Some(loopback.to_string()),
+            listen_address: Some(ListenAddress { address: loopback.to_string(), set_by: "gantry dev".to_owned() }),
             helper,
             on_log_settings: Box::new(|_| {}),
         })
