@@ -24,7 +24,8 @@ const TALK: &str = "for i in $(seq 100); do seq -f 'line %.0f' $((i * 100 - 99))
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("process: an invalid configuration", invalid_configuration),
-        Test::new("process: no configuration", no_configuration),
+        Test::new("process: an entry that cannot work, beside one that can", unusable_entry),
+        Test::new("process: no configuration yet", no_configuration),
         Test::new("process: the port of the metrics server is taken", port_taken),
         Test::new("process: a job outlives SIGTERM", |world| outlives(world, Signal::SIGTERM, "terminated")),
         Test::new("process: a job outlives SIGKILL", |world| outlives(world, Signal::SIGKILL, "killed")),
@@ -48,21 +49,56 @@ async fn refused(world: &World, name: &str, config: &str) -> anyhow::Result<(Opt
 }
 
 async fn invalid_configuration(world: Rc<World>) -> anyhow::Result<()> {
-    let config = "concurrent = 1\n\n[[runners]]\n  url = \"http://127.0.0.1:1\"\n  token = \"glrt-x\"\n  executor = \"kubernetes\"\n  limit = \"many\"\n";
+    let config = "concurrent = 1\nshutdown_timeout = \"many\"\nlog_format = \"json\"\nsurprise = 1\n";
     let (code, log) = refused(&world, "invalid", config).await?;
-    let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
     ensure!(code == Some(1), "{code:?}\n{log}");
-    ensure!(lines.len() == 1 && lines[0].contains("invalid.toml:7") && lines[0].contains("limit"), "{log}");
+    let said = |level: &str, words: &[&str]| {
+        let level = format!("\"level\":\"{level}\"");
+        log.lines().any(|line| line.contains(&level) && words.iter().all(|word| line.contains(word)))
+    };
+    ensure!(said("error", &["invalid.toml:2", "shutdown_timeout"]), "{log}");
+    ensure!(said("warning", &["invalid.toml:4", "surprise"]) && said("fatal", &["invalid.toml", "an error"]), "{log}");
     Ok(())
 }
 
+/// The good entry runs jobs from the start; the bad one is shown, and works as soon as it is mended.
+async fn unusable_entry(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions::new("beside")).await?;
+    let good = std::fs::read_to_string(&runner.config)?;
+    let bad = "\n[[runners]]\n  name = \"half\"\n  url = \"gitlab.example.com\"\n  token = \"x\"\n  executor = \"kubernetes\"\n";
+    let unusable = async |wanted: f64| {
+        until(&format!("{wanted} unusable runners"), BOUND, async || {
+            let value = runner.metric("gantry_unusable_runners", "").await?;
+            Ok(if value == Some(wanted) { Ok(()) } else { Err(format!("{value:?}")) })
+        })
+        .await
+    };
+    unusable(0.0).await?;
+    std::fs::write(&runner.config, format!("{good}{bad}"))?;
+    unusable(1.0).await?;
+    let (status, text) = runner.get("/health/ready").await?;
+    ensure!(
+        status == 200 && text.contains("runner \"half\" cannot work") && text.contains("http://"),
+        "{status} {text}"
+    );
+    let (job, log) = world.run_on(&runner, &script(&["echo works"]), BOUND).await?;
+    ensure!(job.status == "success", "{job:?}\n{log}");
+    std::fs::write(&runner.config, &good)?;
+    unusable(0.0).await
+}
+
 async fn no_configuration(world: Rc<World>) -> anyhow::Result<()> {
-    let path = world.dir().join("nowhere.toml").display().to_string();
-    let args = ["run", "--config", &path].map(str::to_owned);
+    let path = world.dir().join("nowhere.toml");
+    let args = ["run", "--config", &path.display().to_string(), "--listen-address", "127.0.0.1:0"].map(str::to_owned);
     let process = Process::start("nowhere", world.dir(), &world.binaries().gantry, &args)?;
+    process.wait_for_line("nowhere.toml does not exist: waiting for it", BOUND).await?;
+    std::fs::write(&path, "concurrent = 3\n")?;
+    process.wait_for_line("Configuration loaded", BOUND).await?;
+    std::fs::remove_file(&path)?;
+    process.wait_for_line("nowhere.toml is gone", BOUND).await?;
+    process.signal(Signal::SIGTERM)?;
     let status = process.wait(QUICK).await?;
-    let log = process.log();
-    ensure!(status.code() == Some(1) && log.lines().count() == 1 && log.contains(&path), "{status}\n{log}");
+    ensure!(status.success(), "{status}\n{}", process.log());
     Ok(())
 }
 
@@ -71,6 +107,7 @@ async fn port_taken(world: Rc<World>) -> anyhow::Result<()> {
     let address = taken.local_addr()?;
     let (code, log) = refused(&world, "taken", &format!("concurrent = 1\nlisten_address = \"{address}\"\n")).await?;
     ensure!(code == Some(1) && log.contains(&format!("cannot listen on {address}")), "{code:?}\n{log}");
+    ensure!(log.contains("change listen_address to a free address"), "{log}");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gantry_daemon::{
-    App, Ended, HelperBinaries, HelperBinary, ListenError, Options, Outside, Signal, signal_channel, until,
+    App, BindError, Ended, HelperBinaries, HelperBinary, Options, Outside, Signal, signal_channel, until,
 };
 use gantry_gitlab::{Client, ClientError, ClientOptions};
 use gantry_kube::{Access, Cluster, ConnectError, Driver};
@@ -45,7 +45,7 @@ impl Outside for InMemory {
         async move { Ok(Cluster::from_client(client, namespace, selector)) }.boxed()
     }
 
-    fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, ListenError>> {
+    fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
         async { Ok(None) }.boxed()
     }
 }

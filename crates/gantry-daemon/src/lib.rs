@@ -5,8 +5,10 @@
 
 mod app;
 mod config_file;
+mod entries;
 mod health;
 mod job;
+mod listening;
 mod log_counts;
 mod metrics;
 mod outside;
@@ -23,7 +25,8 @@ mod tasks;
 pub use app::{App, Ended, Options, Signal, StartError, signal_channel};
 pub use config_file::{ConfigError, system_id};
 pub use gantry_kube::{Content, HelperBinaries, HelperBinary};
+pub use listening::{ListenAddress, ListenError};
 pub use log_counts::CountLines;
 pub use outside::{Network, Outside};
-pub use server::{DEFAULT_LISTEN_ADDRESS, ListenError};
+pub use server::{BindError, DEFAULT_LISTEN_ADDRESS};
 pub use tasks::until;

@@ -36,7 +36,8 @@ const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccou
 /// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
 const LEAVE_MARGIN: Duration = Duration::from_millis(300);
 
-/// What all runners of the process share.
+/// What all runners of the process share. A clone shares it too, but for what the file says: a runner keeps what was in force at its start.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) outside: Arc<dyn Outside>,
     pub(crate) slots: Slots,

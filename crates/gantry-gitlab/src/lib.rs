@@ -24,7 +24,7 @@ pub use answer::{
     UpdateAnswer, UpdateOutcome, UploadAnswer, VerifyOutcome,
 };
 pub use client::{Client, ClientError, ClientOptions, Download, ProxySettings, UploadBody, UploadTimeouts};
-pub use info::{Features, PROTOCOL_VERSION, RunnerInfo};
+pub use info::{Features, PROTOCOL_VERSION, RunnerInfo, architecture, platform};
 pub use observe::{Endpoint, ObserveRequests, RequestObservation};
 pub use request::{JobCredentials, JobRequest, JobUpdate, Output, Registration, UploadQuery};
 pub use transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use gantry_config::Settings;
-use gantry_config::settings::{LogFormat, LogLevel};
+use gantry_config::settings::{LogFormat, LogLevel, LogSettings};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
@@ -17,6 +16,9 @@ use tracing_subscriber::{Registry, filter::Targets};
 
 use crate::cli::Format;
 
+/// Target of the line that says why the process ends: a level of its own in the formats, which the reference calls fatal.
+pub(crate) const FATAL: &str = "gantry::fatal";
+
 /// Width to which messages are padded before their fields, prefix included.
 const MESSAGE_WIDTH: usize = 50;
 
@@ -28,38 +30,32 @@ pub(crate) struct Logging {
 }
 
 /// Starts logging. What is given here stays; the rest follows the config file.
-pub(crate) fn start(level: Option<&str>, format: Option<Format>, default_level: &str) -> Logging {
-    let fixed_level = level.and_then(parse_level);
-    let chosen = fixed_level.or_else(|| parse_level(default_level)).unwrap_or(LevelFilter::INFO);
-    let (filter, handle) = reload::Layer::new(targets(chosen));
+pub(crate) fn start(level: Option<LevelFilter>, format: Option<Format>, default_level: LevelFilter) -> Logging {
+    let (filter, handle) = reload::Layer::new(targets(level.unwrap_or(default_level)));
     let shared = std::sync::Arc::new(std::sync::atomic::AtomicU8::new(format.unwrap_or(Format::Runner) as u8));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .event_format(Lines { format: std::sync::Arc::clone(&shared) });
     tracing_subscriber::registry().with(filter).with(gantry_daemon::CountLines).with(lines).init();
-    if level.is_some() && fixed_level.is_none() {
-        tracing::warn!(
-            "log level {:?} is none of debug, info, warn, error, fatal, panic; using info",
-            level.unwrap_or_default()
-        );
-    }
-    Logging { level: fixed_level.is_none().then_some(handle), format: format.is_none().then_some(shared) }
+    Logging { level: level.is_none().then_some(handle), format: format.is_none().then_some(shared) }
 }
 
 impl Logging {
     /// Takes over what the config file says.
-    pub(crate) fn apply(&self, settings: &Settings) {
-        if let (Some(handle), Some(level)) = (&self.level, settings.log_level) {
+    pub(crate) fn apply(&self, settings: LogSettings) {
+        if let (Some(handle), Some(level)) = (&self.level, settings.level) {
             let filter = match level {
+                LogLevel::Trace => LevelFilter::TRACE,
                 LogLevel::Debug => LevelFilter::DEBUG,
                 LogLevel::Info => LevelFilter::INFO,
                 LogLevel::Warn => LevelFilter::WARN,
-                LogLevel::Error | LogLevel::Fatal | LogLevel::Panic => LevelFilter::ERROR,
+                LogLevel::Error => LevelFilter::ERROR,
+                LogLevel::Fatal | LogLevel::Panic => LevelFilter::OFF,
             };
             // Fails only when the subscriber is gone, and then nobody reads logs.
             let _ = handle.reload(targets(filter));
         }
-        if let (Some(shared), Some(format)) = (&self.format, settings.log_format) {
+        if let (Some(shared), Some(format)) = (&self.format, settings.format) {
             let format = match format {
                 LogFormat::Runner => Format::Runner,
                 LogFormat::Text => Format::Text,
@@ -70,7 +66,7 @@ impl Logging {
     }
 }
 
-/// Our own lines at `level`; libraries only when something is wrong with them.
+/// Our own lines at `level`; libraries only when something is wrong with them. Why the process ends is said at every level.
 fn targets(level: LevelFilter) -> Targets {
     let ours = [
         "gantry",
@@ -89,15 +85,18 @@ fn targets(level: LevelFilter) -> Targets {
         // It logs every refused request as an error, and an exec into a container that does not run yet is refused many times.
         .with_target("kube_client", LevelFilter::OFF)
         .with_targets(ours.map(|target| (target, level)))
+        .with_target(FATAL, LevelFilter::ERROR)
 }
 
-fn parse_level(text: &str) -> Option<LevelFilter> {
-    Some(match text {
+/// A level by its name in the reference.
+pub(crate) fn parse_level(text: &str) -> Option<LevelFilter> {
+    Some(match text.to_ascii_lowercase().as_str() {
         "trace" => LevelFilter::TRACE,
         "debug" => LevelFilter::DEBUG,
         "info" => LevelFilter::INFO,
         "warn" | "warning" => LevelFilter::WARN,
-        "error" | "fatal" | "panic" => LevelFilter::ERROR,
+        "error" => LevelFilter::ERROR,
+        "fatal" | "panic" => LevelFilter::OFF,
         _ => return None,
     })
 }
@@ -115,7 +114,7 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         fields.list.sort();
-        let level = *event.metadata().level();
+        let level = Word::of(event);
         match self.format.load(std::sync::atomic::Ordering::Relaxed) {
             format if format == Format::Json as u8 => json(&mut writer, level, &fields),
             format if format == Format::Text as u8 => text(&mut writer, level, &fields),
@@ -146,12 +145,30 @@ impl Fields {
     }
 }
 
-fn runner(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
+/// A level by its word in the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word(&'static str);
+
+impl Word {
+    fn of(event: &Event<'_>) -> Self {
+        Self(match *event.metadata().level() {
+            Level::ERROR if event.metadata().target() == FATAL => "fatal",
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        })
+    }
+}
+
+fn runner(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
     const RESET: &str = "\x1b[0;m";
     let (colour, prefix) = match level {
-        Level::ERROR => ("\x1b[31;1m", "ERROR: "),
-        Level::WARN => ("\x1b[0;33m", "WARNING: "),
-        Level::INFO => ("", ""),
+        "fatal" => ("\x1b[31;1m", "FATAL: "),
+        "error" => ("\x1b[31;1m", "ERROR: "),
+        "warning" => ("\x1b[0;33m", "WARNING: "),
+        "info" => ("", ""),
         _ => ("\x1b[37;1m", ""),
     };
     let width = MESSAGE_WIDTH.saturating_sub(prefix.len());
@@ -162,17 +179,8 @@ fn runner(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
     out.write_char('\n')
 }
 
-fn level_word(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "error",
-        Level::WARN => "warning",
-        Level::INFO => "info",
-        _ => "debug",
-    }
-}
-
-fn text(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
-    write!(out, "time={:?} level={} msg={:?}", now(), level_word(level), fields.message)?;
+fn text(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
+    write!(out, "time={:?} level={level} msg={:?}", now(), fields.message)?;
     for (key, value) in &fields.list {
         let is_plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-._/@^+:".contains(c));
         if is_plain { write!(out, " {key}={value}")? } else { write!(out, " {key}={value:?}")? }
@@ -180,11 +188,11 @@ fn text(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
     out.write_char('\n')
 }
 
-fn json(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
+fn json(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
     let mut object: std::collections::BTreeMap<&str, &str> =
         fields.list.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let time = now();
-    object.extend([("level", level_word(level)), ("msg", fields.message.as_str()), ("time", time.as_str())]);
+    object.extend([("level", level), ("msg", fields.message.as_str()), ("time", time.as_str())]);
     writeln!(out, "{}", serde_json::to_string(&object).map_err(|_| fmt::Error)?)
 }
 

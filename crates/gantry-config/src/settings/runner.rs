@@ -20,7 +20,7 @@ pub struct RunnerSettings {
     pub id: Option<u64>,
     /// `url` of GitLab, expanded, as written otherwise; scheme http or https.
     pub url: String,
-    /// `token`, expanded. An empty one means that the runner is never polled (there is a warning).
+    /// `token`, expanded; not blank.
     pub token: Secret,
     /// `token_obtained_at`; `None` where absent or the zero time.
     pub token_obtained_at: Option<Timestamp>,

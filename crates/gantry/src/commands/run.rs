@@ -1,33 +1,111 @@
 //! `gantry run`: the daemon.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use gantry_daemon::{App, Ended, Network, Options, Signal, signal_channel};
+use gantry_daemon::{App, Ended, ListenAddress, Network, Options, Signal, signal_channel};
+use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::cli::{parse_bool, path_parser};
 use crate::commands::config_path::ConfigArg;
+use crate::commands::runner_file::env;
 use crate::commands::runtime;
 use crate::helper_binary;
 use crate::logging::Logging;
 
-/// Arguments of `gantry run`.
+/// Arguments of `gantry run`. Those without effect are on the command lines of GitLab's image, its chart and its packages.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// Where metrics and health are served, such as :9100; beats the configuration
-    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        help = "Where metrics and health are served, such as :9100; beats the configuration [$LISTEN_ADDRESS]",
+        value_name = "ADDRESS"
+    )]
     listen_address: Option<String>,
     /// Old name of --listen-address
-    #[arg(long, env = "METRICS_SERVER", value_name = "ADDRESS", hide = true)]
+    #[arg(long, value_name = "ADDRESS", hide = true)]
     metrics_server: Option<String>,
+    /// Directory that paths are relative to
+    #[arg(long, short = 'd', value_name = "DIRECTORY", value_parser = path_parser())]
+    working_directory: Option<PathBuf>,
+    /// Accepted, and without effect: jobs run in pods, as the users that their pods say
+    #[arg(long, short = 'u', value_name = "USER")]
+    user: Option<String>,
+    /// Accepted, and without effect: the name of a system service
+    #[arg(long, short = 'n', value_name = "NAME")]
+    service: Option<String>,
+    /// Accepted, and without effect: the log is on standard error
+    #[arg(long, env = "LOG_SYSLOG", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
+    syslog: Option<bool>,
+}
+
+impl RunArgs {
+    /// Goes where the command line says, and says what of it does nothing.
+    fn begin(&self) {
+        tracing::info!(
+            arch = gantry_gitlab::architecture(),
+            os = gantry_gitlab::platform(),
+            pid = std::process::id(),
+            revision = RunnerInfo::revision(),
+            version = PROTOCOL_VERSION,
+            "Runtime platform"
+        );
+        if self.user.as_ref().is_some_and(|user| !user.is_empty()) {
+            tracing::info!("--user has no effect: jobs run in pods, as the users that their pods say");
+        }
+        if self.service.is_some() {
+            tracing::info!(
+                "--service has no effect: it names a service in the system's log, and this log is on standard error"
+            );
+        }
+        if self.syslog == Some(true) {
+            tracing::warn!("--syslog (LOG_SYSLOG) has no effect: the log is on standard error, which systemd collects");
+        }
+        let directory = self.working_directory.as_ref().filter(|directory| !directory.as_os_str().is_empty());
+        if let Some(directory) = directory
+            && let Err(error) = std::env::set_current_dir(directory)
+        {
+            let here = std::env::current_dir().map(|here| here.display().to_string()).unwrap_or_default();
+            tracing::warn!(
+                "--working-directory {} cannot be used ({error}): relative paths begin at {here}",
+                directory.display()
+            );
+        }
+    }
+
+    /// Where metrics are served, as far as it is said here. The newer name beats the older one, and a flag its variable.
+    fn listen_address(&self) -> Option<ListenAddress> {
+        let ways = [
+            (self.listen_address.clone(), "--listen-address"),
+            (env("LISTEN_ADDRESS"), "LISTEN_ADDRESS"),
+            (self.metrics_server.clone(), "--metrics-server"),
+            (env("METRICS_SERVER"), "METRICS_SERVER"),
+        ];
+        let mut given = ways.into_iter().filter_map(|(address, set_by)| {
+            let address = address.filter(|address| !address.is_empty())?;
+            Some(ListenAddress { address, set_by: set_by.to_owned() })
+        });
+        let chosen = given.next()?;
+        for other in given.filter(|other| other.address != chosen.address) {
+            tracing::warn!("{} has no effect: {} says {}", other.set_by, chosen.set_by, chosen.address);
+        }
+        if chosen.set_by.ends_with("METRICS_SERVER") || chosen.set_by.ends_with("metrics-server") {
+            tracing::warn!("{} is an old name: rename it to LISTEN_ADDRESS or --listen-address", chosen.set_by);
+        }
+        Some(chosen)
+    }
 }
 
 /// Runs the daemon until a signal ends it.
-pub(crate) fn main(args: RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
+pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
+    args.begin();
     let helper = helper_binary::load()?;
     runtime()?.block_on(async {
         // Before anything else: a signal that comes early must not end the process unheard.
@@ -35,8 +113,8 @@ pub(crate) fn main(args: RunArgs, logging: Logging) -> anyhow::Result<ExitCode> 
         let forwarding = forward(sender);
         let options = Options {
             outside: Arc::new(Network),
-            config: args.config.path(),
-            listen_address: args.listen_address.or(args.metrics_server).filter(|address| !address.is_empty()),
+            config: args.config.resolve(),
+            listen_address: args.listen_address(),
             helper,
             on_log_settings: Box::new(move |settings| logging.apply(settings)),
         };

@@ -61,7 +61,7 @@ impl VerifyArgs {
 
 /// Verifies what was chosen, all at once.
 pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let path = args.config.path();
+    let path = args.config.resolve();
     let file = RunnerFile::open(&path)?;
     let entries = file.entries();
     let chosen: Vec<&Entry> = entries.iter().filter(|entry| args.takes(entry)).collect();

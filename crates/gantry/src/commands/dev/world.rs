@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gantry_daemon::{App, Ended, HelperBinaries, Network, Options, Signal, signal_channel};
+use gantry_daemon::{App, Ended, HelperBinaries, ListenAddress, Network, Options, Signal, signal_channel};
 use gantry_sim_gitlab::{SimGitlab, Timing};
 use gantry_sim_kube::container::Runtime;
 use gantry_sim_kube::{HostTools, SimKube};
@@ -112,7 +112,10 @@ impl World {
         let app = App::build(Options {
             outside: Arc::new(Network),
             config: self.config.clone(),
-            listen_address: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string()),
+            listen_address: Some(ListenAddress {
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string(),
+                set_by: "gantry dev".to_owned(),
+            }),
             helper,
             on_log_settings: Box::new(|_| {}),
         })
