@@ -292,6 +292,9 @@ impl Feeder {
                 }
                 self.trouble = true;
             }
+            Report::Ahead { server, ours } => {
+                say(format_args!("GitLab has {server} bytes of the trace and was given {ours}; it goes on from there"));
+            }
             Report::Diverged { server, ours } => {
                 say(format_args!("GitLab has {server} bytes of a trace of {ours}; no more is sent"));
             }

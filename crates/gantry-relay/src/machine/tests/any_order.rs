@@ -200,7 +200,7 @@ fn relay(length: usize, fates: Vec<Fate>, moves: Vec<Move>) -> Result<(), TestCa
             match report {
                 Report::WantFrom(place) => caller.cursor = usize::try_from(place).unwrap(),
                 Report::Acked(place) => prop_assert!(place <= trace.len() as u64),
-                Report::Diverged { .. } => prop_assert!(false, "nobody else writes"),
+                Report::Ahead { .. } | Report::Diverged { .. } => prop_assert!(false, "nobody else writes"),
                 Report::CancelRequested | Report::Trouble(_) => {}
             }
         }
