@@ -88,8 +88,8 @@ pub struct Closed {
     pub verdict: Verdict,
     /// Bytes of the whole trace.
     pub trace_bytes: u64,
-    /// CRC-32 (IEEE) of the whole trace.
-    pub trace_crc32: u32,
+    /// CRC-32 (IEEE) of the whole trace; if it is not known, GitLab is told none.
+    pub trace_crc32: Option<u32>,
 }
 
 /// What a relay tells the caller while it runs. These are levels: a newer one replaces an older one that was not yet read.

@@ -179,7 +179,7 @@ impl Caller {
             None if self.cursor < self.trace.len() => Some(self.piece(700)),
             None if !self.closed => {
                 self.closed = true;
-                let (trace_bytes, trace_crc32) = (self.trace.len() as u64, crc32fast::hash(&self.trace));
+                let (trace_bytes, trace_crc32) = (self.trace.len() as u64, Some(crc32fast::hash(&self.trace)));
                 Some(Input::Closed(Closed { verdict: success(), trace_bytes, trace_crc32 }))
             }
             Some(Move::Nothing) | None => None,
