@@ -7,9 +7,10 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::{
-    access::{self, Access, ConnectError},
+    access::{Access, ConnectError},
     attach::Gate,
     pods::PodRef,
+    renewal,
     seen::SeenPod,
     watch::{self, PodWatch, Registry},
 };
@@ -38,7 +39,7 @@ impl Cluster {
     /// `selector` is the label selector of the pods that will be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`]
     /// should match it, others cost a look-up each.
     pub async fn connect(access: Access, namespace: String, selector: String) -> Result<(Self, Driver), ConnectError> {
-        Ok(Self::from_client(access::client(access).await?, namespace, selector))
+        Ok(Self::from_client(renewal::client(access).await?, namespace, selector))
     }
 
     /// The same over a client that exists already: one that talks to a simulated API server in process.

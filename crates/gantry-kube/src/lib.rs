@@ -5,12 +5,14 @@
 //! caller has to run. Start reading at [`Cluster`]; what a pod's status means is in [`facts`].
 
 pub mod access;
+mod answers;
 pub mod attach;
 mod cluster;
 pub mod error;
 pub mod facts;
 pub mod limits;
 mod pods;
+mod renewal;
 mod retry;
 pub mod rights;
 mod roots;
