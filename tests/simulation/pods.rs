@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use gantry_helper::ports::Connect;
-use gantry_helper::{AgentParts, Clock, Patience, carry_out, obey};
+use gantry_helper::{AgentParts, Clock, Patience, TraceFile, carry_out, obey};
 use gantry_sim_kube::container::{ContainerSpec, ExecSpec, Pipes, Programs};
 use gantry_wire::PROTOCOL;
 use gantry_wire::layout::{BRIDGE_GREETING, BUILD, EXEC_FAILURE, HELPER, PUSH_REQUEST};
@@ -200,7 +200,7 @@ async fn agent(pods: &Arc<Pods>, pod: &Arc<Pod>, terminations: BoxStream<'static
         shim: ShimPipes(shims),
         terminations,
         workshop: Arc::new(DataTools::new(Arc::clone(pods), Arc::clone(pod))),
-        trace_file: trace_file.clone(),
+        trace_file: TraceFile::named(trace_file.clone()),
         clock: Clock::Timers,
         patience: Patience::default(),
         connect: Arc::clone(&pods.connect),

@@ -10,6 +10,7 @@ pub mod go_duration;
 pub mod job;
 pub mod limits;
 pub mod outcome;
+pub mod proxy;
 pub mod secret;
 pub mod short_token;
 pub mod variables;

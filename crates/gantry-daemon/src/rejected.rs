@@ -39,7 +39,7 @@ pub(crate) async fn report(job: Rejected) -> Verdict {
     let closed = Closed {
         verdict: verdict.clone(),
         trace_bytes: text.len() as u64,
-        trace_crc32: crc32fast::hash(text.as_bytes()),
+        trace_crc32: Some(crc32fast::hash(text.as_bytes())),
     };
     let relay = RelayJob {
         creds: job.creds,

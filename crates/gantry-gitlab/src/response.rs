@@ -153,7 +153,8 @@ fn update_interval(word: &str) -> Option<Duration> {
 fn range_end(headers: &HeaderMap) -> Option<u64> {
     let range = text(headers, "range")?;
     let (_, end) = range.split_once('-')?;
-    end.trim().parse().ok()
+    // Twice as much can still be counted with.
+    end.trim().parse().ok().filter(|end| *end <= u64::MAX / 2)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

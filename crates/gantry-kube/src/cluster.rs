@@ -7,10 +7,10 @@ use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::{
-    access::{self, Access, ConnectError},
-    answer,
+    access::{Access, ConnectError},
     attach::{Gate, Starts},
     pods::PodRef,
+    refusal, renewal,
     seen::SeenPod,
     target::Target,
     watch::{self, PodWatch, Registry},
@@ -41,7 +41,7 @@ impl Cluster {
     /// `selector` is the label selector of the pods that will be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`]
     /// should match it, others cost a look-up each.
     pub async fn connect(access: Access, namespace: String, selector: String) -> Result<(Self, Driver), ConnectError> {
-        let (client, target) = access::client(access).await?;
+        let (client, target) = renewal::client(access).await?;
         Ok(Self::assemble(&client, target, namespace, selector))
     }
 
@@ -110,7 +110,7 @@ fn plain_spoken(client: &Client, target: Target) -> Client {
         let (client, target) = (client.clone(), Arc::clone(&target));
         async move {
             let answer = client.send(request).await.map_err(|error| target.explain(error))?;
-            answer::understood(answer, &target).await
+            refusal::understood(answer, &target).await
         }
     });
     Client::new(service, namespace)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 
-use crate::{limits, target::Unusable};
+use crate::{answers::TooLong, limits, target::Unusable};
 
 /// The kinds of failure that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +115,7 @@ impl From<&kube::Error> for ApiError {
     fn from(error: &kube::Error) -> Self {
         use kube::{Error, client::UpgradeConnectionError as Upgrade};
         let fault = match error {
+            _ if is_too_long(error) => Fault::Garbled,
             Error::Api(status) => return Self::from(status.as_ref()),
             Error::Service(error) if error.is::<Unusable>() => {
                 let fault = error.downcast_ref::<Unusable>().map_or(Fault::Broken, |unusable| unusable.fault);
@@ -147,6 +148,12 @@ impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         Self::from(&error)
     }
+}
+
+/// Whether more came than is read. The connection is fine then, and what came cannot be understood.
+fn is_too_long(error: &kube::Error) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.any(<dyn std::error::Error>::is::<TooLong>)
 }
 
 fn code_of_reason(reason: &str) -> u16 {

@@ -5,7 +5,7 @@
 //! caller has to run. Start reading at [`Cluster`]; what a pod's status means is in [`facts`].
 
 pub mod access;
-mod answer;
+mod answers;
 pub mod attach;
 mod cluster;
 pub mod error;
@@ -13,6 +13,8 @@ mod events;
 pub mod facts;
 pub mod limits;
 mod pods;
+mod refusal;
+mod renewal;
 mod retry;
 pub mod rights;
 mod roots;

@@ -14,8 +14,9 @@ pub const EVENTS: u32 = 100;
 /// Different warnings about one pod that are told: the newest are about what it waits for.
 pub const WARNINGS: usize = 3;
 
-/// As much of an answer that refuses something as is read: an API server's own are far shorter, and of a page the beginning is enough.
-pub const REFUSAL: usize = 64 * 1024;
+/// How often files with certificates, keys and tokens are looked at, while requests are made: a new one is used within seconds, and looking
+/// costs microseconds.
+pub const LOOK_AT_FILES: Duration = Duration::from_secs(1);
 
 /// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and it is removed as a stray later.
 pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
@@ -36,10 +37,32 @@ pub const WATCH_SECONDS: u32 = 290;
 pub const WATCH_SILENCE: Duration = Duration::from_secs(100);
 
 /// Pods in one answer to `list`: a page stays far below the size at which an API server answers slowly.
-pub const LIST_PAGE: u32 = 500;
+pub const LIST_PAGE: u32 = 250;
 
-/// Pages of one list: 100,000 pods of one fleet are a mistake in the selector, not a fleet.
-pub const LIST_PAGES: usize = 200;
+/// Pages of one list: 20,000 pods of one fleet are a mistake in the selector, not a fleet.
+pub const LIST_PAGES: usize = 80;
+
+/// Pods that are remembered although nobody watches them: as many as one list may show.
+pub const SEEN: usize = 20_000;
+
+/// One object, or one event of a watch, as the API server sends it. etcd keeps none over 1.5 MiB (its `--max-request-bytes`), and JSON is not
+/// three times as long as what is kept there.
+pub const OBJECT: usize = 4 << 20;
+
+/// One page of a list: 128 KiB for each of its pods, of which most have 20.
+pub const PAGE: usize = LIST_PAGE as usize * (128 << 10);
+
+/// All pages of one list, as text: 13,000 pods of usual size, of which a small part is kept.
+pub const LIST: usize = 256 << 20;
+
+/// Body of a refusal: a `Status` is some hundred bytes, a proxy's page some KiB, and only [`MESSAGE`] of it is ever shown.
+pub const REFUSAL: usize = 64 << 10;
+
+/// How long the body of a refusal is waited for, whose status is there already.
+pub const REFUSAL_TIME: Duration = Duration::from_secs(10);
+
+/// One WebSocket message from a container. The kubelet copies 32 KiB at a time.
+pub const EXEC_MESSAGE: usize = 1 << 20;
 
 /// How long after it was asked for a pod that the watch has not shown is looked up by GET. The watch is normally faster by far.
 pub const FIRST_SIGHT: Duration = Duration::from_secs(5);

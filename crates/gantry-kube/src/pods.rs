@@ -6,7 +6,7 @@ use gantry_core::Ending;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Resource as _,
-    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, ObjectList, PostParams, Preconditions},
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -233,8 +233,14 @@ impl Cluster {
 pub(crate) async fn list(pods: &Api<SeenPod>, selector: &str) -> Result<(Vec<SeenPod>, String), ApiError> {
     let mut params = ListParams::default().labels(selector).limit(limits::LIST_PAGE);
     let mut found = Vec::new();
+    let mut length = 0;
     for _ in 0..limits::LIST_PAGES {
-        let page = retry::once(pods.list(&params)).await?;
+        let (page, page_length) = retry::once(page(pods, &params)).await?;
+        length += page_length;
+        if length > limits::LIST {
+            let message = format!("the pods of the selector {selector:?} are more than {} MiB", limits::LIST >> 20);
+            return Err(ApiError::without_answer(Fault::Garbled, message));
+        }
         found.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
@@ -243,6 +249,13 @@ pub(crate) async fn list(pods: &Api<SeenPod>, selector: &str) -> Result<(Vec<See
     }
     let message = format!("the selector {selector:?} shows more than {} pods", found.len());
     Err(ApiError::without_answer(Fault::Garbled, message))
+}
+
+/// One page of a list, and its length as text.
+async fn page(pods: &Api<SeenPod>, params: &ListParams) -> kube::Result<(ObjectList<SeenPod>, usize)> {
+    let request = kube::core::Request::new(pods.resource_url()).list(params).map_err(kube::Error::BuildRequest)?;
+    let text = pods.clone().into_client().request_text(request).await?;
+    Ok((serde_json::from_str(&text).map_err(kube::Error::SerdeError)?, text.len()))
 }
 
 pub(crate) async fn look(pods: &Api<SeenPod>, pod: &PodRef) -> PodNow {

@@ -59,7 +59,7 @@ pub(crate) struct Machine {
 struct Ending {
     verdict: Verdict,
     /// Size and checksum of the whole trace; unknown for an epitaph.
-    trace: Option<(u64, u32)>,
+    trace: Option<(u64, Option<u32>)>,
     /// Length of the epitaph's line.
     line: usize,
     tries: u32,
@@ -190,12 +190,13 @@ impl Machine {
     /// The one terminal state. It carries a checksum only if GitLab can have exactly our bytes.
     fn terminal(&self, ending: &Ending) -> JobUpdate {
         let verdict = &ending.verdict;
-        let whole = |(bytes, _): &(u64, u32)| !self.diverged && self.window.is_empty() && self.window.base() == *bytes;
+        let whole =
+            |(bytes, _): &(u64, Option<u32>)| !self.diverged && self.window.is_empty() && self.window.base() == *bytes;
         let reason = || verdict.reason.unwrap_or(FailureReason::UnknownFailure).accepted_by(&self.job.failure_reasons);
         JobUpdate {
             state: verdict.state(),
             failure_reason: (!verdict.success).then(reason),
-            output: ending.trace.filter(whole).map(|(bytesize, crc32)| Output { crc32, bytesize }),
+            output: ending.trace.filter(whole).and_then(|(bytesize, crc32)| Some(Output { crc32: crc32?, bytesize })),
             exit_code: verdict.exit_code,
         }
     }
@@ -262,7 +263,7 @@ impl Machine {
     }
 
     /// The first verdict counts; a later one is the same again after a broken connection.
-    fn finish(&mut self, verdict: Verdict, trace: Option<(u64, u32)>, line: Bytes) {
+    fn finish(&mut self, verdict: Verdict, trace: Option<(u64, Option<u32>)>, line: Bytes) {
         if self.ending.is_some() {
             return;
         }

@@ -363,8 +363,11 @@ impl Task {
         };
         let bytes = Bytes::from(bytes);
         self.ledger.count(offset, &bytes);
-        let closed =
-            Closed { verdict: verdict.clone(), trace_bytes: self.ledger.bytes(), trace_crc32: self.ledger.crc32() };
+        let closed = Closed {
+            verdict: verdict.clone(),
+            trace_bytes: self.ledger.bytes(),
+            trace_crc32: Some(self.ledger.crc32()),
+        };
         self.verdict = Some(verdict);
         self.feed([Input::Trace { offset, bytes }, Input::Closed(closed)]);
         // A head of our own can be sent again, an agent's trace cannot.

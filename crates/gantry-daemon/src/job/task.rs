@@ -411,6 +411,14 @@ impl Task {
             Report::Acked(offset) => self.send(Frame::Acked(Offset { offset })),
             Report::CancelRequested => self.step(Event::CancelRequested).await,
             Report::WantFrom(offset) => self.resend(offset),
+            Report::Ahead { server, ours } => {
+                tracing::info!(
+                    job,
+                    server,
+                    ours,
+                    "GitLab has more of the trace than came through here; it goes on from there"
+                );
+            }
             Report::Diverged { server, ours } => {
                 tracing::warn!(job, server, ours, "GitLab has more of the trace than there is; no more of it is sent");
             }

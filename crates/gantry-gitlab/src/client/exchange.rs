@@ -135,7 +135,8 @@ pub(super) struct Outcome {
 pub(super) async fn read(answer: Response<ByteStream>, decode: Decode, limit: Duration) -> Answered {
     let (parts, mut pieces) = answer.into_parts();
     let matters = decode == Decode::On(parts.status);
-    let most = if matters { limits::MAX_JOB_PAYLOAD } else { limits::MAX_SMALL_ANSWER };
+    let is_job = matters && parts.status == StatusCode::CREATED;
+    let most = if is_job { limits::MAX_JOB_PAYLOAD } else { limits::MAX_SMALL_ANSWER };
     let mut body = BytesMut::new();
     let reading = async {
         while let Some(piece) = pieces.next().await {
@@ -147,6 +148,7 @@ pub(super) async fn read(answer: Response<ByteStream>, decode: Decode, limit: Du
         }
         Ok(())
     };
+    let limit = if matters { limit } else { limit.min(limits::DRAIN_TIMEOUT) };
     let whole = match tokio::time::timeout(limit, reading).await {
         Ok(whole) => whole,
         Err(elapsed) => Err(TransportError::new(TransportFault::Timeout, elapsed).into()),

@@ -2,7 +2,6 @@
 //! relay that managers use. A manager that comes back takes over at once. Best effort: not every pod can reach GitLab.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::event::{Event, LoneEvent};
 use super::presence::Seen;
-use super::published::{Published, TraceReader};
+use super::published::{Published, TraceFile, TraceReader};
 use crate::clock::Deadline;
 use crate::diagnostics::say;
 use crate::limits;
@@ -68,7 +67,7 @@ pub(crate) type Known = Arc<OnceLock<(Arc<PodPlan>, Deadline)>>;
 
 /// The agent's own relay.
 pub(crate) struct Lone {
-    trace: PathBuf,
+    trace: TraceFile,
     published: watch::Receiver<Published>,
     managers: watch::Receiver<Seen>,
     patience: Patience,
@@ -80,7 +79,7 @@ pub(crate) struct Lone {
 
 impl Lone {
     pub(crate) fn new(
-        trace: PathBuf,
+        trace: TraceFile,
         published: watch::Receiver<Published>,
         managers: watch::Receiver<Seen>,
         (patience, connect): (Patience, Connect),
@@ -292,6 +291,9 @@ impl Feeder {
                     say(format_args!("GitLab does not take reports: {trouble}"));
                 }
                 self.trouble = true;
+            }
+            Report::Ahead { server, ours } => {
+                say(format_args!("GitLab has {server} bytes of the trace and was given {ours}; it goes on from there"));
             }
             Report::Diverged { server, ours } => {
                 say(format_args!("GitLab has {server} bytes of a trace of {ours}; no more is sent"));

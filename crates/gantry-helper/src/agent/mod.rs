@@ -18,7 +18,6 @@ mod shim_link;
 mod sockets;
 mod validate;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -36,6 +35,7 @@ pub use self::lone::Patience;
 pub(crate) use self::peer::PeerRule;
 use self::presence::Presence;
 use self::published::Published;
+pub use self::published::TraceFile;
 use self::setup::SetupError;
 use self::sockets::{ManagerSocket, ShimSocket};
 use crate::clock::Clock;
@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) peers: PeerRule,
     /// When the agent relays by itself.
     pub(crate) patience: Patience,
+    /// Whether the trace's file keeps its name.
+    pub(crate) keep_trace: bool,
 }
 
 /// Runs the agent until its job is reported.
@@ -95,7 +97,7 @@ async fn serve(layout: &Layout, settings: Settings) -> Result<u8, SetupError> {
         shim: ShimSocket { listener: shim, path: layout.shim_socket() },
         terminations: terminations.boxed(),
         workshop: Arc::new(Tools { layout: layout.clone(), reaper }),
-        trace_file: layout.trace_file(),
+        trace_file: if settings.keep_trace { TraceFile::named } else { TraceFile::nameless }(layout.trace_file()),
         clock: Clock::Boot,
         patience: settings.patience,
         connect: Arc::new(Client::new),
@@ -114,7 +116,7 @@ pub struct Parts<M, S> {
     /// Does the stages that run here.
     pub workshop: Arc<dyn Workshop>,
     /// Where the trace is kept.
-    pub trace_file: PathBuf,
+    pub trace_file: TraceFile,
     /// What deadlines are kept on.
     pub clock: Clock,
     /// When the agent relays by itself.

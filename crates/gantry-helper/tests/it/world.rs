@@ -26,8 +26,13 @@ impl World {
         Self::agent_with(&[])
     }
 
-    /// An agent with further arguments, without a shim.
+    /// An agent with further arguments, without a shim. Its trace can be read under its name.
     pub(crate) fn agent_with(arguments: &[&str]) -> Self {
+        Self::agent_as_in_a_pod(&[&["--keep-trace"], arguments].concat())
+    }
+
+    /// An agent with these arguments, without a shim.
+    pub(crate) fn agent_as_in_a_pod(arguments: &[&str]) -> Self {
         let root = tempfile::Builder::new().prefix("gh").tempdir().unwrap();
         // Other users take part too.
         std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -265,8 +270,8 @@ impl Manager {
                 .is_some_and(|closed| manager.start.unwrap_or(0) + manager.trace.len() as u64 == closed.trace_bytes)
         });
         let closed = self.state.closed.clone().unwrap();
-        if self.start == Some(0) {
-            assert_eq!(crc32(&self.trace), closed.trace_crc32);
+        if let (Some(0), Some(sum)) = (self.start, closed.trace_crc32) {
+            assert_eq!(crc32(&self.trace), sum);
         }
         closed
     }

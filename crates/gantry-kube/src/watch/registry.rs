@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::Sight;
-use crate::{facts::PodFacts, pods::PodRef, seen::SeenPod};
+use crate::{facts::PodFacts, limits, pods::PodRef, seen::SeenPod};
 
 /// Shared by the clones of a cluster and its driver.
 #[derive(Debug, Default)]
@@ -101,6 +101,9 @@ impl Registry {
         if let Some(previous) = &previous
             && is_older(pod.metadata.resource_version.as_deref().unwrap_or_default(), &previous.resource_version)
         {
+            return;
+        }
+        if previous.is_none() && state.seen.len() >= limits::SEEN && !state.watched.contains_key(uid) {
             return;
         }
         let facts = Arc::new(PodFacts::digest(pod, previous.as_deref()));

@@ -30,7 +30,13 @@ impl Machine {
                 }
                 let expected = offset + length as u64;
                 let size = size.unwrap_or(expected);
-                self.server_has(size, now);
+                // It took these bytes at the end of what it had: what is behind them is nobody's that we know.
+                if size > expected {
+                    self.server_has(expected, now);
+                    self.diverge(size);
+                } else {
+                    self.server_has(size, now);
+                }
                 if size < expected {
                     self.fail("GitLab took a part of the log and has less of it than before".to_owned(), now);
                 } else {
@@ -83,6 +89,7 @@ impl Machine {
         } else {
             // Another relay sent more than we were given so far, before us or while our caller was cut off from the trace: go on from there
             // once the caller gets there. Should the bytes be foreign, the length or the checksum of the whole trace shows it.
+            self.outbox.put(Report::Ahead { server: size, ours: self.window.end() });
             self.window = Window::at(size);
         }
     }

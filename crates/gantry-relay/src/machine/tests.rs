@@ -61,7 +61,7 @@ impl Bench {
     }
 
     fn close(&mut self, bytes: u64) {
-        let closed = Closed { verdict: success(), trace_bytes: bytes, trace_crc32: 7 };
+        let closed = Closed { verdict: success(), trace_bytes: bytes, trace_crc32: Some(7) };
         self.machine.input(Some(Input::Closed(closed)), self.now);
     }
 
@@ -303,7 +303,7 @@ fn a_failed_verdict_in_words_the_server_knows() {
     let mut bench = Bench::new(|_| {});
     let reason = Some(FailureReason::RunnerConfigurationError);
     let verdict = Verdict { success: false, reason, exit_code: Some(3), message: String::new() };
-    bench.machine.input(Some(Input::Closed(Closed { verdict, trace_bytes: 0, trace_crc32: 0 })), bench.now);
+    bench.machine.input(Some(Input::Closed(Closed { verdict, trace_bytes: 0, trace_crc32: Some(0) })), bench.now);
     let (_, update) = bench.act_put();
     assert_eq!(
         (update.state, update.failure_reason, update.exit_code),
@@ -431,7 +431,7 @@ fn a_relay_before_us_may_have_sent_more_than_we_were_given() {
     bench.give(10, "abc");
     bench.act_patch();
     bench.patched(PatchOutcome::RangeMismatch { size: 15 }, None);
-    assert_eq!(bench.reports(), []);
+    assert_eq!(bench.reports(), [Report::Ahead { server: 15, ours: 13 }]);
     bench.give(13, "defg");
     bench.close(17);
     assert_eq!(bench.act_patch().1, 15);
@@ -482,6 +482,28 @@ fn a_log_that_somebody_else_wrote_to_is_left_alone() {
     bench.patched(PatchOutcome::RangeMismatch { size: 4 }, None);
     assert_eq!(bench.reports(), [Report::Diverged { server: 4, ours: 3 }]);
     assert_eq!(bench.act_put().1.output, None);
+}
+
+/// GitLab takes a piece at the end of what it has, so that it cannot have more afterwards. Whatever is there is not ours, and nothing is
+/// thought to have arrived that was not sent.
+#[test]
+fn a_size_beyond_what_was_sent_is_no_reason_to_leave_lines_out() {
+    for size in [5, 7, u64::MAX / 2] {
+        let mut bench = Bench::new(|_| {});
+        bench.give(0, "abc");
+        bench.act_patch();
+        bench.give(3, "def");
+        bench.patched(PatchOutcome::Accepted { size: Some(size) }, Some("running"));
+        assert_eq!(bench.reports(), [Report::Diverged { server: size, ours: 6 }, Report::Acked(3)]);
+        bench.give(6, "ghi");
+        assert_eq!(bench.act_put().1.state, JobState::Running, "no piece is sent any more");
+        bench.updated(UpdateOutcome::Accepted, None);
+        bench.close(9);
+        let (_, update) = bench.act_put();
+        assert_eq!((update.state, update.output), (JobState::Success, None));
+        bench.updated(UpdateOutcome::Accepted, None);
+        assert_eq!(bench.end(), RelayEnd::Delivered);
+    }
 }
 
 #[test]

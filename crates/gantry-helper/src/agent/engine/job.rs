@@ -156,6 +156,9 @@ impl Job {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) -> u8 {
         loop {
             self.on_time();
+            if let Some(trouble) = self.journal.take_trouble() {
+                self.on_broken_journal(&trouble);
+            }
             self.publish();
             if let Some(code) = self.leaving() {
                 return code;
@@ -181,9 +184,6 @@ impl Job {
             }
             Event::Terminated => self.on_terminated(),
             Event::Lone(event) => self.on_lone(event),
-        }
-        if let Some(trouble) = self.journal.take_trouble() {
-            self.on_broken_journal(&trouble);
         }
     }
 

@@ -8,7 +8,6 @@ mod job;
 mod managers;
 mod scripts;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
@@ -22,7 +21,7 @@ use self::job::Job;
 use super::event::{Event, ShimEvent};
 use super::lone::Known;
 use super::presence::Seen;
-use super::published::Published;
+use super::published::{Published, TraceFile};
 use super::validate::validate;
 use crate::clock::Clock;
 use crate::diagnostics::say;
@@ -39,7 +38,7 @@ const FAILURE: u8 = 1;
 /// What the engine works with.
 pub(crate) struct Surroundings {
     /// Where the trace is kept.
-    pub(crate) trace_file: PathBuf,
+    pub(crate) trace_file: TraceFile,
     /// Does the stages.
     pub(crate) workshop: Arc<dyn Workshop>,
     /// What deadlines are kept on.

@@ -1,11 +1,12 @@
 //! Answers that refuse something, made into what the client library understands: a `Status` with the code that was really answered. What does
 //! not come from an API server (a proxy's page, a gateway's JSON, nothing at all) is told in its own words, and as what it is.
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     error::{Fault, shorten},
@@ -21,7 +22,7 @@ pub(crate) async fn understood(answer: Response<Body>, target: &Target) -> kube:
     if status == StatusCode::SWITCHING_PROTOCOLS || (status.is_success() && !is_page) {
         return Ok(Response::from_parts(parts, body));
     }
-    let body = beginning(body).await?;
+    let body = beginning(body).await;
     let refuses = status.is_client_error() || status.is_server_error();
     // That something is gone counts as proof, and whoever answers without a `Status` proves nothing.
     let may_be_reworded = refuses && !matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
@@ -54,17 +55,20 @@ fn content_type(headers: &HeaderMap) -> String {
     value.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// As much of a body as is looked at.
-async fn beginning(mut body: Body) -> kube::Result<Vec<u8>> {
-    let mut bytes = BytesMut::new();
-    while bytes.len() < limits::REFUSAL {
-        let Some(frame) = body.frame().await else { break };
-        if let Some(data) = frame?.data_ref() {
-            bytes.extend_from_slice(data);
+/// As much of a body as is looked at. What has come until it breaks off or takes too long is all that is said: the status must not get lost
+/// over what a proxy wrote below it.
+async fn beginning(mut body: Body) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let reading = async {
+        while bytes.len() < limits::REFUSAL
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            bytes.extend_from_slice(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
         }
-    }
+    };
+    let _ = timeout(limits::REFUSAL_TIME, reading).await;
     bytes.truncate(limits::REFUSAL);
-    Ok(bytes.to_vec())
+    bytes
 }
 
 /// A sentence about an answer that no API server gives.
