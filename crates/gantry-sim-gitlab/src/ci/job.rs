@@ -84,6 +84,8 @@ pub(super) struct Draft {
     pub(super) allow_failure: AllowFailure,
     pub(super) needs: Option<Needs>,
     pub(super) dependencies: Option<Vec<Depended>>,
+    /// Whether a part of it may be in a missing include, its stage for one.
+    pub(super) is_lacking: bool,
     /// Why the job is not run here if it exists.
     pub(super) not_here: Option<String>,
 }
@@ -110,6 +112,8 @@ pub(super) struct Context<'c> {
     pub(super) repository: &'c dyn Repository,
     /// Whether the job's templates are missing, so that absent keywords are no news.
     pub(super) incomplete: bool,
+    /// What the job lacks that a missing include may have.
+    pub(super) lacking: Option<&'c str>,
 }
 
 /// Reads a job; the value is a mapping.
@@ -120,14 +124,20 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
     let merged = with_defaults(&own, context.defaults, report);
     let field = Field::new(&merged, path.clone());
     let has_rules = field.get("rules").is_some();
-    let script = read_script(&field, at, context.incomplete, report);
+    let lacking = lacking(&field, context, report).map(|text| format!("{text} ({at})"));
+    let script = read_script(&field, at, context.incomplete || lacking.is_some(), report);
     let when = field.get("when").and_then(|when| when.one_of(report, WHEN)).unwrap_or_else(|| "on_success".to_owned());
-    let refused: Vec<String> = REFUSED.iter().filter_map(|(key, why)| refusal(&field, key, why)).collect();
+    let refused = REFUSED.iter().filter_map(|(key, why)| refusal(&field, key, why));
+    let refused: Vec<String> = refused.chain(lacking.clone()).collect();
     let allow_default = if when == "manual" { AllowFailure::Yes } else { AllowFailure::No };
     Draft {
         name: name.to_owned(),
         at: at.clone(),
-        stage: stage(&field, at, context.stages, report),
+        stage: match stage_of_lack(&field, context.stages).filter(|_| lacking.is_some()) {
+            Some(stage) => stage,
+            None => stage(&field, at, context.stages, report),
+        },
+        is_lacking: lacking.is_some(),
         settings: settings::read(&field, context.repository, report),
         script,
         inherited_variables: inherited(&field, "variables", None, report),
@@ -147,6 +157,16 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
         dependencies: field.get("dependencies").map(|list| dependencies(&list, report)),
         not_here: (!refused.is_empty()).then(|| refused.join("; ")),
     }
+}
+
+/// What the job has not because an include is missing.
+fn lacking(field: &Field<'_>, context: &Context<'_>, report: &Report) -> Option<String> {
+    let no_script = || {
+        let whence =
+            report.may_be_included().filter(|_| !["script", "trigger", "run"].iter().any(|key| field.has(key)))?;
+        Some(format!("it has no script here: {whence}"))
+    };
+    context.lacking.map(str::to_owned).or_else(no_script)
 }
 
 fn refusal(field: &Field<'_>, key: &str, why: &str) -> Option<String> {
@@ -228,6 +248,13 @@ fn read_script(field: &Field<'_>, at: &At, incomplete: bool, report: &mut Report
         report.problem(at, &field.path, "config should implement a script: keyword");
     }
     Vec::new()
+}
+
+/// The stage of a job that names none and may get one from a missing include: the last, so that everything it may need
+/// is before it.
+fn stage_of_lack(field: &Field<'_>, stages: &[String]) -> Option<String> {
+    let last = stages.iter().rev().nth(1)?;
+    field.get("stage").is_none().then(|| last.clone())
 }
 
 fn stage(field: &Field<'_>, at: &At, stages: &[String], report: &mut Report) -> String {

@@ -61,6 +61,6 @@ pub fn read(input: &CiInput<'_>) -> Result<CiPipeline, Vec<Problem>> {
 fn build(input: &CiInput<'_>, report: &mut Report) -> Option<CiPipeline> {
     let root = include::load(input, report)?;
     let mut config = extends::apply(&include::root_map(&root), report);
-    config.root = reference::resolve(&config.root, &root.at, report);
+    reference::resolve(&mut config, &root.at, report);
     pipeline::build(input, &config, &root.at, report)
 }
