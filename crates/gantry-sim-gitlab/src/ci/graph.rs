@@ -87,6 +87,12 @@ fn full_names(draft: &Draft) -> impl Iterator<Item = String> + '_ {
     named.map(|instance| format!("{}{}", draft.name, instance.suffix))
 }
 
+/// The names of a job's instances, or its own.
+fn all_names(draft: &Draft) -> Vec<String> {
+    let names: Vec<String> = full_names(draft).collect();
+    if names.is_empty() { vec![draft.name.clone()] } else { names }
+}
+
 /// Puts the values of a matrix job into its needs.
 fn interpolate(draft: &Draft, needs: &mut [Needed], matrix: &[CiVariable], report: &mut Report) {
     for need in needs {
@@ -198,14 +204,9 @@ impl<'d> Names<'d> {
             (Some((target, false)), Some(suffixes)) if !suffixes.is_empty() => {
                 suffixes.iter().map(|suffix| format!("{}{suffix}", target.name)).collect()
             }
-            (Some((target, false)), _) => self.expanded(target),
+            (Some((target, false)), _) => all_names(target),
             _ => vec![need.job.clone()],
         }
-    }
-
-    fn expanded(&self, target: &Draft) -> Vec<String> {
-        let names: Vec<String> = full_names(target).collect();
-        if names.is_empty() { vec![target.name.clone()] } else { names }
     }
 
     /// The jobs that `dependencies` stand for. Jobs that rules leave out are left out here too, as in GitLab.
@@ -218,7 +219,7 @@ impl<'d> Names<'d> {
             let job = &depended.job;
             let found = self.find(job);
             let is_needed = |target: &Draft, is_instance: bool| {
-                let wanted = if is_instance { vec![job.clone()] } else { self.expanded(target) };
+                let wanted = if is_instance { vec![job.clone()] } else { all_names(target) };
                 needed.as_ref().map(|needed| wanted.iter().all(|name| needed.contains(name)))
             };
             let text = match found {

@@ -85,7 +85,10 @@ impl Loader<'_> {
     fn item(&mut self, node: &Node) -> Result<Vec<Node>, Refused> {
         let field = Field::new(node, "include");
         match &node.value {
-            Value::Text(path) if path.contains("://") => self.missing(&node.at, "of a URL"),
+            Value::Text(path) if path.contains("://") => {
+                self.report.missing_include(&node.at, "of a URL");
+                Ok(Vec::new())
+            }
             Value::Text(path) => self.local(&node.at, path),
             Value::Map(map) => {
                 if !self.is_wanted(&field)? {
@@ -93,7 +96,8 @@ impl Loader<'_> {
                 }
                 for (kind, text) in UNSUPPORTED {
                     if let Some(entry) = map.get(*kind) {
-                        return self.missing(&entry.at, text);
+                        self.report.missing_include(&entry.at, text);
+                        return Ok(Vec::new());
                     }
                 }
                 field.map_of(self.report, &["local", "rules"]);
@@ -130,11 +134,6 @@ impl Loader<'_> {
         let text = format!("the configuration has more than {MAX_NODES} values with its includes");
         self.report.problem(at, "", &text);
         None
-    }
-
-    fn missing(&mut self, at: &At, what: &str) -> Result<Vec<Node>, Refused> {
-        self.report.missing_include(at, what);
-        Ok(Vec::new())
     }
 
     /// A path, or a pattern with `*` (within one part of a path) and `**`.

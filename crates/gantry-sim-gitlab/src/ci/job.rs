@@ -1,7 +1,8 @@
 //! One job as written, before rules decide whether it exists and before names in `needs` are looked up.
 
+use super::environment;
 use super::field::Field;
-use super::model::{AllowFailure, CiVariable, Repository, When};
+use super::model::{AllowFailure, CiEnvironment, CiVariable, Repository, When};
 use super::needs::{self, Needs};
 use super::only::{self, Policy};
 use super::parallel::{self, Instance};
@@ -23,6 +24,7 @@ const KEYS: &[&str] = &[
     "before_script",
     "cache",
     "dependencies",
+    "environment",
     "except",
     "hooks",
     "image",
@@ -44,16 +46,8 @@ const KEYS: &[&str] = &[
 ];
 
 /// Keywords of things that only GitLab's other parts act on.
-const IGNORED: &[&str] = &[
-    "coverage",
-    "dast_configuration",
-    "environment",
-    "manual_confirmation",
-    "pages",
-    "publish",
-    "release",
-    "resource_group",
-];
+const IGNORED: &[&str] =
+    &["coverage", "dast_configuration", "manual_confirmation", "pages", "publish", "release", "resource_group"];
 
 /// Keywords without which the job would be another one, and why they cannot be had: such a job is not run here.
 const REFUSED: &[(&str, &str)] = &[
@@ -82,6 +76,7 @@ pub(super) struct Draft {
     pub(super) when: String,
     pub(super) start_in_seconds: Option<u64>,
     pub(super) allow_failure: AllowFailure,
+    pub(super) environment: Option<CiEnvironment>,
     pub(super) needs: Option<Needs>,
     pub(super) dependencies: Option<Vec<Depended>>,
     /// Whether a part of it may be in a missing include, its stage for one.
@@ -99,7 +94,7 @@ pub(super) struct Depended {
 /// What decides whether the job exists.
 pub(super) enum Presence {
     Rules(Vec<Rule>),
-    Policies { only: Option<Policy>, except: Option<Policy> },
+    Policies { only: Option<Box<Policy>>, except: Option<Box<Policy>> },
 }
 
 /// What a job shares with its pipeline.
@@ -153,6 +148,7 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
             .get("allow_failure")
             .and_then(|allow| rules::allow_failure(&allow, report))
             .unwrap_or(allow_default),
+        environment: field.get("environment").and_then(|environment| environment::read(&environment, report)),
         needs: field.get("needs").map(|list| needs::read(&list, report)),
         dependencies: field.get("dependencies").map(|list| dependencies(&list, report)),
         not_here: (!refused.is_empty()).then(|| refused.join("; ")),
@@ -273,11 +269,14 @@ fn stage(field: &Field<'_>, at: &At, stages: &[String], report: &mut Report) -> 
 }
 
 fn presence(field: &Field<'_>, has_workflow_rules: bool, report: &mut Report) -> Presence {
-    let only = field.get("only").map(|only| Policy::read(&only, report));
-    let except = field.get("except").map(|except| Policy::read(&except, report));
+    let only = field.get("only").map(|only| Box::new(Policy::read(&only, report)));
+    let except = field.get("except").map(|except| Box::new(Policy::read(&except, report)));
     let Some(list) = field.get("rules") else {
         let by_default = !has_workflow_rules;
-        return Presence::Policies { only: only.or_else(|| by_default.then(only::default_only)), except };
+        return Presence::Policies {
+            only: only.or_else(|| by_default.then(|| Box::new(only::default_only()))),
+            except,
+        };
     };
     for key in ["only", "except"] {
         if let Some(used) = field.get(key) {

@@ -9,6 +9,7 @@ mod artifacts;
 mod cache;
 mod clause;
 mod durations;
+mod environment;
 mod expr;
 mod extends;
 mod field;
@@ -37,8 +38,8 @@ mod yaml;
 mod tests;
 
 pub use model::{
-    AllowFailure, AutoCancel, CiArtifact, CiCache, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry, CiVariable,
-    Repository, When,
+    AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry,
+    CiVariable, Repository, When,
 };
 pub use problem::Problem;
 

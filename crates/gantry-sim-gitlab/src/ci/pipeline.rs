@@ -306,6 +306,10 @@ fn job_lookup(draft: &Draft, instance: &Instance, pipeline: &Lookup, variables: 
         lookup.add("CI_NODE_INDEX", &index.to_string());
         lookup.add("CI_NODE_TOTAL", &total.to_string());
     }
+    if let Some(environment) = &draft.environment {
+        lookup.add("CI_ENVIRONMENT_NAME", &variables::expand_all(&environment.name, &lookup));
+        lookup.add("CI_ENVIRONMENT_ACTION", &environment.action);
+    }
     lookup
 }
 
@@ -358,6 +362,7 @@ fn instantiate(draft: &Draft, instance: &Instance, variables: Set, rule: Option<
         retry: settings.retry,
         parallel: instance.position,
         interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(settings.interruptible),
+        environment: draft.environment.clone(),
         pre_get_sources_script: settings.pre_get_sources_script,
         not_here: None,
         line: draft.at.line,

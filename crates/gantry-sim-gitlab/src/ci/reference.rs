@@ -104,7 +104,7 @@ impl Resolver<'_> {
                     path.first().is_some_and(|first| self.root.as_map().is_none_or(|map| !map.contains_key(first)));
                 match self.report.may_be_included().filter(|_| absent) {
                     Some(whence) => {
-                        self.lost = Some(format!("it refers to {}, which is not here: {whence}", path.join(", ")))
+                        self.lost = Some(format!("it refers to {}, which is not here: {whence}", path.join(", ")));
                     }
                     None => self.report.problem(&node.at, "", &text),
                 }

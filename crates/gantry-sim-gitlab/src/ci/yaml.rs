@@ -153,15 +153,15 @@ fn documents(text: &str, file: &Rc<str>, report: &mut Report) -> Option<Vec<Node
         match events(&text, file, report) {
             Ok(documents) => return Some(documents),
             Err(Stop::Reported) => return None,
-            Err(Stop::Syntax(error, stopped)) => match budget.repair(&text, stopped) {
-                Some(repaired) => text = Cow::Owned(repaired),
-                None => {
+            Err(Stop::Syntax(error, stopped)) => {
+                let Some(repaired) = budget.repair(&text, stopped) else {
                     let at = At { file: Rc::clone(file), line: error.marker().line().max(1) };
                     let column = error.marker().col().saturating_add(1);
                     report.problem(&at, "", &format!("invalid YAML at column {column}: {}", error.info()));
                     return None;
-                }
-            },
+                };
+                text = Cow::Owned(repaired);
+            }
         }
     }
 }

@@ -323,7 +323,7 @@ a:
     assert_eq!(
         warnings(&pipeline),
         [
-            "4: jobs:a:environment is ignored here",
+            "4: jobs:a:environment makes no deployment here; only its variables are set",
             "5: jobs:a:coverage is ignored here",
             "6: jobs:a:resource_group is ignored here",
             "7: jobs:a:pages is ignored here",
