@@ -53,7 +53,8 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn file(&mut self, text: &str, name: &str) -> Option<Node> {
-        let root = yaml::parse(text, name, self.report)?;
+        let from = if self.open.len() > 1 { yaml::From::Include } else { yaml::From::Project };
+        let root = yaml::parse(text, name, from, self.report)?;
         let Some(include) = root.as_map().and_then(|map| map.get("include")) else {
             return Some(root);
         };

@@ -99,6 +99,23 @@ c: {script: x, rules: [{when: always}, {exists: {paths: [x], project: a/b}}]}
 }
 
 #[test]
+fn an_included_file_with_inputs_is_as_good_as_one_that_cannot_be_had() {
+    let files = &[("ci.yml", "spec: {inputs: {a: {default: b}}}\n---\n.theirs: {script: '$[[ inputs.a ]]'}\n")];
+    let yaml = "include: [{local: ci.yml, inputs: {a: c}}, ci.yml]\na: {extends: .theirs}\nb: {script: x}\n";
+    let pipeline = read_with(yaml, files, PUSH).expect("a pipeline");
+    assert_eq!(run(&pipeline), ["b"]);
+    let tail = "is not supported here; what it defines is missing";
+    let warnings: Vec<String> = pipeline.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            format!(".gitlab-ci.yml:1: include with inputs {tail}"),
+            format!("ci.yml:3: include of a file with a `spec:` header {tail}"),
+        ]
+    );
+}
+
+#[test]
 fn an_include_that_cannot_be_had_leaves_out_only_what_may_depend_on_it() {
     let pipeline = pipeline(
         "
