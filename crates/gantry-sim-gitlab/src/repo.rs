@@ -203,8 +203,8 @@ impl Repo {
     pub(crate) fn left(&self, git_ref: &str, sha: &str) -> Option<String> {
         let full = ["", "refs/heads/", "refs/tags/", "refs/remotes/origin/"].map(|prefix| format!("{prefix}{git_ref}"));
         let is_id = |name: &String| name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let found = full.iter().filter(|name| name.starts_with("refs/") || is_id(name));
-        let commit = found.filter_map(|name| self.commit_of(name)).next()?;
+        let mut found = full.iter().filter(|name| name.starts_with("refs/") || is_id(name));
+        let commit = found.find_map(|name| self.commit_of(name))?;
         self.ask(&["merge-base", &commit, sha])
     }
 

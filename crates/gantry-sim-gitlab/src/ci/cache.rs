@@ -78,10 +78,10 @@ fn cache_key(field: &Field<'_>, repository: &dyn Repository, report: &mut Report
         }
         return Some(key);
     }
-    field.map_of(report, &["files", "prefix"])?;
+    field.map_of(report, &["files", "files_commits", "prefix"])?;
     let prefix = field.get("prefix").and_then(|prefix| prefix.text(report));
-    let Some(list) = field.get("files") else {
-        field.problem(report, "config should have `files`");
+    let Some(list) = field.get("files").or_else(|| field.get("files_commits")) else {
+        field.problem(report, "config should have `files` or `files_commits`");
         return None;
     };
     let files = list.texts(report)?;

@@ -4,16 +4,11 @@ use super::field::Field;
 use super::glob::Glob;
 use super::model::Repository;
 use super::problem::{At, Report};
-use super::variables::{Lookup, expand};
+use super::variables::{Lookup, expand, expand_all};
 use super::yaml::Value;
 
 /// How many paths or patterns one of them may have; GitLab's limit.
 const MAX_PATTERNS: usize = 50;
-
-/// How often variables in a path may refer to others, and how long the path may become by it: references to
-/// references can multiply.
-const MAX_EXPANSIONS: usize = 10;
-const MAX_PATH: usize = 4096;
 
 /// `changes`.
 #[derive(Clone, Debug)]
@@ -127,17 +122,4 @@ fn paths(field: &Field<'_>, long: &[&str], report: &mut Report) -> Option<Vec<St
         list.problem(report, &format!("has too many entries (maximum {MAX_PATTERNS})"));
     }
     Some(paths)
-}
-
-/// Replaces variables, and those in their values.
-fn expand_all(text: &str, lookup: &Lookup) -> String {
-    let mut text = text.to_owned();
-    for _ in 0..MAX_EXPANSIONS {
-        let next = expand(&text, lookup);
-        if next == text || next.len() > MAX_PATH {
-            break;
-        }
-        text = next;
-    }
-    text
 }

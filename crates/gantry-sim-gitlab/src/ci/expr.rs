@@ -185,7 +185,7 @@ fn matches(left: &Expr, right: &Expr, lookup: &Lookup) -> Option<bool> {
 /// Compiles `/pattern/flags`; `None` if the text has not this form.
 fn pattern_literal(text: &str) -> Option<Result<Regex, String>> {
     let (pattern, flags) = text.strip_prefix('/')?.rsplit_once('/')?;
-    if pattern.is_empty() || !flags.chars().all(|flag| "ismU".contains(flag)) {
+    if !flags.chars().all(|flag| "ismU".contains(flag)) {
         return None;
     }
     Some(compile(pattern, flags))

@@ -56,10 +56,14 @@ pub(super) fn connect(
         let Some(draft) = drafts.get(one.draft) else { continue };
         if let Some(needs) = &mut one.needs {
             interpolate(draft, needs, &one.matrix, report);
+            let firm_needs = needs.iter().filter(|need| !need.optional).map(|need| &need.job);
+            one.job.not_here = one.job.not_here.or_else(|| names.lack(draft, firm_needs, report));
             let resolved: Vec<CiNeed> = needs.iter().flat_map(|need| names.need(draft, need, report)).collect();
             edges = edges.saturating_add(resolved.len());
             one.job.needs = Some(resolved);
         }
+        let wanted = draft.dependencies.iter().flatten().map(|depended| &depended.job);
+        one.job.not_here = one.job.not_here.or_else(|| names.lack(draft, wanted, report));
         if let Some(names) = names.dependencies(draft, one.needs.as_deref(), report) {
             edges = edges.saturating_add(names.len());
             one.job.dependencies = Some(names);
@@ -81,6 +85,12 @@ pub(super) fn connect(
 fn full_names(draft: &Draft) -> impl Iterator<Item = String> + '_ {
     let named = draft.instances.iter().filter(|instance| !instance.suffix.is_empty());
     named.map(|instance| format!("{}{}", draft.name, instance.suffix))
+}
+
+/// The names of a job's instances, or its own.
+fn all_names(draft: &Draft) -> Vec<String> {
+    let names: Vec<String> = full_names(draft).collect();
+    if names.is_empty() { vec![draft.name.clone()] } else { names }
 }
 
 /// Puts the values of a matrix job into its needs.
@@ -125,8 +135,21 @@ fn leave_out_dependants(jobs: &mut [CiJob]) {
 }
 
 impl<'d> Names<'d> {
+    /// Whether a job is in a later stage than another; of one whose stage is not known that is not said.
+    fn is_later(&self, target: &Draft, draft: &Draft) -> bool {
+        let known = !target.is_lacking && !draft.is_lacking;
+        known && self.stage(target) > self.stage(draft)
+    }
+
     fn stage(&self, draft: &Draft) -> Option<usize> {
         self.stages.get(draft.stage.as_str()).copied()
+    }
+
+    /// A job that is nowhere, if it may be that of a missing include.
+    fn lack<'n>(&self, draft: &Draft, mut names: impl Iterator<Item = &'n String>, report: &Report) -> Option<String> {
+        let whence = report.may_be_included()?;
+        let name = names.find(|name| self.find(name).is_none())?;
+        Some(format!("it needs {name}, which is not here: {whence} ({})", draft.at))
     }
 
     /// The job that a name stands for, and whether the name is that of one instance.
@@ -145,13 +168,13 @@ impl<'d> Names<'d> {
     fn need(&self, draft: &Draft, need: &Needed, report: &mut Report) -> Vec<CiNeed> {
         let path = format!("jobs:{}:needs", draft.name);
         let Some((target, is_instance)) = self.find(&need.job) else {
-            if !need.optional {
+            if !need.optional && report.may_be_included().is_none() {
                 let hint = self.hint(&need.job, report);
                 report.problem(&need.at, &path, &format!("undefined need: {}{hint}", need.job));
             }
             return Vec::new();
         };
-        if self.stage(target) > self.stage(draft) {
+        if self.is_later(target, draft) {
             let text = format!("need {} is not defined in current or prior stages", need.job);
             report.problem(&need.at, &path, &text);
             return Vec::new();
@@ -181,14 +204,9 @@ impl<'d> Names<'d> {
             (Some((target, false)), Some(suffixes)) if !suffixes.is_empty() => {
                 suffixes.iter().map(|suffix| format!("{}{suffix}", target.name)).collect()
             }
-            (Some((target, false)), _) => self.expanded(target),
+            (Some((target, false)), _) => all_names(target),
             _ => vec![need.job.clone()],
         }
-    }
-
-    fn expanded(&self, target: &Draft) -> Vec<String> {
-        let names: Vec<String> = full_names(target).collect();
-        if names.is_empty() { vec![target.name.clone()] } else { names }
     }
 
     /// The jobs that `dependencies` stand for. Jobs that rules leave out are left out here too, as in GitLab.
@@ -201,7 +219,7 @@ impl<'d> Names<'d> {
             let job = &depended.job;
             let found = self.find(job);
             let is_needed = |target: &Draft, is_instance: bool| {
-                let wanted = if is_instance { vec![job.clone()] } else { self.expanded(target) };
+                let wanted = if is_instance { vec![job.clone()] } else { all_names(target) };
                 needed.as_ref().map(|needed| wanted.iter().all(|name| needed.contains(name)))
             };
             let text = match found {
@@ -209,7 +227,7 @@ impl<'d> Names<'d> {
                 Some((target, one)) if is_needed(target, one) == Some(false) => {
                     Some(format!("the {job} should be part of needs"))
                 }
-                Some((target, _)) if self.stage(target) > self.stage(draft) => {
+                Some((target, _)) if self.is_later(target, draft) => {
                     Some(format!("dependency {job} is not defined in current or prior stages"))
                 }
                 Some((target, _)) if self.stage(target) == self.stage(draft) && needed.is_none() => Some(format!(
@@ -218,6 +236,7 @@ impl<'d> Names<'d> {
                 Some(_) => None,
             };
             match (text, found) {
+                (Some(_), None) if report.may_be_included().is_some() => {}
                 (Some(text), _) => report.problem(&depended.at, &path, &text),
                 (None, Some((target, one))) => {
                     names.extend(self.present(target, one.then_some(job.as_str())).cloned());

@@ -1,7 +1,8 @@
 //! One job as written, before rules decide whether it exists and before names in `needs` are looked up.
 
+use super::environment;
 use super::field::Field;
-use super::model::{AllowFailure, CiVariable, Repository, When};
+use super::model::{AllowFailure, CiEnvironment, CiVariable, Repository, When};
 use super::needs::{self, Needs};
 use super::only::{self, Policy};
 use super::parallel::{self, Instance};
@@ -23,6 +24,7 @@ const KEYS: &[&str] = &[
     "before_script",
     "cache",
     "dependencies",
+    "environment",
     "except",
     "hooks",
     "image",
@@ -44,16 +46,8 @@ const KEYS: &[&str] = &[
 ];
 
 /// Keywords of things that only GitLab's other parts act on.
-const IGNORED: &[&str] = &[
-    "coverage",
-    "dast_configuration",
-    "environment",
-    "manual_confirmation",
-    "pages",
-    "publish",
-    "release",
-    "resource_group",
-];
+const IGNORED: &[&str] =
+    &["coverage", "dast_configuration", "manual_confirmation", "pages", "publish", "release", "resource_group"];
 
 /// Keywords without which the job would be another one, and why they cannot be had: such a job is not run here.
 const REFUSED: &[(&str, &str)] = &[
@@ -82,8 +76,11 @@ pub(super) struct Draft {
     pub(super) when: String,
     pub(super) start_in_seconds: Option<u64>,
     pub(super) allow_failure: AllowFailure,
+    pub(super) environment: Option<CiEnvironment>,
     pub(super) needs: Option<Needs>,
     pub(super) dependencies: Option<Vec<Depended>>,
+    /// Whether a part of it may be in a missing include, its stage for one.
+    pub(super) is_lacking: bool,
     /// Why the job is not run here if it exists.
     pub(super) not_here: Option<String>,
 }
@@ -97,7 +94,7 @@ pub(super) struct Depended {
 /// What decides whether the job exists.
 pub(super) enum Presence {
     Rules(Vec<Rule>),
-    Policies { only: Option<Policy>, except: Option<Policy> },
+    Policies { only: Option<Box<Policy>>, except: Option<Box<Policy>> },
 }
 
 /// What a job shares with its pipeline.
@@ -110,6 +107,8 @@ pub(super) struct Context<'c> {
     pub(super) repository: &'c dyn Repository,
     /// Whether the job's templates are missing, so that absent keywords are no news.
     pub(super) incomplete: bool,
+    /// What the job lacks that a missing include may have.
+    pub(super) lacking: Option<&'c str>,
 }
 
 /// Reads a job; the value is a mapping.
@@ -120,14 +119,20 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
     let merged = with_defaults(&own, context.defaults, report);
     let field = Field::new(&merged, path.clone());
     let has_rules = field.get("rules").is_some();
-    let script = read_script(&field, at, context.incomplete, report);
+    let lacking = lacking(&field, context, report).map(|text| format!("{text} ({at})"));
+    let script = read_script(&field, at, context.incomplete || lacking.is_some(), report);
     let when = field.get("when").and_then(|when| when.one_of(report, WHEN)).unwrap_or_else(|| "on_success".to_owned());
-    let refused: Vec<String> = REFUSED.iter().filter_map(|(key, why)| refusal(&field, key, why)).collect();
+    let refused = REFUSED.iter().filter_map(|(key, why)| refusal(&field, key, why));
+    let refused: Vec<String> = refused.chain(lacking.clone()).collect();
     let allow_default = if when == "manual" { AllowFailure::Yes } else { AllowFailure::No };
     Draft {
         name: name.to_owned(),
         at: at.clone(),
-        stage: stage(&field, at, context.stages, report),
+        stage: match stage_of_lack(&field, context.stages).filter(|_| lacking.is_some()) {
+            Some(stage) => stage,
+            None => stage(&field, at, context.stages, report),
+        },
+        is_lacking: lacking.is_some(),
         settings: settings::read(&field, context.repository, report),
         script,
         inherited_variables: inherited(&field, "variables", None, report),
@@ -143,10 +148,21 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
             .get("allow_failure")
             .and_then(|allow| rules::allow_failure(&allow, report))
             .unwrap_or(allow_default),
+        environment: field.get("environment").and_then(|environment| environment::read(&environment, report)),
         needs: field.get("needs").map(|list| needs::read(&list, report)),
         dependencies: field.get("dependencies").map(|list| dependencies(&list, report)),
         not_here: (!refused.is_empty()).then(|| refused.join("; ")),
     }
+}
+
+/// What the job has not because an include is missing.
+fn lacking(field: &Field<'_>, context: &Context<'_>, report: &Report) -> Option<String> {
+    let no_script = || {
+        let whence =
+            report.may_be_included().filter(|_| !["script", "trigger", "run"].iter().any(|key| field.has(key)))?;
+        Some(format!("it has no script here: {whence}"))
+    };
+    context.lacking.map(str::to_owned).or_else(no_script)
 }
 
 fn refusal(field: &Field<'_>, key: &str, why: &str) -> Option<String> {
@@ -230,6 +246,13 @@ fn read_script(field: &Field<'_>, at: &At, incomplete: bool, report: &mut Report
     Vec::new()
 }
 
+/// The stage of a job that names none and may get one from a missing include: the last, so that everything it may need
+/// is before it.
+fn stage_of_lack(field: &Field<'_>, stages: &[String]) -> Option<String> {
+    let last = stages.iter().rev().nth(1)?;
+    field.get("stage").is_none().then(|| last.clone())
+}
+
 fn stage(field: &Field<'_>, at: &At, stages: &[String], report: &mut Report) -> String {
     let (stage, at) = match field.get("stage") {
         Some(stage) => (stage.text(report), stage.node.at.clone()),
@@ -246,11 +269,14 @@ fn stage(field: &Field<'_>, at: &At, stages: &[String], report: &mut Report) -> 
 }
 
 fn presence(field: &Field<'_>, has_workflow_rules: bool, report: &mut Report) -> Presence {
-    let only = field.get("only").map(|only| Policy::read(&only, report));
-    let except = field.get("except").map(|except| Policy::read(&except, report));
+    let only = field.get("only").map(|only| Box::new(Policy::read(&only, report)));
+    let except = field.get("except").map(|except| Box::new(Policy::read(&except, report)));
     let Some(list) = field.get("rules") else {
         let by_default = !has_workflow_rules;
-        return Presence::Policies { only: only.or_else(|| by_default.then(only::default_only)), except };
+        return Presence::Policies {
+            only: only.or_else(|| by_default.then(|| Box::new(only::default_only()))),
+            except,
+        };
     };
     for key in ["only", "except"] {
         if let Some(used) = field.get(key) {

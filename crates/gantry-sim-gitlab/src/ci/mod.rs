@@ -9,6 +9,7 @@ mod artifacts;
 mod cache;
 mod clause;
 mod durations;
+mod environment;
 mod expr;
 mod extends;
 mod field;
@@ -37,8 +38,8 @@ mod yaml;
 mod tests;
 
 pub use model::{
-    AllowFailure, AutoCancel, CiArtifact, CiCache, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry, CiVariable,
-    Repository, When,
+    AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry,
+    CiVariable, Repository, When,
 };
 pub use problem::Problem;
 
@@ -61,6 +62,6 @@ pub fn read(input: &CiInput<'_>) -> Result<CiPipeline, Vec<Problem>> {
 fn build(input: &CiInput<'_>, report: &mut Report) -> Option<CiPipeline> {
     let root = include::load(input, report)?;
     let mut config = extends::apply(&include::root_map(&root), report);
-    config.root = reference::resolve(&config.root, &root.at, report);
+    reference::resolve(&mut config, &root.at, report);
     pipeline::build(input, &config, &root.at, report)
 }

@@ -89,6 +89,8 @@ pub struct CiJob {
     pub parallel: Option<(u32, u32)>,
     /// Whether a newer pipeline may cancel this job.
     pub interruptible: bool,
+    /// Where the job deploys to.
+    pub environment: Option<CiEnvironment>,
     /// Lines of `hooks:pre_get_sources_script`.
     pub pre_get_sources_script: Vec<String>,
     /// Why the job exists but is not run here, in one sentence with the place; `None` for every ordinary job.
@@ -120,6 +122,19 @@ pub struct CiImage {
     pub docker_user: Option<String>,
     /// `kubernetes:user`, as `UID` or `UID:GID` (`executor_opts` of the job payload).
     pub kubernetes_user: Option<String>,
+}
+
+/// Where a job deploys to; texts are not expanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CiEnvironment {
+    /// The name, such as `review/$CI_COMMIT_REF_SLUG`.
+    pub name: String,
+    /// Where what is deployed can be looked at.
+    pub url: Option<String>,
+    /// What the job does with it: `start`, `stop` and others.
+    pub action: String,
+    /// `production` and others; `None` leaves it to the name.
+    pub tier: Option<String>,
 }
 
 /// A variable of the configuration file.

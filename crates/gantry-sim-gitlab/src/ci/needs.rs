@@ -56,7 +56,8 @@ impl Needed {
 /// Reads `needs`.
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Needs {
     let mut needs = Needs::default();
-    let Some(items) = field.list() else {
+    let single = field.node.as_map().map(|_| std::slice::from_ref(field.node));
+    let Some(items) = field.list().or(single) else {
         field.expected(report, "an array of jobs");
         return needs;
     };
@@ -64,7 +65,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Needs {
         let text = format!("config: one job can only need {MAX_NEEDS} others, but {} are listed", items.len());
         field.problem(report, &text);
     }
-    for item in field.items().take(MAX_NEEDS) {
+    for item in items.iter().take(MAX_NEEDS).map(|item| Field::new(item, field.path.clone())) {
         let foreign = item.node.as_map().and_then(|map| FOREIGN.iter().find(|key| map.contains_key(**key)));
         match foreign {
             Some(key) => {

@@ -3,6 +3,7 @@
 use super::extends::Extended;
 use super::field::Field;
 use super::graph::{self, Planned};
+use super::image;
 use super::job::{self, Context, Draft, Presence};
 use super::model::{AllowFailure, AutoCancel, CiInput, CiJob, CiPipeline, Repository};
 use super::parallel::Instance;
@@ -50,7 +51,8 @@ struct Shared {
 pub(super) fn build(input: &CiInput<'_>, config: &Extended, root_at: &At, report: &mut Report) -> Option<CiPipeline> {
     let root_node = Node::map(root_at.clone(), config.root.clone());
     let root = Field::new(&root_node, "");
-    let stages = stages(&root, report);
+    let mut stages = stages(&root, report);
+    warn_of_lacks(config, report);
     let defaults = defaults(&root, input, report);
     let mut globals = Set::new();
     if let Some(field) = root.get("variables") {
@@ -58,6 +60,9 @@ pub(super) fn build(input: &CiInput<'_>, config: &Extended, root_at: &At, report
     }
     let lookup = Lookup::new(input.variables);
     let workflow = workflow(&root, input, &lookup, &mut globals, report);
+    if report.may_be_included().is_some() {
+        add_stages(&mut stages, config, report);
+    }
     let shared = Shared { stages, defaults, globals, lookup, has_workflow_rules: workflow.has_rules };
     let (drafts, budget) = drafts(input, config, &shared, report)?;
     if drafts.is_empty() && !report.failed() {
@@ -88,6 +93,27 @@ fn stages(root: &Field<'_>, report: &mut Report) -> Vec<String> {
     all.extend(names.into_iter().filter(|name| seen.insert(name.clone())));
     all.push(".post".to_owned());
     all
+}
+
+/// What the whole pipeline lacks; jobs say it themselves.
+fn warn_of_lacks(config: &Extended, report: &mut Report) {
+    for (name, entry) in config.root.iter().filter(|(name, _)| KEYS.contains(&name.as_str())) {
+        if let Some(text) = config.lacking.get(name) {
+            report.warning(&entry.at, name, &format!("is read without a part: {text}"));
+        }
+    }
+}
+
+/// Where an include is missing, the stages that jobs name may be its; they come behind those that are known.
+fn add_stages(stages: &mut Vec<String>, config: &Extended, report: &mut Report) {
+    let Some(whence) = report.may_be_included() else { return };
+    for (name, entry) in &config.root {
+        let stage = Field::new(&entry.value, name.as_str()).get("stage");
+        let Some(stage) = stage.filter(|_| !KEYS.contains(&name.as_str()) && !name.starts_with('.')) else { continue };
+        let Some(text) = stage.as_text().filter(|text| !stages.iter().any(|stage| stage == text)) else { continue };
+        report.warning(&stage.node.at, "", &format!("the stage {text} is not defined here: {whence}"));
+        stages.insert(stages.len().saturating_sub(1), text.to_owned());
+    }
 }
 
 /// The entries of `default` and of the older keywords at the top level, checked.
@@ -187,6 +213,7 @@ fn drafts(input: &CiInput<'_>, config: &Extended, shared: &Shared, report: &mut 
             has_workflow_rules: shared.has_workflow_rules,
             repository: input.repository,
             incomplete: config.incomplete.contains(name),
+            lacking: config.lacking.get(name).map(String::as_str),
         };
         let size = entry.value.weight.saturating_add(inherited);
         // One share pays for reading, one for each instance.
@@ -262,6 +289,7 @@ fn plan(
             budget = spend(budget, cost, &draft.at, report)?;
             let mut job = instantiate(draft, instance, variables, rule, &lookup);
             job.not_here = draft.not_here.clone().or(undecided).or(foreign);
+            image::check(&job, &draft.at, &lookup, report);
             planned.push(Planned { draft: index, job, needs, matrix: instance.variables.clone() });
         }
     }
@@ -277,6 +305,10 @@ fn job_lookup(draft: &Draft, instance: &Instance, pipeline: &Lookup, variables: 
     if let Some((index, total)) = instance.position {
         lookup.add("CI_NODE_INDEX", &index.to_string());
         lookup.add("CI_NODE_TOTAL", &total.to_string());
+    }
+    if let Some(environment) = &draft.environment {
+        lookup.add("CI_ENVIRONMENT_NAME", &variables::expand_all(&environment.name, &lookup));
+        lookup.add("CI_ENVIRONMENT_ACTION", &environment.action);
     }
     lookup
 }
@@ -330,6 +362,7 @@ fn instantiate(draft: &Draft, instance: &Instance, variables: Set, rule: Option<
         retry: settings.retry,
         parallel: instance.position,
         interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(settings.interruptible),
+        environment: draft.environment.clone(),
         pre_get_sources_script: settings.pre_get_sources_script,
         not_here: None,
         line: draft.at.line,

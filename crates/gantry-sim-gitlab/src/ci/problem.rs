@@ -54,6 +54,8 @@ pub(super) struct Report {
     warnings: Vec<Problem>,
     seen: HashSet<(String, usize, String)>,
     hints: usize,
+    /// The first include that cannot be had here.
+    missing: Option<At>,
     comparisons: usize,
     /// The patterns of conditions, compiled once.
     pub(super) patterns: Patterns,
@@ -80,6 +82,17 @@ impl Report {
     pub(super) fn hint<'k>(&mut self, name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
         self.hints += 1;
         if self.hints > MAX_REPORTED { String::new() } else { suggest::hint(name, known) }
+    }
+
+    /// Records an include that cannot be had here: the rest of the configuration is read without it.
+    pub(super) fn missing_include(&mut self, at: &At, what: &str) {
+        self.warning(at, "include", &format!("{what} is not supported here; what it defines is missing"));
+        self.missing.get_or_insert_with(|| at.clone());
+    }
+
+    /// Where something that is nowhere may come from, if an include is missing.
+    pub(super) fn may_be_included(&self) -> Option<String> {
+        self.missing.as_ref().map(|at| format!("it may be in the include of {at}"))
     }
 
     /// Whether so many more files may be compared with patterns; if not, the rule that asks counts as true.

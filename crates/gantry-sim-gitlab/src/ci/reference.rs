@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use super::extends::Extended;
 use super::problem::{At, Report};
 use super::yaml::{Entry, MAX_DEPTH, MAX_NODES, Map, Node, Value};
 
@@ -16,12 +17,19 @@ const MAX_CHAIN: usize = 100;
 /// everything later walks values recursively.
 const MAX_NESTING: usize = 2 * MAX_DEPTH;
 
-/// The same configuration without references.
-pub(super) fn resolve(root: &Map, at: &At, report: &mut Report) -> Map {
-    let root = Node::map(at.clone(), root.clone());
-    let mut resolver = Resolver { root: &root, report, chain: Vec::new(), depth: 0, budget: MAX_NODES };
-    let resolved = resolver.node(&root);
-    resolved.as_map().map(|map| Map::clone(map)).unwrap_or_default()
+/// Resolves every reference of a configuration.
+pub(super) fn resolve(config: &mut Extended, at: &At, report: &mut Report) {
+    let root = Node::map(at.clone(), config.root.clone());
+    let mut resolver = Resolver { root: &root, report, chain: Vec::new(), depth: 0, budget: MAX_NODES, lost: None };
+    for (name, entry) in &mut config.root {
+        if !entry.value.has_reference {
+            continue;
+        }
+        entry.value = resolver.node(&entry.value);
+        if let Some(text) = resolver.lost.take() {
+            config.lacking.entry(name.clone()).or_insert(text);
+        }
+    }
 }
 
 struct Resolver<'r> {
@@ -33,6 +41,8 @@ struct Resolver<'r> {
     depth: usize,
     /// How many more nodes may be visited: nested references can name the same value again and again.
     budget: usize,
+    /// What was last looked for in vain that a missing include may have.
+    lost: Option<String>,
 }
 
 impl Resolver<'_> {
@@ -90,7 +100,14 @@ impl Resolver<'_> {
                 resolved
             }
             Err(text) => {
-                self.report.problem(&node.at, "", &text);
+                let absent =
+                    path.first().is_some_and(|first| self.root.as_map().is_none_or(|map| !map.contains_key(first)));
+                match self.report.may_be_included().filter(|_| absent) {
+                    Some(whence) => {
+                        self.lost = Some(format!("it refers to {}, which is not here: {whence}", path.join(", ")));
+                    }
+                    None => self.report.problem(&node.at, "", &text),
+                }
                 Node::scalar(node.at.clone(), Value::Broken)
             }
         }

@@ -16,6 +16,11 @@ pub(super) const GLOBAL_DATA: &[&str] = &["value", "description", "options", "ex
 /// See [`GLOBAL_DATA`].
 pub(super) const JOB_DATA: &[&str] = &["value", "expand"];
 
+/// How often variables may refer to others, and how long a text may become by it: references to
+/// references can multiply.
+const MAX_EXPANSIONS: usize = 10;
+const MAX_EXPANDED: usize = 4096;
+
 /// Variables by name, in the order they were first mentioned.
 pub(super) type Set = IndexMap<String, CiVariable>;
 
@@ -72,6 +77,29 @@ pub(super) fn expand(text: &str, lookup: &Lookup) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// The names that a text refers to.
+pub(super) fn references(text: &str) -> Vec<&str> {
+    let parts = text.split('$').skip(1).map(|after| {
+        let inner = after.strip_prefix('{').unwrap_or(after);
+        let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
+        inner.get(..end).unwrap_or_default()
+    });
+    parts.filter(|name| !name.is_empty()).collect()
+}
+
+/// Replaces variables, and those in their values.
+pub(super) fn expand_all(text: &str, lookup: &Lookup) -> String {
+    let mut text = text.to_owned();
+    for _ in 0..MAX_EXPANSIONS {
+        let next = expand(&text, lookup);
+        if next == text || next.len() > MAX_EXPANDED {
+            break;
+        }
+        text = next;
+    }
+    text
 }
 
 /// Reads a mapping of variables; `data` lists the keys allowed in the long form.

@@ -101,8 +101,17 @@ impl Node {
     }
 }
 
+/// Where a file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// It is the configuration of the project.
+    Project,
+    /// Another one includes it.
+    Include,
+}
+
 /// Reads one file into its root mapping; `None` if there is none, which is then reported.
-pub(super) fn parse(text: &str, file: &str, report: &mut Report) -> Option<Node> {
+pub(super) fn parse(text: &str, file: &str, from: From, report: &mut Report) -> Option<Node> {
     let file: Rc<str> = Rc::from(file);
     let start = At { file: Rc::clone(&file), line: 1 };
     if text.len() > MAX_YAML_BYTES {
@@ -111,12 +120,18 @@ pub(super) fn parse(text: &str, file: &str, report: &mut Report) -> Option<Node>
     }
     let mut documents = documents(text, &file, report)?;
     if let Some(second) = documents.get(1) {
-        let text = if documents.first().and_then(Node::as_map).is_some_and(|map| map.contains_key("spec")) {
-            "a `spec:` header with inputs is not supported here"
-        } else {
-            "a second YAML document is not read; remove the `---`"
-        };
-        report.problem(&second.at, "", text);
+        let has_header = documents.first().and_then(Node::as_map).is_some_and(|map| map.contains_key("spec"));
+        match (has_header, from) {
+            // An included file is as good as one that cannot be had.
+            (true, From::Include) => {
+                report.missing_include(&second.at, "of a file with a `spec:` header");
+                return Some(Node::map(second.at.clone(), Map::new()));
+            }
+            (true, From::Project) => {
+                report.problem(&second.at, "", "a `spec:` header with inputs is not supported here");
+            }
+            (false, _) => report.problem(&second.at, "", "a second YAML document is not read; remove the `---`"),
+        }
         return None;
     }
     let Some(root) = documents.pop().filter(|root| !matches!(root.value, Value::Null)) else {
@@ -153,15 +168,15 @@ fn documents(text: &str, file: &Rc<str>, report: &mut Report) -> Option<Vec<Node
         match events(&text, file, report) {
             Ok(documents) => return Some(documents),
             Err(Stop::Reported) => return None,
-            Err(Stop::Syntax(error, stopped)) => match budget.repair(&text, stopped) {
-                Some(repaired) => text = Cow::Owned(repaired),
-                None => {
+            Err(Stop::Syntax(error, stopped)) => {
+                let Some(repaired) = budget.repair(&text, stopped) else {
                     let at = At { file: Rc::clone(file), line: error.marker().line().max(1) };
                     let column = error.marker().col().saturating_add(1);
                     report.problem(&at, "", &format!("invalid YAML at column {column}: {}", error.info()));
                     return None;
-                }
-            },
+                };
+                text = Cow::Owned(repaired);
+            }
         }
     }
 }

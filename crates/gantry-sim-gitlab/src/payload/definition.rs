@@ -58,6 +58,9 @@ fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, 
     let reported = sources.iter().flat_map(|other| other.dotenv());
     all.extend(reported.map(|(key, value)| Variable::private(key, value.as_str())));
     all.extend(pipeline.variables.iter().cloned());
+    if let Some(environment) = &definition.environment {
+        all.extend(variables::environment(environment, &all));
+    }
     variables::expand(&mut all);
     all
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use crate::ci::CiEnvironment;
 use crate::repo::{Checkout, Repo, Revision};
 use crate::state::World;
 use crate::state::job::Job;
@@ -241,6 +242,53 @@ fn group_name(name: &str) -> &str {
     matrix.or(numbers.map(|(name, _)| name)).unwrap_or(name)
 }
 
+/// About where the job deploys to; `known` are the variables that its name may refer to.
+pub(crate) fn environment(environment: &CiEnvironment, known: &[Variable]) -> Vec<Variable> {
+    let mut probe = known.to_vec();
+    probe.push(Variable::public("CI_ENVIRONMENT_NAME", environment.name.as_str()));
+    expand(&mut probe);
+    let name = probe.pop().map(|variable| variable.value).unwrap_or_default();
+    let mut all = vec![
+        Variable::public("CI_ENVIRONMENT_SLUG", environment_slug(&name)),
+        Variable::public("CI_ENVIRONMENT_ACTION", environment.action.as_str()),
+        Variable::public("CI_ENVIRONMENT_TIER", environment.tier.clone().unwrap_or_else(|| tier(&name).to_owned())),
+    ];
+    all.extend(environment.url.as_ref().map(|url| Variable::public("CI_ENVIRONMENT_URL", url.as_str())));
+    all.push(Variable { raw: true, ..Variable::public("CI_ENVIRONMENT_NAME", name) });
+    all
+}
+
+/// At most 24 characters that begin with a letter. A name that had to be changed gets a suffix, so that two such names
+/// stay apart (GitLab server).
+fn environment_slug(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let mut slug: String = name.chars().map(plain).collect();
+    if !slug.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        slug = format!("env-{slug}");
+    }
+    while slug.contains("--") {
+        slug = slug.replace("--", "-");
+    }
+    if slug.len() <= 24 && slug == name && !slug.ends_with('-') {
+        return slug;
+    }
+    let start = slug.get(..17).unwrap_or(&slug).trim_end_matches('-');
+    format!("{start}-{:06x}", crc32fast::hash(name.as_bytes()) & 0x00ff_ffff)
+}
+
+/// What kind of environment has this name (GitLab server).
+fn tier(name: &str) -> &'static str {
+    const WORDS: [(&str, &[&str]); 4] = [
+        ("development", &["dev", "review", "trunk"]),
+        ("testing", &["test", "tst", "int", "accept", "acpt", "qa", "qc", "control", "quality"]),
+        ("staging", &["stag", "stg", "model", "modl", "pre", "demo", "non"]),
+        ("production", &["prod", "prd", "live"]),
+    ];
+    let name = name.to_lowercase();
+    let found = WORDS.iter().find(|(_, words)| words.iter().any(|word| name.contains(word)));
+    found.map_or("other", |(tier, _)| tier)
+}
+
 /// The clone URL with the job's credentials.
 pub(crate) fn repository_url(url: &str, path: &str, token: &str) -> String {
     let (protocol, rest) = url.split_once("://").unwrap_or(("http", url));
@@ -330,6 +378,23 @@ mod tests {
     fn slugs() {
         assert_eq!(slug("Feature/ÄB_c-"), "feature--b-c");
         assert_eq!(slug(&"a".repeat(80)).len(), 63);
+    }
+
+    #[test]
+    fn environments_have_slugs_and_tiers() {
+        assert_eq!(environment_slug("production"), "production");
+        assert_eq!(environment_slug("review/Some-Branch"), environment_slug("review/Some-Branch"));
+        assert!(environment_slug("review/some-branch-with-a-long-name").len() <= 24);
+        assert_ne!(environment_slug("review/some-branch-1"), environment_slug("review/some-branch_1"));
+        assert!(environment_slug("1/ü").starts_with("env-1-"));
+        let tiers = ["review/x", "QA", "staging", "Prod-eu", "else"].map(tier);
+        assert_eq!(tiers, ["development", "testing", "staging", "production", "other"]);
+    }
+
+    #[test]
+    fn groups_of_jobs_have_the_name_without_what_tells_them_apart() {
+        let groups = ["test 1/3", "build: [win, amd]", "test", "a 1/b", "x: [a] 2"].map(group_name);
+        assert_eq!(groups, ["test", "build", "test", "a 1/b", "x: [a] 2"]);
     }
 
     #[test]

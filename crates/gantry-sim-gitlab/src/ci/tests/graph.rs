@@ -28,6 +28,13 @@ tagged: {stage: build, script: x, only: [tags]}
 }
 
 #[test]
+fn a_single_need_may_stand_without_a_list() {
+    let pipeline = pipeline("a: {stage: build, script: x}\nb: {script: x, needs: {job: a, artifacts: false}}\n");
+    let needs: Vec<_> = pipeline.jobs.iter().flat_map(|job| job.needs.iter().flatten()).collect();
+    assert!(matches!(needs.as_slice(), [one] if one.job == "a" && !one.artifacts), "{needs:?}");
+}
+
+#[test]
 fn parallel_jobs_are_needed_all_or_by_their_matrix() {
     let pipeline = pipeline(
         "

@@ -83,6 +83,29 @@ a:
 }
 
 #[test]
+fn images_that_nobody_can_pull_are_told() {
+    let pipeline = super::read_with(
+        "
+variables: {PROJECT: group/$SUB, SUB: tool, BAD: 'a b'}
+good: {script: x, image: '$CI_REGISTRY/$PROJECT:$CI_JOB_ID'}
+unset: {script: x, image: '${REGISTRY}/tool:1'}
+spoilt: {script: x, image: debian, services: ['tool:$BAD']}
+upper: {script: x, image: Debian}
+",
+        &[],
+        &[("CI_COMMIT_BRANCH", "main"), ("CI_REGISTRY", "localhost:5050")],
+    );
+    assert_eq!(
+        warnings(&pipeline.expect("a pipeline")),
+        [
+            "4: jobs:unset:image `${REGISTRY}/tool:1` is no image name unless something sets $REGISTRY before the job starts",
+            "5: jobs:spoilt:services `tool:$BAD` becomes `tool:a b`, which is no image name",
+            "6: jobs:upper:image `Debian` is no image name",
+        ]
+    );
+}
+
+#[test]
 fn variables_have_values_of_every_allowed_kind() {
     let pipeline = pipeline(
         "
@@ -300,7 +323,7 @@ a:
     assert_eq!(
         warnings(&pipeline),
         [
-            "4: jobs:a:environment is ignored here",
+            "4: jobs:a:environment makes no deployment here; only its variables are set",
             "5: jobs:a:coverage is ignored here",
             "6: jobs:a:resource_group is ignored here",
             "7: jobs:a:pages is ignored here",

@@ -253,17 +253,30 @@ variables: {B: main}
 }
 
 #[test]
-fn includes_that_cannot_be_had_are_refused_with_their_line() {
+fn includes_may_be_meant_by_a_pattern() {
+    let files: &[(&str, &str)] = &[
+        ("ci/a.yml", "a: {script: x}\n"),
+        ("ci/b.yml", "a: {script: y}\nb: {script: x}\n"),
+        ("ci/deep/c.yml", "c: {script: x}\n"),
+        ("ci/notes.md", ""),
+    ];
+    let included = |pattern: &str| {
+        let yaml = format!("include: ['{pattern}']\nmain: {{script: x}}\n");
+        read_with(&yaml, files, PUSH).map(|pipeline| names(&pipeline).join(" "))
+    };
+    assert_eq!(included("/ci/*.yml").as_deref(), Ok("a b main"));
+    assert_eq!(included("ci/**.yml").as_deref(), Ok("a b c main"));
+    assert_eq!(
+        included("none/*.yml"),
+        Err(vec![".gitlab-ci.yml:1: include `none/*.yml`: no file of the repository is meant by it".to_owned()])
+    );
+}
+
+#[test]
+fn local_includes_that_cannot_be_had_are_refused_with_their_line() {
     let yaml = "
 include:
   - local: missing.yml
-  - project: group/other
-    file: x.yml
-  - remote: https://example.com/x.yml
-  - https://example.com/y.yml
-  - template: Go.gitlab-ci.yml
-  - component: example.com/a/b@1
-  - local: 'ci/*.yml'
   - local: ../x.yml
   - local: script.sh
   - loop.yml
@@ -272,22 +285,15 @@ a: {script: x}
 ";
     let files = &[("loop.yml", "include: /loop.yml\n"), ("bad.yml", "a: {script: x}\n b: 1\n")];
     let problems = read_with(yaml, files, PUSH).expect_err("problems");
-    let tail = "is not supported here; only `local` files of this repository are";
     assert_eq!(
-        problems.iter().take(9).cloned().collect::<Vec<_>>(),
+        problems.iter().take(3).cloned().collect::<Vec<_>>(),
         [
-            ".gitlab-ci.yml:3: include `missing.yml` does not exist in the repository".to_owned(),
-            format!(".gitlab-ci.yml:4: include of another project's file {tail}"),
-            format!(".gitlab-ci.yml:6: include of a remote file {tail}"),
-            format!(".gitlab-ci.yml:7: include of a URL {tail}"),
-            format!(".gitlab-ci.yml:8: include of a GitLab template {tail}"),
-            format!(".gitlab-ci.yml:9: include of a component {tail}"),
-            ".gitlab-ci.yml:10: include `ci/*.yml`: wildcards are not supported here; list the files".to_owned(),
-            ".gitlab-ci.yml:11: include `../x.yml` leads out of the repository".to_owned(),
-            ".gitlab-ci.yml:12: include `script.sh` does not end in .yml or .yaml".to_owned(),
+            ".gitlab-ci.yml:3: include `missing.yml` does not exist in the repository",
+            ".gitlab-ci.yml:4: include `../x.yml` leads out of the repository",
+            ".gitlab-ci.yml:5: include `script.sh` does not end in .yml or .yaml",
         ]
     );
-    let rest: Vec<&str> = problems.iter().skip(9).map(String::as_str).collect();
+    let rest: Vec<&str> = problems.iter().skip(3).map(String::as_str).collect();
     assert!(
         matches!(rest.as_slice(), [bad, looped]
             if bad.starts_with("bad.yml:2: invalid YAML at column")

@@ -197,12 +197,18 @@ tags: {script: x, only: [tags]}
 name: {script: x, only: [main]}
 project: {script: x, only: ['main@group/project', 'main@other/project']}
 pattern: {script: x, only: ['/^v\\d/']}
+pattern-here: {script: x, only: ['/^ma/@group/project', '//@other/project']}
+any-here: {script: x, only: ['//@group/project']}
+any-elsewhere: {script: x, only: ['//@other/project', branches@other/project]}
 push: {script: x, only: {refs: [pushes], variables: ['$CI_COMMIT_BRANCH == \"main\"']}}
 scheduled: {script: x, only: schedules}
 not-main: {script: x, except: [main]}
 not-tags: {script: x, except: {refs: [tags], variables: [$NOTHING]}}
 ";
-    assert_eq!(present(yaml, PUSH), ["always", "branches", "name", "project", "push", "not-tags"]);
+    assert_eq!(
+        present(yaml, PUSH),
+        ["always", "branches", "name", "project", "pattern-here", "any-here", "push", "not-tags"]
+    );
     assert_eq!(present(yaml, TAG), ["always", "tags", "pattern", "not-main"]);
 }
 

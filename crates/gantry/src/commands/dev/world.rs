@@ -214,6 +214,7 @@ check_interval = 1
     bearer_token = "{token}"
     namespace = "{NAMESPACE}"
     image = "debian:12"
+    pull_policy = "if-not-present"
     allowed_pull_policies = ["always", "if-not-present", "never"]
     helper_image = "gantry-helper"
     cleanup_grace_period_seconds = 0
