@@ -15,6 +15,9 @@ use super::world::{CONCURRENT, World};
 /// Between two looks: much shorter than anybody notices, and long enough that jobs which print much are asked for rarely.
 const PAUSE: Duration = Duration::from_millis(30);
 
+/// More jobs than these are only counted before they run.
+const NAMED: usize = 20;
+
 /// Colour of what is said about a job, in contrast to what the job says.
 const ASIDE: &str = "\x1b[2m";
 
@@ -92,14 +95,17 @@ impl<'s> Follow<'s> {
                 None => stages.push((&job.stage, vec![&job.name])),
             }
         }
-        let stages: Vec<String> =
-            stages.into_iter().map(|(stage, jobs)| format!("{stage}: {}", jobs.join(", "))).collect();
+        let are_few = pipeline.jobs.len() <= NAMED;
+        let stage = |(stage, jobs): (&str, Vec<&str>)| {
+            if are_few { format!("{stage}: {}", jobs.join(", ")) } else { format!("{stage}: {}", jobs.len()) }
+        };
+        let stages: Vec<String> = stages.into_iter().map(stage).collect();
         self.screen.print(&format!("Jobs: {}\n\n", stages.join("; "))).await?;
         Ok(())
     }
 
     /// Shows what happens until the pipeline is over, or until its runner has ended.
-    pub(super) async fn to_the_end(&mut self, world: &World) -> anyhow::Result<Pipeline> {
+    pub(super) async fn until_over(&mut self, world: &World) -> anyhow::Result<Pipeline> {
         let mut changes = world.changes.clone();
         loop {
             changes.mark_unchanged();
