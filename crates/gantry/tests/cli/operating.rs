@@ -124,6 +124,7 @@ async fn global_flags_in_all_their_forms() {
         vec!["--cpuprofile", "file", "list"],
         vec!["--log-format", "json", "-cpuprofile=file", "list", "--log-level", "warn"],
         vec!["--log-format=text", "list"],
+        vec!["--debug", "--debug=false", "-l", "debug", "list", "-l", "info", "--config", "/", "-c", "/dev/null"],
     ] {
         let said = home.gitlab_runner(&args).await.succeeded(&[]);
         let is_quiet = args.contains(&"warn");
