@@ -49,6 +49,8 @@ pub enum Need {
     SlowImages,
     /// The runner's own image on its nodes, and what is needed to deploy and to watch it: kubectl and Prometheus on this machine.
     OwnImages,
+    /// kubectl on this machine.
+    Kubectl,
 }
 
 impl Need {
@@ -57,6 +59,7 @@ impl Need {
         match self {
             Self::SlowImages => "images that take long to pull",
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
+            Self::Kubectl => "use without kubectl 1.21 on this machine",
         }
     }
 }
@@ -123,6 +126,7 @@ impl Cluster {
     pub fn has(&self, need: Need) -> bool {
         match need {
             Need::SlowImages => self.simulator.is_some() || self.registry.is_some(),
+            Need::Kubectl => Kubectl::is_usable(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }
     }

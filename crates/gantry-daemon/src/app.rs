@@ -8,6 +8,7 @@ use std::time::Duration;
 use gantry_config::settings::{LogSettings, OnTerminate};
 use gantry_config::{Loaded, RunnerSettings, Settings};
 use gantry_core::error_chain::chain;
+use gantry_core::short_token::short_token;
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
 use gantry_relay::Pace;
@@ -310,6 +311,12 @@ impl App {
         self.entries.retain(|key, entry| {
             let stays = wanted.get(key) == Some(&entry.settings) && entry.basis == basis;
             if let (false, Some(stop)) = (stays, &entry.stop) {
+                let runner = short_token(entry.settings.token.expose());
+                tracing::info!(
+                    runner,
+                    runner_name = entry.settings.name,
+                    "polling ends: the entry has changed or is gone"
+                );
                 stop.cancel();
             }
             stays

@@ -15,7 +15,7 @@ use crate::logging::{self, Logging};
 
 /// A native GitLab CI runner for Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "gantry", version = VERSION, about, disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "gantry", version = VERSION, about, disable_version_flag = true, args_override_self = true, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     logging: LoggingArgs,
@@ -26,17 +26,20 @@ struct Cli {
     command: Command,
 }
 
+/// Heading of the flags that every command has.
+const LOG: &str = "What is logged";
+
 /// How the process logs. Given here or in the environment, these beat the config file. An empty variable is none.
 #[derive(Clone, Debug, Args)]
 struct LoggingArgs {
     /// Debug level; wins over --log-level
-    #[arg(long, global = true, env = "RUNNER_DEBUG", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
+    #[arg(long, global = true, help_heading = LOG, env = "RUNNER_DEBUG", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
     debug: Option<bool>,
     /// Least severe lines to show: trace, debug, info, warn, error, fatal, panic
-    #[arg(long, short = 'l', global = true, env = "LOG_LEVEL", value_name = "LEVEL", value_parser = parse_level)]
+    #[arg(long, short = 'l', global = true, help_heading = LOG, env = "LOG_LEVEL", value_name = "LEVEL", value_parser = parse_level)]
     log_level: Option<OrUnset<LevelFilter>>,
     /// How lines look: runner (for people, with colours), text (key=value) or json (one object per line)
-    #[arg(long, global = true, env = "LOG_FORMAT", value_name = "FORMAT", value_parser = parse_format)]
+    #[arg(long, global = true, help_heading = LOG, env = "LOG_FORMAT", value_name = "FORMAT", value_parser = parse_format)]
     log_format: Option<OrUnset<Format>>,
     /// Accepted, and without effect: a file for Go's profiler
     #[arg(long, global = true, env = "CPU_PROFILE", value_name = "FILE", hide = true)]
@@ -65,6 +68,7 @@ enum Command {
     /// List the runners of the configuration, with the beginnings of their tokens
     List(list::ListArgs),
     /// Register a runner in GitLab and add it to the configuration
+    #[command(args_override_self = true)]
     Register(register::RegisterArgs),
     /// Ask GitLab for jobs and run them in Kubernetes
     Run(run::RunArgs),

@@ -25,6 +25,8 @@ const MESSAGE_WIDTH: usize = 50;
 /// Lets the config file change what the command line left open.
 #[derive(Clone)]
 pub(crate) struct Logging {
+    /// In force where nobody says anything.
+    default_level: LevelFilter,
     level: Option<reload::Handle<Targets, Registry>>,
     format: Option<std::sync::Arc<std::sync::atomic::AtomicU8>>,
 }
@@ -37,29 +39,30 @@ pub(crate) fn start(level: Option<LevelFilter>, format: Option<Format>, default_
         .with_writer(std::io::stderr)
         .event_format(Lines { format: std::sync::Arc::clone(&shared) });
     tracing_subscriber::registry().with(filter).with(gantry_daemon::CountLines).with(lines).init();
-    Logging { level: level.is_none().then_some(handle), format: format.is_none().then_some(shared) }
+    Logging { default_level, level: level.is_none().then_some(handle), format: format.is_none().then_some(shared) }
 }
 
 impl Logging {
-    /// Takes over what the config file says.
+    /// Takes over what the config file says; what it does not say any more is as if it never had.
     pub(crate) fn apply(&self, settings: LogSettings) {
-        if let (Some(handle), Some(level)) = (&self.level, settings.level) {
-            let filter = match level {
-                LogLevel::Trace => LevelFilter::TRACE,
-                LogLevel::Debug => LevelFilter::DEBUG,
-                LogLevel::Info => LevelFilter::INFO,
-                LogLevel::Warn => LevelFilter::WARN,
-                LogLevel::Error => LevelFilter::ERROR,
-                LogLevel::Fatal | LogLevel::Panic => LevelFilter::OFF,
+        if let Some(handle) = &self.level {
+            let filter = match settings.level {
+                None => self.default_level,
+                Some(LogLevel::Trace) => LevelFilter::TRACE,
+                Some(LogLevel::Debug) => LevelFilter::DEBUG,
+                Some(LogLevel::Info) => LevelFilter::INFO,
+                Some(LogLevel::Warn) => LevelFilter::WARN,
+                Some(LogLevel::Error) => LevelFilter::ERROR,
+                Some(LogLevel::Fatal | LogLevel::Panic) => LevelFilter::OFF,
             };
             // Fails only when the subscriber is gone, and then nobody reads logs.
             let _ = handle.reload(targets(filter));
         }
-        if let (Some(shared), Some(format)) = (&self.format, settings.format) {
-            let format = match format {
-                LogFormat::Runner => Format::Runner,
-                LogFormat::Text => Format::Text,
-                LogFormat::Json => Format::Json,
+        if let Some(shared) = &self.format {
+            let format = match settings.format {
+                None | Some(LogFormat::Runner) => Format::Runner,
+                Some(LogFormat::Text) => Format::Text,
+                Some(LogFormat::Json) => Format::Json,
             };
             shared.store(format as u8, std::sync::atomic::Ordering::Relaxed);
         }

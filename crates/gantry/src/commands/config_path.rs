@@ -50,7 +50,8 @@ fn choose(home: Option<&Path>, system: &Path) -> PathBuf {
     let own = home.map_or_else(|| PathBuf::from("config.toml"), |home| home.join(".gitlab-runner/config.toml"));
     // A file without a name leaves no trace where it could be made.
     let can_be_made = || system.parent().is_some_and(|directory| tempfile::tempfile_in(directory).is_ok());
-    let is_usable = File::open(system).is_ok() || (!system.exists() && can_be_made());
+    let has_own_place = own.parent().is_some_and(|directory| directory != Path::new("") && directory.is_dir());
+    let is_usable = File::open(system).is_ok() || (!system.exists() && !has_own_place && can_be_made());
     if !own.exists() && is_usable { system.to_owned() } else { own }
 }
 
@@ -73,9 +74,10 @@ mod tests {
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         assert_eq!(choose(Some(&home), &system), system, "it can be made");
         assert_eq!(std::fs::read_dir(dir.path().join("etc")).unwrap().count(), 0, "asking makes nothing");
-        std::fs::write(&system, "").unwrap();
-        assert_eq!(choose(Some(&home), &system), system);
         std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+        assert_eq!(choose(Some(&home), &system), own, "a volume is mounted there for it");
+        std::fs::write(&system, "").unwrap();
+        assert_eq!(choose(Some(&home), &system), system, "the only file that there is");
         std::fs::write(&own, "").unwrap();
         assert_eq!(choose(Some(&home), &system), own);
     }

@@ -1,13 +1,15 @@
 //! `gantry run`: the daemon.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
 use gantry_daemon::{App, Ended, ListenAddress, Network, Options, Signal, signal_channel};
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
 
 use crate::cli::{parse_bool, path_parser};
@@ -105,12 +107,13 @@ impl RunArgs {
 
 /// Runs the daemon until a signal ends it.
 pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
-    args.begin();
-    let helper = helper_binary::load()?;
     runtime()?.block_on(async {
         // Before anything else: a signal that comes early must not end the process unheard.
+        let heard = Heard::install()?;
+        args.begin();
+        let helper = helper_binary::load()?;
         let (sender, signals) = signal_channel();
-        let forwarding = forward(sender);
+        let forwarding = forward(heard, sender);
         let options = Options {
             outside: Arc::new(Network),
             config: args.config.resolve(),
@@ -124,28 +127,39 @@ pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode>
                 Ended::Clean => ExitCode::SUCCESS,
                 Ended::TimedOut | Ended::Forced => ExitCode::FAILURE,
             }),
-            error = forwarding => Err(error),
+            never = forwarding => match never {},
         }
     })
 }
 
-/// Hands signals of the process to the daemon. Ends only when they cannot be received.
-async fn forward(sender: mpsc::Sender<Signal>) -> anyhow::Error {
-    let streams = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::quit()),
-        signal(SignalKind::hangup()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit), Ok(mut hangup)) = streams else {
-        return anyhow::anyhow!("signals cannot be handled");
-    };
+/// The signals of the process. From when this is made none of them has its usual effect.
+struct Heard {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    quit: unix::Signal,
+    hangup: unix::Signal,
+}
+
+impl Heard {
+    fn install() -> anyhow::Result<Self> {
+        let hear = |kind| unix::signal(kind).context("signals cannot be handled");
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            quit: hear(SignalKind::quit())?,
+            hangup: hear(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Hands signals to the daemon.
+async fn forward(mut heard: Heard, sender: mpsc::Sender<Signal>) -> Infallible {
     loop {
         let signal = tokio::select! {
-            _ = terminate.recv() => Signal::Stop("SIGTERM"),
-            _ = interrupt.recv() => Signal::Stop("SIGINT"),
-            _ = quit.recv() => Signal::Drain,
-            _ = hangup.recv() => Signal::Reload,
+            _ = heard.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = heard.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = heard.quit.recv() => Signal::Drain,
+            _ = heard.hangup.recv() => Signal::Reload,
         };
         if sender.send(signal).await.is_err() {
             return std::future::pending().await;

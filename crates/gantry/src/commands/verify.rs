@@ -96,10 +96,12 @@ async fn is_refused(entry: &Entry, system_id: &str) -> bool {
         Err(_) => VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) },
     };
     match outcome {
-        VerifyOutcome::Valid(_) if is_created(token) => {
-            tracing::info!(runner, runner_name, "Verifying runner... is valid");
+        VerifyOutcome::Valid(found) => {
+            let word = if is_created(token) { "is valid" } else { "is alive" };
+            // Absent for tokens that do not end.
+            let token_expires_at = found.token_expires_at;
+            tracing::info!(runner, runner_name, token_expires_at, "Verifying runner... {word}");
         }
-        VerifyOutcome::Valid(_) => tracing::info!(runner, runner_name, "Verifying runner... is alive"),
         VerifyOutcome::Invalid { message } => {
             let word = if is_created(token) { "is not valid" } else { "is removed" };
             tracing::error!(runner, runner_name, status = message, "Verifying runner... {word}");

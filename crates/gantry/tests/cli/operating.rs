@@ -124,6 +124,7 @@ async fn global_flags_in_all_their_forms() {
         vec!["--cpuprofile", "file", "list"],
         vec!["--log-format", "json", "-cpuprofile=file", "list", "--log-level", "warn"],
         vec!["--log-format=text", "list"],
+        vec!["--debug", "--debug=false", "-l", "debug", "list", "-l", "info", "--config", "/", "-c", "/dev/null"],
     ] {
         let said = home.gitlab_runner(&args).await.succeeded(&[]);
         let is_quiet = args.contains(&"warn");
@@ -248,8 +249,11 @@ async fn the_life_of_a_configuration() {
     write(&home, &format!("concurrent = \"many\"\n{first}"));
     daemon.says("error", "config.toml:1: concurrent: must be a whole number").await;
     daemon.says("error", "Failed to load config, the old one stays in force").await;
+    write(&home, &format!("log_level = \"error\"\n{first}[[runners]]\nname = \"empty\"\n"));
+    daemon.says("error", "config.toml:5: runners[0].url: is missing").await;
     let expires = "token_expires_at = 2020-01-02T03:04:05Z\n";
     write(&home, &format!("{first}{}", good.replace("executor", &format!("{expires}executor"))));
+    daemon.says("info", "Configuration loaded").await;
     daemon.says("warning", "runners[0].token_expires_at: the token ends then and is not renewed by itself").await;
     daemon.says("error", "the token of runner \"good\" has ended at 2020-01-02T03:04:05Z").await;
     page(&format!("http://{address}/metrics"), &["gantry_runner_token_expiry_timestamp_seconds{", "} 1577934245"])
