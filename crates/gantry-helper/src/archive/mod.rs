@@ -4,9 +4,11 @@
 mod expand;
 pub(crate) mod job;
 mod pack;
+mod root;
 mod select;
 mod transfer;
 mod unpack;
+mod untracked;
 
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;

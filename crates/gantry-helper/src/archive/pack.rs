@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Seek, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
@@ -12,6 +12,8 @@ use gantry_wire::plan::ArtifactFormat;
 use jiff::Timestamp;
 use zip::write::{FullFileOptions, SimpleFileOptions};
 use zip::{CompressionMethod, DateTime, ZipWriter};
+
+use super::root::Root;
 
 /// Why there is no file.
 #[derive(Debug, thiserror::Error)]
@@ -38,27 +40,25 @@ pub(super) enum PackError {
 /// The extra field for user and group (Info-ZIP, `ux`).
 const UNIX_OWNER: u16 = 0x7875;
 
-/// Packs `paths`, which are relative to `project`, into `out`.
+/// Packs `paths`, which are relative to `root`, into `out`.
 pub(super) fn pack(
     format: ArtifactFormat,
-    project: &Path,
+    root: &Root,
     paths: &BTreeSet<PathBuf>,
     out: &mut File,
 ) -> Result<(), PackError> {
     match format {
-        ArtifactFormat::Zip => zip(project, paths, out),
-        ArtifactFormat::Gzip => gzip(project, paths, out),
-        ArtifactFormat::Raw => raw(project, paths, out),
+        ArtifactFormat::Zip => zip(root, paths, out),
+        ArtifactFormat::Gzip => gzip(root, paths, out),
+        ArtifactFormat::Raw => raw(root, paths, out),
     }
 }
 
-fn zip(project: &Path, paths: &BTreeSet<PathBuf>, out: &mut File) -> Result<(), PackError> {
+fn zip(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut File) -> Result<(), PackError> {
     let mut archive = ZipWriter::new(BufWriter::new(out)).set_auto_large_file();
     for path in paths {
-        let name = path.to_string_lossy();
-        let full = project.join(path);
-        let Ok(metadata) = fs::symlink_metadata(&full) else { continue };
-        add(&mut archive, &name, &full, &metadata)?;
+        let Ok(metadata) = fs::symlink_metadata(root.path().join(path)) else { continue };
+        add(&mut archive, root, path, &metadata)?;
     }
     let finished = archive.finish().map_err(|source| zip_error("the archive", source))?;
     finished.into_inner().map(|_| ()).map_err(|error| io_error("the archive", error.into_error()))
@@ -66,19 +66,20 @@ fn zip(project: &Path, paths: &BTreeSet<PathBuf>, out: &mut File) -> Result<(), 
 
 fn add<W: Write + Seek>(
     archive: &mut ZipWriter<W>,
-    name: &str,
-    full: &Path,
+    root: &Root,
+    path: &Path,
     metadata: &Metadata,
 ) -> Result<(), PackError> {
+    let name: &str = &path.to_string_lossy();
     let options = options(metadata).map_err(|source| zip_error(name, source))?;
     let kind = metadata.file_type();
     if kind.is_dir() {
         archive.add_directory(name, options).map_err(|source| zip_error(name, source))
     } else if kind.is_symlink() {
-        let target = fs::read_link(full).map_err(|source| io_error(name, source))?;
+        let target = fs::read_link(root.path().join(path)).map_err(|source| io_error(name, source))?;
         archive.add_symlink(name, target.to_string_lossy(), options).map_err(|source| zip_error(name, source))
     } else if kind.is_file() {
-        let mut file = open(full).map_err(|source| io_error(name, source))?;
+        let mut file = root.open_file(path).map_err(|source| io_error(name, source))?;
         archive.start_file(name, options).map_err(|source| zip_error(name, source))?;
         io::copy(&mut file, archive).map(|_| ()).map_err(|source| io_error(name, source))
     } else {
@@ -132,11 +133,10 @@ fn dos_time(seconds: i64) -> Option<DateTime> {
 }
 
 /// One member per file, one after the other. Unlike the reference, directories among the matches are no error: they have no bytes.
-fn gzip(project: &Path, paths: &BTreeSet<PathBuf>, out: &mut File) -> Result<(), PackError> {
-    for path in files(project, paths) {
+fn gzip(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut File) -> Result<(), PackError> {
+    for path in files(root, paths) {
         let name = path.to_string_lossy();
-        let full = project.join(path);
-        let mut file = open(&full).map_err(|source| io_error(&name, source))?;
+        let mut file = root.open_file(path).map_err(|source| io_error(&name, source))?;
         let modified = file.metadata().map_or(0, |metadata| u32::try_from(metadata.mtime()).unwrap_or(0));
         let base = path.file_name().map(|base| base.to_string_lossy().into_owned()).unwrap_or_default();
         let mut member = GzBuilder::new()
@@ -166,22 +166,18 @@ fn header_text(text: &str) -> String {
     escaped
 }
 
-fn raw(project: &Path, paths: &BTreeSet<PathBuf>, out: &mut File) -> Result<(), PackError> {
-    let files: Vec<_> = files(project, paths).collect();
+fn raw(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut File) -> Result<(), PackError> {
+    let files: Vec<_> = files(root, paths).collect();
     let [path] = files.as_slice() else { return Err(PackError::NotOne(files.len())) };
-    let copied = open(&project.join(path)).and_then(|mut file| io::copy(&mut file, out));
+    let copied = root.open_file(path).and_then(|mut file| io::copy(&mut file, out));
     copied.map(|_| ()).map_err(|source| io_error(&path.to_string_lossy(), source))
 }
 
 /// The regular files among `paths`.
-pub(super) fn files<'a>(project: &'a Path, paths: &'a BTreeSet<PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
-    paths.iter().filter(move |path| fs::symlink_metadata(project.join(path)).is_ok_and(|metadata| metadata.is_file()))
-}
-
-/// Opens a file that was a regular one a moment ago; a link or pipe put in its place is refused.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+pub(super) fn files<'a>(root: &'a Root, paths: &'a BTreeSet<PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
+    paths
+        .iter()
+        .filter(move |path| fs::symlink_metadata(root.path().join(path)).is_ok_and(|metadata| metadata.is_file()))
 }
 
 fn io_error(path: &str, source: io::Error) -> PackError {
@@ -197,6 +193,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::archive::root::root;
 
     #[test]
     fn gzip_members_follow_each_other() {
@@ -206,7 +203,7 @@ mod tests {
         fs::write(project.path().join("reports/b"), "two").unwrap();
         let paths = ["reports", "reports/a", "reports/b"].map(PathBuf::from).into();
         let mut out = tempfile::tempfile().unwrap();
-        pack(ArtifactFormat::Gzip, project.path(), &paths, &mut out).unwrap();
+        pack(ArtifactFormat::Gzip, &root(project.path()), &paths, &mut out).unwrap();
         out.rewind().unwrap();
         let mut text = String::new();
         flate2::read::MultiGzDecoder::new(out).read_to_string(&mut text).unwrap();
@@ -220,9 +217,9 @@ mod tests {
         fs::write(project.path().join("b"), "two").unwrap();
         let mut out = tempfile::tempfile().unwrap();
         let both = ["a", "b"].map(PathBuf::from).into();
-        let error = pack(ArtifactFormat::Raw, project.path(), &both, &mut out).unwrap_err();
+        let error = pack(ArtifactFormat::Raw, &root(project.path()), &both, &mut out).unwrap_err();
         assert!(matches!(error, PackError::NotOne(2)));
-        pack(ArtifactFormat::Raw, project.path(), &[PathBuf::from("a")].into(), &mut out).unwrap();
+        pack(ArtifactFormat::Raw, &root(project.path()), &[PathBuf::from("a")].into(), &mut out).unwrap();
         assert_eq!(out.metadata().unwrap().len(), 3);
     }
 
