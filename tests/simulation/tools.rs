@@ -59,7 +59,7 @@ impl Workshop for DataTools {
         .boxed()
     }
 
-    fn prepare(&self, handover: Handover) -> BoxFuture<'static, io::Result<Vec<(String, SecretText)>>> {
+    fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
         async move {
             sleep(Duration::from_millis(2)).await;
             let variables = handover.plan.environment.iter();

@@ -241,6 +241,14 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         wait_for_services,
         failure_reasons: job.features.failure_reasons.clone(),
         alone: context.alone.clone(),
+        build_memory_limit: runner
+            .kubernetes
+            .resources
+            .build
+            .set
+            .memory_limit
+            .as_ref()
+            .map(|limit| limit.as_str().to_owned()),
         paths: parts.paths,
     }
 }

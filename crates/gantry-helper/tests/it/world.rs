@@ -103,6 +103,7 @@ impl World {
             wait_for_services: false,
             failure_reasons: Vec::new(),
             alone: gantry_wire::plan::Alone::default(),
+            build_memory_limit: None,
         }
     }
 

@@ -54,6 +54,7 @@ fn plan() -> PodPlan {
         wait_for_services: false,
         failure_reasons: Vec::new(),
         alone: crate::plan::Alone::default(),
+        build_memory_limit: None,
     }
 }
 
