@@ -1,6 +1,5 @@
 //! The stages in the helper container as data: how long they take, and whether fetching the sources works.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 

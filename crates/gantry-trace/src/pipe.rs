@@ -26,7 +26,7 @@ impl Rules {
         let Options { masks, token_prefixes, timestamps, limit: _ } = options;
         let phrases: Vec<String> = masks.iter().flat_map(|mask| forms(mask.expose().trim())).collect();
         Self {
-            phrases: Matcher::new(phrases.iter().map(|phrase| phrase.as_bytes())),
+            phrases: Matcher::new(phrases.iter().map(String::as_bytes)),
             prefixes: Matcher::new(token_prefixes.iter().map(|prefix| prefix.trim().as_bytes())),
             timestamps,
         }

@@ -128,7 +128,7 @@ mod tests {
         assert!(make_below(&base, &project).unwrap().is_empty());
         fs::remove_dir(&project).unwrap();
         fs::write(&project, "").unwrap();
-        assert_eq!(make_below(&base, &project).unwrap(), [project.clone()]);
+        assert_eq!(make_below(&base, &project).unwrap(), std::slice::from_ref(&project));
         assert!(is_real_below(&base, &project));
     }
 }

@@ -29,11 +29,11 @@ fn setting(rule: &GitCredential) -> Setting {
 pub(super) fn write(path: &Path, sources: &Sources, submodules: &[String]) -> io::Result<()> {
     let own: &[String] = &sources.own_urls;
     let own = if own.is_empty() { std::slice::from_ref(&sources.url) } else { own };
-    let mut text = String::new();
-    for rule in own.iter().chain(submodules).filter_map(|url| exact(url, &sources.credentials)) {
-        text.push_str(&format!("[url {}]\n", quoted(rule.with.expose())));
-        text.push_str(&format!("\tinsteadOf = {}\n", quoted(&rule.without)));
-    }
+    let rules = own.iter().chain(submodules).filter_map(|url| exact(url, &sources.credentials));
+    let section = |rule: GitCredential| {
+        format!("[url {}]\n\tinsteadOf = {}\n", quoted(rule.with.expose()), quoted(&rule.without))
+    };
+    let text: String = rules.map(section).collect();
     let hidden = path.with_extension("new");
     remove(&hidden)?;
     // Every user of the build container may become the one who calls git.

@@ -145,7 +145,7 @@ mod tests {
         ] {
             fs::write(git.join(file), content).unwrap();
         }
-        symlink("/root/.gitconfig", git.join("FETCH_HEAD")).unwrap();
+        symlink("/home/ci/.gitconfig", git.join("FETCH_HEAD")).unwrap();
         symlink("/etc", git.join("refs/remotes")).unwrap();
     }
 
