@@ -11,7 +11,7 @@ pub(crate) mod trees;
 use std::fs::File;
 use std::io::{self, Seek as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -147,13 +147,16 @@ impl StageContext {
         Ending::HelperUnusable { message }
     }
 
-    /// Makes the project's directory, if it is not there. What an earlier job has put in its place goes.
+    /// Makes the project's directory, if it is not there.
     pub(crate) async fn make_project_dir(&self) -> Result<(), Ending> {
-        let paths = self.plan.paths.clone();
-        let made =
-            tasks::blocking(move || trees::make_below(Path::new(&paths.builds_dir), Path::new(&paths.project_dir)));
-        let made = made.await.and_then(|result| result);
-        let replaced = made.map_err(|error| self.trouble("cannot make the project directory", &error))?;
+        self.make_directory(&self.plan.paths.project_dir).await
+    }
+
+    /// Makes a directory of the job below that of all builds. What an earlier job has put in its place goes.
+    pub(crate) async fn make_directory(&self, directory: &str) -> Result<(), Ending> {
+        let (base, path) = (PathBuf::from(&self.plan.paths.builds_dir), PathBuf::from(directory));
+        let made = tasks::blocking(move || trees::make_below(&base, &path)).await.and_then(|result| result);
+        let replaced = made.map_err(|error| self.trouble(&format!("cannot make the directory {directory}"), &error))?;
         for path in replaced {
             let text = format!("{} was no directory and has been replaced by one", path.display());
             self.outlet.warning(text).await;

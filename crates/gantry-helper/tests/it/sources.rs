@@ -265,7 +265,8 @@ fn nothing_that_an_earlier_job_left_in_a_submodule_runs() {
         let clone = ["-c", "protocol.file.allow=always", "clone", "-q", "--recursive", &url(&outer), "p"];
         git(&world.path("/builds/g"), &clone);
         let mark = world.path("/mark");
-        let evil = "evil() { git config --file $1/config core.fsmonitor \"echo ran $1 >> $MARK; true\"; mkdir -p $1/hooks
+        let evil = "evil() { git config --file $1/config --unset core.worktree || true
+            git config --file $1/config core.fsmonitor \"echo ran $1 >> $MARK; true\"; mkdir -p $1/hooks
             printf '#!/bin/sh\\necho ran >> %s\\n' $MARK > $1/hooks/post-checkout; chmod 755 $1/hooks/post-checkout; }\n";
         let planted = std::process::Command::new("sh")
             .args(["-ec", &format!("{evil}{plant}")])
@@ -319,7 +320,7 @@ fn a_second_try_starts_from_nothing() {
 }
 
 /// What an earlier job may leave where the builds directory lasts: how it is made below `p`, the project's directory.
-const PLANTS: [(&str, &str); 18] = [
+const PLANTS: [(&str, &str); 20] = [
     ("a linked repository", "mv .git ../evil.git; ln -s ../evil.git .git"),
     ("a repository elsewhere", "mv .git ../evil.git; echo gitdir: $PWD/../evil.git > .git"),
     ("a common directory", "cp -r .git ../evil.git; echo $PWD/../evil.git > .git/commondir"),
@@ -336,6 +337,8 @@ const PLANTS: [(&str, &str); 18] = [
     ("alternates", "echo $PWD/../nowhere > .git/objects/info/alternates"),
     ("attributes", "echo '* filter=evil' > .git/info/attributes; touch a.txt"),
     ("a broken index", "echo garbage > .git/index"),
+    ("a sparse checkout", "git sparse-checkout set nowhere; rm -f a.txt b.txt"),
+    ("files that git does not look at", "git update-index --assume-unchanged a.txt; echo other > a.txt"),
     ("no objects", "rm -rf .git/objects; mkdir .git/objects"),
     ("an empty ref", ": > .git/refs/remotes/origin/main"),
     ("a pipe", "rm .git/packed-refs; mkfifo .git/packed-refs .gitattributes"),

@@ -9,6 +9,7 @@ mod modules;
 mod submodules;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 use gantry_core::Ending;
@@ -103,6 +104,10 @@ async fn secure(context: &StageContext, sources: &Sources) -> Result<Found, Endi
     let config = module_config(&context.layout, sources);
     let secured = tasks::blocking(move || {
         let repository = leftovers::secure(&project, &config)?;
+        if repository {
+            // For hooks; git's own part writes another.
+            fs::write(project.join(".git/config"), &config)?;
+        }
         Ok(Found { repository, files: fs::read_dir(&project)?.next().is_some() })
     });
     let secured = secured.await.and_then(|result| result);
@@ -190,6 +195,11 @@ async fn checkout(context: &StageContext, git: &Git<'_>, sources: &Sources, foun
     let short: String = sources.sha.chars().take(8).collect();
     let notice = format!("Checking out {short} as detached HEAD (ref is {})...", sources.git_ref);
     context.outlet.notice(&notice).await;
+    if found.repository && hides_files(git).await.map_err(Failed::elsewhere)? {
+        let index = Path::new(&context.plan.paths.project_dir).join(".git/index");
+        let removed = trees::remove_tree(&index);
+        removed.map_err(|error| Failed::elsewhere(context.trouble("cannot remove git's index", &error)))?;
+    }
     let checkout = ["-c", "submodule.recurse=false", "checkout", "-f", "-q", &sources.sha];
     git.must(&checkout).await.map_err(Failed::here)?;
     if found.files && has_submodules(sources) && modules::secure(context, git).await.map_err(Failed::elsewhere)? {
@@ -205,6 +215,18 @@ async fn checkout(context: &StageContext, git: &Git<'_>, sources: &Sources, foun
         context.outlet.plain("").await;
     }
     Ok(())
+}
+
+/// Whether the index, which an earlier job has left, keeps git from looking at some files of the work tree, as a sparse checkout does, or
+/// cannot be read. Without it git writes every file.
+async fn hides_files(git: &Git<'_>) -> Result<bool, Ending> {
+    let Some(listing) = git.answer(&["ls-files", "-v", "-z"]).await? else { return Ok(true) };
+    let hidden = tasks::blocking(move || {
+        let entries = BufReader::new(listing).split(0);
+        // The other tags are those of files that git leaves to themselves.
+        entries.map_while(Result::ok).any(|entry| !entry.starts_with(b"H ") && !entry.starts_with(b"M "))
+    });
+    Ok(hidden.await.unwrap_or(true))
 }
 
 /// The first try left something that git cannot go on with: start from nothing.
