@@ -9,6 +9,7 @@ mod containers;
 mod deployment;
 mod dev;
 mod jobs;
+mod lasting;
 mod output;
 mod process;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     tests.extend(output::tests());
     tests.extend(cancel::tests());
     tests.extend(jobs::tests());
+    tests.extend(lasting::tests());
     tests.extend(process::tests());
     tests.extend(connections::tests());
     tests.extend(deployment::tests());

@@ -23,6 +23,10 @@ use crate::{repository, trace};
 /// With it runners may register.
 const REGISTRATION_TOKEN: &str = "GR1348941e2e-registration";
 
+/// A second project, with the same content, which no job token opens; and the access token that does.
+const OTHER_PROJECT: &str = "group/other";
+const CLONE_TOKEN: &str = "glpat-e2e-of-group-other";
+
 /// How long the simulated GitLab may take to start.
 const START: Duration = Duration::from_secs(30);
 
@@ -72,8 +76,19 @@ impl World {
         let cluster = Cluster::start(wanted, &path, &binaries).await?;
         let repo = format!("{}={}", repository::NAME, repository.display());
         let listen = SocketAddr::new(cluster.host, 0).to_string();
-        let args = ["sim", "gitlab", "--listen", &listen, "--registration-token", REGISTRATION_TOKEN, "--repo", &repo];
-        let gitlab = Process::start("sim-gitlab", &path, &binaries.gantry, &args.map(str::to_owned))?;
+        let other = format!("{OTHER_PROJECT}={}", repository.display());
+        let clone_token = format!("{CLONE_TOKEN}={OTHER_PROJECT}");
+        let args = [
+            ["sim", "gitlab", "--listen", &listen, "--registration-token", REGISTRATION_TOKEN],
+            ["--repo", &repo, "--repo", &other, "--clone-token", &clone_token],
+        ]
+        .concat();
+        let gitlab = Process::start(
+            "sim-gitlab",
+            &path,
+            &binaries.gantry,
+            &args.into_iter().map(str::to_owned).collect::<Vec<_>>(),
+        )?;
         let line = gitlab.wait_for_line("simulated GitLab:", START).await?;
         let url = line.split_whitespace().last().context("no URL")?;
         let kube = cluster.kube.clone();
@@ -92,6 +107,7 @@ impl World {
             dir: RefCell::new(Some(dir)),
             path,
         };
+        world.keep_secret(CLONE_TOKEN);
         let options = RunnerOptions { concurrent: CONCURRENT, ..RunnerOptions::new("shared") };
         let shared = Runner::start(&world, &options).await?;
         // Nobody else sets it.

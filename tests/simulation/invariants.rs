@@ -246,7 +246,9 @@ impl Judged<'_> {
         let tries = self.facts.tries.iter().filter(|(_, stage, _)| stage == "get_sources").count();
         let by_sources =
             !self.facts.fetched && u32::try_from(tries).is_ok_and(|tries| tries >= self.program.tool.attempts);
-        if by_script || by_sources { Ok(()) } else { Err("nothing has failed with that code".to_owned()) }
+        // A build container that has run out of memory is the job's own fault, and has no exit code.
+        let by_memory = self.shown.exit_code.is_none() && self.facts.harms.contains(&Harm::OutOfMemory);
+        if by_script || by_sources || by_memory { Ok(()) } else { Err("nothing has failed with that code".to_owned()) }
     }
 
     fn allows_timeout(&self) -> Result<(), String> {

@@ -1,6 +1,5 @@
 //! The stages in the helper container as data: how long they take, and whether fetching the sources works.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,7 +58,7 @@ impl Workshop for DataTools {
         .boxed()
     }
 
-    fn prepare(&self, handover: Handover) -> BoxFuture<'static, io::Result<Vec<(String, SecretText)>>> {
+    fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
         async move {
             sleep(Duration::from_millis(2)).await;
             let variables = handover.plan.environment.iter();

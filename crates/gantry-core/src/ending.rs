@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::{FailureReason, Verdict};
 
+/// Name of the container that runs the user's scripts.
+pub const BUILD_CONTAINER: &str = "build";
+
 /// How a job ended. Closed by the agent, or by the manager when it has proof that no agent can.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -17,10 +20,13 @@ pub enum Ending {
         /// 128 plus the signal when one ended it.
         exit_code: i32,
     },
-    /// A user script was ended by the kernel for want of memory.
+    /// A user script failed after the kernel had ended processes of its container for want of memory.
     ScriptOutOfMemory {
-        /// Usually 137.
+        /// 137 where it was the script itself; else the script's own code.
         exit_code: i32,
+        /// The memory limit of the build container, in Kubernetes' notation, if it has one.
+        #[serde(default)]
+        limit: Option<String>,
     },
     /// A stage of the runner's own (sources, artifacts) failed.
     StageFailed {
@@ -107,6 +113,9 @@ pub enum Ending {
     ContainerOutOfMemory {
         /// Which one.
         container: String,
+        /// Its memory limit, in Kubernetes' notation, if it has one.
+        #[serde(default)]
+        limit: Option<String>,
     },
     /// The build or helper container ended by itself.
     ContainerDied {
@@ -153,6 +162,8 @@ impl Ending {
             Self::ScriptFailed { .. } | Self::ScriptOutOfMemory { .. } | Self::StageFailed { .. } => {
                 Reason::ScriptFailure
             }
+            // Nothing runs in the build container but what the job has started.
+            Self::ContainerOutOfMemory { container, .. } if container == BUILD_CONTAINER => Reason::ScriptFailure,
             Self::TimedOut { .. } | Self::ScriptTimedOut { .. } => Reason::JobExecutionTimeout,
             Self::Canceled => Reason::JobCanceled,
             Self::Interrupted { .. } => Reason::RunnerInterrupted,
@@ -176,7 +187,7 @@ impl Ending {
     pub fn exit_code(&self) -> Option<i32> {
         match self {
             Self::ScriptFailed { exit_code }
-            | Self::ScriptOutOfMemory { exit_code }
+            | Self::ScriptOutOfMemory { exit_code, .. }
             | Self::StageFailed { exit_code, .. } => Some(*exit_code),
             _ => None,
         }
@@ -204,9 +215,10 @@ impl Ending {
         match self {
             Self::Succeeded => "Job succeeded".to_owned(),
             Self::ScriptFailed { exit_code } => format!("command terminated with exit code {exit_code}"),
-            Self::ScriptOutOfMemory { exit_code } => format!(
-                "the kernel ended the script for want of memory (exit code {exit_code}): raise the memory limit of the build \
-                 container or make the job use less"
+            Self::ScriptOutOfMemory { exit_code, limit } => format!(
+                "command terminated with exit code {exit_code}, and the kernel ended processes of the build container for want of \
+                 memory: {}",
+                more_memory(BUILD_CONTAINER, limit.as_deref())
             ),
             Self::StageFailed { message, .. }
             | Self::Configuration { message }
@@ -229,13 +241,32 @@ impl Ending {
             }
             Self::PodDeleted { pod } => format!("pod {pod:?} was deleted from outside while the job ran"),
             Self::PodDisrupted { pod, message } => format!("pod {pod:?} was ended by the cluster: {message}"),
-            Self::ContainerOutOfMemory { container } => {
-                format!("container {container} was OOM-killed: raise its memory limit or make the job use less")
+            Self::ContainerOutOfMemory { container, limit } => {
+                format!("container {container} was OOM-killed: {}", more_memory(container, limit.as_deref()))
             }
             Self::ContainerDied { container, exit_code, reason } => {
                 format!("container {container} ended while the job ran: exit code {exit_code}, reason {reason}")
             }
         }
+    }
+}
+
+/// What to change about a container that has run out of memory (settings and variables of GitLab Runner 19.4).
+fn more_memory(container: &str, limit: Option<&str>) -> String {
+    let (setting, variable) = match container {
+        BUILD_CONTAINER => ("memory_limit", "KUBERNETES_MEMORY_LIMIT"),
+        "helper" => ("helper_memory_limit", "KUBERNETES_HELPER_MEMORY_LIMIT"),
+        _ => ("service_memory_limit", "KUBERNETES_SERVICE_MEMORY_LIMIT"),
+    };
+    let variable = format!("a job may ask for more by {variable} where the runner allows that");
+    match limit {
+        Some(limit) => format!(
+            "its memory limit is {limit}; make the job use less, or raise {setting} in [runners.kubernetes] ({variable})"
+        ),
+        None => format!(
+            "it has no memory limit of its own, so its pod or its node was short of memory; make the job use less, or set \
+             {setting} in [runners.kubernetes] to what it needs ({variable})"
+        ),
     }
 }
 

@@ -28,6 +28,11 @@ impl Layout {
         self.at(layout::SHIM_SOCKET)
     }
 
+    /// Settings for the git of this job's scripts.
+    pub(crate) fn git_config(&self) -> PathBuf {
+        self.at(layout::GIT_CONFIG)
+    }
+
     pub(crate) fn agent_dir(&self) -> PathBuf {
         self.at(layout::AGENT_DIR)
     }

@@ -98,6 +98,19 @@ pub(crate) const SELF_REPORT_REPORTS: usize = 8;
 /// Tries of the final state that are made in any case (GitLab Runner 19.4, `job_status_final_update_retry_limit`).
 pub(crate) const FINAL_TRIES: u32 = 10;
 
+/// Largest `.gitmodules` that is read for its URLs, and `.git` of a submodule: entries of a few hundred bytes, for thousands of submodules.
+pub(crate) const GITMODULES: u64 = 1024 * 1024;
+
+/// How deep submodules of submodules are looked at for their URLs. More levels than people make; a tree cannot lead round in a circle.
+pub(crate) const SUBMODULE_LEVELS: u32 = 10;
+
+/// Most of a git index that is copied: about a hundred bytes for each tracked file, for tens of millions of files.
+pub(crate) const INDEX: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Linked directories on the path to one artifact that a pattern leads through. People make one or two; more come from links that lead
+/// round in a circle, or from trees of packages that link to each other, which have more paths than anybody could visit.
+pub(crate) const ARTIFACT_LINKS: u32 = 4;
+
 /// A part of a file that one thread deflates at once: long enough that a part costs nothing beside its bytes, and 1 % of what they shrink to.
 pub(crate) const PACK_PART: usize = 512 * 1024;
 

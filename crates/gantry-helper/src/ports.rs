@@ -53,7 +53,7 @@ pub trait Workshop: Send + Sync + 'static {
     fn perform(&self, work: StageTry, outlet: Outlet) -> BoxFuture<'static, Result<(), Ending>>;
 
     /// Puts in place what a user script finds, and says which variables it gets.
-    fn prepare(&self, handover: Handover) -> BoxFuture<'static, io::Result<Vec<(String, SecretText)>>>;
+    fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>>;
 }
 
 /// One try of one stage.
@@ -74,6 +74,8 @@ pub struct StageTry {
 pub struct Handover {
     /// The job.
     pub plan: Arc<PodPlan>,
+    /// Index of the script's stage in the plan.
+    pub stage: usize,
     /// How the job stands.
     pub status: JobStatus,
     /// User of the build container, if the tree has not been given to it yet.

@@ -39,7 +39,7 @@ pub struct SeenSpec {
     pub containers: Vec<SeenContainer>,
 }
 
-/// Name and image of a container.
+/// Name, image and limits of a container.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct SeenContainer {
     /// Its name within the pod.
@@ -47,6 +47,17 @@ pub struct SeenContainer {
     /// The image as it was asked for.
     #[serde(default)]
     pub image: Option<String>,
+    /// What it may use.
+    #[serde(default)]
+    pub resources: Option<SeenResources>,
+}
+
+/// What a container may use.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SeenResources {
+    /// By the resource's name, in Kubernetes' notation.
+    #[serde(default)]
+    pub limits: Option<BTreeMap<String, String>>,
 }
 
 /// The part of the metadata that is read.

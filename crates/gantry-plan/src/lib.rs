@@ -245,6 +245,14 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
             seconds: runner.kubernetes.timing.poll_timeout.as_secs(),
             remaining_ms: millis(runner.kubernetes.timing.poll_timeout),
         }),
+        build_memory_limit: runner
+            .kubernetes
+            .resources
+            .build
+            .set
+            .memory_limit
+            .as_ref()
+            .map(|limit| limit.as_str().to_owned()),
         paths: parts.paths,
     }
 }

@@ -1,6 +1,6 @@
 //! How git gets the project: remote, credentials, refspecs, flags (GitLab Runner 19.4, `shells/abstract.go`).
 //!
-//! The remote never carries credentials. They are rewriting rules that the agent hands to git's own environment.
+//! The remote never carries credentials. They are rewriting rules that the agent keeps in a file beside the builds directory.
 
 use gantry_config::RunnerSettings;
 use gantry_core::Secret;
@@ -46,6 +46,7 @@ pub(crate) fn sources(inputs: &Inputs<'_>) -> Result<Sources, PlanError> {
     Ok(Sources {
         strategy: settings.git_strategy,
         credentials: credentials(inputs, &[&url, &repo, &runner.url], strategy),
+        own_urls: if url == repo { vec![repo] } else { vec![url.clone(), repo] },
         url,
         git_ref: job.git_info.git_ref.clone(),
         sha: job.git_info.sha.clone(),

@@ -139,6 +139,8 @@ pub struct Settings {
     pub access_token: Option<String>,
     /// Job token allowlists: a project, and another one whose jobs may clone it. Its own jobs always may.
     pub token_access: Vec<(String, String)>,
+    /// Access tokens of people or projects, and a project that each may clone, whatever the user name beside it.
+    pub clone_tokens: Vec<(String, String)>,
 }
 
 impl Default for Settings {
@@ -153,6 +155,7 @@ impl Default for Settings {
             runner_token_lifetime: None,
             access_token: None,
             token_access: Vec::new(),
+            clone_tokens: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use gantry_core::Secret;
 use jiff::Timestamp;
 
+mod forms;
 pub mod limit;
 pub mod line;
 pub mod masking;

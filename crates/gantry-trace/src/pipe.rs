@@ -1,10 +1,10 @@
 //! The stages that one stream passes, in order. Each has its own file; this one only connects them and owns the buffers between them.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::forms::forms;
 use crate::masking::Masking;
 use crate::matcher::Matcher;
 use crate::prefixes::Prefixes;
@@ -24,24 +24,13 @@ pub(crate) struct Rules {
 impl Rules {
     pub(crate) fn new(options: Options) -> Self {
         let Options { masks, token_prefixes, timestamps, limit: _ } = options;
-        let phrases: Vec<Cow<'_, str>> = masks.iter().flat_map(|mask| forms(mask.expose().trim())).collect();
+        let phrases: Vec<String> = masks.iter().flat_map(|mask| forms(mask.expose().trim())).collect();
         Self {
-            phrases: Matcher::new(phrases.iter().map(|phrase| phrase.as_bytes())),
+            phrases: Matcher::new(phrases.iter().map(String::as_bytes)),
             prefixes: Matcher::new(token_prefixes.iter().map(|prefix| prefix.trim().as_bytes())),
             timestamps,
         }
     }
-}
-
-/// A value and, if it has several lines, the two other forms in which tools print it: with the line ends of a terminal, and as a string of
-/// JSON or of a shell's trace. GitLab Runner 19.4 knows the first form only.
-fn forms(value: &str) -> Vec<Cow<'_, str>> {
-    if !value.contains('\n') {
-        return vec![Cow::Borrowed(value)];
-    }
-    let plain = value.replace("\r\n", "\n");
-    let (terminal, escaped) = (plain.replace('\n', "\r\n"), plain.replace('\n', "\\n"));
-    vec![Cow::Borrowed(value), Cow::Owned(plain), Cow::Owned(terminal), Cow::Owned(escaped)]
 }
 
 /// One stream.

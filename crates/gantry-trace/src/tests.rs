@@ -188,6 +188,15 @@ fn masks_as_in_the_reference() {
         (&["abc", "bcde"], &["abcde"], "[MASKED]"),
         (&["", "  "], &["ab"], "ab"),
         (&["two\nlines\n"], &["two\nli", "nes two\r", "\nlines {\"two\\nlines\"}"], "[MASKED] [MASKED] {\"[MASKED]\"}"),
+        (
+            &["two\r\nlines"],
+            &[
+                "two\r\nlines two\nlines ",
+                "+ echo $'two\\r",
+                "\\nlines' {\"two\\r\\nlines\"} declare -x A=$'two\\nlines'",
+            ],
+            "[MASKED] [MASKED] + echo $'[MASKED]' {\"[MASKED]\"} declare -x A=$'[MASKED]'",
+        ),
     ] {
         let masks: Vec<String> = masks.iter().map(|mask| (*mask).to_owned()).collect();
         let mut out = Vec::new();

@@ -9,6 +9,9 @@ pub const SHIM_BINARY: &str = "/gantry/gantry-helper";
 /// The agent listens here for the one shim of the job.
 pub const SHIM_SOCKET: &str = "/gantry/shim.sock";
 
+/// Settings for the git of this job's scripts, which hold its token: not in the builds directory, which may outlive the job.
+pub const GIT_CONFIG: &str = "/gantry/git-config";
+
 /// Volume of `helper` alone: a pushed binary, the manager's socket, the trace.
 pub const AGENT_DIR: &str = "/gantry-agent";
 
@@ -38,4 +41,4 @@ pub const WITHOUT_PLAN: u8 = 3;
 pub const HELPER: &str = "helper";
 
 /// Name of the container that runs the user's scripts.
-pub const BUILD: &str = "build";
+pub const BUILD: &str = gantry_core::ending::BUILD_CONTAINER;

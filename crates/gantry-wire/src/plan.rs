@@ -45,6 +45,9 @@ pub struct PodPlan {
     /// How long the build container may take to be there. Without it the manager alone keeps that limit.
     #[serde(default)]
     pub start: Option<StartLimit>,
+    /// The memory limit of the build container, for what is said when that is not enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_memory_limit: Option<String>,
 }
 
 /// How long a pod may take to start. The manager keeps the limit as well, and knows more causes; the agent keeps it when no manager does.
@@ -186,8 +189,12 @@ pub struct Sources {
     pub strategy: GitStrategy,
     /// The remote, without credentials.
     pub url: String,
-    /// URL rewriting rules that carry credentials: with them → without them. They live outside the work tree.
+    /// URL rewriting rules that carry credentials, for whole servers: with them → without them. They serve submodules while those are
+    /// fetched; beyond that only what they make of `own_urls` and of the submodules' own URLs.
     pub credentials: Vec<GitCredential>,
+    /// The URLs under which the project itself is known, without credentials.
+    #[serde(default)]
+    pub own_urls: Vec<String>,
     /// Branch or tag, for the log.
     pub git_ref: String,
     /// The commit.

@@ -5,7 +5,7 @@ fn every_ending() -> Vec<Ending> {
     vec![
         Ending::Succeeded,
         Ending::ScriptFailed { exit_code: 3 },
-        Ending::ScriptOutOfMemory { exit_code: 137 },
+        Ending::ScriptOutOfMemory { exit_code: 137, limit: Some("2Gi".into()) },
         Ending::StageFailed { stage: "get_sources".into(), message: text(), exit_code: 128 },
         Ending::TimedOut { seconds: 3600 },
         Ending::ScriptTimedOut { seconds: 90 },
@@ -20,7 +20,8 @@ fn every_ending() -> Vec<Ending> {
         Ending::PodStartTimeout { seconds: 180, detail: "0/3 nodes are available".into() },
         Ending::PodDeleted { pod: "runner-x".into() },
         Ending::PodDisrupted { pod: "runner-x".into(), message: "Evicted: disk pressure".into() },
-        Ending::ContainerOutOfMemory { container: "helper".into() },
+        Ending::ContainerOutOfMemory { container: "helper".into(), limit: Some("256Mi".into()) },
+        Ending::ContainerOutOfMemory { container: "build".into(), limit: None },
         Ending::ContainerDied { container: "build".into(), exit_code: 1, reason: "Error".into() },
         Ending::HelperUnusable { message: text() },
         Ending::ShimSilent { message: text() },

@@ -5,26 +5,52 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use gantry_wire::plan::{Action, PodPlan};
+use gantry_core::Ending;
+use gantry_wire::plan::PodPlan;
 use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
 
+use crate::layout::Layout;
 use crate::limits::GITLAB_ENV_FILE;
 use crate::ports::{Handover, User};
 use crate::process::environment::{is_possible, is_shell_name};
-use crate::stages::ownership;
 use crate::stages::sources::credentials;
+use crate::stages::{ownership, trees};
 use crate::tasks;
 
 /// Name of the file in the job's temporary directory whose lines become variables of later scripts (GitLab Runner 19.4).
 pub(crate) const GITLAB_ENV: &str = "gitlab_runner_env";
 
 /// Prepares, and gives the script's variables.
-pub(crate) async fn prepare(handover: Handover) -> io::Result<Vec<(String, SecretText)>> {
-    tasks::blocking(move || prepare_now(&handover)).await?
+pub(crate) async fn prepare(handover: Handover, layout: Layout) -> Result<Vec<(String, SecretText)>, Ending> {
+    if let Some(ending) = without_directory(&handover) {
+        return Err(ending);
+    }
+    let prepared = tasks::blocking(move || prepare_now(&handover, &layout)).await.and_then(|result| result);
+    prepared.map_err(|error| Ending::Runner {
+        message: format!("the script's files cannot be prepared in the pod: {error}"),
+    })
 }
 
-fn prepare_now(handover: &Handover) -> io::Result<Vec<(String, SecretText)>> {
+/// Why there is no place for the script to start in, if there is none: nobody but the job can have taken away what every stage makes.
+fn without_directory(handover: &Handover) -> Option<Ending> {
+    let project = &handover.plan.paths.project_dir;
+    let state = match fs::symlink_metadata(project) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "is not there any more",
+        Ok(metadata) if metadata.is_file() => "is a file now and no directory",
+        _ => return None,
+    };
+    let stage = handover.plan.stages.get(handover.stage).map_or("", |stage| stage.name.as_str());
+    Some(Ending::StageFailed {
+        stage: stage.to_owned(),
+        message: format!(
+            "{stage} cannot start: the project directory {project} {state}; the job has removed or replaced it"
+        ),
+        exit_code: 1,
+    })
+}
+
+fn prepare_now(handover: &Handover, layout: &Layout) -> io::Result<Vec<(String, SecretText)>> {
     let plan = &handover.plan;
     write_files(plan)?;
     if let Some(User { uid, gid }) = handover.new_owner {
@@ -32,7 +58,7 @@ fn prepare_now(handover: &Handover) -> io::Result<Vec<(String, SecretText)>> {
         ownership::give(Path::new(&plan.paths.temp_dir), uid, gid)?;
     }
     let mut environment = variables(plan, handover.status);
-    environment.extend(git_credentials(plan));
+    environment.extend(git_settings(plan, layout));
     environment.extend(read_gitlab_env(&Path::new(&plan.paths.temp_dir).join(GITLAB_ENV)));
     Ok(environment)
 }
@@ -52,24 +78,21 @@ pub(crate) fn variables(plan: &PodPlan, status: JobStatus) -> Vec<(String, Secre
     planned.chain(made).collect()
 }
 
-/// Scripts may fetch and push too, as they may in the reference; there the rules are in a file, here nothing is left on disk.
-fn git_credentials(plan: &PodPlan) -> Vec<(String, SecretText)> {
-    let sources = plan.stages.iter().find_map(|stage| match &stage.action {
-        Action::Sources(sources) => Some(sources),
-        _ => None,
-    });
-    let Some(sources) = sources else { return Vec::new() };
-    if plan.environment.iter().any(|variable| variable.key.starts_with("GIT_CONFIG_COUNT")) {
+/// The project's repository includes the rules for its credentials by itself. With this they hold outside of it too: for a second clone of
+/// the project, and for submodules that a script clones. A job that passes settings of its own this way keeps them.
+fn git_settings(plan: &PodPlan, layout: &Layout) -> Vec<(String, SecretText)> {
+    let file = layout.git_config();
+    if !file.exists() || plan.environment.iter().any(|variable| variable.key == "GIT_CONFIG_COUNT") {
         return Vec::new();
     }
-    credentials::as_variables(&credentials::rules(sources), 0)
+    credentials::as_variables(&[credentials::include(&file)], 0)
 }
 
 /// Writes the files of file variables and makes sure that the file for new variables exists. The directory belongs to the job, so nothing
 /// in it is followed or trusted: every file is made anew and put in place.
 pub(crate) fn write_files(plan: &PodPlan) -> io::Result<()> {
     let directory = Path::new(&plan.paths.temp_dir);
-    fs::create_dir_all(directory)?;
+    trees::make_below(Path::new(&plan.paths.builds_dir), directory)?;
     for variable in plan.environment.iter().filter(|variable| variable.file) {
         put(directory, &variable.key, variable.value.expose().as_bytes())?;
     }

@@ -9,8 +9,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct MoverJob {
     /// How to reach GitLab.
     pub(crate) coordinator: Coordinator,
+    /// Root of all builds.
+    pub(crate) builds_dir: String,
     /// What paths are relative to, and what nothing may leave.
     pub(crate) project_dir: String,
+    /// `sha1` or `sha256`, as the project's repository has it; empty means `sha1`.
+    pub(crate) object_format: String,
+    /// `PATH` of the container: the environment has the job's.
+    pub(crate) tool_path: String,
     /// Where temporary files go.
     pub(crate) scratch_dir: String,
     /// The job whose artifacts they are.

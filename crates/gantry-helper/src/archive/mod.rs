@@ -5,9 +5,11 @@ mod expand;
 pub(crate) mod job;
 mod pack;
 mod packing;
+mod root;
 mod select;
 mod transfer;
 mod unpack;
+mod untracked;
 
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +12,7 @@ use gantry_wire::plan::ArtifactFormat;
 use tokio::sync::mpsc;
 
 use super::pack::{PackError, pack};
+use super::root::Root;
 use crate::limits::{ARCHIVE_PIECE, ARCHIVE_PIECES};
 use crate::tasks;
 
@@ -22,7 +23,7 @@ pub(super) struct Packing {
 
 struct Shared {
     format: ArtifactFormat,
-    project: PathBuf,
+    root: Root,
     paths: BTreeSet<PathBuf>,
     failure: mpsc::Sender<PackError>,
 }
@@ -31,11 +32,11 @@ impl Packing {
     /// Also gives where it is said that a file cannot be packed.
     pub(super) fn new(
         format: ArtifactFormat,
-        project: &Path,
+        root: Root,
         paths: BTreeSet<PathBuf>,
     ) -> (Self, mpsc::Receiver<PackError>) {
         let (failure, failures) = mpsc::channel(1);
-        (Self { shared: Arc::new(Shared { format, project: project.to_owned(), paths, failure }) }, failures)
+        (Self { shared: Arc::new(Shared { format, root, paths, failure }) }, failures)
     }
 
     /// The archive from its beginning. Dropping the stream ends the packing. A failure is told before the stream breaks.
@@ -53,7 +54,7 @@ impl Shared {
     fn pack_into(&self, pieces: mpsc::Sender<Result<Bytes, TransportError>>) {
         let mut out = Pieces { buffer: BytesMut::with_capacity(ARCHIVE_PIECE), pieces };
         let packed =
-            pack(self.format, &self.project, &self.paths, &mut out).and_then(|()| out.flush().map_err(PackError::Out));
+            pack(self.format, &self.root, &self.paths, &mut out).and_then(|()| out.flush().map_err(PackError::Out));
         // Whoever does not take the archive any more knows why.
         if let Err(error) = packed
             && !matches!(error, PackError::Out(_))

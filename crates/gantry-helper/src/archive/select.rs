@@ -1,22 +1,26 @@
-//! Chooses the files of an artifact (GitLab Runner 19.4: doublestar patterns, relative to the project, links never followed, directories
-//! included with everything in them).
+//! Chooses the files of an artifact (GitLab Runner 19.4: doublestar patterns, relative to the project). A pattern leads through linked
+//! directories as long as they lie inside of the project; what it matches is taken with everything below, where links stay links.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use globset::{GlobBuilder, GlobMatcher};
 use walkdir::WalkDir;
 
+use super::root::Root;
+use super::untracked::{Tool, untracked};
+use crate::limits::ARTIFACT_LINKS;
+
 /// What to choose; already expanded.
 pub(super) struct Wanted<'a> {
+    /// The project's path, as the job knows it.
     pub(super) project: &'a Path,
+    pub(super) root: &'a Root,
     pub(super) paths: &'a [String],
     pub(super) exclude: &'a [String],
-    pub(super) untracked: bool,
+    /// How git is asked for untracked files, if they are wanted.
+    pub(super) untracked: Option<Tool<'a>>,
 }
 
 /// A line about what was found.
@@ -27,23 +31,42 @@ pub(super) enum Remark {
 
 /// The chosen paths, relative to the project and in order, and what there is to say about the choice.
 pub(super) fn select(wanted: &Wanted<'_>) -> (BTreeSet<PathBuf>, Vec<Remark>) {
-    let mut selection = Selection { project: wanted.project, found: BTreeSet::new(), remarks: Vec::new() };
+    let mut selection = Selection {
+        project: wanted.project,
+        root: wanted.root,
+        found: BTreeSet::new(),
+        passed: BTreeSet::new(),
+        remarks: Vec::new(),
+    };
     for path in wanted.paths {
         selection.add_pattern(path);
     }
-    if wanted.untracked {
-        selection.add_untracked();
+    if let Some(tool) = &wanted.untracked {
+        selection.add_untracked(tool);
     }
     for rule in wanted.exclude {
         selection.exclude(rule);
     }
+    selection.drop_passed();
     (selection.found, selection.remarks)
 }
 
 struct Selection<'a> {
     project: &'a Path,
+    root: &'a Root,
     found: BTreeSet<PathBuf>,
+    /// Links that a pattern has led through.
+    passed: BTreeSet<PathBuf>,
     remarks: Vec<Remark>,
+}
+
+/// A directory that is to be searched.
+struct Place {
+    path: PathBuf,
+    /// Where it really is.
+    real: PathBuf,
+    /// Links on the way.
+    links: u32,
 }
 
 impl Selection<'_> {
@@ -56,11 +79,14 @@ impl Selection<'_> {
         };
         let found = if has_magic(&relative) {
             match matcher(&relative) {
-                Ok(matcher) => self.matching(&relative, &matcher),
+                Ok(matcher) => self.matching(pattern, &relative, &matcher),
                 Err(problem) => return self.warn(format!("{pattern}: not a pattern: {problem}")),
             }
+        } else if self.root.locate(Path::new(&relative)).is_some() {
+            self.pass_links_above(Path::new(&relative));
+            self.take(Path::new(&relative))
         } else {
-            self.below(Path::new(&relative), |_| true)
+            Vec::new()
         };
         if found.is_empty() {
             self.warn(format!(
@@ -74,68 +100,92 @@ impl Selection<'_> {
     }
 
     /// Everything that the pattern matches, with what is below it.
-    fn matching(&self, pattern: &str, matcher: &Matcher) -> Vec<PathBuf> {
+    fn matching(&mut self, shown: &str, pattern: &str, matcher: &Matcher) -> Vec<PathBuf> {
         let fixed: PathBuf = Path::new(pattern)
             .components()
             .take_while(|part| !has_magic(&part.as_os_str().to_string_lossy()))
             .collect();
-        // Entries come depth first, so everything after a match and deeper than it is below it.
-        let mut inside: Option<PathBuf> = None;
-        self.below(&fixed, |path| {
-            if inside.as_ref().is_some_and(|root| path.starts_with(root)) {
-                return true;
+        let Some(real) = self.root.resolve(&fixed) else { return Vec::new() };
+        self.pass_links_above(&fixed.join("x"));
+        let is_match = matcher.matches(&fixed) && !fixed.as_os_str().is_empty();
+        if is_match && !self.is_link(&fixed) {
+            return self.take(&fixed);
+        }
+        let (mut found, mut is_deep) = (Vec::new(), false);
+        let mut places = vec![Place { path: fixed, real, links: 0 }];
+        while let Some(place) = places.pop() {
+            for entry in fs::read_dir(self.root.path().join(&place.path)).into_iter().flatten().filter_map(Result::ok) {
+                let path = place.path.join(entry.file_name());
+                if is_match || matcher.matches(&path) {
+                    found.extend(self.take(&path));
+                } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    places.push(Place { real: place.real.join(entry.file_name()), path, links: place.links });
+                } else if let Some(real) = self.linked_directory(&path, &place.real) {
+                    if place.links < ARTIFACT_LINKS {
+                        self.passed.insert(path.clone());
+                        places.push(Place { path, real, links: place.links + 1 });
+                    } else {
+                        is_deep = true;
+                    }
+                }
             }
-            let hit = matcher.matches(path);
-            inside = hit.then(|| path.to_owned());
-            hit
-        })
+        }
+        if is_deep {
+            self.warn(format!(
+                "{shown}: not searched where more than {ARTIFACT_LINKS} linked directories follow each other"
+            ));
+        }
+        found
     }
 
-    /// The entries at and below `start` that `keep` wants. The project itself is no entry.
-    fn below(&self, start: &Path, mut keep: impl FnMut(&Path) -> bool) -> Vec<PathBuf> {
-        if !self.is_reached_without_links(start) {
-            return Vec::new();
+    /// Where a linked directory really is, if it is one and does not lead back to above `from`.
+    fn linked_directory(&self, path: &Path, from: &Path) -> Option<PathBuf> {
+        if !self.is_link(path) {
+            return None;
         }
-        WalkDir::new(self.project.join(start))
+        let real = self.root.resolve(path)?;
+        (self.root.path().join(&real).is_dir() && !from.starts_with(&real)).then_some(real)
+    }
+
+    /// The entry and all below it; links are not followed. The project itself is no entry.
+    fn take(&self, start: &Path) -> Vec<PathBuf> {
+        WalkDir::new(self.root.path().join(start))
             .follow_links(false)
             .follow_root_links(start.as_os_str().is_empty())
             .into_iter()
             .filter_map(Result::ok)
-            .filter_map(|entry| entry.path().strip_prefix(self.project).ok().map(Path::to_owned))
-            .filter(|path| !path.as_os_str().is_empty() && keep(path))
+            .filter_map(|entry| entry.path().strip_prefix(self.root.path()).ok().map(Path::to_owned))
+            .filter(|path| !path.as_os_str().is_empty())
             .collect()
     }
 
-    /// A link on the way could lead anywhere in the helper container, which holds more than the project.
-    fn is_reached_without_links(&self, relative: &Path) -> bool {
-        let parents = relative.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
-        parents
-            .map(|parent| self.project.join(parent))
-            .all(|parent| fs::symlink_metadata(parent).is_ok_and(|metadata| metadata.is_dir()))
+    fn is_link(&self, path: &Path) -> bool {
+        fs::symlink_metadata(self.root.path().join(path)).is_ok_and(|metadata| metadata.is_symlink())
     }
 
-    fn add_untracked(&mut self) {
-        let output = Command::new("git")
-            .args(["-c", "safe.directory=*", "ls-files", "-o", "-z"])
-            .env("GIT_CONFIG_COUNT", "1")
-            .env("GIT_CONFIG_KEY_0", "safe.directory")
-            .env("GIT_CONFIG_VALUE_0", "*")
-            .current_dir(self.project)
-            .stdin(Stdio::null())
-            .output();
-        let listed = match output {
-            Ok(output) if output.status.success() => output.stdout,
-            Ok(output) => {
-                let words = String::from_utf8_lossy(&output.stderr);
-                return self.warn(format!("untracked: git ls-files failed: {}", words.trim()));
+    fn pass_links_above(&mut self, path: &Path) {
+        let above = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty() && self.is_link(path));
+        let above: Vec<PathBuf> = above.map(Path::to_owned).collect();
+        self.passed.extend(above);
+    }
+
+    /// A name cannot be both a link and a directory with files in an archive: where there are files, they count.
+    fn drop_passed(&mut self) {
+        for link in &self.passed {
+            let next = self.found.range(link.clone()..).find(|path| *path != link);
+            if next.is_some_and(|next| next.starts_with(link)) {
+                self.found.remove(link);
             }
-            Err(error) => return self.warn(format!("untracked: git cannot be started: {error}")),
+        }
+    }
+
+    fn add_untracked(&mut self, tool: &Tool<'_>) {
+        let listed = match untracked(self.root, tool) {
+            Ok(listed) => listed,
+            Err(problem) => return self.warn(format!("untracked: {problem}")),
         };
-        let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        let found: Vec<PathBuf> = names
-            .map(|name| PathBuf::from(OsString::from_vec(name.to_vec())))
-            .filter(|path| is_plain(path) && fs::symlink_metadata(self.project.join(path)).is_ok())
-            .collect();
+        let is_there = |path: &PathBuf| fs::symlink_metadata(self.root.path().join(path)).is_ok();
+        let found: Vec<PathBuf> = listed.into_iter().filter(|path| is_plain(path) && is_there(path)).collect();
         if found.is_empty() {
             self.say("untracked: no files".to_owned());
         } else {
@@ -219,6 +269,7 @@ fn within(project: &Path, pattern: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::root::root;
 
     fn project() -> tempfile::TempDir {
         let project = tempfile::tempdir().unwrap();
@@ -235,7 +286,8 @@ mod tests {
         let project = project();
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let (paths, exclude) = (own(paths), own(exclude));
-        let wanted = Wanted { project: project.path(), paths: &paths, exclude: &exclude, untracked: false };
+        let root = root(project.path());
+        let wanted = Wanted { project: project.path(), root: &root, paths: &paths, exclude: &exclude, untracked: None };
         let (found, remarks) = select(&wanted);
         let warnings = remarks.iter().filter(|remark| matches!(remark, Remark::Warning(_))).count();
         (found.iter().map(|path| path.to_string_lossy().into_owned()).collect(), warnings)
@@ -270,6 +322,44 @@ mod tests {
         for pattern in ["../x", "/etc/passwd", "dist/../../x", "link/passwd", "link/*", "", "["] {
             let (found, warnings) = chosen(&[pattern], &[]);
             assert_eq!((found.len(), warnings), (0, 1), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_lead_through_linked_directories_as_doublestar_does() {
+        let project = tempfile::tempdir().unwrap();
+        let at = |path: &str| project.path().join(path);
+        fs::create_dir_all(at("build/2024/deep")).unwrap();
+        for file in ["build/2024/report.xml", "build/2024/deep/more.xml"] {
+            fs::write(at(file), "r").unwrap();
+        }
+        let link = |target: &str, path: &str| std::os::unix::fs::symlink(target, at(path)).unwrap();
+        link("2024", "build/latest");
+        link(".", "build/2024/round");
+        link("/etc", "outside");
+        let chosen = |paths: &[&str]| {
+            let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+            let root = root(project.path());
+            let wanted = Wanted { project: project.path(), root: &root, paths: &paths, exclude: &[], untracked: None };
+            let (found, _) = select(&wanted);
+            found.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>()
+        };
+        for (paths, expected) in [
+            (&["build/latest/report.xml"][..], &["build/latest/report.xml"][..]),
+            (&["build/latest/*.xml"], &["build/latest/report.xml"]),
+            (&["build/*/report.xml"], &["build/2024/report.xml", "build/latest/report.xml"]),
+            (&["**/report.xml"], &["build/2024/report.xml", "build/latest/report.xml"]),
+            (&["build/latest/deep"], &["build/latest/deep", "build/latest/deep/more.xml"]),
+            (&["build/latest/"], &["build/latest"]),
+            (&["build/latest"], &["build/latest"]),
+            (&["build/latest", "build/latest/*.xml"], &["build/latest/report.xml"]),
+            (
+                &["build/latest/**"],
+                &["build/latest/deep", "build/latest/deep/more.xml", "build/latest/report.xml", "build/latest/round"],
+            ),
+            (&["outside/*", "outside/hostname", "build/latest/../../../x"], &[]),
+        ] {
+            assert_eq!(chosen(paths), expected, "{paths:?}");
         }
     }
 

@@ -18,9 +18,14 @@ use tempfile::NamedTempFile;
 use super::expand::expand;
 use super::job::{Direction, MoverJob};
 use super::packing::Packing;
+use super::root::{Place, Root};
 use super::select::{Remark, Wanted, select};
+use super::untracked::Tool;
 use super::{pack, say, unpack, warn};
 use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES};
+
+/// What is said where there is nothing to send (GitLab Runner 19.4).
+const NO_FILES: &str = "\x1b[31;1mERROR: No files to upload\x1b[0;m";
 
 /// Why something could not be moved.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,16 @@ pub(super) enum TransferError {
     #[error("a temporary file cannot be used in {directory}; is the node short of disk?")]
     Scratch {
         directory: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "the project directory {path} is {what} now: the job has replaced it, and nothing that it leads to is an artifact"
+    )]
+    Replaced { path: String, what: &'static str },
+    #[error("the project directory {path} cannot be opened")]
+    Project {
+        path: String,
         #[source]
         source: std::io::Error,
     },
@@ -68,17 +83,22 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
     let expanded = |list: &[String]| list.iter().map(|text| expand(text, variable)).collect::<Vec<_>>();
     let (paths, exclude) = (expanded(&artifact.paths), expanded(&artifact.exclude));
     let project = Path::new(&job.project_dir);
-    let wanted = Wanted { project, paths: &paths, exclude: &exclude, untracked: artifact.untracked };
-    let (found, remarks) = select(&wanted);
+    let Some(root) = root(job)? else {
+        say(NO_FILES);
+        return Ok(());
+    };
+    let tool = Tool { path: &job.tool_path, object_format: &job.object_format, scratch: Path::new(&job.scratch_dir) };
+    let untracked = artifact.untracked.then_some(tool);
+    let (found, remarks) = select(&Wanted { project, root: &root, paths: &paths, exclude: &exclude, untracked });
     for remark in remarks {
         match remark {
             Remark::Plain(text) => say(&text),
             Remark::Warning(text) => warn(&text),
         }
     }
-    if found.is_empty() || (artifact.format != ArtifactFormat::Zip && pack::files(project, &found).next().is_none()) {
+    if found.is_empty() || (artifact.format != ArtifactFormat::Zip && pack::files(&root, &found).next().is_none()) {
         // No failure: a job may have nothing to show (GitLab Runner 19.4).
-        say("\x1b[31;1mERROR: No files to upload\x1b[0;m");
+        say(NO_FILES);
         return Ok(());
     }
     let query = UploadQuery {
@@ -96,7 +116,7 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         "" => String::new(),
         kind => format!(" as \"{kind}\""),
     };
-    let (packing, mut failure) = Packing::new(artifact.format, project, found);
+    let (packing, mut failure) = Packing::new(artifact.format, root, found);
     let stream = || packing.stream();
     let answer = tokio::select! {
         biased;
@@ -116,6 +136,22 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         job.job_id
     ));
     result.map(|_| ())
+}
+
+/// The project's directory; `None`, with a warning, if the job has removed it.
+fn root(job: &MoverJob) -> Result<Option<Root>, TransferError> {
+    let path = &job.project_dir;
+    match Root::open(Path::new(&job.builds_dir), Path::new(path)) {
+        Ok(Place::Directory(root)) => Ok(Some(root)),
+        Ok(Place::Missing) => {
+            warn(&format!(
+                "the project directory {path} is not there any more: the job has removed it, and no artifact is left"
+            ));
+            Ok(None)
+        }
+        Ok(Place::Other(what)) => Err(TransferError::Replaced { path: path.clone(), what }),
+        Err(source) => Err(TransferError::Project { path: path.clone(), source }),
+    }
 }
 
 fn format_word(format: ArtifactFormat) -> &'static str {

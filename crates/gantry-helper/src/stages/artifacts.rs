@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use gantry_core::{Ending, Secret};
-use gantry_wire::plan::{ArtifactDownload, ArtifactUpload};
+use gantry_wire::plan::{Action, ArtifactDownload, ArtifactUpload, PodPlan};
 use gantry_wire::shim::SecretText;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -42,7 +42,10 @@ async fn move_in_child(
     let plan = &context.plan;
     let job = MoverJob {
         coordinator: plan.coordinator.clone(),
+        builds_dir: plan.paths.builds_dir.clone(),
         project_dir: plan.paths.project_dir.clone(),
+        object_format: object_format(plan).to_owned(),
+        tool_path: std::env::var("PATH").unwrap_or_default(),
         scratch_dir: context.layout.agent_dir().to_string_lossy().into_owned(),
         job_id,
         token: SecretText(token.clone()),
@@ -50,7 +53,8 @@ async fn move_in_child(
     };
     let input = description(&job).map_err(|error| context.trouble("cannot describe the work", &error))?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("gantry-helper").arg("move").current_dir(&plan.paths.project_dir).stdin(input);
+    // Not in the project's directory, which may be gone.
+    command.arg0("gantry-helper").arg("move").current_dir(context.layout.agent_dir()).stdin(input);
     // Names of artifacts may hold variables, and the job may have set a proxy.
     pass_environment(&mut command, &variables(plan, context.status));
     let exit = context.tool(command).await.map_err(|error| context.trouble("cannot start", &error))?;
@@ -63,6 +67,14 @@ async fn move_in_child(
         (code, _) => format!("moving the artifacts ended with exit code {code}; the reason is above"),
     };
     Err(Ending::StageFailed { stage: context.name().to_owned(), message, exit_code: exit.code })
+}
+
+fn object_format(plan: &PodPlan) -> &str {
+    let sources = plan.stages.iter().find_map(|stage| match &stage.action {
+        Action::Sources(sources) => Some(sources),
+        _ => None,
+    });
+    sources.map_or("", |sources| &sources.object_format)
 }
 
 /// The work as the child's standard input: in memory, since it holds a token.

@@ -1,30 +1,40 @@
 //! Removes what the job leaves beside its work tree, and what could run in a later job's git. Matters where volumes outlive pods.
 
+use std::io;
 use std::path::Path;
 
 use gantry_core::Ending;
-use gantry_wire::plan::Action;
+use gantry_wire::plan::{Action, GitStrategy, PodPlan};
 
 use super::{StageContext, sources, trees};
 use crate::agent::script_environment::GITLAB_ENV;
+use crate::layout::Layout;
 use crate::tasks;
 
 pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
-    let plan = std::sync::Arc::clone(&context.plan);
-    let removed = tasks::blocking(move || {
-        let temp = Path::new(&plan.paths.temp_dir);
-        let files = plan.environment.iter().filter(|variable| variable.file).map(|variable| variable.key.as_str());
-        for name in files.chain([GITLAB_ENV]) {
-            trees::remove_file(&temp.join(name))?;
-        }
-        let with_submodules = plan
-            .stages
-            .iter()
-            .any(|stage| matches!(&stage.action, Action::Sources(found) if sources::has_submodules(found)));
-        sources::leftovers::clear(Path::new(&plan.paths.project_dir), with_submodules)
-    });
-    match removed.await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) | Err(error) => Err(context.trouble("cannot clean up", &error)),
+    let (plan, layout) = (std::sync::Arc::clone(&context.plan), context.layout.clone());
+    let removed = tasks::blocking(move || remove(&plan, &layout)).await.and_then(|result| result);
+    removed.map_err(|error| context.trouble("cannot clean up", &error))
+}
+
+fn remove(plan: &PodPlan, layout: &Layout) -> io::Result<()> {
+    sources::credentials::remove(&layout.git_config())?;
+    let temp = Path::new(&plan.paths.temp_dir);
+    let files = plan.environment.iter().filter(|variable| variable.file).map(|variable| variable.key.as_str());
+    for name in files.chain([GITLAB_ENV]) {
+        trees::remove_file(&temp.join(name))?;
     }
+    let sources = plan.stages.iter().find_map(|stage| match &stage.action {
+        // Without git the repository, if there is one, is the jobs' own (GitLab Runner 19.4).
+        Action::Sources(sources) if sources.strategy != GitStrategy::None => Some(sources),
+        _ => None,
+    });
+    let project = Path::new(&plan.paths.project_dir);
+    // What took the directory's place is not ours to clean.
+    if let Some(sources) = sources
+        && trees::is_real_below(Path::new(&plan.paths.builds_dir), project)
+    {
+        sources::leftovers::secure(project, &sources::module_config(layout, sources))?;
+    }
+    Ok(())
 }

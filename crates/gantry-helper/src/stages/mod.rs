@@ -6,10 +6,13 @@ mod cleanup;
 pub(crate) mod ownership;
 mod prepare;
 pub(crate) mod sources;
-mod trees;
+pub(crate) mod trees;
 
-use std::io;
-use std::process::Command;
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -18,6 +21,7 @@ use gantry_core::Ending;
 use gantry_wire::plan::{Action, PodPlan, StagePlan};
 use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
+use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::agent::outlet::Outlet;
 use crate::agent::script_environment;
@@ -25,6 +29,10 @@ use crate::layout::Layout;
 use crate::ports::{Exit, Handover, Happening, Process as _, StageTry, Workshop};
 use crate::process::launch::launch;
 use crate::process::reaper::Reaper;
+use crate::tasks;
+
+/// What a shell ends with when it cannot find a command.
+const COMMAND_NOT_FOUND: i32 = 127;
 
 /// What a stage works with.
 pub(crate) struct StageContext {
@@ -60,8 +68,8 @@ impl Workshop for Tools {
         .boxed()
     }
 
-    fn prepare(&self, handover: Handover) -> BoxFuture<'static, io::Result<Vec<(String, SecretText)>>> {
-        script_environment::prepare(handover).boxed()
+    fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
+        script_environment::prepare(handover, self.layout.clone()).boxed()
     }
 }
 
@@ -103,6 +111,57 @@ impl StageContext {
                 return Ok(exit);
             }
         }
+    }
+
+    /// Runs a program for the sake of its standard output, which is in a file of ours without a name; `None` if it does not end with 0.
+    pub(crate) async fn answer_of(&self, mut command: Command) -> io::Result<Option<File>> {
+        let mut answer = tempfile::tempfile_in(self.layout.agent_dir())?;
+        command.stdin(Stdio::null()).stdout(answer.try_clone()?).stderr(Stdio::null()).process_group(0);
+        let child = command.spawn()?;
+        let exit = self.reaper.register(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?));
+        let exit = exit.await.map_err(io::Error::other)?;
+        answer.rewind()?;
+        Ok(exit.success().then_some(answer))
+    }
+
+    /// Why a tool of the helper image could not be started. A job may hide the image's tools by a variable of its own.
+    pub(crate) fn cannot_start(&self, tool: &str, error: &io::Error) -> Ending {
+        let own_path = std::env::var_os("PATH").unwrap_or_default();
+        let is_there =
+            std::env::split_paths(&own_path).any(|directory| access(&directory.join(tool), AccessFlags::X_OK).is_ok());
+        if is_there && self.plan.environment.iter().any(|variable| variable.key == "PATH") {
+            return Ending::StageFailed {
+                stage: self.name().to_owned(),
+                message: format!(
+                    "the variable PATH of this job hides {tool} of the helper image ({error}): take PATH out of the job's variables, and \
+                     extend it in the script, as in export PATH=\"/opt/tool/bin:$PATH\""
+                ),
+                exit_code: COMMAND_NOT_FOUND,
+            };
+        }
+        let message = if error.kind() == io::ErrorKind::NotFound {
+            format!("there is no {tool} in the helper image: use one that has it, such as gitlab-runner-helper")
+        } else {
+            format!("{tool} cannot be started in the helper container: {error}")
+        };
+        Ending::HelperUnusable { message }
+    }
+
+    /// Makes the project's directory, if it is not there.
+    pub(crate) async fn make_project_dir(&self) -> Result<(), Ending> {
+        self.make_directory(&self.plan.paths.project_dir).await
+    }
+
+    /// Makes a directory of the job below that of all builds. What an earlier job has put in its place goes.
+    pub(crate) async fn make_directory(&self, directory: &str) -> Result<(), Ending> {
+        let (base, path) = (PathBuf::from(&self.plan.paths.builds_dir), PathBuf::from(directory));
+        let made = tasks::blocking(move || trees::make_below(&base, &path)).await.and_then(|result| result);
+        let replaced = made.map_err(|error| self.trouble(&format!("cannot make the directory {directory}"), &error))?;
+        for path in replaced {
+            let text = format!("{} was no directory and has been replaced by one", path.display());
+            self.outlet.warning(text).await;
+        }
+        Ok(())
     }
 
     /// A failure of this stage that the pod itself is to blame for.

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Removes a file or link; one that is not there is no error.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
@@ -45,6 +45,45 @@ pub(crate) fn empty(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes `directory` and its parents, all of them directories of their own below `base`. A link or a file in their place goes: it would lead
+/// to somewhere else in this container, or nowhere. Says what went.
+pub(crate) fn make_below(base: &Path, directory: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::create_dir_all(base)?;
+    let mut replaced = Vec::new();
+    let Ok(relative) = directory.strip_prefix(base) else {
+        return fs::create_dir_all(directory).map(|()| replaced);
+    };
+    let mut path = base.to_owned();
+    for part in relative.components() {
+        path.push(part);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => continue,
+            Ok(_) => {
+                remove_file(&path)?;
+                replaced.push(path.clone());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match fs::create_dir(&path) {
+            // Another job of the same volume may have made it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
+    }
+    Ok(replaced)
+}
+
+/// Whether `directory` and its parents below `base` are directories and no links.
+pub(crate) fn is_real_below(base: &Path, directory: &Path) -> bool {
+    let Ok(relative) = directory.strip_prefix(base) else { return false };
+    let mut path = base.to_owned();
+    relative.components().all(|part| {
+        path.push(part);
+        fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir())
+    })
+}
+
 /// Gives the owner all rights to every directory, as far as possible.
 fn open_up(directory: &Path) {
     let directories = walkdir::WalkDir::new(directory).follow_links(false).follow_root_links(false);
@@ -73,5 +112,23 @@ mod tests {
         assert!(fs::read_dir(&tree).unwrap().next().is_none());
         assert!(victim.join("file").exists());
         remove_tree(&directory.path().join("missing")).unwrap();
+    }
+
+    #[test]
+    fn links_and_files_in_the_way_of_a_directory_are_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let (base, victim) = (root.path().join("builds"), root.path().join("victim"));
+        fs::create_dir_all(victim.join("p")).unwrap();
+        fs::create_dir(&base).unwrap();
+        std::os::unix::fs::symlink(&victim, base.join("g")).unwrap();
+        let project = base.join("g/p");
+        assert!(!is_real_below(&base, &project));
+        assert_eq!(make_below(&base, &project).unwrap(), [base.join("g")]);
+        assert!(is_real_below(&base, &project) && victim.join("p").is_dir());
+        assert!(make_below(&base, &project).unwrap().is_empty());
+        fs::remove_dir(&project).unwrap();
+        fs::write(&project, "").unwrap();
+        assert_eq!(make_below(&base, &project).unwrap(), std::slice::from_ref(&project));
+        assert!(is_real_below(&base, &project));
     }
 }

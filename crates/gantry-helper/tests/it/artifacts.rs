@@ -180,3 +180,88 @@ fn what_gitlab_refuses_fails_the_job_and_tokens_stay_secret() {
     let (closed, log) = world.run(plan);
     assert!(!closed.verdict.success && log.contains("expired or been erased"), "{log}");
 }
+
+/// Names in the archive that the job has uploaded; `None` without one.
+fn names(kept: &Kept) -> Option<Vec<String>> {
+    let bytes = kept.lock().unwrap().remove(&7)?.1;
+    let archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+    let mut names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+    names.sort();
+    Some(names)
+}
+
+#[test]
+fn files_are_found_through_linked_directories() {
+    let (url, kept) = server();
+    let text = "mkdir -p build/2024 .build/x86_64/release; echo r > build/2024/report.xml; ln -s 2024 build/latest
+        echo a > .build/x86_64/release/app; ln -s $PWD/.build/x86_64/release .build/release; ln -s / build/out";
+    for (path, found) in [
+        ("build/latest/report.xml", Some("build/latest/report.xml")),
+        ("build/latest/*.xml", Some("build/latest/report.xml")),
+        (".build/release/app", Some(".build/release/app")),
+        ("build/out/etc/hostname", None),
+        ("build/*/etc/hostname", None),
+    ] {
+        let world = World::new();
+        let (closed, log) = world.run(uploading(&world, &url, text, upload("", &[path], ArtifactFormat::Zip)));
+        assert!(closed.verdict.success, "{log}");
+        assert_eq!(names(&kept), found.map(|name| vec![name.to_owned()]), "{path}: {log}");
+    }
+}
+
+#[test]
+fn a_project_directory_that_is_gone_or_replaced_gives_no_artifacts() {
+    let (url, kept) = server();
+    for (text, reason, sentence) in [
+        ("true", None, "is not there any more: the job has removed it"),
+        ("touch $CI_PROJECT_DIR", Some(FailureReason::ScriptFailure), "is no directory now"),
+        ("ln -s / $CI_PROJECT_DIR", Some(FailureReason::ScriptFailure), "is a link now"),
+        (
+            "mv ${CI_PROJECT_DIR%/*} /tmp/$$; ln -s / ${CI_PROJECT_DIR%/*}; rm -rf /tmp/$$",
+            Some(FailureReason::ScriptFailure),
+            "is a link now",
+        ),
+    ] {
+        let world = World::new();
+        let text = format!("cd /; rm -rf $CI_PROJECT_DIR; {text}");
+        let mut plan = uploading(&world, &url, &text, upload("", &["etc/hostname", "*"], ArtifactFormat::Zip));
+        plan.environment = vec![variable("CI_PROJECT_DIR", &plan.paths.project_dir)];
+        let (closed, log) = world.run(plan);
+        assert_eq!(closed.verdict.reason, reason, "{log}");
+        assert!(log.contains(sentence), "{sentence:?} is not in {log}");
+        assert_eq!(names(&kept), None, "{log}");
+    }
+}
+
+#[test]
+fn untracked_files_are_listed_without_the_jobs_git_configuration() {
+    let (url, kept) = server();
+    let world = World::new();
+    let text = "git init -q .; echo t > tracked; echo i > ignored; echo u > 'un tracked'; echo ignored > .gitignore
+        git add tracked .gitignore; git config core.fsmonitor \"touch $MARK; true\"; git config alias.ls-files '!touch $MARK'
+        rm -f $MARK; : > $MARK.kept";
+    let mut plan = uploading(
+        &world,
+        &url,
+        text,
+        ArtifactUpload { untracked: true, exclude: vec![".git/**".into()], ..upload("", &[], ArtifactFormat::Zip) },
+    );
+    let mark = world.path("/mark");
+    plan.environment = vec![variable("MARK", &mark.to_string_lossy())];
+    let (closed, log) = world.run(plan);
+    assert!(closed.verdict.success && log.contains("untracked: found 2 files"), "{log}");
+    assert_eq!(names(&kept), Some(vec!["ignored".to_owned(), "un tracked".to_owned()]), "{log}");
+    assert!(!mark.exists() && world.path("/mark.kept").exists(), "{log}");
+}
+
+#[test]
+fn without_a_repository_nothing_is_untracked() {
+    let (url, kept) = server();
+    for text in ["true", "ln -s / .git", "echo gitdir: / > .git", "mkdir .git; mkfifo .git/index"] {
+        let world = World::new();
+        let artifact = ArtifactUpload { untracked: true, ..upload("", &[], ArtifactFormat::Zip) };
+        let (closed, log) = world.run(uploading(&world, &url, text, artifact));
+        assert!(closed.verdict.success && log.contains("WARNING: untracked: "), "{text}: {log}");
+        assert_eq!(names(&kept), None, "{log}");
+    }
+}

@@ -131,10 +131,10 @@ fn a_lost_shim_ends_the_job_with_the_manager_s_cause() {
     manager.until_text("begun");
     world.shim.as_mut().unwrap().kill().unwrap();
     manager.until("the shim to be missed", |manager| !manager.state.shim);
-    manager.send(&Frame::Fail(Ending::ContainerOutOfMemory { container: "build".into() }));
+    manager.send(&Frame::Fail(Ending::ContainerOutOfMemory { container: "build".into(), limit: Some("64Mi".into()) }));
     let closed = manager.closed();
-    assert_eq!(closed.verdict.reason, Some(FailureReason::RunnerSystemFailure));
-    assert!(manager.text().contains("OOM-killed"), "{}", manager.text());
+    assert_eq!(closed.verdict.reason, Some(FailureReason::ScriptFailure));
+    assert!(manager.text().contains("OOM-killed: its memory limit is 64Mi"), "{}", manager.text());
 }
 
 #[test]

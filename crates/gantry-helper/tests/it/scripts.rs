@@ -121,13 +121,20 @@ fn background_children_do_not_hold_up_the_job() {
 }
 
 #[test]
-fn a_missing_directory_is_named() {
-    let world = World::new();
-    let mut plan = world.plan(&["true"]);
-    plan.paths.project_dir = world.path("/builds/missing").to_string_lossy().into_owned();
-    let (closed, log) = world.run(plan);
-    assert_eq!(closed.verdict.reason, Some(FailureReason::RunnerSystemFailure));
-    assert!(log.contains("builds/missing"), "{log}");
+fn a_project_directory_that_the_job_takes_away_is_the_jobs_fault() {
+    for (text, state) in [
+        ("cd /; rm -rf $CI_PROJECT_DIR", "is not there any more"),
+        ("cd /; rm -rf $CI_PROJECT_DIR; touch $CI_PROJECT_DIR", "is a file now and no directory"),
+    ] {
+        let world = World::new();
+        let mut plan = world.plan(&[text, "echo reached"]);
+        plan.environment = vec![variable("CI_PROJECT_DIR", &plan.paths.project_dir)];
+        let (closed, log) = world.run(plan);
+        assert_eq!(closed.verdict.reason, Some(FailureReason::ScriptFailure), "{log}");
+        assert_eq!(closed.verdict.exit_code, Some(1));
+        assert!(log.contains(&format!("/builds/g/p {state}; the job has removed or replaced it")), "{log}");
+        assert!(!log.contains("reached"), "{log}");
+    }
 }
 
 #[test]

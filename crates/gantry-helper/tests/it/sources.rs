@@ -4,8 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use gantry_core::FailureReason;
 use gantry_wire::plan::{Action, GitCredential, GitStrategy, PodPlan, Sources, SubmoduleStrategy, Submodules};
@@ -31,6 +30,7 @@ pub(crate) fn sources(url: &str, sha: &str) -> Sources {
         strategy: GitStrategy::Fetch,
         url: url.into(),
         credentials: Vec::new(),
+        own_urls: Vec::new(),
         git_ref: "main".into(),
         sha: sha.into(),
         refspecs: vec!["+refs/heads/main:refs/remotes/origin/main".into()],
@@ -97,70 +97,107 @@ fn a_tree_that_is_there_is_used_again_and_cleaned() {
 }
 
 #[test]
-fn credentials_reach_git_and_leave_no_trace_on_disk() {
+fn credentials_are_for_the_project_alone_and_outlive_a_clean_environment() {
     let world = World::new();
     let (origin, sha) = repository(&world);
     git(&origin, &["update-server-info"]);
     let server = Server::start(origin.join(".git"));
-    let without = format!("http://{}/p.git", server.address);
-    let with = format!("http://gitlab-ci-token:hunter2@{}/p.git", server.address);
-    let mut sources = Sources { depth: 0, ..sources(&without, &sha) };
-    sources.credentials = vec![GitCredential { with: with.into(), without: without.clone() }];
+    let root = format!("http://{}/", server.address);
+    let url = format!("{root}p.git");
+    let mut sources = Sources { depth: 0, own_urls: vec![url.clone()], ..sources(&url, &sha) };
+    let with = format!("http://gitlab-ci-token:hunter2@{}/", server.address);
+    sources.credentials = vec![GitCredential { with: with.into(), without: root.clone() }];
     sources.pre_script = Some(script("echo before: $(git config --get-regexp '^url' | wc -l)"));
     sources.post_script = Some(script("echo after: $(ls)"));
-    let text = "git fetch -q origin main && echo fetched; git remote get-url origin --push; cat .git/FETCH_HEAD";
-    let (closed, log) = world.run(plan(&world, sources, text));
+    let text = format!(
+        "git fetch -q origin main && echo fetched
+         env -i PATH=\"$PATH\" git fetch -q origin main && echo fetched without an environment
+         GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=x git fetch -q origin main && echo fetched with settings
+         (cd / && git ls-remote -q {url} main > /dev/null) && echo from elsewhere
+         export GIT_TERMINAL_PROMPT=0; git ls-remote -q {root}other.git; echo other $?
+         printf 'machine 127.0.0.1 login oauth2 password personal\n' > .netrc
+         HOME=$PWD git ls-remote -q {root}other.git; echo other $?
+         HOME=$PWD git fetch -q origin main && echo still fetched
+         git config --global url.http://oauth2:personal@{address}.insteadOf http://{address}
+         git ls-remote -q {root}other.git; echo other $?
+         git fetch -q origin main && echo even now; rm .netrc",
+        address = server.address
+    );
+    let mut plan = plan(&world, sources, &text);
+    plan.environment = vec![variable("HOME", &world.path("/builds").to_string_lossy())];
+    plan.stages.push(stage("cleanup_file_variables", Action::Cleanup));
+    let (closed, log) = world.run(plan);
     assert!(closed.verdict.success, "{log}");
-    assert!(log.contains("before: 1\n") && log.contains("after: a.txt b.txt\n") && log.contains("fetched\n"), "{log}");
-    assert!(server.refused.load(Ordering::Relaxed) > 0, "the server asks for a password");
-    assert!(fs::read_to_string(world.path("/builds/g/p/.git/config")).unwrap().contains(&without));
-    let files = ["/builds", "/gantry-agent"].map(|directory| walkdir::WalkDir::new(world.path(directory)));
+    for text in [
+        "before: 1\n",
+        "after: a.txt b.txt\n",
+        "\nfetched\n",
+        "fetched without an environment\n",
+        "fetched with settings\n",
+        "from elsewhere\n",
+        "still fetched\n",
+        "even now\n",
+    ] {
+        assert!(log.contains(text), "{text:?} is not in {log}");
+    }
+    let tokens: Vec<_> =
+        server.others.lock().unwrap().iter().map(|header| header.clone().unwrap_or_default()).collect();
+    let token = |user: &str| tokens.iter().any(|header| header == user);
+    assert!(token("") && token(PERSONAL) && !token(JOB), "{tokens:?}");
+    let config = fs::read_to_string(world.path("/builds/g/p/.git/config")).unwrap_or_default();
+    assert!(!config.contains("hunter2"), "{config}");
+    let files = ["/builds", "/gantry-agent", "/gantry"].map(|directory| walkdir::WalkDir::new(world.path(directory)));
     for entry in files.into_iter().flatten().filter_map(Result::ok).filter(|entry| entry.file_type().is_file()) {
-        if entry.path() != world.path("/gantry-agent/trace") {
+        if !["trace", "gantry-helper"].iter().any(|name| entry.file_name() == *name) {
             let bytes = fs::read(entry.path()).unwrap();
             let found = bytes.windows(7).any(|part| part == b"hunter2");
-            assert!(!found, "{} holds the credential", entry.path().display());
+            assert!(!found, "{} holds the credential after the job", entry.path().display());
         }
     }
 }
 
-/// Serves a repository by git's plain file protocol, to those who know the password.
+/// `gitlab-ci-token:hunter2` and `oauth2:personal`.
+const JOB: &str = "Basic Z2l0bGFiLWNpLXRva2VuOmh1bnRlcjI=";
+const PERSONAL: &str = "Basic b2F1dGgyOnBlcnNvbmFs";
+
+/// Serves a repository by git's plain file protocol as `p.git` to those who know the password, and notes who asks for others.
 struct Server {
     address: SocketAddr,
-    refused: Arc<AtomicUsize>,
+    others: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl Server {
     fn start(directory: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let refused = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&refused);
+        let others = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&others);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                answer(stream, &directory, &counter);
+                answer(stream, &directory, &noted);
             }
         });
-        Self { address, refused }
+        Self { address, others }
     }
 }
 
-fn answer(stream: TcpStream, directory: &Path, refused: &AtomicUsize) {
+fn answer(stream: TcpStream, directory: &Path, others: &Mutex<Vec<Option<String>>>) {
     let mut reader = BufReader::new(stream);
     let mut request = String::new();
-    // gitlab-ci-token:hunter2
-    let password = "Basic Z2l0bGFiLWNpLXRva2VuOmh1bnRlcjI=";
     while reader.read_line(&mut request).is_ok_and(|count| count > 2) {}
-    let path = request.split_whitespace().nth(1).unwrap_or("/").trim_start_matches("/p.git/");
-    let path = path.split('?').next().unwrap_or_default();
-    let (status, body) = if request.contains(password) {
-        match fs::read(directory.join(path)) {
+    let authorization = request.lines().find_map(|line| line.strip_prefix("Authorization: ")).map(str::to_owned);
+    let path = request.split_whitespace().nth(1).unwrap_or("/").split('?').next().unwrap_or_default();
+    let unauthorized = ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"", Vec::new());
+    let (status, body) = match path.strip_prefix("/p.git/") {
+        Some(path) if authorization.as_deref() == Some(JOB) => match fs::read(directory.join(path)) {
             Ok(body) => ("200 OK", body),
             Err(_) => ("404 Not Found", Vec::new()),
+        },
+        Some(_) => unauthorized,
+        None => {
+            others.lock().unwrap().push(authorization);
+            unauthorized
         }
-    } else {
-        refused.fetch_add(1, Ordering::Relaxed);
-        ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"", Vec::new())
     };
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     let mut stream = reader.into_inner();
@@ -192,6 +229,60 @@ fn submodules_come_along() {
 }
 
 #[test]
+fn nothing_that_an_earlier_job_left_in_a_submodule_runs() {
+    for (what, plant) in [
+        ("nothing", "true"),
+        ("configuration", "evil .git/modules/inner"),
+        ("a repository in the tree", "rm inner/.git; git init -q inner; evil inner/.git"),
+        (
+            "a repository elsewhere",
+            "cp -r .git/modules/inner ../evil; evil ../evil; echo gitdir: $PWD/../evil > inner/.git",
+        ),
+        ("a linked module", "mv .git/modules/inner ../evil; evil ../evil; ln -s ../../../evil .git/modules/inner"),
+        (
+            "a linked tree",
+            "mv inner ../tree; rm ../tree/.git; git init -q ../tree; evil ../tree/.git; ln -s ../tree inner",
+        ),
+        ("a module without a HEAD", ": > .git/modules/inner/HEAD"),
+        ("a broken index", "echo x > .git/modules/inner/index"),
+        ("no objects", "rm -rf .git/modules/inner/objects/??"),
+    ] {
+        let world = World::new();
+        let (origin, _) = repository(&world);
+        let outer = world.path("/outer");
+        fs::create_dir_all(&outer).unwrap();
+        git(&outer, &["init", "-q", "-b", "main"]);
+        git(&outer, &["submodule", "add", "-q", &url(&origin), "inner"]);
+        git(&outer, &["commit", "-q", "-m", "x"]);
+        let sha = git(&outer, &["rev-parse", "HEAD"]);
+        let submodules = Submodules { strategy: SubmoduleStrategy::Recursive, ..Submodules::default() };
+        let wanted = Sources { submodules, ..sources(&url(&outer), &sha) };
+        let mut plan = plan(&world, wanted, "cat inner/a.txt; git -C inner status --short; git submodule status");
+        plan.environment = [("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")]
+            .map(|(key, value)| variable(&format!("GIT_CONFIG_{key}"), value))
+            .into();
+        fs::create_dir_all(world.path("/builds/g")).unwrap();
+        let clone = ["-c", "protocol.file.allow=always", "clone", "-q", "--recursive", &url(&outer), "p"];
+        git(&world.path("/builds/g"), &clone);
+        let mark = world.path("/mark");
+        let evil = "evil() { git config --file $1/config --unset core.worktree || true
+            git config --file $1/config core.fsmonitor \"echo ran $1 >> $MARK; true\"; mkdir -p $1/hooks
+            printf '#!/bin/sh\\necho ran >> %s\\n' $MARK > $1/hooks/post-checkout; chmod 755 $1/hooks/post-checkout; }\n";
+        let planted = std::process::Command::new("sh")
+            .args(["-ec", &format!("{evil}{plant}")])
+            .env("MARK", &mark)
+            .current_dir(world.path("/builds/g/p"))
+            .output()
+            .unwrap();
+        assert!(planted.status.success(), "{what}: {planted:?}");
+        let (closed, log) = world.run(plan);
+        assert!(closed.verdict.success && log.contains("one\n"), "{what}: {log}");
+        assert!(!mark.exists(), "{what}: {}: {log}", fs::read_to_string(&mark).unwrap_or_default());
+        assert!(!log.contains("Retrying...") || what == "no objects" || what == "a broken index", "{what}: {log}");
+    }
+}
+
+#[test]
 fn what_git_says_about_a_failure_is_in_the_log_with_its_code() {
     let world = World::new();
     let (closed, log) = world.run(plan(&world, sources("file:///nowhere/at/all", &"0".repeat(40)), "true"));
@@ -200,16 +291,25 @@ fn what_git_says_about_a_failure_is_in_the_log_with_its_code() {
 }
 
 #[test]
+fn a_path_that_hides_git_is_the_jobs_fault() {
+    let world = World::new();
+    let (origin, sha) = repository(&world);
+    let mut plan = plan(&world, sources(&url(&origin), &sha), "true");
+    plan.environment = vec![variable("PATH", "/opt/tool/bin:")];
+    let (closed, log) = world.run(plan);
+    assert_eq!((closed.verdict.exit_code, closed.verdict.reason), (Some(127), Some(FailureReason::ScriptFailure)));
+    assert!(log.contains("the variable PATH of this job hides git of the helper image"), "{log}");
+}
+
+#[test]
 fn a_second_try_starts_from_nothing() {
     let world = World::new();
     let (origin, sha) = repository(&world);
-    let mut plan = plan(&world, sources(&url(&origin), &sha), "cat a.txt");
+    // A hook that spoils the first try.
+    let hook = "[ -e ../spoiled ] || { touch ../spoiled untracked; exit 3; }";
+    let sources = Sources { pre_script: Some(script(hook)), ..sources(&url(&origin), &sha) };
+    let mut plan = plan(&world, sources, "cat a.txt");
     plan.stages[1].attempts = 2;
-    // A repository that git cannot use: its objects directory is a file.
-    let broken = world.path("/builds/g/p/.git");
-    fs::create_dir_all(&broken).unwrap();
-    fs::write(broken.join("HEAD"), "ref: refs/heads/x\n").unwrap();
-    fs::write(broken.join("objects"), "").unwrap();
     let (closed, log) = world.run(plan);
     assert!(closed.verdict.success, "{log}");
     for text in
@@ -217,6 +317,85 @@ fn a_second_try_starts_from_nothing() {
     {
         assert!(log.contains(text), "{text:?} is not in {log}");
     }
+}
+
+/// What an earlier job may leave where the builds directory lasts: how it is made below `p`, the project's directory.
+const PLANTS: [(&str, &str); 20] = [
+    ("a linked repository", "mv .git ../evil.git; ln -s ../evil.git .git"),
+    ("a repository elsewhere", "mv .git ../evil.git; echo gitdir: $PWD/../evil.git > .git"),
+    ("a common directory", "cp -r .git ../evil.git; echo $PWD/../evil.git > .git/commondir"),
+    ("configuration", "true"),
+    ("a configuration that is a directory", "rm .git/config; mkdir -p .git/config/x"),
+    ("a work tree that is a file", "cd ..; mv p q; touch p"),
+    ("a work tree that is a link", "cd ..; mv p q; ln -s q p"),
+    ("a parent that is a link", "cd ../..; mv g h; ln -s h g"),
+    ("an empty HEAD", ": > .git/HEAD"),
+    (
+        "locks",
+        "touch .git/index.lock .git/HEAD.lock .git/shallow.lock .git/refs/remotes/origin/main.lock .git/packed-refs.lock",
+    ),
+    ("alternates", "echo $PWD/../nowhere > .git/objects/info/alternates"),
+    ("attributes", "echo '* filter=evil' > .git/info/attributes; touch a.txt"),
+    ("a broken index", "echo garbage > .git/index"),
+    ("a sparse checkout", "git sparse-checkout set nowhere; rm -f a.txt b.txt"),
+    ("files that git does not look at", "git update-index --assume-unchanged a.txt; echo other > a.txt"),
+    ("no objects", "rm -rf .git/objects; mkdir .git/objects"),
+    ("an empty ref", ": > .git/refs/remotes/origin/main"),
+    ("a pipe", "rm .git/packed-refs; mkfifo .git/packed-refs .gitattributes"),
+    ("a link for what git writes", "ln -sf $PWD/../victim .git/FETCH_HEAD; ln -s $PWD/../victim .git/ORIG_HEAD"),
+    ("a work tree configuration", "git config extensions.worktreeConfig true; cp .git/config .git/config.worktree"),
+];
+
+/// Settings that run a program, in a repository's own configuration and hooks.
+const EVIL: &str = "evil() { echo ran > \"$MARK\"; }
+    for key in core.fsmonitor core.sshCommand core.pager core.editor diff.external credential.helper filter.evil.smudge \
+        filter.evil.clean core.alternateRefsCommand core.askPass uploadpack.packObjectsHook; do
+        git config --file .git/config $key \"echo ran $key >> $MARK; true\"
+    done
+    mkdir -p .git/hooks .git/info
+    for hook in post-checkout reference-transaction pre-auto-gc post-index-change; do
+        printf '#!/bin/sh\\necho ran %s >> %s\\n' $hook $MARK > .git/hooks/$hook; chmod 755 .git/hooks/$hook
+    done
+    git config --file .git/config core.hooksPath $PWD/.git/hooks\n";
+
+#[test]
+fn nothing_that_an_earlier_job_left_runs_or_is_in_the_way() {
+    for (what, plant) in PLANTS {
+        let world = World::new();
+        let (origin, sha) = repository(&world);
+        let mut plan = plan(&world, sources(&url(&origin), &sha), "cat a.txt b.txt; git status --short; git fsck");
+        plan.stages.push(stage("cleanup_file_variables", Action::Cleanup));
+        let project = world.path("/builds/g/p");
+        fs::create_dir_all(world.path("/builds/g")).unwrap();
+        git(&world.path("/builds/g"), &["clone", "-q", &url(&origin), "p"]);
+        fs::write(world.path("/builds/g/victim"), "").unwrap();
+        let mark = world.path("/mark");
+        let planted = std::process::Command::new("sh")
+            .args(["-c", &format!("{EVIL}{plant}")])
+            .env("MARK", &mark)
+            .current_dir(&project)
+            .output()
+            .unwrap();
+        assert!(planted.status.success(), "{what}: {planted:?}");
+        let _ = fs::remove_file(&mark);
+        let (closed, log) = world.run(plan);
+        assert!(closed.verdict.success && log.contains("one\ntwo\n"), "{what}: {log}");
+        assert!(!mark.exists(), "{what}: {}: {log}", fs::read_to_string(&mark).unwrap_or_default());
+        assert!(!log.contains("Retrying"), "{what}: {log}");
+        assert_eq!(fs::read_to_string(world.path("/builds/g/victim")).unwrap_or_default(), "", "{what}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_costs_no_repository() {
+    let world = World::new();
+    let (origin, sha) = repository(&world);
+    let plan = plan(&world, sources("file:///nowhere/at/all", &sha), "true");
+    fs::create_dir_all(world.path("/builds/g")).unwrap();
+    git(&world.path("/builds/g"), &["clone", "-q", &url(&origin), "p"]);
+    let (closed, log) = world.run(plan);
+    assert_eq!(closed.verdict.exit_code, Some(128), "{log}");
+    assert!(world.path("/builds/g/p/.git/index").exists() && !log.contains("starting without it"), "{log}");
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl World {
             failure_reasons: Vec::new(),
             alone: gantry_wire::plan::Alone::default(),
             start: None,
+            build_memory_limit: None,
         }
     }
 

@@ -121,7 +121,7 @@ fn disrupted(facts: &PodFacts, words: &Words) -> Ending {
 fn died(container: &ContainerFacts, end: &ContainerEnd) -> Ending {
     let name = container.name.clone();
     if end.is_oom() {
-        return Ending::ContainerOutOfMemory { container: name };
+        return Ending::ContainerOutOfMemory { container: name, limit: container.memory_limit.clone() };
     }
     // The runtime made the container but could not start its first process (Kubernetes API): there was nothing to die.
     if matches!(end.reason.as_str(), "StartError" | "ContainerCannotRun") {

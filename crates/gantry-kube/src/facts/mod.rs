@@ -5,7 +5,7 @@ mod judge;
 
 use k8s_openapi::{api::core::v1::ContainerStatus, apimachinery::pkg::apis::meta::v1::Time};
 
-use crate::seen::SeenPod;
+use crate::seen::{SeenContainer, SeenPod};
 
 pub use judge::{doomed, gone, is_unexplained, pending_reasons, services_started, terminal, unstartable, warning_line};
 
@@ -70,6 +70,8 @@ pub struct ContainerFacts {
     pub init: bool,
     /// The image as the spec has it.
     pub image: String,
+    /// Its memory limit as the spec has it, which may come from the cluster's defaults.
+    pub memory_limit: Option<String>,
     /// What it does now.
     pub state: ContainerState,
     /// How it ended before it was last restarted.
@@ -198,6 +200,7 @@ fn containers(pod: &SeenPod, previous: Option<&PodFacts>) -> Vec<ContainerFacts>
                 name: container.name.clone(),
                 init,
                 image: container.image.clone().unwrap_or_default(),
+                memory_limit: memory_limit(container),
                 ..ContainerFacts::default()
             };
             if let Some(status) = statuses.iter().find(|status| status.name == container.name) {
@@ -207,6 +210,10 @@ fn containers(pod: &SeenPod, previous: Option<&PodFacts>) -> Vec<ContainerFacts>
             facts
         })
         .collect()
+}
+
+fn memory_limit(container: &SeenContainer) -> Option<String> {
+    container.resources.as_ref()?.limits.as_ref()?.get("memory").cloned()
 }
 
 impl ContainerFacts {

@@ -19,7 +19,7 @@ fn pod(status: Value) -> SeenPod {
             "containers": [
                 {"name": "helper", "image": "registry.example.com/helper:1"},
                 {"name": "db", "image": "postgres:17"},
-                {"name": "build", "image": "rust:1"},
+                {"name": "build", "image": "rust:1", "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}},
             ],
         },
         "status": status,
@@ -177,7 +177,8 @@ fn a_build_container_that_ends_has_died() {
         end(0, "Completed"),
         Some(Ending::ContainerDied { container: "build".into(), exit_code: 0, reason: "Completed".into() })
     );
-    assert_eq!(end(137, "OOMKilled"), Some(Ending::ContainerOutOfMemory { container: "build".into() }));
+    let out_of_memory = Ending::ContainerOutOfMemory { container: "build".into(), limit: Some("64Mi".into()) };
+    assert_eq!(end(137, "OOMKilled"), Some(out_of_memory));
     assert!(matches!(end(128, "StartError"), Some(Ending::ContainerConfig { .. })));
 }
 

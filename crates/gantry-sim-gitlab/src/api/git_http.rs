@@ -46,7 +46,7 @@ pub(super) async fn serve(State(hub): State<SharedHub>, request: Request) -> Res
             return response;
         }
         Access::Forbidden { source } => {
-            let text = format!("jobs of {source} are not on the job token allowlist of {}\n", repo.name);
+            let text = format!("{source} may not read {}\n", repo.name);
             return text_answer(StatusCode::FORBIDDEN, &text);
         }
     }
@@ -74,32 +74,39 @@ fn full_name(hub: &SharedHub, path: &str, query: &str) -> Option<Response> {
     Some((StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, place)]).into_response())
 }
 
+/// The user name that goes with a job token.
+const JOB_USER: &str = "gitlab-ci-token";
+
 /// Whether a request may read a repository.
 enum Access {
     Granted,
     /// No token, or that of no job that somebody has.
     Unknown,
-    /// A job of another project, which the repository's project does not let in.
+    /// Somebody known, whom the repository's project does not let in.
     Forbidden {
         source: String,
     },
 }
 
-/// Basic authentication as `gitlab-ci-token` with the token of a job that somebody has. Its own project is always open
-/// to a job, others by their allowlists; a job without a project is a test's and may read everything.
+/// Basic authentication with an access token, or as `gitlab-ci-token` with the token of a job that somebody has. Its own project is always
+/// open to a job, others by their allowlists; a job without a project is a test's and may read everything.
 fn access(hub: &SharedHub, headers: &HeaderMap, target: &str) -> Access {
-    let Some(token) = given_token(headers) else { return Access::Unknown };
+    let Some((user, token)) = given(headers) else { return Access::Unknown };
     let world = hub.world();
+    let mut projects = world.settings.clone_tokens.iter().filter(|(known, _)| *known == token).peekable();
+    if projects.peek().is_some() {
+        let is_open = projects.any(|(_, project)| project == target);
+        return if is_open { Access::Granted } else { Access::Forbidden { source: "this access token".to_owned() } };
+    }
     let now = world.now();
-    let Some(job) = world.jobs.values().find(|job| job.token == token && job.token_is_live(now)) else {
-        return Access::Unknown;
-    };
+    let mut jobs = world.jobs.values().filter(|_| user == JOB_USER);
+    let Some(job) = jobs.find(|job| job.token == token && job.token_is_live(now)) else { return Access::Unknown };
     let Some(source) = world.project_of(job).filter(|source| *source != target) else { return Access::Granted };
     let listed = |(open, to): &(String, String)| open == target && to == source;
     if world.settings.token_access.iter().any(listed) {
         return Access::Granted;
     }
-    Access::Forbidden { source: source.to_owned() }
+    Access::Forbidden { source: format!("a job of {source}, which is not on the job token allowlist,") }
 }
 
 /// The job whose token a git request has.
@@ -109,18 +116,19 @@ pub(super) fn job_of(world: &World, headers: &HeaderMap) -> Option<u64> {
 }
 
 fn given_token(headers: &HeaderMap) -> Option<String> {
-    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(basic_password)
+    given(headers).filter(|(user, _)| user == JOB_USER).map(|(_, token)| token)
 }
 
-fn basic_password(header: &str) -> Option<String> {
+/// User and password of a request.
+fn given(headers: &HeaderMap) -> Option<(String, String)> {
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded.trim()).ok()?;
     let decoded = String::from_utf8(decoded).ok()?;
-    let (user, password) = decoded.split_once(':')?;
-    (user == "gitlab-ci-token").then(|| password.to_owned())
+    decoded.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
 /// Starts the back end, feeds it the body, and passes on what it says.

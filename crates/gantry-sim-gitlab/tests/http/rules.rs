@@ -101,9 +101,13 @@ async fn runner_tokens_have_an_end_and_can_be_renewed() {
     sim.stop().await;
 }
 
-#[expect(clippy::disallowed_methods, reason = "git must not block the server under test")]
 async fn ls_remote(sim: &Sim, project: &str, token: &str) -> Result<(), String> {
-    let url = format!("{}/{project}.git", sim.url).replace("//", &format!("//gitlab-ci-token:{token}@"));
+    ls_remote_as(sim, project, "gitlab-ci-token", token).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "git must not block the server under test")]
+async fn ls_remote_as(sim: &Sim, project: &str, user: &str, token: &str) -> Result<(), String> {
+    let url = format!("{}/{project}.git", sim.url).replace("//", &format!("//{user}:{token}@"));
     let here = std::env::temp_dir();
     let output = tokio::task::spawn_blocking(move || git(&here, &["ls-remote", &url])).await.expect("no panic");
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
@@ -124,6 +128,23 @@ async fn a_job_clones_its_own_project_and_those_that_let_it_in() {
     sim.post("/sim/jobs", &json!({"repo": "g/library"})).await;
     let job = sim.run_next().await;
     assert!(ls_remote(&sim, "g/app", &job.token).await.is_err(), "a list is no exchange");
+    sim.stop().await;
+}
+
+#[tokio::test]
+async fn an_access_token_clones_what_it_is_for() {
+    let origin = repository(&[("a.txt", "one")]);
+    let repos = ["g/app", "g/library"].map(|name| (name.to_owned(), origin.path().to_owned())).to_vec();
+    let clone_tokens = vec![("glpat-library".to_owned(), "g/library".to_owned())];
+    let settings = Settings { clone_tokens, ..Settings::default() };
+    let sim = Sim::with(Config { repos, settings, ..config() }).await;
+    assert_eq!(ls_remote_as(&sim, "g/library", "oauth2", "glpat-library").await, Ok(()));
+    let refused = ls_remote_as(&sim, "g/app", "oauth2", "glpat-library").await.expect_err("not its project");
+    assert!(refused.contains("403"), "{refused}");
+    sim.post("/sim/jobs", &json!({"repo": "g/app"})).await;
+    let job = sim.run_next().await;
+    let refused = ls_remote_as(&sim, "g/app", "oauth2", &job.token).await.expect_err("a job token has its own user");
+    assert!(refused.contains("Authentication failed"), "{refused}");
     sim.stop().await;
 }
 

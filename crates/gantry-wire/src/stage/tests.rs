@@ -55,6 +55,7 @@ fn plan() -> PodPlan {
         failure_reasons: Vec::new(),
         alone: crate::plan::Alone::default(),
         start: None,
+        build_memory_limit: None,
     }
 }
 

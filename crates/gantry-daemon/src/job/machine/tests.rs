@@ -323,7 +323,7 @@ fn what_a_dying_agent_still_gives_is_taken_first() {
         machine.step(event);
     }
     machine.step(Event::Acknowledged(AckOutcome::Running));
-    let ending = Ending::ContainerOutOfMemory { container: "helper".into() };
+    let ending = Ending::ContainerOutOfMemory { container: "helper".into(), limit: None };
     assert_eq!(machine.step(Event::PodEnded(ending.clone())), []);
     assert_eq!(machine.step(Event::AgentLost), [Effect::EndLocally(ending)]);
 }

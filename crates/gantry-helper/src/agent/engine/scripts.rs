@@ -45,15 +45,13 @@ impl Job {
         let first = !self.history.tries.iter().any(|a_try| {
             self.plan.stages.get(a_try.stage).is_some_and(|stage| matches!(stage.action, Action::Script(_)))
         });
-        let handover = Handover { plan: Arc::clone(&self.plan), status, new_owner: first.then_some(user) };
+        let handover = Handover { plan: Arc::clone(&self.plan), stage, status, new_owner: first.then_some(user) };
         let outlet = Outlet::new(self.around.events.clone(), id);
         let prepared = self.around.workshop.prepare(handover);
         let report = async move {
             let event = match prepared.await {
                 Ok(environment) => StageEvent::Ready(environment),
-                Err(error) => StageEvent::Ended(Ending::Runner {
-                    message: format!("the script's files cannot be prepared in the pod: {error}"),
-                }),
+                Err(ending) => StageEvent::Ended(ending),
             };
             outlet.send(event).await;
         };
@@ -151,7 +149,7 @@ impl Job {
     pub(super) fn on_script_ended(&mut self, ended: &Ended) {
         let Activity::Script(script) = &mut self.activity else { return };
         let stage = script.stage;
-        let ending = script.stop.take().unwrap_or_else(|| meaning(ended));
+        let ending = script.stop.take().unwrap_or_else(|| meaning(ended, self.plan.build_memory_limit.as_deref()));
         self.finish(stage, ending);
     }
 
@@ -198,14 +196,16 @@ impl Job {
     }
 }
 
-/// What the end of a script means.
-fn meaning(ended: &Ended) -> Ending {
+/// What the end of a script means, in a container with that memory limit.
+fn meaning(ended: &Ended, memory_limit: Option<&str>) -> Ending {
     match ended {
         Ended { start_failure: Some(problem), .. } => {
             Ending::Runner { message: format!("the script could not be started in the build container: {problem}") }
         }
         Ended { exit_code: 0, .. } => Ending::Succeeded,
-        Ended { exit_code: exit_code @ 137, oom_kills: 1.., .. } => Ending::ScriptOutOfMemory { exit_code: *exit_code },
+        Ended { exit_code, oom_kills: 1.., .. } => {
+            Ending::ScriptOutOfMemory { exit_code: *exit_code, limit: memory_limit.map(str::to_owned) }
+        }
         Ended { exit_code, .. } => Ending::ScriptFailed { exit_code: *exit_code },
     }
 }
@@ -217,9 +217,15 @@ mod tests {
     #[test]
     fn ends_have_meanings() {
         let ended = |exit_code, oom_kills| Ended { exit_code, signal: None, oom_kills, start_failure: None };
-        assert_eq!(meaning(&ended(0, 3)), Ending::Succeeded);
-        assert_eq!(meaning(&ended(137, 1)), Ending::ScriptOutOfMemory { exit_code: 137 });
-        assert_eq!(meaning(&ended(137, 0)), Ending::ScriptFailed { exit_code: 137 });
-        assert_eq!(meaning(&ended(1, 1)), Ending::ScriptFailed { exit_code: 1 });
+        let out_of_memory = |exit_code| Ending::ScriptOutOfMemory { exit_code, limit: Some("1Gi".to_owned()) };
+        for (exit_code, oom_kills, ending) in [
+            (0, 3, Ending::Succeeded),
+            (137, 1, out_of_memory(137)),
+            (137, 0, Ending::ScriptFailed { exit_code: 137 }),
+            // A compiler was killed, and make gave up.
+            (2, 1, out_of_memory(2)),
+        ] {
+            assert_eq!(meaning(&ended(exit_code, oom_kills), Some("1Gi")), ending);
+        }
     }
 }

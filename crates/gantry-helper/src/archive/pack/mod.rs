@@ -6,13 +6,15 @@ mod zip;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use flate2::{Compression, GzBuilder};
 use gantry_wire::plan::ArtifactFormat;
+
+use super::root::Root;
 
 /// Why there is no archive.
 #[derive(Debug, thiserror::Error)]
@@ -39,26 +41,25 @@ pub(super) enum PackError {
     NotOne(usize),
 }
 
-/// Packs `paths`, which are relative to `project`, into `out`.
+/// Packs `paths`, which are relative to `root`, into `out`.
 pub(super) fn pack(
     format: ArtifactFormat,
-    project: &Path,
+    root: &Root,
     paths: &BTreeSet<PathBuf>,
     out: &mut (impl Write + Send),
 ) -> Result<(), PackError> {
     match format {
-        ArtifactFormat::Zip => zip::zip(project, paths, out),
-        ArtifactFormat::Gzip => gzip(project, paths, out),
-        ArtifactFormat::Raw => raw(project, paths, out),
+        ArtifactFormat::Zip => zip::zip(root, paths, out),
+        ArtifactFormat::Gzip => gzip(root, paths, out),
+        ArtifactFormat::Raw => raw(root, paths, out),
     }
 }
 
 /// One member per file, one after the other. Unlike the reference, directories among the matches are no error: they have no bytes.
-fn gzip(project: &Path, paths: &BTreeSet<PathBuf>, out: &mut impl Write) -> Result<(), PackError> {
-    for path in files(project, paths) {
+fn gzip(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut impl Write) -> Result<(), PackError> {
+    for path in files(root, paths) {
         let name = path.to_string_lossy();
-        let full = project.join(path);
-        let mut file = open(&full).map_err(|source| io_error(&name, source))?;
+        let mut file = root.open_file(path).map_err(|source| io_error(&name, source))?;
         let modified = file.metadata().map_or(0, |metadata| u32::try_from(metadata.mtime()).unwrap_or(0));
         let base = path.file_name().map(|base| base.to_string_lossy().into_owned()).unwrap_or_default();
         let mut member = GzBuilder::new()
@@ -88,22 +89,18 @@ fn header_text(text: &str) -> String {
     escaped
 }
 
-fn raw(project: &Path, paths: &BTreeSet<PathBuf>, out: &mut impl Write) -> Result<(), PackError> {
-    let files: Vec<_> = files(project, paths).collect();
+fn raw(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut impl Write) -> Result<(), PackError> {
+    let files: Vec<_> = files(root, paths).collect();
     let [path] = files.as_slice() else { return Err(PackError::NotOne(files.len())) };
-    let copied = open(&project.join(path)).and_then(|mut file| io::copy(&mut file, out));
+    let copied = root.open_file(path).and_then(|mut file| io::copy(&mut file, out));
     copied.map(|_| ()).map_err(|source| io_error(&path.to_string_lossy(), source))
 }
 
 /// The regular files among `paths`.
-pub(super) fn files<'a>(project: &'a Path, paths: &'a BTreeSet<PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
-    paths.iter().filter(move |path| fs::symlink_metadata(project.join(path)).is_ok_and(|metadata| metadata.is_file()))
-}
-
-/// Opens a file that was a regular one a moment ago; a link or pipe put in its place is refused.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+pub(super) fn files<'a>(root: &'a Root, paths: &'a BTreeSet<PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
+    paths
+        .iter()
+        .filter(move |path| fs::symlink_metadata(root.path().join(path)).is_ok_and(|metadata| metadata.is_file()))
 }
 
 fn io_error(path: &str, source: io::Error) -> PackError {
@@ -115,6 +112,7 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::archive::root::root;
 
     #[test]
     fn gzip_members_follow_each_other() {
@@ -124,7 +122,7 @@ mod tests {
         fs::write(project.path().join("reports/b"), "two").unwrap();
         let paths = ["reports", "reports/a", "reports/b"].map(PathBuf::from).into();
         let mut out = Vec::new();
-        pack(ArtifactFormat::Gzip, project.path(), &paths, &mut out).unwrap();
+        pack(ArtifactFormat::Gzip, &root(project.path()), &paths, &mut out).unwrap();
         let mut text = String::new();
         flate2::read::MultiGzDecoder::new(out.as_slice()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "onetwo");
@@ -137,9 +135,9 @@ mod tests {
         fs::write(project.path().join("b"), "two").unwrap();
         let mut out = Vec::new();
         let both = ["a", "b"].map(PathBuf::from).into();
-        let error = pack(ArtifactFormat::Raw, project.path(), &both, &mut out).unwrap_err();
+        let error = pack(ArtifactFormat::Raw, &root(project.path()), &both, &mut out).unwrap_err();
         assert!(matches!(error, PackError::NotOne(2)));
-        pack(ArtifactFormat::Raw, project.path(), &[PathBuf::from("a")].into(), &mut out).unwrap();
+        pack(ArtifactFormat::Raw, &root(project.path()), &[PathBuf::from("a")].into(), &mut out).unwrap();
         assert_eq!(out, b"one");
     }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress};
 
+use crate::archive::root::Root;
 use crate::limits::PACK_PART;
 
 /// How the bytes of an entry are written.
@@ -66,8 +67,8 @@ pub(super) fn order(part: Part) -> (Order, Promise) {
 }
 
 /// Works until nobody orders any more.
-pub(super) fn work(orders: &Mutex<Receiver<Order>>) {
-    let mut worker = Worker { level: 0, compress: Compress::new(Compression::none(), false), raw: Vec::new() };
+pub(super) fn work(root: &Root, orders: &Mutex<Receiver<Order>>) {
+    let mut worker = Worker { root, level: 0, compress: Compress::new(Compression::none(), false), raw: Vec::new() };
     loop {
         let next = orders.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Order { part, done }) = next else { return };
@@ -76,13 +77,14 @@ pub(super) fn work(orders: &Mutex<Receiver<Order>>) {
     }
 }
 
-struct Worker {
+struct Worker<'a> {
+    root: &'a Root,
     level: u32,
     compress: Compress,
     raw: Vec<u8>,
 }
 
-impl Worker {
+impl Worker<'_> {
     fn pack(&mut self, part: &Part) -> io::Result<Packed> {
         self.read(part)?;
         let mut read = Hasher::new();
@@ -103,7 +105,7 @@ impl Worker {
         let file = match &part.source {
             Source::Open(file) => file.as_ref(),
             Source::Closed(path) => {
-                opened = super::open(path)?;
+                opened = self.root.open_file(path)?;
                 &opened
             }
         };
@@ -182,17 +184,20 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::archive::root::root;
 
-    fn worker() -> Worker {
-        Worker { level: 0, compress: Compress::new(Compression::none(), false), raw: Vec::new() }
+    fn worker(root: &Root) -> Worker<'_> {
+        Worker { root, level: 0, compress: Compress::new(Compression::none(), false), raw: Vec::new() }
     }
 
     #[test]
     fn parts_that_follow_each_other_are_one_deflated_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = root(directory.path());
         let mut noise = Noise(7);
         for length in [1, 63, 64, 5000, 400_000] {
             for text in [vec![b'a'; length], (0..length).map(|_| noise.next()).collect::<Vec<u8>>()] {
-                let mut worker = worker();
+                let mut worker = worker(&root);
                 let mut all = Vec::new();
                 for _ in 0..3 {
                     worker.raw.clone_from(&text);

@@ -19,6 +19,7 @@ use rawzip::{CompressionMethod, DataDescriptorOutput, ErrorKind, Header, ZipArch
 
 use super::workers::{self, END_OF_PARTS, Method, Order, Part, Promise, Source, order, parts};
 use super::{PackError, io_error};
+use crate::archive::root::Root;
 use crate::limits::{PACK_PART, PACK_PARTS_PER_WORKER, PACK_WORKERS};
 
 /// The extra field for user and group (Info-ZIP, `ux`).
@@ -35,16 +36,16 @@ enum Item<'a> {
     Failed(PackError),
 }
 
-pub(super) fn zip(project: &Path, paths: &BTreeSet<PathBuf>, out: &mut (impl Write + Send)) -> Result<(), PackError> {
+pub(super) fn zip(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut (impl Write + Send)) -> Result<(), PackError> {
     let workers = thread::available_parallelism().map_or(1, |cores| cores.get().min(PACK_WORKERS));
     let (items, to_write) = sync_channel(workers * PACK_PARTS_PER_WORKER);
     let (orders, to_pack) = sync_channel(workers);
     let to_pack = Mutex::new(to_pack);
     thread::scope(|scope| {
         for _ in 0..workers {
-            scope.spawn(|| workers::work(&to_pack));
+            scope.spawn(|| workers::work(root, &to_pack));
         }
-        scope.spawn(move || Walk { project, method: method(), items, orders }.all(paths));
+        scope.spawn(move || Walk { root, method: method(), items, orders }.all(paths));
         let written = write(&to_write, out);
         // Stops the walk, where the writer has not come to its end, and that the workers.
         drop(to_write);
@@ -65,7 +66,7 @@ fn method() -> Method {
 
 /// Goes over the files. Nobody who takes any more ends it.
 struct Walk<'a> {
-    project: &'a Path,
+    root: &'a Root,
     method: Method,
     items: SyncSender<Item<'a>>,
     orders: SyncSender<Order>,
@@ -77,9 +78,8 @@ struct Gone;
 impl<'a> Walk<'a> {
     fn all(&self, paths: &'a BTreeSet<PathBuf>) {
         for path in paths {
-            let full = self.project.join(path);
-            let Ok(metadata) = fs::symlink_metadata(&full) else { continue };
-            let next = match self.entry(path, full, metadata) {
+            let Ok(metadata) = fs::symlink_metadata(self.root.path().join(path)) else { continue };
+            let next = match self.entry(path, metadata) {
                 Ok(next) => next,
                 Err(source) => self.say(Item::Failed(io_error(&path.to_string_lossy(), source))),
             };
@@ -93,13 +93,13 @@ impl<'a> Walk<'a> {
         self.items.send(item).map_err(|_| Gone)
     }
 
-    fn entry(&self, path: &'a Path, full: PathBuf, metadata: Metadata) -> std::io::Result<Result<(), Gone>> {
+    fn entry(&self, path: &'a Path, metadata: Metadata) -> std::io::Result<Result<(), Gone>> {
         let kind = metadata.file_type();
         if kind.is_dir() {
             return Ok(self.say(Item::Directory(path, metadata)));
         }
         if kind.is_symlink() {
-            let target = fs::read_link(&full)?.as_os_str().as_bytes().to_vec();
+            let target = fs::read_link(self.root.path().join(path))?.as_os_str().as_bytes().to_vec();
             return Ok(self.say(Item::Link(path, metadata, target)));
         }
         if !kind.is_file() {
@@ -110,13 +110,14 @@ impl<'a> Walk<'a> {
         let length = metadata.len();
         if length <= PACK_PART as u64 {
             let length = usize::try_from(length).unwrap_or(PACK_PART);
-            let part = Part { source: Source::Closed(full), offset: 0, length, method: self.method, whole: true };
+            let part =
+                Part { source: Source::Closed(path.to_owned()), offset: 0, length, method: self.method, whole: true };
             return Ok(self
                 .say(Item::File(path, metadata))
                 .and_then(|()| self.order(part))
                 .and_then(|()| self.say(Item::End)));
         }
-        let file = Arc::new(super::open(&full)?);
+        let file = Arc::new(self.root.open_file(path)?);
         let method = if workers::shrinks(&file, length)? { self.method } else { Method::Stored };
         Ok(self.say(Item::File(path, metadata)).and_then(|()| {
             for (offset, length) in parts(length) {

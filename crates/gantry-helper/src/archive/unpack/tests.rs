@@ -8,6 +8,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::*;
+use crate::archive::root::root;
 use crate::archive::{pack, select};
 use crate::limits::PACK_PART;
 
@@ -47,10 +48,11 @@ fn what_is_packed_comes_back_the_same() {
         File::open(from.path().join(name)).unwrap().set_modified(time).unwrap();
     }
     let paths = ["dist".to_owned()];
-    let wanted = select::Wanted { project: from.path(), paths: &paths, exclude: &[], untracked: false };
+    let root = root(from.path());
+    let wanted = select::Wanted { project: from.path(), root: &root, paths: &paths, exclude: &[], untracked: None };
     let (found, _) = select::select(&wanted);
     let mut file = tempfile::tempfile().unwrap();
-    pack::pack(ArtifactFormat::Zip, from.path(), &found, &mut file).unwrap();
+    pack::pack(ArtifactFormat::Zip, &root, &found, &mut file).unwrap();
     file.rewind().unwrap();
 
     let to = tempfile::tempdir().unwrap();

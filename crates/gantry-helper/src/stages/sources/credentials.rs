@@ -1,20 +1,77 @@
-//! Settings for git that travel in the environment (`GIT_CONFIG_COUNT`, `GIT_CONFIG_KEY_n`, `GIT_CONFIG_VALUE_n`; git 2.31 and newer), so
-//! that a token is never in a file, an argument or a remote. Submodules and git-lfs inherit them.
+//! How the job token reaches git: by rules that put it into URLs, in a file that belongs to this pod alone. The repositories that the
+//! runner makes include that file, so that the rules hold however a script cleans its environment or changes its user, and a repository
+//! that outlives the pod includes nothing. The rules are for the project and its submodules only: whatever else a script asks the same
+//! server for is its own affair (`.netrc`, credential helpers, other tokens).
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use gantry_core::Secret;
-use gantry_wire::plan::Sources;
+use gantry_wire::plan::{GitCredential, Sources};
 use gantry_wire::shim::SecretText;
 
 /// One setting; for URL rewriting the key is the secret.
 pub(crate) type Setting = (Secret, Secret);
 
-/// The rules that put credentials into URLs as git uses them.
-pub(crate) fn rules(sources: &Sources) -> Vec<Setting> {
-    let rule = |with: &str, without: &str| (format!("url.{with}.insteadOf").into(), without.into());
-    sources.credentials.iter().map(|found| rule(found.with.expose(), &found.without)).collect()
+/// The rules for whole servers, for as long as submodules are fetched whose URLs nobody knows yet.
+pub(super) fn for_servers(sources: &Sources) -> Vec<Setting> {
+    sources.credentials.iter().map(setting).collect()
 }
 
-/// Settings as environment variables, after `before` others that the environment has already.
+fn setting(rule: &GitCredential) -> Setting {
+    (format!("url.{}.insteadOf", rule.with.expose()).into(), rule.without.as_str().into())
+}
+
+/// Writes the file with the rules for the project itself and for `submodules`, which are URLs. It appears complete, because it may be in
+/// use.
+pub(super) fn write(path: &Path, sources: &Sources, submodules: &[String]) -> io::Result<()> {
+    let own: &[String] = &sources.own_urls;
+    let own = if own.is_empty() { std::slice::from_ref(&sources.url) } else { own };
+    let rules = own.iter().chain(submodules).filter_map(|url| exact(url, &sources.credentials));
+    let section = |rule: GitCredential| {
+        format!("[url {}]\n\tinsteadOf = {}\n", quoted(rule.with.expose()), quoted(&rule.without))
+    };
+    let text: String = rules.map(section).collect();
+    let hidden = path.with_extension("new");
+    remove(&hidden)?;
+    // Every user of the build container may become the one who calls git.
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&hidden)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&hidden, path)
+}
+
+/// Removes the file.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The rule for one URL, from that for its server. Git compares beginnings only: `g/a.git` is also that of `g/a.github.io.git`.
+fn exact(url: &str, servers: &[GitCredential]) -> Option<GitCredential> {
+    if url.contains(|c: char| c.is_control()) {
+        return None;
+    }
+    let rule = servers.iter().filter(|rule| url.starts_with(&rule.without)).max_by_key(|rule| rule.without.len())?;
+    let rest = url.get(rule.without.len()..).filter(|rest| !rest.is_empty())?;
+    Some(GitCredential { with: format!("{}{rest}", rule.with.expose()).into(), without: url.to_owned() })
+}
+
+/// A string of git's configuration.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The setting that includes the file.
+pub(crate) fn include(path: &Path) -> Setting {
+    ("include.path".into(), path.to_string_lossy().into_owned().into())
+}
+
+/// Settings as environment variables (git 2.31 and newer), after `before` others that the environment has already. Processes that git
+/// starts for submodules and for git-lfs inherit them.
 pub(crate) fn as_variables(settings: &[Setting], before: usize) -> Vec<(String, SecretText)> {
     if settings.is_empty() {
         return Vec::new();
@@ -53,5 +110,32 @@ mod tests {
         let variables = as_variables(&settings, count(&job));
         let shown: Vec<_> = variables.iter().map(|(key, value)| format!("{key}={}", value.0.expose())).collect();
         assert_eq!(shown, ["GIT_CONFIG_COUNT=3", "GIT_CONFIG_KEY_2=a.b", "GIT_CONFIG_VALUE_2=c"]);
+    }
+
+    #[test]
+    fn a_rule_is_for_one_url() {
+        let server = |with: &str, without: &str| GitCredential { with: with.into(), without: without.to_owned() };
+        let servers = [
+            server("https://u:t@h/", "https://h/"),
+            server("https://u:t@h/sub/", "https://h/sub/"),
+            server("https://u:t@h/", "git@h:"),
+        ];
+        for (url, with) in [
+            ("https://h/g/p.git", Some("https://u:t@h/g/p.git")),
+            ("https://h/sub/g/p.git", Some("https://u:t@h/sub/g/p.git")),
+            ("git@h:g/p.git", Some("https://u:t@h/g/p.git")),
+            ("https://h/", None),
+            ("https://other/g/p.git", None),
+            ("https://h/g\n[core]", None),
+        ] {
+            let rule = exact(url, &servers);
+            assert_eq!(rule.as_ref().map(|rule| rule.with.expose()), with, "{url}");
+            assert!(rule.is_none_or(|rule| rule.without == url));
+        }
+    }
+
+    #[test]
+    fn strings_cannot_end_early() {
+        assert_eq!(quoted("a\"b\\c"), r#""a\"b\\c""#);
     }
 }

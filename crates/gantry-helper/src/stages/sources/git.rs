@@ -1,6 +1,6 @@
 //! Calls git.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +12,8 @@ use nix::unistd::{AccessFlags, access};
 
 use super::credentials::{self, Setting};
 use crate::agent::script_environment::variables;
+use crate::layout::Layout;
+use crate::ports::Exit;
 use crate::process::script::pass_environment;
 use crate::stages::StageContext;
 
@@ -19,36 +21,66 @@ use crate::stages::StageContext;
 const TEMPLATE: &str = "[init]\n\tdefaultBranch = none\n[fetch]\n\trecurseSubmodules = false\n[credential]\n\tinteractive = never\n\
                         [gc]\n\tautoDetach = false\n";
 
+/// The rest of what `git clone` gives the git directory of a submodule, but for what `git submodule` adds by itself.
+const MODULE: &str = "[core]\n\tbare = false\n\tlogAllRefUpdates = true\n[remote \"origin\"]\n\
+                      \tfetch = +refs/heads/*:refs/remotes/origin/*\n";
+
 /// Git with its environment.
 pub(super) struct Git<'a> {
     context: &'a StageContext,
     /// What git and hooks get beside the container's own environment.
     pub(super) environment: Vec<(String, SecretText)>,
+    /// The same with credentials for whole servers, and with our template for what is cloned.
+    for_submodules: Vec<(String, SecretText)>,
 }
 
 impl<'a> Git<'a> {
     pub(super) fn prepare(context: &'a StageContext, sources: &Sources) -> Result<Self, Ending> {
         let ca_file = write_ca(context, sources)
             .map_err(|error| context.trouble("cannot write the certificates for git", &error))?;
-        let home = home(&context.layout.agent_dir())
-            .map_err(|error| context.trouble("cannot make a home directory for git", &error))?;
+        let agent_dir = context.layout.agent_dir();
+        let home = home(&agent_dir).map_err(|error| context.trouble("cannot make a home directory for git", &error))?;
+        let template =
+            template(context).map_err(|error| context.trouble("cannot write the template for repositories", &error))?;
+        let config = context.layout.git_config();
+        credentials::write(&config, sources, &[])
+            .map_err(|error| context.trouble("cannot write the settings for git", &error))?;
         let mut environment = variables(&context.plan, context.status);
-        let settings = settings(sources, ca_file.as_deref());
-        environment.extend(credentials::as_variables(&settings, credentials::count(&environment)));
         let mut set = |key: &str, value: &str| environment.push((key.to_owned(), SecretText(value.into())));
         set("GIT_TERMINAL_PROMPT", "0");
         set("GCM_INTERACTIVE", "Never");
         set("HOME", &home.to_string_lossy());
+        // Hooks know the file by this name (GitLab Runner 19.4).
+        set("GLR_EXT_GIT_CONFIG_PATH", &config.to_string_lossy());
         if sources.lfs {
             // Large files are fetched in one go after the checkout.
             set("GIT_LFS_SKIP_SMUDGE", "1");
         }
-        Ok(Self { context, environment })
+        let mut for_submodules = environment.clone();
+        let mut settings = settings(sources, ca_file.as_deref());
+        settings.push(credentials::include(&config));
+        environment.extend(credentials::as_variables(&settings, credentials::count(&environment)));
+        settings.extend(credentials::for_servers(sources));
+        for_submodules.extend(credentials::as_variables(&settings, credentials::count(&for_submodules)));
+        for_submodules.push(("GIT_TEMPLATE_DIR".to_owned(), SecretText(template.as_str().into())));
+        Ok(Self { context, environment, for_submodules })
     }
 
     /// Runs git in the project directory with its output in the log; anything but 0 ends the stage.
     pub(super) async fn must(&self, arguments: &[&str]) -> Result<(), Ending> {
-        let exit = self.context.tool(self.command(arguments)).await.map_err(|error| cannot_start(&error))?;
+        let exit = self.context.tool(self.command(arguments)).await.map_err(|error| self.cannot_start(&error))?;
+        self.judge(arguments, exit)
+    }
+
+    /// The same for commands about submodules.
+    pub(super) async fn must_with_submodules(&self, arguments: &[&str]) -> Result<(), Ending> {
+        let mut command = Command::new("git");
+        self.complete(&mut command, arguments, &self.for_submodules);
+        let exit = self.context.tool(command).await.map_err(|error| self.cannot_start(&error))?;
+        self.judge(arguments, exit)
+    }
+
+    fn judge(&self, arguments: &[&str], exit: Exit) -> Result<(), Ending> {
         if exit.success() {
             return Ok(());
         }
@@ -59,16 +91,25 @@ impl<'a> Git<'a> {
         })
     }
 
-    /// The same where failing is not the end.
-    pub(super) async fn tries(&self, arguments: &[&str]) -> Result<bool, Ending> {
-        let exit = self.context.tool(self.command(arguments)).await.map_err(|error| cannot_start(&error))?;
+    /// Runs git with nothing shown; whether it ended with 0.
+    pub(super) async fn succeeds(&self, arguments: &[&str]) -> Result<bool, Ending> {
+        let exit = self.context.quiet_tool(self.command(arguments)).await.map_err(|error| self.cannot_start(&error))?;
         Ok(exit.success())
     }
 
-    /// Runs git with nothing shown; whether it ended with 0.
-    pub(super) async fn succeeds(&self, arguments: &[&str]) -> Result<bool, Ending> {
-        let exit = self.context.quiet_tool(self.command(arguments)).await.map_err(|error| cannot_start(&error))?;
+    /// Whether the remote can be asked, and has one of `refs` if some are given. No repository takes part in that.
+    pub(super) async fn remote_has(&self, url: &str, refs: &[&str]) -> Result<bool, Ending> {
+        let arguments = [&["ls-remote", "--quiet", "--exit-code", url][..], refs].concat();
+        let mut command = self.command(&arguments);
+        command.current_dir(self.context.layout.agent_dir());
+        let exit = self.context.quiet_tool(command).await.map_err(|error| self.cannot_start(&error))?;
         Ok(exit.success())
+    }
+
+    /// What git prints on its standard output; `None` if it fails.
+    pub(super) async fn answer(&self, arguments: &[&str]) -> Result<Option<File>, Ending> {
+        let answer = self.context.answer_of(self.command(arguments)).await;
+        answer.map_err(|error| self.cannot_start(&error))
     }
 
     /// Whether git-lfs is installed.
@@ -76,20 +117,46 @@ impl<'a> Git<'a> {
         self.succeeds(&["lfs", "version"]).await
     }
 
-    /// Directory with the configuration of new repositories.
-    pub(super) fn template(&self) -> io::Result<String> {
-        let directory = self.context.layout.agent_dir().join("git-template");
-        fs::create_dir_all(&directory)?;
-        fs::write(directory.join("config"), TEMPLATE)?;
-        Ok(directory.to_string_lossy().into_owned())
-    }
-
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("git");
-        command.args(arguments).current_dir(&self.context.plan.paths.project_dir).stdin(Stdio::null());
-        pass_environment(&mut command, &self.environment);
+        self.complete(&mut command, arguments, &self.environment);
         command
     }
+
+    fn complete(&self, command: &mut Command, arguments: &[&str], environment: &[(String, SecretText)]) {
+        command.args(arguments).current_dir(&self.context.plan.paths.project_dir).stdin(Stdio::null());
+        pass_environment(command, environment);
+    }
+
+    fn cannot_start(&self, error: &io::Error) -> Ending {
+        self.context.cannot_start("git", error)
+    }
+}
+
+/// Directory with the configuration of new repositories.
+pub(super) fn template_dir(layout: &Layout) -> String {
+    layout.agent_dir().join("git-template").to_string_lossy().into_owned()
+}
+
+fn template(context: &StageContext) -> io::Result<String> {
+    let directory = template_dir(&context.layout);
+    fs::create_dir_all(&directory)?;
+    fs::write(Path::new(&directory).join("config"), format!("{TEMPLATE}{}", include(&context.layout)))?;
+    Ok(directory)
+}
+
+fn include(layout: &Layout) -> String {
+    format!("[include]\n\tpath = {}\n", credentials::quoted(&layout.git_config().to_string_lossy()))
+}
+
+/// The configuration of a submodule whose git directory is there already.
+pub(crate) fn module_config(layout: &Layout, sources: &Sources) -> String {
+    let format = match sources.object_format.as_str() {
+        "" | "sha1" => "[core]\n\trepositoryFormatVersion = 0\n".to_owned(),
+        // A submodule has the format of the repository that holds it (git).
+        other => format!("[core]\n\trepositoryFormatVersion = 1\n[extensions]\n\tobjectFormat = {other}\n"),
+    };
+    format!("{format}{MODULE}{TEMPLATE}{}", include(layout))
 }
 
 fn settings(sources: &Sources, ca_file: Option<&Path>) -> Vec<Setting> {
@@ -107,7 +174,6 @@ fn settings(sources: &Sources, ca_file: Option<&Path>) -> Vec<Setting> {
     if let Some(file) = ca_file {
         set(&format!("http.{}.sslCAInfo", origin(&sources.url)), &file.to_string_lossy());
     }
-    settings.extend(credentials::rules(sources));
     settings
 }
 
@@ -136,15 +202,6 @@ fn home(agent_dir: &Path) -> io::Result<PathBuf> {
     let home = agent_dir.join("home");
     fs::create_dir_all(&home)?;
     Ok(home)
-}
-
-fn cannot_start(error: &io::Error) -> Ending {
-    let message = if error.kind() == io::ErrorKind::NotFound {
-        "there is no git in the helper image: use one that has it, such as gitlab-runner-helper".to_owned()
-    } else {
-        format!("git cannot be started in the helper container: {error}")
-    };
-    Ending::HelperUnusable { message }
 }
 
 /// The sub-command, which is all of a call that helps and never holds anything private.

@@ -1,15 +1,24 @@
-//! Submodules, in the order and with the words of GitLab Runner 19.4. They inherit the credentials of the project through the environment.
+//! Submodules, in the order and with the words of GitLab Runner 19.4.
+
+use std::path::Path;
 
 use gantry_core::Ending;
 use gantry_wire::plan::{Sources, SubmoduleStrategy};
 
 use super::git::Git;
-use crate::stages::StageContext;
+use crate::stages::{StageContext, trees};
+use crate::tasks;
 
 /// Flags of `git clean` where the job gives none.
 const CLEAN_FLAGS: &str = "-ffdx";
 
-pub(super) async fn update(context: &StageContext, git: &Git<'_>, sources: &Sources) -> Result<(), Ending> {
+/// Updates all of them. `is_lasting` says whether an earlier job may have left some.
+pub(super) async fn update(
+    context: &StageContext,
+    git: &Git<'_>,
+    sources: &Sources,
+    is_lasting: bool,
+) -> Result<(), Ending> {
     let calls = Calls::of(sources);
     let how = if calls.recursive.is_empty() { "" } else { " recursively" };
     let depth = match sources.submodules.depth {
@@ -17,30 +26,75 @@ pub(super) async fn update(context: &StageContext, git: &Git<'_>, sources: &Sour
         depth => format!(" with git depth set to {depth}"),
     };
     context.outlet.notice(&format!("Updating/initializing submodules{how}{depth}...")).await;
-    git.must(&["submodule", "init"]).await?;
-    git.must(&calls.sync()).await?;
-    git.must(&calls.clean()).await?;
-    git.must(&calls.reset()).await?;
-    let update = calls.update();
-    let update: Vec<&str> = update.iter().map(String::as_str).collect();
-    if git.tries(&update).await? {
+    git.must_with_submodules(&["submodule", "init"]).await?;
+    if first_try(git, &calls).await?.is_ok() {
         context.outlet.notice("Updated submodules").await;
-        git.must(&calls.sync()).await?;
     } else {
         context.outlet.warning("Updating submodules failed. Retrying...").await;
-        if calls.remote {
-            git.must(&calls.each(&["git", "fetch", "origin", "+refs/heads/*:refs/remotes/origin/*"])).await?;
+        let second = second_try(git, &calls).await?;
+        if second.is_err() && is_lasting {
+            context.outlet.warning("What an earlier job has left of the submodules is removed. Retrying...").await;
+            remove_all(context, git).await?;
+            second_try(git, &calls).await??;
+        } else {
+            second?;
         }
-        git.must(&calls.sync()).await?;
-        git.must(&update).await?;
-        git.must(&calls.reset()).await?;
     }
-    git.must(&calls.clean()).await?;
+    git.must_with_submodules(&calls.clean()).await?;
     if sources.lfs && git.has_lfs().await? {
         context.outlet.notice("Pulling LFS files...").await;
-        git.must(&calls.each(&["git", "lfs", "pull"])).await?;
+        git.must_with_submodules(&calls.each(&["git", "lfs", "pull"])).await?;
     }
     Ok(())
+}
+
+/// What went wrong in git, which may be tried again.
+type Tried = Result<(), Ending>;
+
+async fn first_try(git: &Git<'_>, calls: &Calls<'_>) -> Result<Tried, Ending> {
+    for call in [calls.sync(), calls.clean(), calls.reset()] {
+        if let Err(ending) = again(git.must_with_submodules(&call).await)? {
+            return Ok(Err(ending));
+        }
+    }
+    let update = calls.update();
+    let update: Vec<&str> = update.iter().map(String::as_str).collect();
+    if let Err(ending) = again(git.must_with_submodules(&update).await)? {
+        return Ok(Err(ending));
+    }
+    again(git.must_with_submodules(&calls.sync()).await)
+}
+
+async fn second_try(git: &Git<'_>, calls: &Calls<'_>) -> Result<Tried, Ending> {
+    let update = calls.update();
+    let update = update.iter().map(String::as_str).collect();
+    let fetch = calls.remote.then(|| calls.each(&["git", "fetch", "origin", "+refs/heads/*:refs/remotes/origin/*"]));
+    for call in fetch.into_iter().chain([calls.sync(), update, calls.reset()]) {
+        if let Err(ending) = again(git.must_with_submodules(&call).await)? {
+            return Ok(Err(ending));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Tells a call of git that failed, which may be tried again, from a git that cannot be called.
+fn again(result: Result<(), Ending>) -> Result<Tried, Ending> {
+    match result {
+        Err(ending) if !matches!(ending, Ending::StageFailed { .. }) => Err(ending),
+        result => Ok(result),
+    }
+}
+
+/// Leaves nothing of the submodules but their entries in the project's configuration.
+async fn remove_all(context: &StageContext, git: &Git<'_>) -> Result<(), Ending> {
+    let links = super::modules::paths(git).await?;
+    let project = Path::new(&context.plan.paths.project_dir).to_owned();
+    let removed = tasks::blocking(move || {
+        trees::remove_tree(&project.join(".git/modules"))?;
+        links.iter().try_for_each(|link| trees::empty(&project.join(link)))
+    });
+    let removed = removed.await.and_then(|result| result);
+    removed.map_err(|error| context.trouble("cannot remove the submodules", &error))
 }
 
 /// The argument lists of one job.

@@ -13,6 +13,9 @@ pub(crate) struct SettingsArgs {
     /// Let jobs of OTHER clone PROJECT; by default a job can clone its own project only. May be repeated
     #[arg(long = "allow-job-token", value_name = "PROJECT=OTHER", value_parser = pair)]
     token_access: Vec<(String, String)>,
+    /// Access token that may clone PROJECT, with any user name; may be repeated
+    #[arg(long = "clone-token", value_name = "TOKEN=PROJECT", value_parser = token_pair)]
+    clone_tokens: Vec<(String, String)>,
     /// Personal access token that resets runner tokens by id
     #[arg(long, value_name = "glpat-…")]
     access_token: Option<String>,
@@ -61,6 +64,7 @@ impl SettingsArgs {
             runner_token_lifetime: self.runner_token_lifetime,
             access_token: self.access_token,
             token_access: self.token_access,
+            clone_tokens: self.clone_tokens,
         }
     }
 }
@@ -139,6 +143,15 @@ fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((open, to)) if !open.is_empty() && !to.is_empty() => Ok((open.to_owned(), to.to_owned())),
         _ => Err("write PROJECT=OTHER, such as group/library=group/app".to_owned()),
+    }
+}
+
+fn token_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((token, project)) if !token.is_empty() && !project.is_empty() => {
+            Ok((token.to_owned(), project.to_owned()))
+        }
+        _ => Err("write TOKEN=PROJECT, such as glpat-mine=group/library".to_owned()),
     }
 }
 

@@ -4,10 +4,11 @@ use std::io::{self, Cursor, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::*;
+use crate::archive::root::root;
 
 fn packed(project: &Path, paths: &[&str]) -> zip::ZipArchive<Cursor<Vec<u8>>> {
     let mut out = Vec::new();
-    super::zip(project, &paths.iter().map(PathBuf::from).collect(), &mut out).unwrap();
+    super::zip(&root(project), &paths.iter().map(PathBuf::from).collect(), &mut out).unwrap();
     zip::ZipArchive::new(Cursor::new(out)).unwrap()
 }
 
@@ -68,15 +69,15 @@ fn an_output_that_breaks_and_a_file_that_vanishes_end_the_packing() {
         fs::write(project.path().join(name), vec![b'x'; 3 * PACK_PART / 2]).unwrap();
     }
     let paths = names.iter().map(PathBuf::from).collect();
-    let error = super::zip(project.path(), &paths, &mut Breaks(100_000)).unwrap_err();
+    let error = super::zip(&root(project.path()), &paths, &mut Breaks(100_000)).unwrap_err();
     assert!(matches!(error, PackError::Out(_)), "{error:?}");
 
+    let held = root(project.path());
     // What a link leads to is not what was chosen.
-    let walked =
-        Walk { project: project.path(), method: Method::Stored, items: sync_channel(9).0, orders: sync_channel(9).0 };
+    let walked = Walk { root: &held, method: Method::Stored, items: sync_channel(9).0, orders: sync_channel(9).0 };
     let metadata = fs::metadata(project.path().join("001")).unwrap();
     fs::remove_file(project.path().join("001")).unwrap();
     symlink("002", project.path().join("001")).unwrap();
-    let error = walked.entry(Path::new("001"), project.path().join("001"), metadata).err().unwrap();
+    let error = walked.entry(Path::new("001"), metadata).err().unwrap();
     assert_eq!(error.raw_os_error(), Some(nix::libc::ELOOP));
 }

@@ -1,0 +1,162 @@
+//! The project's directory, held open: whatever takes its place or moves below it while files are chosen and packed, nothing is read that
+//! does not lie inside. The helper container holds more than the project, and a job's own processes may still run.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+
+/// A directory that is held open.
+pub(super) struct Root {
+    fd: OwnedFd,
+    /// A path that leads there as long as this lives, in this process.
+    path: PathBuf,
+    /// Where it is, without links.
+    real: PathBuf,
+}
+
+/// What is at the project's path.
+pub(super) enum Place {
+    /// The directory.
+    Directory(Root),
+    /// Nothing.
+    Missing,
+    /// Something else, in words.
+    Other(&'static str),
+}
+
+impl Root {
+    /// Opens `directory`, to which no link leads from `base` on. That itself may be one: it is the operator's.
+    ///
+    /// # Errors
+    /// Something is in the way that the job cannot have put there.
+    pub(super) fn open(base: &Path, directory: &Path) -> io::Result<Place> {
+        let relative = directory.strip_prefix(base).map_err(io::Error::other)?;
+        let mut fd = match open(base, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(Place::Missing),
+            Err(error) => return Err(error.into()),
+        };
+        for part in relative.components() {
+            fd = match openat(
+                &fd,
+                part.as_os_str(),
+                OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            ) {
+                Ok(fd) => fd,
+                Err(Errno::ENOENT) => return Ok(Place::Missing),
+                Err(error) => return Err(error.into()),
+            };
+            match SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT {
+                SFlag::S_IFDIR => {}
+                SFlag::S_IFLNK => return Ok(Place::Other("a link")),
+                _ => return Ok(Place::Other("no directory")),
+            }
+        }
+        let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let real = fs::canonicalize(&path)?;
+        Ok(Place::Directory(Self { fd, path, real }))
+    }
+
+    /// A path for looking at things, in this process.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where `relative` is, from the root and without links on the way; a link at its end is not followed. `None` if that is outside of the
+    /// root, or nowhere.
+    pub(super) fn locate(&self, relative: &Path) -> Option<PathBuf> {
+        let Some(name) = relative.file_name() else { return Some(PathBuf::new()) };
+        let parent = self.resolve(relative.parent()?)?;
+        Some(parent.join(name))
+    }
+
+    /// The same with every link followed.
+    pub(super) fn resolve(&self, relative: &Path) -> Option<PathBuf> {
+        let real = fs::canonicalize(self.path.join(relative)).ok()?;
+        real.strip_prefix(&self.real).ok().map(Path::to_owned)
+    }
+
+    /// Opens a regular file of the root, step by step, so that nothing on the way can become a link meanwhile. A link or pipe in its own
+    /// place is refused, or does not make anybody wait.
+    pub(super) fn open_file(&self, relative: &Path) -> io::Result<File> {
+        let located = self.locate(relative).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let (parent, name) = (located.parent().unwrap_or(Path::new("")), located.file_name().unwrap_or_default());
+        let step = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut directory: Option<OwnedFd> = None;
+        for part in parent.components() {
+            let Component::Normal(part) = part else { return Err(io::ErrorKind::NotFound.into()) };
+            let from = directory.as_ref().unwrap_or(&self.fd);
+            directory = Some(openat(from, part, step, Mode::empty())?);
+        }
+        let from = directory.as_ref().unwrap_or(&self.fd).as_fd();
+        let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(openat(from, name, read, Mode::empty())?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+}
+
+#[cfg(test)]
+pub(super) fn root(directory: &Path) -> Root {
+    match Root::open(directory.parent().unwrap(), directory).unwrap() {
+        Place::Directory(root) => root,
+        _ => panic!("{} is no directory", directory.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_followed_as_far_as_they_stay_inside() {
+        let base = tempfile::tempdir().unwrap();
+        let project = base.path().join("p");
+        fs::create_dir_all(project.join("build/2024")).unwrap();
+        fs::write(project.join("build/2024/r.xml"), "r").unwrap();
+        fs::write(base.path().join("outside"), "o").unwrap();
+        symlink("2024", project.join("build/latest")).unwrap();
+        symlink(project.join("build"), project.join("absolute")).unwrap();
+        symlink("..", project.join("up")).unwrap();
+        symlink("r.xml", project.join("build/2024/link")).unwrap();
+        let root = root(&project);
+        for (path, located) in [
+            ("build/latest/r.xml", Some("build/2024/r.xml")),
+            ("absolute/latest/r.xml", Some("build/2024/r.xml")),
+            ("build/latest", Some("build/latest")),
+            ("up/outside", None),
+            ("up/p/build", Some("build")),
+            ("nothing/here", None),
+        ] {
+            assert_eq!(root.locate(Path::new(path)).as_deref(), located.map(Path::new), "{path}");
+        }
+        assert!(root.open_file(Path::new("absolute/latest/r.xml")).is_ok());
+        for refused in ["up/outside", "build/latest/link", "build/latest", "build/2024"] {
+            assert!(root.open_file(Path::new(refused)).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_takes_its_place_is_something_else() {
+        let base = tempfile::tempdir().unwrap();
+        let project = base.path().join("g/p");
+        fs::create_dir_all(&project).unwrap();
+        fs::write(project.join("a"), "a").unwrap();
+        let Place::Directory(root) = Root::open(base.path(), &project).unwrap() else { panic!("it is one") };
+        fs::rename(&project, base.path().join("moved")).unwrap();
+        assert!(matches!(Root::open(base.path(), &project).unwrap(), Place::Missing));
+        symlink("/etc", &project).unwrap();
+        assert!(matches!(Root::open(base.path(), &project).unwrap(), Place::Other("a link")));
+        assert!(root.path().join("a").exists() && !root.path().join("hostname").exists());
+        fs::remove_file(&project).unwrap();
+        fs::write(&project, "").unwrap();
+        assert!(matches!(Root::open(base.path(), &project).unwrap(), Place::Other("no directory")));
+    }
+}
