@@ -4,6 +4,7 @@
 //! that harm their runner, start one of their own beside it. Jobs that are only data are in `cases/`.
 
 mod cancel;
+mod causes;
 mod connections;
 mod containers;
 mod deployment;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     tests.extend(jobs::tests());
     tests.extend(lasting::tests());
     tests.extend(process::tests());
+    tests.extend(causes::tests());
     tests.extend(connections::tests());
     tests.extend(deployment::tests());
     tests.extend(dev::tests());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use gantry_tests::suite::Test;
 use gantry_tests::world::script;
-use gantry_tests::{Process, Runner, RunnerOptions, World, until};
+use gantry_tests::{Need, Process, Runner, RunnerOptions, World, until};
 use nix::sys::signal::Signal;
 
 use crate::output::is_complete;
@@ -30,6 +30,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("process: a job outlives SIGTERM", |world| outlives(world, Signal::SIGTERM, "terminated")),
         Test::new("process: a job outlives SIGKILL", |world| outlives(world, Signal::SIGKILL, "killed")),
         Test::new("process: SIGTERM ends jobs when it is told to", abort),
+        Test::new("process: SIGTERM ends a job that waits for a node", waits_for_a_node),
+        Test::new("process: a job that was left without a build container ends", without_build).needs(Need::SlowImages),
         Test::new("process: SIGQUIT drains", drain),
         Test::new("process: a second SIGTERM ends at once", second_signal),
         Test::new("process: SIGHUP reads the configuration again", reload),
@@ -150,6 +152,46 @@ async fn abort(world: Rc<World>) -> anyhow::Result<()> {
     ensure!(job.failure_reason.as_deref() == Some("runner_interrupted"), "{job:?}\n{log}");
     ensure!(log.ends_with("ERROR: Job failed: aborted: SIGTERM"), "{log}");
     Ok(())
+}
+
+/// No node is like this.
+const NOWHERE: &str = "    [runners.kubernetes.node_selector]\n      \"gantry.dev/nowhere\" = \"yes\"\n";
+
+async fn waits_for_a_node(world: Rc<World>) -> anyhow::Result<()> {
+    let kubernetes = NOWHERE.to_owned();
+    let runner = Runner::start(&world, &RunnerOptions { kubernetes, ..RunnerOptions::new("nowhere") }).await?;
+    let id = world.post_job(&runner, &script(&["echo never"])).await?;
+    // GitLab shows it as running before it does, so that its log can say what it waits for.
+    world.gitlab.wait_for_text(id, "Unschedulable", BOUND).await?;
+    runner.process.signal(Signal::SIGTERM)?;
+    let status = runner.process.wait(QUICK).await?;
+    ensure!(status.success(), "{status}:\n{}", runner.process.log());
+    let (job, log) = world.ended(id, QUICK).await?;
+    ensure!(job.failure_reason.as_deref() == Some("runner_system_failure"), "{job:?}\n{log}");
+    ensure!(
+        log.contains("ERROR: Job failed (system failure): the runner was told to end while the job waited"),
+        "{log}"
+    );
+    world.no_pods(&runner).await
+}
+
+/// Its build image takes a minute, its pod has less, and no runner is there to notice.
+async fn without_build(world: Rc<World>) -> anyhow::Result<()> {
+    let global = "[gantry]\n  self_report_after = \"3s\"\n".to_owned();
+    let kubernetes = "    poll_timeout = 25\n".to_owned();
+    let options = RunnerOptions { global, kubernetes, ..RunnerOptions::new("unbuilt") };
+    let runner = Runner::start(&world, &options).await?;
+    let mut job = script(&["echo never"]);
+    job["image"] = serde_json::json!({"name": world.unique("slowest-unbuilt:{run}")});
+    let id = world.post_job(&runner, &job).await?;
+    world.gitlab.wait_for_text(id, "Running on ", BOUND).await?;
+    runner.process.signal(Signal::SIGTERM)?;
+    let status = runner.process.wait(QUICK).await?;
+    ensure!(status.success(), "{status}:\n{}", runner.process.log());
+    let (job, log) = world.ended(id, BOUND).await?;
+    ensure!(job.failure_reason.as_deref() == Some("runner_system_failure"), "{job:?}\n{log}");
+    ensure!(log.contains("timed out waiting for pod to start (25 s, see poll_timeout): the build container"), "{log}");
+    delete_pods(&world, &runner).await
 }
 
 async fn drain(world: Rc<World>) -> anyhow::Result<()> {

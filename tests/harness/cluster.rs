@@ -47,6 +47,8 @@ pub enum Wanted {
 pub enum Need {
     /// Images that take long to pull.
     SlowImages,
+    /// Faults on demand.
+    Faults,
     /// The runner's own image on its nodes, and what is needed to deploy and to watch it: kubectl and Prometheus on this machine.
     OwnImages,
     /// kubectl on this machine.
@@ -58,6 +60,7 @@ impl Need {
     pub fn words(self) -> &'static str {
         match self {
             Self::SlowImages => "images that take long to pull",
+            Self::Faults => "faults on demand",
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
             Self::Kubectl => "use without kubectl 1.21 on this machine",
         }
@@ -127,6 +130,7 @@ impl Cluster {
         match need {
             Need::SlowImages => self.simulator.is_some() || self.registry.is_some(),
             Need::Kubectl => Kubectl::is_usable(),
+            Need::Faults => self.simulator.is_some(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use kube::{Api, Client};
+use http::{Request, header};
+use kube::{Api, Client, client::Body};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -106,11 +107,12 @@ impl Cluster {
 fn plain_spoken(client: &Client, target: Target) -> Client {
     let namespace = client.default_namespace().to_owned();
     let (client, target) = (client.clone(), Arc::new(target));
-    let service = tower::service_fn(move |request| {
+    let service = tower::service_fn(move |request: Request<Body>| {
         let (client, target) = (client.clone(), Arc::clone(&target));
         async move {
+            let is_exec = request.headers().contains_key(header::UPGRADE);
             let answer = client.send(request).await.map_err(|error| target.explain(error))?;
-            refusal::understood(answer, &target).await
+            refusal::understood(answer, &target, is_exec).await
         }
     });
     Client::new(service, namespace)

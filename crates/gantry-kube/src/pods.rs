@@ -277,7 +277,9 @@ fn created(made: &SeenPod) -> Result<Created, ApiError> {
 fn create_error(error: ApiError, limit: Duration) -> CreateError {
     let ApiError { fault, message, .. } = error;
     match fault {
-        fault if fault.is_transient() => CreateError::Unreachable { seconds: limit.as_secs(), message },
+        fault if fault.is_transient() => {
+            CreateError::Unreachable { seconds: (limit + Duration::from_millis(500)).as_secs(), message }
+        }
         Fault::Misconfigured => CreateError::Misconfigured { message },
         Fault::Unauthenticated => CreateError::Refused {
             message: format!(

@@ -14,8 +14,8 @@ use crate::{
     target::{Target, Unusable},
 };
 
-/// Passes on what an API server says. `Err` where the answer is none, or breaks off.
-pub(crate) async fn understood(answer: Response<Body>, target: &Target) -> kube::Result<Response<Body>> {
+/// Passes on what an API server says. `Err` where the answer is none, or breaks off. `is_exec`: it may be a kubelet's, which are plain text.
+pub(crate) async fn understood(answer: Response<Body>, target: &Target, is_exec: bool) -> kube::Result<Response<Body>> {
     let (mut parts, body) = answer.into_parts();
     let status = parts.status;
     let is_page = content_type(&parts.headers).starts_with("text/html");
@@ -36,7 +36,10 @@ pub(crate) async fn understood(answer: Response<Body>, target: &Target) -> kube:
         stated["code"] = json!(status.as_u16());
     }
     if stated["reason"].is_null() && stated["message"].is_null() {
-        stated["message"] = json!(strange(status, &parts.headers, &body, target));
+        let text = String::from_utf8_lossy(&body);
+        let is_kubelets = is_exec && !is_page && !text.trim().is_empty();
+        let words = if is_kubelets { words(&text) } else { strange(status, &parts.headers, &body, target) };
+        stated["message"] = json!(words);
     }
     let asked_to_wait =
         parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
@@ -123,7 +126,7 @@ mod tests {
             .header(header::CONTENT_TYPE, kind)
             .header(header::LOCATION, "https://login/x?token=1");
         let answer = answer.body(Body::from(body.as_bytes().to_vec())).unwrap();
-        let answer = understood(answer, &Target::default()).await.map_err(ApiError::from)?;
+        let answer = understood(answer, &Target::default(), false).await.map_err(ApiError::from)?;
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         Ok(ApiError::from(&serde_json::from_slice::<kube::core::Status>(&body).unwrap()))
     }

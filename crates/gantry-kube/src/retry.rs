@@ -50,8 +50,11 @@ where
             Err(error) if error.fault.is_transient() => error,
             other => return other,
         };
-        let pause = error.retry_after.unwrap_or_default().max(backoff.next());
-        let next = Instant::now() + pause;
+        // Towards the end the tries become denser, so that the time that there is is used.
+        let now = Instant::now();
+        let half = (deadline.saturating_duration_since(now) / 2).max(limits::BACKOFF_FIRST);
+        let pause = error.retry_after.unwrap_or_default().max(backoff.next().min(half));
+        let next = now + pause;
         if next >= deadline {
             return Err(error);
         }
