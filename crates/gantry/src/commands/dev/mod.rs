@@ -52,7 +52,7 @@ home (.ssh, .aws, .gitconfig, .netrc, .config, ...) are not shown to scripts: gi
 
 A commit is run, not the work tree. Output that is no terminal is plain, and so is all output with NO_COLOR set.
 Ctrl-C ends the jobs and shows the table; a second one leaves at once. Exit code: 0 if the pipeline succeeds, 1 if
-not, 2 if there is nothing to run, 128 and the number of the signal after a signal.";
+not, 2 if there is nothing to run, 128 and the number of the signal if one ends the pipeline.";
 
 /// Arguments of `gantry dev`.
 #[derive(Debug, Args)]
