@@ -159,3 +159,30 @@ impl<'s> Follow<'s> {
         Ok(self.screen.print(&table).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_happens_to_a_job_is_one_line() {
+        let line = |job: &Job, is_full| Progress::of(job, is_full).line(job, Style::Plain);
+        let job = |status: &str| Job::sample("unit", status);
+        assert_eq!(line(&job("created"), false), None);
+        assert_eq!(line(&job("pending"), false), None, "it will be picked up at once");
+        assert_eq!(line(&job("pending"), true).as_deref(), Some("waits: 4 jobs run at once"));
+        let picked = Job { assigned: true, ..job("pending") };
+        assert_eq!(line(&picked, true).as_deref(), Some("has a runner; its pod starts"));
+        assert_eq!(Progress::of(&picked, true), Progress::of(&job("running"), false), "said once");
+        let at = |second: i64| jiff::Timestamp::from_second(second).ok();
+        let failed = Job {
+            failure_reason: Some("script_failure".to_owned()),
+            started_at: at(10),
+            finished_at: at(12),
+            ..job("failed")
+        };
+        assert_eq!(line(&failed, false).as_deref(), Some("script_failure after 2.0 s"));
+        assert_eq!(line(&job("skipped"), false).as_deref(), Some("is skipped"));
+        assert_eq!(line(&job("canceled"), false).as_deref(), Some("canceled"));
+    }
+}

@@ -43,20 +43,20 @@ const PAGE: &str = "127.0.0.1:8080";
 /// How long the end waits for output that a stopped terminal does not take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What the scripts get of this machine.
-const ABOUT_TOOLS: &str = "\
-Scripts run with the tools of this machine: the system's, and your own, by your PATH and by what it and variables such \
-as RUSTUP_HOME, NVM_DIR, PYENV_ROOT, GOPATH or JAVA_HOME name. Your home is an empty one in the containers but for the \
-directories of such tools, at their usual places; what a job writes there is gone after it. Keys, credentials and \
-settings of the home (.ssh, .aws, .gitconfig, .netrc, .config, ...) are not handed to scripts: give a job what it needs \
-by variables.\n\n\
-A commit is run, not the work tree. Output that is no terminal is plain, and so is all output with NO_COLOR. Ctrl-C ends \
-the jobs and shows the table; a second one leaves at once. Exit code: 0 if the pipeline succeeds, 1 if not, 2 if there is \
-nothing to run, 128 and the number of the signal after a signal.";
+/// What the scripts get of this machine, and how a run ends.
+const ABOUT: &str = "\
+Scripts run with the tools of this machine: the system's, and your own by your PATH and by what variables such as
+RUSTUP_HOME, NVM_DIR, PYENV_ROOT, GOPATH or JAVA_HOME name. In the containers your home is empty but for the
+directories of such tools; what a job writes there goes with its container. Keys, credentials and settings of the
+home (.ssh, .aws, .gitconfig, .netrc, .config, ...) are not shown to scripts: give a job what it needs by variables.
+
+A commit is run, not the work tree. Output that is no terminal is plain, and so is all output with NO_COLOR set.
+Ctrl-C ends the jobs and shows the table; a second one leaves at once. Exit code: 0 if the pipeline succeeds, 1 if
+not, 2 if there is nothing to run, 128 and the number of the signal if one ends the pipeline.";
 
 /// Arguments of `gantry dev`.
 #[derive(Debug, Args)]
-#[command(after_long_help = ABOUT_TOOLS)]
+#[command(after_long_help = ABOUT)]
 pub(crate) struct DevArgs {
     /// Your own git repository; its .gitlab-ci.yml is run. Default: a sample project
     #[arg(long, value_name = "DIR")]
