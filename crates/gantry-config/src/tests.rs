@@ -179,6 +179,38 @@ fn a_token_that_ends_is_said() {
 }
 
 #[test]
+fn what_has_no_effect_is_said_where_it_says_something() {
+    let text = |executor: &str| {
+        runner(&format!(
+            "safe_directory_checkout = false\nclean_git_config = true\n[runners.{executor}]\nimage = \"a\"\n"
+        ))
+    };
+    let (_, warnings) = good(&("user = \"gitlab-runner\"\n".to_owned() + &text("docker")));
+    for words in [
+        "config.toml:1: user: accepted, has no effect: jobs run in pods",
+        "runners[0].safe_directory_checkout: accepted, has no effect: git always trusts",
+        "runners[0].docker: accepted, has no effect: it is for another executor",
+    ] {
+        assert!(warnings.contains(words), "{words} is not in {warnings}");
+    }
+    assert_eq!(warnings.lines().count(), 3, "{warnings}");
+    let blank = runner(
+        "safe_directory_checkout = true\ncache_dir = \"\"\n[runners.docker]\ntls_verify = false\nimage = \"\"\n[runners.kubernetes]\npoll_interval = 0\n",
+    );
+    assert_eq!(good(&blank).1, "");
+}
+
+#[test]
+fn feature_flags_that_change_nothing_are_said() {
+    let flags = "[runners.feature_flags]\nFF_TIMESTAMPS = false\nFF_USE_FASTZIP = true\nFF_NETWORK_PER_BUILD = true\n";
+    let (_, warnings) = good(&runner(flags));
+    assert_eq!(
+        warnings,
+        "Warning config.toml:8: runners[0].feature_flags.FF_NETWORK_PER_BUILD: accepted, has no effect: nothing here depends on it but what jobs see\n"
+    );
+}
+
+#[test]
 fn every_level_of_the_reference_is_known() {
     for level in ["panic", "fatal", "error", "warn", "warning", "info", "debug", "trace", "DEBUG"] {
         let (settings, warnings) = good(&format!("log_level = \"{level}\"\n"));

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gantry_core::feature_flags::FLAGS;
+use gantry_core::feature_flags::{ACTING, FLAGS};
 use gantry_core::limits::DEFAULT_OUTPUT_LIMIT;
 use gantry_core::{Secret, variables};
 use jiff::Timestamp;
@@ -202,10 +202,15 @@ pub(super) fn environment(section: &Section<'_>) -> Vec<(String, String)> {
 
 fn feature_flags(section: &Section<'_>) -> BTreeMap<String, bool> {
     for (name, found) in section.entries("feature_flags") {
-        if FLAGS.iter().all(|flag| flag.name != name) {
+        let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
             let hint = nearest(&name, FLAGS.iter().map(|flag| flag.name)).map(|near| format!("did you mean {near}?"));
             let what = ("unknown feature flag".to_owned(), hint);
             found.report.add_with_hint(Severity::Warning, found.at, &found.path, what);
+            continue;
+        };
+        let is_changed = matches!(found.value, DeValue::Boolean(value) if *value != flag.default);
+        if is_changed && !ACTING.contains(&flag.name) {
+            found.problem(Severity::Warning, "accepted, has no effect: nothing here depends on it but what jobs see");
         }
     }
     section.bool_map("feature_flags")

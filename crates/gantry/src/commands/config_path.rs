@@ -26,8 +26,18 @@ pub(crate) struct ConfigArg {
 impl ConfigArg {
     /// The path, with the default filled in. Says what of the command line is left out.
     pub(crate) fn resolve(&self) -> PathBuf {
-        go_arguments::warn_about_words(&self.words);
+        self.warn();
+        self.path()
+    }
+
+    /// The path alone.
+    pub(crate) fn path(&self) -> PathBuf {
         or_default(self.config.clone())
+    }
+
+    /// Says what of the command line is left out.
+    pub(crate) fn warn(&self) {
+        go_arguments::warn_about_words(&self.words);
     }
 }
 

@@ -1,12 +1,13 @@
 //! `gantry run`: the daemon.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
+use gantry_config::settings::LogSettings;
 use gantry_daemon::{App, Ended, ListenAddress, Network, Options, Signal, signal_channel};
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use tokio::signal::unix::{self, SignalKind};
@@ -49,8 +50,12 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    /// Goes where the command line says, and says what of it does nothing.
-    fn begin(&self) {
+    /// Goes where the command line says, and says what of it does nothing. Every line looks as the file wants it, so that comes first.
+    fn begin(&self, logging: &Logging) -> PathBuf {
+        let directory = self.working_directory.as_ref().filter(|directory| !directory.as_os_str().is_empty());
+        let refused = directory.and_then(|directory| Some((directory, std::env::set_current_dir(directory).err()?)));
+        let config = self.config.path();
+        logging.apply(log_settings(&config));
         tracing::info!(
             arch = gantry_gitlab::architecture(),
             os = gantry_gitlab::platform(),
@@ -59,6 +64,7 @@ impl RunArgs {
             version = PROTOCOL_VERSION,
             "Runtime platform"
         );
+        self.config.warn();
         if self.user.as_ref().is_some_and(|user| !user.is_empty()) {
             tracing::info!("--user has no effect: jobs run in pods, as the users that their pods say");
         }
@@ -70,16 +76,14 @@ impl RunArgs {
         if self.syslog == Some(true) {
             tracing::warn!("--syslog (LOG_SYSLOG) has no effect: the log is on standard error, which systemd collects");
         }
-        let directory = self.working_directory.as_ref().filter(|directory| !directory.as_os_str().is_empty());
-        if let Some(directory) = directory
-            && let Err(error) = std::env::set_current_dir(directory)
-        {
+        if let Some((directory, error)) = refused {
             let here = std::env::current_dir().map(|here| here.display().to_string()).unwrap_or_default();
             tracing::warn!(
                 "--working-directory {} cannot be used ({error}): relative paths begin at {here}",
                 directory.display()
             );
         }
+        config
     }
 
     /// Where metrics are served, as far as it is said here. The newer name beats the older one, and a flag its variable.
@@ -105,18 +109,27 @@ impl RunArgs {
     }
 }
 
+/// How a file wants log lines to be, as far as it can be read. What is wrong with it is said when it is loaded.
+fn log_settings(config: &Path) -> LogSettings {
+    let Ok(text) = std::fs::read_to_string(config) else { return LogSettings::default() };
+    match gantry_config::load(&text, &env) {
+        Ok(loaded) => loaded.settings.log,
+        Err(problems) => problems.log,
+    }
+}
+
 /// Runs the daemon until a signal ends it.
 pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         // Before anything else: a signal that comes early must not end the process unheard.
         let heard = Heard::install()?;
-        args.begin();
+        let config = args.begin(&logging);
         let helper = helper_binary::load()?;
         let (sender, signals) = signal_channel();
         let forwarding = forward(heard, sender);
         let options = Options {
             outside: Arc::new(Network),
-            config: args.config.resolve(),
+            config,
             listen_address: args.listen_address(),
             helper,
             on_log_settings: Box::new(move |settings| logging.apply(settings)),

@@ -277,8 +277,8 @@ async fn problems_of_the_file_are_log_lines() {
         let line = line.replace("PATH", &home.config().display().to_string());
         assert!(said.text.contains(&line), "{line}\n{}", said.text);
     }
-    let text = said.text.replace("Runtime platform", "");
-    assert_eq!(text.lines().filter(|line| line.starts_with('{')).count(), 3, "{text}");
+    assert_eq!(said.text.lines().filter(|line| line.starts_with('{')).count(), 4, "every line: {}", said.text);
+    assert_eq!(said.text.lines().count(), 4, "{}", said.text);
 }
 
 #[tokio::test]
