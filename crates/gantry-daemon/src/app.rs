@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config_file::{ConfigError, ConfigFile, system_id};
+use crate::config_file::{ConfigError, ConfigFile, certificate_directories, system_id};
 use crate::health::{Health, ProcessState};
 use crate::job::StopJobs;
 use crate::metrics::{Metrics, RunnerLabels};
@@ -137,6 +137,7 @@ impl App {
             system_id: system_id(file.path())?,
             manager_host: hostname(),
             connection_max_age: settings.connection_max_age,
+            certificate_directories: certificate_directories(file.path()),
             pace: Pace::default(),
             alone: alone(&settings),
         });

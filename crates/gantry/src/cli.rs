@@ -112,7 +112,7 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("gantry: {}", chain(error.as_ref()));
+            eprintln!("gantry: {}", gantry_daemon::redact(None, &chain(error.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 use gantry_core::limits::JOB_TOKEN_ALLOWANCE;
-use gantry_gitlab::{ClientOptions, JobCredentials, RunnerInfo};
+use gantry_core::proxy::Proxies;
+use gantry_gitlab::{ClientOptions, JobCredentials, ProxySettings, RunnerInfo};
 use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob, Report};
-use gantry_wire::plan::PodPlan;
+use gantry_wire::plan::{PodPlan, ProxyPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -151,6 +152,10 @@ impl Lone {
         let (contact, last_contact) = watch::channel(self.last_contact);
         let options = ClientOptions {
             ca_pem: plan.coordinator.ca_pem.clone(),
+            proxy: plan.coordinator.proxies.as_ref().map_or(ProxySettings::Environment, |proxies| {
+                let ProxyPlan { http, https, no_proxy } = proxies;
+                ProxySettings::Given(Proxies::new(Some(http.expose()), Some(https.expose()), no_proxy))
+            }),
             on_request: Some(Arc::new(move |call| {
                 if (200..300).contains(&call.status) {
                     contact.send_replace(Instant::now());

@@ -35,8 +35,8 @@ const LETTER: u8 = 0xe4;
 async fn endless(mut connection: TcpStream, counts: &Counts, head: &str) {
     let (reading, mut writing) = connection.split();
     let mut lines = BufReader::new(reading).lines();
-    let request = lines.next_line().await.unwrap().unwrap_or_default();
-    while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
+    let Ok(Some(request)) = lines.next_line().await else { return };
+    while matches!(lines.next_line().await, Ok(Some(line)) if !line.is_empty()) {}
     counts.requests.fetch_add(1, Ordering::Relaxed);
     if request.contains("limit=") && head.is_empty() {
         let list = r#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
