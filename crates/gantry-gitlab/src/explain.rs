@@ -34,14 +34,13 @@ pub(crate) fn explain(error: &(dyn Error + 'static), at: &Circumstances<'_>) -> 
             "{address} does not answer in TLS: write http:// in the URL, or the port where it serves https"
         )),
         Some(rustls::Error::AlertReceived(alert)) => Some(refused(*alert, at)),
-        Some(_) => None,
         None if at.connecting && at.scheme == "https" && is_cut_off(error) => Some(format!(
             "{address} ended the connection in the middle of the TLS handshake: write http:// in the URL if it does not speak TLS"
         )),
         None if at.scheme == "http" && is_no_http(error) => {
             Some(format!("{address} does not answer in HTTP: write https:// in the URL if it speaks TLS"))
         }
-        None => None,
+        _ => None,
     };
     match said {
         Some(said) => format!("{said}{via}"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 
-use crate::{answers::TooLong, limits};
+use crate::{answers::TooLong, limits, tls_hint};
 
 /// The kinds of failure that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,7 +134,7 @@ impl From<&kube::Error> for ApiError {
             | Error::LinesCodecMaxLineLengthExceeded => Fault::Garbled,
             _ => Fault::Local,
         };
-        Self::without_answer(fault, shorten(&chain(error), limits::MESSAGE))
+        Self::without_answer(fault, shorten(&chain(error), limits::MESSAGE) + tls_hint::of(error))
     }
 }
 

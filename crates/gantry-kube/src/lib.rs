@@ -18,6 +18,7 @@ pub mod rights;
 mod roots;
 mod seen;
 mod strays;
+mod tls_hint;
 pub mod watch;
 
 pub use access::{Access, ConnectError, RemoteAccess};

@@ -259,7 +259,9 @@ mod tests {
                 .with_writer(move || writer.clone())
                 .event_format(Lines { format: Arc::new(AtomicU8::new(format as u8)) });
             tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
-                canaries.iter().for_each(|canary| say(canary));
+                for canary in canaries {
+                    say(canary);
+                }
             });
             let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
             assert!(text.matches("[MASKED]").count() >= canaries.len() * 6, "{text}");

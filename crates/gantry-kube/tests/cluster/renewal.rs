@@ -69,7 +69,7 @@ async fn a_ca_file_that_was_replaced_is_used_without_a_restart() {
     let (cluster, _driver) = Cluster::connect(Access::Remote(access), "ci".to_owned(), String::new()).await.unwrap();
     let pod = PodRef { name: "a".to_owned(), uid: "1".to_owned() };
     let PodNow::Unknown(error) = cluster.get_pod(&pod).await else { panic!("the wrong CA is trusted") };
-    assert!(error.message.contains("invalid peer certificate"), "{error}");
+    assert!(error.message.contains("invalid peer certificate") && error.message.contains("ca_file"), "{error}");
 
     std::fs::write(file.path(), "half a file").unwrap();
     assert!(matches!(cluster.get_pod(&pod).await, PodNow::Unknown(_)));
