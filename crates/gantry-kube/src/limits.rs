@@ -42,6 +42,9 @@ pub const LIST_PAGES: usize = 80;
 /// Pods that are remembered although nobody watches them: as many as one list may show.
 pub const SEEN: usize = 20_000;
 
+/// Text of such a pod's facts. Most have some hundred bytes; a pod whose status is longer is looked up when somebody asks for it.
+pub const SEEN_TEXT: usize = 8 << 10;
+
 /// One object, or one event of a watch, as the API server sends it. etcd keeps none over 1.5 MiB (its `--max-request-bytes`), and JSON is not
 /// three times as long as what is kept there.
 pub const OBJECT: usize = 4 << 20;
@@ -55,8 +58,8 @@ pub const LIST: usize = 256 << 20;
 /// Body of a refusal: a `Status` is some hundred bytes, a proxy's page some KiB, and only [`MESSAGE`] of it is ever shown.
 pub const REFUSAL: usize = 64 << 10;
 
-/// How long the body of a refusal is waited for, whose status is there already.
-pub const REFUSAL_TIME: Duration = Duration::from_secs(10);
+/// How long the body of a refusal is waited for, whose status is there already: less than any request may take.
+pub const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
 /// One WebSocket message from a container. The kubelet copies 32 KiB at a time.
 pub const EXEC_MESSAGE: usize = 1 << 20;
