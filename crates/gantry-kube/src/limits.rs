@@ -30,6 +30,9 @@ pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
 /// How long the API server lets one watch run. It is resumed from the last version it showed, so the end costs one request.
 pub const WATCH_SECONDS: u32 = 290;
 
+/// Events of a watch in a row that cannot be understood and are left out. One may be of a newer API server; more are no watch.
+pub const GARBLED_EVENTS: u32 = 3;
+
 /// Silence after which a watch is taken for half-open and asked for again. Bookmarks come about once a minute (Kubernetes API).
 pub const WATCH_SILENCE: Duration = Duration::from_secs(100);
 
