@@ -108,7 +108,7 @@ impl HttpTransport {
         let proxy = proxy.map(|proxy| {
             format!("{}:{}", proxy.host_str().unwrap_or_default(), proxy.port_or_known_default().unwrap_or_default())
         });
-        let place = self.files.place_of_ca(host).map(|place| place.display().to_string());
+        let place = self.files.place_of_ca(&self.host).map(|place| place.display().to_string());
         let words = self.with(|pool| {
             let identity = pool.files.identity();
             let name = |pem: &Option<Pem>| pem.as_ref().map(|pem| pem.name().to_owned());

@@ -55,7 +55,7 @@ async fn endless(mut connection: TcpStream, counts: &Counts, (head, piece): (&st
 
 /// A cluster whose API server never stops.
 async fn cluster(head: &'static str) -> (Cluster, Arc<Counts>) {
-    cluster_that_sends(head, &[LETTER; 64 << 10]).await
+    cluster_that_sends(head, &[LETTER; 16 << 10]).await
 }
 
 async fn cluster_that_sends(head: &'static str, piece: &'static [u8]) -> (Cluster, Arc<Counts>) {
