@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod proxy;
 pub mod secret;
 pub mod short_token;
+pub mod user_info;
 pub mod variables;
 
 pub use ending::Ending;

@@ -18,7 +18,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config_file::{ConfigError, ConfigFile, Look, log_problems, system_id, why_unusable};
+use crate::config_file::{
+    ConfigError, ConfigFile, Look, certificate_directories, log_problems, system_id, why_unusable,
+};
 use crate::entries::{Basis, Entry, Key, wanted};
 use crate::health::{Health, ProcessState};
 use crate::job::StopJobs;
@@ -139,6 +141,7 @@ impl App {
             system_id: if waits { String::new() } else { system_id(file.path())? },
             manager_host: hostname(),
             connection_max_age: settings.connection_max_age,
+            certificate_directories: certificate_directories(file.path()),
             pace: Pace::default(),
             alone: Basis::of(&settings).alone,
         });

@@ -164,6 +164,20 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp { modified: meta.modified().ok(), size: meta.len(), inode: meta.ino() })
 }
 
+/// Where certificates by host are looked for: in `certs` beside the configuration, then where GitLab Runner 19.4 looks, which follows the user
+/// and not the configuration.
+pub fn certificate_directories(config: &Path) -> Vec<PathBuf> {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let usual = match (is_root, home) {
+        (true, _) => PathBuf::from("/etc/gitlab-runner/certs"),
+        (false, Some(home)) => Path::new(&home).join(".gitlab-runner/certs"),
+        (false, None) => PathBuf::from("certs"),
+    };
+    let beside = config.parent().unwrap_or(Path::new(".")).join("certs");
+    if beside == usual { vec![usual] } else { vec![beside, usual] }
+}
+
 /// The id of this manager: kept beside the config, else made from the machine's id, else random.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::redaction::redact;
 use crate::registry::Running;
 
 /// Where the server listens when nobody says otherwise.
@@ -102,7 +103,7 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 async fn ready(State(shown): State<Shown>) -> Response {
     match shown.health.readiness() {
         Ok(text) => format!("{text}\n").into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", redact(None, &reason))).into_response(),
     }
 }
 

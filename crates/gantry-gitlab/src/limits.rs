@@ -15,6 +15,10 @@ pub const MAX_SERVER_WAIT: Duration = Duration::from_secs(60);
 /// Longest interval between trace updates a server can ask for (GitLab Runner 19.4: 15 minutes).
 pub const MAX_UPDATE_INTERVAL: Duration = Duration::from_secs(900);
 
+/// How often files with certificates and keys are looked at, while requests are made: a new one is used within seconds, and looking costs
+/// microseconds.
+pub const LOOK_AT_FILES: Duration = Duration::from_secs(1);
+
 /// Time for a connection to be made, TLS included (GitLab Runner 19.4: 30 s to dial, 10 s for the handshake).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(40);
 

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::sync::OnceLock;
 
+use gantry_core::user_info;
+
 static ELSEWHERE: OnceLock<fn(fmt::Arguments<'_>)> = OnceLock::new();
 
 /// Gives all lines to `take` from now on: for a process that is many helpers. Only the first call counts.
@@ -16,7 +18,8 @@ pub(crate) fn say(line: fmt::Arguments<'_>) {
     match ELSEWHERE.get() {
         Some(take) => take(line),
         None => {
-            let _ = writeln!(std::io::stderr(), "gantry-helper: {line}");
+            // A tool's or a library's words can hold a URL with a password.
+            let _ = writeln!(std::io::stderr(), "gantry-helper: {}", user_info::mask(&line.to_string()));
         }
     }
 }

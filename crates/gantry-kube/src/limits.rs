@@ -33,6 +33,9 @@ pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
 /// How long the API server lets one watch run. It is resumed from the last version it showed, so the end costs one request.
 pub const WATCH_SECONDS: u32 = 290;
 
+/// Events of a watch in a row that cannot be understood and are left out. One may be of a newer API server; more are no watch.
+pub const GARBLED_EVENTS: u32 = 3;
+
 /// Silence after which a watch is taken for half-open and asked for again. Bookmarks come about once a minute (Kubernetes API).
 pub const WATCH_SILENCE: Duration = Duration::from_secs(100);
 
@@ -44,6 +47,9 @@ pub const LIST_PAGES: usize = 80;
 
 /// Pods that are remembered although nobody watches them: as many as one list may show.
 pub const SEEN: usize = 20_000;
+
+/// Text of such a pod's facts. Most have some hundred bytes; a pod whose status is longer is looked up when somebody asks for it.
+pub const SEEN_TEXT: usize = 8 << 10;
 
 /// One object, or one event of a watch, as the API server sends it. etcd keeps none over 1.5 MiB (its `--max-request-bytes`), and JSON is not
 /// three times as long as what is kept there.
@@ -58,8 +64,8 @@ pub const LIST: usize = 256 << 20;
 /// Body of a refusal: a `Status` is some hundred bytes, a proxy's page some KiB, and only [`MESSAGE`] of it is ever shown.
 pub const REFUSAL: usize = 64 << 10;
 
-/// How long the body of a refusal is waited for, whose status is there already.
-pub const REFUSAL_TIME: Duration = Duration::from_secs(10);
+/// How long the body of a refusal is waited for, whose status is there already: less than any request may take.
+pub const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
 /// One WebSocket message from a container. The kubelet copies 32 KiB at a time.
 pub const EXEC_MESSAGE: usize = 1 << 20;

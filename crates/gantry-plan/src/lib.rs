@@ -31,7 +31,7 @@ use gantry_config::RunnerSettings;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
 use gantry_core::{Ending, Secret, limits};
-use gantry_wire::plan::{Alone, Coordinator, Paths, PodPlan, StagePlan, StartLimit, TracePlan};
+use gantry_wire::plan::{Alone, Coordinator, Paths, PodPlan, ProxyPlan, StagePlan, StartLimit, TracePlan};
 use k8s_openapi::api::core::v1::Pod;
 
 use environment::{Early, Given};
@@ -70,6 +70,8 @@ pub struct Context {
     pub tls_ca_pem: Option<String>,
     /// Additional roots of the runner's configuration, PEM.
     pub configured_ca_pem: Option<String>,
+    /// The manager's proxies, if it has any.
+    pub proxies: Option<ProxyPlan>,
     /// What the agent does when no manager speaks to it.
     pub alone: Alone,
 }
@@ -226,6 +228,7 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         coordinator: Coordinator {
             url: runner.url.clone(),
             ca_pem: context.configured_ca_pem.clone(),
+            proxies: context.proxies.clone(),
             upload_timeout_ms: millis(runner.artifact_upload_timeout),
             response_header_timeout_ms: millis(runner.artifact_response_header_timeout),
         },

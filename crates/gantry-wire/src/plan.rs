@@ -85,6 +85,22 @@ pub struct Coordinator {
     pub upload_timeout_ms: u64,
     /// Limit for the first byte of GitLab's answer to an upload.
     pub response_header_timeout_ms: u64,
+    /// The manager's proxies, for an agent that reports without a manager; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxies: Option<ProxyPlan>,
+}
+
+/// Proxies as a manager has them in its environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyPlan {
+    /// URL of the proxy for `http` URLs; empty for none. It may hold a password.
+    #[serde(with = "secret_text")]
+    pub http: Secret,
+    /// The same for `https` URLs.
+    #[serde(with = "secret_text")]
+    pub https: Secret,
+    /// What is reached directly (`NO_PROXY`).
+    pub no_proxy: String,
 }
 
 /// Directories of a job, the same in every container.

@@ -164,7 +164,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             let error = chain(error.as_ref());
             if speaks_to_people {
-                eprintln!("gantry: {error}");
+                eprintln!("gantry: {}", gantry_daemon::redact(None, &error));
             } else {
                 tracing::error!(target: logging::FATAL, "{error}");
             }

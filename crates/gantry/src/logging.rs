@@ -1,4 +1,4 @@
-//! Log lines of the process, on standard error, in the three formats of GitLab Runner 19.4.
+//! Log lines of the process, on standard error, in the three formats of GitLab Runner 19.4. Every line passes the redactor, whoever wrote it.
 
 use std::fmt;
 
@@ -116,6 +116,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        fields.redact();
         fields.list.sort();
         let level = Word::of(event);
         match self.format.load(std::sync::atomic::Ordering::Relaxed) {
@@ -128,6 +129,8 @@ where
 
 #[derive(Default)]
 struct Fields {
+    /// The job that the line is about.
+    job: Option<i64>,
     message: String,
     list: Vec<(&'static str, String)>,
 }
@@ -137,12 +140,29 @@ impl Visit for Fields {
         self.record(field, value.to_owned());
     }
 
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if field.name() == "job" {
+            self.job = Some(value);
+        }
+        self.record(field, value.to_string());
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.record(field, format!("{value:?}"));
     }
 }
 
 impl Fields {
+    /// Takes out what no log may show, before anything is quoted.
+    fn redact(&mut self) {
+        let texts = self.list.iter_mut().map(|(_, value)| value).chain([&mut self.message]);
+        for text in texts {
+            if let std::borrow::Cow::Owned(redacted) = gantry_daemon::redact(self.job, text) {
+                *text = redacted;
+            }
+        }
+    }
+
     fn record(&mut self, field: &Field, value: String) {
         if field.name() == "message" { self.message = value } else { self.list.push((field.name(), value)) }
     }
@@ -201,4 +221,64 @@ fn json(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result
 
 fn now() -> String {
     jiff::Timestamp::now().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::AtomicU8;
+    use std::sync::{Arc, Mutex};
+
+    use gantry_core::Secret;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Every way in which a value can get into a line.
+    fn say(value: &str) {
+        let error = io::Error::other(format!("the API server says: {value:?} is not allowed"));
+        tracing::info!(job = 7_000_000_007_i64, "Job failed: {value}");
+        tracing::warn!(job = 7_000_000_007_i64, %error, ?value, value, "pod");
+        tracing::error!(error = &error as &dyn std::error::Error, "a line that names no job");
+        tracing::info!(job = Some(7_000_000_007_i64), "{:?}", vec![Some(value)]);
+        tracing::info_span!("work", value, ?value).in_scope(|| tracing::info!(target: "some_library", "{error}"));
+        tracing::info!(URL = format!("https://user:{}@gitlab.example.com/", value.replace(['\n', '"', ' '], "")), "x");
+    }
+
+    #[test]
+    fn no_line_shows_a_secret() {
+        let canaries = ["registry.test/canary-one:latest", "ca\"nary two", "cana\nry three", "läng\\canary"];
+        let secrets = canaries.map(Secret::new);
+        let _guard = gantry_daemon::guard(Some(7_000_000_007), &secrets);
+        for format in [Format::Runner, Format::Text, Format::Json] {
+            let written = Written::default();
+            let writer = written.clone();
+            let lines = tracing_subscriber::fmt::layer()
+                .with_writer(move || writer.clone())
+                .event_format(Lines { format: Arc::new(AtomicU8::new(format as u8)) });
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                for canary in canaries {
+                    say(canary);
+                }
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert!(text.matches("[MASKED]").count() >= canaries.len() * 6, "{text}");
+            for part in ["canary", "ca\\\"nary", "cana", "nary", "ry three", "user:"] {
+                assert!(!text.contains(part), "{part} in {format:?}:\n{text}");
+            }
+        }
+    }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 use gantry_core::limits::JOB_TOKEN_ALLOWANCE;
-use gantry_gitlab::{ClientOptions, JobCredentials, RunnerInfo};
+use gantry_core::proxy::Proxies;
+use gantry_gitlab::{ClientOptions, JobCredentials, ProxySettings, RunnerInfo};
 use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob, Report};
-use gantry_wire::plan::PodPlan;
+use gantry_wire::plan::{PodPlan, ProxyPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -152,6 +153,7 @@ impl Lone {
         let (contact, last_contact) = watch::channel(self.last_contact);
         let options = ClientOptions {
             ca_pem: plan.coordinator.ca_pem.clone(),
+            proxy: proxies(plan.coordinator.proxies.as_ref()),
             on_request: Some(Arc::new(move |call| {
                 if (200..300).contains(&call.status) {
                     contact.send_replace(Instant::now());
@@ -192,6 +194,13 @@ impl Lone {
             () = feeder.feed(inputs, reports, events) => RelayEnd::Stopped,
         }
     }
+}
+
+/// The manager's proxies; without any, those of the pod's own environment.
+fn proxies(planned: Option<&ProxyPlan>) -> ProxySettings {
+    planned.map_or(ProxySettings::Environment, |ProxyPlan { http, https, no_proxy }| {
+        ProxySettings::Given(Proxies::new(Some(http.expose()), Some(https.expose()), no_proxy))
+    })
 }
 
 /// Gives a relay what it wants.
@@ -305,6 +314,16 @@ impl Feeder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_managers_proxies_are_used() {
+        let plan = ProxyPlan { http: "".into(), https: "proxy:3128".into(), no_proxy: ".internal".to_owned() };
+        let ProxySettings::Given(given) = proxies(Some(&plan)) else { panic!("not those of the plan") };
+        let of = |scheme, host| given.of(scheme, host, 443).map(|proxy| proxy.expose().to_owned());
+        assert_eq!(of("https", "gitlab.test").as_deref(), Some("http://proxy:3128"));
+        assert_eq!((of("http", "gitlab.test"), of("https", "gitlab.internal")), (None, None));
+        assert_eq!(proxies(None), ProxySettings::Environment);
+    }
 
     #[test]
     fn patience_depends_on_what_is_at_stake() {

@@ -31,12 +31,12 @@ struct Counts {
 /// A letter in Latin-1, and no UTF-8.
 const LETTER: u8 = 0xe4;
 
-/// Answers each request with this head and then letters for as long as anybody reads.
-async fn endless(mut connection: TcpStream, counts: &Counts, head: &str) {
+/// Answers each request with this head and then the piece, again and again, for as long as anybody reads.
+async fn endless(mut connection: TcpStream, counts: &Counts, (head, piece): (&str, &[u8])) {
     let (reading, mut writing) = connection.split();
     let mut lines = BufReader::new(reading).lines();
-    let request = lines.next_line().await.unwrap().unwrap_or_default();
-    while lines.next_line().await.unwrap().is_some_and(|line| !line.is_empty()) {}
+    let Ok(Some(request)) = lines.next_line().await else { return };
+    while matches!(lines.next_line().await, Ok(Some(line)) if !line.is_empty()) {}
     counts.requests.fetch_add(1, Ordering::Relaxed);
     if request.contains("limit=") && head.is_empty() {
         let list = r#"{"kind":"PodList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
@@ -46,9 +46,8 @@ async fn endless(mut connection: TcpStream, counts: &Counts, head: &str) {
     }
     let head = if head.is_empty() { "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" } else { head };
     writing.write_all(head.as_bytes()).await.unwrap();
-    let piece = vec![LETTER; 64 << 10];
     let mut sent = 0;
-    while writing.write_all(&piece).await.is_ok() {
+    while writing.write_all(piece).await.is_ok() {
         sent += piece.len();
         counts.most.fetch_max(sent, Ordering::Relaxed);
     }
@@ -56,6 +55,10 @@ async fn endless(mut connection: TcpStream, counts: &Counts, head: &str) {
 
 /// A cluster whose API server never stops.
 async fn cluster(head: &'static str) -> (Cluster, Arc<Counts>) {
+    cluster_that_sends(head, &[LETTER; 16 << 10]).await
+}
+
+async fn cluster_that_sends(head: &'static str, piece: &'static [u8]) -> (Cluster, Arc<Counts>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("http://{}", listener.local_addr().unwrap());
     let counts = Arc::new(Counts::default());
@@ -63,7 +66,7 @@ async fn cluster(head: &'static str) -> (Cluster, Arc<Counts>) {
     tokio::spawn(async move {
         while let Ok((connection, _)) = listener.accept().await {
             let shared = Arc::clone(&shared);
-            tokio::spawn(async move { endless(connection, &shared, head).await });
+            tokio::spawn(async move { endless(connection, &shared, (head, piece)).await });
         }
     });
     let access = Access::Remote(RemoteAccess { host, ..RemoteAccess::default() });
@@ -124,6 +127,20 @@ async fn an_event_without_end_ends_the_watch() {
     let _watch = cluster.watch_pod(&pod());
     let again = async {
         // The list, the watch, and the watch once more.
+        while counts.requests.load(Ordering::Relaxed) < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(BOUND, again).await.expect("the watch goes on for ever");
+    read_at_most(&counts, limits::OBJECT);
+}
+
+#[tokio::test]
+async fn a_watch_without_one_event_that_makes_sense_is_given_up() {
+    let lines = "{\"type\":\"ADDED\",\"object\":[]}\n".repeat(2000).leak();
+    let (cluster, counts) = cluster_that_sends("", lines.as_bytes()).await;
+    let _watch = cluster.watch_pod(&pod());
+    let again = async {
         while counts.requests.load(Ordering::Relaxed) < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -48,6 +48,7 @@ impl Entry {
             ca: settings.and_then(|settings| settings.tls_ca_file.clone()),
             cert: settings.and_then(|settings| settings.tls_cert_file.clone()),
             key: settings.and_then(|settings| settings.tls_key_file.clone()),
+            ..TlsFiles::default()
         }
     }
 }

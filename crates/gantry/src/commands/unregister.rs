@@ -51,7 +51,12 @@ pub(crate) struct UnregisterArgs {
 /// Removes what was chosen.
 pub(crate) fn main(args: UnregisterArgs) -> anyhow::Result<ExitCode> {
     let set = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
-    let tls = TlsFiles { ca: set(args.tls_ca_file), cert: set(args.tls_cert_file), key: set(args.tls_key_file) };
+    let tls = TlsFiles {
+        ca: set(args.tls_ca_file),
+        cert: set(args.tls_cert_file),
+        key: set(args.tls_key_file),
+        ..TlsFiles::default()
+    };
     let path = args.config.resolve();
     let file = RunnerFile::open(&path)?;
     let entries = file.entries();
@@ -93,7 +98,7 @@ fn describe(entry: &Entry) -> String {
 
 async fn unregister(entry: &Entry, tls: &TlsFiles, config: &Path) -> anyhow::Result<()> {
     let token = &entry.runner.token;
-    let client = coordinator::client(&entry.runner.url, &entry.tls().or(tls.clone()))?;
+    let client = coordinator::client(&entry.runner.url, &entry.tls().or(tls.clone()), config)?;
     let system_id = if is_created(token) { gantry_daemon::system_id(config)? } else { String::new() };
     let answer = tokio::time::timeout(WAIT, coordinator::unregister(&client, token, &system_id)).await;
     answer.with_context(|| format!("GitLab did not answer in {} s", WAIT.as_secs()))?.map_err(refused)?;

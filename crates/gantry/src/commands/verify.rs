@@ -1,6 +1,7 @@
 //! `gantry verify`: asks GitLab whether the tokens of the configuration are good. Only a refused token counts against a runner; an outage
 //! proves nothing. The words `is alive` and `is valid` are read by probes of Helm charts, which allow three seconds.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -73,7 +74,7 @@ pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         bail!("no runner in {} fits --name, --url and --token", path.display());
     }
     let system_id = gantry_daemon::system_id(&path)?;
-    let refused = runtime()?.block_on(join_all(chosen.iter().map(|entry| is_refused(entry, &system_id))));
+    let refused = runtime()?.block_on(join_all(chosen.iter().map(|entry| is_refused(entry, &system_id, &path))));
     let refused: Vec<_> =
         chosen.iter().zip(refused).filter(|(_, refused)| *refused).map(|(entry, _)| &entry.runner).collect();
     if refused.is_empty() {
@@ -87,10 +88,10 @@ pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Asks GitLab and logs the answer.
-async fn is_refused(entry: &Entry, system_id: &str) -> bool {
+async fn is_refused(entry: &Entry, system_id: &str, config: &Path) -> bool {
     let token = &entry.runner.token;
     let (runner, runner_name) = (short_token(token.expose()), entry.runner.name.as_str());
-    let outcome = match tokio::time::timeout(WAIT, ask(entry, system_id)).await {
+    let outcome = match tokio::time::timeout(WAIT, ask(entry, system_id, config)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => VerifyOutcome::Unsure { message: format!("{error:#}") },
         Err(_) => VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) },
@@ -114,8 +115,8 @@ async fn is_refused(entry: &Entry, system_id: &str) -> bool {
     false
 }
 
-async fn ask(entry: &Entry, system_id: &str) -> anyhow::Result<VerifyOutcome> {
-    let client = coordinator::client(&entry.runner.url, &entry.tls())?;
+async fn ask(entry: &Entry, system_id: &str, config: &Path) -> anyhow::Result<VerifyOutcome> {
+    let client = coordinator::client(&entry.runner.url, &entry.tls(), config)?;
     let settings = entry.settings.as_ref();
     let shell = match settings.map(|settings| settings.shell) {
         Some(Shell::Sh) => "sh",

@@ -60,7 +60,7 @@ pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
     let info = parts.check()?;
     runner_file::prepare(&parts.path)?;
     let system_id = gantry_daemon::system_id(&parts.path)?;
-    let client = coordinator::client(&parts.url(), &parts.tls())?;
+    let client = coordinator::client(&parts.url(), &parts.tls(), &parts.path)?;
     runtime()?.block_on(parts.register(&client, &way, &system_id, &info))
 }
 
@@ -88,7 +88,12 @@ impl Parts {
 
     fn tls(&self) -> TlsFiles {
         let file = |key: &str| Some(self.text(key, key)).filter(|path| !path.is_empty()).map(PathBuf::from);
-        TlsFiles { ca: file("tls-ca-file"), cert: file("tls-cert-file"), key: file("tls-key-file") }
+        TlsFiles {
+            ca: file("tls-ca-file"),
+            cert: file("tls-cert-file"),
+            key: file("tls-key-file"),
+            ..TlsFiles::default()
+        }
     }
 
     fn entry(&self, identity: &Identity) -> anyhow::Result<String> {
