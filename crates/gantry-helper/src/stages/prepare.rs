@@ -15,7 +15,7 @@ pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
     let _ = std::fs::remove_file(Path::new(&plan.paths.temp_dir).join(GITLAB_ENV));
     let make = || {
         std::fs::create_dir_all(&plan.paths.builds_dir)?;
-        write_files(plan)
+        write_files(plan, None)
     };
     make().map_err(|error| context.trouble("cannot write the files of file variables", &error))?;
     let lost = plan.environment.iter().filter(|variable| !is_possible(&variable.key, variable.value.expose()));
