@@ -10,6 +10,7 @@ use gantry_wire::frame::Phase;
 use gantry_wire::layout::HELPER;
 
 use crate::job::events::{Effect, Event, JobEnd};
+use crate::job::shimless;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pod {
@@ -64,6 +65,7 @@ pub(crate) struct Machine {
     /// The job is left to its agent as soon as that is possible.
     leaving: bool,
     services_started: bool,
+    build_runs: bool,
     shim: bool,
     /// Proof that the agent is dead; the connection may still give what was on its way.
     dead: Option<Ending>,
@@ -89,6 +91,7 @@ impl Machine {
             canceled: false,
             leaving: false,
             services_started: false,
+            build_runs: false,
             shim: false,
             dead: None,
             told: None,
@@ -106,6 +109,11 @@ impl Machine {
     /// Whether a connection to the agent was asked for and is still of use.
     pub(crate) fn is_connecting(&self) -> bool {
         self.agent == Agent::Connecting
+    }
+
+    /// Whether only the shim is missing: its container runs, and so does the agent that has its binary there.
+    pub(crate) fn awaits_shim(&self) -> bool {
+        self.build_runs && !self.shim && self.agent == Agent::Connected && self.is_open() && self.told.is_none()
     }
 
     /// Takes what happened and says what to do.
@@ -137,12 +145,18 @@ impl Machine {
             Event::PlanRefused(message) => self.doomed(Ending::HelperUnusable { message }, out),
             Event::AgentRuns => self.agent_runs(),
             Event::ShimReady => self.shim = true,
+            Event::BuildRuns => self.build_runs = true,
+            Event::ShimSilent => {
+                if self.awaits_shim() {
+                    self.doomed(shimless::silent(), out);
+                }
+            }
             Event::AgentClosed => self.agent_closed(out),
             Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
             Event::GoneWhilePending(reason) => self.dropped(JobEnd::Dropped(reason), out),
             Event::CancelRequested => self.cancel(out),
             Event::RelayEnded(end) => self.relay_ended(end, out),
-            Event::Doomed(ending) => self.doomed(ending, out),
+            Event::Doomed(ending) => self.doomed(if self.shim { ending } else { shimless::reason(ending) }, out),
             Event::PodEnded(ending) => self.pod_ended(ending, out),
             Event::ServicesStarted => {
                 self.services_started = true;

@@ -134,6 +134,8 @@ pub(super) struct Task {
     /// Ends `PUT pending`.
     pub(super) pending: CancellationToken,
     pub(super) drain: Option<Instant>,
+    /// When a shim that is still missing counts as silent.
+    hello_by: Option<Instant>,
     pub(super) closed: Option<Closed>,
     pub(super) verdict: Option<Verdict>,
     /// Why the pod does not run yet, as it was said last.
@@ -164,7 +166,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
                 continue;
             }
             Some(message) = messages.recv() => message,
-            event = timers.next(task.drain, &task.parts) => {
+            event = timers.next([task.drain, task.hello_by], &task.parts) => {
                 if event == Event::DrainTimeout {
                     task.drain = None;
                 }
@@ -180,6 +182,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
             }
         };
         task.take(message).await;
+        task.note_silence();
     }
     task.stop();
     JobSummary {
@@ -195,7 +198,7 @@ async fn room(relay: Option<&mpsc::Sender<Input>>) -> Option<mpsc::Permit<'_, In
     relay?.reserve().await.ok()
 }
 
-/// Deadlines of a job; each fires once, except the drain.
+/// Deadlines of a job; each fires once, except those that the task keeps.
 struct Timers {
     slow: Option<Instant>,
     start: Option<Instant>,
@@ -214,14 +217,17 @@ impl Timers {
         }
     }
 
-    async fn next(&mut self, drain: Option<Instant>, parts: &JobParts) -> Event {
-        let at = [self.slow, self.start, self.overdue, drain].into_iter().flatten().min();
+    async fn next(&mut self, [drain, hello_by]: [Option<Instant>; 2], parts: &JobParts) -> Event {
+        let at = [self.slow, self.start, self.overdue, drain, hello_by].into_iter().flatten().min();
         match at {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
         if drain == at {
             return Event::DrainTimeout;
+        }
+        if hello_by == at {
+            return Event::ShimSilent;
         }
         if self.slow == at {
             self.slow = None;
@@ -260,6 +266,7 @@ impl Task {
             pause: Duration::ZERO,
             pending: CancellationToken::new(),
             drain: None,
+            hello_by: None,
             closed: None,
             verdict: None,
             waiting: Vec::new(),
@@ -267,6 +274,12 @@ impl Task {
             pod_start: None,
             parts,
         }
+    }
+
+    /// The shim's time begins when everything else is there, and ends with its hello.
+    fn note_silence(&mut self) {
+        let by = self.hello_by.unwrap_or_else(|| Instant::now() + limits::SHIM_HELLO);
+        self.hello_by = self.machine.awaits_shim().then_some(by);
     }
 
     async fn take(&mut self, message: Message) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_kube::facts::{self, PodFacts};
+use gantry_kube::facts::{self, ContainerState, PodFacts};
 use gantry_kube::{PodRef, PodWatch, Sight};
 use gantry_wire::layout::{BUILD, HELPER};
 use tokio::sync::mpsc;
@@ -61,6 +61,7 @@ pub(crate) async fn run(
 #[derive(Default)]
 struct Told {
     services: bool,
+    build: bool,
     doomed: bool,
     ended: bool,
     waiting: Vec<String>,
@@ -75,6 +76,11 @@ impl Told {
             if !self.services && !services.is_empty() && facts::services_started(facts, services) {
                 self.services = true;
                 news.push(Seen::Event(Event::ServicesStarted));
+            }
+            let runs = |name| facts.container(name).is_some_and(|container| container.state == ContainerState::Running);
+            if !self.build && runs(BUILD) {
+                self.build = true;
+                news.push(Seen::Event(Event::BuildRuns));
             }
             let lines = waiting_lines(namespace, facts);
             if lines != self.waiting && (lines.len() > 1 || self.patience.is_none()) {

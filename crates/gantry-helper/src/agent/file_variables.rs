@@ -35,10 +35,10 @@ pub(crate) struct Directory<'d> {
 
 impl<'d> Directory<'d> {
     /// The directory at `path` for files of these `names`.
-    pub(crate) fn new<'n>(path: &'d Path, owner: Option<User>, names: impl Iterator<Item = &'n str> + Clone) -> Self {
+    pub(crate) fn new(path: &'d Path, owner: Option<User>, names: &[&str]) -> Self {
         let free = |suffix: &str| {
             let mut candidates = (0_u32..).map(|number| format!(".{number}.{suffix}"));
-            let free = candidates.find(|candidate| !names.clone().any(|name| name == candidate));
+            let free = candidates.find(|candidate| !names.contains(&candidate.as_str()));
             path.join(free.unwrap_or_default())
         };
         Self { path, owner, new: free("new"), old: free("old") }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn put_one(directory: &Path, name: &str, content: &str) -> io::Result<()> {
-        put(&Directory::new(directory, None, [name].into_iter()), name, content.as_bytes())
+        put(&Directory::new(directory, None, &[name]), name, content.as_bytes())
     }
 
     #[test]

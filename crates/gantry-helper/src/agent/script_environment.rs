@@ -96,7 +96,8 @@ pub(crate) fn write_files(plan: &PodPlan, owner: Option<User>) -> io::Result<()>
     let directory = Path::new(&plan.paths.temp_dir);
     fs::create_dir_all(directory)?;
     let files = || plan.environment.iter().filter(|variable| variable.file);
-    let place = Directory::new(directory, owner, files().map(|variable| variable.key.as_str()));
+    let names: Vec<&str> = files().map(|variable| variable.key.as_str()).collect();
+    let place = Directory::new(directory, owner, &names);
     for variable in last_of_each(files()).into_values() {
         put(&place, &variable.key, variable.value.expose().as_bytes())?;
     }
