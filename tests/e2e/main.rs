@@ -20,8 +20,9 @@ use gantry_tests::case;
 use gantry_tests::suite::{self, Test};
 
 /// The files of cases, by name.
-const CASES: [(&str, &str); 6] = [
+const CASES: [(&str, &str); 7] = [
     ("scripts", include_str!("cases/scripts.toml")),
+    ("processes", include_str!("cases/processes.toml")),
     ("variables", include_str!("cases/variables.toml")),
     ("sources", include_str!("cases/sources.toml")),
     ("artifacts", include_str!("cases/artifacts.toml")),

@@ -262,6 +262,16 @@ fn durations_are_texts_or_nanoseconds() {
 }
 
 #[test]
+fn the_grace_of_a_script_has_a_limit() {
+    let with = |grace: &str| runner(&format!("[runners.gantry]\nscript_termination_grace_period = \"{grace}\"\n"));
+    let (settings, warnings) = good(&with("90s"));
+    assert_eq!(settings.runners[0].script_termination_grace_period.as_secs(), 90);
+    assert_eq!(warnings, "");
+    let problem = broken(&with("3m"));
+    assert!(problem.contains("runners[0].gantry.script_termination_grace_period: must be at most 2m"), "{problem}");
+}
+
+#[test]
 fn problems_never_show_a_secret() {
     let text = runner("id = \"s3cret\"\n[runners.kubernetes]\nhost = \"h\"\nbearer_token = [\"s3cret\"]\n[runners.cache.s3]\nSecretKey = { a = \"s3cret\" }\n")
         .replace("token = \"x\"", "token = 5");

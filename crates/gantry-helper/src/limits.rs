@@ -35,6 +35,26 @@ pub(crate) const CAUSE_OF_DEATH: Duration = Duration::from_secs(10);
 /// What a shim may take beyond the grace of a kill to say that the script has ended, before it counts as lost.
 pub(crate) const KILL_ANSWER: Duration = Duration::from_secs(10);
 
+/// How often the shim looks for processes that others have started while it signalled those it had seen. Each look leaves none of those
+/// that it has seen able to start another, so more than a few are needed only against something that multiplies on purpose.
+pub(crate) const SCANS: usize = 32;
+
+/// How long a process that read from a pipe has to end by itself after the last writer has, before it gets TERM: one to two of these.
+pub(crate) const READERS_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause between two tries to end what has survived a KILL: it is waiting for a device, or was started meanwhile.
+pub(crate) const KILL_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the end of a script may take after KILL before what is left counts as unstoppable. Must be less than [`KILL_ANSWER`].
+pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Quiet after which a script that has ended is not waited for any longer, although something still holds its output open: a `tee` that
+/// the script wrote through needs less, and a server in the background never closes it.
+pub(crate) const STRAGGLERS_QUIET: Duration = Duration::from_millis(100);
+
+/// Output of background processes that waits for the agent, in pieces of [`OUTPUT_CHUNK`]. A full queue slows them down.
+pub(crate) const BACKGROUND_OUTPUT: usize = 2;
+
 /// How long the agent waits for the shim to leave after it was told to.
 pub(crate) const SHIM_GOODBYE: Duration = Duration::from_secs(2);
 

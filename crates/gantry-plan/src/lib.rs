@@ -220,7 +220,7 @@ struct PodParts<'a> {
 }
 
 fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services: bool) -> PodPlan {
-    let sources::Inputs { job, runner, context, settings, .. } = inputs;
+    let sources::Inputs { job, runner, context, settings, flags, .. } = inputs;
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     PodPlan {
         job_id: job.id,
@@ -238,6 +238,8 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         script_timeout_ms: settings.script_timeout.map(millis),
         after_script_timeout_ms: millis(settings.after_script_timeout),
         after_script_ignore_errors: settings.after_script_ignore_errors,
+        script_grace_ms: millis(runner.script_termination_grace_period),
+        keep_umask: flags.is_on("FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR"),
         environment: environment::for_scripts(parts.expanded),
         trace: parts.trace,
         stages: parts.stages,

@@ -6,6 +6,9 @@ pub const SHARED_DIR: &str = "/gantry";
 /// The shim's binary: the agent's own, copied by the agent at its start.
 pub const SHIM_BINARY: &str = "/gantry/gantry-helper";
 
+/// A FIFO: a line in it tells the waiting build container that the shim's binary is there. Made by the helper container where it can.
+pub const SHIM_READY: &str = "/gantry/ready";
+
 /// The agent listens here for the one shim of the job.
 pub const SHIM_SOCKET: &str = "/gantry/shim.sock";
 
@@ -17,6 +20,9 @@ pub const AGENT_DIR: &str = "/gantry-agent";
 
 /// Where the manager pushes its helper if the image has none that fits.
 pub const PUSHED_BINARY: &str = "/gantry-agent/gantry-helper";
+
+/// A FIFO: a line in it tells the waiting helper container that the pushed binary is there.
+pub const PUSHED_READY: &str = "/gantry-agent/ready";
 
 /// The agent listens here for managers.
 pub const MANAGER_SOCKET: &str = "/gantry-agent/manager.sock";

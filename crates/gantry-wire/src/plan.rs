@@ -1,6 +1,7 @@
 //! The PodPlan: all that the agent needs to run a job without asking anybody.
 
 use gantry_core::Secret;
+use gantry_core::limits::SCRIPT_GRACE;
 use serde::{Deserialize, Serialize};
 
 use crate::secret_text;
@@ -27,6 +28,13 @@ pub struct PodPlan {
     pub after_script_timeout_ms: u64,
     /// Whether a failing `after_script` leaves the result as it is (`AFTER_SCRIPT_IGNORE_ERRORS`).
     pub after_script_ignore_errors: bool,
+    /// Time between TERM and KILL when a script is stopped.
+    #[serde(default = "default_script_grace_ms")]
+    pub script_grace_ms: u64,
+    /// Whether what is fetched gets the modes that the helper container's own umask gives, instead of being writable for everybody
+    /// (`FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR`).
+    #[serde(default)]
+    pub keep_umask: bool,
     /// Directories.
     pub paths: Paths,
     /// The job's variables after expansion, in order; the last duplicate wins.
@@ -57,6 +65,10 @@ pub struct StartLimit {
     pub seconds: u64,
     /// What is left of it when the plan is handed over.
     pub remaining_ms: u64,
+}
+
+fn default_script_grace_ms() -> u64 {
+    u64::try_from(SCRIPT_GRACE.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the agent does when no manager speaks to it.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gantry_core::feature_flags::{ACTING, FLAGS};
-use gantry_core::limits::DEFAULT_OUTPUT_LIMIT;
-use gantry_core::{Secret, variables};
+use gantry_core::limits::{DEFAULT_OUTPUT_LIMIT, MAX_SCRIPT_GRACE, SCRIPT_GRACE};
+use gantry_core::{Secret, go_duration, variables};
 use jiff::Timestamp;
 use toml::de::DeValue;
 
@@ -44,7 +44,6 @@ const OTHER_EXECUTORS: [&str; 14] = [
 
 pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> RunnerSettings {
     section.ignore(&OTHER_EXECUTORS);
-    section.section("gantry", |_| ());
     let (artifact_upload_timeout, artifact_response_header_timeout) = section.section("artifact", |artifact| {
         (
             artifact.positive_duration("upload_timeout").unwrap_or(Duration::from_hours(1)),
@@ -91,6 +90,7 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> RunnerSettin
         feature_flags,
         artifact_upload_timeout,
         artifact_response_header_timeout,
+        script_termination_grace_period: section.section("gantry", script_grace),
         step_runner_image: section.text("step_runner_image"),
         boot_verify: section.section("experimental", |table| table.section("boot_verify", boot_verify)),
         cache: section.section("cache", cache::read),
@@ -102,6 +102,17 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> RunnerSettin
 const UNHEALTHY_REQUESTS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 /// GitLab Runner 19.4.
 const FINAL_UPDATE_TRIES: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+
+fn script_grace(section: &Section<'_>) -> Duration {
+    let key = "script_termination_grace_period";
+    let wanted = section.positive_duration(key).unwrap_or(SCRIPT_GRACE);
+    if wanted > MAX_SCRIPT_GRACE {
+        let most = go_duration::format(MAX_SCRIPT_GRACE);
+        let message = format!("must be at most {most}: a job that is stopped at its time-out must still be reported");
+        section.problem(Severity::Error, key, message);
+    }
+    wanted.min(MAX_SCRIPT_GRACE)
+}
 
 fn url(section: &Section<'_>, env: &Env<'_>) -> String {
     let written = section.text_or_empty("url");

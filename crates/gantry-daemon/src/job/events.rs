@@ -25,6 +25,10 @@ pub(crate) enum Event {
     AgentRuns,
     /// The shim in the build container has said hello to the agent.
     ShimReady,
+    /// The build container runs.
+    BuildRuns,
+    /// It has run for [`gantry_core::limits::SHIM_HELLO`] beside an agent, and the shim in it has said nothing.
+    ShimSilent,
     /// The agent has closed its verdict.
     AgentClosed,
     /// GitLab's answer to `PUT running`.

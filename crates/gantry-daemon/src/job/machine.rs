@@ -12,6 +12,7 @@ use gantry_wire::frame::Phase;
 use gantry_wire::layout::HELPER;
 
 use crate::job::events::{Effect, Event, JobEnd};
+use crate::job::shimless;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pod {
@@ -70,6 +71,7 @@ pub(crate) struct Machine {
     /// The job waits for services.
     has_services: bool,
     services_started: bool,
+    build_runs: bool,
     shim: bool,
     /// The pod's time to start was over while its agent was being looked for.
     late: Option<Ending>,
@@ -99,6 +101,7 @@ impl Machine {
             leaving: false,
             has_services,
             services_started: false,
+            build_runs: false,
             shim: false,
             late: None,
             dead: None,
@@ -122,6 +125,11 @@ impl Machine {
     /// Whether a pod that is still to come is of use.
     pub(crate) fn needs_pod(&self) -> bool {
         self.is_open()
+    }
+
+    /// Whether only the shim is missing: its container runs, and so does the agent that has its binary there.
+    pub(crate) fn awaits_shim(&self) -> bool {
+        self.build_runs && !self.shim && self.agent == Agent::Connected && self.is_open() && self.told.is_none()
     }
 
     /// Takes what happened and says what to do.
@@ -153,12 +161,18 @@ impl Machine {
             Event::PlanRefused(message) => self.doomed(Ending::HelperUnusable { message }, out),
             Event::AgentRuns => self.agent_runs(out),
             Event::ShimReady => self.shim = true,
+            Event::BuildRuns => self.build_runs = true,
+            Event::ShimSilent => {
+                if self.awaits_shim() {
+                    self.doomed(shimless::silent(), out);
+                }
+            }
             Event::AgentClosed => self.agent_closed(out),
             Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
             Event::GoneWhilePending(reason) => self.dropped(JobEnd::Dropped(reason), out),
             Event::CancelRequested => self.cancel(out),
             Event::RelayEnded(end) => self.relay_ended(end, out),
-            Event::Doomed(ending) => self.doomed(ending, out),
+            Event::Doomed(ending) => self.doomed(if self.shim { ending } else { shimless::reason(ending) }, out),
             Event::PodEnded(ending) => self.pod_ended(ending, out),
             Event::ServicesStarted => {
                 self.services_started = true;

@@ -7,6 +7,7 @@ mod events;
 mod ledger;
 mod log;
 mod machine;
+mod shimless;
 mod task;
 mod watcher;
 

@@ -146,6 +146,8 @@ pub(super) struct Task {
     /// Says that nobody needs the pod that is being made.
     pub(super) unwanted: CancellationToken,
     pub(super) drain: Option<Instant>,
+    /// When a shim that is still missing counts as silent.
+    hello_by: Option<Instant>,
     pub(super) closed: Option<Closed>,
     pub(super) verdict: Option<Verdict>,
     /// Why the pod does not run yet, as it was said last.
@@ -178,7 +180,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
                 continue;
             }
             Some(message) = messages.recv() => message,
-            event = timers.next(task.drain, &task.parts) => {
+            event = timers.next([task.drain, task.hello_by], &task.parts) => {
                 if event == Event::DrainTimeout {
                     task.drain = None;
                 }
@@ -197,6 +199,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
             }
         };
         task.take(message).await;
+        task.note_silence();
     }
     task.stop();
     JobSummary {
@@ -212,7 +215,7 @@ async fn room(relay: Option<&mpsc::Sender<Input>>) -> Option<mpsc::Permit<'_, In
     relay?.reserve().await.ok()
 }
 
-/// Deadlines of a job; each fires once, except the drain.
+/// Deadlines of a job; each fires once, except those that the task keeps.
 struct Timers {
     slow: Option<Instant>,
     start: Option<Instant>,
@@ -241,14 +244,18 @@ impl Timers {
         (self.hand_over, self.leave) = (Some(now + HAND_OVER), Some(now + LEAVE));
     }
 
-    async fn next(&mut self, drain: Option<Instant>, parts: &JobParts) -> Event {
-        let at = [self.slow, self.start, self.overdue, self.hand_over, self.leave, drain].into_iter().flatten().min();
+    async fn next(&mut self, [drain, hello_by]: [Option<Instant>; 2], parts: &JobParts) -> Event {
+        let ours = [self.slow, self.start, self.overdue, self.hand_over, self.leave];
+        let at = ours.into_iter().chain([drain, hello_by]).flatten().min();
         match at {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
         if drain == at {
             return Event::DrainTimeout;
+        }
+        if hello_by == at {
+            return Event::ShimSilent;
         }
         if self.hand_over == at {
             self.hand_over = None;
@@ -296,6 +303,7 @@ impl Task {
             pending: CancellationToken::new(),
             unwanted: CancellationToken::new(),
             drain: None,
+            hello_by: None,
             closed: None,
             verdict: None,
             waiting: Vec::new(),
@@ -304,6 +312,12 @@ impl Task {
             pod_start: None,
             parts,
         }
+    }
+
+    /// The shim's time begins when everything else is there, and ends with its hello.
+    fn note_silence(&mut self) {
+        let by = self.hello_by.unwrap_or_else(|| Instant::now() + limits::SHIM_HELLO);
+        self.hello_by = self.machine.awaits_shim().then_some(by);
     }
 
     async fn take(&mut self, message: Message) {

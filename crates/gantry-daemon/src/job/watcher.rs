@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gantry_core::Ending;
-use gantry_kube::facts::{self, PodFacts, Words};
+use gantry_kube::facts::{self, ContainerState, PodFacts, Words};
 use gantry_kube::{ApiError, Cluster, Fault, PodRef, PodWatch, Sight};
 use gantry_wire::layout::{BUILD, HELPER};
 use tokio::sync::mpsc;
@@ -158,6 +158,7 @@ impl Mystery {
 #[derive(Default)]
 struct Told {
     services: bool,
+    build: bool,
     doomed: bool,
     ended: bool,
     waiting: Vec<String>,
@@ -174,6 +175,11 @@ impl Told {
             if !self.services && !services.is_empty() && facts::services_started(facts, services) {
                 self.services = true;
                 news.push(Seen::Event(Event::ServicesStarted));
+            }
+            let runs = |name| facts.container(name).is_some_and(|container| container.state == ContainerState::Running);
+            if !self.build && runs(BUILD) {
+                self.build = true;
+                news.push(Seen::Event(Event::BuildRuns));
             }
             let lines = waiting_lines(namespace, facts, warnings);
             if lines != self.waiting && (lines.len() > 1 || self.patience.is_none()) {

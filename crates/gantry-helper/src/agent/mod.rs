@@ -5,6 +5,7 @@
 
 mod engine;
 pub(crate) mod event;
+mod file_variables;
 mod journal;
 mod lone;
 mod manager;
@@ -63,7 +64,7 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
         say(format_args!("cannot become non-dumpable: {error}"));
     }
     // What is fetched must be writable for the build container's user, whoever that is (GitLab Runner 19.4).
-    umask(Mode::empty());
+    let inherited_umask = umask(Mode::empty());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -71,7 +72,7 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(serve(layout, settings));
+    let result = runtime.block_on(serve(layout, settings, inherited_umask));
     // File work that cannot be interrupted must not hold up the end of the pod.
     runtime.shutdown_background();
     match result {
@@ -83,7 +84,7 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
     }
 }
 
-async fn serve(layout: &Layout, settings: Settings) -> Result<u8, SetupError> {
+async fn serve(layout: &Layout, settings: Settings, inherited_umask: Mode) -> Result<u8, SetupError> {
     let reaper = Reaper::start().map_err(SetupError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
     setup::directories(layout)?;
@@ -96,7 +97,7 @@ async fn serve(layout: &Layout, settings: Settings) -> Result<u8, SetupError> {
         managers: ManagerSocket { listener: managers, peers: settings.peers },
         shim: ShimSocket { listener: shim, path: layout.shim_socket() },
         terminations: terminations.boxed(),
-        workshop: Arc::new(Tools { layout: layout.clone(), reaper }),
+        workshop: Arc::new(Tools { layout: layout.clone(), reaper, inherited_umask }),
         trace_file: if settings.keep_trace { TraceFile::named } else { TraceFile::nameless }(layout.trace_file()),
         clock: Clock::Boot,
         patience: settings.patience,

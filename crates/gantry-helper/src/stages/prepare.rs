@@ -14,7 +14,7 @@ pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
     // A volume that outlives its pod may hold what another job has left.
     context.make_directory(&plan.paths.temp_dir).await?;
     let _ = std::fs::remove_file(Path::new(&plan.paths.temp_dir).join(GITLAB_ENV));
-    write_files(plan).map_err(|error| context.trouble("cannot write the files of file variables", &error))?;
+    write_files(plan, None).map_err(|error| context.trouble("cannot write the files of file variables", &error))?;
     let lost = plan.environment.iter().filter(|variable| !is_possible(&variable.key, variable.value.expose()));
     for variable in lost.filter(|variable| !variable.file) {
         context

@@ -94,6 +94,8 @@ impl World {
             script_timeout_ms: None,
             after_script_timeout_ms: 300_000,
             after_script_ignore_errors: true,
+            script_grace_ms: 5000,
+            keep_umask: false,
             paths: Paths { builds_dir: at("/builds"), project_dir: at("/builds/g/p"), temp_dir: at("/builds/g/p.tmp") },
             environment: Vec::new(),
             trace: TracePlan {

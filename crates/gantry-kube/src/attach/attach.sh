@@ -1,6 +1,7 @@
-# Run by the manager in the helper container: sh -c <this> gantry-attach PROTOCOL PUSHED MANAGER_SOCKET
+# Run by the manager in the helper container: sh -c <this> gantry-attach PROTOCOL PUSHED MANAGER_SOCKET READY
 # Ends up as a bridge between standard input and output and the agent. Until then it says one line, see the words below.
 pushed=$2
+ready=$4
 
 fail() {
     # Unquoted on purpose: a message of several lines becomes one.
@@ -9,6 +10,13 @@ fail() {
     printf ' %s' $*
     printf '\n'
     exit 1
+}
+
+# Wakes the container's first process if it waits for the pushed helper, and becomes a bridge. The FIFO is opened for both, because one
+# without a reader cannot be opened for writing alone.
+bridge_of_pushed() {
+    [ -p "$ready" ] && echo 1<>"$ready"
+    exec "$pushed" bridge
 }
 
 # An agent runs already: any helper can be the bridge to it, and the one it was started from fits it best.
@@ -20,7 +28,7 @@ fi
 if command -v gantry-helper >/dev/null 2>&1 && gantry-helper fits "$1" </dev/null >/dev/null 2>&1; then
     exec gantry-helper bridge
 fi
-[ -x "$pushed" ] && exec "$pushed" bridge
+[ -x "$pushed" ] && bridge_of_pushed
 
 machine=$(uname -m) || fail 'uname -m does not work in this image'
 forms=plain
@@ -44,4 +52,4 @@ problem=$("$temporary" --version 2>&1 </dev/null) ||
     fail "the helper cannot be started from $temporary, a noexec volume perhaps: $problem"
 mv -f "$temporary" "$pushed" || fail "cannot put the helper in place as $pushed"
 trap - EXIT
-exec "$pushed" bridge
+bridge_of_pushed

@@ -13,9 +13,8 @@ const TEMPLATE: &str = include_str!("attach.sh");
 pub(crate) fn command() -> Vec<String> {
     let script =
         TEMPLATE.replace("@EXEC_FAILURE@", layout::EXEC_FAILURE).replace("@PUSH_REQUEST@", layout::PUSH_REQUEST);
-    let words =
-        ["sh", "-c", &script, "gantry-attach", &PROTOCOL.to_string(), layout::PUSHED_BINARY, layout::MANAGER_SOCKET];
-    words.map(str::to_owned).to_vec()
+    let paths = [layout::PUSHED_BINARY, layout::MANAGER_SOCKET, layout::PUSHED_READY];
+    ["sh", "-c", &script, "gantry-attach", &PROTOCOL.to_string()].into_iter().chain(paths).map(str::to_owned).collect()
 }
 
 /// The first line that comes back.

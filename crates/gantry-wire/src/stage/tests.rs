@@ -31,6 +31,8 @@ fn plan() -> PodPlan {
         script_timeout_ms: None,
         after_script_timeout_ms: 1,
         after_script_ignore_errors: true,
+        script_grace_ms: 5000,
+        keep_umask: false,
         paths: Paths { builds_dir: String::new(), project_dir: String::new(), temp_dir: String::new() },
         environment: Vec::new(),
         trace: TracePlan {

@@ -79,6 +79,8 @@ fn trouble(choice: u8) -> Option<Event> {
         220 => Event::Leave,
         221 => Event::HandOverTimeout,
         222 => Event::LeaveTimeout,
+        223 => Event::BuildRuns,
+        224 => Event::ShimSilent,
         _ => return None,
     })
 }
@@ -105,6 +107,38 @@ fn a_good_job() {
             Effect::Done(JobEnd::Reported(None)),
         ]
     );
+}
+
+#[test]
+fn a_shim_that_says_nothing_ends_the_job() {
+    let (mut machine, _) = Machine::start(false);
+    for event in [Event::PodCreated, Event::BuildRuns, Event::ShimSilent] {
+        machine.step(event);
+    }
+    assert!(!machine.awaits_shim(), "the agent has to be there first");
+    machine.step(Event::AgentReady(Phase::Waiting));
+    machine.step(Event::PlanAccepted);
+    assert!(machine.awaits_shim());
+    let effects = machine.step(Event::ShimSilent);
+    assert!(matches!(effects.as_slice(), [Effect::SendFail(Ending::ShimSilent { .. })]), "{effects:?}");
+    assert!(!machine.awaits_shim());
+}
+
+#[test]
+fn a_build_container_that_cannot_execute_the_shim_is_named() {
+    for (shim, exit_code, named) in [(false, 126, true), (false, 1, false), (true, 126, false)] {
+        let (mut machine, _) = Machine::start(false);
+        for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
+            machine.step(event);
+        }
+        if shim {
+            machine.step(Event::ShimReady);
+        }
+        let died = Ending::ContainerDied { container: "build".into(), exit_code, reason: "Error".into() };
+        let effects = machine.step(Event::Doomed(died));
+        let silent = matches!(effects.as_slice(), [Effect::SendFail(Ending::ShimSilent { .. })]);
+        assert_eq!(silent, named, "{effects:?}");
+    }
 }
 
 #[test]

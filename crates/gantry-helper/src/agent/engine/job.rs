@@ -193,8 +193,9 @@ impl Job {
                 self.shim = Shim::Ready(link);
                 self.try_script();
             }
+            // Also between scripts: what runs in the background prints when it likes. Nothing is behind the verdict.
             ShimEvent::Output(bytes) => {
-                if matches!(self.activity, Activity::Script(_)) {
+                if self.phase == Phase::Running {
                     self.output(&bytes);
                 }
             }

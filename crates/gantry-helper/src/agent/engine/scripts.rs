@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_core::limits::SCRIPT_KILL_GRACE;
 use gantry_wire::frame::Phase;
 use gantry_wire::plan::Action;
 use gantry_wire::shim::{Ended, Kill, Run, SecretText, ShimFrame};
@@ -45,8 +44,10 @@ impl Job {
         let first = !self.history.tries.iter().any(|a_try| {
             self.plan.stages.get(a_try.stage).is_some_and(|stage| matches!(stage.action, Action::Script(_)))
         });
-        let handover = Handover { plan: Arc::clone(&self.plan), stage, status, new_owner: first.then_some(user) };
         let outlet = Outlet::new(self.around.events.clone(), id);
+        let new_owner = first.then_some(user);
+        let handover =
+            Handover { plan: Arc::clone(&self.plan), stage, status, new_owner, user, outlet: outlet.clone() };
         let prepared = self.around.workshop.prepare(handover);
         let report = async move {
             let event = match prepared.await {
@@ -117,8 +118,8 @@ impl Job {
         if already {
             return;
         }
-        script.give_up = Some(Instant::now() + SCRIPT_KILL_GRACE + KILL_ANSWER);
-        let grace_ms = u64::try_from(SCRIPT_KILL_GRACE.as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = self.plan.script_grace_ms;
+        script.give_up = Some(Instant::now() + Duration::from_millis(grace_ms) + KILL_ANSWER);
         if let Shim::Ready(link) = &self.shim {
             let _ = link.orders.try_send(ShimFrame::Kill(Kill { grace_ms }));
         }

@@ -41,6 +41,8 @@ impl Container {
         words[0] = shell.to_owned();
         words[5] = self.pushed().display().to_string();
         words[6] = self.root.path().join("agent/manager.sock").display().to_string();
+        assert_eq!(words.get(7).map(String::as_str), Some(layout::PUSHED_READY));
+        words[7] = self.root.path().join("ready").display().to_string();
         let path = format!("{}:/usr/bin:/bin", self.root.path().join("bin").display());
         Command::new(&words[0])
             .args(&words[1..])
@@ -120,6 +122,27 @@ fn a_compressed_binary_is_unpacked_on_arrival() {
     let said = failure(&container, &format!("{} gzip", packed.len()), half);
     assert!(said.contains("cannot unpack the helper"), "{said}");
     assert!(!container.pushed().exists());
+}
+
+#[test]
+fn who_waits_for_the_binary_is_told() {
+    for shell in shells() {
+        let container = Container::new();
+        let ready = container.root.path().join("ready");
+        assert!(Command::new("mkfifo").arg(&ready).status().unwrap().success());
+        // As in a container that waits: open before the binary is there.
+        let mut waiting = fs::OpenOptions::new().read(true).write(true).open(&ready).unwrap();
+        let mut child = container.run(shell);
+        assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push { .. }));
+        let mut input = child.stdin.take().unwrap();
+        write!(input, "{}\n{BINARY}", BINARY.len()).unwrap();
+        input.flush().unwrap();
+        let mut told = [0];
+        waiting.read_exact(&mut told).unwrap();
+        assert!(container.pushed().exists(), "{shell}");
+        drop(input);
+        assert!(child.wait().unwrap().success());
+    }
 }
 
 #[test]
