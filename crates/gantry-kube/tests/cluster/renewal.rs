@@ -47,7 +47,11 @@ async fn server(acceptor: TlsAcceptor) -> u16 {
             let mut lines = BufReader::new(connection).lines();
             // Who does not trust the server ends the connection, at some point of it.
             while matches!(lines.next_line().await, Ok(Some(line)) if !line.is_empty()) {}
-            let answer = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let body = r#"{"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}"#;
+            let answer = format!(
+                "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
             let _ = lines.get_mut().write_all(answer.as_bytes()).await;
         }
     });
