@@ -146,7 +146,7 @@ fn target(access: &Access) -> Target {
         Access::Remote(remote) => match &remote.ca_file {
             None => Target::default(),
             Some(path) => Target {
-                ca_from: format!("the authorities in ca_file {path:?}"),
+                ca_from: format!("the authorities in ca_file {}", path.display()),
                 ca_advice: "put the CA certificate of the cluster there".to_owned(),
                 ..Target::default()
             },
@@ -158,8 +158,9 @@ fn target(access: &Access) -> Target {
             ..Target::default()
         },
         Access::Kubeconfig { path, .. } => {
-            let file =
-                path.as_ref().map_or_else(|| "the kubeconfig".to_owned(), |path| format!("the kubeconfig {path:?}"));
+            let file = path
+                .as_ref()
+                .map_or_else(|| "the kubeconfig".to_owned(), |path| format!("the kubeconfig {}", path.display()));
             Target {
                 host_from: format!("the cluster's server in {file}"),
                 ca_from: format!("the authorities in {file}"),

@@ -43,15 +43,15 @@ impl Cluster {
     /// should match it, others cost a look-up each.
     pub async fn connect(access: Access, namespace: String, selector: String) -> Result<(Self, Driver), ConnectError> {
         let (client, target) = renewal::client(access).await?;
-        Ok(Self::assemble(&client, target, namespace, selector))
+        Ok(Self::assemble(client, target, namespace, selector))
     }
 
     /// The same over a client that exists already: one that talks to a simulated API server in process.
     pub fn from_client(client: Client, namespace: String, selector: String) -> (Self, Driver) {
-        Self::assemble(&client, Target::default(), namespace, selector)
+        Self::assemble(client, Target::default(), namespace, selector)
     }
 
-    fn assemble(client: &Client, target: Target, namespace: String, selector: String) -> (Self, Driver) {
+    fn assemble(client: Client, target: Target, namespace: String, selector: String) -> (Self, Driver) {
         let client = plain_spoken(client, target);
         // One place: a wake-up is a level, a second one says nothing new.
         let (wake, woken) = mpsc::channel(1);
@@ -104,9 +104,9 @@ impl Cluster {
 }
 
 /// The same client, whose errors say what went wrong in words of the API server or, where there are none, in ours.
-fn plain_spoken(client: &Client, target: Target) -> Client {
+fn plain_spoken(client: Client, target: Target) -> Client {
     let namespace = client.default_namespace().to_owned();
-    let (client, target) = (client.clone(), Arc::new(target));
+    let target = Arc::new(target);
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, target) = (client.clone(), Arc::clone(&target));
         async move {

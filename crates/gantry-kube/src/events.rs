@@ -20,7 +20,7 @@ impl Cluster {
 }
 
 fn newest(mut events: Vec<Event>) -> Vec<Words> {
-    events.sort_by(|one, other| seen(one).cmp(&seen(other)));
+    events.sort_by_key(seen);
     let mut warnings: Vec<Words> = Vec::new();
     for event in events {
         let words = Words { reason: event.reason.unwrap_or_default(), message: event.message.unwrap_or_default() };

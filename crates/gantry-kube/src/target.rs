@@ -158,7 +158,7 @@ fn is_lookup(error: &kube::Error) -> bool {
 /// What all the rest came from.
 fn root(error: &kube::Error) -> String {
     let last = causes(error).last();
-    shorten(&last.map_or_else(|| chain(error), |last| last.to_string()), limits::MESSAGE)
+    shorten(&last.map_or_else(|| chain(error), ToString::to_string), limits::MESSAGE)
 }
 
 /// The error and everything that caused it. An `io::Error` hides the error in it from its own chain.
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        let ca_from = r#"the authorities in ca_file "/ca.crt""#.to_owned();
+        let ca_from = "the authorities in ca_file /ca.crt".to_owned();
         Target { url: "https://10.0.0.1:6443".to_owned(), ca_from, ..Target::default() }
     }
 
@@ -198,10 +198,7 @@ mod tests {
         let expired = "https://10.0.0.1:6443 is not valid now";
         let alert = about(rustls::Error::AlertReceived(AlertDescription::CertificateRequired));
         for ((fault, message), words) in [
-            (
-                invalid(CertificateError::UnknownIssuer),
-                r#"was not signed by any of the authorities in ca_file "/ca.crt": "#,
-            ),
+            (invalid(CertificateError::UnknownIssuer), "was not signed by any of the authorities in ca_file /ca.crt: "),
             (invalid(CertificateError::NotValidForName), "set host in [runners.kubernetes] to one of them"),
             (invalid(CertificateError::Expired), expired),
             (invalid(CertificateError::Revoked), "cannot be accepted"),

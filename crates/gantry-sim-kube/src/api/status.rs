@@ -25,12 +25,17 @@ pub(crate) struct ApiError {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) details: Option<Value>,
-    /// A reason that was ordered, in place of the usual one.
-    own_reason: Option<String>,
     /// Seconds for the `Retry-After` header.
     retry_after: Option<u64>,
-    /// Type and text of a body in place of the `Status`.
-    strange_body: Option<(Option<String>, String)>,
+    /// What was ordered, in place of the usual.
+    ordered: Option<Box<Ordered>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Ordered {
+    reason: Option<String>,
+    /// Type and text of a body that is no `Status`.
+    body: Option<(Option<String>, String)>,
 }
 
 /// Reason and message that a server gives with a status, as clients see them.
@@ -51,15 +56,7 @@ fn usual(status: u16) -> (&'static str, &'static str) {
 
 impl ApiError {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason,
-            message: message.into(),
-            details: None,
-            own_reason: None,
-            retry_after: None,
-            strange_body: None,
-        }
+        Self { code, reason, message: message.into(), details: None, retry_after: None, ordered: None }
     }
 
     fn about(mut self, kind: &ResourceType, name: &str) -> Self {
@@ -170,14 +167,11 @@ impl ApiError {
         let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (usual_reason, usual) = usual(status);
         let mut error = Self::new(code, usual_reason, message.unwrap_or_else(|| usual.to_owned()));
-        if let Some(reason) = reason {
-            error.own_reason = Some(reason);
-        }
         if let Some(seconds) = retry_after {
             error.details = Some(json!({"retryAfterSeconds": seconds}));
             error.retry_after = Some(seconds);
         }
-        error.strange_body = body;
+        error.ordered = Some(Box::new(Ordered { reason, body }));
         error
     }
 
@@ -267,7 +261,8 @@ impl ApiError {
             "message": self.message,
             "code": self.code.as_u16(),
         });
-        let reason = self.own_reason.as_deref().unwrap_or(self.reason);
+        let ordered = self.ordered.as_ref().and_then(|ordered| ordered.reason.as_deref());
+        let reason = ordered.unwrap_or(self.reason);
         if !reason.is_empty() {
             status["reason"] = json!(reason);
         }
@@ -280,7 +275,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = match &self.strange_body {
+        let mut response = match self.ordered.as_ref().and_then(|ordered| ordered.body.as_ref()) {
             None => json_response(self.code, &self.to_status()),
             Some((kind, text)) => {
                 let kind = kind.as_deref().unwrap_or("text/plain").to_owned();
