@@ -11,6 +11,7 @@ pub mod job;
 pub mod limits;
 pub mod outcome;
 pub mod proxy;
+pub mod redactor;
 pub mod secret;
 pub mod short_token;
 pub mod user_info;

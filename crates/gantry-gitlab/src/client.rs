@@ -217,7 +217,7 @@ impl Client {
             request: self.shared.instance.request_job(&request).with_id(&request_id()),
             timeout: limits::REQUEST_JOB_TIMEOUT,
             twice: Twice::Harmful,
-            decode: Decode::On(StatusCode::CREATED),
+            decode: Decode::Job,
         };
         let exchanged = self.exchange(call).await;
         let last_update = exchanged.answer.as_ref().ok().and_then(|answer| response::last_update(answer.headers()));

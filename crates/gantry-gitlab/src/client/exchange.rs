@@ -33,6 +33,8 @@ pub(super) struct Call {
 pub(super) enum Decode {
     /// It is read with this status; a body that breaks off is then a failure.
     On(StatusCode),
+    /// The same with 201, and it may be as large as a job.
+    Job,
     /// Only the head counts. The body is read for words in errors and to keep the connection.
     Nothing,
 }
@@ -134,8 +136,8 @@ pub(super) struct Outcome {
 /// Reads the body, bounded in size and time. Where the body does not matter, neither does its end.
 pub(super) async fn read(answer: Response<ByteStream>, decode: Decode, limit: Duration) -> Answered {
     let (parts, mut pieces) = answer.into_parts();
-    let matters = decode == Decode::On(parts.status);
-    let is_job = matters && parts.status == StatusCode::CREATED;
+    let is_job = decode == Decode::Job && parts.status == StatusCode::CREATED;
+    let matters = is_job || decode == Decode::On(parts.status);
     let most = if is_job { limits::MAX_JOB_PAYLOAD } else { limits::MAX_SMALL_ANSWER };
     let mut body = BytesMut::new();
     let reading = async {

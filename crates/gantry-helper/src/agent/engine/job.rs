@@ -16,6 +16,7 @@ use crate::agent::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::agent::journal::Journal;
 use crate::agent::published::Published;
 use crate::clock::Deadline;
+use crate::diagnostics::keep_out;
 use crate::limits::{PARTIAL_LINE, TICK};
 use crate::tasks::Task;
 
@@ -119,6 +120,7 @@ impl Activity {
 
 impl Job {
     pub(super) fn new(around: Surroundings, plan: Arc<PodPlan>) -> Self {
+        keep_out(plan.trace.masks.iter().chain([&plan.job_token]));
         let journal = Journal::begin(&around.trace_file, &plan.trace);
         let deadline = around.clock.after(Duration::from_millis(plan.remaining_ms));
         let start_by = around.clock.after(AGENT_WITHOUT_PLAN);
