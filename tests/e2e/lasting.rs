@@ -46,7 +46,12 @@ const EVIL: &str = "mark=$CI_BUILDS_DIR/mark; cp -r .git evil
 
 async fn planted(world: Rc<World>, number: usize, plant: &str) -> anyhow::Result<()> {
     let name = format!("lasting-{number}");
-    let directory = format!("/tmp/gantry-e2e-{}-{name}", std::process::id());
+    // A directory of the node: of this machine, or of one that is somebody else's and keeps an empty one.
+    let directory = if world.cluster().is_given() {
+        format!("/tmp/gantry-e2e-{}-{name}", std::process::id())
+    } else {
+        world.dir().join(format!("{name}-builds")).display().to_string()
+    };
     let volume = format!(
         "    [[runners.kubernetes.volumes.host_path]]\n      name = \"builds\"\n      mount_path = \"/builds\"\n      \
          host_path = \"{directory}\"\n"

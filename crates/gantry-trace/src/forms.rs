@@ -4,6 +4,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+/// Longest value that is looked for in all forms: each form takes some thirty bytes of memory for each of its own, and GitLab's variables
+/// have at most 10,000 characters. Longer ones, such as secrets from elsewhere, are looked for in those of text and JSON.
+const LONGEST_QUOTED: usize = 64 * 1024;
+
 /// Every text that stands for `value` in some tool's output, each once. A value without a character that anybody would escape has one.
 pub(crate) fn forms(value: &str) -> BTreeSet<String> {
     let mut forms = BTreeSet::from([value.to_owned()]);
@@ -14,8 +18,11 @@ pub(crate) fn forms(value: &str) -> BTreeSet<String> {
     let unix = value.replace("\r\n", "\n");
     let terminal = unix.replace('\n', "\r\n");
     for text in [value, &unix, &terminal] {
-        forms.insert(text.to_owned());
-        forms.extend([json(text, |_| false), json(text, |c| !c.is_ascii()), json(text, is_html)]);
+        forms.extend([text.to_owned(), json(text, |_| false)]);
+        if value.len() > LONGEST_QUOTED {
+            continue;
+        }
+        forms.extend([json(text, |c| !c.is_ascii()), json(text, is_html)]);
         forms.extend([ansi_c(text, false), ansi_c(text, true)]);
         // bash, and dash or busybox.
         forms.extend([text.replace('\'', r"'\''"), text.replace('\'', r#"'"'"'"#)]);
@@ -102,6 +109,11 @@ mod tests {
     #[test]
     fn a_plain_value_has_one_form() {
         assert_eq!(forms("s3cr3t-V4lue/of+mine=").len(), 1);
+    }
+
+    #[test]
+    fn a_very_long_value_has_few_forms() {
+        assert_eq!(forms(&"it's\r\n".repeat(20_000)).len(), 4);
     }
 
     /// What bash 5.2, dash 0.5.12, jq, Python and Go print for these values.

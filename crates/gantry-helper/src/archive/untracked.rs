@@ -41,6 +41,8 @@ pub(super) fn untracked(root: &Root, tool: &Tool<'_>) -> Result<Vec<PathBuf>, St
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
         ])
         .env("GIT_DIR", repository.path())
+        // Where the index has whole directories as one entry, git looks into them.
+        .env("GIT_OBJECT_DIRECTORY", ".git/objects")
         .current_dir(root.path())
         .stdin(Stdio::null())
         .output()

@@ -255,6 +255,18 @@ fn untracked_files_are_listed_without_the_jobs_git_configuration() {
 }
 
 #[test]
+fn untracked_files_of_a_sparse_work_tree() {
+    let (url, kept) = server();
+    let world = World::new();
+    let text = "git init -q .; mkdir a b; echo t > a/t; echo t > b/t; git add .
+        git -c user.name=x -c user.email=x commit -q -m x; git sparse-checkout set --cone --sparse-index a; echo u > a/u";
+    let artifact = ArtifactUpload { untracked: true, exclude: Vec::new(), ..upload("", &[], ArtifactFormat::Zip) };
+    let (closed, log) = world.run(uploading(&world, &url, text, artifact));
+    assert!(closed.verdict.success, "{log}");
+    assert_eq!(names(&kept), Some(vec!["a/u".to_owned()]), "{log}");
+}
+
+#[test]
 fn without_a_repository_nothing_is_untracked() {
     let (url, kept) = server();
     for text in ["true", "ln -s / .git", "echo gitdir: / > .git", "mkdir .git; mkfifo .git/index"] {

@@ -142,6 +142,17 @@ fn a_project_directory_that_the_job_takes_away_is_the_jobs_fault() {
 }
 
 #[test]
+fn a_container_that_an_earlier_script_has_spoiled_is_the_jobs_fault() {
+    let world = World::new();
+    let text = "cd /; mv $CI_PROJECT_DIR $CI_PROJECT_DIR.moved; ln -s /nowhere $CI_PROJECT_DIR";
+    let mut plan = world.plan(&[text, "echo reached"]);
+    plan.environment = vec![variable("CI_PROJECT_DIR", &plan.paths.project_dir)];
+    let (closed, log) = world.run(plan);
+    assert_eq!((closed.verdict.exit_code, closed.verdict.reason), (Some(1), Some(FailureReason::ScriptFailure)));
+    assert!(log.contains("step_1 cannot start any more") && log.contains("builds/g/p"), "{log}");
+}
+
+#[test]
 fn sections_and_titles_frame_each_stage() {
     let world = World::new();
     let mut plan = world.plan(&["echo body"]);

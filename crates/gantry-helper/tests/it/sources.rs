@@ -101,7 +101,7 @@ fn credentials_are_for_the_project_alone_and_outlive_a_clean_environment() {
     let world = World::new();
     let (origin, sha) = repository(&world);
     git(&origin, &["update-server-info"]);
-    let server = Server::start(origin.join(".git"));
+    let server = Server::start(vec![("/p.git/", origin.join(".git"))]);
     let root = format!("http://{}/", server.address);
     let url = format!("{root}p.git");
     let mut sources = Sources { depth: 0, own_urls: vec![url.clone()], ..sources(&url, &sha) };
@@ -160,36 +160,37 @@ fn credentials_are_for_the_project_alone_and_outlive_a_clean_environment() {
 const JOB: &str = "Basic Z2l0bGFiLWNpLXRva2VuOmh1bnRlcjI=";
 const PERSONAL: &str = "Basic b2F1dGgyOnBlcnNvbmFs";
 
-/// Serves a repository by git's plain file protocol as `p.git` to those who know the password, and notes who asks for others.
+/// Serves repositories by git's plain file protocol to those who know the password, and notes who asks for others.
 struct Server {
     address: SocketAddr,
     others: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl Server {
-    fn start(directory: PathBuf) -> Self {
+    fn start(repositories: Vec<(&'static str, PathBuf)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let others = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&others);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                answer(stream, &directory, &noted);
+                answer(stream, &repositories, &noted);
             }
         });
         Self { address, others }
     }
 }
 
-fn answer(stream: TcpStream, directory: &Path, others: &Mutex<Vec<Option<String>>>) {
+fn answer(stream: TcpStream, repositories: &[(&str, PathBuf)], others: &Mutex<Vec<Option<String>>>) {
     let mut reader = BufReader::new(stream);
     let mut request = String::new();
     while reader.read_line(&mut request).is_ok_and(|count| count > 2) {}
     let authorization = request.lines().find_map(|line| line.strip_prefix("Authorization: ")).map(str::to_owned);
     let path = request.split_whitespace().nth(1).unwrap_or("/").split('?').next().unwrap_or_default();
     let unauthorized = ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"", Vec::new());
-    let (status, body) = match path.strip_prefix("/p.git/") {
-        Some(path) if authorization.as_deref() == Some(JOB) => match fs::read(directory.join(path)) {
+    let file = repositories.iter().find_map(|(name, directory)| Some(directory.join(path.strip_prefix(name)?)));
+    let (status, body) = match file {
+        Some(file) if authorization.as_deref() == Some(JOB) => match fs::read(file) {
             Ok(body) => ("200 OK", body),
             Err(_) => ("404 Not Found", Vec::new()),
         },
@@ -279,6 +280,46 @@ fn nothing_that_an_earlier_job_left_in_a_submodule_runs() {
         assert!(closed.verdict.success && log.contains("one\n"), "{what}: {log}");
         assert!(!mark.exists(), "{what}: {}: {log}", fs::read_to_string(&mark).unwrap_or_default());
         assert!(!log.contains("Retrying...") || what == "no objects" || what == "a broken index", "{what}: {log}");
+    }
+}
+
+#[test]
+fn the_token_opens_submodules_too_and_nothing_else() {
+    for (strategy, text) in [
+        (SubmoduleStrategy::Recursive, "env -i PATH=\"$PATH\" git -C inner fetch -q origin main || exit 7"),
+        // A script may get them itself.
+        (SubmoduleStrategy::None, "git submodule --quiet update --init"),
+    ] {
+        let world = World::new();
+        let (origin, _) = repository(&world);
+        let outer = world.path("/outer");
+        fs::create_dir_all(&outer).unwrap();
+        git(&outer, &["init", "-q", "-b", "main"]);
+        git(&outer, &["submodule", "add", "-q", &url(&origin), "inner"]);
+        git(&outer, &["config", "--file", ".gitmodules", "submodule.inner.url", "../sub.git"]);
+        git(&outer, &["commit", "-q", "-a", "-m", "x"]);
+        let sha = git(&outer, &["rev-parse", "HEAD"]);
+        for path in [&origin, &outer] {
+            git(path, &["update-server-info"]);
+        }
+        let server = Server::start(vec![("/p.git/", outer.join(".git")), ("/sub.git/", origin.join(".git"))]);
+        let root = format!("http://{}/", server.address);
+        let with = format!("http://gitlab-ci-token:hunter2@{}/", server.address);
+        let wanted = Sources {
+            depth: 0,
+            submodules: Submodules { strategy, ..Submodules::default() },
+            credentials: vec![GitCredential { with: with.into(), without: root.clone() }],
+            ..sources(&format!("{root}p.git"), &sha)
+        };
+        let text = format!(
+            "{text}; cat inner/a.txt; export GIT_TERMINAL_PROMPT=0
+             git -C inner fetch -q origin main && echo fetched
+             git ls-remote -q {root}other.git; echo other $?; cat .git/config .git/modules/inner/config | grep -c hunter2 || true"
+        );
+        let (closed, log) = world.run(plan(&world, wanted, &text));
+        assert!(closed.verdict.success, "{log}");
+        assert!(log.contains("one\nfetched\n") && log.contains("other 128\n0\n"), "{log}");
+        assert!(server.others.lock().unwrap().iter().all(Option::is_none));
     }
 }
 

@@ -150,8 +150,30 @@ impl Job {
     pub(super) fn on_script_ended(&mut self, ended: &Ended) {
         let Activity::Script(script) = &mut self.activity else { return };
         let stage = script.stage;
-        let ending = script.stop.take().unwrap_or_else(|| meaning(ended, self.plan.build_memory_limit.as_deref()));
+        let stop = script.stop.take();
+        let ending = stop.unwrap_or_else(|| match &ended.start_failure {
+            Some(problem) if self.has_run_a_script() => self.spoiled(stage, problem),
+            _ => meaning(ended, self.plan.build_memory_limit.as_deref()),
+        });
         self.finish(stage, ending);
+    }
+
+    /// Whether a script of the user has been started in the build container.
+    fn has_run_a_script(&self) -> bool {
+        let scripts = self.history.tries.iter().filter(|a_try| {
+            self.plan.stages.get(a_try.stage).is_some_and(|stage| matches!(stage.action, Action::Script(_)))
+        });
+        scripts.into_iter().any(|a_try| !matches!(a_try.ending, Ending::Runner { .. }))
+    }
+
+    /// A script could not be started where an earlier one could: that one has changed the container.
+    fn spoiled(&self, stage: usize, problem: &str) -> Ending {
+        let stage = self.plan.stages.get(stage).map_or("", |stage| stage.name.as_str());
+        Ending::StageFailed {
+            stage: stage.to_owned(),
+            message: format!("{stage} cannot start any more, after what an earlier script has done: {problem}"),
+            exit_code: 1,
+        }
     }
 
     pub(super) fn on_shim_lost(&mut self, why: String) {
