@@ -12,8 +12,8 @@ use gantry_wire::stage::JobStatus;
 use crate::limits::GITLAB_ENV_FILE;
 use crate::ports::{Handover, User};
 use crate::process::environment::{is_possible, is_shell_name};
-use crate::stages::ownership;
 use crate::stages::sources::credentials;
+use crate::stages::{ownership, temporary};
 use crate::tasks;
 
 /// Name of the file in the job's temporary directory whose lines become variables of later scripts (GitLab Runner 19.4).
@@ -26,14 +26,14 @@ pub(crate) async fn prepare(handover: Handover) -> io::Result<Vec<(String, Secre
 
 fn prepare_now(handover: &Handover) -> io::Result<Vec<(String, SecretText)>> {
     let plan = &handover.plan;
-    write_files(plan)?;
+    let temp = write_files(plan)?;
     if let Some(User { uid, gid }) = handover.new_owner {
         ownership::give(Path::new(&plan.paths.project_dir), uid, gid)?;
-        ownership::give(Path::new(&plan.paths.temp_dir), uid, gid)?;
+        ownership::give(temp, uid, gid)?;
     }
     let mut environment = variables(plan, handover.status);
     environment.extend(git_credentials(plan));
-    environment.extend(read_gitlab_env(&Path::new(&plan.paths.temp_dir).join(GITLAB_ENV)));
+    environment.extend(read_gitlab_env(&temp.join(GITLAB_ENV)));
     Ok(environment)
 }
 
@@ -65,11 +65,10 @@ fn git_credentials(plan: &PodPlan) -> Vec<(String, SecretText)> {
     credentials::as_variables(&credentials::rules(sources), 0)
 }
 
-/// Writes the files of file variables and makes sure that the file for new variables exists. The directory belongs to the job, so nothing
-/// in it is followed or trusted: every file is made anew and put in place.
-pub(crate) fn write_files(plan: &PodPlan) -> io::Result<()> {
-    let directory = Path::new(&plan.paths.temp_dir);
-    fs::create_dir_all(directory)?;
+/// Writes the files of file variables, makes sure that the file for new variables exists, and says where they are. The directory belongs to
+/// the job, so nothing in it is followed or trusted: every file is made anew and put in place.
+pub(crate) fn write_files(plan: &PodPlan) -> io::Result<&Path> {
+    let directory = temporary::make(&plan.paths)?;
     for variable in plan.environment.iter().filter(|variable| variable.file) {
         put(directory, &variable.key, variable.value.expose().as_bytes())?;
     }
@@ -77,7 +76,7 @@ pub(crate) fn write_files(plan: &PodPlan) -> io::Result<()> {
     if fs::symlink_metadata(&env_file).is_err() {
         put(directory, GITLAB_ENV, b"")?;
     }
-    Ok(())
+    Ok(directory)
 }
 
 fn put(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {

@@ -6,7 +6,8 @@ mod cleanup;
 pub(crate) mod ownership;
 mod prepare;
 pub(crate) mod sources;
-mod trees;
+pub(crate) mod temporary;
+pub(crate) mod trees;
 
 use std::io;
 use std::process::Command;

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Removes a file or link; one that is not there is no error.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
@@ -43,6 +43,35 @@ pub(crate) fn empty(directory: &Path) -> io::Result<()> {
         remove_tree(&entry?.path())?;
     }
     Ok(())
+}
+
+/// Makes `directory` and its parents, all of them directories of their own below `base`. A link or a file in their place goes: it would lead
+/// to somewhere else in this container, or nowhere. Says what went.
+pub(crate) fn make_below(base: &Path, directory: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::create_dir_all(base)?;
+    let mut replaced = Vec::new();
+    let Ok(relative) = directory.strip_prefix(base) else {
+        return fs::create_dir_all(directory).map(|()| replaced);
+    };
+    let mut path = base.to_owned();
+    for part in relative.components() {
+        path.push(part);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => continue,
+            Ok(_) => {
+                remove_file(&path)?;
+                replaced.push(path.clone());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match fs::create_dir(&path) {
+            // Another job of the same volume may have made it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made?,
+        }
+    }
+    Ok(replaced)
 }
 
 /// Gives the owner all rights to every directory, as far as possible.

@@ -88,7 +88,12 @@ impl World {
             script_timeout_ms: None,
             after_script_timeout_ms: 300_000,
             after_script_ignore_errors: true,
-            paths: Paths { builds_dir: at("/builds"), project_dir: at("/builds/g/p"), temp_dir: at("/builds/g/p.tmp") },
+            paths: Paths {
+                builds_dir: at("/builds"),
+                project_dir: at("/builds/g/p"),
+                temp_dir: at("/builds/g/p.tmp"),
+                temp_volume: Some(at("/gantry-tmp")),
+            },
             environment: Vec::new(),
             trace: TracePlan {
                 head: "Running with gantry\n".into(),

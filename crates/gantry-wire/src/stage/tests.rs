@@ -30,7 +30,12 @@ fn plan() -> PodPlan {
         script_timeout_ms: None,
         after_script_timeout_ms: 1,
         after_script_ignore_errors: true,
-        paths: Paths { builds_dir: String::new(), project_dir: String::new(), temp_dir: String::new() },
+        paths: Paths {
+            builds_dir: String::new(),
+            project_dir: String::new(),
+            temp_dir: String::new(),
+            temp_volume: None,
+        },
         environment: Vec::new(),
         trace: TracePlan {
             head: String::new(),
