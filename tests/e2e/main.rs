@@ -20,11 +20,12 @@ use gantry_tests::case;
 use gantry_tests::suite::{self, Test};
 
 /// The files of cases, by name.
-const CASES: [(&str, &str); 7] = [
+const CASES: [(&str, &str); 8] = [
     ("scripts", include_str!("cases/scripts.toml")),
     ("processes", include_str!("cases/processes.toml")),
     ("variables", include_str!("cases/variables.toml")),
     ("sources", include_str!("cases/sources.toml")),
+    ("builds", include_str!("cases/builds.toml")),
     ("artifacts", include_str!("cases/artifacts.toml")),
     ("containers", include_str!("cases/containers.toml")),
     ("cancel", include_str!("cases/cancel.toml")),

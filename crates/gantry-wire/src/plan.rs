@@ -124,6 +124,9 @@ pub struct Paths {
     pub project_dir: String,
     /// File variables and other things beside the work tree (`RUNNER_TEMP_PROJECT_DIR`).
     pub temp_dir: String,
+    /// The volume that `temp_dir` is a link to; without one it is a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temp_volume: Option<String>,
 }
 
 /// One variable of the job's environment.

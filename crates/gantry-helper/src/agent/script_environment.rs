@@ -19,7 +19,7 @@ use crate::limits::GITLAB_ENV_FILE;
 use crate::ports::{Handover, User};
 use crate::process::environment::{is_possible, is_shell_name};
 use crate::stages::sources::credentials;
-use crate::stages::{ownership, trees};
+use crate::stages::{ownership, temporary};
 use crate::tasks;
 
 /// Name of the file in the job's temporary directory whose lines become variables of later scripts (GitLab Runner 19.4).
@@ -45,7 +45,7 @@ fn trouble(error: &io::Error) -> Ending {
 /// Gives the files of file variables back to the script, whatever an earlier one has done to them.
 async fn give_files(handover: &Handover) -> io::Result<()> {
     let (plan, user) = (Arc::clone(&handover.plan), handover.user);
-    match tasks::blocking(move || write_files(&plan, Some(user))).await? {
+    match tasks::blocking(move || write_files(&plan, Some(user)).map(|_| ())).await? {
         // That must not cost the job its after_script.
         Err(error) if handover.status != JobStatus::Running => {
             handover.outlet.warning(format!("a file variable cannot be written: {error}")).await;
@@ -75,13 +75,14 @@ fn without_directory(handover: &Handover) -> Option<Ending> {
 
 fn prepare_now(handover: &Handover, layout: &Layout) -> io::Result<Vec<(String, SecretText)>> {
     let plan = &handover.plan;
+    let temp = temporary::found(&plan.paths);
     if let Some(User { uid, gid }) = handover.new_owner {
         ownership::give(Path::new(&plan.paths.project_dir), uid, gid)?;
-        ownership::give(Path::new(&plan.paths.temp_dir), uid, gid)?;
+        ownership::give(temp, uid, gid)?;
     }
     let mut environment = variables(plan, handover.status);
     environment.extend(git_settings(plan, layout));
-    environment.extend(read_gitlab_env(&Path::new(&plan.paths.temp_dir).join(GITLAB_ENV)));
+    environment.extend(read_gitlab_env(&temp.join(GITLAB_ENV)));
     Ok(environment)
 }
 
@@ -122,10 +123,10 @@ fn not_given(handover: &Handover) -> Option<String> {
     })
 }
 
-/// Writes the files of file variables, new ones for `owner`, and makes sure that the file for new variables exists.
-pub(crate) fn write_files(plan: &PodPlan, owner: Option<User>) -> io::Result<()> {
-    let directory = Path::new(&plan.paths.temp_dir);
-    trees::make_below(Path::new(&plan.paths.builds_dir), directory)?;
+/// Writes the files of file variables, new ones for `owner`, makes sure that the file for new variables exists, and says where they are. The
+/// directory belongs to the job, so nothing in it is followed or trusted.
+pub(crate) fn write_files(plan: &PodPlan, owner: Option<User>) -> io::Result<&Path> {
+    let directory = temporary::make(&plan.paths)?;
     let files = || plan.environment.iter().filter(|variable| variable.file);
     let names: Vec<&str> = files().map(|variable| variable.key.as_str()).collect();
     let place = Directory::new(directory, owner, &names);
@@ -136,7 +137,7 @@ pub(crate) fn write_files(plan: &PodPlan, owner: Option<User>) -> io::Result<()>
     if fs::symlink_metadata(&env_file).is_err() {
         put(&place, GITLAB_ENV, b"")?;
     }
-    Ok(())
+    Ok(directory)
 }
 
 /// The last of several variables of one name wins.

@@ -6,6 +6,7 @@ mod cleanup;
 pub(crate) mod ownership;
 mod prepare;
 pub(crate) mod sources;
+pub(crate) mod temporary;
 pub(crate) mod trees;
 
 use std::fs::File;

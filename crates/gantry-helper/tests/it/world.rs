@@ -96,7 +96,12 @@ impl World {
             after_script_ignore_errors: true,
             script_grace_ms: 5000,
             keep_umask: false,
-            paths: Paths { builds_dir: at("/builds"), project_dir: at("/builds/g/p"), temp_dir: at("/builds/g/p.tmp") },
+            paths: Paths {
+                builds_dir: at("/builds"),
+                project_dir: at("/builds/g/p"),
+                temp_dir: at("/builds/g/p.tmp"),
+                temp_volume: Some(at("/gantry-tmp")),
+            },
             environment: Vec::new(),
             trace: TracePlan {
                 head: "Running with gantry\n".into(),

@@ -33,7 +33,12 @@ fn plan() -> PodPlan {
         after_script_ignore_errors: true,
         script_grace_ms: 5000,
         keep_umask: false,
-        paths: Paths { builds_dir: String::new(), project_dir: String::new(), temp_dir: String::new() },
+        paths: Paths {
+            builds_dir: String::new(),
+            project_dir: String::new(),
+            temp_dir: String::new(),
+            temp_volume: None,
+        },
         environment: Vec::new(),
         trace: TracePlan {
             head: String::new(),
