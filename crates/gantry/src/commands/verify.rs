@@ -91,6 +91,11 @@ pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 async fn is_refused(entry: &Entry, system_id: &str, config: &Path) -> bool {
     let token = &entry.runner.token;
     let (runner, runner_name) = (short_token(token.expose()), entry.runner.name.as_str());
+    if token.is_empty() {
+        // GitLab would refuse it, and a probe would end the runners beside it.
+        tracing::error!(runner, runner_name, status = "the entry has no token", "Verifying runner... failed");
+        return false;
+    }
     let outcome = match tokio::time::timeout(WAIT, ask(entry, system_id, config)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => VerifyOutcome::Unsure { message: format!("{error:#}") },

@@ -289,4 +289,7 @@ async fn other_commands_beside_an_unusable_entry() {
     home.gantry(&["list"]).await.succeeded(&["WARNING", "runners[0].url: is missing", "good", &gitlab.url]);
     home.gantry(&["verify", "--name", "good"]).await.succeeded(&["is valid"]);
     home.gantry(&["verify", "--name", "good", "--name", "empty"]).await.succeeded(&["failed"]);
+    let no_token = format!("[[runners]]\nname = \"half\"\nurl = \"{}\"\nexecutor = \"kubernetes\"\n", gitlab.url);
+    write(&home, &format!("{no_token}{}", entry(&gitlab.url, &gitlab.runner_token)));
+    home.gantry(&["verify", "--url="]).await.succeeded(&["is valid", "the entry has no token"]);
 }
