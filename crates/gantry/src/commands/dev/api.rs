@@ -148,3 +148,25 @@ fn client() -> reqwest::Client {
     };
     builder.build().unwrap_or_default()
 }
+
+#[cfg(test)]
+impl Job {
+    /// A job of which only this is known.
+    pub(super) fn sample(name: &str, status: &str) -> Self {
+        Self {
+            id: 1,
+            name: name.to_owned(),
+            stage: "test".to_owned(),
+            status: status.to_owned(),
+            assigned: false,
+            failure_reason: None,
+            note: None,
+            allow_failure: false,
+            retried: false,
+            trace_bytes: 0,
+            queued_at: None,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+}

@@ -15,6 +15,9 @@ use super::world::{CONCURRENT, World};
 /// Between two looks: much shorter than anybody notices, and long enough that jobs which print much are asked for rarely.
 const PAUSE: Duration = Duration::from_millis(30);
 
+/// More jobs than these are only counted before they run.
+const NAMED: usize = 20;
+
 /// Colour of what is said about a job, in contrast to what the job says.
 const ASIDE: &str = "\x1b[2m";
 
@@ -92,14 +95,17 @@ impl<'s> Follow<'s> {
                 None => stages.push((&job.stage, vec![&job.name])),
             }
         }
-        let stages: Vec<String> =
-            stages.into_iter().map(|(stage, jobs)| format!("{stage}: {}", jobs.join(", "))).collect();
+        let are_few = pipeline.jobs.len() <= NAMED;
+        let stage = |(stage, jobs): (&str, Vec<&str>)| {
+            if are_few { format!("{stage}: {}", jobs.join(", ")) } else { format!("{stage}: {}", jobs.len()) }
+        };
+        let stages: Vec<String> = stages.into_iter().map(stage).collect();
         self.screen.print(&format!("Jobs: {}\n\n", stages.join("; "))).await?;
         Ok(())
     }
 
     /// Shows what happens until the pipeline is over, or until its runner has ended.
-    pub(super) async fn to_the_end(&mut self, world: &World) -> anyhow::Result<Pipeline> {
+    pub(super) async fn until_over(&mut self, world: &World) -> anyhow::Result<Pipeline> {
         let mut changes = world.changes.clone();
         loop {
             changes.mark_unchanged();
@@ -151,5 +157,32 @@ impl<'s> Follow<'s> {
     pub(super) async fn summarise(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
         let table = report::table(pipeline, &self.view, self.screen.style);
         Ok(self.screen.print(&table).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_happens_to_a_job_is_one_line() {
+        let line = |job: &Job, is_full| Progress::of(job, is_full).line(job, Style::Plain);
+        let job = |status: &str| Job::sample("unit", status);
+        assert_eq!(line(&job("created"), false), None);
+        assert_eq!(line(&job("pending"), false), None, "it will be picked up at once");
+        assert_eq!(line(&job("pending"), true).as_deref(), Some("waits: 4 jobs run at once"));
+        let picked = Job { assigned: true, ..job("pending") };
+        assert_eq!(line(&picked, true).as_deref(), Some("has a runner; its pod starts"));
+        assert_eq!(Progress::of(&picked, true), Progress::of(&job("running"), false), "said once");
+        let at = |second: i64| jiff::Timestamp::from_second(second).ok();
+        let failed = Job {
+            failure_reason: Some("script_failure".to_owned()),
+            started_at: at(10),
+            finished_at: at(12),
+            ..job("failed")
+        };
+        assert_eq!(line(&failed, false).as_deref(), Some("script_failure after 2.0 s"));
+        assert_eq!(line(&job("skipped"), false).as_deref(), Some("is skipped"));
+        assert_eq!(line(&job("canceled"), false).as_deref(), Some("canceled"));
     }
 }

@@ -154,7 +154,7 @@ impl Shown {
         let text = text.strip_prefix("\x1b[0K").unwrap_or(text);
         if text.ends_with('\r') {
             // The next entry is written over it.
-            self.line = text.to_owned();
+            text.clone_into(&mut self.line);
             return;
         }
         self.line.push_str(text);

@@ -11,6 +11,7 @@ mod revision;
 mod scratch;
 mod screen;
 mod signals;
+mod submodules;
 mod tools;
 mod world;
 
@@ -42,20 +43,20 @@ const PAGE: &str = "127.0.0.1:8080";
 /// How long the end waits for output that a stopped terminal does not take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What the scripts get of this machine.
-const ABOUT_TOOLS: &str = "\
-Scripts run with the tools of this machine: the system's, and your own, by your PATH and by what it and variables such \
-as RUSTUP_HOME, NVM_DIR, PYENV_ROOT, GOPATH or JAVA_HOME name. Your home is an empty one in the containers but for the \
-directories of such tools, at their usual places; what a job writes there is gone after it. Keys, credentials and \
-settings of the home (.ssh, .aws, .gitconfig, .netrc, .config, ...) are not handed to scripts: give a job what it needs \
-by variables.\n\n\
-A commit is run, not the work tree. Output that is no terminal is plain, and so is all output with NO_COLOR. Ctrl-C ends \
-the jobs and shows the table; a second one leaves at once. Exit code: 0 if the pipeline succeeds, 1 if not, 2 if there is \
-nothing to run, 128 and the number of the signal after a signal.";
+/// What the scripts get of this machine, and how a run ends.
+const ABOUT: &str = "\
+Scripts run with the tools of this machine: the system's, and your own by your PATH and by what variables such as
+RUSTUP_HOME, NVM_DIR, PYENV_ROOT, GOPATH or JAVA_HOME name. In the containers your home is empty but for the
+directories of such tools; what a job writes there goes with its container. Keys, credentials and settings of the
+home (.ssh, .aws, .gitconfig, .netrc, .config, ...) are not shown to scripts: give a job what it needs by variables.
+
+A commit is run, not the work tree. Output that is no terminal is plain, and so is all output with NO_COLOR set.
+Ctrl-C ends the jobs and shows the table; a second one leaves at once. Exit code: 0 if the pipeline succeeds, 1 if
+not, 2 if there is nothing to run, 128 and the number of the signal if one ends the pipeline.";
 
 /// Arguments of `gantry dev`.
 #[derive(Debug, Args)]
-#[command(after_long_help = ABOUT_TOOLS)]
+#[command(after_long_help = ABOUT)]
 pub(crate) struct DevArgs {
     /// Your own git repository; its .gitlab-ci.yml is run. Default: a sample project
     #[arg(long, value_name = "DIR")]
@@ -78,11 +79,13 @@ struct BadInput(String);
 
 /// Runs a pipeline to its end.
 pub(crate) fn main(args: &DevArgs) -> anyhow::Result<ExitCode> {
-    let helper = helper_binary::load()?;
     let runtime = runtime()?;
-    let code = runtime.block_on(run(args, helper));
+    let mut scratch = None;
+    let code = runtime.block_on(run(args, &mut scratch));
     // Without a bound a write that a stopped terminal does not take would hold the process.
     runtime.shutdown_timeout(LAST_WORDS);
+    // Last: what ends in disorder may have been writing there.
+    drop(scratch);
     code
 }
 
@@ -93,14 +96,18 @@ struct Prepared {
     pipeline: u64,
 }
 
-async fn run(args: &DevArgs, helper: HelperBinaries) -> anyhow::Result<ExitCode> {
+async fn run(args: &DevArgs, scratch: &mut Option<Scratch>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
+    let helper = helper_binary::load()?;
     let mut screen = Screen::new();
-    // Goes last, when nothing uses it any more.
-    let scratch = Scratch::make()?;
+    let scratch = scratch.insert(Scratch::make()?);
     let prepared = tokio::select! {
         received = signals.next() => return Ok(received.exit_code()),
-        prepared = prepare(args, &scratch, &mut screen) => prepared?,
+        prepared = prepare(args, scratch, &mut screen) => prepared,
+    };
+    let prepared = match prepared {
+        Err(error) if error.is::<Unread>() => return Ok(BROKEN_PIPE.exit_code()),
+        prepared => prepared?,
     };
     let Prepared { mut world, api, pipeline } = match prepared {
         Ok(prepared) => prepared,
@@ -210,7 +217,7 @@ async fn prepare(args: &DevArgs, scratch: &Scratch, screen: &mut Screen) -> anyh
 async fn to_the_end(world: &mut World, helper: HelperBinaries, follow: &mut Follow<'_>) -> anyhow::Result<Pipeline> {
     follow.announce().await?;
     world.run_jobs(helper).await?;
-    follow.to_the_end(world).await
+    follow.until_over(world).await
 }
 
 /// Ends the jobs, shows what they still say, and the table. A second signal leaves at once.
@@ -246,7 +253,7 @@ async fn last_words(received: Received, world: &World, follow: &mut Follow<'_>) 
     }
     let showing = async {
         follow.screen.say(&format!("\n{}: ending the jobs; once more leaves at once", received.name)).await;
-        follow.to_the_end(world).await
+        follow.until_over(world).await
     };
     let long_enough = async {
         let _ = tokio::time::timeout(END, world.runner_ended()).await;

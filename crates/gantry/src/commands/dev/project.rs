@@ -7,6 +7,7 @@ use gantry_sim_gitlab::ProjectVariable;
 use super::BadInput;
 use super::git::{commit_of, git};
 use super::revision::Revision;
+use super::submodules::{Neighbour, Submodules};
 
 /// The sample project, file by file.
 const SAMPLE: [(&str, &str); 5] = [
@@ -31,6 +32,7 @@ pub(super) struct Project {
     /// The first line of the commit's message.
     subject: String,
     is_sample: bool,
+    neighbours: Vec<Neighbour>,
     notes: Vec<String>,
 }
 
@@ -69,8 +71,14 @@ impl Project {
             notes.extend(uncommitted(&dir));
         }
         let name = dir.file_name().map_or_else(|| "project".to_owned(), |name| slug(&name.to_string_lossy()));
+        let name = format!("local/{name}");
+        let shared = git(&dir, &["rev-parse", "--path-format=absolute", "--git-common-dir"]).unwrap_or_default();
+        let Submodules { neighbours, missing } = Submodules::find(Path::new(&shared), &name, &revision.sha);
+        notes.extend(missing.into_iter().map(|name| {
+            format!("there is no copy of submodule {name:?} for jobs that want it: git submodule update --init")
+        }));
         let subject = subject(&dir, &revision);
-        Ok(Self { dir, name: format!("local/{name}"), revision, subject, is_sample: false, notes })
+        Ok(Self { dir, name, revision, subject, is_sample: false, neighbours, notes })
     }
 
     fn sample(scratch: &Path) -> Result<Self, String> {
@@ -88,7 +96,8 @@ impl Project {
         git(&dir, &[&identity[..], &["commit", "--quiet", "--message", "A small tool that counts words"]].concat())?;
         let revision = Revision::find(&dir, None)?;
         let subject = subject(&dir, &revision);
-        Ok(Self { dir, name: "sample/tally".to_owned(), revision, subject, is_sample: true, notes: Vec::new() })
+        let name = "sample/tally".to_owned();
+        Ok(Self { dir, name, revision, subject, is_sample: true, neighbours: Vec::new(), notes: Vec::new() })
     }
 
     /// What is run, for the first line of output.
@@ -108,9 +117,15 @@ impl Project {
         &self.name
     }
 
-    /// Where it is.
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
+    /// What the simulated GitLab serves: project paths and where they are.
+    pub(super) fn served(&self) -> Vec<(String, PathBuf)> {
+        let neighbours = self.neighbours.iter().map(|other| (other.name.clone(), other.git_dir.clone()));
+        std::iter::once((self.name.clone(), self.dir.clone())).chain(neighbours).collect()
+    }
+
+    /// Which projects let in whose jobs.
+    pub(super) fn token_access(&self) -> Vec<(String, String)> {
+        self.neighbours.iter().map(|other| (other.name.clone(), self.name.clone())).collect()
     }
 
     /// What the pipeline is of.

@@ -78,22 +78,7 @@ mod tests {
 
     #[test]
     fn a_plain_table_has_no_escape_sequences() {
-        let job = |name: &str, status: &str| Job {
-            id: 1,
-            name: name.to_owned(),
-            stage: "test".to_owned(),
-            status: status.to_owned(),
-            assigned: false,
-            failure_reason: None,
-            note: None,
-            allow_failure: false,
-            retried: false,
-            trace_bytes: 0,
-            queued_at: None,
-            started_at: None,
-            finished_at: None,
-        };
-        let jobs = vec![job("unit", "success"), job("a longer name", "failed")];
+        let jobs = vec![Job::sample("unit", "success"), Job::sample("a longer name", "failed")];
         let pipeline = Pipeline { status: "failed".to_owned(), jobs };
         let table = |style| table(&pipeline, &LogView::new(style), style);
         assert!(!table(Style::Plain).contains('\x1b') && table(Style::Colours).contains('\x1b'));

@@ -4,6 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -16,6 +17,10 @@ const LOCK: &str = "lock";
 
 /// A run that looks for leftovers may take a directory for one between its making and its locking.
 const TRIES: usize = 8;
+
+/// A container that is killed in the disorder of a second signal may write for some milliseconds more.
+const LATECOMERS: u32 = 20;
+const LATECOMER: Duration = Duration::from_millis(50);
 
 /// A run's directory.
 pub(super) struct Scratch {
@@ -57,7 +62,16 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
+        let mut removed = remove(&self.path);
+        for _ in 0..LATECOMERS {
+            if removed.is_ok() {
+                break;
+            }
+            #[expect(clippy::disallowed_methods, reason = "a drop cannot wait on tokio's clock")]
+            std::thread::sleep(LATECOMER);
+            removed = remove(&self.path);
+        }
+        if let Err(error) = removed {
             tracing::error!(%error, path = %self.path.display(), "cannot remove the directory of this run");
         }
     }
@@ -65,7 +79,7 @@ impl Drop for Scratch {
 
 /// Removes what is left of this user's runs that were killed.
 fn sweep(base: &Path) {
-    let own = nix_uid();
+    let own = own_uid();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let path = entry.path();
         let is_named = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
@@ -83,7 +97,7 @@ fn sweep(base: &Path) {
 }
 
 /// The user that files of this process belong to.
-fn nix_uid() -> Option<u32> {
+fn own_uid() -> Option<u32> {
     fs::metadata("/proc/self").ok().map(|found| found.uid())
 }
 

@@ -8,158 +8,13 @@ use std::path::{Component, Path, PathBuf};
 use gantry_sim_kube::HostTools;
 use gantry_sim_kube::container::ToolView;
 
+use names::{
+    BESIDE_PROGRAMS, DIRECTORIES, EVERYWHERE, IN_HOMES, OWN, ROOTS, SECRET_KEYS, SECRETS, SETTINGS, VERSIONS,
+    WORKSPACES,
+};
+
 /// The container of a pod that runs no script of the user: it has the job's credentials and needs nothing but git.
 const HELPER: &str = "helper";
-
-/// Where version managers and languages keep what they install, below the home.
-const ROOTS: [&str; 62] = [
-    ".asdf",
-    ".bun",
-    ".cargo",
-    ".deno",
-    ".dotnet",
-    ".elan",
-    ".fnm",
-    ".g",
-    ".gem/ruby",
-    ".ghcup",
-    ".goenv",
-    ".gvm",
-    ".jabba",
-    ".jenv",
-    ".juliaup",
-    ".linuxbrew",
-    ".local/lib",
-    ".local/pipx",
-    ".local/share/bob",
-    ".local/share/coursier",
-    ".local/share/fnm",
-    ".local/share/mise",
-    ".local/share/nvm",
-    ".local/share/pipx",
-    ".local/share/pnpm",
-    ".local/share/rtx",
-    ".local/share/swiftly",
-    ".local/share/uv",
-    ".local/share/virtualenvs",
-    ".luarocks",
-    ".miniconda3",
-    ".mix",
-    ".nimble",
-    ".nodenv",
-    ".nodebrew",
-    ".nvm",
-    ".opam",
-    ".perlbrew",
-    ".phpbrew",
-    ".phpenv",
-    ".pixi",
-    ".plenv",
-    ".proto",
-    ".pyenv",
-    ".rbenv",
-    ".rokit",
-    ".rustup",
-    ".rvm",
-    ".rye",
-    ".sdkman",
-    ".stack/programs",
-    ".swiftenv",
-    ".swiftly",
-    ".tenv",
-    ".tfenv",
-    ".volta",
-    "anaconda3",
-    "mambaforge",
-    "miniconda3",
-    "miniforge3",
-    "go/bin",
-    "go/pkg",
-];
-
-/// Variables that name such a directory.
-const DIRECTORIES: [&str; 42] = [
-    "ANDROID_HOME",
-    "ANDROID_SDK_ROOT",
-    "ANT_HOME",
-    "ASDF_DATA_DIR",
-    "ASDF_DIR",
-    "BUN_INSTALL",
-    "CARGO_HOME",
-    "CONDA_PREFIX",
-    "DENO_DIR",
-    "DENO_INSTALL",
-    "DOTNET_ROOT",
-    "FNM_DIR",
-    "GEM_HOME",
-    "GOENV_ROOT",
-    "GOROOT",
-    "GRADLE_HOME",
-    "JAVA_HOME",
-    "JENV_ROOT",
-    "KOTLIN_HOME",
-    "M2_HOME",
-    "MAMBA_ROOT_PREFIX",
-    "MAVEN_HOME",
-    "MISE_DATA_DIR",
-    "NODENV_ROOT",
-    "NVM_BIN",
-    "NVM_DIR",
-    "N_PREFIX",
-    "OPAMROOT",
-    "OPAM_SWITCH_PREFIX",
-    "PNPM_HOME",
-    "PROTO_HOME",
-    "PYENV_ROOT",
-    "PYENV_VIRTUAL_ENV",
-    "RBENV_ROOT",
-    "RUSTUP_HOME",
-    "SCALA_HOME",
-    "SDKMAN_DIR",
-    "UV_PYTHON_INSTALL_DIR",
-    "UV_TOOL_DIR",
-    "VIRTUAL_ENV",
-    "VOLTA_HOME",
-    "ZIG_GLOBAL_CACHE_DIR",
-];
-
-/// Variables that only say which version is wanted.
-const VERSIONS: [&str; 6] =
-    ["GOTOOLCHAIN", "NODENV_VERSION", "PYENV_VERSION", "RBENV_VERSION", "RUSTUP_TOOLCHAIN", "GOENV_VERSION"];
-
-/// Lists of work spaces, of which only what was installed is shown.
-const WORKSPACES: [&str; 1] = ["GOPATH"];
-
-/// What belongs to a directory of programs, whatever else lies beside it.
-const BESIDE_PROGRAMS: [&str; 4] = ["lib", "lib64", "libexec", "pyvenv.cfg"];
-
-/// Names under which tools keep passwords and tokens among their own files.
-const SECRETS: [&str; 10] = [
-    ".env",
-    ".git-credentials",
-    ".netrc",
-    ".npmrc",
-    ".pypirc",
-    "auth.json",
-    "credentials",
-    "credentials.json",
-    "credentials.toml",
-    "settings-security.xml",
-];
-
-/// Settings that may have such things in them, and how their keys end there.
-const SETTINGS: [&str; 2] = ["config", "config.toml"];
-const SECRET_KEYS: [&str; 4] = ["token", "password", "secret-key", "secret"];
-
-/// What tells a home from other directories.
-const IN_HOMES: [&str; 5] = [".bash_history", ".bashrc", ".config", ".profile", ".ssh"];
-
-/// Directories at the top that every container has from the host.
-const EVERYWHERE: [&str; 12] =
-    ["bin", "etc", "gnu", "lib", "lib32", "lib64", "libx32", "nix", "opt", "sbin", "usr", "var"];
-
-/// Those that it has of its own. A home that is one of all these would hide a part of the system.
-const OWN: [&str; 6] = ["boot", "dev", "proc", "run", "sys", "tmp"];
 
 /// More links than these in one directory of programs are not followed: somebody has put something else into the search path.
 const MAX_LINKS: usize = 2_000;
@@ -172,7 +27,9 @@ pub(super) fn find(variable: &dyn Fn(&str) -> Option<OsString>) -> HostTools {
     let mut env = Vec::new();
     if let Some(home) = &home {
         env.push(("HOME".to_owned(), home.display().to_string()));
-        ROOTS.iter().for_each(|root| search.show(&home.join(root)));
+        for root in ROOTS {
+            search.show(&home.join(root));
+        }
     }
     for name in DIRECTORIES {
         let Some(value) = text(name) else { continue };
@@ -182,15 +39,21 @@ pub(super) fn find(variable: &dyn Fn(&str) -> Option<OsString>) -> HostTools {
     for name in WORKSPACES {
         let Some(value) = text(name) else { continue };
         for space in std::env::split_paths(&value) {
-            ["bin", "pkg"].iter().for_each(|part| search.show(&space.join(part)));
+            for part in ["bin", "pkg"] {
+                search.show(&space.join(part));
+            }
         }
         env.push((name.to_owned(), value));
     }
     env.extend(VERSIONS.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))));
     if let Some(path) = text("PATH") {
         let places: Vec<PathBuf> = std::env::split_paths(&path).filter(|place| place.is_absolute()).collect();
-        places.iter().for_each(|place| search.show_programs(place));
-        places.iter().for_each(|place| search.follow_links(place));
+        for place in &places {
+            search.show_programs(place);
+        }
+        for place in &places {
+            search.follow_links(place);
+        }
         env.push(("PATH".to_owned(), path));
     }
     let hidden = search.shown.iter().flat_map(|place| secrets(place)).collect();
@@ -244,7 +107,9 @@ impl Search {
         self.show(programs);
         // Beside `~/bin` lies the whole home.
         if is_conventional && !self.is_wide(prefix) {
-            BESIDE_PROGRAMS.iter().for_each(|name| self.show(&prefix.join(name)));
+            for name in BESIDE_PROGRAMS {
+                self.show(&prefix.join(name));
+            }
         }
     }
 
@@ -273,7 +138,8 @@ impl Search {
         let is_hidden = prefix.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
         let in_home = prefix.parent().is_some_and(|parent| self.is_somebodys(parent));
         let is_checkout = prefix.join(".git").exists() && !prefix.ends_with("flutter");
-        !self.is_wide(prefix) && !(is_hidden && in_home) && !is_checkout
+        let is_more = self.is_wide(prefix) || is_checkout || is_hidden && in_home;
+        !is_more
     }
 
     /// Whether a directory is a home, has the user's inside, or is the root: more than a tool.
@@ -315,5 +181,6 @@ fn has_secret(settings: &Path) -> bool {
     })
 }
 
+mod names;
 #[cfg(test)]
 mod tests;

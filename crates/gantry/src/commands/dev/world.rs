@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gantry_daemon::{App, Ended, HelperBinaries, Network, Options, Signal, signal_channel};
-use gantry_sim_gitlab::{SimGitlab, Timing};
+use gantry_sim_gitlab::{Settings, SimGitlab, Timing};
 use gantry_sim_kube::container::Runtime;
 use gantry_sim_kube::{HostTools, SimKube};
 use tokio::sync::{mpsc, watch};
@@ -71,10 +71,11 @@ impl World {
         let timing =
             Timing { trace_interval_watched: LOG_INTERVAL, trace_interval_idle: LOG_INTERVAL, ..Timing::default() };
         let gitlab_config = gantry_sim_gitlab::Config {
-            repos: vec![(project.name().to_owned(), project.dir().to_owned())],
+            repos: project.served(),
             variables: project.masked_variables(),
             artifact_dir: Some(dir.to_owned()),
             timing,
+            settings: Settings { token_access: project.token_access(), ..Settings::default() },
             ..gantry_sim_gitlab::Config::new(listen)
         };
         let gitlab = match SimGitlab::bind(gitlab_config).await {
