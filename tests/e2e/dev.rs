@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("dev: scripts have the user's tools, and not the user's keys", own_tools),
         Test::new("dev: lines are shown while the job runs, and the end of a run shows the table", live_lines),
         Test::new("dev: the next run removes what a killed one left", leftovers),
+        Test::new("dev: what cannot run here is left out with its reason, and the rest runs", left_out),
     ]
 }
 
@@ -142,6 +143,40 @@ async fn leftovers(world: Rc<World>) -> anyhow::Result<()> {
     let status = next.wait(BOUND).await?;
     ensure!(status.code() == Some(0), "{}", next.log());
     ensure!(count()? == 0, "the killed run's directory is still there");
+    Ok(())
+}
+
+async fn left_out(world: Rc<World>) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir_in(world.dir())?;
+    let repository = repository(
+        dir.path(),
+        "
+down: {trigger: {project: group/other}}
+user: {script: [a], needs: [down]}
+deploy: {script: [a], rules: [{if: $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH}]}
+docs: {script: [a], rules: [{changes: [docs/*], exists: [docs/*]}]}
+named:
+  image: {name: $CI_REGISTRY_IMAGE/tool:1, pull_policy: [always, if-not-present]}
+  services: [{name: $CI_REGISTRY/group/database, pull_policy: never}]
+  script: [
+'echo \"of $CI_DEFAULT_BRANCH\"'
+]
+",
+    )?;
+    git(&repository, &["checkout", "-q", "feature"])?;
+    let place = repository.display().to_string();
+    let dev = start(&world, dir.path(), "left-out", &["--repo", &place])?;
+    let status = dev.wait(BOUND).await?;
+    let log = dev.log();
+    ensure!(status.code() == Some(0) && log.contains("│ of main"), "{log}");
+    let why =
+        "down: not run here: `trigger` is not supported here: there are no other pipelines to start (.gitlab-ci.yml:2)";
+    let follows = "user: not run here: it needs down, which is not run here (.gitlab-ci.yml:3)";
+    ensure!(log.lines().any(|line| line == why) && log.lines().any(|line| line == follows), "{log}");
+    ensure!(log.contains("Jobs: test: down, user, named\n"), "rules are not decided: {log}");
+    let asked = start(&world, dir.path(), "asked", &["--repo", &place, "--job", "down"])?;
+    let status = asked.wait(BOUND).await?;
+    ensure!(status.code() == Some(1) && asked.log().contains(why), "{status}: {}", asked.log());
     Ok(())
 }
 

@@ -163,33 +163,21 @@ fn workflow(
         return workflow;
     }
     if let Some(settings) = field.get("auto_cancel") {
-        workflow.auto_cancel = auto_cancel(&settings, report);
+        workflow.auto_cancel = rules::auto_cancel(&settings, report);
     }
     workflow.name = field.get("name").and_then(|name| name.text(report));
     let Some(list) = field.get("rules") else { return workflow };
     workflow.has_rules = true;
     let rules = rules::parse(&list, rules::WORKFLOW, report);
     match rules::evaluate(&rules, &lookup.with(globals), input.repository, report) {
-        Outcome::Matched(rule) => variables::merge(globals, &rule.variables),
+        Outcome::Matched(rule) => {
+            variables::merge(globals, &rule.variables);
+            workflow.auto_cancel = rule.auto_cancel.unwrap_or(workflow.auto_cancel);
+        }
         Outcome::Excluded => workflow.filtered = Some(list.node.at.clone()),
         Outcome::Unknown(at, why) => report.problem(at, "workflow:rules", why),
     }
     workflow
-}
-
-fn auto_cancel(field: &Field<'_>, report: &mut Report) -> AutoCancel {
-    if field.map_of(report, &["on_new_commit", "on_job_failure"]).is_none() {
-        return AutoCancel::default();
-    }
-    if let Some(ignored) = field.get("on_job_failure") {
-        ignored.warning(report, "is ignored here");
-    }
-    let wanted = field.get("on_new_commit");
-    match wanted.and_then(|wanted| wanted.one_of(report, &["conservative", "interruptible", "none"])).as_deref() {
-        Some("interruptible") => AutoCancel::Interruptible,
-        Some("none") => AutoCancel::Never,
-        _ => AutoCancel::Conservative,
-    }
 }
 
 /// Reads every visible job; also returns how many more values the pipeline may have.

@@ -4,7 +4,7 @@ use super::clause::{Changes, Exists};
 use super::durations;
 use super::expr::Expr;
 use super::field::Field;
-use super::model::{AllowFailure, CiVariable, Repository};
+use super::model::{AllowFailure, AutoCancel, CiVariable, Repository};
 use super::needs::{self, Needs};
 use super::problem::{At, Report};
 use super::variables::{self, Lookup};
@@ -46,6 +46,7 @@ pub(super) struct Rule {
     pub(super) variables: Vec<CiVariable>,
     pub(super) needs: Option<Needs>,
     pub(super) interruptible: Option<bool>,
+    pub(super) auto_cancel: Option<AutoCancel>,
 }
 
 /// What a list of rules decides.
@@ -130,7 +131,24 @@ fn rule(field: &Field<'_>, dialect: Dialect, report: &mut Report) -> Option<Rule
             .unwrap_or_default(),
         needs: field.get("needs").map(|list| needs::read(&list, report)),
         interruptible: field.get("interruptible").and_then(|flag| flag.flag(report)),
+        auto_cancel: field.get("auto_cancel").map(|settings| auto_cancel(&settings, report)),
     })
+}
+
+/// Reads `auto_cancel`.
+pub(super) fn auto_cancel(field: &Field<'_>, report: &mut Report) -> AutoCancel {
+    if field.map_of(report, &["on_new_commit", "on_job_failure"]).is_none() {
+        return AutoCancel::default();
+    }
+    if let Some(ignored) = field.get("on_job_failure") {
+        ignored.warning(report, "is ignored here");
+    }
+    let wanted = field.get("on_new_commit");
+    match wanted.and_then(|wanted| wanted.one_of(report, &["conservative", "interruptible", "none"])).as_deref() {
+        Some("interruptible") => AutoCancel::Interruptible,
+        Some("none") => AutoCancel::Never,
+        _ => AutoCancel::Conservative,
+    }
 }
 
 /// Reads one condition.

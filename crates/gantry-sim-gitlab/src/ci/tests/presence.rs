@@ -1,6 +1,6 @@
 //! Whether jobs exist: `rules`, `workflow`, `only` and `except`.
 
-use super::super::{AllowFailure, When};
+use super::super::{AllowFailure, AutoCancel, When};
 use super::{PUSH, Tree, names, pairs, pipeline, problems, read_in, read_with, warnings};
 
 const TAG: &[(&str, &str)] =
@@ -177,10 +177,12 @@ workflow:
       when: never
     - if: $CI_COMMIT_BRANCH
       variables: {DEPLOY: 'yes'}
+      auto_cancel: {on_new_commit: none}
 a: {script: x, rules: [{if: $DEPLOY == 'yes'}]}
 ";
     let pipeline = pipeline(yaml);
     assert_eq!(pipeline.name.as_deref(), Some("Pipeline of $CI_COMMIT_BRANCH"));
+    assert_eq!(pipeline.auto_cancel, AutoCancel::Never);
     assert_eq!(pipeline.jobs.iter().flat_map(pairs).collect::<Vec<_>>(), ["DEPLOY=yes"]);
     assert_eq!(
         read_with(yaml, &[], TAG).expect_err("filtered"),
