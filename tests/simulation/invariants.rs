@@ -161,10 +161,15 @@ impl Judged<'_> {
         let lost = self.troubles.manager_lost;
         // A manager that dies before its job has started takes it along, and may do so thrice.
         let started = !self.facts.tries.is_empty();
-        if self.is_cut_off() {
+        if self.is_cut_off() || self.came_late() {
             return false;
         }
         self.facts.harms.is_empty() && (started || !(lost || self.troubles.gitlab || self.troubles.api))
+    }
+
+    /// The API server was away for most of the time that its pod had to start, and its image takes long.
+    fn came_late(&self) -> bool {
+        self.troubles.api && self.program.is_slow() && self.facts.starts.is_empty()
     }
 
     /// GitLab was away for so long that nobody could report any more, or that it took a job back whose acknowledgement went unanswered.

@@ -146,6 +146,7 @@ impl Task {
             pod: pod.clone(),
             services: self.parts.plan.services.clone(),
             start_timeout: self.parts.plan.start_timeout,
+            late_at: self.parts.taken + self.parts.plan.start_timeout,
             asks_events: self.parts.asks_events,
         };
         tasks::spawn(watcher.run(watch.clone(), seen));

@@ -45,6 +45,8 @@ pub(crate) enum Event {
     PodEnded(Ending),
     /// All service containers have started.
     ServicesStarted,
+    /// Proof that a service has not started in the pod's time to start.
+    ServicesLate(Ending),
     /// The pod is slow to come: its reasons should be visible in the job log.
     Slow,
     /// The pod has not started in its time; the ending says why, as far as known.

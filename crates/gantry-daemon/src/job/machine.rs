@@ -68,8 +68,6 @@ pub(crate) struct Machine {
     canceled: bool,
     /// The job is left to its agent as soon as that is possible.
     leaving: bool,
-    /// The job waits for services.
-    has_services: bool,
     services_started: bool,
     build_runs: bool,
     shim: bool,
@@ -86,7 +84,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// A job that was just taken, and what to do first.
-    pub(crate) fn start(has_services: bool) -> (Self, Vec<Effect>) {
+    pub(crate) fn start() -> (Self, Vec<Effect>) {
         let machine = Self {
             pod: Pod::Asked,
             agent: Agent::None,
@@ -99,7 +97,6 @@ impl Machine {
             verdict: Verdict::Open,
             canceled: false,
             leaving: false,
-            has_services,
             services_started: false,
             build_runs: false,
             shim: false,
@@ -178,6 +175,11 @@ impl Machine {
                 self.services_started = true;
                 if self.agent == Agent::Connected && self.planned {
                     out.push(Effect::SendServicesStarted);
+                }
+            }
+            Event::ServicesLate(ending) => {
+                if !self.services_started {
+                    self.doomed(ending, out);
                 }
             }
             Event::Slow => self.acknowledge(out),
@@ -286,10 +288,9 @@ impl Machine {
     /// While the pod is being made, or an agent without a plan is being looked for, the same limit is kept there: who waits knows the cause.
     fn start_timeout(&mut self, ending: Ending, out: &mut Vec<Effect>) {
         let has_cause = self.pod == Pod::Asked || (self.agent == Agent::Connecting && !self.planned);
-        let has_started = self.shim && (self.services_started || !self.has_services);
         if has_cause {
             self.late = Some(ending);
-        } else if !has_started {
+        } else if !self.shim {
             self.doomed(ending, out);
         }
     }

@@ -35,11 +35,11 @@ const SLOW: Duration = Duration::from_secs(15);
 
 /// How long a hand-over may go on once the runner was told to leave its jobs: a plan that was sent is accepted, and a job started, in
 /// milliseconds, unless somebody does not answer.
-const HAND_OVER: Duration = Duration::from_secs(2);
+const HAND_OVER: Duration = Duration::from_millis(1500);
 
 /// How long a job may hold up a runner that leaves its jobs: a verdict is delivered and a pod deleted in less, unless GitLab or the API server
 /// does not answer. With what the process itself takes this stays below five seconds.
-pub(crate) const LEAVE: Duration = Duration::from_secs(4);
+pub(crate) const LEAVE: Duration = Duration::from_secs(3);
 
 /// How long an agent that must be dead, or was told to end, may still say something before the manager ends the job.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
@@ -161,7 +161,7 @@ pub(super) struct Task {
 /// Runs a job to its end.
 pub(crate) async fn run(parts: JobParts) -> JobSummary {
     let (inbox, mut messages) = mpsc::channel(INBOX);
-    let (machine, effects) = Machine::start(!parts.plan.services.is_empty());
+    let (machine, effects) = Machine::start();
     let taken = parts.taken;
     let mut task = Task::new(parts, machine, inbox);
     task.keep_pending();
@@ -358,6 +358,9 @@ impl Task {
             Event::StartTimeout(Ending::PodStartTimeout { seconds, .. }) => {
                 let detail = self.last_words("not all of its containers have started");
                 Event::StartTimeout(Ending::PodStartTimeout { seconds, detail })
+            }
+            Event::ServicesLate(Ending::PodStartTimeout { seconds, detail }) => {
+                Event::ServicesLate(Ending::PodStartTimeout { seconds, detail: self.last_words(&detail) })
             }
             Event::AgentUnreachable(Ending::PodStartTimeout { seconds, detail }) => {
                 Event::AgentUnreachable(Ending::PodStartTimeout { seconds, detail: self.last_words(&detail) })

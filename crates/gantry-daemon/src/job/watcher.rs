@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gantry_core::Ending;
 use gantry_kube::facts::{self, ContainerState, PodFacts, Words};
-use gantry_kube::{ApiError, Cluster, Fault, PodRef, PodWatch, Sight};
+use gantry_kube::{ApiError, Cluster, Fault, PodNow, PodRef, PodWatch, Sight};
 use gantry_wire::layout::{BUILD, HELPER};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -34,6 +34,10 @@ const UNEXPLAINED: Duration = Duration::from_secs(10);
 /// Between two looks at the events of such a pod.
 const EVENTS_PERIOD: Duration = Duration::from_secs(30);
 
+/// Between two looks at a pod whose time to start is over, while the API server cannot say whether its services have started. The watch may
+/// be behind, and what was not seen proves nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// What is watched, and how.
 pub(crate) struct Watcher {
     pub(crate) cluster: Cluster,
@@ -41,6 +45,8 @@ pub(crate) struct Watcher {
     pub(crate) services: Vec<String>,
     /// How long the pod may take to start.
     pub(crate) start_timeout: Duration,
+    /// When that is over.
+    pub(crate) late_at: Instant,
     /// Whether events may be asked (`print_pod_warning_events`).
     pub(crate) asks_events: bool,
 }
@@ -52,6 +58,8 @@ impl Watcher {
         let namespace = self.cluster.namespace();
         let mut told = Told { patience: Some(Instant::now() + PATIENCE), ..Told::default() };
         let mut mystery = Mystery::new(&self);
+        let mut late_at = (!services.is_empty()).then_some(self.late_at);
+        let mut look: Option<BoxFuture<'_, PodNow>> = None;
         let mut sight = watch.current();
         loop {
             mystery.look(&sight);
@@ -66,8 +74,21 @@ impl Watcher {
                     None => return,
                 },
                 () = moment(told.patience) => told.patience = None,
+                () = moment(late_at) => {
+                    late_at = None;
+                    look = Some(self.cluster.get_pod(&self.pod).boxed()).filter(|_| !told.services);
+                }
+                now = answer(&mut look) => {
+                    look = None;
+                    late_at = matches!(now, PodNow::Unknown(_)).then(|| Instant::now() + LOOK_AGAIN);
+                    if let Some(event) = self.late(&services, now)
+                        && seen.send(Seen::Event(event)).await.is_err()
+                    {
+                        return;
+                    }
+                }
                 () = moment(mystery.ask_at) => mystery.ask(&self),
-                answer = mystery.answer() => {
+                answer = answer(&mut mystery.asked) => {
                     if let Some(clue) = mystery.learn(&self, answer)
                         && seen.send(Seen::Clue(clue)).await.is_err()
                     {
@@ -76,6 +97,27 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// Whether the pod, as it is now, shows that a service has not started in time.
+    fn late(&self, services: &[&str], now: PodNow) -> Option<Event> {
+        let PodNow::Present(pod) = now else { return None };
+        let facts = PodFacts::digest(&pod, None);
+        if facts::services_started(&facts, services) {
+            return None;
+        }
+        let is_waiting = |name: &&&str| facts.container(name).is_some_and(|container| !container.has_started());
+        let waiting: Vec<&str> = services.iter().filter(is_waiting).copied().collect();
+        let detail = format!("these services have not started: {}", waiting.join(", "));
+        Some(Event::ServicesLate(Ending::PodStartTimeout { seconds: self.start_timeout.as_secs(), detail }))
+    }
+}
+
+/// The answer, if something was asked.
+async fn answer<T>(asked: &mut Option<BoxFuture<'_, T>>) -> T {
+    match asked {
+        Some(asked) => asked.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -124,14 +166,6 @@ impl Mystery {
         self.ask_at = Some(Instant::now() + EVENTS_PERIOD);
         let (cluster, pod) = (watcher.cluster.clone(), watcher.pod.clone());
         self.asked = Some(async move { cluster.pod_warnings(&pod).await }.boxed());
-    }
-
-    /// The answer, if something was asked.
-    async fn answer(&mut self) -> Answer {
-        match &mut self.asked {
-            Some(asked) => asked.await,
-            None => std::future::pending().await,
-        }
     }
 
     /// Takes an answer. Says what to do if events may not be read.

@@ -7,7 +7,7 @@ use super::*;
 /// Runs one job against a world that answers every effect, in an order that `choices` decides, with troubles thrown in. Returns all
 /// effects.
 fn live(choices: &[u8]) -> Vec<Effect> {
-    let (mut machine, mut pending) = Machine::start(false);
+    let (mut machine, mut pending) = Machine::start();
     let mut all: Vec<Effect> = Vec::new();
     let mut world: Vec<Event> = Vec::new();
     let mut choices = choices.iter().copied();
@@ -143,7 +143,7 @@ fn a_build_container_that_cannot_execute_the_shim_is_named() {
 
 #[test]
 fn nothing_runs_before_gitlab_knows() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     machine.step(Event::PodCreated);
     machine.step(Event::AgentReady(Phase::Waiting));
     assert_eq!(machine.step(Event::PlanAccepted), [Effect::Acknowledge]);
@@ -152,7 +152,7 @@ fn nothing_runs_before_gitlab_knows() {
 
 #[test]
 fn a_stop_before_the_acknowledgement_gives_the_job_back() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     machine.step(Event::PodCreated);
     assert_eq!(machine.step(Event::Stop("SIGTERM".into())), [Effect::DeletePod]);
     assert_eq!(machine.step(Event::PodDeleted), [Effect::Done(JobEnd::GivenBack)]);
@@ -160,7 +160,7 @@ fn a_stop_before_the_acknowledgement_gives_the_job_back() {
 
 #[test]
 fn a_running_job_is_left_to_its_agent() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
         machine.step(event);
     }
@@ -171,7 +171,7 @@ fn a_running_job_is_left_to_its_agent() {
 
 /// A machine to which these things have happened.
 fn after(events: impl IntoIterator<Item = Event>) -> Machine {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     for event in events {
         machine.step(event);
     }
@@ -251,21 +251,17 @@ fn nothing_holds_up_a_runner_that_leaves() {
 #[test]
 fn a_pod_has_its_time_to_start_and_no_more() {
     let late = || Event::StartTimeout(Ending::PodStartTimeout { seconds: 15, detail: String::new() });
-    let run = |has_services: bool, events: &[Event]| {
-        let (mut machine, _) = Machine::start(has_services);
-        for event in acknowledged_early().iter().chain(events) {
-            machine.step(event.clone());
-        }
-        machine.step(late())
-    };
     let agent = [Event::AgentReady(Phase::Waiting), Event::PlanAccepted, Event::AgentRuns];
-    let with = |more: &[Event]| [&agent[..], more].concat();
-    let is_told = |effects: Vec<Effect>| matches!(effects.as_slice(), [Effect::SendFail(_)]);
-    assert!(is_told(run(false, &agent)));
-    assert!(!is_told(run(false, &with(&[Event::ShimReady]))));
-    // A service that never starts is no less late than a build container.
-    assert!(is_told(run(true, &with(&[Event::ShimReady]))));
-    assert!(!is_told(run(true, &with(&[Event::ShimReady, Event::ServicesStarted]))));
+    let ends = |more: &[Event], last: Event| {
+        let mut machine = after(acknowledged_early().into_iter().chain(agent.clone()).chain(more.to_vec()));
+        matches!(machine.step(last).as_slice(), [Effect::SendFail(_)])
+    };
+    assert!(ends(&[], late()));
+    assert!(!ends(&[Event::ShimReady], late()));
+    // A service that has not started is no less late than a build container.
+    let Event::StartTimeout(ending) = late() else { unreachable!() };
+    assert!(ends(&[Event::ShimReady], Event::ServicesLate(ending.clone())));
+    assert!(!ends(&[Event::ShimReady, Event::ServicesStarted], Event::ServicesLate(ending)));
     // Who looks for the agent keeps the same limit and knows the cause; an agent that is found at the last moment comes too late.
     let mut machine = after(acknowledged_early());
     assert_eq!(machine.step(late()), []);
@@ -274,7 +270,7 @@ fn a_pod_has_its_time_to_start_and_no_more() {
 
 #[test]
 fn a_connection_that_ends_before_the_first_word_is_made_again() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     machine.step(Event::PodCreated);
     assert_eq!(machine.step(Event::AgentLost), [Effect::Connect]);
     assert_eq!(machine.step(Event::AgentReady(Phase::Waiting)), [Effect::SendPlan]);
@@ -282,7 +278,7 @@ fn a_connection_that_ends_before_the_first_word_is_made_again() {
 
 #[test]
 fn the_rest_of_a_closed_trace_is_fetched_over_a_new_connection() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     for event in [
         Event::PodCreated,
         Event::AgentReady(Phase::Waiting),
@@ -303,7 +299,7 @@ fn the_rest_of_a_closed_trace_is_fetched_over_a_new_connection() {
 #[test]
 fn a_job_that_has_ended_is_delivered_and_its_pod_removed_before_the_runner_leaves() {
     for bad_news in [Event::AgentClosed, Event::PodEnded(Ending::PodDeleted { pod: "p".into() })] {
-        let (mut machine, _) = Machine::start(false);
+        let (mut machine, _) = Machine::start();
         for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
             machine.step(event);
         }
@@ -319,7 +315,7 @@ fn a_job_that_has_ended_is_delivered_and_its_pod_removed_before_the_runner_leave
 
 #[test]
 fn an_agent_that_has_reported_by_itself_is_not_contradicted() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     for event in [
         Event::PodCreated,
         Event::AgentReady(Phase::Waiting),
@@ -336,7 +332,7 @@ fn an_agent_that_has_reported_by_itself_is_not_contradicted() {
 
 #[test]
 fn a_broken_stream_is_not_a_verdict() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     for event in [
         Event::PodCreated,
         Event::AgentReady(Phase::Waiting),
@@ -352,7 +348,7 @@ fn a_broken_stream_is_not_a_verdict() {
 
 #[test]
 fn what_a_dying_agent_still_gives_is_taken_first() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
         machine.step(event);
     }
