@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gantry_kube::{Access, ApiError, Cluster, PodNow, PodRef, RemoteAccess};
+use gantry_kube::{Access, Cluster, PodNow, PodRef, RemoteAccess};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -79,7 +79,7 @@ async fn a_ca_file_that_was_replaced_is_used_without_a_restart() {
     assert!(matches!(cluster.get_pod(&pod).await, PodNow::Unknown(_)));
     std::fs::write(file.path(), &right).unwrap();
     let trusted = async {
-        while !matches!(cluster.get_pod(&pod).await, PodNow::Unknown(ApiError { code: 404, .. })) {
+        while !matches!(cluster.get_pod(&pod).await, PodNow::Gone) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -111,7 +111,7 @@ fn a_good_job() {
 
 #[test]
 fn a_shim_that_says_nothing_ends_the_job() {
-    let (mut machine, _) = Machine::start(false);
+    let (mut machine, _) = Machine::start();
     for event in [Event::PodCreated, Event::BuildRuns, Event::ShimSilent] {
         machine.step(event);
     }
@@ -127,7 +127,7 @@ fn a_shim_that_says_nothing_ends_the_job() {
 #[test]
 fn a_build_container_that_cannot_execute_the_shim_is_named() {
     for (shim, exit_code, named) in [(false, 126, true), (false, 1, false), (true, 126, false)] {
-        let (mut machine, _) = Machine::start(false);
+        let (mut machine, _) = Machine::start();
         for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
             machine.step(event);
         }
