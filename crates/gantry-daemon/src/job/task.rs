@@ -445,8 +445,11 @@ impl Task {
     }
 
     /// Shows why the pod does not run yet: in the head until it is handed over with the plan, then as a note of the agent. From then on the
-    /// head must not grow: the agent has it as it was.
+    /// head must not grow: the agent has it as it was. Nothing is shown behind a verdict.
     fn show_waiting(&mut self, lines: Vec<String>) {
+        if self.verdict.is_some() {
+            return;
+        }
         let now = Timestamp::now();
         if self.handed && !lines.is_empty() {
             self.send(Frame::Note(Note { level: NoteLevel::Plain, text: lines.join("\n") }));
