@@ -21,6 +21,7 @@ use gantry_core::Ending;
 use gantry_wire::plan::{Action, PodPlan, StagePlan};
 use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::agent::outlet::Outlet;
@@ -32,7 +33,7 @@ use crate::process::reaper::Reaper;
 use crate::tasks;
 
 /// What a shell ends with when it cannot find a command.
-const COMMAND_NOT_FOUND: i32 = 127;
+pub(crate) const COMMAND_NOT_FOUND: i32 = 127;
 
 /// What a stage works with.
 pub(crate) struct StageContext {
@@ -118,8 +119,11 @@ impl StageContext {
         let mut answer = tempfile::tempfile_in(self.layout.agent_dir())?;
         command.stdin(Stdio::null()).stdout(answer.try_clone()?).stderr(Stdio::null()).process_group(0);
         let child = command.spawn()?;
-        let exit = self.reaper.register(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?));
+        let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        let exit = self.reaper.register(group);
+        let mut running = Running { group, has_ended: false };
         let exit = exit.await.map_err(io::Error::other)?;
+        running.has_ended = true;
         answer.rewind()?;
         Ok(exit.success().then_some(answer))
     }
@@ -167,6 +171,21 @@ impl StageContext {
     /// A failure of this stage that the pod itself is to blame for.
     pub(crate) fn trouble(&self, what: &str, error: &io::Error) -> Ending {
         Ending::Runner { message: format!("{} failed in the pod: {what}: {error}", self.name()) }
+    }
+}
+
+/// A process group that ends with the stage that has started it.
+struct Running {
+    group: Pid,
+    has_ended: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            // One without members has ended already.
+            let _ = killpg(self.group, Signal::SIGKILL);
+        }
     }
 }
 
