@@ -6,7 +6,6 @@ mod cleanup;
 pub(crate) mod ownership;
 mod prepare;
 pub(crate) mod sources;
-pub(crate) mod temporary;
 pub(crate) mod trees;
 
 use std::fs::File;
@@ -22,7 +21,7 @@ use gantry_core::Ending;
 use gantry_wire::plan::{Action, PodPlan, StagePlan};
 use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
-use nix::sys::stat::{Mode, umask};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::agent::outlet::Outlet;
@@ -34,7 +33,7 @@ use crate::process::reaper::Reaper;
 use crate::tasks;
 
 /// What a shell ends with when it cannot find a command.
-const COMMAND_NOT_FOUND: i32 = 127;
+pub(crate) const COMMAND_NOT_FOUND: i32 = 127;
 
 /// What a stage works with.
 pub(crate) struct StageContext {
@@ -53,23 +52,11 @@ pub(crate) struct StageContext {
 pub(crate) struct Tools {
     pub(crate) layout: Layout,
     pub(crate) reaper: Reaper,
-    /// The one that the helper container was started with; the agent's own lets everybody write to what it makes.
-    pub(crate) inherited_umask: Mode,
-}
-
-impl Tools {
-    /// What is made from now on gets the modes that the job wants.
-    fn set_umask(&self, plan: &PodPlan) {
-        if plan.keep_umask {
-            umask(self.inherited_umask);
-        }
-    }
 }
 
 impl Workshop for Tools {
     fn perform(&self, work: StageTry, outlet: Outlet) -> BoxFuture<'static, Result<(), Ending>> {
         let StageTry { plan, stage, attempt, status } = work;
-        self.set_umask(&plan);
         let (layout, reaper) = (self.layout.clone(), self.reaper.clone());
         let context = StageContext { plan, stage, attempt, status, layout, reaper, outlet };
         async move {
@@ -83,7 +70,6 @@ impl Workshop for Tools {
     }
 
     fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
-        self.set_umask(&handover.plan);
         script_environment::prepare(handover, self.layout.clone()).boxed()
     }
 }
@@ -133,8 +119,11 @@ impl StageContext {
         let mut answer = tempfile::tempfile_in(self.layout.agent_dir())?;
         command.stdin(Stdio::null()).stdout(answer.try_clone()?).stderr(Stdio::null()).process_group(0);
         let child = command.spawn()?;
-        let exit = self.reaper.register(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?));
+        let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+        let exit = self.reaper.register(group);
+        let mut running = Running { group, has_ended: false };
         let exit = exit.await.map_err(io::Error::other)?;
+        running.has_ended = true;
         answer.rewind()?;
         Ok(exit.success().then_some(answer))
     }
@@ -182,6 +171,21 @@ impl StageContext {
     /// A failure of this stage that the pod itself is to blame for.
     pub(crate) fn trouble(&self, what: &str, error: &io::Error) -> Ending {
         Ending::Runner { message: format!("{} failed in the pod: {what}: {error}", self.name()) }
+    }
+}
+
+/// A process group that ends with the stage that has started it.
+struct Running {
+    group: Pid,
+    has_ended: bool,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            // One without members has ended already.
+            let _ = killpg(self.group, Signal::SIGKILL);
+        }
     }
 }
 

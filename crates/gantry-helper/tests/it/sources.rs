@@ -337,7 +337,10 @@ fn a_path_that_hides_git_is_the_jobs_fault() {
     let (origin, sha) = repository(&world);
     let mut plan = plan(&world, sources(&url(&origin), &sha), "true");
     plan.environment = vec![variable("PATH", "/opt/tool/bin:")];
+    fs::create_dir_all(world.path("/builds/g")).unwrap();
+    git(&world.path("/builds/g"), &["clone", "-q", &url(&origin), "p"]);
     let (closed, log) = world.run(plan);
+    assert!(world.path("/builds/g/p/.git/index").exists(), "{log}");
     assert_eq!((closed.verdict.exit_code, closed.verdict.reason), (Some(127), Some(FailureReason::ScriptFailure)));
     assert!(log.contains("the variable PATH of this job hides git of the helper image"), "{log}");
 }

@@ -15,7 +15,7 @@ use crate::agent::script_environment::variables;
 use crate::layout::Layout;
 use crate::ports::Exit;
 use crate::process::script::pass_environment;
-use crate::stages::StageContext;
+use crate::stages::{COMMAND_NOT_FOUND, StageContext};
 
 /// What every new repository starts with (GitLab Runner 19.4): no questions, no work in the background, no surprises from the network.
 const TEMPLATE: &str = "[init]\n\tdefaultBranch = none\n[fetch]\n\trecurseSubmodules = false\n[credential]\n\tinteractive = never\n\
@@ -131,6 +131,11 @@ impl<'a> Git<'a> {
     fn cannot_start(&self, error: &io::Error) -> Ending {
         self.context.cannot_start("git", error)
     }
+}
+
+/// Whether a failure is git's own word about what it was asked for. A git that could not be started, or not be loaded, says nothing of that.
+pub(super) fn has_judged(ending: &Ending) -> bool {
+    matches!(ending, Ending::StageFailed { exit_code, .. } if *exit_code != COMMAND_NOT_FOUND)
 }
 
 /// Directory with the configuration of new repositories.

@@ -122,7 +122,7 @@ struct Failed {
 
 impl Failed {
     fn here(ending: Ending) -> Self {
-        let is_here = matches!(ending, Ending::StageFailed { .. });
+        let is_here = git::has_judged(&ending);
         Self { ending, is_here }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use gantry_core::Ending;
 use gantry_wire::plan::{Sources, SubmoduleStrategy};
 
-use super::git::Git;
+use super::git::{Git, has_judged};
 use crate::stages::{StageContext, trees};
 use crate::tasks;
 
@@ -80,7 +80,7 @@ async fn second_try(git: &Git<'_>, calls: &Calls<'_>) -> Result<Tried, Ending> {
 /// Tells a call of git that failed, which may be tried again, from a git that cannot be called.
 fn again(result: Result<(), Ending>) -> Result<Tried, Ending> {
     match result {
-        Err(ending) if !matches!(ending, Ending::StageFailed { .. }) => Err(ending),
+        Err(ending) if !has_judged(&ending) => Err(ending),
         result => Ok(result),
     }
 }
