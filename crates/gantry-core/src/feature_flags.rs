@@ -72,8 +72,9 @@ pub const FLAGS: [FeatureFlag; 52] = [
 ];
 
 /// The flags that something here depends on; what an operator sets of the others is a warning. `tests/tidy` compares the list with the code.
-pub const ACTING: [&str; 9] = [
+pub const ACTING: [&str; 10] = [
     "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION",
+    "FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR",
     "FF_ENABLE_BASH_EXIT_CODE_CHECK",
     "FF_KUBERNETES_HONOR_ENTRYPOINT",
     "FF_MASK_ALL_DEFAULT_TOKENS",
