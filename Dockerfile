@@ -14,7 +14,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
     cargo build --locked --profile dist --package gantry --package gantry-helper \
     && mkdir /out \
-    && cp "target/$(rustc --print host-tuple)"/dist/gantry "target/$(rustc --print host-tuple)"/dist/gantry-helper /out/
+    && cp "target/$(rustc --print host-tuple)"/dist/gantry "target/$(rustc --print host-tuple)"/dist/gantry-helper /out/ \
+    && gzip --best --no-name --keep /out/gantry-helper
 
 FROM debian:bookworm-slim AS helper
 RUN apt-get update \
@@ -31,14 +32,18 @@ FROM debian:bookworm-slim AS runner
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends bash ca-certificates \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
-# In group 0, which may write the home: clusters that choose the uid themselves choose that group.
-RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gantry --shell /bin/bash gantry \
-    && chmod 0770 /home/gantry
-# The helper is what the runner pushes into job pods whose helper image has none.
-COPY --from=build /out/gantry /out/gantry-helper /usr/bin/
+# In group 0, which may write the home and the place of the configuration: clusters that choose the uid themselves choose that group. The
+# names are those of GitLab's image, as command lines and mounts have them; a volume over /etc/gitlab-runner keeps what `register` writes.
+RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gitlab-runner --shell /bin/bash gitlab-runner \
+    && chmod 0770 /home/gitlab-runner \
+    && install --directory --owner 1000 --group 0 --mode 0770 /etc/gitlab-runner
+# The helper is what the runner pushes into job pods whose helper image has none, compressed where the image has gzip.
+COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /usr/bin/
 RUN ln -s gantry /usr/bin/gitlab-runner
 USER 1000:0
-WORKDIR /home/gantry
+# Also for users that the image does not know.
+ENV HOME=/home/gitlab-runner
+WORKDIR /home/gitlab-runner
 STOPSIGNAL SIGTERM
 EXPOSE 9100
 ENTRYPOINT ["/usr/bin/gantry"]

@@ -24,6 +24,7 @@ const TAG: &str = "k8s-runner";
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("deployment: outside of the cluster, registered with flags", outside),
+        Test::new("deployment: the manifests in a restricted namespace", restricted).needs(Need::Kubectl),
         Test::new("deployment: the manifests", manifests).needs(Need::OwnImages),
         Test::new("deployment: a token from a Secret, credentials of the pod that rotate", in_cluster)
             .needs(Need::OwnImages)
@@ -165,6 +166,32 @@ fn job(lines: &[&str]) -> Value {
     job["tags"] = json!([TAG]);
     job["image"] = json!({"name": IMAGE});
     job
+}
+
+/// The runner's own pod, under the strictest level of Pod Security. Nothing is kept.
+async fn restricted(world: Rc<World>) -> anyhow::Result<()> {
+    let namespace = world.namespace("restricted");
+    let kubectl = Kubectl::new(world.cluster().kubeconfig());
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
+    kubectl.feed(&["create", "--filename=-"], &object.to_string()).await?;
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no project")?;
+    for way in ["base", "in-cluster"] {
+        let path = project.join("config/kubernetes").join(way).display().to_string();
+        let all = kubectl.run(&["kustomize", &path]).await?;
+        let list = kubectl.feed(&["create", "--dry-run=client", "--output=json", "--filename=-"], &all).await?;
+        let objects: Vec<Value> = serde_json::Deserializer::from_str(&list).into_iter().collect::<Result<_, _>>()?;
+        let listed = objects.iter().flat_map(|object| object["items"].as_array().cloned().unwrap_or_default());
+        let mut each = listed.chain(objects.iter().cloned());
+        let deployment = each.find(|object| object["kind"] == "Deployment").context("no Deployment")?;
+        let mut spec = deployment["spec"]["template"]["spec"].clone();
+        // The account is of another namespace.
+        spec.as_object_mut().context("no spec")?.remove("serviceAccountName");
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": way}, "spec": spec});
+        let create = ["create", "--namespace", &namespace, "--dry-run=server", "--filename=-"];
+        kubectl.feed(&create, &pod.to_string()).await.context(way)?;
+    }
+    Ok(())
 }
 
 async fn manifests(world: Rc<World>) -> anyhow::Result<()> {

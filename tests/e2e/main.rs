@@ -4,6 +4,7 @@
 //! that harm their runner, start one of their own beside it. Jobs that are only data are in `cases/`.
 
 mod cancel;
+mod causes;
 mod connections;
 mod containers;
 mod deployment;
@@ -19,10 +20,12 @@ use gantry_tests::case;
 use gantry_tests::suite::{self, Test};
 
 /// The files of cases, by name.
-const CASES: [(&str, &str); 6] = [
+const CASES: [(&str, &str); 8] = [
     ("scripts", include_str!("cases/scripts.toml")),
+    ("processes", include_str!("cases/processes.toml")),
     ("variables", include_str!("cases/variables.toml")),
     ("sources", include_str!("cases/sources.toml")),
+    ("builds", include_str!("cases/builds.toml")),
     ("artifacts", include_str!("cases/artifacts.toml")),
     ("containers", include_str!("cases/containers.toml")),
     ("cancel", include_str!("cases/cancel.toml")),
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     tests.extend(jobs::tests());
     tests.extend(lasting::tests());
     tests.extend(process::tests());
+    tests.extend(causes::tests());
     tests.extend(connections::tests());
     tests.extend(deployment::tests());
     tests.extend(dev::tests());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use gantry_tests::suite::Test;
-use gantry_tests::world::script;
+use gantry_tests::world::{IMAGE, script};
 use gantry_tests::{Runner, RunnerOptions, World};
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("output: the streams keep their order", two_streams),
         Test::new("output: a variable of 200 KiB", large_variable),
         Test::new("output: a masked value at every place of a long text", masks_in_bulk),
+        Test::new("output: masked names of images stay out of log and metrics", masked_images),
     ]
 }
 
@@ -141,5 +142,34 @@ async fn masks_in_bulk(world: Rc<World>) -> anyhow::Result<()> {
     ensure!(job.status == "success" && masked == 3000, "{job:?}: {masked} masked");
     is_complete(&log, "n", 3000)?;
     ensure!(job.exit_code.is_none_or(|code| code == 0), "{:?}", Value::from(job.exit_code));
+    Ok(())
+}
+
+/// The kubelet and the API server repeat the names of images. Those are in the pod, where they must be, but in nothing that the manager says.
+async fn masked_images(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions::new("masked-images")).await?;
+    let canaries = ["Canary-One/of-mine:1", "Canary-Two/\u{e4}\"of mine"];
+    for (image, service) in [(canaries[0], None), (canaries[1], None), (IMAGE, Some(canaries[0]))] {
+        let mut job = script(&["echo never"]);
+        job["tags"] = json!([runner.tag]);
+        job["token"] = json!(
+            format!("glcbt-masked-image-{image:?}-{service:?}").replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+        );
+        job["image"] = json!({"name": if service.is_none() { "$PICTURE" } else { image }});
+        let value = service.unwrap_or(image);
+        job["variables"] = json!([{"key": "PICTURE", "value": value, "masked": true}]);
+        if service.is_some() {
+            job["services"] = json!([{"name": "$PICTURE"}]);
+        }
+        // Not by the world: what a pod must name is no secret there.
+        let id = world.gitlab.post_job(&job).await?;
+        let (job, log) = world.ended(id, BOUND).await?;
+        ensure!(job.status == "failed" && !log.contains("anary-"), "{job:?}\n{log}");
+    }
+    let said =
+        [runner.process.log(), runner.get("/metrics").await?.1, runner.get("/debug/jobs/list").await?.1].join("\n");
+    let shown: Vec<&str> = said.lines().filter(|line| line.contains("anary-")).collect();
+    ensure!(shown.is_empty(), "{shown:#?}");
+    ensure!(said.contains("Job failed") && said.contains("[MASKED]"));
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use gantry_tests::suite::Test;
 use gantry_tests::world::script;
-use gantry_tests::{Process, Runner, RunnerOptions, World, until};
+use gantry_tests::{Need, Process, Runner, RunnerOptions, World, until};
 use nix::sys::signal::Signal;
 
 use crate::output::is_complete;
@@ -24,11 +24,14 @@ const TALK: &str = "for i in $(seq 100); do seq -f 'line %.0f' $((i * 100 - 99))
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("process: an invalid configuration", invalid_configuration),
-        Test::new("process: no configuration", no_configuration),
+        Test::new("process: an entry that cannot work, beside one that can", unusable_entry),
+        Test::new("process: no configuration yet", no_configuration),
         Test::new("process: the port of the metrics server is taken", port_taken),
         Test::new("process: a job outlives SIGTERM", |world| outlives(world, Signal::SIGTERM, "terminated")),
         Test::new("process: a job outlives SIGKILL", |world| outlives(world, Signal::SIGKILL, "killed")),
         Test::new("process: SIGTERM ends jobs when it is told to", abort),
+        Test::new("process: SIGTERM ends a job that waits for a node", waits_for_a_node),
+        Test::new("process: a job that was left without a build container ends", without_build).needs(Need::SlowImages),
         Test::new("process: SIGQUIT drains", drain),
         Test::new("process: a second SIGTERM ends at once", second_signal),
         Test::new("process: SIGHUP reads the configuration again", reload),
@@ -48,21 +51,56 @@ async fn refused(world: &World, name: &str, config: &str) -> anyhow::Result<(Opt
 }
 
 async fn invalid_configuration(world: Rc<World>) -> anyhow::Result<()> {
-    let config = "concurrent = 1\n\n[[runners]]\n  url = \"http://127.0.0.1:1\"\n  token = \"glrt-x\"\n  executor = \"kubernetes\"\n  limit = \"many\"\n";
+    let config = "concurrent = 1\nshutdown_timeout = \"many\"\nlog_format = \"json\"\nsurprise = 1\n";
     let (code, log) = refused(&world, "invalid", config).await?;
-    let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
     ensure!(code == Some(1), "{code:?}\n{log}");
-    ensure!(lines.len() == 1 && lines[0].contains("invalid.toml:7") && lines[0].contains("limit"), "{log}");
+    let said = |level: &str, words: &[&str]| {
+        let level = format!("\"level\":\"{level}\"");
+        log.lines().any(|line| line.contains(&level) && words.iter().all(|word| line.contains(word)))
+    };
+    ensure!(said("error", &["invalid.toml:2", "shutdown_timeout"]), "{log}");
+    ensure!(said("warning", &["invalid.toml:4", "surprise"]) && said("fatal", &["invalid.toml", "an error"]), "{log}");
     Ok(())
 }
 
+/// The good entry runs jobs from the start; the bad one is shown, and works as soon as it is mended.
+async fn unusable_entry(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions::new("beside")).await?;
+    let good = std::fs::read_to_string(&runner.config)?;
+    let bad = "\n[[runners]]\n  name = \"half\"\n  url = \"gitlab.example.com\"\n  token = \"x\"\n  executor = \"kubernetes\"\n";
+    let unusable = async |wanted: f64| {
+        until(&format!("{wanted} unusable runners"), BOUND, async || {
+            let value = runner.metric("gantry_unusable_runners", "").await?;
+            Ok(if value == Some(wanted) { Ok(()) } else { Err(format!("{value:?}")) })
+        })
+        .await
+    };
+    unusable(0.0).await?;
+    std::fs::write(&runner.config, format!("{good}{bad}"))?;
+    unusable(1.0).await?;
+    let (status, text) = runner.get("/health/ready").await?;
+    ensure!(
+        status == 200 && text.contains("runner \"half\" cannot work") && text.contains("http://"),
+        "{status} {text}"
+    );
+    let (job, log) = world.run_on(&runner, &script(&["echo works"]), BOUND).await?;
+    ensure!(job.status == "success", "{job:?}\n{log}");
+    std::fs::write(&runner.config, &good)?;
+    unusable(0.0).await
+}
+
 async fn no_configuration(world: Rc<World>) -> anyhow::Result<()> {
-    let path = world.dir().join("nowhere.toml").display().to_string();
-    let args = ["run", "--config", &path].map(str::to_owned);
+    let path = world.dir().join("nowhere.toml");
+    let args = ["run", "--config", &path.display().to_string(), "--listen-address", "127.0.0.1:0"].map(str::to_owned);
     let process = Process::start("nowhere", world.dir(), &world.binaries().gantry, &args)?;
+    process.wait_for_line("nowhere.toml does not exist: waiting for it", BOUND).await?;
+    std::fs::write(&path, "concurrent = 3\n")?;
+    process.wait_for_line("Configuration loaded", BOUND).await?;
+    std::fs::remove_file(&path)?;
+    process.wait_for_line("nowhere.toml is gone", BOUND).await?;
+    process.signal(Signal::SIGTERM)?;
     let status = process.wait(QUICK).await?;
-    let log = process.log();
-    ensure!(status.code() == Some(1) && log.lines().count() == 1 && log.contains(&path), "{status}\n{log}");
+    ensure!(status.success(), "{status}\n{}", process.log());
     Ok(())
 }
 
@@ -71,6 +109,7 @@ async fn port_taken(world: Rc<World>) -> anyhow::Result<()> {
     let address = taken.local_addr()?;
     let (code, log) = refused(&world, "taken", &format!("concurrent = 1\nlisten_address = \"{address}\"\n")).await?;
     ensure!(code == Some(1) && log.contains(&format!("cannot listen on {address}")), "{code:?}\n{log}");
+    ensure!(log.contains("change listen_address to a free address"), "{log}");
     Ok(())
 }
 
@@ -113,6 +152,46 @@ async fn abort(world: Rc<World>) -> anyhow::Result<()> {
     ensure!(job.failure_reason.as_deref() == Some("runner_interrupted"), "{job:?}\n{log}");
     ensure!(log.ends_with("ERROR: Job failed: aborted: SIGTERM"), "{log}");
     Ok(())
+}
+
+/// No node is like this.
+const NOWHERE: &str = "    [runners.kubernetes.node_selector]\n      \"gantry.dev/nowhere\" = \"yes\"\n";
+
+async fn waits_for_a_node(world: Rc<World>) -> anyhow::Result<()> {
+    let kubernetes = NOWHERE.to_owned();
+    let runner = Runner::start(&world, &RunnerOptions { kubernetes, ..RunnerOptions::new("nowhere") }).await?;
+    let id = world.post_job(&runner, &script(&["echo never"])).await?;
+    // GitLab shows it as running before it does, so that its log can say what it waits for.
+    world.gitlab.wait_for_text(id, "Unschedulable", BOUND).await?;
+    runner.process.signal(Signal::SIGTERM)?;
+    let status = runner.process.wait(QUICK).await?;
+    ensure!(status.success(), "{status}:\n{}", runner.process.log());
+    let (job, log) = world.ended(id, QUICK).await?;
+    ensure!(job.failure_reason.as_deref() == Some("runner_system_failure"), "{job:?}\n{log}");
+    ensure!(
+        log.contains("ERROR: Job failed (system failure): the runner was told to end while the job waited"),
+        "{log}"
+    );
+    world.no_pods(&runner).await
+}
+
+/// Its build image takes a minute, its pod has less, and no runner is there to notice.
+async fn without_build(world: Rc<World>) -> anyhow::Result<()> {
+    let global = "[gantry]\n  self_report_after = \"3s\"\n".to_owned();
+    let kubernetes = "    poll_timeout = 25\n".to_owned();
+    let options = RunnerOptions { global, kubernetes, ..RunnerOptions::new("unbuilt") };
+    let runner = Runner::start(&world, &options).await?;
+    let mut job = script(&["echo never"]);
+    job["image"] = serde_json::json!({"name": world.unique("slowest-unbuilt:{run}")});
+    let id = world.post_job(&runner, &job).await?;
+    world.gitlab.wait_for_text(id, "Running on ", BOUND).await?;
+    runner.process.signal(Signal::SIGTERM)?;
+    let status = runner.process.wait(QUICK).await?;
+    ensure!(status.success(), "{status}:\n{}", runner.process.log());
+    let (job, log) = world.ended(id, BOUND).await?;
+    ensure!(job.failure_reason.as_deref() == Some("runner_system_failure"), "{job:?}\n{log}");
+    ensure!(log.contains("timed out waiting for pod to start (25 s, see poll_timeout): the build container"), "{log}");
+    delete_pods(&world, &runner).await
 }
 
 async fn drain(world: Rc<World>) -> anyhow::Result<()> {

@@ -24,16 +24,19 @@ pub struct Binaries {
 /// # Errors
 /// They do not compile, or are not where they should be.
 pub fn build(dir: &Path) -> anyhow::Result<Binaries> {
-    let built = match std::env::var_os(GIVEN) {
-        Some(dir) => PathBuf::from(dir),
-        None => compile()?,
-    };
+    let given = std::env::var_os(GIVEN).map(PathBuf::from);
+    let built = given.clone().map_or_else(compile, Ok)?;
     for program in PROGRAMS {
         let (from, to) = (built.join(program), dir.join(program));
         let strip = Command::new("strip").arg("-o").args([&to, &from]).stderr(Stdio::null()).status();
         if !strip.is_ok_and(|status| status.success()) {
             std::fs::copy(&from, &to).with_context(|| format!("{} cannot be copied", from.display()))?;
         }
+    }
+    if given.is_some() {
+        // As in the image of a release. Of a debug build it would cost more than it spares.
+        let gzip = Command::new("gzip").args(["--best", "--no-name", "--keep"]).arg(dir.join("gantry-helper")).status();
+        anyhow::ensure!(gzip.is_ok_and(|status| status.success()), "gzip cannot pack the helper");
     }
     Ok(Binaries { gantry: dir.join("gantry") })
 }

@@ -47,8 +47,12 @@ pub enum Wanted {
 pub enum Need {
     /// Images that take long to pull.
     SlowImages,
+    /// Faults on demand.
+    Faults,
     /// The runner's own image on its nodes, and what is needed to deploy and to watch it: kubectl and Prometheus on this machine.
     OwnImages,
+    /// kubectl on this machine.
+    Kubectl,
 }
 
 impl Need {
@@ -56,7 +60,9 @@ impl Need {
     pub fn words(self) -> &'static str {
         match self {
             Self::SlowImages => "images that take long to pull",
+            Self::Faults => "faults on demand",
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
+            Self::Kubectl => "use without kubectl 1.21 on this machine",
         }
     }
 }
@@ -123,6 +129,8 @@ impl Cluster {
     pub fn has(&self, need: Need) -> bool {
         match need {
             Need::SlowImages => self.simulator.is_some() || self.registry.is_some(),
+            Need::Kubectl => Kubectl::is_usable(),
+            Need::Faults => self.simulator.is_some(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }
     }

@@ -34,6 +34,8 @@ pub struct RunnerOptions {
     pub gitlab: Option<String>,
     /// URL of the API server, when a proxy stands in front of it.
     pub kube: Option<String>,
+    /// Authorities that are trusted in place of the cluster's own.
+    pub ca_pem: Option<String>,
 }
 
 impl RunnerOptions {
@@ -48,6 +50,7 @@ impl RunnerOptions {
             helper_image: "helper:1".to_owned(),
             gitlab: None,
             kube: None,
+            ca_pem: None,
         }
     }
 }
@@ -105,7 +108,7 @@ impl Runner {
         world.keep_secret(&token);
         world.keep_secret(&account_token);
         let ca_file = dir.join("ca.crt");
-        std::fs::write(&ca_file, world.kube.ca_pem())?;
+        std::fs::write(&ca_file, options.ca_pem.as_deref().unwrap_or_else(|| world.kube.ca_pem()))?;
         let RunnerOptions { concurrent, global, runner, kubernetes, helper_image, .. } = options;
         let url = options.gitlab.as_deref().unwrap_or_else(|| world.gitlab.url());
         let host = options.kube.as_deref().unwrap_or_else(|| world.kube.url());

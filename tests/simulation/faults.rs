@@ -113,11 +113,13 @@ impl Fate {
     async fn strike(&mut self, fault: Fault) -> anyhow::Result<()> {
         match fault {
             Fault::KillManager => {
-                self.lose().kill();
+                self.ledger.book().manager_killed();
+                self.any_manager().kill();
                 self.succeed().await?;
             }
             Fault::TerminateManager => {
-                self.lose().terminate();
+                self.ledger.book().manager_leaves();
+                self.any_manager().terminate();
                 self.succeed().await?;
             }
             Fault::DrainManager => {
@@ -148,12 +150,6 @@ impl Fate {
             }
         }
         Ok(())
-    }
-
-    /// The manager that goes, any one that is there.
-    fn lose(&mut self) -> &Manager {
-        self.ledger.book().manager_lost();
-        self.any_manager()
     }
 
     fn any_manager(&mut self) -> &Manager {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use gantry_wire::layout::{HELPER, WITHOUT_PLAN};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -160,10 +161,15 @@ impl Judged<'_> {
         let lost = self.troubles.manager_lost;
         // A manager that dies before its job has started takes it along, and may do so thrice.
         let started = !self.facts.tries.is_empty();
-        if self.is_cut_off() {
+        if self.is_cut_off() || self.came_late() {
             return false;
         }
         self.facts.harms.is_empty() && (started || !(lost || self.troubles.gitlab || self.troubles.api))
+    }
+
+    /// The API server was away for most of the time that its pod had to start, and its image takes long.
+    fn came_late(&self) -> bool {
+        self.troubles.api && self.program.is_slow() && self.facts.starts.is_empty()
     }
 
     /// GitLab was away for so long that nobody could report any more, or that it took a job back whose acknowledgement went unanswered.
@@ -224,19 +230,27 @@ impl Judged<'_> {
             "script_failure" => self.allows_script_failure(),
             "job_execution_timeout" => self.allows_timeout(),
             "runner_provisioning_timeout" if manager_lost || self.troubles.gitlab => Ok(()),
-            // GitLab ends a job of which it hears nothing: one whose manager was lost before the agent had started, or whose pod died
-            // while no manager was there.
-            STUCK if manager_lost && self.facts.tries.is_empty() => Ok(()),
+            // GitLab ends a job of which it hears nothing: one whose manager was killed before the agent had started, or could not reach
+            // GitLab when it had to leave then, or whose pod died while no manager was there.
+            STUCK if self.may_be_forgotten() => Ok(()),
             // A job's token ends five minutes after its time-out: who cannot reach GitLab for that long cannot report any more.
             STUCK if self.is_cut_off() => Ok(()),
             STUCK if manager_lost => self.needs(&pod_harms),
             "runner_provisioning_timeout" | STUCK => Err("no manager was lost".to_owned()),
             _ if self.program.outcome() == Outcome::NoPod => Ok(()),
+            // A manager that leaves ends the jobs that have not begun, and an agent the one that nobody lets begin.
+            "runner_system_failure" if manager_lost && self.facts.tries.is_empty() => Ok(()),
             // A cluster that cannot be asked, or an image that comes too late.
             _ if self.troubles.api && self.facts.tries.is_empty() => Ok(()),
             _ if self.program.is_slow() && self.facts.starts.is_empty() => Ok(()),
             _ => self.needs(&pod_harms),
         }
+    }
+
+    /// Nobody was left who could say that it never began.
+    fn may_be_forgotten(&self) -> bool {
+        let Troubles { manager_lost, manager_killed, gitlab, .. } = self.troubles;
+        (manager_killed || (manager_lost && gitlab)) && self.facts.tries.is_empty()
     }
 
     fn allows_script_failure(&self) -> Result<(), String> {
@@ -359,12 +373,15 @@ fn violations(list: &Value, troubles: Troubles) -> Vec<String> {
     counted.map(|entry| format!("a violation: {entry}")).collect()
 }
 
-/// Pods that nobody has removed. Those whose manager was lost and whose agent did not end with 0 stay until the cluster collects them.
+/// Pods that nobody has removed. Those whose manager was lost stay until the cluster collects them if their agent had a plan and did not end
+/// with 0, or was killed.
 fn left_behind(pods: &BTreeMap<String, Value>, troubles: Troubles) -> Vec<String> {
     let stays = |pod: &Value| {
         let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
-        let helper = statuses.iter().find(|status| status["name"] == "helper").cloned().unwrap_or_default();
-        helper["state"]["terminated"]["exitCode"] != 0
+        let helper = statuses.iter().find(|status| status["name"] == HELPER).cloned().unwrap_or_default();
+        let has_run = statuses.is_empty() && pod["status"]["reason"] == "Evicted";
+        let ended = helper["state"]["terminated"]["exitCode"].as_u64();
+        has_run || ended.is_some_and(|code| ![0, u64::from(WITHOUT_PLAN)].contains(&code))
     };
     let orphaned = troubles.manager_lost;
     if troubles.gitlab_away >= UNANSWERED {

@@ -43,6 +43,8 @@ pub(crate) struct Book {
     pub(crate) jobs: BTreeMap<u64, Facts>,
     /// When a manager was killed or told to leave for the first time.
     managers_lost: Option<Instant>,
+    /// When a manager was killed for the first time.
+    managers_killed: Option<Instant>,
     /// When GitLab could not be reached, or did not answer as it should, for the first time.
     gitlab_trouble: Option<Instant>,
     /// From when and for how long it could not be reached at all.
@@ -55,9 +57,15 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// Notes that a manager is lost now.
-    pub(crate) fn manager_lost(&mut self) {
+    /// Notes that a manager is told to leave now.
+    pub(crate) fn manager_leaves(&mut self) {
         self.managers_lost.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that a manager is killed now.
+    pub(crate) fn manager_killed(&mut self) {
+        self.manager_leaves();
+        self.managers_killed.get_or_insert_with(Instant::now);
     }
 
     /// Notes that GitLab does not do as it should.
@@ -82,6 +90,7 @@ impl Book {
         let away = self.gitlab_away.iter().filter(|(begun, _)| had(Some(*begun)));
         Troubles {
             manager_lost: had(self.managers_lost),
+            manager_killed: had(self.managers_killed),
             gitlab: had(self.gitlab_trouble),
             gitlab_away: away.map(|(_, time)| *time).sum(),
             api: had(self.api_trouble),
@@ -92,8 +101,10 @@ impl Book {
 /// What excuses an end that a job alone would not have come to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Troubles {
-    /// A manager was lost.
+    /// A manager was killed or told to leave.
     pub(crate) manager_lost: bool,
+    /// A manager was killed.
+    pub(crate) manager_killed: bool,
     /// GitLab could not be reached, or did not answer as it should.
     pub(crate) gitlab: bool,
     /// How long it could not be reached at all, summed up.

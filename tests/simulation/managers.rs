@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use gantry_daemon::{App, Ended, HelperBinaries, ListenError, Options, Outside, Signal, signal_channel, until};
+use gantry_daemon::{
+    App, BindError, Ended, HelperBinaries, HelperBinary, Options, Outside, Signal, signal_channel, until,
+};
 use gantry_gitlab::{Client, ClientError, ClientOptions};
 use gantry_kube::{Access, Cluster, ConnectError, Driver};
 use tokio::net::TcpListener;
@@ -43,7 +45,7 @@ impl Outside for InMemory {
         async move { Ok(Cluster::from_client(client, namespace, selector)) }.boxed()
     }
 
-    fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, ListenError>> {
+    fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
         async { Ok(None) }.boxed()
     }
 }
@@ -62,7 +64,7 @@ impl Manager {
         let options = Options {
             config: config.to_owned(),
             listen_address: None,
-            helper: HelperBinaries::new().with("x86_64", HELPER.to_vec()),
+            helper: HelperBinaries::new().with("x86_64", HelperBinary::new(HELPER.to_vec())),
             on_log_settings: Box::new(|_| {}),
             outside,
         };

@@ -5,17 +5,19 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use gantry_helper::ports::Connect;
-use gantry_helper::{AgentParts, Clock, Patience, carry_out, obey};
+use gantry_helper::{AgentParts, Clock, Patience, TraceFile, carry_out, obey};
 use gantry_sim_kube::container::{ContainerSpec, ExecSpec, Pipes, Programs};
 use gantry_wire::PROTOCOL;
-use gantry_wire::layout::{BRIDGE_GREETING, BUILD, EXEC_FAILURE, HELPER, PUSH_REQUEST};
+use gantry_wire::layout::{BRIDGE_GREETING, BUILD, EXEC_FAILURE, HELPER, PUSH_REQUEST, WITHOUT_PLAN};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::ledger::Ledger;
 use crate::programs::{self, Job};
@@ -27,6 +29,10 @@ use crate::tools::DataTools;
 const WAITING: usize = 4;
 /// As much as a socket holds.
 const SOCKET: usize = 64 << 10;
+/// How long a helper container without a helper waits for one.
+const HELPER_WAIT: Duration = Duration::from_mins(10);
+/// Exit code of what TERM ends.
+const TERMINATED: i32 = 143;
 /// Exit code of an agent that leaves because everything is done.
 const DONE: i32 = 0;
 
@@ -186,12 +192,17 @@ fn terminations(signals: mpsc::Receiver<i32>) -> BoxStream<'static, ()> {
     stream::unfold(signals, |mut signals| async { signals.recv().await.map(|_| ((), signals)) }).boxed()
 }
 
-async fn agent(pods: &Arc<Pods>, pod: &Arc<Pod>, terminations: BoxStream<'static, ()>) -> i32 {
+async fn agent(pods: &Arc<Pods>, pod: &Arc<Pod>, mut terminations: BoxStream<'static, ()>) -> i32 {
     let taken = (take(&pod.managers), take(&pod.shims));
     let (Some(managers), Some(shims)) = taken else { return 1 };
     let mut helper = pod.has_helper.subscribe();
-    if helper.wait_for(|has| *has).await.is_err() {
-        return 1;
+    let terminated = terminations.next();
+    // As the container's start command does.
+    tokio::select! {
+        has = timeout(HELPER_WAIT, helper.wait_for(|has| *has)) => if !matches!(has, Ok(Ok(_))) {
+            return i32::from(WITHOUT_PLAN);
+        },
+        _ = terminated => return TERMINATED,
     }
     pod.agent_runs.send_replace(true);
     let trace_file = pods.directory.join(&pod.name);
@@ -200,7 +211,7 @@ async fn agent(pods: &Arc<Pods>, pod: &Arc<Pod>, terminations: BoxStream<'static
         shim: ShimPipes(shims),
         terminations,
         workshop: Arc::new(DataTools::new(Arc::clone(pods), Arc::clone(pod))),
-        trace_file: trace_file.clone(),
+        trace_file: TraceFile::named(trace_file.clone()),
         clock: Clock::Timers,
         patience: Patience::default(),
         connect: Arc::clone(&pods.connect),
@@ -236,7 +247,7 @@ async fn bridge(pod: &Arc<Pod>, pipes: Pipes) -> io::Result<i32> {
         stdout.write_all(format!("{PUSH_REQUEST} x86_64\n").as_bytes()).await?;
         let mut size = String::new();
         stdin.read_line(&mut size).await?;
-        let size: u64 = size.trim().parse().map_err(io::Error::other)?;
+        let size: u64 = size.split(' ').next().unwrap_or_default().parse().map_err(io::Error::other)?;
         let taken = tokio::io::copy(&mut (&mut stdin).take(size), &mut tokio::io::sink()).await?;
         if taken < size {
             return Ok(1);

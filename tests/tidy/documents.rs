@@ -4,14 +4,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use gantry_core::feature_flags::{ACTING, FLAGS};
+
 use crate::assert_none;
-use crate::project::{File, files, read, root};
+use crate::project::{File, files, read, root, rust_files};
 
 /// What a newcomer types. The script of CI does both.
 const COMMANDS: [&str; 2] = ["cargo run --release -p gantry -- dev", "cargo test"];
 
 /// The script of CI.
 const SCRIPT: &str = ".ci/run";
+
+/// The feature flags, and which of them do something.
+const FLAGS_FILE: &str = "crates/gantry-core/src/feature_flags.rs";
 
 /// The page with the map.
 const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
@@ -75,6 +80,27 @@ fn files_that_pages_name_exist() {
         }
     }
     assert_none("files that pages name", &problems);
+}
+
+/// Operators are told of flags that do nothing. Whoever makes one act, or no longer, finds the list here.
+#[test]
+fn feature_flags_act_as_listed() {
+    let is_ours = |file: &File| file.path.starts_with("crates/") && !file.path.starts_with("crates/gantry-sim-");
+    let files: Vec<File> =
+        rust_files().into_iter().filter(is_ours).filter(|file| !file.path.ends_with(FLAGS_FILE)).collect();
+    let problems: Vec<String> = FLAGS
+        .iter()
+        .filter_map(|flag| {
+            let literal = format!("\"{}\"", flag.name);
+            let user = files.iter().find(|file| file.production().iter().any(|line| line.contains(&literal)));
+            match (user, ACTING.contains(&flag.name)) {
+                (Some(file), false) => Some(format!("{} uses {literal}: add it to ACTING in {FLAGS_FILE}", file.path)),
+                (None, true) => Some(format!("nobody uses {literal}: take it out of ACTING in {FLAGS_FILE}")),
+                _ => None,
+            }
+        })
+        .collect();
+    assert_none("feature flags that act", &problems);
 }
 
 /// Where the links of a page lead, if to files.

@@ -6,6 +6,7 @@
 use toml::de::DeTable;
 
 pub mod edit;
+mod homes;
 mod nearest;
 mod no_effect;
 pub mod problem;
@@ -15,19 +16,22 @@ mod report;
 mod section;
 pub mod settings;
 
-pub use problem::{Problem, Problems, Severity};
+pub use problem::{Problem, Problems, Severity, UnusableRunner};
 pub use quantity::Quantity;
 pub use settings::{KubernetesSettings, Loaded, RunnerSettings, Settings};
 
 use report::Report;
 use section::Section;
+use settings::LogSettings;
 
 /// Reads and checks the text of a `config.toml`. `env` answers for `$VAR` in `url` and `token` of runners, the only two expanded keys.
 ///
-/// Keys are found whatever their case. Unknown keys, and known ones that do nothing yet, are warnings.
+/// Keys are found whatever their case. Unknown keys, and known ones that do nothing yet, are warnings. What is wrong in a `[[runners]]` entry
+/// makes that entry unusable, and no other.
 ///
 /// # Errors
-/// Every invalid value of the file, not only the first. Where the text is not TOML, what the parser says about it.
+/// An invalid value outside of the entries. Then every invalid value of the file is listed, not only the first. Where the text is not TOML,
+/// what the parser says about it.
 pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(text);
@@ -36,18 +40,19 @@ pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, 
     }
     if !errors.is_empty() {
         // What was understood of a broken text would only add follow-up errors.
-        return Err(Problems { list: report.into_problems() });
+        return Err(Problems { list: report.into_problems(), log: LogSettings::default() });
     }
-    let settings = {
+    let (settings, unusable) = {
         let root = Section::new(&report, Some(document.get_ref()), String::new(), 0);
         read::settings(&root, env)
     };
     no_effect::report(&report, document.get_ref());
-    let list = report.into_problems();
+    let mut list = report.into_problems();
     if list.iter().any(|problem| problem.severity == Severity::Error) {
-        return Err(Problems { list });
+        list.extend(unusable.into_iter().flat_map(|entry: UnusableRunner| entry.errors));
+        return Err(Problems { list: report::sorted(list), log: settings.log });
     }
-    Ok(Loaded { settings, warnings: list })
+    Ok(Loaded { settings, unusable, warnings: list })
 }
 
 /// A parser's message as a fragment that fits in a line.

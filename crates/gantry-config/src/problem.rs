@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use crate::settings::LogSettings;
+
 /// Whether the file can be used in spite of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The file cannot be used.
+    /// The file, or the `[[runners]]` entry that it is in, cannot be used.
     Error,
     /// The file can be used, but something in it has no effect or not the expected one.
     Warning,
@@ -70,6 +72,19 @@ impl fmt::Display for InFile<'_> {
 pub struct Problems {
     /// At least one of them is an error.
     pub list: Vec<Problem>,
+    /// How the file wants log lines to be, these problems included.
+    pub log: LogSettings,
+}
+
+/// A `[[runners]]` entry that cannot be used. The rest of its file can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusableRunner {
+    /// Its place in the file, from 0.
+    pub index: usize,
+    /// `name`, empty where absent.
+    pub name: String,
+    /// Its errors, in the order of the file; at least one.
+    pub errors: Vec<Problem>,
 }
 
 impl Problems {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use gantry_core::Secret;
 
-use crate::problem::Severity;
+use crate::problem::{Severity, UnusableRunner};
 use crate::section::Section;
-use crate::settings::{GantrySettings, LogFormat, LogLevel, OnTerminate, SessionServer, Settings};
+use crate::settings::{
+    GantrySettings, LogFormat, LogLevel, LogSettings, OnTerminate, RunnerSettings, SessionServer, Settings,
+};
 
 pub(crate) mod affinity;
 pub(crate) mod cache;
@@ -24,33 +26,61 @@ mod words;
 /// Answers for `$VAR`.
 pub(crate) type Env<'e> = dyn Fn(&str) -> Option<String> + 'e;
 
-/// Reads the whole file.
-pub(crate) fn settings(root: &Section<'_>, env: &Env<'_>) -> Settings {
+/// Reads the whole file: its settings, and the entries that cannot be among them.
+pub(crate) fn settings(root: &Section<'_>, env: &Env<'_>) -> (Settings, Vec<UnusableRunner>) {
     let labels = labels::read(root, &BTreeMap::new());
     let concurrent = concurrent(root);
     // Tables of other executors and of features that no job can see.
     root.ignore(&["user", "machine", "experimental"]);
+    let (runners, unusable) = runners(root, &runner::Context { env, labels: &labels, concurrent });
     let settings = Settings {
         concurrent,
         check_interval: root.seconds("check_interval").unwrap_or(Duration::from_secs(3)),
         listen_address: root.text("listen_address"),
-        log_level: words::optional(root, "log_level", &LOG_LEVELS),
-        log_format: words::optional(root, "log_format", &LOG_FORMATS),
+        log: LogSettings {
+            level: words::optional(root, "log_level", &LOG_LEVELS),
+            format: words::optional(root, "log_format", &LOG_FORMATS),
+        },
         shutdown_timeout: root.seconds("shutdown_timeout").unwrap_or(Duration::from_secs(30)),
         connection_max_age: root.duration("connection_max_age").unwrap_or(Duration::from_mins(15)),
         sentry_dsn: root.text("sentry_dsn").map(Secret::new),
         session_server: root.section("session_server", session_server),
         gantry: root.section("gantry", gantry),
-        runners: root.sections("runners", |section| {
-            runner::read(section, &runner::Context { env, labels: &labels, concurrent })
-        }),
+        runners,
         labels,
     };
     root.finish();
-    settings
+    (settings, unusable)
 }
 
-const LOG_LEVELS: [(&str, LogLevel); 7] = [
+/// The entries, each for itself: what is wrong with one says nothing about the others.
+fn runners(root: &Section<'_>, context: &runner::Context<'_>) -> (Vec<RunnerSettings>, Vec<UnusableRunner>) {
+    let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+    let mut seen = BTreeMap::new();
+    let read = root.sections("runners", |section| {
+        let mark = root.report.mark();
+        let settings = runner::read(section, context);
+        (settings, root.report.take_errors(mark), section.place())
+    });
+    for (index, (settings, errors, place)) in read.into_iter().enumerate() {
+        if !errors.is_empty() {
+            unusable.push(UnusableRunner { index, name: settings.name, errors });
+            continue;
+        }
+        let identity = (settings.url.clone(), settings.token.expose().to_owned(), settings.name.clone());
+        if let Some(first) = seen.insert(identity, index) {
+            let message = format!(
+                "has the url, token and name of runners[{first}]: both ask for jobs, and only one of them may be meant"
+            );
+            root.report.add(Severity::Warning, place, &format!("runners[{index}]"), message);
+        }
+        usable.push(settings);
+    }
+    (usable, unusable)
+}
+
+const LOG_LEVELS: [(&str, LogLevel); 8] = [
+    ("trace", LogLevel::Trace),
     ("debug", LogLevel::Debug),
     ("info", LogLevel::Info),
     ("warn", LogLevel::Warn),

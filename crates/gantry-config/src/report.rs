@@ -1,4 +1,5 @@
-//! Collects problems while a file is read, and knows the lines of its text. Reading never stops at a problem.
+//! Collects problems while a file is read, and knows the lines of its text. Reading never stops at a problem. Beside them it collects which
+//! keys are read of which table, for hints about keys that stand in the wrong one.
 
 use std::cell::RefCell;
 
@@ -8,11 +9,19 @@ use crate::problem::{Problem, Severity};
 pub(crate) struct Report<'d> {
     text: &'d str,
     list: RefCell<Vec<Problem>>,
+    tables: RefCell<Vec<KnownTable>>,
+}
+
+/// A table and the keys that were read of it, whether it has them or not.
+pub(crate) struct KnownTable {
+    /// Key path, such as `runners[0].kubernetes`; empty for the top of the file.
+    pub(crate) path: String,
+    pub(crate) keys: Vec<&'static str>,
 }
 
 impl<'d> Report<'d> {
     pub(crate) fn new(text: &'d str) -> Self {
-        Self { text, list: RefCell::new(Vec::new()) }
+        Self { text, list: RefCell::default(), tables: RefCell::default() }
     }
 
     /// Adds a problem at byte `at` of the text.
@@ -38,11 +47,41 @@ impl<'d> Report<'d> {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
-    /// All problems, each kind in the order of the file. A value that is read twice is reported once.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
-        let mut list = self.list.into_inner();
-        list.sort_by_key(|problem| (problem.severity, problem.line, problem.column));
-        list.dedup();
-        list
+    /// How many problems there are so far: a mark for [`Report::take_errors`].
+    pub(crate) fn mark(&self) -> usize {
+        self.list.borrow().len()
     }
+
+    /// Takes out the errors that were added after `mark`, in the order of the file.
+    pub(crate) fn take_errors(&self, mark: usize) -> Vec<Problem> {
+        let mut list = self.list.borrow_mut();
+        let from = mark.min(list.len());
+        let newer = list.split_off(from);
+        let (errors, others): (Vec<Problem>, Vec<Problem>) =
+            newer.into_iter().partition(|problem| problem.severity == Severity::Error);
+        list.extend(others);
+        sorted(errors)
+    }
+
+    /// A table has been read.
+    pub(crate) fn has_read(&self, table: KnownTable) {
+        self.tables.borrow_mut().push(table);
+    }
+
+    /// What was read, the problems left aside.
+    pub(crate) fn into_tables(self) -> Vec<KnownTable> {
+        self.tables.into_inner()
+    }
+
+    /// All problems, each kind in the order of the file.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        sorted(self.list.into_inner())
+    }
+}
+
+/// Each kind in the order of the file. A value that is read twice is reported once.
+pub(crate) fn sorted(mut list: Vec<Problem>) -> Vec<Problem> {
+    list.sort_by_key(|problem| (problem.severity, problem.line, problem.column));
+    list.dedup();
+    list
 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use gantry_core::go_duration::{self, ParseError};
 use toml::de::{DeArray, DeTable, DeValue};
 
+use crate::homes;
 use crate::nearest::nearest;
 use crate::problem::Severity;
-use crate::report::Report;
+use crate::report::{KnownTable, Report};
 
 /// One table, or the absence of one, which reads like an empty table.
 pub(crate) struct Section<'d> {
@@ -35,6 +36,11 @@ pub(crate) struct Found<'d> {
 impl<'d> Section<'d> {
     pub(crate) fn new(report: &'d Report<'d>, table: Option<&'d DeTable<'d>>, path: String, at: usize) -> Self {
         Self { report, table, path, at, known: RefCell::new(Vec::new()) }
+    }
+
+    /// Where the table begins, in bytes.
+    pub(crate) fn place(&self) -> usize {
+        self.at
     }
 
     /// Whether the file has this table.
@@ -143,10 +149,15 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// The keys and values of a table whose keys are free.
+    /// The keys and values of a table whose keys are free. Anything but a table says nothing, and is no error: the TOML library of GitLab
+    /// Runner 19.4 leaves such a value out, so there are files that work with one.
     pub(crate) fn entries(&self, key: &'static str) -> Vec<(String, Found<'d>)> {
         let Some(found) = self.find(key) else { return Vec::new() };
-        let DeValue::Table(table) = found.value else { return found.wrong("a table").unwrap_or_default() };
+        let DeValue::Table(table) = found.value else {
+            let message = format!("must be a table, not {}, and has no effect", found.kind());
+            self.report.add_with_hint(Severity::Warning, found.at, &found.path, (message, homes::example(key)));
+            return Vec::new();
+        };
         let free = Section::new(self.report, Some(table), found.path.clone(), found.at);
         table.iter().map(|(name, value)| (name.get_ref().to_string(), free.found(name.get_ref(), value))).collect()
     }
@@ -210,12 +221,13 @@ impl<'d> Section<'d> {
             if known.iter().any(|known| known.eq_ignore_ascii_case(name_text)) {
                 continue;
             }
-            let hint = renamed(name_text)
+            let hint = homes::hint(&self.path, name_text)
                 .or_else(|| nearest(name_text, known.iter().copied()).map(|near| format!("did you mean {near}?")));
             let at = name.span().start.min(value.span().start);
             let path = join(&self.path, name_text);
             self.report.add_with_hint(Severity::Warning, at, &path, ("unknown key".to_owned(), hint));
         }
+        self.report.has_read(KnownTable { path: self.path.clone(), keys: known.clone() });
     }
 
     fn found(&self, name: &str, value: &'d toml::Spanned<DeValue<'d>>) -> Found<'d> {
@@ -231,7 +243,13 @@ impl<'d> Found<'d> {
 
     /// Reports a wrong type; always `None`. The value is not shown: it may be a secret.
     pub(crate) fn wrong<T>(&self, expected: &str) -> Option<T> {
-        let kind = match self.value {
+        self.problem(Severity::Error, format!("must be {expected}, not {}", self.kind()));
+        None
+    }
+
+    /// What the value is, in words.
+    fn kind(&self) -> &'static str {
+        match self.value {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "a whole number",
             DeValue::Float(_) => "a decimal number",
@@ -239,9 +257,7 @@ impl<'d> Found<'d> {
             DeValue::Datetime(_) => "a date",
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
-        };
-        self.problem(Severity::Error, format!("must be {expected}, not {kind}"));
-        None
+        }
     }
 
     pub(crate) fn text(&self) -> Option<String> {
@@ -276,16 +292,6 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     let key = if bare { key.to_owned() } else { format!("{key:?}") };
     if path.is_empty() { key } else { format!("{path}.{key}") }
-}
-
-/// Keys of older releases, which GitLab Runner 19.4 ignores.
-fn renamed(key: &str) -> Option<String> {
-    let now = match key.to_ascii_lowercase().as_str() {
-        "metrics_server" => "listen_address",
-        "terminationgraceperiodseconds" => "pod_termination_grace_period_seconds",
-        _ => return None,
-    };
-    Some(format!("it is called {now} now"))
 }
 
 /// The error's words after "is".

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gantry_core::Secret;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, UnusableRunner};
 
 pub mod affinity;
 pub mod cache;
@@ -24,8 +24,10 @@ pub use security::{ContainerSecurityContext, PodSecurityContext};
 /// A file that can be used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
-    /// What it says.
+    /// What it says, without the entries that cannot be used.
     pub settings: Settings,
+    /// Entries that cannot be used, in the order of the file.
+    pub unusable: Vec<UnusableRunner>,
     /// What in it has no effect, or not the expected one, in the order of the file.
     pub warnings: Vec<Problem>,
 }
@@ -39,10 +41,8 @@ pub struct Settings {
     pub check_interval: Duration,
     /// `listen_address`: of the metrics server; `None` where the file says nothing.
     pub listen_address: Option<String>,
-    /// `log_level`; `None` where the file says nothing.
-    pub log_level: Option<LogLevel>,
-    /// `log_format`; `None` where the file says nothing.
-    pub log_format: Option<LogFormat>,
+    /// `log_level` and `log_format`.
+    pub log: LogSettings,
     /// `shutdown_timeout`: how long a forced shutdown may take. Default 30 s.
     pub shutdown_timeout: Duration,
     /// `connection_max_age`: after how long connections to GitLab are made anew; zero keeps them. Default 15 min.
@@ -53,16 +53,27 @@ pub struct Settings {
     pub sentry_dsn: Option<Secret>,
     /// `[session_server]`.
     pub session_server: SessionServer,
-    /// `[[runners]]`, in the order of the file.
+    /// `[[runners]]` that can be used, in the order of the file.
     pub runners: Vec<RunnerSettings>,
     /// `[gantry]`: what the reference does not have.
     pub gantry: GantrySettings,
+}
+
+/// How log lines are to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `log_level`; `None` where the file says nothing.
+    pub level: Option<LogLevel>,
+    /// `log_format`; `None` where the file says nothing.
+    pub format: Option<LogFormat>,
 }
 
 /// `log_level`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Everything.
+    Trace,
+    /// What helps to find a fault.
     Debug,
     /// The default.
     Info,

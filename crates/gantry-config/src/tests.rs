@@ -22,6 +22,12 @@ fn bad(text: &str) -> String {
     lines(&load(text, &env).unwrap_err().list)
 }
 
+/// What is wrong with the entries that cannot be used, of a file that can.
+fn broken(text: &str) -> String {
+    let loaded = load(text, &env).unwrap_or_else(|problems| panic!("{problems}"));
+    loaded.unusable.iter().map(|entry| lines(&entry.errors)).collect()
+}
+
 /// The least that a runner needs, and then `more`.
 fn runner(more: &str) -> String {
     format!("[[runners]]\nurl = \"https://gitlab.example.com\"\ntoken = \"x\"\nexecutor = \"kubernetes\"\n{more}")
@@ -80,6 +86,156 @@ fn everything_that_is_wrong_is_said_at_once() {
     insta::assert_snapshot!(bad(include_str!("../tests/data/bad.toml")));
 }
 
+/// An entry is bad, the one beside it is good and is used.
+#[test]
+fn one_bad_entry_is_its_own_problem() {
+    let url = "url = \"https://gitlab.example.com\"\n";
+    let rest = "token = \"x\"\nexecutor = \"kubernetes\"\n";
+    for (entry, words) in [
+        ("name = \"empty\"\n".to_owned(), "runners[0].token: is missing"),
+        (format!("url = \"gitlab.example.com\"\n{rest}"), "must begin with http:// or https://"),
+        (format!("{url}token = \"x\"\nexecutor = \"docker\"\n"), "\"docker\" is not supported"),
+        (format!("{url}{rest}shell = \"pwsh\"\n"), "\"pwsh\" is not supported"),
+        (format!("{url}{rest}limit = \"many\"\n"), "must be a whole number"),
+        (format!("{url}{rest}kubernetes = []\n"), "must be a table, not a list"),
+        (format!("{url}{rest}[runners.kubernetes]\nmemory_limit = \"4GB\"\n"), "\"4GB\" is not a quantity"),
+        (format!("{url}{rest}[runners.kubernetes]\npull_policy = \"IfNotPresent\"\n"), "is not one of always"),
+        (format!("{url}{rest}[[runners.kubernetes.volumes.pvc]]\nmount_path = \"/x\"\n"), "pvc[0].name: is missing"),
+        (format!("{url}{rest}[runners.cache]\nType = \"minio\"\n"), "\"minio\" is not one of s3"),
+        (format!("{url}{rest}[runners.labels]\na = \"too short\"\n"), "the name of a label"),
+    ] {
+        let good = runner("name = \"good\"\n");
+        let text = format!("log_format = \"json\"\n[[runners]]\n{entry}{good}");
+        let loaded = load(&text, &env).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        assert_eq!(loaded.settings.runners.len(), 1, "{text}");
+        assert_eq!(loaded.settings.runners[0].name, "good");
+        let [unusable] = loaded.unusable.as_slice() else { panic!("{:?}\n{text}", loaded.unusable) };
+        let said = lines(&unusable.errors);
+        assert!(unusable.index == 0 && said.contains(words) && !said.contains("runners[1]"), "{said}\n{text}");
+        assert!(!lines(&loaded.warnings).contains("Error"));
+        // Where the file itself cannot be used, its list is complete all the same.
+        let problems = load(&format!("concurrent = 0\n{text}"), &env).unwrap_err();
+        assert!(lines(&problems.list).contains(words), "{problems}");
+        assert_eq!(problems.log.format, Some(crate::settings::LogFormat::Json));
+    }
+}
+
+#[test]
+fn the_names_of_unusable_entries_are_known() {
+    let text = format!("{}[[runners]]\nname = \"empty\"\n", runner(""));
+    let unusable = load(&text, &env).unwrap().unusable;
+    assert_eq!((unusable[0].index, unusable[0].name.as_str(), unusable[0].errors.len()), (1, "empty", 3));
+}
+
+#[test]
+fn the_same_entry_twice_is_kept_and_said() {
+    let (settings, warnings) = good(&(runner("") + &runner("[runners.kubernetes]\nnamespace = \"other\"\n")));
+    assert_eq!(settings.runners.len(), 2);
+    assert_eq!(warnings.lines().count(), 1);
+    assert!(warnings.contains("runners[1]: has the url, token and name of runners[0]"), "{warnings}");
+    assert_eq!(good(&(runner("") + &runner("name = \"b\"\n"))).1, "");
+}
+
+/// What the TOML library of the reference leaves out without a word.
+#[test]
+fn a_list_in_the_place_of_a_free_table_is_a_warning() {
+    for (table, key) in [
+        ("[[runners.kubernetes.node_tolerations]]\nkey = \"dedicated\"\noperator = \"Equal\"\n", "node_tolerations"),
+        ("[[runners.kubernetes.node_selector]]\nkey = \"a\"\n", "node_selector"),
+        ("[runners.kubernetes]\npod_labels = [\"a=b\"]\n", "pod_labels"),
+        ("[runners.kubernetes]\npod_annotations = \"a=b\"\n", "pod_annotations"),
+        ("[runners.kubernetes]\nretry_limits = 5\n", "retry_limits"),
+        ("feature_flags = [\"FF_TIMESTAMPS\"]\n", "feature_flags"),
+        ("labels = [\"abc\"]\n", "labels"),
+        (
+            "[[runners.kubernetes.volumes.secret]]\nname = \"s\"\nmount_path = \"/s\"\nitems = [{ key = \"a\", path = \"b\" }]\n",
+            "volumes.secret[0].items",
+        ),
+        (
+            "[[runners.kubernetes.volumes.csi]]\nname = \"s\"\nmount_path = \"/s\"\ndriver = \"d\"\nvolume_attributes = []\n",
+            "volumes.csi[0].volume_attributes",
+        ),
+    ] {
+        let (settings, warnings) = good(&runner(table));
+        assert_eq!(settings.runners.len(), 1, "{warnings}");
+        assert!(warnings.contains(&format!("{key}: must be a table, not a")), "{warnings}");
+        assert!(warnings.contains("and has no effect"), "{warnings}");
+    }
+    let (settings, _) = good(&runner("[[runners.kubernetes.node_tolerations]]\nkey = \"a\"\n"));
+    assert!(settings.runners[0].kubernetes.node_tolerations.is_empty());
+}
+
+#[test]
+fn a_token_that_ends_is_said() {
+    let ends = "token_expires_at = 2030-01-02T03:04:05Z\n";
+    let (settings, warnings) = good(&runner(ends));
+    assert!(settings.runners[0].token_expires_at.is_some());
+    assert!(warnings.contains("runners[0].token_expires_at: the token ends then and is not renewed"), "{warnings}");
+    let (settings, warnings) = good(&runner("token_expires_at = \"2030-01-02T03:04:05Z\"\n"));
+    assert!(settings.runners[0].token_expires_at.is_some() && !warnings.is_empty());
+    assert_eq!(good(&runner("token_expires_at = 0001-01-01T00:00:00Z\n")).1, "");
+    let off = "[runners.feature_flags]\nFF_DISABLE_AUTOMATIC_TOKEN_ROTATION = true\n";
+    assert_eq!(good(&runner(&format!("{ends}{off}"))).1, "");
+}
+
+#[test]
+fn what_has_no_effect_is_said_where_it_says_something() {
+    let text = |executor: &str| {
+        runner(&format!(
+            "safe_directory_checkout = false\nclean_git_config = true\n[runners.{executor}]\nimage = \"a\"\n"
+        ))
+    };
+    let (_, warnings) = good(&("user = \"gitlab-runner\"\n".to_owned() + &text("docker")));
+    for words in [
+        "config.toml:1: user: accepted, has no effect: jobs run in pods",
+        "runners[0].safe_directory_checkout: accepted, has no effect: git always trusts",
+        "runners[0].docker: accepted, has no effect: it is for another executor",
+    ] {
+        assert!(warnings.contains(words), "{words} is not in {warnings}");
+    }
+    assert_eq!(warnings.lines().count(), 3, "{warnings}");
+    let blank = runner(
+        "safe_directory_checkout = true\ncache_dir = \"\"\n[runners.docker]\ntls_verify = false\nimage = \"\"\n[runners.kubernetes]\npoll_interval = 0\n",
+    );
+    assert_eq!(good(&blank).1, "");
+}
+
+#[test]
+fn feature_flags_that_change_nothing_are_said() {
+    let flags = "[runners.feature_flags]\nFF_TIMESTAMPS = false\nFF_USE_FASTZIP = true\nFF_NETWORK_PER_BUILD = true\n";
+    let (_, warnings) = good(&runner(flags));
+    assert_eq!(
+        warnings,
+        "Warning config.toml:8: runners[0].feature_flags.FF_NETWORK_PER_BUILD: accepted, has no effect: nothing here depends on it but what jobs see\n"
+    );
+}
+
+#[test]
+fn every_level_of_the_reference_is_known() {
+    for level in ["panic", "fatal", "error", "warn", "warning", "info", "debug", "trace", "DEBUG"] {
+        let (settings, warnings) = good(&format!("log_level = \"{level}\"\n"));
+        assert!(settings.log.level.is_some() && warnings.is_empty(), "{level}");
+    }
+}
+
+#[test]
+fn keys_in_the_wrong_table_get_a_hint() {
+    let (_, warnings) = good(
+        &("privileged = true\n".to_owned()
+            + &runner(
+                "namespace = \"ci\"\nconcurrent = 4\ntags = [\"a\"]\nlocked = false\n[runners.kubernetes]\nlimit = 3\n",
+            )),
+    );
+    insta::assert_snapshot!(warnings, @r"
+    Warning config.toml:1: privileged: unknown key (it belongs under [runners.kubernetes])
+    Warning config.toml:6: runners[0].namespace: unknown key (it belongs under [runners.kubernetes])
+    Warning config.toml:7: runners[0].concurrent: unknown key (it belongs at the top of the file, before the first table)
+    Warning config.toml:8: runners[0].tags: unknown key (GitLab keeps it: set it on the runner's page there)
+    Warning config.toml:9: runners[0].locked: unknown key (GitLab keeps it: set it on the runner's page there)
+    Warning config.toml:11: runners[0].kubernetes.limit: unknown key (it belongs under [[runners]])
+    ");
+}
+
 #[test]
 fn what_is_not_toml_is_said_with_its_line() {
     insta::assert_snapshot!(bad("concurrent = 1\ncheck_interval = = 3\n[[runners]\nname = \"x\n"));
@@ -106,10 +262,20 @@ fn durations_are_texts_or_nanoseconds() {
 }
 
 #[test]
+fn the_grace_of_a_script_has_a_limit() {
+    let with = |grace: &str| runner(&format!("[runners.gantry]\nscript_termination_grace_period = \"{grace}\"\n"));
+    let (settings, warnings) = good(&with("90s"));
+    assert_eq!(settings.runners[0].script_termination_grace_period.as_secs(), 90);
+    assert_eq!(warnings, "");
+    let problem = broken(&with("3m"));
+    assert!(problem.contains("runners[0].gantry.script_termination_grace_period: must be at most 2m"), "{problem}");
+}
+
+#[test]
 fn problems_never_show_a_secret() {
     let text = runner("id = \"s3cret\"\n[runners.kubernetes]\nhost = \"h\"\nbearer_token = [\"s3cret\"]\n[runners.cache.s3]\nSecretKey = { a = \"s3cret\" }\n")
         .replace("token = \"x\"", "token = 5");
-    let shown = bad(&text);
+    let shown = broken(&text);
     assert_eq!(shown.lines().count(), 5, "{shown}");
     assert!(!shown.contains("s3cret"), "{shown}");
 }
@@ -166,7 +332,11 @@ fn every_key_of_the_reference_is_known() {
         let mut columns = line.split('\t');
         let (key, kind) = (columns.next().unwrap(), columns.next().unwrap());
         let file = file_with(key, kind);
-        let problems = load(&file, &env).map_or_else(|problems| problems.list, |loaded| loaded.warnings);
+        let all = |loaded: crate::Loaded| {
+            let errors = loaded.unusable.into_iter().flat_map(|entry| entry.errors);
+            errors.chain(loaded.warnings).collect()
+        };
+        let problems: Vec<Problem> = load(&file, &env).map_or_else(|problems| problems.list, all);
         let unexpected = |problem: &Problem| {
             problem.path.is_empty()
                 || ["unknown key", "must be a", "must be true"].iter().any(|words| problem.message.contains(words))

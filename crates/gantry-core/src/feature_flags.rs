@@ -1,6 +1,6 @@
 //! The feature flags of GitLab Runner 19.4 (`helpers/featureflags/flags.go`), which jobs and operators may set by name.
 //!
-//! All of them are exported to jobs as `true` or `false`; only some change anything here.
+//! All of them are exported to jobs as `true` or `false`; only those in [`ACTING`] change anything here.
 
 /// A flag and its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,19 @@ pub const FLAGS: [FeatureFlag; 52] = [
     flag("FF_USE_NATIVE_CONTAINER_STOP", false),
 ];
 
+/// The flags that something here depends on; what an operator sets of the others is a warning. `tests/tidy` compares the list with the code.
+pub const ACTING: [&str; 9] = [
+    "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION",
+    "FF_ENABLE_BASH_EXIT_CODE_CHECK",
+    "FF_KUBERNETES_HONOR_ENTRYPOINT",
+    "FF_MASK_ALL_DEFAULT_TOKENS",
+    "FF_SCRIPT_SECTIONS",
+    "FF_TIMESTAMPS",
+    "FF_USE_ADAPTIVE_REQUEST_CONCURRENCY",
+    "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION",
+    "FF_USE_GITALY_CORRELATION_ID",
+];
+
 /// Reads a boolean as Go's `strconv.ParseBool` does, which all runner settings in job variables use.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
@@ -82,11 +95,12 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::FLAGS;
+    use super::{ACTING, FLAGS};
 
     #[test]
     fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
         assert_eq!(names.len(), FLAGS.len());
+        assert!(ACTING.iter().all(|name| names.contains(name)));
     }
 }

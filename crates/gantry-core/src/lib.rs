@@ -10,8 +10,11 @@ pub mod go_duration;
 pub mod job;
 pub mod limits;
 pub mod outcome;
+pub mod proxy;
+pub mod redactor;
 pub mod secret;
 pub mod short_token;
+pub mod user_info;
 pub mod variables;
 
 pub use ending::Ending;

@@ -36,10 +36,14 @@ pub const SHIM_HELLO: Duration = Duration::from_secs(60);
 /// Limit of `after_script` where `RUNNER_AFTER_SCRIPT_TIMEOUT` does not say otherwise (GitLab Runner 19.4: 5 minutes).
 pub const AFTER_SCRIPT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Time between TERM and KILL when a script is stopped: enough to write a last line and remove a lock file.
-pub const SCRIPT_KILL_GRACE: Duration = Duration::from_secs(5);
+/// Time between TERM and KILL when a script is stopped, where `script_termination_grace_period` does not say otherwise: as long as
+/// Kubernetes gives a pod, which is what tools that release a lock on TERM are made for.
+pub const SCRIPT_GRACE: Duration = Duration::from_secs(30);
 
-/// How long a script's background children may hold its output open after it has ended.
+/// The longest such time: half of [`REPORT_ALLOWANCE`], so that a job that is stopped at its time-out can still be reported.
+pub const MAX_SCRIPT_GRACE: Duration = Duration::from_secs(120);
+
+/// How long a script's background children may still print something that counts as the script's own.
 pub const BACKGROUND_GRACE: Duration = Duration::from_secs(1);
 
 /// What a job may use beyond its time-out to upload artifacts and report. GitLab lets the job token live for the time-out plus 5 minutes.

@@ -5,28 +5,32 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_config::settings::OnTerminate;
+use gantry_config::settings::{LogSettings, OnTerminate};
 use gantry_config::{Loaded, RunnerSettings, Settings};
 use gantry_core::error_chain::chain;
+use gantry_core::short_token::short_token;
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
 use gantry_relay::Pace;
-use gantry_wire::plan::Alone;
-use tokio::net::TcpListener;
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config_file::{ConfigError, ConfigFile, system_id};
+use crate::config_file::{
+    ConfigError, ConfigFile, Look, certificate_directories, log_problems, system_id, why_unusable,
+};
+use crate::entries::{Basis, Entry, Key, wanted};
 use crate::health::{Health, ProcessState};
 use crate::job::StopJobs;
+use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
 use crate::poller::{self, Polling};
 use crate::registry::Running;
 use crate::runner::{Runner, Shared};
-use crate::server::{self, ListenError, Shown};
+use crate::server::Shown;
 use crate::slots::{Numbers, Slots};
 use crate::sweep;
 use crate::tasks;
@@ -42,11 +46,11 @@ pub struct Options {
     /// The configuration file.
     pub config: PathBuf,
     /// Address of the metrics server from the command line or the environment; beats the file's.
-    pub listen_address: Option<String>,
+    pub listen_address: Option<ListenAddress>,
     /// Helpers that can be pushed into job pods.
     pub helper: HelperBinaries,
     /// Told about log settings whenever the file was read.
-    pub on_log_settings: Box<dyn Fn(&Settings) + Send + Sync>,
+    pub on_log_settings: Box<dyn Fn(LogSettings) + Send + Sync>,
     /// How others are reached: [`crate::Network`], but for simulations.
     pub outside: Arc<dyn Outside>,
 }
@@ -68,7 +72,7 @@ pub enum StartError {
     /// No usable configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// No metrics server.
+    /// No metrics server where one was asked for.
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// A metric of the code is ill-formed.
@@ -90,23 +94,18 @@ pub enum Ended {
 /// The daemon: built, but nothing runs yet.
 pub struct App {
     file: ConfigFile,
+    /// Whether there was no file yet; until there is one, the settings are the defaults.
+    waits: bool,
     settings: Settings,
+    /// Why entries of the file cannot be used, one sentence each.
+    unusable: Vec<String>,
     shared: Arc<Shared>,
     stop_jobs: watch::Sender<Option<StopJobs>>,
-    listener: Option<TcpListener>,
-    on_log_settings: Box<dyn Fn(&Settings) + Send + Sync>,
-    entries: BTreeMap<String, Entry>,
+    listening: Listening,
+    on_log_settings: Box<dyn Fn(LogSettings) + Send + Sync>,
+    entries: BTreeMap<Key, Entry>,
     by_token: BTreeMap<String, (Slots, Numbers)>,
     stop_polling: CancellationToken,
-}
-
-/// A configured runner.
-struct Entry {
-    settings: Arc<RunnerSettings>,
-    check_interval: Duration,
-    /// Absent while the runner could not be started.
-    stop: Option<CancellationToken>,
-    problem: Option<String>,
 }
 
 impl App {
@@ -116,11 +115,15 @@ impl App {
     /// The configuration cannot be used, or an address that was asked for cannot be listened on.
     pub async fn build(options: Options) -> Result<Self, StartError> {
         let mut file = ConfigFile::new(options.config);
-        let Loaded { settings, warnings } = file.load()?;
-        (options.on_log_settings)(&settings);
-        let path = file.path().display().to_string();
-        warn(&path, &warnings);
-        tracing::info!("Starting multi-runner from {path}...");
+        let (Loaded { settings, unusable, warnings }, waits) = first_load(&mut file, &options.on_log_settings)?;
+        tracing::info!("Starting multi-runner from {}...", file.path().display());
+        if waits {
+            tracing::warn!(
+                "config file {} does not exist: waiting for it; `gantry register` makes one, --config names another",
+                file.path().display()
+            );
+        }
+        log_problems(file.path(), unusable.iter().flat_map(|entry| &entry.errors).chain(&warnings));
         let metrics = Arc::new(Metrics::new()?);
         metrics.set_version(PROTOCOL_VERSION, RunnerInfo::revision());
         let (stop_jobs, stop_receiver) = watch::channel(None);
@@ -134,21 +137,23 @@ impl App {
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),
-            system_id: system_id(file.path())?,
+            // It is kept beside the file, where there is one.
+            system_id: if waits { String::new() } else { system_id(file.path())? },
             manager_host: hostname(),
             connection_max_age: settings.connection_max_age,
+            certificate_directories: certificate_directories(file.path()),
             pace: Pace::default(),
-            alone: alone(&settings),
+            alone: Basis::of(&settings).alone,
         });
-        let asked_for =
-            options.listen_address.or_else(|| settings.listen_address.clone()).filter(|text| !text.is_empty());
-        let listener = outside.listen(asked_for).await?;
+        let listening = Listening::bind(outside.as_ref(), options.listen_address, &settings).await?;
         Ok(Self {
+            unusable: unusable.iter().map(|entry| why_unusable(file.path(), entry)).collect(),
             file,
+            waits,
             settings,
             shared,
             stop_jobs,
-            listener,
+            listening,
             on_log_settings: options.on_log_settings,
             entries: BTreeMap::new(),
             by_token: BTreeMap::new(),
@@ -158,26 +163,22 @@ impl App {
 
     /// Address of the metrics server, if there is one.
     pub fn metrics_address(&self) -> Option<std::net::SocketAddr> {
-        self.listener.as_ref().and_then(|listener| listener.local_addr().ok())
+        self.listening.address()
     }
 
     /// Runs until a signal ends it.
     pub async fn run(mut self, signals: mpsc::Receiver<Signal>) -> Ended {
-        let stop_server = CancellationToken::new();
-        if let Some(listener) = self.listener.take() {
-            let shared = &self.shared;
-            let shown = Shown {
-                metrics: Arc::clone(&shared.metrics),
-                running: shared.running.clone(),
-                health: shared.health.clone(),
-            };
-            tasks::spawn(server::serve(listener, shown, stop_server.clone().cancelled_owned()));
-        }
+        self.listening.serve(self.shown());
         self.apply().await;
         self.set_state(ProcessState::Running);
         let ended = self.main_loop(signals).await;
-        stop_server.cancel();
+        self.listening.stop();
         ended
+    }
+
+    fn shown(&self) -> Shown {
+        let Shared { metrics, running, health, .. } = self.shared.as_ref();
+        Shown { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
     }
 
     async fn main_loop(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
@@ -185,13 +186,7 @@ impl App {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = look.tick() => {
-                    if self.file.has_changed() {
-                        self.reload().await;
-                    } else {
-                        self.retry().await;
-                    }
-                }
+                _ = look.tick() => self.look().await,
                 signal = signals.recv() => match signal {
                     Some(Signal::Reload) => self.reload().await,
                     Some(Signal::Drain) => return self.drain(signals).await,
@@ -200,6 +195,18 @@ impl App {
                 },
             }
         }
+    }
+
+    async fn look(&mut self) {
+        let look = self.file.look();
+        let path = self.file.path().display();
+        match look {
+            Look::Changed => return self.reload().await,
+            Look::Gone => tracing::warn!("config file {path} is gone: what it said stays in force until it is back"),
+            Look::Back => tracing::info!("config file {path} is back, as it was"),
+            Look::Same => {}
+        }
+        self.retry().await;
     }
 
     /// No new jobs; the running ones may end.
@@ -214,7 +221,8 @@ impl App {
                 () = jobs.wait() => return clean(),
                 signal = signals.recv() => match signal {
                     Some(Signal::Stop(name)) => return self.stop(name, signals).await,
-                    Some(Signal::Drain | Signal::Reload) => {}
+                    Some(Signal::Reload) => tracing::warn!("SIGHUP has no effect: the process takes no new jobs"),
+                    Some(Signal::Drain) => {}
                     None => return self.stop("the end of its signals", signals).await,
                 },
             }
@@ -264,16 +272,30 @@ impl App {
 
     /// Reads the file again. What cannot be used changes nothing.
     async fn reload(&mut self) {
-        match self.file.load() {
-            Ok(Loaded { settings, warnings }) => {
-                warn(&self.file.path().display().to_string(), &warnings);
-                (self.on_log_settings)(&settings);
-                self.settings = settings;
+        let loaded = self.file.load().and_then(|loaded| {
+            if self.waits {
+                Arc::make_mut(&mut self.shared).system_id = system_id(self.file.path())?;
+            }
+            Ok(loaded)
+        });
+        let path = self.file.path();
+        match loaded {
+            Ok(Loaded { settings, unusable, warnings }) => {
+                (self.on_log_settings)(settings.log);
+                log_problems(path, unusable.iter().flat_map(|entry| &entry.errors).chain(&warnings));
+                self.unusable = unusable.iter().map(|entry| why_unusable(path, entry)).collect();
+                (self.settings, self.waits) = (settings, false);
+                let shown = self.shown();
+                self.listening.follow(self.shared.outside.as_ref(), &self.settings, shown).await;
                 self.apply().await;
             }
             Err(error) => {
                 self.shared.metrics.config_errors.inc();
-                tracing::error!("Failed to load config, the old one stays in force: {}", chain(&error));
+                if let ConfigError::Invalid { problems, .. } = &error {
+                    log_problems(path, &problems.list);
+                }
+                let then = if self.waits { "it is waited for" } else { "the old one stays in force" };
+                tracing::error!("Failed to load config, {then}: {}", chain(&error));
             }
         }
     }
@@ -284,36 +306,40 @@ impl App {
         self.shared.metrics.config_loaded.inc();
         self.shared.metrics.concurrent.set(i64::from(concurrent));
         self.shared.slots.resize(usize::try_from(concurrent).unwrap_or(usize::MAX));
-        self.shared.health.set_runners(self.settings.runners.len());
-        let mut wanted: BTreeMap<String, Arc<RunnerSettings>> = BTreeMap::new();
-        for settings in &self.settings.runners {
-            let key = format!("{} {} {}", settings.url, settings.token.expose(), settings.name);
-            wanted.insert(key, Arc::new(settings.clone()));
+        let (wanted, basis) = (wanted(&self.settings), Basis::of(&self.settings));
+        if (self.shared.connection_max_age, &self.shared.alone) != (basis.connection_max_age, &basis.alone) {
+            let shared = Arc::make_mut(&mut self.shared);
+            (shared.connection_max_age, shared.alone) = (basis.connection_max_age, basis.alone.clone());
         }
-        let check_interval = self.settings.check_interval;
         self.entries.retain(|key, entry| {
-            let stays = wanted.get(key) == Some(&entry.settings) && entry.check_interval == check_interval;
+            let stays = wanted.get(key) == Some(&entry.settings) && entry.basis == basis;
             if let (false, Some(stop)) = (stays, &entry.stop) {
+                let runner = short_token(entry.settings.token.expose());
+                tracing::info!(
+                    runner,
+                    runner_name = entry.settings.name,
+                    "polling ends: the entry has changed or is gone"
+                );
                 stop.cancel();
             }
             stays
         });
         for (key, settings) in wanted {
-            self.entries.entry(key).or_insert(Entry { settings, check_interval, stop: None, problem: None });
+            self.entries.entry(key).or_insert_with(|| Entry::new(settings, basis.clone()));
         }
-        tracing::info!(runners = self.entries.len(), concurrent, "Configuration loaded");
+        if !self.waits {
+            let unusable = self.unusable.len();
+            tracing::info!(runners = self.entries.len(), unusable, concurrent, "Configuration loaded");
+        }
         self.retry().await;
     }
 
     /// Starts the runners that do not run yet.
     async fn retry(&mut self) {
-        let waiting: Vec<String> =
+        let waiting: Vec<Key> =
             self.entries.iter().filter(|(_, entry)| entry.stop.is_none()).map(|(key, _)| key.clone()).collect();
         for key in waiting {
             let Some(settings) = self.entries.get(&key).map(|entry| Arc::clone(&entry.settings)) else { continue };
-            if settings.token.is_empty() {
-                continue;
-            }
             let result = self.start_runner(&settings).await;
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             match result {
@@ -326,8 +352,21 @@ impl App {
                 }
             }
         }
-        let problem = self.entries.values().find_map(|entry| entry.problem.clone());
-        self.shared.health.set_cluster(problem);
+        let now = Timestamp::now();
+        self.entries.values_mut().for_each(|entry| entry.say_token_life(now));
+        self.show_runners();
+    }
+
+    /// Shows how many runners work, and why others do not.
+    fn show_runners(&self) {
+        let mut problems = self.unusable.clone();
+        problems.extend(self.entries.values().filter_map(Entry::why_not));
+        self.shared.metrics.unusable_runners.set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
+        if self.waits {
+            problems.push(format!("config file {} does not exist: it is waited for", self.file.path().display()));
+        }
+        let working = self.entries.values().filter(|entry| entry.stop.is_some()).count();
+        self.shared.health.set_runners(working, problems);
     }
 
     async fn start_runner(&mut self, settings: &Arc<RunnerSettings>) -> Result<CancellationToken, String> {
@@ -350,6 +389,7 @@ impl App {
         tracing::info!(runner = name, url = settings.url, workers, "polling");
         let limit = settings.limit.map_or(0, |limit| i64::from(limit.get()));
         self.shared.metrics.seed(&runner.labels, limit, i64::from(workers));
+        self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
         let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
         tasks::spawn(sweep::run(runner.cluster().clone(), stop.clone()));
@@ -365,17 +405,21 @@ fn clean() -> Ended {
     Ended::Clean
 }
 
-fn alone(settings: &Settings) -> Alone {
-    let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    Alone {
-        self_report_after_ms: millis(settings.gantry.self_report_after),
-        abandon_after_ms: millis(settings.gantry.abandon_after),
-    }
-}
-
-fn warn(path: &str, warnings: &[gantry_config::Problem]) {
-    for warning in warnings {
-        tracing::warn!("{}", warning.in_file(path));
+/// Reads the file for the first time, or says that there is none yet.
+fn first_load(file: &mut ConfigFile, on_log_settings: &dyn Fn(LogSettings)) -> Result<(Loaded, bool), ConfigError> {
+    match file.load() {
+        Ok(loaded) => {
+            on_log_settings(loaded.settings.log);
+            Ok((loaded, false))
+        }
+        Err(ConfigError::Missing { .. }) => Ok((file.empty()?, true)),
+        Err(error) => {
+            if let ConfigError::Invalid { problems, .. } = &error {
+                on_log_settings(problems.log);
+                log_problems(file.path(), &problems.list);
+            }
+            Err(error)
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use gantry_config::{Loaded, Problems};
+use gantry_config::{Loaded, Problem, Problems, Severity, UnusableRunner};
 use gantry_gitlab::system_id;
 
 /// Files that hold a machine's id.
@@ -25,8 +25,14 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
-    /// The file is invalid; every problem is listed.
-    #[error("{}", list(path, problems))]
+    /// There is no such file.
+    #[error("config file {path} does not exist")]
+    Missing {
+        /// Which one.
+        path: String,
+    },
+    /// The file is invalid.
+    #[error("config file {path} cannot be used: it has {}", errors(problems.errors().count()))]
     Invalid {
         /// Which one.
         path: String,
@@ -44,9 +50,31 @@ pub enum ConfigError {
     },
 }
 
-fn list(path: &str, problems: &Problems) -> String {
-    let lines: Vec<String> = problems.list.iter().map(|problem| problem.in_file(path).to_string()).collect();
-    lines.join("\n")
+fn errors(count: usize) -> String {
+    if count == 1 { "an error".to_owned() } else { format!("{count} errors") }
+}
+
+/// Logs problems of a file, each at its level.
+pub(crate) fn log_problems<'p>(path: &Path, problems: impl IntoIterator<Item = &'p Problem>) {
+    let path = path.display().to_string();
+    for problem in problems {
+        match problem.severity {
+            Severity::Error => tracing::error!("{}", problem.in_file(&path)),
+            Severity::Warning => tracing::warn!("{}", problem.in_file(&path)),
+        }
+    }
+}
+
+/// Why an entry of a file cannot work, in one line.
+pub(crate) fn why_unusable(path: &Path, entry: &UnusableRunner) -> String {
+    let path = path.display().to_string();
+    let first = entry.errors.first().map(|error| error.in_file(&path).to_string()).unwrap_or_default();
+    let more = match entry.errors.len().saturating_sub(1) {
+        0 => String::new(),
+        1 => ", and one more error".to_owned(),
+        more => format!(", and {more} more errors"),
+    };
+    format!("runner {:?} cannot work: {first}{more}", entry.name)
 }
 
 /// The file, and what it was like when it was last read.
@@ -54,7 +82,25 @@ fn list(path: &str, problems: &Problems) -> String {
 pub(crate) struct ConfigFile {
     path: PathBuf,
     seen: Option<Stamp>,
+    /// Looks in a row that did not find it, although it was there before.
+    misses: u32,
 }
+
+/// What became of the file since it was last looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing that needs to be done or said.
+    Same,
+    /// It is another one than was last read.
+    Changed,
+    /// It is not there any more. Said once.
+    Gone,
+    /// It is there again as it was last read.
+    Back,
+}
+
+/// A file that is not found once may be just being replaced; twice in a row it is gone.
+const MISSES_OF_A_GONE_FILE: u32 = 2;
 
 /// What tells one content of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +112,7 @@ struct Stamp {
 
 impl ConfigFile {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, seen: None }
+        Self { path, seen: None, misses: 0 }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -77,15 +123,38 @@ impl ConfigFile {
     pub(crate) fn load(&mut self) -> Result<Loaded, ConfigError> {
         let path = self.path.display().to_string();
         self.seen = stamp(&self.path);
-        let text =
-            std::fs::read_to_string(&self.path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        gantry_config::load(&text, &|name| std::env::var(name).ok())
+        let text = std::fs::read_to_string(&self.path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => ConfigError::Missing { path: path.clone() },
+            _ => ConfigError::Read { path: path.clone(), source },
+        })?;
+        self.parse(&text)
+    }
+
+    /// What a file says that says nothing.
+    pub(crate) fn empty(&self) -> Result<Loaded, ConfigError> {
+        self.parse("")
+    }
+
+    fn parse(&self, text: &str) -> Result<Loaded, ConfigError> {
+        let path = self.path.display().to_string();
+        gantry_config::load(text, &|name| std::env::var(name).ok())
             .map_err(|problems| ConfigError::Invalid { path, problems })
     }
 
-    /// Whether the file is another one than was last read. A file that has vanished has not changed: it is being replaced.
-    pub(crate) fn has_changed(&self) -> bool {
-        stamp(&self.path).is_some_and(|now| Some(now) != self.seen)
+    /// Looks whether the file is another one than was last read.
+    pub(crate) fn look(&mut self) -> Look {
+        let Some(now) = stamp(&self.path) else {
+            self.misses = self.misses.saturating_add(u32::from(self.seen.is_some()));
+            return if self.misses == MISSES_OF_A_GONE_FILE { Look::Gone } else { Look::Same };
+        };
+        let misses = std::mem::take(&mut self.misses);
+        if Some(now) != self.seen {
+            Look::Changed
+        } else if misses >= MISSES_OF_A_GONE_FILE {
+            Look::Back
+        } else {
+            Look::Same
+        }
     }
 }
 
@@ -93,6 +162,20 @@ fn stamp(path: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt as _;
     let meta = std::fs::metadata(path).ok()?;
     Some(Stamp { modified: meta.modified().ok(), size: meta.len(), inode: meta.ino() })
+}
+
+/// Where certificates by host are looked for: in `certs` beside the configuration, then where GitLab Runner 19.4 looks, which follows the user
+/// and not the configuration.
+pub fn certificate_directories(config: &Path) -> Vec<PathBuf> {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let usual = match (is_root, home) {
+        (true, _) => PathBuf::from("/etc/gitlab-runner/certs"),
+        (false, Some(home)) => Path::new(&home).join(".gitlab-runner/certs"),
+        (false, None) => PathBuf::from("certs"),
+    };
+    let beside = config.parent().unwrap_or(Path::new(".")).join("certs");
+    if beside == usual { vec![usual] } else { vec![beside, usual] }
 }
 
 /// The id of this manager: kept beside the config, else made from the machine's id, else random.
@@ -140,17 +223,35 @@ mod tests {
     }
 
     #[test]
-    fn replaced_files_are_noticed() {
+    fn replaced_files_are_noticed_and_gone_ones_once() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.toml");
-        std::fs::write(&path, "concurrent = 1\n").unwrap();
+        let (path, aside) = (dir.path().join("config.toml"), dir.path().join("aside"));
         let mut file = ConfigFile::new(path.clone());
+        assert!(matches!(file.load(), Err(ConfigError::Missing { .. })));
+        assert_eq!([file.look(), file.look(), file.look()], [Look::Same; 3], "it is waited for");
+        std::fs::write(&path, "concurrent = 1\n").unwrap();
+        assert_eq!(file.look(), Look::Changed);
         file.load().unwrap();
-        assert!(!file.has_changed());
+        assert_eq!(file.look(), Look::Same);
         std::fs::write(&path, "concurrent = 10\n").unwrap();
-        assert!(file.has_changed());
+        assert_eq!(file.look(), Look::Changed);
         file.load().unwrap();
-        std::fs::remove_file(&path).unwrap();
-        assert!(!file.has_changed());
+        std::fs::rename(&path, &aside).unwrap();
+        assert_eq!([file.look(), file.look(), file.look()], [Look::Same, Look::Gone, Look::Same]);
+        std::fs::rename(&aside, &path).unwrap();
+        assert_eq!([file.look(), file.look()], [Look::Back, Look::Same]);
+    }
+
+    #[test]
+    fn unusable_entries_in_one_line() {
+        let text =
+            "[[runners]]\nname = \"empty\"\n[[runners]]\nurl = \"x\"\ntoken = \"x\"\nexecutor = \"kubernetes\"\n";
+        let unusable = gantry_config::load(text, &|_| None).unwrap().unusable;
+        let lines: Vec<String> = unusable.iter().map(|entry| why_unusable(Path::new("/c.toml"), entry)).collect();
+        let first = "runner \"empty\" cannot work: /c.toml:1: runners[0].url: is missing: without the address of GitLab the runner can do nothing, and 2 more errors";
+        assert_eq!(
+            lines,
+            [first, "runner \"\" cannot work: /c.toml:4: runners[1].url: must begin with http:// or https://"]
+        );
     }
 }

@@ -43,9 +43,11 @@ pub(crate) struct Health {
 #[derive(Debug, Default)]
 struct Inner {
     state: ProcessState,
-    runners: usize,
+    /// Runners that ask for jobs.
+    working: usize,
+    /// Why others do not, one sentence each.
+    problems: Vec<String>,
     last_poll: Option<Instant>,
-    unreachable: Option<String>,
 }
 
 impl Health {
@@ -61,9 +63,9 @@ impl Health {
         self.with(|inner| inner.state)
     }
 
-    /// How many runners are configured.
-    pub(crate) fn set_runners(&self, runners: usize) {
-        self.with(|inner| inner.runners = runners);
+    /// How many runners ask for jobs, and why those do not that should.
+    pub(crate) fn set_runners(&self, working: usize, problems: Vec<String>) {
+        self.with(|inner| (inner.working, inner.problems) = (working, problems));
     }
 
     /// GitLab answered a request for a job.
@@ -71,30 +73,46 @@ impl Health {
         self.with(|inner| inner.last_poll = Some(Instant::now()));
     }
 
-    /// The cluster of a runner can or cannot be used.
-    pub(crate) fn set_cluster(&self, problem: Option<String>) {
-        self.with(|inner| inner.unreachable = problem);
-    }
-
-    /// Why the process is not ready, if it is not.
-    pub(crate) fn not_ready(&self) -> Option<String> {
+    /// What to show to who asks whether the process is ready; an error if it is not. One runner that works is enough: the others' problems
+    /// are shown in both cases.
+    pub(crate) fn readiness(&self) -> Result<String, String> {
         self.with(|inner| {
+            let lines = |first: String| [&[first], inner.problems.as_slice()].concat().join("\n");
             if inner.state != ProcessState::Running {
-                return Some(format!("the process is in state {}", inner.state.as_str()));
+                return Err(format!("the process is in state {}", inner.state.as_str()));
             }
-            if inner.runners == 0 {
-                return Some("no runner is configured".to_owned());
-            }
-            if let Some(problem) = &inner.unreachable {
-                return Some(problem.clone());
+            if inner.working == 0 {
+                let first = if inner.problems.is_empty() { "no runner is configured" } else { "no runner can work" };
+                return Err(lines(first.to_owned()));
             }
             match inner.last_poll {
-                None => Some("GitLab has not answered a request for a job yet".to_owned()),
+                None => Err(lines("GitLab has not answered a request for a job yet".to_owned())),
                 Some(at) if at.elapsed() > POLL_AGE => {
-                    Some(format!("GitLab has not answered a request for a job for {} s", at.elapsed().as_secs()))
+                    Err(lines(format!("GitLab has not answered a request for a job for {} s", at.elapsed().as_secs())))
                 }
-                Some(_) => None,
+                Some(_) => Ok(lines("ready".to_owned())),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_runner_that_works_is_enough() {
+        let health = Health::default();
+        assert_eq!(health.readiness(), Err("the process is in state starting".to_owned()));
+        health.set_state(ProcessState::Running);
+        assert_eq!(health.readiness(), Err("no runner is configured".to_owned()));
+        health.set_runners(0, vec!["a: is missing".to_owned()]);
+        assert_eq!(health.readiness(), Err("no runner can work\na: is missing".to_owned()));
+        health.set_runners(1, vec!["a: is missing".to_owned()]);
+        assert!(health.readiness().is_err(), "not before GitLab has answered");
+        health.polled();
+        assert_eq!(health.readiness(), Ok("ready\na: is missing".to_owned()));
+        tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
+        assert!(health.readiness().unwrap_err().starts_with("GitLab has not answered a request for a job for 181 s"));
     }
 }

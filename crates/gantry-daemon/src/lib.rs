@@ -5,12 +5,15 @@
 
 mod app;
 mod config_file;
+mod entries;
 mod health;
 mod job;
+mod listening;
 mod log_counts;
 mod metrics;
 mod outside;
 mod poller;
+mod redaction;
 mod registry;
 mod rejected;
 mod runner;
@@ -21,9 +24,11 @@ mod sweep;
 mod tasks;
 
 pub use app::{App, Ended, Options, Signal, StartError, signal_channel};
-pub use config_file::{ConfigError, system_id};
-pub use gantry_kube::HelperBinaries;
+pub use config_file::{ConfigError, certificate_directories, system_id};
+pub use gantry_kube::{Content, HelperBinaries, HelperBinary};
+pub use listening::{ListenAddress, ListenError};
 pub use log_counts::CountLines;
 pub use outside::{Network, Outside};
-pub use server::{DEFAULT_LISTEN_ADDRESS, ListenError};
+pub use redaction::{Guard, guard, redact};
+pub use server::{BindError, DEFAULT_LISTEN_ADDRESS};
 pub use tasks::until;

@@ -1,6 +1,7 @@
 //! The metrics of the process, under the names and labels of GitLab Runner 19.4, so that its dashboards go on working.
 
 use gantry_gitlab::RequestObservation;
+use jiff::Timestamp;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -134,6 +135,13 @@ metrics! {
     config_errors: IntCounter = IntCounter::new(
         "gitlab_runner_configuration_loading_error_total",
         "Total number of times the configuration file was not loaded by Runner process due to errors");
+    /// Entries of the configuration that ask for no jobs, because they cannot work.
+    unusable_runners: IntGauge = IntGauge::new(
+        "gantry_unusable_runners", "Number of [[runners]] entries that cannot work; the log and /health/ready say why");
+    /// When tokens end that do.
+    token_expiry: GaugeVec = GaugeVec::new(
+        Opts::new("gantry_runner_token_expiry_timestamp_seconds", "When the token of a runner ends; nothing renews it by itself"),
+        &RUNNER);
     /// What the process is doing.
     process_state: IntGaugeVec = gauges("gitlab_runner_process_state_info", "The state of the process", &["state"]);
     /// Seconds since 1970 of the last answer of GitLab to a request for a job.
@@ -186,6 +194,16 @@ impl Metrics {
         self.request_hard_limit.with_label_values(&poll).set(request_concurrency);
         self.request_concurrency.with_label_values(&poll);
         self.jobs.with_label_values(&[&labels.runner, &labels.name, &labels.system_id, "idle", "idle", "idle"]).set(0);
+    }
+
+    /// Shows when the token of a runner ends, if it does.
+    pub(crate) fn show_token_expiry(&self, labels: &RunnerLabels, expires: Option<Timestamp>) {
+        let values = labels.values();
+        match expires {
+            Some(expires) => self.token_expiry.with_label_values(&values).set(expires.as_duration().as_secs_f64()),
+            // Fails where there is none, which is as it should be.
+            None => drop(self.token_expiry.remove_label_values(&values)),
+        }
     }
 
     /// Only the current state is there.

@@ -8,7 +8,7 @@ use gantry_gitlab::{Client, ClientError, ClientOptions};
 use gantry_kube::{Access, Cluster, ConnectError, Driver};
 use tokio::net::TcpListener;
 
-use crate::server::{self, DEFAULT_LISTEN_ADDRESS, ListenError};
+use crate::server::{self, BindError, DEFAULT_LISTEN_ADDRESS};
 
 /// How the daemon reaches others and is reached.
 pub trait Outside: Send + Sync + 'static {
@@ -24,7 +24,7 @@ pub trait Outside: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>>;
 
     /// Where metrics are asked for: at an address that was asked for, or at the usual one; nowhere if that cannot be had.
-    fn listen(&self, asked_for: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, ListenError>>;
+    fn listen(&self, asked_for: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>>;
 }
 
 /// The network of this machine.
@@ -45,18 +45,18 @@ impl Outside for Network {
         Cluster::connect(access, namespace, selector).boxed()
     }
 
-    fn listen(&self, asked_for: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, ListenError>> {
+    fn listen(&self, asked_for: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {
         listen(asked_for).boxed()
     }
 }
 
 /// An address that was asked for must work; the default one only should.
-async fn listen(asked_for: Option<String>) -> Result<Option<TcpListener>, ListenError> {
+async fn listen(asked_for: Option<String>) -> Result<Option<TcpListener>, BindError> {
     match (server::bind(asked_for.as_deref().unwrap_or(DEFAULT_LISTEN_ADDRESS)).await, asked_for) {
         (Ok(listener), _) => Ok(Some(listener)),
         (Err(error), Some(_)) => Err(error),
         (Err(error), None) => {
-            tracing::warn!("no metrics server: {}; set listen_address to another one", chain(&error));
+            tracing::warn!("no metrics server: {}; set listen_address to another address", chain(&error));
             Ok(None)
         }
     }

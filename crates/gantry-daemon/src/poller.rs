@@ -19,6 +19,11 @@ const AFTER_PUSH_BACK: f64 = 0.5;
 const AFTER_JOB: f64 = 1.1;
 const AFTER_NOTHING: f64 = 0.95;
 
+/// Shortest and longest rest after an answer that promises a job and holds none. Whoever sends one, GitLab or a proxy before it, sends the
+/// next one just as fast; a minute is short for a repair and long for a log.
+const REST_AFTER_RUBBISH_MIN: Duration = Duration::from_secs(1);
+const REST_AFTER_RUBBISH_MAX: Duration = Duration::from_mins(1);
+
 /// What the workers of one runner share.
 pub(crate) struct Polling {
     state: Mutex<State>,
@@ -30,14 +35,22 @@ struct State {
     adaptive: f64,
     failures: u32,
     last_healthy: Instant,
+    /// Answers in a row that promised a job and held none.
+    rubbish: u32,
     /// Workers beyond the adaptive limit look again when it changes.
     resting_until: Option<Instant>,
 }
 
 impl Polling {
     pub(crate) fn new(check_interval: Duration) -> Self {
-        let state =
-            State { last_update: None, adaptive: 0.0, failures: 0, last_healthy: Instant::now(), resting_until: None };
+        let state = State {
+            last_update: None,
+            adaptive: 0.0,
+            failures: 0,
+            last_healthy: Instant::now(),
+            rubbish: 0,
+            resting_until: None,
+        };
         Self { state: Mutex::new(state), check_interval }
     }
 
@@ -113,7 +126,7 @@ fn limit(runner: &Runner, polling: &Polling) -> u32 {
 /// Takes from an answer what it says beside the job.
 fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
     let shared = &runner.shared;
-    let has_job = matches!(poll.answer, JobAnswer::Job(_) | JobAnswer::Undecodable { .. });
+    let has_job = matches!(poll.answer, JobAnswer::Job(_));
     let factor = match (poll.pushed_back, has_job) {
         (true, _) => AFTER_PUSH_BACK,
         (false, true) => AFTER_JOB,
@@ -127,6 +140,10 @@ fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
     }
     polling.with(|state| {
         state.adaptive = (state.adaptive * factor).clamp(1.0, configured);
+        state.rubbish = match poll.answer {
+            JobAnswer::Undecodable { .. } => state.rubbish.saturating_add(1),
+            _ => 0,
+        };
         if let Some(update) = &poll.last_update {
             state.last_update = Some(update.clone());
         }
@@ -165,13 +182,19 @@ fn take(runner: &Arc<Runner>, polling: &Polling, answer: JobAnswer, places: Plac
             return again;
         }
         JobAnswer::Undecodable { id, token, message } => {
-            tracing::error!(runner = name, job = id, "GitLab sent a job that cannot be understood: {message}");
+            let rest = rest_after_rubbish(polling.check_interval, polling.with(|state| state.rubbish));
+            tracing::error!(
+                runner = name,
+                job = id,
+                next_request_s = rest.as_secs_f64(),
+                "GitLab sent a job that cannot be understood: {message}"
+            );
             let labels = ["other", name, &runner.labels.name, &runner.labels.system_id];
             runner.shared.metrics.processing_failures.with_label_values(&labels).inc();
             if let (Some(id), Some(token)) = (id, token.filter(|token: &Secret| !token.is_empty())) {
                 runner.reject(JobCredentials { id, token }, message, places);
             }
-            return again;
+            return rest;
         }
         JobAnswer::NoJob => tracing::debug!(runner = name, "Checking for jobs... nothing"),
         JobAnswer::Forbidden { message } => {
@@ -190,6 +213,12 @@ fn take(runner: &Arc<Runner>, polling: &Polling, answer: JobAnswer, places: Plac
         }
     }
     polling.check_interval
+}
+
+/// The rest after the last one of `count` answers in a row that promised a job and held none: it doubles.
+fn rest_after_rubbish(check_interval: Duration, count: u32) -> Duration {
+    let first = check_interval.max(REST_AFTER_RUBBISH_MIN);
+    first.saturating_mul(2_u32.saturating_pow(count.saturating_sub(1))).min(REST_AFTER_RUBBISH_MAX.max(first))
 }
 
 /// Counts a request while it is under way.
@@ -213,3 +242,6 @@ impl Drop for InFlight<'_> {
         self.gauge().dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::job::JobView;
 use crate::metrics::{Metrics, RunnerLabels};
+use crate::redaction::redact;
 
 /// All jobs that run now.
 #[derive(Clone, Default)]
@@ -58,7 +59,7 @@ impl Running {
                 entry.url, view.stage, view.pod
             );
         }
-        text
+        redact(None, &text).into_owned()
     }
 
     /// Sets the gauge of running jobs to what is true now.
@@ -68,7 +69,8 @@ impl Running {
         for entry in jobs.values() {
             let stage = entry.view.borrow().stage.clone();
             let RunnerLabels { runner, name, system_id } = &entry.labels;
-            metrics.jobs.with_label_values(&[runner, name, system_id, "running", stage.as_str(), ""]).inc();
+            let stage = redact(None, &stage);
+            metrics.jobs.with_label_values(&[runner, name, system_id, "running", &stage, ""]).inc();
         }
     }
 }

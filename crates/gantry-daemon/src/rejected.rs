@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::job::HeadLog;
+use crate::redaction::redact;
 
 /// How long such a job is worth telling GitLab about: as long as it waits for an acknowledgement, twice.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(240);
@@ -35,11 +36,12 @@ pub(crate) async fn report(job: Rejected) -> Verdict {
         tracing::warn!(job = id, %reason, "the job is no longer ours");
         return verdict;
     }
-    let text = log(&job.lines, &verdict);
+    // There is no plan that would say what to mask.
+    let text = redact(Some(id), &log(&job.lines, &verdict)).into_owned();
     let closed = Closed {
         verdict: verdict.clone(),
         trace_bytes: text.len() as u64,
-        trace_crc32: crc32fast::hash(text.as_bytes()),
+        trace_crc32: Some(crc32fast::hash(text.as_bytes())),
     };
     let relay = RelayJob {
         creds: job.creds,

@@ -1,29 +1,32 @@
 //! One `[[runners]]` entry at work: its client, its cluster, and what it does with a job it has got.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_config::RunnerSettings;
 use gantry_config::settings::Shell;
-use gantry_core::Secret;
 use gantry_core::chance;
 use gantry_core::error_chain::chain;
+use gantry_core::proxy::Proxies;
 use gantry_core::short_token::short_token;
-use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo};
+use gantry_gitlab::{
+    Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo, TlsFiles,
+};
 use gantry_kube::{Access, Cluster, ConnectError, HelperBinaries, RemoteAccess};
 use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
 use gantry_relay::Pace;
-use gantry_wire::plan::Alone;
+use gantry_wire::plan::{Alone, ProxyPlan};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::health::Health;
 use crate::job::{self, JobEnd, JobParts, JobSummary, JobView, StopJobs};
 use crate::metrics::{Metrics, RunnerLabels, of};
 use crate::outside::Outside;
+use crate::redaction::{self, Guard};
 use crate::registry::Running;
 use crate::rejected::{self, Rejected};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
@@ -33,7 +36,11 @@ use crate::tasks;
 /// Where Kubernetes puts the token of a pod's service account: how a process knows that it runs in a cluster.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// What all runners of the process share.
+/// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
+const LEAVE_MARGIN: Duration = Duration::from_millis(300);
+
+/// What all runners of the process share. A clone shares it too, but for what the file says: a runner keeps what was in force at its start.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) outside: Arc<dyn Outside>,
     pub(crate) slots: Slots,
@@ -48,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) system_id: String,
     pub(crate) manager_host: String,
     pub(crate) connection_max_age: Duration,
+    /// Where certificates by host are.
+    pub(crate) certificate_directories: Vec<PathBuf>,
     pub(crate) pace: Pace,
     /// What agents do when no manager speaks to them.
     pub(crate) alone: Alone,
@@ -56,13 +65,6 @@ pub(crate) struct Shared {
 /// Why a runner cannot work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunnerError {
-    #[error("{key} {path}: cannot be read")]
-    File {
-        key: &'static str,
-        path: String,
-        #[source]
-        source: std::io::Error,
-    },
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
@@ -82,7 +84,8 @@ pub(crate) struct Runner {
     cluster: Cluster,
     /// For jobs that may choose another namespace: one each, made when the first such job comes.
     other_namespaces: tokio::sync::Mutex<BTreeMap<String, Cluster>>,
-    ca_pem: Option<String>,
+    /// Its own secrets.
+    _guard: Arc<Guard>,
 }
 
 /// The places that a job takes; dropped when it has ended.
@@ -104,11 +107,13 @@ impl Runner {
             name: settings.name.clone(),
             system_id: shared.system_id.clone(),
         };
-        let ca_pem = read(settings.tls_ca_file.as_deref(), "tls-ca-file").await?;
         let client = shared.outside.gitlab(ClientOptions {
-            ca_pem: ca_pem.clone(),
-            client_cert_pem: read(settings.tls_cert_file.as_deref(), "tls-cert-file").await?,
-            client_key_pem: read(settings.tls_key_file.as_deref(), "tls-key-file").await?.map(Secret::new),
+            files: TlsFiles {
+                ca: settings.tls_ca_file.clone(),
+                cert: settings.tls_cert_file.clone(),
+                key: settings.tls_key_file.clone(),
+                directories: shared.certificate_directories.clone(),
+            },
             connection_max_age: shared.connection_max_age,
             on_request: Some({
                 let (metrics, labels) = (Arc::clone(&shared.metrics), labels.clone());
@@ -116,6 +121,8 @@ impl Runner {
             }),
             ..ClientOptions::new(settings.url.clone())
         })?;
+        let own = [Some(&settings.token), settings.kubernetes.bearer_token.as_ref()];
+        let guard = redaction::guard(None, own.into_iter().flatten());
         let cluster = connect(&shared, &settings, gantry_plan::namespace(&settings.kubernetes).name).await?;
         let shell = match settings.shell {
             Shell::Bash => "bash",
@@ -132,7 +139,7 @@ impl Runner {
             numbers,
             cluster,
             other_namespaces: tokio::sync::Mutex::default(),
-            ca_pem,
+            _guard: guard,
         })
     }
 
@@ -141,8 +148,9 @@ impl Runner {
         let runner = Arc::clone(self);
         let tracker = self.shared.jobs.clone();
         tasks::spawn(tracker.track_future(async move {
+            let stop = runner.shared.stop_jobs.clone();
             // A job's future is large and lives long: on the heap once, not moved about.
-            Box::pin(runner.run(received)).await;
+            until_left(stop, Box::pin(runner.run(received))).await;
             drop(places);
         }));
     }
@@ -152,8 +160,10 @@ impl Runner {
         let runner = Arc::clone(self);
         let tracker = self.shared.jobs.clone();
         tasks::spawn(tracker.track_future(async move {
+            let stop = runner.shared.stop_jobs.clone();
             let lines = vec![HeadLine::plain(banner())];
-            runner.report_rejected(creds, lines, gantry_core::Ending::InvalidJob { message }, Vec::new()).await;
+            let ending = gantry_core::Ending::InvalidJob { message };
+            until_left(stop, runner.report_rejected(creds, lines, ending, Vec::new())).await;
             drop(places);
         }));
     }
@@ -162,6 +172,8 @@ impl Runner {
         let taken = Instant::now();
         let spec = &received.spec;
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
+        let masked = spec.variables.iter().filter(|variable| variable.masked).map(|variable| &variable.value);
+        let _given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
         self.count_taken(&received);
         let numbers = self.numbers.take(spec.job_info.project_id);
         let context = self.context(&received, &numbers);
@@ -177,6 +189,7 @@ impl Runner {
                 return;
             }
         };
+        let guard = redaction::guard(Some(spec.id), &plan.pod_plan.trace.masks);
         let cluster = match self.cluster_of(&plan.namespace).await {
             Ok(cluster) => cluster,
             Err(error) => {
@@ -204,10 +217,11 @@ impl Runner {
             plan,
             taken,
             final_tries: self.settings.job_status_final_update_retry_limit.get(),
-            strays: Strays::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone()),
+            strays: Strays::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
             stop: self.shared.stop_jobs.clone(),
             view,
             pace: self.shared.pace,
+            asks_events: self.settings.kubernetes.print_pod_warning_events.unwrap_or(true),
         })
         .await;
         self.count_ended(job, &summary);
@@ -275,7 +289,8 @@ impl Runner {
             suffix: suffix(),
             correlation_id: received.correlation_id.clone(),
             tls_ca_pem: received.tls_ca_chain_pem.clone(),
-            configured_ca_pem: self.ca_pem.clone(),
+            configured_ca_pem: self.client.ca_pem(),
+            proxies: proxies(),
             alone: self.shared.alone.clone(),
         }
     }
@@ -334,6 +349,21 @@ impl Runner {
     }
 }
 
+/// Does something for a job, but not for much longer than a runner that leaves its jobs waits for them. A job itself keeps that limit and
+/// says what becomes of it; this is for what comes before, and for jobs that cannot run.
+async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work: impl Future<Output = ()>) {
+    let left = async {
+        if stop.wait_for(|asked| *asked == Some(StopJobs::Leave)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        sleep(job::LEAVE + LEAVE_MARGIN).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = left => tracing::warn!("the runner ends before GitLab has taken what it had to say about a job"),
+    }
+}
+
 fn banner() -> String {
     format!("Running with gantry {PROTOCOL_VERSION} ({})", RunnerInfo::revision())
 }
@@ -346,12 +376,15 @@ async fn connect(shared: &Shared, settings: &RunnerSettings, namespace: String) 
     Ok(cluster)
 }
 
-async fn read(path: Option<&Path>, key: &'static str) -> Result<Option<String>, RunnerError> {
-    let Some(path) = path else { return Ok(None) };
-    match tokio::fs::read_to_string(path).await {
-        Ok(text) => Ok(Some(text)),
-        Err(source) => Err(RunnerError::File { key, path: path.display().to_string(), source }),
-    }
+/// The proxies of this process, for agents that have to do without it.
+fn proxies() -> Option<ProxyPlan> {
+    let proxies = Proxies::from_environment(&|name| std::env::var(name).ok());
+    let plan = ProxyPlan {
+        http: proxies.http().cloned().unwrap_or_default(),
+        https: proxies.https().cloned().unwrap_or_default(),
+        no_proxy: proxies.no_proxy().to_owned(),
+    };
+    (!plan.http.is_empty() || !plan.https.is_empty()).then_some(plan)
 }
 
 /// Where the cluster is: as configured, else the one we run in, else the kubeconfig's.

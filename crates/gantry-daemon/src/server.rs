@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::redaction::redact;
 use crate::registry::Running;
 
 /// Where the server listens when nobody says otherwise.
@@ -22,15 +23,15 @@ const DEFAULT_PORT: &str = ":9252";
 
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenError {
+pub enum BindError {
     /// Not an address.
-    #[error("listen_address {address:?} is not of the form host:port")]
+    #[error("{address:?} is not of the form host:port")]
     Address {
         /// As configured.
         address: String,
     },
     /// The port is taken, or the address is not of this machine.
-    #[error("cannot listen on {address}: another process may use the port; change listen_address or LISTEN_ADDRESS")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: String,
@@ -49,8 +50,8 @@ pub(crate) struct Shown {
 }
 
 /// Binds the server's socket.
-pub(crate) async fn bind(address: &str) -> Result<TcpListener, ListenError> {
-    let invalid = || ListenError::Address { address: address.to_owned() };
+pub(crate) async fn bind(address: &str) -> Result<TcpListener, BindError> {
+    let invalid = || BindError::Address { address: address.to_owned() };
     let full = if address.contains(':') { address.to_owned() } else { format!("{address}{DEFAULT_PORT}") };
     let (host, port) = full.rsplit_once(':').ok_or_else(invalid)?;
     let port: u16 = port.parse().map_err(|_| invalid())?;
@@ -69,7 +70,7 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener, ListenError> {
     } else {
         TcpListener::bind((host, port)).await
     };
-    bound.map_err(|source| ListenError::Bind { address: full, source })
+    bound.map_err(|source| BindError::Bind { address: full, source })
 }
 
 /// Serves until `stop`.
@@ -100,9 +101,9 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 }
 
 async fn ready(State(shown): State<Shown>) -> Response {
-    match shown.health.not_ready() {
-        None => "ready\n".into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    match shown.health.readiness() {
+        Ok(text) => format!("{text}\n").into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", redact(None, &reason))).into_response(),
     }
 }
 

@@ -3,11 +3,14 @@
 //! A job does not wait for that, since it would hold its place. A manager that waits for its jobs waits for this too; one that is told to
 //! stop does not.
 
+use std::sync::Arc;
+
 use gantry_kube::{Cluster, Stray};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::job::StopJobs;
+use crate::redaction::Guard;
 use crate::tasks;
 
 /// Takes over such pods.
@@ -15,17 +18,19 @@ use crate::tasks;
 pub(crate) struct Strays {
     tracker: TaskTracker,
     stop: watch::Receiver<Option<StopJobs>>,
+    /// What is said about a pod may repeat secrets of its job.
+    guard: Arc<Guard>,
 }
 
 impl Strays {
-    /// Whoever waits for `tracker` waits for the pods; `stop` leaves them as they are.
-    pub(crate) fn new(tracker: TaskTracker, stop: watch::Receiver<Option<StopJobs>>) -> Self {
-        Self { tracker, stop }
+    /// Whoever waits for `tracker` waits for the pods; `stop` leaves them as they are. `guard` keeps the job's secrets out of the log.
+    pub(crate) fn new(tracker: TaskTracker, stop: watch::Receiver<Option<StopJobs>>, guard: Arc<Guard>) -> Self {
+        Self { tracker, stop, guard }
     }
 
     /// Removes a pod as soon as that is possible.
     pub(crate) fn remove(&self, cluster: Cluster, stray: Stray) {
-        let mut stop = self.stop.clone();
+        let (mut stop, guard) = (self.stop.clone(), Arc::clone(&self.guard));
         tasks::spawn(self.tracker.track_future(async move {
             tokio::select! {
                 removed = cluster.remove_stray(&stray) => match removed {
@@ -35,6 +40,7 @@ impl Strays {
                 // An error means that the runner is gone.
                 _ = stop.wait_for(Option::is_some) => {}
             }
+            drop(guard);
         }));
     }
 }

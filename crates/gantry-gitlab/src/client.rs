@@ -4,16 +4,19 @@ mod artifacts;
 mod exchange;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::Secret;
+use gantry_core::proxy::Proxies;
 use http::StatusCode;
 
 pub use self::artifacts::{Download, UploadBody, UploadTimeouts};
 use self::exchange::{Call, Decode};
 use crate::answer::{CallError, JobAnswer, PatchAnswer, Poll, Registered, UpdateAnswer, VerifyOutcome};
+use crate::certificates::TlsFiles;
 use crate::http_transport::HttpTransport;
 use crate::info::RunnerInfo;
 use crate::limits;
@@ -21,7 +24,6 @@ use crate::observe::{Endpoint, ObserveRequests};
 use crate::request::{Draft, Instance, JobCredentials, JobRequest, JobUpdate, Registration};
 use crate::response;
 use crate::retry::Twice;
-use crate::tls::Identity;
 use crate::transport::Transport;
 
 /// Where and how to reach a GitLab instance.
@@ -29,12 +31,11 @@ use crate::transport::Transport;
 pub struct ClientOptions {
     /// As configured: with or without trailing slashes and `/ci`.
     pub url: String,
-    /// Certificates to trust beside the system's and the bundled ones, as PEM text. Text without a certificate is ignored with a warning.
+    /// Certificates to trust beside the system's and the bundled ones, as PEM text, for who has no files. Text without a certificate is
+    /// ignored with a warning.
     pub ca_pem: Option<String>,
-    /// Client certificate chain, PEM. Used only together with `client_key_pem`.
-    pub client_cert_pem: Option<String>,
-    /// Private key of the client certificate, PEM.
-    pub client_key_pem: Option<Secret>,
+    /// Files with certificates and keys; a change is noticed and used with the next request.
+    pub files: TlsFiles,
     /// Proxy for the requests.
     pub proxy: ProxySettings,
     /// Connections are not kept longer than this (global `connection_max_age`); zero means for ever.
@@ -49,8 +50,7 @@ impl ClientOptions {
         Self {
             url: url.into(),
             ca_pem: None,
-            client_cert_pem: None,
-            client_key_pem: None,
+            files: TlsFiles::default(),
             proxy: ProxySettings::Environment,
             connection_max_age: crate::limits::CONNECTION_MAX_AGE,
             on_request: None,
@@ -61,18 +61,11 @@ impl ClientOptions {
 /// Which proxy to use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ProxySettings {
-    /// `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` of this process. A GitLab on a loopback address is reached directly.
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` of this process.
     #[default]
     Environment,
-    /// Given values, for an agent whose own environment is not the manager's.
-    Given {
-        /// Proxy for `http` URLs.
-        http: Option<Secret>,
-        /// Proxy for `https` URLs.
-        https: Option<Secret>,
-        /// Hosts to reach directly, as in `NO_PROXY`.
-        no_proxy: String,
-    },
+    /// Given ones, for an agent whose own environment is not the manager's.
+    Given(Proxies),
     /// None at all.
     Direct,
 }
@@ -91,6 +84,23 @@ pub enum ClientError {
     Scheme {
         /// The scheme.
         scheme: String,
+    },
+    /// A file cannot be read.
+    #[error("{key} {path} cannot be read", path = path.display())]
+    File {
+        /// The setting that names it, or would.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A proxy cannot be used.
+    #[error("the proxy for {scheme} URLs is not the URL of a proxy; write http://host:port")]
+    Proxy {
+        /// Which one. Its text may hold a password.
+        scheme: &'static str,
     },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {what}")]
@@ -112,7 +122,7 @@ pub struct Client {
 struct Shared {
     instance: Instance,
     transport: Arc<dyn Transport>,
-    /// The configured CA, word for word, if it is one.
+    /// The configured CA, word for word, if it is one. The transport knows that of files.
     ca_pem: Option<String>,
     on_request: Option<ObserveRequests>,
 }
@@ -124,17 +134,10 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that speaks HTTP over the network. Makes no connection yet; reads the system's certificates. Certificates that change later
-    /// need a new client.
+    /// A client that speaks HTTP over the network. Makes no connection yet; reads the system's certificates and the files of `options`.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let instance = Instance::new(&options.url)?;
-        let identity = Identity {
-            ca: options.ca_pem.clone(),
-            cert: options.client_cert_pem.clone(),
-            key: options.client_key_pem.clone(),
-        };
-        let transport =
-            HttpTransport::new(instance.base(), &identity, options.proxy.clone(), options.connection_max_age)?;
+        let transport = HttpTransport::new(instance.base(), &options)?;
         Ok(Self::over(options, instance, Arc::new(transport)))
     }
 
@@ -147,6 +150,11 @@ impl Client {
     fn over(options: ClientOptions, instance: Instance, transport: Arc<dyn Transport>) -> Self {
         let ca_pem = options.ca_pem.filter(|pem| crate::tls::has_certificate(pem));
         Self { shared: Arc::new(Shared { instance, transport, ca_pem, on_request: options.on_request }) }
+    }
+
+    /// The configured CA as it is now, word for word: of a file, else as it was given.
+    pub fn ca_pem(&self) -> Option<String> {
+        self.shared.transport.configured_ca_pem().or_else(|| self.shared.ca_pem.clone())
     }
 
     /// Registers a runner with a registration token (`POST runners`).
@@ -209,14 +217,14 @@ impl Client {
             request: self.shared.instance.request_job(&request).with_id(&request_id()),
             timeout: limits::REQUEST_JOB_TIMEOUT,
             twice: Twice::Harmful,
-            decode: Decode::On(StatusCode::CREATED),
+            decode: Decode::Job,
         };
         let exchanged = self.exchange(call).await;
         let last_update = exchanged.answer.as_ref().ok().and_then(|answer| response::last_update(answer.headers()));
         let mut answer = response::job(exchanged.answer);
         if let JobAnswer::Job(job) = &mut answer {
             let chain = || self.shared.transport.verified_chain_pem();
-            job.tls_ca_chain_pem = self.shared.ca_pem.clone().or_else(chain);
+            job.tls_ca_chain_pem = self.ca_pem().or_else(chain);
         }
         Poll { answer, pushed_back: exchanged.pushed_back, last_update }
     }

@@ -1,108 +1,196 @@
 //! The transport that speaks HTTP/1.1 over the network. It neither follows redirects nor tries again: `client.rs` does, for every
 //! transport alike.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
-use http::{Request, Response};
+use gantry_core::error_chain::chain;
+use gantry_core::proxy::Proxies;
+use http::{Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::client::{ClientError, ProxySettings};
+use crate::certificates::{FilesNow, TlsFiles};
+use crate::client::{ClientError, ClientOptions, ProxySettings};
+use crate::explain::{Circumstances, explain};
 use crate::limits;
-use crate::tls::{ChainRecorder, Identity};
+use crate::tls::{ChainRecorder, Pem, Tls, configure, has_certificate};
 use crate::transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
-
-/// How connections are made.
-struct Settings {
-    tls: ClientConfig,
-    proxy: ProxySettings,
-    /// GitLab is on this machine: a proxy from the environment does not apply, as in Go.
-    loopback: bool,
-}
 
 /// Connections to one GitLab instance, and to wherever it redirects.
 pub(crate) struct HttpTransport {
-    settings: Settings,
-    chain: Option<Arc<ChainRecorder>>,
+    host: String,
+    is_encrypted: bool,
+    /// A CA that is no file.
+    ca_pem: Option<String>,
+    files: TlsFiles,
+    proxies: Proxies,
     max_age: Duration,
     pool: Mutex<Pool>,
 }
 
+/// Connections, and what they were made with.
 struct Pool {
     client: reqwest::Client,
     since: Instant,
+    tls: ClientConfig,
+    chain: Arc<ChainRecorder>,
+    files: FilesNow,
+    looked: Instant,
 }
 
 impl HttpTransport {
-    pub(crate) fn new(
-        base: &Url,
-        identity: &Identity,
-        proxy: ProxySettings,
-        max_age: Duration,
-    ) -> Result<Self, ClientError> {
-        let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let tls = crate::tls::configure(host, identity)?;
-        let settings = Settings { tls: tls.config, proxy, loopback: is_loopback(host) };
-        let pool = Mutex::new(Pool { client: connect(&settings)?, since: Instant::now() });
-        // A plain connection proves nothing, even if it redirects to an encrypted one.
-        let chain = (base.scheme() == "https").then_some(tls.chain);
-        Ok(Self { settings, chain, max_age, pool })
+    pub(crate) fn new(base: &Url, options: &ClientOptions) -> Result<Self, ClientError> {
+        let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let (ca_pem, files) = (options.ca_pem.clone(), options.files.clone());
+        let proxies = proxies(&options.proxy)?;
+        let pool = Mutex::new(Pool::new(&host, ca_pem.as_deref(), &files, &proxies)?);
+        let is_encrypted = base.scheme() == "https";
+        Ok(Self { host, is_encrypted, ca_pem, files, proxies, max_age: options.connection_max_age, pool })
     }
 
-    /// The current pool. One that is too old is replaced, so that its idle connections close and rotated certificates and other machines
-    /// behind a load balancer are seen; requests under way keep theirs.
+    fn with<T>(&self, read: impl FnOnce(&mut Pool) -> T) -> T {
+        read(&mut self.pool.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The current connections. Those whose files have changed are replaced, and those that are too old: so their idle connections close, and
+    /// rotated certificates and other machines behind a load balancer are seen. Requests under way keep theirs.
     fn client(&self) -> reqwest::Client {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.max_age.is_zero() && pool.since.elapsed() >= self.max_age {
-            match connect(&self.settings) {
-                Ok(client) => *pool = Pool { client, since: Instant::now() },
-                Err(error) => {
-                    tracing::warn!(%error, "connections older than connection_max_age cannot be renewed");
+        self.with(|pool| {
+            if pool.looked.elapsed() >= limits::LOOK_AT_FILES {
+                pool.looked = Instant::now();
+                if pool.files.have_changed() {
+                    self.renew(pool);
                 }
             }
+            if !self.max_age.is_zero() && pool.since.elapsed() >= self.max_age {
+                match connect(&pool.tls, &self.proxies) {
+                    Ok(client) => (pool.client, pool.since) = (client, Instant::now()),
+                    Err(error) => {
+                        tracing::warn!(%error, "connections older than connection_max_age cannot be renewed");
+                    }
+                }
+            }
+            pool.client.clone()
+        })
+    }
+
+    fn renew(&self, pool: &mut Pool) {
+        match Pool::new(&self.host, self.ca_pem.as_deref(), &self.files, &self.proxies) {
+            Ok(new) => {
+                tracing::info!(host = self.host, "changed files for TLS towards GitLab are used from now on");
+                *pool = new;
+            }
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(host = self.host, "changed files for TLS towards GitLab are not used: {error}");
+                pool.files.accept();
+            }
         }
-        pool.client.clone()
+    }
+
+    /// Sorts a failure and says what helps. The URL is left out but for its host, because a query can hold a signature.
+    fn broken(&self, error: reqwest::Error, uri: &Uri) -> TransportError {
+        let fault = fault(&error);
+        let error = error.without_url();
+        if fault == TransportFault::Request {
+            return TransportError::new(fault, error);
+        }
+        let scheme = uri.scheme_str().unwrap_or_default();
+        let host = uri.host().unwrap_or_default();
+        let port = uri.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+        let proxy = self.proxies.of(scheme, host, port).and_then(|proxy| Url::parse(proxy.expose()).ok());
+        let proxy = proxy.map(|proxy| {
+            format!("{}:{}", proxy.host_str().unwrap_or_default(), proxy.port_or_known_default().unwrap_or_default())
+        });
+        let place = self.files.place_of_ca(&self.host).map(|place| place.display().to_string());
+        let words = self.with(|pool| {
+            let identity = pool.files.identity();
+            let name = |pem: &Option<Pem>| pem.as_ref().map(|pem| pem.name().to_owned());
+            let (ca, cert) = (name(&identity.ca), name(&identity.cert));
+            explain(
+                &error,
+                &Circumstances {
+                    scheme,
+                    host,
+                    port,
+                    connecting: fault == TransportFault::Connect,
+                    proxy: proxy.as_deref(),
+                    ca: ca.as_deref().or(self.ca_pem.as_ref().map(|_| "the configured CA")),
+                    place_of_ca: place.as_deref(),
+                    cert: cert.as_deref(),
+                },
+            )
+        });
+        TransportError::new(fault, words)
     }
 }
 
-fn connect(settings: &Settings) -> Result<reqwest::Client, ClientError> {
-    let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(settings.tls.clone())
+impl Pool {
+    /// Reads the files; connects to nothing yet.
+    fn new(host: &str, ca_pem: Option<&str>, files: &TlsFiles, proxies: &Proxies) -> Result<Self, ClientError> {
+        let files = files.read(host)?;
+        let mut identity = files.identity().clone();
+        identity.ca =
+            identity.ca.or_else(|| ca_pem.map(|text| Pem::new(text.to_owned(), "the configured CA".to_owned())));
+        let Tls { config: tls, chain } = configure(host, &identity)?;
+        let client = connect(&tls, proxies)?;
+        let now = Instant::now();
+        Ok(Self { client, since: now, tls, chain, files, looked: now })
+    }
+}
+
+/// The proxies to use, once each is known to be one.
+fn proxies(settings: &ProxySettings) -> Result<Proxies, ClientError> {
+    let proxies = match settings {
+        ProxySettings::Direct => Proxies::default(),
+        ProxySettings::Given(proxies) => proxies.clone(),
+        ProxySettings::Environment => from_environment(),
+    };
+    for (scheme, proxy) in [("http", proxies.http()), ("https", proxies.https())] {
+        if proxy.is_some_and(|proxy| reqwest::Proxy::all(proxy.expose()).is_err()) {
+            return Err(ClientError::Proxy { scheme });
+        }
+    }
+    Ok(proxies)
+}
+
+/// What is set and not used is said once for the process.
+fn from_environment() -> Proxies {
+    static SAID: Once = Once::new();
+    let variable = |name: &str| std::env::var(name).ok();
+    SAID.call_once(|| {
+        for remark in Proxies::remarks(&variable) {
+            tracing::warn!("{remark}");
+        }
+    });
+    Proxies::from_environment(&variable)
+}
+
+fn connect(tls: &ClientConfig, proxies: &Proxies) -> Result<reqwest::Client, ClientError> {
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls.clone())
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(limits::CONNECT_TIMEOUT)
         .pool_idle_timeout(limits::IDLE_CONNECTION_TIMEOUT)
         .pool_max_idle_per_host(limits::MAX_IDLE_CONNECTIONS)
-        .tcp_keepalive(limits::TCP_KEEPALIVE);
-    let http = |error: reqwest::Error| ClientError::Http(Box::new(error));
-    let builder = match &settings.proxy {
-        ProxySettings::Direct => builder.no_proxy(),
-        ProxySettings::Environment if settings.loopback => builder.no_proxy(),
-        ProxySettings::Environment => builder,
-        ProxySettings::Given { http: plain, https, no_proxy } => {
-            let exceptions = reqwest::NoProxy::from_string(no_proxy);
-            let mut builder = builder.no_proxy();
-            if let Some(proxy) = plain {
-                builder =
-                    builder.proxy(reqwest::Proxy::http(proxy.expose()).map_err(http)?.no_proxy(exceptions.clone()));
-            }
-            if let Some(proxy) = https {
-                builder = builder.proxy(reqwest::Proxy::https(proxy.expose()).map_err(http)?.no_proxy(exceptions));
-            }
-            builder
-        }
-    };
-    builder.build().map_err(http)
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        .tcp_keepalive(limits::TCP_KEEPALIVE)
+        // The library's own reading of the environment is another one than Go's.
+        .no_proxy();
+    if proxies.http().or(proxies.https()).is_some() {
+        let proxies = proxies.clone();
+        builder = builder.proxy(reqwest::Proxy::custom(move |url| {
+            let proxy = proxies.of(url.scheme(), url.host_str()?, url.port_or_known_default()?)?;
+            Some(proxy.expose().to_owned())
+        }));
+    }
+    builder.build().map_err(|error| ClientError::Http(Box::new(error)))
 }
 
 impl Transport for HttpTransport {
@@ -113,18 +201,26 @@ impl Transport for HttpTransport {
     ) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
         let client = self.client();
         async move {
-            let request = reqwest::Request::try_from(request.map(to_reqwest)).map_err(broken)?;
+            let uri = request.uri().clone();
+            let request =
+                reqwest::Request::try_from(request.map(to_reqwest)).map_err(|error| self.broken(error, &uri))?;
             let answer = tokio::time::timeout(timeouts.head, client.execute(request))
                 .await
                 .map_err(|elapsed| TransportError::new(TransportFault::Timeout, elapsed))?
-                .map_err(broken)?;
+                .map_err(|error| self.broken(error, &uri))?;
             Ok(Response::from(answer).map(|body| with_idle_limit(body, timeouts.idle)))
         }
         .boxed()
     }
 
     fn verified_chain_pem(&self) -> Option<String> {
-        self.chain.as_ref()?.pem()
+        // A plain connection proves nothing, even if it redirects to an encrypted one.
+        self.is_encrypted.then(|| self.with(|pool| pool.chain.pem())).flatten()
+    }
+
+    fn configured_ca_pem(&self) -> Option<String> {
+        let ca = self.with(|pool| pool.files.identity().ca.as_ref().map(|pem| pem.text().to_owned()));
+        ca.filter(|pem| has_certificate(pem))
     }
 }
 
@@ -137,7 +233,7 @@ fn to_reqwest(body: Body) -> reqwest::Body {
 
 /// The body's pieces; silence in the middle ends it with an error.
 fn with_idle_limit(body: reqwest::Body, idle: Duration) -> ByteStream {
-    let pieces = body.into_data_stream().map_err(broken);
+    let pieces = body.into_data_stream().map_err(|error| TransportError::new(fault(&error), error.without_url()));
     let limited = stream::unfold(Some(Box::pin(pieces)), move |pieces| async move {
         let mut pieces = pieces?;
         match tokio::time::timeout(idle, pieces.next()).await {
@@ -150,9 +246,8 @@ fn with_idle_limit(body: reqwest::Body, idle: Duration) -> ByteStream {
     Box::pin(limited)
 }
 
-/// Sorts a failure. The URL is taken out, because a query can hold a signature.
-fn broken(error: reqwest::Error) -> TransportError {
-    let fault = if error.is_connect() {
+fn fault(error: &reqwest::Error) -> TransportFault {
+    if error.is_connect() {
         TransportFault::Connect
     } else if error.is_timeout() {
         TransportFault::Timeout
@@ -160,8 +255,7 @@ fn broken(error: reqwest::Error) -> TransportError {
         TransportFault::Request
     } else {
         TransportFault::Broken
-    };
-    TransportError::new(fault, error.without_url())
+    }
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ impl RunnerInfo {
 }
 
 /// Name of the operating system, in Go's words.
-pub(crate) fn platform() -> &'static str {
+pub fn platform() -> &'static str {
     match std::env::consts::OS {
         "macos" => "darwin",
         other => other,
@@ -134,7 +134,7 @@ pub(crate) fn platform() -> &'static str {
 }
 
 /// Name of the processor architecture, in Go's words.
-pub(crate) fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -5,7 +5,9 @@
 //! Start reading at [`Client`].
 
 mod answer;
+mod certificates;
 mod client;
+mod explain;
 mod http_transport;
 mod info;
 pub mod limits;
@@ -23,8 +25,9 @@ pub use answer::{
     CallError, DownloadError, JobAnswer, PatchAnswer, PatchOutcome, Poll, ReceivedJob, Registered, RemoteStatus, Says,
     UpdateAnswer, UpdateOutcome, UploadAnswer, VerifyOutcome,
 };
+pub use certificates::TlsFiles;
 pub use client::{Client, ClientError, ClientOptions, Download, ProxySettings, UploadBody, UploadTimeouts};
-pub use info::{Features, PROTOCOL_VERSION, RunnerInfo};
+pub use info::{Features, PROTOCOL_VERSION, RunnerInfo, architecture, platform};
 pub use observe::{Endpoint, ObserveRequests, RequestObservation};
 pub use request::{JobCredentials, JobRequest, JobUpdate, Output, Registration, UploadQuery};
 pub use transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};

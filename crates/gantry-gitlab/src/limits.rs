@@ -15,6 +15,10 @@ pub const MAX_SERVER_WAIT: Duration = Duration::from_secs(60);
 /// Longest interval between trace updates a server can ask for (GitLab Runner 19.4: 15 minutes).
 pub const MAX_UPDATE_INTERVAL: Duration = Duration::from_secs(900);
 
+/// How often files with certificates and keys are looked at, while requests are made: a new one is used within seconds, and looking costs
+/// microseconds.
+pub const LOOK_AT_FILES: Duration = Duration::from_secs(1);
+
 /// Time for a connection to be made, TLS included (GitLab Runner 19.4: 30 s to dial, 10 s for the handshake).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(40);
 
@@ -55,11 +59,18 @@ pub const UPLOAD_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Redirects followed for one request (GitLab Runner 19.4 and most browsers allow 10).
 pub const MAX_REDIRECTS: u32 = 10;
 
-/// Largest job payload. GitLab bounds a CI configuration to a few MiB; the rest are variables.
-pub const MAX_JOB_PAYLOAD: usize = 64 * 1024 * 1024;
+/// Largest job payload, after decompression. GitLab bounds a CI configuration to a few MiB; the rest are variables. It is held a few times
+/// over while it is read.
+pub const MAX_JOB_PAYLOAD: usize = 32 * 1024 * 1024;
 
-/// Largest other answer that is read; what the protocol sends is a few hundred bytes. The reference drains about as much.
+/// Most JSON values in a job payload. A job with ten thousand variables has a hundred thousand; one value can take 2 bytes there and 32 here.
+pub const MAX_JOB_VALUES: usize = 1_000_000;
+
+/// Largest other answer that is read, after decompression; what the protocol sends is a few hundred bytes. The reference drains about as much.
 pub const MAX_SMALL_ANSWER: usize = 1024 * 1024;
+
+/// How long the body of an answer is read that only brings words for an error, or nothing: it comes with the head, or is of no use.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Characters of a server's words that are kept for a log line: a proxy may answer with a whole page.
 pub const MAX_MESSAGE_CHARS: usize = 300;

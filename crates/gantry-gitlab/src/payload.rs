@@ -6,6 +6,8 @@ use gantry_core::job::JobSpec;
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
+use crate::limits;
+
 /// A payload that is no job.
 #[derive(Debug)]
 pub(crate) struct Undecodable {
@@ -16,15 +18,22 @@ pub(crate) struct Undecodable {
 
 /// Reads the body of the 201 to `jobs/request`.
 pub(crate) fn decode(body: &[u8]) -> Result<JobSpec, Undecodable> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| Undecodable {
-        id: None,
-        token: None,
-        message: format!("the job payload is not JSON (line {}, column {})", error.line(), error.column()),
+    let no_job = |message: String| Undecodable { id: None, token: None, message };
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(no_job(
+            "the job payload is empty, although GitLab or a proxy before it announced a job".to_owned(),
+        ));
+    }
+    if values(body) > limits::MAX_JOB_VALUES {
+        return Err(no_job(format!("the job payload holds more than {} values", limits::MAX_JOB_VALUES)));
+    }
+    let value: Value = serde_json::from_slice(body).map_err(|error| {
+        let (line, column, size) = (error.line(), error.column(), body.len());
+        no_job(format!("the job payload of {size} bytes is not JSON (line {line}, column {column})"))
     })?;
     if !value.is_object() {
         // The library would read a list as the fields in their order.
-        let message = format!("the job payload is {}, expected an object", kind(&value));
-        return Err(Undecodable { id: None, token: None, message });
+        return Err(no_job(format!("the job payload is {}, expected an object", kind(&value))));
     }
     let id = value.get("id").and_then(Value::as_i64).filter(|id| *id > 0);
     let token = value.get("token").and_then(Value::as_str).filter(|token| !token.is_empty()).map(Secret::new);
@@ -39,6 +48,21 @@ pub(crate) fn decode(body: &[u8]) -> Result<JobSpec, Undecodable> {
         return Err(undecodable("the job payload has no token, so nothing about the job could be reported".to_owned()));
     }
     Ok(spec)
+}
+
+/// About how many values the JSON of `body` holds: its separators outside of texts. Each costs many times its bytes once it is read.
+fn values(body: &[u8]) -> usize {
+    let (mut count, mut in_text, mut escaped) = (0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b':' | b'[' | b'{' if !in_text => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// `steps[0].script: found an object, expected a sequence`. `said` is the library's message, of which only the end is used: its
@@ -98,6 +122,22 @@ mod tests {
         assert_eq!((broken.id, broken.token.unwrap().expose()), (Some(7), "tok3n"));
         let broken = failed("not JSON with tok3n");
         assert!(broken.id.is_none() && broken.token.is_none() && !broken.message.contains("tok3n"));
+    }
+
+    #[test]
+    fn what_came_instead_of_a_job_is_said() {
+        assert!(
+            failed("").message.starts_with("the job payload is empty") && failed(" \r\n").message.contains("empty")
+        );
+        assert!(failed("<html>").message.contains("of 6 bytes is not JSON"));
+    }
+
+    #[test]
+    fn a_small_body_cannot_become_a_large_job() {
+        let many = format!("{{\"id\": 1, \"token\": \"t\", \"x\": [{}0]}}", "0,".repeat(limits::MAX_JOB_VALUES));
+        assert!(failed(&many).message.contains("more than"));
+        let long = format!("{{\"id\": 1, \"token\": \"t\", \"x\": \"\\\"{}\"}}", ",".repeat(limits::MAX_JOB_VALUES));
+        assert_eq!(decode(long.as_bytes()).unwrap().id, 1, "texts may hold anything");
     }
 
     #[test]

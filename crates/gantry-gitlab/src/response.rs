@@ -153,7 +153,8 @@ fn update_interval(word: &str) -> Option<Duration> {
 fn range_end(headers: &HeaderMap) -> Option<u64> {
     let range = text(headers, "range")?;
     let (_, end) = range.split_once('-')?;
-    end.trim().parse().ok()
+    // Twice as much can still be counted with.
+    end.trim().parse().ok().filter(|end| *end <= u64::MAX / 2)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -207,9 +208,18 @@ fn message(answer: &Response<Bytes>) -> String {
             url::Url::parse(&target).map_or(String::from("elsewhere"), |url| url.origin().ascii_serialization());
         return format!("redirected to {target}; configure the final URL of this GitLab instance");
     }
+    if status == StatusCode::BAD_REQUEST && wants_tls(answer.body()) {
+        return "this port speaks TLS: write https:// in the URL".to_owned();
+    }
     let said = if is_json(answer.headers()) { json_message(answer.body()) } else { xml_message(answer) };
     let said = said.filter(|words| !words.trim().is_empty());
     shortened(&said.unwrap_or_else(|| status.canonical_reason().unwrap_or("no explanation").to_owned()))
+}
+
+/// What nginx, Go and Apache answer to plain HTTP on a port for TLS.
+fn wants_tls(body: &[u8]) -> bool {
+    let words = String::from_utf8_lossy(body);
+    ["sent to HTTPS port", "to an HTTPS server", "SSL-enabled server port"].iter().any(|known| words.contains(known))
 }
 
 fn json_message(body: &[u8]) -> Option<String> {

@@ -17,12 +17,35 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 
 use crate::client::ClientError;
 
-/// Certificates and key from the configuration, as PEM text.
+/// PEM text, and where it comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Pem {
+    /// A key is a secret.
+    text: Secret,
+    name: String,
+}
+
+impl Pem {
+    pub(crate) fn new(text: String, name: String) -> Self {
+        Self { text: Secret::new(text), name }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        self.text.expose()
+    }
+
+    /// The setting and the file, for messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Certificates and key from the configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Identity {
-    pub(crate) ca: Option<String>,
-    pub(crate) cert: Option<String>,
-    pub(crate) key: Option<Secret>,
+    pub(crate) ca: Option<Pem>,
+    pub(crate) cert: Option<Pem>,
+    pub(crate) key: Option<Pem>,
 }
 
 /// A TLS configuration and the record of what it verified.
@@ -35,7 +58,7 @@ pub(crate) struct Tls {
 pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, ClientError> {
     let failed = |what: String| ClientError::Tls { what };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let own = own_certificates(identity.ca.as_deref());
+    let own = own_certificates(identity.ca.as_ref());
     let mut trusted: Vec<CertificateDer<'static>> = own.clone();
     // Whatever cannot be read of the system's certificates is not there; the bundled ones always are.
     trusted.extend(rustls_native_certs::load_native_certs().certs);
@@ -59,9 +82,18 @@ pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, ClientEr
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&chain) as Arc<dyn ServerCertVerifier>);
     let mut config = match client_pair(identity) {
-        Some((certs, key)) => builder
-            .with_client_auth_cert(certs, key)
-            .map_err(|error| failed(format!("the client certificate cannot be used: {error}")))?,
+        Some(Pair { certs, key, names: (cert, key_name) }) => {
+            builder.with_client_auth_cert(certs, key).map_err(|error| {
+                failed(match error {
+                    rustls::Error::InconsistentKeys(_) => {
+                        format!("the key in {key_name} does not belong to the certificate in {cert}")
+                    }
+                    error => {
+                        format!("the client certificate in {cert} cannot be used with the key in {key_name}: {error}")
+                    }
+                })
+            })?
+        }
         None => builder.with_no_client_auth(),
     };
     // Only what the reference speaks: some proxies in front of GitLab announce HTTP/2 and then break long polls.
@@ -69,11 +101,11 @@ pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, ClientEr
     Ok(Tls { config, chain })
 }
 
-fn own_certificates(pem: Option<&str>) -> Vec<CertificateDer<'static>> {
+fn own_certificates(pem: Option<&Pem>) -> Vec<CertificateDer<'static>> {
     let Some(pem) = pem else { return Vec::new() };
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok).collect();
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem.text().as_bytes()).filter_map(Result::ok).collect();
     if certificates.is_empty() {
-        tracing::warn!("the configured CA (tls-ca-file) holds no PEM certificate and is ignored");
+        tracing::warn!("{} holds no certificate in PEM form and is not used", pem.name());
     }
     certificates
 }
@@ -83,17 +115,33 @@ pub(crate) fn has_certificate(pem: &str) -> bool {
     CertificateDer::pem_slice_iter(pem.as_bytes()).any(|certificate| certificate.is_ok())
 }
 
+/// A client certificate and its key.
+struct Pair<'a> {
+    certs: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    names: (&'a str, &'a str),
+}
+
 /// The client certificate, if it is complete and readable; as in the reference a broken one is logged and not used.
-fn client_pair(identity: &Identity) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let (cert_pem, key_pem) = (identity.cert.as_ref()?, identity.key.as_ref()?);
-    let certs: Vec<_> = CertificateDer::pem_slice_iter(cert_pem.as_bytes()).filter_map(Result::ok).collect();
-    match PrivateKeyDer::from_pem_slice(key_pem.expose().as_bytes()) {
-        Ok(key) if !certs.is_empty() => Some((certs, key)),
-        _ => {
-            tracing::warn!("the client certificate (tls-cert-file, tls-key-file) is not PEM and is not used");
-            None
+fn client_pair(identity: &Identity) -> Option<Pair<'_>> {
+    let (cert, key) = match (&identity.cert, &identity.key) {
+        (Some(cert), Some(key)) => (cert, key),
+        (Some(alone), None) | (None, Some(alone)) => {
+            tracing::warn!("{} is not used: a client certificate needs tls-cert-file and tls-key-file", alone.name());
+            return None;
         }
+        (None, None) => return None,
+    };
+    let certs: Vec<_> = CertificateDer::pem_slice_iter(cert.text().as_bytes()).filter_map(Result::ok).collect();
+    if certs.is_empty() {
+        tracing::warn!("{} holds no certificate in PEM form; the client certificate is not used", cert.name());
+        return None;
     }
+    let Ok(private) = PrivateKeyDer::from_pem_slice(key.text().as_bytes()) else {
+        tracing::warn!("{} holds no key in PEM form; the client certificate is not used", key.name());
+        return None;
+    };
+    Some(Pair { certs, key: private, names: (cert.name(), key.name()) })
 }
 
 /// Verifies as usual and remembers the chain that the GitLab host proved itself with: jobs need it for git (`CI_SERVER_TLS_CA_FILE`).

@@ -53,6 +53,11 @@ pub trait Transport: Send + Sync {
     fn verified_chain_pem(&self) -> Option<String> {
         None
     }
+
+    /// The configured CA file as it is now, word for word; nothing if there is none, or it holds no certificate.
+    fn configured_ca_pem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Why there is no answer.

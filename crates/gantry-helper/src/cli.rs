@@ -32,6 +32,9 @@ enum Command {
         /// Milliseconds without a manager after which the agent reports by itself (for tests)
         #[arg(long, hide = true)]
         alone_after: Option<u64>,
+        /// Keep the file of the trace under its name (for tests)
+        #[arg(long, hide = true)]
+        keep_trace: bool,
     },
     /// Run the user's scripts as the agent says: the first process of the build container
     Shim {
@@ -65,10 +68,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Agent { root, any_peer, alone_after } => {
+        Command::Agent { root, any_peer, alone_after, keep_trace } => {
             let peers = if any_peer { PeerRule::Any } else { PeerRule::ExecOnly };
             let patience = alone_after.map(Duration::from_millis).map_or_else(Patience::default, Patience::always);
-            crate::agent::run(&Layout::below(root), Settings { peers, patience })
+            crate::agent::run(&Layout::below(root), Settings { peers, patience, keep_trace })
         }
         Command::Shim { root } => crate::shim::run(&Layout::below(root)),
         Command::Bridge { root } => crate::bridge::run(&Layout::below(root)),

@@ -24,6 +24,10 @@ impl Layout {
         self.at(layout::SHIM_BINARY)
     }
 
+    pub(crate) fn shim_ready(&self) -> PathBuf {
+        self.at(layout::SHIM_READY)
+    }
+
     pub(crate) fn shim_socket(&self) -> PathBuf {
         self.at(layout::SHIM_SOCKET)
     }

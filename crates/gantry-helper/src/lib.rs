@@ -18,7 +18,7 @@ mod shim;
 mod stages;
 mod tasks;
 
-pub use agent::{Parts as AgentParts, Patience, carry_out};
+pub use agent::{Parts as AgentParts, Patience, TraceFile, carry_out};
 pub use cli::main;
 pub use clock::Clock;
 pub use diagnostics::send_diagnostics_to;

@@ -29,11 +29,31 @@ pub(crate) const PARTIAL_LINE: Duration = Duration::from_millis(500);
 /// Longest sleep of the engine. Timers run on a clock that stops with the machine, deadlines do not: this is how late one may be noticed.
 pub(crate) const TICK: Duration = Duration::from_secs(10);
 
-/// How long the manager may take to say why the build container is gone, before the agent closes the job without a cause.
+/// How long the manager may take to say why the build container is gone, or does not come, before the agent closes the job without a cause.
 pub(crate) const CAUSE_OF_DEATH: Duration = Duration::from_secs(10);
 
 /// What a shim may take beyond the grace of a kill to say that the script has ended, before it counts as lost.
 pub(crate) const KILL_ANSWER: Duration = Duration::from_secs(10);
+
+/// How often the shim looks for processes that others have started while it signalled those it had seen. Each look leaves none of those
+/// that it has seen able to start another, so more than a few are needed only against something that multiplies on purpose.
+pub(crate) const SCANS: usize = 32;
+
+/// How long a process that read from a pipe has to end by itself after the last writer has, before it gets TERM: one to two of these.
+pub(crate) const READERS_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause between two tries to end what has survived a KILL: it is waiting for a device, or was started meanwhile.
+pub(crate) const KILL_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the end of a script may take after KILL before what is left counts as unstoppable. Must be less than [`KILL_ANSWER`].
+pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Quiet after which a script that has ended is not waited for any longer, although something still holds its output open: a `tee` that
+/// the script wrote through needs less, and a server in the background never closes it.
+pub(crate) const STRAGGLERS_QUIET: Duration = Duration::from_millis(100);
+
+/// Output of background processes that waits for the agent, in pieces of [`OUTPUT_CHUNK`]. A full queue slows them down.
+pub(crate) const BACKGROUND_OUTPUT: usize = 2;
 
 /// How long the agent waits for the shim to leave after it was told to.
 pub(crate) const SHIM_GOODBYE: Duration = Duration::from_secs(2);
@@ -110,3 +130,16 @@ pub(crate) const INDEX: u64 = 4 * 1024 * 1024 * 1024;
 /// Linked directories on the path to one artifact that a pattern leads through. People make one or two; more come from links that lead
 /// round in a circle, or from trees of packages that link to each other, which have more paths than anybody could visit.
 pub(crate) const ARTIFACT_LINKS: u32 = 4;
+
+/// A part of a file that one thread deflates at once: long enough that a part costs nothing beside its bytes, and 1 % of what they shrink to.
+pub(crate) const PACK_PART: usize = 512 * 1024;
+
+/// Threads that deflate. More would not be used: eight fill any connection.
+pub(crate) const PACK_WORKERS: usize = 8;
+
+/// Parts in memory for each of those threads, so that none waits for the others: 12 MiB for all, and half of that again where they work.
+pub(crate) const PACK_PARTS_PER_WORKER: usize = 3;
+
+/// An archive on its way to GitLab, in pieces of this size and so many of them: what the network takes while the next part is packed.
+pub(crate) const ARCHIVE_PIECE: usize = 256 * 1024;
+pub(crate) const ARCHIVE_PIECES: usize = 8;

@@ -80,6 +80,10 @@ pub struct Handover {
     pub status: JobStatus,
     /// User of the build container, if the tree has not been given to it yet.
     pub new_owner: Option<User>,
+    /// User of the build container.
+    pub user: User,
+    /// Where warnings go.
+    pub outlet: Outlet,
 }
 
 /// Starts scripts in the build container.
@@ -95,6 +99,11 @@ pub trait Shell: Send + 'static {
 
     /// How many processes of the container were ended for want of memory so far.
     fn oom_kills(&self) -> u64;
+
+    /// The next piece of what processes print that have outlived their script. Safe to be dropped and called again.
+    fn background_output(&mut self) -> impl Future<Output = Bytes> + Send {
+        std::future::pending()
+    }
 }
 
 /// A script that runs. Dropping it ends it.
@@ -102,7 +111,8 @@ pub trait Process: Send + 'static {
     /// The next thing that happens. Safe to be dropped and called again. After [`Happening::Ended`] there is nothing more.
     fn next(&mut self) -> impl Future<Output = Happening> + Send;
 
-    /// Asks it to end and ends it after `grace`. A second call can only shorten the grace.
+    /// Asks it, and whatever runs beside it, to end, and ends what is left after `grace`. Then nothing lives, and [`Happening::Ended`]
+    /// says so. A second call can only shorten the grace.
     fn kill(&mut self, grace: Duration);
 }
 
@@ -111,7 +121,7 @@ pub trait Process: Send + 'static {
 pub enum Happening {
     /// It, or one of its children, wrote this.
     Output(Bytes),
-    /// It ended, and all of its output has been given.
+    /// It ended, and all that it wrote itself has been given.
     Ended(Exit),
 }
 

@@ -1,9 +1,11 @@
-//! How to reach an API server: from the configuration, from inside a pod, or from a kubeconfig. Reads files, sends nothing.
+//! How to reach an API server: from the configuration, from inside a pod, or from a kubeconfig. Reads files, sends nothing. Proxies are those
+//! of the environment, by the rules that GitLab's client follows too, but a kubeconfig's own comes first.
 
 use std::path::{Path, PathBuf};
 
 use gantry_core::Secret;
 use gantry_core::error_chain::chain;
+use gantry_core::proxy::Proxies;
 use kube::{
     Client, Config,
     client::ClientBuilder,
@@ -11,7 +13,7 @@ use kube::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::{limits, roots};
+use crate::{limits, roots, target::Target};
 
 /// Where the API server is and who we are.
 #[derive(Clone, Debug)]
@@ -34,7 +36,7 @@ pub enum Access {
 pub struct RemoteAccess {
     /// URL, or a bare `host[:port]`, which means https.
     pub host: String,
-    /// The only authorities to trust, in PEM; read again once a minute. Otherwise the system's and the bundled ones.
+    /// The only authorities to trust, in PEM; read again when the file changes. Otherwise the system's and the bundled ones.
     pub ca_file: Option<PathBuf>,
     /// A bearer token.
     pub bearer_token: Option<Secret>,
@@ -97,14 +99,37 @@ pub enum ConnectError {
     },
 }
 
-/// A client for `access`, and the namespace that comes with it where none is configured.
-pub(crate) async fn client(access: Access) -> Result<Client, ConnectError> {
+/// Where Kubernetes puts a pod's service account.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The files that a client for `access` depends on.
+pub(crate) fn files(access: &Access) -> Vec<PathBuf> {
+    match access {
+        Access::Remote(remote) => {
+            [&remote.ca_file, &remote.cert_file, &remote.key_file].into_iter().flatten().cloned().collect()
+        }
+        Access::InCluster => ["ca.crt", "token"].map(|name| Path::new(SERVICE_ACCOUNT).join(name)).into(),
+        Access::Kubeconfig { path, .. } => {
+            let parsed = read_kubeconfig(path.as_deref()).unwrap_or_default();
+            let clusters = parsed.clusters.iter().filter_map(|named| named.cluster.as_ref());
+            let users = parsed.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
+            let of_users = users.flat_map(|user| [&user.client_certificate, &user.client_key, &user.token_file]);
+            let named = clusters.map(|cluster| &cluster.certificate_authority).chain(of_users);
+            kubeconfig_files(path.as_deref()).into_iter().chain(named.flatten().map(PathBuf::from)).collect()
+        }
+    }
+}
+
+/// A client for `access`, and what to say when it does not work.
+pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectError> {
     install_crypto();
+    let mut target = target(access);
     let mut config = match access {
-        Access::Remote(remote) => remote_config(remote).await?,
+        Access::Remote(remote) => remote_config(remote.clone()).await?,
         Access::InCluster => in_cluster_config()?,
-        Access::Kubeconfig { path, context } => kubeconfig(path, context).await?,
+        Access::Kubeconfig { path, context } => kubeconfig(path.clone(), context.clone()).await?,
     };
+    target.url = address(&config.cluster_url);
     if config.root_cert.is_none() && config.root_cert_file.is_none() {
         config.root_cert = Some(roots::system_and_bundled());
     }
@@ -112,7 +137,46 @@ pub(crate) async fn client(access: Access) -> Result<Client, ConnectError> {
     config.default_retry = false;
     config.connect_timeout = Some(limits::CONNECT);
     let built = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client { message: chain(&error) })?;
-    Ok(built.build())
+    Ok((built.build(), target))
+}
+
+/// Where the pieces of an access come from.
+fn target(access: &Access) -> Target {
+    match access {
+        Access::Remote(remote) => match &remote.ca_file {
+            None => Target::default(),
+            Some(path) => Target {
+                ca_from: format!("the authorities in ca_file {}", path.display()),
+                ca_advice: "put the CA certificate of the cluster there".to_owned(),
+                ..Target::default()
+            },
+        },
+        Access::InCluster => Target {
+            host_from: "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT of this pod".to_owned(),
+            ca_from: "the authorities of this pod's service account".to_owned(),
+            ca_advice: "set host and ca_file in [runners.kubernetes]".to_owned(),
+            ..Target::default()
+        },
+        Access::Kubeconfig { path, .. } => {
+            let file = path
+                .as_ref()
+                .map_or_else(|| "the kubeconfig".to_owned(), |path| format!("the kubeconfig {}", path.display()));
+            Target {
+                host_from: format!("the cluster's server in {file}"),
+                ca_from: format!("the authorities in {file}"),
+                ca_advice: "set certificate-authority-data of the cluster there".to_owned(),
+                cert_from: format!("the user's client certificate in {file}"),
+                ..Target::default()
+            }
+        }
+    }
+}
+
+/// Scheme, host and port: what an error may show of a URL.
+fn address(url: &http::Uri) -> String {
+    let scheme = url.scheme_str().unwrap_or("https");
+    let port = url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{scheme}://{}{port}", url.host().unwrap_or_default())
 }
 
 /// rustls asks for one process-wide provider; whoever comes first sets the only one we ship.
@@ -130,6 +194,7 @@ async fn remote_config(remote: RemoteAccess) -> Result<Config, ConnectError> {
         return Err(bad_host("it needs a host and the scheme https or http".to_owned()));
     }
     let mut config = Config::new(url);
+    config.proxy_url = proxy(&config.cluster_url)?;
     if let Some(path) = remote.ca_file {
         check_certificates("ca_file", &path).await?;
         config.root_cert_file = Some(path);
@@ -179,7 +244,26 @@ async fn check_certificates(key: &'static str, path: &Path) -> Result<(), Connec
 }
 
 fn in_cluster_config() -> Result<Config, ConnectError> {
-    Config::incluster().map_err(|error| ConnectError::InCluster { message: chain(&error) })
+    let mut config = Config::incluster().map_err(|error| ConnectError::InCluster { message: chain(&error) })?;
+    config.proxy_url = proxy(&config.cluster_url)?;
+    Ok(config)
+}
+
+/// The environment's proxy for the API server, if there is one.
+fn proxy(server: &http::Uri) -> Result<Option<http::Uri>, ConnectError> {
+    let proxies = Proxies::from_environment(&|name| std::env::var(name).ok());
+    proxy_of(&proxies, server)
+}
+
+fn proxy_of(proxies: &Proxies, server: &http::Uri) -> Result<Option<http::Uri>, ConnectError> {
+    let scheme = server.scheme_str().unwrap_or("https");
+    let port = server.port_u16().unwrap_or(if scheme == "http" { 80 } else { 443 });
+    let Some(proxy) = proxies.of(scheme, server.host().unwrap_or_default(), port) else { return Ok(None) };
+    // Its text can hold a password.
+    let unusable = |_| ConnectError::Client {
+        message: format!("the proxy of the environment for {scheme} is not a URL; write http://host:port"),
+    };
+    proxy.expose().parse().map(Some).map_err(unusable)
 }
 
 async fn kubeconfig(path: Option<PathBuf>, context: Option<String>) -> Result<Config, ConnectError> {
@@ -188,13 +272,43 @@ async fn kubeconfig(path: Option<PathBuf>, context: Option<String>) -> Result<Co
     let failed =
         |error: &kube::config::KubeconfigError| ConnectError::Kubeconfig { file: file.clone(), message: chain(error) };
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    match path {
-        Some(path) => {
-            let parsed = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
-            Config::from_custom_kubeconfig(parsed, &options).await.map_err(|error| failed(&error))
+    let parsed = read_kubeconfig(path.as_deref()).map_err(|error| failed(&error))?;
+    let own = own_proxy(&parsed, options.context.as_deref());
+    let mut config = Config::from_custom_kubeconfig(parsed, &options).await.map_err(|error| failed(&error))?;
+    config.proxy_url = match own {
+        Some(own) => {
+            let message = "its proxy-url is not a URL".to_owned();
+            Some(own.parse().map_err(|_| ConnectError::Kubeconfig { file: file.clone(), message })?)
         }
-        None => Config::from_kubeconfig(&options).await.map_err(|error| failed(&error)),
+        None => proxy(&config.cluster_url)?,
+    };
+    Ok(config)
+}
+
+fn read_kubeconfig(path: Option<&Path>) -> Result<Kubeconfig, kube::config::KubeconfigError> {
+    match path {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
     }
+}
+
+/// Where a kubeconfig is read from: several files may be merged.
+fn kubeconfig_files(path: Option<&Path>) -> Vec<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    match (path, variable("KUBECONFIG"), variable("HOME")) {
+        (Some(path), ..) => vec![path.to_owned()],
+        (None, Some(list), _) => std::env::split_paths(&list).collect(),
+        (None, None, Some(home)) => vec![Path::new(&home).join(".kube/config")],
+        (None, None, None) => Vec::new(),
+    }
+}
+
+/// The proxy that a kubeconfig names for the cluster of `context`, or of its current one.
+fn own_proxy(parsed: &Kubeconfig, context: Option<&str>) -> Option<String> {
+    let wanted = context.or(parsed.current_context.as_deref())?;
+    let context = parsed.contexts.iter().find(|named| named.name == wanted)?.context.as_ref()?;
+    let cluster = parsed.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()?;
+    cluster.proxy_url.clone().filter(|url| !url.is_empty())
 }
 
 #[cfg(test)]

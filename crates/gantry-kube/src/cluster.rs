@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use kube::{Api, Client};
+use http::{Request, header};
+use kube::{Api, Client, client::Body};
 use tokio::sync::mpsc;
 
 use crate::{
-    access::{self, Access, ConnectError},
-    attach::Gate,
+    access::{Access, ConnectError},
+    attach::{Gate, Starts},
     pods::PodRef,
+    refusal, renewal,
     seen::SeenPod,
+    target::Target,
     watch::{self, PodWatch, Registry},
 };
 
@@ -31,6 +34,7 @@ struct Inner {
     registry: Arc<Registry>,
     wake: mpsc::Sender<()>,
     gate: Gate,
+    starts: Starts,
 }
 
 impl Cluster {
@@ -38,11 +42,17 @@ impl Cluster {
     /// `selector` is the label selector of the pods that will be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`]
     /// should match it, others cost a look-up each.
     pub async fn connect(access: Access, namespace: String, selector: String) -> Result<(Self, Driver), ConnectError> {
-        Ok(Self::from_client(access::client(access).await?, namespace, selector))
+        let (client, target) = renewal::client(access).await?;
+        Ok(Self::assemble(client, target, namespace, selector))
     }
 
     /// The same over a client that exists already: one that talks to a simulated API server in process.
     pub fn from_client(client: Client, namespace: String, selector: String) -> (Self, Driver) {
+        Self::assemble(client, Target::default(), namespace, selector)
+    }
+
+    fn assemble(client: Client, target: Target, namespace: String, selector: String) -> (Self, Driver) {
+        let client = plain_spoken(client, target);
         // One place: a wake-up is a level, a second one says nothing new.
         let (wake, woken) = mpsc::channel(1);
         let pods: Api<SeenPod> = Api::namespaced(client.clone(), &namespace);
@@ -55,6 +65,7 @@ impl Cluster {
                 registry: Arc::clone(&registry),
                 wake,
                 gate: Gate::default(),
+                starts: Starts::default(),
             }),
         };
         // The driver must not hold a `Cluster`: it ends when there is none.
@@ -86,6 +97,25 @@ impl Cluster {
     pub(crate) fn gate(&self) -> &Gate {
         &self.inner.gate
     }
+
+    pub(crate) fn starts(&self) -> &Starts {
+        &self.inner.starts
+    }
+}
+
+/// The same client, whose errors say what went wrong in words of the API server or, where there are none, in ours.
+fn plain_spoken(client: Client, target: Target) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let target = Arc::new(target);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, target) = (client.clone(), Arc::clone(&target));
+        async move {
+            let is_exec = request.headers().contains_key(header::UPGRADE);
+            let answer = client.send(request).await.map_err(|error| target.explain(error))?;
+            refusal::understood(answer, &target, is_exec).await
+        }
+    });
+    Client::new(service, namespace)
 }
 
 impl std::fmt::Debug for Cluster {

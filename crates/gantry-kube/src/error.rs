@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 
-use crate::limits;
+use crate::{answers::TooLong, limits, target::Unusable};
 
 /// The kinds of failure that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +29,8 @@ pub enum Fault {
     Server,
     /// An answer that cannot be understood.
     Garbled,
+    /// The connection can never work as it is configured: a certificate that does not fit, a port where something else answers.
+    Misconfigured,
     /// The request could not be made: credentials that cannot be read or fetched, a URL that cannot be built.
     Local,
 }
@@ -113,7 +115,12 @@ impl From<&kube::Error> for ApiError {
     fn from(error: &kube::Error) -> Self {
         use kube::{Error, client::UpgradeConnectionError as Upgrade};
         let fault = match error {
+            _ if is_too_long(error) => Fault::Garbled,
             Error::Api(status) => return Self::from(status.as_ref()),
+            Error::Service(error) if error.is::<Unusable>() => {
+                let fault = error.downcast_ref::<Unusable>().map_or(Fault::Broken, |unusable| unusable.fault);
+                return Self::without_answer(fault, error.to_string());
+            }
             Error::UpgradeConnection(Upgrade::ProtocolSwitch(status)) => {
                 return Self {
                     fault: Fault::of_code(status.as_u16()),
@@ -141,6 +148,12 @@ impl From<kube::Error> for ApiError {
     fn from(error: kube::Error) -> Self {
         Self::from(&error)
     }
+}
+
+/// Whether more came than is read. The connection is fine then, and what came cannot be understood.
+fn is_too_long(error: &kube::Error) -> bool {
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.any(<dyn std::error::Error>::is::<TooLong>)
 }
 
 fn code_of_reason(reason: &str) -> u16 {

@@ -8,8 +8,15 @@ pub const REQUEST: Duration = Duration::from_secs(40);
 /// Opening a connection to the API server, TLS included.
 pub const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long creating a pod is tried while the cluster cannot answer: an API server that is restarted or loses its leader is back by then.
-pub const CREATE_DEADLINE: Duration = Duration::from_secs(120);
+/// Events of one pod that are read: a cluster joins those that say the same, so that few pods have as many.
+pub const EVENTS: u32 = 100;
+
+/// Different warnings about one pod that are told: the newest are about what it waits for.
+pub const WARNINGS: usize = 3;
+
+/// How often files with certificates, keys and tokens are looked at, while requests are made: a new one is used within seconds, and looking
+/// costs microseconds.
+pub const LOOK_AT_FILES: Duration = Duration::from_secs(1);
 
 /// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and it is removed as a stray later.
 pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
@@ -26,14 +33,42 @@ pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
 /// How long the API server lets one watch run. It is resumed from the last version it showed, so the end costs one request.
 pub const WATCH_SECONDS: u32 = 290;
 
+/// Events of a watch in a row that cannot be understood and are left out. One may be of a newer API server; more are no watch.
+pub const GARBLED_EVENTS: u32 = 3;
+
 /// Silence after which a watch is taken for half-open and asked for again. Bookmarks come about once a minute (Kubernetes API).
 pub const WATCH_SILENCE: Duration = Duration::from_secs(100);
 
 /// Pods in one answer to `list`: a page stays far below the size at which an API server answers slowly.
-pub const LIST_PAGE: u32 = 500;
+pub const LIST_PAGE: u32 = 250;
 
-/// Pages of one list: 100,000 pods of one fleet are a mistake in the selector, not a fleet.
-pub const LIST_PAGES: usize = 200;
+/// Pages of one list: 20,000 pods of one fleet are a mistake in the selector, not a fleet.
+pub const LIST_PAGES: usize = 80;
+
+/// Pods that are remembered although nobody watches them: as many as one list may show.
+pub const SEEN: usize = 20_000;
+
+/// Text of such a pod's facts. Most have some hundred bytes; a pod whose status is longer is looked up when somebody asks for it.
+pub const SEEN_TEXT: usize = 8 << 10;
+
+/// One object, or one event of a watch, as the API server sends it. etcd keeps none over 1.5 MiB (its `--max-request-bytes`), and JSON is not
+/// three times as long as what is kept there.
+pub const OBJECT: usize = 4 << 20;
+
+/// One page of a list: 128 KiB for each of its pods, of which most have 20.
+pub const PAGE: usize = LIST_PAGE as usize * (128 << 10);
+
+/// All pages of one list, as text: 13,000 pods of usual size, of which a small part is kept.
+pub const LIST: usize = 256 << 20;
+
+/// Body of a refusal: a `Status` is some hundred bytes, a proxy's page some KiB, and only [`MESSAGE`] of it is ever shown.
+pub const REFUSAL: usize = 64 << 10;
+
+/// How long the body of a refusal is waited for, whose status is there already: less than any request may take.
+pub const REFUSAL_TIME: Duration = Duration::from_secs(5);
+
+/// One WebSocket message from a container. The kubelet copies 32 KiB at a time.
+pub const EXEC_MESSAGE: usize = 1 << 20;
 
 /// How long after it was asked for a pod that the watch has not shown is looked up by GET. The watch is normally faster by far.
 pub const FIRST_SIGHT: Duration = Duration::from_secs(5);
@@ -55,6 +90,25 @@ pub const ATTACH_GROWTH_PERCENT: u32 = 150;
 
 /// Longest pause between two tries: each is an audited request, and a pod that takes long can wait two seconds more.
 pub const ATTACH_MOST: Duration = Duration::from_secs(2);
+
+/// How much earlier than the quickest of its kind a pod is first tried: one may be quicker, and a cluster becomes quicker.
+pub const ATTACH_EARLIER: Duration = Duration::from_millis(30);
+
+/// Tries between the quickest and the slowest start of a kind.
+pub const ATTACH_DENSE_TRIES: u32 = 3;
+
+/// Shortest pause between those: a try takes about as long.
+pub const ATTACH_DENSEST: Duration = Duration::from_millis(15);
+
+/// Longest pause between those: the kubelet shows a container that runs after a second.
+pub const ATTACH_SPARSEST: Duration = Duration::from_secs(1);
+
+/// Starts of one kind that are remembered where pods start alone; four more for each doubling of those that start at once, which differ more.
+/// The quickest and the slowest eighth are taken for accidents.
+pub const STARTS_OF_KIND: usize = 8;
+
+/// Kinds of starts that are remembered, nodes times images times crowds: 30 KiB, whatever the size of the cluster.
+pub const KINDS_OF_STARTS: usize = 64;
 
 /// Execs of one [`crate::Cluster`] that are being opened at once: 60 pods at once then take 1.2 s, and an API server notices nothing.
 pub const OPENING: usize = 20;

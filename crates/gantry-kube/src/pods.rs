@@ -1,14 +1,14 @@
 //! Making, looking at and removing one pod. A pod is always meant by name and uid, so that a successor of the same name is never touched.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use gantry_core::Ending;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Resource as _,
-    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, ObjectList, PostParams, Preconditions},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     Cluster,
@@ -69,8 +69,14 @@ pub enum CreateError {
         /// Where.
         namespace: String,
     },
+    /// The API server cannot be asked as it is configured.
+    #[error("{message}")]
+    Misconfigured {
+        /// Why not, and which setting to look at.
+        message: String,
+    },
     /// The API server could not be asked, or could not do it, for as long as we tried.
-    #[error("the pod could not be created within {seconds} s: {message}")]
+    #[error("the pod could not be created within {seconds} s (see poll_timeout): {message}")]
     Unreachable {
         /// How long it was tried.
         seconds: u64,
@@ -85,7 +91,9 @@ impl CreateError {
         match self {
             Self::Refused { message } => Ending::PodRefused { message: message.clone() },
             Self::NameTaken { .. } => Ending::PodRefused { message: self.to_string() },
-            Self::Unreachable { .. } => Ending::ClusterUnreachable { message: self.to_string() },
+            Self::Misconfigured { .. } | Self::Unreachable { .. } => {
+                Ending::ClusterUnreachable { message: self.to_string() }
+            }
         }
     }
 }
@@ -112,18 +120,45 @@ enum Created {
 
 impl Cluster {
     /// Creates `pod`, once: if the name is taken by a pod with the same `gantry.dev/` labels and annotations, an earlier try has succeeded
-    /// without our hearing of it. Failures that may pass are tried again for [`limits::CREATE_DEADLINE`].
-    pub async fn create_pod(&self, pod: &Pod) -> Result<PodRef, CreateError> {
+    /// without our hearing of it. Failures that may pass are tried again until `deadline`; `tell` hears of each.
+    pub async fn create_pod(
+        &self,
+        pod: &Pod,
+        deadline: Instant,
+        mut tell: impl FnMut(&ApiError),
+    ) -> Result<PodRef, CreateError> {
         let name = pod.metadata.name.clone().unwrap_or_default();
-        let deadline = Instant::now() + limits::CREATE_DEADLINE;
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let mut last = ApiError::timed_out(limit);
+        let tell = |error: &ApiError| {
+            last.clone_from(error);
+            tell(error);
+        };
+        let made = timeout_at(deadline, self.create_until(pod, &name, deadline, tell)).await;
+        let created = match made {
+            Ok(created) => created.map_err(|error| create_error(error, limit))?,
+            Err(_) => return Err(create_error(last, limit)),
+        };
+        match created {
+            Created::Here(pod) => Ok(pod),
+            Created::Leaving | Created::Taken => {
+                Err(CreateError::NameTaken { name, namespace: self.namespace().to_owned() })
+            }
+        }
+    }
+
+    async fn create_until(
+        &self,
+        pod: &Pod,
+        name: &str,
+        deadline: Instant,
+        mut tell: impl FnMut(&ApiError),
+    ) -> Result<Created, ApiError> {
         let mut backoff = Backoff::default();
         loop {
-            match retry::until(deadline, || self.create_once(pod, &name)).await.map_err(create_error)? {
-                Created::Here(pod) => return Ok(pod),
+            match retry::until(deadline, &mut tell, || self.create_once(pod, name)).await? {
                 Created::Leaving if Instant::now() < deadline => sleep_until(Instant::now() + backoff.next()).await,
-                Created::Leaving | Created::Taken => {
-                    return Err(CreateError::NameTaken { name, namespace: self.namespace().to_owned() });
-                }
+                created => return Ok(created),
             }
         }
     }
@@ -158,7 +193,7 @@ impl Cluster {
     /// that may pass are tried again for [`limits::DELETE_DEADLINE`].
     pub async fn delete_pod(&self, pod: &PodRef, grace_seconds: Option<u32>) -> Result<(), DeleteError> {
         let deadline = Instant::now() + limits::DELETE_DEADLINE;
-        let result = retry::until(deadline, || self.delete_once(pod, grace_seconds)).await;
+        let result = retry::until(deadline, |_| {}, || self.delete_once(pod, grace_seconds)).await;
         result.map_err(|error| delete_error(&pod.name, error))
     }
 
@@ -198,8 +233,14 @@ impl Cluster {
 pub(crate) async fn list(pods: &Api<SeenPod>, selector: &str) -> Result<(Vec<SeenPod>, String), ApiError> {
     let mut params = ListParams::default().labels(selector).limit(limits::LIST_PAGE);
     let mut found = Vec::new();
+    let mut length = 0;
     for _ in 0..limits::LIST_PAGES {
-        let page = retry::once(pods.list(&params)).await?;
+        let (page, page_length) = retry::once(page(pods, &params)).await?;
+        length += page_length;
+        if length > limits::LIST {
+            let message = format!("the pods of the selector {selector:?} are more than {} MiB", limits::LIST >> 20);
+            return Err(ApiError::without_answer(Fault::Garbled, message));
+        }
         found.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
@@ -208,6 +249,13 @@ pub(crate) async fn list(pods: &Api<SeenPod>, selector: &str) -> Result<(Vec<See
     }
     let message = format!("the selector {selector:?} shows more than {} pods", found.len());
     Err(ApiError::without_answer(Fault::Garbled, message))
+}
+
+/// One page of a list, and its length as text.
+async fn page(pods: &Api<SeenPod>, params: &ListParams) -> kube::Result<(ObjectList<SeenPod>, usize)> {
+    let request = kube::core::Request::new(pods.resource_url()).list(params).map_err(kube::Error::BuildRequest)?;
+    let text = pods.clone().into_client().request_text(request).await?;
+    Ok((serde_json::from_str(&text).map_err(kube::Error::SerdeError)?, text.len()))
 }
 
 pub(crate) async fn look(pods: &Api<SeenPod>, pod: &PodRef) -> PodNow {
@@ -226,11 +274,19 @@ fn created(made: &SeenPod) -> Result<Created, ApiError> {
     Ok(Created::Here(pod))
 }
 
-fn create_error(error: ApiError) -> CreateError {
-    if error.fault.is_transient() {
-        CreateError::Unreachable { seconds: limits::CREATE_DEADLINE.as_secs(), message: error.message }
-    } else {
-        CreateError::Refused { message: error.message }
+fn create_error(error: ApiError, limit: Duration) -> CreateError {
+    let ApiError { fault, message, .. } = error;
+    match fault {
+        fault if fault.is_transient() => {
+            CreateError::Unreachable { seconds: (limit + Duration::from_millis(500)).as_secs(), message }
+        }
+        Fault::Misconfigured => CreateError::Misconfigured { message },
+        Fault::Unauthenticated => CreateError::Refused {
+            message: format!(
+                "{message}; the runner's credentials for the cluster are not accepted: have they expired?"
+            ),
+        },
+        _ => CreateError::Refused { message },
     }
 }
 

@@ -34,8 +34,13 @@ pub(crate) async fn once<T>(request: impl Future<Output = kube::Result<T>>) -> R
     }
 }
 
-/// Repeats `request` while it fails for a passing reason and `deadline` has not come. The last error is returned.
-pub(crate) async fn until<T, F>(deadline: Instant, mut request: impl FnMut() -> F) -> Result<T, ApiError>
+/// Repeats `request` while it fails for a passing reason and `deadline` has not come. The last error is returned; `tell` hears of all that
+/// are followed by another try.
+pub(crate) async fn until<T, F>(
+    deadline: Instant,
+    mut tell: impl FnMut(&ApiError),
+    mut request: impl FnMut() -> F,
+) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
 {
@@ -45,12 +50,16 @@ where
             Err(error) if error.fault.is_transient() => error,
             other => return other,
         };
-        let pause = error.retry_after.unwrap_or_default().max(backoff.next());
-        let next = Instant::now() + pause;
+        // Towards the end the tries become denser, so that the time that there is is used.
+        let now = Instant::now();
+        let half = (deadline.saturating_duration_since(now) / 2).max(limits::BACKOFF_FIRST);
+        let pause = error.retry_after.unwrap_or_default().max(backoff.next().min(half));
+        let next = now + pause;
         if next >= deadline {
             return Err(error);
         }
         tracing::debug!(%error, ?pause, "a request to the API server is tried again");
+        tell(&error);
         sleep_until(next).await;
     }
 }

@@ -17,7 +17,7 @@ pub struct Right {
     pub subresource: Option<&'static str>,
 }
 
-/// Everything that this crate uses. Without `list` and `watch` on pods it polls; an exec over WebSocket is checked as `get`, and from
+/// Everything that this crate needs. Without `list` and `watch` on pods it polls; an exec over WebSocket is checked as `get`, and from
 /// Kubernetes 1.35 on as `create`.
 pub const USED: [Right; 7] = [
     Right::on_pods("create"),
@@ -28,6 +28,9 @@ pub const USED: [Right; 7] = [
     Right::on_exec("get"),
     Right::on_exec("create"),
 ];
+
+/// What is used where it is granted: without it the job log does not show why a volume cannot be mounted, and says where to look.
+pub const OPTIONAL: [Right; 1] = [Right { verb: "list", resource: "events", subresource: None }];
 
 impl Right {
     const fn on_pods(verb: &'static str) -> Self {

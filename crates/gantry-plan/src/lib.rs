@@ -31,14 +31,14 @@ use gantry_config::RunnerSettings;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
 use gantry_core::{Ending, Secret, limits};
-use gantry_wire::plan::{Alone, Coordinator, Paths, PodPlan, StagePlan, TracePlan};
+use gantry_wire::plan::{Alone, Coordinator, Paths, PodPlan, ProxyPlan, StagePlan, StartLimit, TracePlan};
 use k8s_openapi::api::core::v1::Pod;
 
 use environment::{Early, Given};
 use redact::Redactor;
 
 pub use head::{HeadLevel, HeadLine};
-pub use metadata::{ANNOTATION_CLAIM, LABEL_JOB, LABEL_MANAGED};
+pub use metadata::{ANNOTATION_CLAIM, ANNOTATION_START_TIMEOUT, LABEL_JOB, LABEL_MANAGED};
 pub use namespace::{Namespace, namespace};
 
 /// What the manager knows beside the job and the runner's settings.
@@ -70,6 +70,8 @@ pub struct Context {
     pub tls_ca_pem: Option<String>,
     /// Additional roots of the runner's configuration, PEM.
     pub configured_ca_pem: Option<String>,
+    /// The manager's proxies, if it has any.
+    pub proxies: Option<ProxyPlan>,
     /// What the agent does when no manager speaks to it.
     pub alone: Alone,
 }
@@ -218,7 +220,7 @@ struct PodParts<'a> {
 }
 
 fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services: bool) -> PodPlan {
-    let sources::Inputs { job, runner, context, settings, .. } = inputs;
+    let sources::Inputs { job, runner, context, settings, flags, .. } = inputs;
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     PodPlan {
         job_id: job.id,
@@ -226,6 +228,7 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         coordinator: Coordinator {
             url: runner.url.clone(),
             ca_pem: context.configured_ca_pem.clone(),
+            proxies: context.proxies.clone(),
             upload_timeout_ms: millis(runner.artifact_upload_timeout),
             response_header_timeout_ms: millis(runner.artifact_response_header_timeout),
         },
@@ -235,12 +238,18 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         script_timeout_ms: settings.script_timeout.map(millis),
         after_script_timeout_ms: millis(settings.after_script_timeout),
         after_script_ignore_errors: settings.after_script_ignore_errors,
+        script_grace_ms: millis(runner.script_termination_grace_period),
+        keep_umask: flags.is_on("FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR"),
         environment: environment::for_scripts(parts.expanded),
         trace: parts.trace,
         stages: parts.stages,
         wait_for_services,
         failure_reasons: job.features.failure_reasons.clone(),
         alone: context.alone.clone(),
+        start: Some(StartLimit {
+            seconds: runner.kubernetes.timing.poll_timeout.as_secs(),
+            remaining_ms: millis(runner.kubernetes.timing.poll_timeout),
+        }),
         build_memory_limit: runner
             .kubernetes
             .resources

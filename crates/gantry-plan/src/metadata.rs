@@ -20,6 +20,9 @@ pub const LABEL_JOB: &str = "gantry.dev/job";
 /// Annotation that tells one attempt to make a pod from another: creating is repeated until it is seen.
 pub const ANNOTATION_CLAIM: &str = "gantry.dev/claim";
 
+/// Annotation with the seconds that the pod has to start (`poll_timeout`). A pod that has not started by then has no manager any more.
+pub const ANNOTATION_START_TIMEOUT: &str = "gantry.dev/start-timeout";
+
 /// The labels; `base` is the pod's base name.
 pub(crate) fn labels(request: &PodRequest<'_>, base: &str) -> BTreeMap<String, String> {
     let PodRequest { job, runner, variables, .. } = request;
@@ -75,6 +78,8 @@ pub(crate) fn annotations(request: &PodRequest<'_>) -> BTreeMap<String, String> 
     let configured = runner.kubernetes.pod_annotations.iter().filter(|(key, _)| !is_reserved(key, "gantry.dev"));
     annotations.extend(configured.map(|(key, value)| (key.clone(), names::annotation(&variables.expand(value)))));
     annotations.insert(ANNOTATION_CLAIM.to_owned(), context.suffix.clone());
+    let start_timeout = runner.kubernetes.timing.poll_timeout.as_secs();
+    annotations.insert(ANNOTATION_START_TIMEOUT.to_owned(), start_timeout.to_string());
     annotations
 }
 

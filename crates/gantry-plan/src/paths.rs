@@ -6,6 +6,7 @@ use gantry_config::RunnerSettings;
 use gantry_core::job::JobSpec;
 use gantry_core::short_token::short_token;
 use gantry_core::variables::Variables;
+use gantry_wire::layout::TEMP_DIR;
 use gantry_wire::plan::{GitStrategy, Paths};
 
 use crate::volumes::{is_ours, is_shared};
@@ -70,7 +71,12 @@ pub(crate) fn paths(wishes: &Wishes<'_>) -> Result<Paths, PlanError> {
     if project_dir.len() > MAX_PATH {
         return Err(PlanError::InvalidJob(format!("the path of its project is longer than {MAX_PATH} bytes")));
     }
-    Ok(Paths { temp_dir: format!("{project_dir}.tmp"), builds_dir: (*builds_dir).to_owned(), project_dir })
+    Ok(Paths {
+        temp_dir: format!("{project_dir}.tmp"),
+        temp_volume: Some(TEMP_DIR.to_owned()),
+        builds_dir: (*builds_dir).to_owned(),
+        project_dir,
+    })
 }
 
 /// An absolute path without `.`, `..` and empty parts; `None` if it is relative or leaves the root.

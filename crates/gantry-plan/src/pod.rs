@@ -96,12 +96,12 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
         command: Some(start::helper()),
         resources: resources(&kubernetes.resources.helper.set),
         security_context: Some(security::container(&kubernetes.helper_security_context, kubernetes, (None, None))),
-        volume_mounts: Some(volumes.helper),
+        volume_mounts: Some(volumes.helper.clone()),
         ..Default::default()
     };
     add(helper, &pull_policies(HELPER, &Image::default(), kubernetes)?);
     for service in *services {
-        let container = service_container(request, service, &volumes.services)?;
+        let container = service_container(request, service, &volumes)?;
         add(container, &pull_policies(&service.container, &service.spec, kubernetes)?);
     }
     let user = requested_user(&job.image, kubernetes, variables)?;
@@ -141,12 +141,15 @@ fn build_image(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<St
 fn service_container(
     request: &PodRequest<'_>,
     service: &Service,
-    mounts: &[api::VolumeMount],
+    volumes: &volumes::PodVolumes,
 ) -> Result<api::Container, PlanError> {
     let kubernetes = &request.runner.kubernetes;
     check_image(&service.image, "services", &kubernetes.allowed_services, &[])?;
     let user = requested_user(&service.spec, kubernetes, request.variables)?;
     let env = service.environment.variables.iter().map(|(name, value)| env_var(name, value));
+    let context = security::container(&kubernetes.service_security_context, kubernetes, user);
+    let is_privileged = context.privileged == Some(true);
+    let mounts = if is_privileged { &volumes.privileged_services } else { &volumes.services };
     let port = |port: &gantry_core::job::Port| {
         let number = i32::try_from(port.number).ok()?;
         Some(api::ContainerPort { container_port: number, ..Default::default() })
@@ -160,9 +163,9 @@ fn service_container(
         env: Some(env.collect()),
         ports: (!ports.is_empty()).then_some(ports),
         resources: resources(&service.resources),
-        security_context: Some(security::container(&kubernetes.service_security_context, kubernetes, user)),
+        security_context: Some(context),
         stdin: Some(true),
-        volume_mounts: Some(mounts.to_vec()),
+        volume_mounts: Some(mounts.clone()),
         ..Default::default()
     })
 }

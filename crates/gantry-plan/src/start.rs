@@ -1,47 +1,35 @@
-//! The start commands of the containers: short POSIX-shell loops that wait for our binary and become it.
+//! The start commands of the containers: POSIX shell that waits for our binary and becomes it.
 //!
-//! Every loop is bounded, and TERM ends it: as PID 1 the shell would otherwise ignore the pod's termination for its whole grace period.
+//! Many pods may wait on a small node, so waiting costs nothing: the shell sleeps at a FIFO that whoever brings the binary writes to. Where
+//! there is none it looks less and less often. The wait is bounded, because a manager that dies before it has pushed a helper must not
+//! leave the pod behind for hours.
 
 use gantry_wire::PROTOCOL;
-use gantry_wire::layout::{PUSHED_BINARY, SHIM_BINARY};
+use gantry_wire::layout::{PUSHED_BINARY, PUSHED_READY, SHIM_BINARY, SHIM_READY, WITHOUT_PLAN};
 
-/// Rounds of 20 ms (1 s in images whose `sleep` knows no fractions) that a container waits for our binary: ten minutes or more. A manager
-/// that dies before it has pushed a helper must not leave the pod behind for hours.
-const ROUNDS: u32 = 30_000;
+const WAIT: &str = include_str!("start/wait.sh");
 
-/// Becomes the agent: of the image if its helper speaks our protocol, else the one that the manager pushes.
+/// Becomes the agent: of the image if its helper speaks our protocol, else the one that the manager pushes. Makes the FIFOs first, which
+/// the build container cannot: the volume is read-only there. Its user may be another.
 pub(crate) fn helper() -> Vec<String> {
-    let script = format!(
-        "trap 'exit 143' TERM\n\
-         if gantry-helper fits {PROTOCOL} >/dev/null 2>&1; then exec gantry-helper agent; fi\n\
-         {}\
-         exec {PUSHED_BINARY} agent",
-        wait_for(PUSHED_BINARY)
+    let first = format!(
+        "mkfifo -m 666 {SHIM_READY} {PUSHED_READY} 2>/dev/null\n\
+         if gantry-helper fits {PROTOCOL} >/dev/null 2>&1; then exec gantry-helper agent; fi\n"
     );
-    vec!["sh".to_owned(), "-c".to_owned(), script]
+    wait_for(&first, [PUSHED_BINARY, PUSHED_READY, "agent"])
 }
 
 /// Becomes the shim, as soon as the agent has put it there.
 pub(crate) fn build() -> Vec<String> {
-    let script = format!("trap 'exit 143' TERM\n{}exec {SHIM_BINARY} shim", wait_for(SHIM_BINARY));
-    vec!["sh".to_owned(), "-c".to_owned(), script]
+    wait_for("", [SHIM_BINARY, SHIM_READY, "shim"])
 }
 
-fn wait_for(path: &str) -> String {
-    format!(
-        "i=0\n\
-         until [ -x {path} ]; do\n\
-         i=$((i+1))\n\
-         if [ $i -gt {ROUNDS} ]; then echo 'gantry: nobody brought {path}' >&2; exit 1; fi\n\
-         sleep 0.02 2>/dev/null || sleep 1\n\
-         done\n"
-    )
+fn wait_for(first: &str, [binary, ready, role]: [&str; 3]) -> Vec<String> {
+    // What explains the text is for readers of the source; a pod's spec does without.
+    let wait: String = WAIT.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
+    let wait = wait.trim_start().replace("@WITHOUT_PLAN@", &WITHOUT_PLAN.to_string());
+    vec!["sh".to_owned(), "-c".to_owned(), format!("{first}binary={binary} ready={ready} role={role}\n{wait}")]
 }
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn golden_commands() {
-        insta::assert_snapshot!(format!("{}\n---\n{}", super::helper()[2], super::build()[2]));
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use gantry_config::settings::volumes::Volumes as Configured;
 use gantry_config::settings::volumes::{Mount, MountPropagation};
 use gantry_core::variables::Variables;
-use gantry_wire::layout::{AGENT_DIR, SHARED_DIR};
+use gantry_wire::layout::{AGENT_DIR, SHARED_DIR, TEMP_DIR};
 use gantry_wire::plan::Paths;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -28,9 +28,13 @@ pub(crate) struct PodVolumes {
     pub(crate) helper: Vec<api::VolumeMount>,
     pub(crate) build: Vec<api::VolumeMount>,
     pub(crate) services: Vec<api::VolumeMount>,
+    /// Those that may do everything anyway, such as docker:dind, also see what a job may want to mount from there.
+    pub(crate) privileged_services: Vec<api::VolumeMount>,
 }
 
 /// Makes the volumes. Services get the builds directory and what is configured, but neither scripts nor file variables nor the agent.
+///
+/// Nothing of ours is mounted inside the builds directory: it is one file system, in which a job removes, renames and links as it likes.
 ///
 /// # Errors
 /// A configured volume cannot be mounted together with the others.
@@ -43,8 +47,7 @@ pub(crate) fn volumes(configured: &Configured, variables: &Variables, paths: &Pa
         )));
     }
     let mut services = common;
-    let is_builds_configured = services.iter().any(|mount| same_path(&mount.mount_path, &paths.builds_dir));
-    if !is_builds_configured {
+    if !services.iter().any(|mount| same_path(&mount.mount_path, &paths.builds_dir)) {
         if volumes.iter().any(|volume| volume.name == BUILDS) {
             return Err(PlanError::Configuration(format!(
                 "a volume of [runners.kubernetes.volumes] has the name {BUILDS:?}, which is kept for one mounted at {}",
@@ -54,16 +57,13 @@ pub(crate) fn volumes(configured: &Configured, variables: &Variables, paths: &Pa
         volumes.push(empty_dir(BUILDS));
         services.push(mount(BUILDS, &paths.builds_dir));
     }
-    let mut helper = services.clone();
-    if !is_builds_configured {
-        helper.extend(parent_of_project(paths));
-    }
-    helper.push(mount(TEMP, &paths.temp_dir));
-    let mut build = helper.clone();
+    let mut privileged_services = services.clone();
+    privileged_services.push(mount(TEMP, TEMP_DIR));
+    let (mut helper, mut build) = (privileged_services.clone(), privileged_services.clone());
     helper.extend([mount(SHARED, SHARED_DIR), mount(AGENT, AGENT_DIR)]);
     build.push(api::VolumeMount { read_only: Some(true), ..mount(SHARED, SHARED_DIR) });
     volumes.extend([empty_dir(TEMP), empty_dir(SHARED), empty_dir(AGENT)]);
-    Ok(PodVolumes { volumes, helper, build, services })
+    Ok(PodVolumes { volumes, helper, build, services, privileged_services })
 }
 
 /// Whether the builds directory is a configured volume that may outlive the pod or be seen by others.
@@ -76,11 +76,11 @@ pub(crate) fn is_shared(configured: &Configured, variables: &Variables, builds_d
     lasting.into_iter().any(|mount| same_path(&variables.expand(&mount.mount_path), builds_dir))
 }
 
-/// Whether a path leads to the directories of agent and shim, or hides them.
+/// Whether a path leads to our own directories, or hides them.
 pub(crate) fn is_ours(path: &str) -> bool {
     let below =
         |path: &str, root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
-    path == "/" || [SHARED_DIR, AGENT_DIR].iter().any(|root| below(path, root))
+    path == "/" || [SHARED_DIR, AGENT_DIR, TEMP_DIR].iter().any(|root| below(path, root))
 }
 
 /// A container's runtime takes a relative mount path from the root.
@@ -90,15 +90,6 @@ fn resolved(path: &str) -> Option<String> {
 
 fn same_path(mount_path: &str, path: &str) -> bool {
     resolved(mount_path).as_deref() == Some(path)
-}
-
-/// The mount point of the temporary directory lies in the builds volume. If its parent did not exist, the container runtime would make it
-/// as root's alone, and a helper that is not root could not make the work tree beside it. The kubelet makes the directory of a `subPath`
-/// with the mode of the volume, which everybody may write to.
-fn parent_of_project(paths: &Paths) -> Option<api::VolumeMount> {
-    let (parent, _) = paths.project_dir.rsplit_once('/')?;
-    let sub_path = parent.strip_prefix(&format!("{}/", paths.builds_dir))?;
-    Some(api::VolumeMount { sub_path: Some(sub_path.to_owned()), ..mount(BUILDS, parent) })
 }
 
 fn empty_dir(name: &str) -> api::Volume {

@@ -5,6 +5,7 @@
 //! `run.rs` performs. Start reading at [`run`].
 
 mod acknowledge;
+mod allowance;
 pub mod limits;
 mod machine;
 mod outbox;

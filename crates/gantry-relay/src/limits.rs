@@ -2,11 +2,40 @@
 
 use std::time::Duration;
 
+use crate::allowance::Rate;
+
 /// Between two pieces of a trace until the server asks for another interval (GitLab Runner 19.4: 3 s).
 pub const UPDATE_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Silence after which `PUT running` is sent (GitLab Runner 19.4: 30 s). GitLab may drop a job after 15 minutes of it.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Silence after which `PUT running` is sent while nobody watches (GitLab Runner 19.4: 30 s, always). The answer is how a silent job learns
+/// that it was canceled. GitLab may drop a job after 15 minutes of silence.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The same while somebody watches, who may want to cancel: 15 requests a minute, of the 200 that GitLab allows.
+pub const KEEP_ALIVE_WATCHED: Duration = Duration::from_secs(4);
+
+/// The longest interval that GitLab asks for while somebody watches the log (it asks for 3 s then, else for 60, older ones for 30).
+pub const WATCHED_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Pieces of the trace, however much there is to send. GitLab allows 200 requests a minute for each job, states and artifacts included
+/// (`runner_jobs_api`); this is 160 in the first minute and 60 in every other one, so 100 MiB go at once and then 1 MiB a second.
+pub(crate) const PATCHES: Rate = Rate { burst: 100, every: Duration::from_secs(1) };
+
+/// Silence of a job after which its next output does not wait for the interval.
+pub const SILENCE: Duration = Duration::from_millis(500);
+
+/// How long output that does not wait for the interval is collected: what is printed together goes out together.
+pub const COLLECT: Duration = Duration::from_millis(60);
+
+/// The same for the first output of a stage while nobody watches: short stages share a request.
+pub const COLLECT_UNWATCHED: Duration = Duration::from_millis(400);
+
+/// Pieces that go out early because a silence has ended. Ten, and then no more than the keep-alives that they take the place of.
+pub(crate) const AFTER_SILENCE: Rate = Rate { burst: 10, every: KEEP_ALIVE };
+
+/// Pieces that go out early because a section of the log has begun, as each stage does. A job has about ten stages; scripts can begin sections
+/// as well, and get one a minute.
+pub(crate) const NEW_SECTION: Rate = Rate { burst: 12, every: Duration::from_mins(1) };
 
 /// First wait after a failed update; doubles.
 pub const RETRY_MIN: Duration = Duration::from_secs(1);

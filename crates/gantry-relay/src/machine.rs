@@ -5,6 +5,7 @@
 //! behind the last byte, except where there is proof that the last byte cannot get there.
 
 mod answers;
+mod schedule;
 
 pub(crate) use answers::{gone, status_words};
 
@@ -16,6 +17,7 @@ use gantry_gitlab::{JobUpdate, Output};
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::machine::schedule::Schedule;
 use crate::outbox::Outbox;
 use crate::report::{Closed, Input, RelayEnd, RelayJob, Report};
 use crate::window::Window;
@@ -57,7 +59,7 @@ pub(crate) struct Machine {
 struct Ending {
     verdict: Verdict,
     /// Size and checksum of the whole trace; unknown for an epitaph.
-    trace: Option<(u64, u32)>,
+    trace: Option<(u64, Option<u32>)>,
     /// Length of the epitaph's line.
     line: usize,
     tries: u32,
@@ -73,22 +75,6 @@ enum Sent {
     Put { last: bool },
 }
 
-/// When things are due.
-#[derive(Debug)]
-struct Schedule {
-    patch: Instant,
-    keep_alive: Instant,
-    /// The next try of the terminal state after "not yet".
-    put: Option<Instant>,
-    retry: Option<Instant>,
-    /// What the caller was asked for, and when it is asked again.
-    want: Option<(u64, Instant)>,
-    failures: u32,
-    mismatches: u32,
-    /// When the last request failed, if that was a PATCH.
-    patch_failed: Option<Instant>,
-}
-
 impl Machine {
     pub(crate) fn new(job: RelayJob, now: Instant) -> Self {
         let interval = job.pace.interval;
@@ -101,17 +87,7 @@ impl Machine {
             ending: None,
             inputs_gone: false,
             sent: None,
-            pace: Schedule {
-                patch: now,
-                // The first silent tick says something, as in the reference.
-                keep_alive: now + interval,
-                put: None,
-                retry: None,
-                want: None,
-                failures: 0,
-                mismatches: 0,
-                patch_failed: None,
-            },
+            pace: Schedule::new(interval, now),
             outbox: Outbox::default(),
             end: None,
             job,
@@ -136,7 +112,10 @@ impl Machine {
         self.ask_again(now);
         let step = self.decide(now);
         self.sent = match &step {
-            Step::Patch { offset, bytes } => Some(Sent::Patch { offset: *offset, length: bytes.len() }),
+            Step::Patch { offset, bytes } => {
+                self.pace.patch_begins(self.interval, now);
+                Some(Sent::Patch { offset: *offset, length: bytes.len() })
+            }
             Step::Put(update) => Some(Sent::Put { last: update.state.is_final() }),
             Step::Wait(_) | Step::End(_) => None,
         };
@@ -168,7 +147,8 @@ impl Machine {
         // Where only pieces of the trace fail, a keep-alive comes between two of them: it says that we live, and brings news of a cancel.
         let last_chance = flushing && now >= self.last_chance();
         let others_turn = self.pace.patch_failed.is_some() && now >= self.pace.keep_alive && !last_chance;
-        if unsent && !others_turn && (flushing || now >= self.pace.patch) {
+        let patch = self.pace.patch_due(flushing || self.window.len() >= limits::MAX_PATCH);
+        if unsent && !others_turn && now >= patch {
             return Step::Patch { offset: self.window.base(), bytes: self.window.slice(limits::MAX_PATCH) };
         }
         if now >= self.pace.keep_alive {
@@ -176,7 +156,7 @@ impl Machine {
         }
         let mut until = self.pace.keep_alive;
         if unsent {
-            until = until.min(self.pace.patch);
+            until = until.min(patch);
         }
         if let Some((_, again)) = self.pace.want {
             until = until.min(again);
@@ -210,12 +190,13 @@ impl Machine {
     /// The one terminal state. It carries a checksum only if GitLab can have exactly our bytes.
     fn terminal(&self, ending: &Ending) -> JobUpdate {
         let verdict = &ending.verdict;
-        let whole = |(bytes, _): &(u64, u32)| !self.diverged && self.window.is_empty() && self.window.base() == *bytes;
+        let whole =
+            |(bytes, _): &(u64, Option<u32>)| !self.diverged && self.window.is_empty() && self.window.base() == *bytes;
         let reason = || verdict.reason.unwrap_or(FailureReason::UnknownFailure).accepted_by(&self.job.failure_reasons);
         JobUpdate {
             state: verdict.state(),
             failure_reason: (!verdict.success).then(reason),
-            output: ending.trace.filter(whole).map(|(bytesize, crc32)| Output { crc32, bytesize }),
+            output: ending.trace.filter(whole).and_then(|(bytesize, crc32)| Some(Output { crc32: crc32?, bytesize })),
             exit_code: verdict.exit_code,
         }
     }
@@ -247,6 +228,8 @@ impl Machine {
             self.window = Window::at(offset);
         }
         let end = offset + bytes.len() as u64;
+        let known = self.window.end();
+        let section = schedule::begins_section(&bytes);
         if !self.window.push(offset, bytes) {
             self.want(now);
         } else if end <= self.window.base() {
@@ -255,6 +238,9 @@ impl Machine {
         }
         if self.pace.want.is_some_and(|(place, _)| place < self.window.end()) {
             self.pace.want = None;
+        }
+        if self.window.end() > known {
+            self.pace.output_came(section, self.interval, now);
         }
     }
 
@@ -277,7 +263,7 @@ impl Machine {
     }
 
     /// The first verdict counts; a later one is the same again after a broken connection.
-    fn finish(&mut self, verdict: Verdict, trace: Option<(u64, u32)>, line: Bytes) {
+    fn finish(&mut self, verdict: Verdict, trace: Option<(u64, Option<u32>)>, line: Bytes) {
         if self.ending.is_some() {
             return;
         }

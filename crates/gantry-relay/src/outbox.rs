@@ -8,6 +8,7 @@ pub(crate) struct Outbox {
     want: Option<u64>,
     acked: Option<u64>,
     cancel: bool,
+    ahead: Option<(u64, u64)>,
     diverged: Option<(u64, u64)>,
     trouble: Option<Report>,
 }
@@ -22,13 +23,15 @@ impl Outbox {
                 // A confirmation of bytes that are asked for again is no longer true.
                 self.acked = self.acked.filter(|acked| *acked <= place);
             }
+            Report::Ahead { server, ours } => self.ahead = Some((server, ours)),
             Report::Diverged { server, ours } => self.diverged = Some((server, ours)),
             trouble @ Report::Trouble(_) => self.trouble = Some(trouble),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.want.is_none() && self.acked.is_none() && !self.cancel && self.diverged.is_none() && self.trouble.is_none()
+        let is_silent = self.ahead.is_none() && self.diverged.is_none() && self.trouble.is_none();
+        is_silent && self.want.is_none() && self.acked.is_none() && !self.cancel
     }
 
     /// The most urgent one.
@@ -38,6 +41,7 @@ impl Outbox {
         }
         let want = self.want.take().map(Report::WantFrom);
         want.or_else(|| self.diverged.take().map(|(server, ours)| Report::Diverged { server, ours }))
+            .or_else(|| self.ahead.take().map(|(server, ours)| Report::Ahead { server, ours }))
             .or_else(|| self.acked.take().map(Report::Acked))
             .or_else(|| self.trouble.take())
     }

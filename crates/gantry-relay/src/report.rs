@@ -88,8 +88,8 @@ pub struct Closed {
     pub verdict: Verdict,
     /// Bytes of the whole trace.
     pub trace_bytes: u64,
-    /// CRC-32 (IEEE) of the whole trace.
-    pub trace_crc32: u32,
+    /// CRC-32 (IEEE) of the whole trace; if it is not known, GitLab is told none.
+    pub trace_crc32: Option<u32>,
 }
 
 /// What a relay tells the caller while it runs. These are levels: a newer one replaces an older one that was not yet read.
@@ -101,6 +101,13 @@ pub enum Report {
     CancelRequested,
     /// The relay needs the trace from here on: send it again, without a gap.
     WantFrom(u64),
+    /// GitLab holds more of the trace than this relay was given so far: another relay sent it, and this one goes on behind it.
+    Ahead {
+        /// Bytes that GitLab has.
+        server: u64,
+        /// Bytes that we were given.
+        ours: u64,
+    },
     /// GitLab holds more of the trace than there is: somebody else wrote to it. No more is sent; the verdict goes without a checksum.
     Diverged {
         /// Bytes that GitLab has.

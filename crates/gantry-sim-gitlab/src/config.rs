@@ -23,6 +23,9 @@ pub struct Config {
     pub runner_token: Option<String>,
     /// Registration token for `POST runners`; without one, registration is answered 410 as GitLab does when it is disallowed.
     pub registration_token: Option<String>,
+    /// Where artifacts are kept, in a directory of their own that goes with the simulator. Without one: among the
+    /// system's temporary files.
+    pub artifact_dir: Option<PathBuf>,
     /// The waits and intervals of the protocol.
     pub timing: Timing,
     /// What the administrator of a GitLab sets.
@@ -39,6 +42,7 @@ impl Config {
             variables: Vec::new(),
             runner_token: None,
             registration_token: None,
+            artifact_dir: None,
             timing: Timing::default(),
             settings: Settings::default(),
         }

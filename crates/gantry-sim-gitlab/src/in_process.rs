@@ -35,11 +35,17 @@ pub struct Connector {
 impl InProcess {
     /// Starts answering. Of `config`, address and repositories have no effect.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let Config { external_url, runner_token, registration_token, timing, settings, variables, .. } = config;
+        let Config { external_url, runner_token, registration_token, variables, artifact_dir, .. } = config;
         let url = external_url.unwrap_or_else(|| "http://gitlab.invalid".to_owned());
         let runner_token = runner_token.unwrap_or_else(tokens::runner);
-        let preset =
-            Preset { url: url.clone(), runner_token: runner_token.clone(), registration_token, timing, settings };
+        let preset = Preset {
+            url: url.clone(),
+            runner_token: runner_token.clone(),
+            registration_token,
+            artifact_dir,
+            timing: config.timing,
+            settings: config.settings,
+        };
         let hub = new_hub(preset, Vec::new(), variables)?;
         let (connections, incoming) = mpsc::channel(limits::PIPES);
         let running = [

@@ -23,6 +23,7 @@ mod server;
 mod state;
 mod tasks;
 mod tokens;
+mod tree;
 
 pub use config::{Config, ProjectVariable, RateLimits, Settings, Timing};
 pub use error::Error;

@@ -23,9 +23,11 @@ pub(crate) struct Repo {
 /// A ref and the commit it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Revision {
-    /// The ref's short name.
+    /// The ref's short name; the commit's id where there is no ref.
     pub(crate) name: String,
     pub(crate) is_tag: bool,
+    /// The ref of the served repository; none for a commit alone, which is neither a branch's nor a tag's.
+    pub(crate) full_ref: Option<String>,
     pub(crate) sha: String,
     /// `Name <address>`.
     pub(crate) author: String,
@@ -37,6 +39,10 @@ pub(crate) struct Revision {
     pub(crate) title: String,
     /// The message without its first line.
     pub(crate) description: String,
+    /// The message of an annotated tag.
+    pub(crate) tag_message: String,
+    /// Where the branch was before the push that the pipeline stands for; `None` for a tag and for a new branch.
+    pub(crate) before: Option<String>,
 }
 
 /// What a job works on: a repository at a revision.
@@ -57,36 +63,107 @@ impl Repo {
         let found = git(None, &["-C".as_ref(), path.as_os_str(), "rev-parse".as_ref(), "--absolute-git-dir".as_ref()])
             .map_err(failed)?;
         let git_dir = PathBuf::from(String::from_utf8_lossy(&found).trim_end_matches('\n'));
-        let head = git(Some(&git_dir), &["symbolic-ref", "--quiet", "--short", "HEAD"].map(OsStr::new));
-        let default_branch =
-            head.map_or_else(|_| "main".to_owned(), |head| String::from_utf8_lossy(&head).trim().to_owned());
-        Ok(Self { name: name.to_owned(), id, git_dir, default_branch })
+        let mut repo = Self { name: name.to_owned(), id, git_dir, default_branch: String::new() };
+        repo.default_branch = repo.find_default_branch();
+        Ok(repo)
     }
 
-    /// Looks up a branch or tag, by short or full name; an empty name is the default branch. Blocks.
+    /// The branch that the remote repository calls its default, else the one with a usual name, else the one that is
+    /// checked out. A bare repository says itself which it is.
+    fn find_default_branch(&self) -> String {
+        let remote = self.ask(&["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"]);
+        let remote = remote.and_then(|name| name.strip_prefix("origin/").map(str::to_owned));
+        let is_bare = self.ask(&["rev-parse", "--is-bare-repository"]).is_some_and(|answer| answer == "true");
+        let usual = ["main", "master"].into_iter().filter(|_| !is_bare).find(|name| !self.places_of(name).is_empty());
+        let found = remote.or_else(|| usual.map(str::to_owned)).or_else(|| self.checked_out());
+        found.unwrap_or_else(|| "main".to_owned())
+    }
+
+    /// The branch that is checked out.
+    fn checked_out(&self) -> Option<String> {
+        self.ask(&["symbolic-ref", "--quiet", "--short", "HEAD"])
+    }
+
+    /// The refs under which a branch is known here: its own, and what was last fetched of it.
+    fn places_of(&self, branch: &str) -> Vec<String> {
+        let refs = [format!("refs/heads/{branch}"), format!("refs/remotes/origin/{branch}")];
+        refs.into_iter().filter(|name| self.commit_of(name).is_some()).collect()
+    }
+
+    /// Looks up a branch or tag, by short or full name; an empty name is the default branch, and `HEAD` what is checked
+    /// out. A remote-tracking branch (`refs/remotes/<remote>/<branch>`) counts as the branch. Blocks.
     pub(crate) fn revision(&self, wanted: &str) -> Result<Revision, String> {
-        let wanted = if wanted.is_empty() || wanted == "HEAD" { &self.default_branch } else { wanted };
+        self.look_up(wanted).map(|revision| self.complete(revision))
+    }
+
+    fn look_up(&self, wanted: &str) -> Result<Revision, String> {
+        let checked_out;
+        let is_here = |branch: &str| self.commit_of(&format!("refs/heads/{branch}")).is_some();
+        let wanted = match wanted {
+            "" if is_here(&self.default_branch) => self.default_branch.as_str(),
+            "" | "HEAD" => match self.git(&["symbolic-ref", "--quiet", "HEAD"]) {
+                Ok(branch) => {
+                    checked_out = String::from_utf8_lossy(&branch).trim().to_owned();
+                    checked_out.as_str()
+                }
+                Err(_) => return self.commit("HEAD"),
+            },
+            wanted => wanted,
+        };
+        let tracked = wanted.strip_prefix("refs/remotes/").and_then(|tracked| tracked.split_once('/'));
         let branch = wanted.strip_prefix("refs/heads/").unwrap_or(wanted);
         let tag = wanted.strip_prefix("refs/tags/").unwrap_or(wanted);
-        for (is_tag, short, prefix) in [(false, branch, "refs/heads/"), (true, tag, "refs/tags/")] {
-            if let Some(sha) = self.commit_of(&format!("{prefix}{short}")) {
-                return self.describe(short, is_tag, sha);
+        let places = [
+            (false, branch, format!("refs/heads/{branch}")),
+            (true, tag, format!("refs/tags/{tag}")),
+            (false, tracked.map_or(branch, |(_, branch)| branch), wanted.to_owned()),
+        ];
+        for (is_tag, short, full) in places.into_iter().take(if tracked.is_some() { 3 } else { 2 }) {
+            if let Some(sha) = self.commit_of(&full) {
+                let revision = self.describe(short, sha)?;
+                return Ok(Revision { is_tag, full_ref: Some(full), ..revision });
             }
         }
         Err(format!("{} has no branch or tag {wanted:?}", self.name))
     }
 
-    fn commit_of(&self, full_ref: &str) -> Option<String> {
-        // These characters are never part of a ref's name; in a revision they would mean another commit.
-        if full_ref.contains(['~', '^', ':', '?', '*', '[', '\\', ' ']) || full_ref.contains("@{") {
+    /// Looks up a commit that need not be the newest of its branch: with a ref as one of that ref, without one as a
+    /// commit alone. Blocks.
+    pub(crate) fn revision_at(&self, wanted: &str, sha: &str) -> Result<Revision, String> {
+        let found = self.commit(sha)?;
+        if wanted.is_empty() {
+            return Ok(self.complete(found));
+        }
+        let Revision { name, is_tag, full_ref, .. } = self.look_up(wanted)?;
+        Ok(self.complete(Revision { name, is_tag, full_ref, ..found }))
+    }
+
+    /// Adds what depends on the ref.
+    fn complete(&self, revision: Revision) -> Revision {
+        if !revision.is_tag {
+            return Revision { before: self.before(&revision.name, &revision.sha), ..revision };
+        }
+        let tag = format!("refs/tags/{}", revision.name);
+        let format = "--format=%(if:equals=tag)%(objecttype)%(then)%(contents)%(end)";
+        Revision { tag_message: self.ask(&["for-each-ref", format, &tag]).unwrap_or_default(), ..revision }
+    }
+
+    fn commit(&self, id: &str) -> Result<Revision, String> {
+        let sha = self.commit_of(id).ok_or_else(|| format!("{} has no commit {id:?}", self.name))?;
+        self.describe(&sha.clone(), sha)
+    }
+
+    fn commit_of(&self, name: &str) -> Option<String> {
+        // These are never part of a ref's name or of an id; in a revision they would mean another commit.
+        if name.contains(['~', '^', ':', '?', '*', '[', '\\', ' ']) || name.contains("@{") || name.starts_with('-') {
             return None;
         }
-        let spec = format!("{full_ref}^{{commit}}");
+        let spec = format!("{name}^{{commit}}");
         let sha = self.git(&["rev-parse", "--verify", "--quiet", &spec]).ok()?;
         Some(String::from_utf8_lossy(&sha).trim().to_owned()).filter(|sha| !sha.is_empty())
     }
 
-    fn describe(&self, name: &str, is_tag: bool, sha: String) -> Result<Revision, String> {
+    fn describe(&self, name: &str, sha: String) -> Result<Revision, String> {
         let shown = self.git(&["show", "-s", "--no-show-signature", "--format=%an <%ae>%x00%cI%x00%B", &sha])?;
         let shown = String::from_utf8_lossy(&shown);
         let mut parts = shown.splitn(3, '\0');
@@ -95,14 +172,50 @@ impl Repo {
         let (title, description) = message.split_once('\n').unwrap_or((message, ""));
         Ok(Revision {
             name: name.to_owned(),
-            is_tag,
+            is_tag: false,
+            full_ref: None,
             author: author.to_owned(),
             timestamp: timestamp.to_owned(),
             title: title.to_owned(),
             description: description.trim_start_matches('\n').to_owned(),
             message: message.to_owned(),
+            tag_message: String::new(),
+            before: None,
             sha,
         })
+    }
+
+    /// Where a branch was before what a pipeline of this commit is about: the default branch at the commit before,
+    /// any other where it left the default branch. `None` for a branch without a commit of its own, which is new.
+    fn before(&self, branch: &str, sha: &str) -> Option<String> {
+        if branch == self.default_branch {
+            return self.ask(&["rev-parse", "--verify", "--quiet", &format!("{sha}^1")]);
+        }
+        let places = self.places_of(&self.default_branch);
+        let mut arguments = vec!["merge-base", sha];
+        arguments.extend(places.iter().map(String::as_str));
+        let left = (!places.is_empty()).then(|| self.ask(&arguments)).flatten();
+        left.filter(|left| left != sha)
+    }
+
+    /// Where the history of a commit left that of a branch, tag or other commit; `None` if there is no such one, or
+    /// nothing in common. Blocks.
+    pub(crate) fn left(&self, git_ref: &str, sha: &str) -> Option<String> {
+        let full = ["", "refs/heads/", "refs/tags/", "refs/remotes/origin/"].map(|prefix| format!("{prefix}{git_ref}"));
+        let is_id = |name: &String| name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let mut found = full.iter().filter(|name| name.starts_with("refs/") || is_id(name));
+        let commit = found.find_map(|name| self.commit_of(name))?;
+        self.ask(&["merge-base", &commit, sha])
+    }
+
+    /// The files that differ between two commits; a renamed one counts with both its names. Blocks.
+    pub(crate) fn changed(&self, from: &str, to: &str) -> Option<Vec<String>> {
+        Some(names(&self.git(&["diff-tree", "-r", "--name-only", "--no-renames", "-z", from, to]).ok()?))
+    }
+
+    /// Every file of a commit. Blocks.
+    pub(crate) fn paths(&self, sha: &str) -> Vec<String> {
+        names(&self.git(&["ls-tree", "-r", "--name-only", "-z", "--full-tree", sha]).unwrap_or_default())
     }
 
     /// Short names of branches and tags, the latest first. Blocks.
@@ -126,10 +239,22 @@ impl Repo {
         (bytes.len() <= limits::CI_FILE).then(|| String::from_utf8(bytes).ok())?
     }
 
+    /// An answer without the blanks around it, if it is not empty.
+    fn ask(&self, arguments: &[&str]) -> Option<String> {
+        let answer = self.git(arguments).ok()?;
+        Some(String::from_utf8_lossy(&answer).trim().to_owned()).filter(|line| !line.is_empty())
+    }
+
     fn git(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
         let arguments: Vec<&OsStr> = arguments.iter().map(OsStr::new).collect();
         git(Some(&self.git_dir), &arguments)
     }
+}
+
+/// Names that end in a zero byte, as git lists them with `-z`.
+fn names(listed: &[u8]) -> Vec<String> {
+    let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
 }
 
 /// What makes a project path unusable in a URL.

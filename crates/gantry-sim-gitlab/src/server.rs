@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api;
@@ -37,8 +37,8 @@ pub struct SimGitlab {
 impl SimGitlab {
     /// Checks the repositories and binds the address. Nothing is answered before [`SimGitlab::serve`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        let Config { listen, external_url, repos, variables, runner_token, registration_token, timing, settings } =
-            config;
+        let Config { listen, external_url, repos, variables, runner_token, registration_token, .. } = config;
+        let Config { artifact_dir, timing, settings, .. } = config;
         let repos = tasks::blocking(move || open_repositories(&repos))
             .await
             .map_err(|error| Error::Git { what: format!("reading the repositories broke off ({error})") })??;
@@ -47,8 +47,14 @@ impl SimGitlab {
         let url = external_url
             .map_or_else(|| format!("http://{}", reachable(addr)), |url| url.trim_end_matches('/').to_owned());
         let runner_token = runner_token.unwrap_or_else(tokens::runner);
-        let preset =
-            Preset { url: url.clone(), runner_token: runner_token.clone(), registration_token, timing, settings };
+        let preset = Preset {
+            url: url.clone(),
+            runner_token: runner_token.clone(),
+            registration_token,
+            artifact_dir,
+            timing,
+            settings,
+        };
         let hub = new_hub(preset, repos, variables)?;
         let ended = CancellationToken::new();
         Ok(Self { listener, addr, url, runner_token, hub, _end: ended.clone().drop_guard(), ended })
@@ -67,6 +73,12 @@ impl SimGitlab {
     /// The token of the runner that exists from the start.
     pub fn runner_token(&self) -> &str {
         &self.runner_token
+    }
+
+    /// Counts changes of anything that the simulator shows, for who shows it live. Says that something has changed, not
+    /// what.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.hub.world().watch_changes()
     }
 
     /// Answers requests until `shutdown` completes; then ends long polls at once and gives other requests 5 s.
@@ -116,14 +128,16 @@ pub(crate) struct Preset {
     pub(crate) url: String,
     pub(crate) runner_token: String,
     pub(crate) registration_token: Option<String>,
+    pub(crate) artifact_dir: Option<PathBuf>,
     pub(crate) timing: Timing,
     pub(crate) settings: Settings,
 }
 
 pub(crate) fn new_hub(preset: Preset, repos: Vec<Repo>, variables: Vec<ProjectVariable>) -> Result<SharedHub, Error> {
-    let Preset { url, runner_token, registration_token, mut timing, settings } = preset;
+    let Preset { url, runner_token, registration_token, artifact_dir, mut timing, settings } = preset;
     timing.long_poll = timing.long_poll.min(limits::LONG_POLL);
-    let artifacts = tempfile::Builder::new().prefix("gantry-sim-gitlab-").tempdir().map_err(Error::Storage)?;
+    let parent = artifact_dir.unwrap_or_else(std::env::temp_dir);
+    let artifacts = tempfile::Builder::new().prefix("gantry-sim-gitlab-").tempdir_in(parent).map_err(Error::Storage)?;
     let wake = Arc::new(Notify::new());
     let mut world = World::new(url, timing, settings, Arc::clone(&wake));
     let now = world.now().wall;

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::container::ToolView;
+
 /// How often kubelet looks at its containers and tells the API server what changed, unless configured: real kubelets
 /// list their containers once a second.
 pub const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(1);
@@ -55,6 +57,25 @@ impl RemoteProtocol {
     }
 }
 
+/// The tools of a user of this machine, for containers that shall not be hermetic.
+#[derive(Clone, Default)]
+pub struct HostTools {
+    /// Variables that containers have unless their pod says otherwise, such as `PATH`.
+    pub env: Vec<(String, String)>,
+    /// What they see of the host.
+    pub view: ToolView,
+    /// Names of containers that get nothing of all this.
+    pub except: Vec<String>,
+}
+
+impl std::fmt::Debug for HostTools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
+        let mut shown = f.debug_struct("HostTools");
+        shown.field("env", &names).field("view", &self.view).field("except", &self.except).finish()
+    }
+}
+
 /// Everything that can be chosen about a simulated cluster.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -72,6 +93,8 @@ pub struct Config {
     pub missing_images: Vec<String>,
     /// The program that becomes a container's first process (see the `container` module).
     pub launcher: PathBuf,
+    /// A user's own tools for containers. `None`: they have those of the system only, as tests need it.
+    pub host_tools: Option<HostTools>,
     /// Name of the only node.
     pub node_name: String,
     /// The address pods and the node show. `None`: the listening address, or loopback when that is unspecified.
@@ -115,6 +138,7 @@ impl Config {
             pull_delays: Vec::new(),
             missing_images: Vec::new(),
             launcher: launcher.into(),
+            host_tools: None,
             node_name: "gantry-sim".to_owned(),
             node_ip: None,
             allocatable: Allocatable::default(),

@@ -1,11 +1,12 @@
 //! The controllers that a cluster cannot do without: emptying namespaces that are being removed, collecting objects
-//! whose owners are gone, restoring default service accounts, forgetting old events.
+//! whose owners are gone, restoring default service accounts, forgetting old events. Others are in files of their own.
 
 use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::{
+    account_tokens,
     api::{self, Removal},
     apps,
     cluster::Cluster,
@@ -27,7 +28,8 @@ const EVENT_SECONDS: i64 = 3_600;
 pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut follow = cluster.store.follow();
     let stopping = cluster.tasks.stopping();
-    let mut seen = cluster.store.version();
+    // What was there before the cluster ran is work too.
+    let mut seen = 0;
     loop {
         follow.borrow_and_update();
         if needs_pass(&cluster, &mut seen) {
@@ -42,7 +44,7 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
     }
 }
 
-/// Only removals, and namespaces that begin to go, can make work; most changes are pods' statuses and events.
+/// Only removals, namespaces that begin to go, and tokens of service accounts can make work; most changes are pods' statuses and events.
 fn needs_pass(cluster: &Cluster, seen: &mut u64) -> bool {
     let Ok((changes, upto)) = cluster.store.since(*seen) else {
         *seen = cluster.store.version();
@@ -52,7 +54,8 @@ fn needs_pass(cluster: &Cluster, seen: &mut u64) -> bool {
     changes.iter().any(|change| {
         let namespace = Key::new(resources::core("namespaces"), "", object::namespace(&change.object));
         let leaving = cluster.store.get(&namespace).is_none_or(|namespace| object::is_terminating(&namespace));
-        change.removed || change.plural == "namespaces" || leaving
+        let tokens = account_tokens::concerns(change.plural, &change.object);
+        change.removed || change.plural == "namespaces" || leaving || tokens
     })
 }
 
@@ -75,6 +78,7 @@ fn upkeep(cluster: &Cluster) {
 
 fn pass(cluster: &Cluster) {
     collect_orphans(cluster);
+    account_tokens::pass(cluster);
     let (namespaces, _) = cluster.store.list(resources::core("namespaces"), None);
     for namespace in &namespaces {
         if object::is_terminating(namespace) {

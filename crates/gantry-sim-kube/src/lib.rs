@@ -7,6 +7,7 @@
 //! Images have neither files nor an entry point here: every image name stands for the host's tools, `args` without a
 //! `command` is the command, and a container with neither waits until it is told to stop.
 
+mod account_tokens;
 mod api;
 mod apps;
 mod auth;
@@ -24,11 +25,12 @@ mod nodes;
 mod patch;
 mod resources;
 mod scheduler;
+mod schema;
 mod server;
 mod store;
 mod tasks;
 mod validation;
 
-pub use config::{Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, RemoteProtocol};
+pub use config::{Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, HostTools, RemoteProtocol};
 pub use error::Error;
 pub use server::{Connector, InProcess, SimKube};

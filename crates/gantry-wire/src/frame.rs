@@ -108,8 +108,9 @@ pub struct Closed {
     pub verdict: Verdict,
     /// Length of the whole trace.
     pub trace_bytes: u64,
-    /// CRC-32 (IEEE) of the whole trace.
-    pub trace_crc32: u32,
+    /// CRC-32 (IEEE) of the whole trace; absent if a part of it was lost in the pod, so that it is not what it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_crc32: Option<u32>,
 }
 
 /// A line for the job log.

@@ -1,6 +1,7 @@
 //! The PodPlan: all that the agent needs to run a job without asking anybody.
 
 use gantry_core::Secret;
+use gantry_core::limits::SCRIPT_GRACE;
 use serde::{Deserialize, Serialize};
 
 use crate::secret_text;
@@ -27,6 +28,13 @@ pub struct PodPlan {
     pub after_script_timeout_ms: u64,
     /// Whether a failing `after_script` leaves the result as it is (`AFTER_SCRIPT_IGNORE_ERRORS`).
     pub after_script_ignore_errors: bool,
+    /// Time between TERM and KILL when a script is stopped.
+    #[serde(default = "default_script_grace_ms")]
+    pub script_grace_ms: u64,
+    /// Whether what is fetched gets the modes that the helper container's own umask gives, instead of being writable for everybody
+    /// (`FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR`).
+    #[serde(default)]
+    pub keep_umask: bool,
     /// Directories.
     pub paths: Paths,
     /// The job's variables after expansion, in order; the last duplicate wins.
@@ -42,9 +50,25 @@ pub struct PodPlan {
     /// What the agent does when no manager speaks to it.
     #[serde(default)]
     pub alone: Alone,
+    /// How long the build container may take to be there. Without it the manager alone keeps that limit.
+    #[serde(default)]
+    pub start: Option<StartLimit>,
     /// The memory limit of the build container, for what is said when that is not enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_memory_limit: Option<String>,
+}
+
+/// How long a pod may take to start. The manager keeps the limit as well, and knows more causes; the agent keeps it when no manager does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartLimit {
+    /// The whole limit (`poll_timeout`), for messages.
+    pub seconds: u64,
+    /// What is left of it when the plan is handed over.
+    pub remaining_ms: u64,
+}
+
+fn default_script_grace_ms() -> u64 {
+    u64::try_from(SCRIPT_GRACE.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the agent does when no manager speaks to it.
@@ -73,6 +97,22 @@ pub struct Coordinator {
     pub upload_timeout_ms: u64,
     /// Limit for the first byte of GitLab's answer to an upload.
     pub response_header_timeout_ms: u64,
+    /// The manager's proxies, for an agent that reports without a manager; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxies: Option<ProxyPlan>,
+}
+
+/// Proxies as a manager has them in its environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyPlan {
+    /// URL of the proxy for `http` URLs; empty for none. It may hold a password.
+    #[serde(with = "secret_text")]
+    pub http: Secret,
+    /// The same for `https` URLs.
+    #[serde(with = "secret_text")]
+    pub https: Secret,
+    /// What is reached directly (`NO_PROXY`).
+    pub no_proxy: String,
 }
 
 /// Directories of a job, the same in every container.
@@ -84,6 +124,9 @@ pub struct Paths {
     pub project_dir: String,
     /// File variables and other things beside the work tree (`RUNNER_TEMP_PROJECT_DIR`).
     pub temp_dir: String,
+    /// The volume that `temp_dir` is a link to; without one it is a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temp_volume: Option<String>,
 }
 
 /// One variable of the job's environment.

@@ -16,11 +16,12 @@ pub enum ShimFrame {
     Hello(ShimHello),
     /// Agent: run a script. One at a time.
     Run(Run),
-    /// Shim: what the running script wrote, standard output and error together.
+    /// Shim: what was written, standard output and error together: by the running script, or at any time by what earlier ones have left in
+    /// the background.
     Output(Bytes),
     /// Shim: the running script ended.
     Ended(Ended),
-    /// Agent: stop the running script, TERM first, KILL after the grace.
+    /// Agent: stop the running script and everything else that lives, TERM first, KILL after the grace.
     Kill(Kill),
     /// Agent: the job is over; exit with 0.
     Exit,

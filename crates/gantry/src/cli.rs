@@ -1,9 +1,13 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use gantry_core::error_chain::chain;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::{dev, list, register, run, sim_gitlab, sim_kubernetes, unregister, verify};
 use crate::go_arguments;
@@ -11,30 +15,43 @@ use crate::logging::{self, Logging};
 
 /// A native GitLab CI runner for Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "gantry", version = version(), about, propagate_version = false, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "gantry", version = VERSION, about, disable_version_flag = true, args_override_self = true, subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     logging: LoggingArgs,
+    /// Print the version in the six lines of GitLab Runner: of the protocol first, then our own
+    #[arg(long, short = 'v', visible_short_alias = 'V', action = ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
 
-/// How the process logs. Given here or in the environment, these beat the config file.
+/// Heading of the flags that every command has.
+const LOG: &str = "What is logged";
+
+/// How the process logs. Given here or in the environment, these beat the config file. An empty variable is none.
 #[derive(Clone, Debug, Args)]
 struct LoggingArgs {
     /// Debug level; wins over --log-level
-    #[arg(long, env = "RUNNER_DEBUG", num_args = 0..=1, default_missing_value = "true", value_parser = parse_bool)]
+    #[arg(long, global = true, help_heading = LOG, env = "RUNNER_DEBUG", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
     debug: Option<bool>,
-    /// Least severe lines to show: debug, info, warn, error, fatal, panic
-    #[arg(long, short = 'l', env = "LOG_LEVEL", value_name = "LEVEL")]
-    log_level: Option<String>,
-    /// How lines look
-    #[arg(long, env = "LOG_FORMAT", value_enum, value_name = "FORMAT")]
-    log_format: Option<Format>,
+    /// Least severe lines to show: trace, debug, info, warn, error, fatal, panic
+    #[arg(long, short = 'l', global = true, help_heading = LOG, env = "LOG_LEVEL", value_name = "LEVEL", value_parser = parse_level)]
+    log_level: Option<OrUnset<LevelFilter>>,
+    /// How lines look: runner (for people, with colours), text (key=value) or json (one object per line)
+    #[arg(long, global = true, help_heading = LOG, env = "LOG_FORMAT", value_name = "FORMAT", value_parser = parse_format)]
+    log_format: Option<OrUnset<Format>>,
+    /// Accepted, and without effect: a file for Go's profiler
+    #[arg(long, global = true, env = "CPU_PROFILE", value_name = "FILE", hide = true)]
+    cpuprofile: Option<String>,
 }
 
+/// What a flag or variable says; an empty one says nothing.
+#[derive(Clone, Copy, Debug)]
+struct OrUnset<T>(Option<T>);
+
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// For people, with colours
     Runner,
@@ -51,6 +68,7 @@ enum Command {
     /// List the runners of the configuration, with the beginnings of their tokens
     List(list::ListArgs),
     /// Register a runner in GitLab and add it to the configuration
+    #[command(args_override_self = true)]
     Register(register::RegisterArgs),
     /// Ask GitLab for jobs and run them in Kubernetes
     Run(run::RunArgs),
@@ -71,13 +89,35 @@ enum SimCommand {
     Kubernetes(sim_kubernetes::SimKubernetesArgs),
 }
 
-/// Both versions: ours, and the one of GitLab Runner whose protocol we speak.
+/// Our own version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The six lines of GitLab Runner 19.4, which scripts read. The first is the release whose protocol we speak; ours is further down.
 fn version() -> String {
     format!(
-        "{} (speaks the protocol of GitLab Runner {})",
+        "Version:      {}\nGit revision: {}\nGit branch:   gantry {VERSION}\nGO version:   none\nBuilt:        unknown\nOS/Arch:      {}/{}\n",
+        gantry_gitlab::PROTOCOL_VERSION,
         gantry_gitlab::RunnerInfo::revision(),
-        gantry_gitlab::PROTOCOL_VERSION
+        gantry_gitlab::platform(),
+        gantry_gitlab::architecture()
     )
+}
+
+fn parse_level(text: &str) -> Result<OrUnset<LevelFilter>, String> {
+    let unset = text.is_empty().then_some(OrUnset(None));
+    unset
+        .or_else(|| logging::parse_level(text).map(|level| OrUnset(Some(level))))
+        .ok_or_else(|| "write trace, debug, info, warn, error, fatal or panic".to_owned())
+}
+
+fn parse_format(text: &str) -> Result<OrUnset<Format>, String> {
+    match text {
+        "" => Ok(OrUnset(None)),
+        "runner" => Ok(OrUnset(Some(Format::Runner))),
+        "text" => Ok(OrUnset(Some(Format::Text))),
+        "json" => Ok(OrUnset(Some(Format::Json))),
+        _ => Err("write runner, text or json".to_owned()),
+    }
 }
 
 /// Booleans of the environment, where a set but empty variable means yes (GitLab Runner 19.4).
@@ -88,10 +128,19 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
     gantry_core::feature_flags::parse_bool(text).ok_or_else(|| "write true or false".to_owned())
 }
 
+/// Paths, where a set but empty variable is no mistake, as in the reference.
+pub(crate) fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(go_arguments::rewritten(Cli::command(), std::env::args_os())) {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => {
+            print!("{}", version());
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             // Fails only when nobody reads it. A wrong use ends with 1, as in the reference.
             let _ = error.print();
@@ -99,11 +148,12 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let logging = LoggingArgs::start(&cli.logging, matches!(cli.command, Command::Dev(_)));
+    let speaks_to_people = matches!(cli.command, Command::Dev(_) | Command::Sim(_));
     let result = match cli.command {
         Command::Dev(args) => dev::main(&args),
         Command::List(args) => Ok(list::main(&args)),
         Command::Register(args) => register::main(&args),
-        Command::Run(args) => run::main(args, logging),
+        Command::Run(args) => run::main(&args, logging),
         Command::Sim(SimCommand::Gitlab(args)) => sim_gitlab::main(*args),
         Command::Sim(SimCommand::Kubernetes(args)) => sim_kubernetes::main(args),
         Command::Unregister(args) => unregister::main(args),
@@ -112,7 +162,12 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("gantry: {}", chain(error.as_ref()));
+            let error = chain(error.as_ref());
+            if speaks_to_people {
+                eprintln!("gantry: {}", gantry_daemon::redact(None, &error));
+            } else {
+                tracing::error!(target: logging::FATAL, "{error}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -120,9 +175,14 @@ pub(crate) fn main() -> ExitCode {
 
 impl LoggingArgs {
     fn start(&self, quiet: bool) -> Logging {
-        let level = if self.debug == Some(true) { Some("debug") } else { self.log_level.as_deref() };
+        let given = self.log_level.and_then(|OrUnset(level)| level);
+        let level = if self.debug == Some(true) { Some(LevelFilter::DEBUG) } else { given };
         // `dev` shows the job's logs; the daemon's own lines would only be in their way.
-        let default = if quiet { "error" } else { "info" };
-        logging::start(level, self.log_format, default)
+        let default = if quiet { LevelFilter::ERROR } else { LevelFilter::INFO };
+        let logging = logging::start(level, self.log_format.and_then(|OrUnset(format)| format), default);
+        if self.cpuprofile.as_ref().is_some_and(|file| !file.is_empty()) {
+            tracing::warn!("--cpuprofile (CPU_PROFILE) has no effect: it is for a profiler of Go programs");
+        }
+        logging
     }
 }

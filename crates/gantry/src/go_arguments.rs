@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 
 use clap::{Arg, Command};
+use gantry_core::Secret;
 
 /// Hidden flag of `register` under which flags of other executors arrive.
 pub(crate) const OTHER_EXECUTOR: &str = "other-executor";
@@ -14,6 +15,17 @@ const DROP_IN: [&str; 5] = ["register", "unregister", "verify", "list", "run"];
 
 /// Flags of executors that are not this one (GitLab Runner 19.4).
 const OTHER_EXECUTORS: [&str; 6] = ["docker-", "machine-", "ssh-", "parallels-", "virtualbox-", "custom-"];
+
+/// Says that words which belong to no flag have ended the flags, as in the reference.
+pub(crate) fn warn_about_words(words: &[Secret]) {
+    let Some(first) = words.first() else { return };
+    // It may be anything, a token too; these two are what people write.
+    let word = match first.expose() {
+        word @ ("true" | "false") => format!("{word:?} (write --flag={word})"),
+        _ => "a word that belongs to no flag".to_owned(),
+    };
+    tracing::warn!("{word} ends the flags: {} more arguments are ignored", words.len() - 1);
+}
 
 /// Rewrites the arguments of a process, its name first. `command` is what clap knows of them.
 pub(crate) fn rewritten(mut command: Command, args: impl Iterator<Item = OsString>) -> Vec<OsString> {
@@ -85,7 +97,9 @@ fn is_called(arg: &Arg, name: &str) -> bool {
     let short = letters.next().filter(|_| letters.next().is_none());
     arg.get_long() == Some(name)
         || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&name))
-        || (short.is_some() && arg.get_short() == short)
+        || short.is_some_and(|short| {
+            arg.get_short() == Some(short) || arg.get_all_short_aliases().is_some_and(|all| all.contains(&short))
+        })
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
-//! Log lines of the process, on standard error, in the three formats of GitLab Runner 19.4.
+//! Log lines of the process, on standard error, in the three formats of GitLab Runner 19.4. Every line passes the redactor, whoever wrote it.
 
 use std::fmt;
 
-use gantry_config::Settings;
-use gantry_config::settings::{LogFormat, LogLevel};
+use gantry_config::settings::{LogFormat, LogLevel, LogSettings};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
@@ -17,60 +16,60 @@ use tracing_subscriber::{Registry, filter::Targets};
 
 use crate::cli::Format;
 
+/// Target of the line that says why the process ends: a level of its own in the formats, which the reference calls fatal.
+pub(crate) const FATAL: &str = "gantry::fatal";
+
 /// Width to which messages are padded before their fields, prefix included.
 const MESSAGE_WIDTH: usize = 50;
 
 /// Lets the config file change what the command line left open.
 #[derive(Clone)]
 pub(crate) struct Logging {
+    /// In force where nobody says anything.
+    default_level: LevelFilter,
     level: Option<reload::Handle<Targets, Registry>>,
     format: Option<std::sync::Arc<std::sync::atomic::AtomicU8>>,
 }
 
 /// Starts logging. What is given here stays; the rest follows the config file.
-pub(crate) fn start(level: Option<&str>, format: Option<Format>, default_level: &str) -> Logging {
-    let fixed_level = level.and_then(parse_level);
-    let chosen = fixed_level.or_else(|| parse_level(default_level)).unwrap_or(LevelFilter::INFO);
-    let (filter, handle) = reload::Layer::new(targets(chosen));
+pub(crate) fn start(level: Option<LevelFilter>, format: Option<Format>, default_level: LevelFilter) -> Logging {
+    let (filter, handle) = reload::Layer::new(targets(level.unwrap_or(default_level)));
     let shared = std::sync::Arc::new(std::sync::atomic::AtomicU8::new(format.unwrap_or(Format::Runner) as u8));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .event_format(Lines { format: std::sync::Arc::clone(&shared) });
     tracing_subscriber::registry().with(filter).with(gantry_daemon::CountLines).with(lines).init();
-    if level.is_some() && fixed_level.is_none() {
-        tracing::warn!(
-            "log level {:?} is none of debug, info, warn, error, fatal, panic; using info",
-            level.unwrap_or_default()
-        );
-    }
-    Logging { level: fixed_level.is_none().then_some(handle), format: format.is_none().then_some(shared) }
+    Logging { default_level, level: level.is_none().then_some(handle), format: format.is_none().then_some(shared) }
 }
 
 impl Logging {
-    /// Takes over what the config file says.
-    pub(crate) fn apply(&self, settings: &Settings) {
-        if let (Some(handle), Some(level)) = (&self.level, settings.log_level) {
-            let filter = match level {
-                LogLevel::Debug => LevelFilter::DEBUG,
-                LogLevel::Info => LevelFilter::INFO,
-                LogLevel::Warn => LevelFilter::WARN,
-                LogLevel::Error | LogLevel::Fatal | LogLevel::Panic => LevelFilter::ERROR,
+    /// Takes over what the config file says; what it does not say any more is as if it never had.
+    pub(crate) fn apply(&self, settings: LogSettings) {
+        if let Some(handle) = &self.level {
+            let filter = match settings.level {
+                None => self.default_level,
+                Some(LogLevel::Trace) => LevelFilter::TRACE,
+                Some(LogLevel::Debug) => LevelFilter::DEBUG,
+                Some(LogLevel::Info) => LevelFilter::INFO,
+                Some(LogLevel::Warn) => LevelFilter::WARN,
+                Some(LogLevel::Error) => LevelFilter::ERROR,
+                Some(LogLevel::Fatal | LogLevel::Panic) => LevelFilter::OFF,
             };
             // Fails only when the subscriber is gone, and then nobody reads logs.
             let _ = handle.reload(targets(filter));
         }
-        if let (Some(shared), Some(format)) = (&self.format, settings.log_format) {
-            let format = match format {
-                LogFormat::Runner => Format::Runner,
-                LogFormat::Text => Format::Text,
-                LogFormat::Json => Format::Json,
+        if let Some(shared) = &self.format {
+            let format = match settings.format {
+                None | Some(LogFormat::Runner) => Format::Runner,
+                Some(LogFormat::Text) => Format::Text,
+                Some(LogFormat::Json) => Format::Json,
             };
             shared.store(format as u8, std::sync::atomic::Ordering::Relaxed);
         }
     }
 }
 
-/// Our own lines at `level`; libraries only when something is wrong with them.
+/// Our own lines at `level`; libraries only when something is wrong with them. Why the process ends is said at every level.
 fn targets(level: LevelFilter) -> Targets {
     let ours = [
         "gantry",
@@ -89,15 +88,18 @@ fn targets(level: LevelFilter) -> Targets {
         // It logs every refused request as an error, and an exec into a container that does not run yet is refused many times.
         .with_target("kube_client", LevelFilter::OFF)
         .with_targets(ours.map(|target| (target, level)))
+        .with_target(FATAL, LevelFilter::ERROR)
 }
 
-fn parse_level(text: &str) -> Option<LevelFilter> {
-    Some(match text {
+/// A level by its name in the reference.
+pub(crate) fn parse_level(text: &str) -> Option<LevelFilter> {
+    Some(match text.to_ascii_lowercase().as_str() {
         "trace" => LevelFilter::TRACE,
         "debug" => LevelFilter::DEBUG,
         "info" => LevelFilter::INFO,
         "warn" | "warning" => LevelFilter::WARN,
-        "error" | "fatal" | "panic" => LevelFilter::ERROR,
+        "error" => LevelFilter::ERROR,
+        "fatal" | "panic" => LevelFilter::OFF,
         _ => return None,
     })
 }
@@ -114,8 +116,9 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        fields.redact();
         fields.list.sort();
-        let level = *event.metadata().level();
+        let level = Word::of(event);
         match self.format.load(std::sync::atomic::Ordering::Relaxed) {
             format if format == Format::Json as u8 => json(&mut writer, level, &fields),
             format if format == Format::Text as u8 => text(&mut writer, level, &fields),
@@ -126,6 +129,8 @@ where
 
 #[derive(Default)]
 struct Fields {
+    /// The job that the line is about.
+    job: Option<i64>,
     message: String,
     list: Vec<(&'static str, String)>,
 }
@@ -135,23 +140,58 @@ impl Visit for Fields {
         self.record(field, value.to_owned());
     }
 
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if field.name() == "job" {
+            self.job = Some(value);
+        }
+        self.record(field, value.to_string());
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.record(field, format!("{value:?}"));
     }
 }
 
 impl Fields {
+    /// Takes out what no log may show, before anything is quoted.
+    fn redact(&mut self) {
+        let texts = self.list.iter_mut().map(|(_, value)| value).chain([&mut self.message]);
+        for text in texts {
+            if let std::borrow::Cow::Owned(redacted) = gantry_daemon::redact(self.job, text) {
+                *text = redacted;
+            }
+        }
+    }
+
     fn record(&mut self, field: &Field, value: String) {
         if field.name() == "message" { self.message = value } else { self.list.push((field.name(), value)) }
     }
 }
 
-fn runner(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
+/// A level by its word in the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Word(&'static str);
+
+impl Word {
+    fn of(event: &Event<'_>) -> Self {
+        Self(match *event.metadata().level() {
+            Level::ERROR if event.metadata().target() == FATAL => "fatal",
+            Level::ERROR => "error",
+            Level::WARN => "warning",
+            Level::INFO => "info",
+            Level::DEBUG => "debug",
+            Level::TRACE => "trace",
+        })
+    }
+}
+
+fn runner(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
     const RESET: &str = "\x1b[0;m";
     let (colour, prefix) = match level {
-        Level::ERROR => ("\x1b[31;1m", "ERROR: "),
-        Level::WARN => ("\x1b[0;33m", "WARNING: "),
-        Level::INFO => ("", ""),
+        "fatal" => ("\x1b[31;1m", "FATAL: "),
+        "error" => ("\x1b[31;1m", "ERROR: "),
+        "warning" => ("\x1b[0;33m", "WARNING: "),
+        "info" => ("", ""),
         _ => ("\x1b[37;1m", ""),
     };
     let width = MESSAGE_WIDTH.saturating_sub(prefix.len());
@@ -162,17 +202,8 @@ fn runner(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
     out.write_char('\n')
 }
 
-fn level_word(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "error",
-        Level::WARN => "warning",
-        Level::INFO => "info",
-        _ => "debug",
-    }
-}
-
-fn text(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
-    write!(out, "time={:?} level={} msg={:?}", now(), level_word(level), fields.message)?;
+fn text(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
+    write!(out, "time={:?} level={level} msg={:?}", now(), fields.message)?;
     for (key, value) in &fields.list {
         let is_plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-._/@^+:".contains(c));
         if is_plain { write!(out, " {key}={value}")? } else { write!(out, " {key}={value:?}")? }
@@ -180,14 +211,74 @@ fn text(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
     out.write_char('\n')
 }
 
-fn json(out: &mut Writer<'_>, level: Level, fields: &Fields) -> fmt::Result {
+fn json(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
     let mut object: std::collections::BTreeMap<&str, &str> =
         fields.list.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let time = now();
-    object.extend([("level", level_word(level)), ("msg", fields.message.as_str()), ("time", time.as_str())]);
+    object.extend([("level", level), ("msg", fields.message.as_str()), ("time", time.as_str())]);
     writeln!(out, "{}", serde_json::to_string(&object).map_err(|_| fmt::Error)?)
 }
 
 fn now() -> String {
     jiff::Timestamp::now().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::AtomicU8;
+    use std::sync::{Arc, Mutex};
+
+    use gantry_core::Secret;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Every way in which a value can get into a line.
+    fn say(value: &str) {
+        let error = io::Error::other(format!("the API server says: {value:?} is not allowed"));
+        tracing::info!(job = 7_000_000_007_i64, "Job failed: {value}");
+        tracing::warn!(job = 7_000_000_007_i64, %error, ?value, value, "pod");
+        tracing::error!(error = &error as &dyn std::error::Error, "a line that names no job");
+        tracing::info!(job = Some(7_000_000_007_i64), "{:?}", vec![Some(value)]);
+        tracing::info_span!("work", value, ?value).in_scope(|| tracing::info!(target: "some_library", "{error}"));
+        tracing::info!(URL = format!("https://user:{}@gitlab.example.com/", value.replace(['\n', '"', ' '], "")), "x");
+    }
+
+    #[test]
+    fn no_line_shows_a_secret() {
+        let canaries = ["registry.test/canary-one:latest", "ca\"nary two", "cana\nry three", "läng\\canary"];
+        let secrets = canaries.map(Secret::new);
+        let _guard = gantry_daemon::guard(Some(7_000_000_007), &secrets);
+        for format in [Format::Runner, Format::Text, Format::Json] {
+            let written = Written::default();
+            let writer = written.clone();
+            let lines = tracing_subscriber::fmt::layer()
+                .with_writer(move || writer.clone())
+                .event_format(Lines { format: Arc::new(AtomicU8::new(format as u8)) });
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                for canary in canaries {
+                    say(canary);
+                }
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert!(text.matches("[MASKED]").count() >= canaries.len() * 6, "{text}");
+            for part in ["canary", "ca\\\"nary", "cana", "nary", "ry three", "user:"] {
+                assert!(!text.contains(part), "{part} in {format:?}:\n{text}");
+            }
+        }
+    }
 }

@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use gantry_core::feature_flags::FLAGS;
-use gantry_core::limits::DEFAULT_OUTPUT_LIMIT;
-use gantry_core::{Secret, variables};
+use gantry_core::feature_flags::{ACTING, FLAGS};
+use gantry_core::limits::{DEFAULT_OUTPUT_LIMIT, MAX_SCRIPT_GRACE, SCRIPT_GRACE};
+use gantry_core::{Secret, go_duration, variables};
 use jiff::Timestamp;
 use toml::de::DeValue;
 
@@ -44,7 +44,6 @@ const OTHER_EXECUTORS: [&str; 14] = [
 
 pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> RunnerSettings {
     section.ignore(&OTHER_EXECUTORS);
-    section.section("gantry", |_| ());
     let (artifact_upload_timeout, artifact_response_header_timeout) = section.section("artifact", |artifact| {
         (
             artifact.positive_duration("upload_timeout").unwrap_or(Duration::from_hours(1)),
@@ -52,13 +51,15 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> RunnerSettin
         )
     });
     let at_least_one = |key, default| section.positive(key).and_then(NonZeroU32::new).unwrap_or(default);
+    let feature_flags = feature_flags(section);
+    let renews_tokens_otherwise = feature_flags.get("FF_DISABLE_AUTOMATIC_TOKEN_ROTATION") == Some(&true);
     RunnerSettings {
         name: section.text_or_empty("name"),
         id: section.positive("id"),
         url: url(section, context.env),
         token: token(section, context.env),
         token_obtained_at: time(section, "token_obtained_at"),
-        token_expires_at: time(section, "token_expires_at"),
+        token_expires_at: token_expires_at(section, renews_tokens_otherwise),
         tls_ca_file: path(section, "tls-ca-file"),
         tls_cert_file: path(section, "tls-cert-file"),
         tls_key_file: path(section, "tls-key-file"),
@@ -86,9 +87,10 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> RunnerSettin
         shell: shell(section),
         custom_build_dir_enabled: section.section("custom_build_dir", |table| table.bool("enabled")).unwrap_or(true),
         labels: labels::read(section, context.labels),
-        feature_flags: feature_flags(section),
+        feature_flags,
         artifact_upload_timeout,
         artifact_response_header_timeout,
+        script_termination_grace_period: section.section("gantry", script_grace),
         step_runner_image: section.text("step_runner_image"),
         boot_verify: section.section("experimental", |table| table.section("boot_verify", boot_verify)),
         cache: section.section("cache", cache::read),
@@ -100,6 +102,17 @@ pub(super) fn read(section: &Section<'_>, context: &Context<'_>) -> RunnerSettin
 const UNHEALTHY_REQUESTS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
 /// GitLab Runner 19.4.
 const FINAL_UPDATE_TRIES: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
+
+fn script_grace(section: &Section<'_>) -> Duration {
+    let key = "script_termination_grace_period";
+    let wanted = section.positive_duration(key).unwrap_or(SCRIPT_GRACE);
+    if wanted > MAX_SCRIPT_GRACE {
+        let most = go_duration::format(MAX_SCRIPT_GRACE);
+        let message = format!("must be at most {most}: a job that is stopped at its time-out must still be reported");
+        section.problem(Severity::Error, key, message);
+    }
+    wanted.min(MAX_SCRIPT_GRACE)
+}
 
 fn url(section: &Section<'_>, env: &Env<'_>) -> String {
     let written = section.text_or_empty("url");
@@ -121,11 +134,25 @@ fn starts_with_ignoring_case(text: &str, prefix: &str) -> bool {
 }
 
 fn token(section: &Section<'_>, env: &Env<'_>) -> Secret {
-    let token = Secret::new(variables::expand(&section.text_or_empty("token"), env));
-    if token.expose().trim().is_empty() {
-        section.problem(Severity::Warning, "token", "is empty: the runner will not ask for jobs");
+    let written = section.text_or_empty("token");
+    let token = Secret::new(variables::expand(&written, env));
+    if written.trim().is_empty() {
+        section.problem(Severity::Error, "token", "is missing: GitLab gives jobs only to runners with a token");
+    } else if token.expose().trim().is_empty() {
+        section.problem(Severity::Error, "token", "is empty after expansion: set the variable");
     }
     token
+}
+
+/// When the token ends. Unlike in the reference nothing renews it, so a date is a warning unless the operator has said that he does.
+fn token_expires_at(section: &Section<'_>, is_renewed_otherwise: bool) -> Option<Timestamp> {
+    let expires = time(section, "token_expires_at")?;
+    if !is_renewed_otherwise {
+        let what = "the token ends then and is not renewed by itself: get a new one in time (POST \
+                    /api/v4/runners/reset_authentication_token) and write it here";
+        section.problem(Severity::Warning, "token_expires_at", what);
+    }
+    Some(expires)
 }
 
 fn executor(section: &Section<'_>) -> String {
@@ -186,10 +213,15 @@ pub(super) fn environment(section: &Section<'_>) -> Vec<(String, String)> {
 
 fn feature_flags(section: &Section<'_>) -> BTreeMap<String, bool> {
     for (name, found) in section.entries("feature_flags") {
-        if FLAGS.iter().all(|flag| flag.name != name) {
+        let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
             let hint = nearest(&name, FLAGS.iter().map(|flag| flag.name)).map(|near| format!("did you mean {near}?"));
             let what = ("unknown feature flag".to_owned(), hint);
             found.report.add_with_hint(Severity::Warning, found.at, &found.path, what);
+            continue;
+        };
+        let is_changed = matches!(found.value, DeValue::Boolean(value) if *value != flag.default);
+        if is_changed && !ACTING.contains(&flag.name) {
+            found.problem(Severity::Warning, "accepted, has no effect: nothing here depends on it but what jobs see");
         }
     }
     section.bool_map("feature_flags")
@@ -213,9 +245,13 @@ fn time(section: &Section<'_>, key: &'static str) -> Option<Timestamp> {
     /// The first second of the year 2 is later than any zero time in any zone.
     const YEAR_TWO: i64 = -62_104_060_800;
     let found = section.find(key)?;
-    let DeValue::Datetime(written) = found.value else { return found.wrong("a date and time") };
-    let zone = if written.offset.is_some() { "" } else { "Z" };
-    match format!("{written}{zone}").parse::<Timestamp>() {
+    let written = match found.value {
+        DeValue::Datetime(written) => format!("{written}{}", if written.offset.is_some() { "" } else { "Z" }),
+        // The reference reads dates from strings too.
+        DeValue::String(text) => text.to_string(),
+        _ => return found.wrong("a date and time"),
+    };
+    match written.parse::<Timestamp>() {
         Ok(time) => Some(time).filter(|time| time.as_second() > YEAR_TWO),
         Err(_) => found.wrong("a date and time such as 2026-01-02T03:04:05Z"),
     }

@@ -20,7 +20,7 @@ pub struct RunnerSettings {
     pub id: Option<u64>,
     /// `url` of GitLab, expanded, as written otherwise; scheme http or https.
     pub url: String,
-    /// `token`, expanded. An empty one means that the runner is never polled (there is a warning).
+    /// `token`, expanded; not blank.
     pub token: Secret,
     /// `token_obtained_at`; `None` where absent or the zero time.
     pub token_obtained_at: Option<Timestamp>,
@@ -86,6 +86,8 @@ pub struct RunnerSettings {
     pub artifact_upload_timeout: Duration,
     /// `[runners.artifact] response_header_timeout`. Default 10 min.
     pub artifact_response_header_timeout: Duration,
+    /// `[runners.gantry] script_termination_grace_period`: time between TERM and KILL when a script is stopped. Default 30 s.
+    pub script_termination_grace_period: Duration,
     /// `step_runner_image`. Kept, not used.
     pub step_runner_image: Option<String>,
     /// `[runners.experimental.boot_verify]`.

@@ -1,10 +1,11 @@
 //! The effects of a job, one function each. What takes time is spawned and reports back to the job's inbox.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::{Ending, limits};
-use gantry_kube::{AgentStream, AttachRequest, CreateError, PodRef, Purpose, Stray};
+use gantry_kube::{AgentStream, ApiError, AttachRequest, CreateError, PodRef, Purpose, Stray};
 use gantry_relay::{Closed, Input, PendingEnd, RelayJob};
 use gantry_wire::frame::{Cancel, Frame, Offset};
 use jiff::Timestamp;
@@ -19,12 +20,18 @@ use crate::job::events::{Effect, Event};
 use crate::job::ledger::{Ledger, rest};
 use crate::job::log::epilogue;
 use crate::job::task::{DRAIN, INBOX, Message, Task};
-use crate::job::watcher;
+use crate::job::watcher::{Seen, Watcher};
 use crate::tasks;
 
 /// A connection that held less than this is not made again at once, but after as much time: an agent that closes every connection must not be
 /// asked in a tight loop.
 const BRIEF: Duration = Duration::from_secs(1);
+
+/// How long the answer to the creation of a pod is waited for that nobody needs any more: with it the pod can be removed at once.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
+
+/// Different troubles with the API server that are shown in the log of a job that waits for its pod.
+const TROUBLES: usize = 10;
 
 /// A connection that runs.
 pub(super) struct Connection {
@@ -97,8 +104,26 @@ impl Task {
         let cluster = self.parts.cluster.clone();
         let pod = self.parts.plan.pod.clone();
         let strays = self.parts.strays.clone();
+        let deadline = self.parts.taken + self.parts.plan.start_timeout;
+        let inbox = self.inbox.clone();
+        let (unwanted, mut told) = (self.unwanted.clone(), BTreeSet::new());
+        let tell = move |error: &ApiError| {
+            // Two troubles may alternate, and each is worth one line. A full inbox is for those who cannot wait.
+            if told.len() < TROUBLES && told.insert(error.message.clone()) {
+                let line = format!("Waiting for the API server to create the pod: {}", error.message);
+                let _ = inbox.try_send(Message::Seen(Seen::Waiting(vec![line])));
+            }
+        };
         self.beside(async move {
-            Some(match cluster.create_pod(&pod).await {
+            let unwanted = async {
+                unwanted.cancelled().await;
+                tokio::time::sleep(LAST_ANSWER).await;
+            };
+            let made = tokio::select! {
+                made = cluster.create_pod(&pod, deadline, tell) => made,
+                () = unwanted => Err(CreateError::Unreachable { seconds: 0, message: "nobody needs it any more".to_owned() }),
+            };
+            Some(match made {
                 Ok(pod) => Message::PodCreated(pod),
                 Err(error) => {
                     if matches!(error, CreateError::Unreachable { .. }) {
@@ -116,9 +141,15 @@ impl Task {
         self.parts.view.send_modify(|view| view.pod.clone_from(&pod.name));
         let watch = cluster.watch_pod(&pod);
         let (seen, mut sights) = mpsc::channel(INBOX);
-        let namespace = self.parts.plan.namespace.clone();
-        let services = self.parts.plan.services.clone();
-        tasks::spawn(watcher::run(pod.clone(), watch.clone(), services, namespace, seen));
+        let watcher = Watcher {
+            cluster: cluster.clone(),
+            pod: pod.clone(),
+            services: self.parts.plan.services.clone(),
+            start_timeout: self.parts.plan.start_timeout,
+            late_at: self.parts.taken + self.parts.plan.start_timeout,
+            asks_events: self.parts.asks_events,
+        };
+        tasks::spawn(watcher.run(watch.clone(), seen));
         let inbox = self.inbox.clone();
         tasks::spawn(async move {
             while let Some(sight) = sights.recv().await {
@@ -202,8 +233,12 @@ impl Task {
 
     fn send_plan(&mut self) {
         let mut plan = self.parts.plan.pod_plan.clone();
-        let left = self.parts.plan.timeout.saturating_sub(self.parts.taken.elapsed());
-        plan.remaining_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let elapsed = self.parts.taken.elapsed();
+        let left = |limit: Duration| u64::try_from(limit.saturating_sub(elapsed).as_millis()).unwrap_or(u64::MAX);
+        plan.remaining_ms = left(self.parts.plan.timeout);
+        if let Some(start) = &mut plan.start {
+            start.remaining_ms = left(self.parts.plan.start_timeout);
+        }
         plan.trace.head = self.log.text();
         self.handed = true;
         self.send(Frame::Plan(Box::new(plan)));
@@ -329,8 +364,11 @@ impl Task {
         };
         let bytes = Bytes::from(bytes);
         self.ledger.count(offset, &bytes);
-        let closed =
-            Closed { verdict: verdict.clone(), trace_bytes: self.ledger.bytes(), trace_crc32: self.ledger.crc32() };
+        let closed = Closed {
+            verdict: verdict.clone(),
+            trace_bytes: self.ledger.bytes(),
+            trace_crc32: Some(self.ledger.crc32()),
+        };
         self.verdict = Some(verdict);
         self.feed([Input::Trace { offset, bytes }, Input::Closed(closed)]);
         // A head of our own can be sent again, an agent's trace cannot.
@@ -369,6 +407,7 @@ impl Task {
     /// Ends what still runs beside a job that is done.
     pub(super) fn stop(&mut self) {
         self.pending.cancel();
+        self.unwanted.cancel();
         if let Some(connection) = &self.connection {
             connection.stop.cancel();
         }

@@ -25,6 +25,10 @@ pub(crate) enum Event {
     AgentRuns,
     /// The shim in the build container has said hello to the agent.
     ShimReady,
+    /// The build container runs.
+    BuildRuns,
+    /// It has run for [`gantry_core::limits::SHIM_HELLO`] beside an agent, and the shim in it has said nothing.
+    ShimSilent,
     /// The agent has closed its verdict.
     AgentClosed,
     /// GitLab's answer to `PUT running`.
@@ -41,6 +45,8 @@ pub(crate) enum Event {
     PodEnded(Ending),
     /// All service containers have started.
     ServicesStarted,
+    /// Proof that a service has not started in the pod's time to start.
+    ServicesLate(Ending),
     /// The pod is slow to come: its reasons should be visible in the job log.
     Slow,
     /// The pod has not started in its time; the ending says why, as far as known.
@@ -51,6 +57,10 @@ pub(crate) enum Event {
     Stop(String),
     /// The runner was told to stop and to leave its jobs to their agents.
     Leave,
+    /// A hand-over that was under way then has had its time.
+    HandOverTimeout,
+    /// The runner ends now.
+    LeaveTimeout,
     /// Every deadline of the job has passed.
     Overdue(Ending),
     /// The pod is deleted, or nothing more can be done about it.

@@ -4,12 +4,15 @@
 //! A job ends in one of two ways. Normally the agent closes the verdict and the manager passes it on. Only when there is proof that no
 //! agent can (the pod was never made, or is gone) does the manager end the job itself: [`Effect::EndLocally`]. Never both.
 
+mod leaving;
+
 use gantry_core::Ending;
 use gantry_relay::{AckOutcome, RelayEnd};
 use gantry_wire::frame::Phase;
 use gantry_wire::layout::HELPER;
 
 use crate::job::events::{Effect, Event, JobEnd};
+use crate::job::shimless;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pod {
@@ -53,6 +56,8 @@ enum Verdict {
 pub(crate) struct Machine {
     pod: Pod,
     agent: Agent,
+    /// The plan is on its way to the agent, or there.
+    handed: bool,
     planned: bool,
     acknowledged: Step,
     went: bool,
@@ -64,7 +69,10 @@ pub(crate) struct Machine {
     /// The job is left to its agent as soon as that is possible.
     leaving: bool,
     services_started: bool,
+    build_runs: bool,
     shim: bool,
+    /// The pod's time to start was over while its agent was being looked for.
+    late: Option<Ending>,
     /// Proof that the agent is dead; the connection may still give what was on its way.
     dead: Option<Ending>,
     /// What the agent was told to end with; the manager ends the job with it if the agent does not.
@@ -80,6 +88,7 @@ impl Machine {
         let machine = Self {
             pod: Pod::Asked,
             agent: Agent::None,
+            handed: false,
             planned: false,
             acknowledged: Step::No,
             went: false,
@@ -89,7 +98,9 @@ impl Machine {
             canceled: false,
             leaving: false,
             services_started: false,
+            build_runs: false,
             shim: false,
+            late: None,
             dead: None,
             told: None,
             end: None,
@@ -106,6 +117,16 @@ impl Machine {
     /// Whether a connection to the agent was asked for and is still of use.
     pub(crate) fn is_connecting(&self) -> bool {
         self.agent == Agent::Connecting
+    }
+
+    /// Whether a pod that is still to come is of use.
+    pub(crate) fn needs_pod(&self) -> bool {
+        self.is_open()
+    }
+
+    /// Whether only the shim is missing: its container runs, and so does the agent that has its binary there.
+    pub(crate) fn awaits_shim(&self) -> bool {
+        self.build_runs && !self.shim && self.agent == Agent::Connected && self.is_open() && self.told.is_none()
     }
 
     /// Takes what happened and says what to do.
@@ -135,14 +156,20 @@ impl Machine {
             }
             Event::PlanAccepted => self.plan_accepted(out),
             Event::PlanRefused(message) => self.doomed(Ending::HelperUnusable { message }, out),
-            Event::AgentRuns => self.agent_runs(),
+            Event::AgentRuns => self.agent_runs(out),
             Event::ShimReady => self.shim = true,
+            Event::BuildRuns => self.build_runs = true,
+            Event::ShimSilent => {
+                if self.awaits_shim() {
+                    self.doomed(shimless::silent(), out);
+                }
+            }
             Event::AgentClosed => self.agent_closed(out),
             Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
             Event::GoneWhilePending(reason) => self.dropped(JobEnd::Dropped(reason), out),
             Event::CancelRequested => self.cancel(out),
             Event::RelayEnded(end) => self.relay_ended(end, out),
-            Event::Doomed(ending) => self.doomed(ending, out),
+            Event::Doomed(ending) => self.doomed(if self.shim { ending } else { shimless::reason(ending) }, out),
             Event::PodEnded(ending) => self.pod_ended(ending, out),
             Event::ServicesStarted => {
                 self.services_started = true;
@@ -150,19 +177,22 @@ impl Machine {
                     out.push(Effect::SendServicesStarted);
                 }
             }
-            Event::Slow => self.acknowledge(out),
-            Event::StartTimeout(ending) => {
-                if !self.shim {
+            Event::ServicesLate(ending) => {
+                if !self.services_started {
                     self.doomed(ending, out);
                 }
             }
+            Event::Slow => self.acknowledge(out),
+            Event::StartTimeout(ending) => self.start_timeout(ending, out),
             Event::DrainTimeout => {
                 if let Some(ending) = self.dead.clone().or(self.told.clone()) {
                     self.end_locally(ending, out);
                 }
             }
             Event::Stop(signal) => self.stop(signal, out),
-            Event::Leave => self.leave(),
+            Event::Leave => self.leave(out),
+            Event::HandOverTimeout => self.hand_over_timeout(out),
+            Event::LeaveTimeout => self.leave_timeout(out),
             Event::Overdue(ending) => self.end_locally(ending, out),
             Event::PodDeleted => self.pod = Pod::Deleted,
         }
@@ -191,13 +221,17 @@ impl Machine {
         if self.verdict == Verdict::OfAgent {
             return;
         }
+        if let Some(ending) = self.late.take().filter(|_| phase == Phase::Waiting) {
+            return self.end_locally(ending, out);
+        }
         if phase == Phase::Waiting {
+            self.handed = true;
             out.push(Effect::SendPlan);
             return;
         }
         self.planned = true;
         if phase == Phase::Running {
-            self.agent_runs();
+            self.agent_runs(out);
         }
         self.restate(out);
         if self.went && phase == Phase::Planned {
@@ -242,12 +276,22 @@ impl Machine {
         }
     }
 
-    fn agent_runs(&mut self) {
+    fn agent_runs(&mut self, out: &mut Vec<Effect>) {
         if self.went {
             self.runs = true;
             if self.leaving {
-                self.leave();
+                self.leave(out);
             }
+        }
+    }
+
+    /// While the pod is being made, or an agent without a plan is being looked for, the same limit is kept there: who waits knows the cause.
+    fn start_timeout(&mut self, ending: Ending, out: &mut Vec<Effect>) {
+        let has_cause = self.pod == Pod::Asked || (self.agent == Agent::Connecting && !self.planned);
+        if has_cause {
+            self.late = Some(ending);
+        } else if !self.shim {
+            self.doomed(ending, out);
         }
     }
 
@@ -268,20 +312,6 @@ impl Machine {
         if !self.went && self.agent == Agent::Connected && self.told.is_none() {
             self.went = true;
             out.push(Effect::SendGo);
-        }
-    }
-
-    /// A job that runs goes on without us. One that GitLab does not show as running yet goes back to the queue; between the two it first
-    /// has to start, and the agent to say so: a word that was only queued does not reach it once we are gone. One that has ended is delivered first: its agent may be dead, and nobody else would remove the pod.
-    fn leave(&mut self) {
-        self.leaving = true;
-        if self.end.is_some() {
-            return;
-        }
-        if self.runs && self.is_open() {
-            self.end = Some(JobEnd::HandedOver);
-        } else if self.acknowledged == Step::No && self.is_open() {
-            self.end = Some(JobEnd::GivenBack);
         }
     }
 
@@ -429,24 +459,23 @@ impl Machine {
         self.end.is_none() && !matches!(self.verdict, Verdict::OfManager(_))
     }
 
-    /// Once the end is decided: the pod goes, then the job is done.
+    /// Once the end is decided: the pod goes, then the job is done. A runner that ends has no time to let GitLab answer first.
     fn finish(&mut self, out: &mut Vec<Effect>) {
+        if self.done {
+            return;
+        }
+        let is_in_haste = self.leaving && matches!(self.verdict, Verdict::OfManager(_));
+        let pod_goes = is_in_haste || self.end.as_ref().is_some_and(|end| *end != JobEnd::HandedOver);
+        if pod_goes && self.pod == Pod::Exists {
+            self.pod = Pod::Deleting;
+            out.push(Effect::DeletePod);
+        }
         let Some(end) = &self.end else { return };
-        match self.pod {
-            _ if *end == JobEnd::HandedOver => {
-                self.done = true;
-                out.push(Effect::Done(JobEnd::HandedOver));
-            }
-            Pod::Exists => {
-                self.pod = Pod::Deleting;
-                out.push(Effect::DeletePod);
-            }
-            Pod::Absent | Pod::Deleted => {
-                self.done = true;
-                out.push(Effect::Done(end.clone()));
-            }
-            // A pod that is being made must be known before it can be deleted.
-            Pod::Asked | Pod::Deleting => {}
+        // A pod that is being made must be known before it can be deleted.
+        let has_no_pod = matches!(self.pod, Pod::Absent | Pod::Deleted);
+        if has_no_pod || *end == JobEnd::HandedOver {
+            self.done = true;
+            out.push(Effect::Done(end.clone()));
         }
     }
 }

@@ -7,9 +7,10 @@ mod events;
 mod ledger;
 mod log;
 mod machine;
+mod shimless;
 mod task;
 mod watcher;
 
 pub(crate) use events::JobEnd;
 pub(crate) use log::HeadLog;
-pub(crate) use task::{JobParts, JobSummary, JobView, StopJobs, run};
+pub(crate) use task::{JobParts, JobSummary, JobView, LEAVE, StopJobs, run};

@@ -33,6 +33,14 @@ const RELAY_INPUTS: usize = 16;
 /// After this time without an agent the job is acknowledged early, so that its log shows what it waits for.
 const SLOW: Duration = Duration::from_secs(15);
 
+/// How long a hand-over may go on once the runner was told to leave its jobs: a plan that was sent is accepted, and a job started, in
+/// milliseconds, unless somebody does not answer.
+const HAND_OVER: Duration = Duration::from_millis(1500);
+
+/// How long a job may hold up a runner that leaves its jobs: a verdict is delivered and a pod deleted in less, unless GitLab or the API server
+/// does not answer. With what the process itself takes this stays below five seconds.
+pub(crate) const LEAVE: Duration = Duration::from_secs(3);
+
 /// How long an agent that must be dead, or was told to end, may still say something before the manager ends the job.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
@@ -62,6 +70,8 @@ pub(crate) struct JobParts {
     pub(crate) view: watch::Sender<JobView>,
     /// The pace of updates to GitLab.
     pub(crate) pace: Pace,
+    /// Whether the events of a pod that does not start may be asked.
+    pub(crate) asks_events: bool,
 }
 
 /// What becomes of running jobs when the runner stops.
@@ -133,11 +143,17 @@ pub(super) struct Task {
     pub(super) pause: Duration,
     /// Ends `PUT pending`.
     pub(super) pending: CancellationToken,
+    /// Says that nobody needs the pod that is being made.
+    pub(super) unwanted: CancellationToken,
     pub(super) drain: Option<Instant>,
+    /// When a shim that is still missing counts as silent.
+    hello_by: Option<Instant>,
     pub(super) closed: Option<Closed>,
     pub(super) verdict: Option<Verdict>,
     /// Why the pod does not run yet, as it was said last.
     pub(super) waiting: Vec<String>,
+    /// Where to look for the cause if the pod does not say it.
+    pub(super) clue: Option<String>,
     pub(super) end: Option<JobEnd>,
     pod_start: Option<Duration>,
 }
@@ -164,7 +180,7 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
                 continue;
             }
             Some(message) = messages.recv() => message,
-            event = timers.next(task.drain, &task.parts) => {
+            event = timers.next([task.drain, task.hello_by], &task.parts) => {
                 if event == Event::DrainTimeout {
                     task.drain = None;
                 }
@@ -174,12 +190,16 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
                 timers.stopped.clone_from(&asked);
                 match &timers.stopped {
                     Some(StopJobs::End(signal)) => Message::Event(Event::Stop(signal.clone())),
-                    Some(StopJobs::Leave) => Message::Event(Event::Leave),
+                    Some(StopJobs::Leave) => {
+                        timers.leave();
+                        Message::Event(Event::Leave)
+                    }
                     None => continue,
                 }
             }
         };
         task.take(message).await;
+        task.note_silence();
     }
     task.stop();
     JobSummary {
@@ -195,11 +215,13 @@ async fn room(relay: Option<&mpsc::Sender<Input>>) -> Option<mpsc::Permit<'_, In
     relay?.reserve().await.ok()
 }
 
-/// Deadlines of a job; each fires once, except the drain.
+/// Deadlines of a job; each fires once, except those that the task keeps.
 struct Timers {
     slow: Option<Instant>,
     start: Option<Instant>,
     overdue: Option<Instant>,
+    hand_over: Option<Instant>,
+    leave: Option<Instant>,
     /// What was taken note of.
     stopped: Option<StopJobs>,
 }
@@ -210,18 +232,38 @@ impl Timers {
             slow: Some(parts.taken + SLOW),
             start: Some(parts.taken + parts.plan.start_timeout),
             overdue: Some(parts.taken + parts.plan.timeout + limits::REPORT_ALLOWANCE),
+            hand_over: None,
+            leave: None,
             stopped: None,
         }
     }
 
-    async fn next(&mut self, drain: Option<Instant>, parts: &JobParts) -> Event {
-        let at = [self.slow, self.start, self.overdue, drain].into_iter().flatten().min();
+    /// The runner leaves its jobs.
+    fn leave(&mut self) {
+        let now = Instant::now();
+        (self.hand_over, self.leave) = (Some(now + HAND_OVER), Some(now + LEAVE));
+    }
+
+    async fn next(&mut self, [drain, hello_by]: [Option<Instant>; 2], parts: &JobParts) -> Event {
+        let ours = [self.slow, self.start, self.overdue, self.hand_over, self.leave];
+        let at = ours.into_iter().chain([drain, hello_by]).flatten().min();
         match at {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
         }
         if drain == at {
             return Event::DrainTimeout;
+        }
+        if hello_by == at {
+            return Event::ShimSilent;
+        }
+        if self.hand_over == at {
+            self.hand_over = None;
+            return Event::HandOverTimeout;
+        }
+        if self.leave == at {
+            self.leave = None;
+            return Event::LeaveTimeout;
         }
         if self.slow == at {
             self.slow = None;
@@ -259,14 +301,23 @@ impl Task {
             handed: false,
             pause: Duration::ZERO,
             pending: CancellationToken::new(),
+            unwanted: CancellationToken::new(),
             drain: None,
+            hello_by: None,
             closed: None,
             verdict: None,
             waiting: Vec::new(),
+            clue: None,
             end: None,
             pod_start: None,
             parts,
         }
+    }
+
+    /// The shim's time begins when everything else is there, and ends with its hello.
+    fn note_silence(&mut self) {
+        let by = self.hello_by.unwrap_or_else(|| Instant::now() + limits::SHIM_HELLO);
+        self.hello_by = self.machine.awaits_shim().then_some(by);
     }
 
     async fn take(&mut self, message: Message) {
@@ -283,6 +334,7 @@ impl Task {
                 self.step(event).await;
             }
             Message::Seen(Seen::Waiting(lines)) => self.show_waiting(lines),
+            Message::Seen(Seen::Clue(clue)) => self.clue = Some(clue),
             // One that comes too late must not add to a trace that has ended: it is closed.
             Message::Connected(stream) => {
                 if self.machine.is_connecting() {
@@ -304,18 +356,31 @@ impl Task {
     pub(super) async fn step(&mut self, event: Event) {
         let event = match event {
             Event::StartTimeout(Ending::PodStartTimeout { seconds, .. }) => {
-                Event::StartTimeout(Ending::PodStartTimeout { seconds, detail: self.last_words() })
+                let detail = self.last_words("not all of its containers have started");
+                Event::StartTimeout(Ending::PodStartTimeout { seconds, detail })
+            }
+            Event::ServicesLate(Ending::PodStartTimeout { seconds, detail }) => {
+                Event::ServicesLate(Ending::PodStartTimeout { seconds, detail: self.last_words(&detail) })
+            }
+            Event::AgentUnreachable(Ending::PodStartTimeout { seconds, detail }) => {
+                Event::AgentUnreachable(Ending::PodStartTimeout { seconds, detail: self.last_words(&detail) })
             }
             event => event,
         };
         let effects = self.machine.step(event);
+        if !self.machine.needs_pod() {
+            self.unwanted.cancel();
+        }
         self.perform(effects).await;
     }
 
-    /// What the pod said last about itself, on one line.
-    fn last_words(&self) -> String {
-        let words: Vec<&str> = self.waiting.iter().map(|line| line.trim()).collect();
-        if words.is_empty() { "not all of its containers have started".to_owned() } else { words.join("; ") }
+    /// What the pod said last about itself, on one line: its reasons, else `otherwise` and where to look for them.
+    fn last_words(&self, otherwise: &str) -> String {
+        let mut words: Vec<&str> = self.waiting.iter().map(|line| line.trim()).collect();
+        if words.len() < 2 {
+            words.extend([otherwise].into_iter().chain(self.clue.as_deref()));
+        }
+        words.join("; ")
     }
 
     async fn frame(&mut self, frame: Frame) {
@@ -363,6 +428,14 @@ impl Task {
             Report::Acked(offset) => self.send(Frame::Acked(Offset { offset })),
             Report::CancelRequested => self.step(Event::CancelRequested).await,
             Report::WantFrom(offset) => self.resend(offset),
+            Report::Ahead { server, ours } => {
+                tracing::info!(
+                    job,
+                    server,
+                    ours,
+                    "GitLab has more of the trace than came through here; it goes on from there"
+                );
+            }
             Report::Diverged { server, ours } => {
                 tracing::warn!(job, server, ours, "GitLab has more of the trace than there is; no more of it is sent");
             }
@@ -372,8 +445,11 @@ impl Task {
     }
 
     /// Shows why the pod does not run yet: in the head until it is handed over with the plan, then as a note of the agent. From then on the
-    /// head must not grow: the agent has it as it was.
+    /// head must not grow: the agent has it as it was. Nothing is shown behind a verdict.
     fn show_waiting(&mut self, lines: Vec<String>) {
+        if self.verdict.is_some() {
+            return;
+        }
         let now = Timestamp::now();
         if self.handed && !lines.is_empty() {
             self.send(Frame::Note(Note { level: NoteLevel::Plain, text: lines.join("\n") }));

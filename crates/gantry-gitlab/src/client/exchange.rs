@@ -33,6 +33,8 @@ pub(super) struct Call {
 pub(super) enum Decode {
     /// It is read with this status; a body that breaks off is then a failure.
     On(StatusCode),
+    /// The same with 201, and it may be as large as a job.
+    Job,
     /// Only the head counts. The body is read for words in errors and to keep the connection.
     Nothing,
 }
@@ -134,8 +136,9 @@ pub(super) struct Outcome {
 /// Reads the body, bounded in size and time. Where the body does not matter, neither does its end.
 pub(super) async fn read(answer: Response<ByteStream>, decode: Decode, limit: Duration) -> Answered {
     let (parts, mut pieces) = answer.into_parts();
-    let matters = decode == Decode::On(parts.status);
-    let most = if matters { limits::MAX_JOB_PAYLOAD } else { limits::MAX_SMALL_ANSWER };
+    let is_job = decode == Decode::Job && parts.status == StatusCode::CREATED;
+    let matters = is_job || decode == Decode::On(parts.status);
+    let most = if is_job { limits::MAX_JOB_PAYLOAD } else { limits::MAX_SMALL_ANSWER };
     let mut body = BytesMut::new();
     let reading = async {
         while let Some(piece) = pieces.next().await {
@@ -147,6 +150,7 @@ pub(super) async fn read(answer: Response<ByteStream>, decode: Decode, limit: Du
         }
         Ok(())
     };
+    let limit = if matters { limit } else { limit.min(limits::DRAIN_TIMEOUT) };
     let whole = match tokio::time::timeout(limit, reading).await {
         Ok(whole) => whole,
         Err(elapsed) => Err(TransportError::new(TransportFault::Timeout, elapsed).into()),

@@ -87,8 +87,9 @@ async fn server(shown: Option<&Shown>, words: &'static str) -> (u16, JoinSet<()>
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn transport(url: &str, ca: Option<&str>) -> HttpTransport {
-    let identity = Identity { ca: ca.map(str::to_owned), ..Identity::default() };
-    HttpTransport::new(&Url::parse(url).unwrap(), &identity, ProxySettings::Environment, Duration::ZERO).unwrap()
+    let options =
+        ClientOptions { ca_pem: ca.map(str::to_owned), connection_max_age: Duration::ZERO, ..ClientOptions::new(url) };
+    HttpTransport::new(&Url::parse(url).unwrap(), &options).unwrap()
 }
 
 async fn get(transport: &HttpTransport, url: &str, limit: Duration) -> Result<String, TransportError> {
@@ -136,6 +137,171 @@ async fn a_self_signed_server_is_trusted_only_if_it_is_configured_and_only_by_it
     assert!(get(&transport(&url, Some(&other.chain_pem)), &url, LONG).await.is_err(), "another name");
 }
 
+/// Options with files.
+fn with_files(url: &str, files: TlsFiles) -> ClientOptions {
+    ClientOptions { files, connection_max_age: Duration::ZERO, ..ClientOptions::new(url) }
+}
+
+fn made(options: &ClientOptions) -> Result<HttpTransport, ClientError> {
+    HttpTransport::new(&Url::parse(&options.url).unwrap(), options)
+}
+
+/// The sentence about a failure.
+async fn words(transport: &HttpTransport, url: &str) -> String {
+    chain(&get(transport, url, LONG).await.unwrap_err())
+}
+
+#[tokio::test]
+async fn a_certificate_beside_the_configuration_is_trusted_as_soon_as_it_is_there() {
+    let ((ca, shown), (wrong, _)) = (ca_and_server(), ca_and_server());
+    let (port, _serving) = server(Some(&shown), OK).await;
+    let url = format!("https://localhost:{port}/");
+    let directory = tempfile::tempdir().unwrap();
+    let directories = vec![directory.path().to_owned()];
+    let transport = made(&with_files(&url, TlsFiles { directories, ..TlsFiles::default() })).unwrap();
+    let place = directory.path().join("localhost.crt");
+    let said = words(&transport, &url).await;
+    assert!(said.contains(&format!("put it at {}", place.display())), "{said}");
+    assert_eq!(transport.configured_ca_pem(), None);
+
+    std::fs::write(&place, wrong).unwrap();
+    let said = async {
+        loop {
+            let said = words(&transport, &url).await;
+            if said.contains("does not hold") {
+                return said;
+            }
+        }
+    };
+    let said = tokio::time::timeout(LONG, said).await.expect("the file is not used");
+    assert!(said.contains(&format!("the file tls-ca-file {}", place.display())), "{said}");
+
+    std::fs::write(&place, &ca).unwrap();
+    let trusted = async { while get(&transport, &url, LONG).await.is_err() {} };
+    tokio::time::timeout(LONG, trusted).await.expect("the right file is not used");
+    assert_eq!(transport.configured_ca_pem(), Some(ca.clone()));
+    assert!(transport.verified_chain_pem().unwrap().contains(&ca.replace('\r', "")));
+
+    // A file that is being replaced may be gone or broken for a moment.
+    std::fs::remove_file(&place).unwrap();
+    transport.with(|pool| pool.looked -= limits::LOOK_AT_FILES);
+    transport.client();
+    assert_eq!(transport.configured_ca_pem(), Some(ca));
+}
+
+/// Says `words` to whoever connects, and ends the connection.
+async fn greeter(words: &'static str) -> (u16, JoinSet<()>) {
+    let listener = TcpListener::bind("localhost:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let _ = connection.write_all(words.as_bytes()).await;
+        }
+    });
+    (port, serving)
+}
+
+#[tokio::test]
+async fn failures_say_which_setting_helps() {
+    let (ca, shown) = ca_and_server();
+    let (port, _serving) = server(Some(&shown), OK).await;
+    let url = format!("https://localhost:{port}/");
+    let unknown = words(&transport(&url, None), &url).await;
+    assert!(
+        unknown.contains("certificate of localhost comes from an authority") && unknown.contains("tls-ca-file"),
+        "{unknown}"
+    );
+
+    let by_number = format!("https://127.0.0.1:{port}/");
+    let other_name = words(&transport(&by_number, Some(&ca)), &by_number).await;
+    assert!(other_name.contains("made out to") && other_name.contains("\"localhost\""), "{other_name}");
+
+    let plain = format!("http://localhost:{port}/");
+    let needs_tls = words(&transport(&plain, None), &plain).await;
+    assert!(needs_tls.contains("write https://"), "{needs_tls}");
+
+    for greeting in ["HTTP/1.1 400 Bad Request\r\n\r\n", ""] {
+        let (port, _serving) = greeter(greeting).await;
+        let url = format!("https://localhost:{port}/");
+        let no_tls = words(&transport(&url, None), &url).await;
+        assert!(no_tls.contains("write http://"), "{greeting:?}: {no_tls}");
+    }
+
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2001, 2, 3);
+    let key = KeyPair::generate().unwrap();
+    let old = params.self_signed(&key).unwrap();
+    let shown = Shown { chain_pem: old.pem(), key_pem: key.serialize_pem() };
+    let (port, _serving) = server(Some(&shown), OK).await;
+    let url = format!("https://localhost:{port}/");
+    let expired = words(&transport(&url, Some(&shown.chain_pem)), &url).await;
+    assert!(expired.contains("has expired (on 2001-02-03"), "{expired}");
+}
+
+#[tokio::test]
+async fn a_client_certificate_that_does_not_fit_is_said_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        Some(path)
+    };
+    let (one, other) = (self_signed("a"), self_signed("b"));
+    let cert = write("cert", &one.chain_pem);
+    let files = |key| TlsFiles { cert: cert.clone(), key, ..TlsFiles::default() };
+    let problem = |files| made(&with_files("https://localhost/", files)).err().map(|error| chain(&error));
+    let said = problem(files(write("other", &other.key_pem))).unwrap();
+    assert!(said.contains("/other does not belong to the certificate in tls-cert-file"), "{said}");
+    assert_eq!(problem(files(write("key", &one.key_pem))), None);
+    let said = problem(files(Some("/nowhere/key".into()))).unwrap();
+    assert!(said.starts_with("tls-key-file /nowhere/key cannot be read"), "{said}");
+}
+
+/// The first line of each request that a proxy got.
+async fn through(proxy: &str, no_proxy: &str, url: &str) -> Option<String> {
+    let listener = TcpListener::bind("localhost:0").await.unwrap();
+    let address = format!("{proxy}localhost:{}", listener.local_addr().unwrap().port());
+    let proxies = Proxies::new(Some(&address), Some(&address), no_proxy);
+    let options = ClientOptions { proxy: ProxySettings::Given(proxies), ..ClientOptions::new(url) };
+    let transport = made(&options).unwrap();
+    let asked = async {
+        let (connection, _) = listener.accept().await.unwrap();
+        let mut lines = BufReader::new(connection).lines();
+        let first = lines.next_line().await.unwrap().unwrap();
+        let mut authorization = String::new();
+        while let Some(line) = lines.next_line().await.unwrap().filter(|line| !line.is_empty()) {
+            if line.to_ascii_lowercase().starts_with("proxy-authorization") {
+                authorization = format!(" {line}");
+            }
+        }
+        format!("{first}{authorization}")
+    };
+    tokio::select! {
+        asked = asked => Some(asked),
+        _ = get(&transport, url, LONG) => None,
+    }
+}
+
+#[tokio::test]
+async fn proxies_are_used_by_the_rules_of_go() {
+    let gone = TcpListener::bind("localhost:0").await.unwrap().local_addr().unwrap().port();
+    let asked = through("", "*.example.com", "http://gitlab.test/a").await.unwrap();
+    assert!(asked.starts_with("GET http://gitlab.test/a "), "{asked}");
+    let asked = through("http://user:hunter2@", "", "https://gitlab.test/a").await.unwrap();
+    assert!(asked.starts_with("CONNECT gitlab.test:443 ") && asked.contains("Basic dXNlcjpodW50ZXIy"), "{asked}");
+    for no_proxy in ["", "gitlab.test"] {
+        assert_eq!(through("", no_proxy, &format!("http://localhost:{gone}/")).await, None);
+        assert_eq!(through("", no_proxy, &format!("http://127.0.0.1:{gone}/")).await, None);
+    }
+    let error = made(&ClientOptions {
+        proxy: ProxySettings::Given(Proxies::new(None, Some("http://u:hunter2 @:x"), "")),
+        ..ClientOptions::new("https://gitlab.test")
+    });
+    let said = error.err().map(|error| chain(&error)).unwrap();
+    assert!(said.contains("https URLs") && !said.contains("hunter2"), "{said}");
+}
+
 #[tokio::test]
 async fn silence_has_an_end() {
     for silent in ["", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"] {
@@ -158,14 +324,50 @@ async fn failures_do_not_name_the_url() {
 
 #[tokio::test]
 async fn old_connections_are_replaced() {
-    let transport = HttpTransport::new(
-        &Url::parse("http://localhost/").unwrap(),
-        &Identity::default(),
-        ProxySettings::Direct,
-        Duration::from_nanos(1),
-    )
-    .unwrap();
+    let url = "http://localhost/";
+    let options = ClientOptions {
+        proxy: ProxySettings::Direct,
+        connection_max_age: Duration::from_nanos(1),
+        ..ClientOptions::new(url)
+    };
+    let transport = HttpTransport::new(&Url::parse(url).unwrap(), &options).unwrap();
     let before = transport.pool.lock().unwrap().since;
     transport.client();
     assert!(transport.pool.lock().unwrap().since > before);
+}
+
+/// An answer that is small on the wire and large once it is read.
+#[tokio::test]
+async fn a_compressed_answer_is_bounded_by_what_it_becomes() {
+    // After a full flush what follows refers to nothing before, so that the same piece may come again and again.
+    let mut piece = Vec::with_capacity(1 << 16);
+    let mut compress = flate2::Compress::new(flate2::Compression::fast(), false);
+    compress.compress_vec(&vec![b' '; 1 << 20], &mut piece, flate2::FlushCompress::Full).unwrap();
+    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    packed.extend(piece.repeat(limits::MAX_JOB_PAYLOAD / (1 << 20) + 8));
+    assert!(packed.len() < 1 << 20, "{}", packed.len());
+    let listener = TcpListener::bind("localhost:0").await.unwrap();
+    let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            let mut connection = BufReader::new(connection);
+            let mut line = String::new();
+            while connection.read_line(&mut line).await.is_ok_and(|_| line != "\r\n") {
+                line.clear();
+            }
+            let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\r\n";
+            let _ = connection.write_all(head.as_bytes()).await;
+            let _ = connection.write_all(&packed).await;
+            open.push(connection);
+        }
+    });
+    let client = crate::Client::new(ClientOptions::new(url)).unwrap();
+    let info = crate::RunnerInfo::kubernetes("bash", std::collections::BTreeMap::new());
+    let request =
+        crate::JobRequest { token: &"glrt-a".into(), system_id: "r_0123456789ab", info: &info, last_update: None };
+    let poll = tokio::time::timeout(LONG, client.request_job(request)).await.unwrap();
+    let crate::JobAnswer::Failed(error) = poll.answer else { panic!("{:?}", poll.answer) };
+    assert!(chain(&error).contains("larger than"), "{}", chain(&error));
 }

@@ -53,7 +53,7 @@ pub(crate) enum LoneEvent {
 pub(crate) enum ShimEvent {
     /// It said hello.
     Connected(ShimLink),
-    /// Output of the running script.
+    /// Output of the running script, or of what earlier ones have left in the background.
     Output(Bytes),
     /// The running script ended.
     Ended(Ended),

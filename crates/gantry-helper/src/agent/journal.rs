@@ -3,10 +3,8 @@
 //! A disk that is full must not make a job end without a word: what cannot be written is kept in memory instead and counts like the rest.
 //! The engine ends the job then, so that this stays small.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 
 use bytes::Bytes;
 use gantry_core::Verdict;
@@ -16,14 +14,32 @@ use gantry_wire::frame::NoteLevel;
 use gantry_wire::plan::{HEAD_SECTION, TracePlan};
 use jiff::Timestamp;
 
+use super::published::TraceFile;
+
+/// Why the file of the trace is of no use any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// It cannot be written.
+    #[error("the job log cannot be written in the pod: {0}; the node or the pod has used up its ephemeral storage")]
+    Unwritable(#[source] io::Error),
+    /// Somebody else has written to it or cut it.
+    #[error(
+        "the file of the job log in the helper container was changed by something else there, and a part of the log is lost: look at the \
+         hooks pre_get_sources_script and post_get_sources_script, and at what git is configured to run"
+    )]
+    Changed,
+}
+
 /// The trace of the job.
 pub(crate) struct Journal {
     trace: Trace,
     file: Option<File>,
     in_file: u64,
     in_memory: Vec<u8>,
-    /// Why the file could not be written, until somebody has asked.
-    trouble: Option<io::Error>,
+    /// Somebody else has changed the file.
+    changed: bool,
+    /// Why the file is of no use any more, until somebody has asked.
+    trouble: Option<Trouble>,
     sections: bool,
     /// The section that the head has left open, until it is closed.
     open_in_head: Option<&'static str>,
@@ -31,8 +47,8 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins the trace in a new file at `path`.
-    pub(crate) fn begin(path: &Path, plan: &TracePlan) -> Self {
+    /// Begins the trace in its file.
+    pub(crate) fn begin(file: &TraceFile, plan: &TracePlan) -> Self {
         let options = Options {
             masks: plan.masks.clone(),
             token_prefixes: plan.token_prefixes.clone(),
@@ -41,17 +57,14 @@ impl Journal {
         };
         let mut rendered = Vec::new();
         let trace = Trace::new(options, &plan.head, &mut rendered);
-        let (file, trouble) = match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
-            Ok(file) => {
-                // Offsets count from the first byte of this trace. What cannot be cut was empty.
-                let _ = file.set_len(0);
-                (Some(file), None)
-            }
-            Err(error) => (None, Some(error)),
+        let (file, trouble) = match file.create() {
+            Ok(file) => (Some(file), None),
+            Err(error) => (None, Some(Trouble::Unwritable(error))),
         };
         let open_in_head = (plan.sections && plan.head.contains(HEAD_SECTION)).then_some(HEAD_SECTION);
         let (in_file, in_memory, sections) = (0, Vec::new(), plan.sections);
-        let mut journal = Self { trace, file, in_file, in_memory, trouble, sections, open_in_head, rendered };
+        let changed = false;
+        let mut journal = Self { trace, file, in_file, in_memory, changed, trouble, sections, open_in_head, rendered };
         journal.append();
         journal
     }
@@ -114,11 +127,11 @@ impl Journal {
         self.trace.has_partial()
     }
 
-    /// Ends the trace: its length and CRC-32.
-    pub(crate) fn close(&mut self) -> (u64, u32) {
+    /// Ends the trace: its length, and its CRC-32 unless a part of it is lost.
+    pub(crate) fn close(&mut self) -> (u64, Option<u32>) {
         self.trace.close(Timestamp::now(), &mut self.rendered);
         self.append();
-        (self.trace.len(), self.trace.crc32())
+        (self.trace.len(), (!self.changed).then(|| self.trace.crc32()))
     }
 
     /// Bytes in the file, and the bytes after them.
@@ -132,8 +145,14 @@ impl Journal {
         self.file.is_none()
     }
 
-    /// Why the file has failed, once.
-    pub(crate) fn take_trouble(&mut self) -> Option<io::Error> {
+    /// Why the file has failed, once. Looks whether it still has the length that it was given.
+    pub(crate) fn take_trouble(&mut self) -> Option<Trouble> {
+        let has_length = |file: &File| file.metadata().is_ok_and(|meta| !meta.is_file() || meta.len() == self.in_file);
+        if self.file.as_ref().is_some_and(|file| !has_length(file)) {
+            self.changed = true;
+            self.trouble = Some(Trouble::Changed);
+            self.file = None;
+        }
         self.trouble.take()
     }
 
@@ -155,7 +174,8 @@ impl Journal {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 outcome => {
-                    self.trouble = outcome.err().or_else(|| Some(io::ErrorKind::WriteZero.into()));
+                    let error = outcome.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
+                    self.trouble = Some(Trouble::Unwritable(error));
                     self.file = None;
                 }
             }
@@ -183,7 +203,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trace");
         let head = "section_start:1:prepare_executor\r\x1b[0K";
-        let mut journal = Journal::begin(&path, &TracePlan { head: head.into(), ..plan() });
+        let mut journal = Journal::begin(&TraceFile::named(path.clone()), &TracePlan { head: head.into(), ..plan() });
         journal.section_start("prepare_script", "");
         journal.section_end("prepare_script");
         journal.close();
@@ -213,7 +233,7 @@ mod tests {
     fn what_is_rendered_is_in_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trace");
-        let mut journal = Journal::begin(&path, &plan());
+        let mut journal = Journal::begin(&TraceFile::named(path.clone()), &plan());
         journal.output(b"it is hunter2\n");
         journal.note(NoteLevel::Info, "Job succeeded");
         let (length, _) = journal.close();
@@ -223,15 +243,36 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_somebody_else_changed_is_noticed_at_once_and_once() {
+        for change in [0, 3, 4096] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("trace");
+            let mut journal = Journal::begin(&TraceFile::named(path.clone()), &plan());
+            journal.output(b"one line\n");
+            assert!(journal.take_trouble().is_none() && !journal.is_broken());
+            std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(change).unwrap();
+            assert!(matches!(journal.take_trouble(), Some(Trouble::Changed)));
+            assert!(journal.take_trouble().is_none() && journal.is_broken());
+            journal.note(NoteLevel::Error, "last words");
+            let (length, sum) = journal.close();
+            assert_eq!(sum, None, "it is not what GitLab will have");
+            let (in_file, in_memory) = journal.extent();
+            assert_eq!(in_file + in_memory.len() as u64, length);
+        }
+    }
+
+    #[test]
     fn a_full_disk_is_noticed_and_loses_nothing() {
-        let mut journal = Journal::begin(Path::new("/dev/full"), &plan());
-        assert_eq!(journal.take_trouble().unwrap().raw_os_error(), Some(nix::libc::ENOSPC));
+        let mut journal = Journal::begin(&TraceFile::named("/dev/full".into()), &plan());
+        let trouble = journal.take_trouble();
+        let full = |error: &io::Error| error.raw_os_error() == Some(nix::libc::ENOSPC);
+        assert!(matches!(&trouble, Some(Trouble::Unwritable(error)) if full(error)), "{trouble:?}");
         assert!(journal.is_broken());
         journal.note(NoteLevel::Plain, "last words");
         let (length, crc) = journal.close();
         let (in_file, in_memory) = journal.extent();
         assert_eq!((in_file, in_memory.len() as u64), (0, length));
         assert!(in_memory.starts_with(b"head\n"));
-        assert_ne!(crc, 0);
+        assert_ne!(crc, Some(0));
     }
 }

@@ -2,21 +2,21 @@
 //! relay that managers use. A manager that comes back takes over at once. Best effort: not every pod can reach GitLab.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 use gantry_core::limits::JOB_TOKEN_ALLOWANCE;
-use gantry_gitlab::{ClientOptions, JobCredentials, RunnerInfo};
+use gantry_core::proxy::Proxies;
+use gantry_gitlab::{ClientOptions, JobCredentials, ProxySettings, RunnerInfo};
 use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob, Report};
-use gantry_wire::plan::PodPlan;
+use gantry_wire::plan::{PodPlan, ProxyPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::event::{Event, LoneEvent};
 use super::presence::Seen;
-use super::published::{Published, TraceReader};
+use super::published::{Published, TraceFile, TraceReader};
 use crate::clock::Deadline;
 use crate::diagnostics::say;
 use crate::limits;
@@ -68,7 +68,7 @@ pub(crate) type Known = Arc<OnceLock<(Arc<PodPlan>, Deadline)>>;
 
 /// The agent's own relay.
 pub(crate) struct Lone {
-    trace: PathBuf,
+    trace: TraceFile,
     published: watch::Receiver<Published>,
     managers: watch::Receiver<Seen>,
     patience: Patience,
@@ -80,7 +80,7 @@ pub(crate) struct Lone {
 
 impl Lone {
     pub(crate) fn new(
-        trace: PathBuf,
+        trace: TraceFile,
         published: watch::Receiver<Published>,
         managers: watch::Receiver<Seen>,
         (patience, connect): (Patience, Connect),
@@ -121,14 +121,15 @@ impl Lone {
         }
     }
 
-    /// Waits until the job has started and no manager has been there for long enough.
+    /// Waits until there is something to report, and no manager has been there for long enough. A job that was never told to start has
+    /// nothing to report until it has ended: its manager may have given it back.
     async fn until_alone(&mut self) {
         loop {
             let wait = {
                 let published = self.published.borrow_and_update();
                 let seen = *self.managers.borrow_and_update();
                 match self.known.get() {
-                    Some((plan, _)) if published.started && !seen.connected => {
+                    Some((plan, _)) if !seen.connected && (published.started || published.state.closed.is_some()) => {
                         let planned = Duration::from_millis(plan.alone.self_report_after_ms);
                         Some(seen.since + self.patience.of(&published, plan.job_id, planned))
                     }
@@ -152,6 +153,7 @@ impl Lone {
         let (contact, last_contact) = watch::channel(self.last_contact);
         let options = ClientOptions {
             ca_pem: plan.coordinator.ca_pem.clone(),
+            proxy: proxies(plan.coordinator.proxies.as_ref()),
             on_request: Some(Arc::new(move |call| {
                 if (200..300).contains(&call.status) {
                     contact.send_replace(Instant::now());
@@ -168,7 +170,7 @@ impl Lone {
             info: RunnerInfo::kubernetes("bash", BTreeMap::new()),
             debug_trace: plan.trace.debug_trace,
             failure_reasons: plan.failure_reasons.clone(),
-            acknowledged: true,
+            acknowledged: self.published.borrow().started,
             final_tries: limits::FINAL_TRIES,
             deadline: Instant::now() + deadline.remaining() + JOB_TOKEN_ALLOWANCE,
             pace: Pace::default(),
@@ -192,6 +194,13 @@ impl Lone {
             () = feeder.feed(inputs, reports, events) => RelayEnd::Stopped,
         }
     }
+}
+
+/// The manager's proxies; without any, those of the pod's own environment.
+fn proxies(planned: Option<&ProxyPlan>) -> ProxySettings {
+    planned.map_or(ProxySettings::Environment, |ProxyPlan { http, https, no_proxy }| {
+        ProxySettings::Given(Proxies::new(Some(http.expose()), Some(https.expose()), no_proxy))
+    })
 }
 
 /// Gives a relay what it wants.
@@ -292,6 +301,9 @@ impl Feeder {
                 }
                 self.trouble = true;
             }
+            Report::Ahead { server, ours } => {
+                say(format_args!("GitLab has {server} bytes of the trace and was given {ours}; it goes on from there"));
+            }
             Report::Diverged { server, ours } => {
                 say(format_args!("GitLab has {server} bytes of a trace of {ours}; no more is sent"));
             }
@@ -302,6 +314,16 @@ impl Feeder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_managers_proxies_are_used() {
+        let plan = ProxyPlan { http: "".into(), https: "proxy:3128".into(), no_proxy: ".internal".to_owned() };
+        let ProxySettings::Given(given) = proxies(Some(&plan)) else { panic!("not those of the plan") };
+        let of = |scheme, host| given.of(scheme, host, 443).map(|proxy| proxy.expose().to_owned());
+        assert_eq!(of("https", "gitlab.test").as_deref(), Some("http://proxy:3128"));
+        assert_eq!((of("http", "gitlab.test"), of("https", "gitlab.internal")), (None, None));
+        assert_eq!(proxies(None), ProxySettings::Environment);
+    }
 
     #[test]
     fn patience_depends_on_what_is_at_stake() {

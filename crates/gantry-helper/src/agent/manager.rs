@@ -2,7 +2,6 @@
 //! connection is in charge; older ones are closed. Nothing here decides anything about the job.
 
 use std::io;
-use std::path::PathBuf;
 
 use bytes::BytesMut;
 use gantry_core::limits::RELAY_SILENCE;
@@ -15,7 +14,7 @@ use tokio::time::timeout;
 
 use super::event::Event;
 use super::presence::Presence;
-use super::published::{Published, TraceReader};
+use super::published::{Published, TraceFile, TraceReader};
 use crate::diagnostics::say;
 use crate::limits::{CONNECT_PAUSE, LAST_WORDS, MANAGER_ANSWERS, OUTPUT_CHUNK};
 use crate::ports::{Accepted, Listener};
@@ -24,7 +23,7 @@ use crate::tasks::{self, Task};
 /// Accepts managers for as long as the agent lives.
 pub(crate) async fn accept<L: Listener>(
     mut listener: L,
-    trace: PathBuf,
+    trace: TraceFile,
     published: watch::Receiver<Published>,
     (events, presence): (mpsc::Sender<Event>, Presence),
 ) {
@@ -224,7 +223,7 @@ mod tests {
         let (_published, reader) = watch::channel(Published::default());
         let writer = Writer {
             epoch: 1,
-            trace: TraceReader::new(PathBuf::new(), reader.clone()),
+            trace: TraceReader::new(TraceFile::named("/nowhere".into()), reader.clone()),
             published: reader,
             told: State::default(),
             follow: None,

@@ -5,6 +5,7 @@
 
 mod engine;
 pub(crate) mod event;
+mod file_variables;
 mod journal;
 mod lone;
 mod manager;
@@ -18,7 +19,6 @@ mod shim_link;
 mod sockets;
 mod validate;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ pub use self::lone::Patience;
 pub(crate) use self::peer::PeerRule;
 use self::presence::Presence;
 use self::published::Published;
+pub use self::published::TraceFile;
 use self::setup::SetupError;
 use self::sockets::{ManagerSocket, ShimSocket};
 use crate::clock::Clock;
@@ -53,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) peers: PeerRule,
     /// When the agent relays by itself.
     pub(crate) patience: Patience,
+    /// Whether the trace's file keeps its name.
+    pub(crate) keep_trace: bool,
 }
 
 /// Runs the agent until its job is reported.
@@ -61,7 +64,7 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
         say(format_args!("cannot become non-dumpable: {error}"));
     }
     // What is fetched must be writable for the build container's user, whoever that is (GitLab Runner 19.4).
-    umask(Mode::empty());
+    let inherited_umask = umask(Mode::empty());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -69,7 +72,7 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(serve(layout, settings));
+    let result = runtime.block_on(serve(layout, settings, inherited_umask));
     // File work that cannot be interrupted must not hold up the end of the pod.
     runtime.shutdown_background();
     match result {
@@ -81,7 +84,7 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
     }
 }
 
-async fn serve(layout: &Layout, settings: Settings) -> Result<u8, SetupError> {
+async fn serve(layout: &Layout, settings: Settings, inherited_umask: Mode) -> Result<u8, SetupError> {
     let reaper = Reaper::start().map_err(SetupError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
     setup::directories(layout)?;
@@ -94,8 +97,8 @@ async fn serve(layout: &Layout, settings: Settings) -> Result<u8, SetupError> {
         managers: ManagerSocket { listener: managers, peers: settings.peers },
         shim: ShimSocket { listener: shim, path: layout.shim_socket() },
         terminations: terminations.boxed(),
-        workshop: Arc::new(Tools { layout: layout.clone(), reaper }),
-        trace_file: layout.trace_file(),
+        workshop: Arc::new(Tools { layout: layout.clone(), reaper, inherited_umask }),
+        trace_file: if settings.keep_trace { TraceFile::named } else { TraceFile::nameless }(layout.trace_file()),
         clock: Clock::Boot,
         patience: settings.patience,
         connect: Arc::new(Client::new),
@@ -114,7 +117,7 @@ pub struct Parts<M, S> {
     /// Does the stages that run here.
     pub workshop: Arc<dyn Workshop>,
     /// Where the trace is kept.
-    pub trace_file: PathBuf,
+    pub trace_file: TraceFile,
     /// What deadlines are kept on.
     pub clock: Clock,
     /// When the agent relays by itself.
@@ -129,7 +132,7 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
     let (published, readers) = watch::channel(Published::default());
     let (presence, managers_seen) = Presence::new();
     let alone = (parts.patience, parts.connect);
-    let lone = lone::Lone::new(parts.trace_file.clone(), readers.clone(), managers_seen, alone);
+    let lone = lone::Lone::new(parts.trace_file.clone(), readers.clone(), managers_seen.clone(), alone);
     let known = lone.known();
     let relaying = tasks::spawn(lone.run(events.clone()));
     let to_engine = (events.clone(), presence);
@@ -142,7 +145,7 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
         })
     };
     let (trace_file, workshop, clock) = (parts.trace_file, parts.workshop, parts.clock);
-    let surroundings = Surroundings { trace_file, workshop, clock, events, published, known };
+    let surroundings = Surroundings { trace_file, workshop, clock, events, published, known, managers: managers_seen };
     let code = Engine::new(surroundings, inbox).run().await;
     drop((accepting, relaying, shim, signals));
     code

@@ -1,21 +1,25 @@
 //! What a user script finds when it starts: its variables, the files of file variables, and a tree that its user may write to.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use gantry_core::Ending;
-use gantry_wire::plan::PodPlan;
+use gantry_wire::plan::{EnvVar, PodPlan};
 use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
+use nix::unistd::geteuid;
 
+use super::file_variables::{Directory, put};
 use crate::layout::Layout;
 use crate::limits::GITLAB_ENV_FILE;
 use crate::ports::{Handover, User};
 use crate::process::environment::{is_possible, is_shell_name};
 use crate::stages::sources::credentials;
-use crate::stages::{ownership, trees};
+use crate::stages::{ownership, temporary};
 use crate::tasks;
 
 /// Name of the file in the job's temporary directory whose lines become variables of later scripts (GitLab Runner 19.4).
@@ -26,10 +30,29 @@ pub(crate) async fn prepare(handover: Handover, layout: Layout) -> Result<Vec<(S
     if let Some(ending) = without_directory(&handover) {
         return Err(ending);
     }
+    if let Some(warning) = not_given(&handover) {
+        handover.outlet.warning(warning).await;
+    }
+    give_files(&handover).await.map_err(|error| trouble(&error))?;
     let prepared = tasks::blocking(move || prepare_now(&handover, &layout)).await.and_then(|result| result);
-    prepared.map_err(|error| Ending::Runner {
-        message: format!("the script's files cannot be prepared in the pod: {error}"),
-    })
+    prepared.map_err(|error| trouble(&error))
+}
+
+fn trouble(error: &io::Error) -> Ending {
+    Ending::Runner { message: format!("the script's files cannot be prepared in the pod: {error}") }
+}
+
+/// Gives the files of file variables back to the script, whatever an earlier one has done to them.
+async fn give_files(handover: &Handover) -> io::Result<()> {
+    let (plan, user) = (Arc::clone(&handover.plan), handover.user);
+    match tasks::blocking(move || write_files(&plan, Some(user)).map(|_| ())).await? {
+        // That must not cost the job its after_script.
+        Err(error) if handover.status != JobStatus::Running => {
+            handover.outlet.warning(format!("a file variable cannot be written: {error}")).await;
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// Why there is no place for the script to start in, if there is none: nobody but the job can have taken away what every stage makes.
@@ -52,14 +75,14 @@ fn without_directory(handover: &Handover) -> Option<Ending> {
 
 fn prepare_now(handover: &Handover, layout: &Layout) -> io::Result<Vec<(String, SecretText)>> {
     let plan = &handover.plan;
-    write_files(plan)?;
+    let temp = temporary::found(&plan.paths);
     if let Some(User { uid, gid }) = handover.new_owner {
         ownership::give(Path::new(&plan.paths.project_dir), uid, gid)?;
-        ownership::give(Path::new(&plan.paths.temp_dir), uid, gid)?;
+        ownership::give(temp, uid, gid)?;
     }
     let mut environment = variables(plan, handover.status);
     environment.extend(git_settings(plan, layout));
-    environment.extend(read_gitlab_env(&Path::new(&plan.paths.temp_dir).join(GITLAB_ENV)));
+    environment.extend(read_gitlab_env(&temp.join(GITLAB_ENV)));
     Ok(environment)
 }
 
@@ -88,31 +111,38 @@ fn git_settings(plan: &PodPlan, layout: &Layout) -> Vec<(String, SecretText)> {
     credentials::as_variables(&[credentials::include(&file)], 0)
 }
 
-/// Writes the files of file variables and makes sure that the file for new variables exists. The directory belongs to the job, so nothing
-/// in it is followed or trusted: every file is made anew and put in place.
-pub(crate) fn write_files(plan: &PodPlan) -> io::Result<()> {
-    let directory = Path::new(&plan.paths.temp_dir);
-    trees::make_below(Path::new(&plan.paths.builds_dir), directory)?;
-    for variable in plan.environment.iter().filter(|variable| variable.file) {
-        put(directory, &variable.key, variable.value.expose().as_bytes())?;
+/// Why the script may not be able to write to its own tree, if that is so.
+fn not_given(handover: &Handover) -> Option<String> {
+    let (own, User { uid, .. }) = (geteuid(), handover.user);
+    let is_needed = handover.plan.keep_umask && handover.new_owner.is_some() && uid != 0;
+    (is_needed && !own.is_root() && own.as_raw() != uid).then(|| {
+        format!(
+            "FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR is on, and the helper container runs as user {own}, which cannot give the job's files \
+             to user {uid} of the build container: let both run as the same user, or the helper as root"
+        )
+    })
+}
+
+/// Writes the files of file variables, new ones for `owner`, makes sure that the file for new variables exists, and says where they are. The
+/// directory belongs to the job, so nothing in it is followed or trusted.
+pub(crate) fn write_files(plan: &PodPlan, owner: Option<User>) -> io::Result<&Path> {
+    let directory = temporary::make(&plan.paths)?;
+    let files = || plan.environment.iter().filter(|variable| variable.file);
+    let names: Vec<&str> = files().map(|variable| variable.key.as_str()).collect();
+    let place = Directory::new(directory, owner, &names);
+    for variable in last_of_each(files()).into_values() {
+        put(&place, &variable.key, variable.value.expose().as_bytes())?;
     }
     let env_file = directory.join(GITLAB_ENV);
     if fs::symlink_metadata(&env_file).is_err() {
-        put(directory, GITLAB_ENV, b"")?;
+        put(&place, GITLAB_ENV, b"")?;
     }
-    Ok(())
+    Ok(directory)
 }
 
-fn put(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let hidden = directory.join(format!(".{name}.new"));
-    match fs::remove_file(&hidden) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // The umask is 0: the shim's user, whoever that is, must be able to read it.
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o666).open(&hidden)?;
-    file.write_all(content)?;
-    fs::rename(&hidden, directory.join(name))
+/// The last of several variables of one name wins.
+fn last_of_each<'v>(files: impl Iterator<Item = &'v EnvVar>) -> BTreeMap<&'v str, &'v EnvVar> {
+    files.map(|variable| (variable.key.as_str(), variable)).collect()
 }
 
 /// The `KEY=VALUE` lines that scripts have left. Lines that are none are skipped: a stray blank line must not end a job.
@@ -149,17 +179,11 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_place_of_a_file_is_replaced_and_never_followed() {
+    fn what_scripts_have_left_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let victim = directory.path().join("victim");
-        fs::write(&victim, "untouched").unwrap();
-        let temp = directory.path().join("tmp");
-        fs::create_dir(&temp).unwrap();
-        std::os::unix::fs::symlink(&victim, temp.join("KEY")).unwrap();
-        put(&temp, "KEY", b"content").unwrap();
-        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
-        assert_eq!(fs::read_to_string(temp.join("KEY")).unwrap(), "content");
-        std::os::unix::fs::symlink(&victim, temp.join(GITLAB_ENV)).unwrap();
-        assert!(read_gitlab_env(&temp.join(GITLAB_ENV)).is_empty());
+        fs::write(&victim, "A=1").unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join(GITLAB_ENV)).unwrap();
+        assert!(read_gitlab_env(&directory.path().join(GITLAB_ENV)).is_empty());
     }
 }

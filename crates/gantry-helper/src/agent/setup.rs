@@ -1,10 +1,11 @@
 //! What the agent prepares before it serves: directories, sockets, and its own binary for the build container.
 
 use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use tokio::net::UnixListener;
 
 use crate::layout::Layout;
@@ -70,7 +71,7 @@ pub(crate) fn listen(path: &Path, mode: u32) -> Result<UnixListener, SetupError>
     attempt().map_err(|source| SetupError::Listen { path: path.to_owned(), source })
 }
 
-/// Gives the build container its shim: this very program. It appears complete or not at all, since somebody waits for it.
+/// Gives the build container its shim: this very program. It appears complete or not at all, since somebody waits for it, who is told.
 pub(crate) fn publish_binary(layout: &Layout) -> Result<(), SetupError> {
     let path = layout.shim_binary();
     let attempt = || {
@@ -79,5 +80,17 @@ pub(crate) fn publish_binary(layout: &Layout) -> Result<(), SetupError> {
         fs::set_permissions(&hidden, Permissions::from_mode(0o755))?;
         fs::rename(&hidden, &path)
     };
-    attempt().map_err(|source| SetupError::Binary { path: path.clone(), source })
+    attempt().map_err(|source| SetupError::Binary { path: path.clone(), source })?;
+    tell(&layout.shim_ready());
+    Ok(())
+}
+
+/// Wakes the container that waits at the FIFO `path`. One that does not wait yet looks for the binary first.
+fn tell(path: &Path) {
+    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
+    // Open for both, because a FIFO without a reader cannot be opened for writing alone.
+    let Ok(mut fifo) = fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(path) else { return };
+    if fifo.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        let _ = fifo.write_all(b"\n");
+    }
 }

@@ -34,9 +34,9 @@ pub(crate) enum PlanProblem {
 /// The first problem found.
 pub(crate) fn validate(plan: &PodPlan) -> Result<(), PlanProblem> {
     let paths = &plan.paths;
-    for (what, path) in
-        [("builds_dir", &paths.builds_dir), ("project_dir", &paths.project_dir), ("temp_dir", &paths.temp_dir)]
-    {
+    let volume = paths.temp_volume.as_ref().map(|volume| ("temp_volume", volume));
+    let named = [("builds_dir", &paths.builds_dir), ("project_dir", &paths.project_dir), ("temp_dir", &paths.temp_dir)];
+    for (what, path) in named.into_iter().chain(volume) {
         if !is_plain(Path::new(path)) {
             return Err(PlanProblem::Path { what, path: path.clone() });
         }

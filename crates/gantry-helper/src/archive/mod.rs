@@ -4,6 +4,7 @@
 mod expand;
 pub(crate) mod job;
 mod pack;
+mod packing;
 mod root;
 mod select;
 mod transfer;

@@ -1,28 +1,28 @@
-//! Between the project's files and GitLab. An upload is packed into a temporary file once, so that a second try does not pack again.
+//! Between the project's files and GitLab. An upload is packed while it is sent, and packed again for a second try; a download lies in a
+//! temporary file until it is whole.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::stream;
 use gantry_core::error_chain::chain;
 use gantry_gitlab::{
-    ByteStream, CallError, Client, ClientError, ClientOptions, Download, DownloadError, JobCredentials, TransportError,
-    TransportFault, UploadAnswer, UploadQuery, UploadTimeouts,
+    CallError, Client, ClientError, ClientOptions, Download, DownloadError, JobCredentials, TransportError,
+    UploadAnswer, UploadQuery, UploadTimeouts,
 };
 use gantry_wire::plan::{ArtifactFormat, ArtifactUpload};
 use tempfile::NamedTempFile;
 
 use super::expand::expand;
 use super::job::{Direction, MoverJob};
+use super::packing::Packing;
 use super::root::{Place, Root};
 use super::select::{Remark, Wanted, select};
 use super::untracked::Tool;
 use super::{pack, say, unpack, warn};
-use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES, OUTPUT_CHUNK};
+use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES};
 
 /// What is said where there is nothing to send (GitLab Runner 19.4).
 const NO_FILES: &str = "\x1b[31;1mERROR: No files to upload\x1b[0;m";
@@ -101,10 +101,6 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         say(NO_FILES);
         return Ok(());
     }
-    let scratch = scratch(job)?;
-    let mut packed = scratch.reopen().map_err(|source| scratch_error(job, source))?;
-    pack::pack(artifact.format, &root, &found, &mut packed)?;
-    drop(packed);
     let query = UploadQuery {
         artifact_type: artifact.artifact_type.clone(),
         artifact_format: format_word(artifact.format).to_owned(),
@@ -120,7 +116,14 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         "" => String::new(),
         kind => format!(" as \"{kind}\""),
     };
-    let answer = client.upload_artifact(&credentials, &query, &|| content(&scratch), timeouts).await;
+    let (packing, mut failure) = Packing::new(artifact.format, root, found);
+    let stream = || packing.stream();
+    let answer = tokio::select! {
+        biased;
+        // No second try helps here, and what GitLab makes of half an archive says nothing.
+        Some(error) = failure.recv() => return Err(error.into()),
+        answer = client.upload_artifact(&credentials, &query, &stream, timeouts) => answer,
+    };
     let result = match answer {
         UploadAnswer::Uploaded => Ok("201 Created"),
         UploadAnswer::Forbidden { message } => Err(TransferError::Forbidden(message)),
@@ -172,27 +175,6 @@ fn file_name(expanded: &str, artifact: &ArtifactUpload) -> String {
         ArtifactFormat::Gzip => base + ".gz",
         ArtifactFormat::Raw => base,
     }
-}
-
-/// The content of a file as a stream; what goes wrong is an item of it.
-fn content(file: &NamedTempFile) -> ByteStream {
-    let failed = |error: std::io::Error| TransportError::new(TransportFault::Request, error);
-    let opened = file.reopen();
-    Box::pin(stream::unfold(Some(opened), move |state| async move {
-        let mut file = match state? {
-            Ok(file) => file,
-            Err(error) => return Some((Err(failed(error)), None)),
-        };
-        let mut piece = vec![0; OUTPUT_CHUNK];
-        match file.read(&mut piece) {
-            Ok(0) => None,
-            Ok(count) => {
-                piece.truncate(count);
-                Some((Ok(Bytes::from(piece)), Some(Ok(file))))
-            }
-            Err(error) => Some((Err(failed(error)), None)),
-        }
-    }))
 }
 
 async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> {

@@ -1,8 +1,10 @@
 //! Unpacks an archive that came over the network. Nothing in it may touch anything outside of the project: no absolute names, no `..`,
 //! no way through links. Links are made last, so that no entry is written through one of the same archive.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -77,11 +79,12 @@ fn checked_names<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<Vec<Path
     let mut names = Vec::with_capacity(archive.len());
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index)?;
-        let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
-        let path = Path::new(&name);
+        // A name is bytes, as on the file system.
+        let path = Path::new(OsStr::from_bytes(entry.name_raw()));
+        let name = || path.to_string_lossy().into_owned();
         let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        if !inside || name.contains('\0') || path.components().next().is_none() {
-            return Err(UnpackError::Escape { name });
+        if !inside || entry.name_raw().contains(&0) || path.components().next().is_none() {
+            return Err(UnpackError::Escape { name: name() });
         }
         names.push(path.components().filter(|part| matches!(part, Component::Normal(_))).collect());
     }

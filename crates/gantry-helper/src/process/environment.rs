@@ -16,6 +16,30 @@ pub(crate) struct Sorted<'a> {
     pub(crate) passed: Vec<(&'a str, &'a str)>,
     /// By lines of the script, for the shell alone.
     pub(crate) assigned: Vec<(&'a str, &'a str)>,
+    /// Not at all: too large to be passed, and no shell can have a variable of that name.
+    pub(crate) lost: Vec<(&'a str, &'a str)>,
+}
+
+impl Sorted<'_> {
+    /// What a reader of the log should know about them.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let kib = |value: &str| value.len().div_ceil(1024);
+        let assigned = self.assigned.iter().map(|(key, value)| {
+            format!(
+                "the variable {key} ({} KiB) is too large for the environment of a process: the script itself can use it, the \
+                 programs it starts do not get it; a variable of type file has no such limit",
+                kib(value)
+            )
+        });
+        let lost = self.lost.iter().map(|(key, value)| {
+            format!(
+                "the variable {key:?} ({} KiB) is too large for the environment of a process, and its name is none that a shell \
+                 can use: it is left out; use a variable of type file",
+                kib(value)
+            )
+        });
+        assigned.chain(lost).collect()
+    }
 }
 
 /// Sorts `variables`, of which the last duplicate wins. `inherited` is the size of what the process gets anyway. Names and values that no
@@ -41,7 +65,8 @@ pub(crate) fn sort(variables: &[(String, SecretText)], inherited: usize) -> Sort
         total -= size(key, value);
         sorted.assigned.push((key, value));
     }
-    sorted.assigned.retain(|(key, _)| is_shell_name(key));
+    let assigned = std::mem::take(&mut sorted.assigned);
+    (sorted.assigned, sorted.lost) = assigned.into_iter().partition(|(key, _)| is_shell_name(key));
     sorted
 }
 
@@ -96,6 +121,10 @@ mod tests {
         let sorted = sort(&variables, 0);
         assert!(sorted.passed == [("SMALL", "1")]);
         assert!(sorted.assigned == [("LARGE", large.as_str())]);
+        assert!(sorted.lost == [("NO-NAME", large.as_str())]);
+        let warnings = sorted.warnings();
+        assert!(warnings.len() == 2 && warnings[0].contains("LARGE (128 KiB)") && warnings[1].contains("\"NO-NAME\""));
+        assert!(sort(&[variable("SMALL", "1")], 0).warnings().is_empty());
     }
 
     #[test]

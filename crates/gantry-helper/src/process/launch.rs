@@ -19,6 +19,16 @@ use crate::limits::OUTPUT_CHUNK;
 use crate::ports::{self, Exit, Happening};
 use crate::process::reaper::Reaper;
 
+/// A process that was just started in its own group.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// Its number, and that of its group.
+    pub(crate) pid: Pid,
+    /// Its standard output and error in one.
+    pub(crate) output: pipe::Receiver,
+    pub(crate) exit: oneshot::Receiver<Exit>,
+}
+
 /// A process that was started in its own group. Dropping this before its end kills the group.
 #[derive(Debug)]
 pub(crate) struct Launched {
@@ -51,14 +61,24 @@ enum Step {
 ///
 /// # Errors
 /// The process cannot be started, for a reason in the error.
-pub(crate) fn launch(reaper: &Reaper, mut command: Command) -> io::Result<Launched> {
+pub(crate) fn launch(reaper: &Reaper, command: Command) -> io::Result<Launched> {
+    start(reaper, command).map(Launched::from)
+}
+
+/// As [`launch`], for callers that look after the process in their own way.
+pub(crate) fn start(reaper: &Reaper, mut command: Command) -> io::Result<Started> {
     let (reader, writer) = io::pipe()?;
     command.stdout(Stdio::from(writer.try_clone()?)).stderr(Stdio::from(writer)).process_group(0);
     let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
     let child = command.spawn()?;
-    let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-    let exit = reaper.register(group);
-    Ok(Launched { group, output: Some(output), exit, ended: None, kill_at: None, killed: false })
+    let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
+    Ok(Started { pid, output, exit: reaper.register(pid) })
+}
+
+impl From<Started> for Launched {
+    fn from(Started { pid, output, exit }: Started) -> Self {
+        Self { group: pid, output: Some(output), exit, ended: None, kill_at: None, killed: false }
+    }
 }
 
 impl ports::Process for Launched {

@@ -2,6 +2,7 @@
 //!
 //! Nothing here uses `tokio::process`, which would fight with the reaper over exit statuses.
 
+pub(crate) mod descendants;
 pub(crate) mod environment;
 pub(crate) mod launch;
 pub(crate) mod reaper;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::ports::Exit;
 use crate::tasks;
@@ -16,9 +16,11 @@ use crate::tasks;
 type Waiting = HashMap<Pid, oneshot::Sender<Exit>>;
 
 /// Knows who waits for which process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reaper {
     waiting: Arc<Mutex<Waiting>>,
+    /// Marked as changed whenever children have been collected.
+    collected: watch::Sender<()>,
 }
 
 impl Reaper {
@@ -28,7 +30,7 @@ impl Reaper {
     /// The signal handler cannot be installed.
     pub(crate) fn start() -> io::Result<Self> {
         let _ = nix::sys::prctl::set_child_subreaper(true);
-        let reaper = Self::default();
+        let reaper = Self { waiting: Arc::default(), collected: watch::Sender::new(()) };
         let children = signal(SignalKind::child())?;
         tasks::detach(reaper.clone().reap_forever(children));
         Ok(reaper)
@@ -41,9 +43,15 @@ impl Reaper {
         receiver
     }
 
+    /// Tells whenever children have been collected.
+    pub(crate) fn collections(&self) -> watch::Receiver<()> {
+        self.collected.subscribe()
+    }
+
     async fn reap_forever(self, mut children: Signal) {
         loop {
             self.reap();
+            self.collected.send_replace(());
             if children.recv().await.is_none() {
                 return;
             }

@@ -9,7 +9,7 @@ use gantry_wire::shim::SecretText;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::process::environment::{assignments, size, sort};
-use crate::process::launch::{Launched, launch};
+use crate::process::launch::{self, Started};
 use crate::process::reaper::Reaper;
 
 /// A script to start.
@@ -45,11 +45,18 @@ pub(crate) enum StartError {
     },
 }
 
+/// A script that was started.
+pub(crate) struct StartedScript {
+    pub(crate) process: Started,
+    /// What the log should say about its variables.
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Starts `script` as `<shell> /proc/self/fd/N`.
 ///
 /// # Errors
 /// Says what is in the way.
-pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<Launched, StartError> {
+pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<StartedScript, StartError> {
     check_directory(script.directory)?;
     let inherited = std::env::vars_os().map(|(key, value)| key.len() + value.len() + 2).sum();
     let sorted = sort(script.environment, inherited);
@@ -65,14 +72,15 @@ pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<Launched, St
     command
         .arg(format!("/proc/self/fd/{}", memory.as_raw_fd()))
         .current_dir(script.directory)
-        .envs(sorted.passed)
+        .envs(sorted.passed.iter().copied())
         .stdin(Stdio::null());
     for (key, _) in &sorted.assigned {
         // An inherited variable of that name would be exported again with its new value.
         command.env_remove(key);
     }
-    launch(reaper, command)
-        .map_err(|source| StartError::Shell { shell: script.shell.to_string_lossy().into_owned(), source })
+    let process = launch::start(reaper, command)
+        .map_err(|source| StartError::Shell { shell: script.shell.to_string_lossy().into_owned(), source })?;
+    Ok(StartedScript { process, warnings: sorted.warnings() })
 }
 
 /// Adds to `command` what `execve` can carry of `environment`, for programs that are no scripts of ours.

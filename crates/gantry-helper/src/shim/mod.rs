@@ -1,8 +1,12 @@
 //! The shim: PID 1 of the build container. It runs one script at a time as the agent tells it, streams the output, says how the script
 //! ended, and reaps whatever is left. It decides nothing, keeps nothing, and ends when its agent does.
+//!
+//! `container.rs` is the container's shell, `running.rs` a script in it.
 
 mod connection;
+mod container;
 mod oom;
+mod running;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,13 +22,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::connection::{Connection, ConnectionError};
+use self::container::ContainerShell;
 use crate::diagnostics::say;
 use crate::layout::Layout;
 use crate::limits::{CONNECT_PAUSE, SHIM_CONNECT};
 use crate::ports::{Happening, Process as _, Shell};
-use crate::process::launch::Launched;
 use crate::process::reaper::Reaper;
-use crate::process::{script, shell};
 
 /// Exit code of a shim whose agent is gone or talks nonsense.
 const LOST: u8 = 1;
@@ -74,7 +77,7 @@ async fn serve(layout: &Layout) -> Result<ExitCode, ShimError> {
         stream = connect(layout) => stream?,
         _ = terminate.recv() => return Ok(ExitCode::from(TERMINATED)),
     };
-    obey(stream, ContainerShell { reaper }, stream::poll_fn(move |context| terminate.poll_recv(context)).boxed())
+    obey(stream, ContainerShell::new(reaper), stream::poll_fn(move |context| terminate.poll_recv(context)).boxed())
         .await
         .map_err(ShimError::Connection)?;
     Ok(ExitCode::SUCCESS)
@@ -105,36 +108,6 @@ async fn connect(layout: &Layout) -> Result<UnixStream, ShimError> {
             return Err(ShimError::Connect { path: path.to_string_lossy().into_owned(), source });
         }
         sleep(CONNECT_PAUSE).await;
-    }
-}
-
-/// The container's own shell and processes.
-struct ContainerShell {
-    reaper: Reaper,
-}
-
-impl Shell for ContainerShell {
-    type Process = Launched;
-
-    fn path(&self) -> Option<String> {
-        shell::find().map(|path| path.to_string_lossy().into_owned())
-    }
-
-    fn start(&mut self, run: &Run) -> Result<Launched, String> {
-        let Some(shell) = shell::find() else {
-            return Err(format!("there is no shell in this image: looked for {}", shell::candidates()));
-        };
-        let script = script::Script {
-            shell,
-            text: run.script.expose(),
-            environment: &run.environment,
-            directory: run.directory.as_ref(),
-        };
-        script::start(&self.reaper, &script).map_err(|error| chain(&error))
-    }
-
-    fn oom_kills(&self) -> u64 {
-        oom::kills()
     }
 }
 
@@ -172,6 +145,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
                     _ => {}
                 },
                 happening = happening => self.pass_on(happening).await?,
+                bytes = self.shell.background_output() => self.connection.send(&ShimFrame::Output(bytes)).await?,
                 Some(()) = terminations.next() => say(format_args!("asked to terminate; the agent decides when")),
             }
         }
@@ -208,7 +182,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
 
     /// Ends the script that runs, if one does; nobody reads its output any more.
     async fn end_script(&mut self) {
-        self.kill(gantry_core::limits::SCRIPT_KILL_GRACE);
+        self.kill(gantry_core::limits::SCRIPT_GRACE);
         if let Some(mut running) = self.running.take() {
             while let Happening::Output(_) = running.process.next().await {}
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use gantry_core::Ending;
 use gantry_wire::plan::{Action, GitStrategy, PodPlan};
 
-use super::{StageContext, sources, trees};
+use super::{StageContext, sources, temporary, trees};
 use crate::agent::script_environment::GITLAB_ENV;
 use crate::layout::Layout;
 use crate::tasks;
@@ -19,11 +19,12 @@ pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
 
 fn remove(plan: &PodPlan, layout: &Layout) -> io::Result<()> {
     sources::credentials::remove(&layout.git_config())?;
-    let temp = Path::new(&plan.paths.temp_dir);
+    let temp = temporary::found(&plan.paths);
     let files = plan.environment.iter().filter(|variable| variable.file).map(|variable| variable.key.as_str());
     for name in files.chain([GITLAB_ENV]) {
         trees::remove_file(&temp.join(name))?;
     }
+    temporary::unlink(&plan.paths)?;
     let sources = plan.stages.iter().find_map(|stage| match &stage.action {
         // Without git the repository, if there is one, is the jobs' own (GitLab Runner 19.4).
         Action::Sources(sources) if sources.strategy != GitStrategy::None => Some(sources),

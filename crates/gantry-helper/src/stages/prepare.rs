@@ -1,20 +1,27 @@
 //! Says where the job runs, and puts the files of file variables in place.
 
-use std::path::Path;
-
 use gantry_core::Ending;
 
-use super::{StageContext, host_name};
+use super::{StageContext, host_name, temporary, trees};
 use crate::agent::script_environment::{GITLAB_ENV, write_files};
 use crate::process::environment::is_possible;
 
 pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
     let plan = &context.plan;
     context.outlet.plain(&format!("Running on {} via {}...", host_name(), plan.manager_host)).await;
-    // A volume that outlives its pod may hold what another job has left.
-    context.make_directory(&plan.paths.temp_dir).await?;
-    let _ = std::fs::remove_file(Path::new(&plan.paths.temp_dir).join(GITLAB_ENV));
-    write_files(plan).map_err(|error| context.trouble("cannot write the files of file variables", &error))?;
+    let make = || {
+        // A volume that outlives its pod may hold what another job has left.
+        trees::remove_tree(&temporary::make(&plan.paths)?.join(GITLAB_ENV))?;
+        write_files(plan, None)
+    };
+    let directory = make().map_err(|error| context.trouble("cannot write the files of file variables", &error))?;
+    if temporary::is_exposed(&plan.paths, directory) {
+        let text = format!(
+            "the volume at {} has no symbolic links: file variables are kept in it, where services can read them",
+            plan.paths.builds_dir
+        );
+        context.outlet.warning(text).await;
+    }
     let lost = plan.environment.iter().filter(|variable| !is_possible(&variable.key, variable.value.expose()));
     for variable in lost.filter(|variable| !variable.file) {
         context

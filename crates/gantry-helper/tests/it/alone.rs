@@ -4,7 +4,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use gantry_core::Ending;
 use gantry_wire::frame::{Frame, Offset};
+use gantry_wire::plan::StartLimit;
 
 use crate::world::{World, wait, wait_for};
 
@@ -120,6 +122,42 @@ fn a_job_that_gitlab_has_ended_ends_here_too() {
     assert!(wait_for(&mut world.agent).success());
     let log = std::fs::read_to_string(world.path("/gantry-agent/trace")).unwrap();
     assert!(log.ends_with("ERROR: Job failed: canceled\x1b[0;m\n"), "{log}");
+}
+
+/// Nobody is left who could see why.
+#[test]
+fn a_build_container_that_never_comes_ends_the_job_in_its_time() {
+    let (url, told) = server();
+    let mut world = World::agent_with(&["--alone-after", "200"]);
+    let mut plan = world.plan(&["echo never"]);
+    plan.coordinator.url = url;
+    plan.start = Some(StartLimit { seconds: 15, remaining_ms: 300 });
+    drop(world.start(plan));
+    assert!(wait_for(&mut world.agent).success());
+    let told = told.lock().unwrap();
+    let trace = String::from_utf8_lossy(&told.trace);
+    assert!(
+        trace.contains("timed out waiting for pod to start (15 s, see poll_timeout): the build container"),
+        "{trace}"
+    );
+    assert_eq!(told.states.last().unwrap(), "failed");
+}
+
+#[test]
+fn a_job_that_ends_before_it_was_started_is_reported_too() {
+    let (url, told) = server();
+    let mut world = World::agent_with(&["--alone-after", "200"]);
+    let mut plan = world.plan(&["echo never"]);
+    plan.coordinator.url = url;
+    let mut manager = world.connect();
+    manager.hello();
+    manager.send(&Frame::Plan(Box::new(plan)));
+    manager.until("accepted", |manager| manager.others.contains(&Frame::PlanAccepted));
+    manager.send(&Frame::Fail(Ending::Runner { message: "the runner ends".into() }));
+    manager.until("closed", |manager| manager.state.closed.is_some());
+    drop(manager);
+    assert!(wait_for(&mut world.agent).success());
+    assert_eq!(told.lock().unwrap().states, ["running", "failed"]);
 }
 
 /// Nobody is left who could say that the services have started.

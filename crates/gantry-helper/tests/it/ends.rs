@@ -248,3 +248,31 @@ fn scripts_wait_for_services_and_for_the_build_container() {
     manager.send(&Frame::ServicesStarted);
     assert!(manager.closed().verdict.success);
 }
+
+/// Hooks run as the agent's own user in its own container.
+#[test]
+fn a_job_that_cuts_its_own_log_ends_well_or_with_a_reason() {
+    let mut world = World::agent_as_in_a_pod(&[]);
+    world.start_shim();
+    let cut = "echo before; for file in $(find ROOT/gantry-agent -type f); do : > $file; done; echo after";
+    let cut = cut.replace("ROOT", &world.root.path().to_string_lossy());
+    let (closed, log) = world.run(world.plan(&[&cut]));
+    assert!(closed.verdict.success, "{closed:?}");
+    assert!(log.contains("before\nafter\n"), "{log}");
+
+    // Who may trace the agent reaches the file even without its name.
+    let mut world = World::agent_as_in_a_pod(&[]);
+    world.start_shim();
+    let cut = "echo before; sleep 0.2
+        for file in /proc/AGENT/fd/*; do
+            case $(readlink $file) in *trace*deleted*) : > $file && echo cut;; esac
+        done; sleep 1; echo after";
+    let cut = cut.replace("AGENT", &world.agent.id().to_string());
+    let mut manager = world.start(world.plan(&[&cut]));
+    let closed = manager.closed();
+    manager.until("the whole log", |manager| manager.trace.len() as u64 >= closed.trace_bytes);
+    let log = manager.text();
+    assert_eq!(closed.trace_crc32.is_some(), closed.verdict.success);
+    let was_cut = closed.verdict.message.contains("was changed by something else");
+    assert!(was_cut || closed.verdict.success && log.contains("after"), "{closed:?} {log}");
+}

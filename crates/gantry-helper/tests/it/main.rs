@@ -10,6 +10,8 @@ mod alone;
 mod artifacts;
 mod connections;
 mod ends;
+mod file_variables;
 mod scripts;
 mod sources;
+mod stopping;
 mod world;

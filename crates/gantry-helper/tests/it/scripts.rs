@@ -66,6 +66,10 @@ fn variables_reach_scripts_whatever_they_hold() {
     assert!(log.contains("[last wins][a 'b' \"c\" $HOME `x`\nline]\n"), "{log}");
     assert!(log.contains(&format!("no newline at the end\n{}\n666\nrunning\n", huge.len())), "{log}");
     assert!(log.contains("second: from before\n"), "{log}");
+    assert!(
+        log.contains("WARNING: the variable HUGE (301 KiB) is too large for the environment of a process"),
+        "{log}"
+    );
 }
 
 #[test]

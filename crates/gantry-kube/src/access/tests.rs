@@ -40,7 +40,22 @@ async fn problems_name_the_key_and_the_file() {
 
 #[tokio::test]
 async fn a_client_can_be_made_without_any_certificate_file() {
-    assert!(client(Access::Remote(remote("https://10.0.0.1:6443"))).await.is_ok());
+    assert!(client(&Access::Remote(remote("https://10.0.0.1:6443"))).await.is_ok());
+}
+
+#[test]
+fn an_api_server_of_this_machine_is_never_behind_a_proxy() {
+    let proxies = Proxies::new(Some("http://proxy:3128"), Some("http://u:hunter2@proxy:3128"), "10.1.2.3:6443,*.svc");
+    let of = |server: &str| proxy_of(&proxies, &server.parse().unwrap()).unwrap().map(|proxy| proxy.to_string());
+    for direct in ["https://127.0.0.1:6443", "https://localhost:6443", "https://[::1]:6443", "https://10.1.2.3:6443"] {
+        assert_eq!(of(direct), None, "{direct}");
+    }
+    assert_eq!(of("https://kubernetes.default.svc"), None);
+    assert_eq!(of("https://10.1.2.3").as_deref(), Some("http://u:hunter2@proxy:3128/"));
+    assert_eq!(of("http://10.1.2.4:8080").as_deref(), Some("http://proxy:3128/"));
+    let broken = Proxies::new(None, Some("http://u:hunter2 @"), "");
+    let error = proxy_of(&broken, &"https://10.1.2.3".parse().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("is not a URL") && !error.contains("hunter2"), "{error}");
 }
 
 #[tokio::test]
@@ -53,6 +68,12 @@ async fn a_kubeconfig_gives_host_and_token() {
     std::fs::write(file.path(), text).unwrap();
     let config = kubeconfig(Some(file.path().to_owned()), None).await.unwrap();
     assert_eq!(config.cluster_url.to_string(), "https://10.1.2.3:6443/");
+    let files = files(&Access::Kubeconfig { path: Some(file.path().to_owned()), context: None });
+    assert_eq!(files, [file.path()]);
+
+    let proxied = text.replace("6443'}", "6443', proxy-url: 'http://proxy:1', certificate-authority: /nowhere/ca.crt}");
+    let parsed = Kubeconfig::from_yaml(&proxied).unwrap();
+    assert_eq!(own_proxy(&parsed, None).as_deref(), Some("http://proxy:1"));
     let wrong = kubeconfig(Some(file.path().to_owned()), Some("elsewhere".into())).await.unwrap_err();
     assert!(wrong.to_string().contains("elsewhere"), "{wrong}");
 }

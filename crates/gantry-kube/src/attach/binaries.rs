@@ -1,13 +1,107 @@
-//! The helpers that can be pushed, by machine. Their loading is the caller's business: this crate does not know where they are kept.
+//! The helpers that can be pushed, by machine. Where they are kept is the caller's business.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
 /// Static `gantry-helper` binaries by machine, as `uname -m` names it. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct HelperBinaries {
-    by_machine: BTreeMap<String, Bytes>,
+    by_machine: BTreeMap<String, HelperBinary>,
+}
+
+/// One helper, as it is and, for images that have `gzip`, compressed: a third of the bytes through an exec.
+#[derive(Clone, Debug)]
+pub struct HelperBinary {
+    plain: Content,
+    gzip: Option<Content>,
+}
+
+impl HelperBinary {
+    /// The binary itself.
+    pub fn new(plain: impl Into<Content>) -> Self {
+        Self { plain: plain.into(), gzip: None }
+    }
+
+    /// Adds the same, compressed by gzip.
+    #[must_use]
+    pub fn with_gzip(self, gzip: impl Into<Content>) -> Self {
+        Self { gzip: Some(gzip.into()), ..self }
+    }
+
+    /// What to send to a container that has `gzip` or not, and whether it is compressed.
+    pub(crate) fn for_container(&self, has_gzip: bool) -> (&Content, bool) {
+        match &self.gzip {
+            Some(gzip) if has_gzip => (gzip, true),
+            _ => (&self.plain, false),
+        }
+    }
+}
+
+/// Bytes in memory, or in a file that is open: of a file nothing is in memory but what is being sent.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// In memory.
+    Memory(Bytes),
+    /// In a file, which must not change: its length is that of the moment when it was opened.
+    File {
+        /// The file.
+        file: Arc<File>,
+        /// Its length.
+        length: u64,
+    },
+}
+
+impl Content {
+    /// How many bytes there are.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
+
+    /// The last `count` bytes, or all.
+    pub fn end(&self, count: usize) -> io::Result<Bytes> {
+        self.piece(self.length().saturating_sub(count as u64), count)
+    }
+
+    /// The bytes from `offset` on, at most `most`; none at the end. Reads from the page cache as a rule, so it does not wait.
+    pub(crate) fn piece(&self, offset: u64, most: usize) -> io::Result<Bytes> {
+        match self {
+            Self::Memory(bytes) => {
+                let start = usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
+                Ok(bytes.slice(start..bytes.len().min(start + most)))
+            }
+            Self::File { file, length } => {
+                let left = usize::try_from(length.saturating_sub(offset)).unwrap_or(most);
+                let mut piece = vec![0; left.min(most)];
+                file.read_exact_at(&mut piece, offset)?;
+                Ok(piece.into())
+            }
+        }
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Memory(bytes.into())
+    }
+}
+
+impl TryFrom<File> for Content {
+    type Error = io::Error;
+
+    fn try_from(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.size();
+        Ok(Self::File { file: Arc::new(file), length })
+    }
 }
 
 impl HelperBinaries {
@@ -18,14 +112,14 @@ impl HelperBinaries {
 
     /// Adds the one for `machine`: `x86_64` or `amd64`, `aarch64` or `arm64`, and so on.
     #[must_use]
-    pub fn with(mut self, machine: &str, binary: impl Into<Bytes>) -> Self {
-        self.by_machine.insert(canonical(machine).to_owned(), binary.into());
+    pub fn with(mut self, machine: &str, binary: HelperBinary) -> Self {
+        self.by_machine.insert(canonical(machine).to_owned(), binary);
         self
     }
 
     /// The one for `machine`.
-    pub fn get(&self, machine: &str) -> Option<Bytes> {
-        self.by_machine.get(canonical(machine)).cloned()
+    pub fn get(&self, machine: &str) -> Option<&HelperBinary> {
+        self.by_machine.get(canonical(machine))
     }
 
     /// The machines there is one for.
@@ -40,5 +134,34 @@ fn canonical(machine: &str) -> &str {
         "amd64" => "x86_64",
         "arm64" => "aarch64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_in_pieces() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        for content in [Content::try_from(file).unwrap(), Content::from(b"0123456789".to_vec())] {
+            let pieces: Vec<Bytes> = [0, 4, 8, 10].map(|offset| content.piece(offset, 4).unwrap()).into();
+            assert_eq!(pieces, ["0123", "4567", "89", ""]);
+            assert_eq!(content.length(), 10);
+        }
+    }
+
+    #[test]
+    fn compressed_only_where_it_can_be_unpacked() {
+        let plain = HelperBinary::new(vec![1; 9]);
+        let both = plain.clone().with_gzip(vec![1; 3]);
+        let sent = |binary: &HelperBinary, gzip| {
+            let (content, compressed) = binary.for_container(gzip);
+            (content.length(), compressed)
+        };
+        assert_eq!([sent(&plain, true), sent(&both, false), sent(&both, true)], [(9, false), (9, false), (3, true)]);
     }
 }

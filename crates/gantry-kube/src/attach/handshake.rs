@@ -1,13 +1,17 @@
 //! The lines before the frames: the shell's first word, the helper if it asks for one, and the bridge's greeting.
 
-use bytes::Bytes;
 use gantry_wire::PROTOCOL;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
 
-use super::{AttachError, ExecOutcome, Failed, HelperBinaries, script::FirstLine, stream::AgentStream};
+use super::{
+    AttachError, ExecOutcome, Failed, HelperBinaries,
+    binaries::Content,
+    script::{self, FirstLine},
+    stream::AgentStream,
+};
 use crate::limits;
 
 /// Reads the first line. That the stream ends before it means "not yet".
@@ -35,13 +39,14 @@ pub(crate) async fn finish(
     line: FirstLine,
     helper: &HelperBinaries,
 ) -> Result<AgentStream, Failed> {
-    let FirstLine::Push(machine) = line else { return greeted(stream, line) };
+    let FirstLine::Push { machine, has_gzip } = line else { return greeted(stream, line) };
     let Some(binary) = helper.get(&machine) else {
         let available = helper.machines().collect::<Vec<_>>().join(", ");
         return Err(Failed::Final(AttachError::NoHelperFor { machine, available }));
     };
-    tracing::debug!(machine, bytes = binary.len(), "pushing a helper");
-    match timeout(limits::PUSH, push(stream, binary)).await {
+    let (content, compressed) = binary.for_container(has_gzip);
+    tracing::debug!(machine, bytes = content.length(), compressed, "pushing a helper");
+    match timeout(limits::PUSH, push(stream, content, compressed)).await {
         Ok(result) => {
             let (stream, line) = result?;
             greeted(stream, line)
@@ -56,13 +61,13 @@ fn greeted(stream: AgentStream, line: FirstLine) -> Result<AgentStream, Failed> 
         FirstLine::Bridge(theirs) if theirs == PROTOCOL.to_string() => Ok(stream),
         FirstLine::Bridge(theirs) => Err(Failed::Final(AttachError::Protocol { theirs })),
         FirstLine::Failure(message) => unusable(message),
-        FirstLine::Push(_) => unusable("it asks for a helper again after it has got one".to_owned()),
+        FirstLine::Push { .. } => unusable("it asks for a helper again after it has got one".to_owned()),
         FirstLine::Other(line) => unusable(format!("instead of a greeting it printed {line:?}")),
     }
 }
 
-/// Sends size and bytes, and reads meanwhile: a shell whose disk is full says so in the middle and stops reading.
-async fn push(stream: AgentStream, binary: Bytes) -> Result<(AgentStream, FirstLine), Failed> {
+/// Sends size, form and bytes, and reads meanwhile: a shell whose disk is full says so in the middle and stops reading.
+async fn push(stream: AgentStream, content: &Content, compressed: bool) -> Result<(AgentStream, FirstLine), Failed> {
     let outcome = stream.outcome();
     let (mut reader, mut writer) = tokio::io::split(stream);
     let line = {
@@ -72,14 +77,22 @@ async fn push(stream: AgentStream, binary: Bytes) -> Result<(AgentStream, FirstL
             biased;
             line = &mut reading => line,
             // What went wrong with writing is better said by the shell or by the exec's status, which come out of reading.
-            _ = send(&mut writer, &binary) => reading.await,
+            _ = send(&mut writer, content, compressed) => reading.await,
         }
     }?;
     Ok((reader.unsplit(writer), line))
 }
 
-async fn send(writer: &mut (impl AsyncWrite + Unpin), binary: &[u8]) -> std::io::Result<()> {
-    writer.write_all(format!("{}\n", binary.len()).as_bytes()).await?;
-    writer.write_all(binary).await?;
-    writer.flush().await
+async fn send(writer: &mut (impl AsyncWrite + Unpin), content: &Content, compressed: bool) -> std::io::Result<()> {
+    let form = if compressed { script::GZIP } else { script::PLAIN };
+    writer.write_all(format!("{} {form}\n", content.length()).as_bytes()).await?;
+    let mut sent = 0;
+    loop {
+        let piece = content.piece(sent, limits::STDIN_MESSAGE)?;
+        if piece.is_empty() {
+            return writer.flush().await;
+        }
+        writer.write_all(&piece).await?;
+        sent += piece.len() as u64;
+    }
 }

@@ -7,7 +7,9 @@ mod binaries;
 mod gate;
 mod handshake;
 mod script;
+mod starts;
 mod stream;
+mod tries;
 
 use std::time::Duration;
 
@@ -15,11 +17,13 @@ use gantry_core::Ending;
 use gantry_wire::{PROTOCOL, layout};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, api::AttachParams};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-pub use binaries::HelperBinaries;
+pub use binaries::{Content, HelperBinaries, HelperBinary};
 pub(crate) use gate::Gate;
+pub(crate) use starts::Starts;
 pub use stream::{AgentStream, ExecEnd, ExecOutcome};
+use tries::Tries;
 
 use crate::{
     Cluster,
@@ -146,38 +150,32 @@ pub(crate) enum Failed {
     Final(AttachError),
 }
 
-/// The pauses between tries.
-#[derive(Debug)]
-struct Pace {
-    pause: Duration,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { pause: limits::ATTACH_FIRST }
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.pause;
-        self.pause = (pause * limits::ATTACH_GROWTH_PERCENT / 100).min(limits::ATTACH_MOST);
-        pause
-    }
-}
-
 impl Cluster {
-    /// Opens a stream of frames to the pod's agent: tries as soon as the pod has a node, with growing pauses and whenever the pod's status
-    /// changes, until it works, the pod proves that it never will, or the deadline comes. May be called again for the same pod at any time.
+    /// Opens a stream of frames to the pod's agent: tries as soon as the pod has a node and a try can pay, at times that earlier pods have
+    /// shown to be good and whenever the helper's status changes, until it works, the pod proves that it never will, or the deadline comes.
+    /// May be called again for the same pod at any time.
     pub async fn connect_agent(&self, request: AttachRequest<'_>) -> Result<AgentStream, AttachError> {
         let AttachRequest { pod, mut watch, helper, purpose, deadline } = request;
-        let mut pace = Pace::new();
+        let _starting = (purpose == Purpose::Start).then(|| self.starts().begin());
+        let mut tries: Option<Tries> = None;
         let mut last = "nothing has been seen of the pod".to_owned();
         loop {
             let sight = watch.current();
             if let Some(ending) = purpose.hopeless(pod, &sight) {
                 return Err(AttachError::Pod { ending });
             }
-            let has_node = sight.facts().is_some_and(|facts| facts.node.is_some());
-            if has_node {
+            let now = Instant::now();
+            if let Some(facts) = sight.facts() {
+                match (&facts.node, &mut tries) {
+                    (None, _) => last = waiting_for_node(facts),
+                    (Some(_), None) if purpose == Purpose::Start => {
+                        tries = Some(Tries::learned(self.starts(), facts, now));
+                    }
+                    (Some(_), None) => tries = Some(Tries::at_once(facts, now)),
+                    (Some(_), Some(tries)) => tries.look_again(self.starts(), facts, now),
+                }
+            }
+            if let Some(due) = tries.as_mut().filter(|tries| tries.next <= now) {
                 let mut status = watch.clone();
                 let tried = tokio::select! {
                     biased;
@@ -185,27 +183,29 @@ impl Cluster {
                     Some(ending) = status.until(|sight| purpose.hopeless(pod, sight)) => return Err(AttachError::Pod { ending }),
                     () = sleep_until(deadline) => return Err(AttachError::Deadline { last }),
                 };
+                due.tried(now, Instant::now());
                 last = match tried {
-                    Ok(stream) => return Ok(stream),
+                    Ok(stream) => {
+                        due.succeeded(self.starts(), now);
+                        return Ok(stream);
+                    }
                     // An agent that has answered before may be busy or on its way out: its pod's status will tell.
                     Err(Failed::Final(AttachError::Unusable { message })) if purpose == Purpose::Resume => message,
                     Err(Failed::Final(error)) => return Err(error),
                     Err(Failed::NotYet(message)) => message,
-                    Err(Failed::NotFound(message)) => self.ask_for(pod, &sight, message).await?,
+                    Err(Failed::NotFound(message)) => {
+                        timeout_at(deadline, self.ask_for(pod, &sight, message.clone())).await.unwrap_or(Ok(message))?
+                    }
                 };
                 tracing::debug!(pod = pod.name, last, "the agent cannot be reached yet");
-            } else if let Some(facts) = sight.facts() {
-                last = waiting_for_node(facts);
             }
-            let next = Instant::now() + pace.next();
+            let next = tries.as_ref().map_or(deadline, |tries| tries.next.min(deadline));
             tokio::select! {
-                changed = watch.changed() => match changed {
-                    Some(_) => pace = Pace::new(),
+                changed = watch.changed() => if changed.is_none() {
                     // The driver was dropped: the caller is about to end too.
-                    None => sleep_until(next.min(deadline)).await,
+                    sleep_until(next).await;
                 },
-                () = sleep_until(next), if has_node => {}
-                () = sleep_until(deadline) => {}
+                () = sleep_until(next) => {}
             }
             if Instant::now() >= deadline {
                 return Err(AttachError::Deadline { last });

@@ -3,15 +3,18 @@
 
 use gantry_wire::{PROTOCOL, layout};
 
+/// The forms that a pushed helper comes in, as the shell is told.
+pub(crate) const PLAIN: &str = "plain";
+pub(crate) const GZIP: &str = "gzip";
+
 const TEMPLATE: &str = include_str!("attach.sh");
 
 /// The command of the exec: POSIX `sh`, nothing else of the image but `uname`, `head`, `wc`, `chmod` and `mv`.
 pub(crate) fn command() -> Vec<String> {
     let script =
         TEMPLATE.replace("@EXEC_FAILURE@", layout::EXEC_FAILURE).replace("@PUSH_REQUEST@", layout::PUSH_REQUEST);
-    let words =
-        ["sh", "-c", &script, "gantry-attach", &PROTOCOL.to_string(), layout::PUSHED_BINARY, layout::MANAGER_SOCKET];
-    words.map(str::to_owned).to_vec()
+    let paths = [layout::PUSHED_BINARY, layout::MANAGER_SOCKET, layout::PUSHED_READY];
+    ["sh", "-c", &script, "gantry-attach", &PROTOCOL.to_string()].into_iter().chain(paths).map(str::to_owned).collect()
 }
 
 /// The first line that comes back.
@@ -20,7 +23,12 @@ pub(crate) enum FirstLine {
     /// Frames of that protocol follow.
     Bridge(String),
     /// No fitting helper; the machine needs one.
-    Push(String),
+    Push {
+        /// As `uname -m` says.
+        machine: String,
+        /// Whether the image can unpack what gzip has packed.
+        has_gzip: bool,
+    },
     /// It cannot work, and why.
     Failure(String),
     /// None of ours.
@@ -33,7 +41,10 @@ impl FirstLine {
         let rest = rest.trim().to_owned();
         match word {
             layout::BRIDGE_GREETING => Self::Bridge(rest),
-            layout::PUSH_REQUEST => Self::Push(rest),
+            layout::PUSH_REQUEST => {
+                let (machine, forms) = rest.split_once(' ').unwrap_or((&rest, ""));
+                Self::Push { machine: machine.to_owned(), has_gzip: forms.split_whitespace().any(|form| form == GZIP) }
+            }
             layout::EXEC_FAILURE => Self::Failure(rest),
             _ => Self::Other(line.to_owned()),
         }

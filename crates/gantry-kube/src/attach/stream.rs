@@ -116,7 +116,10 @@ impl AgentStream {
     pub(crate) async fn new(connection: kube::client::Connection) -> Self {
         let half_close = connection.supports_stream_close();
         // Nothing has been read yet, so that the connection can be taken out and get a buffer of another size.
-        let config = WebSocketConfig::default().read_buffer_size(limits::READ_BUFFER);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(limits::READ_BUFFER)
+            .max_message_size(Some(limits::EXEC_MESSAGE))
+            .max_frame_size(Some(limits::EXEC_MESSAGE));
         let socket =
             WebSocketStream::from_raw_socket(connection.into_stream().into_inner(), Role::Client, Some(config));
         Self {

@@ -23,6 +23,21 @@ pub fn pending_reasons(facts: &PodFacts) -> Vec<String> {
     lines
 }
 
+/// Whether the pod's own status does not say why it has not started although it has a node: the kubelet is at work, or cannot go on and
+/// says so only in events.
+pub fn is_unexplained(facts: &PodFacts) -> bool {
+    let is_idle = |container: &ContainerFacts| !container.has_started();
+    facts.phase == Phase::Pending
+        && facts.node.is_some()
+        && facts.containers.iter().all(is_idle)
+        && pending_reasons(facts).is_empty()
+}
+
+/// A warning about the pod, as a line for the job log.
+pub fn warning_line(words: &Words) -> String {
+    quoted(&words.reason, words)
+}
+
 /// Reasons that every healthy pod passes through.
 fn is_ordinary(reason: &str) -> bool {
     matches!(reason, "" | "ContainerCreating" | "PodInitializing")

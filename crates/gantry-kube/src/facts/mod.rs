@@ -7,7 +7,7 @@ use k8s_openapi::{api::core::v1::ContainerStatus, apimachinery::pkg::apis::meta:
 
 use crate::seen::{SeenContainer, SeenPod};
 
-pub use judge::{doomed, gone, pending_reasons, services_started, terminal, unstartable};
+pub use judge::{doomed, gone, is_unexplained, pending_reasons, services_started, terminal, unstartable, warning_line};
 
 /// What a pod's object says.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -121,14 +121,19 @@ impl Feed {
     ) -> Result<(), ApiError> {
         let stream = stream.into_stream().fuse();
         pin_mut!(stream);
+        let mut garbled = 0;
         loop {
             let Ok(next) = timeout(limits::WATCH_SILENCE, stream.next()).await else { return Ok(()) };
             let event = match next {
                 None => return Ok(()),
-                Some(Ok(event)) => event,
+                Some(Ok(event)) => {
+                    garbled = 0;
+                    event
+                }
                 Some(Err(error)) => {
                     let error = ApiError::from(error);
-                    if error.fault != Fault::Garbled {
+                    garbled += 1;
+                    if error.fault != Fault::Garbled || garbled > limits::GARBLED_EVENTS {
                         return Err(error);
                     }
                     tracing::warn!(%error, "an event of the watch on pods cannot be understood and is left out");

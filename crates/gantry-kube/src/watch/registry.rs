@@ -8,7 +8,12 @@ use std::{
 use tokio::sync::watch;
 
 use super::Sight;
-use crate::{facts::PodFacts, pods::PodRef, seen::SeenPod};
+use crate::{
+    facts::{ContainerEnd, ContainerFacts, ContainerState, PodFacts, Words},
+    limits,
+    pods::PodRef,
+    seen::SeenPod,
+};
 
 /// Shared by the clones of a cluster and its driver.
 #[derive(Debug, Default)]
@@ -104,6 +109,13 @@ impl Registry {
             return;
         }
         let facts = Arc::new(PodFacts::digest(pod, previous.as_deref()));
+        let is_new = previous.is_none();
+        let is_too_much = is_new && state.seen.len() >= limits::SEEN || text_of(&facts) > limits::SEEN_TEXT;
+        if is_too_much && !state.watched.contains_key(uid) {
+            // What was remembered would be out of date.
+            state.seen.remove(uid);
+            return;
+        }
         state.seen.insert(uid.clone(), Arc::clone(&facts));
         if let Some(watched) = state.watched.get(uid) {
             watched.sight.send_if_modified(|sight| {
@@ -167,6 +179,25 @@ impl Registry {
     }
 }
 
+/// Bytes of the texts in `facts`, the large ones.
+fn text_of(facts: &PodFacts) -> usize {
+    let words = |words: &Words| words.reason.len() + words.message.len();
+    let of_end = |end: &ContainerEnd| end.reason.len() + end.message.len();
+    let of_state = |state: &ContainerState| match state {
+        ContainerState::Waiting(waiting) => words(waiting),
+        ContainerState::Running => 0,
+        ContainerState::Terminated(end) => of_end(end),
+    };
+    let of_container = |container: &ContainerFacts| {
+        let ends = of_state(&container.state) + container.last_end.as_ref().map_or(0, of_end);
+        size_of::<ContainerFacts>() + container.name.len() + container.image.len() + ends
+    };
+    let conditions = [&facts.unscheduled, &facts.disruption].into_iter().flatten().map(words).sum::<usize>();
+    let node = facts.node.as_ref().map_or(0, String::len);
+    let own = facts.name.len() + facts.uid.len() + facts.reason.len() + facts.message.len() + node;
+    own + conditions + facts.containers.iter().map(of_container).sum::<usize>()
+}
+
 /// By name: what is done about them must not depend on how a map happens to be laid out.
 fn in_order(pods: impl Iterator<Item = PodRef>) -> Vec<PodRef> {
     let mut pods: Vec<PodRef> = pods.collect();
@@ -185,5 +216,34 @@ fn is_older(version: &str, than: &str) -> bool {
     match (version.parse::<u64>(), than.parse::<u64>()) {
         (Ok(version), Ok(than)) => version < than,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(uid: usize, message: &str) -> SeenPod {
+        let pod = serde_json::json!({
+            "metadata": {"name": "a", "uid": uid.to_string(), "resourceVersion": uid.to_string()},
+            "status": {"message": message},
+        });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn what_nobody_watches_is_remembered_within_bounds() {
+        let registry = Registry::default();
+        let remembered = || registry.lock().seen.len();
+        registry.observe(&pod(1, &"x".repeat(2 * limits::SEEN_TEXT)), Source::Feed);
+        assert_eq!(remembered(), 0);
+        for uid in 2..limits::SEEN + 100 {
+            registry.observe(&pod(uid, "short"), Source::Feed);
+        }
+        assert_eq!(remembered(), limits::SEEN);
+        let wanted = PodRef { name: "a".to_owned(), uid: "999999".to_owned() };
+        let sight = registry.subscribe(&wanted);
+        registry.observe(&pod(999_999, &"x".repeat(2 * limits::SEEN_TEXT)), Source::Feed);
+        assert!(matches!(*sight.borrow(), Sight::Present(_)), "a pod that somebody watches is always seen");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_kube::{AgentStream, AttachError, AttachRequest, ExecEnd, HelperBinaries, Purpose};
+use gantry_kube::{AgentStream, AttachError, AttachRequest, ExecEnd, HelperBinaries, HelperBinary, Purpose, limits};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -24,7 +24,7 @@ fn world(execs: impl IntoIterator<Item = Exec>) -> (World, Value) {
 async fn connect(world: &World, pod: &Value, purpose: Purpose) -> Result<AgentStream, AttachError> {
     let pod = reference(pod);
     let cluster = world.cluster();
-    let helper = HelperBinaries::new().with("amd64", vec![7; 200_000]);
+    let helper = HelperBinaries::new().with("amd64", HelperBinary::new(vec![7; 200_000]));
     let request = AttachRequest {
         pod: &pod,
         watch: cluster.watch_pod(&pod),
@@ -130,6 +130,14 @@ async fn another_protocol_is_not_spoken() {
     assert_eq!(error, AttachError::Protocol { theirs: "9".into() });
     let error = refused([Exec::Says("Welcome to this image!")]).await;
     assert!(matches!(error, AttachError::Unusable { message } if message.contains("Welcome")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_without_measure_is_not_taken_in() {
+    let huge = "x".repeat(2 * limits::EXEC_MESSAGE).leak();
+    let error = refused([Exec::Says(huge)]).await;
+    let AttachError::Deadline { last } = error else { panic!("{error}") };
+    assert!(last.contains("the connection broke") && last.contains("too long"), "{last}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,8 @@
 )]
 
 mod attach;
+mod limits;
 mod pods;
+mod renewal;
 mod server;
 mod watch;

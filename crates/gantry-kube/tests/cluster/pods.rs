@@ -2,17 +2,28 @@
 
 use std::time::Duration;
 
-use gantry_kube::{CreateError, Fault, PodNow, Stray, limits, rights};
+use gantry_kube::{CreateError, Fault, PodNow, PodRef, Stray, limits, rights};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
+/// How long creating is tried.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn deadline() -> Instant {
+    Instant::now() + LIMIT
+}
+
 use crate::server::{Answer, World, job, parsed, reference};
+
+async fn create(world: &World, name: &str, deadline: Instant) -> Result<PodRef, CreateError> {
+    world.cluster().create_pod(&parsed(&job(name)), deadline, |_| ()).await
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_create_whose_answer_is_lost_is_one_pod() {
     let world = World::default();
     world.lock().creates.push_back(Answer::Lost);
-    let made = world.cluster().create_pod(&parsed(&job("a"))).await.unwrap();
+    let made = create(&world, "a", deadline()).await.unwrap();
     assert_eq!(made, reference(&world.lock().pods["a"]));
     assert_eq!(world.requests("POST "), 2);
 }
@@ -26,7 +37,7 @@ async fn failures_that_pass_are_tried_again() {
         Answer::Status(409, "Conflict", "the quota was being updated"),
         Answer::Hang,
     ]);
-    world.cluster().create_pod(&parsed(&job("a"))).await.unwrap();
+    create(&world, "a", deadline()).await.unwrap();
     assert_eq!(world.requests("POST "), 5);
 }
 
@@ -34,7 +45,7 @@ async fn failures_that_pass_are_tried_again() {
 async fn a_refusal_is_told_in_the_servers_words_and_at_once() {
     let world = World::default();
     world.lock().creates.push_back(Answer::Status(403, "Forbidden", "exceeded quota: pods=10"));
-    let error = world.cluster().create_pod(&parsed(&job("a"))).await.unwrap_err();
+    let error = create(&world, "a", deadline()).await.unwrap_err();
     assert_eq!(error, CreateError::Refused { message: "exceeded quota: pods=10".into() });
     assert_eq!(world.requests("POST "), 1);
 }
@@ -44,10 +55,37 @@ async fn an_api_server_that_stays_away_is_given_up() {
     let world = World::default();
     world.lock().creates.extend(vec![Answer::Status(503, "ServiceUnavailable", "etcd is down"); 200]);
     let start = Instant::now();
-    let error = world.cluster().create_pod(&parsed(&job("a"))).await.unwrap_err();
+    let (cluster, wanted, mut told) = (world.cluster(), parsed(&job("a")), Vec::new());
+    let create = cluster.create_pod(&wanted, deadline(), |error| told.push(error.message.clone()));
+    let error = create.await.unwrap_err();
     assert!(matches!(&error, CreateError::Unreachable { message, .. } if message == "etcd is down"), "{error}");
+    assert!(told.len() > 10 && told.iter().all(|message| message == "etcd is down"), "{told:?}");
     let took = start.elapsed();
-    assert!(took <= limits::CREATE_DEADLINE && took + Duration::from_secs(10) > limits::CREATE_DEADLINE, "{took:?}");
+    assert!(took <= LIMIT && took + Duration::from_secs(10) > LIMIT, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_never_answers_is_given_up_in_time() {
+    let world = World::default();
+    world.lock().creates.extend([Answer::Status(409, "Conflict", "the quota was being updated"), Answer::Hang]);
+    let start = Instant::now();
+    let error = create(&world, "a", start + Duration::from_secs(15)).await.unwrap_err();
+    let words = "the pod could not be created within 15 s (see poll_timeout): the quota was being updated";
+    assert_eq!((error.to_string().as_str(), start.elapsed()), (words, Duration::from_secs(15)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_proxy_says_is_told_as_what_it_is() {
+    let world = World::default();
+    let page = "<html><title>Access denied</title></html>";
+    world.lock().creates.extend([Answer::Raw(503, ""), Answer::Raw(403, page)]);
+    let (cluster, wanted, mut told) = (world.cluster(), parsed(&job("a")), Vec::new());
+    let create = cluster.create_pod(&wanted, deadline(), |error| told.push(error.message.clone()));
+    let error = create.await.unwrap_err().to_string();
+    let words =
+        "the API server refused the pod: HTTP status 403 Forbidden: Access denied; an API server answers differently";
+    assert!(error.starts_with(words), "{error}");
+    assert!(told[0].starts_with("HTTP status 503 Service Unavailable without a word; "), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +94,7 @@ async fn a_strangers_pod_is_not_taken_for_ours() {
     let mut other = job("a");
     other["metadata"]["annotations"]["gantry.dev/claim"] = json!("c-2");
     world.put(other);
-    let error = world.cluster().create_pod(&parsed(&job("a"))).await.unwrap_err();
+    let error = create(&world, "a", deadline()).await.unwrap_err();
     assert_eq!(error, CreateError::NameTaken { name: "a".into(), namespace: "ci".into() });
 }
 
@@ -68,7 +106,7 @@ async fn a_pod_that_is_leaving_is_waited_for() {
     let old = reference(&world.put(leaving));
     let cluster = world.cluster();
     let wanted = parsed(&job("a"));
-    let create = cluster.create_pod(&wanted);
+    let create = cluster.create_pod(&wanted, deadline(), |_| ());
     let leave = async {
         tokio::time::sleep(Duration::from_secs(20)).await;
         world.remove("a");

@@ -29,6 +29,8 @@ type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 pub(crate) enum Answer {
     /// A `Status`.
     Status(u16, &'static str, &'static str),
+    /// Text that is no `Status`.
+    Raw(u16, &'static str),
     /// Does what was asked and then breaks the connection.
     Lost,
     /// Never answers.
@@ -183,6 +185,7 @@ impl World {
         let scripted = self.lock().creates.pop_front();
         match scripted {
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
+            Some(Answer::Raw(code, text)) => return Ok(raw(code, text)),
             Some(Answer::Hang) => std::future::pending().await,
             Some(Answer::Lost) | None => {}
         }
@@ -198,6 +201,7 @@ impl World {
         let scripted = self.lock().deletes.pop_front();
         match scripted {
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
+            Some(Answer::Raw(code, text)) => return Ok(raw(code, text)),
             Some(Answer::Hang) => std::future::pending().await,
             Some(Answer::Lost) | None => {}
         }
@@ -214,6 +218,7 @@ impl World {
         let scripted = self.lock().lists.pop_front();
         match scripted {
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
+            Some(Answer::Raw(code, text)) => return Ok(raw(code, text)),
             Some(Answer::Hang) => std::future::pending().await,
             Some(Answer::Lost) => return Err("connection lost".to_owned()),
             None => {}
@@ -237,6 +242,7 @@ impl World {
                 return Ok(Response::new(Full::new(Bytes::from(format!("{event}\n"))).boxed()));
             }
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
+            Some(Answer::Raw(code, text)) => return Ok(raw(code, text)),
             Some(Answer::Hang) => std::future::pending().await,
             Some(Answer::Lost) => return Err("connection lost".to_owned()),
             None => {}
@@ -259,6 +265,7 @@ impl World {
         };
         let exec = match exec.ok_or("no exec was expected")? {
             Exec::Refused(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
+            Exec::Refused(Answer::Raw(code, text)) => return Ok(raw(code, text)),
             Exec::Refused(Answer::Hang) => std::future::pending().await,
             Exec::Refused(Answer::Lost) => return Err("connection lost".to_owned()),
             exec => exec,
@@ -355,7 +362,8 @@ async fn receive(socket: &mut Socket, room: usize) -> Vec<u8> {
     let mut input = Vec::new();
     loop {
         if let Some(end) = input.iter().position(|byte| *byte == b'\n') {
-            let size: usize = std::str::from_utf8(&input[..end]).unwrap().parse().unwrap();
+            let line = std::str::from_utf8(&input[..end]).unwrap();
+            let size: usize = line.strip_suffix(" plain").unwrap().parse().unwrap();
             if input.len() > end + size.min(room) {
                 return input.split_off(end + 1);
             }
@@ -403,6 +411,10 @@ async fn end(mut socket: Socket, status: Value) {
 fn answer(code: u16, body: &Value) -> Response<Body> {
     let builder = Response::builder().status(code).header(header::CONTENT_TYPE, "application/json");
     builder.body(Full::new(Bytes::from(body.to_string())).boxed()).unwrap()
+}
+
+fn raw(code: u16, text: &'static str) -> Response<Body> {
+    Response::builder().status(code).body(Full::new(Bytes::from_static(text.as_bytes())).boxed()).unwrap()
 }
 
 fn status_object(code: u16, reason: &str, message: &str) -> Value {

@@ -36,6 +36,7 @@ pub(crate) fn context() -> Context {
         correlation_id: Some("01J9ZQ".to_owned()),
         tls_ca_pem: None,
         configured_ca_pem: None,
+        proxies: None,
         alone: Alone::default(),
     }
 }

@@ -254,6 +254,14 @@ fn builds_in_memory() {
     );
 }
 
+/// A service that may do everything anyway also gets what jobs mount into containers of their own.
+#[test]
+fn privileged_services() {
+    let config = "[runners.kubernetes]\nprivileged = true\n";
+    let plan = plan(config, &json!({"services": [{"name": "docker:dind"}]}));
+    golden!("privileged_services", of_containers(&plan, &["volumeMounts"]));
+}
+
 #[test]
 fn placement() {
     let config = r#"

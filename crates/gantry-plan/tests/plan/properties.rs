@@ -247,7 +247,13 @@ fn check_containers(plan: &JobPlan) -> Result<(), TestCaseError> {
                 );
             }
             if mount.name == "gantry-tmp" {
-                prop_assert!(name == "helper" || name == "build", "{name} sees file variables");
+                let context = container.security_context.as_ref();
+                let is_privileged = context.and_then(|context| context.privileged) == Some(true);
+                prop_assert!(name == "helper" || name == "build" || is_privileged, "{name} sees file variables");
+            }
+            if mount.name.starts_with("gantry") || mount.name == "repo" {
+                let builds = &plan.pod_plan.paths.builds_dir;
+                prop_assert!(!mount.mount_path.starts_with(&format!("{builds}/")), "{name} has a mount in the builds");
             }
         }
     }

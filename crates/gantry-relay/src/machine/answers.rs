@@ -6,7 +6,7 @@ use std::time::Duration;
 use gantry_gitlab::{CallError, PatchAnswer, PatchOutcome, RemoteStatus, Says, UpdateAnswer, UpdateOutcome};
 use tokio::time::Instant;
 
-use super::{Machine, Sent};
+use super::{Machine, Sent, schedule};
 use crate::report::{GoneReason, RelayEnd, Report};
 use crate::window::Window;
 
@@ -16,6 +16,7 @@ impl Machine {
     /// Takes the answer to a PATCH.
     pub(crate) fn patched(&mut self, answer: PatchAnswer, now: Instant) {
         let Some(Sent::Patch { offset, length }) = self.sent.take() else { return };
+        self.pace.patch_ends(now);
         let forbidden = matches!(answer.outcome, PatchOutcome::Forbidden);
         if self.heed(&answer.says, forbidden) {
             return;
@@ -23,13 +24,19 @@ impl Machine {
         match answer.outcome {
             PatchOutcome::Accepted { size } => {
                 self.succeed(now);
-                self.pace.patch = now + self.interval;
+                self.pace.patch_after(self.interval, now);
                 if let Some(ending) = &mut self.ending {
                     ending.refusals = 0;
                 }
                 let expected = offset + length as u64;
                 let size = size.unwrap_or(expected);
-                self.server_has(size, now);
+                // It took these bytes at the end of what it had: what is behind them is nobody's that we know.
+                if size > expected {
+                    self.server_has(expected, now);
+                    self.diverge(size);
+                } else {
+                    self.server_has(size, now);
+                }
                 if size < expected {
                     self.fail("GitLab took a part of the log and has less of it than before".to_owned(), now);
                 } else {
@@ -38,7 +45,7 @@ impl Machine {
             }
             PatchOutcome::RangeMismatch { size } => {
                 self.succeed(now);
-                self.pace.patch = now + self.interval;
+                self.pace.patch_after(self.interval, now);
                 self.server_has(size, now);
                 // The first is news, the next ones in a row would be a quarrel.
                 self.pace.mismatches += 1;
@@ -82,6 +89,7 @@ impl Machine {
         } else {
             // Another relay sent more than we were given so far, before us or while our caller was cut off from the trace: go on from there
             // once the caller gets there. Should the bytes be foreign, the length or the checksum of the whole trace shows it.
+            self.outbox.put(Report::Ahead { server: size, ours: self.window.end() });
             self.window = Window::at(size);
         }
     }
@@ -180,7 +188,7 @@ impl Machine {
         self.pace.failures = 0;
         self.pace.patch_failed = None;
         self.pace.retry = None;
-        self.pace.keep_alive = now + self.job.pace.keep_alive;
+        self.pace.keep_alive = now + schedule::keep_alive(self.job.pace.keep_alive, self.interval);
     }
 
     fn fail(&mut self, message: String, now: Instant) {

@@ -61,7 +61,7 @@ impl Bench {
     }
 
     fn close(&mut self, bytes: u64) {
-        let closed = Closed { verdict: success(), trace_bytes: bytes, trace_crc32: 7 };
+        let closed = Closed { verdict: success(), trace_bytes: bytes, trace_crc32: Some(7) };
         self.machine.input(Some(Input::Closed(closed)), self.now);
     }
 
@@ -131,19 +131,151 @@ fn the_first_bytes_go_at_once_and_the_next_at_the_interval() {
     bench.machine.patched(answer, bench.now);
     assert_eq!(bench.reports(), [Report::Acked(6)]);
     bench.give(6, "g");
-    // 30 s without a word to GitLab come before the 60 s it asked for.
-    assert_eq!(bench.act_put(), (33, JobUpdate::of(JobState::Running)));
-    bench.updated(UpdateOutcome::Accepted, Some("running"));
-    assert_eq!(bench.act_patch(), (63, 6, "g".into()));
-}
-
-#[test]
-fn a_silent_job_says_something_after_the_first_interval_and_then_every_30_s() {
-    let mut bench = Bench::new(|_| {});
-    for at in [3, 33, 63] {
+    assert_eq!(bench.act_patch(), (3, 6, "g".into()), "after 3 s of silence");
+    bench.patched(ok(), None);
+    bench.give(7, "h");
+    // 15 s without a word to GitLab come before the 60 s it asked for.
+    for at in [18, 33, 48] {
         assert_eq!(bench.act_put(), (at, JobUpdate::of(JobState::Running)));
         bench.updated(UpdateOutcome::Accepted, Some("running"));
     }
+    assert_eq!(bench.act_patch(), (63, 7, "h".into()));
+}
+
+/// A silent job learns from the answers that it was canceled.
+#[test]
+fn a_silent_job_says_something_every_15_s_and_every_4_s_while_somebody_watches() {
+    let mut bench = Bench::new(|_| {});
+    for at in [3, 7, 11] {
+        assert_eq!(bench.act_put(), (at, JobUpdate::of(JobState::Running)));
+        bench.updated(UpdateOutcome::Accepted, Some("running"));
+    }
+    let mut unwatched = put(UpdateOutcome::Accepted, Some("running"));
+    unwatched.says.update_interval = Some(UNWATCHED);
+    assert_eq!(bench.act_put().0, 15);
+    bench.machine.updated(unwatched, bench.now);
+    for at in [30, 45] {
+        assert_eq!(bench.act_put(), (at, JobUpdate::of(JobState::Running)));
+        bench.updated(UpdateOutcome::Accepted, Some("running"));
+    }
+}
+
+/// What GitLab asks for while nobody watches.
+const UNWATCHED: Duration = Duration::from_mins(1);
+
+/// A job of which GitLab has the first line, at this interval.
+fn at_interval(interval: Duration) -> Bench {
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "-");
+    bench.act_patch();
+    let mut answer = patch(ok(), Some("running"));
+    answer.says.update_interval = Some(interval);
+    bench.machine.patched(answer, bench.now);
+    bench
+}
+
+/// When the pieces of a job go out that prints `text` each `every`, in milliseconds from the first print on.
+fn paced(bench: &mut Bench, every: Duration, prints: u64, text: &'static str) -> Vec<u128> {
+    let begun = bench.now + every;
+    let mut sent = Vec::new();
+    for print in 0..prints {
+        let moment = begun + every * u32::try_from(print).unwrap();
+        while bench.now < moment {
+            match bench.step() {
+                Step::Wait(until) => bench.now = until.min(moment),
+                Step::Patch { .. } => {
+                    sent.push((bench.now - begun).as_millis());
+                    bench.patched(ok(), None);
+                }
+                Step::Put(_) => bench.updated(UpdateOutcome::Accepted, None),
+                Step::End(end) => panic!("{end:?}"),
+            }
+        }
+        bench.give(1 + print * text.len() as u64, text);
+    }
+    sent
+}
+
+#[test]
+fn output_after_a_silence_goes_at_once_and_then_the_interval_holds() {
+    let mut bench = at_interval(UNWATCHED);
+    bench.now += limits::SILENCE;
+    // A line every tenth of a second: the first is seen, the rest is bundled.
+    assert_eq!(paced(&mut bench, Duration::from_millis(100), 1300, "x"), [60, 60_060, 120_060]);
+
+    // Lines with a silence before each: ten at once, then no more than the keep-alives would be.
+    let mut bench = at_interval(UNWATCHED);
+    let sent = paced(&mut bench, Duration::from_secs(1), 180, "x");
+    assert_eq!(sent[..10], std::array::from_fn::<u128, 10, _>(|line| 1000 * line as u128 + 60));
+    let later: Vec<u128> = sent[10..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(later.iter().all(|pause| (15_000..=60_000).contains(pause)), "{sent:?}");
+}
+
+#[test]
+fn a_section_that_begins_is_seen_within_a_second() {
+    for (interval, at) in [(UNWATCHED, 400), (limits::UPDATE_INTERVAL, 60)] {
+        let mut bench = at_interval(interval);
+        bench.give(1, "-");
+        bench.give(2, "section_start:1:step_script\r");
+        let Step::Wait(until) = bench.step() else { panic!("at once") };
+        assert_eq!((until - bench.now).as_millis(), at);
+        bench.now = until;
+        bench.act_patch();
+        bench.patched(ok(), None);
+        bench.give(30, "what follows waits for the interval");
+        bench.act();
+        assert!(bench.now - until > Duration::from_secs(2));
+    }
+    // A script that begins sections for ever gets one a minute.
+    let mut bench = at_interval(Duration::from_mins(15));
+    let sent = paced(&mut bench, Duration::from_millis(400), 1500, "section_start:");
+    assert!((12..=12 + 10 + 2).contains(&sent.len()), "{sent:?}");
+}
+
+/// What comes while a piece is on its way is not in it, and counts like what comes before or after.
+#[test]
+fn output_after_a_silence_goes_at_once_also_behind_a_slow_answer() {
+    let mut bench = at_interval(UNWATCHED);
+    bench.now += limits::SILENCE;
+    bench.give(1, "a");
+    bench.act_patch();
+    bench.now += limits::SILENCE;
+    bench.give(2, "b");
+    bench.now += limits::SILENCE;
+    bench.patched(ok(), None);
+    let answered = bench.now;
+    assert_eq!(bench.act_patch().2, "b");
+    assert_eq!(bench.now, answered);
+}
+
+#[test]
+fn a_full_piece_goes_at_once_within_the_rate_that_gitlab_allows() {
+    let mut bench = at_interval(UNWATCHED);
+    let mebibyte = Bytes::from(vec![b'x'; limits::MAX_PATCH]);
+    let mut sent = Vec::new();
+    for piece in 0..130 {
+        let offset = 1 + piece * mebibyte.len() as u64;
+        bench.machine.input(Some(Input::Trace { offset, bytes: mebibyte.clone() }), bench.now);
+        loop {
+            match bench.act().1 {
+                Step::Patch { bytes, .. } => {
+                    assert_eq!(bytes.len(), mebibyte.len());
+                    break;
+                }
+                Step::Put(_) => bench.updated(UpdateOutcome::Accepted, None),
+                other => panic!("{other:?}"),
+            }
+        }
+        sent.push((bench.now - bench.start).as_secs());
+        bench.patched(ok(), None);
+    }
+    // One piece was sent before.
+    assert_eq!(sent[98], 0);
+    assert_eq!(sent[99..], std::array::from_fn::<u64, 31, _>(|more| more as u64 + 1));
+    // The end of a log goes at once as well, and no faster than that.
+    bench.give(1 + 130 * mebibyte.len() as u64, "end");
+    bench.close(1 + 130 * mebibyte.len() as u64 + 3);
+    assert_eq!(bench.act_patch().0, 32);
 }
 
 #[test]
@@ -171,7 +303,7 @@ fn a_failed_verdict_in_words_the_server_knows() {
     let mut bench = Bench::new(|_| {});
     let reason = Some(FailureReason::RunnerConfigurationError);
     let verdict = Verdict { success: false, reason, exit_code: Some(3), message: String::new() };
-    bench.machine.input(Some(Input::Closed(Closed { verdict, trace_bytes: 0, trace_crc32: 0 })), bench.now);
+    bench.machine.input(Some(Input::Closed(Closed { verdict, trace_bytes: 0, trace_crc32: Some(0) })), bench.now);
     let (_, update) = bench.act_put();
     assert_eq!(
         (update.state, update.failure_reason, update.exit_code),
@@ -288,6 +420,8 @@ fn the_server_is_right_about_its_size() {
     bench.step();
     assert_eq!(bench.reports(), [Report::WantFrom(4)]);
     bench.give(4, "456789abcdef");
+    bench.act_put();
+    bench.updated(UpdateOutcome::Accepted, None);
     assert_eq!(bench.act_patch().1, 4);
 }
 
@@ -297,7 +431,7 @@ fn a_relay_before_us_may_have_sent_more_than_we_were_given() {
     bench.give(10, "abc");
     bench.act_patch();
     bench.patched(PatchOutcome::RangeMismatch { size: 15 }, None);
-    assert_eq!(bench.reports(), []);
+    assert_eq!(bench.reports(), [Report::Ahead { server: 15, ours: 13 }]);
     bench.give(13, "defg");
     bench.close(17);
     assert_eq!(bench.act_patch().1, 15);
@@ -348,6 +482,28 @@ fn a_log_that_somebody_else_wrote_to_is_left_alone() {
     bench.patched(PatchOutcome::RangeMismatch { size: 4 }, None);
     assert_eq!(bench.reports(), [Report::Diverged { server: 4, ours: 3 }]);
     assert_eq!(bench.act_put().1.output, None);
+}
+
+/// GitLab takes a piece at the end of what it has, so that it cannot have more afterwards. Whatever is there is not ours, and nothing is
+/// thought to have arrived that was not sent.
+#[test]
+fn a_size_beyond_what_was_sent_is_no_reason_to_leave_lines_out() {
+    for size in [5, 7, u64::MAX / 2] {
+        let mut bench = Bench::new(|_| {});
+        bench.give(0, "abc");
+        bench.act_patch();
+        bench.give(3, "def");
+        bench.patched(PatchOutcome::Accepted { size: Some(size) }, Some("running"));
+        assert_eq!(bench.reports(), [Report::Diverged { server: size, ours: 6 }, Report::Acked(3)]);
+        bench.give(6, "ghi");
+        assert_eq!(bench.act_put().1.state, JobState::Running, "no piece is sent any more");
+        bench.updated(UpdateOutcome::Accepted, None);
+        bench.close(9);
+        let (_, update) = bench.act_put();
+        assert_eq!((update.state, update.output), (JobState::Success, None));
+        bench.updated(UpdateOutcome::Accepted, None);
+        assert_eq!(bench.end(), RelayEnd::Delivered);
+    }
 }
 
 #[test]

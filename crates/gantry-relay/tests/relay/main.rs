@@ -57,7 +57,7 @@ fn closed(trace: &[u8]) -> Input {
         exit_code: Some(3),
         message: String::new(),
     };
-    Input::Closed(Closed { verdict, trace_bytes: trace.len() as u64, trace_crc32: crc32fast::hash(trace) })
+    Input::Closed(Closed { verdict, trace_bytes: trace.len() as u64, trace_crc32: Some(crc32fast::hash(trace)) })
 }
 
 /// Gives `trace` in pieces of `step` bytes from `from` on and closes; goes back to wherever the relay asks for.

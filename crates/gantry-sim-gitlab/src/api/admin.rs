@@ -30,7 +30,7 @@ pub(super) async fn create_job(State(hub): State<SharedHub>, body: Bytes) -> Res
     };
     let mut checkout = None;
     if let Some(repo) = &own.repo {
-        checkout = match pipelines::look_up(&hub, Some(repo), &own.git_ref).await {
+        checkout = match pipelines::look_up(&hub, Some(repo), &own.git_ref, None).await {
             Ok(found) => Some(found),
             Err(refused) => return *refused,
         };

@@ -25,8 +25,10 @@ use crate::tasks;
 
 /// Everything that is no API: a git request, or not found.
 pub(super) async fn serve(State(hub): State<SharedHub>, request: Request) -> Response {
-    let Some((repo, service)) = target(&hub, request.uri().path()) else { return refuse(StatusCode::NOT_FOUND) };
     let query = request.uri().query().unwrap_or_default();
+    let Some((repo, service)) = target(&hub, request.uri().path()) else {
+        return full_name(&hub, request.uri().path(), query).unwrap_or_else(|| refuse(StatusCode::NOT_FOUND));
+    };
     match (request.method(), service) {
         (&Method::GET, "info/refs") if query == "service=git-upload-pack" => {}
         (&Method::POST, "git-upload-pack") => {}
@@ -63,6 +65,13 @@ pub(super) async fn serve(State(hub): State<SharedHub>, request: Request) -> Res
 fn target<'a>(hub: &'a SharedHub, path: &'a str) -> Option<(&'a Repo, &'a str)> {
     let (name, service) = path.strip_prefix('/')?.split_once(".git/")?;
     Some((hub.repo(Some(name))?, service))
+}
+
+/// GitLab leads a client that left out `.git` to the full name, which it then uses for the rest.
+fn full_name(hub: &SharedHub, path: &str, query: &str) -> Option<Response> {
+    let repo = hub.repo(Some(path.strip_prefix('/')?.strip_suffix("/info/refs")?))?;
+    let place = HeaderValue::try_from(format!("/{}.git/info/refs?{query}", repo.name)).ok()?;
+    Some((StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, place)]).into_response())
 }
 
 /// The user name that goes with a job token.

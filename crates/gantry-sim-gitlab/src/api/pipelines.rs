@@ -19,6 +19,7 @@ use crate::payload::variables::{self, Variable};
 use crate::repo::{Checkout, Repo};
 use crate::state::pipelines::Pipeline;
 use crate::tasks;
+use crate::tree::Tree;
 
 const CI_FILE: &str = ".gitlab-ci.yml";
 
@@ -31,6 +32,8 @@ struct Wanted {
     /// The default branch if left out.
     #[serde(default, rename = "ref")]
     git_ref: String,
+    /// A commit that is not the newest one of `ref`; without `ref` it is neither a branch's nor a tag's.
+    sha: Option<String>,
     /// Only these jobs.
     jobs: Option<Vec<String>>,
     #[serde(default)]
@@ -43,7 +46,7 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
         Ok(wanted) => wanted,
         Err(error) => return admin_error(StatusCode::BAD_REQUEST, format!("the body does not fit: {error}")),
     };
-    let checkout = match look_up(&hub, wanted.repo.as_deref(), &wanted.git_ref).await {
+    let checkout = match look_up(&hub, wanted.repo.as_deref(), &wanted.git_ref, wanted.sha.as_deref()).await {
         Ok(checkout) => Arc::new(checkout),
         Err(refused) => return *refused,
     };
@@ -73,6 +76,7 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
     let pipeline = Pipeline {
         id,
         checkout,
+        name: plan.name.clone(),
         stages: plan.stages.clone(),
         jobs: Vec::new(),
         variables: given,
@@ -124,16 +128,24 @@ pub(super) async fn cancel(
     }
 }
 
-/// A repository at a ref, or why not.
-pub(super) async fn look_up(hub: &SharedHub, repo: Option<&str>, git_ref: &str) -> Result<Checkout, Refusal> {
+/// A repository at a ref or a commit, or why not.
+pub(super) async fn look_up(
+    hub: &SharedHub,
+    repo: Option<&str>,
+    git_ref: &str,
+    sha: Option<&str>,
+) -> Result<Checkout, Refusal> {
     let Some(repo) = hub.repo(repo).cloned() else {
         let served: Vec<&str> = hub.repos.iter().map(|repo| repo.name.as_str()).collect();
         let what = repo.map_or_else(|| "name one in `repo`".to_owned(), |name| format!("no repository {name:?}"));
         return Err(admin_error(StatusCode::NOT_FOUND, format!("{what}; served are: {}", served.join(", "))).into());
     };
-    let git_ref = git_ref.to_owned();
+    let (git_ref, sha) = (git_ref.to_owned(), sha.map(str::to_owned));
     let question = tasks::blocking(move || {
-        let revision = repo.revision(&git_ref)?;
+        let revision = match sha {
+            Some(sha) => repo.revision_at(&git_ref, &sha)?,
+            None => repo.revision(&git_ref)?,
+        };
         Ok::<_, String>(Checkout { repo, revision })
     });
     match tokio::time::timeout(limits::GIT_QUESTION, question).await {
@@ -169,8 +181,8 @@ fn read_blocking(checkout: &Checkout, known: &[(String, String)]) -> Result<CiPi
             format!("commit {sha} has no such file, or it is no text, or larger than {} bytes", limits::CI_FILE);
         return Err(vec![Problem { file: CI_FILE.to_owned(), line: 1, message }]);
     };
-    let read_file = |path: &str| repo.file(sha, path);
-    ci::read(&CiInput { yaml: &yaml, file: CI_FILE, variables: known, read_file: &read_file })
+    let tree = Tree::new(repo, &checkout.revision);
+    ci::read(&CiInput { yaml: &yaml, file: CI_FILE, variables: known, repository: &tree })
 }
 
 /// Keeps only the named jobs; a name also stands for all instances of a parallel job.

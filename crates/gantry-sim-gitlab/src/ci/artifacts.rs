@@ -125,7 +125,7 @@ fn coverage(field: &Field<'_>, report: &mut Report) -> Option<Entry> {
 }
 
 fn expire_in(field: &Field<'_>, report: &mut Report) -> Option<String> {
-    if let Value::Int(seconds) = field.node.value {
+    if let Value::Int(seconds, _) = field.node.value {
         return Some(seconds.to_string());
     }
     let text = field.text(report)?;

@@ -2,7 +2,7 @@
 
 use super::artifacts::WHEN;
 use super::field::Field;
-use super::model::CiCache;
+use super::model::{CiCache, Repository};
 use super::problem::Report;
 use super::yaml::Value;
 
@@ -16,19 +16,16 @@ const MAX_FALLBACK_KEYS: usize = 5;
 const KEYS: &[&str] = &["key", "fallback_keys", "paths", "untracked", "policy", "when", "unprotect"];
 const POLICIES: &[&str] = &["pull-push", "push", "pull"];
 
-/// Reads files of the repository, as in [`super::CiInput`].
-pub(super) type ReadFile<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 /// Reads `cache`.
-pub(super) fn read(field: &Field<'_>, read_file: ReadFile<'_>, report: &mut Report) -> Vec<CiCache> {
+pub(super) fn read(field: &Field<'_>, repository: &dyn Repository, report: &mut Report) -> Vec<CiCache> {
     match &field.node.value {
         Value::Map(map) if map.is_empty() => Vec::new(),
-        Value::Map(_) => one(field, read_file, report).into_iter().collect(),
+        Value::Map(_) => one(field, repository, report).into_iter().collect(),
         Value::List(items) => {
             if items.len() > MAX_CACHES {
                 field.problem(report, &format!("config no more than {MAX_CACHES} caches can be created"));
             }
-            field.items().take(MAX_CACHES).filter_map(|item| one(&item, read_file, report)).collect()
+            field.items().take(MAX_CACHES).filter_map(|item| one(&item, repository, report)).collect()
         }
         _ => {
             field.expected(report, "a hash or an array of them");
@@ -37,7 +34,7 @@ pub(super) fn read(field: &Field<'_>, read_file: ReadFile<'_>, report: &mut Repo
     }
 }
 
-fn one(field: &Field<'_>, read_file: ReadFile<'_>, report: &mut Report) -> Option<CiCache> {
+fn one(field: &Field<'_>, repository: &dyn Repository, report: &mut Report) -> Option<CiCache> {
     field.map_of(report, KEYS)?;
     let texts = |key: &str, report: &mut Report| field.get(key).and_then(|list| list.texts(report)).unwrap_or_default();
     let fallback_keys = texts("fallback_keys", report);
@@ -48,7 +45,7 @@ fn one(field: &Field<'_>, read_file: ReadFile<'_>, report: &mut Report) -> Optio
     Some(CiCache {
         key: field
             .get("key")
-            .and_then(|key| cache_key(&key, read_file, report))
+            .and_then(|key| cache_key(&key, repository, report))
             .unwrap_or_else(|| "default".to_owned()),
         fallback_keys,
         paths,
@@ -70,7 +67,7 @@ fn cache_policy(field: &Field<'_>, report: &mut Report) -> Option<String> {
     }
 }
 
-fn cache_key(field: &Field<'_>, read_file: ReadFile<'_>, report: &mut Report) -> Option<String> {
+fn cache_key(field: &Field<'_>, repository: &dyn Repository, report: &mut Report) -> Option<String> {
     if field.node.as_map().is_none() {
         let Some(key) = field.alphanumeric(report) else {
             field.expected(report, "a hash or a string");
@@ -81,17 +78,17 @@ fn cache_key(field: &Field<'_>, read_file: ReadFile<'_>, report: &mut Report) ->
         }
         return Some(key);
     }
-    field.map_of(report, &["files", "prefix"])?;
+    field.map_of(report, &["files", "files_commits", "prefix"])?;
     let prefix = field.get("prefix").and_then(|prefix| prefix.text(report));
-    let Some(list) = field.get("files") else {
-        field.problem(report, "config should have `files`");
+    let Some(list) = field.get("files").or_else(|| field.get("files_commits")) else {
+        field.problem(report, "config should have `files` or `files_commits`");
         return None;
     };
     let files = list.texts(report)?;
     if files.is_empty() || files.len() > MAX_KEY_FILES {
         list.problem(report, &format!("config should have 1 to {MAX_KEY_FILES} files"));
     }
-    let contents: Vec<String> = files.iter().take(MAX_KEY_FILES).filter_map(|file| read_file(file)).collect();
+    let contents: Vec<String> = files.iter().take(MAX_KEY_FILES).filter_map(|file| repository.file(file)).collect();
     let hash = if contents.is_empty() { "default".to_owned() } else { fingerprint(&contents) };
     Some(prefix.map_or_else(|| hash.clone(), |prefix| format!("{prefix}-{hash}")))
 }

@@ -107,6 +107,24 @@ impl Expr {
         }
     }
 
+    /// A quoted text to the right of `=~` or `!~` that is no pattern: most probably not what was meant.
+    pub(super) fn no_pattern(&self, patterns: &Patterns) -> Option<&str> {
+        match self {
+            Self::Compare(left, how, right) => match (how, &**right) {
+                (Compare::Match | Compare::NoMatch, Self::Text(text))
+                    if !matches!(patterns.literal(text), Some(Ok(_))) =>
+                {
+                    Some(text)
+                }
+                _ => left.no_pattern(patterns),
+            },
+            Self::And(left, right) | Self::Or(left, right) => {
+                left.no_pattern(patterns).or_else(|| right.no_pattern(patterns))
+            }
+            _ => None,
+        }
+    }
+
     fn value(&self, lookup: &Lookup) -> Operand {
         match self {
             Self::Variable(name) => lookup.get(name).map_or(Operand::Null, |value| Operand::Text(value.to_owned())),
@@ -144,7 +162,8 @@ fn same(left: &Operand, right: &Operand) -> bool {
     }
 }
 
-/// Whether the left side, an empty text if undefined, matches; `None` if the right side is no pattern.
+/// Whether the left side, an empty text if undefined, matches; `None` if the right side is undefined. A text that is
+/// no pattern is searched for the left side, the wrong way round: so it is in GitLab.
 fn matches(left: &Expr, right: &Expr, lookup: &Lookup) -> Option<bool> {
     let text = match left.value(lookup) {
         Operand::Null => String::new(),
@@ -155,7 +174,10 @@ fn matches(left: &Expr, right: &Expr, lookup: &Lookup) -> Option<bool> {
         return Some(regex.is_match(&text));
     }
     match right.value(lookup) {
-        Operand::Text(pattern) => lookup.patterns.literal(&pattern)?.ok().map(|regex| regex.is_match(&text)),
+        Operand::Text(pattern) => match lookup.patterns.literal(&pattern) {
+            Some(Ok(regex)) => Some(regex.is_match(&text)),
+            Some(Err(_)) | None => Some(pattern.contains(&text)),
+        },
         Operand::Null | Operand::Flag(_) => None,
     }
 }
@@ -163,7 +185,7 @@ fn matches(left: &Expr, right: &Expr, lookup: &Lookup) -> Option<bool> {
 /// Compiles `/pattern/flags`; `None` if the text has not this form.
 fn pattern_literal(text: &str) -> Option<Result<Regex, String>> {
     let (pattern, flags) = text.strip_prefix('/')?.rsplit_once('/')?;
-    if pattern.is_empty() || !flags.chars().all(|flag| "ismU".contains(flag)) {
+    if !flags.chars().all(|flag| "ismU".contains(flag)) {
         return None;
     }
     Some(compile(pattern, flags))
@@ -315,7 +337,7 @@ impl<'t> Cursor<'t> {
             self.next += 1;
             let right = self.operand()?;
             let is_match = matches!(how, Compare::Match | Compare::NoMatch);
-            if is_match && !matches!(right, Expr::Pattern(..) | Expr::Variable(_)) {
+            if is_match && matches!(right, Expr::Flag(_)) {
                 return Err(format!("the right side of {} should be a /pattern/", name(&Token::Compare(*how))));
             }
             left = Expr::Compare(Box::new(left), *how, Box::new(right));
@@ -372,6 +394,13 @@ mod tests {
             ("$BRANCH !~ /main/", true),
             ("$BRANCH =~ $PATTERN", true),
             ("$BRANCH =~ /^[\\w.-]+\\/[\\w.-]+\\w*$/i", true),
+            ("$BRANCH =~ \"/^feat/\"", true),
+            ("$BRANCH !~ '/^FEAT/i'", false),
+            ("$BRANCH =~ 'on feature/x'", true),
+            ("$BRANCH =~ 'feature'", false),
+            ("$BRANCH =~ '/(/'", false),
+            ("$BRANCH =~ null", false),
+            ("$BRANCH !~ $MISSING", true),
             ("$BRANCH =~ $A", false),
             ("$BRANCH !~ $A", true),
             ("$MISSING =~ /^$/", true),
@@ -402,7 +431,7 @@ mod tests {
             ("$A = '1'", "`=` is not known here"),
             ("'x", "a ' is never closed"),
             ("$A =~ /x", "a `/` is never closed"),
-            ("$A =~ 'x'", "the right side of `=~` should be a /pattern/"),
+            ("$A =~ true", "the right side of `=~` should be a /pattern/"),
             ("${A}", "variables are written `$NAME` here, without braces"),
             ("main", "`main` is neither a $VARIABLE nor a quoted string"),
             ("$", "a `$` has no variable name"),

@@ -17,6 +17,8 @@ pub(super) struct Extended {
     pub(super) root: Map,
     /// Entries with templates that could not be applied: what they lack is no news.
     pub(super) incomplete: HashSet<String>,
+    /// Entries that lack something which a missing include may have: what.
+    pub(super) lacking: HashMap<String, String>,
 }
 
 /// Applies `extends` everywhere and removes the keyword.
@@ -26,6 +28,7 @@ pub(super) fn apply(root: &Map, report: &mut Report) -> Extended {
         report,
         done: HashMap::new(),
         incomplete: HashSet::new(),
+        lacking: HashMap::new(),
         open: Vec::new(),
         budget: MAX_NODES,
     };
@@ -34,7 +37,7 @@ pub(super) fn apply(root: &Map, report: &mut Report) -> Extended {
         let value = extender.resolve(name, &entry.value);
         extended.insert(name.clone(), Entry { at: entry.at.clone(), value });
     }
-    Extended { root: extended, incomplete: extender.incomplete }
+    Extended { root: extended, incomplete: extender.incomplete, lacking: extender.lacking }
 }
 
 struct Extender<'r> {
@@ -42,6 +45,7 @@ struct Extender<'r> {
     report: &'r mut Report,
     done: HashMap<String, Node>,
     incomplete: HashSet<String>,
+    lacking: HashMap<String, String>,
     /// The entries being resolved, outermost first.
     open: Vec<String>,
     /// How many more keys may be copied; merged mappings are not shared.
@@ -79,6 +83,13 @@ impl Extender<'_> {
     }
 
     fn base(&mut self, name: &str, base: &str, extends: &Field<'_>) -> Option<Node> {
+        if !self.root.contains_key(base)
+            && let Some(whence) = self.report.may_be_included()
+        {
+            let text = format!("it extends {base}, which is not here: {whence}");
+            self.lacking.entry(name.to_owned()).or_insert(text);
+            return None;
+        }
         let text = match self.root.get(base) {
             _ if self.open.iter().any(|open| open == base) => {
                 Some(format!("circular dependency detected in `extends`: {} → {base}", self.open.join(" → ")))
@@ -105,6 +116,9 @@ impl Extender<'_> {
         let resolved = self.resolve(base, node);
         if self.incomplete.contains(base) {
             self.incomplete.insert(name.to_owned());
+        }
+        if let Some(text) = self.lacking.get(base).cloned() {
+            self.lacking.entry(name.to_owned()).or_insert(text);
         }
         Some(without_extends(&resolved))
     }

@@ -95,7 +95,7 @@ impl<'n> Field<'n> {
     }
 
     pub(super) fn flag(&self, report: &mut Report) -> Option<bool> {
-        if let Value::Bool(flag) = self.node.value {
+        if let Value::Bool(flag, _) = self.node.value {
             return Some(flag);
         }
         self.expected(report, "a boolean value");
@@ -105,8 +105,8 @@ impl<'n> Field<'n> {
     /// An integer in `min..=max`.
     pub(super) fn integer(&self, report: &mut Report, min: i64, max: i64) -> Option<i64> {
         match self.node.value {
-            Value::Int(number) if (min..=max).contains(&number) => return Some(number),
-            Value::Int(number) => {
+            Value::Int(number, _) if (min..=max).contains(&number) => return Some(number),
+            Value::Int(number, _) => {
                 self.problem(report, &format!("config should be between {min} and {max}, but this is {number}"));
             }
             _ => self.expected(report, &format!("an integer between {min} and {max}")),
@@ -154,16 +154,21 @@ impl<'n> Field<'n> {
 
     /// A string or a number, as text.
     pub(super) fn alphanumeric(&self, report: &mut Report) -> Option<String> {
-        match &self.node.value {
-            Value::Text(text) => Some(text.to_string()),
-            Value::Int(number) => Some(number.to_string()),
-            Value::Float(printed, written) => {
-                if printed != written {
-                    self.warning(report, &format!("is read as the number {printed}; quote it to keep {written}"));
-                }
-                Some(printed.to_string())
-            }
-            _ => None,
+        if matches!(self.node.value, Value::Bool(..)) { None } else { self.plain(report) }
+    }
+
+    /// A string, a number or a boolean, as GitLab turns it into text.
+    pub(super) fn plain(&self, report: &mut Report) -> Option<String> {
+        let (kind, printed, written) = match &self.node.value {
+            Value::Text(text) => return Some(text.to_string()),
+            Value::Int(number, written) => ("number", number.to_string(), written),
+            Value::Float(printed, written) => ("number", printed.to_string(), written),
+            Value::Bool(flag, written) => ("boolean", flag.to_string(), written),
+            _ => return None,
+        };
+        if printed != **written {
+            self.warning(report, &format!("is read as the {kind} {printed}; quote it to keep {written}"));
         }
+        Some(printed)
     }
 }

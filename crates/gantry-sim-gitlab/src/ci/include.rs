@@ -1,7 +1,7 @@
 //! `include:`: reads the files a configuration asks for and merges them under it.
 //!
-//! Only files of the same repository can be had, through the caller's `read_file`; every other source is refused with
-//! its line, because a pipeline without the jobs it includes would be a wrong one.
+//! Only files of the same repository can be had. Every other source is a warning with its line, and whatever in the
+//! rest of the configuration may depend on it is not run.
 
 use std::rc::Rc;
 
@@ -53,23 +53,24 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn file(&mut self, text: &str, name: &str) -> Option<Node> {
-        let root = yaml::parse(text, name, self.report)?;
+        let from = if self.open.len() > 1 { yaml::From::Include } else { yaml::From::Project };
+        let root = yaml::parse(text, name, from, self.report)?;
         let Some(include) = root.as_map().and_then(|map| map.get("include")) else {
             return Some(root);
         };
         let mut failed = false;
         let mut merged: Option<Node> = None;
         for item in items(&include.value) {
-            match self.item(item) {
-                Ok(Some(node)) => {
-                    let both = merged.map_or_else(|| node.clone(), |base| deep_merge(&base, &node));
-                    if both.weight > MAX_NODES {
-                        return self.too_large(&include.at);
-                    }
-                    merged = Some(both);
+            let Ok(nodes) = self.item(item) else {
+                failed = true;
+                continue;
+            };
+            for node in nodes {
+                let both = merged.map_or_else(|| node.clone(), |base| deep_merge(&base, &node));
+                if both.weight > MAX_NODES {
+                    return self.too_large(&include.at);
                 }
-                Ok(None) => {}
-                Err(Refused) => failed = true,
+                merged = Some(both);
             }
         }
         if failed {
@@ -81,16 +82,23 @@ impl Loader<'_> {
         Some(merged.map_or_else(|| own.clone(), |base| deep_merge(&base, &own)))
     }
 
-    /// One entry of `include`; `Ok(None)` if its rules leave it out.
-    fn item(&mut self, node: &Node) -> Result<Option<Node>, Refused> {
+    /// One entry of `include`: the files that it stands for.
+    fn item(&mut self, node: &Node) -> Result<Vec<Node>, Refused> {
         let field = Field::new(node, "include");
         match &node.value {
-            Value::Text(path) if path.contains("://") => self.refuse(&node.at, "of a URL"),
-            Value::Text(path) => self.local(&node.at, path).map(Some),
+            Value::Text(path) if path.contains("://") => {
+                self.report.missing_include(&node.at, "of a URL");
+                Ok(Vec::new())
+            }
+            Value::Text(path) => self.local(&node.at, path),
             Value::Map(map) => {
+                if !self.is_wanted(&field)? {
+                    return Ok(Vec::new());
+                }
                 for (kind, text) in UNSUPPORTED {
                     if let Some(entry) = map.get(*kind) {
-                        return self.refuse(&entry.at, text);
+                        self.report.missing_include(&entry.at, text);
+                        return Ok(Vec::new());
                     }
                 }
                 field.map_of(self.report, &["local", "rules"]);
@@ -99,17 +107,25 @@ impl Loader<'_> {
                     return Err(Refused);
                 };
                 let path = local.text(self.report).ok_or(Refused)?;
-                if let Some(list) = field.get("rules") {
-                    let rules = rules::parse(&list, rules::INCLUDE, self.report);
-                    if matches!(rules::evaluate(&rules, self.lookup), Outcome::Excluded) {
-                        return Ok(None);
-                    }
-                }
-                self.local(&local.node.at, &path).map(Some)
+                self.local(&local.node.at, &path)
             }
             Value::Broken => Err(Refused),
             _ => {
                 field.expected(self.report, "a path or a hash with `local`");
+                Err(Refused)
+            }
+        }
+    }
+
+    /// What the entry's rules say.
+    fn is_wanted(&mut self, field: &Field<'_>) -> Result<bool, Refused> {
+        let Some(list) = field.get("rules") else { return Ok(true) };
+        let rules = rules::parse(&list, rules::INCLUDE, self.report);
+        match rules::evaluate(&rules, self.lookup, self.input.repository, self.report) {
+            Outcome::Matched(_) => Ok(true),
+            Outcome::Excluded => Ok(false),
+            Outcome::Unknown(at, why) => {
+                self.report.problem(at, "include:rules", why);
                 Err(Refused)
             }
         }
@@ -121,22 +137,30 @@ impl Loader<'_> {
         None
     }
 
-    fn refuse(&mut self, at: &At, what: &str) -> Result<Option<Node>, Refused> {
-        let text = format!("{what} is not supported here; only `local` files of this repository are");
-        self.report.problem(at, "include", &text);
-        Err(Refused)
+    /// A path, or a pattern with `*` (within one part of a path) and `**`.
+    fn local(&mut self, at: &At, path: &str) -> Result<Vec<Node>, Refused> {
+        let path = normal(&expand(path, self.lookup));
+        if !path.contains('*') {
+            return Ok(vec![self.local_file(at, &path)?]);
+        }
+        let pattern = regex::escape(&path).replace(r"\*\*", ".*").replace(r"\*", "[^/]*");
+        let pattern = regex::Regex::new(&format!("^{pattern}$")).map_err(|_| Refused)?;
+        let paths = self.input.repository.paths();
+        let found: Vec<&String> = paths.iter().filter(|path| pattern.is_match(path)).collect();
+        if found.is_empty() {
+            self.report.problem(at, "include", &format!("`{path}`: no file of the repository is meant by it"));
+            return Err(Refused);
+        }
+        found.into_iter().map(|path| self.local_file(at, path)).collect()
     }
 
-    fn local(&mut self, at: &At, path: &str) -> Result<Node, Refused> {
-        let path = normal(&expand(path, self.lookup));
+    fn local_file(&mut self, at: &At, path: &str) -> Result<Node, Refused> {
         self.count += 1;
-        let wrong = if path.contains('*') {
-            Some(format!("`{path}`: wildcards are not supported here; list the files"))
-        } else if path.split('/').any(|part| part == "..") {
+        let wrong = if path.split('/').any(|part| part == "..") {
             Some(format!("`{path}` leads out of the repository"))
-        } else if !has_yaml_extension(&path) {
+        } else if !has_yaml_extension(path) {
             Some(format!("`{path}` does not end in .yml or .yaml"))
-        } else if self.open.contains(&path) {
+        } else if self.open.iter().any(|open| open == path) {
             Some(format!("`{path}` includes itself: {} → {path}", self.open.join(" → ")))
         } else if self.count > MAX_INCLUDES || self.open.len() > MAX_INCLUDE_DEPTH {
             Some(format!("`{path}`: more than {MAX_INCLUDES} files, or deeper than {MAX_INCLUDE_DEPTH} levels"))
@@ -147,12 +171,12 @@ impl Loader<'_> {
             self.report.problem(at, "include", &text);
             return Err(Refused);
         }
-        let Some(text) = (self.input.read_file)(&path) else {
+        let Some(text) = self.input.repository.file(path) else {
             self.report.problem(at, "include", &format!("`{path}` does not exist in the repository"));
             return Err(Refused);
         };
-        self.open.push(path.clone());
-        let node = self.file(&text, &path);
+        self.open.push(path.to_owned());
+        let node = self.file(&text, path);
         self.open.pop();
         node.ok_or(Refused)
     }
@@ -161,7 +185,7 @@ impl Loader<'_> {
 /// The include failed and is reported.
 struct Refused;
 
-/// Kinds of include that need another project or service, and how they are named in the problem.
+/// Kinds of include that need another project or service, and how they are named in the warning.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("project", "of another project's file"),
     ("remote", "of a remote file"),

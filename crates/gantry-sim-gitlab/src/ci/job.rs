@@ -1,9 +1,9 @@
 //! One job as written, before rules decide whether it exists and before names in `needs` are looked up.
 
-use super::cache::ReadFile;
+use super::environment;
 use super::field::Field;
-use super::model::{AllowFailure, CiVariable, When};
-use super::needs::{self, Needed};
+use super::model::{AllowFailure, CiEnvironment, CiVariable, Repository, When};
+use super::needs::{self, Needs};
 use super::only::{self, Policy};
 use super::parallel::{self, Instance};
 use super::problem::{At, Report};
@@ -24,10 +24,9 @@ const KEYS: &[&str] = &[
     "before_script",
     "cache",
     "dependencies",
+    "environment",
     "except",
     "hooks",
-    "id_tokens",
-    "identity",
     "image",
     "inherit",
     "interruptible",
@@ -47,23 +46,17 @@ const KEYS: &[&str] = &[
 ];
 
 /// Keywords of things that only GitLab's other parts act on.
-const IGNORED: &[&str] = &[
-    "coverage",
-    "dast_configuration",
-    "environment",
-    "manual_confirmation",
-    "pages",
-    "publish",
-    "release",
-    "resource_group",
-];
+const IGNORED: &[&str] =
+    &["coverage", "dast_configuration", "manual_confirmation", "pages", "publish", "release", "resource_group"];
 
-/// Keywords without which the job would be another one, and why they cannot be had.
+/// Keywords without which the job would be another one, and why they cannot be had: such a job is not run here.
 const REFUSED: &[(&str, &str)] = &[
     ("trigger", "is not supported here: there are no other pipelines to start"),
     ("run", "is not supported here; use `script`"),
     ("secrets", "is not supported here: there is no secret store"),
     ("inputs", "is not supported here"),
+    ("id_tokens", "is not supported here: there is nobody to issue the tokens"),
+    ("identity", "is not supported here: there is nobody to issue the tokens"),
 ];
 
 const WHEN: &[&str] = &["on_success", "on_failure", "always", "manual", "delayed"];
@@ -83,8 +76,13 @@ pub(super) struct Draft {
     pub(super) when: String,
     pub(super) start_in_seconds: Option<u64>,
     pub(super) allow_failure: AllowFailure,
-    pub(super) needs: Option<Vec<Needed>>,
+    pub(super) environment: Option<CiEnvironment>,
+    pub(super) needs: Option<Needs>,
     pub(super) dependencies: Option<Vec<Depended>>,
+    /// Whether a part of it may be in a missing include, its stage for one.
+    pub(super) is_lacking: bool,
+    /// Why the job is not run here if it exists.
+    pub(super) not_here: Option<String>,
 }
 
 /// One entry of `dependencies`.
@@ -96,7 +94,7 @@ pub(super) struct Depended {
 /// What decides whether the job exists.
 pub(super) enum Presence {
     Rules(Vec<Rule>),
-    Policies { only: Option<Policy>, except: Option<Policy> },
+    Policies { only: Option<Box<Policy>>, except: Option<Box<Policy>> },
 }
 
 /// What a job shares with its pipeline.
@@ -106,9 +104,11 @@ pub(super) struct Context<'c> {
     pub(super) defaults: &'c Map,
     /// Whether `workflow:rules` exist: then jobs have no default `only`.
     pub(super) has_workflow_rules: bool,
-    pub(super) read_file: ReadFile<'c>,
+    pub(super) repository: &'c dyn Repository,
     /// Whether the job's templates are missing, so that absent keywords are no news.
     pub(super) incomplete: bool,
+    /// What the job lacks that a missing include may have.
+    pub(super) lacking: Option<&'c str>,
 }
 
 /// Reads a job; the value is a mapping.
@@ -119,14 +119,21 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
     let merged = with_defaults(&own, context.defaults, report);
     let field = Field::new(&merged, path.clone());
     let has_rules = field.get("rules").is_some();
-    let script = read_script(&field, at, context.incomplete, report);
+    let lacking = lacking(&field, context, report).map(|text| format!("{text} ({at})"));
+    let script = read_script(&field, at, context.incomplete || lacking.is_some(), report);
     let when = field.get("when").and_then(|when| when.one_of(report, WHEN)).unwrap_or_else(|| "on_success".to_owned());
+    let refused = REFUSED.iter().filter_map(|(key, why)| refusal(&field, key, why));
+    let refused: Vec<String> = refused.chain(lacking.clone()).collect();
     let allow_default = if when == "manual" { AllowFailure::Yes } else { AllowFailure::No };
     Draft {
         name: name.to_owned(),
         at: at.clone(),
-        stage: stage(&field, at, context.stages, report),
-        settings: settings::read(&field, context.read_file, report),
+        stage: match stage_of_lack(&field, context.stages).filter(|_| lacking.is_some()) {
+            Some(stage) => stage,
+            None => stage(&field, at, context.stages, report),
+        },
+        is_lacking: lacking.is_some(),
+        settings: settings::read(&field, context.repository, report),
         script,
         inherited_variables: inherited(&field, "variables", None, report),
         variables: field
@@ -141,9 +148,26 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
             .get("allow_failure")
             .and_then(|allow| rules::allow_failure(&allow, report))
             .unwrap_or(allow_default),
+        environment: field.get("environment").and_then(|environment| environment::read(&environment, report)),
         needs: field.get("needs").map(|list| needs::read(&list, report)),
         dependencies: field.get("dependencies").map(|list| dependencies(&list, report)),
+        not_here: (!refused.is_empty()).then(|| refused.join("; ")),
     }
+}
+
+/// What the job has not because an include is missing.
+fn lacking(field: &Field<'_>, context: &Context<'_>, report: &Report) -> Option<String> {
+    let no_script = || {
+        let whence =
+            report.may_be_included().filter(|_| !["script", "trigger", "run"].iter().any(|key| field.has(key)))?;
+        Some(format!("it has no script here: {whence}"))
+    };
+    context.lacking.map(str::to_owned).or_else(no_script)
+}
+
+fn refusal(field: &Field<'_>, key: &str, why: &str) -> Option<String> {
+    let at = field.get(key).and(field.node.as_map()?.get(key)).map(|entry| &entry.at)?;
+    Some(format!("`{key}` {why} ({at})"))
 }
 
 /// What a text in `when` means; the text has been checked.
@@ -159,12 +183,11 @@ pub(super) fn when(text: &str) -> When {
 
 fn check_keys(field: &Field<'_>, report: &mut Report) {
     let Some(map) = field.node.as_map() else { return };
-    let known = || KEYS.iter().chain(IGNORED).copied().chain(["extends"]);
+    let refused = || REFUSED.iter().map(|(key, _)| *key);
+    let known = || KEYS.iter().chain(IGNORED).copied().chain(refused()).chain(["extends"]);
     for (key, entry) in map.iter() {
         let path = format!("{}:{key}", field.path);
-        if let Some((_, why)) = REFUSED.iter().find(|(name, _)| name == key) {
-            report.problem(&entry.at, &path, why);
-        } else if IGNORED.contains(&key.as_str()) {
+        if IGNORED.contains(&key.as_str()) {
             report.warning(&entry.at, &path, "is ignored here");
         } else if !known().any(|name| name == key) {
             let hint = report.hint(key, known());
@@ -217,10 +240,17 @@ fn read_script(field: &Field<'_>, at: &At, incomplete: bool, report: &mut Report
     }
     let entry = field.node.as_map().and_then(|map| map.get("script"));
     let broken = entry.is_some_and(|entry| matches!(entry.value.value, Value::Broken));
-    if !incomplete && !broken && !REFUSED.iter().any(|(key, _)| field.has(key)) {
+    if !incomplete && !broken && !["trigger", "run"].iter().any(|key| field.has(key)) {
         report.problem(at, &field.path, "config should implement a script: keyword");
     }
     Vec::new()
+}
+
+/// The stage of a job that names none and may get one from a missing include: the last, so that everything it may need
+/// is before it.
+fn stage_of_lack(field: &Field<'_>, stages: &[String]) -> Option<String> {
+    let last = stages.iter().rev().nth(1)?;
+    field.get("stage").is_none().then(|| last.clone())
 }
 
 fn stage(field: &Field<'_>, at: &At, stages: &[String], report: &mut Report) -> String {
@@ -239,11 +269,14 @@ fn stage(field: &Field<'_>, at: &At, stages: &[String], report: &mut Report) -> 
 }
 
 fn presence(field: &Field<'_>, has_workflow_rules: bool, report: &mut Report) -> Presence {
-    let only = field.get("only").map(|only| Policy::read(&only, report));
-    let except = field.get("except").map(|except| Policy::read(&except, report));
+    let only = field.get("only").map(|only| Box::new(Policy::read(&only, report)));
+    let except = field.get("except").map(|except| Box::new(Policy::read(&except, report)));
     let Some(list) = field.get("rules") else {
         let by_default = !has_workflow_rules;
-        return Presence::Policies { only: only.or_else(|| by_default.then(only::default_only)), except };
+        return Presence::Policies {
+            only: only.or_else(|| by_default.then(|| Box::new(only::default_only()))),
+            except,
+        };
     };
     for key in ["only", "except"] {
         if let Some(used) = field.get(key) {

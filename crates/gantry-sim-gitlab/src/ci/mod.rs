@@ -1,20 +1,24 @@
 //! Reads `.gitlab-ci.yml` into the jobs of a pipeline, as GitLab would create them.
 //!
-//! [`read`] is pure: it sees the text, the variables and, through a callback, other files of the repository. It never
-//! guesses: a keyword it cannot honour is a warning if the job stays what it is without it, and a problem otherwise.
-//! Every complaint names file and line, and all of them come at once. Nothing in a file can make it panic or run long:
+//! [`read`] is pure: it sees the text, the variables and what a [`Repository`] answers. It never guesses: a keyword it
+//! cannot honour is a warning if the job stays what it is without it; otherwise the job is marked as not run here, and
+//! with it those that need it. Every complaint names file and line, and all of them come at once. Nothing in a file can make it panic or run long:
 //! each limit is a named constant next to what it limits. Start at [`read`]; `pipeline.rs` is the main path.
 
 mod artifacts;
 mod cache;
+mod clause;
 mod durations;
+mod environment;
 mod expr;
 mod extends;
 mod field;
+mod glob;
 mod graph;
 mod image;
 mod include;
 mod job;
+mod lenient;
 mod model;
 mod needs;
 mod only;
@@ -34,8 +38,8 @@ mod yaml;
 mod tests;
 
 pub use model::{
-    AllowFailure, AutoCancel, CiArtifact, CiCache, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry, CiVariable,
-    When,
+    AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry,
+    CiVariable, Repository, When,
 };
 pub use problem::Problem;
 
@@ -57,7 +61,7 @@ pub fn read(input: &CiInput<'_>) -> Result<CiPipeline, Vec<Problem>> {
 
 fn build(input: &CiInput<'_>, report: &mut Report) -> Option<CiPipeline> {
     let root = include::load(input, report)?;
-    let root = reference::resolve(&root, report);
-    let config = extends::apply(&include::root_map(&root), report);
+    let mut config = extends::apply(&include::root_map(&root), report);
+    reference::resolve(&mut config, &root.at, report);
     pipeline::build(input, &config, &root.at, report)
 }

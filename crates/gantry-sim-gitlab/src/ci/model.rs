@@ -3,6 +3,8 @@
 //! The types carry no behaviour beyond defaults, and nothing in them refers back to the YAML text: whoever creates
 //! jobs from them needs no other source.
 
+use std::rc::Rc;
+
 /// Everything the reader needs to know; it does no IO of its own.
 pub struct CiInput<'a> {
     /// The text of the configuration file.
@@ -12,8 +14,21 @@ pub struct CiInput<'a> {
     /// Variables known before the file is read (`CI_COMMIT_BRANCH`, project variables, …). They are visible to
     /// `rules:if`, `only:variables`, `include` paths and `tags`, and win over variables of the same name in the file.
     pub variables: &'a [(String, String)],
-    /// Reads a file of the repository at the commit, by its path from the repository's root.
-    pub read_file: &'a dyn Fn(&str) -> Option<String>,
+    /// The repository at the commit.
+    pub repository: &'a dyn Repository,
+}
+
+/// What the reader asks about the repository; paths are from its root.
+pub trait Repository {
+    /// The text of a file at the commit.
+    fn file(&self, path: &str) -> Option<String>;
+    /// Every file at the commit, in the order of their names.
+    fn paths(&self) -> Rc<[String]>;
+    /// The files that the pipeline's push changed; `None` if everything counts as changed, as for a tag or a new branch.
+    fn changed(&self) -> Option<Rc<[String]>>;
+    /// The files that differ from where the commit's history left that of a branch, tag or commit; `None` if there is
+    /// no such one.
+    fn changed_since(&self, git_ref: &str) -> Option<Rc<[String]>>;
 }
 
 /// The jobs that one run of the configuration creates, with all includes, templates and rules already applied.
@@ -46,7 +61,7 @@ pub struct CiJob {
     pub variables: Vec<CiVariable>,
     /// Lines before `script`, in the same shell.
     pub before_script: Vec<String>,
-    /// The job's own lines; never empty.
+    /// The job's own lines; empty only for a job that is not run here.
     pub script: Vec<String>,
     /// Lines that run afterwards in a shell of their own.
     pub after_script: Vec<String>,
@@ -74,8 +89,12 @@ pub struct CiJob {
     pub parallel: Option<(u32, u32)>,
     /// Whether a newer pipeline may cancel this job.
     pub interruptible: bool,
+    /// Where the job deploys to.
+    pub environment: Option<CiEnvironment>,
     /// Lines of `hooks:pre_get_sources_script`.
     pub pre_get_sources_script: Vec<String>,
+    /// Why the job exists but is not run here, in one sentence with the place; `None` for every ordinary job.
+    pub not_here: Option<String>,
     /// The line of the job's name.
     pub line: usize,
     /// The file that line is in; differs from [`CiInput::file`] for a job of an included file.
@@ -103,6 +122,19 @@ pub struct CiImage {
     pub docker_user: Option<String>,
     /// `kubernetes:user`, as `UID` or `UID:GID` (`executor_opts` of the job payload).
     pub kubernetes_user: Option<String>,
+}
+
+/// Where a job deploys to; texts are not expanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CiEnvironment {
+    /// The name, such as `review/$CI_COMMIT_REF_SLUG`.
+    pub name: String,
+    /// Where what is deployed can be looked at.
+    pub url: Option<String>,
+    /// What the job does with it: `start`, `stop` and others.
+    pub action: String,
+    /// `production` and others; `None` leaves it to the name.
+    pub tier: Option<String>,
 }
 
 /// A variable of the configuration file.

@@ -1,6 +1,7 @@
 //! `needs` as written; which jobs the names stand for is decided when all jobs are known.
 
 use super::field::Field;
+use super::model::CiVariable;
 use super::parallel;
 use super::problem::{At, Report};
 use super::yaml::Value;
@@ -17,51 +18,85 @@ pub(super) struct Needed {
     pub(super) job: String,
     pub(super) artifacts: bool,
     pub(super) optional: bool,
-    /// `parallel:matrix`: the suffixes of the instances that are meant; `None` means all.
-    pub(super) suffixes: Option<Vec<String>>,
+    /// `parallel:matrix`: the values of the instances that are meant; `None` means all.
+    pub(super) matrix: Option<Vec<Vec<CiVariable>>>,
     pub(super) at: At,
 }
 
+/// What a job needs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Needs {
+    pub(super) jobs: Vec<Needed>,
+    /// Needs that reach outside this pipeline: where the first stands, and why it cannot be had.
+    pub(super) foreign: Option<(At, String)>,
+}
+
+impl Needed {
+    /// The same with the values of a matrix job in place of `$[[ matrix.NAME ]]`; the error is a name that it has not.
+    pub(super) fn for_instance(&self, own: &[CiVariable]) -> Result<Self, String> {
+        let mut needed = self.clone();
+        // As in GitLab: only a job with a matrix of its own has such values.
+        if own.is_empty() {
+            return Ok(needed);
+        }
+        needed.job = parallel::interpolate(&self.job, own)?;
+        for variable in needed.matrix.iter_mut().flatten().flatten() {
+            variable.value = parallel::interpolate(&variable.value, own)?;
+        }
+        Ok(needed)
+    }
+
+    /// The suffixes of the instances that are meant; `None` means all.
+    pub(super) fn suffixes(&self) -> Option<Vec<String>> {
+        let combinations = self.matrix.as_ref()?;
+        Some(combinations.iter().map(|variables| parallel::suffix(variables)).collect())
+    }
+}
+
 /// Reads `needs`.
-pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Vec<Needed> {
-    let Some(items) = field.list() else {
+pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Needs {
+    let mut needs = Needs::default();
+    let single = field.node.as_map().map(|_| std::slice::from_ref(field.node));
+    let Some(items) = field.list().or(single) else {
         field.expected(report, "an array of jobs");
-        return Vec::new();
+        return needs;
     };
     if items.len() > MAX_NEEDS {
         let text = format!("config: one job can only need {MAX_NEEDS} others, but {} are listed", items.len());
         field.problem(report, &text);
     }
-    let fields = field.items().take(MAX_NEEDS);
-    fields.filter_map(|item| one(&item.renamed(format!("{}:need", field.path)), report)).collect()
+    for item in items.iter().take(MAX_NEEDS).map(|item| Field::new(item, field.path.clone())) {
+        let foreign = item.node.as_map().and_then(|map| FOREIGN.iter().find(|key| map.contains_key(**key)));
+        match foreign {
+            Some(key) => {
+                let text = format!("`needs` with `{key}` is not supported here: there is only this pipeline");
+                needs.foreign.get_or_insert((item.node.at.clone(), text));
+            }
+            None => needs.jobs.extend(one(&item.renamed(format!("{}:need", field.path)), report)),
+        }
+    }
+    needs
 }
 
 fn one(field: &Field<'_>, report: &mut Report) -> Option<Needed> {
     let at = field.node.at.clone();
     match &field.node.value {
         Value::Text(job) if !job.is_empty() => {
-            Some(Needed { job: job.to_string(), artifacts: true, optional: false, suffixes: None, at })
+            Some(Needed { job: job.to_string(), artifacts: true, optional: false, matrix: None, at })
         }
-        Value::Map(map) => {
-            if let Some(key) = FOREIGN.iter().find(|key| map.contains_key(**key)) {
-                let text =
-                    format!("config with `{key}` is not supported here; only jobs of this pipeline can be needed");
-                field.problem(report, &text);
-                return None;
-            }
+        Value::Map(_) => {
             field.map_of(report, &["job", "artifacts", "optional", "parallel"]);
             let artifacts = field.get("artifacts").and_then(|flag| flag.flag(report)).unwrap_or(true);
             let optional = field.get("optional").and_then(|flag| flag.flag(report)).unwrap_or(false);
-            let suffixes = field.get("parallel").and_then(|parallel| {
+            let matrix = field.get("parallel").and_then(|parallel| {
                 parallel.map_of(report, &["matrix"])?;
-                let combinations = parallel::combinations(&parallel.get("matrix")?, report);
-                Some(combinations.iter().map(|variables| parallel::suffix(variables)).collect())
+                Some(parallel::combinations(&parallel.get("matrix")?, report))
             });
             let Some(job) = field.get("job") else {
                 field.problem(report, "job can't be blank");
                 return None;
             };
-            Some(Needed { job: job.text(report)?, artifacts, optional, suffixes, at })
+            Some(Needed { job: job.text(report)?, artifacts, optional, matrix, at })
         }
         _ => {
             field.expected(report, "a job's name or a hash");

@@ -1,12 +1,14 @@
 //! `parallel`: how many instances of a job there are, and what each is called.
 
+use indexmap::IndexMap;
+
 use super::field::Field;
 use super::model::CiVariable;
 use super::problem::Report;
 use super::yaml::Value;
 
 /// How many instances a job may have; GitLab's limits.
-const MIN_INSTANCES: i64 = 2;
+const MIN_INSTANCES: i64 = 1;
 const MAX_INSTANCES: i64 = 200;
 const MAX_MATRIX: usize = 200;
 
@@ -60,10 +62,16 @@ fn read_matrix(field: &Field<'_>, report: &mut Report) -> Vec<Instance> {
         return Vec::new();
     }
     let total = u32::try_from(combinations.len()).unwrap_or(0);
-    (1..=total)
-        .zip(combinations)
-        .map(|(index, variables)| Instance { suffix: suffix(&variables), position: Some((index, total)), variables })
-        .collect()
+    let mut instances: IndexMap<String, Instance> = IndexMap::new();
+    for (index, variables) in (1..=total).zip(combinations) {
+        let suffix = suffix(&variables);
+        let instance = Instance { suffix: suffix.clone(), position: Some((index, total)), variables };
+        // As in GitLab: names are made of the values alone, and the last of a name wins.
+        if instances.insert(suffix.clone(), instance).is_some() {
+            field.warning(report, &format!("has the values{suffix} twice; the last ones win"));
+        }
+    }
+    instances.into_values().collect()
 }
 
 /// Reads a matrix into its combinations, the first variable changing slowest. Stops just above the limit.
@@ -101,6 +109,28 @@ pub(super) fn combinations(field: &Field<'_>, report: &mut Report) -> Vec<Vec<Ci
 pub(super) fn suffix(variables: &[CiVariable]) -> String {
     let values: Vec<&str> = variables.iter().map(|variable| variable.value.as_str()).collect();
     format!(": [{}]", values.join(", "))
+}
+
+/// Puts the values of a matrix job in place of each `$[[ matrix.NAME ]]`; the error is the name that there is not.
+pub(super) fn interpolate(text: &str, matrix: &[CiVariable]) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("$[[") {
+        out.push_str(before);
+        let inside = after.split_once("]]");
+        let name = inside.and_then(|(inside, _)| inside.trim().strip_prefix("matrix."));
+        let name = name.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')));
+        if let (Some(name), Some((_, tail))) = (name, inside) {
+            let value = matrix.iter().find(|variable| variable.key == name).ok_or_else(|| name.to_owned())?;
+            out.push_str(&value.value);
+            rest = tail;
+        } else {
+            out.push_str("$[[");
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    Ok(out)
 }
 
 fn extended(row: &[CiVariable], key: &str, value: &str) -> Vec<CiVariable> {

@@ -3,8 +3,9 @@
 use super::extends::Extended;
 use super::field::Field;
 use super::graph::{self, Planned};
+use super::image;
 use super::job::{self, Context, Draft, Presence};
-use super::model::{AllowFailure, AutoCancel, CiInput, CiJob, CiPipeline};
+use super::model::{AllowFailure, AutoCancel, CiInput, CiJob, CiPipeline, Repository};
 use super::parallel::Instance;
 use super::problem::{At, Report};
 use super::rules::{self, Outcome, Rule};
@@ -50,14 +51,18 @@ struct Shared {
 pub(super) fn build(input: &CiInput<'_>, config: &Extended, root_at: &At, report: &mut Report) -> Option<CiPipeline> {
     let root_node = Node::map(root_at.clone(), config.root.clone());
     let root = Field::new(&root_node, "");
-    let stages = stages(&root, report);
+    let mut stages = stages(&root, report);
+    warn_of_lacks(config, report);
     let defaults = defaults(&root, input, report);
     let mut globals = Set::new();
     if let Some(field) = root.get("variables") {
         variables::merge(&mut globals, &variables::read(&field.renamed("variables"), variables::GLOBAL_DATA, report));
     }
     let lookup = Lookup::new(input.variables);
-    let workflow = workflow(&root, &lookup, &mut globals, report);
+    let workflow = workflow(&root, input, &lookup, &mut globals, report);
+    if report.may_be_included().is_some() {
+        add_stages(&mut stages, config, report);
+    }
     let shared = Shared { stages, defaults, globals, lookup, has_workflow_rules: workflow.has_rules };
     let (drafts, budget) = drafts(input, config, &shared, report)?;
     if drafts.is_empty() && !report.failed() {
@@ -67,7 +72,7 @@ pub(super) fn build(input: &CiInput<'_>, config: &Extended, root_at: &At, report
         report.problem(&at, "", "pipeline filtered out by workflow rules");
         return None;
     }
-    let planned = plan(&drafts, &shared, budget, report)?;
+    let planned = plan(&drafts, &shared, budget, input.repository, report)?;
     let jobs = graph::connect(&drafts, planned, &shared.stages, report)?;
     check_jobs(&jobs, &drafts, root_at, report);
     let (name, auto_cancel) = (workflow.name, workflow.auto_cancel);
@@ -90,6 +95,27 @@ fn stages(root: &Field<'_>, report: &mut Report) -> Vec<String> {
     all
 }
 
+/// What the whole pipeline lacks; jobs say it themselves.
+fn warn_of_lacks(config: &Extended, report: &mut Report) {
+    for (name, entry) in config.root.iter().filter(|(name, _)| KEYS.contains(&name.as_str())) {
+        if let Some(text) = config.lacking.get(name) {
+            report.warning(&entry.at, name, &format!("is read without a part: {text}"));
+        }
+    }
+}
+
+/// Where an include is missing, the stages that jobs name may be its; they come behind those that are known.
+fn add_stages(stages: &mut Vec<String>, config: &Extended, report: &mut Report) {
+    let Some(whence) = report.may_be_included() else { return };
+    for (name, entry) in &config.root {
+        let stage = Field::new(&entry.value, name.as_str()).get("stage");
+        let Some(stage) = stage.filter(|_| !KEYS.contains(&name.as_str()) && !name.starts_with('.')) else { continue };
+        let Some(text) = stage.as_text().filter(|text| !stages.iter().any(|stage| stage == text)) else { continue };
+        report.warning(&stage.node.at, "", &format!("the stage {text} is not defined here: {whence}"));
+        stages.insert(stages.len().saturating_sub(1), text.to_owned());
+    }
+}
+
 /// The entries of `default` and of the older keywords at the top level, checked.
 fn defaults(root: &Field<'_>, input: &CiInput<'_>, report: &mut Report) -> Map {
     let mut map = Map::new();
@@ -109,7 +135,7 @@ fn defaults(root: &Field<'_>, input: &CiInput<'_>, report: &mut Report) -> Map {
     }
     map.retain(|key, entry| settings::KEYS.contains(&key.as_str()) && !matches!(entry.value.value, Value::Null));
     let node = Node::map(root.node.at.clone(), map.clone());
-    settings::read(&Field::new(&node, "default"), input.read_file, report);
+    settings::read(&Field::new(&node, "default"), input.repository, report);
     map
 }
 
@@ -123,7 +149,13 @@ struct Workflow {
     filtered: Option<At>,
 }
 
-fn workflow(root: &Field<'_>, lookup: &Lookup, globals: &mut Set, report: &mut Report) -> Workflow {
+fn workflow(
+    root: &Field<'_>,
+    input: &CiInput<'_>,
+    lookup: &Lookup,
+    globals: &mut Set,
+    report: &mut Report,
+) -> Workflow {
     let mut workflow = Workflow::default();
     let Some(field) = root.get("workflow") else { return workflow };
     let field = field.renamed("workflow");
@@ -131,32 +163,21 @@ fn workflow(root: &Field<'_>, lookup: &Lookup, globals: &mut Set, report: &mut R
         return workflow;
     }
     if let Some(settings) = field.get("auto_cancel") {
-        workflow.auto_cancel = auto_cancel(&settings, report);
+        workflow.auto_cancel = rules::auto_cancel(&settings, report);
     }
     workflow.name = field.get("name").and_then(|name| name.text(report));
     let Some(list) = field.get("rules") else { return workflow };
     workflow.has_rules = true;
     let rules = rules::parse(&list, rules::WORKFLOW, report);
-    match rules::evaluate(&rules, &lookup.with(globals)) {
-        Outcome::Matched(rule) => variables::merge(globals, &rule.variables),
+    match rules::evaluate(&rules, &lookup.with(globals), input.repository, report) {
+        Outcome::Matched(rule) => {
+            variables::merge(globals, &rule.variables);
+            workflow.auto_cancel = rule.auto_cancel.unwrap_or(workflow.auto_cancel);
+        }
         Outcome::Excluded => workflow.filtered = Some(list.node.at.clone()),
+        Outcome::Unknown(at, why) => report.problem(at, "workflow:rules", why),
     }
     workflow
-}
-
-fn auto_cancel(field: &Field<'_>, report: &mut Report) -> AutoCancel {
-    if field.map_of(report, &["on_new_commit", "on_job_failure"]).is_none() {
-        return AutoCancel::default();
-    }
-    if let Some(ignored) = field.get("on_job_failure") {
-        ignored.warning(report, "is ignored here");
-    }
-    let wanted = field.get("on_new_commit");
-    match wanted.and_then(|wanted| wanted.one_of(report, &["conservative", "interruptible", "none"])).as_deref() {
-        Some("interruptible") => AutoCancel::Interruptible,
-        Some("none") => AutoCancel::Never,
-        _ => AutoCancel::Conservative,
-    }
 }
 
 /// Reads every visible job; also returns how many more values the pipeline may have.
@@ -178,8 +199,9 @@ fn drafts(input: &CiInput<'_>, config: &Extended, shared: &Shared, report: &mut 
             stages: &shared.stages,
             defaults: &shared.defaults,
             has_workflow_rules: shared.has_workflow_rules,
-            read_file: input.read_file,
+            repository: input.repository,
             incomplete: config.incomplete.contains(name),
+            lacking: config.lacking.get(name).map(String::as_str),
         };
         let size = entry.value.weight.saturating_add(inherited);
         // One share pays for reading, one for each instance.
@@ -223,7 +245,13 @@ fn is_job(name: &str, entry: &Entry, report: &mut Report) -> bool {
 }
 
 /// Decides for every instance of every job whether it exists.
-fn plan(drafts: &[Draft], shared: &Shared, mut budget: usize, report: &mut Report) -> Option<Vec<Planned>> {
+fn plan(
+    drafts: &[Draft],
+    shared: &Shared,
+    mut budget: usize,
+    repository: &dyn Repository,
+    report: &mut Report,
+) -> Option<Vec<Planned>> {
     let mut planned = Vec::new();
     for (index, draft) in drafts.iter().enumerate() {
         for instance in &draft.instances {
@@ -232,32 +260,69 @@ fn plan(drafts: &[Draft], shared: &Shared, mut budget: usize, report: &mut Repor
             variables::merge(&mut variables, shared.globals.values().filter(|variable| inherits(&variable.key)));
             variables::merge(&mut variables, &draft.variables);
             variables::merge(&mut variables, &instance.variables);
-            let lookup = shared.lookup.with(&variables);
-            let rule = match &draft.presence {
-                Presence::Rules(rules) => match rules::evaluate(rules, &lookup) {
-                    Outcome::Matched(rule) => Some(rule),
-                    Outcome::Excluded => continue,
-                },
-                Presence::Policies { only, except } => {
-                    let included = only.as_ref().is_none_or(|only| only.includes(&lookup));
-                    let excluded = except.as_ref().is_some_and(|except| except.excludes(&lookup));
-                    if !included || excluded {
-                        continue;
-                    }
-                    None
-                }
+            let lookup = job_lookup(draft, instance, &shared.lookup, &variables);
+            let (rule, undecided) = match presence(draft, &lookup, repository, report) {
+                Present::Yes(rule) => (rule, None),
+                Present::Undecided(why) => (None, Some(why)),
+                Present::No => continue,
             };
             if let Some(rule) = rule {
                 variables::merge(&mut variables, &rule.variables);
             }
-            let lookup = shared.lookup.with(&variables);
-            let needs = rule.and_then(|rule| rule.needs.clone()).or_else(|| draft.needs.clone());
+            let lookup = job_lookup(draft, instance, &shared.lookup, &variables);
+            let needs = rule.and_then(|rule| rule.needs.as_ref()).or(draft.needs.as_ref());
+            let foreign = needs.and_then(|needs| needs.foreign.as_ref()).map(|(at, why)| format!("{why} ({at})"));
+            let needs = needs.map(|needs| needs.jobs.clone());
             let cost = needs.as_ref().map_or(0, Vec::len);
             budget = spend(budget, cost, &draft.at, report)?;
-            planned.push(Planned { draft: index, job: instantiate(draft, instance, variables, rule, &lookup), needs });
+            let mut job = instantiate(draft, instance, variables, rule, &lookup);
+            job.not_here = draft.not_here.clone().or(undecided).or(foreign);
+            image::check(&job, &draft.at, &lookup, report);
+            planned.push(Planned { draft: index, job, needs, matrix: instance.variables.clone() });
         }
     }
     Some(planned)
+}
+
+/// What the rules and tags of a job can see.
+fn job_lookup(draft: &Draft, instance: &Instance, pipeline: &Lookup, variables: &Set) -> Lookup {
+    let mut lookup = pipeline.with(variables);
+    lookup.add("CI_JOB_NAME", &format!("{}{}", draft.name, instance.suffix));
+    lookup.add("CI_JOB_GROUP_NAME", &draft.name);
+    lookup.add("CI_JOB_STAGE", &draft.stage);
+    if let Some((index, total)) = instance.position {
+        lookup.add("CI_NODE_INDEX", &index.to_string());
+        lookup.add("CI_NODE_TOTAL", &total.to_string());
+    }
+    if let Some(environment) = &draft.environment {
+        lookup.add("CI_ENVIRONMENT_NAME", &variables::expand_all(&environment.name, &lookup));
+        lookup.add("CI_ENVIRONMENT_ACTION", &environment.action);
+    }
+    lookup
+}
+
+/// Whether an instance exists.
+enum Present<'d> {
+    /// With the rule that says so.
+    Yes(Option<&'d Rule>),
+    No,
+    /// A rule cannot be decided here: why.
+    Undecided(String),
+}
+
+fn presence<'d>(draft: &'d Draft, lookup: &Lookup, repository: &dyn Repository, report: &mut Report) -> Present<'d> {
+    match &draft.presence {
+        Presence::Rules(rules) => match rules::evaluate(rules, lookup, repository, report) {
+            Outcome::Matched(rule) => Present::Yes(Some(rule)),
+            Outcome::Excluded => Present::No,
+            Outcome::Unknown(at, why) => Present::Undecided(format!("{why} ({at})")),
+        },
+        Presence::Policies { only, except } => {
+            let included = only.as_ref().is_none_or(|only| only.includes(lookup, repository, report));
+            let excluded = except.as_ref().is_some_and(|except| except.excludes(lookup, repository, report));
+            if included && !excluded { Present::Yes(None) } else { Present::No }
+        }
+    }
 }
 
 /// One instance of a job that exists; what depends on other jobs is still missing.
@@ -285,7 +350,9 @@ fn instantiate(draft: &Draft, instance: &Instance, variables: Set, rule: Option<
         retry: settings.retry,
         parallel: instance.position,
         interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(settings.interruptible),
+        environment: draft.environment.clone(),
         pre_get_sources_script: settings.pre_get_sources_script,
+        not_here: None,
         line: draft.at.line,
         file: draft.at.file.to_string(),
     }

@@ -16,6 +16,12 @@ const MAX_REPORTED: usize = 100;
 /// The longest message kept, in bytes: messages quote the file, and a hostile file can have names of any length.
 const MAX_MESSAGE_BYTES: usize = 600;
 
+/// How many comparisons of a file with a pattern one rule may take before it counts as one that matches; GitLab's limit.
+const MAX_COMPARISONS: usize = 50_000;
+
+/// The same for all rules of a pipeline: some seconds of work, and far more than real pipelines take.
+const MAX_ALL_COMPARISONS: usize = 5_000_000;
+
 /// Something wrong, or ignored, in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("{file}:{line}: {message}")]
@@ -48,6 +54,9 @@ pub(super) struct Report {
     warnings: Vec<Problem>,
     seen: HashSet<(String, usize, String)>,
     hints: usize,
+    /// The first include that cannot be had here.
+    missing: Option<At>,
+    comparisons: usize,
     /// The patterns of conditions, compiled once.
     pub(super) patterns: Patterns,
 }
@@ -73,6 +82,23 @@ impl Report {
     pub(super) fn hint<'k>(&mut self, name: &str, known: impl IntoIterator<Item = &'k str>) -> String {
         self.hints += 1;
         if self.hints > MAX_REPORTED { String::new() } else { suggest::hint(name, known) }
+    }
+
+    /// Records an include that cannot be had here: the rest of the configuration is read without it.
+    pub(super) fn missing_include(&mut self, at: &At, what: &str) {
+        self.warning(at, "include", &format!("{what} is not supported here; what it defines is missing"));
+        self.missing.get_or_insert_with(|| at.clone());
+    }
+
+    /// Where something that is nowhere may come from, if an include is missing.
+    pub(super) fn may_be_included(&self) -> Option<String> {
+        self.missing.as_ref().map(|at| format!("it may be in the include of {at}"))
+    }
+
+    /// Whether so many more files may be compared with patterns; if not, the rule that asks counts as true.
+    pub(super) fn may_compare(&mut self, count: usize) -> bool {
+        self.comparisons = self.comparisons.saturating_add(count);
+        count <= MAX_COMPARISONS && self.comparisons <= MAX_ALL_COMPARISONS
     }
 
     /// Whether anything is wrong so far.

@@ -1,23 +1,35 @@
 //! `!reference [job, key, …]`: replaces each reference by the value it names.
 //!
-//! As in GitLab this happens after includes and before `extends`: a key that a job only inherits cannot be named.
+//! As in GitLab this happens after includes and `extends`: what a job inherits can be named like its own keys, and a
+//! reference that a template holds is looked up from the whole configuration.
 
 use std::rc::Rc;
 
-use super::problem::Report;
+use super::extends::Extended;
+use super::problem::{At, Report};
 use super::yaml::{Entry, MAX_DEPTH, MAX_NODES, Map, Node, Value};
 
-/// How long a chain of references may be; GitLab's limit.
-const MAX_CHAIN: usize = 10;
+/// How long a chain of references may be. GitLab has no limit of its own for it, only one for the depth of scripts;
+/// the resolver recurses.
+const MAX_CHAIN: usize = 100;
 
 /// How deep values with references in them may be nested. Each reference can add the depth of a whole file, and
 /// everything later walks values recursively.
 const MAX_NESTING: usize = 2 * MAX_DEPTH;
 
-/// The same configuration without references.
-pub(super) fn resolve(root: &Node, report: &mut Report) -> Node {
-    let mut resolver = Resolver { root, report, chain: Vec::new(), depth: 0, budget: MAX_NODES };
-    resolver.node(root)
+/// Resolves every reference of a configuration.
+pub(super) fn resolve(config: &mut Extended, at: &At, report: &mut Report) {
+    let root = Node::map(at.clone(), config.root.clone());
+    let mut resolver = Resolver { root: &root, report, chain: Vec::new(), depth: 0, budget: MAX_NODES, lost: None };
+    for (name, entry) in &mut config.root {
+        if !entry.value.has_reference {
+            continue;
+        }
+        entry.value = resolver.node(&entry.value);
+        if let Some(text) = resolver.lost.take() {
+            config.lacking.entry(name.clone()).or_insert(text);
+        }
+    }
 }
 
 struct Resolver<'r> {
@@ -29,6 +41,8 @@ struct Resolver<'r> {
     depth: usize,
     /// How many more nodes may be visited: nested references can name the same value again and again.
     budget: usize,
+    /// What was last looked for in vain that a missing include may have.
+    lost: Option<String>,
 }
 
 impl Resolver<'_> {
@@ -86,7 +100,14 @@ impl Resolver<'_> {
                 resolved
             }
             Err(text) => {
-                self.report.problem(&node.at, "", &text);
+                let absent =
+                    path.first().is_some_and(|first| self.root.as_map().is_none_or(|map| !map.contains_key(first)));
+                match self.report.may_be_included().filter(|_| absent) {
+                    Some(whence) => {
+                        self.lost = Some(format!("it refers to {}, which is not here: {whence}", path.join(", ")));
+                    }
+                    None => self.report.problem(&node.at, "", &text),
+                }
                 Node::scalar(node.at.clone(), Value::Broken)
             }
         }

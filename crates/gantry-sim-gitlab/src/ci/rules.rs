@@ -1,11 +1,12 @@
 //! `rules:` of jobs, of the workflow and of includes: read once, evaluated for each instance of a job.
 
+use super::clause::{Changes, Exists};
 use super::durations;
 use super::expr::Expr;
 use super::field::Field;
-use super::model::{AllowFailure, CiVariable};
-use super::needs::{self, Needed};
-use super::problem::Report;
+use super::model::{AllowFailure, AutoCancel, CiVariable, Repository};
+use super::needs::{self, Needs};
+use super::problem::{At, Report};
 use super::variables::{self, Lookup};
 use super::yaml::Value;
 
@@ -37,12 +38,15 @@ const MAX_NESTING: usize = 10;
 pub(super) struct Rule {
     /// `None`: no condition.
     condition: Option<Expr>,
+    changes: Option<Changes>,
+    exists: Option<Exists>,
     pub(super) when: Option<String>,
     pub(super) start_in_seconds: Option<u64>,
     pub(super) allow_failure: Option<AllowFailure>,
     pub(super) variables: Vec<CiVariable>,
-    pub(super) needs: Option<Vec<Needed>>,
+    pub(super) needs: Option<Needs>,
     pub(super) interruptible: Option<bool>,
+    pub(super) auto_cancel: Option<AutoCancel>,
 }
 
 /// What a list of rules decides.
@@ -51,6 +55,8 @@ pub(super) enum Outcome<'r> {
     Matched(&'r Rule),
     /// None holds, or the first that does says `never`.
     Excluded,
+    /// A rule that would have to be decided cannot be: where, and why.
+    Unknown(&'r At, &'static str),
 }
 
 /// Reads a list of rules.
@@ -64,13 +70,26 @@ pub(super) fn parse(field: &Field<'_>, dialect: Dialect, report: &mut Report) ->
     rules
 }
 
-/// The first rule whose condition holds.
-pub(super) fn evaluate<'r>(rules: &'r [Rule], lookup: &Lookup) -> Outcome<'r> {
-    let first = rules.iter().find(|rule| rule.condition.as_ref().is_none_or(|condition| condition.holds(lookup)));
-    match first {
-        Some(rule) if rule.when.as_deref() != Some("never") => Outcome::Matched(rule),
-        _ => Outcome::Excluded,
+/// The first rule whose conditions all hold.
+pub(super) fn evaluate<'r>(
+    rules: &'r [Rule],
+    lookup: &Lookup,
+    repository: &dyn Repository,
+    report: &mut Report,
+) -> Outcome<'r> {
+    for rule in rules {
+        let condition_holds = rule.condition.as_ref().is_none_or(|condition| condition.holds(lookup));
+        if !condition_holds || !rule.changes.as_ref().is_none_or(|changes| changes.hold(lookup, repository, report)) {
+            continue;
+        }
+        match rule.exists.as_ref().map(|exists| exists.holds(lookup, repository, report)) {
+            Some(Ok(false)) => continue,
+            Some(Err((at, why))) => return Outcome::Unknown(at, why),
+            Some(Ok(true)) | None => {}
+        }
+        return if rule.when.as_deref() == Some("never") { Outcome::Excluded } else { Outcome::Matched(rule) };
     }
+    Outcome::Excluded
 }
 
 fn collect(field: &Field<'_>, dialect: Dialect, level: usize, rules: &mut Vec<Rule>, report: &mut Report) {
@@ -88,11 +107,6 @@ fn rule(field: &Field<'_>, dialect: Dialect, report: &mut Report) -> Option<Rule
     if map.is_empty() {
         field.problem(report, "config can't be blank");
     }
-    for key in ["changes", "exists"] {
-        if let Some(entry) = map.get(key) {
-            report.warning(&entry.at, &format!("{}:{key}", field.path), "is not evaluated here; it is treated as true");
-        }
-    }
     let when = field.get("when").and_then(|when| when.one_of(report, dialect.when));
     let start_in_seconds = field.get("start_in").and_then(|field| start_in(&field, report));
     match (when.as_deref(), field.get("start_in")) {
@@ -106,6 +120,8 @@ fn rule(field: &Field<'_>, dialect: Dialect, report: &mut Report) -> Option<Rule
     }
     Some(Rule {
         condition: field.get("if").and_then(|condition| expression(&condition, report)),
+        changes: field.get("changes").and_then(|changes| Changes::read(&changes, report)),
+        exists: field.get("exists").and_then(|exists| Exists::read(&exists, report)),
         when,
         start_in_seconds,
         allow_failure: field.get("allow_failure").and_then(|allow| allow_failure(&allow, report)),
@@ -115,14 +131,37 @@ fn rule(field: &Field<'_>, dialect: Dialect, report: &mut Report) -> Option<Rule
             .unwrap_or_default(),
         needs: field.get("needs").map(|list| needs::read(&list, report)),
         interruptible: field.get("interruptible").and_then(|flag| flag.flag(report)),
+        auto_cancel: field.get("auto_cancel").map(|settings| auto_cancel(&settings, report)),
     })
+}
+
+/// Reads `auto_cancel`.
+pub(super) fn auto_cancel(field: &Field<'_>, report: &mut Report) -> AutoCancel {
+    if field.map_of(report, &["on_new_commit", "on_job_failure"]).is_none() {
+        return AutoCancel::default();
+    }
+    if let Some(ignored) = field.get("on_job_failure") {
+        ignored.warning(report, "is ignored here");
+    }
+    let wanted = field.get("on_new_commit");
+    match wanted.and_then(|wanted| wanted.one_of(report, &["conservative", "interruptible", "none"])).as_deref() {
+        Some("interruptible") => AutoCancel::Interruptible,
+        Some("none") => AutoCancel::Never,
+        _ => AutoCancel::Conservative,
+    }
 }
 
 /// Reads one condition.
 pub(super) fn expression(field: &Field<'_>, report: &mut Report) -> Option<Expr> {
     let text = field.text(report)?;
     match Expr::parse(&text, &report.patterns) {
-        Ok(expr) => Some(expr),
+        Ok(expr) => {
+            if let Some(text) = expr.no_pattern(&report.patterns) {
+                let text = format!("`{text}` is no /pattern/, so GitLab asks whether it contains the left side");
+                field.warning(report, &text);
+            }
+            Some(expr)
+        }
         Err(error) => {
             field.problem(report, &format!("invalid expression syntax: {error}"));
             None
@@ -156,8 +195,8 @@ pub(super) fn duration(field: &Field<'_>, limit: u64, shown: &str, report: &mut 
 /// Reads `allow_failure`.
 pub(super) fn allow_failure(field: &Field<'_>, report: &mut Report) -> Option<AllowFailure> {
     match &field.node.value {
-        Value::Bool(true) => Some(AllowFailure::Yes),
-        Value::Bool(false) => Some(AllowFailure::No),
+        Value::Bool(true, _) => Some(AllowFailure::Yes),
+        Value::Bool(false, _) => Some(AllowFailure::No),
         Value::Map(_) => {
             field.map_of(report, &["exit_codes"]);
             let Some(codes) = field.get("exit_codes") else {

@@ -1,8 +1,7 @@
 //! The keywords that a job can inherit from `default`: read the same way in both places.
 
-use super::cache::ReadFile;
 use super::field::Field;
-use super::model::{CiArtifact, CiCache, CiImage, CiRetry};
+use super::model::{CiArtifact, CiCache, CiImage, CiRetry, Repository};
 use super::problem::Report;
 use super::rules;
 use super::yaml::Value;
@@ -84,12 +83,7 @@ pub(super) struct Settings {
 }
 
 /// Reads the settings of a job or of `default`.
-pub(super) fn read(field: &Field<'_>, read_file: ReadFile<'_>, report: &mut Report) -> Settings {
-    for key in ["id_tokens", "identity"] {
-        if let Some(refused) = field.get(key) {
-            refused.problem(report, "is not supported here: there is nobody to issue the tokens");
-        }
-    }
+pub(super) fn read(field: &Field<'_>, repository: &dyn Repository, report: &mut Report) -> Settings {
     let lines =
         |key: &str, report: &mut Report| field.get(key).map(|list| script::read(&list, report)).unwrap_or_default();
     Settings {
@@ -99,7 +93,7 @@ pub(super) fn read(field: &Field<'_>, read_file: ReadFile<'_>, report: &mut Repo
         image: field.get("image").and_then(|image| image::read(&image, report)),
         services: field.get("services").map(|list| image::read_services(&list, report)).unwrap_or_default(),
         artifacts: field.get("artifacts").map(|map| artifacts::read(&map, report)).unwrap_or_default(),
-        cache: field.get("cache").map(|cache| cache::read(&cache, read_file, report)).unwrap_or_default(),
+        cache: field.get("cache").map(|cache| cache::read(&cache, repository, report)).unwrap_or_default(),
         retry: field.get("retry").map(|retry| read_retry(&retry, report)).unwrap_or_default(),
         tags: field.get("tags").and_then(|tags| tags.texts(report)).unwrap_or_default(),
         timeout_seconds: field
@@ -119,7 +113,7 @@ fn read_retry(field: &Field<'_>, report: &mut Report) -> CiRetry {
         field.integer(report, 0, MAX_RETRIES).and_then(|max| u32::try_from(max).ok()).unwrap_or(0)
     };
     match field.node.value {
-        Value::Int(_) => CiRetry { max: attempts(field, report), ..CiRetry::default() },
+        Value::Int(..) => CiRetry { max: attempts(field, report), ..CiRetry::default() },
         Value::Map(_) => {
             field.map_of(report, &["max", "when", "exit_codes"]);
             CiRetry {

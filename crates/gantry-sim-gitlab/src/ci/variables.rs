@@ -16,6 +16,11 @@ pub(super) const GLOBAL_DATA: &[&str] = &["value", "description", "options", "ex
 /// See [`GLOBAL_DATA`].
 pub(super) const JOB_DATA: &[&str] = &["value", "expand"];
 
+/// How often variables may refer to others, and how long a text may become by it: references to
+/// references can multiply.
+const MAX_EXPANSIONS: usize = 10;
+const MAX_EXPANDED: usize = 4096;
+
 /// Variables by name, in the order they were first mentioned.
 pub(super) type Set = IndexMap<String, CiVariable>;
 
@@ -39,6 +44,11 @@ impl Lookup {
     pub(super) fn with(&self, variables: &Set) -> Self {
         let file = variables.values().map(|variable| (variable.key.clone(), variable.value.clone())).collect();
         Self { given: Rc::clone(&self.given), file, patterns: self.patterns.clone() }
+    }
+
+    /// Adds what is predefined for one job; the file's own value of that name stays.
+    pub(super) fn add(&mut self, name: &str, value: &str) {
+        self.file.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
@@ -69,6 +79,29 @@ pub(super) fn expand(text: &str, lookup: &Lookup) -> String {
     out
 }
 
+/// The names that a text refers to.
+pub(super) fn references(text: &str) -> Vec<&str> {
+    let parts = text.split('$').skip(1).map(|after| {
+        let inner = after.strip_prefix('{').unwrap_or(after);
+        let end = inner.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(inner.len());
+        inner.get(..end).unwrap_or_default()
+    });
+    parts.filter(|name| !name.is_empty()).collect()
+}
+
+/// Replaces variables, and those in their values.
+pub(super) fn expand_all(text: &str, lookup: &Lookup) -> String {
+    let mut text = text.to_owned();
+    for _ in 0..MAX_EXPANSIONS {
+        let next = expand(&text, lookup);
+        if next == text || next.len() > MAX_EXPANDED {
+            break;
+        }
+        text = next;
+    }
+    text
+}
+
 /// Reads a mapping of variables; `data` lists the keys allowed in the long form.
 pub(super) fn read(field: &Field<'_>, data: &[&str], report: &mut Report) -> Vec<CiVariable> {
     let Some(map) = field.map(report) else { return Vec::new() };
@@ -92,8 +125,8 @@ fn variable(key: &str, field: &Field<'_>, data: &[&str], report: &mut Report) ->
             let expand = field.get("expand").and_then(|flag| flag.flag(report)).unwrap_or(true);
             let value = match field.get("value") {
                 None => String::new(),
-                Some(value) => value.alphanumeric(report).or_else(|| {
-                    value.expected(report, "a string or a number");
+                Some(value) => value.plain(report).or_else(|| {
+                    value.expected(report, "a string, a number or a boolean");
                     None
                 })?,
             };
@@ -105,19 +138,13 @@ fn variable(key: &str, field: &Field<'_>, data: &[&str], report: &mut Report) ->
             }
             Some(plain(value, expand))
         }
+        // As in GitLab, a variable without a value is empty.
+        Value::Null => Some(plain(String::new(), true)),
         _ => {
-            let value = field.alphanumeric(report);
+            let value = field.plain(report);
             if value.is_none() {
-                let hint = match field.node.value {
-                    Value::Bool(_) => "; put the boolean in quotes",
-                    Value::Null => "; for an empty value write \"\"",
-                    _ => "",
-                };
                 let kind = field.node.kind();
-                field.problem(
-                    report,
-                    &format!("definition must be either a string or a hash, but this is {kind}{hint}"),
-                );
+                field.problem(report, &format!("definition must be either a string or a hash, but this is {kind}"));
             }
             Some(plain(value?, true))
         }

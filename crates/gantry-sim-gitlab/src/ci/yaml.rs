@@ -3,12 +3,14 @@
 //! Nodes share what aliases repeat, so an alias costs nothing by itself; every node knows how large it would be when
 //! written out, and that size is limited. Nesting is limited too, because everything later walks nodes recursively.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use indexmap::IndexMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
+use super::lenient::{self, Stopped};
 use super::problem::{At, Report};
 use super::scalar;
 
@@ -37,8 +39,10 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Null,
-    Bool(bool),
-    Int(i64),
+    /// With the text as it was written.
+    Bool(bool, Rc<str>),
+    /// With the text as it was written.
+    Int(i64, Rc<str>),
     /// As GitLab would print it, and as it was written.
     Float(Rc<str>, Rc<str>),
     Text(Rc<str>),
@@ -86,8 +90,8 @@ impl Node {
     pub(super) fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "empty",
-            Value::Bool(_) => "a boolean",
-            Value::Int(_) | Value::Float(..) => "a number",
+            Value::Bool(..) => "a boolean",
+            Value::Int(..) | Value::Float(..) => "a number",
             Value::Text(_) => "a string",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
@@ -97,32 +101,37 @@ impl Node {
     }
 }
 
+/// Where a file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// It is the configuration of the project.
+    Project,
+    /// Another one includes it.
+    Include,
+}
+
 /// Reads one file into its root mapping; `None` if there is none, which is then reported.
-pub(super) fn parse(text: &str, file: &str, report: &mut Report) -> Option<Node> {
+pub(super) fn parse(text: &str, file: &str, from: From, report: &mut Report) -> Option<Node> {
     let file: Rc<str> = Rc::from(file);
     let start = At { file: Rc::clone(&file), line: 1 };
     if text.len() > MAX_YAML_BYTES {
         report.problem(&start, "", &format!("the file is larger than {MAX_YAML_BYTES} bytes"));
         return None;
     }
-    let mut builder =
-        Builder { file, report, stack: Vec::new(), anchors: BTreeMap::new(), documents: Vec::new(), merged_keys: 0 };
-    let mut parser = Parser::new_from_str(text);
-    while let Some(event) = parser.next_event() {
-        let taken = match event {
-            Ok((event, span)) => builder.take(event, span),
-            Err(error) => builder.syntax_error(&error),
-        };
-        taken?;
-    }
-    let mut documents = builder.documents;
+    let mut documents = documents(text, &file, report)?;
     if let Some(second) = documents.get(1) {
-        let text = if documents.first().and_then(Node::as_map).is_some_and(|map| map.contains_key("spec")) {
-            "a `spec:` header with inputs is not supported here"
-        } else {
-            "a second YAML document is not read; remove the `---`"
-        };
-        report.problem(&second.at, "", text);
+        let has_header = documents.first().and_then(Node::as_map).is_some_and(|map| map.contains_key("spec"));
+        match (has_header, from) {
+            // An included file is as good as one that cannot be had.
+            (true, From::Include) => {
+                report.missing_include(&second.at, "of a file with a `spec:` header");
+                return Some(Node::map(second.at.clone(), Map::new()));
+            }
+            (true, From::Project) => {
+                report.problem(&second.at, "", "a `spec:` header with inputs is not supported here");
+            }
+            (false, _) => report.problem(&second.at, "", "a second YAML document is not read; remove the `---`"),
+        }
         return None;
     }
     let Some(root) = documents.pop().filter(|root| !matches!(root.value, Value::Null)) else {
@@ -151,6 +160,57 @@ pub(super) fn parse(text: &str, file: &str, report: &mut Report) -> Option<Node>
     }
 }
 
+/// Reads the documents of a file; what only our parser minds is put right.
+fn documents(text: &str, file: &Rc<str>, report: &mut Report) -> Option<Vec<Node>> {
+    let mut budget = lenient::Budget::new();
+    let mut text = Cow::Borrowed(text);
+    loop {
+        match events(&text, file, report) {
+            Ok(documents) => return Some(documents),
+            Err(Stop::Reported) => return None,
+            Err(Stop::Syntax(error, stopped)) => {
+                let Some(repaired) = budget.repair(&text, stopped) else {
+                    let at = At { file: Rc::clone(file), line: error.marker().line().max(1) };
+                    let column = error.marker().col().saturating_add(1);
+                    report.problem(&at, "", &format!("invalid YAML at column {column}: {}", error.info()));
+                    return None;
+                };
+                text = Cow::Owned(repaired);
+            }
+        }
+    }
+}
+
+/// Why reading ended early.
+enum Stop {
+    Reported,
+    Syntax(ScanError, Stopped),
+}
+
+fn events(text: &str, file: &Rc<str>, report: &mut Report) -> Result<Vec<Node>, Stop> {
+    let mut builder = Builder {
+        file: Rc::clone(file),
+        report,
+        stack: Vec::new(),
+        anchors: BTreeMap::new(),
+        documents: Vec::new(),
+        merged_keys: 0,
+        understood: 0,
+    };
+    let mut parser = Parser::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        match event {
+            Ok((event, span)) => builder.take(event, span).ok_or(Stop::Reported)?,
+            Err(error) => {
+                let after = builder.stack.iter().find_map(|frame| frame.bracket).unwrap_or(builder.understood);
+                let stopped = Stopped { after, at: error.marker().index() };
+                return Err(Stop::Syntax(error, stopped));
+            }
+        }
+    }
+    Ok(builder.documents)
+}
+
 struct Builder<'r> {
     file: Rc<str>,
     report: &'r mut Report,
@@ -159,11 +219,15 @@ struct Builder<'r> {
     documents: Vec<Node>,
     /// How many keys `<<` has copied so far; unlike aliases they are not shared.
     merged_keys: usize,
+    /// Up to which character the text is understood.
+    understood: usize,
 }
 
 /// A collection that is being read.
 struct Frame {
     at: At,
+    /// Where its bracket is, for one in brackets.
+    bracket: Option<usize>,
     anchor: usize,
     /// The tag as written, `None` for none or one without meaning here.
     tag: Option<String>,
@@ -185,11 +249,17 @@ impl Builder<'_> {
     /// Takes the next event; `None` ends reading.
     fn take(&mut self, event: Event<'_>, span: Span) -> Option<()> {
         let at = At { file: Rc::clone(&self.file), line: span.start.line().max(1) };
+        self.understood = self.understood.max(span.end.index());
+        // Only a bracket is a beginning that has a length.
+        let bracket = (!span.is_empty()).then(|| span.start.index());
         match event {
-            Event::SequenceStart(anchor, tag) => self.open(at, anchor, tag.as_deref(), Content::List(Vec::new()))?,
+            Event::SequenceStart(anchor, tag) => {
+                let tag = known_tag(tag.as_deref());
+                self.open(Frame { at, bracket, anchor, tag, content: Content::List(Vec::new()) })?;
+            }
             Event::MappingStart(anchor, tag) => {
                 let content = Content::Map { map: Map::new(), merged: HashSet::new(), key: None };
-                self.open(at, anchor, tag.as_deref(), content)?;
+                self.open(Frame { at, bracket, anchor, tag: known_tag(tag.as_deref()), content })?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Scalar(text, style, anchor, tag) => {
@@ -209,46 +279,46 @@ impl Builder<'_> {
         Some(())
     }
 
-    fn syntax_error(&mut self, error: &ScanError) -> Option<()> {
-        let at = At { file: Rc::clone(&self.file), line: error.marker().line().max(1) };
-        let column = error.marker().col().saturating_add(1);
-        self.report.problem(&at, "", &format!("invalid YAML at column {column}: {}", error.info()));
-        None
-    }
-
-    fn open(&mut self, at: At, anchor: usize, tag: Option<&Tag>, content: Content) -> Option<()> {
+    fn open(&mut self, frame: Frame) -> Option<()> {
         if self.stack.len() >= MAX_DEPTH {
-            self.report.problem(&at, "", &format!("values are nested deeper than {MAX_DEPTH} levels"));
+            self.report.problem(&frame.at, "", &format!("values are nested deeper than {MAX_DEPTH} levels"));
             return None;
         }
-        let tag = tag.filter(|tag| !tag.is_yaml_core_schema()).map(ToString::to_string);
-        self.stack.push(Frame { at, anchor, tag, content });
+        self.stack.push(frame);
         Some(())
     }
 
     fn close(&mut self) -> Option<()> {
-        let Frame { at, anchor, tag, content } = self.stack.pop()?;
+        let Frame { at, anchor, tag, content, .. } = self.stack.pop()?;
         let node = match content {
             Content::List(items) => match tag.as_deref() {
                 Some("!reference") => self.reference(at, &items),
-                Some(tag) => self.unknown_tag(at, tag),
-                None => Node::list(at, items),
+                tag => {
+                    self.unknown_tag(&at, tag);
+                    Node::list(at, items)
+                }
             },
-            Content::Map { map, .. } => match tag.as_deref() {
-                Some(tag) => self.unknown_tag(at, tag),
-                None => Node::map(at, map),
-            },
+            Content::Map { .. } if tag.as_deref() == Some("!reference") => self.no_reference(at),
+            Content::Map { map, .. } => {
+                self.unknown_tag(&at, tag.as_deref());
+                Node::map(at, map)
+            }
         };
         self.finish(node, anchor, false)
     }
 
     fn scalar(&mut self, at: At, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Node {
-        let value = match tag {
-            None if style == ScalarStyle::Plain => scalar::resolve(text),
-            None => Value::Text(Rc::from(text)),
-            Some(tag) if tag.is_yaml_core_schema() && tag.suffix != "str" => scalar::resolve(text),
-            Some(tag) if tag.is_yaml_core_schema() || tag.to_string() == "!" => Value::Text(Rc::from(text)),
-            Some(tag) => return self.unknown_tag(at, &tag.to_string()),
+        let known = tag.filter(|tag| tag.is_yaml_core_schema());
+        let unknown = tag.filter(|tag| !tag.is_yaml_core_schema()).map(ToString::to_string);
+        let value = match (known, unknown.as_deref()) {
+            (_, Some("!reference")) => return self.no_reference(at),
+            (_, Some("!")) => Value::Text(Rc::from(text)),
+            (Some(tag), _) if tag.suffix != "str" => scalar::resolve(text),
+            (Some(_), _) => Value::Text(Rc::from(text)),
+            (None, unknown) => {
+                self.unknown_tag(&at, unknown);
+                if style == ScalarStyle::Plain { scalar::resolve(text) } else { Value::Text(Rc::from(text)) }
+            }
         };
         Node::scalar(at, value)
     }
@@ -262,25 +332,21 @@ impl Builder<'_> {
             Some(names) if !names.is_empty() => {
                 Node { at, value: Value::Reference(Rc::new(names)), weight: 1, has_reference: true }
             }
-            _ => {
-                self.report.problem(
-                    &at,
-                    "",
-                    "!reference should be a list of names, such as !reference [.setup, script]",
-                );
-                Node::scalar(at, Value::Broken)
-            }
+            _ => self.no_reference(at),
         }
     }
 
-    fn unknown_tag(&mut self, at: At, tag: &str) -> Node {
-        let text = if tag == "!reference" {
-            "!reference should be a list of names, such as !reference [.setup, script]".to_owned()
-        } else {
-            format!("the tag `{tag}` is not known; only `!reference` is")
-        };
-        self.report.problem(&at, "", &text);
+    fn no_reference(&mut self, at: At) -> Node {
+        let text = "!reference should be a list of names, such as !reference [.setup, script]";
+        self.report.problem(&at, "", text);
         Node::scalar(at, Value::Broken)
+    }
+
+    /// GitLab's parser goes over tags that it does not know.
+    fn unknown_tag(&mut self, at: &At, tag: Option<&str>) {
+        if let Some(tag) = tag {
+            self.report.warning(at, "", &format!("the tag `{tag}` means nothing here; only `!reference` does"));
+        }
     }
 
     /// Puts a complete node where it belongs.
@@ -310,11 +376,16 @@ impl Builder<'_> {
     }
 }
 
+/// A tag of a collection as written, `None` for none or one without meaning here.
+fn known_tag(tag: Option<&Tag>) -> Option<String> {
+    tag.filter(|tag| !tag.is_yaml_core_schema()).map(ToString::to_string)
+}
+
 fn as_key(node: &Node, is_merge: bool, report: &mut Report) -> Key {
     let text = match &node.value {
         Value::Text(text) | Value::Float(_, text) => text.to_string(),
-        Value::Int(number) => number.to_string(),
-        Value::Bool(flag) => flag.to_string(),
+        Value::Int(number, _) => number.to_string(),
+        Value::Bool(flag, _) => flag.to_string(),
         Value::Null => String::new(),
         Value::Broken => "(unreadable)".to_owned(),
         Value::List(_) | Value::Map(_) | Value::Reference(_) => {
@@ -329,7 +400,9 @@ fn insert(map: &mut Map, merged: &mut HashSet<String>, key: Key, value: Node, re
     let entry = Entry { at: key.at, value };
     let was_merged = merged.remove(&key.text);
     if let Some(first) = map.get(&key.text).filter(|_| !was_merged) {
-        report.problem(&entry.at, "", &format!("duplicate key `{}`; the first is on line {}", key.text, first.at.line));
+        let (key, first, last) = (&key.text, first.at.line, entry.at.line);
+        let text = format!("duplicate key `{key}`: the one on line {last} replaces the one on line {first}");
+        report.warning(&entry.at, "", &text);
     }
     map.insert(key.text, entry);
 }

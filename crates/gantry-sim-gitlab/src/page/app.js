@@ -163,7 +163,8 @@ function runForm(projects) {
   const run = button(
     "Run pipeline",
     async () => {
-      await call("POST", "/sim/pipelines", { repo: project.value, ref: ref.value.trim() });
+      const made = await call("POST", "/sim/pipelines", { repo: project.value, ref: ref.value.trim() });
+      if (made.warnings.length > 0) say({ message: `Pipeline #${made.id} has warnings`, problems: made.warnings });
     },
     { class: "primary" },
   );
@@ -228,7 +229,7 @@ function jobItem(job) {
       "a",
       { href: `#/jobs/${job.id}`, "data-focus": `job-${job.id}` },
       badge(job.status, job.allow_failure),
-      h("span", { class: "name", title: job.name }, job.name),
+      h("span", { class: "name", title: job.note ? `${job.name}: ${job.note}` : job.name }, job.name),
       job.started_at && duration(job.started_at, isOpen(job.status) ? null : job.finished_at),
     ),
     actions,
@@ -328,6 +329,7 @@ function factsOf(job) {
     ["Runner", job.runner && `#${job.runner.id} ${job.runner.system_id}`],
     ["Try", job.attempt > 0 && `${job.attempt + 1}`],
     ["Reason", job.failure_reason],
+    ["Note", job.note],
     ["Exit code", job.exit_code !== null && `${job.exit_code}`],
     ["Log", `${job.trace_bytes.toLocaleString()} bytes`],
   ];

@@ -44,6 +44,9 @@ fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, 
     all.extend(variables::server(&world.url));
     all.extend(variables::checkout(&world.url, &pipeline.checkout));
     all.extend(variables::pipeline(&world.url, path, pipeline.id, &pipeline.created_at.to_string()));
+    if let Some(name) = &pipeline.name {
+        all.push(Variable::public("CI_PIPELINE_NAME", name.as_str()));
+    }
     if let Some((index, total)) = definition.parallel {
         all.push(Variable::public("CI_NODE_INDEX", index.to_string()));
         all.push(Variable::public("CI_NODE_TOTAL", total.to_string()));
@@ -55,6 +58,9 @@ fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, 
     let reported = sources.iter().flat_map(|other| other.dotenv());
     all.extend(reported.map(|(key, value)| Variable::private(key, value.as_str())));
     all.extend(pipeline.variables.iter().cloned());
+    if let Some(environment) = &definition.environment {
+        all.extend(variables::environment(environment, &all));
+    }
     variables::expand(&mut all);
     all
 }

@@ -79,12 +79,11 @@ fn job_info(world: &World, job: &Job, pipeline: u64, checkout: Option<&Checkout>
 fn git_info(world: &World, job: &Job, pipeline: u64, checkout: &Checkout, depth: Option<u64>) -> Value {
     let revision = &checkout.revision;
     let (name, sha) = (&revision.name, &revision.sha);
-    let named = if revision.is_tag {
-        format!("+refs/tags/{name}:refs/tags/{name}")
-    } else {
-        format!("+refs/heads/{name}:refs/remotes/origin/{name}")
-    };
-    let mut refspecs = vec![format!("+{sha}:refs/pipelines/{pipeline}"), named];
+    let named = revision.full_ref.as_ref().map(|full| {
+        if revision.is_tag { format!("+{full}:{full}") } else { format!("+{full}:refs/remotes/origin/{name}") }
+    });
+    let mut refspecs = vec![format!("+{sha}:refs/pipelines/{pipeline}")];
+    refspecs.extend(named);
     let depth = depth.unwrap_or(DEFAULT_DEPTH);
     if depth == 0 {
         refspecs.truncate(1);
@@ -96,7 +95,7 @@ fn git_info(world: &World, job: &Job, pipeline: u64, checkout: &Checkout, depth:
         "repo_object_format": if sha.len() == 64 { "sha256" } else { "sha1" },
         "ref": name,
         "sha": sha,
-        "before_sha": variables::no_commit(sha),
+        "before_sha": variables::before(revision),
         "ref_type": if revision.is_tag { "tag" } else { "branch" },
         "refspecs": refspecs,
         "depth": depth,

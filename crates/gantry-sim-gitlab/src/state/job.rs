@@ -127,6 +127,8 @@ pub(crate) struct Job {
     pub(crate) token: String,
     pub(crate) status: Status,
     pub(crate) failure_reason: Option<String>,
+    /// What a person should know of its end that no log says.
+    pub(crate) note: Option<String>,
     pub(crate) exit_code: Option<i64>,
     pub(crate) created_at: Timestamp,
     pub(crate) queued_at: Option<Timestamp>,
@@ -171,6 +173,7 @@ impl Job {
             token,
             status: Status::Created,
             failure_reason: None,
+            note: None,
             exit_code: None,
             created_at: now.wall,
             queued_at: None,

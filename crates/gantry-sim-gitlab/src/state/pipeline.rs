@@ -12,6 +12,8 @@ pub(crate) struct Node {
     /// Nodes it waits for instead of all earlier stages.
     pub(crate) needs: Option<Vec<usize>>,
     pub(crate) when: When,
+    /// It can only be skipped.
+    pub(crate) not_here: bool,
     /// A failure does not count; a manual job does not block.
     pub(crate) allow_failure: bool,
     pub(crate) status: Status,
@@ -35,6 +37,9 @@ pub(crate) fn step(nodes: &[Node]) -> Vec<(usize, Move)> {
 }
 
 fn decide(node: &Node, nodes: &[Node]) -> Option<Move> {
+    if node.not_here {
+        return Some(Move::Skip);
+    }
     let before: Vec<&Node> = match &node.needs {
         Some(needs) => needs.iter().filter_map(|&index| nodes.get(index)).collect(),
         None => nodes.iter().filter(|other| other.stage < node.stage).collect(),
@@ -100,7 +105,7 @@ mod tests {
     use super::*;
 
     fn node(stage: usize, status: Status) -> Node {
-        Node { stage, needs: None, when: When::OnSuccess, allow_failure: false, status }
+        Node { stage, needs: None, when: When::OnSuccess, not_here: false, allow_failure: false, status }
     }
 
     #[test]
@@ -137,6 +142,16 @@ mod tests {
         assert_eq!(step(&nodes), []);
         nodes[0].status = Status::Skipped;
         assert_eq!(step(&nodes), [(2, Move::Skip)]);
+    }
+
+    #[test]
+    fn a_job_that_is_not_run_here_is_skipped_at_once_and_holds_up_nobody() {
+        let mut nodes = vec![node(0, Status::Created), node(1, Status::Created), node(2, Status::Created)];
+        nodes[1].not_here = true;
+        assert_eq!(step(&nodes), [(0, Move::Queue), (1, Move::Skip)]);
+        nodes[0].status = Status::Success;
+        nodes[1].status = Status::Skipped;
+        assert_eq!(step(&nodes), [(2, Move::Queue)]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::repo::Checkout;
 pub(crate) struct Pipeline {
     pub(crate) id: u64,
     pub(crate) checkout: Arc<Checkout>,
+    /// `workflow:name`, not expanded.
+    pub(crate) name: Option<String>,
     pub(crate) stages: Vec<String>,
     /// All jobs ever made for it, retried ones included.
     pub(crate) jobs: Vec<u64>,
@@ -48,8 +50,13 @@ impl World {
         }
         let id = pipeline.id;
         for job in plan.jobs {
+            let note = job.not_here.clone();
             let new = new_job(id, Arc::new(job));
-            pipeline.jobs.extend(self.add_job(new, None));
+            let added = self.add_job(new, None);
+            if let Some(job) = added.and_then(|id| self.jobs.get_mut(&id)) {
+                job.note = note.map(|why| format!("not run here: {why}"));
+            }
+            pipeline.jobs.extend(added);
         }
         self.pipelines.insert(id, pipeline);
         self.cancel_redundant(id);
@@ -78,6 +85,7 @@ impl World {
                 .as_ref()
                 .map(|needs| needs.iter().filter_map(|need| index.get(need.job.as_str()).copied()).collect()),
             when: definition.when,
+            not_here: definition.not_here.is_some(),
             allow_failure: failure_allowed(&definition.allow_failure, job.exit_code),
             status: job.status,
         };

@@ -45,12 +45,18 @@ impl World {
             let cap = runner.maximum_timeout;
             self.queue.retain(|&other| other != id);
             if let Some(missing) = self.jobs.get(&id).and_then(|job| missing_feature(job, asker)) {
-                tracing::info!(job = id, missing, "the runner lacks a feature that the job requires");
+                let (feature, wanted_by) = missing;
+                tracing::info!(job = id, feature, "the runner lacks a feature that the job requires");
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    let text = "the runner does not advertise the feature";
+                    job.note = Some(format!("{text} `{feature}`, which `{wanted_by}` of this job requires"));
+                }
                 self.drop_job(id, "runner_unsupported");
                 continue;
             }
             let payload = self.hand_out(id, asker, cap);
             self.wake.notify_one();
+            self.changed();
             return Some((id, payload));
         }
     }
@@ -94,22 +100,23 @@ impl World {
 
 /// A feature that the job cannot do without and the runner does not advertise (GitLab server: the job is dropped
 /// with `runner_unsupported`).
-fn missing_feature(job: &Job, asker: &Asker) -> Option<&'static str> {
+fn missing_feature(job: &Job, asker: &Asker) -> Option<(&'static str, &'static str)> {
     let Source::Pipeline { job, .. } = &job.new.source else { return None };
-    required_features(job).find(|feature| !asker.has(feature))
+    required_features(job).find(|(feature, _)| !asker.has(feature))
 }
 
-fn required_features(job: &CiJob) -> impl Iterator<Item = &'static str> {
+/// Features with the keyword that requires each.
+fn required_features(job: &CiJob) -> impl Iterator<Item = (&'static str, &'static str)> {
     let reports = job.artifacts.iter().any(|artifact| artifact.artifact_type != "archive");
     let excludes = job.artifacts.iter().any(|artifact| !artifact.exclude.is_empty());
     let exit_codes = matches!(job.allow_failure, AllowFailure::ExitCodes(_));
     let fallbacks = job.cache.iter().any(|cache| !cache.fallback_keys.is_empty());
     [
-        (reports, "upload_multiple_artifacts"),
-        (excludes, "artifacts_exclude"),
-        (exit_codes, "return_exit_code"),
-        (fallbacks, "fallback_cache_keys"),
+        (reports, "upload_multiple_artifacts", "artifacts:reports"),
+        (excludes, "artifacts_exclude", "artifacts:exclude"),
+        (exit_codes, "return_exit_code", "allow_failure:exit_codes"),
+        (fallbacks, "fallback_cache_keys", "cache:fallback_keys"),
     ]
     .into_iter()
-    .filter_map(|(needed, feature)| needed.then_some(feature))
+    .filter_map(|(needed, feature, keyword)| needed.then_some((feature, keyword)))
 }

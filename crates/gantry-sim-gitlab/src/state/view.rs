@@ -14,6 +14,7 @@ impl Job {
             "status": self.status.word(),
             "assigned": self.lease.is_some(),
             "failure_reason": self.failure_reason,
+            "note": self.note,
             "exit_code": self.exit_code,
             "created_at": self.created_at,
             "queued_at": self.queued_at,

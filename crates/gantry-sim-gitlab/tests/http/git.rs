@@ -81,6 +81,21 @@ async fn a_job_fetches_its_commit_as_the_payload_says() {
 }
 
 #[tokio::test]
+async fn a_name_without_its_ending_leads_to_the_full_one() {
+    let origin = repository(&[("a.txt", "one")]);
+    let sim = Sim::with_repo("group/project", origin.path().to_owned()).await;
+    sim.post("/sim/jobs", &json!({"repo": "group/project"})).await;
+    let job = sim.run_next().await;
+    let url = job.payload["git_info"]["repo_url"].as_str().expect("a URL").trim_end_matches(".git").to_owned();
+    let clone = tempfile::tempdir().expect("a directory");
+    done(&in_thread(clone.path(), &["clone", "-q", &url, "here"]).await);
+    assert!(clone.path().join("here/a.txt").exists());
+    let unknown = in_thread(clone.path(), &["clone", "-q", &format!("{url}s"), "there"]).await;
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("not found"));
+    sim.stop().await;
+}
+
+#[tokio::test]
 async fn only_the_token_of_a_job_opens_a_repository() {
     let origin = repository(&[("a.txt", "one")]);
     let sim = Sim::with_repo("project", origin.path().join(".git")).await;

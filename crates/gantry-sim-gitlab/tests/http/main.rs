@@ -8,5 +8,6 @@ mod harness;
 mod jobs;
 mod page;
 mod pipelines;
+mod repository;
 mod rules;
 mod runners;

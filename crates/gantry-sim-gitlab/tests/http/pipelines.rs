@@ -3,7 +3,7 @@
 use gantry_sim_gitlab::{Config, ProjectVariable};
 use serde_json::{Value, json};
 
-use crate::git::repository;
+use crate::git::{done, git, repository};
 use crate::harness::{Sim, Taken, config};
 
 const CI: &str = "
@@ -107,6 +107,52 @@ async fn stages_needs_retry_and_allowed_failures() {
         ]
     );
     assert_eq!(sim.broken().await, [""; 0]);
+    sim.stop().await;
+}
+
+/// What a pipeline's job is told of its commit: branch, tag, name, and what it fetches.
+async fn told(sim: &Sim, wanted: Value) -> [String; 5] {
+    let (code, answer) = sim.post("/sim/pipelines", &wanted).await;
+    assert_eq!(code, 201, "{answer}");
+    let job = sim.run_next().await;
+    sim.finish(&job, "success").await;
+    let refspecs = job.payload["git_info"]["refspecs"].as_array().expect("a list");
+    let named: Vec<&str> = refspecs.iter().skip(1).filter_map(Value::as_str).collect();
+    let texts = ["CI_COMMIT_BRANCH", "CI_COMMIT_TAG", "CI_COMMIT_REF_NAME", "CI_COMMIT_SHA"];
+    let [branch, tag, name, sha] = texts.map(|key| variable(&job, key).to_owned());
+    assert_eq!(job.payload["git_info"]["sha"], sha);
+    [branch, tag, name, sha, named.join(" ")]
+}
+
+#[tokio::test]
+async fn a_pipeline_is_of_the_commit_that_is_asked_for() {
+    let origin = repository(&[(".gitlab-ci.yml", "one: {script: [a]}")]);
+    let dir = origin.path();
+    let head = || done(&git(dir, &["rev-parse", "HEAD"]));
+    let first = head();
+    done(&git(dir, &["commit", "-q", "--allow-empty", "-m", "second"]));
+    done(&git(dir, &["tag", "-a", "-m", "annotated", "v1"]));
+    done(&git(dir, &["update-ref", "refs/remotes/origin/far", &first]));
+    let second = head();
+    done(&git(dir, &["checkout", "-q", "--detach", &first]));
+    let sim = Sim::with_repo("project", dir.to_owned()).await;
+    let owned = |texts: [&str; 5]| texts.map(str::to_owned);
+
+    let of_main = owned(["main", "", "main", &second, "+refs/heads/main:refs/remotes/origin/main"]);
+    assert_eq!(told(&sim, json!({"ref": "main"})).await, of_main);
+    let of_tag = owned(["", "v1", "v1", &second, "+refs/tags/v1:refs/tags/v1"]);
+    assert_eq!(told(&sim, json!({"ref": "v1"})).await, of_tag);
+    let alone = owned(["", "", &first, &first, ""]);
+    assert_eq!(told(&sim, json!({"ref": "HEAD"})).await, alone, "what is checked out, not the default branch");
+    assert_eq!(told(&sim, json!({"sha": &first[..9]})).await, alone);
+    let older = owned(["main", "", "main", &first, "+refs/heads/main:refs/remotes/origin/main"]);
+    assert_eq!(told(&sim, json!({"ref": "main", "sha": first})).await, older);
+    let far = owned(["far", "", "far", &first, "+refs/remotes/origin/far:refs/remotes/origin/far"]);
+    assert_eq!(told(&sim, json!({"ref": "refs/remotes/origin/far"})).await, far);
+
+    for unknown in [json!({"ref": "none"}), json!({"sha": "0123456789"}), json!({"sha": "main~1"})] {
+        assert_eq!(sim.post("/sim/pipelines", &unknown).await.0, 404, "{unknown}");
+    }
     sim.stop().await;
 }
 

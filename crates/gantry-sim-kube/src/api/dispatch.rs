@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     access, create, delete, discovery, exec, list, log, openapi, patch, protobuf,
-    representation::Shown,
+    representation::{self, Language, Shown},
     request::{self, Asked, Query, Target},
     reviews, scale, sim,
     status::{ApiError, json_response},
@@ -40,9 +40,7 @@ async fn mishap(call: &Call, wish: &Attributes) -> Result<bool, ApiError> {
         tokio::time::sleep(time).await;
     }
     match ask(false) {
-        Some(Mishap::Refuse { status, retry_after, reason, message }) => {
-            Err(ApiError::ordered(status, reason, message, retry_after))
-        }
+        Some(Mishap::Refuse(refusal)) => Err(ApiError::ordered(refusal)),
         Some(Mishap::LoseAnswer) => Ok(true),
         Some(Mishap::Delay(_)) | None => Ok(false),
     }
@@ -71,9 +69,11 @@ impl Call {
 }
 
 async fn answer(State(cluster): State<Arc<Cluster>>, request: Request) -> Response {
-    match handle(cluster, request).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
+    let language = representation::language(request.headers());
+    let answer = handle(cluster, request).await.unwrap_or_else(IntoResponse::into_response);
+    match language {
+        Language::Json => answer,
+        Language::Protobuf => protobuf::translated(answer).await,
     }
 }
 
@@ -126,7 +126,7 @@ async fn non_resource(call: Call, parts: &Parts, path: &str, body: axum::body::B
         return Err(ApiError::method_not_allowed());
     }
     discovery::answer(&call.cluster.config, path, &parts.headers)
-        .or_else(|| openapi::answer(path))
+        .or_else(|| openapi::answer(path, &parts.headers))
         .ok_or_else(ApiError::no_such_path)
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn json_body(headers: &HeaderMap, body: &[u8]) -> Result<Option<Value
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("application/json");
     let kind = kind.split(';').next().unwrap_or("").trim();
-    if kind == "application/vnd.kubernetes.protobuf" {
+    if kind == protobuf::MEDIA_TYPE {
         let read = protobuf::read(body);
         return read.map(Some).ok_or_else(|| ApiError::unsupported_media_type("application/json"));
     }

@@ -1,4 +1,4 @@
-//! In which shape the client wants an answer: whole objects, only their metadata, or a table.
+//! In which shape and language the client wants an answer: whole objects, only their metadata, or a table; JSON or protobuf.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{request::Query, status::ApiError, table};
+use super::{protobuf, request::Query, status::ApiError, table};
 use crate::{
     cluster::Cluster,
     patch::managed::{FIELDS, unpack},
@@ -21,24 +21,40 @@ pub(crate) enum Shape {
     Table,
 }
 
-/// Reads the `Accept` header: the first acceptable of its list counts.
+/// What an answer is to be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    Json,
+    Protobuf,
+}
+
+/// Reads the `Accept` header.
 pub(crate) fn wanted(headers: &HeaderMap) -> Result<Shape, ApiError> {
+    choice(headers).map(|(shape, _)| shape).ok_or_else(ApiError::not_acceptable)
+}
+
+/// The language that the client wants; JSON where it can read neither, so that it is told so.
+pub(crate) fn language(headers: &HeaderMap) -> Language {
+    choice(headers).map_or(Language::Json, |(_, language)| language)
+}
+
+/// The first acceptable of the `Accept` header's list counts.
+fn choice(headers: &HeaderMap) -> Option<(Shape, Language)> {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
-    for choice in accept.split(',') {
+    accept.split(',').find_map(|choice| {
         let mut parts = choice.split(';').map(str::trim);
-        let media = parts.next().unwrap_or("");
-        if !["application/json", "*/*", "application/*", ""].contains(&media) {
-            continue;
+        let language = match parts.next().unwrap_or("") {
+            "application/json" | "*/*" | "application/*" | "" => Language::Json,
+            protobuf::MEDIA_TYPE => Language::Protobuf,
+            _ => return None,
+        };
+        match parts.find_map(|part| part.strip_prefix("as=")) {
+            None => Some((Shape::Object, language)),
+            Some("Table") if language == Language::Json => Some((Shape::Table, language)),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Some((Shape::Metadata, language)),
+            Some(_) => None,
         }
-        let transform = parts.find_map(|part| part.strip_prefix("as="));
-        match transform {
-            None => return Ok(Shape::Object),
-            Some("Table") => return Ok(Shape::Table),
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList") => return Ok(Shape::Metadata),
-            Some(_) => {}
-        }
-    }
-    Err(ApiError::not_acceptable())
+    })
 }
 
 /// One object in the wanted shape.

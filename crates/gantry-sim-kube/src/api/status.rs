@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{auth::attributes::Attributes, resources::ResourceType};
+use crate::{auth::attributes::Attributes, faults::Refusal, resources::ResourceType};
 
 /// One reason why an object is not valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +25,17 @@ pub(crate) struct ApiError {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) details: Option<Value>,
-    /// A reason that was ordered, in place of the usual one.
-    own_reason: Option<String>,
     /// Seconds for the `Retry-After` header.
     retry_after: Option<u64>,
+    /// What was ordered, in place of the usual.
+    ordered: Option<Box<Ordered>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Ordered {
+    reason: Option<String>,
+    /// Type and text of a body that is no `Status`.
+    body: Option<(Option<String>, String)>,
 }
 
 /// Reason and message that a server gives with a status, as clients see them.
@@ -49,7 +56,7 @@ fn usual(status: u16) -> (&'static str, &'static str) {
 
 impl ApiError {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, own_reason: None, retry_after: None }
+        Self { code, reason, message: message.into(), details: None, retry_after: None, ordered: None }
     }
 
     fn about(mut self, kind: &ResourceType, name: &str) -> Self {
@@ -155,17 +162,16 @@ impl ApiError {
     }
 
     /// A request refused by a fault that was ordered.
-    pub(crate) fn ordered(status: u16, reason: Option<String>, message: Option<String>, retry: Option<u64>) -> Self {
+    pub(crate) fn ordered(refusal: Refusal) -> Self {
+        let Refusal { status, retry_after, reason, message, body } = refusal;
         let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (usual_reason, usual) = usual(status);
         let mut error = Self::new(code, usual_reason, message.unwrap_or_else(|| usual.to_owned()));
-        if let Some(reason) = reason {
-            error.own_reason = Some(reason);
-        }
-        if let Some(seconds) = retry {
+        if let Some(seconds) = retry_after {
             error.details = Some(json!({"retryAfterSeconds": seconds}));
             error.retry_after = Some(seconds);
         }
+        error.ordered = Some(Box::new(Ordered { reason, body }));
         error
     }
 
@@ -255,7 +261,8 @@ impl ApiError {
             "message": self.message,
             "code": self.code.as_u16(),
         });
-        let reason = self.own_reason.as_deref().unwrap_or(self.reason);
+        let ordered = self.ordered.as_ref().and_then(|ordered| ordered.reason.as_deref());
+        let reason = ordered.unwrap_or(self.reason);
         if !reason.is_empty() {
             status["reason"] = json!(reason);
         }
@@ -268,7 +275,13 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = json_response(self.code, &self.to_status());
+        let mut response = match self.ordered.as_ref().and_then(|ordered| ordered.body.as_ref()) {
+            None => json_response(self.code, &self.to_status()),
+            Some((kind, text)) => {
+                let kind = kind.as_deref().unwrap_or("text/plain").to_owned();
+                (self.code, [(header::CONTENT_TYPE, kind)], text.clone()).into_response()
+            }
+        };
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -10,7 +10,7 @@ use super::{
     status::ApiError,
 };
 use crate::{
-    auth::tokens::{AUDIENCE, Grant},
+    auth::tokens::{AUDIENCE, Bound, Grant},
     clock,
     cluster::Cluster,
     resources,
@@ -51,15 +51,16 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     if audiences.is_empty() {
         audiences.push(AUDIENCE.to_owned());
     }
+    let expires = cluster.clock.now().as_second() + seconds;
     let grant = Grant {
         namespace: target.namespace.clone(),
         account: target.name.clone(),
         account_uid: object::uid(&account).to_owned(),
-        pod: bound_pod(cluster, target, &request)?,
+        bound: bound(cluster, target, &request)?,
         audiences: audiences.clone(),
-        expires: cluster.clock.now().as_second() + seconds,
+        expires: Some(expires),
     };
-    let expires = jiff::Timestamp::from_second(grant.expires).map(clock::stamp).map_err(ApiError::internal)?;
+    let expires = jiff::Timestamp::from_second(expires).map(clock::stamp).map_err(ApiError::internal)?;
     request["kind"] = json!("TokenRequest");
     request["apiVersion"] = json!("authentication.k8s.io/v1");
     request["metadata"] = json!({"name": target.name, "namespace": target.namespace,
@@ -72,22 +73,23 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     Ok(object_response(StatusCode::CREATED, &request))
 }
 
-/// The pod that the token is to be bound to, if it asks for that.
-fn bound_pod(cluster: &Cluster, target: &Target, request: &Value) -> Result<Option<(String, String)>, ApiError> {
-    if text(request, &["spec", "boundObjectRef", "kind"]) != "Pod" {
-        return Ok(None);
-    }
-    let pods = resources::core("pods");
+/// The pod or Secret that the token is to be bound to, if it asks for that.
+fn bound(cluster: &Cluster, target: &Target, request: &Value) -> Result<Option<Bound>, ApiError> {
+    let kind = match text(request, &["spec", "boundObjectRef", "kind"]) {
+        "Pod" => resources::core("pods"),
+        "Secret" => resources::core("secrets"),
+        _ => return Ok(None),
+    };
     let name = text(request, &["spec", "boundObjectRef", "name"]);
-    let pod =
-        cluster.store.get(&Key::new(pods, &target.namespace, name)).ok_or_else(|| ApiError::not_found(pods, name))?;
+    let found =
+        cluster.store.get(&Key::new(kind, &target.namespace, name)).ok_or_else(|| ApiError::not_found(kind, name))?;
     let wanted = text(request, &["spec", "boundObjectRef", "uid"]);
-    if !wanted.is_empty() && wanted != object::uid(&pod) {
+    if !wanted.is_empty() && wanted != object::uid(&found) {
         let why = format!(
             "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have \
              been deleted and then recreated"
         );
-        return Err(ApiError::conflict(pods, name, &why));
+        return Err(ApiError::conflict(kind, name, &why));
     }
-    Ok(Some((name.to_owned(), object::uid(&pod).to_owned())))
+    Ok(Some(Bound { plural: kind.plural, name: name.to_owned(), uid: object::uid(&found).to_owned() }))
 }

@@ -15,7 +15,8 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     dispatch::Call,
     list::Selectors,
-    representation::{self, Shape, Shown},
+    protobuf,
+    representation::{self, Language, Shape, Shown},
     request::Target,
     status::ApiError,
 };
@@ -39,6 +40,7 @@ struct Watch {
     target: Target,
     selectors: Selectors,
     shape: Shape,
+    language: Language,
     /// Everything up to this version was sent or queued.
     cursor: u64,
     /// Lines that are to be sent.
@@ -55,6 +57,7 @@ struct Watch {
 /// `watch`.
 pub(crate) fn answer(call: &Call, target: &Target) -> Result<Response, ApiError> {
     let shape = representation::wanted(&call.headers)?;
+    let language = representation::language(&call.headers);
     let selectors = Selectors::read(target.kind, &target.query)?;
     let timeout = target.query.number("timeoutSeconds").filter(|seconds| *seconds > 0);
     let timeout = timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs).min(LONGEST_TIMEOUT);
@@ -73,6 +76,7 @@ pub(crate) fn answer(call: &Call, target: &Target) -> Result<Response, ApiError>
         target: target.clone(),
         selectors,
         shape,
+        language,
         cursor: asked.unwrap_or(0),
         queue: VecDeque::new(),
         deadline: now + timeout,
@@ -88,7 +92,8 @@ pub(crate) fn answer(call: &Call, target: &Target) -> Result<Response, ApiError>
         let line = watch.next().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(line), watch))
     }));
-    let response = Response::builder().status(StatusCode::OK).header(header::CONTENT_TYPE, "application/json");
+    let media = if language == Language::Protobuf { protobuf::WATCH_MEDIA_TYPE } else { "application/json" };
+    let response = Response::builder().status(StatusCode::OK).header(header::CONTENT_TYPE, media);
     response.body(body).map_err(ApiError::internal)
 }
 
@@ -128,7 +133,8 @@ impl Watch {
                 }
                 Err(TooOld { oldest }) => {
                     let status = ApiError::expired(self.cursor, oldest).to_status();
-                    self.queue.push_back(line("ERROR", &status));
+                    let line = self.line("ERROR", &status);
+                    self.queue.push_back(line);
                     self.over = true;
                 }
             }
@@ -148,7 +154,8 @@ impl Watch {
                 self.over = true;
                 if gone {
                     let status = ApiError::expired(self.cursor, self.cluster.store.version()).to_status();
-                    self.queue.push_back(line("ERROR", &status));
+                    let line = self.line("ERROR", &status);
+                    self.queue.push_back(line);
                 }
             }
             () = stopping.cancelled() => self.over = true,
@@ -197,7 +204,21 @@ impl Watch {
         if self.shape == Shape::Table && std::mem::replace(&mut self.columns_told, true) {
             shown.to_mut()["columnDefinitions"] = Value::Null;
         }
-        line(kind, &shown)
+        self.line(kind, &shown)
+    }
+
+    /// One event as it is sent; in JSON with its type first, as real servers have it: clients then read the object without keeping it.
+    fn line(&self, kind: &str, object: &Value) -> Bytes {
+        if self.language == Language::Protobuf {
+            // Records of managed fields are kept as text, and are JSON only when they are written out.
+            let shown = serde_json::to_value(Shown(object)).unwrap_or_default();
+            return protobuf::event(kind, &shown).unwrap_or_default();
+        }
+        let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
+        // Writing a value that is JSON already into memory cannot fail.
+        let _ = serde_json::to_writer(&mut line, &Shown(object));
+        line.extend_from_slice(b"}\n");
+        line.into()
     }
 
     fn bookmark(&self, initial_end: bool) -> Bytes {
@@ -206,15 +227,10 @@ impl Watch {
             metadata["annotations"] = json!({INITIAL_END: "true"});
         }
         let kind = self.target.kind;
-        line("BOOKMARK", &json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}))
+        let (kind, version) = match self.shape {
+            Shape::Metadata => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+            Shape::Object | Shape::Table => (kind.kind, kind.api_version()),
+        };
+        self.line("BOOKMARK", &json!({"kind": kind, "apiVersion": version, "metadata": metadata}))
     }
-}
-
-/// One event as it is sent, with its type first, as real servers have it: clients then read the object without keeping it.
-fn line(kind: &str, object: &Value) -> Bytes {
-    let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
-    // Writing a value that is JSON already into memory cannot fail.
-    let _ = serde_json::to_writer(&mut line, &Shown(object));
-    line.extend_from_slice(b"}\n");
-    line.into()
 }

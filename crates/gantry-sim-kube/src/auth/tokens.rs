@@ -25,11 +25,25 @@ pub(crate) struct Grant {
     pub(crate) namespace: String,
     pub(crate) account: String,
     pub(crate) account_uid: String,
-    /// A pod (name and uid) without which the token is not valid.
-    pub(crate) pod: Option<(String, String)>,
+    /// An object without which the token is not valid.
+    pub(crate) bound: Option<Bound>,
     pub(crate) audiences: Vec<String>,
-    /// Seconds since the epoch.
-    pub(crate) expires: i64,
+    /// Seconds since the epoch; `None` for a token that is in a Secret and lives as long as that.
+    pub(crate) expires: Option<i64>,
+}
+
+/// A pod or Secret that a token is bound to.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
+    pub(crate) plural: &'static str,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+impl Grant {
+    fn has_expired(&self, now: i64) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
 }
 
 /// All tokens of a cluster.
@@ -56,7 +70,7 @@ impl Tokens {
         let token = encode(&grant, now);
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         if grants.len() >= SWEEP_ABOVE {
-            grants.retain(|_, grant| grant.expires > now);
+            grants.retain(|_, grant| !grant.has_expired(now));
         }
         grants.insert(token.clone(), grant);
         token
@@ -69,7 +83,7 @@ impl Tokens {
             return Some(User::admin());
         }
         let grant = self.grants.lock().unwrap_or_else(PoisonError::into_inner).get(token)?.clone();
-        if grant.expires <= now || !grant.audiences.iter().any(|audience| audience == AUDIENCE) {
+        if grant.has_expired(now) || !grant.audiences.iter().any(|audience| audience == AUDIENCE) {
             return None;
         }
         let lives = |plural: &str, name: &str, uid: &str| {
@@ -79,7 +93,7 @@ impl Tokens {
         if !lives("serviceaccounts", &grant.account, &grant.account_uid) {
             return None;
         }
-        if grant.pod.as_ref().is_some_and(|(name, uid)| !lives("pods", name, uid)) {
+        if grant.bound.as_ref().is_some_and(|bound| !lives(bound.plural, &bound.name, &bound.uid)) {
             return None;
         }
         Some(User::service_account(&grant.namespace, &grant.account, &grant.account_uid))
@@ -91,9 +105,19 @@ fn random_text() -> String {
 }
 
 fn encode(grant: &Grant, now: i64) -> String {
+    let claims = match grant.expires {
+        Some(expires) => claims(grant, now, expires),
+        None => lasting_claims(grant),
+    };
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.{}", part(&json!({"alg": "RS256", "kid": "gantry-sim"})), part(&claims), random_text())
+}
+
+/// The claims of a token that was asked for.
+fn claims(grant: &Grant, now: i64, expires: i64) -> Value {
     let mut claims = json!({
         "aud": grant.audiences,
-        "exp": grant.expires,
+        "exp": expires,
         "iat": now,
         "nbf": now,
         "iss": AUDIENCE,
@@ -104,11 +128,23 @@ fn encode(grant: &Grant, now: i64) -> String {
             "serviceaccount": {"name": grant.account, "uid": grant.account_uid},
         },
     });
-    if let Some((name, uid)) = &grant.pod {
-        object::map_mut(&mut claims, &["kubernetes.io"]).insert("pod".to_owned(), json!({"name": name, "uid": uid}));
+    if let Some(Bound { plural, name, uid }) = &grant.bound {
+        let kind = resources::core(plural).singular;
+        object::map_mut(&mut claims, &["kubernetes.io"]).insert(kind.to_owned(), json!({"name": name, "uid": uid}));
     }
-    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}.{}", part(&json!({"alg": "RS256", "kid": "gantry-sim"})), part(&claims), random_text())
+    claims
+}
+
+/// The claims of a token in a Secret, which has no end.
+fn lasting_claims(grant: &Grant) -> Value {
+    json!({
+        "iss": "kubernetes/serviceaccount",
+        "kubernetes.io/serviceaccount/namespace": grant.namespace,
+        "kubernetes.io/serviceaccount/secret.name": grant.bound.as_ref().map(|bound| &bound.name),
+        "kubernetes.io/serviceaccount/service-account.name": grant.account,
+        "kubernetes.io/serviceaccount/service-account.uid": grant.account_uid,
+        "sub": format!("system:serviceaccount:{}:{}", grant.namespace, grant.account),
+    })
 }
 
 #[cfg(test)]
@@ -125,9 +161,9 @@ mod tests {
             namespace: "a".into(),
             account: "sa".into(),
             account_uid: "1".into(),
-            pod: None,
+            bound: None,
             audiences: vec![AUDIENCE.into()],
-            expires: 100,
+            expires: Some(100),
         };
         let token = tokens.issue(grant.clone(), 0);
         assert_eq!(tokens.user(&store, &token, 99).unwrap().name, "system:serviceaccount:a:sa");
@@ -135,7 +171,8 @@ mod tests {
         assert!(tokens.user(&store, "nonsense", 1).is_none());
         let foreign = tokens.issue(Grant { audiences: vec!["vault".into()], ..grant.clone() }, 0);
         assert!(tokens.user(&store, &foreign, 1).is_none());
-        let bound = tokens.issue(Grant { pod: Some(("p".into(), "2".into())), ..grant }, 0);
+        let pod = Bound { plural: "pods", name: "p".into(), uid: "2".into() };
+        let bound = tokens.issue(Grant { bound: Some(pod), ..grant }, 0);
         assert!(tokens.user(&store, &bound, 1).is_none());
         store.modify::<()>(&Key::new(accounts, "a", "sa"), |_| Ok(crate::store::Verdict::Remove)).unwrap();
         assert!(tokens.user(&store, &token, 1).is_none());

@@ -30,5 +30,5 @@ pub use handle::{Container, ExecChild};
 pub use launch::run_if_launcher;
 pub use programs::{Pipes, Programs};
 pub use runtime::Runtime;
-pub use spec::{Capabilities, ContainerSpec, ExecSpec, ExitStatus, Mount, Privilege};
+pub use spec::{Capabilities, ContainerSpec, ExecSpec, ExitStatus, Mount, Privilege, ToolView};
 pub use streams::{Input, Output};

@@ -166,6 +166,10 @@ impl Runtime {
                 |error: io::Error| StartError::MountSource { path: mount.source.clone(), reason: error.to_string() };
             mount.source = found.map_err(missing)?;
         }
+        if let Some(tools) = &mut spec.tools {
+            // Links would lead elsewhere once the host's root is out of sight.
+            tools.shown.retain_mut(|(source, _)| source.canonicalize().map(|found| *source = found).is_ok());
+        }
         let group = match spec.memory_limit {
             Some(limit) if !self.inner.watch_memory => {
                 let home = self.inner.cgroups.get_or_init(|| async { Home::find() }).await;
@@ -228,8 +232,8 @@ pub(super) fn validate(spec: &ContainerSpec) -> Result<(), StartError> {
     if let Some((name, _)) = spec.env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
         return invalid(format!("{name:?} cannot be the name of an environment variable"));
     }
-    for mount in &spec.mounts {
-        let target = &mount.target;
+    let shown = spec.tools.iter().flat_map(|tools| tools.home.iter().chain(tools.shown.iter().map(|(_, place)| place)));
+    for target in spec.mounts.iter().map(|mount| &mount.target).chain(shown) {
         let sound = target.is_absolute() && !target.components().any(|part| part == Component::ParentDir);
         if !sound || NO_VOLUMES.iter().any(|place| target == Path::new(place)) {
             return invalid(format!("nothing can be mounted on {}", target.display()));

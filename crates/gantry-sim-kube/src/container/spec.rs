@@ -40,6 +40,18 @@ pub struct Mount {
     pub read_only: bool,
 }
 
+/// What a container sees of a user's tools beside those of the system.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolView {
+    /// The user's home: in the container an empty directory of its own at the same place, but for what is shown.
+    pub home: Option<PathBuf>,
+    /// Directories and files, and where they are seen. What is missing on the host is left out, and so is what the
+    /// container has already. What a container writes to such a directory is its own and goes with it; files are read-only.
+    pub shown: Vec<(PathBuf, PathBuf)>,
+    /// Files below those that must not be seen.
+    pub hidden: Vec<PathBuf>,
+}
+
 /// A container to start. `Debug` shows names of environment variables, never values.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -72,6 +84,8 @@ pub struct ContainerSpec {
     pub capabilities: Capabilities,
     /// Set-user-ID programs such as `sudo` give nothing (`allowPrivilegeEscalation: false`).
     pub no_new_privileges: bool,
+    /// What it sees of a user's tools. `None`: nothing.
+    pub tools: Option<ToolView>,
     /// Whether standard input is a pipe ([`super::Container::take_stdin`]); else it is `/dev/null`.
     pub stdin: bool,
     /// Whether the command gets a terminal for input, output and errors.

@@ -62,6 +62,10 @@ pub(crate) enum Effect {
         retry_after: Option<u64>,
         reason: Option<String>,
         message: Option<String>,
+        /// What is answered instead of a `Status`, as a proxy would; an empty text is an empty body.
+        body: Option<String>,
+        /// The type of that body.
+        content_type: Option<String>,
     },
     /// A request waits that many seconds before it is looked at.
     Delay {

@@ -185,10 +185,21 @@ impl Faults {
     }
 }
 
+/// How a request is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+    /// Type and text of a body that is no `Status`.
+    pub(crate) body: Option<(Option<String>, String)>,
+}
+
 /// What happens to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Mishap {
-    Refuse { status: u16, retry_after: Option<u64>, reason: Option<String>, message: Option<String> },
+    Refuse(Refusal),
     Delay(Duration),
     LoseAnswer,
 }
@@ -202,13 +213,16 @@ impl Faults {
         let fits = |what: &effect::Requests| what.fit(wish);
         self.take(|effect| match effect {
             Effect::Delay { what, delay } if delays && fits(what) => Some(Mishap::Delay(parse::seconds(*delay))),
-            Effect::Refuse { what, status, retry_after, reason, message } if !delays && fits(what) => {
-                Some(Mishap::Refuse {
+            Effect::Refuse { what, status, retry_after, reason, message, body, content_type }
+                if !delays && fits(what) =>
+            {
+                Some(Mishap::Refuse(Refusal {
                     status: *status,
                     retry_after: *retry_after,
                     reason: reason.clone(),
                     message: message.clone(),
-                })
+                    body: body.clone().map(|body| (content_type.clone(), body)),
+                }))
             }
             Effect::LoseAnswer { what } if !delays && fits(what) => Some(Mishap::LoseAnswer),
             _ => None,

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{PodHandle, env};
 use crate::{
-    auth::tokens::{AUDIENCE, Grant},
+    auth::tokens::{AUDIENCE, Bound, Grant},
     cluster::Cluster,
     resources,
     store::{
@@ -183,9 +183,9 @@ fn token(cluster: &Cluster, handle: &PodHandle, pod: &Value, source: &Value, mod
         namespace: key.namespace.clone(),
         account: account.to_owned(),
         account_uid: object::uid(&found).to_owned(),
-        pod: Some((handle.key.name.clone(), handle.uid.clone())),
+        bound: Some(Bound { plural: "pods", name: handle.key.name.clone(), uid: handle.uid.clone() }),
         audiences: vec![audience.to_owned()],
-        expires: now.saturating_add(seconds),
+        expires: Some(now.saturating_add(seconds)),
     };
     let token = cluster.tokens.issue(grant, now);
     Ok(File { path: text(source, &["path"]).to_owned(), content: token.into_bytes(), mode })
@@ -209,13 +209,10 @@ fn write(root: &Path, file: &File, group: Option<u32>) -> io::Result<()> {
     fs::rename(fresh, target)
 }
 
-/// Makes the directory of a `subPath`, with the mode of the volume's root, and returns it.
+/// Makes the directory of a `subPath` and returns it. As kubelet does it, every directory that is missing gets the mode of the volume's root
+/// whatever the umask is, and its group only where that mode hands it down; what is there already stays as it is.
 pub(crate) fn sub_path(root: &Path, sub: &str) -> io::Result<PathBuf> {
     let mode = fs::metadata(root)?.permissions();
-    let group = {
-        use std::os::unix::fs::MetadataExt;
-        fs::metadata(root)?.gid()
-    };
     let mut path = root.to_owned();
     for part in sub.split('/').filter(|part| !part.is_empty() && *part != "." && *part != "..") {
         path.push(part);
@@ -227,7 +224,6 @@ pub(crate) fn sub_path(root: &Path, sub: &str) -> io::Result<PathBuf> {
             Ok(_) => {}
             Err(_) => {
                 fs::create_dir(&path)?;
-                let _ = chown(&path, None, Some(group));
                 fs::set_permissions(&path, mode.clone())?;
             }
         }
@@ -253,9 +249,12 @@ mod tests {
     #[test]
     fn a_sub_path_has_the_mode_of_its_volume() {
         let directory = tempfile::tempdir().unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let path = sub_path(directory.path(), "a/b").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o777);
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o2777)).unwrap();
+        fs::create_dir(directory.path().join("there")).unwrap();
+        fs::set_permissions(directory.path().join("there"), fs::Permissions::from_mode(0o700)).unwrap();
+        sub_path(directory.path(), "there/a/b").unwrap();
+        let mode = |path: &str| fs::metadata(directory.path().join(path)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!([mode("there"), mode("there/a"), mode("there/a/b")], [0o700, 0o2777, 0o2777]);
         std::os::unix::fs::symlink("/", directory.path().join("l")).unwrap();
         assert!(sub_path(directory.path(), "l/etc").is_err());
     }

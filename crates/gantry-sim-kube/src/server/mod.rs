@@ -133,9 +133,9 @@ impl SimKube {
             namespace: namespace.to_owned(),
             account: name.to_owned(),
             account_uid: object::uid(&account).to_owned(),
-            pod: None,
+            bound: None,
             audiences: vec![AUDIENCE.to_owned()],
-            expires: now.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX)),
+            expires: Some(now.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX))),
         };
         Ok(cluster.tokens.issue(grant, now))
     }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Problems, names};
 use crate::{
+    account_tokens,
     resources::ResourceType,
     store::{
         object::{at, items, name, pairs, text},
@@ -51,7 +52,11 @@ fn name_rule(kind: &ResourceType) -> fn(&str) -> Option<&'static str> {
 pub(crate) fn body(kind: &ResourceType, object: &Value) -> Problems {
     let mut problems = Problems::default();
     match kind.plural {
-        "configmaps" | "secrets" => data(object, &mut problems),
+        "configmaps" => data(object, &mut problems),
+        "secrets" => {
+            data(object, &mut problems);
+            secret(object, &mut problems);
+        }
         "roles" | "clusterroles" => role(object, &mut problems),
         "rolebindings" | "clusterrolebindings" => binding(object, &mut problems),
         "deployments" | "replicasets" => workload(object, &mut problems),
@@ -97,6 +102,27 @@ fn data(object: &Value, problems: &mut Problems) {
             field: String::new(),
             message: format!("Too long: may not be more than {MAX_DATA} bytes"),
         });
+    }
+}
+
+/// What a Secret's type asks of it.
+fn secret(object: &Value, problems: &mut Problems) {
+    let missing = |key: &&&str| at(object, &["data", **key]).is_none();
+    let needed: &[&str] = match text(object, &["type"]) {
+        account_tokens::TYPE => {
+            if text(object, &["metadata", "annotations", account_tokens::ACCOUNT]).is_empty() {
+                problems.required(format!("metadata.annotations[{}]", account_tokens::ACCOUNT), "");
+            }
+            &[]
+        }
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        _ => &[],
+    };
+    for key in needed.iter().filter(missing) {
+        problems.required(format!("data[{key}]"), "");
     }
 }
 

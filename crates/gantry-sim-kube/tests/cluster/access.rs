@@ -1,14 +1,16 @@
 //! Tokens and roles.
 
+use std::collections::BTreeMap;
+
 use gantry_sim_kube::{Config, Error, SimKube};
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kube::{
     Api,
-    api::{AttachParams, DeleteParams, ListParams, PatchParams},
+    api::{AttachParams, DeleteParams, ListParams, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{World, never, sh};
+use crate::{LOOK, PATIENCE, World, never, sh};
 
 fn refusal<T>(result: kube::Result<T>) -> (u16, String) {
     match result.err().expect("refused") {
@@ -85,4 +87,70 @@ async fn a_connection_needs_no_socket() {
     };
     let (answer, ()) = tokio::join!(ask, connector.serve(server));
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains(r#""phase":"Active""#), "{answer}");
+}
+
+/// What the controller of tokens has put into a Secret, as text.
+async fn filled(secrets: &Api<Secret>, name: &str) -> BTreeMap<String, String> {
+    let filled = async {
+        loop {
+            let data = secrets.get(name).await.expect("the Secret").data.unwrap_or_default();
+            if data.contains_key("token") {
+                return data.into_iter().map(|(key, value)| (key, String::from_utf8(value.0).expect("text"))).collect();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, filled).await.expect("the Secret is filled")
+}
+
+#[tokio::test]
+async fn a_secret_for_a_service_accounts_token_is_filled() {
+    let world = World::new().await;
+    let secrets: Api<Secret> = Api::namespaced(world.admin(), "ci");
+    let secret = |name: &str, annotations: Value| {
+        let object = json!({"type": "kubernetes.io/service-account-token",
+            "metadata": {"name": name, "annotations": annotations}});
+        serde_json::from_value::<Secret>(object).expect("a Secret")
+    };
+    let error = secrets.create(&PostParams::default(), &secret("nobodys", json!({}))).await.expect_err("refused");
+    assert!(error.to_string().contains("metadata.annotations[kubernetes.io/service-account.name]: Required value"));
+    let runners = secret("runner-token", json!({"kubernetes.io/service-account.name": "runner"}));
+    secrets.create(&PostParams::default(), &runners).await.expect("created");
+    let data = filled(&secrets, "runner-token").await;
+    assert_eq!((data["namespace"].as_str(), &data["ca.crt"]), ("ci", &world.ca));
+    let pods: Api<Pod> = Api::namespaced(world.client(&data["token"]), "ci");
+    pods.list(&ListParams::default()).await.expect("the token is the runner's");
+    // With the account the Secret goes, and with the Secret the token.
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.admin(), "ci");
+    accounts.delete("runner", &DeleteParams::default()).await.expect("deleted");
+    tokio::time::timeout(PATIENCE, async {
+        while secrets.get_opt("runner-token").await.expect("an answer").is_some() {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await
+    .expect("the Secret goes");
+    assert_eq!(refusal(pods.list(&ListParams::default()).await).0, 401);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn before_1_24_every_service_account_has_a_token_in_a_secret() {
+    let world = World::with(|config| config.version = (1, 20)).await;
+    let secrets: Api<Secret> = Api::namespaced(world.admin(), "ci");
+    let name = tokio::time::timeout(PATIENCE, async {
+        let accounts: Api<ServiceAccount> = Api::namespaced(world.admin(), "ci");
+        loop {
+            let account = accounts.get("runner").await.expect("the account");
+            if let Some(name) = account.secrets.unwrap_or_default().into_iter().find_map(|secret| secret.name) {
+                return name;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    let name = name.await.expect("a Secret");
+    assert!(name.starts_with("runner-token-"), "{name}");
+    let pods: Api<Pod> = Api::namespaced(world.client(&filled(&secrets, &name).await["token"]), "ci");
+    pods.list(&ListParams::default()).await.expect("the token is the runner's");
+    world.stop().await;
 }

@@ -33,6 +33,12 @@ async fn requests_are_refused_as_ordered() {
     assert!(answer.body().contains(r#""message":"away""#), "{}", answer.body());
     world.mend(down).await;
     assert_eq!(code(world.pods().get("p").await), 404);
+    let order =
+        json!({"kind": "refuse", "verb": "get", "status": 403, "body": "<p>no</p>", "contentType": "text/html"});
+    world.fault(order).await;
+    let answer = world.raw(http::Request::get("/api/v1/namespaces/ci/pods/p"), &Value::Null).await;
+    assert_eq!((answer.status().as_u16(), answer.body().as_str()), (403, "<p>no</p>"));
+    assert_eq!(answer.headers()["content-type"], "text/html");
     world.stop().await;
 }
 

@@ -169,6 +169,44 @@ async fn kubectl_applies_on_the_server_with_conflicts() {
 }
 
 #[tokio::test]
+async fn kubectl_applies_lists_and_explains() {
+    let Some(world) = tried().await else { return };
+    let list = |value: &str| {
+        let map = format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: m}}, data: {{k: {value}}}}}");
+        let account = "{apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}";
+        format!("{{apiVersion: v1, kind: List, items: [{map}, {account}]}}")
+    };
+    let apply = ["-n", "ci", "apply", "-f", "-"];
+    assert_eq!(good(&world, &apply, &list("one")).await, "configmap/m created\nserviceaccount/a created\n");
+    assert_eq!(good(&world, &apply, &list("one")).await, "configmap/m unchanged\nserviceaccount/a unchanged\n");
+    let server_side = ["-n", "ci", "apply", "--server-side", "--force-conflicts", "-f", "-"];
+    good(&world, &server_side, &list("one")).await;
+    let (out, err, code) = run(&world, &["-n", "ci", "diff", "-f", "-"], &list("two")).await.expect("kubectl");
+    assert!(code == 1 && out.contains("-  k: one\n+  k: two\n"), "{code} {out}{err}");
+    let (_, err, code) = run(&world, &apply, &list("one, typo: [1]")).await.expect("kubectl");
+    assert!(code != 0 && err.contains("ValidationError(ConfigMap.data.typo): invalid type"), "{err}");
+    let explained = good(&world, &["explain", "pod.spec.containers"], "").await;
+    for field in ["FIELD: containers <[]Container>", "imagePullPolicy\t<string>", "resources\t<ResourceRequirements>"] {
+        assert!(explained.contains(field), "{field:?} is not in {explained}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn kubectl_finds_the_token_of_a_service_account() {
+    let Some(world) = tried().await else { return };
+    let secret = r"{apiVersion: v1, kind: Secret, type: kubernetes.io/service-account-token,
+        metadata: {name: t, annotations: {kubernetes.io/service-account.name: runner}}}";
+    good(&world, &["-n", "ci", "apply", "-f", "-"], secret).await;
+    good(&world, &["-n", "ci", "wait", "--for=jsonpath={.data.token}", "secret/t", "--timeout=100s"], "").await;
+    let path =
+        r"jsonpath={.items[?(@.metadata.annotations['kubernetes\.io/service-account\.name']=='runner')].data.token}";
+    let token = good(&world, &["-n", "ci", "get", "secrets", "-o", path], "").await;
+    assert!(token.len() > 100 && !token.contains(' '), "{token}");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn kubectl_edits_copies_and_talks() {
     let Some(world) = tried().await else { return };
     good(&world, &["apply", "-f", "-"], POD).await;

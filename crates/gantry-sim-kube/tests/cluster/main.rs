@@ -9,6 +9,7 @@ mod kubectl;
 mod objects;
 mod pods;
 mod policy;
+mod protobuf;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -2,7 +2,7 @@
 
 use std::{os::unix::net::UnixListener, path::Path};
 
-use gantry_sim_kube::container::{Capabilities, Mount, Runtime, StartError};
+use gantry_sim_kube::container::{Capabilities, ContainerSpec, Mount, Runtime, StartError, ToolView};
 
 use super::{World, sh, text, until, within};
 
@@ -33,6 +33,51 @@ async fn everything_usual_can_be_written_without_the_host_noticing() {
     for place in ["/tmp", "/var/tmp", "/root", "/home", "/dev/shm", "/etc", "/usr"] {
         assert!(!Path::new(place).join("gantry-test-file").exists(), "{place}");
     }
+}
+
+/// A user's home below the directory that tests share with containers.
+fn with_tools(world: &World, script: &str) -> ContainerSpec {
+    let home = world.host.path().join("home/user");
+    for (file, text) in [
+        (".tool/bin/program", "#!/bin/sh\necho program of $0\n"),
+        (".tool/credentials", "secret"),
+        ("deep/one/file", "one"),
+        (".ssh/id", "secret"),
+    ] {
+        let path = home.join(file);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(&path, text).expect("a file");
+    }
+    std::process::Command::new("chmod").arg("755").arg(home.join(".tool/bin/program")).status().expect("chmod");
+    let shown = [".tool", ".tool/bin", "deep/one/file", "missing"].map(|name| (home.join(name), home.join(name)));
+    let tools = ToolView {
+        home: Some(home.clone()),
+        shown: shown.into_iter().chain([("/usr".into(), "/usr".into())]).collect(),
+        hidden: vec![home.join(".tool/credentials")],
+    };
+    let env = vec![("H".to_owned(), home.display().to_string())];
+    ContainerSpec { tools: Some(tools), env, ..sh(script) }
+}
+
+#[tokio::test]
+async fn a_users_tools_are_where_they_are_and_nothing_else_of_the_home_is() {
+    let world = World::new();
+    let script = "cd $H && find . -type f | sort && .tool/bin/program && echo junk > .tool/bin/junk && \
+                  echo x > new && cat .tool/bin/junk && ! echo x 2>/dev/null > deep/one/file";
+    let (status, out, err) = world.run(with_tools(&world, script)).await;
+    let expected = "./.tool/bin/program\n./deep/one/file\nprogram of .tool/bin/program\njunk\n";
+    assert_eq!((status.code, out.as_str()), (0, expected), "{err}");
+
+    let home = world.host.path().join("home/user");
+    for written in [".tool/bin/junk", "new"] {
+        assert!(!home.join(written).exists(), "{written} has reached the host");
+    }
+    assert_eq!(std::fs::read_to_string(home.join("deep/one/file")).expect("file"), "one");
+    assert!(home.join(".tool/credentials").exists(), "hidden, not gone");
+    let (_, out, err) = world.run(with_tools(&world, "cd $H && ls .tool/bin")).await;
+    assert_eq!(out, "program\n", "what one container writes is not in the next: {err}");
+    let (_, out, err) = world.run(sh("ls -d $PWD/home/* /home/*")).await;
+    assert_eq!(out, "", "other containers are hermetic: {err}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ fn every_frame() -> Vec<Frame> {
         stage: Some("step_script".into()),
         shim: true,
         trace_bytes: 12,
-        closed: Some(Closed { verdict, trace_bytes: 12, trace_crc32: 0xcbf4_3926 }),
+        closed: Some(Closed { verdict, trace_bytes: 12, trace_crc32: Some(0xcbf4_3926) }),
     };
     vec![
         Frame::Hello(Hello { protocol: 1, version: "0.1.0".into(), epoch: 2, state: State::default() }),

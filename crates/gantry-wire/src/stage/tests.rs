@@ -21,6 +21,7 @@ fn plan() -> PodPlan {
         coordinator: Coordinator {
             url: String::new(),
             ca_pem: None,
+            proxies: None,
             upload_timeout_ms: 0,
             response_header_timeout_ms: 0,
         },
@@ -30,7 +31,14 @@ fn plan() -> PodPlan {
         script_timeout_ms: None,
         after_script_timeout_ms: 1,
         after_script_ignore_errors: true,
-        paths: Paths { builds_dir: String::new(), project_dir: String::new(), temp_dir: String::new() },
+        script_grace_ms: 5000,
+        keep_umask: false,
+        paths: Paths {
+            builds_dir: String::new(),
+            project_dir: String::new(),
+            temp_dir: String::new(),
+            temp_volume: None,
+        },
         environment: Vec::new(),
         trace: TracePlan {
             head: String::new(),
@@ -54,6 +62,7 @@ fn plan() -> PodPlan {
         wait_for_services: false,
         failure_reasons: Vec::new(),
         alone: crate::plan::Alone::default(),
+        start: None,
         build_memory_limit: None,
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct ListArgs {
 
 /// Lists them on standard error, as the reference does, and is never a failure.
 pub(crate) fn main(args: &ListArgs) -> ExitCode {
-    let path = args.config.path();
+    let path = args.config.resolve();
     tracing::info!(ConfigFile = %path.display(), "Listing configured runners");
     match RunnerFile::open(&path) {
         Err(error) => tracing::warn!("{error:#}"),

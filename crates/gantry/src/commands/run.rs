@@ -1,42 +1,136 @@
 //! `gantry run`: the daemon.
 
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
-use gantry_daemon::{App, Ended, Network, Options, Signal, signal_channel};
-use tokio::signal::unix::{SignalKind, signal};
+use gantry_config::settings::LogSettings;
+use gantry_daemon::{App, Ended, ListenAddress, Network, Options, Signal, signal_channel};
+use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
 
+use crate::cli::{parse_bool, path_parser};
 use crate::commands::config_path::ConfigArg;
+use crate::commands::runner_file::env;
 use crate::commands::runtime;
 use crate::helper_binary;
 use crate::logging::Logging;
 
-/// Arguments of `gantry run`.
+/// Arguments of `gantry run`. Those without effect are on the command lines of GitLab's image, its chart and its packages.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// Where metrics and health are served, such as :9100; beats the configuration
-    #[arg(long, env = "LISTEN_ADDRESS", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        help = "Where metrics and health are served, such as :9100; beats the configuration [$LISTEN_ADDRESS]",
+        value_name = "ADDRESS"
+    )]
     listen_address: Option<String>,
     /// Old name of --listen-address
-    #[arg(long, env = "METRICS_SERVER", value_name = "ADDRESS", hide = true)]
+    #[arg(long, value_name = "ADDRESS", hide = true)]
     metrics_server: Option<String>,
+    /// Directory that paths are relative to
+    #[arg(long, short = 'd', value_name = "DIRECTORY", value_parser = path_parser())]
+    working_directory: Option<PathBuf>,
+    /// Accepted, and without effect: jobs run in pods, as the users that their pods say
+    #[arg(long, short = 'u', value_name = "USER")]
+    user: Option<String>,
+    /// Accepted, and without effect: the name of a system service
+    #[arg(long, short = 'n', value_name = "NAME")]
+    service: Option<String>,
+    /// Accepted, and without effect: the log is on standard error
+    #[arg(long, env = "LOG_SYSLOG", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
+    syslog: Option<bool>,
+}
+
+impl RunArgs {
+    /// Goes where the command line says, and says what of it does nothing. Every line looks as the file wants it, so that comes first.
+    fn begin(&self, logging: &Logging) -> PathBuf {
+        let directory = self.working_directory.as_ref().filter(|directory| !directory.as_os_str().is_empty());
+        let refused = directory.and_then(|directory| Some((directory, std::env::set_current_dir(directory).err()?)));
+        let config = self.config.path();
+        logging.apply(log_settings(&config));
+        tracing::info!(
+            arch = gantry_gitlab::architecture(),
+            os = gantry_gitlab::platform(),
+            pid = std::process::id(),
+            revision = RunnerInfo::revision(),
+            version = PROTOCOL_VERSION,
+            "Runtime platform"
+        );
+        self.config.warn();
+        if self.user.as_ref().is_some_and(|user| !user.is_empty()) {
+            tracing::info!("--user has no effect: jobs run in pods, as the users that their pods say");
+        }
+        if self.service.is_some() {
+            tracing::info!(
+                "--service has no effect: it names a service in the system's log, and this log is on standard error"
+            );
+        }
+        if self.syslog == Some(true) {
+            tracing::warn!("--syslog (LOG_SYSLOG) has no effect: the log is on standard error, which systemd collects");
+        }
+        if let Some((directory, error)) = refused {
+            let here = std::env::current_dir().map(|here| here.display().to_string()).unwrap_or_default();
+            tracing::warn!(
+                "--working-directory {} cannot be used ({error}): relative paths begin at {here}",
+                directory.display()
+            );
+        }
+        config
+    }
+
+    /// Where metrics are served, as far as it is said here. The newer name beats the older one, and a flag its variable.
+    fn listen_address(&self) -> Option<ListenAddress> {
+        let ways = [
+            (self.listen_address.clone(), "--listen-address"),
+            (env("LISTEN_ADDRESS"), "LISTEN_ADDRESS"),
+            (self.metrics_server.clone(), "--metrics-server"),
+            (env("METRICS_SERVER"), "METRICS_SERVER"),
+        ];
+        let mut given = ways.into_iter().filter_map(|(address, set_by)| {
+            let address = address.filter(|address| !address.is_empty())?;
+            Some(ListenAddress { address, set_by: set_by.to_owned() })
+        });
+        let chosen = given.next()?;
+        for other in given.filter(|other| other.address != chosen.address) {
+            tracing::warn!("{} has no effect: {} says {}", other.set_by, chosen.set_by, chosen.address);
+        }
+        if chosen.set_by.ends_with("METRICS_SERVER") || chosen.set_by.ends_with("metrics-server") {
+            tracing::warn!("{} is an old name: rename it to LISTEN_ADDRESS or --listen-address", chosen.set_by);
+        }
+        Some(chosen)
+    }
+}
+
+/// How a file wants log lines to be, as far as it can be read. What is wrong with it is said when it is loaded.
+fn log_settings(config: &Path) -> LogSettings {
+    let Ok(text) = std::fs::read_to_string(config) else { return LogSettings::default() };
+    match gantry_config::load(&text, &env) {
+        Ok(loaded) => loaded.settings.log,
+        Err(problems) => problems.log,
+    }
 }
 
 /// Runs the daemon until a signal ends it.
-pub(crate) fn main(args: RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
-    let helper = helper_binary::load()?;
+pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         // Before anything else: a signal that comes early must not end the process unheard.
+        let heard = Heard::install()?;
+        let config = args.begin(&logging);
+        let helper = helper_binary::load()?;
         let (sender, signals) = signal_channel();
-        let forwarding = forward(sender);
+        let forwarding = forward(heard, sender);
         let options = Options {
             outside: Arc::new(Network),
-            config: args.config.path(),
-            listen_address: args.listen_address.or(args.metrics_server).filter(|address| !address.is_empty()),
+            config,
+            listen_address: args.listen_address(),
             helper,
             on_log_settings: Box::new(move |settings| logging.apply(settings)),
         };
@@ -46,28 +140,39 @@ pub(crate) fn main(args: RunArgs, logging: Logging) -> anyhow::Result<ExitCode> 
                 Ended::Clean => ExitCode::SUCCESS,
                 Ended::TimedOut | Ended::Forced => ExitCode::FAILURE,
             }),
-            error = forwarding => Err(error),
+            never = forwarding => match never {},
         }
     })
 }
 
-/// Hands signals of the process to the daemon. Ends only when they cannot be received.
-async fn forward(sender: mpsc::Sender<Signal>) -> anyhow::Error {
-    let streams = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::quit()),
-        signal(SignalKind::hangup()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut quit), Ok(mut hangup)) = streams else {
-        return anyhow::anyhow!("signals cannot be handled");
-    };
+/// The signals of the process. From when this is made none of them has its usual effect.
+struct Heard {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    quit: unix::Signal,
+    hangup: unix::Signal,
+}
+
+impl Heard {
+    fn install() -> anyhow::Result<Self> {
+        let hear = |kind| unix::signal(kind).context("signals cannot be handled");
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+            quit: hear(SignalKind::quit())?,
+            hangup: hear(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Hands signals to the daemon.
+async fn forward(mut heard: Heard, sender: mpsc::Sender<Signal>) -> Infallible {
     loop {
         let signal = tokio::select! {
-            _ = terminate.recv() => Signal::Stop("SIGTERM"),
-            _ = interrupt.recv() => Signal::Stop("SIGINT"),
-            _ = quit.recv() => Signal::Drain,
-            _ = hangup.recv() => Signal::Reload,
+            _ = heard.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = heard.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = heard.quit.recv() => Signal::Drain,
+            _ = heard.hangup.recv() => Signal::Reload,
         };
         if sender.send(signal).await.is_err() {
             return std::future::pending().await;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use gantry_config::edit::{Editor, RunnerRef};
-use gantry_config::{RunnerSettings, Settings};
+use gantry_config::{Loaded, RunnerSettings, Settings};
 
 use crate::commands::coordinator::TlsFiles;
 
@@ -36,7 +36,7 @@ pub(crate) struct RunnerFile {
 pub(crate) struct Entry {
     /// What identifies it.
     pub(crate) runner: RunnerRef,
-    /// Its settings; `None` if the file has problems, so that not all of it is understood.
+    /// Its settings; `None` if it cannot be used, or nothing of the file can.
     pub(crate) settings: Option<RunnerSettings>,
 }
 
@@ -48,6 +48,7 @@ impl Entry {
             ca: settings.and_then(|settings| settings.tls_ca_file.clone()),
             cert: settings.and_then(|settings| settings.tls_cert_file.clone()),
             key: settings.and_then(|settings| settings.tls_key_file.clone()),
+            ..TlsFiles::default()
         }
     }
 }
@@ -83,8 +84,12 @@ impl RunnerFile {
 
     /// The checked settings of the whole file, or its errors as one text.
     pub(crate) fn settings(&self) -> Result<Settings, String> {
+        self.load().map(|loaded| loaded.settings)
+    }
+
+    fn load(&self) -> Result<Loaded, String> {
         match gantry_config::load(self.text.as_deref().unwrap_or_default(), &env) {
-            Ok(loaded) => Ok(loaded.settings),
+            Ok(loaded) => Ok(loaded),
             Err(problems) => {
                 let file = self.path.display().to_string();
                 let errors: Vec<String> = problems.errors().map(|problem| problem.in_file(&file).to_string()).collect();
@@ -95,15 +100,22 @@ impl RunnerFile {
 
     /// Its runners, in order. Problems of the file are a warning here: a runner must be removable from a file that the daemon refuses.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        let settings = match self.settings() {
-            Ok(settings) => settings.runners,
+        let runners = self.editor.runners(&env);
+        let loaded = match self.load() {
+            Ok(loaded) => loaded,
             Err(problems) => {
                 tracing::warn!("the configuration has errors: {problems}");
-                Vec::new()
+                return runners.into_iter().map(|runner| Entry { settings: None, runner }).collect();
             }
         };
-        let runners = self.editor.runners(&env);
-        runners.into_iter().map(|runner| Entry { settings: settings.get(runner.index).cloned(), runner }).collect()
+        let file = self.path.display().to_string();
+        for error in loaded.unusable.iter().flat_map(|entry| &entry.errors) {
+            tracing::warn!("{}", error.in_file(&file));
+        }
+        let mut usable = loaded.settings.runners.into_iter();
+        let is_usable = |runner: &RunnerRef| loaded.unusable.iter().all(|entry| entry.index != runner.index);
+        let entry = |runner| Entry { settings: if is_usable(&runner) { usable.next() } else { None }, runner };
+        runners.into_iter().map(entry).collect()
     }
 
     /// Removes runners from the file as it is now, which may have changed since it was opened, and says how many they were.
@@ -278,6 +290,19 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains("concurrent = 3") && text.contains("$TWO") && !text.contains("\"a\""), "{text}");
         assert_eq!(file.forget(&[&entries[0].runner]).unwrap(), 0);
+    }
+
+    #[test]
+    fn entries_keep_their_settings_beside_an_unusable_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let good = |name| {
+            format!("[[runners]]\nname = \"{name}\"\nurl = \"http://x\"\ntoken = \"1\"\nexecutor = \"kubernetes\"\n")
+        };
+        fs::write(&path, good("a") + "[[runners]]\nname = \"empty\"\n" + &good("b")).unwrap();
+        let entries = RunnerFile::open(&path).unwrap().entries();
+        let names: Vec<_> = entries.iter().map(|entry| entry.settings.as_ref().map(|s| s.name.as_str())).collect();
+        assert_eq!(names, [Some("a"), None, Some("b")]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use gantry_core::Secret;
 use gantry_core::short_token::short_token;
 use gantry_gitlab::CallError;
 
-use crate::cli::parse_bool;
+use crate::cli::{parse_bool, path_parser};
 use crate::commands::config_path::ConfigArg;
 use crate::commands::coordinator::{self, TlsFiles, is_created};
 use crate::commands::runner_file::{self, Entry, RunnerFile};
@@ -38,21 +38,26 @@ pub(crate) struct UnregisterArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
     all_runners: bool,
     /// Certificates to trust for GitLab, where the runner names none
-    #[arg(long, env = "CI_SERVER_TLS_CA_FILE", value_name = "FILE")]
+    #[arg(long, env = "CI_SERVER_TLS_CA_FILE", value_name = "FILE", value_parser = path_parser())]
     tls_ca_file: Option<PathBuf>,
     /// Client certificate for GitLab, where the runner names none
-    #[arg(long, env = "CI_SERVER_TLS_CERT_FILE", value_name = "FILE")]
+    #[arg(long, env = "CI_SERVER_TLS_CERT_FILE", value_name = "FILE", value_parser = path_parser())]
     tls_cert_file: Option<PathBuf>,
     /// Key of the client certificate, where the runner names none
-    #[arg(long, env = "CI_SERVER_TLS_KEY_FILE", value_name = "FILE")]
+    #[arg(long, env = "CI_SERVER_TLS_KEY_FILE", value_name = "FILE", value_parser = path_parser())]
     tls_key_file: Option<PathBuf>,
 }
 
 /// Removes what was chosen.
 pub(crate) fn main(args: UnregisterArgs) -> anyhow::Result<ExitCode> {
     let set = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
-    let tls = TlsFiles { ca: set(args.tls_ca_file), cert: set(args.tls_cert_file), key: set(args.tls_key_file) };
-    let path = args.config.path();
+    let tls = TlsFiles {
+        ca: set(args.tls_ca_file),
+        cert: set(args.tls_cert_file),
+        key: set(args.tls_key_file),
+        ..TlsFiles::default()
+    };
+    let path = args.config.resolve();
     let file = RunnerFile::open(&path)?;
     let entries = file.entries();
     let runtime = runtime()?;
@@ -93,7 +98,7 @@ fn describe(entry: &Entry) -> String {
 
 async fn unregister(entry: &Entry, tls: &TlsFiles, config: &Path) -> anyhow::Result<()> {
     let token = &entry.runner.token;
-    let client = coordinator::client(&entry.runner.url, &entry.tls().or(tls.clone()))?;
+    let client = coordinator::client(&entry.runner.url, &entry.tls().or(tls.clone()), config)?;
     let system_id = if is_created(token) { gantry_daemon::system_id(config)? } else { String::new() };
     let answer = tokio::time::timeout(WAIT, coordinator::unregister(&client, token, &system_id)).await;
     answer.with_context(|| format!("GitLab did not answer in {} s", WAIT.as_secs()))?.map_err(refused)?;

@@ -1,6 +1,7 @@
 //! `gantry verify`: asks GitLab whether the tokens of the configuration are good. Only a refused token counts against a runner; an outage
 //! proves nothing. The words `is alive` and `is valid` are read by probes of Helm charts, which allow three seconds.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl VerifyArgs {
 
 /// Verifies what was chosen, all at once.
 pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let path = args.config.path();
+    let path = args.config.resolve();
     let file = RunnerFile::open(&path)?;
     let entries = file.entries();
     let chosen: Vec<&Entry> = entries.iter().filter(|entry| args.takes(entry)).collect();
@@ -73,7 +74,7 @@ pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         bail!("no runner in {} fits --name, --url and --token", path.display());
     }
     let system_id = gantry_daemon::system_id(&path)?;
-    let refused = runtime()?.block_on(join_all(chosen.iter().map(|entry| is_refused(entry, &system_id))));
+    let refused = runtime()?.block_on(join_all(chosen.iter().map(|entry| is_refused(entry, &system_id, &path))));
     let refused: Vec<_> =
         chosen.iter().zip(refused).filter(|(_, refused)| *refused).map(|(entry, _)| &entry.runner).collect();
     if refused.is_empty() {
@@ -87,19 +88,26 @@ pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Asks GitLab and logs the answer.
-async fn is_refused(entry: &Entry, system_id: &str) -> bool {
+async fn is_refused(entry: &Entry, system_id: &str, config: &Path) -> bool {
     let token = &entry.runner.token;
     let (runner, runner_name) = (short_token(token.expose()), entry.runner.name.as_str());
-    let outcome = match tokio::time::timeout(WAIT, ask(entry, system_id)).await {
+    if token.is_empty() {
+        // GitLab would refuse it, and a probe would end the runners beside it.
+        tracing::error!(runner, runner_name, status = "the entry has no token", "Verifying runner... failed");
+        return false;
+    }
+    let outcome = match tokio::time::timeout(WAIT, ask(entry, system_id, config)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => VerifyOutcome::Unsure { message: format!("{error:#}") },
         Err(_) => VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) },
     };
     match outcome {
-        VerifyOutcome::Valid(_) if is_created(token) => {
-            tracing::info!(runner, runner_name, "Verifying runner... is valid");
+        VerifyOutcome::Valid(found) => {
+            let word = if is_created(token) { "is valid" } else { "is alive" };
+            // Absent for tokens that do not end.
+            let token_expires_at = found.token_expires_at;
+            tracing::info!(runner, runner_name, token_expires_at, "Verifying runner... {word}");
         }
-        VerifyOutcome::Valid(_) => tracing::info!(runner, runner_name, "Verifying runner... is alive"),
         VerifyOutcome::Invalid { message } => {
             let word = if is_created(token) { "is not valid" } else { "is removed" };
             tracing::error!(runner, runner_name, status = message, "Verifying runner... {word}");
@@ -112,8 +120,8 @@ async fn is_refused(entry: &Entry, system_id: &str) -> bool {
     false
 }
 
-async fn ask(entry: &Entry, system_id: &str) -> anyhow::Result<VerifyOutcome> {
-    let client = coordinator::client(&entry.runner.url, &entry.tls())?;
+async fn ask(entry: &Entry, system_id: &str, config: &Path) -> anyhow::Result<VerifyOutcome> {
+    let client = coordinator::client(&entry.runner.url, &entry.tls(), config)?;
     let settings = entry.settings.as_ref();
     let shell = match settings.map(|settings| settings.shell) {
         Some(Shell::Sh) => "sh",

@@ -131,7 +131,7 @@ async fn what_cannot_run_is_not_registered() {
         (vec!["--limit", "many"], "--limit: \"many\" is not a whole number"),
         (vec!["--url", "gitlab.example.com"], "must begin with http:// or https://"),
         (vec!["--nonsense"], "--nonsense"),
-        (vec!["--tls-ca-file", "/does/not/exist"], "/does/not/exist (tls-ca-file) cannot be read"),
+        (vec!["--tls-ca-file", "/does/not/exist"], "tls-ca-file /does/not/exist cannot be read"),
         (vec!["--template-config", "/does/not/exist"], "the template /does/not/exist cannot be read"),
     ] {
         home.gantry(&[good.clone(), more].concat()).await.failed(&[word]);

@@ -1,6 +1,7 @@
 use gantry_relay::GoneReason;
 use proptest::prelude::*;
 
+use super::leaving::never_began;
 use super::*;
 
 /// Runs one job against a world that answers every effect, in an order that `choices` decides, with troubles thrown in. Returns all
@@ -76,6 +77,10 @@ fn trouble(choice: u8) -> Option<Event> {
         218 => Event::AgentReady(Phase::Planned),
         219 => Event::AgentReady(Phase::Closed),
         220 => Event::Leave,
+        221 => Event::HandOverTimeout,
+        222 => Event::LeaveTimeout,
+        223 => Event::BuildRuns,
+        224 => Event::ShimSilent,
         _ => return None,
     })
 }
@@ -105,6 +110,38 @@ fn a_good_job() {
 }
 
 #[test]
+fn a_shim_that_says_nothing_ends_the_job() {
+    let (mut machine, _) = Machine::start();
+    for event in [Event::PodCreated, Event::BuildRuns, Event::ShimSilent] {
+        machine.step(event);
+    }
+    assert!(!machine.awaits_shim(), "the agent has to be there first");
+    machine.step(Event::AgentReady(Phase::Waiting));
+    machine.step(Event::PlanAccepted);
+    assert!(machine.awaits_shim());
+    let effects = machine.step(Event::ShimSilent);
+    assert!(matches!(effects.as_slice(), [Effect::SendFail(Ending::ShimSilent { .. })]), "{effects:?}");
+    assert!(!machine.awaits_shim());
+}
+
+#[test]
+fn a_build_container_that_cannot_execute_the_shim_is_named() {
+    for (shim, exit_code, named) in [(false, 126, true), (false, 1, false), (true, 126, false)] {
+        let (mut machine, _) = Machine::start();
+        for event in [Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted] {
+            machine.step(event);
+        }
+        if shim {
+            machine.step(Event::ShimReady);
+        }
+        let died = Ending::ContainerDied { container: "build".into(), exit_code, reason: "Error".into() };
+        let effects = machine.step(Event::Doomed(died));
+        let silent = matches!(effects.as_slice(), [Effect::SendFail(Ending::ShimSilent { .. })]);
+        assert_eq!(silent, named, "{effects:?}");
+    }
+}
+
+#[test]
 fn nothing_runs_before_gitlab_knows() {
     let (mut machine, _) = Machine::start();
     machine.step(Event::PodCreated);
@@ -130,6 +167,105 @@ fn a_running_job_is_left_to_its_agent() {
     assert_eq!(machine.step(Event::Leave), []);
     assert_eq!(machine.step(Event::Acknowledged(AckOutcome::Running)), [Effect::StartRelay, Effect::SendGo]);
     assert_eq!(machine.step(Event::AgentRuns), [Effect::Done(JobEnd::HandedOver)]);
+}
+
+/// A machine to which these things have happened.
+fn after(events: impl IntoIterator<Item = Event>) -> Machine {
+    let (mut machine, _) = Machine::start();
+    for event in events {
+        machine.step(event);
+    }
+    machine
+}
+
+/// A job that GitLab shows as running although its pod has no plan: it waits for a node, or for an image.
+fn acknowledged_early() -> [Event; 3] {
+    [Event::PodCreated, Event::Slow, Event::Acknowledged(AckOutcome::Running)]
+}
+
+#[test]
+fn a_job_that_waits_for_its_pod_ends_with_its_runner() {
+    let mut machine = after(acknowledged_early());
+    assert_eq!(machine.step(Event::Leave), [Effect::EndLocally(never_began()), Effect::DeletePod]);
+    assert_eq!(machine.step(Event::PodDeleted), []);
+    let end = JobEnd::Reported(Some(never_began()));
+    assert_eq!(machine.step(Event::RelayEnded(RelayEnd::Delivered)), [Effect::Done(end)]);
+    assert_eq!(never_began().reason(), Some(gantry_core::FailureReason::RunnerSystemFailure));
+}
+
+#[test]
+fn a_pod_that_comes_while_the_runner_leaves_goes_again() {
+    let mut machine = after([Event::Slow, Event::Acknowledged(AckOutcome::Running), Event::Leave]);
+    assert_eq!(machine.step(Event::PodCreated), [Effect::DeletePod]);
+    let mut machine = after([Event::Leave]);
+    assert_eq!(machine.step(Event::PodCreated), [Effect::DeletePod]);
+    assert_eq!(machine.step(Event::PodDeleted), [Effect::Done(JobEnd::GivenBack)]);
+}
+
+#[test]
+fn a_plan_on_its_way_has_its_time_and_then_the_pod_goes() {
+    let handed = || after(acknowledged_early().into_iter().chain([Event::AgentReady(Phase::Waiting), Event::Leave]));
+    let mut in_time = handed();
+    assert_eq!(in_time.step(Event::PlanAccepted), [Effect::SendGo]);
+    assert_eq!(in_time.step(Event::AgentRuns), [Effect::Done(JobEnd::HandedOver)]);
+    let mut late = handed();
+    assert_eq!(late.step(Event::HandOverTimeout), [Effect::EndLocally(never_began()), Effect::DeletePod]);
+}
+
+#[test]
+fn an_agent_that_may_not_start_any_more_is_told_so() {
+    let mut machine = after([Event::PodCreated, Event::AgentReady(Phase::Waiting), Event::PlanAccepted, Event::Leave]);
+    assert_eq!(machine.step(Event::HandOverTimeout), [Effect::SendFail(never_began())]);
+    assert_eq!(machine.step(Event::AgentClosed), [Effect::CloseFromAgent]);
+    assert_eq!(machine.step(Event::LeaveTimeout), [Effect::Done(JobEnd::HandedOver)]);
+}
+
+#[test]
+fn nothing_holds_up_a_runner_that_leaves() {
+    let unanswered = "the runner has ended before GitLab had answered";
+    for (events, end) in [
+        // Neither GitLab nor the API server answers.
+        (vec![], JobEnd::GivenBack),
+        (vec![Event::Slow], JobEnd::Undelivered(unanswered.into())),
+        (acknowledged_early().into(), JobEnd::Undelivered(unanswered.into())),
+        // The agent was told to start, and its connection broke before it could say that it has.
+        (
+            vec![
+                Event::PodCreated,
+                Event::AgentReady(Phase::Waiting),
+                Event::PlanAccepted,
+                Event::Acknowledged(AckOutcome::Running),
+                Event::AgentLost,
+            ],
+            JobEnd::HandedOver,
+        ),
+    ] {
+        let mut machine = after(events.clone());
+        let mut effects = machine.step(Event::Leave);
+        effects.extend(machine.step(Event::HandOverTimeout));
+        effects.extend(machine.step(Event::LeaveTimeout));
+        assert_eq!(effects.last(), Some(&Effect::Done(end)), "{events:?}");
+    }
+}
+
+#[test]
+fn a_pod_has_its_time_to_start_and_no_more() {
+    let late = || Event::StartTimeout(Ending::PodStartTimeout { seconds: 15, detail: String::new() });
+    let agent = [Event::AgentReady(Phase::Waiting), Event::PlanAccepted, Event::AgentRuns];
+    let ends = |more: &[Event], last: Event| {
+        let mut machine = after(acknowledged_early().into_iter().chain(agent.clone()).chain(more.to_vec()));
+        matches!(machine.step(last).as_slice(), [Effect::SendFail(_)])
+    };
+    assert!(ends(&[], late()));
+    assert!(!ends(&[Event::ShimReady], late()));
+    // A service that has not started is no less late than a build container.
+    let Event::StartTimeout(ending) = late() else { unreachable!() };
+    assert!(ends(&[Event::ShimReady], Event::ServicesLate(ending.clone())));
+    assert!(!ends(&[Event::ShimReady, Event::ServicesStarted], Event::ServicesLate(ending)));
+    // Who looks for the agent keeps the same limit and knows the cause; an agent that is found at the last moment comes too late.
+    let mut machine = after(acknowledged_early());
+    assert_eq!(machine.step(late()), []);
+    assert!(matches!(machine.step(Event::AgentReady(Phase::Waiting)).first(), Some(Effect::EndLocally(_))));
 }
 
 #[test]
@@ -170,9 +306,9 @@ fn a_job_that_has_ended_is_delivered_and_its_pod_removed_before_the_runner_leave
         for event in [Event::Acknowledged(AckOutcome::Running), bad_news, Event::DrainTimeout] {
             machine.step(event);
         }
-        assert_eq!(machine.step(Event::Leave), []);
-        let delivered = machine.step(Event::RelayEnded(RelayEnd::Delivered));
-        assert_eq!(delivered.last(), Some(&Effect::DeletePod));
+        let mut effects = machine.step(Event::Leave);
+        effects.extend(machine.step(Event::RelayEnded(RelayEnd::Delivered)));
+        assert_eq!(count(&effects, |effect| *effect == Effect::DeletePod), 1);
         assert!(matches!(machine.step(Event::PodDeleted).as_slice(), [Effect::Done(JobEnd::Reported(_))]));
     }
 }
@@ -227,7 +363,7 @@ proptest! {
     /// For any order of events: the job ends; exactly one verdict if one was reported, and never two; a pod that was made is deleted;
     /// nothing is relayed before the acknowledgement; nothing starts after the end.
     #[test]
-    fn any_order_of_events(choices in proptest::collection::vec(prop_oneof![3 => 0_u8..8, 1 => 200_u8..221], 0..60)) {
+    fn any_order_of_events(choices in proptest::collection::vec(prop_oneof![3 => 0_u8..8, 1 => 200_u8..223], 0..60)) {
         let effects = live(&choices);
         let verdicts = count(&effects, |effect| matches!(effect, Effect::CloseFromAgent | Effect::EndLocally(_)));
         prop_assert!(verdicts <= 1);
@@ -244,8 +380,10 @@ proptest! {
             prop_assert!(place(&Effect::StartRelay).is_some_and(|relay| relay < go));
         }
         let left = *end == JobEnd::HandedOver;
-        prop_assert!(!left || place(&Effect::SendGo).is_some());
-        if place(&Effect::Connect).is_some() && !choices.contains(&202) && !left {
+        let hurried = choices.contains(&220) && choices.contains(&222);
+        // Or in the last moment, when the agent has been told to end, or ends by itself.
+        prop_assert!(!left || place(&Effect::SendGo).is_some() || hurried);
+        if place(&Effect::Connect).is_some() && !choices.contains(&202) && !left && !hurried {
             prop_assert!(place(&Effect::DeletePod).is_some(), "{:?}", effects);
         }
     }

@@ -23,7 +23,7 @@ impl Job {
         let (trace_bytes, trace_crc32) = self.journal.close();
         self.closed = Some(Closed { verdict, trace_bytes, trace_crc32 });
         self.phase = Phase::Closed;
-        // A job that GitLab does not know to run here is of no interest to anybody but the manager that is connected.
+        // GitLab takes back a job that it does not know to run within minutes: longer than that there is nothing to report.
         let token_life = if self.started { Duration::from_secs(self.plan.timeout_seconds) } else { Duration::ZERO };
         self.report_by = Some(self.around.clock.after(token_life + REPORT_WAIT));
     }

@@ -16,6 +16,7 @@ use crate::agent::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::agent::journal::Journal;
 use crate::agent::published::Published;
 use crate::clock::Deadline;
+use crate::diagnostics::keep_out;
 use crate::limits::{PARTIAL_LINE, TICK};
 use crate::tasks::Task;
 
@@ -41,6 +42,8 @@ pub(super) struct Job {
     pub(super) deadline: Deadline,
     /// When the agent gives up waiting for the word to start.
     pub(super) start_by: Deadline,
+    /// When the build container must be there, if the manager has said so.
+    pub(super) shim_by: Option<Deadline>,
     /// End of the user's scripts, once one has started.
     pub(super) scripts_deadline: Option<Deadline>,
     /// End of the `after_script` that runs.
@@ -117,9 +120,11 @@ impl Activity {
 
 impl Job {
     pub(super) fn new(around: Surroundings, plan: Arc<PodPlan>) -> Self {
+        keep_out(plan.trace.masks.iter().chain([&plan.job_token]));
         let journal = Journal::begin(&around.trace_file, &plan.trace);
         let deadline = around.clock.after(Duration::from_millis(plan.remaining_ms));
         let start_by = around.clock.after(AGENT_WITHOUT_PLAN);
+        let shim_by = plan.start.map(|start| around.clock.after(Duration::from_millis(start.remaining_ms)));
         let _ = around.known.set((Arc::clone(&plan), deadline));
         let mut job = Self {
             around,
@@ -136,6 +141,7 @@ impl Job {
             unwanted: false,
             deadline,
             start_by,
+            shim_by,
             scripts_deadline: None,
             after_deadline: None,
             partial_at: None,
@@ -152,6 +158,9 @@ impl Job {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) -> u8 {
         loop {
             self.on_time();
+            if let Some(trouble) = self.journal.take_trouble() {
+                self.on_broken_journal(&trouble);
+            }
             self.publish();
             if let Some(code) = self.leaving() {
                 return code;
@@ -178,9 +187,6 @@ impl Job {
             Event::Terminated => self.on_terminated(),
             Event::Lone(event) => self.on_lone(event),
         }
-        if let Some(trouble) = self.journal.take_trouble() {
-            self.on_broken_journal(&trouble);
-        }
     }
 
     fn on_shim(&mut self, event: ShimEvent) {
@@ -189,8 +195,9 @@ impl Job {
                 self.shim = Shim::Ready(link);
                 self.try_script();
             }
+            // Also between scripts: what runs in the background prints when it likes. Nothing is behind the verdict.
             ShimEvent::Output(bytes) => {
-                if matches!(self.activity, Activity::Script(_)) {
+                if self.phase == Phase::Running {
                     self.output(&bytes);
                 }
             }
@@ -238,6 +245,7 @@ impl Job {
         let deadlines = [
             running.then_some(self.deadline),
             (self.phase == Phase::Planned).then_some(self.start_by),
+            self.shim_by,
             self.scripts_deadline.filter(|_| running),
             self.after_deadline,
             self.report_by,
@@ -263,6 +271,7 @@ impl Job {
         if self.phase == Phase::Planned && self.start_by.has_passed() {
             self.on_no_start();
         }
+        self.check_build_time();
         self.check_script_time();
         match self.activity {
             Activity::Delay { until, stage, attempt, status } if now >= until => self.begin(stage, attempt, status),

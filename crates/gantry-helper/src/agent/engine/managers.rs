@@ -1,7 +1,5 @@
 //! What managers and the cluster say, and what follows from it.
 
-use std::io;
-
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_core::{Ending, go_duration};
 use gantry_wire::frame::{Frame, NoteLevel, Phase, Refused};
@@ -13,6 +11,7 @@ use tokio::time::Instant;
 use super::job::{Activity, Job, Shim};
 use super::{FAILURE, SUCCESS};
 use crate::agent::event::LoneEvent;
+use crate::agent::journal::Trouble;
 use crate::diagnostics::say;
 use crate::limits::SHIM_GOODBYE;
 
@@ -137,13 +136,9 @@ impl Job {
         }
     }
 
-    pub(super) fn on_broken_journal(&mut self, trouble: &io::Error) {
-        say(format_args!("the trace cannot be written: {trouble}"));
-        self.stop_all(Ending::Runner {
-            message: format!(
-                "the job log cannot be written in the pod: {trouble}; the node or the pod has used up its ephemeral storage"
-            ),
-        });
+    pub(super) fn on_broken_journal(&mut self, trouble: &Trouble) {
+        say(format_args!("{trouble}"));
+        self.stop_all(Ending::Runner { message: trouble.to_string() });
     }
 
     /// The agent's own relay speaks for a manager that is not there.

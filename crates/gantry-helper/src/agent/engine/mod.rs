@@ -8,11 +8,11 @@ mod job;
 mod managers;
 mod scripts;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_wire::frame::{Frame, Refused};
+use gantry_wire::layout::WITHOUT_PLAN;
 use gantry_wire::plan::PodPlan;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
@@ -20,7 +20,8 @@ use tokio::time::{Instant, timeout_at};
 use self::job::Job;
 use super::event::{Event, ShimEvent};
 use super::lone::Known;
-use super::published::Published;
+use super::presence::Seen;
+use super::published::{Published, TraceFile};
 use super::validate::validate;
 use crate::clock::Clock;
 use crate::diagnostics::say;
@@ -37,7 +38,7 @@ const FAILURE: u8 = 1;
 /// What the engine works with.
 pub(crate) struct Surroundings {
     /// Where the trace is kept.
-    pub(crate) trace_file: PathBuf,
+    pub(crate) trace_file: TraceFile,
     /// Does the stages.
     pub(crate) workshop: Arc<dyn Workshop>,
     /// What deadlines are kept on.
@@ -48,6 +49,8 @@ pub(crate) struct Surroundings {
     pub(crate) published: watch::Sender<Published>,
     /// For the agent's own relay.
     pub(crate) known: Known,
+    /// Whether a manager is there.
+    pub(crate) managers: watch::Receiver<Seen>,
 }
 
 /// An agent without a plan.
@@ -70,7 +73,7 @@ impl Engine {
             match timeout_at(until, self.inbox.recv()).await {
                 Err(_) => {
                     say(format_args!("no manager sent a plan for {} s", AGENT_WITHOUT_PLAN.as_secs()));
-                    return FAILURE;
+                    return WITHOUT_PLAN;
                 }
                 Ok(None) => return FAILURE,
                 Ok(Some(Event::Manager { frame: Frame::Plan(plan), reply })) => match validate(&plan) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_core::limits::SCRIPT_KILL_GRACE;
+use gantry_wire::frame::Phase;
 use gantry_wire::plan::Action;
 use gantry_wire::shim::{Ended, Kill, Run, SecretText, ShimFrame};
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use crate::clock::Deadline;
 use crate::limits::{CAUSE_OF_DEATH, KILL_ANSWER};
 use crate::ports::{Handover, User};
 use crate::process::shell;
+use crate::stages;
 use crate::tasks;
 
 impl Job {
@@ -43,8 +44,10 @@ impl Job {
         let first = !self.history.tries.iter().any(|a_try| {
             self.plan.stages.get(a_try.stage).is_some_and(|stage| matches!(stage.action, Action::Script(_)))
         });
-        let handover = Handover { plan: Arc::clone(&self.plan), stage, status, new_owner: first.then_some(user) };
         let outlet = Outlet::new(self.around.events.clone(), id);
+        let new_owner = first.then_some(user);
+        let handover =
+            Handover { plan: Arc::clone(&self.plan), stage, status, new_owner, user, outlet: outlet.clone() };
         let prepared = self.around.workshop.prepare(handover);
         let report = async move {
             let event = match prepared.await {
@@ -54,6 +57,29 @@ impl Job {
             outlet.send(event).await;
         };
         self.activity = Activity::Preparing { stage, _task: tasks::spawn(report) };
+    }
+
+    /// Ends a job whose build container does not start in its time. A manager that is there keeps the same limit and sees the cause; without
+    /// one the job must not wait for ever.
+    pub(super) fn check_build_time(&mut self) {
+        let (Some(by), Some(limit)) = (self.shim_by, self.plan.start) else { return };
+        if self.phase != Phase::Running || !matches!(self.shim, Shim::Absent) {
+            self.shim_by = self.shim_by.filter(|_| self.phase == Phase::Planned);
+            return;
+        }
+        if !by.has_passed() {
+            return;
+        }
+        if self.around.managers.borrow().connected {
+            self.shim_by = Some(self.around.clock.after(CAUSE_OF_DEATH));
+            return;
+        }
+        self.shim_by = None;
+        let detail = format!(
+            "the build container has not started, and nobody has told the helper why; while the pod is there, kubectl describe pod {} does",
+            stages::host_name()
+        );
+        self.stop_all(Ending::PodStartTimeout { seconds: limit.seconds, detail });
     }
 
     /// Everything is ready: hands the script to the shim.
@@ -92,8 +118,8 @@ impl Job {
         if already {
             return;
         }
-        script.give_up = Some(Instant::now() + SCRIPT_KILL_GRACE + KILL_ANSWER);
-        let grace_ms = u64::try_from(SCRIPT_KILL_GRACE.as_millis()).unwrap_or(u64::MAX);
+        let grace_ms = self.plan.script_grace_ms;
+        script.give_up = Some(Instant::now() + Duration::from_millis(grace_ms) + KILL_ANSWER);
         if let Shim::Ready(link) = &self.shim {
             let _ = link.orders.try_send(ShimFrame::Kill(Kill { grace_ms }));
         }

@@ -1,4 +1,6 @@
+use std::ffi::OsStr;
 use std::io::{Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use gantry_wire::plan::ArtifactFormat;
@@ -8,6 +10,7 @@ use zip::write::SimpleFileOptions;
 use super::*;
 use crate::archive::root::root;
 use crate::archive::{pack, select};
+use crate::limits::PACK_PART;
 
 /// An archive of `entries`; those with a `->` are links.
 fn archive(entries: &[(&str, &str)]) -> File {
@@ -32,6 +35,13 @@ fn what_is_packed_comes_back_the_same() {
     fs::write(from.path().join("dist/run.sh"), "#!/bin/sh\n").unwrap();
     fs::set_permissions(from.path().join("dist/run.sh"), Permissions::from_mode(0o751)).unwrap();
     fs::write(from.path().join("dist/zero"), "").unwrap();
+    fs::write(from.path().join("dist/ba\\ck"), "a backslash is a letter").unwrap();
+    let odd = OsStr::from_bytes(b"dist/odd-\xff");
+    fs::write(from.path().join(odd), "a name that is no text").unwrap();
+    fs::write(from.path().join("dist/näme"), "short").unwrap();
+    let large: Vec<u8> = (0_u32..).flat_map(|number| (number / 7).to_le_bytes()).take(2 * PACK_PART + 5).collect();
+    fs::write(from.path().join("dist/large"), &large).unwrap();
+    fs::write(from.path().join("dist/part"), &large[..PACK_PART]).unwrap();
     symlink("run.sh", from.path().join("dist/link")).unwrap();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_001);
     for name in ["dist/run.sh", "dist/empty", "dist"] {
@@ -48,7 +58,11 @@ fn what_is_packed_comes_back_the_same() {
     let to = tempfile::tempdir().unwrap();
     fs::create_dir(to.path().join("dist")).unwrap();
     fs::write(to.path().join("dist/run.sh"), "old").unwrap();
-    assert_eq!(unpack(file, to.path()).unwrap(), 5);
+    assert_eq!(unpack(file, to.path()).unwrap(), 10);
+    for path in &found {
+        let read = |root: &Path| fs::read(root.join(path)).map_err(|error| error.kind());
+        assert!(read(from.path()) == read(to.path()), "{}", path.display());
+    }
     let script = fs::metadata(to.path().join("dist/run.sh")).unwrap();
     assert_eq!((script.mode() & 0o777, script.mtime()), (0o751, 1_700_000_001));
     assert_eq!(fs::read_to_string(to.path().join("dist/run.sh")).unwrap(), "#!/bin/sh\n");

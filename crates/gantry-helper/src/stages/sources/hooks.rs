@@ -8,6 +8,7 @@ use gantry_wire::plan::Script;
 
 use super::git::Git;
 use crate::ports::{Happening, Process as _};
+use crate::process::launch::Launched;
 use crate::process::{script, shell};
 use crate::stages::StageContext;
 
@@ -24,8 +25,12 @@ pub(super) async fn run(context: &StageContext, git: &Git<'_>, hook: &Script) ->
         environment: &git.environment,
         directory: Path::new(&context.plan.paths.project_dir),
     };
-    let mut process = script::start(&context.reaper, &script)
+    let started = script::start(&context.reaper, &script)
         .map_err(|error| Ending::Runner { message: format!("a hook could not be started: {}", chain(&error)) })?;
+    let mut process = Launched::from(started.process);
+    for warning in started.warnings {
+        context.outlet.warning(warning).await;
+    }
     loop {
         match process.next().await {
             Happening::Output(bytes) => context.outlet.output(bytes).await,

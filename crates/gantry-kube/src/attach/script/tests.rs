@@ -41,6 +41,8 @@ impl Container {
         words[0] = shell.to_owned();
         words[5] = self.pushed().display().to_string();
         words[6] = self.root.path().join("agent/manager.sock").display().to_string();
+        assert_eq!(words.get(7).map(String::as_str), Some(layout::PUSHED_READY));
+        words[7] = self.root.path().join("ready").display().to_string();
         let path = format!("{}:/usr/bin:/bin", self.root.path().join("bin").display());
         Command::new(&words[0])
             .args(&words[1..])
@@ -76,7 +78,7 @@ fn a_binary_is_asked_for_taken_and_started() {
     for shell in shells() {
         let container = Container::new();
         let mut child = container.run(shell);
-        assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push(machine) if !machine.is_empty()));
+        assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push { machine, .. } if !machine.is_empty()));
         let mut input = child.stdin.take().unwrap();
         write!(input, "{}\n{BINARY}", BINARY.len()).unwrap();
         input.flush().unwrap();
@@ -87,6 +89,59 @@ fn a_binary_is_asked_for_taken_and_started() {
         assert_eq!(line(&mut child), "frames");
         assert!(child.wait().unwrap().success());
         assert_eq!(fs::read_dir(container.root.path().join("agent")).unwrap().count(), 1, "{shell}");
+    }
+}
+
+/// `BINARY` as gzip packs it.
+fn packed() -> Vec<u8> {
+    let mut gzip = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    gzip.stdin.take().unwrap().write_all(BINARY.as_bytes()).unwrap();
+    gzip.wait_with_output().unwrap().stdout
+}
+
+#[test]
+fn a_compressed_binary_is_unpacked_on_arrival() {
+    let packed = packed();
+    for shell in shells() {
+        let container = Container::new();
+        let mut child = container.run(shell);
+        assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push { has_gzip: true, .. }));
+        let mut input = child.stdin.take().unwrap();
+        writeln!(input, "{} gzip", packed.len()).unwrap();
+        input.write_all(&packed).unwrap();
+        input.flush().unwrap();
+        assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Bridge("1".into()), "{shell}");
+        input.write_all(b"frames\n").unwrap();
+        drop(input);
+        assert_eq!(line(&mut child), "frames");
+        assert!(child.wait().unwrap().success());
+        assert_eq!(fs::read_to_string(container.pushed()).unwrap(), BINARY);
+    }
+    let container = Container::new();
+    let half = &packed[..packed.len() / 2];
+    let said = failure(&container, &format!("{} gzip", packed.len()), half);
+    assert!(said.contains("cannot unpack the helper"), "{said}");
+    assert!(!container.pushed().exists());
+}
+
+#[test]
+fn who_waits_for_the_binary_is_told() {
+    for shell in shells() {
+        let container = Container::new();
+        let ready = container.root.path().join("ready");
+        assert!(Command::new("mkfifo").arg(&ready).status().unwrap().success());
+        // As in a container that waits: open before the binary is there.
+        let mut waiting = fs::OpenOptions::new().read(true).write(true).open(&ready).unwrap();
+        let mut child = container.run(shell);
+        assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push { .. }));
+        let mut input = child.stdin.take().unwrap();
+        write!(input, "{}\n{BINARY}", BINARY.len()).unwrap();
+        input.flush().unwrap();
+        let mut told = [0];
+        waiting.read_exact(&mut told).unwrap();
+        assert!(container.pushed().exists(), "{shell}");
+        drop(input);
+        assert!(child.wait().unwrap().success());
     }
 }
 
@@ -102,7 +157,10 @@ fn a_pushed_binary_is_used_again() {
 
 #[test]
 fn the_images_helper_is_used_if_it_fits() {
-    for (fits, expected) in [(0, FirstLine::Bridge("from the image".into())), (1, FirstLine::Push("test".into()))] {
+    for (fits, expected) in [
+        (0, FirstLine::Bridge("from the image".into())),
+        (1, FirstLine::Push { machine: "test".into(), has_gzip: true }),
+    ] {
         let container = Container::new();
         let text = format!("#!/bin/sh\n[ \"$1\" = fits ] && exit {fits}\necho 'gantry-bridge from the image'\n");
         program(&container.root.path().join("bin/gantry-helper"), &text);
@@ -121,7 +179,7 @@ fn two_pushes_at_once_do_not_disturb_each_other() {
     let mut inputs: Vec<_> = children
         .iter_mut()
         .map(|child| {
-            assert!(matches!(FirstLine::parse(&line(child)), FirstLine::Push(_)));
+            assert!(matches!(FirstLine::parse(&line(child)), FirstLine::Push { .. }));
             child.stdin.take().unwrap()
         })
         .collect();
@@ -145,7 +203,7 @@ fn two_pushes_at_once_do_not_disturb_each_other() {
 /// What the shell says when it is given `binary` as `size` bytes and then the end.
 fn failure(container: &Container, size: &str, binary: &[u8]) -> String {
     let mut child = container.run("sh");
-    assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push(_)));
+    assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push { .. }));
     let mut input = child.stdin.take().unwrap();
     // It may have stopped reading by then.
     let _ = writeln!(input, "{size}").and_then(|()| input.write_all(binary));

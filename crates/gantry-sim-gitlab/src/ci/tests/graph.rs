@@ -28,6 +28,13 @@ tagged: {stage: build, script: x, only: [tags]}
 }
 
 #[test]
+fn a_single_need_may_stand_without_a_list() {
+    let pipeline = pipeline("a: {stage: build, script: x}\nb: {script: x, needs: {job: a, artifacts: false}}\n");
+    let needs: Vec<_> = pipeline.jobs.iter().flat_map(|job| job.needs.iter().flatten()).collect();
+    assert!(matches!(needs.as_slice(), [one] if one.job == "a" && !one.artifacts), "{needs:?}");
+}
+
+#[test]
 fn parallel_jobs_are_needed_all_or_by_their_matrix() {
     let pipeline = pipeline(
         "
@@ -49,13 +56,80 @@ d: {script: x, dependencies: [n]}
 }
 
 #[test]
+fn an_instance_can_be_needed_by_its_full_name() {
+    let pipeline = pipeline(
+        "
+build: {stage: build, script: x, parallel: {matrix: [{OS: [win, mac], CPU: [intel, amd]}]}}
+n: {stage: build, script: x, parallel: 2}
+t: {script: x, needs: ['build: [win, amd]', {job: n 2/2, artifacts: false}]}
+d: {script: x, dependencies: ['build: [mac, intel]', n 1/2]}
+both: {script: x, needs: [build], dependencies: ['build: [win, amd]']}
+",
+    );
+    let find = |name: &str| pipeline.jobs.iter().find(|job| job.name == name).expect("a job");
+    let needs: Vec<_> = find("t").needs.iter().flatten().map(|need| (need.job.as_str(), need.artifacts)).collect();
+    assert_eq!(needs, [("build: [win, amd]", true), ("n 2/2", false)]);
+    assert_eq!(find("d").dependencies, Some(vec!["build: [mac, intel]".to_owned(), "n 1/2".to_owned()]));
+    assert_eq!(find("both").dependencies, Some(vec!["build: [win, amd]".to_owned()]));
+    assert_eq!(
+        problems(
+            "
+b: {stage: build, script: x, parallel: {matrix: [{OS: [win, mac]}]}, rules: [{if: $OS == 'win'}]}
+t: {script: x, needs: ['b: [mac]']}
+u: {script: x, needs: ['b: [bsd]']}
+v: {script: x, needs: ['b: [win]'], dependencies: [b]}
+w: {script: x, needs: [{job: 'b: [mac]', optional: true}]}
+"
+        ),
+        [
+            "3: jobs:t:needs needs b: [mac], but its rules leave it out of this pipeline; add `optional: true`",
+            "4: jobs:u:needs undefined need: b: [bsd]",
+            "5: jobs:v:dependencies the b should be part of needs",
+        ]
+    );
+}
+
+#[test]
+fn a_matrix_job_can_need_the_instance_with_its_own_values() {
+    let pipeline = pipeline(
+        "
+build: {stage: build, script: x, parallel: {matrix: [{OS: [win, mac], CPU: [intel, amd]}]}}
+test:
+  script: x
+  parallel: {matrix: [{SYSTEM: [win, mac]}]}
+  needs: [{job: build, parallel: {matrix: [{OS: ['$[[ matrix.SYSTEM ]]'], CPU: [amd]}]}}]
+check:
+  script: x
+  parallel: {matrix: [{OS: [win]}]}
+  needs: ['build: [$[[matrix.OS]], intel]']
+",
+    );
+    let needs: Vec<String> = pipeline
+        .jobs
+        .iter()
+        .flat_map(|job| job.needs.iter().flatten().map(|need| format!("{} → {}", job.name, need.job)))
+        .collect();
+    assert_eq!(
+        needs,
+        ["test: [win] → build: [win, amd]", "test: [mac] → build: [mac, amd]", "check: [win] → build: [win, intel]",]
+    );
+    let wrong = problems(
+        "
+b: {stage: build, script: x, parallel: {matrix: [{OS: [win]}]}}
+t: {script: x, parallel: {matrix: [{A: [x]}]}, needs: [{job: b, parallel: {matrix: [{OS: ['$[[ matrix.OS ]]']}]}}]}
+",
+    );
+    assert_eq!(wrong.first().map(String::as_str), Some("3: jobs:t:needs 'OS' does not exist in matrix configuration"));
+}
+
+#[test]
 fn wrong_names_and_orders_are_reported() {
     assert_eq!(
         problems(
             "
 build: {stage: build, script: x, needs: [deploy]}
 tagged: {stage: build, script: x, only: [tags]}
-one: {script: x, needs: [biuld, tagged, {job: a, pipeline: '1'}]}
+one: {script: x, needs: [biuld, tagged]}
 two: {script: x, dependencies: [later, one, nothing]}
 three: {script: x, needs: [build], dependencies: [tagged]}
 deploy: {stage: deploy, script: x}
@@ -64,7 +138,6 @@ later: {stage: deploy, script: x}
         ),
         [
             "2: jobs:build:needs need deploy is not defined in current or prior stages",
-            "4: jobs:one:needs:need config with `pipeline` is not supported here; only jobs of this pipeline can be needed",
             "4: jobs:one:needs undefined need: biuld; did you mean `build`?",
             "4: jobs:one:needs needs tagged, but its rules leave it out of this pipeline; add `optional: true`",
             "5: jobs:two:dependencies dependency later is not defined in current or prior stages",

@@ -83,6 +83,29 @@ a:
 }
 
 #[test]
+fn images_that_nobody_can_pull_are_told() {
+    let pipeline = super::read_with(
+        "
+variables: {PROJECT: group/$SUB, SUB: tool, BAD: 'a b'}
+good: {script: x, image: '$CI_REGISTRY/$PROJECT:$CI_JOB_ID'}
+unset: {script: x, image: '${REGISTRY}/tool:1'}
+spoilt: {script: x, image: debian, services: ['tool:$BAD']}
+upper: {script: x, image: Debian}
+",
+        &[],
+        &[("CI_COMMIT_BRANCH", "main"), ("CI_REGISTRY", "localhost:5050")],
+    );
+    assert_eq!(
+        warnings(&pipeline.expect("a pipeline")),
+        [
+            "4: jobs:unset:image `${REGISTRY}/tool:1` is no image name unless something sets $REGISTRY before the job starts",
+            "5: jobs:spoilt:services `tool:$BAD` becomes `tool:a b`, which is no image name",
+            "6: jobs:upper:image `Debian` is no image name",
+        ]
+    );
+}
+
+#[test]
 fn variables_have_values_of_every_allowed_kind() {
     let pipeline = pipeline(
         "
@@ -92,6 +115,12 @@ variables:
   OCTAL: 0644
   QUOTED: 'true'
   VERSION: 1.10
+  HALF: 1.5
+  FLAG: true
+  ANSWER: yes
+  EMPTY:
+  CLOCK: 12:30
+  LONG: {value: true}
   RAW: {value: '$x', expand: false}
   CHOICE: {value: b, options: [a, b], description: which}
   NOTHING: {description: to be filled in}
@@ -107,6 +136,12 @@ a:
         "OCTAL=420",
         "QUOTED=true",
         "VERSION=1.1",
+        "HALF=1.5",
+        "FLAG=true",
+        "ANSWER=true",
+        "EMPTY=",
+        "CLOCK=45000",
+        "LONG=true",
         "RAW=$x",
         "CHOICE=b",
         "NOTHING=",
@@ -115,7 +150,15 @@ a:
     assert_eq!(pairs(job), expected);
     let raw: Vec<&str> = job.variables.iter().filter(|one| !one.expand).map(|one| one.key.as_str()).collect();
     assert_eq!(raw, ["RAW"]);
-    assert_eq!(warnings(&pipeline), ["7: variables:VERSION is read as the number 1.1; quote it to keep 1.10"]);
+    assert_eq!(
+        warnings(&pipeline),
+        [
+            "5: variables:OCTAL is read as the number 420; quote it to keep 0644",
+            "7: variables:VERSION is read as the number 1.1; quote it to keep 1.10",
+            "10: variables:ANSWER is read as the boolean true; quote it to keep yes",
+            "12: variables:CLOCK is read as the number 45000; quote it to keep 12:30",
+        ]
+    );
 }
 
 #[test]
@@ -227,6 +270,20 @@ fn parallel_jobs_are_numbered() {
 }
 
 #[test]
+fn one_instance_is_a_parallel_job_too() {
+    let job = job("a: {script: x, parallel: 1}");
+    assert_eq!((job.name.as_str(), job.parallel), ("a 1/1", Some((1, 1))));
+}
+
+#[test]
+fn instances_with_the_same_values_are_one_and_the_last_wins() {
+    let pipeline = pipeline("a: {script: x, parallel: {matrix: [{A: [x]}, {B: [x]}]}}");
+    assert_eq!(names(&pipeline), ["a: [x]"]);
+    assert_eq!(pipeline.jobs.iter().flat_map(pairs).collect::<Vec<_>>(), ["B=x"]);
+    assert_eq!(warnings(&pipeline), ["1: jobs:a:parallel:matrix has the values: [x] twice; the last ones win"]);
+}
+
+#[test]
 fn a_matrix_names_its_instances_and_sets_their_variables() {
     let pipeline = pipeline(
         "
@@ -266,7 +323,7 @@ a:
     assert_eq!(
         warnings(&pipeline),
         [
-            "4: jobs:a:environment is ignored here",
+            "4: jobs:a:environment makes no deployment here; only its variables are set",
             "5: jobs:a:coverage is ignored here",
             "6: jobs:a:resource_group is ignored here",
             "7: jobs:a:pages is ignored here",

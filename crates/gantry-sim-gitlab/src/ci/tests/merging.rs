@@ -104,6 +104,57 @@ a:
 }
 
 #[test]
+fn references_see_what_is_inherited() {
+    let pipeline = pipeline(
+        "
+.base: {script: [base], variables: {A: base, B: base}}
+.job:
+  extends: .base
+  variables: {B: job}
+inherits: {script: [!reference [.job, script]], variables: !reference [.job, variables]}
+.template: {script: [!reference [.late, script]]}
+.late: {script: [late]}
+extends: {extends: .template}
+",
+    );
+    let [inherits, extends] = pipeline.jobs.as_slice() else { panic!("{:?}", names(&pipeline)) };
+    assert_eq!(inherits.script, ["base"]);
+    assert_eq!(pairs(inherits), ["A=base", "B=job"]);
+    assert_eq!(extends.script, ["late"]);
+}
+
+#[test]
+fn a_reference_in_a_template_replaces_as_a_whole() {
+    let job = job("
+.a: {variables: {A: '1', B: '2'}}
+.base: {script: x, variables: !reference [.a, variables]}
+job: {extends: .base, variables: {C: '3'}}
+");
+    assert_eq!(pairs(&job), ["C=3"], "GitLab merges before it resolves");
+}
+
+#[test]
+fn references_nest_as_deep_as_scripts_may() {
+    let chain = |depth: usize| {
+        let links: String = (0..depth)
+            .fold(String::new(), |text, n| format!("{text}.r{n}: {{script: [!reference [.r{}, script]]}}\n", n + 1));
+        format!("{links}.r{depth}: {{script: [end]}}\njob: {{script: [!reference [.r0, script]]}}\n")
+    };
+    assert_eq!(job(&chain(8)).script, ["end"]);
+    let deep = problems(&chain(9));
+    assert!(
+        matches!(deep.as_slice(), [one] if one.contains("nested array of strings up to 10 levels deep")),
+        "{deep:?}"
+    );
+    let plain: String = (0..40)
+        .fold(String::new(), |text, n| format!("{text}.v{n}: {{variables: !reference [.v{}, variables]}}\n", n + 1));
+    let job = job(&format!(
+        "{plain}.v40: {{variables: {{A: a}}}}\njob: {{script: x, variables: !reference [.v0, variables]}}\n"
+    ));
+    assert_eq!(pairs(&job), ["A=a"]);
+}
+
+#[test]
 fn wrong_references_say_which() {
     assert_eq!(
         problems(
@@ -202,17 +253,30 @@ variables: {B: main}
 }
 
 #[test]
-fn includes_that_cannot_be_had_are_refused_with_their_line() {
+fn includes_may_be_meant_by_a_pattern() {
+    let files: &[(&str, &str)] = &[
+        ("ci/a.yml", "a: {script: x}\n"),
+        ("ci/b.yml", "a: {script: y}\nb: {script: x}\n"),
+        ("ci/deep/c.yml", "c: {script: x}\n"),
+        ("ci/notes.md", ""),
+    ];
+    let included = |pattern: &str| {
+        let yaml = format!("include: ['{pattern}']\nmain: {{script: x}}\n");
+        read_with(&yaml, files, PUSH).map(|pipeline| names(&pipeline).join(" "))
+    };
+    assert_eq!(included("/ci/*.yml").as_deref(), Ok("a b main"));
+    assert_eq!(included("ci/**.yml").as_deref(), Ok("a b c main"));
+    assert_eq!(
+        included("none/*.yml"),
+        Err(vec![".gitlab-ci.yml:1: include `none/*.yml`: no file of the repository is meant by it".to_owned()])
+    );
+}
+
+#[test]
+fn local_includes_that_cannot_be_had_are_refused_with_their_line() {
     let yaml = "
 include:
   - local: missing.yml
-  - project: group/other
-    file: x.yml
-  - remote: https://example.com/x.yml
-  - https://example.com/y.yml
-  - template: Go.gitlab-ci.yml
-  - component: example.com/a/b@1
-  - local: 'ci/*.yml'
   - local: ../x.yml
   - local: script.sh
   - loop.yml
@@ -221,22 +285,15 @@ a: {script: x}
 ";
     let files = &[("loop.yml", "include: /loop.yml\n"), ("bad.yml", "a: {script: x}\n b: 1\n")];
     let problems = read_with(yaml, files, PUSH).expect_err("problems");
-    let tail = "is not supported here; only `local` files of this repository are";
     assert_eq!(
-        problems.iter().take(9).cloned().collect::<Vec<_>>(),
+        problems.iter().take(3).cloned().collect::<Vec<_>>(),
         [
-            ".gitlab-ci.yml:3: include `missing.yml` does not exist in the repository".to_owned(),
-            format!(".gitlab-ci.yml:4: include of another project's file {tail}"),
-            format!(".gitlab-ci.yml:6: include of a remote file {tail}"),
-            format!(".gitlab-ci.yml:7: include of a URL {tail}"),
-            format!(".gitlab-ci.yml:8: include of a GitLab template {tail}"),
-            format!(".gitlab-ci.yml:9: include of a component {tail}"),
-            ".gitlab-ci.yml:10: include `ci/*.yml`: wildcards are not supported here; list the files".to_owned(),
-            ".gitlab-ci.yml:11: include `../x.yml` leads out of the repository".to_owned(),
-            ".gitlab-ci.yml:12: include `script.sh` does not end in .yml or .yaml".to_owned(),
+            ".gitlab-ci.yml:3: include `missing.yml` does not exist in the repository",
+            ".gitlab-ci.yml:4: include `../x.yml` leads out of the repository",
+            ".gitlab-ci.yml:5: include `script.sh` does not end in .yml or .yaml",
         ]
     );
-    let rest: Vec<&str> = problems.iter().skip(9).map(String::as_str).collect();
+    let rest: Vec<&str> = problems.iter().skip(3).map(String::as_str).collect();
     assert!(
         matches!(rest.as_slice(), [bad, looped]
             if bad.starts_with("bad.yml:2: invalid YAML at column")

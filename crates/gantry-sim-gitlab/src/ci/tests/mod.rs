@@ -1,15 +1,19 @@
 //! Tests of the reader through its one entry point.
 
+mod absent;
 mod golden;
 mod graph;
 mod jobs;
+mod layout;
 mod merging;
 mod presence;
 mod problems;
 mod robust;
 mod sample;
 
-use super::{CiInput, CiJob, CiPipeline, read};
+use std::rc::Rc;
+
+use super::{CiInput, CiJob, CiPipeline, Repository, read};
 
 /// Variables of a push to `main`.
 const PUSH: &[(&str, &str)] = &[
@@ -22,11 +26,40 @@ const PUSH: &[(&str, &str)] = &[
 
 type Files<'a> = &'a [(&'a str, &'a str)];
 
+/// A repository with these files, and what of it changed: since the last push, and since `main`.
+#[derive(Default)]
+struct Tree<'a> {
+    files: Files<'a>,
+    changed: Option<&'a [&'a str]>,
+    since_main: &'a [&'a str],
+}
+
+impl Repository for Tree<'_> {
+    fn file(&self, path: &str) -> Option<String> {
+        self.files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned())
+    }
+
+    fn paths(&self) -> Rc<[String]> {
+        self.files.iter().map(|(name, _)| (*name).to_owned()).collect()
+    }
+
+    fn changed(&self) -> Option<Rc<[String]>> {
+        self.changed.map(|paths| paths.iter().map(|path| (*path).to_owned()).collect())
+    }
+
+    fn changed_since(&self, git_ref: &str) -> Option<Rc<[String]>> {
+        (git_ref == "main").then(|| self.since_main.iter().map(|path| (*path).to_owned()).collect())
+    }
+}
+
 /// Reads `yaml` with other files and variables; problems come as lines of text.
 fn read_with(yaml: &str, files: Files<'_>, variables: &[(&str, &str)]) -> Result<CiPipeline, Vec<String>> {
+    read_in(yaml, &Tree { files, ..Tree::default() }, variables)
+}
+
+fn read_in(yaml: &str, tree: &Tree<'_>, variables: &[(&str, &str)]) -> Result<CiPipeline, Vec<String>> {
     let variables: Vec<(String, String)> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let read_file = |path: &str| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned());
-    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &variables, read_file: &read_file };
+    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &variables, repository: tree };
     read(&input).map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 

@@ -214,6 +214,27 @@ fn a_great_many_patterns_and_wrong_names_are_bounded() {
 }
 
 #[test]
+fn untidy_brackets_without_end_are_refused() {
+    let untidy = "k:\n  j: [\nx\n]\n".repeat(20_000);
+    let _ = problems(&untidy);
+    let wide = format!("{}k: [{}]\n", " ".repeat(100_000), "x,\n".repeat(100_000));
+    let _ = problems(&wide);
+}
+
+#[test]
+fn rules_about_a_great_many_files_cost_no_more_than_some_seconds() {
+    let names: Vec<String> = (0..2000).map(|n| format!("a/{}/{n}", "b/".repeat(20))).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let rule = "{exists: ['**/c/**/d*e*f']}, ";
+    let jobs: String = (0..500).fold(String::new(), |mut text, n| {
+        let _ = writeln!(text, "j{n}: {{script: x, rules: [{}]}}", rule.repeat(40));
+        text
+    });
+    let pipeline = read_with(&jobs, &files, PUSH).expect("a pipeline");
+    assert!(!pipeline.jobs.is_empty(), "at last they count as matched");
+}
+
+#[test]
 fn include_bombs_are_refused() {
     let keys: String = (0..60_000).fold(String::new(), |mut text, n| {
         let _ = writeln!(text, ".k{n}: 1");

@@ -3,6 +3,7 @@
 mod retries;
 mod time;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::put::Update;
 use super::queue::Asker;
 use super::retries::Retried;
 use super::*;
-use crate::ci::{self, CiInput, CiPipeline};
+use crate::ci::{self, CiInput, CiPipeline, Repository};
 use crate::payload;
 use crate::repo::{Checkout, Repo, Revision};
 
@@ -61,8 +62,10 @@ impl Sim {
     fn pipeline_at(&mut self, plan: CiPipeline, sha: &str) -> u64 {
         let repo =
             Repo { name: "a/b".to_owned(), id: 1, git_dir: "/nowhere".into(), default_branch: "main".to_owned() };
-        let revision = Revision { name: "main".to_owned(), sha: sha.to_owned(), ..Revision::default() };
+        let full_ref = Some("refs/heads/main".to_owned());
+        let revision = Revision { name: "main".to_owned(), full_ref, sha: sha.to_owned(), ..Revision::default() };
         let pipeline = Pipeline {
+            name: None,
             id: self.world.reserve_pipeline(),
             checkout: Arc::new(Checkout { repo, revision }),
             stages: plan.stages.clone(),
@@ -328,7 +331,58 @@ async fn a_delayed_job_waits_for_its_time() {
     assert!(sim.take(&FULL).is_some());
 }
 
+/// A repository without files.
+struct NoFiles;
+
+impl Repository for NoFiles {
+    fn file(&self, _: &str) -> Option<String> {
+        None
+    }
+    fn paths(&self) -> Rc<[String]> {
+        Rc::default()
+    }
+    fn changed(&self) -> Option<Rc<[String]>> {
+        None
+    }
+    fn changed_since(&self, _: &str) -> Option<Rc<[String]>> {
+        None
+    }
+}
+
 fn read(yaml: &str) -> CiPipeline {
-    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &[], read_file: &|_| None };
+    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &[], repository: &NoFiles };
     ci::read(&input).expect("a valid file")
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_run_here_says_so_and_stays_skipped() {
+    let mut sim = Sim::new();
+    let id = sim.pipeline(read(
+        "down: {stage: build, trigger: {project: a/b}}\nuser: {script: x, needs: [down]}\none: {script: x}\n",
+    ));
+    let (one, token) = sim.take(&FULL).expect("the job that can run");
+    assert!(sim.take(&FULL).is_none());
+    sim.world.put(one, &token, &Update { state: "success".to_owned(), ..Update::default() });
+    let view = sim.world.pipeline_view(id).expect("a pipeline");
+    let notes: Vec<&str> =
+        view["jobs"].as_array().expect("jobs").iter().filter_map(|job| job["note"].as_str()).collect();
+    assert_eq!(
+        notes,
+        [
+            "not run here: `trigger` is not supported here: there are no other pipelines to start (.gitlab-ci.yml:1)",
+            "not run here: it needs down, which is not run here (.gitlab-ci.yml:2)",
+        ]
+    );
+    assert!(matches!(sim.world.retry(1), Retried::NotPossible));
+}
+
+#[tokio::test]
+async fn a_job_that_needs_what_its_runner_has_not_says_what() {
+    let mut sim = Sim::new();
+    sim.pipeline(read("a: {script: x, cache: {paths: [p], fallback_keys: [k]}}\n"));
+    assert!(sim.take(&[]).is_none());
+    let job = sim.world.jobs.values().next().expect("a job");
+    assert_eq!(job.failure_reason.as_deref(), Some("runner_unsupported"));
+    let note = "the runner does not advertise the feature `fallback_cache_keys`, which `cache:fallback_keys` of this job requires";
+    assert_eq!(job.note.as_deref(), Some(note));
 }

@@ -13,6 +13,7 @@ mod keeper;
 mod mounts;
 mod program;
 mod rootfs;
+mod tools;
 mod user;
 
 use std::{

@@ -23,7 +23,7 @@ use super::{
         error::{Failure, Step},
         spec::{ContainerSpec, Privilege},
     },
-    devices, mounts,
+    devices, mounts, tools,
 };
 
 /// The host's tools and their settings. Homes, mounted disks and service data are not among them.
@@ -79,6 +79,9 @@ pub(super) fn build(privilege: Privilege, spec: &ContainerSpec, layout: &Layout)
             mounts::fresh("tmpfs", path, MsFlags::MS_NODEV, "mode=755,size=64k")?;
             own.push(path.to_owned());
         }
+    }
+    if let Some(view) = &spec.tools {
+        own.extend(tools::show(view, spec, base, OLD_ROOT, privilege)?);
     }
     own.push("/".into());
     // Opened now, since volumes may cover them.

@@ -36,7 +36,13 @@ pub(super) struct Job {
     pub(super) name: String,
     pub(super) stage: String,
     pub(super) status: String,
+    /// A runner has it, whether or not it has said that it runs.
+    #[serde(default)]
+    pub(super) assigned: bool,
     pub(super) failure_reason: Option<String>,
+    /// What there is to say of its end that no log says.
+    #[serde(default)]
+    pub(super) note: Option<String>,
     #[serde(default)]
     pub(super) allow_failure: bool,
     #[serde(default)]
@@ -82,7 +88,12 @@ impl Api {
 
     /// Makes a pipeline of the project.
     pub(super) async fn create_pipeline(&self, project: &Project, jobs: &[String]) -> anyhow::Result<Created> {
-        let mut body = json!({"repo": project.name(), "ref": project.git_ref()});
+        let revision = project.revision();
+        let mut body = json!({
+            "repo": project.name(),
+            "ref": revision.full_ref.as_deref().unwrap_or_default(),
+            "sha": revision.sha,
+        });
         if !jobs.is_empty() {
             body["jobs"] = json!(jobs);
         }
@@ -109,6 +120,13 @@ impl Api {
         response.json().await.context("the simulated GitLab's answer is not a pipeline")
     }
 
+    /// Cancels what has not ended. What runs may end in order.
+    pub(super) async fn cancel(&self, id: u64) -> anyhow::Result<()> {
+        let url = format!("{}/sim/pipelines/{id}/cancel", self.url);
+        self.client.post(url).send().await?.error_for_status()?;
+        Ok(())
+    }
+
     /// A job's log from `offset` on.
     pub(super) async fn trace(&self, job: u64, offset: u64) -> anyhow::Result<Vec<u8>> {
         let url = format!("{}/sim/jobs/{job}/trace?offset={offset}", self.url);
@@ -129,4 +147,26 @@ fn client() -> reqwest::Client {
         Err(_) => builder,
     };
     builder.build().unwrap_or_default()
+}
+
+#[cfg(test)]
+impl Job {
+    /// A job of which only this is known.
+    pub(super) fn sample(name: &str, status: &str) -> Self {
+        Self {
+            id: 1,
+            name: name.to_owned(),
+            stage: "test".to_owned(),
+            status: status.to_owned(),
+            assigned: false,
+            failure_reason: None,
+            note: None,
+            allow_failure: false,
+            retried: false,
+            trace_bytes: 0,
+            queued_at: None,
+            started_at: None,
+            finished_at: None,
+        }
+    }
 }

@@ -1,21 +1,27 @@
-//! Job logs in a terminal: every line with the name of its job, without time stamps and section markers.
+//! Job logs in a terminal: every line with the name of its job, without time stamps and section markers. What it costs grows with the
+//! length of the log and with nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::api::{Api, Job};
+use super::api::{Api, Job, Pipeline};
+use super::screen::Style;
 
 /// Colours that tell jobs apart.
 const COLOURS: [&str; 6] = ["\x1b[34m", "\x1b[35m", "\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[94m"];
-const RESET: &str = "\x1b[0m";
 
 /// Bytes of a line's time stamp and stream, before its text (GitLab's timestamped logs).
 const STAMP: usize = 32;
 
+/// Columns for the names of jobs: few names are shorter, and longer ones stick out.
+const NAMES: std::ops::RangeInclusive<usize> = 8..=32;
+
 /// What was shown of each job, and what its log told about its phases.
-#[derive(Default)]
 pub(super) struct LogView {
+    style: Style,
+    width: usize,
     jobs: BTreeMap<u64, Shown>,
 }
 
@@ -26,7 +32,6 @@ struct Shown {
     partial: Vec<u8>,
     /// Text of a line whose next entry continues it.
     line: String,
-    colour: usize,
     sections: Sections,
 }
 
@@ -67,26 +72,44 @@ impl Sections {
 }
 
 impl LogView {
-    /// Prints what is new of a job's log.
-    pub(super) async fn show(&mut self, api: &Api, job: &Job) -> anyhow::Result<()> {
-        let colour = self.jobs.len();
+    pub(super) fn new(style: Style) -> Self {
+        Self { style, width: *NAMES.start(), jobs: BTreeMap::new() }
+    }
+
+    /// Makes room for the names of these jobs.
+    pub(super) fn fit(&mut self, pipeline: &Pipeline) {
+        let longest = pipeline.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(0);
+        self.width = longest.clamp(*NAMES.start(), *NAMES.end());
+    }
+
+    /// What is new of a job's log, as lines to print.
+    pub(super) async fn news(&mut self, api: &Api, job: &Job) -> anyhow::Result<String> {
         let known = self.jobs.get(&job.id).map_or(0, |shown| shown.offset);
-        if job.trace_bytes <= known {
-            return Ok(());
+        let mut lines = Vec::new();
+        if job.trace_bytes > known {
+            let bytes = api.trace(job.id, known).await?;
+            self.jobs.entry(job.id).or_default().take(&bytes, &mut lines);
         }
-        let shown = self.jobs.entry(job.id).or_insert_with(|| Shown { colour, ..Shown::default() });
-        let bytes = api.trace(job.id, shown.offset).await?;
-        shown.offset += bytes.len() as u64;
-        shown.partial.extend_from_slice(&bytes);
-        while let Some(end) = shown.partial.iter().position(|byte| *byte == b'\n') {
-            let rest = shown.partial.split_off(end + 1);
-            let line = std::mem::replace(&mut shown.partial, rest);
-            shown.entry(&job.name, &String::from_utf8_lossy(&line));
+        if job.is_over()
+            && self.is_complete(job)
+            && let Some(shown) = self.jobs.get_mut(&job.id)
+        {
+            shown.finish(&mut lines);
         }
-        if job.is_over() && !shown.line.is_empty() {
-            shown.print(&job.name);
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(&self.line(job, &self.style.line(&line)));
         }
-        Ok(())
+        Ok(text)
+    }
+
+    /// A line about a job.
+    pub(super) fn line(&self, job: &Job, text: &str) -> String {
+        let width = self.width;
+        let colour = COLOURS[usize::try_from(job.id).unwrap_or_default() % COLOURS.len()];
+        let mut line = self.style.paint(colour, &format!("{:>width$} │", job.name));
+        let _ = writeln!(line, " {text}");
+        line
     }
 
     /// Whether all there is of a job's log was shown.
@@ -101,32 +124,59 @@ impl LogView {
 }
 
 impl Shown {
+    /// Takes the next bytes of the log.
+    fn take(&mut self, bytes: &[u8], lines: &mut Vec<String>) {
+        self.offset += bytes.len() as u64;
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.partial.extend_from_slice(&rest[..end]);
+            rest = &rest[end + 1..];
+            let line = std::mem::take(&mut self.partial);
+            self.entry(&String::from_utf8_lossy(&line), lines);
+        }
+        self.partial.extend_from_slice(rest);
+    }
+
     /// Takes one stamped line.
-    fn entry(&mut self, job: &str, line: &str) {
-        let line = line.strip_suffix('\n').unwrap_or(line);
+    fn entry(&mut self, line: &str, lines: &mut Vec<String>) {
         let stamp = line.get(..27).and_then(|stamp| stamp.parse::<Timestamp>().ok());
         let (Some(at), Some(text)) = (stamp, line.get(STAMP..)) else {
             self.line.push_str(line);
-            return self.print(job);
+            return self.print(lines);
         };
         if line.as_bytes().get(STAMP - 1) != Some(&b'+') && !self.line.is_empty() {
-            self.print(job);
+            self.print(lines);
         }
         if text.starts_with("section_") {
             self.sections.marker(text, at);
             return;
         }
-        self.line.push_str(text.strip_prefix("\x1b[0K").unwrap_or(text));
+        let text = text.strip_prefix("\x1b[0K").unwrap_or(text);
         if text.ends_with('\r') {
+            // The next entry is written over it.
+            text.clone_into(&mut self.line);
             return;
         }
-        self.print(job);
+        self.line.push_str(text);
+        self.print(lines);
     }
 
-    fn print(&mut self, job: &str) {
-        let colour = COLOURS[self.colour % COLOURS.len()];
+    /// The log has ended, with or without an end of its last line.
+    fn finish(&mut self, lines: &mut Vec<String>) {
+        if !self.partial.is_empty() {
+            let line = std::mem::take(&mut self.partial);
+            self.entry(&String::from_utf8_lossy(&line), lines);
+        }
+        if !self.line.is_empty() {
+            self.print(lines);
+        }
+    }
+
+    fn print(&mut self, lines: &mut Vec<String>) {
         let line = std::mem::take(&mut self.line);
-        println!("{colour}{job:>12} │{RESET} {}", line.trim_end_matches('\r'));
+        let line = line.trim_end_matches('\r');
+        // A terminal would write what follows a carriage return over the name of the job.
+        lines.push(line.rsplit('\r').next().unwrap_or_default().to_owned());
     }
 }
 
@@ -144,5 +194,26 @@ mod tests {
         assert_eq!(sections.seconds(|name| name == "get_sources"), Some(3.0));
         assert_eq!(sections.seconds(|name| name == "step_script"), None);
         assert_eq!(sections.start(|name| name == "step_script"), Some(at(5)));
+    }
+
+    fn shown(pieces: &[&str]) -> Vec<String> {
+        let (mut shown, mut lines) = (Shown::default(), Vec::new());
+        for piece in pieces {
+            shown.take(piece.as_bytes(), &mut lines);
+        }
+        shown.finish(&mut lines);
+        lines
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_log_is_cut() {
+        let log = "2026-01-02T03:04:05.000000Z 00O one\n2026-01-02T03:04:05.000000Z 00O tw\n2026-01-02T03:04:05.000000Z 00O+o\n\
+                   2026-01-02T03:04:05.000000Z 00O 10%\r\n2026-01-02T03:04:05.000000Z 00O+100%\nunstamped\n\
+                   2026-01-02T03:04:05.000000Z 00O the end";
+        let whole = shown(&[log]);
+        assert_eq!(whole, ["one", "tw", "o", "100%", "unstamped", "the end"]);
+        for cut in 0..log.len() {
+            assert_eq!(shown(&[&log[..cut], &log[cut..]]), whole, "cut at {cut}");
+        }
     }
 }

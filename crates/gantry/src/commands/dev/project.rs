@@ -1,12 +1,13 @@
 //! The repository that `gantry dev` runs: the user's own, or the sample that ships with the program.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use gantry_sim_gitlab::ProjectVariable;
-use tempfile::TempDir;
 
 use super::BadInput;
+use super::git::{commit_of, git};
+use super::revision::Revision;
+use super::submodules::{Neighbour, Submodules};
 
 /// The sample project, file by file.
 const SAMPLE: [(&str, &str); 5] = [
@@ -20,50 +21,68 @@ const SAMPLE: [(&str, &str); 5] = [
 /// The value of the sample's masked variable: any text would do, it must only never be seen.
 const SAMPLE_TOKEN: &str = "tally-3f9c2b7d51";
 
+/// Where GitLab looks for the pipeline.
+const CI_FILE: &str = ".gitlab-ci.yml";
+
 /// A repository to run.
 pub(super) struct Project {
     dir: PathBuf,
     name: String,
-    git_ref: String,
+    revision: Revision,
+    /// The first line of the commit's message.
+    subject: String,
     is_sample: bool,
-    _temp: Option<TempDir>,
+    neighbours: Vec<Neighbour>,
+    notes: Vec<String>,
 }
 
 impl Project {
-    /// Opens the user's repository, or makes the sample one.
-    pub(super) fn open(repo: Option<&Path>, git_ref: Option<&str>) -> Result<Self, BadInput> {
+    /// Opens the user's repository, or makes the sample one in `scratch`.
+    pub(super) fn open(repo: Option<&Path>, git_ref: Option<&str>, scratch: &Path) -> Result<Self, BadInput> {
         if git(Path::new("."), &["--version"]).is_err() {
             return Err(BadInput("git is not installed, and job pods need it: install the package git".to_owned()));
         }
         match repo {
             Some(dir) => Self::own(dir, git_ref),
-            None => Self::sample().map_err(|what| BadInput(format!("the sample project cannot be made: {what}"))),
+            None => {
+                Self::sample(scratch).map_err(|what| BadInput(format!("the sample project cannot be made: {what}")))
+            }
         }
     }
 
     fn own(dir: &Path, git_ref: Option<&str>) -> Result<Self, BadInput> {
         let shown = dir.display();
         let dir = dir.canonicalize().map_err(|error| BadInput(format!("{shown}: {error}")))?;
+        if !dir.is_dir() {
+            return Err(BadInput(format!("{shown} is a file: --repo wants the directory of a git repository")));
+        }
         let top = git(&dir, &["rev-parse", "--show-toplevel"])
             .or_else(|_| git(&dir, &["rev-parse", "--absolute-git-dir"]))
-            .map_err(|what| BadInput(format!("{shown} is not a git repository: {what}")))?;
+            .map_err(|what| BadInput(format!("{shown} cannot be used: {what}")))?;
         let dir = PathBuf::from(top);
-        let wanted = git_ref.unwrap_or("HEAD");
-        git(&dir, &["rev-parse", "--verify", "--quiet", &format!("{wanted}^{{commit}}")]).map_err(|_| {
-            BadInput(format!("{shown} has no commit {wanted}: commit something, or choose another --ref"))
-        })?;
-        let branch = git(&dir, &["symbolic-ref", "--short", "--quiet", "HEAD"]);
-        let git_ref = git_ref.map(str::to_owned).or(branch.ok()).unwrap_or_else(|| "HEAD".to_owned());
-        if !git(&dir, &["status", "--porcelain", "--untracked-files=no"]).unwrap_or_default().is_empty() {
-            eprintln!("\x1b[0;33mWARNING: changes that are not committed are not part of the pipeline\x1b[0;m");
+        let revision = Revision::find(&dir, git_ref).map_err(|what| BadInput(format!("{shown} {what}")))?;
+        if git(&dir, &["cat-file", "-e", &format!("{}:{CI_FILE}", revision.sha)]).is_err() {
+            let what = if dir.join(CI_FILE).exists() { "commit it first" } else { "write one and commit it" };
+            let of = revision.title();
+            return Err(BadInput(format!("{shown} has no {CI_FILE} in the commit to run ({of}): {what}")));
+        }
+        let mut notes: Vec<String> = revision.note.iter().cloned().collect();
+        if commit_of(&dir, "HEAD").as_ref() == Some(&revision.sha) {
+            notes.extend(uncommitted(&dir));
         }
         let name = dir.file_name().map_or_else(|| "project".to_owned(), |name| slug(&name.to_string_lossy()));
-        Ok(Self { dir, name: format!("local/{name}"), git_ref, is_sample: false, _temp: None })
+        let name = format!("local/{name}");
+        let shared = git(&dir, &["rev-parse", "--path-format=absolute", "--git-common-dir"]).unwrap_or_default();
+        let Submodules { neighbours, missing } = Submodules::find(Path::new(&shared), &name, &revision.sha);
+        notes.extend(missing.into_iter().map(|name| {
+            format!("there is no copy of submodule {name:?} for jobs that want it: git submodule update --init")
+        }));
+        let subject = subject(&dir, &revision);
+        Ok(Self { dir, name, revision, subject, is_sample: false, neighbours, notes })
     }
 
-    fn sample() -> Result<Self, String> {
-        let temp = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let dir = temp.path().join("tally");
+    fn sample(scratch: &Path) -> Result<Self, String> {
+        let dir = scratch.join("tally");
         for (path, text) in SAMPLE {
             let path = dir.join(path);
             let parent = path.parent().unwrap_or(&dir);
@@ -75,18 +94,22 @@ impl Project {
         git(&dir, &["add", "."])?;
         let identity = ["-c", "user.name=Gantry", "-c", "user.email=gantry@localhost", "-c", "commit.gpgsign=false"];
         git(&dir, &[&identity[..], &["commit", "--quiet", "--message", "A small tool that counts words"]].concat())?;
-        Ok(Self {
-            dir,
-            name: "sample/tally".to_owned(),
-            git_ref: "main".to_owned(),
-            is_sample: true,
-            _temp: Some(temp),
-        })
+        let revision = Revision::find(&dir, None)?;
+        let subject = subject(&dir, &revision);
+        let name = "sample/tally".to_owned();
+        Ok(Self { dir, name, revision, subject, is_sample: true, neighbours: Vec::new(), notes: Vec::new() })
     }
 
-    /// For the first line of output.
+    /// What is run, for the first line of output.
     pub(super) fn title(&self) -> String {
-        if self.is_sample { "its sample project".to_owned() } else { self.dir.display().to_string() }
+        let place = if self.is_sample { "its sample project".to_owned() } else { self.dir.display().to_string() };
+        let short = self.revision.sha.get(..8).unwrap_or(&self.revision.sha);
+        format!("{place}, {}, commit {short} ({})", self.revision.title(), self.subject)
+    }
+
+    /// What the user should know before it starts.
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Its path in the simulated GitLab.
@@ -94,14 +117,20 @@ impl Project {
         &self.name
     }
 
-    /// Where it is.
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
+    /// What the simulated GitLab serves: project paths and where they are.
+    pub(super) fn served(&self) -> Vec<(String, PathBuf)> {
+        let neighbours = self.neighbours.iter().map(|other| (other.name.clone(), other.git_dir.clone()));
+        std::iter::once((self.name.clone(), self.dir.clone())).chain(neighbours).collect()
+    }
+
+    /// Which projects let in whose jobs.
+    pub(super) fn token_access(&self) -> Vec<(String, String)> {
+        self.neighbours.iter().map(|other| (other.name.clone(), self.name.clone())).collect()
     }
 
     /// What the pipeline is of.
-    pub(super) fn git_ref(&self) -> &str {
-        &self.git_ref
+    pub(super) fn revision(&self) -> &Revision {
+        &self.revision
     }
 
     /// Masked variables in its settings.
@@ -121,21 +150,33 @@ fn slug(name: &str) -> String {
     let clean: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
     let clean = clean.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let clean = clean.strip_suffix(".git").unwrap_or(clean);
     if clean.is_empty() { "project".to_owned() } else { clean.to_owned() }
 }
 
-/// Standard output of git, or the last line of its standard error.
-fn git(dir: &Path, args: &[&str]) -> Result<String, String> {
-    let output = Command::new("git")
-        .args(["-c", "safe.directory=*"])
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+/// What in the work tree is not in the commit that is run.
+fn uncommitted(dir: &Path) -> Option<String> {
+    let status = git(dir, &["status", "--porcelain", "--untracked-files=normal"]).ok()?;
+    let (new, changed): (Vec<&str>, Vec<&str>) = status.lines().partition(|line| line.starts_with("??"));
+    let counted = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        many => Some(format!("{many} {what}s")),
+    };
+    let parts: Vec<String> =
+        [counted(changed.len(), "change"), counted(new.len(), "new file")].into_iter().flatten().collect();
+    let verb = if changed.len() + new.len() == 1 { "is" } else { "are" };
+    (!parts.is_empty())
+        .then(|| format!("the commit is run, not the work tree: {} {verb} not part of it", parts.join(" and ")))
+}
+
+/// What may come from a commit and goes to a terminal: one line without control characters, cut where it is too long.
+fn subject(dir: &Path, revision: &Revision) -> String {
+    const LONGEST: usize = 60;
+    let subject = git(dir, &["show", "-s", "--no-show-signature", "--format=%s", &revision.sha]).unwrap_or_default();
+    let clean: String = subject.chars().filter(|c| !c.is_control()).collect();
+    if clean.chars().count() <= LONGEST {
+        return clean;
     }
-    let error = String::from_utf8_lossy(&output.stderr);
-    Err(error.lines().last().unwrap_or("git failed").to_owned())
+    clean.chars().take(LONGEST - 1).chain(['…']).collect()
 }

@@ -4,44 +4,53 @@ use std::fmt::Write as _;
 
 use super::api::{Job, Pipeline};
 use super::log_view::{LogView, Sections};
+use super::screen::Style;
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
 const YELLOW: &str = "\x1b[33m";
 const BOLD: &str = "\x1b[1m";
-const RESET: &str = "\x1b[0m";
 
 /// Columns with times.
 const PHASES: [&str; 5] = ["queue", "pod start", "sources", "script", "upload"];
 
 /// One line per job, and one for the pipeline.
-pub(super) fn table(pipeline: &Pipeline, view: &LogView) -> String {
+pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String {
     let jobs: Vec<&Job> = pipeline.jobs.iter().filter(|job| !job.retried).collect();
-    let width = jobs.iter().map(|job| job.name.chars().count()).chain([3]).max().unwrap_or(3);
-    let stage_width = jobs.iter().map(|job| job.stage.chars().count()).chain([5]).max().unwrap_or(5);
-    let mut text = format!("\n{BOLD}{:<width$}  {:<stage_width$}  {:<18}", "job", "stage", "result");
+    let longest = |text: fn(&Job) -> &str, title: usize| {
+        jobs.iter().map(|job| text(job).chars().count()).chain([title]).max().unwrap_or(title)
+    };
+    let (width, stage_width) = (longest(|job| &job.name, 3), longest(|job| &job.stage, 5));
+    let mut head = format!("{:<width$}  {:<stage_width$}  {:<18}", "job", "stage", "result");
     for phase in PHASES {
-        let _ = write!(text, "  {phase:>9}");
+        let _ = write!(head, "  {phase:>9}");
     }
-    let _ = writeln!(text, "{RESET}");
+    let mut text = format!("\n{}\n", style.paint(BOLD, &head));
     for job in jobs {
         let (colour, result) = result(job);
-        let _ = write!(text, "{:<width$}  {:<stage_width$}  {colour}{result:<18}{RESET}", job.name, job.stage);
+        let result = style.paint(colour, &format!("{result:<18}"));
+        let _ = write!(text, "{:<width$}  {:<stage_width$}  {result}", job.name, job.stage);
         for seconds in phases(job, &view.sections(job.id)) {
             let shown = seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2} s"));
             let _ = write!(text, "  {shown:>9}");
         }
         text.push('\n');
     }
+    let notes = pipeline.jobs.iter().filter(|job| !job.retried).filter_map(|job| Some((job, job.note.as_ref()?)));
+    for (number, (job, note)) in notes.enumerate() {
+        let _ = writeln!(text, "{}{}: {note}", if number == 0 { "\n" } else { "" }, job.name);
+    }
     let colour = if pipeline.status == "success" { GREEN } else { RED };
-    let _ = write!(text, "\nPipeline: {colour}{}{RESET}", pipeline.status);
+    let _ = write!(text, "\nPipeline: {}\n", style.paint(colour, &pipeline.status));
     text
 }
 
-fn result(job: &Job) -> (&'static str, String) {
+/// How a job ended, and the colour of that.
+pub(super) fn result(job: &Job) -> (&'static str, String) {
     match job.status.as_str() {
         "success" => (GREEN, "success".to_owned()),
         "failed" if job.allow_failure => (YELLOW, "failed (allowed)".to_owned()),
+        "skipped" if job.note.is_some() => (YELLOW, "not run here".to_owned()),
         "failed" => (RED, job.failure_reason.clone().unwrap_or_else(|| "failed".to_owned())),
         other => (YELLOW, other.to_owned()),
     }
@@ -61,4 +70,33 @@ fn phases(job: &Job, sections: &Sections) -> [Option<f64>; 5] {
         sections.seconds(|name| name.starts_with("step_") || name == "after_script"),
         sections.seconds(|name| name.starts_with("upload_artifacts")),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_table_has_no_escape_sequences() {
+        let jobs = vec![Job::sample("unit", "success"), Job::sample("a longer name", "failed")];
+        let pipeline = Pipeline { status: "failed".to_owned(), jobs };
+        let table = |style| table(&pipeline, &LogView::new(style), style);
+        assert!(!table(Style::Plain).contains('\x1b') && table(Style::Colours).contains('\x1b'));
+        let plain = table(Style::Plain);
+        let lines: Vec<&str> = plain.lines().collect();
+        assert!(lines[2].starts_with("unit           test   success "), "{plain}");
+        assert_eq!(lines.last(), Some(&"Pipeline: failed"));
+    }
+
+    #[test]
+    fn a_job_that_is_not_run_here_is_none_that_was_skipped() {
+        let job: Job = serde_json::from_value(serde_json::json!({
+            "id": 1, "name": "down", "stage": "test", "status": "skipped", "trace_bytes": 0, "note": "not run here: why",
+        }))
+        .unwrap();
+        let pipeline = Pipeline { status: "skipped".to_owned(), jobs: vec![job] };
+        let table = table(&pipeline, &LogView::new(Style::Plain), Style::Plain);
+        assert!(table.contains("test   not run here "), "{table}");
+        assert!(table.contains("\n\ndown: not run here: why\n\nPipeline: skipped\n"), "{table}");
+    }
 }

@@ -1,17 +1,16 @@
 //! The simulators and the daemon of `gantry dev`, each started as its own command would start it.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use gantry_daemon::{App, Ended, HelperBinaries, Network, Options, Signal, signal_channel};
-use gantry_sim_gitlab::SimGitlab;
-use gantry_sim_kube::SimKube;
+use gantry_daemon::{App, Ended, HelperBinaries, ListenAddress, Network, Options, Signal, signal_channel};
+use gantry_sim_gitlab::{Settings, SimGitlab, Timing};
 use gantry_sim_kube::container::Runtime;
-use tempfile::TempDir;
-use tokio::sync::mpsc;
+use gantry_sim_kube::{HostTools, SimKube};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -22,47 +21,61 @@ use super::project::Project;
 const NAMESPACE: &str = "ci";
 
 /// Jobs at once.
-const CONCURRENT: u32 = 4;
+pub(super) const CONCURRENT: u32 = 4;
 
 /// How long the token of the runner's service account lives: longer than anybody watches a pipeline.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// How long ending may take.
-const END: Duration = Duration::from_secs(40);
+/// How long ending may take: jobs have their grace periods.
+pub(super) const END: Duration = Duration::from_secs(40);
 
-/// Everything that runs.
+/// How soon new output of a job is shown. A GitLab whose user watches the log asks for it every three seconds; here the user always
+/// watches, and the way is short.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The simulators, and the runner once it is needed.
 pub(super) struct World {
     gitlab_url: String,
-    signals: mpsc::Sender<Signal>,
+    /// Counts the changes of anything in the simulated GitLab.
+    pub(super) changes: watch::Receiver<u64>,
+    config: PathBuf,
     stop: CancellationToken,
     parts: Vec<JoinHandle<()>>,
-    daemon: JoinHandle<()>,
-    problem: Arc<Mutex<Option<String>>>,
-    _dir: TempDir,
+    runner: Option<Runner>,
+    /// The runner was told: a second time would mean "at once".
+    is_stopping: bool,
+}
+
+/// The runner of this run.
+struct Runner {
+    signals: mpsc::Sender<Signal>,
+    task: JoinHandle<()>,
+    /// How it ended, once it has.
+    ended: watch::Receiver<Option<Ended>>,
 }
 
 impl World {
-    /// Starts everything; the outer error is ours, the inner one something that the user can change.
-    /// `listen`: where the simulated GitLab is.
+    /// Starts the simulators; the outer error is ours, the inner one something that the user can change.
+    /// `listen`: where the simulated GitLab is. `dir`: where everything is kept.
     pub(super) async fn start(
         project: &Project,
-        helper: HelperBinaries,
+        tools: HostTools,
         listen: SocketAddr,
+        dir: &Path,
     ) -> anyhow::Result<Result<Self, BadInput>> {
-        let dir = tempfile::Builder::new().prefix("gantry-dev-").tempdir().context("no temporary directory")?;
-        let runtime = Runtime::new(dir.path().join("check"), "/proc/self/exe");
-        match runtime {
-            Ok(runtime) => {
-                if let Err(error) = runtime.check().await {
-                    return Ok(Err(BadInput(error.to_string())));
-                }
-            }
-            Err(error) => return Ok(Err(BadInput(error.to_string()))),
+        let checked = async { Runtime::new(dir.join("check"), "/proc/self/exe")?.check().await }.await;
+        if let Err(error) = checked {
+            return Ok(Err(BadInput(error.to_string())));
         }
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let timing =
+            Timing { trace_interval_watched: LOG_INTERVAL, trace_interval_idle: LOG_INTERVAL, ..Timing::default() };
         let gitlab_config = gantry_sim_gitlab::Config {
-            repos: vec![(project.name().to_owned(), project.dir().to_owned())],
+            repos: project.served(),
             variables: project.masked_variables(),
+            artifact_dir: Some(dir.to_owned()),
+            timing,
+            settings: Settings { token_access: project.token_access(), ..Settings::default() },
             ..gantry_sim_gitlab::Config::new(listen)
         };
         let gitlab = match SimGitlab::bind(gitlab_config).await {
@@ -70,11 +83,14 @@ impl World {
             Err(error @ gantry_sim_gitlab::Error::AddressInUse { .. }) => return Ok(Err(BadInput(error.to_string()))),
             Err(error) => return Err(error).context("the simulated GitLab cannot start"),
         };
-        let kube = SimKube::bind(gantry_sim_kube::Config::new(loopback, "/proc/self/exe"))
-            .await
-            .context("the simulated Kubernetes cannot start")?;
-        let config = write_config(dir.path(), &gitlab, &kube)?;
-        let gitlab_url = gitlab.url();
+        let kube_config = gantry_sim_kube::Config {
+            state_dir: Some(dir.to_owned()),
+            host_tools: Some(tools),
+            ..gantry_sim_kube::Config::new(loopback, "/proc/self/exe")
+        };
+        let kube = SimKube::bind(kube_config).await.context("the simulated Kubernetes cannot start")?;
+        let config = write_config(dir, &gitlab, &kube)?;
+        let (gitlab_url, changes) = (gitlab.url(), gitlab.changes());
         let stop = CancellationToken::new();
         let (until, also_until) = (stop.clone(), stop.clone());
         let parts = vec![
@@ -89,25 +105,29 @@ impl World {
                 }
             }),
         ];
+        Ok(Ok(Self { gitlab_url, changes, config, stop, parts, runner: None, is_stopping: false }))
+    }
+
+    /// Starts the runner. Once there are jobs: its first question is answered with one then, and none is asked in vain.
+    pub(super) async fn run_jobs(&mut self, helper: HelperBinaries) -> anyhow::Result<()> {
         let app = App::build(Options {
             outside: Arc::new(Network),
-            config,
-            listen_address: Some(loopback.to_string()),
+            config: self.config.clone(),
+            listen_address: Some(ListenAddress {
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string(),
+                set_by: "gantry dev".to_owned(),
+            }),
             helper,
             on_log_settings: Box::new(|_| {}),
         })
         .await?;
         let (signals, receiver) = signal_channel();
-        let problem = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&problem);
-        let daemon = spawn(async move {
-            let ended = app.run(receiver).await;
-            if ended != Ended::Clean {
-                let text = "the runner had to leave jobs behind".to_owned();
-                told.lock().unwrap_or_else(PoisonError::into_inner).replace(text);
-            }
+        let (told, ended) = watch::channel(None);
+        let task = spawn(async move {
+            told.send_replace(Some(app.run(receiver).await));
         });
-        Ok(Ok(Self { gitlab_url, signals, stop, parts, daemon, problem, _dir: dir }))
+        self.runner = Some(Runner { signals, task, ended });
+        Ok(())
     }
 
     /// Where the simulated GitLab is.
@@ -115,25 +135,53 @@ impl World {
         &self.gitlab_url
     }
 
-    /// What is wrong with the runner, if it has ended.
-    pub(super) fn runner_problem(&self) -> Option<String> {
-        let said = self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        said.or_else(|| self.daemon.is_finished().then(|| "the runner has ended unexpectedly".to_owned()))
+    /// Tells the runner to end, and with it its jobs. Does not wait for that.
+    pub(super) fn stop_runner(&mut self) {
+        if let Some(runner) = &self.runner
+            && !std::mem::replace(&mut self.is_stopping, true)
+        {
+            // The queue is full only of signals that say the same.
+            let _ = runner.signals.try_send(Signal::Stop("SIGINT"));
+        }
     }
 
-    /// Ends everything in order: the runner with its jobs, then the simulators with their containers.
-    pub(super) async fn end(self) {
-        let _ = self.signals.send(Signal::Stop("SIGINT")).await;
+    /// Whether the runner was told to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    /// Ready when there is no runner any more.
+    pub(super) async fn runner_ended(&self) {
+        if let Some(runner) = &self.runner {
+            // An error means that its task is gone.
+            let _ = runner.ended.clone().wait_for(Option::is_some).await;
+        }
+    }
+
+    /// Whether there is no runner any more.
+    pub(super) fn has_runner_ended(&self) -> bool {
+        self.runner.as_ref().is_none_or(|runner| runner.task.is_finished() || runner.ended.borrow().is_some())
+    }
+
+    /// What went wrong with a runner that has ended.
+    pub(super) fn left_behind(&self) -> Option<&'static str> {
+        let ended = self.runner.as_ref().and_then(|runner| *runner.ended.borrow());
+        (ended.is_some_and(|ended| ended != Ended::Clean)).then_some("the runner had to leave jobs behind")
+    }
+
+    /// Ends everything in order: the runner with its jobs, then the simulators with their containers. False if that took too long.
+    pub(super) async fn end(mut self) -> bool {
+        self.stop_runner();
         let end = async {
-            let _ = self.daemon.await;
+            if let Some(runner) = self.runner.take() {
+                let _ = runner.task.await;
+            }
             self.stop.cancel();
-            for part in self.parts {
+            for part in self.parts.drain(..) {
                 let _ = part.await;
             }
         };
-        if tokio::time::timeout(END, end).await.is_err() {
-            eprintln!("gantry dev: not everything has ended in {} s; leaving it behind", END.as_secs());
-        }
+        tokio::time::timeout(END, end).await.is_ok()
     }
 }
 
@@ -167,6 +215,8 @@ check_interval = 1
     bearer_token = "{token}"
     namespace = "{NAMESPACE}"
     image = "debian:12"
+    pull_policy = "if-not-present"
+    allowed_pull_policies = ["always", "if-not-present", "never"]
     helper_image = "gantry-helper"
     cleanup_grace_period_seconds = 0
 "#,
@@ -184,6 +234,12 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
+/// Runs what may block where it blocks nobody.
+#[expect(clippy::disallowed_methods, reason = "the one place where the command line spawns")]
+pub(super) fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(work)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the command line spawns")]

@@ -30,6 +30,7 @@ use self::values::Settings;
 use crate::commands::coordinator::{self, TlsFiles};
 use crate::commands::runner_file::{self, RunnerFile, env};
 use crate::commands::{config_path, interrupted, runtime};
+use crate::go_arguments;
 
 /// After an interrupt, how long to wait for GitLab's answer to a registration under way: what it made must be undone.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
@@ -59,7 +60,7 @@ pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
     let info = parts.check()?;
     runner_file::prepare(&parts.path)?;
     let system_id = gantry_daemon::system_id(&parts.path)?;
-    let client = coordinator::client(&parts.url(), &parts.tls())?;
+    let client = coordinator::client(&parts.url(), &parts.tls(), &parts.path)?;
     runtime()?.block_on(parts.register(&client, &way, &system_id, &info))
 }
 
@@ -87,7 +88,12 @@ impl Parts {
 
     fn tls(&self) -> TlsFiles {
         let file = |key: &str| Some(self.text(key, key)).filter(|path| !path.is_empty()).map(PathBuf::from);
-        TlsFiles { ca: file("tls-ca-file"), cert: file("tls-cert-file"), key: file("tls-key-file") }
+        TlsFiles {
+            ca: file("tls-ca-file"),
+            cert: file("tls-cert-file"),
+            key: file("tls-key-file"),
+            ..TlsFiles::default()
+        }
     }
 
     fn entry(&self, identity: &Identity) -> anyhow::Result<String> {
@@ -106,8 +112,14 @@ impl Parts {
             let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
             format!("{path}: {}{hint}", problem.message)
         };
+        let refuse = |errors: &mut dyn Iterator<Item = &gantry_config::Problem>| {
+            anyhow::anyhow!("{}", errors.map(place).collect::<Vec<_>>().join("; "))
+        };
         match gantry_config::load(&text, &env) {
-            Err(problems) => bail!("{}", problems.errors().map(place).collect::<Vec<_>>().join("; ")),
+            Err(problems) => Err(refuse(&mut problems.errors())),
+            Ok(loaded) if !loaded.unusable.is_empty() => {
+                Err(refuse(&mut loaded.unusable.iter().flat_map(|entry| &entry.errors)))
+            }
             Ok(loaded) => {
                 for warning in &loaded.warnings {
                     tracing::warn!("{}", place(warning));
@@ -151,6 +163,9 @@ impl Parts {
         match written {
             Ok(()) => {
                 tracing::info!("Runner registered successfully. A running gantry takes it up within seconds.");
+                if let Some(expires) = expiry(registered.token_expires_at.as_deref()) {
+                    tracing::warn!("its token ends at {expires}, and is not renewed by itself");
+                }
                 tracing::info!(
                     "Configuration (with the authentication token) was saved in {:?}",
                     self.path.display().to_string()
@@ -196,14 +211,7 @@ fn expiry(text: Option<&str>) -> Option<Timestamp> {
 }
 
 fn warn_about_arguments(args: &RegisterArgs) {
-    if let Some(first) = args.words.first() {
-        // It may be anything, a token too; these two are what people write.
-        let word = match first.expose() {
-            word @ ("true" | "false") => format!("{word:?} (write --flag={word})"),
-            _ => "a word that belongs to no flag".to_owned(),
-        };
-        tracing::warn!("{word} ends the flags: {} more arguments are ignored", args.words.len() - 1);
-    }
+    go_arguments::warn_about_words(&args.words);
     if !args.other_executors.is_empty() {
         tracing::warn!("flags of other executors are ignored: --{}", args.other_executors.join(", --"));
     }

@@ -1,19 +1,20 @@
 //! As much OpenAPI as `kubectl` needs: which paths exist and that they take `fieldValidation`, so that it leaves
-//! validation to the server. No schemas of fields: `kubectl` then uses the types that are built into it.
+//! validation to the server; and the fields of all types, without descriptions.
 
-use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+mod definitions;
+mod v2;
+
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{discovery, status::json_response};
 use crate::resources::{ResourceType, TYPES};
 
 /// The document at a path, if it is one of OpenAPI.
-pub(crate) fn answer(path: &str) -> Option<Response> {
+pub(crate) fn answer(path: &str, headers: &HeaderMap) -> Option<Response> {
     if path == "/openapi/v2" {
-        // Only the protobuf form is asked for by kubectl; an empty document is a valid one.
-        let empty = (StatusCode::NOT_ACCEPTABLE, [(header::CONTENT_TYPE, "text/plain")], "openapi v3 is served");
-        return Some(empty.into_response());
+        return Some(v2::answer(headers));
     }
     let rest = path.strip_prefix("/openapi/v3")?.trim_start_matches('/');
     if rest.is_empty() {
@@ -52,7 +53,7 @@ fn document(group: &str) -> Value {
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "unversioned"},
         "paths": paths,
-        "components": {"schemas": {}},
+        "components": {"schemas": definitions::schemas(Some(group), "#/components/schemas/")},
     })
 }
 

@@ -1,0 +1,122 @@
+//! Where a key belongs that nobody reads in its table. Which table has which keys is learnt by reading an empty file, so that there is no
+//! second list of them.
+
+use toml::de::DeTable;
+
+use crate::read;
+use crate::report::{KnownTable, Report};
+use crate::section::Section;
+
+/// The smallest file that has every table: those that are absent are read like empty ones, but for the entries of lists.
+const SKELETON: &str = "[[runners]]\n";
+
+/// Properties of a runner that GitLab keeps, without dashes and in lower case. `register` sends them; they were never keys of the file.
+const KEPT_IN_GITLAB: [&str; 10] = [
+    "accesslevel",
+    "active",
+    "locked",
+    "maintenancenote",
+    "maximumtimeout",
+    "paused",
+    "protected",
+    "rununtagged",
+    "taglist",
+    "tags",
+];
+
+/// What to do about a key that is unknown in the table `path`, where more than its spelling is known.
+pub(crate) fn hint(path: &str, key: &str) -> Option<String> {
+    renamed(key).or_else(|| home(path, key).map(|home| format!("it belongs {home}"))).or_else(|| {
+        is_kept_in_gitlab(path, key).then(|| "GitLab keeps it: set it on the runner's page there".to_owned())
+    })
+}
+
+/// How a table with free keys is written, where other forms are common.
+pub(crate) fn example(key: &str) -> Option<String> {
+    let example = match key {
+        "items" => "write items = { \"key\" = \"path\" }",
+        "node_tolerations" => "write node_tolerations = { \"key=value\" = \"NoSchedule\" }",
+        "node_selector" => "write node_selector = { \"kubernetes.io/arch\" = \"amd64\" }",
+        _ => return None,
+    };
+    Some(example.to_owned())
+}
+
+/// Keys of older releases, which GitLab Runner 19.4 ignores, and one that only `register` takes.
+fn renamed(key: &str) -> Option<String> {
+    let now = match key.to_ascii_lowercase().as_str() {
+        "metrics_server" => "listen_address",
+        "terminationgraceperiodseconds" => "pod_termination_grace_period_seconds",
+        "registration_token" | "registration-token" => {
+            return Some("`register` takes it and writes the runner's own token".to_owned());
+        }
+        _ => return None,
+    };
+    Some(format!("it is called {now} now"))
+}
+
+/// The least deep table other than `path` that has such a key.
+fn home(path: &str, key: &str) -> Option<String> {
+    let depth = |table: &KnownTable| (!table.path.is_empty(), table.path.matches('.').count());
+    let here = general(path);
+    let tables = tables();
+    let has_key = |table: &&KnownTable| table.keys.iter().any(|known| known.eq_ignore_ascii_case(key));
+    let table = tables.iter().filter(has_key).filter(|table| general(&table.path) != here).min_by_key(|t| depth(t))?;
+    Some(match general(&table.path).as_str() {
+        "" => "at the top of the file, before the first table".to_owned(),
+        "runners" => "under [[runners]]".to_owned(),
+        other => format!("under [{other}]"),
+    })
+}
+
+fn tables() -> Vec<KnownTable> {
+    let (document, _) = DeTable::parse_recoverable(SKELETON);
+    let report = Report::new(SKELETON);
+    read::settings(&Section::new(&report, Some(document.get_ref()), String::new(), 0), &|_| None);
+    report.into_tables()
+}
+
+/// A path without the places in lists: `runners[3].kubernetes` is `runners.kubernetes`.
+fn general(path: &str) -> String {
+    let mut is_inside = false;
+    let is_kept = |c: &char| {
+        is_inside = (is_inside || *c == '[') && *c != ']';
+        !is_inside && *c != ']'
+    };
+    path.chars().filter(is_kept).collect()
+}
+
+fn is_kept_in_gitlab(path: &str, key: &str) -> bool {
+    let folded: String = key.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect();
+    ["", "runners", "runners.kubernetes"].contains(&general(path).as_str()) && KEPT_IN_GITLAB.contains(&folded.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_known_once() {
+        let tables = tables();
+        let mut paths: Vec<&str> = tables.iter().map(|table| table.path.as_str()).collect();
+        paths.sort_unstable();
+        for path in ["", "runners[0]", "runners[0].kubernetes", "runners[0].cache.s3"] {
+            assert_eq!(paths.iter().filter(|known| **known == path).count(), 1, "{path:?} in {paths:?}");
+        }
+    }
+
+    #[test]
+    fn keys_have_homes() {
+        let hint = |path, key| hint(path, key).unwrap_or_default();
+        assert_eq!(hint("runners[1]", "namespace"), "it belongs under [runners.kubernetes]");
+        assert_eq!(hint("", "Privileged"), "it belongs under [runners.kubernetes]");
+        assert_eq!(hint("runners[0].kubernetes", "limit"), "it belongs under [[runners]]");
+        assert_eq!(hint("runners[0]", "concurrent"), "it belongs at the top of the file, before the first table");
+        assert_eq!(hint("runners[0]", "BucketName"), "it belongs under [runners.cache.s3]");
+        assert_eq!(hint("", "kubernetes"), "it belongs under [[runners]]");
+        assert_eq!(hint("runners[0]", "run-untagged"), "GitLab keeps it: set it on the runner's page there");
+        assert_eq!(hint("runners[0]", "metrics_server"), "it is called listen_address now");
+        assert_eq!(hint("runners[0]", "poll_timout"), "");
+        assert_eq!(hint("runners[0].cache", "tags"), "");
+    }
+}

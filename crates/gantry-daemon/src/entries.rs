@@ -1,0 +1,179 @@
+//! The `[[runners]]` entries that the daemon works with, and what of them is watched over time: the ends of their tokens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_config::{RunnerSettings, Settings};
+use gantry_wire::plan::Alone;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+/// What tells entries apart. Those that a file has twice are counted, so that both are kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    url: String,
+    token: String,
+    name: String,
+    nth: usize,
+}
+
+/// What the file says outside of an entry and a runner must be started anew for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Basis {
+    pub(crate) check_interval: Duration,
+    pub(crate) connection_max_age: Duration,
+    pub(crate) alone: Alone,
+}
+
+impl Basis {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            check_interval: settings.check_interval,
+            connection_max_age: settings.connection_max_age,
+            alone: Alone {
+                self_report_after_ms: millis(settings.gantry.self_report_after),
+                abandon_after_ms: millis(settings.gantry.abandon_after),
+            },
+        }
+    }
+}
+
+/// A configured runner.
+pub(crate) struct Entry {
+    pub(crate) settings: Arc<RunnerSettings>,
+    pub(crate) basis: Basis,
+    /// Absent while the runner could not be started.
+    pub(crate) stop: Option<CancellationToken>,
+    pub(crate) problem: Option<String>,
+    token: TokenWatch,
+}
+
+impl Entry {
+    pub(crate) fn new(settings: Arc<RunnerSettings>, basis: Basis) -> Self {
+        Self { settings, basis, stop: None, problem: None, token: TokenWatch::default() }
+    }
+
+    /// Why it does not work, in one line.
+    pub(crate) fn why_not(&self) -> Option<String> {
+        let problem = self.problem.as_ref().filter(|_| self.stop.is_none())?;
+        Some(format!("runner {:?} cannot work: {problem}", self.settings.name))
+    }
+
+    /// Says that the token ends soon or has ended, where that is so and was not said lately.
+    pub(crate) fn say_token_life(&mut self, now: Timestamp) {
+        let Some(expires) = self.settings.token_expires_at else { return };
+        let life = TokenLife::at(now, self.settings.token_obtained_at, expires);
+        if !self.token.is_to_be_said(now, life) {
+            return;
+        }
+        let name = &self.settings.name;
+        let remedy = "write a new one into the configuration (POST /api/v4/runners/reset_authentication_token)";
+        match life {
+            TokenLife::Good => {}
+            TokenLife::EndsSoon => tracing::warn!("the token of runner {name:?} ends at {expires}: {remedy}"),
+            TokenLife::Ended => tracing::error!("the token of runner {name:?} has ended at {expires}: {remedy}"),
+        }
+    }
+}
+
+/// The entries of a file, each under its key.
+pub(crate) fn wanted(settings: &Settings) -> BTreeMap<Key, Arc<RunnerSettings>> {
+    let mut wanted = BTreeMap::new();
+    for runner in &settings.runners {
+        let (url, token, name) = (runner.url.clone(), runner.token.expose().to_owned(), runner.name.clone());
+        let mut key = Key { url, token, name, nth: 0 };
+        while wanted.contains_key(&key) {
+            key.nth += 1;
+        }
+        wanted.insert(key, Arc::new(runner.clone()));
+    }
+    wanted
+}
+
+/// How far the life of a token is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum TokenLife {
+    #[default]
+    Good,
+    EndsSoon,
+    Ended,
+}
+
+impl TokenLife {
+    /// A token ends soon when three quarters of its life are over: then the reference would renew it (GitLab Runner 19.4).
+    fn at(now: Timestamp, obtained: Option<Timestamp>, expires: Timestamp) -> Self {
+        /// Where its beginning is not known.
+        const SOON: i64 = 7 * 24 * 60 * 60;
+        let end = expires.as_second();
+        let last_quarter = match obtained {
+            Some(obtained) if obtained < expires => (end - obtained.as_second()) / 4,
+            _ => SOON,
+        };
+        match now.as_second() {
+            now if now >= end => Self::Ended,
+            now if now >= end - last_quarter => Self::EndsSoon,
+            _ => Self::Good,
+        }
+    }
+}
+
+/// What was said of a token, and when.
+#[derive(Debug, Default)]
+struct TokenWatch {
+    said: TokenLife,
+    at: Option<Timestamp>,
+}
+
+impl TokenWatch {
+    /// Once when it becomes true, and then once a day.
+    fn is_to_be_said(&mut self, now: Timestamp, life: TokenLife) -> bool {
+        const AGAIN: i64 = 24 * 60 * 60;
+        let is_fresh = self.at.is_some_and(|at| now.as_second() - at.as_second() < AGAIN);
+        if life == TokenLife::Good || (life == self.said && is_fresh) {
+            return false;
+        }
+        *self = Self { said: life, at: Some(now) };
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_life_of_a_token() {
+        let life = |now, obtained: Option<i64>| TokenLife::at(at(now), obtained.map(at), at(1_000_000));
+        assert_eq!([life(0, Some(0)), life(749_999, Some(0))], [TokenLife::Good; 2]);
+        assert_eq!([life(750_000, Some(0)), life(999_999, Some(0))], [TokenLife::EndsSoon; 2]);
+        assert_eq!([life(1_000_000, Some(0)), life(2_000_000, None)], [TokenLife::Ended; 2]);
+        assert_eq!(life(395_199, None), TokenLife::Good);
+        assert_eq!([life(395_200, None), life(395_200, Some(2_000_000))], [TokenLife::EndsSoon; 2]);
+    }
+
+    #[test]
+    fn it_is_said_once_a_day_and_at_every_change() {
+        let mut watch = TokenWatch::default();
+        assert!(!watch.is_to_be_said(at(0), TokenLife::Good));
+        assert!(watch.is_to_be_said(at(1), TokenLife::EndsSoon));
+        assert!(!watch.is_to_be_said(at(86_400), TokenLife::EndsSoon));
+        assert!(watch.is_to_be_said(at(86_401), TokenLife::EndsSoon));
+        assert!(watch.is_to_be_said(at(86_402), TokenLife::Ended));
+        assert!(!watch.is_to_be_said(at(86_403), TokenLife::Ended));
+    }
+
+    #[test]
+    fn entries_that_a_file_has_twice_are_both_kept() {
+        let entry = "[[runners]]\nurl = \"https://gitlab.example.com\"\ntoken = \"x\"\nexecutor = \"kubernetes\"\n";
+        let text = format!("{entry}limit = 1\n{entry}limit = 2\n");
+        let settings = gantry_config::load(&text, &|_| None).unwrap().settings;
+        let limits: Vec<u32> = wanted(&settings).values().filter_map(|runner| Some(runner.limit?.get())).collect();
+        assert_eq!(limits, [1, 2]);
+    }
+}

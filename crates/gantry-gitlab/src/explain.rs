@@ -1,0 +1,129 @@
+//! Why a connection could not be made, in words that say which setting helps. Pure.
+
+use std::error::Error;
+use std::io;
+
+use gantry_core::error_chain::chain;
+use rustls::{AlertDescription, CertificateError};
+
+/// What is known about the connection beside the error.
+#[derive(Clone, Debug)]
+pub(crate) struct Circumstances<'a> {
+    pub(crate) scheme: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+    /// It could not be made; otherwise it broke later.
+    pub(crate) connecting: bool,
+    /// Host and port of the proxy that it goes through.
+    pub(crate) proxy: Option<&'a str>,
+    /// The setting and file whose certificates are trusted beside the usual ones.
+    pub(crate) ca: Option<&'a str>,
+    /// Where a file with such certificates would be found.
+    pub(crate) place_of_ca: Option<&'a str>,
+    /// The setting and file of the client's certificate.
+    pub(crate) cert: Option<&'a str>,
+}
+
+/// A sentence about `error`.
+pub(crate) fn explain(error: &(dyn Error + 'static), at: &Circumstances<'_>) -> String {
+    let address = format!("{}:{}", at.host, at.port);
+    let via = at.proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
+    let said = match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(problem)) => certificate(problem, at),
+        Some(rustls::Error::InvalidMessage(_)) => Some(format!(
+            "{address} does not answer in TLS: write http:// in the URL, or the port where it serves https"
+        )),
+        Some(rustls::Error::AlertReceived(alert)) => Some(refused(*alert, at)),
+        None if at.connecting && at.scheme == "https" && is_cut_off(error) => Some(format!(
+            "{address} ended the connection in the middle of the TLS handshake: write http:// in the URL if it does not speak TLS"
+        )),
+        None if at.scheme == "http" && is_no_http(error) => {
+            Some(format!("{address} does not answer in HTTP: write https:// in the URL if it speaks TLS"))
+        }
+        _ => None,
+    };
+    match said {
+        Some(said) => format!("{said}{via}"),
+        None => format!("{address}{via}: {}", chain(error)),
+    }
+}
+
+fn certificate(problem: &CertificateError, at: &Circumstances<'_>) -> Option<String> {
+    let host = at.host;
+    Some(match problem {
+        // The two below: an authority of the same name and another key; a certificate that is its own authority.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_) => {
+            let help = match (at.ca, at.place_of_ca) {
+                (Some(ca), _) => format!("the file {ca} does not hold the certificate of that authority: add it there"),
+                (None, Some(place)) => {
+                    format!("set tls-ca-file to a PEM file with the authority's certificate, or put it at {place}")
+                }
+                (None, None) => "set tls-ca-file to a PEM file with the authority's certificate".to_owned(),
+            };
+            format!("the certificate of {host} comes from an authority that is not trusted here; {help}")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!(
+                "the certificate of {host} has expired{}; renew it there (or is the clock here wrong?)",
+                until(problem)
+            )
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("the certificate of {host} is not valid yet{}; is the clock here wrong?", until(problem))
+        }
+        CertificateError::NotValidForName => {
+            format!("the certificate of {host} is made out to another name; write that name in the URL")
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            let names = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
+            format!(
+                "the certificate of {host} is made out to {names} and not to {host}; write such a name in the URL, or have the \
+                 certificate made out to {host}"
+            )
+        }
+        _ => return None,
+    })
+}
+
+/// The date that a certificate's validity ends or begins at.
+fn until(problem: &CertificateError) -> String {
+    let (word, time) = match problem {
+        CertificateError::ExpiredContext { not_after, .. } => ("on", not_after),
+        CertificateError::NotValidYetContext { not_before, .. } => ("before", not_before),
+        _ => return String::new(),
+    };
+    let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    time.map(|time| format!(" ({word} {time})")).unwrap_or_default()
+}
+
+/// The other side has ended the handshake.
+fn refused(alert: AlertDescription, at: &Circumstances<'_>) -> String {
+    let host = at.host;
+    match at.cert {
+        Some(cert) => format!("{host} does not accept the client certificate ({alert:?}): look at {cert}"),
+        None => format!(
+            "{host} ended the TLS handshake ({alert:?}): if it asks for a client certificate, set tls-cert-file and tls-key-file"
+        ),
+    }
+}
+
+fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
+    let cut_off = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+    causes(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|io| cut_off.contains(&io.kind())))
+}
+
+fn is_no_http(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse))
+}
+
+/// An error and all that is below it. An IO error leaves the error that it holds out of its own chain.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(held) => Some(held as &(dyn Error + 'static)),
+        None => (*error).source(),
+    })
+}

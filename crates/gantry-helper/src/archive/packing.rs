@@ -1,0 +1,91 @@
+//! An archive as a stream: it is packed on other threads while it is sent, and never lies on the disk.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use gantry_gitlab::{ByteStream, TransportError, TransportFault};
+use gantry_wire::plan::ArtifactFormat;
+use tokio::sync::mpsc;
+
+use super::pack::{PackError, pack};
+use super::root::Root;
+use crate::limits::{ARCHIVE_PIECE, ARCHIVE_PIECES};
+use crate::tasks;
+
+/// What is packed, as often as it is sent.
+pub(super) struct Packing {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    format: ArtifactFormat,
+    root: Root,
+    paths: BTreeSet<PathBuf>,
+    failure: mpsc::Sender<PackError>,
+}
+
+impl Packing {
+    /// Also gives where it is said that a file cannot be packed.
+    pub(super) fn new(
+        format: ArtifactFormat,
+        root: Root,
+        paths: BTreeSet<PathBuf>,
+    ) -> (Self, mpsc::Receiver<PackError>) {
+        let (failure, failures) = mpsc::channel(1);
+        (Self { shared: Arc::new(Shared { format, root, paths, failure }) }, failures)
+    }
+
+    /// The archive from its beginning. Dropping the stream ends the packing. A failure is told before the stream breaks.
+    pub(super) fn stream(&self) -> ByteStream {
+        let (pieces, receiver) = mpsc::channel(ARCHIVE_PIECES);
+        let shared = Arc::clone(&self.shared);
+        tasks::detach(async move {
+            let _ = tasks::blocking(move || shared.pack_into(pieces)).await;
+        });
+        Box::pin(stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) }))
+    }
+}
+
+impl Shared {
+    fn pack_into(&self, pieces: mpsc::Sender<Result<Bytes, TransportError>>) {
+        let mut out = Pieces { buffer: BytesMut::with_capacity(ARCHIVE_PIECE), pieces };
+        let packed =
+            pack(self.format, &self.root, &self.paths, &mut out).and_then(|()| out.flush().map_err(PackError::Out));
+        // Whoever does not take the archive any more knows why.
+        if let Err(error) = packed
+            && !matches!(error, PackError::Out(_))
+        {
+            let words = error.to_string();
+            let _ = self.failure.try_send(error);
+            let _ = out.pieces.blocking_send(Err(TransportError::new(TransportFault::Request, words)));
+        }
+    }
+}
+
+/// Gathers what is written into pieces of a size that is worth sending.
+struct Pieces {
+    buffer: BytesMut,
+    pieces: mpsc::Sender<Result<Bytes, TransportError>>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= ARCHIVE_PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(ARCHIVE_PIECE)).freeze();
+        self.pieces.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}

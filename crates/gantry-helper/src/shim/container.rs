@@ -1,0 +1,86 @@
+//! The build container's shell: starts scripts, stops everything that lives, and keeps reading what processes print that have outlived
+//! their script.
+
+use std::future::Future;
+
+use bytes::{Bytes, BytesMut};
+use gantry_core::error_chain::chain;
+use gantry_wire::shim::Run;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::oom;
+use super::running::Running;
+use crate::limits::{BACKGROUND_OUTPUT, OUTPUT_CHUNK};
+use crate::ports::Shell;
+use crate::process::reaper::Reaper;
+use crate::process::{script, shell};
+use crate::tasks;
+
+/// The container's own shell and processes.
+pub(super) struct ContainerShell {
+    reaper: Reaper,
+    background: Background,
+    output: mpsc::Receiver<Bytes>,
+}
+
+impl ContainerShell {
+    pub(super) fn new(reaper: Reaper) -> Self {
+        let (sender, output) = mpsc::channel(BACKGROUND_OUTPUT);
+        Self { reaper, background: Background(sender), output }
+    }
+}
+
+impl Shell for ContainerShell {
+    type Process = Running;
+
+    fn path(&self) -> Option<String> {
+        shell::find().map(|path| path.to_string_lossy().into_owned())
+    }
+
+    fn start(&mut self, run: &Run) -> Result<Running, String> {
+        let Some(shell) = shell::find() else {
+            return Err(format!("there is no shell in this image: looked for {}", shell::candidates()));
+        };
+        let script = script::Script {
+            shell,
+            text: run.script.expose(),
+            environment: &run.environment,
+            directory: run.directory.as_ref(),
+        };
+        let started = script::start(&self.reaper, &script).map_err(|error| chain(&error))?;
+        Ok(Running::new(started, &self.reaper, self.background.clone()))
+    }
+
+    fn oom_kills(&self) -> u64 {
+        oom::kills()
+    }
+
+    fn background_output(&mut self) -> impl Future<Output = Bytes> + Send {
+        let next = self.output.recv();
+        // Never the end: `self` holds a sender.
+        async move { next.await.unwrap_or_default() }
+    }
+}
+
+/// Where the output of a script goes once the script has ended and others still hold it open. If nobody read it, they would die of it.
+#[derive(Clone, Debug)]
+pub(super) struct Background(mpsc::Sender<Bytes>);
+
+impl Background {
+    /// Reads `output` to its end, whenever that comes.
+    pub(super) fn adopt(&self, mut output: pipe::Receiver) {
+        let to = self.0.clone();
+        tasks::detach(async move {
+            let mut buffer = BytesMut::new();
+            loop {
+                buffer.reserve(OUTPUT_CHUNK);
+                match output.read_buf(&mut buffer).await {
+                    Ok(count) if count > 0 => drop(to.send(buffer.split().freeze()).await),
+                    _ => return,
+                }
+            }
+        });
+    }
+}
