@@ -6,6 +6,7 @@ mod cleanup;
 pub(crate) mod ownership;
 mod prepare;
 pub(crate) mod sources;
+pub(crate) mod temporary;
 pub(crate) mod trees;
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use gantry_wire::plan::{Action, PodPlan, StagePlan};
 use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::agent::outlet::Outlet;
@@ -52,11 +54,23 @@ pub(crate) struct StageContext {
 pub(crate) struct Tools {
     pub(crate) layout: Layout,
     pub(crate) reaper: Reaper,
+    /// The one that the helper container was started with; the agent's own lets everybody write to what it makes.
+    pub(crate) inherited_umask: Mode,
+}
+
+impl Tools {
+    /// What is made from now on gets the modes that the job wants.
+    fn set_umask(&self, plan: &PodPlan) {
+        if plan.keep_umask {
+            umask(self.inherited_umask);
+        }
+    }
 }
 
 impl Workshop for Tools {
     fn perform(&self, work: StageTry, outlet: Outlet) -> BoxFuture<'static, Result<(), Ending>> {
         let StageTry { plan, stage, attempt, status } = work;
+        self.set_umask(&plan);
         let (layout, reaper) = (self.layout.clone(), self.reaper.clone());
         let context = StageContext { plan, stage, attempt, status, layout, reaper, outlet };
         async move {
@@ -70,6 +84,7 @@ impl Workshop for Tools {
     }
 
     fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
+        self.set_umask(&handover.plan);
         script_environment::prepare(handover, self.layout.clone()).boxed()
     }
 }
