@@ -85,12 +85,12 @@ impl HttpTransport {
     fn renew(&self, pool: &mut Pool) {
         match Pool::new(&self.host, self.ca_pem.as_deref(), &self.files, &self.proxies) {
             Ok(new) => {
-                tracing::info!(host = self.host, "changed files for TLS towards GitLab are used from now on");
+                tracing::info!(host = self.host, "changed files for TLS towards this server are used from now on");
                 *pool = new;
             }
             Err(error) => {
                 let error = chain(&error);
-                tracing::warn!(host = self.host, "changed files for TLS towards GitLab are not used: {error}");
+                tracing::warn!(host = self.host, "changed files for TLS towards this server are not used: {error}");
                 pool.files.accept();
             }
         }

@@ -65,7 +65,9 @@ impl Client {
 
     /// Sends until an answer stands, whose body is not yet read.
     pub(super) async fn open(&self, request: Request<Bytes>, timeouts: Timeouts, twice: Twice) -> Sent {
-        gantry_http::send(self.shared.transport.as_ref(), request, &TOKENS, timeouts, twice).await
+        let sending = gantry_http::send(self.shared.transport.as_ref(), request, &TOKENS, timeouts, twice);
+        // On the heap, because the futures of all calls would hold it otherwise, and those of jobs hold several calls.
+        Box::pin(sending).await
     }
 
     pub(super) fn observe(&self, endpoint: Endpoint, method: &http::Method, path: &str, outcome: &Outcome) {
