@@ -9,19 +9,21 @@ use crate::assert_none;
 use crate::project::{root, rust_files};
 
 /// Every package and the packages of the workspace that it may depend on, from the bottom up. None may depend on one further down.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("gantry-core", &[]),
     ("gantry-wire", &["gantry-core"]),
     ("gantry-config", &["gantry-core"]),
     ("gantry-trace", &["gantry-core"]),
     // `gantry-trace` for the list of token prefixes only: which values are masked is decided with everything else.
     ("gantry-plan", &["gantry-core", "gantry-wire", "gantry-config", "gantry-trace"]),
-    ("gantry-gitlab", &["gantry-core"]),
-    // Not `gantry-plan`: it carries out pods, whoever planned them.
-    ("gantry-kube", &["gantry-core", "gantry-wire"]),
+    ("gantry-http", &["gantry-core"]),
+    ("gantry-gitlab", &["gantry-core", "gantry-http"]),
+    // Not `gantry-plan`: it carries out pods, whoever planned them. `gantry-http` for the roots to trust and for files that change.
+    ("gantry-kube", &["gantry-core", "gantry-wire", "gantry-http"]),
     ("gantry-relay", &["gantry-core", "gantry-gitlab"]),
     ("gantry-helper", &["gantry-core", "gantry-wire", "gantry-trace", "gantry-gitlab", "gantry-relay"]),
-    // `gantry-trace` for the head of a log, and for the last lines of a job whose pod is dead.
+    // `gantry-trace` for the head of a log, and for the last lines of a job whose pod is dead. `gantry-http` to notice that the configuration
+    // file has changed.
     (
         "gantry-daemon",
         &[
@@ -30,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "gantry-config",
             "gantry-trace",
             "gantry-plan",
+            "gantry-http",
             "gantry-gitlab",
             "gantry-kube",
             "gantry-relay",
@@ -43,6 +46,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "gantry-core",
             "gantry-config",
             "gantry-plan",
+            // For the admin API of the simulated GitLab, which is no part of the runner protocol.
+            "gantry-http",
             "gantry-gitlab",
             "gantry-daemon",
             "gantry-helper",
@@ -73,11 +78,13 @@ const LAYERS: [(&str, &[&str]); 14] = [
 const SIMULATORS: [&str; 2] = ["gantry-sim-gitlab", "gantry-sim-kube"];
 
 /// Crates from outside that only these may use outside of tests: one door to each part of the world.
-const DOORS: [(&str, &[&str]); 5] = [
+const DOORS: [(&str, &[&str]); 7] = [
     ("kube", &["gantry-kube", "gantry-tests"]),
     ("k8s-openapi", &["gantry-plan", "gantry-kube", "gantry-tests"]),
-    // The command line asks the simulated GitLab's admin API, which is no part of the protocol.
-    ("reqwest", &["gantry-gitlab", "gantry", "gantry-tests"]),
+    ("reqwest", &["gantry-http", "gantry-tests"]),
+    // Which authorities are trusted is decided once.
+    ("rustls-native-certs", &["gantry-http"]),
+    ("webpki-root-certs", &["gantry-http"]),
     ("axum", &["gantry-daemon", "gantry-sim-gitlab", "gantry-sim-kube", "gantry-tests"]),
     // Libraries name their errors.
     ("anyhow", &["gantry", "gantry-tests"]),

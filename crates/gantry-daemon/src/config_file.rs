@@ -2,10 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use gantry_config::{Loaded, Problem, Problems, Severity, UnusableRunner};
 use gantry_gitlab::system_id;
+use gantry_http::Stamp;
 
 /// Files that hold a machine's id.
 const MACHINE_IDS: [&str; 2] = ["/var/lib/dbus/machine-id", "/etc/machine-id"];
@@ -102,14 +102,6 @@ pub(crate) enum Look {
 /// A file that is not found once may be just being replaced; twice in a row it is gone.
 const MISSES_OF_A_GONE_FILE: u32 = 2;
 
-/// What tells one content of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    size: u64,
-    inode: u64,
-}
-
 impl ConfigFile {
     pub(crate) fn new(path: PathBuf) -> Self {
         Self { path, seen: None, misses: 0 }
@@ -122,7 +114,7 @@ impl ConfigFile {
     /// Reads and checks the file.
     pub(crate) fn load(&mut self) -> Result<Loaded, ConfigError> {
         let path = self.path.display().to_string();
-        self.seen = stamp(&self.path);
+        self.seen = Stamp::of(&self.path);
         let text = std::fs::read_to_string(&self.path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ConfigError::Missing { path: path.clone() },
             _ => ConfigError::Read { path: path.clone(), source },
@@ -143,7 +135,7 @@ impl ConfigFile {
 
     /// Looks whether the file is another one than was last read.
     pub(crate) fn look(&mut self) -> Look {
-        let Some(now) = stamp(&self.path) else {
+        let Some(now) = Stamp::of(&self.path) else {
             self.misses = self.misses.saturating_add(u32::from(self.seen.is_some()));
             return if self.misses == MISSES_OF_A_GONE_FILE { Look::Gone } else { Look::Same };
         };
@@ -156,12 +148,6 @@ impl ConfigFile {
             Look::Same
         }
     }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = std::fs::metadata(path).ok()?;
-    Some(Stamp { modified: meta.modified().ok(), size: meta.len(), inode: meta.ino() })
 }
 
 /// Where certificates by host are looked for: in `certs` beside the configuration, then where GitLab Runner 19.4 looks, which follows the user

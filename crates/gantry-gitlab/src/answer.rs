@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use gantry_core::Secret;
 use gantry_core::job::JobSpec;
-
-use crate::transport::TransportError;
+use gantry_http::TransportError;
 
 /// A runner known to GitLab (answer to registration, verification and token reset).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,30 +1,26 @@
-//! The calls. Each builds a request (`request.rs`), sends it through the retry layer (`retry.rs`) and reads the answer (`response.rs`).
+//! The calls. Each builds a request (`request.rs`), sends it through `gantry-http` and reads the answer (`response.rs`).
 
 mod artifacts;
 mod exchange;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::Secret;
-use gantry_core::proxy::Proxies;
+use gantry_http::retry::Twice;
+use gantry_http::{HttpTransport, Options, ProxySettings, SetupError, TlsFiles, Transport, has_certificate};
 use http::StatusCode;
 
 pub use self::artifacts::{Download, UploadBody, UploadTimeouts};
 use self::exchange::{Call, Decode};
 use crate::answer::{CallError, JobAnswer, PatchAnswer, Poll, Registered, UpdateAnswer, VerifyOutcome};
-use crate::certificates::TlsFiles;
-use crate::http_transport::HttpTransport;
 use crate::info::RunnerInfo;
 use crate::limits;
 use crate::observe::{Endpoint, ObserveRequests};
 use crate::request::{Draft, Instance, JobCredentials, JobRequest, JobUpdate, Registration};
 use crate::response;
-use crate::retry::Twice;
-use crate::transport::Transport;
 
 /// Where and how to reach a GitLab instance.
 #[derive(Clone)]
@@ -47,27 +43,9 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// The usual options for `url`: no own CA, proxy from the environment, connections kept for 15 minutes.
     pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            ca_pem: None,
-            files: TlsFiles::default(),
-            proxy: ProxySettings::Environment,
-            connection_max_age: crate::limits::CONNECTION_MAX_AGE,
-            on_request: None,
-        }
+        let Options { ca_pem, files, proxy, connection_max_age } = Options::default();
+        Self { url: url.into(), ca_pem, files, proxy, connection_max_age, on_request: None }
     }
-}
-
-/// Which proxy to use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ProxySettings {
-    /// `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` of this process.
-    #[default]
-    Environment,
-    /// Given ones, for an agent whose own environment is not the manager's.
-    Given(Proxies),
-    /// None at all.
-    Direct,
 }
 
 /// Why no client can be made. In the reference this is the class −100: it counts as unhealthy.
@@ -85,32 +63,9 @@ pub enum ClientError {
         /// The scheme.
         scheme: String,
     },
-    /// A file cannot be read.
-    #[error("{key} {path} cannot be read", path = path.display())]
-    File {
-        /// The setting that names it, or would.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A proxy cannot be used.
-    #[error("the proxy for {scheme} URLs is not the URL of a proxy; write http://host:port")]
-    Proxy {
-        /// Which one. Its text may hold a password.
-        scheme: &'static str,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {what}")]
-    Tls {
-        /// What is wrong.
-        what: String,
-    },
-    /// The HTTP library refuses its settings.
-    #[error("no HTTP client can be made")]
-    Http(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// No connection can be made, because of files, proxy or TLS.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
 }
 
 /// A GitLab instance, seen by one runner. Cheap to clone; clones share one pool of connections.
@@ -137,7 +92,13 @@ impl Client {
     /// A client that speaks HTTP over the network. Makes no connection yet; reads the system's certificates and the files of `options`.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let instance = Instance::new(&options.url)?;
-        let transport = HttpTransport::new(instance.base(), &options)?;
+        let connections = Options {
+            ca_pem: options.ca_pem.clone(),
+            files: options.files.clone(),
+            proxy: options.proxy.clone(),
+            connection_max_age: options.connection_max_age,
+        };
+        let transport = HttpTransport::new(instance.base(), connections)?;
         Ok(Self::over(options, instance, Arc::new(transport)))
     }
 
@@ -148,7 +109,7 @@ impl Client {
     }
 
     fn over(options: ClientOptions, instance: Instance, transport: Arc<dyn Transport>) -> Self {
-        let ca_pem = options.ca_pem.filter(|pem| crate::tls::has_certificate(pem));
+        let ca_pem = options.ca_pem.filter(|pem| has_certificate(pem));
         Self { shared: Arc::new(Shared { instance, transport, ca_pem, on_request: options.on_request }) }
     }
 

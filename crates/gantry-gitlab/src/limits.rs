@@ -2,25 +2,8 @@
 
 use std::time::Duration;
 
-/// Tries of one call against a server that pushes back, the first included (GitLab Runner 19.4, `network/retry_requester.go`).
-pub const INNER_TRIES: u32 = 5;
-
-/// Shortest wait between inner tries where the server names none (GitLab Runner 19.4).
-pub const INNER_BACKOFF_MIN: Duration = Duration::from_millis(100);
-
-/// Longest server-given wait that is obeyed inside one call. GitLab counts requests per minute, so one minute always reaches the next
-/// window; the reference obeys any number and can stand still for hours.
-pub const MAX_SERVER_WAIT: Duration = Duration::from_secs(60);
-
 /// Longest interval between trace updates a server can ask for (GitLab Runner 19.4: 15 minutes).
 pub const MAX_UPDATE_INTERVAL: Duration = Duration::from_secs(900);
-
-/// How often files with certificates and keys are looked at, while requests are made: a new one is used within seconds, and looking costs
-/// microseconds.
-pub const LOOK_AT_FILES: Duration = Duration::from_secs(1);
-
-/// Time for a connection to be made, TLS included (GitLab Runner 19.4: 30 s to dial, 10 s for the handshake).
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Time for the head of the answer to `jobs/request`. GitLab holds it for its polling duration, 50 s by default and settable; the reference
 /// waits 10 minutes.
@@ -56,9 +39,6 @@ pub const UPLOAD_TRIES_UNAVAILABLE: u32 = 6;
 /// Waits between the tries of an upload double from 1 s up to this (GitLab Runner 19.4).
 pub const UPLOAD_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// Redirects followed for one request (GitLab Runner 19.4 and most browsers allow 10).
-pub const MAX_REDIRECTS: u32 = 10;
-
 /// Largest job payload, after decompression. GitLab bounds a CI configuration to a few MiB; the rest are variables. It is held a few times
 /// over while it is read.
 pub const MAX_JOB_PAYLOAD: usize = 32 * 1024 * 1024;
@@ -69,20 +49,5 @@ pub const MAX_JOB_VALUES: usize = 1_000_000;
 /// Largest other answer that is read, after decompression; what the protocol sends is a few hundred bytes. The reference drains about as much.
 pub const MAX_SMALL_ANSWER: usize = 1024 * 1024;
 
-/// How long the body of an answer is read that only brings words for an error, or nothing: it comes with the head, or is of no use.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Characters of a server's words that are kept for a log line: a proxy may answer with a whole page.
 pub const MAX_MESSAGE_CHARS: usize = 300;
-
-/// Idle connections kept per host: polls, traces and states of many jobs share them.
-pub const MAX_IDLE_CONNECTIONS: usize = 100;
-
-/// How long an idle connection is kept (GitLab Runner 19.4: 90 s).
-pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(90);
-
-/// Idle time before TCP probes a connection (GitLab Runner 19.4: 30 s).
-pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// Age of connections where `connection_max_age` does not say otherwise (GitLab Runner 19.4: 15 minutes).
-pub const CONNECTION_MAX_AGE: Duration = Duration::from_secs(900);

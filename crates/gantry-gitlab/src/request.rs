@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use gantry_core::{FailureReason, JobState, Secret};
+use gantry_http::{TransportError, TransportFault};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use serde::Serialize;
@@ -11,12 +12,13 @@ use url::Url;
 use crate::answer::CallError;
 use crate::client::ClientError;
 use crate::info::RunnerInfo;
-use crate::transport::{TransportError, TransportFault};
 
 pub(crate) const RUNNER_TOKEN: HeaderName = HeaderName::from_static("runner-token");
 pub(crate) const JOB_TOKEN: HeaderName = HeaderName::from_static("job-token");
 pub(crate) const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Headers that belong to the instance and go nowhere else.
+pub(crate) static TOKENS: [HeaderName; 3] = [RUNNER_TOKEN, JOB_TOKEN, PRIVATE_TOKEN];
 const CONTENT_RANGE: HeaderName = HeaderName::from_static("content-range");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::Secret;
+use gantry_http::TransportError;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
@@ -17,7 +18,6 @@ use crate::answer::{
 use crate::limits;
 use crate::payload::{self, Undecodable};
 use crate::request::REQUEST_ID;
-use crate::transport::TransportError;
 
 /// An answer, or why there is none.
 pub(crate) type Answered = Result<Response<Bytes>, CallError>;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use gantry_core::Secret;
 use gantry_core::error_chain::chain;
 use gantry_core::proxy::Proxies;
+use gantry_http::roots;
 use kube::{
     Client, Config,
     client::ClientBuilder,
@@ -13,7 +14,7 @@ use kube::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::{limits, roots, target::Target};
+use crate::{limits, target::Target};
 
 /// Where the API server is and who we are.
 #[derive(Clone, Debug)]
@@ -131,7 +132,7 @@ pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectE
     };
     target.url = address(&config.cluster_url);
     if config.root_cert.is_none() && config.root_cert_file.is_none() {
-        config.root_cert = Some(roots::system_and_bundled());
+        config.root_cert = Some(roots::system_and_bundled().iter().map(|root| root.to_vec()).collect());
     }
     // Retried in `retry.rs` and nowhere else.
     config.default_retry = false;

@@ -17,7 +17,6 @@ mod refusal;
 mod renewal;
 mod retry;
 pub mod rights;
-mod roots;
 mod seen;
 mod strays;
 mod target;

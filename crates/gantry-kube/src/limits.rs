@@ -14,10 +14,6 @@ pub const EVENTS: u32 = 100;
 /// Different warnings about one pod that are told: the newest are about what it waits for.
 pub const WARNINGS: usize = 3;
 
-/// How often files with certificates, keys and tokens are looked at, while requests are made: a new one is used within seconds, and looking
-/// costs microseconds.
-pub const LOOK_AT_FILES: Duration = Duration::from_secs(1);
-
 /// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and it is removed as a stray later.
 pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
 

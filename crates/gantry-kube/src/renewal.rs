@@ -1,15 +1,16 @@
 //! A client that is made anew when a file behind it has changed: certificates, keys and tokens are used within seconds, without a restart.
 //! What runs over the old one, such as execs, goes on.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use gantry_core::error_chain::chain;
+use gantry_http::{SeenFiles, limits::LOOK_AT_FILES};
 use kube::Client;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     access::{self, Access, ConnectError},
-    answers, limits,
+    answers,
     target::Target,
 };
 
@@ -33,26 +34,14 @@ struct Renewing {
 /// A client, and the files as they were when it was made.
 struct Made {
     client: Client,
-    files: Vec<(PathBuf, Option<Stamp>)>,
+    files: SeenFiles,
     looked: Instant,
-}
-
-/// What tells one content of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    size: u64,
-    inode: u64,
 }
 
 impl Made {
     async fn new(access: &Access) -> Result<(Self, Target), ConnectError> {
         // Before they are read: a change meanwhile is then seen as one.
-        let files = access::files(access).into_iter().map(|path| {
-            let stamp = stamp(&path);
-            (path, stamp)
-        });
-        let files = files.collect();
+        let files = access::files(access).into_iter().collect();
         let (client, target) = access::client(access).await?;
         Ok((Self { client, files, looked: Instant::now() }, target))
     }
@@ -61,13 +50,11 @@ impl Made {
 impl Renewing {
     async fn client(&self) -> Client {
         let mut made = self.made.lock().await;
-        if made.looked.elapsed() < limits::LOOK_AT_FILES {
+        if made.looked.elapsed() < LOOK_AT_FILES {
             return made.client.clone();
         }
         made.looked = Instant::now();
-        // A file that has vanished is being replaced.
-        let changed = |(path, old): &(PathBuf, Option<Stamp>)| stamp(path).is_some_and(|new| Some(new) != *old);
-        if made.files.iter().any(changed) {
+        if made.files.have_changed() {
             match Made::new(&self.access).await {
                 Ok((new, _)) => {
                     tracing::info!("files for the access to the cluster have changed and are used from now on");
@@ -75,18 +62,10 @@ impl Renewing {
                 }
                 Err(error) => {
                     tracing::warn!("changed files for the access to the cluster are not used: {}", chain(&error));
-                    for (path, seen) in &mut made.files {
-                        *seen = stamp(path).or(*seen);
-                    }
+                    made.files.accept();
                 }
             }
         }
         made.client.clone()
     }
-}
-
-fn stamp(path: &std::path::Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt as _;
-    let meta = std::fs::metadata(path).ok()?;
-    Some(Stamp { modified: meta.modified().ok(), size: meta.len(), inode: meta.ino() })
 }

@@ -77,6 +77,7 @@ fn targets(level: LevelFilter) -> Targets {
         "gantry_daemon",
         "gantry_gitlab",
         "gantry_helper",
+        "gantry_http",
         "gantry_kube",
         "gantry_plan",
         "gantry_relay",

@@ -6,6 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use gantry_core::Secret;
+use gantry_http::limits::MAX_REDIRECTS;
+use gantry_http::retry::{self, Moment, Twice};
+use gantry_http::{Body, ByteStream, Timeouts, TransportError, TransportFault, redirect};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Request, Response, StatusCode};
 use tokio::sync::Notify;
@@ -16,11 +19,8 @@ use super::{Client, request_id};
 use crate::answer::{CallError, DownloadError, UploadAnswer};
 use crate::limits;
 use crate::observe::Endpoint;
-use crate::redirect;
-use crate::request::{JobCredentials, UploadQuery};
+use crate::request::{JobCredentials, TOKENS, UploadQuery};
 use crate::response;
-use crate::retry::{self, Moment, Twice};
-use crate::transport::{Body, ByteStream, Timeouts, TransportError, TransportFault};
 
 /// Makes the content of an upload; called once for each try.
 pub type UploadBody<'a> = &'a (dyn Fn() -> ByteStream + Send + Sync);
@@ -100,7 +100,7 @@ impl Client {
     ) -> response::Answered {
         let mut request = request.clone();
         let timeouts = Timeouts { head: limit.total, idle: limits::BODY_IDLE_TIMEOUT };
-        for _ in 0..limits::MAX_REDIRECTS {
+        for _ in 0..MAX_REDIRECTS {
             let sent = Arc::new(Notify::new());
             let body = notifying(body(), Arc::clone(&sent));
             let sending = self.shared.transport.send(request.clone().map(|_| Body::Stream(body)), timeouts);
@@ -113,7 +113,7 @@ impl Client {
                 () = silence => return Err(TransportError::new(TransportFault::Timeout, "no answer after the upload").into()),
             };
             let answer = read(answer, Decode::Nothing, limits::BODY_IDLE_TIMEOUT).await?;
-            match redirect::next(&request, answer.status(), answer.headers()) {
+            match redirect::next(&request, &TOKENS, answer.status(), answer.headers()) {
                 Some(next) => request = next,
                 None => return Ok(answer),
             }
@@ -129,10 +129,10 @@ impl Client {
         let request = request.map_err(DownloadError::Failed)?;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let timeouts = Timeouts { head: limits::DOWNLOAD_HEAD_TIMEOUT, idle: limits::BODY_IDLE_TIMEOUT };
-        let opened = self.open(request, timeouts, Twice::Harmless).await;
-        let status = opened.answer.as_ref().ok().map(Response::status);
-        self.observe(Endpoint::Artifacts, &method, &path, &Outcome { status, tries: opened.tries, start });
-        let answer = opened.answer.map_err(|error| DownloadError::Failed(error.into()))?;
+        let sent = self.open(request, timeouts, Twice::Harmless).await;
+        let status = sent.answer.as_ref().ok().map(Response::status);
+        self.observe(Endpoint::Artifacts, &method, &path, &Outcome { status, tries: sent.tries, start });
+        let answer = sent.answer.map_err(|error| DownloadError::Failed(error.into()))?;
         if answer.status() != StatusCode::OK {
             let answer =
                 read(answer, Decode::Nothing, limits::BODY_IDLE_TIMEOUT).await.map_err(DownloadError::Failed)?;

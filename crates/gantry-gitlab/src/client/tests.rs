@@ -12,7 +12,7 @@ use super::*;
 use crate::answer::{DownloadError, PatchOutcome, UpdateOutcome, UploadAnswer};
 use crate::observe::RequestObservation;
 use crate::request::UploadQuery;
-use crate::transport::{Body, ByteStream, Timeouts, TransportError, TransportFault};
+use gantry_http::{Body, ByteStream, Timeouts, TransportError, TransportFault};
 
 type Scripted = Result<Response<&'static str>, TransportFault>;
 
@@ -191,7 +191,7 @@ async fn downloads_that_fail() {
     let error =
         world([to(302, "https://a.example.com/"), says(403)]).client.download_artifact(41, &"t".into(), true).await;
     assert!(matches!(error, Err(DownloadError::Forbidden { status: 403, .. })), "{error:?}");
-    let round = (0..limits::MAX_REDIRECTS).map(|_| to(302, "https://gitlab.example.com/again"));
+    let round = (0..gantry_http::limits::MAX_REDIRECTS).map(|_| to(302, "https://gitlab.example.com/again"));
     let error = world(round).client.download_artifact(41, &"t".into(), false).await;
     assert!(matches!(error, Err(DownloadError::Failed(CallError::Transport(_)))), "{error:?}");
 }

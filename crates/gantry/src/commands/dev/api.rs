@@ -1,14 +1,27 @@
 //! The admin API of the simulated GitLab, as far as `gantry dev` uses it.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
+use bytes::Bytes;
+use gantry_http::{Body, HttpTransport, Options, ProxySettings, Timeouts, Transport as _};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::project::Project;
 
+/// Time for an answer. It is made in this process, from memory and from a repository on this machine; even a busy one needs seconds.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// Largest answer that is read: the simulated GitLab takes logs of up to 100 MiB, and a pipeline of thousands of jobs is smaller.
+const LARGEST_ANSWER: usize = 128 << 20;
+
 /// A client of the admin API.
 pub(super) struct Api {
-    client: reqwest::Client,
+    transport: HttpTransport,
     url: String,
 }
 
@@ -82,8 +95,12 @@ impl Problem {
 }
 
 impl Api {
-    pub(super) fn new(url: &str) -> Self {
-        Self { client: client(), url: url.to_owned() }
+    /// A client of the admin API at `url`. Makes no connection yet.
+    pub(super) fn new(url: &str) -> anyhow::Result<Self> {
+        let base = Url::parse(url).context("the simulated GitLab has no usable address")?;
+        let options =
+            Options { proxy: ProxySettings::Direct, connection_max_age: Duration::ZERO, ..Options::default() };
+        Ok(Self { transport: HttpTransport::new(&base, options)?, url: url.to_owned() })
     }
 
     /// Makes a pipeline of the project.
@@ -97,10 +114,10 @@ impl Api {
         if !jobs.is_empty() {
             body["jobs"] = json!(jobs);
         }
-        let request = self.client.post(format!("{}/sim/pipelines", self.url)).json(&body);
-        let response = request.send().await.context("the simulated GitLab does not answer")?;
-        let is_created = response.status().is_success();
-        let answer: Value = response.json().await.context("the simulated GitLab's answer is not JSON")?;
+        let answer = self.call(Method::POST, "/sim/pipelines", Some(&body)).await?;
+        let is_created = answer.status().is_success();
+        let answer: Value =
+            serde_json::from_slice(answer.body()).context("the simulated GitLab's answer is not JSON")?;
         let list = |key: &str| -> Vec<String> {
             let problems: Vec<Problem> = serde_json::from_value(answer[key].clone()).unwrap_or_default();
             problems.into_iter().map(Problem::line).collect()
@@ -116,37 +133,45 @@ impl Api {
 
     /// How the pipeline is.
     pub(super) async fn pipeline(&self, id: u64) -> anyhow::Result<Pipeline> {
-        let response = self.client.get(format!("{}/sim/pipelines/{id}", self.url)).send().await?.error_for_status()?;
-        response.json().await.context("the simulated GitLab's answer is not a pipeline")
+        let answer = self.ask(Method::GET, &format!("/sim/pipelines/{id}")).await?;
+        serde_json::from_slice(&answer).context("the simulated GitLab's answer is not a pipeline")
     }
 
     /// Cancels what has not ended. What runs may end in order.
     pub(super) async fn cancel(&self, id: u64) -> anyhow::Result<()> {
-        let url = format!("{}/sim/pipelines/{id}/cancel", self.url);
-        self.client.post(url).send().await?.error_for_status()?;
-        Ok(())
+        self.ask(Method::POST, &format!("/sim/pipelines/{id}/cancel")).await.map(drop)
     }
 
     /// A job's log from `offset` on.
-    pub(super) async fn trace(&self, job: u64, offset: u64) -> anyhow::Result<Vec<u8>> {
-        let url = format!("{}/sim/jobs/{job}/trace?offset={offset}", self.url);
-        Ok(self.client.get(url).send().await?.error_for_status()?.bytes().await?.to_vec())
+    pub(super) async fn trace(&self, job: u64, offset: u64) -> anyhow::Result<Bytes> {
+        self.ask(Method::GET, &format!("/sim/jobs/{job}/trace?offset={offset}")).await
     }
-}
 
-/// A client that only ever speaks HTTP to this machine.
-fn client() -> reqwest::Client {
-    // reqwest wants a TLS configuration even for a client that never uses TLS; the roots do not matter.
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth());
-    let builder = reqwest::Client::builder().no_proxy();
-    let builder = match tls {
-        Ok(tls) => builder.tls_backend_preconfigured(tls),
-        Err(_) => builder,
-    };
-    builder.build().unwrap_or_default()
+    /// The body of an answer that must not be an error.
+    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
+        let answer = self.call(method, path, None).await?;
+        let status = answer.status();
+        anyhow::ensure!(
+            !status.is_client_error() && !status.is_server_error(),
+            "the simulated GitLab answers {status} to {path}"
+        );
+        Ok(answer.into_body())
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Response<Bytes>> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Body::Bytes(body.into()))?;
+        let timeouts = Timeouts { head: ANSWER, idle: ANSWER };
+        let sent = self.transport.send(request, timeouts).await;
+        let (head, body) = sent.context("the simulated GitLab does not answer")?.into_parts();
+        let content = gantry_http::read(body, LARGEST_ANSWER, ANSWER).await;
+        content.end.context("the simulated GitLab's answer cannot be read")?;
+        Ok(Response::from_parts(head, content.bytes))
+    }
 }
 
 #[cfg(test)]

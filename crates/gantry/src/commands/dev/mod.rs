@@ -199,7 +199,7 @@ async fn prepare(args: &DevArgs, scratch: &Scratch, screen: &mut Screen) -> anyh
     if args.serve.is_some() {
         screen.print(&format!("The page: {}\n", world.gitlab_url())).await?;
     }
-    let api = Api::new(world.gitlab_url());
+    let api = Api::new(world.gitlab_url())?;
     match api.create_pipeline(&project, &args.jobs).await? {
         Created::Pipeline { id, warnings } => {
             for warning in warnings {

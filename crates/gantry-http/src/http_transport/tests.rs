@@ -87,9 +87,8 @@ async fn server(shown: Option<&Shown>, words: &'static str) -> (u16, JoinSet<()>
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn transport(url: &str, ca: Option<&str>) -> HttpTransport {
-    let options =
-        ClientOptions { ca_pem: ca.map(str::to_owned), connection_max_age: Duration::ZERO, ..ClientOptions::new(url) };
-    HttpTransport::new(&Url::parse(url).unwrap(), &options).unwrap()
+    let ca_pem = ca.map(str::to_owned);
+    made(url, Options { ca_pem, connection_max_age: Duration::ZERO, ..Options::default() }).unwrap()
 }
 
 async fn get(transport: &HttpTransport, url: &str, limit: Duration) -> Result<String, TransportError> {
@@ -138,12 +137,12 @@ async fn a_self_signed_server_is_trusted_only_if_it_is_configured_and_only_by_it
 }
 
 /// Options with files.
-fn with_files(url: &str, files: TlsFiles) -> ClientOptions {
-    ClientOptions { files, connection_max_age: Duration::ZERO, ..ClientOptions::new(url) }
+fn with_files(files: TlsFiles) -> Options {
+    Options { files, connection_max_age: Duration::ZERO, ..Options::default() }
 }
 
-fn made(options: &ClientOptions) -> Result<HttpTransport, ClientError> {
-    HttpTransport::new(&Url::parse(&options.url).unwrap(), options)
+fn made(url: &str, options: Options) -> Result<HttpTransport, SetupError> {
+    HttpTransport::new(&Url::parse(url).unwrap(), options)
 }
 
 /// The sentence about a failure.
@@ -158,7 +157,7 @@ async fn a_certificate_beside_the_configuration_is_trusted_as_soon_as_it_is_ther
     let url = format!("https://localhost:{port}/");
     let directory = tempfile::tempdir().unwrap();
     let directories = vec![directory.path().to_owned()];
-    let transport = made(&with_files(&url, TlsFiles { directories, ..TlsFiles::default() })).unwrap();
+    let transport = made(&url, with_files(TlsFiles { directories, ..TlsFiles::default() })).unwrap();
     let place = directory.path().join("localhost.crt");
     let said = words(&transport, &url).await;
     assert!(said.contains(&format!("put it at {}", place.display())), "{said}");
@@ -250,7 +249,7 @@ async fn a_client_certificate_that_does_not_fit_is_said_at_once() {
     let (one, other) = (self_signed("a"), self_signed("b"));
     let cert = write("cert", &one.chain_pem);
     let files = |key| TlsFiles { cert: cert.clone(), key, ..TlsFiles::default() };
-    let problem = |files| made(&with_files("https://localhost/", files)).err().map(|error| chain(&error));
+    let problem = |files| made("https://localhost/", with_files(files)).err().map(|error| chain(&error));
     let said = problem(files(write("other", &other.key_pem))).unwrap();
     assert!(said.contains("/other does not belong to the certificate in tls-cert-file"), "{said}");
     assert_eq!(problem(files(write("key", &one.key_pem))), None);
@@ -263,8 +262,8 @@ async fn through(proxy: &str, no_proxy: &str, url: &str) -> Option<String> {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let address = format!("{proxy}localhost:{}", listener.local_addr().unwrap().port());
     let proxies = Proxies::new(Some(&address), Some(&address), no_proxy);
-    let options = ClientOptions { proxy: ProxySettings::Given(proxies), ..ClientOptions::new(url) };
-    let transport = made(&options).unwrap();
+    let options = Options { proxy: ProxySettings::Given(proxies), ..Options::default() };
+    let transport = made(url, options).unwrap();
     let asked = async {
         let (connection, _) = listener.accept().await.unwrap();
         let mut lines = BufReader::new(connection).lines();
@@ -294,10 +293,8 @@ async fn proxies_are_used_by_the_rules_of_go() {
         assert_eq!(through("", no_proxy, &format!("http://localhost:{gone}/")).await, None);
         assert_eq!(through("", no_proxy, &format!("http://127.0.0.1:{gone}/")).await, None);
     }
-    let error = made(&ClientOptions {
-        proxy: ProxySettings::Given(Proxies::new(None, Some("http://u:hunter2 @:x"), "")),
-        ..ClientOptions::new("https://gitlab.test")
-    });
+    let unusable = ProxySettings::Given(Proxies::new(None, Some("http://u:hunter2 @:x"), ""));
+    let error = made("https://gitlab.test", Options { proxy: unusable, ..Options::default() });
     let said = error.err().map(|error| chain(&error)).unwrap();
     assert!(said.contains("https URLs") && !said.contains("hunter2"), "{said}");
 }
@@ -324,50 +321,10 @@ async fn failures_do_not_name_the_url() {
 
 #[tokio::test]
 async fn old_connections_are_replaced() {
-    let url = "http://localhost/";
-    let options = ClientOptions {
-        proxy: ProxySettings::Direct,
-        connection_max_age: Duration::from_nanos(1),
-        ..ClientOptions::new(url)
-    };
-    let transport = HttpTransport::new(&Url::parse(url).unwrap(), &options).unwrap();
+    let max_age = Duration::from_nanos(1);
+    let options = Options { proxy: ProxySettings::Direct, connection_max_age: max_age, ..Options::default() };
+    let transport = made("http://localhost/", options).unwrap();
     let before = transport.pool.lock().unwrap().since;
     transport.client();
     assert!(transport.pool.lock().unwrap().since > before);
-}
-
-/// An answer that is small on the wire and large once it is read.
-#[tokio::test]
-async fn a_compressed_answer_is_bounded_by_what_it_becomes() {
-    // After a full flush what follows refers to nothing before, so that the same piece may come again and again.
-    let mut piece = Vec::with_capacity(1 << 16);
-    let mut compress = flate2::Compress::new(flate2::Compression::fast(), false);
-    compress.compress_vec(&vec![b' '; 1 << 20], &mut piece, flate2::FlushCompress::Full).unwrap();
-    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    packed.extend(piece.repeat(limits::MAX_JOB_PAYLOAD / (1 << 20) + 8));
-    assert!(packed.len() < 1 << 20, "{}", packed.len());
-    let listener = TcpListener::bind("localhost:0").await.unwrap();
-    let url = format!("http://localhost:{}", listener.local_addr().unwrap().port());
-    let mut serving = JoinSet::new();
-    serving.spawn(async move {
-        let mut open = Vec::new();
-        while let Ok((connection, _)) = listener.accept().await {
-            let mut connection = BufReader::new(connection);
-            let mut line = String::new();
-            while connection.read_line(&mut line).await.is_ok_and(|_| line != "\r\n") {
-                line.clear();
-            }
-            let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\n\r\n";
-            let _ = connection.write_all(head.as_bytes()).await;
-            let _ = connection.write_all(&packed).await;
-            open.push(connection);
-        }
-    });
-    let client = crate::Client::new(ClientOptions::new(url)).unwrap();
-    let info = crate::RunnerInfo::kubernetes("bash", std::collections::BTreeMap::new());
-    let request =
-        crate::JobRequest { token: &"glrt-a".into(), system_id: "r_0123456789ab", info: &info, last_update: None };
-    let poll = tokio::time::timeout(LONG, client.request_job(request)).await.unwrap();
-    let crate::JobAnswer::Failed(error) = poll.answer else { panic!("{:?}", poll.answer) };
-    assert!(chain(&error).contains("larger than"), "{}", chain(&error));
 }

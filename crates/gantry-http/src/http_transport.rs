@@ -1,5 +1,5 @@
-//! The transport that speaks HTTP/1.1 over the network. It neither follows redirects nor tries again: `client.rs` does, for every
-//! transport alike.
+//! The transport that speaks HTTP/1.1 over the network. It neither follows redirects nor tries again: `send.rs` does, for every transport
+//! alike.
 
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
@@ -16,14 +16,14 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::certificates::{FilesNow, TlsFiles};
-use crate::client::{ClientError, ClientOptions, ProxySettings};
 use crate::explain::{Circumstances, explain};
 use crate::limits;
+use crate::options::{Options, ProxySettings, SetupError};
 use crate::tls::{ChainRecorder, Pem, Tls, configure, has_certificate};
 use crate::transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
 
-/// Connections to one GitLab instance, and to wherever it redirects.
-pub(crate) struct HttpTransport {
+/// Connections to one server, and to wherever it redirects.
+pub struct HttpTransport {
     host: String,
     is_encrypted: bool,
     /// A CA that is no file.
@@ -45,13 +45,15 @@ struct Pool {
 }
 
 impl HttpTransport {
-    pub(crate) fn new(base: &Url, options: &ClientOptions) -> Result<Self, ClientError> {
+    /// Connections to the server of `base`, whose identity is remembered. Reads the system's certificates and the files of `options`, and
+    /// makes no connection yet.
+    pub fn new(base: &Url, options: Options) -> Result<Self, SetupError> {
         let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let (ca_pem, files) = (options.ca_pem.clone(), options.files.clone());
-        let proxies = proxies(&options.proxy)?;
+        let Options { ca_pem, files, proxy, connection_max_age: max_age } = options;
+        let proxies = proxies(proxy)?;
         let pool = Mutex::new(Pool::new(&host, ca_pem.as_deref(), &files, &proxies)?);
         let is_encrypted = base.scheme() == "https";
-        Ok(Self { host, is_encrypted, ca_pem, files, proxies, max_age: options.connection_max_age, pool })
+        Ok(Self { host, is_encrypted, ca_pem, files, proxies, max_age, pool })
     }
 
     fn with<T>(&self, read: impl FnOnce(&mut Pool) -> T) -> T {
@@ -83,12 +85,12 @@ impl HttpTransport {
     fn renew(&self, pool: &mut Pool) {
         match Pool::new(&self.host, self.ca_pem.as_deref(), &self.files, &self.proxies) {
             Ok(new) => {
-                tracing::info!(host = self.host, "changed files for TLS towards GitLab are used from now on");
+                tracing::info!(host = self.host, "changed files for TLS towards this server are used from now on");
                 *pool = new;
             }
             Err(error) => {
                 let error = chain(&error);
-                tracing::warn!(host = self.host, "changed files for TLS towards GitLab are not used: {error}");
+                tracing::warn!(host = self.host, "changed files for TLS towards this server are not used: {error}");
                 pool.files.accept();
             }
         }
@@ -133,7 +135,7 @@ impl HttpTransport {
 
 impl Pool {
     /// Reads the files; connects to nothing yet.
-    fn new(host: &str, ca_pem: Option<&str>, files: &TlsFiles, proxies: &Proxies) -> Result<Self, ClientError> {
+    fn new(host: &str, ca_pem: Option<&str>, files: &TlsFiles, proxies: &Proxies) -> Result<Self, SetupError> {
         let files = files.read(host)?;
         let mut identity = files.identity().clone();
         identity.ca =
@@ -146,15 +148,15 @@ impl Pool {
 }
 
 /// The proxies to use, once each is known to be one.
-fn proxies(settings: &ProxySettings) -> Result<Proxies, ClientError> {
+fn proxies(settings: ProxySettings) -> Result<Proxies, SetupError> {
     let proxies = match settings {
         ProxySettings::Direct => Proxies::default(),
-        ProxySettings::Given(proxies) => proxies.clone(),
+        ProxySettings::Given(proxies) => proxies,
         ProxySettings::Environment => from_environment(),
     };
     for (scheme, proxy) in [("http", proxies.http()), ("https", proxies.https())] {
         if proxy.is_some_and(|proxy| reqwest::Proxy::all(proxy.expose()).is_err()) {
-            return Err(ClientError::Proxy { scheme });
+            return Err(SetupError::Proxy { scheme });
         }
     }
     Ok(proxies)
@@ -172,7 +174,7 @@ fn from_environment() -> Proxies {
     Proxies::from_environment(&variable)
 }
 
-fn connect(tls: &ClientConfig, proxies: &Proxies) -> Result<reqwest::Client, ClientError> {
+fn connect(tls: &ClientConfig, proxies: &Proxies) -> Result<reqwest::Client, SetupError> {
     let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .http1_only()
@@ -190,7 +192,7 @@ fn connect(tls: &ClientConfig, proxies: &Proxies) -> Result<reqwest::Client, Cli
             Some(proxy.expose().to_owned())
         }));
     }
-    builder.build().map_err(|error| ClientError::Http(Box::new(error)))
+    builder.build().map_err(|error| SetupError::Library(Box::new(error)))
 }
 
 impl Transport for HttpTransport {

@@ -1,7 +1,7 @@
-//! TLS towards GitLab: which certificates are trusted, and which ones proved the server's identity.
+//! TLS towards a server: which certificates are trusted, and which ones proved the server's identity.
 //!
 //! Roots are the system's, the bundled Mozilla ones, and the configured CA, together: a container without certificates, or with one CA
-//! mounted over its certificate directory, must still reach GitLab. There is deliberately no way to switch verification off.
+//! mounted over its certificate directory, must still reach it. There is deliberately no way to switch verification off.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::client::ClientError;
+use crate::options::SetupError;
+use crate::roots;
 
 /// PEM text, and where it comes from.
 #[derive(Clone, Debug)]
@@ -55,14 +56,12 @@ pub(crate) struct Tls {
 }
 
 /// TLS for connections to `host`, whose chain is recorded.
-pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, ClientError> {
-    let failed = |what: String| ClientError::Tls { what };
+pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, SetupError> {
+    let failed = |what: String| SetupError::Tls { what };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let own = own_certificates(identity.ca.as_ref());
     let mut trusted: Vec<CertificateDer<'static>> = own.clone();
-    // Whatever cannot be read of the system's certificates is not there; the bundled ones always are.
-    trusted.extend(rustls_native_certs::load_native_certs().certs);
-    trusted.extend(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    trusted.extend(roots::system_and_bundled());
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(trusted.iter().cloned());
 
@@ -110,8 +109,8 @@ fn own_certificates(pem: Option<&Pem>) -> Vec<CertificateDer<'static>> {
     certificates
 }
 
-/// Whether `pem` holds at least one certificate: only then is it passed on to jobs.
-pub(crate) fn has_certificate(pem: &str) -> bool {
+/// Whether `pem` holds at least one certificate.
+pub fn has_certificate(pem: &str) -> bool {
     CertificateDer::pem_slice_iter(pem.as_bytes()).any(|certificate| certificate.is_ok())
 }
 
@@ -144,7 +143,7 @@ fn client_pair(identity: &Identity) -> Option<Pair<'_>> {
     Some(Pair { certs, key: private, names: (cert.name(), key.name()) })
 }
 
-/// Verifies as usual and remembers the chain that the GitLab host proved itself with: jobs need it for git (`CI_SERVER_TLS_CA_FILE`).
+/// Verifies as usual and remembers the chain that the host proved itself with: others may have to trust it without our roots.
 pub(crate) struct ChainRecorder {
     inner: Arc<WebPkiServerVerifier>,
     host: Option<ServerName<'static>>,
@@ -179,7 +178,7 @@ impl ChainRecorder {
     }
 
     /// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused by the library even if it was configured
-    /// as the CA; Go accepts it, and many GitLab instances have one. Trust is explicit here: the very certificate was configured. Its
+    /// as the CA; Go accepts it, and many servers have one. Trust is explicit here: the very certificate was configured. Its
     /// validity was checked before this error, its signature over the handshake is checked after; so the name remains.
     fn is_configured_server(
         &self,

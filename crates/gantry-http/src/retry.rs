@@ -13,7 +13,8 @@ use crate::transport::TransportFault;
 
 /// Whether a call may be sent again when it is not known whether it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Twice {
+pub enum Twice {
+    /// Such as setting what is set already.
     Harmless,
     /// Such as `jobs/request`: a job whose answer got lost would be assigned to nobody.
     Harmful,
@@ -21,22 +22,22 @@ pub(crate) enum Twice {
 
 /// Where and when a wait is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
+pub struct Moment {
     /// Tries made, 1 or more.
-    pub(crate) tries: u32,
+    pub tries: u32,
     /// The clock on the wall, for dates in headers.
-    pub(crate) now: Timestamp,
+    pub now: Timestamp,
     /// Random, 0 to 1: spreads the waits of many runners.
-    pub(crate) random: f64,
+    pub random: f64,
 }
 
 /// Statuses by which a server asks for less (408, 429, 500, 502 to 504, and the proxies' own from 512 up).
-pub(crate) fn is_push_back(status: StatusCode) -> bool {
+pub fn is_push_back(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504 | 512..)
 }
 
 /// The wait before the next try after an answer; nothing if the answer stands.
-pub(crate) fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> Option<Duration> {
+pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> Option<Duration> {
     if !is_push_back(status) || moment.tries >= limits::INNER_TRIES {
         return None;
     }
@@ -45,7 +46,7 @@ pub(crate) fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Mome
 }
 
 /// The wait before the next try when there was no answer; nothing if the failure stands. A time-out stands: it has waited enough.
-pub(crate) fn after_failure(fault: TransportFault, twice: Twice, moment: Moment) -> Option<Duration> {
+pub fn after_failure(fault: TransportFault, twice: Twice, moment: Moment) -> Option<Duration> {
     let again = twice == Twice::Harmless && matches!(fault, TransportFault::Connect | TransportFault::Broken);
     (again && moment.tries < limits::INNER_TRIES).then(|| backoff(moment))
 }

@@ -1,5 +1,5 @@
 //! The port through which requests leave: one implementation speaks HTTP over the network, tests and the simulation put their own in
-//! its place. What passes here is plain `http` types; nothing here knows GitLab.
+//! its place. What passes here is plain `http` types.
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,15 +1,19 @@
-//! Where a redirect leads and what may go there. Pure. A token never leaves the GitLab instance it belongs to: the reference forwards it to
-//! any host, we send only downloads elsewhere, and those without it.
+//! Where a redirect leads and what may go there. Pure. A token never leaves the server it belongs to: the reference forwards it to any
+//! host, we send only downloads elsewhere, and those without it.
 
 use http::header::{AUTHORIZATION, COOKIE, LOCATION};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
 use url::Url;
 
-use crate::request::{JOB_TOKEN, PRIVATE_TOKEN, RUNNER_TOKEN};
-
 /// The request to send after `status` was answered to `request`; nothing if the answer stands. 301 to 303 would turn a POST into a GET
-/// without body, so they are followed for GET only; bodies are repeated (307, 308) only inside the same instance.
-pub(crate) fn next<B: Clone>(request: &Request<B>, status: StatusCode, headers: &HeaderMap) -> Option<Request<B>> {
+/// without body, so they are followed for GET only; bodies are repeated (307, 308) only to the same server. The headers `tokens`
+/// stay with it too, as those do that HTTP itself knows as secret.
+pub fn next<B: Clone>(
+    request: &Request<B>,
+    tokens: &[HeaderName],
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Option<Request<B>> {
     if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
@@ -18,7 +22,7 @@ pub(crate) fn next<B: Clone>(request: &Request<B>, status: StatusCode, headers: 
     if !matches!(to.scheme(), "http" | "https") {
         return None;
     }
-    let trusted = same_instance(&from, &to);
+    let trusted = same_server(&from, &to);
     let repeats_body = matches!(status.as_u16(), 307 | 308) && trusted;
     if request.method() != Method::GET && !repeats_body {
         return None;
@@ -26,7 +30,7 @@ pub(crate) fn next<B: Clone>(request: &Request<B>, status: StatusCode, headers: 
     let mut next = request.clone();
     *next.uri_mut() = to.as_str().parse().ok()?;
     if !trusted {
-        for secret in [JOB_TOKEN, RUNNER_TOKEN, PRIVATE_TOKEN, AUTHORIZATION, COOKIE] {
+        for secret in tokens.iter().chain(&[AUTHORIZATION, COOKIE]) {
             next.headers_mut().remove(secret);
         }
     }
@@ -34,7 +38,7 @@ pub(crate) fn next<B: Clone>(request: &Request<B>, status: StatusCode, headers: 
 }
 
 /// Same host and port, or the same host under https instead of http.
-fn same_instance(from: &Url, to: &Url) -> bool {
+fn same_server(from: &Url, to: &Url) -> bool {
     from.origin() == to.origin() || (from.host() == to.host() && from.scheme() == "http" && to.scheme() == "https")
 }
 
@@ -42,10 +46,12 @@ fn same_instance(from: &Url, to: &Url) -> bool {
 mod tests {
     use super::*;
 
+    const JOB_TOKEN: HeaderName = HeaderName::from_static("job-token");
+
     fn follow(method: Method, from: &str, status: u16, to: &str) -> Option<(String, bool)> {
         let request = Request::builder().method(method).uri(from).header(JOB_TOKEN, "glcbt-1").body(()).unwrap();
         let headers = HeaderMap::from_iter([(LOCATION, to.parse().unwrap())]);
-        let next = next(&request, StatusCode::from_u16(status).unwrap(), &headers)?;
+        let next = next(&request, &[JOB_TOKEN], StatusCode::from_u16(status).unwrap(), &headers)?;
         assert_eq!(next.method(), request.method());
         Some((next.uri().to_string(), next.headers().contains_key(JOB_TOKEN)))
     }

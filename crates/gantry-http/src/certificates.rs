@@ -1,13 +1,13 @@
-//! Files for TLS towards GitLab: where they are, what they hold, and whether they have changed. The only part of this crate that reads files.
+//! Files for TLS towards a server: where they are, what they hold, and whether they have changed.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use crate::client::ClientError;
+use crate::files::SeenFiles;
+use crate::options::SetupError;
 use crate::tls::{Identity, Pem};
 
-/// Files for TLS towards GitLab. Each that is not named is looked for in the directories (GitLab Runner 19.4: `<host>.crt`,
+/// Files for TLS towards a server. Each that is not named is looked for in the directories (GitLab Runner 19.4: `<host>.crt`,
 /// `<host>.auth.crt`, `<host>.auth.key`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -30,13 +30,13 @@ impl TlsFiles {
     }
 
     /// Reads what there is for `host`.
-    pub(crate) fn read(&self, host: &str) -> Result<FilesNow, ClientError> {
+    pub(crate) fn read(&self, host: &str) -> Result<FilesNow, SetupError> {
         let kinds = [
             (&self.ca, "tls-ca-file", "crt"),
             (&self.cert, "tls-cert-file", "auth.crt"),
             (&self.key, "tls-key-file", "auth.key"),
         ];
-        let mut seen = Vec::new();
+        let mut seen = SeenFiles::default();
         let mut found = Vec::new();
         for (named, key, ending) in kinds {
             let pem = match named {
@@ -50,12 +50,7 @@ impl TlsFiles {
         Ok(FilesNow { identity: Identity { ca: next(), cert: next(), key: next() }, seen })
     }
 
-    fn search(
-        &self,
-        name: &str,
-        key: &'static str,
-        seen: &mut Vec<(PathBuf, Option<Stamp>)>,
-    ) -> Result<Option<Pem>, ClientError> {
+    fn search(&self, name: &str, key: &'static str, seen: &mut SeenFiles) -> Result<Option<Pem>, SetupError> {
         for directory in &self.directories {
             if let Some(pem) = read(&directory.join(name), key, seen)? {
                 return Ok(Some(pem));
@@ -73,7 +68,7 @@ impl TlsFiles {
 /// What the files hold, and what they were like then.
 pub(crate) struct FilesNow {
     identity: Identity,
-    seen: Vec<(PathBuf, Option<Stamp>)>,
+    seen: SeenFiles,
 }
 
 impl FilesNow {
@@ -83,52 +78,33 @@ impl FilesNow {
 
     /// Whether a file is another one now. One that has vanished is being replaced.
     pub(crate) fn have_changed(&self) -> bool {
-        self.seen.iter().any(|(path, old)| Stamp::of(path).is_some_and(|now| Some(now) != *old))
+        self.seen.have_changed()
     }
 
     /// Takes the files as they are now for known.
     pub(crate) fn accept(&mut self) {
-        for (path, seen) in &mut self.seen {
-            *seen = Stamp::of(path).or(*seen);
-        }
-    }
-}
-
-/// What tells one content of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    size: u64,
-    inode: u64,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let meta = std::fs::metadata(path).ok()?;
-        Some(Self { modified: meta.modified().ok(), size: meta.len(), inode: meta.ino() })
+        self.seen.accept();
     }
 }
 
 /// Nothing if there is no such file.
-fn read(path: &Path, key: &'static str, seen: &mut Vec<(PathBuf, Option<Stamp>)>) -> Result<Option<Pem>, ClientError> {
-    // Before it is read: a change meanwhile is then seen as one.
-    seen.push((path.to_owned(), Stamp::of(path)));
+fn read(path: &Path, key: &'static str, seen: &mut SeenFiles) -> Result<Option<Pem>, SetupError> {
+    seen.add(path.to_owned());
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(Pem::new(text, format!("{key} {}", path.display())))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == ErrorKind::InvalidData => Err(ClientError::Tls {
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err(SetupError::Tls {
             what: format!("{key} {} is not text: certificates and keys must be in PEM form", path.display()),
         }),
-        Err(source) => Err(ClientError::File { key, path: path.to_owned(), source }),
+        Err(source) => Err(SetupError::File { key, path: path.to_owned(), source }),
     }
 }
 
 /// `ENOENT` of Linux, for its words.
 const NO_SUCH_FILE: i32 = 2;
 
-fn missing(path: &Path, key: &'static str) -> ClientError {
-    ClientError::File { key, path: path.to_owned(), source: std::io::Error::from_raw_os_error(NO_SUCH_FILE) }
+fn missing(path: &Path, key: &'static str) -> SetupError {
+    SetupError::File { key, path: path.to_owned(), source: std::io::Error::from_raw_os_error(NO_SUCH_FILE) }
 }
 
 #[cfg(test)]
@@ -156,7 +132,7 @@ mod tests {
         let named = TlsFiles { ca: Some(near.path().join("named")), ..files.clone() };
         assert_eq!(names(&named), [at("tls-ca-file", near.path(), "named"), cert, None], "what is named comes first");
         let nowhere = TlsFiles { key: Some("/nowhere/key".into()), ..files };
-        assert!(matches!(nowhere.read("gitlab.test"), Err(ClientError::File { key: "tls-key-file", .. })));
+        assert!(matches!(nowhere.read("gitlab.test"), Err(SetupError::File { key: "tls-key-file", .. })));
     }
 
     #[test]

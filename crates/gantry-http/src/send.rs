@@ -1,0 +1,144 @@
+//! One request from its first try to the answer that stands: redirects (`redirect.rs`) inside of tries (`retry.rs`).
+
+use bytes::Bytes;
+use gantry_core::chance;
+use http::{HeaderName, Request, Response};
+
+use crate::body::drain;
+use crate::limits;
+use crate::redirect;
+use crate::retry::{self, Moment, Twice};
+use crate::transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
+
+/// A request that was sent, with the body of its answer not yet read.
+pub struct Sent {
+    /// The answer to the last try, or why there is none.
+    pub answer: Result<Response<ByteStream>, TransportError>,
+    /// Tries, 1 or more.
+    pub tries: u32,
+    /// The server answered at least one try with a status that asks for less.
+    pub pushed_back: bool,
+}
+
+/// Sends `request` until an answer stands. `timeouts` are for each try. The headers `tokens` stay with the server that the request is for,
+/// as those do that HTTP itself knows as secret.
+pub async fn send(
+    transport: &dyn Transport,
+    request: Request<Bytes>,
+    tokens: &[HeaderName],
+    timeouts: Timeouts,
+    twice: Twice,
+) -> Sent {
+    let mut pushed_back = false;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let answer = follow(transport, request.clone(), tokens, timeouts).await;
+        let moment = Moment { tries, now: jiff::Timestamp::now(), random: chance::fraction() };
+        let wait = match &answer {
+            Ok(answer) => {
+                pushed_back |= retry::is_push_back(answer.status());
+                retry::after_answer(answer.status(), answer.headers(), moment)
+            }
+            Err(error) => retry::after_failure(error.fault(), twice, moment),
+        };
+        let Some(wait) = wait else { return Sent { answer, tries, pushed_back } };
+        tracing::debug!(path = request.uri().path(), tries, ?wait, "waiting before the same request is sent again");
+        if let Ok(answer) = answer {
+            drain(answer.into_body()).await;
+        }
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Sends once, and again to wherever the answer redirects.
+async fn follow(
+    transport: &dyn Transport,
+    mut request: Request<Bytes>,
+    tokens: &[HeaderName],
+    timeouts: Timeouts,
+) -> Result<Response<ByteStream>, TransportError> {
+    for _ in 0..limits::MAX_REDIRECTS {
+        let answer = transport.send(request.clone().map(Body::Bytes), timeouts).await?;
+        match redirect::next(&request, tokens, answer.status(), answer.headers()) {
+            Some(next) => request = next,
+            None => return Ok(answer),
+        }
+    }
+    Err(TransportError::new(TransportFault::Request, "too many redirects"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use futures::future::BoxFuture;
+    use futures::{FutureExt as _, stream};
+    use http::StatusCode;
+    use http::header::LOCATION;
+
+    use super::*;
+
+    const TOKEN: HeaderName = HeaderName::from_static("job-token");
+    const TIMEOUTS: Timeouts = Timeouts { head: Duration::from_secs(1), idle: Duration::from_secs(1) };
+
+    /// Answers in order: a status and where it redirects, or a fault. Keeps where requests went and whether the token went with them.
+    struct Script {
+        answers: Mutex<VecDeque<Result<(u16, &'static str), TransportFault>>>,
+        sent: Mutex<Vec<(String, bool)>>,
+    }
+
+    impl Script {
+        fn of(answers: &[Result<(u16, &'static str), TransportFault>]) -> Self {
+            Self { answers: Mutex::new(answers.iter().copied().collect()), sent: Mutex::default() }
+        }
+
+        async fn get(&self, twice: Twice) -> (Result<StatusCode, TransportFault>, u32, bool) {
+            let request =
+                Request::builder().uri("https://a.test/1").header(TOKEN, "secret").body(Bytes::new()).unwrap();
+            let sent = send(self, request, &[TOKEN], TIMEOUTS, twice).await;
+            let answer = sent.answer.map(|answer| answer.status()).map_err(|error| error.fault());
+            (answer, sent.tries, sent.pushed_back)
+        }
+    }
+
+    impl Transport for Script {
+        fn send(
+            &self,
+            request: Request<Body>,
+            _: Timeouts,
+        ) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
+            self.sent.lock().unwrap().push((request.uri().to_string(), request.headers().contains_key(TOKEN)));
+            let answer = self.answers.lock().unwrap().pop_front().expect("one more answer in the script");
+            // Its body never ends: whoever waits for it must give up.
+            let body = || -> ByteStream { Box::pin(stream::pending()) };
+            let answer = answer
+                .map(|(status, to)| Response::builder().status(status).header(LOCATION, to).body(body()).unwrap())
+                .map_err(|fault| TransportError::new(fault, "scripted"));
+            async { answer }.boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_try_begins_where_the_request_is_for() {
+        let elsewhere = "https://b.test/2";
+        let script = Script::of(&[Ok((302, elsewhere)), Ok((503, "")), Ok((302, elsewhere)), Ok((200, ""))]);
+        assert_eq!(script.get(Twice::Harmful).await, (Ok(StatusCode::OK), 2, true));
+        let (first, second) = (("https://a.test/1".to_owned(), true), (elsewhere.to_owned(), false));
+        assert_eq!(*script.sent.lock().unwrap(), [first.clone(), second.clone(), first, second]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tries_and_redirects_have_an_end() {
+        let pushing = Script::of(&[Ok((503, "")); 5]);
+        assert_eq!(pushing.get(Twice::Harmless).await, (Ok(StatusCode::SERVICE_UNAVAILABLE), 5, true));
+        let broken = Script::of(&[Err(TransportFault::Broken), Ok((204, ""))]);
+        assert_eq!(broken.get(Twice::Harmless).await, (Ok(StatusCode::NO_CONTENT), 2, false));
+        let broken = Script::of(&[Err(TransportFault::Broken)]);
+        assert_eq!(broken.get(Twice::Harmful).await, (Err(TransportFault::Broken), 1, false));
+        let round = Script::of(&[Ok((302, "/1")); 10]);
+        assert_eq!(round.get(Twice::Harmless).await, (Err(TransportFault::Request), 1, false));
+    }
+}
