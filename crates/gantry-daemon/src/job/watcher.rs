@@ -29,9 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a pod with a node may say nothing about why it has not started before its events are asked, at most: most start sooner, and a
 /// kubelet that cannot mount a volume has said so by then.
-const UNEXPLAINED: Duration = Duration::from_secs(10);
+const UNEXPLAINED: Duration = Duration::from_secs(4);
 
-/// Between two looks at the events of such a pod.
+/// Longest time between two looks at the events of such a pod.
 const EVENTS_PERIOD: Duration = Duration::from_secs(30);
 
 /// Between two looks at a pod whose time to start is over, while the API server cannot say whether its services have started. The watch may
@@ -136,6 +136,9 @@ type Answer = Result<Vec<Words>, ApiError>;
 struct Mystery {
     /// When its events are asked next.
     ask_at: Option<Instant>,
+    /// How long it has to be one before they are asked.
+    first: Duration,
+    /// Until they are asked again: a kubelet on a busy node is slow to say what it has tried.
     wait: Duration,
     /// They may be asked, as far as known.
     asks: bool,
@@ -147,23 +150,24 @@ struct Mystery {
 
 impl Mystery {
     fn new(watcher: &Watcher) -> Self {
-        let wait = UNEXPLAINED.min(watcher.start_timeout / 2);
-        Self { ask_at: None, wait, asks: watcher.asks_events, asked: None, warnings: Vec::new() }
+        let first = UNEXPLAINED.min(watcher.start_timeout / 4);
+        Self { ask_at: None, first, wait: first, asks: watcher.asks_events, asked: None, warnings: Vec::new() }
     }
 
     fn look(&mut self, sight: &Sight) {
         let is_unexplained = self.asks && matches!(sight, Sight::Present(facts) if facts::is_unexplained(facts));
         if !is_unexplained {
-            (self.ask_at, self.asked) = (None, None);
+            (self.ask_at, self.asked, self.wait) = (None, None, self.first);
             self.warnings.clear();
         } else if self.ask_at.is_none() {
-            self.ask_at = Some(Instant::now() + self.wait);
+            self.ask_at = Some(Instant::now() + self.first);
         }
     }
 
     /// Asks for events, beside what the watch shows.
     fn ask(&mut self, watcher: &Watcher) {
-        self.ask_at = Some(Instant::now() + EVENTS_PERIOD);
+        self.ask_at = Some(Instant::now() + self.wait);
+        self.wait = (self.wait * 2).min(EVENTS_PERIOD);
         let (cluster, pod) = (watcher.cluster.clone(), watcher.pod.clone());
         self.asked = Some(async move { cluster.pod_warnings(&pod).await }.boxed());
     }
