@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use gantry_tests::numbers::{Row, Unit};
+use gantry_tests::process::last_lines;
 use gantry_tests::world::script;
 use gantry_tests::{Runner, RunnerOptions, Wanted, World, binaries, suite, trace};
 use jiff::Timestamp;
@@ -17,6 +18,9 @@ pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// Longer than any job takes here: the largest of them on a slow machine.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
+
+/// Lines of the log of a job that failed: the others may be very many.
+const SHOWN: usize = 20;
 
 /// The helper image of all pods.
 pub(crate) const HELPER: &str = "gantry/helper:latest";
@@ -39,6 +43,7 @@ pub(crate) struct Bench {
 /// A job that has ended well.
 pub(crate) struct Ended {
     pub(crate) id: u64,
+    pub(crate) queued: Timestamp,
     pub(crate) at: Timestamp,
     raw: Vec<u8>,
 }
@@ -77,10 +82,11 @@ impl Bench {
     pub(crate) async fn ended(&self, id: u64, bound: Duration) -> anyhow::Result<Ended> {
         let job = self.world.gitlab.wait_final(id, bound).await?;
         if job.status != "success" {
-            anyhow::bail!("{job:?}\n{}", self.world.gitlab.text(id).await?);
+            anyhow::bail!("{job:?}\n{}", last_lines(&self.world.gitlab.text(id).await?, SHOWN));
         }
+        let queued = job.queued_at.context("a job that has ended, and was never queued")?.parse()?;
         let at = job.finished_at.context("a job that has ended, and not when")?.parse()?;
-        Ok(Ended { id, at, raw: self.world.gitlab.raw_trace(id).await? })
+        Ok(Ended { id, queued, at, raw: self.world.gitlab.raw_trace(id).await? })
     }
 
     /// What GitLab was asked so far.

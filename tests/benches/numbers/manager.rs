@@ -30,10 +30,10 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     bench.job(&runner, &trivial()).await?;
     let (idle_memory, idle_cpu) = look(&runner.process, looks).await?;
     progress(&format!("{KIND}, idle"), 1, 1);
-    let helpers = helpers()?;
+    let (own, own_memory) = helpers()?;
     let jobs = print(bench, &runner, count).await?;
     let (memory, cpu) = look(&runner.process, looks).await?;
-    let (more, more_memory) = (self::helpers()?.0.saturating_sub(helpers.0), self::helpers()?.1 - helpers.1);
+    let (all, all_memory) = helpers()?;
     for job in &jobs {
         bench.world.gitlab.cancel(*job, false).await?;
     }
@@ -51,11 +51,11 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         row(KIND, format!("{busy}: CPU, of one core"), Unit::Percent, cpu, &[]),
         row(KIND, format!("idle after {busy}: memory"), Unit::Mebibytes, after, &[]),
     ];
-    if more == 0 {
+    if all <= own {
         eprintln!("the pods are not on this machine: the memory of their agents is not measured");
     } else {
         #[expect(clippy::cast_precision_loss, reason = "a few jobs")]
-        let each = more_memory / count as f64;
+        let each = (all_memory - own_memory) / count as f64;
         rows.push(row(KIND, "agent and shim of a job: resident memory", Unit::Mebibytes, vec![each], &[]));
     }
     Ok(rows)

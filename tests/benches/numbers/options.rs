@@ -126,7 +126,7 @@ fn file(option: &str, value: Option<String>) -> anyhow::Result<PathBuf> {
 
 /// What `--help` prints.
 pub(crate) fn help() -> String {
-    let kinds: String = KINDS.iter().map(|(name, what)| format!("    {name:<12} {what}\n")).collect();
+    let kinds = KINDS.map(|(name, what)| format!("    {name:<12} {what}\n")).concat();
     format!(
         "How fast Gantry is, beside what the cluster itself takes. What each number means is in docs/performance.md.\n\n\
          Usage: cargo bench -p gantry-tests --bench numbers -- [OPTIONS] [KIND…]\n\n\

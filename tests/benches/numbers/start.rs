@@ -11,7 +11,8 @@ const KIND: &str = "start";
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let count = bench.sizes.jobs;
-    let (mut floor, mut first, mut end, mut rest) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut floor, mut queue, mut first, mut rest, mut end) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     BarePod::start(bench, "start-0".to_owned()).await?.delete().await?;
     for number in 1..=count {
         // In turn, so that a busy moment of the machine hits both.
@@ -21,12 +22,14 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let job = bench.job(&bench.runner, &trivial()).await?;
         let handed_out = bench.requests().await?.handed_out()?;
         let printed = job.printed(FIRST)?;
+        queue.push(seconds(job.queued, handed_out));
         first.push(seconds(handed_out, printed));
         rest.push(seconds(printed, job.at));
         end.push(seconds(handed_out, job.at));
         progress(KIND, number, count);
     }
     Ok(vec![
+        row(KIND, "trivial job: queued, handed out", Unit::Seconds, queue, &[]),
         row(KIND, "trivial job: handed out, first byte of its script", Unit::Seconds, first, &floor),
         row(KIND, "trivial job: last byte of its script, final state", Unit::Seconds, rest, &[]),
         row(KIND, "trivial job: handed out, final state", Unit::Seconds, end, &floor),
