@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Of the file. Another number means that its fields mean something else.
 const FORMAT: u32 = 1;
 
+/// With fewer samples of an earlier run nobody knows its spread.
+const ENOUGH: usize = 3;
+
 /// Width of the names in a table.
 const NAME: usize = 62;
 
@@ -125,7 +128,10 @@ impl Run {
             for row in earlier.rows.iter().filter(gone) {
                 let _ = writeln!(text, "only in the earlier run: {}: {}", row.kind, row.name);
             }
-            text.push_str("! the median lies outside of all samples of the earlier run\n");
+            let _ = writeln!(
+                text,
+                "! the median lies outside of all samples of the earlier run, which has at least {ENOUGH}"
+            );
         }
         text
     }
@@ -184,11 +190,12 @@ fn change(before: &[f64], now: &[f64]) -> String {
     let (Some(old), Some(new)) = (quantile(before, 50), quantile(now, 50)) else { return "-".to_owned() };
     let is_outside = quantile(before, 0).is_some_and(|least| new < least)
         || quantile(before, 100).is_some_and(|greatest| new > greatest);
-    let mark = if is_outside { "!" } else { " " };
+    let mark = if is_outside && before.len() >= ENOUGH { "!" } else { " " };
     if old == 0.0 {
         return format!("{:+.2} {mark}", new - old);
     }
-    format!("{:+.0} %{mark}", (new - old) * 100.0 / old)
+    // The sum makes a zero without a sign.
+    format!("{:+.0} %{mark}", ((new - old) * 100.0 / old).round() + 0.0)
 }
 
 #[cfg(test)]
@@ -225,10 +232,10 @@ mod tests {
 
     #[test]
     fn a_comparison_says_what_changed_came_and_went() {
-        let before = run("here", &[("first byte", &[1.0, 1.1], &[]), ("gone", &[1.0], &[])]);
+        let before = run("here", &[("first byte", &[1.0, 1.1, 1.2], &[]), ("gone", &[1.0], &[])]);
         let now = run("there", &[("first byte", &[2.0], &[]), ("end", &[4.0], &[])]);
         let table = now.table(Some(&before));
-        assert_eq!(cells(&table, "first byte")[7..], ["1.000", "+100", "%!"]);
+        assert_eq!(cells(&table, "first byte")[7..], ["1.100", "+82", "%!"]);
         assert_eq!(cells(&table, "end")[7..], ["-", "new"]);
         assert!(table.contains("only in the earlier run: start: gone"), "{table}");
         assert!(table.contains("CAUTION"), "{table}");
@@ -240,7 +247,9 @@ mod tests {
         assert_eq!(change(&[1.0, 2.0, 3.0], &[3.0]), "+50 % ");
         assert_eq!(change(&[1.0, 2.0, 3.0], &[3.1]), "+55 %!");
         assert_eq!(change(&[1.0, 2.0, 3.0], &[0.9]), "-55 %!");
-        assert_eq!(change(&[0.0], &[1.0]), "+1.00 !");
+        assert_eq!(change(&[0.0; 3], &[1.0]), "+1.00 !");
+        assert_eq!(change(&[1.0, 2.0], &[3.0]), "+200 % ");
+        assert_eq!(change(&[1.0; 3], &[0.999]), "+0 %!");
         assert_eq!(change(&[], &[1.0]), "-");
         assert_eq!(quantile(&[], 50), None);
     }

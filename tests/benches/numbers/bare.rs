@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::bench::{BOUND, Bench, HELPER};
 
-/// Between two tries of an exec: fine enough for what is measured.
+/// Between two tries of an exec of a pod that starts alone: fine enough for what is measured.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Volume of the pod, as a job's builds are on one.
@@ -29,6 +29,11 @@ pub(crate) struct BarePod<'a> {
 impl<'a> BarePod<'a> {
     /// Creates one; its name is unique among all that are there.
     pub(crate) async fn start(bench: &'a Bench, name: String) -> anyhow::Result<Self> {
+        Self::start_among(bench, name, 1).await
+    }
+
+    /// The same for one of so many that start together: the tries of all must not be what slows them down.
+    pub(crate) async fn start_among(bench: &'a Bench, name: String, count: usize) -> anyhow::Result<Self> {
         let container = |name: &str, image: &str| {
             json!({
                 "name": name, "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", "sleep 3600"],
@@ -44,12 +49,13 @@ impl<'a> BarePod<'a> {
                 "terminationGracePeriodSeconds": 0,
             },
         });
+        let pause = PAUSE * u32::try_from(count)?;
         let began = Instant::now();
         bench.world.kube.create_pod(&bench.runner.namespace, &pod).await?;
         let mut pod = Self { bench, name, first_byte: 0.0 };
         let first = async {
             while !pod.exec("echo x").await.is_ok_and(|text| text == "x\n") {
-                sleep(PAUSE).await;
+                sleep(pause).await;
             }
         };
         timeout(BOUND, first).await.context("the bare pod does not start")?;

@@ -3,7 +3,8 @@
 //! By hand a pod costs three requests to the API server: to create it, one exec, to delete it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 
 use anyhow::Context as _;
 use gantry_tests::numbers::{Row, Unit};
@@ -25,22 +26,29 @@ const LAST: &str = "delete pods";
 /// Requests by verb and resource.
 type Counts = BTreeMap<String, usize>;
 
+/// Where counting begins.
+enum Mark {
+    /// The length of the audit log.
+    End(u64),
+    /// What was counted until then.
+    Counts(Counts),
+}
+
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let count = bench.sizes.jobs;
-    let counts_requests = requests(bench).await?.is_some();
+    let counts_requests = mark(bench).await?.is_some();
     if !counts_requests {
         eprintln!("no audit log at {AUDIT_LOG}: requests to the API server are not counted");
     }
     let (mut kube, mut gitlab, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=count {
-        let before = requests(bench).await?.unwrap_or_default();
+        let before = mark(bench).await?;
         let used = cpu_seconds(&bench.runner.process)?;
         let id = bench.world.post_job(&bench.runner, &trivial()).await?;
         bench.ended(id, BOUND).await?;
-        if counts_requests {
-            kube.push(until_deleted(bench, &before).await?);
-        } else {
-            bench.world.no_pod_of(&bench.runner, id).await?;
+        match before {
+            Some(before) => kube.push(until_deleted(bench, &before).await?),
+            None => bench.world.no_pod_of(&bench.runner, id).await?,
         }
         cpu.push((cpu_seconds(&bench.runner.process)? - used) * 1000.0);
         gitlab.push(bench.requests().await?.about(id));
@@ -72,24 +80,46 @@ fn each(whom: &str, jobs: &[Counts]) -> Vec<Row> {
 }
 
 /// What the job has cost, once its pod has been deleted.
-async fn until_deleted(bench: &Bench, before: &Counts) -> anyhow::Result<Counts> {
+async fn until_deleted(bench: &Bench, before: &Mark) -> anyhow::Result<Counts> {
     until("a request that deletes the pod", BOUND, async || {
-        let mut counts = requests(bench).await?.context("the API server no longer counts")?;
-        for (what, count) in &mut counts {
-            *count -= before.get(what).copied().unwrap_or_default();
-        }
-        counts.retain(|_, count| *count > 0);
+        let counts = since(bench, before).await?;
         Ok(if counts.contains_key(LAST) { Ok(counts) } else { Err(format!("{counts:?}")) })
     })
     .await
 }
 
-/// What the API server was asked so far, if that is counted. The simulator does not tell who asks: nobody but the manager may do so now.
-async fn requests(bench: &Bench) -> anyhow::Result<Option<Counts>> {
+/// A moment before requests that are to be counted, if they can be.
+async fn mark(bench: &Bench) -> anyhow::Result<Option<Mark>> {
     if bench.world.cluster().is_given() {
-        let Ok(text) = std::fs::read_to_string(Path::new(AUDIT_LOG)) else { return Ok(None) };
-        return Ok(Some(audited(&text, &bench.runner.namespace)));
+        return Ok(std::fs::metadata(AUDIT_LOG).ok().map(|about| Mark::End(about.len())));
     }
+    Ok(Some(Mark::Counts(simulated(bench).await?)))
+}
+
+/// What the API server was asked since then.
+async fn since(bench: &Bench, mark: &Mark) -> anyhow::Result<Counts> {
+    match mark {
+        Mark::End(end) => {
+            // The log grows for as long as the cluster lives, so only its end is read.
+            let mut file = File::open(AUDIT_LOG)?;
+            file.seek(SeekFrom::Start(*end))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(audited(&String::from_utf8_lossy(&bytes), &bench.runner.namespace))
+        }
+        Mark::Counts(before) => {
+            let mut counts = simulated(bench).await?;
+            for (what, count) in &mut counts {
+                *count -= before.get(what).copied().unwrap_or_default();
+            }
+            counts.retain(|_, count| *count > 0);
+            Ok(counts)
+        }
+    }
+}
+
+/// What the simulated API server was asked so far. It does not tell who asks: nobody but the manager may do so meanwhile.
+async fn simulated(bench: &Bench) -> anyhow::Result<Counts> {
     let (status, answer) = bench.world.kube.ask(Method::GET, "/sim/requests", None).await?;
     anyhow::ensure!(status.is_success(), "/sim/requests: {status}: {answer}");
     let items = answer["items"].as_array().context("no counts")?;
@@ -99,7 +129,7 @@ async fn requests(bench: &Bench) -> anyhow::Result<Option<Counts>> {
         // The simulator's own paths are ours.
         (!resource.starts_with('/')).then(|| (format!("{verb} {resource}"), count))
     });
-    Ok(Some(counts.collect()))
+    Ok(counts.collect())
 }
 
 /// What the account of a runner has asked, from an audit log.

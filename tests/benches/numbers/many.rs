@@ -86,7 +86,7 @@ async fn queued_at_once(bench: &Bench) -> anyhow::Result<Vec<Row>> {
 /// Makes bare pods, so many at a time, and gives the seconds that each took to start.
 async fn pods(bench: &Bench, prefix: &str, count: usize, at_a_time: usize) -> anyhow::Result<Vec<f64>> {
     let one = async |number: usize| {
-        let pod = BarePod::start(bench, format!("{prefix}-{number}")).await?;
+        let pod = BarePod::start_among(bench, format!("{prefix}-{number}"), at_a_time).await?;
         let took = pod.first_byte;
         pod.delete().await?;
         anyhow::Ok(took)
