@@ -36,6 +36,8 @@ pub struct Job {
     pub exit_code: Option<i64>,
     /// Length of its log.
     pub trace_bytes: u64,
+    /// When it could first be taken, if it can.
+    pub queued_at: Option<String>,
     /// When it ended, if it has.
     pub finished_at: Option<String>,
 }

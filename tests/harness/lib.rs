@@ -10,6 +10,7 @@ pub mod gitlab;
 pub mod http;
 pub mod kube;
 pub mod kubectl;
+pub mod numbers;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;

@@ -69,6 +69,11 @@ impl Process {
         &self.name
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.group
+    }
+
     /// Where its output is.
     pub fn log_path(&self) -> &Path {
         &self.log

@@ -22,6 +22,8 @@ pub struct RunnerOptions {
     pub name: String,
     /// `concurrent`.
     pub concurrent: u32,
+    /// `--log-level`.
+    pub log_level: &'static str,
     /// Lines before the first table.
     pub global: String,
     /// Lines of `[[runners]]`.
@@ -44,6 +46,7 @@ impl RunnerOptions {
         Self {
             name: name.to_owned(),
             concurrent: 4,
+            log_level: "debug",
             global: String::new(),
             runner: String::new(),
             kubernetes: String::new(),
@@ -123,8 +126,16 @@ impl Runner {
         );
         let config = dir.join("config.toml");
         std::fs::write(&config, text)?;
-        let args = ["--log-format", "text", "--log-level", "debug", "run", "--config", &config.display().to_string()]
-            .map(str::to_owned);
+        let args = [
+            "--log-format",
+            "text",
+            "--log-level",
+            options.log_level,
+            "run",
+            "--config",
+            &config.display().to_string(),
+        ]
+        .map(str::to_owned);
         let process = Process::start(&format!("runner-{name}"), world.dir(), &world.binaries().gantry, &args)?;
         world.keep_log(process.log_path());
         let line = process.wait_for_line("Metrics server listening", START).await?;

@@ -173,7 +173,7 @@ async fn run(tests: Vec<Test>, asked: &Asked) -> anyhow::Result<bool> {
 }
 
 /// Where the files of a run lie. Every pod gets the helper twice: in memory that costs nothing, on a disk it slows down everybody.
-fn place() -> PathBuf {
+pub fn place() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let is_usable = statvfs(memory).is_ok_and(|about| {
         let free = about.blocks_available() * about.fragment_size();
@@ -183,7 +183,7 @@ fn place() -> PathBuf {
 }
 
 /// Ready at SIGINT or SIGTERM: what was started must not outlive a run that is given up.
-async fn interrupted() {
+pub async fn interrupted() {
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return std::future::pending().await;
