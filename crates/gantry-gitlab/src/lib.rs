@@ -17,6 +17,7 @@ mod redirect;
 mod request;
 mod response;
 mod retry;
+mod roots;
 pub mod system_id;
 mod tls;
 mod transport;

@@ -10,13 +10,10 @@ pub(crate) fn system_and_bundled() -> Vec<Vec<u8>> {
     for error in &system.errors {
         tracing::debug!(%error, "part of the system's certificate store cannot be read");
     }
-    system
-        .certs
-        .iter()
-        .chain(webpki_root_certs::TLS_SERVER_ROOT_CERTS)
-        .filter(|der| is_usable(der))
-        .map(|der| der.to_vec())
-        .collect()
+    let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+    // Most of the system's are bundled too.
+    let others = system.certs.iter().filter(|der| !bundled.contains(der));
+    others.chain(bundled).filter(|der| is_usable(der)).map(|der| der.to_vec()).collect()
 }
 
 fn is_usable(der: &CertificateDer<'_>) -> bool {
