@@ -208,6 +208,8 @@ impl Runner {
             runner = self.labels.runner,
             "Added job to processing list"
         );
+        // The plan has what is needed of them, and a job may last for hours.
+        drop((received, context));
         let summary = job::run(JobParts {
             client: self.client.clone(),
             creds,

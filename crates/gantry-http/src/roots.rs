@@ -1,8 +1,47 @@
 //! The certificate authorities that are trusted where no CA file is configured: the system's and the bundled ones, explicitly, because a
-//! container may have neither.
+//! container may have neither. Every client of the process uses the same copy, because they are a quarter of a megabyte.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
+
+/// Those in use now. They are read anew for the first client after all others are gone, or have been replaced.
+static IN_USE: Mutex<Weak<Roots>> = Mutex::new(Weak::new());
+
+/// The certificates, and what is needed of them to verify others.
+pub(crate) struct Roots {
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
+    pub(crate) store: Arc<RootCertStore>,
+}
+
+impl Roots {
+    pub(crate) fn shared() -> Arc<Self> {
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.upgrade().unwrap_or_else(|| {
+            let roots = Arc::new(Self::read());
+            *in_use = Arc::downgrade(&roots);
+            roots
+        })
+    }
+
+    fn read() -> Self {
+        let certificates = system_and_bundled();
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(certificates.iter().cloned());
+        Self { certificates, store: Arc::new(store) }
+    }
+
+    /// What verifies with these and with `own`.
+    pub(crate) fn with(&self, own: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
+        if own.is_empty() {
+            return Arc::clone(&self.store);
+        }
+        let mut store = RootCertStore::clone(&self.store);
+        store.add_parsable_certificates(own.iter().cloned());
+        Arc::new(store)
+    }
+}
 
 /// All roots that rustls accepts, as DER. A system store may hold certificates that it does not; those are left out. What cannot be read of
 /// the system's is not there; the bundled ones always are.
@@ -11,7 +50,10 @@ pub fn system_and_bundled() -> Vec<CertificateDer<'static>> {
     for error in &system.errors {
         tracing::debug!(%error, "part of the system's certificate store cannot be read");
     }
-    system.certs.iter().chain(webpki_root_certs::TLS_SERVER_ROOT_CERTS).filter(|der| is_usable(der)).cloned().collect()
+    let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+    // Most of the system's are bundled too.
+    let others = system.certs.iter().filter(|der| !bundled.contains(der));
+    others.chain(bundled).filter(|der| is_usable(der)).cloned().collect()
 }
 
 fn is_usable(der: &CertificateDer<'_>) -> bool {
@@ -20,8 +62,18 @@ fn is_usable(der: &CertificateDer<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn there_are_roots_even_without_a_system_store() {
-        assert!(super::system_and_bundled().len() >= webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() / 2);
+        assert!(system_and_bundled().len() >= webpki_root_certs::TLS_SERVER_ROOT_CERTS.len() / 2);
+    }
+
+    #[test]
+    fn clients_share_what_they_all_trust() {
+        let one = Roots::shared();
+        assert!(Arc::ptr_eq(&one.with(&[]), &Roots::shared().with(&[])));
+        let own = rcgen::generate_simple_self_signed(["gitlab.test".to_owned()]).unwrap().cert.der().clone();
+        assert_eq!(one.with(&[own]).len(), one.store.len() + 1);
     }
 }

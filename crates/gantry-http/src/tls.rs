@@ -13,10 +13,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use crate::options::SetupError;
-use crate::roots;
+use crate::roots::Roots;
 
 /// PEM text, and where it comes from.
 #[derive(Clone, Debug)]
@@ -60,19 +60,16 @@ pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, SetupErr
     let failed = |what: String| SetupError::Tls { what };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let own = own_certificates(identity.ca.as_ref());
-    let mut trusted: Vec<CertificateDer<'static>> = own.clone();
-    trusted.extend(roots::system_and_bundled());
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(trusted.iter().cloned());
+    let roots = Roots::shared();
 
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+    let inner = WebPkiServerVerifier::builder_with_provider(roots.with(&own), Arc::clone(&provider))
         .build()
         .map_err(|error| failed(error.to_string()))?;
     let chain = Arc::new(ChainRecorder {
         inner,
         host: ServerName::try_from(host.to_owned()).ok(),
         own,
-        trusted,
+        roots,
         verified: Mutex::new(Vec::new()),
     });
     let builder = ClientConfig::builder_with_provider(provider)
@@ -148,7 +145,7 @@ pub(crate) struct ChainRecorder {
     inner: Arc<WebPkiServerVerifier>,
     host: Option<ServerName<'static>>,
     own: Vec<CertificateDer<'static>>,
-    trusted: Vec<CertificateDer<'static>>,
+    roots: Arc<Roots>,
     verified: Mutex<Vec<CertificateDer<'static>>>,
 }
 
@@ -162,7 +159,7 @@ impl ChainRecorder {
     /// The server's certificate, then from what it sent and from the roots always the issuer of the one before.
     fn chain(&self, end_entity: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
         let mut chain = vec![end_entity.clone().into_owned()];
-        let candidates: Vec<_> = sent.iter().chain(&self.trusted).collect();
+        let candidates: Vec<_> = sent.iter().chain(&self.own).chain(&self.roots.certificates).collect();
         // Each certificate at most once, so this ends.
         while let Some(issuer) = chain.last().and_then(issuer_of) {
             let next =

@@ -9,12 +9,11 @@ use gantry_core::proxy::Proxies;
 use gantry_http::roots;
 use kube::{
     Client, Config,
-    client::ClientBuilder,
     config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::{limits, target::Target};
+use crate::{connector, target::Target};
 
 /// Where the API server is and who we are.
 #[derive(Clone, Debug)]
@@ -134,11 +133,8 @@ pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectE
     if config.root_cert.is_none() && config.root_cert_file.is_none() {
         config.root_cert = Some(roots::system_and_bundled().iter().map(|root| root.to_vec()).collect());
     }
-    // Retried in `retry.rs` and nowhere else.
-    config.default_retry = false;
-    config.connect_timeout = Some(limits::CONNECT);
-    let built = ClientBuilder::try_from(config).map_err(|error| ConnectError::Client { message: chain(&error) })?;
-    Ok((built.build(), target))
+    let client = connector::client(config).map_err(|error| ConnectError::Client { message: chain(&error) })?;
+    Ok((client, target))
 }
 
 /// Where the pieces of an access come from.

@@ -8,6 +8,7 @@ pub mod access;
 mod answers;
 pub mod attach;
 mod cluster;
+mod connector;
 pub mod error;
 mod events;
 pub mod facts;

@@ -8,6 +8,12 @@ pub const REQUEST: Duration = Duration::from_secs(40);
 /// Opening a connection to the API server, TLS included.
 pub const CONNECT: Duration = Duration::from_secs(10);
 
+/// Connections without a request that are kept: as many as a burst of jobs makes for its pods, whose execs then need no others.
+pub const IDLE_CONNECTIONS: usize = 64;
+
+/// How long they are kept. A pod is reached within seconds of its creation, and what comes later may make a connection anew, in milliseconds.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
 /// Events of one pod that are read: a cluster joins those that say the same, so that few pods have as many.
 pub const EVENTS: u32 = 100;
 
@@ -68,6 +74,10 @@ pub const EXEC_MESSAGE: usize = 1 << 20;
 
 /// How long after it was asked for a pod that the watch has not shown is looked up by GET. The watch is normally faster by far.
 pub const FIRST_SIGHT: Duration = Duration::from_secs(5);
+
+/// How long after the watch has shown that a pod left it a GET has to prove that it is gone. Most are those that a job has just deleted, and by
+/// then nobody watches them any more, which saves the request.
+pub const LEFT: Duration = Duration::from_millis(250);
 
 /// Where `watch` is not granted: how often each pod is looked at (GitLab Runner 19.4, `poll_interval`: 3 s).
 pub const POLL_INTERVAL: Duration = Duration::from_secs(3);
@@ -133,12 +143,16 @@ pub const STDERR: usize = 2048;
 /// Part of an API server's or kubelet's message that is repeated in an error.
 pub const MESSAGE: usize = 4096;
 
-/// Payload of one WebSocket message to the container: the kubelet copies 32 KiB at a time.
-pub const STDIN_MESSAGE: usize = 32 * 1024;
+/// Payload of one WebSocket message to the container. With its frame it is one TLS record, which holds 16 KiB.
+pub const STDIN_MESSAGE: usize = 16 * 1024 - 64;
 
 /// Read buffer of an exec, which every running job holds. A kubelet sends up to 32 KiB at once, but most pieces are a few lines; the library's
 /// own 128 KiB would be most of what a job costs the manager, and are cleared at every read.
 pub const READ_BUFFER: usize = 8 * 1024;
+
+/// Bytes for the container that an exec collects before it writes them: a pushed helper goes out message by message. Every running job keeps a
+/// buffer as large as it ever had to be, and the library's own limit is 128 KiB.
+pub const WRITE_BUFFER: usize = 0;
 
 /// How long after its creation was given up a pod may still come: a request that was under way then, and a slow API server.
 pub const LATE_CREATION: Duration = Duration::from_mins(3);

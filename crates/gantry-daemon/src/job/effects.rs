@@ -100,9 +100,10 @@ impl Task {
         });
     }
 
-    fn create_pod(&self) {
+    fn create_pod(&mut self) {
         let cluster = self.parts.cluster.clone();
-        let pod = self.parts.plan.pod.clone();
+        // A pod is made once, and its description is of no use to the rest of the job.
+        let pod = std::mem::take(&mut self.parts.plan.pod);
         let strays = self.parts.strays.clone();
         let deadline = self.parts.taken + self.parts.plan.start_timeout;
         let inbox = self.inbox.clone();
@@ -152,10 +153,16 @@ impl Task {
         tasks::spawn(watcher.run(watch.clone(), seen));
         let inbox = self.inbox.clone();
         tasks::spawn(async move {
-            while let Some(sight) = sights.recv().await {
-                if inbox.send(Message::Seen(sight)).await.is_err() {
-                    return;
+            let forward = async {
+                while let Some(sight) = sights.recv().await {
+                    if inbox.send(Message::Seen(sight)).await.is_err() {
+                        return;
+                    }
                 }
+            };
+            tokio::select! {
+                () = forward => {}
+                () = inbox.closed() => {}
             }
         });
         self.watch = Some(watch);

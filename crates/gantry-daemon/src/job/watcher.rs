@@ -73,6 +73,8 @@ impl Watcher {
                     Some(next) => sight = next,
                     None => return,
                 },
+                // The job has ended. Without that the pod counts as watched, and is asked for when it goes.
+                () = seen.closed() => return,
                 () = moment(told.patience) => told.patience = None,
                 () = moment(late_at) => {
                     late_at = None;

@@ -118,6 +118,7 @@ impl AgentStream {
         // Nothing has been read yet, so that the connection can be taken out and get a buffer of another size.
         let config = WebSocketConfig::default()
             .read_buffer_size(limits::READ_BUFFER)
+            .write_buffer_size(limits::WRITE_BUFFER)
             .max_message_size(Some(limits::EXEC_MESSAGE))
             .max_frame_size(Some(limits::EXEC_MESSAGE));
         let socket =

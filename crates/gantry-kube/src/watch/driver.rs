@@ -110,7 +110,7 @@ impl Driver {
                 let Some(pod) = PodRef::of(&pod) else { return };
                 self.registry.left(&pod.uid);
                 if self.registry.is_hidden(&pod.uid) {
-                    self.look_up_now(pod);
+                    self.look_up(pod, limits::LEFT);
                 }
             }
             Event::Refused(error) => {

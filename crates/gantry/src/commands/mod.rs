@@ -36,6 +36,15 @@ pub(crate) async fn interrupted() {
     }
 }
 
+/// Threads of a manager. A job takes it ten milliseconds, most of them for encryption, so that one thread serves hundreds that start in a minute;
+/// with the second nobody waits for a large job description that is being read.
+const MANAGER_THREADS: usize = 2;
+
+/// The runtime of a manager. It does not grow with the machine: every thread has memory of its own.
+pub(crate) fn manager_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(MANAGER_THREADS).enable_all().build()?)
+}
+
 /// The runtime of commands that serve many connections.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::cli::{parse_bool, path_parser};
 use crate::commands::config_path::ConfigArg;
+use crate::commands::manager_runtime;
 use crate::commands::runner_file::env;
-use crate::commands::runtime;
 use crate::helper_binary;
 use crate::logging::Logging;
 
@@ -120,7 +120,7 @@ fn log_settings(config: &Path) -> LogSettings {
 
 /// Runs the daemon until a signal ends it.
 pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
-    runtime()?.block_on(async {
+    manager_runtime()?.block_on(async {
         // Before anything else: a signal that comes early must not end the process unheard.
         let heard = Heard::install()?;
         let config = args.begin(&logging);
