@@ -64,8 +64,9 @@ pub(crate) async fn run<S>(
 async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Frame>, doubt: &Doubt) {
     let mut pings = interval(PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut buffer = BytesMut::new();
     loop {
+        // Not kept: the first frame is the plan, and those that follow for hours are a few bytes.
+        let mut buffer = BytesMut::new();
         tokio::select! {
             frame = outgoing.recv() => match frame {
                 Some(frame) => {
@@ -86,7 +87,6 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver
         if !matches!(sent.await, Ok(Ok(()))) {
             return;
         }
-        buffer.clear();
     }
 }
 

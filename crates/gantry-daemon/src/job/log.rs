@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 /// The head of a trace.
 pub(crate) struct HeadLog {
-    trace: Trace,
+    /// Absent once nothing is added any more.
+    trace: Option<Trace>,
     text: Vec<u8>,
     sections: bool,
 }
@@ -20,7 +21,7 @@ impl HeadLog {
     pub(crate) fn new(plan: &TracePlan, banner: &[HeadLine], now: Timestamp) -> Self {
         let mut text = Vec::new();
         let trace = Trace::new(options(plan), "", &mut text);
-        let mut log = Self { trace, text, sections: plan.sections };
+        let mut log = Self { trace: Some(trace), text, sections: plan.sections };
         log.lines(banner, now);
         if log.sections {
             log.write(Stream::RunnerOut, &line::section_start(HEAD_SECTION, now.as_second()), now);
@@ -52,7 +53,15 @@ impl HeadLog {
             self.write(Stream::RunnerOut, &line::section_end(HEAD_SECTION, now.as_second()), now);
         }
         self.write(Stream::RunnerOut, &line::verdict(verdict), now);
-        self.trace.close(now, &mut self.text);
+        if let Some(mut trace) = self.trace.take() {
+            trace.close(now, &mut self.text);
+        }
+    }
+
+    /// The agent has the head: nothing is added any more. What finds secrets is larger than most logs, and goes.
+    pub(crate) fn handed_over(&mut self) {
+        self.trace = None;
+        self.text.shrink_to_fit();
     }
 
     /// Everything so far. Only ever grows.
@@ -61,7 +70,9 @@ impl HeadLog {
     }
 
     fn write(&mut self, stream: Stream, text: &str, now: Timestamp) {
-        self.trace.write(stream, now, text.as_bytes(), &mut self.text);
+        if let Some(trace) = &mut self.trace {
+            trace.write(stream, now, text.as_bytes(), &mut self.text);
+        }
     }
 }
 

@@ -395,6 +395,9 @@ impl Task {
             Frame::PlanAccepted => {
                 self.pod_start.get_or_insert(self.parts.taken.elapsed());
                 self.step(Event::PlanAccepted).await;
+                if self.machine.is_planned() {
+                    self.log.handed_over();
+                }
                 self.follow();
             }
             Frame::State(state) => self.state(state).await,

@@ -101,7 +101,7 @@ impl Driver {
                     tracing::info!("the pods can be listed and watched now");
                 }
                 for pod in self.registry.listed(&pods) {
-                    self.look_up_now(pod);
+                    self.look_up_again(pod, Duration::ZERO);
                 }
             }
             Event::Changed(pod) => self.registry.observe(&pod, Source::Feed),
@@ -110,7 +110,7 @@ impl Driver {
                 let Some(pod) = PodRef::of(&pod) else { return };
                 self.registry.left(&pod.uid);
                 if self.registry.is_hidden(&pod.uid) {
-                    self.look_up(pod, limits::LEFT);
+                    self.look_up_again(pod, limits::LEFT);
                 }
             }
             Event::Refused(error) => {
@@ -145,9 +145,9 @@ impl Driver {
     }
 
     /// Does not wait behind a look-up of the same pod that was put off.
-    fn look_up_now(&mut self, pod: PodRef) {
+    fn look_up_again(&mut self, pod: PodRef, after: Duration) {
         self.looking.insert(pod.uid.clone());
-        self.push(pod, Duration::ZERO);
+        self.push(pod, after);
     }
 
     fn push(&mut self, pod: PodRef, after: Duration) {

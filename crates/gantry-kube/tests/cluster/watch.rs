@@ -97,6 +97,20 @@ async fn a_deleted_pod_is_proven_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_nobody_watches_any_more_is_not_asked_for() {
+    let world = World::default();
+    let cluster = world.cluster();
+    let pod = world.put(job("a"));
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    watch.changed().await.unwrap();
+    world.remove("a");
+    tokio::time::sleep(limits::LEFT / 2).await;
+    drop(watch);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.requests("GET /api/v1/namespaces/ci/pods/a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_vanished_while_nobody_looked_is_proven_gone() {
     let world = World::default();
     let cluster = world.cluster();
