@@ -172,6 +172,12 @@ pub(crate) fn progress(what: &str, number: usize, count: usize) {
     eprintln!("{what}: {number} of {count}");
 }
 
+/// A count as a sample.
+#[expect(clippy::cast_precision_loss, reason = "no count here is that large")]
+pub(crate) fn float(count: usize) -> f64 {
+    count as f64
+}
+
 /// A size in words, such as `50 MB`.
 pub(crate) fn size(bytes: usize) -> String {
     if bytes >= 1_000_000 { format!("{} MB", bytes / 1_000_000) } else { format!("{} kB", bytes / 1000) }

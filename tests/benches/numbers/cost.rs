@@ -12,7 +12,7 @@ use gantry_tests::until;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::bench::{BOUND, Bench, progress, row, trivial};
+use crate::bench::{BOUND, Bench, float, progress, row, trivial};
 use crate::manager::cpu_seconds;
 
 const KIND: &str = "cost";
@@ -148,9 +148,4 @@ fn audited(text: &str, namespace: &str) -> Counts {
         }
     }
     counts
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a few requests")]
-fn float(count: usize) -> f64 {
-    count as f64
 }

@@ -9,12 +9,15 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::bare::BarePod;
-use crate::bench::{Bench, FIRST, progress, row, seconds, size};
+use crate::bench::{Bench, FIRST, float, progress, row, seconds, size};
 
 const KIND: &str = "log";
 
 /// Bytes of a line in GitLab's log, its stamp and its end included.
 const LINE: usize = 100;
+
+/// Bytes that GitLab Runner 19.4 sends in one request at most, and so do we.
+const PART: usize = 1 << 20;
 
 /// Bytes of a stamp.
 const STAMP: usize = 32;
@@ -28,7 +31,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     for bytes in bench.sizes.logs {
         let (floor_all, floor_tail) = bare(bench, bytes).await?;
         for (word, watched) in [("watched", true), ("unwatched", false)] {
-            let (mut all, mut tail) = (Vec::new(), Vec::new());
+            let (mut all, mut tail, mut parts) = (Vec::new(), Vec::new(), Vec::new());
             for number in 1..=count {
                 let lines = [format!("echo {FIRST}"), print_lines(bytes, LINE - STAMP), format!("echo {LAST}")];
                 let mut payload = script(&lines.each_ref().map(String::as_str));
@@ -37,11 +40,14 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
                 ensure!(job.log_bytes() >= bytes, "a log of {} bytes, not of {bytes}", job.log_bytes());
                 tail.push(seconds(job.printed(LAST)?, job.at));
                 all.push(seconds(job.printed(FIRST)?, job.at));
+                parts.push(float(bench.requests().await?.parts(job.id)));
                 progress(&format!("{KIND}, {}, {word}", size(bytes)), number, count);
             }
             let name = |from: &str| format!("{} of log, {word}: {from}, final state", size(bytes));
             rows.push(row(KIND, name("script's end"), Unit::Seconds, tail, &floor_tail));
             rows.push(row(KIND, name("script's first byte"), Unit::Seconds, all, &floor_all));
+            let name = format!("{} of log, {word}: requests that bring it", size(bytes));
+            rows.push(row(KIND, name, Unit::Count, parts, &[float(bytes.div_ceil(PART))]));
         }
     }
     Ok(rows)

@@ -10,7 +10,7 @@ use gantry_tests::{Process, Runner};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use tokio::time::{Instant, sleep};
 
-use crate::bench::{BOUND, Bench, LONG, progress, row, trivial};
+use crate::bench::{BOUND, Bench, LONG, float, progress, row, trivial};
 
 const KIND: &str = "manager";
 
@@ -54,8 +54,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     if all <= own {
         eprintln!("the pods are not on this machine: the memory of their agents is not measured");
     } else {
-        #[expect(clippy::cast_precision_loss, reason = "a few jobs")]
-        let each = (all_memory - own_memory) / count as f64;
+        let each = (all_memory - own_memory) / float(count);
         rows.push(row(KIND, "agent and shim of a job: resident memory", Unit::Mebibytes, vec![each], &[]));
     }
     Ok(rows)

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::bare::BarePod;
-use crate::bench::{Bench, FIRST, LONG, progress, row, seconds, trivial};
+use crate::bench::{Bench, FIRST, LONG, float, progress, row, seconds, trivial};
 
 const KIND: &str = "many";
 
@@ -94,7 +94,6 @@ async fn pods(bench: &Bench, prefix: &str, count: usize, at_a_time: usize) -> an
     futures::stream::iter(0..count).map(one).buffer_unordered(at_a_time).try_collect().await
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a few jobs")]
 fn a_minute(count: usize, seconds: f64) -> f64 {
-    count as f64 * 60.0 / seconds
+    float(count) * 60.0 / seconds
 }

@@ -46,6 +46,11 @@ impl Requests {
         moment(fetch.with_context(|| format!("nobody has fetched the artifacts of job {job}"))?, "time")
     }
 
+    /// How many requests brought the log of a job.
+    pub(crate) fn parts(&self, job: u64) -> usize {
+        self.to(job, "PATCH", "trace").count()
+    }
+
     /// How often each thing was asked about a job, its hand-out not counted.
     pub(crate) fn about(&self, job: u64) -> BTreeMap<String, usize> {
         let prefix = format!("/api/v4/jobs/{job}");
