@@ -147,7 +147,7 @@ impl Machine {
         // Where only pieces of the trace fail, a keep-alive comes between two of them: it says that we live, and brings news of a cancel.
         let last_chance = flushing && now >= self.last_chance();
         let others_turn = self.pace.patch_failed.is_some() && now >= self.pace.keep_alive && !last_chance;
-        let patch = self.pace.patch_due(flushing || self.window.len() >= limits::MAX_PATCH);
+        let patch = self.pace.patch_due(last_chance || self.is_piece_ready());
         if unsent && !others_turn && now >= patch {
             return Step::Patch { offset: self.window.base(), bytes: self.window.slice(limits::MAX_PATCH) };
         }
@@ -165,6 +165,14 @@ impl Machine {
             until = until.min(self.last_chance().max(now + self.job.pace.retry_min));
         }
         Step::Wait(until)
+    }
+
+    /// Whether what is held goes out whatever the interval: a full piece, or the last one. The verdict often comes before the end of the log,
+    /// and small pieces until then would use up what GitLab allows.
+    fn is_piece_ready(&self) -> bool {
+        let is_last =
+            |ending: &Ending| self.inputs_gone || ending.trace.is_none_or(|(bytes, _)| self.window.end() >= bytes);
+        self.window.len() >= limits::MAX_PATCH || self.ending.as_ref().is_some_and(is_last)
     }
 
     /// Whether the terminal state may go out: everything is there, or it is proven or too late that it can be.
@@ -206,9 +214,9 @@ impl Machine {
         match input {
             Some(Input::Trace { offset, bytes }) => self.trace(offset, bytes, now),
             Some(Input::Closed(Closed { verdict, trace_bytes, trace_crc32 })) => {
-                self.finish(verdict, Some((trace_bytes, trace_crc32)), Bytes::new());
+                self.finish(verdict, Some((trace_bytes, trace_crc32)), Bytes::new(), now);
             }
-            Some(Input::Epitaph { line, verdict }) => self.finish(verdict, None, line),
+            Some(Input::Epitaph { line, verdict }) => self.finish(verdict, None, line, now),
             Some(Input::StopWithoutVerdict) => self.end = Some(RelayEnd::Stopped),
             None => {
                 self.inputs_gone = true;
@@ -263,7 +271,7 @@ impl Machine {
     }
 
     /// The first verdict counts; a later one is the same again after a broken connection.
-    fn finish(&mut self, verdict: Verdict, trace: Option<(u64, Option<u32>)>, line: Bytes) {
+    fn finish(&mut self, verdict: Verdict, trace: Option<(u64, Option<u32>)>, line: Bytes, now: Instant) {
         if self.ending.is_some() {
             return;
         }
@@ -281,6 +289,7 @@ impl Machine {
         }
         // The end waits for nothing that was only the pace of a running job.
         self.interval = self.job.pace.interval;
+        self.pace.end_begins(self.interval, now);
         self.pace.retry = None;
         self.pace.failures = 0;
     }

@@ -79,6 +79,11 @@ impl Schedule {
         self.patch = now + interval;
     }
 
+    /// The verdict is there. What is still missing of the log is waited for no longer than this.
+    pub(super) fn end_begins(&mut self, interval: Duration, now: Instant) {
+        self.patch = self.patch.min(now + interval);
+    }
+
     /// New output is there.
     pub(super) fn output_came(&mut self, section: bool, interval: Duration, now: Instant) {
         let silent = self.heard.replace(now).is_none_or(|heard| now - heard >= limits::SILENCE);

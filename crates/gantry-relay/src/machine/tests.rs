@@ -248,6 +248,31 @@ fn output_after_a_silence_goes_at_once_also_behind_a_slow_answer() {
     assert_eq!(bench.now, answered);
 }
 
+/// The verdict overtakes the end of a log: what is missing comes in small pieces, and they are gathered.
+#[test]
+fn the_end_of_a_long_log_goes_in_full_pieces() {
+    let mut bench = at_interval(UNWATCHED);
+    let (piece, pieces) = (64 * 1024, 50_u64);
+    bench.close(1 + pieces * piece);
+    let mut sizes = Vec::new();
+    for number in 0..pieces {
+        let bytes = Bytes::from(vec![b'x'; usize::try_from(piece).unwrap()]);
+        bench.machine.input(Some(Input::Trace { offset: 1 + number * piece, bytes }), bench.now);
+        if let Step::Patch { bytes, .. } = bench.step() {
+            sizes.push(bytes.len());
+            bench.patched(ok(), None);
+        }
+    }
+    assert_eq!(sizes, [limits::MAX_PATCH, limits::MAX_PATCH, limits::MAX_PATCH, 2 * 64 * 1024]);
+    assert!(bench.act_put().1.output.is_some());
+
+    // What does not come holds nothing back for long.
+    let mut bench = at_interval(UNWATCHED);
+    bench.give(1, "ab");
+    bench.close(9);
+    assert_eq!(bench.act_patch(), (3, 1, "ab".into()));
+}
+
 #[test]
 fn a_full_piece_goes_at_once_within_the_rate_that_gitlab_allows() {
     let mut bench = at_interval(UNWATCHED);
