@@ -189,7 +189,15 @@ impl Kube {
     /// There is none of that name.
     pub async fn delete_pod(&self, namespace: &str, name: &str) -> anyhow::Result<()> {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
-        self.must(Method::DELETE, &path, Some(&json!({"gracePeriodSeconds": 0}))).await.map(drop)
+        let options = json!({"gracePeriodSeconds": 0});
+        match self.must(Method::DELETE, &path, Some(&options)).await {
+            Ok(_) => Ok(()),
+            // A connection that the API server has just closed; it has not been asked, or asking again does no harm.
+            Err(error) if format!("{error:#}").contains("connection closed") => {
+                self.must(Method::DELETE, &path, Some(&options)).await.map(drop)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Evicts a pod by request, as `kubectl drain` does. Every API server since 1.5 knows this version of the request.
