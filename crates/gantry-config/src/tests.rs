@@ -93,6 +93,10 @@ fn one_bad_entry_is_its_own_problem() {
     let rest = "token = \"x\"\nexecutor = \"kubernetes\"\n";
     for (entry, words) in [
         ("name = \"empty\"\n".to_owned(), "runners[0].token: is missing"),
+        (
+            format!("{url}executor = \"kubernetes\"\ntoken = \"glrt-x\\n\"\n"),
+            "runners[0].token: holds a blank or the end of a line",
+        ),
         (format!("url = \"gitlab.example.com\"\n{rest}"), "must begin with http:// or https://"),
         (format!("{url}token = \"x\"\nexecutor = \"docker\"\n"), "\"docker\" is not supported"),
         (format!("{url}{rest}shell = \"pwsh\"\n"), "\"pwsh\" is not supported"),

@@ -55,7 +55,7 @@ macro_rules! features {
     };
 }
 
-// False where the reference says true: cache, fallback_cache_keys, session, terminal, proxy, vault_secrets, native_steps_integration and
+// False where the reference says true: cache, session, terminal, proxy, vault_secrets, native_steps_integration and
 // job_inputs are not there yet. `shared` and `service_executor_opts` are false in the reference too.
 features! {
     variables: true, false;
@@ -63,7 +63,8 @@ features! {
     services: true, false;
     artifacts: true, false;
     cache: false, false;
-    fallback_cache_keys: false, false;
+    // GitLab gives no jobs with such keys to runners that lack it. Without caches every key is a miss, which a job must be ready for.
+    fallback_cache_keys: true, false;
     shared: false, false;
     upload_multiple_artifacts: true, false;
     upload_raw_artifacts: true, false;

@@ -108,6 +108,9 @@ pub enum PlanError {
     /// Job and runner settings cannot work together.
     #[error("{0}")]
     Configuration(String),
+    /// A variable of the job asks for what cannot be: the job's fault, as in the reference.
+    #[error("{0}")]
+    JobVariable(String),
     /// The image is not on the list of allowed ones; the lines explain it in the job log.
     #[error("disallowed image")]
     DisallowedImage(Vec<String>),
@@ -119,6 +122,10 @@ impl PlanError {
         match self {
             Self::InvalidJob(message) => Ending::InvalidJob { message: message.clone() },
             Self::Configuration(message) => Ending::Configuration { message: message.clone() },
+            Self::JobVariable(message) => {
+                let stage = "get_sources".to_owned();
+                Ending::StageFailed { stage, message: message.clone(), exit_code: 1 }
+            }
             Self::DisallowedImage(_) => Ending::Runner { message: self.to_string() },
         }
     }

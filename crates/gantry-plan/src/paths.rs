@@ -61,11 +61,11 @@ pub(crate) fn paths(wishes: &Wishes<'_>) -> Result<Paths, PlanError> {
     if let Some(wanted) = literal.get("GIT_CLONE_PATH").filter(|path| !path.is_empty()) {
         if !runner.custom_build_dir_enabled {
             let message = "setting GIT_CLONE_PATH is not allowed, enable `custom_build_dir` feature";
-            return Err(PlanError::Configuration(message.to_owned()));
+            return Err(PlanError::JobVariable(message.to_owned()));
         }
-        let is_within = |path: &String| path.starts_with(&format!("{builds_dir}/")) && !path.contains('\0');
-        project_dir = clean(wanted).filter(is_within).ok_or_else(|| {
-            PlanError::Configuration(format!("the GIT_CLONE_PATH={wanted:?} has to be within {builds_dir:?}"))
+        let is_below = |path: &String| path.starts_with(&format!("{builds_dir}/")) && !path.contains('\0');
+        project_dir = clean(wanted).filter(is_below).ok_or_else(|| {
+            PlanError::JobVariable(format!("the GIT_CLONE_PATH={wanted:?} has to be below {builds_dir:?}"))
         })?;
     }
     if project_dir.len() > MAX_PATH {

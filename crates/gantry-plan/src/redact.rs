@@ -79,6 +79,7 @@ impl Redactor {
         match error {
             PlanError::InvalidJob(text) => PlanError::InvalidJob(self.line(&text)),
             PlanError::Configuration(text) => PlanError::Configuration(self.line(&text)),
+            PlanError::JobVariable(text) => PlanError::JobVariable(self.line(&text)),
             PlanError::DisallowedImage(lines) => {
                 PlanError::DisallowedImage(lines.iter().map(|line| self.line(line)).collect())
             }

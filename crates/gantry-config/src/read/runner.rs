@@ -140,6 +140,8 @@ fn token(section: &Section<'_>, env: &Env<'_>) -> Secret {
         section.problem(Severity::Error, "token", "is missing: GitLab gives jobs only to runners with a token");
     } else if token.expose().trim().is_empty() {
         section.problem(Severity::Error, "token", "is empty after expansion: set the variable");
+    } else if token.expose().chars().any(|character| character.is_whitespace() || character.is_control()) {
+        section.problem(Severity::Error, "token", "holds a blank or the end of a line, which no token does");
     }
     token
 }

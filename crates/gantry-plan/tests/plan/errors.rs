@@ -55,6 +55,7 @@ fn jobs_and_settings_that_do_not_fit() {
     let no_image = json!({"image": {"name": ""}});
     let cases = [
         ("no image", String::new(), no_image),
+        ("a path of the job outside", String::new(), json!({"variables": [variable("GIT_CLONE_PATH", "/tmp/x")]})),
         ("not an image", String::new(), json!({"image": {"name": "ruby 3"}})),
         ("disallowed image", kubernetes("allowed_images = [\"alpine:*\"]"), json!({})),
         ("disallowed service", kubernetes("allowed_services = [\"redis:*\"]"), json!({"services": [{"name": "postgres:16"}]})),

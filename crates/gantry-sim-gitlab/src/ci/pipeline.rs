@@ -25,7 +25,6 @@ const KEYS: &[&str] = &[
     "image",
     "include",
     "services",
-    "spec",
     "stages",
     "variables",
     "workflow",
@@ -187,9 +186,11 @@ fn drafts(input: &CiInput<'_>, config: &Extended, shared: &Shared, report: &mut 
     let mut drafts = Vec::new();
     for (name, entry) in &config.root {
         if KEYS.contains(&name.as_str()) {
-            if name == "spec" {
-                report.problem(&entry.at, "spec", "with inputs is not supported here");
-            }
+            continue;
+        }
+        // A header for inputs stands in a document of its own; in the same one it is a job like any other, if it is one.
+        if name == "spec" && entry.value.as_map().is_some_and(|map| map.contains_key("inputs")) {
+            report.problem(&entry.at, "spec", "with inputs is not supported here");
             continue;
         }
         if name.starts_with('.') || !is_job(name, entry, report) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,12 @@ use crc32fast::Hasher;
 use rawzip::extra_fields::ExtraFieldId;
 use rawzip::path::EntryPath;
 use rawzip::time::UtcDateTime;
-use rawzip::{CompressionMethod, DataDescriptorOutput, ErrorKind, Header, ZipArchiveWriter, ZipFileBuilder};
+use rawzip::{CompressionMethod, DataDescriptorOutput, Header, ZipArchiveWriter, ZipFileBuilder};
 
 use super::workers::{self, END_OF_PARTS, Method, Order, Part, Promise, Source, order, parts};
 use super::{PackError, io_error};
 use crate::archive::root::Root;
+use crate::archive::warn;
 use crate::limits::{PACK_PART, PACK_PARTS_PER_WORKER, PACK_WORKERS};
 
 /// The extra field for user and group (Info-ZIP, `ux`).
@@ -81,6 +82,10 @@ impl<'a> Walk<'a> {
             let Ok(metadata) = fs::symlink_metadata(self.root.path().join(path)) else { continue };
             let next = match self.entry(path, metadata) {
                 Ok(next) => next,
+                Err(source) if source.kind() == ErrorKind::NotFound => {
+                    vanished(path);
+                    Ok(())
+                }
                 Err(source) => self.say(Item::Failed(io_error(&path.to_string_lossy(), source))),
             };
             if next.is_err() {
@@ -195,7 +200,17 @@ fn file<W: Write>(
         }
         _ => Ok(None),
     };
-    let Some(first) = next()? else { return Ok(()) };
+    let first = match next() {
+        Ok(Some(first)) => first,
+        Ok(None) => return Ok(()),
+        // Processes of the job may still run. The entry has not begun, so the rest of its parts is passed over.
+        Err(PackError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            vanished(path);
+            while matches!(items.recv(), Ok(Item::Part(_))) {}
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
     let (method, mut alone) = (first.method, true);
     let (mut entry, _) = begin(archive, path, metadata, method)?.start().map_err(failed)?;
     let (mut read, mut length) = (first.read, first.length);
@@ -210,6 +225,10 @@ fn file<W: Write>(
         entry.write_all(&END_OF_PARTS).map_err(PackError::Out)?;
     }
     entry.finish(DataDescriptorOutput::new(read.finalize(), length)).map(|_| ()).map_err(failed)
+}
+
+fn vanished(path: &Path) {
+    warn(&format!("{} is not there any more, and is left out", path.display()));
 }
 
 fn begin<'a, 'p, W: Write>(
@@ -250,7 +269,7 @@ fn owner(metadata: &Metadata) -> Vec<u8> {
 /// An output that breaks is no fault of the entry that was written then.
 fn zip_error(path: &Path, source: rawzip::Error) -> PackError {
     match source.into_kind() {
-        ErrorKind::IO(error) => PackError::Out(error),
+        rawzip::ErrorKind::IO(error) => PackError::Out(error),
         kind => PackError::Zip { path: path.to_string_lossy().into_owned(), source: kind.into() },
     }
 }

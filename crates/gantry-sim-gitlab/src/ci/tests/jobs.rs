@@ -16,6 +16,12 @@ fn a_minimal_job_gets_the_defaults() {
     assert_eq!(job.file, ".gitlab-ci.yml");
 }
 
+/// Only a document of its own in front of the others is a header.
+#[test]
+fn a_job_may_be_named_spec() {
+    assert_eq!(names(&pipeline("spec: {script: rspec}\nlint: {script: x}\n")), ["spec", "lint"]);
+}
+
 #[test]
 fn default_stages_are_gitlabs_and_named_ones_lie_between_pre_and_post() {
     assert_eq!(pipeline("a: {script: x}").stages, [".pre", "build", "test", "deploy", ".post"]);

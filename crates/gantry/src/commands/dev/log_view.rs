@@ -147,10 +147,14 @@ impl Shown {
         if line.as_bytes().get(STAMP - 1) != Some(&b'+') && !self.line.is_empty() {
             self.print(lines);
         }
-        if text.starts_with("section_") {
-            self.sections.marker(text, at);
-            return;
-        }
+        let text = match marker(text) {
+            Some((marker, "")) => return self.sections.marker(marker, at),
+            Some((marker, header)) => {
+                self.sections.marker(marker, at);
+                header
+            }
+            None => text,
+        };
         let text = text.strip_prefix("\x1b[0K").unwrap_or(text);
         if text.ends_with('\r') {
             // The next entry is written over it.
@@ -180,9 +184,29 @@ impl Shown {
     }
 }
 
+/// The marker of a section that a text begins with, and what follows it. Other texts may begin with the same word.
+fn marker(text: &str) -> Option<(&str, &str)> {
+    let (marker, rest) = text.split_once('\r')?;
+    let (kind, named) = marker.split_once(':')?;
+    let (time, name) = named.split_once(':')?;
+    let is_marker = matches!(kind, "section_start" | "section_end")
+        && !time.is_empty()
+        && time.bytes().all(|byte| byte.is_ascii_digit())
+        && !name.is_empty();
+    is_marker.then(|| (marker, rest.strip_prefix("\x1b[0K").unwrap_or(rest)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_markers_of_sections_are_no_lines() {
+        let log =
+            ["section_results pass=3", "section_1", "section_start:1:my\r\x1b[0KHeader", "section_end:2:my\r\x1b[0K"]
+                .map(|text| format!("2026-01-02T03:04:05.000000Z 01O {text}\n"));
+        assert_eq!(shown(&[&log.concat()]), ["section_results pass=3", "section_1", "Header"]);
+    }
 
     #[test]
     fn markers_become_spans() {

@@ -42,6 +42,9 @@ pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String
     }
     let colour = if pipeline.status == "success" { GREEN } else { RED };
     let _ = write!(text, "\nPipeline: {}\n", style.paint(colour, &pipeline.status));
+    if pipeline.status == "manual" {
+        text.push_str("It has a manual job that nobody has started; with --serve its page has a button for it.\n");
+    }
     text
 }
 
@@ -51,6 +54,7 @@ pub(super) fn result(job: &Job) -> (&'static str, String) {
         "success" => (GREEN, "success".to_owned()),
         "failed" if job.allow_failure => (YELLOW, "failed (allowed)".to_owned()),
         "skipped" if job.note.is_some() => (YELLOW, "not run here".to_owned()),
+        "created" => (YELLOW, "waits for another".to_owned()),
         "failed" => (RED, job.failure_reason.clone().unwrap_or_else(|| "failed".to_owned())),
         other => (YELLOW, other.to_owned()),
     }
@@ -86,6 +90,18 @@ mod tests {
         let lines: Vec<&str> = plain.lines().collect();
         assert!(lines[2].starts_with("unit           test   success "), "{plain}");
         assert_eq!(lines.last(), Some(&"Pipeline: failed"));
+    }
+
+    #[test]
+    fn a_pipeline_behind_a_manual_job_is_over() {
+        let jobs = [("build", "success"), ("gate", "manual"), ("deploy", "created")];
+        let mut pipeline =
+            Pipeline { status: "manual".to_owned(), jobs: jobs.map(|(name, status)| Job::sample(name, status)).into() };
+        assert!(pipeline.is_over());
+        let table = table(&pipeline, &LogView::new(Style::Plain), Style::Plain);
+        assert!(table.contains("test   waits for another") && table.contains("Pipeline: manual\n"), "{table}");
+        pipeline.status = "running".to_owned();
+        assert!(!pipeline.is_over());
     }
 
     #[test]

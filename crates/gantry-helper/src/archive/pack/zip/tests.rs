@@ -81,3 +81,23 @@ fn an_output_that_breaks_and_a_file_that_vanishes_end_the_packing() {
     let error = walked.entry(Path::new("001"), metadata).err().unwrap();
     assert_eq!(error.raw_os_error(), Some(nix::libc::ELOOP));
 }
+
+#[test]
+fn a_file_that_vanishes_is_left_out() {
+    let project = tempfile::tempdir().unwrap();
+    for name in ["1", "2", "3"] {
+        fs::write(project.path().join(name), name).unwrap();
+    }
+    let held = root(project.path());
+    let paths = ["1", "2", "3"].map(PathBuf::from).into();
+    let (items, to_write) = sync_channel(99);
+    let (orders, to_pack) = sync_channel(99);
+    Walk { root: &held, method: Method::Stored, items, orders }.all(&paths);
+    // Between the walk and the work.
+    fs::remove_file(project.path().join("2")).unwrap();
+    workers::work(&held, &Mutex::new(to_pack));
+    let mut out = Vec::new();
+    write(&to_write, &mut out).unwrap();
+    let archive = zip::ZipArchive::new(Cursor::new(out)).unwrap();
+    assert_eq!(archive.file_names().map(Result::unwrap).collect::<Vec<_>>(), ["1", "3"]);
+}
