@@ -102,6 +102,7 @@ fn one_bad_entry_is_its_own_problem() {
         (format!("{url}{rest}shell = \"pwsh\"\n"), "\"pwsh\" is not supported"),
         (format!("{url}{rest}limit = \"many\"\n"), "must be a whole number"),
         (format!("{url}{rest}kubernetes = []\n"), "must be a table, not a list"),
+        (format!("{url}{rest}[runners.kubernetes]\nnamespace = \"Bad_NS!\"\n"), "cannot be a namespace"),
         (format!("{url}{rest}[runners.kubernetes]\nmemory_limit = \"4GB\"\n"), "\"4GB\" is not a quantity"),
         (format!("{url}{rest}[runners.kubernetes]\npull_policy = \"IfNotPresent\"\n"), "is not one of always"),
         (format!("{url}{rest}[[runners.kubernetes.volumes.pvc]]\nmount_path = \"/x\"\n"), "pvc[0].name: is missing"),

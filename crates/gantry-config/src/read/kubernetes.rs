@@ -12,6 +12,23 @@ use crate::problem::Severity;
 use crate::section::{Found, Section};
 use crate::settings::kubernetes::{Gates, KubernetesSettings, PullPolicy, Timing};
 
+/// The longest name of a namespace (RFC 1123).
+const LONGEST_NAMESPACE: usize = 63;
+
+fn namespace(section: &Section<'_>) -> Option<String> {
+    let name = section.text("namespace")?;
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_name =
+        name.len() <= LONGEST_NAMESPACE && name.bytes().all(fits) && !name.starts_with('-') && !name.ends_with('-');
+    // What a variable gives shows with the job.
+    if !is_name && !name.contains('$') {
+        let text =
+            format!("{name:?} cannot be a namespace: those have up to 63 lower-case letters, digits and inner dashes");
+        section.problem(Severity::Error, "namespace", text);
+    }
+    Some(name)
+}
+
 pub(super) fn read(section: &Section<'_>) -> KubernetesSettings {
     check_connection(section);
     section.ignore(&["autoscaler", "suspend_pvc_size", "suspend_pvc_storage_class"]);
@@ -22,7 +39,7 @@ pub(super) fn read(section: &Section<'_>) -> KubernetesSettings {
         key_file: path(section, "key_file"),
         ca_file: path(section, "ca_file"),
         bearer_token: secret(section, "bearer_token"),
-        namespace: section.text("namespace"),
+        namespace: namespace(section),
         namespace_per_job: section.flag("namespace_per_job"),
         service_account: section.text("service_account"),
         automount_service_account_token: section.bool("automount_service_account_token"),

@@ -73,6 +73,24 @@ impl RunnerFile {
         &self.path
     }
 
+    /// Makes sure that the file can be changed, before something is done that has to be written to it.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(crate) fn ensure_writable(&self) -> anyhow::Result<()> {
+        // Nothing is written to a file that is not there.
+        let Ok(target) = fs::canonicalize(&self.path) else { return Ok(()) };
+        // Either is enough: the file is replaced, or where that is impossible written to in place.
+        let opened = OpenOptions::new().write(true).open(&target);
+        let Err(error) = opened else { return Ok(()) };
+        match tempfile::tempfile_in(directory(&target)) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                Err(error).with_context(|| format!("{} cannot be changed, so nothing was done", target.display()))
+            }
+        }
+    }
+
     pub(crate) fn exists(&self) -> bool {
         self.text.is_some()
     }

@@ -59,6 +59,7 @@ pub(crate) fn main(args: UnregisterArgs) -> anyhow::Result<ExitCode> {
     };
     let path = args.config.resolve();
     let file = RunnerFile::open(&path)?;
+    file.ensure_writable()?;
     let entries = file.entries();
     let runtime = runtime()?;
     if args.all_runners {
