@@ -154,7 +154,11 @@ impl Incident {
             Deed::Cancel => world.gitlab.cancel(job, false).await,
             Deed::ForceCancel => world.gitlab.cancel(job, true).await,
             Deed::DeletePod => world.kube.delete_pod(&runner.namespace, &pod().await?).await,
-            Deed::Drain => world.kube.evict(&runner.namespace, &pod().await?).await,
+            Deed::Drain => {
+                let pod = pod().await?;
+                world.kube.until_running(&runner.namespace, &pod, bound).await?;
+                world.kube.evict(&runner.namespace, &pod).await
+            }
             Deed::OutOfMemory(container) => {
                 world.kube.exec(&runner.namespace, &pod().await?, container, TAKE_ALL_MEMORY).await.map(drop)
             }

@@ -15,6 +15,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
+use crate::until::until;
+
 /// Name of the account that runners use.
 pub const ACCOUNT: &str = "runner";
 
@@ -198,6 +200,22 @@ impl Kube {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until the status shows a pod as running, which is up to a second after its first output. A kubelet that is still starting the
+    /// containers of a pod may see its deletion only a minute later.
+    ///
+    /// # Errors
+    /// It is not within `bound`.
+    pub async fn until_running(&self, namespace: &str, name: &str, bound: Duration) -> anyhow::Result<()> {
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        until(&format!("the pod {name} runs"), bound, async || {
+            let (status, pod) = self.ask(Method::GET, &path, None).await?;
+            anyhow::ensure!(status.is_success(), "{pod}");
+            let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+            Ok(if phase == "Running" { Ok(()) } else { Err(phase.to_owned()) })
+        })
+        .await
     }
 
     /// Evicts a pod by request, as `kubectl drain` does. Every API server since 1.5 knows this version of the request.
