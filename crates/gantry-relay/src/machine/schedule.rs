@@ -58,8 +58,12 @@ impl Schedule {
     /// When the next piece may go out; if `at_once`, the interval does not count.
     pub(super) fn patch_due(&self, at_once: bool) -> Instant {
         let allowed = self.patches.next();
-        let wanted = self.early.map_or(self.patch, |early| early.min(self.patch));
-        if at_once { allowed } else { allowed.max(wanted) }
+        if at_once { allowed } else { allowed.max(self.wanted()) }
+    }
+
+    /// When the next piece should go out, by the interval or earlier.
+    fn wanted(&self) -> Instant {
+        self.early.map_or(self.patch, |early| early.min(self.patch))
     }
 
     /// A piece goes out, with all that has come so far. What comes from now on waits for the next one.
@@ -98,8 +102,7 @@ impl Schedule {
 
     /// Moves the next piece to `early`, unless it is due by then anyway or the allowance is used up.
     fn hasten(&mut self, early: Instant, now: Instant, allowance: impl FnOnce(&mut Self) -> &mut Allowance) {
-        let due = self.early.map_or(self.patch, |early| early.min(self.patch));
-        if early < due && allowance(self).try_take(now) {
+        if early < self.wanted() && allowance(self).try_take(now) {
             self.early = Some(early);
         }
     }
