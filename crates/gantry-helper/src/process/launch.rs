@@ -147,14 +147,8 @@ impl Launched {
         let has_ended = self.ended.is_some();
         let has_output = self.output.is_some();
         let output = &mut self.output;
-        let read = async {
-            match output {
-                Some(output) => output.read_buf(buffer).await,
-                None => Ok(0),
-            }
-        };
         tokio::select! {
-            result = read, if has_output => Step::Read(result),
+            result = read(output, buffer), if has_output => Step::Read(result),
             exit = &mut self.exit, if !has_ended => Step::Exit(exit.unwrap_or(Exit { code: 1, signal: None })),
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Step::Timer,
         }
@@ -178,5 +172,13 @@ impl Drop for Launched {
         if self.ended.is_none() {
             self.signal(Signal::SIGKILL);
         }
+    }
+}
+
+/// Reads from a process's output; nothing once that has ended.
+pub(crate) async fn read(output: &mut Option<pipe::Receiver>, buffer: &mut BytesMut) -> io::Result<usize> {
+    match output {
+        Some(output) => output.read_buf(buffer).await,
+        None => Ok(0),
     }
 }

@@ -9,7 +9,6 @@ use bytes::{Bytes, BytesMut};
 use gantry_core::limits::BACKGROUND_GRACE;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -18,7 +17,7 @@ use super::container::Background;
 use crate::limits::{KILL_PATIENCE, KILL_PAUSE, OUTPUT_CHUNK, READERS_PAUSE, STRAGGLERS_QUIET};
 use crate::ports::{Exit, Happening, Process};
 use crate::process::descendants::{self, Termination};
-use crate::process::launch::Started;
+use crate::process::launch::{Started, read};
 use crate::process::reaper::Reaper;
 use crate::process::script::StartedScript;
 
@@ -149,14 +148,8 @@ impl Running {
         let is_stopping = matches!(self.until, Until::Terminated { .. } | Until::Killed { .. });
         let (has_ended, has_output) = (self.ended.is_some(), self.output.is_some());
         let output = &mut self.output;
-        let read = async {
-            match output {
-                Some(output) => output.read_buf(buffer).await,
-                None => Ok(0),
-            }
-        };
         tokio::select! {
-            result = read, if has_output => Step::Read(result),
+            result = read(output, buffer), if has_output => Step::Read(result),
             exit = &mut self.exit, if !has_ended => Step::Exit(exit.unwrap_or(UNSEEN)),
             _ = self.collections.changed(), if is_stopping => Step::Collected,
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Step::Timer,
