@@ -1,9 +1,17 @@
 //! Every way a job can end, and what each means to GitLab, to the reader of the job log and to the operator. One exhaustive table: a new
 //! way to end does not compile until all its readers are served.
 
+mod pull;
+
 use serde::{Deserialize, Serialize};
 
+pub use pull::pull_is_final;
+
 use crate::outcome::{FailureReason, Verdict};
+
+mod examples;
+
+pub use examples::examples;
 
 /// Name of the container that runs the user's scripts.
 pub const BUILD_CONTAINER: &str = "build";
@@ -40,6 +48,11 @@ pub enum Ending {
     /// The job's time-out passed.
     TimedOut {
         /// The time-out as GitLab sent it.
+        seconds: u64,
+    },
+    /// `get_sources_timeout` passed.
+    SourcesTimedOut {
+        /// The limit.
         seconds: u64,
     },
     /// `RUNNER_SCRIPT_TIMEOUT` passed.
@@ -97,6 +110,13 @@ pub enum Ending {
         /// What the pod's conditions and containers said last.
         detail: String,
     },
+    /// A service did not answer in the time that `wait_for_services_timeout` gives it.
+    ServiceNotReady {
+        /// Its container.
+        service: String,
+        /// What was waited for.
+        message: String,
+    },
     /// Somebody deleted the pod.
     PodDeleted {
         /// Its name.
@@ -141,6 +161,15 @@ pub enum Ending {
         /// What, and what to do.
         message: String,
     },
+    /// A way that only a newer version knows, in its own words.
+    Foreign {
+        /// Who is to blame.
+        reason: FailureReason,
+        /// The exit code to report, if there is one.
+        exit_code: Option<i32>,
+        /// One sentence.
+        message: String,
+    },
 }
 
 impl Ending {
@@ -164,15 +193,19 @@ impl Ending {
             }
             // Nothing runs in the build container but what the job has started.
             Self::ContainerOutOfMemory { container, .. } if container == BUILD_CONTAINER => Reason::ScriptFailure,
-            Self::TimedOut { .. } | Self::ScriptTimedOut { .. } => Reason::JobExecutionTimeout,
+            Self::TimedOut { .. } | Self::SourcesTimedOut { .. } | Self::ScriptTimedOut { .. } => {
+                Reason::JobExecutionTimeout
+            }
             Self::Canceled => Reason::JobCanceled,
+            Self::Foreign { reason, .. } => *reason,
             Self::Interrupted { .. } => Reason::RunnerInterrupted,
             Self::Configuration { .. } | Self::ContainerConfig { .. } => Reason::RunnerConfigurationError,
-            Self::ImagePull { message, .. } => classify_pull(message),
+            Self::ImagePull { message, .. } => pull::classify(message),
             Self::InvalidJob { .. }
             | Self::PodRefused { .. }
             | Self::ClusterUnreachable { .. }
             | Self::PodStartTimeout { .. }
+            | Self::ServiceNotReady { .. }
             | Self::PodDeleted { .. }
             | Self::PodDisrupted { .. }
             | Self::ContainerOutOfMemory { .. }
@@ -189,6 +222,7 @@ impl Ending {
             Self::ScriptFailed { exit_code }
             | Self::ScriptOutOfMemory { exit_code, .. }
             | Self::StageFailed { exit_code, .. } => Some(*exit_code),
+            Self::Foreign { exit_code, .. } => *exit_code,
             _ => None,
         }
     }
@@ -200,6 +234,7 @@ impl Ending {
             Self::Interrupted { .. }
                 | Self::ClusterUnreachable { .. }
                 | Self::PodStartTimeout { .. }
+                | Self::ServiceNotReady { .. }
                 | Self::PodDeleted { .. }
                 | Self::PodDisrupted { .. }
                 | Self::ContainerDied { .. }
@@ -224,8 +259,14 @@ impl Ending {
             | Self::Configuration { message }
             | Self::HelperUnusable { message }
             | Self::ShimSilent { message }
-            | Self::Runner { message } => message.clone(),
+            | Self::Runner { message }
+            | Self::ServiceNotReady { message, .. }
+            | Self::Foreign { message, .. } => message.clone(),
             Self::TimedOut { seconds } => format!("execution took longer than {} seconds", go_seconds(*seconds)),
+            Self::SourcesTimedOut { seconds } => format!(
+                "get sources timeout: exceeded timeout of {} (get_sources_timeout of the runner's config)",
+                go_seconds(*seconds)
+            ),
             Self::ScriptTimedOut { seconds } => format!("script timeout: exceeded timeout of {}", go_seconds(*seconds)),
             Self::Canceled => "canceled".to_owned(),
             Self::Interrupted { signal } => format!("aborted: {signal}"),
@@ -272,39 +313,6 @@ fn more_memory(container: &str, limit: Option<&str>) -> String {
 
 fn go_seconds(seconds: u64) -> String {
     crate::go_duration::format(std::time::Duration::from_secs(seconds))
-}
-
-/// Sorts the kubelet's words about a failed pull (GitLab Runner 19.4, `executors/kubernetes`): nobody offers anything better than words.
-fn classify_pull(message: &str) -> FailureReason {
-    const NETWORK: [&str; 8] = [
-        "dial tcp",
-        "connection refused",
-        "no such host",
-        "i/o timeout",
-        "tls handshake",
-        "client.timeout exceeded",
-        "request canceled",
-        "connection reset",
-    ];
-    const CONFIGURATION: [&str; 8] = [
-        "not found",
-        "manifest unknown",
-        "pull access denied",
-        "access to the resource is denied",
-        "no basic auth credentials",
-        "repository does not exist or may require",
-        "unauthorized",
-        "authentication required",
-    ];
-    let message = message.to_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    if has(&NETWORK) {
-        FailureReason::RunnerExternalDependencyFailure
-    } else if has(&CONFIGURATION) {
-        FailureReason::RunnerConfigurationError
-    } else {
-        FailureReason::ImagePullFailure
-    }
 }
 
 #[cfg(test)]

@@ -3,19 +3,13 @@
 //! Decoding is strict about types and lenient about absence: a key may be missing or `null`, a wrong type is an error that names its
 //! place. What the values mean is decided by `gantry-plan`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 
+use crate::lenient::or_default;
 use crate::secret::Secret;
 use crate::variables::Variable;
-
-/// Deserialises `null` as the default.
-pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
-}
 
 macro_rules! payload {
     ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {$(
@@ -26,6 +20,13 @@ macro_rules! payload {
         }
     )*};
 }
+
+mod secrets;
+
+pub use secrets::{
+    AwsSecret, AzureSecret, GcpSecret, GitlabSecret, Plain, SecretSpec, VaultAuth, VaultEngine, VaultSecret,
+    VaultServer,
+};
 
 payload! {
     /// One job.
@@ -65,7 +66,7 @@ payload! {
         /// Native steps (`run:` of the job's definition): JSON inside a text, not parsed here. Absent, `[]` and `null` mean none.
         run: Option<String>,
         /// Variables whose values the runner is to fetch from a secret store.
-        secrets: SecretNames,
+        secrets: BTreeMap<String, SecretSpec>,
         /// Inputs of the job's definition.
         inputs: Vec<Input>,
     }
@@ -263,6 +264,41 @@ payload! {
         token_mask_prefixes: Vec<String>,
         /// Failure reasons this GitLab knows.
         failure_reasons: Vec<String>,
+        /// Where a trace of the job is wanted, if anywhere.
+        tracing: Option<Tracing>,
+    }
+
+    /// A trace that is wanted (OpenTelemetry).
+    pub struct Tracing {
+        /// Its id: 32 hexadecimal digits.
+        trace_id: String,
+        /// The span that the job belongs to: 16 hexadecimal digits.
+        span_parent_id: String,
+        /// Who collects it.
+        otel_endpoints: Vec<OtelEndpoint>,
+    }
+
+    /// A collector of traces.
+    pub struct OtelEndpoint {
+        /// Its URL; the scheme says whether it speaks HTTP or gRPC.
+        url: String,
+        /// How it wants to be convinced, if it does.
+        auth: Option<TracingAuth>,
+    }
+
+    /// How a collector wants to be convinced.
+    pub struct TracingAuth {
+        /// `http_bearer_gcp_oidc`.
+        #[serde(rename = "type")]
+        kind: String,
+        /// For the kind of this name.
+        http_bearer_gcp_oidc: Option<GcpAudience>,
+    }
+
+    /// For whom the identity of a machine in Google's cloud is.
+    pub struct GcpAudience {
+        /// The collector, as that knows itself.
+        audience: String,
     }
 
     /// A hook of the job's definition.
@@ -271,30 +307,6 @@ payload! {
         name: String,
         /// One shell command block each.
         script: Vec<String>,
-    }
-}
-
-/// The names of a job's secrets (the keys of payload key `secrets`). Where they are stored is left out: nothing here fetches them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SecretNames(pub Vec<String>);
-
-impl<'de> Deserialize<'de> for SecretNames {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = SecretNames;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a map")
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<SecretNames, A::Error> {
-                let mut names = Vec::new();
-                while let Some((name, serde::de::IgnoredAny)) = map.next_entry()? {
-                    names.push(name);
-                }
-                Ok(SecretNames(names))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
     }
 }
 
@@ -345,12 +357,11 @@ mod tests {
             r#"{"run": "[{}]", "secrets": {"A": {"vault": {"path": "p"}}, "B": {}}, "inputs": [{"key": "age", "value": {"content": 1}}]}"#,
         )
         .unwrap();
-        assert_eq!(
-            (job.run.as_deref(), job.secrets.0, job.inputs[0].key.as_str()),
-            (Some("[{}]"), vec!["A".to_owned(), "B".to_owned()], "age")
-        );
+        assert_eq!((job.run.as_deref(), job.inputs[0].key.as_str()), (Some("[{}]"), "age"));
+        assert_eq!(job.secrets.keys().map(String::as_str).collect::<Vec<_>>(), ["A", "B"]);
+        assert_eq!(job.secrets["A"].vault.as_ref().map(|vault| vault.path.as_str()), Some("p"));
         let job: JobSpec = serde_json::from_str(r#"{"run": null, "secrets": null, "inputs": null}"#).unwrap();
-        assert_eq!((job.run, job.secrets.0.len(), job.inputs.len()), (None, 0, 0));
+        assert_eq!((job.run, job.secrets.len(), job.inputs.len()), (None, 0, 0));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! This crate never does IO, knows no clock and no runtime. Start reading at [`job::JobSpec`].
 
 pub mod chance;
+pub mod effect;
 pub mod ending;
 pub mod error_chain;
 pub mod feature_flags;
 pub mod go_duration;
 pub mod job;
+pub mod job_variables;
+mod lenient;
 pub mod limits;
 pub mod outcome;
 pub mod proxy;
@@ -17,6 +20,7 @@ pub mod short_token;
 pub mod user_info;
 pub mod variables;
 
+pub use effect::Effect;
 pub use ending::Ending;
 pub use outcome::{FailureReason, JobState, Verdict};
 pub use secret::Secret;

@@ -43,6 +43,9 @@ pub const SCRIPT_GRACE: Duration = Duration::from_secs(30);
 /// The longest such time: half of [`REPORT_ALLOWANCE`], so that a job that is stopped at its time-out can still be reported.
 pub const MAX_SCRIPT_GRACE: Duration = Duration::from_secs(120);
 
+/// Longest time for which the pod of a failed job is kept: a pod that is forgotten must not hold room on its node for days.
+pub const MOST_KEPT: Duration = Duration::from_secs(24 * 3600);
+
 /// How long a script's background children may still print something that counts as the script's own.
 pub const BACKGROUND_GRACE: Duration = Duration::from_secs(1);
 

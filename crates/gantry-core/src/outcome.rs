@@ -53,7 +53,8 @@ pub enum FailureReason {
     RunnerInterrupted,
     /// The job was canceled.
     JobCanceled,
-    /// None of the others.
+    /// None of the others, or one that only a newer version knows.
+    #[serde(other)]
     UnknownFailure,
 }
 

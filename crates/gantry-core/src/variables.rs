@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::job::or_default;
+use crate::lenient::or_default;
 use crate::secret::Secret;
 
 /// One variable of a job, of a service, or made by the runner.
