@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::files::SeenFiles;
-use crate::options::SetupError;
+use crate::setup_error::SetupError;
 use crate::tls::{Identity, Pem};
 
 /// Files for TLS towards a server. Each that is not named is looked for in the directories (GitLab Runner 19.4: `<host>.crt`,

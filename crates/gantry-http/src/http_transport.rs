@@ -18,7 +18,8 @@ use url::Url;
 use crate::certificates::{FilesNow, TlsFiles};
 use crate::explain::{Circumstances, explain};
 use crate::limits;
-use crate::options::{Options, ProxySettings, SetupError};
+use crate::options::{Options, ProxySettings};
+use crate::setup_error::SetupError;
 use crate::tls::{ChainRecorder, Pem, Tls, configure, has_certificate};
 use crate::transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
 
@@ -218,6 +219,10 @@ impl Transport for HttpTransport {
     fn verified_chain_pem(&self) -> Option<String> {
         // A plain connection proves nothing, even if it redirects to an encrypted one.
         self.is_encrypted.then(|| self.with(|pool| pool.chain.pem())).flatten()
+    }
+
+    fn certificate_is_good_for(&self, time: Duration) -> Option<bool> {
+        self.is_encrypted.then(|| self.with(|pool| pool.chain.is_good_for(time))).flatten()
     }
 
     fn configured_ca_pem(&self) -> Option<String> {

@@ -20,6 +20,7 @@ pub mod redirect;
 pub mod retry;
 pub mod roots;
 mod send;
+mod setup_error;
 mod tls;
 mod transport;
 
@@ -27,7 +28,8 @@ pub use body::{Content, ReadError, read};
 pub use certificates::TlsFiles;
 pub use files::{SeenFiles, Stamp};
 pub use http_transport::HttpTransport;
-pub use options::{Options, ProxySettings, SetupError};
+pub use options::{Options, ProxySettings};
 pub use send::{Sent, send};
+pub use setup_error::SetupError;
 pub use tls::has_certificate;
 pub use transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 /// Those in use now. They are read anew for the first client after all others are gone, or have been replaced.
 static IN_USE: Mutex<Weak<Roots>> = Mutex::new(Weak::new());
@@ -50,10 +51,22 @@ pub fn system_and_bundled() -> Vec<CertificateDer<'static>> {
     for error in &system.errors {
         tracing::debug!(%error, "part of the system's certificate store cannot be read");
     }
+    let added = added();
     let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
     // Most of the system's are bundled too.
     let others = system.certs.iter().filter(|der| !bundled.contains(der));
-    others.chain(bundled).filter(|der| is_usable(der)).cloned().collect()
+    added.iter().chain(others).chain(bundled).filter(|der| is_usable(der)).cloned().collect()
+}
+
+/// What GitLab's image adds to its system's store when it starts: the file that this variable names, or the usual one.
+const ADDED_VARIABLE: &str = "CA_CERTIFICATES_PATH";
+const ADDED: &str = "/etc/gitlab-runner/certs/ca.crt";
+
+fn added() -> Vec<CertificateDer<'static>> {
+    let named = std::env::var_os(ADDED_VARIABLE).filter(|path| !path.is_empty());
+    let path = named.unwrap_or_else(|| ADDED.into());
+    let Ok(pem) = std::fs::read(&path) else { return Vec::new() };
+    CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect()
 }
 
 fn is_usable(der: &CertificateDer<'_>) -> bool {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use gantry_core::Secret;
@@ -15,8 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 
-use crate::options::SetupError;
 use crate::roots::Roots;
+use crate::setup_error::SetupError;
 
 /// PEM text, and where it comes from.
 #[derive(Clone, Debug)]
@@ -154,6 +155,19 @@ impl ChainRecorder {
     pub(crate) fn pem(&self) -> Option<String> {
         let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (!verified.is_empty()).then(|| verified.iter().map(|certificate| to_pem(certificate)).collect())
+    }
+
+    /// Whether the latest verified chain will be good after that time; nothing before the first connection.
+    pub(crate) fn is_good_for(&self, time: Duration) -> Option<bool> {
+        let chain = self.verified.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (server, others) = chain.split_first()?;
+        let name = self.host.as_ref()?;
+        let later = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs()) + time);
+        let verified = self.inner.verify_server_cert(server, others, name, &[], later);
+        Some(match verified {
+            Ok(_) => true,
+            Err(error) => self.is_configured_server(&error, server, name),
+        })
     }
 
     /// The server's certificate, then from what it sent and from the roots always the issuer of the one before.

@@ -54,6 +54,12 @@ pub trait Transport: Send + Sync {
         None
     }
 
+    /// Whether the certificates of the latest connection will still prove the server's identity after that time; nothing for plain HTTP.
+    fn certificate_is_good_for(&self, time: Duration) -> Option<bool> {
+        let _ = time;
+        None
+    }
+
     /// The configured CA file as it is now, word for word; nothing if there is none, or it holds no certificate.
     fn configured_ca_pem(&self) -> Option<String> {
         None
