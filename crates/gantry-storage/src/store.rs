@@ -1,0 +1,162 @@
+//! A store, whichever it is.
+
+use std::time::Duration;
+
+use gantry_core::Secret;
+use jiff::Timestamp;
+
+use crate::azure::{AzureSettings, Container};
+use crate::error::StoreError;
+use crate::gcs::{self, GcsSettings};
+use crate::s3::{self, S3Settings};
+use crate::world::World;
+
+/// Which store, and how it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settings {
+    /// S3 and what speaks like it.
+    S3(Box<S3Settings>),
+    /// Google Cloud Storage.
+    Gcs(GcsSettings),
+    /// Azure Blob Storage.
+    Azure(AzureSettings),
+}
+
+/// What is done with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// `GET`.
+    Read,
+    /// `PUT`.
+    Write,
+}
+
+/// A request that somebody else will send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRequest {
+    /// The object's name in its bucket.
+    pub name: String,
+    /// What is done with it.
+    pub access: Access,
+    /// How the signature's life is bounded.
+    pub valid_for: Duration,
+    /// Kept beside the object, for people who look at the bucket.
+    pub key: String,
+    /// Largest object that may be put, in bytes, where the store can keep such a limit.
+    pub most: Option<u64>,
+}
+
+/// A signed request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Where it goes; its query holds the signature.
+    pub url: Secret,
+    /// Headers that must be sent with it.
+    pub headers: Vec<(String, String)>,
+    /// Largest body that the store takes in this one request, in bytes; nothing where it has no such limit.
+    pub most: Option<u64>,
+    /// How the object may be put in parts instead.
+    pub parts: Option<Parts>,
+}
+
+/// How an object is put in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// An upload of S3 that has begun.
+    S3(S3Parts),
+    /// A `POST` that begins an upload of Google's; the answer's `location` is where its parts go.
+    Gcs {
+        /// Where it goes.
+        url: Secret,
+        /// Headers that must be sent with it.
+        headers: Vec<(String, String)>,
+    },
+    /// Blocks of Azure go to the blob's address: its signature is for whatever is written to it.
+    Azure,
+}
+
+/// The requests of an upload of S3 that has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Parts {
+    /// The URL of every part (`PUT`) up to its number.
+    pub before_number: Secret,
+    /// What follows the number, up to the part's signature.
+    pub after_number: Secret,
+    /// The signatures of the parts from 1 on, 64 hexadecimal digits each, with nothing between them.
+    pub signatures: Secret,
+    /// Makes the parts one object (`POST`).
+    pub complete: Secret,
+    /// Gives the upload up (`DELETE`).
+    pub abort: Secret,
+}
+
+/// A bucket or container of objects.
+pub struct Store {
+    kind: Kind,
+}
+
+enum Kind {
+    S3(Box<s3::Bucket>),
+    Gcs(gcs::Bucket),
+    Azure(Container),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Store").field(&self.describe()).finish()
+    }
+}
+
+impl Store {
+    /// Asks nobody yet.
+    pub fn new(settings: Settings, world: World) -> Self {
+        let kind = match settings {
+            Settings::S3(settings) => Kind::S3(Box::new(s3::Bucket::new(*settings, world))),
+            Settings::Gcs(settings) => Kind::Gcs(gcs::Bucket::new(settings, world)),
+            Settings::Azure(settings) => Kind::Azure(Container::new(settings, world)),
+        };
+        Self { kind }
+    }
+
+    /// In words, such as `the S3 bucket "ci-cache" at minio:9000`.
+    pub fn describe(&self) -> String {
+        match &self.kind {
+            Kind::S3(bucket) => bucket.describe(),
+            Kind::Gcs(bucket) => bucket.describe(),
+            Kind::Azure(container) => container.describe(),
+        }
+    }
+
+    /// The host that objects are fetched from, without its port.
+    pub fn host(&self) -> String {
+        let host = match &self.kind {
+            Kind::S3(bucket) => bucket.host(),
+            Kind::Gcs(bucket) => bucket.host(),
+            Kind::Azure(container) => container.host(),
+        };
+        host.rsplit_once(':').map_or(host.clone(), |(name, _)| name.to_owned())
+    }
+
+    /// Signs one request.
+    ///
+    /// # Errors
+    /// There are no credentials, or whoever gives them refuses. Messages hold no secret.
+    pub async fn sign(&self, request: &ObjectRequest) -> Result<Link, StoreError> {
+        self.sign_at(request, Timestamp::now()).await
+    }
+
+    /// The same at another time, for tests.
+    pub async fn sign_at(&self, request: &ObjectRequest, now: Timestamp) -> Result<Link, StoreError> {
+        match &self.kind {
+            Kind::S3(bucket) => bucket.sign(request, now).await,
+            Kind::Gcs(bucket) => bucket.sign(request, now).await,
+            Kind::Azure(container) => container.sign(request, now).await,
+        }
+    }
+}
+
+/// Whether a text can stand in a signed header: no other characters are the same everywhere.
+pub(crate) fn is_plain(text: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_graphic();
+    !text.is_empty() && text.len() <= 1024 && text.chars().all(is_word)
+}
