@@ -298,3 +298,16 @@ impl CallError {
         }
     }
 }
+
+/// An answer that shows that there is somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// HTTP status; 401 is what GitLab says to a stranger.
+    pub status: u16,
+    /// `Date` of the answer, as it was sent.
+    pub date: Option<String>,
+    /// From the request to the head of the answer.
+    pub took: std::time::Duration,
+    /// Whether the server's certificate will be good for [`crate::limits::CERTIFICATE_LOOKAHEAD`]; nothing without TLS.
+    pub certificate_is_good_for: Option<bool>,
+}

@@ -10,12 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use gantry_core::Secret;
 use gantry_http::retry::Twice;
-use gantry_http::{HttpTransport, Options, ProxySettings, SetupError, TlsFiles, Transport, has_certificate};
+use gantry_http::{HttpTransport, Options, ProxySettings, Timeouts, TlsFiles, Transport, has_certificate};
 use http::StatusCode;
+use tokio::time::Instant;
 
 pub use self::artifacts::{Download, UploadBody, UploadTimeouts};
 use self::exchange::{Call, Decode};
-use crate::answer::{CallError, JobAnswer, PatchAnswer, Poll, Registered, UpdateAnswer, VerifyOutcome};
+use crate::answer::{CallError, JobAnswer, PatchAnswer, Poll, Reached, Registered, UpdateAnswer, VerifyOutcome};
+use crate::client_error::ClientError;
 use crate::info::RunnerInfo;
 use crate::limits;
 use crate::observe::{Endpoint, ObserveRequests};
@@ -46,26 +48,6 @@ impl ClientOptions {
         let Options { ca_pem, files, proxy, connection_max_age } = Options::default();
         Self { url: url.into(), ca_pem, files, proxy, connection_max_age, on_request: None }
     }
-}
-
-/// Why no client can be made. In the reference this is the class −100: it counts as unhealthy.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Not a URL.
-    #[error("{url:?} is not a URL that a GitLab instance can have; write https://<host> or http://<host>")]
-    Url {
-        /// As configured, without user info.
-        url: String,
-    },
-    /// Another scheme than http and https.
-    #[error("the GitLab URL has the scheme {scheme:?}; only http and https are possible")]
-    Scheme {
-        /// The scheme.
-        scheme: String,
-    },
-    /// No connection can be made, because of files, proxy or TLS.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
 }
 
 /// A GitLab instance, seen by one runner. Cheap to clone; clones share one pool of connections.
@@ -116,6 +98,25 @@ impl Client {
     /// The configured CA as it is now, word for word: of a file, else as it was given.
     pub fn ca_pem(&self) -> Option<String> {
         self.shared.transport.configured_ca_pem().or_else(|| self.shared.ca_pem.clone())
+    }
+
+    /// Whether GitLab answers at all, whatever it says: asks for its version without a token, which costs it nothing. Tried once.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn reach(&self) -> Result<Reached, CallError> {
+        let request = self.shared.instance.version().with_id(&request_id())?;
+        let timeouts = Timeouts { head: limits::REACH_TIMEOUT, idle: limits::REACH_TIMEOUT };
+        let start = Instant::now();
+        let answer = self.open(request, timeouts, Twice::Harmful).await.answer?;
+        let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        let transport = &self.shared.transport;
+        Ok(Reached {
+            status: answer.status().as_u16(),
+            date,
+            took: start.elapsed(),
+            certificate_is_good_for: transport.certificate_is_good_for(limits::CERTIFICATE_LOOKAHEAD),
+        })
     }
 
     /// Registers a runner with a registration token (`POST runners`).

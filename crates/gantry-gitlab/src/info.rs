@@ -55,31 +55,29 @@ macro_rules! features {
     };
 }
 
-// False where the reference says true: cache, session, terminal, proxy, vault_secrets, native_steps_integration and
-// job_inputs are not there yet. `shared` and `service_executor_opts` are false in the reference too.
+// False where the reference says true: native_steps_integration and job_inputs are not there yet. `shared` and `service_executor_opts` are false in the reference too.
 features! {
     variables: true, false;
     image: true, false;
     services: true, false;
     artifacts: true, false;
-    cache: false, false;
-    // GitLab gives no jobs with such keys to runners that lack it. Without caches every key is a miss, which a job must be ready for.
+    cache: true, false;
     fallback_cache_keys: true, false;
     shared: false, false;
     upload_multiple_artifacts: true, false;
     upload_raw_artifacts: true, false;
-    session: false, false;
-    terminal: false, false;
+    session: true, false;
+    terminal: true, false;
     refspecs: true, false;
     masking: true, false;
-    proxy: false, false;
+    proxy: true, false;
     raw_variables: true, false;
     artifacts_exclude: true, false;
     multi_build_steps: true, false;
     trace_reset: true, true;
     trace_checksum: true, true;
     trace_size: true, true;
-    vault_secrets: false, false;
+    vault_secrets: true, false;
     cancelable: true, true;
     return_exit_code: true, false;
     service_variables: true, false;

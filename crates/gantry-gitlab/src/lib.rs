@@ -5,6 +5,7 @@
 
 mod answer;
 mod client;
+mod client_error;
 mod info;
 pub mod limits;
 mod observe;
@@ -14,14 +15,16 @@ mod response;
 pub mod system_id;
 
 pub use answer::{
-    CallError, DownloadError, JobAnswer, PatchAnswer, PatchOutcome, Poll, ReceivedJob, Registered, RemoteStatus, Says,
-    UpdateAnswer, UpdateOutcome, UploadAnswer, VerifyOutcome,
+    CallError, DownloadError, JobAnswer, PatchAnswer, PatchOutcome, Poll, Reached, ReceivedJob, Registered,
+    RemoteStatus, Says, UpdateAnswer, UpdateOutcome, UploadAnswer, VerifyOutcome,
 };
-pub use client::{Client, ClientError, ClientOptions, Download, UploadBody, UploadTimeouts};
+pub use client::{Client, ClientOptions, Download, UploadBody, UploadTimeouts};
+pub use client_error::ClientError;
 // What the options and the calls of a client are made of.
 pub use gantry_http::{
     Body, ByteStream, ProxySettings, SetupError, Timeouts, TlsFiles, Transport, TransportError, TransportFault,
 };
 pub use info::{Features, PROTOCOL_VERSION, RunnerInfo, architecture, platform};
 pub use observe::{Endpoint, ObserveRequests, RequestObservation};
-pub use request::{JobCredentials, JobRequest, JobUpdate, Output, Registration, UploadQuery};
+pub use payload::read_job;
+pub use request::{JobCredentials, JobRequest, JobUpdate, Output, Registration, SessionOffer, UploadQuery};

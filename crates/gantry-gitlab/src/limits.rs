@@ -12,6 +12,12 @@ pub const REQUEST_JOB_TIMEOUT: Duration = Duration::from_secs(600);
 /// Time for registration, verification, removal and token reset: one database transaction each.
 pub const RUNNER_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Time for an answer that only shows that there is somebody: people wait for it.
+pub const REACH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How far ahead the end of a server's certificate is worth a word: as long as people need to get another.
+pub const CERTIFICATE_LOOKAHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
 /// Time for `PUT jobs/<id>`: Puma ends a request after 60 s, a proxy in front may queue it for a little.
 pub const UPDATE_JOB_TIMEOUT: Duration = Duration::from_secs(90);
 

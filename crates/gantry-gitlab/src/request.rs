@@ -10,7 +10,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::answer::CallError;
-use crate::client::ClientError;
+use crate::client_error::ClientError;
 use crate::info::RunnerInfo;
 
 pub(crate) const RUNNER_TOKEN: HeaderName = HeaderName::from_static("runner-token");
@@ -42,6 +42,19 @@ pub struct JobRequest<'a> {
     pub info: &'a RunnerInfo,
     /// What the last answer to this runner gave; needed for long polling.
     pub last_update: Option<&'a str>,
+    /// Where people can enter the job that may come; absent where sessions are off.
+    pub session: Option<&'a SessionOffer>,
+}
+
+/// Where and how GitLab reaches a job for interactive terminals and proxied services (GitLab Runner 19.4: one of its own for every request).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOffer {
+    /// `https://host:port/session/<id>`. Who knows it cannot enter without `authorization`.
+    pub url: String,
+    /// The server's certificate, which GitLab trusts for this session and no other (PEM).
+    pub certificate: String,
+    /// What GitLab sends as the header `Authorization`, word for word.
+    pub authorization: Secret,
 }
 
 /// A state to report.
@@ -157,6 +170,11 @@ impl Instance {
         &self.base
     }
 
+    /// Needs a token of a person, and is asked without one.
+    pub(crate) fn version(&self) -> Draft {
+        self.start(Method::GET, "version")
+    }
+
     pub(crate) fn register(&self, token: &Secret, attributes: &Registration) -> Draft {
         #[derive(Serialize)]
         struct Payload<'a> {
@@ -172,7 +190,7 @@ impl Instance {
     }
 
     pub(crate) fn verify(&self, token: &Secret, system_id: &str, info: &RunnerInfo) -> Draft {
-        let payload = RunnerPayload { info, token: token.expose(), system_id, last_update: "" };
+        let payload = RunnerPayload { info, token: token.expose(), system_id, last_update: "", session: None };
         self.json(Method::POST, "runners/verify", &payload).decoded().secret(RUNNER_TOKEN, token)
     }
 
@@ -203,6 +221,11 @@ impl Instance {
             token: request.token.expose(),
             system_id: request.system_id,
             last_update: request.last_update.unwrap_or_default(),
+            session: request.session.map(|SessionOffer { url, certificate, authorization }| SessionPayload {
+                url,
+                certificate,
+                authorization: authorization.expose(),
+            }),
         };
         self.json(Method::POST, "jobs/request", &payload).decoded().secret(RUNNER_TOKEN, request.token)
     }
@@ -338,6 +361,15 @@ struct RunnerPayload<'a> {
     system_id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     last_update: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<SessionPayload<'a>>,
+}
+
+#[derive(Serialize)]
+struct SessionPayload<'a> {
+    url: &'a str,
+    certificate: &'a str,
+    authorization: &'a str,
 }
 
 #[derive(Serialize)]

@@ -277,4 +277,6 @@ impl From<TransportError> for CallError {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

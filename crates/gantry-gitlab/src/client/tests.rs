@@ -104,7 +104,10 @@ fn info() -> RunnerInfo {
 
 async fn poll(world: &World) -> Poll {
     let (token, info) = (Secret::new("glrt-1"), info());
-    world.client.request_job(JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None }).await
+    world
+        .client
+        .request_job(JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None, session: None })
+        .await
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,7 +261,9 @@ async fn calls_can_be_spawned() {
         let content = || -> ByteStream { Box::pin(stream::empty()) };
         client.upload_artifact(&job(), &UploadQuery::default(), &content, UploadTimeouts::default()).await;
         let (token, info) = (Secret::new("t"), info());
-        client.request_job(JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None }).await;
+        client
+            .request_job(JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None, session: None })
+            .await;
     })
     .await;
     assert_eq!(world.script.lines().len(), 2);

@@ -78,7 +78,12 @@ fn runner_calls() {
         ..Registration::default()
     };
     let instance = gitlab();
-    let request = JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None };
+    let session = SessionOffer {
+        url: "https://runner.test:8093/session/0a1b".into(),
+        certificate: "PEM".into(),
+        authorization: "2c3d".into(),
+    };
+    let request = JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None, session: None };
     let texts = [
         shown(instance.register(&token, &plain)),
         shown(instance.register(&token, &full)),
@@ -88,7 +93,7 @@ fn runner_calls() {
         shown(instance.reset_token(&token)),
         shown(instance.reset_token_with_pat(7, &"glpat-1".into())),
         shown(instance.request_job(&request)),
-        shown(instance.request_job(&JobRequest { last_update: Some("0f1e"), ..request })),
+        shown(instance.request_job(&JobRequest { last_update: Some("0f1e"), session: Some(&session), ..request })),
     ];
     insta::assert_snapshot!(texts.join("\n\n"));
 }

@@ -40,8 +40,13 @@ async fn a_compressed_answer_is_bounded_by_what_it_becomes() {
     });
     let client = Client::new(ClientOptions::new(url)).unwrap();
     let info = crate::RunnerInfo::kubernetes("bash", std::collections::BTreeMap::new());
-    let request =
-        crate::JobRequest { token: &"glrt-a".into(), system_id: "r_0123456789ab", info: &info, last_update: None };
+    let request = crate::JobRequest {
+        token: &"glrt-a".into(),
+        system_id: "r_0123456789ab",
+        info: &info,
+        last_update: None,
+        session: None,
+    };
     let poll = tokio::time::timeout(LONG, client.request_job(request)).await.unwrap();
     let crate::JobAnswer::Failed(error) = poll.answer else { panic!("{:?}", poll.answer) };
     assert!(chain(&error).contains("larger than"), "{}", chain(&error));
