@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use gantry_core::limits::MAX_FRAME;
 
 /// What cannot be a stream of frames.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FrameError {
     /// A length that no frame has; the other side speaks something else or is broken.
     #[error("a frame of {0} bytes, which is more than this stream may carry, or none at all")]

@@ -1,15 +1,22 @@
 //! Frames between a manager and the agent.
 //!
-//! The manager speaks first by connecting; the agent answers every connection with [`Frame::Hello`]. A new connection supersedes the older
-//! one. Any side may send [`Frame::Ping`] at any time.
+//! The manager speaks first by connecting; the agent answers every connection with [`Frame::Hello`]. A manager that says [`Frame::Greet`] is
+//! in charge from [`Frame::Granted`] on, and the connection of whoever was before is closed. One of version 1, which does not greet, is in
+//! charge as soon as it connects, unless one that greets has been. Any side may send [`Frame::Ping`] at any time.
+//!
+//! What a newer version has beyond this one is no error: unknown frames are skipped, an unknown phase counts as running, an unknown way to end
+//! is taken in the words that come with it.
 
 use bytes::{Bytes, BytesMut};
-use gantry_core::{Ending, Verdict};
+use gantry_core::{Ending, FailureReason, Verdict};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{Cutter, FrameError, put};
+pub use crate::greeting::{Adoption, Claim, Granted, Greeting, Hello, Protocols, Refusal, Refused, RelayNow};
 use crate::plan::PodPlan;
+use crate::services::SilentService;
+use crate::usage::Usage;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +24,10 @@ use crate::plan::PodPlan;
 pub enum Frame {
     /// Agent: who it is and how far it is. First on every connection.
     Hello(Hello),
+    /// Manager: who it is and what it claims. First on every connection.
+    Greet(Greeting),
+    /// Agent: this manager is in charge now.
+    Granted(Granted),
     /// Manager: what to do. Only the first one counts.
     Plan(Box<PodPlan>),
     /// Agent: the plan is understood and kept; nothing has run yet.
@@ -50,21 +61,12 @@ pub enum Frame {
     Pong,
     /// Manager: GitLab has the verdict; agent and shim may end.
     Reported,
+    /// Manager: it lets go of the job; whoever finds it may take over at once.
+    Release,
     /// Agent: what the manager asked for cannot be done.
     Refused(Refused),
-}
-
-/// Who the agent is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// Version of this contract.
-    pub protocol: u32,
-    /// Version of the helper, for people.
-    pub version: String,
-    /// Number of this connection, growing: the largest one is in charge.
-    pub epoch: u64,
-    /// How far the agent is.
-    pub state: State,
+    /// Made while reading, never sent: a plan that cannot be read, most likely of a newer version. It is to be refused; the stream goes on.
+    UnreadablePlan(FrameError),
 }
 
 /// How far the agent is.
@@ -84,6 +86,15 @@ pub struct State {
     /// How the job ended. Nothing is appended to the trace once this is set.
     #[serde(default)]
     pub closed: Option<Closed>,
+    /// GitLab has the verdict: only the pod is left to remove.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reported: bool,
+    /// Services that have not answered in time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent_services: Vec<SilentService>,
+    /// For how long the agent lets the containers stay once the verdict is reported: the job has failed, and people may want to look into them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps_seconds: Option<u64>,
 }
 
 /// Coarse progress of an agent.
@@ -95,10 +106,11 @@ pub enum Phase {
     Waiting,
     /// Has a plan, waits for [`Frame::Go`].
     Planned,
-    /// Runs stages.
-    Running,
     /// The verdict is closed.
     Closed,
+    /// Runs stages. What a newer agent says beyond these phases lies between `go` and the verdict.
+    #[serde(other)]
+    Running,
 }
 
 /// The closed record of a job.
@@ -111,6 +123,9 @@ pub struct Closed {
     /// CRC-32 (IEEE) of the whole trace; absent if a part of it was lost in the pod, so that it is not what it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_crc32: Option<u32>,
+    /// What the build container has used, as far as that could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// A line for the job log.
@@ -120,20 +135,31 @@ pub struct Note {
     pub level: NoteLevel,
     /// Without line end.
     pub text: String,
+    /// The service that has said it, by its place in the plan; absent for lines of the runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<u8>,
+}
+
+impl Note {
+    /// A line of the runner.
+    pub fn new(level: NoteLevel, text: impl Into<String>) -> Self {
+        Self { level, text: text.into(), service: None }
+    }
 }
 
 /// How a line of the runner looks in the job log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoteLevel {
-    /// No colour.
-    Plain,
     /// Green.
     Info,
     /// Yellow, with `WARNING: `.
     Warning,
     /// Red, with `ERROR: `.
     Error,
+    /// No colour.
+    #[serde(other)]
+    Plain,
 }
 
 /// A place in the trace.
@@ -148,13 +174,6 @@ pub struct Offset {
 pub struct Cancel {
     /// Nothing more runs, not even `after_script`.
     pub force: bool,
-}
-
-/// Why a manager's wish was not granted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// What is wrong and what to do.
-    pub message: String,
 }
 
 const HELLO: u8 = 1;
@@ -173,6 +192,9 @@ const PING: u8 = 13;
 const PONG: u8 = 14;
 const REPORTED: u8 = 15;
 const REFUSED: u8 = 16;
+const GREET: u8 = 17;
+const GRANTED: u8 = 18;
+const RELEASE: u8 = 19;
 
 impl Frame {
     /// Appends the bytes of this frame to `out`.
@@ -187,13 +209,17 @@ impl Frame {
             Self::Trace { offset, bytes } => put(out, TRACE, &[&offset.to_be_bytes(), bytes]),
             Self::Acked(offset) => put_json(out, ACKED, offset),
             Self::Cancel(cancel) => put_json(out, CANCEL, cancel),
-            Self::Fail(ending) => put_json(out, FAIL, ending),
+            Self::Fail(ending) => put_json(out, FAIL, &Told::of(ending)),
             Self::ServicesStarted => put(out, SERVICES_STARTED, &[]),
             Self::State(state) => put_json(out, STATE, state),
             Self::Ping => put(out, PING, &[]),
             Self::Pong => put(out, PONG, &[]),
             Self::Reported => put(out, REPORTED, &[]),
             Self::Refused(refused) => put_json(out, REFUSED, refused),
+            Self::Greet(greeting) => put_json(out, GREET, greeting),
+            Self::Granted(granted) => put_json(out, GRANTED, granted),
+            Self::Release => put(out, RELEASE, &[]),
+            Self::UnreadablePlan(_) => {}
         }
     }
 
@@ -207,7 +233,7 @@ impl Frame {
     fn decode(kind: u8, payload: &Bytes) -> Result<Option<Self>, FrameError> {
         Ok(Some(match kind {
             HELLO => Self::Hello(json("hello", payload)?),
-            PLAN => Self::Plan(Box::new(json("plan", payload)?)),
+            PLAN => json("plan", payload).map_or_else(Self::UnreadablePlan, |plan| Self::Plan(Box::new(plan))),
             PLAN_ACCEPTED => Self::PlanAccepted,
             GO => Self::Go,
             NOTE => Self::Note(json("note", payload)?),
@@ -215,13 +241,16 @@ impl Frame {
             TRACE => trace(payload)?,
             ACKED => Self::Acked(json("acked", payload)?),
             CANCEL => Self::Cancel(json("cancel", payload)?),
-            FAIL => Self::Fail(json("fail", payload)?),
+            FAIL => Self::Fail(ending(payload)?),
             SERVICES_STARTED => Self::ServicesStarted,
             STATE => Self::State(json("state", payload)?),
             PING => Self::Ping,
             PONG => Self::Pong,
             REPORTED => Self::Reported,
             REFUSED => Self::Refused(json("refused", payload)?),
+            GREET => Self::Greet(json("greet", payload)?),
+            GRANTED => Self::Granted(json("granted", payload)?),
+            RELEASE => Self::Release,
             _ => return Ok(None),
         }))
     }
@@ -251,6 +280,36 @@ impl FrameReader {
         }
         Ok(None)
     }
+}
+
+/// A way to end, with what it means beside it, for a peer that does not know it.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    ending: &'a Ending,
+    verdict: Verdict,
+}
+
+impl<'a> Told<'a> {
+    fn of(ending: &'a Ending) -> Self {
+        Self { ending, verdict: ending.verdict() }
+    }
+}
+
+/// The same as it is read.
+#[derive(Deserialize)]
+struct Meant {
+    verdict: Verdict,
+}
+
+fn ending(payload: &[u8]) -> Result<Ending, FrameError> {
+    let known: Result<Ending, FrameError> = json("fail", payload);
+    known.or_else(|error| {
+        let Ok(Meant { verdict }) = json("fail", payload) else { return Err(error) };
+        // Nobody tells an agent that its job went well.
+        let reason = verdict.reason.unwrap_or(FailureReason::UnknownFailure);
+        Ok(Ending::Foreign { reason, exit_code: verdict.exit_code, message: verdict.message })
+    })
 }
 
 fn trace(payload: &Bytes) -> Result<Frame, FrameError> {

@@ -4,7 +4,11 @@ use gantry_core::Secret;
 use gantry_core::limits::SCRIPT_GRACE;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::{RestoreCaches, SaveCaches};
+use crate::provenance::Provenance;
 use crate::secret_text;
+use crate::services::ServicesPlan;
+use crate::usage::ResourcePlan;
 
 /// Everything about one job that the pod must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +18,9 @@ pub struct PodPlan {
     /// The job token, for artifacts and for reporting without a manager.
     #[serde(with = "secret_text")]
     pub job_token: Secret,
+    /// The project's id, for a manager that takes the job over.
+    #[serde(default)]
+    pub project_id: i64,
     /// How to reach GitLab.
     pub coordinator: Coordinator,
     /// Host name of the manager, for the log.
@@ -22,6 +29,9 @@ pub struct PodPlan {
     pub timeout_seconds: u64,
     /// What is left of it when the plan is handed over.
     pub remaining_ms: u64,
+    /// Whether GitLab was told already that the job runs, when the plan is handed over.
+    #[serde(default)]
+    pub acknowledged: bool,
     /// Limit of all user scripts together (`RUNNER_SCRIPT_TIMEOUT`).
     pub script_timeout_ms: Option<u64>,
     /// Limit of `after_script`.
@@ -56,6 +66,30 @@ pub struct PodPlan {
     /// The memory limit of the build container, for what is said when that is not enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_memory_limit: Option<String>,
+    /// What the build container asks for and may use, for what is said of its usage.
+    #[serde(default, skip_serializing_if = "ResourcePlan::is_empty")]
+    pub build_resources: ResourcePlan,
+    /// The services, and how long they may take to be ready.
+    #[serde(default, skip_serializing_if = "ServicesPlan::is_empty")]
+    pub services: ServicesPlan,
+    /// Limit of all tries of the stage that fetches the sources (`get_sources_timeout`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub get_sources_timeout_ms: Option<u64>,
+    /// Whether scripts run with `sh` even where there is a bash (`shell`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub posix_shell: bool,
+    /// What becomes of the pod if the job fails; without it, it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_failed: Option<KeepFailed>,
+}
+
+/// How a pod is kept whose job has failed (`keep_failed_pods`): its containers stay, so that one can look into them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepFailed {
+    /// For how long after the verdict was reported.
+    pub ms: u64,
+    /// The line of the job log that says so, and how to get in.
+    pub hint: String,
 }
 
 /// How long a pod may take to start. The manager keeps the limit as well, and knows more causes; the agent keeps it when no manager does.
@@ -188,12 +222,16 @@ pub enum Action {
     Prepare,
     /// Fetches the project.
     Sources(Box<Sources>),
+    /// Restores caches.
+    RestoreCache(RestoreCaches),
     /// Downloads and unpacks artifacts of earlier jobs.
     DownloadArtifacts(Vec<ArtifactDownload>),
     /// Runs a user script in the build container.
     Script(Script),
     /// Runs `after_script` in the build container.
     AfterScript(Script),
+    /// Saves caches.
+    SaveCache(SaveCaches),
     /// Packs and uploads artifacts.
     UploadArtifacts {
         /// Whether these are the artifacts of a job that went well so far.
@@ -256,6 +294,33 @@ pub struct Sources {
     pub pre_script: Option<Script>,
     /// Runs in the helper container after git has.
     pub post_script: Option<Script>,
+    /// What the job's feature flags change about that.
+    #[serde(default, skip_serializing_if = "GitOptions::is_default")]
+    pub options: GitOptions,
+}
+
+/// What feature flags change about how the project is got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GitOptions {
+    /// `git clone` with these flags instead of `git fetch` into an empty repository (`FF_USE_GIT_NATIVE_CLONE`, `GIT_CLONE_EXTRA_FLAGS`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native_clone: Option<Vec<String>>,
+    /// Bundles that the server names are left alone (`FF_USE_GIT_BUNDLE_URIS` turned off).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_bundles: bool,
+    /// Credentials are sent before the server asks for them (`FF_USE_GIT_PROACTIVE_AUTH`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proactive_auth: bool,
+    /// The project's directory is cleaned at the end of the job (`FF_ENABLE_JOB_CLEANUP`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clean_up: bool,
+}
+
+impl GitOptions {
+    /// Whether nothing is changed.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `GIT_STRATEGY`.
@@ -337,6 +402,9 @@ pub struct ArtifactUpload {
     pub format: ArtifactFormat,
     /// Passed on to GitLab; may be empty.
     pub expire_in: String,
+    /// What the statement of its provenance says, if the archive is to have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Box<Provenance>>,
 }
 
 /// How files become one.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Cutter, FrameError, put};
 use crate::frame::{json, put_json};
 use crate::secret_text;
+use crate::usage::Usage;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,9 @@ pub struct Run {
     pub environment: Vec<(String, SecretText)>,
     /// Working directory.
     pub directory: String,
+    /// Whether it runs with `sh` even where there is a bash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub posix_shell: bool,
 }
 
 /// A secret as an element of a collection.
@@ -69,6 +73,9 @@ pub struct Ended {
     /// Why the script could not be started at all.
     #[serde(default)]
     pub start_failure: Option<String>,
+    /// What the container has used until now; absent where that cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// Stops a script.
@@ -145,12 +152,13 @@ mod tests {
     use super::*;
 
     fn every_frame() -> Vec<ShimFrame> {
-        let ended = Ended { exit_code: 137, signal: Some(9), oom_kills: 1, start_failure: None };
+        let ended = Ended { exit_code: 137, signal: Some(9), oom_kills: 1, start_failure: None, usage: None };
         let run = Run {
             name: "step_script".into(),
             script: "echo hi".into(),
             environment: vec![("A".into(), SecretText("b".into()))],
             directory: "/builds/g/p".into(),
+            posix_shell: false,
         };
         vec![
             ShimFrame::Hello(ShimHello { protocol: 1, shell: "/bin/sh".into() }),

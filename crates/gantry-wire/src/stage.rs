@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gantry_core::Ending;
 
+use crate::cache::SaveCaches;
 use crate::plan::{Action, PodPlan, StagePlan};
 
 /// What has happened to a job so far.
@@ -150,13 +151,14 @@ impl SoFar {
                 self.unprepared = true;
                 true
             }
-            Action::Sources(_) | Action::DownloadArtifacts(_) => {
+            Action::Sources(_) | Action::RestoreCache(_) | Action::DownloadArtifacts(_) => {
                 self.no_script = true;
                 true
             }
             Action::AfterScript(_) => !plan.after_script_ignore_errors,
             Action::Script(_) | Action::UploadArtifacts { .. } => true,
-            Action::Cleanup => false,
+            // What is lost is time of later jobs.
+            Action::SaveCache(_) | Action::Cleanup => false,
         };
         if counts && self.error.is_none() {
             self.error = Some(ending.clone());
@@ -166,20 +168,29 @@ impl SoFar {
     fn wants(&self, action: &Action) -> bool {
         match action {
             _ if self.unprepared => false,
-            Action::Prepare | Action::Sources(_) | Action::DownloadArtifacts(_) | Action::Script(_) => {
-                self.error.is_none()
-            }
+            Action::Prepare
+            | Action::Sources(_)
+            | Action::RestoreCache(_)
+            | Action::DownloadArtifacts(_)
+            | Action::Script(_) => self.error.is_none(),
             Action::AfterScript(_) => !self.no_script,
-            Action::UploadArtifacts { on_success, .. } => *on_success == self.error.is_none(),
+            Action::SaveCache(SaveCaches { on_success, .. }) | Action::UploadArtifacts { on_success, .. } => {
+                *on_success == self.error.is_none()
+            }
             Action::Cleanup => true,
         }
     }
 
     fn status(&self, stage: &StagePlan) -> JobStatus {
         match (&stage.action, &self.error) {
-            (Action::Prepare | Action::Sources(_) | Action::DownloadArtifacts(_) | Action::Script(_), _) => {
-                JobStatus::Running
-            }
+            (
+                Action::Prepare
+                | Action::Sources(_)
+                | Action::RestoreCache(_)
+                | Action::DownloadArtifacts(_)
+                | Action::Script(_),
+                _,
+            ) => JobStatus::Running,
             (_, None) => JobStatus::Success,
             (_, Some(Ending::Canceled)) => JobStatus::Canceled,
             (_, Some(Ending::ScriptTimedOut { .. })) => JobStatus::TimedOut,

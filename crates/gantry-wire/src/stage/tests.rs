@@ -18,6 +18,7 @@ fn plan() -> PodPlan {
     PodPlan {
         job_id: 1,
         job_token: Secret::default(),
+        project_id: 0,
         coordinator: Coordinator {
             url: String::new(),
             ca_pem: None,
@@ -28,6 +29,7 @@ fn plan() -> PodPlan {
         manager_host: String::new(),
         timeout_seconds: 3600,
         remaining_ms: 3_600_000,
+        acknowledged: false,
         script_timeout_ms: None,
         after_script_timeout_ms: 1,
         after_script_ignore_errors: true,
@@ -64,6 +66,11 @@ fn plan() -> PodPlan {
         alone: crate::plan::Alone::default(),
         start: None,
         build_memory_limit: None,
+        build_resources: crate::usage::ResourcePlan::default(),
+        services: crate::services::ServicesPlan::default(),
+        get_sources_timeout_ms: None,
+        posix_shell: false,
+        keep_failed: None,
     }
 }
 
@@ -227,4 +234,53 @@ proptest! {
             prop_assert!(matches!(ending, Ending::Succeeded | Ending::Canceled), "{ending:?}");
         }
     }
+}
+
+/// The same plan with caches.
+fn plan_with_caches() -> PodPlan {
+    use crate::cache::{CacheTransfer, RestoreCaches};
+    let transfer =
+        CacheTransfer { store: String::new(), timeout_ms: 1, ca_pem: None, max_bytes: None, clean_up: false };
+    let save =
+        |on_success| Action::SaveCache(SaveCaches { on_success, caches: Vec::new(), transfer: transfer.clone() });
+    let restore = Action::RestoreCache(RestoreCaches { caches: Vec::new(), transfer: transfer.clone() });
+    let mut plan = plan();
+    let at = plan.stages.iter().position(|stage| stage.name == "upload_artifacts_on_success").unwrap();
+    plan.stages.insert(at, stage("archive_cache_on_failure", 1, save(false)));
+    plan.stages.insert(at, stage("archive_cache", 1, save(true)));
+    plan.stages.insert(1, stage("restore_cache", 1, restore));
+    plan
+}
+
+#[test]
+fn caches_are_restored_first_and_saved_before_artifacts_are_uploaded() {
+    let (ran, ending) = run(&plan_with_caches(), |_, _, _| Ending::Succeeded);
+    assert_eq!(ending, Ending::Succeeded);
+    let expected = ["restore_cache/running", "archive_cache/success", "upload_artifacts_on_success/success"];
+    assert_eq!(ran.iter().filter(|name| expected.contains(&name.as_str())).collect::<Vec<_>>(), expected);
+    assert_eq!(ran[1], "restore_cache/running");
+    assert!(!ran.iter().any(|name| name.starts_with("archive_cache_on_failure")));
+}
+
+#[test]
+fn a_cache_that_cannot_be_saved_fails_no_job() {
+    let failed = || Ending::StageFailed { stage: "archive_cache".into(), message: "no".into(), exit_code: 1 };
+    let (ran, ending) = run(&plan_with_caches(), |name, _, _| match name {
+        "archive_cache" => failed(),
+        _ => Ending::Succeeded,
+    });
+    assert_eq!(ending, Ending::Succeeded);
+    assert!(ran.contains(&"upload_artifacts_on_success/success".to_owned()), "{ran:?}");
+}
+
+#[test]
+fn a_failed_job_saves_what_is_for_failed_jobs() {
+    let failed = || Ending::StageFailed { stage: "step_script".into(), message: "no".into(), exit_code: 1 };
+    let (ran, ending) = run(&plan_with_caches(), |name, _, _| match name {
+        "step_script" => failed(),
+        _ => Ending::Succeeded,
+    });
+    assert_eq!(ending, failed());
+    assert!(ran.contains(&"archive_cache_on_failure/failed".to_owned()), "{ran:?}");
+    assert!(!ran.iter().any(|name| name.starts_with("archive_cache/")), "{ran:?}");
 }
