@@ -51,12 +51,22 @@ impl Masking {
         }
         let base = self.held.0.len();
         self.held.0.extend_from_slice(rest);
-        for (offset, byte) in rest.iter().enumerate() {
+        let mut at = 0;
+        loop {
+            if self.state == State::default() {
+                at += matcher.find_start(rest.get(at..).unwrap_or_default()).unwrap_or(rest.len() - at);
+            }
+            let Some(byte) = rest.get(at) else { break };
             self.state = matcher.step(self.state, *byte);
+            at += 1;
             let length = matcher.longest(self.state);
             if length > 0 {
-                let end = base + offset + 1;
+                let end = base + at;
                 self.add(end - length, end);
+            }
+            // One byte that might have begun a phrase, and did not.
+            if matcher.depth(self.state) == 1 && rest.get(at).is_some_and(|next| !matcher.begins(*byte, *next)) {
+                self.state = State::default();
             }
         }
         let decided = self.held.0.len() - matcher.pending(self.state);
@@ -68,6 +78,33 @@ impl Masking {
         self.emit(self.held.0.len(), out);
         self.spans.clear();
         self.state = State::default();
+    }
+
+    /// Looks again at what is not decided yet, with phrases that contain all earlier ones.
+    pub fn search_again(&mut self, matcher: &Matcher) {
+        let before = std::mem::take(&mut self.spans);
+        self.state = State::default();
+        for at in 0..self.held.0.len() {
+            let Some(byte) = self.held.0.get(at) else { break };
+            self.state = matcher.step(self.state, *byte);
+            let length = matcher.longest(self.state);
+            if length > 0 {
+                self.add(at + 1 - length, at + 1);
+            }
+        }
+        // What was found before may have begun before what is held.
+        let found = std::mem::take(&mut self.spans);
+        let mut all: Vec<Span> = before.into_iter().chain(found).collect();
+        all.sort_by_key(|span| (span.start, span.end));
+        for span in all {
+            match self.spans.last_mut().filter(|last| span.start < last.end) {
+                Some(last) => {
+                    last.end = last.end.max(span.end);
+                    last.shown |= span.shown;
+                }
+                None => self.spans.push(span),
+            }
+        }
     }
 
     /// Adds an occurrence. Ends never decrease, so only the last spans can overlap it.

@@ -12,7 +12,12 @@ pub struct Matcher {
     nodes: Vec<Node>,
     /// Where each byte leads from the root.
     first: Vec<u32>,
+    /// Which two bytes can begin a phrase, a bit for each pair: of many values almost every byte begins one, but few pairs do.
+    pairs: Vec<u64>,
 }
+
+/// Bits in a word of [`Matcher::pairs`].
+const BITS: usize = u64::BITS as usize;
 
 #[derive(Clone, Copy, Default)]
 struct Node {
@@ -37,7 +42,7 @@ pub struct State(u32);
 impl Matcher {
     /// Prepares `phrases`. Empty ones are ignored.
     pub fn new<'a>(phrases: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut matcher = Self { nodes: vec![Node::default()], first: vec![ROOT; 256] };
+        let mut matcher = Self { nodes: vec![Node::default()], first: vec![ROOT; 256], pairs: Vec::new() };
         for phrase in phrases {
             matcher.insert(phrase);
         }
@@ -47,7 +52,31 @@ impl Matcher {
                 matcher.first[usize::from(byte)] = child;
             }
         }
+        if !matcher.is_empty() {
+            matcher.pair();
+        }
         matcher
+    }
+
+    fn pair(&mut self) {
+        self.pairs = vec![0; (1 << 16) / BITS];
+        for first in 0..=u8::MAX {
+            let Some(node) = self.child(ROOT, first) else { continue };
+            let is_phrase = self.node(node).longest > 0;
+            for second in 0..=u8::MAX {
+                if is_phrase || self.child(node, second).is_some() {
+                    let at = usize::from(u16::from_be_bytes([first, second]));
+                    self.pairs[at / BITS] |= 1 << (at % BITS);
+                }
+            }
+        }
+    }
+
+    /// Whether these two bytes can begin a phrase, or the first is one.
+    #[inline]
+    pub fn begins(&self, first: u8, second: u8) -> bool {
+        let at = usize::from(u16::from_be_bytes([first, second]));
+        self.pairs.get(at / BITS).is_some_and(|word| word >> (at % BITS) & 1 == 1)
     }
 
     /// Whether there is nothing to find.
@@ -70,10 +99,14 @@ impl Matcher {
         }
     }
 
-    /// The first byte of `bytes` that can begin a phrase.
+    /// The first byte of `bytes` that can begin a phrase; the last one, of whose successor nothing is known, more easily than others.
     #[inline]
     pub fn find_start(&self, bytes: &[u8]) -> Option<usize> {
-        bytes.iter().position(|byte| self.first.get(usize::from(*byte)).is_some_and(|node| *node != ROOT))
+        let is_first = |byte: u8| self.first.get(usize::from(byte)).is_some_and(|node| *node != ROOT);
+        let mut pairs = bytes.windows(2);
+        let found =
+            pairs.position(|pair| matches!(pair, [first, second] if is_first(*first) && self.begins(*first, *second)));
+        found.or_else(|| bytes.last().filter(|last| is_first(**last)).map(|_| bytes.len() - 1))
     }
 
     /// How many bytes at the end of the text begin a phrase or are one.
@@ -187,6 +220,12 @@ mod tests {
         }
         assert_eq!(seen, [(0, 0, 0), (1, 1, 0), (2, 2, 0), (3, 2, 3), (3, 3, 0), (4, 1, 4), (0, 0, 0)]);
         assert!(Matcher::new([]).is_empty());
+        assert_eq!(matcher.find_start(b"has sheds"), Some(4));
+        assert_eq!(matcher.find_start(b"hash"), Some(2));
+        assert_eq!(matcher.find_start(b"has"), Some(2));
+        assert_eq!(matcher.find_start(b"hat"), None);
+        let short = Matcher::new([&b"x"[..], b"xyz"]);
+        assert_eq!((short.find_start(b"axb"), short.find_start(b"ax")), (Some(1), Some(1)));
         assert!(!format!("{matcher:?}").contains("he\""));
     }
 }

@@ -69,6 +69,12 @@ impl Pipe {
         self.pass(now, out);
     }
 
+    /// From now on these rules hold, which mask all that those before did.
+    pub(crate) fn change_rules(&mut self, rules: &Arc<Rules>) {
+        self.rules = Arc::clone(rules);
+        self.masking.search_again(&self.rules.phrases);
+    }
+
     pub(crate) fn flush(&mut self, now: Timestamp, keep: bool, out: &mut Vec<u8>) {
         self.masking.flush(&mut self.masked);
         self.pass(now, out);

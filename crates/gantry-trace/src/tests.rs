@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::stamping::HEADER;
-use crate::{Options, Stream, Trace, checksum_text, default_token_prefixes};
+use crate::{Options, RefusedMasks, Stream, Trace, checksum_text, default_token_prefixes};
 
 fn now() -> Timestamp {
     Timestamp::UNIX_EPOCH
@@ -207,6 +207,52 @@ fn masks_as_in_the_reference() {
         trace.close(now(), &mut out);
         assert_eq!(String::from_utf8(out).as_deref(), Ok(expected), "{writes:?}");
     }
+}
+
+proptest! {
+    #[test]
+    fn added_masks_are_the_same_for_every_chunking((masks, text) in masked_text(), cuts in cuts()) {
+        let lines: Vec<String> =
+            masks.iter().map(|mask| format!("{text}\n::add-mask::{}\n", mask.replace('\n', " "))).collect();
+        let lines = lines.concat();
+        let whole = render(options(&[], false), lines.as_bytes(), &[]);
+        prop_assert_eq!(render(options(&[], false), lines.as_bytes(), &cuts), whole);
+    }
+}
+
+#[test]
+fn a_job_adds_masks_for_what_comes_later() {
+    let text = "token abcdefgh\n::add-mask::abcdefgh\ntoken abcdefgh\n::add-mask:: tokentok \nabcdefghtokentoken\n\
+                x ::add-mask::other-value\n";
+    for piece in 1..=text.len() {
+        let cuts: Vec<usize> = (0..text.len()).step_by(piece).collect();
+        assert_eq!(
+            render(options(&[], false), text.as_bytes(), &cuts),
+            "token abcdefgh\ntoken [MASKED]\n[MASKED][MASKED]en\nx ::add-mask::other-value\n",
+            "by {piece}"
+        );
+    }
+    // What has begun when a mask is added, in whichever stream, is not lost or shown.
+    let (mut trace, mut out) = (Trace::new(options(&["secret".to_owned()], false), "", &mut Vec::new()), Vec::new());
+    trace.write(Stream::ServiceOut(0), now(), b"a sec", &mut out);
+    trace.write(Stream::JobOut, now(), b"::add-mask::ecrets more\n", &mut out);
+    trace.write(Stream::ServiceOut(0), now(), b"rets more\n", &mut out);
+    trace.close(now(), &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), "a [MASKED]\n");
+}
+
+#[test]
+fn masks_that_a_job_adds_are_bounded_and_never_shown() {
+    let (mut trace, mut out) = (Trace::new(options(&[], false), "", &mut Vec::new()), Vec::new());
+    for number in 0..300 {
+        trace.write(Stream::JobOut, now(), format!("::add-mask::value-{number}.\n").as_bytes(), &mut out);
+    }
+    assert_eq!(trace.take_refused_masks(), RefusedMasks { too_many: true, too_short: false });
+    trace.write(Stream::JobOut, now(), b"::add-mask::1234567\nvalue-7. value-299. 1234567\n", &mut out);
+    assert_eq!(trace.take_refused_masks(), RefusedMasks { too_many: false, too_short: true });
+    assert_eq!(trace.take_refused_masks(), RefusedMasks::default());
+    trace.close(now(), &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), "[MASKED] value-299. 1234567\n");
 }
 
 #[test]
