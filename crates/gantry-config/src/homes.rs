@@ -1,14 +1,6 @@
-//! Where a key belongs that nobody reads in its table. Which table has which keys is learnt by reading an empty file, so that there is no
-//! second list of them.
+//! Where a key belongs that is unknown in its table.
 
-use toml::de::DeTable;
-
-use crate::read;
-use crate::report::{KnownTable, Report};
-use crate::section::Section;
-
-/// The smallest file that has every table: those that are absent are read like empty ones, but for the entries of lists.
-const SKELETON: &str = "[[runners]]\n";
+use crate::key::{Key, keys};
 
 /// Properties of a runner that GitLab keeps, without dashes and in lower case. `register` sends them; they were never keys of the file.
 const KEPT_IN_GITLAB: [&str; 10] = [
@@ -46,6 +38,8 @@ pub(crate) fn example(key: &str) -> Option<String> {
 fn renamed(key: &str) -> Option<String> {
     let now = match key.to_ascii_lowercase().as_str() {
         "metrics_server" => "listen_address",
+        "pre_clone_script" => "pre_get_sources_script",
+        "post_clone_script" => "post_get_sources_script",
         "terminationgraceperiodseconds" => "pod_termination_grace_period_seconds",
         "registration_token" | "registration-token" => {
             return Some("`register` takes it and writes the runner's own token".to_owned());
@@ -57,23 +51,15 @@ fn renamed(key: &str) -> Option<String> {
 
 /// The least deep table other than `path` that has such a key.
 fn home(path: &str, key: &str) -> Option<String> {
-    let depth = |table: &KnownTable| (!table.path.is_empty(), table.path.matches('.').count());
+    let depth = |key: &&Key| (!key.table().is_empty(), key.table().matches('.').count());
     let here = general(path);
-    let tables = tables();
-    let has_key = |table: &&KnownTable| table.keys.iter().any(|known| known.eq_ignore_ascii_case(key));
-    let table = tables.iter().filter(has_key).filter(|table| general(&table.path) != here).min_by_key(|t| depth(t))?;
-    Some(match general(&table.path).as_str() {
+    let is_same = |known: &&Key| known.name().eq_ignore_ascii_case(key) && general(known.table()) != here;
+    let known = keys().iter().filter(is_same).min_by_key(depth)?;
+    Some(match general(known.table()).as_str() {
         "" => "at the top of the file, before the first table".to_owned(),
         "runners" => "under [[runners]]".to_owned(),
         other => format!("under [{other}]"),
     })
-}
-
-fn tables() -> Vec<KnownTable> {
-    let (document, _) = DeTable::parse_recoverable(SKELETON);
-    let report = Report::new(SKELETON);
-    read::settings(&Section::new(&report, Some(document.get_ref()), String::new(), 0), &|_| None);
-    report.into_tables()
 }
 
 /// A path without the places in lists: `runners[3].kubernetes` is `runners.kubernetes`.
@@ -94,16 +80,6 @@ fn is_kept_in_gitlab(path: &str, key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_table_is_known_once() {
-        let tables = tables();
-        let mut paths: Vec<&str> = tables.iter().map(|table| table.path.as_str()).collect();
-        paths.sort_unstable();
-        for path in ["", "runners[0]", "runners[0].kubernetes", "runners[0].cache.s3"] {
-            assert_eq!(paths.iter().filter(|known| **known == path).count(), 1, "{path:?} in {paths:?}");
-        }
-    }
 
     #[test]
     fn keys_have_homes() {

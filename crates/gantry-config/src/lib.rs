@@ -1,25 +1,35 @@
 //! `config.toml` as checked, typed settings, or the complete list of what is wrong.
 //!
 //! Pure: text in, settings or problems out; nothing here opens a file, reads the environment or knows a clock. Start at [`load`]; the
-//! types are in [`settings`]; [`edit`] changes a file's text and keeps its comments.
+//! types are in [`settings`], each key declared once (`declare.rs`), and [`key`] is what is known of them; [`edit`] changes a file's text and
+//! keeps its comments.
 
 use toml::de::DeTable;
 
+mod declare;
 pub mod edit;
 mod homes;
+pub mod key;
+mod kinds;
+mod known;
+mod names;
 mod nearest;
-mod no_effect;
+pub mod pod_patch;
 pub mod problem;
 pub mod quantity;
-mod read;
 mod report;
+pub mod schema;
 mod section;
 pub mod settings;
+mod words;
 
+pub use key::{Key, keys};
+pub use nearest::nearest;
 pub use problem::{Problem, Problems, Severity, UnusableRunner};
 pub use quantity::Quantity;
 pub use settings::{KubernetesSettings, Loaded, RunnerSettings, Settings};
 
+use declare::Table as _;
 use report::Report;
 use section::Section;
 use settings::LogSettings;
@@ -34,22 +44,19 @@ use settings::LogSettings;
 /// what the parser says about it.
 pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let report = Report::new(text);
+    let report = Report::new(text, env);
     for error in &errors {
         report.add(Severity::Error, error.span().map_or(0, |span| span.start), "", one_line(error.message()));
     }
     if !errors.is_empty() {
         // What was understood of a broken text would only add follow-up errors.
-        return Err(Problems { list: report.into_problems(), log: LogSettings::default() });
+        return Err(Problems { list: report.into_parts().0, log: LogSettings::default() });
     }
-    let (settings, unusable) = {
-        let root = Section::new(&report, Some(document.get_ref()), String::new(), 0);
-        read::settings(&root, env)
-    };
-    no_effect::report(&report, document.get_ref());
-    let mut list = report.into_problems();
+    let settings = Settings::read(&Section::new(&report, Some(document.get_ref()), String::new(), 0));
+    known::report(&report, document.get_ref());
+    let (mut list, unusable) = report.into_parts();
     if list.iter().any(|problem| problem.severity == Severity::Error) {
-        list.extend(unusable.into_iter().flat_map(|entry: UnusableRunner| entry.errors));
+        list.extend(unusable.into_iter().flat_map(|entry| entry.errors));
         return Err(Problems { list: report::sorted(list), log: settings.log });
     }
     Ok(Loaded { settings, unusable, warnings: list })

@@ -1,7 +1,7 @@
 //! The known word that a mistyped one probably means.
 
 /// The candidate nearest to `word`, if it is near enough to be meant. Case, `-` and `_` make no difference.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// No key is longer; a longer word is not a mistyped key.
     const LONGEST_WORD: usize = 100;
     if word.len() > LONGEST_WORD {

@@ -13,6 +13,9 @@ pub enum Severity {
     Warning,
 }
 
+/// The message about a key that nobody knows.
+pub(crate) const UNKNOWN_KEY: &str = "unknown key";
+
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -31,6 +34,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Whether nobody knows the key, and that is all that is wrong.
+    pub fn is_unknown_key(&self) -> bool {
+        self.message == UNKNOWN_KEY
+    }
+
     /// The problem in one line, in the form that editors and terminals turn into a link.
     pub fn in_file<'a>(&'a self, file: &'a str) -> impl fmt::Display + 'a {
         InFile { problem: self, file }

@@ -40,6 +40,11 @@ impl Quantity {
         Ok(Self { text: text.to_owned(), nanos: if negative { -nanos } else { nanos } })
     }
 
+    /// Whether it is below zero.
+    pub fn is_negative(&self) -> bool {
+        self.nanos < 0
+    }
+
     /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.text

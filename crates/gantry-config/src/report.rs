@@ -1,27 +1,24 @@
-//! Collects problems while a file is read, and knows the lines of its text. Reading never stops at a problem. Beside them it collects which
-//! keys are read of which table, for hints about keys that stand in the wrong one.
+//! Collects problems while a file is read, and knows the lines of its text. Reading never stops at a problem.
 
 use std::cell::RefCell;
 
-use crate::problem::{Problem, Severity};
+use crate::problem::{Problem, Severity, UnusableRunner};
+
+/// Answers for `$VAR`.
+pub(crate) type Env<'e> = dyn Fn(&str) -> Option<String> + 'e;
 
 /// The problems of one file so far.
 pub(crate) struct Report<'d> {
     text: &'d str,
+    /// For the keys that are expanded.
+    pub(crate) env: &'d Env<'d>,
     list: RefCell<Vec<Problem>>,
-    tables: RefCell<Vec<KnownTable>>,
-}
-
-/// A table and the keys that were read of it, whether it has them or not.
-pub(crate) struct KnownTable {
-    /// Key path, such as `runners[0].kubernetes`; empty for the top of the file.
-    pub(crate) path: String,
-    pub(crate) keys: Vec<&'static str>,
+    unusable: RefCell<Vec<UnusableRunner>>,
 }
 
 impl<'d> Report<'d> {
-    pub(crate) fn new(text: &'d str) -> Self {
-        Self { text, list: RefCell::default(), tables: RefCell::default() }
+    pub(crate) fn new(text: &'d str, env: &'d Env<'d>) -> Self {
+        Self { text, env, list: RefCell::default(), unusable: RefCell::default() }
     }
 
     /// Adds a problem at byte `at` of the text.
@@ -63,19 +60,14 @@ impl<'d> Report<'d> {
         sorted(errors)
     }
 
-    /// A table has been read.
-    pub(crate) fn has_read(&self, table: KnownTable) {
-        self.tables.borrow_mut().push(table);
+    /// An entry cannot be used.
+    pub(crate) fn is_unusable(&self, runner: UnusableRunner) {
+        self.unusable.borrow_mut().push(runner);
     }
 
-    /// What was read, the problems left aside.
-    pub(crate) fn into_tables(self) -> Vec<KnownTable> {
-        self.tables.into_inner()
-    }
-
-    /// All problems, each kind in the order of the file.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
-        sorted(self.list.into_inner())
+    /// All problems, each kind in the order of the file, and the entries that cannot be used.
+    pub(crate) fn into_parts(self) -> (Vec<Problem>, Vec<UnusableRunner>) {
+        (sorted(self.list.into_inner()), self.unusable.into_inner())
     }
 }
 

@@ -1,9 +1,7 @@
-//! One table of the file, read key by key. Reading a key makes it known; what nobody read is unknown and becomes a warning. A wrong type is
-//! one error, and reading goes on.
+//! One table of the file, read key by key. A wrong type is one error, and reading goes on.
 //!
 //! The tables are walked by hand and not by serde, because serde stops at the first wrong value and this crate promises all of them.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,9 +9,9 @@ use gantry_core::go_duration::{self, ParseError};
 use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::homes;
-use crate::nearest::nearest;
 use crate::problem::Severity;
-use crate::report::{KnownTable, Report};
+use crate::quantity::Quantity;
+use crate::report::Report;
 
 /// One table, or the absence of one, which reads like an empty table.
 pub(crate) struct Section<'d> {
@@ -22,7 +20,6 @@ pub(crate) struct Section<'d> {
     path: String,
     /// Where the table begins, for problems that no key has.
     at: usize,
-    known: RefCell<Vec<&'static str>>,
 }
 
 /// A value and where it stands.
@@ -35,7 +32,7 @@ pub(crate) struct Found<'d> {
 
 impl<'d> Section<'d> {
     pub(crate) fn new(report: &'d Report<'d>, table: Option<&'d DeTable<'d>>, path: String, at: usize) -> Self {
-        Self { report, table, path, at, known: RefCell::new(Vec::new()) }
+        Self { report, table, path, at }
     }
 
     /// Where the table begins, in bytes.
@@ -49,8 +46,7 @@ impl<'d> Section<'d> {
     }
 
     /// The value of `key`. Without an exact match upper and lower case make no difference (GitLab Runner 19.4).
-    pub(crate) fn find(&self, key: &'static str) -> Option<Found<'d>> {
-        self.known.borrow_mut().push(key);
+    pub(crate) fn find(&self, key: &str) -> Option<Found<'d>> {
         let table = self.table?;
         let (_, value) = table
             .iter()
@@ -59,13 +55,8 @@ impl<'d> Section<'d> {
         Some(self.found(key, value))
     }
 
-    /// Makes keys known without reading them.
-    pub(crate) fn ignore(&self, keys: &[&'static str]) {
-        self.known.borrow_mut().extend_from_slice(keys);
-    }
-
     /// A problem of `key`, or of the table if it has no such key.
-    pub(crate) fn problem(&self, severity: Severity, key: &'static str, message: impl Into<String>) {
+    pub(crate) fn problem(&self, severity: Severity, key: &str, message: impl Into<String>) {
         match self.find(key) {
             Some(found) => found.problem(severity, message),
             None => self.report.add(severity, self.at, &join(&self.path, key), message),
@@ -88,10 +79,6 @@ impl<'d> Section<'d> {
             DeValue::Boolean(value) => Some(*value),
             _ => found.wrong("true or false"),
         }
-    }
-
-    pub(crate) fn flag(&self, key: &'static str) -> bool {
-        self.bool(key).unwrap_or(false)
     }
 
     pub(crate) fn int(&self, key: &'static str) -> Option<i64> {
@@ -179,55 +166,52 @@ impl<'d> Section<'d> {
         self.entries(key).into_iter().filter_map(|(name, found)| Some((name, read(found)?))).collect()
     }
 
-    /// Reads table `key`, or its absence, and reports what of it nobody knows.
-    pub(crate) fn section<T>(&self, key: &'static str, read: impl FnOnce(&Section<'d>) -> T) -> T {
+    /// Table `key`, or its absence.
+    pub(crate) fn table(&self, key: &'static str) -> Section<'d> {
         let table = self.find(key).and_then(|found| match found.value {
             DeValue::Table(table) => Some((table, found.at)),
             _ => found.wrong("a table"),
         });
         let at = table.map_or(self.at, |(_, at)| at);
-        let section = Section::new(self.report, table.map(|(table, _)| table), join(&self.path, key), at);
-        let result = read(&section);
-        section.finish();
-        result
+        Section::new(self.report, table.map(|(table, _)| table), join(&self.path, key), at)
     }
 
-    /// Reads every table of a list.
-    pub(crate) fn sections<T>(&self, key: &'static str, mut read: impl FnMut(&Section<'d>) -> T) -> Vec<T> {
-        self.items(key, "a list of tables")
-            .into_iter()
-            .filter_map(|found| match found.value {
-                DeValue::Table(table) => {
-                    let section = Section::new(self.report, Some(table), found.path, found.at);
-                    let result = read(&section);
-                    section.finish();
-                    Some(result)
-                }
-                _ => found.wrong("a table"),
-            })
-            .collect()
+    /// Every table of a list.
+    pub(crate) fn tables(&self, key: &'static str) -> Vec<Section<'d>> {
+        let section = |found: Found<'d>| match found.value {
+            DeValue::Table(table) => Some(Section::new(self.report, Some(table), found.path, found.at)),
+            _ => found.wrong("a table"),
+        };
+        self.items(key, "a list of tables").into_iter().filter_map(section).collect()
     }
 
-    /// Reads every table of a list and leaves out those that cannot be used.
-    pub(crate) fn usable_sections<T>(&self, key: &'static str, read: impl FnMut(&Section<'d>) -> Option<T>) -> Vec<T> {
-        self.sections(key, read).into_iter().flatten().collect()
-    }
-
-    /// Reports keys that nobody read.
-    pub(crate) fn finish(&self) {
-        let known = self.known.borrow();
-        for (name, value) in self.table.into_iter().flat_map(DeTable::iter) {
-            let name_text = name.get_ref().as_ref();
-            if known.iter().any(|known| known.eq_ignore_ascii_case(name_text)) {
-                continue;
-            }
-            let hint = homes::hint(&self.path, name_text)
-                .or_else(|| nearest(name_text, known.iter().copied()).map(|near| format!("did you mean {near}?")));
-            let at = name.span().start.min(value.span().start);
-            let path = join(&self.path, name_text);
-            self.report.add_with_hint(Severity::Warning, at, &path, ("unknown key".to_owned(), hint));
+    /// A regular expression. A broken one is only a warning: the reference fails the jobs that need it and runs all others.
+    pub(crate) fn pattern(&self, key: &'static str) -> Option<String> {
+        let pattern = self.text(key)?;
+        if regex::Regex::new(&pattern).is_err() {
+            self.problem(Severity::Warning, key, "is not a regular expression: jobs that make use of it will fail");
         }
-        self.report.has_read(KnownTable { path: self.path.clone(), keys: known.clone() });
+        Some(pattern)
+    }
+
+    /// A quantity of Kubernetes.
+    pub(crate) fn quantity(&self, key: &'static str) -> Option<Quantity> {
+        let text = self.text(key)?;
+        let quantity =
+            Quantity::parse(&text).map_err(|error| self.problem(Severity::Error, key, format!("{text:?} is {error}")));
+        if quantity.as_ref().is_ok_and(Quantity::is_negative) {
+            self.problem(Severity::Error, key, format!("{text:?} is less than nothing"));
+        }
+        quantity.ok()
+    }
+
+    /// A text that the table cannot be used without; `why` says what needs it.
+    pub(crate) fn required(&self, key: &'static str, why: &str) -> String {
+        let text = self.text(key);
+        if text.is_none() && self.is_present() {
+            self.problem(Severity::Error, key, format!("is missing: {why} needs it"));
+        }
+        text.unwrap_or_default()
     }
 
     fn found(&self, name: &str, value: &'d toml::Spanned<DeValue<'d>>) -> Found<'d> {

@@ -1,23 +1,31 @@
-//! The typed settings: what the rest of the program sees of a `config.toml`. Every value is checked and every default is applied; nothing
-//! here reads text. Runners are in [`runner`], their pods in [`kubernetes`].
+//! The typed settings: what the rest of the program sees of a `config.toml`, and the one declaration of each of its keys (`declare.rs` says
+//! how). Every value is checked and every default is applied. Runners are in [`runner`], their pods in [`kubernetes`].
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use gantry_core::Secret;
+use gantry_core::{Secret, variables};
 
-use crate::problem::{Problem, UnusableRunner};
+use crate::declare::table;
+use crate::key::Form;
+use crate::kinds::{Meanings, anything, custom, duration_or, group, seconds, secret, table, text, word, word_or_first};
+use crate::problem::{Problem, Severity, UnusableRunner};
+use crate::section::Section;
 
 pub mod affinity;
 pub mod cache;
+mod entries;
 pub mod kubernetes;
+mod labels;
 pub mod pod;
+pub mod resources;
 pub mod runner;
 pub mod security;
 pub mod volumes;
 
-pub use kubernetes::{ContainerResources, Gates, KubernetesSettings, PullPolicy, ResourceSettings, Resources};
+pub use kubernetes::{Gates, KubernetesSettings, PullPolicy};
+pub use resources::{ContainerResources, ResourceSettings, Resources};
 pub use runner::{RunnerSettings, Shell};
 pub use security::{ContainerSecurityContext, PodSecurityContext};
 
@@ -32,40 +40,56 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Everything a `config.toml` says. Names and defaults are those of GitLab Runner 19.4 except for [`GantrySettings`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// `concurrent`: jobs of all runners together, and simultaneous polls. Default 1.
-    pub concurrent: NonZeroU32,
-    /// `check_interval`: time between two polls of one runner. Default 3 s.
-    pub check_interval: Duration,
-    /// `listen_address`: of the metrics server; `None` where the file says nothing.
-    pub listen_address: Option<String>,
-    /// `log_level` and `log_format`.
-    pub log: LogSettings,
-    /// `shutdown_timeout`: how long a forced shutdown may take. Default 30 s.
-    pub shutdown_timeout: Duration,
-    /// `connection_max_age`: after how long connections to GitLab are made anew; zero keeps them. Default 15 min.
-    pub connection_max_age: Duration,
-    /// `[labels]`, as written; those of a runner are merged into [`RunnerSettings::labels`].
-    pub labels: BTreeMap<String, String>,
-    /// `sentry_dsn`, where errors would be reported. Kept, not used.
-    pub sentry_dsn: Option<Secret>,
-    /// `[session_server]`.
-    pub session_server: SessionServer,
-    /// `[[runners]]` that can be used, in the order of the file.
-    pub runners: Vec<RunnerSettings>,
-    /// `[gantry]`: what the reference does not have.
-    pub gantry: GantrySettings,
+table! {
+    /// Everything a `config.toml` says. Names and defaults are those of GitLab Runner 19.4 except for [`GantrySettings`].
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Settings {
+        /// Jobs of all runners at once.
+        concurrent: NonZeroU32 = custom("concurrent", Form::Positive, "1", concurrent);
+        /// Seconds between two requests of a runner for jobs.
+        check_interval: Duration = seconds("check_interval", 3);
+        /// Where metrics and health are served, such as `:9252`. `--listen-address` and `LISTEN_ADDRESS` beat it; without any of
+        /// them it is `:9100`.
+        listen_address: Option<String> = text("listen_address");
+        /// How log lines are to be.
+        log: LogSettings = group();
+        /// Seconds that a forced shutdown may take.
+        shutdown_timeout: Duration = seconds("shutdown_timeout", 30);
+        /// Age at which connections to GitLab are made anew; 0 keeps them.
+        connection_max_age: Duration = custom("connection_max_age", Form::Duration, "15m0s", |section, key| {
+            section.duration(key).unwrap_or(Duration::from_mins(15))
+        });
+        /// Labels of this runner manager, which GitLab is told with every request for a job; those of an entry are added.
+        labels: BTreeMap<String, String> = custom("labels", Form::TextMap, "", labels::read);
+        /// Where errors are reported.
+        sentry_dsn: Option<Secret> = secret("sentry_dsn").never("errors are in the log only");
+        /// Interactive terminals and proxies to services.
+        session_server: SessionServer = table("session_server");
+        /// The runners: one entry for each token.
+        runners: Vec<RunnerSettings> = entries::entries("runners");
+        /// Settings that only this runner has; GitLab Runner ignores the table.
+        gantry: GantrySettings = table("gantry");
+    }
+    unread {
+        /// The user that jobs of the shell executor run as.
+        text("user").never("jobs run in pods, as the users that their pods say");
+        /// Machines of the executor docker+machine.
+        anything("machine").other_executor();
+        /// A log of finished jobs.
+        anything("experimental").never("no usage log is written; metrics count jobs and their times");
+    }
 }
 
-/// How log lines are to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogSettings {
-    /// `log_level`; `None` where the file says nothing.
-    pub level: Option<LogLevel>,
-    /// `log_format`; `None` where the file says nothing.
-    pub format: Option<LogFormat>,
+table! {
+    /// How log lines are to be.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct LogSettings {
+        /// The least severe lines to show; without it those from info. `--log-level` and `LOG_LEVEL` beat it.
+        level: Option<LogLevel> = word("log_level", &LOG_LEVELS);
+        /// How lines look: `runner` for people, with colours, `text` as `key=value`, `json` with an object per line; without it as for
+        /// people. `--log-format` and `LOG_FORMAT` beat it.
+        format: Option<LogFormat> = word("log_format", &LOG_FORMATS);
+    }
 }
 
 /// `log_level`.
@@ -87,6 +111,17 @@ pub enum LogLevel {
     Panic,
 }
 
+const LOG_LEVELS: [(&str, LogLevel); 8] = [
+    ("trace", LogLevel::Trace),
+    ("debug", LogLevel::Debug),
+    ("info", LogLevel::Info),
+    ("warn", LogLevel::Warn),
+    ("warning", LogLevel::Warn),
+    ("error", LogLevel::Error),
+    ("fatal", LogLevel::Fatal),
+    ("panic", LogLevel::Panic),
+];
+
 /// `log_format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -98,30 +133,42 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[session_server]`: interactive terminals and service proxies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionServer {
-    /// `host:port`; `None` turns the server off.
-    pub listen_address: Option<String>,
-    /// What GitLab is told; `None` means the listen address.
-    pub advertise_address: Option<String>,
-    /// How long a job may wait for its session to end. Default 1800 s.
-    pub session_timeout: Duration,
+const LOG_FORMATS: [(&str, LogFormat); 3] =
+    [("runner", LogFormat::Runner), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+table! {
+    /// `[session_server]`: interactive terminals and service proxies.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct SessionServer {
+        /// Where sessions are served, as `host:port`; without it they are off.
+        listen_address: Option<String> = text("listen_address");
+        /// What GitLab is told of it, as `host:port`; without it the same. Variables of the manager's environment are expanded, so that
+        /// each replica can name itself, as in `$POD_IP:8093`.
+        advertise_address: Option<String> = custom("advertise_address", Form::Text, "", advertise_address);
+        /// Seconds that a job whose stages are over waits for people in its terminal.
+        session_timeout: Duration = seconds("session_timeout", 1800);
+    }
 }
 
-/// `[gantry]`: settings that only this runner has. The reference ignores the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GantrySettings {
-    /// `fleet`: managers with the same name adopt each other's jobs; `None` means GitLab URL and namespace.
-    pub fleet: Option<String>,
-    /// `on_terminate`: what SIGTERM does to running jobs. Default: they go on and are handed over.
-    pub on_terminate: OnTerminate,
-    /// `ticket_key`: what job tickets on pods are sealed with; `None` means a key derived from a token.
-    pub ticket_key: Option<Secret>,
-    /// `self_report_after`: silence of all relays after which a pod reports to GitLab by itself. Default 2 min.
-    pub self_report_after: Duration,
-    /// `abandon_after`: silence of relays and GitLab after which a pod ends its script. Default 25 min.
-    pub abandon_after: Duration,
+table! {
+    /// `[gantry]`: settings that only this runner has. The reference ignores the table.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct GantrySettings {
+        /// Managers of the same fleet adopt each other's jobs; without it those with the same GitLab and namespace.
+        fleet: Option<String> = text("fleet");
+        /// Jobs of the fleet at once, of all its managers together, in each namespace; without it there is no bound.
+        fleet_concurrent: Option<NonZeroU32> = custom("fleet_concurrent", Form::Positive, "", |section, key| {
+            section.positive(key).and_then(NonZeroU32::new)
+        });
+        /// What SIGTERM does to running jobs: `hand-over` leaves them running, `abort` ends them, as GitLab Runner does.
+        on_terminate: OnTerminate = word_or_first("on_terminate", ON_TERMINATE);
+        /// What job tickets on pods are sealed with; without it a key that is made from a token.
+        ticket_key: Option<Secret> = secret("ticket_key");
+        /// Silence of all managers after which a pod reports to GitLab by itself.
+        self_report_after: Duration = duration_or("self_report_after", Duration::from_mins(2));
+        /// Silence of all managers and of GitLab after which a pod ends its script.
+        abandon_after: Duration = duration_or("abandon_after", Duration::from_mins(25));
+    }
 }
 
 /// What SIGTERM does to running jobs.
@@ -132,4 +179,31 @@ pub enum OnTerminate {
     HandOver,
     /// End the jobs, as the reference does.
     Abort,
+}
+
+const ON_TERMINATE: Meanings<OnTerminate> = &[("hand-over", OnTerminate::HandOver), ("abort", OnTerminate::Abort)];
+
+fn concurrent(root: &Section<'_>, key: &'static str) -> NonZeroU32 {
+    match root.int(key) {
+        None => NonZeroU32::MIN,
+        Some(value) => u32::try_from(value).ok().and_then(NonZeroU32::new).unwrap_or_else(|| {
+            root.problem(Severity::Error, key, format!("must be from 1 to {}, not {value}", u32::MAX));
+            NonZeroU32::MIN
+        }),
+    }
+}
+
+fn advertise_address(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let written = section.text(key).filter(|address| !address.is_empty())?;
+    let address = variables::expand(&written, section.report.env);
+    if address.contains("://") {
+        section.problem(Severity::Error, key, "must be host:port without a scheme");
+    } else if address.is_empty() || address.starts_with(':') {
+        section.problem(
+            Severity::Error,
+            key,
+            format!("{written:?} names no host that GitLab could reach: write host:port"),
+        );
+    }
+    Some(address)
 }

@@ -125,6 +125,113 @@ fn one_bad_entry_is_its_own_problem() {
     }
 }
 
+/// Settings of `[runners.kubernetes]` that an API server would refuse with every pod, or no container could start with, and what is said.
+const NO_CLUSTER: &[(&str, &str)] = &[
+    ("cpu_request = \"2\"\ncpu_limit = \"1500m\"\n", "cpu_request: 2 is more than cpu_limit (1500m)"),
+    (
+        "pod_memory_request = \"2Gi\"\npod_memory_limit = \"1Gi\"\n",
+        "pod_memory_request: 2Gi is more than pod_memory_limit",
+    ),
+    ("memory_limit = \"-1Gi\"\n", "memory_limit: \"-1Gi\" is less than nothing"),
+    (
+        "privileged = true\nallow_privilege_escalation = false\n",
+        "allow_privilege_escalation: cannot be false where privileged is true",
+    ),
+    ("cap_add = [\"SYS_ADMIN\"]\nallow_privilege_escalation = false\n", "where the capability SYS_ADMIN is added"),
+    (
+        "[runners.kubernetes.pod_security_context]\nrun_as_user = 0\nrun_as_non_root = true\n",
+        "pod_security_context.run_as_non_root: is true, and run_as_user is 0",
+    ),
+    ("[runners.kubernetes.build_container_security_context]\nrun_as_user = -1\n", "run_as_user: -1 is less than 0"),
+    ("dns_policy = \"none\"\n", "dns_policy: is \"none\", which needs nameservers"),
+    (
+        "[runners.kubernetes.dns_config]\nnameservers = [\"dns.example.com\"]\n",
+        "nameservers[0]: \"dns.example.com\" is not an IP address",
+    ),
+    (
+        "[runners.kubernetes.dns_config]\nnameservers = [\"1.1.1.1\", \"1.1.1.2\", \"1.1.1.3\", \"::1\"]\n",
+        "are 4, and a pod can have at most 3",
+    ),
+    ("host_aliases = [{ ip = \"here\", hostnames = [\"a\"] }]\n", "host_aliases[0].ip: \"here\" is not an IP address"),
+    ("service_account = \"My Account\"\n", "service_account: \"My Account\" cannot be the name of an object"),
+    ("image_pull_secrets = [\"a\", \"B_c\"]\n", "image_pull_secrets[1]: \"B_c\" cannot be the name"),
+    ("node_selector = { \"a b\" = \"c\" }\n", "node_selector.\"a b\": is no name of a label"),
+    ("node_selector = { a = \"b c\" }\n", "node_selector.a: is no value of a label"),
+    (
+        "node_tolerations = { \"dedicated=ci\" = \"NoScheduled\" }\n",
+        "is not one of NoSchedule, PreferNoSchedule, NoExecute (did you mean NoSchedule?)",
+    ),
+    ("pod_labels = { \"a/b/c\" = \"d\" }\n", "is no name of a label"),
+    ("[[runners.kubernetes.services]]\nalias = \"db\"\n", "services[0].name: is missing: a service needs it"),
+    (
+        "[[runners.kubernetes.volumes.empty_dir]]\nname = \"My_Vol\"\nmount_path = \"/x\"\n",
+        "\"My_Vol\" cannot be a volume",
+    ),
+    ("[[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"x\"\n", "\"x\" must begin with /"),
+    (
+        "[[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"/x\"\nsub_path = \"../y\"\n",
+        "must be a path within the volume",
+    ),
+    (
+        "[[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"/x\"\nmedium = \"memory\"\n",
+        "\"memory\" is not Memory",
+    ),
+    (
+        "[[runners.kubernetes.volumes.empty_dir]]\nname = \"a\"\nmount_path = \"/x\"\n[[runners.kubernetes.volumes.secret]]\nname = \"a\"\nmount_path = \"/y\"\n",
+        "\"a\" is the name of another volume too",
+    ),
+    (
+        "[[runners.kubernetes.volumes.secret]]\nname = \"a\"\nmount_path = \"/x\"\n[[runners.kubernetes.volumes.secret]]\nname = \"b\"\nmount_path = \"/x/\"\n",
+        "is where the volume \"a\" is mounted",
+    ),
+    (
+        "[[runners.kubernetes.volumes.host_path]]\nname = \"a\"\nmount_path = \"/x\"\nmount_propagation = \"Bidirectional\"\n",
+        "mount_propagation: is only for privileged containers",
+    ),
+    ("[runners.kubernetes.container_lifecycle.post_start.exec]\n", "post_start.exec.command: is missing"),
+    (
+        "[[runners.kubernetes.affinity.node_affinity.required_during_scheduling_ignored_during_execution.node_selector_terms]]\nmatch_expressions = [{ key = \"a\", operator = \"in\", values = [\"b\"] }]\n",
+        "operator: \"in\" is not one of In",
+    ),
+    (
+        "[[runners.kubernetes.affinity.node_affinity.required_during_scheduling_ignored_during_execution.node_selector_terms]]\nmatch_expressions = [{ key = \"a\", operator = \"In\" }]\n",
+        "values: is empty, and this operator needs values",
+    ),
+    (
+        "[[runners.kubernetes.affinity.pod_affinity.required_during_scheduling_ignored_during_execution]]\nnamespaces = [\"a\"]\n",
+        "topology_key: is missing",
+    ),
+];
+
+#[test]
+fn what_no_cluster_takes_is_an_error_of_the_entry() {
+    for (config, words) in NO_CLUSTER {
+        let said = broken(&runner(&format!("[runners.kubernetes]\n{config}")));
+        assert!(said.contains(words), "{said}\n{config}");
+        assert_eq!(said.lines().count(), 1, "{said}\n{config}");
+    }
+    assert!(broken(&runner("builds_dir = \"builds\"\n")).contains("builds_dir: must be an absolute path below /"));
+}
+
+/// The same claim, mounted twice, and what variables may still change.
+#[test]
+fn what_a_cluster_may_take_is_left_to_it() {
+    let (_, warnings) = good(&runner(
+        "[runners.kubernetes]\nprivileged = true\ncap_drop = [\"SYS_ADMIN\"]\nnode_tolerations = { \"\" = \"\", \"a\" = \"\" }\n\
+         [[runners.kubernetes.volumes.pvc]]\nname = \"cache-$CI_CONCURRENT_ID\"\nmount_path = \"/$A\"\nmount_propagation = \"Bidirectional\"\n\
+         [[runners.kubernetes.volumes.pvc]]\nname = \"cache-$CI_CONCURRENT_ID\"\nmount_path = \"/b\"\nsub_path = \"..b/c\"\n",
+    ));
+    assert_eq!(warnings, "");
+    let (_, warnings) = good(&runner(
+        "[runners.kubernetes]\ncap_add = [\"CAP_CHOWN\"]\nallowed_images = [\"a{b\", \"**/ok:*\"]\npull_policy = \"always\"\nallowed_pull_policies = [\"never\"]\n",
+    ));
+    insta::assert_snapshot!(warnings, @r#"
+    Warning config.toml:6: runners[0].kubernetes.cap_add[0]: "CAP_CHOWN" is written without CAP_ here: write "CHOWN"
+    Warning config.toml:7: runners[0].kubernetes.allowed_images[0]: "a{b" is no pattern and matches nothing: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
+    Warning config.toml:9: runners[0].kubernetes.allowed_pull_policies: has none of pull_policy in it: jobs that do not choose one will fail
+    "#);
+}
+
 #[test]
 fn the_names_of_unusable_entries_are_known() {
     let text = format!("{}[[runners]]\nname = \"empty\"\n", runner(""));
@@ -171,16 +278,13 @@ fn a_list_in_the_place_of_a_free_table_is_a_warning() {
 }
 
 #[test]
-fn a_token_that_ends_is_said() {
-    let ends = "token_expires_at = 2030-01-02T03:04:05Z\n";
-    let (settings, warnings) = good(&runner(ends));
-    assert!(settings.runners[0].token_expires_at.is_some());
-    assert!(warnings.contains("runners[0].token_expires_at: the token ends then and is not renewed"), "{warnings}");
-    let (settings, warnings) = good(&runner("token_expires_at = \"2030-01-02T03:04:05Z\"\n"));
-    assert!(settings.runners[0].token_expires_at.is_some() && !warnings.is_empty());
-    assert_eq!(good(&runner("token_expires_at = 0001-01-01T00:00:00Z\n")).1, "");
-    let off = "[runners.feature_flags]\nFF_DISABLE_AUTOMATIC_TOKEN_ROTATION = true\n";
-    assert_eq!(good(&runner(&format!("{ends}{off}"))).1, "");
+fn the_end_of_a_token() {
+    for end in ["2030-01-02T03:04:05Z", "\"2030-01-02T03:04:05Z\""] {
+        let (settings, warnings) = good(&runner(&format!("token_expires_at = {end}\n")));
+        assert!(settings.runners[0].token_expires_at.is_some() && warnings.is_empty(), "{warnings}");
+    }
+    let (settings, warnings) = good(&runner("token_expires_at = 0001-01-01T00:00:00Z\n"));
+    assert_eq!((settings.runners[0].token_expires_at, warnings.as_str()), (None, ""));
 }
 
 #[test]
@@ -211,8 +315,19 @@ fn feature_flags_that_change_nothing_are_said() {
     let (_, warnings) = good(&runner(flags));
     assert_eq!(
         warnings,
-        "Warning config.toml:8: runners[0].feature_flags.FF_NETWORK_PER_BUILD: accepted, has no effect: nothing here depends on it but what jobs see\n"
+        "Warning config.toml:8: runners[0].feature_flags.FF_NETWORK_PER_BUILD: accepted, has no effect: it is for another executor\n"
     );
+}
+
+#[test]
+fn variables_of_the_operator_that_change_nothing_are_said() {
+    let (_, warnings) = good(&runner(
+        "environment = [\"FF_NETWORK_PER_BUILD=1\", \"FF_TIMESTAMPS=false\", \"TRANSFER_METER_FREQUENCY=1s\", \"A=b\"]\n",
+    ));
+    insta::assert_snapshot!(warnings, @r"
+    Warning config.toml:5: runners[0].environment[0]: FF_NETWORK_PER_BUILD is accepted, has no effect: it is for another executor
+    Warning config.toml:5: runners[0].environment[2]: TRANSFER_METER_FREQUENCY is accepted, has no effect yet: the size and time of a transfer are shown at its end
+    ");
 }
 
 #[test]
@@ -342,9 +457,9 @@ fn every_key_of_the_reference_is_known() {
             errors.chain(loaded.warnings).collect()
         };
         let problems: Vec<Problem> = load(&file, &env).map_or_else(|problems| problems.list, all);
+        let is_wrong_type = |message: &str| message.starts_with("must be ") && message.contains(", not ");
         let unexpected = |problem: &Problem| {
-            problem.path.is_empty()
-                || ["unknown key", "must be a", "must be true"].iter().any(|words| problem.message.contains(words))
+            problem.path.is_empty() || problem.message.contains("unknown key") || is_wrong_type(&problem.message)
         };
         assert!(!problems.iter().any(unexpected), "{key}: {file}{}", lines(&problems));
         count += 1;

@@ -2,77 +2,164 @@
 
 use std::collections::BTreeMap;
 
-/// Where pods should run; everything empty by default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Affinity {
+use crate::declare::table;
+use crate::key::Form;
+use crate::kinds::{custom, optional_table, table, tables, tables_into, text_map, texts};
+use crate::problem::Severity;
+use crate::section::Section;
+
+table! {
+    /// Where pods should run; everything empty by default.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Affinity {
+        /// By properties of nodes.
+        node: NodeAffinity = table("node_affinity");
+        /// Near other pods.
+        pod: PodAffinity = table("pod_affinity");
+        /// Away from other pods.
+        pod_anti: PodAffinity = table("pod_anti_affinity");
+    }
+}
+
+table! {
     /// `[node_affinity]`.
-    pub node: NodeAffinity,
-    /// `[pod_affinity]`.
-    pub pod: PodAffinity,
-    /// `[pod_anti_affinity]`.
-    pub pod_anti: PodAffinity,
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct NodeAffinity {
+        /// Nodes must match one of these terms.
+        required: Vec<NodeTerm> = tables("required_during_scheduling_ignored_during_execution.node_selector_terms");
+        /// Nodes that match are preferred.
+        preferred: Vec<(i32, NodeTerm)> =
+            tables_into::<PreferredNode, _>("preferred_during_scheduling_ignored_during_execution", |section| {
+                let PreferredNode { weight, term } = PreferredNode::read(section);
+                Some((weight, term))
+            });
+    }
 }
 
-/// `[node_affinity]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeAffinity {
-    /// `required_during_scheduling_ignored_during_execution.node_selector_terms`.
-    pub required: Vec<NodeTerm>,
-    /// `preferred_during_scheduling_ignored_during_execution`: weight and preference.
-    pub preferred: Vec<(i32, NodeTerm)>,
+table! {
+    /// A preference for nodes.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct PreferredNode {
+        /// How much it counts, from 1 to 100.
+        weight: i32 = custom("weight", Form::Whole, "", weight);
+        /// What nodes should match.
+        term: NodeTerm = table("preference");
+    }
 }
 
-/// A node selector term.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeTerm {
-    /// `match_expressions`.
-    pub match_expressions: Vec<Requirement>,
-    /// `match_fields`.
-    pub match_fields: Vec<Requirement>,
+table! {
+    /// A node selector term.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct NodeTerm {
+        /// Requirements for labels of the node.
+        match_expressions: Vec<Requirement> = tables("match_expressions");
+        /// Requirements for fields of the node.
+        match_fields: Vec<Requirement> = tables("match_fields");
+    }
 }
 
-/// A requirement of a selector.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Requirement {
-    /// `key`.
-    pub key: String,
-    /// `operator`, as written.
-    pub operator: String,
-    /// `values`.
-    pub values: Vec<String>,
+table! {
+    /// A requirement of a selector.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Requirement {
+        /// The label, or the field.
+        key: String = custom("key", Form::Text, "", |section, key| section.required(key, "a requirement"));
+        /// How it is compared; `Gt` and `Lt` are for nodes only.
+        operator: String = custom("operator", Form::Words(OPERATORS.to_vec()), "", operator);
+        /// What it is compared with.
+        values: Vec<String> = custom("values", Form::Texts, "", values);
+    }
 }
 
-/// `[pod_affinity]` and `[pod_anti_affinity]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodAffinity {
-    /// `required_during_scheduling_ignored_during_execution`.
-    pub required: Vec<PodTerm>,
-    /// `preferred_during_scheduling_ignored_during_execution`: weight and `pod_affinity_term`.
-    pub preferred: Vec<(i32, PodTerm)>,
+table! {
+    /// `[pod_affinity]` and `[pod_anti_affinity]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct PodAffinity {
+        /// All of these terms must hold.
+        required: Vec<PodTerm> = tables("required_during_scheduling_ignored_during_execution");
+        /// Terms that are preferred.
+        preferred: Vec<(i32, PodTerm)> =
+            tables_into::<PreferredPod, _>("preferred_during_scheduling_ignored_during_execution", |section| {
+                let PreferredPod { weight, term } = PreferredPod::read(section);
+                Some((weight, term))
+            });
+    }
 }
 
-/// A pod affinity term.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodTerm {
-    /// `label_selector`.
-    pub label_selector: Option<LabelSelector>,
-    /// `namespaces`.
-    pub namespaces: Vec<String>,
-    /// `topology_key`.
-    pub topology_key: String,
-    /// `namespace_selector`.
-    pub namespace_selector: Option<LabelSelector>,
-    /// `match_label_keys`.
-    pub match_label_keys: Vec<String>,
-    /// `mismatch_label_keys`.
-    pub mismatch_label_keys: Vec<String>,
+table! {
+    /// A preference for the neighbourhood of pods.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct PreferredPod {
+        /// How much it counts, from 1 to 100.
+        weight: i32 = custom("weight", Form::Whole, "", weight);
+        /// Which pods, and how near.
+        term: PodTerm = table("pod_affinity_term");
+    }
 }
 
-/// A label selector.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LabelSelector {
-    /// `match_labels`.
-    pub match_labels: BTreeMap<String, String>,
-    /// `match_expressions`.
-    pub match_expressions: Vec<Requirement>,
+table! {
+    /// A pod affinity term.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct PodTerm {
+        /// Labels of the other pods.
+        label_selector: Option<LabelSelector> = optional_table("label_selector");
+        /// Their namespaces.
+        namespaces: Vec<String> = texts("namespaces");
+        /// The label of nodes that says what is near.
+        topology_key: String =
+            custom("topology_key", Form::Text, "", |section, key| section.required(key, "nearness to other pods"));
+        /// Labels of their namespaces.
+        namespace_selector: Option<LabelSelector> = optional_table("namespace_selector");
+        /// Labels in which the pods must be like this one (Kubernetes 1.31).
+        match_label_keys: Vec<String> = texts("match_label_keys");
+        /// Labels in which they must differ (Kubernetes 1.31).
+        mismatch_label_keys: Vec<String> = texts("mismatch_label_keys");
+    }
+}
+
+table! {
+    /// A label selector.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct LabelSelector {
+        /// Labels and their values.
+        match_labels: BTreeMap<String, String> = text_map("match_labels");
+        /// Requirements for labels.
+        match_expressions: Vec<Requirement> = tables("match_expressions");
+    }
+}
+
+const OPERATORS: [&str; 6] = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
+
+fn operator(section: &Section<'_>, key: &'static str) -> String {
+    let operator = section.required(key, "a requirement");
+    if !operator.is_empty() && !OPERATORS.contains(&operator.as_str()) {
+        let message = format!("{operator:?} is not one of {}", OPERATORS.join(", "));
+        section.problem(Severity::Error, key, message);
+    }
+    operator
+}
+
+/// How many there must be depends on the operator (Kubernetes API).
+fn values(section: &Section<'_>, key: &'static str) -> Vec<String> {
+    let values = section.texts(key);
+    let wrong = match (section.text_or_empty("operator").as_str(), values.as_slice()) {
+        ("In" | "NotIn", []) => Some("is empty, and this operator needs values"),
+        ("Exists" | "DoesNotExist", [_, ..]) => Some("is not empty, and this operator has no values"),
+        ("Gt" | "Lt", [one]) if one.parse::<i64>().is_ok() => None,
+        ("Gt" | "Lt", _) => Some("must be one whole number as a text"),
+        _ => None,
+    };
+    if let Some(message) = wrong.filter(|_| section.is_present()) {
+        section.problem(Severity::Error, key, message);
+    }
+    values
+}
+
+/// From 1 to 100 (Kubernetes API).
+fn weight(section: &Section<'_>, key: &'static str) -> i32 {
+    let weight = section.int(key).unwrap_or(0);
+    if section.is_present() && !(1..=100).contains(&weight) {
+        section.problem(Severity::Error, key, "must be from 1 to 100");
+    }
+    i32::try_from(weight).unwrap_or(0)
 }

@@ -1,26 +1,33 @@
-//! `[runners.cache]`: where caches of jobs are kept.
+//! `[runners.cache]`: where caches of jobs are kept. Keys of the file are capitalised.
 
 use std::path::PathBuf;
 
 use gantry_core::Secret;
 
-/// `[runners.cache]`. Keys of the file are capitalised (`ServerAddress`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CacheSettings {
-    /// `Type`; `None` means that caches stay local.
-    pub kind: Option<CacheKind>,
-    /// `Path`: prefix of object names.
-    pub path: String,
-    /// `Shared`: between runners.
-    pub shared: bool,
-    /// `MaxUploadedArchiveSize` in bytes; `None` is no limit.
-    pub max_archive_size: Option<u64>,
-    /// `[s3]`.
-    pub s3: S3Cache,
-    /// `[gcs]`.
-    pub gcs: GcsCache,
-    /// `[azure]`.
-    pub azure: AzureCache,
+use crate::declare::table;
+use crate::key::Form;
+use crate::kinds::{Meanings, custom, flag, path, positive, secret, switch, table, text, text_or, word};
+
+table! {
+    /// `[runners.cache]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct CacheSettings {
+        /// Which object storage; without it caches stay local.
+        kind: Option<CacheKind> = word("Type", KINDS).flag_as("type");
+        /// What names of objects begin with.
+        path: String = text_or("Path", "").flag_as("path");
+        /// Share caches between runners.
+        shared: bool = flag("Shared").flag_as("shared");
+        /// Largest cache in bytes; 0 is no limit. Archives over 5 GiB go to S3 in parts, which takes a larger number here.
+        max_archive_size: Option<u64> = positive("MaxUploadedArchiveSize")
+            .flag_as("max_uploaded_archive_size").variable("CACHE_MAXIMUM_UPLOADED_ARCHIVE_SIZE");
+        /// S3 and what speaks like it.
+        s3: S3Cache = table("s3").flag_as("s3");
+        /// Google Cloud Storage.
+        gcs: GcsCache = table("gcs").flag_as("gcs");
+        /// Azure Blob Storage.
+        azure: AzureCache = table("azure").flag_as("azure");
+    }
 }
 
 /// Which object store.
@@ -34,41 +41,56 @@ pub enum CacheKind {
     Azure,
 }
 
-/// `[runners.cache.s3]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct S3Cache {
-    /// `ServerAddress`: host and port without a scheme; `None` is AWS.
-    pub server_address: Option<String>,
-    /// `AccessKey`.
-    pub access_key: Option<Secret>,
-    /// `SecretKey`.
-    pub secret_key: Option<Secret>,
-    /// `SessionToken`.
-    pub session_token: Option<Secret>,
-    /// `BucketName`.
-    pub bucket_name: String,
-    /// `BucketLocation`.
-    pub bucket_location: Option<String>,
-    /// `Insecure`: plain HTTP.
-    pub insecure: bool,
-    /// `AuthenticationType`; `None` means access keys if address and both keys are given, else IAM.
-    pub authentication: Option<S3Authentication>,
-    /// `ServerSideEncryption`, as written.
-    pub server_side_encryption: Option<String>,
-    /// `ServerSideEncryptionKeyID`.
-    pub server_side_encryption_key_id: Option<String>,
-    /// `DualStack`; `None` means yes.
-    pub dual_stack: Option<bool>,
-    /// `PathStyle`; `None` decides by the address.
-    pub path_style: Option<bool>,
-    /// `Accelerate`.
-    pub accelerate: bool,
-    /// `RoleARN`, or the older `UploadRoleARN`.
-    pub role_arn: Option<String>,
-    /// `AssumeRoleMaxConcurrency`: 0 means 5, -1 no bound.
-    pub assume_role_max_concurrency: i64,
-    /// `DisableAssumeRoleCredentialsCaching`.
-    pub disable_assume_role_credentials_caching: bool,
+const KINDS: Meanings<CacheKind> = &[("s3", CacheKind::S3), ("gcs", CacheKind::Gcs), ("azure", CacheKind::Azure)];
+
+table! {
+    /// `[runners.cache.s3]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct S3Cache {
+        /// Host and port of the service, without a scheme; without it AWS.
+        server_address: Option<String> = text("ServerAddress").flag_as("server-address");
+        /// Name of the access key.
+        access_key: Option<Secret> = secret("AccessKey").flag_as("access-key");
+        /// The access key's secret.
+        secret_key: Option<Secret> = secret("SecretKey").flag_as("secret-key");
+        /// Token of a temporary access key.
+        session_token: Option<Secret> = secret("SessionToken").flag_as("session-token");
+        /// Bucket for caches.
+        bucket_name: String = text_or("BucketName", "").flag_as("bucket-name");
+        /// Region of the bucket.
+        bucket_location: Option<String> = text("BucketLocation").flag_as("bucket-location");
+        /// Use HTTP without TLS.
+        insecure: bool = flag("Insecure").flag_as("insecure");
+        /// How requests are authorised; without it by access key if address and both keys are given, else by IAM.
+        authentication: Option<S3Authentication> =
+            word("AuthenticationType", AUTHENTICATIONS).flag_as("authentication_type");
+        /// Encryption by the service: `S3`, `KMS` or `DSSE-KMS`.
+        server_side_encryption: Option<String> = text("ServerSideEncryption").flag_as("server-side-encryption");
+        /// Key of that encryption.
+        server_side_encryption_key_id: Option<String> =
+            text("ServerSideEncryptionKeyID").flag_as("server-side-encryption-key-id");
+        /// Use the addresses that have IPv6 too; without it yes.
+        dual_stack: Option<bool> = switch("DualStack").flag_as("dual-stack");
+        /// Name the bucket in the path and not in the host; without it the address decides.
+        path_style: Option<bool> = switch("PathStyle").flag_as("path-style");
+        /// Use transfer acceleration.
+        accelerate: bool = flag("Accelerate").flag_as("accelerate");
+        /// Role for reading and writing caches; `UploadRoleARN` is its older name.
+        role_arn: Option<String> = custom("RoleARN", Form::Text, "", |section, key| {
+            section.text(key).or_else(|| section.text("UploadRoleARN"))
+        }).flag_as("role-arn");
+        /// Simultaneous requests for a role's credentials: 0 means 5, -1 no bound.
+        assume_role_max_concurrency: i64 =
+            custom("AssumeRoleMaxConcurrency", Form::Positive, "0", |section, key| section.int(key).unwrap_or(0))
+                .flag_as("assume-role-max-concurrency");
+        /// Ask for a role's credentials anew for each job.
+        disable_assume_role_credentials_caching: bool =
+            flag("DisableAssumeRoleCredentialsCaching").flag_as("disable-assume-role-credentials-caching");
+    }
+    unread {
+        /// Older name of `RoleARN`.
+        text("UploadRoleARN").flag_as("upload-role-arn");
+    }
 }
 
 /// `AuthenticationType`.
@@ -80,30 +102,38 @@ pub enum S3Authentication {
     Iam,
 }
 
-/// `[runners.cache.gcs]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GcsCache {
-    /// `CredentialsFile`; wins over the two keys.
-    pub credentials_file: Option<PathBuf>,
-    /// `AccessID`.
-    pub access_id: Option<String>,
-    /// `PrivateKey`.
-    pub private_key: Option<Secret>,
-    /// `BucketName`.
-    pub bucket_name: String,
-    /// `UniverseDomain`.
-    pub universe_domain: Option<String>,
+const AUTHENTICATIONS: Meanings<S3Authentication> =
+    &[("access-key", S3Authentication::AccessKey), ("iam", S3Authentication::Iam)];
+
+table! {
+    /// `[runners.cache.gcs]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct GcsCache {
+        /// A file with account and key; beats these.
+        credentials_file: Option<PathBuf> =
+            path("CredentialsFile").flag_as("credentials-file").variable("GOOGLE_APPLICATION_CREDENTIALS");
+        /// Account for the bucket.
+        access_id: Option<String> = text("AccessID").flag_as("access-id");
+        /// Key of the account.
+        private_key: Option<Secret> = secret("PrivateKey").flag_as("private-key");
+        /// Bucket for caches.
+        bucket_name: String = text_or("BucketName", "").flag_as("bucket-name");
+        /// Domain of the service; without it that of Google's public cloud.
+        universe_domain: Option<String> = text("UniverseDomain").flag_as("universe-domain");
+    }
 }
 
-/// `[runners.cache.azure]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AzureCache {
-    /// `AccountName`.
-    pub account_name: Option<String>,
-    /// `AccountKey`.
-    pub account_key: Option<Secret>,
-    /// `ContainerName`.
-    pub container_name: String,
-    /// `StorageDomain`; `None` means `blob.core.windows.net`.
-    pub storage_domain: Option<String>,
+table! {
+    /// `[runners.cache.azure]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct AzureCache {
+        /// Storage account.
+        account_name: Option<String> = text("AccountName").flag_as("account-name");
+        /// Key of the account.
+        account_key: Option<Secret> = secret("AccountKey").flag_as("account-key");
+        /// Container for caches.
+        container_name: String = text_or("ContainerName", "").flag_as("container-name");
+        /// Domain of the service; without it `blob.core.windows.net`.
+        storage_domain: Option<String> = text("StorageDomain").flag_as("storage-domain");
+    }
 }

@@ -7,176 +7,218 @@ use std::time::Duration;
 use gantry_core::Secret;
 
 use super::affinity::Affinity;
-use super::pod::{ContainerLifecycle, DnsConfig, DnsPolicy, HostAlias, PodSpecPatch, ServiceSettings};
+use super::pod::{ContainerLifecycle, DNS_POLICIES, DnsConfig, DnsPolicy, HostAlias, PodSpecPatch, ServiceSettings};
+use super::resources::{ResourceSettings, resources};
 use super::security::{ContainerSecurityContext, PodSecurityContext};
 use super::volumes::Volumes;
-use crate::quantity::Quantity;
+use crate::declare::table;
+use crate::key::Form;
+use crate::kinds::{
+    Meanings, anything, capabilities, custom, duration_or, flag, globs, group, lenient_word, names, not_negative,
+    object_name, object_names, path, pattern, positive, seconds, switch, switch_or, table, tables, tables_into, text,
+};
 
-/// `[runners.kubernetes]`. Names and defaults are those of GitLab Runner 19.4; `None` and empty lists are left out of the pod.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct KubernetesSettings {
-    /// `host`: URL of the API server; `None` means the cluster we run in, else the kubeconfig.
-    pub host: Option<String>,
-    /// `context` of the kubeconfig; only without `host` and outside a cluster.
-    pub context: Option<String>,
-    /// `cert_file`: client certificate; comes with `key_file` and `ca_file`.
-    pub cert_file: Option<PathBuf>,
-    /// `key_file`: its key.
-    pub key_file: Option<PathBuf>,
-    /// `ca_file`: certificates to trust for the API server.
-    pub ca_file: Option<PathBuf>,
-    /// `bearer_token`; used only together with `host`.
-    pub bearer_token: Option<Secret>,
-    /// `namespace` of job pods; `None` means `default`, with a warning in the job log.
-    pub namespace: Option<String>,
-    /// `namespace_per_job`: each job gets a namespace of its own.
-    pub namespace_per_job: bool,
-    /// `service_account` of job pods.
-    pub service_account: Option<String>,
-    /// `automount_service_account_token`.
-    pub automount_service_account_token: Option<bool>,
-    /// What jobs may overwrite.
-    pub gates: Gates,
-    /// `image` for jobs that name none; unexpanded.
-    pub image: Option<String>,
-    /// `helper_image`; unexpanded.
-    pub helper_image: Option<String>,
-    /// `helper_image_flavor`; unexpanded.
-    pub helper_image_flavor: Option<String>,
-    /// `helper_image_autoset_arch_and_os`.
-    pub helper_image_autoset_arch_and_os: bool,
-    /// `pull_policy`: tried one after the other; empty means the cluster's default.
-    pub pull_policy: Vec<PullPolicy>,
-    /// `allowed_pull_policies`; empty means those of `pull_policy`.
-    pub allowed_pull_policies: Vec<PullPolicy>,
-    /// `allowed_images`: glob patterns; empty allows all.
-    pub allowed_images: Vec<String>,
-    /// `allowed_services`: glob patterns; empty allows all.
-    pub allowed_services: Vec<String>,
-    /// `allowed_users`: user ids that jobs may ask for; empty allows any but root.
-    pub allowed_users: Vec<i64>,
-    /// `allowed_groups`: group ids that jobs may ask for; empty allows any but root.
-    pub allowed_groups: Vec<i64>,
-    /// `image_pull_secrets`.
-    pub image_pull_secrets: Vec<String>,
-    /// `use_service_account_image_pull_secrets`: the pod names no pull secret at all.
-    pub use_service_account_image_pull_secrets: bool,
-    /// `privileged`, for containers whose own context does not say.
-    pub privileged: Option<bool>,
-    /// `allow_privilege_escalation`, for containers whose own context does not say.
-    pub allow_privilege_escalation: Option<bool>,
-    /// `cap_add`, without `CAP_`.
-    pub cap_add: Vec<String>,
-    /// `cap_drop`, without `CAP_`; beats `cap_add`. The default drop of `NET_RAW` is not in it.
-    pub cap_drop: Vec<String>,
-    /// `runtime_class_name`.
-    pub runtime_class_name: Option<String>,
-    /// `scheduler_name`.
-    pub scheduler_name: Option<String>,
-    /// `priority_class_name`.
-    pub priority_class_name: Option<String>,
-    /// `[node_selector]`.
-    pub node_selector: BTreeMap<String, String>,
-    /// `[node_tolerations]`: `key` or `key=value` to effect, as written.
-    pub node_tolerations: BTreeMap<String, String>,
-    /// `[affinity]`.
-    pub affinity: Affinity,
-    /// `[pod_labels]`; values unexpanded.
-    pub pod_labels: BTreeMap<String, String>,
-    /// `[pod_annotations]`; values unexpanded.
-    pub pod_annotations: BTreeMap<String, String>,
-    /// Quantities of the containers and of the pod.
-    pub resources: ResourceSettings,
-    /// `[pod_security_context]`.
-    pub pod_security_context: PodSecurityContext,
-    /// `[init_permissions_container_security_context]`.
-    pub init_permissions_security_context: ContainerSecurityContext,
-    /// `[build_container_security_context]`.
-    pub build_security_context: ContainerSecurityContext,
-    /// `[helper_container_security_context]`.
-    pub helper_security_context: ContainerSecurityContext,
-    /// `[service_container_security_context]`.
-    pub service_security_context: ContainerSecurityContext,
-    /// `dns_policy`; `None` means `ClusterFirst`.
-    pub dns_policy: Option<DnsPolicy>,
-    /// `[dns_config]`.
-    pub dns_config: DnsConfig,
-    /// `host_aliases`.
-    pub host_aliases: Vec<HostAlias>,
-    /// `[[services]]` that every job gets before its own.
-    pub services: Vec<ServiceSettings>,
-    /// `[volumes]`.
-    pub volumes: Volumes,
-    /// `[container_lifecycle]`.
-    pub container_lifecycle: ContainerLifecycle,
-    /// `[[pod_spec]]` patches, in order.
-    pub pod_spec: Vec<PodSpecPatch>,
-    /// Time limits and tries.
-    pub timing: Timing,
-    /// `pod_termination_grace_period_seconds`.
-    pub pod_termination_grace_period_seconds: Option<i64>,
-    /// `cleanup_grace_period_seconds` of the deletion.
-    pub cleanup_grace_period_seconds: Option<i64>,
-    /// `print_pod_warning_events`; `None` means yes.
-    pub print_pod_warning_events: Option<bool>,
-    /// `pod_disruption_budget`: make one for each job pod.
-    pub pod_disruption_budget: bool,
-    /// `logs_base_dir`. Kept; pods have no log directory here.
-    pub logs_base_dir: Option<String>,
-    /// `scripts_base_dir`. Kept; pods have no script directory here.
-    pub scripts_base_dir: Option<String>,
-}
+mod checks;
+mod values;
 
-/// Time limits and tries of `[runners.kubernetes]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// `poll_interval`. Default 3 s.
-    pub poll_interval: Duration,
-    /// `poll_timeout`: how long a pod may take to start. Default 180 s.
-    pub poll_timeout: Duration,
-    /// `cleanup_resources_timeout`. Default 5 min.
-    pub cleanup_resources_timeout: Duration,
-    /// `resource_availability_check_max_attempts`; 0 turns the check off, which is the default.
-    pub resource_availability_check_max_attempts: u32,
-    /// `retry_limit`: tries of one API request. Default 5.
-    pub retry_limit: u32,
-    /// `retry_backoff_max`: longest pause between two tries. Default 2 s, at least 500 ms.
-    pub retry_backoff_max: Duration,
-    /// `[retry_limits]`: part of an error's text to tries.
-    pub retry_limits: BTreeMap<String, u32>,
-}
+pub(super) use checks::check;
+use values::{
+    attempts, backoff, bearer_token, cert_file, ids, named_like_labels, namespace, node_selector, node_tolerations,
+    pull_policies, retry_limits,
+};
 
-impl Default for Timing {
-    fn default() -> Self {
-        Self {
-            poll_interval: Duration::from_secs(3),
-            poll_timeout: Duration::from_secs(180),
-            cleanup_resources_timeout: Duration::from_secs(300),
-            resource_availability_check_max_attempts: 0,
-            retry_limit: 5,
-            retry_backoff_max: Duration::from_secs(2),
-            retry_limits: BTreeMap::new(),
-        }
+table! {
+    /// `[runners.kubernetes]`. Names and defaults are those of GitLab Runner 19.4; `None` and empty lists are left out of the pod.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct KubernetesSettings {
+        /// Address of the API server; without it the cluster that the runner is in, else the kubeconfig.
+        host: Option<String> = text("host").flag();
+        /// Context of the kubeconfig, where neither a host is given nor the runner is in a cluster.
+        context: Option<String> = text("context").flag().variable("KUBECTL_CONTEXT");
+        /// Client certificate for the API server; needs `key_file` and `ca_file`.
+        cert_file: Option<PathBuf> = custom("cert_file", Form::Path, "", cert_file).flag();
+        /// Key of the client certificate.
+        key_file: Option<PathBuf> = path("key_file").flag();
+        /// Certificates to trust for the API server.
+        ca_file: Option<PathBuf> = path("ca_file").flag();
+        /// Token for the API server, where a host is given.
+        bearer_token: Option<Secret> =
+            custom("bearer_token", Form::Secret, "", bearer_token).flag_as("bearer_token");
+        /// Image of jobs that name none. Variables of the job are expanded.
+        image: Option<String> = text("image").flag();
+        /// Namespace of job pods; without it `default`, with a warning in the job log.
+        namespace: Option<String> = custom("namespace", Form::Text, "", namespace).flag();
+        /// Make the namespace `ci-job-<job id>` for each job, and delete it after the job; beats `namespace` and its overwrite. Needs `create`, `get`,
+        /// `list` and `delete` on `namespaces`, and what the runner needs on pods in all namespaces (a `ClusterRole`).
+        namespace_per_job: bool = flag("namespace_per_job")
+            .flag_as("namespace_per_job");
+        /// What jobs may choose themselves.
+        gates: Gates = group();
+        /// Run containers privileged, where their own security context does not say.
+        privileged: Option<bool> = switch("privileged").flag();
+        /// Runtime class of job pods.
+        runtime_class_name: Option<String> = object_name("runtime_class_name").flag();
+        /// Let processes gain more rights than their parent has, where their container's security context does not say.
+        allow_privilege_escalation: Option<bool> = switch("allow_privilege_escalation").flag();
+        /// Quantities of the containers and of the pod.
+        resources: ResourceSettings = resources();
+        /// Patterns of images that jobs may use, such as `registry.example.com/**`; without any all.
+        allowed_images: Vec<String> = globs("allowed_images").flag();
+        /// Pull policies that jobs may choose; without any those of `pull_policy`.
+        allowed_pull_policies: Vec<PullPolicy> =
+            custom("allowed_pull_policies", Form::WordList(names(PULL_POLICIES)), "", pull_policies).flag();
+        /// Patterns of images that services may use; without any all.
+        allowed_services: Vec<String> = globs("allowed_services").flag();
+        /// Numeric users that jobs may choose; without any all but root.
+        allowed_users: Vec<i64> = custom("allowed_users", Form::Texts, "", ids).flag();
+        /// Numeric groups that jobs may choose; without any all but root.
+        allowed_groups: Vec<i64> = custom("allowed_groups", Form::Texts, "", ids).flag();
+        /// How images are pulled; several policies are tried in turn, and without any the cluster decides.
+        pull_policy: Vec<PullPolicy> =
+            custom("pull_policy", Form::WordList(names(PULL_POLICIES)), "", pull_policies).flag();
+        /// Labels that nodes of job pods must have, as `key = "value"`.
+        node_selector: BTreeMap<String, String> = custom("node_selector", Form::TextMap, "", node_selector).flag();
+        /// Taints that job pods tolerate, as `"key=value" = "Effect"`.
+        node_tolerations: BTreeMap<String, String> = custom("node_tolerations", Form::TextMap, "", node_tolerations).flag();
+        /// Where job pods should run.
+        affinity: Affinity = table("affinity");
+        /// Names of Secrets with registry credentials.
+        image_pull_secrets: Vec<String> = object_names("image_pull_secrets").flag();
+        /// Name no Secret with registry credentials, and leave them to the service account.
+        use_service_account_image_pull_secrets: bool = flag("use_service_account_image_pull_secrets").flag();
+        /// Image of the helper container. Variables of the job are expanded.
+        helper_image: Option<String> = text("helper_image").flag();
+        /// Flavour of the default helper image.
+        helper_image_flavor: Option<String> = text("helper_image_flavor").flag();
+        /// Choose the default helper image by the architecture of the runner, where no node selector says one.
+        helper_image_autoset_arch_and_os: bool = flag("helper_image_autoset_arch_and_os").flag();
+        /// Seconds that a pod gets to end when its job does; without it as the cluster says.
+        pod_termination_grace_period_seconds: Option<i64> =
+            not_negative("pod_termination_grace_period_seconds").flag_as("pod_termination_grace_period_seconds");
+        /// Seconds that a pod gets to end when it is removed; without it those of the pod.
+        cleanup_grace_period_seconds: Option<i64> =
+            not_negative("cleanup_grace_period_seconds").flag_as("cleanup_grace_period_seconds");
+        /// Time limits and tries.
+        timing: Timing = group();
+        /// Labels of job pods. Variables of the job are expanded in their values.
+        pod_labels: BTreeMap<String, String> = custom("pod_labels", Form::TextMap, "", named_like_labels).flag().no_variable();
+        /// Annotations of job pods. Variables of the job are expanded in their values.
+        pod_annotations: BTreeMap<String, String> = custom("pod_annotations", Form::TextMap, "", named_like_labels).flag().no_variable();
+        /// Scheduler of job pods.
+        scheduler_name: Option<String> = object_name("scheduler_name").flag();
+        /// Service account of job pods.
+        service_account: Option<String> = object_name("service_account").flag();
+        /// Mount the service account's token in job pods.
+        automount_service_account_token: Option<bool> = switch("automount_service_account_token").flag();
+        /// Names of addresses in job pods, on the command line as JSON: [{"ip":"…","hostnames":["…"]}].
+        host_aliases: Vec<HostAlias> = tables("host_aliases").flag_as("host_aliases").no_variable();
+        /// Capabilities that containers get, without `CAP_`.
+        cap_add: Vec<String> = capabilities("cap_add").flag();
+        /// Capabilities that containers lose, without `CAP_`; beats `cap_add`. `NET_RAW` is dropped unless it is added.
+        cap_drop: Vec<String> = capabilities("cap_drop").flag();
+        /// How names are resolved in job pods; without it `cluster-first`.
+        dns_policy: Option<DnsPolicy> = lenient_word("dns_policy", DNS_POLICIES).flag();
+        /// Priority class of job pods.
+        priority_class_name: Option<String> = object_name("priority_class_name").flag_as("priority_class_name");
+        /// Directory of logs in job pods.
+        logs_base_dir: Option<String> = text("logs_base_dir").flag().never(OWN_VOLUME);
+        /// Directory of scripts in job pods.
+        scripts_base_dir: Option<String> = text("scripts_base_dir").flag().never(OWN_VOLUME);
+        /// Show in the job log what the events of a pod warn of, where the runner may list them; without it yes.
+        print_pod_warning_events: Option<bool> = switch("print_pod_warning_events").flag();
+        /// Protect job pods by a disruption budget each, which lets drains of nodes wait for the job. Needs `create` on `poddisruptionbudgets`
+        /// (`policy`).
+        pod_disruption_budget: bool = switch_or("pod_disruption_budget", false).flag();
+        /// How job pods use the network's names.
+        dns_config: DnsConfig = table("dns_config");
+        /// Security settings of job pods.
+        pod_security_context: PodSecurityContext = table("pod_security_context").flag();
+        /// Security settings of the init container.
+        init_permissions_security_context: ContainerSecurityContext =
+            table("init_permissions_container_security_context")
+                .flag_as("init_permissions_container_security_context").never("there is no init container");
+        /// Security settings of the build container.
+        build_security_context: ContainerSecurityContext =
+            table("build_container_security_context").flag_as("build_container_security_context");
+        /// Security settings of the helper container.
+        helper_security_context: ContainerSecurityContext =
+            table("helper_container_security_context").flag_as("helper_container_security_context");
+        /// Security settings of service containers.
+        service_security_context: ContainerSecurityContext =
+            table("service_container_security_context").flag_as("service_container_security_context");
+        /// Services that every job gets before its own.
+        services: Vec<ServiceSettings> = tables("services");
+        /// Volumes of job pods, each of them mounted in every container.
+        volumes: Volumes = table("volumes");
+        /// What containers do when they have started and before they end.
+        container_lifecycle: ContainerLifecycle = table("container_lifecycle");
+        /// Patches of the pod's specification, in order, where `FF_USE_ADVANCED_POD_SPEC_CONFIGURATION` is on.
+        pod_spec: Vec<PodSpecPatch> = tables_into::<super::pod::PatchKeys, _>("pod_spec", super::pod::patch);
+    }
+    unread {
+        /// Pause pods that keep nodes warm.
+        anything("autoscaler").never(PAUSE_PODS);
+        /// Size of the volume of suspended jobs.
+        text("suspend_pvc_size").flag().never(SUSPEND);
+        /// Storage class of the volume of suspended jobs.
+        text("suspend_pvc_storage_class").flag().never(SUSPEND);
     }
 }
 
-/// What jobs may overwrite. The texts are regular expressions (Go RE2, unanchored), as written; `None` forbids.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gates {
-    /// `bearer_token_overwrite_allowed`.
-    pub bearer_token: bool,
-    /// `namespace_overwrite_allowed`.
-    pub namespace: Option<String>,
-    /// `service_account_overwrite_allowed`.
-    pub service_account: Option<String>,
-    /// `node_selector_overwrite_allowed`.
-    pub node_selector: Option<String>,
-    /// `node_tolerations_overwrite_allowed`.
-    pub node_tolerations: Option<String>,
-    /// `pod_labels_overwrite_allowed`.
-    pub pod_labels: Option<String>,
-    /// `pod_annotations_overwrite_allowed`.
-    pub pod_annotations: Option<String>,
+const PAUSE_PODS: &str = "no pause pods are made: a Deployment of pause pods with a PriorityClass below 0 keeps nodes warm for job pods, which displace them";
+const OWN_VOLUME: &str = "scripts and logs are in a volume of the pod's own";
+const SUSPEND: &str = "environments are not suspended: keep files as artifacts, or on a volume";
+
+table! {
+    /// Time limits and tries of `[runners.kubernetes]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Timing {
+        /// Time for removing a job's objects when it ends; what is left then is removed later, without the job waiting for it.
+        cleanup_resources_timeout: Duration = duration_or("cleanup_resources_timeout", Duration::from_mins(5))
+            .flag_as("cleanup_resources_timeout");
+        /// Seconds between two looks at a starting pod.
+        poll_interval: Duration = seconds("poll_interval", 3).flag().never("pods are watched");
+        /// Seconds in which a pod must start.
+        poll_timeout: Duration = seconds("poll_timeout", 180).flag();
+        /// How often to look for missing Secrets and service accounts before a pod is made; 0 is never.
+        resource_availability_check_max_attempts: u32 =
+            custom("resource_availability_check_max_attempts", Form::Positive, "0", attempts)
+                .flag();
+        /// Tries of a request for a job's objects; without it as many as there is time for.
+        retry_limit: Option<u32> = positive("retry_limit").flag().variable("KUBERNETES_REQUEST_RETRY_LIMIT");
+        /// Longest pause between two tries in milliseconds, at least 500; without it 5000.
+        retry_backoff_max: Option<Duration> = custom("retry_backoff_max", Form::Positive, "", backoff)
+            .flag().variable("KUBERNETES_REQUEST_RETRY_BACKOFF_MAX");
+        /// Tries after an error, by a part of its text, such as `"exceeded quota" = 20`; such errors are tried again whatever their kind, and
+        /// `retry_limit` does not count for them.
+        retry_limits: BTreeMap<String, u32> = custom("retry_limits", Form::CountMap, "", retry_limits).flag();
+    }
+}
+
+table! {
+    /// What jobs may overwrite. The texts are regular expressions (Go RE2, unanchored), as written; `None` forbids.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Gates {
+        /// Let jobs bring their own token for the API server (`KUBERNETES_BEARER_TOKEN`), where a host is given.
+        bearer_token: bool = flag("bearer_token_overwrite_allowed")
+            .flag_as("bearer_token_overwrite_allowed");
+        /// Namespaces that jobs may choose (`KUBERNETES_NAMESPACE_OVERWRITE`).
+        namespace: Option<String> = pattern("namespace_overwrite_allowed").flag_as("namespace_overwrite_allowed");
+        /// Service accounts that jobs may choose (`KUBERNETES_SERVICE_ACCOUNT_OVERWRITE`).
+        service_account: Option<String> =
+            pattern("service_account_overwrite_allowed").flag_as("service_account_overwrite_allowed");
+        /// Node labels that jobs may ask for (`KUBERNETES_NODE_SELECTOR_*`), matched as `key=value`.
+        node_selector: Option<String> =
+            pattern("node_selector_overwrite_allowed").flag_as("node_selector_overwrite_allowed");
+        /// Taints that jobs may tolerate (`KUBERNETES_NODE_TOLERATIONS_*`), matched as `key=value:Effect`.
+        node_tolerations: Option<String> =
+            pattern("node_tolerations_overwrite_allowed").flag_as("node_tolerations_overwrite_allowed");
+        /// Labels that jobs may set (`KUBERNETES_POD_LABELS_*`), matched as `key=value`.
+        pod_labels: Option<String> = pattern("pod_labels_overwrite_allowed").flag_as("pod_labels_overwrite_allowed");
+        /// Annotations that jobs may set (`KUBERNETES_POD_ANNOTATIONS_*`), matched as `key=value`.
+        pod_annotations: Option<String> =
+            pattern("pod_annotations_overwrite_allowed").flag_as("pod_annotations_overwrite_allowed");
+    }
 }
 
 /// How an image is fetched.
@@ -192,41 +234,9 @@ pub enum PullPolicy {
     Never,
 }
 
-/// The quantities of a container or pod; `None` is left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resources {
-    /// `cpu_request`.
-    pub cpu_request: Option<Quantity>,
-    /// `cpu_limit`.
-    pub cpu_limit: Option<Quantity>,
-    /// `memory_request`.
-    pub memory_request: Option<Quantity>,
-    /// `memory_limit`.
-    pub memory_limit: Option<Quantity>,
-    /// `ephemeral_storage_request`; never set for pods.
-    pub ephemeral_storage_request: Option<Quantity>,
-    /// `ephemeral_storage_limit`; never set for pods.
-    pub ephemeral_storage_limit: Option<Quantity>,
-}
-
-/// What a container gets, and how much more a job may ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ContainerResources {
-    /// The configured quantities.
-    pub set: Resources,
-    /// `…_overwrite_max_allowed`: ceilings for jobs; `None` means that the job's wish is ignored.
-    pub max: Resources,
-}
-
-/// The quantities of all containers and of the pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ResourceSettings {
-    /// Keys without a prefix.
-    pub build: ContainerResources,
-    /// `helper_…`.
-    pub helper: ContainerResources,
-    /// `service_…`: of each service.
-    pub service: ContainerResources,
-    /// `pod_…`: of the pod as a whole.
-    pub pod: ContainerResources,
-}
+const PULL_POLICIES: Meanings<PullPolicy> = &[
+    ("always", PullPolicy::Always),
+    ("if-not-present", PullPolicy::IfNotPresent),
+    ("never", PullPolicy::Never),
+    ("", PullPolicy::ClusterDefault),
+];

@@ -1,53 +1,65 @@
-//! Security contexts of `[runners.kubernetes]`. `None` and empty lists are left out of the pod.
+//! Security contexts of `[runners.kubernetes]`. `None` and empty lists are left out of the pod. A value that cannot be understood is an error
+//! here, although the reference drops it with a line in its own log: a pod must not run with less protection than its operator asked for.
 
-/// `[runners.kubernetes.pod_security_context]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodSecurityContext {
-    /// `fs_group`.
-    pub fs_group: Option<i64>,
-    /// `run_as_user`.
-    pub run_as_user: Option<i64>,
-    /// `run_as_group`.
-    pub run_as_group: Option<i64>,
-    /// `run_as_non_root`.
-    pub run_as_non_root: Option<bool>,
-    /// `supplemental_groups`.
-    pub supplemental_groups: Vec<i64>,
-    /// `selinux_type`.
-    pub selinux_type: Option<String>,
-    /// `[seccomp_profile]`.
-    pub seccomp_profile: Option<Profile>,
-    /// `[app_armor_profile]`.
-    pub app_armor_profile: Option<Profile>,
+use crate::declare::{Declared, Kind, table};
+use crate::kinds::{Meanings, capabilities, lenient_word, not_negative, numbers, switch, table_into, text, word};
+use crate::problem::Severity;
+use crate::section::Section;
+
+table! {
+    /// `[runners.kubernetes.pod_security_context]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct PodSecurityContext {
+        /// Group of volumes.
+        fs_group: Option<i64> = not_negative("fs_group").flag();
+        /// Group of processes.
+        run_as_group: Option<i64> = not_negative("run_as_group").flag();
+        /// Refuse to run as root.
+        run_as_non_root: Option<bool> = switch("run_as_non_root").flag();
+        /// User of processes.
+        run_as_user: Option<i64> = not_negative("run_as_user").flag();
+        /// More groups of processes.
+        supplemental_groups: Vec<i64> = numbers("supplemental_groups").flag().no_variable();
+        /// `SELinux` type.
+        selinux_type: Option<String> = text("selinux_type").flag().no_variable();
+        /// Seccomp profile.
+        seccomp_profile: Option<Profile> = profile("seccomp_profile");
+        /// `AppArmor` profile.
+        app_armor_profile: Option<Profile> = profile("app_armor_profile");
+    }
 }
 
-/// `[runners.kubernetes.*_container_security_context]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ContainerSecurityContext {
-    /// `[capabilities] add`: where not empty, replaces `cap_add`.
-    pub capabilities_add: Vec<String>,
-    /// `[capabilities] drop`: where not empty, replaces `cap_drop` and the default drop.
-    pub capabilities_drop: Vec<String>,
-    /// `privileged`.
-    pub privileged: Option<bool>,
-    /// `run_as_user`.
-    pub run_as_user: Option<i64>,
-    /// `run_as_group`.
-    pub run_as_group: Option<i64>,
-    /// `run_as_non_root`.
-    pub run_as_non_root: Option<bool>,
-    /// `read_only_root_filesystem`.
-    pub read_only_root_filesystem: Option<bool>,
-    /// `allow_privilege_escalation`.
-    pub allow_privilege_escalation: Option<bool>,
-    /// `selinux_type`.
-    pub selinux_type: Option<String>,
-    /// `proc_mount`.
-    pub proc_mount: Option<ProcMount>,
-    /// `[seccomp_profile]`.
-    pub seccomp_profile: Option<Profile>,
-    /// `[app_armor_profile]`.
-    pub app_armor_profile: Option<Profile>,
+table! {
+    /// `[runners.kubernetes.*_container_security_context]`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ContainerSecurityContext {
+        /// Capabilities to add; where there are any, these and not `cap_add`.
+        capabilities_add: Vec<String> =
+            capabilities("capabilities.add").flag_as("capabilities-add");
+        /// Capabilities to drop; where there are any, these and neither `cap_drop` nor the default.
+        capabilities_drop: Vec<String> =
+            capabilities("capabilities.drop").flag_as("capabilities-drop");
+        /// Run privileged.
+        privileged: Option<bool> = switch("privileged").flag();
+        /// User of processes.
+        run_as_user: Option<i64> = not_negative("run_as_user").flag();
+        /// Group of processes.
+        run_as_group: Option<i64> = not_negative("run_as_group").flag();
+        /// Refuse to run as root.
+        run_as_non_root: Option<bool> = switch("run_as_non_root").flag();
+        /// Make the root file system read-only.
+        read_only_root_filesystem: Option<bool> = switch("read_only_root_filesystem").flag();
+        /// Let processes gain more rights than their parent has.
+        allow_privilege_escalation: Option<bool> = switch("allow_privilege_escalation").flag();
+        /// `SELinux` type.
+        selinux_type: Option<String> = text("selinux_type").flag().no_variable();
+        /// How `/proc` is mounted.
+        proc_mount: Option<ProcMount> = lenient_word("proc_mount", PROC_MOUNTS).flag();
+        /// Seccomp profile.
+        seccomp_profile: Option<Profile> = profile("seccomp_profile");
+        /// `AppArmor` profile.
+        app_armor_profile: Option<Profile> = profile("app_armor_profile");
+    }
 }
 
 /// A seccomp or `AppArmor` profile.
@@ -68,4 +80,52 @@ pub enum ProcMount {
     Default,
     /// `unmasked`.
     Unmasked,
+}
+
+const PROC_MOUNTS: Meanings<ProcMount> = &[("default", ProcMount::Default), ("unmasked", ProcMount::Unmasked)];
+
+table! {
+    /// The keys of a profile.
+    pub struct ProfileKeys {
+        /// Whose profile it is.
+        kind: Option<ProfileKind> = word("type", PROFILES).flag();
+        /// Name of the profile on the node, with type `Localhost`.
+        localhost_profile: Option<String> = text("localhost_profile").flag();
+    }
+}
+
+/// `type` of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfileKind {
+    /// That of the container runtime.
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+    /// One of the node.
+    Localhost,
+}
+
+const PROFILES: Meanings<ProfileKind> = &[
+    ("RuntimeDefault", ProfileKind::RuntimeDefault),
+    ("Unconfined", ProfileKind::Unconfined),
+    ("Localhost", ProfileKind::Localhost),
+];
+
+/// Declares a profile, whose flags have underscores (GitLab Runner 19.4).
+fn profile(key: &'static str) -> Declared<impl Kind<Value = Option<Profile>>> {
+    table_into::<ProfileKeys, _>(key, read_profile).flag_as(key)
+}
+
+fn read_profile(section: &Section<'_>) -> Option<Profile> {
+    let keys = <ProfileKeys as crate::declare::Table>::read(section);
+    match (keys.kind?, keys.localhost_profile) {
+        (ProfileKind::RuntimeDefault, _) => Some(Profile::RuntimeDefault),
+        (ProfileKind::Unconfined, _) => Some(Profile::Unconfined),
+        (ProfileKind::Localhost, Some(name)) => Some(Profile::Localhost(name)),
+        (ProfileKind::Localhost, None) => {
+            let message = "is missing: type Localhost needs the profile's name";
+            section.problem(Severity::Error, "localhost_profile", message);
+            None
+        }
+    }
 }

@@ -5,21 +5,21 @@ use crate::problem::Severity;
 use crate::section::{Found, Section};
 
 /// The meaning of the word of `key`; `None` where absent or empty. Any other word is an error. Upper and lower case make no difference.
-pub(super) fn optional<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+pub(crate) fn optional<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
     let found = section.find(key)?;
     let word = found.text().filter(|word| !word.is_empty())?;
     one(&found, &word, words, Severity::Error)
 }
 
 /// The same, but any other word is a warning and means that nothing was said: where the reference does so and nothing is less safe.
-pub(super) fn lenient<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+pub(crate) fn lenient<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
     let found = section.find(key)?;
     let word = found.text().filter(|word| !word.is_empty())?;
     one(&found, &word, words, Severity::Warning)
 }
 
 /// The meaning of `word`.
-pub(super) fn one<T: Copy>(found: &Found<'_>, word: &str, words: &[(&str, T)], severity: Severity) -> Option<T> {
+pub(crate) fn one<T: Copy>(found: &Found<'_>, word: &str, words: &[(&str, T)], severity: Severity) -> Option<T> {
     let meaning = words.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, meaning)| *meaning);
     if meaning.is_none() {
         let list: Vec<&str> = words.iter().map(|(known, _)| *known).filter(|known| !known.is_empty()).collect();

@@ -8,12 +8,12 @@ use crate::section::Section;
 /// Labels of all runners and of one together (GitLab Runner 19.4).
 const MAX_LABELS: usize = 32;
 
-/// Reads `labels` of a table and merges them over `base`.
-pub(super) fn read(section: &Section<'_>, base: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut labels = base.clone();
-    for (key, found) in section.entries("labels") {
+/// Reads the labels of one table.
+pub(super) fn read(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for (name, found) in section.entries(key) {
         let Some(value) = found.text() else { continue };
-        if !is_key(&key) {
+        if !is_name(&name) {
             found.problem(
                 Severity::Error,
                 "the name of a label is 3 to 65 letters, digits, '.', '_' and '-', and begins with neither '.' nor '-'",
@@ -21,20 +21,32 @@ pub(super) fn read(section: &Section<'_>, base: &BTreeMap<String, String>) -> BT
         } else if !is_value(&value) {
             found.problem(Severity::Error, "the value of a label is 1 to 256 letters, digits, '.', '_' and '-'");
         } else {
-            labels.insert(key, value);
+            labels.insert(name, value);
         }
     }
-    if labels.len() > MAX_LABELS {
-        section.problem(Severity::Error, "labels", format!("{} labels are more than {MAX_LABELS}", labels.len()));
-    }
+    check(section, key, &labels);
     labels
+}
+
+/// Adds the labels of the file to those of an entry, which win.
+pub(super) fn merge(section: &Section<'_>, own: &mut BTreeMap<String, String>, of_all: &BTreeMap<String, String>) {
+    for (name, value) in of_all {
+        own.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    check(section, "labels", own);
+}
+
+fn check(section: &Section<'_>, key: &'static str, labels: &BTreeMap<String, String>) {
+    if labels.len() > MAX_LABELS {
+        section.problem(Severity::Error, key, format!("{} labels are more than {MAX_LABELS}", labels.len()));
+    }
 }
 
 fn is_word(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
-fn is_key(text: &str) -> bool {
+fn is_name(text: &str) -> bool {
     (3..=65).contains(&text.len()) && is_word(text) && !text.starts_with(['.', '-'])
 }
 

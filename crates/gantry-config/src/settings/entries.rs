@@ -1,0 +1,92 @@
+//! The `[[runners]]` entries, each for itself: what is wrong with one says nothing about the others.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use gantry_core::feature_flags::parse_bool;
+
+use super::{RunnerSettings, concurrent, labels};
+use crate::declare::{Declared, Kind, Table as _, Walk};
+use crate::key::Form;
+use crate::problem::{Severity, UnusableRunner};
+use crate::section::Section;
+
+/// Declares the list of entries.
+pub(super) fn entries(key: &'static str) -> Declared<impl Kind<Value = Vec<RunnerSettings>>> {
+    Declared::new(key, Entries)
+}
+
+struct Entries;
+
+impl Kind for Entries {
+    type Value = Vec<RunnerSettings>;
+
+    fn read(&self, root: &Section<'_>, key: &'static str) -> Vec<RunnerSettings> {
+        let context = Context { labels: labels::read(root, "labels"), concurrent: concurrent(root, "concurrent") };
+        let mut usable = Vec::new();
+        let mut seen = BTreeMap::new();
+        for (index, section) in root.tables(key).iter().enumerate() {
+            let mark = section.report.mark();
+            let mut settings = RunnerSettings::read(section);
+            context.complete(section, &mut settings);
+            let errors = section.report.take_errors(mark);
+            if !errors.is_empty() {
+                section.report.is_unusable(UnusableRunner { index, name: settings.name, errors });
+                continue;
+            }
+            let identity = (settings.url.clone(), settings.token.expose().to_owned(), settings.name.clone());
+            if let Some(first) = seen.insert(identity, index) {
+                let message = format!(
+                    "has the url, token and name of runners[{first}]: both ask for jobs, and only one of them may be meant"
+                );
+                section.report.add(Severity::Warning, section.place(), &format!("runners[{index}]"), message);
+            }
+            usable.push(settings);
+        }
+        usable
+    }
+
+    fn form(&self) -> Option<Form> {
+        Some(Form::Tables)
+    }
+
+    fn describe_below(&self, walk: &mut Walk) {
+        walk.begin_flags();
+        RunnerSettings::describe(walk);
+    }
+}
+
+/// The flag without which pods are not patched (GitLab Runner 19.4).
+const PATCHES: &str = "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION";
+
+/// What an entry is read against.
+struct Context {
+    labels: BTreeMap<String, String>,
+    concurrent: NonZeroU32,
+}
+
+impl Context {
+    /// What an entry alone does not say.
+    fn complete(&self, section: &Section<'_>, settings: &mut RunnerSettings) {
+        labels::merge(section, &mut settings.labels, &self.labels);
+        if settings.request_concurrency > self.concurrent {
+            let message = format!(
+                "{} is more than concurrent ({}), which limits it: raise concurrent",
+                settings.request_concurrency, self.concurrent
+            );
+            section.problem(Severity::Warning, "request_concurrency", message);
+        }
+        let kubernetes = section.table("kubernetes");
+        super::kubernetes::check(&kubernetes, &settings.kubernetes);
+        let of_environment = || {
+            let (_, value) = settings.environment.iter().rfind(|(name, _)| name == PATCHES)?;
+            parse_bool(value)
+        };
+        let patches = settings.feature_flags.get(PATCHES).copied().or_else(of_environment);
+        if !settings.kubernetes.pod_spec.is_empty() && patches != Some(true) {
+            let unless = if patches == Some(false) { "" } else { ", except for jobs that set it" };
+            let message = format!("has no effect{unless}: set {PATCHES} = true in [runners.feature_flags]");
+            kubernetes.problem(Severity::Warning, "pod_spec", message);
+        }
+    }
+}
