@@ -41,7 +41,8 @@ impl HeadLine {
         Self { level: HeadLevel::Info, text: text.into() }
     }
 
-    pub(crate) fn warning(text: impl Into<String>) -> Self {
+    /// A line in yellow, with `WARNING: `.
+    pub fn warning(text: impl Into<String>) -> Self {
         Self { level: HeadLevel::Warning, text: text.into() }
     }
 }

@@ -16,6 +16,7 @@ pub(crate) struct JobSettings {
     pub(crate) git_checkout: bool,
     pub(crate) clean_flags: Option<Vec<String>>,
     pub(crate) fetch_flags: Vec<String>,
+    pub(crate) clone_flags: Vec<String>,
     pub(crate) lfs: bool,
     pub(crate) submodule_strategy: Result<SubmoduleStrategy, String>,
     pub(crate) submodule_paths: Result<Vec<String>, String>,
@@ -23,12 +24,23 @@ pub(crate) struct JobSettings {
     pub(crate) submodule_update_flags: Vec<String>,
     pub(crate) submodule_force_https: bool,
     pub(crate) debug_trace: bool,
+    pub(crate) debug_services: bool,
+    pub(crate) provenance: bool,
     pub(crate) get_sources_attempts: u32,
     pub(crate) artifact_download_attempts: u32,
+    pub(crate) restore_cache_attempts: u32,
+    pub(crate) cache_request_timeout: Duration,
     pub(crate) script_timeout: Option<Duration>,
     pub(crate) after_script_timeout: Duration,
     pub(crate) after_script_ignore_errors: bool,
     pub(crate) warnings: Vec<String>,
+}
+
+impl JobSettings {
+    /// Whether GitLab is told that the log may hold secrets.
+    pub(crate) fn is_debugged(&self) -> bool {
+        self.debug_trace || self.debug_services
+    }
 }
 
 /// Reads the settings; `timeout` is the job's own.
@@ -41,6 +53,7 @@ pub(crate) fn read(variables: &Variables, allow_git_fetch: bool, timeout: Durati
         git_checkout: reader.bool("GIT_CHECKOUT", true) && has_git,
         clean_flags: reader.flags("GIT_CLEAN_FLAGS", &["-ffdx"]),
         fetch_flags: reader.flags("GIT_FETCH_EXTRA_FLAGS", &["--prune", "--quiet"]).unwrap_or_default(),
+        clone_flags: reader.words("GIT_CLONE_EXTRA_FLAGS"),
         lfs: !reader.bool("GIT_LFS_SKIP_SMUDGE", false),
         submodule_strategy: if has_git { reader.submodule_strategy() } else { Ok(SubmoduleStrategy::None) },
         submodule_paths: reader.submodule_paths(),
@@ -48,8 +61,12 @@ pub(crate) fn read(variables: &Variables, allow_git_fetch: bool, timeout: Durati
         submodule_update_flags: reader.words("GIT_SUBMODULE_UPDATE_FLAGS"),
         submodule_force_https: reader.bool("GIT_SUBMODULE_FORCE_HTTPS", false),
         debug_trace: reader.bool("CI_DEBUG_TRACE", false),
+        debug_services: reader.bool("CI_DEBUG_SERVICES", false),
+        provenance: reader.provenance(),
         get_sources_attempts: reader.attempts("GET_SOURCES_ATTEMPTS"),
         artifact_download_attempts: reader.attempts("ARTIFACT_DOWNLOAD_ATTEMPTS"),
+        restore_cache_attempts: reader.attempts("RESTORE_CACHE_ATTEMPTS"),
+        cache_request_timeout: reader.minutes("CACHE_REQUEST_TIMEOUT", 10),
         script_timeout: reader.timeout("RUNNER_SCRIPT_TIMEOUT", timeout),
         after_script_timeout: reader
             .timeout("RUNNER_AFTER_SCRIPT_TIMEOUT", timeout)
@@ -100,6 +117,16 @@ impl Reader<'_> {
         })
     }
 
+    /// Whether archives say where they come from. There is one form of that statement.
+    fn provenance(&mut self) -> bool {
+        let wanted = self.bool("RUNNER_GENERATE_ARTIFACTS_METADATA", false);
+        let form = self.text("SLSA_PROVENANCE_SCHEMA_VERSION").filter(|form| wanted && form != "v1");
+        if let Some(form) = form {
+            self.warnings.push(format!("Unknown SLSA provenance version {form}, defaulting to v1"));
+        }
+        wanted
+    }
+
     fn attempts(&mut self, key: &str) -> u32 {
         let Some(text) = self.text(key) else { return 1 };
         let Ok(number) = text.parse::<i64>() else {
@@ -111,6 +138,16 @@ impl Reader<'_> {
             self.warnings.push(format!("{key}: number of attempts out of the range [1, 10], clamping to: {clamped}"));
         }
         u32::try_from(clamped).unwrap_or(1)
+    }
+
+    fn minutes(&mut self, key: &str, default: u64) -> Duration {
+        let text = self.text(key);
+        let number = text.as_ref().map(|text| text.parse::<i64>());
+        if let (Some(Err(_)), Some(text)) = (&number, &text) {
+            self.warnings.push(format!("{key}: expected int got {text:?}, using default value: {default}"));
+        }
+        let minutes = number.and_then(Result::ok).and_then(|minutes| u64::try_from(minutes).ok());
+        Duration::from_secs(minutes.filter(|minutes| *minutes > 0).unwrap_or(default).saturating_mul(60))
     }
 
     fn timeout(&mut self, key: &str, job_timeout: Duration) -> Option<Duration> {

@@ -2,20 +2,31 @@
 //!
 //! [`plan`] is pure: it asks nobody, so it can be printed and compared. Nothing after it decides what should be run. The result has two
 //! halves: Kubernetes objects, which only the manager sees, and the [`PodPlan`] for the agent in the pod.
+//!
+//! What a plan needs and only a clock or the network can give is said beforehand by [`wants`]. Whoever fetches it hands it back as [`Links`].
 
 mod access_control;
+mod caches;
 mod environment;
+mod fleet;
 mod head;
 mod helper_image;
 mod job_settings;
+mod making;
 mod metadata;
 mod names;
 mod namespace;
+mod no_effect;
 mod overwrites;
+mod patches;
 mod paths;
+pub mod picture;
 mod placement;
 mod pod;
+mod readiness;
 mod redact;
+mod registries;
+mod restricted;
 mod script;
 mod security;
 mod services;
@@ -27,19 +38,43 @@ mod volumes;
 
 use std::time::Duration;
 
-use gantry_config::RunnerSettings;
+use gantry_config::settings::{PullPolicy, Shell};
+use gantry_config::{KubernetesSettings, Quantity, RunnerSettings};
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
 use gantry_core::{Ending, Secret, limits};
-use gantry_wire::plan::{Alone, Coordinator, Paths, PodPlan, ProxyPlan, StagePlan, StartLimit, TracePlan};
-use k8s_openapi::api::core::v1::Pod;
+use gantry_wire::plan::{Alone, Coordinator, KeepFailed, Paths, PodPlan, ProxyPlan, StagePlan, StartLimit, TracePlan};
+use gantry_wire::services::ServicesPlan;
+use gantry_wire::ticket::TicketKey;
+use gantry_wire::usage::ResourcePlan;
 
+use caches::Caches;
 use environment::{Early, Given};
 use redact::Redactor;
 
+pub use k8s_openapi::api::core::v1::{Namespace as OwnNamespace, Pod};
+
+pub use caches::{Access, Links, ObjectWant, Wants};
+pub use fleet::{Fleet, LABEL_FLEET};
 pub use head::{HeadLevel, HeadLine};
-pub use metadata::{ANNOTATION_CLAIM, ANNOTATION_START_TIMEOUT, LABEL_JOB, LABEL_MANAGED};
+pub use making::{Awaited, Fallback, Making, Tries};
+pub use metadata::{
+    ANNOTATION_CLAIM, ANNOTATION_HEARTBEAT, ANNOTATION_KEPT, ANNOTATION_OWNER, ANNOTATION_START_TIMEOUT,
+    ANNOTATION_TICKET, LABEL_JOB, LABEL_MANAGED, own_namespace,
+};
 pub use namespace::{Namespace, namespace};
+pub use patches::{PatchFiles, files as patch_files};
+pub use registries::PullSecret;
+pub use restricted::{is_refusal as is_restriction, restrict};
+
+/// The manager process that a pod belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// A name that no other process has: lower-case letters and digits.
+    pub name: String,
+    /// It says on its pods that it lives, so that others may conclude something from its silence.
+    pub beats: bool,
+}
 
 /// What the manager knows beside the job and the runner's settings.
 #[derive(Clone, Debug)]
@@ -74,6 +109,20 @@ pub struct Context {
     pub proxies: Option<ProxyPlan>,
     /// What the agent does when no manager speaks to it.
     pub alone: Alone,
+    /// This manager.
+    pub owner: Owner,
+    /// `[gantry] fleet`, where the file says one.
+    pub fleet: Option<String>,
+    /// What the pod's ticket is sealed with.
+    pub ticket_key: TicketKey,
+    /// When GitLab handed out the job, in milliseconds since 1970.
+    pub taken_unix_ms: u64,
+    /// The Docker configuration of the manager's user, with logins for registries: its path and its text.
+    pub docker_config: Option<(String, Secret)>,
+    /// The files that patches of pods come from ([`patch_files`]).
+    pub patch_files: PatchFiles,
+    /// Whether the manager may write on pods, as far as it knows: pods that are kept need that.
+    pub may_mark: bool,
 }
 
 /// Everything decided about a job.
@@ -83,6 +132,8 @@ pub struct JobPlan {
     pub namespace: String,
     /// The pod.
     pub pod: Pod,
+    /// The Secret that it names, with logins for registries, if it needs one.
+    pub pull_secret: Option<PullSecret>,
     /// What the agent is told. Its trace head is still empty: the manager renders it from [`JobPlan::banner`] and [`JobPlan::executor`].
     pub pod_plan: PodPlan,
     /// Lines before the first section.
@@ -91,12 +142,18 @@ pub struct JobPlan {
     pub executor: Vec<HeadLine>,
     /// Names of the service containers.
     pub services: Vec<String>,
+    /// What the pod mounts from the cluster, in words: it may have to wait for it.
+    pub volumes: Vec<String>,
+    /// Whether the job log shows all events of the pod until it runs (`FF_PRINT_POD_EVENTS`).
+    pub prints_events: bool,
     /// The job's time-out.
     pub timeout: Duration,
     /// How long the pod may take to start.
     pub start_timeout: Duration,
     /// Grace period of the pod's deletion.
     pub cleanup_grace_seconds: Option<i64>,
+    /// What is done around the making of the pod, and its removal.
+    pub making: Making,
 }
 
 /// Why there is no plan.
@@ -131,11 +188,34 @@ impl PlanError {
     }
 }
 
-/// Decides everything about a job.
+/// Says what must be fetched or signed for a job before it can be planned. What is wrong with the job is said by [`plan`].
+pub fn wants(job: &JobSpec, runner: &RunnerSettings, context: &Context) -> Wants {
+    if job.cache.is_empty() || runner.cache.kind.is_none() {
+        return Wants::default();
+    }
+    let timeout = timeout(job);
+    let wanted = |facts: &Facts<'_>| {
+        let assembled = assemble(facts)?;
+        Ok(caches(facts, &assembled)?.wants(timeout))
+    };
+    with_facts(job, runner, context, wanted).unwrap_or_default()
+}
+
+/// Decides everything about a job. `links` are what [`wants`] has asked for.
 ///
 /// # Errors
 /// The job cannot run with these settings; nothing has been touched. Errors name no secret of the job.
-pub fn plan(job: &JobSpec, runner: &RunnerSettings, context: &Context) -> Result<JobPlan, PlanError> {
+pub fn plan(job: &JobSpec, runner: &RunnerSettings, context: &Context, links: &Links) -> Result<JobPlan, PlanError> {
+    with_facts(job, runner, context, |facts| decide(facts, links))
+}
+
+/// Does something with what is known about a job at first. Errors lose the job's secrets.
+fn with_facts<T>(
+    job: &JobSpec,
+    runner: &RunnerSettings,
+    context: &Context,
+    work: impl FnOnce(&Facts<'_>) -> Result<T, PlanError>,
+) -> Result<T, PlanError> {
     let given = Given::read(job, runner)?;
     let builds_dir = paths::builds_dir(runner)?;
     let timeout = timeout(job);
@@ -145,7 +225,7 @@ pub fn plan(job: &JobSpec, runner: &RunnerSettings, context: &Context) -> Result
     let literal = environment::literal(&early);
     let redactor = Redactor::new(literal.iter().chain(given.left_out()), &job.token);
     let facts = Facts { start, given: &given, early: &early, literal: &literal };
-    decide(&facts).map_err(|error| redactor.error(error))
+    work(&facts).map_err(|error| redactor.error(error))
 }
 
 /// What is known about a job before its flags and directories are.
@@ -158,63 +238,117 @@ struct Facts<'a> {
     literal: &'a Variables,
 }
 
-fn decide(facts: &Facts<'_>) -> Result<JobPlan, PlanError> {
+/// Flags, settings, directories and variables of a job.
+struct Assembled {
+    flags: job_settings::Flags,
+    settings: job_settings::JobSettings,
+    paths: Paths,
+    /// Unexpanded.
+    variables: Variables,
+    expanded: Variables,
+}
+
+fn assemble(facts: &Facts<'_>) -> Result<Assembled, PlanError> {
     let Facts { start, given, early, literal } = facts;
     let Early { job, runner, context, builds_dir, timeout } = start;
     let flags = job_settings::Flags::read(&runner.feature_flags, literal);
-    unsupported::refuse(job, runner, &flags)?;
+    unsupported::refuse(job)?;
     let mut settings = job_settings::read(literal, job.allow_git_fetch, *timeout);
     if runner.debug_trace_disabled && settings.debug_trace {
         settings.debug_trace = false;
         settings.warnings.push("CI_DEBUG_TRACE: usage is disabled on this Runner".to_owned());
+    }
+    if runner.debug_trace_disabled && settings.debug_services {
+        settings.debug_services = false;
+        settings.warnings.push("CI_DEBUG_SERVICES: usage is disabled on this Runner".to_owned());
     }
     let strategy = settings.git_strategy;
     let paths = paths::paths(&paths::Wishes { job, runner, context, builds_dir, early, literal, strategy })?;
     let variables = given.assemble(start, &flags, &paths);
     environment::check_size(&variables, job)?;
     let expanded = environment::literal(&variables);
+    Ok(Assembled { flags, settings, paths, variables, expanded })
+}
+
+fn caches<'a>(facts: &Facts<'a>, assembled: &'a Assembled) -> Result<Caches<'a>, PlanError> {
+    let Early { job, runner, .. } = facts.start;
+    let Assembled { flags, settings, variables, .. } = assembled;
+    Caches::read(caches::Wishes { job, runner, settings, flags, variables })
+}
+
+fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
+    let assembled = assemble(facts)?;
+    let caches = caches(facts, &assembled)?;
+    let Assembled { flags, settings, paths, variables, expanded } = &assembled;
+    let Facts { given, .. } = facts;
+    let Early { job, runner, context, timeout, .. } = facts.start;
     let redactor = Redactor::new(expanded.iter().chain(given.left_out()), &job.token);
-    let overwritten = overwrites::apply(&runner.kubernetes, &expanded, &redactor)?;
-    let runner = &RunnerSettings { kubernetes: overwritten.settings, ..(*runner).clone() };
-    let services = services::services(&services::Wishes {
-        job,
-        runner,
-        variables: &variables,
-        literal: &expanded,
-        redactor: &redactor,
-    })?;
-    let inputs = sources::Inputs { job, runner, context, settings: &settings, flags: &flags, variables: &variables };
-    let stages = stages::stages(&inputs)?;
+    let overwritten = overwrites::apply(&runner.kubernetes, expanded, &redactor)?;
+    let configured_start = runner.kubernetes.timing.poll_timeout;
+    let runner = &effective(runner, overwritten.settings);
+    let wishes = services::Wishes { job, runner, variables, literal: expanded, redactor: &redactor };
+    let services = services::services(&wishes)?;
+    let inputs = sources::Inputs { job, runner, context, settings, flags, variables };
+    let stages = stages::stages(&inputs, &caches, links)?;
     let pod = pod::pod(&pod::PodRequest {
         job,
         runner,
         context,
-        variables: &variables,
+        variables,
+        literal: expanded,
         services: &services,
-        paths: &paths,
-        timeout: *timeout,
+        paths,
+        timeout,
+        timestamps: flags.is_on("FF_TIMESTAMPS"),
+        debug_trace: settings.is_debugged(),
+        patches: if flags.is_on("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") { &runner.kubernetes.pod_spec } else { &[] },
     })?;
     let mut warnings = [given.warnings.clone(), flags.warnings.clone(), settings.warnings.clone()].concat();
-    warnings.extend(unsupported::warnings(job, &flags, &expanded));
+    warnings.extend(caches.warning());
+    warnings.extend(sources::warning(settings, flags));
+    warnings.extend(unsupported::warnings(job));
+    warnings.extend(no_effect::warnings(runner, facts.literal));
+    warnings.extend(services.iter().filter_map(|service| service.ports.warning.clone()));
     warnings.extend(head::readable(&services, &pod.pod, &redactor));
-    let banner = head::banner(runner, context, &flags, &warnings);
-    let executor = [overwritten.lines, pod.lines].concat();
-    let trace = trace(&inputs, environment::masks(&expanded, given.left_out()));
+    let banner = head::banner(runner, context, flags, &warnings);
+    let mut executor = [overwritten.lines, pod.lines].concat();
+    if runner.kubernetes.timing.poll_timeout < configured_start {
+        let seconds = runner.kubernetes.timing.poll_timeout.as_secs();
+        executor.push(HeadLine::plain(format!(
+            "The pod gets {seconds} s to start (prepare_timeout of the runner's config)"
+        )));
+    }
+    let volumes = volumes::shown(&pod.pod).into_iter().map(|text| redactor.line(&text)).collect();
+    let trace = trace(&inputs, environment::masks(expanded, given.left_out()));
+    let told = services
+        .iter()
+        .map(|service| readiness::told(&service.container, &service.image, &service.spec, &service.ports));
+    let told = readiness::plan(told.collect(), runner, settings.debug_services);
+    let keep_failed = pod.keep_failed;
+    let parts = PodParts { paths: paths.clone(), trace, stages, timeout, expanded, services: told, keep_failed };
     Ok(JobPlan {
         namespace: pod.namespace,
         pod: pod.pod,
-        pod_plan: pod_plan(
-            &inputs,
-            PodParts { paths, trace, stages, timeout: *timeout, expanded: &expanded },
-            !services.is_empty(),
-        ),
+        pull_secret: pod.pull_secret,
+        pod_plan: pod_plan(&inputs, parts),
         banner: redactor.lines(banner),
         executor: redactor.lines(executor),
         services: services.into_iter().map(|service| service.container).collect(),
-        timeout: *timeout,
+        volumes,
+        prints_events: flags.is_on("FF_PRINT_POD_EVENTS"),
+        timeout,
         start_timeout: runner.kubernetes.timing.poll_timeout,
         cleanup_grace_seconds: runner.kubernetes.cleanup_grace_period_seconds,
+        making: Making { bearer_token: overwritten.bearer_token, ..pod.making },
     })
+}
+
+/// The settings for one job. Whatever time there is for preparing it is time for its pod to start.
+fn effective(runner: &RunnerSettings, mut kubernetes: KubernetesSettings) -> RunnerSettings {
+    let limit = runner.prepare_timeout.filter(|limit| !limit.is_zero());
+    let start = &mut kubernetes.timing.poll_timeout;
+    *start = limit.map_or(*start, |limit| limit.min(*start));
+    RunnerSettings { kubernetes, ..runner.clone() }
 }
 
 /// What the agent is told beside the settings.
@@ -224,14 +358,18 @@ struct PodParts<'a> {
     stages: Vec<StagePlan>,
     timeout: Duration,
     expanded: &'a Variables,
+    services: ServicesPlan,
+    keep_failed: Option<KeepFailed>,
 }
 
-fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services: bool) -> PodPlan {
+fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>) -> PodPlan {
     let sources::Inputs { job, runner, context, settings, flags, .. } = inputs;
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let build = &runner.kubernetes.resources.build.set;
     PodPlan {
         job_id: job.id,
         job_token: job.token.clone(),
+        project_id: job.job_info.project_id,
         coordinator: Coordinator {
             url: runner.url.clone(),
             ca_pem: context.configured_ca_pem.clone(),
@@ -242,6 +380,7 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         manager_host: context.manager_host.clone(),
         timeout_seconds: parts.timeout.as_secs(),
         remaining_ms: millis(parts.timeout),
+        acknowledged: false,
         script_timeout_ms: settings.script_timeout.map(millis),
         after_script_timeout_ms: millis(settings.after_script_timeout),
         after_script_ignore_errors: settings.after_script_ignore_errors,
@@ -250,23 +389,32 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>, wait_for_services
         environment: environment::for_scripts(parts.expanded),
         trace: parts.trace,
         stages: parts.stages,
-        wait_for_services,
+        wait_for_services: !parts.services.is_empty(),
         failure_reasons: job.features.failure_reasons.clone(),
         alone: context.alone.clone(),
         start: Some(StartLimit {
             seconds: runner.kubernetes.timing.poll_timeout.as_secs(),
             remaining_ms: millis(runner.kubernetes.timing.poll_timeout),
         }),
-        build_memory_limit: runner
-            .kubernetes
-            .resources
-            .build
-            .set
-            .memory_limit
-            .as_ref()
-            .map(|limit| limit.as_str().to_owned()),
+        build_memory_limit: text_of(build.memory_limit.as_ref()),
+        build_resources: ResourcePlan {
+            cpu_request: text_of(build.cpu_request.as_ref()),
+            cpu_limit: text_of(build.cpu_limit.as_ref()),
+            memory_request: text_of(build.memory_request.as_ref()),
+            memory_limit: text_of(build.memory_limit.as_ref()),
+            storage_request: text_of(build.ephemeral_storage_request.as_ref()),
+            storage_limit: text_of(build.ephemeral_storage_limit.as_ref()),
+        },
+        services: parts.services,
         paths: parts.paths,
+        get_sources_timeout_ms: runner.get_sources_timeout.filter(|limit| !limit.is_zero()).map(millis),
+        posix_shell: runner.shell == Shell::Sh,
+        keep_failed: parts.keep_failed,
     }
+}
+
+fn text_of(quantity: Option<&Quantity>) -> Option<String> {
+    quantity.map(|quantity| quantity.as_str().to_owned())
 }
 
 fn trace(inputs: &sources::Inputs<'_>, masks: Vec<Secret>) -> TracePlan {
@@ -279,7 +427,7 @@ fn trace(inputs: &sources::Inputs<'_>, masks: Vec<Secret>) -> TracePlan {
         timestamps: flags.is_on("FF_TIMESTAMPS"),
         sections: job.features.trace_sections,
         limit_bytes: runner.output_limit_bytes,
-        debug_trace: settings.debug_trace,
+        debug_trace: settings.is_debugged(),
     }
 }
 

@@ -18,6 +18,19 @@ pub struct Namespace {
     pub assumed: Option<&'static str>,
 }
 
+/// The namespace of a job's pod.
+pub(crate) fn of_job(settings: &KubernetesSettings, job: i64) -> Namespace {
+    if settings.namespace_per_job { Namespace { name: per_job(job), assumed: None } } else { namespace(settings) }
+}
+
+/// The namespace that is made for a job (GitLab Runner 19.4).
+fn per_job(job: i64) -> String {
+    format!("{PER_JOB}{job}")
+}
+
+/// What the names of namespaces begin with that are made for a job each.
+const PER_JOB: &str = "ci-job-";
+
 /// The namespace of a runner's pods.
 pub fn namespace(settings: &KubernetesSettings) -> Namespace {
     if let Some(name) = settings.namespace.clone().filter(|name| !name.is_empty()) {

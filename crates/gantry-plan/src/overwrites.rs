@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use gantry_config::Quantity;
 use gantry_config::settings::{ContainerResources, KubernetesSettings, Resources};
+use gantry_core::Secret;
 use gantry_core::variables::{Variable, Variables};
 use regex::Regex;
 
@@ -18,6 +19,8 @@ use crate::redact::Redactor;
 /// Settings with the job's wishes in them.
 pub(crate) struct Overwritten {
     pub(crate) settings: KubernetesSettings,
+    /// The job's own token for the API server.
+    pub(crate) bearer_token: Option<Secret>,
     /// What the job log says about it.
     pub(crate) lines: Vec<HeadLine>,
 }
@@ -32,10 +35,10 @@ pub(crate) fn apply(
     redactor: &Redactor,
 ) -> Result<Overwritten, PlanError> {
     let mut wishes = Wishes { literal, redactor: Some(redactor), lines: Vec::new() };
-    wishes.all(settings.clone()).map_or_else(
-        |detail| Err(PlanError::Configuration(format!("couldn't prepare overwrites: {detail}"))),
-        |settings| Ok(Overwritten { settings, lines: std::mem::take(&mut wishes.lines) }),
-    )
+    let wrong = |detail| PlanError::Configuration(format!("couldn't prepare overwrites: {detail}"));
+    let bearer_token = wishes.bearer_token(settings).map_err(wrong)?;
+    let settings = wishes.all(settings.clone()).map_err(wrong)?;
+    Ok(Overwritten { settings, bearer_token, lines: wishes.lines })
 }
 
 /// The quantities that one service asks for by its own variables, which are not expanded; `base` has the job-wide ones.
@@ -83,11 +86,15 @@ const POD: Family = Family { variable: "POD_", shown: "Pod", of: "Pod" };
 impl Wishes<'_> {
     fn all(&mut self, mut settings: KubernetesSettings) -> Result<KubernetesSettings, String> {
         let gates = settings.gates.clone();
-        if gates.bearer_token && self.wish("KUBERNETES_BEARER_TOKEN").is_some() {
-            // Going on with the manager's own token could give the job more rights than it asked for.
-            return Err("KUBERNETES_BEARER_TOKEN is not supported by this version: remove the variable".to_owned());
-        }
-        if let Some(name) = self.name("Namespace", "KUBERNETES_NAMESPACE_OVERWRITE", gates.namespace.as_deref())? {
+        if settings.namespace_per_job {
+            if gates.namespace.is_some() && self.wish("KUBERNETES_NAMESPACE_OVERWRITE").is_some() {
+                self.lines.push(HeadLine::warning(
+                    "KUBERNETES_NAMESPACE_OVERWRITE has no effect: namespace_per_job is set in the runner's config",
+                ));
+            }
+        } else if let Some(name) =
+            self.name("Namespace", "KUBERNETES_NAMESPACE_OVERWRITE", gates.namespace.as_deref())?
+        {
             if !is_dns_label(&name) {
                 return Err(format!("provided value {name:?} is not the name of a namespace"));
             }
@@ -110,6 +117,17 @@ impl Wishes<'_> {
         self.resources(&mut settings.resources.helper, &HELPER)?;
         self.resources(&mut settings.resources.pod, &POD)?;
         Ok(settings)
+    }
+
+    fn bearer_token(&mut self, settings: &KubernetesSettings) -> Result<Option<Secret>, String> {
+        let wish = self.wish("KUBERNETES_BEARER_TOKEN").filter(|_| settings.gates.bearer_token);
+        let Some(token) = wish else { return Ok(None) };
+        if settings.host.is_none() {
+            // Going on with the manager's own token could give the job more rights than it asked for.
+            return Err("KUBERNETES_BEARER_TOKEN needs host in [runners.kubernetes] of the runner's config".to_owned());
+        }
+        self.lines.push(HeadLine::plain("\"BearerToken\" overwritten with \"XXXXXXXX...\""));
+        Ok(Some(Secret::new(token)))
     }
 
     /// The value of a variable; an empty one counts as absent.
@@ -210,8 +228,6 @@ fn escaped(entries: BTreeMap<String, String>) -> impl Iterator<Item = (String, S
 
 #[cfg(test)]
 mod tests {
-    use gantry_core::Secret;
-
     use super::*;
 
     fn quantity(text: &str) -> Option<Quantity> {

@@ -5,22 +5,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gantry_config::RunnerSettings;
+use gantry_config::settings::pod::PodSpecPatch;
 use gantry_config::settings::{PullPolicy, Resources};
 use gantry_core::job::{Image, JobSpec};
 use gantry_core::limits;
 use gantry_core::variables::Variables;
 use gantry_wire::layout::{BUILD, HELPER};
-use gantry_wire::plan::Paths;
+use gantry_wire::plan::{KeepFailed, Paths};
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::access_control::{check_image, kubernetes_word, pull_policies, requested_user, shown};
+use crate::fleet::Fleet;
 use crate::head::HeadLine;
 use crate::helper_image::{OFFICIAL, helper_image};
-use crate::namespace::{Namespace, namespace};
+use crate::making::{self, Fallback, Making};
+use crate::namespace::{Namespace, of_job};
+use crate::registries::{Logins, PullSecret, Sources};
 use crate::services::Service;
-use crate::{Context, PlanError, metadata, names, placement, security, start, volumes};
+use crate::{Context, PlanError, metadata, names, patches, placement, security, start, volumes};
 
 /// Everything that a pod is made from.
 pub(crate) struct PodRequest<'a> {
@@ -28,23 +32,33 @@ pub(crate) struct PodRequest<'a> {
     pub(crate) runner: &'a RunnerSettings,
     pub(crate) context: &'a Context,
     pub(crate) variables: &'a Variables,
+    /// The same after expansion, with the content of file variables.
+    pub(crate) literal: &'a Variables,
     pub(crate) services: &'a [Service],
     pub(crate) paths: &'a Paths,
     pub(crate) timeout: Duration,
+    /// Whether each line of the log starts with a time.
+    pub(crate) timestamps: bool,
+    pub(crate) debug_trace: bool,
+    /// Those that apply to this job.
+    pub(crate) patches: &'a [PodSpecPatch],
 }
 
 /// A pod and what the job log says about it.
 pub(crate) struct MadePod {
     pub(crate) namespace: String,
     pub(crate) pod: api::Pod,
+    pub(crate) pull_secret: Option<PullSecret>,
     pub(crate) lines: Vec<HeadLine>,
+    pub(crate) making: Making,
+    pub(crate) keep_failed: Option<KeepFailed>,
 }
 
 /// Makes the pod.
 pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let kubernetes = &request.runner.kubernetes;
     let mut lines = Vec::new();
-    let Namespace { name: namespace, assumed } = namespace(kubernetes);
+    let Namespace { name: namespace, assumed } = of_job(kubernetes, request.job.id);
     if let Some(origin) = assumed {
         lines.push(HeadLine::warning(format!("Namespace is empty, therefore assuming '{namespace}', {origin}.")));
     }
@@ -52,24 +66,72 @@ pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let containers = containers(request, &mut lines)?;
     let base =
         names::pod_base(request.runner.token.expose(), request.job.job_info.project_id, request.context.concurrent_id);
+    let name = names::pod_name(&base, &request.context.suffix);
+    let pull_secret = pull_secret(request, (&name, &containers), &mut lines);
+    let fleet = Fleet::of(request.context.fleet.as_deref(), &request.runner.url, &namespace);
+    let ticket = metadata::ticket(request, (&name, &namespace), &fleet);
+    let labels = metadata::labels(request, &base, &fleet);
+    let pull_secret = pull_secret.map(|secret| PullSecret { labels: labels.clone(), ..secret });
+    let fallbacks = containers.fallbacks.clone();
+    let keeps = request.runner.keep_failed_pods;
+    if keeps.is_some() && !request.context.may_mark {
+        lines.push(HeadLine::warning(
+            "keep_failed_pods of the runner's config has no effect: the runner may not patch pods, which it needs for that",
+        ));
+    }
+    let keep_failed = making::keep(keeps.filter(|_| request.context.may_mark), (&name, &namespace), BUILD);
+    let (spec, notes) =
+        patches::apply(spec(request, containers, pull_secret.as_ref()), request.patches, &request.context.patch_files)?;
+    lines.extend(notes);
     let pod = api::Pod {
         metadata: ObjectMeta {
-            name: Some(names::pod_name(&base, &request.context.suffix)),
+            name: Some(name),
             namespace: Some(namespace.clone()),
-            labels: Some(metadata::labels(request, &base)),
-            annotations: Some(metadata::annotations(request)),
+            labels: Some(labels),
+            annotations: Some(metadata::annotations(request, ticket)),
             ..Default::default()
         },
-        spec: Some(spec(request, containers)),
+        spec: Some(spec),
         status: None,
     };
-    Ok(MadePod { namespace, pod, lines })
+    let making = Making::of(kubernetes, &pod, fallbacks);
+    Ok(MadePod { namespace, pod, pull_secret, lines, making, keep_failed })
+}
+
+/// The logins for the images of the pod. Everybody may pull the official helper image.
+fn pull_secret(
+    request: &PodRequest<'_>,
+    (name, containers): (&str, &Containers),
+    lines: &mut Vec<HeadLine>,
+) -> Option<PullSecret> {
+    let images = containers.list.iter().filter_map(|container| container.image.as_deref());
+    let images: Vec<&str> = images.filter(|image| !image.starts_with(OFFICIAL)).collect();
+    let file = request.context.docker_config.as_ref();
+    let logins = Logins::read(
+        &Sources {
+            variable: request.literal.get("DOCKER_AUTH_CONFIG"),
+            file: file.map(|(path, text)| (path.as_str(), text.expose())),
+            credentials: &request.job.credentials,
+        },
+        &images,
+    );
+    lines.extend(logins.warnings.iter().map(HeadLine::warning));
+    let secret = logins.secret(name)?;
+    if request.runner.kubernetes.use_service_account_image_pull_secrets {
+        lines.push(HeadLine::warning(format!(
+            "The job has a login for {}, which is not used: use_service_account_image_pull_secrets is set in the runner's config",
+            secret.registries.join(", ")
+        )));
+        return None;
+    }
+    Some(secret)
 }
 
 /// The containers with their volumes.
 struct Containers {
     list: Vec<api::Container>,
     volumes: Vec<api::Volume>,
+    fallbacks: Vec<Fallback>,
 }
 
 fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Containers, PlanError> {
@@ -80,20 +142,21 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
     lines.push(HeadLine::plain(format!("Using Kubernetes executor with image {image} ...")));
     let volumes = volumes::volumes(&kubernetes.volumes, variables, paths)?;
     let lifecycle = placement::lifecycle(&kubernetes.container_lifecycle);
-    let mut list = Vec::new();
+    let (mut list, mut fallbacks) = (Vec::new(), Vec::new());
     let mut add = |container: api::Container, policies: &[PullPolicy]| {
         lines.push(HeadLine::plain(format!(
             "Using effective pull policy of {} for container {}",
             shown(policies),
             container.name
         )));
+        fallbacks.extend(making::fallback(&container.name, policies));
         let policy = policies.first().and_then(|policy| kubernetes_word(*policy)).map(str::to_owned);
         list.push(api::Container { image_pull_policy: policy, lifecycle: lifecycle.clone(), ..container });
     };
     let helper = api::Container {
         name: HELPER.to_owned(),
         image: Some(helper_image),
-        command: Some(start::helper()),
+        command: Some(start::helper(kubernetes.timing.poll_timeout)),
         resources: resources(&kubernetes.resources.helper.set),
         security_context: Some(security::container(&kubernetes.helper_security_context, kubernetes, (None, None))),
         volume_mounts: Some(volumes.helper.clone()),
@@ -110,7 +173,7 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
     let build = api::Container {
         name: BUILD.to_owned(),
         image: Some(image),
-        command: Some(start::build()),
+        command: Some(start::build(kubernetes.timing.poll_timeout)),
         resources: resources(&kubernetes.resources.build.set),
         security_context: Some(security::container(&kubernetes.build_security_context, kubernetes, user)),
         volume_mounts: Some(volumes.build),
@@ -118,7 +181,7 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
     };
     add(build, &pull_policies(BUILD, &job.image, kubernetes)?);
     lines.extend(overruled.into_iter().map(HeadLine::warning));
-    Ok(Containers { list, volumes: volumes.volumes })
+    Ok(Containers { list, volumes: volumes.volumes, fallbacks })
 }
 
 fn build_image(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<String, PlanError> {
@@ -195,11 +258,14 @@ fn resources(set: &Resources) -> Option<api::ResourceRequirements> {
     })
 }
 
-fn spec(request: &PodRequest<'_>, containers: Containers) -> api::PodSpec {
+fn spec(request: &PodRequest<'_>, containers: Containers, own: Option<&PullSecret>) -> api::PodSpec {
     let kubernetes = &request.runner.kubernetes;
-    let deadline = request.timeout + limits::POD_DEADLINE_SLACK;
-    let secrets = kubernetes.image_pull_secrets.iter().map(|name| api::LocalObjectReference { name: name.clone() });
-    let pull_secrets = !kubernetes.use_service_account_image_pull_secrets && !kubernetes.image_pull_secrets.is_empty();
+    let kept = request.runner.keep_failed_pods.unwrap_or_default();
+    let deadline = request.timeout + kept + limits::POD_DEADLINE_SLACK;
+    let own = own.map(|secret| &secret.name);
+    let secrets = kubernetes.image_pull_secrets.iter().chain(own);
+    let secrets: Vec<_> = secrets.map(|name| api::LocalObjectReference { name: name.clone() }).collect();
+    let pull_secrets = !kubernetes.use_service_account_image_pull_secrets && !secrets.is_empty();
     api::PodSpec {
         restart_policy: Some("Never".to_owned()),
         active_deadline_seconds: i64::try_from(deadline.as_secs()).ok(),
@@ -209,7 +275,7 @@ fn spec(request: &PodRequest<'_>, containers: Containers) -> api::PodSpec {
         dns_config: placement::dns_config(&kubernetes.dns_config),
         dns_policy: Some(placement::dns_policy(kubernetes.dns_policy).to_owned()),
         host_aliases: host_aliases(request),
-        image_pull_secrets: pull_secrets.then(|| secrets.collect()),
+        image_pull_secrets: pull_secrets.then_some(secrets),
         node_selector: (!kubernetes.node_selector.is_empty()).then(|| kubernetes.node_selector.clone()),
         priority_class_name: kubernetes.priority_class_name.clone(),
         resources: resources(&kubernetes.resources.pod.set),

@@ -11,8 +11,9 @@ use gantry_wire::layout::{BUILD, HELPER};
 
 use crate::environment::ServiceEnvironment;
 use crate::names::{is_dns_label, is_dns_subdomain};
+use crate::readiness::Ports;
 use crate::redact::Redactor;
-use crate::{PlanError, environment, overwrites};
+use crate::{PlanError, environment, overwrites, readiness};
 
 /// One service container.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) environment: ServiceEnvironment,
     /// Its own quantities, where it may and does ask for them.
     pub(crate) resources: Resources,
+    /// Where it answers once it is ready.
+    pub(crate) ports: Ports,
     /// Host names that lead to it.
     pub(crate) aliases: Vec<String>,
     /// The payload's entry, for pull policy and user.
@@ -87,12 +90,13 @@ pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
         aliases.extend(explicit);
         services.push(Service {
             container,
-            image,
             entrypoint: spec.entrypoint.clone(),
             command: spec.command.clone(),
             environment: environment::for_service((variables, &shared), &spec.variables, redactor),
             resources: overwrites::service_resources(&runner.kubernetes.resources.service, &spec.variables)?,
+            ports: readiness::ports(&image, &spec, variables),
             aliases: if spec.ports.is_empty() { aliases } else { Vec::new() },
+            image,
             spec,
         });
     }

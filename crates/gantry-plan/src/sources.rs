@@ -6,7 +6,7 @@ use gantry_config::RunnerSettings;
 use gantry_core::Secret;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
-use gantry_wire::plan::{GitCredential, GitStrategy, Script, Sources, SubmoduleStrategy, Submodules};
+use gantry_wire::plan::{GitCredential, GitOptions, GitStrategy, Script, Sources, SubmoduleStrategy, Submodules};
 
 use crate::job_settings::{Flags, JobSettings};
 use crate::script::{ScriptStyle, compose};
@@ -73,6 +73,23 @@ pub(crate) fn sources(inputs: &Inputs<'_>) -> Result<Sources, PlanError> {
         user_agent: context.git_user_agent.clone(),
         pre_script: hook("pre_get_sources_script", runner.pre_get_sources_script.as_deref(), job, true, settings),
         post_script: hook("post_get_sources_script", runner.post_get_sources_script.as_deref(), job, false, settings),
+        options: GitOptions {
+            native_clone: is_native_clone(settings, flags).then(|| settings.clone_flags.clone()),
+            without_bundles: !flags.is_on("FF_USE_GIT_BUNDLE_URIS"),
+            proactive_auth: flags.is_on("FF_USE_GIT_PROACTIVE_AUTH"),
+            clean_up: flags.is_on("FF_ENABLE_JOB_CLEANUP"),
+        },
+    })
+}
+
+fn is_native_clone(settings: &JobSettings, flags: &Flags) -> bool {
+    settings.git_strategy == GitStrategy::Clone && flags.is_on("FF_USE_GIT_NATIVE_CLONE")
+}
+
+/// What a job asks of git in vain.
+pub(crate) fn warning(settings: &JobSettings, flags: &Flags) -> Option<String> {
+    (!settings.clone_flags.is_empty() && !is_native_clone(settings, flags)).then(|| {
+        "GIT_CLONE_EXTRA_FLAGS has no effect without GIT_STRATEGY: clone and FF_USE_GIT_NATIVE_CLONE: use GIT_FETCH_EXTRA_FLAGS".to_owned()
     })
 }
 

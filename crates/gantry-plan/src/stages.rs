@@ -3,21 +3,27 @@
 use gantry_core::job::{Artifact, JobSpec};
 use gantry_core::{Secret, variables::Variables};
 use gantry_wire::plan::{Action, ArtifactDownload, ArtifactFormat, ArtifactUpload, Script, StagePlan};
+use gantry_wire::provenance::Provenance;
 
 use crate::PlanError;
+use crate::caches::{Caches, Links};
 use crate::job_settings::Flags;
 use crate::script::{ScriptStyle, compose};
-use crate::sources::{Inputs, sources};
+use crate::sources::{Inputs, sources, without_credentials};
 
 /// Most steps of a job: the agent takes a plan of 1000 stages.
 const MAX_STEPS: usize = 900;
 
 /// All stages of a job. Those with nothing to do are left out.
-pub(crate) fn stages(inputs: &Inputs<'_>) -> Result<Vec<StagePlan>, PlanError> {
+pub(crate) fn stages(inputs: &Inputs<'_>, caches: &Caches<'_>, links: &Links) -> Result<Vec<StagePlan>, PlanError> {
     let mut stages = vec![stage("prepare_script", "Preparing environment", 1, Action::Prepare)];
     let settings = inputs.settings;
     let get_sources = Action::Sources(Box::new(sources(inputs)?));
     stages.push(stage("get_sources", "Getting source from Git repository", settings.get_sources_attempts, get_sources));
+    if let Some(restore) = caches.restore(links) {
+        let attempts = settings.restore_cache_attempts;
+        stages.push(stage("restore_cache", "Restoring cache", attempts, Action::RestoreCache(restore)));
+    }
     let downloads = downloads(inputs.job);
     if !downloads.is_empty() {
         let attempts = settings.artifact_download_attempts;
@@ -30,10 +36,18 @@ pub(crate) fn stages(inputs: &Inputs<'_>) -> Result<Vec<StagePlan>, PlanError> {
     }
     stages.extend(user_scripts(inputs));
     for (on_success, name, title) in [
+        (true, "archive_cache", "Saving cache for successful job"),
+        (false, "archive_cache_on_failure", "Saving cache for failed job"),
+    ] {
+        if let Some(save) = caches.save(on_success, links) {
+            stages.push(stage(name, title, 1, Action::SaveCache(save)));
+        }
+    }
+    for (on_success, name, title) in [
         (true, "upload_artifacts_on_success", "Uploading artifacts for successful job"),
         (false, "upload_artifacts_on_failure", "Uploading artifacts for failed job"),
     ] {
-        let artifacts = uploads(inputs.job, on_success)?;
+        let artifacts = uploads(inputs, on_success)?;
         if !artifacts.is_empty() {
             stages.push(stage(name, title, 1, Action::UploadArtifacts { on_success, artifacts }));
         }
@@ -100,9 +114,9 @@ fn downloads(job: &JobSpec) -> Vec<ArtifactDownload> {
         .collect()
 }
 
-fn uploads(job: &JobSpec, on_success: bool) -> Result<Vec<ArtifactUpload>, PlanError> {
+fn uploads(inputs: &Inputs<'_>, on_success: bool) -> Result<Vec<ArtifactUpload>, PlanError> {
     let mut uploads = Vec::new();
-    for artifact in &job.artifacts {
+    for artifact in &inputs.job.artifacts {
         if artifact.paths.is_empty() && artifact.exclude.is_empty() && !artifact.untracked {
             continue;
         }
@@ -116,13 +130,13 @@ fn uploads(job: &JobSpec, on_success: bool) -> Result<Vec<ArtifactUpload>, PlanE
             }
         };
         if wanted {
-            uploads.push(upload(artifact)?);
+            uploads.push(upload(inputs, artifact)?);
         }
     }
     Ok(uploads)
 }
 
-fn upload(artifact: &Artifact) -> Result<ArtifactUpload, PlanError> {
+fn upload(inputs: &Inputs<'_>, artifact: &Artifact) -> Result<ArtifactUpload, PlanError> {
     let format = match artifact.artifact_format.as_str() {
         "" | "zip" => ArtifactFormat::Zip,
         "gzip" => ArtifactFormat::Gzip,
@@ -140,5 +154,30 @@ fn upload(artifact: &Artifact) -> Result<ArtifactUpload, PlanError> {
         artifact_type: artifact.artifact_type.clone(),
         format,
         expire_in: artifact.expire_in.clone(),
+        provenance: (format == ArtifactFormat::Zip).then(|| provenance(inputs)).flatten().map(Box::new),
+    })
+}
+
+/// What a zip archive says of where it comes from, where the job wants that.
+fn provenance(inputs: &Inputs<'_>) -> Option<Provenance> {
+    let Inputs { job, runner, context, settings, variables, .. } = inputs;
+    if !settings.provenance {
+        return None;
+    }
+    let url = without_credentials(job.git_info.repo_url.expose());
+    let mut parameters: Vec<String> = job.variables.iter().map(|variable| variable.key.clone()).collect();
+    parameters.sort();
+    parameters.dedup();
+    Some(Provenance {
+        repo_url: url.strip_suffix(".git").unwrap_or(&url).to_owned(),
+        sha: job.git_info.sha.clone(),
+        job_name: job.job_info.name.clone(),
+        runner_id: variables.get("CI_RUNNER_ID").unwrap_or_default().to_owned(),
+        runner_name: runner.name.clone(),
+        executor: runner.executor.clone(),
+        version: context.version.clone(),
+        revision: context.revision.clone(),
+        started_unix_ms: context.taken_unix_ms,
+        parameters,
     })
 }

@@ -68,12 +68,60 @@ pub(crate) fn volumes(configured: &Configured, variables: &Variables, paths: &Pa
 
 /// Whether the builds directory is a configured volume that may outlive the pod or be seen by others.
 pub(crate) fn is_shared(configured: &Configured, variables: &Variables, builds_dir: &str) -> bool {
-    let lasting = (configured.host_path.iter().map(|volume| &volume.mount))
-        .chain(configured.pvc.iter().map(|volume| &volume.mount))
+    let fixed = configured.config_map.iter().chain(&configured.secret).map(|volume| &volume.mount);
+    lasting(configured).chain(fixed).any(|mount| same_path(&variables.expand(&mount.mount_path), builds_dir))
+}
+
+/// The mount path of the volume that keeps what is written below `directory` for later pods, if there is one: the nearest mount decides.
+pub(crate) fn kept_above(configured: &Configured, variables: &Variables, directory: &str) -> Option<String> {
+    let above = |mount: &Mount| {
+        let path = resolved(&variables.expand(&mount.mount_path))?;
+        let is_above = directory == path || directory.strip_prefix(&path).is_some_and(|rest| rest.starts_with('/'));
+        is_above.then_some(path)
+    };
+    let kept = lasting(configured).filter(|mount| !mount.read_only).filter_map(above).max_by_key(String::len)?;
+    let others = (configured.empty_dir.iter().map(|volume| &volume.mount))
         .chain(configured.config_map.iter().chain(&configured.secret).map(|volume| &volume.mount))
+        .chain(lasting(configured).filter(|mount| mount.read_only));
+    let hidden = others.filter_map(above).any(|other| other.len() > kept.len());
+    (!hidden).then_some(kept)
+}
+
+/// The mounts of volumes that jobs may write to and that outlive the pod.
+fn lasting(configured: &Configured) -> impl Iterator<Item = &Mount> {
+    (configured.host_path.iter().map(|volume| &volume.mount))
+        .chain(configured.pvc.iter().map(|volume| &volume.mount))
         .chain(configured.csi.iter().map(|volume| &volume.mount))
-        .chain(configured.nfs.iter().map(|volume| &volume.mount));
-    lasting.into_iter().any(|mount| same_path(&variables.expand(&mount.mount_path), builds_dir))
+        .chain(configured.nfs.iter().map(|volume| &volume.mount))
+}
+
+/// The volumes of a pod that come from elsewhere in the cluster, each in a few words.
+pub(crate) fn shown(pod: &api::Pod) -> Vec<String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(words).collect()
+}
+
+fn words(volume: &api::Volume) -> Option<String> {
+    let named = |kind: &str, name: &str| Some(format!("{kind} {name:?}"));
+    if let Some(source) = &volume.config_map {
+        return named("config map", &source.name);
+    }
+    if let Some(source) = &volume.secret {
+        return named("secret", source.secret_name.as_deref().unwrap_or_default());
+    }
+    if let Some(source) = &volume.persistent_volume_claim {
+        return named("volume claim", &source.claim_name);
+    }
+    if let Some(source) = &volume.csi {
+        return named("volume of the CSI driver", &source.driver);
+    }
+    if let Some(source) = &volume.nfs {
+        return Some(format!("NFS volume {}:{}", source.server, source.path));
+    }
+    if volume.host_path.is_some() || volume.empty_dir.is_some() {
+        return None;
+    }
+    named("volume", &volume.name)
 }
 
 /// Whether a path leads to our own directories, or hides them.
@@ -81,6 +129,11 @@ pub(crate) fn is_ours(path: &str) -> bool {
     let below =
         |path: &str, root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
     path == "/" || [SHARED_DIR, AGENT_DIR, TEMP_DIR].iter().any(|root| below(path, root))
+}
+
+/// Whether a volume of that name is one of ours that no configured one takes the place of.
+pub(crate) fn is_our_name(name: &str) -> bool {
+    [SHARED, AGENT, TEMP].contains(&name)
 }
 
 /// A container's runtime takes a relative mount path from the root.
@@ -210,7 +263,7 @@ fn check(name: &str, mount_path: &str) -> Result<(), PlanError> {
     if !is_dns_label(name) {
         return wrong("has a name that is not made of lower-case letters, digits and '-'");
     }
-    if [SHARED, AGENT, TEMP].contains(&name) {
+    if is_our_name(name) {
         return wrong("has a name that the runner uses itself: choose another");
     }
     match resolved(mount_path) {

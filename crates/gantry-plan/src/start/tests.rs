@@ -3,12 +3,13 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use super::*;
 
 #[test]
 fn golden_commands() {
-    insta::assert_snapshot!(format!("{}\n---\n{}", helper()[2], build()[2]));
+    insta::assert_snapshot!(format!("{}\n---\n{}", helper(PATIENCE)[2], build(PATIENCE)[2]));
 }
 
 /// Stands for a container in which the build command waits, with a `sleep` that tells of each of its calls.
@@ -17,6 +18,8 @@ struct Container {
     shell: &'static [&'static str],
 }
 
+/// What the tests wait at most.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// A sleep that is over at once, so that the ten minutes pass while one looks on.
 const NO_TIME: &str = "exit 0";
 /// One that lasts.
@@ -50,7 +53,7 @@ impl Container {
     fn start(&self) -> Child {
         let at = |path: &str, name| (path.to_owned(), self.path(name).display().to_string());
         let paths = [at(SHIM_BINARY, "helper"), at(SHIM_READY, "ready")];
-        let text = paths.iter().fold(build()[2].clone(), |text, (from, to)| text.replace(from, to));
+        let text = paths.iter().fold(build(PATIENCE)[2].clone(), |text, (from, to)| text.replace(from, to));
         Command::new(self.shell[0])
             .args(&self.shell[1..])
             .args(["-c", &text])

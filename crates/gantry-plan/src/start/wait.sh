@@ -1,4 +1,4 @@
-# The rest of a container's first process: waits for the program $binary and becomes it. $ready is a FIFO that somebody writes a line to
+# The rest of a container's first process: waits for the program $binary and becomes it, with the words of $role. $ready is a FIFO that somebody writes a line to
 # as soon as the program is there. As the first process a shell ignores TERM unless it traps it, and traps run only during a wait.
 trap 'exit 143' TERM
 
@@ -27,8 +27,8 @@ set -- 0.05 0.05 0.1 0.1 0.2 0.5
 waited=0
 pause=1
 until [ -x "$binary" ]; do
-    if [ "$waited" -ge 600 ]; then
-        echo "gantry: nobody brought $binary for ten minutes" >&2
+    if [ "$waited" -ge @PATIENCE@ ]; then
+        echo "gantry: nobody brought $binary for @PATIENCE@ s (poll_timeout)" >&2
         exit @WITHOUT_PLAN@
     fi
     if [ -p "$ready" ] && { listen "$pause" 4<>"$ready"; } 2>/dev/null; then
@@ -46,4 +46,5 @@ until [ -x "$binary" ]; do
     pause=$((pause * 2))
     [ "$pause" -le "$longest" ] || pause=$longest
 done
-exec "$binary" "$role"
+# shellcheck disable=SC2086
+exec "$binary" $role

@@ -1,23 +1,39 @@
 //! Makes plans from texts and shows them. What every plan has in common (flags at their default, start commands) is left out of pictures:
 //! it would hide what a case is about.
 
-use gantry_core::feature_flags::FLAGS;
 use gantry_core::job::JobSpec;
-use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
+use gantry_plan::picture::{Detail, Picture};
+use gantry_plan::{Context, HeadLine, JobPlan, Owner, PlanError};
 use gantry_wire::plan::Alone;
+use gantry_wire::ticket::TicketKey;
 use serde_json::{Value, json};
 
 /// The one job token of all cases.
 pub(crate) const TOKEN: &str = "glcbt-64_Kf9sQ2mXw7TzRb4pYc1J";
 
-/// The settings of a runner: the least it needs, then `more` keys of its own, then `more` tables.
-pub(crate) fn runner(more: &str) -> gantry_config::RunnerSettings {
+/// A file with one entry: the least it needs, then `more` keys of its own, then `more` tables.
+fn load(more: &str) -> gantry_config::Loaded {
     let text = format!(
         "[[runners]]\nname = \"cluster-1\"\nurl = \"https://gitlab.example.com\"\ntoken = \"glrt-t1_aaa0bbb11ccc22\"\n\
          executor = \"kubernetes\"\n{more}"
     );
-    let loaded = gantry_config::load(&text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+    gantry_config::load(&text, &|_| None).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
+}
+
+/// Why the entry cannot be used, where that is found when the file is read.
+pub(crate) fn refused_at_load(more: &str) -> Option<String> {
+    Some(load(more).unusable.first()?.errors.first()?.to_string())
+}
+
+/// The settings of a runner.
+pub(crate) fn runner(more: &str) -> gantry_config::RunnerSettings {
+    let loaded = load(more);
     loaded.settings.runners.into_iter().next().expect("one runner")
+}
+
+/// What tickets are sealed with.
+pub(crate) fn ticket_key() -> TicketKey {
+    TicketKey::derive(&"the key of all cases".into())
 }
 
 /// What a manager knows, always the same.
@@ -38,6 +54,13 @@ pub(crate) fn context() -> Context {
         configured_ca_pem: None,
         proxies: None,
         alone: Alone::default(),
+        owner: Owner { name: "0123456789abcdef".to_owned(), beats: true },
+        fleet: None,
+        ticket_key: ticket_key(),
+        taken_unix_ms: 1_790_000_000_000,
+        docker_config: None,
+        patch_files: gantry_plan::PatchFiles::new(),
+        may_mark: true,
     }
 }
 
@@ -80,7 +103,7 @@ pub(crate) fn job(payload: Value) -> JobSpec {
 
 /// The plan of a job, or why there is none.
 pub(crate) fn try_plan(more_config: &str, more_job: &Value) -> Result<JobPlan, PlanError> {
-    gantry_plan::plan(&job(payload(more_job)), &runner(more_config), &context())
+    gantry_plan::plan(&job(payload(more_job)), &runner(more_config), &context(), &gantry_plan::Links::default())
 }
 
 /// The plan of a job that must have one.
@@ -98,24 +121,31 @@ pub(crate) fn lines(lines: &[HeadLine]) -> Vec<String> {
     lines.iter().map(|line| format!("{:?}: {}", line.level, line.text)).collect()
 }
 
-/// Everything about a plan.
+/// Everything about a plan, as `gantry plan` prints it; only in another order, and with texts of several lines as lines.
 pub(crate) fn whole(plan: &JobPlan) -> Value {
+    let Picture { objects, stages, mut agent, .. } = Picture::of(plan, Detail::Brief);
+    agent["stages"] = stages.into();
+    let [others @ .., pod] = objects.as_slice() else { panic!("no pod") };
     let mut shown = json!({
         "1 banner": lines(&plan.banner),
         "2 executor": lines(&plan.executor),
         "3 limits": {"timeout": plan.timeout.as_secs(), "start": plan.start_timeout.as_secs(), "grace": plan.cleanup_grace_seconds},
         "4 namespace": plan.namespace,
         "5 services": plan.services,
-        "6 pod": plan.pod,
-        "7 agent": plan.pod_plan,
+        "6 pod": pod,
+        "7 agent": agent,
     });
+    if !others.is_empty() {
+        shown["8 other objects"] = others.into();
+    }
     tidy(&mut shown);
     shown
 }
 
 /// The pod alone.
 pub(crate) fn pod(plan: &JobPlan) -> Value {
-    let mut shown = json!(plan.pod);
+    let [pod] = Picture::of(plan, Detail::Brief).objects.try_into().expect("one object");
+    let mut shown: Value = pod;
     tidy(&mut shown);
     shown
 }
@@ -131,11 +161,10 @@ pub(crate) fn of_containers(plan: &JobPlan, fields: &[&str]) -> Value {
     Value::Object(shown)
 }
 
-/// Leaves out what all plans share, and shows texts of several lines as lines.
+/// Leaves out start commands, which all plans share, and shows texts of several lines as lines.
 fn tidy(value: &mut Value) {
     match value {
         Value::Array(list) => {
-            list.retain(|item| !is_default_flag(item));
             if let [_, _, Value::String(script)] = list.as_mut_slice()
                 && script.starts_with("trap ")
             {
@@ -143,17 +172,12 @@ fn tidy(value: &mut Value) {
             }
             list.iter_mut().for_each(tidy);
         }
-        Value::Object(map) => map.values_mut().for_each(tidy),
+        Value::Object(map) => {
+            map.values_mut().for_each(tidy);
+        }
         Value::String(text) if text.contains('\n') => *value = text.lines().map(Value::from).collect(),
         _ => {}
     }
-}
-
-fn is_default_flag(item: &Value) -> bool {
-    let name = item["key"].as_str().or(item["name"].as_str());
-    FLAGS.iter().any(|flag| {
-        Some(flag.name) == name && item["value"].as_str() == Some(if flag.default { "true" } else { "false" })
-    })
 }
 
 /// Compares with `tests/goldens/<name>.snap`.

@@ -3,9 +3,15 @@
 use gantry_plan::PlanError;
 use serde_json::{Value, json};
 
-use crate::bench::{TOKEN, golden, try_plan, variable};
+use crate::bench::{TOKEN, golden, refused_at_load, try_plan, variable};
+
+/// A patch begins.
+const PATCHES: &str = "[runners.feature_flags]\nFF_USE_ADVANCED_POD_SPEC_CONFIGURATION = true\n[[runners.kubernetes.pod_spec]]\nname = \"mine\"\n";
 
 fn told(config: &str, job: &Value) -> Value {
+    if let Some(error) = refused_at_load(config) {
+        return json!({"when the file is read": error});
+    }
     let error = try_plan(config, job).expect_err("a job that cannot run");
     let verdict = error.ending().verdict();
     let lines = match &error {
@@ -48,17 +54,18 @@ fn payloads_that_contradict_themselves() {
 #[test]
 fn jobs_and_settings_that_do_not_fit() {
     let kubernetes = |more: &str| format!("[runners.kubernetes]\n{more}\n");
-    let volume = |more: &str| format!("[[runners.kubernetes.volumes.pvc]]\n{more}\n");
     let user = |user: &str| json!({"image": {"executor_opts": {"kubernetes": {"user": user}}}});
-    let path = |path: &str| json!({"variables": [variable("WHERE", path)]});
-    let where_job_says = volume("name = \"data\"\nmount_path = \"$WHERE\"");
     let no_image = json!({"image": {"name": ""}});
     let cases = [
         ("no image", String::new(), no_image),
         ("a path of the job outside", String::new(), json!({"variables": [variable("GIT_CLONE_PATH", "/tmp/x")]})),
         ("not an image", String::new(), json!({"image": {"name": "ruby 3"}})),
         ("disallowed image", kubernetes("allowed_images = [\"alpine:*\"]"), json!({})),
-        ("disallowed service", kubernetes("allowed_services = [\"redis:*\"]"), json!({"services": [{"name": "postgres:16"}]})),
+        (
+            "disallowed service",
+            kubernetes("allowed_services = [\"redis:*\"]"),
+            json!({"services": [{"name": "postgres:16"}]}),
+        ),
         ("pull policy", kubernetes("pull_policy = \"always\""), json!({"image": {"pull_policy": ["never"]}})),
         ("unknown pull policy", String::new(), json!({"image": {"pull_policy": ["sometimes"]}})),
         ("user by name", String::new(), user("root")),
@@ -69,29 +76,21 @@ fn jobs_and_settings_that_do_not_fit() {
         ("submodule strategy", String::new(), json!({"variables": [variable("GIT_SUBMODULE_STRATEGY", "all")]})),
         ("submodule paths", String::new(), json!({"variables": [variable("GIT_SUBMODULE_PATHS", ":(exclude) x")]})),
         ("native steps", String::new(), json!({"run": "[{\"name\":\"x\"}]"})),
-        ("namespace per job", kubernetes("namespace_per_job = true"), json!({})),
-        (
-            "patches",
-            "[runners.feature_flags]\nFF_USE_ADVANCED_POD_SPEC_CONFIGURATION = true\n[[runners.kubernetes.pod_spec]]\nname = \"userns\"\npatch = \"hostUsers: false\"\n".to_owned(),
-            json!({}),
-        ),
+        ("a patch that is none", format!("{PATCHES}patch = \"- a\"\n"), json!({})),
+        ("a patch that does not fit", format!("{PATCHES}patch = \"containers: [{{image: x}}]\"\n"), json!({})),
+        ("a patch out of a missing file", format!("{PATCHES}patch_path = \"/no/such/file\"\n"), json!({})),
+        ("pods that are kept for too long", "[runners.gantry]\nkeep_failed_pods = \"48h\"\n".to_owned(), json!({})),
         ("windows", "[runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"windows\"\n".to_owned(), json!({})),
-        ("builds_dir", "builds_dir = \"/\"\n".to_owned(), json!({})),
-        ("builds_dir of the agent", "builds_dir = \"/gantry-agent/b\"\n".to_owned(), json!({})),
-        ("mount of the agent", where_job_says.clone(), path("/gantry-agent")),
-        ("mount of the agent, relative", where_job_says.clone(), path("x/../gantry-agent/y")),
-        ("mount over everything", where_job_says.clone(), path("")),
-        ("mount over file variables", where_job_says, path("/builds/acme/web/shop.tmp")),
-        ("volume of the agent", volume("name = \"$WHERE\"\nmount_path = \"/x\""), path("gantry-agent")),
-        ("volume without a name", volume("name = \"$WHERE\"\nmount_path = \"/x\""), path("")),
-        ("volume repo elsewhere", volume("name = \"repo\"\nmount_path = \"/x\""), json!({})),
         (
-            "two volumes, one name",
-            format!("{}[[runners.kubernetes.volumes.secret]]\nname = \"a\"\nmount_path = \"/y\"\n", volume("name = \"a\"\nmount_path = \"/x\"")),
-            json!({}),
+            "bearer token",
+            kubernetes("bearer_token_overwrite_allowed = true"),
+            json!({"variables": [variable("KUBERNETES_BEARER_TOKEN", "t")]}),
         ),
-        ("bearer token", kubernetes("host = \"https://h\"\nbearer_token_overwrite_allowed = true"), json!({"variables": [variable("KUBERNETES_BEARER_TOKEN", "t")]})),
-        ("overwrite", kubernetes("namespace_overwrite_allowed = \"^ci\""), json!({"variables": [variable("KUBERNETES_NAMESPACE_OVERWRITE", "default")]})),
+        (
+            "overwrite",
+            kubernetes("namespace_overwrite_allowed = \"^ci\""),
+            json!({"variables": [variable("KUBERNETES_NAMESPACE_OVERWRITE", "default")]}),
+        ),
         (
             "overwrite with a masked value",
             kubernetes("node_tolerations_overwrite_allowed = \".*\""),
@@ -109,4 +108,33 @@ fn jobs_and_settings_that_do_not_fit() {
     let shown: serde_json::Map<_, _> =
         cases.iter().map(|(name, config, job)| ((*name).to_owned(), told(config, job))).collect();
     golden!("jobs_and_settings_that_do_not_fit", shown);
+}
+
+#[test]
+fn directories_and_volumes_that_do_not_fit() {
+    let volume = |more: &str| format!("[[runners.kubernetes.volumes.pvc]]\n{more}\n");
+    let path = |path: &str| json!({"variables": [variable("WHERE", path)]});
+    let where_job_says = volume("name = \"data\"\nmount_path = \"$WHERE\"");
+    let cases = [
+        ("builds_dir", "builds_dir = \"/\"\n".to_owned(), json!({})),
+        ("builds_dir of the agent", "builds_dir = \"/gantry-agent/b\"\n".to_owned(), json!({})),
+        ("mount of the agent", where_job_says.clone(), path("/gantry-agent")),
+        ("mount of the agent, relative", where_job_says.clone(), path("x/../gantry-agent/y")),
+        ("mount over everything", where_job_says.clone(), path("")),
+        ("mount over file variables", where_job_says, path("/builds/acme/web/shop.tmp")),
+        ("volume of the agent", volume("name = \"$WHERE\"\nmount_path = \"/x\""), path("gantry-agent")),
+        ("volume without a name", volume("name = \"$WHERE\"\nmount_path = \"/x\""), path("")),
+        ("volume repo elsewhere", volume("name = \"repo\"\nmount_path = \"/x\""), json!({})),
+        (
+            "two volumes, one name",
+            format!(
+                "{}[[runners.kubernetes.volumes.secret]]\nname = \"a\"\nmount_path = \"/y\"\n",
+                volume("name = \"a\"\nmount_path = \"/x\"")
+            ),
+            json!({}),
+        ),
+    ];
+    let shown: serde_json::Map<_, _> =
+        cases.iter().map(|(name, config, job)| ((*name).to_owned(), told(config, job))).collect();
+    golden!("directories_and_volumes_that_do_not_fit", shown);
 }

@@ -1,10 +1,15 @@
 //! Pictures of plans. Each case is about one thing; the first two show everything.
 
-use gantry_plan::Context;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use gantry_plan::picture::{Detail, Picture};
+use gantry_plan::{ANNOTATION_TICKET, Context, Fleet, LABEL_FLEET};
+use gantry_wire::ticket::{Ticket, TicketBinding};
 use serde_json::{Value, json};
 
 use crate::bench::{
-    TOKEN, context, golden, job, lines, of_containers, payload, plan, pod, runner, try_plan, variable, whole,
+    TOKEN, context, golden, job, lines, of_containers, payload, plan, pod, runner, ticket_key, try_plan, variable,
+    whole,
 };
 
 #[test]
@@ -150,7 +155,7 @@ fn roots_of_trust() {
     let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned();
     let context = Context { tls_ca_pem: Some(pem.clone()), configured_ca_pem: Some(pem), ..context() };
     let spec = job(payload(&json!({"services": [{"name": "redis:7"}]})));
-    let plan = gantry_plan::plan(&spec, &runner(""), &context).unwrap();
+    let plan = gantry_plan::plan(&spec, &runner(""), &context, &gantry_plan::Links::default()).unwrap();
     assert!(!json!(plan.pod).to_string().contains("CERTIFICATE"));
     let agent = json!(plan.pod_plan);
     let of_scripts =
@@ -515,4 +520,50 @@ fn absurd_but_possible() {
             "deadline": pod["spec"]["activeDeadlineSeconds"],
         })
     );
+}
+
+/// What `gantry plan` prints. Nothing of what the job or GitLab keeps secret is in it.
+#[test]
+fn printed() {
+    let config = "[runners.kubernetes]\nnamespace = \"ci\"\n";
+    let masked = |key: &str, value: &str| json!({"key": key, "value": value, "masked": true});
+    let job = json!({
+        "variables": [masked("PASSWORD", "canary-of-a-variable"), masked("PIN", "007"), variable("URL", "https://u:canary@h/"), variable("PLAIN", "yes")],
+        "steps": [{"name": "script", "script": ["echo one", "curl -u x:canary-of-a-variable h"]}],
+        "dependencies": [{"id": 1, "name": "build", "token": "glcbt-canary-of-another", "artifacts_file": {"filename": "a.zip"}}],
+    });
+    let yaml = Picture::of(&plan(config, &job), Detail::Brief).yaml().unwrap();
+    assert!(!yaml.contains("canary") && !yaml.contains(TOKEN), "{yaml}");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../goldens");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("printed", yaml));
+}
+
+/// What a manager learns from the pod alone. Nothing of it can be read by others.
+#[test]
+fn the_pod_carries_a_ticket() {
+    let (namespace, fleet) =
+        ("[runners.kubernetes]\nnamespace = \"ci\"", Fleet::of(None, "https://gitlab.example.com", "ci"));
+    let plan = plan(namespace, &json!({"variables": [variable("FF_TIMESTAMPS", "true")]}));
+    let metadata = &plan.pod.metadata;
+    let (labels, annotations) = (metadata.labels.as_ref().unwrap(), metadata.annotations.as_ref().unwrap());
+    assert_eq!(labels[LABEL_FLEET], fleet.label());
+    let sealed = &annotations[ANNOTATION_TICKET];
+    assert!(
+        !sealed.contains(TOKEN)
+            && !URL_SAFE_NO_PAD.decode(&sealed[3..]).unwrap().windows(6).any(|part| part == b"glcbt-")
+    );
+    let pod = metadata.name.as_deref().unwrap();
+    let binding = TicketBinding { pod, namespace: "ci", job_id: 98765, fleet: fleet.name() };
+    let ticket = Ticket::open(sealed, &ticket_key(), &binding).unwrap();
+    assert_eq!(ticket.job_token.expose(), TOKEN);
+    golden!("the_pod_carries_a_ticket", ticket_without_token(&ticket));
+}
+
+fn ticket_without_token(ticket: &Ticket) -> Value {
+    let mut shown = json!(ticket);
+    shown["job_token"] = Value::Null;
+    shown
 }

@@ -301,8 +301,8 @@ proptest! {
     #[test]
     fn every_plan_keeps_its_promises(spec in any_job(), config in any_config()) {
         let (spec, settings) = (job(spec), runner(&config));
-        let first = gantry_plan::plan(&spec, &settings, &context());
-        let second = gantry_plan::plan(&spec, &settings, &context());
+        let first = gantry_plan::plan(&spec, &settings, &context(), &gantry_plan::Links::default());
+        let second = gantry_plan::plan(&spec, &settings, &context(), &gantry_plan::Links::default());
         match (first, second) {
             (Ok(plan), Ok(again)) => {
                 prop_assert_eq!(json!([plan.pod, plan.pod_plan, plan.banner, plan.executor]), json!([again.pod, again.pod_plan, again.banner, again.executor]));

@@ -1,0 +1,16 @@
+//! What the agent is told about services.
+
+use serde_json::json;
+
+use crate::bench::{plan, variable};
+
+#[test]
+fn ports_that_nobody_has_named_are_waited_for_unless_the_operator_says_no() {
+    let named = json!({"name": "redis:7", "variables": [variable("HEALTHCHECK_TCP_PORT", "7000")]});
+    let job = json!({"services": [{"name": "redis:7"}, named]});
+    let ports = |config: &str| -> Vec<Vec<u16>> {
+        plan(config, &job).pod_plan.services.list.into_iter().map(|service| service.ports).collect()
+    };
+    assert_eq!(ports(""), [vec![6379], vec![7000]]);
+    assert_eq!(ports("[runners.gantry]\nwait_for_known_services = false\n"), [vec![], vec![7000]]);
+}
