@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use crate::{connector, target::Target};
 
 /// Where the API server is and who we are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
     /// As the keys `host`, `ca_file`, `bearer_token`, `cert_file` and `key_file` say.
     Remote(RemoteAccess),
@@ -32,7 +32,7 @@ pub enum Access {
 }
 
 /// An API server given by address.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RemoteAccess {
     /// URL, or a bare `host[:port]`, which means https.
     pub host: String,
@@ -133,6 +133,8 @@ pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectE
     if config.root_cert.is_none() && config.root_cert_file.is_none() {
         config.root_cert = Some(roots::system_and_bundled().iter().map(|root| root.to_vec()).collect());
     }
+    // The library reads the file by itself; without this it would ask for the system's authorities before, which a container may not have.
+    config.root_cert.get_or_insert_default();
     let client = connector::client(config).map_err(|error| ConnectError::Client { message: chain(&error) })?;
     Ok((client, target))
 }

@@ -42,6 +42,8 @@ impl Bound {
         };
         if asks("watch") {
             Self { what: "an event of the watch", limit: limits::OBJECT, by_line: true }
+        } else if asks("follow") {
+            Self { what: "a line of the log", limit: limits::OBJECT, by_line: true }
         } else if asks("limit") {
             Self { what: "a page of the list", limit: limits::PAGE, by_line: false }
         } else {

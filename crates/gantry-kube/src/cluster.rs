@@ -10,11 +10,14 @@ use tokio::sync::mpsc;
 use crate::{
     access::{Access, ConnectError},
     attach::{Gate, Starts},
+    facts::PodFacts,
     pods::PodRef,
-    refusal, renewal,
+    refusal, renewal, requests,
+    retry::Persistence,
+    room::Room,
     seen::SeenPod,
     target::Target,
-    watch::{self, PodWatch, Registry},
+    watch::{self, Coverage, PodWatch, Registry},
 };
 
 /// Runs the shared watch of a [`Cluster`]. The caller has to spawn or poll it; it does nothing until the first pod is watched, and ends
@@ -25,6 +28,7 @@ pub type Driver = BoxFuture<'static, ()>;
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Inner>,
+    persistence: Arc<Persistence>,
 }
 
 struct Inner {
@@ -35,6 +39,7 @@ struct Inner {
     wake: mpsc::Sender<()>,
     gate: Gate,
     starts: Starts,
+    room: Room,
 }
 
 impl Cluster {
@@ -66,11 +71,23 @@ impl Cluster {
                 wake,
                 gate: Gate::default(),
                 starts: Starts::default(),
+                room: Room::default(),
             }),
+            persistence: Arc::default(),
         };
         // The driver must not hold a `Cluster`: it ends when there is none.
         let driver = watch::drive(cluster.pods().clone(), selector, registry, woken);
         (cluster, Box::pin(driver))
+    }
+
+    /// The same cluster for jobs whose objects are made and removed so persistently.
+    #[must_use]
+    pub fn with_persistence(&self, persistence: Persistence) -> Self {
+        Self { inner: Arc::clone(&self.inner), persistence: Arc::new(persistence) }
+    }
+
+    pub(crate) fn persistence(&self) -> &Persistence {
+        &self.persistence
     }
 
     /// The namespace.
@@ -84,6 +101,30 @@ impl Cluster {
         // Full means that the driver has been woken already; closed, that it was dropped, which the `PodWatch` shows.
         let _ = self.inner.wake.try_send(());
         PodWatch::new(receiver, self.inner.wake.clone())
+    }
+
+    /// Watches all pods of the selector from now on, whether or not anybody follows one of them.
+    pub fn watch_all(&self) {
+        // As above.
+        let _ = self.inner.wake.try_send(());
+    }
+
+    /// Every pod that the shared watch has shown and that is still there, by name. What they say is true as far as [`Cluster::coverage`] is.
+    pub fn seen_pods(&self) -> Vec<Arc<PodFacts>> {
+        self.inner.registry.all()
+    }
+
+    /// What the shared watch is good for, now and as it changes.
+    pub fn coverage(&self) -> tokio::sync::watch::Receiver<Coverage> {
+        self.inner.registry.coverage()
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    pub(crate) fn room(&self) -> &Room {
+        &self.inner.room
     }
 
     pub(crate) fn pods(&self) -> &Api<SeenPod> {
@@ -111,7 +152,9 @@ fn plain_spoken(client: Client, target: Target) -> Client {
         let (client, target) = (client.clone(), Arc::clone(&target));
         async move {
             let is_exec = request.headers().contains_key(header::UPGRADE);
-            let answer = client.send(request).await.map_err(|error| target.explain(error))?;
+            let answer = client.send(request).await;
+            requests::count(answer.as_ref().ok().map(http::Response::status));
+            let answer = answer.map_err(|error| target.explain(error))?;
             refusal::understood(answer, &target, is_exec).await
         }
     });

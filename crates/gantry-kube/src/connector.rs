@@ -2,45 +2,53 @@
 //! of jobs leaves behind are closed, and that requests are not logged.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::FutureExt as _;
-use http::Uri;
+use http::{HeaderValue, Uri};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{
+            Connected, Connection, HttpConnector,
+            proxy::{SocksV5, Tunnel},
+        },
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use kube::{
     Client, Config,
-    client::{Body, ClientBuilder, ConfigExt as _},
+    client::{Body, ConfigExt as _},
 };
 use tokio::time::timeout;
-use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 
 use crate::limits;
 
-/// A client for what `config` describes. Behind a proxy it is the library's own.
-pub(crate) fn client(mut config: Config) -> kube::Result<Client> {
-    // Requests are retried in `retry.rs` and nowhere else.
-    config.default_retry = false;
-    config.connect_timeout = Some(limits::CONNECT);
-    if config.proxy_url.is_some() {
-        return Ok(ClientBuilder::try_from(config)?.build());
-    }
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    // Head and body of a request are two writes. By default the second waits until the other side acknowledges the first, which it puts off by
-    // 40 ms.
-    tcp.set_nodelay(true);
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
-    let connector = tower::service_fn(move |address: Uri| {
-        let connecting = timeout(limits::CONNECT, tls.clone().oneshot(address));
-        connecting.map(|made| made.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))).boxed()
-    });
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    /// Certificates or keys.
+    #[error(transparent)]
+    Library(#[from] kube::Error),
+    /// A proxy that nothing here can speak with. Its URL can hold a password.
+    #[error("a proxy of the kind {scheme} is not known; write http://host:port, https://… or socks5://…")]
+    Proxy { scheme: String },
+}
+
+/// Opens connections to the API server, whichever way leads there.
+type Dial = BoxCloneSyncService<Uri, Wire, BoxError>;
+
+/// A client for what `config` describes.
+pub(crate) fn client(config: Config) -> Result<Client, Unusable> {
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(limits::IDLE_CONNECTION)
         .pool_max_idle_per_host(limits::IDLE_CONNECTIONS)
-        .build(connector);
+        .build(dial(&config)?);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
@@ -48,4 +56,137 @@ pub(crate) fn client(mut config: Config) -> kube::Result<Client> {
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// The way to the API server: straight, or through the proxy that `config` names.
+fn dial(config: &Config) -> Result<Dial, Unusable> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    // Head and body of a request are two writes. By default the second waits until the other side acknowledges the first, which it puts off by
+    // 40 ms.
+    tcp.set_nodelay(true);
+    let Some(proxy) = config.proxy_url.clone() else {
+        return Ok(secured(config.rustls_https_connector_with_connector(tcp)?));
+    };
+    match proxy.scheme_str() {
+        Some("http") => Ok(secured(config.rustls_https_connector_with_connector(tunnel(proxy, tcp))?)),
+        Some("https") => {
+            let to_proxy = config.rustls_https_connector_with_connector(tcp)?;
+            Ok(secured(config.rustls_https_connector_with_connector(tunnel(proxy, to_proxy))?))
+        }
+        Some("socks5") => Ok(secured(config.rustls_https_connector_with_connector(SocksV5::new(proxy, tcp))?)),
+        scheme => Err(Unusable::Proxy { scheme: scheme.unwrap_or_default().to_owned() }),
+    }
+}
+
+/// A tunnel through an HTTP proxy, with the name and password that its URL holds.
+fn tunnel<C>(proxy: Uri, to_proxy: C) -> Tunnel<C> {
+    let basic = proxy.authority().and_then(|authority| authority.as_str().rsplit_once('@')).map(|(user, _)| user);
+    let basic = basic.and_then(basic_auth);
+    let tunnel = Tunnel::new(proxy, to_proxy);
+    match basic {
+        Some(basic) => tunnel.with_auth(basic),
+        None => tunnel,
+    }
+}
+
+/// The header for `name:password` as a URL has it, with escapes.
+fn basic_auth(user: &str) -> Option<HeaderValue> {
+    let plain: Vec<u8> = percent_encoding::percent_decode_str(user).collect();
+    HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(plain))).ok()
+}
+
+/// The same connector with a limit of time, and without its type: the client's code exists once, not once for each kind of proxy.
+fn secured<C>(connector: C) -> Dial
+where
+    C: Service<Uri, Error = BoxError> + Clone + Send + Sync + 'static,
+    C::Response: Stream + 'static,
+    C::Future: Send + 'static,
+{
+    Dial::new(tower::service_fn(move |address: Uri| {
+        let connecting = timeout(limits::CONNECT, connector.clone().oneshot(address));
+        connecting.map(|made| match made {
+            Ok(made) => made.map(|stream| Wire(Box::new(stream))),
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        })
+    }))
+}
+
+/// What a connection can do.
+trait Stream: Read + Write + Connection + Send + Unpin {}
+
+impl<T: Read + Write + Connection + Send + Unpin> Stream for T {}
+
+/// A connection of any kind.
+struct Wire(Box<dyn Stream>);
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        self.0.connected()
+    }
+}
+
+impl Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(context, buffer)
+    }
+}
+
+impl Write for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write_vectored(context, parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxys_name_and_password_are_sent_as_they_are_meant() {
+        // "user:pa@ss:word%": what stands for itself in a header is escaped in a URL.
+        let header = basic_auth("user:pa%40ss%3Aword%25").unwrap();
+        assert_eq!(header, "Basic dXNlcjpwYUBzczp3b3JkJQ==");
+    }
+
+    #[test]
+    fn a_proxy_of_an_unknown_kind_is_an_error_that_does_not_repeat_its_url() {
+        let mut config = Config::new(Uri::from_static("https://10.0.0.1:6443"));
+        config.root_cert = Some(Vec::new());
+        for (url, known) in [
+            ("http://proxy:3128", true),
+            ("https://user:secret@proxy:3128", true),
+            ("socks5://proxy:1080", true),
+            ("ftp://user:secret@proxy:21", false),
+        ] {
+            config.proxy_url = Some(url.parse().unwrap());
+            let dial = dial(&config);
+            assert_eq!(dial.is_ok(), known, "{url}");
+            assert!(dial.err().is_none_or(|error| !error.to_string().contains("secret")));
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 
-use crate::{answers::TooLong, limits, target::Unusable};
+use crate::{answers::TooLong, limits, quota::Quota};
 
 /// The kinds of failure that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +56,20 @@ impl Fault {
     }
 }
 
+/// A request that never got an answer of an API server, in a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Unusable {
+    pub(crate) fault: Fault,
+    pub(crate) message: String,
+}
+
+impl From<Unusable> for kube::Error {
+    fn from(error: Unusable) -> Self {
+        Self::Service(Box::new(error))
+    }
+}
+
 /// A request to the API server that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -81,6 +95,11 @@ impl ApiError {
     /// A failure without an HTTP status.
     pub(crate) fn without_answer(fault: Fault, message: String) -> Self {
         Self { fault, code: 0, reason: String::new(), message, retry_after: None }
+    }
+
+    /// What a `ResourceQuota` says, if one has refused a pod.
+    pub(crate) fn quota(&self) -> Option<Quota> {
+        (self.code == 403).then(|| Quota::read(&self.message)).flatten()
     }
 
     /// Whether `create` found the name taken.

@@ -1,37 +1,61 @@
 //! Carries out a plan in a cluster and says what happened: makes the pod, watches it, opens the connection to its agent, removes it.
 //!
 //! It never decides what should run, never reads a verdict out of a clock or a broken stream, and uses no other rights than `create`,
-//! `get`, `list`, `watch` and `delete` on `pods`, and `pods/exec`; `list` on `events` where it has it. It spawns no task: [`Cluster::connect`] returns a [`Driver`] that the
+//! `get`, `list`, `watch` and `delete` on `pods`, and `pods/exec`; where it has them, `patch` on `pods`, `get` on `pods/log`, `list` on `events`, and `create`,
+//! `update` and `delete` on `secrets` for jobs with logins for registries; and where the config asks for it, `create` on
+//! `poddisruptionbudgets`, `get` on `serviceaccounts` and `secrets`, and `create`, `list` and `delete` on `namespaces`. It spawns no task: [`Cluster::connect`] returns a [`Driver`] that the
 //! caller has to run. Start reading at [`Cluster`]; what a pod's status means is in [`facts`].
 
 pub mod access;
 mod answers;
 pub mod attach;
+mod awaited;
+mod budgets;
 mod cluster;
 mod connector;
 pub mod error;
-mod events;
+pub mod events;
 pub mod facts;
 pub mod limits;
+mod logs;
+mod marks;
+mod namespaces;
 mod pods;
+mod pulls;
+mod quota;
 mod refusal;
 mod renewal;
+pub mod requests;
 mod retry;
 pub mod rights;
+mod room;
+mod secrets;
 mod seen;
 mod strays;
+mod survey;
 mod target;
 pub mod watch;
 
 pub use access::{Access, ConnectError, RemoteAccess};
 pub use attach::{
     AgentStream, AttachError, AttachRequest, Content, ExecEnd, ExecOutcome, HelperBinaries, HelperBinary, Purpose,
+    loaded_length,
 };
+pub use awaited::{Absent, Awaited};
 pub use cluster::{Cluster, Driver};
 pub use error::{ApiError, Fault};
+pub use events::PodEvent;
 pub use facts::{ContainerFacts, ContainerState, PodFacts};
+pub use logs::LogStream;
+pub use marks::Marked;
+pub use namespaces::NamespaceError;
 pub use pods::{CreateError, DeleteError, PodNow, PodRef};
+pub use pulls::Pulled;
+pub use retry::Persistence;
 pub use rights::Right;
+pub use room::{Shortage, ShortageKind};
+pub use secrets::NewPullSecret;
 pub use seen::{SeenContainer, SeenPod, SeenSpec};
 pub use strays::Stray;
-pub use watch::{PodWatch, Sight};
+pub use survey::Said;
+pub use watch::{Coverage, PodWatch, Sight};

@@ -20,8 +20,33 @@ pub const EVENTS: u32 = 100;
 /// Different warnings about one pod that are told: the newest are about what it waits for.
 pub const WARNINGS: usize = 3;
 
+/// Lines of a container's log that are shown of one that has ended or does not answer: a stack trace, or the sentences before it.
+pub const LAST_LINES: i64 = 20;
+
+/// Bytes of them that are read: such lines have some hundred each.
+pub const LAST_LINES_BYTES: i64 = 32 << 10;
+
+/// A line of a log that is followed; what is longer comes in several.
+pub const LOG_LINE: usize = 16 << 10;
+
 /// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and it is removed as a stray later.
 pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// The annotation with the end, in seconds since 1970, of the time for which the pod of a failed job is kept. Such a pod takes no place.
+pub const KEPT: &str = "gantry.dev/keep-until";
+
+/// Pause before an object is looked for again that a pod needs (GitLab Runner 19.4).
+pub const AWAIT_PAUSE: Duration = Duration::from_secs(5);
+
+/// The label by whose value pods may be bounded (`crate::Cluster::bound`).
+pub const BOUNDED_LABEL: &str = "gantry.dev/fleet";
+
+/// Pause before a pod is asked for again that a quota has refused: another job's pod has to go first, which takes seconds, and every try is an
+/// audited request.
+pub const QUOTA_RETRY: Duration = Duration::from_secs(3);
+
+/// How often a pod that waits for a place among those of its fleet looks whether there is one: in memory, without a request.
+pub const ROOM_LOOK: Duration = Duration::from_millis(100);
 
 /// First pause after a failed request.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(200);
@@ -52,6 +77,9 @@ pub const SEEN: usize = 20_000;
 
 /// Text of such a pod's facts. Most have some hundred bytes; a pod whose status is longer is looked up when somebody asks for it.
 pub const SEEN_TEXT: usize = 8 << 10;
+
+/// Longest label or annotation of ours that is remembered of every pod: all but the sealed ticket, which is read when it is needed.
+pub const MARK: usize = 256;
 
 /// One object, or one event of a watch, as the API server sends it. etcd keeps none over 1.5 MiB (its `--max-request-bytes`), and JSON is not
 /// three times as long as what is kept there.
@@ -166,3 +194,9 @@ pub const STRAY_DEADLINE: Duration = Duration::from_hours(1);
 
 /// Failed pulls of one image after which its pod is given up. The first is forgiven: the kubelet tries again by itself.
 pub const PULL_FAILURES: u32 = 2;
+
+/// Output of a command for `doctor` that is read: it says a few lines.
+pub const SAID: usize = 64 * 1024;
+
+/// Time for such a command: it makes one connection, which has a time-out of its own.
+pub const SAID_DEADLINE: Duration = Duration::from_secs(60);

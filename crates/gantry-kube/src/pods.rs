@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use gantry_core::Ending;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Resource as _,
     api::{DeleteParams, ListParams, ObjectList, PostParams, Preconditions},
@@ -14,12 +14,17 @@ use crate::{
     Cluster,
     error::{ApiError, Fault},
     limits,
+    quota::Quota,
     retry::{self, Backoff},
+    room::Making,
     seen::SeenPod,
 };
 
 /// Labels and annotations of ours begin with this.
-const OURS: &str = "gantry.dev/";
+pub(crate) const OURS: &str = "gantry.dev/";
+
+/// Those that change while the pod is there, and so do not say which pod it is.
+const CHANGING: [&str; 2] = ["gantry.dev/owner", "gantry.dev/heartbeat"];
 
 /// One pod, and no other of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +39,17 @@ impl PodRef {
     /// Of an object that the API server returned; `None` if it lacks a name or a uid.
     pub fn of(pod: &SeenPod) -> Option<Self> {
         Some(Self { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? })
+    }
+
+    /// The owner of an object that goes with the pod.
+    pub(crate) fn as_owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            ..OwnerReference::default()
+        }
     }
 }
 
@@ -134,7 +150,7 @@ impl Cluster {
             last.clone_from(error);
             tell(error);
         };
-        let made = timeout_at(deadline, self.create_until(pod, &name, deadline, tell)).await;
+        let made = timeout_at(deadline, self.create_in_turn(pod, &name, deadline, tell)).await;
         let created = match made {
             Ok(created) => created.map_err(|error| create_error(error, limit))?,
             Err(_) => return Err(create_error(last, limit)),
@@ -147,6 +163,26 @@ impl Cluster {
         }
     }
 
+    /// Makes the pod once there is a place for it, and shows what it waits for meanwhile.
+    async fn create_in_turn(
+        &self,
+        pod: &Pod,
+        name: &str,
+        deadline: Instant,
+        mut tell: impl FnMut(&ApiError),
+    ) -> Result<Created, ApiError> {
+        let mut making = Making::begin(self.room());
+        let labels = pod.metadata.labels.as_ref();
+        if let Some(value) = labels.and_then(|labels| labels.get(limits::BOUNDED_LABEL)) {
+            self.wait_for_place(&mut making, value, deadline, &mut tell).await?;
+        }
+        let tell = |error: &ApiError| {
+            making.refused(error);
+            tell(error);
+        };
+        self.create_until(pod, name, deadline, tell).await
+    }
+
     async fn create_until(
         &self,
         pod: &Pod,
@@ -155,8 +191,9 @@ impl Cluster {
         mut tell: impl FnMut(&ApiError),
     ) -> Result<Created, ApiError> {
         let mut backoff = Backoff::default();
+        let persistence = self.persistence();
         loop {
-            match retry::until(deadline, &mut tell, || self.create_once(pod, name)).await? {
+            match retry::until((persistence, deadline), &mut tell, || self.create_once(pod, name)).await? {
                 Created::Leaving if Instant::now() < deadline => sleep_until(Instant::now() + backoff.next()).await,
                 created => return Ok(created),
             }
@@ -165,13 +202,14 @@ impl Cluster {
 
     async fn create_once(&self, pod: &Pod, name: &str) -> Result<Created, ApiError> {
         let error = match retry::once(self.post(pod)).await {
-            Ok(made) => return created(&made),
+            Ok(made) => {
+                self.registry().made(&made);
+                return created(&made);
+            }
             Err(error) => error,
         };
         if !error.is_already_exists() {
-            // A conflict that is not about the name is a quota that was being updated by somebody else (Kubernetes API): it passes.
-            let fault = if error.fault == Fault::Conflict { Fault::Server } else { error.fault };
-            return Err(ApiError { fault, ..error });
+            return Err(passing(error));
         }
         let Some(found) = retry::once(self.pods().get_opt(name)).await? else {
             return Err(ApiError { fault: Fault::Server, ..error });
@@ -190,10 +228,11 @@ impl Cluster {
     }
 
     /// Deletes `pod` and nothing else; that it is gone already is success. `grace_seconds` replaces the pod's own grace period. Failures
-    /// that may pass are tried again for [`limits::DELETE_DEADLINE`].
+    /// that may pass are tried again for [`crate::Persistence::removal`].
     pub async fn delete_pod(&self, pod: &PodRef, grace_seconds: Option<u32>) -> Result<(), DeleteError> {
-        let deadline = Instant::now() + limits::DELETE_DEADLINE;
-        let result = retry::until(deadline, |_| {}, || self.delete_once(pod, grace_seconds)).await;
+        let deadline = Instant::now() + self.persistence().removal;
+        let result =
+            retry::until((self.persistence(), deadline), |_| {}, || self.delete_once(pod, grace_seconds)).await;
         result.map_err(|error| delete_error(&pod.name, error))
     }
 
@@ -267,6 +306,22 @@ pub(crate) async fn look(pods: &Api<SeenPod>, pod: &PodRef) -> PodNow {
     }
 }
 
+/// What a refused creation is, seen by who can wait: a quota has room when other pods have gone, and who says when to come again is to be
+/// asked again.
+fn passing(error: ApiError) -> ApiError {
+    if error.quota() == Some(Quota::UsedUp) {
+        let retry_after = error.retry_after.or(Some(limits::QUOTA_RETRY));
+        return ApiError { fault: Fault::Throttled, retry_after, ..error };
+    }
+    let fault = match error.fault {
+        // A conflict that is not about the name is a quota that was being updated by somebody else (Kubernetes API): it passes.
+        Fault::Conflict => Fault::Server,
+        Fault::Forbidden | Fault::Refused if error.retry_after.is_some() => Fault::Throttled,
+        fault => fault,
+    };
+    ApiError { fault, ..error }
+}
+
 fn created(made: &SeenPod) -> Result<Created, ApiError> {
     let pod = PodRef::of(made).ok_or_else(|| {
         ApiError::without_answer(Fault::Garbled, "the API server returned a pod without a uid".to_owned())
@@ -297,7 +352,8 @@ pub(crate) fn delete_error(name: &str, error: ApiError) -> DeleteError {
 /// Whether all our marks on `wanted` are on `found`, and there is at least one.
 pub(crate) fn same_marks(wanted: &Pod, found: &SeenPod) -> bool {
     let ours = |marks: &Option<BTreeMap<String, String>>| -> Vec<(String, String)> {
-        let marks = marks.iter().flatten().filter(|(key, _)| key.starts_with(OURS));
+        let is_lasting = |key: &str| key.starts_with(OURS) && !CHANGING.contains(&key);
+        let marks = marks.iter().flatten().filter(|(key, _)| is_lasting(key));
         marks.map(|(key, value)| (key.clone(), value.clone())).collect()
     };
     let has = |marks: &Option<BTreeMap<String, String>>, (key, value): &(String, String)| {

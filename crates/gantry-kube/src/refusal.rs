@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
-    error::{Fault, shorten},
+    error::{Fault, Unusable, shorten},
     limits,
-    target::{Target, Unusable},
+    target::Target,
 };
 
 /// Passes on what an API server says. `Err` where the answer is none, or breaks off. `is_exec`: it may be a kubelet's, which are plain text.

@@ -29,10 +29,62 @@ pub const USED: [Right; 7] = [
     Right::on_exec("create"),
 ];
 
-/// What is used where it is granted: without it the job log does not show why a volume cannot be mounted, and says where to look.
-pub const OPTIONAL: [Right; 1] = [Right { verb: "list", resource: "events", subresource: None }];
+/// What is used where it is granted. Without `list` on `events` the job log does not show why a volume cannot be mounted, and says where to
+/// look; without those on `secrets` the logins of jobs for registries are not used.
+pub const OPTIONAL: [Right; 6] = [
+    Right { verb: "list", resource: "events", subresource: None },
+    Right { verb: "get", resource: "pods", subresource: Some("log") },
+    MARKS,
+    Right { verb: "create", resource: "secrets", subresource: None },
+    Right { verb: "update", resource: "secrets", subresource: None },
+    Right { verb: "delete", resource: "secrets", subresource: None },
+];
+
+/// With it managers write on pods who owns them and that they live, so that others take over the jobs of one that dies within 20 s.
+pub const MARKS: Right = Right::on_pods("patch");
+
+/// Without Secrets no credentials reach the kubelet.
+const NO_CREDENTIALS: &str =
+    "images are pulled without the credentials that jobs bring (GitLab's registry, DOCKER_AUTH_CONFIG)";
+
+/// What a missing right costs, one sentence each; the first that fits counts.
+const COSTS: [(&str, &str, &str); 13] = [
+    ("create", "pods", "no job can run: its pod cannot be made"),
+    ("get", "pods", "a pod whose watch broke cannot be looked up, so jobs end late or without their cause"),
+    ("list", "pods", "pods are asked for one by one, and those that earlier runners left behind are not removed"),
+    ("watch", "pods", "pods are asked for again and again: jobs start later, and the API server has more to do"),
+    ("delete", "pods", "pods of ended jobs stay until their deadline and keep their places on nodes"),
+    (
+        "patch",
+        "pods",
+        "jobs of a manager that dies are taken over only when another one starts; until then they report alone",
+    ),
+    ("get", "pods/exec", "jobs cannot be handed to their pods before Kubernetes 1.35: none runs"),
+    ("create", "pods/exec", "jobs cannot be handed to their pods from Kubernetes 1.35 on: none runs there"),
+    ("create", "secrets", NO_CREDENTIALS),
+    ("update", "secrets", NO_CREDENTIALS),
+    ("delete", "secrets", "Secrets with credentials of registries stay until their pod is collected"),
+    (
+        "get",
+        "pods/log",
+        "job logs cannot show what services print (CI_DEBUG_SERVICES), or the last lines of one that has ended",
+    ),
+    ("list", "events", "the log of a job whose pod does not start cannot say why a volume or an image is not there"),
+];
 
 impl Right {
+    /// What jobs have to do without if it is not granted.
+    pub fn cost(&self) -> &'static str {
+        let resource = self.full_resource();
+        let of = |(verb, of, _): &&(&str, &str, &str)| *verb == self.verb && *of == resource;
+        COSTS.iter().find(of).map_or("something will not work", |(_, _, cost)| cost)
+    }
+
+    /// The resource as a Role names it, such as `pods/exec`.
+    pub fn full_resource(&self) -> String {
+        self.subresource.map_or_else(|| self.resource.to_owned(), |name| format!("{}/{name}", self.resource))
+    }
+
     const fn on_pods(verb: &'static str) -> Self {
         Self { verb, resource: "pods", subresource: None }
     }
@@ -44,8 +96,7 @@ impl Right {
 
 impl std::fmt::Display for Right {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} on {}", self.verb, self.resource)?;
-        self.subresource.map_or(Ok(()), |name| write!(f, "/{name}"))
+        write!(f, "{} on {}", self.verb, self.full_resource())
     }
 }
 
@@ -70,5 +121,17 @@ impl Cluster {
         let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client().clone());
         let answer = retry::once(reviews.create(&PostParams::default(), &review)).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_right_has_its_cost() {
+        for right in USED.iter().chain(&OPTIONAL) {
+            assert_ne!(right.cost(), "something will not work", "{right}");
+        }
     }
 }

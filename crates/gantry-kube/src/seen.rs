@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Pod, PodStatus},
+    api::core::v1::{LocalObjectReference, Pod, PodStatus},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use serde::{Deserialize, Deserializer};
@@ -37,6 +37,17 @@ pub struct SeenSpec {
     /// The other containers in their order.
     #[serde(default)]
     pub containers: Vec<SeenContainer>,
+    /// Secrets with logins to registries.
+    #[serde(default)]
+    pub image_pull_secrets: Option<Vec<LocalObjectReference>>,
+}
+
+impl SeenPod {
+    /// Whether its images are pulled with the logins in this Secret.
+    pub fn uses_secret(&self, name: &str) -> bool {
+        let secrets = self.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
+        secrets.is_some_and(|secrets| secrets.iter().any(|secret| secret.name == name))
+    }
 }
 
 /// Name, image and limits of a container.

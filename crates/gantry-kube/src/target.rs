@@ -7,7 +7,7 @@ use gantry_core::error_chain::chain;
 use rustls::{AlertDescription, CertificateError};
 
 use crate::{
-    error::{Fault, shorten},
+    error::{Fault, Unusable, shorten},
     limits,
 };
 
@@ -35,20 +35,6 @@ impl Default for Target {
             ca_advice: "set ca_file in [runners.kubernetes] to the CA certificate of the cluster".to_owned(),
             cert_from: "cert_file and key_file in [runners.kubernetes]".to_owned(),
         }
-    }
-}
-
-/// A request that never got an answer of an API server, in a sentence.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub(crate) struct Unusable {
-    pub(crate) fault: Fault,
-    pub(crate) message: String,
-}
-
-impl From<Unusable> for kube::Error {
-    fn from(error: Unusable) -> Self {
-        Self::Service(Box::new(error))
     }
 }
 

@@ -53,12 +53,21 @@ pub enum Content {
     File {
         /// The file.
         file: Arc<File>,
-        /// Its length.
+        /// How much of it.
         length: u64,
     },
 }
 
 impl Content {
+    /// A program without what is only for debuggers.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn program(file: File) -> io::Result<Self> {
+        let length = super::loaded_length(&file)?;
+        Ok(Self::File { file: Arc::new(file), length })
+    }
+
     /// How many bytes there are.
     pub fn length(&self) -> u64 {
         match self {

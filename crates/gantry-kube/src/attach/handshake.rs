@@ -1,6 +1,6 @@
 //! The lines before the frames: the shell's first word, the helper if it asks for one, and the bridge's greeting.
 
-use gantry_wire::PROTOCOL;
+use gantry_wire::frame::Protocols;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
@@ -58,8 +58,12 @@ pub(crate) async fn finish(
 fn greeted(stream: AgentStream, line: FirstLine) -> Result<AgentStream, Failed> {
     let unusable = |message| Err(Failed::Final(AttachError::Unusable { message }));
     match line {
-        FirstLine::Bridge(theirs) if theirs == PROTOCOL.to_string() => Ok(stream),
-        FirstLine::Bridge(theirs) => Err(Failed::Final(AttachError::Protocol { theirs })),
+        FirstLine::Bridge(theirs) => {
+            match Protocols::parse(&theirs).and_then(|theirs| theirs.common(Protocols::OURS)) {
+                Some(_) => Ok(stream),
+                None => Err(Failed::Final(AttachError::Protocol { theirs })),
+            }
+        }
         FirstLine::Failure(message) => unusable(message),
         FirstLine::Push { .. } => unusable("it asks for a helper again after it has got one".to_owned()),
         FirstLine::Other(line) => unusable(format!("instead of a greeting it printed {line:?}")),

@@ -6,10 +6,12 @@
 mod binaries;
 mod gate;
 mod handshake;
+mod program;
 mod script;
 mod starts;
 mod stream;
 mod tries;
+mod visit;
 
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 pub use binaries::{Content, HelperBinaries, HelperBinary};
 pub(crate) use gate::Gate;
+pub use program::loaded_length;
 pub(crate) use starts::Starts;
 pub use stream::{AgentStream, ExecEnd, ExecOutcome};
 use tries::Tries;
@@ -228,7 +231,7 @@ impl Cluster {
 
     async fn try_agent(&self, pod: &PodRef, helper: &HelperBinaries) -> Result<AgentStream, Failed> {
         let place = self.gate().pass().await;
-        let connection = self.open_exec(pod).await.map_err(|error| exec_failed(&error))?;
+        let connection = self.open_agent(pod).await.map_err(|error| exec_failed(&error))?;
         let mut stream = AgentStream::new(connection).await;
         let line = timeout(limits::FIRST_LINE, handshake::first_line(&mut stream)).await;
         drop(place);
@@ -236,11 +239,20 @@ impl Cluster {
         handshake::finish(stream, line, helper).await
     }
 
-    async fn open_exec(&self, pod: &PodRef) -> Result<kube::client::Connection, ApiError> {
+    async fn open_agent(&self, pod: &PodRef) -> Result<kube::client::Connection, ApiError> {
         let params = AttachParams::default().container(layout::HELPER).stdin(true).stdout(true).stderr(true);
+        self.open_exec(&pod.name, script::command(), &params).await
+    }
+
+    async fn open_exec(
+        &self,
+        pod: &str,
+        command: Vec<String>,
+        params: &AttachParams,
+    ) -> Result<kube::client::Connection, ApiError> {
         let url = Pod::url_path(&(), Some(self.namespace()));
         let request = kube::core::Request::new(url)
-            .exec(&pod.name, script::command(), &params)
+            .exec(pod, command, params)
             .map_err(|error| ApiError::without_answer(Fault::Local, error.to_string()))?;
         match timeout(limits::UPGRADE, self.client().connect(request)).await {
             Ok(result) => result.map_err(ApiError::from),

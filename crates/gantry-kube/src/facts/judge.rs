@@ -2,6 +2,7 @@
 //! nothing, because the agent in the pod may still finish (`doomed` is for pods that have not been handed a job yet).
 
 use gantry_core::Ending;
+use gantry_core::ending::pull_is_final;
 
 use super::{ContainerEnd, ContainerFacts, Phase, PodFacts, Words};
 use crate::limits;
@@ -29,12 +30,12 @@ pub fn is_unexplained(facts: &PodFacts) -> bool {
     let is_idle = |container: &ContainerFacts| !container.has_started();
     facts.phase == Phase::Pending
         && facts.node.is_some()
-        && facts.containers.iter().all(is_idle)
+        && facts.containers.iter().any(is_idle)
         && pending_reasons(facts).is_empty()
 }
 
-/// A warning about the pod, as a line for the job log.
-pub fn warning_line(words: &Words) -> String {
+/// A reason and the words with it, as a line for the job log.
+pub fn line(words: &Words) -> String {
     quoted(&words.reason, words)
 }
 
@@ -123,8 +124,7 @@ fn died(container: &ContainerFacts, end: &ContainerEnd) -> Ending {
     if end.is_oom() {
         return Ending::ContainerOutOfMemory { container: name, limit: container.memory_limit.clone() };
     }
-    // The runtime made the container but could not start its first process (Kubernetes API): there was nothing to die.
-    if matches!(end.reason.as_str(), "StartError" | "ContainerCannotRun") {
+    if end.never_ran() {
         return Ending::ContainerConfig { container: name, message: spoken(&end.reason, &end.message) };
     }
     let reason = if end.reason.is_empty() { "none given".to_owned() } else { end.reason.clone() };
@@ -135,13 +135,18 @@ fn spoken(reason: &str, message: &str) -> String {
     if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") }
 }
 
-/// Waiting reasons of the kubelet that do not pass by themselves. A failed pull may: see [`limits::PULL_FAILURES`].
+/// Waiting reasons of the kubelet that do not pass by themselves. A failed pull may, unless the registry has given its last word: see
+/// [`limits::PULL_FAILURES`].
 fn cannot_start(container: &ContainerFacts) -> Option<Ending> {
+    if let Some(end) = container.ended().filter(|end| end.never_ran()) {
+        return Some(died(container, end));
+    }
     let words = container.waiting()?;
     let name = container.name.clone();
     match words.reason.as_str() {
         "InvalidImageName" | "ErrImageNeverPull" => {}
-        "ErrImagePull" | "ImagePullBackOff" if container.pull_failures >= limits::PULL_FAILURES => {}
+        "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed" | "ImagePullBackOff"
+            if container.pull_failures >= limits::PULL_FAILURES || pull_is_final(&words.message) => {}
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "CrashLoopBackOff" => {
             let last = container.last_end.as_ref().map(|end| end.message.as_str()).filter(|text| !text.is_empty());
             let mut message = spoken(&words.reason, &words.message);

@@ -3,11 +3,15 @@
 
 mod judge;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{api::core::v1::ContainerStatus, apimachinery::pkg::apis::meta::v1::Time};
 
+use crate::limits;
+use crate::pods::OURS;
 use crate::seen::{SeenContainer, SeenPod};
 
-pub use judge::{doomed, gone, is_unexplained, pending_reasons, services_started, terminal, unstartable, warning_line};
+pub use judge::{doomed, gone, is_unexplained, line, pending_reasons, services_started, terminal, unstartable};
 
 /// What a pod's object says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,10 +34,14 @@ pub struct PodFacts {
     pub deletion: Option<Time>,
     /// Why no node has been found: reason and message of `PodScheduled` while it is false.
     pub unscheduled: Option<Words>,
+    /// Whether the node has mounted its volumes and set up its network (`PodReadyToStartContainers`, from Kubernetes 1.29 on).
+    pub sandboxed: Option<bool>,
     /// Reason and message of `DisruptionTarget` while it is true: the cluster is ending the pod.
     pub disruption: Option<Words>,
     /// Init containers first, then the others, each in the order of the spec.
     pub containers: Vec<ContainerFacts>,
+    /// Labels and annotations below `gantry.dev/`, by their whole keys; without those that are longer than [`limits::MARK`].
+    pub marks: BTreeMap<String, String>,
 }
 
 /// `status.phase` of a pod.
@@ -117,6 +125,11 @@ impl ContainerEnd {
     pub fn is_oom(&self) -> bool {
         self.reason == "OOMKilled"
     }
+
+    /// Whether the runtime made the container and could not start its first process (Kubernetes API): there was nothing to end.
+    pub fn never_ran(&self) -> bool {
+        matches!(self.reason.as_str(), "StartError" | "ContainerCannotRun")
+    }
 }
 
 impl PodFacts {
@@ -136,9 +149,21 @@ impl PodFacts {
             message: status.and_then(|status| status.message.clone()).unwrap_or_default(),
             deletion: meta.deletion_timestamp.clone(),
             unscheduled: condition(pod, "PodScheduled", "False"),
+            sandboxed: sandboxed(pod),
             disruption: condition(pod, "DisruptionTarget", "True"),
             containers: containers(pod, previous),
+            marks: marks(pod),
         }
+    }
+
+    /// The label or annotation of this key, if it is one of ours.
+    pub fn mark(&self, key: &str) -> Option<&str> {
+        self.marks.get(key).map(String::as_str)
+    }
+
+    /// Whether the pod takes room: it is not over, nobody has asked for its deletion, and it is not kept beyond its job.
+    pub fn takes_room(&self) -> bool {
+        !self.phase.is_over() && self.deletion.is_none() && !self.marks.contains_key(limits::KEPT)
     }
 
     /// The container of that name, if the pod has it.
@@ -175,6 +200,13 @@ impl Phase {
     }
 }
 
+/// What we have written on the pod ourselves, as far as it is short.
+fn marks(pod: &SeenPod) -> BTreeMap<String, String> {
+    let all = [&pod.metadata.labels, &pod.metadata.annotations].into_iter().flatten().flatten();
+    let short = all.filter(|(key, value)| key.starts_with(OURS) && value.len() <= limits::MARK);
+    short.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
 fn condition(pod: &SeenPod, kind: &str, status: &str) -> Option<Words> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let condition = conditions.iter().find(|condition| condition.type_ == kind && condition.status == status)?;
@@ -182,6 +214,12 @@ fn condition(pod: &SeenPod, kind: &str, status: &str) -> Option<Words> {
         reason: condition.reason.clone().unwrap_or_default(),
         message: condition.message.clone().unwrap_or_default(),
     })
+}
+
+fn sandboxed(pod: &SeenPod) -> Option<bool> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|condition| condition.type_ == "PodReadyToStartContainers")?;
+    Some(condition.status == "True")
 }
 
 /// One entry per container of the spec. Before the kubelet has seen the pod, and after an eviction for want of disk, there is no status for
@@ -236,7 +274,12 @@ impl ContainerFacts {
 
     /// Whether it runs or has run.
     pub fn has_started(&self) -> bool {
-        !matches!(self.state, ContainerState::Waiting(_)) || self.restarts > 0 || self.last_end.is_some()
+        let runs_or_ran = match &self.state {
+            ContainerState::Waiting(_) => false,
+            ContainerState::Running => true,
+            ContainerState::Terminated(end) => !end.never_ran(),
+        };
+        runs_or_ran || self.restarts > 0 || self.last_end.is_some()
     }
 
     /// The reason for which it waits, if it does.
@@ -265,15 +308,15 @@ fn end(state: &k8s_openapi::api::core::v1::ContainerStateTerminated) -> Containe
     }
 }
 
-/// Counts failed pulls. The kubelet says `ErrImagePull` when one has failed, and `ImagePullBackOff` while it waits to try again, so a new
+/// Counts failed pulls. The kubelet says `ErrImagePull`, or one of two newer words, when one has failed, and `ImagePullBackOff` while it waits to try again, so a new
 /// failure is an `ErrImagePull` that was not there before. A pod that is first seen while it waits has failed once.
 fn pull_failures(state: &ContainerState, before: Option<&ContainerFacts>) -> u32 {
     let count = before.map_or(0, |facts| facts.pull_failures);
     let ContainerState::Waiting(words) = state else { return 0 };
     let was = before.and_then(ContainerFacts::waiting).map_or("", |words| words.reason.as_str());
     match words.reason.as_str() {
-        "ErrImagePull" if was == "ErrImagePull" => count.max(1),
-        "ErrImagePull" => count.saturating_add(1),
+        "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed" if was == words.reason => count.max(1),
+        "ErrImagePull" | "RegistryUnavailable" | "SignatureValidationFailed" => count.saturating_add(1),
         "ImagePullBackOff" => count.max(1),
         _ => count,
     }

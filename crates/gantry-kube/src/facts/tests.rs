@@ -91,7 +91,7 @@ fn ordinary_waiting_is_not_a_reason() {
 
 #[test]
 fn the_first_failed_pull_is_told_and_forgiven_the_second_is_not() {
-    let words = "failed to pull and unpack image: not found";
+    let words = "failed to pull and unpack image: i/o timeout";
     let failed = with_build(waiting("ErrImagePull", words));
     let backing_off = with_build(waiting("ImagePullBackOff", "Back-off pulling image"));
 
@@ -106,7 +106,7 @@ fn the_first_failed_pull_is_told_and_forgiven_the_second_is_not() {
 
     let second = PodFacts::digest(&pod(failed), Some(&waits));
     let ending = terminal(&second, &INTEREST).unwrap();
-    assert_eq!(ending.reason(), Some(FailureReason::RunnerConfigurationError));
+    assert_eq!(ending.reason(), Some(FailureReason::RunnerExternalDependencyFailure));
     assert_eq!(
         ending,
         Ending::ImagePull {
@@ -115,6 +115,17 @@ fn the_first_failed_pull_is_told_and_forgiven_the_second_is_not() {
             message: format!("ErrImagePull: {words}")
         }
     );
+}
+
+#[test]
+fn a_registrys_last_word_is_not_waited_for() {
+    for (reason, words) in [
+        ("ErrImagePull", "pull access denied"),
+        ("ImagePullBackOff", "Back-off pulling image: ErrImagePull: not found"),
+    ] {
+        let ending = terminal(&facts(with_build(waiting(reason, words))), &INTEREST).unwrap();
+        assert_eq!(ending.reason(), Some(FailureReason::RunnerConfigurationError), "{reason}");
+    }
 }
 
 #[test]
@@ -159,6 +170,18 @@ fn a_service_that_cannot_start_does_not_end_the_job() {
     assert_eq!(ending.reason(), Some(FailureReason::RunnerConfigurationError));
     assert_eq!(unstartable(&facts, &INTEREST), None);
     assert_eq!(pending_reasons(&facts), [r#"CreateContainerConfigError (container db): "no secret""#]);
+}
+
+#[test]
+fn a_service_whose_command_is_not_found_was_not_started() {
+    let facts = facts(
+        json!({"phase": "Running", "containerStatuses": containers(running(), ended(128, "StartError"), running())}),
+    );
+    assert!(!services_started(&facts, &["db"]));
+    assert!(
+        matches!(unstartable(&facts, &["db"]), Some(Ending::ContainerConfig { container, .. }) if container == "db")
+    );
+    assert_eq!(terminal(&facts, &INTEREST), None);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::{
 /// Events between feed and driver, both of one task: the bound only keeps a burst from being buffered twice.
 const EVENTS: usize = 64;
 
-/// Runs the shared watch of one cluster. Waits for the first subscription; ends when `woken` is closed.
+/// Runs the shared watch of one cluster. Waits for the first wake-up; ends when `woken` is closed.
 pub(crate) fn drive(
     pods: Api<SeenPod>,
     selector: String,
@@ -113,7 +113,10 @@ impl Driver {
                     self.look_up_again(pod, limits::LEFT);
                 }
             }
+            Event::Live => self.registry.set_live(true),
+            Event::Broken => self.registry.set_live(false),
             Event::Refused(error) => {
+                self.registry.set_refused();
                 if !self.polling {
                     tracing::warn!(
                         %error,

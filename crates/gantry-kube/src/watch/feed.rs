@@ -27,6 +27,10 @@ pub(crate) enum Event {
     Changed(Box<SeenPod>),
     /// One was deleted, or its labels have changed.
     Left(Box<SeenPod>),
+    /// A watch runs: everything will be shown.
+    Live,
+    /// Something may be missed: the list or the watch has failed.
+    Broken,
     /// `list` or `watch` is not granted.
     Refused(ApiError),
 }
@@ -36,6 +40,14 @@ enum Stop {
     /// The version is too old, or nobody listens any more.
     Relist,
     Refused(ApiError),
+}
+
+/// How a watch ended that has not failed.
+enum Pause {
+    /// The API server ended it, as it does from time to time.
+    Ended,
+    /// Nothing came over it for too long.
+    Silent,
 }
 
 pub(crate) struct Feed {
@@ -73,8 +85,11 @@ impl Feed {
                 if error.fault == Fault::Forbidden {
                     pause = limits::WATCH_REFUSED_RETRY;
                     let _ = self.events.send(Event::Refused(error)).await;
-                } else if !std::mem::replace(&mut complained, true) {
-                    tracing::warn!(%error, "the pods cannot be listed; trying again until they can");
+                } else {
+                    let _ = self.events.send(Event::Broken).await;
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::warn!(%error, "the pods cannot be listed; trying again until they can");
+                    }
                 }
             }
             sleep(pause).await;
@@ -89,6 +104,7 @@ impl Feed {
             let started = Instant::now();
             let ended = match retry::once(self.pods.watch(&params, &version)).await {
                 Ok(stream) => {
+                    let _ = self.events.send(Event::Live).await;
                     let before = version.clone();
                     let ended = self.read(stream, &mut version).await;
                     if version != before || started.elapsed() >= limits::WATCH_SILENCE {
@@ -100,11 +116,16 @@ impl Feed {
             };
             let pause = backoff.next();
             match ended {
-                Ok(()) => {}
+                Ok(Pause::Ended) => {}
+                // The connection may have been half open for some time.
+                Ok(Pause::Silent) => drop(self.events.send(Event::Broken).await),
                 // Credentials that are not accepted any more are complained of where the list fails.
                 Err(error) if matches!(error.fault, Fault::Gone | Fault::Unauthenticated) => return Stop::Relist,
                 Err(error) if error.fault == Fault::Forbidden => return Stop::Refused(error),
-                Err(error) => tracing::debug!(%error, ?pause, "the watch on pods broke off; resuming"),
+                Err(error) => {
+                    tracing::debug!(%error, ?pause, "the watch on pods broke off; resuming");
+                    let _ = self.events.send(Event::Broken).await;
+                }
             }
             if self.events.is_closed() {
                 return Stop::Relist;
@@ -113,19 +134,19 @@ impl Feed {
         }
     }
 
-    /// Hands on what one watch says. `Ok` when it ended, fell silent, or nobody listens.
+    /// Hands on what one watch says, until there is nothing more or nobody listens.
     async fn read(
         &self,
         stream: impl futures::Stream<Item = kube::Result<WatchEvent<SeenPod>>>,
         version: &mut String,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Pause, ApiError> {
         let stream = stream.into_stream().fuse();
         pin_mut!(stream);
         let mut garbled = 0;
         loop {
-            let Ok(next) = timeout(limits::WATCH_SILENCE, stream.next()).await else { return Ok(()) };
+            let Ok(next) = timeout(limits::WATCH_SILENCE, stream.next()).await else { return Ok(Pause::Silent) };
             let event = match next {
-                None => return Ok(()),
+                None => return Ok(Pause::Ended),
                 Some(Ok(event)) => {
                     garbled = 0;
                     event
@@ -154,7 +175,7 @@ impl Feed {
                 version.clone_from(newer);
             }
             if self.events.send(event).await.is_err() {
-                return Ok(());
+                return Ok(Pause::Ended);
             }
         }
     }

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use futures::{Stream, stream};
 use gantry_core::Ending;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::facts::{self, PodFacts};
 
@@ -45,6 +48,33 @@ impl Sight {
             Self::Gone(last) => Some(ending.unwrap_or_else(|| facts::gone(pod, last.as_deref()))),
             _ => ending,
         }
+    }
+}
+
+/// What the shared watch is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coverage {
+    /// Nothing has been shown yet.
+    #[default]
+    Unknown,
+    /// It shows every pod of the selector.
+    Live {
+        /// Since when, without a break.
+        since: Instant,
+    },
+    /// It did, and may miss something now.
+    Lost {
+        /// Since when.
+        since: Instant,
+    },
+    /// `list` or `watch` on pods is not granted.
+    Refused,
+}
+
+impl Coverage {
+    /// Whether every pod is shown now.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Live { .. })
     }
 }
 

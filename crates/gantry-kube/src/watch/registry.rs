@@ -5,9 +5,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::Sight;
+use super::{Coverage, Sight};
 use crate::{
     facts::{ContainerEnd, ContainerFacts, ContainerState, PodFacts, Words},
     limits,
@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     state: Mutex<State>,
+    coverage: watch::Sender<Coverage>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +38,8 @@ struct Watched {
     sight: watch::Sender<Sight>,
     /// The shared watch shows it, so that nobody has to look it up.
     shown: bool,
+    /// What was seen last, once the shared watch does not show it any more.
+    last: Option<Arc<PodFacts>>,
 }
 
 /// Where an object comes from.
@@ -65,8 +68,50 @@ impl Registry {
         let seen = state.seen.get(&pod.uid).cloned();
         let shown = seen.is_some();
         let (sight, receiver) = watch::channel(seen.map_or(Sight::Unseen, Sight::Present));
-        state.watched.insert(pod.uid.clone(), Watched { pod: pod.clone(), sight, shown });
+        state.watched.insert(pod.uid.clone(), Watched { pod: pod.clone(), sight, shown, last: None });
         receiver
+    }
+
+    /// Every pod that the selector shows, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<PodFacts>> {
+        let mut all: Vec<Arc<PodFacts>> = self.lock().seen.values().cloned().collect();
+        all.sort_unstable_by(|one, other| (&one.name, &one.uid).cmp(&(&other.name, &other.uid)));
+        all
+    }
+
+    /// How many of them are like this.
+    pub(crate) fn count(&self, is_wanted: impl Fn(&PodFacts) -> bool) -> usize {
+        self.lock().seen.values().filter(|facts| is_wanted(facts)).count()
+    }
+
+    /// What the shared watch is good for.
+    pub(crate) fn coverage(&self) -> watch::Receiver<Coverage> {
+        self.coverage.subscribe()
+    }
+
+    /// The shared watch shows everything from now on, or may miss something from now on.
+    pub(crate) fn set_live(&self, is_live: bool) {
+        let now = Instant::now();
+        self.coverage.send_if_modified(|coverage| {
+            // One that was never live is not lost, and one that is not granted is not either.
+            let changes = coverage.is_live() != is_live;
+            if changes {
+                *coverage = if is_live { Coverage::Live { since: now } } else { Coverage::Lost { since: now } };
+            }
+            changes
+        });
+    }
+
+    /// `list` or `watch` is not granted.
+    pub(crate) fn set_refused(&self) {
+        self.coverage.send_replace(Coverage::Refused);
+    }
+
+    /// Takes in a pod that was just made, if the watch will also show its end.
+    pub(crate) fn made(&self, pod: &SeenPod) {
+        if self.coverage.borrow().is_live() {
+            self.observe(pod, Source::LookUp);
+        }
     }
 
     /// All pods that somebody watches and that are not known to be gone.
@@ -102,7 +147,8 @@ impl Registry {
         {
             watched.shown = true;
         }
-        let previous = state.seen.get(uid).cloned();
+        let last = || state.watched.get(uid).and_then(|watched| watched.last.clone());
+        let previous = state.seen.get(uid).cloned().or_else(last);
         if let Some(previous) = &previous
             && is_older(pod.metadata.resource_version.as_deref().unwrap_or_default(), &previous.resource_version)
         {
@@ -139,25 +185,24 @@ impl Registry {
         let mut state = self.lock();
         state.forget_unwatched();
         let State { watched, seen, .. } = &mut *state;
-        // Of a watched pod the facts are kept until a look-up has said what became of it.
-        seen.retain(|uid, _| listed.contains(uid.as_str()) || watched.contains_key(uid));
         let missing = watched.values_mut().filter(|watched| !listed.contains(watched.pod.uid.as_str()));
         let seen_before = missing.filter_map(|watched| {
-            watched.shown = false;
+            watched.leaves(seen);
             let present = matches!(*watched.sight.borrow(), Sight::Present(_));
             present.then(|| watched.pod.clone())
         });
-        in_order(seen_before)
+        let seen_before = in_order(seen_before);
+        seen.retain(|uid, _| listed.contains(uid.as_str()));
+        seen_before
     }
 
-    /// The shared watch will not show the pod again. Its facts are forgotten, unless somebody watches it.
+    /// The shared watch will not show the pod again. Its facts are kept for who watches it, until a look-up has said what became of it.
     pub(crate) fn left(&self, uid: &str) {
         let mut state = self.lock();
-        match state.watched.get_mut(uid) {
-            Some(watched) => watched.shown = false,
-            None => {
-                state.seen.remove(uid);
-            }
+        let State { watched, seen, .. } = &mut *state;
+        match watched.get_mut(uid) {
+            Some(watched) => watched.leaves(seen),
+            None => drop(seen.remove(uid)),
         }
     }
 
@@ -165,7 +210,8 @@ impl Registry {
     pub(crate) fn gone(&self, uid: &str) {
         let mut state = self.lock();
         let last = state.seen.remove(uid);
-        if let Some(watched) = state.watched.get(uid) {
+        if let Some(watched) = state.watched.get_mut(uid) {
+            let last = last.or(watched.last.take());
             watched.sight.send_replace(Sight::Gone(last));
         }
     }
@@ -176,6 +222,14 @@ impl Registry {
         state.closed = true;
         state.watched.clear();
         state.seen.clear();
+    }
+}
+
+impl Watched {
+    /// The shared watch does not show it any more.
+    fn leaves(&mut self, seen: &mut HashMap<String, Arc<PodFacts>>) {
+        self.shown = false;
+        self.last = seen.remove(&self.pod.uid).or(self.last.take());
     }
 }
 
@@ -194,8 +248,9 @@ fn text_of(facts: &PodFacts) -> usize {
     };
     let conditions = [&facts.unscheduled, &facts.disruption].into_iter().flatten().map(words).sum::<usize>();
     let node = facts.node.as_ref().map_or(0, String::len);
+    let marks = facts.marks.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
     let own = facts.name.len() + facts.uid.len() + facts.reason.len() + facts.message.len() + node;
-    own + conditions + facts.containers.iter().map(of_container).sum::<usize>()
+    own + conditions + marks + facts.containers.iter().map(of_container).sum::<usize>()
 }
 
 /// By name: what is done about them must not depend on how a map happens to be laid out.
@@ -229,6 +284,27 @@ mod tests {
             "status": {"message": message},
         });
         serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_has_left_is_none_of_all_pods_whoever_watches_it() {
+        let registry = Registry::default();
+        let names = || registry.all().len();
+        registry.observe(&pod(1, "first"), Source::Feed);
+        let watched = PodRef { name: "a".to_owned(), uid: "1".to_owned() };
+        let sight = registry.subscribe(&watched);
+        registry.observe(&pod(2, "second"), Source::Feed);
+        assert_eq!(names(), 2);
+        registry.left("1");
+        registry.left("2");
+        assert_eq!(names(), 0);
+        registry.gone("1");
+        assert!(matches!(&*sight.borrow(), Sight::Gone(Some(facts)) if facts.message == "first"));
+        // One that a list does not show has left as well.
+        registry.observe(&pod(3, "third"), Source::Feed);
+        let _sight = registry.subscribe(&PodRef { name: "a".to_owned(), uid: "3".to_owned() });
+        assert_eq!(registry.listed(&[]).len(), 1);
+        assert_eq!(names(), 0);
     }
 
     #[test]

@@ -58,7 +58,7 @@ async fn it_is_tried_until_the_container_runs() {
     assert!(
         exec.contains("container=helper")
             && exec.contains("stdin=true")
-            && exec.contains("command=gantry-attach&command=1")
+            && exec.contains("command=gantry-attach&command=2")
     );
 
     // The bytes right behind the greeting are the stream's first.

@@ -9,6 +9,8 @@
 mod attach;
 mod limits;
 mod pods;
+mod proxies;
 mod renewal;
+mod room;
 mod server;
 mod watch;

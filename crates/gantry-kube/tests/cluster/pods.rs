@@ -44,9 +44,9 @@ async fn failures_that_pass_are_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_told_in_the_servers_words_and_at_once() {
     let world = World::default();
-    world.lock().creates.push_back(Answer::Status(403, "Forbidden", "exceeded quota: pods=10"));
+    world.lock().creates.push_back(Answer::Status(403, "Forbidden", "violates PodSecurity"));
     let error = create(&world, "a", deadline()).await.unwrap_err();
-    assert_eq!(error, CreateError::Refused { message: "exceeded quota: pods=10".into() });
+    assert_eq!(error, CreateError::Refused { message: "violates PodSecurity".into() });
     assert_eq!(world.requests("POST "), 1);
 }
 

@@ -21,7 +21,7 @@ use tokio_rustls::{
 const BOUND: Duration = Duration::from_secs(60);
 
 /// A CA, and an acceptor with a certificate of it for `localhost`.
-fn authority() -> (String, TlsAcceptor) {
+pub(crate) fn authority() -> (String, TlsAcceptor) {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_key = KeyPair::generate().unwrap();
@@ -38,7 +38,7 @@ fn authority() -> (String, TlsAcceptor) {
 }
 
 /// An API server that knows nothing; its port.
-async fn server(acceptor: TlsAcceptor) -> u16 {
+pub(crate) async fn server(acceptor: TlsAcceptor) -> u16 {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

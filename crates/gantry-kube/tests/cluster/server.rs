@@ -63,6 +63,7 @@ pub(crate) struct State {
     pub(crate) requests: Vec<String>,
     pub(crate) creates: VecDeque<Answer>,
     pub(crate) deletes: VecDeque<Answer>,
+    pub(crate) patches: VecDeque<Answer>,
     pub(crate) lists: VecDeque<Answer>,
     pub(crate) watches: VecDeque<Answer>,
     /// Used one after the other; the last again and again.
@@ -169,6 +170,10 @@ impl World {
                 let body = request.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
                 self.create(serde_json::from_slice(&body).map_err(|error| error.to_string())?).await
             }
+            ("PATCH", name) => {
+                let body = request.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+                Ok(self.patch(name, &serde_json::from_slice(&body).map_err(|error| error.to_string())?))
+            }
             ("DELETE", name) => {
                 let body = request.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
                 self.delete(name, &serde_json::from_slice(&body).unwrap_or_default()).await
@@ -195,6 +200,25 @@ impl World {
         }
         let stored = self.put(pod);
         if scripted.is_some() { Err("connection lost".to_owned()) } else { Ok(answer(201, &stored)) }
+    }
+
+    /// A merge of annotations.
+    fn patch(&self, name: &str, patch: &Value) -> Response<Body> {
+        let scripted = self.lock().patches.pop_front();
+        if let Some(Answer::Status(code, reason, message)) = scripted {
+            return status(code, reason, message);
+        }
+        let Some(mut pod) = self.lock().pods.get(name).cloned() else { return status(404, "NotFound", "not found") };
+        let (patch, metadata) = (&patch["metadata"], &mut pod["metadata"]);
+        for key in ["uid", "resourceVersion"] {
+            if !patch[key].is_null() && patch[key] != metadata[key] {
+                return status(409, "Conflict", "the object has been modified");
+            }
+        }
+        for (key, value) in patch["annotations"].as_object().unwrap() {
+            metadata["annotations"][key] = value.clone();
+        }
+        answer(200, &self.put(pod))
     }
 
     async fn delete(&self, name: &str, options: &Value) -> Result<Response<Body>, String> {

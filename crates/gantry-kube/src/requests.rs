@@ -1,0 +1,56 @@
+//! Counts what API servers answer, for a metric: one process, one count, whatever the number of clusters.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The words of the metric, and how often each was answered so far. A refusal is told apart from other mistakes: it is a matter of rights and
+/// quotas.
+static COUNTS: [(&str, AtomicU64); 6] = [
+    ("2xx", AtomicU64::new(0)),
+    ("403", AtomicU64::new(0)),
+    ("409", AtomicU64::new(0)),
+    ("4xx", AtomicU64::new(0)),
+    ("5xx", AtomicU64::new(0)),
+    ("none", AtomicU64::new(0)),
+];
+
+/// Answers so far, by the word of the metric; `none` is no answer at all.
+pub fn counts() -> [(&'static str, u64); 6] {
+    std::array::from_fn(|at| COUNTS.get(at).map_or(("", 0), |(word, count)| (*word, count.load(Ordering::Relaxed))))
+}
+
+/// Counts an answer, or that there was none.
+pub(crate) fn count(status: Option<http::StatusCode>) {
+    let word = match status.map(|status| status.as_u16()) {
+        None => "none",
+        Some(403) => "403",
+        Some(409) => "409",
+        Some(400..=499) => "4xx",
+        Some(500..) => "5xx",
+        Some(_) => "2xx",
+    };
+    for (_, count) in COUNTS.iter().filter(|(known, _)| *known == word) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart() {
+        let before = counts();
+        for status in [101, 200, 201, 403, 404, 409, 429, 500, 503] {
+            count(http::StatusCode::from_u16(status).ok());
+        }
+        count(None);
+        let more =
+            counts().iter().zip(before).map(|((word, now), (_, before))| (*word, now - before)).collect::<Vec<_>>();
+        // Other tests of the crate count too.
+        let least = [("2xx", 3), ("403", 1), ("409", 1), ("4xx", 2), ("5xx", 2), ("none", 1)];
+        assert!(
+            more.iter().zip(least).all(|((word, count), (name, least))| *word == name && *count >= least),
+            "{more:?}"
+        );
+    }
+}
