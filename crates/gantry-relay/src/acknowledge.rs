@@ -35,6 +35,48 @@ pub enum PendingEnd {
     Gone(GoneReason),
 }
 
+/// How a job stands that nobody has spoken about for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// GitLab still waits for its acknowledgement, and takes it back into its queue by itself if nobody acknowledges it.
+    Waiting,
+    /// GitLab shows it as running.
+    Running,
+    /// GitLab shows it as being canceled.
+    Canceling,
+    /// GitLab wants nothing more about it.
+    Gone(GoneReason),
+    /// No clear answer in the time that there was.
+    Unknown {
+        /// What was answered or failed last.
+        message: String,
+    },
+}
+
+/// Asks how a job stands, without changing it: `PUT pending` is taken only for one that waits for its acknowledgement. Tries until there is a
+/// clear answer, at most until `until`.
+pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> Standing {
+    let mut wait = limits::RETRY_MIN;
+    loop {
+        let answer = client.update_job(job, &JobUpdate::of(JobState::Pending), info).await;
+        let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
+        if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
+            return Standing::Gone(reason);
+        }
+        if answer.says.job_status == Some(RemoteStatus::Canceling) {
+            return Standing::Canceling;
+        }
+        match answer.outcome {
+            UpdateOutcome::Accepted | UpdateOutcome::NotYet => return Standing::Waiting,
+            UpdateOutcome::BadRequest | UpdateOutcome::Conflict => return Standing::Running,
+            outcome if Instant::now() + wait >= until => return Standing::Unknown { message: status_words(&outcome) },
+            _ => {}
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(limits::RETRY_MAX);
+    }
+}
+
 /// Tells GitLab that the job starts (`PUT running`). Tries until there is a clear answer, at most for [`limits::ACKNOWLEDGE_WINDOW`].
 ///
 /// 400 and 409 mean that GitLab does not wait for an acknowledgement (an older server, or running already) and count as running; only

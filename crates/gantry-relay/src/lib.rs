@@ -11,8 +11,9 @@ mod machine;
 mod outbox;
 mod report;
 mod run;
+mod sum;
 mod window;
 
-pub use acknowledge::{AckOutcome, PendingEnd, acknowledge, keep_pending};
+pub use acknowledge::{AckOutcome, PendingEnd, Standing, acknowledge, keep_pending, standing};
 pub use report::{Closed, GoneReason, Input, Pace, RelayEnd, RelayJob, Report};
 pub use run::run;

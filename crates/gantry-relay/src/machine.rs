@@ -20,6 +20,7 @@ use crate::limits;
 use crate::machine::schedule::Schedule;
 use crate::outbox::Outbox;
 use crate::report::{Closed, Input, RelayEnd, RelayJob, Report};
+use crate::sum::Sum;
 use crate::window::Window;
 
 /// What to do next.
@@ -41,6 +42,8 @@ pub(crate) struct Machine {
     job: RelayJob,
     interval: Duration,
     window: Window,
+    /// Of everything that has come in.
+    sum: Sum,
     /// The first input has said where the relay starts.
     started: bool,
     /// GitLab has bytes that are not ours.
@@ -60,12 +63,21 @@ struct Ending {
     verdict: Verdict,
     /// Size and checksum of the whole trace; unknown for an epitaph.
     trace: Option<(u64, Option<u32>)>,
-    /// Length of the epitaph's line.
-    line: usize,
+    /// The epitaph.
+    epitaph: Epitaph,
     tries: u32,
     refusals: u32,
     /// The server refused the state as one that does not fit, and was told `running` once more.
     acknowledged_again: bool,
+}
+
+/// What is appended to a trace whose end nobody has.
+#[derive(Debug, Default)]
+struct Epitaph {
+    /// Length of its line.
+    line: usize,
+    /// Size and checksum of the whole trace with it, if everything has come in here and GitLab has the same.
+    sum: Option<(u64, u32)>,
 }
 
 /// The request under way.
@@ -81,6 +93,7 @@ impl Machine {
         Self {
             interval,
             window: Window::default(),
+            sum: Sum::default(),
             started: false,
             diverged: false,
             must_acknowledge: !job.acknowledged,
@@ -198,13 +211,14 @@ impl Machine {
     /// The one terminal state. It carries a checksum only if GitLab can have exactly our bytes.
     fn terminal(&self, ending: &Ending) -> JobUpdate {
         let verdict = &ending.verdict;
+        let trace = ending.trace.or_else(|| ending.epitaph.sum.map(|(bytes, crc32)| (bytes, Some(crc32))));
         let whole =
             |(bytes, _): &(u64, Option<u32>)| !self.diverged && self.window.is_empty() && self.window.base() == *bytes;
         let reason = || verdict.reason.unwrap_or(FailureReason::UnknownFailure).accepted_by(&self.job.failure_reasons);
         JobUpdate {
             state: verdict.state(),
             failure_reason: (!verdict.success).then(reason),
-            output: ending.trace.filter(whole).and_then(|(bytesize, crc32)| Some(Output { crc32: crc32?, bytesize })),
+            output: trace.filter(whole).and_then(|(bytesize, crc32)| Some(Output { crc32: crc32?, bytesize })),
             exit_code: verdict.exit_code,
         }
     }
@@ -228,6 +242,7 @@ impl Machine {
     }
 
     fn trace(&mut self, offset: u64, bytes: Bytes, now: Instant) {
+        self.sum.count(offset, &bytes);
         if self.diverged || self.ending.as_ref().is_some_and(|ending| ending.trace.is_none()) {
             return;
         }
@@ -279,11 +294,8 @@ impl Machine {
             // Nothing is left to send, says a caller who closes before it sends: a relay before us has sent it all.
             self.window = Window::at(trace.map_or(0, |(bytes, _)| bytes));
         }
-        let length = line.len();
-        if !self.diverged {
-            self.window.append(line);
-        }
-        self.ending = Some(Ending { verdict, trace, line: length, tries: 0, refusals: 0, acknowledged_again: false });
+        let epitaph = if trace.is_none() { self.append(line) } else { Epitaph::default() };
+        self.ending = Some(Ending { verdict, trace, epitaph, tries: 0, refusals: 0, acknowledged_again: false });
         if trace.is_some_and(|(bytes, _)| self.window.base() > bytes) {
             self.diverge(self.window.base());
         }
@@ -292,6 +304,18 @@ impl Machine {
         self.pace.end_begins(self.interval, now);
         self.pace.retry = None;
         self.pace.failures = 0;
+    }
+
+    /// Puts the last line behind everything that is held. What was asked for will not come any more.
+    fn append(&mut self, line: Bytes) -> Epitaph {
+        self.pace.want = None;
+        let length = line.len();
+        let is_whole = self.sum.bytes() == self.window.end();
+        if !self.diverged {
+            self.sum.count(self.window.end(), &line);
+            self.window.append(line);
+        }
+        Epitaph { line: length, sum: is_whole.then(|| (self.sum.bytes(), self.sum.crc32())) }
     }
 }
 

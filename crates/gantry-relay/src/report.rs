@@ -69,8 +69,8 @@ pub enum Input {
     /// The trace is closed and the verdict is known. Bytes may still follow, up to `trace_bytes`. As the first input of all it says that
     /// GitLab has the whole trace already.
     Closed(Closed),
-    /// Somebody without the trace (its pod is gone) ends the job: what the relay still holds and then `line` is appended to whatever GitLab
-    /// has, then the verdict is sent, without checksum.
+    /// Somebody without the rest of the trace (its pod is gone) ends the job: what the relay still holds and then `line` is appended to
+    /// whatever GitLab has, then the verdict is sent, with a checksum if all of the trace has come through this relay.
     Epitaph {
         /// Text to append, ending in a newline, already in the trace's own format.
         line: Bytes,

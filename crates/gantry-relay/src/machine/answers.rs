@@ -72,14 +72,15 @@ impl Machine {
 
     /// GitLab has said how much of the trace it has.
     fn server_has(&mut self, size: u64, now: Instant) {
-        let epitaph = self.ending.as_ref().filter(|ending| ending.trace.is_none()).map(|ending| ending.line);
+        let epitaph = self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.epitaph);
         if (self.window.base()..=self.window.end()).contains(&size) {
             self.window.forget_until(size);
             self.outbox.put(Report::Acked(size));
-        } else if let Some(line) = epitaph {
+        } else if let Some(epitaph) = epitaph {
             // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so only the line is new.
+            epitaph.sum = None;
             if size > self.window.end() {
-                self.window.forget_until(self.window.end() - line as u64);
+                self.window.forget_until(self.window.end() - epitaph.line as u64);
             }
             self.window.move_to(size);
         } else if size < self.window.base() {

@@ -638,6 +638,15 @@ fn an_epitaph_is_put_behind_whatever_gitlab_has() {
     bench.patched(PatchOutcome::Accepted { size: Some(86) }, None);
     assert_eq!(bench.act_put().1.output, None);
 
+    // Where all of the trace has come through here, GitLab can check it.
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "1234");
+    bench.give(2, "3456");
+    bench.machine.input(Some(Input::Epitaph { line: Bytes::from_static(b"789"), verdict: success() }), bench.now);
+    assert_eq!(bench.act_patch(), (0, 0, "123456789".into()));
+    bench.patched(ok(), None);
+    assert_eq!(bench.act_put().1.output, Some(Output { crc32: 0xcbf4_3926, bytesize: 9 }));
+
     // What is still held goes before it, unless GitLab has it already.
     for (size, sent) in
         [(None, "bcthe pod is gone\n"), (Some(12), "cthe pod is gone\n"), (Some(99), "the pod is gone\n")]

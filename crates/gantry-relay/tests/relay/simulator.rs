@@ -59,7 +59,8 @@ impl Sim {
 
     async fn poll(&self, last_update: Option<&str>) -> Poll {
         let info = info();
-        let request = JobRequest { token: &self.token, system_id: "r_0123456789ab", info: &info, last_update };
+        let request =
+            JobRequest { token: &self.token, system_id: "r_0123456789ab", info: &info, last_update, session: None };
         self.client().request_job(request).await
     }
 
