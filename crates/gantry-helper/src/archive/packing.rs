@@ -8,10 +8,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::stream;
 use gantry_gitlab::{ByteStream, TransportError, TransportFault};
-use gantry_wire::plan::ArtifactFormat;
 use tokio::sync::mpsc;
 
-use super::pack::{PackError, pack};
+use super::pack::{PackError, Style, pack};
 use super::root::Root;
 use crate::limits::{ARCHIVE_PIECE, ARCHIVE_PIECES};
 use crate::tasks;
@@ -22,21 +21,21 @@ pub(super) struct Packing {
 }
 
 struct Shared {
-    format: ArtifactFormat,
-    root: Root,
-    paths: BTreeSet<PathBuf>,
+    style: Style,
+    root: Arc<Root>,
+    paths: Arc<BTreeSet<PathBuf>>,
     failure: mpsc::Sender<PackError>,
 }
 
 impl Packing {
     /// Also gives where it is said that a file cannot be packed.
     pub(super) fn new(
-        format: ArtifactFormat,
-        root: Root,
-        paths: BTreeSet<PathBuf>,
+        style: Style,
+        root: impl Into<Arc<Root>>,
+        paths: impl Into<Arc<BTreeSet<PathBuf>>>,
     ) -> (Self, mpsc::Receiver<PackError>) {
         let (failure, failures) = mpsc::channel(1);
-        (Self { shared: Arc::new(Shared { format, root, paths, failure }) }, failures)
+        (Self { shared: Arc::new(Shared { style, root: root.into(), paths: paths.into(), failure }) }, failures)
     }
 
     /// The archive from its beginning. Dropping the stream ends the packing. A failure is told before the stream breaks.
@@ -54,7 +53,7 @@ impl Shared {
     fn pack_into(&self, pieces: mpsc::Sender<Result<Bytes, TransportError>>) {
         let mut out = Pieces { buffer: BytesMut::with_capacity(ARCHIVE_PIECE), pieces };
         let packed =
-            pack(self.format, &self.root, &self.paths, &mut out).and_then(|()| out.flush().map_err(PackError::Out));
+            pack(self.style, &self.root, &self.paths, &mut out).and_then(|()| out.flush().map_err(PackError::Out));
         // Whoever does not take the archive any more knows why.
         if let Err(error) = packed
             && !matches!(error, PackError::Out(_))

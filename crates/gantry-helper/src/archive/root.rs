@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -85,18 +85,44 @@ impl Root {
     /// Opens a regular file of the root, step by step, so that nothing on the way can become a link meanwhile. A link or pipe in its own
     /// place is refused, or does not make anybody wait.
     pub(super) fn open_file(&self, relative: &Path) -> io::Result<File> {
-        let located = self.locate(relative).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        let (parent, name) = (located.parent().unwrap_or(Path::new("")), located.file_name().unwrap_or_default());
+        Opener::new(self).open(relative)
+    }
+
+    /// Opens a directory of the root in the same way.
+    fn open_directory(&self, relative: &Path) -> io::Result<OwnedFd> {
+        let real = self.resolve(relative).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let step = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut directory: Option<OwnedFd> = None;
-        for part in parent.components() {
+        let mut directory = self.fd.try_clone()?;
+        for part in real.components() {
             let Component::Normal(part) = part else { return Err(io::ErrorKind::NotFound.into()) };
-            let from = directory.as_ref().unwrap_or(&self.fd);
-            directory = Some(openat(from, part, step, Mode::empty())?);
+            directory = openat(&directory, part, step, Mode::empty())?;
         }
-        let from = directory.as_ref().unwrap_or(&self.fd).as_fd();
+        Ok(directory)
+    }
+}
+
+/// Opens many files, most of which lie in the same directory as the one before: the way there is gone once.
+pub(super) struct Opener<'a> {
+    root: &'a Root,
+    directory: Option<(PathBuf, OwnedFd)>,
+}
+
+impl<'a> Opener<'a> {
+    pub(super) fn new(root: &'a Root) -> Self {
+        Self { root, directory: None }
+    }
+
+    /// As [`Root::open_file`].
+    pub(super) fn open(&mut self, relative: &Path) -> io::Result<File> {
+        let Some(name) = relative.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let parent = relative.parent().unwrap_or(Path::new(""));
+        let directory = match self.directory.take().filter(|(path, _)| path == parent) {
+            Some(same) => same,
+            None => (parent.to_owned(), self.root.open_directory(parent)?),
+        };
+        let (_, fd) = self.directory.insert(directory);
         let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = File::from(openat(from, name, read, Mode::empty())?);
+        let file = File::from(openat(&*fd, name, read, Mode::empty())?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 }

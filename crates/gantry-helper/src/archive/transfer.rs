@@ -17,11 +17,12 @@ use tempfile::NamedTempFile;
 
 use super::expand::expand;
 use super::job::{Direction, MoverJob};
+use super::pack::{Level, Style};
 use super::packing::Packing;
 use super::root::{Place, Root};
 use super::select::{Remark, Wanted, select};
 use super::untracked::Tool;
-use super::{pack, say, unpack, warn};
+use super::{pack, provenance, say, unpack, warn};
 use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES};
 
 /// What is said where there is nothing to send (GitLab Runner 19.4).
@@ -52,6 +53,8 @@ pub(super) enum TransferError {
     Pack(#[from] pack::PackError),
     #[error("the artifacts cannot be unpacked")]
     Unpack(#[from] unpack::UnpackError),
+    #[error("the statement of the artifacts' provenance cannot be made (RUNNER_GENERATE_ARTIFACTS_METADATA)")]
+    Provenance(#[source] std::io::Error),
     #[error("GitLab refused the artifacts: permission denied: {0}")]
     Forbidden(String),
     #[error("GitLab refused the artifacts: too large: {0}; see the limits of the instance and the project")]
@@ -89,7 +92,7 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
     };
     let tool = Tool { path: &job.tool_path, object_format: &job.object_format, scratch: Path::new(&job.scratch_dir) };
     let untracked = artifact.untracked.then_some(tool);
-    let (found, remarks) = select(&Wanted { project, root: &root, paths: &paths, exclude: &exclude, untracked });
+    let (mut found, remarks) = select(&Wanted { project, root: &root, paths: &paths, exclude: &exclude, untracked });
     for remark in remarks {
         match remark {
             Remark::Plain(text) => say(&text),
@@ -107,6 +110,10 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         expire_in: artifact.expire_in.clone(),
         filename: file_name(&expand(&artifact.name, variable), artifact),
     };
+    if let Some(about) = &artifact.provenance {
+        let name = query.filename.trim_end_matches(".zip");
+        provenance::add(&root, &mut found, name, job.job_id, about).map_err(TransferError::Provenance)?;
+    }
     let credentials = JobCredentials { id: job.job_id, token: job.token.0.clone() };
     let timeouts = UploadTimeouts {
         total: Duration::from_millis(job.coordinator.upload_timeout_ms),
@@ -116,7 +123,8 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         "" => String::new(),
         kind => format!(" as \"{kind}\""),
     };
-    let (packing, mut failure) = Packing::new(artifact.format, root, found);
+    let level = Level::parse(&variable("ARTIFACT_COMPRESSION_LEVEL").unwrap_or_default()).unwrap_or_default();
+    let (packing, mut failure) = Packing::new(Style { format: artifact.format.into(), level }, root, found);
     let stream = || packing.stream();
     let answer = tokio::select! {
         biased;
@@ -232,6 +240,7 @@ mod tests {
             artifact_type: String::new(),
             format,
             expire_in: String::new(),
+            provenance: None,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Makes one stream of the chosen files, in the formats of GitLab Runner 19.4. Nothing grows with the size of the files, and nothing is
-//! kept on disk. Zip archives are made on all cores (`zip.rs`, `workers.rs`).
+//! kept on disk. Zip archives are made on all cores (`zip.rs`, `workers.rs`), and so is the compressed stream of a tar archive (`tar.rs`).
 
+mod style;
+mod tar;
 mod workers;
 mod zip;
 
@@ -9,12 +11,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
-use gantry_wire::plan::ArtifactFormat;
 
 use super::root::Root;
+use super::warn;
+pub(super) use style::{Format, Level, Style};
 
 /// Why there is no archive.
 #[derive(Debug, thiserror::Error)]
@@ -43,23 +46,35 @@ pub(super) enum PackError {
 
 /// Packs `paths`, which are relative to `root`, into `out`.
 pub(super) fn pack(
-    format: ArtifactFormat,
+    style: Style,
     root: &Root,
     paths: &BTreeSet<PathBuf>,
     out: &mut (impl Write + Send),
 ) -> Result<(), PackError> {
+    let Style { format, level } = style;
     match format {
-        ArtifactFormat::Zip => zip::zip(root, paths, out),
-        ArtifactFormat::Gzip => gzip(root, paths, out),
-        ArtifactFormat::Raw => raw(root, paths, out),
+        Format::Zip => zip::zip(level.deflate(), root, paths, out),
+        Format::ZipZstd => zip::zip(workers::Method::Zstd(level.zstd()), root, paths, out),
+        Format::TarZstd => tar::tar_zstd(level.zstd(), root, paths, out),
+        Format::Gzip => gzip(root, paths, out),
+        Format::Raw => raw(root, paths, out),
     }
 }
 
 /// One member per file, one after the other. Unlike the reference, directories among the matches are no error: they have no bytes.
 fn gzip(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut impl Write) -> Result<(), PackError> {
-    for path in files(root, paths) {
+    for path in paths {
         let name = path.to_string_lossy();
-        let mut file = root.open_file(path).map_err(|source| io_error(&name, source))?;
+        let mut file = match root.open_file(path) {
+            Ok(file) => file,
+            // Processes of the job may still run.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                vanished(path);
+                continue;
+            }
+            Err(_) if !is_file(root, path) => continue,
+            Err(source) => return Err(io_error(&name, source)),
+        };
         let modified = file.metadata().map_or(0, |metadata| u32::try_from(metadata.mtime()).unwrap_or(0));
         let base = path.file_name().map(|base| base.to_string_lossy().into_owned()).unwrap_or_default();
         let mut member = GzBuilder::new()
@@ -98,9 +113,16 @@ fn raw(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut impl Write) -> Result<(
 
 /// The regular files among `paths`.
 pub(super) fn files<'a>(root: &'a Root, paths: &'a BTreeSet<PathBuf>) -> impl Iterator<Item = &'a PathBuf> {
-    paths
-        .iter()
-        .filter(move |path| fs::symlink_metadata(root.path().join(path)).is_ok_and(|metadata| metadata.is_file()))
+    paths.iter().filter(move |path| is_file(root, path))
+}
+
+fn is_file(root: &Root, path: &Path) -> bool {
+    fs::symlink_metadata(root.path().join(path)).is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Says that a file was chosen and is gone.
+fn vanished(path: &Path) {
+    warn(&format!("{} is not there any more, and is left out", path.display()));
 }
 
 fn io_error(path: &str, source: io::Error) -> PackError {
@@ -122,10 +144,23 @@ mod tests {
         fs::write(project.path().join("reports/b"), "two").unwrap();
         let paths = ["reports", "reports/a", "reports/b"].map(PathBuf::from).into();
         let mut out = Vec::new();
-        pack(ArtifactFormat::Gzip, &root(project.path()), &paths, &mut out).unwrap();
+        pack(Style::from(Format::Gzip), &root(project.path()), &paths, &mut out).unwrap();
         let mut text = String::new();
         flate2::read::MultiGzDecoder::new(out.as_slice()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "onetwo");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_left_out_of_a_gzip() {
+        let project = tempfile::tempdir().unwrap();
+        fs::write(project.path().join("b"), "two").unwrap();
+        std::os::unix::fs::symlink("b", project.path().join("link")).unwrap();
+        let paths = ["a", "b", "link"].map(PathBuf::from).into();
+        let mut out = Vec::new();
+        pack(Style::from(Format::Gzip), &root(project.path()), &paths, &mut out).unwrap();
+        let mut text = String::new();
+        flate2::read::MultiGzDecoder::new(out.as_slice()).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "two");
     }
 
     #[test]
@@ -135,9 +170,9 @@ mod tests {
         fs::write(project.path().join("b"), "two").unwrap();
         let mut out = Vec::new();
         let both = ["a", "b"].map(PathBuf::from).into();
-        let error = pack(ArtifactFormat::Raw, &root(project.path()), &both, &mut out).unwrap_err();
+        let error = pack(Style::from(Format::Raw), &root(project.path()), &both, &mut out).unwrap_err();
         assert!(matches!(error, PackError::NotOne(2)));
-        pack(ArtifactFormat::Raw, &root(project.path()), &[PathBuf::from("a")].into(), &mut out).unwrap();
+        pack(Style::from(Format::Raw), &root(project.path()), &[PathBuf::from("a")].into(), &mut out).unwrap();
         assert_eq!(out, b"one");
     }
 

@@ -1,5 +1,5 @@
-//! Deflates parts of files on all cores. Each part is deflated alone and ends at a whole byte, so that parts of one file follow each other
-//! in its entry as they come (the way of `pigz`).
+//! Compresses parts of files on all cores. Each part is compressed alone, so that parts of one file follow each other in its entry as they
+//! come: a deflated one ends at a whole byte (the way of `pigz`), with zstd each is a frame of its own.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress};
 
-use crate::archive::root::Root;
+use crate::archive::root::{Opener, Root};
 use crate::limits::PACK_PART;
 
 /// How the bytes of an entry are written.
@@ -21,6 +21,8 @@ pub(super) enum Method {
     Stored,
     /// Deflated at this level.
     Deflated(u32),
+    /// Compressed with zstd at this level.
+    Zstd(i32),
 }
 
 /// Where a part is read from.
@@ -68,7 +70,7 @@ pub(super) fn order(part: Part) -> (Order, Promise) {
 
 /// Works until nobody orders any more.
 pub(super) fn work(root: &Root, orders: &Mutex<Receiver<Order>>) {
-    let mut worker = Worker { root, level: 0, compress: Compress::new(Compression::none(), false), raw: Vec::new() };
+    let mut worker = Worker::new(root);
     loop {
         let next = orders.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Order { part, done }) = next else { return };
@@ -78,22 +80,32 @@ pub(super) fn work(root: &Root, orders: &Mutex<Receiver<Order>>) {
 }
 
 struct Worker<'a> {
-    root: &'a Root,
+    opener: Opener<'a>,
     level: u32,
     compress: Compress,
     raw: Vec<u8>,
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
+    fn new(root: &'a Root) -> Self {
+        let compress = Compress::new(Compression::none(), false);
+        Self { opener: Opener::new(root), level: 0, compress, raw: Vec::new() }
+    }
+
     fn pack(&mut self, part: &Part) -> io::Result<Packed> {
         self.read(part)?;
         let mut read = Hasher::new();
         read.update(&self.raw);
         let length = self.raw.len() as u64;
         let packed = |method, bytes| Packed { method, bytes, read, length };
-        let Method::Deflated(level) = part.method else { return Ok(packed(Method::Stored, self.raw.clone())) };
-        let end = if part.whole { FlushCompress::Finish } else { FlushCompress::Sync };
-        let bytes = self.deflate(level, end)?;
+        let bytes = match part.method {
+            Method::Stored => return Ok(packed(Method::Stored, self.raw.clone())),
+            Method::Deflated(level) => {
+                let end = if part.whole { FlushCompress::Finish } else { FlushCompress::Sync };
+                self.deflate(level, end)?
+            }
+            Method::Zstd(level) => zstd::bulk::compress(&self.raw, level)?,
+        };
         if part.whole && bytes.len() >= self.raw.len() {
             return Ok(packed(Method::Stored, self.raw.clone()));
         }
@@ -105,7 +117,7 @@ impl Worker<'_> {
         let file = match &part.source {
             Source::Open(file) => file.as_ref(),
             Source::Closed(path) => {
-                opened = self.root.open_file(path)?;
+                opened = self.opener.open(path)?;
                 &opened
             }
         };
@@ -186,10 +198,6 @@ mod tests {
     use super::*;
     use crate::archive::root::root;
 
-    fn worker(root: &Root) -> Worker<'_> {
-        Worker { root, level: 0, compress: Compress::new(Compression::none(), false), raw: Vec::new() }
-    }
-
     #[test]
     fn parts_that_follow_each_other_are_one_deflated_file() {
         let directory = tempfile::tempdir().unwrap();
@@ -197,7 +205,7 @@ mod tests {
         let mut noise = Noise(7);
         for length in [1, 63, 64, 5000, 400_000] {
             for text in [vec![b'a'; length], (0..length).map(|_| noise.next()).collect::<Vec<u8>>()] {
-                let mut worker = worker(&root);
+                let mut worker = Worker::new(&root);
                 let mut all = Vec::new();
                 for _ in 0..3 {
                     worker.raw.clone_from(&text);

@@ -18,9 +18,8 @@ use rawzip::time::UtcDateTime;
 use rawzip::{CompressionMethod, DataDescriptorOutput, Header, ZipArchiveWriter, ZipFileBuilder};
 
 use super::workers::{self, END_OF_PARTS, Method, Order, Part, Promise, Source, order, parts};
-use super::{PackError, io_error};
+use super::{PackError, io_error, vanished};
 use crate::archive::root::Root;
-use crate::archive::warn;
 use crate::limits::{PACK_PART, PACK_PARTS_PER_WORKER, PACK_WORKERS};
 
 /// The extra field for user and group (Info-ZIP, `ux`).
@@ -37,7 +36,12 @@ enum Item<'a> {
     Failed(PackError),
 }
 
-pub(super) fn zip(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut (impl Write + Send)) -> Result<(), PackError> {
+pub(super) fn zip(
+    method: Method,
+    root: &Root,
+    paths: &BTreeSet<PathBuf>,
+    out: &mut (impl Write + Send),
+) -> Result<(), PackError> {
     let workers = thread::available_parallelism().map_or(1, |cores| cores.get().min(PACK_WORKERS));
     let (items, to_write) = sync_channel(workers * PACK_PARTS_PER_WORKER);
     let (orders, to_pack) = sync_channel(workers);
@@ -46,23 +50,12 @@ pub(super) fn zip(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut (impl Write 
         for _ in 0..workers {
             scope.spawn(|| workers::work(root, &to_pack));
         }
-        scope.spawn(move || Walk { root, method: method(), items, orders }.all(paths));
+        scope.spawn(move || Walk { root, method, items, orders }.all(paths));
         let written = write(&to_write, out);
         // Stops the walk, where the writer has not come to its end, and that the workers.
         drop(to_write);
         written
     })
-}
-
-/// `ARTIFACT_COMPRESSION_LEVEL` of the job.
-fn method() -> Method {
-    match std::env::var("ARTIFACT_COMPRESSION_LEVEL").unwrap_or_default().as_str() {
-        "fastest" => Method::Stored,
-        "fast" => Method::Deflated(1),
-        "slow" => Method::Deflated(7),
-        "slowest" => Method::Deflated(9),
-        _ => Method::Deflated(5),
-    }
 }
 
 /// Goes over the files. Nobody who takes any more ends it.
@@ -221,14 +214,10 @@ fn file<W: Write>(
         length += part.length;
         entry.write_all(&part.bytes).map_err(PackError::Out)?;
     }
-    if !alone && method != Method::Stored {
+    if !alone && matches!(method, Method::Deflated(_)) {
         entry.write_all(&END_OF_PARTS).map_err(PackError::Out)?;
     }
     entry.finish(DataDescriptorOutput::new(read.finalize(), length)).map(|_| ()).map_err(failed)
-}
-
-fn vanished(path: &Path) {
-    warn(&format!("{} is not there any more, and is left out", path.display()));
 }
 
 fn begin<'a, 'p, W: Write>(
@@ -240,6 +229,7 @@ fn begin<'a, 'p, W: Write>(
     let method = match method {
         Method::Stored => CompressionMethod::STORE,
         Method::Deflated(_) => CompressionMethod::DEFLATE,
+        Method::Zstd(_) => CompressionMethod::ZSTD,
     };
     archive
         .new_file(entry_path(path.as_os_str().as_bytes()))

@@ -8,7 +8,7 @@ use crate::archive::root::root;
 
 fn packed(project: &Path, paths: &[&str]) -> zip::ZipArchive<Cursor<Vec<u8>>> {
     let mut out = Vec::new();
-    super::zip(&root(project), &paths.iter().map(PathBuf::from).collect(), &mut out).unwrap();
+    super::zip(Method::Deflated(5), &root(project), &paths.iter().map(PathBuf::from).collect(), &mut out).unwrap();
     zip::ZipArchive::new(Cursor::new(out)).unwrap()
 }
 
@@ -69,7 +69,7 @@ fn an_output_that_breaks_and_a_file_that_vanishes_end_the_packing() {
         fs::write(project.path().join(name), vec![b'x'; 3 * PACK_PART / 2]).unwrap();
     }
     let paths = names.iter().map(PathBuf::from).collect();
-    let error = super::zip(&root(project.path()), &paths, &mut Breaks(100_000)).unwrap_err();
+    let error = super::zip(Method::Deflated(5), &root(project.path()), &paths, &mut Breaks(100_000)).unwrap_err();
     assert!(matches!(error, PackError::Out(_)), "{error:?}");
 
     let held = root(project.path());

@@ -1,0 +1,300 @@
+//! A cache on its way here: ranges of it are fetched several at once and handed on in order, so that it is unpacked while it comes. Where a
+//! store gives no ranges it comes as one stream.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use futures::{StreamExt as _, stream};
+use gantry_http::retry::Twice;
+use gantry_http::{ByteStream, Timeouts, Transport, read, send};
+use gantry_storage::refusal::{self, Refusal, Wish};
+use gantry_wire::cache::{CacheTransfer, SignedRequest};
+use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, RANGE};
+use http::{Request, Response, StatusCode};
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::trouble::CacheTrouble;
+use super::{connect, limit, shown};
+use crate::archive::unpack::MAGIC;
+use crate::limits::{
+    CACHE_IDLE, CACHE_PIECE, CACHE_PIECE_PAUSE, CACHE_PIECE_TRIES, CACHE_PIECES_AT_ONCE, REFUSAL_BODY,
+};
+use crate::tasks::{self, Task};
+
+/// A cache as it comes.
+pub(super) struct Incoming {
+    /// Where from, for people.
+    pub(super) shown: String,
+    /// Why it broke off, if it did: told beside the bytes, which only say that they end.
+    pub(super) failure: Arc<Mutex<Option<CacheTrouble>>>,
+    /// The first bytes, which say what it is.
+    start: Vec<u8>,
+    source: Source,
+    _task: Option<Task>,
+}
+
+enum Source {
+    /// The next bytes, and those behind them.
+    Stream {
+        next: Bytes,
+        pieces: mpsc::Receiver<Result<Bytes, Broken>>,
+    },
+    File(File),
+}
+
+/// The bytes end before the cache does.
+struct Broken;
+
+impl Incoming {
+    /// A file that is there.
+    pub(super) fn of_file(mut file: File, shown: String) -> io::Result<Self> {
+        let mut start = Vec::new();
+        (&mut file).take(MAGIC as u64).read_to_end(&mut start)?;
+        file.rewind()?;
+        Ok(Self { shown, failure: Arc::default(), start, source: Source::File(file), _task: None })
+    }
+
+    pub(super) fn start(&self) -> &[u8] {
+        &self.start
+    }
+
+    /// All of it in a file, for archives that are not read from the front.
+    pub(super) fn into_file(mut self, scratch: &Path) -> io::Result<File> {
+        if let Source::File(file) = self.source {
+            return Ok(file);
+        }
+        let mut file = tempfile::tempfile_in(scratch)?;
+        io::copy(&mut self, &mut file)?;
+        file.flush()?;
+        file.rewind()?;
+        Ok(file)
+    }
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.source {
+            Source::File(file) => file.read(buffer),
+            Source::Stream { next, pieces } => {
+                while next.is_empty() {
+                    match pieces.blocking_recv() {
+                        Some(Ok(piece)) => *next = piece,
+                        Some(Err(Broken)) => return Err(io::Error::other("it broke off")),
+                        None => return Ok(0),
+                    }
+                }
+                let count = next.len().min(buffer.len());
+                if let (Some(to), Some(from)) = (buffer.get_mut(..count), next.get(..count)) {
+                    to.copy_from_slice(from);
+                }
+                next.advance(count);
+                Ok(count)
+            }
+        }
+    }
+}
+
+/// One object of a store.
+#[derive(Clone)]
+struct Object {
+    transport: Arc<dyn Transport>,
+    request: SignedRequest,
+    store: String,
+    limit: Duration,
+}
+
+/// Begins a download. Comes back when the first bytes are there.
+pub(super) async fn fetch(request: &SignedRequest, transfer: &CacheTransfer) -> Result<Incoming, CacheTrouble> {
+    let url = Url::parse(request.url.expose()).map_err(|_| CacheTrouble::Link)?;
+    let limit = limit(transfer);
+    let object =
+        Object { transport: connect(&url, transfer)?, request: request.clone(), store: transfer.store.clone(), limit };
+    let too_slow = CacheTrouble::TooSlow { store: transfer.store.clone(), minutes: limit.as_secs() / 60 };
+    let deadline = tokio::time::Instant::now() + limit;
+    let Ok(begun) = tokio::time::timeout_at(deadline, begin(&object)).await else { return Err(too_slow) };
+    let Begun { first, rest } = begun?;
+    let (sender, mut pieces) = mpsc::channel(1);
+    let failure: Arc<Mutex<Option<CacheTrouble>>> = Arc::default();
+    let told = Arc::clone(&failure);
+    let task = tasks::spawn(async move {
+        let moving = rest.into_channel(&object, &sender);
+        let ended = tokio::time::timeout_at(deadline, moving).await;
+        let trouble = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(trouble)) => trouble,
+            Err(_) => too_slow,
+        };
+        *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        let _ = sender.send(Err(Broken)).await;
+    });
+    let mut next = first;
+    // A stream may come in pieces of any size.
+    while next.len() < MAGIC {
+        match pieces.recv().await {
+            Some(Ok(piece)) => next = [next, piece].concat().into(),
+            Some(Err(Broken)) => {
+                let trouble = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(trouble.unwrap_or(CacheTrouble::Missing));
+            }
+            None => break,
+        }
+    }
+    let start = next.get(..next.len().min(MAGIC)).unwrap_or_default().to_vec();
+    let source = Source::Stream { next, pieces };
+    Ok(Incoming { shown: shown(&url), failure, start, source, _task: Some(task) })
+}
+
+/// The last bytes of an object, up to so many.
+pub(super) async fn tail(
+    request: &SignedRequest,
+    transfer: &CacheTransfer,
+    most: usize,
+) -> Result<Vec<u8>, CacheTrouble> {
+    let url = Url::parse(request.url.expose()).map_err(|_| CacheTrouble::Link)?;
+    let limit = limit(transfer);
+    let object =
+        Object { transport: connect(&url, transfer)?, request: request.clone(), store: transfer.store.clone(), limit };
+    // Azure knows no ranges that count from the end.
+    let first = object.get(Some((0, 1)), None).await?;
+    let range = first.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()?.rsplit_once('/'));
+    let length: Option<u64> = range.and_then(|(_, length)| length.parse().ok());
+    let Some(length) = length.filter(|_| first.status() == StatusCode::PARTIAL_CONTENT) else { return Ok(Vec::new()) };
+    // To its end, so that the connection can be used again.
+    read(first.into_body(), 1, CACHE_IDLE).await;
+    let start = length.saturating_sub(most as u64);
+    Ok(object.piece((start, length), None).await?.to_vec())
+}
+
+/// The beginning of an object, and how the rest comes.
+struct Begun {
+    first: Bytes,
+    rest: Rest,
+}
+
+enum Rest {
+    /// The answer goes on.
+    Stream(ByteStream),
+    /// Ranges up to this length, of the version with this tag.
+    Ranges { length: u64, tag: Option<String> },
+}
+
+async fn begin(object: &Object) -> Result<Begun, CacheTrouble> {
+    let answer = object.get(Some((0, CACHE_PIECE)), None).await?;
+    match answer.status() {
+        StatusCode::PARTIAL_CONTENT => {}
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            return Ok(Begun { first: Bytes::new(), rest: Rest::Ranges { length: 0, tag: None } });
+        }
+        _ => return Ok(Begun { first: Bytes::new(), rest: Rest::Stream(answer.into_body()) }),
+    }
+    let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let length = text(CONTENT_RANGE).and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+    let Some(length) = length else {
+        // Ranges of what has no length are of no use.
+        let whole = object.get(None, None).await?;
+        return Ok(Begun { first: Bytes::new(), rest: Rest::Stream(whole.into_body()) });
+    };
+    // A weak tag may be that of another content.
+    let tag = text(ETAG).filter(|tag| tag.starts_with('"'));
+    let rest = Rest::Ranges { length, tag: tag.clone() };
+    let end = length.min(CACHE_PIECE);
+    let content = read(answer.into_body(), usize::try_from(CACHE_PIECE).unwrap_or(usize::MAX), object.limit).await;
+    if content.end.is_ok() && content.bytes.len() as u64 == end {
+        return Ok(Begun { first: content.bytes, rest });
+    }
+    Ok(Begun { first: object.piece((0, end), tag.as_deref()).await?, rest })
+}
+
+impl Rest {
+    /// Hands on what comes. Whoever takes no more has given up on the cache.
+    async fn into_channel(
+        self,
+        object: &Object,
+        sender: &mpsc::Sender<Result<Bytes, Broken>>,
+    ) -> Result<(), CacheTrouble> {
+        match self {
+            Self::Stream(mut stream) => {
+                while let Some(piece) = stream.next().await {
+                    let piece =
+                        piece.map_err(|source| CacheTrouble::Unreachable { store: object.store.clone(), source })?;
+                    if sender.send(Ok(piece)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Self::Ranges { length, tag } => {
+                let starts = (1..length.div_ceil(CACHE_PIECE)).map(|number| number * CACHE_PIECE);
+                let ranges = starts.map(|start| (start, length.min(start + CACHE_PIECE)));
+                let mut pieces = stream::iter(ranges)
+                    .map(|range| object.piece(range, tag.as_deref()))
+                    .buffered(CACHE_PIECES_AT_ONCE);
+                while let Some(piece) = pieces.next().await {
+                    if sender.send(Ok(piece?)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Object {
+    /// The bytes of a range, tried again where they break off.
+    async fn piece(&self, (start, end): (u64, u64), tag: Option<&str>) -> Result<Bytes, CacheTrouble> {
+        let most = usize::try_from(end - start).unwrap_or(usize::MAX);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let answer = self.get(Some((start, end)), tag).await?;
+            if answer.status() != StatusCode::PARTIAL_CONTENT {
+                return Err(CacheTrouble::Changed);
+            }
+            let content = read(answer.into_body(), most, self.limit).await;
+            if content.end.is_ok() && content.bytes.len() == most {
+                return Ok(content.bytes);
+            }
+            if tries >= CACHE_PIECE_TRIES {
+                let what = format!("{} broke the download off {tries} times", self.store);
+                return Err(CacheTrouble::Store(what));
+            }
+            tokio::time::sleep(CACHE_PIECE_PAUSE).await;
+        }
+    }
+
+    /// An answer with content.
+    async fn get(&self, range: Option<(u64, u64)>, tag: Option<&str>) -> Result<Response<ByteStream>, CacheTrouble> {
+        let mut request = Request::get(self.request.url.expose());
+        for (name, value) in &self.request.headers {
+            request = request.header(name, value);
+        }
+        if let Some((start, end)) = range {
+            request = request.header(RANGE, format!("bytes={start}-{}", end - 1));
+        }
+        if let Some(tag) = tag {
+            request = request.header(IF_MATCH, tag);
+        }
+        let request = request.body(Bytes::new()).map_err(|_| CacheTrouble::Link)?;
+        let timeouts = Timeouts { head: CACHE_IDLE, idle: CACHE_IDLE };
+        let sent = send(self.transport.as_ref(), request, &[], timeouts, Twice::Harmless).await;
+        let unreachable = |source| CacheTrouble::Unreachable { store: self.store.clone(), source };
+        let answer = sent.answer.map_err(unreachable)?;
+        match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(answer),
+            StatusCode::PRECONDITION_FAILED => Err(CacheTrouble::Changed),
+            status => {
+                let body = read(answer.into_body(), REFUSAL_BODY, CACHE_IDLE).await.bytes;
+                Err(match refusal::read(&self.store, Wish::Get, status, &String::from_utf8_lossy(&body)) {
+                    Refusal::Missing => CacheTrouble::Missing,
+                    Refusal::Trouble(text) => CacheTrouble::Store(text),
+                    Refusal::Refused(text) => CacheTrouble::Refused(text),
+                })
+            }
+        }
+    }
+}

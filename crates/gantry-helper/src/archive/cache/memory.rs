@@ -1,0 +1,69 @@
+//! What was restored, remembered until the cache is saved in the same pod: if nothing has changed by then, nothing is packed and sent.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use gantry_wire::cache::CacheRestore;
+use sha2::{Digest as _, Sha256};
+
+use super::choose;
+use super::job::CacheJob;
+use crate::archive::unpack::place::Late;
+
+/// Beginning of the names of the files that remember.
+const PREFIX: &str = "cache-state-";
+
+/// Remembers how the files of a cache are, if they are what its archive holds and no more.
+pub(super) fn remember(job: &CacheJob, cache: &CacheRestore, key: &str, late: &Late) {
+    let Ok(Some(chosen)) = choose(job, &cache.paths, cache.untracked) else { return };
+    if *chosen.paths == *late.placed() {
+        // Without it the cache is saved again.
+        let _ = fs::write(file(job, key), state(chosen.root.path(), &chosen.paths));
+    }
+}
+
+/// Whether the files of a cache are as they were when it was restored.
+pub(super) fn is_unchanged(job: &CacheJob, key: &str, root: &Path, paths: &BTreeSet<PathBuf>) -> bool {
+    fs::read(file(job, key)).is_ok_and(|known| known == state(root, paths))
+}
+
+/// Forgets what an earlier try has restored.
+pub(super) fn forget(job: &CacheJob) {
+    for entry in fs::read_dir(&job.scratch_dir).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn file(job: &CacheJob, key: &str) -> PathBuf {
+    let digest = Sha256::digest(key.as_bytes());
+    let name = digest.as_slice().first_chunk().map_or(0, |start| u128::from_be_bytes(*start));
+    Path::new(&job.scratch_dir).join(format!("{PREFIX}{name:032x}"))
+}
+
+/// A digest of names, kinds, sizes and times. The content is not read: who changes a file changes its time or takes another file's place.
+/// Times and number of entries of directories change with what is in them, which is in the list itself.
+fn state(root: &Path, paths: &BTreeSet<PathBuf>) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    for path in paths {
+        let name = path.as_os_str().as_bytes();
+        digest.update((name.len() as u64).to_le_bytes());
+        digest.update(name);
+        let Ok(metadata) = fs::symlink_metadata(root.join(path)) else { continue };
+        digest.update(metadata.mode().to_le_bytes());
+        if metadata.is_dir() {
+            continue;
+        }
+        for number in [metadata.size(), metadata.ino()] {
+            digest.update(number.to_le_bytes());
+        }
+        for number in [metadata.mtime(), metadata.mtime_nsec()] {
+            digest.update(number.to_le_bytes());
+        }
+    }
+    digest.finalize().to_vec()
+}

@@ -1,0 +1,254 @@
+//! Saves caches: what has changed since it was restored is packed and sent, or put on a volume.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Seek as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use gantry_core::error_chain::chain;
+use gantry_wire::cache::{CacheFile, CachePlace, CacheSave, CacheTransfer, SaveCaches, SignedRequest};
+
+use super::files::NewFile;
+use super::job::CacheJob;
+use super::parts::Upload;
+use super::send::{Content, Sender};
+use super::trouble::CacheTrouble;
+use super::{Chosen, choose, fetch, files, limit, memory, notice, remark, say, warn, yellow};
+use crate::archive::pack::{Format, Level, Style, pack};
+use crate::archive::packing::Packing;
+use crate::archive::select::Remark;
+use crate::archive::tree::{self, TRAILER, TreeDigest};
+use crate::limits::CACHE_IDLE;
+use crate::tasks;
+
+pub(super) async fn all(job: &CacheJob, work: &SaveCaches) {
+    for cache in &work.caches {
+        remark(&cache.remarks);
+        if cache.places.is_empty() {
+            continue;
+        }
+        notice(&format!("Creating cache {}...", cache.key));
+        match one(job, &work.transfer, cache).await {
+            Ok(()) => notice("Created cache"),
+            Err(error) => {
+                warn(&chain(&error));
+                yellow("Failed to create cache");
+            }
+        }
+    }
+}
+
+async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheSave) -> Result<(), CacheTrouble> {
+    let request = cache.places.iter().find_map(|place| match place {
+        CachePlace::Store(request) => Some(request),
+        _ => None,
+    });
+    let Some(chosen) = changed(job, transfer, cache).await? else {
+        // An upload that the runner has begun is not needed.
+        if let Some((request, parts)) = request.and_then(|request| Some((request, request.parts.as_ref()?))) {
+            let (sender, scratch) = (Sender::new(request, transfer)?, Path::new(&job.scratch_dir));
+            Upload { sender: &sender, request, parts, most: None, scratch }.give_up().await;
+        }
+        return Ok(());
+    };
+    let target = Target { job, transfer, style: style(), volume: cache.places.iter().find_map(volume) };
+    if let Some(request) = request {
+        return target.to_store(chosen, request).await;
+    }
+    let Some(file) = target.volume else {
+        let text = "this helper does not know where the cache goes: use a newer helper image";
+        return Err(CacheTrouble::Volume(text.to_owned()));
+    };
+    say("No URL provided, cache will not be uploaded to shared cache server. Cache will be stored only locally.");
+    to_volume(chosen, target.style, file).await
+}
+
+/// The files of a cache, if there are any that are not kept yet.
+async fn changed(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheSave) -> Result<Option<Chosen>, CacheTrouble> {
+    let Some(mut chosen) = choose(job, &cache.paths, cache.untracked)? else {
+        warn("No files to cache.");
+        return Ok(None);
+    };
+    for remark in chosen.remarks.drain(..) {
+        match remark {
+            Remark::Plain(text) => say(&text),
+            Remark::Warning(text) => warn(&text),
+        }
+    }
+    if chosen.paths.is_empty() {
+        warn("No files to cache.");
+        return Ok(None);
+    }
+    if memory::is_unchanged(job, &cache.key, chosen.root.path(), &chosen.paths) {
+        say("Archive is up to date!");
+        return Ok(None);
+    }
+    let (chosen, is_kept) = is_kept(chosen, transfer, cache).await?;
+    if is_kept {
+        say("Archive is up to date!");
+        return Ok(None);
+    }
+    Ok(Some(chosen))
+}
+
+fn volume(place: &CachePlace) -> Option<&CacheFile> {
+    match place {
+        CachePlace::File(file) => Some(file),
+        _ => None,
+    }
+}
+
+/// Whether the cache that is kept was made of the same files, by what it says of itself at its end. Whatever goes wrong with that question
+/// goes wrong again, and is told, where the cache is sent.
+async fn is_kept(chosen: Chosen, transfer: &CacheTransfer, cache: &CacheSave) -> Result<(Chosen, bool), CacheTrouble> {
+    let end = match (cache.places.first(), &cache.now) {
+        (Some(CachePlace::Store(_)), Some(now)) => {
+            let asked = tokio::time::timeout(CACHE_IDLE, fetch::tail(now, transfer, TRAILER)).await;
+            asked.ok().and_then(Result::ok)
+        }
+        (Some(CachePlace::File(file)), _) => files::tail(file, TRAILER).ok(),
+        _ => return Ok((chosen, false)),
+    };
+    let Some(known) = end.and_then(|end| TreeDigest::of_end(&end)) else { return Ok((chosen, false)) };
+    let compared = tasks::blocking(move || {
+        let is_same = tree::is_same(&chosen.root, &chosen.paths, &known).unwrap_or(false);
+        (chosen, is_same)
+    });
+    compared.await.map_err(CacheTrouble::Thread)
+}
+
+/// Where a cache goes.
+struct Target<'a> {
+    job: &'a CacheJob,
+    transfer: &'a CacheTransfer,
+    style: Style,
+    /// For what the store does not take.
+    volume: Option<&'a CacheFile>,
+}
+
+impl Target<'_> {
+    async fn to_store(&self, chosen: Chosen, request: &SignedRequest) -> Result<(), CacheTrouble> {
+        let sender = Sender::new(request, self.transfer)?;
+        say(&format!("Uploading cache.zip to {}", sender.shown));
+        let limit = limit(self.transfer);
+        let sending = async {
+            let Some(parts) = &request.parts else { return self.whole(&sender, chosen, request).await };
+            let scratch = Path::new(&self.job.scratch_dir);
+            let upload = Upload { sender: &sender, request, parts, most: most(self.transfer), scratch };
+            match self.in_parts(&upload, &chosen).await {
+                Err(CacheTrouble::TooLarge(most)) => self.too_large(None, most, Packed::Not(chosen)).await,
+                // Some stores take no parts, or not with these keys.
+                Err(CacheTrouble::Refused(why)) => {
+                    warn(&format!("{why}; the cache is sent in one request instead"));
+                    self.whole(&sender, chosen, request).await
+                }
+                sent => sent,
+            }
+        };
+        let too_slow = || CacheTrouble::TooSlow { store: self.transfer.store.clone(), minutes: limit.as_secs() / 60 };
+        tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| Err(too_slow()))
+    }
+
+    /// Packs while it sends.
+    async fn in_parts(&self, upload: &Upload<'_>, chosen: &Chosen) -> Result<(), CacheTrouble> {
+        let (packing, mut failure) = Packing::new(self.style, Arc::clone(&chosen.root), Arc::clone(&chosen.paths));
+        tokio::select! {
+            biased;
+            Some(error) = failure.recv() => {
+                upload.give_up().await;
+                Err(error.into())
+            }
+            sent = upload.send(packing.stream()) => sent,
+        }
+    }
+
+    /// Packs, then sends.
+    async fn whole(&self, sender: &Sender<'_>, chosen: Chosen, request: &SignedRequest) -> Result<(), CacheTrouble> {
+        let directory = &self.job.scratch_dir;
+        let scratch = tempfile::tempfile_in(directory)
+            .map_err(|source| CacheTrouble::Scratch { directory: directory.clone(), source })?;
+        let archive = pack_into(chosen, self.style, scratch).await?;
+        let size = archive.metadata().map_or(0, |metadata| metadata.len());
+        if let Some(most) = most(self.transfer).filter(|most| size > *most) {
+            return self.too_large(Some(size), most, Packed::In(archive)).await;
+        }
+        sender.put(request, Content::File(archive, size)).await
+    }
+
+    async fn too_large(&self, size: Option<u64>, most: u64, packed: Packed) -> Result<(), CacheTrouble> {
+        let size = size.map_or_else(|| format!("more than {most}"), |size| size.to_string());
+        let end = if self.volume.is_some() { "Cache will be stored only locally." } else { "It is not kept." };
+        warn(&format!("Cache archive size ({size}) is too big (Limit is set to {most}). {end}"));
+        match (self.volume, packed) {
+            (Some(file), Packed::In(archive)) => copy_to_volume(archive, file).await,
+            (Some(file), Packed::Not(chosen)) => to_volume(chosen, self.style, file).await,
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+/// What there is of an archive.
+enum Packed {
+    In(File),
+    Not(Chosen),
+}
+
+/// Largest archive for the store: as the operator says, else as the job does.
+fn most(transfer: &CacheTransfer) -> Option<u64> {
+    let of_job = || std::env::var("CACHE_MAX_UPLOADED_ARCHIVE_SIZE").ok()?.parse().ok();
+    transfer.max_bytes.or_else(of_job).filter(|most| *most > 0)
+}
+
+/// `CACHE_COMPRESSION_FORMAT` and `CACHE_COMPRESSION_LEVEL` of the job. Where it says nothing the cache can be unpacked as it comes; every
+/// reader of caches knows the formats by their first bytes.
+fn style() -> Style {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let format = variable("CACHE_COMPRESSION_FORMAT");
+    let format = match format.as_deref().map(str::to_lowercase).as_deref() {
+        None | Some("tarzstd") => Format::TarZstd,
+        Some("zip") => Format::Zip,
+        Some("zipzstd") => Format::ZipZstd,
+        Some(other) => {
+            warn(&format!("CACHE_COMPRESSION_FORMAT is {other:?}, not zip, tarzstd or zipzstd: tarzstd is used"));
+            Format::TarZstd
+        }
+    };
+    let level = variable("CACHE_COMPRESSION_LEVEL").map_or(Level::Default, |word| {
+        Level::parse(&word).unwrap_or_else(|| {
+            warn(&format!(
+                "CACHE_COMPRESSION_LEVEL is {word:?}, not fastest, fast, default, slow or slowest: default is used"
+            ));
+            Level::Default
+        })
+    });
+    Style { format, level }
+}
+
+async fn pack_into(chosen: Chosen, style: Style, file: File) -> Result<File, CacheTrouble> {
+    let packed = tasks::blocking(move || -> Result<File, CacheTrouble> {
+        let mut out = BufWriter::new(file);
+        pack(style, &chosen.root, &chosen.paths, &mut out)?;
+        out.flush().map_err(crate::archive::pack::PackError::Out)?;
+        out.into_inner().map_err(|error| crate::archive::pack::PackError::Out(error.into_error()).into())
+    });
+    packed.await.map_err(CacheTrouble::Thread)?
+}
+
+async fn to_volume(chosen: Chosen, style: Style, place: &CacheFile) -> Result<(), CacheTrouble> {
+    let new = NewFile::make(place)?;
+    let clone = new.file.try_clone().map_err(|source| CacheTrouble::File { path: place.path.clone(), source })?;
+    pack_into(chosen, style, clone).await?;
+    new.publish()
+}
+
+async fn copy_to_volume(mut archive: File, place: &CacheFile) -> Result<(), CacheTrouble> {
+    let mut new = NewFile::make(place)?;
+    let path = place.path.clone();
+    let copied = tasks::blocking(move || -> io::Result<NewFile> {
+        archive.rewind()?;
+        io::copy(&mut archive, &mut new.file)?;
+        Ok(new)
+    });
+    let new = copied.await.map_err(CacheTrouble::Thread)?.map_err(|source| CacheTrouble::File { path, source })?;
+    new.publish()
+}

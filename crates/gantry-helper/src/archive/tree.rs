@@ -1,0 +1,224 @@
+//! What a tree of files is, in two digests that travel at the end of its cache: whoever has the same files knows so without sending or
+//! fetching them. Times and owners are no part of it: a tool that makes the same files again has changed nothing.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use sha2::{Digest as _, Sha256};
+
+use super::root::{Opener, Root};
+use crate::limits::{PACK_WORKERS, TREE_BLOCK, TREE_BUFFER};
+
+/// SHA-256.
+type Hash = [u8; 32];
+
+/// A skippable frame of zstd, which every reader passes over: so the archive stays one for everybody.
+const FRAME: [u8; 4] = [0x57, 0x2a, 0x4d, 0x18];
+
+/// What the frame begins with, so that it is no other's.
+const MARK: [u8; 12] = *b"gantry-tree1";
+
+/// What an archive keeps of a mode, beside its kind.
+const MODE: u32 = 0o170_777;
+
+/// Length of the frame.
+pub(super) const TRAILER: usize = 4 + 4 + MARK.len() + 2 * 32;
+
+/// A tree, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TreeDigest {
+    /// Of names, kinds, modes, sizes and where links lead.
+    listing: Hash,
+    /// Of the bytes of all files.
+    content: Hash,
+}
+
+impl TreeDigest {
+    /// How it stands at the end of an archive.
+    pub(super) fn trailer(&self) -> Vec<u8> {
+        let body = [MARK.as_slice(), &self.listing, &self.content].concat();
+        let length = u32::try_from(body.len()).unwrap_or_default();
+        [FRAME.as_slice(), &length.to_le_bytes(), &body].concat()
+    }
+
+    /// That of an archive that ends with `end`, if it has one.
+    pub(super) fn of_end(end: &[u8]) -> Option<Self> {
+        let trailer = end.get(end.len().checked_sub(TRAILER)?..)?;
+        let rest = trailer.strip_prefix(FRAME.as_slice())?.get(4..)?.strip_prefix(MARK.as_slice())?;
+        let (listing, content) = rest.split_at_checked(32)?;
+        Some(Self { listing: listing.try_into().ok()?, content: content.try_into().ok()? })
+    }
+}
+
+/// Makes the digest of a tree, entry by entry.
+#[derive(Default)]
+pub(super) struct TreeHasher {
+    listing: Sha256,
+    content: Sha256,
+}
+
+impl TreeHasher {
+    pub(super) fn directory(&mut self, path: &Path, metadata: &Metadata) {
+        self.entry(path, metadata, &[]);
+    }
+
+    pub(super) fn link(&mut self, path: &Path, metadata: &Metadata, target: &Path) {
+        self.entry(path, metadata, target.as_os_str().as_bytes());
+    }
+
+    /// A file of that length; its bytes are given to [`Self::bytes`].
+    pub(super) fn file(&mut self, path: &Path, metadata: &Metadata, length: u64) {
+        self.entry(path, metadata, &length.to_le_bytes());
+    }
+
+    /// The hash of the bytes of the latest file.
+    pub(super) fn bytes(&mut self, hash: &Hash) {
+        self.content.update(hash);
+    }
+
+    pub(super) fn digest(self) -> TreeDigest {
+        TreeDigest { listing: self.listing.finalize().into(), content: self.content.finalize().into() }
+    }
+
+    fn entry(&mut self, path: &Path, metadata: &Metadata, rest: &[u8]) {
+        for text in [path.as_os_str().as_bytes(), rest] {
+            self.listing.update((text.len() as u64).to_le_bytes());
+            self.listing.update(text);
+        }
+        self.listing.update((metadata.mode() & MODE).to_le_bytes());
+    }
+}
+
+/// Whether the files are those that `known` was made of. They are read only where everything else about them is the same.
+pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest) -> io::Result<bool> {
+    let (mut tree, mut files) = (TreeHasher::default(), Vec::new());
+    for path in paths {
+        let full = root.path().join(path);
+        let Ok(metadata) = fs::symlink_metadata(&full) else { continue };
+        if metadata.is_dir() {
+            tree.directory(path, &metadata);
+        } else if metadata.is_symlink() {
+            tree.link(path, &metadata, &fs::read_link(&full)?);
+        } else if metadata.is_file() {
+            tree.file(path, &metadata, metadata.len());
+            files.push(path.as_path());
+        }
+    }
+    if Hash::from(tree.listing.clone().finalize()) != known.listing {
+        return Ok(false);
+    }
+    for hash in hashes(root, &files)? {
+        tree.bytes(&hash);
+    }
+    Ok(tree.digest() == *known)
+}
+
+/// The hash of each file, on all cores.
+fn hashes(root: &Root, files: &[&Path]) -> io::Result<Vec<Hash>> {
+    let next = AtomicUsize::new(0);
+    let blocks: Vec<&[&Path]> = files.chunks(TREE_BLOCK).collect();
+    let work = || -> io::Result<Vec<(usize, Vec<Hash>)>> {
+        let (mut opener, mut buffer, mut done) = (Opener::new(root), vec![0; TREE_BUFFER], Vec::new());
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(block) = blocks.get(number) else { return Ok(done) };
+            let hashes = block.iter().map(|path| hash(&mut opener, path, &mut buffer));
+            done.push((number, hashes.collect::<io::Result<_>>()?));
+        }
+    };
+    let workers = thread::available_parallelism().map_or(1, |cores| cores.get().min(PACK_WORKERS));
+    let mut all = thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let mut all = Vec::with_capacity(blocks.len());
+        for thread in threads {
+            all.extend(thread.join().map_err(|_| io::Error::other("its thread has ended"))??);
+        }
+        Ok::<_, io::Error>(all)
+    })?;
+    all.sort_unstable_by_key(|(number, _)| *number);
+    Ok(all.into_iter().flat_map(|(_, hashes)| hashes).collect())
+}
+
+fn hash(opener: &mut Opener<'_>, path: &Path, buffer: &mut [u8]) -> io::Result<Hash> {
+    let mut file = opener.open(path)?;
+    let mut hash = Sha256::new();
+    loop {
+        match file.read(buffer) {
+            Ok(0) => return Ok(hash.finalize().into()),
+            Ok(count) => hash.update(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::archive::pack::{Format, pack};
+    use crate::archive::root::root;
+
+    #[test]
+    fn a_cache_says_what_it_was_made_of() {
+        let project = tempfile::tempdir().unwrap();
+        let at = |path: &str| project.path().join(path);
+        let fill = || {
+            let _ = fs::remove_dir_all(at("deps"));
+            fs::create_dir_all(at("deps/empty")).unwrap();
+            for number in 0..300 {
+                fs::write(at(&format!("deps/{number}")), format!("content {number}")).unwrap();
+            }
+            symlink("1", at("deps/link")).unwrap();
+        };
+        let paths = || -> BTreeSet<PathBuf> {
+            let all = walkdir::WalkDir::new(at("deps")).into_iter().map(|entry| entry.unwrap().into_path());
+            all.map(|path| path.strip_prefix(project.path()).unwrap().to_owned()).collect()
+        };
+        fill();
+        let root = root(project.path());
+        let mut archive = Vec::new();
+        pack(Format::TarZstd.into(), &root, &paths(), &mut archive).unwrap();
+        let known = TreeDigest::of_end(&archive).unwrap();
+        assert!(is_same(&root, &paths(), &known).unwrap());
+        // The same files once more, at another time.
+        fill();
+        fs::File::open(at("deps/7")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(is_same(&root, &paths(), &known).unwrap());
+        let changes: [&dyn Fn(); 7] = [
+            &|| fs::write(at("deps/7"), "Content 7").unwrap(),
+            &|| fs::write(at("deps/7"), "longer content 7").unwrap(),
+            &|| fs::rename(at("deps/7"), at("deps/7x")).unwrap(),
+            &|| fs::remove_file(at("deps/299")).unwrap(),
+            &|| fs::remove_dir(at("deps/empty")).unwrap(),
+            &|| fs::set_permissions(at("deps/7"), fs::Permissions::from_mode(0o755)).unwrap(),
+            &|| {
+                fs::remove_file(at("deps/link")).unwrap();
+                symlink("2", at("deps/link")).unwrap();
+            },
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            fill();
+            change();
+            assert!(!is_same(&root, &paths(), &known).unwrap(), "{number}");
+        }
+    }
+
+    #[test]
+    fn other_ends_say_nothing() {
+        let digest = TreeDigest { listing: [1; 32], content: [2; 32] };
+        let trailer = digest.trailer();
+        assert_eq!((trailer.len(), TreeDigest::of_end(&trailer)), (TRAILER, Some(digest)));
+        assert_eq!(TreeDigest::of_end(&trailer[1..]), None);
+        assert_eq!(TreeDigest::of_end(&[0; TRAILER]), None);
+        assert_eq!(TreeDigest::of_end(b"PK"), None);
+    }
+}

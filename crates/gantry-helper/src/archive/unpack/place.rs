@@ -1,0 +1,291 @@
+//! Puts the entries of an archive into a directory, and nowhere else. Links are made last, so that no entry is written through one of the
+//! same archive; what directories are like is set at the very end, because writing into one changes its time and may need its rights.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown, symlink};
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use super::UnpackError;
+use crate::limits::{UNPACK_BUFFER, UNPACKED_ENTRIES, UNPACKED_SHARE};
+
+/// An entry of an archive.
+pub(super) enum Entry<'a> {
+    Directory,
+    /// A link to this target, whatever that is.
+    Link(&'a Path),
+    /// Another name of an entry that came before.
+    HardLink(&'a Path),
+    /// A file, and how long it says that it is.
+    File(&'a mut dyn Read, u64),
+}
+
+/// What an entry says about its file beside the content.
+pub(super) struct Attributes {
+    /// The nine bits for reading, writing and executing.
+    pub(super) mode: u32,
+    pub(super) modified: Option<SystemTime>,
+    pub(super) owner: Option<(u32, u32)>,
+}
+
+/// Fills a directory.
+pub(in crate::archive) struct Placer {
+    root: PathBuf,
+    /// Bytes that may still be written.
+    room: u64,
+    /// What that was at first.
+    most: u64,
+    placed: BTreeSet<PathBuf>,
+    links: Vec<(PathBuf, PathBuf)>,
+    directories: Vec<(PathBuf, Attributes)>,
+    /// The directory of the entry before, and where that is. Nothing here turns a directory into anything else.
+    latest: Option<(PathBuf, PathBuf)>,
+    buffer: Vec<u8>,
+}
+
+/// What is left to do once everything is where it belongs.
+pub(in crate::archive) struct Late {
+    root: PathBuf,
+    placed: BTreeSet<PathBuf>,
+    directories: Vec<(PathBuf, Attributes)>,
+}
+
+/// What went wrong with one entry.
+enum Problem {
+    Escape,
+    NoRoom,
+    Io(io::Error),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The path of an entry, if it is one below the directory. A name is bytes, as on the file system.
+pub(super) fn inside(name: &[u8]) -> Result<PathBuf, UnpackError> {
+    let path = Path::new(OsStr::from_bytes(name));
+    let is_plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !is_plain || name.contains(&0) || path.components().next().is_none() {
+        return Err(UnpackError::Escape { name: path.to_string_lossy().into_owned() });
+    }
+    Ok(path.components().filter(|part| matches!(part, Component::Normal(_))).collect())
+}
+
+impl Placer {
+    /// Fills `root`, which has no links in its path. An archive may take most of what is free on its volume.
+    pub(in crate::archive) fn new(root: PathBuf) -> Result<Self, UnpackError> {
+        let volume = nix::sys::statvfs::statvfs(&root).map_err(io::Error::from)?;
+        let most = volume.blocks_available().saturating_mul(volume.fragment_size()) / 100 * UNPACKED_SHARE;
+        Ok(Self {
+            root,
+            room: most,
+            most,
+            placed: BTreeSet::new(),
+            links: Vec::new(),
+            directories: Vec::new(),
+            latest: None,
+            buffer: vec![0; UNPACK_BUFFER],
+        })
+    }
+
+    /// Less room, for tests.
+    #[cfg(test)]
+    pub(super) fn leave_room_for(&mut self, bytes: u64) {
+        (self.room, self.most) = (bytes, bytes);
+    }
+
+    /// Puts one entry; `path` comes from [`inside`].
+    pub(super) fn put(&mut self, path: &Path, entry: Entry<'_>, attributes: Attributes) -> Result<(), UnpackError> {
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        if self.placed.len() as u64 >= UNPACKED_ENTRIES {
+            return Err(UnpackError::TooLarge { most: UNPACKED_ENTRIES, what: "entries" });
+        }
+        self.place(path, entry, attributes).map_err(|problem| self.told(path, problem))?;
+        self.placed.insert(path.to_owned());
+        Ok(())
+    }
+
+    fn place(&mut self, path: &Path, entry: Entry<'_>, attributes: Attributes) -> Result<(), Problem> {
+        let full = self.full(path)?;
+        match entry {
+            Entry::Directory => {
+                make_directory(&full)?;
+                self.directories.push((path.to_owned(), attributes));
+            }
+            Entry::Link(target) => self.links.push((path.to_owned(), target.to_owned())),
+            Entry::HardLink(target) => {
+                let target = make_parents(&self.root, target)?;
+                // A link of the tree's own may lead anywhere.
+                if !fs::symlink_metadata(&target)?.is_file() {
+                    return Err(Problem::Escape);
+                }
+                clear_the_way(&full)?;
+                fs::hard_link(target, &full)?;
+            }
+            // Before room is taken that cannot be enough: a few bytes can stand for any number of zeros.
+            Entry::File(_, length) if length > self.room => return Err(Problem::NoRoom),
+            Entry::File(content, _) => {
+                let file = create(&full)?;
+                self.fill(&file, content)?;
+                attributes.apply(&file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The place of an entry; most entries lie beside the one before.
+    fn full(&mut self, path: &Path) -> Result<PathBuf, Problem> {
+        if let (Some((parent, full)), Some(name)) = (&self.latest, path.file_name())
+            && path.parent() == Some(parent)
+        {
+            return Ok(full.join(name));
+        }
+        let full = make_parents(&self.root, path)?;
+        self.latest = path.parent().zip(full.parent()).map(|(parent, full)| (parent.to_owned(), full.to_owned()));
+        Ok(full)
+    }
+
+    fn fill(&mut self, mut file: &File, content: &mut dyn Read) -> Result<(), Problem> {
+        loop {
+            let count = match content.read(&mut self.buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            self.room = self.room.checked_sub(count as u64).ok_or(Problem::NoRoom)?;
+            file.write_all(self.buffer.get(..count).unwrap_or_default())?;
+        }
+    }
+
+    fn told(&self, path: &Path, problem: Problem) -> UnpackError {
+        let name = path.to_string_lossy().into_owned();
+        match problem {
+            Problem::Escape => UnpackError::Escape { name },
+            Problem::NoRoom => UnpackError::TooLarge { most: self.most, what: "bytes" },
+            Problem::Io(source) => UnpackError::Entry { name, source },
+        }
+    }
+
+    /// Makes the links.
+    pub(in crate::archive) fn finish(mut self) -> Result<Late, UnpackError> {
+        for (path, target) in std::mem::take(&mut self.links) {
+            let link = || -> Result<(), Problem> {
+                let full = make_parents(&self.root, &path)?;
+                clear_the_way(&full)?;
+                Ok(symlink(&target, &full)?)
+            };
+            link().map_err(|problem| self.told(&path, problem))?;
+        }
+        Ok(Late { root: self.root, placed: self.placed, directories: self.directories })
+    }
+}
+
+impl Late {
+    /// How many entries there were.
+    pub(in crate::archive) fn count(&self) -> usize {
+        self.placed.len()
+    }
+
+    /// Everything that was put.
+    pub(in crate::archive) fn placed(&self) -> &BTreeSet<PathBuf> {
+        &self.placed
+    }
+
+    /// The same for another directory, into which everything was moved.
+    pub(in crate::archive) fn moved_to(self, root: PathBuf) -> Self {
+        Self { root, ..self }
+    }
+
+    /// Gives directories their attributes, the deepest first.
+    pub(in crate::archive) fn apply(&self) -> Result<(), UnpackError> {
+        for (path, attributes) in self.directories.iter().rev() {
+            let Ok(full) = make_parents(&self.root, path) else { continue };
+            let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_DIRECTORY;
+            let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&full);
+            if let Ok(directory) = opened {
+                attributes
+                    .apply(&directory)
+                    .map_err(|source| UnpackError::Entry { name: path.to_string_lossy().into_owned(), source })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The place of an entry, in a directory that exists and is really inside of the project.
+fn make_parents(project: &Path, path: &Path) -> Result<PathBuf, Problem> {
+    let mut at = project.to_owned();
+    for part in path.parent().into_iter().flat_map(Path::components) {
+        at.push(part);
+        match fs::symlink_metadata(&at) {
+            Ok(metadata) if metadata.is_dir() => {}
+            // A link of the repository's own may lead elsewhere in the project, but not out of it.
+            Ok(metadata) if metadata.is_symlink() => {
+                let real = at.canonicalize().map_err(|_| Problem::Escape)?;
+                if !real.starts_with(project) {
+                    return Err(Problem::Escape);
+                }
+                at = real;
+            }
+            Ok(_) => {
+                fs::remove_file(&at)?;
+                fs::create_dir(&at)?;
+            }
+            Err(_) => fs::create_dir(&at)?,
+        }
+    }
+    let Some(name) = path.file_name() else { return Err(Problem::Escape) };
+    Ok(at.join(name))
+}
+
+fn make_directory(full: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(full) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => fs::remove_file(full)?,
+        Err(_) => {}
+    }
+    fs::create_dir(full)
+}
+
+/// Makes a file that is new: one that is there, or a link, goes.
+fn create(full: &Path) -> io::Result<File> {
+    let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(full);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            clear_the_way(full)?;
+            open()
+        }
+        made => made,
+    }
+}
+
+/// Removes a file or link that is in the way; never what a link points to.
+fn clear_the_way(full: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(full) {
+        Ok(_) => fs::remove_file(full),
+        Err(_) => Ok(()),
+    }
+}
+
+impl Attributes {
+    fn apply(&self, file: &File) -> io::Result<()> {
+        if let Some((uid, gid)) = self.owner {
+            // Possible for root only, and only a courtesy.
+            let _ = fchown(file, Some(uid), Some(gid));
+        }
+        file.set_permissions(Permissions::from_mode(self.mode))?;
+        match self.modified {
+            Some(modified) => file.set_modified(modified),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Tar archives, compressed with zstd, unpacked as they come.
+
+use std::cell::Cell;
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use tar::{Archive, EntryType};
+
+use super::UnpackError;
+use super::place::{Attributes, Entry, Placer, inside};
+use crate::limits::{TAR_HEADER, TAR_TAIL, UNPACK_BLOCKS, UNPACK_BUFFER, ZSTD_WINDOW_LOG};
+
+pub(super) fn unpack(input: impl Read + Send, placer: &mut Placer) -> Result<(), UnpackError> {
+    let mut decoder = zstd::Decoder::new(input)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+    let (blocks, unpacked) = sync_channel(UNPACK_BLOCKS);
+    thread::scope(|scope| {
+        scope.spawn(move || decode(decoder, &blocks));
+        // Dropped with its end of the channel, whatever happens, so that the other thread ends too.
+        entries(Blocks { unpacked, next: Vec::new(), at: 0, header: Rc::default() }, placer)
+    })
+}
+
+fn entries(stream: Blocks, placer: &mut Placer) -> Result<(), UnpackError> {
+    let header = Rc::clone(&stream.header);
+    let mut archive = Archive::new(stream);
+    let mut entries = archive.entries()?;
+    loop {
+        // The library holds long names in memory, however long an archive says that they are.
+        header.set(Some(TAR_HEADER));
+        let Some(entry) = entries.next() else { break };
+        header.set(None);
+        let mut entry = entry?;
+        one(&mut entry, placer)?;
+        // What has no place here is passed over before the next header.
+        io::copy(&mut entry, &mut io::sink())?;
+    }
+    header.set(None);
+    // To the end of the stream: only there its checksum says that everything was right.
+    let rest = io::copy(&mut archive.into_inner().take(TAR_TAIL), &mut io::sink())?;
+    if rest >= TAR_TAIL {
+        return Err(UnpackError::Format("the archive goes on behind its end"));
+    }
+    Ok(())
+}
+
+/// Decompresses on a thread of its own, while files are written on another.
+fn decode(mut decoder: impl Read, blocks: &SyncSender<io::Result<Vec<u8>>>) {
+    loop {
+        let mut block = vec![0; UNPACK_BUFFER];
+        let mut filled = 0;
+        let end = loop {
+            match decoder.read(block.get_mut(filled..).unwrap_or_default()) {
+                Ok(0) => break Ok(()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        let is_full = filled == block.len();
+        block.truncate(filled);
+        // Nobody takes more of an archive that is given up.
+        if blocks.send(Ok(block)).is_err() {
+            return;
+        }
+        match end {
+            Ok(()) if is_full => {}
+            Ok(()) => return,
+            Err(error) => {
+                let _ = blocks.send(Err(error));
+                return;
+            }
+        }
+    }
+}
+
+/// What was decompressed.
+struct Blocks {
+    unpacked: Receiver<io::Result<Vec<u8>>>,
+    next: Vec<u8>,
+    at: usize,
+    /// What a header may still take; nothing while content is read.
+    header: Rc<Cell<Option<usize>>>,
+}
+
+impl Read for Blocks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.next.len() {
+            match self.unpacked.recv() {
+                Ok(block) => (self.next, self.at) = (block?, 0),
+                Err(_) => return Ok(0),
+            }
+        }
+        let rest = self.next.get(self.at..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let Some(left) = self.header.get() {
+            let left = left.checked_sub(count);
+            self.header.set(Some(left.ok_or_else(|| io::Error::other("the header of an entry is far too long"))?));
+        }
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.at += count;
+        Ok(count)
+    }
+}
+
+fn one<R: Read>(entry: &mut tar::Entry<'_, R>, placer: &mut Placer) -> Result<(), UnpackError> {
+    let kind = entry.header().entry_type();
+    let is_ours = kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
+    if !is_ours && kind != EntryType::Continuous {
+        // Devices and pipes have no content, and headers for all entries say nothing that is needed.
+        return Ok(());
+    }
+    let path = inside(&entry.path_bytes())?;
+    let unreadable = |source| UnpackError::Entry { name: path.to_string_lossy().into_owned(), source };
+    let attributes = attributes(entry).map_err(unreadable)?;
+    if kind.is_dir() {
+        return placer.put(&path, Entry::Directory, attributes);
+    }
+    if kind.is_symlink() || kind.is_hard_link() {
+        let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+        if kind.is_hard_link() {
+            return placer.put(&path, Entry::HardLink(&inside(&target)?), attributes);
+        }
+        return placer.put(&path, Entry::Link(&target_path(&target)), attributes);
+    }
+    let length = entry.size();
+    placer.put(&path, Entry::File(entry, length), attributes)
+}
+
+fn target_path(target: &[u8]) -> PathBuf {
+    Path::new(OsStr::from_bytes(target)).to_owned()
+}
+
+fn attributes<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<Attributes> {
+    let header = entry.header();
+    let id = |id: io::Result<u64>| id.ok().and_then(|id| u32::try_from(id).ok());
+    Ok(Attributes {
+        mode: header.mode()? & 0o777,
+        modified: header
+            .mtime()
+            .ok()
+            .map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(MAX_TIME))),
+        owner: id(header.uid()).zip(id(header.gid())),
+    })
+}
+
+/// A time that every file system and the clock of this process can hold: the year 2262.
+const MAX_TIME: u64 = 9_223_372_036;
