@@ -1,0 +1,92 @@
+//! The command line of the official helper, as the official runner's scripts call it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::world::helper;
+
+fn official(directory: &Path, arguments: &[&str]) -> Output {
+    command(directory, arguments).output().unwrap()
+}
+
+fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = helper();
+    command.arg0("gitlab-runner-helper").current_dir(directory).args(arguments);
+    for name in ["CI_JOB_ID", "CI_JOB_TOKEN", "CI_SERVER_URL"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_cache_goes_into_its_file_and_comes_back() {
+    let root = tempfile::tempdir().unwrap();
+    let project = root.path().join("builds/g/p");
+    fs::create_dir_all(project.join("vendor/deep")).unwrap();
+    fs::write(project.join("vendor/deep/file"), "kept").unwrap();
+    let file = "../../../cache/g/p/key/cache.zip";
+    let save = official(
+        &project,
+        &["cache-archiver", "--file", file, "--timeout", "10", "--path", "vendor/", "--newer-flag", "x"],
+    );
+    assert!(save.status.success() && root.path().join("cache/g/p/key/cache.zip").exists(), "{}", text(&save));
+    assert!(
+        text(&save).contains("--newer-flag is no flag") && !text(&save).contains("Created cache"),
+        "{}",
+        text(&save)
+    );
+    fs::remove_dir_all(project.join("vendor")).unwrap();
+    let restore = official(&project, &["cache-extractor", "--file", file, "--timeout", "10"]);
+    assert!(restore.status.success(), "{}", text(&restore));
+    assert_eq!(fs::read_to_string(project.join("vendor/deep/file")).unwrap(), "kept");
+    let missing = official(&project, &["cache-extractor", "--file", "../../../cache/other/cache.zip"]);
+    assert_eq!(missing.status.code(), Some(1), "{}", text(&missing));
+    assert!(text(&missing).contains("Cache file does not exist"), "{}", text(&missing));
+}
+
+#[test]
+fn a_port_that_answers_is_healthy() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let root = tempfile::tempdir().unwrap();
+    let output = official(root.path(), &["health-check", "--port", &port]);
+    let expected = format!(
+        "waiting for TCP connection to localhost on [{port}]...\ndialing localhost:{port}...\ndial succeeded on localhost:{port}. Exiting...\n"
+    );
+    assert!(output.status.success() && text(&output).ends_with(&expected), "{}", text(&output));
+}
+
+#[test]
+fn a_log_is_read_from_a_place_until_it_is_gone() {
+    let root = tempfile::tempdir().unwrap();
+    let log = root.path().join("output.log");
+    fs::write(&log, "one\ntwo\nthree").unwrap();
+    let path = log.to_string_lossy();
+    let mut reading =
+        command(root.path(), &["read-logs", "--path", &path, "--offset", "4", "--wait-file-timeout", "1m0s"]);
+    let mut reading = reading.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(reading.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert_eq!([lines.next(), lines.next()].map(Option::unwrap), ["8 two", "13 three"]);
+    fs::remove_file(&log).unwrap();
+    assert_eq!((reading.wait().unwrap().code(), lines.next()), (Some(100), None));
+    let missing = official(root.path(), &["read-logs", "--path", "absent", "--wait-file-timeout", "1s"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing).contains("timeout waiting for file to be created"));
+}
+
+#[test]
+fn what_is_missing_is_said_and_the_version_is_known() {
+    let root = tempfile::tempdir().unwrap();
+    let upload = official(root.path(), &["artifacts-uploader", "--path", "x"]);
+    assert!(upload.status.code() == Some(1) && text(&upload).contains("FATAL: Missing runner credentials"));
+    let version = official(root.path(), &["--version"]);
+    assert!(version.status.success() && text(&version).starts_with("Version:"));
+}
