@@ -7,7 +7,7 @@ use std::hash::{Hash as _, Hasher as _};
 use std::path::Path;
 
 /// The crates that the helper is made of.
-const CRATES: [&str; 6] = ["core", "wire", "trace", "gitlab", "relay", "helper"];
+const CRATES: [&str; 8] = ["core", "wire", "trace", "http", "gitlab", "storage", "relay", "helper"];
 
 fn main() {
     let mut hasher = DefaultHasher::new();

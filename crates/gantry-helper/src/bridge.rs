@@ -3,11 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use gantry_wire::PROTOCOL;
+use gantry_wire::frame::Protocols;
 use gantry_wire::layout::{BRIDGE_GREETING, EXEC_FAILURE};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,10 +26,23 @@ pub(crate) fn run(layout: &Layout) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match join(socket) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    ended(&join(socket, &format!("{BRIDGE_GREETING} {}\n", Protocols::OURS)))
+}
+
+/// The same with a TCP port of this pod, and without a word before: what comes is what the port says.
+pub(crate) fn forward(port: u16) -> ExitCode {
+    let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
+    match TcpStream::connect(loopback.as_slice()) {
+        Ok(socket) => ended(&join(socket, "")),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "nothing in this pod listens on port {port}: {error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn ended(joined: &io::Result<()>) -> ExitCode {
+    if joined.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn connect(layout: &Layout) -> io::Result<UnixStream> {
@@ -101,7 +115,8 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-fn join(mut socket: UnixStream) -> io::Result<()> {
+/// Says `greeting` on standard output before anything else.
+fn join<S: Read + Write + AsFd>(mut socket: S, greeting: &str) -> io::Result<()> {
     // Files of their own instead of the locked, buffered ones of the standard library.
     let mut input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -111,7 +126,7 @@ fn join(mut socket: UnixStream) -> io::Result<()> {
     }
     let mut inward = Lane::default();
     let mut outward = Lane::default();
-    outward.buffer.extend(format!("{BRIDGE_GREETING} {PROTOCOL}\n").bytes());
+    outward.buffer.extend(greeting.bytes());
     let mut farewell = None;
     loop {
         if inward.is_ending() || outward.is_ending() {
@@ -153,7 +168,7 @@ struct Ready {
 fn wait(
     input: &std::fs::File,
     output: &std::fs::File,
-    socket: &UnixStream,
+    socket: &impl AsFd,
     (inward, outward): (&Lane, &Lane),
 ) -> io::Result<Ready> {
     let nothing = PollFlags::empty();

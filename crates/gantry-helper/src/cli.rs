@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use gantry_wire::PROTOCOL;
+use gantry_core::limits::AGENT_WITHOUT_PLAN;
+use gantry_wire::frame::Protocols;
 
 use crate::agent::{Patience, PeerRule, Settings};
+use crate::archive::Cargo;
 use crate::layout::Layout;
 
 /// What runs inside a Gantry job pod. People rarely start it by hand: the pod's containers and the manager do.
@@ -32,6 +34,9 @@ enum Command {
         /// Milliseconds without a manager after which the agent reports by itself (for tests)
         #[arg(long, hide = true)]
         alone_after: Option<u64>,
+        /// Seconds to wait for a plan
+        #[arg(long, default_value_t = AGENT_WITHOUT_PLAN.as_secs())]
+        plan_within: u64,
         /// Keep the file of the trace under its name (for tests)
         #[arg(long, hide = true)]
         keep_trace: bool,
@@ -48,18 +53,36 @@ enum Command {
         #[arg(long, default_value = "/", hide = true)]
         root: PathBuf,
     },
+    /// Join standard input and output to a port of this pod: what a manager executes for people who look at a service of a job
+    Forward {
+        /// The TCP port, on the loopback interface that all containers of a pod share
+        port: u16,
+    },
     /// Exit with 0 if this helper speaks the given version of the protocol, with 1 if not
     Fits {
         /// Version of the manager's protocol
         protocol: u32,
     },
+    /// Say whether GitLab can be reached from here (internal: for `gantry doctor`)
+    #[command(hide = true)]
+    Reach {
+        /// URL of GitLab
+        url: String,
+    },
     /// Move artifacts as described on standard input (internal: started by the agent)
     #[command(hide = true)]
     Move,
+    /// Move caches as described on standard input (internal: started by the agent)
+    #[command(hide = true)]
+    MoveCaches,
 }
 
 /// Does what the command line says. `args` starts with the program's name.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(code) = crate::official::run(&args) {
+        return code;
+    }
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -68,16 +91,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Agent { root, any_peer, alone_after, keep_trace } => {
+        Command::Agent { root, any_peer, alone_after, plan_within, keep_trace } => {
             let peers = if any_peer { PeerRule::Any } else { PeerRule::ExecOnly };
             let patience = alone_after.map(Duration::from_millis).map_or_else(Patience::default, Patience::always);
-            crate::agent::run(&Layout::below(root), Settings { peers, patience, keep_trace })
+            let plan_wait = Duration::from_secs(plan_within);
+            crate::agent::run(&Layout::below(root), Settings { peers, patience, keep_trace, plan_wait })
         }
         Command::Shim { root } => crate::shim::run(&Layout::below(root)),
         Command::Bridge { root } => crate::bridge::run(&Layout::below(root)),
-        Command::Fits { protocol } if protocol == PROTOCOL => ExitCode::SUCCESS,
+        Command::Forward { port } => crate::bridge::forward(port),
+        Command::Fits { protocol } if Protocols::OURS.common(Protocols::only(protocol)).is_some() => ExitCode::SUCCESS,
         Command::Fits { .. } => ExitCode::FAILURE,
-        Command::Move => crate::archive::run(),
+        Command::Reach { url } => crate::reach::run(&url),
+        Command::Move => crate::archive::run(Cargo::Artifacts),
+        Command::MoveCaches => crate::archive::run(Cargo::Caches),
     }
 }
 

@@ -17,6 +17,18 @@ pub(crate) const MANAGER_ANSWERS: usize = 32;
 /// How long a manager that takes nothing any more is still heard: what it sent before it went is in the socket already.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Connections that are kept while somebody is in charge: managers that ask, and are refused, come again.
+pub(crate) const MANAGER_CONNECTIONS: usize = 4;
+
+/// How long a manager that has lost its connection may take to come back before another one may have the job: a few tries to connect.
+pub(crate) const COMES_BACK: Duration = Duration::from_secs(3);
+
+/// Silence of a connected manager after which one that knows it to be gone may have the job: more than the pause between two pings.
+pub(crate) const PRESUMED_GONE: Duration = Duration::from_secs(12);
+
+/// Names of superseded managers that are remembered: a pod sees one for each restart during its life.
+pub(crate) const SUPERSEDED_MANAGERS: usize = 64;
+
 /// Orders that wait for the shim: a run, a kill and an exit can be under way at once.
 pub(crate) const SHIM_ORDERS: usize = 8;
 
@@ -51,6 +63,20 @@ pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(3);
 /// Quiet after which a script that has ended is not waited for any longer, although something still holds its output open: a `tee` that
 /// the script wrote through needs less, and a server in the background never closes it.
 pub(crate) const STRAGGLERS_QUIET: Duration = Duration::from_millis(100);
+
+/// How often the shim looks at what the container uses while a script runs: often enough for compilers and tests, and nothing beside them.
+pub(crate) const USAGE_PERIOD: Duration = Duration::from_secs(1);
+
+/// Most files that are counted to say how much a job has written, and how long that may take: a job's end must not wait for a number.
+pub(crate) const COUNTED_FILES: u64 = 500_000;
+pub(crate) const COUNTING: Duration = Duration::from_secs(2);
+
+/// One try to connect to a service. Within a pod an answer is there at once, or there is nobody.
+pub(crate) const SERVICE_DIAL: Duration = Duration::from_secs(2);
+
+/// Pause between two tries: first short, because most services are there within a second, then longer.
+pub(crate) const SERVICE_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const SERVICE_PAUSE_MOST: Duration = Duration::from_secs(1);
 
 /// Output of background processes that waits for the agent, in pieces of [`OUTPUT_CHUNK`]. A full queue slows them down.
 pub(crate) const BACKGROUND_OUTPUT: usize = 2;
@@ -143,3 +169,67 @@ pub(crate) const PACK_PARTS_PER_WORKER: usize = 3;
 /// An archive on its way to GitLab, in pieces of this size and so many of them: what the network takes while the next part is packed.
 pub(crate) const ARCHIVE_PIECE: usize = 256 * 1024;
 pub(crate) const ARCHIVE_PIECES: usize = 8;
+
+/// Threads that compress a tar archive, and how much each takes at once, in bytes: 4 of them with what comes in and goes out stay below
+/// 40 MiB, and fill any connection.
+pub(crate) const TAR_WORKERS: usize = 4;
+pub(crate) const TAR_JOB: u32 = 2 * 1024 * 1024;
+
+/// Entries of one archive. The largest caches that people keep have a million.
+pub(crate) const UNPACKED_ENTRIES: u64 = 10_000_000;
+
+/// Bytes of the headers of one entry of a tar archive: a path of 4 KiB and a link of 4 KiB, and attributes that nobody needs here.
+pub(crate) const TAR_HEADER: usize = 2 * 1024 * 1024;
+
+/// Bytes that are decompressed, or written to a file, at once, and such blocks on the way from the one to the other: 1 MiB in all.
+pub(crate) const UNPACK_BUFFER: usize = 256 * 1024;
+pub(crate) const UNPACK_BLOCKS: usize = 2;
+
+/// How much of what is free on a volume an archive may take, in percent: a node whose disk is full ends other people's jobs too.
+pub(crate) const UNPACKED_SHARE: u64 = 95;
+
+/// Largest window of a zstd stream, as a power of two in bytes: what the format asks every reader to take without being told is 8 MiB; the
+/// strongest levels of the usual tools write up to 128 MiB.
+pub(crate) const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Bytes that may follow the end of a tar archive: writers fill up to a record of 10 KiB, some to more.
+pub(crate) const TAR_TAIL: u64 = 16 * 1024 * 1024;
+
+/// Bytes of a cache that are asked for at once, and how many such requests are under way: what is in memory of them is 24 MiB at most, and
+/// four connections fill what one would leave.
+pub(crate) const CACHE_PIECE: u64 = 4 * 1024 * 1024;
+pub(crate) const CACHE_PIECES_AT_ONCE: usize = 4;
+
+/// How often such a range is asked for where it breaks off, and the pause before (GitLab Runner 19.4: 2 more tries, 1 s).
+pub(crate) const CACHE_PIECE_TRIES: u32 = 3;
+pub(crate) const CACHE_PIECE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a store may be silent (GitLab Runner 19.4: 30 s for the head of an answer).
+pub(crate) const CACHE_IDLE: Duration = Duration::from_secs(30);
+
+/// How often a cache is sent, and the first pause, which doubles (GitLab Runner 19.4: 2 more tries, 1 s).
+pub(crate) const CACHE_UPLOAD_TRIES: u32 = 3;
+pub(crate) const CACHE_UPLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Most of a refusal that is read: a code and a sentence are some hundred bytes.
+pub(crate) const REFUSAL_BODY: usize = 64 * 1024;
+
+/// A part of a cache that is uploaded in parts, and how many are under way: 18 MiB are in memory of them. S3 takes no part below 5 MiB but
+/// the last, Google wants a multiple of 256 KiB.
+pub(crate) const CACHE_PART: usize = 6 * 1024 * 1024;
+pub(crate) const CACHE_PARTS_AT_ONCE: usize = 3;
+
+/// Parts of that size in an upload of S3, whose parts are counted: all caches below 4.6 GiB. Those that follow have the second size, and lie
+/// in a temporary file until they are sent.
+pub(crate) const CACHE_SMALL_PARTS: u32 = 800;
+pub(crate) const CACHE_LARGE_PART: u64 = 1024 * 1024 * 1024;
+
+/// How long a part in memory may take to be sent: 50 KB/s are enough.
+pub(crate) const CACHE_PART_TIME: Duration = Duration::from_secs(120);
+
+/// Files of a tree whose content is compared by one thread at a time, and bytes of one that are read at once.
+pub(crate) const TREE_BLOCK: usize = 64;
+pub(crate) const TREE_BUFFER: usize = 128 * 1024;
+
+/// Age of a half-written cache file that nobody writes any more: longer than any job.
+pub(crate) const CACHE_FILE_LEFTOVER: Duration = Duration::from_secs(48 * 3600);

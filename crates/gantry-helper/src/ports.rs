@@ -12,6 +12,7 @@ use gantry_gitlab::{Client, ClientError, ClientOptions};
 use gantry_wire::plan::PodPlan;
 use gantry_wire::shim::{Run, SecretText};
 use gantry_wire::stage::JobStatus;
+use gantry_wire::usage::Usage;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use crate::agent::outlet::Outlet;
@@ -54,6 +55,12 @@ pub trait Workshop: Send + Sync + 'static {
 
     /// Puts in place what a user script finds, and says which variables it gets.
     fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>>;
+
+    /// Whether something in the pod takes connections on this port. Containers of a pod share its addresses.
+    fn answers(&self, port: u16) -> BoxFuture<'static, bool> {
+        let _ = port;
+        Box::pin(std::future::ready(true))
+    }
 }
 
 /// One try of one stage.
@@ -99,6 +106,11 @@ pub trait Shell: Send + 'static {
 
     /// How many processes of the container were ended for want of memory so far.
     fn oom_kills(&self) -> u64;
+
+    /// What the container has used so far; nothing where that cannot be read. Called every now and then while a script runs.
+    fn usage(&mut self) -> Option<Usage> {
+        None
+    }
 
     /// The next piece of what processes print that have outlived their script. Safe to be dropped and called again.
     fn background_output(&mut self) -> impl Future<Output = Bytes> + Send {

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the file that may")]
 
 use std::future::Future;
+use std::pin::Pin;
 
 use tokio::task::JoinHandle;
 
@@ -18,12 +19,17 @@ impl Drop for Task {
 
 /// Starts a task that lives as long as what is returned.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Task {
-    Task(tokio::spawn(future))
+    Task(start(Box::pin(future)))
 }
 
 /// Starts a task that lives until its own end.
 pub(crate) fn detach(future: impl Future<Output = ()> + Send + 'static) {
-    drop(tokio::spawn(future));
+    drop(start(Box::pin(future)));
+}
+
+/// The runtime's code for a task is compiled once, not for every kind of future.
+fn start(future: Pin<Box<dyn Future<Output = ()> + Send>>) -> JoinHandle<()> {
+    tokio::spawn(future)
 }
 
 /// Runs file work away from the one thread that serves everybody. It must not start processes: the reaper counts on being alone.

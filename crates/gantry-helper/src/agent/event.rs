@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gantry_core::Ending;
 use gantry_wire::frame::{Frame, NoteLevel};
+use gantry_wire::services::SilentService;
 use gantry_wire::shim::{Ended, SecretText, ShimFrame};
 use tokio::sync::mpsc;
 
@@ -27,6 +28,8 @@ pub(crate) enum Event {
         /// What.
         event: StageEvent,
     },
+    /// All services have answered, but these.
+    Services(Vec<SilentService>),
     /// The pod is being ended.
     Terminated,
     /// News from the agent's own relay.
@@ -95,6 +98,8 @@ pub(crate) enum StageEvent {
     },
     /// All is ready for a user script, which gets these variables.
     Ready(Vec<(String, SecretText)>),
+    /// Bytes in the project's directory.
+    Disk(u64),
     /// The stage ended.
     Ended(Ending),
 }

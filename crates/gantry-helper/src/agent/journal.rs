@@ -9,12 +9,17 @@ use std::io::{self, Write as _};
 use bytes::Bytes;
 use gantry_core::Verdict;
 use gantry_trace::line::{self, Level};
-use gantry_trace::{Options, Stream, Trace};
+use gantry_trace::{Options, RefusedMasks, Stream, Trace};
 use gantry_wire::frame::NoteLevel;
 use gantry_wire::plan::{HEAD_SECTION, TracePlan};
 use jiff::Timestamp;
 
 use super::published::TraceFile;
+
+const TOO_MANY_MASKS: &str = "the job adds more masks (::add-mask::) than there may be, and those after the 200th, or beyond 64 KiB, are not masked";
+
+const TOO_SHORT_MASK: &str =
+    "a value of ::add-mask:: has less than 8 bytes, and is not masked: it would also be part of other words";
 
 /// Why the file of the trace is of no use any more.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +46,8 @@ pub(crate) struct Journal {
     /// Why the file is of no use any more, until somebody has asked.
     trouble: Option<Trouble>,
     sections: bool,
+    /// The log says that there are too many masks.
+    told_of_masks: RefusedMasks,
     /// The section that the head has left open, until it is closed.
     open_in_head: Option<&'static str>,
     rendered: Vec<u8>,
@@ -63,8 +70,9 @@ impl Journal {
         };
         let open_in_head = (plan.sections && plan.head.contains(HEAD_SECTION)).then_some(HEAD_SECTION);
         let (in_file, in_memory, sections) = (0, Vec::new(), plan.sections);
-        let changed = false;
-        let mut journal = Self { trace, file, in_file, in_memory, changed, trouble, sections, open_in_head, rendered };
+        let (changed, told_of_masks) = (false, RefusedMasks::default());
+        let mut journal =
+            Self { trace, file, in_file, in_memory, changed, trouble, sections, told_of_masks, open_in_head, rendered };
         journal.append();
         journal
     }
@@ -72,6 +80,13 @@ impl Journal {
     /// Output of the job.
     pub(crate) fn output(&mut self, bytes: &[u8]) {
         self.write(Stream::JobOut, bytes);
+        let refused = self.trace.take_refused_masks();
+        if refused.too_many && !std::mem::replace(&mut self.told_of_masks.too_many, true) {
+            self.note(NoteLevel::Warning, TOO_MANY_MASKS);
+        }
+        if refused.too_short && !std::mem::replace(&mut self.told_of_masks.too_short, true) {
+            self.note(NoteLevel::Warning, TOO_SHORT_MASK);
+        }
     }
 
     /// A line of the agent.
@@ -87,6 +102,11 @@ impl Journal {
     /// A line of the manager, which is about waiting and trouble (GitLab Runner 19.4 uses this stream for those).
     pub(crate) fn manager_note(&mut self, level: NoteLevel, text: &str) {
         self.write(Stream::RunnerErr, line::note(shown(level), text).as_bytes());
+    }
+
+    /// A line of a service's log.
+    pub(crate) fn service(&mut self, service: u8, text: &str) {
+        self.write(Stream::ServiceOut(service), format!("{text}\n").as_bytes());
     }
 
     /// Begins a section, with its title.
@@ -183,6 +203,19 @@ impl Journal {
         self.in_memory.extend_from_slice(rest);
         self.rendered.clear();
     }
+}
+
+/// The trace of a job that prints these pieces, in its file; its length and its sum. For benchmarks.
+pub fn journal_alone<'a>(
+    file: &TraceFile,
+    plan: &TracePlan,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (u64, Option<u32>) {
+    let mut journal = Journal::begin(file, plan);
+    for piece in pieces {
+        journal.output(piece);
+    }
+    journal.close()
 }
 
 fn shown(level: NoteLevel) -> Level {

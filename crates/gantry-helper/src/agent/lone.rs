@@ -2,7 +2,7 @@
 //! relay that managers use. A manager that comes back takes over at once. Best effort: not every pod can reach GitLab.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::error_chain::chain;
@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::event::{Event, LoneEvent};
-use super::presence::Seen;
+use super::known::{Known, KnownJob};
+use super::manager::Door;
+use super::presence::{Presence, Seen};
 use super::published::{Published, TraceFile, TraceReader};
 use crate::clock::Deadline;
 use crate::diagnostics::say;
@@ -63,14 +65,12 @@ impl Patience {
     }
 }
 
-/// What the lone relay must know of the plan, set when there is one.
-pub(crate) type Known = Arc<OnceLock<(Arc<PodPlan>, Deadline)>>;
-
 /// The agent's own relay.
 pub(crate) struct Lone {
     trace: TraceFile,
     published: watch::Receiver<Published>,
     managers: watch::Receiver<Seen>,
+    presence: Presence,
     patience: Patience,
     connect: Connect,
     known: Known,
@@ -79,33 +79,26 @@ pub(crate) struct Lone {
 }
 
 impl Lone {
-    pub(crate) fn new(
-        trace: TraceFile,
-        published: watch::Receiver<Published>,
-        managers: watch::Receiver<Seen>,
-        (patience, connect): (Patience, Connect),
-    ) -> Self {
-        let (known, last_contact) = (Known::default(), Instant::now());
-        Self { trace, published, managers, patience, connect, known, last_contact }
-    }
-
-    /// Where the engine puts the plan.
-    pub(crate) fn known(&self) -> Known {
-        Arc::clone(&self.known)
+    pub(crate) fn new(door: &Door, (patience, connect): (Patience, Connect)) -> Self {
+        let Door { trace, published, known, presence, seen: managers, .. } = door.clone();
+        Self { trace, published, managers, presence, patience, connect, known, last_contact: Instant::now() }
     }
 
     /// Relays whenever no manager does, until GitLab has the verdict or wants nothing more.
     pub(crate) async fn run(mut self, events: mpsc::Sender<Event>) {
         loop {
             self.until_alone().await;
-            let Some((plan, deadline)) = self.known.get().cloned() else { return };
+            let Some(KnownJob { plan, deadline, .. }) = self.known.get().cloned() else { return };
             say(format_args!("no manager is there; reporting to GitLab directly"));
             let _ = events.send(Event::Lone(LoneEvent::Begun)).await;
             let mut managers = self.managers.clone();
+            self.presence.set_alone(true);
             let end = tokio::select! {
-                end = self.relay(&plan, deadline, &events) => end,
-                _ = managers.wait_for(|seen| seen.connected) => continue,
+                end = self.relay(&plan, deadline, &events) => Some(end),
+                _ = managers.wait_for(|seen| seen.connected) => None,
             };
+            self.presence.set_alone(false);
+            let Some(end) = end else { continue };
             let news = match end {
                 RelayEnd::Delivered => LoneEvent::Delivered,
                 RelayEnd::Aborted(reason) => LoneEvent::Unwanted(reason.to_string()),
@@ -127,11 +120,16 @@ impl Lone {
         loop {
             let wait = {
                 let published = self.published.borrow_and_update();
-                let seen = *self.managers.borrow_and_update();
+                let (connected, since) = {
+                    let seen = self.managers.borrow_and_update();
+                    (seen.connected, seen.since)
+                };
                 match self.known.get() {
-                    Some((plan, _)) if !seen.connected && (published.started || published.state.closed.is_some()) => {
+                    Some(KnownJob { plan, .. })
+                        if !connected && (published.started || published.state.closed.is_some()) =>
+                    {
                         let planned = Duration::from_millis(plan.alone.self_report_after_ms);
-                        Some(seen.since + self.patience.of(&published, plan.job_id, planned))
+                        Some(since + self.patience.of(&published, plan.job_id, planned))
                     }
                     _ => None,
                 }

@@ -1,34 +1,42 @@
-//! Connections of managers. Each has its own task and reads the trace from its file, so the slowest reader holds up only itself. The newest
-//! connection is in charge; older ones are closed. Nothing here decides anything about the job.
+//! Connections of managers. Each has its own task and reads the trace from its file, so the slowest reader holds up only itself. Whose claim
+//! was granted last is in charge, and the connection of whoever was before is closed. Nothing here decides anything about the job.
 
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::BytesMut;
 use gantry_core::limits::RELAY_SILENCE;
 use gantry_wire::PROTOCOL;
-use gantry_wire::frame::{Frame, FrameReader, Hello, State};
+use gantry_wire::frame::{Adoption, Frame, FrameReader, Granted, Hello, Protocols, State};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::charge::Claimant;
 use super::event::Event;
-use super::presence::Presence;
+use super::known::Known;
+use super::presence::{Presence, Seen};
 use super::published::{Published, TraceFile, TraceReader};
 use crate::diagnostics::say;
-use crate::limits::{CONNECT_PAUSE, LAST_WORDS, MANAGER_ANSWERS, OUTPUT_CHUNK};
+use crate::limits::{CONNECT_PAUSE, LAST_WORDS, MANAGER_ANSWERS, MANAGER_CONNECTIONS, OUTPUT_CHUNK};
 use crate::ports::{Accepted, Listener};
 use crate::tasks::{self, Task};
 
+/// What connections show and tell.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) trace: TraceFile,
+    pub(crate) published: watch::Receiver<Published>,
+    pub(crate) known: Known,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) presence: Presence,
+    pub(crate) seen: watch::Receiver<Seen>,
+}
+
 /// Accepts managers for as long as the agent lives.
-pub(crate) async fn accept<L: Listener>(
-    mut listener: L,
-    trace: TraceFile,
-    published: watch::Receiver<Published>,
-    (events, presence): (mpsc::Sender<Event>, Presence),
-) {
-    let mut epoch = 0;
-    let mut newest: Option<Task> = None;
+pub(crate) async fn accept<L: Listener>(mut listener: L, door: Door) {
+    let mut connections: VecDeque<(watch::Receiver<Option<u64>>, Task)> = VecDeque::new();
     loop {
         let connection = match listener.accept().await {
             Ok(connection) => connection,
@@ -39,86 +47,153 @@ pub(crate) async fn accept<L: Listener>(
                 continue;
             }
         };
-        epoch += 1;
-        // Dropping the older task closes its connection: it is superseded.
-        drop(newest.take());
-        let writer = Writer {
-            epoch,
-            trace: TraceReader::new(trace.clone(), published.clone()),
-            published: published.clone(),
-            told: State::default(),
-            follow: None,
-        };
-        newest = Some(tasks::spawn(serve(connection, writer, events.clone(), presence.clone())));
+        connections.retain(|(granted, _)| granted.has_changed().is_ok());
+        if connections.len() >= MANAGER_CONNECTIONS {
+            // The oldest of those that only ask makes room.
+            let asks = connections.iter().position(|(granted, _)| granted.borrow().is_none());
+            connections.remove(asks.unwrap_or(0));
+        }
+        let (granted, is_granted) = watch::channel(None);
+        let serving = Connection { number: door.presence.arrived(), granted, door: door.clone() };
+        connections.push_back((is_granted, tasks::spawn(serving.serve(connection))));
     }
 }
 
-async fn serve<R, W>(connection: Accepted<R, W>, mut writer: Writer, events: mpsc::Sender<Event>, presence: Presence)
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    presence.arrived();
-    let Accepted { read: read_half, write: mut write_half, .. } = connection;
-    let (answers, orders) = mpsc::channel(MANAGER_ANSWERS);
-    let reading = read(read_half, answers, events, &presence);
-    tokio::pin!(reading);
-    tokio::select! {
-        () = &mut reading => {}
-        // A manager that has gone hears nothing more, but what it said before counts.
-        _ = writer.write(&mut write_half, orders) => {
-            let _ = timeout(LAST_WORDS, reading).await;
+/// One connection.
+struct Connection {
+    /// Its number when it came.
+    number: u64,
+    /// The number with which it is in charge, once it is.
+    granted: watch::Sender<Option<u64>>,
+    door: Door,
+}
+
+impl Connection {
+    async fn serve<R, W>(self, connection: Accepted<R, W>)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let Accepted { read: read_half, write: mut write_half, .. } = connection;
+        let (answers, orders) = mpsc::channel(MANAGER_ANSWERS);
+        let mut writer = Writer::new(self.number, &self.door);
+        let superseded = self.superseded();
+        let reading = self.read(read_half, answers);
+        tokio::pin!(reading);
+        tokio::select! {
+            () = &mut reading => {}
+            // A manager that has gone hears nothing more, but what it said before counts.
+            _ = writer.write(&mut write_half, orders) => {
+                let _ = timeout(LAST_WORDS, reading).await;
+            }
+            () = superseded => {}
+        }
+        if let Some(epoch) = *self.granted.borrow() {
+            self.door.presence.left(epoch);
         }
     }
-    presence.left();
-}
 
-/// Reads until the manager goes, falls silent or talks nonsense.
-async fn read(
-    mut half: impl AsyncRead + Unpin,
-    answers: mpsc::Sender<Frame>,
-    events: mpsc::Sender<Event>,
-    presence: &Presence,
-) {
-    let mut reader = FrameReader::default();
-    let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
-    loop {
-        loop {
-            let frame = match reader.next_frame() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => break,
-                Err(error) => {
-                    say(format_args!("a manager sent something that is no message: {error}"));
-                    return;
-                }
-            };
-            let passed_on = match frame {
-                // While the manager takes nothing there is no use for more answers, but what it says must go on being read.
-                Frame::Ping => {
-                    let _ = answers.try_send(Frame::Pong);
-                    true
-                }
-                Frame::Follow(_) => {
-                    !matches!(answers.send_timeout(frame, RELAY_SILENCE).await, Err(SendTimeoutError::Timeout(_)))
-                }
-                Frame::Acked(acked) => {
-                    presence.acked(acked.offset);
-                    true
-                }
-                Frame::Pong => true,
-                frame => events.send(Event::Manager { frame, reply: answers.clone() }).await.is_ok(),
-            };
-            if !passed_on {
-                return;
+    /// Waits until another connection is in charge after this one was.
+    fn superseded(&self) -> impl Future<Output = ()> + use<> {
+        let (mut granted, mut seen) = (self.granted.subscribe(), self.door.seen.clone());
+        async move {
+            let own = granted.wait_for(Option::is_some).await.map_or(None, |own| *own);
+            let is_over = own.is_some() && seen.wait_for(|seen| Some(seen.epoch()) != own).await.is_ok();
+            if !is_over {
+                std::future::pending::<()>().await;
             }
         }
-        buffer.clear();
-        match timeout(RELAY_SILENCE, half.read_buf(&mut buffer)).await {
-            Ok(Ok(count)) if count > 0 => reader.push(&buffer),
-            Ok(_) => return,
-            Err(_) => {
-                say(format_args!("a manager fell silent; its connection is closed"));
-                return;
+    }
+
+    /// Reads until the manager goes, falls silent or talks nonsense.
+    async fn read(&self, mut half: impl AsyncRead + Unpin, answers: mpsc::Sender<Frame>) {
+        let mut reader = FrameReader::default();
+        let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
+        loop {
+            loop {
+                match reader.next_frame() {
+                    Ok(Some(frame)) => {
+                        if !self.take(frame, &answers).await {
+                            return;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        say(format_args!("a manager sent something that is no message: {error}"));
+                        return;
+                    }
+                }
+            }
+            buffer.clear();
+            match timeout(RELAY_SILENCE, half.read_buf(&mut buffer)).await {
+                Ok(Ok(count)) if count > 0 => reader.push(&buffer),
+                Ok(_) => return,
+                Err(_) => {
+                    say(format_args!("a manager fell silent; its connection is closed"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes one frame; `false` ends the connection.
+    async fn take(&self, frame: Frame, answers: &mpsc::Sender<Frame>) -> bool {
+        let Some(epoch) = self.in_charge(&frame, answers) else { return true };
+        let Door { presence, events, .. } = &self.door;
+        presence.heard(epoch);
+        match frame {
+            // While the manager takes nothing there is no use for more answers, but what it says must go on being read.
+            Frame::Ping => {
+                let _ = answers.try_send(Frame::Pong);
+                true
+            }
+            Frame::Follow(_) => {
+                !matches!(answers.send_timeout(frame, RELAY_SILENCE).await, Err(SendTimeoutError::Timeout(_)))
+            }
+            Frame::Acked(acked) => {
+                presence.acked(acked.offset);
+                true
+            }
+            Frame::Release => {
+                presence.released(epoch);
+                true
+            }
+            Frame::Pong | Frame::Greet(_) => true,
+            frame => events.send(Event::Manager { frame, reply: answers.clone() }).await.is_ok(),
+        }
+    }
+
+    /// The number with which this connection is in charge when `frame` has come. Whoever is not is answered here.
+    fn in_charge(&self, frame: &Frame, answers: &mpsc::Sender<Frame>) -> Option<u64> {
+        let own = *self.granted.borrow();
+        let claimant = match (frame, own) {
+            (Frame::Greet(greeting), _) => Claimant::of(greeting.clone()),
+            (_, Some(epoch)) => return Some(epoch),
+            // To be alive is no claim.
+            (Frame::Ping, None) => {
+                let _ = answers.try_send(Frame::Pong);
+                return None;
+            }
+            (Frame::Pong, None) => return None,
+            (_, None) => Ok(Claimant::Nameless),
+        };
+        let decision = claimant.and_then(|claimant| {
+            let epoch = self.door.presence.claim(&claimant, own.unwrap_or(self.number))?;
+            Ok((claimant, epoch))
+        });
+        match decision {
+            Ok((claimant, epoch)) => {
+                self.granted.send_replace(Some(epoch));
+                if let Claimant::Named { manager, claim } = claimant {
+                    say(format_args!("runner manager {manager} is in charge now ({claim:?}, epoch {epoch})"));
+                    let _ = answers.try_send(Frame::Granted(Granted { epoch }));
+                }
+                Some(epoch)
+            }
+            Err(refused) => {
+                // It may ask again.
+                let _ = answers.try_send(Frame::Refused(refused));
+                None
             }
         }
     }
@@ -129,6 +204,8 @@ struct Writer {
     epoch: u64,
     trace: TraceReader,
     published: watch::Receiver<Published>,
+    known: Known,
+    seen: watch::Receiver<Seen>,
     /// The state that the manager knows.
     told: State,
     /// The next byte of the trace that the manager wants.
@@ -136,15 +213,42 @@ struct Writer {
 }
 
 impl Writer {
+    fn new(epoch: u64, door: &Door) -> Self {
+        let Door { trace, published, known, seen, .. } = door.clone();
+        let trace = TraceReader::new(trace, published.clone());
+        Self { epoch, trace, published, known, seen, told: State::default(), follow: None }
+    }
+
+    fn hello(&mut self) -> Hello {
+        let published = self.published.borrow_and_update().clone();
+        self.told = published.state.clone();
+        let seen = self.seen.borrow().clone();
+        Hello {
+            protocol: PROTOCOL,
+            protocols: Some(Protocols::OURS),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch: self.epoch,
+            relay: Some(seen.shown()),
+            adoption: self.known.get().map(|job| {
+                Box::new(Adoption {
+                    services_started: published.services_started,
+                    started: published.started,
+                    acknowledged: published.started || job.plan.acknowledged,
+                    canceled: published.canceled,
+                    acked: seen.acked,
+                    ..job.now(published.state.shim)
+                })
+            }),
+            state: published.state,
+        }
+    }
+
     async fn write(
         &mut self,
         half: &mut (impl AsyncWrite + Unpin),
         mut orders: mpsc::Receiver<Frame>,
     ) -> io::Result<()> {
-        let state = self.published.borrow_and_update().state.clone();
-        self.told = state.clone();
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let hello = Hello { protocol: PROTOCOL, version, epoch: self.epoch, state };
+        let hello = self.hello();
         send(half, &Frame::Hello(hello)).await?;
         loop {
             // Answers first: a long trace must not hold up a pong.
@@ -220,17 +324,13 @@ mod tests {
         drop(manager);
         let (write, _) = duplex(1);
         let (events, mut inbox) = mpsc::channel(1);
-        let (_published, reader) = watch::channel(Published::default());
-        let writer = Writer {
-            epoch: 1,
-            trace: TraceReader::new(TraceFile::named("/nowhere".into()), reader.clone()),
-            published: reader,
-            told: State::default(),
-            follow: None,
-        };
-        let connection = Accepted { read, write, user: None };
+        let (_published, published) = watch::channel(Published::default());
         let (presence, seen) = Presence::new();
-        let ((), heard) = tokio::join!(serve(connection, writer, events, presence), inbox.recv());
+        let (trace, known) = (TraceFile::named("/nowhere".into()), Known::default());
+        let door = Door { trace, published, known, events, presence, seen: seen.clone() };
+        let serving = Connection { number: 1, granted: watch::channel(None).0, door };
+        let connection = Accepted { read, write, user: None };
+        let ((), heard) = tokio::join!(serving.serve(connection), inbox.recv());
         assert!(matches!(heard, Some(Event::Manager { frame: Frame::Go, .. })));
         assert!(!seen.borrow().connected);
     }

@@ -3,10 +3,12 @@
 //!
 //! `engine/` owns the job and decides; `manager.rs` and `shim_link.rs` carry frames; `journal.rs` is the trace.
 
+mod charge;
 mod engine;
 pub(crate) mod event;
 mod file_variables;
 mod journal;
+mod known;
 mod lone;
 mod manager;
 pub(crate) mod outlet;
@@ -21,6 +23,7 @@ mod validate;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
@@ -32,7 +35,10 @@ use tokio::sync::{mpsc, watch};
 
 use self::engine::{Engine, Surroundings};
 use self::event::Event;
+pub use self::journal::journal_alone;
+use self::known::Known;
 pub use self::lone::Patience;
+use self::manager::Door;
 pub(crate) use self::peer::PeerRule;
 use self::presence::Presence;
 use self::published::Published;
@@ -56,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) patience: Patience,
     /// Whether the trace's file keeps its name.
     pub(crate) keep_trace: bool,
+    /// How long to wait for a plan.
+    pub(crate) plan_wait: Duration,
 }
 
 /// Runs the agent until its job is reported.
@@ -102,6 +110,7 @@ async fn serve(layout: &Layout, settings: Settings, inherited_umask: Mode) -> Re
         clock: Clock::Boot,
         patience: settings.patience,
         connect: Arc::new(Client::new),
+        plan_wait: settings.plan_wait,
     };
     Ok(carry_out(parts).await)
 }
@@ -124,6 +133,8 @@ pub struct Parts<M, S> {
     pub patience: Patience,
     /// How it reaches GitLab then.
     pub connect: Connect,
+    /// How long it waits for a plan: as long as the pod may take to start.
+    pub plan_wait: Duration,
 }
 
 /// Waits for a plan, carries it out and waits until the verdict is reported. Gives the exit code; all tasks end with the future.
@@ -132,11 +143,17 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
     let (published, readers) = watch::channel(Published::default());
     let (presence, managers_seen) = Presence::new();
     let alone = (parts.patience, parts.connect);
-    let lone = lone::Lone::new(parts.trace_file.clone(), readers.clone(), managers_seen.clone(), alone);
-    let known = lone.known();
-    let relaying = tasks::spawn(lone.run(events.clone()));
-    let to_engine = (events.clone(), presence);
-    let accepting = tasks::spawn(manager::accept(parts.managers, parts.trace_file.clone(), readers, to_engine));
+    let door = Door {
+        trace: parts.trace_file.clone(),
+        published: readers,
+        known: Known::default(),
+        events: events.clone(),
+        presence,
+        seen: managers_seen.clone(),
+    };
+    let known = Arc::clone(&door.known);
+    let relaying = tasks::spawn(lone::Lone::new(&door, alone).run(events.clone()));
+    let accepting = tasks::spawn(manager::accept(parts.managers, door));
     let shim = tasks::spawn(shim_link::accept(parts.shim, events.clone()));
     let signals = {
         let (events, mut terminations) = (events.clone(), parts.terminations);
@@ -146,7 +163,7 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
     };
     let (trace_file, workshop, clock) = (parts.trace_file, parts.workshop, parts.clock);
     let surroundings = Surroundings { trace_file, workshop, clock, events, published, known, managers: managers_seen };
-    let code = Engine::new(surroundings, inbox).run().await;
+    let code = Engine::new(surroundings, inbox).run(parts.plan_wait).await;
     drop((accepting, relaying, shim, signals));
     code
 }

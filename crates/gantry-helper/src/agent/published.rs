@@ -20,6 +20,10 @@ pub(crate) struct Published {
     pub(crate) started: bool,
     /// The cluster is ending the pod.
     pub(crate) disrupted: bool,
+    /// GitLab has canceled the job.
+    pub(crate) canceled: bool,
+    /// A manager has seen all services started.
+    pub(crate) services_started: bool,
     /// Bytes of the trace that are in its file.
     pub(crate) in_file: u64,
     /// The bytes after those, which could not be written; usually none.
@@ -35,7 +39,9 @@ impl Published {
     /// Whether a manager should be told: the length alone grows all the time and is seen from the trace itself.
     pub(crate) fn differs(&self, other: &State) -> bool {
         let own = &self.state;
-        own.phase != other.phase || own.stage != other.stage || own.shim != other.shim || own.closed != other.closed
+        let is_further = own.phase != other.phase || own.stage != other.stage || own.shim != other.shim;
+        let is_worse = own.silent_services != other.silent_services;
+        is_further || is_worse || own.closed != other.closed || own.reported != other.reported
     }
 }
 

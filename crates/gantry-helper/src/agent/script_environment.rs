@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ fn prepare_now(handover: &Handover, layout: &Layout) -> io::Result<Vec<(String, 
     }
     let mut environment = variables(plan, handover.status);
     environment.extend(git_settings(plan, layout));
-    environment.extend(read_gitlab_env(&temp.join(GITLAB_ENV)));
+    environment.extend(added_variables(plan));
     Ok(environment)
 }
 
@@ -101,6 +101,11 @@ pub(crate) fn variables(plan: &PodPlan, status: JobStatus) -> Vec<(String, Secre
     planned.chain(made).collect()
 }
 
+/// The variables that the scripts so far have left in the file `GITLAB_ENV`. Names and paths of artifacts and caches may hold them too.
+pub(crate) fn added_variables(plan: &PodPlan) -> Vec<(String, SecretText)> {
+    read_gitlab_env(&temporary::found(&plan.paths).join(GITLAB_ENV))
+}
+
 /// The project's repository includes the rules for its credentials by itself. With this they hold outside of it too: for a second clone of
 /// the project, and for submodules that a script clones. A job that passes settings of its own this way keeps them.
 fn git_settings(plan: &PodPlan, layout: &Layout) -> Vec<(String, SecretText)> {
@@ -111,11 +116,17 @@ fn git_settings(plan: &PodPlan, layout: &Layout) -> Vec<(String, SecretText)> {
     credentials::as_variables(&[credentials::include(&file)], 0)
 }
 
+/// A directory in which the group may write, and whose files are the group's.
+const GROUP_MAY: u32 = 0o2020;
+
 /// Why the script may not be able to write to its own tree, if that is so.
 fn not_given(handover: &Handover) -> Option<String> {
     let (own, User { uid, .. }) = (geteuid(), handover.user);
     let is_needed = handover.plan.keep_umask && handover.new_owner.is_some() && uid != 0;
-    (is_needed && !own.is_root() && own.as_raw() != uid).then(|| {
+    // Both containers are in the group of the builds directory then.
+    let is_shared =
+        fs::metadata(&handover.plan.paths.project_dir).is_ok_and(|found| found.mode() & GROUP_MAY == GROUP_MAY);
+    (is_needed && !is_shared && !own.is_root() && own.as_raw() != uid).then(|| {
         format!(
             "FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR is on, and the helper container runs as user {own}, which cannot give the job's files \
              to user {uid} of the build container: let both run as the same user, or the helper as root"

@@ -10,7 +10,16 @@ const SHELLS: [&str; 7] =
 
 /// The first shell that can be executed here.
 pub(crate) fn find() -> Option<&'static Path> {
-    SHELLS.iter().map(Path::new).find(|path| path.is_file() && access(*path, AccessFlags::X_OK).is_ok())
+    SHELLS.iter().map(Path::new).find(can_run)
+}
+
+/// The first `sh` that can be executed here, even where there is a bash.
+pub(crate) fn find_posix() -> Option<&'static Path> {
+    SHELLS.iter().map(Path::new).filter(|path| path.ends_with("sh")).find(can_run)
+}
+
+fn can_run(path: &&Path) -> bool {
+    path.is_file() && access(*path, AccessFlags::X_OK).is_ok()
 }
 
 /// The paths that were looked at, for messages.

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use gantry_wire::codec::FrameError;
 use gantry_wire::shim::{Ended, ShimFrame, ShimFrameReader};
+use gantry_wire::usage::Usage;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::limits::OUTPUT_CHUNK;
@@ -55,11 +56,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
 }
 
 /// Says how a script ended.
-pub(super) fn ended(exit: Exit, oom_kills: u64) -> ShimFrame {
-    ShimFrame::Ended(Ended { exit_code: exit.code, signal: exit.signal, oom_kills, start_failure: None })
+pub(super) fn ended(exit: Exit, oom_kills: u64, usage: Option<Usage>) -> ShimFrame {
+    ShimFrame::Ended(Ended { exit_code: exit.code, signal: exit.signal, oom_kills, start_failure: None, usage })
 }
 
 /// Says that a script could not be started.
 pub(super) fn not_started(problem: String) -> ShimFrame {
-    ShimFrame::Ended(Ended { exit_code: 127, signal: None, oom_kills: 0, start_failure: Some(problem) })
+    ShimFrame::Ended(Ended { exit_code: 127, signal: None, oom_kills: 0, start_failure: Some(problem), usage: None })
 }

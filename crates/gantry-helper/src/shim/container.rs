@@ -2,16 +2,19 @@
 //! their script.
 
 use std::future::Future;
+use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use gantry_core::error_chain::chain;
 use gantry_wire::shim::Run;
+use gantry_wire::usage::Usage;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use super::oom;
 use super::running::Running;
+use super::usage::Meter;
 use crate::limits::{BACKGROUND_OUTPUT, OUTPUT_CHUNK};
 use crate::ports::Shell;
 use crate::process::reaper::Reaper;
@@ -23,12 +26,13 @@ pub(super) struct ContainerShell {
     reaper: Reaper,
     background: Background,
     output: mpsc::Receiver<Bytes>,
+    meter: Meter,
 }
 
 impl ContainerShell {
     pub(super) fn new(reaper: Reaper) -> Self {
         let (sender, output) = mpsc::channel(BACKGROUND_OUTPUT);
-        Self { reaper, background: Background(sender), output }
+        Self { reaper, background: Background(sender), output, meter: Meter::new(Path::new("/sys/fs/cgroup")) }
     }
 }
 
@@ -40,7 +44,8 @@ impl Shell for ContainerShell {
     }
 
     fn start(&mut self, run: &Run) -> Result<Running, String> {
-        let Some(shell) = shell::find() else {
+        let shell = if run.posix_shell { shell::find_posix().or_else(shell::find) } else { shell::find() };
+        let Some(shell) = shell else {
             return Err(format!("there is no shell in this image: looked for {}", shell::candidates()));
         };
         let script = script::Script {
@@ -55,6 +60,10 @@ impl Shell for ContainerShell {
 
     fn oom_kills(&self) -> u64 {
         oom::kills()
+    }
+
+    fn usage(&mut self) -> Option<Usage> {
+        self.meter.read()
     }
 
     fn background_output(&mut self) -> impl Future<Output = Bytes> + Send {

@@ -7,6 +7,7 @@ mod connection;
 mod container;
 mod oom;
 mod running;
+mod usage;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,13 +20,13 @@ use gantry_wire::shim::{Run, ShimFrame, ShimHello};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use self::connection::{Connection, ConnectionError};
 use self::container::ContainerShell;
 use crate::diagnostics::say;
 use crate::layout::Layout;
-use crate::limits::{CONNECT_PAUSE, SHIM_CONNECT};
+use crate::limits::{CONNECT_PAUSE, SHIM_CONNECT, USAGE_PERIOD};
 use crate::ports::{Happening, Process as _, Shell};
 use crate::process::reaper::Reaper;
 
@@ -129,8 +130,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
     async fn obey(&mut self, terminations: &mut BoxStream<'static, ()>) -> Result<(), ConnectionError> {
         let shell = self.shell.path().unwrap_or_default();
         self.connection.send(&ShimFrame::Hello(ShimHello { protocol: PROTOCOL, shell })).await?;
+        let is_readable = self.shell.usage().is_some();
+        let mut look_at = Instant::now() + USAGE_PERIOD;
         loop {
+            let looks = is_readable && self.running.is_some();
             let running = &mut self.running;
+            let look = async { if looks { sleep_until(look_at).await } else { std::future::pending().await } };
             let happening = async {
                 match running {
                     Some(running) => running.process.next().await,
@@ -145,6 +150,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
                     _ => {}
                 },
                 happening = happening => self.pass_on(happening).await?,
+                () = look => {
+                    self.shell.usage();
+                    look_at = Instant::now() + USAGE_PERIOD;
+                }
                 bytes = self.shell.background_output() => self.connection.send(&ShimFrame::Output(bytes)).await?,
                 Some(()) = terminations.next() => say(format_args!("asked to terminate; the agent decides when")),
             }
@@ -175,7 +184,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
             Happening::Ended(exit) => {
                 let before = self.running.take().map_or(0, |running| running.oom_kills_before);
                 let kills = self.shell.oom_kills().saturating_sub(before);
-                self.connection.send(&connection::ended(exit, kills)).await
+                let usage = self.shell.usage();
+                self.connection.send(&connection::ended(exit, kills, usage)).await
             }
         }
     }

@@ -7,11 +7,23 @@ use gantry_core::Ending;
 use gantry_wire::plan::{Action, GitStrategy, PodPlan};
 
 use super::{StageContext, sources, temporary, trees};
+use crate::agent::event::StageEvent;
 use crate::agent::script_environment::GITLAB_ENV;
 use crate::layout::Layout;
 use crate::tasks;
 
 pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
+    let project = Path::new(&context.plan.paths.project_dir).to_owned();
+    if let Ok(Some(bytes)) = tasks::blocking(move || trees::size(&project)).await {
+        context.outlet.send(StageEvent::Disk(bytes)).await;
+    }
+    let sources = context.plan.stages.iter().find_map(|stage| match &stage.action {
+        Action::Sources(sources) => Some(sources),
+        _ => None,
+    });
+    if let Some(sources) = sources.filter(|sources| sources.options.clean_up) {
+        sources::tidy(context, sources).await?;
+    }
     let (plan, layout) = (std::sync::Arc::clone(&context.plan), context.layout.clone());
     let removed = tasks::blocking(move || remove(&plan, &layout)).await.and_then(|result| result);
     removed.map_err(|error| context.trouble("cannot clean up", &error))

@@ -2,7 +2,9 @@
 //! and kills what it has started.
 
 mod artifacts;
+mod caches;
 mod cleanup;
+mod movers;
 pub(crate) mod ownership;
 mod prepare;
 pub(crate) mod sources;
@@ -11,6 +13,7 @@ pub(crate) mod trees;
 
 use std::fs::File;
 use std::io::{self, Seek as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -25,6 +28,7 @@ use gantry_wire::stage::JobStatus;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Pid, access};
+use tokio::net::TcpStream;
 
 use crate::agent::outlet::Outlet;
 use crate::agent::script_environment;
@@ -83,6 +87,18 @@ impl Workshop for Tools {
         .boxed()
     }
 
+    fn answers(&self, port: u16) -> BoxFuture<'static, bool> {
+        async move {
+            for address in [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)] {
+                if TcpStream::connect((address, port)).await.is_ok() {
+                    return true;
+                }
+            }
+            false
+        }
+        .boxed()
+    }
+
     fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
         self.set_umask(&handover.plan);
         script_environment::prepare(handover, self.layout.clone()).boxed()
@@ -93,6 +109,8 @@ async fn perform(context: &StageContext, stage: &StagePlan) -> Result<(), Ending
     match &stage.action {
         Action::Prepare => prepare::run(context).await,
         Action::Sources(sources) => sources::run(context, sources).await,
+        Action::RestoreCache(work) => caches::restore(context, work).await,
+        Action::SaveCache(work) => caches::save(context, work).await,
         Action::DownloadArtifacts(downloads) => artifacts::download(context, downloads).await,
         Action::UploadArtifacts { artifacts, .. } => artifacts::upload(context, artifacts).await,
         Action::Cleanup => cleanup::run(context).await,

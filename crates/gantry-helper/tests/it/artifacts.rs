@@ -91,6 +91,7 @@ fn upload(name: &str, paths: &[&str], format: ArtifactFormat) -> ArtifactUpload 
         artifact_type: "archive".into(),
         format,
         expire_in: "1 week".into(),
+        provenance: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use gantry_core::{Ending, FailureReason};
 use gantry_wire::frame::{Cancel, Closed, Frame, Note, NoteLevel, Phase};
-use gantry_wire::plan::{Action, PodPlan, Sources};
+use gantry_wire::plan::{Action, KeepFailed, PodPlan, Sources};
 use gantry_wire::shim::{ShimFrame, ShimHello};
 
 use crate::sources::sources;
@@ -64,6 +64,31 @@ fn the_time_out_ends_stages_of_the_helper_too() {
     let (closed, log) = stop_in_sources(|_| (), |plan| plan.remaining_ms = 2000);
     assert_eq!(closed.verdict.reason, Some(FailureReason::JobExecutionTimeout));
     assert!(log.contains("WARNING: get_sources could not run to completion"), "{log}");
+}
+
+#[test]
+fn the_sources_have_a_time_of_their_own() {
+    let (closed, log) = stop_in_sources(|_| (), |plan| plan.get_sources_timeout_ms = Some(1500));
+    assert_eq!(closed.verdict.reason, Some(FailureReason::JobExecutionTimeout), "{log}");
+    assert_eq!(
+        closed.verdict.message,
+        "get sources timeout: exceeded timeout of 2s (get_sources_timeout of the runner's config)"
+    );
+}
+
+#[test]
+fn the_containers_of_a_failed_job_stay_for_a_while() {
+    let mut world = World::new();
+    let mut plan = world.plan(&["exit 3"]);
+    plan.keep_failed = Some(KeepFailed { ms: 1500, hint: "the pod is kept".to_owned() });
+    let mut manager = world.start(plan);
+    manager.closed();
+    assert_eq!(manager.state.keeps_seconds, Some(1));
+    assert!(manager.text().contains("the pod is kept"), "{}", manager.text());
+    let begun = std::time::Instant::now();
+    manager.send(&Frame::Reported);
+    assert_eq!(crate::world::wait_for(&mut world.agent).code(), Some(0));
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(1400), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -224,7 +249,7 @@ fn a_shim_of_another_protocol_is_named() {
 fn notes_are_lines_of_the_trace_until_it_is_closed() {
     let world = World::new();
     let mut manager = world.start(world.plan(&["while [ ! -e go ]; do sleep 0.05; done"]));
-    let note = |text: &str| Frame::Note(Note { level: NoteLevel::Warning, text: text.into() });
+    let note = |text: &str| Frame::Note(Note::new(NoteLevel::Warning, text));
     manager.send(&note("the node is short of disk"));
     manager.until_text("\x1b[0;33mWARNING: the node is short of disk\x1b[0;m\n");
     std::fs::write(world.path("/builds/g/p/go"), "").unwrap();

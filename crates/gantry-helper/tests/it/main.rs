@@ -8,9 +8,12 @@
 
 mod alone;
 mod artifacts;
+mod caches;
 mod connections;
 mod ends;
 mod file_variables;
+mod official;
+mod real_stores;
 mod scripts;
 mod sources;
 mod stopping;

@@ -3,11 +3,14 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use gantry_core::FailureReason;
-use gantry_wire::plan::{Action, GitCredential, GitStrategy, PodPlan, Sources, SubmoduleStrategy, Submodules};
+use gantry_wire::plan::{
+    Action, GitCredential, GitOptions, GitStrategy, PodPlan, Sources, SubmoduleStrategy, Submodules,
+};
 
 use crate::world::{World, git, script, stage, variable};
 
@@ -46,6 +49,7 @@ pub(crate) fn sources(url: &str, sha: &str) -> Sources {
         user_agent: "gantry test".into(),
         pre_script: None,
         post_script: None,
+        options: GitOptions::default(),
     }
 }
 
@@ -94,6 +98,52 @@ fn a_tree_that_is_there_is_used_again_and_cleaned() {
     let (closed, log) = world.run(plan);
     assert!(closed.verdict.success, "{log}");
     assert!(log.contains("\x1b[0;m\na.txt\nb.txt\n2\n") && !log.contains("hooked"), "{log}");
+}
+
+#[test]
+fn git_clones_by_itself_where_it_can() {
+    for (version, is_new) in [("2.49.1", true), ("2.39.5", false)] {
+        let world = World::new();
+        let (origin, sha) = repository(&world);
+        // The version of a git that can, and the work of the one that is here.
+        let tools = world.path("/tools");
+        fs::create_dir(&tools).unwrap();
+        let text = format!(
+            "#!/bin/sh\n[ \"$*\" = version ] && exec echo git version {version}\nPATH={} exec git \"$@\"\n",
+            std::env::var("PATH").unwrap()
+        );
+        fs::write(tools.join("git"), text).unwrap();
+        fs::set_permissions(tools.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+        let options = GitOptions { native_clone: Some(vec!["--no-tags".into()]), ..GitOptions::default() };
+        let sources = Sources { strategy: GitStrategy::Clone, options, ..sources(&url(&origin), &sha) };
+        let mut plan = plan(&world, sources, "cat a.txt; git log --oneline | wc -l; git config remote.origin.tagOpt");
+        plan.environment = vec![variable("PATH", &format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()))];
+        let (closed, log) = world.run(plan);
+        assert_eq!(closed.verdict.success, is_new, "{log}");
+        let expected = if is_new {
+            "Cloning repository for main with git depth set to 1..."
+        } else {
+            "needs git 2.49 or newer in the helper image, which has \"git version 2.39.5\": the repository is fetched instead"
+        };
+        assert!(log.contains(expected) && log.contains("one\n1\n") && log.contains("--no-tags") == is_new, "{log}");
+    }
+}
+
+#[test]
+fn the_directory_is_cleaned_at_the_end_where_that_is_wanted() {
+    let dirt = "echo x > untracked; echo changed > a.txt; printf '#!/bin/sh\\necho planted' > .git/hooks/post-checkout; chmod +x .git/hooks/*; git config core.fsmonitor 'echo planted >&2; false'";
+    for (strategy, left) in [(GitStrategy::Fetch, Some("one\n")), (GitStrategy::Clone, None)] {
+        let world = World::new();
+        let (origin, sha) = repository(&world);
+        let options = GitOptions { clean_up: true, ..GitOptions::default() };
+        let mut plan = plan(&world, Sources { strategy, options, ..sources(&url(&origin), &sha) }, dirt);
+        plan.stages.push(stage("cleanup_file_variables", Action::Cleanup));
+        let (closed, log) = world.run(plan);
+        assert!(closed.verdict.success && !log.contains("planted"), "{log}");
+        let project = world.path("/builds/g/p");
+        assert!(project.is_dir() && !project.join("untracked").exists(), "{log}");
+        assert_eq!(fs::read_to_string(project.join("a.txt")).ok().as_deref(), left, "{log}");
+    }
 }
 
 #[test]

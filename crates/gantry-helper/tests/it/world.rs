@@ -81,6 +81,7 @@ impl World {
         PodPlan {
             job_id: 7,
             job_token: Secret::new("job-token"),
+            project_id: 1,
             coordinator: Coordinator {
                 url: "http://127.0.0.1:1".into(),
                 ca_pem: None,
@@ -91,6 +92,7 @@ impl World {
             manager_host: "manager-host".into(),
             timeout_seconds: 3600,
             remaining_ms: 3_600_000,
+            acknowledged: false,
             script_timeout_ms: None,
             after_script_timeout_ms: 300_000,
             after_script_ignore_errors: true,
@@ -118,6 +120,11 @@ impl World {
             alone: gantry_wire::plan::Alone::default(),
             start: None,
             build_memory_limit: None,
+            build_resources: gantry_wire::usage::ResourcePlan::default(),
+            services: gantry_wire::services::ServicesPlan::default(),
+            get_sources_timeout_ms: None,
+            posix_shell: false,
+            keep_failed: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! From one stage to the next: begin, finish, and what the log says about it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_core::Ending;
 use gantry_wire::frame::{NoteLevel, Phase};
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use super::job::{Activity, Job};
 use crate::agent::event::StageEvent;
 use crate::agent::outlet::Outlet;
+use crate::clock::Deadline;
 use crate::ports::StageTry;
 use crate::stages;
 use crate::tasks;
@@ -39,6 +41,10 @@ impl Job {
             self.try_script();
             return;
         }
+        if let (Action::Sources(_), Some(limit)) = (&what.action, plan.get_sources_timeout_ms) {
+            let clock = self.around.clock;
+            self.sources_deadline.get_or_insert_with(|| clock.after(Duration::from_millis(limit)));
+        }
         self.open_section(what);
         self.newest_task += 1;
         let id = self.newest_task;
@@ -50,6 +56,20 @@ impl Job {
             outlet.send(StageEvent::Ended(ending)).await;
         };
         self.activity = Activity::Tool { stage, _task: tasks::spawn(report) };
+    }
+
+    /// Ends a job whose sources take longer than they may, with all tries.
+    pub(super) fn check_sources_time(&mut self) {
+        if self.closed.is_some() || !self.sources_deadline.is_some_and(Deadline::has_passed) {
+            return;
+        }
+        self.sources_deadline = None;
+        let stage = self.activity.stage().and_then(|stage| self.plan.stages.get(stage));
+        if let (Some(StagePlan { action: Action::Sources(_), .. }), Some(limit)) =
+            (stage, self.plan.get_sources_timeout_ms)
+        {
+            self.stop_all(Ending::SourcesTimedOut { seconds: limit.div_ceil(1000) });
+        }
     }
 
     pub(super) fn open_section(&mut self, stage: &StagePlan) {

@@ -7,13 +7,16 @@ use gantry_core::Ending;
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_wire::frame::{Closed, Phase, State};
 use gantry_wire::plan::PodPlan;
+use gantry_wire::services::SilentService;
 use gantry_wire::stage::{History, JobStatus};
+use gantry_wire::usage::Usage;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{FAILURE, Surroundings};
 use crate::agent::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::agent::journal::Journal;
+use crate::agent::known::KnownJob;
 use crate::agent::published::Published;
 use crate::clock::Deadline;
 use crate::diagnostics::keep_out;
@@ -32,6 +35,11 @@ pub(super) struct Job {
     pub(super) section: Option<String>,
     pub(super) shim: Shim,
     pub(super) services_started: bool,
+    pub(super) readiness: Readiness,
+    /// For managers, which may be able to show more.
+    pub(super) silent_services: Vec<SilentService>,
+    /// What the build container has used, as far as the shim has said.
+    pub(super) usage: Usage,
     /// GitLab knows that the job runs.
     pub(super) started: bool,
     /// The cluster is ending the pod.
@@ -44,6 +52,8 @@ pub(super) struct Job {
     pub(super) start_by: Deadline,
     /// When the build container must be there, if the manager has said so.
     pub(super) shim_by: Option<Deadline>,
+    /// End of the time for the sources, once they are being fetched.
+    pub(super) sources_deadline: Option<Deadline>,
     /// End of the user's scripts, once one has started.
     pub(super) scripts_deadline: Option<Deadline>,
     /// End of the `after_script` that runs.
@@ -55,6 +65,8 @@ pub(super) struct Job {
     pub(super) closed: Option<Closed>,
     /// When the agent ends although nobody has reported the verdict.
     pub(super) report_by: Option<Deadline>,
+    /// For how long the containers stay after that: the job has failed, and somebody may want to look into them.
+    pub(super) kept: Option<Duration>,
     /// When the agent ends after the verdict was reported, whether or not the shim has.
     pub(super) leave_by: Option<Instant>,
 }
@@ -84,6 +96,24 @@ pub(super) struct Script {
     pub(super) stop: Option<Ending>,
     /// When the shim counts as lost for not having stopped it.
     pub(super) give_up: Option<Instant>,
+}
+
+/// How far the services are, as far as anybody waits for them.
+#[derive(Default)]
+pub(super) enum Readiness {
+    /// They have not started.
+    #[default]
+    Starting,
+    /// They are asked.
+    Asked {
+        _task: Task,
+        /// The log says so already.
+        told: bool,
+    },
+    /// Scripts may run.
+    Ready,
+    /// One did not answer in time. The manager may show its log until then.
+    Silent { until: Instant, ending: Ending },
 }
 
 /// The build container, as far as known.
@@ -125,7 +155,7 @@ impl Job {
         let deadline = around.clock.after(Duration::from_millis(plan.remaining_ms));
         let start_by = around.clock.after(AGENT_WITHOUT_PLAN);
         let shim_by = plan.start.map(|start| around.clock.after(Duration::from_millis(start.remaining_ms)));
-        let _ = around.known.set((Arc::clone(&plan), deadline));
+        let _ = around.known.set(KnownJob { plan: Arc::clone(&plan), deadline, shim_by });
         let mut job = Self {
             around,
             plan,
@@ -136,18 +166,23 @@ impl Job {
             section: None,
             shim: Shim::Absent,
             services_started: false,
+            readiness: Readiness::default(),
+            silent_services: Vec::new(),
+            usage: Usage::default(),
             started: false,
             disrupted: false,
             unwanted: false,
             deadline,
             start_by,
             shim_by,
+            sources_deadline: None,
             scripts_deadline: None,
             after_deadline: None,
             partial_at: None,
             newest_task: 0,
             closed: None,
             report_by: None,
+            kept: None,
             leave_by: None,
         };
         job.publish();
@@ -184,6 +219,7 @@ impl Job {
                     self.on_stage(event);
                 }
             }
+            Event::Services(silent) => self.on_services(silent),
             Event::Terminated => self.on_terminated(),
             Event::Lone(event) => self.on_lone(event),
         }
@@ -212,6 +248,7 @@ impl Job {
             StageEvent::Note(level, text) => self.journal.note(level, &text),
             StageEvent::SectionStart { name, title } => self.journal.section_start(name, title),
             StageEvent::SectionEnd { name } => self.journal.section_end(name),
+            StageEvent::Disk(bytes) => self.usage.disk = Some(bytes),
             StageEvent::Ready(environment) => self.start_script(environment),
             StageEvent::Ended(ending) => {
                 if let Some(stage) = self.activity.stage() {
@@ -235,6 +272,7 @@ impl Job {
         let moments = [
             self.partial_at,
             self.leave_by,
+            self.services_given_up_at(),
             match &self.activity {
                 Activity::Delay { until, .. } | Activity::Bereaved { until, .. } => Some(*until),
                 Activity::Script(script) => script.give_up,
@@ -247,6 +285,7 @@ impl Job {
             (self.phase == Phase::Planned).then_some(self.start_by),
             self.shim_by,
             self.scripts_deadline.filter(|_| running),
+            self.sources_deadline.filter(|_| running),
             self.after_deadline,
             self.report_by,
         ];
@@ -271,7 +310,9 @@ impl Job {
         if self.phase == Phase::Planned && self.start_by.has_passed() {
             self.on_no_start();
         }
+        self.check_sources_time();
         self.check_build_time();
+        self.check_services();
         self.check_script_time();
         match self.activity {
             Activity::Delay { until, stage, attempt, status } if now >= until => self.begin(stage, attempt, status),
@@ -290,8 +331,19 @@ impl Job {
             shim: matches!(self.shim, Shim::Ready(_)),
             trace_bytes: in_file + in_memory.len() as u64,
             closed: self.closed.clone(),
+            reported: self.leave_by.is_some(),
+            silent_services: self.silent_services.clone(),
+            keeps_seconds: self.kept.map(|limit| limit.as_secs()),
         };
-        let news = Published { state, started: self.started, disrupted: self.disrupted, in_file, in_memory };
+        let news = Published {
+            state,
+            started: self.started,
+            disrupted: self.disrupted,
+            canceled: self.history.canceled,
+            services_started: self.services_started,
+            in_file,
+            in_memory,
+        };
         self.around.published.send_if_modified(|published| {
             let differs = *published != news;
             if differs {

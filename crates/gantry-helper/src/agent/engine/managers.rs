@@ -20,12 +20,16 @@ impl Job {
         match frame {
             Frame::Plan(plan) => self.on_another_plan(&plan, reply),
             Frame::Go => self.on_go(),
-            Frame::Note(note) if self.closed.is_none() => self.journal.manager_note(note.level, &note.text),
+            Frame::Note(note) if self.closed.is_none() => match note.service {
+                Some(service) => self.journal.service(service, &note.text),
+                None => self.journal.manager_note(note.level, &note.text),
+            },
             Frame::Cancel(cancel) if cancel.force => self.stop_all(Ending::Canceled),
             Frame::Cancel(_) => self.on_graceful_cancel(),
             Frame::Fail(ending) => self.stop_all(ending),
             Frame::ServicesStarted => {
                 self.services_started = true;
+                self.ask_services();
                 self.try_script();
             }
             Frame::Reported => self.on_reported(),
@@ -39,7 +43,7 @@ impl Job {
             Frame::PlanAccepted
         } else {
             let message = format!("this pod has a plan already, for job {}", self.plan.job_id);
-            Frame::Refused(Refused { message })
+            Frame::Refused(Refused::order(message))
         };
         let _ = reply.try_send(answer);
     }
@@ -134,6 +138,9 @@ impl Job {
             self.journal
                 .note(NoteLevel::Warning, "the cluster is ending this pod; the job goes on for its grace period");
         }
+        if self.kept.take().is_some() && self.leave_by.is_some() {
+            self.leave();
+        }
     }
 
     pub(super) fn on_broken_journal(&mut self, trouble: &Trouble) {
@@ -172,6 +179,7 @@ impl Job {
         let text = "no runner is there to say whether all services have started; the job goes on without that";
         self.journal.note(NoteLevel::Warning, text);
         self.services_started = true;
+        self.ask_services();
         self.try_script();
     }
 
@@ -179,6 +187,14 @@ impl Job {
         if self.closed.is_none() || self.leave_by.is_some() {
             return;
         }
+        match self.kept {
+            Some(limit) => self.leave_by = Some(Instant::now() + limit),
+            None => self.leave(),
+        }
+    }
+
+    /// Sends the shim home, and ends soon.
+    fn leave(&mut self) {
         if let Shim::Ready(link) = &self.shim {
             let _ = link.orders.try_send(ShimFrame::Exit);
         }

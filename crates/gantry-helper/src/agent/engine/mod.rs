@@ -7,10 +7,13 @@ mod flow;
 mod job;
 mod managers;
 mod scripts;
+mod services;
+mod usage;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use gantry_core::limits::AGENT_WITHOUT_PLAN;
+use gantry_wire::codec::FrameError;
 use gantry_wire::frame::{Frame, Refused};
 use gantry_wire::layout::WITHOUT_PLAN;
 use gantry_wire::plan::PodPlan;
@@ -19,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::job::Job;
 use super::event::{Event, ShimEvent};
-use super::lone::Known;
+use super::known::Known;
 use super::presence::Seen;
 use super::published::{Published, TraceFile};
 use super::validate::validate;
@@ -67,12 +70,12 @@ impl Engine {
     }
 
     /// Waits for a plan and carries it out.
-    pub(crate) async fn run(mut self) -> u8 {
-        let until = Instant::now() + AGENT_WITHOUT_PLAN;
+    pub(crate) async fn run(mut self, patience: Duration) -> u8 {
+        let until = Instant::now() + patience;
         loop {
             match timeout_at(until, self.inbox.recv()).await {
                 Err(_) => {
-                    say(format_args!("no manager sent a plan for {} s", AGENT_WITHOUT_PLAN.as_secs()));
+                    say(format_args!("no manager sent a plan for {} s (poll_timeout)", patience.as_secs()));
                     return WITHOUT_PLAN;
                 }
                 Ok(None) => return FAILURE,
@@ -80,6 +83,9 @@ impl Engine {
                     Ok(()) => return self.carry_out(*plan, &reply).await,
                     Err(problem) => refuse(&reply, format!("this plan cannot be carried out: {problem}")),
                 },
+                Ok(Some(Event::Manager { frame: Frame::UnreadablePlan(error), reply })) => {
+                    refuse(&reply, unreadable(&error));
+                }
                 Ok(Some(Event::Manager { frame: Frame::Go, reply })) => {
                     refuse(&reply, "there is no plan to start".to_owned());
                 }
@@ -118,5 +124,9 @@ impl Engine {
 
 fn refuse(reply: &mpsc::Sender<Frame>, message: String) {
     say(format_args!("refused: {message}"));
-    let _ = reply.try_send(Frame::Refused(Refused { message }));
+    let _ = reply.try_send(Frame::Refused(Refused::order(message)));
+}
+
+fn unreadable(error: &FrameError) -> String {
+    format!("this plan cannot be read by helper {}: {error}", crate::VERSION)
 }

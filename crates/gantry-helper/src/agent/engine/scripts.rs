@@ -36,7 +36,7 @@ impl Job {
             }
             Shim::Ready(link) => User { uid: link.uid, gid: link.gid },
         };
-        if self.plan.wait_for_services && !self.services_started {
+        if !self.services_are_ready() {
             return;
         }
         self.newest_task += 1;
@@ -97,6 +97,7 @@ impl Job {
             script: script.text.clone(),
             environment,
             directory: plan.paths.project_dir.clone(),
+            posix_shell: plan.posix_shell,
         };
         if link.orders.try_send(ShimFrame::Run(run)).is_err() {
             return self.on_shim_lost("it does not take orders".to_owned());
@@ -148,6 +149,9 @@ impl Job {
     }
 
     pub(super) fn on_script_ended(&mut self, ended: &Ended) {
+        if let Some(usage) = &ended.usage {
+            self.usage = std::mem::take(&mut self.usage).and(usage);
+        }
         let Activity::Script(script) = &mut self.activity else { return };
         let stage = script.stage;
         let stop = script.stop.take();
@@ -239,7 +243,8 @@ mod tests {
 
     #[test]
     fn ends_have_meanings() {
-        let ended = |exit_code, oom_kills| Ended { exit_code, signal: None, oom_kills, start_failure: None };
+        let ended =
+            |exit_code, oom_kills| Ended { exit_code, signal: None, oom_kills, start_failure: None, usage: None };
         let out_of_memory = |exit_code| Ending::ScriptOutOfMemory { exit_code, limit: Some("1Gi".to_owned()) };
         for (exit_code, oom_kills, ending) in [
             (0, 3, Ending::Succeeded),

@@ -169,7 +169,12 @@ fn settings(sources: &Sources, ca_file: Option<&Path>) -> Vec<Setting> {
     let mut set = |key: &str, value: &str| settings.push((Secret::new(key), Secret::new(value)));
     // The tree may belong to the user of an earlier build container.
     set("safe.directory", "*");
-    set("transfer.bundleURI", "true");
+    if !sources.options.without_bundles {
+        set("transfer.bundleURI", "true");
+    }
+    if sources.options.proactive_auth {
+        set(&format!("http.{}.proactiveAuth", origin(&sources.url)), "basic");
+    }
     if !sources.user_agent.is_empty() {
         set("http.userAgent", &sources.user_agent);
     }

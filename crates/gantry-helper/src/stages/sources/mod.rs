@@ -6,7 +6,9 @@ mod git;
 mod hooks;
 pub(crate) mod leftovers;
 mod modules;
+mod native;
 mod submodules;
+mod tidying;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,6 +19,7 @@ use gantry_wire::plan::{GitStrategy, Sources, SubmoduleStrategy};
 
 use self::git::Git;
 pub(crate) use self::git::module_config;
+pub(super) use self::tidying::tidy;
 use super::{StageContext, trees};
 use crate::agent::event::StageEvent;
 use crate::tasks;
@@ -147,6 +150,11 @@ async fn fetch_and_check_out(
 }
 
 async fn fetch(context: &StageContext, git: &Git<'_>, sources: &Sources, found: &Found) -> Result<(), Failed> {
+    if !found.repository
+        && let Some(flags) = native::flags(context, git, sources).await.map_err(Failed::elsewhere)?
+    {
+        return native::clone(context, git, sources, flags).await.map_err(Failed::elsewhere);
+    }
     let project = &context.plan.paths.project_dir;
     let notice = match sources.depth {
         0 => "Fetching changes...".to_owned(),
