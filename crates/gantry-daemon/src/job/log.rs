@@ -30,15 +30,15 @@ impl HeadLog {
         log
     }
 
+    /// Of a trace whose head another manager has written.
+    pub(crate) fn of_another() -> Self {
+        Self { trace: None, text: Vec::new(), sections: false }
+    }
+
     /// Appends lines of the plan.
     pub(crate) fn lines(&mut self, lines: &[HeadLine], now: Timestamp) {
         for head in lines {
-            let level = match head.level {
-                HeadLevel::Plain => Level::Plain,
-                HeadLevel::Info => Level::Info,
-                HeadLevel::Warning => Level::Warning,
-            };
-            self.write(Stream::RunnerOut, &line::note(level, &head.text), now);
+            self.write(Stream::RunnerOut, &shown(head), now);
         }
     }
 
@@ -76,12 +76,22 @@ impl HeadLog {
     }
 }
 
+fn shown(head: &HeadLine) -> String {
+    let level = match head.level {
+        HeadLevel::Plain => Level::Plain,
+        HeadLevel::Info => Level::Info,
+        HeadLevel::Warning => Level::Warning,
+    };
+    line::note(level, &head.text)
+}
+
 /// The last lines of a trace whose agent is gone, to be appended to what there is of it.
-pub(crate) fn epilogue(plan: &TracePlan, verdict: &Verdict, now: Timestamp) -> Vec<u8> {
+pub(crate) fn epilogue(plan: &TracePlan, words: &[HeadLine], verdict: &Verdict, now: Timestamp) -> Vec<u8> {
     let mut text = Vec::new();
     let mut trace = Trace::new(options(plan), "", &mut text);
     // The agent may have died in the middle of a line.
-    let last = format!("\n{}", line::verdict(verdict));
+    let words: String = words.iter().map(shown).collect();
+    let last = format!("\n{words}{}", line::verdict(verdict));
     trace.write(Stream::RunnerOut, now, last.as_bytes(), &mut text);
     trace.close(now, &mut text);
     text

@@ -3,19 +3,65 @@
 //!
 //! A job ends in one of two ways. Normally the agent closes the verdict and the manager passes it on. Only when there is proof that no
 //! agent can (the pod was never made, or is gone) does the manager end the job itself: [`Effect::EndLocally`]. Never both.
+//!
+//! What agents do to a job's life is in `agent.rs`, what GitLab does in `gitlab.rs`, what a pod's status proves in `pod.rs`, the end of
+//! the runner in `leaving.rs`. docs/ARCHITECTURE.md has a drawing.
 
+mod agent;
+mod bad_news;
+mod evidence;
+mod gitlab;
 mod leaving;
+mod limits;
+mod pod;
+mod services;
+mod terms;
+
+use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_relay::{AckOutcome, RelayEnd};
-use gantry_wire::frame::Phase;
+use gantry_core::limits::{REPORT_ALLOWANCE, SHIM_HELLO};
 use gantry_wire::layout::HELPER;
 
-use crate::job::events::{Effect, Event, JobEnd};
+use self::bad_news::{BadNews, Held};
+pub(crate) use self::limits::{BRIEF, LEAVE};
+use self::limits::{LOOK_AGAIN, SLOW};
+use self::pod::{PodView, Proof};
+pub(crate) use self::terms::Terms;
+use crate::job::events::{Effect, Event, JobEnd, Timer};
 use crate::job::shimless;
 
+/// A connection to the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    None,
+    Connecting,
+    Connected {
+        /// It has lasted.
+        steady: bool,
+    },
+}
+
+/// How far the word to start is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Go {
+    No,
+    Sent,
+    /// The agent has said that it started.
+    Runs,
+}
+
+/// Who ended the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Author {
+    Agent,
+    Manager(Ending),
+}
+
+/// How far the pod is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pod {
+    /// It may still come.
     Asked,
     Exists,
     Absent,
@@ -23,117 +69,129 @@ enum Pod {
     Deleted,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Agent {
-    None,
-    Connecting,
-    Connected,
+/// How far a job is, and what is true there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Life {
+    /// Its pod is asked for.
+    Creating,
+    /// The pod exists, and an agent is looked for that has no plan.
+    Attaching {
+        link: Link,
+        /// The plan is on its way to the agent.
+        handed: bool,
+    },
+    /// The pod was found, and an agent is looked for that may be anywhere.
+    Finding { link: Link },
+    /// No agent of the found pod can go on with the job, for this reason: GitLab is asked how the job stands there.
+    Asking { cause: Ending },
+    /// The agent holds the plan: it writes the trace from now on.
+    HandedOver {
+        link: Link,
+        go: Go,
+        /// What the agent was told to end with; the manager ends the job with it if the agent does not.
+        told: Option<Ending>,
+    },
+    /// The verdict is known, and on its way to GitLab.
+    Closing { by: Author, link: Link, pod: Pod },
+    /// Nothing more is said to GitLab: the pod goes.
+    Removing { end: JobEnd, pod: Pod },
+    /// Nothing more happens.
+    Done,
 }
 
+/// How far GitLab is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    No,
+enum Gitlab {
+    /// It waits for an acknowledgement, as far as known.
+    Untold,
+    /// `PUT running` is under way.
     Asked,
-    Yes,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relay {
-    Idle,
-    Runs,
+    /// It shows the job as running, and is told about it.
+    Relaying,
+    /// It is told nothing more.
     Ended,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
-    Open,
-    OfAgent,
-    OfManager(Ending),
-}
-
-/// How far a job is.
+/// A job's life, and beside it what can be true in any part of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
-    pod: Pod,
-    agent: Agent,
-    /// The plan is on its way to the agent, or there.
-    handed: bool,
-    planned: bool,
-    acknowledged: Step,
-    went: bool,
-    /// The agent has said that it started.
-    runs: bool,
-    relay: Relay,
-    verdict: Verdict,
-    canceled: bool,
-    /// The job is left to its agent as soon as that is possible.
-    leaving: bool,
-    services_started: bool,
-    build_runs: bool,
+    terms: Terms,
+    life: Life,
+    /// Another manager has made its pod.
+    is_found: bool,
+    gitlab: Gitlab,
+    pod: PodView,
+    /// The shim in the build container has said hello.
     shim: bool,
+    /// The shim's time to say hello runs.
+    shim_awaited: bool,
+    /// How long its agent has been claimed in vain.
+    claimed: Duration,
+    /// Somebody wants it canceled.
+    canceled: bool,
+    /// It is left to its agent as soon as that is possible.
+    leaving: bool,
     /// The pod's time to start was over while its agent was being looked for.
     late: Option<Ending>,
     /// Proof that the agent is dead; the connection may still give what was on its way.
     dead: Option<Ending>,
-    /// What the agent was told to end with; the manager ends the job with it if the agent does not.
-    told: Option<Ending>,
-    /// How the job ends once the pod is deleted.
-    end: Option<JobEnd>,
-    done: bool,
+    /// Bad news that wait for what the cluster knows about them.
+    held: Held,
 }
 
 impl Machine {
     /// A job that was just taken, and what to do first.
-    pub(crate) fn start() -> (Self, Vec<Effect>) {
-        let machine = Self {
-            pod: Pod::Asked,
-            agent: Agent::None,
-            handed: false,
-            planned: false,
-            acknowledged: Step::No,
-            went: false,
-            runs: false,
-            relay: Relay::Idle,
-            verdict: Verdict::Open,
-            canceled: false,
-            leaving: false,
-            services_started: false,
-            build_runs: false,
-            shim: false,
-            late: None,
-            dead: None,
-            told: None,
-            end: None,
-            done: false,
-        };
-        (machine, vec![Effect::CreatePod])
+    pub(crate) fn taken(terms: Terms) -> (Self, Vec<Effect>) {
+        let effects = vec![
+            Effect::CreatePod,
+            Effect::Arm(Timer::Slow, SLOW),
+            Effect::Arm(Timer::Start, terms.start_timeout),
+            Effect::Arm(Timer::Overdue, terms.timeout + REPORT_ALLOWANCE),
+        ];
+        let pod = PodView::new(&terms);
+        (Self::new(terms, Life::Creating, pod), effects)
     }
 
-    /// Whether the agent holds the plan: from then on it is the agent that writes the trace.
-    pub(crate) fn is_planned(&self) -> bool {
-        self.planned
+    /// A job whose pod was found without its manager. What to do shows with the first sight of the pod.
+    pub(crate) fn adopted(terms: Terms) -> Self {
+        let pod = PodView::of_found(&terms);
+        Self::new(terms, Life::Finding { link: Link::None }, pod)
+    }
+
+    fn new(terms: Terms, life: Life, pod: PodView) -> Self {
+        Self {
+            pod,
+            is_found: matches!(life, Life::Finding { .. }),
+            terms,
+            life,
+            gitlab: Gitlab::Untold,
+            shim: false,
+            shim_awaited: false,
+            claimed: Duration::ZERO,
+            canceled: false,
+            leaving: false,
+            late: None,
+            dead: None,
+            held: Held::default(),
+        }
     }
 
     /// Whether a connection to the agent was asked for and is still of use.
     pub(crate) fn is_connecting(&self) -> bool {
-        self.agent == Agent::Connecting
+        self.link() == Link::Connecting
     }
 
-    /// Whether a pod that is still to come is of use.
-    pub(crate) fn needs_pod(&self) -> bool {
-        self.is_open()
-    }
-
-    /// Whether only the shim is missing: its container runs, and so does the agent that has its binary there.
-    pub(crate) fn awaits_shim(&self) -> bool {
-        self.build_runs && !self.shim && self.agent == Agent::Connected && self.is_open() && self.told.is_none()
+    /// Whether what happens to the pod still matters.
+    pub(crate) fn watches_pod(&self) -> bool {
+        !matches!(self.life, Life::Removing { .. } | Life::Done)
     }
 
     /// Takes what happened and says what to do.
     pub(crate) fn step(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if !self.done {
+        if self.life != Life::Done {
             self.take(event, &mut effects);
+            self.note_silence(&mut effects);
             self.finish(&mut effects);
         }
         effects
@@ -143,340 +201,224 @@ impl Machine {
         match event {
             Event::PodCreated => self.pod_created(out),
             Event::PodNotCreated(ending) => {
-                self.pod = Pod::Absent;
-                self.end_locally(ending, out);
+                self.set_pod(Pod::Absent);
+                self.end_with(ending, Pod::Absent, out);
             }
-            Event::AgentReady(phase) => self.agent_ready(phase, out),
+            Event::PodSeen(sight) => {
+                if matches!(self.life, Life::Finding { .. }) {
+                    self.found_pod_seen(&sight, out);
+                }
+                let proofs = self.pod.look(sight, out);
+                self.proven(proofs, out);
+            }
+            Event::PodLooked(facts) => self.pod_looked(facts.as_deref(), out),
+            Event::Events(events) => {
+                self.pod.learn(events, out);
+                self.look_again(out);
+            }
+            Event::LastWords(events) => self.last_words(&events, out),
+            Event::PodWaits(line) => self.pod.wait(true, vec![line], out),
+            Event::Note(line) => out.push(Effect::ShowNotes(vec![line])),
+            Event::PodDeleted => self.set_pod(Pod::Deleted),
+            Event::AgentMet(phase) => self.agent_met(phase, out),
+            Event::AgentReady { phase, time } => self.agent_ready(phase, time, out),
+            Event::AgentReported => self.dropped(JobEnd::Reported(None), out),
+            Event::AgentBusy(wait) => self.agent_busy(wait, out),
+            Event::AgentOwned => self.agent_owned(out),
             Event::AgentLost => self.agent_lost(out),
-            Event::AgentUnreachable(ending) => {
-                self.agent = Agent::None;
-                let known = self.dead.clone().or(self.told.clone()).filter(|_| !has_reported(&ending));
-                let ending = known.unwrap_or(ending);
-                self.agent_gone(ending, out);
-            }
+            Event::AgentUnreachable(ending) => self.agent_unreachable(ending, out),
             Event::PlanAccepted => self.plan_accepted(out),
             Event::PlanRefused(message) => self.doomed(Ending::HelperUnusable { message }, out),
             Event::AgentRuns => self.agent_runs(out),
             Event::ShimReady => self.shim = true,
-            Event::BuildRuns => self.build_runs = true,
-            Event::ShimSilent => {
+            Event::ServiceSilent(service) => self.service_silent(service, out),
+            Event::LogRead(news, log) => self.log_read(news, log, out),
+            Event::AgentClosed => self.agent_closed(out),
+            Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
+            Event::Stands(standing) => self.stands(standing, out),
+            Event::GitlabUnusable => self.gitlab_unusable(out),
+            Event::GoneWhilePending(reason) => self.dropped(JobEnd::Dropped(reason), out),
+            Event::CancelRequested => self.cancel(out),
+            Event::RelayEnded(end) => self.relay_ended(end, out),
+            Event::Time(timer) => self.time(timer, out),
+            Event::Stop(signal) => self.stop(signal, out),
+            Event::Leave => self.told_to_leave(out),
+        }
+    }
+
+    fn time(&mut self, timer: Timer, out: &mut Vec<Effect>) {
+        match timer {
+            Timer::Slow => self.acknowledge(out),
+            Timer::Start => self.start_timeout(out),
+            Timer::Overdue => self.end_locally(Ending::TimedOut { seconds: self.terms.timeout.as_secs() }, out),
+            Timer::Drain => {
+                if let Some(ending) = self.known_end() {
+                    self.end_locally(ending, out);
+                }
+            }
+            Timer::ShimHello => {
                 if self.awaits_shim() {
                     self.doomed(shimless::silent(), out);
                 }
             }
-            Event::AgentClosed => self.agent_closed(out),
-            Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
-            Event::GoneWhilePending(reason) => self.dropped(JobEnd::Dropped(reason), out),
-            Event::CancelRequested => self.cancel(out),
-            Event::RelayEnded(end) => self.relay_ended(end, out),
-            Event::Doomed(ending) => self.doomed(if self.shim { ending } else { shimless::reason(ending) }, out),
-            Event::PodEnded(ending) => self.pod_ended(ending, out),
-            Event::ServicesStarted => {
-                self.services_started = true;
-                if self.agent == Agent::Connected && self.planned {
-                    out.push(Effect::SendServicesStarted);
+            Timer::Steady => {
+                if let Some(Link::Connected { steady }) = self.link_mut() {
+                    *steady = true;
                 }
             }
-            Event::ServicesLate(ending) => {
-                if !self.services_started {
-                    self.doomed(ending, out);
-                }
+            Timer::Find => self.not_found(out),
+            Timer::Claim => self.greet(out),
+            Timer::Patience => {
+                self.pod.patience_is_over();
+                self.look_again(out);
             }
-            Event::Slow => self.acknowledge(out),
-            Event::StartTimeout(ending) => self.start_timeout(ending, out),
-            Event::DrainTimeout => {
-                if let Some(ending) = self.dead.clone().or(self.told.clone()) {
-                    self.end_locally(ending, out);
-                }
+            Timer::Look => self.look_at_pod(out),
+            Timer::Events => {
+                self.pod.ask(out);
+                self.look_again(out);
             }
-            Event::Stop(signal) => self.stop(signal, out),
-            Event::Leave => self.leave(out),
-            Event::HandOverTimeout => self.hand_over_timeout(out),
-            Event::LeaveTimeout => self.leave_timeout(out),
-            Event::Overdue(ending) => self.end_locally(ending, out),
-            Event::PodDeleted => self.pod = Pod::Deleted,
+            Timer::LastWords => self.last_words(&[], out),
+            Timer::HandOver => self.hand_over_timeout(out),
+            Timer::Leave => self.leave_timeout(out),
         }
     }
 
     fn pod_created(&mut self, out: &mut Vec<Effect>) {
-        if self.pod != Pod::Asked {
-            return;
-        }
-        self.pod = Pod::Exists;
-        if self.is_open() {
+        if self.life == Life::Creating {
+            self.life = Life::Attaching { link: Link::None, handed: false };
+            out.push(Effect::Arm(Timer::Patience, pod::PATIENCE));
             self.connect(out);
+        } else {
+            self.set_pod(Pod::Exists);
         }
     }
 
-    fn connect(&mut self, out: &mut Vec<Effect>) {
-        self.agent = Agent::Connecting;
-        out.push(Effect::Connect);
+    fn look_again(&mut self, out: &mut Vec<Effect>) {
+        let proofs = self.pod.look_again(out);
+        self.proven(proofs, out);
     }
 
-    fn agent_ready(&mut self, phase: Phase, out: &mut Vec<Effect>) {
-        if self.agent != Agent::Connecting || !self.needs_agent() {
-            return;
-        }
-        self.agent = Agent::Connected;
-        if self.verdict == Verdict::OfAgent {
-            return;
-        }
-        if let Some(ending) = self.late.take().filter(|_| phase == Phase::Waiting) {
-            return self.end_locally(ending, out);
-        }
-        if phase == Phase::Waiting {
-            self.handed = true;
-            out.push(Effect::SendPlan);
-            return;
-        }
-        self.planned = true;
-        if phase == Phase::Running {
-            self.agent_runs(out);
-        }
-        self.restate(out);
-        if self.went && phase == Phase::Planned {
-            out.push(Effect::SendGo);
-        } else if phase == Phase::Planned {
-            self.go_or_acknowledge(out);
-        }
-    }
-
-    /// Cancel, services and proofs are levels: a new connection is told again.
-    fn restate(&mut self, out: &mut Vec<Effect>) {
-        if self.services_started {
-            out.push(Effect::SendServicesStarted);
-        }
-        if self.canceled {
-            out.push(Effect::SendCancel { force: false });
-        }
-        if let Some(ending) = &self.told {
-            out.push(Effect::SendFail(ending.clone()));
-        }
-    }
-
-    fn agent_lost(&mut self, out: &mut Vec<Effect>) {
-        // A connection may end before the agent has said anything over it.
-        if self.agent == Agent::None {
-            return;
-        }
-        self.agent = Agent::None;
-        match self.dead.clone() {
-            _ if !self.needs_agent() => {}
-            Some(ending) => self.agent_gone(ending, out),
-            None => self.connect(out),
-        }
-    }
-
-    /// There will be no connection any more: without a verdict of the agent the job ends with `ending`, else without the rest of its trace.
-    fn agent_gone(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        if self.is_open() {
-            self.end_locally(ending, out);
-        } else if self.needs_agent() {
-            out.push(Effect::EndTrace);
-        }
-    }
-
-    fn agent_runs(&mut self, out: &mut Vec<Effect>) {
-        if self.went {
-            self.runs = true;
-            if self.leaving {
-                self.leave(out);
+    /// What follows from what the pod has shown.
+    fn proven(&mut self, proofs: Vec<Proof>, out: &mut Vec<Effect>) {
+        for proof in proofs {
+            match proof {
+                Proof::ServicesStarted => {
+                    out.push(Effect::FollowLogs);
+                    if self.is_handed_over() && self.is_connected() {
+                        out.push(Effect::SendServicesStarted);
+                    }
+                }
+                Proof::AgentDead(ending) => self.take_bad_news(BadNews::AgentDead(ending), out),
+                Proof::Doomed(ending) if matches!(self.life, Life::Finding { .. }) => {
+                    // Whether there is an agent that can be told shows soon.
+                    self.pod.forget_doom(&ending);
+                }
+                Proof::Doomed(ending) => self.take_bad_news(BadNews::Doomed(ending), out),
             }
         }
     }
 
     /// While the pod is being made, or an agent without a plan is being looked for, the same limit is kept there: who waits knows the cause.
-    fn start_timeout(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        let has_cause = self.pod == Pod::Asked || (self.agent == Agent::Connecting && !self.planned);
-        if has_cause {
-            self.late = Some(ending);
-        } else if !self.shim {
-            self.doomed(ending, out);
+    fn start_timeout(&mut self, out: &mut Vec<Effect>) {
+        let ending = self.start_timed_out("not all of its containers have started");
+        match &self.life {
+            Life::Creating | Life::Attaching { link: Link::Connecting, .. } => self.late = Some(ending),
+            _ if !self.shim => self.doomed(ending, out),
+            _ => {}
+        }
+        self.look_at_pod(out);
+    }
+
+    /// The watch may be behind: services that it has not shown may have started.
+    fn look_at_pod(&self, out: &mut Vec<Effect>) {
+        if self.is_open() && self.life != Life::Creating && self.pod.awaits_services() {
+            out.push(Effect::LookAtPod);
         }
     }
 
-    fn plan_accepted(&mut self, out: &mut Vec<Effect>) {
-        if self.planned || !self.is_open() {
-            return;
-        }
-        self.planned = true;
-        self.restate(out);
-        self.go_or_acknowledge(out);
-    }
-
-    fn go_or_acknowledge(&mut self, out: &mut Vec<Effect>) {
-        if self.acknowledged == Step::Yes { self.go(out) } else { self.acknowledge(out) }
-    }
-
-    fn go(&mut self, out: &mut Vec<Effect>) {
-        if !self.went && self.agent == Agent::Connected && self.told.is_none() {
-            self.went = true;
-            out.push(Effect::SendGo);
+    fn pod_looked(&mut self, facts: Option<&gantry_kube::PodFacts>, out: &mut Vec<Effect>) {
+        let Some(facts) = facts else { return out.push(Effect::Arm(Timer::Look, LOOK_AGAIN)) };
+        if let Some(detail) = self.pod.late_services(facts) {
+            self.doomed(self.start_timed_out(&detail), out);
         }
     }
 
-    fn acknowledge(&mut self, out: &mut Vec<Effect>) {
-        if self.acknowledged == Step::No && self.end.is_none() {
-            self.acknowledged = Step::Asked;
-            out.push(Effect::Acknowledge);
-        }
+    fn start_timed_out(&self, otherwise: &str) -> Ending {
+        Ending::PodStartTimeout { seconds: self.terms.start_timeout.as_secs(), detail: self.pod.last_words(otherwise) }
     }
 
-    fn acknowledged(&mut self, outcome: AckOutcome, out: &mut Vec<Effect>) {
-        if self.acknowledged != Step::Asked {
-            return;
-        }
-        self.acknowledged = Step::Yes;
-        if let AckOutcome::Gone(reason) = outcome {
-            self.dropped(JobEnd::Dropped(reason), out);
-            return;
-        }
-        if self.end.is_some() {
-            return;
-        }
-        self.relay = Relay::Runs;
-        out.push(Effect::StartRelay);
-        if outcome == AckOutcome::Canceling {
-            self.cancel(out);
-        }
-        if self.planned && self.is_open() {
-            self.go(out);
-        }
+    /// Whether only the shim is missing: its container runs, and so does the agent that has its binary there.
+    fn awaits_shim(&self) -> bool {
+        self.pod.build_runs() && !self.shim && self.is_connected() && self.is_open() && self.told().is_none()
     }
 
-    fn cancel(&mut self, out: &mut Vec<Effect>) {
-        if self.canceled || !self.is_open() {
-            return;
+    /// The shim's time begins when everything else is there, and ends with its hello.
+    fn note_silence(&mut self, out: &mut Vec<Effect>) {
+        let awaited = self.awaits_shim();
+        if awaited && !self.shim_awaited {
+            out.push(Effect::Arm(Timer::ShimHello, SHIM_HELLO));
+        } else if !awaited && self.shim_awaited {
+            out.push(Effect::Disarm(Timer::ShimHello));
         }
-        self.canceled = true;
-        if !self.went {
-            self.end_locally(Ending::Canceled, out);
-        } else if self.agent == Agent::Connected {
-            out.push(Effect::SendCancel { force: false });
-        }
-    }
-
-    fn agent_closed(&mut self, out: &mut Vec<Effect>) {
-        if self.is_open() {
-            self.verdict = Verdict::OfAgent;
-            out.push(Effect::CloseFromAgent);
-            self.acknowledge(out);
-        }
-    }
-
-    fn doomed(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        if !self.is_open() || self.told.is_some() {
-            return;
-        }
-        if self.agent == Agent::Connected && self.planned {
-            self.told = Some(ending.clone());
-            out.push(Effect::SendFail(ending));
-        } else if self.went {
-            // The agent runs and will be reached again; it must hear of this then.
-            self.told = Some(ending);
-        } else {
-            self.end_locally(ending, out);
-        }
-    }
-
-    fn pod_ended(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        if !self.needs_agent() {
-            return;
-        }
-        if self.agent == Agent::Connected {
-            self.dead.get_or_insert(ending);
-        } else {
-            self.agent = Agent::None;
-            self.agent_gone(ending, out);
-        }
-    }
-
-    fn stop(&mut self, signal: String, out: &mut Vec<Effect>) {
-        if !self.is_open() {
-            return;
-        }
-        if self.acknowledged == Step::No {
-            self.dropped(JobEnd::GivenBack, out);
-        } else {
-            self.doomed(Ending::Interrupted { signal }, out);
-        }
-    }
-
-    fn end_locally(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        if !self.is_open() {
-            return;
-        }
-        if self.went && has_reported(&ending) {
-            return self.dropped(JobEnd::Reported(None), out);
-        }
-        self.verdict = Verdict::OfManager(ending.clone());
-        self.agent = Agent::None;
-        out.push(Effect::EndLocally(ending));
-        self.acknowledge(out);
-    }
-
-    fn relay_ended(&mut self, end: RelayEnd, out: &mut Vec<Effect>) {
-        if self.relay != Relay::Runs {
-            return;
-        }
-        self.relay = Relay::Ended;
-        let end = match end {
-            RelayEnd::Delivered => {
-                if self.agent == Agent::Connected {
-                    out.push(Effect::SendReported);
-                }
-                match &self.verdict {
-                    Verdict::OfManager(ending) => JobEnd::Reported(Some(ending.clone())),
-                    Verdict::OfAgent | Verdict::Open => JobEnd::Reported(None),
-                }
-            }
-            RelayEnd::Aborted(reason) => JobEnd::Dropped(reason),
-            RelayEnd::Stopped => JobEnd::Undelivered("the relay was stopped".to_owned()),
-            RelayEnd::GaveUp { message } => JobEnd::Undelivered(message),
-        };
-        self.dropped(end, out);
-    }
-
-    /// Nothing more will be said to GitLab: the pod goes, forced.
-    fn dropped(&mut self, end: JobEnd, out: &mut Vec<Effect>) {
-        if self.end.is_some() {
-            return;
-        }
-        if self.agent == Agent::Connected && !matches!(end, JobEnd::Reported(_)) {
-            out.push(Effect::SendCancel { force: true });
-        }
-        self.agent = Agent::None;
-        self.end = Some(end);
+        self.shim_awaited = awaited;
     }
 
     /// Nothing has been decided about the end of the job.
     fn is_open(&self) -> bool {
-        self.verdict == Verdict::Open && self.end.is_none()
+        !matches!(self.life, Life::Closing { .. } | Life::Removing { .. } | Life::Done)
     }
 
-    /// The agent has something to say still: how the job ends, or the rest of a trace whose verdict is known.
-    fn needs_agent(&self) -> bool {
-        self.end.is_none() && !matches!(self.verdict, Verdict::OfManager(_))
+    fn is_handed_over(&self) -> bool {
+        matches!(self.life, Life::HandedOver { .. })
     }
 
-    /// Once the end is decided: the pod goes, then the job is done. A runner that ends has no time to let GitLab answer first.
+    fn told(&self) -> Option<&Ending> {
+        if let Life::HandedOver { told, .. } = &self.life { told.as_ref() } else { None }
+    }
+
+    fn went(&self) -> bool {
+        matches!(self.life, Life::HandedOver { go: Go::Sent | Go::Runs, .. })
+    }
+
+    /// How the job ends if its agent says nothing more.
+    fn known_end(&self) -> Option<Ending> {
+        self.dead.clone().or_else(|| self.told().cloned())
+    }
+
+    /// The pod, as far as its life tells.
+    fn pod_state(&self) -> Pod {
+        match &self.life {
+            Life::Creating => Pod::Asked,
+            Life::Closing { pod, .. } | Life::Removing { pod, .. } => *pod,
+            _ => Pod::Exists,
+        }
+    }
+
+    fn set_pod(&mut self, now: Pod) {
+        if let Life::Closing { pod, .. } | Life::Removing { pod, .. } = &mut self.life {
+            *pod = now;
+        }
+    }
+
+    /// Once GitLab knows the end: the pod goes, then the job is done. Never before, as the pod is all that tells of the job.
     fn finish(&mut self, out: &mut Vec<Effect>) {
-        if self.done {
-            return;
+        match &mut self.life {
+            Life::Removing { pod: pod @ Pod::Exists, .. } => {
+                *pod = Pod::Deleting;
+                out.push(Effect::DeletePod);
+            }
+            Life::Removing { pod: Pod::Absent | Pod::Deleted, end } => {
+                let end = end.clone();
+                self.done(end, out);
+            }
+            // A pod that is being made must be known before it can be deleted.
+            _ => {}
         }
-        let is_in_haste = self.leaving && matches!(self.verdict, Verdict::OfManager(_));
-        let pod_goes = is_in_haste || self.end.as_ref().is_some_and(|end| *end != JobEnd::HandedOver);
-        if pod_goes && self.pod == Pod::Exists {
-            self.pod = Pod::Deleting;
-            out.push(Effect::DeletePod);
-        }
-        let Some(end) = &self.end else { return };
-        // A pod that is being made must be known before it can be deleted.
-        let has_no_pod = matches!(self.pod, Pod::Absent | Pod::Deleted);
-        if has_no_pod || *end == JobEnd::HandedOver {
-            self.done = true;
-            out.push(Effect::Done(end.clone()));
-        }
+    }
+
+    fn done(&mut self, end: JobEnd, out: &mut Vec<Effect>) {
+        self.life = Life::Done;
+        out.push(Effect::Done(end));
     }
 }
 

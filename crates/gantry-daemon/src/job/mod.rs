@@ -1,16 +1,24 @@
-//! One job: from the moment it was taken to the moment its pod is gone. `machine.rs` decides, `task.rs` performs; the rest are the parts
-//! of the performance.
+//! One job: from the moment it was taken, or found, to the moment its pod is gone. `machine.rs` decides, `task.rs` performs; the rest are
+//! the parts of the performance.
 
-mod connection;
-mod effects;
+mod beside;
 mod events;
-mod ledger;
+mod feed;
+mod known;
+mod link;
 mod log;
+mod logins;
 mod machine;
+mod particulars;
+mod parts;
 mod shimless;
 mod task;
-mod watcher;
+mod timers;
+mod watched;
 
+pub(crate) use beside::persistence;
 pub(crate) use events::JobEnd;
 pub(crate) use log::HeadLog;
-pub(crate) use task::{JobParts, JobSummary, JobView, LEAVE, StopJobs, run};
+pub(crate) use machine::LEAVE;
+pub(crate) use parts::{AdoptedParts, Clients, JobParts, JobSummary, StopJobs};
+pub(crate) use task::{adopt, run};

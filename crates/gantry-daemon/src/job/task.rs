@@ -1,469 +1,469 @@
-//! Performs what the machine decides. One task owns one job: it has one inbox, and everything that takes time runs beside it and reports
-//! back as an event.
+//! Performs what the machine decides. One task owns one job: it has one inbox, it alone reads what the agent sends, and everything that takes
+//! time runs beside it. It waits in one place only.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+mod logs;
+mod pod;
+mod removal;
+mod reports;
+mod shown;
+mod visits;
+
 use std::time::Duration;
 
-use gantry_core::{Ending, Verdict, limits};
-use gantry_gitlab::{Client, JobCredentials, RunnerInfo};
-use gantry_kube::{AgentStream, Cluster, HelperBinaries, PodRef, PodWatch};
-use gantry_plan::JobPlan;
-use gantry_relay::{Closed, Input, Pace, Report};
-use gantry_wire::frame::{Frame, Note, NoteLevel, Offset, Phase, State};
+use gantry_core::{Verdict, limits};
+use gantry_kube::{AgentStream, Sight};
+use gantry_plan::HeadLine;
+use gantry_relay::Closed;
+use gantry_wire::frame::{Cancel, Claim, Frame, Hello, Offset, Phase, Refusal, Refused, State};
+use gantry_wire::usage::Usage;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::job::effects::Connection;
-use crate::job::events::{Event, JobEnd};
-use crate::job::ledger::Ledger;
+use crate::events::{JobSlept, Said as _};
+use crate::job::beside::{Beside, Desk, INBOX, Message};
+use crate::job::events::{Effect, Event, JobEnd, Timer};
+use crate::job::feed::Feed;
+use crate::job::link::Link;
 use crate::job::log::HeadLog;
-use crate::job::machine::Machine;
-use crate::job::watcher::Seen;
-use crate::strays::Strays;
+use crate::job::machine::{Machine, Terms};
+use crate::job::particulars::{Adopting, Particulars};
+use crate::job::parts::{AdoptedParts, JobParts, JobSummary, StopJobs, Surroundings};
+use crate::job::task::logs::ServiceLogs;
+use crate::job::timers::Timers;
+use crate::job::watched::{Watched, next_sight};
 
-/// Messages to a job that wait: enough for every part to say one thing while the job's task is busy.
-pub(super) const INBOX: usize = 32;
+/// A timer that is late by this much shows that the process has slept: stopped, or on a machine that was. Others take a job over after 15 s.
+const SLEPT: Duration = Duration::from_secs(10);
 
-/// Slices of the trace between connection and relay.
-const RELAY_INPUTS: usize = 16;
+/// What a job gets then for looking around before its timers go on.
+const WAKING: Duration = Duration::from_secs(5);
 
-/// After this time without an agent the job is acknowledged early, so that its log shows what it waits for.
-const SLOW: Duration = Duration::from_secs(15);
-
-/// How long a hand-over may go on once the runner was told to leave its jobs: a plan that was sent is accepted, and a job started, in
-/// milliseconds, unless somebody does not answer.
-const HAND_OVER: Duration = Duration::from_millis(1500);
-
-/// How long a job may hold up a runner that leaves its jobs: a verdict is delivered and a pod deleted in less, unless GitLab or the API server
-/// does not answer. With what the process itself takes this stays below five seconds.
-pub(crate) const LEAVE: Duration = Duration::from_secs(3);
-
-/// How long an agent that must be dead, or was told to end, may still say something before the manager ends the job.
-pub(super) const DRAIN: Duration = Duration::from_secs(10);
-
-/// What a job is made of.
-pub(crate) struct JobParts {
-    /// The GitLab it came from.
-    pub(crate) client: Client,
-    /// Its credentials there.
-    pub(crate) creds: JobCredentials,
-    /// Who we are.
-    pub(crate) info: RunnerInfo,
-    /// Where its pod goes.
-    pub(crate) cluster: Cluster,
-    /// What can be pushed into helper containers.
-    pub(crate) helper: Arc<HelperBinaries>,
-    /// What will be done.
-    pub(crate) plan: JobPlan,
-    /// When GitLab handed it out.
-    pub(crate) taken: Instant,
-    /// Tries of the last update.
-    pub(crate) final_tries: u32,
-    /// Takes over pods that outlast the job.
-    pub(crate) strays: Strays,
-    /// Says that the runner was told to stop, and what becomes of its jobs.
-    pub(crate) stop: watch::Receiver<Option<StopJobs>>,
-    /// Shows others how far the job is.
-    pub(crate) view: watch::Sender<JobView>,
-    /// The pace of updates to GitLab.
-    pub(crate) pace: Pace,
-    /// Whether the events of a pod that does not start may be asked.
-    pub(crate) asks_events: bool,
+/// The state of one job's performance.
+struct Task {
+    around: Surroundings,
+    job: Particulars,
+    machine: Machine,
+    timers: Timers,
+    feed: Feed,
+    beside: Beside,
+    pod: Option<Watched>,
+    link: Option<Link>,
+    logs: ServiceLogs,
+    stops: Stops,
+    outcome: Outcome,
 }
 
-/// What becomes of running jobs when the runner stops.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum StopJobs {
-    /// They are left to their agents.
-    Leave,
-    /// They end; the text is the signal.
-    End(String),
+/// Ends what runs beside the job; all of it ends with the task.
+struct Stops {
+    /// `PUT pending`.
+    pending: CancellationToken,
+    /// Waiting for a pod that nobody needs.
+    unwanted: CancellationToken,
+    relay: CancellationToken,
+    _all: [DropGuard; 3],
 }
 
-/// What others may know about a job that runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct JobView {
-    /// The stage that runs, as the metric label has it.
-    pub(crate) stage: String,
-    /// Name of the pod, once it exists.
-    pub(crate) pod: String,
-}
-
-/// How a job ended.
-#[derive(Clone, Debug)]
-pub(crate) struct JobSummary {
-    /// For the manager.
-    pub(crate) end: JobEnd,
-    /// What GitLab was told, if it was told anything.
-    pub(crate) verdict: Option<Verdict>,
-    /// From the moment it was taken.
-    pub(crate) duration: Duration,
-    /// From the moment it was taken until the agent had the plan; absent if it never did.
-    pub(crate) pod_start: Option<Duration>,
-}
-
-/// What arrives in the inbox.
-pub(super) enum Message {
-    Event(Event),
-    PodCreated(PodRef),
-    Seen(Seen),
-    Connected(Box<AgentStream>),
-    ConnectionEnded,
-    Frame(Frame),
-    Report(Report),
-}
-
-/// The state of one job's performance. Only its own task touches it.
-pub(super) struct Task {
-    pub(super) parts: JobParts,
-    pub(super) machine: Machine,
-    pub(super) log: HeadLog,
-    pub(super) inbox: mpsc::Sender<Message>,
-    /// Absent once nothing more can come.
-    pub(super) relay: Option<mpsc::Sender<Input>>,
-    /// The relay's end, until it is started.
-    pub(super) relay_inputs: Option<mpsc::Receiver<Input>>,
-    /// What was passed on of the trace; with the connection while there is one.
-    pub(super) ledger: Ledger,
-    pub(super) pod: Option<PodRef>,
-    pub(super) watch: Option<PodWatch>,
-    pub(super) connection: Option<Connection>,
-    /// What the relay has not taken yet of what the job's task itself says.
-    pub(super) unfed: VecDeque<Input>,
-    /// Nothing follows what is in `unfed`.
-    pub(super) trace_ended: bool,
-    /// From where the relay wants the trace again, as soon as there is a connection.
-    pub(super) wanted: Option<u64>,
-    /// The plan was sent, and with it the head of the trace as it was then.
-    pub(super) handed: bool,
-    /// How long to wait before the next connection.
-    pub(super) pause: Duration,
-    /// Ends `PUT pending`.
-    pub(super) pending: CancellationToken,
-    /// Says that nobody needs the pod that is being made.
-    pub(super) unwanted: CancellationToken,
-    pub(super) drain: Option<Instant>,
-    /// When a shim that is still missing counts as silent.
-    hello_by: Option<Instant>,
-    pub(super) closed: Option<Closed>,
-    pub(super) verdict: Option<Verdict>,
-    /// Why the pod does not run yet, as it was said last.
-    pub(super) waiting: Vec<String>,
-    /// Where to look for the cause if the pod does not say it.
-    pub(super) clue: Option<String>,
-    pub(super) end: Option<JobEnd>,
+#[derive(Default)]
+struct Outcome {
+    closed: Option<Closed>,
+    verdict: Option<Verdict>,
+    end: Option<JobEnd>,
     pod_start: Option<Duration>,
+    usage: Option<Usage>,
+    /// For how many seconds the agent lets its containers stay.
+    kept: Option<u64>,
+    /// What the cluster has said about the pod's end.
+    last_words: Vec<HeadLine>,
+    /// The agent has closed the job, and somebody is in its terminal still.
+    lingers: bool,
+}
+
+/// What the task may wait for.
+enum Happened {
+    Message(Message),
+    Frame(Option<Frame>),
+    Seen(Sight),
+    /// Beside the timer, by how much it is late.
+    Time(Timer, Duration),
+    Told(StopJobs),
 }
 
 /// Runs a job to its end.
 pub(crate) async fn run(parts: JobParts) -> JobSummary {
-    let (inbox, mut messages) = mpsc::channel(INBOX);
-    let (machine, effects) = Machine::start();
-    let taken = parts.taken;
-    let mut task = Task::new(parts, machine, inbox);
-    task.keep_pending();
-    task.perform(effects).await;
-    let mut timers = Timers::new(&task.parts);
-    while task.end.is_none() {
-        let mut stop = task.parts.stop.clone();
-        let known = timers.stopped.clone();
-        let relay = task.relay.clone();
-        let message = tokio::select! {
-            Some(permit) = room(relay.as_ref()), if !task.unfed.is_empty() && task.relay_inputs.is_none() => {
-                if let Some(input) = task.unfed.pop_front() {
-                    permit.send(input);
-                }
-                task.let_relay_end();
-                continue;
-            }
-            Some(message) = messages.recv() => message,
-            event = timers.next([task.drain, task.hello_by], &task.parts) => {
-                if event == Event::DrainTimeout {
-                    task.drain = None;
-                }
-                Message::Event(event)
-            }
-            Ok(asked) = stop.wait_for(|asked| *asked != known) => {
-                timers.stopped.clone_from(&asked);
-                match &timers.stopped {
-                    Some(StopJobs::End(signal)) => Message::Event(Event::Stop(signal.clone())),
-                    Some(StopJobs::Leave) => {
-                        timers.leave();
-                        Message::Event(Event::Leave)
-                    }
-                    None => continue,
-                }
-            }
-        };
-        task.take(message).await;
-        task.note_silence();
-    }
-    task.stop();
-    JobSummary {
-        end: task.end.unwrap_or(JobEnd::GivenBack),
-        verdict: task.verdict,
-        duration: taken.elapsed(),
-        pod_start: task.pod_start,
-    }
+    let JobParts { client, creds, info, cluster, helper, plan, taken, .. } = parts;
+    let JobParts { final_tries, strays, stop, view, pace, asks_events, manager, visits, .. } = parts;
+    let terms = Terms {
+        pod: plan.pod.metadata.name.clone().unwrap_or_default(),
+        namespace: cluster.namespace().to_owned(),
+        services: Some(plan.services.clone()),
+        timeout: plan.timeout,
+        start_timeout: plan.start_timeout,
+        asks_events,
+        prints_events: plan.prints_events,
+        volumes: plan.volumes.clone(),
+        is_known: true,
+        manager_may_live: false,
+    };
+    let (machine, effects) = Machine::taken(terms);
+    let now = Timestamp::now();
+    let mut head = HeadLog::new(&plan.pod_plan.trace, &plan.banner, now);
+    head.lines(&plan.executor, now);
+    let desk = Desk { client, creds, info };
+    let around = Surroundings { cluster, helper, strays, view, pace, final_tries, visits };
+    let job = Particulars::taken(plan, desk.clone(), taken, manager);
+    let (mut task, messages) = Task::new(around, job, machine, Feed::new(head));
+    task.beside.keep_pending(desk, task.stops.pending.clone());
+    task.perform(effects);
+    task.live(messages, stop).await
 }
 
-/// A place in the relay's inputs; nothing once they have ended.
-async fn room(relay: Option<&mpsc::Sender<Input>>) -> Option<mpsc::Permit<'_, Input>> {
-    relay?.reserve().await.ok()
-}
-
-/// Deadlines of a job; each fires once, except those that the task keeps.
-struct Timers {
-    slow: Option<Instant>,
-    start: Option<Instant>,
-    overdue: Option<Instant>,
-    hand_over: Option<Instant>,
-    leave: Option<Instant>,
-    /// What was taken note of.
-    stopped: Option<StopJobs>,
-}
-
-impl Timers {
-    fn new(parts: &JobParts) -> Self {
-        Self {
-            slow: Some(parts.taken + SLOW),
-            start: Some(parts.taken + parts.plan.start_timeout),
-            overdue: Some(parts.taken + parts.plan.timeout + limits::REPORT_ALLOWANCE),
-            hand_over: None,
-            leave: None,
-            stopped: None,
-        }
-    }
-
-    /// The runner leaves its jobs.
-    fn leave(&mut self) {
-        let now = Instant::now();
-        (self.hand_over, self.leave) = (Some(now + HAND_OVER), Some(now + LEAVE));
-    }
-
-    async fn next(&mut self, [drain, hello_by]: [Option<Instant>; 2], parts: &JobParts) -> Event {
-        let ours = [self.slow, self.start, self.overdue, self.hand_over, self.leave];
-        let at = ours.into_iter().chain([drain, hello_by]).flatten().min();
-        match at {
-            Some(at) => tokio::time::sleep_until(at).await,
-            None => std::future::pending().await,
-        }
-        if drain == at {
-            return Event::DrainTimeout;
-        }
-        if hello_by == at {
-            return Event::ShimSilent;
-        }
-        if self.hand_over == at {
-            self.hand_over = None;
-            return Event::HandOverTimeout;
-        }
-        if self.leave == at {
-            self.leave = None;
-            return Event::LeaveTimeout;
-        }
-        if self.slow == at {
-            self.slow = None;
-            return Event::Slow;
-        }
-        if self.start == at {
-            self.start = None;
-            let seconds = parts.plan.start_timeout.as_secs();
-            return Event::StartTimeout(Ending::PodStartTimeout { seconds, detail: String::new() });
-        }
-        self.overdue = None;
-        Event::Overdue(Ending::TimedOut { seconds: parts.plan.timeout.as_secs() })
-    }
+/// Goes on with a job as if its manager had never changed, or ends it: reports one whose pod is dead, and gives back one whose pod has no
+/// plan. Returns when it has ended for this manager; the pod is removed then, unless the end says otherwise ([`JobEnd::Owned`],
+/// [`JobEnd::HandedOver`], [`JobEnd::LeftToNext`], [`JobEnd::Unknown`], [`JobEnd::TooEarly`]).
+pub(crate) async fn adopt(parts: AdoptedParts) -> JobSummary {
+    let AdoptedParts { cluster, helper, pod, ticket, unix_ms, manager, replaces, on_granted, .. } = parts;
+    let AdoptedParts { clients, info, final_tries, strays, stop, view, pace, .. } = parts;
+    let claim = if replaces { Claim::Replace } else { Claim::Adopt };
+    let job = Particulars::found(
+        ticket.as_ref().map(|ticket| (ticket, unix_ms)),
+        manager,
+        claim,
+        Adopting { clients, info, on_granted },
+    );
+    let machine = Machine::adopted(Terms {
+        pod: pod.name.clone(),
+        namespace: cluster.namespace().to_owned(),
+        is_known: job.known.is_some(),
+        manager_may_live: parts.manager_may_live,
+        ..Terms::default()
+    });
+    // GitLab knows the address of its first manager only.
+    let around = Surroundings { cluster, helper, strays, view, pace, final_tries, visits: None };
+    let (mut task, messages) = Task::new(around, job, machine, Feed::of_agent());
+    task.watch_pod(pod, None);
+    task.live(messages, stop).await
 }
 
 impl Task {
-    fn new(parts: JobParts, machine: Machine, inbox: mpsc::Sender<Message>) -> Self {
-        let (relay, relay_inputs) = mpsc::channel(RELAY_INPUTS);
-        let now = Timestamp::now();
-        let mut log = HeadLog::new(&parts.plan.pod_plan.trace, &parts.plan.banner, now);
-        log.lines(&parts.plan.executor, now);
-        Self {
+    fn new(around: Surroundings, job: Particulars, machine: Machine, feed: Feed) -> (Self, mpsc::Receiver<Message>) {
+        let (inbox, messages) = mpsc::channel(INBOX);
+        let task = Self {
+            around,
+            job,
             machine,
-            log,
-            inbox,
-            relay: Some(relay),
-            relay_inputs: Some(relay_inputs),
-            ledger: Ledger::default(),
+            timers: Timers::default(),
+            feed,
+            beside: Beside::new(inbox),
             pod: None,
-            watch: None,
-            connection: None,
-            unfed: VecDeque::new(),
-            trace_ended: false,
-            wanted: None,
-            handed: false,
-            pause: Duration::ZERO,
-            pending: CancellationToken::new(),
-            unwanted: CancellationToken::new(),
-            drain: None,
-            hello_by: None,
-            closed: None,
-            verdict: None,
-            waiting: Vec::new(),
-            clue: None,
-            end: None,
-            pod_start: None,
-            parts,
-        }
-    }
-
-    /// The shim's time begins when everything else is there, and ends with its hello.
-    fn note_silence(&mut self) {
-        let by = self.hello_by.unwrap_or_else(|| Instant::now() + limits::SHIM_HELLO);
-        self.hello_by = self.machine.awaits_shim().then_some(by);
-    }
-
-    async fn take(&mut self, message: Message) {
-        match message {
-            Message::Event(event) => self.step(event).await,
-            Message::PodCreated(pod) => {
-                self.watch_pod(pod);
-                self.step(Event::PodCreated).await;
-            }
-            Message::Seen(Seen::Event(event)) => {
-                if matches!(event, Event::PodEnded(_)) {
-                    self.drain.get_or_insert(Instant::now() + DRAIN);
-                }
-                self.step(event).await;
-            }
-            Message::Seen(Seen::Waiting(lines)) => self.show_waiting(lines),
-            Message::Seen(Seen::Clue(clue)) => self.clue = Some(clue),
-            // One that comes too late must not add to a trace that has ended: it is closed.
-            Message::Connected(stream) => {
-                if self.machine.is_connecting() {
-                    self.converse(*stream);
-                }
-            }
-            Message::ConnectionEnded => {
-                self.note_pause();
-                // What was told over it is told again over the next one, and has its time again.
-                self.drain = None;
-                self.take_ledger_back().await;
-                self.step(Event::AgentLost).await;
-            }
-            Message::Frame(frame) => self.frame(frame).await,
-            Message::Report(report) => self.report(report).await,
-        }
-    }
-
-    pub(super) async fn step(&mut self, event: Event) {
-        let event = match event {
-            Event::StartTimeout(Ending::PodStartTimeout { seconds, .. }) => {
-                let detail = self.last_words("not all of its containers have started");
-                Event::StartTimeout(Ending::PodStartTimeout { seconds, detail })
-            }
-            Event::ServicesLate(Ending::PodStartTimeout { seconds, detail }) => {
-                Event::ServicesLate(Ending::PodStartTimeout { seconds, detail: self.last_words(&detail) })
-            }
-            Event::AgentUnreachable(Ending::PodStartTimeout { seconds, detail }) => {
-                Event::AgentUnreachable(Ending::PodStartTimeout { seconds, detail: self.last_words(&detail) })
-            }
-            event => event,
+            link: None,
+            logs: ServiceLogs::default(),
+            stops: Stops::new(),
+            outcome: Outcome::default(),
         };
+        (task, messages)
+    }
+
+    async fn live(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut stop: watch::Receiver<Option<StopJobs>>,
+    ) -> JobSummary {
+        let mut known = None;
+        while self.outcome.end.is_none() {
+            let taker = self.taker_of_logs();
+            let happened = tokio::select! {
+                () = self.feed.flush(), if self.feed.is_pending() => continue,
+                Some(message) = messages.recv() => Happened::Message(message),
+                // What the relay does not take waits in the pod.
+                frame = next_frame(&mut self.link), if !self.feed.is_pending() => Happened::Frame(frame),
+                () = self.logs.pass_on(taker) => continue,
+                sight = next_sight(&mut self.pod) => Happened::Seen(sight),
+                (timer, late) = self.timers.next() => Happened::Time(timer, late),
+                Ok(asked) = stop.wait_for(|asked| *asked != known) => {
+                    known.clone_from(&asked);
+                    let Some(told) = known.clone() else { continue };
+                    Happened::Told(told)
+                }
+            };
+            self.take(happened);
+        }
+        let end = self.outcome.end.unwrap_or(JobEnd::Unknown);
+        if let Some(link) = self.link.take().filter(|_| end == JobEnd::HandedOver) {
+            self.stops.relay.cancel();
+            link.release().await;
+        }
+        // Whoever goes on with it says how it has ended.
+        let verdict = self.outcome.verdict.filter(|_| end != JobEnd::LeftToNext);
+        let (duration, is_kept) = (self.job.begun.elapsed(), self.outcome.kept.is_some());
+        JobSummary { end, verdict, duration, pod_start: self.outcome.pod_start, usage: self.outcome.usage, is_kept }
+    }
+
+    fn take(&mut self, happened: Happened) {
+        match happened {
+            Happened::Message(Message::Event(event)) => self.step(event),
+            Happened::Message(Message::PodCreated { pod, secret, restricted }) => {
+                self.job.pod_is_restricted(restricted);
+                self.watch_pod(pod, secret);
+                self.step(Event::PodCreated);
+            }
+            Happened::Message(Message::Connected(stream)) => self.converse(*stream),
+            Happened::Message(Message::Report(report)) => self.report(report),
+            Happened::Frame(Some(frame)) => self.frame(frame),
+            Happened::Frame(None) => self.hang_up(),
+            Happened::Seen(sight) => {
+                self.note_node(&sight);
+                self.step(Event::PodSeen(sight));
+            }
+            Happened::Time(timer, late) if late >= SLEPT => self.wake(timer, late),
+            Happened::Time(timer, _) => self.step(Event::Time(timer)),
+            Happened::Told(told) => self.told(told),
+        }
+    }
+
+    /// There is no connection any more.
+    fn hang_up(&mut self) {
+        self.link = None;
+        self.feed.agent_is_gone();
+        self.end_visits();
+        self.step(Event::AgentLost);
+    }
+
+    /// This process has slept, and nothing was true meanwhile that it believes: the job may have another manager, which its agent knows. So no
+    /// time has passed, and the agent is asked before anything else is done.
+    fn wake(&mut self, timer: Timer, late: Duration) {
+        self.timers.postpone(late + WAKING);
+        self.timers.arm(timer, WAKING);
+        JobSlept { for_at_least: late }.say();
+        if self.link.is_some() {
+            self.hang_up();
+        }
+    }
+
+    fn step(&mut self, event: Event) {
         let effects = self.machine.step(event);
-        if !self.machine.needs_pod() {
-            self.unwanted.cancel();
+        self.perform(effects);
+        if let Some(pod) = self.pod.as_mut().filter(|_| !self.machine.watches_pod()) {
+            pod.watch = None;
         }
-        self.perform(effects).await;
     }
 
-    /// What the pod said last about itself, on one line: its reasons, else `otherwise` and where to look for them.
-    fn last_words(&self, otherwise: &str) -> String {
-        let mut words: Vec<&str> = self.waiting.iter().map(|line| line.trim()).collect();
-        if words.len() < 2 {
-            words.extend([otherwise].into_iter().chain(self.clue.as_deref()));
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            tracing::debug!(?effect, "next");
+            self.perform_one(effect);
         }
-        words.join("; ")
     }
 
-    async fn frame(&mut self, frame: Frame) {
+    fn perform_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::CreatePod => self.create_pod(),
+            Effect::ForgetPod => self.stops.unwanted.cancel(),
+            Effect::Connect { resume, pause } => self.connect(resume, pause),
+            Effect::Greet => self.send(self.job.greeting()),
+            Effect::SendPlan => self.send_plan(),
+            Effect::Acknowledge | Effect::AskGitlab | Effect::StartRelay => self.turn_to_gitlab(&effect),
+            Effect::SendGo => self.send(Frame::Go),
+            Effect::SendServicesStarted => self.send(Frame::ServicesStarted),
+            Effect::FollowLogs => self.services_run(),
+            Effect::SendCancel { force } => self.send(Frame::Cancel(Cancel { force })),
+            Effect::SendFail(ending) => self.fail(ending),
+            Effect::SendReported => self.send(Frame::Reported),
+            Effect::CloseFromAgent => {
+                if let Some(closed) = self.outcome.closed.clone() {
+                    self.outcome.verdict = Some(closed.verdict.clone());
+                    self.feed.close(closed);
+                }
+            }
+            Effect::EndTrace => self.feed.end_trace(),
+            Effect::EndLocally { ending, of_agent } => {
+                self.link = None;
+                let verdict = ending.verdict();
+                if let Some(known) = &self.job.known {
+                    let words = std::mem::take(&mut self.outcome.last_words);
+                    self.feed.end((&words, &verdict), of_agent, &known.trace);
+                }
+                self.outcome.verdict = Some(verdict);
+            }
+            Effect::LookAtPod | Effect::AskEvents | Effect::AskLastWords | Effect::AskLog(_) | Effect::DeletePod => {
+                self.turn_to_pod(&effect);
+            }
+            Effect::ShowWaiting(lines) => self.show_waiting(&lines),
+            Effect::ShowNotes(notes) => self.show_notes(&notes),
+            Effect::KeepLastWords(words) => self.outcome.last_words = words,
+            Effect::Arm(timer, after) => self.timers.arm(timer, after),
+            Effect::Disarm(timer) => self.timers.disarm(timer),
+            Effect::Done(end) => self.outcome.end = Some(end),
+        }
+    }
+
+    /// Starts to talk over a new connection. One that comes too late must not add to a trace that has ended: it is closed.
+    fn converse(&mut self, stream: AgentStream) {
+        if !self.machine.is_connecting() {
+            return;
+        }
+        self.note(|moments| &mut moments.reached);
+        let (link, talk) = Link::over(stream);
+        Beside::talk(talk);
+        self.link = Some(link);
+        self.feed.agent_is_there();
+    }
+
+    /// Sends a frame if there is a connection.
+    fn send(&self, frame: Frame) {
+        if let Some(link) = &self.link {
+            link.send(frame);
+        }
+    }
+
+    fn send_plan(&mut self) {
+        let head = self.feed.hand_over();
+        if let Some(plan) = self.job.plan_with(head) {
+            self.send(plan);
+        }
+    }
+
+    fn frame(&mut self, frame: Frame) {
         match frame {
-            Frame::Hello(hello) => {
-                tracing::debug!(job = self.parts.creds.id, version = hello.version, epoch = hello.epoch, "agent");
-                let phase = hello.state.phase;
-                self.step(Event::AgentReady(phase)).await;
-                self.follow();
-                self.state(hello.state).await;
+            Frame::Trace { offset, bytes } => self.feed.trace(offset, bytes),
+            Frame::Hello(hello) => self.hello(hello),
+            Frame::Granted(_) => {
+                if let Some(hello) = self.link.as_mut().and_then(|link| link.hello.take()) {
+                    self.meet(*hello);
+                }
             }
             Frame::PlanAccepted => {
-                self.pod_start.get_or_insert(self.parts.taken.elapsed());
-                self.step(Event::PlanAccepted).await;
-                if self.machine.is_planned() {
-                    self.log.handed_over();
-                }
-                self.follow();
+                self.outcome.pod_start.get_or_insert(self.job.begun.elapsed());
+                self.note(|moments| &mut moments.planned);
+                self.step(Event::PlanAccepted);
+                self.agent_writes();
             }
-            Frame::State(state) => self.state(state).await,
-            Frame::Refused(refused) => self.step(Event::PlanRefused(refused.message)).await,
+            Frame::State(state) => self.state(state),
+            Frame::Refused(refused) => self.step(refusal(refused)),
             _ => {}
         }
     }
 
-    async fn state(&mut self, state: State) {
+    /// The agent says who it is. One of the first version knows no claims.
+    fn hello(&mut self, hello: Hello) {
+        tracing::debug!(version = hello.version, epoch = hello.epoch, relay = ?hello.relay, "agent");
+        let Some(link) = self.link.as_mut().filter(|_| hello.protocols.is_some()) else { return self.meet(hello) };
+        let phase = hello.state.phase;
+        link.hello = Some(Box::new(hello));
+        self.step(Event::AgentMet(phase));
+    }
+
+    /// The agent is ours and says how far it is.
+    fn meet(&mut self, hello: Hello) {
+        let phase = hello.state.phase;
+        let time = match self.job.granted(hello.adoption.as_deref()) {
+            Ok(told) => told.map(|(time, acked)| {
+                self.feed.begin_at(acked);
+                time
+            }),
+            Err(_) => return self.step(Event::GitlabUnusable),
+        };
+        self.follow_logs();
+        if hello.state.reported {
+            self.outcome.kept = hello.state.keeps_seconds;
+            self.outcome.verdict = hello.state.closed.map(|closed| closed.verdict);
+            return self.step(Event::AgentReported);
+        }
+        if hello.state.shim {
+            self.step(Event::ShimReady);
+        }
+        self.step(Event::AgentReady { phase, time });
+        if phase != Phase::Waiting {
+            self.agent_writes();
+        }
+        self.state(hello.state);
+    }
+
+    fn agent_writes(&mut self) {
+        if self.link.is_some() {
+            self.feed.agent_writes();
+            self.follow();
+        }
+    }
+
+    /// Asks the agent for its trace from where ours ends, once there is a relay to take it.
+    fn follow(&mut self) {
+        if !self.feed.is_agents() || !self.feed.is_started() {
+            return;
+        }
+        if let Some(link) = self.link.as_mut().filter(|link| !link.follows) {
+            link.follows = true;
+            link.send(Frame::Follow(Offset { offset: self.feed.follow_from() }));
+        }
+    }
+
+    fn state(&mut self, state: State) {
+        if let Some(hello) = self.link.as_mut().and_then(|link| link.hello.as_mut()) {
+            hello.state = state;
+            return;
+        }
         let stage = state.stage.clone().unwrap_or_default();
-        self.parts.view.send_modify(|view| view.stage = stage);
+        self.around.view.send_modify(|view| view.begin(stage));
         if state.phase == Phase::Running {
-            self.step(Event::AgentRuns).await;
+            self.step(Event::AgentRuns);
         }
         if state.shim {
-            self.step(Event::ShimReady).await;
+            self.step(Event::ShimReady);
         }
+        for service in state.silent_services {
+            self.step(Event::ServiceSilent(service));
+        }
+        self.outcome.kept = state.keeps_seconds;
         if let Some(closed) = state.closed {
-            self.closed = Some(Closed {
+            self.outcome.usage = closed.usage;
+            self.outcome.closed = Some(Closed {
                 verdict: closed.verdict,
                 trace_bytes: closed.trace_bytes,
                 trace_crc32: closed.trace_crc32,
             });
-            self.step(Event::AgentClosed).await;
+            self.agent_closed();
         }
     }
 
-    async fn report(&mut self, report: Report) {
-        let job = self.parts.creds.id;
-        match report {
-            Report::Acked(offset) => self.send(Frame::Acked(Offset { offset })),
-            Report::CancelRequested => self.step(Event::CancelRequested).await,
-            Report::WantFrom(offset) => self.resend(offset),
-            Report::Ahead { server, ours } => {
-                tracing::info!(
-                    job,
-                    server,
-                    ours,
-                    "GitLab has more of the trace than came through here; it goes on from there"
-                );
+    fn turn_to_gitlab(&mut self, effect: &Effect) {
+        let Some(known) = &self.job.known else { return };
+        self.stops.pending.cancel();
+        let desk = known.desk.clone();
+        match effect {
+            Effect::Acknowledge => self.beside.acknowledge(desk),
+            Effect::AskGitlab => self.beside.ask_gitlab(desk, known.until + limits::JOB_TOKEN_ALLOWANCE),
+            _ => {
+                if let Some(inputs) = self.feed.start() {
+                    let job = known.relay_job(&self.around);
+                    self.beside.relay(desk.client, job, inputs, self.stops.relay.clone());
+                }
+                self.follow();
             }
-            Report::Diverged { server, ours } => {
-                tracing::warn!(job, server, ours, "GitLab has more of the trace than there is; no more of it is sent");
-            }
-            Report::Trouble(Some(message)) => tracing::warn!(job, "GitLab does not take updates of the job: {message}"),
-            Report::Trouble(None) => tracing::info!(job, "GitLab takes updates of the job again"),
         }
     }
+}
 
-    /// Shows why the pod does not run yet: in the head until it is handed over with the plan, then as a note of the agent. From then on the
-    /// head must not grow: the agent has it as it was. Nothing is shown behind a verdict.
-    fn show_waiting(&mut self, lines: Vec<String>) {
-        if self.verdict.is_some() {
-            return;
-        }
-        let now = Timestamp::now();
-        if self.handed && !lines.is_empty() {
-            self.send(Frame::Note(Note { level: NoteLevel::Plain, text: lines.join("\n") }));
-        } else {
-            for line in &lines {
-                self.log.waiting(line, now);
-            }
-        }
-        if !lines.is_empty() {
-            self.waiting = lines;
-        }
-        self.feed_head();
+/// What it means that the agent does not do as it was asked.
+fn refusal(refused: Refused) -> Event {
+    match (refused.cause, refused.retry_after_ms) {
+        (Refusal::RelayLives, Some(wait)) => Event::AgentBusy(Duration::from_millis(wait)),
+        (Refusal::RelayLives | Refusal::Superseded, _) => Event::AgentOwned,
+        (Refusal::Protocol | Refusal::Other, _) => Event::PlanRefused(refused.message),
+    }
+}
+
+impl Stops {
+    fn new() -> Self {
+        let [pending, unwanted, relay] = [(); 3].map(|()| CancellationToken::new());
+        let all = [&pending, &unwanted, &relay].map(|stop| stop.clone().drop_guard());
+        Self { pending, unwanted, relay, _all: all }
+    }
+}
+
+/// The next frame over the connection, if there is one.
+async fn next_frame(link: &mut Option<Link>) -> Option<Frame> {
+    match link {
+        Some(link) => link.next().await,
+        None => std::future::pending().await,
     }
 }

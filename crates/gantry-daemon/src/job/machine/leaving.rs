@@ -1,26 +1,44 @@
-//! A runner that ends and leaves its jobs: what becomes of each of them in the little time that there is.
+//! A runner that ends: what becomes of each of its jobs in the little time that there is.
 
 use gantry_core::Ending;
 
-use super::{Machine, Step, Verdict};
-use crate::job::events::{Effect, JobEnd};
+use super::limits::{HAND_OVER, LEAVE};
+use super::{Author, Gitlab, Go, Life, Machine, Pod};
+use crate::job::events::{Effect, JobEnd, Timer};
 
 impl Machine {
+    /// The runner ends, and its jobs with it.
+    pub(super) fn stop(&mut self, signal: String, out: &mut Vec<Effect>) {
+        match &self.life {
+            // Whoever looks for it next goes on with it.
+            Life::Finding { .. } | Life::Asking { .. } => self.done(JobEnd::HandedOver, out),
+            _ if !self.is_open() => {}
+            _ if self.gitlab == Gitlab::Untold => self.dropped(JobEnd::GivenBack, out),
+            _ => self.doomed(Ending::Interrupted { signal }, out),
+        }
+    }
+
+    /// The runner ends and leaves its jobs.
+    pub(super) fn told_to_leave(&mut self, out: &mut Vec<Effect>) {
+        out.extend([Effect::Arm(Timer::HandOver, HAND_OVER), Effect::Arm(Timer::Leave, LEAVE)]);
+        self.leaving = true;
+        self.leave(out);
+    }
+
     /// A job that runs goes on without us. One that GitLab does not show as running yet goes back to the queue, and one whose pod has no
     /// plan ends: nobody could go on with it. Between the two, a plan that is on its way may arrive and the job start, and the agent say so:
-    /// a word that was only queued does not reach it once we are gone. One that has ended is delivered first: its agent may be dead, and
-    /// nobody else would remove the pod.
+    /// a word that was only queued does not reach it once we are gone. One that has ended is delivered first, as far as GitLab answers: its
+    /// agent may be dead, and it is quicker than the next manager.
     pub(super) fn leave(&mut self, out: &mut Vec<Effect>) {
-        self.leaving = true;
-        if !self.is_open() {
-            return;
-        }
-        if self.runs && self.dead.is_none() && self.told.is_none() {
-            self.end = Some(JobEnd::HandedOver);
-        } else if self.acknowledged == Step::No {
-            self.dropped(JobEnd::GivenBack, out);
-        } else if !self.handed && !self.planned {
-            self.end_locally(never_began(), out);
+        match &self.life {
+            Life::Finding { .. } | Life::Asking { .. } => self.done(JobEnd::HandedOver, out),
+            Life::HandedOver { go: Go::Runs, told: None, .. } if self.dead.is_none() => {
+                self.done(JobEnd::HandedOver, out);
+            }
+            _ if !self.is_open() => {}
+            _ if self.gitlab == Gitlab::Untold => self.dropped(JobEnd::GivenBack, out),
+            Life::Creating | Life::Attaching { handed: false, .. } => self.end_locally(never_began(), out),
+            _ => {}
         }
     }
 
@@ -31,32 +49,34 @@ impl Machine {
             return;
         }
         if let Some(ending) = self.dead.clone() {
-            self.end_locally(ending, out);
-        } else if self.told.is_some() {
+            return self.end_locally(ending, out);
+        }
+        match &self.life {
             // It is about to say how it ends.
-        } else if self.went {
-            self.end = Some(JobEnd::HandedOver);
-        } else if self.planned {
-            self.doomed(never_began(), out);
-        } else {
-            self.end_locally(never_began(), out);
+            Life::HandedOver { told: Some(_), .. } => {}
+            Life::HandedOver { go: Go::No, .. } => self.doomed(never_began(), out),
+            Life::HandedOver { .. } => self.done(JobEnd::HandedOver, out),
+            _ => self.end_locally(never_began(), out),
         }
     }
 
-    /// The runner ends now, whatever is still to do. An agent that lives reports what it knows; the next manager removes what is left.
+    /// The runner ends now, whatever is still to do. An agent that lives reports what it knows. Of a job without one that GitLab could not
+    /// be told about, pod and ticket stay for the next manager, which tells it and removes them.
     pub(super) fn leave_timeout(&mut self, out: &mut Vec<Effect>) {
-        if !self.leaving || self.done {
+        if !self.leaving {
             return;
         }
-        let has_agent = self.planned && self.dead.is_none() && !matches!(self.verdict, Verdict::OfManager(_));
-        let end = match self.end.take() {
-            Some(end) => end,
-            None if has_agent => JobEnd::HandedOver,
-            None => JobEnd::Undelivered("the runner has ended before GitLab had answered".to_owned()),
+        let end = match &self.life {
+            Life::Done => return,
+            Life::Removing { end, .. } => end.clone(),
+            Life::HandedOver { .. } | Life::Closing { by: Author::Agent, .. } if self.dead.is_none() => {
+                JobEnd::HandedOver
+            }
+            Life::Finding { .. } | Life::Asking { .. } => JobEnd::HandedOver,
+            _ if self.pod_state() == Pod::Exists && !self.pod.is_gone() => JobEnd::LeftToNext,
+            _ => JobEnd::Undelivered("the runner has ended before GitLab had answered".to_owned()),
         };
-        self.end = Some(end.clone());
-        self.done = true;
-        out.push(Effect::Done(end));
+        self.done(end, out);
     }
 }
 

@@ -1,24 +1,25 @@
-//! One connection to an agent: frames out, pings, frames in. Trace bytes go straight to the relay; everything else is an event of the job.
+//! One connection to an agent: frames out, pings, frames in, in order, to the job's task.
 //!
-//! While the relay takes nothing (GitLab is away) nothing is read: the trace waits in the pod's file. Pings go on, so the agent knows that
-//! its manager lives.
+//! While nobody takes frames (GitLab is away) nothing is read: the trace waits in the pod's file. Pings go on, so the agent knows that its
+//! manager lives.
 
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use gantry_core::limits::{PING_INTERVAL, RELAY_SILENCE};
-use gantry_relay::Input;
-use gantry_wire::frame::{Frame, FrameReader};
+use gantry_wire::frame::{Frame, FrameReader, Hello};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::job::ledger::Ledger;
+use crate::events::{Said as _, StreamGarbled};
 
 /// Frames on their way out. A job says little; what does not fit here waits with the job's task.
-pub(crate) const OUTGOING: usize = 16;
+const OUTGOING: usize = 16;
 
 /// One read. Every running job has such a buffer, and most of what comes is a few lines.
 const READ_BUFFER: usize = 8 * 1024;
@@ -30,39 +31,102 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// ended well and cannot say so, and has to be asked over another one before the job is judged without it.
 const PROOF: Duration = Duration::from_secs(5);
 
-/// Where a connection delivers.
-pub(crate) struct Sinks {
-    /// Takes the trace.
-    pub(crate) relay: mpsc::Sender<Input>,
-    /// Takes all other frames.
-    pub(crate) frames: mpsc::Sender<Frame>,
+/// How long a runner that ends waits for its last word to an agent: without it the next manager is only a little slower.
+const RELEASE: Duration = Duration::from_millis(500);
+
+/// Frames that have come and wait for the job's task. Few: each may be a large piece of the trace, and every running job has such a line.
+const INCOMING: usize = 4;
+
+/// A connection that runs. It closes when this is dropped.
+pub(super) struct Link {
+    outgoing: mpsc::Sender<Frame>,
+    incoming: mpsc::Receiver<Frame>,
+    give_up: CancellationToken,
+    stop: DropGuard,
+    /// What the agent has said of itself, until it is ours.
+    pub(super) hello: Option<Box<Hello>>,
+    /// The agent was asked to send its trace.
+    pub(super) follows: bool,
 }
 
-/// Runs a connection until either side ends it, it falls silent, or `stop`. Counts every byte that the relay took.
-pub(crate) async fn run<S>(
-    stream: S,
-    outgoing: mpsc::Receiver<Frame>,
-    sinks: Sinks,
-    ledger: &mut Ledger,
-    stop: CancellationToken,
-) where
+impl Link {
+    /// Begins to talk over a new connection; what is returned beside has to be run.
+    pub(super) fn over<S>(stream: S) -> (Self, impl Future<Output = ()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (outgoing, orders) = mpsc::channel(OUTGOING);
+        let (frames, incoming) = mpsc::channel(INCOMING);
+        let give_up = CancellationToken::new();
+        let talk = run(stream, orders, frames, give_up.clone());
+        let stop = give_up.clone().drop_guard();
+        (Self { outgoing, incoming, give_up, stop, hello: None, follows: false }, talk)
+    }
+
+    /// Sends a frame. A connection that is too slow for the little that a job has to say is given up; what it did not take is said again on
+    /// the next one.
+    pub(super) fn send(&self, frame: Frame) {
+        let is_dispensable = matches!(frame, Frame::Acked(_));
+        if let Err(TrySendError::Full(_)) = self.outgoing.try_send(frame)
+            && !is_dispensable
+        {
+            self.give_up.cancel();
+        }
+    }
+
+    /// The way for frames that wait until there is room for them.
+    pub(super) fn outgoing(&self) -> mpsc::Sender<Frame> {
+        self.outgoing.clone()
+    }
+
+    /// Says that somebody else may have the agent now, and closes the connection behind that.
+    pub(super) async fn release(self) {
+        let Self { outgoing, mut incoming, stop, .. } = self;
+        let said = async {
+            let _ = outgoing.send(Frame::Release).await;
+            drop(outgoing);
+            while incoming.recv().await.is_some() {}
+        };
+        let _ = timeout(RELEASE, said).await;
+        drop(stop);
+    }
+
+    /// Waits for the next frame; nothing once the connection has ended and all that came over it has been taken.
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        self.incoming.recv().await
+    }
+}
+
+/// Runs a connection until either side ends it, it falls silent, or `stop`.
+async fn run<S>(stream: S, outgoing: mpsc::Receiver<Frame>, frames: mpsc::Sender<Frame>, stop: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (reader, writer) = tokio::io::split(stream);
     let doubt = Doubt::default();
     let writing = async {
-        write(writer, outgoing, &doubt).await;
-        sleep(FAREWELL).await;
+        if write(writer, outgoing, &doubt).await.is_err() {
+            sleep(FAREWELL).await;
+        }
     };
     tokio::select! {
         () = writing => {}
-        () = read(reader, sinks, ledger, &doubt) => {}
+        () = read(reader, frames, &doubt) => {}
         () = stop.cancelled() => {}
     }
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Frame>, doubt: &Doubt) {
-    let mut pings = interval(PING_INTERVAL);
+/// Writes until there is nothing more to say.
+///
+/// # Errors
+/// It cannot be written.
+async fn write(
+    mut writer: impl AsyncWrite + Unpin,
+    mut outgoing: mpsc::Receiver<Frame>,
+    doubt: &Doubt,
+) -> io::Result<()> {
+    // The agent hears who we are first.
+    let mut pings = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // Not kept: the first frame is the plan, and those that follow for hours are a few bytes.
@@ -76,7 +140,7 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver
                         doubt.raise();
                     }
                 }
-                None => return,
+                None => return Ok(()),
             },
             _ = pings.tick() => Frame::Ping.encode(&mut buffer),
         }
@@ -84,13 +148,11 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver
             writer.write_all(&buffer).await?;
             writer.flush().await
         });
-        if !matches!(sent.await, Ok(Ok(()))) {
-            return;
-        }
+        sent.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     }
 }
 
-async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Ledger, doubt: &Doubt) {
+async fn read(mut reader: impl AsyncRead + Unpin, taker: mpsc::Sender<Frame>, doubt: &Doubt) {
     let mut frames = FrameReader::default();
     let mut buffer = vec![0; READ_BUFFER];
     let mut settled = 0;
@@ -106,14 +168,15 @@ async fn read(mut reader: impl AsyncRead + Unpin, sinks: Sinks, ledger: &mut Led
         frames.push(&buffer[..count]);
         loop {
             match frames.next_frame() {
+                Ok(Some(Frame::Ping | Frame::Pong)) => {}
                 Ok(Some(frame)) => {
-                    if !deliver(frame, &sinks, ledger).await {
+                    if taker.send(frame).await.is_err() {
                         return;
                     }
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the agent's stream cannot be understood; connecting again");
+                    StreamGarbled(&error).say();
                     return;
                 }
             }
@@ -153,45 +216,26 @@ async fn silence(doubt: &Doubt, settled: u32) {
     }
 }
 
-/// `false`: nobody takes it any more.
-async fn deliver(frame: Frame, sinks: &Sinks, ledger: &mut Ledger) -> bool {
-    match frame {
-        Frame::Trace { offset, bytes } => {
-            if sinks.relay.send(Input::Trace { offset, bytes: bytes.clone() }).await.is_err() {
-                return false;
-            }
-            ledger.count(offset, &bytes);
-            true
-        }
-        Frame::Ping | Frame::Pong => true,
-        frame => sinks.frames.send(frame).await.is_ok(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use gantry_core::Ending;
-    use tokio::time::Instant;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn trace_is_counted_and_silence_ends_the_connection() {
+    async fn frames_come_in_order_and_silence_ends_the_connection() {
         let (ours, mut theirs) = tokio::io::duplex(1024);
-        let (relay, mut inputs) = mpsc::channel(4);
-        let (frames, mut events) = mpsc::channel(4);
-        let (_outgoing, receiver) = mpsc::channel(OUTGOING);
-        let mut ledger = Ledger::default();
+        let (mut link, talk) = Link::over(ours);
         let trace = Frame::Trace { offset: 0, bytes: Bytes::from_static(b"abc") };
         theirs.write_all(&trace.to_bytes()).await.unwrap();
         theirs.write_all(&Frame::PlanAccepted.to_bytes()).await.unwrap();
         let started = Instant::now();
-        run(ours, receiver, Sinks { relay, frames }, &mut ledger, CancellationToken::new()).await;
+        talk.await;
         assert!(started.elapsed() >= RELAY_SILENCE);
-        assert_eq!(ledger.bytes(), 3);
-        assert!(matches!(inputs.try_recv(), Ok(Input::Trace { offset: 0, .. })));
-        assert_eq!(events.try_recv().unwrap(), Frame::PlanAccepted);
+        assert_eq!(link.next().await, Some(trace));
+        assert_eq!(link.next().await, Some(Frame::PlanAccepted));
+        assert_eq!(link.next().await, None);
         let mut sent = FrameReader::default();
         let mut buffer = [0; 64];
         let count = theirs.read(&mut buffer).await.unwrap();
@@ -203,10 +247,8 @@ mod tests {
     async fn an_agent_that_is_told_to_fail_is_heard_soon_or_its_connection_is_given_up() {
         for answers in [false, true] {
             let (ours, mut theirs) = tokio::io::duplex(1024);
-            let (relay, _inputs) = mpsc::channel(4);
-            let (frames, _events) = mpsc::channel(4);
-            let (outgoing, receiver) = mpsc::channel(OUTGOING);
-            outgoing.send(Frame::Fail(Ending::Canceled)).await.unwrap();
+            let (link, talk) = Link::over(ours);
+            link.send(Frame::Fail(Ending::Canceled));
             let started = Instant::now();
             let agent = async {
                 let mut sent = FrameReader::default();
@@ -226,9 +268,7 @@ mod tests {
                     }
                 }
             };
-            let mut ledger = Ledger::default();
-            let run = run(ours, receiver, Sinks { relay, frames }, &mut ledger, CancellationToken::new());
-            let given_up = timeout(RELAY_SILENCE, async { tokio::join!(run, agent) }).await.is_ok();
+            let given_up = timeout(RELAY_SILENCE, async { tokio::join!(talk, agent) }).await.is_ok();
             assert_eq!((given_up, started.elapsed()), if answers { (false, RELAY_SILENCE) } else { (true, PROOF) });
         }
     }
