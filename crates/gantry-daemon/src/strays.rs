@@ -8,7 +8,9 @@ use std::sync::Arc;
 use gantry_kube::{Cluster, Stray};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
+use crate::events::{Said as _, StrayEnded};
 use crate::job::StopJobs;
 use crate::redaction::Guard;
 use crate::tasks;
@@ -31,16 +33,14 @@ impl Strays {
     /// Removes a pod as soon as that is possible.
     pub(crate) fn remove(&self, cluster: Cluster, stray: Stray) {
         let (mut stop, guard) = (self.stop.clone(), Arc::clone(&self.guard));
-        tasks::spawn(self.tracker.track_future(async move {
+        let removing = async move {
             tokio::select! {
-                removed = cluster.remove_stray(&stray) => match removed {
-                    Ok(()) => tracing::info!("no pod is left of a job that had to end without its removal"),
-                    Err(error) => tracing::warn!(%error, "a pod is left behind"),
-                },
+                removed = cluster.remove_stray(&stray) => StrayEnded(removed).say(),
                 // An error means that the runner is gone.
                 _ = stop.wait_for(Option::is_some) => {}
             }
             drop(guard);
-        }));
+        };
+        tasks::spawn(self.tracker.track_future(removing.in_current_span()));
     }
 }

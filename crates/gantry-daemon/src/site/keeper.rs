@@ -1,0 +1,432 @@
+//! Looks at all pods of a site again and again, lets others know that this manager lives, and has done what a pod that it finds means. In
+//! steady state it asks nothing of the API server but one heartbeat.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use gantry_kube::{Coverage, Fault, Marked, PodFacts, PodRef, rights};
+use gantry_plan::{ANNOTATION_HEARTBEAT, LABEL_FLEET, LABEL_MANAGED};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::runner::Runner;
+use crate::site::adoption::{self, Orphan};
+use crate::site::meaning::{Condition, Found, Meaning, may_be_on_its_way, meaning};
+use crate::site::owners::{self, BEAT, LEFT, Owners};
+use crate::site::shared::{Marking, Progress, Scout, Site};
+use crate::tasks;
+
+/// How often pods are looked at, in memory, while there are some of other managers. With [`owners::SILENCE`] and the time that adoption takes
+/// it stays below 20 s.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The same while there are none.
+const LOOK_ALONE: Duration = Duration::from_secs(5);
+
+/// Where pods can be listed and not watched: how often. One list per namespace and minute is little for an API server.
+const LIST: Duration = Duration::from_secs(60);
+
+/// How long one heartbeat, or the list that finds a pod for it, may take. The next try follows at the next look, and others wait for one and
+/// a half beats.
+const BEAT_LIMIT: Duration = Duration::from_secs(4);
+
+/// Pods that one heartbeat is tried on. Where a watch has stalled, those that it still shows may all be gone.
+const CARRIERS: usize = 4;
+
+/// After a refusal, in case somebody has granted the right since.
+const REFUSED_RETRY: Duration = Duration::from_mins(5);
+
+/// How long the last word of a process may take that ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Until a pod is looked into again whose agent has a manager. The first look may come while the connection of a manager that was killed is
+/// still held open by the network.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Until a pod is removed again that could not be.
+const REMOVE_AGAIN: Duration = Duration::from_mins(1);
+
+/// How often it is looked into: an agent gives up a connection that is silent after 25 s, and does not lose its manager later.
+const LOOKS: u32 = 4;
+
+/// Keeps the site as long as anybody has it.
+pub(super) async fn run(site: Weak<Site>) {
+    let Some(mut coverage) = site.upgrade().map(|site| site.cluster().coverage()) else { return };
+    let mut keeper = Keeper::default();
+    loop {
+        tokio::select! {
+            () = sleep(keeper.rest()) => {}
+            // The first list should not wait. An error means that the cluster is gone, and so is the site.
+            changed = coverage.changed() => if changed.is_err() { return },
+        }
+        let Some(site) = site.upgrade() else { return };
+        keeper.turn(&site).await;
+    }
+}
+
+/// The last word of a process that ends: its jobs need another manager.
+pub(super) async fn farewell(site: &Site) {
+    if site.marking() != Marking::Granted {
+        return;
+    }
+    let word = format!("{} {LEFT}", site.owner());
+    let marks = [(ANNOTATION_HEARTBEAT, word.as_str())];
+    let pods = site.cluster().seen_pods();
+    let telling = async {
+        for facts in pods.iter().filter(|facts| is_carrier(facts, site.owner())) {
+            // One that has just gone tells nobody.
+            if matches!(site.cluster().annotate(&reference(facts), &marks, None).await, Ok(Marked::Done(_))) {
+                return;
+            }
+        }
+    };
+    if timeout(FAREWELL, telling).await.is_err() {
+        tracing::info!("other managers are not told that this one goes; they notice within 20 s");
+    }
+}
+
+#[derive(Default)]
+struct Keeper {
+    owners: Owners,
+    /// Pods of our fleets, by uid.
+    pods: BTreeMap<String, Watched>,
+    /// Pods that cannot be made sense of and of which that was said.
+    told: BTreeSet<String>,
+    /// There was a look at all pods.
+    looked: bool,
+    /// There are pods of our fleets that other managers own, or pods of ours without a heartbeat yet.
+    has_others: bool,
+    next_list: Option<Instant>,
+    /// All pods at the last look.
+    seen: Vec<Arc<PodFacts>>,
+    heart: Heart,
+}
+
+/// What is remembered of a pod.
+#[derive(Clone, Copy)]
+struct Watched {
+    condition: Condition,
+    since: Instant,
+    was_there: bool,
+    /// How often it was looked into.
+    looks: u32,
+    next_look: Option<Instant>,
+    /// The last look was one that takes the job from a manager that is proven gone.
+    replaced: bool,
+}
+
+impl Watched {
+    /// Whether another look would be of no use yet, or any more.
+    fn is_spent(&self, replaces: bool, now: Instant) -> bool {
+        // That its manager is proven gone is news.
+        let is_news = replaces && !self.replaced;
+        !is_news && (self.next_look.is_some_and(|at| now < at) || self.looks >= LOOKS && !replaces)
+    }
+}
+
+#[derive(Default)]
+struct Heart {
+    asked: bool,
+    count: u64,
+    /// The pod with the counter.
+    carrier: Option<String>,
+    /// Other managers count on the next one.
+    has_beaten: bool,
+    next: Option<Instant>,
+}
+
+impl Keeper {
+    /// Until the next look.
+    fn rest(&self) -> Duration {
+        let look = if self.looked && !self.has_others { LOOK_ALONE } else { LOOK };
+        let beat = self.heart.next.map(|at| at.saturating_duration_since(Instant::now()));
+        // A heartbeat that is due and has no pod to be on is looked for with the rest.
+        beat.filter(|beat| !beat.is_zero()).map_or(look, |beat| beat.min(look))
+    }
+
+    async fn turn(&mut self, site: &Arc<Site>) {
+        let members = site.members();
+        let Some(first) = members.first() else { return };
+        if first.shared.stop_jobs.borrow().is_some() {
+            return;
+        }
+        self.heart.ask(site).await;
+        let pods = self.look(site).await;
+        if let Some(pods) = &pods {
+            self.seen.clone_from(pods);
+        }
+        // Who cannot see all pods lives all the same.
+        self.heart.beat(site, &self.seen, !first.shared.jobs.is_empty()).await;
+        let Some(pods) = pods else { return };
+        if first.shared.jobs.is_closed() {
+            // No new jobs, and none of others.
+            return;
+        }
+        self.scan(site, &members, pods).await;
+    }
+
+    /// All pods there are, if that is known.
+    async fn look(&mut self, site: &Site) -> Option<Vec<Arc<PodFacts>>> {
+        let now = Instant::now();
+        let pods = match site.coverage() {
+            Coverage::Live { .. } => site.cluster().seen_pods(),
+            Coverage::Refused if self.next_list.is_none_or(|at| now >= at) => {
+                self.next_list = Some(now + LIST);
+                list(site).await?
+            }
+            Coverage::Refused | Coverage::Unknown => return None,
+            Coverage::Lost { .. } => {
+                self.owners.doubt(now);
+                return None;
+            }
+        };
+        self.owners.look(&pods, now);
+        Some(pods)
+    }
+
+    async fn scan(&mut self, site: &Arc<Site>, members: &[Arc<Runner>], pods: Vec<Arc<PodFacts>>) {
+        let fleets = Fleets::of(site, members);
+        self.remember(site.owner(), &fleets, &pods);
+        site.keep_progress(|uid| self.pods.contains_key(uid));
+        site.keep_scouts(|owner| pods.iter().any(|facts| owners::name(facts) == Some(owner)));
+        let mut found = self.meanings(site, &fleets, &pods);
+        let replaces = |(_, meaning): &(_, Meaning)| *meaning == Meaning::Adopt { replaces: true };
+        if found.iter().any(replaces) {
+            // What the watch has not shown may only be late: the API server itself is asked before a manager counts as gone.
+            let Some(fresh) = list(site).await else { return self.owners.doubt(Instant::now()) };
+            self.owners.look(&fresh, Instant::now());
+            found = self.meanings(site, &fleets, &fresh);
+        }
+        for (facts, meaning) in found {
+            match meaning {
+                Meaning::Remove(why) => remove(site, &facts, why),
+                Meaning::Adopt { replaces } if replaces || may_ask(site, &facts) => {
+                    let (has_agent, lasts) = self.begin(&facts.uid, replaces);
+                    let runners = fleets.runners(&facts).to_vec();
+                    let manager_may_live = !replaces && has_agent && may_be_on_its_way(&facts, lasts);
+                    adoption::begin(site, Orphan { facts, runners, replaces, manager_may_live, has_agent });
+                }
+                Meaning::Foreign | Meaning::Leave | Meaning::Adopt { .. } => {}
+            }
+        }
+    }
+
+    /// Keeps for how long each pod has been as it is.
+    fn remember(&mut self, us: &str, fleets: &Fleets, pods: &[Arc<PodFacts>]) {
+        let now = Instant::now();
+        let mut remembered = BTreeMap::new();
+        for facts in pods.iter().filter(|facts| !fleets.runners(facts).is_empty()) {
+            let condition = Condition::of(facts);
+            let new =
+                Watched { condition, since: now, was_there: !self.looked, looks: 0, next_look: None, replaced: false };
+            let mut watched = self.pods.remove(&facts.uid).unwrap_or(new);
+            if !watched.condition.is_like(condition) {
+                // It is another question now.
+                watched = Watched { was_there: watched.was_there, ..new };
+            }
+            watched.condition = condition;
+            if owners::has_strange_owner(facts) && self.told.insert(facts.uid.clone()) {
+                tracing::warn!(
+                    pod = facts.name,
+                    "{} of the pod is no manager's name: somebody has changed it; its agent is asked who its manager is",
+                    gantry_plan::ANNOTATION_OWNER
+                );
+            }
+            remembered.insert(facts.uid.clone(), watched);
+        }
+        self.has_others = pods.iter().any(|facts| {
+            let is_ours = owners::name(facts) == Some(us);
+            remembered.contains_key(&facts.uid) && (!is_ours || self.heart.carrier.is_none())
+        });
+        self.told.retain(|uid| remembered.contains_key(uid));
+        self.pods = remembered;
+        self.looked = true;
+    }
+
+    /// What there is to do about them.
+    fn meanings(&self, site: &Site, fleets: &Fleets, pods: &[Arc<PodFacts>]) -> Vec<(Arc<PodFacts>, Meaning)> {
+        let now = Instant::now();
+        let unix_seconds = Timestamp::now().as_second();
+        let found = pods.iter().filter_map(|facts| {
+            let watched = self.pods.get(&facts.uid)?;
+            let progress = site.progress(&facts.uid);
+            let found = Found {
+                facts,
+                is_ours: !fleets.runners(facts).is_empty(),
+                owner: self.owners.of(facts, site.owner(), now),
+                is_here: progress == Some(Progress::Here),
+                was_there: watched.was_there,
+                lasts: now.saturating_duration_since(watched.since),
+                unix_seconds,
+            };
+            let meaning = meaning(&found);
+            let is_useless = match meaning {
+                Meaning::Adopt { replaces } => progress == Some(Progress::Settled) || watched.is_spent(replaces, now),
+                _ => false,
+            };
+            (!is_useless && !matches!(meaning, Meaning::Leave | Meaning::Foreign)).then(|| (Arc::clone(facts), meaning))
+        });
+        found.collect()
+    }
+
+    /// A pod is looked into. Whether there is an agent to ask, and for how long.
+    fn begin(&mut self, uid: &str, replaces: bool) -> (bool, Duration) {
+        let now = Instant::now();
+        let Some(watched) = self.pods.get_mut(uid) else { return (false, Duration::ZERO) };
+        watched.looks += 1;
+        (watched.next_look, watched.replaced) = (Some(now + AGAIN), replaces);
+        (watched.condition == Condition::Runs, now.saturating_duration_since(watched.since))
+    }
+}
+
+impl Heart {
+    /// Asks once whether this manager may write on pods, before its first pod says what others may conclude from its silence.
+    async fn ask(&mut self, site: &Site) {
+        if std::mem::replace(&mut self.asked, true) {
+            return;
+        }
+        match site.cluster().may(&rights::MARKS).await {
+            Ok(true) => site.set_marking(Marking::Granted),
+            Ok(false) => self.refused(site),
+            Err(error) => tracing::debug!(%error, "the API server does not say whether pods may be patched"),
+        }
+    }
+
+    fn refused(&mut self, site: &Site) {
+        if site.marking() != Marking::Refused {
+            tracing::info!(
+                namespace = site.cluster().namespace(),
+                "patch on pods is not granted: if this manager dies, the next one that starts goes on with its jobs; with it other replicas \
+                 do so within 20 s"
+            );
+        }
+        site.set_marking(Marking::Refused);
+        self.next = Some(Instant::now() + REFUSED_RETRY);
+    }
+
+    /// Says that this manager lives, if it has jobs and it is time.
+    async fn beat(&mut self, site: &Site, pods: &[Arc<PodFacts>], has_jobs: bool) {
+        let is_ours = |facts: &&Arc<PodFacts>| is_carrier(facts, site.owner());
+        let is_carrier = |facts: &&Arc<PodFacts>| Some(&facts.uid) == self.carrier.as_ref();
+        let (carrier, others): (Vec<_>, Vec<_>) = pods.iter().filter(is_ours).partition(is_carrier);
+        let now = Instant::now();
+        let is_due = self.next.is_none_or(|at| now >= at);
+        let moved = carrier.is_empty() && site.marking() != Marking::Refused;
+        if !moved && !is_due {
+            return;
+        }
+        self.count += 1;
+        let carriers = carrier.into_iter().chain(others);
+        if self.beat_on(site, carriers).await || !(is_due && has_jobs && self.has_beaten) {
+            return;
+        }
+        // The jobs' pods are not among those that are known: a watch may have stalled.
+        let fresh = list(site).await.unwrap_or_default();
+        if !self.beat_on(site, fresh.iter().filter(is_ours)).await {
+            self.next = Some(now + BEAT / 2);
+        }
+    }
+
+    /// Writes the counter on one of these pods. False if there is none of them any more.
+    async fn beat_on<'a>(&mut self, site: &Site, pods: impl Iterator<Item = &'a Arc<PodFacts>>) -> bool {
+        let word = format!("{} {}", site.owner(), self.count);
+        let marks = [(ANNOTATION_HEARTBEAT, word.as_str())];
+        for facts in pods.take(CARRIERS) {
+            match timeout(BEAT_LIMIT, site.cluster().annotate(&reference(facts), &marks, None)).await {
+                Ok(Ok(Marked::Done(_))) => {
+                    site.set_marking(Marking::Granted);
+                    self.carrier = Some(facts.uid.clone());
+                    (self.has_beaten, self.next) = (true, Some(Instant::now() + BEAT));
+                    return true;
+                }
+                Ok(Ok(Marked::Changed)) => continue,
+                Ok(Err(error)) if error.fault == Fault::Forbidden => self.refused(site),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "other managers cannot be told that this one lives; trying again");
+                }
+                Err(_) => tracing::debug!("other managers cannot be told in time that this one lives; trying again"),
+            }
+            return true;
+        }
+        self.carrier = None;
+        false
+    }
+}
+
+/// Whether an agent should be asked who its manager is: one for each manager, and the others once that one has said that it is gone.
+fn may_ask(site: &Site, facts: &PodFacts) -> bool {
+    let Some(owner) = owners::name(facts) else { return true };
+    let may = match site.scout(owner) {
+        None => true,
+        Some(Scout::Lives(at)) => at.elapsed() >= AGAIN,
+        Some(Scout::Asked) => false,
+        Some(Scout::Gone) => return true,
+    };
+    if may {
+        site.set_scout(owner, Some(Scout::Asked));
+    }
+    may
+}
+
+/// Whether a pod can carry the counter of this manager.
+fn is_carrier(facts: &PodFacts, owner: &str) -> bool {
+    facts.takes_room() && owners::name(facts) == Some(owner)
+}
+
+/// Whose pods are ours, and which runner goes on with the jobs of each fleet.
+struct Fleets(BTreeMap<String, Vec<Arc<Runner>>>);
+
+impl Fleets {
+    fn of(site: &Site, members: &[Arc<Runner>]) -> Self {
+        let mut fleets: BTreeMap<String, Vec<Arc<Runner>>> = BTreeMap::new();
+        for runner in members {
+            let label = runner.fleet(site.cluster().namespace()).label();
+            fleets.entry(label).or_default().push(Arc::clone(runner));
+        }
+        Self(fleets)
+    }
+
+    /// The runners of the pod's fleet; none if it is not ours.
+    fn runners(&self, facts: &PodFacts) -> &[Arc<Runner>] {
+        facts.mark(LABEL_FLEET).and_then(|label| self.0.get(label)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// All pods of ours, straight from the API server.
+async fn list(site: &Site) -> Option<Vec<Arc<PodFacts>>> {
+    match timeout(BEAT_LIMIT, site.cluster().list_pods(&format!("{LABEL_MANAGED}=true"))).await {
+        Ok(Ok(pods)) => Some(pods.iter().map(|pod| Arc::new(PodFacts::digest(pod, None))).collect()),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "pods of other managers cannot be looked for");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("pods of other managers cannot be looked for in time");
+            None
+        }
+    }
+}
+
+fn remove(site: &Arc<Site>, facts: &PodFacts, why: &'static str) {
+    if site.progress(&facts.uid) == Some(Progress::Removing) {
+        return;
+    }
+    site.set_progress(&facts.uid, Progress::Removing);
+    let (site, pod) = (Arc::clone(site), reference(facts));
+    tasks::spawn(async move {
+        match site.cluster().delete_pod(&pod, None).await {
+            Ok(()) => tracing::info!(pod = pod.name, "removed a pod that nobody needs: {why}"),
+            Err(error) => {
+                tracing::warn!(pod = pod.name, %error, "could not remove a finished pod; trying again later");
+                tokio::time::sleep(REMOVE_AGAIN).await;
+                site.set_progress(&pod.uid, Progress::Again);
+            }
+        }
+    });
+}
+
+/// The pod that facts are about.
+pub(super) fn reference(facts: &PodFacts) -> PodRef {
+    PodRef { name: facts.name.clone(), uid: facts.uid.clone() }
+}

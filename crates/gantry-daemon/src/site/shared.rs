@@ -1,0 +1,275 @@
+//! The sites of a process, and what the parts of one share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use gantry_core::chance;
+use gantry_kube::{Access, Cluster, ConnectError, Coverage, PodFacts};
+use gantry_plan::{Fleet, LABEL_FLEET};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::Instant;
+
+use crate::outside::Outside;
+use crate::runner::Runner;
+use crate::site::hold::Hold;
+use crate::site::{keeper, owners};
+use crate::tasks;
+
+/// All sites of this process. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Sites {
+    /// What this process is called on pods and by agents: a name that no other process has, not even an earlier one of the same manager.
+    owner: Arc<str>,
+    list: Arc<tokio::sync::Mutex<Known>>,
+}
+
+/// By access and namespace.
+type Known = Vec<(Access, Arc<Site>)>;
+
+impl Sites {
+    pub(crate) fn new() -> Self {
+        Self { owner: format!("{:016x}", chance::bits()).into(), list: Arc::default() }
+    }
+
+    /// The site of a namespace. Its watch and its keeper run as long as somebody has it.
+    pub(crate) async fn get(
+        &self,
+        outside: &dyn Outside,
+        access: Access,
+        namespace: &str,
+    ) -> Result<Arc<Site>, ConnectError> {
+        let mut list = self.list.lock().await;
+        let known = list.iter().find(|(other, site)| *other == access && site.cluster.namespace() == namespace);
+        if let Some((_, site)) = known {
+            return Ok(Arc::clone(site));
+        }
+        let selector = format!("{}=true", gantry_plan::LABEL_MANAGED);
+        let (cluster, driver) = outside.cluster(access.clone(), namespace.to_owned(), selector).await?;
+        tasks::spawn(driver);
+        cluster.watch_all();
+        let site = Arc::new(Site::new(cluster, Arc::clone(&self.owner)));
+        tasks::spawn(keeper::run(Arc::downgrade(&site)));
+        list.push((access, Arc::clone(&site)));
+        Ok(site)
+    }
+
+    /// Lets go of those that no runner and no job has any more. A runner that is made anew has a moment to find its site again.
+    pub(crate) async fn forget_unused(&self) {
+        self.list.lock().await.retain(|(_, site)| Arc::strong_count(site) > 1);
+    }
+
+    /// Tells other managers that this one is gone, so that they need not wait until it is silent.
+    pub(crate) async fn farewell(&self) {
+        let sites: Vec<Arc<Site>> = self.list.lock().await.iter().map(|(_, site)| Arc::clone(site)).collect();
+        futures::future::join_all(sites.iter().map(|site| keeper::farewell(site))).await;
+    }
+}
+
+/// One namespace of one cluster.
+pub(crate) struct Site {
+    cluster: Cluster,
+    owner: Arc<str>,
+    coverage: watch::Receiver<Coverage>,
+    claims: Semaphore,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    members: Vec<Weak<Runner>>,
+    marking: Marking,
+    /// Jobs and requests for jobs of this process, by the fleet's label.
+    places: BTreeMap<String, usize>,
+    /// Pods of other managers that this one has looked into, by uid.
+    orphans: BTreeMap<String, Progress>,
+    /// What the first agent that was asked has said of each manager that cannot be seen to live.
+    scouts: BTreeMap<String, Scout>,
+    last_asked: Option<Instant>,
+}
+
+/// Whether this manager may write on pods who owns them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Marking {
+    #[default]
+    Unknown,
+    Granted,
+    Refused,
+}
+
+/// How far this manager is with a pod of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// A job of this process has it.
+    Here,
+    /// It has another manager, or could not be looked into: worth another look.
+    Again,
+    /// Nothing more can be done for its job.
+    Settled,
+    /// It is being deleted.
+    Removing,
+}
+
+/// What is known of a manager by the agent of one of its jobs. One is asked before all the others are: a manager that lives is not disturbed
+/// for each of its jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scout {
+    /// Nothing yet.
+    Asked,
+    /// It lives, as of then.
+    Lives(Instant),
+    /// It is gone.
+    Gone,
+}
+
+/// Jobs that are being claimed at once: an API server notices nothing, and a hundred are claimed within a second.
+const CLAIMS_AT_ONCE: usize = 32;
+
+impl Site {
+    fn new(cluster: Cluster, owner: Arc<str>) -> Self {
+        let coverage = cluster.coverage();
+        Self { cluster, owner, coverage, claims: Semaphore::new(CLAIMS_AT_ONCE), state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The namespace.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What this process is called.
+    pub(crate) fn owner(&self) -> &Arc<str> {
+        &self.owner
+    }
+
+    /// What the shared watch is good for now.
+    pub(super) fn coverage(&self) -> Coverage {
+        *self.coverage.borrow()
+    }
+
+    /// From now on pods of this runner's fleet are ours. `most`: how many of them there may be, if that is bounded.
+    pub(crate) fn join(&self, runner: &Arc<Runner>, most: Option<usize>) {
+        let label = runner.fleet(self.cluster.namespace()).label();
+        self.cluster.bound(&label, most);
+        let mut state = self.lock();
+        state.members.retain(|member| member.strong_count() > 0 && !member.ptr_eq(&Arc::downgrade(runner)));
+        state.members.push(Arc::downgrade(runner));
+    }
+
+    /// The runners whose pods are here.
+    pub(super) fn members(&self) -> Vec<Arc<Runner>> {
+        self.lock().members.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn marking(&self) -> Marking {
+        self.lock().marking
+    }
+
+    pub(super) fn set_marking(&self, marking: Marking) {
+        self.lock().marking = marking;
+    }
+
+    /// Whether this manager may write on pods, as far as it knows.
+    pub(crate) fn may_mark(&self) -> bool {
+        self.marking() != Marking::Refused
+    }
+
+    /// What a new pod says of its owner's heart: whether others may conclude anything from its silence.
+    pub(crate) fn beats(&self) -> bool {
+        self.marking() == Marking::Granted
+    }
+
+    /// How far this manager is with a pod of another.
+    pub(super) fn progress(&self, uid: &str) -> Option<Progress> {
+        self.lock().orphans.get(uid).copied()
+    }
+
+    pub(super) fn set_progress(&self, uid: &str, progress: Progress) {
+        self.lock().orphans.insert(uid.to_owned(), progress);
+    }
+
+    /// Waits for a turn to claim a job. `None` cannot happen while the site lives.
+    pub(super) async fn claim_turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.claims.acquire().await.ok()
+    }
+
+    /// What is known of a manager by its agents.
+    pub(super) fn scout(&self, owner: &str) -> Option<Scout> {
+        self.lock().scouts.get(owner).copied()
+    }
+
+    pub(super) fn set_scout(&self, owner: &str, scout: Option<Scout>) {
+        let mut state = self.lock();
+        match scout {
+            Some(scout) => state.scouts.insert(owner.to_owned(), scout),
+            None => state.scouts.remove(owner),
+        };
+    }
+
+    /// Forgets managers that have no pods any more.
+    pub(super) fn keep_scouts(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().scouts.retain(|owner, _| is_there(owner));
+    }
+
+    /// Forgets pods that are gone.
+    pub(super) fn keep_progress(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().orphans.retain(|uid, progress| *progress == Progress::Here || is_there(uid));
+    }
+
+    /// A place among those of a fleet, for a request and for the job that comes of it, if there are fewer than `most`. Those of other managers
+    /// are their pods, as far as they have been shown; ours count before they have pods.
+    pub(crate) fn place(self: &Arc<Self>, fleet: &Fleet, most: Option<usize>) -> Result<FleetPlace, Hold> {
+        let label = fleet.label();
+        let others = most.map_or(0, |_| self.pods_of_others(&label));
+        let mut state = self.lock();
+        let places = state.places.entry(label.clone()).or_default();
+        if let Some(most) = most.filter(|most| *places + others >= *most) {
+            return Err(Hold::full(*places + others, most));
+        }
+        *places += 1;
+        drop(state);
+        Ok(FleetPlace { site: Arc::clone(self), label })
+    }
+
+    /// A place for a job that runs already, whether there is one or not.
+    pub(crate) fn place_beyond(self: &Arc<Self>, fleet: &Fleet) -> FleetPlace {
+        let label = fleet.label();
+        *self.lock().places.entry(label.clone()).or_default() += 1;
+        FleetPlace { site: Arc::clone(self), label }
+    }
+
+    /// Pods of a fleet that no job of this process has.
+    fn pods_of_others(&self, label: &str) -> usize {
+        let pods = self.cluster.seen_pods();
+        let is_here = |facts: &PodFacts| {
+            owners::name(facts) == Some(&self.owner) || self.progress(&facts.uid) == Some(Progress::Here)
+        };
+        let of_fleet = |facts: &&Arc<PodFacts>| facts.takes_room() && facts.mark(LABEL_FLEET) == Some(label);
+        pods.iter().filter(of_fleet).filter(|facts| !is_here(facts)).count()
+    }
+
+    /// GitLab is asked for a job whose pod would come here.
+    pub(crate) fn asks(&self) {
+        self.lock().last_asked = Some(Instant::now());
+    }
+
+    pub(super) fn last_asked(&self) -> Option<Instant> {
+        self.lock().last_asked
+    }
+}
+
+/// A place among those of a fleet; dropping it gives it back.
+pub(crate) struct FleetPlace {
+    site: Arc<Site>,
+    label: String,
+}
+
+impl Drop for FleetPlace {
+    fn drop(&mut self) {
+        if let Some(places) = self.site.lock().places.get_mut(&self.label) {
+            *places = places.saturating_sub(1);
+        }
+    }
+}
