@@ -1,0 +1,234 @@
+//! The sessions that are open: one for each job of this process that GitLab was offered one for.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gantry_core::Secret;
+use gantry_core::job::{Image, JobSpec};
+use gantry_gitlab::SessionOffer;
+use gantry_kube::Cluster;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::address::ROOT;
+use crate::redaction::{self, Guard};
+use crate::view::JobView;
+
+/// Bytes of an id and of an authorization (GitLab Runner 19.4: 64 hexadecimal digits each).
+const RANDOM: usize = 32;
+
+/// All sessions of this process.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// `https://host:port`.
+    base: String,
+    certificate: String,
+    /// `session_timeout`, in seconds.
+    timeout: AtomicU64,
+    open: Mutex<BTreeMap<String, Arc<Session>>>,
+}
+
+/// What GitLab is offered with a request for a job.
+#[derive(Clone)]
+pub(crate) struct Offered {
+    id: String,
+    pub(crate) offer: SessionOffer,
+}
+
+/// The job that a session leads to.
+pub(crate) struct Target {
+    pub(crate) job: i64,
+    pub(crate) cluster: Cluster,
+    /// Names the pod, once there is one.
+    pub(crate) view: watch::Receiver<JobView>,
+    /// Where a shell begins.
+    pub(crate) directory: String,
+    pub(crate) ports: Vec<ProxiedPort>,
+}
+
+/// A port of one of the job's containers that people may look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProxiedPort {
+    /// Names of its container.
+    pub(crate) services: Vec<String>,
+    pub(crate) number: u16,
+    pub(crate) name: String,
+    /// `http` or `https`.
+    pub(crate) protocol: String,
+}
+
+/// One session.
+pub(super) struct Session {
+    pub(super) target: Target,
+    authorization: Secret,
+    /// Whether somebody is in the terminal.
+    used: watch::Sender<bool>,
+    pub(super) ended: CancellationToken,
+    pub(super) span: tracing::Span,
+    _guard: Arc<Guard>,
+}
+
+/// Somebody is in the terminal, for as long as this lives.
+pub(super) struct Claim(Arc<Session>);
+
+/// A job's own view of its session; dropping it ends the session.
+pub(crate) struct Visits {
+    id: String,
+    session: Arc<Session>,
+    sessions: Sessions,
+}
+
+impl Sessions {
+    pub(super) fn new(address: &str, certificate: String, timeout: Duration) -> Self {
+        let base = format!("https://{address}");
+        let shared = Shared { base, certificate, timeout: AtomicU64::new(timeout.as_secs()), open: Mutex::default() };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// `session_timeout` as it is now.
+    pub(crate) fn set_timeout(&self, timeout: Duration) {
+        self.shared.timeout.store(timeout.as_secs(), Ordering::Relaxed);
+    }
+
+    /// An address of its own for the job that may come; nothing if the machine gives no random numbers.
+    pub(crate) fn offer(&self) -> Option<Offered> {
+        let (id, authorization) = (random()?, random()?);
+        let url = format!("{}{ROOT}{id}", self.shared.base);
+        let certificate = self.shared.certificate.clone();
+        Some(Offered { id, offer: SessionOffer { url, certificate, authorization: authorization.into() } })
+    }
+
+    /// Opens what was offered.
+    pub(crate) fn open(&self, offered: Offered, target: Target) -> Visits {
+        let Offered { id, offer } = offered;
+        let guard = redaction::guard(Some(target.job), [&offer.authorization]);
+        let session = Arc::new(Session {
+            target,
+            authorization: offer.authorization,
+            used: watch::Sender::new(false),
+            ended: CancellationToken::new(),
+            span: tracing::Span::current(),
+            _guard: guard,
+        });
+        self.lock().insert(id.clone(), Arc::clone(&session));
+        Visits { id, session, sessions: self.clone() }
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Session>> {
+        self.lock().get(id).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
+        self.shared.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// Whether this is the word that opens it: no scheme before it (GitLab Runner 19.4). Takes as long for any of the same length.
+    pub(super) fn admits(&self, authorization: &[u8]) -> bool {
+        let wanted = self.authorization.expose().as_bytes();
+        let differences = wanted.iter().zip(authorization).fold(0, |sum, (a, b)| sum | (a ^ b));
+        wanted.len() == authorization.len() && differences == 0
+    }
+
+    /// Enters the terminal, unless somebody is in it.
+    pub(super) fn claim(self: &Arc<Self>) -> Option<Claim> {
+        self.used.send_if_modified(|used| !std::mem::replace(used, true)).then(|| Claim(Arc::clone(self)))
+    }
+
+    /// The pod, once it exists; nothing when there is none within `patience`.
+    pub(super) async fn pod(&self, patience: Duration) -> Option<String> {
+        let mut view = self.target.view.clone();
+        let found = timeout(patience, view.wait_for(|view| !view.pod.is_empty())).await.ok()?.ok()?;
+        Some(found.pod.clone())
+    }
+}
+
+impl Claim {
+    pub(super) fn session(&self) -> &Session {
+        &self.0
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.used.send_replace(false);
+    }
+}
+
+impl Visits {
+    /// Whether somebody is in the terminal.
+    pub(crate) fn are_there(&self) -> bool {
+        *self.session.used.borrow() && !self.session.ended.is_cancelled()
+    }
+
+    /// Waits until nobody is in the terminal, but no longer than `session_timeout` and `most`; then whoever is there has to leave.
+    pub(crate) fn over(&self, most: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let limit = most.min(Duration::from_secs(self.sessions.shared.timeout.load(Ordering::Relaxed)));
+        let session = Arc::clone(&self.session);
+        async move {
+            let mut used = session.used.subscribe();
+            tracing::info!(
+                limit = limit.as_secs(),
+                "The job's stages are over, and somebody is in its terminal: the job ends when the terminal does"
+            );
+            let left = async {
+                let _ = used.wait_for(|used| !used).await;
+            };
+            tokio::select! {
+                gone = timeout(limit, left) => if gone.is_err() {
+                    tracing::info!(limit = limit.as_secs(), "Terminal session timed out");
+                },
+                () = session.ended.cancelled() => {}
+            }
+            session.ended.cancel();
+        }
+    }
+
+    /// Whoever is in the terminal has to leave.
+    pub(crate) fn end(&self) {
+        self.session.ended.cancel();
+    }
+}
+
+impl Drop for Visits {
+    fn drop(&mut self) {
+        self.sessions.lock().remove(&self.id);
+        self.session.ended.cancel();
+    }
+}
+
+/// The ports of a job's containers, with the names that people use for them (GitLab Runner 19.4: the build container is `build` where it has
+/// no alias, a service without one `proxy-` and the name of its container).
+pub(crate) fn ports(job: &JobSpec) -> Vec<ProxiedPort> {
+    let build = std::iter::once((&job.image, "build".to_owned()));
+    let services = job.services.iter().enumerate().map(|(index, image)| (image, format!("proxy-svc-{index}")));
+    build.chain(services).flat_map(|(image, usual)| of_image(image, &usual)).collect()
+}
+
+fn of_image(image: &Image, usual: &str) -> Vec<ProxiedPort> {
+    let aliases = image.aliases.split([' ', ',']).filter(|alias| !alias.is_empty());
+    let mut services: Vec<String> = aliases.map(str::to_owned).collect();
+    if services.is_empty() {
+        services.push(usual.to_owned());
+    }
+    let ports = image.ports.iter().filter_map(|port| {
+        let number = u16::try_from(port.number).ok()?;
+        let protocol = port.protocol.clone();
+        Some(ProxiedPort { services: services.clone(), number, name: port.name.clone(), protocol })
+    });
+    ports.collect()
+}
+
+fn random() -> Option<String> {
+    let mut bytes = [0; RANDOM];
+    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).ok()?;
+    Some(bytes.iter().fold(String::with_capacity(2 * RANDOM), |text, byte| text + &format!("{byte:02x}")))
+}
