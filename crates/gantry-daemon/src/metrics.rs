@@ -1,20 +1,32 @@
 //! The metrics of the process, under the names and labels of GitLab Runner 19.4, so that its dashboards go on working.
 
+use std::time::Duration;
+
 use gantry_gitlab::RequestObservation;
+use gantry_wire::usage::Usage;
 use jiff::Timestamp;
+use prometheus::core::{Collector as _, Desc};
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
+use crate::events::{EXECUTOR, MODE};
+use crate::process_limits::ProcessLimits;
+use crate::process_metrics::ProcessMetrics;
+use crate::site::HoldKind;
+
 /// Labels of a runner: short token, name, system id.
 const RUNNER: [&str; 3] = ["runner", "runner_name", "system_id"];
 const JOB_BUCKETS: [f64; 10] = [30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 10800.0, 18000.0, 36000.0];
 const QUEUE_BUCKETS: [f64; 10] = [1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0];
+const MEMORY_BUCKETS: [f64; 10] = [64e6, 128e6, 256e6, 512e6, 1024e6, 2048e6, 4096e6, 8192e6, 16384e6, 32768e6];
+/// Parts of a start take tenths of seconds where all is well.
+const START_BUCKETS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const API_BUCKETS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// Who a series belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RunnerLabels {
     /// Short token.
     pub(crate) runner: String,
@@ -30,6 +42,35 @@ impl RunnerLabels {
     }
 }
 
+/// What is known of a metric, for those who read about it.
+#[derive(Clone, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// What it counts or measures.
+    pub help: String,
+}
+
+impl Metric {
+    fn new(rust_type: &str, desc: &Desc) -> Self {
+        let kind = match rust_type {
+            counter if counter.contains("Counter") => "counter",
+            histogram if histogram.contains("Histogram") => "histogram",
+            _ => "gauge",
+        };
+        Self { name: desc.fq_name.clone(), kind, labels: desc.variable_labels.clone(), help: desc.help.clone() }
+    }
+}
+
+/// Every metric that is shown, but those of the process.
+pub fn metrics_reference() -> Vec<Metric> {
+    Metrics::new().map(|metrics| metrics.describe()).unwrap_or_default()
+}
+
 macro_rules! metrics {
     ($($(#[$meta:meta])* $field:ident: $kind:ty = $make:expr;)*) => {
         /// All of them.
@@ -42,10 +83,19 @@ macro_rules! metrics {
             /// Registers everything, the process's own metrics included.
             pub(crate) fn new() -> Result<Self, prometheus::Error> {
                 let registry = Registry::new();
-                let process = prometheus::process_collector::ProcessCollector::for_self();
-                registry.register(Box::new(process))?;
+                registry.register(Box::new(ProcessMetrics::new()?))?;
+                registry.register(Box::new(ProcessLimits::new()?))?;
                 $(let $field = $make?; registry.register(Box::new($field.clone()))?;)*
-                Ok(Self { registry, $($field,)* })
+                let metrics = Self { registry, $($field,)* };
+                metrics.seed_process();
+                Ok(metrics)
+            }
+
+            /// All of them but those of the process, as the reference has them.
+            fn describe(&self) -> Vec<Metric> {
+                let mut list = Vec::new();
+                $(list.extend(self.$field.desc().into_iter().map(|desc| Metric::new(stringify!($kind), desc)));)*
+                list
             }
         }
     };
@@ -74,6 +124,9 @@ metrics! {
         &["runner", "runner_name", "system_id", "state", "stage", "executor_stage"]);
     /// Jobs taken.
     jobs_total: IntCounterVec = counters("gitlab_runner_jobs_total", "Total number of handled jobs", &RUNNER);
+    /// Jobs of other managers that go on under this one.
+    jobs_adopted: IntCounterVec = counters(
+        "gantry_jobs_adopted_total", "Total number of running jobs that this manager has taken over from one that is gone", &RUNNER);
     /// Seconds from taking a job to its end.
     job_duration: HistogramVec = histograms(
         "gitlab_runner_job_duration_seconds", "Histogram of job durations",
@@ -115,6 +168,21 @@ metrics! {
     processing_failures: IntCounterVec = counters(
         "gitlab_runner_worker_processing_failures_total", "Total number of jobs that could not be processed",
         &["failure_type", "runner", "runner_name", "system_id"]);
+    /// Jobs taken, by the way in which their steps come.
+    execution_modes: IntCounterVec = counters(
+        "gitlab_runner_job_execution_mode_total", "Total number of jobs by execution mode", &["mode", "executor"]);
+    /// Chances to ask that a runner did not take, because enough of its requests were under way.
+    concurrency_exceeded: IntCounterVec = counters(
+        "gitlab_runner_request_concurrency_exceeded_total",
+        "Counter tracking exceeding of request concurrency", &["runner", "system_id"]);
+    /// Places for jobs.
+    worker_slots: IntGauge = IntGauge::new("gitlab_runner_worker_slots_number", "Number of places for jobs");
+    /// How the number of places has changed.
+    worker_slot_operations: IntCounterVec = counters(
+        "gitlab_runner_worker_slot_operations_total", "Total number of places that were made and taken away", &["operation"]);
+    /// Answers of API servers.
+    kubernetes_requests: IntCounterVec = counters(
+        "gantry_kubernetes_requests_total", "Total number of requests to API servers by answer; none is no answer at all", &["code"]);
     /// Log lines by level.
     errors: IntCounterVec = counters("gitlab_runner_errors_total", "The number of caught errors", &["level"]);
     /// Calls to GitLab, by status.
@@ -135,12 +203,26 @@ metrics! {
     config_errors: IntCounter = IntCounter::new(
         "gitlab_runner_configuration_loading_error_total",
         "Total number of times the configuration file was not loaded by Runner process due to errors");
+    /// Times the file was written.
+    config_saved: IntCounter = IntCounter::new(
+        "gitlab_runner_configuration_saved_total", "Total number of times the configuration file was saved by Runner process");
+    /// Times it could not be.
+    config_save_errors: IntCounter = IntCounter::new(
+        "gitlab_runner_configuration_saving_error_total",
+        "Total number of times the configuration file was not saved by Runner process due to errors");
     /// Entries of the configuration that ask for no jobs, because they cannot work.
     unusable_runners: IntGauge = IntGauge::new(
         "gantry_unusable_runners", "Number of [[runners]] entries that cannot work; the log and /health/ready say why");
+    /// Runners whose tokens GitLab refuses.
+    token_refused: IntGaugeVec = gauges(
+        "gantry_runner_token_refused", "1 while GitLab refuses the token of a runner; 0 for one that is paused", &RUNNER);
+    /// Why runners ask for no jobs although they have places.
+    requests_held: IntGaugeVec = gauges(
+        "gantry_job_requests_held", "1 while a runner asks for no jobs although it has places, by the reason; the log says more",
+        &["runner", "runner_name", "system_id", "reason"]);
     /// When tokens end that do.
     token_expiry: GaugeVec = GaugeVec::new(
-        Opts::new("gantry_runner_token_expiry_timestamp_seconds", "When the token of a runner ends; nothing renews it by itself"),
+        Opts::new("gantry_runner_token_expiry_timestamp_seconds", "When the token of a runner ends; it is renewed when three quarters of its life are over"),
         &RUNNER);
     /// What the process is doing.
     process_state: IntGaugeVec = gauges("gitlab_runner_process_state_info", "The state of the process", &["state"]);
@@ -149,6 +231,50 @@ metrics! {
     /// Seconds from taking a job to the agent's hello.
     pod_start: HistogramVec = histograms(
         "gantry_pod_start_duration_seconds", "Time from taking a job to its pod's agent having the plan", &RUNNER, &QUEUE_BUCKETS);
+    /// Most memory that build containers needed.
+    job_memory: HistogramVec = histograms(
+        "gantry_job_memory_peak_bytes", "Most memory that the build container of a job needed at once, without cached files", &RUNNER, &MEMORY_BUCKETS);
+    /// Time of build containers on CPUs.
+    job_cpu: HistogramVec = histograms(
+        "gantry_job_cpu_seconds", "Time of the build container of a job on CPUs", &RUNNER, &JOB_BUCKETS);
+    /// What jobs leave in their project's directory.
+    job_disk: HistogramVec = histograms(
+        "gantry_job_disk_bytes", "Size of a job's project directory at its end", &RUNNER, &MEMORY_BUCKETS);
+    /// The same by what was waited for: the pod, its node, its agent, the agent's word that it has the plan.
+    start_phases: HistogramVec = histograms(
+        "gantry_job_start_phase_duration_seconds",
+        "Time of a job's start by phase: pod (made by the API server), node (found), agent (started and reached), plan (taken)",
+        &["runner", "runner_name", "system_id", "phase"], &START_BUCKETS);
+    /// Seconds of stages.
+    stage_duration: HistogramVec = histograms(
+        "gitlab_runner_job_stage_duration_seconds",
+        "Histogram of job stage durations; only with FF_EXPORT_HIGH_CARDINALITY_METRICS",
+        &["runner", "runner_name", "system_id", "stage"], &QUEUE_BUCKETS);
+    /// Jobs that have waited longer than they may. Nothing counts here before `[[runners.monitoring.job_queuing_durations]]` acts.
+    queuing_exceeded: IntCounterVec = counters(
+        "gitlab_runner_acceptable_job_queuing_duration_exceeded_total",
+        "Total number of jobs that waited longer than their runner's monitoring settings accept; 0 while those have no effect", &RUNNER);
+    /// Inputs of jobs. Nothing counts here before they are put into jobs.
+    inputs: IntCounter = IntCounter::new(
+        "gitlab_runner_job_inputs_interpolations_total", "Total number of interpolations of job inputs; 0 while there are none");
+    /// The same that failed.
+    input_failures: IntCounterVec = counters(
+        "gitlab_runner_job_inputs_interpolation_failures_total",
+        "Total number of interpolations of job inputs that failed; 0 while there are none", &["error_type"]);
+    /// The job router is not used: its breaker is closed.
+    router_breaker: IntGauge = IntGauge::new(
+        "gitlab_runner_job_router_circuit_breaker_state", "State of the job router's circuit breaker; 0 as long as no router is used");
+    /// The same.
+    router_trips: IntCounter = IntCounter::new(
+        "gitlab_runner_job_router_circuit_breaker_trips_total", "Times the job router's circuit breaker has opened; 0 as long as no router is used");
+    /// The same.
+    router_discovery: IntCounterVec = counters(
+        "gitlab_runner_job_router_discovery_cache_events_total",
+        "Look-ups of the job router's address; 0 as long as no router is used", &["result"]);
+    /// The same.
+    router_fallbacks: IntCounterVec = counters(
+        "gitlab_runner_job_router_fallbacks_total",
+        "Requests for jobs that went to GitLab in place of its job router; 0 as long as no router is used", &["reason"]);
     /// Who we are.
     version_info: IntGaugeVec = gauges(
         "gitlab_runner_version_info", "A metric with a constant '1' value labeled by different build stats fields",
@@ -161,6 +287,10 @@ impl Metrics {
         for (level, lines) in crate::log_counts::counts() {
             let counter = self.errors.with_label_values(&[level]);
             counter.inc_by(lines.saturating_sub(counter.get()));
+        }
+        for (code, answers) in gantry_kube::requests::counts() {
+            let counter = self.kubernetes_requests.with_label_values(&[code]);
+            counter.inc_by(answers.saturating_sub(counter.get()));
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -183,17 +313,91 @@ impl Metrics {
             .observe(call.duration.as_secs_f64());
     }
 
+    /// Counts what a job has used, as far as that is known.
+    pub(crate) fn count_usage(&self, labels: &RunnerLabels, usage: &Usage) {
+        let values = labels.values();
+        #[expect(clippy::cast_precision_loss, reason = "a histogram needs no more than 52 bits")]
+        let counts = [
+            (&self.job_memory, usage.memory_peak.map(|bytes| bytes as f64)),
+            (&self.job_cpu, usage.cpu_us.map(|micros| Duration::from_micros(micros).as_secs_f64())),
+            (&self.job_disk, usage.disk.map(|bytes| bytes as f64)),
+        ];
+        for (histogram, value) in counts {
+            if let Some(value) = value {
+                histogram.with_label_values(&values).observe(value);
+            }
+        }
+    }
+
+    /// Makes the series visible that belong to no runner, before anything happens.
+    fn seed_process(&self) {
+        for level in ["panic", "fatal", "error", "warning"] {
+            self.errors.with_label_values(&[level]);
+        }
+        for operation in ["started", "stopped"] {
+            self.worker_slot_operations.with_label_values(&[operation]);
+        }
+        for error in ["parse", "evaluation", "sensitive_unsupported"] {
+            self.input_failures.with_label_values(&[error]);
+        }
+        for result in ["hit", "miss"] {
+            self.router_discovery.with_label_values(&[result]);
+        }
+        for reason in ["no_discovery", "breaker_open", "dial_failed", "breaker_tripped", "router_disabled"] {
+            self.router_fallbacks.with_label_values(&[reason]);
+        }
+    }
+
     /// Makes the series of a runner visible before anything happens to it.
     pub(crate) fn seed(&self, labels: &RunnerLabels, limit: i64, request_concurrency: i64) {
         let values = labels.values();
         self.limit.with_label_values(&values).set(limit);
-        for counter in [&self.jobs_total, &self.worker_feeds, &self.worker_feed_failures, &self.health_failures] {
+        self.token_refused.with_label_values(&values);
+        for counter in [
+            &self.jobs_total,
+            &self.jobs_adopted,
+            &self.worker_feeds,
+            &self.worker_feed_failures,
+            &self.health_failures,
+            &self.queuing_exceeded,
+        ] {
             counter.with_label_values(&values);
         }
         let poll = [labels.runner.as_str(), labels.system_id.as_str()];
         self.request_hard_limit.with_label_values(&poll).set(request_concurrency);
         self.request_concurrency.with_label_values(&poll);
+        self.concurrency_exceeded.with_label_values(&poll);
+        for failure in ["other", "no_free_executor", "job_failure"] {
+            self.processing_failures.with_label_values(&[failure, &labels.runner, &labels.name, &labels.system_id]);
+        }
+        self.execution_modes.with_label_values(&[MODE, EXECUTOR]);
+        self.show_idle(labels);
+        self.show_hold(labels, None);
+    }
+
+    /// The series that says of a runner that it is there, whether it has jobs or not.
+    pub(crate) fn show_idle(&self, labels: &RunnerLabels) {
         self.jobs.with_label_values(&[&labels.runner, &labels.name, &labels.system_id, "idle", "idle", "idle"]).set(0);
+    }
+
+    /// Shows why a runner asks for no jobs.
+    pub(crate) fn show_hold(&self, labels: &RunnerLabels, hold: Option<HoldKind>) {
+        let [runner, name, system_id] = labels.values();
+        for kind in HoldKind::ALL {
+            let series = self.requests_held.with_label_values(&[runner, name, system_id, kind.as_str()]);
+            series.set(i64::from(hold == Some(kind)));
+        }
+    }
+
+    /// Shows how many places for jobs there are now.
+    pub(crate) fn show_places(&self, places: u32) {
+        let (now, before) = (i64::from(places), self.worker_slots.get());
+        let made = u64::try_from(now - before).unwrap_or(0);
+        let taken = u64::try_from(before - now).unwrap_or(0);
+        self.worker_slot_operations.with_label_values(&["started"]).inc_by(made);
+        self.worker_slot_operations.with_label_values(&["stopped"]).inc_by(taken);
+        self.worker_slots.set(now);
+        self.concurrent.set(now);
     }
 
     /// Shows when the token of a runner ends, if it does.
@@ -213,15 +417,15 @@ impl Metrics {
     }
 
     /// Sets the one series of [`Metrics::version_info`].
-    pub(crate) fn set_version(&self, version: &str, revision: &str) {
+    pub(crate) fn set_version(&self, version: &str, revision: &str, built_at: &str) {
         self.version_info
             .with_label_values(&[
-                std::env::consts::ARCH,
+                gantry_gitlab::architecture(),
                 "",
-                "",
+                built_at,
                 "none",
                 "gantry",
-                std::env::consts::OS,
+                gantry_gitlab::platform(),
                 revision,
                 version,
             ])
@@ -233,3 +437,6 @@ impl Metrics {
 pub(crate) fn of(labels: &RunnerLabels) -> [&str; 3] {
     labels.values()
 }
+
+#[cfg(test)]
+mod tests;
