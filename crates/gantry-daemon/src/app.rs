@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gantry_config::settings::{LogSettings, OnTerminate};
 use gantry_config::{Loaded, RunnerSettings, Settings};
+use gantry_core::Secret;
 use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
@@ -29,11 +30,13 @@ use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
 use crate::poller::{self, Polling};
 use crate::registry::Running;
+use crate::renewals::Renewals;
 use crate::runner::{Runner, Shared};
 use crate::server::Shown;
+use crate::session::SessionServer;
+use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
-use crate::sweep;
-use crate::tasks;
+use crate::{listening, session, tasks, wiring};
 
 /// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started are tried again.
 const LOOK: Duration = Duration::from_secs(3);
@@ -53,6 +56,10 @@ pub struct Options {
     pub on_log_settings: Box<dyn Fn(LogSettings) + Send + Sync>,
     /// How others are reached: [`crate::Network`], but for simulations.
     pub outside: Arc<dyn Outside>,
+    /// The token that managers of this deployment register with, if they do: what all of them know although each has a token of its own.
+    pub registration_token: Option<Secret>,
+    /// When the program was built, for the metrics; empty where nobody knows.
+    pub built_at: String,
 }
 
 /// What the daemon is told while it runs.
@@ -102,10 +109,13 @@ pub struct App {
     shared: Arc<Shared>,
     stop_jobs: watch::Sender<Option<StopJobs>>,
     listening: Listening,
+    session_server: Option<SessionServer>,
     on_log_settings: Box<dyn Fn(LogSettings) + Send + Sync>,
+    registration_token: Option<Secret>,
     entries: BTreeMap<Key, Entry>,
     by_token: BTreeMap<String, (Slots, Numbers)>,
     stop_polling: CancellationToken,
+    renewals: Renewals,
 }
 
 impl App {
@@ -125,9 +135,10 @@ impl App {
         }
         log_problems(file.path(), unusable.iter().flat_map(|entry| &entry.errors).chain(&warnings));
         let metrics = Arc::new(Metrics::new()?);
-        metrics.set_version(PROTOCOL_VERSION, RunnerInfo::revision());
+        metrics.set_version(PROTOCOL_VERSION, RunnerInfo::revision(), &options.built_at);
         let (stop_jobs, stop_receiver) = watch::channel(None);
         let outside = options.outside;
+        let session_server = listening::sessions(outside.as_ref(), &settings).await?;
         let shared = Arc::new(Shared {
             outside: Arc::clone(&outside),
             slots: Slots::new(usize::try_from(settings.concurrent.get()).unwrap_or(usize::MAX)),
@@ -139,14 +150,20 @@ impl App {
             jobs: TaskTracker::new(),
             // It is kept beside the file, where there is one.
             system_id: if waits { String::new() } else { system_id(file.path())? },
-            manager_host: hostname(),
+            manager_host: wiring::hostname(),
             connection_max_age: settings.connection_max_age,
             certificate_directories: certificate_directories(file.path()),
             pace: Pace::default(),
             alone: Basis::of(&settings).alone,
+            fleet: settings.gantry.fleet.clone(),
+            ticket_secret: ticket_secret(&settings, options.registration_token.as_ref()),
+            sites: Sites::new(),
+            fleet_concurrent: fleet_concurrent(&settings),
+            sessions: session_server.as_ref().map(|server| server.sessions().clone()),
         });
         let listening = Listening::bind(outside.as_ref(), options.listen_address, &settings).await?;
         Ok(Self {
+            renewals: Renewals::new(file.path()),
             unusable: unusable.iter().map(|entry| why_unusable(file.path(), entry)).collect(),
             file,
             waits,
@@ -154,7 +171,9 @@ impl App {
             shared,
             stop_jobs,
             listening,
+            session_server,
             on_log_settings: options.on_log_settings,
+            registration_token: options.registration_token,
             entries: BTreeMap::new(),
             by_token: BTreeMap::new(),
             stop_polling: CancellationToken::new(),
@@ -169,10 +188,16 @@ impl App {
     /// Runs until a signal ends it.
     pub async fn run(mut self, signals: mpsc::Receiver<Signal>) -> Ended {
         self.listening.serve(self.shown());
+        if let Some(server) = &mut self.session_server {
+            server.serve();
+        }
         self.apply().await;
         self.set_state(ProcessState::Running);
         let ended = self.main_loop(signals).await;
         self.listening.stop();
+        if let Some(server) = &self.session_server {
+            server.stop();
+        }
         ended
     }
 
@@ -184,9 +209,11 @@ impl App {
     async fn main_loop(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let renewals = self.renewals.clone();
         loop {
             tokio::select! {
                 _ = look.tick() => self.look().await,
+                () = renewals.exchanged() => self.reload().await,
                 signal = signals.recv() => match signal {
                     Some(Signal::Reload) => self.reload().await,
                     Some(Signal::Drain) => return self.drain(signals).await,
@@ -207,6 +234,7 @@ impl App {
             Look::Same => {}
         }
         self.retry().await;
+        self.shared.sites.forget_unused().await;
     }
 
     /// No new jobs; the running ones may end.
@@ -252,6 +280,7 @@ impl App {
         };
         tokio::select! {
             ended = timeout(limit, jobs.wait()) => {
+                self.shared.sites.farewell().await;
                 if ended.is_ok() {
                     return clean();
                 }
@@ -284,6 +313,7 @@ impl App {
                 (self.on_log_settings)(settings.log);
                 log_problems(path, unusable.iter().flat_map(|entry| &entry.errors).chain(&warnings));
                 self.unusable = unusable.iter().map(|entry| why_unusable(path, entry)).collect();
+                session::follow(self.session_server.as_ref(), &self.settings.session_server, &settings.session_server);
                 (self.settings, self.waits) = (settings, false);
                 let shown = self.shown();
                 self.listening.follow(self.shared.outside.as_ref(), &self.settings, shown).await;
@@ -304,12 +334,19 @@ impl App {
     async fn apply(&mut self) {
         let concurrent = self.settings.concurrent.get();
         self.shared.metrics.config_loaded.inc();
-        self.shared.metrics.concurrent.set(i64::from(concurrent));
+        self.shared.metrics.show_places(concurrent);
         self.shared.slots.resize(usize::try_from(concurrent).unwrap_or(usize::MAX));
+        self.take_renewed_tokens();
         let (wanted, basis) = (wanted(&self.settings), Basis::of(&self.settings));
-        if (self.shared.connection_max_age, &self.shared.alone) != (basis.connection_max_age, &basis.alone) {
+        let ticket_secret = ticket_secret(&self.settings, self.registration_token.as_ref());
+        let most = fleet_concurrent(&self.settings);
+        let Shared { connection_max_age, alone, fleet, fleet_concurrent, ticket_secret: secret, .. } = &*self.shared;
+        let was = (*connection_max_age, alone, fleet, *fleet_concurrent, secret);
+        if was != (basis.connection_max_age, &basis.alone, &basis.fleet, most, &ticket_secret) {
             let shared = Arc::make_mut(&mut self.shared);
             (shared.connection_max_age, shared.alone) = (basis.connection_max_age, basis.alone.clone());
+            (shared.fleet, shared.ticket_secret) = (basis.fleet.clone(), ticket_secret);
+            shared.fleet_concurrent = most;
         }
         self.entries.retain(|key, entry| {
             let stays = wanted.get(key) == Some(&entry.settings) && entry.basis == basis;
@@ -334,6 +371,20 @@ impl App {
         self.retry().await;
     }
 
+    /// A runner whose token was exchanged stays the same one, with the same places, also while the file does not hold the new token yet.
+    fn take_renewed_tokens(&mut self) {
+        for runner in &mut self.settings.runners {
+            let Some(new) = self.renewals.in_force(&runner.token) else { continue };
+            (runner.token_obtained_at, runner.token_expires_at) = (Some(new.obtained), new.expires);
+            runner.token = new.token;
+        }
+        for (old, new) in self.renewals.exchanges() {
+            if let Some(places) = self.by_token.remove(&old) {
+                self.by_token.entry(new).or_insert(places);
+            }
+        }
+    }
+
     /// Starts the runners that do not run yet.
     async fn retry(&mut self) {
         let waiting: Vec<Key> =
@@ -352,8 +403,7 @@ impl App {
                 }
             }
         }
-        let now = Timestamp::now();
-        self.entries.values_mut().for_each(|entry| entry.say_token_life(now));
+        self.renewals.look(&self.shared, self.entries.values_mut(), Timestamp::now());
         self.show_runners();
     }
 
@@ -365,6 +415,8 @@ impl App {
         if self.waits {
             problems.push(format!("config file {} does not exist: it is waited for", self.file.path().display()));
         }
+        let names = self.entries.values().map(|entry| entry.settings.name.as_str()).collect();
+        self.shared.health.keep_only(&names);
         let working = self.entries.values().filter(|entry| entry.stop.is_some()).count();
         self.shared.health.set_runners(working, problems);
     }
@@ -383,16 +435,15 @@ impl App {
         let runner = Runner::new(Arc::clone(settings), Arc::clone(&self.shared), own, numbers)
             .await
             .map_err(|error| chain(&error))?;
-        let runner = Arc::new(runner);
         let workers = settings.request_concurrency.get();
         let RunnerLabels { runner: name, .. } = &runner.labels;
         tracing::info!(runner = name, url = settings.url, workers, "polling");
         let limit = settings.limit.map_or(0, |limit| i64::from(limit.get()));
+        self.shared.running.knows(&runner.labels);
         self.shared.metrics.seed(&runner.labels, limit, i64::from(workers));
         self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
         let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
-        tasks::spawn(sweep::run(runner.cluster().clone(), stop.clone()));
         for worker in 0..workers {
             tasks::spawn(poller::work(Arc::clone(&runner), Arc::clone(&polling), worker, stop.clone()));
         }
@@ -400,9 +451,19 @@ impl App {
     }
 }
 
+/// `[gantry] fleet_concurrent`.
+fn fleet_concurrent(settings: &Settings) -> Option<usize> {
+    settings.gantry.fleet_concurrent.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
+}
+
 fn clean() -> Ended {
     tracing::info!("All workers stopped.");
     Ended::Clean
+}
+
+/// What all managers of a fleet have to seal tickets with, where there is something.
+fn ticket_secret(settings: &Settings, registration_token: Option<&Secret>) -> Option<Secret> {
+    settings.gantry.ticket_key.as_ref().or(registration_token).filter(|secret| !secret.is_empty()).cloned()
 }
 
 /// Reads the file for the first time, or says that there is none yet.
@@ -421,12 +482,6 @@ fn first_load(file: &mut ConfigFile, on_log_settings: &dyn Fn(LogSettings)) -> R
             Err(error)
         }
     }
-}
-
-fn hostname() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
 }
 
 /// Room for the signals of a process.

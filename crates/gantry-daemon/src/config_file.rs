@@ -164,6 +164,12 @@ pub fn certificate_directories(config: &Path) -> Vec<PathBuf> {
     if beside == usual { vec![usual] } else { vec![beside, usual] }
 }
 
+/// The id of this manager as it is kept beside the config, if one is. Makes none.
+pub fn kept_system_id(config: &Path) -> Option<String> {
+    let file = config.parent().unwrap_or(Path::new(".")).join(SYSTEM_ID_FILE);
+    std::fs::read_to_string(file).ok().and_then(|content| system_id::parse(&content))
+}
+
 /// The id of this manager: kept beside the config, else made from the machine's id, else random.
 ///
 /// # Errors

@@ -1,13 +1,17 @@
 //! The `[[runners]]` entries that the daemon works with, and what of them is watched over time: the ends of their tokens.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_config::{RunnerSettings, Settings};
+use gantry_core::Secret;
 use gantry_wire::plan::Alone;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
+
+use crate::wiring;
 
 /// What tells entries apart. Those that a file has twice are counted, so that both are kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,18 +28,20 @@ pub(crate) struct Basis {
     pub(crate) check_interval: Duration,
     pub(crate) connection_max_age: Duration,
     pub(crate) alone: Alone,
+    pub(crate) fleet: Option<String>,
+    pub(crate) fleet_concurrent: Option<NonZeroU32>,
+    pub(crate) ticket_key: Option<Secret>,
 }
 
 impl Basis {
     pub(crate) fn of(settings: &Settings) -> Self {
-        let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         Self {
             check_interval: settings.check_interval,
+            fleet: settings.gantry.fleet.clone(),
+            fleet_concurrent: settings.gantry.fleet_concurrent,
+            ticket_key: settings.gantry.ticket_key.clone(),
             connection_max_age: settings.connection_max_age,
-            alone: Alone {
-                self_report_after_ms: millis(settings.gantry.self_report_after),
-                abandon_after_ms: millis(settings.gantry.abandon_after),
-            },
+            alone: wiring::alone(settings),
         }
     }
 }
@@ -61,19 +67,27 @@ impl Entry {
         Some(format!("runner {:?} cannot work: {problem}", self.settings.name))
     }
 
-    /// Says that the token ends soon or has ended, where that is so and was not said lately.
-    pub(crate) fn say_token_life(&mut self, now: Timestamp) {
+    /// How far the life of its token is.
+    pub(crate) fn token_life(&self, now: Timestamp) -> TokenLife {
+        let settings = &self.settings;
+        settings.token_expires_at.map_or(TokenLife::Good, |ends| TokenLife::at(now, settings.token_obtained_at, ends))
+    }
+
+    /// Says that the token ends soon or has ended, where that is so and was not said lately. `why` says why nobody does something about it.
+    pub(crate) fn say_token_life(&mut self, now: Timestamp, why: &str) {
         let Some(expires) = self.settings.token_expires_at else { return };
-        let life = TokenLife::at(now, self.settings.token_obtained_at, expires);
+        let life = self.token_life(now);
         if !self.token.is_to_be_said(now, life) {
             return;
         }
         let name = &self.settings.name;
-        let remedy = "write a new one into the configuration (POST /api/v4/runners/reset_authentication_token)";
+        let remedy = "make another one (in GitLab, or by `gantry reset-token`) and put it where this one comes from";
         match life {
             TokenLife::Good => {}
-            TokenLife::EndsSoon => tracing::warn!("the token of runner {name:?} ends at {expires}: {remedy}"),
-            TokenLife::Ended => tracing::error!("the token of runner {name:?} has ended at {expires}: {remedy}"),
+            TokenLife::EndsSoon => {
+                tracing::warn!("the token of runner {name:?} ends at {expires}, and {why}: {remedy}");
+            }
+            TokenLife::Ended => tracing::error!("the token of runner {name:?} has ended at {expires}: {why}; {remedy}"),
         }
     }
 }
@@ -94,7 +108,7 @@ pub(crate) fn wanted(settings: &Settings) -> BTreeMap<Key, Arc<RunnerSettings>> 
 
 /// How far the life of a token is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum TokenLife {
+pub(crate) enum TokenLife {
     #[default]
     Good,
     EndsSoon,

@@ -1,5 +1,6 @@
 //! Whether the process does what it is there for.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ struct Inner {
     working: usize,
     /// Why others do not, one sentence each.
     problems: Vec<String>,
+    /// Names of runners whose tokens GitLab refuses. A paused runner is not among them: it is told that there is no job.
+    refused: BTreeSet<String>,
     last_poll: Option<Instant>,
 }
 
@@ -68,22 +71,42 @@ impl Health {
         self.with(|inner| (inner.working, inner.problems) = (working, problems));
     }
 
-    /// GitLab answered a request for a job.
-    pub(crate) fn polled(&self) {
-        self.with(|inner| inner.last_poll = Some(Instant::now()));
+    /// GitLab answered a request of this runner for a job.
+    pub(crate) fn polled(&self, runner: &str) {
+        self.with(|inner| {
+            inner.last_poll = Some(Instant::now());
+            inner.refused.remove(runner);
+        });
+    }
+
+    /// GitLab refused the token of this runner.
+    pub(crate) fn refused(&self, runner: &str) {
+        self.with(|inner| inner.refused.insert(runner.to_owned()));
+    }
+
+    /// Forgets what is known of runners that are not there any more.
+    pub(crate) fn keep_only(&self, runners: &BTreeSet<&str>) {
+        self.with(|inner| inner.refused.retain(|name| runners.contains(name.as_str())));
     }
 
     /// What to show to who asks whether the process is ready; an error if it is not. One runner that works is enough: the others' problems
     /// are shown in both cases.
     pub(crate) fn readiness(&self) -> Result<String, String> {
         self.with(|inner| {
-            let lines = |first: String| [&[first], inner.problems.as_slice()].concat().join("\n");
+            let refused = inner.refused.iter().map(|name| {
+                format!("GitLab refuses the token of runner {name:?}: the runner was removed there, or its token reset")
+            });
+            let problems: Vec<String> = inner.problems.iter().cloned().chain(refused).collect();
+            let lines = |first: String| [&[first], problems.as_slice()].concat().join("\n");
             if inner.state != ProcessState::Running {
                 return Err(format!("the process is in state {}", inner.state.as_str()));
             }
             if inner.working == 0 {
                 let first = if inner.problems.is_empty() { "no runner is configured" } else { "no runner can work" };
                 return Err(lines(first.to_owned()));
+            }
+            if inner.refused.len() >= inner.working {
+                return Err(lines("no runner can work".to_owned()));
             }
             match inner.last_poll {
                 None => Err(lines("GitLab has not answered a request for a job yet".to_owned())),
@@ -110,8 +133,14 @@ mod tests {
         assert_eq!(health.readiness(), Err("no runner can work\na: is missing".to_owned()));
         health.set_runners(1, vec!["a: is missing".to_owned()]);
         assert!(health.readiness().is_err(), "not before GitLab has answered");
-        health.polled();
+        health.polled("b");
         assert_eq!(health.readiness(), Ok("ready\na: is missing".to_owned()));
+        health.refused("b");
+        assert!(health.readiness().unwrap_err().contains("GitLab refuses the token of runner \"b\""));
+        health.set_runners(2, Vec::new());
+        assert!(health.readiness().unwrap().starts_with("ready\nGitLab refuses the token of runner \"b\""));
+        health.keep_only(&BTreeSet::from(["c"]));
+        assert_eq!(health.readiness(), Ok("ready".to_owned()));
         tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
         assert!(health.readiness().unwrap_err().starts_with("GitLab has not answered a request for a job for 181 s"));
     }

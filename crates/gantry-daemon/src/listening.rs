@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::outside::Outside;
 use crate::server::{self, BindError, Shown};
+use crate::session::SessionServer;
 use crate::tasks;
 
 /// An address that somebody asked for.
@@ -96,6 +97,25 @@ impl Listening {
     pub(crate) fn stop(&self) {
         self.stop.cancel();
     }
+}
+
+/// The session server of the settings, where they ask for one.
+///
+/// # Errors
+/// Its address cannot be had.
+pub(crate) async fn sessions(outside: &dyn Outside, settings: &Settings) -> Result<Option<SessionServer>, ListenError> {
+    let settings = &settings.session_server;
+    let Some(address) = settings.listen_address.clone().filter(|address| !address.is_empty()) else {
+        if settings.advertise_address.is_some() {
+            tracing::warn!("advertise_address in [session_server] has no effect without listen_address");
+        }
+        return Ok(None);
+    };
+    let failed = |source| ListenError { set_by: "listen_address in [session_server]".to_owned(), source };
+    let Some(listener) = outside.listen(Some(address.clone())).await.map_err(failed)? else { return Ok(None) };
+    let server = SessionServer::new(listener, &address, settings);
+    let unmade = |error| BindError::Bind { address, source: std::io::Error::other(error) };
+    server.map(Some).map_err(|error| failed(unmade(error)))
 }
 
 /// What was given at the start beats the file, which is said.

@@ -11,8 +11,11 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::events::JobGarbled;
 use crate::metrics::of;
 use crate::runner::{Places, Runner};
+use crate::session::{Offered, Sessions};
+use crate::site::{Hold, HoldKind};
 
 /// How much each kind of answer changes the number of simultaneous requests (GitLab Runner 19.4, adaptive request concurrency).
 const AFTER_PUSH_BACK: f64 = 0.5;
@@ -23,6 +26,9 @@ const AFTER_NOTHING: f64 = 0.95;
 /// next one just as fast; a minute is short for a repair and long for a log.
 const REST_AFTER_RUBBISH_MIN: Duration = Duration::from_secs(1);
 const REST_AFTER_RUBBISH_MAX: Duration = Duration::from_mins(1);
+
+/// How often it is looked whether a reason to ask for no job has gone: in memory, without a request.
+const HOLD_LOOK: Duration = Duration::from_secs(1);
 
 /// What the workers of one runner share.
 pub(crate) struct Polling {
@@ -39,6 +45,8 @@ struct State {
     rubbish: u32,
     /// Workers beyond the adaptive limit look again when it changes.
     resting_until: Option<Instant>,
+    /// Why no worker asks, as it was said last.
+    held: Option<HoldKind>,
 }
 
 impl Polling {
@@ -50,6 +58,7 @@ impl Polling {
             last_healthy: Instant::now(),
             rubbish: 0,
             resting_until: None,
+            held: None,
         };
         Self { state: Mutex::new(state), check_interval }
     }
@@ -79,16 +88,22 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
         return rest;
     }
     if worker >= limit(runner, polling) {
+        let labels = [runner.labels.runner.as_str(), runner.labels.system_id.as_str()];
+        runner.shared.metrics.concurrency_exceeded.with_label_values(&labels).inc();
         return polling.check_interval;
     }
-    let own = match &runner.own_slots {
-        Some(slots) => Some(slots.take().await),
-        None => None,
+    let places = match runner.places().await {
+        Ok(places) => places,
+        Err(hold) => {
+            show_hold(runner, polling, Some(&hold));
+            return HOLD_LOOK;
+        }
     };
-    let places = Places { _shared: runner.shared.slots.take().await, _own: own };
+    show_hold(runner, polling, None);
     runner.shared.metrics.worker_feeds.with_label_values(&labels).inc();
     let last_update =
         if runner.shared.slots.is_contended() { None } else { polling.with(|state| state.last_update.clone()) };
+    let offered = runner.shared.sessions.as_ref().and_then(Sessions::offer);
     let in_flight = InFlight::new(runner);
     let asked = Instant::now();
     let poll = runner
@@ -98,12 +113,29 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
             system_id: &runner.shared.system_id,
             info: &runner.info,
             last_update: last_update.as_deref(),
+            session: offered.as_ref().map(|offered| &offered.offer),
         })
         .await;
     drop(in_flight);
     learn(runner, polling, &poll);
     // The interval lies between two beginnings: a request that GitLab held until something changed is followed by the next one at once.
-    take(runner, polling, poll.answer, places).saturating_sub(asked.elapsed())
+    take(runner, polling, poll.answer, (offered, places)).saturating_sub(asked.elapsed())
+}
+
+/// Says why no job is asked for, when that changes: in the log for people, as a metric for alarms.
+fn show_hold(runner: &Runner, polling: &Polling, hold: Option<&Hold>) {
+    let kind = hold.map(|hold| hold.kind);
+    let before = polling.with(|state| std::mem::replace(&mut state.held, kind));
+    if before == kind {
+        return;
+    }
+    let name = runner.labels.runner.as_str();
+    if let Some(hold) = hold {
+        tracing::warn!(runner = name, reason = hold.kind.as_str(), "No jobs are asked for: {hold}");
+    } else {
+        tracing::info!(runner = name, "Jobs are asked for again");
+    }
+    runner.shared.metrics.show_hold(&runner.labels, kind);
 }
 
 /// How many workers may ask at once.
@@ -135,7 +167,8 @@ fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
     let configured = f64::from(runner.settings.request_concurrency.get());
     let is_answer = has_job || matches!(poll.answer, JobAnswer::NoJob);
     if is_answer {
-        shared.health.polled();
+        shared.health.polled(&runner.labels.name);
+        shared.metrics.token_refused.with_label_values(&of(&runner.labels)).set(0);
         shared.metrics.last_poll.set(Timestamp::now().as_duration().as_secs_f64());
     }
     polling.with(|state| {
@@ -170,7 +203,12 @@ fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
 }
 
 /// Starts the job that came, if one did; returns how long the worker rests.
-fn take(runner: &Arc<Runner>, polling: &Polling, answer: JobAnswer, places: Places) -> Duration {
+fn take(
+    runner: &Arc<Runner>,
+    polling: &Polling,
+    answer: JobAnswer,
+    (offered, places): (Option<Offered>, Places),
+) -> Duration {
     let name = runner.labels.runner.as_str();
     let again = if runner.settings.strict_check_interval { polling.check_interval } else { Duration::ZERO };
     match answer {
@@ -178,19 +216,12 @@ fn take(runner: &Arc<Runner>, polling: &Polling, answer: JobAnswer, places: Plac
             let job = received.spec.id;
             let correlation_id = received.correlation_id.clone().unwrap_or_default();
             tracing::info!(job, runner = name, correlation_id, "Checking for jobs... received");
-            runner.start(*received, places);
+            runner.start(*received, offered, places);
             return again;
         }
         JobAnswer::Undecodable { id, token, message } => {
             let rest = rest_after_rubbish(polling.check_interval, polling.with(|state| state.rubbish));
-            tracing::error!(
-                runner = name,
-                job = id,
-                next_request_s = rest.as_secs_f64(),
-                "GitLab sent a job that cannot be understood: {message}"
-            );
-            let labels = ["other", name, &runner.labels.name, &runner.labels.system_id];
-            runner.shared.metrics.processing_failures.with_label_values(&labels).inc();
+            JobGarbled { job: id, message: &message, rest }.tell(&runner.shared.metrics, &runner.labels);
             if let (Some(id), Some(token)) = (id, token.filter(|token: &Secret| !token.is_empty())) {
                 runner.reject(JobCredentials { id, token }, message, places);
             }
@@ -198,10 +229,13 @@ fn take(runner: &Arc<Runner>, polling: &Polling, answer: JobAnswer, places: Plac
         }
         JobAnswer::NoJob => tracing::debug!(runner = name, "Checking for jobs... nothing"),
         JobAnswer::Forbidden { message } => {
+            runner.shared.health.refused(&runner.labels.name);
+            runner.shared.metrics.token_refused.with_label_values(&of(&runner.labels)).set(1);
             tracing::error!(
                 runner = name,
                 status = 403,
-                "Checking for jobs... forbidden: {message}; check the token of runner {:?} in the config",
+                "Checking for jobs... forbidden: {message}; GitLab refuses the token of runner {:?}: it was removed there, \
+                 or its token was reset (one that is paused gets no jobs, but no refusal). Write its new token into the config",
                 runner.labels.name
             );
         }

@@ -1,21 +1,23 @@
 //! The jobs that run now, for metrics and for people who look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::job::JobView;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::redaction::redact;
+use crate::view::JobView;
 
 /// All jobs that run now.
 #[derive(Clone, Default)]
 pub(crate) struct Running {
     jobs: Arc<Mutex<BTreeMap<u64, Entry>>>,
     next: Arc<std::sync::atomic::AtomicU64>,
+    /// Runners that were ever there: each keeps a series of its own.
+    runners: Arc<Mutex<BTreeSet<RunnerLabels>>>,
 }
 
 struct Entry {
@@ -32,6 +34,11 @@ pub(crate) struct Listed {
 }
 
 impl Running {
+    /// Shows a runner, whether it has jobs or not.
+    pub(crate) fn knows(&self, labels: &RunnerLabels) {
+        self.runners.lock().unwrap_or_else(PoisonError::into_inner).insert(labels.clone());
+    }
+
     /// Lists a job under the address of its page in GitLab.
     pub(crate) fn add(&self, url: String, labels: RunnerLabels, view: watch::Receiver<JobView>) -> Listed {
         let key = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -65,6 +72,9 @@ impl Running {
     /// Sets the gauge of running jobs to what is true now.
     pub(crate) fn show(&self, metrics: &Metrics) {
         metrics.jobs.reset();
+        for labels in self.runners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            metrics.show_idle(labels);
+        }
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in jobs.values() {
             let stage = entry.view.borrow().stage.clone();

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::events::{RejectedGone, RejectedUntold, Said as _};
 use crate::job::HeadLog;
 use crate::redaction::redact;
 
@@ -33,7 +34,7 @@ pub(crate) async fn report(job: Rejected) -> Verdict {
     let id = job.creds.id;
     let acknowledged = gantry_relay::acknowledge(&job.client, &job.creds, &job.info).await;
     if let AckOutcome::Gone(reason) = acknowledged {
-        tracing::warn!(job = id, %reason, "the job is no longer ours");
+        RejectedGone(reason).say();
         return verdict;
     }
     // There is no plan that would say what to mask.
@@ -60,7 +61,7 @@ pub(crate) async fn report(job: Rejected) -> Verdict {
     let _ = inputs.try_send(Input::Closed(closed));
     match gantry_relay::run(job.client, relay, receiver, reports).await {
         RelayEnd::Delivered => {}
-        end => tracing::warn!(job = id, ?end, "GitLab could not be told that the job cannot run"),
+        end => RejectedUntold(end).say(),
     }
     verdict
 }

@@ -1,40 +1,47 @@
 //! One `[[runners]]` entry at work: its client, its cluster, and what it does with a job it has got.
 
+mod aftermath;
+mod own_namespace;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_config::RunnerSettings;
-use gantry_config::settings::Shell;
+use gantry_core::Secret;
 use gantry_core::chance;
 use gantry_core::error_chain::chain;
-use gantry_core::proxy::Proxies;
+use gantry_core::job::JobSpec;
 use gantry_core::short_token::short_token;
-use gantry_gitlab::{
-    Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo, TlsFiles,
-};
-use gantry_kube::{Access, Cluster, ConnectError, HelperBinaries, RemoteAccess};
-use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
+use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo};
+use gantry_kube::{Cluster, ConnectError, HelperBinaries};
+use gantry_plan::{Context, Fleet, HeadLine, JobPlan, OwnNamespace, Owner, PlanError};
 use gantry_relay::Pace;
-use gantry_wire::plan::{Alone, ProxyPlan};
+use gantry_wire::plan::Alone;
+use gantry_wire::ticket::TicketKey;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
+use crate::events::{self, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
 use crate::health::Health;
-use crate::job::{self, JobEnd, JobParts, JobSummary, JobView, StopJobs};
-use crate::metrics::{Metrics, RunnerLabels, of};
+use crate::job::{self, JobEnd, JobParts, JobSummary, StopJobs};
+use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
+use crate::prepare::Preparation;
 use crate::redaction::{self, Guard};
 use crate::registry::Running;
 use crate::rejected::{self, Rejected};
+use crate::secrets::Resolver;
+use crate::session::{self, Offered, Sessions, Target, Visits};
+use crate::site::{FleetPlace, Hold, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
 use crate::strays::Strays;
-use crate::tasks;
-
-/// Where Kubernetes puts the token of a pod's service account: how a process knows that it runs in a cluster.
-const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+use crate::telemetry;
+use crate::view::JobView;
+use crate::{tasks, wiring};
 
 /// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
 const LEAVE_MARGIN: Duration = Duration::from_millis(300);
@@ -60,6 +67,17 @@ pub(crate) struct Shared {
     pub(crate) pace: Pace,
     /// What agents do when no manager speaks to them.
     pub(crate) alone: Alone,
+    /// `[gantry] fleet`.
+    pub(crate) fleet: Option<String>,
+    /// What tickets are sealed with that all managers of a fleet can open: the configured key, else the token that they register with. Without
+    /// either it is each runner's own token.
+    pub(crate) ticket_secret: Option<Secret>,
+    /// Where pods are, one for each access and namespace.
+    pub(crate) sites: Sites,
+    /// `[gantry] fleet_concurrent`.
+    pub(crate) fleet_concurrent: Option<usize>,
+    /// `[session_server]`, where it is on.
+    pub(crate) sessions: Option<Sessions>,
 }
 
 /// Why a runner cannot work.
@@ -81,9 +99,11 @@ pub(crate) struct Runner {
     /// Bound of this runner alone.
     pub(crate) own_slots: Option<Slots>,
     pub(crate) numbers: Numbers,
-    cluster: Cluster,
-    /// For jobs that may choose another namespace: one each, made when the first such job comes.
-    other_namespaces: tokio::sync::Mutex<BTreeMap<String, Cluster>>,
+    preparation: Preparation,
+    secrets: Resolver,
+    site: Arc<Site>,
+    /// For jobs that may choose another namespace: one each, since the first such job came.
+    other_namespaces: tokio::sync::Mutex<BTreeMap<String, Arc<Site>>>,
     /// Its own secrets.
     _guard: Arc<Guard>,
 }
@@ -92,6 +112,7 @@ pub(crate) struct Runner {
 pub(crate) struct Places {
     pub(crate) _shared: Slot,
     pub(crate) _own: Option<Slot>,
+    pub(crate) _fleet: FleetPlace,
 }
 
 impl Runner {
@@ -101,35 +122,27 @@ impl Runner {
         shared: Arc<Shared>,
         own_slots: Option<Slots>,
         numbers: Numbers,
-    ) -> Result<Self, RunnerError> {
+    ) -> Result<Arc<Self>, RunnerError> {
         let labels = RunnerLabels {
             runner: short_token(settings.token.expose()).to_owned(),
             name: settings.name.clone(),
             system_id: shared.system_id.clone(),
         };
         let client = shared.outside.gitlab(ClientOptions {
-            files: TlsFiles {
-                ca: settings.tls_ca_file.clone(),
-                cert: settings.tls_cert_file.clone(),
-                key: settings.tls_key_file.clone(),
-                directories: shared.certificate_directories.clone(),
-            },
-            connection_max_age: shared.connection_max_age,
             on_request: Some({
                 let (metrics, labels) = (Arc::clone(&shared.metrics), labels.clone());
                 Arc::new(move |call| metrics.observe(&labels, call))
             }),
-            ..ClientOptions::new(settings.url.clone())
+            ..wiring::gitlab(&settings, &shared.certificate_directories, shared.connection_max_age)
         })?;
         let own = [Some(&settings.token), settings.kubernetes.bearer_token.as_ref()];
         let guard = redaction::guard(None, own.into_iter().flatten());
-        let cluster = connect(&shared, &settings, gantry_plan::namespace(&settings.kubernetes).name).await?;
-        let shell = match settings.shell {
-            Shell::Bash => "bash",
-            Shell::Sh => "sh",
-        };
-        let info = RunnerInfo::kubernetes(shell, settings.labels.clone());
-        Ok(Self {
+        let site = site(&shared, &settings, &gantry_plan::namespace(&settings.kubernetes).name).await?;
+        let info = wiring::runner_info(&settings);
+        let preparation = Preparation::new(&settings, &shared.certificate_directories, client.ca_pem());
+        let secrets = Resolver::new(shared.certificate_directories.clone());
+        let runner = Arc::new(Self {
+            secrets,
             settings,
             client,
             info,
@@ -137,61 +150,120 @@ impl Runner {
             shared,
             own_slots,
             numbers,
-            cluster,
+            preparation,
+            site: Arc::clone(&site),
             other_namespaces: tokio::sync::Mutex::default(),
             _guard: guard,
-        })
+        });
+        site.join(&runner, runner.shared.fleet_concurrent);
+        if runner.settings.kubernetes.namespace_per_job {
+            own_namespace::look_after(&runner);
+        }
+        Ok(runner)
+    }
+
+    /// The cluster, as the namespace of the settings is in it.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        self.site.cluster()
+    }
+
+    /// The fleet of its pods in a namespace.
+    pub(crate) fn fleet(&self, namespace: &str) -> Fleet {
+        Fleet::of(self.shared.fleet.as_deref(), &self.settings.url, namespace)
+    }
+
+    /// What the tickets of its pods are sealed with.
+    pub(crate) fn ticket_key(&self) -> TicketKey {
+        TicketKey::derive(self.shared.ticket_secret.as_ref().unwrap_or(&self.settings.token))
+    }
+
+    /// Places for a request and the job that it may bring, once there are some. `Err`: why the request should wait all the same.
+    pub(crate) async fn places(&self) -> Result<Places, Hold> {
+        let own = match &self.own_slots {
+            Some(slots) => Some(slots.take().await),
+            None => None,
+        };
+        let shared = self.shared.slots.take().await;
+        if let Some(hold) = self.site.hold() {
+            return Err(hold);
+        }
+        let fleet = self.fleet(self.site.cluster().namespace());
+        let fleet = self.site.place(&fleet, self.shared.fleet_concurrent)?;
+        self.site.asks();
+        Ok(Places { _shared: shared, _own: own, _fleet: fleet })
+    }
+
+    /// Places for a job that runs already, whether there are any or not.
+    pub(crate) fn places_beyond(&self, site: &Arc<Site>) -> Places {
+        Places {
+            _shared: self.shared.slots.take_beyond(),
+            _own: self.own_slots.as_ref().map(Slots::take_beyond),
+            _fleet: site.place_beyond(&self.fleet(site.cluster().namespace())),
+        }
     }
 
     /// Starts a job that GitLab has handed out.
-    pub(crate) fn start(self: &Arc<Self>, received: ReceivedJob, places: Places) {
+    pub(crate) fn start(self: &Arc<Self>, received: ReceivedJob, offered: Option<Offered>, places: Places) {
         let runner = Arc::clone(self);
         let tracker = self.shared.jobs.clone();
-        tasks::spawn(tracker.track_future(async move {
+        let spec = &received.spec;
+        let span = events::job_span(Some(spec.id), Some(spec.job_info.project_id), &self.labels.runner);
+        events::job_is_traced(&span, telemetry::trace_id(spec.features.tracing.as_ref()));
+        let work = async move {
             let stop = runner.shared.stop_jobs.clone();
             // A job's future is large and lives long: on the heap once, not moved about.
-            until_left(stop, Box::pin(runner.run(received))).await;
+            until_left(stop, Box::pin(runner.run(received, offered))).await;
             drop(places);
-        }));
+        };
+        tasks::spawn(tracker.track_future(work.instrument(span)));
     }
 
     /// Tells GitLab that a job's payload is not understood.
     pub(crate) fn reject(self: &Arc<Self>, creds: JobCredentials, message: String, places: Places) {
         let runner = Arc::clone(self);
         let tracker = self.shared.jobs.clone();
-        tasks::spawn(tracker.track_future(async move {
+        let span = events::job_span(Some(creds.id), None, &self.labels.runner);
+        let work = async move {
             let stop = runner.shared.stop_jobs.clone();
             let lines = vec![HeadLine::plain(banner())];
             let ending = gantry_core::Ending::InvalidJob { message };
             until_left(stop, runner.report_rejected(creds, lines, ending, Vec::new())).await;
             drop(places);
-        }));
+        };
+        tasks::spawn(tracker.track_future(work.instrument(span)));
     }
 
-    async fn run(&self, received: ReceivedJob) {
+    async fn run(self: &Arc<Self>, mut received: ReceivedJob, offered: Option<Offered>) {
         let taken = Instant::now();
+        let secrets = self.secrets.resolve(&mut received.spec, &self.settings).await;
         let spec = &received.spec;
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
         let masked = spec.variables.iter().filter(|variable| variable.masked).map(|variable| &variable.value);
         let _given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
-        self.count_taken(&received);
+        JobTaken(&received).tell(&self.shared.metrics, &self.labels);
+        let secrets = match secrets {
+            Ok(lines) => lines,
+            Err((lines, ending)) => {
+                let lines = std::iter::once(HeadLine::plain(banner())).chain(lines).collect();
+                self.report_rejected(creds, lines, ending, spec.features.failure_reasons.clone()).await;
+                return;
+            }
+        };
         let numbers = self.numbers.take(spec.job_info.project_id);
         let context = self.context(&received, &numbers);
-        let plan = match gantry_plan::plan(spec, &self.settings, &context) {
-            Ok(plan) => plan,
+        let links = self.preparation.links(spec, &self.settings, &context).await;
+        let plan = match gantry_plan::plan(spec, &self.settings, &context, &links) {
+            Ok(plan) => JobPlan { banner: [plan.banner.clone(), secrets].concat(), ..plan },
             Err(error) => {
-                let mut lines = vec![HeadLine::plain(banner())];
-                if let PlanError::DisallowedImage(details) = &error {
-                    lines.extend(details.iter().map(|line| HeadLine::plain(line.clone())));
-                }
                 let reasons = spec.features.failure_reasons.clone();
-                self.report_rejected(creds, lines, error.ending(), reasons).await;
+                self.report_rejected(creds, unplanned(&error), error.ending(), reasons).await;
                 return;
             }
         };
         let guard = redaction::guard(Some(spec.id), &plan.pod_plan.trace.masks);
-        let cluster = match self.cluster_of(&plan.namespace).await {
-            Ok(cluster) => cluster,
+        let namespace = plan.making.namespace.clone();
+        let site = match self.site_of(&plan).await {
+            Ok(site) => site,
             Err(error) => {
                 let ending = gantry_core::Ending::ClusterUnreachable { message: chain(&error) };
                 let lines = vec![HeadLine::plain(banner())];
@@ -200,21 +272,16 @@ impl Runner {
             }
         };
         let (view, seen) = watch::channel(JobView::default());
-        let _listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen);
-        let job = spec.id;
-        tracing::info!(
-            job,
-            project = spec.job_info.project_id,
-            runner = self.labels.runner,
-            "Added job to processing list"
-        );
+        let visits = self.open_session(offered, (spec, &plan), &site, &seen);
+        let _listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
+        let aftermath = self.aftermath(spec, (taken, context.taken_unix_ms), seen);
         // The plan has what is needed of them, and a job may last for hours.
-        drop((received, context));
-        let summary = job::run(JobParts {
+        drop((received, context, links));
+        let summary = Box::pin(job::run(JobParts {
             client: self.client.clone(),
             creds,
             info: self.info.clone(),
-            cluster,
+            cluster: site.cluster().with_persistence(job::persistence(&plan.making)),
             helper: Arc::clone(&self.shared.helper),
             plan,
             taken,
@@ -224,29 +291,76 @@ impl Runner {
             view,
             pace: self.shared.pace,
             asks_events: self.settings.kubernetes.print_pod_warning_events.unwrap_or(true),
-        })
+            manager: Arc::clone(site.owner()),
+            visits,
+        }))
         .await;
-        self.count_ended(job, &summary);
-        tracing::info!(job, runner = self.labels.runner, "Removed job from processing list");
+        self.leave(site, namespace, &summary).await;
+        self.measured(aftermath, summary);
     }
 
-    /// The cluster as seen from the configured namespace.
-    pub(crate) fn cluster(&self) -> &Cluster {
-        &self.cluster
+    /// Says how a job has ended, and lets go of what was there for it alone.
+    async fn leave(&self, site: Arc<Site>, namespace: Option<OwnNamespace>, summary: &JobSummary) {
+        self.ended(summary);
+        if let Some(namespace) = namespace {
+            own_namespace::remove(&site, &namespace, summary).await;
+        }
+        drop(site);
+        self.shared.sites.forget_unused().await;
     }
 
-    /// The cluster as seen from a namespace.
-    async fn cluster_of(&self, namespace: &str) -> Result<Cluster, ConnectError> {
-        if namespace == self.cluster.namespace() {
-            return Ok(self.cluster.clone());
+    /// Opens what GitLab was offered for the job.
+    fn open_session(
+        &self,
+        offered: Option<Offered>,
+        (spec, plan): (&JobSpec, &JobPlan),
+        site: &Site,
+        seen: &watch::Receiver<JobView>,
+    ) -> Option<Visits> {
+        let target = Target {
+            job: spec.id,
+            cluster: site.cluster().clone(),
+            view: seen.clone(),
+            directory: plan.pod_plan.paths.project_dir.clone(),
+            ports: session::ports(spec),
+        };
+        Some(self.shared.sessions.as_ref()?.open(offered?, target))
+    }
+
+    /// Where the pod of a job is.
+    async fn site_of(self: &Arc<Self>, plan: &JobPlan) -> Result<Arc<Site>, ConnectError> {
+        let namespace = plan.namespace.as_str();
+        let making = &plan.making;
+        if let Some(token) = &making.bearer_token {
+            // It is the job's: no other job may use it, and none is looked after by it where there is a token of the runner's.
+            let mut settings = (*self.settings).clone();
+            settings.kubernetes.bearer_token = Some(token.clone());
+            let site = site(&self.shared, &settings, namespace).await?;
+            if namespace != self.site.cluster().namespace() {
+                site.join(self, self.shared.fleet_concurrent);
+            }
+            return Ok(site);
+        }
+        if making.namespace.is_some() {
+            return self.joined_site(namespace).await;
+        }
+        if namespace == self.site.cluster().namespace() {
+            return Ok(Arc::clone(&self.site));
         }
         let mut others = self.other_namespaces.lock().await;
-        if let Some(cluster) = others.get(namespace) {
-            return Ok(cluster.clone());
+        if let Some(site) = others.get(namespace) {
+            return Ok(Arc::clone(site));
         }
-        let cluster = connect(&self.shared, &self.settings, namespace.to_owned()).await?;
-        others.insert(namespace.to_owned(), cluster.clone());
-        Ok(cluster)
+        let site = self.joined_site(namespace).await?;
+        others.insert(namespace.to_owned(), Arc::clone(&site));
+        Ok(site)
+    }
+
+    /// A namespace in whose pods this runner takes part from now on, as long as the site is held.
+    pub(crate) async fn joined_site(self: &Arc<Self>, namespace: &str) -> Result<Arc<Site>, ConnectError> {
+        let site = site(&self.shared, &self.settings, namespace).await?;
+        site.join(self, self.shared.fleet_concurrent);
+        Ok(site)
     }
 
     async fn report_rejected(
@@ -256,7 +370,6 @@ impl Runner {
         ending: gantry_core::Ending,
         failure_reasons: Vec<String>,
     ) {
-        let job = creds.id;
         let rejected = Rejected {
             client: self.client.clone(),
             creds,
@@ -272,88 +385,41 @@ impl Runner {
             verdict: Some(verdict),
             duration: Duration::ZERO,
             pod_start: None,
+            usage: None,
+            is_kept: false,
         };
-        self.count_ended(job, &summary);
+        JobEnded(&summary).tell(&self.shared.metrics, &self.labels);
     }
 
     fn context(&self, received: &ReceivedJob, numbers: &JobNumbers) -> Context {
-        let (os, arch) = (std::env::consts::OS, go_arch());
         Context {
-            name: "gantry".to_owned(),
-            version: PROTOCOL_VERSION.to_owned(),
-            revision: RunnerInfo::revision().to_owned(),
-            git_user_agent: format!("gantry {PROTOCOL_VERSION} {os}/{arch}"),
-            executable_arch: format!("{os}/{arch}"),
-            manager_host: self.shared.manager_host.clone(),
-            system_id: self.shared.system_id.clone(),
             concurrent_id: numbers.among_all,
             concurrent_project_id: numbers.in_project,
             suffix: suffix(),
             correlation_id: received.correlation_id.clone(),
             tls_ca_pem: received.tls_ca_chain_pem.clone(),
             configured_ca_pem: self.client.ca_pem(),
-            proxies: proxies(),
-            alone: self.shared.alone.clone(),
+            owner: Owner { name: self.site.owner().to_string(), beats: self.site.beats() },
+            fleet: self.shared.fleet.clone(),
+            ticket_key: self.ticket_key(),
+            taken_unix_ms: self.shared.outside.unix_ms(),
+            docker_config: self.shared.outside.docker_config(),
+            patch_files: wiring::patch_files(&self.settings),
+            may_mark: self.site.may_mark(),
+            ..wiring::context(&self.shared.system_id, &self.shared.manager_host, &self.shared.alone)
         }
     }
 
-    fn count_taken(&self, received: &ReceivedJob) {
-        let (metrics, labels) = (&self.shared.metrics, of(&self.labels));
-        let info = &received.spec.job_info;
-        metrics.jobs_total.with_label_values(&labels).inc();
-        let [runner, name, system_id] = labels;
-        let project_jobs = info.project_jobs_running_on_instance_runners_count.as_str();
-        metrics
-            .queue_duration
-            .with_label_values(&[runner, name, system_id, project_jobs])
-            .observe(info.time_in_queue_seconds.max(0.0));
-        metrics.queue_size.with_label_values(&labels).set(info.queue_size);
-        metrics.queue_depth.with_label_values(&labels).set(info.queue_depth);
-    }
-
-    fn count_ended(&self, job: i64, summary: &JobSummary) {
-        let RunnerLabels { runner, name, system_id } = &self.labels;
-        let metrics = &self.shared.metrics;
-        let seconds = summary.duration.as_secs_f64();
-        metrics.job_duration.with_label_values(&[runner, name, system_id, "traditional"]).observe(seconds);
-        if let Some(pod_start) = summary.pod_start {
-            metrics.pod_start.with_label_values(&of(&self.labels)).observe(pod_start.as_secs_f64());
-        }
-        match &summary.end {
-            JobEnd::Reported(_) => {}
-            JobEnd::Dropped(reason) => tracing::warn!(job, runner, "the job is no longer ours: {reason}"),
-            JobEnd::GivenBack => tracing::info!(job, runner, "the job goes back to GitLab's queue: the runner stops"),
-            JobEnd::HandedOver => {
-                tracing::info!(job, runner, "the job goes on without this runner: its pod reports by itself");
-            }
-            JobEnd::Undelivered(message) => {
-                tracing::error!(job, runner, "GitLab could not be told how the job ended: {message}");
-            }
-        }
-        let Some(verdict) = &summary.verdict else { return };
-        if verdict.success {
-            tracing::info!(job, runner, duration_s = seconds, job_status = "success", "Job succeeded");
-            return;
-        }
-        let reason = verdict.reason.map_or("script_failure", gantry_core::FailureReason::as_str);
-        metrics.failed_jobs.with_label_values(&[runner, name, reason, "traditional"]).inc();
-        let system = if verdict.is_system_failure() { " (system failure)" } else { "" };
-        tracing::warn!(
-            job,
-            runner,
-            duration_s = seconds,
-            job_status = "failed",
-            failure_reason = reason,
-            exit_code = verdict.exit_code,
-            "Job failed{system}: {}",
-            verdict.message
-        );
+    /// Says how a job has ended that this manager had.
+    pub(crate) fn ended(&self, summary: &JobSummary) {
+        JobEnded(summary).tell(&self.shared.metrics, &self.labels);
+        JobGone.say();
     }
 }
 
 /// Does something for a job, but not for much longer than a runner that leaves its jobs waits for them. A job itself keeps that limit and
 /// says what becomes of it; this is for what comes before, and for jobs that cannot run.
-async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work: impl Future<Output = ()>) {
+pub(crate) async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work: impl Future<Output = ()>) {
     let left = async {
         if stop.wait_for(|asked| *asked == Some(StopJobs::Leave)).await.is_err() {
             std::future::pending::<()>().await;
@@ -362,62 +428,31 @@ async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work: impl Futu
     };
     tokio::select! {
         () = work => {}
-        () = left => tracing::warn!("the runner ends before GitLab has taken what it had to say about a job"),
+        () = left => JobCutOff.say(),
     }
+}
+
+/// What the log of a job without a plan says before its end.
+fn unplanned(error: &PlanError) -> Vec<HeadLine> {
+    let mut lines = vec![HeadLine::plain(banner())];
+    if let PlanError::DisallowedImage(details) = error {
+        lines.extend(details.iter().map(|line| HeadLine::plain(line.clone())));
+    }
+    lines
 }
 
 fn banner() -> String {
     format!("Running with gantry {PROTOCOL_VERSION} ({})", RunnerInfo::revision())
 }
 
-/// A namespace of the configured cluster, with its watch running.
-async fn connect(shared: &Shared, settings: &RunnerSettings, namespace: String) -> Result<Cluster, ConnectError> {
-    let selector = format!("{}=true", gantry_plan::LABEL_MANAGED);
-    let (cluster, driver) = shared.outside.cluster(access(settings), namespace, selector).await?;
-    tasks::spawn(driver);
-    Ok(cluster)
-}
-
-/// The proxies of this process, for agents that have to do without it.
-fn proxies() -> Option<ProxyPlan> {
-    let proxies = Proxies::from_environment(&|name| std::env::var(name).ok());
-    let plan = ProxyPlan {
-        http: proxies.http().cloned().unwrap_or_default(),
-        https: proxies.https().cloned().unwrap_or_default(),
-        no_proxy: proxies.no_proxy().to_owned(),
-    };
-    (!plan.http.is_empty() || !plan.https.is_empty()).then_some(plan)
-}
-
-/// Where the cluster is: as configured, else the one we run in, else the kubeconfig's.
-fn access(settings: &RunnerSettings) -> Access {
-    let kubernetes = &settings.kubernetes;
-    if let Some(host) = kubernetes.host.clone().filter(|host| !host.is_empty()) {
-        return Access::Remote(RemoteAccess {
-            host,
-            ca_file: kubernetes.ca_file.clone(),
-            bearer_token: kubernetes.bearer_token.clone(),
-            cert_file: kubernetes.cert_file.clone(),
-            key_file: kubernetes.key_file.clone(),
-        });
-    }
-    if Path::new(SERVICE_ACCOUNT_TOKEN).exists() {
-        return Access::InCluster;
-    }
-    Access::Kubeconfig { path: None, context: kubernetes.context.clone() }
+/// A namespace of the cluster that an entry names.
+async fn site(shared: &Shared, settings: &RunnerSettings, namespace: &str) -> Result<Arc<Site>, ConnectError> {
+    shared.sites.get(shared.outside.as_ref(), wiring::cluster(settings), namespace).await
 }
 
 fn job_url(plan: &JobPlan) -> String {
     let annotations = plan.pod.metadata.annotations.as_ref();
     annotations.and_then(|map| map.get("job.runner.gitlab.com/url")).cloned().unwrap_or_default()
-}
-
-fn go_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 /// Eight characters that make a pod's name unique.

@@ -23,7 +23,9 @@ struct Bound {
 /// A place that is taken; dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Slot {
+    /// Absent for a place beyond the bound.
     permit: Option<OwnedSemaphorePermit>,
+    semaphore: Arc<Semaphore>,
     bound: Arc<Mutex<Bound>>,
 }
 
@@ -55,7 +57,16 @@ impl Slots {
         let _waiting = Waiting::new(&self.bound);
         // The semaphore is never closed.
         let permit = Arc::clone(&self.semaphore).acquire_owned().await.ok();
-        Slot { permit, bound: Arc::clone(&self.bound) }
+        Slot { permit, semaphore: Arc::clone(&self.semaphore), bound: Arc::clone(&self.bound) }
+    }
+
+    /// Takes a place now, if need be beyond the bound: then as many that are given back vanish.
+    pub(crate) fn take_beyond(&self) -> Slot {
+        let permit = Arc::clone(&self.semaphore).try_acquire_owned().ok();
+        if permit.is_none() {
+            lock(&self.bound).surplus += 1;
+        }
+        Slot { permit, semaphore: Arc::clone(&self.semaphore), bound: Arc::clone(&self.bound) }
     }
 
     /// Whether somebody waits for a place.
@@ -82,10 +93,13 @@ impl Drop for Waiting<'_> {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut bound = lock(&self.bound);
-        let Some(permit) = self.permit.take() else { return };
+        let permit = self.permit.take();
         if bound.surplus > 0 {
             bound.surplus -= 1;
-            permit.forget();
+            permit.into_iter().for_each(OwnedSemaphorePermit::forget);
+        } else if permit.is_none() {
+            // The place that was to vanish for it has done so already.
+            self.semaphore.add_permits(1);
         }
     }
 }
@@ -168,6 +182,38 @@ mod tests {
         slots.resize(2);
         let both: Vec<Slot> = (0..3).filter_map(|_| slots.take().now_or_never()).collect();
         assert_eq!(both.len(), 2);
+    }
+
+    #[test]
+    fn places_beyond_the_bound_are_made_up_for() {
+        let free = |slots: &Slots| {
+            let taken: Vec<Slot> = (0..9).filter_map(|_| slots.take().now_or_never()).collect();
+            taken.len()
+        };
+        for beyond_goes_first in [true, false] {
+            let slots = Slots::new(2);
+            let mut taken: Vec<Slot> = (0..2).filter_map(|_| slots.take().now_or_never()).collect();
+            let mut beyond = vec![slots.take_beyond(), slots.take_beyond()];
+            assert_eq!(free(&slots), 0);
+            if beyond_goes_first {
+                beyond.clear();
+                assert_eq!(free(&slots), 0);
+                taken.pop();
+                assert_eq!(free(&slots), 1);
+            } else {
+                taken.clear();
+                assert_eq!(free(&slots), 0);
+                beyond.pop();
+                assert_eq!(free(&slots), 1);
+            }
+            taken.clear();
+            beyond.clear();
+            assert_eq!(free(&slots), 2);
+            let within = slots.take_beyond();
+            assert_eq!(free(&slots), 1);
+            drop(within);
+            assert_eq!(free(&slots), 2);
+        }
     }
 
     #[test]

@@ -69,6 +69,8 @@ async fn asked(status: u16, content_type: &'static str, body: &'static str) -> u
         listen_address: None,
         helper: HelperBinaries::new(),
         on_log_settings: Box::new(|_| {}),
+        registration_token: None,
+        built_at: String::new(),
         outside: Arc::new(Alone(Arc::clone(&gitlab))),
     };
     let app = App::build(options).await.unwrap();

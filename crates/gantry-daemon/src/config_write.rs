@@ -1,0 +1,222 @@
+//! Puts another text in the place of the configuration, in a way that can never leave half a file: for the commands that change it, and for
+//! tokens that the daemon renews. It never writes an expanded `$VAR`, and never touches what it was not asked to change.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use gantry_config::edit::{EditError, Editor, RunnerRef, Value};
+use gantry_core::Secret;
+use jiff::Timestamp;
+
+/// Only its owner may read a file with tokens.
+const FILE_MODE: u32 = 0o600;
+
+/// The first second of the year 1: the zero time of Go, which the reference writes for tokens that do not end.
+const NEVER: i64 = -62_135_596_800;
+
+/// Why a file does not hold a new token.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// It cannot be read.
+    #[error("{path} cannot be read")]
+    Read {
+        /// Which one.
+        path: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be changed.
+    #[error("{path} cannot be changed")]
+    Edit {
+        /// Which one.
+        path: String,
+        /// Why not.
+        #[source]
+        source: EditError,
+    },
+    /// It cannot be written.
+    #[error("{path} cannot be written")]
+    Write {
+        /// Which one.
+        path: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The entry is not there any more.
+    #[error("{path} has no entry with the old token any more")]
+    Gone {
+        /// Which one.
+        path: String,
+    },
+}
+
+/// A token that GitLab has given in exchange for another.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// The token.
+    pub token: Secret,
+    /// When it was given.
+    pub obtained: Timestamp,
+    /// When it ends; nothing for never.
+    pub expires: Option<Timestamp>,
+}
+
+/// Puts `new` in the place of the token `old` in every entry of the file that has it, as the file is now, and says how many they were.
+///
+/// # Errors
+/// The file does not hold the new token.
+pub fn keep_token(path: &Path, old: &Secret, new: &NewToken) -> Result<usize, KeepError> {
+    let shown = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|source| KeepError::Read { path: shown.clone(), source })?;
+    let edit = |source| KeepError::Edit { path: shown.clone(), source };
+    let mut editor = Editor::parse(&text).map_err(edit)?;
+    let env = |name: &str| std::env::var(name).ok();
+    let entries: Vec<RunnerRef> = editor.runners(&env).into_iter().filter(|runner| runner.token == *old).collect();
+    if entries.is_empty() {
+        return Err(KeepError::Gone { path: shown });
+    }
+    let never = Timestamp::from_second(NEVER).unwrap_or(Timestamp::UNIX_EPOCH);
+    for entry in &entries {
+        let values = [
+            ("token", Value::Secret(new.token.clone())),
+            ("token_obtained_at", Value::Time(new.obtained)),
+            ("token_expires_at", Value::Time(new.expires.unwrap_or(never))),
+        ];
+        for (key, value) in values {
+            editor.set_runner(entry.index, &[key.to_owned()], &value).map_err(edit)?;
+        }
+    }
+    save(path, &editor.text()).map_err(|source| KeepError::Write { path: shown.clone(), source })?;
+    Ok(entries.len())
+}
+
+/// Makes sure that the file can be changed, before something is done that has to be written to it.
+///
+/// # Errors
+/// It cannot.
+pub fn ensure_writable(path: &Path) -> io::Result<()> {
+    // Nothing is written to a file that is not there.
+    let Ok(target) = fs::canonicalize(path) else { return Ok(()) };
+    // Either is enough: the file is replaced, or where that is impossible written to in place.
+    let Err(error) = OpenOptions::new().write(true).open(&target) else { return Ok(()) };
+    match tempfile::tempfile_in(directory(&target)) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(error),
+    }
+}
+
+/// Puts `text` in the place of the file at once: a reader sees the old text or the new one. The owner stays, the mode becomes 0600. Where
+/// files cannot be replaced, as when one is mounted by itself, it is written in place.
+///
+/// # Errors
+/// Neither is possible.
+pub fn save(path: &Path, text: &str) -> io::Result<()> {
+    // A link stays a link.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    match replace(&target, text) {
+        Ok(()) => Ok(()),
+        Err(error) if !target.exists() || !is_about_names(&error) => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "the configuration cannot be replaced and is written in place");
+            write_in_place(&target, text)
+        }
+    }
+}
+
+/// Whether the directory is the obstacle, and not the writing. A full disk must not cost the old text.
+fn is_about_names(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    matches!(error.kind(), CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
+}
+
+fn replace(target: &Path, text: &str) -> io::Result<()> {
+    let directory = directory(target);
+    let mut file = tempfile::Builder::new()
+        .prefix(".config-")
+        .permissions(Permissions::from_mode(FILE_MODE))
+        .tempfile_in(&directory)?;
+    file.write_all(text.as_bytes())?;
+    if let Ok(old) = fs::metadata(target) {
+        let new = file.as_file().metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+        }
+    }
+    file.as_file().sync_all()?;
+    file.persist(target).map_err(|error| error.error)?;
+    // So that the new name survives a power cut too. Not all file systems can do it, and then nothing is lost but that.
+    if let Ok(directory) = fs::File::open(&directory) {
+        let _ = directory.sync_all();
+    }
+    Ok(())
+}
+
+fn write_in_place(target: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).truncate(true).create(true).mode(FILE_MODE).open(target)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// The directory of a file.
+pub fn directory(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_link_stays_and_another_mode_is_narrowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("config.toml"));
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        save(&link, "new").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(mode(&target), 0o600);
+    }
+
+    #[test]
+    fn a_new_token_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let text = "# ours\n[[runners]]\nname = \"a\" # first\ntoken = \"old\" # renewed\ntoken_expires_at = 2026-02-01T00:00:00Z\n\
+                    [[runners]]\ntoken = \"other\"\n[[runners]]\ntoken = \"old\"\n";
+        fs::write(&path, text).unwrap();
+        let new = NewToken {
+            token: "new".into(),
+            obtained: "2026-01-01T10:00:00Z".parse().unwrap(),
+            expires: Some("2026-03-01T00:00:00Z".parse().unwrap()),
+        };
+        assert_eq!(keep_token(&path, &"old".into(), &new).unwrap(), 2);
+        let kept = fs::read_to_string(&path).unwrap();
+        for line in [
+            "# ours\n",
+            "token = \"new\" # renewed\n",
+            "token_expires_at = 2026-03-01T00:00:00Z\n",
+            "token = \"other\"\n",
+            "token_obtained_at = 2026-01-01T10:00:00Z\n",
+        ] {
+            assert!(kept.contains(line), "{line:?} is not in:\n{kept}");
+        }
+        assert!(!kept.contains("\"old\""), "{kept}");
+        assert!(matches!(keep_token(&path, &"old".into(), &new), Err(KeepError::Gone { .. })));
+        let endless = NewToken { token: "newer".into(), expires: None, ..new };
+        keep_token(&path, &"new".into(), &endless).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().contains("token_expires_at = 0001-01-01T00:00:00Z"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Fetches and signs what a plan needs of the world: the one place between `gantry_plan::wants` and `gantry_plan::plan`, with a clock and
+//! connections. Never decides what a job does.
+
+mod settings;
+mod trial;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use gantry_config::RunnerSettings;
+use gantry_core::error_chain::chain;
+use gantry_core::job::JobSpec;
+use gantry_http::{HttpTransport, Options, TlsFiles, Transport};
+use gantry_plan::{Access, Context, Links, ObjectWant, Wants};
+use gantry_storage::{Link, ObjectRequest, Parts, Store, StoreError, Way, World};
+use gantry_wire::cache::{PartsStart, PartsUpload, S3Parts, SignedRequest};
+
+use crate::redaction::{self, Guard};
+
+pub use trial::{CacheFound, try_cache};
+
+/// How long a store's keys may take before a job begins without its caches: shorter than GitLab waits for a job to be acknowledged.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Requests that are signed at once, where somebody else signs.
+const AT_ONCE: usize = 8;
+
+/// What an entry of `[[runners]]` fetches for its jobs.
+pub(crate) struct Preparation {
+    /// The cache store, if there is one, or what is wrong with its settings.
+    store: Option<Result<Store, String>>,
+    certificate_directories: Vec<PathBuf>,
+    most: Option<u64>,
+    /// Keys of the store.
+    _guard: Arc<Guard>,
+}
+
+impl Preparation {
+    /// Asks nobody yet.
+    pub(crate) fn new(runner: &RunnerSettings, certificate_directories: &[PathBuf], ca_pem: Option<String>) -> Self {
+        let world = world(certificate_directories.to_vec(), ca_pem);
+        let store = settings::of(&runner.cache).map(|settings| settings.map(|settings| Store::new(settings, world)));
+        if let Some(Err(problem)) = &store {
+            tracing::warn!(runner = runner.name, "caches of jobs are not kept in [runners.cache]: {problem}");
+        }
+        Self {
+            store,
+            certificate_directories: certificate_directories.to_vec(),
+            most: runner.cache.max_archive_size,
+            _guard: redaction::guard(None, settings::secrets(&runner.cache)),
+        }
+    }
+
+    /// What the plan of a job needs. Trouble is no reason for a job to fail: it is told in its log.
+    pub(crate) async fn links(&self, job: &JobSpec, runner: &RunnerSettings, context: &Context) -> Links {
+        let wants = gantry_plan::wants(job, runner, context);
+        let Some(store) = self.store.as_ref().filter(|_| !wants.objects.is_empty()) else { return Links::default() };
+        let links = match store {
+            Ok(store) => self.sign(store, &wants, context).await,
+            Err(problem) => Err(problem.clone()),
+        };
+        links.unwrap_or_else(|problem| {
+            tracing::warn!(job = job.id, "the cache store cannot be used: {problem}");
+            Links { problem: Some(problem), ..Links::default() }
+        })
+    }
+
+    async fn sign(&self, store: &Store, wants: &Wants, context: &Context) -> Result<Links, String> {
+        let sign = |want: &ObjectWant| {
+            let request = self.request(want, wants.valid_for);
+            let want = want.clone();
+            async move {
+                let link = store.sign(&request).await?;
+                Ok::<_, StoreError>((want, request_of(link)))
+            }
+        };
+        let signing = stream::iter(wants.objects.iter().map(sign)).buffered(AT_ONCE).try_collect();
+        let requests = tokio::time::timeout(PATIENCE, signing)
+            .await
+            .map_err(|_| format!("its keys were not there within {} s", PATIENCE.as_secs()))?
+            .map_err(|error| chain(&error))?;
+        Ok(Links { store: store.describe(), ca_pem: self.roots(&store.host(), context), requests, problem: None })
+    }
+
+    fn request(&self, want: &ObjectWant, valid_for: Duration) -> ObjectRequest {
+        let access = match want.access {
+            Access::Read => gantry_storage::Access::Read,
+            Access::Write => gantry_storage::Access::Write,
+        };
+        ObjectRequest { name: want.name.clone(), access, valid_for, key: want.key.clone(), most: self.most }
+    }
+
+    /// What jobs trust beside the usual roots: what is configured for GitLab, and the file that is named after the store's host.
+    fn roots(&self, host: &str, context: &Context) -> Option<String> {
+        let files = self.certificate_directories.iter().map(|directory| directory.join(format!("{host}.crt")));
+        let own = files.filter_map(|file| std::fs::read_to_string(file).ok());
+        let all: Vec<String> = context.configured_ca_pem.iter().cloned().chain(own).collect();
+        (!all.is_empty()).then(|| all.join("\n"))
+    }
+}
+
+/// A link as a job gets it.
+fn request_of(link: Link) -> SignedRequest {
+    let parts = link.parts.map(|parts| match parts {
+        Parts::S3(parts) => {
+            let gantry_storage::S3Parts { before_number, after_number, signatures, complete, abort } = parts;
+            PartsUpload::S3(S3Parts { before_number, after_number, signatures, complete, abort })
+        }
+        Parts::Gcs { url, headers } => PartsUpload::Gcs(PartsStart { url, headers }),
+        Parts::Azure => PartsUpload::Azure,
+    });
+    SignedRequest { url: link.url, headers: link.headers, most_bytes: link.most, parts }
+}
+
+/// This process and its network.
+fn world(directories: Vec<PathBuf>, ca_pem: Option<String>) -> World {
+    World {
+        variable: Arc::new(|name| std::env::var(name).ok()),
+        connect: Arc::new(move |url, way| {
+            let files = TlsFiles { directories: directories.clone(), ..TlsFiles::default() };
+            let options = Options { ca_pem: ca_pem.clone(), files, ..Options::default() };
+            let options = match way {
+                Way::Usual => options,
+                Way::Direct => Options { proxy: gantry_http::ProxySettings::Direct, ..options },
+            };
+            Ok(Arc::new(HttpTransport::new(url, options)?) as Arc<dyn Transport>)
+        }),
+    }
+}

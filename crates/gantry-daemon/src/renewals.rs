@@ -1,0 +1,288 @@
+//! Tokens of runners that end: each is exchanged for a new one when three quarters of its life are over (GitLab Runner 19.4), and the new one
+//! is written into the file. The old one stops working at once, so nothing is exchanged that could not be kept: a file that cannot be written,
+//! or a token that comes from elsewhere at the next start, is left alone, with a word in time.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gantry_config::RunnerSettings;
+use gantry_config::edit::Editor;
+use gantry_core::Secret;
+use gantry_core::error_chain::chain;
+use gantry_core::short_token::short_token;
+use gantry_gitlab::{Client, ClientOptions};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config_write::{self, KeepError, NewToken};
+use crate::entries::{Entry, TokenLife};
+use crate::metrics::{Metrics, RunnerLabels};
+use crate::redaction::{self, Guard};
+use crate::runner::Shared;
+use crate::{tasks, wiring};
+
+/// Pauses after failed exchanges: the first, and the longest, which is short beside the quarter of a life that is left.
+const PAUSE_FIRST: Duration = Duration::from_mins(1);
+const PAUSE_MOST: Duration = Duration::from_hours(1);
+
+/// Pause between two tries to write a token that the file does not hold yet.
+const SAVE_PAUSE: Duration = Duration::from_secs(30);
+
+/// The switch for who renews tokens by other means, read of the runner only (GitLab Runner 19.4).
+const OFF: &str = "FF_DISABLE_AUTOMATIC_TOKEN_ROTATION";
+
+/// Variables from which a deployment registers its runner at each start, with the same token again.
+const GIVEN_BY: [&str; 2] = ["CI_SERVER_TOKEN", "REGISTRATION_TOKEN"];
+
+/// The exchanges that are under way or to be tried again. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Renewals {
+    file: PathBuf,
+    state: Arc<Mutex<State>>,
+    done: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct State {
+    /// One exchange at a time: each changes the file.
+    is_busy: bool,
+    /// Failed exchanges in a row and when the next may be tried, by token.
+    failures: BTreeMap<String, (u32, Instant)>,
+    /// Exchanged tokens, by the old one. Those that the file does not hold yet are in force all the same.
+    new: BTreeMap<String, Renewed>,
+}
+
+struct Renewed {
+    token: NewToken,
+    /// When it is to be written again; nothing once the file holds it.
+    save_at: Option<Instant>,
+    _guard: Arc<Guard>,
+}
+
+impl Renewals {
+    pub(crate) fn new(file: &Path) -> Self {
+        Self { file: file.to_owned(), state: Arc::default(), done: Arc::default() }
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
+        read(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ready when a token has been exchanged: the entries are to be read anew.
+    pub(crate) async fn exchanged(&self) {
+        self.done.notified().await;
+    }
+
+    /// The token that is in force instead of `old`.
+    pub(crate) fn in_force(&self, old: &Secret) -> Option<NewToken> {
+        self.with(|state| state.new.get(old.expose()).map(|renewed| renewed.token.clone()))
+    }
+
+    /// Every exchange of this process: the old token and the new one.
+    pub(crate) fn exchanges(&self) -> Vec<(String, String)> {
+        let pair = |(old, renewed): (&String, &Renewed)| (old.clone(), renewed.token.token.expose().to_owned());
+        self.with(|state| state.new.iter().map(pair).collect())
+    }
+
+    /// Exchanges what is due, and says what will not be exchanged.
+    pub(crate) fn look<'e>(&self, shared: &Arc<Shared>, entries: impl Iterator<Item = &'e mut Entry>, now: Timestamp) {
+        self.save_again(&shared.metrics);
+        for entry in entries {
+            match entry.token_life(now) {
+                TokenLife::Good => {}
+                TokenLife::Ended => entry.say_token_life(now, "it has not been renewed in time"),
+                TokenLife::EndsSoon => match self.why_not(&entry.settings) {
+                    Some(why) => entry.say_token_life(now, &why),
+                    None => self.exchange(shared, &entry.settings),
+                },
+            }
+        }
+    }
+
+    /// Why a token is not exchanged although it is due.
+    fn why_not(&self, settings: &RunnerSettings) -> Option<String> {
+        let is_off = settings.feature_flags.get(OFF) == Some(&true);
+        let given_by = || GIVEN_BY.into_iter().find(|name| is_value_of(name, &settings.token));
+        if is_off {
+            return Some(format!("it is not renewed, because {OFF} is on"));
+        }
+        if let Some(name) = given_by() {
+            return Some(format!("it is not renewed, because {name} would bring the old one back at the next start"));
+        }
+        if !self.is_in_file(&settings.token) {
+            return Some(format!("it is not renewed, because it is not written out in {}", self.file.display()));
+        }
+        let error = config_write::ensure_writable(&self.file).err()?;
+        Some(format!("it is not renewed, because {} cannot be written: {error}", self.file.display()))
+    }
+
+    /// Whether the file itself holds the token, and not the name of a variable that does.
+    fn is_in_file(&self, token: &Secret) -> bool {
+        let Ok(text) = std::fs::read_to_string(&self.file) else { return false };
+        let Ok(editor) = Editor::parse(&text) else { return false };
+        editor.runners(&|_| None).iter().any(|runner| runner.token == *token)
+    }
+
+    fn exchange(&self, shared: &Arc<Shared>, settings: &Arc<RunnerSettings>) {
+        let token = settings.token.expose();
+        let is_due = self.with(|state| {
+            let rests = state.failures.get(token).is_some_and(|(_, next)| Instant::now() < *next);
+            let is_due = !state.is_busy && !rests && !state.new.contains_key(token);
+            state.is_busy |= is_due;
+            is_due
+        });
+        if !is_due {
+            return;
+        }
+        let labels = RunnerLabels {
+            runner: short_token(token).to_owned(),
+            name: settings.name.clone(),
+            system_id: shared.system_id.clone(),
+        };
+        let options = ClientOptions {
+            on_request: Some({
+                let (metrics, labels) = (Arc::clone(&shared.metrics), labels);
+                Arc::new(move |call| metrics.observe(&labels, call))
+            }),
+            ..wiring::gitlab(settings, &shared.certificate_directories, shared.connection_max_age)
+        };
+        let client = shared.outside.gitlab(options);
+        let (renewals, settings, metrics) = (self.clone(), Arc::clone(settings), Arc::clone(&shared.metrics));
+        tasks::spawn(async move {
+            let result = match client {
+                Ok(client) => renewals.ask(&client, &settings, &metrics).await,
+                Err(error) => Err(chain(&error)),
+            };
+            renewals.finished(&settings, result);
+        });
+    }
+
+    /// Has the token exchanged and written. An error says why there is no new one.
+    async fn ask(&self, client: &Client, settings: &RunnerSettings, metrics: &Metrics) -> Result<(), String> {
+        let given = client.reset_token(&settings.token).await.map_err(|error| chain(&error))?;
+        let guard = redaction::guard(None, [&given.token]);
+        let expires = given.token_expires_at.as_deref().and_then(|text| text.parse().ok());
+        let token = NewToken { token: given.token, obtained: Timestamp::now(), expires };
+        let name = &settings.name;
+        let until = expires.map(|expires| format!(", until {expires}")).unwrap_or_default();
+        tracing::info!("the token of runner {name:?} was renewed{until}");
+        let saved = config_write::keep_token(&self.file, &settings.token, &token);
+        let save_at = self.save_at(&saved, metrics);
+        let renewed = Renewed { token, save_at, _guard: guard };
+        self.with(|state| state.new.insert(settings.token.expose().to_owned(), renewed));
+        Ok(())
+    }
+
+    /// When a token is to be written again, after a try.
+    fn save_at(&self, saved: &Result<usize, KeepError>, metrics: &Metrics) -> Option<Instant> {
+        match saved {
+            Ok(_) => {
+                metrics.config_saved.inc();
+                None
+            }
+            Err(KeepError::Gone { .. }) => {
+                let file = self.file.display();
+                tracing::warn!("{file} was changed while a token was renewed: the new one is in no file");
+                None
+            }
+            Err(error) => {
+                metrics.config_save_errors.inc();
+                tracing::error!(
+                    "a renewed token could not be written and is tried again; if this process ends before, its runner \
+                     needs a new token: {}",
+                    chain(error)
+                );
+                Some(Instant::now() + SAVE_PAUSE)
+            }
+        }
+    }
+
+    fn save_again(&self, metrics: &Metrics) {
+        let now = Instant::now();
+        let due: Vec<(String, NewToken)> = self.with(|state| {
+            let is_due = |renewed: &Renewed| renewed.save_at.is_some_and(|at| at <= now);
+            let due = state.new.iter().filter(|(_, renewed)| is_due(renewed));
+            due.map(|(old, renewed)| (old.clone(), renewed.token.clone())).collect()
+        });
+        for (old, token) in due {
+            let saved = config_write::keep_token(&self.file, &Secret::new(old.as_str()), &token);
+            let save_at = self.save_at(&saved, metrics);
+            if save_at.is_none() {
+                tracing::info!("{} holds the renewed token now", self.file.display());
+            }
+            self.with(|state| {
+                if let Some(renewed) = state.new.get_mut(&old) {
+                    renewed.save_at = save_at;
+                }
+            });
+        }
+    }
+
+    fn finished(&self, settings: &RunnerSettings, result: Result<(), String>) {
+        let token = settings.token.expose().to_owned();
+        self.with(|state| {
+            state.is_busy = false;
+            let Err(why) = result else {
+                state.failures.remove(&token);
+                return;
+            };
+            let (count, next) = state.failures.entry(token).or_insert((0, Instant::now()));
+            let pause = PAUSE_FIRST.saturating_mul(1 << (*count).min(16)).min(PAUSE_MOST);
+            (*count, *next) = (count.saturating_add(1), Instant::now() + pause);
+            tracing::error!(
+                "the token of runner {:?} could not be renewed and is tried again in {} s: {why}",
+                settings.name,
+                pause.as_secs()
+            );
+        });
+        self.done.notify_one();
+    }
+}
+
+fn is_value_of(variable: &str, token: &Secret) -> bool {
+    std::env::var(variable).is_ok_and(|value| value == token.expose())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(token: &str, more: &str) -> RunnerSettings {
+        let text = format!(
+            "[[runners]]\nname = \"a\"\nurl = \"http://gitlab.test\"\ntoken = \"{token}\"\nexecutor = \"kubernetes\"\n{more}"
+        );
+        gantry_config::load(&text, &|_| None).unwrap().settings.runners.remove(0)
+    }
+
+    #[test]
+    fn what_could_not_be_kept_is_not_exchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let renewals = Renewals::new(&file);
+        let why = |token: &str, more: &str| renewals.why_not(&settings(token, more)).unwrap_or_default();
+        std::fs::write(&file, "[[runners]]\ntoken = \"glrt-here\"\n[[runners]]\ntoken = \"$TOKEN\"\n").unwrap();
+        assert_eq!(why("glrt-here", ""), "");
+        assert!(why("glrt-from-a-variable", "").contains("it is not written out in"));
+        let off = format!("[runners.feature_flags]\n{OFF} = true\n");
+        assert!(why("glrt-here", &off).contains("because FF_DISABLE_AUTOMATIC_TOKEN_ROTATION is on"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_tried_again_ever_more_rarely() {
+        let renewals = Renewals::new(Path::new("/nowhere/config.toml"));
+        let settings = settings("glrt-x", "");
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            renewals.finished(&settings, Err("no answer".to_owned()));
+            let next = renewals.with(|state| state.failures["glrt-x"].1);
+            pauses.push(next.saturating_duration_since(Instant::now()).as_secs());
+        }
+        assert_eq!(pauses, [60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        renewals.finished(&settings, Ok(()));
+        assert!(renewals.with(|state| state.failures.is_empty()));
+        renewals.exchanged().await;
+    }
+}
