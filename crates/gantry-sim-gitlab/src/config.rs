@@ -18,6 +18,9 @@ pub struct Config {
     pub repos: Vec<(String, PathBuf)>,
     /// Variables of projects, as their settings have them; every pipeline of the project gets them.
     pub variables: Vec<ProjectVariable>,
+    /// What on this machine stands for what files include from elsewhere: the path of another project and a directory,
+    /// or a URL and a file.
+    pub includes: Vec<(String, PathBuf)>,
     /// Authentication token of the runner that exists from the start (`glrt-…`); a random one if absent.
     /// That runner takes every job, whatever its tags.
     pub runner_token: Option<String>,
@@ -40,6 +43,7 @@ impl Config {
             external_url: None,
             repos: Vec::new(),
             variables: Vec::new(),
+            includes: Vec::new(),
             runner_token: None,
             registration_token: None,
             artifact_dir: None,

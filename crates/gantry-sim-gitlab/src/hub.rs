@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 
 use crate::config::ProjectVariable;
+use crate::copies::Copies;
 use crate::repo::Repo;
 use crate::state::World;
 
@@ -13,12 +14,15 @@ use crate::state::World;
 pub(crate) struct Projects {
     pub(crate) repos: Vec<Repo>,
     pub(crate) variables: Vec<ProjectVariable>,
+    pub(crate) copies: Copies,
 }
 
 pub(crate) struct Hub {
     world: Mutex<World>,
     pub(crate) repos: Vec<Repo>,
     pub(crate) variables: Vec<ProjectVariable>,
+    /// What stands for other projects and for URLs.
+    pub(crate) copies: Arc<Copies>,
     /// Artifact files; removed with the simulator.
     pub(crate) artifacts: TempDir,
     pub(crate) registration_token: Option<String>,
@@ -42,6 +46,7 @@ impl Hub {
             world: Mutex::new(world),
             repos: projects.repos,
             variables: projects.variables,
+            copies: Arc::new(projects.copies),
             artifacts,
             registration_token,
             stopping: watch::Sender::new(false),

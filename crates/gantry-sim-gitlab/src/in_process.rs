@@ -11,8 +11,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::api;
 use crate::config::Config;
 use crate::connection;
+use crate::copies::Copies;
 use crate::error::Error;
-use crate::hub::SharedHub;
+use crate::hub::{Projects, SharedHub};
 use crate::limits;
 use crate::server::{Preset, new_hub};
 use crate::tasks;
@@ -46,7 +47,8 @@ impl InProcess {
             timing: config.timing,
             settings: config.settings,
         };
-        let hub = new_hub(preset, Vec::new(), variables)?;
+        let projects = Projects { repos: Vec::new(), variables, copies: Copies::default() };
+        let hub = new_hub(preset, projects)?;
         let (connections, incoming) = mpsc::channel(limits::PIPES);
         let running = [
             tasks::spawn(serve(SharedHub::clone(&hub), incoming)).abort_handle(),

@@ -8,16 +8,20 @@
 //! Start with [`SimGitlab`]; the rules are in `state/`, the HTTP surface in `api/`, the job payload in `payload/`.
 
 mod api;
+mod archive;
+mod children;
 pub mod ci;
 mod clock;
 mod config;
 mod connection;
+mod copies;
 mod dotenv;
 mod error;
 mod hub;
 mod in_process;
 mod limits;
 mod payload;
+mod reading;
 mod repo;
 mod server;
 mod state;

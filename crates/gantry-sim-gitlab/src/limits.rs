@@ -69,6 +69,12 @@ pub(crate) const GIT_HEADER_BYTES: u64 = 16 * 1024;
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 /// Largest file read from a repository for a pipeline (`.gitlab-ci.yml` and local includes): GitLab allows 1 MB.
 pub(crate) const CI_FILE: usize = 1024 * 1024;
+/// Files looked at in a directory that stands for another project: more than large projects have.
+pub(crate) const COPIED_FILES: usize = 200_000;
+/// Files of an archive that are listed for people: more than anybody scrolls through.
+pub(crate) const LISTED_FILES: usize = 5_000;
+/// Largest file of an archive that is shown: more than a browser shows quickly.
+pub(crate) const SHOWN_FILE: u64 = 32 * 1024 * 1024;
 /// Rounds of pipeline progress after one event; each settles at least one job, so this only stops a bug.
 pub(crate) const PIPELINE_ROUNDS: usize = 10_000;
 /// Connections in memory that wait to be accepted: more than any one moment of a simulation opens.

@@ -12,8 +12,10 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::api;
-use crate::config::{Config, ProjectVariable, Settings, Timing};
+use crate::children;
+use crate::config::{Config, Settings, Timing};
 use crate::connection;
+use crate::copies::Copies;
 use crate::error::Error;
 use crate::hub::{Hub, Projects, SharedHub};
 use crate::limits;
@@ -37,7 +39,7 @@ pub struct SimGitlab {
 impl SimGitlab {
     /// Checks the repositories and binds the address. Nothing is answered before [`SimGitlab::serve`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
-        let Config { listen, external_url, repos, variables, runner_token, registration_token, .. } = config;
+        let Config { listen, external_url, repos, variables, includes, runner_token, registration_token, .. } = config;
         let Config { artifact_dir, timing, settings, .. } = config;
         let repos = tasks::blocking(move || open_repositories(&repos))
             .await
@@ -55,7 +57,8 @@ impl SimGitlab {
             timing,
             settings,
         };
-        let hub = new_hub(preset, repos, variables)?;
+        let projects = Projects { repos, variables, copies: Copies::new(includes) };
+        let hub = new_hub(preset, projects)?;
         let ended = CancellationToken::new();
         Ok(Self { listener, addr, url, runner_token, hub, _end: ended.clone().drop_guard(), ended })
     }
@@ -87,6 +90,7 @@ impl SimGitlab {
         let ended = tokio::select! {
             error = self.accept(&graceful) => Err(Error::Serve(error)),
             () = self.hub.sweep() => Ok(()),
+            () = children::make(&self.hub) => Ok(()),
             () = shutdown => Ok(()),
         };
         self.hub.stopping.send_replace(true);
@@ -133,7 +137,7 @@ pub(crate) struct Preset {
     pub(crate) settings: Settings,
 }
 
-pub(crate) fn new_hub(preset: Preset, repos: Vec<Repo>, variables: Vec<ProjectVariable>) -> Result<SharedHub, Error> {
+pub(crate) fn new_hub(preset: Preset, projects: Projects) -> Result<SharedHub, Error> {
     let Preset { url, runner_token, registration_token, artifact_dir, mut timing, settings } = preset;
     timing.long_poll = timing.long_poll.min(limits::LONG_POLL);
     let parent = artifact_dir.unwrap_or_else(std::env::temp_dir);
@@ -145,7 +149,7 @@ pub(crate) fn new_hub(preset: Preset, repos: Vec<Repo>, variables: Vec<ProjectVa
         "preset runner".clone_into(&mut runner.description);
         runner.any_tags = true;
     }
-    Ok(Arc::new(Hub::new(world, Projects { repos, variables }, artifacts, registration_token, wake)))
+    Ok(Arc::new(Hub::new(world, projects, artifacts, registration_token, wake)))
 }
 
 fn open_repositories(wanted: &[(String, PathBuf)]) -> Result<Vec<Repo>, Error> {

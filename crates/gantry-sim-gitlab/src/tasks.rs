@@ -2,6 +2,7 @@
 //! closure it runs, or with the server.
 
 use std::future::Future;
+use std::pin::Pin;
 
 use tokio::task::JoinHandle;
 
@@ -12,6 +13,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    // The runtime's code for a task is then compiled once for each kind of output, not of future.
+    let future: Pin<Box<dyn Future<Output = F::Output> + Send>> = Box::pin(future);
     tokio::spawn(future)
 }
 

@@ -1,23 +1,32 @@
-//! What the reader of `.gitlab-ci.yml` asks about the repository at a pipeline's commit. Blocks: git answers.
+//! What the reader of `.gitlab-ci.yml` asks about the repository at a pipeline's commit, and about what stands for other
+//! projects. Blocks: git and the file system answer.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::ci::Repository;
-use crate::repo::{Repo, Revision};
+use crate::archive;
+use crate::ci::{Found, Repository};
+use crate::copies::Copies;
+use crate::limits;
+use crate::repo::{Checkout, Repo, Revision};
 
 /// A repository at a commit; git is asked at most once for each thing.
 pub(crate) struct Tree<'a> {
     repo: &'a Repo,
     revision: &'a Revision,
+    copies: &'a Copies,
+    /// The archives of jobs of the parent pipeline.
+    archives: &'a HashMap<String, PathBuf>,
     paths: OnceCell<Rc<[String]>>,
     changed: RefCell<HashMap<String, Option<Rc<[String]>>>>,
 }
 
 impl<'a> Tree<'a> {
-    pub(crate) fn new(repo: &'a Repo, revision: &'a Revision) -> Self {
-        Self { repo, revision, paths: OnceCell::new(), changed: RefCell::default() }
+    pub(crate) fn new(checkout: &'a Checkout, copies: &'a Copies, archives: &'a HashMap<String, PathBuf>) -> Self {
+        let Checkout { repo, revision } = checkout;
+        Self { repo, revision, copies, archives, paths: OnceCell::new(), changed: RefCell::default() }
     }
 }
 
@@ -46,5 +55,22 @@ impl Repository for Tree<'_> {
             self.repo.changed(&since, &self.revision.sha).map(Rc::from)
         });
         changed.clone()
+    }
+
+    fn project_file(&self, project: &str, path: &str) -> Found {
+        self.copies.file(project, path)
+    }
+
+    fn project_paths(&self, project: &str) -> Option<Rc<[String]>> {
+        self.copies.paths(project)
+    }
+
+    fn remote_file(&self, url: &str) -> Found {
+        self.copies.url(url)
+    }
+
+    fn artifact_file(&self, job: &str, path: &str) -> Option<String> {
+        let archive = self.archives.get(job)?;
+        String::from_utf8(archive::file(archive, path, limits::CI_FILE as u64)?).ok()
     }
 }

@@ -139,6 +139,24 @@ pub(super) async fn show_job(State(hub): State<SharedHub>, Path(id): Path<u64>) 
     }
 }
 
+/// `GET /sim/jobs/<id>/session`: where and how GitLab's proxy would enter the job. It is for tests, which play that proxy.
+pub(super) async fn session(State(hub): State<SharedHub>, Path(id): Path<u64>) -> Response {
+    let world = hub.world();
+    let Some(job) = world.jobs.get(&id) else { return no_such_job(id) };
+    match job.session.as_ref().filter(|_| job.lease.is_some()) {
+        Some(session) => json_answer(StatusCode::OK, session),
+        None => admin_error(StatusCode::NOT_FOUND, format!("the runner of job {id} offers no session")),
+    }
+}
+
+/// `GET /sim/jobs/<id>/phases`: where its time went.
+pub(super) async fn phases(State(hub): State<SharedHub>, Path(id): Path<u64>) -> Response {
+    match hub.world().jobs.get(&id) {
+        Some(job) => json_answer(StatusCode::OK, &job.phases()),
+        None => no_such_job(id),
+    }
+}
+
 fn no_such_job(id: u64) -> Response {
     admin_error(StatusCode::NOT_FOUND, format!("no job {id}"))
 }

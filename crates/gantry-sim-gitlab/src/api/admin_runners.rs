@@ -16,7 +16,7 @@ use crate::state::runners::Runner;
 use crate::tokens;
 
 /// What a body may have; the first ones are those of a registration.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "description",
     "tag_list",
     "run_untagged",
@@ -25,6 +25,7 @@ const KEYS: [&str; 8] = [
     "access_level",
     "maximum_timeout",
     "token_expires_in_seconds",
+    "token",
 ];
 
 /// `GET /sim/runners`.
@@ -33,7 +34,7 @@ pub(super) async fn list(State(hub): State<SharedHub>) -> Response {
     json_answer(StatusCode::OK, &view)
 }
 
-/// `POST /sim/runners`: as a person creates one in the user interface. The token is shown this once.
+/// `POST /sim/runners`: as a person creates one in the user interface. The token is shown this once; one that the body gives is random no more.
 pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Response {
     let body = match attributes(&body) {
         Ok(body) => body,
@@ -41,7 +42,8 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
     };
     let mut world = hub.world();
     let (now, default_expiry) = (world.now(), runners::expiry(&world));
-    let Some(runner) = world.runners.add(tokens::runner(), now.wall) else {
+    let token = super::text(&body, "token").map_or_else(tokens::runner, str::to_owned);
+    let Some(runner) = world.runners.add(token, now.wall) else {
         return admin_error(StatusCode::CONFLICT, format!("there are {} runners already", limits::RUNNERS));
     };
     runners::apply_attributes(runner, &body);
@@ -99,6 +101,9 @@ fn attributes(body: &[u8]) -> Result<Map<String, Value>, String> {
     let expiry = body.get("token_expires_in_seconds").unwrap_or(&Value::Null);
     if !expiry.is_null() && expiry.as_u64().is_none_or(|seconds| seconds > limits::JOB_TIMEOUT_SECONDS * 12) {
         return Err("`token_expires_in_seconds` must be a number of seconds, at most a year".to_owned());
+    }
+    if body.get("token").is_some_and(|token| !token.as_str().is_some_and(|token| token.starts_with("glrt"))) {
+        return Err("`token` must be a text that begins with glrt".to_owned());
     }
     let problems = runners::attribute_problems(&body);
     if problems.is_empty() { Ok(body) } else { Err(Value::Object(problems).to_string()) }

@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::{Refusal, admin_error, json_answer, message, refuse, set, text_answer, token, too_many};
+use crate::archive;
 use crate::dotenv;
 use crate::hub::SharedHub;
 use crate::limits;
@@ -372,4 +373,37 @@ pub(super) async fn show(State(hub): State<SharedHub>, Path((id, wanted)): Path<
         Some(path) => send_file(&path, &wanted).await,
         None => admin_error(StatusCode::NOT_FOUND, format!("job {id} has no artifact {wanted:?}")),
     }
+}
+
+/// The stored archive of a job.
+fn archive_of(hub: &SharedHub, id: u64) -> Option<PathBuf> {
+    hub.world().jobs.get(&id)?.archive().map(|archive| archive.path.clone())
+}
+
+/// `GET /sim/jobs/<id>/files`: what is in the job's archive.
+pub(super) async fn files(State(hub): State<SharedHub>, Path(id): Path<u64>) -> Response {
+    let Some(path) = archive_of(&hub, id) else {
+        return admin_error(StatusCode::NOT_FOUND, format!("job {id} has no archive"));
+    };
+    match tasks::blocking(move || archive::list(&path)).await {
+        Ok(Some(files)) => json_answer(StatusCode::OK, &Value::Array(files)),
+        _ => admin_error(StatusCode::NOT_FOUND, format!("the archive of job {id} cannot be read")),
+    }
+}
+
+/// `GET /sim/jobs/<id>/files/<path>`: one file of the job's archive, always as text or as a download.
+pub(super) async fn file(State(hub): State<SharedHub>, Path((id, wanted)): Path<(u64, String)>) -> Response {
+    let Some(path) = archive_of(&hub, id) else {
+        return admin_error(StatusCode::NOT_FOUND, format!("job {id} has no archive"));
+    };
+    let name = wanted.clone();
+    let read = tasks::blocking(move || archive::file(&path, &name, limits::SHOWN_FILE)).await;
+    let Ok(Some(bytes)) = read else {
+        let most = limits::SHOWN_FILE;
+        return admin_error(StatusCode::NOT_FOUND, format!("the archive has no {wanted:?} of at most {most} bytes"));
+    };
+    let kind =
+        if std::str::from_utf8(&bytes).is_ok() { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+    // What a job has made must not become a page in somebody's browser.
+    ([(header::CONTENT_TYPE, kind), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")], bytes).into_response()
 }

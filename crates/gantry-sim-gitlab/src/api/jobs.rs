@@ -62,8 +62,12 @@ fn ask(hub: &SharedHub, headers: &HeaderMap, body: &Map<String, Value>) -> Asked
         runner: runner.id,
         system_id: text(body, "system_id").unwrap_or(LEGACY_SYSTEM_ID).to_owned(),
         features: body.get("info").and_then(|info| info.get("features")).cloned().unwrap_or_default(),
+        session: body.get("session").cloned(),
     };
     let paused = runner.paused;
+    if let Some(problem) = asker.session.as_ref().and_then(unusable) {
+        world.violation(&Breach::new("session", problem), None);
+    }
     if !body.get("info").is_some_and(Value::is_object) {
         world.violation(&Breach::new("info", "the request has no `info` object"), None);
     }
@@ -79,6 +83,18 @@ fn ask(hub: &SharedHub, headers: &HeaderMap, body: &Map<String, Value>) -> Asked
         Some((_, payload)) => Asked::Job(payload),
         None => Asked::Nothing(last_update),
     }
+}
+
+/// What keeps GitLab's proxy from using a session (it connects with TLS, trusts the certificate that is given, and sends the word as it is).
+fn unusable(session: &Value) -> Option<&'static str> {
+    let text = |key: &str| session.get(key).and_then(Value::as_str).unwrap_or_default();
+    if !text("url").starts_with("https://") {
+        return Some("`url` of the session does not begin with https://");
+    }
+    if !text("certificate").starts_with("-----BEGIN CERTIFICATE-----") {
+        return Some("`certificate` of the session is no PEM");
+    }
+    text("authorization").is_empty().then_some("`authorization` of the session is empty")
 }
 
 /// A long poll (GitLab's proxy): when something changes the answer is a 204 without the queue value, so that the

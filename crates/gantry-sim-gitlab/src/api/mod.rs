@@ -4,6 +4,7 @@
 mod admin;
 mod admin_runners;
 mod artifacts;
+mod choice;
 mod faults;
 mod git_http;
 mod jobs;
@@ -32,6 +33,8 @@ use crate::state::mode::Rated;
 /// An answer that ends a request early; boxed, because it travels as an error.
 type Refusal = Box<Response>;
 
+pub(crate) use pipelines::of_project;
+
 /// All routes.
 pub(crate) fn router(hub: &SharedHub) -> Router {
     let runner_api = Router::new()
@@ -53,8 +56,12 @@ pub(crate) fn router(hub: &SharedHub) -> Router {
         .route("/jobs", post(admin::create_job).get(admin::list_jobs))
         .route("/jobs/{id}", get(admin::show_job))
         .route("/jobs/{id}/trace", get(admin::trace))
+        .route("/jobs/{id}/session", get(admin::session))
+        .route("/jobs/{id}/phases", get(admin::phases))
         .route("/jobs/{id}/artifacts", get(artifacts::list))
         .route("/jobs/{id}/artifacts/{filename}", get(artifacts::show))
+        .route("/jobs/{id}/files", get(artifacts::files))
+        .route("/jobs/{id}/files/{*path}", get(artifacts::file))
         .route("/jobs/{id}/cancel", post(admin::cancel))
         .route("/jobs/{id}/retry", post(admin::retry))
         .route("/jobs/{id}/play", post(admin::play))

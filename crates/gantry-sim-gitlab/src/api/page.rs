@@ -24,11 +24,14 @@ pub(super) const PREFIX: &str = "/-/app";
 const INDEX: &str = include_str!("../page/index.html");
 
 /// The page's files: name, kind, text.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 8] = [
     ("style.css", "text/css; charset=utf-8", include_str!("../page/style.css")),
     ("app.js", "text/javascript; charset=utf-8", include_str!("../page/app.js")),
     ("dom.js", "text/javascript; charset=utf-8", include_str!("../page/dom.js")),
     ("log.js", "text/javascript; charset=utf-8", include_str!("../page/log.js")),
+    ("pipeline.js", "text/javascript; charset=utf-8", include_str!("../page/pipeline.js")),
+    ("reasons.js", "text/javascript; charset=utf-8", include_str!("../page/reasons.js")),
+    ("search.js", "text/javascript; charset=utf-8", include_str!("../page/search.js")),
     ("icon.svg", "image/svg+xml", include_str!("../page/icon.svg")),
 ];
 

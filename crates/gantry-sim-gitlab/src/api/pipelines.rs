@@ -1,6 +1,6 @@
 //! Pipelines under `/sim/pipelines`: from a repository's `.gitlab-ci.yml` at a ref to queued jobs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -11,17 +11,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::admin::CancelQuery;
+use super::choice::Choice;
 use super::{Refusal, admin_error, json_answer};
-use crate::ci::{self, CiInput, CiJob, CiPipeline, Problem};
-use crate::hub::SharedHub;
+use crate::ci::{AllowFailure, CiArtifact, CiJob, CiPipeline, Problem};
+use crate::hub::{Hub, SharedHub};
 use crate::limits;
-use crate::payload::variables::{self, Variable};
-use crate::repo::{Checkout, Repo};
-use crate::state::pipelines::Pipeline;
+use crate::payload::variables::{Origin, PUSH, Variable};
+use crate::reading::{self, CI_FILE, Reading, Unread};
+use crate::repo::Checkout;
+use crate::state::pipelines::{Pipeline, left_out_view};
+use crate::state::view::definition_view;
 use crate::tasks;
-use crate::tree::Tree;
-
-const CI_FILE: &str = ".gitlab-ci.yml";
 
 /// The body of `POST /sim/pipelines`.
 #[derive(Deserialize)]
@@ -36,8 +36,23 @@ struct Wanted {
     sha: Option<String>,
     /// Only these jobs.
     jobs: Option<Vec<String>>,
+    /// With `jobs`: also what they need.
+    #[serde(default)]
+    with_needs: bool,
+    /// Manual and delayed jobs that need nobody to start them; `*` stands for all.
+    #[serde(default)]
+    start: Vec<String>,
+    /// Lines that a job runs instead of its own.
+    #[serde(default)]
+    scripts: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     variables: BTreeMap<String, Value>,
+    /// Values for the inputs that `.gitlab-ci.yml` asks for.
+    #[serde(default)]
+    inputs: BTreeMap<String, Value>,
+    /// Nothing is made: the answer is the plan.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// `POST /sim/pipelines`.
@@ -57,22 +72,21 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
     };
     let (id, url, now) = {
         let mut world = hub.world();
-        (world.reserve_pipeline(), world.url.clone(), world.now().wall)
+        let id = if wanted.dry_run { world.next_pipeline() } else { world.reserve_pipeline() };
+        (id, world.url.clone(), world.now().wall)
     };
-    let mut known = predefined(&url, &checkout, id, &now.to_string());
+    let created_at = now.to_string();
+    let origin = Origin { id, created_at: &created_at, source: PUSH };
+    let mut known = reading::predefined(&url, &checkout, &origin);
     known.extend(given.iter().map(|variable| (variable.key.clone(), variable.value.clone())));
-    let plan = match read_plan(Arc::clone(&checkout), known).await {
+    let plan = match plan(&hub, &wanted, Arc::clone(&checkout), known).await {
         Ok(plan) => plan,
         Err(refused) => return *refused,
     };
-    let plan = match choose(plan, wanted.jobs.as_deref()) {
-        Ok(plan) => plan,
-        Err(what) => return unprocessable(&what, &[]),
-    };
-    if plan.jobs.is_empty() {
-        return unprocessable("the pipeline has no jobs: rules leave all of them out", &[]);
-    }
     let warnings = problem_list(&plan.warnings);
+    if wanted.dry_run {
+        return json_answer(StatusCode::OK, &plan_view(&plan, &warnings));
+    }
     let pipeline = Pipeline {
         id,
         checkout,
@@ -82,6 +96,10 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
         variables: given,
         created_at: now,
         auto_cancel: plan.auto_cancel,
+        cancel_on_failure: plan.cancel_on_failure,
+        source: PUSH,
+        parent: None,
+        left_out: plan.left_out.clone(),
         canceled_by: None,
     };
     let mut world = hub.world();
@@ -94,8 +112,78 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
     json_answer(StatusCode::CREATED, &json!({"id": id, "jobs": jobs, "warnings": warnings}))
 }
 
+/// The plan of what was asked for, or why there is none.
+async fn plan(
+    hub: &SharedHub,
+    wanted: &Wanted,
+    checkout: Arc<Checkout>,
+    known: Vec<(String, String)>,
+) -> Result<CiPipeline, Refusal> {
+    let inputs = wanted.inputs.iter().map(|(key, value)| Ok((key.clone(), plain_value(key, value)?)));
+    let inputs = inputs.collect::<Result<_, String>>().map_err(|what| admin_error(StatusCode::BAD_REQUEST, what))?;
+    let copies = Arc::clone(&hub.copies);
+    let reading = Reading { checkout, copies, known, inputs, config: None, archives: HashMap::new() };
+    let plan = match reading::read(reading).await {
+        Ok(plan) => plan,
+        Err(Unread::Invalid(problems)) => {
+            return Err(unprocessable(&format!("{CI_FILE} is not valid"), &problems).into());
+        }
+        Err(Unread::NotInTime) => {
+            let what = format!("{CI_FILE} could not be read in time");
+            return Err(admin_error(StatusCode::INTERNAL_SERVER_ERROR, what).into());
+        }
+    };
+    let choice = Choice {
+        jobs: wanted.jobs.clone(),
+        with_needs: wanted.with_needs,
+        start: wanted.start.clone(),
+        scripts: wanted.scripts.clone(),
+    };
+    let plan = choice.apply(plan).map_err(|what| unprocessable(&what, &[]))?;
+    if plan.jobs.is_empty() && !wanted.dry_run {
+        return Err(unprocessable("the pipeline has no jobs: rules leave all of them out", &[]).into());
+    }
+    Ok(plan)
+}
+
+/// A plan as people see it.
+fn plan_view(plan: &CiPipeline, warnings: &Value) -> Value {
+    let job = |job: &CiJob| {
+        let mut view = definition_view(job);
+        let artifacts: Vec<&CiArtifact> = job.artifacts.iter().collect();
+        let more = json!({
+            "name": job.name,
+            "stage": job.stage,
+            "not_here": job.not_here,
+            "allow_failure": job.allow_failure != AllowFailure::No,
+            "tags": job.tags,
+            "services": job.services.iter().map(|service| &service.name).collect::<Vec<_>>(),
+            "variables": job.variables.iter().map(|one| json!([one.key, one.value])).collect::<Value>(),
+            "before_script": job.before_script,
+            "script": job.script,
+            "after_script": job.after_script,
+            "timeout_seconds": job.timeout_seconds,
+            "retries": job.retry.max,
+            "interruptible": job.interruptible,
+            "caches": job.cache.iter().map(|cache| json!({"key": cache.key, "paths": cache.paths})).collect::<Value>(),
+            "artifacts": artifacts.iter().map(|one| json!({"type": one.artifact_type, "paths": one.paths})).collect::<Value>(),
+        });
+        if let (Some(view), Value::Object(more)) = (view.as_object_mut(), more) {
+            view.extend(more);
+        }
+        view
+    };
+    json!({
+        "name": plan.name,
+        "stages": plan.stages,
+        "jobs": plan.jobs.iter().map(job).collect::<Value>(),
+        "left_out": plan.left_out.iter().map(left_out_view).collect::<Value>(),
+        "warnings": warnings,
+    })
+}
+
 /// The variables in a project's settings.
-fn of_project(hub: &SharedHub, project: &str) -> impl Iterator<Item = Variable> {
+pub(crate) fn of_project(hub: &Hub, project: &str) -> impl Iterator<Item = Variable> {
     hub.variables.iter().filter(move |variable| variable.project == project).map(|variable| Variable {
         masked: variable.masked,
         ..Variable::private(&variable.key, variable.value.as_str())
@@ -153,54 +241,6 @@ pub(super) async fn look_up(
         Ok(Ok(Err(what))) => Err(admin_error(StatusCode::NOT_FOUND, what).into()),
         Ok(Err(_)) | Err(_) => Err(admin_error(StatusCode::INTERNAL_SERVER_ERROR, "git did not answer").into()),
     }
-}
-
-/// What `rules` and `include` may refer to.
-fn predefined(url: &str, checkout: &Checkout, id: u64, created_at: &str) -> Vec<(String, String)> {
-    let mut all = variables::server(url);
-    all.extend(variables::checkout(url, checkout));
-    all.extend(variables::pipeline(url, &checkout.repo.name, id, created_at));
-    all.into_iter().map(|variable| (variable.key, variable.value)).collect()
-}
-
-async fn read_plan(checkout: Arc<Checkout>, known: Vec<(String, String)>) -> Result<CiPipeline, Refusal> {
-    let reading = tasks::blocking(move || read_blocking(&checkout, &known));
-    match tokio::time::timeout(limits::GIT_QUESTION, reading).await {
-        Ok(Ok(Ok(plan))) => Ok(plan),
-        Ok(Ok(Err(problems))) => Err(unprocessable(&format!("{CI_FILE} is not valid"), &problems).into()),
-        Ok(Err(_)) | Err(_) => {
-            Err(admin_error(StatusCode::INTERNAL_SERVER_ERROR, format!("{CI_FILE} could not be read in time")).into())
-        }
-    }
-}
-
-fn read_blocking(checkout: &Checkout, known: &[(String, String)]) -> Result<CiPipeline, Vec<Problem>> {
-    let (repo, sha): (&Repo, &str) = (&checkout.repo, &checkout.revision.sha);
-    let Some(yaml) = repo.file(sha, CI_FILE) else {
-        let message =
-            format!("commit {sha} has no such file, or it is no text, or larger than {} bytes", limits::CI_FILE);
-        return Err(vec![Problem { file: CI_FILE.to_owned(), line: 1, message }]);
-    };
-    let tree = Tree::new(repo, &checkout.revision);
-    ci::read(&CiInput { yaml: &yaml, file: CI_FILE, variables: known, repository: &tree })
-}
-
-/// Keeps only the named jobs; a name also stands for all instances of a parallel job.
-fn choose(mut plan: CiPipeline, names: Option<&[String]>) -> Result<CiPipeline, String> {
-    let Some(names) = names else { return Ok(plan) };
-    let unknown: Vec<&str> =
-        names.iter().filter(|name| !plan.jobs.iter().any(|job| is_named(job, name))).map(String::as_str).collect();
-    if !unknown.is_empty() {
-        let known: Vec<&str> = plan.jobs.iter().map(|job| job.name.as_str()).collect();
-        return Err(format!("no such jobs: {}; there are: {}", unknown.join(", "), known.join(", ")));
-    }
-    plan.jobs.retain(|job| names.iter().any(|name| is_named(job, name)));
-    Ok(plan)
-}
-
-fn is_named(job: &CiJob, name: &str) -> bool {
-    let instance = |rest: &str| job.parallel.is_some() && (rest.starts_with(' ') || rest.starts_with(": ["));
-    job.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || instance(rest))
 }
 
 /// A variable of the pipeline: its value alone, or `{"value", "masked", "file"}` as a project's settings have it.

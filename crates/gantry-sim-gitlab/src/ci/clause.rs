@@ -21,8 +21,8 @@ pub(super) struct Changes {
 #[derive(Clone, Debug)]
 pub(super) struct Exists {
     paths: Vec<String>,
-    /// Where `project` stands: another project cannot be asked.
-    project: Option<At>,
+    /// Where `project` stands, and which it is.
+    project: Option<(String, At)>,
 }
 
 impl Changes {
@@ -64,7 +64,11 @@ impl Changes {
 impl Exists {
     /// Reads the list of paths, or `paths` with `project`.
     pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Self> {
-        let project = field.get("project").map(|project| project.node.at.clone());
+        let project = field.get("project").and_then(|name| Some((name.text(report)?, name.node.at.clone())));
+        if let Some(git_ref) = field.get("ref") {
+            git_ref
+                .warning(report, "is not looked at here: the directory that stands for the project is taken as it is");
+        }
         Some(Self { paths: paths(field, &["paths", "project", "ref"], report)?, project })
     }
 
@@ -75,11 +79,16 @@ impl Exists {
         repository: &dyn Repository,
         report: &mut Report,
     ) -> Result<bool, (&At, &'static str)> {
-        if let Some(at) = &self.project {
-            return Err((at, "`exists:project` is not supported here: there is only this project"));
-        }
+        let files = match &self.project {
+            None => repository.paths(),
+            Some((project, at)) => {
+                let project = expand(project, lookup);
+                let is_own = lookup.get("CI_PROJECT_PATH") == Some(project.as_str());
+                let files = if is_own { Some(repository.paths()) } else { repository.project_paths(&project) };
+                files.ok_or((at, "`exists:project` needs a copy of the project here, --include-project PROJECT=DIR"))?
+            }
+        };
         let wanted: Vec<String> = self.paths.iter().map(|path| expand(path, lookup)).collect();
-        let files = repository.paths();
         let is_there = |wanted: &String| {
             let directory = wanted.strip_suffix('/');
             files.iter().any(|file| match directory {

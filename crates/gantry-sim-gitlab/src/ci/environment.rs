@@ -22,6 +22,11 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<CiEnvironme
         return None;
     }
     field.map_of(report, KEYS)?;
+    for key in ["on_stop", "auto_stop_in", "kubernetes", "rollback_job"] {
+        if let Some(ignored) = field.get(key) {
+            ignored.warning(report, "has no effect here: nothing is deployed");
+        }
+    }
     let Some(name) = field.get("name") else {
         field.problem(report, "config should have a `name`");
         return None;

@@ -1,15 +1,18 @@
 //! `include:`: reads the files a configuration asks for and merges them under it.
 //!
-//! Only files of the same repository can be had. Every other source is a warning with its line, and whatever in the
-//! rest of the configuration may depend on it is not run.
+//! What nothing on this machine stands for is a warning with its line, and whatever in the rest of the configuration may
+//! depend on it is not run.
 
 use std::rc::Rc;
 
 use super::field::Field;
-use super::model::CiInput;
+use super::inputs::{self, Given, Values};
+use super::interpolate::{self, Known};
+use super::model::{CiInput, Found};
 use super::problem::{At, Report};
 use super::rules::{self, Outcome};
-use super::variables::{Lookup, expand};
+use super::source::{self, Home, Lost, Place, Source, normal};
+use super::variables::Lookup;
 use super::yaml::{self, Entry, MAX_NODES, Map, Node, Value};
 
 /// How many files one configuration may include, directly or not; GitLab's limit.
@@ -21,8 +24,10 @@ const MAX_INCLUDE_DEPTH: usize = 50;
 /// Reads the main file and everything it includes; `None` if that failed, which is then reported.
 pub(super) fn load(input: &CiInput<'_>, report: &mut Report) -> Option<Node> {
     let lookup = Lookup::new(input.variables);
-    let mut loader = Loader { input, lookup: &lookup, report, open: vec![normal(input.file)], count: 0 };
-    let root = loader.file(input.yaml, input.file)?;
+    let mut loader =
+        Loader { input, lookup: &lookup, report, open: vec![normal(input.file)], home: Home::Own, count: 0 };
+    let start = At { file: input.file.into(), line: 1 };
+    let root = loader.file(input.yaml, input.file, &Given::Person(input.inputs, start), &Values::new())?;
     if root.weight > MAX_NODES {
         return loader.too_large(&root.at);
     }
@@ -48,22 +53,28 @@ struct Loader<'a> {
     report: &'a mut Report,
     /// The files being read, outermost first.
     open: Vec<String>,
+    /// Whose file is being read.
+    home: Home,
     count: usize,
 }
 
 impl Loader<'_> {
-    fn file(&mut self, text: &str, name: &str) -> Option<Node> {
-        let from = if self.open.len() > 1 { yaml::From::Include } else { yaml::From::Project };
-        let root = yaml::parse(text, name, from, self.report)?;
+    fn file(&mut self, text: &str, name: &str, given: &Given<'_>, component: &Values) -> Option<Node> {
+        let text = self.with_inputs(text, name, given, component)?;
+        let root = yaml::parse(&text, name, self.report)?;
         let Some(include) = root.as_map().and_then(|map| map.get("include")) else {
             return Some(root);
         };
         let mut failed = false;
         let mut merged: Option<Node> = None;
         for item in items(&include.value) {
-            let Ok(nodes) = self.item(item) else {
-                failed = true;
-                continue;
+            let nodes = match self.item(item) {
+                Ok(nodes) => nodes,
+                Err(Lost::Missing) => continue,
+                Err(Lost::Refused) => {
+                    failed = true;
+                    continue;
+                }
             };
             for node in nodes {
                 let both = merged.map_or_else(|| node.clone(), |base| deep_merge(&base, &node));
@@ -82,51 +93,84 @@ impl Loader<'_> {
         Some(merged.map_or_else(|| own.clone(), |base| deep_merge(&base, &own)))
     }
 
-    /// One entry of `include`: the files that it stands for.
-    fn item(&mut self, node: &Node) -> Result<Vec<Node>, Refused> {
-        let field = Field::new(node, "include");
-        match &node.value {
-            Value::Text(path) if path.contains("://") => {
-                self.report.missing_include(&node.at, "of a URL");
-                Ok(Vec::new())
+    /// The text with the values of the inputs that its header asks for; as it is if it has no header.
+    fn with_inputs(&mut self, text: &str, name: &str, given: &Given<'_>, component: &Values) -> Option<String> {
+        let Some((header, rest)) = inputs::split(text) else {
+            inputs::values(None, given, self.lookup, self.report)?;
+            return Some(text.to_owned());
+        };
+        let root = yaml::parse(&header, name, self.report)?;
+        let root = Field::new(&root, "");
+        root.map_of(self.report, &["spec"])?;
+        let spec = root.get("spec").map(|spec| spec.renamed("spec"));
+        let mut wanted = Node::map(root.node.at.clone(), Map::new());
+        let mut component = component.clone();
+        if let Some(spec) = &spec {
+            spec.map_of(self.report, &["inputs", "component", "include"])?;
+            if let Some(include) = spec.get("include") {
+                wanted = self.external_inputs(&include)?;
             }
-            Value::Text(path) => self.local(&node.at, path),
-            Value::Map(map) => {
-                if !self.is_wanted(&field)? {
-                    return Ok(Vec::new());
-                }
-                for (kind, text) in UNSUPPORTED {
-                    if let Some(entry) = map.get(*kind) {
-                        self.report.missing_include(&entry.at, text);
-                        return Ok(Vec::new());
-                    }
-                }
-                field.map_of(self.report, &["local", "rules"]);
-                let Some(local) = field.get("local") else {
-                    field.problem(self.report, "config should have a `local` path");
-                    return Err(Refused);
-                };
-                let path = local.text(self.report).ok_or(Refused)?;
-                self.local(&local.node.at, &path)
+            if let Some(own) = spec.get("inputs") {
+                wanted = deep_merge(&wanted, own.node);
             }
-            Value::Broken => Err(Refused),
-            _ => {
-                field.expected(self.report, "a path or a hash with `local`");
-                Err(Refused)
+            let asked = spec.get("component").and_then(|list| list.texts(self.report)).unwrap_or_default();
+            component.retain(|key, _| asked.contains(key));
+            for unknown in asked.iter().filter(|key| !inputs::COMPONENT.contains(&key.as_str())) {
+                let hint = self.report.hint(unknown, inputs::COMPONENT.iter().copied());
+                spec.problem(self.report, &format!("component contains unknown values: {unknown}{hint}"));
             }
         }
+        let wanted = Field::new(&wanted, "spec:inputs");
+        let values = inputs::values(Some(&wanted), given, self.lookup, self.report)?;
+        let known = Known { inputs: &values, component: &component, lookup: self.lookup };
+        interpolate::interpolate(&rest, name, &known, self.report)
+    }
+
+    /// `spec:include`: inputs that other files define.
+    fn external_inputs(&mut self, include: &Field<'_>) -> Option<Node> {
+        let mut all = Node::map(include.node.at.clone(), Map::new());
+        for item in items(include.node) {
+            let field = Field::new(item, "spec:include");
+            let place = Place { repository: self.input.repository, lookup: self.lookup, home: &self.home };
+            for source in place.resolve(&field, self.report).ok()? {
+                let text = self.text_of(&item.at, &source).ok()?;
+                let root = yaml::parse(&text, &source.name(), self.report)?;
+                let root = Field::new(&root, "");
+                root.map_of(self.report, &["inputs"])?;
+                if let Some(inputs) = root.get("inputs") {
+                    all = deep_merge(&all, inputs.node);
+                }
+            }
+        }
+        Some(all)
+    }
+
+    /// One entry of `include`: the files that it stands for.
+    fn item(&mut self, node: &Node) -> Result<Vec<Node>, Lost> {
+        let field = Field::new(node, "include");
+        if field.node.as_map().is_some() && !self.is_wanted(&field)? {
+            return Ok(Vec::new());
+        }
+        let inputs = field.get("inputs");
+        if let Some(inputs) = &inputs {
+            inputs.map(self.report).ok_or(Lost::Refused)?;
+        }
+        let place = Place { repository: self.input.repository, lookup: self.lookup, home: &self.home };
+        let sources = place.resolve(&field, self.report)?;
+        let given = Given::File(inputs);
+        sources.iter().map(|source| self.source(&node.at, source, &given)).collect()
     }
 
     /// What the entry's rules say.
-    fn is_wanted(&mut self, field: &Field<'_>) -> Result<bool, Refused> {
+    fn is_wanted(&mut self, field: &Field<'_>) -> Result<bool, Lost> {
         let Some(list) = field.get("rules") else { return Ok(true) };
         let rules = rules::parse(&list, rules::INCLUDE, self.report);
         match rules::evaluate(&rules, self.lookup, self.input.repository, self.report) {
             Outcome::Matched(_) => Ok(true),
-            Outcome::Excluded => Ok(false),
+            Outcome::Excluded(_) => Ok(false),
             Outcome::Unknown(at, why) => {
                 self.report.problem(at, "include:rules", why);
-                Err(Refused)
+                Err(Lost::Refused)
             }
         }
     }
@@ -137,63 +181,56 @@ impl Loader<'_> {
         None
     }
 
-    /// A path, or a pattern with `*` (within one part of a path) and `**`.
-    fn local(&mut self, at: &At, path: &str) -> Result<Vec<Node>, Refused> {
-        let path = normal(&expand(path, self.lookup));
-        if !path.contains('*') {
-            return Ok(vec![self.local_file(at, &path)?]);
-        }
-        let pattern = regex::escape(&path).replace(r"\*\*", ".*").replace(r"\*", "[^/]*");
-        let pattern = regex::Regex::new(&format!("^{pattern}$")).map_err(|_| Refused)?;
-        let paths = self.input.repository.paths();
-        let found: Vec<&String> = paths.iter().filter(|path| pattern.is_match(path)).collect();
-        if found.is_empty() {
-            self.report.problem(at, "include", &format!("`{path}`: no file of the repository is meant by it"));
-            return Err(Refused);
-        }
-        found.into_iter().map(|path| self.local_file(at, path)).collect()
-    }
-
-    fn local_file(&mut self, at: &At, path: &str) -> Result<Node, Refused> {
+    /// The text of a file that may be included.
+    fn text_of(&mut self, at: &At, source: &Source) -> Result<String, Lost> {
         self.count += 1;
-        let wrong = if path.split('/').any(|part| part == "..") {
-            Some(format!("`{path}` leads out of the repository"))
+        let (path, name) = (&source.path, source.name());
+        let is_url = source.home == Home::Nowhere;
+        let wrong = if !is_url && path.split('/').any(|part| part == "..") {
+            Some(format!("`{name}` leads out of the repository"))
         } else if !has_yaml_extension(path) {
-            Some(format!("`{path}` does not end in .yml or .yaml"))
-        } else if self.open.iter().any(|open| open == path) {
-            Some(format!("`{path}` includes itself: {} → {path}", self.open.join(" → ")))
+            Some(format!("`{name}` does not end in .yml or .yaml"))
+        } else if self.open.contains(&name) {
+            Some(format!("`{name}` includes itself: {} → {name}", self.open.join(" → ")))
         } else if self.count > MAX_INCLUDES || self.open.len() > MAX_INCLUDE_DEPTH {
-            Some(format!("`{path}`: more than {MAX_INCLUDES} files, or deeper than {MAX_INCLUDE_DEPTH} levels"))
+            Some(format!("`{name}`: more than {MAX_INCLUDES} files, or deeper than {MAX_INCLUDE_DEPTH} levels"))
         } else {
             None
         };
         if let Some(text) = wrong {
             self.report.problem(at, "include", &text);
-            return Err(Refused);
+            return Err(Lost::Refused);
         }
-        let Some(text) = self.input.repository.file(path) else {
-            self.report.problem(at, "include", &format!("`{path}` does not exist in the repository"));
-            return Err(Refused);
-        };
-        self.open.push(path.to_owned());
-        let node = self.file(&text, path);
+        match source.read(self.input.repository) {
+            Found::Text(text) => Ok(text),
+            Found::Unmapped => Err(source::missing(at, source, self.report)),
+            Found::Nothing => {
+                let place = match (&source.home, &source.job) {
+                    (_, Some(job)) => format!("`{path}` is not in the artifacts of {job}"),
+                    (Home::Own, None) => format!("`{path}` does not exist in the repository"),
+                    (Home::Project(project), None) => {
+                        format!("`{path}` does not exist in the directory that stands for {project}")
+                    }
+                    (Home::Nowhere, None) => format!("`{path}`: the file that stands for it cannot be read"),
+                };
+                self.report.problem(at, "include", &place);
+                Err(Lost::Refused)
+            }
+        }
+    }
+
+    fn source(&mut self, at: &At, source: &Source, given: &Given<'_>) -> Result<Node, Lost> {
+        let text = self.text_of(at, source)?;
+        let name = source.name();
+        self.open.push(name.clone());
+        let home = if source.job.is_some() { Home::Nowhere } else { source.home.clone() };
+        let outer = std::mem::replace(&mut self.home, home);
+        let node = self.file(&text, &name, given, &source.component);
+        self.home = outer;
         self.open.pop();
-        node.ok_or(Refused)
+        node.ok_or(Lost::Refused)
     }
 }
-
-/// The include failed and is reported.
-struct Refused;
-
-/// Kinds of include that need another project or service, and how they are named in the warning.
-const UNSUPPORTED: &[(&str, &str)] = &[
-    ("project", "of another project's file"),
-    ("remote", "of a remote file"),
-    ("template", "of a GitLab template"),
-    ("component", "of a component"),
-    ("artifact", "of a job's artifact"),
-    ("inputs", "with inputs"),
-];
 
 fn items(node: &Node) -> &[Node] {
     match &node.value {
@@ -203,11 +240,8 @@ fn items(node: &Node) -> &[Node] {
     }
 }
 
-fn normal(path: &str) -> String {
-    path.trim_start_matches("./").trim_start_matches('/').to_owned()
-}
-
 fn has_yaml_extension(path: &str) -> bool {
+    let path = path.split(['?', '#']).next().unwrap_or(path);
     path.rsplit_once('.').is_some_and(|(_, extension)| matches!(extension, "yml" | "yaml"))
 }
 

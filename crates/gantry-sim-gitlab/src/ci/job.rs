@@ -1,8 +1,9 @@
 //! One job as written, before rules decide whether it exists and before names in `needs` are looked up.
 
 use super::environment;
+use super::extras::{self, Extras};
 use super::field::Field;
-use super::model::{AllowFailure, CiEnvironment, CiVariable, Repository, When};
+use super::model::{AllowFailure, CiArtifact, CiEnvironment, CiTrigger, CiVariable, Repository, When};
 use super::needs::{self, Needs};
 use super::only::{self, Policy};
 use super::parallel::{self, Instance};
@@ -10,6 +11,7 @@ use super::problem::{At, Report};
 use super::rules::{self, Rule};
 use super::script;
 use super::settings::{self, Settings};
+use super::trigger::{self, Wanted};
 use super::variables;
 use super::yaml::{Map, Node, Value};
 
@@ -23,6 +25,7 @@ const KEYS: &[&str] = &[
     "artifacts",
     "before_script",
     "cache",
+    "coverage",
     "dependencies",
     "environment",
     "except",
@@ -30,9 +33,14 @@ const KEYS: &[&str] = &[
     "image",
     "inherit",
     "interruptible",
+    "manual_confirmation",
     "needs",
     "only",
+    "pages",
     "parallel",
+    "publish",
+    "release",
+    "resource_group",
     "retry",
     "rules",
     "script",
@@ -41,17 +49,16 @@ const KEYS: &[&str] = &[
     "start_in",
     "tags",
     "timeout",
+    "trigger",
     "variables",
     "when",
 ];
 
 /// Keywords of things that only GitLab's other parts act on.
-const IGNORED: &[&str] =
-    &["coverage", "dast_configuration", "manual_confirmation", "pages", "publish", "release", "resource_group"];
+const IGNORED: &[&str] = &["dast_configuration"];
 
 /// Keywords without which the job would be another one, and why they cannot be had: such a job is not run here.
 const REFUSED: &[(&str, &str)] = &[
-    ("trigger", "is not supported here: there are no other pipelines to start"),
     ("run", "is not supported here; use `script`"),
     ("secrets", "is not supported here: there is no secret store"),
     ("inputs", "is not supported here"),
@@ -77,12 +84,23 @@ pub(super) struct Draft {
     pub(super) start_in_seconds: Option<u64>,
     pub(super) allow_failure: AllowFailure,
     pub(super) environment: Option<CiEnvironment>,
+    pub(super) trigger: Option<CiTrigger>,
+    pub(super) extras: Extras,
+    /// Where `rules` stand.
+    rules: Option<At>,
     pub(super) needs: Option<Needs>,
     pub(super) dependencies: Option<Vec<Depended>>,
     /// Whether a part of it may be in a missing include, its stage for one.
     pub(super) is_lacking: bool,
     /// Why the job is not run here if it exists.
     pub(super) not_here: Option<String>,
+}
+
+impl Draft {
+    /// Where the rules of the job stand.
+    pub(super) fn rules_at(&self) -> &At {
+        self.rules.as_ref().unwrap_or(&self.at)
+    }
 }
 
 /// One entry of `dependencies`.
@@ -123,7 +141,18 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
     let script = read_script(&field, at, context.incomplete || lacking.is_some(), report);
     let when = field.get("when").and_then(|when| when.one_of(report, WHEN)).unwrap_or_else(|| "on_success".to_owned());
     let refused = REFUSED.iter().filter_map(|(key, why)| refusal(&field, key, why));
-    let refused: Vec<String> = refused.chain(lacking.clone()).collect();
+    let mut refused: Vec<String> = refused.chain(lacking.clone()).collect();
+    let trigger = match field.get("trigger").and_then(|trigger| trigger::read(&trigger, report)) {
+        Some(Wanted::Child(trigger)) => Some(trigger),
+        Some(Wanted::NotHere(why)) => {
+            refused.extend(refusal(&field, "trigger", &why));
+            None
+        }
+        None => None,
+    };
+    let extras = extras::read(name, &field, report);
+    let mut settings = settings::read(&field, context.repository, report);
+    publish(&mut settings.artifacts, extras.published.as_deref());
     let allow_default = if when == "manual" { AllowFailure::Yes } else { AllowFailure::No };
     Draft {
         name: name.to_owned(),
@@ -133,7 +162,7 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
             None => stage(&field, at, context.stages, report),
         },
         is_lacking: lacking.is_some(),
-        settings: settings::read(&field, context.repository, report),
+        settings,
         script,
         inherited_variables: inherited(&field, "variables", None, report),
         variables: field
@@ -149,9 +178,22 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
             .and_then(|allow| rules::allow_failure(&allow, report))
             .unwrap_or(allow_default),
         environment: field.get("environment").and_then(|environment| environment::read(&environment, report)),
+        trigger,
+        extras,
+        rules: field.get("rules").map(|rules| rules.node.at.clone()),
         needs: field.get("needs").map(|list| needs::read(&list, report)),
         dependencies: field.get("dependencies").map(|list| dependencies(&list, report)),
         not_here: (!refused.is_empty()).then(|| refused.join("; ")),
+    }
+}
+
+/// What Pages would publish is part of the archive.
+fn publish(artifacts: &mut Vec<CiArtifact>, directory: Option<&str>) {
+    let Some(directory) = directory else { return };
+    match artifacts.iter_mut().find(|artifact| artifact.artifact_type == "archive") {
+        Some(archive) if archive.paths.iter().any(|path| path == directory) => {}
+        Some(archive) => archive.paths.push(directory.to_owned()),
+        None => artifacts.push(CiArtifact::archive(vec![directory.to_owned()])),
     }
 }
 

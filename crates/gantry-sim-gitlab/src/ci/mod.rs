@@ -12,11 +12,14 @@ mod durations;
 mod environment;
 mod expr;
 mod extends;
+mod extras;
 mod field;
 mod glob;
 mod graph;
 mod image;
 mod include;
+mod inputs;
+mod interpolate;
 mod job;
 mod lenient;
 mod model;
@@ -30,7 +33,9 @@ mod rules;
 mod scalar;
 mod script;
 mod settings;
+mod source;
 mod suggest;
+mod trigger;
 mod variables;
 mod yaml;
 
@@ -38,8 +43,8 @@ mod yaml;
 mod tests;
 
 pub use model::{
-    AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiNeed, CiPipeline, CiRetry,
-    CiVariable, Repository, When,
+    AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiLeftOut, CiNeed,
+    CiPipeline, CiRetry, CiTrigger, CiVariable, Found, Repository, When,
 };
 pub use problem::Problem;
 

@@ -14,8 +14,27 @@ pub struct CiInput<'a> {
     /// Variables known before the file is read (`CI_COMMIT_BRANCH`, project variables, …). They are visible to
     /// `rules:if`, `only:variables`, `include` paths and `tags`, and win over variables of the same name in the file.
     pub variables: &'a [(String, String)],
+    /// Values for the inputs that the file's own `spec:inputs` asks for.
+    pub inputs: &'a [(String, String)],
     /// The repository at the commit.
     pub repository: &'a dyn Repository,
+}
+
+/// What there is of a file of another place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Its text.
+    Text(String),
+    /// The place is here, and has no such file.
+    Nothing,
+    /// Nothing on this machine stands for the place.
+    Unmapped,
+}
+
+impl From<Option<String>> for Found {
+    fn from(text: Option<String>) -> Self {
+        text.map_or(Self::Nothing, Self::Text)
+    }
 }
 
 /// What the reader asks about the repository; paths are from its root.
@@ -29,12 +48,28 @@ pub trait Repository {
     /// The files that differ from where the commit's history left that of a branch, tag or commit; `None` if there is
     /// no such one.
     fn changed_since(&self, git_ref: &str) -> Option<Rc<[String]>>;
+    /// The text of a file in the directory that stands for another project.
+    fn project_file(&self, _project: &str, _path: &str) -> Found {
+        Found::Unmapped
+    }
+    /// Every file in the directory that stands for another project; `None` if no directory does.
+    fn project_paths(&self, _project: &str) -> Option<Rc<[String]>> {
+        None
+    }
+    /// The text of the file that stands for a URL.
+    fn remote_file(&self, _url: &str) -> Found {
+        Found::Unmapped
+    }
+    /// The text of a file in the archive of a job of the parent pipeline (`trigger:include:artifact`).
+    fn artifact_file(&self, _job: &str, _path: &str) -> Option<String> {
+        None
+    }
 }
 
 /// The jobs that one run of the configuration creates, with all includes, templates and rules already applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CiPipeline {
-    /// `workflow:name`, not expanded.
+    /// `workflow:name`, with variables expanded.
     pub name: Option<String>,
     /// `workflow:auto_cancel:on_new_commit`: what a newer pipeline of the same ref cancels of this one.
     pub auto_cancel: AutoCancel,
@@ -42,8 +77,40 @@ pub struct CiPipeline {
     pub stages: Vec<String>,
     /// The jobs, ordered by stage and inside a stage as in the file.
     pub jobs: Vec<CiJob>,
+    /// The jobs that their rules leave out, in the order of the file.
+    pub left_out: Vec<CiLeftOut>,
+    /// Whether the failure of one job cancels the others (`workflow:auto_cancel:on_job_failure`).
+    pub cancel_on_failure: bool,
     /// What was understood but will not be acted on.
     pub warnings: Vec<super::Problem>,
+}
+
+/// A job of the file that this pipeline does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CiLeftOut {
+    /// The full name.
+    pub name: String,
+    /// Its stage.
+    pub stage: String,
+    /// Why, in one sentence with the place.
+    pub why: String,
+}
+
+/// A job that starts a pipeline of its own instead of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CiTrigger {
+    /// The child's configuration, as YAML.
+    pub config: String,
+    /// The jobs whose archives the configuration includes files of.
+    pub artifacts_of: Vec<String>,
+    /// Values for the inputs of the child's configuration.
+    pub inputs: Vec<(String, String)>,
+    /// `strategy`: whether the job ends with the child, and as it does.
+    pub depends: bool,
+    /// Whether the job's variables are those of the child too.
+    pub forwards_yaml_variables: bool,
+    /// Whether the variables given for the pipeline are those of the child too.
+    pub forwards_pipeline_variables: bool,
 }
 
 /// One job, ready to be created.
@@ -91,6 +158,18 @@ pub struct CiJob {
     pub interruptible: bool,
     /// Where the job deploys to.
     pub environment: Option<CiEnvironment>,
+    /// The pipeline that the job starts; such a job has no script.
+    pub trigger: Option<CiTrigger>,
+    /// Jobs of the parent pipeline whose artifacts are fetched: the text that names the pipeline, and the job.
+    pub upstream: Vec<(String, String)>,
+    /// Jobs of the same group run one after another.
+    pub resource_group: Option<String>,
+    /// A pattern that finds the coverage in the log.
+    pub coverage: Option<String>,
+    /// What `release` would make: the tag and what is said of it, with variables expanded.
+    pub release: Option<String>,
+    /// What a person is asked before the job starts.
+    pub manual_confirmation: Option<String>,
     /// Lines of `hooks:pre_get_sources_script`.
     pub pre_get_sources_script: Vec<String>,
     /// Why the job exists but is not run here, in one sentence with the place; `None` for every ordinary job.
@@ -171,6 +250,22 @@ pub struct CiArtifact {
     pub when: String,
     /// A duration or `never`, as written.
     pub expire_in: Option<String>,
+}
+
+impl CiArtifact {
+    /// The archive of these paths, with the usual settings.
+    pub(super) fn archive(paths: Vec<String>) -> Self {
+        Self {
+            artifact_type: "archive".to_owned(),
+            format: "zip".to_owned(),
+            name: None,
+            paths,
+            exclude: Vec::new(),
+            untracked: false,
+            when: "on_success".to_owned(),
+            expire_in: None,
+        }
+    }
 }
 
 /// One cache of a job.

@@ -10,7 +10,7 @@ use super::yaml::Value;
 const MAX_NEEDS: usize = 50;
 
 /// Kinds of needs that reach outside this pipeline.
-const FOREIGN: &[&str] = &["pipeline", "project", "ref"];
+const FOREIGN: &[&str] = &["project", "ref"];
 
 /// One entry of `needs`.
 #[derive(Clone, Debug)]
@@ -27,8 +27,17 @@ pub(super) struct Needed {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Needs {
     pub(super) jobs: Vec<Needed>,
+    /// Artifacts of the parent pipeline: the text that names the pipeline, and the job.
+    pub(super) upstream: Vec<(String, String)>,
     /// Needs that reach outside this pipeline: where the first stands, and why it cannot be had.
     pub(super) foreign: Option<(At, String)>,
+}
+
+impl Needs {
+    /// Nothing but artifacts of the parent: GitLab then keeps the order of stages.
+    pub(super) fn is_only_upstream(&self) -> bool {
+        self.jobs.is_empty() && !self.upstream.is_empty()
+    }
 }
 
 impl Needed {
@@ -72,10 +81,24 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Needs {
                 let text = format!("`needs` with `{key}` is not supported here: there is only this pipeline");
                 needs.foreign.get_or_insert((item.node.at.clone(), text));
             }
+            None if item.has("pipeline") => upstream(&item, &mut needs, report),
             None => needs.jobs.extend(one(&item.renamed(format!("{}:need", field.path)), report)),
         }
     }
     needs
+}
+
+/// `pipeline` with a `job`: its artifacts. Alone it mirrors the state of another project's pipeline.
+fn upstream(item: &Field<'_>, needs: &mut Needs, report: &mut Report) {
+    item.map_of(report, &["pipeline", "job", "artifacts"]);
+    let text = |key: &str, report: &mut Report| item.get(key).and_then(|value| value.plain(report));
+    if let (Some(pipeline), Some(job)) = (text("pipeline", report), text("job", report)) {
+        let artifacts = item.get("artifacts").and_then(|flag| flag.flag(report)).unwrap_or(true);
+        needs.upstream.extend(artifacts.then_some((pipeline, job)));
+    } else {
+        let text = "`needs` with the `pipeline` of a project is not supported here: there is only this project";
+        needs.foreign.get_or_insert((item.node.at.clone(), text.to_owned()));
+    }
 }
 
 fn one(field: &Field<'_>, report: &mut Report) -> Option<Needed> {

@@ -5,10 +5,11 @@ use super::field::Field;
 use super::graph::{self, Planned};
 use super::image;
 use super::job::{self, Context, Draft, Presence};
-use super::model::{AllowFailure, AutoCancel, CiInput, CiJob, CiPipeline, Repository};
+use super::model::{AllowFailure, CiInput, CiJob, CiLeftOut, CiPipeline, Repository};
 use super::parallel::Instance;
 use super::problem::{At, Report};
-use super::rules::{self, Outcome, Rule};
+use super::rules::{self, CancelWhen, Outcome, Rule};
+use super::script;
 use super::settings;
 use super::variables::{self, Lookup, Set, expand};
 use super::yaml::{Entry, Map, Node, Value};
@@ -71,11 +72,21 @@ pub(super) fn build(input: &CiInput<'_>, config: &Extended, root_at: &At, report
         report.problem(&at, "", "pipeline filtered out by workflow rules");
         return None;
     }
-    let planned = plan(&drafts, &shared, budget, input.repository, report)?;
+    let (planned, left_out) = plan(&drafts, &shared, budget, input.repository, report)?;
     let jobs = graph::connect(&drafts, planned, &shared.stages, report)?;
-    check_jobs(&jobs, &drafts, root_at, report);
-    let (name, auto_cancel) = (workflow.name, workflow.auto_cancel);
-    Some(CiPipeline { name, auto_cancel, stages: shared.stages, jobs, warnings: Vec::new() })
+    check_jobs(&jobs, &left_out, root_at, report);
+    let Workflow { name, auto_cancel, .. } = workflow;
+    Some(CiPipeline {
+        name: name
+            .map(|name| variables::expand_all(&name, &shared.lookup.with(&shared.globals)).trim().to_owned())
+            .filter(|name| !name.is_empty()),
+        auto_cancel: auto_cancel.on_new_commit,
+        cancel_on_failure: auto_cancel.on_job_failure,
+        stages: shared.stages,
+        jobs,
+        left_out,
+        warnings: Vec::new(),
+    })
 }
 
 fn stages(root: &Field<'_>, report: &mut Report) -> Vec<String> {
@@ -84,7 +95,7 @@ fn stages(root: &Field<'_>, report: &mut Report) -> Vec<String> {
         if field.list().is_some_and(<[_]>::is_empty) {
             field.problem(report, "config can't be blank");
         }
-        field.texts(report).unwrap_or_default()
+        script::read(&field, report)
     });
     let names = named.filter(|names| !names.is_empty()).unwrap_or_else(|| DEFAULT_STAGES.map(str::to_owned).to_vec());
     let mut all = vec![".pre".to_owned()];
@@ -143,7 +154,7 @@ fn defaults(root: &Field<'_>, input: &CiInput<'_>, report: &mut Report) -> Map {
 struct Workflow {
     name: Option<String>,
     has_rules: bool,
-    auto_cancel: AutoCancel,
+    auto_cancel: CancelWhen,
     /// The place of the rules that leave the pipeline out.
     filtered: Option<At>,
 }
@@ -173,7 +184,7 @@ fn workflow(
             variables::merge(globals, &rule.variables);
             workflow.auto_cancel = rule.auto_cancel.unwrap_or(workflow.auto_cancel);
         }
-        Outcome::Excluded => workflow.filtered = Some(list.node.at.clone()),
+        Outcome::Excluded(at) => workflow.filtered = Some(at.unwrap_or(&list.node.at).clone()),
         Outcome::Unknown(at, why) => report.problem(at, "workflow:rules", why),
     }
     workflow
@@ -188,9 +199,9 @@ fn drafts(input: &CiInput<'_>, config: &Extended, shared: &Shared, report: &mut 
         if KEYS.contains(&name.as_str()) {
             continue;
         }
-        // A header for inputs stands in a document of its own; in the same one it is a job like any other, if it is one.
+        // A header stands in a document of its own; in the same one it is a job like any other, if it is one.
         if name == "spec" && entry.value.as_map().is_some_and(|map| map.contains_key("inputs")) {
-            report.problem(&entry.at, "spec", "with inputs is not supported here");
+            report.problem(&entry.at, "spec", "with inputs is a header: put `---` between it and the jobs");
             continue;
         }
         if name.starts_with('.') || !is_job(name, entry, report) {
@@ -252,8 +263,8 @@ fn plan(
     mut budget: usize,
     repository: &dyn Repository,
     report: &mut Report,
-) -> Option<Vec<Planned>> {
-    let mut planned = Vec::new();
+) -> Option<(Vec<Planned>, Vec<CiLeftOut>)> {
+    let (mut planned, mut left_out) = (Vec::new(), Vec::new());
     for (index, draft) in drafts.iter().enumerate() {
         for instance in &draft.instances {
             let mut variables = Set::new();
@@ -265,7 +276,11 @@ fn plan(
             let (rule, undecided) = match presence(draft, &lookup, repository, report) {
                 Present::Yes(rule) => (rule, None),
                 Present::Undecided(why) => (None, Some(why)),
-                Present::No => continue,
+                Present::No(why) => {
+                    let name = format!("{}{}", draft.name, instance.suffix);
+                    left_out.push(CiLeftOut { name, stage: draft.stage.clone(), why });
+                    continue;
+                }
             };
             if let Some(rule) = rule {
                 variables::merge(&mut variables, &rule.variables);
@@ -273,16 +288,18 @@ fn plan(
             let lookup = job_lookup(draft, instance, &shared.lookup, &variables);
             let needs = rule.and_then(|rule| rule.needs.as_ref()).or(draft.needs.as_ref());
             let foreign = needs.and_then(|needs| needs.foreign.as_ref()).map(|(at, why)| format!("{why} ({at})"));
-            let needs = needs.map(|needs| needs.jobs.clone());
+            let upstream = needs.map(|needs| needs.upstream.clone()).unwrap_or_default();
+            let needs = needs.filter(|needs| !needs.is_only_upstream()).map(|needs| needs.jobs.clone());
             let cost = needs.as_ref().map_or(0, Vec::len);
             budget = spend(budget, cost, &draft.at, report)?;
             let mut job = instantiate(draft, instance, variables, rule, &lookup);
             job.not_here = draft.not_here.clone().or(undecided).or(foreign);
+            job.upstream = upstream;
             image::check(&job, &draft.at, &lookup, report);
             planned.push(Planned { draft: index, job, needs, matrix: instance.variables.clone() });
         }
     }
-    Some(planned)
+    Some((planned, left_out))
 }
 
 /// What the rules and tags of a job can see.
@@ -306,7 +323,8 @@ fn job_lookup(draft: &Draft, instance: &Instance, pipeline: &Lookup, variables: 
 enum Present<'d> {
     /// With the rule that says so.
     Yes(Option<&'d Rule>),
-    No,
+    /// With the reason.
+    No(String),
     /// A rule cannot be decided here: why.
     Undecided(String),
 }
@@ -315,13 +333,18 @@ fn presence<'d>(draft: &'d Draft, lookup: &Lookup, repository: &dyn Repository, 
     match &draft.presence {
         Presence::Rules(rules) => match rules::evaluate(rules, lookup, repository, report) {
             Outcome::Matched(rule) => Present::Yes(Some(rule)),
-            Outcome::Excluded => Present::No,
+            Outcome::Excluded(Some(at)) => Present::No(format!("the rule in {at} says `when: never`")),
+            Outcome::Excluded(None) => Present::No(format!("none of its rules holds ({})", draft.rules_at())),
             Outcome::Unknown(at, why) => Present::Undecided(format!("{why} ({at})")),
         },
         Presence::Policies { only, except } => {
             let included = only.as_ref().is_none_or(|only| only.includes(lookup, repository, report));
             let excluded = except.as_ref().is_some_and(|except| except.excludes(lookup, repository, report));
-            if included && !excluded { Present::Yes(None) } else { Present::No }
+            match (included, excluded) {
+                (true, false) => Present::Yes(None),
+                (false, _) => Present::No(format!("`only` does not hold ({})", draft.at)),
+                (true, true) => Present::No(format!("`except` holds ({})", draft.at)),
+            }
         }
     }
 }
@@ -352,6 +375,12 @@ fn instantiate(draft: &Draft, instance: &Instance, variables: Set, rule: Option<
         parallel: instance.position,
         interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(settings.interruptible),
         environment: draft.environment.clone(),
+        trigger: draft.trigger.clone(),
+        upstream: Vec::new(),
+        resource_group: draft.extras.resource_group.as_ref().map(|group| variables::expand_all(group, lookup)),
+        coverage: draft.extras.coverage.clone(),
+        release: draft.extras.release.as_ref().map(|tag| variables::expand_all(tag, lookup)),
+        manual_confirmation: draft.extras.manual_confirmation.clone(),
         pre_get_sources_script: settings.pre_get_sources_script,
         not_here: None,
         line: draft.at.line,
@@ -363,12 +392,20 @@ fn allow_failure(draft: &Draft, rule: Option<&Rule>) -> AllowFailure {
     rule.and_then(|rule| rule.allow_failure.clone()).unwrap_or_else(|| draft.allow_failure.clone())
 }
 
-fn check_jobs(jobs: &[CiJob], drafts: &[Draft], root_at: &At, report: &mut Report) {
-    if drafts.is_empty() || report.failed() {
+/// How many reasons a pipeline without jobs is refused with; the rest is counted.
+const SHOWN_REASONS: usize = 5;
+
+fn check_jobs(jobs: &[CiJob], left_out: &[CiLeftOut], root_at: &At, report: &mut Report) {
+    if (jobs.is_empty() && left_out.is_empty()) || report.failed() {
         return;
     }
     if jobs.is_empty() {
-        report.problem(root_at, "", "the pipeline would be empty: `rules` or `only`/`except` leave out every job");
+        let reasons: Vec<String> =
+            left_out.iter().take(SHOWN_REASONS).map(|job| format!("{}: {}", job.name, job.why)).collect();
+        let more = left_out.len().saturating_sub(SHOWN_REASONS);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let text = "the pipeline would be empty: `rules` or `only`/`except` leave out every job";
+        report.problem(root_at, "", &format!("{text} ({}{more})", reasons.join("; ")));
     } else if jobs.iter().all(|job| job.stage == ".pre" || job.stage == ".post") {
         report.problem(
             root_at,

@@ -86,7 +86,7 @@ impl Report {
 
     /// Records an include that cannot be had here: the rest of the configuration is read without it.
     pub(super) fn missing_include(&mut self, at: &At, what: &str) {
-        self.warning(at, "include", &format!("{what} is not supported here; what it defines is missing"));
+        self.warning(at, "include", &format!("{what}; what it defines is missing"));
         self.missing.get_or_insert_with(|| at.clone());
     }
 

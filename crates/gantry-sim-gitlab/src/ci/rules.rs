@@ -36,6 +36,8 @@ const MAX_NESTING: usize = 10;
 /// One rule.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rule {
+    /// Where it stands.
+    at: Option<At>,
     /// `None`: no condition.
     condition: Option<Expr>,
     changes: Option<Changes>,
@@ -46,15 +48,23 @@ pub(super) struct Rule {
     pub(super) variables: Vec<CiVariable>,
     pub(super) needs: Option<Needs>,
     pub(super) interruptible: Option<bool>,
-    pub(super) auto_cancel: Option<AutoCancel>,
+    pub(super) auto_cancel: Option<CancelWhen>,
+}
+
+/// `auto_cancel`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CancelWhen {
+    pub(super) on_new_commit: AutoCancel,
+    /// Whether one failure cancels all other jobs.
+    pub(super) on_job_failure: bool,
 }
 
 /// What a list of rules decides.
 pub(super) enum Outcome<'r> {
     /// The first rule that holds; its `when` is not `never`.
     Matched(&'r Rule),
-    /// None holds, or the first that does says `never`.
-    Excluded,
+    /// None holds, or the first that does says `never`: where that stands.
+    Excluded(Option<&'r At>),
     /// A rule that would have to be decided cannot be: where, and why.
     Unknown(&'r At, &'static str),
 }
@@ -87,9 +97,13 @@ pub(super) fn evaluate<'r>(
             Some(Err((at, why))) => return Outcome::Unknown(at, why),
             Some(Ok(true)) | None => {}
         }
-        return if rule.when.as_deref() == Some("never") { Outcome::Excluded } else { Outcome::Matched(rule) };
+        return if rule.when.as_deref() == Some("never") {
+            Outcome::Excluded(rule.at.as_ref())
+        } else {
+            Outcome::Matched(rule)
+        };
     }
-    Outcome::Excluded
+    Outcome::Excluded(None)
 }
 
 fn collect(field: &Field<'_>, dialect: Dialect, level: usize, rules: &mut Vec<Rule>, report: &mut Report) {
@@ -119,6 +133,7 @@ fn rule(field: &Field<'_>, dialect: Dialect, report: &mut Report) -> Option<Rule
         _ => {}
     }
     Some(Rule {
+        at: Some(field.node.at.clone()),
         condition: field.get("if").and_then(|condition| expression(&condition, report)),
         changes: field.get("changes").and_then(|changes| Changes::read(&changes, report)),
         exists: field.get("exists").and_then(|exists| Exists::read(&exists, report)),
@@ -136,19 +151,19 @@ fn rule(field: &Field<'_>, dialect: Dialect, report: &mut Report) -> Option<Rule
 }
 
 /// Reads `auto_cancel`.
-pub(super) fn auto_cancel(field: &Field<'_>, report: &mut Report) -> AutoCancel {
+pub(super) fn auto_cancel(field: &Field<'_>, report: &mut Report) -> CancelWhen {
     if field.map_of(report, &["on_new_commit", "on_job_failure"]).is_none() {
-        return AutoCancel::default();
+        return CancelWhen::default();
     }
-    if let Some(ignored) = field.get("on_job_failure") {
-        ignored.warning(report, "is ignored here");
-    }
+    let failure = field.get("on_job_failure").and_then(|wanted| wanted.one_of(report, &["all", "none"]));
     let wanted = field.get("on_new_commit");
-    match wanted.and_then(|wanted| wanted.one_of(report, &["conservative", "interruptible", "none"])).as_deref() {
-        Some("interruptible") => AutoCancel::Interruptible,
-        Some("none") => AutoCancel::Never,
-        _ => AutoCancel::Conservative,
-    }
+    let on_new_commit =
+        match wanted.and_then(|wanted| wanted.one_of(report, &["conservative", "interruptible", "none"])).as_deref() {
+            Some("interruptible") => AutoCancel::Interruptible,
+            Some("none") => AutoCancel::Never,
+            _ => AutoCancel::Conservative,
+        };
+    CancelWhen { on_new_commit, on_job_failure: failure.as_deref() == Some("all") }
 }
 
 /// Reads one condition.

@@ -130,6 +130,9 @@ fn variable(key: &str, field: &Field<'_>, data: &[&str], report: &mut Report) ->
                     None
                 })?,
             };
+            if let Some(description) = field.get("description") {
+                description.text(report);
+            }
             let options = field.get("options").and_then(|options| options.texts(report));
             if let (Some(options), Some(given)) = (options, field.get("value"))
                 && !options.contains(&value)

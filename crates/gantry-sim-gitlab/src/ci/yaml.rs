@@ -86,6 +86,35 @@ impl Node {
         if let Value::Map(map) = &self.value { Some(map) } else { None }
     }
 
+    pub(super) fn as_list(&self) -> Option<&[Self]> {
+        if let Value::List(items) = &self.value { Some(items) } else { None }
+    }
+
+    /// The value as text that YAML reads as the same again: texts as they are, lists and mappings as JSON.
+    pub(super) fn inline(&self) -> String {
+        match &self.value {
+            Value::Text(text) => text.to_string(),
+            Value::Int(number, _) => number.to_string(),
+            Value::Float(printed, _) => printed.to_string(),
+            Value::Bool(flag, _) => flag.to_string(),
+            _ => self.json().to_string(),
+        }
+    }
+
+    /// The value as JSON, which is YAML too.
+    pub(super) fn json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null | Value::Broken => serde_json::Value::Null,
+            Value::Bool(flag, _) => (*flag).into(),
+            Value::Int(number, _) => (*number).into(),
+            Value::Float(printed, _) => serde_json::from_str(printed).unwrap_or_else(|_| printed.to_string().into()),
+            Value::Text(text) => text.to_string().into(),
+            Value::List(items) => items.iter().map(Self::json).collect(),
+            Value::Map(map) => map.iter().map(|(key, entry)| (key.clone(), entry.value.json())).collect(),
+            Value::Reference(names) => names.iter().map(String::as_str).collect(),
+        }
+    }
+
     /// What the value is, for "expected …, but this is …".
     pub(super) fn kind(&self) -> &'static str {
         match self.value {
@@ -101,17 +130,8 @@ impl Node {
     }
 }
 
-/// Where a file comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
-    /// It is the configuration of the project.
-    Project,
-    /// Another one includes it.
-    Include,
-}
-
 /// Reads one file into its root mapping; `None` if there is none, which is then reported.
-pub(super) fn parse(text: &str, file: &str, from: From, report: &mut Report) -> Option<Node> {
+pub(super) fn parse(text: &str, file: &str, report: &mut Report) -> Option<Node> {
     let file: Rc<str> = Rc::from(file);
     let start = At { file: Rc::clone(&file), line: 1 };
     if text.len() > MAX_YAML_BYTES {
@@ -120,18 +140,7 @@ pub(super) fn parse(text: &str, file: &str, from: From, report: &mut Report) -> 
     }
     let mut documents = documents(text, &file, report)?;
     if let Some(second) = documents.get(1) {
-        let has_header = documents.first().and_then(Node::as_map).is_some_and(|map| map.contains_key("spec"));
-        match (has_header, from) {
-            // An included file is as good as one that cannot be had.
-            (true, From::Include) => {
-                report.missing_include(&second.at, "of a file with a `spec:` header");
-                return Some(Node::map(second.at.clone(), Map::new()));
-            }
-            (true, From::Project) => {
-                report.problem(&second.at, "", "a `spec:` header with inputs is not supported here");
-            }
-            (false, _) => report.problem(&second.at, "", "a second YAML document is not read; remove the `---`"),
-        }
+        report.problem(&second.at, "", "a second YAML document is not read; remove the `---`");
         return None;
     }
     let Some(root) = documents.pop().filter(|root| !matches!(root.value, Value::Null)) else {

@@ -8,7 +8,9 @@ const STAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z ([0-9a-f]{2})([OE])([ +])
 const STAMP_LENGTH = 32;
 const MARKER = /section_(start|end):(\d+):([\w.:\/-]+)(?:\[([^\]\r]*)\])?\r(?:\x1b\[0K)?/g;
 /** More lines than anybody reads here; older ones make room, and the raw log has all. */
-const MOST_LINES = 10000;
+const MOST_LINES = 200000;
+/** Lines are laid out in groups of this size, and only those in sight. */
+const CHUNK = 500;
 /** Longer lines are shown up to here. */
 const MOST_CHARACTERS = 20000;
 
@@ -56,7 +58,7 @@ export class Log {
     const text = this.rest.replace(MARKER, "");
     this.partial = h("div", { class: "line", "data-n": this.number + 1 });
     paint(this.partial, text, { ...this.style("") });
-    this.body().append(this.partial);
+    this.place().append(this.partial);
   }
 
   entry(line) {
@@ -95,7 +97,7 @@ export class Log {
     }
     const element = h("div", { class: stamp?.[2] === "E" ? "line err" : "line", "data-n": ++this.number });
     if (stamp) element.title = stamp[0].slice(0, 27);
-    this.body().append(element);
+    this.place().append(element);
     this.keep(stream, { element, target: element, text, style: this.style(stream) });
   }
 
@@ -133,6 +135,32 @@ export class Log {
 
   body() {
     return this.open.at(-1)?.body ?? this.root;
+  }
+
+  /** Where the next line goes: the group at the end of the innermost open section. */
+  place() {
+    const body = this.body();
+    let chunk = body.lastElementChild;
+    if (!chunk?.classList.contains("chunk") || chunk.childElementCount >= CHUNK) {
+      // Only of a full group the height is known before it is laid out.
+      if (chunk?.classList.contains("chunk")) chunk.classList.add("full");
+      chunk = h("div", { class: "chunk" });
+      body.append(chunk);
+    }
+    return chunk;
+  }
+
+  /** What there is, as `{ number, text, section, element }`. */
+  *entries() {
+    for (const element of this.lines) {
+      const section = element.closest("details")?.dataset.section;
+      yield { number: Number(element.dataset.n), text: element.textContent, section, element };
+    }
+  }
+
+  /** The element of a line. */
+  find(number) {
+    return this.lines.find((element) => element.dataset.n === String(number));
   }
 
   start(name, at, options) {

@@ -43,7 +43,9 @@ fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, 
     let mut all = variables::job(world, job, path);
     all.extend(variables::server(&world.url));
     all.extend(variables::checkout(&world.url, &pipeline.checkout));
-    all.extend(variables::pipeline(&world.url, path, pipeline.id, &pipeline.created_at.to_string()));
+    let created_at = pipeline.created_at.to_string();
+    let origin = variables::Origin { id: pipeline.id, created_at: &created_at, source: pipeline.source };
+    all.extend(variables::pipeline(&world.url, path, &origin));
     if let Some(name) = &pipeline.name {
         all.push(Variable::public("CI_PIPELINE_NAME", name.as_str()));
     }
@@ -184,5 +186,22 @@ fn sources<'a>(world: &'a World, pipeline: &'a Pipeline, definition: &CiJob) -> 
         (None, None) => position(&other.stage) < own_stage,
     };
     let others = world.current_jobs(pipeline).filter(|(_, other)| wanted(other));
-    others.map(|(other, _)| other).collect()
+    others.map(|(other, _)| other).chain(upstream(world, pipeline, definition)).collect()
+}
+
+/// The jobs of parent pipelines whose artifacts are asked for (`needs:pipeline:job`).
+fn upstream<'a>(world: &'a World, pipeline: &'a Pipeline, definition: &CiJob) -> Vec<&'a Job> {
+    let known = |name: &str| {
+        let given = pipeline.variables.iter().rev().find(|variable| variable.key == name);
+        given.map(|variable| variable.value.clone())
+    };
+    let found = definition.upstream.iter().filter_map(|(id, name)| {
+        let id = match id.strip_prefix('$') {
+            Some(variable) => known(variable.trim_start_matches('{').trim_end_matches('}'))?,
+            None => id.clone(),
+        };
+        let parent = world.pipelines.get(&id.trim().parse().ok()?)?;
+        world.current_jobs(parent).find(|(_, other)| other.name == *name).map(|(other, _)| other)
+    });
+    found.collect()
 }

@@ -56,7 +56,9 @@ fn complete_variables(payload: &mut Map<String, Value>, world: &World, job: &Job
         all.push(Variable::public("CI_PROJECT_PATH_SLUG", variables::slug(path)));
         all.push(Variable::public("CI_PROJECT_URL", format!("{}/{path}", world.url)));
     }
-    all.extend(variables::pipeline(&world.url, path, job.id, &job.created_at.to_string()));
+    let created_at = job.created_at.to_string();
+    let origin = variables::Origin { id: job.id, created_at: &created_at, source: variables::PUSH };
+    all.extend(variables::pipeline(&world.url, path, &origin));
     let has_sources =
         raw.checkout.is_some() || payload.get("git_info").is_some_and(|git| git.get("repo_url").is_some());
     if !has_sources {

@@ -195,12 +195,25 @@ pub(crate) fn before(revision: &Revision) -> String {
     revision.before.clone().unwrap_or_else(|| "0".repeat(revision.sha.len()))
 }
 
-/// About the pipeline. Its source is a push, the case that rules are written for.
-pub(crate) fn pipeline(url: &str, path: &str, id: u64, created_at: &str) -> Vec<Variable> {
+/// What a pipeline says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'o> {
+    pub(crate) id: u64,
+    pub(crate) created_at: &'o str,
+    /// `CI_PIPELINE_SOURCE`.
+    pub(crate) source: &'o str,
+}
+
+/// The source of a pipeline that somebody asks for: a push, the case that rules are written for.
+pub(crate) const PUSH: &str = "push";
+
+/// About the pipeline.
+pub(crate) fn pipeline(url: &str, path: &str, origin: &Origin<'_>) -> Vec<Variable> {
+    let Origin { id, created_at, source } = *origin;
     vec![
         Variable::public("CI_PIPELINE_ID", id.to_string()),
         Variable::public("CI_PIPELINE_IID", id.to_string()),
-        Variable::public("CI_PIPELINE_SOURCE", "push"),
+        Variable::public("CI_PIPELINE_SOURCE", source),
         Variable::public("CI_PIPELINE_URL", format!("{url}/{path}/-/pipelines/{id}")),
         Variable::public("CI_PIPELINE_CREATED_AT", created_at),
     ]

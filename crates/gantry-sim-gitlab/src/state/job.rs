@@ -130,6 +130,10 @@ pub(crate) struct Job {
     /// What a person should know of its end that no log says.
     pub(crate) note: Option<String>,
     pub(crate) exit_code: Option<i64>,
+    /// What `coverage` found in the log.
+    pub(crate) coverage: Option<f64>,
+    /// The pipeline that the job has started.
+    pub(crate) downstream: Option<u64>,
     pub(crate) created_at: Timestamp,
     pub(crate) queued_at: Option<Timestamp>,
     /// The same for deadlines.
@@ -162,6 +166,8 @@ pub(crate) struct Job {
     pub(crate) attempt: u32,
     /// Log and artifacts were deleted by a person; the job is closed to its token.
     pub(crate) erased: bool,
+    /// Where the runner that has it can be reached for a terminal: `url`, `certificate` and `authorization`.
+    pub(crate) session: Option<Value>,
 }
 
 impl Job {
@@ -175,6 +181,8 @@ impl Job {
             failure_reason: None,
             note: None,
             exit_code: None,
+            coverage: None,
+            downstream: None,
             created_at: now.wall,
             queued_at: None,
             queued: None,
@@ -195,6 +203,7 @@ impl Job {
             retried: false,
             attempt: 0,
             erased: false,
+            session: None,
         }
     }
 
@@ -278,6 +287,19 @@ impl Job {
     /// Somebody else writes to the log right now.
     pub(crate) fn log_is_locked(&self, now: Now) -> bool {
         self.log_locked_until.is_some_and(|until| now.at < until)
+    }
+
+    /// Jobs of the same group run one after another.
+    pub(crate) fn resource_group(&self) -> Option<&str> {
+        match &self.new.source {
+            Source::Pipeline { job, .. } => job.resource_group.as_deref(),
+            Source::Raw(_) => None,
+        }
+    }
+
+    /// Whether a runner has it, acknowledged or not.
+    pub(crate) fn is_held(&self) -> bool {
+        self.status.is_processing() || self.is_waiting()
     }
 
     /// The first stored artifact of type `archive`.

@@ -2,10 +2,13 @@
 //! and nothing awaits. Rules about single jobs are in `job.rs`, `put.rs`, `patch.rs`; this module and its neighbours
 //! `queue.rs` and `pipelines.rs` move jobs between runners, queue and pipelines.
 
+pub(crate) mod bridges;
+mod coverage;
 pub(crate) mod faults;
 pub(crate) mod job;
 pub(crate) mod mode;
 pub(crate) mod patch;
+mod phases;
 pub(crate) mod pipeline;
 pub(crate) mod pipelines;
 pub(crate) mod put;
@@ -19,7 +22,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 pub(crate) mod trace;
-mod view;
+pub(crate) mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -56,6 +59,10 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     /// Pending jobs that nobody has, oldest first.
     queue: VecDeque<u64>,
+    /// Jobs whose child pipelines are to be made, oldest first.
+    bridges: VecDeque<u64>,
+    /// Wakes who makes them.
+    pub(crate) bridge_wake: Arc<Notify>,
     /// Grows with every job that becomes available; long polls watch it.
     version: watch::Sender<u64>,
     /// Distinguishes the queue values of two runs, so that a client's old `last_update` is never current by chance.
@@ -93,6 +100,8 @@ impl World {
             violations: Violations::default(),
             faults: Faults::default(),
             queue: VecDeque::new(),
+            bridges: VecDeque::new(),
+            bridge_wake: Arc::default(),
             version: watch::Sender::new(1),
             salt: crate::tokens::salt(),
             wake,
@@ -165,6 +174,11 @@ impl World {
         let now = self.now();
         if let Some(job) = self.jobs.get_mut(&id) {
             job.enqueue(now);
+            if job.trigger().is_some() {
+                self.bridges.push_back(id);
+                self.bridge_wake.notify_one();
+                return self.changed();
+            }
             self.announce(id);
             self.wake();
         }
@@ -231,6 +245,7 @@ impl World {
     pub(crate) fn cancel(&mut self, id: u64, force: bool) -> Option<bool> {
         let now = self.now();
         let done = self.jobs.get_mut(&id)?.cancel(force, now);
+        self.cancel_children(&[id], force);
         self.after_change(id);
         Some(done)
     }
@@ -255,8 +270,21 @@ impl World {
         let Some(job) = self.jobs.get(&id) else { return };
         if job.status.is_final() {
             self.queue.retain(|&other| other != id);
+            self.complete(id);
             self.retry_automatically(id);
+            self.cancel_on_failure(id);
             self.advance_pipeline_of(id);
+        }
+    }
+
+    /// What a job leaves when it ends: its coverage, and the place in its resource group.
+    fn complete(&mut self, id: u64) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.coverage.is_none() {
+            job.coverage = job.read_coverage();
+        }
+        if job.resource_group().is_some() {
+            self.version.send_modify(|version| *version += 1);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::World;
 use super::job::{Job, NewJob, Source};
 use super::pipeline::{self, Move, Node};
 use super::status::Status;
-use crate::ci::{AllowFailure, AutoCancel, CiJob, CiPipeline};
+use crate::ci::{AllowFailure, AutoCancel, CiJob, CiLeftOut, CiPipeline};
 use crate::limits;
 use crate::payload::variables::Variable;
 use crate::repo::Checkout;
@@ -22,7 +22,7 @@ use crate::repo::Checkout;
 pub(crate) struct Pipeline {
     pub(crate) id: u64,
     pub(crate) checkout: Arc<Checkout>,
-    /// `workflow:name`, not expanded.
+    /// `workflow:name`.
     pub(crate) name: Option<String>,
     pub(crate) stages: Vec<String>,
     /// All jobs ever made for it, retried ones included.
@@ -32,6 +32,14 @@ pub(crate) struct Pipeline {
     pub(crate) created_at: Timestamp,
     /// What a newer pipeline of the same ref does to this one.
     pub(crate) auto_cancel: AutoCancel,
+    /// Whether one failure cancels all other jobs.
+    pub(crate) cancel_on_failure: bool,
+    /// `CI_PIPELINE_SOURCE`.
+    pub(crate) source: &'static str,
+    /// The job of another pipeline that has started this one.
+    pub(crate) parent: Option<u64>,
+    /// The jobs that rules leave out: name, stage and reason.
+    pub(crate) left_out: Vec<CiLeftOut>,
     /// The newer pipeline that canceled jobs of this one.
     pub(crate) canceled_by: Option<u64>,
 }
@@ -41,6 +49,11 @@ impl World {
     pub(crate) fn reserve_pipeline(&mut self) -> u64 {
         self.last_pipeline += 1;
         self.last_pipeline
+    }
+
+    /// The same without taking it.
+    pub(crate) fn next_pipeline(&self) -> u64 {
+        self.last_pipeline + 1
     }
 
     /// Creates the jobs of a pipeline and queues the first ones. `false` when there would be too many jobs.
@@ -74,7 +87,7 @@ impl World {
         })
     }
 
-    fn nodes(&self, pipeline: &Pipeline) -> (Vec<u64>, Vec<Node>) {
+    pub(super) fn nodes(&self, pipeline: &Pipeline) -> (Vec<u64>, Vec<Node>) {
         let current: Vec<(&Job, &CiJob)> = self.current_jobs(pipeline).collect();
         let index: HashMap<&str, usize> =
             current.iter().enumerate().map(|(index, (_, definition))| (definition.name.as_str(), index)).collect();
@@ -106,7 +119,7 @@ impl World {
             let (ids, nodes) = self.nodes(pipeline);
             let moves = pipeline::step(&nodes);
             if moves.is_empty() {
-                return;
+                return self.settle_parent(id);
             }
             for (index, step) in moves {
                 if let Some(&job) = ids.get(index) {
@@ -169,6 +182,11 @@ impl World {
         });
         Some(json!({
             "id": id,
+            "name": pipeline.name,
+            "source": pipeline.source,
+            "parent": pipeline.parent.and_then(|id| Some(json!({"job": id, "pipeline": self.jobs.get(&id)?.pipeline()}))),
+            "message": pipeline.checkout.revision.title,
+            "left_out": pipeline.left_out.iter().map(left_out_view).collect::<Value>(),
             "repo": pipeline.checkout.repo.name,
             "status": pipeline::overall(&nodes),
             "ref": pipeline.checkout.revision.name,
@@ -179,6 +197,10 @@ impl World {
             "jobs": jobs.collect::<Value>(),
         }))
     }
+}
+
+pub(crate) fn left_out_view(job: &CiLeftOut) -> Value {
+    json!({"name": job.name, "stage": job.stage, "why": job.why})
 }
 
 fn new_job(pipeline: u64, job: Arc<CiJob>) -> NewJob {
@@ -195,7 +217,7 @@ fn new_job(pipeline: u64, job: Arc<CiJob>) -> NewJob {
 }
 
 /// Does a failure with this exit code leave the pipeline successful?
-fn failure_allowed(allow: &AllowFailure, exit_code: Option<i64>) -> bool {
+pub(super) fn failure_allowed(allow: &AllowFailure, exit_code: Option<i64>) -> bool {
     match allow {
         AllowFailure::No => false,
         AllowFailure::Yes => true,

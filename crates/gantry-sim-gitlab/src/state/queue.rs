@@ -17,6 +17,8 @@ pub(crate) struct Asker {
     pub(crate) system_id: String,
     /// `info.features`.
     pub(crate) features: Value,
+    /// Where the job can be entered, if anywhere (`session` of the request).
+    pub(crate) session: Option<Value>,
 }
 
 impl Asker {
@@ -40,7 +42,10 @@ impl World {
     pub(crate) fn take(&mut self, asker: &Asker) -> Option<(u64, Value)> {
         loop {
             let runner = self.runners.by_id(asker.runner).filter(|runner| !runner.paused)?;
-            let fits = |id: &u64| self.jobs.get(id).is_some_and(|job| runner.takes(&job.new.tags)).then_some(*id);
+            let is_free = |job: &Job| job.resource_group().is_none_or(|group| !self.is_taken(group));
+            let fits = |id: &u64| {
+                self.jobs.get(id).is_some_and(|job| runner.takes(&job.new.tags) && is_free(job)).then_some(*id)
+            };
             let id = self.queue.iter().find_map(fits)?;
             let cap = runner.maximum_timeout;
             self.queue.retain(|&other| other != id);
@@ -61,6 +66,11 @@ impl World {
         }
     }
 
+    /// Whether a job of this resource group runs.
+    fn is_taken(&self, group: &str) -> bool {
+        self.jobs.values().any(|job| job.is_held() && job.resource_group() == Some(group))
+    }
+
     fn hand_out(&mut self, id: u64, asker: &Asker, cap: Option<u64>) -> Value {
         let (now, leeway) = (self.now(), self.timing.token_leeway);
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -78,6 +88,7 @@ impl World {
                 begun: None,
                 token_expires: now.at + job.new.timeout + leeway,
             };
+            job.session.clone_from(&asker.session);
             job.assign(lease, now);
         }
         let payload = payload::of(self, id);

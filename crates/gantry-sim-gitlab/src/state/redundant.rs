@@ -74,8 +74,21 @@ impl World {
                 job.cancel(force, now);
             }
         }
+        self.cancel_children(jobs, force);
         for id in jobs {
             self.after_change(*id);
+        }
+    }
+
+    /// `workflow:auto_cancel:on_job_failure: all`: a failure that counts cancels what has not ended.
+    pub(crate) fn cancel_on_failure(&mut self, id: u64) {
+        let Some(job) = self.jobs.get(&id).filter(|job| job.status == Status::Failed && !job.retried) else { return };
+        let Source::Pipeline { id: pipeline, job: definition } = &job.new.source else { return };
+        let counts = !super::pipelines::failure_allowed(&definition.allow_failure, job.exit_code);
+        let wants = self.pipelines.get(pipeline).is_some_and(|pipeline| pipeline.cancel_on_failure);
+        if counts && wants {
+            let pipeline = *pipeline;
+            self.cancel_pipeline(pipeline, false);
         }
     }
 

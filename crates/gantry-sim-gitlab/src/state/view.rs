@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::job::{Job, Source};
+use crate::ci::{CiJob, When};
 
 impl Job {
     /// What `/sim/jobs` shows.
     pub(crate) fn view(&self) -> Value {
-        json!({
+        let mut view = json!({
             "id": self.id,
             "name": self.new.name,
             "stage": self.new.stage,
@@ -28,7 +29,15 @@ impl Job {
             "tags": self.new.tags,
             "erased": self.erased,
             "artifacts": self.artifacts.iter().map(super::job::Artifact::view).collect::<Value>(),
-        })
+            "coverage": self.coverage,
+            "downstream": self.downstream,
+        });
+        if let (Source::Pipeline { job, .. }, Some(view)) = (&self.new.source, view.as_object_mut())
+            && let Value::Object(more) = definition_view(job)
+        {
+            view.extend(more);
+        }
+        view
     }
 
     /// The job's pipeline, if it has one.
@@ -38,6 +47,32 @@ impl Job {
             Source::Pipeline { id, .. } => Some(*id),
         }
     }
+}
+
+/// What the file says of a job, as far as people want to see it.
+pub(crate) fn definition_view(job: &CiJob) -> Value {
+    let when = match job.when {
+        When::OnSuccess => "on_success",
+        When::OnFailure => "on_failure",
+        When::Always => "always",
+        When::Manual => "manual",
+        When::Delayed => "delayed",
+    };
+    let need =
+        |need: &crate::ci::CiNeed| json!({"job": need.job, "artifacts": need.artifacts, "optional": need.optional});
+    json!({
+        "when": when,
+        "start_in_seconds": job.start_in_seconds,
+        "needs": job.needs.as_ref().map(|needs| needs.iter().map(need).collect::<Value>()),
+        "dependencies": job.dependencies,
+        "image": job.image.as_ref().map(|image| &image.name),
+        "environment": job.environment.as_ref().map(|environment| json!({"name": environment.name, "url": environment.url, "action": environment.action})),
+        "resource_group": job.resource_group,
+        "release": job.release,
+        "manual_confirmation": job.manual_confirmation,
+        "trigger": job.trigger.is_some(),
+        "place": format!("{}:{}", job.file, job.line),
+    })
 }
 
 impl super::job::Artifact {

@@ -65,7 +65,7 @@ async fn a_person_runs_reads_cancels_and_retries() {
     browser.value("document.querySelector('article .jobs a').click()").await;
     reads_the_log(&mut browser, &sim, &job, &mut log).await;
     browser.picture("job").await;
-    shows_the_end_of_long_logs(&mut browser, &sim, &job, &mut log).await;
+    stays_quick_in_long_logs(&mut browser, &sim, &job, &mut log).await;
     cancels_and_retries(&mut browser, &sim, &job, &log).await;
 
     browser.resize(390, 844, true).await;
@@ -114,18 +114,29 @@ async fn reads_the_log(browser: &mut Browser, sim: &Sim, job: &Taken, log: &mut 
     assert_eq!(browser.value("typeof window.pwned").await, json!("undefined"));
 }
 
-/// Of a very long log the page has the last lines, and says so.
-async fn shows_the_end_of_long_logs(browser: &mut Browser, sim: &Sim, job: &Taken, log: &mut String) {
-    let rows: String = (0..12_000).map(|row| line(&format!("row {row};"), false)).collect();
+/// A log of 100,000 lines can be searched, and each of its lines has a link.
+async fn stays_quick_in_long_logs(browser: &mut Browser, sim: &Sim, job: &Taken, log: &mut String) {
+    const ROWS: usize = 100_000;
+    let rows: String = (0..ROWS).map(|row| line(&format!("row {row};"), false)).collect();
     more(sim, job, log, &rows).await;
     let text = "document.querySelector('.log').textContent";
-    browser.until(&format!("{text}.includes('row 11999;')")).await;
-    assert_eq!(browser.value(&format!("{text}.includes('row 1000;')")).await, json!(false));
-    assert_eq!(browser.value(&format!("{text}.includes('Running the script')")).await, json!(true), "sections stay");
-    assert_eq!(browser.value("document.querySelector('.lines').dataset.shortened").await, json!("true"));
+    browser.until(&format!("{text}.includes('row {};')", ROWS - 1)).await;
+    assert_eq!(browser.value(&format!("{text}.includes('row 1000;')")).await, json!(true), "nothing is cut away");
     let at_the_end = "(({scrollTop, scrollHeight, clientHeight}) => scrollHeight - scrollTop - clientHeight < 40)\
                       (document.querySelector('.log'))";
     browser.until(at_the_end).await;
+    let search = "(() => { const input = document.querySelector('.search input'); input.value = 'row 54321;'; \
+                  const begun = performance.now(); input.dispatchEvent(new Event('input')); return performance.now() - begun; })()";
+    let took = browser.value(search).await;
+    println!("a search in {ROWS} lines took {took} ms");
+    browser.until("document.querySelector('.count').textContent === '1 of 1'").await;
+    let hit = "document.querySelector('.line.here')";
+    browser.until(&format!("{hit}.checkVisibility({{contentVisibilityAuto: true}})")).await;
+    let number = browser.value(&format!("{hit}.dataset.n")).await;
+    let number = number.as_str().expect("a number").to_owned();
+    browser.value(&format!("location.hash = '#/jobs/{}/L{number}'", job.id)).await;
+    browser.until("document.querySelector('.line.target').textContent === 'row 54321;'").await;
+    browser.picture("search").await;
 }
 
 /// The buttons do what they say, to the runner too.
@@ -138,7 +149,7 @@ async fn cancels_and_retries(browser: &mut Browser, sim: &Sim, job: &Taken, log:
     sim.finish(job, "failed").await;
     browser.until("document.querySelector('.jobhead .badge').innerText.includes('canceled')").await;
     browser.press(".actions", "Retry").await;
-    browser.until(&format!("location.hash !== '#/jobs/{}'", job.id)).await;
+    browser.until(&format!("!location.hash.startsWith('#/jobs/{}')", job.id)).await;
     let again = sim.run_next().await;
     browser.until(&format!("location.hash === '#/jobs/{}'", again.id)).await;
     browser.until("document.querySelector('.jobhead .badge').innerText.includes('running')").await;
@@ -146,6 +157,75 @@ async fn cancels_and_retries(browser: &mut Browser, sim: &Sim, job: &Taken, log:
     browser.press(".actions", "Cancel by force").await;
     browser.until("document.querySelector('.jobhead .badge').innerText.includes('canceled')").await;
     assert_eq!(sim.put(&again, &json!({"state": "running"})).await, (403, "canceled".to_owned()));
+}
+
+/// A pipeline with needs, a job that fails, variables, and what rules leave out.
+const NEEDS: &str = "
+workflow: {name: Of the shop}
+stages: [build, test]
+compile: {stage: build, script: [make]}
+style: {stage: build, script: [lint]}
+unit: {needs: [compile], script: [check]}
+all: {stage: test, script: [x]}
+tagged: {script: [x], rules: [{if: $CI_COMMIT_TAG}]}
+";
+
+#[tokio::test]
+async fn a_pipeline_is_a_graph_and_a_time_line_and_a_failure_says_why() {
+    let Some(mut browser) = Browser::start().await else { return };
+    let origin = repository(&[(".gitlab-ci.yml", NEEDS)]);
+    let sim = Sim::with_repo("group/shop", origin.path().to_owned()).await;
+    browser.resize(1280, 900, false).await;
+    browser.open(&sim.url).await;
+    browser.until("document.querySelector('.brand span').textContent === 'shop'").await;
+    browser.value("document.querySelector('.given').open = true; document.querySelector('#variables').value = 'WHO=me\\nA=b=c'").await;
+    browser.press("form.run", "Run pipeline").await;
+    browser.until("document.querySelector('article h2').textContent === 'Of the shop'").await;
+    let compile = sim.run_next().await;
+    let given = compile.payload["variables"].as_array().expect("variables");
+    for (key, value) in [("WHO", "me"), ("A", "b=c")] {
+        assert!(given.iter().any(|variable| variable["key"] == key && variable["value"] == value), "{key}");
+    }
+    let mut log = String::new();
+    let script =
+        "make: *** [all] Error 2\n".lines().map(|text| line(text, false)).collect::<String>() + &line("bye", false);
+    more(&sim, &compile, &mut log, &section("get_sources", "", "Sources", &line("Fetching", false))).await;
+    more(&sim, &compile, &mut log, &section("step_script", "", "Script", &(line("$ make", false) + &script))).await;
+    more(&sim, &compile, &mut log, &line("ERROR: Job failed: exit code 2", false)).await;
+    sim.put(&compile, &json!({"state": "failed", "failure_reason": "script_failure", "exit_code": 2})).await;
+    browser.value("document.querySelector('article h2 a').click()").await;
+    browser.until("document.querySelectorAll('.graph .node').length === 4").await;
+    browser
+        .until(
+            "document.querySelectorAll('.edge').length === 3 && document.querySelectorAll('.edge.named').length === 1",
+        )
+        .await;
+    browser
+        .until("document.querySelector('.leftout').textContent.includes('tagged (test): none of its rules holds')")
+        .await;
+    browser.picture("graph").await;
+    browser.press(".tabs", "Time line").await;
+    browser.until("document.querySelector('.timeline .p-script') && document.querySelector('.track .p-queued')").await;
+    browser.picture("timeline").await;
+    browser.value(&format!("location.hash = '#/jobs/{}'", compile.id)).await;
+    browser
+        .until("document.querySelector('.why').textContent.includes('A command of the script failed (exit code 2).')")
+        .await;
+    browser.until("document.querySelector('.line.target').textContent === 'make: *** [all] Error 2'").await;
+    browser.picture("failure").await;
+    browser.resize(1280, 900, true).await;
+    browser.picture("failure-dark").await;
+    browser.resize(390, 844, true).await;
+    browser.value("location.hash = '#/pipelines/1'").await;
+    browser.until("document.querySelectorAll('.graph .node').length === 4").await;
+    browser.picture("graph-phone").await;
+    assert_eq!(
+        browser.value("document.documentElement.scrollWidth").await,
+        json!(390),
+        "nothing sticks out on a phone"
+    );
+    assert_eq!(browser.errors(), [""; 0]);
+    sim.stop().await;
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ one: {script: echo runs}
     assert_eq!(
         absent(&pipeline),
         [
-            "down: `trigger` is not supported here: there are no other pipelines to start (.gitlab-ci.yml:2)",
+            "down: `trigger` of the project group/other is not supported here: there is only this project (.gitlab-ci.yml:2)",
             "steps: `run` is not supported here; use `script` (.gitlab-ci.yml:3)",
             "secret: `secrets` is not supported here: there is no secret store (.gitlab-ci.yml:6); \
              `id_tokens` is not supported here: there is nobody to issue the tokens (.gitlab-ci.yml:7)",
@@ -94,24 +94,7 @@ c: {script: x, rules: [{when: always}, {exists: {paths: [x], project: a/b}}]}
     assert_eq!(run(&pipeline), ["b", "c"]);
     assert_eq!(
         absent(&pipeline),
-        ["a: `exists:project` is not supported here: there is only this project (.gitlab-ci.yml:2)"]
-    );
-}
-
-#[test]
-fn an_included_file_with_inputs_is_as_good_as_one_that_cannot_be_had() {
-    let files = &[("ci.yml", "spec: {inputs: {a: {default: b}}}\n---\n.theirs: {script: '$[[ inputs.a ]]'}\n")];
-    let yaml = "include: [{local: ci.yml, inputs: {a: c}}, ci.yml]\na: {extends: .theirs}\nb: {script: x}\n";
-    let pipeline = read_with(yaml, files, PUSH).expect("a pipeline");
-    assert_eq!(run(&pipeline), ["b"]);
-    let tail = "is not supported here; what it defines is missing";
-    let warnings: Vec<String> = pipeline.warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        warnings,
-        [
-            format!(".gitlab-ci.yml:1: include with inputs {tail}"),
-            format!("ci.yml:3: include of a file with a `spec:` header {tail}"),
-        ]
+        ["a: `exists:project` needs a copy of the project here, --include-project PROJECT=DIR (.gitlab-ci.yml:2)"]
     );
 }
 
@@ -124,7 +107,7 @@ include:
   - remote: https://example.com/x.yml
   - https://example.com/y.yml
   - template: Go.gitlab-ci.yml
-  - component: example.com/a/b@1
+  - component: example.com/a/b/c@1
   - {template: Never.yml, rules: [{when: never}]}
 stages: [build, test]
 default: {tags: !reference [.shared, tags]}
@@ -161,15 +144,17 @@ behind: {stage: review, script: x, needs: [own]}
             format!("refers: it refers to .setup, script, which {from} (.gitlab-ci.yml:15)"),
         ]
     );
-    let tail = "is not supported here; what it defines is missing";
+    let tail = "; what it defines is missing";
+    let url = "--include-remote URL=FILE";
+    let gitlab = "--include-project gitlab-org/gitlab=DIR, a checkout of GitLab itself";
     assert_eq!(
         warnings(&pipeline),
         [
-            format!("3: include of another project's file {tail}"),
-            format!("4: include of a remote file {tail}"),
-            format!("5: include of a URL {tail}"),
-            format!("6: include of a GitLab template {tail}"),
-            format!("7: include of a component {tail}"),
+            format!("3: include of the project group/other needs a copy here, --include-project group/other=DIR{tail}"),
+            format!("4: include of https://example.com/x.yml needs a copy here, {url}{tail}"),
+            format!("5: include of https://example.com/y.yml needs a copy here, {url}{tail}"),
+            format!("6: include of the template Go.gitlab-ci.yml needs a copy here, {gitlab}{tail}"),
+            format!("7: include of the project a/b needs a copy here, --include-project a/b=DIR{tail}"),
             format!("10: default is read without a part: it refers to .shared, tags, which {from}"),
             "22: the stage review is not defined here: it may be in the include of .gitlab-ci.yml:3".to_owned(),
         ]

@@ -330,9 +330,7 @@ a:
         warnings(&pipeline),
         [
             "4: jobs:a:environment makes no deployment here; only its variables are set",
-            "5: jobs:a:coverage is ignored here",
-            "6: jobs:a:resource_group is ignored here",
-            "7: jobs:a:pages is ignored here",
+            "7: jobs:a:pages publishes nothing here: there are no Pages; the directory is an artifact",
             "10: jobs:a:artifacts:expose_as has no effect here",
         ]
     );

@@ -3,7 +3,9 @@
 mod absent;
 mod golden;
 mod graph;
+mod includes;
 mod jobs;
+mod keywords;
 mod layout;
 mod merging;
 mod presence;
@@ -13,7 +15,7 @@ mod sample;
 
 use std::rc::Rc;
 
-use super::{CiInput, CiJob, CiPipeline, Repository, read};
+use super::{CiInput, CiJob, CiPipeline, Found, Repository, read};
 
 /// Variables of a push to `main`.
 const PUSH: &[(&str, &str)] = &[
@@ -32,6 +34,10 @@ struct Tree<'a> {
     files: Files<'a>,
     changed: Option<&'a [&'a str]>,
     since_main: &'a [&'a str],
+    /// Files of other projects: project, path, text.
+    projects: &'a [(&'a str, &'a str, &'a str)],
+    /// Files of URLs.
+    urls: Files<'a>,
 }
 
 impl Repository for Tree<'_> {
@@ -50,6 +56,25 @@ impl Repository for Tree<'_> {
     fn changed_since(&self, git_ref: &str) -> Option<Rc<[String]>> {
         (git_ref == "main").then(|| self.since_main.iter().map(|path| (*path).to_owned()).collect())
     }
+
+    fn project_file(&self, project: &str, path: &str) -> Found {
+        let mut files = self.projects.iter().filter(|(name, ..)| *name == project).peekable();
+        if files.peek().is_none() {
+            return Found::Unmapped;
+        }
+        files.find(|(_, name, _)| *name == path).map(|(.., text)| (*text).to_owned()).into()
+    }
+
+    fn project_paths(&self, project: &str) -> Option<Rc<[String]>> {
+        let files = self.projects.iter().filter(|(name, ..)| *name == project);
+        let paths: Vec<String> = files.map(|(_, path, _)| (*path).to_owned()).collect();
+        (!paths.is_empty()).then(|| paths.into())
+    }
+
+    fn remote_file(&self, url: &str) -> Found {
+        let file = self.urls.iter().find(|(name, _)| *name == url);
+        file.map_or(Found::Unmapped, |(_, text)| Found::Text((*text).to_owned()))
+    }
 }
 
 /// Reads `yaml` with other files and variables; problems come as lines of text.
@@ -59,7 +84,7 @@ fn read_with(yaml: &str, files: Files<'_>, variables: &[(&str, &str)]) -> Result
 
 fn read_in(yaml: &str, tree: &Tree<'_>, variables: &[(&str, &str)]) -> Result<CiPipeline, Vec<String>> {
     let variables: Vec<(String, String)> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &variables, repository: tree };
+    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &variables, inputs: &[], repository: tree };
     read(&input).map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 

@@ -44,7 +44,12 @@ inherits-when: {script: x, when: on_failure, rules: [{if: $CI_COMMIT_BRANCH}]}
 /// The jobs of a push to `main` that changed `README.md` and `src/a/b.rs`, in a repository with a few files.
 fn present_in(yaml: &str) -> Vec<String> {
     let files = [("Dockerfile", ""), ("README.md", ""), ("docs/a/guide.md", ""), ("src/main.rs", "")];
-    let tree = Tree { files: &files, changed: Some(&["README.md", "src/a/b.rs"]), since_main: &["docs/a/guide.md"] };
+    let tree = Tree {
+        files: &files,
+        changed: Some(&["README.md", "src/a/b.rs"]),
+        since_main: &["docs/a/guide.md"],
+        ..Tree::default()
+    };
     let pipeline = read_in(yaml, &tree, PUSH).unwrap_or_else(|problems| panic!("{}", problems.join("\n")));
     assert_eq!(pipeline.warnings, []);
     names(&pipeline).into_iter().map(str::to_owned).collect()
@@ -181,7 +186,7 @@ workflow:
 a: {script: x, rules: [{if: $DEPLOY == 'yes'}]}
 ";
     let pipeline = pipeline(yaml);
-    assert_eq!(pipeline.name.as_deref(), Some("Pipeline of $CI_COMMIT_BRANCH"));
+    assert_eq!(pipeline.name.as_deref(), Some("Pipeline of main"));
     assert_eq!(pipeline.auto_cancel, AutoCancel::Never);
     assert_eq!(pipeline.jobs.iter().flat_map(pairs).collect::<Vec<_>>(), ["DEPLOY=yes"]);
     assert_eq!(
@@ -218,7 +223,8 @@ not-tags: {script: x, except: {refs: [tags], variables: [$NOTHING]}}
 fn a_pipeline_without_jobs_says_why() {
     assert_eq!(
         problems("a: {script: x, only: [tags]}\n"),
-        ["1: the pipeline would be empty: `rules` or `only`/`except` leave out every job"]
+        ["1: the pipeline would be empty: `rules` or `only`/`except` leave out every job \
+          (a: `only` does not hold (.gitlab-ci.yml:1))"]
     );
     assert_eq!(
         problems(".a: {script: x}\nvariables: {A: b}\n"),

@@ -79,7 +79,7 @@ fn files_that_are_no_configuration_say_so() {
         ("# only a comment\n", "1: the file is empty; it should hold at least one job"),
         ("just text\n", "1: the file should be a mapping with jobs, but this is a string"),
         ("\n- a\n", "2: the file should be a mapping with jobs, but this is a list"),
-        ("spec: {inputs: {a: {}}}\n---\na: {script: x}\n", "3: a `spec:` header with inputs is not supported here"),
+        ("spec: {inputs: {a: {}}}\n---\na: {script: x}\n", "1: spec:inputs `a` has no default and is not given"),
         ("a: {script: x}\n---\nb: {script: x}\n", "3: a second YAML document is not read; remove the `---`"),
     ];
     for (yaml, expected) in cases {

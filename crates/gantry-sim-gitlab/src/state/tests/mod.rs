@@ -1,5 +1,6 @@
 //! The state rules, step by step, on a paused clock.
 
+mod children;
 mod retries;
 mod time;
 
@@ -73,6 +74,10 @@ impl Sim {
             variables: Vec::new(),
             created_at: self.world.now().wall,
             auto_cancel: plan.auto_cancel,
+            cancel_on_failure: plan.cancel_on_failure,
+            source: "push",
+            parent: None,
+            left_out: Vec::new(),
             canceled_by: None,
         };
         let id = pipeline.id;
@@ -83,7 +88,12 @@ impl Sim {
     /// Takes the next job: its id and token.
     fn take(&mut self, features: &[&str]) -> Option<(u64, String)> {
         let features = features.iter().map(|feature| ((*feature).to_owned(), json!(true))).collect();
-        let asker = Asker { runner: self.runner, system_id: "s_test".to_owned(), features: Value::Object(features) };
+        let asker = Asker {
+            runner: self.runner,
+            system_id: "s_test".to_owned(),
+            features: Value::Object(features),
+            session: None,
+        };
         let (id, payload) = self.world.take(&asker)?;
         Some((id, payload["token"].as_str().expect("a token").to_owned()))
     }
@@ -350,7 +360,7 @@ impl Repository for NoFiles {
 }
 
 fn read(yaml: &str) -> CiPipeline {
-    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &[], repository: &NoFiles };
+    let input = CiInput { yaml, file: ".gitlab-ci.yml", variables: &[], inputs: &[], repository: &NoFiles };
     ci::read(&input).expect("a valid file")
 }
 
@@ -369,7 +379,7 @@ async fn a_job_that_is_not_run_here_says_so_and_stays_skipped() {
     assert_eq!(
         notes,
         [
-            "not run here: `trigger` is not supported here: there are no other pipelines to start (.gitlab-ci.yml:1)",
+            "not run here: `trigger` of the project a/b is not supported here: there is only this project (.gitlab-ci.yml:1)",
             "not run here: it needs down, which is not run here (.gitlab-ci.yml:2)",
         ]
     );
