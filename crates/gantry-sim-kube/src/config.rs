@@ -64,15 +64,35 @@ pub struct HostTools {
     pub env: Vec<(String, String)>,
     /// What they see of the host.
     pub view: ToolView,
-    /// Names of containers that get nothing of all this.
-    pub except: Vec<String>,
+    /// Names of containers that get nothing of all this, and what their images have instead.
+    pub except: Vec<(String, ImageTools)>,
+}
+
+/// What an image has beside the tools of the system.
+#[derive(Clone, Default)]
+pub struct ImageTools {
+    /// Its variables, such as `PATH`.
+    pub env: Vec<(String, String)>,
+    /// What it has of the host.
+    pub view: ToolView,
 }
 
 impl std::fmt::Debug for HostTools {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<&str> = self.env.iter().map(|(name, _)| name.as_str()).collect();
         let mut shown = f.debug_struct("HostTools");
-        shown.field("env", &names).field("view", &self.view).field("except", &self.except).finish()
+        let except: Vec<&str> = self.except.iter().map(|(name, _)| name.as_str()).collect();
+        shown.field("env", &names).field("view", &self.view).field("except", &except).finish()
+    }
+}
+
+impl HostTools {
+    /// What a container of this name gets: variables, and what it sees.
+    pub(crate) fn of(&self, container: &str) -> (&[(String, String)], &ToolView) {
+        match self.except.iter().find(|(name, _)| name == container) {
+            Some((_, image)) => (&image.env, &image.view),
+            None => (&self.env, &self.view),
+        }
     }
 }
 
@@ -91,6 +111,8 @@ pub struct Config {
     pub pull_delays: Vec<(String, Duration)>,
     /// Patterns of images whose pull fails.
     pub missing_images: Vec<String>,
+    /// Patterns of images whose registry wants this user and password.
+    pub private_images: Vec<(String, (String, String))>,
     /// The program that becomes a container's first process (see the `container` module).
     pub launcher: PathBuf,
     /// A user's own tools for containers. `None`: they have those of the system only, as tests need it.
@@ -137,6 +159,7 @@ impl Config {
             state_dir: None,
             pull_delays: Vec::new(),
             missing_images: Vec::new(),
+            private_images: Vec::new(),
             launcher: launcher.into(),
             host_tools: None,
             node_name: "gantry-sim".to_owned(),

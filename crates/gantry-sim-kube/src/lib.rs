@@ -31,6 +31,8 @@ mod store;
 mod tasks;
 mod validation;
 
-pub use config::{Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, HostTools, RemoteProtocol};
+pub use config::{
+    Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, HostTools, ImageTools, RemoteProtocol,
+};
 pub use error::Error;
 pub use server::{Connector, InProcess, SimKube};

@@ -122,8 +122,10 @@ fn decide(cluster: &Cluster, pod: &Value, used: &mut Usage) {
             } else {
                 "Preemption is not helpful for scheduling."
             };
+            // What is about the pod alone is not counted by node.
+            let count = if why.contains("ersistent") { "" } else { "1 " };
             let message =
-                format!("0/1 nodes are available: 1 {why}. preemption: 0/1 nodes are available: 1 {helpless}");
+                format!("0/1 nodes are available: {count}{why}. preemption: 0/1 nodes are available: 1 {helpless}");
             let done: Result<_, Infallible> = cluster.store.modify(&key, |now| {
                 let mut new = now.clone();
                 set_condition(&mut new, "False", Some(("Unschedulable", &message)), &stamp);
@@ -152,6 +154,9 @@ fn refusal(cluster: &Cluster, pod: &Value, wanted: &Usage, used: &Usage) -> Opti
     }
     if !fits(&labels) {
         return Some("node(s) didn't match Pod's node affinity/selector".to_owned());
+    }
+    if let Some(why) = unclaimed(cluster, pod) {
+        return Some(why);
     }
     short(cluster, wanted, used)
 }
@@ -195,6 +200,18 @@ fn unwelcome(cluster: &Cluster, pod: &Value) -> Option<String> {
         let (key, value, effect) = (text(taint, &["key"]), text(taint, &["value"]), text(taint, &["effect"]));
         let repels = ["NoSchedule", "NoExecute"].contains(&effect) && !tolerates(key, value, effect);
         repels.then(|| format!("node(s) had untolerated taint {{{key}: {value}}}"))
+    })
+}
+
+/// What is wrong with a claim of the pod. There is no storage here that a claim could be bound to.
+fn unclaimed(cluster: &Cluster, pod: &Value) -> Option<String> {
+    items(pod, &["spec", "volumes"]).iter().find_map(|volume| {
+        let name = object::at(volume, &["persistentVolumeClaim", "claimName"])?.as_str()?;
+        let key = Key::new(resources::core("persistentvolumeclaims"), object::namespace(pod), name);
+        Some(match cluster.store.get(&key) {
+            None => format!("persistentvolumeclaim {name:?} not found"),
+            Some(_) => "pod has unbound immediate PersistentVolumeClaims".to_owned(),
+        })
     })
 }
 

@@ -1,7 +1,7 @@
 //! The only file of the crate that starts tasks. Everything else returns futures; who runs them is decided here, and
 //! everything started here ends when the cluster is dropped or stopped.
 
-use std::{future::Future, sync::Mutex};
+use std::{future::Future, pin::Pin, sync::Mutex};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,11 @@ pub(crate) struct Tasks {
 impl Tasks {
     /// Starts a task that lives at most as long as the cluster.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.start(Box::pin(task));
+    }
+
+    /// The runtime's code for a task is compiled once, not for every kind of future.
+    fn start(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let Ok(mut set) = self.set.lock() else { return };
         // Finished tasks are forgotten here, so that the set does not grow with the number of requests ever made.
         while set.try_join_next().is_some() {}

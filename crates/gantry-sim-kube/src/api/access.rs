@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-use super::{dispatch::Call, status::ApiError};
+use super::{call::Call, status::ApiError};
 use crate::{
     auth::{User, attributes::Attributes, rbac},
     cluster::Cluster,

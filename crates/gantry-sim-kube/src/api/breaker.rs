@@ -1,9 +1,9 @@
 //! Where faults break a stream of a remote command: after so many bytes, when kubelet or the API server goes away. A
 //! broken stream is cut, or it stalls: then nothing passes, and the command does not notice.
 
-use axum::extract::ws::Message;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::faults::{Faults, Kubelet, Stream};
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     admission,
-    dispatch::{Call, object_response},
+    call::{Call, object_response},
     policy, representation,
     request::Target,
     status::ApiError,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     budgets,
-    dispatch::{Call, object_response},
+    call::{Call, object_response},
     list::Selectors,
     representation::{self, Shape},
     request::{Query, Target},

@@ -5,26 +5,25 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    extract::{FromRequestParts, Request, State, WebSocketUpgrade},
+    extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, Method, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
 use super::{
-    access, create, delete, discovery, exec, list, log, openapi, patch, protobuf,
-    representation::{self, Language, Shown},
-    request::{self, Asked, Query, Target},
+    access,
+    call::Call,
+    create, delete, discovery, exec, list, log, openapi, patch, protobuf,
+    representation::{self, Language},
+    request::{self, Asked, Target},
     reviews, scale, sim,
-    status::{ApiError, json_response},
+    status::ApiError,
     token, update, watch,
+    websocket::Upgrade,
 };
-use crate::{
-    auth::{User, attributes::Attributes},
-    cluster::Cluster,
-    faults::Mishap,
-};
+use crate::{auth::attributes::Attributes, cluster::Cluster, faults::Mishap};
 
 /// Largest request body; real API servers take 3 MiB.
 const MAX_BODY: usize = 3 << 20;
@@ -49,23 +48,6 @@ async fn mishap(call: &Call, wish: &Attributes) -> Result<bool, ApiError> {
 /// The whole server as a service.
 pub(crate) fn router(cluster: Arc<Cluster>) -> Router {
     Router::new().fallback(answer).with_state(cluster)
-}
-
-/// Everything about a request but its body.
-pub(crate) struct Call {
-    pub(crate) cluster: Arc<Cluster>,
-    pub(crate) user: User,
-    pub(crate) method: Method,
-    pub(crate) headers: HeaderMap,
-}
-
-impl Call {
-    /// Who is to own what a request changes: its `fieldManager`, or the program that sends it.
-    pub(crate) fn manager<'c>(&'c self, query: &'c Query) -> &'c str {
-        let agent = self.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("unknown");
-        let program = agent.split(['/', ' ']).next().unwrap_or("unknown");
-        query.get("fieldManager").filter(|manager| !manager.is_empty()).unwrap_or(program)
-    }
 }
 
 async fn answer(State(cluster): State<Arc<Cluster>>, request: Request) -> Response {
@@ -159,8 +141,7 @@ pub(crate) fn json_body(headers: &HeaderMap, body: &[u8]) -> Result<Option<Value
 
 async fn resource(call: Call, target: Target, mut parts: Parts, body: axum::body::Body) -> Result<Response, ApiError> {
     if ["exec", "attach"].contains(&target.subresource.as_str()) && target.kind.plural == "pods" {
-        let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-        return exec::answer(&call, &target, upgrade).await;
+        return exec::answer(&call, &target, Upgrade::asked(&mut parts)).await;
     }
     if !target.kind.stored {
         let body = json_body(&call.headers, &read_body(body).await?)?;
@@ -205,9 +186,4 @@ async fn subresource(call: Call, target: Target, body: &[u8]) -> Result<Response
         ("binding", _) => update::bind(&call, &target, json_body(&call.headers, body)?.as_ref()),
         _ => Err(ApiError::no_such_path()),
     }
-}
-
-/// An answer with an object.
-pub(crate) fn object_response(code: StatusCode, object: &Value) -> Response {
-    json_response(code, &Shown(object))
 }

@@ -3,21 +3,19 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
-    response::{IntoResponse, Response},
-};
+use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
     access,
     breaker::Breaker,
-    dispatch::Call,
+    call::Call,
     kubelet_link,
     remote::{self, Remote, Streams, Wanted},
     request::Target,
     status::ApiError,
+    websocket::{self, Upgrade},
 };
 use crate::{
     auth::attributes::Attributes,
@@ -31,10 +29,8 @@ use crate::{
     },
 };
 
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
-
 /// Runs a command in a container, or joins the one that runs.
-pub(crate) async fn answer(call: &Call, target: &Target, upgrade: Upgrade) -> Result<Response, ApiError> {
+pub(crate) async fn answer(call: &Call, target: &Target, upgrade: Option<Upgrade>) -> Result<Response, ApiError> {
     if call.cluster.config.exec_needs_create && target.verb == "get" {
         let wish = Attributes { verb: "create".to_owned(), ..target.attributes() };
         access::check(call, &wish)?;
@@ -79,14 +75,10 @@ enum Job {
 async fn connect(
     call: &Call,
     target: &Target,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
     (name, job): (String, Option<Job>),
 ) -> Result<Response, ApiError> {
-    let offers_v5 = call
-        .headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .any(|list| list.to_str().is_ok_and(|list| list.contains(RemoteProtocol::V5.name())));
+    let offers_v5 = websocket::offered(&call.headers).iter().any(|name| name == RemoteProtocol::V5.name());
     let upgrades_first = call.cluster.config.exec_errors_after_upgrade && offers_v5;
     let reached = kubelet_link::reach(&call.cluster).await;
     if !upgrades_first {
@@ -106,7 +98,10 @@ async fn connect(
     let cluster = Arc::clone(&call.cluster);
     let fault = cluster.faults.stream(&target.subresource, &target.namespace, &target.name, &name);
     let breaker = Breaker::new(fault);
-    Ok(upgrade.on_upgrade(move |socket| async move {
+    let (answer, opening) = upgrade.accept(remote::limits());
+    let tasks = Arc::clone(&cluster);
+    tasks.tasks.spawn(async move {
+        let Ok(socket) = opening.await else { return };
         let how = (wanted, breaker);
         match (reached, job) {
             (Err(error), _) => remote::refuse(socket, &error).await,
@@ -120,14 +115,15 @@ async fn connect(
                     let started = container.exec(exec).await;
                     started.map(|child| Entered { child, args }).map_err(|error| start_status(&error))
                 };
-                remote::serve(cluster, socket, start, how).await;
+                Box::pin(remote::serve(cluster, socket, start, how)).await;
             }
             (Ok(()), Some(Job::Attach { console, stdin })) => {
                 let start = async { Ok(Attached { console, stdin }) };
-                remote::serve(cluster, socket, start, how).await;
+                Box::pin(remote::serve(cluster, socket, start, how)).await;
             }
         }
-    }))
+    });
+    Ok(answer)
 }
 
 /// What kubelet says of a container that does not run, as the API server passes it on: no `Status`, only text.

@@ -4,7 +4,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::{
-    dispatch::{Call, object_response},
+    call::{Call, object_response},
     representation,
     request::{Query, Target},
     status::{ApiError, json_response},

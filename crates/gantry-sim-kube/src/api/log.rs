@@ -10,7 +10,7 @@ use futures::stream;
 use http::{StatusCode, header};
 use serde_json::Value;
 
-use super::{dispatch::Call, exec::named_container, kubelet_link, request::Target, status::ApiError};
+use super::{call::Call, exec::named_container, kubelet_link, request::Target, status::ApiError};
 use crate::{
     cluster::Cluster,
     faults::Kubelet,

@@ -5,9 +5,8 @@ use http::{StatusCode, header};
 use serde_json::Value;
 
 use super::{
-    create,
-    dispatch::{Call, object_response},
-    representation,
+    call::{Call, object_response},
+    create, representation,
     request::Target,
     status::ApiError,
     update,

@@ -4,10 +4,6 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use axum::extract::{
-    WebSocketUpgrade,
-    ws::{CloseFrame, Message, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
-};
 use axum::response::{IntoResponse, Response};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt, stream::SplitStream};
@@ -17,8 +13,17 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, watch},
 };
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+};
 
-use super::{breaker::Breaker, request::Target, status::ApiError};
+use super::{
+    breaker::Breaker,
+    request::Target,
+    status::ApiError,
+    websocket::{Upgrade, WebSocket},
+};
 use crate::{
     cluster::Cluster,
     config::RemoteProtocol,
@@ -77,14 +82,9 @@ impl Wanted {
 }
 
 /// The upgrade with the sub-protocol that both sides speak.
-pub(super) fn negotiated(
-    cluster: &Cluster,
-    upgrade: WebSocketUpgrade,
-) -> Result<(WebSocketUpgrade, RemoteProtocol), Box<Response>> {
+pub(super) fn negotiated(cluster: &Cluster, mut upgrade: Upgrade) -> Result<(Upgrade, RemoteProtocol), Box<Response>> {
     let known = &cluster.config.remote_protocols;
-    let upgrade = upgrade.protocols(known.iter().map(|protocol| protocol.name()));
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).read_buffer_size(READ_BUFFER);
-    let chosen = upgrade.selected_protocol().and_then(|chosen| chosen.to_str().ok());
+    let chosen = upgrade.agree(known.iter().map(|protocol| protocol.name()));
     match known.iter().find(|protocol| Some(protocol.name()) == chosen) {
         Some(protocol) => Ok((upgrade, *protocol)),
         // Kubelet's WebSocket library refuses the handshake with a bare 403.
@@ -93,10 +93,16 @@ pub(super) fn negotiated(
 }
 
 /// A request that must be an upgrade.
-pub(super) fn required(
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<WebSocketUpgrade, ApiError> {
-    upgrade.map_err(|_| ApiError::bad_request("Upgrade request required"))
+pub(super) fn required(upgrade: Option<Upgrade>) -> Result<Upgrade, ApiError> {
+    upgrade.ok_or_else(|| ApiError::bad_request("Upgrade request required"))
+}
+
+/// What one WebSocket may hold of messages.
+pub(super) fn limits() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+        .read_buffer_size(READ_BUFFER)
 }
 
 fn frame(channel: u8, data: &[u8]) -> Message {
@@ -110,13 +116,13 @@ fn frame(channel: u8, data: &[u8]) -> Message {
 pub(super) async fn refuse(mut socket: WebSocket, error: &ApiError) {
     let _ = socket.send(frame(ERROR, error.to_status().to_string().as_bytes())).await;
     let _ = socket.send(normal_end()).await;
-    let drained = async { while let Some(Ok(_)) = socket.recv().await {} };
+    let drained = async { while let Some(Ok(_)) = socket.next().await {} };
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
 
 /// Clients take any other close code for a broken connection.
 fn normal_end() -> Message {
-    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "".into() }))
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 /// Serves one client until the command ends, or a fault ends the stream.
@@ -224,7 +230,7 @@ async fn feed(
             Message::Binary(data) => data,
             Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
             Message::Close(_) => break,
-            Message::Ping(_) | Message::Pong(_) => continue,
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
         };
         let Some((channel, data)) = data.split_first() else { continue };
         match *channel {

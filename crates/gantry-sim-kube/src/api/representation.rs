@@ -6,12 +6,8 @@ use http::{HeaderMap, header};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{protobuf, request::Query, status::ApiError, table};
-use crate::{
-    cluster::Cluster,
-    patch::managed::{FIELDS, unpack},
-    resources::ResourceType,
-};
+use super::{partial::metadata_only, protobuf, request::Query, status::ApiError, table};
+use crate::{cluster::Cluster, patch::managed::FIELDS, resources::ResourceType};
 
 /// The shape of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,12 +185,4 @@ impl Serialize for Record<'_> {
             _ => None,
         })
     }
-}
-
-/// Only what is common to objects of all types.
-pub(crate) fn metadata_only(object: &Value) -> Value {
-    let mut shown =
-        json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
-    unpack(&mut shown["metadata"]);
-    shown
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     access,
-    dispatch::{Call, object_response},
+    call::{Call, object_response},
     request::Target,
     status::ApiError,
 };

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    dispatch::{Call, object_response},
+    call::{Call, object_response},
     status::ApiError,
 };
 use crate::{

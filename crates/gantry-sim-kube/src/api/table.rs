@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{representation::metadata_only, request::Query, workload};
+use super::{partial::metadata_only, request::Query, workload};
 use crate::{
     cluster::Cluster,
     resources::ResourceType,

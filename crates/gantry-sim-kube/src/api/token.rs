@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    dispatch::{Call, object_response},
+    call::{Call, object_response},
     request::Target,
     status::ApiError,
 };

@@ -7,9 +7,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    create,
-    dispatch::{Call, object_response},
-    representation,
+    call::{Call, object_response},
+    create, representation,
     request::Target,
     status::ApiError,
 };

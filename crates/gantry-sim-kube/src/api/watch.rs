@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    dispatch::Call,
+    call::Call,
     list::Selectors,
     protobuf,
     representation::{self, Language, Shape, Shown},

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use super::pull_secrets::Login;
 use crate::config::Config;
 
 /// The first and the longest wait after a failed pull; it doubles in between. As in kubelet.
@@ -36,16 +37,22 @@ pub(crate) enum Pull {
 pub(crate) struct Images {
     delays: Vec<(String, Duration)>,
     missing: Vec<String>,
+    private: Vec<(String, Login)>,
     pulled: Mutex<HashSet<String>>,
 }
 
 impl Images {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { delays: config.pull_delays.clone(), missing: config.missing_images.clone(), pulled: Mutex::default() }
+        Self {
+            delays: config.pull_delays.clone(),
+            missing: config.missing_images.clone(),
+            private: config.private_images.clone(),
+            pulled: Mutex::default(),
+        }
     }
 
-    /// What getting this image takes now.
-    pub(crate) fn look_up(&self, image: &str, policy: &str) -> Pull {
+    /// What getting this image takes now, for somebody who can show these logins.
+    pub(crate) fn look_up(&self, image: &str, policy: &str, logins: &[Login]) -> Pull {
         if let Some(why) = malformed(image) {
             let message = format!(
                 "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format{why}"
@@ -61,6 +68,11 @@ impl Images {
         if missing {
             let (reason, message) = not_found(image);
             return Pull::Fails { reason: reason.to_owned(), message, after: delay.unwrap_or_default() };
+        }
+        let private = self.private.iter().find(|(pattern, _)| matches(pattern, image)).map(|(_, login)| login);
+        if policy != "Never" && private.is_some_and(|wanted| !logins.contains(wanted)) {
+            let (reason, message) = not_allowed(image);
+            return Pull::Fails { reason: reason.to_owned(), message, after: Duration::ZERO };
         }
         let present = self.pulled.lock().unwrap_or_else(PoisonError::into_inner).contains(image);
         match delay {
@@ -86,6 +98,18 @@ pub(crate) fn not_found(image: &str) -> (&'static str, String) {
     ("ErrImagePull", message)
 }
 
+/// Reason and message of a pull that its registry refuses, as containerd 1.6 has it.
+fn not_allowed(image: &str) -> (&'static str, String) {
+    let full = full_name(image);
+    let (host, rest) = full.split_once('/').unwrap_or(("", &full));
+    let tag = rest.rsplit_once(':').map_or("latest", |(_, tag)| tag);
+    let message = format!(
+        "failed to pull and unpack image {full:?}: failed to resolve reference {full:?}: pulling from host {host} failed with status code \
+         [manifests {tag}]: 401 Unauthorized"
+    );
+    ("ErrImagePull", message)
+}
+
 /// How long to wait after the n-th failure (from 1).
 pub(crate) fn backoff(failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(8);
@@ -107,7 +131,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
 }
 
 /// The image with registry and tag spelled out, as containerd names it.
-fn full_name(image: &str) -> String {
+pub(super) fn full_name(image: &str) -> String {
     let first = image.split('/').next().unwrap_or("");
     let has_registry = image.contains('/') && (first.contains(['.', ':']) || first == "localhost");
     let mut full = if has_registry {
@@ -163,11 +187,11 @@ mod tests {
         config.missing_images = vec!["nope*".into()];
         config.pull_delays = vec![("slow".into(), Duration::from_secs(1))];
         let images = Images::new(&config);
-        assert_eq!(images.look_up("ruby:3", "Always"), Pull::Present);
-        assert_eq!(images.look_up("slow", "Always"), Pull::Takes(Duration::from_secs(1)));
+        assert_eq!(images.look_up("ruby:3", "Always", &[]), Pull::Present);
+        assert_eq!(images.look_up("slow", "Always", &[]), Pull::Takes(Duration::from_secs(1)));
         images.pulled("slow");
-        assert_eq!(images.look_up("slow", "Always"), Pull::Present);
-        let reason = |image: &str, policy: &str| match images.look_up(image, policy) {
+        assert_eq!(images.look_up("slow", "Always", &[]), Pull::Present);
+        let reason = |image: &str, policy: &str| match images.look_up(image, policy, &[]) {
             Pull::Fails { reason, .. } => reason,
             other => panic!("{other:?}"),
         };
@@ -175,6 +199,10 @@ mod tests {
         assert_eq!(reason("nope:1", "Never"), "ErrImageNeverPull");
         assert_eq!(reason("Ruby:3", "Always"), "InvalidImageName");
         assert_eq!(reason("a b", "Always"), "InvalidImageName");
+        config.private_images = vec![("r.io/p*".into(), ("me".into(), "secret".into()))];
+        let private = Images::new(&config);
+        assert_eq!(private.look_up("r.io/p:1", "Always", &[("me".into(), "secret".into())]), Pull::Present);
+        assert!(matches!(private.look_up("r.io/p:1", "Always", &[]), Pull::Fails { .. }));
         assert_eq!(full_name("ruby"), "docker.io/library/ruby:latest");
         assert_eq!(full_name("r.io:5/a/b:1"), "r.io:5/a/b:1");
         assert!(malformed("registry.gitlab.com/a/b:x86_64-v19.4.0").is_none());

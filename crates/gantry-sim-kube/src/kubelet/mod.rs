@@ -9,6 +9,7 @@ mod images;
 mod logs;
 pub(crate) mod node;
 mod probes;
+mod pull_secrets;
 mod record;
 mod spec;
 mod start;

@@ -24,10 +24,10 @@ pub(crate) fn container(
 ) -> Result<ContainerSpec, String> {
     let mut env = env::environment(cluster, pod, container)?;
     let name = text(container, &["name"]);
-    let tools = cluster.config.host_tools.as_ref().filter(|tools| !tools.except.iter().any(|other| other == name));
-    if let Some(tools) = tools {
+    let tools = cluster.config.host_tools.as_ref().map(|tools| tools.of(name));
+    if let Some((variables, _)) = tools {
         let missing = |(variable, _): &&(String, String)| env.iter().all(|(name, _)| name != variable);
-        let defaults: Vec<(String, String)> = tools.env.iter().filter(missing).cloned().collect();
+        let defaults: Vec<(String, String)> = variables.iter().filter(missing).cloned().collect();
         env.splice(0..0, defaults);
     }
     let context = |field: &str| {
@@ -67,7 +67,7 @@ pub(crate) fn container(
         read_only_root: flag("readOnlyRootFilesystem").unwrap_or(false),
         capabilities: capabilities(container, flag("privileged").unwrap_or(false)),
         no_new_privileges: flag("allowPrivilegeEscalation") == Some(false),
-        tools: tools.map(|tools| tools.view.clone()),
+        tools: tools.map(|(_, view)| view.clone()),
         stdin: container["stdin"] == Value::Bool(true),
         tty: container["tty"] == Value::Bool(true),
     })

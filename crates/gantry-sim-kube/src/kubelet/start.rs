@@ -15,7 +15,7 @@ use super::{
     Console, PodHandle, hooks,
     images::{self, Pull},
     logs::Log,
-    probes,
+    probes, pull_secrets,
     record::{Ended, Record, Role, Running, State},
     spec,
 };
@@ -106,7 +106,19 @@ impl Starting<'_> {
                 return Pull::Fails { reason, message: message.unwrap_or(usual), after: Duration::ZERO };
             }
         }
-        match self.cluster.kubelet.images.look_up(image, policy) {
+        let secrets = pull_secrets::find(self.cluster, self.pod, image);
+        if !secrets.missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                secrets.missing.join(", ")
+            );
+            events::record(
+                self.cluster,
+                self.pod,
+                &events::kubelet(Kind::Warning, "FailedToRetrieveImagePullSecret", &message),
+            );
+        }
+        match self.cluster.kubelet.images.look_up(image, policy, &secrets.logins) {
             Pull::Present if slow => Pull::Took(begun.elapsed()),
             outcome => outcome,
         }

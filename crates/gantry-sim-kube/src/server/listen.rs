@@ -4,11 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::Request;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto::Builder,
-};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -70,8 +67,7 @@ pub(crate) async fn connection(cluster: &Arc<Cluster>, stream: impl AsyncRead + 
             if answer.extensions().get::<AnswerLost>().is_some() { Err(Lost) } else { Ok(answer) }
         }
     });
-    let builder = Builder::new(TokioExecutor::new()).http1_only();
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
     tokio::select! {
         served = serving => if let Err(error) = served {
             tracing::debug!(%error, "a connection broke off");
