@@ -1,29 +1,19 @@
 //! The admin API of the simulated GitLab, as far as `gantry dev` uses it.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use bytes::Bytes;
-use gantry_http::{Body, HttpTransport, Options, ProxySettings, Timeouts, Transport as _};
-use http::header::CONTENT_TYPE;
-use http::{Method, Request, Response};
+use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::given::Given;
+use super::listing::Plan;
 use super::project::Project;
-
-/// Time for an answer. It is made in this process, from memory and from a repository on this machine; even a busy one needs seconds.
-const ANSWER: Duration = Duration::from_secs(120);
-
-/// Largest answer that is read: the simulated GitLab takes logs of up to 100 MiB, and a pipeline of thousands of jobs is smaller.
-const LARGEST_ANSWER: usize = 128 << 20;
+use crate::commands::sim_api::SimApi;
 
 /// A client of the admin API.
-pub(super) struct Api {
-    transport: HttpTransport,
-    url: String,
-}
+pub(super) struct Api(SimApi);
 
 /// What asking for a pipeline led to.
 pub(super) enum Created {
@@ -35,11 +25,36 @@ pub(super) enum Created {
     Refused(Vec<String>),
 }
 
-/// A pipeline as the admin API shows it.
+/// Which pipeline is wanted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Request {
+    /// Only these jobs; empty: all.
+    pub(super) jobs: Vec<String>,
+    /// With them what they need.
+    pub(super) with_needs: bool,
+    /// Manual and delayed jobs that need nobody to start them.
+    pub(super) start: Vec<String>,
+    pub(super) given: Given,
+    /// A job that runs these lines instead of its own.
+    pub(super) script: Option<(String, Vec<String>)>,
+}
+
+/// How deep children are asked for: the simulated GitLab allows two levels.
+const DEEPEST: usize = 3;
+
+/// A pipeline as the admin API shows it, with the jobs of its children.
 #[derive(Debug, Deserialize)]
 pub(super) struct Pipeline {
     pub(super) status: String,
     pub(super) jobs: Vec<Job>,
+}
+
+/// An artifact of a job.
+#[derive(Debug, Deserialize)]
+pub(super) struct Artifact {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) filename: String,
 }
 
 /// A job as the admin API shows it.
@@ -64,22 +79,38 @@ pub(super) struct Job {
     pub(super) queued_at: Option<jiff::Timestamp>,
     pub(super) started_at: Option<jiff::Timestamp>,
     pub(super) finished_at: Option<jiff::Timestamp>,
+    #[serde(default)]
+    pub(super) coverage: Option<f64>,
+    #[serde(default)]
+    pub(super) artifacts: Vec<Artifact>,
+    /// The pipeline that the job has started.
+    #[serde(default)]
+    pub(super) downstream: Option<u64>,
+    /// Nothing more happens by itself in the pipeline that the job has started.
+    #[serde(skip)]
+    pub(super) is_child_over: bool,
 }
 
 impl Job {
     /// Nothing more happens to it by itself.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped" | "manual")
+        matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped" | "manual") || self.is_child_over
+    }
+
+    /// Whether it belongs to a child pipeline.
+    pub(super) fn is_of_child(&self) -> bool {
+        self.name.contains(CHILD)
     }
 }
+
+/// Between the name of a job that has started a pipeline and those of the jobs in it.
+const CHILD: &str = " › ";
 
 impl Pipeline {
     /// Nothing more happens to it by itself.
     pub(super) fn is_over(&self) -> bool {
-        // Behind a manual job that nobody starts, others wait for ever.
-        let is_blocked = |job: &Job| self.status == "manual" && job.status == "created";
-        matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped" | "manual")
-            && self.jobs.iter().all(|job| job.is_over() || is_blocked(job))
+        // Behind a manual job that nobody starts, others wait for ever: jobs that can begin are pending at once.
+        self.jobs.iter().all(|job| job.is_over() || job.status == "created")
     }
 }
 
@@ -99,80 +130,152 @@ impl Problem {
 impl Api {
     /// A client of the admin API at `url`. Makes no connection yet.
     pub(super) fn new(url: &str) -> anyhow::Result<Self> {
-        let base = Url::parse(url).context("the simulated GitLab has no usable address")?;
-        let options =
-            Options { proxy: ProxySettings::Direct, connection_max_age: Duration::ZERO, ..Options::default() };
-        Ok(Self { transport: HttpTransport::new(&base, options)?, url: url.to_owned() })
+        SimApi::new(url).map(Self)
     }
 
     /// Makes a pipeline of the project.
-    pub(super) async fn create_pipeline(&self, project: &Project, jobs: &[String]) -> anyhow::Result<Created> {
+    pub(super) async fn create_pipeline(&self, project: &Project, request: &Request) -> anyhow::Result<Created> {
+        match self.post_pipeline(project, request, false).await? {
+            Err(problems) => Ok(Created::Refused(problems)),
+            Ok(answer) => {
+                let id = answer["id"].as_u64().context("the simulated GitLab made a pipeline without an id")?;
+                Ok(Created::Pipeline { id, warnings: problems(&answer, "warnings") })
+            }
+        }
+    }
+
+    /// What a pipeline of the project would be, with its warnings; the inner error says why there is none.
+    pub(super) async fn plan(
+        &self,
+        project: &Project,
+        request: &Request,
+    ) -> anyhow::Result<Result<(Plan, Vec<String>), Vec<String>>> {
+        let answer = match self.post_pipeline(project, request, true).await? {
+            Err(problems) => return Ok(Err(problems)),
+            Ok(answer) => answer,
+        };
+        let warnings = problems(&answer, "warnings");
+        let plan = serde_json::from_value(answer).context("the simulated GitLab's answer is no plan")?;
+        Ok(Ok((plan, warnings)))
+    }
+
+    async fn post_pipeline(
+        &self,
+        project: &Project,
+        request: &Request,
+        dry_run: bool,
+    ) -> anyhow::Result<Result<Value, Vec<String>>> {
         let revision = project.revision();
         let mut body = json!({
             "repo": project.name(),
             "ref": revision.full_ref.as_deref().unwrap_or_default(),
             "sha": revision.sha,
+            "variables": request.given.variables,
+            "inputs": request.given.inputs,
+            "start": request.start,
+            "dry_run": dry_run,
         });
-        if !jobs.is_empty() {
-            body["jobs"] = json!(jobs);
+        if !request.jobs.is_empty() {
+            body["jobs"] = json!(request.jobs);
+            body["with_needs"] = json!(request.with_needs);
         }
-        let answer = self.call(Method::POST, "/sim/pipelines", Some(&body)).await?;
-        let is_created = answer.status().is_success();
+        if let Some((job, script)) = &request.script {
+            body["scripts"] = json!({job: script});
+        }
+        let answer = self.0.call(Method::POST, "/sim/pipelines", Some(&body)).await?;
+        let is_good = answer.status().is_success();
         let answer: Value =
             serde_json::from_slice(answer.body()).context("the simulated GitLab's answer is not JSON")?;
-        let list = |key: &str| -> Vec<String> {
-            let problems: Vec<Problem> = serde_json::from_value(answer[key].clone()).unwrap_or_default();
-            problems.into_iter().map(Problem::line).collect()
-        };
-        if !is_created {
-            let problems = list("problems");
-            let error = answer["error"].as_str().unwrap_or("the pipeline was refused").to_owned();
-            return Ok(Created::Refused(if problems.is_empty() { vec![error] } else { problems }));
+        if is_good {
+            return Ok(Ok(answer));
         }
-        let id = answer["id"].as_u64().context("the simulated GitLab made a pipeline without an id")?;
-        Ok(Created::Pipeline { id, warnings: list("warnings") })
+        let problems = problems(&answer, "problems");
+        let error = answer["error"].as_str().unwrap_or("the pipeline was refused").to_owned();
+        Ok(Err(if problems.is_empty() { vec![error] } else { problems }))
     }
 
-    /// How the pipeline is.
+    /// How the pipeline is, and those that its jobs have started.
     pub(super) async fn pipeline(&self, id: u64) -> anyhow::Result<Pipeline> {
-        let answer = self.ask(Method::GET, &format!("/sim/pipelines/{id}")).await?;
+        let mut whole = self.one_pipeline(id).await?;
+        let mut open: Vec<(usize, String, u64)> = children(&whole.jobs, "", 0);
+        while let Some((depth, prefix, child)) = open.pop() {
+            let mut pipeline = self.one_pipeline(child).await?;
+            open.extend(if depth < DEEPEST { children(&pipeline.jobs, &prefix, depth) } else { Vec::new() });
+            for job in &mut pipeline.jobs {
+                job.name = format!("{prefix}{CHILD}{}", job.name);
+            }
+            whole.jobs.extend(pipeline.jobs);
+        }
+        settle(&mut whole.jobs);
+        Ok(whole)
+    }
+
+    async fn one_pipeline(&self, id: u64) -> anyhow::Result<Pipeline> {
+        let answer = self.0.ask(Method::GET, &format!("/sim/pipelines/{id}"), None).await?;
         serde_json::from_slice(&answer).context("the simulated GitLab's answer is not a pipeline")
+    }
+
+    /// The paths in a job's archive.
+    pub(super) async fn files(&self, job: u64) -> anyhow::Result<Vec<String>> {
+        let answer = self.0.ask(Method::GET, &format!("/sim/jobs/{job}/files"), None).await?;
+        let files: Vec<Value> = serde_json::from_slice(&answer).context("the simulated GitLab's answer is no list")?;
+        Ok(files.iter().filter_map(|file| file["path"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// A file of a job's archive.
+    pub(super) async fn file(&self, job: u64, path: &str) -> anyhow::Result<Bytes> {
+        let path = encoded(&format!("/sim/jobs/{job}/files"), path.split('/'))?;
+        self.0.ask(Method::GET, &path, None).await
+    }
+
+    /// An uploaded artifact as it is stored.
+    pub(super) async fn artifact(&self, job: u64, filename: &str) -> anyhow::Result<Bytes> {
+        let path = encoded(&format!("/sim/jobs/{job}/artifacts"), [filename])?;
+        self.0.ask(Method::GET, &path, None).await
     }
 
     /// Cancels what has not ended. What runs may end in order.
     pub(super) async fn cancel(&self, id: u64) -> anyhow::Result<()> {
-        self.ask(Method::POST, &format!("/sim/pipelines/{id}/cancel")).await.map(drop)
+        self.0.ask(Method::POST, &format!("/sim/pipelines/{id}/cancel"), None).await.map(drop)
     }
 
     /// A job's log from `offset` on.
     pub(super) async fn trace(&self, job: u64, offset: u64) -> anyhow::Result<Bytes> {
-        self.ask(Method::GET, &format!("/sim/jobs/{job}/trace?offset={offset}")).await
+        self.0.ask(Method::GET, &format!("/sim/jobs/{job}/trace?offset={offset}"), None).await
     }
+}
 
-    /// The body of an answer that must not be an error.
-    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
-        let answer = self.call(method, path, None).await?;
-        let status = answer.status();
-        anyhow::ensure!(
-            !status.is_client_error() && !status.is_server_error(),
-            "the simulated GitLab answers {status} to {path}"
-        );
-        Ok(answer.into_body())
-    }
+/// A path with parts that may have any characters.
+fn encoded<'p>(base: &str, parts: impl IntoIterator<Item = &'p str>) -> anyhow::Result<String> {
+    let mut url = Url::parse("http://localhost")?;
+    url.set_path(base);
+    url.path_segments_mut().map_err(|()| anyhow::anyhow!("{base} is no path"))?.extend(parts);
+    Ok(url.path().to_owned())
+}
 
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Response<Bytes>> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = request.body(Body::Bytes(body.into()))?;
-        let timeouts = Timeouts { head: ANSWER, idle: ANSWER };
-        let sent = self.transport.send(request, timeouts).await;
-        let (head, body) = sent.context("the simulated GitLab does not answer")?.into_parts();
-        let content = gantry_http::read(body, LARGEST_ANSWER, ANSWER).await;
-        content.end.context("the simulated GitLab's answer cannot be read")?;
-        Ok(Response::from_parts(head, content.bytes))
+/// The complaints of an answer, one line each.
+fn problems(answer: &Value, key: &str) -> Vec<String> {
+    let problems: Vec<Problem> = serde_json::from_value(answer[key].clone()).unwrap_or_default();
+    problems.into_iter().map(Problem::line).collect()
+}
+
+/// The pipelines that these jobs have started.
+fn children(jobs: &[Job], prefix: &str, depth: usize) -> Vec<(usize, String, u64)> {
+    let name = |job: &Job| if prefix.is_empty() { job.name.clone() } else { format!("{prefix}{CHILD}{}", job.name) };
+    jobs.iter().filter_map(|job| Some((depth + 1, name(job), job.downstream?))).collect()
+}
+
+/// Marks the jobs in whose children nothing more happens by itself, the innermost first.
+fn settle(jobs: &mut [Job]) {
+    let mut bridges: Vec<usize> = (0..jobs.len()).filter(|index| jobs[*index].downstream.is_some()).collect();
+    bridges.sort_by_key(|index| std::cmp::Reverse(jobs[*index].name.matches(CHILD).count()));
+    for bridge in bridges {
+        let prefix = format!("{}{CHILD}", jobs[bridge].name);
+        let inner = || jobs.iter().filter(|job| job.name.starts_with(&prefix));
+        // Where all have ended, the job that has started them ends by itself, and what waits for it begins.
+        let waits = |job: &Job| matches!(job.status.as_str(), "manual" | "created") || job.is_child_over;
+        let is_over = inner().all(|job| job.is_over() || job.status == "created") && inner().any(waits);
+        jobs[bridge].is_child_over = is_over;
     }
 }
 
@@ -194,6 +297,10 @@ impl Job {
             queued_at: None,
             started_at: None,
             finished_at: None,
+            coverage: None,
+            artifacts: Vec::new(),
+            downstream: None,
+            is_child_over: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Follows a pipeline: everything that happens to its jobs becomes a line at once, and at the end there is the table.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -23,7 +24,7 @@ const ASIDE: &str = "\x1b[2m";
 
 /// A pipeline that is shown.
 pub(super) struct Follow<'s> {
-    api: Api,
+    api: Rc<Api>,
     id: u64,
     view: LogView,
     pub(super) screen: &'s mut Screen,
@@ -61,7 +62,7 @@ impl Progress {
             Self::Nothing => None,
             Self::Waits => aside(&format!("waits: {CONCURRENT} jobs run at once")),
             Self::Starts => aside("has a runner; its pod starts"),
-            Self::Manual => aside("is manual: --serve has a button for it"),
+            Self::Manual => aside("is manual: --manual starts it, and so does the page of --serve"),
             Self::Over if job.status == "skipped" => aside(&match &job.note {
                 Some(note) => format!("is {note}"),
                 None => "is skipped".to_owned(),
@@ -79,7 +80,7 @@ impl Progress {
 }
 
 impl<'s> Follow<'s> {
-    pub(super) fn new(api: Api, id: u64, screen: &'s mut Screen) -> Self {
+    pub(super) fn new(api: Rc<Api>, id: u64, screen: &'s mut Screen) -> Self {
         let view = LogView::new(screen.style);
         Self { api, id, view, screen, said: BTreeMap::new() }
     }

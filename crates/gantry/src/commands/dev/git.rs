@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Variables that git sets for its hooks: they would point git at another repository than the one in question.
-const OF_HOOKS: [&str; 7] = [
+pub(super) const OF_HOOKS: [&str; 7] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",

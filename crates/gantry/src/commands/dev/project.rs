@@ -8,6 +8,8 @@ use super::BadInput;
 use super::git::{commit_of, git};
 use super::revision::Revision;
 use super::submodules::{Neighbour, Submodules};
+use super::which::{CI_FILE, Which};
+use super::work_tree::WorkTree;
 
 /// The sample project, file by file.
 const SAMPLE: [(&str, &str); 5] = [
@@ -21,9 +23,6 @@ const SAMPLE: [(&str, &str); 5] = [
 /// The value of the sample's masked variable: any text would do, it must only never be seen.
 const SAMPLE_TOKEN: &str = "tally-3f9c2b7d51";
 
-/// Where GitLab looks for the pipeline.
-const CI_FILE: &str = ".gitlab-ci.yml";
-
 /// A repository to run.
 pub(super) struct Project {
     dir: PathBuf,
@@ -32,53 +31,76 @@ pub(super) struct Project {
     /// The first line of the commit's message.
     subject: String,
     is_sample: bool,
+    /// What is not committed, where it is run too.
+    work_tree: Option<WorkTree>,
+    /// The tree that is run, and what `title` says of it.
+    uncommitted: Option<(String, String)>,
     neighbours: Vec<Neighbour>,
     notes: Vec<String>,
 }
 
 impl Project {
     /// Opens the user's repository, or makes the sample one in `scratch`.
-    pub(super) fn open(repo: Option<&Path>, git_ref: Option<&str>, scratch: &Path) -> Result<Self, BadInput> {
+    pub(super) fn open(which: Which, wanted: &Wanted<'_>, scratch: &Path) -> Result<Self, BadInput> {
         if git(Path::new("."), &["--version"]).is_err() {
             return Err(BadInput("git is not installed, and job pods need it: install the package git".to_owned()));
         }
-        match repo {
-            Some(dir) => Self::own(dir, git_ref),
-            None => {
-                Self::sample(scratch).map_err(|what| BadInput(format!("the sample project cannot be made: {what}")))
+        match which {
+            Which::Own(dir) => Self::own(&dir, wanted, scratch),
+            Which::Sample(note) => {
+                let sample = Self::sample(scratch);
+                let mut sample =
+                    sample.map_err(|what| BadInput(format!("the sample project cannot be made: {what}")))?;
+                sample.notes.extend(note);
+                Ok(sample)
             }
         }
     }
 
-    fn own(dir: &Path, git_ref: Option<&str>) -> Result<Self, BadInput> {
+    fn own(dir: &Path, wanted: &Wanted<'_>, scratch: &Path) -> Result<Self, BadInput> {
         let shown = dir.display();
         let dir = dir.canonicalize().map_err(|error| BadInput(format!("{shown}: {error}")))?;
         if !dir.is_dir() {
             return Err(BadInput(format!("{shown} is a file: --repo wants the directory of a git repository")));
         }
-        let top = git(&dir, &["rev-parse", "--show-toplevel"])
+        let work_dir = git(&dir, &["rev-parse", "--show-toplevel"]);
+        let has_files = work_dir.is_ok() && wanted.git_ref.is_none() && !wanted.is_committed;
+        let top = work_dir
             .or_else(|_| git(&dir, &["rev-parse", "--absolute-git-dir"]))
             .map_err(|what| BadInput(format!("{shown} cannot be used: {what}")))?;
         let dir = PathBuf::from(top);
-        let revision = Revision::find(&dir, git_ref).map_err(|what| BadInput(format!("{shown} {what}")))?;
-        if git(&dir, &["cat-file", "-e", &format!("{}:{CI_FILE}", revision.sha)]).is_err() {
-            let what = if dir.join(CI_FILE).exists() { "commit it first" } else { "write one and commit it" };
-            let of = revision.title();
-            return Err(BadInput(format!("{shown} has no {CI_FILE} in the commit to run ({of}): {what}")));
-        }
-        let mut notes: Vec<String> = revision.note.iter().cloned().collect();
-        if commit_of(&dir, "HEAD").as_ref() == Some(&revision.sha) {
-            notes.extend(uncommitted(&dir));
-        }
+        let found = Revision::find(&dir, wanted.git_ref);
         let name = dir.file_name().map_or_else(|| "project".to_owned(), |name| slug(&name.to_string_lossy()));
         let name = format!("local/{name}");
+        let mut notes: Vec<String> = Vec::new();
+        let (revision, work) =
+            if has_files { work_tree(&dir, scratch, found) } else { found.map(|revision| (revision, Work::default())) }
+                .map_err(|what| BadInput(format!("{shown} {what}")))?;
+        notes.extend(revision.note.clone());
+        let git_dir = work.copy.as_ref().map_or(dir.as_path(), WorkTree::git_dir);
+        if git(git_dir, &["cat-file", "-e", &format!("{}:{CI_FILE}", revision.sha)]).is_err() {
+            let what = if dir.join(CI_FILE).exists() {
+                "commit it first, or leave out --committed and --ref"
+            } else {
+                "write one"
+            };
+            let of = revision.title();
+            return Err(BadInput(format!("{shown} has no {CI_FILE} in what is to be run ({of}): {what}")));
+        }
+        if !has_files && commit_of(&dir, "HEAD").as_ref() == Some(&revision.sha) {
+            notes.extend(
+                uncommitted(&dir).map(|what| format!("the commit is run, not the work tree, which has {what}")),
+            );
+        }
         let shared = git(&dir, &["rev-parse", "--path-format=absolute", "--git-common-dir"]).unwrap_or_default();
-        let Submodules { neighbours, missing } = Submodules::find(Path::new(&shared), &name, &revision.sha);
+        let modules_of = commit_of(&dir, &revision.sha).or_else(|| commit_of(&dir, "HEAD")).unwrap_or_default();
+        let Submodules { neighbours, missing } = Submodules::find(Path::new(&shared), &name, &modules_of);
         notes.extend(missing.into_iter().map(|name| {
             format!("there is no copy of submodule {name:?} for jobs that want it: git submodule update --init")
         }));
-        let subject = subject(&dir, &revision);
-        Ok(Self { dir, name, revision, subject, is_sample: false, neighbours, notes })
+        let subject = subject(git_dir, &revision);
+        let Work { copy: work_tree, uncommitted } = work;
+        Ok(Self { dir, name, revision, subject, is_sample: false, work_tree, uncommitted, neighbours, notes })
     }
 
     fn sample(scratch: &Path) -> Result<Self, String> {
@@ -97,14 +119,54 @@ impl Project {
         let revision = Revision::find(&dir, None)?;
         let subject = subject(&dir, &revision);
         let name = "sample/tally".to_owned();
-        Ok(Self { dir, name, revision, subject, is_sample: true, neighbours: Vec::new(), notes: Vec::new() })
+        Ok(Self {
+            dir,
+            name,
+            revision,
+            subject,
+            is_sample: true,
+            work_tree: None,
+            uncommitted: None,
+            neighbours: Vec::new(),
+            notes: Vec::new(),
+        })
     }
 
     /// What is run, for the first line of output.
     pub(super) fn title(&self) -> String {
         let place = if self.is_sample { "its sample project".to_owned() } else { self.dir.display().to_string() };
         let short = self.revision.sha.get(..8).unwrap_or(&self.revision.sha);
-        format!("{place}, {}, commit {short} ({})", self.revision.title(), self.subject)
+        match &self.uncommitted {
+            Some((_, what)) => format!("{place}, {} ({}), with {what}", self.revision.title(), self.subject),
+            None => format!("{place}, {}, commit {short} ({})", self.revision.title(), self.subject),
+        }
+    }
+
+    /// The work tree, where it is run.
+    pub(super) fn work_tree(&self) -> Option<&WorkTree> {
+        self.work_tree.as_ref()
+    }
+
+    /// Whether this tree is what is run.
+    pub(super) fn is_run(&self, tree: &str) -> bool {
+        match &self.uncommitted {
+            Some((known, _)) => known == tree,
+            None => self.work_tree.as_ref().is_none_or(|work| work.is_committed(tree)),
+        }
+    }
+
+    /// Makes a tree of the work tree the commit that is run.
+    pub(super) fn take_up(&mut self, tree: &str) -> Result<(), String> {
+        let Some(work) = &self.work_tree else { return Ok(()) };
+        self.revision.sha = work.commit(tree)?;
+        let what = uncommitted(&self.dir).unwrap_or_else(|| "its changes".to_owned());
+        self.uncommitted = Some((tree.to_owned(), what));
+        Ok(())
+    }
+
+    /// The user's own repository; nothing for the sample.
+    pub(super) fn repository(&self) -> Option<&Path> {
+        (!self.is_sample).then_some(self.dir.as_path())
     }
 
     /// What the user should know before it starts.
@@ -120,7 +182,8 @@ impl Project {
     /// What the simulated GitLab serves: project paths and where they are.
     pub(super) fn served(&self) -> Vec<(String, PathBuf)> {
         let neighbours = self.neighbours.iter().map(|other| (other.name.clone(), other.git_dir.clone()));
-        std::iter::once((self.name.clone(), self.dir.clone())).chain(neighbours).collect()
+        let own = self.work_tree.as_ref().map_or(self.dir.as_path(), WorkTree::git_dir);
+        std::iter::once((self.name.clone(), own.to_owned())).chain(neighbours).collect()
     }
 
     /// Which projects let in whose jobs.
@@ -154,9 +217,44 @@ fn slug(name: &str) -> String {
     if clean.is_empty() { "project".to_owned() } else { clean.to_owned() }
 }
 
-/// What in the work tree is not in the commit that is run.
+/// What is asked of a repository beside its place.
+pub(super) struct Wanted<'a> {
+    pub(super) git_ref: Option<&'a str>,
+    /// Only what is committed.
+    pub(super) is_committed: bool,
+}
+
+/// What there is of a work tree.
+#[derive(Default)]
+struct Work {
+    copy: Option<WorkTree>,
+    uncommitted: Option<(String, String)>,
+}
+
+/// The work tree as a commit, if it is not the one that is checked out.
+fn work_tree(dir: &Path, scratch: &Path, found: Result<Revision, String>) -> Result<(Revision, Work), String> {
+    let has_commit = commit_of(dir, "HEAD").is_some();
+    let revision = match found {
+        Ok(revision) => Some(revision),
+        Err(_) if !has_commit => None,
+        Err(what) => return Err(what),
+    };
+    let failed =
+        |what: String| format!("has a work tree that cannot be read ({what}): --committed runs the commit alone");
+    let copy = WorkTree::copy(dir, scratch, revision.as_ref()).map_err(failed)?;
+    let tree = copy.tree().map_err(failed)?;
+    if let Some(revision) = revision.clone().filter(|_| copy.is_committed(&tree)) {
+        return Ok((revision, Work { copy: Some(copy), uncommitted: None }));
+    }
+    let sha = copy.commit(&tree).map_err(failed)?;
+    let what = uncommitted(dir).unwrap_or_else(|| "its changes".to_owned());
+    let revision = copy.revision(sha, revision.as_ref());
+    Ok((revision, Work { copy: Some(copy), uncommitted: Some((tree, what)) }))
+}
+
+/// What in the work tree is not in the commit, such as "2 uncommitted changes and 1 new file".
 fn uncommitted(dir: &Path) -> Option<String> {
-    let status = git(dir, &["status", "--porcelain", "--untracked-files=normal"]).ok()?;
+    let status = git(dir, &["status", "--porcelain", "--untracked-files=all"]).ok()?;
     let (new, changed): (Vec<&str>, Vec<&str>) = status.lines().partition(|line| line.starts_with("??"));
     let counted = |count: usize, what: &str| match count {
         0 => None,
@@ -164,10 +262,8 @@ fn uncommitted(dir: &Path) -> Option<String> {
         many => Some(format!("{many} {what}s")),
     };
     let parts: Vec<String> =
-        [counted(changed.len(), "change"), counted(new.len(), "new file")].into_iter().flatten().collect();
-    let verb = if changed.len() + new.len() == 1 { "is" } else { "are" };
-    (!parts.is_empty())
-        .then(|| format!("the commit is run, not the work tree: {} {verb} not part of it", parts.join(" and ")))
+        [counted(changed.len(), "uncommitted change"), counted(new.len(), "new file")].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
 /// What may come from a commit and goes to a terminal: one line without control characters, cut where it is too long.

@@ -30,7 +30,8 @@ pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String
         let (colour, result) = result(job);
         let result = style.paint(colour, &format!("{result:<18}"));
         let _ = write!(text, "{:<width$}  {:<stage_width$}  {result}", job.name, job.stage);
-        for seconds in phases(job, &view.sections(job.id)) {
+        let phases = if job.downstream.is_some() { [None; 5] } else { phases(job, &view.sections(job.id)) };
+        for seconds in phases {
             let shown = seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2} s"));
             let _ = write!(text, "  {shown:>9}");
         }
@@ -40,10 +41,15 @@ pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String
     for (number, (job, note)) in notes.enumerate() {
         let _ = writeln!(text, "{}{}: {note}", if number == 0 { "\n" } else { "" }, job.name);
     }
+    for job in pipeline.jobs.iter().filter(|job| !job.retried) {
+        if let Some(coverage) = job.coverage {
+            let _ = writeln!(text, "{}: coverage {coverage} %", job.name);
+        }
+    }
     let colour = if pipeline.status == "success" { GREEN } else { RED };
     let _ = write!(text, "\nPipeline: {}\n", style.paint(colour, &pipeline.status));
     if pipeline.status == "manual" {
-        text.push_str("It has a manual job that nobody has started; with --serve its page has a button for it.\n");
+        text.push_str("It has a manual job that nobody has started: --manual starts such jobs, --job NAME one, and the page of --serve has a button.\n");
     }
     text
 }
@@ -100,7 +106,7 @@ mod tests {
         assert!(pipeline.is_over());
         let table = table(&pipeline, &LogView::new(Style::Plain), Style::Plain);
         assert!(table.contains("test   waits for another") && table.contains("Pipeline: manual\n"), "{table}");
-        pipeline.status = "running".to_owned();
+        pipeline.jobs.push(Job::sample("other", "running"));
         assert!(!pipeline.is_over());
     }
 

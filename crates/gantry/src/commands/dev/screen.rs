@@ -30,10 +30,26 @@ pub(super) enum Style {
     Plain,
 }
 
-/// Nobody reads the output any more: the terminal is closed, or the program behind the pipe has ended.
+/// Output that is lost.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody reads the output any more")]
-pub(super) struct Unread(#[source] io::Error);
+pub(super) enum Lost {
+    /// Nobody reads it any more: the terminal is closed, or the program behind the pipe has ended.
+    #[error("nobody reads the output any more")]
+    Unread(#[source] io::Error),
+    /// It cannot be written: a full disk, for instance.
+    #[error("the output cannot be written")]
+    Unwritable(#[source] io::Error),
+}
+
+impl Lost {
+    /// What a write to a terminal says that is not there any more.
+    const NO_TERMINAL: i32 = 5;
+
+    fn new(error: io::Error) -> Self {
+        let is_unread = error.kind() == io::ErrorKind::BrokenPipe || error.raw_os_error() == Some(Self::NO_TERMINAL);
+        if is_unread { Self::Unread(error) } else { Self::Unwritable(error) }
+    }
+}
 
 impl Screen {
     pub(super) fn new() -> Self {
@@ -43,8 +59,8 @@ impl Screen {
     }
 
     /// Writes whole lines of output.
-    pub(super) async fn print(&mut self, text: &str) -> Result<(), Unread> {
-        self.write(To::Output, text.to_owned()).await.map_err(Unread)
+    pub(super) async fn print(&mut self, text: &str) -> Result<(), Lost> {
+        self.write(To::Output, text.to_owned()).await.map_err(Lost::new)
     }
 
     /// Writes a line about the run itself. Nobody needs it so much that its loss would end something.

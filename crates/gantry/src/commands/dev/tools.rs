@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-use gantry_sim_kube::HostTools;
 use gantry_sim_kube::container::ToolView;
+use gantry_sim_kube::{HostTools, ImageTools};
 
 use names::{
     BESIDE_PROGRAMS, DIRECTORIES, EVERYWHERE, IN_HOMES, OWN, ROOTS, SECRET_KEYS, SECRETS, SETTINGS, VERSIONS,
@@ -16,11 +16,25 @@ use names::{
 /// The container of a pod that runs no script of the user: it has the job's credentials and needs nothing but git.
 const HELPER: &str = "helper";
 
+/// Where its image has our helper, as an image of ours would: nothing needs to be pushed into it.
+const HELPER_PROGRAMS: &str = "/helper-image";
+
+/// The search path of such an image, which begins there.
+const HELPER_PATH: &str = "/helper-image:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// More links than these in one directory of programs are not followed: somebody has put something else into the search path.
 const MAX_LINKS: usize = 2_000;
 
-/// Finds the tools. `variable` gives the values of environment variables; the file system is only looked at.
-pub(super) fn find(variable: &dyn Fn(&str) -> Option<OsString>) -> HostTools {
+/// What the helper container has: the programs of this directory of the host.
+pub(super) fn helper_image(programs: &Path) -> ImageTools {
+    let shown = vec![(programs.to_owned(), PathBuf::from(HELPER_PROGRAMS))];
+    let env = vec![("PATH".to_owned(), HELPER_PATH.to_owned())];
+    ImageTools { env, view: ToolView { shown, ..ToolView::default() } }
+}
+
+/// Finds the tools. `variable` gives the values of environment variables; the file system is only looked at. `helper`: what the helper
+/// container gets instead.
+pub(super) fn find(variable: &dyn Fn(&str) -> Option<OsString>, helper: ImageTools) -> HostTools {
     let text = |name: &str| variable(name)?.into_string().ok().filter(|value| !value.is_empty());
     let home = text("HOME").map(PathBuf::from).filter(|home| is_home(home));
     let mut search = Search { home: home.clone(), shown: BTreeSet::new() };
@@ -58,7 +72,7 @@ pub(super) fn find(variable: &dyn Fn(&str) -> Option<OsString>) -> HostTools {
     }
     let hidden = search.shown.iter().flat_map(|place| secrets(place)).collect();
     let shown = search.shown.into_iter().map(|place| (place.clone(), place)).collect();
-    HostTools { env, view: ToolView { home, shown, hidden }, except: vec![HELPER.to_owned()] }
+    HostTools { env, view: ToolView { home, shown, hidden }, except: vec![(HELPER.to_owned(), helper)] }
 }
 
 /// Whether a directory can be the home of containers.

@@ -54,34 +54,34 @@ struct Runner {
     ended: watch::Receiver<Option<Ended>>,
 }
 
+/// Directories of a run.
+pub(super) struct Places<'a> {
+    /// Where everything is kept.
+    pub(super) dir: &'a Path,
+    /// Where caches are kept for later runs, if anywhere.
+    pub(super) caches: Option<&'a Path>,
+    /// What stands for other projects and for URLs.
+    pub(super) includes: Vec<(String, PathBuf)>,
+}
+
 impl World {
     /// Starts the simulators; the outer error is ours, the inner one something that the user can change.
-    /// `listen`: where the simulated GitLab is. `dir`: where everything is kept.
+    /// `listen`: where the simulated GitLab is.
     pub(super) async fn start(
         project: &Project,
         tools: HostTools,
         listen: SocketAddr,
-        dir: &Path,
+        places: &Places<'_>,
     ) -> anyhow::Result<Result<Self, BadInput>> {
+        let dir = places.dir;
         let checked = async { Runtime::new(dir.join("check"), "/proc/self/exe")?.check().await }.await;
         if let Err(error) = checked {
             return Ok(Err(BadInput(error.to_string())));
         }
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let timing =
-            Timing { trace_interval_watched: LOG_INTERVAL, trace_interval_idle: LOG_INTERVAL, ..Timing::default() };
-        let gitlab_config = gantry_sim_gitlab::Config {
-            repos: project.served(),
-            variables: project.masked_variables(),
-            artifact_dir: Some(dir.to_owned()),
-            timing,
-            settings: Settings { token_access: project.token_access(), ..Settings::default() },
-            ..gantry_sim_gitlab::Config::new(listen)
-        };
-        let gitlab = match SimGitlab::bind(gitlab_config).await {
+        let gitlab = match bind_gitlab(project, listen, places).await? {
             Ok(gitlab) => gitlab,
-            Err(error @ gantry_sim_gitlab::Error::AddressInUse { .. }) => return Ok(Err(BadInput(error.to_string()))),
-            Err(error) => return Err(error).context("the simulated GitLab cannot start"),
+            Err(bad) => return Ok(Err(bad)),
         };
         let kube_config = gantry_sim_kube::Config {
             state_dir: Some(dir.to_owned()),
@@ -89,7 +89,7 @@ impl World {
             ..gantry_sim_kube::Config::new(loopback, "/proc/self/exe")
         };
         let kube = SimKube::bind(kube_config).await.context("the simulated Kubernetes cannot start")?;
-        let config = write_config(dir, &gitlab, &kube)?;
+        let config = write_config(places, &gitlab, &kube)?;
         let (gitlab_url, changes) = (gitlab.url(), gitlab.changes());
         let stop = CancellationToken::new();
         let (until, also_until) = (stop.clone(), stop.clone());
@@ -108,6 +108,28 @@ impl World {
         Ok(Ok(Self { gitlab_url, changes, config, stop, parts, runner: None, is_stopping: false }))
     }
 
+    /// Starts the simulated GitLab alone, for who only wants to know what would be run.
+    pub(super) async fn without_cluster(
+        project: &Project,
+        listen: SocketAddr,
+        places: &Places<'_>,
+    ) -> anyhow::Result<Result<Self, BadInput>> {
+        let gitlab = match bind_gitlab(project, listen, places).await? {
+            Ok(gitlab) => gitlab,
+            Err(bad) => return Ok(Err(bad)),
+        };
+        let (gitlab_url, changes) = (gitlab.url(), gitlab.changes());
+        let stop = CancellationToken::new();
+        let until = stop.clone();
+        let parts = vec![spawn(async move {
+            if let Err(error) = gitlab.serve(until.cancelled_owned()).await {
+                tracing::error!("the simulated GitLab has ended: {error}");
+            }
+        })];
+        let config = PathBuf::new();
+        Ok(Ok(Self { gitlab_url, changes, config, stop, parts, runner: None, is_stopping: false }))
+    }
+
     /// Starts the runner. Once there are jobs: its first question is answered with one then, and none is asked in vain.
     pub(super) async fn run_jobs(&mut self, helper: HelperBinaries) -> anyhow::Result<()> {
         let app = App::build(Options {
@@ -119,6 +141,8 @@ impl World {
             }),
             helper,
             on_log_settings: Box::new(|_| {}),
+            registration_token: None,
+            built_at: crate::cli::built_at(),
         })
         .await?;
         let (signals, receiver) = signal_channel();
@@ -185,11 +209,37 @@ impl World {
     }
 }
 
-/// The config of the runner: as an operator would write it for a cluster outside of which the runner is, with the smallest rights.
-fn write_config(dir: &Path, gitlab: &SimGitlab, kube: &SimKube) -> anyhow::Result<std::path::PathBuf> {
+/// The simulated GitLab with the project; the inner error is something that the user can change.
+async fn bind_gitlab(
+    project: &Project,
+    listen: SocketAddr,
+    places: &Places<'_>,
+) -> anyhow::Result<Result<SimGitlab, BadInput>> {
+    let timing =
+        Timing { trace_interval_watched: LOG_INTERVAL, trace_interval_idle: LOG_INTERVAL, ..Timing::default() };
+    let gitlab_config = gantry_sim_gitlab::Config {
+        repos: project.served(),
+        variables: project.masked_variables(),
+        includes: places.includes.clone(),
+        artifact_dir: Some(places.dir.to_owned()),
+        timing,
+        settings: Settings { token_access: project.token_access(), ..Settings::default() },
+        ..gantry_sim_gitlab::Config::new(listen)
+    };
+    match SimGitlab::bind(gitlab_config).await {
+        Ok(gitlab) => Ok(Ok(gitlab)),
+        Err(error @ gantry_sim_gitlab::Error::AddressInUse { .. }) => Ok(Err(BadInput(error.to_string()))),
+        Err(error) => Err(error).context("the simulated GitLab cannot start"),
+    }
+}
+
+/// The config of the runner: as an operator would write it for a cluster outside of which the runner is, with the smallest rights
+/// and that to the logs of services.
+fn write_config(places: &Places<'_>, gitlab: &SimGitlab, kube: &SimKube) -> anyhow::Result<std::path::PathBuf> {
+    let dir = places.dir;
     let rules = serde_json::json!([{
         "apiGroups": [""],
-        "resources": ["pods", "pods/exec"],
+        "resources": ["pods", "pods/exec", "pods/log"],
         "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
     }]);
     let token = kube.create_service_account_with_role(NAMESPACE, "runner", &rules, TOKEN_LIFE)?;
@@ -209,6 +259,9 @@ check_interval = 1
   token = "{runner_token}"
   executor = "kubernetes"
   request_concurrency = {CONCURRENT}
+  [runners.gantry]
+    # Images are names here: what they would listen on, nobody does.
+    wait_for_known_services = false
   [runners.kubernetes]
     host = "{host}"
     ca_file = "{ca_file}"
@@ -219,7 +272,8 @@ check_interval = 1
     allowed_pull_policies = ["always", "if-not-present", "never"]
     helper_image = "gantry-helper"
     cleanup_grace_period_seconds = 0
-"#,
+{caches}"#,
+        caches = places.caches.map(cache_volume).unwrap_or_default(),
         url = gitlab.url(),
         runner_token = gitlab.runner_token(),
         host = kube.url(),
@@ -227,6 +281,14 @@ check_interval = 1
     );
     write_private(&config, &text)?;
     Ok(config)
+}
+
+/// The volume at the usual `cache_dir`.
+fn cache_volume(directory: &Path) -> String {
+    let directory = toml_edit::Value::from(directory.display().to_string());
+    format!(
+        "    [[runners.kubernetes.volumes.host_path]]\n      name = \"cache\"\n      mount_path = \"/cache\"\n      host_path = {directory}\n"
+    )
 }
 
 /// The file holds tokens.
@@ -243,6 +305,6 @@ pub(super) fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where the command line spawns")]
-fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+pub(in crate::commands) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(work)
 }

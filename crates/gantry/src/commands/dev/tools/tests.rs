@@ -25,7 +25,7 @@ fn found(home: &Path, variables: &[(&str, &str)]) -> (Vec<String>, Vec<String>) 
         .map(|(name, value)| (*name, value.replace('~', &real)))
         .chain([("HOME", real.clone())])
         .collect();
-    let tools = find(&|name| values.get(name).map(OsString::from));
+    let tools = find(&|name| values.get(name).map(OsString::from), ImageTools::default());
     let short = |path: &PathBuf| path.display().to_string().replace(&real, "~");
     (tools.view.shown.iter().map(|(place, _)| short(place)).collect(), tools.view.hidden.iter().map(short).collect())
 }
@@ -75,7 +75,7 @@ fn variables_name_directories_but_never_the_home() {
     let (shown, _) = found(home.path(), &variables);
     assert_eq!(shown, ["~/.nvm", "~/code/pkg", "~/elsewhere/rust"]);
     let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
-    let names: Vec<String> = find(&env).env.into_iter().map(|(name, _)| name).collect();
+    let names: Vec<String> = find(&env, ImageTools::default()).env.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["JAVA_HOME", "NVM_DIR", "RUSTUP_HOME", "GOPATH"], "nothing that was not asked for");
 }
 
