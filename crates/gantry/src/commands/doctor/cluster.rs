@@ -1,0 +1,160 @@
+//! Checks of the cluster: reachable, version, rights, and whether it would take the pod of a job.
+
+use gantry_core::error_chain::chain;
+use gantry_daemon::wiring;
+use gantry_kube::rights::{OPTIONAL, USED};
+use gantry_kube::{ApiError, Cluster, Fault, Right};
+
+use super::Patient;
+use super::finding::{Finding, Grade};
+use super::{admission, trial};
+
+/// Selects the trial pod and nothing else.
+const SELECTOR: &str = "gantry.dev/doctor=true";
+
+/// Asks the API server. Also returns the cluster, if it can be talked to.
+pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Trialable>) {
+    let namespace = gantry_plan::namespace(&patient.runner.kubernetes);
+    let mut findings: Vec<Finding> = namespace
+        .assumed
+        .map(|why| {
+            let found = format!("namespace is not set: {:?} is used, {why}", namespace.name);
+            Finding::warning("namespace", found, "set namespace in [runners.kubernetes]")
+        })
+        .into_iter()
+        .collect();
+    let connected =
+        Cluster::connect(wiring::cluster(patient.runner), namespace.name.clone(), SELECTOR.to_owned()).await;
+    let (cluster, driver) = match connected {
+        Ok(connected) => connected,
+        Err(error) => {
+            let change = "correct host, ca_file, bearer_token, cert_file and key_file in [runners.kubernetes], or the \
+                          kubeconfig";
+            findings.push(Finding::problem("cluster", chain(&error), change));
+            return (findings, None);
+        }
+    };
+    let version = cluster.server_version().await;
+    let is_reachable = version.is_ok();
+    findings.push(server(version));
+    if !is_reachable {
+        return (findings, None);
+    }
+    let rights = rights(&cluster).await;
+    let may_create = rights.iter().all(|finding| !finding.found.starts_with("create on pods is missing"));
+    findings.extend(rights);
+    let is_taken = match trial::plan(patient, None) {
+        Ok(plan) if may_create => {
+            let verdict = cluster.would_create(&plan.pod).await;
+            let is_taken = verdict.is_ok();
+            findings.push(admission::finding(&namespace.name, verdict));
+            is_taken
+        }
+        Ok(_) => false,
+        Err(why) => {
+            let found = format!("no job can be planned with these settings: {why}");
+            findings.push(Finding::problem("admission", found, "change the setting that it names"));
+            false
+        }
+    };
+    (findings, is_taken.then_some(Trialable { cluster, driver }))
+}
+
+/// A cluster that would take a trial pod.
+pub(super) struct Trialable {
+    pub(super) cluster: Cluster,
+    pub(super) driver: gantry_kube::Driver,
+}
+
+/// The oldest version that is tested.
+const OLDEST: (u32, u32) = (1, 20);
+
+fn server(version: Result<String, ApiError>) -> Finding {
+    let error = match version {
+        Ok(version) if is_older(&version) => {
+            let found = format!("the API server is {version}, older than what is tested (1.20)");
+            return Finding::warning("cluster", found, "expect surprises, or upgrade the cluster");
+        }
+        Ok(version) => return Finding::ok("cluster", format!("the API server answers and is {version}")),
+        Err(error) => error,
+    };
+    let change = match error.fault {
+        Fault::Unauthenticated => {
+            "give the runner credentials that are good: a new bearer_token, or the token of a service account that exists"
+        }
+        Fault::Forbidden => "let the runner's account read /version (ClusterRole system:public-info-viewer)",
+        Fault::Local => "correct the credentials that the message names",
+        _ => "correct host in [runners.kubernetes], or the network between here and the API server",
+    };
+    Finding::problem("cluster", format!("the API server cannot be used: {error}"), change)
+}
+
+fn is_older(version: &str) -> bool {
+    let mut parts = version.trim_start_matches('v').split(['.', '+', '-']).map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < OLDEST,
+        _ => false,
+    }
+}
+
+async fn rights(cluster: &Cluster) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut granted = Vec::new();
+    // Either is enough for an exec, depending on the version; the other is only a matter of time.
+    let mut exec = Vec::new();
+    for right in USED.iter().chain(&OPTIONAL) {
+        let is_optional = OPTIONAL.contains(right);
+        match cluster.may(right).await {
+            Ok(true) => granted.push(right.to_string()),
+            Ok(false) if right.subresource == Some("exec") => exec.push(*right),
+            Ok(false) => findings.push(missing(right, cluster.namespace(), is_optional)),
+            Err(error) => {
+                let found = format!("the API server does not say what is granted: {error}");
+                let change = "let the runner's account ask about itself (ClusterRole system:basic-user)";
+                findings.push(Finding::warning("rights", found, change));
+                return findings;
+            }
+        }
+    }
+    let can_exec = exec.len() < USED.iter().filter(|right| right.subresource == Some("exec")).count();
+    findings.extend(exec.iter().map(|right| missing(right, cluster.namespace(), can_exec)));
+    if findings.iter().all(|finding| finding.grade != Grade::Problem) {
+        findings.insert(0, Finding::ok("rights", format!("{} in {}", granted.join(", "), cluster.namespace())));
+    }
+    findings
+}
+
+fn missing(right: &Right, namespace: &str, is_optional: bool) -> Finding {
+    let found = format!("{right} is missing in namespace {namespace}: {}", right.cost());
+    let change = format!(
+        "add {{apiGroups: [\"\"], resources: [\"{}\"], verbs: [\"{}\"]}} to the rules of the runner's Role",
+        right.full_resource(),
+        right.verb
+    );
+    // What only costs time is no failure.
+    let is_needed = !is_optional && !["list", "watch"].contains(&right.verb);
+    if is_needed { Finding::problem("rights", found, change) } else { Finding::warning("rights", found, change) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for (version, older) in [("v1.19.16", true), ("v1.20.0", false), ("v1.34.2+k3s1", false), ("unknown", false)] {
+            assert_eq!(is_older(version), older, "{version}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_and_what_it_costs() {
+        let exec = USED.iter().find(|right| right.subresource == Some("exec") && right.verb == "get").unwrap();
+        let finding = missing(exec, "ci", false);
+        assert_eq!(finding.grade, Grade::Problem);
+        assert!(finding.found.starts_with("get on pods/exec is missing in namespace ci: "), "{}", finding.found);
+        assert!(finding.change.unwrap().contains("resources: [\"pods/exec\"], verbs: [\"get\"]"));
+        let watch = USED.iter().find(|right| right.verb == "watch").unwrap();
+        assert_eq!(missing(watch, "ci", false).grade, Grade::Warning);
+    }
+}

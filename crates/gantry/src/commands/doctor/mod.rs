@@ -1,0 +1,128 @@
+//! `gantry doctor`: connects with the configured credentials and says, check by check, what works, what does not, what that costs, and what to
+//! change. It changes nothing: pods are tried without being made, but for the one that `--pod` makes and removes, and the one object that
+//! `--cache` puts into the cache store.
+//!
+//! What was found is data (`finding.rs`); each check is a function that returns some (`local.rs`, `gitlab.rs`,
+//! `cache.rs`, `cluster.rs`, `trial.rs`).
+
+mod admission;
+mod cache;
+mod cluster;
+mod finding;
+mod gitlab;
+mod local;
+mod trial;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use gantry_config::{RunnerSettings, Settings};
+use gantry_daemon::HelperBinaries;
+
+use self::finding::{Finding, Grade, Report};
+use crate::commands::config_path::ConfigArg;
+use crate::commands::runner_file::RunnerFile;
+use crate::commands::{output, runtime};
+use crate::helper_binary;
+
+/// What the exit code says.
+const ABOUT: &str = "\
+Exit code: 0 if nothing was found that keeps jobs from running, 1 if something was. Warnings are no failure; with
+--strict they are.";
+
+/// Arguments of `gantry doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = ABOUT)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// Only the runner with this name
+    #[arg(long, short = 'n', value_name = "NAME")]
+    runner: Option<String>,
+    /// Make a trial pod too: are its images there, does the helper start, does it reach GitLab?
+    #[arg(long)]
+    pod: bool,
+    /// Put a small object into the cache store and read it again; it stays there
+    #[arg(long)]
+    cache: bool,
+    /// Image of the trial pod's build container; default: the runner's own, else the helper's
+    #[arg(long, value_name = "IMAGE", requires = "pod")]
+    image: Option<String>,
+    /// Print findings as a JSON list
+    #[arg(long)]
+    json: bool,
+    /// Take warnings for failures
+    #[arg(long)]
+    strict: bool,
+}
+
+/// What the checks of one runner need.
+struct Patient<'a> {
+    config: &'a Path,
+    settings: &'a Settings,
+    runner: &'a RunnerSettings,
+    directories: Vec<PathBuf>,
+    system_id: String,
+}
+
+/// Examines the configuration and what it leads to.
+pub(crate) fn main(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.resolve();
+    let helper = if args.pod { Some(helper_binary::load()?) } else { None };
+    let report = runtime()?.block_on(examine(args, &config, helper.as_ref()))?;
+    output(&if args.json { report.json()? } else { report.text() })?;
+    let worst = report.worst();
+    let failed = worst == Grade::Problem || (args.strict && worst == Grade::Warning);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn examine(args: &DoctorArgs, config: &Path, helper: Option<&HelperBinaries>) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    let (settings, unusable) = match local::configuration(config) {
+        Ok(read) => read,
+        Err(findings) => {
+            report.add("", findings);
+            return Ok(report);
+        }
+    };
+    report.add("", unusable);
+    report.add("", local::proxies());
+    report.add("", local::metrics(&settings).await);
+    let chosen = |runner: &&RunnerSettings| args.runner.as_ref().is_none_or(|name| runner.name == *name);
+    let runners: Vec<&RunnerSettings> = settings.runners.iter().filter(chosen).collect();
+    if let (true, Some(name)) = (runners.is_empty(), &args.runner) {
+        bail!("{} has no usable runner {name:?}", config.display());
+    }
+    for runner in runners {
+        let own = [Some(&runner.token), runner.kubernetes.bearer_token.as_ref()];
+        let _guard = gantry_daemon::guard(None, own.into_iter().flatten());
+        let patient = Patient {
+            config,
+            settings: &settings,
+            runner,
+            directories: gantry_daemon::certificate_directories(config),
+            system_id: gantry_daemon::system_id(config)?,
+        };
+        report.add(&runner.name, gitlab::examine(&patient).await);
+        report.add(&runner.name, cache::examine(&patient, args.cache).await);
+        let (found, cluster) = cluster::examine(&patient).await;
+        report.add(&runner.name, found);
+        if let (Some(helper), Some(cluster)) = (helper, cluster) {
+            report.add(&runner.name, trial::examine(&patient, cluster, helper, args.image.as_deref()).await);
+        }
+    }
+    Ok(report)
+}
+
+/// The entries of a file, for a first finding about each that cannot work.
+fn unusable(file: &RunnerFile) -> Vec<Finding> {
+    let broken = file.entries().into_iter().filter(|entry| entry.settings.is_none());
+    broken
+        .map(|entry| {
+            let what = format!("runner {:?} (number {}) cannot work", entry.runner.name, entry.runner.index + 1);
+            Finding::problem("config", what, "`gantry lint` says what is wrong with its entry")
+        })
+        .collect()
+}
