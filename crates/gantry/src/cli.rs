@@ -1,15 +1,24 @@
 //! The command line.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 use gantry_core::error_chain::chain;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::commands::{dev, list, register, run, sim_gitlab, sim_kubernetes, unregister, verify};
+#[cfg(not(feature = "sim"))]
+use crate::commands::absent;
+#[cfg(feature = "sim")]
+use crate::commands::{chaos, dev, sim_gitlab, sim_kubernetes};
+use crate::commands::{
+    config, doctor, generated, health_check, lint, list, output, plan, register, reset_token, run, run_single,
+    unregister, verify,
+};
 use crate::go_arguments;
 use crate::logging::{self, Logging};
 
@@ -63,41 +72,89 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Do harm to managers and connections while jobs run in a namespace of yours, and show what comes of the jobs
+    #[cfg(feature = "sim")]
+    Chaos(chaos::ChaosArgs),
+    /// Not in this build: do harm to managers and connections while jobs run
+    #[cfg(not(feature = "sim"))]
+    Chaos(absent::AbsentArgs),
+    /// Print the completion script of a shell
+    Completions(generated::CompletionsArgs),
+    /// What can be configured
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Run a pipeline here: simulated GitLab, simulated Kubernetes and the runner, with the tools of this machine
+    #[cfg(feature = "sim")]
     Dev(dev::DevArgs),
+    /// Not in this build: run a pipeline here
+    #[cfg(not(feature = "sim"))]
+    Dev(absent::AbsentArgs),
+    /// Find out whether the configuration works: GitLab, cluster, rights, room for a job; with what to change
+    Doctor(doctor::DoctorArgs),
+    /// Wait until services listen
+    HealthCheck(health_check::HealthCheckArgs),
+    /// Check a configuration: all that is wrong with it, with lines
+    Lint(lint::LintArgs),
     /// List the runners of the configuration, with the beginnings of their tokens
     List(list::ListArgs),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man(generated::ManArgs),
+    /// Print what would be done about a job: objects and stages, as YAML, without touching anything
+    Plan(plan::PlanArgs),
     /// Register a runner in GitLab and add it to the configuration
     #[command(args_override_self = true)]
     Register(register::RegisterArgs),
+    /// Exchange the token of a runner for a new one
+    ResetToken(reset_token::ResetTokenArgs),
     /// Ask GitLab for jobs and run them in Kubernetes
     Run(run::RunArgs),
+    /// Run one runner for a number of jobs, or until none comes for a time
+    #[command(args_override_self = true)]
+    RunSingle(run_single::RunSingleArgs),
     /// Simulators, for trying and testing runners
+    #[cfg(feature = "sim")]
     #[command(subcommand)]
     Sim(SimCommand),
+    /// Not in this build: simulators, for trying and testing runners
+    #[cfg(not(feature = "sim"))]
+    Sim(absent::AbsentArgs),
     /// Remove a runner from GitLab and from the configuration
     Unregister(unregister::UnregisterArgs),
     /// Ask GitLab whether the tokens of the configuration are good
     Verify(verify::VerifyArgs),
 }
 
+#[cfg(feature = "sim")]
 #[derive(Debug, Subcommand)]
 enum SimCommand {
     /// A GitLab coordinator that any runner can use, and that enforces the protocol
     Gitlab(Box<sim_gitlab::SimGitlabArgs>),
     /// A Kubernetes API server with a kubelet whose containers are local processes
-    Kubernetes(sim_kubernetes::SimKubernetesArgs),
+    Kubernetes(Box<sim_kubernetes::SimKubernetesArgs>),
 }
 
 /// Our own version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What is said of a build whose moment nobody knows.
+const UNKNOWN: &str = "unknown (built without git and without SOURCE_DATE_EPOCH)";
+
+/// When this program was built, as far as that is the same for everybody who builds it: what `SOURCE_DATE_EPOCH` said then, else the date of the
+/// commit (`build.rs`). Empty where there was neither.
+pub(crate) fn built_at() -> String {
+    let seconds = option_env!("GANTRY_BUILT").and_then(|seconds| seconds.parse().ok());
+    let built = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    built.map(|built| built.to_string()).unwrap_or_default()
+}
+
 /// The six lines of GitLab Runner 19.4, which scripts read. The first is the release whose protocol we speak; ours is further down.
 fn version() -> String {
     format!(
-        "Version:      {}\nGit revision: {}\nGit branch:   gantry {VERSION}\nGO version:   none\nBuilt:        unknown\nOS/Arch:      {}/{}\n",
+        "Version:      {}\nGit revision: {}\nGit branch:   gantry {VERSION}\nGO version:   none\nBuilt:        {}\nOS/Arch:      {}/{}\n",
         gantry_gitlab::PROTOCOL_VERSION,
         gantry_gitlab::RunnerInfo::revision(),
+        Some(built_at()).filter(|built| !built.is_empty()).unwrap_or_else(|| UNKNOWN.to_owned()),
         gantry_gitlab::platform(),
         gantry_gitlab::architecture()
     )
@@ -138,24 +195,47 @@ pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(go_arguments::rewritten(Cli::command(), std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) if error.kind() == ErrorKind::DisplayVersion => {
-            print!("{}", version());
-            return ExitCode::SUCCESS;
+            return printed(output(&version()));
         }
         Err(error) => {
-            // Fails only when nobody reads it. A wrong use ends with 1, as in the reference.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            // A wrong use ends with 1, as in the reference.
+            let written = error.print();
+            if error.use_stderr() {
+                return ExitCode::FAILURE;
+            }
+            return printed(written.or_else(unless_unread));
         }
     };
-    let logging = LoggingArgs::start(&cli.logging, matches!(cli.command, Command::Dev(_)));
-    let speaks_to_people = matches!(cli.command, Command::Dev(_) | Command::Sim(_));
+    let logging = LoggingArgs::start(&cli.logging, matches!(cli.command, Command::Chaos(_) | Command::Dev(_)));
+    let speaks_to_people =
+        matches!(cli.command, Command::Chaos(_) | Command::Config(_) | Command::Dev(_) | Command::Sim(_));
     let result = match cli.command {
+        #[cfg(feature = "sim")]
+        Command::Chaos(args) => chaos::main(&args),
+        #[cfg(not(feature = "sim"))]
+        Command::Chaos(_) => absent::main("chaos"),
+        Command::Completions(args) => generated::completions(&args, Cli::command()),
+        Command::Config(command) => config::main(&command),
+        #[cfg(feature = "sim")]
         Command::Dev(args) => dev::main(&args),
+        #[cfg(not(feature = "sim"))]
+        Command::Dev(_) => absent::main("dev"),
+        Command::Doctor(args) => doctor::main(&args),
+        Command::HealthCheck(args) => health_check::main(&args),
+        Command::Lint(args) => lint::main(&args),
         Command::List(args) => Ok(list::main(&args)),
+        Command::Man(args) => generated::man(&args, Cli::command()),
+        Command::Plan(args) => plan::main(&args),
         Command::Register(args) => register::main(&args),
+        Command::ResetToken(args) => reset_token::main(&args),
         Command::Run(args) => run::main(&args, logging),
+        Command::RunSingle(args) => run_single::main(&args, logging),
+        #[cfg(feature = "sim")]
         Command::Sim(SimCommand::Gitlab(args)) => sim_gitlab::main(*args),
-        Command::Sim(SimCommand::Kubernetes(args)) => sim_kubernetes::main(args),
+        #[cfg(feature = "sim")]
+        Command::Sim(SimCommand::Kubernetes(args)) => sim_kubernetes::main(*args),
+        #[cfg(not(feature = "sim"))]
+        Command::Sim(_) => absent::main("sim"),
         Command::Unregister(args) => unregister::main(args),
         Command::Verify(args) => verify::main(&args),
     };
@@ -168,6 +248,22 @@ pub(crate) fn main() -> ExitCode {
             } else {
                 tracing::error!(target: logging::FATAL, "{error}");
             }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Nobody who stops reading has lost anything.
+fn unless_unread(error: io::Error) -> anyhow::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error).context("the output cannot be written") }
+}
+
+/// The end of what only prints.
+fn printed(written: anyhow::Result<()>) -> ExitCode {
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gantry: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -7,11 +7,12 @@ use std::ffi::OsString;
 use clap::{Arg, Command};
 use gantry_core::Secret;
 
-/// Hidden flag of `register` under which flags of other executors arrive.
+/// Hidden flag of `register` and `run-single` under which flags of other executors arrive.
 pub(crate) const OTHER_EXECUTOR: &str = "other-executor";
 
 /// Commands that the reference has too. Ours alone have the manners of clap.
-const DROP_IN: [&str; 5] = ["register", "unregister", "verify", "list", "run"];
+const DROP_IN: [&str; 9] =
+    ["register", "unregister", "verify", "list", "run", "lint", "reset-token", "run-single", "health-check"];
 
 /// Flags of executors that are not this one (GitLab Runner 19.4).
 const OTHER_EXECUTORS: [&str; 6] = ["docker-", "machine-", "ssh-", "parallels-", "virtualbox-", "custom-"];
@@ -67,7 +68,8 @@ fn flag_name(text: &str) -> Option<&str> {
 fn rewritten_flag(level: &Command, text: &str, rest: &mut VecDeque<OsString>) -> String {
     let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.to_owned())));
     let Some(arg) = level.get_arguments().find(|arg| is_called(arg, name)) else {
-        let is_foreign = level.get_name() == "register" && OTHER_EXECUTORS.iter().any(|start| name.starts_with(start));
+        let is_foreign = ["register", "run-single"].contains(&level.get_name())
+            && OTHER_EXECUTORS.iter().any(|start| name.starts_with(start));
         if is_foreign {
             // Which of them take a value is not known here. What does not look like a flag is the value.
             if value.is_none() && rest.front().and_then(|next| next.to_str()).is_some_and(|next| !next.starts_with('-'))

@@ -2,21 +2,22 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use flate2::CrcReader;
 use gantry_daemon::{Content, HelperBinaries, HelperBinary};
 
+/// The helper's name, in images too.
+const NAME: &str = "gantry-helper";
+
 /// The small `gantry-helper` beside this executable if it is of this build, else this executable itself: it is the helper when started
 /// under that name. With `gantry-helper.gz` beside it, if that holds the same, fewer bytes are pushed. The files stay open, so that a newer
 /// version may be installed meanwhile.
 pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
-    let own = std::env::current_exe().context("cannot find the running executable")?;
-    let beside = own.with_file_name("gantry-helper");
-    let path = if is_of_this_build(&beside) { &beside } else { &own };
-    let opened = File::open(path).and_then(Content::try_from);
+    let path = &find()?;
+    let opened = File::open(path).and_then(Content::program);
     let mut binary = HelperBinary::new(opened.with_context(|| format!("cannot read {}", path.display()))?);
     let packed = path.with_extension("gz");
     if packed.exists() {
@@ -32,6 +33,34 @@ pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
     }
     tracing::debug!(path = %path.display(), "helper to push");
     Ok(HelperBinaries::new().with(std::env::consts::ARCH, binary))
+}
+
+/// Puts the same program into the directory of a new image, for simulated containers that are started from it: nothing is pushed then.
+#[cfg(feature = "sim")]
+pub(crate) fn install(directory: &Path) -> anyhow::Result<()> {
+    use std::fs::Permissions;
+    use std::io::Read as _;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let path = find()?;
+    let copy = || -> io::Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let file = File::open(&path)?;
+        let length = gantry_daemon::loaded_length(&file)?;
+        let mut to = File::create_new(directory.join(NAME))?;
+        io::copy(&mut file.take(length), &mut to)?;
+        // For users of containers too, whatever mask this one has.
+        to.set_permissions(Permissions::from_mode(0o755))?;
+        std::fs::set_permissions(directory, Permissions::from_mode(0o755))
+    };
+    copy().with_context(|| format!("cannot copy {} to {}", path.display(), directory.display()))
+}
+
+/// What is pushed: see [`load`].
+fn find() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find the running executable")?;
+    let beside = own.with_file_name(NAME);
+    Ok(if is_of_this_build(&beside) { beside } else { own })
 }
 
 /// A helper that an older build left there would speak another protocol.

@@ -1,5 +1,8 @@
 //! Log lines of the process, on standard error, in the three formats of GitLab Runner 19.4. Every line passes the redactor, whoever wrote it.
 
+mod spans;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use gantry_config::settings::{LogFormat, LogLevel, LogSettings};
@@ -38,7 +41,12 @@ pub(crate) fn start(level: Option<LevelFilter>, format: Option<Format>, default_
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .event_format(Lines { format: std::sync::Arc::clone(&shared) });
-    tracing_subscriber::registry().with(filter).with(gantry_daemon::CountLines).with(lines).init();
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(gantry_daemon::CountLines)
+        .with(spans::SpanFields)
+        .with(lines)
+        .init();
     Logging { default_level, level: level.is_none().then_some(handle), format: format.is_none().then_some(shared) }
 }
 
@@ -114,9 +122,8 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = spans::fields_of(context, event);
         fields.redact();
         fields.list.sort();
         let level = Word::of(event);
@@ -133,7 +140,15 @@ struct Fields {
     /// The job that the line is about.
     job: Option<i64>,
     message: String,
-    list: Vec<(&'static str, String)>,
+    list: Vec<(&'static str, Value)>,
+}
+
+/// The value of a field.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Value {
+    text: String,
+    /// A number, `true` or `false`, which JSON writes without quotes.
+    is_literal: bool,
 }
 
 impl Visit for Fields {
@@ -141,11 +156,23 @@ impl Visit for Fields {
         self.record(field, value.to_owned());
     }
 
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.record_literal(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.record_literal(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.record_literal(field, value);
+    }
+
     fn record_i64(&mut self, field: &Field, value: i64) {
         if field.name() == "job" {
             self.job = Some(value);
         }
-        self.record(field, value.to_string());
+        self.record_literal(field, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -156,7 +183,7 @@ impl Visit for Fields {
 impl Fields {
     /// Takes out what no log may show, before anything is quoted.
     fn redact(&mut self) {
-        let texts = self.list.iter_mut().map(|(_, value)| value).chain([&mut self.message]);
+        let texts = self.list.iter_mut().map(|(_, value)| &mut value.text).chain([&mut self.message]);
         for text in texts {
             if let std::borrow::Cow::Owned(redacted) = gantry_daemon::redact(self.job, text) {
                 *text = redacted;
@@ -165,7 +192,31 @@ impl Fields {
     }
 
     fn record(&mut self, field: &Field, value: String) {
-        if field.name() == "message" { self.message = value } else { self.list.push((field.name(), value)) }
+        if field.name() == "message" {
+            self.message = value;
+        } else {
+            self.set(field.name(), Value { text: value, is_literal: false });
+        }
+    }
+
+    fn record_literal(&mut self, field: &Field, value: impl fmt::Display) {
+        self.set(field.name(), Value { text: value.to_string(), is_literal: true });
+    }
+
+    /// A field is said once, with the value that came last.
+    fn set(&mut self, name: &'static str, value: Value) {
+        match self.list.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.list.push((name, value)),
+        }
+    }
+
+    /// Takes what another one has.
+    fn add(&mut self, other: &Self) {
+        self.job = other.job.or(self.job);
+        for (name, value) in &other.list {
+            self.set(name, value.clone());
+        }
     }
 }
 
@@ -198,14 +249,14 @@ fn runner(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Resu
     let width = MESSAGE_WIDTH.saturating_sub(prefix.len());
     write!(out, "{colour}{prefix}{:<width$}{RESET} ", fields.message)?;
     for (key, value) in &fields.list {
-        write!(out, " {colour}{key}{RESET}={value}")?;
+        write!(out, " {colour}{key}{RESET}={}", value.text)?;
     }
     out.write_char('\n')
 }
 
 fn text(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
     write!(out, "time={:?} level={level} msg={:?}", now(), fields.message)?;
-    for (key, value) in &fields.list {
+    for (key, Value { text: value, .. }) in &fields.list {
         let is_plain = !value.is_empty() && value.chars().all(|c| c.is_ascii_alphanumeric() || "-._/@^+:".contains(c));
         if is_plain { write!(out, " {key}={value}")? } else { write!(out, " {key}={value:?}")? }
     }
@@ -213,10 +264,15 @@ fn text(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result
 }
 
 fn json(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
-    let mut object: std::collections::BTreeMap<&str, &str> =
-        fields.list.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let time = now();
-    object.extend([("level", level), ("msg", fields.message.as_str()), ("time", time.as_str())]);
+    let value = |value: &Value| {
+        // What was redacted is a text again.
+        let literal = value.is_literal.then(|| serde_json::from_str(&value.text).ok()).flatten();
+        literal.unwrap_or_else(|| serde_json::Value::from(value.text.as_str()))
+    };
+    let mut object: BTreeMap<&str, serde_json::Value> =
+        fields.list.iter().map(|(key, of_key)| (*key, value(of_key))).collect();
+    let own = [("level", level), ("msg", &fields.message), ("time", &now())].map(|(key, text)| (key, text.into()));
+    object.extend(own);
     writeln!(out, "{}", serde_json::to_string(&object).map_err(|_| fmt::Error)?)
 }
 
@@ -259,23 +315,60 @@ mod tests {
         tracing::info!(URL = format!("https://user:{}@gitlab.example.com/", value.replace(['\n', '"', ' '], "")), "x");
     }
 
+    /// The lines that are written while something runs.
+    fn written(format: Format, run: impl FnOnce()) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines = tracing_subscriber::fmt::layer()
+            .with_writer(move || writer.clone())
+            .event_format(Lines { format: Arc::new(AtomicU8::new(format as u8)) });
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(spans::SpanFields).with(lines), run);
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_numbers_in_json() {
+        let line = written(Format::Json, || {
+            let (job, runners, share) = (98_765_i64, 3_usize, 0.5_f64);
+            tracing::info!(job, runners, share, is_new = true, code = "404", status = %404, "Configuration loaded");
+        });
+        let mut object: serde_json::Value = serde_json::from_str(&line).unwrap();
+        object["time"].take();
+        let expected = serde_json::json!({"level": "info", "msg": "Configuration loaded", "time": null,
+            "job": 98765, "runners": 3, "share": 0.5, "is_new": true, "code": "404", "status": "404"});
+        assert_eq!(object, expected);
+        let text = written(Format::Text, || tracing::info!(job = 7_i64, is_new = false, "x"));
+        assert!(text.ends_with("is_new=false job=7\n"), "{text}");
+    }
+
+    /// What is said while a job is worked on names the job, also where its number was not known at first.
+    #[test]
+    fn a_line_has_the_fields_of_its_spans() {
+        let text = written(Format::Json, || {
+            let span = tracing::error_span!("job", job = tracing::field::Empty, project = 3, runner = "abc");
+            span.in_scope(|| {
+                tracing::info!("found");
+                span.record("job", 7_i64);
+                tracing::warn!(project = 4, "closer");
+            });
+            tracing::info!("outside");
+        });
+        let seen: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let shown = |line: usize| ["job", "project", "runner"].map(|key| seen[line][key].to_string());
+        assert_eq!(
+            [shown(0), shown(1), shown(2)],
+            [["null", "3", "\"abc\""], ["7", "4", "\"abc\""], ["null", "null", "null"]]
+        );
+    }
+
     #[test]
     fn no_line_shows_a_secret() {
         let canaries = ["registry.test/canary-one:latest", "ca\"nary two", "cana\nry three", "läng\\canary"];
         let secrets = canaries.map(Secret::new);
         let _guard = gantry_daemon::guard(Some(7_000_000_007), &secrets);
         for format in [Format::Runner, Format::Text, Format::Json] {
-            let written = Written::default();
-            let writer = written.clone();
-            let lines = tracing_subscriber::fmt::layer()
-                .with_writer(move || writer.clone())
-                .event_format(Lines { format: Arc::new(AtomicU8::new(format as u8)) });
-            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
-                for canary in canaries {
-                    say(canary);
-                }
-            });
-            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            let text = written(format, || canaries.iter().for_each(|canary| say(canary)));
             assert!(text.matches("[MASKED]").count() >= canaries.len() * 6, "{text}");
             for part in ["canary", "ca\\\"nary", "cana", "nary", "ry three", "user:"] {
                 assert!(!text.contains(part), "{part} in {format:?}:\n{text}");

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Must come first: it may not run beside other threads.
+    #[cfg(feature = "sim")]
     if let Some(code) = gantry_sim_kube::container::run_if_launcher() {
         return code;
     }
@@ -22,6 +23,11 @@ fn main() -> ExitCode {
     let name = name.as_deref().map(Path::new).and_then(Path::file_name);
     if name == Some(OsStr::new("gantry-helper")) {
         return gantry_helper::main(std::env::args_os());
+    }
+    if name == Some(OsStr::new("entrypoint")) {
+        // Probes look for the name of the process that they know, and GitLab's image becomes it here. Where that is impossible they look in
+        // vain, and say so.
+        let _ = std::fs::write("/proc/self/comm", "gitlab-runner");
     }
     cli::main()
 }

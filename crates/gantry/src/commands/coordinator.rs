@@ -5,6 +5,7 @@ use std::path::Path;
 use gantry_core::Secret;
 pub(crate) use gantry_gitlab::TlsFiles;
 use gantry_gitlab::{CallError, Client, ClientOptions};
+use jiff::Timestamp;
 
 /// Tokens of runners that were created in GitLab (GitLab Runner 19.4: this prefix and no other).
 const CREATED: &str = "glrt-";
@@ -22,6 +23,16 @@ pub(crate) fn client(url: &str, tls: &TlsFiles, config: &Path) -> anyhow::Result
     let directories = gantry_daemon::certificate_directories(config);
     let files = TlsFiles { directories, ..tls.clone() };
     Ok(Client::new(ClientOptions { files, ..ClientOptions::new(url) })?)
+}
+
+/// When a token ends, as GitLab says it; a date that cannot be read is no reason to lose the token.
+pub(crate) fn expiry(text: Option<&str>) -> Option<Timestamp> {
+    let text = text?;
+    let time = text.parse().ok();
+    if time.is_none() {
+        tracing::warn!("GitLab's date {text:?} for the end of the token is not understood and is left out");
+    }
+    time
 }
 
 /// Removes a runner from GitLab: this manager of a runner that was created there, the whole runner otherwise.

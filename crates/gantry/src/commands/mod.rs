@@ -1,22 +1,55 @@
 //! One file per command: arguments in, exit code out.
 
+#[cfg(not(feature = "sim"))]
+pub(crate) mod absent;
+#[cfg(feature = "sim")]
+pub(crate) mod chaos;
+pub(crate) mod config;
 pub(crate) mod config_path;
 mod coordinator;
+#[cfg(feature = "sim")]
 pub(crate) mod dev;
+pub(crate) mod doctor;
+pub(crate) mod generated;
+pub(crate) mod health_check;
+pub(crate) mod lint;
 pub(crate) mod list;
+pub(crate) mod plan;
 pub(crate) mod register;
+pub(crate) mod reset_token;
 pub(crate) mod run;
+pub(crate) mod run_single;
 mod runner_file;
+#[cfg(feature = "sim")]
+mod sim_api;
+#[cfg(feature = "sim")]
 pub(crate) mod sim_gitlab;
+#[cfg(feature = "sim")]
 pub(crate) mod sim_kubernetes;
 pub(crate) mod unregister;
 pub(crate) mod verify;
 
+use std::io::{self, Write as _};
+#[cfg(feature = "sim")]
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Writes to standard output what the command is there for.
+///
+/// # Errors
+/// It cannot be written: a full disk, for instance. That nobody reads to the end is no error.
+pub(crate) fn output(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("the output cannot be written"),
+    }
+}
+
 /// Reads `host:port`, where the host may be empty, a name or an address.
+#[cfg(feature = "sim")]
 pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let text = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
     let mut found = std::net::ToSocketAddrs::to_socket_addrs(&text)

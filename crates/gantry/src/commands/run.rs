@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 use gantry_config::settings::LogSettings;
+use gantry_core::Secret;
 use gantry_daemon::{App, Ended, ListenAddress, Network, Options, Signal, signal_channel};
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use tokio::signal::unix::{self, SignalKind};
@@ -118,12 +119,21 @@ fn log_settings(config: &Path) -> LogSettings {
     }
 }
 
+/// The token that this deployment registers its managers with: under the names that `register` reads it from.
+pub(super) fn registration_token() -> Option<Secret> {
+    let given = ["REGISTRATION_TOKEN", "CI_SERVER_TOKEN"].into_iter().filter_map(env);
+    given.filter(|token| !token.is_empty()).map(Secret::new).next()
+}
+
 /// Runs the daemon until a signal ends it.
 pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode> {
     manager_runtime()?.block_on(async {
         // Before anything else: a signal that comes early must not end the process unheard.
         let heard = Heard::install()?;
         let config = args.begin(&logging);
+        if env("SENTRY_DSN").is_some_and(|dsn| !dsn.is_empty()) {
+            tracing::warn!("SENTRY_DSN has no effect: errors are in the log only");
+        }
         let helper = helper_binary::load()?;
         let (sender, signals) = signal_channel();
         let forwarding = forward(heard, sender);
@@ -133,20 +143,27 @@ pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode>
             listen_address: args.listen_address(),
             helper,
             on_log_settings: Box::new(move |settings| logging.apply(settings)),
+            registration_token: registration_token(),
+            built_at: crate::cli::built_at(),
         };
         let app = App::build(options).await?;
         tokio::select! {
-            ended = app.run(signals) => Ok(match ended {
-                Ended::Clean => ExitCode::SUCCESS,
-                Ended::TimedOut | Ended::Forced => ExitCode::FAILURE,
-            }),
+            ended = app.run(signals) => Ok(exit_code(ended)),
             never = forwarding => match never {},
         }
     })
 }
 
+/// How the process ends with the daemon.
+pub(crate) fn exit_code(ended: Ended) -> ExitCode {
+    match ended {
+        Ended::Clean => ExitCode::SUCCESS,
+        Ended::TimedOut | Ended::Forced => ExitCode::FAILURE,
+    }
+}
+
 /// The signals of the process. From when this is made none of them has its usual effect.
-struct Heard {
+pub(crate) struct Heard {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     quit: unix::Signal,
@@ -154,7 +171,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn install() -> anyhow::Result<Self> {
+    pub(crate) fn install() -> anyhow::Result<Self> {
         let hear = |kind| unix::signal(kind).context("signals cannot be handled");
         Ok(Self {
             terminate: hear(SignalKind::terminate())?,
@@ -166,7 +183,7 @@ impl Heard {
 }
 
 /// Hands signals to the daemon.
-async fn forward(mut heard: Heard, sender: mpsc::Sender<Signal>) -> Infallible {
+pub(crate) async fn forward(mut heard: Heard, sender: mpsc::Sender<Signal>) -> Infallible {
     loop {
         let signal = tokio::select! {
             _ = heard.terminate.recv() => Signal::Stop("SIGTERM"),

@@ -1,20 +1,19 @@
 //! The configuration as the commands that change it see it: its runners, and a way to put another text in its place that can never leave half
 //! a file. It never writes an expanded `$VAR`, and never touches what it was not asked to change.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use gantry_config::edit::{Editor, RunnerRef};
 use gantry_config::{Loaded, RunnerSettings, Settings};
+use gantry_daemon::{config_write, wiring};
 
 use crate::commands::coordinator::TlsFiles;
 
-/// Only its owner may read a file with tokens.
-const FILE_MODE: u32 = 0o600;
-/// The same for a directory that is made for it.
+/// Only its owner may look into a directory that is made for tokens.
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// What the process's environment says about a variable.
@@ -43,13 +42,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// The files for TLS towards GitLab.
     pub(crate) fn tls(&self) -> TlsFiles {
-        let settings = self.settings.as_ref();
-        TlsFiles {
-            ca: settings.and_then(|settings| settings.tls_ca_file.clone()),
-            cert: settings.and_then(|settings| settings.tls_cert_file.clone()),
-            key: settings.and_then(|settings| settings.tls_key_file.clone()),
-            ..TlsFiles::default()
-        }
+        self.settings.as_ref().map(wiring::tls_files).unwrap_or_default()
     }
 }
 
@@ -78,17 +71,8 @@ impl RunnerFile {
     /// # Errors
     /// It cannot.
     pub(crate) fn ensure_writable(&self) -> anyhow::Result<()> {
-        // Nothing is written to a file that is not there.
-        let Ok(target) = fs::canonicalize(&self.path) else { return Ok(()) };
-        // Either is enough: the file is replaced, or where that is impossible written to in place.
-        let opened = OpenOptions::new().write(true).open(&target);
-        let Err(error) = opened else { return Ok(()) };
-        match tempfile::tempfile_in(directory(&target)) {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                Err(error).with_context(|| format!("{} cannot be changed, so nothing was done", target.display()))
-            }
-        }
+        config_write::ensure_writable(&self.path)
+            .with_context(|| format!("{} cannot be changed, so nothing was done", self.path.display()))
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -170,7 +154,7 @@ impl RunnerFile {
 /// # Errors
 /// Neither a file beside it nor the file itself can be written.
 pub(crate) fn prepare(path: &Path) -> anyhow::Result<()> {
-    let directory = directory(path);
+    let directory = config_write::directory(path);
     DirBuilder::new()
         .recursive(true)
         .mode(DIRECTORY_MODE)
@@ -185,64 +169,12 @@ pub(crate) fn prepare(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts `text` in the place of the file at once: a reader sees the old text or the new one. The owner stays, the mode becomes 0600. Where
-/// files cannot be replaced, as when one is mounted by itself, it is written in place.
+/// Puts `text` in the place of the file at once.
 ///
 /// # Errors
-/// Neither is possible.
+/// It cannot be written.
 pub(crate) fn save(path: &Path, text: &str) -> anyhow::Result<()> {
-    // A link stays a link.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let result = match replace(&target, text) {
-        Ok(()) => Ok(()),
-        Err(error) if !target.exists() || !is_about_names(&error) => Err(error),
-        Err(error) => {
-            tracing::debug!(%error, "the configuration cannot be replaced and is written in place");
-            write_in_place(&target, text)
-        }
-    };
-    result.with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// Whether the directory is the obstacle, and not the writing. A full disk must not cost the old text.
-fn is_about_names(error: &io::Error) -> bool {
-    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
-    matches!(error.kind(), CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
-}
-
-fn replace(target: &Path, text: &str) -> io::Result<()> {
-    let directory = directory(target);
-    let mut file = tempfile::Builder::new()
-        .prefix(".config-")
-        .permissions(Permissions::from_mode(FILE_MODE))
-        .tempfile_in(&directory)?;
-    file.write_all(text.as_bytes())?;
-    if let Ok(old) = fs::metadata(target) {
-        let new = file.as_file().metadata()?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
-        }
-    }
-    file.as_file().sync_all()?;
-    file.persist(target).map_err(|error| error.error)?;
-    // So that the new name survives a power cut too. Not all file systems can do it, and then nothing is lost but that.
-    if let Ok(directory) = fs::File::open(&directory) {
-        let _ = directory.sync_all();
-    }
-    Ok(())
-}
-
-fn write_in_place(target: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).truncate(true).create(true).mode(FILE_MODE).open(target)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-fn directory(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
+    config_write::save(path, text).with_context(|| format!("{} cannot be written", path.display()))
 }
 
 /// The one runner that `choose` picks.
@@ -262,8 +194,23 @@ pub(crate) fn find<'e>(
     }
 }
 
+/// The text of a file with nothing but the entry of this name.
+///
+/// # Errors
+/// The file cannot be read, or has no such entry.
+pub(crate) fn entry_of(source: &Path, name: &str) -> anyhow::Result<String> {
+    let file = RunnerFile::open(source)?;
+    let entries = file.entries();
+    let chosen = find(&file, &entries, &format!("runner {name:?}"), |runner| runner.name == name)?;
+    let mut editor = Editor::parse(&file.text())?;
+    editor.remove_runners(|runner| runner.index != chosen.runner.index, &env);
+    Ok(editor.text())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const TWO: &str = "# ours\n[[runners]]\nname = \"a\"\ntoken = \"1\"\n[[runners]]\nname = \"b\"\ntoken = \"$TWO\"\n";
@@ -280,19 +227,6 @@ mod tests {
         save(&path, "concurrent = 1\n").unwrap();
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
-    }
-
-    #[test]
-    fn a_link_stays_and_another_mode_is_narrowed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (target, link) = (dir.path().join("target"), dir.path().join("config.toml"));
-        fs::write(&target, "old").unwrap();
-        fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
-        std::os::unix::fs::symlink(&target, &link).unwrap();
-        save(&link, "new").unwrap();
-        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
-        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(mode(&target), 0o600);
     }
 
     #[test]

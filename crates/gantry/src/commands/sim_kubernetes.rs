@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use gantry_sim_kube::{Config, SimKube};
 
-use crate::commands::{interrupted, listen_address, runtime};
+use crate::commands::{interrupted, listen_address, output, runtime};
 
 /// Arguments of `gantry sim kubernetes`.
 #[derive(Debug, Args)]
@@ -26,6 +26,9 @@ pub(crate) struct SimKubernetesArgs {
     /// An image that cannot be pulled; * matches anything; may be repeated
     #[arg(long = "missing-image", value_name = "IMAGE")]
     missing_images: Vec<String>,
+    /// An image whose registry wants a user and a password, as IMAGE=USER:PASSWORD; * matches anything; may be repeated
+    #[arg(long = "private-image", value_name = "IMAGE=USER:PASSWORD", value_parser = private_image)]
+    private_images: Vec<(String, (String, String))>,
     /// Behave like this version of Kubernetes where clients can see a difference: 1.20 or 1.33
     #[arg(long = "kubernetes", value_name = "VERSION", default_value = "1.33", value_parser = ["1.20", "1.33"])]
     version: String,
@@ -43,6 +46,15 @@ pub(crate) struct SimKubernetesArgs {
 fn pull_delay(text: &str) -> Result<(String, Duration), String> {
     let (image, delay) = text.rsplit_once('=').ok_or("write IMAGE=DURATION, such as ruby:3=5s")?;
     Ok((image.to_owned(), duration(delay)?))
+}
+
+fn private_image(text: &str) -> Result<(String, (String, String)), String> {
+    let parts = || {
+        let (image, login) = text.split_once('=')?;
+        let (user, password) = login.split_once(':')?;
+        Some((image.to_owned(), (user.to_owned(), password.to_owned())))
+    };
+    parts().ok_or_else(|| "write IMAGE=USER:PASSWORD, such as registry.example.com/*=me:secret".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -64,6 +76,7 @@ pub(crate) fn main(args: SimKubernetesArgs) -> anyhow::Result<ExitCode> {
             kubeconfig: Some(args.kubeconfig),
             pull_delays: args.pull_delays,
             missing_images: args.missing_images,
+            private_images: args.private_images,
             extra_sans: args.extra_sans,
             eviction_period: args.eviction_period,
             ..Config::new(args.listen, "/proc/self/exe")
@@ -73,9 +86,11 @@ pub(crate) fn main(args: SimKubernetesArgs) -> anyhow::Result<ExitCode> {
         for fault in &args.faults {
             sim.order_fault(fault).with_context(|| format!("--fault {fault}"))?;
         }
-        println!("simulated Kubernetes: {}", sim.url());
-        println!("kubeconfig:           {kubeconfig}");
-        println!("Containers are processes of this machine with its own tools, whatever their images are called.");
+        output(&format!(
+            "simulated Kubernetes: {}\nkubeconfig:           {kubeconfig}\n\
+             Containers are processes of this machine with its own tools, whatever their images are called.\n",
+            sim.url()
+        ))?;
         sim.serve(interrupted()).await?;
         Ok(ExitCode::SUCCESS)
     })

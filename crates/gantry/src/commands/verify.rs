@@ -1,6 +1,7 @@
 //! `gantry verify`: asks GitLab whether the tokens of the configuration are good. Only a refused token counts against a runner; an outage
 //! proves nothing. The words `is alive` and `is valid` are read by probes of Helm charts, which allow three seconds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,9 +9,9 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use futures::future::join_all;
-use gantry_config::settings::Shell;
 use gantry_core::Secret;
 use gantry_core::short_token::short_token;
+use gantry_daemon::wiring;
 use gantry_gitlab::{RunnerInfo, VerifyOutcome};
 
 use crate::cli::parse_bool;
@@ -122,11 +123,8 @@ async fn is_refused(entry: &Entry, system_id: &str, config: &Path) -> bool {
 
 async fn ask(entry: &Entry, system_id: &str, config: &Path) -> anyhow::Result<VerifyOutcome> {
     let client = coordinator::client(&entry.runner.url, &entry.tls(), config)?;
-    let settings = entry.settings.as_ref();
-    let shell = match settings.map(|settings| settings.shell) {
-        Some(Shell::Sh) => "sh",
-        Some(Shell::Bash) | None => "bash",
-    };
-    let labels = settings.map(|settings| settings.labels.clone()).unwrap_or_default();
-    Ok(client.verify(&entry.runner.token, system_id, &RunnerInfo::kubernetes(shell, labels)).await)
+    // GitLab can answer for an entry that cannot run jobs, too.
+    let unusable = || RunnerInfo::kubernetes("", BTreeMap::new());
+    let info = entry.settings.as_ref().map_or_else(unusable, wiring::runner_info);
+    Ok(client.verify(&entry.runner.token, system_id, &info).await)
 }

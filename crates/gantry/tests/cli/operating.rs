@@ -20,7 +20,13 @@ struct Daemon {
 
 impl Daemon {
     fn start(home: &Home, args: &[&str]) -> Self {
+        Self::start_with(home, args, &[])
+    }
+
+    /// With variables.
+    fn start_with(home: &Home, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = home.command(Path::new(env!("CARGO_BIN_EXE_gantry")), args);
+        command.envs(env.iter().copied());
         let mut child = command.env("LOG_FORMAT", "json").stderr(Stdio::piped()).spawn().expect("started");
         let lines = BufReader::new(child.stderr.take().expect("standard error")).lines();
         Self { child, lines, seen: Vec::new() }
@@ -104,6 +110,9 @@ async fn the_version_in_six_lines() {
         for (line, word) in lines.iter().zip(["Version:", "Git revision:", "Git branch:", "GO version:", "Built:"]) {
             assert!(line.starts_with(word) && line.as_bytes()[13] == b' ' && line.as_bytes()[14] != b' ', "{line:?}");
         }
+        let built = lines[4].trim_start_matches("Built:").trim();
+        let is_known = built.parse::<jiff::Timestamp>().is_ok();
+        assert!(is_known || built == "unknown (built without git and without SOURCE_DATE_EPOCH)", "{built:?}");
     }
 }
 
@@ -175,7 +184,7 @@ async fn run_as_others_call_it() {
     daemon.says("info", "--service has no effect").await;
     daemon.says("warning", "--syslog (LOG_SYSLOG) has no effect").await;
     daemon.says("info", "Starting multi-runner from gitlab-runner/config.toml...").await;
-    assert_eq!(daemon.says("info", "Configuration loaded").await["concurrent"], "2");
+    assert_eq!(daemon.says("info", "Configuration loaded").await["concurrent"], 2);
     daemon.end().await;
 
     let home = Home::with(&[("LISTEN_ADDRESS", "127.0.0.1:0")]);
@@ -235,7 +244,7 @@ async fn the_life_of_a_configuration() {
     daemon.says("info", "listen_address has changed: the metrics server moves to 127.0.0.1:0").await;
     let address = daemon.metrics().await;
     let loaded = daemon.says("info", "Configuration loaded").await;
-    assert_eq!((&loaded["runners"], &loaded["unusable"]), (&"2".into(), &"1".into()), "both of the same are kept");
+    assert_eq!((&loaded["runners"], &loaded["unusable"]), (&2.into(), &1.into()), "both of the same are kept");
     let (status, _) =
         page(&format!("http://{address}/health/ready"), &["ready\n", "runner \"empty\" cannot work"]).await;
     assert_eq!(status, 200);
@@ -254,12 +263,51 @@ async fn the_life_of_a_configuration() {
     let expires = "token_expires_at = 2020-01-02T03:04:05Z\n";
     write(&home, &format!("{first}{}", good.replace("executor", &format!("{expires}executor"))));
     daemon.says("info", "Configuration loaded").await;
-    daemon.says("warning", "runners[0].token_expires_at: the token ends then and is not renewed by itself").await;
     daemon.says("error", "the token of runner \"good\" has ended at 2020-01-02T03:04:05Z").await;
     page(&format!("http://{address}/metrics"), &["gantry_runner_token_expiry_timestamp_seconds{", "} 1577934245"])
         .await;
     std::fs::remove_file(home.config()).expect("removed");
     daemon.says("warning", "config.toml is gone: what it said stays in force").await;
+    daemon.end().await;
+}
+
+/// A token is renewed when three quarters of its life are over, in the file too; one that would come back at the next start is left alone.
+#[tokio::test]
+async fn tokens_are_renewed_in_time() {
+    let (gitlab, home) = (GitLab::start().await, Home::new());
+    let now = jiff::Timestamp::now().as_second();
+    let time = |second: i64| jiff::Timestamp::from_second(second).expect("a time").to_string();
+    let life = format!("token_obtained_at = {} # then\ntoken_expires_at = {}\n", time(now - 900), time(now + 100));
+    let ours = entry(&gitlab.url, &gitlab.runner_token).replace("executor", &format!("{life}executor"));
+    write(&home, &format!("check_interval = 1\nlisten_address = \"127.0.0.1:0\"\n# ours\n{ours}"));
+    let given = [("CI_SERVER_TOKEN", gitlab.runner_token.as_str())];
+    let mut daemon = Daemon::start_with(&home, &["run"], &given);
+    daemon.says("warning", "it is not renewed, because CI_SERVER_TOKEN would bring the old one back").await;
+    daemon.end().await;
+    assert!(home.config_text().contains(&gitlab.runner_token));
+
+    let mut daemon = Daemon::start(&home, &["run"]);
+    let address = daemon.metrics().await;
+    daemon.says("info", "the token of runner \"good\" was renewed").await;
+    daemon.says("info", "polling ends: the entry has changed").await;
+    daemon.says("info", "polling").await;
+    let text = home.config_text();
+    assert!(!text.contains(&gitlab.runner_token) && text.contains("# ours\n") && text.contains("# then"), "{text}");
+    page(&format!("http://{address}/health/ready"), &["ready\n"]).await;
+    let (_, metrics) = page(&format!("http://{address}/metrics"), &["endpoint=\"reset_token\""]).await;
+    assert!(
+        metrics.contains("gantry_runner_token_refused{runner=\"")
+            && !metrics.contains("} 1\n# HELP gantry_runner_token_refused")
+    );
+
+    // Somebody resets it in GitLab.
+    write(&home, &text.replace("token = \"glrt-", "token = \"glrt-other"));
+    let refusal = daemon.says("error", "GitLab refuses the token of runner \"good\"").await;
+    assert_eq!(refusal["status"], 403);
+    let (status, _) =
+        page(&format!("http://{address}/health/ready"), &["GitLab refuses the token of runner \"good\""]).await;
+    assert_eq!(status, 503);
+    page(&format!("http://{address}/metrics"), &["gantry_runner_token_refused{", "} 1"]).await;
     daemon.end().await;
 }
 

@@ -130,11 +130,13 @@ async fn what_cannot_run_is_not_registered() {
         (vec!["--kubernetes-cpu-limit", "lots"], "kubernetes.cpu_limit: \"lots\""),
         (vec!["--limit", "many"], "--limit: \"many\" is not a whole number"),
         (vec!["--url", "gitlab.example.com"], "must begin with http:// or https://"),
+        (vec!["--url", "http://[bad"], "url: has no host that GitLab could be at"),
         (vec!["--nonsense"], "--nonsense"),
         (vec!["--tls-ca-file", "/does/not/exist"], "tls-ca-file /does/not/exist cannot be read"),
         (vec!["--template-config", "/does/not/exist"], "the template /does/not/exist cannot be read"),
     ] {
-        home.gantry(&[good.clone(), more].concat()).await.failed(&[word]);
+        let said = home.gantry(&[good.clone(), more].concat()).await.failed(&[word]);
+        assert!(!said.text.contains("deprecated"), "of a way that was not gone: {}", said.text);
     }
     home.gantry(&["register", "-n"]).await.failed(&["the URL of GitLab is needed"]);
     home.gantry(&["register", "--url", "x"]).await.failed(&["--non-interactive"]);

@@ -11,7 +11,7 @@ use super::flags::{self, Flag, Kind};
 use crate::go_arguments::OTHER_EXECUTOR;
 
 /// Name under which words without a flag arrive.
-const WORDS: &str = "words";
+pub(crate) const WORDS: &str = "words";
 
 /// Arguments of `gantry register`.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl FromArgMatches for RegisterArgs {
 }
 
 /// Variables are named in the help as the reference names them; their values are not shown.
-fn arg(flag: Flag) -> Arg {
+pub(crate) fn arg(flag: Flag) -> Arg {
     let help = match &flag.env {
         Some(env) => format!("{} [${env}]", flag.help),
         None => flag.help.clone(),

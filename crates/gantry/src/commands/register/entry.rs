@@ -11,12 +11,12 @@ use super::values::{HostAlias, Setting, Settings};
 
 /// What GitLab said about the runner, or what stands for it while it has not been asked.
 #[derive(Clone, Debug)]
-pub(super) struct Identity {
-    pub(super) id: Option<i64>,
-    pub(super) token: Secret,
-    pub(super) obtained: Timestamp,
+pub(crate) struct Identity {
+    pub(crate) id: Option<i64>,
+    pub(crate) token: Secret,
+    pub(crate) obtained: Timestamp,
     /// `None` for a token that does not expire.
-    pub(super) expires: Option<Timestamp>,
+    pub(crate) expires: Option<Timestamp>,
 }
 
 /// Keys that are GitLab's to say; those of a template belong to another runner.
@@ -24,13 +24,13 @@ const GIVEN_BY_GITLAB: [&str; 4] = ["id", "token", "token_obtained_at", "token_e
 
 /// A file whose only `[[runners]]` entry fills what is not given otherwise.
 #[derive(Clone, Debug)]
-pub(super) struct Template {
+pub(crate) struct Template {
     text: String,
 }
 
 impl Template {
     /// The template that fills nothing.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self { text: "\n[[runners]]\n".to_owned() }
     }
 
@@ -84,7 +84,7 @@ fn find<'t>(table: &'t Table, key: &str) -> Option<&'t Item> {
 ///
 /// # Errors
 /// The template has something other than a table where one is needed.
-pub(super) fn text(
+pub(crate) fn text(
     flags: &[Flag],
     settings: &Settings,
     template: &Template,

@@ -3,8 +3,8 @@
 //! Everything that can be wrong is found out before GitLab is asked, and what was made there is undone when a later step fails. Start with
 //! [`main`]; the flags are in `flags/`, their values in `values.rs`, the ways in `token.rs`, the entry in `entry.rs`.
 
-mod args;
-mod entry;
+pub(crate) mod args;
+pub(crate) mod entry;
 pub(crate) mod flags;
 mod prompt;
 mod questions;
@@ -52,15 +52,20 @@ pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
     let file = RunnerFile::open(&path)?;
     questions::complete(&mut settings, &template)?;
     let way = token::choose(&settings)?;
-    if file.entries().iter().any(|entry| entry.runner.token == *way.token()) {
-        tracing::warn!("{} has a runner with this token already; another entry is added", path.display());
-    }
+    let is_there = file.entries().iter().any(|entry| entry.runner.token == *way.token());
     let concurrent = concurrent(&file);
     let parts = Parts { flags, settings, template, path, file, concurrent };
     let info = parts.check()?;
     runner_file::prepare(&parts.path)?;
     let system_id = gantry_daemon::system_id(&parts.path)?;
     let client = coordinator::client(&parts.url(), &parts.tls(), &parts.path)?;
+    // Not before everything has been found to be right: who reads that something is done must be able to believe it.
+    if let Some(warning) = token::warning(&parts.settings, &way) {
+        tracing::warn!("{warning}");
+    }
+    if is_there {
+        tracing::warn!("{} has a runner with this token already; another entry is added", parts.path.display());
+    }
     runtime()?.block_on(parts.register(&client, &way, &system_id, &info))
 }
 
@@ -128,11 +133,7 @@ impl Parts {
                 if let Some(limit) = runner.limit.filter(|limit| limit.get() > self.concurrent) {
                     tracing::warn!("limit: {limit} is more than concurrent ({}): raise concurrent", self.concurrent);
                 }
-                let shell = match runner.shell {
-                    gantry_config::settings::Shell::Bash => "bash",
-                    gantry_config::settings::Shell::Sh => "sh",
-                };
-                Ok(RunnerInfo::kubernetes(shell, runner.labels.clone()))
+                Ok(gantry_daemon::wiring::runner_info(runner))
             }
         }
     }
@@ -163,8 +164,10 @@ impl Parts {
         match written {
             Ok(()) => {
                 tracing::info!("Runner registered successfully. A running gantry takes it up within seconds.");
-                if let Some(expires) = expiry(registered.token_expires_at.as_deref()) {
-                    tracing::warn!("its token ends at {expires}, and is not renewed by itself");
+                if let Some(expires) = coordinator::expiry(registered.token_expires_at.as_deref()) {
+                    tracing::info!(
+                        "its token ends at {expires}; `gantry run` renews it in time, where it may write this file"
+                    );
                 }
                 tracing::info!(
                     "Configuration (with the authentication token) was saved in {:?}",
@@ -191,23 +194,13 @@ impl Parts {
             id: Some(registered.id).filter(|id| *id > 0),
             token: registered.token.clone(),
             obtained: Timestamp::now(),
-            expires: expiry(registered.token_expires_at.as_deref()),
+            expires: coordinator::expiry(registered.token_expires_at.as_deref()),
         };
         let file = RunnerFile::open(&self.path)?;
         let existing = if file.exists() { file.text() } else { edit::new_file(self.concurrent) };
         let text = entry::appended(&existing, &self.entry(&identity)?)?;
         runner_file::save(&self.path, &text)
     }
-}
-
-/// When the token ends; a date that cannot be read is no reason to lose a registration.
-fn expiry(text: Option<&str>) -> Option<Timestamp> {
-    let text = text?;
-    let time = text.parse().ok();
-    if time.is_none() {
-        tracing::warn!("GitLab's date {text:?} for the end of the token is not understood and is left out");
-    }
-    time
 }
 
 fn warn_about_arguments(args: &RegisterArgs) {

@@ -35,9 +35,6 @@ pub(super) fn choose(settings: &Settings) -> anyhow::Result<Way> {
     let (token, registration) = (settings.secret("token"), settings.secret("registration-token"));
     if !token.is_empty() {
         if !is_created(&token) {
-            tracing::warn!(
-                "the token does not begin with glrt-: it is taken for that of a runner that was registered before, and no new runner is made"
-            );
             return Ok(Way::Existing(token));
         }
         let kept = kept_by_gitlab(settings);
@@ -52,20 +49,28 @@ pub(super) fn choose(settings: &Settings) -> anyhow::Result<Way> {
     if registration.is_empty() {
         bail!("a token is needed: --token (glrt-…, of a runner created in GitLab) or --registration-token");
     }
-    if !is_created(&registration) {
-        tracing::warn!(
+    Ok(if is_created(&registration) { Way::Created(registration) } else { Way::RegistrationToken(registration) })
+}
+
+/// What is to be said of the way before it is gone.
+pub(super) fn warning(settings: &Settings, way: &Way) -> Option<String> {
+    match way {
+        Way::Existing(_) => Some(
+            "the token does not begin with glrt-: it is taken for that of a runner that was registered before, and no new runner is made"
+                .to_owned(),
+        ),
+        Way::RegistrationToken(_) => Some(
             "registration tokens are deprecated in GitLab: create the runner in GitLab and give its token with --token"
-        );
-        return Ok(Way::RegistrationToken(registration));
+                .to_owned(),
+        ),
+        // Beside a token of --token there are none.
+        Way::Created(_) => Some(kept_by_gitlab(settings)).filter(|kept| !kept.is_empty()).map(|kept| {
+            format!(
+                "the registration token is a runner authentication token (glrt-…): {} are ignored, because they are set in GitLab",
+                kept.join(", ")
+            )
+        }),
     }
-    let kept = kept_by_gitlab(settings);
-    if !kept.is_empty() {
-        tracing::warn!(
-            "the registration token is a runner authentication token (glrt-…): {} are ignored, because they are set in GitLab",
-            kept.join(", ")
-        );
-    }
-    Ok(Way::Created(registration))
 }
 
 /// Options that GitLab keeps for a runner that was created there (GitLab Runner 19.4).

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use gantry_sim_gitlab::{Config, SimGitlab};
 
-use crate::commands::{interrupted, listen_address, runtime};
+use crate::commands::{interrupted, listen_address, output, runtime};
 
 use settings::{SettingsArgs, TimingArgs};
 
@@ -74,8 +74,7 @@ pub(crate) fn main(args: SimGitlabArgs) -> anyhow::Result<ExitCode> {
             ..Config::new(args.listen)
         };
         let sim = SimGitlab::bind(config).await.context("the simulated GitLab cannot start")?;
-        println!("simulated GitLab: {}", sim.url());
-        println!("runner token:     {}", sim.runner_token());
+        output(&format!("simulated GitLab: {}\nrunner token:     {}\n", sim.url(), sim.runner_token()))?;
         sim.serve(interrupted()).await?;
         Ok(ExitCode::SUCCESS)
     })

@@ -1,10 +1,10 @@
-//! Every flag of `register` as data: its spelling, its variable, its key in `config.toml`, its type (GitLab Runner 19.4). What becomes of
-//! them is decided elsewhere; here is only what they are.
+//! Every flag of `register` as data: its spelling, its variable, its key in `config.toml`, its type (GitLab Runner 19.4). Those of keys come
+//! from the keys' declarations ([`gantry_config::keys`]); here are only the command's own, and how a value on the command line is read.
 
-mod cache;
-mod kubernetes;
 mod own;
-mod runner;
+
+use gantry_config::Key;
+use gantry_config::key::Form;
 
 /// A flag.
 #[derive(Clone, Debug)]
@@ -60,39 +60,70 @@ pub(crate) enum Kind {
     HostAliases,
 }
 
-/// One line of a table: flag, variable, key path with dots, kind, help. Empty texts are absent.
-type Row = (&'static str, &'static str, &'static str, Kind, &'static str);
+/// What the keys of a runner are below in the file.
+const ENTRY: &str = "runners[].";
+
+/// Letters and second names of flags that are keys.
+const LETTERS: [(&str, Option<char>, Option<&str>); 2] =
+    [("name", None, Some("description")), ("url", Some('u'), None)];
 
 /// All flags, in the order in which their keys are written.
 pub(crate) fn all() -> Vec<Flag> {
-    let mut flags = own::flags();
-    flags.extend(runner::flags());
-    flags.extend(cache::flags());
-    flags.extend(kubernetes::flags());
-    flags
+    own::flags().into_iter().chain(gantry_config::keys().iter().filter_map(of_key)).collect()
 }
 
-fn from_row(heading: &'static str, (long, env, path, kind, help): &Row) -> Flag {
-    Flag {
-        long: (*long).to_owned(),
-        short: None,
-        alias: hyphenated(long),
-        env: Some((*env).to_owned()).filter(|env| !env.is_empty()),
-        path: path.split('.').filter(|key| !key.is_empty()).map(str::to_owned).collect(),
-        kind: *kind,
-        help: (*help).to_owned(),
-        heading,
-    }
+/// The flag of a key, if it has one.
+fn of_key(key: &Key) -> Option<Flag> {
+    let flag = key.flag.as_ref()?;
+    let path = key.path.strip_prefix(ENTRY)?;
+    let (_, short, alias) = LETTERS.iter().find(|(long, ..)| *long == flag.long).unwrap_or(&("", None, None));
+    let of = key.path.split('.').find_map(|table| {
+        let container = table.strip_suffix("_container_security_context")?;
+        Some(format!(" ({} container)", container.replace('_', " ")))
+    });
+    let remark = key.effect.instead().map(|instead| format!("; no effect: {instead}"));
+    Some(Flag {
+        long: flag.long.clone(),
+        short: *short,
+        alias: alias.map(str::to_owned).or_else(|| hyphenated(&flag.long)),
+        env: flag.variable.clone(),
+        path: path.split('.').map(|part| part.trim_end_matches("[]").to_owned()).collect(),
+        kind: kind(key)?,
+        help: format!("{}{}{}", key.about.trim_end_matches('.'), of.unwrap_or_default(), remark.unwrap_or_default()),
+        heading: match path.split_once('.') {
+            Some(("kubernetes", _)) => "Kubernetes",
+            Some(("cache", _)) => "Cache",
+            _ if ["name", "url", "executor"].contains(&path) => own::HEADING,
+            _ => "Runner",
+        },
+    })
+}
+
+/// How the value of a key is read on the command line; `None` where it cannot be written there.
+fn kind(key: &Key) -> Option<Kind> {
+    Some(match key.form {
+        Form::Text | Form::Path | Form::Pattern | Form::Quantity | Form::Words(_) => Kind::Text,
+        Form::Secret => Kind::Secret,
+        // Only this one is split at commas in the reference.
+        Form::WordList(_) if key.name() == "pull_policy" => Kind::Words,
+        Form::WordList(_) | Form::Texts => Kind::List,
+        Form::Flag => Kind::Bool,
+        Form::Switch => Kind::OptionalBool,
+        Form::Positive | Form::Seconds => Kind::Int,
+        Form::Whole => Kind::OptionalInt,
+        Form::Duration => Kind::Duration,
+        Form::Numbers => Kind::Ints,
+        Form::TextMap => Kind::Map,
+        Form::SwitchMap => Kind::Switches,
+        Form::CountMap => Kind::Counts,
+        Form::Tables if key.name() == "host_aliases" => Kind::HostAliases,
+        Form::Time | Form::Table | Form::Tables | Form::Anything => return None,
+    })
 }
 
 /// The spelling that people expect of the flags that have underscores in the reference.
 fn hyphenated(long: &str) -> Option<String> {
     long.contains('_').then(|| long.replace('_', "-"))
-}
-
-/// The name of a variable made from words.
-fn upper(text: &str) -> String {
-    text.replace(['-', '.'], "_").to_ascii_uppercase()
 }
 
 #[cfg(test)]

@@ -1,0 +1,65 @@
+//! `gantry lint`: everything that is wrong with a configuration, each on a line of its own, in the form that editors and CI turn into links.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use gantry_config::{Problem, Severity};
+
+use crate::commands::config_path::ConfigArg;
+use crate::commands::output;
+use crate::commands::runner_file::env;
+
+/// Arguments of `gantry lint`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct LintArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Checks the file. As in the reference a key that nobody knows is an error here; what is known and does nothing is a warning.
+pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
+    let path = args.config.resolve();
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{file} cannot be read"))?;
+    let problems = match gantry_config::load(&text, &env) {
+        Ok(loaded) => loaded.unusable.into_iter().flat_map(|entry| entry.errors).chain(loaded.warnings).collect(),
+        Err(problems) => problems.list,
+    };
+    let mut lines = String::new();
+    let mut errors = 0_usize;
+    let mut problems: Vec<Problem> = problems;
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    for problem in &problems {
+        let is_error = problem.severity == Severity::Error || problem.is_unknown_key();
+        errors += usize::from(is_error);
+        lines += &line(&file, problem, is_error);
+    }
+    if errors == 0 {
+        lines += "Configuration file is valid.\n";
+    }
+    output(&lines)?;
+    match errors {
+        0 => Ok(ExitCode::SUCCESS),
+        1 => bail!("{file} has an error"),
+        errors => bail!("{file} has {errors} errors"),
+    }
+}
+
+/// `file:line:column: error: key: what (what to do)`; an unknown key in the words of the reference.
+fn line(file: &str, problem: &Problem, is_error: bool) -> String {
+    let severity = if is_error { "error" } else { "warning" };
+    let place = match (problem.line, problem.column) {
+        (0, _) => String::new(),
+        (line, 0) => format!("{line}:"),
+        (line, column) => format!("{line}:{column}:"),
+    };
+    let what = match (problem.is_unknown_key(), problem.path.as_str()) {
+        (true, path) => format!("unknown key: {path}"),
+        (false, "") => problem.message.clone(),
+        (false, path) => format!("{path}: {}", problem.message),
+    };
+    let hint = problem.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{file}:{place} {severity}: {what}{hint}\n")
+}
