@@ -27,6 +27,17 @@ const START: Duration = Duration::from_secs(30);
 /// Images whose pull takes a while: patterns of names, and seconds. All others that are not on the node are missing.
 pub(crate) const PULLS: [(&str, u64); 3] = [("slowest-", 60), ("slower-", 12), ("slow-", 5)];
 
+/// Images that want a login.
+pub(crate) struct Private {
+    /// What their names begin with, behind `library/`.
+    pub(crate) prefix: &'static str,
+    pub(crate) user: &'static str,
+    pub(crate) password: &'static str,
+}
+
+/// All there are.
+pub(crate) const PRIVATE: Private = Private { prefix: "private-", user: "robot", password: "pull-me-5ecret" };
+
 /// The runner's image, in a node's list.
 const RUNNER_IMAGE: &str = "docker.io/gantry/runner:latest";
 const MISSING: &str = "missing*";
@@ -53,6 +64,14 @@ pub enum Need {
     OwnImages,
     /// kubectl on this machine.
     Kubectl,
+    /// Images that want a login.
+    PrivateImages,
+    /// Pod Security.
+    PodSecurity,
+    /// Policies that are asked when an object is made, and webhooks.
+    Admission,
+    /// More than the simulator has: other nodes, images with a user or without a shell, storage.
+    RealNodes,
 }
 
 impl Need {
@@ -63,6 +82,10 @@ impl Need {
             Self::Faults => "faults on demand",
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
             Self::Kubectl => "use without kubectl 1.21 on this machine",
+            Self::PrivateImages => "images that want a login",
+            Self::PodSecurity => "Pod Security",
+            Self::Admission => "policies of admission",
+            Self::RealNodes => "real nodes, or images of our own on them",
         }
     }
 }
@@ -78,6 +101,8 @@ pub struct Cluster {
     simulator: Option<Process>,
     registry: Option<Registry>,
     own_images: bool,
+    /// The second number of its version.
+    minor: u32,
 }
 
 impl Cluster {
@@ -99,6 +124,8 @@ impl Cluster {
         option("listen", "127.0.0.1:0".to_owned());
         option("kubeconfig", kubeconfig.display().to_string());
         option("missing-image", MISSING.to_owned());
+        let Private { prefix, user, password } = PRIVATE;
+        option("private-image", format!("*/library/{prefix}*={user}:{password}"));
         for (image, seconds) in PULLS {
             option("pull-delay", format!("{image}*={seconds}s"));
         }
@@ -106,7 +133,8 @@ impl Cluster {
         simulator.wait_for_line("simulated Kubernetes:", START).await?;
         let kube = Kube::from_kubeconfig(&kubeconfig).await?;
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Ok(Self { kube, host, kubeconfig, simulator: Some(simulator), registry: None, own_images: false })
+        let minor = minor_version(&kube).await?;
+        Ok(Self { kube, host, kubeconfig, simulator: Some(simulator), registry: None, own_images: false, minor })
     }
 
     async fn given() -> anyhow::Result<Self> {
@@ -122,13 +150,28 @@ impl Cluster {
         let is_ours = nodes["items"].as_array().is_some_and(|nodes| !nodes.is_empty());
         let registry = if is_ours { Some(Registry::start(host).await?) } else { None };
         let own_images = nodes.to_string().contains(RUNNER_IMAGE);
-        Ok(Self { kube, host, kubeconfig, simulator: None, registry, own_images })
+        let minor = minor_version(&kube).await?;
+        Ok(Self { kube, host, kubeconfig, simulator: None, registry, own_images, minor })
+    }
+
+    /// The host and port of the registry with images that want a login, as their names begin.
+    pub fn registry(&self) -> String {
+        format!("{}:{}", self.host, crate::registry::PORT)
+    }
+
+    /// The name of an image there that no other run has pulled, and the user and password that it wants.
+    pub fn private_image(&self, name: &str) -> (String, &'static str, &'static str) {
+        let Private { prefix, user, password } = PRIVATE;
+        (format!("{}/library/{prefix}{name}:{}", self.registry(), std::process::id()), user, password)
     }
 
     /// Whether this cluster has what a test needs.
     pub fn has(&self, need: Need) -> bool {
         match need {
-            Need::SlowImages => self.simulator.is_some() || self.registry.is_some(),
+            Need::SlowImages | Need::PrivateImages => self.simulator.is_some() || self.registry.is_some(),
+            Need::PodSecurity => self.minor >= 25,
+            Need::Admission => self.is_given() && self.minor >= 30,
+            Need::RealNodes => self.registry.is_some(),
             Need::Kubectl => Kubectl::is_usable(),
             Need::Faults => self.simulator.is_some(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
@@ -149,6 +192,12 @@ impl Cluster {
     pub fn process(&self) -> Option<&Process> {
         self.simulator.as_ref()
     }
+}
+
+async fn minor_version(kube: &Kube) -> anyhow::Result<u32> {
+    let (_, version) = kube.ask(Method::GET, "/version", None).await?;
+    let minor = version["minor"].as_str().context("a version without a number")?;
+    Ok(minor.trim_end_matches('+').parse()?)
 }
 
 /// The address from which this machine reaches a server.

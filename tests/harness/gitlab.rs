@@ -40,6 +40,9 @@ pub struct Job {
     pub queued_at: Option<String>,
     /// When it ended, if it has.
     pub finished_at: Option<String>,
+    /// How many tries there were before this one: GitLab repeats what no runner has begun, as another job of the same name.
+    #[serde(default)]
+    pub attempt: u32,
 }
 
 impl Job {
@@ -84,12 +87,25 @@ impl GitLab {
         response.json().await.with_context(|| format!("GET {path}"))
     }
 
-    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    /// One order to the simulator, and its answer.
+    ///
+    /// # Errors
+    /// It refuses it.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let response = self.http.post(format!("{}{path}", self.url)).json(body).send().await?;
         let status = response.status();
         let answer = response.text().await?;
         anyhow::ensure!(status.is_success(), "POST {path}: {status}: {answer}");
         Ok(serde_json::from_str(&answer).unwrap_or(Value::Null))
+    }
+
+    /// Removes something from the simulator.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.http.delete(format!("{}{path}", self.url)).send().await?.error_for_status()?;
+        Ok(())
     }
 
     /// Registers a runner that takes jobs with `tag` only, and returns its token.
@@ -136,6 +152,14 @@ impl GitLab {
     /// There is no such job.
     pub async fn job(&self, id: u64) -> anyhow::Result<Job> {
         self.get(&format!("/sim/jobs/{id}")).await
+    }
+
+    /// All jobs, those that were tried again as often as they were tried.
+    ///
+    /// # Errors
+    /// The simulator does not answer.
+    pub async fn jobs(&self) -> anyhow::Result<Vec<Job>> {
+        self.get("/sim/jobs").await
     }
 
     /// Waits until the job is as wanted.
@@ -229,6 +253,14 @@ impl GitLab {
     pub async fn artifact(&self, id: u64, filename: &str) -> anyhow::Result<Vec<u8>> {
         let url = format!("{}/sim/jobs/{id}/artifacts/{filename}", self.url);
         Ok(self.http.get(url).send().await?.error_for_status()?.bytes().await?.to_vec())
+    }
+
+    /// Where and how a job can be entered, as its runner has said.
+    ///
+    /// # Errors
+    /// It has not.
+    pub async fn session(&self, id: u64) -> anyhow::Result<Value> {
+        self.get(&format!("/sim/jobs/{id}/session")).await
     }
 
     /// Cancels a job.

@@ -84,7 +84,8 @@ impl Kube {
     async fn send(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<http::Response<Body>> {
         let mut request = http::Request::builder().method(method.clone()).uri(path);
         if body.is_some() {
-            request = request.header(http::header::CONTENT_TYPE, "application/json");
+            let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+            request = request.header(http::header::CONTENT_TYPE, kind);
         }
         let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         self.client.send(request.body(Body::from(body))?).await.with_context(|| format!("{method} {path}"))
@@ -154,6 +155,21 @@ impl Kube {
             .and_then(Value::as_str)
             .context("a TokenRequest without a token")?
             .to_owned())
+    }
+
+    /// Gives the service account of [`Self::account`] the right to read the logs of containers too.
+    ///
+    /// # Errors
+    /// It has it already.
+    pub async fn allow_logs(&self, namespace: &str) -> anyhow::Result<()> {
+        let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
+        let rules = json!([{"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]}]);
+        let name = json!({"name": "logs", "namespace": namespace});
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "logs"});
+        let subjects = json!([{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}]);
+        self.create(&format!("{rbac}/roles"), &json!({"metadata": name, "rules": rules})).await?;
+        let binding = json!({"metadata": name, "roleRef": role, "subjects": subjects});
+        self.create(&format!("{rbac}/rolebindings"), &binding).await.map(drop)
     }
 
     async fn create(&self, path: &str, object: &Value) -> anyhow::Result<Value> {

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, sleep_until};
 
 /// Bytes that are passed on at once; small, so that a cut after a number of bytes is exact enough.
 const PIECE: usize = 16 * 1024;
@@ -36,6 +37,10 @@ struct Shared {
     budget: Cell<Option<u64>>,
     /// Bytes from the server so far.
     passed: Cell<u64>,
+    /// Bytes in a second, both ways of all connections together.
+    rate: Cell<Option<u32>>,
+    /// When what was passed on so far is through at that rate.
+    through: Cell<Instant>,
     connections: Cell<u64>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
@@ -61,6 +66,8 @@ impl Proxy {
             stranded: watch::channel(0).0,
             budget: Cell::new(None),
             passed: Cell::new(0),
+            rate: Cell::new(None),
+            through: Cell::new(Instant::now()),
             connections: Cell::new(0),
             tasks: RefCell::default(),
         });
@@ -123,6 +130,13 @@ impl Proxy {
         self.pass();
     }
 
+    /// Lets so many bytes pass in a second, both ways of all connections together, for some time.
+    pub async fn slow_for(&self, bytes_per_second: u32, time: Duration) {
+        self.shared.rate.set(Some(bytes_per_second));
+        tokio::time::sleep(time).await;
+        self.shared.rate.set(None);
+    }
+
     /// What is connected now stays open and moves nothing for ever, as after a node has vanished. New connections work.
     pub fn strand(&self) {
         self.shared.stranded.send_replace(self.shared.connections.get());
@@ -178,6 +192,7 @@ async fn copy(
         if *shared.stranded.borrow() >= number {
             std::future::pending::<()>().await;
         }
+        shared.take_time(read).await;
         if to.write_all(&piece[..read]).await.is_err() {
             return;
         }
@@ -188,6 +203,15 @@ async fn copy(
 }
 
 impl Shared {
+    /// As long as so many bytes take, behind those that are on their way.
+    async fn take_time(&self, bytes: usize) {
+        let (Some(rate), Ok(bytes)) = (self.rate.get(), u32::try_from(bytes)) else { return };
+        let through =
+            self.through.get().max(Instant::now()) + Duration::from_secs_f64(f64::from(bytes) / f64::from(rate));
+        self.through.set(through);
+        sleep_until(through).await;
+    }
+
     fn count(&self, bytes: u64) {
         self.passed.set(self.passed.get() + bytes);
         let Some(left) = self.budget.get() else { return };

@@ -1,5 +1,5 @@
-//! A registry of images for the nodes of the project's own cluster: every image whose name says so takes its time and is busybox then; there
-//! are no others. As far as a container runtime asks (OCI distribution specification, pull).
+//! A registry of images for the nodes of the project's own cluster: every image whose name says so takes its time, or wants a login, and is
+//! busybox then; there are no others. As far as a container runtime asks (OCI distribution specification, pull).
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::extract::{Path as Segments, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::cluster::PULLS;
+use crate::cluster::{PRIVATE, PULLS};
 
 /// Where the nodes look (`tests/cluster/lib/node`).
-const PORT: u16 = 5050;
+pub(crate) const PORT: u16 = 5050;
 
 /// What is served, as `tests/cluster/images` has left it below the cache.
 const ARCHIVE: &str = "gantry/images/image-busybox.tar";
@@ -76,6 +78,11 @@ fn archive() -> anyhow::Result<PathBuf> {
 }
 
 impl Image {
+    fn described(&self) -> Response {
+        let kind = [(header::CONTENT_TYPE, MANIFEST)];
+        (kind, [("docker-content-digest", self.digest.clone())], self.manifest.clone()).into_response()
+    }
+
     /// Reads an archive in the form of `docker save`.
     fn read(archive: &Path) -> anyhow::Result<Self> {
         let list: Value = serde_json::from_slice(&member(archive, "manifest.json")?)?;
@@ -128,19 +135,38 @@ fn digest_of(bytes: &[u8]) -> String {
 async fn manifest(
     State(image): State<Arc<Image>>,
     Segments((name, reference)): Segments<(String, String)>,
+    headers: HeaderMap,
 ) -> Response {
     let by_digest = reference == image.digest;
+    if name.starts_with(PRIVATE.prefix) {
+        return if is_known(&headers) { image.described() } else { refused() };
+    }
     let Some((_, seconds)) = PULLS.into_iter().find(|(prefix, _)| name.starts_with(prefix)) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     if !by_digest {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
-    let kind = [(header::CONTENT_TYPE, MANIFEST)];
-    (kind, [("docker-content-digest", image.digest.clone())], image.manifest.clone()).into_response()
+    image.described()
 }
 
-async fn blob(State(image): State<Arc<Image>>, Segments((_, digest)): Segments<(String, String)>) -> Response {
+fn is_known(headers: &HeaderMap) -> bool {
+    let wanted = format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", PRIVATE.user, PRIVATE.password)));
+    headers.get(header::AUTHORIZATION).is_some_and(|given| given.as_bytes() == wanted.as_bytes())
+}
+
+fn refused() -> Response {
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"images\"")]).into_response()
+}
+
+async fn blob(
+    State(image): State<Arc<Image>>,
+    Segments((name, digest)): Segments<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    if name.starts_with(PRIVATE.prefix) && !is_known(&headers) {
+        return refused();
+    }
     match image.blobs.iter().find(|(known, _)| *known == digest) {
         Some((_, bytes)) => bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),

@@ -38,6 +38,19 @@ pub struct RunnerOptions {
     pub kube: Option<String>,
     /// Authorities that are trusted in place of the cluster's own.
     pub ca_pem: Option<String>,
+    /// Of another runner, when this one shares them.
+    pub place: Option<Place>,
+}
+
+/// Where a runner's pods are, with whose rights they are made, and which jobs come to it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The namespace.
+    pub namespace: String,
+    /// Token of the service account.
+    pub account_token: String,
+    /// Jobs with this tag come.
+    pub tag: String,
 }
 
 impl RunnerOptions {
@@ -54,6 +67,7 @@ impl RunnerOptions {
             gitlab: None,
             kube: None,
             ca_pem: None,
+            place: None,
         }
     }
 }
@@ -105,9 +119,15 @@ impl Runner {
         let name = &options.name;
         let dir = world.dir().join(name);
         std::fs::create_dir(&dir).with_context(|| format!("is there another runner {name:?}?"))?;
-        let namespace = world.namespace(name);
-        let account_token = world.kube.account(&namespace).await?;
-        let token = world.gitlab.register(world.registration_token(), name).await?;
+        let place = if let Some(place) = options.place.clone() {
+            place
+        } else {
+            let namespace = world.namespace(name);
+            let account_token = world.kube.account(&namespace).await?;
+            Place { namespace, account_token, tag: name.clone() }
+        };
+        let Place { namespace, account_token, tag } = place;
+        let token = world.gitlab.register(world.registration_token(), &tag).await?;
         world.keep_secret(&token);
         world.keep_secret(&account_token);
         let ca_file = dir.join("ca.crt");
@@ -142,7 +162,13 @@ impl Runner {
         let (_, address) = line.split_once("address=").with_context(|| format!("no address in {line:?}"))?;
         let address = address.split_whitespace().next().unwrap_or_default().trim_matches('"').parse()?;
         let http = http::client()?;
-        Ok(Self { process, tag: name.clone(), namespace, config, account_token, address, http })
+        Ok(Self { process, tag, namespace, config, account_token, address, http })
+    }
+
+    /// Where its pods are, for another one that shares its work.
+    pub fn place(&self) -> Place {
+        let (namespace, account_token, tag) = (self.namespace.clone(), self.account_token.clone(), self.tag.clone());
+        Place { namespace, account_token, tag }
     }
 
     /// Asks its metrics server: status and text.

@@ -1,6 +1,7 @@
 //! Runs tests that share a world: several at once, each isolated from the others' failures. Understands as much of the command line of
 //! Rust's own test programs as cargo and people use, and `--cluster`: the pods go to the cluster of `KUBECONFIG` instead of a simulated one.
 
+use std::cmp::Reverse;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -20,7 +21,7 @@ use crate::process::last_lines;
 use crate::world::World;
 
 /// Tests at once. Most of their time they wait for pods.
-const AT_ONCE: usize = 8;
+const AT_ONCE: u32 = 8;
 
 /// No test takes longer. The bounds within a test are shorter and say more.
 const LONGEST: Duration = Duration::from_secs(240);
@@ -30,7 +31,7 @@ const CLEAN: &str = "the world is clean afterwards";
 const ENDS: &str = "runner and simulators end when they are told to";
 
 /// Bytes that a run needs at most: binaries, and the volumes of as many pods as live at once.
-const ROOM: u64 = 6 << 30;
+const ROOM: u64 = 10 << 30;
 
 /// What a test gives back.
 pub type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
@@ -40,6 +41,7 @@ pub struct Test {
     name: String,
     need: Option<Need>,
     longest: Duration,
+    alone: bool,
     run: Box<dyn FnOnce(Rc<World>) -> Outcome>,
 }
 
@@ -49,7 +51,13 @@ impl Test {
     where
         F: Future<Output = anyhow::Result<()>> + 'static,
     {
-        Self { name: name.into(), need: None, longest: LONGEST, run: Box::new(|world| Box::pin(run(world))) }
+        Self {
+            name: name.into(),
+            need: None,
+            longest: LONGEST,
+            alone: false,
+            run: Box::new(|world| Box::pin(run(world))),
+        }
     }
 
     /// The same, only where the cluster has this.
@@ -60,6 +68,11 @@ impl Test {
     /// The same with more time than tests have otherwise.
     pub fn takes(self, longest: Duration) -> Self {
         Self { longest, ..self }
+    }
+
+    /// The same, while no other runs: what it does to the machine would be theirs to bear.
+    pub fn alone(self) -> Self {
+        Self { alone: true, ..self }
     }
 }
 
@@ -72,7 +85,7 @@ struct Asked {
     list: bool,
     ignored: bool,
     wanted: Wanted,
-    at_once: Option<usize>,
+    at_once: Option<u32>,
 }
 
 impl Asked {
@@ -194,13 +207,16 @@ pub async fn interrupted() {
     }
 }
 
-async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: usize) -> Vec<(String, anyhow::Error)> {
-    let places = Rc::new(Semaphore::new(at_once));
+async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: u32) -> Vec<(String, anyhow::Error)> {
+    let places = Rc::new(Semaphore::new(at_once as usize));
     let mut running = JoinSet::new();
-    for Test { name, run, longest, .. } in tests {
+    // What is not to be disturbed comes before anything runs, and what takes longest next, so that nothing waits for it at the end.
+    let mut tests = tests;
+    tests.sort_by_key(|test| (!test.alone, Reverse(test.longest)));
+    for Test { name, run, longest, alone, .. } in tests {
         let (world, places) = (Rc::clone(world), Rc::clone(&places));
         running.spawn_local(async move {
-            let _place = places.acquire().await;
+            let _places = places.acquire_many(if alone { at_once } else { 1 }).await;
             let began = Instant::now();
             // A task of its own, so that a panic is this test's alone.
             let mut alone = JoinSet::new();

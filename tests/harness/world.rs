@@ -58,6 +58,8 @@ pub struct World {
     shared: OnceCell<Runner>,
     secrets: RefCell<Vec<String>>,
     logs: RefCell<Vec<PathBuf>>,
+    /// Rules of the protocol that may be broken for a job.
+    excused: RefCell<Vec<(u64, &'static str)>>,
     jobs: Cell<u64>,
     recorder: Recorder,
     gitlab_process: Process,
@@ -102,6 +104,7 @@ impl World {
             shared: OnceCell::new(),
             secrets: RefCell::default(),
             logs: RefCell::default(),
+            excused: RefCell::default(),
             jobs: Cell::new(0),
             gitlab_process: gitlab,
             dir: RefCell::new(Some(dir)),
@@ -170,6 +173,16 @@ impl World {
     /// Nobody may show a secret in this file.
     pub fn keep_log(&self, path: &Path) {
         self.logs.borrow_mut().push(path.to_owned());
+    }
+
+    /// This rule may be broken for a job: its runner was killed in that moment.
+    pub fn excuse(&self, job: u64, rule: &'static str) {
+        self.excused.borrow_mut().push((job, rule));
+    }
+
+    fn is_excused(&self, broken: &Value) -> bool {
+        let (job, rule) = (broken["job"].as_u64(), broken["rule"].as_str());
+        self.excused.borrow().iter().any(|(excused, of)| job == Some(*excused) && rule == Some(*of))
     }
 
     /// Queues a job for a runner. Its token and its masked variables become secrets.
@@ -285,13 +298,15 @@ impl World {
     /// # Errors
     /// It is not true.
     pub async fn is_clean(&self) -> anyhow::Result<()> {
-        let violations = self.gitlab.violations().await?;
+        let mut violations = self.gitlab.violations().await?;
+        violations.retain(|broken| !self.is_excused(broken));
         anyhow::ensure!(violations.is_empty(), "rules of the protocol were broken: {violations:#?}");
         let namespaces = self.namespaces.borrow().clone();
         for namespace in &namespaces {
             self.empty(namespace).await?;
         }
-        anyhow::ensure!(self.recorder.bytes() > 0, "the recorder saw no pod at all");
+        // Only tests without jobs of their own, such as those of `gantry dev`, leave nothing to look at.
+        anyhow::ensure!(self.recorder.bytes() > 0 || self.jobs.get() == 0, "the recorder saw no pod at all");
         let secrets = self.secrets.borrow();
         let shown = self.recorder.found(secrets.iter().map(String::as_str));
         anyhow::ensure!(shown.is_empty(), "pods showed secrets: {shown:?}");

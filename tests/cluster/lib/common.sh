@@ -18,10 +18,21 @@ API_PORT=6443
 # Where nodes look for images that they do not have (tests/harness/registry.rs).
 REGISTRY_PORT=5050
 
-# Debian bookworm's source package, and the Go it builds with. A newer Go, also one that comes first in PATH, does not build it.
-KUBERNETES_VERSION=1.20.2
+# The releases of Kubernetes that can be had, newest first; `up --kubernetes` chooses. 1.34 is the last whose kubelet takes cgroup v1 without
+# a switch, which is what many machines for builds still have.
+KUBERNETES_RELEASES=(1.34 1.20)
+KUBERNETES_RELEASE=${GANTRY_KUBERNETES:-${KUBERNETES_RELEASES[0]}}
+case $KUBERNETES_RELEASE in
+# From Go modules: lib/kubernetes-modules.sh.
+1.34) KUBERNETES_VERSION=1.34.4 ;;
+# Debian bookworm's source package: lib/kubernetes-debian.sh.
+1.20) KUBERNETES_VERSION=1.20.2 ;;
+*)
+    printf 'error: there is no Kubernetes %s here; there are: %s\n' "$KUBERNETES_RELEASE" "${KUBERNETES_RELEASES[*]}" >&2
+    exit 2
+    ;;
+esac
 KUBERNETES_PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet)
-GO_ROOT=/usr/lib/go-1.19
 
 CACHE_DIR=${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/gantry
 KUBERNETES_DIR=$CACHE_DIR/kubernetes-$KUBERNETES_VERSION
@@ -29,6 +40,8 @@ IMAGE_DIR=$CACHE_DIR/images
 # Everything a running cluster leaves on disk.
 STATE_DIR=${GANTRY_CLUSTER_DIR:-/var/lib/gantry-cluster}
 KUBECONFIG_FILE=$STATE_DIR/admin.conf
+# The release that the running cluster has.
+RELEASE_FILE=$STATE_DIR/kubernetes
 PKI_DIR=$STATE_DIR/var/lib/kubernetes/pki
 CONTAINERD_SOCKET=$STATE_DIR/run/containerd/containerd.sock
 # Log of the node's first process; those of the programs it starts are beside it.

@@ -1,57 +1,24 @@
-# The control plane and the kubelet, built from Debian's source package into the cache. To be sourced after common.sh and packages.sh.
+# The control plane and the kubelet, built once per release into the cache. To be sourced after common.sh and packages.sh.
 #
-# Debian has the source but no package of the servers, and no registry with ready images can be counted on.
+# No registry with ready images can be counted on, and no distribution has packages of the servers.
 
-KUBERNETES_BUILD_PACKAGES=(dpkg-dev golang-1.19-go golang-github-modern-go-reflect2-dev make gcc libc6-dev rsync ca-certificates)
+# Both have fetch_kubernetes_source, compile_kubernetes, and in KUBERNETES_BUILT the directory where the programs are then.
+case $KUBERNETES_RELEASE in
+1.20)
+    # shellcheck source=kubernetes-debian.sh
+    . "$here/lib/kubernetes-debian.sh"
+    ;;
+*)
+    # shellcheck source=kubernetes-modules.sh
+    . "$here/lib/kubernetes-modules.sh"
+    ;;
+esac
 
 kubernetes_is_built() {
     local program
     for program in "${KUBERNETES_PROGRAMS[@]}"; do
         [ -x "$KUBERNETES_DIR/bin/$program" ] || return 1
     done
-}
-
-# Fetches the source with an apt configuration of its own, so that the machine's list of sources stays as it is.
-fetch_kubernetes_source() {
-    local apt=$KUBERNETES_DIR/apt
-    rm -rf "$apt" "$KUBERNETES_DIR/source"
-    mkdir -p "$apt/lists/partial"
-    printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s bookworm main\n' "$(debian_mirror)" >"$apt/sources.list"
-    local options=(-o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$apt/lists"
-        -o APT::Sandbox::User=root --quiet)
-    say "fetching the source of Kubernetes $KUBERNETES_VERSION from $(debian_mirror)"
-    cd "$apt"
-    logged "$KUBERNETES_DIR/fetch.log" apt-get "${options[@]}" update
-    logged "$KUBERNETES_DIR/fetch.log" apt-get "${options[@]}" source --download-only kubernetes
-    # The package's own version reads 1.20.5+really1.20.2-….
-    local dsc=("$apt"/kubernetes_*"$KUBERNETES_VERSION"[-+]*.dsc)
-    [ -e "${dsc[0]}" ] || die "the mirror has another version of the source package than $KUBERNETES_VERSION: see $apt"
-    logged "$KUBERNETES_DIR/fetch.log" dpkg-source -x "${dsc[0]}" "$KUBERNETES_DIR/source"
-    cd - >/dev/null
-}
-
-compile_kubernetes() {
-    local source=$KUBERNETES_DIR/source gopath=$KUBERNETES_DIR/go
-    # The tree of 1.20 builds only below a GOPATH, under its import path.
-    mkdir -p "$gopath/src/k8s.io"
-    ln -sfn "$source" "$gopath/src/k8s.io/kubernetes"
-    # The copy in the source does not know how maps are walked since Go 1.18: an API server with it dies of a wrong address as soon as
-    # somebody asks with curl.
-    rm -rf "$source/vendor/github.com/modern-go/reflect2"
-    cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 "$source/vendor/github.com/modern-go/reflect2"
-    # There is no git here to ask for the version, and clients look at it.
-    cat >"$KUBERNETES_DIR/version" <<VERSION
-KUBE_GIT_COMMIT='unknown'
-KUBE_GIT_TREE_STATE='archive'
-KUBE_GIT_VERSION='v$KUBERNETES_VERSION'
-KUBE_GIT_MAJOR='1'
-KUBE_GIT_MINOR='20'
-VERSION
-    cd "$gopath/src/k8s.io/kubernetes"
-    nice -n 10 env -u GOFLAGS -u GOBIN PATH="$GO_ROOT/bin:$PATH" GOROOT="$GO_ROOT" GOPATH="$gopath" GOCACHE="$KUBERNETES_DIR/gocache" \
-        GOTOOLCHAIN=local GO111MODULE=off CGO_ENABLED=0 KUBE_GIT_VERSION_FILE="$KUBERNETES_DIR/version" \
-        make all WHAT="${KUBERNETES_PROGRAMS[*]/#/cmd/}"
-    cd - >/dev/null
 }
 
 build_kubernetes() {
@@ -66,7 +33,7 @@ build_kubernetes() {
     }
     if ! kubernetes_is_built; then
         fetch_kubernetes_source
-        say "building ${KUBERNETES_PROGRAMS[*]} (once; about 6 minutes on two idle cores; output in $KUBERNETES_DIR/build.log)"
+        say "building ${KUBERNETES_PROGRAMS[*]} (once; about 7 minutes on two idle cores; output in $KUBERNETES_DIR/build.log)"
         compile_kubernetes >"$KUBERNETES_DIR/build.log" 2>&1 </dev/null &
         local build=$! last=
         while kill -0 "$build" 2>/dev/null; do
@@ -83,7 +50,7 @@ build_kubernetes() {
         mkdir -p "$KUBERNETES_DIR/bin"
         local program
         for program in "${KUBERNETES_PROGRAMS[@]}"; do
-            cp "$KUBERNETES_DIR/source/_output/local/go/bin/$program" "$KUBERNETES_DIR/bin/$program.new"
+            cp "$KUBERNETES_BUILT/$program" "$KUBERNETES_DIR/bin/$program.new"
             mv "$KUBERNETES_DIR/bin/$program.new" "$KUBERNETES_DIR/bin/$program"
         done
         rm -rf "$KUBERNETES_DIR/source" "$KUBERNETES_DIR/go" "$KUBERNETES_DIR/gocache" "$KUBERNETES_DIR/apt" "$KUBERNETES_DIR"/*.orig.tar.gz
