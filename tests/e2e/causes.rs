@@ -25,6 +25,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("causes: what the API server answers", refusals).needs(Need::Faults),
         Test::new("causes: a volume that cannot be mounted", volume),
+        Test::new("causes: events of the pod", events).needs(Need::SlowImages),
         Test::new("causes: a service that never starts", service).needs(Need::SlowImages),
         Test::new("causes: an API server that cannot be talked to", connections),
     ]
@@ -41,7 +42,7 @@ async fn fails(world: &World, runner: &Runner, texts: &[&str]) -> anyhow::Result
     Ok(())
 }
 
-async fn with(world: &World, name: &str, kubernetes: &str) -> anyhow::Result<Runner> {
+pub(crate) async fn with(world: &World, name: &str, kubernetes: &str) -> anyhow::Result<Runner> {
     Runner::start(world, &RunnerOptions { kubernetes: kubernetes.to_owned(), ..RunnerOptions::new(name) }).await
 }
 
@@ -89,8 +90,38 @@ async fn volume(world: Rc<World>) -> anyhow::Result<()> {
     fails(&world, &runner, &["; FailedMount: ", "\n\tFailedMount: ", r#"configmap \"settings\" not found"#]).await
 }
 
+/// All events where a job wants to see them and the runner may; otherwise a word about that.
+async fn events(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = with(&world, "events", "").await?;
+    let mut job = script(&["echo ran"]);
+    job["variables"] = json!([{"key": "FF_PRINT_POD_EVENTS", "value": "true", "public": true}]);
+    job["image"] = json!({"name": world.unique("slow-events:{run}")});
+    let (_, log) = world.run_on(&runner, &job, BOUND).await?;
+    ensure!(log.contains("FF_PRINT_POD_EVENTS: the runner may not list events") && log.contains("\nran"), "{log}");
+    grant(&world, &runner, &json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["list"]}])).await?;
+    // Nothing is shown behind the end of a job, and one that only prints ends before the events have been read.
+    job["steps"] = script(&["echo ran", "sleep 3"])["steps"].clone();
+    let table = ["Type     Reason", "Normal   Scheduled", "Normal   Started"];
+    for name in ["slow-events-shown:{run}", "debian:12"] {
+        job["image"] = json!({"name": world.unique(name)});
+        let (_, log) = world.run_on(&runner, &job, BOUND).await?;
+        for row in table.iter().copied().chain(name.starts_with("slow").then_some("Normal   Pulling")) {
+            ensure!(log.contains(row), "{name}: the log lacks {row:?}:\n{log}");
+        }
+    }
+    // Without the flag a pull that takes its time is told, with its image.
+    job["variables"] = json!([]);
+    job["steps"] = script(&["echo ran", "sleep 5"])["steps"].clone();
+    job["image"] = json!({"name": world.unique("slow-events-told:{run}")});
+    let (_, log) = world.run_on(&runner, &job, BOUND).await?;
+    for text in ["\tPulling (container build): Pulling image", "Pulled (container build): Successfully pulled image"] {
+        ensure!(log.contains(text), "the log lacks {text:?}:\n{log}");
+    }
+    Ok(())
+}
+
 /// Lets a runner do more than it needs.
-async fn grant(world: &World, runner: &Runner, rules: &Value) -> anyhow::Result<()> {
+pub(crate) async fn grant(world: &World, runner: &Runner, rules: &Value) -> anyhow::Result<()> {
     let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}", runner.namespace);
     let name = json!({"name": "more", "namespace": runner.namespace});
     let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "more"});

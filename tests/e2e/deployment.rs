@@ -103,7 +103,7 @@ async fn succeeded(process: &Process) -> anyhow::Result<()> {
 }
 
 /// A kustomization on top of one of the project's, in a namespace of its own and with what users must change.
-struct Overlay {
+pub(crate) struct Overlay {
     namespace: String,
     kubectl: Kubectl,
 }
@@ -130,27 +130,33 @@ impl Overlay {
         Ok(Self { namespace, kubectl })
     }
 
-    async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
         let mut all = vec!["--namespace", self.namespace.as_str()];
         all.extend(args);
         self.kubectl.run(&all).await
     }
 
     /// Removes the runner and what it has left to itself: a job that reports without a manager leaves its pod to the next one.
-    async fn remove(&self) -> anyhow::Result<()> {
+    pub(crate) async fn remove(&self) -> anyhow::Result<()> {
         self.kubectl(&["delete", "deployments,pods", "--all"]).await.map(drop)
     }
 
-    /// Waits until the Deployment is ready, and returns the address of its pod.
-    async fn ready(&self) -> anyhow::Result<String> {
+    /// Waits until the Deployment is ready and the pod before it is gone, and returns the address of its pod. A pod that is being ended has
+    /// nothing to do with a rollout any more, but it asks GitLab for jobs until the hook that takes it off the list is done.
+    pub(crate) async fn ready(&self) -> anyhow::Result<String> {
         let status = self.kubectl(&["rollout", "status", "deployment/runner", "--timeout=90s"]).await;
         if let Err(error) = status {
             let logs = self.kubectl(&["logs", "deployment/runner", "--all-containers"]).await;
             let pods = self.kubectl(&["describe", "pods"]).await;
             return Err(error.context(format!("{logs:?}\n{pods:?}")));
         }
-        let path = "--output=jsonpath={.items[0].status.podIP}";
-        self.kubectl(&["get", "pods", "--selector=app=runner", path]).await
+        let path = "--output=jsonpath={.items[*].status.podIP}";
+        until("the pod before the rollout to be gone", BOUND, async || {
+            let addresses = self.kubectl(&["get", "pods", "--selector=app=runner", path]).await?;
+            let is_one = addresses.split_whitespace().count() == 1;
+            Ok(if is_one { Ok(addresses.trim().to_owned()) } else { Err(addresses) })
+        })
+        .await
     }
 }
 
@@ -161,7 +167,7 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
 }
 
 /// A job for the runner of the manifests.
-fn job(lines: &[&str]) -> Value {
+pub(crate) fn job(lines: &[&str]) -> Value {
     let mut job = script(lines);
     job["tags"] = json!([TAG]);
     job["image"] = json!({"name": IMAGE});
@@ -194,15 +200,19 @@ async fn restricted(world: Rc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
-    let namespace = world.namespace_name("manifests");
-    let values = json!({
+/// The manifests at work with these settings beside those that users must change, and the address of the runner's pod.
+pub(crate) async fn deployed(world: &World, name: &str, more: Value) -> anyhow::Result<(Overlay, String)> {
+    let namespace = world.namespace_name(name);
+    let mut values = json!({
         "CI_SERVER_URL": format!("{}/", world.gitlab.url()),
         "REGISTRATION_TOKEN": world.registration_token(),
         "KUBERNETES_NAMESPACE": namespace,
         "KUBERNETES_HOST": world.kube.url(),
     });
-    let overlay = Overlay::apply(&world, "manifests", "base", &values, "").await?;
+    if let (Some(values), Value::Object(more)) = (values.as_object_mut(), more) {
+        values.extend(more);
+    }
+    let overlay = Overlay::apply(world, name, "base", &values, "").await?;
     // As the first users do: the token of the account goes into the settings, and the Deployment starts again.
     let token = overlay.kubectl(&["create", "token", "runner-executor"]).await?.trim().to_owned();
     world.keep_secret(&token);
@@ -210,6 +220,11 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
     overlay.kubectl(&["patch", "configmap", "gitlab-runner-cfg", "--patch", &patch]).await?;
     overlay.kubectl(&["rollout", "restart", "deployment/runner"]).await?;
     let address = overlay.ready().await?;
+    Ok((overlay, address))
+}
+
+async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
+    let (overlay, address) = deployed(&world, "manifests", json!({})).await?;
     let prometheus = Prometheus::start(world.dir(), &format!("{address}:9100")).await?;
 
     // Four at once, of six.

@@ -12,7 +12,7 @@ use gantry_tests::{Process, World, http};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const BOUND: Duration = Duration::from_secs(120);
+pub(crate) const BOUND: Duration = Duration::from_secs(120);
 
 /// Longer than the start of a job takes on a busy machine, and shorter than the minute after which GitLab asks for the log of a job that
 /// nobody watches.
@@ -23,14 +23,16 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("dev: the page stays after the pipeline, until Ctrl-C", page_stays),
         Test::new("dev: a detached HEAD is what is run", detached_head),
         Test::new("dev: scripts have the user's tools, and not the user's keys", own_tools),
+        Test::new("dev: no job waits for a helper that is pushed", nothing_pushed),
         Test::new("dev: lines are shown while the job runs, and the end of a run shows the table", live_lines),
         Test::new("dev: the next run removes what a killed one left", leftovers),
+        Test::new("dev: what `cache` keeps is there in the next run", caches_last),
         Test::new("dev: what cannot run here is left out with its reason, and the rest runs", left_out),
     ]
 }
 
 /// A repository with this pipeline on `main`, and more of it on `feature`.
-fn repository(dir: &Path, pipeline: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn repository(dir: &Path, pipeline: &str) -> anyhow::Result<PathBuf> {
     let path = dir.join("repository");
     std::fs::create_dir_all(&path)?;
     git(&path, &["init", "-q", "-b", "main"])?;
@@ -43,7 +45,7 @@ fn repository(dir: &Path, pipeline: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-fn git(dir: &Path, args: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> anyhow::Result<String> {
     let output = Command::new("git")
         .args(["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"])
         .args(args)
@@ -55,7 +57,7 @@ fn git(dir: &Path, args: &[&str]) -> anyhow::Result<String> {
 }
 
 /// `gantry dev` of a repository, with nothing in its directory for temporary files that is not its own.
-fn start(world: &World, dir: &Path, name: &str, args: &[&str]) -> anyhow::Result<Process> {
+pub(crate) fn start(world: &World, dir: &Path, name: &str, args: &[&str]) -> anyhow::Result<Process> {
     let temporary = dir.join("tmp");
     std::fs::create_dir_all(&temporary)?;
     let args: Vec<String> = ["dev"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
@@ -109,6 +111,18 @@ async fn own_tools(world: Rc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn nothing_pushed(world: Rc<World>) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir_in(world.dir())?;
+    let repository = repository(dir.path(), "one: {script: ['echo hello']}")?;
+    let args = ["--log-level", "debug", "--repo", &repository.display().to_string()];
+    let dev = start(&world, dir.path(), "nothing-pushed", &args)?;
+    let status = dev.wait(BOUND).await?;
+    let log = dev.log();
+    ensure!(status.code() == Some(0) && log.contains("helper to push"), "{log}");
+    ensure!(!log.contains("pushing a helper"), "the image of the helper has none that fits: {log}");
+    Ok(())
+}
+
 async fn live_lines(world: Rc<World>) -> anyhow::Result<()> {
     let dir = tempfile::tempdir_in(world.dir())?;
     // The second line comes in the middle of the job's life, and the job ends only when it is told to.
@@ -146,6 +160,23 @@ async fn leftovers(world: Rc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn caches_last(world: Rc<World>) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir_in(world.dir())?;
+    let pipeline = "one: {cache: {key: k, paths: [deps]}, script: ['cat deps/runs || echo none yet', 'mkdir -p deps', 'echo ran >> deps/runs']}";
+    let repository = repository(dir.path(), pipeline)?;
+    let place = repository.display().to_string();
+    for (name, count) in [("first", 0), ("second", 1), ("third", 2)] {
+        let dev = start(&world, dir.path(), name, &["--repo", &place])?;
+        let status = dev.wait(BOUND).await?;
+        let log = dev.log();
+        let runs = log.lines().filter(|line| line.ends_with("│ ran")).count();
+        ensure!(status.code() == Some(0) && runs == count, "{runs} runs are known in {log}");
+        let is_first = log.lines().any(|line| line.ends_with("│ none yet"));
+        ensure!(is_first == (count == 0), "{log}");
+    }
+    Ok(())
+}
+
 async fn left_out(world: Rc<World>) -> anyhow::Result<()> {
     let dir = tempfile::tempdir_in(world.dir())?;
     let repository = repository(
@@ -169,8 +200,7 @@ named:
     let status = dev.wait(BOUND).await?;
     let log = dev.log();
     ensure!(status.code() == Some(0) && log.contains("│ of main"), "{log}");
-    let why =
-        "down: not run here: `trigger` is not supported here: there are no other pipelines to start (.gitlab-ci.yml:2)";
+    let why = "down: not run here: `trigger` of the project group/other is not supported here: there is only this project (.gitlab-ci.yml:2)";
     let follows = "user: not run here: it needs down, which is not run here (.gitlab-ci.yml:3)";
     ensure!(log.lines().any(|line| line == why) && log.lines().any(|line| line == follows), "{log}");
     ensure!(log.contains("Jobs: test: down, user, named\n"), "rules are not decided: {log}");

@@ -132,14 +132,14 @@ async fn rights(world: Rc<World>) -> anyhow::Result<()> {
     let mut job = script(&["cat number.txt > out.txt"]);
     job["repo"] = json!("group/project");
     job["artifacts"] = json!([{"paths": ["out.txt"], "artifact_type": "archive", "artifact_format": "zip"}]);
-    job["services"] = json!([{"name": "redis:7", "alias": "cache"}]);
+    job["services"] = json!([{"name": "busybox:1", "alias": "cache", "command": ["sleep", "60"]}]);
     let (job, log) = world.run_on(&runner, &job, BOUND).await?;
     ensure!(job.status == "success", "{job:?}\n{log}");
-    ensure!(
-        !runner.process.log().to_lowercase().contains("forbidden"),
-        "something was refused:\n{}",
-        runner.process.log()
-    );
+    // Why a pod is slow to start is asked for where that is allowed, and nothing needs the answer.
+    let log = runner.process.log().to_lowercase();
+    let refused: Vec<&str> =
+        log.lines().filter(|line| line.contains("forbidden") && !line.contains("events is forbidden")).collect();
+    ensure!(refused.is_empty(), "something was refused: {refused:#?}\n{log}");
     Ok(())
 }
 

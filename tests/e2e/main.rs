@@ -3,16 +3,30 @@
 //! Tests share one world: simulated GitLab, a cluster, and one runner with the smallest rights. Those that need another configuration, or
 //! that harm their runner, start one of their own beside it. Jobs that are only data are in `cases/`.
 
+mod broken;
+mod caches;
 mod cancel;
 mod causes;
 mod connections;
 mod containers;
 mod deployment;
 mod dev;
+mod dev_home;
+mod doctor;
 mod jobs;
 mod lasting;
+mod managers;
+mod many;
 mod output;
 mod process;
+mod registries;
+mod restricted;
+mod room;
+mod secrets;
+mod services;
+mod settings;
+mod telemetry;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -54,12 +68,26 @@ fn main() -> ExitCode {
     tests.extend(containers::tests());
     tests.extend(output::tests());
     tests.extend(cancel::tests());
+    tests.extend(caches::tests());
     tests.extend(jobs::tests());
     tests.extend(lasting::tests());
+    tests.extend(managers::tests());
+    tests.extend(many::tests());
     tests.extend(process::tests());
+    tests.extend(secrets::tests());
+    tests.extend(services::tests());
+    tests.extend(doctor::tests());
+    tests.extend(terminal::tests());
+    tests.extend(telemetry::tests());
+    tests.extend(room::tests());
+    tests.extend(settings::tests());
     tests.extend(causes::tests());
+    tests.extend(broken::tests());
+    tests.extend(registries::tests());
+    tests.extend(restricted::tests());
     tests.extend(connections::tests());
     tests.extend(deployment::tests());
     tests.extend(dev::tests());
+    tests.extend(dev_home::tests());
     suite::main(tests)
 }

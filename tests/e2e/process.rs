@@ -37,6 +37,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("process: SIGHUP reads the configuration again", reload),
         Test::new("process: metrics move", metrics),
         Test::new("process: health", health),
+        Test::new("process: the doctor makes a trial pod", doctor),
+        Test::new("process: a single run takes one job and ends", single_run),
     ]
 }
 
@@ -306,4 +308,38 @@ async fn health(world: Rc<World>) -> anyhow::Result<()> {
         ensure!(found == status, "{path}: {found} {text}");
     }
     Ok(())
+}
+
+/// Everything that a runner needs is there, and a pod can be made, reached and removed.
+async fn doctor(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions::new("doctor")).await?;
+    let config = runner.config.display().to_string();
+    let args = ["doctor", "--pod", "--image", "debian:12", "--config", &config].map(str::to_owned);
+    let process = Process::start("doctors", world.dir(), &world.binaries().gantry, &args)?;
+    let status = process.wait(BOUND).await?;
+    let log = process.log();
+    ensure!(status.success(), "{status}\n{log}");
+    for words in ["ok      pod: a trial pod started in", "ok      network: the pod reaches http", "ok      rights: "] {
+        ensure!(log.contains(words), "{words:?} is not in:\n{log}");
+    }
+    world.no_pods(&runner).await
+}
+
+/// Takes one job and ends, without a port or a file of its own.
+async fn single_run(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions::new("single")).await?;
+    runner.process.signal(Signal::SIGTERM)?;
+    runner.process.wait(BOUND).await?;
+    let first = world.post_job(&runner, &script(&["echo the only one"])).await?;
+    let second = world.post_job(&runner, &script(&["echo not this one"])).await?;
+    let config = runner.config.display().to_string();
+    let args = ["run-single", "-r", "single", "--max-builds", "1", "-c", &config].map(str::to_owned);
+    let process = Process::start("once", world.dir(), &world.binaries().gantry, &args)?;
+    let status = process.wait(BOUND).await?;
+    ensure!(status.success() && process.log().contains("--max-builds"), "{status}\n{}", process.log());
+    let (job, log) = world.ended(first, QUICK).await?;
+    ensure!(job.status == "success" && log.contains("the only one"), "{job:?}\n{log}");
+    let late = world.gitlab.job(second).await?;
+    ensure!(late.status == "pending" && !late.assigned, "{late:?}");
+    world.gitlab.cancel(second, true).await
 }

@@ -1,0 +1,78 @@
+//! Images that want a login: where it comes from, and that it leaves with the pod.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use gantry_tests::suite::Test;
+use gantry_tests::world::script;
+use gantry_tests::{Need, Runner, World, until};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::causes::{grant, with};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![Test::new("registries: logins of a job", logins).needs(Need::PrivateImages)]
+}
+
+/// What the API server knows of Secrets of a namespace.
+async fn secrets(world: &World, runner: &Runner) -> anyhow::Result<Vec<Value>> {
+    let path = format!("/api/v1/namespaces/{}/secrets", runner.namespace);
+    let (_, list) = world.kube.ask(Method::GET, &path, None).await?;
+    let items = list["items"].as_array().cloned().with_context(|| list.to_string())?;
+    Ok(items.into_iter().filter(|secret| secret["type"] == "kubernetes.io/dockerconfigjson").collect())
+}
+
+async fn logins(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = with(&world, "logins", "").await?;
+    let (image, user, password) = world.cluster().private_image("own");
+    world.keep_secret(password);
+    let mut job = script(&["echo ran with a login", "sleep 8"]);
+    job["image"] = json!({"name": image});
+    job["credentials"] =
+        json!([{"type": "registry", "url": world.cluster().registry(), "username": user, "password": password}]);
+
+    // Without the right the log says what to do, and the pull fails as it does without a login.
+    let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+    let refused = format!("is not used: the runner may not create Secrets in namespace {}.", runner.namespace);
+    ensure!(ended.failure_reason.as_deref() == Some("runner_configuration_error"), "{ended:?}\n{log}");
+    ensure!(log.contains(&refused) && log.contains("401 Unauthorized"), "{log}");
+
+    grant(
+        &world,
+        &runner,
+        &json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "update", "delete"]}]),
+    )
+    .await?;
+    let id = world.post_job(&runner, &job).await?;
+    world.gitlab.wait_for_text(id, "\nran with a login", BOUND).await?;
+    let owned = secrets(&world, &runner).await?;
+    let owner = owned.first().and_then(|secret| secret.pointer("/metadata/ownerReferences/0/kind"));
+    ensure!(owned.len() == 1 && owner == Some(&json!("Pod")), "{} Secrets, owned by {owner:?}", owned.len());
+    let (ended, log) = world.ended(id, BOUND).await?;
+    ensure!(ended.status == "success", "{ended:?}\n{log}");
+
+    let (image, ..) = world.cluster().private_image("variable");
+    let auth = BASE64_STANDARD.encode(format!("{user}:{password}"));
+    let config =
+        json!({"auths": {world.cluster().registry(): {"auth": auth}}, "credHelpers": {"docker.io": "secretservice"}});
+    job["image"] = json!({"name": image});
+    job["services"] = json!([{"name": "busybox:1", "alias": "idle", "command": ["sleep", "60"]}]);
+    job["credentials"] = json!([]);
+    job["variables"] = json!([{"key": "DOCKER_AUTH_CONFIG", "value": config.to_string(), "masked": true}]);
+    let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+    ensure!(ended.status == "success" && log.contains("\nran with a login"), "{ended:?}\n{log}");
+    let helper =
+        "DOCKER_AUTH_CONFIG names the credential helper \"secretservice\" for docker.io, and this runner runs none";
+    ensure!(log.contains(helper), "{log}");
+    until("no Secret to be left", BOUND, async || {
+        let left = secrets(&world, &runner).await?;
+        Ok(if left.is_empty() { Ok(()) } else { Err(format!("{} Secrets", left.len())) })
+    })
+    .await
+}

@@ -1,0 +1,220 @@
+//! Settings that change what is made around a pod, and how long it stays.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use gantry_tests::suite::Test;
+use gantry_tests::world::script;
+use gantry_tests::{Need, Runner, RunnerOptions, World, until};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::causes::{grant, with};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("settings: pull policies are tried in turn", pull_policies).needs(Need::Faults),
+        Test::new("settings: a namespace for each job", namespaces).needs(Need::Faults),
+        Test::new("settings: a disruption budget", budget),
+        Test::new("settings: tries of requests", tries).needs(Need::Faults),
+        Test::new("settings: what a pod needs is awaited", awaited),
+        Test::new("settings: a token of the job's own", token),
+        Test::new("settings: patches of the pod", patches),
+        Test::new("settings: sh although there is a bash", posix_shell),
+        Test::new("settings: the pod of a failed job is kept", kept),
+    ]
+}
+
+async fn order(world: &World, fault: &Value) -> anyhow::Result<String> {
+    let (status, ordered) = world.kube.ask(Method::POST, "/sim/faults", Some(fault)).await?;
+    ensure!(status.is_success(), "{ordered}");
+    Ok(format!("/sim/faults/{}", ordered["id"]))
+}
+
+async fn pull_policies(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = with(&world, "policies", "    pull_policy = [\"always\", \"if-not-present\"]\n").await?;
+    let mut job = script(&["echo ran"]);
+    let image = world.unique("stubborn:{run}");
+    job["image"] = json!({"name": image});
+    let fault = json!({"kind": "image-pull-error", "image": image, "reason": "ErrImagePull", "message": "registry is away",
+        "count": 1});
+    let fault = order(&world, &fault).await?;
+    let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+    world.kube.ask(Method::DELETE, &fault, None).await?;
+    ensure!(ended.status == "success", "{ended:?}\n{log}");
+    let failed = format!("WARNING: Failed to pull image {image:?} for container \"build\" with policy \"Always\": ");
+    let next = format!("Attempt #2: Trying \"IfNotPresent\" pull policy for {image:?} image for container \"build\"");
+    for text in [failed.as_str(), next.as_str(), "\nran"] {
+        ensure!(log.contains(text), "the log lacks {text:?}:\n{log}");
+    }
+    // Where no policy helps, the job ends as it does with one.
+    job["image"] = json!({"name": "missing-whatever:1"});
+    let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+    ensure!(ended.failure_reason.as_deref() == Some("runner_configuration_error"), "{ended:?}\n{log}");
+    ensure!(log.contains("Attempt #2") && !log.contains("Attempt #3"), "{log}");
+    Ok(())
+}
+
+/// Grants something in the whole cluster.
+async fn grant_everywhere(world: &World, runner: &Runner, rules: &Value) -> anyhow::Result<()> {
+    let name = format!("everywhere-{}", runner.namespace);
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
+        "rules": rules});
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "Group", "name": format!("system:serviceaccounts:{}", runner.namespace)}]});
+    for (path, object) in [("clusterroles", role), ("clusterrolebindings", binding)] {
+        let path = format!("/apis/rbac.authorization.k8s.io/v1/{path}");
+        let (status, made) = world.kube.ask(Method::POST, &path, Some(&object)).await?;
+        ensure!(status.is_success(), "{made}");
+    }
+    Ok(())
+}
+
+async fn namespaces(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = with(&world, "per-job", "    namespace_per_job = true\n").await?;
+    let job = script(&["echo ran in $GANTRY_NS"]);
+    let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+    ensure!(
+        ended.status == "failed" && log.contains("grant create, get, list and delete on namespaces"),
+        "{ended:?}\n{log}"
+    );
+    let rules = json!([
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create", "get", "list", "delete"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "list", "watch", "delete", "patch"]},
+        {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create", "get"]},
+    ]);
+    grant_everywhere(&world, &runner, &rules).await?;
+    let id = world.post_job(&runner, &script(&["echo ran", "sleep 2"])).await?;
+    world.gitlab.wait_for_text(id, "\nran", BOUND).await?;
+    let namespace = format!("ci-job-{id}");
+    let pods = world.kube.pods(&namespace).await?;
+    ensure!(pods.len() == 1, "{} pods in {namespace}", pods.len());
+    let (ended, log) = world.ended(id, BOUND).await?;
+    ensure!(ended.status == "success", "{ended:?}\n{log}");
+    let line = format!("Using Kubernetes namespace: {namespace}");
+    ensure!(log.contains(&line), "{log}");
+    until("the namespace to go", BOUND, async || {
+        let (status, _) = world.kube.ask(Method::GET, &format!("/api/v1/namespaces/{namespace}"), None).await?;
+        Ok(if status == StatusCode::NOT_FOUND { Ok(()) } else { Err(format!("{status}")) })
+    })
+    .await
+}
+
+async fn budget(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = with(&world, "budget", "    pod_disruption_budget = true\n").await?;
+    let (ended, log) = world.run_on(&runner, &script(&["echo ran", "sleep 1"]), BOUND).await?;
+    ensure!(ended.status == "success", "{ended:?}\n{log}");
+    ensure!(log.contains("The pod has no disruption budget: grant create on poddisruptionbudgets (policy)"), "{log}");
+    let rules = json!([{"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["create"]}]);
+    grant(&world, &runner, &rules).await?;
+    let id = world.post_job(&runner, &script(&["echo ran", "sleep 3"])).await?;
+    world.gitlab.wait_for_text(id, "\nran", BOUND).await?;
+    let path = format!("/apis/policy/v1/namespaces/{}/poddisruptionbudgets", runner.namespace);
+    let (status, list) = world.kube.ask(Method::GET, &path, None).await?;
+    if status == StatusCode::NOT_FOUND {
+        // Kubernetes has this version since 1.21.
+        return world.ended(id, BOUND).await.map(drop);
+    }
+    let found = list["items"].as_array().with_context(|| list.to_string())?;
+    let owner = found.first().and_then(|budget| budget.pointer("/metadata/ownerReferences/0/kind"));
+    ensure!(found.len() == 1 && owner == Some(&json!("Pod")), "{list}");
+    world.ended(id, BOUND).await?;
+    until("the budget to go", BOUND, async || {
+        let (_, list) = world.kube.ask(Method::GET, &path, None).await?;
+        let left = list["items"].as_array().map_or(0, Vec::len);
+        Ok(if left == 0 { Ok(()) } else { Err(format!("{left} budgets")) })
+    })
+    .await
+}
+
+async fn tries(world: Rc<World>) -> anyhow::Result<()> {
+    let config = "    retry_limit = 2\n    retry_limits = { \"for now\" = 3 }\n";
+    let runner = with(&world, "tries", config).await?;
+    for (status, message, count) in [(503, "etcd is away", 2), (400, "not for now", 3)] {
+        let fault = json!({"kind": "refuse", "verb": "create", "resource": "pods", "namespace": runner.namespace,
+            "status": status, "message": message});
+        let fault = order(&world, &fault).await?;
+        let (ended, log) = world.run_on(&runner, &script(&["echo never"]), BOUND).await?;
+        world.kube.ask(Method::DELETE, &fault, None).await?;
+        let text = format!("{message} (given up after {count} tries, see retry_limit and retry_limits)");
+        ensure!(ended.status == "failed" && log.contains(&text), "{ended:?}: the log lacks {text:?}:\n{log}");
+    }
+    Ok(())
+}
+
+async fn awaited(world: Rc<World>) -> anyhow::Result<()> {
+    let config = "    image_pull_secrets = [\"not-there\"]\n    resource_availability_check_max_attempts = 1\n";
+    let runner = with(&world, "awaited", config).await?;
+    let (ended, log) = world.run_on(&runner, &script(&["echo ran"]), BOUND).await?;
+    ensure!(ended.status == "success", "{ended:?}\n{log}");
+    ensure!(log.contains("has no effect: grant get on serviceaccounts and secrets"), "{log}");
+    grant(
+        &world,
+        &runner,
+        &json!([{"apiGroups": [""], "resources": ["secrets", "serviceaccounts"], "verbs": ["get"]}]),
+    )
+    .await?;
+    let (ended, log) = world.run_on(&runner, &script(&["echo never"]), BOUND).await?;
+    let text = "Timed out while waiting for ImagePullSecret/not-there to be present in the cluster";
+    ensure!(ended.failure_reason.as_deref() == Some("runner_system_failure") && log.contains(text), "{ended:?}\n{log}");
+    Ok(())
+}
+
+async fn token(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = with(&world, "own-token", "    bearer_token_overwrite_allowed = true\n").await?;
+    let mut job = script(&["echo ran"]);
+    for (token, status) in [("nobodys-token-at-all", "failed"), (runner.account_token.as_str(), "success")] {
+        job["variables"] = json!([{"key": "KUBERNETES_BEARER_TOKEN", "value": token, "masked": true}]);
+        let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+        ensure!(ended.status == status, "{ended:?}\n{log}");
+        ensure!(log.contains("\"BearerToken\" overwritten with \"XXXXXXXX...\"") && !log.contains(token), "{log}");
+    }
+    Ok(())
+}
+
+async fn patches(world: Rc<World>) -> anyhow::Result<()> {
+    let config = "    [[runners.kubernetes.pod_spec]]\n      name = \"env\"\n      patch = '''\n        containers:\n        - name: build\n          \
+                  env: [{name: PATCHED, value: \"by the operator\"}]\n      '''\n";
+    let runner = with(&world, "patches", config).await?;
+    let mut job = script(&["echo it is \"$PATCHED\""]);
+    let (_, log) = world.run_on(&runner, &job, BOUND).await?;
+    ensure!(log.contains("\nit is \n"), "{log}");
+    job["variables"] = json!([{"key": "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", "value": "true", "public": true}]);
+    let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+    ensure!(ended.status == "success" && log.contains("\nit is by the operator\n"), "{ended:?}\n{log}");
+    Ok(())
+}
+
+async fn posix_shell(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = "  shell = \"sh\"\n".to_owned();
+    let runner = Runner::start(&world, &RunnerOptions { runner, ..RunnerOptions::new("posix") }).await?;
+    let job = script(&["tr '\\0' '\\n' < /proc/$$/cmdline | head -n 1"]);
+    let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+    ensure!(ended.status == "success" && log.contains("/sh\n") && !log.contains("bash\n"), "{ended:?}\n{log}");
+    Ok(())
+}
+
+async fn kept(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = "  [runners.gantry]\n    keep_failed_pods = \"8s\"\n".to_owned();
+    let runner = Runner::start(&world, &RunnerOptions { runner, ..RunnerOptions::new("kept") }).await?;
+    let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]}]);
+    grant(&world, &runner, &rules).await?;
+    let id = world.post_job(&runner, &script(&["echo evidence > /tmp/evidence", "exit 7"])).await?;
+    let (ended, log) = world.ended(id, BOUND).await?;
+    let pod = log.split("--namespace ").nth(1).and_then(|rest| rest.split(' ').nth(1)).unwrap_or_default().to_owned();
+    ensure!(ended.status == "failed" && log.contains("The pod is kept for 8s"), "{ended:?}\n{log}");
+    let found = world.kube.exec(&runner.namespace, &pod, "build", "cat /tmp/evidence").await?;
+    ensure!(found.contains("evidence"), "{found}");
+    // Its place is free meanwhile, and a job that goes well is not kept.
+    let (ended, log) = world.run_on(&runner, &script(&["echo well"]), BOUND).await?;
+    ensure!(ended.status == "success" && !log.contains("is kept"), "{ended:?}\n{log}");
+    until("the pod to go", BOUND, async || {
+        let left = world.kube.pods(&runner.namespace).await?.len();
+        Ok(if left == 0 { Ok(()) } else { Err(format!("{left} pods")) })
+    })
+    .await
+}
