@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_daemon::Life;
 use gantry_wire::layout::{BUILD, HELPER};
 use http::Method;
 use rand::RngExt as _;
@@ -14,9 +15,11 @@ use tokio::time::sleep;
 use crate::cluster::{Held, Wire};
 use crate::gitlab::{Desk, Line};
 use crate::ledger::{Harm, Ledger};
-use crate::managers::{InMemory, Manager};
+use crate::managers::Manager;
+use crate::office::Office;
 use crate::pipe::Switch;
 use crate::pods::Pod;
+use crate::tasks;
 
 /// Managers that run at once.
 const MANAGERS: usize = 3;
@@ -44,9 +47,28 @@ pub(crate) enum Fault {
     CancelByForce,
     GitlabAway,
     ClusterAway,
+    FreezeManager,
+    CutAllExecs,
+    GitlabStorm,
+    GitlabSlow,
+    ClusterLongAway,
+    BothAway,
 }
 
-/// All of them.
+/// What only some worlds have, beside the others.
+pub(crate) const HARDSHIPS: [Fault; 6] = [
+    Fault::FreezeManager,
+    Fault::CutAllExecs,
+    Fault::GitlabStorm,
+    Fault::GitlabSlow,
+    Fault::ClusterLongAway,
+    Fault::BothAway,
+];
+
+/// Answers of a GitLab that is in trouble, or of whatever stands before it.
+const STORMS: [u16; 6] = [500, 502, 503, 403, 429, 409];
+
+/// All that every world may have.
 pub(crate) const FAULTS: [Fault; 17] = [
     Fault::KillManager,
     Fault::TerminateManager,
@@ -78,16 +100,17 @@ pub(crate) struct Fate {
     pub(crate) wire: Arc<Wire>,
     pub(crate) desk: Desk,
     pub(crate) ledger: Ledger,
-    pub(crate) config: std::path::PathBuf,
-    pub(crate) outside: Arc<InMemory>,
+    pub(crate) office: Office,
     pub(crate) managers: Vec<Manager>,
+    /// Managers that stand still, and may go on at the end.
+    pub(crate) frozen: Vec<Life>,
 }
 
 impl Fate {
     /// Starts a manager.
     pub(crate) async fn hire(&mut self) -> anyhow::Result<()> {
-        self.ledger.tell(|| "a manager starts".to_owned());
-        self.managers.push(Manager::start(&self.config, Arc::clone(&self.outside)).await?);
+        let manager = self.office.hire().await?;
+        self.managers.push(manager);
         Ok(())
     }
 
@@ -105,6 +128,13 @@ impl Fate {
         }
     }
 
+    /// Nothing bad happens from now on.
+    pub(crate) fn relent(&mut self) {
+        self.line.weather.clear();
+        self.wire.weather.clear();
+        self.frozen.drain(..).for_each(|life| life.thaw());
+    }
+
     /// Whether jobs that are still to come are taken.
     pub(crate) fn has_manager(&self) -> bool {
         self.managers.iter().any(Manager::takes_jobs)
@@ -114,7 +144,10 @@ impl Fate {
         match fault {
             Fault::KillManager => {
                 self.ledger.book().manager_killed();
-                self.any_manager().kill();
+                let manager = self.any_manager();
+                manager.kill();
+                let name = manager.name.clone();
+                self.ledger.tell(|| format!("{name} is killed"));
                 self.succeed().await?;
             }
             Fault::TerminateManager => {
@@ -148,8 +181,67 @@ impl Fate {
                 self.ledger.book().api_trouble();
                 self.wire.weather.away_for(time);
             }
+            Fault::FreezeManager => self.freeze(),
+            Fault::CutAllExecs => self.keep_cutting(),
+            Fault::GitlabStorm => {
+                let status = STORMS[self.rng.random_range(0..STORMS.len())];
+                let time = self.seldom_long(600);
+                self.ledger.tell(|| format!("GitLab answers {status} for {time:?}"));
+                self.ledger.book().gitlab_away(time);
+                self.line.weather.storm_for(status, time);
+            }
+            Fault::GitlabSlow => {
+                let time = self.seldom_long(600);
+                self.line.weather.slow_for(time);
+            }
+            Fault::ClusterLongAway => {
+                let time = self.seldom_long(300);
+                self.ledger.book().api_trouble();
+                self.wire.weather.away_for(time);
+            }
+            Fault::BothAway => {
+                let time = self.seldom_long(300);
+                self.ledger.book().api_trouble();
+                self.ledger.book().gitlab_away(time);
+                self.wire.weather.away_for(time);
+                self.line.weather.away_for(time);
+            }
         }
         Ok(())
+    }
+
+    /// A time that is mostly short, and at most so many seconds.
+    fn seldom_long(&mut self, most: u64) -> Duration {
+        let most = if self.rng.random_ratio(1, 6) { most } else { most / 10 };
+        Duration::from_secs(self.rng.random_range(1..most))
+    }
+
+    /// A manager stands still for a while.
+    fn freeze(&mut self) {
+        let time = self.seldom_long(400);
+        let manager = self.any_manager();
+        let (life, name) = (manager.freeze(), manager.name.clone());
+        self.ledger.book().manager_frozen();
+        self.ledger.tell(|| format!("{name} stands still for {time:?}"));
+        self.frozen.push(life.clone());
+        let ledger = self.ledger.clone();
+        tasks::spawn(async move {
+            sleep(time).await;
+            ledger.tell(|| format!("{name} goes on"));
+            life.thaw();
+        });
+    }
+
+    /// No exec lasts longer than a second for a while.
+    fn keep_cutting(&mut self) {
+        self.ledger.book().api_trouble();
+        let (wire, times) = (Arc::clone(&self.wire), self.rng.random_range(3..60));
+        tasks::spawn(async move {
+            for _ in 0..times {
+                wire.held(Held::Exec).iter().for_each(|switch| switch.cut());
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
     }
 
     fn any_manager(&mut self) -> &Manager {

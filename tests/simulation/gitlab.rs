@@ -13,17 +13,22 @@ use http::{Request, Response};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ledger::Ledger;
 use crate::pool::Pool;
 use crate::weather::{Fate, Weather};
 
 /// The way of runners and agents to GitLab.
+#[derive(Clone)]
 pub(crate) struct Line {
-    pub(crate) connections: Connections,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) weather: Arc<Weather>,
     pub(crate) ledger: Ledger,
+    /// Who speaks over it.
+    pub(crate) who: Arc<str>,
+    /// Nothing ever gets through, as from behind a policy that forbids it.
+    pub(crate) is_blocked: bool,
 }
 
 impl Transport for Line {
@@ -43,9 +48,29 @@ impl Transport for Line {
 }
 
 impl Line {
+    /// The same way as somebody else goes it.
+    pub(crate) fn of(&self, who: &str) -> Arc<Self> {
+        Arc::new(Self { who: who.into(), ..self.clone() })
+    }
+
+    /// Notes what GitLab hears of a job that runs: its log, and its end. That it lives may also be said by somebody who is cut off from it,
+    /// every few seconds, until a connection shows that another has it.
+    fn note_report(&self, parts: &http::request::Parts, body: &[u8]) {
+        let mut words = parts.uri.path().split('/').skip_while(|word| *word != "jobs").skip(1);
+        let Some(job) = words.next().and_then(|id| id.parse().ok()) else { return };
+        let is_no_end = |body: Value| body["state"] == "pending" || body["state"] == "running";
+        let is_end = parts.method == http::Method::PUT && !serde_json::from_slice(body).is_ok_and(is_no_end);
+        if parts.method == http::Method::PATCH || is_end {
+            self.ledger.of(job, |facts| facts.reports.push((Instant::now(), Arc::clone(&self.who))));
+        }
+    }
+
     async fn pass(&self, request: Request<Body>) -> Result<Response<ByteStream>, TransportError> {
         let (fate, latency) = self.weather.next();
         sleep(latency).await;
+        if self.is_blocked {
+            return Err(TransportError::new(TransportFault::Connect, "forbidden"));
+        }
         if fate != Fate::Fine {
             self.ledger.book().gitlab_trouble();
             self.ledger.tell(|| format!("gitlab {} {}: {fate:?}", request.method(), request.uri().path()));
@@ -62,11 +87,12 @@ impl Line {
             Fate::Status(status) => return Ok(canned(status)),
             Fate::Fine | Fate::LostAnswer | Fate::CutAnswer | Fate::Silence => {}
         }
+        self.note_report(&parts, &body);
         let path = parts.uri.path().to_owned();
         let answer = self.connections.exchange(Request::from_parts(parts, Full::new(body))).await;
         let answer =
             answer.map_err(|error| TransportError::new(TransportFault::Broken, error.into_boxed_dyn_error()))?;
-        self.ledger.tell(|| format!("gitlab {path}: {}", answer.status()));
+        self.ledger.tell(|| format!("gitlab {path} by {}: {}", self.who, answer.status()));
         match fate {
             Fate::LostAnswer => Err(TransportError::new(TransportFault::Broken, "broke off")),
             Fate::CutAnswer => Ok(answer.map(cut)),
@@ -144,7 +170,11 @@ impl Desk {
     }
 
     pub(crate) async fn add(&self, payload: &Value) -> anyhow::Result<()> {
-        self.ask("POST", "/sim/jobs", Some(payload)).await.map(drop)
+        self.post("/sim/jobs", payload).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<()> {
+        self.ask("POST", path, Some(body)).await.map(drop)
     }
 
     pub(crate) async fn cancel(&self, job: u64, force: bool) -> anyhow::Result<()> {

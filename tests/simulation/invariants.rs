@@ -10,28 +10,25 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::allowed::{self, End, UNANSWERED};
 use crate::faults::Fate;
 use crate::ledger::{Facts, Harm, Ledger, Troubles};
 use crate::log;
-use crate::programs::{self, Job, MISSING, Outcome, SECRET};
+use crate::programs::{self, Job, Outcome, SECRET};
 use crate::world::JOBS;
 
 /// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
 const BROKEN_BY_DEATH: [&str; 3] = ["taken and never acknowledged", "silent", "overtime"];
 
-/// An outage of this length may outlast a job's token, with all the tries that were under way.
-const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
-
 /// From so long after a job's time-out on, its token is about to end.
 const LAST_CHANCE: Duration = Duration::from_secs(4 * 60);
 
-/// Outages of this length together may leave an acknowledgement without an answer for as long as it is tried.
-const UNANSWERED: Duration = Duration::from_secs(100);
-
 /// GitLab gave up on a job.
-const STUCK: &str = "stuck_or_timeout_failure";
+pub(crate) const STUCK: &str = "stuck_or_timeout_failure";
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// So many changes of who reports a job, in so short a time, are two that do at one time.
+const TURNS: usize = 3;
+const TOGETHER: Duration = Duration::from_secs(20);
 
 /// A job's time-out is noticed within this time.
 const PROMPT: Duration = Duration::from_secs(30);
@@ -118,12 +115,12 @@ pub(crate) fn is_final(status: &str) -> bool {
 }
 
 /// One job with all that is known about it.
-struct Judged<'a> {
+pub(crate) struct Judged<'a> {
     shown: &'a Shown,
-    program: &'a Job,
-    facts: &'a Facts,
+    pub(crate) program: &'a Job,
+    pub(crate) facts: &'a Facts,
     /// What had gone wrong around it before it ended.
-    troubles: Troubles,
+    pub(crate) troubles: Troubles,
 }
 
 impl Judged<'_> {
@@ -131,53 +128,49 @@ impl Judged<'_> {
         let mut problems = Vec::new();
         problems.extend(self.verdict().err());
         problems.extend(self.once().err());
+        problems.extend(self.one_relay().err());
         problems.extend(self.log(trace).err());
         problems
     }
 
-    /// The end is one that what happened allows, and the only one if nothing happened.
+    /// The end is the job's own, or one that what happened allows; and it is true.
     fn verdict(&self) -> Result<(), String> {
         let Shown { status, failure_reason, exit_code, .. } = self.shown;
         let said = format!("{status} {} {exit_code:?}", failure_reason.as_deref().unwrap_or("-"));
-        let because = match status.as_str() {
-            "success" => self.allows_success(),
-            "canceled" => self.needs(&[Harm::Canceled]),
-            "failed" => self.allows_failure(failure_reason.as_deref().unwrap_or_default()),
-            // Said once for all of them.
-            _ => Ok(()),
+        // Said once for all of those that have no end.
+        let Some(end) = End::of(status, failure_reason.as_deref().unwrap_or_default()) else { return Ok(()) };
+        let is_true = match end {
+            End::Success => self.allows_success(),
+            End::Script => self.allows_script_failure(),
+            End::TimedOut => self.allows_timeout(),
+            End::Canceled | End::NeverBegun | End::Forgotten | End::System => Ok(()),
         };
         let facts = self.facts;
-        because.map_err(|why| format!("{said}: {why}; {:?} {:?} {:?}", facts.starts, facts.ends, facts.harms))?;
-        // A short time-out may come before the end of a script that takes its time.
-        let hurried = self.program.timeout < HOUR && failure_reason.as_deref() == Some("job_execution_timeout");
-        if self.is_untouched() && is_final(status) && !hurried && !self.fits_program() {
-            return Err(format!("{said} instead of {:?}, although nothing happened to it", self.program.outcome()));
+        is_true.map_err(|why| format!("{said}: {why}; {:?} {:?} {:?}", facts.starts, facts.ends, facts.harms))?;
+        if self.fits(self.program.outcome()) || !allowed::because(self, end).is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let began = !facts.tries.is_empty();
+        Err(format!(
+            "{said} instead of {:?}, which nothing allows; began: {began}, {:?}, {:?}",
+            self.program.outcome(),
+            facts.harms,
+            self.troubles
+        ))
     }
 
-    /// Nothing but the job itself decides how it ends.
-    fn is_untouched(&self) -> bool {
-        let lost = self.troubles.manager_lost;
-        // A manager that dies before its job has started takes it along, and may do so thrice.
-        let started = !self.facts.tries.is_empty();
-        if self.is_cut_off() || self.came_late() {
-            return false;
-        }
-        self.facts.harms.is_empty() && (started || !(lost || self.troubles.gitlab || self.troubles.api))
-    }
-
-    /// The API server was away for most of the time that its pod had to start, and its image takes long.
-    fn came_late(&self) -> bool {
-        self.troubles.api && self.program.is_slow() && self.facts.starts.is_empty()
+    /// Whether one of these has happened to it.
+    pub(crate) fn was_hit_by(&self, harms: &[Harm]) -> bool {
+        harms.iter().any(|harm| self.facts.harms.contains(harm))
     }
 
     /// GitLab was away for so long that nobody could report any more, or that it took a job back whose acknowledgement went unanswered.
     fn is_cut_off(&self) -> bool {
-        let away = self.troubles.gitlab_away;
-        match self.shown.failure_reason.as_deref() {
-            Some(STUCK) => away >= TOKEN_LEEWAY,
-            Some("runner_provisioning_timeout") => away >= UNANSWERED,
+        let end = End::of(&self.shown.status, self.shown.failure_reason.as_deref().unwrap_or_default());
+        match end {
+            // GitLab takes no log of a job that nobody has said to run.
+            Some(End::NeverBegun) if self.facts.tries.is_empty() => true,
+            Some(End::NeverBegun | End::Forgotten) => self.troubles.gitlab_away >= UNANSWERED,
             _ => false,
         }
     }
@@ -186,13 +179,6 @@ impl Judged<'_> {
     fn is_late(&self) -> bool {
         let late = |ran| ran + self.waiting() >= self.program.timeout + LAST_CHANCE;
         self.troubles.gitlab && self.shown.ran_for().is_some_and(late)
-    }
-
-    fn fits_program(&self) -> bool {
-        // An agent that is alone cannot see its services: it goes on without them, and says so.
-        let alone = self.troubles.manager_lost || self.troubles.api;
-        let only_service = self.program.lacks_service() && !self.program.image.contains(MISSING);
-        self.fits(self.program.outcome()) || (alone && only_service && self.fits(self.program.work()))
     }
 
     fn fits(&self, outcome: Outcome) -> bool {
@@ -214,43 +200,6 @@ impl Judged<'_> {
             None if !self.facts.fetched => Err("the sources were never there".to_owned()),
             None => Ok(()),
         }
-    }
-
-    fn needs(&self, harms: &[Harm]) -> Result<(), String> {
-        if harms.iter().any(|harm| self.facts.harms.contains(harm)) {
-            return Ok(());
-        }
-        Err(format!("nothing like {harms:?} has happened"))
-    }
-
-    fn allows_failure(&self, reason: &str) -> Result<(), String> {
-        let pod_harms = [Harm::PodDeleted, Harm::Evicted, Harm::HelperKilled, Harm::BuildKilled, Harm::OutOfMemory];
-        let manager_lost = self.troubles.manager_lost;
-        match reason {
-            "script_failure" => self.allows_script_failure(),
-            "job_execution_timeout" => self.allows_timeout(),
-            "runner_provisioning_timeout" if manager_lost || self.troubles.gitlab => Ok(()),
-            // GitLab ends a job of which it hears nothing: one whose manager was killed before the agent had started, or could not reach
-            // GitLab when it had to leave then, or whose pod died while no manager was there.
-            STUCK if self.may_be_forgotten() => Ok(()),
-            // A job's token ends five minutes after its time-out: who cannot reach GitLab for that long cannot report any more.
-            STUCK if self.is_cut_off() => Ok(()),
-            STUCK if manager_lost => self.needs(&pod_harms),
-            "runner_provisioning_timeout" | STUCK => Err("no manager was lost".to_owned()),
-            _ if self.program.outcome() == Outcome::NoPod => Ok(()),
-            // A manager that leaves ends the jobs that have not begun, and an agent the one that nobody lets begin.
-            "runner_system_failure" if manager_lost && self.facts.tries.is_empty() => Ok(()),
-            // A cluster that cannot be asked, or an image that comes too late.
-            _ if self.troubles.api && self.facts.tries.is_empty() => Ok(()),
-            _ if self.program.is_slow() && self.facts.starts.is_empty() => Ok(()),
-            _ => self.needs(&pod_harms),
-        }
-    }
-
-    /// Nobody was left who could say that it never began.
-    fn may_be_forgotten(&self) -> bool {
-        let Troubles { manager_lost, manager_killed, gitlab, .. } = self.troubles;
-        (manager_killed || (manager_lost && gitlab)) && self.facts.tries.is_empty()
     }
 
     fn allows_script_failure(&self) -> Result<(), String> {
@@ -301,12 +250,28 @@ impl Judged<'_> {
         if pods.len() > 1 { Err(format!("it ran in several pods: {pods:?}")) } else { Ok(()) }
     }
 
-    /// A manager with proof that the job cannot go on has ended it while its agent could not be reached: then the log is what it had of the
-    /// agent's, and its own last line.
+    /// Never do two report it at one time. One that was superseded while it spoke, or slept, may have a last word on the way.
+    fn one_relay(&self) -> Result<(), String> {
+        let reports = &self.facts.reports;
+        let turns: Vec<Instant> =
+            reports.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].0).collect();
+        match turns.windows(TURNS).find(|turns| turns[TURNS - 1].duration_since(turns[0]) < TOGETHER) {
+            None => Ok(()),
+            Some(turns) => {
+                let who = reports.iter().filter(|(at, _)| *at >= turns[0]).map(|(_, who)| who.as_ref());
+                Err(format!("two relays at one time: {:?}", who.take(8).collect::<Vec<_>>()))
+            }
+        }
+    }
+
+    /// A manager with proof that the job cannot go on, or that is past all its deadlines, has ended it while its agent could not be reached:
+    /// then the log is what it had of the agent's, and its own last line.
     fn is_ended_by_manager(&self, agents: &[u8], trace: &[u8]) -> bool {
         let same = agents.iter().zip(trace).take_while(|(one, other)| one == other).count();
         let rest = String::from_utf8_lossy(trace.get(same..).unwrap_or_default()).into_owned();
-        self.troubles.api && self.program.outcome() == Outcome::NoPod && rest.contains("Job failed")
+        let is_overdue =
+            self.shown.ran_for().is_some_and(|ran| ran + self.waiting() >= self.program.timeout + LAST_CHANCE);
+        self.troubles.api && (self.program.outcome() == Outcome::NoPod || is_overdue) && rest.contains("Job failed")
     }
 
     /// The log is what was printed, byte for byte, as far as the pod lived to tell.
@@ -364,7 +329,7 @@ fn word(text: &str) -> &str {
 fn violations(list: &Value, troubles: Troubles) -> Vec<String> {
     let excused = |rule: &str| match rule {
         // The agent of a job that its manager had to end without it.
-        "log after verdict" => troubles.api,
+        "log after verdict" => troubles.api || troubles.is_first_version,
         _ => BROKEN_BY_DEATH.contains(&rule) && (troubles.manager_lost || troubles.gitlab),
     };
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();

@@ -33,6 +33,8 @@ pub(crate) struct Facts {
     /// Fetching the sources succeeded.
     pub(crate) fetched: bool,
     pub(crate) harms: BTreeSet<Harm>,
+    /// When GitLab got a piece of its log, or its end, and from whom.
+    pub(crate) reports: Vec<(Instant, Arc<str>)>,
     /// The trace as the agent had it when it ended.
     pub(crate) trace: Option<Vec<u8>>,
 }
@@ -52,11 +54,20 @@ pub(crate) struct Book {
     /// When the API server could not be reached, or did not answer as it should, or a connection through it did not last, for the first
     /// time.
     api_trouble: Option<Instant>,
+    /// Pods cannot reach GitLab.
+    pods_are_blind: bool,
+    /// Agents speak the first version of the protocol, which knows no claims: the newest connection wins.
+    is_first_version: bool,
     /// What must never be, seen while it happened.
     pub(crate) wrong: Vec<String>,
 }
 
 impl Book {
+    /// Notes what holds in this world from its beginning.
+    pub(crate) fn world_is(&mut self, pods_are_blind: bool, is_first_version: bool) {
+        (self.pods_are_blind, self.is_first_version) = (pods_are_blind, is_first_version);
+    }
+
     /// Notes that a manager is told to leave now.
     pub(crate) fn manager_leaves(&mut self) {
         self.managers_lost.get_or_insert_with(Instant::now);
@@ -66,6 +77,11 @@ impl Book {
     pub(crate) fn manager_killed(&mut self) {
         self.manager_leaves();
         self.managers_killed.get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that a manager stands still from now on, for a while. GitLab and the API server may then hear nothing of its jobs.
+    pub(crate) fn manager_frozen(&mut self) {
+        self.manager_killed();
     }
 
     /// Notes that GitLab does not do as it should.
@@ -94,6 +110,8 @@ impl Book {
             gitlab: had(self.gitlab_trouble),
             gitlab_away: away.map(|(_, time)| *time).sum(),
             api: had(self.api_trouble),
+            pods_are_blind: self.pods_are_blind,
+            is_first_version: self.is_first_version,
         }
     }
 }
@@ -111,6 +129,10 @@ pub(crate) struct Troubles {
     pub(crate) gitlab_away: Duration,
     /// The API server could not be reached or did not answer as it should, or a connection through it did not last.
     pub(crate) api: bool,
+    /// Pods cannot reach GitLab: nobody speaks for a job while there is no manager.
+    pub(crate) pods_are_blind: bool,
+    /// Agents of the first version let two managers relay that both believe in their right.
+    pub(crate) is_first_version: bool,
 }
 
 /// Shared by everything in a world.

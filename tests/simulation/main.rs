@@ -4,13 +4,16 @@
 //!
 //! `world.rs` puts a world together, `faults.rs` and `weather.rs` are what happens to it, `invariants.rs` what must hold all the same.
 
+mod allowed;
 mod cluster;
 mod faults;
+mod first_version;
 mod gitlab;
 mod invariants;
 mod ledger;
 mod log;
 mod managers;
+mod office;
 mod panics;
 mod pipe;
 mod pods;
@@ -65,6 +68,12 @@ fn main() -> ExitCode {
     }
     gantry_helper::send_diagnostics_to(|line| tracing::info!("helper: {line}"));
     panics::watch();
+    if !cfg!(tokio_unstable) {
+        println!(
+            "simulation: a seed does not repeat its world in this build: RUSTFLAGS, or a cargo configuration that is nearer, hides this \
+             project's .cargo/config.toml; add `--cfg tokio_unstable` there"
+        );
+    }
     match asked.seed {
         Some(seed) => one(seed),
         None => many(&asked),

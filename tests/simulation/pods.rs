@@ -13,12 +13,13 @@ use futures::stream::{self, BoxStream};
 use gantry_helper::ports::Connect;
 use gantry_helper::{AgentParts, Clock, Patience, TraceFile, carry_out, obey};
 use gantry_sim_kube::container::{ContainerSpec, ExecSpec, Pipes, Programs};
-use gantry_wire::PROTOCOL;
+use gantry_wire::frame::Protocols;
 use gantry_wire::layout::{BRIDGE_GREETING, BUILD, EXEC_FAILURE, HELPER, PUSH_REQUEST, WITHOUT_PLAN};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::first_version;
 use crate::ledger::Ledger;
 use crate::programs::{self, Job};
 use crate::shell::DataShell;
@@ -96,6 +97,8 @@ pub(crate) struct Pods {
     pub(crate) directory: PathBuf,
     /// How agents reach GitLab.
     pub(crate) connect: Connect,
+    /// Agents speak the first version of the protocol.
+    pub(crate) speak_first_version: bool,
     known: Mutex<BTreeMap<String, Arc<Pod>>>,
 }
 
@@ -107,7 +110,7 @@ impl fmt::Debug for Pods {
 
 impl Pods {
     pub(crate) fn new(jobs: BTreeMap<u64, Job>, ledger: Ledger, directory: PathBuf, connect: Connect) -> Self {
-        Self { jobs, ledger, directory, connect, known: Mutex::default() }
+        Self { jobs, ledger, directory, connect, speak_first_version: false, known: Mutex::default() }
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Pod>>> {
@@ -170,9 +173,10 @@ impl Programs for Containers {
 
     fn exec(&self, container: &ContainerSpec, _command: ExecSpec, pipes: Pipes) -> BoxFuture<'static, i32> {
         let (pod, _) = self.0.place(container);
+        let is_first = self.0.speak_first_version;
         Box::pin(async move {
             match pod {
-                Some(pod) => bridge(&pod, pipes).await.unwrap_or(1),
+                Some(pod) => bridge(&pod, pipes, is_first).await.unwrap_or(1),
                 None => 1,
             }
         })
@@ -215,6 +219,7 @@ async fn agent(pods: &Arc<Pods>, pod: &Arc<Pod>, mut terminations: BoxStream<'st
         clock: Clock::Timers,
         patience: Patience::default(),
         connect: Arc::clone(&pods.connect),
+        plan_wait: gantry_core::limits::AGENT_WITHOUT_PLAN,
     };
     let code = i32::from(carry_out(parts).await);
     // An agent that is done has delivered everything: GitLab must have these very bytes.
@@ -240,7 +245,7 @@ async fn shim(pods: &Arc<Pods>, pod: &Arc<Pod>, terminations: BoxStream<'static,
 }
 
 /// What a manager's exec does: asks for a helper where there is none, greets, and joins the manager to the agent.
-async fn bridge(pod: &Arc<Pod>, pipes: Pipes) -> io::Result<i32> {
+async fn bridge(pod: &Arc<Pod>, pipes: Pipes, is_first: bool) -> io::Result<i32> {
     let Pipes { stdin, mut stdout } = pipes;
     let mut stdin = BufReader::new(stdin);
     if !*pod.has_helper.borrow() {
@@ -256,7 +261,15 @@ async fn bridge(pod: &Arc<Pod>, pipes: Pipes) -> io::Result<i32> {
     }
     let mut agent = pod.agent_runs.subscribe();
     agent.wait_for(|runs| *runs).await.map_err(io::Error::other)?;
-    stdout.write_all(format!("{BRIDGE_GREETING} {PROTOCOL}\n").as_bytes()).await?;
+    let speaks = if is_first { Protocols::only(1) } else { Protocols::OURS };
+    stdout.write_all(format!("{BRIDGE_GREETING} {speaks}\n").as_bytes()).await?;
+    if is_first {
+        let (stdin, stdout, translating) = first_version::between(stdin, stdout);
+        let (left, _gone) = oneshot::channel();
+        let reached = pod.to_agent.send(FromManager { stdin, stdout, left }).await.is_ok();
+        translating.await;
+        return Ok(i32::from(!reached));
+    }
     let (left, gone) = oneshot::channel();
     if let Err(mpsc::error::SendError(mut refused)) = pod.to_agent.send(FromManager { stdin, stdout, left }).await {
         refused.stdout.write_all(format!("{EXEC_FAILURE} the agent does not answer\n").as_bytes()).await?;

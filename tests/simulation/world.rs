@@ -16,11 +16,11 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Wire;
-use crate::faults::{FAULTS, Fate};
+use crate::faults::{FAULTS, Fate, Fault, HARDSHIPS};
 use crate::gitlab::{Connections, Desk, Line};
 use crate::invariants;
 use crate::ledger::Ledger;
-use crate::managers::{InMemory, configure};
+use crate::office::{Customs, Office};
 use crate::panics;
 use crate::pods::{Containers, Pods};
 use crate::programs::{Job, MISSING, SLOW, SLOW_PULL};
@@ -72,6 +72,7 @@ async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut more = More::draw(seed);
     let ledger = Ledger::new(tells);
+    ledger.book().world_is(more.is_blind, more.is_first_version);
     let directory = TempDir::with_prefix_in("gantry-world-", scratch())?;
     let mut settings = gantry_sim_gitlab::Config::new(nowhere());
     // Pods are named after it: a random one would make each run of a seed look different.
@@ -82,39 +83,54 @@ async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
     let statuses: &[u16] = &[500, 502, 503, 429, 403, 409];
     let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.gitlab, more.cuts(), statuses));
     let connections = Connections::new(gitlab.connector());
-    let line = Arc::new(Line { connections, weather, ledger: ledger.clone() });
-    let to_gitlab = Arc::clone(&line);
+    let line = Line {
+        connections: Arc::new(connections),
+        weather,
+        ledger: ledger.clone(),
+        who: "a pod".into(),
+        is_blocked: more.is_blind,
+    };
+    let to_gitlab = Arc::new(line.clone());
+    let line = Arc::new(Line { is_blocked: false, ..line });
     let connect: Connect = Arc::new(move |options| Client::with_transport(options, Arc::clone(&to_gitlab) as _));
     let jobs: BTreeMap<u64, Job> = (1..=JOBS).map(|id| (id, Job::draw(id, &mut rng))).collect();
-    let pods = Arc::new(Pods::new(jobs, ledger.clone(), directory.path().to_owned(), connect));
-    let mut settings = gantry_sim_kube::Config::new(nowhere(), "");
-    settings.missing_images = vec![format!("*{MISSING}*")];
-    settings.watch_history = WATCH_HISTORY;
-    if more.is_old {
-        settings = settings.like_1_20();
-    }
-    settings.pull_delays = vec![(format!("*{SLOW}*"), SLOW_PULL)];
-    let cluster = gantry_sim_kube::InProcess::start(settings, Arc::new(Containers(Arc::clone(&pods))));
+    let mut pods = Pods::new(jobs, ledger.clone(), directory.path().to_owned(), connect);
+    pods.speak_first_version = more.is_first_version;
+    let pods = Arc::new(pods);
+    let containers = Arc::new(Containers(Arc::clone(&pods)));
+    let cluster = gantry_sim_kube::InProcess::start(cluster_settings(more.is_old), containers);
     let weather = Arc::new(Weather::new(SmallRng::from_rng(&mut rng), trouble.cluster, more.cuts(), &[500, 503, 429]));
     let token = cluster.admin_token().to_owned();
     let wire = Arc::new(Wire::new(cluster.connector(), token, weather, Arc::clone(&pods), |job| job % 3 != 0));
-    let outside = Arc::new(InMemory { line: Arc::clone(&line), wire: Arc::clone(&wire) });
     let concurrent = rng.random_range(CONCURRENT);
-    let config = configure(directory.path(), gitlab.url(), gitlab.runner_token(), concurrent)?;
+    let office = Office {
+        directory: directory.path().to_owned(),
+        url: gitlab.url().to_owned(),
+        token: gitlab.runner_token().to_owned(),
+        concurrent,
+        customs: more.customs,
+        desk: desk.clone(),
+        line: Arc::clone(&line),
+        wire: Arc::clone(&wire),
+        ledger: ledger.clone(),
+        begun: Instant::now(),
+        hired: 0,
+    };
+    office.open()?;
     let mut fate = Fate {
         rng: SmallRng::from_rng(&mut rng),
-        faults: trouble.faults,
+        faults: [trouble.faults, more.hardships].concat(),
         every: Duration::from_secs(rng.random_range(3..60)),
         line,
         wire,
         desk,
         ledger,
-        config,
-        outside,
+        office,
         managers: Vec::new(),
+        frozen: Vec::new(),
     };
     if more.is_edited {
-        tasks::spawn(edit(more.rng, fate.ledger.clone(), fate.config.clone(), concurrent));
+        tasks::spawn(edit(more.rng, fate.ledger.clone(), fate.office.shared_config(), concurrent));
     }
     fate.hire().await?;
     let reached_end = go_on(&mut fate, &pods).await?;
@@ -122,6 +138,17 @@ async fn live(seed: u64, tells: bool) -> anyhow::Result<Report> {
     let digest = invariants::digest(&fate).await?;
     wrong.append(&mut fate.ledger.book().wrong);
     Ok(Report { wrong, digest })
+}
+
+fn cluster_settings(is_old: bool) -> gantry_sim_kube::Config {
+    let mut settings = gantry_sim_kube::Config::new(nowhere(), "");
+    settings.missing_images = vec![format!("*{MISSING}*")];
+    settings.watch_history = WATCH_HISTORY;
+    if is_old {
+        settings = settings.like_1_20();
+    }
+    settings.pull_delays = vec![(format!("*{SLOW}*"), SLOW_PULL)];
+    settings
 }
 
 /// What else a world may have. It comes from a chance of its own, so that a seed without any of it is the world that it always was.
@@ -133,13 +160,29 @@ struct More {
     cuts: bool,
     /// Somebody edits the managers' configuration.
     is_edited: bool,
+    /// Pods cannot reach GitLab.
+    is_blind: bool,
+    /// Agents speak the first version of the protocol, as after an update of the managers.
+    is_first_version: bool,
+    /// How managers differ.
+    customs: Customs,
+    /// Faults that not every world may have.
+    hardships: Vec<Fault>,
 }
 
 impl More {
     fn draw(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(!seed);
         let [is_old, cuts, is_edited] = std::array::from_fn(|_| rng.random_ratio(1, 4));
-        Self { rng, is_old, cuts, is_edited }
+        // A chance of its own again: what is added must not change what came before.
+        let mut newest = SmallRng::seed_from_u64(seed.rotate_left(32));
+        let is_blind = newest.random_ratio(1, 4);
+        let customs = Customs { anew: newest.random_ratio(1, 2) };
+        let kinds = *[0, 0, 1, 2, HARDSHIPS.len()].choose(&mut newest).unwrap_or(&0);
+        let hardships: Vec<Fault> = HARDSHIPS.sample(&mut newest, kinds).copied().collect();
+        // They know no claims: whoever connects last is in charge, and one that has slept is as well.
+        let is_first_version = !is_blind && hardships.is_empty() && newest.random_ratio(1, 4);
+        Self { rng, is_old, cuts, is_edited, is_blind, is_first_version, customs, hardships }
     }
 
     fn cuts(&mut self) -> Option<SmallRng> {
@@ -168,7 +211,7 @@ struct Trouble {
     /// One request in so many; 0 for none.
     gitlab: u32,
     cluster: u32,
-    faults: Vec<crate::faults::Fault>,
+    faults: Vec<Fault>,
 }
 
 fn draw_trouble(rng: &mut SmallRng) -> Trouble {
@@ -188,8 +231,7 @@ async fn go_on(fate: &mut Fate, pods: &Arc<Pods>) -> anyhow::Result<bool> {
         settled = all_have_ended(&desk, Instant::now() + UNREST) => drop(settled?),
     }
     fate.ledger.tell(|| "the unrest is over".to_owned());
-    fate.line.weather.clear();
-    fate.wire.weather.clear();
+    fate.relent();
     coming.await??;
     if !fate.has_manager() {
         fate.hire().await?;
