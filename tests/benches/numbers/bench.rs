@@ -25,6 +25,9 @@ const SHOWN: usize = 20;
 /// The helper image of all pods.
 pub(crate) const HELPER: &str = "gantry/helper:latest";
 
+/// A helper image that has none of our programs, so that the manager pushes its own. On the simulators images are names, and none has.
+const FOREIGN_HELPER: &str = "helper:1";
+
 /// What a script prints first.
 pub(crate) const FIRST: &str = "first byte";
 
@@ -53,7 +56,7 @@ impl Bench {
         let dir = tempfile::Builder::new().prefix("gantry-bench-").tempdir_in(suite::place())?;
         let binaries = binaries::build(dir.path())?;
         let world = World::start(options.wanted, binaries, dir).await?;
-        let runner = start_runner(&world, "bench", 4).await?;
+        let runner = start_runner(&world, "bench", 4, HELPER).await?;
         let bench = Self { world, runner, sizes: options.sizes(), ground: ground(options) };
         // The first job warms caches and connections, as on a cluster that has run for a while.
         bench.job(&bench.runner, &trivial()).await?;
@@ -62,7 +65,15 @@ impl Bench {
 
     /// A runner of its own, for so many jobs at once.
     pub(crate) async fn start_runner(&self, name: &str, concurrent: usize) -> anyhow::Result<Runner> {
-        start_runner(&self.world, name, concurrent).await
+        start_runner(&self.world, name, concurrent, HELPER).await
+    }
+
+    /// The same with an image into which the helper is pushed. None where that is what all jobs do.
+    pub(crate) async fn start_pushing_runner(&self, name: &str, concurrent: usize) -> anyhow::Result<Option<Runner>> {
+        if !self.world.cluster().is_given() {
+            return Ok(None);
+        }
+        Ok(Some(start_runner(&self.world, name, concurrent, FOREIGN_HELPER).await?))
     }
 
     /// On what was measured.
@@ -126,9 +137,9 @@ impl Ended {
     }
 }
 
-async fn start_runner(world: &World, name: &str, concurrent: usize) -> anyhow::Result<Runner> {
+async fn start_runner(world: &World, name: &str, concurrent: usize, helper: &str) -> anyhow::Result<Runner> {
     let options = RunnerOptions {
-        helper_image: HELPER.to_owned(),
+        helper_image: helper.to_owned(),
         concurrent: u32::try_from(concurrent)?,
         log_level: "info",
         // All images are there, as for the bare pods.

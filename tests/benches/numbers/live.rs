@@ -1,4 +1,4 @@
-//! How old the first line of a script is when GitLab has it, for a job that runs for a few seconds, with and without somebody who watches.
+//! How old a line of a script is when GitLab has it: the first one, and one after a silence; with and without somebody who watches.
 //!
 //! GitLab asks for 3 s between two parts of a watched log and for 60 s otherwise. The floor is a line that an exec in a bare pod prints.
 
@@ -9,6 +9,9 @@ use crate::bare::BarePod;
 use crate::bench::{Bench, FIRST, progress, row, seconds};
 
 const KIND: &str = "live";
+
+/// What the script prints after its silence.
+const AGAIN: &str = "again";
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let (lives, count) = (bench.sizes.script_seconds, bench.sizes.repeats);
@@ -21,20 +24,23 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     pod.delete().await?;
     let mut rows = Vec::new();
     for (word, watched) in [("watched", true), ("unwatched", false)] {
-        let (mut ages, mut waits) = (Vec::new(), Vec::new());
+        let (mut ages, mut waits, mut later) = (Vec::new(), Vec::new(), Vec::new());
         for number in 1..=count {
-            let mut payload = script(&[&format!("echo {FIRST}"), &format!("sleep {lives}")]);
+            let silence = format!("sleep {lives}");
+            let mut payload = script(&[&format!("echo {FIRST}"), &silence, &format!("echo {AGAIN}"), &silence]);
             payload["watched"] = watched.into();
             let job = bench.job(&bench.runner, &payload).await?;
             let requests = bench.requests().await?;
             let stored = requests.stored(job.id, job.offset_behind(FIRST)?)?;
             ages.push(seconds(job.printed(FIRST)?, stored));
             waits.push(seconds(requests.handed_out()?, stored));
+            later.push(seconds(job.printed(AGAIN)?, requests.stored(job.id, job.offset_behind(AGAIN)?)?));
             progress(&format!("{KIND}, {word}"), number, count);
         }
-        let name = |what: &str| format!("job of {lives} s, {word}: {what} at GitLab");
+        let name = |what: &str| format!("job, {word}: {what} at GitLab");
         rows.push(row(KIND, name("first line printed,"), Unit::Seconds, ages, &lines));
         rows.push(row(KIND, name("handed out, first line"), Unit::Seconds, waits, &starts));
+        rows.push(row(KIND, name(&format!("line after {lives} s of silence,")), Unit::Seconds, later, &lines));
     }
     Ok(rows)
 }

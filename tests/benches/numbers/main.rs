@@ -5,15 +5,21 @@
 //! Each kind of measurement is one file and measures the shipped binaries from outside: by the times that GitLab notes, by the stamps in
 //! logs, by what the API server counts and the kernel says of the manager's process. What each number means is in `docs/performance.md`.
 
+mod adoption;
+mod api_requests;
 mod artifacts;
 mod bare;
 mod bench;
+mod boot;
+mod caches;
 mod cost;
 mod live;
 mod log;
 mod manager;
 mod many;
+mod movers;
 mod options;
+mod process;
 mod requests;
 mod start;
 
@@ -29,14 +35,18 @@ use crate::bench::Bench;
 use crate::options::{Asked, Options};
 
 /// All kinds of measurement in the order in which they are made, and what they answer.
-const KINDS: [(&str, &str); 7] = [
+const KINDS: [(&str, &str); 11] = [
+    ("boot", "how long does a manager take from its start until it asks for a job?"),
     ("start", "how long does a job take until its script runs, and until its end?"),
     ("cost", "what does a job cost GitLab, the API server and the manager?"),
     ("live", "how old is the first line of a script when GitLab has it?"),
     ("log", "how much longer is a job for a large log?"),
     ("many", "how many jobs go through at a time?"),
     ("manager", "how much memory and CPU does the manager take?"),
+    ("adoption", "how long do running jobs wait for another manager?"),
     ("artifacts", "how long do artifacts take up and down?"),
+    ("movers", "how much memory do the processes take that move artifacts?"),
+    ("caches", "how long do caches take, beside tar, zstd and a plain HTTP client?"),
 ];
 
 fn main() -> ExitCode {
@@ -83,13 +93,17 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for (kind, _) in KINDS.iter().filter(|(kind, _)| options.wants(kind)) {
         let rows = match *kind {
+            "boot" => boot::measure(&bench).await,
             "start" => start::measure(&bench).await,
             "cost" => cost::measure(&bench).await,
             "live" => live::measure(&bench).await,
             "log" => log::measure(&bench).await,
             "many" => many::measure(&bench).await,
             "manager" => manager::measure(&bench).await,
-            _ => artifacts::measure(&bench).await,
+            "adoption" => adoption::measure(&bench).await,
+            "artifacts" => artifacts::measure(&bench).await,
+            "caches" => caches::measure(&bench).await,
+            _ => movers::measure(&bench).await,
         };
         match rows {
             Ok(rows) => run.rows.extend(rows),

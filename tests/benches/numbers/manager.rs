@@ -1,21 +1,23 @@
-//! What the manager takes: memory and CPU when it is idle, and with jobs that print ten lines a second. Beside it the memory of what we run
-//! in each pod, where the pods are on this machine.
+//! What the manager takes: memory, CPU and descriptors when it is idle, with jobs that print ten lines a second, and when those have ended.
+//! Beside it the memory of what we run in each pod, where the pods are on this machine.
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use gantry_tests::numbers::{Row, Unit};
 use gantry_tests::world::script;
 use gantry_tests::{Process, Runner};
-use nix::time::{clock_getcpuclockid, clock_gettime};
 use tokio::time::{Instant, sleep};
 
-use crate::bench::{BOUND, Bench, LONG, float, progress, row, trivial};
+use crate::bench::{Bench, LONG, float, progress, row, trivial};
+use crate::process::{anonymous, cpu_seconds, descriptors, proportional, resident};
 
 const KIND: &str = "manager";
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// From the end of many jobs to when memory and descriptors are looked at: longer than the manager keeps connections that it does not need.
+const SETTLED: Duration = Duration::from_secs(40);
 
 /// Agent, shim and bridge are one program.
 const HELPER: &str = "gantry-helper";
@@ -28,11 +30,11 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let (count, looks) = (bench.sizes.running, bench.sizes.look_seconds);
     let runner = bench.start_runner("manager", count).await?;
     bench.job(&runner, &trivial()).await?;
-    let (idle_memory, idle_cpu) = look(&runner.process, looks).await?;
+    let idle = look(&runner.process, looks).await?;
     progress(&format!("{KIND}, idle"), 1, 1);
     let (own, own_memory) = helpers()?;
     let jobs = print(bench, &runner, count).await?;
-    let (memory, cpu) = look(&runner.process, looks).await?;
+    let printing = look(&runner.process, looks).await?;
     let (all, all_memory) = helpers()?;
     for job in &jobs {
         bench.world.gitlab.cancel(*job, false).await?;
@@ -41,16 +43,16 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         bench.world.gitlab.wait_final(*job, LONG).await?;
     }
     bench.world.no_pods(&runner).await?;
-    let (after, _) = look(&runner.process, looks.min(3)).await?;
+    // Connections that nobody needs any more are kept for some time.
+    sleep(SETTLED).await;
+    let after = look(&runner.process, looks.min(3)).await?;
     progress(&format!("{KIND}, with jobs"), count, count);
     let busy = format!("{count} jobs that print 10 lines a second");
-    let mut rows = vec![
-        row(KIND, "idle, after one job: resident memory", Unit::Mebibytes, idle_memory, &[]),
-        row(KIND, "idle, after one job: CPU, of one core", Unit::Percent, idle_cpu, &[]),
-        row(KIND, format!("{busy}: resident memory"), Unit::Mebibytes, memory, &[]),
-        row(KIND, format!("{busy}: CPU, of one core"), Unit::Percent, cpu, &[]),
-        row(KIND, format!("idle after {busy}: memory"), Unit::Mebibytes, after, &[]),
-    ];
+    let grown = (median(&printing.resident) - median(&idle.resident)) * 1024.0 / float(count);
+    let mut rows = idle.rows("idle, after one job");
+    rows.extend(printing.rows(&busy));
+    rows.push(row(KIND, format!("{busy}: more resident than idle, for each (KiB)"), Unit::Count, vec![grown], &[]));
+    rows.extend(after.rows(&format!("idle, {} s after {count} jobs", SETTLED.as_secs())));
     if all <= own {
         eprintln!("the pods are not on this machine: the memory of their agents is not measured");
     } else {
@@ -67,37 +69,53 @@ async fn print(bench: &Bench, runner: &Runner, count: usize) -> anyhow::Result<V
         jobs.push(bench.world.post_job(runner, &script(&[PRINT])).await?);
     }
     for job in &jobs {
-        bench.world.gitlab.wait_for(*job, "it runs", BOUND, |job| job.status == "running").await?;
+        bench.world.gitlab.wait_for(*job, "it runs", LONG, |job| job.status == "running").await?;
     }
     // What a job takes at its start is none of what it takes while it runs.
     sleep(3 * PERIOD).await;
     Ok(jobs)
 }
 
-/// Mebibytes and percent of one core, at so many moments.
-async fn look(process: &Process, moments: usize) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
-    let (mut memory, mut cpu) = (Vec::new(), Vec::new());
+/// What a process takes, at so many moments.
+#[derive(Default)]
+struct Taken {
+    resident: Vec<f64>,
+    proportional: Vec<f64>,
+    anonymous: Vec<f64>,
+    cpu: Vec<f64>,
+    descriptors: Vec<f64>,
+}
+
+impl Taken {
+    fn rows(self, when: &str) -> Vec<Row> {
+        vec![
+            row(KIND, format!("{when}: resident memory"), Unit::Mebibytes, self.resident, &[]),
+            row(KIND, format!("{when}: its share (PSS)"), Unit::Mebibytes, self.proportional, &[]),
+            row(KIND, format!("{when}: what it has written"), Unit::Mebibytes, self.anonymous, &[]),
+            row(KIND, format!("{when}: CPU, of one core"), Unit::Percent, self.cpu, &[]),
+            row(KIND, format!("{when}: descriptors"), Unit::Count, self.descriptors, &[]),
+        ]
+    }
+}
+
+async fn look(process: &Process, moments: usize) -> anyhow::Result<Taken> {
+    let mut taken = Taken::default();
     for _ in 0..moments {
         let (began, used) = (Instant::now(), cpu_seconds(process)?);
         sleep(PERIOD).await;
-        cpu.push((cpu_seconds(process)? - used) * 100.0 / began.elapsed().as_secs_f64());
-        memory.push(resident(&process.pid().to_string())?);
+        taken.cpu.push((cpu_seconds(process)? - used) * 100.0 / began.elapsed().as_secs_f64());
+        taken.resident.push(resident(&process.pid().to_string())?);
+        taken.proportional.push(proportional(process)?);
+        taken.anonymous.push(anonymous(process)?);
+        taken.descriptors.push(float(descriptors(process)?));
     }
-    Ok((memory, cpu))
+    Ok(taken)
 }
 
-/// CPU time of a process so far.
-pub(crate) fn cpu_seconds(process: &Process) -> anyhow::Result<f64> {
-    let clock = clock_getcpuclockid(process.pid()).with_context(|| format!("no clock of {}", process.name()))?;
-    Ok(Duration::from(clock_gettime(clock)?).as_secs_f64())
-}
-
-/// Resident memory of a process in mebibytes.
-fn resident(pid: &str) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a process without memory")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 /// How many processes of our helper this machine has, and their memory together.

@@ -3,11 +3,13 @@
 //! The floor is as many bare pods, as many of them at a time: created, an exec that works, deleted.
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use gantry_tests::Runner;
 use gantry_tests::numbers::{Row, Unit};
 use gantry_tests::world::script;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::api_requests::{Mark, total, tries};
 use crate::bare::BarePod;
 use crate::bench::{Bench, FIRST, LONG, float, progress, row, seconds, trivial};
 
@@ -17,54 +19,64 @@ const KIND: &str = "many";
 const AT_A_TIME: usize = 10;
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let mut rows = vec![jobs_a_minute(bench).await?];
-    rows.extend(queued_at_once(bench).await?);
+    let runner = bench.start_runner("ten", AT_A_TIME).await?;
+    let mut rows = vec![jobs_a_minute(bench, &runner, "").await?];
+    drop(runner);
+    if let Some(runner) = bench.start_pushing_runner("ten-pushed", AT_A_TIME).await? {
+        rows.push(jobs_a_minute(bench, &runner, ", the helper pushed").await?);
+    }
+    let runner = bench.start_runner("queue", bench.sizes.at_once).await?;
+    rows.extend(queued_at_once(bench, &runner, "").await?);
+    drop(runner);
+    if let Some(runner) = bench.start_pushing_runner("queue-pushed", bench.sizes.at_once).await? {
+        rows.extend(queued_at_once(bench, &runner, ", the helper pushed").await?);
+    }
     Ok(rows)
 }
 
-async fn jobs_a_minute(bench: &Bench) -> anyhow::Result<Row> {
+async fn jobs_a_minute(bench: &Bench, runner: &Runner, how: &str) -> anyhow::Result<Row> {
     let many = bench.sizes.many;
-    let runner = bench.start_runner("ten", AT_A_TIME).await?;
-    bench.job(&runner, &trivial()).await?;
+    bench.job(runner, &trivial()).await?;
     let (mut rates, mut floor) = (Vec::new(), Vec::new());
     for number in 1..=bench.sizes.repeats {
         let began = Instant::now();
-        pods(bench, &format!("ten-{number}"), many, AT_A_TIME).await?;
+        pods(bench, &format!("{}-{number}", runner.tag), many, AT_A_TIME).await?;
         floor.push(a_minute(many, began.elapsed().as_secs_f64()));
         bench.world.no_pods(&bench.runner).await?;
         let began = Timestamp::now();
         let mut ids = Vec::new();
         for _ in 0..many {
-            ids.push(bench.world.post_job(&runner, &trivial()).await?);
+            ids.push(bench.world.post_job(runner, &trivial()).await?);
         }
         let mut last = began;
         for id in ids {
             last = last.max(bench.ended(id, LONG).await?.at);
         }
         rates.push(a_minute(many, seconds(began, last)));
-        bench.world.no_pods(&runner).await?;
+        bench.world.no_pods(runner).await?;
         progress(&format!("{KIND}, {many} jobs"), number, bench.sizes.repeats);
     }
-    let name = format!("{many} trivial jobs at a concurrency of {AT_A_TIME}: jobs a minute");
+    let name = format!("{many} trivial jobs at a concurrency of {AT_A_TIME}{how}: jobs a minute");
     Ok(row(KIND, name, Unit::PerMinute, rates, &floor))
 }
 
-async fn queued_at_once(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+async fn queued_at_once(bench: &Bench, runner: &Runner, how: &str) -> anyhow::Result<Vec<Row>> {
     let (count, hold) = (bench.sizes.at_once, bench.sizes.hold_seconds);
-    let runner = bench.start_runner("queue", count).await?;
-    bench.job(&runner, &trivial()).await?;
+    bench.job(runner, &trivial()).await?;
     // Each lives on, so that in the end all of them run together.
     let payload = script(&[&format!("echo {FIRST}"), &format!("sleep {hold}")]);
     let (mut each, mut all, mut floor_each, mut floor_all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut requests, mut execs) = (Vec::new(), Vec::new());
     for number in 1..=bench.sizes.repeats {
-        let starts = pods(bench, &format!("queue-{number}"), count, count).await?;
+        let starts = pods(bench, &format!("{}-{number}", runner.tag), count, count).await?;
         bench.world.no_pods(&bench.runner).await?;
         floor_all.push(starts.iter().copied().fold(0.0, f64::max));
         floor_each.extend(starts);
+        let mark = Mark::new(bench).await?;
         let began = Timestamp::now();
         let mut ids = Vec::new();
         for _ in 0..count {
-            ids.push(bench.world.post_job(&runner, &payload).await?);
+            ids.push(bench.world.post_job(runner, &payload).await?);
         }
         let mut last = began;
         for id in ids {
@@ -73,14 +85,24 @@ async fn queued_at_once(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             last = last.max(printed);
         }
         all.push(seconds(began, last));
-        bench.world.no_pods(&runner).await?;
+        if let Some(mark) = mark {
+            let counts = mark.until_deleted(bench, runner, count).await?;
+            requests.push(float(total(&counts)) / float(count));
+            execs.push(float(tries(&counts)) / float(count));
+        }
+        bench.world.no_pods(runner).await?;
         progress(&format!("{KIND}, {count} at once"), number, bench.sizes.repeats);
     }
-    let name = |what: &str| format!("{count} jobs queued at once: {what}");
-    Ok(vec![
-        row(KIND, name("queued, a script runs (each of them)"), Unit::Seconds, each, &floor_each),
+    let name = |what: &str| format!("{count} queued at once{how}: {what}");
+    let mut rows = vec![
+        row(KIND, name("queued, a script runs (each)"), Unit::Seconds, each, &floor_each),
         row(KIND, name("queued, all scripts run"), Unit::Seconds, all, &floor_all),
-    ])
+    ];
+    if !requests.is_empty() {
+        rows.push(row(KIND, name("API requests of each"), Unit::Count, requests, &[3.0]));
+        rows.push(row(KIND, name("tries of pods/exec of each"), Unit::Count, execs, &[1.0]));
+    }
+    Ok(rows)
 }
 
 /// Makes bare pods, so many at a time, and gives the seconds that each took to start.

@@ -22,6 +22,7 @@ pub(crate) struct Options {
     pub(crate) quick: bool,
     jobs: Option<usize>,
     running: Option<usize>,
+    at_once: Option<usize>,
     pub(crate) save: Option<PathBuf>,
     pub(crate) compare: Option<PathBuf>,
 }
@@ -29,6 +30,8 @@ pub(crate) struct Options {
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
+    /// Managers that are started one after the other.
+    pub(crate) boots: usize,
     /// Trivial jobs one after the other, where their start and cost are measured.
     pub(crate) jobs: usize,
     /// How often everything else is repeated that takes longer.
@@ -48,9 +51,13 @@ pub(crate) struct Sizes {
     /// Bytes of the one file, and number of small files.
     pub(crate) artifact_bytes: usize,
     pub(crate) artifact_files: usize,
+    /// The same where only the memory of what moves them is looked at.
+    pub(crate) moved_bytes: usize,
+    pub(crate) moved_files: usize,
 }
 
 const FULL: Sizes = Sizes {
+    boots: 10,
     jobs: 20,
     repeats: 3,
     script_seconds: 5,
@@ -62,10 +69,13 @@ const FULL: Sizes = Sizes {
     look_seconds: 30,
     artifact_bytes: 200_000_000,
     artifact_files: 20_000,
+    moved_bytes: 2_000_000_000,
+    moved_files: 100_000,
 };
 
 /// Enough to see that everything works, and too little to say how fast it is.
 const QUICK: Sizes = Sizes {
+    boots: 1,
     jobs: 2,
     repeats: 1,
     script_seconds: 2,
@@ -77,6 +87,8 @@ const QUICK: Sizes = Sizes {
     look_seconds: 3,
     artifact_bytes: 2_000_000,
     artifact_files: 200,
+    moved_bytes: 2_000_000,
+    moved_files: 400,
 };
 
 impl Options {
@@ -92,6 +104,7 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--jobs" => options.jobs = Some(number(&arg, args.next())?),
                 "--running" => options.running = Some(number(&arg, args.next())?),
+                "--at-once" => options.at_once = Some(number(&arg, args.next())?),
                 "--save" => options.save = Some(file(&arg, args.next())?),
                 "--compare" => options.compare = Some(file(&arg, args.next())?),
                 kind if KINDS.iter().any(|(name, _)| *name == kind) => options.kinds.push(arg),
@@ -107,7 +120,12 @@ impl Options {
 
     pub(crate) fn sizes(&self) -> Sizes {
         let sizes = if self.quick { QUICK } else { FULL };
-        Sizes { jobs: self.jobs.unwrap_or(sizes.jobs), running: self.running.unwrap_or(sizes.running), ..sizes }
+        Sizes {
+            jobs: self.jobs.unwrap_or(sizes.jobs),
+            running: self.running.unwrap_or(sizes.running),
+            at_once: self.at_once.unwrap_or(sizes.at_once),
+            ..sizes
+        }
     }
 }
 
@@ -136,11 +154,13 @@ pub(crate) fn help() -> String {
          \x20   --quick         small sizes: shows that it works, says nothing about speed\n\
          \x20   --jobs N        trivial jobs of `start` and `cost` ({jobs})\n\
          \x20   --running N     jobs of `manager` that print at the same time ({running})\n\
+         \x20   --at-once N     jobs of `many` that are queued at once ({at_once})\n\
          \x20   --save FILE     writes all samples to a file (JSON)\n\
          \x20   --compare FILE  shows the medians of such a file beside those of this run\n\n\
          Names of files count from the root of the workspace. GANTRY_TEST_BINARIES names a directory with binaries to\n\
          measure; without it they are built first.\n",
         jobs = FULL.jobs,
         running = FULL.running,
+        at_once = FULL.at_once,
     )
 }

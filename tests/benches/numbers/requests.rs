@@ -16,9 +16,17 @@ impl Requests {
 
     /// When the newest job was handed out.
     pub(crate) fn handed_out(&self) -> anyhow::Result<Timestamp> {
+        moment(self.newest_hand_out()?, "answered")
+    }
+
+    /// When a runner asked for it.
+    pub(crate) fn asked(&self) -> anyhow::Result<Timestamp> {
+        moment(self.newest_hand_out()?, "time")
+    }
+
+    fn newest_hand_out(&self) -> anyhow::Result<&Value> {
         let is_one = |request: &&Value| request["status"] == 201 && path(request).ends_with("/jobs/request");
-        let newest = self.0.iter().rev().find(is_one).context("GitLab has handed out no job")?;
-        moment(newest, "answered")
+        self.0.iter().rev().find(is_one).context("GitLab has handed out no job")
     }
 
     /// When GitLab had stored the byte before `offset` of a job's log.

@@ -1,7 +1,9 @@
-//! How long a trivial job takes to start and to end, without sources, one after the other.
+//! How long a trivial job takes to start and to end, without sources, one after the other; with a helper image of ours, and with one that has
+//! no helper of ours, so that it is pushed.
 //!
 //! The floor is a bare pod with the same two images: from its creation to the first byte of an exec in its last container.
 
+use gantry_tests::Runner;
 use gantry_tests::numbers::{Row, Unit};
 
 use crate::bare::BarePod;
@@ -9,29 +11,60 @@ use crate::bench::{Bench, FIRST, progress, row, seconds, trivial};
 
 const KIND: &str = "start";
 
+/// Seconds of the jobs of one runner.
+#[derive(Default)]
+struct Starts {
+    queue: Vec<f64>,
+    first: Vec<f64>,
+    rest: Vec<f64>,
+    end: Vec<f64>,
+}
+
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let count = bench.sizes.jobs;
-    let (mut floor, mut queue, mut first, mut rest, mut end) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let pushing = bench.start_pushing_runner("pushed", 4).await?;
+    if let Some(runner) = &pushing {
+        bench.job(runner, &trivial()).await?;
+    }
+    let (mut floor, mut own, mut pushed) = (Vec::new(), Starts::default(), Starts::default());
     BarePod::start(bench, "start-0".to_owned()).await?.delete().await?;
     for number in 1..=count {
-        // In turn, so that a busy moment of the machine hits both.
+        // In turn, so that a busy moment of the machine hits all.
         let pod = BarePod::start(bench, format!("start-{number}")).await?;
         floor.push(pod.first_byte);
         pod.delete().await?;
-        let job = bench.job(&bench.runner, &trivial()).await?;
-        let handed_out = bench.requests().await?.handed_out()?;
-        let printed = job.printed(FIRST)?;
-        queue.push(seconds(job.queued, handed_out));
-        first.push(seconds(handed_out, printed));
-        rest.push(seconds(printed, job.at));
-        end.push(seconds(handed_out, job.at));
+        own.one_more(bench, &bench.runner).await?;
+        if let Some(runner) = &pushing {
+            pushed.one_more(bench, runner).await?;
+        }
         progress(KIND, number, count);
     }
-    Ok(vec![
-        row(KIND, "trivial job: queued, handed out", Unit::Seconds, queue, &[]),
-        row(KIND, "trivial job: handed out, first byte of its script", Unit::Seconds, first, &floor),
-        row(KIND, "trivial job: last byte of its script, final state", Unit::Seconds, rest, &[]),
-        row(KIND, "trivial job: handed out, final state", Unit::Seconds, end, &floor),
-    ])
+    let mut rows = own.rows("trivial job", &floor);
+    if pushing.is_some() {
+        rows.extend(pushed.rows("the helper pushed", &floor));
+    }
+    Ok(rows)
+}
+
+impl Starts {
+    async fn one_more(&mut self, bench: &Bench, runner: &Runner) -> anyhow::Result<()> {
+        let job = bench.job(runner, &trivial()).await?;
+        let handed_out = bench.requests().await?.handed_out()?;
+        let printed = job.printed(FIRST)?;
+        self.queue.push(seconds(job.queued, handed_out));
+        self.first.push(seconds(handed_out, printed));
+        self.rest.push(seconds(printed, job.at));
+        self.end.push(seconds(handed_out, job.at));
+        Ok(())
+    }
+
+    fn rows(self, what: &str, floor: &[f64]) -> Vec<Row> {
+        let name = |step: &str| format!("{what}: {step}");
+        vec![
+            row(KIND, name("queued, handed out"), Unit::Seconds, self.queue, &[]),
+            row(KIND, name("handed out, first byte of its script"), Unit::Seconds, self.first, floor),
+            row(KIND, name("last byte of its script, final state"), Unit::Seconds, self.rest, &[]),
+            row(KIND, name("handed out, final state"), Unit::Seconds, self.end, floor),
+        ]
+    }
 }
