@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use gantry_core::feature_flags::{ACTING, FLAGS};
+use gantry_core::feature_flags::FLAGS;
+use gantry_core::job_variables::JOB_VARIABLES;
 
 use crate::assert_none;
 use crate::project::{File, files, read, root, rust_files};
 
 /// What a newcomer types. The script of CI does both.
-const COMMANDS: [&str; 2] = ["cargo run --release -p gantry -- dev", "cargo test"];
+const COMMANDS: [&str; 2] = ["cargo run -p gantry -- dev", "cargo test"];
 
 /// The script of CI.
 const SCRIPT: &str = ".ci/run";
@@ -93,14 +94,42 @@ fn feature_flags_act_as_listed() {
         .filter_map(|flag| {
             let literal = format!("\"{}\"", flag.name);
             let user = files.iter().find(|file| file.production().iter().any(|line| line.contains(&literal)));
-            match (user, ACTING.contains(&flag.name)) {
-                (Some(file), false) => Some(format!("{} uses {literal}: add it to ACTING in {FLAGS_FILE}", file.path)),
-                (None, true) => Some(format!("nobody uses {literal}: take it out of ACTING in {FLAGS_FILE}")),
+            match (user, flag.effect.acts()) {
+                (Some(file), false) => Some(format!("{} uses {literal}: it acts, say so in {FLAGS_FILE}", file.path)),
+                (None, true) => Some(format!("nobody uses {literal}: it does not act, say so in {FLAGS_FILE}")),
                 _ => None,
             }
         })
         .collect();
     assert_none("feature flags that act", &problems);
+}
+
+/// The same for the variables by which jobs set up their runner.
+#[test]
+fn job_variables_act_as_listed() {
+    const OWN: [&str; 2] = ["crates/gantry-core/src/job_variables.rs", "crates/gantry-plan/src/no_effect.rs"];
+    let is_ours = |file: &File| file.path.starts_with("crates/") && !file.path.starts_with("crates/gantry-sim-");
+    let files: Vec<File> =
+        rust_files().into_iter().filter(is_ours).filter(|file| !OWN.contains(&file.path.as_str())).collect();
+    // Those of quantities are made of the names of their keys.
+    let is_made = |name: &str| {
+        let key = name.trim_start_matches("KUBERNETES_").to_ascii_lowercase() + "_overwrite_max_allowed";
+        gantry_config::keys().iter().any(|known| known.name() == key)
+    };
+    let problems: Vec<String> = JOB_VARIABLES
+        .iter()
+        .filter(|variable| !is_made(variable.name))
+        .filter_map(|variable| {
+            let literal = format!("\"{}\"", variable.name.trim_end_matches('*'));
+            let user = files.iter().find(|file| file.production().iter().any(|line| line.contains(&literal)));
+            match (user, variable.effect.acts()) {
+                (Some(file), false) => Some(format!("{} uses {literal}: it acts, say so in {}", file.path, OWN[0])),
+                (None, true) => Some(format!("nobody uses {literal}: it does not act, say so in {}", OWN[0])),
+                _ => None,
+            }
+        })
+        .collect();
+    assert_none("variables of jobs that act", &problems);
 }
 
 /// Where the links of a page lead, if to files.

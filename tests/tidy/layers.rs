@@ -9,7 +9,7 @@ use crate::assert_none;
 use crate::project::{root, rust_files};
 
 /// Every package and the packages of the workspace that it may depend on, from the bottom up. None may depend on one further down.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("gantry-core", &[]),
     ("gantry-wire", &["gantry-core"]),
     ("gantry-config", &["gantry-core"]),
@@ -18,10 +18,24 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("gantry-plan", &["gantry-core", "gantry-wire", "gantry-config", "gantry-trace"]),
     ("gantry-http", &["gantry-core"]),
     ("gantry-gitlab", &["gantry-core", "gantry-http"]),
+    ("gantry-storage", &["gantry-core", "gantry-http"]),
     // Not `gantry-plan`: it carries out pods, whoever planned them. `gantry-http` for the roots to trust and for files that change.
     ("gantry-kube", &["gantry-core", "gantry-wire", "gantry-http"]),
     ("gantry-relay", &["gantry-core", "gantry-gitlab"]),
-    ("gantry-helper", &["gantry-core", "gantry-wire", "gantry-trace", "gantry-gitlab", "gantry-relay"]),
+    ("gantry-secrets", &["gantry-core", "gantry-http"]),
+    // `gantry-storage` for what the answers of a store mean: it signs nothing.
+    (
+        "gantry-helper",
+        &[
+            "gantry-core",
+            "gantry-wire",
+            "gantry-trace",
+            "gantry-http",
+            "gantry-gitlab",
+            "gantry-storage",
+            "gantry-relay",
+        ],
+    ),
     // `gantry-trace` for the head of a log, and for the last lines of a job whose pod is dead. `gantry-http` to notice that the configuration
     // file has changed.
     (
@@ -34,8 +48,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "gantry-plan",
             "gantry-http",
             "gantry-gitlab",
+            "gantry-storage",
             "gantry-kube",
             "gantry-relay",
+            "gantry-secrets",
         ],
     ),
     ("gantry-sim-gitlab", &[]),
@@ -49,6 +65,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
             // For the admin API of the simulated GitLab, which is no part of the runner protocol.
             "gantry-http",
             "gantry-gitlab",
+            // For what `doctor` asks of a cluster.
+            "gantry-kube",
             "gantry-daemon",
             "gantry-helper",
             "gantry-sim-gitlab",
