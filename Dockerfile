@@ -8,11 +8,13 @@
 
 FROM rust:1-bookworm AS build
 WORKDIR /source
+# For `--version`, where the build's context has no git.
+ARG SOURCE_DATE_EPOCH
 COPY . .
-# The binaries are static, see .cargo/config.toml, so they lie below the name of the target.
+# The binaries are static, see .cargo/config.toml, so they lie below the name of the target. The simulators are left out.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
-    cargo build --locked --profile dist --package gantry --package gantry-helper \
+    cargo build --locked --profile dist --no-default-features --package gantry --package gantry-helper \
     && mkdir /out \
     && cp "target/$(rustc --print host-tuple)"/dist/gantry "target/$(rustc --print host-tuple)"/dist/gantry-helper /out/ \
     && gzip --best --no-name --keep /out/gantry-helper
@@ -30,7 +32,7 @@ CMD ["bash"]
 # The last stage is what `docker build` makes when it is told nothing.
 FROM debian:bookworm-slim AS runner
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends bash ca-certificates \
+    && apt-get install --yes --no-install-recommends bash ca-certificates dumb-init procps \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 # In group 0, which may write the home and the place of the configuration: clusters that choose the uid themselves choose that group. The
 # names are those of GitLab's image, as command lines and mounts have them; a volume over /etc/gitlab-runner keeps what `register` writes.
@@ -39,7 +41,9 @@ RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gitlab-runner --sh
     && install --directory --owner 1000 --group 0 --mode 0770 /etc/gitlab-runner
 # The helper is what the runner pushes into job pods whose helper image has none, compressed where the image has gzip.
 COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /usr/bin/
-RUN ln -s gantry /usr/bin/gitlab-runner
+# Under these names, and with the init and the pgrep above, GitLab's own chart starts it and looks after it.
+RUN ln -s gantry /usr/bin/gitlab-runner \
+    && ln -s /usr/bin/gantry /entrypoint
 USER 1000:0
 # Also for users that the image does not know.
 ENV HOME=/home/gitlab-runner

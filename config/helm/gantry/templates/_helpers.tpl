@@ -1,0 +1,16 @@
+{{- define "gantry.labels" -}}
+app.kubernetes.io/name: gantry
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+{{- define "gantry.selector" -}}
+app.kubernetes.io/name: gantry
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+{{- define "gantry.jobNamespace" -}}
+{{ .Values.jobNamespace | default .Release.Namespace }}
+{{- end }}
+{{- define "gantry.tokenSecret" -}}
+{{ .Values.tokenSecret | default (printf "%s-token" .Release.Name) }}
+{{- end }}
