@@ -7,6 +7,7 @@ mod broken;
 mod caches;
 mod cancel;
 mod causes;
+mod chart;
 mod connections;
 mod containers;
 mod deployment;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
     tests.extend(registries::tests());
     tests.extend(restricted::tests());
     tests.extend(connections::tests());
+    tests.extend(chart::tests());
     tests.extend(deployment::tests());
     tests.extend(dev::tests());
     tests.extend(dev_home::tests());

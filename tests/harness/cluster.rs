@@ -9,6 +9,7 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 
 use crate::binaries::Binaries;
+use crate::helm::Helm;
 use crate::kube::Kube;
 use crate::kubectl::Kubectl;
 use crate::process::Process;
@@ -62,6 +63,8 @@ pub enum Need {
     Faults,
     /// The runner's own image on its nodes, and what is needed to deploy and to watch it: kubectl and Prometheus on this machine.
     OwnImages,
+    /// The runner's own image on its nodes, and helm and kubectl on this machine.
+    Helm,
     /// kubectl on this machine.
     Kubectl,
     /// Images that want a login.
@@ -81,6 +84,7 @@ impl Need {
             Self::SlowImages => "images that take long to pull",
             Self::Faults => "faults on demand",
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
+            Self::Helm => "image of the runner, or this machine no helm or kubectl 1.21",
             Self::Kubectl => "use without kubectl 1.21 on this machine",
             Self::PrivateImages => "images that want a login",
             Self::PodSecurity => "Pod Security",
@@ -172,6 +176,7 @@ impl Cluster {
             Need::PodSecurity => self.minor >= 25,
             Need::Admission => self.is_given() && self.minor >= 30,
             Need::RealNodes => self.registry.is_some(),
+            Need::Helm => self.own_images && Kubectl::is_usable() && Helm::is_usable(),
             Need::Kubectl => Kubectl::is_usable(),
             Need::Faults => self.simulator.is_some(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),

@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod case;
 pub mod cluster;
 pub mod gitlab;
+pub mod helm;
 pub mod http;
 pub mod kube;
 pub mod kubectl;
@@ -27,6 +28,7 @@ pub mod world;
 
 pub use cluster::{Cluster, Need, Wanted};
 pub use gitlab::{GitLab, Job};
+pub use helm::Helm;
 pub use kube::Kube;
 pub use kubectl::Kubectl;
 pub use process::Process;

@@ -1,0 +1,104 @@
+//! The chart, as an operator installs, upgrades and removes it.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use gantry_tests::suite::Test;
+use gantry_tests::world::script;
+use gantry_tests::{Helm, Kubectl, Need, World};
+use serde_json::json;
+
+const BOUND: Duration = Duration::from_secs(100);
+
+/// What most values can be set to, beside those that a release must have.
+const VARIANTS: [&[&str]; 4] = [
+    &["sessionServer.enabled=true", "certsSecret=certs", "replicas=3"],
+    &["jobNamespace=default", "readEvents=false", "takeOver=false"],
+    &["tokenSecret=mine", "runnerToken=", "onTerminate=abort"],
+    &["kubernetes=cpu_request = \"100m\"", "runner=limit = 3", "global=check_interval = 5"],
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        Test::new("chart: every value makes objects that the API server takes", values).needs(Need::Helm),
+        Test::new("chart: installed, upgraded under a running job, removed", release).needs(Need::Helm),
+    ]
+}
+
+fn chart() -> anyhow::Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no project")?.join("config/helm/gantry"))
+}
+
+/// Arguments that set these values.
+fn set<'a>(values: &[&'a str]) -> Vec<&'a str> {
+    values.iter().flat_map(|value| ["--set-literal", value]).collect()
+}
+
+async fn values(world: Rc<World>) -> anyhow::Result<()> {
+    let kubectl = Kubectl::new(world.cluster().kubeconfig());
+    let helm = Helm::new(world.cluster().kubeconfig());
+    let chart = chart()?.display().to_string();
+    let least = ["gitlabUrl=https://gitlab.example.com", "runnerToken=glrt-x"];
+    for variant in VARIANTS {
+        let mut all = set(&least);
+        // Literal values are words, and these are read as numbers and switches.
+        all.extend(variant.iter().flat_map(|value| {
+            let is_word =
+                value.starts_with("kubernetes=") || value.starts_with("runner=") || value.starts_with("global=");
+            [if is_word { "--set-literal" } else { "--set" }, value]
+        }));
+        let mut lint = vec!["lint", "--strict", &chart];
+        lint.extend(&all);
+        helm.run(&lint).await?;
+        let mut template = vec!["template", "ci", &chart];
+        template.extend(&all);
+        let objects = helm.run(&template).await?;
+        kubectl.feed(&["apply", "--dry-run=server", "--filename=-"], &objects).await?;
+    }
+    let refused = helm.run(&["template", "ci", &chart, "--set", "gitlabUrl=https://gitlab.example.com"]).await;
+    let refused = refused.err().context("a release without a token")?.to_string();
+    ensure!(refused.contains("set runnerToken, or tokenSecret"), "{refused}");
+    Ok(())
+}
+
+async fn release(world: Rc<World>) -> anyhow::Result<()> {
+    let namespace = world.namespace("chart");
+    let tag = "chart-runner";
+    let token = world.gitlab.create_runner(tag).await?;
+    world.keep_secret(&token);
+    let helm = Helm::new(world.cluster().kubeconfig());
+    let kubectl = Kubectl::new(world.cluster().kubeconfig());
+    let chart = chart()?.display().to_string();
+    let url = format!("gitlabUrl={}/", world.gitlab.url());
+    let token = format!("runnerToken={token}");
+    let install = ["upgrade", "ci", &chart, "--install", "--namespace", &namespace, "--wait", "--timeout=90s"];
+    let mut first = install.to_vec();
+    first.push("--create-namespace");
+    first.extend(set(&[&url, &token, "image.tag=latest"]));
+    helm.run(&first).await?;
+
+    let talk = "for i in $(seq 20); do echo line $i; sleep 1; done";
+    let mut job = script(&["echo in the script", talk]);
+    job["tags"] = json!([tag]);
+    let id = world.gitlab.post_job(&job).await?;
+    world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
+    // Other settings are another Deployment: the manager that goes hands its job over.
+    let mut second = install.to_vec();
+    second.extend(["--reuse-values", "--set", "concurrent=7"]);
+    helm.run(&second).await?;
+    let job = world.gitlab.wait_final(id, BOUND).await?;
+    let log = world.gitlab.text(id).await?;
+    ensure!(job.status == "success", "{job:?}\n{log}");
+    crate::output::is_complete(&log, "line", 20)?;
+
+    helm.run(&["uninstall", "ci", "--namespace", &namespace, "--wait", "--timeout=90s"]).await?;
+    let left =
+        kubectl.run(&["get", "all,configmaps,secrets,roles,rolebindings", "--namespace", &namespace, "--output=name"]);
+    let left = left.await?;
+    let ours: Vec<_> =
+        left.lines().filter(|name| !name.contains("kube-root-ca.crt") && !name.contains("/gantry-")).collect();
+    ensure!(ours.is_empty(), "left behind: {ours:?}");
+    Ok(())
+}
