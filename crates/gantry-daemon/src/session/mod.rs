@@ -11,6 +11,7 @@ mod certificate;
 mod open;
 mod proxy;
 mod server;
+mod service_tls;
 mod terminal;
 mod websocket;
 

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 
 use super::answer::{Body, Place, sentence};
 use super::open::{ProxiedPort, Session};
+use super::service_tls;
 use crate::tasks;
 
 /// How long a service may take to begin its answer: GitLab's own proxy waits no longer for anything.
@@ -49,12 +50,6 @@ pub(super) async fn answer(
     let Some(port) = session.target.ports.iter().find(|port| is(port, &wanted)) else {
         return sentence(StatusCode::NOT_FOUND, "no container of the job offers this port: name it under `ports`");
     };
-    if port.protocol == "https" {
-        return sentence(
-            StatusCode::NOT_IMPLEMENTED,
-            "ports with `protocol: https` are not proxied: offer one with http",
-        );
-    }
     let Some(pod) = session.pod(Duration::ZERO).await else {
         return sentence(StatusCode::SERVICE_UNAVAILABLE, "the job has no pod yet");
     };
@@ -67,10 +62,20 @@ pub(super) async fn answer(
         }
     };
     let outcome = stream.outcome();
-    let asked = ask(&session, TokioIo::new(stream), request, (port.number, wanted.path), place);
+    let what = (port.number, wanted.path);
+    let asked = async {
+        if port.protocol == "https" {
+            let stream = service_tls::connect(stream)
+                .await
+                .map_err(|error| format!("the service does not speak TLS: {error}"))?;
+            ask(&session, TokioIo::new(stream), request, what, place).await.map_err(no_http)
+        } else {
+            ask(&session, TokioIo::new(stream), request, what, place).await.map_err(no_http)
+        }
+    };
     match timeout(ANSWER, asked).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => sentence(StatusCode::BAD_GATEWAY, &why(&outcome, &error)),
+        Ok(Err(reason)) => sentence(StatusCode::BAD_GATEWAY, &why(&outcome, reason)),
         Err(_) => sentence(StatusCode::GATEWAY_TIMEOUT, "the service has not answered"),
     }
 }
@@ -84,9 +89,14 @@ fn is(port: &ProxiedPort, wanted: &Port<'_>) -> bool {
         && (named || port.number.to_string() == wanted.which)
 }
 
-fn why(outcome: &ExecOutcome, error: &hyper::Error) -> String {
+fn no_http(error: hyper::Error) -> String {
+    format!("the service does not speak HTTP: {error}")
+}
+
+/// What the program in the pod says of the port is nearer to the cause than what became of the connection.
+fn why(outcome: &ExecOutcome, reason: String) -> String {
     let said = outcome.stderr();
-    if said.is_empty() { format!("the service does not speak HTTP: {error}") } else { said }
+    if said.is_empty() { reason } else { said }
 }
 
 async fn ask<S>(
