@@ -164,6 +164,7 @@ impl Jobs {
             let text = self.world.gitlab.text(job.id).await?;
             let last = matches!(ends, Ends::Well).then(|| self.size.lines());
             let (mut missing, mut doubled) = compare(&text, last);
+            row.again += job.attempt;
             doubled += self.begun_before(followed, &job).await?;
             let is_right = match ends {
                 Ends::Well => job.status == "success",

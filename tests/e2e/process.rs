@@ -162,18 +162,26 @@ const NOWHERE: &str = "    [runners.kubernetes.node_selector]\n      \"gantry.de
 async fn waits_for_a_node(world: Rc<World>) -> anyhow::Result<()> {
     let kubernetes = NOWHERE.to_owned();
     let runner = Runner::start(&world, &RunnerOptions { kubernetes, ..RunnerOptions::new("nowhere") }).await?;
-    let id = world.post_job(&runner, &script(&["echo never"])).await?;
+    let mut job = script(&["echo never"]);
+    job["name"] = serde_json::json!("waits for a node");
+    let id = world.post_job(&runner, &job).await?;
     // GitLab shows it as running before it does, so that its log can say what it waits for.
     world.gitlab.wait_for_text(id, "Unschedulable", BOUND).await?;
     runner.process.signal(Signal::SIGTERM)?;
     let status = runner.process.wait(QUICK).await?;
     ensure!(status.success(), "{status}:\n{}", runner.process.log());
     let (job, log) = world.ended(id, QUICK).await?;
-    ensure!(job.failure_reason.as_deref() == Some("runner_system_failure"), "{job:?}\n{log}");
+    ensure!(job.failure_reason.as_deref() == Some("scheduler_failure"), "{job:?}\n{log}");
     ensure!(
         log.contains("ERROR: Job failed (system failure): the runner was told to end while the job waited"),
         "{log}"
     );
+    ensure!(runner.process.log().contains("Starting hand-over"), "{}", runner.process.log());
+    // For that reason alone GitLab tries again what no project has asked to be tried again.
+    let again = world.gitlab.jobs().await?.into_iter().find(|other| other.name == job.name && other.attempt == 1);
+    let again = again.context("GitLab does not try it again")?;
+    ensure!(again.status == "pending", "{again:?}");
+    world.gitlab.cancel(again.id, true).await?;
     world.no_pods(&runner).await
 }
 

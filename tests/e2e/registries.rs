@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use gantry_tests::suite::Test;
 use gantry_tests::world::script;
-use gantry_tests::{Need, Runner, World, until};
+use gantry_tests::{Need, Runner, RunnerOptions, World, until};
+use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -17,7 +18,10 @@ use crate::causes::{grant, with};
 const BOUND: Duration = Duration::from_secs(60);
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![Test::new("registries: logins of a job", logins).needs(Need::PrivateImages)]
+    vec![
+        Test::new("registries: logins of a job", logins).needs(Need::PrivateImages),
+        Test::new("registries: logins of a job without a manager", logins_without_manager).needs(Need::PrivateImages),
+    ]
 }
 
 /// What the API server knows of Secrets of a namespace.
@@ -28,14 +32,52 @@ async fn secrets(world: &World, runner: &Runner) -> anyhow::Result<Vec<Value>> {
     Ok(items.into_iter().filter(|secret| secret["type"] == "kubernetes.io/dockerconfigjson").collect())
 }
 
-async fn logins(world: Rc<World>) -> anyhow::Result<()> {
-    let runner = with(&world, "logins", "").await?;
-    let (image, user, password) = world.cluster().private_image("own");
+/// A job whose image wants a login, which it has.
+fn private(world: &World, image: &str) -> Value {
+    let (image, user, password) = world.cluster().private_image(image);
     world.keep_secret(password);
     let mut job = script(&["echo ran with a login", "sleep 8"]);
     job["image"] = json!({"name": image});
     job["credentials"] =
         json!([{"type": "registry", "url": world.cluster().registry(), "username": user, "password": password}]);
+    job
+}
+
+/// A Secret that was not given to its pod, and whose manager is dead, goes with whoever removes the pod.
+async fn logins_without_manager(world: Rc<World>) -> anyhow::Result<()> {
+    let options = RunnerOptions {
+        global: "[gantry]\n  self_report_after = \"3s\"\n  ticket_key = \"logins\"\n".to_owned(),
+        ..RunnerOptions::new("logins-left")
+    };
+    let first = Runner::start(&world, &options).await?;
+    // Without update the Secret has no owner, as where its manager is killed a moment before it would.
+    let rights = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]}]);
+    grant(&world, &first, &rights).await?;
+    let id = world.post_job(&first, &private(&world, "own")).await?;
+    world.gitlab.wait_for_text(id, "\nran with a login", BOUND).await?;
+    first.process.signal(Signal::SIGKILL)?;
+    let (ended, log) = world.ended(id, BOUND).await?;
+    ensure!(ended.status == "success", "{ended:?}\n{log}");
+    let left = secrets(&world, &first).await?;
+    ensure!(left.len() == 1 && left[0].pointer("/metadata/ownerReferences").is_none(), "{} Secrets", left.len());
+    let next = RunnerOptions { name: "logins-next".to_owned(), place: Some(first.place()), ..options };
+    let next = Runner::start(&world, &next).await?;
+    world.no_pods(&next).await?;
+    no_secrets(&world, &next).await
+}
+
+async fn no_secrets(world: &World, runner: &Runner) -> anyhow::Result<()> {
+    until("no Secret to be left", BOUND, async || {
+        let left = secrets(world, runner).await?;
+        Ok(if left.is_empty() { Ok(()) } else { Err(format!("{} Secrets", left.len())) })
+    })
+    .await
+}
+
+async fn logins(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = with(&world, "logins", "").await?;
+    let (_, user, password) = world.cluster().private_image("own");
+    let mut job = private(&world, "own");
 
     // Without the right the log says what to do, and the pull fails as it does without a login.
     let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
@@ -70,9 +112,5 @@ async fn logins(world: Rc<World>) -> anyhow::Result<()> {
     let helper =
         "DOCKER_AUTH_CONFIG names the credential helper \"secretservice\" for docker.io, and this runner runs none";
     ensure!(log.contains(helper), "{log}");
-    until("no Secret to be left", BOUND, async || {
-        let left = secrets(&world, &runner).await?;
-        Ok(if left.is_empty() { Ok(()) } else { Err(format!("{} Secrets", left.len())) })
-    })
-    .await
+    no_secrets(&world, &runner).await
 }

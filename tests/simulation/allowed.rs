@@ -15,7 +15,7 @@ pub(crate) enum End {
     /// A script of the user, or fetching the sources, has failed.
     Script,
     TimedOut,
-    /// GitLab has taken the job back, or given it out, as often as it does without anybody saying that it runs.
+    /// GitLab has taken the job back, or was told that nothing of it has run, as often as it tries again by itself.
     NeverBegun,
     /// GitLab has heard nothing of it for too long.
     Forgotten,
@@ -30,7 +30,7 @@ impl End {
             ("canceled", _) => Self::Canceled,
             ("failed", "script_failure") => Self::Script,
             ("failed", "job_execution_timeout") => Self::TimedOut,
-            ("failed", "runner_provisioning_timeout") => Self::NeverBegun,
+            ("failed", "runner_provisioning_timeout" | "scheduler_failure") => Self::NeverBegun,
             ("failed", STUCK) => Self::Forgotten,
             ("failed", _) => Self::System,
             _ => return None,

@@ -156,6 +156,11 @@ pub enum Ending {
         /// Why, as far as known.
         message: String,
     },
+    /// Whoever had taken the job is gone, and nothing of it has run: GitLab tries it again.
+    NeverBegun {
+        /// What happened.
+        message: String,
+    },
     /// Something of the runner itself failed: a full disk in the pod, a broken protocol.
     Runner {
         /// What, and what to do.
@@ -198,6 +203,7 @@ impl Ending {
             }
             Self::Canceled => Reason::JobCanceled,
             Self::Foreign { reason, .. } => *reason,
+            Self::NeverBegun { .. } => Reason::SchedulerFailure,
             Self::Interrupted { .. } => Reason::RunnerInterrupted,
             Self::Configuration { .. } | Self::ContainerConfig { .. } => Reason::RunnerConfigurationError,
             Self::ImagePull { message, .. } => pull::classify(message),
@@ -231,7 +237,8 @@ impl Ending {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Interrupted { .. }
+            Self::NeverBegun { .. }
+                | Self::Interrupted { .. }
                 | Self::ClusterUnreachable { .. }
                 | Self::PodStartTimeout { .. }
                 | Self::ServiceNotReady { .. }
@@ -259,6 +266,7 @@ impl Ending {
             | Self::Configuration { message }
             | Self::HelperUnusable { message }
             | Self::ShimSilent { message }
+            | Self::NeverBegun { message }
             | Self::Runner { message }
             | Self::ServiceNotReady { message, .. }
             | Self::Foreign { message, .. } => message.clone(),

@@ -49,6 +49,9 @@ pub enum FailureReason {
     RunnerConfigurationError,
     /// Something that neither user nor runner controls, such as a registry, could not be reached.
     RunnerExternalDependencyFailure,
+    /// Nothing of the job has run, because whoever had taken it is gone: the only reason for which GitLab tries a job again without being asked
+    /// to, twice at most (GitLab server, `AutoRetry`).
+    SchedulerFailure,
     /// The runner was told to stop.
     RunnerInterrupted,
     /// The job was canceled.
@@ -68,6 +71,7 @@ impl FailureReason {
             Self::ImagePullFailure => "image_pull_failure",
             Self::RunnerConfigurationError => "runner_configuration_error",
             Self::RunnerExternalDependencyFailure => "runner_external_dependency_failure",
+            Self::SchedulerFailure => "scheduler_failure",
             Self::RunnerInterrupted => "runner_interrupted",
             Self::JobCanceled => "job_canceled",
             Self::UnknownFailure => "unknown_failure",
@@ -82,7 +86,9 @@ impl FailureReason {
             return self;
         }
         match self {
-            Self::ImagePullFailure | Self::RunnerExternalDependencyFailure => Self::RunnerSystemFailure,
+            Self::ImagePullFailure | Self::RunnerExternalDependencyFailure | Self::SchedulerFailure => {
+                Self::RunnerSystemFailure
+            }
             Self::RunnerConfigurationError => Self::ScriptFailure,
             _ => Self::UnknownFailure,
         }
@@ -110,7 +116,7 @@ impl Verdict {
 
     /// Whether the job log calls it a failure of the system and not of the job.
     pub fn is_system_failure(&self) -> bool {
-        matches!(self.reason, Some(FailureReason::RunnerSystemFailure))
+        matches!(self.reason, Some(FailureReason::RunnerSystemFailure | FailureReason::SchedulerFailure))
     }
 }
 
@@ -126,6 +132,7 @@ mod tests {
             (Reason::ImagePullFailure, Reason::RunnerSystemFailure),
             (Reason::RunnerConfigurationError, Reason::ScriptFailure),
             (Reason::RunnerExternalDependencyFailure, Reason::RunnerSystemFailure),
+            (Reason::SchedulerFailure, Reason::RunnerSystemFailure),
             (Reason::RunnerInterrupted, Reason::UnknownFailure),
             (Reason::JobCanceled, Reason::UnknownFailure),
         ] {

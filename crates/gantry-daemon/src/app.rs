@@ -260,7 +260,16 @@ impl App {
     /// Running jobs are handed over to their agents or ended, in a limited time.
     async fn stop(&mut self, name: &str, mut signals: mpsc::Receiver<Signal>) -> Ended {
         let limit = self.settings.shutdown_timeout;
-        tracing::warn!(stop_signal = name, shutdown_timeout = limit.as_secs(), "Starting forceful shutdown");
+        let (stop_signal, shutdown_timeout) = (name, limit.as_secs());
+        match self.settings.gantry.on_terminate {
+            OnTerminate::HandOver => tracing::warn!(
+                stop_signal,
+                shutdown_timeout,
+                "Starting hand-over: running jobs go on in their pods, and the next manager of the fleet takes them over"
+            ),
+            // As in GitLab Runner 19.4, for whoever looks for it.
+            OnTerminate::Abort => tracing::warn!(stop_signal, shutdown_timeout, "Starting forceful shutdown"),
+        }
         self.set_state(ProcessState::ForcefulShutdown);
         self.stop_polling.cancel();
         self.shared.jobs.close();

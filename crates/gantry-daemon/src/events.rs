@@ -1,6 +1,9 @@
 //! Everything that the daemon says about jobs: a type for each thing, which makes the line in the log and moves the metrics, so that the two
 //! cannot disagree. Which job, of which project and runner, is said by the span that the job is worked on in.
 
+mod asking;
+mod found;
+
 use std::time::Duration;
 
 use gantry_core::{FailureReason, Verdict};
@@ -8,6 +11,14 @@ use gantry_gitlab::ReceivedJob;
 use gantry_kube::{ApiError, DeleteError};
 use gantry_relay::{GoneReason, RelayEnd};
 use gantry_wire::codec::FrameError;
+
+pub(crate) use asking::{
+    GitlabUnavailable, HoldChanged, JobReceived, NothingReceived, RequestFailed, RunnerUnhealthy, TokenRefused,
+};
+pub(crate) use found::{
+    FarewellUnheard, GitlabUnknown, OwnerChanged, PatchRefused, PodNotKept, PodNotRemoved, PodRemoved, SecretMayBeLeft,
+    TicketMissing, TicketUnusable,
+};
 
 use crate::job::{JobEnd, JobSummary};
 use crate::metrics::{Metrics, RunnerLabels, of};

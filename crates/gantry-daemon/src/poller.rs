@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gantry_core::Secret;
-use gantry_core::error_chain::chain;
 use gantry_gitlab::{JobAnswer, JobCredentials, JobRequest, Poll};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::events::JobGarbled;
+use crate::events::{
+    GitlabUnavailable, HoldChanged, JobGarbled, JobReceived, NothingReceived, RequestFailed, RunnerUnhealthy,
+    Said as _, TokenRefused,
+};
 use crate::metrics::of;
 use crate::runner::{Places, Runner};
 use crate::session::{Offered, Sessions};
@@ -122,20 +124,13 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
     take(runner, polling, poll.answer, (offered, places)).saturating_sub(asked.elapsed())
 }
 
-/// Says why no job is asked for, when that changes: in the log for people, as a metric for alarms.
+/// Says why no job is asked for, when that changes.
 fn show_hold(runner: &Runner, polling: &Polling, hold: Option<&Hold>) {
     let kind = hold.map(|hold| hold.kind);
     let before = polling.with(|state| std::mem::replace(&mut state.held, kind));
-    if before == kind {
-        return;
+    if before != kind {
+        HoldChanged(hold).tell(&runner.shared.metrics, &runner.labels);
     }
-    let name = runner.labels.runner.as_str();
-    if let Some(hold) = hold {
-        tracing::warn!(runner = name, reason = hold.kind.as_str(), "No jobs are asked for: {hold}");
-    } else {
-        tracing::info!(runner = name, "Jobs are asked for again");
-    }
-    runner.shared.metrics.show_hold(&runner.labels, kind);
 }
 
 /// How many workers may ask at once.
@@ -189,13 +184,8 @@ fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
         state.failures += 1;
         let (limit, pause) = (runner.settings.unhealthy_requests_limit.get(), runner.settings.unhealthy_interval);
         if state.failures >= limit {
-            tracing::error!(
-                unhealthy_requests = state.failures,
-                unhealthy_requests_limit = limit,
-                "Runner \"{}\" is unhealthy and will be disabled for {} seconds!",
-                runner.labels.runner,
-                pause.as_secs()
-            );
+            let failures = state.failures;
+            RunnerUnhealthy { runner: &runner.labels.runner, failures, limit, pause }.say();
             state.failures = 0;
             state.resting_until = Some(state.last_healthy.max(Instant::now()) + pause);
         }
@@ -215,7 +205,7 @@ fn take(
         JobAnswer::Job(received) => {
             let job = received.spec.id;
             let correlation_id = received.correlation_id.clone().unwrap_or_default();
-            tracing::info!(job, runner = name, correlation_id, "Checking for jobs... received");
+            JobReceived { runner: name, job, correlation_id: &correlation_id }.say();
             runner.start(*received, offered, places);
             return again;
         }
@@ -227,24 +217,14 @@ fn take(
             }
             return rest;
         }
-        JobAnswer::NoJob => tracing::debug!(runner = name, "Checking for jobs... nothing"),
+        JobAnswer::NoJob => NothingReceived(name).say(),
         JobAnswer::Forbidden { message } => {
             runner.shared.health.refused(&runner.labels.name);
-            runner.shared.metrics.token_refused.with_label_values(&of(&runner.labels)).set(1);
-            tracing::error!(
-                runner = name,
-                status = 403,
-                "Checking for jobs... forbidden: {message}; GitLab refuses the token of runner {:?}: it was removed there, \
-                 or its token was reset (one that is paused gets no jobs, but no refusal). Write its new token into the config",
-                runner.labels.name
-            );
+            let refused = TokenRefused { runner: name, name: &runner.labels.name, message: &message };
+            refused.tell(&runner.shared.metrics, &runner.labels);
         }
-        JobAnswer::Unavailable { message } => {
-            tracing::warn!(runner = name, "Checking for jobs... GitLab instance currently unavailable: {message}");
-        }
-        JobAnswer::Failed(error) => {
-            tracing::warn!(runner = name, status = error.status(), "Checking for jobs... failed: {}", chain(&error));
-        }
+        JobAnswer::Unavailable { message } => GitlabUnavailable { runner: name, message: &message }.say(),
+        JobAnswer::Failed(error) => RequestFailed { runner: name, error: &error }.say(),
     }
     polling.check_interval
 }

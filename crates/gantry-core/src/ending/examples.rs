@@ -31,6 +31,7 @@ pub fn examples() -> Vec<Ending> {
         Ending::ContainerDied { container: "build".into(), exit_code: 1, reason: "Error".into() },
         Ending::HelperUnusable { message: text() },
         Ending::ShimSilent { message: text() },
+        Ending::NeverBegun { message: text() },
         Ending::Runner { message: text() },
         Ending::Foreign { reason: FailureReason::JobExecutionTimeout, exit_code: None, message: text() },
     ]

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::events::{PodLeft, Said as _};
+use crate::events::{PodLeft, PodNotKept, Said as _};
 use crate::job::events::{Event, ServiceNews};
 use crate::job::logins;
 use crate::strays::Strays;
@@ -243,7 +243,7 @@ impl Beside {
                 match cluster.annotate(&pod, &[(ANNOTATION_KEPT, until.as_str())], None).await {
                     Ok(Marked::Done(_)) => return Some(Message::Event(Event::PodDeleted)),
                     Ok(Marked::Changed) => {}
-                    Err(error) => tracing::warn!(%error, pod = pod.name, "the pod of a failed job cannot be kept"),
+                    Err(error) => PodNotKept { pod: &pod.name, error: &error }.say(),
                 }
             }
             if let Err(error) = cluster.delete_pod(&pod, grace_seconds).await {

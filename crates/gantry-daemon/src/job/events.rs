@@ -232,3 +232,13 @@ pub(crate) enum JobEnd {
     /// Its manager may only not have come to its agent yet: nothing touched.
     TooEarly,
 }
+
+impl JobEnd {
+    /// Whether nobody needs anything of its pod any more.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Self::Reported(_) | Self::Dropped(_) | Self::GivenBack | Self::Undelivered(_) => true,
+            Self::HandedOver | Self::LeftToNext | Self::Owned | Self::Unknown | Self::TooEarly => false,
+        }
+    }
+}

@@ -11,11 +11,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
-use crate::events::{JobAdopted, Said as _, job_span};
+use crate::events::{GitlabUnknown, JobAdopted, Said as _, SecretMayBeLeft, TicketMissing, TicketUnusable, job_span};
 use crate::job::{self, AdoptedParts, Clients, JobEnd};
 use crate::redaction;
 use crate::runner::{Runner, until_left};
-use crate::site::keeper::reference;
 use crate::site::owners;
 use crate::site::shared::{Marking, Progress, Scout, Site};
 use crate::strays::Strays;
@@ -66,7 +65,7 @@ pub(super) fn begin(site: &Arc<Site>, orphan: Orphan) {
 
 async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     let Orphan { facts, runners, replaces, manager_may_live, has_agent } = orphan;
-    let pod = reference(&facts);
+    let pod = facts.pod();
     let may_mark = site.marking() != Marking::Refused;
     let claims_first = may_mark && (replaces || !has_agent);
     let owner = owners::name(&facts).unwrap_or_default().to_owned();
@@ -116,7 +115,10 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     .await;
     drop(places);
     runner.ended(&summary);
-    remove_logins(site, &found, &summary.end).await;
+    let name = found.metadata.name.as_deref().unwrap_or_default();
+    if summary.end.is_over() && found.uses_secret(name) {
+        remove_logins(site, name).await;
+    }
     let heard = (summary.end == JobEnd::Owned).then(|| Scout::Lives(Instant::now()));
     unheard(site, &owner, heard);
     match summary.end {
@@ -129,13 +131,9 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
 
 /// Removes the Secret with the logins of a pod that has just been removed. It goes with the pod unless its manager could not see to that, and
 /// only that manager knows. Its name is the pod's.
-async fn remove_logins(site: &Site, found: &SeenPod, end: &JobEnd) {
-    let is_removed = matches!(end, JobEnd::Reported(_) | JobEnd::Dropped(_) | JobEnd::GivenBack);
-    let Some(name) = found.metadata.name.as_deref().filter(|name| is_removed && found.uses_secret(name)) else {
-        return;
-    };
+pub(super) async fn remove_logins(site: &Site, name: &str) {
     if let Err(error) = site.cluster().delete_pull_secret(name).await {
-        tracing::debug!(%error, secret = name, "the Secret may have gone with its pod");
+        SecretMayBeLeft { name, namespace: site.cluster().namespace(), error: &error }.say();
     }
 }
 
@@ -148,7 +146,7 @@ fn unheard(site: &Site, owner: &str, otherwise: Option<Scout>) {
 
 /// Writes that the pod is ours, unless somebody else has done so. Returns the pod as it is then.
 async fn claim(site: &Site, facts: &PodFacts) -> Option<SeenPod> {
-    let (pod, before) = (reference(facts), owners::name(facts));
+    let (pod, before) = (facts.pod(), owners::name(facts));
     let mut version = facts.resource_version.clone();
     for _ in 0..CLAIMS {
         let marks = [(ANNOTATION_OWNER, site.owner().as_ref())];
@@ -212,7 +210,7 @@ fn ticket(site: &Site, runners: &[Arc<Runner>], found: &SeenPod) -> Option<Ticke
     let name = found.metadata.name.as_deref().unwrap_or_default();
     let namespace = site.cluster().namespace();
     let (Some(text), Some(job_id)) = (annotation(found, ANNOTATION_TICKET), job_of(found)) else {
-        tracing::warn!(pod = name, namespace, "the pod has no ticket: only its agent can tell what its job is");
+        TicketMissing { pod: name, namespace }.say();
         return None;
     };
     let mut why = TicketError::OtherKey;
@@ -225,11 +223,7 @@ fn ticket(site: &Site, runners: &[Arc<Runner>], found: &SeenPod) -> Option<Ticke
             Err(error) => why = error,
         }
     }
-    tracing::warn!(
-        pod = name,
-        namespace,
-        "the pod's ticket cannot be opened: {why}; only its agent can tell what its job is"
-    );
+    TicketUnusable { pod: name, namespace, why }.say();
     None
 }
 
@@ -256,10 +250,7 @@ fn clients(runners: &[Arc<Runner>], ticket: Option<&Ticket>) -> Clients {
         if let (Some((url, ca_pem)), Some(outside)) = (ticket, &outside) {
             return outside.gitlab(ClientOptions { ca_pem: ca_pem.clone(), ..ClientOptions::new(url.clone()) });
         }
-        tracing::warn!(
-            url,
-            "a job says that it is of a GitLab that no entry of its fleet has, and has no ticket that says so too"
-        );
+        GitlabUnknown(url).say();
         Err(ClientError::Url { url: url.to_owned() })
     })
 }

@@ -4,11 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use gantry_kube::{Coverage, PodFacts, ShortageKind};
+use gantry_kube::{Coverage, Shortage, ShortageKind};
 use tokio::time::Instant;
-
-use crate::site::owners;
-use crate::site::shared::Site;
 
 /// How long an API server must have been away: a watch that breaks off is usually back at once.
 const AWAY: Duration = Duration::from_secs(10);
@@ -66,30 +63,26 @@ impl Hold {
     }
 }
 
-impl Site {
-    /// Why no job should be asked for whose pod would come here.
-    pub(crate) fn hold(&self) -> Option<Hold> {
-        if let Some(shortage) = self.cluster().shortage() {
-            let kind = match shortage.kind {
-                ShortageKind::Quota => HoldKind::Quota,
-                ShortageKind::Server => HoldKind::ApiServer,
-                ShortageKind::Fleet => HoldKind::FleetConcurrent,
-            };
-            return Some(Hold { kind, why: format!("a pod waits to be made: {}", shortage.message) });
-        }
-        if let Coverage::Lost { since } = self.coverage()
-            && since.elapsed() >= AWAY
-        {
-            return Some(Hold { kind: HoldKind::ApiServer, why: "the API server cannot be reached".to_owned() });
-        }
-        let pods = self.cluster().seen_pods();
-        slow(pods.iter().filter(|facts| self.waits_for_a_node(facts)).count(), self.last_asked())
+/// Why no job should be asked for, if there is a reason. `waiting`: pods for which no node is found, and when a job was asked for last.
+pub(super) fn hold(
+    shortage: Option<Shortage>,
+    coverage: Coverage,
+    (waiting, last_asked): (usize, Option<Instant>),
+) -> Option<Hold> {
+    if let Some(shortage) = shortage {
+        let kind = match shortage.kind {
+            ShortageKind::Quota => HoldKind::Quota,
+            ShortageKind::Server => HoldKind::ApiServer,
+            ShortageKind::Fleet => HoldKind::FleetConcurrent,
+        };
+        return Some(Hold { kind, why: format!("a pod waits to be made: {}", shortage.message) });
     }
-
-    fn waits_for_a_node(&self, facts: &PodFacts) -> bool {
-        let is_unschedulable = facts.unscheduled.as_ref().is_some_and(|words| words.reason == "Unschedulable");
-        is_unschedulable && facts.takes_room() && owners::name(facts) == Some(self.owner())
+    if let Coverage::Lost { since } = coverage
+        && since.elapsed() >= AWAY
+    {
+        return Some(Hold { kind: HoldKind::ApiServer, why: "the API server cannot be reached".to_owned() });
     }
+    slow(waiting, last_asked)
 }
 
 /// The more pods wait for a node, the longer it is to the next request.

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use gantry_kube::{Coverage, Fault, Marked, PodFacts, PodRef, rights};
+use gantry_kube::{Coverage, Fault, Marked, PodFacts, rights};
 use gantry_plan::{ANNOTATION_HEARTBEAT, LABEL_FLEET, LABEL_MANAGED};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::events::{FarewellUnheard, OwnerChanged, PatchRefused, PodNotRemoved, PodRemoved, Said as _};
 use crate::runner::Runner;
 use crate::site::adoption::{self, Orphan};
 use crate::site::meaning::{Condition, Found, Meaning, may_be_on_its_way, meaning};
@@ -76,13 +77,13 @@ pub(super) async fn farewell(site: &Site) {
     let telling = async {
         for facts in pods.iter().filter(|facts| is_carrier(facts, site.owner())) {
             // One that has just gone tells nobody.
-            if matches!(site.cluster().annotate(&reference(facts), &marks, None).await, Ok(Marked::Done(_))) {
+            if matches!(site.cluster().annotate(&facts.pod(), &marks, None).await, Ok(Marked::Done(_))) {
                 return;
             }
         }
     };
     if timeout(FAREWELL, telling).await.is_err() {
-        tracing::info!("other managers are not told that this one goes; they notice within 20 s");
+        FarewellUnheard.say();
     }
 }
 
@@ -227,11 +228,7 @@ impl Keeper {
             }
             watched.condition = condition;
             if owners::has_strange_owner(facts) && self.told.insert(facts.uid.clone()) {
-                tracing::warn!(
-                    pod = facts.name,
-                    "{} of the pod is no manager's name: somebody has changed it; its agent is asked who its manager is",
-                    gantry_plan::ANNOTATION_OWNER
-                );
+                OwnerChanged(&facts.name).say();
             }
             remembered.insert(facts.uid.clone(), watched);
         }
@@ -295,11 +292,7 @@ impl Heart {
 
     fn refused(&mut self, site: &Site) {
         if site.marking() != Marking::Refused {
-            tracing::info!(
-                namespace = site.cluster().namespace(),
-                "patch on pods is not granted: if this manager dies, the next one that starts goes on with its jobs; with it other replicas \
-                 do so within 20 s"
-            );
+            PatchRefused(site.cluster().namespace()).say();
         }
         site.set_marking(Marking::Refused);
         self.next = Some(Instant::now() + REFUSED_RETRY);
@@ -333,7 +326,7 @@ impl Heart {
         let word = format!("{} {}", site.owner(), self.count);
         let marks = [(ANNOTATION_HEARTBEAT, word.as_str())];
         for facts in pods.take(CARRIERS) {
-            match timeout(BEAT_LIMIT, site.cluster().annotate(&reference(facts), &marks, None)).await {
+            match timeout(BEAT_LIMIT, site.cluster().annotate(&facts.pod(), &marks, None)).await {
                 Ok(Ok(Marked::Done(_))) => {
                     site.set_marking(Marking::Granted);
                     self.carrier = Some(facts.uid.clone());
@@ -408,25 +401,26 @@ async fn list(site: &Site) -> Option<Vec<Arc<PodFacts>>> {
     }
 }
 
+/// Removes a pod, and the Secret with its logins, which goes with it unless its manager had no time to see to that.
 fn remove(site: &Arc<Site>, facts: &PodFacts, why: &'static str) {
     if site.progress(&facts.uid) == Some(Progress::Removing) {
         return;
     }
     site.set_progress(&facts.uid, Progress::Removing);
-    let (site, pod) = (Arc::clone(site), reference(facts));
+    let (site, pod, has_logins) = (Arc::clone(site), facts.pod(), facts.has_own_secret);
     tasks::spawn(async move {
         match site.cluster().delete_pod(&pod, None).await {
-            Ok(()) => tracing::info!(pod = pod.name, "removed a pod that nobody needs: {why}"),
+            Ok(()) => {
+                PodRemoved { pod: &pod.name, why }.say();
+                if has_logins {
+                    adoption::remove_logins(&site, &pod.name).await;
+                }
+            }
             Err(error) => {
-                tracing::warn!(pod = pod.name, %error, "could not remove a finished pod; trying again later");
+                PodNotRemoved { pod: &pod.name, error: &error }.say();
                 tokio::time::sleep(REMOVE_AGAIN).await;
                 site.set_progress(&pod.uid, Progress::Again);
             }
         }
     });
-}
-
-/// The pod that facts are about.
-pub(super) fn reference(facts: &PodFacts) -> PodRef {
-    PodRef { name: facts.name.clone(), uid: facts.uid.clone() }
 }

@@ -8,6 +8,8 @@ mod keeper;
 mod meaning;
 mod owners;
 mod shared;
+mod sites;
 
 pub(crate) use hold::{Hold, HoldKind};
-pub(crate) use shared::{FleetPlace, Site, Sites};
+pub(crate) use shared::{FleetPlace, Site};
+pub(crate) use sites::Sites;

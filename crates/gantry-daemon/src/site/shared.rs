@@ -1,69 +1,16 @@
-//! The sites of a process, and what the parts of one share.
+//! One site: what its parts share.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use gantry_core::chance;
-use gantry_kube::{Access, Cluster, ConnectError, Coverage, PodFacts};
+use gantry_kube::{Cluster, Coverage, PodFacts};
 use gantry_plan::{Fleet, LABEL_FLEET};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
-use crate::outside::Outside;
 use crate::runner::Runner;
-use crate::site::hold::Hold;
-use crate::site::{keeper, owners};
-use crate::tasks;
-
-/// All sites of this process. Clones share them.
-#[derive(Clone)]
-pub(crate) struct Sites {
-    /// What this process is called on pods and by agents: a name that no other process has, not even an earlier one of the same manager.
-    owner: Arc<str>,
-    list: Arc<tokio::sync::Mutex<Known>>,
-}
-
-/// By access and namespace.
-type Known = Vec<(Access, Arc<Site>)>;
-
-impl Sites {
-    pub(crate) fn new() -> Self {
-        Self { owner: format!("{:016x}", chance::bits()).into(), list: Arc::default() }
-    }
-
-    /// The site of a namespace. Its watch and its keeper run as long as somebody has it.
-    pub(crate) async fn get(
-        &self,
-        outside: &dyn Outside,
-        access: Access,
-        namespace: &str,
-    ) -> Result<Arc<Site>, ConnectError> {
-        let mut list = self.list.lock().await;
-        let known = list.iter().find(|(other, site)| *other == access && site.cluster.namespace() == namespace);
-        if let Some((_, site)) = known {
-            return Ok(Arc::clone(site));
-        }
-        let selector = format!("{}=true", gantry_plan::LABEL_MANAGED);
-        let (cluster, driver) = outside.cluster(access.clone(), namespace.to_owned(), selector).await?;
-        tasks::spawn(driver);
-        cluster.watch_all();
-        let site = Arc::new(Site::new(cluster, Arc::clone(&self.owner)));
-        tasks::spawn(keeper::run(Arc::downgrade(&site)));
-        list.push((access, Arc::clone(&site)));
-        Ok(site)
-    }
-
-    /// Lets go of those that no runner and no job has any more. A runner that is made anew has a moment to find its site again.
-    pub(crate) async fn forget_unused(&self) {
-        self.list.lock().await.retain(|(_, site)| Arc::strong_count(site) > 1);
-    }
-
-    /// Tells other managers that this one is gone, so that they need not wait until it is silent.
-    pub(crate) async fn farewell(&self) {
-        let sites: Vec<Arc<Site>> = self.list.lock().await.iter().map(|(_, site)| Arc::clone(site)).collect();
-        futures::future::join_all(sites.iter().map(|site| keeper::farewell(site))).await;
-    }
-}
+use crate::site::hold::{self, Hold};
+use crate::site::owners;
 
 /// One namespace of one cluster.
 pub(crate) struct Site {
@@ -125,7 +72,7 @@ pub(super) enum Scout {
 const CLAIMS_AT_ONCE: usize = 32;
 
 impl Site {
-    fn new(cluster: Cluster, owner: Arc<str>) -> Self {
+    pub(super) fn new(cluster: Cluster, owner: Arc<str>) -> Self {
         let coverage = cluster.coverage();
         Self { cluster, owner, coverage, claims: Semaphore::new(CLAIMS_AT_ONCE), state: Mutex::default() }
     }
@@ -255,8 +202,17 @@ impl Site {
         self.lock().last_asked = Some(Instant::now());
     }
 
-    pub(super) fn last_asked(&self) -> Option<Instant> {
-        self.lock().last_asked
+    /// Why no job should be asked for whose pod would come here.
+    pub(crate) fn hold(&self) -> Option<Hold> {
+        let pods = self.cluster.seen_pods();
+        let waiting = pods.iter().filter(|facts| self.waits_for_a_node(facts)).count();
+        let last_asked = self.lock().last_asked;
+        hold::hold(self.cluster.shortage(), self.coverage(), (waiting, last_asked))
+    }
+
+    fn waits_for_a_node(&self, facts: &PodFacts) -> bool {
+        let is_unschedulable = facts.unscheduled.as_ref().is_some_and(|words| words.reason == "Unschedulable");
+        is_unschedulable && facts.takes_room() && owners::name(facts) == Some(&self.owner)
     }
 }
 

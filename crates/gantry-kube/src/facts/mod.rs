@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{api::core::v1::ContainerStatus, apimachinery::pkg::apis::meta::v1::Time};
 
 use crate::limits;
-use crate::pods::OURS;
+use crate::pods::{OURS, PodRef};
 use crate::seen::{SeenContainer, SeenPod};
 
 pub use judge::{doomed, gone, is_unexplained, line, pending_reasons, services_started, terminal, unstartable};
@@ -42,6 +42,8 @@ pub struct PodFacts {
     pub containers: Vec<ContainerFacts>,
     /// Labels and annotations below `gantry.dev/`, by their whole keys; without those that are longer than [`limits::MARK`].
     pub marks: BTreeMap<String, String>,
+    /// Whether its images are pulled with a Secret of the pod's own name: one that was made for it alone.
+    pub has_own_secret: bool,
 }
 
 /// `status.phase` of a pod.
@@ -153,7 +155,13 @@ impl PodFacts {
             disruption: condition(pod, "DisruptionTarget", "True"),
             containers: containers(pod, previous),
             marks: marks(pod),
+            has_own_secret: meta.name.as_deref().is_some_and(|name| pod.uses_secret(name)),
         }
+    }
+
+    /// The pod that these are of.
+    pub fn pod(&self) -> PodRef {
+        PodRef { name: self.name.clone(), uid: self.uid.clone() }
     }
 
     /// The label or annotation of this key, if it is one of ours.

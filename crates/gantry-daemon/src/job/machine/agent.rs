@@ -382,9 +382,10 @@ fn may_start(facts: &PodFacts) -> bool {
     facts.node.is_some() && facts.deletion.is_none()
 }
 
-/// How a job ends that no manager can begin any more, because the one that had its plan is gone. GitLab tries it again where its project
-/// says so.
+/// How a job ends that no manager can begin any more, because the one that had its plan is gone, and that GitLab cannot take back, because it
+/// was told that the job runs.
 pub(super) fn never_handed() -> Ending {
-    let message = "the runner manager that had taken the job ended before it could start it; nothing of the job has run: retry it";
-    Ending::Runner { message: message.to_owned() }
+    let message = "the runner manager that had taken the job ended before it could start it; nothing of the job has run, and GitLab tries it \
+                   again by itself, twice at most";
+    Ending::NeverBegun { message: message.to_owned() }
 }

@@ -80,9 +80,9 @@ impl Machine {
     }
 }
 
-/// How a job ends whose runner ends before the job has begun. GitLab tries again what a runner's own failure has ended, where its project
-/// says so.
+/// How a job ends whose runner ends before the job has begun, and that GitLab cannot take back, because it was told that the job runs.
 pub(super) fn never_began() -> Ending {
-    let message = "the runner was told to end while the job waited for its pod; nothing of the job has run: retry it";
-    Ending::Runner { message: message.to_owned() }
+    let message = "the runner was told to end while the job waited for its pod; nothing of the job has run, and GitLab tries it again by \
+                   itself, twice at most";
+    Ending::NeverBegun { message: message.to_owned() }
 }

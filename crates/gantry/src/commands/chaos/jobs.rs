@@ -151,6 +151,7 @@ impl Jobs {
             for earlier in all.iter().filter(|other| other.name == job.name && other.id != job.id) {
                 let twice = numbers(&Self::text(gitlab, earlier.id).await?).count();
                 doubled += u32::try_from(twice).unwrap_or(u32::MAX);
+                row.again += 1;
             }
             row.lost += u32::from(!job.is_final());
             row.wrong += u32::from(job.is_final() && job.status != "success");

@@ -20,6 +20,8 @@ pub(crate) struct Row {
     pub(crate) doubled: u32,
     /// Pods that nobody has removed.
     pub(crate) pods: u32,
+    /// Tries of jobs of which nothing had run when their manager went, so that GitLab has tried them again.
+    pub(crate) again: u32,
     /// The longest time in which a reader saw nothing new of a job that printed, the harm's own time included.
     pub(crate) gap: Duration,
     /// The first thing that was wrong.
@@ -29,8 +31,8 @@ pub(crate) struct Row {
 impl Row {
     /// Nothing is wrong yet.
     pub(crate) fn new(harm: &'static str, times: u32) -> Self {
-        let [jobs, lost, wrong, missing, doubled, pods] = [0; 6];
-        Self { harm, times, jobs, lost, wrong, missing, doubled, pods, gap: Duration::ZERO, why: None }
+        let [jobs, lost, wrong, missing, doubled, pods, again] = [0; 7];
+        Self { harm, times, jobs, lost, wrong, missing, doubled, pods, again, gap: Duration::ZERO, why: None }
     }
 
     /// Whether nothing was harmed.
@@ -44,15 +46,15 @@ impl Row {
 /// The table of all harms.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "{:52} {:>5} {:>5} | {:>5} {:>6} {:>8} {:>8} {:>5} | {:>7}\n",
-        "harm", "times", "jobs", "lost", "wrong", "missing", "doubled", "pods", "gap s"
+        "{:52} {:>5} {:>5} | {:>5} {:>6} {:>8} {:>8} {:>5} | {:>5} {:>7}\n",
+        "harm", "times", "jobs", "lost", "wrong", "missing", "doubled", "pods", "again", "gap s"
     );
     for row in rows {
-        let Row { harm, times, jobs, lost, wrong, missing, doubled, pods, gap, .. } = row;
+        let Row { harm, times, jobs, lost, wrong, missing, doubled, pods, again, gap, .. } = row;
         let gap = gap.as_secs_f32();
         let _ = writeln!(
             text,
-            "{harm:52} {times:>5} {jobs:>5} | {lost:>5} {wrong:>6} {missing:>8} {doubled:>8} {pods:>5} | {gap:>7.1}"
+            "{harm:52} {times:>5} {jobs:>5} | {lost:>5} {wrong:>6} {missing:>8} {doubled:>8} {pods:>5} | {again:>5} {gap:>7.1}"
         );
     }
     text
