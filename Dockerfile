@@ -3,21 +3,43 @@
 #   docker build --target runner --tag gantry/runner .
 #   docker build --target helper --tag gantry/helper .
 #
+# For both architectures at once, `docker buildx build --platform linux/amd64,linux/arm64 …`: everything is compiled on the building machine.
+#
 # What each holds is also listed in config/images/, from which tests/cluster/images builds the same without Docker;
 # tests/cluster/check-images compares the two.
 
-FROM rust:1-bookworm AS build
+FROM --platform=$BUILDPLATFORM rust:1-bookworm AS build
+# The compiler and the C library for the other architecture: nodes may be of either, whatever the runner's own is.
+RUN case "$(uname -m)" in \
+        x86_64) packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
+        *) packages="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
+    esac \
+    && apt-get update \
+    && apt-get install --yes --no-install-recommends $packages \
+    && rustup target add x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
+ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
 WORKDIR /source
 # For `--version`, where the build's context has no git.
 ARG SOURCE_DATE_EPOCH
 COPY . .
-# The binaries are static, see .cargo/config.toml, so they lie below the name of the target. The simulators are left out.
+# `amd64` or `arm64`: what the image is for.
+ARG TARGETARCH
+# The binaries are static, see .cargo/config.toml, so they lie below the name of the target. The simulators are left out. The helper is made
+# for both architectures: `gantry-helper` is the image's own, and the runner pushes the other one to nodes of the other kind.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
-    cargo build --locked --profile dist --no-default-features --package gantry --package gantry-helper \
-    && mkdir /out \
-    && cp "target/$(rustc --print host-tuple)"/dist/gantry "target/$(rustc --print host-tuple)"/dist/gantry-helper /out/ \
-    && gzip --best --no-name --keep /out/gantry-helper
+    case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
+        amd64) own=x86_64 other=aarch64 ;; \
+        arm64) own=aarch64 other=x86_64 ;; \
+        *) echo "there are helpers for amd64 and arm64 only" >&2; exit 1 ;; \
+    esac \
+    && cargo build --locked --profile dist --no-default-features --package gantry --package gantry-helper --target $own-unknown-linux-gnu \
+    && cargo build --locked --profile dist --package gantry-helper --target $other-unknown-linux-gnu \
+    && mkdir -p /out/other \
+    && cp target/$own-unknown-linux-gnu/dist/gantry target/$own-unknown-linux-gnu/dist/gantry-helper /out/ \
+    && cp target/$other-unknown-linux-gnu/dist/gantry-helper /out/other/gantry-helper-$other \
+    && gzip --best --no-name --keep /out/gantry-helper /out/other/gantry-helper-$other
 
 FROM debian:bookworm-slim AS helper
 RUN apt-get update \
@@ -40,7 +62,7 @@ RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gitlab-runner --sh
     && chmod 0770 /home/gitlab-runner \
     && install --directory --owner 1000 --group 0 --mode 0770 /etc/gitlab-runner
 # The helper is what the runner pushes into job pods whose helper image has none, compressed where the image has gzip.
-COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /usr/bin/
+COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /out/other/* /usr/bin/
 # Under these names, and with the init and the pgrep above, GitLab's own chart starts it and looks after it.
 RUN ln -s gantry /usr/bin/gitlab-runner \
     && ln -s /usr/bin/gantry /entrypoint

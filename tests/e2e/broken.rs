@@ -20,6 +20,22 @@ const BOUND: Duration = Duration::from_secs(60);
 /// Of a name here, so that what is made of it can be the name of a namespace.
 const LONGEST_NAME: usize = 30;
 
+/// How variables of the build container come from objects of the cluster: no setting does that but a patch.
+const PATCHED_ENVIRONMENT: &str = r#"
+    [[runners.kubernetes.pod_spec]]
+      patch_type = "strategic"
+      patch = '{"containers": [{"name": "build", "envFrom": [{"configMapRef": {"name": "no-map"}}]}]}'
+"#;
+const PATCHED_VARIABLE: &str = r#"
+    [[runners.kubernetes.pod_spec]]
+      patch_type = "strategic"
+      patch = '''
+        containers:
+          - name: build
+            env: [{name: A, valueFrom: {secretKeyRef: {name: keyless, key: wanted}}}]
+      '''
+"#;
+
 const CONFIGURATION: &str = "runner_configuration_error";
 const SYSTEM: &str = "runner_system_failure";
 
@@ -118,6 +134,26 @@ fn objects() -> Vec<Broken> {
             name: "a config map as a volume",
             kubernetes: "    [[runners.kubernetes.volumes.config_map]]\n      name = \"no-map\"\n      mount_path = \"/m\"\n",
             texts: &["\tFailedMount: ", r#"configmap \"no-map\" not found"#],
+            ..NOTHING
+        },
+        Broken {
+            name: "a config map as environment",
+            kubernetes: PATCHED_ENVIRONMENT,
+            job: |_| json!({"variables": [{"key": "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", "value": "true"}]}),
+            texts: &["container build", r#"configmap "no-map" not found"#],
+            ends: Some(CONFIGURATION),
+            ..NOTHING
+        },
+        Broken {
+            name: "a key of a secret as a variable",
+            kubernetes: PATCHED_VARIABLE,
+            job: |_| json!({"variables": [{"key": "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", "value": "true"}]}),
+            objects: || {
+                let secret = json!({"metadata": {"name": "keyless"}, "stringData": {"other": "x"}});
+                vec![("/api/v1/namespaces/{namespace}/secrets", secret)]
+            },
+            texts: &["container build", "couldn't find key wanted in Secret", "/keyless"],
+            ends: Some(CONFIGURATION),
             ..NOTHING
         },
         Broken {

@@ -1,4 +1,4 @@
-//! Where a key belongs that is unknown in its table.
+//! Where a key belongs that is unknown in its table, and words that look like keys and never were any, or are none anymore.
 
 use crate::key::{Key, keys};
 
@@ -18,8 +18,18 @@ const KEPT_IN_GITLAB: [&str; 10] = [
 
 /// What to do about a key that is unknown in the table `path`, where more than its spelling is known.
 pub(crate) fn hint(path: &str, key: &str) -> Option<String> {
-    renamed(key).or_else(|| home(path, key).map(|home| format!("it belongs {home}"))).or_else(|| {
-        is_kept_in_gitlab(path, key).then(|| "GitLab keeps it: set it on the runner's page there".to_owned())
+    home(path, key).map(|home| format!("it belongs {home}"))
+}
+
+/// What to say about a key that many files have although no release, or no release anymore, makes use of it, and what to do.
+pub(crate) fn ignored(path: &str, key: &str) -> Option<(String, Option<String>)> {
+    if let Some(instead) = renamed(key) {
+        return Some(("has no effect".to_owned(), Some(instead)));
+    }
+    let is_kept = home(path, key).is_none() && is_kept_in_gitlab(path, key);
+    is_kept.then(|| {
+        let what = "has no effect: GitLab keeps it, and not this file".to_owned();
+        (what, Some("set it on the runner's page in GitLab, and leave it out here".to_owned()))
     })
 }
 
@@ -90,9 +100,17 @@ mod tests {
         assert_eq!(hint("runners[0]", "concurrent"), "it belongs at the top of the file, before the first table");
         assert_eq!(hint("runners[0]", "BucketName"), "it belongs under [runners.cache.s3]");
         assert_eq!(hint("", "kubernetes"), "it belongs under [[runners]]");
-        assert_eq!(hint("runners[0]", "run-untagged"), "GitLab keeps it: set it on the runner's page there");
-        assert_eq!(hint("runners[0]", "metrics_server"), "it is called listen_address now");
         assert_eq!(hint("runners[0]", "poll_timout"), "");
-        assert_eq!(hint("runners[0].cache", "tags"), "");
+        assert_eq!(hint("runners[0]", "tags"), "");
+    }
+
+    #[test]
+    fn words_that_are_no_keys_are_known() {
+        let hint = |path, key| ignored(path, key).and_then(|(_, hint)| hint).unwrap_or_default();
+        assert!(hint("runners[0]", "run-untagged").starts_with("set it on the runner's page in GitLab"));
+        assert_eq!(hint("", "metrics_server"), "it is called listen_address now");
+        assert_eq!(hint("runners[0]", "registration_token"), "`register` takes it and writes the runner's own token");
+        assert_eq!(ignored("runners[0].cache", "tags"), None);
+        assert_eq!(ignored("runners[0]", "limit"), None);
     }
 }

@@ -71,12 +71,18 @@ pub enum Form {
     Switch,
     /// A whole number, where 0 or less is the same as nothing.
     Positive,
-    /// A whole number.
+    /// A whole number from 1.
+    FromOne,
+    /// A whole number that is not negative, where 0 is not nothing.
     Whole,
+    /// A whole number, where one below 0 is an answer of its own.
+    Signed,
     /// Whole seconds, where 0 or less is the same as nothing.
     Seconds,
-    /// A duration such as `10m`, or nanoseconds.
+    /// A duration such as `10m`, or nanoseconds, where 0 is the same as nothing.
     Duration,
+    /// The same, where 0 is an answer of its own.
+    DurationFromZero,
     /// A date and time.
     Time,
     /// A list of texts.
@@ -109,9 +115,9 @@ impl Form {
             Self::Words(words) => words.join(", "),
             Self::WordList(words) => format!("{}, or a list of these", words.join(", ")),
             Self::Flag | Self::Switch => "true or false".to_owned(),
-            Self::Positive | Self::Whole => "number".to_owned(),
+            Self::Positive | Self::FromOne | Self::Whole | Self::Signed => "number".to_owned(),
             Self::Seconds => "seconds".to_owned(),
-            Self::Duration => "duration".to_owned(),
+            Self::Duration | Self::DurationFromZero => "duration".to_owned(),
             Self::Time => "date and time".to_owned(),
             Self::Texts => "list of texts".to_owned(),
             Self::Numbers => "list of numbers".to_owned(),

@@ -33,6 +33,9 @@ impl<T, F: Fn(&Section<'_>, &'static str) -> T> Kind for Simple<F> {
     type Value = T;
 
     fn read(&self, section: &Section<'_>, key: &'static str) -> T {
+        if let Some(instead) = self.below_zero() {
+            section.warn_below_zero(key, &instead);
+        }
         (self.read)(section, key)
     }
 
@@ -42,6 +45,21 @@ impl<T, F: Fn(&Section<'_>, &'static str) -> T> Kind for Simple<F> {
 
     fn default(&self) -> String {
         self.default.clone()
+    }
+}
+
+impl<F> Simple<F> {
+    /// What is in force where a file says a number below 0, which the reference takes without a word; `None` where such a number is an answer,
+    /// an error, or no number at all.
+    fn below_zero(&self) -> Option<String> {
+        match self.form {
+            Form::DurationFromZero => Some("0 is in force".to_owned()),
+            Form::Positive | Form::Seconds | Form::Duration => Some(match self.default.as_str() {
+                "" | "0" => "it is as if the key were not there".to_owned(),
+                default => format!("the default is in force, {default}"),
+            }),
+            _ => None,
+        }
     }
 }
 
@@ -105,7 +123,7 @@ pub(crate) fn switch_or(key: &'static str, default: bool) -> Declared<impl Kind<
     custom(key, Form::Switch, default.to_string(), move |section, key| section.bool(key).unwrap_or(default))
 }
 
-/// A whole number that is not negative, where 0 is not nothing: an id, or seconds.
+/// Whole seconds that are not negative, where 0 is not nothing.
 pub(crate) fn not_negative(key: &'static str) -> Declared<impl Kind<Value = Option<i64>>> {
     custom(key, Form::Whole, "", |section, key| {
         let number = section.int(key)?;
@@ -114,6 +132,38 @@ pub(crate) fn not_negative(key: &'static str) -> Declared<impl Kind<Value = Opti
         }
         Some(number)
     })
+}
+
+/// The number of a user or group.
+pub(crate) fn id(key: &'static str) -> Declared<impl Kind<Value = Option<i64>>> {
+    custom(key, Form::Whole, "", |section, key| {
+        let id = section.int(key)?;
+        if let Some(message) = no_id(id) {
+            section.problem(Severity::Error, key, message);
+        }
+        Some(id)
+    })
+}
+
+/// Numbers of groups.
+pub(crate) fn ids(key: &'static str) -> Declared<impl Kind<Value = Vec<i64>>> {
+    custom(key, Form::Numbers, "", |section, key| {
+        let mut list = Vec::new();
+        for found in section.items(key, "a list of numbers") {
+            let Some(id) = found.int() else { continue };
+            if let Some(message) = no_id(id) {
+                found.problem(Severity::Error, message);
+            }
+            list.push(id);
+        }
+        list
+    })
+}
+
+/// What is wrong with the number of a user or group, for an API server.
+fn no_id(id: i64) -> Option<String> {
+    let is_id = (0..=i64::from(i32::MAX)).contains(&id);
+    (!is_id).then(|| format!("{id} is no number of a user or group: those are from 0 to {}", i32::MAX))
 }
 
 /// The name of an object of Kubernetes.
@@ -226,11 +276,6 @@ pub(crate) fn duration(key: &'static str) -> Declared<impl Kind<Value = Option<D
 /// A list of texts.
 pub(crate) fn texts(key: &'static str) -> Declared<impl Kind<Value = Vec<String>>> {
     custom(key, Form::Texts, "", |section, key| section.texts(key))
-}
-
-/// A list of whole numbers.
-pub(crate) fn numbers(key: &'static str) -> Declared<impl Kind<Value = Vec<i64>>> {
-    custom(key, Form::Numbers, "", |section, key| section.ints(key))
 }
 
 /// A table of texts with free keys.

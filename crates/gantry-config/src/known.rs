@@ -57,10 +57,14 @@ impl Walk<'_, '_> {
             let written = name.get_ref().as_ref();
             let path_of_key = join(path, written);
             let Some(known) = node.below.get(&written.to_ascii_lowercase()) else {
+                let at = name.span().start.min(value.span().start);
+                if let Some(what) = homes::ignored(path, written) {
+                    self.report.add_with_hint(Severity::Warning, at, &path_of_key, what);
+                    continue;
+                }
                 let candidates = node.below.values().map(|node| node.name.as_str());
                 let hint = homes::hint(path, written)
                     .or_else(|| nearest(written, candidates).map(|near| format!("did you mean {near}?")));
-                let at = name.span().start.min(value.span().start);
                 self.report.add_with_hint(Severity::Warning, at, &path_of_key, (UNKNOWN_KEY.to_owned(), hint));
                 continue;
             };

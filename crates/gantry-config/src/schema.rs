@@ -59,8 +59,12 @@ fn value(key: &Key) -> Value {
             json!({ "oneOf": [word, { "type": "array", "items": word }] })
         }
         Form::Flag | Form::Switch => json!({ "type": "boolean" }),
-        Form::Positive | Form::Whole | Form::Seconds => json!({ "type": "integer" }),
-        Form::Duration => json!({ "oneOf": [{ "type": "string", "pattern": DURATION }, { "type": "integer" }] }),
+        Form::Signed => json!({ "type": "integer" }),
+        Form::FromOne => json!({ "type": "integer", "minimum": 1 }),
+        Form::Positive | Form::Whole | Form::Seconds => json!({ "type": "integer", "minimum": 0 }),
+        Form::Duration | Form::DurationFromZero => {
+            json!({ "oneOf": [{ "type": "string", "pattern": DURATION }, { "type": "integer", "minimum": 0 }] })
+        }
         Form::Texts => json!({ "type": "array", "items": { "type": "string" } }),
         Form::Numbers => json!({ "type": "array", "items": { "type": "integer" } }),
         Form::TextMap => map_of("string"),
@@ -79,7 +83,9 @@ fn default(key: &Key) -> Option<Value> {
     }
     Some(match key.form {
         Form::Flag | Form::Switch => json!(key.default == "true"),
-        Form::Positive | Form::Whole | Form::Seconds => json!(key.default.parse::<i64>().ok()?),
+        Form::Positive | Form::FromOne | Form::Whole | Form::Signed | Form::Seconds => {
+            json!(key.default.parse::<i64>().ok()?)
+        }
         _ => json!(key.default),
     })
 }

@@ -97,6 +97,17 @@ impl<'d> Section<'d> {
         self.positive::<u32>(key).map(|seconds| Duration::from_secs(seconds.into()))
     }
 
+    /// Warns of a number or duration below 0; `instead` says what is in force then.
+    pub(crate) fn warn_below_zero(&self, key: &'static str, instead: &str) {
+        let Some(found) = self.find(key) else { return };
+        let shown = match found.value {
+            DeValue::Integer(value) if value.as_str().starts_with('-') && value.as_str() != "-0" => value.as_str(),
+            DeValue::String(text) if go_duration::parse(text) == Err(ParseError::Negative) => text.as_ref(),
+            _ => return,
+        };
+        found.problem(Severity::Warning, format!("{shown} is less than 0 and does not count: {instead}"));
+    }
+
     /// A duration in Go's notation, or nanoseconds (GitLab Runner 19.4). Negative ones are zero.
     pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
         let found = self.find(key)?;
@@ -121,10 +132,6 @@ impl<'d> Section<'d> {
 
     pub(crate) fn texts(&self, key: &'static str) -> Vec<String> {
         self.items(key, "a list of strings").iter().filter_map(Found::text).collect()
-    }
-
-    pub(crate) fn ints(&self, key: &'static str) -> Vec<i64> {
-        self.items(key, "a list of numbers").iter().filter_map(Found::int).collect()
     }
 
     /// The elements of a list; nothing where absent or not a list.

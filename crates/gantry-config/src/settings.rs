@@ -45,7 +45,7 @@ table! {
     #[derive(Clone, Debug, PartialEq)]
     pub struct Settings {
         /// Jobs of all runners at once.
-        concurrent: NonZeroU32 = custom("concurrent", Form::Positive, "1", concurrent);
+        concurrent: NonZeroU32 = custom("concurrent", Form::FromOne, "1", concurrent);
         /// Seconds between two requests of a runner for jobs.
         check_interval: Duration = seconds("check_interval", 3);
         /// Where metrics and health are served, such as `:9252`. `--listen-address` and `LISTEN_ADDRESS` beat it; without any of
@@ -56,7 +56,7 @@ table! {
         /// Seconds that a forced shutdown may take.
         shutdown_timeout: Duration = seconds("shutdown_timeout", 30);
         /// Age at which connections to GitLab are made anew; 0 keeps them.
-        connection_max_age: Duration = custom("connection_max_age", Form::Duration, "15m0s", |section, key| {
+        connection_max_age: Duration = custom("connection_max_age", Form::DurationFromZero, "15m0s", |section, key| {
             section.duration(key).unwrap_or(Duration::from_mins(15))
         });
         /// Labels of this runner manager, which GitLab is told with every request for a job; those of an entry are added.

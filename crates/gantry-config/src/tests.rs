@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use crate::key::{Form, Key, keys};
 use crate::{Problem, Settings, load};
 
 fn env(name: &str) -> Option<String> {
@@ -142,7 +143,13 @@ const NO_CLUSTER: &[(&str, &str)] = &[
         "[runners.kubernetes.pod_security_context]\nrun_as_user = 0\nrun_as_non_root = true\n",
         "pod_security_context.run_as_non_root: is true, and run_as_user is 0",
     ),
-    ("[runners.kubernetes.build_container_security_context]\nrun_as_user = -1\n", "run_as_user: -1 is less than 0"),
+    ("[runners.kubernetes.build_container_security_context]\nrun_as_user = -1\n", "-1 is no number of a user or group"),
+    ("[runners.kubernetes.pod_security_context]\nfs_group = 2147483648\n", "fs_group: 2147483648 is no number"),
+    (
+        "[runners.kubernetes.pod_security_context]\nsupplemental_groups = [1, -2]\n",
+        "supplemental_groups[1]: -2 is no number of a user or group: those are from 0 to 2147483647",
+    ),
+    ("pod_termination_grace_period_seconds = -1\n", "pod_termination_grace_period_seconds: -1 is less than 0"),
     ("dns_policy = \"none\"\n", "dns_policy: is \"none\", which needs nameservers"),
     (
         "[runners.kubernetes.dns_config]\nnameservers = [\"dns.example.com\"]\n",
@@ -350,8 +357,8 @@ fn keys_in_the_wrong_table_get_a_hint() {
     Warning config.toml:1: privileged: unknown key (it belongs under [runners.kubernetes])
     Warning config.toml:6: runners[0].namespace: unknown key (it belongs under [runners.kubernetes])
     Warning config.toml:7: runners[0].concurrent: unknown key (it belongs at the top of the file, before the first table)
-    Warning config.toml:8: runners[0].tags: unknown key (GitLab keeps it: set it on the runner's page there)
-    Warning config.toml:9: runners[0].locked: unknown key (GitLab keeps it: set it on the runner's page there)
+    Warning config.toml:8: runners[0].tags: has no effect: GitLab keeps it, and not this file (set it on the runner's page in GitLab, and leave it out here)
+    Warning config.toml:9: runners[0].locked: has no effect: GitLab keeps it, and not this file (set it on the runner's page in GitLab, and leave it out here)
     Warning config.toml:11: runners[0].kubernetes.limit: unknown key (it belongs under [[runners]])
     ");
 }
@@ -379,6 +386,52 @@ fn durations_are_texts_or_nanoseconds() {
         let age = good(&format!("connection_max_age = {text}\n")).0.connection_max_age;
         assert_eq!(age.as_millis(), millis, "{text}");
     }
+}
+
+/// What the reference takes as if it were not there, and without a word: it means nothing, and somebody has meant something.
+#[test]
+fn numbers_below_zero_are_said() {
+    let values = |form: &Form| match form {
+        Form::Duration | Form::DurationFromZero => &["-5", "\"-5s\""][..],
+        _ => &["-5"],
+    };
+    let mut said = 0;
+    let is_a_number = |key: &&Key| {
+        key.effect.acts()
+            && matches!(
+                key.form,
+                Form::Positive | Form::Seconds | Form::Duration | Form::DurationFromZero | Form::CountMap
+            )
+    };
+    for key in keys().iter().filter(is_a_number) {
+        for value in values(&key.form) {
+            let value = if key.form == Form::CountMap { format!("{{ a = {value} }}") } else { (*value).to_owned() };
+            let path: Vec<&str> = key.path.split('.').collect();
+            let text = match path.as_slice() {
+                ["runners[]", tables @ .., name] if tables.is_empty() => runner(&format!("{name} = {value}\n")),
+                ["runners[]", tables @ .., name] => {
+                    runner(&format!("[runners.{}]\n{name} = {value}\n", tables.join(".")))
+                }
+                [tables @ .., name] if tables.is_empty() => format!("{name} = {value}\n"),
+                [tables @ .., name] => format!("[{}]\n{name} = {value}\n", tables.join(".")),
+                [] => unreachable!("a key has a path"),
+            };
+            let (_, warnings) = good(&text);
+            assert!(warnings.contains(" is less than 0 and does not count: "), "{}: {warnings}\n{text}", key.path);
+            assert_eq!(warnings.lines().count(), 1, "{}: {warnings}", key.path);
+            said += 1;
+        }
+    }
+    assert!(said > 30, "{said}");
+    let (settings, warnings) = good(&runner("limit = -1\n[runners.kubernetes]\npoll_timeout = -180\n"));
+    assert_eq!(settings.runners[0].limit, None);
+    insta::assert_snapshot!(warnings, @r"
+    Warning config.toml:5: runners[0].limit: -1 is less than 0 and does not count: it is as if the key were not there
+    Warning config.toml:7: runners[0].kubernetes.poll_timeout: -180 is less than 0 and does not count: the default is in force, 180
+    ");
+    assert!(bad("concurrent = -1\n").contains("concurrent: must be from 1 to 4294967295, not -1"));
+    let own_answers = "[runners.kubernetes]\nresource_availability_check_max_attempts = -1\n[runners.cache.s3]\nAssumeRoleMaxConcurrency = -1\n";
+    assert_eq!(good(&runner(own_answers)).1, "");
 }
 
 #[test]

@@ -145,6 +145,9 @@ pub enum Ending {
         exit_code: i32,
         /// The kubelet's reason.
         reason: String,
+        /// The last line that it printed, or nothing, if an entrypoint started it (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entrypoint: Option<String>,
     },
     /// Our helper cannot run in the helper container.
     HelperUnusable {
@@ -293,8 +296,9 @@ impl Ending {
             Self::ContainerOutOfMemory { container, limit } => {
                 format!("container {container} was OOM-killed: {}", more_memory(container, limit.as_deref()))
             }
-            Self::ContainerDied { container, exit_code, reason } => {
-                format!("container {container} ended while the job ran: exit code {exit_code}, reason {reason}")
+            Self::ContainerDied { container, exit_code, reason, entrypoint } => {
+                let hint = entrypoint.as_deref().map(of_entrypoint).unwrap_or_default();
+                format!("container {container} ended while the job ran: exit code {exit_code}, reason {reason}{hint}")
             }
         }
     }
@@ -317,6 +321,15 @@ fn more_memory(container: &str, limit: Option<&str>) -> String {
              {setting} in [runners.kubernetes] to what it needs ({variable})"
         ),
     }
+}
+
+/// What may be wrong with a container that an entrypoint starts, and the last line that it printed.
+fn of_entrypoint(printed: &str) -> String {
+    let last = if printed.is_empty() { String::new() } else { format!("; the last that it printed: {printed:?}") };
+    format!(
+        "; an entrypoint starts it (FF_KUBERNETES_HONOR_ENTRYPOINT), which must run the command that it is given, as `exec \"$@\"` \
+         does{last}"
+    )
 }
 
 fn go_seconds(seconds: u64) -> String {

@@ -92,8 +92,8 @@ pub const FLAGS: [FeatureFlag; 52] = [
     flag(
         "FF_KUBERNETES_HONOR_ENTRYPOINT",
         false,
-        "Run the entrypoint of the image of the build container",
-        NotYet("entrypoints of build images are not run: call it in the script"),
+        "Start the build container by the entrypoint of its image, or by the job's `image: entrypoint`; it must run the command that it is given",
+        Acts,
     ),
     flag(
         "FF_POSIXLY_CORRECT_ESCAPES",

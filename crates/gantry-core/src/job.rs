@@ -179,6 +179,16 @@ payload! {
     pub struct ExecutorOpts {
         /// Those for this executor.
         kubernetes: KubernetesOpts,
+        /// Those for the Docker executor, which jobs for both kinds of runners have.
+        docker: DockerOpts,
+    }
+
+    /// Options of an image for the Docker executor.
+    pub struct DockerOpts {
+        /// `linux/arm64`, for instance.
+        platform: String,
+        /// A name or `UID`, perhaps with a group.
+        user: Option<UserOpt>,
     }
 
     /// Options of an image for the Kubernetes executor.
@@ -344,11 +354,17 @@ mod tests {
     fn absent_and_null_are_defaults() {
         let job: JobSpec = serde_json::from_str(
             r#"{"id": 7, "token": "t", "steps": null, "image": null, "git_info": {"ref": null}, "unknown": [1],
-                "services": [{"name": "db", "alias": null, "executor_opts": {"kubernetes": {"user": 1000}}}]}"#,
+                "services": [{"name": "db", "alias": null, "executor_opts": {"kubernetes": {"user": 1000},
+                "docker": {"platform": "linux/arm64", "user": 5, "x": []}}}]}"#,
         )
         .unwrap();
         assert_eq!((job.id, job.steps.len(), job.image.name.as_str()), (7, 0, ""));
-        assert_eq!(job.services[0].executor_opts.kubernetes.user, Some(UserOpt("1000".into())));
+        let options = &job.services[0].executor_opts;
+        assert_eq!(options.kubernetes.user, Some(UserOpt("1000".into())));
+        assert_eq!(
+            (options.docker.platform.as_str(), &options.docker.user),
+            ("linux/arm64", &Some(UserOpt("5".into())))
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What this credential may do in its namespace, asked of the API server itself. For `doctor`, which prints what each missing verb costs;
+//! What this credential may do in its namespace or in the cluster, asked of the API server itself. For `doctor`, which prints what each missing verb costs;
 //! no job depends on it.
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
@@ -11,10 +11,14 @@ use crate::{Cluster, error::ApiError, retry};
 pub struct Right {
     /// Such as `create`.
     pub verb: &'static str,
-    /// Such as `pods`; all of them are in the core group.
+    /// Such as `policy`; empty for the core group.
+    pub group: &'static str,
+    /// Such as `pods`.
     pub resource: &'static str,
     /// Such as `exec`.
     pub subresource: Option<&'static str>,
+    /// Whether it is needed in all namespaces, or for what is in none.
+    pub everywhere: bool,
 }
 
 /// Everything that this crate needs. Without `list` and `watch` on pods it polls; an exec over WebSocket is checked as `get`, and from
@@ -32,13 +36,27 @@ pub const USED: [Right; 7] = [
 /// What is used where it is granted. Without `list` on `events` the job log does not show why a volume cannot be mounted, and says where to
 /// look; without those on `secrets` the logins of jobs for registries are not used.
 pub const OPTIONAL: [Right; 6] = [
-    Right { verb: "list", resource: "events", subresource: None },
-    Right { verb: "get", resource: "pods", subresource: Some("log") },
+    Right::on("list", "events"),
+    Right { subresource: Some("log"), ..Right::on_pods("get") },
     MARKS,
-    Right { verb: "create", resource: "secrets", subresource: None },
-    Right { verb: "update", resource: "secrets", subresource: None },
-    Right { verb: "delete", resource: "secrets", subresource: None },
+    Right::on("create", "secrets"),
+    Right::on("update", "secrets"),
+    Right::on("delete", "secrets"),
 ];
+
+/// What a namespace for each job takes, beside [`USED`] in all namespaces.
+pub const NAMESPACES: [Right; 4] = [
+    Right::on("create", "namespaces").everywhere(),
+    Right::on("get", "namespaces").everywhere(),
+    Right::on("list", "namespaces").everywhere(),
+    Right::on("delete", "namespaces").everywhere(),
+];
+
+/// What disruption budgets take.
+pub const BUDGETS: [Right; 1] = [Right { group: "policy", ..Right::on("create", "poddisruptionbudgets") }];
+
+/// What it takes to look whether the objects are there that pods name.
+pub const LOOKS: [Right; 2] = [Right::on("get", "serviceaccounts"), Right::on("get", "secrets")];
 
 /// With it managers write on pods who owns them and that they live, so that others take over the jobs of one that dies within 20 s.
 pub const MARKS: Right = Right::on_pods("patch");
@@ -47,8 +65,12 @@ pub const MARKS: Right = Right::on_pods("patch");
 const NO_CREDENTIALS: &str =
     "images are pulled without the credentials that jobs bring (GitLab's registry, DOCKER_AUTH_CONFIG)";
 
+/// Without a look at what a pod names.
+const NO_LOOK: &str =
+    "resource_availability_check_max_attempts has no effect: a pod is made although what it names is not there yet";
+
 /// What a missing right costs, one sentence each; the first that fits counts.
-const COSTS: [(&str, &str, &str); 13] = [
+const COSTS: [(&str, &str, &str); 20] = [
     ("create", "pods", "no job can run: its pod cannot be made"),
     ("get", "pods", "a pod whose watch broke cannot be looked up, so jobs end late or without their cause"),
     ("list", "pods", "pods are asked for one by one, and those that earlier runners left behind are not removed"),
@@ -69,6 +91,17 @@ const COSTS: [(&str, &str, &str); 13] = [
         "pods/log",
         "job logs cannot show what services print (CI_DEBUG_SERVICES), or the last lines of one that has ended",
     ),
+    ("create", "namespaces", "no job can run: namespace_per_job makes a namespace for each"),
+    (
+        "get",
+        "namespaces",
+        "namespaces of ended jobs stay (namespace_per_job): the runner cannot see whether they are its own",
+    ),
+    ("list", "namespaces", "namespaces that earlier runners left behind are not removed (namespace_per_job)"),
+    ("delete", "namespaces", "namespaces of ended jobs stay (namespace_per_job)"),
+    ("create", "poddisruptionbudgets", "pod_disruption_budget has no effect: a drain of a node ends its jobs"),
+    ("get", "serviceaccounts", NO_LOOK),
+    ("get", "secrets", NO_LOOK),
     ("list", "events", "the log of a job whose pod does not start cannot say why a volume or an image is not there"),
 ];
 
@@ -85,12 +118,22 @@ impl Right {
         self.subresource.map_or_else(|| self.resource.to_owned(), |name| format!("{}/{name}", self.resource))
     }
 
+    /// The same in all namespaces.
+    #[must_use]
+    pub const fn everywhere(self) -> Self {
+        Self { everywhere: true, ..self }
+    }
+
+    const fn on(verb: &'static str, resource: &'static str) -> Self {
+        Self { verb, group: "", resource, subresource: None, everywhere: false }
+    }
+
     const fn on_pods(verb: &'static str) -> Self {
-        Self { verb, resource: "pods", subresource: None }
+        Self::on(verb, "pods")
     }
 
     const fn on_exec(verb: &'static str) -> Self {
-        Self { verb, resource: "pods", subresource: Some("exec") }
+        Self { subresource: Some("exec"), ..Self::on_pods(verb) }
     }
 }
 
@@ -101,11 +144,12 @@ impl std::fmt::Display for Right {
 }
 
 impl Cluster {
-    /// Whether `right` is granted in the namespace, by a self subject access review (Kubernetes API), which every authenticated user may
+    /// Whether `right` is granted, in the namespace or everywhere, by a self subject access review (Kubernetes API), which every authenticated user may
     /// ask for. Tried once.
     pub async fn may(&self, right: &Right) -> Result<bool, ApiError> {
         let attributes = ResourceAttributes {
-            namespace: Some(self.namespace().to_owned()),
+            namespace: (!right.everywhere).then(|| self.namespace().to_owned()),
+            group: Some(right.group.to_owned()),
             verb: Some(right.verb.to_owned()),
             resource: Some(right.resource.to_owned()),
             subresource: right.subresource.map(str::to_owned),
@@ -130,7 +174,7 @@ mod tests {
 
     #[test]
     fn every_right_has_its_cost() {
-        for right in USED.iter().chain(&OPTIONAL) {
+        for right in USED.iter().chain(&OPTIONAL).chain(&NAMESPACES).chain(&BUDGETS).chain(&LOOKS) {
             assert_ne!(right.cost(), "something will not work", "{right}");
         }
     }

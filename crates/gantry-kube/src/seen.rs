@@ -61,6 +61,9 @@ pub struct SeenContainer {
     /// What it may use.
     #[serde(default)]
     pub resources: Option<SeenResources>,
+    /// What the kubelet keeps of its output when it ends.
+    #[serde(default, rename = "terminationMessagePolicy")]
+    pub termination_message_policy: Option<String>,
 }
 
 /// What a container may use.

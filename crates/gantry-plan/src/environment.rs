@@ -316,6 +316,15 @@ pub(crate) fn for_service(
     made
 }
 
+/// What an entrypoint of the build container sees: no more than services do.
+pub(crate) fn for_entrypoint(
+    variables: &Variables,
+    expanded: &Variables,
+    redactor: &Redactor,
+) -> Vec<(String, String)> {
+    for_service((variables, &shared(variables, expanded, redactor)), &[], redactor).variables
+}
+
 /// Whether every supported API server takes a name of a container's variable (newer ones take more).
 fn is_pod_name(key: &str) -> bool {
     let may_begin = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'.' | b'_');

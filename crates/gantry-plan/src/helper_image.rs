@@ -13,7 +13,7 @@ pub(crate) const OFFICIAL: &str = "registry.gitlab.com/gitlab-org/gitlab-runner/
 const VERSION: &str = "19.4.0";
 
 /// Labels of nodes (Kubernetes API).
-const ARCH_LABEL: &str = "kubernetes.io/arch";
+pub(crate) const ARCH_LABEL: &str = "kubernetes.io/arch";
 const OS_LABEL: &str = "kubernetes.io/os";
 
 /// Chooses the image; `manager_arch` is `os/arch` of the manager.
@@ -34,9 +34,7 @@ pub(crate) fn helper_image(
     if !configured.is_empty() {
         return Ok(configured);
     }
-    let own = manager_arch.split_once('/').map(|(_, arch)| arch).filter(|_| settings.helper_image_autoset_arch_and_os);
-    let selected = settings.node_selector.get(ARCH_LABEL).map(String::as_str);
-    let arch = match selected.or(own).unwrap_or("amd64") {
+    let arch = match arch(settings, manager_arch) {
         "amd64" => "x86_64",
         other => other,
     };
@@ -46,6 +44,13 @@ pub(crate) fn helper_image(
         flavor => format!("{flavor}-"),
     };
     Ok(format!("{OFFICIAL}:{prefix}{arch}-v{VERSION}"))
+}
+
+/// The architecture that the pod's node should be of, in the words of images: GitLab Runner 19.4 takes amd64 where nobody says another.
+pub(crate) fn arch<'a>(settings: &'a KubernetesSettings, manager_arch: &'a str) -> &'a str {
+    let own = manager_arch.split_once('/').map(|(_, arch)| arch).filter(|_| settings.helper_image_autoset_arch_and_os);
+    let selected = settings.node_selector.get(ARCH_LABEL).map(String::as_str);
+    selected.or(own).unwrap_or("amd64")
 }
 
 #[cfg(test)]

@@ -290,6 +290,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let services = services::services(&wishes)?;
     let inputs = sources::Inputs { job, runner, context, settings, flags, variables };
     let stages = stages::stages(&inputs, &caches, links)?;
+    let honors_entrypoint = flags.is_on("FF_KUBERNETES_HONOR_ENTRYPOINT");
     let pod = pod::pod(&pod::PodRequest {
         job,
         runner,
@@ -301,12 +302,15 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         timeout,
         timestamps: flags.is_on("FF_TIMESTAMPS"),
         debug_trace: settings.is_debugged(),
+        entrypoint: honors_entrypoint.then(|| environment::for_entrypoint(variables, expanded, &redactor)),
         patches: if flags.is_on("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") { &runner.kubernetes.pod_spec } else { &[] },
     })?;
     let mut warnings = [given.warnings.clone(), flags.warnings.clone(), settings.warnings.clone()].concat();
     warnings.extend(caches.warning());
     warnings.extend(sources::warning(settings, flags));
     warnings.extend(unsupported::warnings(job));
+    let arch = helper_image::arch(&runner.kubernetes, &context.executable_arch);
+    warnings.extend(unsupported::of_images(job, arch, expanded, honors_entrypoint));
     warnings.extend(no_effect::warnings(runner, facts.literal));
     warnings.extend(services.iter().filter_map(|service| service.ports.warning.clone()));
     warnings.extend(head::readable(&services, &pod.pod, &redactor));

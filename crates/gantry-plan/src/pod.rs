@@ -40,6 +40,8 @@ pub(crate) struct PodRequest<'a> {
     /// Whether each line of the log starts with a time.
     pub(crate) timestamps: bool,
     pub(crate) debug_trace: bool,
+    /// What an entrypoint sees that starts the build container; nothing where none does (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
+    pub(crate) entrypoint: Option<Vec<(String, String)>>,
     /// Those that apply to this job.
     pub(crate) patches: &'a [PodSpecPatch],
 }
@@ -170,10 +172,16 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
     let user = requested_user(&job.image, kubernetes, variables)?;
     let (own, pod) = (&kubernetes.build_security_context, &kubernetes.pod_security_context);
     let overruled = security::overruled(BUILD, own, pod, user);
+    let honored = request.entrypoint.as_ref();
+    let start = start::build(kubernetes.timing.poll_timeout, honored.is_some(), &job.image.entrypoint);
     let build = api::Container {
         name: BUILD.to_owned(),
         image: Some(image),
-        command: Some(start::build(kubernetes.timing.poll_timeout)),
+        command: start.command,
+        args: start.args,
+        env: honored.map(|variables| variables.iter().map(|(name, value)| env_var(name, value)).collect()),
+        // So that an entrypoint that fails says why, without a right to the container's log.
+        termination_message_policy: honored.map(|_| "FallbackToLogsOnError".to_owned()),
         resources: resources(&kubernetes.resources.build.set),
         security_context: Some(security::container(&kubernetes.build_security_context, kubernetes, user)),
         volume_mounts: Some(volumes.build),

@@ -1,10 +1,12 @@
 //! What jobs and configs may ask for and this version does not do. Whatever would run with less protection, or would not be the job that
 //! was written, is refused; everything else is a warning in the job log.
 
-use gantry_core::job::JobSpec;
+use gantry_core::job::{Image, JobSpec};
+use gantry_core::variables::Variables;
 
-use crate::PlanError;
 use crate::environment::list;
+use crate::helper_image::ARCH_LABEL;
+use crate::{PlanError, start};
 
 /// Refuses what cannot be done without.
 ///
@@ -30,6 +32,46 @@ pub(crate) fn warnings(job: &JobSpec) -> Vec<String> {
         warnings.push(format!(
             "inputs are not supported by this version; ${{{{ job.inputs }}}} is left as it is: {}",
             list(&names)
+        ));
+    }
+    warnings
+}
+
+/// What the job's images say in vain. `arch` is the architecture that the pod's node should be of, and `honored` whether entrypoints of build
+/// images are run.
+pub(crate) fn of_images(job: &JobSpec, arch: &str, variables: &Variables, honored: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !honored && start::changes_something(&job.image.entrypoint) {
+        warnings.push(
+            "image: entrypoint is not run, as scripts are run by a shell: set FF_KUBERNETES_HONOR_ENTRYPOINT to true to start the container \
+             by it, or call it in the script"
+                .to_owned(),
+        );
+    }
+    warnings.extend(for_docker("image", &job.image, arch, variables));
+    for service in &job.services {
+        let place = format!("the service {}", variables.expand(&service.name));
+        warnings.extend(for_docker(&place, service, arch, variables));
+    }
+    warnings
+}
+
+/// Options for the Docker executor. The reference takes them without a word, and leaves them out of the pod.
+fn for_docker(place: &str, image: &Image, arch: &str, variables: &Variables) -> Vec<String> {
+    let options = &image.executor_opts;
+    let mut warnings = Vec::new();
+    let platform = variables.expand(&options.docker.platform);
+    let wanted = platform.split('/').nth(1).unwrap_or(&platform);
+    if !wanted.is_empty() && wanted != arch {
+        warnings.push(format!(
+            "docker: platform of {place} ({platform}) has no effect: choose such a node by the variable KUBERNETES_NODE_SELECTOR_ARCH with the \
+             value \"{ARCH_LABEL}={wanted}\", where the runner allows that (node_selector_overwrite_allowed)"
+        ));
+    }
+    let user = options.docker.user.as_ref().map(|user| variables.expand(&user.0)).unwrap_or_default();
+    if !user.is_empty() && options.kubernetes.user.is_none() {
+        warnings.push(format!(
+            "docker: user of {place} has no effect: name the user by its number with kubernetes: user, beside it"
         ));
     }
     warnings

@@ -1,7 +1,8 @@
 //! The helper that is pushed into job pods whose image has none.
 
+use std::env::consts::ARCH;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,9 +13,52 @@ use gantry_daemon::{Content, HelperBinaries, HelperBinary};
 /// The helper's name, in images too.
 const NAME: &str = "gantry-helper";
 
+/// A kind of machine that helpers are built for.
+#[derive(Debug)]
+struct Machine {
+    /// As `uname -m` and Rust call it.
+    name: &'static str,
+    /// Its number in the head of a program (ELF, `e_machine`).
+    number: u16,
+}
+
+const MACHINES: [Machine; 2] = [Machine { name: "x86_64", number: 62 }, Machine { name: "aarch64", number: 183 }];
+
+impl Machine {
+    fn is_of(&self, file: &mut File) -> io::Result<bool> {
+        let mut head = [0; 20];
+        file.rewind()?;
+        match file.read_exact(&mut head) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read?,
+        }
+        // Both kinds have the lower byte first.
+        Ok(head.starts_with(b"\x7fELF") && head[18..] == self.number.to_le_bytes())
+    }
+}
+
+/// Whether these bytes are somewhere in a file.
+fn holds(file: &mut File, wanted: &[u8]) -> io::Result<bool> {
+    const PIECE: usize = 1 << 16;
+    file.rewind()?;
+    let mut held = Vec::with_capacity(PIECE + wanted.len());
+    loop {
+        let count = file.take(PIECE as u64).read_to_end(&mut held)?;
+        if held.windows(wanted.len()).any(|found| found == wanted) {
+            return Ok(true);
+        }
+        if count == 0 {
+            return Ok(false);
+        }
+        // What is found may begin in one piece and end in the next.
+        held.drain(..held.len().saturating_sub(wanted.len()));
+    }
+}
+
 /// The small `gantry-helper` beside this executable if it is of this build, else this executable itself: it is the helper when started
-/// under that name. With `gantry-helper.gz` beside it, if that holds the same, fewer bytes are pushed. The files stay open, so that a newer
-/// version may be installed meanwhile.
+/// under that name. With `gantry-helper.gz` beside it, if that holds the same, fewer bytes are pushed. Helpers for nodes of other
+/// architectures are beside it as `gantry-helper-aarch64` or `gantry-helper-x86_64`, perhaps with a `.gz` too. The files stay open, so that
+/// a newer version may be installed meanwhile.
 pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
     let path = &find()?;
     let opened = File::open(path).and_then(Content::program);
@@ -32,14 +76,54 @@ pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
         }
     }
     tracing::debug!(path = %path.display(), "helper to push");
-    Ok(HelperBinaries::new().with(std::env::consts::ARCH, binary))
+    let mut helpers = HelperBinaries::new().with(ARCH, binary);
+    for machine in MACHINES.iter().filter(|machine| machine.name != ARCH) {
+        let path = path.with_file_name(format!("{NAME}-{}", machine.name));
+        if path.exists() {
+            helpers = with_foreign(helpers, machine, &path);
+        }
+    }
+    Ok(helpers)
+}
+
+/// Adds the helper for another machine than this one, if it is of this build: what cannot be started here is known by its bytes.
+fn with_foreign(helpers: HelperBinaries, machine: &Machine, path: &Path) -> HelperBinaries {
+    match foreign(machine, path) {
+        Ok(Ok(binary)) => {
+            tracing::debug!(path = %path.display(), machine = machine.name, "helper to push");
+            helpers.with(machine.name, binary)
+        }
+        Ok(Err(problem)) => {
+            tracing::warn!("{} {problem}, and is not used: install the one of this release", path.display());
+            helpers
+        }
+        Err(error) => {
+            tracing::warn!(%error, "{} cannot be read, and is not used", path.display());
+            helpers
+        }
+    }
+}
+
+fn foreign(machine: &Machine, path: &Path) -> io::Result<Result<HelperBinary, &'static str>> {
+    let mut file = File::open(path)?;
+    if !machine.is_of(&mut file)? {
+        return Ok(Err("is no program for that machine"));
+    }
+    if !holds(&mut file, gantry_helper::VERSION.as_bytes())? {
+        return Ok(Err("is of another build"));
+    }
+    let binary = HelperBinary::new(Content::program(file)?);
+    let packed = path.with_extension("gz");
+    Ok(Ok(match packed.exists().then(|| open_packed(path, &packed)).transpose()?.flatten() {
+        Some(content) => binary.with_gzip(content),
+        None => binary,
+    }))
 }
 
 /// Puts the same program into the directory of a new image, for simulated containers that are started from it: nothing is pushed then.
 #[cfg(feature = "sim")]
 pub(crate) fn install(directory: &Path) -> anyhow::Result<()> {
     use std::fs::Permissions;
-    use std::io::Read as _;
     use std::os::unix::fs::PermissionsExt as _;
 
     let path = find()?;
@@ -87,6 +171,37 @@ mod tests {
     use flate2::write::GzEncoder;
 
     use super::*;
+
+    /// A helper for another machine, which says of which build it is somewhere behind its head.
+    fn program(machine: &Machine, version: &str) -> Vec<u8> {
+        let mut bytes = vec![0; 18];
+        bytes[..4].copy_from_slice(b"\x7fELF");
+        bytes.extend(machine.number.to_le_bytes());
+        // Over the end of the first piece that is looked at.
+        bytes.resize((1 << 16) - 3, 7);
+        bytes.extend(version.as_bytes());
+        bytes.extend([7; 100]);
+        bytes
+    }
+
+    #[test]
+    fn helpers_for_other_machines_are_of_this_build() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("gantry-helper-other");
+        let [one, other] = &MACHINES;
+        for (bytes, problem) in [
+            (program(one, gantry_helper::VERSION), None),
+            (program(one, "0.0.1 (build 0123456789abcdef)"), Some("is of another build")),
+            (program(other, gantry_helper::VERSION), Some("is no program for that machine")),
+            (b"short".to_vec(), Some("is no program for that machine")),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let read = foreign(one, &path).unwrap();
+            assert_eq!(read.as_ref().err().copied(), problem);
+            let helpers = with_foreign(HelperBinaries::new(), one, &path);
+            assert_eq!(helpers.machines().collect::<Vec<_>>(), if problem.is_none() { vec![one.name] } else { vec![] });
+        }
+    }
 
     #[test]
     fn only_what_holds_the_same_is_used() {

@@ -14,3 +14,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "gantry.tokenSecret" -}}
 {{ .Values.tokenSecret | default (printf "%s-token" .Release.Name) }}
 {{- end }}
+{{- define "gantry.roleKind" -}}
+{{ if .Values.rights.namespacePerJob }}ClusterRole{{ else }}Role{{ end }}
+{{- end }}
+{{- /* Names of ClusterRoles are shared by all namespaces. */}}
+{{- define "gantry.roleName" -}}
+{{ if .Values.rights.namespacePerJob }}{{ .Release.Namespace }}-{{ end }}{{ .Release.Name }}
+{{- end }}

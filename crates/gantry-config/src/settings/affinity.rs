@@ -41,7 +41,7 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct PreferredNode {
         /// How much it counts, from 1 to 100.
-        weight: i32 = custom("weight", Form::Whole, "", weight);
+        weight: i32 = custom("weight", Form::FromOne, "", weight);
         /// What nodes should match.
         term: NodeTerm = table("preference");
     }
@@ -91,7 +91,7 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct PreferredPod {
         /// How much it counts, from 1 to 100.
-        weight: i32 = custom("weight", Form::Whole, "", weight);
+        weight: i32 = custom("weight", Form::FromOne, "", weight);
         /// Which pods, and how near.
         term: PodTerm = table("pod_affinity_term");
     }

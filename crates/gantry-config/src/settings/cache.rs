@@ -81,7 +81,7 @@ table! {
         }).flag_as("role-arn");
         /// Simultaneous requests for a role's credentials: 0 means 5, -1 no bound.
         assume_role_max_concurrency: i64 =
-            custom("AssumeRoleMaxConcurrency", Form::Positive, "0", |section, key| section.int(key).unwrap_or(0))
+            custom("AssumeRoleMaxConcurrency", Form::Signed, "0", |section, key| section.int(key).unwrap_or(0))
                 .flag_as("assume-role-max-concurrency");
         /// Ask for a role's credentials anew for each job.
         disable_assume_role_credentials_caching: bool =

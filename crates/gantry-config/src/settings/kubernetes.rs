@@ -180,9 +180,9 @@ table! {
         poll_interval: Duration = seconds("poll_interval", 3).flag().never("pods are watched");
         /// Seconds in which a pod must start.
         poll_timeout: Duration = seconds("poll_timeout", 180).flag();
-        /// How often to look for missing Secrets and service accounts before a pod is made; 0 is never.
+        /// How often to look for missing Secrets and service accounts before a pod is made; 0 is never, less is 5 times.
         resource_availability_check_max_attempts: u32 =
-            custom("resource_availability_check_max_attempts", Form::Positive, "0", attempts)
+            custom("resource_availability_check_max_attempts", Form::Signed, "0", attempts)
                 .flag();
         /// Tries of a request for a job's objects; without it as many as there is time for.
         retry_limit: Option<u32> = positive("retry_limit").flag().variable("KUBERNETES_REQUEST_RETRY_LIMIT");

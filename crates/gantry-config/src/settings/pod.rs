@@ -150,7 +150,7 @@ table! {
         /// The host; without it the pod.
         host: Option<String> = text("host");
         /// The port.
-        port: u16 = custom("port", Form::Positive, "", port);
+        port: u16 = custom("port", Form::FromOne, "", port);
     }
 }
 
@@ -163,7 +163,7 @@ table! {
         /// The path.
         path: Option<String> = text("path");
         /// The port.
-        port: u16 = custom("port", Form::Positive, "", port);
+        port: u16 = custom("port", Form::FromOne, "", port);
         /// `HTTP` or `HTTPS`; without it `HTTP`.
         scheme: Option<String> = custom("scheme", Form::Words(vec!["HTTP", "HTTPS"]), "", scheme);
         /// Headers of the request.

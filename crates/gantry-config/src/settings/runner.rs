@@ -125,7 +125,7 @@ table! {
         /// How long services may take until they answer on their ports (`HEALTHCHECK_TCP_PORT`, or those that their images are known for);
         /// 0 for not waiting. Without it 10 minutes for ports that are named, and 30 s for others.
         wait_for_services_timeout: Option<Duration> =
-            custom("gantry.wait_for_services_timeout", Form::Duration, "", service_wait);
+            custom("gantry.wait_for_services_timeout", Form::DurationFromZero, "", service_wait);
         /// Whether services whose ports nobody has named are waited for, on the ports that their images are known for.
         wait_for_known_services: bool = switch_or("gantry.wait_for_known_services", true);
         /// How long the pod of a failed job is kept, such as `10m`, so that one can look into it with `kubectl exec`; without it not at all. It

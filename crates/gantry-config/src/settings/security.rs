@@ -2,7 +2,7 @@
 //! here, although the reference drops it with a line in its own log: a pod must not run with less protection than its operator asked for.
 
 use crate::declare::{Declared, Kind, table};
-use crate::kinds::{Meanings, capabilities, lenient_word, not_negative, numbers, switch, table_into, text, word};
+use crate::kinds::{Meanings, capabilities, id, ids, lenient_word, switch, table_into, text, word};
 use crate::problem::Severity;
 use crate::section::Section;
 
@@ -11,15 +11,15 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct PodSecurityContext {
         /// Group of volumes.
-        fs_group: Option<i64> = not_negative("fs_group").flag();
+        fs_group: Option<i64> = id("fs_group").flag();
         /// Group of processes.
-        run_as_group: Option<i64> = not_negative("run_as_group").flag();
+        run_as_group: Option<i64> = id("run_as_group").flag();
         /// Refuse to run as root.
         run_as_non_root: Option<bool> = switch("run_as_non_root").flag();
         /// User of processes.
-        run_as_user: Option<i64> = not_negative("run_as_user").flag();
+        run_as_user: Option<i64> = id("run_as_user").flag();
         /// More groups of processes.
-        supplemental_groups: Vec<i64> = numbers("supplemental_groups").flag().no_variable();
+        supplemental_groups: Vec<i64> = ids("supplemental_groups").flag().no_variable();
         /// `SELinux` type.
         selinux_type: Option<String> = text("selinux_type").flag().no_variable();
         /// Seccomp profile.
@@ -42,9 +42,9 @@ table! {
         /// Run privileged.
         privileged: Option<bool> = switch("privileged").flag();
         /// User of processes.
-        run_as_user: Option<i64> = not_negative("run_as_user").flag();
+        run_as_user: Option<i64> = id("run_as_user").flag();
         /// Group of processes.
-        run_as_group: Option<i64> = not_negative("run_as_group").flag();
+        run_as_group: Option<i64> = id("run_as_group").flag();
         /// Refuse to run as root.
         run_as_non_root: Option<bool> = switch("run_as_non_root").flag();
         /// Make the root file system read-only.

@@ -28,7 +28,7 @@ pub fn examples() -> Vec<Ending> {
         Ending::PodDisrupted { pod: "runner-x".into(), message: "Evicted: disk pressure".into() },
         Ending::ContainerOutOfMemory { container: "helper".into(), limit: Some("256Mi".into()) },
         Ending::ContainerOutOfMemory { container: "build".into(), limit: None },
-        Ending::ContainerDied { container: "build".into(), exit_code: 1, reason: "Error".into() },
+        Ending::ContainerDied { container: "build".into(), exit_code: 1, reason: "Error".into(), entrypoint: None },
         Ending::HelperUnusable { message: text() },
         Ending::ShimSilent { message: text() },
         Ending::NeverBegun { message: text() },

@@ -101,8 +101,10 @@ pub enum AttachError {
     },
     /// The helper image has no fitting helper and there is none to push for its machine.
     #[error(
-        "the helper image has no gantry-helper of protocol {PROTOCOL}, and there is none to push for {machine} (only for: {available}); \
-         set helper_image to an image that contains gantry-helper for {machine}"
+        "the node of the pod is of architecture {machine}, its helper image has no gantry-helper of protocol {PROTOCOL}, and this runner has \
+         none to push there (only for: {available}); install gantry-helper-{machine} of this release beside the runner's program, set \
+         helper_image to an image that contains gantry-helper for {machine}, or keep jobs off such nodes by node_selector \
+         (kubernetes.io/arch)"
     )]
     NoHelperFor {
         /// As `uname -m` says.

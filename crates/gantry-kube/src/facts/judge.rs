@@ -2,7 +2,7 @@
 //! nothing, because the agent in the pod may still finish (`doomed` is for pods that have not been handed a job yet).
 
 use gantry_core::Ending;
-use gantry_core::ending::pull_is_final;
+use gantry_core::ending::{BUILD_CONTAINER, pull_is_final};
 
 use super::{ContainerEnd, ContainerFacts, Phase, PodFacts, Words};
 use crate::limits;
@@ -128,7 +128,15 @@ fn died(container: &ContainerFacts, end: &ContainerEnd) -> Ending {
         return Ending::ContainerConfig { container: name, message: spoken(&end.reason, &end.message) };
     }
     let reason = if end.reason.is_empty() { "none given".to_owned() } else { end.reason.clone() };
-    Ending::ContainerDied { container: name, exit_code: end.exit_code, reason }
+    let has_entrypoint = container.has_entrypoint && name == BUILD_CONTAINER;
+    let entrypoint = has_entrypoint.then(|| last_line(&end.message));
+    Ending::ContainerDied { container: name, exit_code: end.exit_code, reason, entrypoint }
+}
+
+/// The last line that says something, or nothing.
+fn last_line(printed: &str) -> String {
+    let last = printed.lines().map(str::trim).rfind(|line| !line.is_empty());
+    last.unwrap_or_default().chars().take(limits::LAST_LINE).collect()
 }
 
 fn spoken(reason: &str, message: &str) -> String {

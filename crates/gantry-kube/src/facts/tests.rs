@@ -198,11 +198,32 @@ fn a_build_container_that_ends_has_died() {
     let end = |code, reason: &str| terminal(&facts(with_build(ended(code, reason))), &INTEREST);
     assert_eq!(
         end(0, "Completed"),
-        Some(Ending::ContainerDied { container: "build".into(), exit_code: 0, reason: "Completed".into() })
+        Some(Ending::ContainerDied {
+            container: "build".into(),
+            exit_code: 0,
+            reason: "Completed".into(),
+            entrypoint: None
+        })
     );
     let out_of_memory = Ending::ContainerOutOfMemory { container: "build".into(), limit: Some("64Mi".into()) };
     assert_eq!(end(137, "OOMKilled"), Some(out_of_memory));
     assert!(matches!(end(128, "StartError"), Some(Ending::ContainerConfig { .. })));
+}
+
+#[test]
+fn an_entrypoint_that_ends_says_why() {
+    let mut pod = pod(with_build(json!({"terminated": {
+        "exitCode": 2, "reason": "Error", "message": "usage: tool FILE\nsh: no such file\n\n", "startedAt": null, "finishedAt": null,
+    }})));
+    let build = &mut pod.spec.as_mut().unwrap().containers[2];
+    build.termination_message_policy = Some("FallbackToLogsOnError".to_owned());
+    let ending = terminal(&PodFacts::digest(&pod, None), &INTEREST).unwrap();
+    let said = ending.verdict().message;
+    assert!(
+        said.contains("exit code 2, reason Error; an entrypoint starts it (FF_KUBERNETES_HONOR_ENTRYPOINT)"),
+        "{said}"
+    );
+    assert!(said.ends_with("the last that it printed: \"sh: no such file\""), "{said}");
 }
 
 #[test]

@@ -9,7 +9,35 @@ use super::*;
 
 #[test]
 fn golden_commands() {
-    insta::assert_snapshot!(format!("{}\n---\n{}", helper(PATIENCE)[2], build(PATIENCE)[2]));
+    insta::assert_snapshot!(format!("{}\n---\n{}", helper(PATIENCE)[2], plain_build()[2]));
+}
+
+/// The build container's command where no entrypoint runs.
+fn plain_build() -> Vec<String> {
+    build(PATIENCE, false, &[]).command.unwrap()
+}
+
+#[test]
+fn entrypoints_are_given_our_command() {
+    let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&word| word.to_owned()).collect() };
+    let ours = plain_build();
+    let start = |job: &[&str]| build(PATIENCE, true, &words(job));
+    assert_eq!(start(&[]), Start { command: None, args: Some(ours.clone()) });
+    let own = start(&["/entry", "--verbose"]);
+    assert_eq!(own, Start { command: Some(words(&["/entry", "--verbose"])), args: Some(ours.clone()) });
+    // Jobs that do without an entrypoint.
+    assert_eq!(start(&[""]), Start { command: Some(ours.clone()), args: None });
+    // `bash -lc sh -c TEXT` would run a shell without a word.
+    let login = start(&["/bin/bash", "-lc"]);
+    assert_eq!(login, Start { command: Some(words(&["/bin/bash", "-lc"])), args: Some(words(&[&ours[2]])) });
+    // Nothing of it where the flag is off.
+    assert_eq!(build(PATIENCE, false, &words(&["/entry"])), Start { command: Some(ours), args: None });
+    let changes =
+        [&["/entry"][..], &["sh", "-c"], &["/bin/bash", "-l", "-c"], &[""], &[], &["env", "-c"], &["sh", "--c"]];
+    assert_eq!(
+        changes.map(|entrypoint| changes_something(&words(entrypoint))),
+        [true, false, false, false, false, true, true]
+    );
 }
 
 /// Stands for a container in which the build command waits, with a `sleep` that tells of each of its calls.
@@ -53,7 +81,7 @@ impl Container {
     fn start(&self) -> Child {
         let at = |path: &str, name| (path.to_owned(), self.path(name).display().to_string());
         let paths = [at(SHIM_BINARY, "helper"), at(SHIM_READY, "ready")];
-        let text = paths.iter().fold(build(PATIENCE)[2].clone(), |text, (from, to)| text.replace(from, to));
+        let text = paths.iter().fold(plain_build()[2].clone(), |text, (from, to)| text.replace(from, to));
         Command::new(self.shell[0])
             .args(&self.shell[1..])
             .args(["-c", &text])

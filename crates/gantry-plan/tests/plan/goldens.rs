@@ -190,6 +190,75 @@ fn users_that_jobs_ask_for() {
     );
 }
 
+/// The build container's own words, without the text of our command.
+fn start_of_build(plan: &gantry_plan::JobPlan) -> Value {
+    let mut build = of_containers(plan, &["command", "args", "env", "terminationMessagePolicy"])["build"].clone();
+    // A text of several lines is a list of them in the picture.
+    let long = |word: &Value| word.is_array();
+    for words in ["command", "args"] {
+        for word in build[words].as_array_mut().into_iter().flatten().filter(|word| long(word)) {
+            *word = json!("(waits for the shim and becomes it)");
+        }
+    }
+    if let Some(env) = build["env"].as_array_mut() {
+        let kept = ["CI_PROJECT_DIR", "OWN", "FILE", "MASKED", "HIDDEN"];
+        env.retain(|variable| variable["name"].as_str().is_some_and(|name| kept.contains(&name)));
+    }
+    build
+}
+
+/// `FF_KUBERNETES_HONOR_ENTRYPOINT`, with the image's entrypoint and with the job's.
+#[test]
+fn entrypoints() {
+    let config = "[runners.kubernetes]\nnamespace = \"ci\"\n";
+    let variables = |flag: &str| {
+        json!([
+            variable("FF_KUBERNETES_HONOR_ENTRYPOINT", flag),
+            {"key": "OWN", "value": "a $CI_PROJECT_DIR", "public": true},
+            {"key": "FILE", "value": "content", "public": true, "file": true},
+            {"key": "MASKED", "value": "hunter2hunter2", "public": true, "masked": true},
+            {"key": "HIDDEN", "value": "not public", "public": false},
+        ])
+    };
+    let with = |flag: &str, entrypoint: &[&str]| {
+        plan(config, &json!({"variables": variables(flag), "image": {"name": "ruby:3", "entrypoint": entrypoint}}))
+    };
+    let off = with("false", &["/entrypoint.sh"]);
+    golden!(
+        "entrypoints",
+        json!({
+            "of the image": start_of_build(&with("true", &[])),
+            "of the job": start_of_build(&with("true", &["/entrypoint.sh", "--quiet"])),
+            "a shell": start_of_build(&with("true", &["/bin/bash", "-lc"])),
+            "none": start_of_build(&with("true", &[""])),
+            "flag off": {"build": start_of_build(&off), "lines": lines(&off.banner)},
+        })
+    );
+}
+
+/// Options for the Docker executor: one line each where they would change something.
+#[test]
+fn options_for_docker() {
+    let config = "[runners.kubernetes]\nnamespace = \"ci\"\nnode_selector_overwrite_allowed = \".*\"\n";
+    let docker = |platform: &str, user: &str| json!({"docker": {"platform": platform, "user": user}});
+    let both = json!({"docker": {"user": "dave"}, "kubernetes": {"user": "1000"}});
+    let selected = variable("KUBERNETES_NODE_SELECTOR_ARCH", "kubernetes.io/arch=arm64");
+    let with = |options: Value, variables: Value| {
+        let service = json!({"name": "redis:7", "executor_opts": docker("linux/s390x", "")});
+        plan(config, &json!({"image": {"executor_opts": options}, "services": [service], "variables": variables}))
+    };
+    let arch = variable("ARCH", "arm64");
+    golden!(
+        "options_for_docker",
+        json!({
+            "platform and user": lines(&with(docker("linux/$ARCH/v8", "dave"), json!([arch])).banner),
+            "the node is selected": lines(&with(docker("linux/arm64", ""), json!([selected])).banner),
+            "a user for both": lines(&with(both, json!([])).banner),
+            "as it is anyway": lines(&with(docker("linux/amd64", ""), json!([])).banner),
+        })
+    );
+}
+
 #[test]
 fn volumes() {
     let config = r#"

@@ -91,6 +91,9 @@ pub(super) fn retry_limits(section: &Section<'_>, key: &'static str) -> BTreeMap
     let mut limits = BTreeMap::new();
     for (text, found) in section.entries(key) {
         let Some(tries) = found.int() else { continue };
+        if tries < 0 {
+            found.problem(Severity::Warning, format!("{tries} is less than 0 and does not count: 0 is in force"));
+        }
         limits.insert(text, u32::try_from(tries.max(0)).unwrap_or(u32::MAX));
     }
     limits

@@ -215,7 +215,12 @@ impl Job {
         let ending = if *spoke {
             let reason = format!("unknown to the helper container ({why})");
             // The code of a container that nobody has seen end.
-            Ending::ContainerDied { container: gantry_wire::layout::BUILD.to_owned(), exit_code: -1, reason }
+            Ending::ContainerDied {
+                container: gantry_wire::layout::BUILD.to_owned(),
+                exit_code: -1,
+                reason,
+                entrypoint: None,
+            }
         } else {
             Ending::ShimSilent { message: format!("the build container cannot run scripts: {why}") }
         };

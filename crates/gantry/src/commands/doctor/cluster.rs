@@ -1,8 +1,9 @@
 //! Checks of the cluster: reachable, version, rights, and whether it would take the pod of a job.
 
+use gantry_config::KubernetesSettings;
 use gantry_core::error_chain::chain;
 use gantry_daemon::wiring;
-use gantry_kube::rights::{OPTIONAL, USED};
+use gantry_kube::rights::{BUDGETS, LOOKS, NAMESPACES, OPTIONAL, USED};
 use gantry_kube::{ApiError, Cluster, Fault, Right};
 
 use super::Patient;
@@ -40,7 +41,7 @@ pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Tria
     if !is_reachable {
         return (findings, None);
     }
-    let rights = rights(&cluster).await;
+    let rights = rights(&cluster, &patient.runner.kubernetes).await;
     let may_create = rights.iter().all(|finding| !finding.found.starts_with("create on pods is missing"));
     findings.extend(rights);
     let is_taken = match trial::plan(patient, None) {
@@ -97,17 +98,40 @@ fn is_older(version: &str) -> bool {
     }
 }
 
-async fn rights(cluster: &Cluster) -> Vec<Finding> {
+/// What the settings need, and whether jobs can do without it.
+fn needed(settings: &KubernetesSettings) -> Vec<(Right, bool)> {
+    let per_job = settings.namespace_per_job;
+    let place = |right: Right| if per_job { right.everywhere() } else { right };
+    // What only costs time is no failure.
+    let is_optional = |right: &Right| ["list", "watch"].contains(&right.verb);
+    let mut list: Vec<(Right, bool)> = USED.iter().map(|right| (place(*right), is_optional(right))).collect();
+    list.extend(OPTIONAL.iter().map(|right| (place(*right), true)));
+    if per_job {
+        list.extend(NAMESPACES.iter().map(|right| (*right, right.verb != "create")));
+    }
+    if settings.pod_disruption_budget {
+        list.extend(BUDGETS.iter().map(|right| (place(*right), true)));
+    }
+    if settings.timing.resource_availability_check_max_attempts > 0 {
+        let looks = |right: &&Right| match right.resource {
+            "serviceaccounts" => settings.service_account.is_some(),
+            _ => !settings.image_pull_secrets.is_empty(),
+        };
+        list.extend(LOOKS.iter().filter(looks).map(|right| (place(*right), true)));
+    }
+    list
+}
+
+async fn rights(cluster: &Cluster, settings: &KubernetesSettings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut granted = Vec::new();
     // Either is enough for an exec, depending on the version; the other is only a matter of time.
     let mut exec = Vec::new();
-    for right in USED.iter().chain(&OPTIONAL) {
-        let is_optional = OPTIONAL.contains(right);
-        match cluster.may(right).await {
+    for (right, is_optional) in needed(settings) {
+        match cluster.may(&right).await {
             Ok(true) => granted.push(right.to_string()),
-            Ok(false) if right.subresource == Some("exec") => exec.push(*right),
-            Ok(false) => findings.push(missing(right, cluster.namespace(), is_optional)),
+            Ok(false) if right.subresource == Some("exec") => exec.push(right),
+            Ok(false) => findings.push(missing(&right, cluster.namespace(), is_optional)),
             Err(error) => {
                 let found = format!("the API server does not say what is granted: {error}");
                 let change = "let the runner's account ask about itself (ClusterRole system:basic-user)";
@@ -119,21 +143,26 @@ async fn rights(cluster: &Cluster) -> Vec<Finding> {
     let can_exec = exec.len() < USED.iter().filter(|right| right.subresource == Some("exec")).count();
     findings.extend(exec.iter().map(|right| missing(right, cluster.namespace(), can_exec)));
     if findings.iter().all(|finding| finding.grade != Grade::Problem) {
-        findings.insert(0, Finding::ok("rights", format!("{} in {}", granted.join(", "), cluster.namespace())));
+        let place = if settings.namespace_per_job { "all namespaces" } else { cluster.namespace() };
+        findings.insert(0, Finding::ok("rights", format!("{} in {place}", granted.join(", "))));
     }
     findings
 }
 
 fn missing(right: &Right, namespace: &str, is_optional: bool) -> Finding {
-    let found = format!("{right} is missing in namespace {namespace}: {}", right.cost());
+    let (place, role) = if right.everywhere {
+        ("in all namespaces".to_owned(), "a ClusterRole of the runner's account")
+    } else {
+        (format!("in namespace {namespace}"), "the runner's Role")
+    };
+    let found = format!("{right} is missing {place}: {}", right.cost());
     let change = format!(
-        "add {{apiGroups: [\"\"], resources: [\"{}\"], verbs: [\"{}\"]}} to the rules of the runner's Role",
+        "add {{apiGroups: [\"{}\"], resources: [\"{}\"], verbs: [\"{}\"]}} to the rules of {role}",
+        right.group,
         right.full_resource(),
         right.verb
     );
-    // What only costs time is no failure.
-    let is_needed = !is_optional && !["list", "watch"].contains(&right.verb);
-    if is_needed { Finding::problem("rights", found, change) } else { Finding::warning("rights", found, change) }
+    if is_optional { Finding::warning("rights", found, change) } else { Finding::problem("rights", found, change) }
 }
 
 #[cfg(test)]
@@ -148,13 +177,39 @@ mod tests {
     }
 
     #[test]
+    fn settings_need_rights() {
+        let plain = KubernetesSettings::default();
+        let names = |settings: &KubernetesSettings| -> Vec<String> {
+            needed(settings).iter().map(|(right, _)| right.to_string()).collect()
+        };
+        let few = names(&plain);
+        assert_eq!(few.len(), USED.len() + OPTIONAL.len());
+        let watch = needed(&plain).into_iter().find(|(right, _)| right.verb == "watch").unwrap();
+        assert!(watch.1, "jobs run without it");
+
+        let mut more = KubernetesSettings { namespace_per_job: true, pod_disruption_budget: true, ..plain };
+        more.timing.resource_availability_check_max_attempts = 3;
+        more.image_pull_secrets = vec!["login".to_owned()];
+        let added: Vec<String> = names(&more).into_iter().filter(|name| !few.contains(name)).collect();
+        let namespaces = ["create", "get", "list", "delete"].map(|verb| format!("{verb} on namespaces"));
+        let others = ["create on poddisruptionbudgets", "get on secrets"].map(str::to_owned);
+        assert_eq!(added, [&namespaces[..], &others].concat());
+        assert!(needed(&more).iter().all(|(right, _)| right.everywhere), "each job has a namespace of its own");
+    }
+
+    #[test]
     fn what_is_missing_and_what_it_costs() {
         let exec = USED.iter().find(|right| right.subresource == Some("exec") && right.verb == "get").unwrap();
         let finding = missing(exec, "ci", false);
         assert_eq!(finding.grade, Grade::Problem);
         assert!(finding.found.starts_with("get on pods/exec is missing in namespace ci: "), "{}", finding.found);
         assert!(finding.change.unwrap().contains("resources: [\"pods/exec\"], verbs: [\"get\"]"));
-        let watch = USED.iter().find(|right| right.verb == "watch").unwrap();
-        assert_eq!(missing(watch, "ci", false).grade, Grade::Warning);
+        assert_eq!(missing(exec, "ci", true).grade, Grade::Warning);
+        let budget = missing(&BUDGETS[0], "ci", true);
+        let rule = "apiGroups: [\"policy\"], resources: [\"poddisruptionbudgets\"], verbs: [\"create\"]";
+        assert!(budget.change.unwrap().contains(rule));
+        let namespaces = missing(&NAMESPACES[0], "ci", false);
+        assert!(namespaces.found.starts_with("create on namespaces is missing in all namespaces: no job can run"));
+        assert!(namespaces.change.unwrap().ends_with("to the rules of a ClusterRole of the runner's account"));
     }
 }

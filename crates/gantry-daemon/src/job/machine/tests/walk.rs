@@ -475,7 +475,12 @@ impl World {
     }
 
     fn death(&self) -> Ending {
-        let died = |exit_code| Ending::ContainerDied { container: HELPER.into(), exit_code, reason: "Error".into() };
+        let died = |exit_code| Ending::ContainerDied {
+            container: HELPER.into(),
+            exit_code,
+            reason: "Error".into(),
+            entrypoint: None,
+        };
         match (self.pod, self.reported) {
             (false, _) => Ending::PodDeleted { pod: "p".into() },
             (true, true) => died(0),
