@@ -1,10 +1,9 @@
 //! What jobs and configs may ask for and this version does not do. Whatever would run with less protection, or would not be the job that
-//! was written, is refused; everything else is a warning in the job log.
+//! was written, is refused.
 
 use gantry_core::job::JobSpec;
 
 use crate::PlanError;
-use crate::environment::list;
 
 /// Refuses what cannot be done without.
 ///
@@ -20,17 +19,4 @@ pub(crate) fn refuse(job: &JobSpec) -> Result<(), PlanError> {
         return Err(PlanError::Configuration(message.to_owned()));
     }
     Ok(())
-}
-
-/// What the job asks for in vain otherwise than by variables.
-pub(crate) fn warnings(job: &JobSpec) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !job.inputs.is_empty() {
-        let names: Vec<&str> = job.inputs.iter().map(|input| input.key.as_str()).collect();
-        warnings.push(format!(
-            "inputs are not supported by this version; ${{{{ job.inputs }}}} is left as it is: {}",
-            list(&names)
-        ));
-    }
-    warnings
 }
