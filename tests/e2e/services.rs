@@ -15,6 +15,7 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("services: their last words, where the runner may read them", last_words),
         Test::new("services: one that never answers", never_answers),
+        Test::new("services: one that ends before it answers", ends_early),
         Test::new("services: their logs in the job log", logs),
         Test::new("services: what the build container has used", usage),
     ]
@@ -63,6 +64,30 @@ async fn never_answers(world: Rc<World>) -> anyhow::Result<()> {
     let (_, log) = world.run_on(&runner, &job, BOUND).await?;
     let words = log.find("[service:db] waiting for a license");
     ensure!(words.is_some() && words < log.find(reason), "{log}");
+    Ok(())
+}
+
+async fn ends_early(world: Rc<World>) -> anyhow::Result<()> {
+    let options = RunnerOptions {
+        runner: "  [runners.gantry]\n    wait_for_services_timeout = \"10m\"\n".to_owned(),
+        ..RunnerOptions::new("ends-early")
+    };
+    let runner = Runner::start(&world, &options).await?;
+    world.kube.allow_logs(&runner.namespace).await?;
+    let port = json!([{"key": "HEALTHCHECK_TCP_PORT", "value": "17105"}]);
+    let mut job = with_service(&["echo never"], "echo no license; exit 7", &port);
+    for (alias, name, label) in
+        [("db", "db (port 17105)", "db"), ("", "busybox:1 (container svc-0, port 17105)", "busybox:1")]
+    {
+        job["services"][0]["alias"] = json!(alias);
+        let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
+        let reason = format!(
+            "ERROR: Job failed (system failure): service {name} has ended before it answered, exit code 7, reason Error: look at its log"
+        );
+        ensure!(ended.status == "failed" && log.contains(&reason) && !log.contains("\nnever"), "{ended:?}\n{log}");
+        let words = format!("[service:{label}] no license");
+        ensure!(log.matches(&words).count() == 1 && log.find(&words) < log.find(&reason), "{log}");
+    }
     Ok(())
 }
 

@@ -103,14 +103,17 @@ pub enum Ending {
         /// What was tried and how it failed.
         message: String,
     },
-    /// The pod did not start in the time that `poll_timeout` gives it.
+    /// The pod did not start in the time that the runner's config gives it.
     PodStartTimeout {
         /// The limit.
         seconds: u64,
+        /// Which setting that is.
+        #[serde(default)]
+        setting: StartSetting,
         /// What the pod's conditions and containers said last.
         detail: String,
     },
-    /// A service did not answer in the time that `wait_for_services_timeout` gives it.
+    /// A service did not answer in the time that `wait_for_services_timeout` gives it, or ended before.
     ServiceNotReady {
         /// Its container.
         service: String,
@@ -180,6 +183,18 @@ pub enum Ending {
     },
 }
 
+/// The setting that limits how long a pod may take to start: the shorter one of two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartSetting {
+    /// `prepare_timeout` of the `[[runners]]` entry.
+    PrepareTimeout,
+    /// `poll_timeout` of `[runners.kubernetes]`.
+    #[default]
+    #[serde(other)]
+    PollTimeout,
+}
+
 impl Ending {
     /// What GitLab and the job log are told.
     pub fn verdict(&self) -> Verdict {
@@ -204,6 +219,7 @@ impl Ending {
             Self::TimedOut { .. } | Self::SourcesTimedOut { .. } | Self::ScriptTimedOut { .. } => {
                 Reason::JobExecutionTimeout
             }
+            Self::PodStartTimeout { setting: StartSetting::PrepareTimeout, .. } => Reason::JobExecutionTimeout,
             Self::Canceled => Reason::JobCanceled,
             Self::Foreign { reason, .. } => *reason,
             Self::NeverBegun { .. } => Reason::SchedulerFailure,
@@ -288,9 +304,13 @@ impl Ending {
             Self::ContainerConfig { container, message } => format!("container {container} cannot start: {message}"),
             Self::PodRefused { message } => format!("setting up build pod: the API server refused the pod: {message}"),
             Self::ClusterUnreachable { message } => format!("setting up build pod: {message}"),
-            Self::PodStartTimeout { seconds, detail } => {
+            Self::PodStartTimeout { seconds, setting: StartSetting::PollTimeout, detail } => {
                 format!("timed out waiting for pod to start ({seconds} s, see poll_timeout): {detail}")
             }
+            Self::PodStartTimeout { seconds, setting: StartSetting::PrepareTimeout, detail } => format!(
+                "prepare timeout: exceeded timeout of {} (prepare_timeout of the runner's config) while waiting for pod to start: {detail}",
+                go_seconds(*seconds)
+            ),
             Self::PodDeleted { pod } => format!("pod {pod:?} was deleted from outside while the job ran"),
             Self::PodDisrupted { pod, message } => format!("pod {pod:?} was ended by the cluster: {message}"),
             Self::ContainerOutOfMemory { container, limit } => {

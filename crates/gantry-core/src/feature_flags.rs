@@ -49,12 +49,7 @@ pub const FLAGS: [FeatureFlag; 52] = [
         "Run stages by exec instead of attach",
         Never("an agent in the pod runs them, whatever happens to the connection"),
     ),
-    flag(
-        "FF_USE_DIRECT_DOWNLOAD",
-        true,
-        "Fetch artifacts from the object storage and not through GitLab",
-        NotYet("artifacts always come the way that GitLab names"),
-    ),
+    flag("FF_USE_DIRECT_DOWNLOAD", true, "Fetch artifacts from the object storage and not through GitLab", Acts),
     flag(
         "FF_USE_FASTZIP",
         true,
@@ -141,12 +136,7 @@ pub const FLAGS: [FeatureFlag; 52] = [
         "Start containers under an init with the executor docker",
         OtherExecutor,
     ),
-    flag(
-        "FF_LOG_IMAGES_CONFIGURED_FOR_JOB",
-        false,
-        "Say the job's images in the log of the runner",
-        NotYet("the images are in the job log"),
-    ),
+    flag("FF_LOG_IMAGES_CONFIGURED_FOR_JOB", false, "Say the job's images in the log of the runner", Acts),
     flag(
         "FF_USE_DOCKER_AUTOSCALER_DIAL_STDIO",
         true,
@@ -210,12 +200,7 @@ pub const FLAGS: [FeatureFlag; 52] = [
     flag("FF_USE_GITALY_CORRELATION_ID", true, "Give git requests an id that is found in GitLab's logs", Acts),
     flag("FF_USE_GIT_PROACTIVE_AUTH", false, "Let git send credentials before it is asked for them", Acts),
     flag("FF_HASH_CACHE_KEYS", false, "Use checksums of cache keys as names", Acts),
-    flag(
-        "FF_ENABLE_JOB_INPUTS_INTERPOLATION",
-        true,
-        "Replace ${{ job.inputs }} in jobs",
-        NotYet("inputs are left as they are: use variables"),
-    ),
+    flag("FF_ENABLE_JOB_INPUTS_INTERPOLATION", true, "Replace ${{ job.inputs }} in jobs", Acts),
     flag("FF_USE_JOB_ROUTER", false, "Get jobs from the job router", NotYet("GitLab is asked for jobs itself")),
     flag("FF_SCRIPT_TO_STEP_MIGRATION", false, "Run scripts as steps", NotYet("scripts are run as scripts")),
     flag(

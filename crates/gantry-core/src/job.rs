@@ -21,8 +21,10 @@ macro_rules! payload {
     )*};
 }
 
+mod inputs;
 mod secrets;
 
+pub use inputs::{Input, InputContent, InputValue};
 pub use secrets::{
     AwsSecret, AzureSecret, GcpSecret, GitlabSecret, Plain, SecretSpec, VaultAuth, VaultEngine, VaultSecret,
     VaultServer,
@@ -69,12 +71,6 @@ payload! {
         secrets: BTreeMap<String, SecretSpec>,
         /// Inputs of the job's definition.
         inputs: Vec<Input>,
-    }
-
-    /// One input of a job (payload key `inputs`). Its value is left out: nothing here interpolates it.
-    pub struct Input {
-        /// Its name.
-        key: String,
     }
 
     /// Names and ids of a job (payload key `job_info`).

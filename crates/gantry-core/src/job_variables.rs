@@ -1,7 +1,7 @@
 //! The variables by which jobs set up their runner (GitLab Runner 19.4): one list, from which the lines of job logs about those that do nothing
 //! and the reference page are made. Feature flags have a list of their own ([`crate::feature_flags`]).
 
-use crate::effect::Effect::{self, Acts, Never, NotYet, OtherExecutor};
+use crate::effect::Effect::{self, Acts, Never, OtherExecutor};
 
 /// A variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,6 @@ pub fn find(name: &str) -> Option<&'static JobVariable> {
 
 const PARTS: &str = "caches come in parts of 4 MiB, four at once";
 const ARCHIVER: &str = "the built-in archiver needs no settings but ARTIFACT_COMPRESSION_LEVEL";
-const METER: &str = "the size and time of a transfer are shown at its end";
 
 /// Every known variable, by what it is about.
 pub const JOB_VARIABLES: [JobVariable; 67] = [
@@ -73,7 +72,7 @@ pub const JOB_VARIABLES: [JobVariable; 67] = [
     variable("ARTIFACT_COMPRESSION_LEVEL", "`fastest`, `fast`, `default`, `slow` or `slowest`", Acts),
     variable("RUNNER_GENERATE_ARTIFACTS_METADATA", "Add a statement of their provenance to zip archives", Acts),
     variable("SLSA_PROVENANCE_SCHEMA_VERSION", "The form of that statement: `v1`", Acts),
-    variable("TRANSFER_METER_FREQUENCY", "How often the progress of a transfer is shown", NotYet(METER)),
+    variable("TRANSFER_METER_FREQUENCY", "How often the progress of a transfer is shown, as in `10s`", Acts),
     variable("FASTZIP_*", "Settings of the archiver", Never(ARCHIVER)),
     variable("ARCHIVER_STAGING_DIR", "Directory of the archiver", Never(ARCHIVER)),
     variable("CACHE_FALLBACK_KEY", "Key of the cache that is got where there is no other", Acts),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use gantry_core::{FailureReason, Verdict};
 use gantry_gitlab::ReceivedJob;
 use gantry_kube::{ApiError, DeleteError};
+use gantry_plan::JobPlan;
 use gantry_relay::{GoneReason, RelayEnd};
 use gantry_wire::codec::FrameError;
 
@@ -88,6 +89,18 @@ impl Said for JobTaken<'_> {
         queued.observe(info.time_in_queue_seconds.max(0.0));
         metrics.queue_size.with_label_values(&labels).set(info.queue_size);
         metrics.queue_depth.with_label_values(&labels).set(info.queue_depth);
+    }
+}
+
+/// The images of a job's containers (`FF_LOG_IMAGES_CONFIGURED_FOR_JOB`).
+pub(crate) struct ImagesConfigured<'a>(pub(crate) &'a JobPlan);
+
+impl Said for ImagesConfigured<'_> {
+    fn log(&self) {
+        for container in self.0.pod.spec.iter().flat_map(|spec| &spec.containers) {
+            let image = container.image.as_deref().unwrap_or_default();
+            tracing::info!(container = container.name, image, "image configured for the job");
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::events::{self, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
+use crate::events::{self, ImagesConfigured, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
 use crate::health::Health;
 use crate::job::{self, JobEnd, JobParts, JobSummary, StopJobs};
 use crate::metrics::{Metrics, RunnerLabels};
@@ -261,6 +261,9 @@ impl Runner {
             }
         };
         let guard = redaction::guard(Some(spec.id), &plan.pod_plan.trace.masks);
+        if plan.logs_images {
+            ImagesConfigured(&plan).say();
+        }
         let namespace = plan.making.namespace.clone();
         let site = match self.site_of(&plan).await {
             Ok(site) => site,

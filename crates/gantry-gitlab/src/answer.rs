@@ -239,6 +239,13 @@ pub enum UploadAnswer {
         /// GitLab's words.
         message: String,
     },
+    /// Refused for another reason that stands, such as a report that cannot be read (400). Trying again does not help.
+    Refused {
+        /// The status.
+        status: u16,
+        /// GitLab's words.
+        message: String,
+    },
     /// All tries failed.
     Failed {
         /// How many there were.
@@ -257,6 +264,14 @@ pub enum DownloadError {
     /// Refused (401, 403), by GitLab or by its object storage. Trying again does not help.
     #[error("access to the artifacts was refused (status {status}): {message}")]
     Forbidden {
+        /// The status.
+        status: u16,
+        /// The server's words.
+        message: String,
+    },
+    /// Refused with another status that stands (4xx), by GitLab or by its object storage. The same request would be refused again.
+    #[error("the artifacts were refused (status {status}): {message}")]
+    Refused {
         /// The status.
         status: u16,
         /// The server's words.

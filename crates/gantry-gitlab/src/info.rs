@@ -55,7 +55,7 @@ macro_rules! features {
     };
 }
 
-// False where the reference says true: native_steps_integration and job_inputs are not there yet. `shared` and `service_executor_opts` are false in the reference too.
+// False where the reference says true: native_steps_integration is not there yet. `shared` and `service_executor_opts` are false in the reference too.
 features! {
     variables: true, false;
     image: true, false;
@@ -87,7 +87,7 @@ features! {
     cancel_gracefully: true, true;
     native_steps_integration: false, false;
     two_phase_job_commit: true, true;
-    job_inputs: false, false;
+    job_inputs: true, true;
 }
 
 impl RunnerInfo {
@@ -175,7 +175,15 @@ mod tests {
             .collect();
         assert_eq!(
             on,
-            ["cancel_gracefully", "cancelable", "trace_checksum", "trace_reset", "trace_size", "two_phase_job_commit"]
+            [
+                "cancel_gracefully",
+                "cancelable",
+                "job_inputs",
+                "trace_checksum",
+                "trace_reset",
+                "trace_size",
+                "two_phase_job_commit"
+            ]
         );
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::Secret;
-use gantry_http::TransportError;
+use gantry_http::{TransportError, retry};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
@@ -131,6 +131,7 @@ pub(crate) fn download_error(answer: &Response<Bytes>) -> DownloadError {
     match answer.status().as_u16() {
         404 => DownloadError::NotFound,
         status @ (401 | 403) => DownloadError::Forbidden { status, message: message(answer) },
+        status if retry::is_final(answer.status()) => DownloadError::Refused { status, message: message(answer) },
         _ => DownloadError::Failed(status_error(answer)),
     }
 }

@@ -36,6 +36,12 @@ pub fn is_push_back(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504 | 512..)
 }
 
+/// Whether the same request would be answered the same way again: its sender is to blame (4xx, but for those that ask for less), or it is to
+/// go elsewhere (3xx).
+pub fn is_final(status: StatusCode) -> bool {
+    (status.is_client_error() || status.is_redirection()) && !is_push_back(status)
+}
+
 /// The wait before the next try after an answer; nothing if the answer stands.
 pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> Option<Duration> {
     if !is_push_back(status) || moment.tries >= limits::INNER_TRIES {
@@ -91,6 +97,13 @@ mod tests {
         expected.extend(512..600);
         assert_eq!(again, expected);
         assert_eq!(wait(503, &[], 5), None, "the fifth try is the last");
+    }
+
+    #[test]
+    fn statuses_that_stand() {
+        let is = |status: u16| is_final(StatusCode::from_u16(status).unwrap());
+        assert!([301, 400, 401, 404, 409, 422].into_iter().all(is));
+        assert!(![200, 201, 408, 429, 500, 503, 599].into_iter().any(is));
     }
 
     #[test]

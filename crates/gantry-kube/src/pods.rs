@@ -92,7 +92,7 @@ pub enum CreateError {
         message: String,
     },
     /// The API server could not be asked, or could not do it, for as long as we tried.
-    #[error("the pod could not be created within {seconds} s (see poll_timeout): {message}")]
+    #[error("the pod could not be created within {seconds} s (see poll_timeout and prepare_timeout): {message}")]
     Unreachable {
         /// How long it was tried.
         seconds: u64,

@@ -184,7 +184,7 @@ fn exportable(list: Vec<Variable>) -> (Vec<Variable>, Vec<Variable>) {
 }
 
 /// Names for a warning: a few, shortened.
-pub(crate) fn list(names: &[&str]) -> String {
+fn list(names: &[&str]) -> String {
     const LONGEST: usize = 64;
     let show = |name: &&str| format!("{:?}", name.chars().take(LONGEST).collect::<String>());
     let text = names.iter().take(SHOWN_NAMES).map(show).collect::<Vec<_>>().join(", ");

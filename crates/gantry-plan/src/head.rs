@@ -2,6 +2,7 @@
 
 use gantry_config::RunnerSettings;
 use gantry_core::short_token::short_token;
+use gantry_wire::services;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
 
@@ -70,17 +71,15 @@ pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, 
 pub(crate) fn readable(services: &[Service], pod: &Pod, redactor: &Redactor) -> Vec<String> {
     let mut warnings = Vec::new();
     for service in services {
+        let of = services::shown(&service.container, &service.image);
         for name in &service.environment.readable {
             warnings.push(format!(
-                "variable {name:?} of service {:?} has a masked value in it, which can be read in the pod's spec",
-                service.container
+                "variable {name:?} of service {of} has a masked value in it, which can be read in the pod's spec"
             ));
         }
         for name in &service.environment.impossible {
-            warnings.push(format!(
-                "variable {name:?} of service {:?} is left out: Kubernetes takes no such name or value",
-                service.container
-            ));
+            warnings
+                .push(format!("variable {name:?} of service {of} is left out: Kubernetes takes no such name or value"));
         }
     }
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);

@@ -11,6 +11,7 @@ mod environment;
 mod fleet;
 mod head;
 mod helper_image;
+mod inputs;
 mod job_settings;
 mod making;
 mod metadata;
@@ -40,6 +41,7 @@ use std::time::Duration;
 
 use gantry_config::settings::{PullPolicy, Shell};
 use gantry_config::{KubernetesSettings, Quantity, RunnerSettings};
+use gantry_core::ending::StartSetting;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
 use gantry_core::{Ending, Secret, limits};
@@ -146,10 +148,14 @@ pub struct JobPlan {
     pub volumes: Vec<String>,
     /// Whether the job log shows all events of the pod until it runs (`FF_PRINT_POD_EVENTS`).
     pub prints_events: bool,
+    /// Whether the log of the runner says the job's images (`FF_LOG_IMAGES_CONFIGURED_FOR_JOB`).
+    pub logs_images: bool,
     /// The job's time-out.
     pub timeout: Duration,
     /// How long the pod may take to start.
     pub start_timeout: Duration,
+    /// The setting that says so.
+    pub start_setting: StartSetting,
     /// Grace period of the pod's deletion.
     pub cleanup_grace_seconds: Option<i64>,
     /// What is done around the making of the pod, and its removal.
@@ -216,6 +222,8 @@ fn with_facts<T>(
     context: &Context,
     work: impl FnOnce(&Facts<'_>) -> Result<T, PlanError>,
 ) -> Result<T, PlanError> {
+    let interpolated = inputs::interpolate(job, runner)?;
+    let job = interpolated.as_ref().unwrap_or(job);
     let given = Given::read(job, runner)?;
     let builds_dir = paths::builds_dir(runner)?;
     let timeout = timeout(job);
@@ -286,6 +294,11 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let overwritten = overwrites::apply(&runner.kubernetes, expanded, &redactor)?;
     let configured_start = runner.kubernetes.timing.poll_timeout;
     let runner = &effective(runner, overwritten.settings);
+    let start_setting = if runner.kubernetes.timing.poll_timeout < configured_start {
+        StartSetting::PrepareTimeout
+    } else {
+        StartSetting::PollTimeout
+    };
     let wishes = services::Wishes { job, runner, variables, literal: expanded, redactor: &redactor };
     let services = services::services(&wishes)?;
     let inputs = sources::Inputs { job, runner, context, settings, flags, variables };
@@ -308,7 +321,6 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let mut warnings = [given.warnings.clone(), flags.warnings.clone(), settings.warnings.clone()].concat();
     warnings.extend(caches.warning());
     warnings.extend(sources::warning(settings, flags));
-    warnings.extend(unsupported::warnings(job));
     let arch = helper_image::arch(&runner.kubernetes, &context.executable_arch);
     warnings.extend(unsupported::of_images(job, arch, expanded, honors_entrypoint));
     warnings.extend(no_effect::warnings(runner, facts.literal));
@@ -316,7 +328,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     warnings.extend(head::readable(&services, &pod.pod, &redactor));
     let banner = head::banner(runner, context, flags, &warnings);
     let mut executor = [overwritten.lines, pod.lines].concat();
-    if runner.kubernetes.timing.poll_timeout < configured_start {
+    if start_setting == StartSetting::PrepareTimeout {
         let seconds = runner.kubernetes.timing.poll_timeout.as_secs();
         executor.push(HeadLine::plain(format!(
             "The pod gets {seconds} s to start (prepare_timeout of the runner's config)"
@@ -324,12 +336,13 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     }
     let volumes = volumes::shown(&pod.pod).into_iter().map(|text| redactor.line(&text)).collect();
     let trace = trace(&inputs, environment::masks(expanded, given.left_out()));
-    let told = services
-        .iter()
-        .map(|service| readiness::told(&service.container, &service.image, &service.spec, &service.ports));
+    let told = services.iter().map(|service| {
+        readiness::told(&service.container, &redactor.line(&service.image), &service.spec, &service.ports)
+    });
     let told = readiness::plan(told.collect(), runner, settings.debug_services);
     let keep_failed = pod.keep_failed;
-    let parts = PodParts { paths: paths.clone(), trace, stages, timeout, expanded, services: told, keep_failed };
+    let paths = paths.clone();
+    let parts = PodParts { paths, trace, stages, timeout, start_setting, expanded, services: told, keep_failed };
     Ok(JobPlan {
         namespace: pod.namespace,
         pod: pod.pod,
@@ -340,8 +353,10 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         services: services.into_iter().map(|service| service.container).collect(),
         volumes,
         prints_events: flags.is_on("FF_PRINT_POD_EVENTS"),
+        logs_images: flags.is_on("FF_LOG_IMAGES_CONFIGURED_FOR_JOB"),
         timeout,
         start_timeout: runner.kubernetes.timing.poll_timeout,
+        start_setting,
         cleanup_grace_seconds: runner.kubernetes.cleanup_grace_period_seconds,
         making: Making { bearer_token: overwritten.bearer_token, ..pod.making },
     })
@@ -361,6 +376,7 @@ struct PodParts<'a> {
     trace: TracePlan,
     stages: Vec<StagePlan>,
     timeout: Duration,
+    start_setting: StartSetting,
     expanded: &'a Variables,
     services: ServicesPlan,
     keep_failed: Option<KeepFailed>,
@@ -398,6 +414,7 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>) -> PodPlan {
         alone: context.alone.clone(),
         start: Some(StartLimit {
             seconds: runner.kubernetes.timing.poll_timeout.as_secs(),
+            setting: parts.start_setting,
             remaining_ms: millis(runner.kubernetes.timing.poll_timeout),
         }),
         build_memory_limit: text_of(build.memory_limit.as_ref()),

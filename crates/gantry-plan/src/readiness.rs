@@ -6,7 +6,7 @@ use std::time::Duration;
 use gantry_config::RunnerSettings;
 use gantry_core::job::Image;
 use gantry_core::variables::{Variable, Variables};
-use gantry_wire::services::{ServicePlan, ServicesPlan};
+use gantry_wire::services::{self, ServicePlan, ServicesPlan};
 
 /// The variable of a service that names its ports. The reference takes one; several may be separated by blanks or commas.
 const HEALTHCHECK: &str = "HEALTHCHECK_TCP_PORT";
@@ -71,7 +71,7 @@ pub(crate) struct Ports {
 }
 
 /// The ports of a service: those that it names, else those that the job names for all of them, else what is declared, else what is known.
-pub(crate) fn ports(image: &str, spec: &Image, variables: &Variables) -> Ports {
+pub(crate) fn ports((container, image): (&str, &str), spec: &Image, variables: &Variables) -> Ports {
     let own = spec.variables.iter().rfind(|variable| variable.key == HEALTHCHECK);
     let named =
         own.map(|variable| expanded(variables, variable)).or_else(|| variables.get(HEALTHCHECK).map(str::to_owned));
@@ -81,8 +81,9 @@ pub(crate) fn ports(image: &str, spec: &Image, variables: &Variables) -> Ports {
         return match read {
             Ok(list) if !list.contains(&0) => Ports { list, assumed: false, warning: None },
             _ => {
+                let name = services::shown(container, image);
                 let warning = format!(
-                    "{HEALTHCHECK} of service {image:?} is {text:?}, which is no port: the service is not waited for"
+                    "{HEALTHCHECK} of service {name} is {text:?}, which is no port: the service is not waited for"
                 );
                 Ports { warning: Some(warning), ..Ports::default() }
             }
@@ -117,6 +118,7 @@ fn known(image: &str, spec: &Image) -> &'static [u16] {
 pub(crate) fn told(container: &str, image: &str, spec: &Image, ports: &Ports) -> ServicePlan {
     ServicePlan {
         container: container.to_owned(),
+        image: image.to_owned(),
         label: label(image, &spec.aliases),
         ports: ports.list.clone(),
         assumed: ports.assumed,
@@ -160,7 +162,7 @@ mod tests {
             variables: made(own),
             ..Image::default()
         };
-        ports(image, &spec, &Variables::new(made(job), "/tmp"))
+        ports(("svc-0", image), &spec, &Variables::new(made(job), "/tmp"))
     }
 
     fn assumed(ports: &[u16]) -> Ports {

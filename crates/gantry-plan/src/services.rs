@@ -8,6 +8,7 @@ use gantry_config::settings::Resources;
 use gantry_core::job::{Image, JobSpec};
 use gantry_core::variables::{Variable, Variables};
 use gantry_wire::layout::{BUILD, HELPER};
+use gantry_wire::services::NAMELESS;
 
 use crate::environment::ServiceEnvironment;
 use crate::names::{is_dns_label, is_dns_subdomain};
@@ -89,12 +90,12 @@ pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
         let mut aliases = image_aliases(&image);
         aliases.extend(explicit);
         services.push(Service {
+            ports: readiness::ports((&container, &image), &spec, variables),
             container,
             entrypoint: spec.entrypoint.clone(),
             command: spec.command.clone(),
             environment: environment::for_service((variables, &shared), &spec.variables, redactor),
             resources: overwrites::service_resources(&runner.kubernetes.resources.service, &spec.variables)?,
-            ports: readiness::ports(&image, &spec, variables),
             aliases: if spec.ports.is_empty() { aliases } else { Vec::new() },
             image,
             spec,
@@ -123,7 +124,7 @@ impl Names {
             return alias.clone();
         }
         loop {
-            let name = format!("svc-{}", self.nameless);
+            let name = format!("{NAMELESS}{}", self.nameless);
             self.nameless += 1;
             if self.taken.insert(name.clone()) {
                 return name;

@@ -4,7 +4,6 @@
 use gantry_core::job::{Image, JobSpec};
 use gantry_core::variables::Variables;
 
-use crate::environment::list;
 use crate::helper_image::ARCH_LABEL;
 use crate::{PlanError, start};
 
@@ -22,19 +21,6 @@ pub(crate) fn refuse(job: &JobSpec) -> Result<(), PlanError> {
         return Err(PlanError::Configuration(message.to_owned()));
     }
     Ok(())
-}
-
-/// What the job asks for in vain otherwise than by variables.
-pub(crate) fn warnings(job: &JobSpec) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !job.inputs.is_empty() {
-        let names: Vec<&str> = job.inputs.iter().map(|input| input.key.as_str()).collect();
-        warnings.push(format!(
-            "inputs are not supported by this version; ${{{{ job.inputs }}}} is left as it is: {}",
-            list(&names)
-        ));
-    }
-    warnings
 }
 
 /// What the job's images say in vain. `arch` is the architecture that the pod's node should be of, and `honored` whether entrypoints of build

@@ -307,13 +307,27 @@ pub(crate) fn git(git_dir: Option<&Path>, arguments: &[&OsStr]) -> Result<Vec<u8
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(complaint.lines().next().unwrap_or("git failed without a word").to_owned())
+    Err(complaint(&output.stderr))
+}
+
+/// What git complained about, on one line: its advice comes after the first.
+fn complaint(error: &[u8]) -> String {
+    let error = String::from_utf8_lossy(error);
+    let lines: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() { "git failed without a word".to_owned() } else { lines.join(" ") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn complaints_come_with_their_advice() {
+        let error = "fatal: detected dubious ownership in repository at '/srv/app'\nTo add an exception, call:\n\n\tgit config --global\n";
+        let shown = "fatal: detected dubious ownership in repository at '/srv/app' To add an exception, call: git config --global";
+        assert_eq!(complaint(error.as_bytes()), shown);
+        assert_eq!(complaint(b""), "git failed without a word");
+    }
 
     #[test]
     fn project_paths_are_safe_in_urls() {

@@ -51,6 +51,9 @@ pub fn read(store: &str, wish: Wish, status: StatusCode, body: &str) -> Refusal 
         ("", message) => format!("{number}: {message}"),
         (code, message) => format!("{number} {code}: {message}"),
     };
+    if is_passing(&code) {
+        return Refusal::Trouble(format!("{store} has trouble ({said})"));
+    }
     match number {
         404 if wish == Wish::Get => Refusal::Missing,
         404 => Refusal::Refused(format!("{store} is not there ({said}): is the name of the bucket right?")),
@@ -76,6 +79,15 @@ pub fn read(store: &str, wish: Wish, status: StatusCode, body: &str) -> Refusal 
         )),
         _ => Refusal::Refused(format!("{store} refused ({said})")),
     }
+}
+
+/// Codes by which stores ask for another try, whatever status comes with them.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+fn is_passing(code: &str) -> bool {
+    matches!(
+        code,
+        "RequestTimeout" | "OperationAborted" | "SlowDown" | "InternalError" | "ServerBusy" | "OperationTimedOut"
+    )
 }
 
 /// What helps against a code that says enough.
@@ -131,6 +143,15 @@ mod tests {
         assert_eq!(said(Wish::Get, 404, "<Error><Code>NoSuchKey</Code></Error>"), Refusal::Missing);
         assert_eq!(said(Wish::Get, 404, "<html>"), Refusal::Missing);
         assert_eq!(said(Wish::Get, 404, "<Error><Code>BlobNotFound</Code></Error>"), Refusal::Missing);
+    }
+
+    #[test]
+    fn a_code_may_ask_for_another_try() {
+        for (status, code) in [(400, "RequestTimeout"), (409, "OperationAborted"), (503, "SlowDown")] {
+            let answer = said(Wish::Put, status, &format!("<Error><Code>{code}</Code></Error>"));
+            assert!(matches!(answer, Refusal::Trouble(_)), "{answer:?}");
+        }
+        assert!(matches!(said(Wish::Put, 409, "<Error><Code>BucketNotEmpty</Code></Error>"), Refusal::Refused(_)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Cutter, FrameError, put};
 pub use crate::greeting::{Adoption, Claim, Granted, Greeting, Hello, Protocols, Refusal, Refused, RelayNow};
 use crate::plan::PodPlan;
-use crate::services::SilentService;
+use crate::services::{EndedService, SilentService};
 use crate::usage::Usage;
 
 /// One message.
@@ -53,6 +53,8 @@ pub enum Frame {
     Fail(Ending),
     /// Manager: every service container has started.
     ServicesStarted,
+    /// Manager: the container of a service has ended. An agent that does not know this waits for the service until its time is over.
+    ServiceEnded(EndedService),
     /// Agent: how far it is, after every change.
     State(State),
     /// Asks for a [`Frame::Pong`].
@@ -195,6 +197,7 @@ const REFUSED: u8 = 16;
 const GREET: u8 = 17;
 const GRANTED: u8 = 18;
 const RELEASE: u8 = 19;
+const SERVICE_ENDED: u8 = 20;
 
 impl Frame {
     /// Appends the bytes of this frame to `out`.
@@ -211,6 +214,7 @@ impl Frame {
             Self::Cancel(cancel) => put_json(out, CANCEL, cancel),
             Self::Fail(ending) => put_json(out, FAIL, &Told::of(ending)),
             Self::ServicesStarted => put(out, SERVICES_STARTED, &[]),
+            Self::ServiceEnded(service) => put_json(out, SERVICE_ENDED, service),
             Self::State(state) => put_json(out, STATE, state),
             Self::Ping => put(out, PING, &[]),
             Self::Pong => put(out, PONG, &[]),
@@ -243,6 +247,7 @@ impl Frame {
             CANCEL => Self::Cancel(json("cancel", payload)?),
             FAIL => Self::Fail(ending(payload)?),
             SERVICES_STARTED => Self::ServicesStarted,
+            SERVICE_ENDED => Self::ServiceEnded(json("service ended", payload)?),
             STATE => Self::State(json("state", payload)?),
             PING => Self::Ping,
             PONG => Self::Pong,

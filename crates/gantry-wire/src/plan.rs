@@ -1,6 +1,7 @@
 //! The PodPlan: all that the agent needs to run a job without asking anybody.
 
 use gantry_core::Secret;
+use gantry_core::ending::StartSetting;
 use gantry_core::limits::SCRIPT_GRACE;
 use serde::{Deserialize, Serialize};
 
@@ -95,8 +96,11 @@ pub struct KeepFailed {
 /// How long a pod may take to start. The manager keeps the limit as well, and knows more causes; the agent keeps it when no manager does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartLimit {
-    /// The whole limit (`poll_timeout`), for messages.
+    /// The whole limit, for messages.
     pub seconds: u64,
+    /// The setting that it comes from.
+    #[serde(default)]
+    pub setting: StartSetting,
     /// What is left of it when the plan is handed over.
     pub remaining_ms: u64,
 }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct ServicePlan {
     /// Name of the container.
     pub container: String,
+    /// The image as the pod has it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
     /// What begins the lines of its log in the job log: its image and its aliases.
     #[serde(default)]
     pub label: String,
@@ -17,6 +20,25 @@ pub struct ServicePlan {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
 }
+
+/// What messages call a service: the alias that its container bears, else its image. The container is added where it has a name that only
+/// we have given, because `kubectl` wants that.
+pub fn called<'a>(container: &'a str, image: &'a str) -> (&'a str, Option<&'a str>) {
+    let number = container.strip_prefix(NAMELESS).unwrap_or_default();
+    let is_ours = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if is_ours && !image.is_empty() { (image, Some(container)) } else { (container, None) }
+}
+
+/// The same as one text, such as `db` or `redis:7 (container svc-0)`.
+pub fn shown(container: &str, image: &str) -> String {
+    match called(container, image) {
+        (name, None) => name.to_owned(),
+        (name, Some(container)) => format!("{name} (container {container})"),
+    }
+}
+
+/// What the names of containers begin with whose services have no alias that would do; a number follows.
+pub const NAMELESS: &str = "svc-";
 
 /// The services of a job, beside [`crate::plan::PodPlan::wait_for_services`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +64,16 @@ impl ServicesPlan {
     }
 }
 
-/// A service that did not answer in time. Managers that may read its log show the end of it.
+/// A service whose container has ended: it will not answer any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedService {
+    /// Name of the container.
+    pub container: String,
+    /// In words, such as `exit code 7, reason Error`.
+    pub how: String,
+}
+
+/// A service that did not answer in time, or has ended before. Managers that may read its log show the end of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SilentService {
     /// Name of the container.
@@ -52,4 +83,22 @@ pub struct SilentService {
     /// The job ends because of it: the manager says so, or the agent by itself a little later.
     #[serde(default)]
     pub fatal: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn services_are_called_what_people_have_written() {
+        for (container, image, expected) in [
+            ("db", "postgres:17", "db"),
+            ("svc-0", "redis:7", "redis:7 (container svc-0)"),
+            ("svc-0", "", "svc-0"),
+            ("svc-a", "redis:7", "svc-a"),
+            ("svc-", "redis:7", "svc-"),
+        ] {
+            assert_eq!(shown(container, image), expected);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! An example of every ending, for the reference page and for tests.
 
-use super::Ending;
+use super::{Ending, StartSetting};
 use crate::outcome::FailureReason;
 
 /// At least one of each kind, more where they differ in what they lead to.
@@ -22,7 +22,16 @@ pub fn examples() -> Vec<Ending> {
         Ending::ContainerConfig { container: "build".into(), message: text() },
         Ending::PodRefused { message: text() },
         Ending::ClusterUnreachable { message: text() },
-        Ending::PodStartTimeout { seconds: 180, detail: "0/3 nodes are available".into() },
+        Ending::PodStartTimeout {
+            seconds: 180,
+            setting: StartSetting::PollTimeout,
+            detail: "0/3 nodes are available".into(),
+        },
+        Ending::PodStartTimeout {
+            seconds: 60,
+            setting: StartSetting::PrepareTimeout,
+            detail: "0/3 nodes are available".into(),
+        },
         Ending::ServiceNotReady { service: "db".into(), message: text() },
         Ending::PodDeleted { pod: "runner-x".into() },
         Ending::PodDisrupted { pod: "runner-x".into(), message: "Evicted: disk pressure".into() },

@@ -7,7 +7,7 @@ use gantry_kube::{ApiError, PodEvent, PodFacts, Sight};
 use gantry_plan::HeadLine;
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 use gantry_wire::frame::Phase;
-use gantry_wire::services::SilentService;
+use gantry_wire::services::{EndedService, SilentService};
 
 /// The time that a job has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,6 @@ pub(crate) struct ServiceNews {
     pub(crate) container: String,
     /// What it is.
     pub(crate) line: HeadLine,
-    /// How the job ends because of it.
-    pub(crate) ends: Option<Ending>,
 }
 
 /// What happened.
@@ -131,6 +129,8 @@ pub(crate) enum Effect {
     SendGo,
     /// Tell the agent that the services have started.
     SendServicesStarted,
+    /// Tell the agent that the container of a service has ended.
+    SendServiceEnded(EndedService),
     /// Ask the agent to cancel.
     SendCancel {
         /// Nothing more may run.

@@ -232,7 +232,7 @@ impl Machine {
             Event::AgentRuns => self.agent_runs(out),
             Event::ShimReady => self.shim = true,
             Event::ServiceSilent(service) => self.service_silent(service, out),
-            Event::LogRead(news, log) => self.log_read(news, log, out),
+            Event::LogRead(news, log) => self.log_read(&news, log, out),
             Event::AgentClosed => self.agent_closed(out),
             Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
             Event::Stands(standing) => self.stands(standing, out),
@@ -308,6 +308,11 @@ impl Machine {
                         out.push(Effect::SendServicesStarted);
                     }
                 }
+                Proof::ServiceEnded(service) => {
+                    if self.is_handed_over() && self.is_connected() {
+                        out.push(Effect::SendServiceEnded(service));
+                    }
+                }
                 Proof::AgentDead(ending) => self.take_bad_news(BadNews::AgentDead(ending), out),
                 Proof::Doomed(ending) if matches!(self.life, Life::Finding { .. }) => {
                     // Whether there is an agent that can be told shows soon.
@@ -344,7 +349,11 @@ impl Machine {
     }
 
     fn start_timed_out(&self, otherwise: &str) -> Ending {
-        Ending::PodStartTimeout { seconds: self.terms.start_timeout.as_secs(), detail: self.pod.last_words(otherwise) }
+        Ending::PodStartTimeout {
+            seconds: self.terms.start_timeout.as_secs(),
+            setting: self.terms.start_setting,
+            detail: self.pod.last_words(otherwise),
+        }
     }
 
     /// Whether only the shim is missing: its container runs, and so does the agent that has its binary there.

@@ -25,6 +25,9 @@ use crate::response;
 /// Makes the content of an upload; called once for each try.
 pub type UploadBody<'a> = &'a (dyn Fn() -> ByteStream + Send + Sync);
 
+/// Is told of every try of an upload that failed and is followed by another.
+pub type OnRetry<'a> = &'a (dyn Fn(&CallError) + Send + Sync);
+
 /// Limits of an upload (`[runners.artifact]`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadTimeouts {
@@ -55,13 +58,15 @@ impl std::fmt::Debug for Download {
 }
 
 impl Client {
-    /// Uploads one artifact, with all tries the reference makes (3, or 6 while GitLab answers 503, 1 to 5 s apart).
+    /// Uploads one artifact, with the tries that the reference makes (3, or 6 while GitLab answers 503, 1 to 5 s apart), unless GitLab's answer
+    /// stands: the reference tries those again too.
     pub async fn upload_artifact(
         &self,
         job: &JobCredentials,
         query: &UploadQuery,
         body: UploadBody<'_>,
         timeouts: UploadTimeouts,
+        on_retry: OnRetry<'_>,
     ) -> UploadAnswer {
         let start = Instant::now();
         let boundary = request_id();
@@ -82,6 +87,7 @@ impl Client {
             match judge(tried, tries) {
                 UploadAnswer::Failed { error, .. } if tries < most => {
                     tracing::warn!(tries, most, ?wait, %error, "the upload of an artifact failed and is tried again");
+                    on_retry(&error);
                     tokio::time::sleep(wait).await;
                 }
                 answer => break (answer, status),
@@ -157,6 +163,9 @@ fn judge(answer: response::Answered, tries: u32) -> UploadAnswer {
         (201, _) => UploadAnswer::Uploaded,
         (403, CallError::Status { message, .. }) => UploadAnswer::Forbidden { message },
         (413, CallError::Status { message, .. }) => UploadAnswer::TooLarge { message },
+        (_, CallError::Status { status, message }) if retry::is_final(answer.status()) => {
+            UploadAnswer::Refused { status, message }
+        }
         (_, error) => UploadAnswer::Failed { tries, error },
     }
 }

@@ -194,6 +194,8 @@ async fn downloads_that_fail() {
     let error =
         world([to(302, "https://a.example.com/"), says(403)]).client.download_artifact(41, &"t".into(), true).await;
     assert!(matches!(error, Err(DownloadError::Forbidden { status: 403, .. })), "{error:?}");
+    let error = world([says(410)]).client.download_artifact(41, &"t".into(), false).await;
+    assert!(matches!(error, Err(DownloadError::Refused { status: 410, .. })), "{error:?}");
     let round = (0..gantry_http::limits::MAX_REDIRECTS).map(|_| to(302, "https://gitlab.example.com/again"));
     let error = world(round).client.download_artifact(41, &"t".into(), false).await;
     assert!(matches!(error, Err(DownloadError::Failed(CallError::Transport(_)))), "{error:?}");
@@ -202,7 +204,7 @@ async fn downloads_that_fail() {
 async fn upload(world: &World) -> UploadAnswer {
     let query = UploadQuery { filename: "my \"a\".zip".into(), ..UploadQuery::default() };
     let content = || -> ByteStream { Box::pin(stream::iter([Ok(Bytes::from_static(b"PK"))])) };
-    world.client.upload_artifact(&job(), &query, &content, UploadTimeouts::default()).await
+    world.client.upload_artifact(&job(), &query, &content, UploadTimeouts::default(), &|_| {}).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,7 +220,7 @@ async fn an_upload_is_one_form_field() {
 
 #[tokio::test(start_paused = true)]
 async fn tries_of_an_upload() {
-    for (status, tries) in [(500, 3), (503, 6), (401, 3), (404, 3), (403, 1), (413, 1)] {
+    for (status, tries) in [(500, 3), (503, 6), (408, 3), (429, 3), (400, 1), (401, 1), (404, 1), (403, 1), (413, 1)] {
         let world = world((0..tries).map(|_| says(status)));
         let start = tokio::time::Instant::now();
         let answer = upload(&world).await;
@@ -226,6 +228,9 @@ async fn tries_of_an_upload() {
         match status {
             403 => assert!(matches!(answer, UploadAnswer::Forbidden { .. })),
             413 => assert!(matches!(answer, UploadAnswer::TooLarge { .. })),
+            400 | 401 | 404 => {
+                assert!(matches!(answer, UploadAnswer::Refused { status: said, .. } if said == status), "{answer:?}");
+            }
             _ => assert!(matches!(answer, UploadAnswer::Failed { .. })),
         }
         let waited = start.elapsed().as_secs();
@@ -259,7 +264,7 @@ async fn calls_can_be_spawned() {
     let client = world.client.clone();
     spawnable(async move {
         let content = || -> ByteStream { Box::pin(stream::empty()) };
-        client.upload_artifact(&job(), &UploadQuery::default(), &content, UploadTimeouts::default()).await;
+        client.upload_artifact(&job(), &UploadQuery::default(), &content, UploadTimeouts::default(), &|_| {}).await;
         let (token, info) = (Secret::new("t"), info());
         client
             .request_job(JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None, session: None })

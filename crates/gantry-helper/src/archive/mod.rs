@@ -4,6 +4,7 @@
 pub(crate) mod cache;
 mod expand;
 pub(crate) mod job;
+mod meter;
 mod pack;
 mod packing;
 mod provenance;

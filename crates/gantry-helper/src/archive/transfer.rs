@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use gantry_core::error_chain::chain;
+use gantry_core::feature_flags::parse_bool;
 use gantry_gitlab::{
     CallError, Client, ClientError, ClientOptions, Download, DownloadError, JobCredentials, TransportError,
     UploadAnswer, UploadQuery, UploadTimeouts,
@@ -17,6 +18,7 @@ use tempfile::NamedTempFile;
 
 use super::expand::expand;
 use super::job::{Direction, MoverJob};
+use super::meter::Meter;
 use super::pack::{Level, Style};
 use super::packing::Packing;
 use super::root::{Place, Root};
@@ -59,6 +61,8 @@ pub(super) enum TransferError {
     Forbidden(String),
     #[error("GitLab refused the artifacts: too large: {0}; see the limits of the instance and the project")]
     TooLarge(String),
+    #[error("GitLab refused the artifacts{kind} (status {status}): {message}{help}")]
+    Refused { kind: String, status: u16, message: String, help: &'static str },
     #[error("the artifacts could not be uploaded after {tries} tries")]
     Upload {
         tries: u32,
@@ -125,17 +129,21 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
     };
     let level = Level::parse(&variable("ARTIFACT_COMPRESSION_LEVEL").unwrap_or_default()).unwrap_or_default();
     let (packing, mut failure) = Packing::new(Style { format: artifact.format.into(), level }, root, found);
-    let stream = || packing.stream();
+    let stream = || Meter::new("Uploading artifacts", None).watch(packing.stream());
+    let retrying = |error: &CallError| warn(&format!("{}; retrying...", chain(error)));
     let answer = tokio::select! {
         biased;
         // No second try helps here, and what GitLab makes of half an archive says nothing.
         Some(error) = failure.recv() => return Err(error.into()),
-        answer = client.upload_artifact(&credentials, &query, &stream, timeouts) => answer,
+        answer = client.upload_artifact(&credentials, &query, &stream, timeouts, &retrying) => answer,
     };
     let result = match answer {
         UploadAnswer::Uploaded => Ok("201 Created"),
         UploadAnswer::Forbidden { message } => Err(TransferError::Forbidden(message)),
         UploadAnswer::TooLarge { message } => Err(TransferError::TooLarge(message)),
+        UploadAnswer::Refused { status, message } => {
+            Err(TransferError::Refused { kind: kind.clone(), status, message, help: help(artifact, status) })
+        }
         UploadAnswer::Failed { tries, error } => Err(TransferError::Upload { tries, source: error }),
     };
     say(&format!(
@@ -144,6 +152,14 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         job.job_id
     ));
     result.map(|_| ())
+}
+
+/// What to do about a report that GitLab has read and does not take.
+fn help(artifact: &ArtifactUpload, status: u16) -> &'static str {
+    match (artifact.artifact_type.as_str(), status) {
+        ("dotenv", 400) => "; a dotenv report has one NAME=value in each line, without comments and empty lines",
+        _ => "",
+    }
 }
 
 /// The project's directory; `None`, with a warning, if the job has removed it.
@@ -186,15 +202,21 @@ fn file_name(expanded: &str, artifact: &ArtifactUpload) -> String {
 }
 
 async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> {
+    let direct = std::env::var("FF_USE_DIRECT_DOWNLOAD").ok().and_then(|text| parse_bool(&text)).unwrap_or(true);
     let mut tries = 0;
     let scratch = loop {
         tries += 1;
         // An instance that sends us to an object store we cannot reach is asked for the bytes themselves next time.
-        let error = match download_once(client, job, tries == 1).await {
+        let error = match download_once(client, job, direct && tries == 1).await {
             Ok(scratch) => break scratch,
             Err(error) => error,
         };
-        let again = matches!(error, TransferError::Download(DownloadError::Failed(_)) | TransferError::Broken(_));
+        let again = match &error {
+            TransferError::Download(DownloadError::Failed(_)) | TransferError::Broken(_) => true,
+            // What an object store has refused GitLab may still give by itself.
+            TransferError::Download(DownloadError::Refused { .. }) => direct && tries == 1,
+            _ => false,
+        };
         if !again || tries >= DOWNLOAD_TRIES {
             say(&format!("Downloading artifacts from coordinator... failed id={}", job.job_id));
             return Err(error);
@@ -209,8 +231,9 @@ async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> 
 }
 
 async fn download_once(client: &Client, job: &MoverJob, direct: bool) -> Result<NamedTempFile, TransferError> {
-    let Download { mut content, .. } =
+    let Download { content, content_length } =
         client.download_artifact(job.job_id, &job.token.0, direct).await.map_err(TransferError::Download)?;
+    let mut content = Meter::new("Downloading artifacts", content_length).watch(content);
     let mut scratch = scratch(job)?;
     while let Some(piece) = content.next().await {
         let piece = piece.map_err(TransferError::Broken)?;

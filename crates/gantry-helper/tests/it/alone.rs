@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use gantry_core::Ending;
+use gantry_core::ending::StartSetting;
 use gantry_wire::frame::{Frame, Offset};
 use gantry_wire::plan::StartLimit;
 
@@ -131,15 +132,13 @@ fn a_build_container_that_never_comes_ends_the_job_in_its_time() {
     let mut world = World::agent_with(&["--alone-after", "200"]);
     let mut plan = world.plan(&["echo never"]);
     plan.coordinator.url = url;
-    plan.start = Some(StartLimit { seconds: 15, remaining_ms: 300 });
+    plan.start = Some(StartLimit { seconds: 15, setting: StartSetting::PrepareTimeout, remaining_ms: 300 });
     drop(world.start(plan));
     assert!(wait_for(&mut world.agent).success());
     let told = told.lock().unwrap();
     let trace = String::from_utf8_lossy(&told.trace);
-    assert!(
-        trace.contains("timed out waiting for pod to start (15 s, see poll_timeout): the build container"),
-        "{trace}"
-    );
+    let words = "prepare timeout: exceeded timeout of 15s (prepare_timeout of the runner's config) while waiting for pod to start: the build container";
+    assert!(trace.contains(words), "{trace}");
     assert_eq!(told.states.last().unwrap(), "failed");
 }
 

@@ -12,8 +12,11 @@ use gantry_wire::plan::{Action, ArtifactDownload, ArtifactFormat, ArtifactUpload
 
 use crate::world::{World, stage, variable};
 
-/// Uploads by job, with the head of their requests.
+/// Uploads by job, with the head of their requests. The heads of downloads are under [`DOWNLOADS`], those of refused reports under [`REFUSED`].
 type Kept = Arc<Mutex<BTreeMap<i64, (String, Vec<u8>)>>>;
+
+const DOWNLOADS: i64 = -1;
+const REFUSED: i64 = -2;
 
 /// As much of GitLab as artifacts need: it takes an upload, checks the token, and gives it back.
 fn server() -> (String, Kept) {
@@ -42,11 +45,20 @@ fn serve(stream: TcpStream, kept: &Kept) {
     if !lower.contains("job-token: job-token") {
         return reply(&mut stream, "403 Forbidden", b"{\"message\":\"403 Forbidden\"}");
     }
+    if head.contains("artifact_type=dotenv") {
+        kept.lock().unwrap().entry(REFUSED).or_default().0.push_str(&head);
+        return reply(&mut stream, "400 Bad Request", b"{\"message\":\"Invalid Format\"}");
+    }
     if head.starts_with("POST") {
         kept.lock().unwrap().insert(id, (head, part(&body)));
         return reply(&mut stream, "201 Created", b"{}");
     }
-    match kept.lock().unwrap().get(&id) {
+    let mut kept = kept.lock().unwrap();
+    kept.entry(DOWNLOADS).or_default().0.push_str(&head);
+    if head.contains("direct_download=true") && id == 9 {
+        return reply(&mut stream, "400 Bad Request", b"{\"message\":\"the store knows better\"}");
+    }
+    match kept.get(&id) {
         Some((_, file)) => reply(&mut stream, "200 OK", file),
         None => reply(&mut stream, "404 Not Found", b"{}"),
     }
@@ -78,7 +90,10 @@ fn part(body: &[u8]) -> Vec<u8> {
 }
 
 fn reply(stream: &mut TcpStream, status: &str, body: &[u8]) {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let kind = if body.starts_with(b"{") { "application/json" } else { "application/octet-stream" };
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
@@ -180,6 +195,42 @@ fn what_gitlab_refuses_fails_the_job_and_tokens_stay_secret() {
     plan.stages.insert(1, stage("download_artifacts", Action::DownloadArtifacts(vec![download])));
     let (closed, log) = world.run(plan);
     assert!(!closed.verdict.success && log.contains("expired or been erased"), "{log}");
+}
+
+#[test]
+fn a_report_that_gitlab_does_not_take_is_sent_once() {
+    let (url, kept) = server();
+    let world = World::new();
+    let report = ArtifactUpload { artifact_type: "dotenv".into(), ..upload("", &["a"], ArtifactFormat::Gzip) };
+    let (closed, log) = world.run(uploading(&world, &url, "echo no dotenv > a", report));
+    assert_eq!(closed.verdict.reason, Some(FailureReason::ScriptFailure), "{log}");
+    let words =
+        "GitLab refused the artifacts as \"dotenv\" (status 400): Invalid Format; a dotenv report has one NAME=value";
+    assert!(log.contains(words), "{log}");
+    assert_eq!(kept.lock().unwrap()[&REFUSED].0.matches("POST ").count(), 1);
+}
+
+#[test]
+fn artifacts_come_directly_unless_that_is_refused_or_not_wanted() {
+    let (url, kept) = server();
+    let world = World::new();
+    let (closed, log) = world.run(uploading(&world, &url, "echo 1 > a", upload("", &["a"], ArtifactFormat::Zip)));
+    assert!(closed.verdict.success, "{log}");
+    let archive = kept.lock().unwrap()[&7].clone();
+    for (id, flag, asked) in [(7, "true", &[true][..]), (7, "false", &[false]), (9, "true", &[true, false])] {
+        *kept.lock().unwrap() = [(id, archive.clone())].into();
+        let world = World::new();
+        let mut plan = world.plan(&["cat a"]);
+        plan.coordinator.url.clone_from(&url);
+        plan.environment = vec![variable("FF_USE_DIRECT_DOWNLOAD", flag)];
+        let download = ArtifactDownload { job_id: id, job_name: "first".into(), token: "job-token".into() };
+        plan.stages.insert(1, stage("download_artifacts", Action::DownloadArtifacts(vec![download])));
+        let (closed, log) = world.run(plan);
+        assert!(closed.verdict.success, "{log}");
+        let heads = kept.lock().unwrap()[&DOWNLOADS].0.clone();
+        let lines = heads.lines().filter(|line| line.starts_with("GET "));
+        assert_eq!(lines.map(|line| line.contains("direct_download=true")).collect::<Vec<_>>(), asked, "{heads}");
+    }
 }
 
 /// Names in the archive that the job has uploaded; `None` without one.

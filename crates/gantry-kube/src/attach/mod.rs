@@ -16,6 +16,7 @@ mod visit;
 use std::time::Duration;
 
 use gantry_core::Ending;
+use gantry_core::ending::StartSetting;
 use gantry_wire::{PROTOCOL, layout};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, api::AttachParams};
@@ -137,7 +138,11 @@ impl AttachError {
         match self {
             Self::Pod { ending } => ending.clone(),
             Self::Forbidden { .. } => Ending::Runner { message: self.to_string() },
-            Self::Deadline { last } => Ending::PodStartTimeout { seconds: waited.as_secs(), detail: last.clone() },
+            Self::Deadline { last } => Ending::PodStartTimeout {
+                seconds: waited.as_secs(),
+                setting: StartSetting::default(),
+                detail: last.clone(),
+            },
             Self::NoHelperFor { .. } | Self::Protocol { .. } | Self::Unusable { .. } => {
                 Ending::HelperUnusable { message: self.to_string() }
             }

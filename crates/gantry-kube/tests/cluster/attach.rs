@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gantry_core::Ending;
+use gantry_core::ending::StartSetting;
 use gantry_kube::{AgentStream, AttachError, AttachRequest, ExecEnd, HelperBinaries, HelperBinary, Purpose, limits};
 use serde_json::{Value, json};
 use tokio::{
@@ -227,7 +228,11 @@ async fn the_deadline_says_what_stood_in_the_way() {
     let ending = error.ending(Duration::from_secs(180));
     assert_eq!(
         ending,
-        Ending::PodStartTimeout { seconds: 180, detail: "Unschedulable: \"0/3 nodes are available\"".into() }
+        Ending::PodStartTimeout {
+            seconds: 180,
+            setting: StartSetting::PollTimeout,
+            detail: "Unschedulable: \"0/3 nodes are available\"".into()
+        }
     );
 }
 

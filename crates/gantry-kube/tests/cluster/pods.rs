@@ -70,7 +70,8 @@ async fn an_api_server_that_never_answers_is_given_up_in_time() {
     world.lock().creates.extend([Answer::Status(409, "Conflict", "the quota was being updated"), Answer::Hang]);
     let start = Instant::now();
     let error = create(&world, "a", start + Duration::from_secs(15)).await.unwrap_err();
-    let words = "the pod could not be created within 15 s (see poll_timeout): the quota was being updated";
+    let words =
+        "the pod could not be created within 15 s (see poll_timeout and prepare_timeout): the quota was being updated";
     assert_eq!((error.to_string().as_str(), start.elapsed()), (words, Duration::from_secs(15)));
 }
 

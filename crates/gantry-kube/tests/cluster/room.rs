@@ -40,7 +40,10 @@ async fn a_quota_is_waited_for_no_longer_than_the_pod_has() {
     let cluster = world.cluster();
     let deadline = Instant::now() + Duration::from_secs(30);
     let error = cluster.create_pod(&parsed(&job("a")), deadline, |_| ()).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("the pod could not be created within 30 s (see poll_timeout): {QUOTA}"));
+    assert_eq!(
+        error.to_string(),
+        format!("the pod could not be created within 30 s (see poll_timeout and prepare_timeout): {QUOTA}")
+    );
     assert_eq!(cluster.shortage(), None);
     // One that is too small is not waited for at all.
     let small = "exceeded quota: q, requested: pods=1, used: pods=0, limited: pods=0";

@@ -4,7 +4,7 @@ use gantry_core::FailureReason;
 
 use super::*;
 use crate::plan::{Coordinator, TracePlan};
-use crate::services::ServicesPlan;
+use crate::services::{EndedService, ServicesPlan};
 
 fn closed_state(reported: bool) -> State {
     State {
@@ -115,6 +115,11 @@ fn frames_of_protocol_2() -> Vec<Frame> {
     ]
 }
 
+/// Frames that the second version got later; who does not know them skips them.
+fn frames_added_since() -> Vec<Frame> {
+    vec![Frame::ServiceEnded(EndedService { container: "db".into(), how: "exit code 7".into() })]
+}
+
 fn shown(frames: &[Frame]) -> String {
     frames.iter().fold(String::new(), |mut text, frame| {
         let _ = writeln!(text, "{}", frame.to_bytes().escape_ascii());
@@ -158,6 +163,12 @@ fn golden_bytes_of_protocol_2() {
     insta::assert_snapshot!(shown(&frames_of_protocol_2()));
 }
 
+/// The same of what was added to it since.
+#[test]
+fn golden_bytes_of_frames_added_since() {
+    insta::assert_snapshot!(shown(&frames_added_since()));
+}
+
 /// What peers of the first version send is understood, and what they are sent is what they know, or more of it.
 #[test]
 fn recorded_bytes_of_protocol_1_are_read() {
@@ -173,7 +184,7 @@ fn recorded_bytes_of_protocol_1_are_read() {
 
 #[test]
 fn frames_survive_the_wire() {
-    for frames in [frames_of_protocol_1(), frames_of_protocol_2()] {
+    for frames in [frames_of_protocol_1(), frames_of_protocol_2(), frames_added_since()] {
         let mut bytes = BytesMut::new();
         for frame in &frames {
             frame.encode(&mut bytes);

@@ -194,6 +194,7 @@ impl Machine {
         if self.pod.services_started() {
             out.push(Effect::SendServicesStarted);
         }
+        out.extend(self.pod.services.ended().cloned().map(Effect::SendServiceEnded));
         if self.canceled {
             out.push(Effect::SendCancel { force: false });
         }
@@ -270,8 +271,9 @@ impl Machine {
         self.set_link(Link::None);
         let is_starting = matches!(self.life, Life::Attaching { .. });
         let ending = match ending {
-            Ending::PodStartTimeout { seconds, detail } if is_starting => {
-                Ending::PodStartTimeout { seconds, detail: self.pod.last_words(&detail) }
+            Ending::PodStartTimeout { seconds, detail, .. } if is_starting => {
+                let (setting, detail) = (self.terms.start_setting, self.pod.last_words(&detail));
+                Ending::PodStartTimeout { seconds, setting, detail }
             }
             // One that may have begun is looked for until all its time is over.
             Ending::PodStartTimeout { .. } => Ending::TimedOut { seconds: self.terms.timeout.as_secs() },

@@ -1,16 +1,16 @@
 //! What a pod's status proves about its job, and what of it is worth a line in the job log while it does not run yet. Everything is said
 //! once.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gantry_core::Ending;
 use gantry_kube::facts::{self, ContainerState, PodFacts};
 use gantry_kube::{ApiError, PodEvent, Sight};
 use gantry_wire::layout::{BUILD, HELPER};
+use gantry_wire::services::{self as wire, EndedService};
 
 use super::evidence::Evidence;
-use super::services;
+use super::services::{self, Services};
 use super::terms::Terms;
 use crate::job::events::{Effect, Timer};
 
@@ -26,6 +26,8 @@ const EXPLAINED: Duration = Duration::from_secs(1);
 pub(super) enum Proof {
     /// All service containers have started.
     ServicesStarted,
+    /// The container of a service has ended.
+    ServiceEnded(EndedService),
     /// The agent is dead or the pod gone.
     AgentDead(Ending),
     /// The job cannot go on, although the agent may still live.
@@ -37,11 +39,10 @@ pub(super) enum Proof {
 pub(super) struct PodView {
     name: String,
     namespace: String,
-    services: Option<Vec<String>>,
+    service_names: Option<Vec<String>>,
     sight: Sight,
     services_started: bool,
-    /// What was said of services.
-    told_of_services: BTreeSet<String>,
+    pub(super) services: Services,
     build_runs: bool,
     doomed: Option<Ending>,
     ended: bool,
@@ -63,10 +64,10 @@ impl PodView {
         Self {
             name: terms.pod.clone(),
             namespace: terms.namespace.clone(),
-            services: terms.services.clone(),
+            service_names: terms.services.clone(),
             sight: Sight::Unseen,
             services_started: false,
-            told_of_services: BTreeSet::new(),
+            services: Services::default(),
             build_runs: false,
             doomed: None,
             ended: false,
@@ -106,7 +107,7 @@ impl PodView {
 
     /// Whether there are services, and not all of them have been seen to start.
     pub(super) fn awaits_services(&self) -> bool {
-        !self.services_started && self.services.as_ref().is_some_and(|services| !services.is_empty())
+        !self.services_started && self.service_names.as_ref().is_some_and(|names| !names.is_empty())
     }
 
     /// Takes what the cluster shows.
@@ -128,9 +129,13 @@ impl PodView {
                 self.services_started = true;
                 proofs.push(Proof::ServicesStarted);
             }
-            for news in dead {
-                if self.is_news_of_service(&news.container) && !self.mute {
-                    out.push(Effect::AskLog(news));
+            for death in dead {
+                if !self.services.take(&death) {
+                    continue;
+                }
+                proofs.push(Proof::ServiceEnded(death.service.clone()));
+                if !self.mute {
+                    self.services.show(death, out);
                 }
             }
             let runs = |name| facts.container(name).is_some_and(|container| container.state == ContainerState::Running);
@@ -145,9 +150,18 @@ impl PodView {
         proofs
     }
 
-    /// Whether this was not said of a service yet. From now on it was.
-    pub(super) fn is_news_of_service(&mut self, what: &str) -> bool {
-        self.told_of_services.insert(what.to_owned())
+    /// How messages name a service, with its container where that has another name.
+    pub(super) fn shown_service(&self, container: &str) -> String {
+        wire::shown(container, self.image_of(container))
+    }
+
+    /// What people call a service.
+    pub(super) fn service_name(&self, container: &str) -> String {
+        wire::called(container, self.image_of(container)).0.to_owned()
+    }
+
+    fn image_of(&self, container: &str) -> &str {
+        self.sight.facts().and_then(|facts| facts.container(container)).map_or("", |container| &container.image)
     }
 
     /// Shows lines about waiting, and soon to whoever looks at the job's log if they explain it.
@@ -166,7 +180,7 @@ impl PodView {
     }
 
     fn services_of<'a>(&'a self, facts: &'a PodFacts) -> Vec<&'a str> {
-        if let Some(names) = &self.services {
+        if let Some(names) = &self.service_names {
             return names.iter().map(String::as_str).collect();
         }
         let others = facts.containers.iter().filter(|container| !container.init);
@@ -196,7 +210,12 @@ impl PodView {
     fn doom(&self, sight: &Sight) -> Option<Ending> {
         let missing = || {
             let facts = sight.facts().filter(|_| !self.services_started)?;
-            facts::unstartable(facts, &self.services_of(facts))
+            Some(match facts::unstartable(facts, &self.services_of(facts))? {
+                Ending::ContainerConfig { container, message } => {
+                    Ending::ContainerConfig { container: self.shown_service(&container), message }
+                }
+                ending => ending,
+            })
         };
         sight.terminal(&self.name, &[BUILD]).or_else(missing)
     }
@@ -214,8 +233,11 @@ impl PodView {
         if self.services_started || facts::services_started(facts, &services) {
             return None;
         }
-        let is_waiting = |name: &&&str| facts.container(name).is_some_and(|container| !container.has_started());
-        let waiting: Vec<&str> = services.iter().filter(is_waiting).copied().collect();
+        let containers = services.iter().filter_map(|name| facts.container(name));
+        let waiting: Vec<String> = containers
+            .filter(|container| !container.has_started())
+            .map(|container| wire::shown(&container.name, &container.image))
+            .collect();
         Some(format!("these services have not started: {}", waiting.join(", ")))
     }
 

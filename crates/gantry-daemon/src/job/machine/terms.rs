@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gantry_core::ending::StartSetting;
+
 /// What the machine knows of a job from the start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
@@ -15,6 +17,8 @@ pub(crate) struct Terms {
     pub(crate) timeout: Duration,
     /// How long the pod may take to start.
     pub(crate) start_timeout: Duration,
+    /// The setting that says so.
+    pub(crate) start_setting: StartSetting,
     /// Whether the pod's events may be asked for causes (`print_pod_warning_events`).
     pub(crate) asks_events: bool,
     /// Whether all events are shown until the pod runs (`FF_PRINT_POD_EVENTS`).

@@ -3,12 +3,13 @@ mod walk;
 use std::sync::Arc;
 
 use gantry_core::FailureReason;
+use gantry_core::ending::StartSetting;
 use gantry_kube::facts::{ContainerEnd, ContainerFacts, ContainerState, PodFacts, Words};
 use gantry_kube::{Sight, facts};
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 use gantry_wire::frame::Phase;
 use gantry_wire::layout::BUILD;
-use gantry_wire::services::SilentService;
+use gantry_wire::services::{EndedService, SilentService};
 use proptest::prelude::*;
 
 use gantry_kube::PodEvent;
@@ -17,7 +18,7 @@ use gantry_plan::HeadLine;
 use super::agent::never_handed;
 use super::leaving::never_began;
 use super::*;
-use crate::job::events::JobTime;
+use crate::job::events::{JobTime, ServiceNews};
 
 fn terms() -> Terms {
     Terms {
@@ -26,6 +27,7 @@ fn terms() -> Terms {
         services: Some(Vec::new()),
         timeout: Duration::from_secs(3600),
         start_timeout: Duration::from_secs(15),
+        start_setting: StartSetting::PrepareTimeout,
         asks_events: false,
         prints_events: false,
         volumes: Vec::new(),
@@ -427,8 +429,10 @@ fn services_have_the_same_time_to_start() {
     assert_eq!(late.acts(Event::Time(Timer::Look)), [Effect::LookAtPod]);
     assert_eq!(late.acts(looked(with_service(ContainerState::Running))), []);
     let effects = late.acts(looked(with_service(ContainerState::default())));
-    let [Effect::SendFail(Ending::PodStartTimeout { detail, .. })] = effects.as_slice() else { panic!("{effects:?}") };
-    assert_eq!(detail, "these services have not started: svc-0");
+    let [Effect::SendFail(Ending::PodStartTimeout { detail, setting, .. })] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((detail.as_str(), *setting), ("these services have not started: svc-0", StartSetting::PrepareTimeout));
 
     let mut started = machine();
     let sight = Sight::Present(Arc::new(with_service(ContainerState::Running)));
@@ -447,24 +451,42 @@ fn services_that_end_or_do_not_answer_are_shown_with_their_log() {
     let mut dead = PodFacts { phase: facts::Phase::Running, ..PodFacts::default() };
     dead.containers = vec![container("db", ContainerState::Terminated(end))];
     let effects = machine.acts(Event::PodSeen(Sight::Present(Arc::new(dead.clone()))));
-    let [Effect::AskLog(news), Effect::FollowLogs, Effect::SendServicesStarted] = effects.as_slice() else {
-        panic!("{effects:?}")
-    };
-    assert_eq!((news.container.as_str(), news.ends.as_ref()), ("db", None));
+    let ended = EndedService { container: "db".into(), how: "exit code 3".into() };
+    let told = [Effect::FollowLogs, Effect::SendServicesStarted, Effect::SendServiceEnded(ended.clone())];
+    let [Effect::AskLog(news), rest @ ..] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!((news.container.as_str(), rest), ("db", &told[..]));
     dead.resource_version = "2".into();
     assert_eq!(machine.acts(Event::PodSeen(Sight::Present(Arc::new(dead)))), [], "once");
-    let shown = machine.acts(Event::LogRead(news.clone(), Ok(vec!["last words".into()])));
-    assert!(matches!(shown.as_slice(), [Effect::ShowNotes(notes)] if notes.len() == 2), "{shown:?}");
-
-    let silent = |fatal| SilentService { container: "db".into(), message: "it does not answer".into(), fatal };
-    let effects = machine.acts(Event::ServiceSilent(silent(true)));
-    let [Effect::AskLog(news)] = effects.as_slice() else { panic!("{effects:?}") };
-    assert_eq!(machine.acts(Event::ServiceSilent(silent(true))), []);
-    let ended = machine.acts(Event::LogRead(news.clone(), Ok(Vec::new())));
-    let [Effect::ShowNotes(_), Effect::SendFail(Ending::ServiceNotReady { message, .. })] = ended.as_slice() else {
-        panic!("{ended:?}")
+    // The agent gives the service up; the end of its log is shown once, whatever comes first, and then the job ends.
+    let silent = |name: &str| {
+        Event::ServiceSilent(SilentService {
+            container: name.into(),
+            message: "it does not answer".into(),
+            fatal: true,
+        })
     };
-    assert_eq!(message, "it does not answer");
+    let read = |news: &ServiceNews| Event::LogRead(news.clone(), Ok(vec!["last words".into()]));
+    let not_ready = |name: &str| Ending::ServiceNotReady { service: name.into(), message: "it does not answer".into() };
+    let mut late = machine.clone();
+    let shown = machine.acts(read(news));
+    assert!(matches!(shown.as_slice(), [Effect::ShowNotes(notes)] if notes.len() == 2), "{shown:?}");
+    assert_eq!(machine.clone().acts(silent("db")), [Effect::SendFail(not_ready("db"))]);
+    assert_eq!(late.acts(silent("db")), []);
+    let [Effect::ShowNotes(_), Effect::SendFail(ending)] = &late.acts(read(news))[..] else { panic!() };
+    assert_eq!(*ending, not_ready("db"));
+
+    // One that lives and does not answer is shown likewise.
+    let effects = machine.acts(silent("web"));
+    let [Effect::AskLog(news)] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(machine.acts(silent("web")), []);
+    let [Effect::ShowNotes(_), Effect::SendFail(ending)] = &machine.acts(read(news))[..] else { panic!() };
+    assert_eq!(*ending, not_ready("web"));
+
+    // A new connection is told again.
+    late = machine.clone();
+    late.acts(Event::AgentLost);
+    let told = [Effect::SendServicesStarted, Effect::SendServiceEnded(ended), Effect::SendFail(not_ready("web"))];
+    assert_eq!(late.acts(ready(Phase::Running)), told);
 }
 
 #[test]
@@ -543,13 +565,18 @@ fn a_broken_stream_is_not_a_verdict() {
 /// It was looked for until the job's own time was over, not its pod's.
 #[test]
 fn an_agent_that_is_lost_for_good_has_had_the_time_of_its_job() {
-    let late = || Event::AgentUnreachable(Ending::PodStartTimeout { seconds: 332, detail: "away".into() });
+    let late = || {
+        let (seconds, setting, detail) = (332, StartSetting::PollTimeout, "away".to_owned());
+        Event::AgentUnreachable(Ending::PodStartTimeout { seconds, setting, detail })
+    };
     let mut machine = after([Event::PodCreated, ready(Phase::Waiting), Event::PlanAccepted, Event::AgentLost]);
     let ending = Ending::TimedOut { seconds: 3600 };
     assert_eq!(machine.acts(late()), [Effect::EndLocally { ending, of_agent: true }]);
     let mut machine = after([Event::PodCreated]);
     let effects = machine.acts(late());
-    let [Effect::EndLocally { ending: Ending::PodStartTimeout { .. }, .. }, _] = effects.as_slice() else {
+    let [Effect::EndLocally { ending: Ending::PodStartTimeout { setting: StartSetting::PrepareTimeout, .. }, .. }, _] =
+        effects.as_slice()
+    else {
         panic!("{effects:?}")
     };
 }

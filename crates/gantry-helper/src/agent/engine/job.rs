@@ -10,9 +10,10 @@ use gantry_wire::plan::PodPlan;
 use gantry_wire::services::SilentService;
 use gantry_wire::stage::{History, JobStatus};
 use gantry_wire::usage::Usage;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::services::Ended;
 use super::{FAILURE, Surroundings};
 use crate::agent::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::agent::journal::Journal;
@@ -36,6 +37,8 @@ pub(super) struct Job {
     pub(super) shim: Shim,
     pub(super) services_started: bool,
     pub(super) readiness: Readiness,
+    /// What managers have seen end.
+    pub(super) ended_services: watch::Sender<Ended>,
     /// For managers, which may be able to show more.
     pub(super) silent_services: Vec<SilentService>,
     /// What the build container has used, as far as the shim has said.
@@ -112,7 +115,7 @@ pub(super) enum Readiness {
     },
     /// Scripts may run.
     Ready,
-    /// One did not answer in time. The manager may show its log until then.
+    /// One has not answered, and will not. The manager may show its log until then.
     Silent { until: Instant, ending: Ending },
 }
 
@@ -167,6 +170,7 @@ impl Job {
             shim: Shim::Absent,
             services_started: false,
             readiness: Readiness::default(),
+            ended_services: watch::Sender::new(Ended::default()),
             silent_services: Vec::new(),
             usage: Usage::default(),
             started: false,

@@ -32,6 +32,7 @@ impl Job {
                 self.ask_services();
                 self.try_script();
             }
+            Frame::ServiceEnded(service) => self.on_service_ended(service),
             Frame::Reported => self.on_reported(),
             _ => {}
         }

@@ -79,7 +79,7 @@ impl Job {
             "the build container has not started, and nobody has told the helper why; while the pod is there, kubectl describe pod {} does",
             stages::host_name()
         );
-        self.stop_all(Ending::PodStartTimeout { seconds: limit.seconds, detail });
+        self.stop_all(Ending::PodStartTimeout { seconds: limit.seconds, setting: limit.setting, detail });
     }
 
     /// Everything is ready: hands the script to the shim.

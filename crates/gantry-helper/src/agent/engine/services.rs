@@ -1,14 +1,16 @@
-//! Services: waiting until they answer, and what becomes of a job whose services do not.
+//! Services: waiting until they answer or have ended, and what becomes of a job whose services do not answer.
 //!
 //! Time counts from the moment at which the manager has seen them started, beside whatever else the job does meanwhile.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use gantry_core::{Ending, go_duration};
 use gantry_wire::frame::{NoteLevel, Phase};
-use gantry_wire::services::{ServicePlan, ServicesPlan, SilentService};
+use gantry_wire::services::{EndedService, ServicePlan, ServicesPlan, SilentService, called};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::job::{Job, Readiness};
@@ -16,6 +18,9 @@ use crate::agent::event::Event;
 use crate::limits::{CAUSE_OF_DEATH, SERVICE_DIAL, SERVICE_PAUSE, SERVICE_PAUSE_MOST};
 use crate::ports::Workshop;
 use crate::tasks;
+
+/// The containers of services that have ended, and how.
+pub(super) type Ended = BTreeMap<String, String>;
 
 impl Job {
     /// Whether scripts may run. What they wait for is said once.
@@ -43,13 +48,21 @@ impl Job {
             return;
         }
         let (plan, workshop) = (Arc::clone(&self.plan), Arc::clone(&self.around.workshop));
-        let events = self.around.events.clone();
+        let (events, ended) = (self.around.events.clone(), self.ended_services.subscribe());
         let asking = async move {
-            let services = awaited(&plan.services);
-            let asked = join_all(services.map(|(service, limit)| ask(workshop.as_ref(), service, limit))).await;
+            let asked = awaited(&plan.services).map(|(service, limit)| {
+                let question = Question { workshop: workshop.as_ref(), services: &plan.services, service, limit };
+                question.ask(ended.clone())
+            });
+            let asked = join_all(asked).await;
             let _ = events.send(Event::Services(asked.into_iter().flatten().collect())).await;
         };
         self.readiness = Readiness::Asked { _task: tasks::spawn(asking), told: false };
+    }
+
+    /// A manager has seen the container of a service end.
+    pub(super) fn on_service_ended(&self, EndedService { container, how }: EndedService) {
+        self.ended_services.send_if_modified(|ended| ended.insert(container, how).is_none());
     }
 
     /// All have answered, but these.
@@ -98,44 +111,84 @@ fn awaited(services: &ServicesPlan) -> impl Iterator<Item = (&ServicePlan, Durat
     services.map(move |service| (service, limit(service))).filter(|(_, limit)| !limit.is_zero())
 }
 
-/// Waits until a service answers; what is to be said if it does not.
-async fn ask(workshop: &dyn Workshop, service: &ServicePlan, limit: Duration) -> Option<SilentService> {
-    let until = Instant::now() + limit;
-    let mut silent = service.ports.clone();
-    let mut pause = SERVICE_PAUSE;
-    loop {
-        let asked = silent.iter().map(|port| timeout(SERVICE_DIAL, workshop.answers(*port)));
-        if let Ok(answers) = timeout_at(until, join_all(asked)).await {
-            let mut answers = answers.into_iter().map(|answer| answer.unwrap_or(false));
-            silent.retain(|_| !answers.next().unwrap_or(false));
-        }
-        let is_ready = if service.assumed { silent.len() < service.ports.len() } else { silent.is_empty() };
-        if is_ready {
-            return None;
-        }
-        if Instant::now() + pause >= until {
-            break;
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(SERVICE_PAUSE_MOST);
-    }
-    let (container, within) = (service.container.clone(), go_duration::format(limit));
-    let message = if service.assumed {
-        format!(
-            "service {} has not answered within {within} on a port that its image is known for, and the job goes on without that: if it \
-             listens elsewhere, say where by HEALTHCHECK_TCP_PORT in the variables of the service",
-            name(service)
-        )
-    } else {
-        format!(
-            "service {} has not answered within {within} (wait_for_services_timeout): look at its log, and at HEALTHCHECK_TCP_PORT",
-            name(&ServicePlan { ports: silent, ..service.clone() })
-        )
-    };
-    Some(SilentService { container, message, fatal: !service.assumed })
+/// One service that is waited for.
+struct Question<'a> {
+    workshop: &'a dyn Workshop,
+    services: &'a ServicesPlan,
+    service: &'a ServicePlan,
+    limit: Duration,
 }
 
-/// Such as `db (port 5432)`.
+impl Question<'_> {
+    /// Waits until the service answers, or has ended; what is to be said if it does not answer.
+    async fn ask(self, mut ended: watch::Receiver<Ended>) -> Option<SilentService> {
+        let Self { workshop, service, limit, .. } = self;
+        let until = Instant::now() + limit;
+        let mut silent = service.ports.clone();
+        let mut pause = SERVICE_PAUSE;
+        loop {
+            let asked = silent.iter().map(|port| timeout(SERVICE_DIAL, workshop.answers(*port)));
+            if let Ok(answers) = timeout_at(until, join_all(asked)).await {
+                let mut answers = answers.into_iter().map(|answer| answer.unwrap_or(false));
+                silent.retain(|_| !answers.next().unwrap_or(false));
+            }
+            let is_ready = if service.assumed { silent.len() < service.ports.len() } else { silent.is_empty() };
+            if is_ready {
+                return None;
+            }
+            if let Some(how) = ended.borrow().get(&service.container) {
+                return self.ended(silent, how, &ended.borrow());
+            }
+            if Instant::now() + pause >= until {
+                return Some(self.silent(silent));
+            }
+            let news = async { ended.wait_for(|ended| ended.contains_key(&service.container)).await.is_ok() };
+            tokio::select! {
+                true = news => {}
+                () = sleep(pause) => {}
+            }
+            pause = (pause * 2).min(SERVICE_PAUSE_MOST);
+        }
+    }
+
+    /// It has not answered on these ports, and its time is over.
+    fn silent(&self, ports: Vec<u16>) -> SilentService {
+        let (service, within) = (self.service, go_duration::format(self.limit));
+        let message = if service.assumed {
+            format!(
+                "service {} has not answered within {within} on a port that its image is known for, and the job goes on without that: if it \
+                 listens elsewhere, say where by HEALTHCHECK_TCP_PORT in the variables of the service",
+                name(service)
+            )
+        } else {
+            format!(
+                "service {} has not answered within {within} (wait_for_services_timeout): look at its log, and at HEALTHCHECK_TCP_PORT",
+                name(&ServicePlan { ports, ..service.clone() })
+            )
+        };
+        SilentService { container: service.container.clone(), message, fatal: !service.assumed }
+    }
+
+    /// It has ended before it answered on these ports. Of ports that nobody has named the job makes what it can; a port that the job has
+    /// named for all of its services may be that of another one, which is waited for by itself.
+    fn ended(&self, mut ports: Vec<u16>, how: &str, ended: &Ended) -> Option<SilentService> {
+        let living = |port: &u16| {
+            let others = self.services.list.iter().filter(|other| !ended.contains_key(&other.container));
+            others.flat_map(|other| &other.ports).any(|other| other == port)
+        };
+        ports.retain(|port| !living(port));
+        if self.service.assumed || ports.is_empty() {
+            return None;
+        }
+        let message = format!(
+            "service {} has ended before it answered, {how}: look at its log",
+            name(&ServicePlan { ports, ..self.service.clone() })
+        );
+        Some(SilentService { container: self.service.container.clone(), message, fatal: true })
+    }
+}
+
+/// Such as `db (port 5432)` or `redis:7 (container svc-0, port 6379)`.
 fn name(service: &ServicePlan) -> String {
     let ports: Vec<String> = service.ports.iter().map(ToString::to_string).collect();
     let (word, between) = match (service.ports.len(), service.assumed) {
@@ -143,7 +196,9 @@ fn name(service: &ServicePlan) -> String {
         (_, true) => ("port", " or "),
         (_, false) => ("ports", ", "),
     };
-    format!("{} ({word} {})", service.container, ports.join(between))
+    let (name, container) = called(&service.container, &service.image);
+    let container = container.map(|container| format!("container {container}, ")).unwrap_or_default();
+    format!("{name} ({container}{word} {})", ports.join(between))
 }
 
 #[cfg(test)]
@@ -174,27 +229,80 @@ mod tests {
     }
 
     fn service(ports: &[u16], assumed: bool) -> ServicePlan {
-        ServicePlan { container: "db".into(), label: String::new(), ports: ports.to_vec(), assumed }
+        let (container, image) = ("db".into(), "postgres:17".into());
+        ServicePlan { container, image, label: String::new(), ports: ports.to_vec(), assumed }
+    }
+
+    /// Asks for the first of these services while nothing ends.
+    async fn ask(ports: &Ports, services: &[ServicePlan], limit: u64) -> Option<SilentService> {
+        let (_ended, watched) = watch::channel(Ended::default());
+        ask_watching(ports, services, limit, watched).await
+    }
+
+    async fn ask_watching(
+        ports: &Ports,
+        services: &[ServicePlan],
+        limit: u64,
+        ended: watch::Receiver<Ended>,
+    ) -> Option<SilentService> {
+        let plan = ServicesPlan { list: services.to_vec(), ..ServicesPlan::default() };
+        let limit = Duration::from_secs(limit);
+        Question { workshop: ports, services: &plan, service: &plan.list[0], limit }.ask(ended).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn all_named_ports_are_waited_for_and_one_assumed_port() {
         let begun = Instant::now();
         let ports = Ports(vec![(1, begun), (2, begun + Duration::from_secs(40))]);
-        let limit = Duration::from_secs(60);
-        assert_eq!(ask(&ports, &service(&[1, 2], true), limit).await, None);
+        assert_eq!(ask(&ports, &[service(&[1, 2], true)], 60).await, None);
         assert!(begun.elapsed() < Duration::from_secs(1));
-        assert_eq!(ask(&ports, &service(&[1, 2], false), limit).await, None);
+        assert_eq!(ask(&ports, &[service(&[1, 2], false)], 60).await, None);
         assert!(begun.elapsed() >= Duration::from_secs(40));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_does_not_answer_is_said_with_its_ports() {
         let ports = Ports(vec![(1, Instant::now())]);
-        let limit = Duration::from_secs(30);
-        let silent = ask(&ports, &service(&[1, 2, 3], false), limit).await.unwrap();
+        let silent = ask(&ports, &[service(&[1, 2, 3], false)], 30).await.unwrap();
         assert!(silent.fatal && silent.message.starts_with("service db (ports 2, 3) has not answered within 30s"));
-        let silent = ask(&ports, &service(&[2, 3], true), limit).await.unwrap();
+        let silent = ask(&ports, &[service(&[2, 3], true)], 30).await.unwrap();
         assert!(!silent.fatal && silent.message.starts_with("service db (port 2 or 3)"), "{}", silent.message);
+        let nameless = ServicePlan { container: "svc-0".into(), ..service(&[2], false) };
+        let silent = ask(&ports, &[nameless], 30).await.unwrap();
+        assert!(silent.message.starts_with("service postgres:17 (container svc-0, port 2)"), "{}", silent.message);
+    }
+
+    /// A service that has ended is not waited for; what it would have said then depends on who has named its ports, and for whom.
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_service_ends_its_wait_at_once() {
+        let begun = Instant::now();
+        let nobody = Ports(Vec::new());
+        let after_two_seconds = |how: &str| {
+            let (ended, watched) = watch::channel(Ended::default());
+            let how = how.to_owned();
+            let dies = async move {
+                sleep(Duration::from_secs(2)).await;
+                ended.send_modify(|ended| drop(ended.insert("db".into(), how)));
+                ended
+            };
+            (dies, watched)
+        };
+        let (dies, watched) = after_two_seconds("exit code 7, reason Error");
+        let list = [service(&[1], false)];
+        let (silent, _ended) = tokio::join!(ask_watching(&nobody, &list, 600, watched), dies);
+        let SilentService { message, fatal, .. } = silent.unwrap();
+        assert!(fatal && begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert_eq!(
+            message,
+            "service db (port 1) has ended before it answered, exit code 7, reason Error: look at its log"
+        );
+        // The job goes on without what was only assumed, and the other service's port is waited for there.
+        let other = ServicePlan { container: "web".into(), ..service(&[1], false) };
+        for list in [vec![service(&[1], true)], vec![service(&[1], false), other]] {
+            let (dies, watched) = after_two_seconds("exit code 0");
+            let (silent, _ended) = tokio::join!(ask_watching(&nobody, &list, 600, watched), dies);
+            assert_eq!(silent, None, "{list:?}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
     }
 }

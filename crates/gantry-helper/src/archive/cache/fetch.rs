@@ -20,6 +20,7 @@ use url::Url;
 
 use super::trouble::CacheTrouble;
 use super::{connect, limit, shown};
+use crate::archive::meter::Meter;
 use crate::archive::unpack::MAGIC;
 use crate::limits::{
     CACHE_IDLE, CACHE_PIECE, CACHE_PIECE_PAUSE, CACHE_PIECE_TRIES, CACHE_PIECES_AT_ONCE, REFUSAL_BODY,
@@ -121,8 +122,10 @@ pub(super) async fn fetch(request: &SignedRequest, transfer: &CacheTransfer) -> 
     let (sender, mut pieces) = mpsc::channel(1);
     let failure: Arc<Mutex<Option<CacheTrouble>>> = Arc::default();
     let told = Arc::clone(&failure);
+    let mut meter = Meter::new("Downloading cache", rest.length());
+    meter.add(first.len());
     let task = tasks::spawn(async move {
-        let moving = rest.into_channel(&object, &sender);
+        let moving = rest.into_channel(&object, &sender, &mut meter);
         let ended = tokio::time::timeout_at(deadline, moving).await;
         let trouble = match ended {
             Ok(Ok(())) => return,
@@ -211,17 +214,27 @@ async fn begin(object: &Object) -> Result<Begun, CacheTrouble> {
 }
 
 impl Rest {
+    /// How long the object is, where that is known.
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Stream(_) => None,
+            Self::Ranges { length, .. } => Some(*length),
+        }
+    }
+
     /// Hands on what comes. Whoever takes no more has given up on the cache.
     async fn into_channel(
         self,
         object: &Object,
         sender: &mpsc::Sender<Result<Bytes, Broken>>,
+        meter: &mut Meter,
     ) -> Result<(), CacheTrouble> {
         match self {
             Self::Stream(mut stream) => {
                 while let Some(piece) = stream.next().await {
                     let piece =
                         piece.map_err(|source| CacheTrouble::Unreachable { store: object.store.clone(), source })?;
+                    meter.add(piece.len());
                     if sender.send(Ok(piece)).await.is_err() {
                         return Ok(());
                     }
@@ -234,12 +247,15 @@ impl Rest {
                     .map(|range| object.piece(range, tag.as_deref()))
                     .buffered(CACHE_PIECES_AT_ONCE);
                 while let Some(piece) = pieces.next().await {
-                    if sender.send(Ok(piece?)).await.is_err() {
+                    let piece = piece?;
+                    meter.add(piece.len());
+                    if sender.send(Ok(piece)).await.is_err() {
                         return Ok(());
                     }
                 }
             }
         }
+        meter.end();
         Ok(())
     }
 }

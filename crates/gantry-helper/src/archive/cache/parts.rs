@@ -163,5 +163,5 @@ fn put(url: &str, content: Content) -> Call<'_> {
 }
 
 fn bare(method: Method, url: &str) -> Call<'_> {
-    Call { method, url, headers: Vec::new(), content: Content::Bytes(Bytes::new()) }
+    Call { method, url, headers: Vec::new(), content: Content::Bytes(Bytes::new()), is_whole: false }
 }

@@ -14,6 +14,7 @@ use super::parts::Upload;
 use super::send::{Content, Sender};
 use super::trouble::CacheTrouble;
 use super::{Chosen, choose, fetch, files, limit, memory, notice, remark, say, warn, yellow};
+use crate::archive::meter::Meter;
 use crate::archive::pack::{Format, Level, Style, pack};
 use crate::archive::packing::Packing;
 use crate::archive::select::Remark;
@@ -158,7 +159,7 @@ impl Target<'_> {
                 upload.give_up().await;
                 Err(error.into())
             }
-            sent = upload.send(packing.stream()) => sent,
+            sent = upload.send(Meter::new("Uploading cache", None).watch(packing.stream())) => sent,
         }
     }
 

@@ -20,6 +20,7 @@ use url::Url;
 
 use super::trouble::CacheTrouble;
 use super::{connect, limit, shown, warn};
+use crate::archive::meter::Meter;
 use crate::limits::{ARCHIVE_PIECE, CACHE_IDLE, CACHE_PART_TIME, CACHE_UPLOAD_PAUSE, CACHE_UPLOAD_TRIES, REFUSAL_BODY};
 
 /// A store and how it is reached.
@@ -36,6 +37,8 @@ pub(super) struct Call<'a> {
     pub(super) url: &'a str,
     pub(super) headers: Vec<(String, String)>,
     pub(super) content: Content,
+    /// It is all of a cache, which is counted nowhere else.
+    pub(super) is_whole: bool,
 }
 
 /// What a request brings.
@@ -74,7 +77,9 @@ impl<'a> Sender<'a> {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str())) {
             headers.push((CONTENT_TYPE.to_string(), "application/octet-stream".to_owned()));
         }
-        self.send(Call { method: Method::PUT, url: request.url.expose(), headers, content }).await.map(|_| ())
+        self.send(Call { method: Method::PUT, url: request.url.expose(), headers, content, is_whole: true })
+            .await
+            .map(|_| ())
     }
 
     /// Sends until an answer stands. Nobody may tell by it whether an earlier try has arrived.
@@ -106,7 +111,13 @@ impl<'a> Sender<'a> {
         let progress = Progress::default();
         let (body, head) = match &mut call.content {
             Content::Bytes(bytes) => (Body::Bytes(bytes.clone()), CACHE_PART_TIME),
-            Content::File(file, _) => (Body::Stream(progress.watch(pieces(file)?)), limit(self.transfer)),
+            Content::File(file, length) => {
+                let mut bytes = pieces(file)?;
+                if call.is_whole {
+                    bytes = Meter::new("Uploading cache", Some(*length)).watch(bytes);
+                }
+                (Body::Stream(progress.watch(bytes)), limit(self.transfer))
+            }
         };
         let request = request.body(body).map_err(|_| CacheTrouble::Link)?;
         let unreachable = |source| CacheTrouble::Unreachable { store: store.clone(), source };

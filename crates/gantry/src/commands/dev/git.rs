@@ -32,9 +32,18 @@ pub(super) fn git(dir: &Path, args: &[&str]) -> Result<String, String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
-    let error = String::from_utf8_lossy(&output.stderr);
-    let line = error.lines().last().unwrap_or("git failed");
-    Err(line.trim_start_matches("fatal: ").to_owned())
+    Err(complaint(&output.stderr))
+}
+
+/// What git complained about, on one line: its last verdict with the advice that follows.
+pub(super) fn complaint(error: &[u8]) -> String {
+    let error = String::from_utf8_lossy(error);
+    let lines: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let verdict = lines.iter().rposition(|line| line.starts_with("fatal: ")).unwrap_or(lines.len().saturating_sub(1));
+    match lines.get(verdict..) {
+        None | Some([]) => "git failed".to_owned(),
+        Some(lines) => lines.join(" ").trim_start_matches("fatal: ").to_owned(),
+    }
 }
 
 /// Whether git knows this name as one of exactly this kind (`refs/heads/`, …).
@@ -47,4 +56,29 @@ pub(super) fn commit_of(dir: &Path, name: &str) -> Option<String> {
     git(dir, &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")])
         .ok()
         .filter(|sha| !sha.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::complaint;
+
+    #[test]
+    fn a_complaint_is_shown_with_its_advice() {
+        for (error, shown) in [
+            (
+                "fatal: detected dubious ownership in repository at '/srv/app'\nTo add an exception for this directory, call:\n\n\tgit config \
+                 --global --add safe.directory /srv/app\n",
+                "detected dubious ownership in repository at '/srv/app' To add an exception for this directory, call: git config --global \
+                 --add safe.directory /srv/app",
+            ),
+            (
+                "warning: old\nfatal: not a git repository (or any of the parent directories): .git\n",
+                "not a git repository (or any of the parent directories): .git",
+            ),
+            ("error: one\nerror: two\n", "error: two"),
+            ("\n", "git failed"),
+        ] {
+            assert_eq!(complaint(error.as_bytes()), shown);
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::git::{OF_HOOKS, commit_of, git};
+use super::git::{OF_HOOKS, commit_of, complaint, git};
 use super::revision::Revision;
 
 /// The branch of a repository that has no commit yet.
@@ -125,8 +125,7 @@ impl WorkTree {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
-        let error = String::from_utf8_lossy(&output.stderr);
-        Err(error.lines().last().unwrap_or("git failed").trim_start_matches("fatal: ").to_owned())
+        Err(complaint(&output.stderr))
     }
 }
 

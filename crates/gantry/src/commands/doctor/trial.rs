@@ -117,7 +117,7 @@ async fn look(
             findings.push(sees_gitlab(patient, cluster, &pod).await);
         }
         Err(why) => {
-            let change = "what the message says; the images are `image` and helper_image, the time poll_timeout";
+            let change = "what the message says; the images are `image` and helper_image, the time poll_timeout and prepare_timeout";
             findings.push(Finding::problem("pod", format!("a trial pod does not start: {why}"), change));
         }
     }

@@ -1,0 +1,140 @@
+//! Says how far a transfer is, as often as the job wants (`TRANSFER_METER_FREQUENCY`, a duration): a line each time, because others come
+//! between them.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use gantry_core::go_duration;
+use gantry_http::ByteStream;
+use tokio::time::Instant;
+
+use super::{say, warn};
+
+/// The variable of the job. Zero, which is the default, shows nothing.
+const FREQUENCY: &str = "TRANSFER_METER_FREQUENCY";
+
+/// Shortest time between two lines (GitLab Runner 19.4).
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// One transfer.
+pub(super) struct Meter {
+    label: &'static str,
+    every: Option<Duration>,
+    /// How much there is, where that is known.
+    total: Option<u64>,
+    done: u64,
+    begun: Instant,
+    /// When a line was shown last, if one was.
+    shown: Option<Instant>,
+}
+
+impl Meter {
+    /// Of a transfer that begins now. `label` is what it does, such as `Uploading cache`.
+    pub(super) fn new(label: &'static str, total: Option<u64>) -> Self {
+        let text = std::env::var(FREQUENCY).unwrap_or_default();
+        let every = every(&text).unwrap_or_else(|error| {
+            warn(&format!("{FREQUENCY} is {text:?}, which {error}: no progress is shown"));
+            None
+        });
+        Self { label, every, total, done: 0, begun: Instant::now(), shown: None }
+    }
+
+    /// Counts what has come or gone.
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.done += bytes as u64;
+        let Some(every) = self.every else { return };
+        if self.shown.unwrap_or(self.begun).elapsed() >= every {
+            self.shown = Some(Instant::now());
+            say(&self.line(self.begun.elapsed()));
+        }
+    }
+
+    /// All has come or gone. Who has seen how far it was sees the end.
+    pub(super) fn end(&self) {
+        if self.shown.is_some() {
+            say(&self.line(self.begun.elapsed()));
+        }
+    }
+
+    /// Counts a stream.
+    pub(super) fn watch(self, content: ByteStream) -> ByteStream {
+        Box::pin(stream::unfold((content, self), |(mut content, mut meter)| async {
+            let piece = content.next().await;
+            match &piece {
+                Some(Ok(bytes)) => meter.add(bytes.len()),
+                Some(Err(_)) => {}
+                None => meter.end(),
+            }
+            Some((piece?, (content, meter)))
+        }))
+    }
+
+    fn line(&self, elapsed: Duration) -> String {
+        let total = self.total.map(|total| format!("/{}", amount(total, 2))).unwrap_or_default();
+        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let rate = self.done.saturating_mul(1000) / millis;
+        format!("{} {}{total} ({}/s)", self.label, amount(self.done, 2), amount(rate, 1))
+    }
+}
+
+fn every(text: &str) -> Result<Option<Duration>, go_duration::ParseError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(go_duration::parse(text)?).filter(|every| !every.is_zero()).map(|every| every.max(SHORTEST)))
+}
+
+/// Such as `12.50 MB`, in the units of GitLab Runner 19.4, of a thousand each.
+fn amount(bytes: u64, decimals: usize) -> String {
+    const UNITS: [&str; 6] = ["B", "KB", "MB", "GB", "TB", "PB"];
+    let (mut value, mut unit) = (bytes as f64, UNITS[0]);
+    for larger in UNITS.into_iter().skip(1) {
+        if value < 1000.0 {
+            break;
+        }
+        (value, unit) = (value / 1000.0, larger);
+    }
+    if unit == UNITS[0] { format!("{bytes} B") } else { format!("{value:.decimals$} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_say_how_much_and_how_fast() {
+        let meter = |done, total| Meter {
+            label: "Uploading cache",
+            every: None,
+            total,
+            done,
+            begun: Instant::now(),
+            shown: None,
+        };
+        let two = Duration::from_secs(2);
+        assert_eq!(meter(12_500_000, Some(3_000_000_000)).line(two), "Uploading cache 12.50 MB/3.00 GB (6.2 MB/s)");
+        assert_eq!(meter(999, None).line(two), "Uploading cache 999 B (499 B/s)");
+        assert_eq!(meter(0, None).line(Duration::ZERO), "Uploading cache 0 B (0 B/s)");
+    }
+
+    #[test]
+    fn frequencies_are_durations() {
+        assert_eq!(every(""), Ok(None));
+        assert_eq!(every("0"), Ok(None));
+        assert_eq!(every("200ms"), Ok(Some(SHORTEST)));
+        assert_eq!(every("1m30s"), Ok(Some(Duration::from_secs(90))));
+        assert!(every("5").is_err() && every("-5s").is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_is_due_every_now_and_then() {
+        let mut meter = Meter { every: Some(Duration::from_secs(2)), ..Meter::new("x", None) };
+        let mut shown = Vec::new();
+        for second in 0..7 {
+            meter.add(10);
+            shown.extend(meter.shown.filter(|at| at.elapsed().is_zero()).map(|_| second));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!((shown, meter.done), (vec![2, 4, 6], 70));
+    }
+}

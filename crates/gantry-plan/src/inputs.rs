@@ -1,0 +1,272 @@
+//! Inputs of a job's definition: `${{ job.inputs.name }}` in some of its texts becomes the value of an input (GitLab Runner 19.4,
+//! `common/spec/inputs.go`). A job without inputs is left as it is, whatever its texts look like.
+
+mod expression;
+
+use std::collections::BTreeSet;
+
+use gantry_config::RunnerSettings;
+use gantry_core::feature_flags::{self, parse_bool};
+use gantry_core::job::{Image, Input, JobSpec};
+use serde_json::{Map, Value};
+
+use self::expression::Expression;
+use crate::PlanError;
+
+const FLAG: &str = "FF_ENABLE_JOB_INPUTS_INTERPOLATION";
+
+/// What begins and ends an expression.
+const OPEN: &str = "${{";
+const CLOSE: &str = "}}";
+
+/// Steps whose scripts hold expressions.
+const STEPS: [&str; 2] = ["script", "after_script"];
+
+/// The job with its inputs in place; nothing if there are none, or they are not wanted.
+///
+/// # Errors
+/// An input is not what it says, an expression cannot be read or has no value, or its value must not be shown.
+pub(crate) fn interpolate(job: &JobSpec, runner: &RunnerSettings) -> Result<Option<JobSpec>, PlanError> {
+    if job.inputs.is_empty() || !is_wanted(job, runner) {
+        return Ok(None);
+    }
+    let inputs = Inputs::read(&job.inputs)?;
+    let mut job = job.clone();
+    let mut put = |what: &str, text: &mut String| inputs.put_into(what, text);
+    for step in job.steps.iter_mut().filter(|step| STEPS.contains(&step.name.as_str())) {
+        step.script.iter_mut().try_for_each(|line| put(&step.name, line))?;
+    }
+    image("image", &mut job.image, &mut put)?;
+    for service in &mut job.services {
+        image("services", service, &mut put)?;
+    }
+    for artifact in &mut job.artifacts {
+        let texts = [&mut artifact.name, &mut artifact.when, &mut artifact.expire_in].into_iter();
+        let mut texts = texts.chain(&mut artifact.paths).chain(&mut artifact.exclude);
+        texts.try_for_each(|text| put("artifacts", text))?;
+    }
+    for cache in &mut job.cache {
+        let texts = [&mut cache.key, &mut cache.policy, &mut cache.when].into_iter();
+        let mut texts = texts.chain(&mut cache.paths).chain(&mut cache.fallback_keys);
+        texts.try_for_each(|text| put("cache", text))?;
+    }
+    Ok(Some(job))
+}
+
+/// The flag decides before variables are expanded, because images are variables too.
+fn is_wanted(job: &JobSpec, runner: &RunnerSettings) -> bool {
+    let of_job = || {
+        let variable = job.variables.iter().rfind(|variable| variable.key == FLAG)?;
+        parse_bool(variable.value.expose())
+    };
+    let default = feature_flags::find(FLAG).is_none_or(|flag| flag.default);
+    runner.feature_flags.get(FLAG).copied().or_else(of_job).unwrap_or(default)
+}
+
+fn image(
+    what: &str,
+    image: &mut Image,
+    put: &mut impl FnMut(&str, &mut String) -> Result<(), PlanError>,
+) -> Result<(), PlanError> {
+    let user = image.executor_opts.kubernetes.user.as_mut().map(|user| &mut user.0);
+    let texts = [&mut image.name].into_iter().chain(user);
+    let mut texts = texts.chain(&mut image.command).chain(&mut image.entrypoint).chain(&mut image.pull_policy);
+    texts.try_for_each(|text| put(what, text))
+}
+
+/// The inputs of a job by name.
+struct Inputs {
+    values: Map<String, Value>,
+    sensitive: BTreeSet<String>,
+}
+
+impl Inputs {
+    fn read(list: &[Input]) -> Result<Self, PlanError> {
+        let mut inputs = Self { values: Map::new(), sensitive: BTreeSet::new() };
+        for input in list {
+            let (key, kind, content) = (&input.key, input.value.kind.as_str(), &input.value.content.0);
+            let fits = match content {
+                Value::String(_) => kind == "string",
+                Value::Number(_) => kind == "number",
+                Value::Bool(_) => kind == "boolean",
+                Value::Array(_) => kind == "array",
+                Value::Object(_) => kind == "struct",
+                Value::Null => false,
+            };
+            if key.is_empty() || !fits {
+                return Err(PlanError::InvalidJob(format!("its input {key:?} has a value that is no {kind:?}")));
+            }
+            if input.value.sensitive {
+                inputs.sensitive.insert(key.clone());
+            }
+            inputs.values.insert(key.clone(), content.clone());
+        }
+        Ok(inputs)
+    }
+
+    /// Puts values in the place of the expressions of a text. `what` says where the text stands.
+    fn put_into(&self, what: &str, text: &mut String) -> Result<(), PlanError> {
+        if !text.contains(OPEN) {
+            return Ok(());
+        }
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some((before, behind)) = rest.split_once(OPEN) {
+            out.push_str(before);
+            let problem = |expression: &str, problem: String| {
+                let shown = expression.trim();
+                PlanError::Configuration(format!("{what} of the job has {OPEN} {shown} {CLOSE}, and {problem}"))
+            };
+            let Some(length) = expression::length(behind, CLOSE) else {
+                let line = behind.lines().next().unwrap_or_default();
+                return Err(problem(line, format!("it does not end with {CLOSE}")));
+            };
+            let (inside, after) = behind.split_at(length);
+            let value = Expression::read(inside).and_then(|expression| self.value(&expression));
+            out.push_str(&value.map_err(|what| problem(inside, what))?);
+            rest = after.strip_prefix(CLOSE).unwrap_or(after);
+        }
+        out.push_str(rest);
+        *text = out;
+        Ok(())
+    }
+
+    fn value(&self, expression: &Expression) -> Result<String, String> {
+        let secret = self.sensitive.iter().find(|name| expression.touches(name));
+        if let Some(name) = secret {
+            return Err(format!("input {name:?} is sensitive: its value may stand in no script or setting of the job"));
+        }
+        expression.text(&self.values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(extra: &Value) -> JobSpec {
+        let mut job = json!({"inputs": [
+            {"key": "age", "value": {"type": "number", "content": 41}},
+            {"key": "name", "value": {"type": "string", "content": "a \"b\" $C"}},
+            {"key": "fast", "value": {"type": "boolean", "content": true}},
+            {"key": "list", "value": {"type": "array", "content": ["x", {"deep": 2.5}]}},
+            {"key": "my-tag", "value": {"type": "string", "content": "v1"}},
+            {"key": "token", "value": {"type": "string", "content": "hunter2", "sensitive": true}},
+        ]});
+        job.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        serde_json::from_value(job).unwrap()
+    }
+
+    fn script(text: &str) -> Result<String, String> {
+        let job = job(&json!({"steps": [{"name": "script", "script": [text]}]}));
+        let done = interpolate(&job, &RunnerSettings::default()).map_err(|error| error.to_string())?.unwrap();
+        Ok(done.steps[0].script[0].clone())
+    }
+
+    #[test]
+    fn values_stand_in_the_place_of_expressions() {
+        for (text, expected) in [
+            ("no expression ${{", None),
+            ("echo ${{ job.inputs.age }} ${{job.inputs.name}}!", Some("echo 41 a \"b\" $C!")),
+            ("${{ job.inputs.fast }}${{ job.inputs.list[0] }}", Some("truex")),
+            ("${{ job.inputs.list[1].deep }}", Some("2.5")),
+            ("${{ str(job.inputs.age) }} ${{ job.inputs[\"my-tag\"] }}", Some("41 v1")),
+            ("${{ job.inputs.my-tag }} ${{ \"}}\" }} ${{ 'it' }}", Some("v1 }} it")),
+            ("${{ job.inputs.list }}", Some("[\"x\",{\"deep\":2.5}]")),
+            ("$${{ job.inputs.age }} ${NAME} {{ x }}", Some("$41 ${NAME} {{ x }}")),
+        ] {
+            assert_eq!(script(text).ok().as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_value_fails_the_job_and_says_why() {
+        for (text, words) in [
+            ("${{ job.inputs.nobody }}", "there is no \"nobody\""),
+            ("${{ job.inputs.list[7] }}", "there is no element 7"),
+            ("${{ job.inputs.age.x }}", "a number has no \"x\""),
+            ("${{ env.HOME }}", "only `job` is known"),
+            ("${{ length(job.inputs.list) }}", "there is no function \"length\""),
+            ("${{ job.inputs. }}", "a name is missing"),
+            ("${{ job.inputs.age + 1 }}", "\"+ 1\" cannot be read"),
+            ("${{ }}", "it is empty"),
+            ("${{ job.inputs.age", "does not end with }}"),
+            ("${{ job.inputs.token }}", "\"token\" is sensitive"),
+            ("${{ job.inputs[\"token\"] }}", "\"token\" is sensitive"),
+            ("${{ str(job.inputs) }}", "\"token\" is sensitive"),
+        ] {
+            let error = script(text).unwrap_err();
+            assert!(error.contains(words) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    /// The fields of the reference, and no others.
+    #[test]
+    fn where_expressions_are_read() {
+        let x = "${{ job.inputs.age }}";
+        let image = json!({"name": x, "alias": x, "command": [x], "entrypoint": [x], "pull_policy": [x],
+            "executor_opts": {"kubernetes": {"user": x}}, "variables": [{"key": "A", "value": x}]});
+        let job = job(&json!({
+            "steps": [{"name": "script", "script": [x]}, {"name": "release", "script": [x]}],
+            "image": image, "services": [image], "variables": [{"key": "B", "value": x}],
+            "artifacts": [{"name": x, "paths": [x], "exclude": [x], "when": x, "expire_in": x, "artifact_type": x}],
+            "cache": [{"key": x, "policy": x, "paths": [x], "when": x, "fallback_keys": [x]}],
+        }));
+        let done = interpolate(&job, &RunnerSettings::default()).unwrap().unwrap();
+        let (image, artifact, cache) = (&done.services[0], &done.artifacts[0], &done.cache[0]);
+        assert_eq!(done.image, *image);
+        let user = image.executor_opts.kubernetes.user.as_ref().unwrap();
+        let expanded = [
+            &done.steps[0].script[0],
+            &image.name,
+            &image.command[0],
+            &image.entrypoint[0],
+            &image.pull_policy[0],
+            &user.0,
+            &artifact.name,
+            &artifact.paths[0],
+            &artifact.exclude[0],
+            &artifact.when,
+            &artifact.expire_in,
+            &cache.key,
+            &cache.policy,
+            &cache.paths[0],
+            &cache.when,
+            &cache.fallback_keys[0],
+        ];
+        assert!(expanded.iter().all(|text| *text == "41"), "{expanded:?}");
+        let left = [
+            &done.steps[1].script[0],
+            &image.aliases,
+            &artifact.artifact_type,
+            &image.variables[0].value.expose().to_owned(),
+            &done.variables[0].value.expose().to_owned(),
+        ];
+        assert!(left.iter().all(|text| *text == x), "{left:?}");
+    }
+
+    #[test]
+    fn without_inputs_or_by_the_flag_nothing_is_touched() {
+        let plain = JobSpec::default();
+        assert_eq!(interpolate(&plain, &RunnerSettings::default()), Ok(None));
+        let mut runner = RunnerSettings::default();
+        runner.feature_flags.insert(FLAG.to_owned(), false);
+        assert_eq!(interpolate(&job(&json!({})), &runner), Ok(None));
+        let off = job(&json!({"variables": [{"key": FLAG, "value": "false"}]}));
+        assert_eq!(interpolate(&off, &RunnerSettings::default()), Ok(None));
+    }
+
+    #[test]
+    fn inputs_are_what_they_say() {
+        for value in [
+            json!({"type": "number", "content": "1"}),
+            json!({"type": "string"}),
+            json!({"type": "date", "content": "x"}),
+        ] {
+            let job: JobSpec = serde_json::from_value(json!({"inputs": [{"key": "a", "value": value}]})).unwrap();
+            assert!(matches!(interpolate(&job, &RunnerSettings::default()), Err(PlanError::InvalidJob(_))), "{value}");
+        }
+    }
+}
