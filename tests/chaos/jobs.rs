@@ -64,7 +64,7 @@ impl Size {
 pub(crate) enum Ends {
     /// As if nothing had happened.
     Well,
-    /// They fail and say this, with everything that they had printed until then.
+    /// At least one fails and says this, with everything that it had printed until then; one that had nothing more to print may end well.
     Failed(&'static str),
 }
 
@@ -160,16 +160,19 @@ impl Jobs {
     pub(crate) async fn judge(&self, mut row: Row, ends: Ends, namespace: &str) -> anyhow::Result<Row> {
         row.jobs = self.size.jobs;
         row.gap = self.followed.iter().map(|job| job.watch.gap()).max().unwrap_or_default();
+        let mut failed = 0;
         for (followed, job) in self.followed.iter().zip(self.newest().await?) {
             let text = self.world.gitlab.text(job.id).await?;
-            let last = matches!(ends, Ends::Well).then(|| self.size.lines());
+            let is_success = job.status == "success";
+            let last = is_success.then(|| self.size.lines());
             let (mut missing, mut doubled) = compare(&text, last);
             row.again += job.attempt;
             doubled += self.begun_before(followed, &job).await?;
             let is_right = match ends {
-                Ends::Well => job.status == "success",
-                Ends::Failed(words) => job.status == "failed" && text.contains(words),
+                Ends::Well => is_success,
+                Ends::Failed(words) => is_success || job.status == "failed" && text.contains(words),
             };
+            failed += u32::from(!is_success);
             if !job.is_final() {
                 row.lost += 1;
                 // Nobody knows what would have come.
@@ -181,6 +184,10 @@ impl Jobs {
                 let end: Vec<&str> = text.lines().rev().take(6).collect();
                 row.why = Some(format!("{job:?}: {missing} lines missing, {doubled} doubled; ends with {end:?}"));
             }
+        }
+        if matches!(ends, Ends::Failed(_)) && failed == 0 {
+            row.wrong = row.jobs;
+            row.why.get_or_insert_with(|| "no job has noticed it".to_owned());
         }
         row.pods = self.left(namespace).await?;
         Ok(row)

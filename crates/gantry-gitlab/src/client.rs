@@ -206,10 +206,11 @@ impl Client {
 
     /// Appends `bytes` to the trace at `offset` (`PATCH jobs/<id>/trace`). `bytes` must not be empty.
     pub async fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug_trace: bool) -> PatchAnswer {
+        let timeout = limits::patch_trace_timeout(bytes.len());
         let call = Call {
             endpoint: Endpoint::PatchTrace,
             request: self.shared.instance.patch_trace(job, offset, bytes, debug_trace).with_id(&request_id()),
-            timeout: limits::PATCH_TRACE_TIMEOUT,
+            timeout,
             // Bytes that GitLab has already are refused by their offset (416).
             twice: Twice::Harmless,
             decode: Decode::Nothing,

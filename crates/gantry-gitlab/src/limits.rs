@@ -21,8 +21,18 @@ pub const CERTIFICATE_LOOKAHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 6
 /// Time for `PUT jobs/<id>`: Puma ends a request after 60 s, a proxy in front may queue it for a little.
 pub const UPDATE_JOB_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Time for `PATCH trace`: 1 MiB at 10 KiB/s.
-pub const PATCH_TRACE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for the answer to `PATCH trace`, beside that for the bytes: GitLab answers in less than a second. Whoever reads the log sees nothing new
+/// meanwhile if the connection is dead, and bytes that have arrived all the same are refused the second time, by their offset.
+const PATCH_TRACE_ANSWER: Duration = Duration::from_secs(20);
+
+/// Bytes a second that the slowest network brings to GitLab.
+const SLOWEST: u32 = 10 * 1024;
+
+/// Time for `PATCH trace` with so many bytes, of which there are at most 1 MiB.
+pub fn patch_trace_timeout(bytes: usize) -> Duration {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    PATCH_TRACE_ANSWER + Duration::from_secs_f64(f64::from(bytes) / f64::from(SLOWEST))
+}
 
 /// Silence in the middle of an answer's body after which it is given up.
 pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);

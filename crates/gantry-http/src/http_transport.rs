@@ -63,7 +63,7 @@ impl HttpTransport {
 
     /// The current connections. Those whose files have changed are replaced, and those that are too old: so their idle connections close, and
     /// rotated certificates and other machines behind a load balancer are seen. Requests under way keep theirs.
-    fn client(&self) -> reqwest::Client {
+    fn client(&self) -> (reqwest::Client, Instant) {
         self.with(|pool| {
             if pool.looked.elapsed() >= limits::LOOK_AT_FILES {
                 pool.looked = Instant::now();
@@ -72,15 +72,27 @@ impl HttpTransport {
                 }
             }
             if !self.max_age.is_zero() && pool.since.elapsed() >= self.max_age {
-                match connect(&pool.tls, &self.proxies) {
-                    Ok(client) => (pool.client, pool.since) = (client, Instant::now()),
-                    Err(error) => {
-                        tracing::warn!(%error, "connections older than connection_max_age cannot be renewed");
-                    }
-                }
+                self.connect_anew(pool);
             }
-            pool.client.clone()
+            (pool.client.clone(), pool.since)
         })
+    }
+
+    fn connect_anew(&self, pool: &mut Pool) {
+        match connect(&pool.tls, &self.proxies) {
+            Ok(client) => (pool.client, pool.since) = (client, Instant::now()),
+            Err(error) => tracing::warn!(%error, "connections cannot be made anew; the old ones are used on"),
+        }
+    }
+
+    /// A connection of those made since `since` has not answered: whatever it was connected to may be gone, and all the others with it, which
+    /// only a request on each would show.
+    fn distrust(&self, since: Instant) {
+        self.with(|pool| {
+            if pool.since == since {
+                self.connect_anew(pool);
+            }
+        });
     }
 
     fn renew(&self, pool: &mut Pool) {
@@ -202,14 +214,17 @@ impl Transport for HttpTransport {
         request: Request<Body>,
         timeouts: Timeouts,
     ) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
-        let client = self.client();
+        let (client, since) = self.client();
         async move {
             let uri = request.uri().clone();
             let request =
                 reqwest::Request::try_from(request.map(to_reqwest)).map_err(|error| self.broken(error, &uri))?;
             let answer = tokio::time::timeout(timeouts.head, client.execute(request))
                 .await
-                .map_err(|elapsed| TransportError::new(TransportFault::Timeout, elapsed))?
+                .map_err(|elapsed| {
+                    self.distrust(since);
+                    TransportError::new(TransportFault::Timeout, elapsed)
+                })?
                 .map_err(|error| self.broken(error, &uri))?;
             Ok(Response::from(answer).map(|body| with_idle_limit(body, timeouts.idle)))
         }

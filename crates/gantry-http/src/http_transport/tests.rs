@@ -103,6 +103,20 @@ const LONG: Duration = Duration::from_secs(30);
 /// Less than any server here takes that does not answer.
 const SHORT: Duration = Duration::from_millis(50);
 
+/// A node or a load balancer may vanish without a word, and with it all connections there were.
+#[tokio::test]
+async fn a_connection_that_was_idle_is_not_trusted_once_another_has_not_answered() {
+    // The server answers each connection once.
+    let (port, _serving) = server(None, OK).await;
+    let url = format!("http://localhost:{port}/");
+    let transport = transport(&url, None);
+    let (first, second) = tokio::join!(get(&transport, &url, LONG), get(&transport, &url, LONG));
+    assert_eq!([first.unwrap(), second.unwrap()], ["ok", "ok"]);
+    let silent = get(&transport, &url, SHORT).await.unwrap_err();
+    assert_eq!(silent.fault(), TransportFault::Timeout);
+    assert_eq!(get(&transport, &url, LONG).await.unwrap(), "ok");
+}
+
 #[tokio::test]
 async fn a_configured_ca_is_trusted_and_the_whole_chain_is_remembered() {
     let (ca, shown) = ca_and_server();
