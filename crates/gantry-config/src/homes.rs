@@ -3,9 +3,10 @@
 use crate::key::{Key, keys};
 
 /// Properties of a runner that GitLab keeps, without dashes and in lower case. `register` sends them; they were never keys of the file.
-const KEPT_IN_GITLAB: [&str; 10] = [
+const KEPT_IN_GITLAB: [&str; 11] = [
     "accesslevel",
     "active",
+    "description",
     "locked",
     "maintenancenote",
     "maximumtimeout",
@@ -18,7 +19,41 @@ const KEPT_IN_GITLAB: [&str; 10] = [
 
 /// What to do about a key that is unknown in the table `path`, where more than its spelling is known.
 pub(crate) fn hint(path: &str, key: &str) -> Option<String> {
-    home(path, key).map(|home| format!("it belongs {home}"))
+    in_words_of_kubernetes(path, key)
+        .map(|ours| format!("it is {ours} here"))
+        .or_else(|| home(path, key).map(|home| format!("it belongs {home}")))
+}
+
+/// What is written in `[runners.kubernetes]` for words that manifests have: folded, as spelling and case vary.
+const OF_MANIFESTS: [(&str, &str); 17] = [
+    ("annotations", "pod_annotations = { \"key\" = \"value\" }"),
+    ("containers", "patch = \"…\" in [[runners.kubernetes.pod_spec]]"),
+    ("dns", "[runners.kubernetes.dns_config]"),
+    ("env", "environment = [\"KEY=value\"] under [[runners]]"),
+    ("imagepullpolicy", "pull_policy = \"if-not-present\""),
+    ("imagepullsecret", "image_pull_secrets = [\"name\"]"),
+    ("labels", "pod_labels = { \"key\" = \"value\" }"),
+    ("limits", "cpu_limit and memory_limit"),
+    ("nodeaffinity", "[runners.kubernetes.affinity.node_affinity]"),
+    ("priorityclass", "priority_class_name"),
+    ("pullsecrets", "image_pull_secrets = [\"name\"]"),
+    ("requests", "cpu_request and memory_request"),
+    ("resources", "a key for each quantity: cpu_request, cpu_limit, memory_request, memory_limit"),
+    ("securitycontext", "[runners.kubernetes.pod_security_context] or build_container_security_context"),
+    ("serviceaccountname", "service_account"),
+    ("tolerations", "node_tolerations = { \"key=value\" = \"NoSchedule\" }"),
+    ("volumemounts", "mount_path of a volume, such as [[runners.kubernetes.volumes.pvc]]"),
+];
+
+fn in_words_of_kubernetes(path: &str, key: &str) -> Option<&'static str> {
+    let folded = folded(key);
+    let is_within = general(path).starts_with("runners.kubernetes");
+    OF_MANIFESTS.iter().find(|(word, _)| is_within && *word == folded).map(|(_, ours)| *ours)
+}
+
+/// A word without what spellings differ in.
+fn folded(key: &str) -> String {
+    key.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
 }
 
 /// What to say about a key that many files have although no release, or no release anymore, makes use of it, and what to do.
@@ -83,8 +118,8 @@ fn general(path: &str) -> String {
 }
 
 fn is_kept_in_gitlab(path: &str, key: &str) -> bool {
-    let folded: String = key.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect();
-    ["", "runners", "runners.kubernetes"].contains(&general(path).as_str()) && KEPT_IN_GITLAB.contains(&folded.as_str())
+    ["", "runners", "runners.kubernetes"].contains(&general(path).as_str())
+        && KEPT_IN_GITLAB.contains(&folded(key).as_str())
 }
 
 #[cfg(test)]
@@ -102,6 +137,10 @@ mod tests {
         assert_eq!(hint("", "kubernetes"), "it belongs under [[runners]]");
         assert_eq!(hint("runners[0]", "poll_timout"), "");
         assert_eq!(hint("runners[0]", "tags"), "");
+        assert_eq!(hint("runners[0].kubernetes", "serviceAccountName"), "it is service_account here");
+        assert!(hint("runners[0].kubernetes", "resources").contains("cpu_request, cpu_limit"));
+        assert_eq!(hint("runners[0]", "resources"), "");
+        assert!(hint("runners[0].kubernetes.pod_spec[1]", "containers").starts_with("it is patch = "));
     }
 
     #[test]

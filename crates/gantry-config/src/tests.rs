@@ -408,11 +408,11 @@ fn numbers_below_zero_are_said() {
             let value = if key.form == Form::CountMap { format!("{{ a = {value} }}") } else { (*value).to_owned() };
             let path: Vec<&str> = key.path.split('.').collect();
             let text = match path.as_slice() {
-                ["runners[]", tables @ .., name] if tables.is_empty() => runner(&format!("{name} = {value}\n")),
+                ["runners[]", name] => runner(&format!("{name} = {value}\n")),
                 ["runners[]", tables @ .., name] => {
                     runner(&format!("[runners.{}]\n{name} = {value}\n", tables.join(".")))
                 }
-                [tables @ .., name] if tables.is_empty() => format!("{name} = {value}\n"),
+                [name] => format!("{name} = {value}\n"),
                 [tables @ .., name] => format!("[{}]\n{name} = {value}\n", tables.join(".")),
                 [] => unreachable!("a key has a path"),
             };

@@ -52,7 +52,7 @@ pub(crate) fn changes_something(entrypoint: &[String]) -> bool {
 
 /// `entrypoint: [""]` is how jobs do without that of the image.
 fn is_none(entrypoint: &[String]) -> bool {
-    entrypoint.iter().all(|word| word.is_empty())
+    entrypoint.iter().all(String::is_empty)
 }
 
 /// `["/bin/sh", "-c"]` and the like.

@@ -135,7 +135,7 @@ table! {
         step_runner_image: Option<String> = text("step_runner_image")
             .flag().variable("STEP_RUNNER_IMAGE").never("no step runner is started; use script instead of run");
         /// Whether the runner must prove itself with a test job before it is polled.
-        boot_verify: BootVerify = table("experimental.boot_verify").not_yet("the runner is polled at once");
+        boot_verify: BootVerify = table("experimental.boot_verify").not_yet("the runner is polled at once: `gantry doctor --pod` runs a pod as a job would");
         /// Where caches of jobs are kept.
         cache: CacheSettings = table("cache").flag_as("cache");
         /// Job pods, and the cluster that they are in.

@@ -25,7 +25,9 @@ fn world(execs: impl IntoIterator<Item = Exec>) -> (World, Value) {
 async fn connect(world: &World, pod: &Value, purpose: Purpose) -> Result<AgentStream, AttachError> {
     let pod = reference(pod);
     let cluster = world.cluster();
-    let helper = HelperBinaries::new().with("amd64", HelperBinary::new(vec![7; 200_000]));
+    let helper = HelperBinaries::new()
+        .with("amd64", HelperBinary::new(vec![7; 200_000]))
+        .with("arm64", HelperBinary::new(vec![9; 100_000]));
     let request = AttachRequest {
         pod: &pod,
         watch: cluster.watch_pod(&pod),
@@ -116,10 +118,21 @@ async fn a_helper_is_pushed_where_there_is_none() {
     assert_eq!(&hello, b"hello");
 }
 
+/// The node's architecture decides, in one exec as ever.
+#[tokio::test(start_paused = true)]
+async fn a_node_of_another_architecture_gets_its_helper() {
+    let (world, pod) = world([NOT_YET, Exec::Push("aarch64")]);
+    connect(&world, &pod, Purpose::Start).await.unwrap();
+    assert_eq!(world.lock().pushed, vec![9; 100_000]);
+    assert_eq!(world.requests("/exec?"), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_push_that_cannot_work_says_why() {
     let error = refused([Exec::Push("riscv64")]).await;
-    assert_eq!(error, AttachError::NoHelperFor { machine: "riscv64".into(), available: "x86_64".into() });
+    assert_eq!(error, AttachError::NoHelperFor { machine: "riscv64".into(), available: "aarch64, x86_64".into() });
+    let said = error.to_string();
+    assert!(said.contains("install gantry-helper-riscv64 of this release beside the runner's program"), "{said}");
     let error = refused([Exec::DiskFull(50_000)]).await;
     assert_eq!(error, AttachError::Unusable { message: "No space left on device".into() });
     assert!(matches!(error.ending(Duration::ZERO), Ending::HelperUnusable { .. }));

@@ -4,11 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use gantry_config::{Problem, Severity};
+use gantry_config::pod_patch::PatchKind;
+use gantry_config::settings::pod::{PatchSource, PodSpecPatch};
+use gantry_config::{Problem, RunnerSettings, Settings, Severity};
+use gantry_daemon::wiring;
+use gantry_plan::Links;
 
 use crate::commands::config_path::ConfigArg;
-use crate::commands::output;
 use crate::commands::runner_file::env;
+use crate::commands::{doctor, output};
 
 /// Arguments of `gantry lint`.
 #[derive(Debug, Args)]
@@ -23,12 +27,18 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let path = args.config.resolve();
     let file = path.display().to_string();
     let text = std::fs::read_to_string(&path).with_context(|| format!("{file} cannot be read"))?;
-    let problems = match gantry_config::load(&text, &env) {
-        Ok(loaded) => loaded.unusable.into_iter().flat_map(|entry| entry.errors).chain(loaded.warnings).collect(),
-        Err(problems) => problems.list,
-    };
     let mut lines = String::new();
     let mut errors = 0_usize;
+    let problems = match gantry_config::load(&text, &env) {
+        Ok(loaded) => {
+            for problem in broken_patches(&loaded.settings) {
+                lines = lines + &file + ": error: " + &problem + "\n";
+                errors += 1;
+            }
+            loaded.unusable.into_iter().flat_map(|entry| entry.errors).chain(loaded.warnings).collect()
+        }
+        Err(problems) => problems.list,
+    };
     let mut problems: Vec<Problem> = problems;
     problems.sort_by_key(|problem| (problem.line, problem.column));
     for problem in &problems {
@@ -45,6 +55,28 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
         1 => bail!("{file} has an error"),
         errors => bail!("{file} has {errors} errors"),
     }
+}
+
+/// Patches of the file that fit no pod, by runner. Those in files may be on another machine, and where a JSON patch points depends on the job.
+fn broken_patches(settings: &Settings) -> Vec<String> {
+    let fits_all = |patch: &PodSpecPatch| match patch.source {
+        PatchSource::Inline(_) => patch.kind != PatchKind::Json,
+        PatchSource::File(_) => false,
+    };
+    let context = wiring::context("", &wiring::hostname(), &wiring::alone(settings));
+    let broken = |runner: &RunnerSettings| {
+        let mut runner = runner.clone();
+        runner.kubernetes.pod_spec.retain(fits_all);
+        runner.kubernetes.allowed_images.clear();
+        runner.feature_flags.insert("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION".to_owned(), true);
+        let job = doctor::empty_job(&runner.url, "image").ok()?;
+        let plan = |runner: &RunnerSettings| gantry_plan::plan(&job, runner, &context, &Links::default());
+        let error = plan(&runner).err()?;
+        runner.kubernetes.pod_spec.clear();
+        // Whatever else is wrong shows with jobs.
+        plan(&runner).is_ok().then(|| format!("runner {:?}: {error}", runner.name))
+    };
+    settings.runners.iter().filter_map(broken).collect()
 }
 
 /// `file:line:column: error: key: what (what to do)`; an unknown key in the words of the reference.

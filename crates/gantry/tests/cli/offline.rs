@@ -87,6 +87,24 @@ async fn a_file_is_checked() {
         "has 3 errors",
     ]);
     assert!(!ended.text.contains("is valid") && !ended.text.contains("canary"), "{}", ended.text);
+    let patch = |name: &str| {
+        let patch = format!("{{\"containers\": [{{{name}\"env\": [{{\"name\": \"A\", \"value\": \"b\"}}]}}]}}");
+        format!("[[runners.kubernetes.pod_spec]]\nname = \"env\"\npatch_type = \"strategic\"\npatch = '{patch}'\n")
+    };
+    write(&home, &entry("https://gitlab.test", "glrt-canary", &patch("\"name\": \"build\", ")));
+    home.gantry(&["lint"]).await.succeeded(&["Configuration file is valid."]);
+    write(&home, &entry("https://gitlab.test", "glrt-canary", &patch("")));
+    home.gantry(&["lint"]).await.failed(&[
+        "config.toml: error: runner \"ours\": patch \"env\" of [[runners.kubernetes.pod_spec]] cannot be applied",
+        "has no name",
+    ]);
+    let ignored = "tags = [\"a\"]\n".to_owned() + "[runners.kubernetes]\nresources = {}\n";
+    write(&home, &entry("https://gitlab.test", "glrt-canary", &ignored));
+    home.gantry(&["lint"]).await.failed(&[
+        " warning: runners[0].tags: has no effect: GitLab keeps it",
+        " error: unknown key: runners[0].kubernetes.resources (it is a key for each quantity: cpu_request",
+        "has an error",
+    ]);
     assert!(!home.config().with_file_name(".runner_system_id").exists());
 }
 

@@ -56,7 +56,7 @@ fn planned(patient: &Patient<'_>, context: &gantry_plan::Context, image: &str) -
 }
 
 /// A job without sources and with nothing to do.
-fn job(url: &str, image: &str) -> Result<JobSpec, String> {
+pub(in crate::commands) fn job(url: &str, image: &str) -> Result<JobSpec, String> {
     let payload = json!({
         "id": 1,
         "token": "no-token-of-a-job",
