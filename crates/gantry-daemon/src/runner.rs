@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use gantry_config::RunnerSettings;
 use gantry_core::Secret;
 use gantry_core::chance;
@@ -32,8 +33,9 @@ use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
 use crate::prepare::Preparation;
 use crate::redaction::{self, Guard};
-use crate::registry::Running;
+use crate::registry::{Listed, Running};
 use crate::rejected::{self, Rejected};
+use crate::runner::aftermath::Aftermath;
 use crate::secrets::Resolver;
 use crate::session::{self, Offered, Sessions, Target, Visits};
 use crate::site::{FleetPlace, Hold, Site, Sites};
@@ -113,6 +115,17 @@ pub(crate) struct Places {
     pub(crate) _shared: Slot,
     pub(crate) _own: Option<Slot>,
     pub(crate) _fleet: FleetPlace,
+}
+
+/// A job that can run.
+struct Prepared {
+    job: BoxFuture<'static, JobSummary>,
+    /// Where its pod goes.
+    site: Arc<Site>,
+    namespace: Option<OwnNamespace>,
+    aftermath: Aftermath,
+    /// Its secrets, its numbers, and its line in the list of jobs.
+    _while_it_runs: (Arc<Guard>, JobNumbers, Listed),
 }
 
 impl Runner {
@@ -233,73 +246,82 @@ impl Runner {
         tasks::spawn(tracker.track_future(work.instrument(span)));
     }
 
-    async fn run(self: &Arc<Self>, mut received: ReceivedJob, offered: Option<Offered>) {
+    async fn run(self: &Arc<Self>, received: ReceivedJob, offered: Option<Offered>) {
+        // On the heap while it lasts: of what a job is prepared with only a small part is needed for as long as it runs, which may be hours.
+        let Some(prepared) = Box::pin(self.prepared(received, offered)).await else { return };
+        let Prepared { job, site, namespace, aftermath, _while_it_runs } = prepared;
+        let summary = job.await;
+        self.leave(site, namespace, &summary).await;
+        self.measured(aftermath, summary);
+    }
+
+    /// Makes a job that can run. `None`: it cannot, and GitLab has been told.
+    async fn prepared(self: &Arc<Self>, mut received: ReceivedJob, offered: Option<Offered>) -> Option<Prepared> {
         let taken = Instant::now();
         let secrets = self.secrets.resolve(&mut received.spec, &self.settings).await;
         let spec = &received.spec;
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
         let masked = spec.variables.iter().filter(|variable| variable.masked).map(|variable| &variable.value);
-        let _given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
+        let given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
         JobTaken(&received).tell(&self.shared.metrics, &self.labels);
         let secrets = match secrets {
             Ok(lines) => lines,
             Err((lines, ending)) => {
                 let lines = std::iter::once(HeadLine::plain(banner())).chain(lines).collect();
                 self.report_rejected(creds, lines, ending, spec.features.failure_reasons.clone()).await;
-                return;
+                return None;
             }
         };
         let numbers = self.numbers.take(spec.job_info.project_id);
         let context = self.context(&received, &numbers);
         let links = self.preparation.links(spec, &self.settings, &context).await;
         let plan = match gantry_plan::plan(spec, &self.settings, &context, &links) {
-            Ok(plan) => JobPlan { banner: [plan.banner.clone(), secrets].concat(), ..plan },
+            Ok(plan) => Box::new(JobPlan { banner: [plan.banner.clone(), secrets].concat(), ..plan }),
             Err(error) => {
                 let reasons = spec.features.failure_reasons.clone();
                 self.report_rejected(creds, unplanned(&error), error.ending(), reasons).await;
-                return;
+                return None;
             }
         };
         let guard = redaction::guard(Some(spec.id), &plan.pod_plan.trace.masks);
         if plan.logs_images {
             ImagesConfigured(&plan).say();
         }
-        let namespace = plan.making.namespace.clone();
         let site = match self.site_of(&plan).await {
             Ok(site) => site,
             Err(error) => {
                 let ending = gantry_core::Ending::ClusterUnreachable { message: chain(&error) };
                 let lines = vec![HeadLine::plain(banner())];
                 self.report_rejected(creds, lines, ending, spec.features.failure_reasons.clone()).await;
-                return;
+                return None;
             }
         };
         let (view, seen) = watch::channel(JobView::default());
         let visits = self.open_session(offered, (spec, &plan), &site, &seen);
-        let _listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
-        let aftermath = self.aftermath(spec, (taken, context.taken_unix_ms), seen);
-        // The plan has what is needed of them, and a job may last for hours.
-        drop((received, context, links));
-        let summary = Box::pin(job::run(JobParts {
-            client: self.client.clone(),
-            creds,
-            info: self.info.clone(),
-            cluster: site.cluster().with_persistence(job::persistence(&plan.making)),
-            helper: Arc::clone(&self.shared.helper),
-            plan,
-            taken,
-            final_tries: self.settings.job_status_final_update_retry_limit.get(),
-            strays: Strays::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
-            stop: self.shared.stop_jobs.clone(),
-            view,
-            pace: self.shared.pace,
-            asks_events: self.settings.kubernetes.print_pod_warning_events.unwrap_or(true),
-            manager: Arc::clone(site.owner()),
-            visits,
-        }))
-        .await;
-        self.leave(site, namespace, &summary).await;
-        self.measured(aftermath, summary);
+        let listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
+        Some(Prepared {
+            namespace: plan.making.namespace.clone(),
+            aftermath: self.aftermath(spec, (taken, context.taken_unix_ms), seen),
+            job: Box::pin(job::run(JobParts {
+                client: self.client.clone(),
+                creds,
+                info: self.info.clone(),
+                cluster: site.cluster().with_persistence(job::persistence(&plan.making)),
+                helper: Arc::clone(&self.shared.helper),
+                plan,
+                taken,
+                final_tries: self.settings.job_status_final_update_retry_limit.get(),
+                strays: Strays::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
+                stop: self.shared.stop_jobs.clone(),
+                view,
+                pace: self.shared.pace,
+                asks_events: self.settings.kubernetes.print_pod_warning_events.unwrap_or(true),
+                manager: Arc::clone(site.owner()),
+                visits,
+            })),
+            site,
+            _while_it_runs: (given, numbers, listed),
+        })
     }
 
     /// Says how a job has ended, and lets go of what was there for it alone.

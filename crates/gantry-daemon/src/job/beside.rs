@@ -26,7 +26,8 @@ use making::{Maker, Order};
 
 pub(crate) use making::persistence;
 
-/// Messages to a job that wait: enough for every part to say one thing while the job's task is busy.
+/// Messages to a job that wait: enough for every part to say one thing while the job's task is busy. They are boxed, since a channel keeps the
+/// room that it has had, and a message has 608 bytes.
 pub(super) const INBOX: usize = 32;
 
 /// What arrives in a job's inbox.
@@ -59,7 +60,7 @@ pub(super) struct Desk {
 /// Starts work for one job.
 #[derive(Clone)]
 pub(super) struct Beside {
-    inbox: mpsc::Sender<Message>,
+    inbox: mpsc::Sender<Box<Message>>,
 }
 
 /// A connection to make.
@@ -76,17 +77,19 @@ pub(super) struct Approach {
 }
 
 impl Beside {
-    pub(super) fn new(inbox: mpsc::Sender<Message>) -> Self {
+    pub(super) fn new(inbox: mpsc::Sender<Box<Message>>) -> Self {
         Self { inbox }
     }
 
     /// Runs work whose result is a message to the job.
     fn spawn(&self, work: impl Future<Output = Option<Message>> + Send + 'static) {
         let inbox = self.inbox.clone();
+        // Boxed by itself: what awaits a future has room for it twice.
+        let work = Box::pin(work);
         let telling = async move {
             if let Some(message) = work.await {
                 // A closed inbox means that the job has ended.
-                let _ = inbox.send(message).await;
+                let _ = inbox.send(Box::new(message)).await;
             }
         };
         tasks::spawn(telling.in_current_span());
@@ -157,15 +160,16 @@ impl Beside {
     pub(super) fn relay(&self, client: Client, job: RelayJob, inputs: mpsc::Receiver<Input>, stop: CancellationToken) {
         let inbox = self.inbox.clone();
         let (reports, mut reported) = mpsc::channel(INBOX);
+        let relay = Box::pin(gantry_relay::run(client, job, inputs, reports));
         self.spawn(async move {
             let forward = async {
                 while let Some(report) = reported.recv().await {
-                    if inbox.send(Message::Report(report)).await.is_err() {
+                    if inbox.send(Box::new(Message::Report(report))).await.is_err() {
                         return;
                     }
                 }
             };
-            let relaying = async { tokio::join!(gantry_relay::run(client, job, inputs, reports), forward) };
+            let relaying = async { tokio::join!(relay, forward) };
             let (end, ()) = stop.run_until_cancelled(relaying).await?;
             Some(Message::Event(Event::RelayEnded(end)))
         });

@@ -18,11 +18,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::{Said as _, StreamGarbled};
 
-/// Frames on their way out. A job says little; what does not fit here waits with the job's task.
+/// Frames on their way out. A job says little; what does not fit here waits with the job's task. They are boxed, both ways: the channel has
+/// room for 32 whatever its bound, and a frame has 344 bytes.
 const OUTGOING: usize = 16;
 
 /// One read. Every running job has such a buffer, and most of what comes is a few lines.
-const READ_BUFFER: usize = 8 * 1024;
+const READ_BUFFER: usize = 2 * 1024;
 
 /// How long is read on after a write has failed: what an agent said before it died is on its way still, and may be all there is of it.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -39,8 +40,8 @@ const INCOMING: usize = 4;
 
 /// A connection that runs. It closes when this is dropped.
 pub(super) struct Link {
-    outgoing: mpsc::Sender<Frame>,
-    incoming: mpsc::Receiver<Frame>,
+    outgoing: mpsc::Sender<Box<Frame>>,
+    incoming: mpsc::Receiver<Box<Frame>>,
     give_up: CancellationToken,
     stop: DropGuard,
     /// What the agent has said of itself, until it is ours.
@@ -67,7 +68,7 @@ impl Link {
     /// the next one.
     pub(super) fn send(&self, frame: Frame) {
         let is_dispensable = matches!(frame, Frame::Acked(_));
-        if let Err(TrySendError::Full(_)) = self.outgoing.try_send(frame)
+        if let Err(TrySendError::Full(_)) = self.outgoing.try_send(Box::new(frame))
             && !is_dispensable
         {
             self.give_up.cancel();
@@ -75,7 +76,7 @@ impl Link {
     }
 
     /// The way for frames that wait until there is room for them.
-    pub(super) fn outgoing(&self) -> mpsc::Sender<Frame> {
+    pub(super) fn outgoing(&self) -> mpsc::Sender<Box<Frame>> {
         self.outgoing.clone()
     }
 
@@ -83,7 +84,7 @@ impl Link {
     pub(super) async fn release(self) {
         let Self { outgoing, mut incoming, stop, .. } = self;
         let said = async {
-            let _ = outgoing.send(Frame::Release).await;
+            let _ = outgoing.send(Box::new(Frame::Release)).await;
             drop(outgoing);
             while incoming.recv().await.is_some() {}
         };
@@ -93,13 +94,17 @@ impl Link {
 
     /// Waits for the next frame; nothing once the connection has ended and all that came over it has been taken.
     pub(super) async fn next(&mut self) -> Option<Frame> {
-        self.incoming.recv().await
+        self.incoming.recv().await.map(|frame| *frame)
     }
 }
 
 /// Runs a connection until either side ends it, it falls silent, or `stop`.
-async fn run<S>(stream: S, outgoing: mpsc::Receiver<Frame>, frames: mpsc::Sender<Frame>, stop: CancellationToken)
-where
+async fn run<S>(
+    stream: S,
+    outgoing: mpsc::Receiver<Box<Frame>>,
+    frames: mpsc::Sender<Box<Frame>>,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (reader, writer) = tokio::io::split(stream);
@@ -122,7 +127,7 @@ where
 /// It cannot be written.
 async fn write(
     mut writer: impl AsyncWrite + Unpin,
-    mut outgoing: mpsc::Receiver<Frame>,
+    mut outgoing: mpsc::Receiver<Box<Frame>>,
     doubt: &Doubt,
 ) -> io::Result<()> {
     // The agent hears who we are first.
@@ -135,7 +140,7 @@ async fn write(
             frame = outgoing.recv() => match frame {
                 Some(frame) => {
                     frame.encode(&mut buffer);
-                    if matches!(frame, Frame::Fail(_)) {
+                    if matches!(*frame, Frame::Fail(_)) {
                         Frame::Ping.encode(&mut buffer);
                         doubt.raise();
                     }
@@ -152,7 +157,7 @@ async fn write(
     }
 }
 
-async fn read(mut reader: impl AsyncRead + Unpin, taker: mpsc::Sender<Frame>, doubt: &Doubt) {
+async fn read(mut reader: impl AsyncRead + Unpin, taker: mpsc::Sender<Box<Frame>>, doubt: &Doubt) {
     let mut frames = FrameReader::default();
     let mut buffer = vec![0; READ_BUFFER];
     let mut settled = 0;
@@ -170,7 +175,7 @@ async fn read(mut reader: impl AsyncRead + Unpin, taker: mpsc::Sender<Frame>, do
             match frames.next_frame() {
                 Ok(Some(Frame::Ping | Frame::Pong)) => {}
                 Ok(Some(frame)) => {
-                    if taker.send(frame).await.is_err() {
+                    if taker.send(Box::new(frame)).await.is_err() {
                         return;
                     }
                 }

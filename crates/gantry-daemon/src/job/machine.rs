@@ -377,7 +377,7 @@ impl Machine {
         !matches!(self.life, Life::Closing { .. } | Life::Removing { .. } | Life::Done)
     }
 
-    fn is_handed_over(&self) -> bool {
+    pub(super) fn is_handed_over(&self) -> bool {
         matches!(self.life, Life::HandedOver { .. })
     }
 

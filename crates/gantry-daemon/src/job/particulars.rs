@@ -25,15 +25,19 @@ const UNKNOWN: Duration = Duration::from_hours(1);
 pub(super) struct Particulars {
     /// When it was taken, or found.
     pub(super) begun: Instant,
-    /// What will be done; absent for one that was found.
+    /// What will be done, until an agent has it; absent for one that was found.
     pub(super) plan: Option<Box<JobPlan>>,
+    /// It was found, with a plan that another manager has made.
+    pub(super) is_found: bool,
+    /// Grace period of the pod's deletion.
+    pub(super) cleanup_grace_seconds: Option<i64>,
     /// Absent until somebody tells it.
     pub(super) known: Option<Known>,
     /// Who we are to its agent.
     manager: Arc<str>,
     /// By what right we speak to it.
     claim: Claim,
-    /// Of a job that was found, once its agent has told them.
+    /// Of a job whose plan its agent has, once it has it or has told them.
     services: Option<ServicesPlan>,
     /// Until the agent of a found job has agreed.
     adoption: Option<Adopting>,
@@ -48,9 +52,11 @@ pub(super) struct Adopting {
 
 impl Particulars {
     /// Of a job that was taken.
-    pub(super) fn taken(plan: JobPlan, desk: Desk, begun: Instant, manager: Arc<str>) -> Self {
+    pub(super) fn taken(plan: Box<JobPlan>, desk: Desk, begun: Instant, manager: Arc<str>) -> Self {
         let known = Some(Known::of_plan(&plan, desk, begun + plan.timeout));
-        Self { begun, plan: Some(Box::new(plan)), known, manager, claim: Claim::Resume, services: None, adoption: None }
+        let (is_found, cleanup_grace_seconds) = (false, plan.cleanup_grace_seconds);
+        let (plan, claim) = (Some(plan), Claim::Resume);
+        Self { begun, plan, is_found, cleanup_grace_seconds, known, manager, claim, services: None, adoption: None }
     }
 
     /// Of a job that was found, perhaps with a ticket; beside it the clock on the wall.
@@ -60,7 +66,24 @@ impl Particulars {
             let known = Known::of_ticket(ticket, unix_ms, &adoption.clients, adoption.info.clone());
             known.inspect_err(|error| GitlabOutOfReach(&chain(error)).say()).ok()
         });
-        Self { begun: Instant::now(), plan: None, known, manager, claim, services: None, adoption: Some(adoption) }
+        Self {
+            begun: Instant::now(),
+            plan: None,
+            is_found: true,
+            cleanup_grace_seconds: None,
+            known,
+            manager,
+            claim,
+            services: None,
+            adoption: Some(adoption),
+        }
+    }
+
+    /// The agent has the plan, so that nobody will ask for it again: it goes, with every variable of the job, and the job may last for hours.
+    pub(super) fn plan_is_handed_over(&mut self) {
+        if let Some(plan) = self.plan.take() {
+            self.services = Some(plan.pod_plan.services);
+        }
     }
 
     /// Whether the pod had to be made for a namespace that admits restricted ones only.

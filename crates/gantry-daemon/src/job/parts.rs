@@ -32,7 +32,7 @@ pub(crate) struct JobParts {
     /// What can be pushed into helper containers.
     pub(crate) helper: Arc<HelperBinaries>,
     /// What will be done.
-    pub(crate) plan: JobPlan,
+    pub(crate) plan: Box<JobPlan>,
     /// When GitLab handed it out.
     pub(crate) taken: Instant,
     /// Tries of the last update.

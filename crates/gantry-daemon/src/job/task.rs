@@ -89,8 +89,8 @@ enum Happened {
     Told(StopJobs),
 }
 
-/// Runs a job to its end.
-pub(crate) async fn run(parts: JobParts) -> JobSummary {
+/// Runs a job to its end. What is done first is done at once, so that the parts of the job are not kept beside it.
+pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     let JobParts { client, creds, info, cluster, helper, plan, taken, .. } = parts;
     let JobParts { final_tries, strays, stop, view, pace, asks_events, manager, visits, .. } = parts;
     let terms = Terms {
@@ -116,13 +116,13 @@ pub(crate) async fn run(parts: JobParts) -> JobSummary {
     let (mut task, messages) = Task::new(around, job, machine, Feed::new(head));
     task.beside.keep_pending(desk, task.stops.pending.clone());
     task.perform(effects);
-    task.live(messages, stop).await
+    task.live(messages, stop)
 }
 
 /// Goes on with a job as if its manager had never changed, or ends it: reports one whose pod is dead, and gives back one whose pod has no
 /// plan. Returns when it has ended for this manager; the pod is removed then, unless the end says otherwise ([`JobEnd::Owned`],
 /// [`JobEnd::HandedOver`], [`JobEnd::LeftToNext`], [`JobEnd::Unknown`], [`JobEnd::TooEarly`]).
-pub(crate) async fn adopt(parts: AdoptedParts) -> JobSummary {
+pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + Send {
     let AdoptedParts { cluster, helper, pod, ticket, unix_ms, manager, replaces, on_granted, .. } = parts;
     let AdoptedParts { clients, info, final_tries, strays, stop, view, pace, .. } = parts;
     let claim = if replaces { Claim::Replace } else { Claim::Adopt };
@@ -143,11 +143,16 @@ pub(crate) async fn adopt(parts: AdoptedParts) -> JobSummary {
     let around = Surroundings { cluster, helper, strays, view, pace, final_tries, visits: None };
     let (mut task, messages) = Task::new(around, job, machine, Feed::of_agent());
     task.watch_pod(pod, None);
-    task.live(messages, stop).await
+    task.live(messages, stop)
 }
 
 impl Task {
-    fn new(around: Surroundings, job: Particulars, machine: Machine, feed: Feed) -> (Self, mpsc::Receiver<Message>) {
+    fn new(
+        around: Surroundings,
+        job: Particulars,
+        machine: Machine,
+        feed: Feed,
+    ) -> (Box<Self>, mpsc::Receiver<Box<Message>>) {
         let (inbox, messages) = mpsc::channel(INBOX);
         let task = Self {
             around,
@@ -162,12 +167,12 @@ impl Task {
             stops: Stops::new(),
             outcome: Outcome::default(),
         };
-        (task, messages)
+        (Box::new(task), messages)
     }
 
     async fn live(
-        mut self,
-        mut messages: mpsc::Receiver<Message>,
+        mut self: Box<Self>,
+        mut messages: mpsc::Receiver<Box<Message>>,
         mut stop: watch::Receiver<Option<StopJobs>>,
     ) -> JobSummary {
         let mut known = None;
@@ -175,7 +180,7 @@ impl Task {
             let taker = self.taker_of_logs();
             let happened = tokio::select! {
                 () = self.feed.flush(), if self.feed.is_pending() => continue,
-                Some(message) = messages.recv() => Happened::Message(message),
+                Some(message) = messages.recv() => Happened::Message(*message),
                 // What the relay does not take waits in the pod.
                 frame = next_frame(&mut self.link), if !self.feed.is_pending() => Happened::Frame(frame),
                 () = self.logs.pass_on(taker) => continue,
@@ -244,6 +249,9 @@ impl Task {
     fn step(&mut self, event: Event) {
         let effects = self.machine.step(event);
         self.perform(effects);
+        if self.machine.is_handed_over() {
+            self.job.plan_is_handed_over();
+        }
         if let Some(pod) = self.pod.as_mut().filter(|_| !self.machine.watches_pod()) {
             pod.watch = None;
         }
@@ -467,5 +475,20 @@ async fn next_frame(link: &mut Option<Link>) -> Option<Frame> {
     match link {
         Some(link) => link.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_runs_is_small() {
+        fn size<A, F>(_: impl Fn(A) -> F) -> usize {
+            size_of::<F>()
+        }
+        // Hundreds may run for hours.
+        assert!(size(run) < 2 * 1024, "{}", size(run));
+        assert!(size_of::<Task>() < 4 * 1024, "{}", size_of::<Task>());
     }
 }

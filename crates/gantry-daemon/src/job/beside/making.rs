@@ -36,7 +36,7 @@ const RESTRICTED: &str = "This namespace admits restricted pods only (Pod Securi
 pub(super) struct Maker {
     pub(super) cluster: Cluster,
     pub(super) strays: Strays,
-    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) inbox: mpsc::Sender<Box<Message>>,
     /// When to give up.
     pub(super) deadline: Instant,
     /// Says that nobody needs the pod any more.
@@ -111,12 +111,12 @@ impl Maker {
 
     async fn note(&self, line: HeadLine) {
         // A closed inbox means that the job has ended.
-        let _ = self.inbox.send(Message::Event(Event::Note(line))).await;
+        let _ = self.inbox.send(Box::new(Message::Event(Event::Note(line)))).await;
     }
 
     /// A full inbox is for those who cannot wait.
     fn waits(&self, line: String) {
-        let _ = self.inbox.try_send(Message::Event(Event::PodWaits(line)));
+        let _ = self.inbox.try_send(Box::new(Message::Event(Event::PodWaits(line))));
     }
 
     /// What must be there before the pod is.

@@ -32,12 +32,12 @@ pub(super) struct ServiceLogs {
 
 impl ServiceLogs {
     /// Passes on one line, once there are both a line and somebody who takes it. Safe to be dropped and called again.
-    pub(super) async fn pass_on(&mut self, taker: Option<mpsc::Sender<Frame>>) {
+    pub(super) async fn pass_on(&mut self, taker: Option<mpsc::Sender<Box<Frame>>>) {
         let (Some(lines), Some(taker)) = (&mut self.lines, taker) else { return std::future::pending().await };
         // A connection that has ended is noticed elsewhere.
         let Ok(room) = taker.reserve_owned().await else { return std::future::pending().await };
         match lines.recv().await {
-            Some(note) => drop(room.send(Frame::Note(note))),
+            Some(note) => drop(room.send(Box::new(Frame::Note(note)))),
             None => self.lines = None,
         }
     }
@@ -45,7 +45,7 @@ impl ServiceLogs {
 
 impl Task {
     /// Who takes lines of services: an agent that writes the trace.
-    pub(super) fn taker_of_logs(&self) -> Option<mpsc::Sender<Frame>> {
+    pub(super) fn taker_of_logs(&self) -> Option<mpsc::Sender<Box<Frame>>> {
         let is_open = self.logs.lines.is_some() && self.feed.is_agents() && self.outcome.verdict.is_none();
         self.link.as_ref().filter(|_| is_open).map(Link::outgoing)
     }
@@ -64,7 +64,7 @@ impl Task {
         }
         let (sender, lines) = mpsc::channel(LINES);
         // What a manager before us has shown is not shown again.
-        let since = self.job.plan.is_none().then_some(1);
+        let since = self.job.is_found.then_some(1);
         for (number, service) in (0..=u8::MAX).zip(&services.list) {
             let follower = Follower {
                 cluster: self.around.cluster.clone(),
