@@ -209,12 +209,7 @@ pub const FLAGS: [FeatureFlag; 52] = [
         "Transfer caches in several parts at once",
         AlwaysOn("caches always come in several parts at once, where the store can give parts"),
     ),
-    flag(
-        "FF_USE_PARALLEL_ARTIFACT_TRANSFER",
-        false,
-        "Transfer artifacts in several parts at once",
-        NotYet("each archive is one transfer"),
-    ),
+    flag("FF_USE_PARALLEL_ARTIFACT_TRANSFER", false, "Transfer artifacts in several parts at once", Acts),
     flag(
         "FF_CONCRETE",
         false,

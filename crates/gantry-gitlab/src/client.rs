@@ -14,7 +14,7 @@ use gantry_http::{HttpTransport, Options, ProxySettings, Timeouts, TlsFiles, Tra
 use http::StatusCode;
 use tokio::time::Instant;
 
-pub use self::artifacts::{Download, OnRetry, UploadBody, UploadTimeouts};
+pub use self::artifacts::{Download, OnRetry, Part, UploadBody, UploadTimeouts};
 use self::exchange::{Call, Decode};
 use crate::answer::{CallError, JobAnswer, PatchAnswer, Poll, Reached, Registered, UpdateAnswer, VerifyOutcome};
 use crate::client_error::ClientError;

@@ -18,7 +18,7 @@ pub use answer::{
     CallError, DownloadError, JobAnswer, PatchAnswer, PatchOutcome, Poll, Reached, ReceivedJob, Registered,
     RemoteStatus, Says, UpdateAnswer, UpdateOutcome, UploadAnswer, VerifyOutcome,
 };
-pub use client::{Client, ClientOptions, Download, OnRetry, UploadBody, UploadTimeouts};
+pub use client::{Client, ClientOptions, Download, OnRetry, Part, UploadBody, UploadTimeouts};
 pub use client_error::ClientError;
 // What the options and the calls of a client are made of.
 pub use gantry_http::{

@@ -120,6 +120,11 @@ pub(crate) const REPORT_WAIT: Duration = gantry_core::limits::POD_DEADLINE_SLACK
 /// How often a download is begun (GitLab Runner 19.4: once and two more times).
 pub(crate) const DOWNLOAD_TRIES: u32 = 3;
 
+/// A part of artifacts that come in parts, and how many come at once. GitLab is asked for each, so a part is large; four connections fill what
+/// one would leave.
+pub(crate) const ARTIFACT_PART: u64 = 64 * 1024 * 1024;
+pub(crate) const ARTIFACT_PARTS_AT_ONCE: usize = 4;
+
 /// Pause between them (GitLab Runner 19.4).
 pub(crate) const DOWNLOAD_PAUSE: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,6 @@
 //! Artifacts up and down. Bodies are streams and are never held in memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use gantry_core::Secret;
 use gantry_http::limits::MAX_REDIRECTS;
 use gantry_http::retry::{self, Moment, Twice};
 use gantry_http::{Body, ByteStream, Timeouts, TransportError, TransportFault, redirect};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -54,6 +55,22 @@ pub struct Download {
 impl std::fmt::Debug for Download {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Download").field("content_length", &self.content_length).finish_non_exhaustive()
+    }
+}
+
+/// A part of a download, or all of it.
+pub struct Part {
+    /// The length of all, where this is a part; nothing where this is all.
+    pub whole_length: Option<u64>,
+    /// The length of this, if the server said.
+    pub content_length: Option<u64>,
+    /// The content. An error in the middle means: start over.
+    pub content: ByteStream,
+}
+
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Part").field("whole_length", &self.whole_length).finish_non_exhaustive()
     }
 }
 
@@ -130,27 +147,69 @@ impl Client {
     /// Opens the artifacts of job `id`; `token` is that job's (`dependencies[].token`). With `direct` GitLab may send us to its object
     /// storage, which never sees the token. One try: the caller makes the others, since the stream can break half-way.
     pub async fn download_artifact(&self, id: i64, token: &Secret, direct: bool) -> Result<Download, DownloadError> {
+        let answer = self.get_artifact(id, token, direct, None).await?;
+        Ok(Download { content_length: length(answer.headers()), content: answer.into_body() })
+    }
+
+    /// The same for a range of bytes, where whoever has the artifacts gives ranges: [`Part::whole_length`] says whether that was so.
+    pub async fn download_part(
+        &self,
+        id: i64,
+        token: &Secret,
+        direct: bool,
+        range: Range<u64>,
+    ) -> Result<Part, DownloadError> {
+        let answer = self.get_artifact(id, token, direct, Some(range)).await?;
+        let whole_length = (answer.status() == StatusCode::PARTIAL_CONTENT).then(|| whole_length(answer.headers()));
+        let whole_length = match whole_length {
+            Some(None) => {
+                let what = "a part of the artifacts does not say of how many bytes".to_owned();
+                return Err(DownloadError::Failed(CallError::Malformed { what }));
+            }
+            of_part => of_part.flatten(),
+        };
+        Ok(Part { whole_length, content_length: length(answer.headers()), content: answer.into_body() })
+    }
+
+    async fn get_artifact(
+        &self,
+        id: i64,
+        token: &Secret,
+        direct: bool,
+        range: Option<Range<u64>>,
+    ) -> Result<Response<ByteStream>, DownloadError> {
         let start = Instant::now();
         let request = self.shared.instance.download_artifact(id, token, direct).with_id(&request_id());
-        let request = request.map_err(DownloadError::Failed)?;
+        let mut request = request.map_err(DownloadError::Failed)?;
+        let is_part = range.is_some();
+        if let Some(Range { start, end }) = range {
+            let value = HeaderValue::try_from(format!("bytes={start}-{}", end.saturating_sub(1)));
+            request.headers_mut().extend(value.map(|value| (RANGE, value)));
+        }
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let timeouts = Timeouts { head: limits::DOWNLOAD_HEAD_TIMEOUT, idle: limits::BODY_IDLE_TIMEOUT };
         let sent = self.open(request, timeouts, Twice::Harmless).await;
         let status = sent.answer.as_ref().ok().map(Response::status);
         self.observe(Endpoint::Artifacts, &method, &path, &Outcome { status, tries: sent.tries, start });
         let answer = sent.answer.map_err(|error| DownloadError::Failed(error.into()))?;
-        if answer.status() != StatusCode::OK {
-            let answer =
-                read(answer, Decode::Nothing, limits::BODY_IDLE_TIMEOUT).await.map_err(DownloadError::Failed)?;
-            return Err(response::download_error(&answer));
+        if answer.status() == StatusCode::OK || (is_part && answer.status() == StatusCode::PARTIAL_CONTENT) {
+            return Ok(answer);
         }
-        let headers = answer.headers();
-        let content_length = match headers.get(TRANSFER_ENCODING) {
-            Some(_) => None,
-            None => headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
-        };
-        Ok(Download { content_length, content: answer.into_body() })
+        let answer = read(answer, Decode::Nothing, limits::BODY_IDLE_TIMEOUT).await.map_err(DownloadError::Failed)?;
+        Err(response::download_error(&answer))
     }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    match headers.get(TRANSFER_ENCODING) {
+        Some(_) => None,
+        None => headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
+    }
+}
+
+/// `Content-Range: bytes 0-9/100`.
+fn whole_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit_once('/')?.1.parse().ok()
 }
 
 /// What an answer to an upload means; a failure may be worth another try.

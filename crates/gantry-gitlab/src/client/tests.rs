@@ -188,6 +188,26 @@ async fn artifacts_are_fetched_from_object_storage_without_the_token() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn parts_of_artifacts_say_of_how_much() {
+    let part = |status: u16, range: &str| {
+        let answer = Response::builder().status(status).header("content-length", "2").header("content-range", range);
+        Ok(answer.body("ip").unwrap())
+    };
+    let world = world([
+        to(302, "https://storage.example.com/a?sig=1"),
+        part(206, "bytes 1-2/3"),
+        part(200, ""),
+        part(206, "bytes 1-2/*"),
+    ]);
+    let token = Secret::new("glcbt-0");
+    let ask = async || world.client.download_part(41, &token, true, 1..3).await;
+    assert_eq!(ask().await.unwrap().whole_length, Some(3));
+    assert_eq!(world.script.sent.lock().unwrap()[1].1["range"], "bytes=1-2");
+    assert_eq!(ask().await.unwrap().whole_length, None, "all of it came");
+    assert!(matches!(ask().await, Err(DownloadError::Failed(CallError::Malformed { .. }))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn downloads_that_fail() {
     let error = world([says(404)]).client.download_artifact(41, &"t".into(), false).await.unwrap_err();
     assert!(matches!(error, DownloadError::NotFound));

@@ -1,6 +1,8 @@
 //! Between the project's files and GitLab. An upload is packed while it is sent, and packed again for a second try; a download lies in a
 //! temporary file until it is whole.
 
+mod in_parts;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -10,7 +12,7 @@ use futures::StreamExt as _;
 use gantry_core::error_chain::chain;
 use gantry_core::feature_flags::parse_bool;
 use gantry_gitlab::{
-    CallError, Client, ClientError, ClientOptions, Download, DownloadError, JobCredentials, TransportError,
+    ByteStream, CallError, Client, ClientError, ClientOptions, Download, DownloadError, JobCredentials, TransportError,
     UploadAnswer, UploadQuery, UploadTimeouts,
 };
 use gantry_wire::plan::{ArtifactFormat, ArtifactUpload};
@@ -26,6 +28,9 @@ use super::select::{Remark, Wanted, select};
 use super::untracked::Tool;
 use super::{pack, provenance, say, unpack, warn};
 use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES};
+
+/// What is shown of the progress of a download.
+const DOWNLOADING: &str = "Downloading artifacts";
 
 /// What is said where there is nothing to send (GitLab Runner 19.4).
 const NO_FILES: &str = "\x1b[31;1mERROR: No files to upload\x1b[0;m";
@@ -202,7 +207,7 @@ fn file_name(expanded: &str, artifact: &ArtifactUpload) -> String {
 }
 
 async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> {
-    let direct = std::env::var("FF_USE_DIRECT_DOWNLOAD").ok().and_then(|text| parse_bool(&text)).unwrap_or(true);
+    let direct = is_on("FF_USE_DIRECT_DOWNLOAD", true);
     let mut tries = 0;
     let scratch = loop {
         tries += 1;
@@ -231,15 +236,28 @@ async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> 
 }
 
 async fn download_once(client: &Client, job: &MoverJob, direct: bool) -> Result<NamedTempFile, TransferError> {
+    if is_on("FF_USE_PARALLEL_ARTIFACT_TRANSFER", false) {
+        return in_parts::download(client, job, direct).await;
+    }
     let Download { content, content_length } =
         client.download_artifact(job.job_id, &job.token.0, direct).await.map_err(TransferError::Download)?;
-    let mut content = Meter::new("Downloading artifacts", content_length).watch(content);
+    whole(job, content, content_length).await
+}
+
+/// All of it, from one answer.
+async fn whole(job: &MoverJob, content: ByteStream, length: Option<u64>) -> Result<NamedTempFile, TransferError> {
+    let mut content = Meter::new(DOWNLOADING, length).watch(content);
     let mut scratch = scratch(job)?;
     while let Some(piece) = content.next().await {
         let piece = piece.map_err(TransferError::Broken)?;
         scratch.write_all(&piece).map_err(|source| scratch_error(job, source))?;
     }
     Ok(scratch)
+}
+
+/// A feature flag, as all processes of the job see it.
+fn is_on(flag: &str, default: bool) -> bool {
+    std::env::var(flag).ok().and_then(|text| parse_bool(&text)).unwrap_or(default)
 }
 
 fn scratch(job: &MoverJob) -> Result<NamedTempFile, TransferError> {

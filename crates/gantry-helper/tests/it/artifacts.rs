@@ -217,12 +217,20 @@ fn artifacts_come_directly_unless_that_is_refused_or_not_wanted() {
     let (closed, log) = world.run(uploading(&world, &url, "echo 1 > a", upload("", &["a"], ArtifactFormat::Zip)));
     assert!(closed.verdict.success, "{log}");
     let archive = kept.lock().unwrap()[&7].clone();
-    for (id, flag, asked) in [(7, "true", &[true][..]), (7, "false", &[false]), (9, "true", &[true, false])] {
+    let cases = [
+        (7, "true", "false", &[true][..]),
+        (7, "false", "false", &[false]),
+        (9, "true", "false", &[true, false]),
+        // A server that gives no parts gives all of it.
+        (7, "true", "true", &[true]),
+    ];
+    for (id, flag, in_parts, asked) in cases {
         *kept.lock().unwrap() = [(id, archive.clone())].into();
         let world = World::new();
         let mut plan = world.plan(&["cat a"]);
         plan.coordinator.url.clone_from(&url);
-        plan.environment = vec![variable("FF_USE_DIRECT_DOWNLOAD", flag)];
+        plan.environment =
+            vec![variable("FF_USE_DIRECT_DOWNLOAD", flag), variable("FF_USE_PARALLEL_ARTIFACT_TRANSFER", in_parts)];
         let download = ArtifactDownload { job_id: id, job_name: "first".into(), token: "job-token".into() };
         plan.stages.insert(1, stage("download_artifacts", Action::DownloadArtifacts(vec![download])));
         let (closed, log) = world.run(plan);

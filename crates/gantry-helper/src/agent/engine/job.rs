@@ -1,5 +1,6 @@
 //! The job: all of its state, its loop and its timers. What happens when is in the files beside this one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use gantry_wire::usage::Usage;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::services::Ended;
 use super::{FAILURE, Surroundings};
 use crate::agent::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::agent::journal::Journal;
@@ -23,6 +23,9 @@ use crate::clock::Deadline;
 use crate::diagnostics::keep_out;
 use crate::limits::{PARTIAL_LINE, TICK};
 use crate::tasks::Task;
+
+/// The containers of services that have ended, and how.
+pub(super) type Ended = BTreeMap<String, String>;
 
 /// A job with a plan.
 pub(super) struct Job {

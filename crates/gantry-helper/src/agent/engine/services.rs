@@ -2,7 +2,6 @@
 //!
 //! Time counts from the moment at which the manager has seen them started, beside whatever else the job does meanwhile.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +12,11 @@ use gantry_wire::services::{EndedService, ServicePlan, ServicesPlan, SilentServi
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::job::{Job, Readiness};
+use super::job::{Ended, Job, Readiness};
 use crate::agent::event::Event;
 use crate::limits::{CAUSE_OF_DEATH, SERVICE_DIAL, SERVICE_PAUSE, SERVICE_PAUSE_MOST};
 use crate::ports::Workshop;
 use crate::tasks;
-
-/// The containers of services that have ended, and how.
-pub(super) type Ended = BTreeMap<String, String>;
 
 impl Job {
     /// Whether scripts may run. What they wait for is said once.
@@ -136,8 +132,11 @@ impl Question<'_> {
             if is_ready {
                 return None;
             }
-            if let Some(how) = ended.borrow().get(&service.container) {
-                return self.ended(silent, how, &ended.borrow());
+            {
+                let ended = ended.borrow();
+                if let Some(how) = ended.get(&service.container) {
+                    return self.ended(silent, how, &ended);
+                }
             }
             if Instant::now() + pause >= until {
                 return Some(self.silent(silent));

@@ -1,0 +1,184 @@
+//! Artifacts that come in several parts at once (`FF_USE_PARALLEL_ARTIFACT_TRANSFER`), where whoever has them gives parts. Each part goes to its
+//! place in the file as it comes, so that nothing is in memory of it but what the connection holds.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use gantry_core::error_chain::chain;
+use gantry_gitlab::{ByteStream, Client, DownloadError, Part, TransportError, TransportFault};
+use tempfile::NamedTempFile;
+
+use super::{DOWNLOADING, TransferError, scratch, scratch_error, whole};
+use crate::archive::job::MoverJob;
+use crate::archive::meter::Meter;
+use crate::archive::warn;
+use crate::limits::{ARTIFACT_PART, ARTIFACT_PARTS_AT_ONCE, DOWNLOAD_PAUSE, DOWNLOAD_TRIES};
+
+/// One artifact on its way into a file.
+struct Parts<'a> {
+    client: &'a Client,
+    job: &'a MoverJob,
+    direct: bool,
+    file: &'a File,
+    /// Of all parts together.
+    length: u64,
+    meter: RefCell<Meter>,
+}
+
+pub(super) async fn download(client: &Client, job: &MoverJob, direct: bool) -> Result<NamedTempFile, TransferError> {
+    download_by(ARTIFACT_PART, client, job, direct).await
+}
+
+/// The same by parts of `size` bytes.
+async fn download_by(size: u64, client: &Client, job: &MoverJob, direct: bool) -> Result<NamedTempFile, TransferError> {
+    let first = ask(client, job, direct, 0..size).await?;
+    let Some(length) = first.whole_length else { return whole(job, first.content, first.content_length).await };
+    let scratch = scratch(job)?;
+    let meter = RefCell::new(Meter::new(DOWNLOADING, Some(length)));
+    let parts = Parts { client, job, direct, file: scratch.as_file(), length, meter };
+    let rest = (1..length.div_ceil(size)).map(|number| number * size);
+    let rest = stream::iter(rest.map(|start| parts.fetch(start..length.min(start + size))));
+    let rest = rest.buffer_unordered(ARTIFACT_PARTS_AT_ONCE - 1).try_collect::<()>();
+    let first = async {
+        let range = 0..length.min(size);
+        match parts.put(range.clone(), first.content).await {
+            Err(TransferError::Broken(_)) => parts.fetch(range).await,
+            put => put,
+        }
+    };
+    futures::try_join!(first, rest)?;
+    parts.meter.borrow().end();
+    Ok(scratch)
+}
+
+async fn ask(client: &Client, job: &MoverJob, direct: bool, range: Range<u64>) -> Result<Part, TransferError> {
+    client.download_part(job.job_id, &job.token.0, direct, range).await.map_err(TransferError::Download)
+}
+
+impl Parts<'_> {
+    /// One part, tried again where it breaks off: the others need not come again for that.
+    async fn fetch(&self, range: Range<u64>) -> Result<(), TransferError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self.once(range.clone()).await {
+                Err(error @ (TransferError::Broken(_) | TransferError::Download(DownloadError::Failed(_))))
+                    if tries < DOWNLOAD_TRIES =>
+                {
+                    error
+                }
+                done => return done,
+            };
+            warn(&format!("{}; retrying...", chain(&error)));
+            tokio::time::sleep(DOWNLOAD_PAUSE).await;
+        }
+    }
+
+    async fn once(&self, range: Range<u64>) -> Result<(), TransferError> {
+        let part = ask(self.client, self.job, self.direct, range.clone()).await?;
+        if part.whole_length != Some(self.length) {
+            return Err(broken("the artifacts have changed while they came"));
+        }
+        self.put(range, part.content).await
+    }
+
+    /// Writes a part to its place.
+    async fn put(&self, range: Range<u64>, mut content: ByteStream) -> Result<(), TransferError> {
+        let mut at = range.start;
+        while let Some(piece) = content.next().await {
+            let piece = piece.map_err(TransferError::Broken)?;
+            if piece.len() as u64 > range.end - at {
+                return Err(broken("a part has more bytes than were asked for"));
+            }
+            self.file.write_all_at(&piece, at).map_err(|source| scratch_error(self.job, source))?;
+            self.meter.borrow_mut().add(piece.len());
+            at += piece.len() as u64;
+        }
+        if at == range.end { Ok(()) } else { Err(broken("a part has fewer bytes than were asked for")) }
+    }
+}
+
+fn broken(what: &'static str) -> TransferError {
+    TransferError::Broken(TransportError::new(TransportFault::Broken, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+
+    use gantry_gitlab::ClientOptions;
+    use gantry_wire::plan::Coordinator;
+    use gantry_wire::shim::SecretText;
+
+    use super::*;
+    use crate::archive::job::Direction;
+
+    /// Gives ranges of `content`, and breaks off in the middle of the first answer to the range that begins at `cut`. Says what was asked for.
+    fn server(content: &'static [u8], cut: usize) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut head = String::new();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
+                let lower = head.to_lowercase();
+                let range = lower.split("range: bytes=").nth(1).unwrap().lines().next().unwrap().to_owned();
+                let (start, end) = range.split_once('-').unwrap();
+                let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse().unwrap());
+                let part = &content[start..content.len().min(end + 1)];
+                let is_new = !told.lock().unwrap().contains(&range);
+                told.lock().unwrap().push(range);
+                let length = part.len();
+                let head = format!(
+                    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{end}/{}\r\nContent-Length: {length}\r\n\
+                     Connection: close\r\n\r\n",
+                    content.len()
+                );
+                let sent = if is_new && start == cut { &part[..length / 2] } else { part };
+                stream.write_all(&[head.as_bytes(), sent].concat()).unwrap();
+            }
+        });
+        (url, asked)
+    }
+
+    fn job(url: String, scratch: &std::path::Path) -> MoverJob {
+        MoverJob {
+            coordinator: Coordinator {
+                url,
+                ca_pem: None,
+                proxies: None,
+                upload_timeout_ms: 1000,
+                response_header_timeout_ms: 1000,
+            },
+            builds_dir: String::new(),
+            project_dir: String::new(),
+            object_format: String::new(),
+            tool_path: String::new(),
+            scratch_dir: scratch.to_string_lossy().into_owned(),
+            job_id: 7,
+            token: SecretText("t".into()),
+            direction: Direction::Download,
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_come_to_their_places_and_again_where_they_break_off() {
+        const CONTENT: &[u8] = b"0123456789abcdefghijklmnop";
+        let scratch = tempfile::tempdir().unwrap();
+        for (size, cut, asked) in [(10, 10, 4), (10, 0, 4), (5, 99, 6), (100, 99, 1)] {
+            let (url, told) = server(CONTENT, cut);
+            let client = Client::new(ClientOptions::new(&url)).unwrap();
+            let file = download_by(size, &client, &job(url, scratch.path()), false).await.unwrap();
+            assert_eq!(std::fs::read(file.path()).unwrap(), CONTENT, "{size} {cut}");
+            assert_eq!(told.lock().unwrap().len(), asked, "{:?}", told.lock().unwrap());
+        }
+    }
+}
