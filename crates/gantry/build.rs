@@ -20,7 +20,7 @@ fn main() {
 }
 
 /// A static program puts its own addresses into its tables when it starts. The list of places takes 24 bytes for each as usual, two megabytes in
-/// all, which stay in memory for having been read once; packed it takes 23 KiB. Linkers know that for this machine only.
+/// all, which stay in memory for having been read once; packed it takes a small part of that. Linkers know it for this machine only.
 fn pack_relocations() {
     let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
     if ["OS", "ENV", "ARCH"].map(target) == ["linux", "gnu", "x86_64"] {
