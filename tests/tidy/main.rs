@@ -9,6 +9,7 @@ mod operations;
 mod project;
 mod references;
 mod sources;
+mod static_helper;
 mod words;
 
 /// Fails with all problems at once, one per line.

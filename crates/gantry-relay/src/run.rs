@@ -24,7 +24,7 @@ pub async fn run(
     loop {
         match relay.machine.step(Instant::now()) {
             Step::Patch { offset, bytes } => {
-                // On the heap while it lasts: a relay waits for hours between requests that take twelve KiB each.
+                // On the heap while it lasts: a relay waits for hours between requests, which take several times its own room.
                 let call = Box::pin(client.patch_trace(&job.creds, offset, bytes, job.debug_trace));
                 if let Some(answer) = relay.during(call).await {
                     relay.machine.patched(answer, Instant::now());

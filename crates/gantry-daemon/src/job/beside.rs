@@ -26,8 +26,8 @@ use making::{Maker, Order};
 
 pub(crate) use making::persistence;
 
-/// Messages to a job that wait: enough for every part to say one thing while the job's task is busy. They are boxed, since a channel keeps the
-/// room that it has had, and a message has 608 bytes.
+/// Messages to a job that wait: enough for every part to say one thing while the job's task is busy. They are boxed: a
+/// channel has room for 32 whatever its bound, and keeps it.
 pub(super) const INBOX: usize = 32;
 
 /// What arrives in a job's inbox.
