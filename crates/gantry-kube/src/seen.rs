@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::core::v1::{LocalObjectReference, Pod, PodStatus},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 /// A pod that the API server has shown.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -61,6 +61,9 @@ pub struct SeenContainer {
     /// What it may use.
     #[serde(default)]
     pub resources: Option<SeenResources>,
+    /// Whether it has arguments; whatever they are.
+    #[serde(default)]
+    pub args: Option<IgnoredAny>,
     /// What the kubelet keeps of its output when it ends.
     #[serde(default, rename = "terminationMessagePolicy")]
     pub termination_message_policy: Option<String>,

@@ -82,7 +82,7 @@ pub struct ContainerFacts {
     pub image: String,
     /// Its memory limit as the spec has it, which may come from the cluster's defaults.
     pub memory_limit: Option<String>,
-    /// Whether its image's entrypoint starts it, which plans mark by this: the kubelet keeps its last lines if it fails.
+    /// Whether an entrypoint starts it: plans give it our command as arguments then, and let the kubelet keep the last lines if it fails.
     pub has_entrypoint: bool,
     /// What it does now.
     pub state: ContainerState,
@@ -249,7 +249,8 @@ fn containers(pod: &SeenPod, previous: Option<&PodFacts>) -> Vec<ContainerFacts>
                 init,
                 image: container.image.clone().unwrap_or_default(),
                 memory_limit: memory_limit(container),
-                has_entrypoint: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
+                has_entrypoint: container.args.is_some()
+                    && container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
                 ..ContainerFacts::default()
             };
             if let Some(status) = statuses.iter().find(|status| status.name == container.name) {

@@ -217,6 +217,7 @@ fn an_entrypoint_that_ends_says_why() {
     }})));
     let build = &mut pod.spec.as_mut().unwrap().containers[2];
     build.termination_message_policy = Some("FallbackToLogsOnError".to_owned());
+    build.args = serde_json::from_value(json!(["sh"])).unwrap();
     let ending = terminal(&PodFacts::digest(&pod, None), &INTEREST).unwrap();
     let said = ending.verdict().message;
     assert!(
