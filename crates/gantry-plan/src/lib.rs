@@ -294,11 +294,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let overwritten = overwrites::apply(&runner.kubernetes, expanded, &redactor)?;
     let configured_start = runner.kubernetes.timing.poll_timeout;
     let runner = &effective(runner, overwritten.settings);
-    let start_setting = if runner.kubernetes.timing.poll_timeout < configured_start {
-        StartSetting::PrepareTimeout
-    } else {
-        StartSetting::PollTimeout
-    };
+    let start_setting = start_setting(runner, configured_start);
     let wishes = services::Wishes { job, runner, variables, literal: expanded, redactor: &redactor };
     let services = services::services(&wishes)?;
     let inputs = sources::Inputs { job, runner, context, settings, flags, variables };
@@ -368,6 +364,12 @@ fn effective(runner: &RunnerSettings, mut kubernetes: KubernetesSettings) -> Run
     let start = &mut kubernetes.timing.poll_timeout;
     *start = limit.map_or(*start, |limit| limit.min(*start));
     RunnerSettings { kubernetes, ..runner.clone() }
+}
+
+/// Which setting limits the start of the pod; `configured` is what `poll_timeout` was.
+fn start_setting(runner: &RunnerSettings, configured: Duration) -> StartSetting {
+    let is_shorter = runner.kubernetes.timing.poll_timeout < configured;
+    if is_shorter { StartSetting::PrepareTimeout } else { StartSetting::PollTimeout }
 }
 
 /// What the agent is told beside the settings.

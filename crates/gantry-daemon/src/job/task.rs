@@ -82,7 +82,7 @@ struct Outcome {
 /// What the task may wait for.
 enum Happened {
     Message(Message),
-    Frame(Option<Frame>),
+    Frame(Option<Box<Frame>>),
     Seen(Sight),
     /// Beside the timer, by how much it is late.
     Time(Timer, Duration),
@@ -182,7 +182,7 @@ impl Task {
                 () = self.feed.flush(), if self.feed.is_pending() => continue,
                 Some(message) = messages.recv() => Happened::Message(*message),
                 // What the relay does not take waits in the pod.
-                frame = next_frame(&mut self.link), if !self.feed.is_pending() => Happened::Frame(frame),
+                frame = next_frame(&mut self.link), if !self.feed.is_pending() => Happened::Frame(frame.map(Box::new)),
                 () = self.logs.pass_on(taker) => continue,
                 sight = next_sight(&mut self.pod) => Happened::Seen(sight),
                 (timer, late) = self.timers.next() => Happened::Time(timer, late),
@@ -215,7 +215,7 @@ impl Task {
             }
             Happened::Message(Message::Connected(stream)) => self.converse(*stream),
             Happened::Message(Message::Report(report)) => self.report(report),
-            Happened::Frame(Some(frame)) => self.frame(frame),
+            Happened::Frame(Some(frame)) => self.frame(*frame),
             Happened::Frame(None) => self.hang_up(),
             Happened::Seen(sight) => {
                 self.note_node(&sight);

@@ -81,9 +81,8 @@ impl Client {
         &self,
         job: &JobCredentials,
         query: &UploadQuery,
-        body: UploadBody<'_>,
+        (body, on_retry): (UploadBody<'_>, OnRetry<'_>),
         timeouts: UploadTimeouts,
-        on_retry: OnRetry<'_>,
     ) -> UploadAnswer {
         let start = Instant::now();
         let boundary = request_id();

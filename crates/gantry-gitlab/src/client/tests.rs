@@ -224,7 +224,7 @@ async fn downloads_that_fail() {
 async fn upload(world: &World) -> UploadAnswer {
     let query = UploadQuery { filename: "my \"a\".zip".into(), ..UploadQuery::default() };
     let content = || -> ByteStream { Box::pin(stream::iter([Ok(Bytes::from_static(b"PK"))])) };
-    world.client.upload_artifact(&job(), &query, &content, UploadTimeouts::default(), &|_| {}).await
+    world.client.upload_artifact(&job(), &query, (&content, &|_| {}), UploadTimeouts::default()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,7 +284,7 @@ async fn calls_can_be_spawned() {
     let client = world.client.clone();
     spawnable(async move {
         let content = || -> ByteStream { Box::pin(stream::empty()) };
-        client.upload_artifact(&job(), &UploadQuery::default(), &content, UploadTimeouts::default(), &|_| {}).await;
+        client.upload_artifact(&job(), &UploadQuery::default(), (&content, &|_| {}), UploadTimeouts::default()).await;
         let (token, info) = (Secret::new("t"), info());
         client
             .request_job(JobRequest { token: &token, system_id: "r_1", info: &info, last_update: None, session: None })

@@ -86,15 +86,17 @@ fn every(text: &str) -> Result<Option<Duration>, go_duration::ParseError> {
 
 /// Such as `12.50 MB`, in the units of GitLab Runner 19.4, of a thousand each.
 fn amount(bytes: u64, decimals: usize) -> String {
-    const UNITS: [&str; 6] = ["B", "KB", "MB", "GB", "TB", "PB"];
-    let (mut value, mut unit) = (bytes as f64, UNITS[0]);
-    for larger in UNITS.into_iter().skip(1) {
-        if value < 1000.0 {
-            break;
-        }
-        (value, unit) = (value / 1000.0, larger);
-    }
-    if unit == UNITS[0] { format!("{bytes} B") } else { format!("{value:.decimals$} {unit}") }
+    const UNITS: [(&str, u64); 5] = [
+        ("PB", 1_000_000_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1_000),
+    ];
+    let Some((unit, size)) = UNITS.into_iter().find(|(_, size)| bytes >= *size) else { return format!("{bytes} B") };
+    let thousandths = bytes % size / (size / 1000);
+    let fraction: String = format!("{thousandths:03}").chars().take(decimals).collect();
+    format!("{}.{fraction} {unit}", bytes / size)
 }
 
 #[cfg(test)]

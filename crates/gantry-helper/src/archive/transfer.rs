@@ -140,7 +140,7 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         biased;
         // No second try helps here, and what GitLab makes of half an archive says nothing.
         Some(error) = failure.recv() => return Err(error.into()),
-        answer = client.upload_artifact(&credentials, &query, &stream, timeouts, &retrying) => answer,
+        answer = client.upload_artifact(&credentials, &query, (&stream, &retrying), timeouts) => answer,
     };
     let result = match answer {
         UploadAnswer::Uploaded => Ok("201 Created"),

@@ -165,7 +165,7 @@ async fn artifacts_go_up_and_come_back() {
         let pieces: Vec<_> = content.chunks(10_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         Box::pin(futures::stream::iter(pieces))
     };
-    let answer = client.upload_artifact(&creds, &query, &pieces, UploadTimeouts::default(), &|_| {}).await;
+    let answer = client.upload_artifact(&creds, &query, (&pieces, &|_| {}), UploadTimeouts::default()).await;
     assert!(matches!(answer, UploadAnswer::Uploaded), "{answer:?}");
     let download = client.download_artifact(creds.id, &creds.token, true).await.unwrap();
     let pieces: Vec<Bytes> = download.content.try_collect().await.unwrap();
