@@ -7,8 +7,8 @@ use clap::Args;
 use gantry_config::{Problem, Severity};
 
 use crate::commands::config_path::ConfigArg;
-use crate::commands::output;
 use crate::commands::runner_file::env;
+use crate::commands::{counted, output};
 
 /// Arguments of `gantry lint`.
 #[derive(Debug, Args)]
@@ -42,8 +42,7 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     output(&lines)?;
     match errors {
         0 => Ok(ExitCode::SUCCESS),
-        1 => bail!("{file} has an error"),
-        errors => bail!("{file} has {errors} errors"),
+        errors => bail!("{file} has {}", counted(errors, "error")),
     }
 }
 
