@@ -58,6 +58,17 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> anyhow::Result<String> {
 
 /// `gantry dev` of a repository, with nothing in its directory for temporary files that is not its own.
 pub(crate) fn start(world: &World, dir: &Path, name: &str, args: &[&str]) -> anyhow::Result<Process> {
+    start_with(world, dir, name, args, &[])
+}
+
+/// The same with more variables in its environment.
+pub(crate) fn start_with(
+    world: &World,
+    dir: &Path,
+    name: &str,
+    args: &[&str],
+    more: &[(&str, &str)],
+) -> anyhow::Result<Process> {
     let temporary = dir.join("tmp");
     std::fs::create_dir_all(&temporary)?;
     let args: Vec<String> = ["dev"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
@@ -65,7 +76,7 @@ pub(crate) fn start(world: &World, dir: &Path, name: &str, args: &[&str]) -> any
     let home = dir.display().to_string();
     let path = format!("{home}/.local/bin:{path}");
     let env = [("TMPDIR", temporary.as_str()), ("HOME", home.as_str()), ("PATH", path.as_str()), ("TERM", "xterm")];
-    Process::start_with(name, dir, &world.binaries().gantry, &args, &env)
+    Process::start_with(name, dir, &world.binaries().gantry, &args, &[&env, more].concat())
 }
 
 async fn detached_head(world: Rc<World>) -> anyhow::Result<()> {

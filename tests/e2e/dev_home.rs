@@ -16,6 +16,9 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("dev: a job with its needs, its variables, its artifacts, and --failed", chosen),
         Test::new("dev: child pipelines, also generated ones, and included projects", children),
         Test::new("dev: --watch runs what has changed", watched),
+        Test::new("dev: artifacts of jobs that have ended are copied, also after Ctrl-C", artifacts_of_ended),
+        Test::new("dev: who leaves a shell ends its job well", shell_left),
+        Test::new("dev: waiting for a resource group, another try and idle services are said", told),
     ]
 }
 
@@ -114,7 +117,7 @@ make:
   stage: build
   script:
     - |
-      printf '%s' 'inner: {script: [echo of $ASKED by $CI_PIPELINE_SOURCE]}' > child.yml
+      printf '{inner: {script: [%s]}, other: {script: [a], when: manual}}' 'echo of $ASKED by $CI_PIPELINE_SOURCE' > child.yml
   artifacts: {paths: [child.yml]}
 down:
   variables: {ASKED: parent}
@@ -135,6 +138,12 @@ after: {stage: deploy, script: ['echo behind the child']}
     }
     let inner = log.find("of parent by").unwrap_or(usize::MAX);
     ensure!(log.find("behind the child").is_some_and(|after| after > inner), "the child was not waited for: {log}");
+    let chosen = ["--repo", &place, "--include-project", &mapping, "--job", "down > inner"];
+    let dev = start(&world, dir.path(), "chosen-child", &chosen)?;
+    let status = dev.wait(BOUND).await?;
+    let log = dev.log();
+    ensure!(status.code() == Some(0) && log.contains("down › inner │ of parent by"), "{log}");
+    ensure!(!log.contains("from the tools") && !log.contains("down › other"), "nobody has asked for them: {log}");
     Ok(())
 }
 
@@ -151,5 +160,70 @@ async fn watched(world: Rc<World>) -> anyhow::Result<()> {
     dev.signal(Signal::SIGINT)?;
     dev.wait(BOUND).await?;
     ensure!(std::fs::read_dir(dir.path().join("tmp"))?.next().is_none(), "something is left behind");
+    Ok(())
+}
+
+async fn artifacts_of_ended(world: Rc<World>) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir_in(world.dir())?;
+    let pipeline = "
+build: {stage: build, script: ['echo built > file'], artifacts: {paths: [file]}}
+long: {script: ['echo it runs', 'sleep 1000']}
+";
+    let place = repository(dir.path(), pipeline)?.display().to_string();
+    let files = dir.path().join("files");
+    let files_arg = files.display().to_string();
+    let dev = start(&world, dir.path(), "stopped", &["--repo", &place, "--artifacts", &files_arg])?;
+    dev.wait_for_line("│ it runs", BOUND).await?;
+    dev.signal(Signal::SIGINT)?;
+    let status = dev.wait(BOUND).await?;
+    ensure!(status.code() == Some(130), "{status}: {}", dev.log());
+    let file = std::fs::read_to_string(files.join("build/file")).unwrap_or_default();
+    ensure!(file == "built\n" && dev.log().contains("1 file of the jobs' artifacts is in"), "{file:?} {}", dev.log());
+    // A file is where the directory would have to be.
+    let blocked = dir.path().join("blocked");
+    std::fs::write(&blocked, "")?;
+    let blocked = blocked.display().to_string();
+    let dev = start(&world, dir.path(), "blocked", &["--repo", &place, "--job", "build", "--artifacts", &blocked])?;
+    let status = dev.wait(BOUND).await?;
+    let log = dev.log();
+    ensure!(status.code() == Some(1) && log.contains("the artifacts were not copied"), "{status}: {log}");
+    ensure!(log.contains("Pipeline: success"), "{log}");
+    Ok(())
+}
+
+async fn shell_left(world: Rc<World>) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir_in(world.dir())?;
+    let pipeline = "one: {script: ['false'], artifacts: {paths: [.gitlab-ci.yml]}}";
+    let place = repository(dir.path(), pipeline)?.display().to_string();
+    // Nothing can be read from the standard input of the process, so that the shell ends at once.
+    let dev = start(&world, dir.path(), "shell", &["--repo", &place, "--shell", "one"])?;
+    let status = dev.wait(BOUND).await?;
+    let log = dev.log();
+    ensure!(log.contains("a shell in the container of one"), "{log}");
+    ensure!(status.code() == Some(0) && log.contains("Pipeline: success"), "{status}: {log}");
+    Ok(())
+}
+
+async fn told(world: Rc<World>) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir_in(world.dir())?;
+    let pipeline = "
+.deploy: {resource_group: production, script: ['sleep 1']}
+first: {extends: .deploy}
+second: {extends: .deploy}
+flaky: {retry: 1, services: ['redis:7'], script: ['test $CI_JOB_ID -gt 3']}
+";
+    let place = repository(dir.path(), pipeline)?.display().to_string();
+    let dev = start(&world, dir.path(), "told", &["--repo", &place])?;
+    let status = dev.wait(BOUND).await?;
+    let log = dev.log();
+    ensure!(status.code() == Some(0), "{status}: {log}");
+    for text in [
+        "Services: nothing listens in redis:7",
+        "waits for first, which has the resource group production",
+        "flaky │ is tried again: try 2",
+        "flaky: this was try 2",
+    ] {
+        ensure!(log.contains(text), "{text:?} is not in {log}");
+    }
     Ok(())
 }

@@ -56,6 +56,6 @@ async fn cache(world: Rc<World>) -> anyhow::Result<()> {
     let options = RunnerOptions { runner: settings("another key"), ..RunnerOptions::new("doctor-cache-refused") };
     let refused = Runner::start(&world, &options).await?;
     let said = found(&world, &refused, "doctor-refused", &["--cache"]).await?;
-    ensure!(said["grade"] == "problem" && said["found"].to_string().contains("SecretKey"), "{said}");
+    ensure!(said["grade"] == "error" && said["found"].to_string().contains("SecretKey"), "{said}");
     Ok(())
 }

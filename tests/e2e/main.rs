@@ -12,6 +12,7 @@ mod connections;
 mod containers;
 mod deployment;
 mod dev;
+mod dev_cluster;
 mod dev_home;
 mod doctor;
 mod jobs;
@@ -91,5 +92,6 @@ fn main() -> ExitCode {
     tests.extend(deployment::tests());
     tests.extend(dev::tests());
     tests.extend(dev_home::tests());
+    tests.extend(dev_cluster::tests());
     suite::main(tests)
 }

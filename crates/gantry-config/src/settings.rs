@@ -122,6 +122,13 @@ const LOG_LEVELS: [(&str, LogLevel); 8] = [
     ("panic", LogLevel::Panic),
 ];
 
+impl LogLevel {
+    /// The level of this name, as the file and the command line have it.
+    pub fn named(name: &str) -> Option<Self> {
+        LOG_LEVELS.into_iter().find_map(|(known, level)| known.eq_ignore_ascii_case(name).then_some(level))
+    }
+}
+
 /// `log_format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -135,6 +142,13 @@ pub enum LogFormat {
 
 const LOG_FORMATS: [(&str, LogFormat); 3] =
     [("runner", LogFormat::Runner), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+impl LogFormat {
+    /// The format of this name, as the file and the command line have it.
+    pub fn named(name: &str) -> Option<Self> {
+        LOG_FORMATS.into_iter().find_map(|(known, format)| (known == name).then_some(format))
+    }
+}
 
 table! {
     /// `[session_server]`: interactive terminals and service proxies.

@@ -201,7 +201,7 @@ impl Said for JobEnded<'_> {
             JobEnd::Undelivered(message) => tracing::error!("GitLab could not be told how the job ended: {message}"),
         }
         if let Some(verdict) = &self.0.verdict {
-            log_verdict(verdict, self.0.duration.as_secs_f64());
+            log_verdict(verdict, in_milliseconds(self.0.duration));
         }
     }
 
@@ -245,6 +245,11 @@ impl Said for JobParted<'_> {
             }
         }
     }
+}
+
+/// Seconds with three decimals. Nobody reads the nanoseconds that a clock adds, and they are no fact about a job.
+fn in_milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e3).round() / 1e3
 }
 
 fn log_verdict(verdict: &Verdict, duration_s: f64) {

@@ -120,15 +120,44 @@ pub(crate) fn files(access: &Access) -> Vec<PathBuf> {
     }
 }
 
+/// Where an access leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The API server: scheme, host and port.
+    pub server: String,
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The namespace of the context, or of this pod.
+    pub namespace: String,
+}
+
+/// Where `access` leads. Asks nobody but files.
+///
+/// # Errors
+/// The files cannot be used.
+pub async fn place(access: &Access) -> Result<Place, ConnectError> {
+    let config = config(access).await?;
+    let url = &config.cluster_url;
+    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    Ok(Place { server: address(url), host, port, namespace: config.default_namespace })
+}
+
+async fn config(access: &Access) -> Result<Config, ConnectError> {
+    match access {
+        Access::Remote(remote) => remote_config(remote.clone()).await,
+        Access::InCluster => in_cluster_config(),
+        Access::Kubeconfig { path, context } => kubeconfig(path.clone(), context.clone()).await,
+    }
+}
+
 /// A client for `access`, and what to say when it does not work.
 pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectError> {
     install_crypto();
     let mut target = target(access);
-    let mut config = match access {
-        Access::Remote(remote) => remote_config(remote.clone()).await?,
-        Access::InCluster => in_cluster_config()?,
-        Access::Kubeconfig { path, context } => kubeconfig(path.clone(), context.clone()).await?,
-    };
+    let mut config = config(access).await?;
     target.url = address(&config.cluster_url);
     if config.root_cert.is_none() && config.root_cert_file.is_none() {
         config.root_cert = Some(roots::system_and_bundled().iter().map(|root| root.to_vec()).collect());

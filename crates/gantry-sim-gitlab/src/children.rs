@@ -60,6 +60,7 @@ async fn plan(hub: &Hub, order: &Order) -> Result<CiPipeline, String> {
         Unread::Invalid(problems) => problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; "),
         Unread::NotInTime => "its configuration could not be read in time".to_owned(),
     })?;
+    let plan = order.choice.apply(plan)?;
     if plan.jobs.is_empty() { Err("its rules leave out every job".to_owned()) } else { Ok(plan) }
 }
 
@@ -80,5 +81,6 @@ fn child(hub: &Hub, order: &Order, plan: &CiPipeline) -> Pipeline {
         parent: Some(order.job),
         left_out: plan.left_out.clone(),
         canceled_by: None,
+        choice: order.choice.clone(),
     }
 }

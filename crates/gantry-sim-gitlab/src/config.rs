@@ -14,8 +14,12 @@ pub struct Config {
     pub listen: SocketAddr,
     /// URL under which runners and job pods reach the simulator. Without one it is made from the bound address.
     pub external_url: Option<String>,
+    /// The same for who does not know the port yet: a name or an address, as it stands in a URL.
+    pub external_host: Option<String>,
     /// Repositories to serve: project path (`group/project`, without `.git`) and a work tree or bare repository.
     pub repos: Vec<(String, PathBuf)>,
+    /// Whether the page and everything under `/sim/` are there for other machines too. Runners, git and artifacts always are.
+    pub people_elsewhere: bool,
     /// Variables of projects, as their settings have them; every pipeline of the project gets them.
     pub variables: Vec<ProjectVariable>,
     /// What on this machine stands for what files include from elsewhere: the path of another project and a directory,
@@ -41,7 +45,9 @@ impl Config {
         Self {
             listen,
             external_url: None,
+            external_host: None,
             repos: Vec::new(),
+            people_elsewhere: true,
             variables: Vec::new(),
             includes: Vec::new(),
             runner_token: None,

@@ -10,6 +10,7 @@
 mod api;
 mod archive;
 mod children;
+mod choice;
 pub mod ci;
 mod clock;
 mod config;

@@ -31,6 +31,7 @@ pub struct SimGitlab {
     url: String,
     runner_token: String,
     hub: SharedHub,
+    people_elsewhere: bool,
     /// Ends what is left of the connections when the simulator is dropped.
     ended: CancellationToken,
     _end: DropGuard,
@@ -40,14 +41,17 @@ impl SimGitlab {
     /// Checks the repositories and binds the address. Nothing is answered before [`SimGitlab::serve`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let Config { listen, external_url, repos, variables, includes, runner_token, registration_token, .. } = config;
-        let Config { artifact_dir, timing, settings, .. } = config;
+        let Config { artifact_dir, timing, settings, people_elsewhere, .. } = config;
         let repos = tasks::blocking(move || open_repositories(&repos))
             .await
             .map_err(|error| Error::Git { what: format!("reading the repositories broke off ({error})") })??;
         let listener = TcpListener::bind(listen).await.map_err(|source| listen_error(listen, source))?;
         let addr = listener.local_addr().map_err(|source| Error::Listen { addr: listen, source })?;
-        let url = external_url
-            .map_or_else(|| format!("http://{}", reachable(addr)), |url| url.trim_end_matches('/').to_owned());
+        let url = match (external_url, config.external_host) {
+            (Some(url), _) => url.trim_end_matches('/').to_owned(),
+            (None, Some(host)) => format!("http://{host}:{}", addr.port()),
+            (None, None) => format!("http://{}", reachable(addr)),
+        };
         let runner_token = runner_token.unwrap_or_else(tokens::runner);
         let preset = Preset {
             url: url.clone(),
@@ -60,7 +64,7 @@ impl SimGitlab {
         let projects = Projects { repos, variables, copies: Copies::new(includes) };
         let hub = new_hub(preset, projects)?;
         let ended = CancellationToken::new();
-        Ok(Self { listener, addr, url, runner_token, hub, _end: ended.clone().drop_guard(), ended })
+        Ok(Self { listener, addr, url, runner_token, hub, people_elsewhere, _end: ended.clone().drop_guard(), ended })
     }
 
     /// The bound address, with the real port.
@@ -101,12 +105,14 @@ impl SimGitlab {
 
     /// Takes connections for as long as that is possible. They end when this does, or when `graceful` says so.
     async fn accept(&self, graceful: &GracefulShutdown) -> io::Error {
-        let router = api::router(&self.hub);
+        let (router, for_strangers) = (api::router(&self.hub), api::outside_router(&self.hub));
         let mut failures = 0;
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     failures = 0;
+                    let is_open = self.people_elsewhere || is_of_this_machine(peer, stream.local_addr().ok());
+                    let router = if is_open { &router } else { &for_strangers };
                     // Small answers to small requests: waiting to fill a packet would only add latency.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -177,6 +183,12 @@ fn listen_error(addr: SocketAddr, source: io::Error) -> Error {
     }
 }
 
+/// Whether a connection comes from this machine: from loopback, or from the very address that it goes to.
+fn is_of_this_machine(peer: SocketAddr, local: Option<SocketAddr>) -> bool {
+    let ip = peer.ip().to_canonical();
+    ip.is_loopback() || local.is_some_and(|local| local.ip().to_canonical() == ip)
+}
+
 /// An address that clients on this machine can use: "any address" is one only for listening.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
@@ -185,4 +197,24 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, addr.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_on_this_machine() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (peer, local, expected) in [
+            ("127.0.0.1:5", "127.0.0.1:80", true),
+            ("[::ffff:127.0.0.1]:5", "[::]:80", true),
+            ("10.0.0.7:5", "10.0.0.7:80", true),
+            ("[::ffff:10.0.0.7]:5", "10.0.0.7:80", true),
+            ("10.0.0.8:5", "10.0.0.7:80", false),
+        ] {
+            assert_eq!(is_of_this_machine(at(peer), Some(at(local))), expected, "{peer} to {local}");
+        }
+        assert!(!is_of_this_machine(at("10.0.0.7:5"), None));
+    }
 }

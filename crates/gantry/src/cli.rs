@@ -1,16 +1,16 @@
 //! The command line.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
+use gantry_config::settings::{LogFormat, LogLevel};
 use gantry_core::error_chain::chain;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::arguments::{built_at, parse_bool};
 #[cfg(not(feature = "sim"))]
 use crate::commands::absent;
 #[cfg(feature = "sim")]
@@ -49,7 +49,7 @@ struct LoggingArgs {
     log_level: Option<OrUnset<LevelFilter>>,
     /// How lines look: runner (for people, with colours), text (key=value) or json (one object per line)
     #[arg(long, global = true, help_heading = LOG, env = "LOG_FORMAT", value_name = "FORMAT", value_parser = parse_format)]
-    log_format: Option<OrUnset<Format>>,
+    log_format: Option<OrUnset<LogFormat>>,
     /// Accepted, and without effect: a file for Go's profiler
     #[arg(long, global = true, env = "CPU_PROFILE", value_name = "FILE", hide = true)]
     cpuprofile: Option<String>,
@@ -58,17 +58,6 @@ struct LoggingArgs {
 /// What a flag or variable says; an empty one says nothing.
 #[derive(Clone, Copy, Debug)]
 struct OrUnset<T>(Option<T>);
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// For people, with colours
-    Runner,
-    /// key=value text
-    Text,
-    /// One JSON object per line
-    Json,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -140,14 +129,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What is said of a build whose moment nobody knows.
 const UNKNOWN: &str = "unknown (built without git and without SOURCE_DATE_EPOCH)";
 
-/// When this program was built, as far as that is the same for everybody who builds it: what `SOURCE_DATE_EPOCH` said then, else the date of the
-/// commit (`build.rs`). Empty where there was neither.
-pub(crate) fn built_at() -> String {
-    let seconds = option_env!("GANTRY_BUILT").and_then(|seconds| seconds.parse().ok());
-    let built = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    built.map(|built| built.to_string()).unwrap_or_default()
-}
-
 /// The six lines of GitLab Runner 19.4, which scripts read. The first is the release whose protocol we speak; ours is further down.
 fn version() -> String {
     format!(
@@ -163,31 +144,15 @@ fn version() -> String {
 fn parse_level(text: &str) -> Result<OrUnset<LevelFilter>, String> {
     let unset = text.is_empty().then_some(OrUnset(None));
     unset
-        .or_else(|| logging::parse_level(text).map(|level| OrUnset(Some(level))))
+        .or_else(|| LogLevel::named(text).map(|level| OrUnset(Some(logging::filter(level)))))
         .ok_or_else(|| "write trace, debug, info, warn, error, fatal or panic".to_owned())
 }
 
-fn parse_format(text: &str) -> Result<OrUnset<Format>, String> {
-    match text {
-        "" => Ok(OrUnset(None)),
-        "runner" => Ok(OrUnset(Some(Format::Runner))),
-        "text" => Ok(OrUnset(Some(Format::Text))),
-        "json" => Ok(OrUnset(Some(Format::Json))),
-        _ => Err("write runner, text or json".to_owned()),
-    }
-}
-
-/// Booleans of the environment, where a set but empty variable means yes (GitLab Runner 19.4).
-pub(crate) fn parse_bool(text: &str) -> Result<bool, String> {
-    if text.is_empty() {
-        return Ok(true);
-    }
-    gantry_core::feature_flags::parse_bool(text).ok_or_else(|| "write true or false".to_owned())
-}
-
-/// Paths, where a set but empty variable is no mistake, as in the reference.
-pub(crate) fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(PathBuf::from)
+fn parse_format(text: &str) -> Result<OrUnset<LogFormat>, String> {
+    let unset = text.is_empty().then_some(OrUnset(None));
+    unset
+        .or_else(|| LogFormat::named(text).map(|format| OrUnset(Some(format))))
+        .ok_or_else(|| "write runner, text or json".to_owned())
 }
 
 /// Parses the arguments and runs the command.
@@ -263,7 +228,7 @@ fn printed(written: anyhow::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gantry: {error:#}");
+            eprintln!("gantry: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }

@@ -17,7 +17,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, filter::Targets};
 
-use crate::cli::Format;
+use crate::style::Style;
 
 /// Target of the line that says why the process ends: a level of its own in the formats, which the reference calls fatal.
 pub(crate) const FATAL: &str = "gantry::fatal";
@@ -35,12 +35,12 @@ pub(crate) struct Logging {
 }
 
 /// Starts logging. What is given here stays; the rest follows the config file.
-pub(crate) fn start(level: Option<LevelFilter>, format: Option<Format>, default_level: LevelFilter) -> Logging {
+pub(crate) fn start(level: Option<LevelFilter>, format: Option<LogFormat>, default_level: LevelFilter) -> Logging {
     let (filter, handle) = reload::Layer::new(targets(level.unwrap_or(default_level)));
-    let shared = std::sync::Arc::new(std::sync::atomic::AtomicU8::new(format.unwrap_or(Format::Runner) as u8));
+    let shared = std::sync::Arc::new(std::sync::atomic::AtomicU8::new(format.unwrap_or(LogFormat::Runner) as u8));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .event_format(Lines { format: std::sync::Arc::clone(&shared) });
+        .event_format(Lines { format: std::sync::Arc::clone(&shared), style: Style::of(&std::io::stderr()) });
     tracing_subscriber::registry()
         .with(filter)
         .with(gantry_daemon::CountLines)
@@ -54,24 +54,12 @@ impl Logging {
     /// Takes over what the config file says; what it does not say any more is as if it never had.
     pub(crate) fn apply(&self, settings: LogSettings) {
         if let Some(handle) = &self.level {
-            let filter = match settings.level {
-                None => self.default_level,
-                Some(LogLevel::Trace) => LevelFilter::TRACE,
-                Some(LogLevel::Debug) => LevelFilter::DEBUG,
-                Some(LogLevel::Info) => LevelFilter::INFO,
-                Some(LogLevel::Warn) => LevelFilter::WARN,
-                Some(LogLevel::Error) => LevelFilter::ERROR,
-                Some(LogLevel::Fatal | LogLevel::Panic) => LevelFilter::OFF,
-            };
+            let filter = settings.level.map_or(self.default_level, filter);
             // Fails only when the subscriber is gone, and then nobody reads logs.
             let _ = handle.reload(targets(filter));
         }
         if let Some(shared) = &self.format {
-            let format = match settings.format {
-                None | Some(LogFormat::Runner) => Format::Runner,
-                Some(LogFormat::Text) => Format::Text,
-                Some(LogFormat::Json) => Format::Json,
-            };
+            let format = settings.format.unwrap_or(LogFormat::Runner);
             shared.store(format as u8, std::sync::atomic::Ordering::Relaxed);
         }
     }
@@ -100,21 +88,22 @@ fn targets(level: LevelFilter) -> Targets {
         .with_target(FATAL, LevelFilter::ERROR)
 }
 
-/// A level by its name in the reference.
-pub(crate) fn parse_level(text: &str) -> Option<LevelFilter> {
-    Some(match text.to_ascii_lowercase().as_str() {
-        "trace" => LevelFilter::TRACE,
-        "debug" => LevelFilter::DEBUG,
-        "info" => LevelFilter::INFO,
-        "warn" | "warning" => LevelFilter::WARN,
-        "error" => LevelFilter::ERROR,
-        "fatal" | "panic" => LevelFilter::OFF,
-        _ => return None,
-    })
+/// What is shown at a level. Why the process ends is shown at each.
+pub(crate) fn filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Fatal | LogLevel::Panic => LevelFilter::OFF,
+    }
 }
 
 struct Lines {
     format: std::sync::Arc<std::sync::atomic::AtomicU8>,
+    /// Of lines for people. The reference writes escape sequences into files and collectors too, where they are in everybody's way.
+    style: Style,
 }
 
 impl<S, N> FormatEvent<S, N> for Lines
@@ -128,9 +117,9 @@ where
         fields.list.sort();
         let level = Word::of(event);
         match self.format.load(std::sync::atomic::Ordering::Relaxed) {
-            format if format == Format::Json as u8 => json(&mut writer, level, &fields),
-            format if format == Format::Text as u8 => text(&mut writer, level, &fields),
-            _ => runner(&mut writer, level, &fields),
+            format if format == LogFormat::Json as u8 => json(&mut writer, level, &fields),
+            format if format == LogFormat::Text as u8 => text(&mut writer, level, &fields),
+            _ => runner(&mut writer, level, &fields, self.style),
         }
     }
 }
@@ -237,8 +226,7 @@ impl Word {
     }
 }
 
-fn runner(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Result {
-    const RESET: &str = "\x1b[0;m";
+fn runner(out: &mut Writer<'_>, Word(level): Word, fields: &Fields, style: Style) -> fmt::Result {
     let (colour, prefix) = match level {
         "fatal" => ("\x1b[31;1m", "FATAL: "),
         "error" => ("\x1b[31;1m", "ERROR: "),
@@ -246,10 +234,18 @@ fn runner(out: &mut Writer<'_>, Word(level): Word, fields: &Fields) -> fmt::Resu
         "info" => ("", ""),
         _ => ("\x1b[37;1m", ""),
     };
-    let width = MESSAGE_WIDTH.saturating_sub(prefix.len());
-    write!(out, "{colour}{prefix}{:<width$}{RESET} ", fields.message)?;
+    let (colour, reset) = match style {
+        Style::Colours => (colour, "\x1b[0;m"),
+        Style::Plain => ("", ""),
+    };
+    let is_alone = fields.list.is_empty() && style == Style::Plain;
+    let width = if is_alone { 0 } else { MESSAGE_WIDTH.saturating_sub(prefix.len()) };
+    write!(out, "{colour}{prefix}{:<width$}{reset}", fields.message)?;
+    if !is_alone {
+        out.write_char(' ')?;
+    }
     for (key, value) in &fields.list {
-        write!(out, " {colour}{key}{RESET}={}", value.text)?;
+        write!(out, " {colour}{key}{reset}={}", value.text)?;
     }
     out.write_char('\n')
 }
@@ -316,12 +312,16 @@ mod tests {
     }
 
     /// The lines that are written while something runs.
-    fn written(format: Format, run: impl FnOnce()) -> String {
+    fn written(format: LogFormat, run: impl FnOnce()) -> String {
+        styled(format, Style::Plain, run)
+    }
+
+    fn styled(format: LogFormat, style: Style, run: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(move || writer.clone())
-            .event_format(Lines { format: Arc::new(AtomicU8::new(format as u8)) });
+            .event_format(Lines { format: Arc::new(AtomicU8::new(format as u8)), style });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(spans::SpanFields).with(lines), run);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn numbers_are_numbers_in_json() {
-        let line = written(Format::Json, || {
+        let line = written(LogFormat::Json, || {
             let (job, runners, share) = (98_765_i64, 3_usize, 0.5_f64);
             tracing::info!(job, runners, share, is_new = true, code = "404", status = %404, "Configuration loaded");
         });
@@ -338,14 +338,32 @@ mod tests {
         let expected = serde_json::json!({"level": "info", "msg": "Configuration loaded", "time": null,
             "job": 98765, "runners": 3, "share": 0.5, "is_new": true, "code": "404", "status": "404"});
         assert_eq!(object, expected);
-        let text = written(Format::Text, || tracing::info!(job = 7_i64, is_new = false, "x"));
+        let text = written(LogFormat::Text, || tracing::info!(job = 7_i64, is_new = false, "x"));
         assert!(text.ends_with("is_new=false job=7\n"), "{text}");
+    }
+
+    #[test]
+    fn lines_for_people_have_colours_where_somebody_looks() {
+        let say = || {
+            tracing::warn!(job = 7_i64, "late");
+            tracing::info!("done");
+        };
+        let coloured = styled(LogFormat::Runner, Style::Colours, say);
+        let padded = |text: &str, width: usize| format!("{text:<width$}");
+        let expected = format!(
+            "\x1b[0;33mWARNING: {}\x1b[0;m  \x1b[0;33mjob\x1b[0;m=7\n{}\x1b[0;m \n",
+            padded("late", 41),
+            padded("done", 50)
+        );
+        assert_eq!(coloured, expected);
+        let plain = styled(LogFormat::Runner, Style::Plain, say);
+        assert_eq!(plain, format!("WARNING: {}  job=7\ndone\n", padded("late", 41)));
     }
 
     /// What is said while a job is worked on names the job, also where its number was not known at first.
     #[test]
     fn a_line_has_the_fields_of_its_spans() {
-        let text = written(Format::Json, || {
+        let text = written(LogFormat::Json, || {
             let span = tracing::error_span!("job", job = tracing::field::Empty, project = 3, runner = "abc");
             span.in_scope(|| {
                 tracing::info!("found");
@@ -367,7 +385,7 @@ mod tests {
         let canaries = ["registry.test/canary-one:latest", "ca\"nary two", "cana\nry three", "läng\\canary"];
         let secrets = canaries.map(Secret::new);
         let _guard = gantry_daemon::guard(Some(7_000_000_007), &secrets);
-        for format in [Format::Runner, Format::Text, Format::Json] {
+        for format in [LogFormat::Runner, LogFormat::Text, LogFormat::Json] {
             let text = written(format, || canaries.iter().for_each(|canary| say(canary)));
             assert!(text.matches("[MASKED]").count() >= canaries.len() * 6, "{text}");
             for part in ["canary", "ca\\\"nary", "cana", "nary", "ry three", "user:"] {

@@ -3,11 +3,13 @@
 //! One binary is three programs. Started under the name `gantry-helper` it is the helper of a job pod; re-executed by the simulated kubelet it
 //! becomes a container's first process; otherwise it is the command line of [`cli`].
 
+mod arguments;
 mod cli;
 mod commands;
 mod go_arguments;
 mod helper_binary;
 mod logging;
+mod style;
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{admin_error, json_answer, pipelines};
+use super::{CancelQuery, admin_error, json_answer, pipelines};
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::job::{NewJob, RawJob, Source};
@@ -182,13 +182,6 @@ pub(super) async fn trace(
     // A log that looks like a page must not become one in somebody's browser.
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (headers, bytes).into_response()
-}
-
-/// The query of a cancel.
-#[derive(Deserialize)]
-pub(super) struct CancelQuery {
-    #[serde(default)]
-    pub(super) force: bool,
 }
 
 /// `POST /sim/jobs/<id>/cancel`: gracefully if the runner can, at once with `force=true`.

@@ -4,7 +4,6 @@
 mod admin;
 mod admin_runners;
 mod artifacts;
-mod choice;
 mod faults;
 mod git_http;
 mod jobs;
@@ -23,12 +22,20 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, patch, post, put};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::job::Breach;
 use crate::state::mode::Rated;
+
+/// The query of a cancel.
+#[derive(Deserialize)]
+struct CancelQuery {
+    #[serde(default)]
+    force: bool,
+}
 
 /// An answer that ends a request early; boxed, because it travels as an error.
 type Refusal = Box<Response>;
@@ -37,6 +44,15 @@ pub(crate) use pipelines::of_project;
 
 /// All routes.
 pub(crate) fn router(hub: &SharedHub) -> Router {
+    finished(hub, for_people(outside_routes(hub)))
+}
+
+/// The routes of runners and git alone.
+pub(crate) fn outside_router(hub: &SharedHub) -> Router {
+    finished(hub, outside_routes(hub))
+}
+
+fn outside_routes(hub: &SharedHub) -> Router<SharedHub> {
     let runner_api = Router::new()
         .route("/runners", post(runners::register).delete(runners::unregister))
         .route("/runners/verify", post(runners::verify))
@@ -49,6 +65,14 @@ pub(crate) fn router(hub: &SharedHub) -> Router {
         .route("/jobs/{id}/trace", patch(jobs::patch_trace).layer(DefaultBodyLimit::max(limits::PATCH_BODY)))
         .route("/jobs/{id}/artifacts", post(artifacts::upload).get(artifacts::download))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(hub), mode::refuse_in_mode));
+    Router::new()
+        .route("/-/storage/{key}/{filename}", get(artifacts::stored))
+        .nest("/api/v4", runner_api)
+        .fallback(git_http::serve)
+}
+
+/// Adds the page, and what people and tests use.
+fn for_people(routes: Router<SharedHub>) -> Router<SharedHub> {
     let admin = Router::new()
         .route("/pipelines", post(pipelines::create).get(pipelines::list))
         .route("/pipelines/{id}", get(pipelines::show))
@@ -80,13 +104,11 @@ pub(crate) fn router(hub: &SharedHub) -> Router {
         .fallback(admin::unknown)
         .layer(axum::middleware::from_fn(page::own_pages_only))
         .layer(axum::middleware::map_response(admin::errors_as_json));
-    Router::new()
-        .route("/", get(page::index))
-        .route("/-/app/{file}", get(page::asset))
-        .route("/-/storage/{key}/{filename}", get(artifacts::stored))
-        .nest("/api/v4", runner_api)
-        .nest("/sim", admin)
-        .fallback(git_http::serve)
+    routes.route("/", get(page::index)).route("/-/app/{file}", get(page::asset)).nest("/sim", admin)
+}
+
+fn finished(hub: &SharedHub, routes: Router<SharedHub>) -> Router {
+    routes
         .layer(DefaultBodyLimit::max(limits::JSON_BODY))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(hub), faults::strike))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(hub), journal::record))

@@ -10,9 +10,8 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::admin::CancelQuery;
-use super::choice::Choice;
-use super::{Refusal, admin_error, json_answer};
+use super::{CancelQuery, Refusal, admin_error, json_answer};
+use crate::choice::Choice;
 use crate::ci::{AllowFailure, CiArtifact, CiJob, CiPipeline, Problem};
 use crate::hub::{Hub, SharedHub};
 use crate::limits;
@@ -53,6 +52,17 @@ struct Wanted {
     /// Nothing is made: the answer is the plan.
     #[serde(default)]
     dry_run: bool,
+}
+
+impl Wanted {
+    fn choice(&self) -> Choice {
+        Choice {
+            jobs: self.jobs.clone(),
+            with_needs: self.with_needs,
+            start: self.start.clone(),
+            scripts: self.scripts.clone(),
+        }
+    }
 }
 
 /// `POST /sim/pipelines`.
@@ -101,6 +111,7 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
         parent: None,
         left_out: plan.left_out.clone(),
         canceled_by: None,
+        choice: wanted.choice(),
     };
     let mut world = hub.world();
     if !world.add_pipeline(pipeline, plan) {
@@ -133,13 +144,7 @@ async fn plan(
             return Err(admin_error(StatusCode::INTERNAL_SERVER_ERROR, what).into());
         }
     };
-    let choice = Choice {
-        jobs: wanted.jobs.clone(),
-        with_needs: wanted.with_needs,
-        start: wanted.start.clone(),
-        scripts: wanted.scripts.clone(),
-    };
-    let plan = choice.apply(plan).map_err(|what| unprocessable(&what, &[]))?;
+    let plan = wanted.choice().apply(plan).map_err(|what| unprocessable(&what, &[]))?;
     if plan.jobs.is_empty() && !wanted.dry_run {
         return Err(unprocessable("the pipeline has no jobs: rules leave all of them out", &[]).into());
     }
@@ -157,7 +162,6 @@ fn plan_view(plan: &CiPipeline, warnings: &Value) -> Value {
             "not_here": job.not_here,
             "allow_failure": job.allow_failure != AllowFailure::No,
             "tags": job.tags,
-            "services": job.services.iter().map(|service| &service.name).collect::<Vec<_>>(),
             "variables": job.variables.iter().map(|one| json!([one.key, one.value])).collect::<Value>(),
             "before_script": job.before_script,
             "script": job.script,

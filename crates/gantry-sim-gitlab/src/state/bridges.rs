@@ -10,6 +10,7 @@ use super::job::{Job, Source};
 use super::pipeline;
 use super::pipelines::Pipeline;
 use super::status::Status;
+use crate::choice::Choice;
 use crate::ci::{CiPipeline, CiTrigger};
 use crate::payload::variables::{self, Origin, Variable};
 use crate::repo::Checkout;
@@ -33,6 +34,8 @@ pub(crate) struct Order {
     pub(crate) variables: Vec<Variable>,
     /// The archives that its configuration may include files of, by job.
     pub(crate) archives: HashMap<String, PathBuf>,
+    /// Which of its jobs are wanted.
+    pub(crate) choice: Choice,
 }
 
 impl Job {
@@ -97,6 +100,7 @@ impl World {
             config_name: format!("trigger of {}", definition.name),
             variables: known.split_off(from),
             archives: makers.filter_map(archive).collect(),
+            choice: parent.choice.of_child(definition),
             trigger,
         })
     }

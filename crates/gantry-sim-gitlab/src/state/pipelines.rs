@@ -12,6 +12,7 @@ use super::World;
 use super::job::{Job, NewJob, Source};
 use super::pipeline::{self, Move, Node};
 use super::status::Status;
+use crate::choice::Choice;
 use crate::ci::{AllowFailure, AutoCancel, CiJob, CiLeftOut, CiPipeline};
 use crate::limits;
 use crate::payload::variables::Variable;
@@ -42,6 +43,8 @@ pub(crate) struct Pipeline {
     pub(crate) left_out: Vec<CiLeftOut>,
     /// The newer pipeline that canceled jobs of this one.
     pub(crate) canceled_by: Option<u64>,
+    /// Which of its jobs somebody asked for; it holds for those of its children too.
+    pub(crate) choice: Choice,
 }
 
 impl World {

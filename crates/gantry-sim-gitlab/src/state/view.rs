@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::job::{Job, Source};
-use crate::ci::{CiJob, When};
+use crate::ci::{CiImage, CiJob, CiTrigger, When};
 
 impl Job {
     /// What `/sim/jobs` shows.
@@ -70,8 +70,30 @@ pub(crate) fn definition_view(job: &CiJob) -> Value {
         "resource_group": job.resource_group,
         "release": job.release,
         "manual_confirmation": job.manual_confirmation,
-        "trigger": job.trigger.is_some(),
+        "services": job.services.iter().map(service_view).collect::<Value>(),
+        "trigger": job.trigger.as_ref().map(trigger_view),
         "place": format!("{}:{}", job.file, job.line),
+    })
+}
+
+fn service_view(service: &CiImage) -> Value {
+    json!({
+        "name": service.name,
+        "alias": service.alias,
+        "entrypoint": service.entrypoint,
+        "command": service.command,
+        "variables": service.variables.iter().map(|one| one.key.as_str()).collect::<Value>(),
+    })
+}
+
+fn trigger_view(trigger: &CiTrigger) -> Value {
+    let config = serde_json::from_str::<Value>(&trigger.config).unwrap_or_default();
+    json!({
+        "include": config["include"],
+        "depends": trigger.depends,
+        "inputs": trigger.inputs,
+        "forwards_yaml_variables": trigger.forwards_yaml_variables,
+        "forwards_pipeline_variables": trigger.forwards_pipeline_variables,
     })
 }
 

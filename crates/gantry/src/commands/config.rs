@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use gantry_config::{Key, keys};
 use gantry_core::Effect;
@@ -25,7 +26,7 @@ pub(crate) struct KeysArgs {
     /// As a JSON list
     #[arg(long)]
     json: bool,
-    /// Only those with this in their path, such as "kubernetes.pod_"
+    /// Only those with this in their path, such as "kubernetes.pod_"; it is an error if there are none
     #[arg(value_name = "TEXT")]
     part: Option<String>,
 }
@@ -37,11 +38,24 @@ pub(crate) fn main(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
         ConfigCommand::Keys(args) => {
             let part = args.part.as_deref().unwrap_or_default();
             let shown: Vec<&Key> = keys().iter().filter(|key| key.path.contains(part)).collect();
+            if shown.is_empty() {
+                bail!("no key has {part:?} in its path{}", hint(part));
+            }
             if args.json { json_of(&shown) } else { table_of(&shown) }
         }
     };
     output(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The part of a path that was probably meant. What people write may be a whole path, as the file or this list has it.
+fn hint(part: &str) -> String {
+    let names = || keys().iter().flat_map(|key| key.path.split('.')).map(|name| name.trim_end_matches("[]"));
+    let wanted = part.trim_matches(['[', ']']);
+    let meant = gantry_config::nearest(wanted, keys().iter().map(|key| key.path.as_str()))
+        .or_else(|| wanted.rsplit('.').find_map(|name| gantry_config::nearest(name, names())));
+    meant
+        .map_or_else(|| "; without a text all keys are listed".to_owned(), |meant| format!("; did you mean {meant:?}?"))
 }
 
 fn json_of(keys: &[&Key]) -> String {
@@ -92,7 +106,7 @@ fn table_of(keys: &[&Key]) -> String {
             let _ = writeln!(text, "  {name:<names$}  {value:<values$}  {about}");
         }
     }
-    if text.is_empty() { "no key has this in its path\n".to_owned() } else { text }
+    text
 }
 
 /// Longer lists of words are not aligned.
@@ -132,7 +146,10 @@ mod tests {
           upload_timeout           duration (1h0m0s)  Time for uploading artifacts.
           response_header_timeout  duration (10m0s)   Time in which GitLab must answer an upload of artifacts.
         ");
-        assert!(table_of(&[]).contains("no key"));
+        assert_eq!(hint("kubernets"), "; did you mean \"kubernetes\"?");
+        assert_eq!(hint("runners[].kubernetes.cpu_limt"), "; did you mean \"runners[].kubernetes.cpu_limit\"?");
+        assert_eq!(hint("[runners.kubernetes.pol_timeout]"), "; did you mean \"runners[].kubernetes.poll_timeout\"?");
+        assert_eq!(hint("colour of the page"), "; without a text all keys are listed");
         assert!(table_of(&some("")).contains("\n[[runners.kubernetes.volumes.pvc]]\n"));
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use gantry_core::Secret;
 
-use crate::cli::path_parser;
+use crate::arguments::path_parser;
 use crate::go_arguments;
 
 /// Where GitLab Runner 19.4 looks as root, and where images and packages have their configuration.

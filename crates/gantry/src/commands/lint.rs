@@ -12,7 +12,7 @@ use gantry_plan::Links;
 
 use crate::commands::config_path::ConfigArg;
 use crate::commands::runner_file::env;
-use crate::commands::{doctor, output};
+use crate::commands::{counted, doctor, output};
 
 /// Arguments of `gantry lint`.
 #[derive(Debug, Args)]
@@ -52,8 +52,7 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     output(&lines)?;
     match errors {
         0 => Ok(ExitCode::SUCCESS),
-        1 => bail!("{file} has an error"),
-        errors => bail!("{file} has {errors} errors"),
+        errors => bail!("{file} has {}", counted(errors, "error")),
     }
 }
 

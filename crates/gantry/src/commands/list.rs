@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
 
 use crate::commands::config_path::ConfigArg;
@@ -22,7 +23,7 @@ pub(crate) fn main(args: &ListArgs) -> ExitCode {
     let path = args.config.resolve();
     tracing::info!(ConfigFile = %path.display(), "Listing configured runners");
     match RunnerFile::open(&path) {
-        Err(error) => tracing::warn!("{error:#}"),
+        Err(error) => tracing::warn!("{}", chain(error.as_ref())),
         Ok(file) => {
             for entry in file.entries() {
                 let executor = entry.settings.map(|settings| settings.executor).unwrap_or_default();

@@ -48,6 +48,12 @@ pub(crate) fn output(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// A number of things, in words.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
 /// Reads `host:port`, where the host may be empty, a name or an address.
 #[cfg(feature = "sim")]
 pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {

@@ -17,7 +17,7 @@ use gantry_gitlab::limits::MAX_JOB_PAYLOAD;
 use gantry_plan::PlanError;
 use gantry_plan::picture::{Detail, Picture};
 
-use crate::cli::path_parser;
+use crate::arguments::path_parser;
 use crate::commands::config_path::ConfigArg;
 use crate::commands::output;
 use crate::commands::runner_file::RunnerFile;

@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use gantry_core::Secret;
+use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
 use gantry_daemon::config_write::{self, NewToken};
 use jiff::Timestamp;
 
-use crate::cli::parse_bool;
+use crate::arguments::parse_bool;
 use crate::commands::config_path::ConfigArg;
 use crate::commands::coordinator;
 use crate::commands::runner_file::{self, Entry, RunnerFile};
@@ -65,7 +66,7 @@ pub(crate) fn main(args: &ResetTokenArgs) -> anyhow::Result<ExitCode> {
         }
         match runtime.block_on(reset(entry, args, &path)) {
             Ok(()) => done.push(&entry.runner.token),
-            Err(error) => tracing::error!("{} keeps its token: {error:#}", describe(entry)),
+            Err(error) => tracing::error!("{} keeps its token: {}", describe(entry), chain(error.as_ref())),
         }
     }
     if !done.is_empty() {

@@ -14,7 +14,7 @@ use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
 
-use crate::cli::{parse_bool, path_parser};
+use crate::arguments::{parse_bool, path_parser};
 use crate::commands::config_path::ConfigArg;
 use crate::commands::manager_runtime;
 use crate::commands::runner_file::env;
@@ -144,7 +144,7 @@ pub(crate) fn main(args: &RunArgs, logging: Logging) -> anyhow::Result<ExitCode>
             helper,
             on_log_settings: Box::new(move |settings| logging.apply(settings)),
             registration_token: registration_token(),
-            built_at: crate::cli::built_at(),
+            built_at: crate::arguments::built_at(),
         };
         let app = App::build(options).await?;
         tokio::select! {

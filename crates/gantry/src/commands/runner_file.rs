@@ -58,7 +58,7 @@ impl RunnerFile {
             Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
         };
         let editor = Editor::parse(text.as_deref().unwrap_or_default())
-            .with_context(|| format!("{} cannot be changed", path.display()))?;
+            .with_context(|| format!("{} cannot be read", path.display()))?;
         Ok(Self { path: path.to_owned(), text, editor })
     }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use gantry_core::Secret;
+use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
 use gantry_gitlab::CallError;
 
-use crate::cli::{parse_bool, path_parser};
+use crate::arguments::{parse_bool, path_parser};
 use crate::commands::config_path::ConfigArg;
 use crate::commands::coordinator::{self, TlsFiles, is_created};
 use crate::commands::runner_file::{self, Entry, RunnerFile};
@@ -67,7 +68,7 @@ pub(crate) fn main(args: UnregisterArgs) -> anyhow::Result<ExitCode> {
         for entry in &entries {
             match runtime.block_on(unregister(entry, &tls, &path)) {
                 Ok(()) => gone.push(&entry.runner),
-                Err(error) => tracing::error!("{} stays: {error:#}", describe(entry)),
+                Err(error) => tracing::error!("{} stays: {}", describe(entry), chain(error.as_ref())),
             }
         }
         file.forget(&gone)?;

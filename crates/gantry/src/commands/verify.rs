@@ -10,11 +10,12 @@ use anyhow::bail;
 use clap::Args;
 use futures::future::join_all;
 use gantry_core::Secret;
+use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
 use gantry_daemon::wiring;
 use gantry_gitlab::{RunnerInfo, VerifyOutcome};
 
-use crate::cli::parse_bool;
+use crate::arguments::parse_bool;
 use crate::commands::config_path::ConfigArg;
 use crate::commands::coordinator::{self, is_created};
 use crate::commands::runner_file::{Entry, RunnerFile};
@@ -24,9 +25,15 @@ use crate::commands::runtime;
 /// people.
 const WAIT: Duration = Duration::from_secs(20);
 
+/// What the end of the command means to scripts and probes (GitLab Runner 19.4).
+const ABOUT: &str = "\
+Exit code: 1 if GitLab refuses a token, or no runner fits; else 0. A GitLab that cannot be reached, or answers with an
+error of its own, proves nothing about a token: that is logged as an error and leaves the exit code at 0, so that an
+outage of GitLab ends no runner whose probe calls this.";
+
 /// Arguments of `gantry verify`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, after_help = ABOUT)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     config: ConfigArg,
@@ -99,7 +106,7 @@ async fn is_refused(entry: &Entry, system_id: &str, config: &Path) -> bool {
     }
     let outcome = match tokio::time::timeout(WAIT, ask(entry, system_id, config)).await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => VerifyOutcome::Unsure { message: format!("{error:#}") },
+        Ok(Err(error)) => VerifyOutcome::Unsure { message: chain(error.as_ref()) },
         Err(_) => VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) },
     };
     match outcome {

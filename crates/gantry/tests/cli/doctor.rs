@@ -112,7 +112,7 @@ async fn everything_works() {
         "ok      cluster: the API server answers and is v1.33",
         "ok      rights: create on pods, get on pods, list on pods, watch on pods, delete on pods, get on pods/exec, create on pods/exec, list on events, get on pods/log, patch on pods, create on secrets, update on secrets, delete on secrets in good",
         "ok      admission: namespace good would take the pod of a job",
-        "0 problems, 0 warnings",
+        "0 errors, 0 warnings",
     ]);
     assert!(!ended.text.contains(&gitlab.runner_token));
     let ended = home.gantry(&["doctor", "--json"]).await.succeeded(&[]);
@@ -128,10 +128,10 @@ async fn rights_that_are_missing_say_what_they_cost() {
     let gitlab = (gitlab.url.as_str(), gitlab.runner_token.as_str());
     cluster.configure(&home, gitlab, "nothing", "");
     home.gantry(&["doctor"]).await.failed(&[
-        "PROBLEM rights: create on pods is missing in namespace nothing: no job can run",
+        "error   rights: create on pods is missing in namespace nothing: no job can run",
         "change: add {apiGroups: [\"\"], resources: [\"pods\"], verbs: [\"create\"]}",
-        "PROBLEM rights: get on pods/exec is missing",
-        "WARNING rights: list on events is missing",
+        "error   rights: get on pods/exec is missing",
+        "warning rights: list on events is missing",
     ]);
     cluster.configure(&home, gitlab, "no-watch", "");
     let ended = home.gantry(&["doctor", "--json"]).await.succeeded(&[]);
@@ -161,7 +161,7 @@ async fn pods_that_would_be_refused() {
         ("strict", "violates PodSecurity", "allow_privilege_escalation = false"),
     ] {
         cluster.configure(&home, gitlab, namespace, "");
-        home.gantry(&["doctor"]).await.failed(&["PROBLEM admission: the pod of a job would be refused", found, change]);
+        home.gantry(&["doctor"]).await.failed(&["error   admission: the pod of a job would be refused", found, change]);
     }
     let safe = "cpu_request = \"100m\"\nhelper_cpu_request = \"100m\"\n";
     cluster.configure(&home, gitlab, "unspecified", safe);
@@ -178,39 +178,39 @@ async fn servers_that_say_no_or_nothing() {
     cluster.configure(&home, ("http://127.0.0.1:1", "glrt-canary-token"), "absent", "");
     let ended = home.gantry(&["doctor"]).await;
     let ended = ended.failed(&[
-        "PROBLEM gitlab: http://127.0.0.1:1 cannot be reached",
+        "error   gitlab: http://127.0.0.1:1 cannot be reached",
         "refused",
-        "PROBLEM cluster: the API server cannot be used",
+        "error   cluster: the API server cannot be used",
         "a new bearer_token",
     ]);
     assert!(!ended.text.contains("glrt-canary-token"), "{}", ended.text);
     cluster.configure(&home, (&gitlab.url, "glrt-nobody-knows-this-one"), "good", "");
-    home.gantry(&["doctor"]).await.failed(&["PROBLEM token: GitLab refuses it", "gantry reset-token"]);
+    home.gantry(&["doctor"]).await.failed(&["error   token: GitLab refuses it", "gantry reset-token"]);
     let text = home.config_text().replace(&cluster.url, "https://127.0.0.1:1");
     std::fs::write(home.config(), text).expect("it works");
-    home.gantry(&["doctor"]).await.failed(&["PROBLEM cluster: the API server cannot be used", "correct host"]);
+    home.gantry(&["doctor"]).await.failed(&["error   cluster: the API server cannot be used", "correct host"]);
 }
 
 #[tokio::test]
 async fn the_file_and_the_port() {
     let home = Home::with(&[("HTTPS_PROXY", "http://user:hunter2@proxy.test:3128"), ("ALL_PROXY", "x")]);
-    home.gantry(&["doctor"]).await.failed(&["PROBLEM config:", "does not exist", "gantry register"]);
+    home.gantry(&["doctor"]).await.failed(&["error   config:", "does not exist", "gantry register"]);
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("it works");
     std::fs::create_dir_all(home.config().parent().expect("it works")).expect("it works");
     let text = format!("listen_address = \"{}\"\nsurprise = 1\n", taken.local_addr().expect("it works"));
     std::fs::write(home.config(), text).expect("it works");
     let ended = home.gantry(&["doctor"]).await;
     let ended = ended.failed(&[
-        "WARNING config:",
+        "warning config:",
         "`gantry lint` lists them",
-        "PROBLEM config: ",
+        "error   config: ",
         "has no runner that can work",
-        "PROBLEM metrics: 127.0.0.1:",
+        "error   metrics: 127.0.0.1:",
         "is taken by another program",
         "ok      proxy: https through proxy.test:3128",
-        "WARNING proxy: ALL_PROXY is set and not used",
+        "warning proxy: ALL_PROXY is set and not used",
     ]);
     assert!(!ended.text.contains("hunter2"), "{}", ended.text);
     std::fs::write(home.config(), "concurrent = \"x\"\n").expect("it works");
-    home.gantry(&["doctor"]).await.failed(&["cannot be used: 1 errors", "`gantry lint`"]);
+    home.gantry(&["doctor"]).await.failed(&["cannot be used: 1 error", "`gantry lint`"]);
 }

@@ -6,7 +6,7 @@ impl Sim {
     /// Makes the child that is asked for, of this configuration; its id.
     fn child(&mut self, yaml: &str) -> u64 {
         let order = self.world.next_order().expect("a child is asked for");
-        let plan = read(yaml);
+        let plan = order.choice.apply(read(yaml)).expect("a choice that can be made");
         let child = Pipeline {
             name: None,
             id: order.pipeline,
@@ -21,6 +21,7 @@ impl Sim {
             parent: Some(order.job),
             left_out: Vec::new(),
             canceled_by: None,
+            choice: order.choice.clone(),
         };
         self.world.start_child(&order, child, plan);
         order.pipeline
@@ -133,4 +134,36 @@ async fn one_failure_cancels_the_others_if_the_workflow_says_so() {
     let pipeline = sim.pipeline(read(yaml));
     sim.finish_next("failed");
     assert_eq!(sim.states(pipeline), ["a failed", "b canceled"]);
+}
+
+#[tokio::test]
+async fn a_job_of_a_child_is_chosen_by_its_name_behind_that_of_its_parent() {
+    let child = "{build: {script: x, artifacts: {paths: [x]}}, test: {stage: deploy, script: x}, docs: {script: x}, gate: {script: x, when: manual}}";
+    for (asked, in_parent, in_child) in [
+        (vec!["down › docs"], vec!["down"], vec!["docs pending"]),
+        (vec!["down > test"], vec!["down"], vec!["build pending", "test created"]),
+        (vec!["down > gate", "down > docs"], vec!["down"], vec!["docs pending", "gate pending"]),
+        (vec!["down"], vec!["down"], vec!["build pending", "test created", "docs pending", "gate manual"]),
+        (
+            vec!["down > docs", "down", "later"],
+            vec!["down", "later"],
+            vec!["build pending", "test created", "docs pending", "gate manual"],
+        ),
+    ] {
+        let mut sim = Sim::new();
+        let jobs = asked.iter().map(|name| (*name).to_owned()).collect();
+        let choice = Choice { jobs: Some(jobs), with_needs: true, ..Choice::default() };
+        let plan = choice.apply(read(PARENT)).expect("a choice that can be made");
+        let names: Vec<&str> = plan.jobs.iter().map(|job| job.name.as_str()).collect();
+        assert_eq!(names, in_parent, "{asked:?}");
+        let parent = sim.pipeline(plan);
+        sim.world.pipelines.get_mut(&parent).unwrap().choice = choice;
+        let made = sim.child(child);
+        let mut states = sim.states(made);
+        states.sort_by_key(|state| in_child.iter().position(|expected| state == expected));
+        assert_eq!(states, in_child, "{asked:?}");
+    }
+    let unknown = Choice { jobs: Some(vec!["nope".to_owned()]), ..Choice::default() };
+    let what = unknown.apply(read(PARENT)).unwrap_err();
+    assert_eq!(what, "no such jobs: nope; there are: down, later; the jobs of a child pipeline are \"down > NAME\"");
 }

@@ -16,6 +16,7 @@ use super::put::Update;
 use super::queue::Asker;
 use super::retries::Retried;
 use super::*;
+use crate::choice::Choice;
 use crate::ci::{self, CiInput, CiPipeline, Repository};
 use crate::payload;
 use crate::repo::{Checkout, Repo, Revision};
@@ -79,6 +80,7 @@ impl Sim {
             parent: None,
             left_out: Vec::new(),
             canceled_by: None,
+            choice: Choice::default(),
         };
         let id = pipeline.id;
         assert!(self.world.add_pipeline(pipeline, plan));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::given::Given;
-use super::listing::Plan;
+use super::listing::{Plan, Service};
 use super::project::Project;
 use crate::commands::sim_api::SimApi;
 
@@ -75,6 +75,14 @@ pub(super) struct Job {
     pub(super) allow_failure: bool,
     #[serde(default)]
     pub(super) retried: bool,
+    /// How many tries there were before this one.
+    #[serde(default)]
+    pub(super) attempt: u32,
+    /// Jobs of the same group run one after another.
+    #[serde(default)]
+    pub(super) resource_group: Option<String>,
+    #[serde(default)]
+    pub(super) services: Vec<Service>,
     pub(super) trace_bytes: u64,
     pub(super) queued_at: Option<jiff::Timestamp>,
     pub(super) started_at: Option<jiff::Timestamp>,
@@ -86,6 +94,9 @@ pub(super) struct Job {
     /// The pipeline that the job has started.
     #[serde(default)]
     pub(super) downstream: Option<u64>,
+    /// How that pipeline is.
+    #[serde(skip)]
+    pub(super) child_status: Option<String>,
     /// Nothing more happens by itself in the pipeline that the job has started.
     #[serde(skip)]
     pub(super) is_child_over: bool,
@@ -97,9 +108,14 @@ impl Job {
         matches!(self.status.as_str(), "success" | "failed" | "canceled" | "skipped" | "manual") || self.is_child_over
     }
 
-    /// Whether it belongs to a child pipeline.
-    pub(super) fn is_of_child(&self) -> bool {
-        self.name.contains(CHILD)
+    /// Whether it is in the pipeline that another one has started, or in one below that.
+    pub(super) fn is_below(&self, other: &Self) -> bool {
+        self.name.strip_prefix(&other.name).is_some_and(|rest| rest.starts_with(CHILD))
+    }
+
+    /// Whether a runner has it, acknowledged or not.
+    pub(super) fn is_held(&self) -> bool {
+        self.assigned && !self.is_over()
     }
 }
 
@@ -200,6 +216,9 @@ impl Api {
         let mut open: Vec<(usize, String, u64)> = children(&whole.jobs, "", 0);
         while let Some((depth, prefix, child)) = open.pop() {
             let mut pipeline = self.one_pipeline(child).await?;
+            if let Some(bridge) = whole.jobs.iter_mut().find(|job| job.downstream == Some(child)) {
+                bridge.child_status = Some(pipeline.status.clone());
+            }
             open.extend(if depth < DEEPEST { children(&pipeline.jobs, &prefix, depth) } else { Vec::new() });
             for job in &mut pipeline.jobs {
                 job.name = format!("{prefix}{CHILD}{}", job.name);
@@ -272,10 +291,13 @@ fn settle(jobs: &mut [Job]) {
     for bridge in bridges {
         let prefix = format!("{}{CHILD}", jobs[bridge].name);
         let inner = || jobs.iter().filter(|job| job.name.starts_with(&prefix));
-        // Where all have ended, the job that has started them ends by itself, and what waits for it begins.
         let waits = |job: &Job| matches!(job.status.as_str(), "manual" | "created") || job.is_child_over;
         let is_over = inner().all(|job| job.is_over() || job.status == "created") && inner().any(waits);
-        jobs[bridge].is_child_over = is_over;
+        // Where the child has an end, though jobs in it may still be started, the job that has started it ends by itself, and what waits
+        // for it begins. That is not seen here yet: the child was asked for after its parent.
+        let has_end =
+            matches!(jobs[bridge].child_status.as_deref(), Some("success" | "failed" | "canceled" | "skipped"));
+        jobs[bridge].is_child_over = is_over && !has_end;
     }
 }
 
@@ -293,6 +315,9 @@ impl Job {
             note: None,
             allow_failure: false,
             retried: false,
+            attempt: 0,
+            resource_group: None,
+            services: Vec::new(),
             trace_bytes: 0,
             queued_at: None,
             started_at: None,
@@ -300,7 +325,30 @@ impl Job {
             coverage: None,
             artifacts: Vec::new(),
             downstream: None,
+            child_status: None,
             is_child_over: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_over(child_status: &str, inner: &[(&str, &str)]) -> bool {
+        let bridge =
+            Job { downstream: Some(2), child_status: Some(child_status.to_owned()), ..Job::sample("down", "running") };
+        let inner = inner.iter().map(|(name, status)| Job::sample(&format!("down{CHILD}{name}"), status));
+        let mut jobs: Vec<Job> = [bridge, Job::sample("after", "created")].into_iter().chain(inner).collect();
+        settle(&mut jobs);
+        Pipeline { status: "running".to_owned(), jobs }.is_over()
+    }
+
+    #[test]
+    fn a_pipeline_is_over_when_its_child_waits_for_a_person_and_not_when_it_may() {
+        assert!(is_over("manual", &[("build", "success"), ("gate", "manual"), ("deploy", "created")]));
+        assert!(!is_over("success", &[("build", "success"), ("optional", "manual")]), "the next job is about to begin");
+        assert!(!is_over("running", &[("build", "running"), ("gate", "manual")]));
+        assert!(!is_over("success", &[("build", "success")]));
     }
 }

@@ -27,9 +27,17 @@ not know the file. .gantry-variables beside .gitlab-ci.yml is read by itself.
 What `cache` keeps lies in ~/.cache/gantry/dev (or in $XDG_CACHE_HOME), in one directory for each repository; to begin
 afresh, remove it.
 
-Output that is no terminal is plain, and so is all output with NO_COLOR set. Ctrl-C ends the jobs and shows the table; a
-second one leaves at once. Exit code: 0 if the pipeline succeeds, 1 if not, 2 if there is nothing to run, 128 and the
-number of the signal if one ends the pipeline.";
+With --cluster the jobs are pods of a real cluster, made with the rights of your kubeconfig (in a pod: with those of its
+service account), and their images are real. They fetch sources from this machine and bring their logs and artifacts to
+it, over plain HTTP, each with a token of its own; everything else that is served here, the page too, answers this
+machine only, unless --serve names an address that others reach. Nothing is kept of `cache` there.
+
+A job of a child pipeline is named with the job that starts it: --job \"deploy > check\".
+
+Output that is no terminal is plain, and so is all output with NO_COLOR set. Ctrl-C ends the jobs, copies the artifacts
+of those that have ended (--artifacts) and shows the table; a second one leaves at once. Exit code: 0 if the pipeline
+succeeds; 1 if not, if artifacts cannot be copied, or if this command line is wrong, as with every command; 2 if there
+is nothing to run; 128 and the number of the signal if one ends the pipeline.";
 
 /// Arguments of `gantry dev`.
 #[derive(Debug, Args)]
@@ -86,9 +94,22 @@ pub(crate) struct DevArgs {
     /// Run again whenever a file changes, until Ctrl-C
     #[arg(long, conflicts_with_all = ["git_ref", "committed", "list", "dry_run"])]
     pub(super) watch: bool,
-    /// Run what this job needs, and open a shell in its container instead of its script
+    /// Run what this job needs, and open a shell in its container instead of its script; leaving it ends the job well, with
+    /// its artifacts
     #[arg(long, value_name = "JOB", conflicts_with_all = ["jobs", "failed", "list", "dry_run", "watch", "serve", "no_needs"])]
     pub(super) shell: Option<String>,
+    /// Run the jobs in the cluster of the kubeconfig's current context, or of CONTEXT, with the images that they name
+    #[arg(long, value_name = "CONTEXT", num_args = 0..=1, default_missing_value = "", require_equals = true, conflicts_with_all = ["shell", "list", "dry_run"])]
+    pub(super) cluster: Option<String>,
+    /// Namespace of the pods; default: the context's
+    #[arg(long, value_name = "NAMESPACE", requires = "cluster")]
+    pub(super) namespace: Option<String>,
+    /// Address or name under which pods reach this machine; default: its address on the way to the API server
+    #[arg(long, value_name = "ADDRESS", requires = "cluster")]
+    pub(super) advertise: Option<String>,
+    /// Image of the container that fetches sources, with git; our helper is put into it. Default: GitLab's own
+    #[arg(long, value_name = "IMAGE", requires = "cluster")]
+    pub(super) helper_image: Option<String>,
     /// Keep running after the pipeline and show everything on a page; Ctrl-C ends it. ADDR is the page's, such as
     /// 127.0.0.1:9000
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = PAGE, value_parser = listen_address)]

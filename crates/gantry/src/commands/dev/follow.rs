@@ -1,6 +1,6 @@
 //! Follows a pipeline: everything that happens to its jobs becomes a line at once, and at the end there is the table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::api::{Api, Job, Pipeline};
 use super::log_view::LogView;
 use super::report;
-use super::screen::{Screen, Style};
+use super::screen::Screen;
 use super::world::{CONCURRENT, World};
+use crate::style::Style;
 
 /// Between two looks: much shorter than anybody notices, and long enough that jobs which print much are asked for rarely.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -28,39 +29,60 @@ pub(super) struct Follow<'s> {
     id: u64,
     view: LogView,
     pub(super) screen: &'s mut Screen,
+    has_images: bool,
     /// What was last said about each job.
     said: BTreeMap<u64, Progress>,
 }
 
 /// What is worth a line about a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Progress {
     Nothing,
     /// Could run, if there were a place.
     Waits,
+    /// Could run, if this job did not have its resource group.
+    WaitsFor(String),
     Starts,
     Manual,
     Over,
 }
 
 impl Progress {
-    fn of(job: &Job, is_full: bool) -> Self {
+    fn of(job: &Job, others: &[Job]) -> Self {
         match job.status.as_str() {
             "manual" => Self::Manual,
+            // What its pipeline waits for is said there, and it may still go on by itself.
+            "running" if job.is_child_over => Self::Starts,
             _ if job.is_over() => Self::Over,
             "running" | "canceling" => Self::Starts,
             _ if job.assigned => Self::Starts,
-            "pending" if is_full => Self::Waits,
+            "pending" => Self::of_pending(job, others),
             _ => Self::Nothing,
         }
     }
 
+    fn of_pending(job: &Job, others: &[Job]) -> Self {
+        let held = || others.iter().filter(|other| other.is_held());
+        let has_group = |other: &&Job| job.resource_group.is_some() && other.resource_group == job.resource_group;
+        let is_full = held().count() >= usize::try_from(CONCURRENT).unwrap_or(usize::MAX);
+        match held().find(has_group) {
+            Some(other) => Self::WaitsFor(other.name.clone()),
+            None if is_full => Self::Waits,
+            None => Self::Nothing,
+        }
+    }
+
     /// The line, if one is needed.
-    fn line(self, job: &Job, style: Style) -> Option<String> {
+    fn line(&self, job: &Job, style: Style) -> Option<String> {
         let aside = |text: &str| Some(style.paint(ASIDE, text));
         match self {
             Self::Nothing => None,
+            Self::WaitsFor(other) => {
+                let group = job.resource_group.as_deref().unwrap_or_default();
+                aside(&format!("waits for {other}, which has the resource group {group}"))
+            }
             Self::Waits => aside(&format!("waits: {CONCURRENT} jobs run at once")),
+            Self::Starts if job.downstream.is_some() => aside("has started its pipeline"),
             Self::Starts => aside("has a runner; its pod starts"),
             Self::Manual => aside("is manual: --manual starts it, and so does the page of --serve"),
             Self::Over if job.status == "skipped" => aside(&match &job.note {
@@ -80,9 +102,9 @@ impl Progress {
 }
 
 impl<'s> Follow<'s> {
-    pub(super) fn new(api: Rc<Api>, id: u64, screen: &'s mut Screen) -> Self {
+    pub(super) fn new(api: Rc<Api>, id: u64, screen: &'s mut Screen, has_images: bool) -> Self {
         let view = LogView::new(screen.style);
-        Self { api, id, view, screen, said: BTreeMap::new() }
+        Self { api, id, view, screen, has_images, said: BTreeMap::new() }
     }
 
     /// Says which jobs there are.
@@ -101,7 +123,9 @@ impl<'s> Follow<'s> {
             if are_few { format!("{stage}: {}", jobs.join(", ")) } else { format!("{stage}: {}", jobs.len()) }
         };
         let stages: Vec<String> = stages.into_iter().map(stage).collect();
-        self.screen.print(&format!("Jobs: {}\n\n", stages.join("; "))).await?;
+        let idle = idle_services(&pipeline).filter(|_| !self.has_images);
+        let idle = idle.map(|line| format!("{line}\n")).unwrap_or_default();
+        self.screen.print(&format!("Jobs: {}\n{idle}\n", stages.join("; "))).await?;
         Ok(())
     }
 
@@ -132,12 +156,17 @@ impl<'s> Follow<'s> {
     }
 
     async fn show(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
-        let running = pipeline.jobs.iter().filter(|job| !job.is_over() && job.assigned).count();
-        let is_full = running >= usize::try_from(CONCURRENT).unwrap_or(usize::MAX);
+        // Children bring jobs that nobody knew of at the beginning.
+        self.view.fit(pipeline);
         for job in &pipeline.jobs {
-            let progress = Progress::of(job, is_full);
-            let is_news = self.said.insert(job.id, progress) != Some(progress);
-            let line = progress.line(job, self.screen.style).filter(|_| is_news);
+            let progress = Progress::of(job, &pipeline.jobs);
+            let before = self.said.insert(job.id, progress.clone());
+            if before.is_none()
+                && let Some(retry) = retry(job, self.screen.style)
+            {
+                self.screen.print(&self.view.line(job, &retry)).await?;
+            }
+            let line = progress.line(job, self.screen.style).filter(|_| before.as_ref() != Some(&progress));
             let line = line.map(|line| self.view.line(job, &line)).unwrap_or_default();
             let log = self.view.news(&self.api, job).await?;
             // A job's end stands behind its log, and everything else before it.
@@ -147,6 +176,11 @@ impl<'s> Follow<'s> {
             }
         }
         Ok(())
+    }
+
+    /// How the pipeline is now.
+    pub(super) async fn look(&self) -> anyhow::Result<Pipeline> {
+        self.api.pipeline(self.id).await
     }
 
     /// Cancels what has not ended.
@@ -161,20 +195,50 @@ impl<'s> Follow<'s> {
     }
 }
 
+/// What to say of a job that is another try of one that failed.
+fn retry(job: &Job, style: Style) -> Option<String> {
+    (job.attempt > 0).then(|| style.paint(ASIDE, &format!("is tried again: try {}", job.attempt + 1)))
+}
+
+/// What to say of services that would be programs of their images, which are names here.
+fn idle_services(pipeline: &Pipeline) -> Option<String> {
+    let services = pipeline.jobs.iter().flat_map(|job| &job.services).filter(|service| service.is_of_image_alone());
+    let names: BTreeSet<&str> = services.map(|service| service.name.as_str()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    Some(format!(
+        "Services: nothing listens in {names}, because images are only names here; a `command` of the service is run with the tools of this machine"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::listing::Service;
     use super::*;
 
     #[test]
     fn everything_that_happens_to_a_job_is_one_line() {
-        let line = |job: &Job, is_full| Progress::of(job, is_full).line(job, Style::Plain);
+        let line = |job: &Job, others: &[Job]| Progress::of(job, others).line(job, Style::Plain);
         let job = |status: &str| Job::sample("unit", status);
-        assert_eq!(line(&job("created"), false), None);
-        assert_eq!(line(&job("pending"), false), None, "it will be picked up at once");
-        assert_eq!(line(&job("pending"), true).as_deref(), Some("waits: 4 jobs run at once"));
+        let held = |name: &str| Job { assigned: true, ..Job::sample(name, "running") };
+        let full = ["a", "b", "c", "d"].map(held);
+        assert_eq!(line(&job("created"), &[]), None);
+        assert_eq!(line(&job("pending"), &full[..3]), None, "it will be picked up at once");
+        assert_eq!(line(&job("pending"), &full).as_deref(), Some("waits: 4 jobs run at once"));
         let picked = Job { assigned: true, ..job("pending") };
-        assert_eq!(line(&picked, true).as_deref(), Some("has a runner; its pod starts"));
-        assert_eq!(Progress::of(&picked, true), Progress::of(&job("running"), false), "said once");
+        assert_eq!(line(&picked, &full).as_deref(), Some("has a runner; its pod starts"));
+        assert_eq!(Progress::of(&picked, &full), Progress::of(&job("running"), &[]), "said once");
+        let bridge = Job { downstream: Some(2), ..job("running") };
+        assert_eq!(line(&bridge, &[]).as_deref(), Some("has started its pipeline"));
+        let waiting = Job { is_child_over: true, downstream: Some(2), ..job("running") };
+        assert_eq!(Progress::of(&waiting, &[]), Progress::of(&bridge, &[]), "said once");
+        let of_group = |job: Job| Job { resource_group: Some("production".to_owned()), ..job };
+        let waits = line(&of_group(job("pending")), &[of_group(held("deploy"))]);
+        assert_eq!(waits.as_deref(), Some("waits for deploy, which has the resource group production"));
+        assert_eq!(line(&of_group(job("pending")), &[held("deploy")]), None);
+        assert_eq!(line(&of_group(job("pending")), &[of_group(Job::sample("deploy", "success"))]), None);
         let at = |second: i64| jiff::Timestamp::from_second(second).ok();
         let failed = Job {
             failure_reason: Some("script_failure".to_owned()),
@@ -182,8 +246,32 @@ mod tests {
             finished_at: at(12),
             ..job("failed")
         };
-        assert_eq!(line(&failed, false).as_deref(), Some("script_failure after 2.0 s"));
-        assert_eq!(line(&job("skipped"), false).as_deref(), Some("is skipped"));
-        assert_eq!(line(&job("canceled"), false).as_deref(), Some("canceled"));
+        assert_eq!(line(&failed, &[]).as_deref(), Some("script_failure after 2.0 s"));
+        assert_eq!(line(&job("skipped"), &[]).as_deref(), Some("is skipped"));
+        assert_eq!(line(&job("canceled"), &[]).as_deref(), Some("canceled"));
+    }
+    #[test]
+    fn another_try_says_which_it_is() {
+        let job = Job::sample("unit", "pending");
+        assert_eq!(retry(&job, Style::Plain), None);
+        assert_eq!(retry(&Job { attempt: 1, ..job }, Style::Plain).as_deref(), Some("is tried again: try 2"));
+    }
+
+    #[test]
+    fn services_that_do_nothing_are_named_once() {
+        let service = |name: &str, command: &[&str]| Service {
+            name: name.to_owned(),
+            alias: None,
+            entrypoint: Vec::new(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        let with = |services| Pipeline {
+            status: "pending".to_owned(),
+            jobs: vec![Job { services, ..Job::sample("unit", "pending") }],
+        };
+        assert_eq!(idle_services(&with(vec![service("mine", &["serve"])])), None);
+        let said =
+            idle_services(&with(vec![service("redis:7", &[]), service("mine", &["x"]), service("redis:7", &[])]));
+        assert!(said.is_some_and(|said| said.starts_with("Services: nothing listens in redis:7, because")));
     }
 }

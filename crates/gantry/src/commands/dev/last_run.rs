@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::api::Pipeline;
+use super::api::{Job, Pipeline};
 
 /// In the directory of a repository's caches. No cache of a job has such a name: they are directories.
 const FILE: &str = "last-run.json";
@@ -19,9 +19,12 @@ pub(super) struct LastRun {
 impl LastRun {
     /// What is kept of a pipeline.
     fn of(pipeline: &Pipeline) -> Self {
-        let is_wanted = |status: &str| matches!(status, "failed" | "canceled");
-        let jobs = pipeline.jobs.iter().filter(|job| !job.retried && !job.allow_failure && !job.is_of_child());
-        Self { failed: jobs.filter(|job| is_wanted(&job.status)).map(|job| job.name.clone()).collect() }
+        let is_wanted =
+            |job: &&Job| !job.retried && !job.allow_failure && matches!(job.status.as_str(), "failed" | "canceled");
+        let wanted: Vec<&Job> = pipeline.jobs.iter().filter(is_wanted).collect();
+        // A job that failed with its child stands for all of the child's jobs, also for those that succeeded.
+        let is_cause = |job: &&&Job| !wanted.iter().any(|other| other.is_below(job));
+        Self { failed: wanted.iter().filter(is_cause).map(|job| job.name.clone()).collect() }
     }
 
     /// Keeps it; what cannot be kept is missed only by `--failed`, which says so then.
@@ -38,5 +41,26 @@ impl LastRun {
         let text = std::fs::read_to_string(directory.ok_or_else(nothing)?.join(FILE)).map_err(|_| nothing())?;
         let run: Self = serde_json::from_str(&text).map_err(|_| nothing())?;
         if run.failed.is_empty() { Err("--failed: nothing failed in the last run".to_owned()) } else { Ok(run) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_named_as_closely_as_it_can_be() {
+        let jobs = [
+            ("build", "success"),
+            ("unit", "failed"),
+            ("down", "failed"),
+            ("down › good", "success"),
+            ("down › bad", "failed"),
+            ("downstairs", "canceled"),
+            ("refused", "failed"),
+        ];
+        let pipeline =
+            Pipeline { status: "failed".to_owned(), jobs: jobs.map(|(name, status)| Job::sample(name, status)).into() };
+        assert_eq!(LastRun::of(&pipeline).failed, ["unit", "down › bad", "downstairs", "refused"]);
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::api::{Api, Job, Pipeline};
-use super::screen::Style;
+use crate::style::{Style, elided};
 
 /// Colours that tell jobs apart.
 const COLOURS: [&str; 6] = ["\x1b[34m", "\x1b[35m", "\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[94m"];
@@ -15,7 +15,7 @@ const COLOURS: [&str; 6] = ["\x1b[34m", "\x1b[35m", "\x1b[36m", "\x1b[33m", "\x1
 /// Bytes of a line's time stamp and stream, before its text (GitLab's timestamped logs).
 const STAMP: usize = 32;
 
-/// Columns for the names of jobs: few names are shorter, and longer ones stick out.
+/// Columns for the names of jobs: few names are shorter, and of longer ones the middle is left out.
 const NAMES: std::ops::RangeInclusive<usize> = 8..=32;
 
 /// What was shown of each job, and what its log told about its phases.
@@ -76,10 +76,10 @@ impl LogView {
         Self { style, width: *NAMES.start(), jobs: BTreeMap::new() }
     }
 
-    /// Makes room for the names of these jobs.
+    /// Makes room for the names of these jobs. It never becomes narrower, so that later lines stand below earlier ones.
     pub(super) fn fit(&mut self, pipeline: &Pipeline) {
         let longest = pipeline.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(0);
-        self.width = longest.clamp(*NAMES.start(), *NAMES.end());
+        self.width = self.width.max(longest.min(*NAMES.end()));
     }
 
     /// What is new of a job's log, as lines to print.
@@ -107,7 +107,7 @@ impl LogView {
     pub(super) fn line(&self, job: &Job, text: &str) -> String {
         let width = self.width;
         let colour = COLOURS[usize::try_from(job.id).unwrap_or_default() % COLOURS.len()];
-        let mut line = self.style.paint(colour, &format!("{:>width$} │", job.name));
+        let mut line = self.style.paint(colour, &format!("{:>width$} │", elided(&job.name, width)));
         let _ = writeln!(line, " {text}");
         line
     }

@@ -4,6 +4,7 @@
 mod api;
 mod args;
 mod caches;
+mod cluster;
 mod collect;
 mod follow;
 mod git;
@@ -36,6 +37,7 @@ use crate::helper_binary;
 
 use api::{Api, Request};
 use args::DevArgs as Args;
+use cluster::Target;
 use given::Given;
 use last_run::LastRun;
 use project::{Project, Wanted};
@@ -45,7 +47,7 @@ use session::Session;
 use signals::{BROKEN_PIPE, Signals};
 use which::Which;
 pub(super) use world::spawn;
-use world::{Places, World};
+use world::{Places, Pods, World};
 
 pub(crate) use args::DevArgs;
 
@@ -124,8 +126,15 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
         Ok(opened) => opened,
         Err(bad) => return Ok(Err(bad)),
     };
+    let target = match Target::find(args).await {
+        Ok(target) => target,
+        Err(bad) => return Ok(Err(bad)),
+    };
     let is_run = !args.list && !args.dry_run;
-    let how = "with the tools of this machine in containers that are local processes. Images are only names here.";
+    let how = match &target {
+        None => "with the tools of this machine in containers that are local processes. Images are only names here.",
+        Some(target) => &format!("{}.", target.title()),
+    };
     let (verb, how) = if is_run { ("runs", format!(",\n{how}\n")) } else { ("would run", "\n\n".to_owned()) };
     screen.print(&format!("gantry dev {verb} {}{how}", project.title())).await?;
     for note in project.notes().iter().chain(&given.note) {
@@ -136,7 +145,6 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
         Ok(request) => request,
         Err(bad) => return Ok(Err(bad)),
     };
-    let listen = args.serve.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let places = Places {
         dir: scratch.path(),
         caches: caches.as_deref(),
@@ -145,10 +153,9 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
     if !is_run {
         return show(args, &project, &request, &places, screen).await;
     }
-    let programs = scratch.path().join(HELPER_IMAGE);
-    helper_binary::install(&programs)?;
-    let tools = tools::find(&|name: &str| std::env::var_os(name), tools::helper_image(&programs));
-    let world = match World::start(&project, tools, listen, &places).await? {
+    let pods = target.map_or_else(|| local_pods(scratch), |target| Ok(Pods::In(target)))?;
+    let has_images = matches!(pods, Pods::In(_));
+    let world = match World::start(&project, pods, args.serve, &places).await? {
         Ok(world) => world,
         Err(bad) => return Ok(Err(bad)),
     };
@@ -163,10 +170,18 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
         request,
         caches,
         artifacts: args.artifacts.clone(),
+        has_images,
         is_served: args.serve.is_some(),
         is_watching: args.watch,
         shell: args.shell.clone(),
     }))))
+}
+
+/// Pods that are processes of this machine.
+fn local_pods(scratch: &Scratch) -> anyhow::Result<Pods> {
+    let programs = scratch.path().join(HELPER_IMAGE);
+    helper_binary::install(&programs)?;
+    Ok(Pods::Here(tools::find(&|name: &str| std::env::var_os(name), tools::helper_image(&programs))))
 }
 
 async fn cache_directory(project: &Project, screen: &mut Screen) -> Option<PathBuf> {

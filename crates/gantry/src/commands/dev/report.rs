@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::api::{Job, Pipeline};
 use super::log_view::{LogView, Sections};
-use super::screen::Style;
+use crate::style::{Style, elided};
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
@@ -14,13 +14,17 @@ const BOLD: &str = "\x1b[1m";
 /// Columns with times.
 const PHASES: [&str; 5] = ["queue", "pod start", "sources", "script", "upload"];
 
+/// Widest column of names.
+const WIDEST_NAME: usize = 32;
+
 /// One line per job, and one for the pipeline.
 pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String {
     let jobs: Vec<&Job> = pipeline.jobs.iter().filter(|job| !job.retried).collect();
     let longest = |text: fn(&Job) -> &str, title: usize| {
         jobs.iter().map(|job| text(job).chars().count()).chain([title]).max().unwrap_or(title)
     };
-    let (width, stage_width) = (longest(|job| &job.name, 3), longest(|job| &job.stage, 5));
+    let (width, stage_width) =
+        (longest(|job| &job.name, 3).min(WIDEST_NAME), longest(|job| &job.stage, 5).min(WIDEST_NAME));
     let mut head = format!("{:<width$}  {:<stage_width$}  {:<18}", "job", "stage", "result");
     for phase in PHASES {
         let _ = write!(head, "  {phase:>9}");
@@ -29,7 +33,14 @@ pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String
     for job in jobs {
         let (colour, result) = result(job);
         let result = style.paint(colour, &format!("{result:<18}"));
-        let _ = write!(text, "{:<width$}  {:<stage_width$}  {result}", job.name, job.stage);
+        // A name that is longer than its column has a line of its own, so that the columns stay where they are.
+        let name = if job.name.chars().count() > width {
+            let _ = writeln!(text, "{}", job.name);
+            ""
+        } else {
+            &job.name
+        };
+        let _ = write!(text, "{name:<width$}  {:<stage_width$}  {result}", elided(&job.stage, stage_width));
         let phases = if job.downstream.is_some() { [None; 5] } else { phases(job, &view.sections(job.id)) };
         for seconds in phases {
             let shown = seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2} s"));
@@ -46,12 +57,25 @@ pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String
             let _ = writeln!(text, "{}: coverage {coverage} %", job.name);
         }
     }
+    for job in pipeline.jobs.iter().filter(|job| !job.retried && job.attempt > 0) {
+        let _ = writeln!(text, "{}: this was try {}", job.name, job.attempt + 1);
+    }
     let colour = if pipeline.status == "success" { GREEN } else { RED };
-    let _ = write!(text, "\nPipeline: {}\n", style.paint(colour, &pipeline.status));
+    let _ = write!(text, "\nPipeline: {}{}\n", style.paint(colour, &pipeline.status), failures(pipeline, style));
     if pipeline.status == "manual" {
         text.push_str("It has a manual job that nobody has started: --manual starts such jobs, --job NAME one, and the page of --serve has a button.\n");
     }
     text
+}
+
+/// The failures that the word for the whole pipeline does not tell of: one that waits for a person is "manual" in any case.
+fn failures(pipeline: &Pipeline, style: Style) -> String {
+    let counts = |job: &&Job| !job.retried && job.status == "failed" && !job.allow_failure;
+    let names: Vec<&str> = pipeline.jobs.iter().filter(counts).map(|job| job.name.as_str()).collect();
+    if names.is_empty() || pipeline.status == "failed" {
+        return String::new();
+    }
+    format!(", {}", style.paint(RED, &format!("and failed: {}", names.join(", "))))
 }
 
 /// How a job ended, and the colour of that.
@@ -60,6 +84,7 @@ pub(super) fn result(job: &Job) -> (&'static str, String) {
         "success" => (GREEN, "success".to_owned()),
         "failed" if job.allow_failure => (YELLOW, "failed (allowed)".to_owned()),
         "skipped" if job.note.is_some() => (YELLOW, "not run here".to_owned()),
+        "running" if job.is_child_over => (YELLOW, "its child waits".to_owned()),
         "created" => (YELLOW, "waits for another".to_owned()),
         "failed" => (RED, job.failure_reason.clone().unwrap_or_else(|| "failed".to_owned())),
         other => (YELLOW, other.to_owned()),
@@ -96,6 +121,30 @@ mod tests {
         let lines: Vec<&str> = plain.lines().collect();
         assert!(lines[2].starts_with("unit           test   success "), "{plain}");
         assert_eq!(lines.last(), Some(&"Pipeline: failed"));
+    }
+
+    #[test]
+    fn long_names_leave_the_columns_where_they_are() {
+        let long = "compile: [linux, amd64, release, with everything]";
+        let jobs = vec![Job::sample("unit", "success"), Job::sample(long, "success")];
+        let pipeline = Pipeline { status: "success".to_owned(), jobs };
+        let table = table(&pipeline, &LogView::new(Style::Plain), Style::Plain);
+        let lines: Vec<&str> = table.lines().collect();
+        let column = |line: &str| line.find("test ");
+        assert_eq!(lines[3], long, "the whole name is there to be copied: {table}");
+        assert!(column(lines[2]).is_some() && column(lines[2]) == column(lines[4]), "{table}");
+        assert_eq!(elided(long, 20), "compile: […erything]");
+        assert_eq!((elided("ärger", 5).as_str(), elided("ärgern", 5).as_str()), ("ärger", "är…rn"));
+    }
+
+    #[test]
+    fn a_failure_is_told_of_a_pipeline_that_waits() {
+        let jobs = [("unit", "failed"), ("gate", "manual")].map(|(name, status)| Job::sample(name, status));
+        let allowed = Job { allow_failure: true, ..Job::sample("lint", "failed") };
+        let jobs = jobs.into_iter().chain([allowed]).collect();
+        let pipeline = Pipeline { status: "manual".to_owned(), jobs };
+        let table = table(&pipeline, &LogView::new(Style::Plain), Style::Plain);
+        assert!(table.contains("\nPipeline: manual, and failed: unit\n"), "{table}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+use gantry_core::error_chain::chain;
 use gantry_daemon::HelperBinaries;
 
 use super::api::{Api, Created, Pipeline, Request};
@@ -29,6 +30,8 @@ pub(super) struct Session {
     pub(super) caches: Option<PathBuf>,
     /// Where the jobs' artifacts are copied to.
     pub(super) artifacts: Option<PathBuf>,
+    /// Whether images are more than names.
+    pub(super) has_images: bool,
     /// Whether there is a page that stays.
     pub(super) is_served: bool,
     /// Whether a change in the work tree begins a new pipeline.
@@ -83,21 +86,22 @@ impl Session {
                     return Ok(ExitCode::from(BAD_INPUT));
                 }
             };
-            let mut follow = Follow::new(Rc::clone(&self.api), id, screen);
+            let mut follow = Follow::new(Rc::clone(&self.api), id, screen, self.has_images);
             let outcome = tokio::select! {
                 received = signals.next() => Outcome::Signal(received),
                 done = to_the_end(&mut self.world, &mut helper, self.shell.as_deref(), &mut follow) => Outcome::of(done),
                 tree = change(&self.project, self.is_watching) => Outcome::Changed(tree),
             };
             match outcome {
-                Outcome::Signal(received) => return interrupted(received, self.world, &mut follow, signals).await,
+                Outcome::Signal(received) => return self.interrupted(received, &mut follow, signals).await,
                 Outcome::Changed(tree) => {
                     let _ = follow.cancel().await;
                     drop(follow);
                     self.take_up(&tree, screen).await;
                 }
                 Outcome::Over(pipeline) if self.is_watching => {
-                    self.collect(&pipeline, follow.screen).await;
+                    // The next change makes them anew.
+                    let _ = self.collect(&pipeline, follow.screen).await;
                     let _ = follow.summarise(&pipeline).await;
                     drop(follow);
                     if !self.next_change(screen, signals).await {
@@ -121,8 +125,10 @@ impl Session {
             Outcome::Over(pipeline) => code_of(pipeline),
             _ => ExitCode::FAILURE,
         };
-        if let Outcome::Over(pipeline) = &outcome {
-            self.collect(pipeline, follow.screen).await;
+        if let Outcome::Over(pipeline) = &outcome
+            && !self.collect(pipeline, follow.screen).await
+        {
+            code = ExitCode::FAILURE;
         }
         if self.is_served
             && let Outcome::Over(pipeline) = &outcome
@@ -156,17 +162,65 @@ impl Session {
         }
     }
 
-    /// Keeps what later runs and the user want of a pipeline that is over.
-    async fn collect(&self, pipeline: &Pipeline, screen: &mut Screen) {
+    /// Ends the jobs, keeps what those before have left, shows what they still say, and the table. A second signal leaves at once.
+    async fn interrupted(
+        mut self,
+        received: Received,
+        follow: &mut Follow<'_>,
+        signals: &mut Signals,
+    ) -> anyhow::Result<ExitCode> {
+        self.world.stop_runner();
+        let ending = async {
+            // A GitLab that cannot be asked has no table either.
+            let _ = follow.cancel().await;
+            let last = last_words(received, &self.world, follow).await;
+            // Where nobody reads what is shown, the jobs have left their artifacts all the same.
+            let unread = if last.is_none() { follow.look().await.ok() } else { None };
+            let kept = match last.as_ref().or(unread.as_ref()) {
+                Some(pipeline) => self.keep(pipeline).await,
+                None => None,
+            };
+            if let (Some(kept), Some(_)) = (&kept, &last) {
+                self.say_kept(kept, follow.screen).await;
+            }
+            let in_time = self.world.end().await;
+            let Some(pipeline) = last else { return };
+            if !in_time {
+                follow.screen.warn("not everything has ended in time; what is left ends with this process").await;
+            }
+            let _ = follow.summarise(&pipeline).await;
+        };
+        tokio::select! {
+            () = ending => {}
+            _ = signals.next() => {}
+        }
+        Ok(received.exit_code())
+    }
+
+    /// Keeps what later runs and the user want of a pipeline that is over, and says so. False if artifacts that were asked for are not
+    /// there.
+    async fn collect(&self, pipeline: &Pipeline, screen: &mut Screen) -> bool {
+        let Some(kept) = self.keep(pipeline).await else { return true };
+        self.say_kept(&kept, screen).await;
+        kept.is_ok()
+    }
+
+    /// The same without a word: how many files of artifacts were copied, if any are wanted.
+    async fn keep(&self, pipeline: &Pipeline) -> Option<anyhow::Result<usize>> {
         if let Some(directory) = &self.caches {
             LastRun::keep(directory, pipeline);
         }
+        Some(collect::artifacts(&self.api, pipeline, self.artifacts.as_ref()?).await)
+    }
+
+    async fn say_kept(&self, kept: &anyhow::Result<usize>, screen: &mut Screen) {
         let Some(to) = &self.artifacts else { return };
-        match collect::artifacts(&self.api, pipeline, to).await {
-            Ok(0) => screen.say(&format!("no job has left artifacts for {}", to.display())).await,
-            Ok(1) => screen.say(&format!("1 file of the jobs' artifacts is in {}", to.display())).await,
-            Ok(count) => screen.say(&format!("{count} files of the jobs' artifacts are in {}", to.display())).await,
-            Err(error) => screen.warn(&format!("the artifacts were not copied: {error:#}")).await,
+        let to = to.display();
+        match kept {
+            Ok(0) => screen.say(&format!("no job has left artifacts for {to}")).await,
+            Ok(1) => screen.say(&format!("1 file of the jobs' artifacts is in {to}")).await,
+            Ok(count) => screen.say(&format!("{count} files of the jobs' artifacts are in {to}")).await,
+            Err(error) => screen.warn(&format!("the artifacts were not copied: {}", chain(error.as_ref()))).await,
         }
     }
 
@@ -228,32 +282,6 @@ async fn to_the_end(
         return shell::enter(job, world, follow).await;
     }
     follow.until_over(world).await
-}
-
-/// Ends the jobs, shows what they still say, and the table. A second signal leaves at once.
-async fn interrupted(
-    received: Received,
-    mut world: World,
-    follow: &mut Follow<'_>,
-    signals: &mut Signals,
-) -> anyhow::Result<ExitCode> {
-    world.stop_runner();
-    let ending = async {
-        // A GitLab that cannot be asked has no table either.
-        let _ = follow.cancel().await;
-        let last = last_words(received, &world, follow).await;
-        let in_time = world.end().await;
-        let Some(pipeline) = last else { return };
-        if !in_time {
-            follow.screen.warn("not everything has ended in time; what is left ends with this process").await;
-        }
-        let _ = follow.summarise(&pipeline).await;
-    };
-    tokio::select! {
-        () = ending => {}
-        _ = signals.next() => {}
-    }
-    Ok(received.exit_code())
 }
 
 /// Shows what there still is to show while the runner ends. A terminal that takes nothing is not waited for.

@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use gantry_core::error_chain::chain;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use super::api::Pipeline;
 use super::follow::Follow;
@@ -22,10 +25,14 @@ const PATIENCE: &str = "86400";
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What the job runs instead of its own script: a process that waits, with all the variables of the script.
+/// What shells say of a process that this signal has ended, which none of them makes a message of: 128 and its number.
+const LEFT: (Signal, u8) = (Signal::SIGINT, 130);
+
+/// What the job runs instead of its own script: a process that waits, with all the variables of the script. Whoever leaves ends it, and
+/// with it the job, which has succeeded then.
 pub(super) fn script() -> Vec<String> {
-    let mark = std::process::id();
-    vec![format!("{MARK}={mark} sleep {PATIENCE}")]
+    let (mark, (_, left)) = (std::process::id(), LEFT);
+    vec![format!("{MARK}={mark} sleep {PATIENCE} || test $? -eq {left}")]
 }
 
 /// Shows the pipeline until the job waits, and puts the terminal into its container. Ends when the shell does.
@@ -40,11 +47,15 @@ pub(super) async fn enter(job: &str, world: &World, follow: &mut Follow<'_>) -> 
         found = find(mark) => found,
     };
     follow.screen.say(&format!("a shell in the container of {job}; leave it with exit or Ctrl-D")).await;
+    let pid = found.pid;
     let left = blocking(move || run(&found)).await?;
     if let Err(error) = left {
-        follow.screen.warn(&format!("there is no shell: {error:#}")).await;
+        follow.screen.warn(&format!("there is no shell: {}", chain(error.as_ref()))).await;
+        follow.cancel().await?;
+    } else if let Err(error) = leave(pid) {
+        // It has ended by itself: the job's time was over, or somebody has canceled it on the page.
+        tracing::debug!(%error, "nothing waits any more");
     }
-    follow.cancel().await?;
     follow.until_over(world).await
 }
 
@@ -82,6 +93,12 @@ fn look(mark: &[u8]) -> Option<Waiting> {
         variables.remove(&OsString::from(MARK));
         Some(Waiting { pid, variables })
     })
+}
+
+/// Ends the process that waits.
+fn leave(pid: u32) -> anyhow::Result<()> {
+    let pid = i32::try_from(pid).context("a process id that cannot be one")?;
+    Ok(nix::sys::signal::kill(Pid::from_raw(pid), LEFT.0)?)
 }
 
 /// Runs a shell in the namespaces of the process, with its variables and in its directory.

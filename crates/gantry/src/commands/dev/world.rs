@@ -1,6 +1,6 @@
 //! The simulators and the daemon of `gantry dev`, each started as its own command would start it.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::BadInput;
+use super::cluster::Target;
 use super::project::Project;
 
 /// The namespace of job pods.
@@ -54,6 +55,37 @@ struct Runner {
     ended: watch::Receiver<Option<Ended>>,
 }
 
+/// Where the pods of a run are.
+pub(super) enum Pods {
+    /// In a simulated cluster, with these tools.
+    Here(HostTools),
+    /// In a real one.
+    In(Target),
+}
+
+/// Where the simulated GitLab answers, and whom.
+struct Door {
+    listen: SocketAddr,
+    /// The host under which runners and pods reach it; nothing: as it listens.
+    advertised: Option<String>,
+    /// Whether the page is for other machines too.
+    people_elsewhere: bool,
+}
+
+impl Door {
+    fn new(pods: &Pods, page: Option<SocketAddr>) -> Self {
+        let here = page.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        match pods {
+            Pods::Here(_) => Self { listen: here, advertised: None, people_elsewhere: true },
+            Pods::In(target) => Self {
+                listen: target.advertised.listen(page),
+                advertised: Some(target.advertised.host.clone()),
+                people_elsewhere: page.is_some_and(|page| !page.ip().is_loopback()),
+            },
+        }
+    }
+}
+
 /// Directories of a run.
 pub(super) struct Places<'a> {
     /// Where everything is kept.
@@ -66,46 +98,35 @@ pub(super) struct Places<'a> {
 
 impl World {
     /// Starts the simulators; the outer error is ours, the inner one something that the user can change.
-    /// `listen`: where the simulated GitLab is.
+    /// `page`: where somebody wants the simulated GitLab to be.
     pub(super) async fn start(
         project: &Project,
-        tools: HostTools,
-        listen: SocketAddr,
+        pods: Pods,
+        page: Option<SocketAddr>,
         places: &Places<'_>,
     ) -> anyhow::Result<Result<Self, BadInput>> {
-        let dir = places.dir;
-        let checked = async { Runtime::new(dir.join("check"), "/proc/self/exe")?.check().await }.await;
-        if let Err(error) = checked {
-            return Ok(Err(BadInput(error.to_string())));
-        }
-        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let gitlab = match bind_gitlab(project, listen, places).await? {
+        let gitlab = match bind_gitlab(project, &Door::new(&pods, page), places).await? {
             Ok(gitlab) => gitlab,
             Err(bad) => return Ok(Err(bad)),
         };
-        let kube_config = gantry_sim_kube::Config {
-            state_dir: Some(dir.to_owned()),
-            host_tools: Some(tools),
-            ..gantry_sim_kube::Config::new(loopback, "/proc/self/exe")
+        let (kube, settings) = match pods {
+            Pods::In(target) => (None, target.settings()),
+            Pods::Here(tools) => match simulated_cluster(tools, places).await? {
+                Ok((kube, settings)) => (Some(kube), settings),
+                Err(bad) => return Ok(Err(bad)),
+            },
         };
-        let kube = SimKube::bind(kube_config).await.context("the simulated Kubernetes cannot start")?;
-        let config = write_config(places, &gitlab, &kube)?;
-        let (gitlab_url, changes) = (gitlab.url(), gitlab.changes());
-        let stop = CancellationToken::new();
-        let (until, also_until) = (stop.clone(), stop.clone());
-        let parts = vec![
-            spawn(async move {
-                if let Err(error) = gitlab.serve(until.cancelled_owned()).await {
-                    tracing::error!("the simulated GitLab has ended: {error}");
-                }
-            }),
-            spawn(async move {
-                if let Err(error) = kube.serve(also_until.cancelled_owned()).await {
+        let config = write_config(places, &gitlab, &settings)?;
+        let mut world = Self::serve(gitlab, config);
+        if let Some(kube) = kube {
+            let until = world.stop.clone();
+            world.parts.push(spawn(async move {
+                if let Err(error) = kube.serve(until.cancelled_owned()).await {
                     tracing::error!("the simulated Kubernetes has ended: {error}");
                 }
-            }),
-        ];
-        Ok(Ok(Self { gitlab_url, changes, config, stop, parts, runner: None, is_stopping: false }))
+            }));
+        }
+        Ok(Ok(world))
     }
 
     /// Starts the simulated GitLab alone, for who only wants to know what would be run.
@@ -114,11 +135,13 @@ impl World {
         listen: SocketAddr,
         places: &Places<'_>,
     ) -> anyhow::Result<Result<Self, BadInput>> {
-        let gitlab = match bind_gitlab(project, listen, places).await? {
-            Ok(gitlab) => gitlab,
-            Err(bad) => return Ok(Err(bad)),
-        };
-        let (gitlab_url, changes) = (gitlab.url(), gitlab.changes());
+        let door = Door { listen, advertised: None, people_elsewhere: true };
+        Ok(bind_gitlab(project, &door, places).await?.map(|gitlab| Self::serve(gitlab, PathBuf::new())))
+    }
+
+    /// A world in which the simulated GitLab answers.
+    fn serve(gitlab: SimGitlab, config: PathBuf) -> Self {
+        let (gitlab_url, changes) = (near(gitlab.addr()), gitlab.changes());
         let stop = CancellationToken::new();
         let until = stop.clone();
         let parts = vec![spawn(async move {
@@ -126,8 +149,7 @@ impl World {
                 tracing::error!("the simulated GitLab has ended: {error}");
             }
         })];
-        let config = PathBuf::new();
-        Ok(Ok(Self { gitlab_url, changes, config, stop, parts, runner: None, is_stopping: false }))
+        Self { gitlab_url, changes, config, stop, parts, runner: None, is_stopping: false }
     }
 
     /// Starts the runner. Once there are jobs: its first question is answered with one then, and none is asked in vain.
@@ -142,7 +164,7 @@ impl World {
             helper,
             on_log_settings: Box::new(|_| {}),
             registration_token: None,
-            built_at: crate::cli::built_at(),
+            built_at: crate::arguments::built_at(),
         })
         .await?;
         let (signals, receiver) = signal_channel();
@@ -212,7 +234,7 @@ impl World {
 /// The simulated GitLab with the project; the inner error is something that the user can change.
 async fn bind_gitlab(
     project: &Project,
-    listen: SocketAddr,
+    door: &Door,
     places: &Places<'_>,
 ) -> anyhow::Result<Result<SimGitlab, BadInput>> {
     let timing =
@@ -224,7 +246,9 @@ async fn bind_gitlab(
         artifact_dir: Some(places.dir.to_owned()),
         timing,
         settings: Settings { token_access: project.token_access(), ..Settings::default() },
-        ..gantry_sim_gitlab::Config::new(listen)
+        people_elsewhere: door.people_elsewhere,
+        external_host: door.advertised.clone(),
+        ..gantry_sim_gitlab::Config::new(door.listen)
     };
     match SimGitlab::bind(gitlab_config).await {
         Ok(gitlab) => Ok(Ok(gitlab)),
@@ -233,10 +257,33 @@ async fn bind_gitlab(
     }
 }
 
-/// The config of the runner: as an operator would write it for a cluster outside of which the runner is, with the smallest rights
-/// and that to the logs of services.
-fn write_config(places: &Places<'_>, gitlab: &SimGitlab, kube: &SimKube) -> anyhow::Result<std::path::PathBuf> {
+/// The URL for this process: "any address" is one only for listening.
+fn near(addr: SocketAddr) -> String {
+    let ip = match addr.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    format!("http://{}", SocketAddr::new(ip, addr.port()))
+}
+
+/// A simulated cluster, and how the runner uses it: as an operator would write it for a cluster outside of which the runner is, with the
+/// smallest rights and that to the logs of services.
+async fn simulated_cluster(
+    tools: HostTools,
+    places: &Places<'_>,
+) -> anyhow::Result<Result<(SimKube, String), BadInput>> {
     let dir = places.dir;
+    let checked = async { Runtime::new(dir.join("check"), "/proc/self/exe")?.check().await }.await;
+    if let Err(error) = checked {
+        return Ok(Err(BadInput(error.to_string())));
+    }
+    let kube_config = gantry_sim_kube::Config {
+        state_dir: Some(dir.to_owned()),
+        host_tools: Some(tools),
+        ..gantry_sim_kube::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "/proc/self/exe")
+    };
+    let kube = SimKube::bind(kube_config).await.context("the simulated Kubernetes cannot start")?;
     let rules = serde_json::json!([{
         "apiGroups": [""],
         "resources": ["pods", "pods/exec", "pods/log"],
@@ -245,7 +292,31 @@ fn write_config(places: &Places<'_>, gitlab: &SimGitlab, kube: &SimKube) -> anyh
     let token = kube.create_service_account_with_role(NAMESPACE, "runner", &rules, TOKEN_LIFE)?;
     let ca_file = dir.join("ca.crt");
     std::fs::write(&ca_file, kube.ca_pem())?;
-    let config = dir.join("config.toml");
+    let settings = format!(
+        r#"    host = "{host}"
+    ca_file = "{ca_file}"
+    bearer_token = "{token}"
+    namespace = "{NAMESPACE}"
+    image = "debian:12"
+    pull_policy = "if-not-present"
+    allowed_pull_policies = ["always", "if-not-present", "never"]
+    helper_image = "gantry-helper"
+    cleanup_grace_period_seconds = 0
+{caches}
+  [runners.gantry]
+    # Images are names here: what they would listen on, nobody does.
+    wait_for_known_services = false
+"#,
+        host = kube.url(),
+        ca_file = ca_file.display(),
+        caches = places.caches.map(cache_volume).unwrap_or_default(),
+    );
+    Ok(Ok((kube, settings)))
+}
+
+/// The config of the runner. `settings`: the lines of `[runners.kubernetes]`, and tables behind it.
+fn write_config(places: &Places<'_>, gitlab: &SimGitlab, settings: &str) -> anyhow::Result<PathBuf> {
+    let config = places.dir.join("config.toml");
     let text = format!(
         r#"concurrent = {CONCURRENT}
 check_interval = 1
@@ -259,25 +330,10 @@ check_interval = 1
   token = "{runner_token}"
   executor = "kubernetes"
   request_concurrency = {CONCURRENT}
-  [runners.gantry]
-    # Images are names here: what they would listen on, nobody does.
-    wait_for_known_services = false
   [runners.kubernetes]
-    host = "{host}"
-    ca_file = "{ca_file}"
-    bearer_token = "{token}"
-    namespace = "{NAMESPACE}"
-    image = "debian:12"
-    pull_policy = "if-not-present"
-    allowed_pull_policies = ["always", "if-not-present", "never"]
-    helper_image = "gantry-helper"
-    cleanup_grace_period_seconds = 0
-{caches}"#,
-        caches = places.caches.map(cache_volume).unwrap_or_default(),
+{settings}"#,
         url = gitlab.url(),
         runner_token = gitlab.runner_token(),
-        host = kube.url(),
-        ca_file = ca_file.display(),
     );
     write_private(&config, &text)?;
     Ok(config)

@@ -54,13 +54,13 @@ pub(super) fn finding(namespace: &str, verdict: Result<(), ApiError>) -> Finding
     let found = format!("the pod of a job would be refused in namespace {namespace}: {}", error.message);
     match error.fault {
         Fault::Gone => {
-            Finding::problem("admission", found, "create the namespace, or change namespace in [runners.kubernetes]")
+            Finding::error("admission", found, "create the namespace, or change namespace in [runners.kubernetes]")
         }
         fault if fault.is_transient() => Finding::warning(
             "admission",
             format!("whether the pod of a job would be taken could not be found out: {}", error.message),
             "try again",
         ),
-        _ => Finding::problem("admission", found, known.unwrap_or("what the API server's words say")),
+        _ => Finding::error("admission", found, known.unwrap_or("what the API server's words say")),
     }
 }

@@ -16,11 +16,9 @@ pub(super) async fn examine(patient: &Patient<'_>, writes: bool) -> Vec<Finding>
     let ca_pem = Client::new(options).ok().and_then(|client| client.ca_pem());
     let Some(found) = try_cache(runner, &patient.directories, ca_pem, writes).await else { return Vec::new() };
     vec![match found {
-        CacheFound::Unusable(why) => Finding::problem(
-            CHECK,
-            why,
-            "correct [runners.cache] of the runner; until then its jobs run without caches",
-        ),
+        CacheFound::Unusable(why) => {
+            Finding::error(CHECK, why, "correct [runners.cache] of the runner; until then its jobs run without caches")
+        }
         CacheFound::Doubtful(why) => {
             let change = "`gantry doctor --cache` puts a small object there and reads it again, which tells";
             Finding::warning(CHECK, why, change)

@@ -7,8 +7,9 @@ use gantry_kube::rights::{BUDGETS, LOOKS, NAMESPACES, OPTIONAL, USED};
 use gantry_kube::{ApiError, Cluster, Fault, Right};
 
 use super::Patient;
+use super::admission;
 use super::finding::{Finding, Grade};
-use super::{admission, trial};
+use super::trial::{self, Trialable};
 
 /// Selects the trial pod and nothing else.
 const SELECTOR: &str = "gantry.dev/doctor=true";
@@ -31,7 +32,7 @@ pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Tria
         Err(error) => {
             let change = "correct host, ca_file, bearer_token, cert_file and key_file in [runners.kubernetes], or the \
                           kubeconfig";
-            findings.push(Finding::problem("cluster", chain(&error), change));
+            findings.push(Finding::error("cluster", chain(&error), change));
             return (findings, None);
         }
     };
@@ -54,17 +55,11 @@ pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Tria
         Ok(_) => false,
         Err(why) => {
             let found = format!("no job can be planned with these settings: {why}");
-            findings.push(Finding::problem("admission", found, "change the setting that it names"));
+            findings.push(Finding::error("admission", found, "change the setting that it names"));
             false
         }
     };
     (findings, is_taken.then_some(Trialable { cluster, driver }))
-}
-
-/// A cluster that would take a trial pod.
-pub(super) struct Trialable {
-    pub(super) cluster: Cluster,
-    pub(super) driver: gantry_kube::Driver,
 }
 
 /// The oldest version that is tested.
@@ -87,7 +82,7 @@ fn server(version: Result<String, ApiError>) -> Finding {
         Fault::Local => "correct the credentials that the message names",
         _ => "correct host in [runners.kubernetes], or the network between here and the API server",
     };
-    Finding::problem("cluster", format!("the API server cannot be used: {error}"), change)
+    Finding::error("cluster", format!("the API server cannot be used: {error}"), change)
 }
 
 fn is_older(version: &str) -> bool {
@@ -122,7 +117,8 @@ fn needed(settings: &KubernetesSettings) -> Vec<(Right, bool)> {
     list
 }
 
-async fn rights(cluster: &Cluster, settings: &KubernetesSettings) -> Vec<Finding> {
+/// What the runner may do there, of what these settings need.
+pub(super) async fn rights(cluster: &Cluster, settings: &KubernetesSettings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut granted = Vec::new();
     // Either is enough for an exec, depending on the version; the other is only a matter of time.
@@ -142,7 +138,7 @@ async fn rights(cluster: &Cluster, settings: &KubernetesSettings) -> Vec<Finding
     }
     let can_exec = exec.len() < USED.iter().filter(|right| right.subresource == Some("exec")).count();
     findings.extend(exec.iter().map(|right| missing(right, cluster.namespace(), can_exec)));
-    if findings.iter().all(|finding| finding.grade != Grade::Problem) {
+    if findings.iter().all(|finding| finding.grade != Grade::Error) {
         let place = if settings.namespace_per_job { "all namespaces" } else { cluster.namespace() };
         findings.insert(0, Finding::ok("rights", format!("{} in {place}", granted.join(", "))));
     }
@@ -162,7 +158,7 @@ fn missing(right: &Right, namespace: &str, is_optional: bool) -> Finding {
         right.full_resource(),
         right.verb
     );
-    if is_optional { Finding::warning("rights", found, change) } else { Finding::problem("rights", found, change) }
+    if is_optional { Finding::warning("rights", found, change) } else { Finding::error("rights", found, change) }
 }
 
 #[cfg(test)]
@@ -201,7 +197,7 @@ mod tests {
     fn what_is_missing_and_what_it_costs() {
         let exec = USED.iter().find(|right| right.subresource == Some("exec") && right.verb == "get").unwrap();
         let finding = missing(exec, "ci", false);
-        assert_eq!(finding.grade, Grade::Problem);
+        assert_eq!(finding.grade, Grade::Error);
         assert!(finding.found.starts_with("get on pods/exec is missing in namespace ci: "), "{}", finding.found);
         assert!(finding.change.unwrap().contains("resources: [\"pods/exec\"], verbs: [\"get\"]"));
         assert_eq!(missing(exec, "ci", true).grade, Grade::Warning);

@@ -3,6 +3,8 @@
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::commands::counted;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -12,7 +14,7 @@ pub(super) enum Grade {
     /// Jobs run, but something costs time, is not as it looks, or will stop working.
     Warning,
     /// Jobs will fail, or do not come.
-    Problem,
+    Error,
 }
 
 /// The result of one check.
@@ -37,8 +39,8 @@ impl Finding {
         Self { check, grade: Grade::Warning, found: found.into(), change: Some(change.into()) }
     }
 
-    pub(super) fn problem(check: &'static str, found: impl Into<String>, change: impl Into<String>) -> Self {
-        Self { check, grade: Grade::Problem, found: found.into(), change: Some(change.into()) }
+    pub(super) fn error(check: &'static str, found: impl Into<String>, change: impl Into<String>) -> Self {
+        Self { check, grade: Grade::Error, found: found.into(), change: Some(change.into()) }
     }
 }
 
@@ -91,8 +93,8 @@ impl Report {
             for finding in findings {
                 let mark = match finding.grade {
                     Grade::Ok => "ok     ",
-                    Grade::Warning => "WARNING",
-                    Grade::Problem => "PROBLEM",
+                    Grade::Warning => "warning",
+                    Grade::Error => "error  ",
                 };
                 lines.push(format!("{mark} {}: {}", finding.check, finding.found));
                 if let Some(change) = &finding.change {
@@ -101,8 +103,8 @@ impl Report {
             }
         }
         let count = |grade| self.findings().filter(|line| line.finding.grade == grade).count();
-        let (problems, warnings) = (count(Grade::Problem), count(Grade::Warning));
-        lines.push(format!("\n{problems} problems, {warnings} warnings\n"));
+        let (errors, warnings) = (counted(count(Grade::Error), "error"), counted(count(Grade::Warning), "warning"));
+        lines.push(format!("\n{errors}, {warnings}\n"));
         lines.join("\n")
     }
 
@@ -124,10 +126,10 @@ mod tests {
         assert_eq!(report.worst(), Grade::Ok);
         report.add("", vec![Finding::ok("proxy", "none")]);
         report.add("a", vec![Finding::warning("token", "ends soon", "renew it")]);
-        report.add("a", vec![Finding::problem("rights", "no create on pods", "grant it")]);
-        assert_eq!(report.worst(), Grade::Problem);
-        let text = "ok      proxy: none\n\nrunner \"a\"\nWARNING token: ends soon\n        change: renew it\n\
-                    PROBLEM rights: no create on pods\n        change: grant it\n\n1 problems, 1 warnings\n";
+        report.add("a", vec![Finding::error("rights", "no create on pods", "grant it")]);
+        assert_eq!(report.worst(), Grade::Error);
+        let text = "ok      proxy: none\n\nrunner \"a\"\nwarning token: ends soon\n        change: renew it\n\
+                    error   rights: no create on pods\n        change: grant it\n\n1 error, 1 warning\n";
         assert_eq!(report.text(), text);
         let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
         assert_eq!(json[0], serde_json::json!({"check": "proxy", "grade": "ok", "found": "none"}));

@@ -31,7 +31,7 @@ pub(super) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
         Ok(client) => client,
         Err(error) => {
             let change = "correct url, tls-ca-file, tls-cert-file and tls-key-file of the runner, or the proxy";
-            return vec![Finding::problem("gitlab", chain(&error), change)];
+            return vec![Finding::error("gitlab", chain(&error), change)];
         }
     };
     let reached = match tokio::time::timeout(WAIT, client.reach()).await {
@@ -49,7 +49,7 @@ pub(super) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
 fn unreachable(url: &str, why: &str) -> Finding {
     let change = "what the message says; where GitLab is behind a proxy or has another name here, url of the runner, \
                   HTTPS_PROXY and NO_PROXY";
-    Finding::problem("gitlab", format!("{url} cannot be reached: {why}"), change)
+    Finding::error("gitlab", format!("{url} cannot be reached: {why}"), change)
 }
 
 fn gitlab(url: &str, reached: &Reached) -> Finding {
@@ -62,7 +62,7 @@ fn gitlab(url: &str, reached: &Reached) -> Finding {
             "wait, or look at GitLab's own health",
         ),
         // A page of somebody else: an instance answers 401 to a stranger, and 200 where its version is public.
-        300..=399 => Finding::problem(
+        300..=399 => Finding::error(
             "gitlab",
             format!("{url} redirects elsewhere (status {status})"),
             "set url of the runner to the final address of GitLab, https:// included",
@@ -89,7 +89,7 @@ fn clock(reached: &Reached, now: Timestamp) -> Option<Finding> {
     Some(match off.abs() {
         0..CLOCK_OFF => Finding::ok("clock", "agrees with GitLab's"),
         CLOCK_OFF..CLOCK_BROKEN => Finding::warning("clock", found, change),
-        _ => Finding::problem("clock", format!("{found}: links to storage and tokens of jobs will be refused"), change),
+        _ => Finding::error("clock", format!("{found}: links to storage and tokens of jobs will be refused"), change),
     })
 }
 
@@ -105,7 +105,7 @@ async fn token(patient: &Patient<'_>, client: &Client) -> Finding {
             let ends = coordinator::expiry(found.token_expires_at.as_deref()).or(runner.token_expires_at);
             life(runner.token_obtained_at, ends, Timestamp::now())
         }
-        VerifyOutcome::Invalid { message } => Finding::problem(
+        VerifyOutcome::Invalid { message } => Finding::error(
             "token",
             format!("GitLab refuses it ({message}): the runner was removed there, or its token was reset"),
             format!("{RENEW} ({})", patient.config.display()),
@@ -146,7 +146,7 @@ mod tests {
     fn answers_and_certificates() {
         let grade = |status| gitlab("https://g", &reached(status, None, None)).grade;
         assert_eq!([grade(401), grade(200), grade(404)], [Grade::Ok; 3]);
-        assert_eq!([grade(503), grade(302)], [Grade::Warning, Grade::Problem]);
+        assert_eq!([grade(503), grade(302)], [Grade::Warning, Grade::Error]);
         assert_eq!(certificate(&reached(401, None, None)), None);
         assert_eq!(certificate(&reached(401, None, Some(true))).unwrap().grade, Grade::Ok);
         assert_eq!(certificate(&reached(401, None, Some(false))).unwrap().grade, Grade::Warning);
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(at("Wed, 21 Oct 2015 07:28:10 GMT").unwrap().grade, Grade::Ok);
         let off = at("Wed, 21 Oct 2015 07:29:00 GMT").unwrap();
         assert_eq!((off.grade, off.found.as_str()), (Grade::Warning, "this clock is 60 s behind GitLab's"));
-        assert_eq!(at("Wed, 21 Oct 2015 06:28:00 GMT").unwrap().grade, Grade::Problem);
+        assert_eq!(at("Wed, 21 Oct 2015 06:28:00 GMT").unwrap().grade, Grade::Error);
         assert_eq!(at("yesterday"), None);
     }
 

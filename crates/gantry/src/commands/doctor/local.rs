@@ -9,7 +9,9 @@ use gantry_core::proxy::Proxies;
 
 use super::finding::Finding;
 use super::unusable;
+use crate::commands::counted;
 use crate::commands::runner_file::{RunnerFile, env};
+use gantry_core::error_chain::chain;
 
 /// Where the metrics server listens when nobody says otherwise.
 const USUAL_PORT: &str = gantry_daemon::DEFAULT_LISTEN_ADDRESS;
@@ -20,30 +22,32 @@ const WHO_IS_IT: Duration = Duration::from_secs(3);
 /// The file's settings and what is wrong with it; only findings if it cannot be used at all.
 pub(super) fn configuration(config: &Path) -> Result<(Settings, Vec<Finding>), Vec<Finding>> {
     let path = config.display();
-    let failed = |what: String, change: &str| vec![Finding::problem("config", what, change)];
-    let file = RunnerFile::open(config).map_err(|error| failed(format!("{error:#}"), "mend the file"))?;
+    let failed = |what: String, change: &str| vec![Finding::error("config", what, change)];
+    let file = RunnerFile::open(config).map_err(|error| failed(chain(error.as_ref()), "mend the file"))?;
     if !file.exists() {
         let what = format!("{path} does not exist");
         return Err(failed(what, "`gantry register` makes one; --config names another"));
     }
     let text = file.text();
     let loaded = gantry_config::load(&text, &env).map_err(|problems| {
-        let count = problems.errors().count();
-        failed(format!("{path} cannot be used: {count} errors"), "`gantry lint` lists them, with their lines")
+        let errors = counted(problems.errors().count(), "error");
+        failed(format!("{path} cannot be used: {errors}"), "`gantry lint` lists them, with their lines")
     })?;
     let mut findings = unusable(&file);
     let warnings = loaded.warnings.iter().filter(|problem| problem.severity == Severity::Warning).count();
     let (runners, concurrent) = (loaded.settings.runners.len(), loaded.settings.concurrent);
     if warnings > 0 {
-        let what = format!("{path} has {warnings} settings without effect, or not the expected one");
+        let settings = counted(warnings, "setting");
+        let what = format!("{path} has {settings} without effect, or not the expected one");
         findings.push(Finding::warning("config", what, "`gantry lint` lists them, with their lines"));
     }
     if runners == 0 {
         let what = format!("{path} has no runner that can work");
-        findings.push(Finding::problem("config", what, "`gantry register` adds one"));
+        findings.push(Finding::error("config", what, "`gantry register` adds one"));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("config", format!("{path}: {runners} runners, concurrent = {concurrent}")));
+        findings
+            .push(Finding::ok("config", format!("{path}: {}, concurrent = {concurrent}", counted(runners, "runner"))));
     }
     Ok((loaded.settings, findings))
 }
@@ -89,10 +93,10 @@ pub(super) async fn metrics(settings: &Settings) -> Vec<Finding> {
             if is_a_runner(&full).await {
                 Finding::ok("metrics", format!("a runner serves them at {address}"))
             } else {
-                Finding::problem("metrics", format!("{address} is taken by another program"), change)
+                Finding::error("metrics", format!("{address} is taken by another program"), change)
             }
         }
-        Err(error) => Finding::problem("metrics", format!("{address} cannot be listened on: {error}"), change),
+        Err(error) => Finding::error("metrics", format!("{address} cannot be listened on: {error}"), change),
     };
     vec![finding]
 }

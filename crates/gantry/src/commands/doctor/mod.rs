@@ -76,8 +76,17 @@ pub(crate) fn main(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let report = runtime()?.block_on(examine(args, &config, helper.as_ref()))?;
     output(&if args.json { report.json()? } else { report.text() })?;
     let worst = report.worst();
-    let failed = worst == Grade::Problem || (args.strict && worst == Grade::Warning);
+    let failed = worst == Grade::Error || (args.strict && worst == Grade::Warning);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The rights without which no job can run, each with what it costs and what to add.
+#[cfg(feature = "sim")]
+pub(crate) async fn missing_rights(cluster: &gantry_kube::Cluster) -> Vec<String> {
+    let settings = gantry_config::settings::KubernetesSettings::default();
+    let findings =
+        cluster::rights(cluster, &settings).await.into_iter().filter(|finding| finding.grade == Grade::Error);
+    findings.map(|finding| format!("{} ({})", finding.found, finding.change.unwrap_or_default())).collect()
 }
 
 async fn examine(args: &DoctorArgs, config: &Path, helper: Option<&HelperBinaries>) -> anyhow::Result<Report> {
@@ -124,7 +133,7 @@ fn unusable(file: &RunnerFile) -> Vec<Finding> {
     broken
         .map(|entry| {
             let what = format!("runner {:?} (number {}) cannot work", entry.runner.name, entry.runner.index + 1);
-            Finding::problem("config", what, "`gantry lint` says what is wrong with its entry")
+            Finding::error("config", what, "`gantry lint` says what is wrong with its entry")
         })
         .collect()
 }

@@ -12,8 +12,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Patient;
-use super::cluster::Trialable;
 use super::finding::Finding;
+
+/// A cluster that would take a trial pod.
+pub(super) struct Trialable {
+    pub(super) cluster: gantry_kube::Cluster,
+    pub(super) driver: gantry_kube::Driver,
+}
 
 /// Where a helper is in its container, in the order in which it is looked for: pushed, or of the image.
 const HELPER_COMMAND: &str =
@@ -86,13 +91,13 @@ pub(super) async fn examine(
 ) -> Vec<Finding> {
     let plan = match plan(patient, image) {
         Ok(plan) => plan,
-        Err(why) => return vec![Finding::problem("pod", why, "change the setting or the --image that it names")],
+        Err(why) => return vec![Finding::error("pod", why, "change the setting or the --image that it names")],
     };
     let Trialable { cluster, driver } = trialable;
     let looking = look(patient, &cluster, &plan, helper);
     tokio::select! {
         findings = looking => findings,
-        () = driver => vec![Finding::problem("pod", "the watch of pods has ended", "try again")],
+        () = driver => vec![Finding::error("pod", "the watch of pods has ended", "try again")],
     }
 }
 
@@ -106,7 +111,7 @@ async fn look(
     let deadline = begun + plan.start_timeout;
     let pod = match cluster.create_pod(&plan.pod, deadline, |_| {}).await {
         Ok(pod) => pod,
-        Err(error) => return vec![Finding::problem("pod", chain(&error), "what the message says")],
+        Err(error) => return vec![Finding::error("pod", chain(&error), "what the message says")],
     };
     let mut findings = Vec::new();
     match started(cluster, &pod, helper, deadline).await {
@@ -118,7 +123,7 @@ async fn look(
         }
         Err(why) => {
             let change = "what the message says; the images are `image` and helper_image, the time poll_timeout and prepare_timeout";
-            findings.push(Finding::problem("pod", format!("a trial pod does not start: {why}"), change));
+            findings.push(Finding::error("pod", format!("a trial pod does not start: {why}"), change));
         }
     }
     findings.extend(removed(cluster, &pod).await);
@@ -160,7 +165,7 @@ async fn sees_gitlab(patient: &Patient<'_>, cluster: &gantry_kube::Cluster, pod:
         Ok(said) if said.success => Finding::ok("network", format!("the pod reaches {url}: {}", said.stdout.trim())),
         Ok(said) => {
             let why = if said.stdout.trim().is_empty() { said.end } else { said.stdout.trim().to_owned() };
-            Finding::problem("network", format!("the pod does not reach {url}: {why}"), change)
+            Finding::error("network", format!("the pod does not reach {url}: {why}"), change)
         }
         Err(error) => {
             let found = format!("whether the pod reaches {url} could not be found out: {error}");

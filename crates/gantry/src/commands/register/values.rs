@@ -198,7 +198,7 @@ fn int(text: &str) -> Result<i64, String> {
 
 /// An empty text means yes: a set but empty variable switches on (GitLab Runner 19.4).
 fn boolean(text: &str) -> Result<bool, String> {
-    crate::cli::parse_bool(text).map_err(|_| format!("{text:?} is neither true nor false"))
+    crate::arguments::parse_bool(text).map_err(|_| format!("{text:?} is neither true nor false"))
 }
 
 /// The uses replace the variable here.

@@ -39,7 +39,7 @@ pub(crate) fn main(args: &RunSingleArgs, logging: Logging) -> anyhow::Result<Exi
             listen_address: None,
             helper,
             registration_token: run::registration_token(),
-            built_at: crate::cli::built_at(),
+            built_at: crate::arguments::built_at(),
             on_log_settings: Box::new(move |settings| logging.apply(settings)),
         };
         let app = App::build(options).await?;
