@@ -284,6 +284,12 @@ fn caches<'a>(facts: &Facts<'a>, assembled: &'a Assembled) -> Result<Caches<'a>,
     Caches::read(caches::Wishes { job, runner, settings, flags, variables })
 }
 
+/// Says that pods get less time to start than `poll_timeout` has.
+fn shorter_start(runner: &RunnerSettings) -> HeadLine {
+    let seconds = runner.kubernetes.timing.poll_timeout.as_secs();
+    HeadLine::plain(format!("The pod gets {seconds} s to start (prepare_timeout of the runner's config)"))
+}
+
 fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let assembled = assemble(facts)?;
     let caches = caches(facts, &assembled)?;
@@ -324,12 +330,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     warnings.extend(head::readable(&services, &pod.pod, &redactor));
     let banner = head::banner(runner, context, flags, &warnings);
     let mut executor = [overwritten.lines, pod.lines].concat();
-    if start_setting == StartSetting::PrepareTimeout {
-        let seconds = runner.kubernetes.timing.poll_timeout.as_secs();
-        executor.push(HeadLine::plain(format!(
-            "The pod gets {seconds} s to start (prepare_timeout of the runner's config)"
-        )));
-    }
+    executor.extend((start_setting == StartSetting::PrepareTimeout).then(|| shorter_start(runner)));
     let volumes = volumes::shown(&pod.pod).into_iter().map(|text| redactor.line(&text)).collect();
     let trace = trace(&inputs, environment::masks(expanded, given.left_out()));
     let told = services.iter().map(|service| {
