@@ -68,9 +68,9 @@ pub(super) async fn answer(
             let stream = service_tls::connect(stream)
                 .await
                 .map_err(|error| format!("the service does not speak TLS: {error}"))?;
-            ask(&session, TokioIo::new(stream), request, what, place).await.map_err(no_http)
+            ask(&session, TokioIo::new(stream), request, what, place).await.map_err(|error| no_http(&error))
         } else {
-            ask(&session, TokioIo::new(stream), request, what, place).await.map_err(no_http)
+            ask(&session, TokioIo::new(stream), request, what, place).await.map_err(|error| no_http(&error))
         }
     };
     match timeout(ANSWER, asked).await {
@@ -89,7 +89,7 @@ fn is(port: &ProxiedPort, wanted: &Port<'_>) -> bool {
         && (named || port.number.to_string() == wanted.which)
 }
 
-fn no_http(error: hyper::Error) -> String {
+fn no_http(error: &hyper::Error) -> String {
     format!("the service does not speak HTTP: {error}")
 }
 
