@@ -68,6 +68,10 @@ async fn a_kubeconfig_gives_host_and_token() {
     std::fs::write(file.path(), text).unwrap();
     let config = kubeconfig(Some(file.path().to_owned()), None).await.unwrap();
     assert_eq!(config.cluster_url.to_string(), "https://10.1.2.3:6443/");
+    let access = Access::Kubeconfig { path: Some(file.path().to_owned()), context: None };
+    let found = place(&access).await.unwrap();
+    assert_eq!((found.server.as_str(), found.namespace.as_str()), ("https://10.1.2.3:6443", "default"));
+    assert_eq!((found.host.as_str(), found.port), ("10.1.2.3", 6443));
     let files = files(&Access::Kubeconfig { path: Some(file.path().to_owned()), context: None });
     assert_eq!(files, [file.path()]);
 
