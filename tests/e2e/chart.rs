@@ -94,9 +94,8 @@ async fn release(world: Rc<World>) -> anyhow::Result<()> {
     crate::output::is_complete(&log, "line", 20)?;
 
     helm.run(&["uninstall", "ci", "--namespace", &namespace, "--wait", "--timeout=90s"]).await?;
-    let left =
-        kubectl.run(&["get", "all,configmaps,secrets,roles,rolebindings", "--namespace", &namespace, "--output=name"]);
-    let left = left.await?;
+    let what = "all,configmaps,secrets,roles,rolebindings";
+    let left = kubectl.run(&["get", what, "--namespace", &namespace, "--output=name"]).await?;
     let ours: Vec<_> =
         left.lines().filter(|name| !name.contains("kube-root-ca.crt") && !name.contains("/gantry-")).collect();
     ensure!(ours.is_empty(), "left behind: {ours:?}");

@@ -8,12 +8,12 @@ use crate::project::root;
 /// What the compiler says of the helper's sources with these flags. Its dependencies are missing, so that it always says something; what is
 /// tested comes before it looks for them.
 fn compiled(flags: &[&str]) -> String {
-    let out = tempfile::tempdir().unwrap();
+    let out = tempfile::tempdir().expect("a directory for what is compiled");
     let sources = root().join("crates/gantry-helper/src/lib.rs");
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(rustc);
     command.args(["--edition=2024", "--crate-type=lib", "--emit=metadata", "--out-dir"]).arg(out.path());
-    let output = command.args(flags).arg(&sources).output().unwrap();
+    let output = command.args(flags).arg(&sources).output().expect("rustc starts");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
