@@ -3,13 +3,15 @@
 #   docker build --target runner --tag gantry/runner .
 #   docker build --target helper --tag gantry/helper .
 #
-# For both architectures at once, `docker buildx build --platform linux/amd64,linux/arm64 …`: everything is compiled on the building machine.
+# For both architectures at once, `docker buildx build --platform linux/amd64,linux/arm64 …`:
+# everything is compiled on the building machine.
 #
-# What each holds is also listed in config/images/, from which tests/cluster/images builds the same without Docker;
-# tests/cluster/check-images compares the two.
+# What each holds is also listed in config/images/, from which tests/cluster/images builds the same
+# without Docker; tests/cluster/check-images compares the two.
 
 FROM --platform=$BUILDPLATFORM rust:1-bookworm AS build
-# The compiler and the C library for the other architecture: nodes may be of either, whatever the runner's own is.
+# The compiler and the C library for the other architecture: nodes may be of either, whatever the
+# runner's own is.
 RUN case "$(uname -m)" in \
         x86_64) packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
         *) packages="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
@@ -25,8 +27,9 @@ ARG SOURCE_DATE_EPOCH
 COPY . .
 # `amd64` or `arm64`: what the image is for.
 ARG TARGETARCH
-# The binaries are static, see .cargo/config.toml, so they lie below the name of the target. The simulators are left out. The helper is made
-# for both architectures: `gantry-helper` is the image's own, and the runner pushes the other one to nodes of the other kind.
+# The binaries are static, see .cargo/config.toml, so they lie below the name of the target. The
+# simulators are left out. The helper is made for both architectures: `gantry-helper` is the image's
+# own, and the runner pushes the other one to nodes of the other kind.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
     case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
@@ -56,14 +59,17 @@ FROM debian:bookworm-slim AS runner
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends bash ca-certificates dumb-init procps \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
-# In group 0, which may write the home and the place of the configuration: clusters that choose the uid themselves choose that group. The
-# names are those of GitLab's image, as command lines and mounts have them; a volume over /etc/gitlab-runner keeps what `register` writes.
+# In group 0, which may write the home and the place of the configuration: clusters that choose the
+# uid themselves choose that group. The names are those of GitLab's image, as command lines and
+# mounts have them; a volume over /etc/gitlab-runner keeps what `register` writes.
 RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gitlab-runner --shell /bin/bash gitlab-runner \
     && chmod 0770 /home/gitlab-runner \
     && install --directory --owner 1000 --group 0 --mode 0770 /etc/gitlab-runner
-# The helper is what the runner pushes into job pods whose helper image has none, compressed where the image has gzip.
+# The helper is what the runner pushes into job pods whose helper image has none, compressed where
+# the image has gzip.
 COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /out/other/* /usr/bin/
-# Under these names, and with the init and the pgrep above, GitLab's own chart starts it and looks after it.
+# Under these names, and with the init and the pgrep above, GitLab's own chart starts it and looks
+# after it.
 RUN ln -s gantry /usr/bin/gitlab-runner \
     && ln -s /usr/bin/gantry /entrypoint
 USER 1000:0

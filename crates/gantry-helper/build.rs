@@ -1,5 +1,6 @@
-//! Gives every build of the helper a fingerprint of its sources. A manager pushes the `gantry-helper` file beside it only if that is of the
-//! same build: the version alone does not tell one state of the sources from another.
+//! Gives every build of the helper a fingerprint of its sources. A manager pushes the
+//! `gantry-helper` file beside it only if that is of the same build: the version alone does not
+//! tell one state of the sources from another.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -20,8 +21,8 @@ fn main() {
     pack_relocations();
 }
 
-/// The list of addresses that a static program has to put into its tables: a megabyte less to push, and to keep in the memory of every agent.
-/// Linkers know that for this machine only.
+/// The list of addresses that a static program has to put into its tables: a megabyte less to push,
+/// and to keep in the memory of every agent. Linkers know that for this machine only.
 fn pack_relocations() {
     let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
     if ["OS", "ENV", "ARCH"].map(target) == ["linux", "gnu", "x86_64"] {
@@ -29,7 +30,8 @@ fn pack_relocations() {
     }
 }
 
-/// Hashes all files below `path` in the order of their names. What cannot be read is left out: it would not compile either.
+/// Hashes all files below `path` in the order of their names. What cannot be read is left out: it
+/// would not compile either.
 fn hash(path: &Path, hasher: &mut DefaultHasher) {
     let Ok(entries) = fs::read_dir(path) else {
         fs::read(path).unwrap_or_default().hash(hasher);

@@ -1,6 +1,7 @@
-//! Says when the program was built, so that `--version` can: what `SOURCE_DATE_EPOCH` says, else the date of the commit that is checked out.
-//! Never the time of the build itself, because the same sources must give the same binary. Only this crate is built anew for another commit.
-//! And says how the program is linked.
+//! Says when the program was built, so that `--version` can: what `SOURCE_DATE_EPOCH` says, else
+//! the date of the commit that is checked out. Never the time of the build itself, because the same
+//! sources must give the same binary. Only this crate is built anew for another commit. And says
+//! how the program is linked.
 
 use std::process::Command;
 
@@ -19,8 +20,9 @@ fn main() {
     }
 }
 
-/// A static program puts its own addresses into its tables when it starts. The list of places takes 24 bytes for each as usual, two megabytes in
-/// all, which stay in memory for having been read once; packed it takes a small part of that. Linkers know it for this machine only.
+/// A static program puts its own addresses into its tables when it starts. The list of places takes
+/// 24 bytes for each as usual, two megabytes in all, which stay in memory for having been read
+/// once; packed it takes a small part of that. Linkers know it for this machine only.
 fn pack_relocations() {
     let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
     if ["OS", "ENV", "ARCH"].map(target) == ["linux", "gnu", "x86_64"] {

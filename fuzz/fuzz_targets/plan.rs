@@ -1,5 +1,6 @@
-//! A config file, a line of three hyphens, and a payload: what they make together. The plan of a job is the same however often it is asked for, and its
-//! token is neither in the pod nor in what people read.
+//! A config file, a line of three hyphens, and a payload: what they make together. The plan of a
+//! job is the same however often it is asked for, and its token is neither in the pod nor in what
+//! people read.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any bytes as an archive: whatever they are, nothing outside of the directory is touched, and nothing panics.
+//! Any bytes as an archive: whatever they are, nothing outside of the directory is touched, and
+//! nothing panics.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! The managers of a round: replicas of one deployment, each registered anew, all of them behind proxies that can be cut.
+//! The managers of a round: replicas of one deployment, each registered anew, all of them behind
+//! proxies that can be cut.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

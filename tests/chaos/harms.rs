@@ -51,7 +51,8 @@ enum Deed {
     Kill(u64),
     /// SIGTERM to the eldest manager, and another one at once.
     Restart,
-    /// Every replica is replaced, the next one when its successor is ready, as a Deployment does it.
+    /// Every replica is replaced, the next one when its successor is ready, as a Deployment does
+    /// it.
     Rollout,
     /// SIGKILL to one of several.
     KillReplica,

@@ -24,7 +24,8 @@ const BOUND: Duration = Duration::from_mins(10);
 /// How long pods may take to go after the last job has ended.
 const LEFTOVERS: Duration = Duration::from_secs(60);
 
-/// What GitLab notes of a job whose runner was killed after it had got it and before it could say so.
+/// What GitLab notes of a job whose runner was killed after it had got it and before it could say
+/// so.
 const UNACKNOWLEDGED: &str = "taken and never acknowledged";
 
 /// How much is done to how many.
@@ -64,7 +65,8 @@ impl Size {
 pub(crate) enum Ends {
     /// As if nothing had happened.
     Well,
-    /// At least one fails and says this, with everything that it had printed until then; one that had nothing more to print may end well.
+    /// At least one fails and says this, with everything that it had printed until then; one that
+    /// had nothing more to print may end well.
     Failed(&'static str),
 }
 
@@ -84,7 +86,8 @@ struct Followed {
 }
 
 impl Jobs {
-    /// Puts them into the queue. Half a line is never printed, and the last word of the script shows that it has run to its end.
+    /// Puts them into the queue. Half a line is never printed, and the last word of the script
+    /// shows that it has run to its end.
     pub(crate) async fn start(world: &Rc<World>, place: &Place, size: Size) -> anyhow::Result<Self> {
         let pause = f64::from(PAUSE_MS) / 1000.0;
         let print = format!(
@@ -120,7 +123,8 @@ impl Jobs {
         self.followed.iter().map(newest).collect()
     }
 
-    /// Waits until all of them print, or `all` is not set and one does: the others are anywhere on their way then.
+    /// Waits until all of them print, or `all` is not set and one does: the others are anywhere on
+    /// their way then.
     pub(crate) async fn print(&self, all: bool) -> anyhow::Result<()> {
         until("jobs that print", BOUND, async || {
             let mut print = 0;

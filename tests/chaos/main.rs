@@ -1,14 +1,17 @@
-//! What happens to jobs when everything around them is killed, cut, frozen or away: real processes, on the simulators or with `--cluster` on
-//! the cluster of `KUBECONFIG`. Every test is one kind of harm done to many jobs at once that print numbered lines all the time. At the end
-//! there is a table; its right side must be zeros.
+//! What happens to jobs when everything around them is killed, cut, frozen or away: real processes,
+//! on the simulators or with `--cluster` on the cluster of `KUBECONFIG`. Every test is one kind of
+//! harm done to many jobs at once that print numbered lines all the time. At the end there is a
+//! table; its right side must be zeros.
 //!
-//! `harms.rs` is what is done, `jobs.rs` the jobs and what becomes of them, `fleet.rs` the managers.
+//! `harms.rs` is what is done, `jobs.rs` the jobs and what becomes of them, `fleet.rs` the
+//! managers.
 //!
 //!     cargo test -p gantry-tests --test chaos -- [FILTER] [--cluster]
 //!
-//! `GANTRY_CHAOS_JOBS` (20) and `GANTRY_CHAOS_SECONDS` (15) say how many jobs there are at once, and how long each prints,
-//! `GANTRY_CHAOS_AWAY` (20) for how many seconds somebody is away. `GANTRY_CHAOS_SHORT=1` is for every change: a few harms, side by side, to
-//! fewer and shorter jobs.
+//! `GANTRY_CHAOS_JOBS` (20) and `GANTRY_CHAOS_SECONDS` (15) say how many jobs there are at once,
+//! and how long each prints, `GANTRY_CHAOS_AWAY` (20) for how many seconds somebody is away.
+//! `GANTRY_CHAOS_SHORT=1` is for every change: a few harms, side by side, to fewer and shorter
+//! jobs.
 
 mod fleet;
 mod harms;

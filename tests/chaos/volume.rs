@@ -1,4 +1,5 @@
-//! A file system for the volumes of all pods of the simulated cluster that can be full at any moment. Needs root, as the cluster's own tests do.
+//! A file system for the volumes of all pods of the simulated cluster that can be full at any
+//! moment. Needs root, as the cluster's own tests do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ pub(crate) struct Volume {
 }
 
 impl Volume {
-    /// Lets pods that come from now on have their volumes there. `world`: where the cluster keeps its state.
+    /// Lets pods that come from now on have their volumes there. `world`: where the cluster keeps
+    /// its state.
     pub(crate) fn mount(world: &Path) -> anyhow::Result<Self> {
         let states = fs::read_dir(world)?.flatten().map(|entry| entry.path());
         let is_state = |path: &PathBuf| {
@@ -32,7 +34,8 @@ impl Volume {
         Ok(Self { path })
     }
 
-    /// Nothing more fits, but for what is written while this is said: a file system is never made smaller than what it holds.
+    /// Nothing more fits, but for what is written while this is said: a file system is never made
+    /// smaller than what it holds.
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         let mut filled = Ok(());
         for _ in 0..FILLS {

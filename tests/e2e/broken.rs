@@ -1,6 +1,8 @@
-//! What people get wrong about pods: the log of the job names the cause at once, and a job that can never start does not wait for that.
+//! What people get wrong about pods: the log of the job names the cause at once, and a job that can
+//! never start does not wait for that.
 //!
-//! Pods may take three minutes to start here, and nobody waits that long: what is said is said early, and what ends ends early.
+//! Pods may take three minutes to start here, and nobody waits that long: what is said is said
+//! early, and what ends ends early.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +22,8 @@ const BOUND: Duration = Duration::from_secs(60);
 /// Of a name here, so that what is made of it can be the name of a namespace.
 const LONGEST_NAME: usize = 30;
 
-/// How variables of the build container come from objects of the cluster: no setting does that but a patch.
+/// How variables of the build container come from objects of the cluster: no setting does that but
+/// a patch.
 const PATCHED_ENVIRONMENT: &str = r#"
     [[runners.kubernetes.pod_spec]]
       patch_type = "strategic"

@@ -1,4 +1,5 @@
-//! Caches from one job to the next: on a volume of the node, in a store that checks signatures, and in `gantry dev`.
+//! Caches from one job to the next: on a volume of the node, in a store that checks signatures, and
+//! in `gantry dev`.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -128,7 +129,8 @@ async fn in_parts(world: Rc<World>) -> anyhow::Result<()> {
     let verify = "cksum < deps/large | cmp - deps/sum && echo the same";
     let (job, log) = run(&world, &runner, cache, &[verify]).await?;
     ensure!(job.status == "success" && log.contains("\nthe same\n") && log.contains("up to date"), "{log}");
-    // Of the same files that were made again nothing is sent, and an upload that is not needed is given up.
+    // Of the same files that were made again nothing is sent, and an upload that is not needed is
+    // given up.
     let push = json!([{"key": "p", "paths": ["made/"], "policy": "push"}]);
     for (number, words) in [(4, "Uploading cache.zip"), (4, "Archive is up to date!")] {
         let (job, log) = run(&world, &runner, push.clone(), &["mkdir made && echo content > made/file"]).await?;
@@ -149,7 +151,8 @@ async fn trouble(world: Rc<World>) -> anyhow::Result<()> {
         ("cache-no-bucket", no_bucket, "there is no such bucket"),
         ("cache-no-host", store_config("no-such-store.invalid:9000", SECRET_KEY), "no-such-store.invalid"),
     ] {
-        // A cluster without DNS never says that there is no such host: each try takes as long as it may.
+        // A cluster without DNS never says that there is no such host: each try takes as long as it
+        // may.
         if world.cluster().is_given() && name == "cache-no-host" {
             continue;
         }

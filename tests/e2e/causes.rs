@@ -1,5 +1,5 @@
-//! Why a pod cannot be made or does not start: the cause is in the job log, in the words of whoever knows it, and the job waits no longer
-//! than it should.
+//! Why a pod cannot be made or does not start: the cause is in the job log, in the words of whoever
+//! knows it, and the job waits no longer than it should.
 
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -99,7 +99,8 @@ async fn events(world: Rc<World>) -> anyhow::Result<()> {
     let (_, log) = world.run_on(&runner, &job, BOUND).await?;
     ensure!(log.contains("FF_PRINT_POD_EVENTS: the runner may not list events") && log.contains("\nran"), "{log}");
     grant(&world, &runner, &json!([{"apiGroups": [""], "resources": ["events"], "verbs": ["list"]}])).await?;
-    // Nothing is shown behind the end of a job, and one that only prints ends before the events have been read.
+    // Nothing is shown behind the end of a job, and one that only prints ends before the events
+    // have been read.
     job["steps"] = script(&["echo ran", "sleep 3"])["steps"].clone();
     let table = ["Type     Reason", "Normal   Scheduled", "Normal   Started"];
     for name in ["slow-events-shown:{run}", "debian:12"] {

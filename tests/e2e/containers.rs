@@ -25,7 +25,8 @@ async fn early_sources(world: Rc<World>) -> anyhow::Result<()> {
     let id = world.post_job(runner, &job).await?;
     world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
     let pod = world.pod_of(runner, id, BOUND).await?;
-    // The kubelet tells the API server some time after it has started a container: the script may be heard first.
+    // The kubelet tells the API server some time after it has started a container: the script may
+    // be heard first.
     let started = until("the status of a build container that runs", BOUND, async || {
         let pods = world.kube.pods(&runner.namespace).await?;
         let pod = pods.iter().find(|object| object.pointer("/metadata/name").and_then(Value::as_str) == Some(&pod));

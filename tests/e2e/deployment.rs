@@ -1,5 +1,6 @@
-//! The two deployments of the first users, as they wrote them: on a machine outside of the cluster, registered with flags; and as a
-//! Deployment that registers itself with the variables of a `ConfigMap`.
+//! The two deployments of the first users, as they wrote them: on a machine outside of the cluster,
+//! registered with flags; and as a Deployment that registers itself with the variables of a
+//! `ConfigMap`.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -102,7 +103,8 @@ async fn succeeded(process: &Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A kustomization on top of one of the project's, in a namespace of its own and with what users must change.
+/// A kustomization on top of one of the project's, in a namespace of its own and with what users
+/// must change.
 pub(crate) struct Overlay {
     namespace: String,
     kubectl: Kubectl,
@@ -136,13 +138,15 @@ impl Overlay {
         self.kubectl.run(&all).await
     }
 
-    /// Removes the runner and what it has left to itself: a job that reports without a manager leaves its pod to the next one.
+    /// Removes the runner and what it has left to itself: a job that reports without a manager
+    /// leaves its pod to the next one.
     pub(crate) async fn remove(&self) -> anyhow::Result<()> {
         self.kubectl(&["delete", "deployments,pods", "--all"]).await.map(drop)
     }
 
-    /// Waits until the Deployment is ready and the pod before it is gone, and returns the address of its pod. A pod that is being ended has
-    /// nothing to do with a rollout any more, but it asks GitLab for jobs until the hook that takes it off the list is done.
+    /// Waits until the Deployment is ready and the pod before it is gone, and returns the address
+    /// of its pod. A pod that is being ended has nothing to do with a rollout any more, but it asks
+    /// GitLab for jobs until the hook that takes it off the list is done.
     pub(crate) async fn ready(&self) -> anyhow::Result<String> {
         let status = self.kubectl(&["rollout", "status", "deployment/runner", "--timeout=90s"]).await;
         if let Err(error) = status {
@@ -200,7 +204,8 @@ async fn restricted(world: Rc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The manifests at work with these settings beside those that users must change, and the address of the runner's pod.
+/// The manifests at work with these settings beside those that users must change, and the address
+/// of the runner's pod.
 pub(crate) async fn deployed(world: &World, name: &str, more: Value) -> anyhow::Result<(Overlay, String)> {
     let namespace = world.namespace_name(name);
     let mut values = json!({
@@ -213,7 +218,8 @@ pub(crate) async fn deployed(world: &World, name: &str, more: Value) -> anyhow::
         values.extend(more);
     }
     let overlay = Overlay::apply(world, name, "base", &values, "").await?;
-    // As the first users do: the token of the account goes into the settings, and the Deployment starts again.
+    // As the first users do: the token of the account goes into the settings, and the Deployment
+    // starts again.
     let token = overlay.kubectl(&["create", "token", "runner-executor"]).await?.trim().to_owned();
     world.keep_secret(&token);
     let patch = json!({"data": {"KUBERNETES_BEARER_TOKEN": token}}).to_string();
@@ -255,7 +261,8 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
     let concurrent = prometheus.query("gitlab_runner_concurrent").await?;
     ensure!(concurrent == Some(4.0), "gitlab_runner_concurrent is {concurrent:?}");
 
-    // A rollout in the middle of a job costs nothing, and the runner that goes takes itself off GitLab's list.
+    // A rollout in the middle of a job costs nothing, and the runner that goes takes itself off
+    // GitLab's list.
     let talk = "for i in $(seq 12); do echo line $i; sleep 1; done";
     let id = world.gitlab.post_job(&job(&["echo in the script", talk])).await?;
     world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
@@ -275,7 +282,8 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
 /// Where the pod finds its own credentials.
 const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Lifetime of the token among them: the shortest that an API server gives. The kubelet renews it after four fifths.
+/// Lifetime of the token among them: the shortest that an API server gives. The kubelet renews it
+/// after four fifths.
 const LIFETIME: u64 = 600;
 
 async fn in_cluster(world: Rc<World>) -> anyhow::Result<()> {

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 pub(crate) const BOUND: Duration = Duration::from_secs(120);
 
-/// Longer than the start of a job takes on a busy machine, and shorter than the minute after which GitLab asks for the log of a job that
-/// nobody watches.
+/// Longer than the start of a job takes on a busy machine, and shorter than the minute after which
+/// GitLab asks for the log of a job that nobody watches.
 const LIVE: Duration = Duration::from_secs(40);
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -56,7 +56,8 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// `gantry dev` of a repository, with nothing in its directory for temporary files that is not its own.
+/// `gantry dev` of a repository, with nothing in its directory for temporary files that is not its
+/// own.
 pub(crate) fn start(world: &World, dir: &Path, name: &str, args: &[&str]) -> anyhow::Result<Process> {
     start_with(world, dir, name, args, &[])
 }
@@ -136,7 +137,8 @@ async fn nothing_pushed(world: Rc<World>) -> anyhow::Result<()> {
 
 async fn live_lines(world: Rc<World>) -> anyhow::Result<()> {
     let dir = tempfile::tempdir_in(world.dir())?;
-    // The second line comes in the middle of the job's life, and the job ends only when it is told to.
+    // The second line comes in the middle of the job's life, and the job ends only when it is told
+    // to.
     let script =
         "one: {script: ['echo first', 'sleep 2', 'echo second', 'sleep 1000']}\ntwo: {stage: deploy, script: [a]}";
     let repository = repository(dir.path(), script)?;

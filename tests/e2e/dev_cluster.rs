@@ -1,4 +1,5 @@
-//! `gantry dev --cluster`: the pipeline of a repository in the cluster of a kubeconfig, served from this machine.
+//! `gantry dev --cluster`: the pipeline of a repository in the cluster of a kubeconfig, served from
+//! this machine.
 
 use std::rc::Rc;
 
@@ -28,7 +29,8 @@ fn in_cluster(world: &World, place: &str, name: &str, more: &[&str]) -> anyhow::
     let kubeconfig = world.cluster().kubeconfig().display().to_string();
     let host = world.cluster().host.to_string();
     let own = ["--repo", place, "--cluster", "--namespace", &namespace, "--helper-image", "helper:1"];
-    // The rest is found out by the program itself, but where it is known that the way to the API server is not the pods' way back.
+    // The rest is found out by the program itself, but where it is known that the way to the API
+    // server is not the pods' way back.
     let advertised: &[&str] =
         if std::env::var_os("GANTRY_TEST_HOST").is_some() { &["--advertise", &host] } else { &[] };
     start_with(world, dir, name, &[&own, advertised, more].concat(), &[("KUBECONFIG", &kubeconfig)])

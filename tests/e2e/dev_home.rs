@@ -1,4 +1,5 @@
-//! `gantry dev` as the place to run a pipeline at home: the work tree, choices of jobs, children, variables, artifacts.
+//! `gantry dev` as the place to run a pipeline at home: the work tree, choices of jobs, children,
+//! variables, artifacts.
 
 use std::rc::Rc;
 

@@ -21,7 +21,8 @@ pub(crate) fn tests() -> Vec<Test> {
         .collect()
 }
 
-/// What a job does to the project's directory, in which `evil` is a repository whose hooks and settings write a mark.
+/// What a job does to the project's directory, in which `evil` is a repository whose hooks and
+/// settings write a mark.
 const PLANTS: [(&str, &str); 9] = [
     ("nothing but settings and hooks", "cp -r evil/hooks .git/; cat evil/config >> .git/config"),
     ("a linked repository", "rm -rf .git; ln -s $PWD.evil .git"),
@@ -46,7 +47,8 @@ const EVIL: &str = "mark=$CI_BUILDS_DIR/mark; cp -r .git evil
 
 async fn planted(world: Rc<World>, number: usize, plant: &str) -> anyhow::Result<()> {
     let name = format!("lasting-{number}");
-    // A directory of the node: of this machine, or of one that is somebody else's and keeps an empty one.
+    // A directory of the node: of this machine, or of one that is somebody else's and keeps an
+    // empty one.
     let directory = if world.cluster().is_given() {
         format!("/tmp/gantry-e2e-{}-{name}", std::process::id())
     } else {

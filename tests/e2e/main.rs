@@ -1,7 +1,9 @@
-//! The shipped binaries end to end: on the simulators, or with `--cluster` on the cluster of `KUBECONFIG`, with the same results.
+//! The shipped binaries end to end: on the simulators, or with `--cluster` on the cluster of
+//! `KUBECONFIG`, with the same results.
 //!
-//! Tests share one world: simulated GitLab, a cluster, and one runner with the smallest rights. Those that need another configuration, or
-//! that harm their runner, start one of their own beside it. Jobs that are only data are in `cases/`.
+//! Tests share one world: simulated GitLab, a cluster, and one runner with the smallest rights.
+//! Those that need another configuration, or that harm their runner, start one of their own beside
+//! it. Jobs that are only data are in `cases/`.
 
 mod broken;
 mod caches;

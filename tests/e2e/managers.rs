@@ -1,4 +1,5 @@
-//! Several managers, one after the other or at once: jobs go on whoever speaks for them, and nobody touches what is another's.
+//! Several managers, one after the other or at once: jobs go on whoever speaks for them, and nobody
+//! touches what is another's.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -138,8 +139,8 @@ fn undisturbed(job: &Job, log: &str) -> anyhow::Result<()> {
 /// How a line begins that says what a job has used, where containers have control groups to ask.
 const USAGE: &str = "Usage of the build container: ";
 
-/// The lines of a log that are the same in every run: without the names of runners, pods and nodes, and without what is said only
-/// while a pod is slow to start, or where usage is known.
+/// The lines of a log that are the same in every run: without the names of runners, pods and nodes,
+/// and without what is said only while a pod is slow to start, or where usage is known.
 fn comparable(log: &str) -> Vec<&str> {
     let differs = |line: &&str| {
         ["  on ", "Running on runner-", "Waiting for pod ", "\t", USAGE].iter().any(|word| line.starts_with(word))
@@ -151,7 +152,8 @@ fn talking() -> Value {
     script(&["echo in the script", TALK, "echo at the end"])
 }
 
-/// All jobs of a manager that goes are gone on with by the next one, which has another token, another system id and no file of it.
+/// All jobs of a manager that goes are gone on with by the next one, which has another token,
+/// another system id and no file of it.
 async fn replaced(world: Rc<World>, name: &str, signal: Signal) -> anyhow::Result<()> {
     let first = manager(&world, name, "", None).await?;
     let mut jobs = Vec::new();
@@ -194,7 +196,8 @@ async fn replica_killed(world: Rc<World>) -> anyhow::Result<()> {
         anyhow::Ok(pod.pointer(OWNER).and_then(Value::as_str).unwrap_or_default().to_owned())
     };
     let before = owner().await?;
-    // The first lives and says so: two of its heartbeats are seen, and the second leaves the job alone.
+    // The first lives and says so: two of its heartbeats are seen, and the second leaves the job
+    // alone.
     let beat = "/metadata/annotations/gantry.dev~1heartbeat";
     let path = format!("/api/v1/namespaces/{}/pods/{pod}", first.namespace);
     until("two heartbeats", BOUND, async || {
@@ -309,10 +312,12 @@ async fn changed_by_hand(world: Rc<World>) -> anyhow::Result<()> {
 /// Jobs of the Deployment at once.
 const AT_ONCE: u32 = 20;
 
-/// Lines that each of them prints, in a bit more than a minute: longer than a Deployment takes to be rolled out.
+/// Lines that each of them prints, in a bit more than a minute: longer than a Deployment takes to
+/// be rolled out.
 const LASTING: u64 = 700;
 
-/// `kubectl rollout restart` of what is shipped: the runner that goes takes itself off GitLab's list, and the next one registers anew.
+/// `kubectl rollout restart` of what is shipped: the runner that goes takes itself off GitLab's
+/// list, and the next one registers anew.
 async fn rolled_out(world: Rc<World>) -> anyhow::Result<()> {
     let places = AT_ONCE.to_string();
     let more = json!({"RUNNER_CONCURRENT_BUILDS": places, "RUNNER_REQUEST_CONCURRENCY": places});
@@ -341,7 +346,8 @@ async fn rolled_out(world: Rc<World>) -> anyhow::Result<()> {
     overlay.remove().await
 }
 
-/// The command for operators: its table has zeros, and a pod that is not of its fleet stays as it is.
+/// The command for operators: its table has zeros, and a pod that is not of its fleet stays as it
+/// is.
 async fn own_chaos(world: Rc<World>) -> anyhow::Result<()> {
     let namespace = world.namespace("own-chaos");
     world.kube.account(&namespace).await?;

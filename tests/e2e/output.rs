@@ -145,7 +145,8 @@ async fn masks_in_bulk(world: Rc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kubelet and the API server repeat the names of images. Those are in the pod, where they must be, but in nothing that the manager says.
+/// The kubelet and the API server repeat the names of images. Those are in the pod, where they must
+/// be, but in nothing that the manager says.
 async fn masked_images(world: Rc<World>) -> anyhow::Result<()> {
     let runner = Runner::start(&world, &RunnerOptions::new("masked-images")).await?;
     let canaries = ["Canary-One/of-mine:1", "Canary-Two/\u{e4}\"of mine"];

@@ -1,4 +1,5 @@
-//! The runner as a process: its configuration, signals, metrics and health; and jobs that outlive it.
+//! The runner as a process: its configuration, signals, metrics and health; and jobs that outlive
+//! it.
 
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -42,7 +43,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Runs `gantry run` with this configuration to its end, which must come by itself: its exit code and output.
+/// Runs `gantry run` with this configuration to its end, which must come by itself: its exit code
+/// and output.
 async fn refused(world: &World, name: &str, config: &str) -> anyhow::Result<(Option<i32>, String)> {
     let path = world.dir().join(format!("{name}.toml"));
     std::fs::write(&path, config)?;
@@ -65,7 +67,8 @@ async fn invalid_configuration(world: Rc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The good entry runs jobs from the start; the bad one is shown, and works as soon as it is mended.
+/// The good entry runs jobs from the start; the bad one is shown, and works as soon as it is
+/// mended.
 async fn unusable_entry(world: Rc<World>) -> anyhow::Result<()> {
     let runner = Runner::start(&world, &RunnerOptions::new("beside")).await?;
     let good = std::fs::read_to_string(&runner.config)?;

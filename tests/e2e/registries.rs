@@ -43,14 +43,16 @@ fn private(world: &World, image: &str) -> Value {
     job
 }
 
-/// A Secret that was not given to its pod, and whose manager is dead, goes with whoever removes the pod.
+/// A Secret that was not given to its pod, and whose manager is dead, goes with whoever removes the
+/// pod.
 async fn logins_without_manager(world: Rc<World>) -> anyhow::Result<()> {
     let options = RunnerOptions {
         global: "[gantry]\n  self_report_after = \"3s\"\n  ticket_key = \"logins\"\n".to_owned(),
         ..RunnerOptions::new("logins-left")
     };
     let first = Runner::start(&world, &options).await?;
-    // Without update the Secret has no owner, as where its manager is killed a moment before it would.
+    // Without update the Secret has no owner, as where its manager is killed a moment before it
+    // would.
     let rights = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]}]);
     grant(&world, &first, &rights).await?;
     let id = world.post_job(&first, &private(&world, "own")).await?;

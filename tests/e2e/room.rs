@@ -1,4 +1,5 @@
-//! No room for pods: jobs wait where they can be seen to wait, more are not asked for, and none fails for that.
+//! No room for pods: jobs wait where they can be seen to wait, more are not asked for, and none
+//! fails for that.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Secrets of a job that a store keeps: fetched by the runner, given to the script, in no log and no pod.
+//! Secrets of a job that a store keeps: fetched by the runner, given to the script, in no log and
+//! no pod.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Services as their users see them: waited for, shown with their last words, and their logs in that of the job. And what a job has used.
+//! Services as their users see them: waited for, shown with their last words, and their logs in
+//! that of the job. And what a job has used.
 
 use std::rc::Rc;
 use std::time::Duration;

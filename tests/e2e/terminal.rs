@@ -1,4 +1,5 @@
-//! People in a job: a terminal in its build container and a look at a port, as GitLab's proxy brings them.
+//! People in a job: a terminal in its build container and a look at a port, as GitLab's proxy
+//! brings them.
 
 use std::rc::Rc;
 use std::time::Duration;

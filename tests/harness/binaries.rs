@@ -18,8 +18,9 @@ pub struct Binaries {
     pub gantry: PathBuf,
 }
 
-/// Builds the binaries, or takes those that were given, and copies them to `dir`: what is built meanwhile does not change a test that
-/// runs. Symbols are left out where the tool for that is there, since every job sends a helper into its pod.
+/// Builds the binaries, or takes those that were given, and copies them to `dir`: what is built
+/// meanwhile does not change a test that runs. Symbols are left out where the tool for that is
+/// there, since every job sends a helper into its pod.
 ///
 /// # Errors
 /// They do not compile, or are not where they should be.

@@ -1,5 +1,5 @@
-//! Jobs as data: what is run, on what runner, what happens meanwhile, and what must come of it. Nothing in a case knows about simulators, so
-//! that the same cases hold on a real cluster.
+//! Jobs as data: what is run, on what runner, what happens meanwhile, and what must come of it.
+//! Nothing in a case knows about simulators, so that the same cases hold on a real cluster.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -131,12 +131,14 @@ enum Deed {
     DeletePod,
     /// Somebody drains the node: the pod is evicted by request and has its grace period.
     Drain,
-    /// The kernel ends the first process of this container for want of memory. The container needs a limit.
+    /// The kernel ends the first process of this container for want of memory. The container needs
+    /// a limit.
     OutOfMemory(String),
 }
 
-/// Makes the first process of a container the one that the kernel ends, and then asks for more memory than there is: files in memory first,
-/// which count for the container and for no process in it.
+/// Makes the first process of a container the one that the kernel ends, and then asks for more
+/// memory than there is: files in memory first, which count for the container and for no process in
+/// it.
 const TAKE_ALL_MEMORY: &str =
     "echo 1000 > /proc/1/oom_score_adj; dd if=/dev/zero of=/dev/shm/all bs=64k count=1000; exec tail /dev/zero";
 

@@ -1,4 +1,5 @@
-//! Where the pods of a run live: in a simulated cluster that the run starts, or in one that somebody has given.
+//! Where the pods of a run live: in a simulated cluster that the run starts, or in one that
+//! somebody has given.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -19,13 +20,15 @@ use crate::registry::Registry;
 /// Names the file with the cluster that was given, as for every Kubernetes client.
 const KUBECONFIG: &str = "KUBECONFIG";
 
-/// The address of this machine for pods of that cluster, where it is not the one from which this machine reaches the API server.
+/// The address of this machine for pods of that cluster, where it is not the one from which this
+/// machine reaches the API server.
 const HOST: &str = "GANTRY_TEST_HOST";
 
 /// How long the simulator may take to start.
 const START: Duration = Duration::from_secs(30);
 
-/// Images whose pull takes a while: patterns of names, and seconds. All others that are not on the node are missing.
+/// Images whose pull takes a while: patterns of names, and seconds. All others that are not on the
+/// node are missing.
 pub(crate) const PULLS: [(&str, u64); 3] = [("slowest-", 60), ("slower-", 12), ("slow-", 5)];
 
 /// Images that want a login.
@@ -61,7 +64,8 @@ pub enum Need {
     SlowImages,
     /// Faults on demand.
     Faults,
-    /// The runner's own image on its nodes, and what is needed to deploy and to watch it: kubectl and Prometheus on this machine.
+    /// The runner's own image on its nodes, and what is needed to deploy and to watch it: kubectl
+    /// and Prometheus on this machine.
     OwnImages,
     /// The runner's own image on its nodes, and helm and kubectl on this machine.
     Helm,
@@ -163,7 +167,8 @@ impl Cluster {
         format!("{}:{}", self.host, crate::registry::PORT)
     }
 
-    /// The name of an image there that no other run has pulled, and the user and password that it wants.
+    /// The name of an image there that no other run has pulled, and the user and password that it
+    /// wants.
     pub fn private_image(&self, name: &str) -> (String, &'static str, &'static str) {
         let Private { prefix, user, password } = PRIVATE;
         (format!("{}/library/{prefix}{name}:{}", self.registry(), std::process::id()), user, password)

@@ -40,7 +40,8 @@ pub struct Job {
     pub queued_at: Option<String>,
     /// When it ended, if it has.
     pub finished_at: Option<String>,
-    /// How many tries there were before this one: GitLab repeats what no runner has begun, as another job of the same name.
+    /// How many tries there were before this one: GitLab repeats what no runner has begun, as
+    /// another job of the same name.
     #[serde(default)]
     pub attempt: u32,
 }
@@ -118,7 +119,8 @@ impl GitLab {
         Ok(answer["token"].as_str().context("a registration without a token")?.to_owned())
     }
 
-    /// Creates a runner as a person does in GitLab, which takes jobs with `tag` only, and returns its token.
+    /// Creates a runner as a person does in GitLab, which takes jobs with `tag` only, and returns
+    /// its token.
     ///
     /// # Errors
     /// GitLab refuses it.

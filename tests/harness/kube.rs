@@ -49,7 +49,8 @@ impl Kube {
     pub async fn from_kubeconfig(path: &Path) -> anyhow::Result<Self> {
         let file = Kubeconfig::read_from(path).with_context(|| format!("{} is no kubeconfig", path.display()))?;
         let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
-        // The cluster of a test lies on this machine or near it; a proxy that the environment names is meant for the world outside.
+        // The cluster of a test lies on this machine or near it; a proxy that the environment names
+        // is meant for the world outside.
         config.proxy_url = None;
         Self::from_config(config)
     }
@@ -128,7 +129,8 @@ impl Kube {
         Ok(())
     }
 
-    /// Makes a namespace with a service account that may do exactly what the first users of the product give it, and returns a token of it.
+    /// Makes a namespace with a service account that may do exactly what the first users of the
+    /// product give it, and returns a token of it.
     ///
     /// # Errors
     /// Something of it exists already.
@@ -210,7 +212,8 @@ impl Kube {
         let options = json!({"gracePeriodSeconds": 0});
         match self.must(Method::DELETE, &path, Some(&options)).await {
             Ok(_) => Ok(()),
-            // A connection that the API server has just closed; it has not been asked, or asking again does no harm.
+            // A connection that the API server has just closed; it has not been asked, or asking
+            // again does no harm.
             Err(error) if format!("{error:#}").contains("connection closed") => {
                 self.must(Method::DELETE, &path, Some(&options)).await.map(drop)
             }
@@ -218,8 +221,9 @@ impl Kube {
         }
     }
 
-    /// Waits until the status shows a pod as running, which is up to a second after its first output. A kubelet that is still starting the
-    /// containers of a pod may see its deletion only a minute later.
+    /// Waits until the status shows a pod as running, which is up to a second after its first
+    /// output. A kubelet that is still starting the containers of a pod may see its deletion only a
+    /// minute later.
     ///
     /// # Errors
     /// It is not within `bound`.
@@ -234,7 +238,8 @@ impl Kube {
         .await
     }
 
-    /// Evicts a pod by request, as `kubectl drain` does. Every API server since 1.5 knows this version of the request.
+    /// Evicts a pod by request, as `kubectl drain` does. Every API server since 1.5 knows this
+    /// version of the request.
     ///
     /// # Errors
     /// There is none of that name, or it may not be evicted.
@@ -246,8 +251,9 @@ impl Kube {
             .map(drop)
     }
 
-    /// Runs a script in a container, as somebody with `kubectl exec` would, and returns what it prints. A container that ends takes the
-    /// script and its stream with it, so how those end says nothing.
+    /// Runs a script in a container, as somebody with `kubectl exec` would, and returns what it
+    /// prints. A container that ends takes the script and its stream with it, so how those end says
+    /// nothing.
     ///
     /// # Errors
     /// There is no such container, it does not run, or the script does not end.

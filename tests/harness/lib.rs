@@ -1,7 +1,9 @@
-//! What the end-to-end tests are made of: the shipped binaries, started as their users would, and a look at what they do.
+//! What the end-to-end tests are made of: the shipped binaries, started as their users would, and a
+//! look at what they do.
 //!
-//! Nothing here knows how the product is made inside; only its binaries, its configuration file and the interfaces of the simulators. A
-//! test gets a [`World`] and may start [`Runner`]s of its own in it.
+//! Nothing here knows how the product is made inside; only its binaries, its configuration file and
+//! the interfaces of the simulators. A test gets a [`World`] and may start [`Runner`]s of its own
+//! in it.
 
 pub mod binaries;
 pub mod case;

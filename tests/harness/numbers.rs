@@ -1,4 +1,5 @@
-//! Measured numbers: how they are shown, kept in a file, and compared with those of an earlier run. Measures nothing itself.
+//! Measured numbers: how they are shown, kept in a file, and compared with those of an earlier run.
+//! Measures nothing itself.
 
 use std::fmt::Write as _;
 
@@ -70,7 +71,8 @@ pub struct Row {
     pub unit: Unit,
     /// The values, in the order in which they were measured.
     pub samples: Vec<f64>,
-    /// What the cluster itself takes for the same, in the same run; empty where there is no such thing.
+    /// What the cluster itself takes for the same, in the same run; empty where there is no such
+    /// thing.
     #[serde(default)]
     pub floor: Vec<f64>,
 }

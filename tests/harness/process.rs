@@ -1,4 +1,5 @@
-//! A process under test, with everything it writes kept in a file. It ends with its owner, its whole process group with it.
+//! A process under test, with everything it writes kept in a file. It ends with its owner, its
+//! whole process group with it.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
@@ -13,7 +14,8 @@ use nix::unistd::Pid;
 
 use crate::until::until;
 
-/// How long a process may take to end when its owner is dropped: a simulated cluster ends its containers first.
+/// How long a process may take to end when its owner is dropped: a simulated cluster ends its
+/// containers first.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A process that runs, or has run.
@@ -26,7 +28,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with nothing of our own environment but the search path. It writes below `dir`, its output to `<dir>/<name>.log`.
+    /// Starts `program` with nothing of our own environment but the search path. It writes below
+    /// `dir`, its output to `<dir>/<name>.log`.
     ///
     /// # Errors
     /// The program cannot be started.

@@ -137,7 +137,8 @@ impl Proxy {
         self.shared.rate.set(None);
     }
 
-    /// What is connected now stays open and moves nothing for ever, as after a node has vanished. New connections work.
+    /// What is connected now stays open and moves nothing for ever, as after a node has vanished.
+    /// New connections work.
     pub fn strand(&self) {
         self.shared.stranded.send_replace(self.shared.connections.get());
     }

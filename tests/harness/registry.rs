@@ -1,5 +1,6 @@
-//! A registry of images for the nodes of the project's own cluster: every image whose name says so takes its time, or wants a login, and is
-//! busybox then; there are no others. As far as a container runtime asks (OCI distribution specification, pull).
+//! A registry of images for the nodes of the project's own cluster: every image whose name says so
+//! takes its time, or wants a login, and is busybox then; there are no others. As far as a
+//! container runtime asks (OCI distribution specification, pull).
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,8 @@ struct Image {
 }
 
 impl Registry {
-    /// Serves on an address of this machine, unless a run beside this one does already. Needs a `LocalSet`.
+    /// Serves on an address of this machine, unless a run beside this one does already. Needs a
+    /// `LocalSet`.
     ///
     /// # Errors
     /// There is no image to serve, or the address is not this machine's.

@@ -1,4 +1,5 @@
-//! One `gantry run` with a namespace, a service account and a tag of its own, so that many can share a world.
+//! One `gantry run` with a namespace, a service account and a tag of its own, so that many can
+//! share a world.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! An object store that speaks S3 and checks every signature by the rules of Amazon's documentation, from what arrives and from nothing of
-//! the product's: a wrong belief about signing must not be on both sides.
+//! An object store that speaks S3 and checks every signature by the rules of Amazon's
+//! documentation, from what arrives and from nothing of the product's: a wrong belief about signing
+//! must not be on both sides.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
-//! Runs tests that share a world: several at once, each isolated from the others' failures. Understands as much of the command line of
-//! Rust's own test programs as cargo and people use, and `--cluster`: the pods go to the cluster of `KUBECONFIG` instead of a simulated one.
+//! Runs tests that share a world: several at once, each isolated from the others' failures.
+//! Understands as much of the command line of Rust's own test programs as cargo and people use, and
+//! `--cluster`: the pods go to the cluster of `KUBECONFIG` instead of a simulated one.
 
 use std::cmp::Reverse;
 use std::future::Future;
@@ -185,7 +186,8 @@ async fn run(tests: Vec<Test>, asked: &Asked) -> anyhow::Result<bool> {
     Ok(failed.is_empty())
 }
 
-/// Where the files of a run lie. Every pod gets the helper twice: in memory that costs nothing, on a disk it slows down everybody.
+/// Where the files of a run lie. Every pod gets the helper twice: in memory that costs nothing, on
+/// a disk it slows down everybody.
 pub fn place() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let is_usable = statvfs(memory).is_ok_and(|about| {
@@ -210,7 +212,8 @@ pub async fn interrupted() {
 async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: u32) -> Vec<(String, anyhow::Error)> {
     let places = Rc::new(Semaphore::new(at_once as usize));
     let mut running = JoinSet::new();
-    // What is not to be disturbed comes before anything runs, and what takes longest next, so that nothing waits for it at the end.
+    // What is not to be disturbed comes before anything runs, and what takes longest next, so that
+    // nothing waits for it at the end.
     let mut tests = tests;
     tests.sort_by_key(|test| (!test.alone, Reverse(test.longest)));
     for Test { name, run, longest, alone, .. } in tests {

@@ -1,9 +1,12 @@
-//! A job's log as its reader sees it. Written from GitLab's description of timestamped logs, without the product's own code.
+//! A job's log as its reader sees it. Written from GitLab's description of timestamped logs,
+//! without the product's own code.
 
-/// Bytes before the text of a stamped line: `2026-01-02T03:04:05.678901Z 01O ` or with `+` as the last one.
+/// Bytes before the text of a stamped line: `2026-01-02T03:04:05.678901Z 01O ` or with `+` as the
+/// last one.
 const STAMP: usize = 32;
 
-/// The text of a log: without time stamps, section markers and colours; continued entries are joined.
+/// The text of a log: without time stamps, section markers and colours; continued entries are
+/// joined.
 pub fn text(raw: &[u8]) -> String {
     let mut lines: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let body = raw.strip_suffix(b"\n").unwrap_or(raw);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// Pauses between two looks: quick at first, then gentle to the machine that the product has to share.
+/// Pauses between two looks: quick at first, then gentle to the machine that the product has to
+/// share.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 

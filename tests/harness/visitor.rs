@@ -1,5 +1,6 @@
-//! GitLab's proxy, as it enters a job on behalf of a person: it connects to the session that the runner has offered, trusts the certificate
-//! that came with it and no other, and says the word that opens it.
+//! GitLab's proxy, as it enters a job on behalf of a person: it connects to the session that the
+//! runner has offered, trusts the certificate that came with it and no other, and says the word
+//! that opens it.
 
 use std::sync::Arc;
 use std::time::Duration;

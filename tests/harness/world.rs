@@ -1,4 +1,5 @@
-//! GitLab, a cluster, one runner that most tests share, and what must be true of all of it at the end.
+//! GitLab, a cluster, one runner that most tests share, and what must be true of all of it at the
+//! end.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
@@ -23,7 +24,8 @@ use crate::{repository, trace};
 /// With it runners may register.
 const REGISTRATION_TOKEN: &str = "GR1348941e2e-registration";
 
-/// A second project, with the same content, which no job token opens; and the access token that does.
+/// A second project, with the same content, which no job token opens; and the access token that
+/// does.
 const OTHER_PROJECT: &str = "group/other";
 const CLONE_TOKEN: &str = "glpat-e2e-of-group-other";
 
@@ -293,7 +295,8 @@ impl World {
         .await
     }
 
-    /// What must be true when all jobs have ended: no rule of the protocol broken, no pod left, no secret shown.
+    /// What must be true when all jobs have ended: no rule of the protocol broken, no pod left, no
+    /// secret shown.
     ///
     /// # Errors
     /// It is not true.
@@ -305,7 +308,8 @@ impl World {
         for namespace in &namespaces {
             self.empty(namespace).await?;
         }
-        // Only tests without jobs of their own, such as those of `gantry dev`, leave nothing to look at.
+        // Only tests without jobs of their own, such as those of `gantry dev`, leave nothing to
+        // look at.
         anyhow::ensure!(self.recorder.bytes() > 0 || self.jobs.get() == 0, "the recorder saw no pod at all");
         let secrets = self.secrets.borrow();
         let shown = self.recorder.found(secrets.iter().map(String::as_str));

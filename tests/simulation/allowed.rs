@@ -1,5 +1,6 @@
-//! What may come of a job: a table of what happened to it, or around it, and the ends that this allows. A job may always come to what its own
-//! program says. Whatever it comes to must also be true: a success has run all its scripts, a code is that of a script, a time-out has passed.
+//! What may come of a job: a table of what happened to it, or around it, and the ends that this
+//! allows. A job may always come to what its own program says. Whatever it comes to must also be
+//! true: a success has run all its scripts, a code is that of a script, a time-out has passed.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ pub(crate) enum End {
     /// A script of the user, or fetching the sources, has failed.
     Script,
     TimedOut,
-    /// GitLab has taken the job back, or was told that nothing of it has run, as often as it tries again by itself.
+    /// GitLab has taken the job back, or was told that nothing of it has run, as often as it tries
+    /// again by itself.
     NeverBegun,
     /// GitLab has heard nothing of it for too long.
     Forgotten,
@@ -48,7 +50,8 @@ pub(crate) struct Row {
 /// An outage of this length may outlast a job's token, with all the tries that were under way.
 const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
 
-/// Outages of this length together may leave an acknowledgement without an answer for as long as it is tried.
+/// Outages of this length together may leave an acknowledgement without an answer for as long as it
+/// is tried.
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(100);
 
 /// What ends a pod, or a container of it.

@@ -1,5 +1,5 @@
-//! The simulated cluster of a world, as managers reach it (through its weather, over connections that can be cut) and as the simulation
-//! itself does.
+//! The simulated cluster of a world, as managers reach it (through its weather, over connections
+//! that can be cut) and as the simulation itself does.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -196,7 +196,8 @@ impl Wire {
     }
 }
 
-/// The first half of an answer, and the end of its connection. One that lasts ends at its beginning.
+/// The first half of an answer, and the end of its connection. One that lasts ends at its
+/// beginning.
 async fn cut(answer: Answer) -> anyhow::Result<Answer> {
     let (parts, body) = answer.into_parts();
     let Some(length) = body.size_hint().exact() else { anyhow::bail!("the connection was lost") };

@@ -1,4 +1,5 @@
-//! Accidents at random moments: to managers, pods, connections and networks, and the people who cancel jobs.
+//! Accidents at random moments: to managers, pods, connections and networks, and the people who
+//! cancel jobs.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Makes an agent of today speak like one of the first version of the protocol, whose bytes are recorded in
-//! `crates/gantry-wire/src/frame/protocol_1.txt`: it tells nothing of versions, of who is in charge and of its job, and hears no greeting.
+//! Makes an agent of today speak like one of the first version of the protocol, whose bytes are
+//! recorded in `crates/gantry-wire/src/frame/protocol_1.txt`: it tells nothing of versions, of who
+//! is in charge and of its job, and hears no greeting.
 
 use bytes::BytesMut;
 use gantry_wire::frame::{Frame, FrameReader, Hello, State};

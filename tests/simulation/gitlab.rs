@@ -1,4 +1,5 @@
-//! The simulated GitLab of a world, as runners and agents reach it (through its weather) and as the simulation itself does.
+//! The simulated GitLab of a world, as runners and agents reach it (through its weather) and as the
+//! simulation itself does.
 
 use std::sync::Arc;
 
@@ -53,8 +54,9 @@ impl Line {
         Arc::new(Self { who: who.into(), ..self.clone() })
     }
 
-    /// Notes what GitLab hears of a job that runs: its log, and its end. That it lives may also be said by somebody who is cut off from it,
-    /// every few seconds, until a connection shows that another has it.
+    /// Notes what GitLab hears of a job that runs: its log, and its end. That it lives may also be
+    /// said by somebody who is cut off from it, every few seconds, until a connection shows that
+    /// another has it.
     fn note_report(&self, parts: &http::request::Parts, body: &[u8]) {
         let mut words = parts.uri.path().split('/').skip_while(|word| *word != "jobs").skip(1);
         let Some(job) = words.next().and_then(|id| id.parse().ok()) else { return };
@@ -82,7 +84,8 @@ impl Line {
         match fate {
             Fate::Refused => return Err(TransportError::new(TransportFault::Connect, "refused")),
             Fate::LostRequest => return Err(TransportError::new(TransportFault::Broken, "broke off")),
-            // A proxy does not say what it knows of the job. Only logs have a lock, and only jobs are raced for.
+            // A proxy does not say what it knows of the job. Only logs have a lock, and only jobs
+            // are raced for.
             Fate::Status(409) if parts.method == http::Method::PUT => return Ok(canned(503)),
             Fate::Status(status) => return Ok(canned(status)),
             Fate::Fine | Fate::LostAnswer | Fate::CutAnswer | Fate::Silence => {}
@@ -169,7 +172,8 @@ impl Desk {
         self.ask("GET", &format!("/sim/jobs/{job}/trace"), None).await
     }
 
-    /// Puts a job into the queue, under another id where a further try of an earlier job has got the one that it wants.
+    /// Puts a job into the queue, under another id where a further try of an earlier job has got
+    /// the one that it wants.
     pub(crate) async fn add(&self, payload: &Value) -> anyhow::Result<()> {
         let answer = self.ask("POST", "/sim/jobs", Some(payload)).await?;
         let answer: Value = serde_json::from_slice(&answer)?;

@@ -1,5 +1,5 @@
-//! What must hold in every world, whatever happened in it. Written from what was promised, with what the ledger says happened, and without
-//! any code of the product.
+//! What must hold in every world, whatever happened in it. Written from what was promised, with
+//! what the ledger says happened, and without any code of the product.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,7 +17,8 @@ use crate::log;
 use crate::programs::{self, Job, Outcome, SECRET};
 use crate::world::JOBS;
 
-/// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach GitLab.
+/// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach
+/// GitLab.
 const BROKEN_BY_DEATH: [&str; 3] = ["taken and never acknowledged", "silent", "overtime"];
 
 /// From so long after a job's time-out on, its token is about to end.
@@ -44,7 +45,8 @@ struct Shown {
     status: String,
     #[serde(deserialize_with = "reason")]
     failure_reason: Option<String>,
-    /// How many jobs were tried before in its place: GitLab repeats one that no runner has begun, as a job of its own.
+    /// How many jobs were tried before in its place: GitLab repeats one that no runner has begun,
+    /// as a job of its own.
     attempt: u32,
     exit_code: Option<i32>,
     queued_at: Timestamp,
@@ -58,7 +60,8 @@ impl Shown {
         Duration::try_from(self.finished_at?.duration_since(self.started_at?)).ok()
     }
 
-    /// When GitLab learned of its end; `None` if it never did, or if that cannot be said because it was tried before.
+    /// When GitLab learned of its end; `None` if it never did, or if that cannot be said because it
+    /// was tried before.
     fn ended_in(&self, ledger: &Ledger, program: &Job) -> Option<Instant> {
         if self.attempt > 0 {
             return None;
@@ -68,7 +71,8 @@ impl Shown {
     }
 }
 
-/// A failure reason. The ways in which GitLab gives up on a job of which it hears nothing have one name here.
+/// A failure reason. The ways in which GitLab gives up on a job of which it hears nothing have one
+/// name here.
 fn reason<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let reason = Option::<String>::deserialize(from)?;
     Ok(reason.map(|reason| match reason.as_str() {
@@ -164,7 +168,8 @@ impl Judged<'_> {
         harms.iter().any(|harm| self.facts.harms.contains(harm))
     }
 
-    /// GitLab was away for so long that nobody could report any more, or that it took a job back whose acknowledgement went unanswered.
+    /// GitLab was away for so long that nobody could report any more, or that it took a job back
+    /// whose acknowledgement went unanswered.
     fn is_cut_off(&self) -> bool {
         let end = End::of(&self.shown.status, self.shown.failure_reason.as_deref().unwrap_or_default());
         match end {
@@ -175,7 +180,8 @@ impl Judged<'_> {
         }
     }
 
-    /// It was reported when its token was about to end, and GitLab had been away: then the state goes without the rest of the log.
+    /// It was reported when its token was about to end, and GitLab had been away: then the state
+    /// goes without the rest of the log.
     fn is_late(&self) -> bool {
         let late = |ran| ran + self.waiting() >= self.program.timeout + LAST_CHANCE;
         self.troubles.gitlab && self.shown.ran_for().is_some_and(late)
@@ -209,7 +215,8 @@ impl Judged<'_> {
         let tries = self.facts.tries.iter().filter(|(_, stage, _)| stage == "get_sources").count();
         let by_sources =
             !self.facts.fetched && u32::try_from(tries).is_ok_and(|tries| tries >= self.program.tool.attempts);
-        // A build container that has run out of memory is the job's own fault, and has no exit code.
+        // A build container that has run out of memory is the job's own fault, and has no exit
+        // code.
         let by_memory = self.shown.exit_code.is_none() && self.facts.harms.contains(&Harm::OutOfMemory);
         if by_script || by_sources || by_memory { Ok(()) } else { Err("nothing has failed with that code".to_owned()) }
     }
@@ -230,7 +237,8 @@ impl Judged<'_> {
 
     /// No script twice, no stage more often than it may be tried, and both in one pod only.
     fn once(&self) -> Result<(), String> {
-        // A job is started although GitLab could not be asked for two minutes, as the reference does; GitLab may hand it out again.
+        // A job is started although GitLab could not be asked for two minutes, as the reference
+        // does; GitLab may hand it out again.
         if self.troubles.gitlab_away >= UNANSWERED {
             return Ok(());
         }
@@ -250,7 +258,8 @@ impl Judged<'_> {
         if pods.len() > 1 { Err(format!("it ran in several pods: {pods:?}")) } else { Ok(()) }
     }
 
-    /// Never do two report it at one time. One that was superseded while it spoke, or slept, may have a last word on the way.
+    /// Never do two report it at one time. One that was superseded while it spoke, or slept, may
+    /// have a last word on the way.
     fn one_relay(&self) -> Result<(), String> {
         let reports = &self.facts.reports;
         let turns: Vec<Instant> =
@@ -264,8 +273,9 @@ impl Judged<'_> {
         }
     }
 
-    /// A manager with proof that the job cannot go on, or that is past all its deadlines, has ended it while its agent could not be reached:
-    /// then the log is what it had of the agent's, and its own last line.
+    /// A manager with proof that the job cannot go on, or that is past all its deadlines, has ended
+    /// it while its agent could not be reached: then the log is what it had of the agent's, and its
+    /// own last line.
     fn is_ended_by_manager(&self, agents: &[u8], trace: &[u8]) -> bool {
         let same = agents.iter().zip(trace).take_while(|(one, other)| one == other).count();
         let rest = String::from_utf8_lossy(trace.get(same..).unwrap_or_default()).into_owned();
@@ -338,8 +348,8 @@ fn violations(list: &Value, troubles: Troubles) -> Vec<String> {
     counted.map(|entry| format!("a violation: {entry}")).collect()
 }
 
-/// Pods that nobody has removed. Those whose manager was lost stay until the cluster collects them if their agent had a plan and did not end
-/// with 0, or was killed.
+/// Pods that nobody has removed. Those whose manager was lost stay until the cluster collects them
+/// if their agent had a plan and did not end with 0, or was killed.
 fn left_behind(pods: &BTreeMap<String, Value>, troubles: Troubles) -> Vec<String> {
     let stays = |pod: &Value| {
         let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! What really happened in a world, written down by those who made it happen: the other side of every invariant.
+//! What really happened in a world, written down by those who made it happen: the other side of
+//! every invariant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,12 +52,13 @@ pub(crate) struct Book {
     gitlab_trouble: Option<Instant>,
     /// From when and for how long it could not be reached at all.
     gitlab_away: Vec<(Instant, Duration)>,
-    /// When the API server could not be reached, or did not answer as it should, or a connection through it did not last, for the first
-    /// time.
+    /// When the API server could not be reached, or did not answer as it should, or a connection
+    /// through it did not last, for the first time.
     api_trouble: Option<Instant>,
     /// Pods cannot reach GitLab.
     pods_are_blind: bool,
-    /// Agents speak the first version of the protocol, which knows no claims: the newest connection wins.
+    /// Agents speak the first version of the protocol, which knows no claims: the newest connection
+    /// wins.
     is_first_version: bool,
     /// What must never be, seen while it happened.
     pub(crate) wrong: Vec<String>,
@@ -79,7 +81,8 @@ impl Book {
         self.managers_killed.get_or_insert_with(Instant::now);
     }
 
-    /// Notes that a manager stands still from now on, for a while. GitLab and the API server may then hear nothing of its jobs.
+    /// Notes that a manager stands still from now on, for a while. GitLab and the API server may
+    /// then hear nothing of its jobs.
     pub(crate) fn manager_frozen(&mut self) {
         self.manager_killed();
     }
@@ -127,7 +130,8 @@ pub(crate) struct Troubles {
     pub(crate) gitlab: bool,
     /// How long it could not be reached at all, summed up.
     pub(crate) gitlab_away: Duration,
-    /// The API server could not be reached or did not answer as it should, or a connection through it did not last.
+    /// The API server could not be reached or did not answer as it should, or a connection through
+    /// it did not last.
     pub(crate) api: bool,
     /// Pods cannot reach GitLab: nobody speaks for a job while there is no manager.
     pub(crate) pods_are_blind: bool,

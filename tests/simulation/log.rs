@@ -1,9 +1,12 @@
-//! A job's log as its reader sees it: without time stamps, continued entries joined. Written from GitLab's description of stamped logs.
+//! A job's log as its reader sees it: without time stamps, continued entries joined. Written from
+//! GitLab's description of stamped logs.
 
-/// Bytes before the text of a stamped line: `2026-01-02T03:04:05.678901Z 01O ` or with `+` as the last one.
+/// Bytes before the text of a stamped line: `2026-01-02T03:04:05.678901Z 01O ` or with `+` as the
+/// last one.
 const STAMP: usize = 32;
 
-/// The text of a log. Entries of one stream that continue each other are joined where the first of them is.
+/// The text of a log. Entries of one stream that continue each other are joined where the first of
+/// them is.
 pub(crate) fn unstamped(raw: &[u8]) -> Vec<u8> {
     let mut entries: Vec<(&[u8], Vec<u8>)> = Vec::new();
     for line in raw.strip_suffix(b"\n").unwrap_or(raw).split(|byte| *byte == b'\n') {

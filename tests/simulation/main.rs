@@ -1,8 +1,10 @@
-//! The seeded simulation: manager, agent, shim and relay as they are, in one process on a paused clock, against the simulators that also
-//! serve the end-to-end tests. One seed decides which jobs there are, what goes wrong and when; a seed that fails is kept and replayed first
-//! at every later run.
+//! The seeded simulation: manager, agent, shim and relay as they are, in one process on a paused
+//! clock, against the simulators that also serve the end-to-end tests. One seed decides which jobs
+//! there are, what goes wrong and when; a seed that fails is kept and replayed first at every later
+//! run.
 //!
-//! `world.rs` puts a world together, `faults.rs` and `weather.rs` are what happens to it, `invariants.rs` what must hold all the same.
+//! `world.rs` puts a world together, `faults.rs` and `weather.rs` are what happens to it,
+//! `invariants.rs` what must hold all the same.
 
 mod allowed;
 mod cluster;
@@ -39,7 +41,8 @@ use crate::seeds::Asked;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A world that takes longer than this on a real clock is stuck. The slowest take some seconds on a quiet machine.
+/// A world that takes longer than this on a real clock is stuck. The slowest take some seconds on a
+/// quiet machine.
 const STUCK: Duration = Duration::from_mins(10);
 
 /// One world in so many is made twice.

@@ -1,4 +1,5 @@
-//! Where managers are hired: each has a name, a way to GitLab of its own, and in some worlds a runner of its own.
+//! Where managers are hired: each has a name, a way to GitLab of its own, and in some worlds a
+//! runner of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ const REGISTRATION: &str = "registration-token-of-the-world";
 /// How managers differ from each other.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Customs {
-    /// Each registers anew, as in a Deployment that does so in its start command: no disk, no token is that of the one before.
+    /// Each registers anew, as in a Deployment that does so in its start command: no disk, no token
+    /// is that of the one before.
     pub(crate) anew: bool,
 }
 
@@ -60,7 +62,8 @@ impl Office {
         Manager::start(name, config, Arc::new(outside), REGISTRATION).await
     }
 
-    /// A runner and a disk of its own. Its token is random for GitLab, but not for a world that is to be repeated.
+    /// A runner and a disk of its own. Its token is random for GitLab, but not for a world that is
+    /// to be repeated.
     async fn register(&self, name: &str) -> anyhow::Result<PathBuf> {
         let directory: &Path = &self.directory.join(name);
         std::fs::create_dir_all(directory)?;

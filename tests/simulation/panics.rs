@@ -1,4 +1,5 @@
-//! Panics of tasks, which their runtime would swallow: nothing of the product may panic, so each of them is a failure of its world.
+//! Panics of tasks, which their runtime would swallow: nothing of the product may panic, so each of
+//! them is a failure of its world.
 
 use std::cell::RefCell;
 

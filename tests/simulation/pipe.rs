@@ -1,4 +1,5 @@
-//! A connection that can be cut or stalled at any moment: what a network does to a stream that somebody holds for an hour.
+//! A connection that can be cut or stalled at any moment: what a network does to a stream that
+//! somebody holds for an hour.
 
 use std::io;
 use std::pin::Pin;

@@ -1,4 +1,5 @@
-//! What runs in the containers of the simulated cluster: the real agent and the real shim, with data in place of tools and shells.
+//! What runs in the containers of the simulated cluster: the real agent and the real shim, with
+//! data in place of tools and shells.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -126,7 +127,8 @@ impl Pods {
         }
     }
 
-    /// What a script of a job does; `None` if it is another job's. One that GitLab tries again has a new number and the same scripts.
+    /// What a script of a job does; `None` if it is another job's. One that GitLab tries again has
+    /// a new number and the same scripts.
     pub(crate) fn program(&self, job: u64, script: &str) -> Option<&Job> {
         let number = programs::number(script)?;
         let is_own = number == job || !self.jobs.contains_key(&job);
@@ -244,7 +246,8 @@ async fn shim(pods: &Arc<Pods>, pod: &Arc<Pod>, terminations: BoxStream<'static,
     i32::from(obey(ours, shell, terminations).await.is_err())
 }
 
-/// What a manager's exec does: asks for a helper where there is none, greets, and joins the manager to the agent.
+/// What a manager's exec does: asks for a helper where there is none, greets, and joins the manager
+/// to the agent.
 async fn bridge(pod: &Arc<Pod>, pipes: Pipes, is_first: bool) -> io::Result<i32> {
     let Pipes { stdin, mut stdout } = pipes;
     let mut stdin = BufReader::new(stdin);

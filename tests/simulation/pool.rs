@@ -1,4 +1,5 @@
-//! Connections that are used again, as every HTTP client does: opening one for each request would cost more than the requests.
+//! Connections that are used again, as every HTTP client does: opening one for each request would
+//! cost more than the requests.
 
 use std::sync::{Mutex, PoisonError};
 

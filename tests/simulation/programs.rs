@@ -1,5 +1,5 @@
-//! Jobs as data, made from the seed: what each stage prints and when, how long it takes, how it ends, and what the job must therefore come
-//! to if nothing gets in its way.
+//! Jobs as data, made from the seed: what each stage prints and when, how long it takes, how it
+//! ends, and what the job must therefore come to if nothing gets in its way.
 
 use std::time::Duration;
 
@@ -245,7 +245,8 @@ pub(crate) fn mark(id: u64, stage: &str, number: u32) -> String {
     format!("@{id}:{stage}:{number}:")
 }
 
-/// Cuts what is printed anywhere, in the middle of lines and of secrets too, and puts pauses between.
+/// Cuts what is printed anywhere, in the middle of lines and of secrets too, and puts pauses
+/// between.
 fn cut(mut text: Bytes, slow: bool, rng: &mut SmallRng) -> Vec<(Duration, Bytes)> {
     let mut prints = Vec::new();
     while !text.is_empty() {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 /// Lives of an ordinary run: half a minute without optimization.
 const LIVES: u64 = 480;
 
-/// The first seed of an ordinary run. It is always the same, so that a change is judged by what it changes; new worlds are made on demand.
+/// The first seed of an ordinary run. It is always the same, so that a change is judged by what it
+/// changes; new worlds are made on demand.
 const ORDINARY: u64 = 0x6761_6e74_7279;
 
 /// How to ask.
@@ -43,7 +44,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// Reads the command line. Options of Rust's own test programs are understood as far as they mean something here.
+    /// Reads the command line. Options of Rust's own test programs are understood as far as they
+    /// mean something here.
     pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut asked = Self { seed: None, lives: LIVES, from: Some(ORDINARY), threads, help: false, skip: false };

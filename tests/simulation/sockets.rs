@@ -1,4 +1,5 @@
-//! The agent's two sockets as pipes in memory: managers come in through an exec, the shim from the build container.
+//! The agent's two sockets as pipes in memory: managers come in through an exec, the shim from the
+//! build container.
 
 use std::io;
 use std::pin::Pin;

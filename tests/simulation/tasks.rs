@@ -1,4 +1,5 @@
-//! The one place where the simulation spawns tasks. All of them end with the world they belong to, since that drops its runtime.
+//! The one place where the simulation spawns tasks. All of them end with the world they belong to,
+//! since that drops its runtime.
 
 #![expect(clippy::disallowed_methods, reason = "this is the file that may")]
 

@@ -1,4 +1,5 @@
-//! The stages in the helper container as data: how long they take, and whether fetching the sources works.
+//! The stages in the helper container as data: how long they take, and whether fetching the sources
+//! works.
 
 use std::sync::Arc;
 use std::time::Duration;

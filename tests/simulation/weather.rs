@@ -1,4 +1,5 @@
-//! What the networks of a world are like at this moment: for each request, whether and how it goes wrong.
+//! What the networks of a world are like at this moment: for each request, whether and how it goes
+//! wrong.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

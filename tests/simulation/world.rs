@@ -1,4 +1,5 @@
-//! One world: a GitLab, a cluster, managers, jobs, faults, all from one seed and on one thread, until everything has settled.
+//! One world: a GitLab, a cluster, managers, jobs, faults, all from one seed and on one thread,
+//! until everything has settled.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -39,7 +40,8 @@ const WATCH_HISTORY: usize = 100;
 /// How long accidents go on happening.
 const UNREST: Duration = Duration::from_mins(15);
 
-/// How long everything may take: the longest job, GitLab's patience with one that is silent, and to spare.
+/// How long everything may take: the longest job, GitLab's patience with one that is silent, and to
+/// spare.
 const LONGEST: Duration = Duration::from_hours(4);
 
 /// How long managers have, once all jobs have ended, to remove what is left.
@@ -151,7 +153,8 @@ fn cluster_settings(is_old: bool) -> gantry_sim_kube::Config {
     settings
 }
 
-/// What else a world may have. It comes from a chance of its own, so that a seed without any of it is the world that it always was.
+/// What else a world may have. It comes from a chance of its own, so that a seed without any of it
+/// is the world that it always was.
 struct More {
     rng: SmallRng,
     /// The cluster is as old as those that we support.
@@ -180,7 +183,8 @@ impl More {
         let customs = Customs { anew: newest.random_ratio(1, 2) };
         let kinds = *[0, 0, 1, 2, HARDSHIPS.len()].choose(&mut newest).unwrap_or(&0);
         let hardships: Vec<Fault> = HARDSHIPS.sample(&mut newest, kinds).copied().collect();
-        // They know no claims: whoever connects last is in charge, and one that has slept is as well.
+        // They know no claims: whoever connects last is in charge, and one that has slept is as
+        // well.
         let is_first_version = !is_blind && hardships.is_empty() && newest.random_ratio(1, 4);
         Self { rng, is_old, cuts, is_edited, is_blind, is_first_version, customs, hardships }
     }

@@ -1,12 +1,14 @@
-//! Modules beside each other that know each other in a circle: none can be read, tested or moved without all the others. A module and those
-//! below it are one thing here: that a parent names its children, and they it, is how Rust is written.
+//! Modules beside each other that know each other in a circle: none can be read, tested or moved
+//! without all the others. A module and those below it are one thing here: that a parent names its
+//! children, and they it, is how Rust is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assert_none;
 use crate::project::{File, rust_files};
 
-/// Circles that are there today: the crate, and all modules that may be in one. To be opened, never to grow.
+/// Circles that are there today: the crate, and all modules that may be in one. To be opened, never
+/// to grow.
 const KNOWN: [(&str, &[&str]); 12] = [
     ("gantry-config", &["declare", "homes", "key", "kinds", "problem", "report", "section", "settings", "words"]),
     (
@@ -79,7 +81,8 @@ fn imports(own: &Path, file: &File) -> Vec<Path> {
     found
 }
 
-/// What modules beside each other import from each other, in one crate: an import from deep in one to deep in the other counts for both.
+/// What modules beside each other import from each other, in one crate: an import from deep in one
+/// to deep in the other counts for both.
 fn graph(files: &[(Path, &File)]) -> Graph {
     let modules: BTreeSet<&Path> = files.iter().map(|(module, _)| module).collect();
     let mut graph = Graph::new();

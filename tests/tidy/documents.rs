@@ -1,4 +1,5 @@
-//! What README and docs/ promise is there: commands, files, links, and a place on the map for every crate.
+//! What README and docs/ promise is there: commands, files, links, and a place on the map for every
+//! crate.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -83,7 +84,8 @@ fn files_that_pages_name_exist() {
     assert_none("files that pages name", &problems);
 }
 
-/// Operators are told of flags that do nothing. Whoever makes one act, or no longer, finds the list here.
+/// Operators are told of flags that do nothing. Whoever makes one act, or no longer, finds the list
+/// here.
 #[test]
 fn feature_flags_act_as_listed() {
     let is_ours = |file: &File| file.path.starts_with("crates/") && !file.path.starts_with("crates/gantry-sim-");

@@ -1,5 +1,6 @@
-//! A key that is said to act is read by somebody. The proof is a difference: taken out of a file that has them all (`every-key.toml`), it changes
-//! what is planned for a job, or makes the entry unusable. What acts elsewhere than in plans must be used by name outside of gantry-config.
+//! A key that is said to act is read by somebody. The proof is a difference: taken out of a file
+//! that has them all (`every-key.toml`), it changes what is planned for a job, or makes the entry
+//! unusable. What acts elsewhere than in plans must be used by name outside of gantry-config.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -53,7 +54,8 @@ fn keys_that_act_are_used() {
     let worlds = [World::of(&all), World::of(&without_commands(&without(&all, &stronger)))];
     let files: Vec<File> = rust_files().into_iter().filter(is_product).collect();
     let mut problems = Vec::new();
-    // A key without a field that acts is an older name, which the field of another one is read from.
+    // A key without a field that acts is an older name, which the field of another one is read
+    // from.
     let has_value = |key: &&Key| key.field.is_some() && !matches!(key.form, Form::Table | Form::Tables);
     for key in keys().iter().filter(has_value).filter(|key| key.effect.acts()) {
         let path = key.path.replace("[]", "");
@@ -191,7 +193,8 @@ fn planned(job: &JobSpec, runner: &RunnerSettings) -> String {
     format!("{text}{:?}\n{}\n{}", plan.making, json!(plan.pod), json!(plan.pod_plan))
 }
 
-/// Jobs that between them touch everything: one that leaves all to the runner, one that overwrites all it may, and some that are refused.
+/// Jobs that between them touch everything: one that leaves all to the runner, one that overwrites
+/// all it may, and some that are refused.
 fn jobs() -> Vec<JobSpec> {
     let own = [
         json!({}),

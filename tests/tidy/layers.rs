@@ -1,4 +1,5 @@
-//! Which crate may know which: `cargo metadata` against the table below. docs/ARCHITECTURE.md says why.
+//! Which crate may know which: `cargo metadata` against the table below. docs/ARCHITECTURE.md says
+//! why.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -8,18 +9,21 @@ use serde::Deserialize;
 use crate::assert_none;
 use crate::project::{root, rust_files};
 
-/// Every package and the packages of the workspace that it may depend on, from the bottom up. None may depend on one further down.
+/// Every package and the packages of the workspace that it may depend on, from the bottom up. None
+/// may depend on one further down.
 const LAYERS: [(&str, &[&str]); 17] = [
     ("gantry-core", &[]),
     ("gantry-wire", &["gantry-core"]),
     ("gantry-config", &["gantry-core"]),
     ("gantry-trace", &["gantry-core"]),
-    // `gantry-trace` for the list of token prefixes only: which values are masked is decided with everything else.
+    // `gantry-trace` for the list of token prefixes only: which values are masked is decided with
+    // everything else.
     ("gantry-plan", &["gantry-core", "gantry-wire", "gantry-config", "gantry-trace"]),
     ("gantry-http", &["gantry-core"]),
     ("gantry-gitlab", &["gantry-core", "gantry-http"]),
     ("gantry-storage", &["gantry-core", "gantry-http"]),
-    // Not `gantry-plan`: it carries out pods, whoever planned them. `gantry-http` for the roots to trust and for files that change.
+    // Not `gantry-plan`: it carries out pods, whoever planned them. `gantry-http` for the roots to
+    // trust and for files that change.
     ("gantry-kube", &["gantry-core", "gantry-wire", "gantry-http"]),
     ("gantry-relay", &["gantry-core", "gantry-gitlab"]),
     ("gantry-secrets", &["gantry-core", "gantry-http"]),
@@ -36,8 +40,8 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "gantry-relay",
         ],
     ),
-    // `gantry-trace` for the head of a log, and for the last lines of a job whose pod is dead. `gantry-http` to notice that the configuration
-    // file has changed.
+    // `gantry-trace` for the head of a log, and for the last lines of a job whose pod is dead.
+    // `gantry-http` to notice that the configuration file has changed.
     (
         "gantry-daemon",
         &[
@@ -92,10 +96,12 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ),
 ];
 
-/// What tests of any crate may talk to. The simulators themselves share nothing with what they test, not even in their own tests.
+/// What tests of any crate may talk to. The simulators themselves share nothing with what they
+/// test, not even in their own tests.
 const SIMULATORS: [&str; 2] = ["gantry-sim-gitlab", "gantry-sim-kube"];
 
-/// Crates from outside that only these may use outside of tests: one door to each part of the world.
+/// Crates from outside that only these may use outside of tests: one door to each part of the
+/// world.
 const DOORS: [(&str, &[&str]); 7] = [
     ("kube", &["gantry-kube", "gantry-tests"]),
     ("k8s-openapi", &["gantry-plan", "gantry-kube", "gantry-tests"]),
@@ -129,7 +135,8 @@ const ACTING: [&str; 14] = [
     "walkdir",
 ];
 
-/// What a crate that never acts does not call: files, environment, network, processes, threads, clocks.
+/// What a crate that never acts does not call: files, environment, network, processes, threads,
+/// clocks.
 const ACTS: [&str; 9] = [
     "std::fs",
     "std::env::",

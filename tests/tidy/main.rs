@@ -1,5 +1,6 @@
-//! Rules about the project itself: which crate may know which, what a source file must and must not have, and that what README and
-//! architecture page promise is still there. A rule that no longer helps is changed here, with its reason, and nowhere else.
+//! Rules about the project itself: which crate may know which, what a source file must and must not
+//! have, and that what README and architecture page promise is still there. A rule that no longer
+//! helps is changed here, with its reason, and nowhere else.
 
 mod circles;
 mod documents;

@@ -1,4 +1,5 @@
-//! What operators get beside the program: the dashboard and the alerts use metrics that there are, and can be read by what they are for.
+//! What operators get beside the program: the dashboard and the alerts use metrics that there are,
+//! and can be read by what they are for.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

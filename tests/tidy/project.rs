@@ -8,7 +8,8 @@ const SKIPPED: [&str; 2] = ["target", ".git"];
 
 /// Where the workspace is.
 pub(crate) fn root() -> PathBuf {
-    // Asked when the tests run, not when they are compiled: builds of several clones may share their output.
+    // Asked when the tests run, not when they are compiled: builds of several clones may share
+    // their output.
     let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let own = Path::new(&own);
     own.parent().expect("the package of the tests lies in the workspace").to_owned()
@@ -29,14 +30,16 @@ impl File {
         Path::new(&self.path).extension().is_some_and(|own| own == extension)
     }
 
-    /// Whether nothing but tests is in it: integration tests, and unit tests that have a file of their own.
+    /// Whether nothing but tests is in it: integration tests, and unit tests that have a file of
+    /// their own.
     pub(crate) fn is_test(&self) -> bool {
         let parts: Vec<&str> = self.path.split('/').collect();
         let is_unit_test = parts.contains(&"src") && (parts.contains(&"tests") || self.path.ends_with("/tests.rs"));
         is_unit_test || parts.first() == Some(&"tests") || parts.get(2) == Some(&"tests")
     }
 
-    /// The lines that are shipped: without the tests at the end of the file. Nothing for files of tests.
+    /// The lines that are shipped: without the tests at the end of the file. Nothing for files of
+    /// tests.
     pub(crate) fn production(&self) -> Vec<&str> {
         if self.is_test() {
             return Vec::new();

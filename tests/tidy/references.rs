@@ -1,5 +1,6 @@
-//! Pages that are made from what the code declares: keys, feature flags, variables of jobs, metrics and endings. A page that says something
-//! else is out of date; with `GANTRY_BLESS=1` in its environment the test writes it anew.
+//! Pages that are made from what the code declares: keys, feature flags, variables of jobs, metrics
+//! and endings. A page that says something else is out of date; with `GANTRY_BLESS=1` in its
+//! environment the test writes it anew.
 
 use std::fmt::Write as _;
 use std::fs;

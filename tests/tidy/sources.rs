@@ -7,6 +7,9 @@ use crate::words::{NOT_IN_RUST, NUMBERED, PLACES, UNFINISHED, is_numbered};
 /// Longest production file. Beyond it, a second responsibility has usually moved in.
 const LONGEST: usize = 500;
 
+/// Widest comment, in columns: code may be wider, but is not read line by line.
+const WIDEST: usize = 100;
+
 /// Files that may be longer: up to how many lines, and why.
 const LONGER: [(&str, usize, &str); 0] = [];
 
@@ -25,7 +28,8 @@ fn each_line(files: &[File], look: impl Fn(&str) -> Option<String>) -> Vec<Strin
     problems
 }
 
-/// A file of unit tests belongs to the file whose tests it holds, so its own header is welcome and not asked for.
+/// A file of unit tests belongs to the file whose tests it holds, so its own header is welcome and
+/// not asked for.
 #[test]
 fn every_file_says_what_it_is_for() {
     let is_asked = |file: &File| !(file.path.contains("/src/") && file.path.ends_with("/tests.rs"));
@@ -54,6 +58,18 @@ fn no_file_has_two_responsibilities() {
     let gone = LONGER.iter().filter(|(path, _, _)| files.iter().all(|file| file.path != *path));
     problems.extend(gone.map(|(path, _, _)| format!("{path}: is on the list and not in the project")));
     assert_none("length of files", &problems);
+}
+
+/// What is indented in a comment is an example or a drawing.
+#[test]
+fn comments_are_as_wide_as_people_read() {
+    let problems = each_line(&rust_files(), |line| {
+        let text = line.trim_start().strip_prefix("//")?.trim_start_matches(['/', '!']);
+        let width = line.chars().count();
+        let is_prose = !text.starts_with("     ");
+        (is_prose && width > WIDEST).then(|| format!("{width} columns, more than {WIDEST}"))
+    });
+    assert_none("width of comments", &problems);
 }
 
 #[test]

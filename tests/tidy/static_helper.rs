@@ -1,12 +1,13 @@
-//! The helper is pushed into containers of any image, so that a release of it is static or does not compile. The flag for that is in
-//! `.cargo/config.toml`, which `RUSTFLAGS` in the environment replaces as a whole.
+//! The helper is pushed into containers of any image, so that a release of it is static or does not
+//! compile. The flag for that is in `.cargo/config.toml`, which `RUSTFLAGS` in the environment
+//! replaces as a whole.
 
 use std::process::Command;
 
 use crate::project::root;
 
-/// What the compiler says of the helper's sources with these flags. Its dependencies are missing, so that it always says something; what is
-/// tested comes before it looks for them.
+/// What the compiler says of the helper's sources with these flags. Its dependencies are missing,
+/// so that it always says something; what is tested comes before it looks for them.
 fn compiled(flags: &[&str]) -> String {
     let out = tempfile::tempdir().expect("a directory for what is compiled");
     let sources = root().join("crates/gantry-helper/src/lib.rs");

@@ -1,4 +1,5 @@
-//! Words that no file of the project has. They are put together from pieces, so that this file does not have them either.
+//! Words that no file of the project has. They are put together from pieces, so that this file does
+//! not have them either.
 
 /// Calls and attributes that Rust files do not have, and what to do instead.
 pub(crate) const NOT_IN_RUST: [(&str, &str); 6] = [
@@ -16,7 +17,8 @@ pub(crate) const NOT_IN_RUST: [(&str, &str); 6] = [
 /// Marks of work that is not finished, in comments of production code.
 pub(crate) const UNFINISHED: [&str; 3] = [concat!("// TO", "DO"), concat!("// FIX", "ME"), concat!("// X", "XX")];
 
-/// Paths and names of the places where people happened to work: they mean nothing to a reader. In lower case.
+/// Paths and names of the places where people happened to work: they mean nothing to a reader. In
+/// lower case.
 pub(crate) const PLACES: [&str; 7] = [
     concat!("/wo", "rk/"),
     concat!("/ro", "ot/"),

@@ -1,12 +1,16 @@
-//! One declaration per key. [`table!`] makes of it the field, its reader and its description; unknown keys, warnings, `register`'s flags, the
-//! reference and the schema follow from the description ([`crate::key`]).
+//! One declaration per key. [`table!`] makes of it the field, its reader and its description;
+//! unknown keys, warnings, `register`'s flags, the reference and the schema follow from the
+//! description ([`crate::key`]).
 //!
-//! A row is: what the key is for, in words for operators (they become the reference and the help of `register`); the field and its type; and
-//! a [`Declared`] of [`crate::kinds`] that names the key, how it is written and its default, with these words behind it:
+//! A row is: what the key is for, in words for operators (they become the reference and the help of
+//! `register`); the field and its type; and a [`Declared`] of [`crate::kinds`] that names the key,
+//! how it is written and its default, with these words behind it:
 //!
-//! - `.not_yet("…")`, `.never("…")`, `.always_on("…")`, `.other_executor()`: it does not act; the sentence says what is done instead;
-//! - `.flag()` for a flag of `register` that is spelled like the key with hyphens, `.flag_as("…")` for another spelling, and then `.variable("…")`
-//!   or `.no_variable()` where the variable does not follow from the flag.
+//! - `.not_yet("…")`, `.never("…")`, `.always_on("…")`, `.other_executor()`: it does not act; the
+//!   sentence says what is done instead;
+//! - `.flag()` for a flag of `register` that is spelled like the key with hyphens, `.flag_as("…")`
+//!   for another spelling, and then `.variable("…")` or `.no_variable()` where the variable does
+//!   not follow from the flag.
 
 use gantry_core::Effect;
 

@@ -1,7 +1,9 @@
-//! Changes to the text of a `config.toml` that keep comments, order, unknown keys and `$VAR` references. GitLab Runner 19.4 writes the whole
-//! file anew instead, and with it every expanded secret in clear.
+//! Changes to the text of a `config.toml` that keep comments, order, unknown keys and `$VAR`
+//! references. GitLab Runner 19.4 writes the whole file anew instead, and with it every expanded
+//! secret in clear.
 //!
-//! Pure like the rest of the crate: whoever calls this writes the file (with mode 0600: it holds tokens).
+//! Pure like the rest of the crate: whoever calls this writes the file (with mode 0600: it holds
+//! tokens).
 
 use std::collections::BTreeMap;
 
@@ -30,7 +32,8 @@ pub enum Value {
     Flags(BTreeMap<String, bool>),
 }
 
-/// One key of a new entry: its path below the entry, such as `["kubernetes", "host"]`, and its value.
+/// One key of a new entry: its path below the entry, such as `["kubernetes", "host"]`, and its
+/// value.
 pub type KeyValue = (Vec<String>, Value);
 
 /// Why a text cannot be changed.
@@ -112,7 +115,8 @@ impl Editor {
         self.document.to_string()
     }
 
-    /// The runner entries, in order. `env` answers for `$VAR` in `url` and `token`, so that they can be compared with expanded ones.
+    /// The runner entries, in order. `env` answers for `$VAR` in `url` and `token`, so that they
+    /// can be compared with expanded ones.
     pub fn runners(&self, env: &dyn Fn(&str) -> Option<String>) -> Vec<RunnerRef> {
         let text =
             |table: &Table, key| table.get(&name_of(table, key)).and_then(Item::as_str).unwrap_or_default().to_owned();
@@ -130,7 +134,8 @@ impl Editor {
         self.entries().into_iter().flat_map(ArrayOfTables::iter).enumerate().map(reference).collect()
     }
 
-    /// Adds a `[[runners]]` entry at the end of the list, with its keys in the given order and tables after plain values.
+    /// Adds a `[[runners]]` entry at the end of the list, with its keys in the given order and
+    /// tables after plain values.
     ///
     /// # Errors
     /// [`EditError::NotATable`] if two of the paths contradict each other.
@@ -146,7 +151,8 @@ impl Editor {
         Ok(())
     }
 
-    /// Removes the entries that `chosen` picks and says how many they were. Comments directly above a removed entry go with it.
+    /// Removes the entries that `chosen` picks and says how many they were. Comments directly above
+    /// a removed entry go with it.
     pub fn remove_runners(
         &mut self,
         mut chosen: impl FnMut(&RunnerRef) -> bool,
@@ -216,7 +222,8 @@ fn name_of(table: &dyn TableLike, key: &str) -> String {
     other.map_or(key, |(name, _)| name).to_owned()
 }
 
-/// Sets `path` below `table`, which is `depth` levels deep and indented accordingly, as the reference does.
+/// Sets `path` below `table`, which is `depth` levels deep and indented accordingly, as the
+/// reference does.
 fn put(table: &mut dyn TableLike, path: &[String], value: &Value, depth: usize) -> Result<(), EditError> {
     let Some((key, rest)) = path.split_first() else { return Ok(()) };
     let name = name_of(&*table, key);

@@ -1,8 +1,10 @@
-//! Where a key belongs that is unknown in its table, and words that look like keys and never were any, or are none anymore.
+//! Where a key belongs that is unknown in its table, and words that look like keys and never were
+//! any, or are none anymore.
 
 use crate::key::{Key, keys};
 
-/// Properties of a runner that GitLab keeps, without dashes and in lower case. `register` sends them; they were never keys of the file.
+/// Properties of a runner that GitLab keeps, without dashes and in lower case. `register` sends
+/// them; they were never keys of the file.
 const KEPT_IN_GITLAB: [&str; 11] = [
     "accesslevel",
     "active",
@@ -17,14 +19,16 @@ const KEPT_IN_GITLAB: [&str; 11] = [
     "tags",
 ];
 
-/// What to do about a key that is unknown in the table `path`, where more than its spelling is known.
+/// What to do about a key that is unknown in the table `path`, where more than its spelling is
+/// known.
 pub(crate) fn hint(path: &str, key: &str) -> Option<String> {
     in_words_of_kubernetes(path, key)
         .map(|ours| format!("it is {ours} here"))
         .or_else(|| home(path, key).map(|home| format!("it belongs {home}")))
 }
 
-/// What is written in `[runners.kubernetes]` for words that manifests have: folded, as spelling and case vary.
+/// What is written in `[runners.kubernetes]` for words that manifests have: folded, as spelling and
+/// case vary.
 const OF_MANIFESTS: [(&str, &str); 17] = [
     ("annotations", "pod_annotations = { \"key\" = \"value\" }"),
     ("containers", "patch = \"…\" in [[runners.kubernetes.pod_spec]]"),
@@ -56,7 +60,8 @@ fn folded(key: &str) -> String {
     key.chars().filter(|c| !matches!(c, '-' | '_')).flat_map(char::to_lowercase).collect()
 }
 
-/// What to say about a key that many files have although no release, or no release anymore, makes use of it, and what to do.
+/// What to say about a key that many files have although no release, or no release anymore, makes
+/// use of it, and what to do.
 pub(crate) fn ignored(path: &str, key: &str) -> Option<(String, Option<String>)> {
     if let Some(instead) = renamed(key) {
         return Some(("has no effect".to_owned(), Some(instead)));

@@ -1,4 +1,5 @@
-//! What is known of a key of the file, for those who explain it: the reference, the schema, `register`, and the warnings.
+//! What is known of a key of the file, for those who explain it: the reference, the schema,
+//! `register`, and the warnings.
 
 use std::sync::OnceLock;
 
@@ -12,7 +13,8 @@ use crate::settings::Settings;
 pub struct Key {
     /// Its path, with `[]` behind lists of tables: `runners[].kubernetes.volumes.pvc[].name`.
     pub path: String,
-    /// The field of the settings that has its value: `runners.kubernetes.timing.poll_timeout`; `None` for keys that are not read.
+    /// The field of the settings that has its value: `runners.kubernetes.timing.poll_timeout`;
+    /// `None` for keys that are not read.
     pub field: Option<String>,
     /// What it is for, in one or a few sentences.
     pub about: String,

@@ -1,5 +1,5 @@
-//! The kinds of keys: how each is read, by functions of [`Section`], and how it is described. Names of functions are what a declaration reads
-//! like: `seconds("check_interval", 3)`.
+//! The kinds of keys: how each is read, by functions of [`Section`], and how it is described. Names
+//! of functions are what a declaration reads like: `seconds("check_interval", 3)`.
 
 #![expect(
     clippy::redundant_closure_for_method_calls,
@@ -49,8 +49,8 @@ impl<T, F: Fn(&Section<'_>, &'static str) -> T> Kind for Simple<F> {
 }
 
 impl<F> Simple<F> {
-    /// What is in force where a file says a number below 0, which the reference takes without a word; `None` where such a number is an answer,
-    /// an error, or no number at all.
+    /// What is in force where a file says a number below 0, which the reference takes without a
+    /// word; `None` where such a number is an answer, an error, or no number at all.
     fn below_zero(&self) -> Option<String> {
         match self.form {
             Form::DurationFromZero => Some("0 is in force".to_owned()),

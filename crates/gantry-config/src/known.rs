@@ -1,4 +1,5 @@
-//! What of a file is known: keys that nobody knows, and keys that do nothing, are one warning each, by the declarations of [`crate::key`].
+//! What of a file is known: keys that nobody knows, and keys that do nothing, are one warning each,
+//! by the declarations of [`crate::key`].
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

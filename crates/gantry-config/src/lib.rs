@@ -1,8 +1,9 @@
 //! `config.toml` as checked, typed settings, or the complete list of what is wrong.
 //!
-//! Pure: text in, settings or problems out; nothing here opens a file, reads the environment or knows a clock. Start at [`load`]; the
-//! types are in [`settings`], each key declared once (`declare.rs`), and [`key`] is what is known of them; [`edit`] changes a file's text and
-//! keeps its comments.
+//! Pure: text in, settings or problems out; nothing here opens a file, reads the environment or
+//! knows a clock. Start at [`load`]; the types are in [`settings`], each key declared once
+//! (`declare.rs`), and [`key`] is what is known of them; [`edit`] changes a file's text and keeps
+//! its comments.
 
 use toml::de::DeTable;
 
@@ -34,14 +35,15 @@ use report::Report;
 use section::Section;
 use settings::LogSettings;
 
-/// Reads and checks the text of a `config.toml`. `env` answers for `$VAR` in `url` and `token` of runners, the only two expanded keys.
+/// Reads and checks the text of a `config.toml`. `env` answers for `$VAR` in `url` and `token` of
+/// runners, the only two expanded keys.
 ///
-/// Keys are found whatever their case. Unknown keys, and known ones that do nothing yet, are warnings. What is wrong in a `[[runners]]` entry
-/// makes that entry unusable, and no other.
+/// Keys are found whatever their case. Unknown keys, and known ones that do nothing yet, are
+/// warnings. What is wrong in a `[[runners]]` entry makes that entry unusable, and no other.
 ///
 /// # Errors
-/// An invalid value outside of the entries. Then every invalid value of the file is listed, not only the first. Where the text is not TOML,
-/// what the parser says about it.
+/// An invalid value outside of the entries. Then every invalid value of the file is listed, not
+/// only the first. Where the text is not TOML, what the parser says about it.
 pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(text, env);

@@ -1,4 +1,5 @@
-//! Names and words that an API server takes (Kubernetes API conventions). What has a variable in it shows with the job, and is not judged here.
+//! Names and words that an API server takes (Kubernetes API conventions). What has a variable in it
+//! shows with the job, and is not judged here.
 
 /// The longest label of DNS (RFC 1123).
 const LONGEST_LABEL: usize = 63;

@@ -1,6 +1,7 @@
 //! The known word that a mistyped one probably means.
 
-/// The candidate nearest to `word`, if it is near enough to be meant. Case, `-` and `_` make no difference.
+/// The candidate nearest to `word`, if it is near enough to be meant. Case, `-` and `_` make no
+/// difference.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// No key is longer; a longer word is not a mistyped key.
     const LONGEST_WORD: usize = 100;

@@ -1,5 +1,5 @@
-//! The text of a patch for pods (`[[runners.kubernetes.pod_spec]]`): YAML or JSON, read and checked, so that nothing but a pod that it does not
-//! fit can stop it later.
+//! The text of a patch for pods (`[[runners.kubernetes.pod_spec]]`): YAML or JSON, read and
+//! checked, so that nothing but a pod that it does not fit can stop it later.
 
 use std::fmt;
 
@@ -42,7 +42,8 @@ impl Patch {
     /// Reads a patch.
     ///
     /// # Errors
-    /// The text is neither YAML nor JSON, or no patch of its kind: what is wrong, as a fragment of a sentence.
+    /// The text is neither YAML nor JSON, or no patch of its kind: what is wrong, as a fragment of
+    /// a sentence.
     pub fn parse(kind: PatchKind, text: &str) -> Result<Self, String> {
         let value: Value = serde_saphyr::from_str(text).map_err(|error| {
             let message = error.to_string();

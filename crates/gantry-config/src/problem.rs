@@ -1,4 +1,5 @@
-//! What can be wrong with a configuration, each with its place in the file. A message must never contain the value of a secret.
+//! What can be wrong with a configuration, each with its place in the file. A message must never
+//! contain the value of a secret.
 
 use std::fmt;
 
@@ -25,7 +26,8 @@ pub struct Problem {
     pub line: usize,
     /// Column in characters, from 1; 0 where the problem has no place of its own.
     pub column: usize,
-    /// Key path as written in TOML, such as `runners[0].kubernetes.poll_timeout`; empty for the file as a whole.
+    /// Key path as written in TOML, such as `runners[0].kubernetes.poll_timeout`; empty for the
+    /// file as a whole.
     pub path: String,
     /// What is wrong: a fragment in lower case that fits after the path.
     pub message: String,
@@ -75,7 +77,8 @@ impl fmt::Display for InFile<'_> {
     }
 }
 
-/// Everything that is wrong with a file that cannot be used: its errors, then its warnings, each in the order of the file.
+/// Everything that is wrong with a file that cannot be used: its errors, then its warnings, each in
+/// the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     /// At least one of them is an error.

@@ -1,4 +1,5 @@
-//! Kubernetes quantities (`500m`, `1.5Gi`, `2e3`): read by the rules of the Kubernetes API and compared exactly, never by floating point.
+//! Kubernetes quantities (`500m`, `1.5Gi`, `2e3`): read by the rules of the Kubernetes API and
+//! compared exactly, never by floating point.
 
 use std::cmp::Ordering;
 use std::fmt;

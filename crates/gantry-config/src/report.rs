@@ -1,4 +1,5 @@
-//! Collects problems while a file is read, and knows the lines of its text. Reading never stops at a problem.
+//! Collects problems while a file is read, and knows the lines of its text. Reading never stops at
+//! a problem.
 
 use std::cell::RefCell;
 

@@ -1,4 +1,5 @@
-//! The keys as a JSON Schema (draft 7), which editors use to complete, explain and check a `config.toml`.
+//! The keys as a JSON Schema (draft 7), which editors use to complete, explain and check a
+//! `config.toml`.
 
 use serde_json::{Map, Value, json};
 
@@ -19,7 +20,8 @@ pub fn schema() -> Value {
     schema
 }
 
-/// The keys of the table with this path; tables without a declaration of their own are made on the way.
+/// The keys of the table with this path; tables without a declaration of their own are made on the
+/// way.
 fn table(path: &str) -> Value {
     let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
     let mut properties = Map::new();

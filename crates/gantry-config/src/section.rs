@@ -1,6 +1,7 @@
 //! One table of the file, read key by key. A wrong type is one error, and reading goes on.
 //!
-//! The tables are walked by hand and not by serde, because serde stops at the first wrong value and this crate promises all of them.
+//! The tables are walked by hand and not by serde, because serde stops at the first wrong value and
+//! this crate promises all of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,7 +46,8 @@ impl<'d> Section<'d> {
         self.table.is_some()
     }
 
-    /// The value of `key`. Without an exact match upper and lower case make no difference (GitLab Runner 19.4).
+    /// The value of `key`. Without an exact match upper and lower case make no difference (GitLab
+    /// Runner 19.4).
     pub(crate) fn find(&self, key: &str) -> Option<Found<'d>> {
         let table = self.table?;
         let (_, value) = table
@@ -85,7 +87,8 @@ impl<'d> Section<'d> {
         self.find(key)?.int()
     }
 
-    /// A whole number above 0; `None` where absent or not above 0, which in this file means the default.
+    /// A whole number above 0; `None` where absent or not above 0, which in this file means the
+    /// default.
     pub(crate) fn positive<T: TryFrom<i64>>(&self, key: &'static str) -> Option<T> {
         let found = self.find(key)?;
         let value = found.int().filter(|value| *value > 0)?;
@@ -143,8 +146,9 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// The keys and values of a table whose keys are free. Anything but a table says nothing, and is no error: the TOML library of GitLab
-    /// Runner 19.4 leaves such a value out, so there are files that work with one.
+    /// The keys and values of a table whose keys are free. Anything but a table says nothing, and
+    /// is no error: the TOML library of GitLab Runner 19.4 leaves such a value out, so there are
+    /// files that work with one.
     pub(crate) fn entries(&self, key: &'static str) -> Vec<(String, Found<'d>)> {
         let Some(found) = self.find(key) else { return Vec::new() };
         let DeValue::Table(table) = found.value else {
@@ -192,7 +196,8 @@ impl<'d> Section<'d> {
         self.items(key, "a list of tables").into_iter().filter_map(section).collect()
     }
 
-    /// A regular expression. A broken one is only a warning: the reference fails the jobs that need it and runs all others.
+    /// A regular expression. A broken one is only a warning: the reference fails the jobs that need
+    /// it and runs all others.
     pub(crate) fn pattern(&self, key: &'static str) -> Option<String> {
         let pattern = self.text(key)?;
         if regex::Regex::new(&pattern).is_err() {

@@ -1,5 +1,6 @@
-//! The typed settings: what the rest of the program sees of a `config.toml`, and the one declaration of each of its keys (`declare.rs` says
-//! how). Every value is checked and every default is applied. Runners are in [`runner`], their pods in [`kubernetes`].
+//! The typed settings: what the rest of the program sees of a `config.toml`, and the one
+//! declaration of each of its keys (`declare.rs` says how). Every value is checked and every
+//! default is applied. Runners are in [`runner`], their pods in [`kubernetes`].
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -41,15 +42,16 @@ pub struct Loaded {
 }
 
 table! {
-    /// Everything a `config.toml` says. Names and defaults are those of GitLab Runner 19.4 except for [`GantrySettings`].
+    /// Everything a `config.toml` says. Names and defaults are those of GitLab Runner 19.4 except
+    /// for [`GantrySettings`].
     #[derive(Clone, Debug, PartialEq)]
     pub struct Settings {
         /// Jobs of all runners at once.
         concurrent: NonZeroU32 = custom("concurrent", Form::FromOne, "1", concurrent);
         /// Seconds between two requests of a runner for jobs.
         check_interval: Duration = seconds("check_interval", 3);
-        /// Where metrics and health are served, such as `:9252`. `--listen-address` and `LISTEN_ADDRESS` beat it; without any of
-        /// them it is `:9100`.
+        /// Where metrics and health are served, such as `:9252`. `--listen-address` and
+        /// `LISTEN_ADDRESS` beat it; without any of them it is `:9100`.
         listen_address: Option<String> = text("listen_address");
         /// How log lines are to be.
         log: LogSettings = group();
@@ -59,7 +61,8 @@ table! {
         connection_max_age: Duration = custom("connection_max_age", Form::DurationFromZero, "15m0s", |section, key| {
             section.duration(key).unwrap_or(Duration::from_mins(15))
         });
-        /// Labels of this runner manager, which GitLab is told with every request for a job; those of an entry are added.
+        /// Labels of this runner manager, which GitLab is told with every request for a job; those
+        /// of an entry are added.
         labels: BTreeMap<String, String> = custom("labels", Form::TextMap, "", labels::read);
         /// Where errors are reported.
         sentry_dsn: Option<Secret> = secret("sentry_dsn").never("errors are in the log only");
@@ -84,10 +87,11 @@ table! {
     /// How log lines are to be.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct LogSettings {
-        /// The least severe lines to show; without it those from info. `--log-level` and `LOG_LEVEL` beat it.
+        /// The least severe lines to show; without it those from info. `--log-level` and
+        /// `LOG_LEVEL` beat it.
         level: Option<LogLevel> = word("log_level", &LOG_LEVELS);
-        /// How lines look: `runner` for people, with colours, `text` as `key=value`, `json` with an object per line; without it as for
-        /// people. `--log-format` and `LOG_FORMAT` beat it.
+        /// How lines look: `runner` for people, with colours, `text` as `key=value`, `json` with an
+        /// object per line; without it as for people. `--log-format` and `LOG_FORMAT` beat it.
         format: Option<LogFormat> = word("log_format", &LOG_FORMATS);
     }
 }
@@ -156,8 +160,9 @@ table! {
     pub struct SessionServer {
         /// Where sessions are served, as `host:port`; without it they are off.
         listen_address: Option<String> = text("listen_address");
-        /// What GitLab is told of it, as `host:port`; without it the same. Variables of the manager's environment are expanded, so that
-        /// each replica can name itself, as in `$POD_IP:8093`.
+        /// What GitLab is told of it, as `host:port`; without it the same. Variables of the
+        /// manager's environment are expanded, so that each replica can name itself, as in
+        /// `$POD_IP:8093`.
         advertise_address: Option<String> = custom("advertise_address", Form::Text, "", advertise_address);
         /// Seconds that a job whose stages are over waits for people in its terminal.
         session_timeout: Duration = seconds("session_timeout", 1800);
@@ -168,13 +173,16 @@ table! {
     /// `[gantry]`: settings that only this runner has. The reference ignores the table.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct GantrySettings {
-        /// Managers of the same fleet adopt each other's jobs; without it those with the same GitLab and namespace.
+        /// Managers of the same fleet adopt each other's jobs; without it those with the same
+        /// GitLab and namespace.
         fleet: Option<String> = text("fleet");
-        /// Jobs of the fleet at once, of all its managers together, in each namespace; without it there is no bound.
+        /// Jobs of the fleet at once, of all its managers together, in each namespace; without it
+        /// there is no bound.
         fleet_concurrent: Option<NonZeroU32> = custom("fleet_concurrent", Form::Positive, "", |section, key| {
             section.positive(key).and_then(NonZeroU32::new)
         });
-        /// What SIGTERM does to running jobs: `hand-over` leaves them running, `abort` ends them, as GitLab Runner does.
+        /// What SIGTERM does to running jobs: `hand-over` leaves them running, `abort` ends them,
+        /// as GitLab Runner does.
         on_terminate: OnTerminate = word_or_first("on_terminate", ON_TERMINATE);
         /// What job tickets on pods are sealed with; without it a key that is made from a token.
         ticket_key: Option<Secret> = secret("ticket_key");

@@ -126,7 +126,8 @@ fn one_bad_entry_is_its_own_problem() {
     }
 }
 
-/// Settings of `[runners.kubernetes]` that an API server would refuse with every pod, or no container could start with, and what is said.
+/// Settings of `[runners.kubernetes]` that an API server would refuse with every pod, or no
+/// container could start with, and what is said.
 const NO_CLUSTER: &[(&str, &str)] = &[
     ("cpu_request = \"2\"\ncpu_limit = \"1500m\"\n", "cpu_request: 2 is more than cpu_limit (1500m)"),
     (
@@ -388,7 +389,8 @@ fn durations_are_texts_or_nanoseconds() {
     }
 }
 
-/// What the reference takes as if it were not there, and without a word: it means nothing, and somebody has meant something.
+/// What the reference takes as if it were not there, and without a word: it means nothing, and
+/// somebody has meant something.
 #[test]
 fn numbers_below_zero_are_said() {
     let values = |form: &Form| match form {
@@ -461,7 +463,8 @@ fn settings_never_show_a_secret() {
     assert!(!format!("{settings:?}").contains("s3cret"));
 }
 
-/// A file with one key of the parity list, `runners[].kubernetes.volumes.nfs[].path` for instance, with a value of its type.
+/// A file with one key of the parity list, `runners[].kubernetes.volumes.nfs[].path` for instance,
+/// with a value of its type.
 fn file_with(key: &str, kind: &str) -> String {
     let value = match kind.trim_start_matches('*') {
         "bool" => "true".to_owned(),

@@ -4,14 +4,16 @@ use crate::nearest::nearest;
 use crate::problem::Severity;
 use crate::section::{Found, Section};
 
-/// The meaning of the word of `key`; `None` where absent or empty. Any other word is an error. Upper and lower case make no difference.
+/// The meaning of the word of `key`; `None` where absent or empty. Any other word is an error.
+/// Upper and lower case make no difference.
 pub(crate) fn optional<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
     let found = section.find(key)?;
     let word = found.text().filter(|word| !word.is_empty())?;
     one(&found, &word, words, Severity::Error)
 }
 
-/// The same, but any other word is a warning and means that nothing was said: where the reference does so and nothing is less safe.
+/// The same, but any other word is a warning and means that nothing was said: where the reference
+/// does so and nothing is less safe.
 pub(crate) fn lenient<T: Copy>(section: &Section<'_>, key: &'static str, words: &[(&str, T)]) -> Option<T> {
     let found = section.find(key)?;
     let word = found.text().filter(|word| !word.is_empty())?;

@@ -1,5 +1,6 @@
-//! Chance where it only has to differ: pauses that spread many clients, names that must not collide. Never for secrets. One place, so that a
-//! simulation can begin a thread's sequence at a seed and have everything happen again.
+//! Chance where it only has to differ: pauses that spread many clients, names that must not
+//! collide. Never for secrets. One place, so that a simulation can begin a thread's sequence at a
+//! seed and have everything happen again.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher as _, RandomState};

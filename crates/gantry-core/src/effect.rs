@@ -1,6 +1,8 @@
-//! Whether what can be set does anything: the same few answers for keys of the configuration, feature flags and job variables.
+//! Whether what can be set does anything: the same few answers for keys of the configuration,
+//! feature flags and job variables.
 
-/// What setting something leads to. Sentences say what is done in spite of it, or what to use instead, as a fragment.
+/// What setting something leads to. Sentences say what is done in spite of it, or what to use
+/// instead, as a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// What its description says.

@@ -1,5 +1,6 @@
-//! Every way a job can end, and what each means to GitLab, to the reader of the job log and to the operator. One exhaustive table: a new
-//! way to end does not compile until all its readers are served.
+//! Every way a job can end, and what each means to GitLab, to the reader of the job log and to the
+//! operator. One exhaustive table: a new way to end does not compile until all its readers are
+//! served.
 
 mod pull;
 
@@ -28,7 +29,8 @@ pub enum Ending {
         /// 128 plus the signal when one ended it.
         exit_code: i32,
     },
-    /// A user script failed after the kernel had ended processes of its container for want of memory.
+    /// A user script failed after the kernel had ended processes of its container for want of
+    /// memory.
     ScriptOutOfMemory {
         /// 137 where it was the script itself; else the script's own code.
         exit_code: i32,
@@ -113,7 +115,8 @@ pub enum Ending {
         /// What the pod's conditions and containers said last.
         detail: String,
     },
-    /// A service did not answer in the time that `wait_for_services_timeout` gives it, or ended before.
+    /// A service did not answer in the time that `wait_for_services_timeout` gives it, or ended
+    /// before.
     ServiceNotReady {
         /// Its container.
         service: String,
@@ -148,7 +151,8 @@ pub enum Ending {
         exit_code: i32,
         /// The kubelet's reason.
         reason: String,
-        /// The last line that it printed, or nothing, if an entrypoint started it (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
+        /// The last line that it printed, or nothing, if an entrypoint started it
+        /// (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entrypoint: Option<String>,
     },
@@ -252,7 +256,8 @@ impl Ending {
         }
     }
 
-    /// Whether the same job may well succeed elsewhere or later: what an operator reads from the log of the runner.
+    /// Whether the same job may well succeed elsewhere or later: what an operator reads from the
+    /// log of the runner.
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
@@ -324,7 +329,8 @@ impl Ending {
     }
 }
 
-/// What to change about a container that has run out of memory (settings and variables of GitLab Runner 19.4).
+/// What to change about a container that has run out of memory (settings and variables of GitLab
+/// Runner 19.4).
 fn more_memory(container: &str, limit: Option<&str>) -> String {
     let (setting, variable) = match container {
         BUILD_CONTAINER => ("memory_limit", "KUBERNETES_MEMORY_LIMIT"),

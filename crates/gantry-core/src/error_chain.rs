@@ -5,7 +5,8 @@ use std::error::Error;
 /// Causes that are shown. A cause that names itself as its cause must not hang us.
 const DEPTH: usize = 16;
 
-/// An error with all its causes. Libraries repeat a cause's text in their own: what the text so far contains is not said again.
+/// An error with all its causes. Libraries repeat a cause's text in their own: what the text so far
+/// contains is not said again.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,6 @@
-//! The feature flags of GitLab Runner 19.4 (`helpers/featureflags/flags.go`), which jobs and operators may set by name: one list, from which the
-//! warnings about them and their reference page are made.
+//! The feature flags of GitLab Runner 19.4 (`helpers/featureflags/flags.go`), which jobs and
+//! operators may set by name: one list, from which the warnings about them and their reference page
+//! are made.
 //!
 //! All of them are exported to jobs as `true` or `false`, whether they act here or not.
 
@@ -19,7 +20,8 @@ pub struct FeatureFlag {
 }
 
 impl FeatureFlag {
-    /// What to say to whoever sets it to `value`; `None` where that changes something, or is the default.
+    /// What to say to whoever sets it to `value`; `None` where that changes something, or is the
+    /// default.
     pub fn remark(&self, value: bool) -> Option<String> {
         if value == self.default || (value && matches!(self.effect, AlwaysOn(_))) { None } else { self.effect.remark() }
     }
@@ -225,7 +227,8 @@ pub const FLAGS: [FeatureFlag; 52] = [
     flag("FF_USE_NATIVE_CONTAINER_STOP", false, "Stop containers by docker stop", OtherExecutor),
 ];
 
-/// Reads a boolean as Go's `strconv.ParseBool` does, which all runner settings in job variables use.
+/// Reads a boolean as Go's `strconv.ParseBool` does, which all runner settings in job variables
+/// use.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),

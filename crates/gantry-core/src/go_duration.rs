@@ -1,4 +1,5 @@
-//! Durations in the notation of Go (`1h30m`, `1.5s`, `300ms`), which config files, job variables and annotations of GitLab Runner use.
+//! Durations in the notation of Go (`1h30m`, `1.5s`, `300ms`), which config files, job variables
+//! and annotations of GitLab Runner use.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
-//! The job as GitLab hands it out: the body of the 201 to `POST jobs/request` (GitLab Runner 19.4, `common/spec/spec.go`).
+//! The job as GitLab hands it out: the body of the 201 to `POST jobs/request` (GitLab Runner 19.4,
+//! `common/spec/spec.go`).
 //!
-//! Decoding is strict about types and lenient about absence: a key may be missing or `null`, a wrong type is an error that names its
-//! place. What the values mean is decided by `gantry-plan`.
+//! Decoding is strict about types and lenient about absence: a key may be missing or `null`, a
+//! wrong type is an error that names its place. What the values mean is decided by `gantry-plan`.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +66,8 @@ payload! {
         features: Features,
         /// Hooks of the job's definition.
         hooks: Vec<Hook>,
-        /// Native steps (`run:` of the job's definition): JSON inside a text, not parsed here. Absent, `[]` and `null` mean none.
+        /// Native steps (`run:` of the job's definition): JSON inside a text, not parsed here.
+        /// Absent, `[]` and `null` mean none.
         run: Option<String>,
         /// Variables whose values the runner is to fetch from a secret store.
         secrets: BTreeMap<String, SecretSpec>,
@@ -97,7 +99,8 @@ payload! {
         user_id: i64,
         /// Seconds the job waited for a runner.
         time_in_queue_seconds: f64,
-        /// How many jobs of the project run on instance runners: a metric label such as `5` or `50+`.
+        /// How many jobs of the project run on instance runners: a metric label such as `5` or
+        /// `50+`.
         project_jobs_running_on_instance_runners_count: String,
         /// Length of the queue the job came from.
         queue_size: i64,

@@ -1,5 +1,6 @@
-//! The variables by which jobs set up their runner (GitLab Runner 19.4): one list, from which the lines of job logs about those that do nothing
-//! and the reference page are made. Feature flags have a list of their own ([`crate::feature_flags`]).
+//! The variables by which jobs set up their runner (GitLab Runner 19.4): one list, from which the
+//! lines of job logs about those that do nothing and the reference page are made. Feature flags
+//! have a list of their own ([`crate::feature_flags`]).
 
 use crate::effect::Effect::{self, Acts, Never, OtherExecutor};
 

@@ -1,4 +1,5 @@
-//! Words shared by all of Gantry: the job as GitLab describes it, its variables, how it can end, secrets, limits.
+//! Words shared by all of Gantry: the job as GitLab describes it, its variables, how it can end,
+//! secrets, limits.
 //!
 //! This crate never does IO, knows no clock and no runtime. Start reading at [`job::JobSpec`].
 

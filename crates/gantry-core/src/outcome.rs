@@ -49,8 +49,8 @@ pub enum FailureReason {
     RunnerConfigurationError,
     /// Something that neither user nor runner controls, such as a registry, could not be reached.
     RunnerExternalDependencyFailure,
-    /// Nothing of the job has run, because whoever had taken it is gone: the only reason for which GitLab tries a job again without being asked
-    /// to, twice at most (GitLab server, `AutoRetry`).
+    /// Nothing of the job has run, because whoever had taken it is gone: the only reason for which
+    /// GitLab tries a job again without being asked to, twice at most (GitLab server, `AutoRetry`).
     SchedulerFailure,
     /// The runner was told to stop.
     RunnerInterrupted,
@@ -78,8 +78,9 @@ impl FailureReason {
         }
     }
 
-    /// The reason to send to a server that listed `accepted` in `features.failure_reasons` of the job: this one if it is known there,
-    /// else the nearest known one (GitLab Runner 19.4 reasons and fall-backs).
+    /// The reason to send to a server that listed `accepted` in `features.failure_reasons` of the
+    /// job: this one if it is known there, else the nearest known one (GitLab Runner 19.4 reasons
+    /// and fall-backs).
     pub fn accepted_by(self, accepted: &[String]) -> Self {
         let always = matches!(self, Self::ScriptFailure | Self::RunnerSystemFailure | Self::JobExecutionTimeout);
         if always || accepted.iter().any(|reason| reason == self.as_str()) {

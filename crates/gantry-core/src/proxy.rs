@@ -1,5 +1,6 @@
-//! Which proxy a request goes through, by the rules of Go's `golang.org/x/net/http/httpproxy`, which GitLab Runner 19.4 and `kubectl` follow.
-//! One place for all clients. Pure: the environment comes in as a function.
+//! Which proxy a request goes through, by the rules of Go's `golang.org/x/net/http/httpproxy`,
+//! which GitLab Runner 19.4 and `kubectl` follow. One place for all clients. Pure: the environment
+//! comes in as a function.
 
 use core::net::IpAddr;
 
@@ -45,14 +46,16 @@ impl Proxies {
         Self { http: url(http), https: url(https), no_proxy: no_proxy.to_owned(), exceptions: exceptions(no_proxy) }
     }
 
-    /// From `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and their lower case forms; what is empty counts as absent. `variable` looks one up.
+    /// From `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and their lower case forms; what is empty
+    /// counts as absent. `variable` looks one up.
     pub fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let http = any(variable, "HTTP_PROXY").filter(|_| !is_cgi(variable));
         let https = any(variable, "HTTPS_PROXY");
         Self::new(http.as_deref(), https.as_deref(), &any(variable, "NO_PROXY").unwrap_or_default())
     }
 
-    /// What a user should know about the environment: which of its proxies are not used, and why. Values are not repeated.
+    /// What a user should know about the environment: which of its proxies are not used, and why.
+    /// Values are not repeated.
     pub fn remarks(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
         let mut remarks = Vec::new();
         if any(variable, "ALL_PROXY").is_some() {
@@ -89,8 +92,8 @@ impl Proxies {
         &self.no_proxy
     }
 
-    /// The proxy for a request; none if it goes straight to `host`, which may be a name or an address. `localhost` and loopback addresses
-    /// are always reached directly.
+    /// The proxy for a request; none if it goes straight to `host`, which may be a name or an
+    /// address. `localhost` and loopback addresses are always reached directly.
     pub fn of(&self, scheme: &str, host: &str, port: u16) -> Option<&Secret> {
         let proxy = match scheme {
             "http" => self.http.as_ref(),
@@ -176,7 +179,8 @@ fn exceptions(text: &str) -> Vec<Exception> {
     if read.contains(&Exception::All) { vec![Exception::All] } else { read }
 }
 
-/// `host:port` and `[address]:port` in two parts. An address of version 6 without brackets has no port.
+/// `host:port` and `[address]:port` in two parts. An address of version 6 without brackets has no
+/// port.
 fn host_and_port(text: &str) -> (&str, Option<&str>) {
     if let Some((address, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (address, rest.strip_prefix(':').filter(|port| !port.is_empty()));

@@ -1,11 +1,13 @@
-//! Takes secrets out of text that people and log collectors read. Pure; who knows the secrets and where they could be shown says so.
+//! Takes secrets out of text that people and log collectors read. Pure; who knows the secrets and
+//! where they could be shown says so.
 
 use std::borrow::Cow;
 
 use crate::secret::{MASKED, Secret};
 use crate::user_info;
 
-/// Shortest secret that is looked for. GitLab masks nothing shorter than 8 characters; below 4 every line would be full of them.
+/// Shortest secret that is looked for. GitLab masks nothing shorter than 8 characters; below 4
+/// every line would be full of them.
 const SHORTEST: usize = 4;
 
 /// Some secrets, and how they look in a text.
@@ -15,7 +17,8 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Knows `secrets`, each as it is and as it stands in quotation marks. Blanks around them count for nothing.
+    /// Knows `secrets`, each as it is and as it stands in quotation marks. Blanks around them count
+    /// for nothing.
     pub fn new<'s>(secrets: impl IntoIterator<Item = &'s Secret>) -> Self {
         let mut forms: Vec<Secret> = secrets.into_iter().flat_map(|secret| forms(secret.expose().trim())).collect();
         forms.sort_unstable();

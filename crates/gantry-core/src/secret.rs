@@ -1,5 +1,6 @@
-//! A value that must not be shown. `Debug` and `Display` print `[MASKED]`; the only way to the text is [`Secret::expose`],
-//! one word to grep for. There is deliberately no `Serialize`: the one encoder that may write secrets lives in `gantry-wire`.
+//! A value that must not be shown. `Debug` and `Display` print `[MASKED]`; the only way to the text
+//! is [`Secret::expose`], one word to grep for. There is deliberately no `Serialize`: the one
+//! encoder that may write secrets lives in `gantry-wire`.
 
 use std::fmt;
 

@@ -1,12 +1,13 @@
-//! The part of a token that may be shown: in logs, metric labels, `CI_RUNNER_SHORT_TOKEN` and pod names.
+//! The part of a token that may be shown: in logs, metric labels, `CI_RUNNER_SHORT_TOKEN` and pod
+//! names.
 
 /// Characters of a token that are shown (GitLab Runner 19.4, `helpers/short_token.go`).
 const SHOWN: usize = 9;
 
 /// Shortens `token`: one type prefix is dropped, then the first nine bytes are kept.
 ///
-/// The prefixes are those of GitLab's token kinds: `glrt-` with an optional `t1_`…`t3_`, a bare `t1_`…`t3_`, `glrtr-`, `glcbt-`, and
-/// `GR` followed by seven hexadecimal digits.
+/// The prefixes are those of GitLab's token kinds: `glrt-` with an optional `t1_`…`t3_`, a bare
+/// `t1_`…`t3_`, `glrtr-`, `glcbt-`, and `GR` followed by seven hexadecimal digits.
 pub fn short_token(token: &str) -> &str {
     let rest = strip_type(token);
     let mut end = rest.len().min(SHOWN);

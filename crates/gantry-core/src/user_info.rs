@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use crate::secret::MASKED;
 
-/// What ends the part of a URL that can hold a user name: the parts that follow it, and whatever a URL is quoted or followed by in a text.
+/// What ends the part of a URL that can hold a user name: the parts that follow it, and whatever a
+/// URL is quoted or followed by in a text.
 const ENDS: [char; 12] = ['/', '?', '#', '"', '\'', '`', '<', '>', '(', ')', '\\', ','];
 
-/// `text` with `[MASKED]` in place of user name and password of every URL in it. A user name alone can be a token; `git@` stays, which stands
-/// in addresses of SSH and is none.
+/// `text` with `[MASKED]` in place of user name and password of every URL in it. A user name alone
+/// can be a token; `git@` stays, which stands in addresses of SSH and is none.
 pub fn mask(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut rest = text;

@@ -1,5 +1,6 @@
-//! Job variables and their expansion, by the rules of Go's `os.Expand` as GitLab Runner 19.4 applies them
-//! (`common/spec/variables.go`): one pass, no recursion, the last definition of a name wins.
+//! Job variables and their expansion, by the rules of Go's `os.Expand` as GitLab Runner 19.4
+//! applies them (`common/spec/variables.go`): one pass, no recursion, the last definition of a name
+//! wins.
 
 use serde::Deserialize;
 
@@ -27,7 +28,8 @@ pub struct Variable {
     /// Never expanded.
     #[serde(default, deserialize_with = "or_default")]
     pub raw: bool,
-    /// Made by the runner and safe in the pod's environment although not public. Never taken from the network.
+    /// Made by the runner and safe in the pod's environment although not public. Never taken from
+    /// the network.
     #[serde(skip)]
     pub internal: bool,
 }
@@ -74,8 +76,9 @@ impl Variables {
         self.list.iter().rev().find(|variable| variable.key == key)
     }
 
-    /// The content of the last definition of `key`, unexpanded; for file variables the content too, not the path. Settings of the runner
-    /// that jobs make by variables (`GIT_STRATEGY`, …) are read this way.
+    /// The content of the last definition of `key`, unexpanded; for file variables the content too,
+    /// not the path. Settings of the runner that jobs make by variables (`GIT_STRATEGY`, …) are
+    /// read this way.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.find(key).map(|variable| variable.value.expose())
     }
@@ -107,9 +110,11 @@ impl Variables {
     }
 }
 
-/// Replaces `$NAME` and `${NAME}` in `text` by what `lookup` finds; unknown names vanish, `$$` is a dollar sign.
+/// Replaces `$NAME` and `${NAME}` in `text` by what `lookup` finds; unknown names vanish, `$$` is a
+/// dollar sign.
 ///
-/// `${…}` takes everything up to the brace as the name, so shell forms such as `${A:-b}` look up a variable of that odd name and vanish.
+/// `${…}` takes everything up to the brace as the name, so shell forms such as `${A:-b}` look up a
+/// variable of that odd name and vanish.
 pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

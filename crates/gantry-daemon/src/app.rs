@@ -38,7 +38,8 @@ use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
 use crate::{listening, session, tasks, wiring};
 
-/// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started are tried again.
+/// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started
+/// are tried again.
 const LOOK: Duration = Duration::from_secs(3);
 
 /// Signals that wait for the main loop.
@@ -56,7 +57,8 @@ pub struct Options {
     pub on_log_settings: Box<dyn Fn(LogSettings) + Send + Sync>,
     /// How others are reached: [`crate::Network`], but for simulations.
     pub outside: Arc<dyn Outside>,
-    /// The token that managers of this deployment register with, if they do: what all of them know although each has a token of its own.
+    /// The token that managers of this deployment register with, if they do: what all of them know
+    /// although each has a token of its own.
     pub registration_token: Option<Secret>,
     /// When the program was built, for the metrics; empty where nobody knows.
     pub built_at: String,
@@ -380,7 +382,8 @@ impl App {
         self.retry().await;
     }
 
-    /// A runner whose token was exchanged stays the same one, with the same places, also while the file does not hold the new token yet.
+    /// A runner whose token was exchanged stays the same one, with the same places, also while the
+    /// file does not hold the new token yet.
     fn take_renewed_tokens(&mut self) {
         for runner in &mut self.settings.runners {
             let Some(new) = self.renewals.in_force(&runner.token) else { continue };

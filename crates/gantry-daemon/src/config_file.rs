@@ -1,4 +1,5 @@
-//! The configuration file: reading it, noticing that it has changed, and the id of this manager beside it.
+//! The configuration file: reading it, noticing that it has changed, and the id of this manager
+//! beside it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -150,8 +151,8 @@ impl ConfigFile {
     }
 }
 
-/// Where certificates by host are looked for: in `certs` beside the configuration, then where GitLab Runner 19.4 looks, which follows the user
-/// and not the configuration.
+/// Where certificates by host are looked for: in `certs` beside the configuration, then where
+/// GitLab Runner 19.4 looks, which follows the user and not the configuration.
 pub fn certificate_directories(config: &Path) -> Vec<PathBuf> {
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
@@ -173,7 +174,8 @@ pub fn kept_system_id(config: &Path) -> Option<String> {
 /// The id of this manager: kept beside the config, else made from the machine's id, else random.
 ///
 /// # Errors
-/// The file that keeps it is there and cannot be read. One that cannot be written is only a warning.
+/// The file that keeps it is there and cannot be read. One that cannot be written is only a
+/// warning.
 pub fn system_id(config: &Path) -> Result<String, ConfigError> {
     let file = config.parent().unwrap_or(Path::new(".")).join(SYSTEM_ID_FILE);
     match std::fs::read_to_string(&file) {

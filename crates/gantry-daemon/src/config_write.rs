@@ -1,5 +1,6 @@
-//! Puts another text in the place of the configuration, in a way that can never leave half a file: for the commands that change it, and for
-//! tokens that the daemon renews. It never writes an expanded `$VAR`, and never touches what it was not asked to change.
+//! Puts another text in the place of the configuration, in a way that can never leave half a file:
+//! for the commands that change it, and for tokens that the daemon renews. It never writes an
+//! expanded `$VAR`, and never touches what it was not asked to change.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -13,7 +14,8 @@ use jiff::Timestamp;
 /// Only its owner may read a file with tokens.
 const FILE_MODE: u32 = 0o600;
 
-/// The first second of the year 1: the zero time of Go, which the reference writes for tokens that do not end.
+/// The first second of the year 1: the zero time of Go, which the reference writes for tokens that
+/// do not end.
 const NEVER: i64 = -62_135_596_800;
 
 /// Why a file does not hold a new token.
@@ -65,7 +67,8 @@ pub struct NewToken {
     pub expires: Option<Timestamp>,
 }
 
-/// Puts `new` in the place of the token `old` in every entry of the file that has it, as the file is now, and says how many they were.
+/// Puts `new` in the place of the token `old` in every entry of the file that has it, as the file
+/// is now, and says how many they were.
 ///
 /// # Errors
 /// The file does not hold the new token.
@@ -109,8 +112,9 @@ pub fn ensure_writable(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts `text` in the place of the file at once: a reader sees the old text or the new one. The owner stays, the mode becomes 0600. Where
-/// files cannot be replaced, as when one is mounted by itself, it is written in place.
+/// Puts `text` in the place of the file at once: a reader sees the old text or the new one. The
+/// owner stays, the mode becomes 0600. Where files cannot be replaced, as when one is mounted by
+/// itself, it is written in place.
 ///
 /// # Errors
 /// Neither is possible.
@@ -127,7 +131,8 @@ pub fn save(path: &Path, text: &str) -> io::Result<()> {
     }
 }
 
-/// Whether the directory is the obstacle, and not the writing. A full disk must not cost the old text.
+/// Whether the directory is the obstacle, and not the writing. A full disk must not cost the old
+/// text.
 fn is_about_names(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
     matches!(error.kind(), CrossesDevices | PermissionDenied | ReadOnlyFilesystem | ResourceBusy)
@@ -148,7 +153,8 @@ fn replace(target: &Path, text: &str) -> io::Result<()> {
     }
     file.as_file().sync_all()?;
     file.persist(target).map_err(|error| error.error)?;
-    // So that the new name survives a power cut too. Not all file systems can do it, and then nothing is lost but that.
+    // So that the new name survives a power cut too. Not all file systems can do it, and then
+    // nothing is lost but that.
     if let Ok(directory) = fs::File::open(&directory) {
         let _ = directory.sync_all();
     }

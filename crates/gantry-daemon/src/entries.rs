@@ -1,4 +1,5 @@
-//! The `[[runners]]` entries that the daemon works with, and what of them is watched over time: the ends of their tokens.
+//! The `[[runners]]` entries that the daemon works with, and what of them is watched over time: the
+//! ends of their tokens.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -73,7 +74,8 @@ impl Entry {
         settings.token_expires_at.map_or(TokenLife::Good, |ends| TokenLife::at(now, settings.token_obtained_at, ends))
     }
 
-    /// Says that the token ends soon or has ended, where that is so and was not said lately. `why` says why nobody does something about it.
+    /// Says that the token ends soon or has ended, where that is so and was not said lately. `why`
+    /// says why nobody does something about it.
     pub(crate) fn say_token_life(&mut self, now: Timestamp, why: &str) {
         let Some(expires) = self.settings.token_expires_at else { return };
         let life = self.token_life(now);
@@ -116,7 +118,8 @@ pub(crate) enum TokenLife {
 }
 
 impl TokenLife {
-    /// A token ends soon when three quarters of its life are over: then the reference would renew it (GitLab Runner 19.4).
+    /// A token ends soon when three quarters of its life are over: then the reference would renew
+    /// it (GitLab Runner 19.4).
     fn at(now: Timestamp, obtained: Option<Timestamp>, expires: Timestamp) -> Self {
         /// Where its beginning is not known.
         const SOON: i64 = 7 * 24 * 60 * 60;

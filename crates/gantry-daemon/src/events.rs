@@ -1,5 +1,6 @@
-//! Everything that the daemon says about jobs: a type for each thing, which makes the line in the log and moves the metrics, so that the two
-//! cannot disagree. Which job, of which project and runner, is said by the span that the job is worked on in.
+//! Everything that the daemon says about jobs: a type for each thing, which makes the line in the
+//! log and moves the metrics, so that the two cannot disagree. Which job, of which project and
+//! runner, is said by the span that the job is worked on in.
 
 mod asking;
 mod found;
@@ -31,8 +32,8 @@ pub(crate) const MODE: &str = "traditional";
 /// What carries jobs out, in the same place.
 pub(crate) const EXECUTOR: &str = "kubernetes";
 
-/// The span of everything that is done for a job. It has the level of errors, so that no filter takes its fields away from a line.
-/// What is not known yet is recorded later.
+/// The span of everything that is done for a job. It has the level of errors, so that no filter
+/// takes its fields away from a line. What is not known yet is recorded later.
 pub(crate) fn job_span(job: Option<i64>, project: Option<i64>, runner: &str) -> tracing::Span {
     tracing::error_span!("job", job, project, runner, trace_id = tracing::field::Empty)
 }
@@ -106,7 +107,8 @@ impl Said for ImagesConfigured<'_> {
 
 /// A job goes on under us whose manager is gone.
 pub(crate) struct JobAdopted {
-    /// How much of its trace GitLab has, as far as its agent knows; one of the first version does not tell.
+    /// How much of its trace GitLab has, as far as its agent knows; one of the first version does
+    /// not tell.
     pub(crate) acked: Option<u64>,
 }
 
@@ -247,7 +249,8 @@ impl Said for JobParted<'_> {
     }
 }
 
-/// Seconds with three decimals. Nobody reads the nanoseconds that a clock adds, and they are no fact about a job.
+/// Seconds with three decimals. Nobody reads the nanoseconds that a clock adds, and they are no
+/// fact about a job.
 fn in_milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e3).round() / 1e3
 }

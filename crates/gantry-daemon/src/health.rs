@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Without any answer of GitLab to a request for a job in this time the process is not ready: longer than GitLab holds one request.
+/// Without any answer of GitLab to a request for a job in this time the process is not ready:
+/// longer than GitLab holds one request.
 const POLL_AGE: Duration = Duration::from_secs(180);
 
 /// What the process is doing (GitLab Runner 19.4, `/debug/process/state`).
@@ -48,7 +49,8 @@ struct Inner {
     working: usize,
     /// Why others do not, one sentence each.
     problems: Vec<String>,
-    /// Names of runners whose tokens GitLab refuses. A paused runner is not among them: it is told that there is no job.
+    /// Names of runners whose tokens GitLab refuses. A paused runner is not among them: it is told
+    /// that there is no job.
     refused: BTreeSet<String>,
     last_poll: Option<Instant>,
 }
@@ -89,8 +91,8 @@ impl Health {
         self.with(|inner| inner.refused.retain(|name| runners.contains(name.as_str())));
     }
 
-    /// What to show to who asks whether the process is ready; an error if it is not. One runner that works is enough: the others' problems
-    /// are shown in both cases.
+    /// What to show to who asks whether the process is ready; an error if it is not. One runner
+    /// that works is enough: the others' problems are shown in both cases.
     pub(crate) fn readiness(&self) -> Result<String, String> {
         self.with(|inner| {
             let refused = inner.refused.iter().map(|name| {

@@ -1,7 +1,9 @@
-//! Asks GitLab for jobs, owns those that run, and ends in order. [`App::build`] binds and reads, [`App::run`] spawns.
+//! Asks GitLab for jobs, owns those that run, and ends in order. [`App::build`] binds and reads,
+//! [`App::run`] spawns.
 //!
-//! What a job is made of is decided by `gantry-plan`; how one goes on is decided in `job/machine.rs`. The daemon knows no command line and
-//! no signal handler: it is told by [`Signal`]s.
+//! What a job is made of is decided by `gantry-plan`; how one goes on is decided in
+//! `job/machine.rs`. The daemon knows no command line and no signal handler: it is told by
+//! [`Signal`]s.
 
 mod app;
 mod config_file;

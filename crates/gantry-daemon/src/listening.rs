@@ -1,5 +1,5 @@
-//! Where the metrics server listens: what was given at the start, else what the file says, else the usual address. It follows the file, and
-//! it is never lost because it cannot.
+//! Where the metrics server listens: what was given at the start, else what the file says, else the
+//! usual address. It follows the file, and it is never lost because it cannot.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! Counts log lines by level, for `gitlab_runner_errors_total`: one process, one count, so the numbers are process-wide.
+//! Counts log lines by level, for `gitlab_runner_errors_total`: one process, one count, so the
+//! numbers are process-wide.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,5 @@
-//! The metrics of the process, under the names and labels of GitLab Runner 19.4, so that its dashboards go on working.
+//! The metrics of the process, under the names and labels of GitLab Runner 19.4, so that its
+//! dashboards go on working.
 
 use std::time::Duration;
 
@@ -240,7 +241,8 @@ metrics! {
     /// What jobs leave in their project's directory.
     job_disk: HistogramVec = histograms(
         "gantry_job_disk_bytes", "Size of a job's project directory at its end", &RUNNER, &MEMORY_BUCKETS);
-    /// The same by what was waited for: the pod, its node, its agent, the agent's word that it has the plan.
+    /// The same by what was waited for: the pod, its node, its agent, the agent's word that it has
+    /// the plan.
     start_phases: HistogramVec = histograms(
         "gantry_job_start_phase_duration_seconds",
         "Time of a job's start by phase: pod (made by the API server), node (found), agent (started and reached), plan (taken)",
@@ -250,7 +252,8 @@ metrics! {
         "gitlab_runner_job_stage_duration_seconds",
         "Histogram of job stage durations; only with FF_EXPORT_HIGH_CARDINALITY_METRICS",
         &["runner", "runner_name", "system_id", "stage"], &QUEUE_BUCKETS);
-    /// Jobs that have waited longer than they may. Nothing counts here before `[[runners.monitoring.job_queuing_durations]]` acts.
+    /// Jobs that have waited longer than they may. Nothing counts here before
+    /// `[[runners.monitoring.job_queuing_durations]]` acts.
     queuing_exceeded: IntCounterVec = counters(
         "gitlab_runner_acceptable_job_queuing_duration_exceeded_total",
         "Total number of jobs that waited longer than their runner's monitoring settings accept; 0 while those have no effect", &RUNNER);

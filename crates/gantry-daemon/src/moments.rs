@@ -1,4 +1,5 @@
-//! When what of a job has happened, as its manager has seen it: for metrics and traces. Nothing is decided by it.
+//! When what of a job has happened, as its manager has seen it: for metrics and traces. Nothing is
+//! decided by it.
 
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ impl Moments {
         }
     }
 
-    /// What a job that was taken then has waited for until its agent had the plan, as far as it came.
+    /// What a job that was taken then has waited for until its agent had the plan, as far as it
+    /// came.
     pub(crate) fn starting(&self, taken: Instant) -> Vec<Part> {
         let steps = [("pod", self.created), ("node", self.placed), ("agent", self.reached), ("plan", self.planned)];
         let mut from = taken;

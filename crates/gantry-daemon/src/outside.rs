@@ -1,5 +1,5 @@
-//! The port to everything outside of the process: GitLab, clusters, and whoever asks for metrics. There is one real implementation; the
-//! simulation puts its own in its place.
+//! The port to everything outside of the process: GitLab, clusters, and whoever asks for metrics.
+//! There is one real implementation; the simulation puts its own in its place.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -32,7 +32,8 @@ pub trait Outside: Send + Sync + 'static {
         selector: String,
     ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>>;
 
-    /// Where metrics are asked for: at an address that was asked for, or at the usual one; nowhere if that cannot be had.
+    /// Where metrics are asked for: at an address that was asked for, or at the usual one; nowhere
+    /// if that cannot be had.
     fn listen(&self, asked_for: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>>;
 
     /// The Docker configuration of this process' user: its path and its text.
@@ -40,7 +41,8 @@ pub trait Outside: Send + Sync + 'static {
         None
     }
 
-    /// The clock on the wall, in milliseconds since 1970: for what is written down for other managers.
+    /// The clock on the wall, in milliseconds since 1970: for what is written down for other
+    /// managers.
     fn unix_ms(&self) -> u64 {
         u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
     }

@@ -1,5 +1,6 @@
-//! Asks GitLab for jobs, for one runner. A request holds a place for the job it may bring; while others wait for a place it does not let
-//! GitLab hold it, so that few places serve many runners in turn.
+//! Asks GitLab for jobs, for one runner. A request holds a place for the job it may bring; while
+//! others wait for a place it does not let GitLab hold it, so that few places serve many runners in
+//! turn.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,17 +20,20 @@ use crate::runner::{Places, Runner};
 use crate::session::{Offered, Sessions};
 use crate::site::{Hold, HoldKind};
 
-/// How much each kind of answer changes the number of simultaneous requests (GitLab Runner 19.4, adaptive request concurrency).
+/// How much each kind of answer changes the number of simultaneous requests (GitLab Runner 19.4,
+/// adaptive request concurrency).
 const AFTER_PUSH_BACK: f64 = 0.5;
 const AFTER_JOB: f64 = 1.1;
 const AFTER_NOTHING: f64 = 0.95;
 
-/// Shortest and longest rest after an answer that promises a job and holds none. Whoever sends one, GitLab or a proxy before it, sends the
-/// next one just as fast; a minute is short for a repair and long for a log.
+/// Shortest and longest rest after an answer that promises a job and holds none. Whoever sends one,
+/// GitLab or a proxy before it, sends the next one just as fast; a minute is short for a repair and
+/// long for a log.
 const REST_AFTER_RUBBISH_MIN: Duration = Duration::from_secs(1);
 const REST_AFTER_RUBBISH_MAX: Duration = Duration::from_mins(1);
 
-/// How often it is looked whether a reason to ask for no job has gone: in memory, without a request.
+/// How often it is looked whether a reason to ask for no job has gone: in memory, without a
+/// request.
 const HOLD_LOOK: Duration = Duration::from_secs(1);
 
 /// What the workers of one runner share.
@@ -80,8 +84,8 @@ pub(crate) async fn work(runner: Arc<Runner>, polling: Arc<Polling>, worker: u32
     }
 }
 
-/// One turn of a worker; returns how long it rests. Dropping it gives up a request in flight, and with two-phase acceptance a job that was
-/// just handed out goes back to the queue.
+/// One turn of a worker; returns how long it rests. Dropping it gives up a request in flight, and
+/// with two-phase acceptance a job that was just handed out goes back to the queue.
 async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration {
     let labels = of(&runner.labels);
     let rest = polling.with(|state| state.resting_until.map(|until| until.saturating_duration_since(Instant::now())));
@@ -120,7 +124,8 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
         .await;
     drop(in_flight);
     learn(runner, polling, &poll);
-    // The interval lies between two beginnings: a request that GitLab held until something changed is followed by the next one at once.
+    // The interval lies between two beginnings: a request that GitLab held until something changed
+    // is followed by the next one at once.
     take(runner, polling, poll.answer, (offered, places)).saturating_sub(asked.elapsed())
 }
 
@@ -229,7 +234,8 @@ fn take(
     polling.check_interval
 }
 
-/// The rest after the last one of `count` answers in a row that promised a job and held none: it doubles.
+/// The rest after the last one of `count` answers in a row that promised a job and held none: it
+/// doubles.
 fn rest_after_rubbish(check_interval: Duration, count: u32) -> Duration {
     let first = check_interval.max(REST_AFTER_RUBBISH_MIN);
     first.saturating_mul(2_u32.saturating_pow(count.saturating_sub(1))).min(REST_AFTER_RUBBISH_MAX.max(first))

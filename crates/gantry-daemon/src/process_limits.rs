@@ -1,4 +1,5 @@
-//! What the process may have and what it has sent, under the names of Go's process metrics, which the library's own leave out.
+//! What the process may have and what it has sent, under the names of Go's process metrics, which
+//! the library's own leave out.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -53,7 +54,8 @@ fn address_space(limits: &str) -> f64 {
     soft.unwrap_or(18_446_744_073_709_551_615.0)
 }
 
-/// Bytes that the network of the process has received and sent: names in one line, numbers in the next.
+/// Bytes that the network of the process has received and sent: names in one line, numbers in the
+/// next.
 fn octets(netstat: &str) -> Option<[u64; 2]> {
     let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("IpExt:"));
     let (names, numbers) = (lines.next()?, lines.next()?);

@@ -1,4 +1,5 @@
-//! Metrics of the process itself, under the names that all of Prometheus' client libraries use. Read from `/proc` when they are asked for.
+//! Metrics of the process itself, under the names that all of Prometheus' client libraries use.
+//! Read from `/proc` when they are asked for.
 
 use std::fs;
 
@@ -6,7 +7,8 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, IntGauge};
 
-/// The kernel counts CPU time and moments for programs in this unit, whatever its own clock does (`proc_pid_stat(5)`: `USER_HZ`).
+/// The kernel counts CPU time and moments for programs in this unit, whatever its own clock does
+/// (`proc_pid_stat(5)`: `USER_HZ`).
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// See [`Metrics::new`](crate::metrics::Metrics::new).
@@ -84,7 +86,8 @@ impl Collector for ProcessMetrics {
     }
 }
 
-/// Reads `/proc/<pid>/stat`. The name of the program comes before the numbers, and may hold anything.
+/// Reads `/proc/<pid>/stat`. The name of the program comes before the numbers, and may hold
+/// anything.
 fn stat(text: &str) -> Option<Seen> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();

@@ -1,5 +1,6 @@
-//! What no output of this process may show: the secrets of jobs that run, its own, and passwords in URLs. One place for log, metrics and
-//! health, whoever words a line: an API server repeats what it refuses, a library what it was given.
+//! What no output of this process may show: the secrets of jobs that run, its own, and passwords in
+//! URLs. One place for log, metrics and health, whoever words a line: an API server repeats what it
+//! refuses, a library what it was given.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -28,7 +29,8 @@ impl Drop for Guard {
     }
 }
 
-/// Keeps `secrets` out of all output, in the log above all out of lines with the field `job` of that job.
+/// Keeps `secrets` out of all output, in the log above all out of lines with the field `job` of
+/// that job.
 pub fn guard<'s>(job: Option<i64>, secrets: impl IntoIterator<Item = &'s Secret>) -> Arc<Guard> {
     let known = Known { job, secrets: Redactor::new(secrets) };
     let key = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -36,7 +38,8 @@ pub fn guard<'s>(job: Option<i64>, secrets: impl IntoIterator<Item = &'s Secret>
     Arc::new(Guard(key))
 }
 
-/// `text` without any secret that is guarded now, and without passwords in URLs. A line about a job has only secrets of that job.
+/// `text` without any secret that is guarded now, and without passwords in URLs. A line about a job
+/// has only secrets of that job.
 pub fn redact(job: Option<i64>, text: &str) -> Cow<'_, str> {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
     let concerns = |entry: &&Known| job.is_none() || entry.job.is_none() || entry.job == job;

@@ -1,4 +1,5 @@
-//! Jobs that cannot be run at all: their payload is not understood, or there is no plan for them. GitLab is told why, in the job log.
+//! Jobs that cannot be run at all: their payload is not understood, or there is no plan for them.
+//! GitLab is told why, in the job log.
 
 use gantry_core::{Ending, Verdict};
 use gantry_gitlab::{Client, JobCredentials, RunnerInfo};
@@ -13,7 +14,8 @@ use crate::events::{RejectedGone, RejectedUntold, Said as _};
 use crate::job::HeadLog;
 use crate::redaction::redact;
 
-/// How long such a job is worth telling GitLab about: as long as it waits for an acknowledgement, twice.
+/// How long such a job is worth telling GitLab about: as long as it waits for an acknowledgement,
+/// twice.
 const DEADLINE: std::time::Duration = std::time::Duration::from_secs(240);
 
 /// A job that will not run.
@@ -55,7 +57,8 @@ pub(crate) async fn report(job: Rejected) -> Verdict {
         pace: job.pace,
     };
     let (inputs, receiver) = mpsc::channel(2);
-    // The reports say nothing that changes the end of this job; the relay does not wait for their reader.
+    // The reports say nothing that changes the end of this job; the relay does not wait for their
+    // reader.
     let (reports, _unread) = mpsc::channel(1);
     let _ = inputs.try_send(Input::Trace { offset: 0, bytes: text.into() });
     let _ = inputs.try_send(Input::Closed(closed));

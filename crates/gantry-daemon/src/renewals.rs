@@ -1,6 +1,7 @@
-//! Tokens of runners that end: each is exchanged for a new one when three quarters of its life are over (GitLab Runner 19.4), and the new one
-//! is written into the file. The old one stops working at once, so nothing is exchanged that could not be kept: a file that cannot be written,
-//! or a token that comes from elsewhere at the next start, is left alone, with a word in time.
+//! Tokens of runners that end: each is exchanged for a new one when three quarters of its life are
+//! over (GitLab Runner 19.4), and the new one is written into the file. The old one stops working
+//! at once, so nothing is exchanged that could not be kept: a file that cannot be written, or a
+//! token that comes from elsewhere at the next start, is left alone, with a word in time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,8 @@ use crate::redaction::{self, Guard};
 use crate::runner::Shared;
 use crate::{tasks, wiring};
 
-/// Pauses after failed exchanges: the first, and the longest, which is short beside the quarter of a life that is left.
+/// Pauses after failed exchanges: the first, and the longest, which is short beside the quarter of
+/// a life that is left.
 const PAUSE_FIRST: Duration = Duration::from_mins(1);
 const PAUSE_MOST: Duration = Duration::from_hours(1);
 
@@ -51,7 +53,8 @@ struct State {
     is_busy: bool,
     /// Failed exchanges in a row and when the next may be tried, by token.
     failures: BTreeMap<String, (u32, Instant)>,
-    /// Exchanged tokens, by the old one. Those that the file does not hold yet are in force all the same.
+    /// Exchanged tokens, by the old one. Those that the file does not hold yet are in force all the
+    /// same.
     new: BTreeMap<String, Renewed>,
 }
 

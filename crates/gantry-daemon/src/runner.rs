@@ -1,4 +1,5 @@
-//! One `[[runners]]` entry at work: its client, its cluster, and what it does with a job it has got.
+//! One `[[runners]]` entry at work: its client, its cluster, and what it does with a job it has
+//! got.
 
 mod aftermath;
 mod own_namespace;
@@ -48,7 +49,8 @@ use crate::{tasks, wiring};
 /// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
 const LEAVE_MARGIN: Duration = Duration::from_millis(300);
 
-/// What all runners of the process share. A clone shares it too, but for what the file says: a runner keeps what was in force at its start.
+/// What all runners of the process share. A clone shares it too, but for what the file says: a
+/// runner keeps what was in force at its start.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) outside: Arc<dyn Outside>,
@@ -71,8 +73,8 @@ pub(crate) struct Shared {
     pub(crate) alone: Alone,
     /// `[gantry] fleet`.
     pub(crate) fleet: Option<String>,
-    /// What tickets are sealed with that all managers of a fleet can open: the configured key, else the token that they register with. Without
-    /// either it is each runner's own token.
+    /// What tickets are sealed with that all managers of a fleet can open: the configured key, else
+    /// the token that they register with. Without either it is each runner's own token.
     pub(crate) ticket_secret: Option<Secret>,
     /// Where pods are, one for each access and namespace.
     pub(crate) sites: Sites,
@@ -190,7 +192,8 @@ impl Runner {
         TicketKey::derive(self.shared.ticket_secret.as_ref().unwrap_or(&self.settings.token))
     }
 
-    /// Places for a request and the job that it may bring, once there are some. `Err`: why the request should wait all the same.
+    /// Places for a request and the job that it may bring, once there are some. `Err`: why the
+    /// request should wait all the same.
     pub(crate) async fn places(&self) -> Result<Places, Hold> {
         let own = match &self.own_slots {
             Some(slots) => Some(slots.take().await),
@@ -247,7 +250,8 @@ impl Runner {
     }
 
     async fn run(self: &Arc<Self>, received: ReceivedJob, offered: Option<Offered>) {
-        // On the heap while it lasts: of what a job is prepared with only a small part is needed for as long as it runs, which may be hours.
+        // On the heap while it lasts: of what a job is prepared with only a small part is needed
+        // for as long as it runs, which may be hours.
         let Some(prepared) = Box::pin(self.prepared(received, offered)).await else { return };
         let Prepared { job, site, namespace, aftermath, _while_it_runs } = prepared;
         let summary = job.await;
@@ -357,7 +361,8 @@ impl Runner {
         let namespace = plan.namespace.as_str();
         let making = &plan.making;
         if let Some(token) = &making.bearer_token {
-            // It is the job's: no other job may use it, and none is looked after by it where there is a token of the runner's.
+            // It is the job's: no other job may use it, and none is looked after by it where there
+            // is a token of the runner's.
             let mut settings = (*self.settings).clone();
             settings.kubernetes.bearer_token = Some(token.clone());
             let site = site(&self.shared, &settings, namespace).await?;
@@ -442,8 +447,9 @@ impl Runner {
     }
 }
 
-/// Does something for a job, but not for much longer than a runner that leaves its jobs waits for them. A job itself keeps that limit and
-/// says what becomes of it; this is for what comes before, and for jobs that cannot run.
+/// Does something for a job, but not for much longer than a runner that leaves its jobs waits for
+/// them. A job itself keeps that limit and says what becomes of it; this is for what comes before,
+/// and for jobs that cannot run.
 pub(crate) async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work: impl Future<Output = ()>) {
     let left = async {
         if stop.wait_for(|asked| *asked == Some(StopJobs::Leave)).await.is_err() {

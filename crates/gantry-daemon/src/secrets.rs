@@ -1,5 +1,5 @@
-//! Secrets of a job, fetched before it is planned: each becomes a masked variable, of the kind that its job wants. What went wrong is one
-//! sentence in the job log.
+//! Secrets of a job, fetched before it is planned: each becomes a masked variable, of the kind that
+//! its job wants. What went wrong is one sentence in the job log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,14 +19,15 @@ use gantry_secrets::{Google, Kind, SecretError, World};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-/// All secrets of a job together. GitLab waits two minutes for a job to be acknowledged, which comes behind this and behind the signing of
-/// caches.
+/// All secrets of a job together. GitLab waits two minutes for a job to be acknowledged, which
+/// comes behind this and behind the signing of caches.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Secrets that are fetched at once.
 const AT_ONCE: usize = 4;
 
-/// Pause between two tries, of which a job may ask for some (`SECRETS_RETRIEVAL_ATTEMPTS`, GitLab Runner 19.4).
+/// Pause between two tries, of which a job may ask for some (`SECRETS_RETRIEVAL_ATTEMPTS`, GitLab
+/// Runner 19.4).
 const PAUSE: Duration = Duration::from_secs(2);
 const ATTEMPTS: &str = "SECRETS_RETRIEVAL_ATTEMPTS";
 const MOST_ATTEMPTS: u32 = 10;
@@ -40,7 +41,8 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    /// Connects to nobody yet. Certificates of stores are looked for by their hosts in `directories`.
+    /// Connects to nobody yet. Certificates of stores are looked for by their hosts in
+    /// `directories`.
     pub(crate) fn new(directories: Vec<PathBuf>) -> Self {
         Self { world: world(directories) }
     }

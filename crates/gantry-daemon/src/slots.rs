@@ -1,4 +1,5 @@
-//! Places for jobs: a bound that may change while places are taken, and the numbers that tell simultaneous jobs apart.
+//! Places for jobs: a bound that may change while places are taken, and the numbers that tell
+//! simultaneous jobs apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,8 @@ pub(crate) struct Slots {
 #[derive(Debug)]
 struct Bound {
     size: usize,
-    /// Places that are taken beyond the bound, because it shrank: they vanish when they are given back.
+    /// Places that are taken beyond the bound, because it shrank: they vanish when they are given
+    /// back.
     surplus: usize,
     waiting: usize,
 }
@@ -109,7 +111,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The smallest free numbers of a runner's jobs: `CI_CONCURRENT_ID` among all, `CI_CONCURRENT_PROJECT_ID` among those of a project.
+/// The smallest free numbers of a runner's jobs: `CI_CONCURRENT_ID` among all,
+/// `CI_CONCURRENT_PROJECT_ID` among those of a project.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Numbers {
     taken: Arc<Mutex<Taken>>,

@@ -1,7 +1,8 @@
-//! Pods that outlast their jobs because the API server could not be asked: removed later, beside the jobs that run.
+//! Pods that outlast their jobs because the API server could not be asked: removed later, beside
+//! the jobs that run.
 //!
-//! A job does not wait for that, since it would hold its place. A manager that waits for its jobs waits for this too; one that is told to
-//! stop does not.
+//! A job does not wait for that, since it would hold its place. A manager that waits for its jobs
+//! waits for this too; one that is told to stop does not.
 
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ pub(crate) struct Strays {
 }
 
 impl Strays {
-    /// Whoever waits for `tracker` waits for the pods; `stop` leaves them as they are. `guard` keeps the job's secrets out of the log.
+    /// Whoever waits for `tracker` waits for the pods; `stop` leaves them as they are. `guard`
+    /// keeps the job's secrets out of the log.
     pub(crate) fn new(tracker: TaskTracker, stop: watch::Receiver<Option<StopJobs>>, guard: Arc<Guard>) -> Self {
         Self { tracker, stop, guard }
     }

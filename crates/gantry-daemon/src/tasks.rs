@@ -12,8 +12,8 @@ tokio::task_local! {
     static LIFE: Life;
 }
 
-/// The life of a daemon that is one of several in a process, as in a simulation: whoever holds it can end the daemon, or stop it for a while,
-/// at any moment.
+/// The life of a daemon that is one of several in a process, as in a simulation: whoever holds it
+/// can end the daemon, or stop it for a while, at any moment.
 #[derive(Clone, Debug, Default)]
 pub struct Life {
     end: CancellationToken,
@@ -72,7 +72,8 @@ impl<F: Future> Future for Living<F> {
     }
 }
 
-/// Runs `work` beside everything else. Its handle may be dropped: whoever needs to know how it went gets a message from it.
+/// Runs `work` beside everything else. Its handle may be dropped: whoever needs to know how it went
+/// gets a message from it.
 pub(crate) fn spawn<F>(work: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
@@ -80,7 +81,8 @@ where
     start(Box::pin(work))
 }
 
-/// The runtime's code for a task is compiled once for each kind of output, not of future, and no wrapper holds the work once more.
+/// The runtime's code for a task is compiled once for each kind of output, not of future, and no
+/// wrapper holds the work once more.
 #[expect(clippy::disallowed_methods, reason = "the one place where the daemon spawns")]
 fn start<T: Send + 'static>(work: Pin<Box<dyn Future<Output = T> + Send>>) -> JoinHandle<T> {
     let work = match LIFE.try_with(Life::clone) {
@@ -95,8 +97,8 @@ fn start<T: Send + 'static>(work: Pin<Box<dyn Future<Output = T> + Send>>) -> Jo
     tokio::spawn(work)
 }
 
-/// Runs `work` until it ends, or until `life` does: then it and every task that it has spawned are dropped where they are, as if the process
-/// had been killed.
+/// Runs `work` until it ends, or until `life` does: then it and every task that it has spawned are
+/// dropped where they are, as if the process had been killed.
 pub async fn until<F: Future>(life: Life, work: F) -> Option<F::Output> {
     let end = life.end.clone();
     let work = Living { life: life.clone(), work: Box::pin(work) };

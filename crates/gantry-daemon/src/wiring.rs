@@ -1,6 +1,6 @@
-//! From the settings of a `[[runners]]` entry to what is reached with them: GitLab, the cluster, and what both are told about this runner.
-//! The daemon and every command that asks on its behalf use this, so that what a command finds is what the daemon will find. Nothing is
-//! sent here.
+//! From the settings of a `[[runners]]` entry to what is reached with them: GitLab, the cluster,
+//! and what both are told about this runner. The daemon and every command that asks on its behalf
+//! use this, so that what a command finds is what the daemon will find. Nothing is sent here.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -17,13 +17,15 @@ use gantry_plan::{Context, Owner, PatchFiles};
 use gantry_wire::plan::{Alone, ProxyPlan};
 use gantry_wire::ticket::TicketKey;
 
-/// Where Kubernetes puts the token of a pod's service account: how a process knows that it runs in a cluster.
+/// Where Kubernetes puts the token of a pod's service account: how a process knows that it runs in
+/// a cluster.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Longest patch that is read from a file: an API server takes no larger object.
 const PATCH_FILE: u64 = 1 << 20;
 
-/// How the GitLab of an entry is reached. `directories` are those of [`crate::certificate_directories`].
+/// How the GitLab of an entry is reached. `directories` are those of
+/// [`crate::certificate_directories`].
 pub fn gitlab(settings: &RunnerSettings, directories: &[PathBuf], connection_max_age: Duration) -> ClientOptions {
     ClientOptions {
         files: TlsFiles { directories: directories.to_vec(), ..tls_files(settings) },
@@ -42,7 +44,8 @@ pub fn tls_files(settings: &RunnerSettings) -> TlsFiles {
     }
 }
 
-/// Where the cluster is: as configured, else the one that this process runs in, else the kubeconfig's.
+/// Where the cluster is: as configured, else the one that this process runs in, else the
+/// kubeconfig's.
 pub fn cluster(settings: &RunnerSettings) -> Access {
     let kubernetes = &settings.kubernetes;
     if let Some(host) = kubernetes.host.clone().filter(|host| !host.is_empty()) {
@@ -82,8 +85,9 @@ pub fn runner_info(settings: &RunnerSettings) -> RunnerInfo {
     RunnerInfo::kubernetes(shell, settings.labels.clone())
 }
 
-/// What a plan has to know about this manager. What belongs to a job is still that of the very first one, and no two pods may have its
-/// suffix. Fleet and key of tickets are the daemon's to set: those that are here open for everybody.
+/// What a plan has to know about this manager. What belongs to a job is still that of the very
+/// first one, and no two pods may have its suffix. Fleet and key of tickets are the daemon's to
+/// set: those that are here open for everybody.
 pub fn context(system_id: &str, manager_host: &str, alone: &Alone) -> Context {
     let platform = format!("{}/{}", gantry_gitlab::platform(), gantry_gitlab::architecture());
     Context {

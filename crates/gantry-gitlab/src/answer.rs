@@ -1,4 +1,5 @@
-//! What GitLab can answer, typed per call. These types say what was answered and never what to do about it.
+//! What GitLab can answer, typed per call. These types say what was answered and never what to do
+//! about it.
 
 use std::time::Duration;
 
@@ -39,14 +40,17 @@ pub enum VerifyOutcome {
 pub struct Poll {
     /// What came back.
     pub answer: JobAnswer,
-    /// The server answered at least one try with a status that asks for less: drives adaptive concurrency.
+    /// The server answered at least one try with a status that asks for less: drives adaptive
+    /// concurrency.
     pub pushed_back: bool,
-    /// New value for `last_update` of the next request of the same runner; absent means keep the old one.
+    /// New value for `last_update` of the next request of the same runner; absent means keep the
+    /// old one.
     pub last_update: Option<String>,
 }
 
 impl Poll {
-    /// Whether the runner stays healthy: GitLab Runner 19.4 counts only a refused token (403) against it, not an outage.
+    /// Whether the runner stays healthy: GitLab Runner 19.4 counts only a refused token (403)
+    /// against it, not an outage.
     pub fn healthy(&self) -> bool {
         !matches!(self.answer, JobAnswer::Forbidden { .. })
     }
@@ -59,7 +63,8 @@ pub enum JobAnswer {
     Job(Box<ReceivedJob>),
     /// No job for now (204).
     NoJob,
-    /// A job that cannot be understood. With `id` and `token` the caller can report it failed; without, GitLab takes it back by itself.
+    /// A job that cannot be understood. With `id` and `token` the caller can report it failed;
+    /// without, GitLab takes it back by itself.
     Undecodable {
         /// The job's id, if it could be read.
         id: Option<i64>,
@@ -89,7 +94,8 @@ pub struct ReceivedJob {
     pub spec: JobSpec,
     /// The server's `X-Request-Id` of the answer, sent by git as `X-Gitaly-Correlation-ID`.
     pub correlation_id: Option<String>,
-    /// Content of `CI_SERVER_TLS_CA_FILE`: the configured CA, else the verified chain of the connection; absent for plain HTTP.
+    /// Content of `CI_SERVER_TLS_CA_FILE`: the configured CA, else the verified chain of the
+    /// connection; absent for plain HTTP.
     pub tls_ca_chain_pem: Option<String>,
 }
 
@@ -150,7 +156,8 @@ impl RemoteStatus {
 pub struct Says {
     /// `Job-Status`, if present.
     pub job_status: Option<RemoteStatus>,
-    /// `X-GitLab-Trace-Update-Interval`, if present and usable; at most [`crate::limits::MAX_UPDATE_INTERVAL`].
+    /// `X-GitLab-Trace-Update-Interval`, if present and usable; at most
+    /// [`crate::limits::MAX_UPDATE_INTERVAL`].
     pub update_interval: Option<Duration>,
 }
 
@@ -239,7 +246,8 @@ pub enum UploadAnswer {
         /// GitLab's words.
         message: String,
     },
-    /// Refused for another reason that stands, such as a report that cannot be read (400). Trying again does not help.
+    /// Refused for another reason that stands, such as a report that cannot be read (400). Trying
+    /// again does not help.
     Refused {
         /// The status.
         status: u16,
@@ -269,7 +277,8 @@ pub enum DownloadError {
         /// The server's words.
         message: String,
     },
-    /// Refused with another status that stands (4xx), by GitLab or by its object storage. The same request would be refused again.
+    /// Refused with another status that stands (4xx), by GitLab or by its object storage. The same
+    /// request would be refused again.
     #[error("the artifacts were refused (status {status}): {message}")]
     Refused {
         /// The status.
@@ -323,6 +332,7 @@ pub struct Reached {
     pub date: Option<String>,
     /// From the request to the head of the answer.
     pub took: std::time::Duration,
-    /// Whether the server's certificate will be good for [`crate::limits::CERTIFICATE_LOOKAHEAD`]; nothing without TLS.
+    /// Whether the server's certificate will be good for [`crate::limits::CERTIFICATE_LOOKAHEAD`];
+    /// nothing without TLS.
     pub certificate_is_good_for: Option<bool>,
 }

@@ -1,4 +1,5 @@
-//! The calls. Each builds a request (`request.rs`), sends it through `gantry-http` and reads the answer (`response.rs`).
+//! The calls. Each builds a request (`request.rs`), sends it through `gantry-http` and reads the
+//! answer (`response.rs`).
 
 mod artifacts;
 mod exchange;
@@ -29,21 +30,23 @@ use crate::response;
 pub struct ClientOptions {
     /// As configured: with or without trailing slashes and `/ci`.
     pub url: String,
-    /// Certificates to trust beside the system's and the bundled ones, as PEM text, for who has no files. Text without a certificate is
-    /// ignored with a warning.
+    /// Certificates to trust beside the system's and the bundled ones, as PEM text, for who has no
+    /// files. Text without a certificate is ignored with a warning.
     pub ca_pem: Option<String>,
     /// Files with certificates and keys; a change is noticed and used with the next request.
     pub files: TlsFiles,
     /// Proxy for the requests.
     pub proxy: ProxySettings,
-    /// Connections are not kept longer than this (global `connection_max_age`); zero means for ever.
+    /// Connections are not kept longer than this (global `connection_max_age`); zero means for
+    /// ever.
     pub connection_max_age: Duration,
     /// Told about every finished call.
     pub on_request: Option<ObserveRequests>,
 }
 
 impl ClientOptions {
-    /// The usual options for `url`: no own CA, proxy from the environment, connections kept for 15 minutes.
+    /// The usual options for `url`: no own CA, proxy from the environment, connections kept for 15
+    /// minutes.
     pub fn new(url: impl Into<String>) -> Self {
         let Options { ca_pem, files, proxy, connection_max_age } = Options::default();
         Self { url: url.into(), ca_pem, files, proxy, connection_max_age, on_request: None }
@@ -71,7 +74,8 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that speaks HTTP over the network. Makes no connection yet; reads the system's certificates and the files of `options`.
+    /// A client that speaks HTTP over the network. Makes no connection yet; reads the system's
+    /// certificates and the files of `options`.
     pub fn new(options: ClientOptions) -> Result<Self, ClientError> {
         let instance = Instance::new(&options.url)?;
         let connections = Options {
@@ -84,7 +88,8 @@ impl Client {
         Ok(Self::over(options, instance, Arc::new(transport)))
     }
 
-    /// A client over a transport of the caller's, for simulation and tests. Of `options` only URL, CA text and observer count.
+    /// A client over a transport of the caller's, for simulation and tests. Of `options` only URL,
+    /// CA text and observer count.
     pub fn with_transport(options: ClientOptions, transport: Arc<dyn Transport>) -> Result<Self, ClientError> {
         let instance = Instance::new(&options.url)?;
         Ok(Self::over(options, instance, transport))
@@ -100,7 +105,8 @@ impl Client {
         self.shared.transport.configured_ca_pem().or_else(|| self.shared.ca_pem.clone())
     }
 
-    /// Whether GitLab answers at all, whatever it says: asks for its version without a token, which costs it nothing. Tried once.
+    /// Whether GitLab answers at all, whatever it says: asks for its version without a token, which
+    /// costs it nothing. Tried once.
     ///
     /// # Errors
     /// There is no answer.
@@ -125,9 +131,11 @@ impl Client {
         self.runner_call(draft, StatusCode::CREATED).await
     }
 
-    /// Asks whether `token` is good, and makes the manager known to GitLab with everything it can do (`POST runners/verify`).
+    /// Asks whether `token` is good, and makes the manager known to GitLab with everything it can
+    /// do (`POST runners/verify`).
     ///
-    /// Servers that answer in plain text are asked a second time, without looking at the body, as the reference does.
+    /// Servers that answer in plain text are asked a second time, without looking at the body, as
+    /// the reference does.
     pub async fn verify(&self, token: &Secret, system_id: &str, info: &RunnerInfo) -> VerifyOutcome {
         let draft = || self.shared.instance.verify(token, system_id, info);
         match self.runner_call(draft(), StatusCode::OK).await {
@@ -145,14 +153,16 @@ impl Client {
         response::done(self.exchange(call).await.answer, StatusCode::NO_CONTENT)
     }
 
-    /// Removes this manager of a runner (`DELETE runners/managers`): for tokens that start with `glrt-`.
+    /// Removes this manager of a runner (`DELETE runners/managers`): for tokens that start with
+    /// `glrt-`.
     pub async fn unregister_manager(&self, token: &Secret, system_id: &str) -> Result<(), CallError> {
         let draft = self.shared.instance.unregister_manager(token, system_id);
         let call = runner(draft, Decode::Nothing);
         response::done(self.exchange(call).await.answer, StatusCode::NO_CONTENT)
     }
 
-    /// Asks for a new token with the current one, which stops working at once: store the answer before use.
+    /// Asks for a new token with the current one, which stops working at once: store the answer
+    /// before use.
     pub async fn reset_token(&self, token: &Secret) -> Result<Registered, CallError> {
         self.reset(self.shared.instance.reset_token(token)).await
     }
@@ -172,7 +182,8 @@ impl Client {
         response::registered(self.exchange(call).await.answer, success)
     }
 
-    /// Asks for a job. May take as long as GitLab holds the request ([`crate::limits::REQUEST_JOB_TIMEOUT`]); drop the future to stop.
+    /// Asks for a job. May take as long as GitLab holds the request
+    /// ([`crate::limits::REQUEST_JOB_TIMEOUT`]); drop the future to stop.
     pub async fn request_job(&self, request: JobRequest<'_>) -> Poll {
         let call = Call {
             endpoint: Endpoint::RequestJob,
@@ -204,7 +215,8 @@ impl Client {
         response::update(self.exchange(call).await.answer)
     }
 
-    /// Appends `bytes` to the trace at `offset` (`PATCH jobs/<id>/trace`). `bytes` must not be empty.
+    /// Appends `bytes` to the trace at `offset` (`PATCH jobs/<id>/trace`). `bytes` must not be
+    /// empty.
     pub async fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug_trace: bool) -> PatchAnswer {
         let timeout = limits::patch_trace_timeout(bytes.len());
         let call = Call {

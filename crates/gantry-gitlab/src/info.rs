@@ -1,12 +1,14 @@
-//! The `info` object: who we are and what we can do (GitLab Runner 19.4, `common/network.go`). GitLab drops jobs that need a feature whose
-//! flag is false, so a flag here must be true exactly when the feature works.
+//! The `info` object: who we are and what we can do (GitLab Runner 19.4, `common/network.go`).
+//! GitLab drops jobs that need a feature whose flag is false, so a flag here must be true exactly
+//! when the feature works.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// The release of GitLab Runner whose protocol we speak. GitLab compares `info.version` with its own to show "outdated" badges and to
-/// choose protocol variants, so it must not be our own version; that one is in `info.revision`.
+/// The release of GitLab Runner whose protocol we speak. GitLab compares `info.version` with its
+/// own to show "outdated" badges and to choose protocol variants, so it must not be our own
+/// version; that one is in `info.revision`.
 pub const PROTOCOL_VERSION: &str = "19.4.0";
 
 /// Our own version, and the commit when the build knew it.
@@ -49,13 +51,15 @@ macro_rules! features {
         impl Features {
             /// What the Kubernetes executor can do.
             pub const KUBERNETES: Self = Self { $($name: $kubernetes,)* };
-            /// What any runner can do that speaks this protocol: sent when no executor is chosen yet.
+            /// What any runner can do that speaks this protocol: sent when no executor is chosen
+            /// yet.
             pub const NETWORK: Self = Self { $($name: $network,)* };
         }
     };
 }
 
-// False where the reference says true: native_steps_integration is not there yet. `shared` and `service_executor_opts` are false in the reference too.
+// False where the reference says true: native_steps_integration is not there yet. `shared` and
+// `service_executor_opts` are false in the reference too.
 features! {
     variables: true, false;
     image: true, false;
@@ -91,13 +95,15 @@ features! {
 }
 
 impl RunnerInfo {
-    /// For everything but registration. `shell` is the configured one, empty for the default (`bash`); `labels` are already checked.
+    /// For everything but registration. `shell` is the configured one, empty for the default
+    /// (`bash`); `labels` are already checked.
     pub fn kubernetes(shell: &str, labels: BTreeMap<String, String>) -> Self {
         let shell = if shell.is_empty() { "bash" } else { shell }.to_owned();
         Self { executor: "kubernetes", shell, features: Features::KUBERNETES, labels, ..Self::for_registration() }
     }
 
-    /// For `POST runners` with a registration token, where the reference says nothing about executor, shell and labels.
+    /// For `POST runners` with a registration token, where the reference says nothing about
+    /// executor, shell and labels.
     pub fn for_registration() -> Self {
         Self {
             name: "gantry",
@@ -144,7 +150,8 @@ pub fn architecture() -> &'static str {
     }
 }
 
-/// `User-Agent` in the reference's shape: name, version, and in brackets the protocol's version and the platform.
+/// `User-Agent` in the reference's shape: name, version, and in brackets the protocol's version and
+/// the platform.
 pub(crate) fn user_agent() -> String {
     format!("gantry {} ({PROTOCOL_VERSION}; {}/{})", env!("CARGO_PKG_VERSION"), platform(), architecture())
 }

@@ -1,7 +1,9 @@
-//! The coordinator protocol: what a runner says to a GitLab instance and hears from it, as GitLab Runner 19.4 speaks it.
+//! The coordinator protocol: what a runner says to a GitLab instance and hears from it, as GitLab
+//! Runner 19.4 speaks it.
 //!
-//! `request.rs` builds requests and `response.rs` reads answers, both without IO; `gantry-http` sends them. Nothing here decides about a job:
-//! an answer is reported as it came, and `gantry-relay` or the daemon draws the conclusions. Start reading at [`Client`].
+//! `request.rs` builds requests and `response.rs` reads answers, both without IO; `gantry-http`
+//! sends them. Nothing here decides about a job: an answer is reported as it came, and
+//! `gantry-relay` or the daemon draws the conclusions. Start reading at [`Client`].
 
 mod answer;
 mod client;

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// Longest interval between trace updates a server can ask for (GitLab Runner 19.4: 15 minutes).
 pub const MAX_UPDATE_INTERVAL: Duration = Duration::from_secs(900);
 
-/// Time for the head of the answer to `jobs/request`. GitLab holds it for its polling duration, 50 s by default and settable; the reference
-/// waits 10 minutes.
+/// Time for the head of the answer to `jobs/request`. GitLab holds it for its polling duration, 50
+/// s by default and settable; the reference waits 10 minutes.
 pub const REQUEST_JOB_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Time for registration, verification, removal and token reset: one database transaction each.
@@ -15,14 +15,17 @@ pub const RUNNER_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for an answer that only shows that there is somebody: people wait for it.
 pub const REACH_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How far ahead the end of a server's certificate is worth a word: as long as people need to get another.
+/// How far ahead the end of a server's certificate is worth a word: as long as people need to get
+/// another.
 pub const CERTIFICATE_LOOKAHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Time for `PUT jobs/<id>`: Puma ends a request after 60 s, a proxy in front may queue it for a little.
+/// Time for `PUT jobs/<id>`: Puma ends a request after 60 s, a proxy in front may queue it for a
+/// little.
 pub const UPDATE_JOB_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Time for the answer to `PATCH trace`, beside that for the bytes: GitLab answers in less than a second. Whoever reads the log sees nothing new
-/// meanwhile if the connection is dead, and bytes that have arrived all the same are refused the second time, by their offset.
+/// Time for the answer to `PATCH trace`, beside that for the bytes: GitLab answers in less than a
+/// second. Whoever reads the log sees nothing new meanwhile if the connection is dead, and bytes
+/// that have arrived all the same are refused the second time, by their offset.
 const PATCH_TRACE_ANSWER: Duration = Duration::from_secs(20);
 
 /// Bytes a second that the slowest network brings to GitLab.
@@ -37,13 +40,16 @@ pub fn patch_trace_timeout(bytes: usize) -> Duration {
 /// Silence in the middle of an answer's body after which it is given up.
 pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whole upload of an artifact, where the runner's configuration does not say otherwise (GitLab Runner 19.4: 1 h).
+/// Whole upload of an artifact, where the runner's configuration does not say otherwise (GitLab
+/// Runner 19.4: 1 h).
 pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// From the end of an upload's body to its answer; GitLab may copy the file to object storage meanwhile (GitLab Runner 19.4: 10 minutes).
+/// From the end of an upload's body to its answer; GitLab may copy the file to object storage
+/// meanwhile (GitLab Runner 19.4: 10 minutes).
 pub const UPLOAD_HEADER_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Time for the head of a download, which object storage may have to thaw (GitLab Runner 19.4: 10 minutes).
+/// Time for the head of a download, which object storage may have to thaw (GitLab Runner 19.4: 10
+/// minutes).
 pub const DOWNLOAD_HEAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Tries of an upload (GitLab Runner 19.4), and those of one that was answered 503.
@@ -55,15 +61,18 @@ pub const UPLOAD_TRIES_UNAVAILABLE: u32 = 6;
 /// Waits between the tries of an upload double from 1 s up to this (GitLab Runner 19.4).
 pub const UPLOAD_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// Largest job payload, after decompression. GitLab bounds a CI configuration to a few MiB; the rest are variables. It is held a few times
-/// over while it is read.
+/// Largest job payload, after decompression. GitLab bounds a CI configuration to a few MiB; the
+/// rest are variables. It is held a few times over while it is read.
 pub const MAX_JOB_PAYLOAD: usize = 32 * 1024 * 1024;
 
-/// Most JSON values in a job payload. A job with ten thousand variables has a hundred thousand; one value can take 2 bytes there and 32 here.
+/// Most JSON values in a job payload. A job with ten thousand variables has a hundred thousand; one
+/// value can take 2 bytes there and 32 here.
 pub const MAX_JOB_VALUES: usize = 1_000_000;
 
-/// Largest other answer that is read, after decompression; what the protocol sends is a few hundred bytes. The reference drains about as much.
+/// Largest other answer that is read, after decompression; what the protocol sends is a few hundred
+/// bytes. The reference drains about as much.
 pub const MAX_SMALL_ANSWER: usize = 1024 * 1024;
 
-/// Characters of a server's words that are kept for a log line: a proxy may answer with a whole page.
+/// Characters of a server's words that are kept for a log line: a proxy may answer with a whole
+/// page.
 pub const MAX_MESSAGE_CHARS: usize = 300;

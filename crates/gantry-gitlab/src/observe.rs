@@ -1,4 +1,5 @@
-//! A view of every finished call, for metrics. The observer is called once per call, after its inner tries, and must not block.
+//! A view of every finished call, for metrics. The observer is called once per call, after its
+//! inner tries, and must not block.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Decodes the payload of a job so that nothing is lost silently: a payload that cannot be understood still gives id and token, so that
-//! the job can be reported failed. Messages name the place and the kind of what is there, never a value.
+//! Decodes the payload of a job so that nothing is lost silently: a payload that cannot be
+//! understood still gives id and token, so that the job can be reported failed. Messages name the
+//! place and the kind of what is there, never a value.
 
 use gantry_core::Secret;
 use gantry_core::job::JobSpec;
@@ -16,7 +17,8 @@ pub(crate) struct Undecodable {
     pub(crate) message: String,
 }
 
-/// Reads a job as GitLab hands it out, for who has its text from elsewhere. The error says what is wrong with it and names no value.
+/// Reads a job as GitLab hands it out, for who has its text from elsewhere. The error says what is
+/// wrong with it and names no value.
 pub fn read_job(text: &[u8]) -> Result<JobSpec, String> {
     decode(text).map_err(|undecodable| undecodable.message)
 }
@@ -55,7 +57,8 @@ pub(crate) fn decode(body: &[u8]) -> Result<JobSpec, Undecodable> {
     Ok(spec)
 }
 
-/// About how many values the JSON of `body` holds: its separators outside of texts. Each costs many times its bytes once it is read.
+/// About how many values the JSON of `body` holds: its separators outside of texts. Each costs many
+/// times its bytes once it is read.
 fn values(body: &[u8]) -> usize {
     let (mut count, mut in_text, mut escaped) = (0, false, false);
     for byte in body {
@@ -70,8 +73,8 @@ fn values(body: &[u8]) -> usize {
     count
 }
 
-/// `steps[0].script: found an object, expected a sequence`. `said` is the library's message, of which only the end is used: its
-/// beginning quotes the value.
+/// `steps[0].script: found an object, expected a sequence`. `said` is the library's message, of
+/// which only the end is used: its beginning quotes the value.
 fn describe(whole: &Value, path: &Path, said: &str) -> String {
     let found = at(whole, path).map_or("something else", kind);
     let expected = said.rsplit_once(", expected ").map_or("another type", |(_, expected)| expected);

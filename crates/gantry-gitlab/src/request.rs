@@ -1,4 +1,5 @@
-//! Builds every request as a value. Pure: no IO, no clock, no random numbers (the caller gives the request id).
+//! Builds every request as a value. Pure: no IO, no clock, no random numbers (the caller gives the
+//! request id).
 
 use bytes::Bytes;
 use gantry_core::{FailureReason, JobState, Secret};
@@ -46,7 +47,8 @@ pub struct JobRequest<'a> {
     pub session: Option<&'a SessionOffer>,
 }
 
-/// Where and how GitLab reaches a job for interactive terminals and proxied services (GitLab Runner 19.4: one of its own for every request).
+/// Where and how GitLab reaches a job for interactive terminals and proxied services (GitLab Runner
+/// 19.4: one of its own for every request).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOffer {
     /// `https://host:port/session/<id>`. Who knows it cannot enter without `authorization`.
@@ -62,7 +64,8 @@ pub struct SessionOffer {
 pub struct JobUpdate {
     /// The state.
     pub state: JobState,
-    /// Only with [`JobState::Failed`], and already one that the server accepts (see [`FailureReason::accepted_by`]).
+    /// Only with [`JobState::Failed`], and already one that the server accepts (see
+    /// [`FailureReason::accepted_by`]).
     pub failure_reason: Option<FailureReason>,
     /// Checksum and size of the whole trace.
     pub output: Option<Output>,
@@ -138,7 +141,8 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Normalises the configured URL (GitLab Runner 19.4, `network/client.go`): trailing slashes, then one `/ci`, go; `/api/v4/` comes.
+    /// Normalises the configured URL (GitLab Runner 19.4, `network/client.go`): trailing slashes,
+    /// then one `/ci`, go; `/api/v4/` comes.
     pub(crate) fn new(configured: &str) -> Result<Self, ClientError> {
         let trimmed = configured.trim().trim_end_matches('/');
         let trimmed = trimmed.strip_suffix("/ci").unwrap_or(trimmed);
@@ -245,7 +249,8 @@ impl Instance {
         self.json(Method::PUT, &format!("jobs/{}", job.id), &payload).secret(JOB_TOKEN, &job.token)
     }
 
-    /// `Content-Range` has an inclusive end and no unit: the reference's form, which GitLab requires.
+    /// `Content-Range` has an inclusive end and no unit: the reference's form, which GitLab
+    /// requires.
     pub(crate) fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug: bool) -> Draft {
         let Some(last) = (offset + bytes.len() as u64).checked_sub(1).filter(|last| *last >= offset) else {
             return Draft(Err(unsendable("an empty piece of a trace is never sent")));

@@ -1,5 +1,5 @@
-//! Reads every answer, headers and body, into the types of `answer.rs`. Pure. Never fails on strange data: it says what is strange, and
-//! never repeats a body that could hold a token.
+//! Reads every answer, headers and body, into the types of `answer.rs`. Pure. Never fails on
+//! strange data: it says what is strange, and never repeats a body that could hold a token.
 
 use std::time::Duration;
 
@@ -49,7 +49,8 @@ fn expect(answer: Answered, success: StatusCode) -> Answered {
     if answer.status() == success { Ok(answer) } else { Err(status_error(&answer)) }
 }
 
-/// What a request for a job brought. The TLS chain is added by the caller, who knows the connection.
+/// What a request for a job brought. The TLS chain is added by the caller, who knows the
+/// connection.
 pub(crate) fn job(answer: Answered) -> JobAnswer {
     let answer = match answer {
         Ok(answer) => answer,
@@ -144,13 +145,15 @@ fn says(headers: &HeaderMap) -> Says {
     }
 }
 
-/// Whole seconds; what is not a positive number changes nothing, and more than the maximum is the maximum.
+/// Whole seconds; what is not a positive number changes nothing, and more than the maximum is the
+/// maximum.
 fn update_interval(word: &str) -> Option<Duration> {
     let seconds = word.trim().parse::<i64>().ok().filter(|seconds| *seconds > 0)?;
     Some(Duration::from_secs(seconds.unsigned_abs()).min(limits::MAX_UPDATE_INTERVAL))
 }
 
-/// `Range: 0-<n>`, where `n` is the stored size, so an exclusive end: not symmetrical to the `Content-Range` we send.
+/// `Range: 0-<n>`, where `n` is the stored size, so an exclusive end: not symmetrical to the
+/// `Content-Range` we send.
 fn range_end(headers: &HeaderMap) -> Option<u64> {
     let range = text(headers, "range")?;
     let (_, end) = range.split_once('-')?;
@@ -198,8 +201,8 @@ pub(crate) fn status_error(answer: &Response<Bytes>) -> CallError {
     CallError::Status { status: answer.status().as_u16(), message: message(answer) }
 }
 
-/// Words for a log: `message` (or `error`) of a JSON body, an object storage's XML, else the status line. Redirects that are not followed
-/// name their target, because that is the URL to configure.
+/// Words for a log: `message` (or `error`) of a JSON body, an object storage's XML, else the status
+/// line. Redirects that are not followed name their target, because that is the URL to configure.
 fn message(answer: &Response<Bytes>) -> String {
     let status = answer.status();
     if status.is_redirection()

@@ -1,4 +1,5 @@
-//! The id of a runner manager (`.runner_system_id`): how one looks and how one is made. Reading machine id and file is the caller's part.
+//! The id of a runner manager (`.runner_system_id`): how one looks and how one is made. Reading
+//! machine id and file is the caller's part.
 
 use std::fmt::Write as _;
 
@@ -9,7 +10,8 @@ use sha2::Sha256;
 /// Characters after the prefix.
 const LENGTH: usize = 12;
 
-/// Whether `text` is an id: `s_` or `r_` and 12 letters or digits (GitLab Runner 19.4, `system_id_state.go`).
+/// Whether `text` is an id: `s_` or `r_` and 12 letters or digits (GitLab Runner 19.4,
+/// `system_id_state.go`).
 pub fn is_valid(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("s_").or_else(|| text.strip_prefix("r_")) else { return false };
     rest.len() == LENGTH && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -21,8 +23,9 @@ pub fn parse(content: &str) -> Option<String> {
     is_valid(trimmed).then(|| trimmed.to_owned())
 }
 
-/// The id of a machine, made from the content of its machine-id file as the reference does, so that a machine that changes from one to the
-/// other stays the same manager. Nothing for an empty machine id.
+/// The id of a machine, made from the content of its machine-id file as the reference does, so that
+/// a machine that changes from one to the other stays the same manager. Nothing for an empty
+/// machine id.
 pub fn from_machine_id(machine_id: &str) -> Option<String> {
     let machine_id = machine_id.trim();
     if machine_id.is_empty() {

@@ -1,5 +1,6 @@
-//! The bridge: what a manager's `pods/exec` starts. It joins its own standard input and output to the agent's socket and is otherwise
-//! nothing: it can be killed at any time. It never blocks in a write, because a client that vanishes would leave it behind for good.
+//! The bridge: what a manager's `pods/exec` starts. It joins its own standard input and output to
+//! the agent's socket and is otherwise nothing: it can be killed at any time. It never blocks in a
+//! write, because a client that vanishes would leave it behind for good.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -17,7 +18,8 @@ use crate::clock::Clock;
 use crate::layout::Layout;
 use crate::limits::{BRIDGE_BUFFER, BRIDGE_CONNECT, BRIDGE_FAREWELL, CONNECT_PAUSE};
 
-/// Runs until one side ends. A failure to start is one line on standard output, where the manager looks.
+/// Runs until one side ends. A failure to start is one line on standard output, where the manager
+/// looks.
 pub(crate) fn run(layout: &Layout) -> ExitCode {
     let socket = match connect(layout) {
         Ok(socket) => socket,
@@ -29,7 +31,8 @@ pub(crate) fn run(layout: &Layout) -> ExitCode {
     ended(&join(socket, &format!("{BRIDGE_GREETING} {}\n", Protocols::OURS)))
 }
 
-/// The same with a TCP port of this pod, and without a word before: what comes is what the port says.
+/// The same with a TCP port of this pod, and without a word before: what comes is what the port
+/// says.
 pub(crate) fn forward(port: u16) -> ExitCode {
     let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
     match TcpStream::connect(loopback.as_slice()) {
@@ -75,7 +78,8 @@ impl Lane {
         !self.ended && self.buffer.len() < BRIDGE_BUFFER
     }
 
-    /// Whether this end must be watched although nothing can be taken from it: its reader may have stopped for good.
+    /// Whether this end must be watched although nothing can be taken from it: its reader may have
+    /// stopped for good.
     fn watches_only(&self) -> bool {
         !self.ended && !self.deserted && !self.wants_input()
     }
@@ -189,7 +193,8 @@ fn wait(
         Ok(_) | Err(nix::errno::Errno::EINTR) => {}
         Err(error) => return Err(error.into()),
     }
-    // Errors and hang-ups count as ready too: the read or write that follows says what is the matter.
+    // Errors and hang-ups count as ready too: the read or write that follows says what is the
+    // matter.
     let mut found = fds.iter().map(|fd| fd.revents().is_some_and(|flags| !flags.is_empty()));
     let [input, output, socket_in, socket_out, input_deserted, socket_deserted] =
         wants.map(|(_, wanted, _)| wanted && found.next().unwrap_or(false));

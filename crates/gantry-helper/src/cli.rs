@@ -13,7 +13,8 @@ use crate::agent::{Patience, PeerRule, Settings};
 use crate::archive::Cargo;
 use crate::layout::Layout;
 
-/// What runs inside a Gantry job pod. People rarely start it by hand: the pod's containers and the manager do.
+/// What runs inside a Gantry job pod. People rarely start it by hand: the pod's containers and the
+/// manager do.
 #[derive(Parser)]
 #[command(name = "gantry-helper", version = crate::VERSION, about, arg_required_else_help = true)]
 struct Arguments {
@@ -53,7 +54,8 @@ enum Command {
         #[arg(long, default_value = "/", hide = true)]
         root: PathBuf,
     },
-    /// Join standard input and output to a port of this pod: what a manager executes for people who look at a service of a job
+    /// Join standard input and output to a port of this pod: what a manager executes for people who
+    /// look at a service of a job
     Forward {
         /// The TCP port, on the loopback interface that all containers of a pod share
         port: u16,

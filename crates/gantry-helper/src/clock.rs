@@ -1,5 +1,6 @@
-//! Deadlines of a job. In a pod they are kept on a clock that goes on while the machine is suspended, unlike the one of timers: a laptop or
-//! a VM that sleeps must not stretch a job's time-out. A simulation keeps them on tokio's clock, which it can pause.
+//! Deadlines of a job. In a pod they are kept on a clock that goes on while the machine is
+//! suspended, unlike the one of timers: a laptop or a VM that sleeps must not stretch a job's
+//! time-out. A simulation keeps them on tokio's clock, which it can pause.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Where things are: the paths of `gantry_wire::layout`, which tests may move below a directory of their own.
+//! Where things are: the paths of `gantry_wire::layout`, which tests may move below a directory of
+//! their own.
 
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,13 @@
-//! What runs in the job pod: the agent that carries out a `PodPlan`, the shim that runs the user's scripts, the bridge between a manager's
-//! `exec` and the agent, and the children that move artifacts.
+//! What runs in the job pod: the agent that carries out a `PodPlan`, the shim that runs the user's
+//! scripts, the bridge between a manager's `exec` and the agent, and the children that move
+//! artifacts.
 //!
-//! It knows nothing of Kubernetes and never decides what a job consists of: that is the plan's. Start reading at [`main`], then
-//! `agent/mod.rs` and `shim/mod.rs`. What both need from outside is in [`ports`].
+//! It knows nothing of Kubernetes and never decides what a job consists of: that is the plan's.
+//! Start reading at [`main`], then `agent/mod.rs` and `shim/mod.rs`. What both need from outside is
+//! in [`ports`].
 
-// Nothing else would say so: what is pushed would only fail in the first image with another C library.
+// Nothing else would say so: what is pushed would only fail in the first image with another C
+// library.
 #[cfg(all(target_os = "linux", not(debug_assertions), not(target_feature = "crt-static")))]
 compile_error!(
     "a helper must be static, to run in every image: RUSTFLAGS, or a cargo configuration that is nearer, hides this project's \

@@ -1,5 +1,6 @@
-//! What agent and shim need from outside, as ports: connections, the work of stages, the processes of scripts, clocks. In a pod these are
-//! sockets, tools and shells; the simulation puts pipes and data in their place and runs everything else as it is.
+//! What agent and shim need from outside, as ports: connections, the work of stages, the processes
+//! of scripts, clocks. In a pod these are sockets, tools and shells; the simulation puts pipes and
+//! data in their place and runs everything else as it is.
 
 use std::io;
 use std::sync::Arc;
@@ -56,7 +57,8 @@ pub trait Workshop: Send + Sync + 'static {
     /// Puts in place what a user script finds, and says which variables it gets.
     fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>>;
 
-    /// Whether something in the pod takes connections on this port. Containers of a pod share its addresses.
+    /// Whether something in the pod takes connections on this port. Containers of a pod share its
+    /// addresses.
     fn answers(&self, port: u16) -> BoxFuture<'static, bool> {
         let _ = port;
         Box::pin(std::future::ready(true))
@@ -107,12 +109,14 @@ pub trait Shell: Send + 'static {
     /// How many processes of the container were ended for want of memory so far.
     fn oom_kills(&self) -> u64;
 
-    /// What the container has used so far; nothing where that cannot be read. Called every now and then while a script runs.
+    /// What the container has used so far; nothing where that cannot be read. Called every now and
+    /// then while a script runs.
     fn usage(&mut self) -> Option<Usage> {
         None
     }
 
-    /// The next piece of what processes print that have outlived their script. Safe to be dropped and called again.
+    /// The next piece of what processes print that have outlived their script. Safe to be dropped
+    /// and called again.
     fn background_output(&mut self) -> impl Future<Output = Bytes> + Send {
         std::future::pending()
     }
@@ -120,11 +124,12 @@ pub trait Shell: Send + 'static {
 
 /// A script that runs. Dropping it ends it.
 pub trait Process: Send + 'static {
-    /// The next thing that happens. Safe to be dropped and called again. After [`Happening::Ended`] there is nothing more.
+    /// The next thing that happens. Safe to be dropped and called again. After [`Happening::Ended`]
+    /// there is nothing more.
     fn next(&mut self) -> impl Future<Output = Happening> + Send;
 
-    /// Asks it, and whatever runs beside it, to end, and ends what is left after `grace`. Then nothing lives, and [`Happening::Ended`]
-    /// says so. A second call can only shorten the grace.
+    /// Asks it, and whatever runs beside it, to end, and ends what is left after `grace`. Then
+    /// nothing lives, and [`Happening::Ended`] says so. A second call can only shorten the grace.
     fn kill(&mut self, grace: Duration);
 }
 

@@ -1,4 +1,5 @@
-//! Whether GitLab can be reached from where this runs: what an agent without a manager needs. For `doctor`, which runs it in a trial pod.
+//! Whether GitLab can be reached from where this runs: what an agent without a manager needs. For
+//! `doctor`, which runs it in a trial pod.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -9,7 +10,8 @@ use gantry_gitlab::{Client, ClientOptions};
 /// Most that is read of the certificates on standard input.
 const MAX_CA: u64 = 1024 * 1024;
 
-/// Asks the GitLab at `url`, trusting the certificates on standard input too, and prints one line: how it went.
+/// Asks the GitLab at `url`, trusting the certificates on standard input too, and prints one line:
+/// how it went.
 pub(crate) fn run(url: &str) -> ExitCode {
     let answer = ask(url);
     match &answer {
@@ -21,7 +23,8 @@ pub(crate) fn run(url: &str) -> ExitCode {
 
 fn ask(url: &str) -> Result<String, String> {
     let mut ca_pem = String::new();
-    // The end of the input is marked by an empty line, since not every API server can close it alone.
+    // The end of the input is marked by an empty line, since not every API server can close it
+    // alone.
     let mut stdin = std::io::stdin().lock().take(MAX_CA);
     let mut byte = [0_u8; 1];
     while !ca_pem.ends_with("\n\n") && stdin.read(&mut byte).is_ok_and(|count| count > 0) {

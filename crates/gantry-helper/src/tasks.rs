@@ -32,7 +32,8 @@ fn start(future: Pin<Box<dyn Future<Output = ()> + Send>>) -> JoinHandle<()> {
     tokio::spawn(future)
 }
 
-/// Runs file work away from the one thread that serves everybody. It must not start processes: the reaper counts on being alone.
+/// Runs file work away from the one thread that serves everybody. It must not start processes: the
+/// reaper counts on being alone.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
 }

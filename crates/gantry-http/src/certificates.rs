@@ -7,8 +7,8 @@ use crate::files::SeenFiles;
 use crate::setup_error::SetupError;
 use crate::tls::{Identity, Pem};
 
-/// Files for TLS towards a server. Each that is not named is looked for in the directories (GitLab Runner 19.4: `<host>.crt`,
-/// `<host>.auth.crt`, `<host>.auth.key`).
+/// Files for TLS towards a server. Each that is not named is looked for in the directories (GitLab
+/// Runner 19.4: `<host>.crt`, `<host>.auth.crt`, `<host>.auth.key`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
     /// Certificates to trust beside the system's and the bundled ones (`tls-ca-file`).

@@ -51,7 +51,8 @@ pub(crate) fn explain(error: &(dyn Error + 'static), at: &Circumstances<'_>) -> 
 fn certificate(problem: &CertificateError, at: &Circumstances<'_>) -> Option<String> {
     let host = at.host;
     Some(match problem {
-        // The two below: an authority of the same name and another key; a certificate that is its own authority.
+        // The two below: an authority of the same name and another key; a certificate that is its
+        // own authority.
         CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_) => {
             let help = match (at.ca, at.place_of_ca) {
                 (Some(ca), _) => format!("the file {ca} does not hold the certificate of that authority: add it there"),
@@ -120,7 +121,8 @@ fn is_no_http(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse))
 }
 
-/// An error and all that is below it. An IO error leaves the error that it holds out of its own chain.
+/// An error and all that is below it. An IO error leaves the error that it holds out of its own
+/// chain.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(held) => Some(held as &(dyn Error + 'static)),

@@ -12,8 +12,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of the file as it is now; nothing if it is not there or cannot be looked at. Take it before the file is read: a change
-    /// meanwhile is then seen as one.
+    /// The stamp of the file as it is now; nothing if it is not there or cannot be looked at. Take
+    /// it before the file is read: a change meanwhile is then seen as one.
     pub fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt as _;
         let meta = std::fs::metadata(path).ok()?;

@@ -1,5 +1,5 @@
-//! The transport that speaks HTTP/1.1 over the network. It neither follows redirects nor tries again: `send.rs` does, for every transport
-//! alike.
+//! The transport that speaks HTTP/1.1 over the network. It neither follows redirects nor tries
+//! again: `send.rs` does, for every transport alike.
 
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
@@ -46,8 +46,8 @@ struct Pool {
 }
 
 impl HttpTransport {
-    /// Connections to the server of `base`, whose identity is remembered. Reads the system's certificates and the files of `options`, and
-    /// makes no connection yet.
+    /// Connections to the server of `base`, whose identity is remembered. Reads the system's
+    /// certificates and the files of `options`, and makes no connection yet.
     pub fn new(base: &Url, options: Options) -> Result<Self, SetupError> {
         let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let Options { ca_pem, files, proxy, connection_max_age: max_age } = options;
@@ -61,8 +61,9 @@ impl HttpTransport {
         read(&mut self.pool.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The current connections. Those whose files have changed are replaced, and those that are too old: so their idle connections close, and
-    /// rotated certificates and other machines behind a load balancer are seen. Requests under way keep theirs.
+    /// The current connections. Those whose files have changed are replaced, and those that are too
+    /// old: so their idle connections close, and rotated certificates and other machines behind a
+    /// load balancer are seen. Requests under way keep theirs.
     fn client(&self) -> (reqwest::Client, Instant) {
         self.with(|pool| {
             if pool.looked.elapsed() >= limits::LOOK_AT_FILES {
@@ -85,8 +86,8 @@ impl HttpTransport {
         }
     }
 
-    /// A connection of those made since `since` has not answered: whatever it was connected to may be gone, and all the others with it, which
-    /// only a request on each would show.
+    /// A connection of those made since `since` has not answered: whatever it was connected to may
+    /// be gone, and all the others with it, which only a request on each would show.
     fn distrust(&self, since: Instant) {
         self.with(|pool| {
             if pool.since == since {
@@ -109,7 +110,8 @@ impl HttpTransport {
         }
     }
 
-    /// Sorts a failure and says what helps. The URL is left out but for its host, because a query can hold a signature.
+    /// Sorts a failure and says what helps. The URL is left out but for its host, because a query
+    /// can hold a signature.
     fn broken(&self, error: reqwest::Error, uri: &Uri) -> TransportError {
         let fault = fault(&error);
         let error = error.without_url();

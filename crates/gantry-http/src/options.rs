@@ -10,8 +10,8 @@ use crate::limits;
 /// How connections to a server are made.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Certificates to trust beside the system's and the bundled ones, as PEM text, for who has no files. Text without a certificate is
-    /// ignored with a warning.
+    /// Certificates to trust beside the system's and the bundled ones, as PEM text, for who has no
+    /// files. Text without a certificate is ignored with a warning.
     pub ca_pem: Option<String>,
     /// Files with certificates and keys; a change is noticed and used with the next request.
     pub files: TlsFiles,

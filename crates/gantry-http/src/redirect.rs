@@ -1,13 +1,15 @@
-//! Where a redirect leads and what may go there. Pure. A token never leaves the server it belongs to: the reference forwards it to any
-//! host, we send only downloads elsewhere, and those without it.
+//! Where a redirect leads and what may go there. Pure. A token never leaves the server it belongs
+//! to: the reference forwards it to any host, we send only downloads elsewhere, and those without
+//! it.
 
 use http::header::{AUTHORIZATION, COOKIE, LOCATION};
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
 use url::Url;
 
-/// The request to send after `status` was answered to `request`; nothing if the answer stands. 301 to 303 would turn a POST into a GET
-/// without body, so they are followed for GET only; bodies are repeated (307, 308) only to the same server. The headers `tokens`
-/// stay with it too, as those do that HTTP itself knows as secret.
+/// The request to send after `status` was answered to `request`; nothing if the answer stands. 301
+/// to 303 would turn a POST into a GET without body, so they are followed for GET only; bodies are
+/// repeated (307, 308) only to the same server. The headers `tokens` stay with it too, as those do
+/// that HTTP itself knows as secret.
 pub fn next<B: Clone>(
     request: &Request<B>,
     tokens: &[HeaderName],

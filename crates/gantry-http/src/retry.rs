@@ -1,7 +1,8 @@
-//! The inner retry layer (GitLab Runner 19.4, `network/retry_requester.go`): when one call is sent again, and after what wait. Pure.
+//! The inner retry layer (GitLab Runner 19.4, `network/retry_requester.go`): when one call is sent
+//! again, and after what wait. Pure.
 //!
-//! Two deliberate differences: a server's wait is obeyed up to [`limits::MAX_SERVER_WAIT`] only, and a broken connection is tried again for
-//! calls that do no harm when they arrive twice.
+//! Two deliberate differences: a server's wait is obeyed up to [`limits::MAX_SERVER_WAIT`] only,
+//! and a broken connection is tried again for calls that do no harm when they arrive twice.
 
 use std::time::Duration;
 
@@ -31,13 +32,14 @@ pub struct Moment {
     pub random: f64,
 }
 
-/// Statuses by which a server asks for less (408, 429, 500, 502 to 504, and the proxies' own from 512 up).
+/// Statuses by which a server asks for less (408, 429, 500, 502 to 504, and the proxies' own from
+/// 512 up).
 pub fn is_push_back(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504 | 512..)
 }
 
-/// Whether the same request would be answered the same way again: its sender is to blame (4xx, but for those that ask for less), or it is to
-/// go elsewhere (3xx).
+/// Whether the same request would be answered the same way again: its sender is to blame (4xx, but
+/// for those that ask for less), or it is to go elsewhere (3xx).
 pub fn is_final(status: StatusCode) -> bool {
     (status.is_client_error() || status.is_redirection()) && !is_push_back(status)
 }
@@ -51,13 +53,15 @@ pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> 
     Some(asked.unwrap_or_else(|| backoff(moment)))
 }
 
-/// The wait before the next try when there was no answer; nothing if the failure stands. A time-out stands: it has waited enough.
+/// The wait before the next try when there was no answer; nothing if the failure stands. A time-out
+/// stands: it has waited enough.
 pub fn after_failure(fault: TransportFault, twice: Twice, moment: Moment) -> Option<Duration> {
     let again = twice == Twice::Harmless && matches!(fault, TransportFault::Connect | TransportFault::Broken);
     (again && moment.tries < limits::INNER_TRIES).then(|| backoff(moment))
 }
 
-/// `RateLimit-ResetTime` (a date) before `Retry-After` (seconds; a date is not understood there); what lies in the past says nothing.
+/// `RateLimit-ResetTime` (a date) before `Retry-After` (seconds; a date is not understood there);
+/// what lies in the past says nothing.
 fn server_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let reset = text("ratelimit-resettime").and_then(|date| {

@@ -1,5 +1,6 @@
-//! The certificate authorities that are trusted where no CA file is configured: the system's and the bundled ones, explicitly, because a
-//! container may have neither. Every client of the process uses the same copy, because they are a quarter of a megabyte.
+//! The certificate authorities that are trusted where no CA file is configured: the system's and
+//! the bundled ones, explicitly, because a container may have neither. Every client of the process
+//! uses the same copy, because they are a quarter of a megabyte.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -7,7 +8,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-/// Those in use now. They are read anew for the first client after all others are gone, or have been replaced.
+/// Those in use now. They are read anew for the first client after all others are gone, or have
+/// been replaced.
 static IN_USE: Mutex<Weak<Roots>> = Mutex::new(Weak::new());
 
 /// The certificates, and what is needed of them to verify others.
@@ -44,8 +46,9 @@ impl Roots {
     }
 }
 
-/// All roots that rustls accepts, as DER. A system store may hold certificates that it does not; those are left out. What cannot be read of
-/// the system's is not there; the bundled ones always are.
+/// All roots that rustls accepts, as DER. A system store may hold certificates that it does not;
+/// those are left out. What cannot be read of the system's is not there; the bundled ones always
+/// are.
 pub fn system_and_bundled() -> Vec<CertificateDer<'static>> {
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
@@ -58,7 +61,8 @@ pub fn system_and_bundled() -> Vec<CertificateDer<'static>> {
     added.iter().chain(others).chain(bundled).filter(|der| is_usable(der)).cloned().collect()
 }
 
-/// What GitLab's image adds to its system's store when it starts: the file that this variable names, or the usual one.
+/// What GitLab's image adds to its system's store when it starts: the file that this variable
+/// names, or the usual one.
 const ADDED_VARIABLE: &str = "CA_CERTIFICATES_PATH";
 const ADDED: &str = "/etc/gitlab-runner/certs/ca.crt";
 

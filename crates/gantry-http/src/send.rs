@@ -1,4 +1,5 @@
-//! One request from its first try to the answer that stands: redirects (`redirect.rs`) inside of tries (`retry.rs`).
+//! One request from its first try to the answer that stands: redirects (`redirect.rs`) inside of
+//! tries (`retry.rs`).
 
 use bytes::Bytes;
 use gantry_core::chance;
@@ -20,8 +21,8 @@ pub struct Sent {
     pub pushed_back: bool,
 }
 
-/// Sends `request` until an answer stands. `timeouts` are for each try. The headers `tokens` stay with the server that the request is for,
-/// as those do that HTTP itself knows as secret.
+/// Sends `request` until an answer stands. `timeouts` are for each try. The headers `tokens` stay
+/// with the server that the request is for, as those do that HTTP itself knows as secret.
 pub async fn send(
     transport: &dyn Transport,
     request: Request<Bytes>,
@@ -84,7 +85,8 @@ mod tests {
     const TOKEN: HeaderName = HeaderName::from_static("job-token");
     const TIMEOUTS: Timeouts = Timeouts { head: Duration::from_secs(1), idle: Duration::from_secs(1) };
 
-    /// Answers in order: a status and where it redirects, or a fault. Keeps where requests went and whether the token went with them.
+    /// Answers in order: a status and where it redirects, or a fault. Keeps where requests went and
+    /// whether the token went with them.
     struct Script {
         answers: Mutex<VecDeque<Result<(u16, &'static str), TransportFault>>>,
         sent: Mutex<Vec<(String, bool)>>,

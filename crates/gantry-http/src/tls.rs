@@ -1,7 +1,9 @@
-//! TLS towards a server: which certificates are trusted, and which ones proved the server's identity.
+//! TLS towards a server: which certificates are trusted, and which ones proved the server's
+//! identity.
 //!
-//! Roots are the system's, the bundled Mozilla ones, and the configured CA, together: a container without certificates, or with one CA
-//! mounted over its certificate directory, must still reach it. There is deliberately no way to switch verification off.
+//! Roots are the system's, the bundled Mozilla ones, and the configured CA, together: a container
+//! without certificates, or with one CA mounted over its certificate directory, must still reach
+//! it. There is deliberately no way to switch verification off.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,7 +95,8 @@ pub(crate) fn configure(host: &str, identity: &Identity) -> Result<Tls, SetupErr
         }
         None => builder.with_no_client_auth(),
     };
-    // Only what the reference speaks: some proxies in front of GitLab announce HTTP/2 and then break long polls.
+    // Only what the reference speaks: some proxies in front of GitLab announce HTTP/2 and then
+    // break long polls.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Tls { config, chain })
 }
@@ -119,7 +122,8 @@ struct Pair<'a> {
     names: (&'a str, &'a str),
 }
 
-/// The client certificate, if it is complete and readable; as in the reference a broken one is logged and not used.
+/// The client certificate, if it is complete and readable; as in the reference a broken one is
+/// logged and not used.
 fn client_pair(identity: &Identity) -> Option<Pair<'_>> {
     let (cert, key) = match (&identity.cert, &identity.key) {
         (Some(cert), Some(key)) => (cert, key),
@@ -141,7 +145,8 @@ fn client_pair(identity: &Identity) -> Option<Pair<'_>> {
     Some(Pair { certs, key: private, names: (cert.name(), key.name()) })
 }
 
-/// Verifies as usual and remembers the chain that the host proved itself with: others may have to trust it without our roots.
+/// Verifies as usual and remembers the chain that the host proved itself with: others may have to
+/// trust it without our roots.
 pub(crate) struct ChainRecorder {
     inner: Arc<WebPkiServerVerifier>,
     host: Option<ServerName<'static>>,
@@ -151,13 +156,15 @@ pub(crate) struct ChainRecorder {
 }
 
 impl ChainRecorder {
-    /// PEM of the latest verified chain, server first, root last; nothing before the first connection.
+    /// PEM of the latest verified chain, server first, root last; nothing before the first
+    /// connection.
     pub(crate) fn pem(&self) -> Option<String> {
         let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (!verified.is_empty()).then(|| verified.iter().map(|certificate| to_pem(certificate)).collect())
     }
 
-    /// Whether the latest verified chain will be good after that time; nothing before the first connection.
+    /// Whether the latest verified chain will be good after that time; nothing before the first
+    /// connection.
     pub(crate) fn is_good_for(&self, time: Duration) -> Option<bool> {
         let chain = self.verified.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (server, others) = chain.split_first()?;
@@ -170,7 +177,8 @@ impl ChainRecorder {
         })
     }
 
-    /// The server's certificate, then from what it sent and from the roots always the issuer of the one before.
+    /// The server's certificate, then from what it sent and from the roots always the issuer of the
+    /// one before.
     fn chain(&self, end_entity: &CertificateDer<'_>, sent: &[CertificateDer<'_>]) -> Vec<CertificateDer<'static>> {
         let mut chain = vec![end_entity.clone().into_owned()];
         let candidates: Vec<_> = sent.iter().chain(&self.own).chain(&self.roots.certificates).collect();
@@ -188,9 +196,10 @@ impl ChainRecorder {
         chain
     }
 
-    /// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused by the library even if it was configured
-    /// as the CA; Go accepts it, and many servers have one. Trust is explicit here: the very certificate was configured. Its
-    /// validity was checked before this error, its signature over the handshake is checked after; so the name remains.
+    /// A server certificate that is also its own CA, as `openssl req -x509` makes them, is refused
+    /// by the library even if it was configured as the CA; Go accepts it, and many servers have
+    /// one. Trust is explicit here: the very certificate was configured. Its validity was checked
+    /// before this error, its signature over the handshake is checked after; so the name remains.
     fn is_configured_server(
         &self,
         error: &rustls::Error,

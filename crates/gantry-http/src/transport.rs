@@ -1,5 +1,5 @@
-//! The port through which requests leave: one implementation speaks HTTP over the network, tests and the simulation put their own in
-//! its place. What passes here is plain `http` types.
+//! The port through which requests leave: one implementation speaks HTTP over the network, tests
+//! and the simulation put their own in its place. What passes here is plain `http` types.
 
 use std::fmt;
 use std::pin::Pin;
@@ -40,7 +40,8 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// Sends one request and returns its answer, without redirects, retries or an opinion about the status.
+/// Sends one request and returns its answer, without redirects, retries or an opinion about the
+/// status.
 pub trait Transport: Send + Sync {
     /// Sends `request`. Dropping the future abandons it.
     fn send(
@@ -49,18 +50,21 @@ pub trait Transport: Send + Sync {
         timeouts: Timeouts,
     ) -> BoxFuture<'_, Result<http::Response<ByteStream>, TransportError>>;
 
-    /// PEM of the certificates that proved the server's identity on the latest connection, root included; nothing for plain HTTP.
+    /// PEM of the certificates that proved the server's identity on the latest connection, root
+    /// included; nothing for plain HTTP.
     fn verified_chain_pem(&self) -> Option<String> {
         None
     }
 
-    /// Whether the certificates of the latest connection will still prove the server's identity after that time; nothing for plain HTTP.
+    /// Whether the certificates of the latest connection will still prove the server's identity
+    /// after that time; nothing for plain HTTP.
     fn certificate_is_good_for(&self, time: Duration) -> Option<bool> {
         let _ = time;
         None
     }
 
-    /// The configured CA file as it is now, word for word; nothing if there is none, or it holds no certificate.
+    /// The configured CA file as it is now, word for word; nothing if there is none, or it holds no
+    /// certificate.
     fn configured_ca_pem(&self) -> Option<String> {
         None
     }

@@ -1,5 +1,6 @@
-//! How to reach an API server: from the configuration, from inside a pod, or from a kubeconfig. Reads files, sends nothing. Proxies are those
-//! of the environment, by the rules that GitLab's client follows too, but a kubeconfig's own comes first.
+//! How to reach an API server: from the configuration, from inside a pod, or from a kubeconfig.
+//! Reads files, sends nothing. Proxies are those of the environment, by the rules that GitLab's
+//! client follows too, but a kubeconfig's own comes first.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,8 @@ use crate::{connector, target::Target};
 pub enum Access {
     /// As the keys `host`, `ca_file`, `bearer_token`, `cert_file` and `key_file` say.
     Remote(RemoteAccess),
-    /// From inside a pod, with its service account. Token and CA are read again when they are renewed.
+    /// From inside a pod, with its service account. Token and CA are read again when they are
+    /// renewed.
     InCluster,
     /// From a kubeconfig, plugins for credentials included.
     Kubeconfig {
@@ -36,7 +38,8 @@ pub enum Access {
 pub struct RemoteAccess {
     /// URL, or a bare `host[:port]`, which means https.
     pub host: String,
-    /// The only authorities to trust, in PEM; read again when the file changes. Otherwise the system's and the bundled ones.
+    /// The only authorities to trust, in PEM; read again when the file changes. Otherwise the
+    /// system's and the bundled ones.
     pub ca_file: Option<PathBuf>,
     /// A bearer token.
     pub bearer_token: Option<Secret>,
@@ -162,7 +165,8 @@ pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectE
     if config.root_cert.is_none() && config.root_cert_file.is_none() {
         config.root_cert = Some(roots::system_and_bundled().iter().map(|root| root.to_vec()).collect());
     }
-    // The library reads the file by itself; without this it would ask for the system's authorities before, which a container may not have.
+    // The library reads the file by itself; without this it would ask for the system's authorities
+    // before, which a container may not have.
     config.root_cert.get_or_insert_default();
     let client = connector::client(config).map_err(|error| ConnectError::Client { message: chain(&error) })?;
     Ok((client, target))

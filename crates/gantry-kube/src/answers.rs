@@ -1,5 +1,6 @@
-//! How much of an answer is read. An API server, or a proxy in front of it, may send without end, and the client library collects whatever
-//! comes. Each kind of answer has its limit here, below the library, and what exceeds it is an error of its own.
+//! How much of an answer is read. An API server, or a proxy in front of it, may send without end,
+//! and the client library collects whatever comes. Each kind of answer has its limit here, below
+//! the library, and what exceeds it is an error of its own.
 
 use std::{
     pin::Pin,
@@ -58,7 +59,8 @@ impl Bound {
         let longest = count.saturating_add(first.unwrap_or(bytes.len()));
         let last = ends.next_back().or(first);
         *count = last.map_or(longest, |last| bytes.len() - last - 1);
-        // Lines between two ends are no longer than the piece, which the connection's buffer bounds.
+        // Lines between two ends are no longer than the piece, which the connection's buffer
+        // bounds.
         let Self { what, limit, .. } = self;
         if longest.max(*count) > limit { Err(TooLong { what, limit }) } else { Ok(()) }
     }

@@ -1,4 +1,5 @@
-//! Objects that a pod needs and that others make, perhaps at the same time: looked for before the pod is made.
+//! Objects that a pod needs and that others make, perhaps at the same time: looked for before the
+//! pod is made.
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::Api;
@@ -43,7 +44,8 @@ pub enum Absent {
 }
 
 impl Cluster {
-    /// Waits until everything is there, with a pause of [`limits::AWAIT_PAUSE`] between looks. Needs `get` on `serviceaccounts` and `secrets`.
+    /// Waits until everything is there, with a pause of [`limits::AWAIT_PAUSE`] between looks.
+    /// Needs `get` on `serviceaccounts` and `secrets`.
     ///
     /// # Errors
     /// Something is not there after all looks, or it cannot be asked for.

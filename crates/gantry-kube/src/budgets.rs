@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use crate::{Cluster, error::ApiError, pods::PodRef, retry};
 
 impl Cluster {
-    /// Makes the budget, which goes with the pod. Failures that may pass are tried again until `deadline`. Needs `create` on
-    /// `poddisruptionbudgets` (`policy`).
+    /// Makes the budget, which goes with the pod. Failures that may pass are tried again until
+    /// `deadline`. Needs `create` on `poddisruptionbudgets` (`policy`).
     ///
     /// # Errors
     /// It is refused, or was not possible in that time.

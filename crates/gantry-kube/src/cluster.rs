@@ -1,4 +1,5 @@
-//! One namespace of one cluster, as one manager sees it: a client, the shared watch, and the gate for execs.
+//! One namespace of one cluster, as one manager sees it: a client, the shared watch, and the gate
+//! for execs.
 
 use std::sync::Arc;
 
@@ -20,8 +21,9 @@ use crate::{
     watch::{self, Coverage, PodWatch, Registry},
 };
 
-/// Runs the shared watch of a [`Cluster`]. The caller has to spawn or poll it; it does nothing until the first pod is watched, and ends
-/// when the last clone of its `Cluster` and the last [`PodWatch`] are dropped. Dropping it ends every `PodWatch`.
+/// Runs the shared watch of a [`Cluster`]. The caller has to spawn or poll it; it does nothing
+/// until the first pod is watched, and ends when the last clone of its `Cluster` and the last
+/// [`PodWatch`] are dropped. Dropping it ends every `PodWatch`.
 pub type Driver = BoxFuture<'static, ()>;
 
 /// One namespace of one cluster. Clones share the connection, the watch and the limits.
@@ -43,15 +45,17 @@ struct Inner {
 }
 
 impl Cluster {
-    /// Prepares to talk to the API server that `access` describes. Reads files (certificates, tokens, a kubeconfig), sends nothing.
-    /// `selector` is the label selector of the pods that will be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`]
-    /// should match it, others cost a look-up each.
+    /// Prepares to talk to the API server that `access` describes. Reads files (certificates,
+    /// tokens, a kubeconfig), sends nothing. `selector` is the label selector of the pods that will
+    /// be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`] should match it,
+    /// others cost a look-up each.
     pub async fn connect(access: Access, namespace: String, selector: String) -> Result<(Self, Driver), ConnectError> {
         let (client, target) = renewal::client(access).await?;
         Ok(Self::assemble(client, target, namespace, selector))
     }
 
-    /// The same over a client that exists already: one that talks to a simulated API server in process.
+    /// The same over a client that exists already: one that talks to a simulated API server in
+    /// process.
     pub fn from_client(client: Client, namespace: String, selector: String) -> (Self, Driver) {
         Self::assemble(client, Target::default(), namespace, selector)
     }
@@ -98,7 +102,8 @@ impl Cluster {
     /// What is known about `pod` from now on, out of the one shared watch.
     pub fn watch_pod(&self, pod: &PodRef) -> PodWatch {
         let receiver = self.inner.registry.subscribe(pod);
-        // Full means that the driver has been woken already; closed, that it was dropped, which the `PodWatch` shows.
+        // Full means that the driver has been woken already; closed, that it was dropped, which the
+        // `PodWatch` shows.
         let _ = self.inner.wake.try_send(());
         PodWatch::new(receiver, self.inner.wake.clone())
     }
@@ -109,7 +114,8 @@ impl Cluster {
         let _ = self.inner.wake.try_send(());
     }
 
-    /// Every pod that the shared watch has shown and that is still there, by name. What they say is true as far as [`Cluster::coverage`] is.
+    /// Every pod that the shared watch has shown and that is still there, by name. What they say is
+    /// true as far as [`Cluster::coverage`] is.
     pub fn seen_pods(&self) -> Vec<Arc<PodFacts>> {
         self.inner.registry.all()
     }
@@ -144,7 +150,8 @@ impl Cluster {
     }
 }
 
-/// The same client, whose errors say what went wrong in words of the API server or, where there are none, in ours.
+/// The same client, whose errors say what went wrong in words of the API server or, where there are
+/// none, in ours.
 fn plain_spoken(client: Client, target: Target) -> Client {
     let namespace = client.default_namespace().to_owned();
     let target = Arc::new(target);

@@ -1,5 +1,6 @@
-//! The connections to an API server. They are as the client library makes them, but that they send without delay, that those which a burst
-//! of jobs leaves behind are closed, and that requests are not logged.
+//! The connections to an API server. They are as the client library makes them, but that they send
+//! without delay, that those which a burst of jobs leaves behind are closed, and that requests are
+//! not logged.
 
 use std::io;
 use std::pin::Pin;
@@ -62,8 +63,8 @@ pub(crate) fn client(config: Config) -> Result<Client, Unusable> {
 fn dial(config: &Config) -> Result<Dial, Unusable> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    // Head and body of a request are two writes. By default the second waits until the other side acknowledges the first, which it puts off by
-    // 40 ms.
+    // Head and body of a request are two writes. By default the second waits until the other side
+    // acknowledges the first, which it puts off by 40 ms.
     tcp.set_nodelay(true);
     let Some(proxy) = config.proxy_url.clone() else {
         return Ok(secured(config.rustls_https_connector_with_connector(tcp)?));
@@ -96,7 +97,8 @@ fn basic_auth(user: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(plain))).ok()
 }
 
-/// The same connector with a limit of time, and without its type: the client's code exists once, not once for each kind of proxy.
+/// The same connector with a limit of time, and without its type: the client's code exists once,
+/// not once for each kind of proxy.
 fn secured<C>(connector: C) -> Dial
 where
     C: Service<Uri, Error = BoxError> + Clone + Send + Sync + 'static,

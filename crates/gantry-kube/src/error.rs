@@ -1,5 +1,6 @@
-//! What kind of failure an API error is. Kinds come from status codes, machine-readable reasons and error types, never from the words of a
-//! message, because those change between versions and are translated by proxies.
+//! What kind of failure an API error is. Kinds come from status codes, machine-readable reasons and
+//! error types, never from the words of a message, because those change between versions and are
+//! translated by proxies.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ pub enum Fault {
     Gone,
     /// 401: the credentials are not accepted.
     Unauthenticated,
-    /// 403: the credentials are good, but not for this; also a quota or an admission plugin that says no.
+    /// 403: the credentials are good, but not for this; also a quota or an admission plugin that
+    /// says no.
     Forbidden,
     /// 409: another object or a newer version is in the way.
     Conflict,
@@ -29,9 +31,11 @@ pub enum Fault {
     Server,
     /// An answer that cannot be understood.
     Garbled,
-    /// The connection can never work as it is configured: a certificate that does not fit, a port where something else answers.
+    /// The connection can never work as it is configured: a certificate that does not fit, a port
+    /// where something else answers.
     Misconfigured,
-    /// The request could not be made: credentials that cannot be read or fetched, a URL that cannot be built.
+    /// The request could not be made: credentials that cannot be read or fetched, a URL that cannot
+    /// be built.
     Local,
 }
 
@@ -78,7 +82,8 @@ pub struct ApiError {
     pub fault: Fault,
     /// HTTP status, 0 where there was no answer.
     pub code: u16,
-    /// Machine-readable reason of the Kubernetes API, such as `AlreadyExists`; empty where there is none.
+    /// Machine-readable reason of the Kubernetes API, such as `AlreadyExists`; empty where there is
+    /// none.
     pub reason: String,
     /// The API server's words, or how the connection failed.
     pub message: String,

@@ -1,5 +1,5 @@
-//! What a cluster's events say about one pod. Some causes are nowhere else: a volume that cannot be mounted leaves the pod's own status as it
-//! is for one that starts.
+//! What a cluster's events say about one pod. Some causes are nowhere else: a volume that cannot be
+//! mounted leaves the pod's own status as it is for one that starts.
 
 use k8s_openapi::api::core::v1::Event;
 use kube::{Api, api::ListParams};
@@ -25,8 +25,8 @@ pub struct PodEvent {
 }
 
 impl Cluster {
-    /// The events of `pod` in the order in which they happened last, each once. Needs `list` on `events`, which no job depends on. Tried
-    /// once.
+    /// The events of `pod` in the order in which they happened last, each once. Needs `list` on
+    /// `events`, which no job depends on. Tried once.
     ///
     /// # Errors
     /// They cannot be read, for want of the right for instance.
@@ -38,7 +38,8 @@ impl Cluster {
     }
 }
 
-/// What events say about a pod that does not start, as lines for the job log: its newest warnings, and how far the pulls of its images are.
+/// What events say about a pod that does not start, as lines for the job log: its newest warnings,
+/// and how far the pulls of its images are.
 pub fn explanations(events: &[PodEvent]) -> Vec<String> {
     let warnings: Vec<String> =
         events.iter().filter(|event| event.is_warning).map(|event| facts::line(&event.words)).collect();
@@ -54,7 +55,8 @@ pub fn pulls(events: &[PodEvent]) -> Vec<String> {
     events.iter().filter(is_pulled).map(pull_line).collect()
 }
 
-/// Whether an event is the last word about the image of its container. That an image was there already is not worth a line.
+/// Whether an event is the last word about the image of its container. That an image was there
+/// already is not worth a line.
 fn is_newest_pull(event: &PodEvent, events: &[PodEvent]) -> bool {
     let is_pull = |event: &PodEvent| matches!(event.words.reason.as_str(), "Pulling" | "Pulled" | "Failed" | "BackOff");
     let last = events.iter().rfind(|other| is_pull(other) && other.container == event.container);

@@ -1,10 +1,14 @@
-//! Carries out a plan in a cluster and says what happened: makes the pod, watches it, opens the connection to its agent, removes it.
+//! Carries out a plan in a cluster and says what happened: makes the pod, watches it, opens the
+//! connection to its agent, removes it.
 //!
-//! It never decides what should run, never reads a verdict out of a clock or a broken stream, and uses no other rights than `create`,
-//! `get`, `list`, `watch` and `delete` on `pods`, and `pods/exec`; where it has them, `patch` on `pods`, `get` on `pods/log`, `list` on `events`, and `create`,
-//! `update` and `delete` on `secrets` for jobs with logins for registries; and where the config asks for it, `create` on
-//! `poddisruptionbudgets`, `get` on `serviceaccounts` and `secrets`, and `create`, `list` and `delete` on `namespaces`. It spawns no task: [`Cluster::connect`] returns a [`Driver`] that the
-//! caller has to run. Start reading at [`Cluster`]; what a pod's status means is in [`facts`].
+//! It never decides what should run, never reads a verdict out of a clock or a broken stream, and
+//! uses no other rights than `create`, `get`, `list`, `watch` and `delete` on `pods`, and
+//! `pods/exec`; where it has them, `patch` on `pods`, `get` on `pods/log`, `list` on `events`, and
+//! `create`, `update` and `delete` on `secrets` for jobs with logins for registries; and where the
+//! config asks for it, `create` on `poddisruptionbudgets`, `get` on `serviceaccounts` and
+//! `secrets`, and `create`, `list` and `delete` on `namespaces`. It spawns no task:
+//! [`Cluster::connect`] returns a [`Driver`] that the caller has to run. Start reading at
+//! [`Cluster`]; what a pod's status means is in [`facts`].
 
 pub mod access;
 mod answers;

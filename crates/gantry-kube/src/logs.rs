@@ -1,4 +1,5 @@
-//! What containers print: the end of it, or all of it as it comes. Needs `get` on `pods/log`, which no job depends on.
+//! What containers print: the end of it, or all of it as it comes. Needs `get` on `pods/log`, which
+//! no job depends on.
 
 use std::pin::Pin;
 
@@ -41,7 +42,8 @@ impl Cluster {
         Ok(text.await?.lines().map(plain).collect())
     }
 
-    /// Everything that a container prints, with the time at which it did, from its start or only from `since` seconds ago.
+    /// Everything that a container prints, with the time at which it did, from its start or only
+    /// from `since` seconds ago.
     ///
     /// # Errors
     /// It cannot be read.
@@ -65,7 +67,8 @@ fn request(namespace: &str, pod: &PodRef, params: &LogParams) -> kube::Result<ht
 }
 
 impl LogStream {
-    /// The next line, or a piece of one that is very long; nothing at the end. Safe to be dropped and called again.
+    /// The next line, or a piece of one that is very long; nothing at the end. Safe to be dropped
+    /// and called again.
     ///
     /// # Errors
     /// The connection broke.

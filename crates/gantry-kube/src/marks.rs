@@ -1,4 +1,5 @@
-//! Writing annotations on a pod that exists: who owns it, and that its owner lives. Needs `patch` on pods, and is the only thing that does.
+//! Writing annotations on a pod that exists: who owns it, and that its owner lives. Needs `patch`
+//! on pods, and is the only thing that does.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -15,8 +16,8 @@ pub enum Marked {
 }
 
 impl Cluster {
-    /// Writes annotations on `pod` and no other of its name; with `version`, only if nothing about the pod has changed since it had that
-    /// `resourceVersion`. Tried once.
+    /// Writes annotations on `pod` and no other of its name; with `version`, only if nothing about
+    /// the pod has changed since it had that `resourceVersion`. Tried once.
     ///
     /// # Errors
     /// The API server refuses it, or cannot be asked.

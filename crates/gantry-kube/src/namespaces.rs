@@ -1,4 +1,5 @@
-//! Namespaces that are made for one job each, and go with it. A namespace is removed only if it carries the label of our own.
+//! Namespaces that are made for one job each, and go with it. A namespace is removed only if it
+//! carries the label of our own.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -44,7 +45,8 @@ pub enum NamespaceError {
 }
 
 impl Cluster {
-    /// Makes the namespace; one with the same labels is there from an earlier try. Failures that may pass are tried again until `deadline`.
+    /// Makes the namespace; one with the same labels is there from an earlier try. Failures that
+    /// may pass are tried again until `deadline`.
     ///
     /// # Errors
     /// It is refused, is another's, or was not possible in that time.
@@ -67,8 +69,8 @@ impl Cluster {
         }
     }
 
-    /// Removes the namespace with everything in it, if it has the same labels; that it is gone is success. Failures that may pass are tried
-    /// again for [`crate::Persistence::removal`].
+    /// Removes the namespace with everything in it, if it has the same labels; that it is gone is
+    /// success. Failures that may pass are tried again for [`crate::Persistence::removal`].
     ///
     /// # Errors
     /// It is refused, or was not possible in that time.
@@ -90,7 +92,8 @@ impl Cluster {
         }
     }
 
-    /// The namespaces of a label selector that nobody is deleting: their names, each with the value of `label`. Tried once.
+    /// The namespaces of a label selector that nobody is deleting: their names, each with the value
+    /// of `label`. Tried once.
     ///
     /// # Errors
     /// It is refused or fails.

@@ -1,4 +1,5 @@
-//! Making, looking at and removing one pod. A pod is always meant by name and uid, so that a successor of the same name is never touched.
+//! Making, looking at and removing one pod. A pod is always meant by name and uid, so that a
+//! successor of the same name is never touched.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -135,8 +136,9 @@ enum Created {
 }
 
 impl Cluster {
-    /// Creates `pod`, once: if the name is taken by a pod with the same `gantry.dev/` labels and annotations, an earlier try has succeeded
-    /// without our hearing of it. Failures that may pass are tried again until `deadline`; `tell` hears of each.
+    /// Creates `pod`, once: if the name is taken by a pod with the same `gantry.dev/` labels and
+    /// annotations, an earlier try has succeeded without our hearing of it. Failures that may pass
+    /// are tried again until `deadline`; `tell` hears of each.
     pub async fn create_pod(
         &self,
         pod: &Pod,
@@ -227,8 +229,9 @@ impl Cluster {
         self.client().request(request).await
     }
 
-    /// Deletes `pod` and nothing else; that it is gone already is success. `grace_seconds` replaces the pod's own grace period. Failures
-    /// that may pass are tried again for [`crate::Persistence::removal`].
+    /// Deletes `pod` and nothing else; that it is gone already is success. `grace_seconds` replaces
+    /// the pod's own grace period. Failures that may pass are tried again for
+    /// [`crate::Persistence::removal`].
     pub async fn delete_pod(&self, pod: &PodRef, grace_seconds: Option<u32>) -> Result<(), DeleteError> {
         let deadline = Instant::now() + self.persistence().removal;
         let result =
@@ -248,12 +251,14 @@ impl Cluster {
         }
     }
 
-    /// All pods that match the label selector, straight from the API server: what adoption starts from. Tried once.
+    /// All pods that match the label selector, straight from the API server: what adoption starts
+    /// from. Tried once.
     pub async fn list_pods(&self, selector: &str) -> Result<Vec<SeenPod>, ApiError> {
         Ok(list(self.pods(), selector).await?.0)
     }
 
-    /// A conflict means that the uid is another's, so that ours is gone; or that somebody was changing the pod just then.
+    /// A conflict means that the uid is another's, so that ours is gone; or that somebody was
+    /// changing the pod just then.
     async fn deleted_despite(&self, pod: &PodRef, conflict: ApiError) -> Result<(), ApiError> {
         match self.get_pod(pod).await {
             PodNow::Gone | PodNow::Replaced => Ok(()),
@@ -306,15 +311,16 @@ pub(crate) async fn look(pods: &Api<SeenPod>, pod: &PodRef) -> PodNow {
     }
 }
 
-/// What a refused creation is, seen by who can wait: a quota has room when other pods have gone, and who says when to come again is to be
-/// asked again.
+/// What a refused creation is, seen by who can wait: a quota has room when other pods have gone,
+/// and who says when to come again is to be asked again.
 fn passing(error: ApiError) -> ApiError {
     if error.quota() == Some(Quota::UsedUp) {
         let retry_after = error.retry_after.or(Some(limits::QUOTA_RETRY));
         return ApiError { fault: Fault::Throttled, retry_after, ..error };
     }
     let fault = match error.fault {
-        // A conflict that is not about the name is a quota that was being updated by somebody else (Kubernetes API): it passes.
+        // A conflict that is not about the name is a quota that was being updated by somebody else
+        // (Kubernetes API): it passes.
         Fault::Conflict => Fault::Server,
         Fault::Forbidden | Fault::Refused if error.retry_after.is_some() => Fault::Throttled,
         fault => fault,

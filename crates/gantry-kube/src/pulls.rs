@@ -1,4 +1,5 @@
-//! Whether a pod gets its images, for a pod that is made anew with another pull policy when it does not.
+//! Whether a pod gets its images, for a pod that is made anew with another pull policy when it does
+//! not.
 
 use crate::{
     Cluster, PodFacts, Sight,
@@ -27,8 +28,9 @@ pub enum Pulled {
 }
 
 impl Cluster {
-    /// Waits until the images of these containers are there, one of them cannot be pulled, or the pod cannot start for another reason. `tell`
-    /// hears what the pod waits for, whenever that changes.
+    /// Waits until the images of these containers are there, one of them cannot be pulled, or the
+    /// pod cannot start for another reason. `tell` hears what the pod waits for, whenever that
+    /// changes.
     pub async fn pulled(&self, pod: &PodRef, containers: &[&str], mut tell: impl FnMut(&[String])) -> Pulled {
         let mut told = Vec::new();
         let mut watch = self.watch_pod(pod);

@@ -1,9 +1,11 @@
-//! What the API server says when a `ResourceQuota` refuses a pod: the one refusal that only its words tell from a missing right, because code
-//! and reason are the same and there are no details (Kubernetes API, admission plugin `ResourceQuota`).
+//! What the API server says when a `ResourceQuota` refuses a pod: the one refusal that only its
+//! words tell from a missing right, because code and reason are the same and there are no details
+//! (Kubernetes API, admission plugin `ResourceQuota`).
 
 use std::collections::BTreeMap;
 
-/// Before the quota's name, the parts that follow are `requested: `, `used: ` and `limited: `, each a list such as `pods=1,requests.cpu=500m`.
+/// Before the quota's name, the parts that follow are `requested: `, `used: ` and `limited: `, each
+/// a list such as `pods=1,requests.cpu=500m`.
 const EXCEEDED: &str = "exceeded quota: ";
 
 /// How a quota refuses.

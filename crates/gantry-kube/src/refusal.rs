@@ -1,5 +1,6 @@
-//! Answers that refuse something, made into what the client library understands: a `Status` with the code that was really answered. What does
-//! not come from an API server (a proxy's page, a gateway's JSON, nothing at all) is told in its own words, and as what it is.
+//! Answers that refuse something, made into what the client library understands: a `Status` with
+//! the code that was really answered. What does not come from an API server (a proxy's page, a
+//! gateway's JSON, nothing at all) is told in its own words, and as what it is.
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
@@ -14,7 +15,8 @@ use crate::{
     target::Target,
 };
 
-/// Passes on what an API server says. `Err` where the answer is none, or breaks off. `is_exec`: it may be a kubelet's, which are plain text.
+/// Passes on what an API server says. `Err` where the answer is none, or breaks off. `is_exec`: it
+/// may be a kubelet's, which are plain text.
 pub(crate) async fn understood(answer: Response<Body>, target: &Target, is_exec: bool) -> kube::Result<Response<Body>> {
     let (mut parts, body) = answer.into_parts();
     let status = parts.status;
@@ -24,7 +26,8 @@ pub(crate) async fn understood(answer: Response<Body>, target: &Target, is_exec:
     }
     let body = beginning(body).await;
     let refuses = status.is_client_error() || status.is_server_error();
-    // That something is gone counts as proof, and whoever answers without a `Status` proves nothing.
+    // That something is gone counts as proof, and whoever answers without a `Status` proves
+    // nothing.
     let may_be_reworded = refuses && !matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
     let stated = serde_json::from_slice::<Value>(&body).ok().filter(|json| refuses && json["kind"] == "Status");
     let Some(mut stated) = stated.or_else(|| may_be_reworded.then(|| json!({"kind": "Status", "status": "Failure"})))
@@ -58,8 +61,8 @@ fn content_type(headers: &HeaderMap) -> String {
     value.unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// As much of a body as is looked at. What has come until it breaks off or takes too long is all that is said: the status must not get lost
-/// over what a proxy wrote below it.
+/// As much of a body as is looked at. What has come until it breaks off or takes too long is all
+/// that is said: the status must not get lost over what a proxy wrote below it.
 async fn beginning(mut body: Body) -> Vec<u8> {
     let mut bytes = Vec::new();
     let reading = async {

@@ -1,5 +1,5 @@
-//! A client that is made anew when a file behind it has changed: certificates, keys and tokens are used within seconds, without a restart.
-//! What runs over the old one, such as execs, goes on.
+//! A client that is made anew when a file behind it has changed: certificates, keys and tokens are
+//! used within seconds, without a restart. What runs over the old one, such as execs, goes on.
 
 use std::sync::Arc;
 

@@ -1,9 +1,10 @@
-//! Counts what API servers answer, for a metric: one process, one count, whatever the number of clusters.
+//! Counts what API servers answer, for a metric: one process, one count, whatever the number of
+//! clusters.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The words of the metric, and how often each was answered so far. A refusal is told apart from other mistakes: it is a matter of rights and
-/// quotas.
+/// The words of the metric, and how often each was answered so far. A refusal is told apart from
+/// other mistakes: it is a matter of rights and quotas.
 static COUNTS: [(&str, AtomicU64); 6] = [
     ("2xx", AtomicU64::new(0)),
     ("403", AtomicU64::new(0)),

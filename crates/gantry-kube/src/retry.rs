@@ -1,5 +1,5 @@
-//! The one level at which requests are tried again: pauses that grow, jitter, a deadline, the server's own wish, and what an operator has
-//! configured about it.
+//! The one level at which requests are tried again: pauses that grow, jitter, a deadline, the
+//! server's own wish, and what an operator has configured about it.
 
 use std::time::Duration;
 
@@ -38,8 +38,8 @@ impl Persistence {
     }
 }
 
-/// Pauses that double from [`limits::BACKOFF_FIRST`] to a longest one, each shortened by up to half so that many clients do not come back
-/// together.
+/// Pauses that double from [`limits::BACKOFF_FIRST`] to a longest one, each shortened by up to half
+/// so that many clients do not come back together.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     failures: u32,
@@ -76,8 +76,8 @@ pub(crate) async fn once<T>(request: impl Future<Output = kube::Result<T>>) -> R
     }
 }
 
-/// Repeats `request` while it fails for a passing reason, tries are left and `deadline` has not come. The last error is returned; `tell` hears
-/// of all that are followed by another try.
+/// Repeats `request` while it fails for a passing reason, tries are left and `deadline` has not
+/// come. The last error is returned; `tell` hears of all that are followed by another try.
 pub(crate) async fn until<T, F>(
     (persistence, deadline): (&Persistence, Instant),
     mut tell: impl FnMut(&ApiError),

@@ -1,5 +1,5 @@
-//! What this credential may do in its namespace or in the cluster, asked of the API server itself. For `doctor`, which prints what each missing verb costs;
-//! no job depends on it.
+//! What this credential may do in its namespace or in the cluster, asked of the API server itself.
+//! For `doctor`, which prints what each missing verb costs; no job depends on it.
 
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::{Api, api::PostParams};
@@ -21,8 +21,8 @@ pub struct Right {
     pub everywhere: bool,
 }
 
-/// Everything that this crate needs. Without `list` and `watch` on pods it polls; an exec over WebSocket is checked as `get`, and from
-/// Kubernetes 1.35 on as `create`.
+/// Everything that this crate needs. Without `list` and `watch` on pods it polls; an exec over
+/// WebSocket is checked as `get`, and from Kubernetes 1.35 on as `create`.
 pub const USED: [Right; 7] = [
     Right::on_pods("create"),
     Right::on_pods("get"),
@@ -33,8 +33,9 @@ pub const USED: [Right; 7] = [
     Right::on_exec("create"),
 ];
 
-/// What is used where it is granted. Without `list` on `events` the job log does not show why a volume cannot be mounted, and says where to
-/// look; without those on `secrets` the logins of jobs for registries are not used.
+/// What is used where it is granted. Without `list` on `events` the job log does not show why a
+/// volume cannot be mounted, and says where to look; without those on `secrets` the logins of jobs
+/// for registries are not used.
 pub const OPTIONAL: [Right; 6] = [
     Right::on("list", "events"),
     Right { subresource: Some("log"), ..Right::on_pods("get") },
@@ -58,7 +59,8 @@ pub const BUDGETS: [Right; 1] = [Right { group: "policy", ..Right::on("create", 
 /// What it takes to look whether the objects are there that pods name.
 pub const LOOKS: [Right; 2] = [Right::on("get", "serviceaccounts"), Right::on("get", "secrets")];
 
-/// With it managers write on pods who owns them and that they live, so that others take over the jobs of one that dies within 20 s.
+/// With it managers write on pods who owns them and that they live, so that others take over the
+/// jobs of one that dies within 20 s.
 pub const MARKS: Right = Right::on_pods("patch");
 
 /// Without Secrets no credentials reach the kubelet.
@@ -144,8 +146,8 @@ impl std::fmt::Display for Right {
 }
 
 impl Cluster {
-    /// Whether `right` is granted, in the namespace or everywhere, by a self subject access review (Kubernetes API), which every authenticated user may
-    /// ask for. Tried once.
+    /// Whether `right` is granted, in the namespace or everywhere, by a self subject access review
+    /// (Kubernetes API), which every authenticated user may ask for. Tried once.
     pub async fn may(&self, right: &Right) -> Result<bool, ApiError> {
         let attributes = ResourceAttributes {
             namespace: (!right.everywhere).then(|| self.namespace().to_owned()),

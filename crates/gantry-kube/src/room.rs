@@ -1,5 +1,5 @@
-//! Room for pods: why none can be made just now, so that nobody asks for jobs whose pods would have to wait, and how many pods of a kind there
-//! may be at once.
+//! Room for pods: why none can be made just now, so that nobody asks for jobs whose pods would have
+//! to wait, and how many pods of a kind there may be at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -79,13 +79,14 @@ impl<'a> Making<'a> {
         self.room.lock().waiting.insert(self.number, Some(shortage));
     }
 
-    /// Takes a place within the bound of `value`, if there is one free beside those that `running` pods have and nobody else is taking one.
-    /// `Err`: the bound.
+    /// Takes a place within the bound of `value`, if there is one free beside those that `running`
+    /// pods have and nobody else is taking one. `Err`: the bound.
     fn enter(&mut self, value: &str, running: usize) -> Result<(), usize> {
         let mut state = self.room.lock();
         let Some(bound) = state.bounds.get(value).copied() else { return Ok(()) };
         let making = state.making.entry(value.to_owned()).or_default();
-        // One after the other: what the next one counts has been shown to other managers too, which count at the same time.
+        // One after the other: what the next one counts has been shown to other managers too, which
+        // count at the same time.
         if running >= bound || *making > 0 {
             return Err(bound);
         }
@@ -112,8 +113,9 @@ impl Cluster {
         self.room().lock().waiting.values().flatten().next().cloned()
     }
 
-    /// Bounds the pods of this namespace whose label [`limits::BOUNDED_LABEL`] has this value, whoever makes them: [`Cluster::create_pod`] waits
-    /// while there are as many. `None` lifts the bound.
+    /// Bounds the pods of this namespace whose label [`limits::BOUNDED_LABEL`] has this value,
+    /// whoever makes them: [`Cluster::create_pod`] waits while there are as many. `None` lifts the
+    /// bound.
     pub fn bound(&self, value: &str, most: Option<usize>) {
         let mut state = self.room().lock();
         match most {
@@ -122,7 +124,8 @@ impl Cluster {
         };
     }
 
-    /// Waits for a place within the bound that counts for a pod, if one does. `tell` hears why it waits.
+    /// Waits for a place within the bound that counts for a pod, if one does. `tell` hears why it
+    /// waits.
     pub(crate) async fn wait_for_place(
         &self,
         making: &mut Making<'_>,

@@ -1,5 +1,5 @@
-//! The Secret of one job with its logins for registries: made before the pod that names it, given to that pod so that it goes with it, and
-//! otherwise removed after it.
+//! The Secret of one job with its logins for registries: made before the pod that names it, given
+//! to that pod so that it goes with it, and otherwise removed after it.
 
 use std::collections::BTreeMap;
 
@@ -49,8 +49,8 @@ impl NewPullSecret {
 }
 
 impl Cluster {
-    /// Makes the Secret; that it is there is success, because an earlier try may have made it. Failures that may pass are tried again until
-    /// `deadline`. Needs `create` on `secrets`.
+    /// Makes the Secret; that it is there is success, because an earlier try may have made it.
+    /// Failures that may pass are tried again until `deadline`. Needs `create` on `secrets`.
     ///
     /// # Errors
     /// It is refused, or was not possible in that time.
@@ -65,7 +65,8 @@ impl Cluster {
         }
     }
 
-    /// Lets the Secret go with the pod. Needs `update` on `secrets`. Tried once: whoever cannot do it removes the Secret after the pod.
+    /// Lets the Secret go with the pod. Needs `update` on `secrets`. Tried once: whoever cannot do
+    /// it removes the Secret after the pod.
     ///
     /// # Errors
     /// It is refused or fails.
@@ -74,7 +75,8 @@ impl Cluster {
         retry::once(self.secrets().replace(&secret.name, &PostParams::default(), &object)).await.map(drop)
     }
 
-    /// Removes a Secret that no pod takes with it; that it is gone is success. Needs `delete` on `secrets`.
+    /// Removes a Secret that no pod takes with it; that it is gone is success. Needs `delete` on
+    /// `secrets`.
     ///
     /// # Errors
     /// It is refused, or was not possible in [`crate::Persistence::removal`].

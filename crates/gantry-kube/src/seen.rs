@@ -1,5 +1,6 @@
-//! Pods as a manager reads them: only the fields that it looks at. Most of what an API server sends about a pod is its specification and the
-//! record of who owns which field, which would cost memory and time for every pod at every change.
+//! Pods as a manager reads them: only the fields that it looks at. Most of what an API server sends
+//! about a pod is its specification and the record of who owns which field, which would cost memory
+//! and time for every pod at every change.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -1,4 +1,5 @@
-//! Pods that may exist although nobody wants them: their creation or deletion was asked for, and no answer came before it was given up.
+//! Pods that may exist although nobody wants them: their creation or deletion was asked for, and no
+//! answer came before it was given up.
 
 use gantry_core::error_chain::chain;
 use k8s_openapi::api::core::v1::Pod;
@@ -20,8 +21,9 @@ pub enum Stray {
 }
 
 impl Cluster {
-    /// Removes a pod that should not be there, for as long as it may be or come: an API server that was away for minutes is back some time.
-    /// Looks every [`limits::STRAY_PERIOD`], and gives up after [`limits::STRAY_DEADLINE`].
+    /// Removes a pod that should not be there, for as long as it may be or come: an API server that
+    /// was away for minutes is back some time. Looks every [`limits::STRAY_PERIOD`], and gives up
+    /// after [`limits::STRAY_DEADLINE`].
     ///
     /// # Errors
     /// The deletion is refused, or was not possible in all that time.

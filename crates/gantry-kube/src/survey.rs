@@ -1,5 +1,5 @@
-//! Questions that no job needs an answer to, for `doctor`: what the API server is, whether it would take a pod, and what a command in a
-//! container says.
+//! Questions that no job needs an answer to, for `doctor`: what the API server is, whether it would
+//! take a pod, and what a command in a container says.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -38,8 +38,8 @@ impl Cluster {
         Ok(retry::once(self.client().apiserver_version()).await?.git_version)
     }
 
-    /// Has the API server decide about `pod` as if it were made, admission, quotas and limit ranges included, and makes nothing. Needs the
-    /// right to create pods. Tried once.
+    /// Has the API server decide about `pod` as if it were made, admission, quotas and limit ranges
+    /// included, and makes nothing. Needs the right to create pods. Tried once.
     ///
     /// # Errors
     /// It would be refused, or the question cannot be answered.

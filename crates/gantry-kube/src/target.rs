@@ -1,4 +1,5 @@
-//! The API server as it was configured, for errors: what to say when it cannot be talked to, and which setting to look at.
+//! The API server as it was configured, for errors: what to say when it cannot be talked to, and
+//! which setting to look at.
 
 use std::error::Error;
 use std::io;
@@ -48,7 +49,8 @@ impl Target {
         )
     }
 
-    /// Says in our words why a request has failed; errors that are not about the connection stay as they are.
+    /// Says in our words why a request has failed; errors that are not about the connection stay as
+    /// they are.
     pub(crate) fn explain(&self, error: kube::Error) -> kube::Error {
         if !matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)) {
             return error;
@@ -136,7 +138,8 @@ impl Target {
     }
 }
 
-/// Whether the name of a host could not be resolved: the library has no type for it that it shows, but one word of its own.
+/// Whether the name of a host could not be resolved: the library has no type for it that it shows,
+/// but one word of its own.
 fn is_lookup(error: &kube::Error) -> bool {
     causes(error).any(|cause| cause.to_string() == "dns error")
 }
@@ -147,7 +150,8 @@ fn root(error: &kube::Error) -> String {
     shorten(&last.map_or_else(|| chain(error), ToString::to_string), limits::MESSAGE)
 }
 
-/// The error and everything that caused it. An `io::Error` hides the error in it from its own chain.
+/// The error and everything that caused it. An `io::Error` hides the error in it from its own
+/// chain.
 fn causes<'a>(error: &'a kube::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     fn next<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

@@ -1,5 +1,6 @@
-//! What the operator lets jobs choose: images, pull policies, users (GitLab Runner 19.4, `executors/kubernetes`). Unlike there, a user
-//! that is not allowed fails the job instead of silently falling back to the image's, which is often root.
+//! What the operator lets jobs choose: images, pull policies, users (GitLab Runner 19.4,
+//! `executors/kubernetes`). Unlike there, a user that is not allowed fails the job instead of
+//! silently falling back to the image's, which is often root.
 
 use gantry_config::settings::{KubernetesSettings, PullPolicy};
 use gantry_core::job::Image;
@@ -8,7 +9,8 @@ use globset::{GlobBuilder, GlobMatcher};
 
 use crate::PlanError;
 
-/// Longest reference to an image: 255 bytes of name, 128 of tag, a digest (OCI), and a registry's host.
+/// Longest reference to an image: 255 bytes of name, 128 of tag, a digest (OCI), and a registry's
+/// host.
 const LONGEST_IMAGE: usize = 1024;
 
 /// Checks an image against a list of allowed patterns; `always` are allowed whatever the list says.
@@ -34,7 +36,8 @@ fn matcher(glob: &str) -> Option<GlobMatcher> {
     GlobBuilder::new(glob).literal_separator(true).build().ok().map(|glob| glob.compile_matcher())
 }
 
-/// The pull policies of a container: those of the job, else of the config, as far as they are allowed.
+/// The pull policies of a container: those of the job, else of the config, as far as they are
+/// allowed.
 pub(crate) fn pull_policies(
     container: &str,
     image: &Image,

@@ -1,7 +1,9 @@
-//! The job's variables: those of the runner around those of the payload, in the order of GitLab Runner 19.4 (later ones win).
+//! The job's variables: those of the runner around those of the payload, in the order of GitLab
+//! Runner 19.4 (later ones win).
 //!
-//! What no environment can hold is left out here, with a warning, so that nothing after it has to ask. Expansion is bounded before it
-//! happens: a few kilobytes of references to each other must not become gigabytes in a manager that serves other jobs too.
+//! What no environment can hold is left out here, with a warning, so that nothing after it has to
+//! ask. Expansion is bounded before it happens: a few kilobytes of references to each other must
+//! not become gigabytes in a manager that serves other jobs too.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -20,10 +22,12 @@ use crate::job_settings::Flags;
 use crate::redact::Redactor;
 use crate::{Context, PlanError};
 
-/// Most variables of a job: looking each other up takes quadratic time. GitLab's own limit for a project is 8000.
+/// Most variables of a job: looking each other up takes quadratic time. GitLab's own limit for a
+/// project is 8000.
 const MAX_VARIABLES: usize = 20_000;
 
-/// Most bytes of all values and scripts together after expansion: half a frame, because JSON may write a byte as two.
+/// Most bytes of all values and scripts together after expansion: half a frame, because JSON may
+/// write a byte as two.
 const MAX_EXPANDED: usize = MAX_FRAME / 2;
 
 /// Longest name of a file (Linux).
@@ -205,7 +209,8 @@ pub(crate) fn check_size(variables: &Variables, job: &JobSpec) -> Result<(), Pla
         let size = if variable.file { variables.file_path(&variable.key).len() } else { value };
         sizes.insert(&variable.key, size);
     }
-    // Those of a service replace the job's for that service alone; the larger one is the safe guess.
+    // Those of a service replace the job's for that service alone; the larger one is the safe
+    // guess.
     for variable in job.services.iter().flat_map(|service| &service.variables) {
         let size = sizes.entry(&variable.key).or_default();
         *size = (*size).max(variable.value.expose().len());
@@ -244,7 +249,8 @@ fn texts(job: &JobSpec) -> impl Iterator<Item = &str> {
     of_images.chain(of_steps.map(String::as_str))
 }
 
-/// The variables after expansion, as settings are read from them: literal, and with the content of file variables.
+/// The variables after expansion, as settings are read from them: literal, and with the content of
+/// file variables.
 pub(crate) fn literal(variables: &Variables) -> Variables {
     Variables::new(variables.expanded().into_iter().map(|variable| Variable { raw: true, ..variable }).collect(), "")
 }
@@ -262,16 +268,19 @@ pub(crate) fn for_scripts(expanded: &Variables) -> Vec<EnvVar> {
 pub(crate) struct ServiceEnvironment {
     /// Name and value, unescaped.
     pub(crate) variables: Vec<(String, String)>,
-    /// Names of the service's own variables whose values hold a masked value: they are readable in the pod's spec.
+    /// Names of the service's own variables whose values hold a masked value: they are readable in
+    /// the pod's spec.
     pub(crate) readable: Vec<String>,
     /// Names of the service's own variables that Kubernetes would refuse.
     pub(crate) impossible: Vec<String>,
 }
 
-/// What every service container sees in the pod's spec: public and internal variables that are not masked.
+/// What every service container sees in the pod's spec: public and internal variables that are not
+/// masked.
 ///
-/// A variable whose value holds a masked one (`DB_URL: postgres://u:$PASSWORD@db/`) stays out of the spec, where everybody who may read
-/// pods could read it: a service that needs it names it among its own variables.
+/// A variable whose value holds a masked one (`DB_URL: postgres://u:$PASSWORD@db/`) stays out of
+/// the spec, where everybody who may read pods could read it: a service that needs it names it
+/// among its own variables.
 pub(crate) fn shared(variables: &Variables, expanded: &Variables, redactor: &Redactor) -> Vec<Variable> {
     let mut list = deduplicated(expanded.iter().cloned().collect());
     list.retain(|variable| {
@@ -288,7 +297,8 @@ fn shown(variables: &Variables, variable: &Variable) -> String {
     if variable.file { variables.file_path(&variable.key) } else { variable.value.expose().to_owned() }
 }
 
-/// What one service sees: what all do, then its own variables, which are expanded against all of the job and themselves.
+/// What one service sees: what all do, then its own variables, which are expanded against all of
+/// the job and themselves.
 pub(crate) fn for_service(
     (variables, shared): (&Variables, &[Variable]),
     own: &[Variable],
@@ -325,7 +335,8 @@ pub(crate) fn for_entrypoint(
     for_service((variables, &shared(variables, expanded, redactor)), &[], redactor).variables
 }
 
-/// Whether every supported API server takes a name of a container's variable (newer ones take more).
+/// Whether every supported API server takes a name of a container's variable (newer ones take
+/// more).
 fn is_pod_name(key: &str) -> bool {
     let may_begin = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'.' | b'_');
     key.bytes().next().is_some_and(may_begin)

@@ -1,11 +1,13 @@
-//! Fleets: managers that go on with each other's jobs. A pod says by a label which fleet may take it over.
+//! Fleets: managers that go on with each other's jobs. A pod says by a label which fleet may take
+//! it over.
 
 use sha2::{Digest as _, Sha256};
 
 /// Label with the hash of the fleet's name: the name itself may hold characters that labels cannot.
 pub const LABEL_FLEET: &str = "gantry.dev/fleet";
 
-/// Bytes of the hash in the label: 16 characters. It only selects; that a pod is of our fleet is proven by its ticket or its agent.
+/// Bytes of the hash in the label: 16 characters. It only selects; that a pod is of our fleet is
+/// proven by its ticket or its agent.
 const LABEL_BYTES: usize = 8;
 
 /// A fleet.
@@ -15,7 +17,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// The fleet of a runner: as configured (`[gantry] fleet`), else all managers that serve the same GitLab from the same namespace.
+    /// The fleet of a runner: as configured (`[gantry] fleet`), else all managers that serve the
+    /// same GitLab from the same namespace.
     pub fn of(configured: Option<&str>, gitlab_url: &str, namespace: &str) -> Self {
         let name = match configured.filter(|name| !name.is_empty()) {
             Some(name) => name.to_owned(),

@@ -1,4 +1,5 @@
-//! The first lines of the job log: who runs the job, with which settings and images (GitLab Runner 19.4's order and words).
+//! The first lines of the job log: who runs the job, with which settings and images (GitLab Runner
+//! 19.4's order and words).
 
 use gantry_config::RunnerSettings;
 use gantry_core::short_token::short_token;
@@ -67,7 +68,8 @@ pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, 
     lines
 }
 
-/// Warnings about masked values that whoever may read pods can read, because the job has put them into the pod's spec.
+/// Warnings about masked values that whoever may read pods can read, because the job has put them
+/// into the pod's spec.
 pub(crate) fn readable(services: &[Service], pod: &Pod, redactor: &Redactor) -> Vec<String> {
     let mut warnings = Vec::new();
     for service in services {

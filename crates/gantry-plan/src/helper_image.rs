@@ -1,5 +1,5 @@
-//! Which helper image a pod gets: the configured one, else the official one for the pod's architecture (GitLab Runner 19.4). It only has to
-//! bring git; our own binary is pushed into it.
+//! Which helper image a pod gets: the configured one, else the official one for the pod's
+//! architecture (GitLab Runner 19.4). It only has to bring git; our own binary is pushed into it.
 
 use gantry_config::settings::KubernetesSettings;
 use gantry_core::variables::Variables;
@@ -46,7 +46,8 @@ pub(crate) fn helper_image(
     Ok(format!("{OFFICIAL}:{prefix}{arch}-v{VERSION}"))
 }
 
-/// The architecture that the pod's node should be of, in the words of images: GitLab Runner 19.4 takes amd64 where nobody says another.
+/// The architecture that the pod's node should be of, in the words of images: GitLab Runner 19.4
+/// takes amd64 where nobody says another.
 pub(crate) fn arch<'a>(settings: &'a KubernetesSettings, manager_arch: &'a str) -> &'a str {
     let own = manager_arch.split_once('/').map(|(_, arch)| arch).filter(|_| settings.helper_image_autoset_arch_and_os);
     let selected = settings.node_selector.get(ARCH_LABEL).map(String::as_str);

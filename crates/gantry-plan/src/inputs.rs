@@ -1,5 +1,6 @@
-//! Inputs of a job's definition: `${{ job.inputs.name }}` in some of its texts becomes the value of an input (GitLab Runner 19.4,
-//! `common/spec/inputs.go`). A job without inputs is left as it is, whatever its texts look like.
+//! Inputs of a job's definition: `${{ job.inputs.name }}` in some of its texts becomes the value of
+//! an input (GitLab Runner 19.4, `common/spec/inputs.go`). A job without inputs is left as it is,
+//! whatever its texts look like.
 
 mod expression;
 
@@ -25,7 +26,8 @@ const STEPS: [&str; 2] = ["script", "after_script"];
 /// The job with its inputs in place; nothing if there are none, or they are not wanted.
 ///
 /// # Errors
-/// An input is not what it says, an expression cannot be read or has no value, or its value must not be shown.
+/// An input is not what it says, an expression cannot be read or has no value, or its value must
+/// not be shown.
 pub(crate) fn interpolate(job: &JobSpec, runner: &RunnerSettings) -> Result<Option<JobSpec>, PlanError> {
     if job.inputs.is_empty() || !is_wanted(job, runner) {
         return Ok(None);

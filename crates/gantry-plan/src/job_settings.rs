@@ -1,5 +1,5 @@
-//! Settings that a job makes by variables (`GIT_STRATEGY`, `RUNNER_SCRIPT_TIMEOUT`, feature flags, …), read with the defaults and
-//! warnings of GitLab Runner 19.4 (`common/build_settings.go`).
+//! Settings that a job makes by variables (`GIT_STRATEGY`, `RUNNER_SCRIPT_TIMEOUT`, feature flags,
+//! …), read with the defaults and warnings of GitLab Runner 19.4 (`common/build_settings.go`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use gantry_core::variables::Variables;
 use gantry_core::{go_duration, limits};
 use gantry_wire::plan::{GitStrategy, SubmoduleStrategy};
 
-/// The settings of one job. Whatever is wrong with them is a warning in the job log, with the default in force.
+/// The settings of one job. Whatever is wrong with them is a warning in the job log, with the
+/// default in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JobSettings {
     pub(crate) git_strategy: GitStrategy,
@@ -197,7 +198,8 @@ impl Reader<'_> {
     }
 }
 
-/// Every known feature flag with its value: the runner's config beats the job's variables, which beat the defaults.
+/// Every known feature flag with its value: the runner's config beats the job's variables, which
+/// beat the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flags {
     values: Vec<(&'static str, bool)>,

@@ -1,9 +1,11 @@
 //! A job and the settings of its runner in, everything that will be done about it out.
 //!
-//! [`plan`] is pure: it asks nobody, so it can be printed and compared. Nothing after it decides what should be run. The result has two
-//! halves: Kubernetes objects, which only the manager sees, and the [`PodPlan`] for the agent in the pod.
+//! [`plan`] is pure: it asks nobody, so it can be printed and compared. Nothing after it decides
+//! what should be run. The result has two halves: Kubernetes objects, which only the manager sees,
+//! and the [`PodPlan`] for the agent in the pod.
 //!
-//! What a plan needs and only a clock or the network can give is said beforehand by [`wants`]. Whoever fetches it hands it back as [`Links`].
+//! What a plan needs and only a clock or the network can give is said beforehand by [`wants`].
+//! Whoever fetches it hands it back as [`Links`].
 
 mod access_control;
 mod caches;
@@ -119,7 +121,8 @@ pub struct Context {
     pub ticket_key: TicketKey,
     /// When GitLab handed out the job, in milliseconds since 1970.
     pub taken_unix_ms: u64,
-    /// The Docker configuration of the manager's user, with logins for registries: its path and its text.
+    /// The Docker configuration of the manager's user, with logins for registries: its path and its
+    /// text.
     pub docker_config: Option<(String, Secret)>,
     /// The files that patches of pods come from ([`patch_files`]).
     pub patch_files: PatchFiles,
@@ -136,7 +139,8 @@ pub struct JobPlan {
     pub pod: Pod,
     /// The Secret that it names, with logins for registries, if it needs one.
     pub pull_secret: Option<PullSecret>,
-    /// What the agent is told. Its trace head is still empty: the manager renders it from [`JobPlan::banner`] and [`JobPlan::executor`].
+    /// What the agent is told. Its trace head is still empty: the manager renders it from
+    /// [`JobPlan::banner`] and [`JobPlan::executor`].
     pub pod_plan: PodPlan,
     /// Lines before the first section.
     pub banner: Vec<HeadLine>,
@@ -194,7 +198,8 @@ impl PlanError {
     }
 }
 
-/// Says what must be fetched or signed for a job before it can be planned. What is wrong with the job is said by [`plan`].
+/// Says what must be fetched or signed for a job before it can be planned. What is wrong with the
+/// job is said by [`plan`].
 pub fn wants(job: &JobSpec, runner: &RunnerSettings, context: &Context) -> Wants {
     if job.cache.is_empty() || runner.cache.kind.is_none() {
         return Wants::default();
@@ -210,7 +215,8 @@ pub fn wants(job: &JobSpec, runner: &RunnerSettings, context: &Context) -> Wants
 /// Decides everything about a job. `links` are what [`wants`] has asked for.
 ///
 /// # Errors
-/// The job cannot run with these settings; nothing has been touched. Errors name no secret of the job.
+/// The job cannot run with these settings; nothing has been touched. Errors name no secret of the
+/// job.
 pub fn plan(job: &JobSpec, runner: &RunnerSettings, context: &Context, links: &Links) -> Result<JobPlan, PlanError> {
     with_facts(job, runner, context, |facts| decide(facts, links))
 }

@@ -1,5 +1,5 @@
-//! How the objects of a job are made and removed: what is made beside the pod, what is waited for before, how often is tried, and what is tried
-//! instead when an image cannot be pulled.
+//! How the objects of a job are made and removed: what is made beside the pod, what is waited for
+//! before, how often is tried, and what is tried instead when an image cannot be pulled.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,7 +45,8 @@ pub struct Awaited {
     pub attempts: u32,
 }
 
-/// The pull policies of a container beyond its first, in Kubernetes' words; `None` is the cluster's default.
+/// The pull policies of a container beyond its first, in Kubernetes' words; `None` is the cluster's
+/// default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
     /// The container.
@@ -65,7 +66,8 @@ pub struct Tries {
     pub longest_pause: Option<Duration>,
 }
 
-/// In a namespace that was just made the service account comes a moment later. Tries with pauses that grow to 5 s: about a minute.
+/// In a namespace that was just made the service account comes a moment later. Tries with pauses
+/// that grow to 5 s: about a minute.
 const ACCOUNT_COMES: (&str, u32) = ("error looking up service account", 15);
 
 impl Making {
@@ -102,7 +104,8 @@ impl Making {
     }
 }
 
-/// Labels of ours begin with this; there are those that all objects of the runner have, and those of fleet and job.
+/// Labels of ours begin with this; there are those that all objects of the runner have, and those
+/// of fleet and job.
 const OURS: &str = "gantry.dev/";
 
 /// The labels that say which job of which fleet an object is of.
@@ -112,7 +115,8 @@ fn ours(pod: &Pod) -> BTreeMap<String, String> {
     ours.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// No two jobs have the same labels of ours, so that no two budgets are for one pod, which would keep drains from ending.
+/// No two jobs have the same labels of ours, so that no two budgets are for one pod, which would
+/// keep drains from ending.
 fn disruption_budget(pod: &Pod, labels: BTreeMap<String, String>) -> policy::PodDisruptionBudget {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     policy::PodDisruptionBudget {

@@ -1,5 +1,5 @@
-//! Labels and annotations of the job pod (GitLab Runner 19.4, and our own below `gantry.dev/`). Neither jobs nor the config can set those
-//! that the manager relies on.
+//! Labels and annotations of the job pod (GitLab Runner 19.4, and our own below `gantry.dev/`).
+//! Neither jobs nor the config can set those that the manager relies on.
 
 use std::collections::BTreeMap;
 
@@ -21,29 +21,35 @@ pub const LABEL_MANAGED: &str = "gantry.dev/managed";
 /// Label with the id of the pod's job.
 pub const LABEL_JOB: &str = "gantry.dev/job";
 
-/// Annotation that tells one attempt to make a pod from another: creating is repeated until it is seen.
+/// Annotation that tells one attempt to make a pod from another: creating is repeated until it is
+/// seen.
 pub const ANNOTATION_CLAIM: &str = "gantry.dev/claim";
 
-/// Annotation with the seconds that the pod has to start (`poll_timeout`). A pod that has not started by then has no manager any more.
+/// Annotation with the seconds that the pod has to start (`poll_timeout`). A pod that has not
+/// started by then has no manager any more.
 pub const ANNOTATION_START_TIMEOUT: &str = "gantry.dev/start-timeout";
 
-/// Annotation with the sealed ticket: what a manager of the fleet must know to speak for the job when the pod cannot.
+/// Annotation with the sealed ticket: what a manager of the fleet must know to speak for the job
+/// when the pod cannot.
 pub const ANNOTATION_TICKET: &str = "gantry.dev/ticket";
 
 /// Annotation with the manager process that speaks for the pod's job.
 pub const ANNOTATION_OWNER: &str = "gantry.dev/owner";
 
-/// Annotation with that manager's name and a counter, which it renews on one of its pods as long as it lives.
+/// Annotation with that manager's name and a counter, which it renews on one of its pods as long as
+/// it lives.
 pub const ANNOTATION_HEARTBEAT: &str = "gantry.dev/heartbeat";
 
-/// Annotation with the end, in seconds since 1970, of the time for which the pod of a failed job is kept (`keep_failed_pods`).
+/// Annotation with the end, in seconds since 1970, of the time for which the pod of a failed job is
+/// kept (`keep_failed_pods`).
 pub const ANNOTATION_KEPT: &str = "gantry.dev/keep-until";
 
 /// The labels; `base` is the pod's base name.
 pub(crate) fn labels(request: &PodRequest<'_>, base: &str, fleet: &Fleet) -> BTreeMap<String, String> {
     let PodRequest { job, runner, variables, .. } = request;
     let mut labels: BTreeMap<String, String> = BTreeMap::from([("pod".to_owned(), names::label_value(base))]);
-    // The reference expands them with the payload's variables alone; those of the runner are seen here too.
+    // The reference expands them with the payload's variables alone; those of the runner are seen
+    // here too.
     let configured = runner.kubernetes.pod_labels.iter().filter(|(key, _)| !is_reserved(key, "runner.gitlab.com"));
     let configured = configured.filter(|(key, _)| !is_reserved(key, "gantry.dev"));
     labels.extend(configured.map(|(key, value)| (key.clone(), names::label_value(&variables.expand(value)))));

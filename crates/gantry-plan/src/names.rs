@@ -1,4 +1,5 @@
-//! Names that Kubernetes accepts, made from names that GitLab accepts (GitLab Runner 19.4, `executors/kubernetes`).
+//! Names that Kubernetes accepts, made from names that GitLab accepts (GitLab Runner 19.4,
+//! `executors/kubernetes`).
 
 use gantry_core::short_token::short_token;
 
@@ -51,7 +52,8 @@ pub(crate) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
 }
 
-/// The path of a project below the builds directory: that of its URL without `.git`, or `project-<id>` where the URL has none.
+/// The path of a project below the builds directory: that of its URL without `.git`, or
+/// `project-<id>` where the URL has none.
 pub(crate) fn project_slug(repo_url: &str, project_id: i64) -> String {
     let fallback = || format!("project-{project_id}");
     let Some((_, rest)) = repo_url.split_once("://") else { return fallback() };
@@ -65,14 +67,16 @@ pub(crate) fn project_slug(repo_url: &str, project_id: i64) -> String {
     if is_impossible { fallback() } else { parts.join("/") }
 }
 
-/// One part of a path made from `text`: other characters than letters, digits, `_` and `-` become `_`.
+/// One part of a path made from `text`: other characters than letters, digits, `_` and `-` become
+/// `_`.
 pub(crate) fn path_part(text: &str) -> String {
     let part: String =
         text.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' }).collect();
     if part.is_empty() { "_".to_owned() } else { part }
 }
 
-/// The value of an annotation: cut to a length at which all of them together stay far below the 256 KiB of the Kubernetes API.
+/// The value of an annotation: cut to a length at which all of them together stay far below the 256
+/// KiB of the Kubernetes API.
 pub(crate) fn annotation(text: &str) -> String {
     const LONGEST: usize = 4096;
     let mut end = text.len().min(LONGEST);

@@ -1,5 +1,6 @@
-//! The namespace of job pods where the config names none: that of the service account whose token the runner uses, because its Role is
-//! most likely there; else `default`, as in GitLab Runner 19.4.
+//! The namespace of job pods where the config names none: that of the service account whose token
+//! the runner uses, because its Role is most likely there; else `default`, as in GitLab Runner
+//! 19.4.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -44,7 +45,8 @@ pub fn namespace(settings: &KubernetesSettings) -> Namespace {
     }
 }
 
-/// The namespace in the claims of a service account's token: of a bound one, or of an old one out of a Secret (Kubernetes API).
+/// The namespace in the claims of a service account's token: of a bound one, or of an old one out
+/// of a Secret (Kubernetes API).
 fn namespace_of(token: &str) -> Option<String> {
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&claims).ok()?;

@@ -1,5 +1,5 @@
-//! What a job sets that does nothing: one line of the job log for each feature flag and variable. What an operator sets is said when the
-//! config is read.
+//! What a job sets that does nothing: one line of the job log for each feature flag and variable.
+//! What an operator sets is said when the config is read.
 
 use std::collections::BTreeSet;
 

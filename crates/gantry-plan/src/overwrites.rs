@@ -1,7 +1,9 @@
-//! What a job may change about its pod by `KUBERNETES_*` variables, within the gates of the config (GitLab Runner 19.4).
+//! What a job may change about its pod by `KUBERNETES_*` variables, within the gates of the config
+//! (GitLab Runner 19.4).
 //!
-//! The patterns of the gates are NOT anchored, as in the reference: `namespace_overwrite_allowed = "ci-"` also allows `kube-ci-system`.
-//! Who means the whole value writes `^ci-.*$`. A variable whose gate is closed is ignored.
+//! The patterns of the gates are NOT anchored, as in the reference: `namespace_overwrite_allowed =
+//! "ci-"` also allows `kube-ci-system`. Who means the whole value writes `^ci-.*$`. A variable
+//! whose gate is closed is ignored.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -28,7 +30,8 @@ pub(crate) struct Overwritten {
 /// Applies the wishes of a job; `literal` are its variables after expansion.
 ///
 /// # Errors
-/// A wish that its gate does not allow, or that would put a masked value where everybody who may read pods can read it.
+/// A wish that its gate does not allow, or that would put a masked value where everybody who may
+/// read pods can read it.
 pub(crate) fn apply(
     settings: &KubernetesSettings,
     literal: &Variables,
@@ -41,7 +44,8 @@ pub(crate) fn apply(
     Ok(Overwritten { settings, bearer_token, lines: wishes.lines })
 }
 
-/// The quantities that one service asks for by its own variables, which are not expanded; `base` has the job-wide ones.
+/// The quantities that one service asks for by its own variables, which are not expanded; `base`
+/// has the job-wide ones.
 ///
 /// # Errors
 /// A quantity that is none, or is beyond its ceiling.
@@ -123,7 +127,8 @@ impl Wishes<'_> {
         let wish = self.wish("KUBERNETES_BEARER_TOKEN").filter(|_| settings.gates.bearer_token);
         let Some(token) = wish else { return Ok(None) };
         if settings.host.is_none() {
-            // Going on with the manager's own token could give the job more rights than it asked for.
+            // Going on with the manager's own token could give the job more rights than it asked
+            // for.
             return Err("KUBERNETES_BEARER_TOKEN needs host in [runners.kubernetes] of the runner's config".to_owned());
         }
         self.lines.push(HeadLine::plain("\"BearerToken\" overwritten with \"XXXXXXXX...\""));
@@ -221,7 +226,8 @@ fn quantity(shown: &str, wish: &str, max: &Quantity) -> Result<Quantity, String>
     Ok(quantity)
 }
 
-/// Values of labels and annotations are expanded once more when the pod is made; those of a job have been already.
+/// Values of labels and annotations are expanded once more when the pod is made; those of a job
+/// have been already.
 fn escaped(entries: BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
     entries.into_iter().map(|(key, value)| (key, value.replace('$', "$$")))
 }

@@ -1,4 +1,5 @@
-//! The directories of a job (GitLab Runner 19.4): below the builds directory by the project's path, or where `GIT_CLONE_PATH` says.
+//! The directories of a job (GitLab Runner 19.4): below the builds directory by the project's path,
+//! or where `GIT_CLONE_PATH` says.
 //!
 //! Nothing a job says may lead out of the builds directory, or to the directories of the agent.
 

@@ -1,5 +1,6 @@
-//! A plan as people read it: the log's first lines, the objects, the stages, and what else the agent is told. Nothing in it is secret: what
-//! the plan itself keeps as one is replaced, wherever a text repeats it.
+//! A plan as people read it: the log's first lines, the objects, the stages, and what else the
+//! agent is told. Nothing in it is secret: what the plan itself keeps as one is replaced, wherever
+//! a text repeats it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -96,7 +97,8 @@ impl Limits {
 pub enum Detail {
     /// Everything.
     All,
-    /// Without the variables of feature flags that have their default, which are in every container.
+    /// Without the variables of feature flags that have their default, which are in every
+    /// container.
     Brief,
 }
 
@@ -149,8 +151,8 @@ impl Picture {
     }
 }
 
-/// Everything in the plan that is a secret by its nature. Scripts and ordinary variables travel like secrets too, but are what one wants to
-/// see.
+/// Everything in the plan that is a secret by its nature. Scripts and ordinary variables travel
+/// like secrets too, but are what one wants to see.
 fn secrets(plan: &PodPlan) -> impl Iterator<Item = &Secret> {
     let downloads = plan.stages.iter().flat_map(|stage| match &stage.action {
         Action::DownloadArtifacts(downloads) => downloads.as_slice(),

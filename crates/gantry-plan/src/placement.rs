@@ -1,5 +1,5 @@
-//! Where a pod runs, which names it resolves, and what happens around its containers: settings of the config in the words of the
-//! Kubernetes API. Nothing here decides anything.
+//! Where a pod runs, which names it resolves, and what happens around its containers: settings of
+//! the config in the words of the Kubernetes API. Nothing here decides anything.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,8 @@ pub(crate) fn dns_config(config: &DnsConfig) -> Option<api::PodDNSConfig> {
     })
 }
 
-/// `tolerations`: `key=value` tolerates that taint, `key` every value of it, an empty key everything.
+/// `tolerations`: `key=value` tolerates that taint, `key` every value of it, an empty key
+/// everything.
 pub(crate) fn tolerations(configured: &BTreeMap<String, String>) -> Option<Vec<api::Toleration>> {
     let toleration = |(key, effect): (&String, &String)| {
         let effect = (!effect.is_empty()).then(|| effect.clone());

@@ -1,5 +1,6 @@
-//! The job pod: helper first, then services, then build, because the kubelet starts containers in that order and the helper's work does
-//! not wait for the other images. No secret of the job is in it: those go to the agent over its own connection.
+//! The job pod: helper first, then services, then build, because the kubelet starts containers in
+//! that order and the helper's work does not wait for the other images. No secret of the job is in
+//! it: those go to the agent over its own connection.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,7 +41,8 @@ pub(crate) struct PodRequest<'a> {
     /// Whether each line of the log starts with a time.
     pub(crate) timestamps: bool,
     pub(crate) debug_trace: bool,
-    /// What an entrypoint sees that starts the build container; nothing where none does (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
+    /// What an entrypoint sees that starts the build container; nothing where none does
+    /// (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
     pub(crate) entrypoint: Option<Vec<(String, String)>>,
     /// Those that apply to this job.
     pub(crate) patches: &'a [PodSpecPatch],

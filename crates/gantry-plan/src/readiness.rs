@@ -1,5 +1,5 @@
-//! How it is known that a service is ready: the ports that it answers on. Whoever knows them says so by `HEALTHCHECK_TCP_PORT`; of the usual
-//! images they are known.
+//! How it is known that a service is ready: the ports that it answers on. Whoever knows them says
+//! so by `HEALTHCHECK_TCP_PORT`; of the usual images they are known.
 
 use std::time::Duration;
 
@@ -8,17 +8,20 @@ use gantry_core::job::Image;
 use gantry_core::variables::{Variable, Variables};
 use gantry_wire::services::{self, ServicePlan, ServicesPlan};
 
-/// The variable of a service that names its ports. The reference takes one; several may be separated by blanks or commas.
+/// The variable of a service that names its ports. The reference takes one; several may be
+/// separated by blanks or commas.
 const HEALTHCHECK: &str = "HEALTHCHECK_TCP_PORT";
 
-/// How long a service may take whose ports were named. The reference waits as long as the job may take; a service that has not come by then
-/// will not.
+/// How long a service may take whose ports were named. The reference waits as long as the job may
+/// take; a service that has not come by then will not.
 const NAMED: Duration = Duration::from_mins(10);
 
-/// The same for ports that were assumed (GitLab Runner 19.4, `wait_for_services_timeout` of the executor docker).
+/// The same for ports that were assumed (GitLab Runner 19.4, `wait_for_services_timeout` of the
+/// executor docker).
 const ASSUMED: Duration = Duration::from_secs(30);
 
-/// Images by the last part of their names, with the ports that they listen on unless they are told otherwise. One of them is enough.
+/// Images by the last part of their names, with the ports that they listen on unless they are told
+/// otherwise. One of them is enough.
 const KNOWN: [(&str, &[u16]); 37] = [
     ("postgres", &[5432]),
     ("postgresql", &[5432]),
@@ -70,7 +73,8 @@ pub(crate) struct Ports {
     pub(crate) warning: Option<String>,
 }
 
-/// The ports of a service: those that it names, else those that the job names for all of them, else what is declared, else what is known.
+/// The ports of a service: those that it names, else those that the job names for all of them, else
+/// what is declared, else what is known.
 pub(crate) fn ports((container, image): (&str, &str), spec: &Image, variables: &Variables) -> Ports {
     let own = spec.variables.iter().rfind(|variable| variable.key == HEALTHCHECK);
     let named =

@@ -1,4 +1,5 @@
-//! Keeps secrets out of what people read before the agent masks the job log: lines of the head, errors of planning, the pod's spec.
+//! Keeps secrets out of what people read before the agent masks the job log: lines of the head,
+//! errors of planning, the pod's spec.
 
 use gantry_core::Secret;
 use gantry_core::secret::MASKED;
@@ -7,8 +8,9 @@ use gantry_core::variables::Variable;
 use crate::PlanError;
 use crate::head::HeadLine;
 
-/// Shortest value that is looked for inside of other texts: GitLab masks nothing shorter than 8 characters, and shorter ones (`true`, a
-/// port) would be found everywhere. A whole text that equals a shorter one still counts.
+/// Shortest value that is looked for inside of other texts: GitLab masks nothing shorter than 8
+/// characters, and shorter ones (`true`, a port) would be found everywhere. A whole text that
+/// equals a shorter one still counts.
 const SHORTEST_PART: usize = 8;
 
 /// The secrets of one job. There is deliberately no way to list them.
@@ -48,7 +50,8 @@ impl Redactor {
         self.values.iter().find(|(_, value)| is_in(value.expose())).map(|(name, _)| name.as_str())
     }
 
-    /// `text` for a line of the job log: without secrets, and without characters that would make it more than a line.
+    /// `text` for a line of the job log: without secrets, and without characters that would make it
+    /// more than a line.
     pub(crate) fn line(&self, text: &str) -> String {
         let present: Vec<&str> = self.forms.iter().map(Secret::expose).filter(|value| text.contains(value)).collect();
         let mut out = String::with_capacity(text.len());

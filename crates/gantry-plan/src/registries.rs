@@ -1,5 +1,6 @@
-//! What a job's pod shows to registries: the logins that it has for the images that it uses, and no others, in a Secret of its own. They come
-//! from `DOCKER_AUTH_CONFIG`, from the Docker configuration of the manager's user, and from GitLab, in this order (GitLab Runner 19.4).
+//! What a job's pod shows to registries: the logins that it has for the images that it uses, and no
+//! others, in a Secret of its own. They come from `DOCKER_AUTH_CONFIG`, from the Docker
+//! configuration of the manager's user, and from GitLab, in this order (GitLab Runner 19.4).
 
 use std::collections::BTreeMap;
 
@@ -155,8 +156,9 @@ fn path_of(server: &str) -> &str {
     if ["v1", "v2"].contains(&path) { "" } else { path }
 }
 
-/// Whether kubelets show the entry of `server` for an image: the host is the same, `*` standing for parts of one of its labels, and the path is the
-/// beginning of the image's (Kubernetes, "Interpretation of config.json").
+/// Whether kubelets show the entry of `server` for an image: the host is the same, `*` standing for
+/// parts of one of its labels, and the path is the beginning of the image's (Kubernetes,
+/// "Interpretation of config.json").
 fn fits(server: &str, image: &str) -> bool {
     let (host, path) = image_parts(image);
     let labels = |host: &str| host.split('.').map(str::to_owned).collect::<Vec<_>>();

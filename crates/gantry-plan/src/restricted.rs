@@ -1,18 +1,22 @@
-//! A pod for a namespace whose Pod Security level is `restricted`: what that level asks for and nobody has configured is filled in. What the
-//! config says otherwise stays, and is refused there with its name.
+//! A pod for a namespace whose Pod Security level is `restricted`: what that level asks for and
+//! nobody has configured is filled in. What the config says otherwise stays, and is refused there
+//! with its name.
 
 use gantry_wire::layout::HELPER;
 use k8s_openapi::api::core::v1 as api;
 
 use crate::{JobPlan, Pod};
 
-/// Nobody: of the helper container where nobody has chosen a user, because its image may be of root.
+/// Nobody: of the helper container where nobody has chosen a user, because its image may be of
+/// root.
 const USER: i64 = 65532;
 
-/// The group of the builds directory. Every container is in it, so that they may write each other's files, and others may not.
+/// The group of the builds directory. Every container is in it, so that they may write each other's
+/// files, and others may not.
 const GROUP: i64 = 65532;
 
-/// Whether an API server has refused a pod because of that level (Kubernetes, "Pod Security Standards").
+/// Whether an API server has refused a pod because of that level (Kubernetes, "Pod Security
+/// Standards").
 pub fn is_refusal(message: &str) -> bool {
     message.contains("violates PodSecurity \"restricted")
 }

@@ -1,7 +1,9 @@
-//! The user's lines become one shell text: each command is echoed, then run, and the first failure ends the script.
+//! The user's lines become one shell text: each command is echoed, then run, and the first failure
+//! ends the script.
 //!
-//! The text must work in every POSIX shell, so quoting is by single quotes only and `pipefail` is taken where the shell has it. It holds
-//! nothing but the user's own lines: variables travel as environment, stages of the runner are not shell at all.
+//! The text must work in every POSIX shell, so quoting is by single quotes only and `pipefail` is
+//! taken where the shell has it. It holds nothing but the user's own lines: variables travel as
+//! environment, stages of the runner are not shell at all.
 
 use std::fmt::Write as _;
 

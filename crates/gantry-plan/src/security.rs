@@ -1,4 +1,5 @@
-//! Security contexts: the configured ones, with the fall-backs of GitLab Runner 19.4 (`executors/kubernetes`).
+//! Security contexts: the configured ones, with the fall-backs of GitLab Runner 19.4
+//! (`executors/kubernetes`).
 
 use gantry_config::settings::KubernetesSettings;
 use gantry_config::settings::security::{ContainerSecurityContext, PodSecurityContext, ProcMount, Profile};
@@ -33,7 +34,8 @@ pub(crate) fn container(
     }
 }
 
-/// What to say about a user or group that the job asks for and does not get, because the config sets one.
+/// What to say about a user or group that the job asks for and does not get, because the config
+/// sets one.
 pub(crate) fn overruled(
     container: &str,
     own: &ContainerSecurityContext,

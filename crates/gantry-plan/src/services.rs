@@ -1,5 +1,6 @@
-//! Services: from the config's and the job's lists to containers with names and host aliases (GitLab Runner 19.4,
-//! `executors/kubernetes`). Unlike there, `build` and `helper` are reserved names.
+//! Services: from the config's and the job's lists to containers with names and host aliases
+//! (GitLab Runner 19.4, `executors/kubernetes`). Unlike there, `build` and `helper` are reserved
+//! names.
 
 use std::collections::BTreeSet;
 
@@ -36,7 +37,8 @@ pub(crate) struct Service {
     pub(crate) spec: Image,
 }
 
-/// Most services of a job: no node could run a pod of more, and each repeats the job's public variables.
+/// Most services of a job: no node could run a pod of more, and each repeats the job's public
+/// variables.
 const MAX_SERVICES: usize = 100;
 
 /// Everything that services are made from.
@@ -137,7 +139,8 @@ fn split_aliases(text: &str) -> Vec<String> {
     text.split([' ', ',']).filter(|alias| !alias.is_empty()).map(str::to_owned).collect()
 }
 
-/// The host names that an image's own name gives: its path without port and tag, `/` as `__` and as `-`.
+/// The host names that an image's own name gives: its path without port and tag, `/` as `__` and as
+/// `-`.
 fn image_aliases(image: &str) -> Vec<String> {
     let without_digest = image.split('@').next().unwrap_or_default();
     let mut parts: Vec<&str> = without_digest.split('/').collect();

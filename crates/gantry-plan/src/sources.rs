@@ -1,6 +1,8 @@
-//! How git gets the project: remote, credentials, refspecs, flags (GitLab Runner 19.4, `shells/abstract.go`).
+//! How git gets the project: remote, credentials, refspecs, flags (GitLab Runner 19.4,
+//! `shells/abstract.go`).
 //!
-//! The remote never carries credentials. They are rewriting rules that the agent keeps in a file beside the builds directory.
+//! The remote never carries credentials. They are rewriting rules that the agent keeps in a file
+//! beside the builds directory.
 
 use gantry_config::RunnerSettings;
 use gantry_core::Secret;
@@ -120,7 +122,8 @@ fn depth(depth: i64) -> u32 {
     u32::try_from(depth).unwrap_or(0)
 }
 
-/// Drops user and password from a URL, and query and fragment, which have no meaning for git and may hold a token too.
+/// Drops user and password from a URL, and query and fragment, which have no meaning for git and
+/// may hold a token too.
 pub(crate) fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));

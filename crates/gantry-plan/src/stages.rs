@@ -1,4 +1,5 @@
-//! The stages of a job, in order, with their names and titles (GitLab Runner 19.4, `common/build.go`).
+//! The stages of a job, in order, with their names and titles (GitLab Runner 19.4,
+//! `common/build.go`).
 
 use gantry_core::job::{Artifact, JobSpec};
 use gantry_core::{Secret, variables::Variables};

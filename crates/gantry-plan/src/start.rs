@@ -1,10 +1,13 @@
 //! The start commands of the containers: POSIX shell that waits for our binary and becomes it.
 //!
-//! With `FF_KUBERNETES_HONOR_ENTRYPOINT` the build container's first process is an entrypoint, which is given our command as arguments.
+//! With `FF_KUBERNETES_HONOR_ENTRYPOINT` the build container's first process is an entrypoint,
+//! which is given our command as arguments.
 //!
-//! Many pods may wait on a small node, so waiting costs nothing: the shell sleeps at a FIFO that whoever brings the binary writes to. Where
-//! there is none it looks less and less often. The wait is bounded, because a manager that dies before it has pushed a helper must not
-//! leave the pod behind for hours: it lasts as long as the pod may take to start, for the binary and for the plan.
+//! Many pods may wait on a small node, so waiting costs nothing: the shell sleeps at a FIFO that
+//! whoever brings the binary writes to. Where there is none it looks less and less often. The wait
+//! is bounded, because a manager that dies before it has pushed a helper must not leave the pod
+//! behind for hours: it lasts as long as the pod may take to start, for the binary and for the
+//! plan.
 
 use std::time::Duration;
 
@@ -13,8 +16,9 @@ use gantry_wire::layout::{PUSHED_BINARY, PUSHED_READY, SHIM_BINARY, SHIM_READY, 
 
 const WAIT: &str = include_str!("start/wait.sh");
 
-/// Becomes the agent: of the image if its helper speaks our protocol, else the one that the manager pushes. Makes the FIFOs first, which
-/// the build container cannot: the volume is read-only there. Its user may be another.
+/// Becomes the agent: of the image if its helper speaks our protocol, else the one that the manager
+/// pushes. Makes the FIFOs first, which the build container cannot: the volume is read-only there.
+/// Its user may be another.
 pub(crate) fn helper(patience: Duration) -> Vec<String> {
     let role = format!("agent --plan-within {}", patience.as_secs());
     let first = format!(
@@ -31,13 +35,15 @@ pub(crate) struct Start {
     pub(crate) args: Option<Vec<String>>,
 }
 
-/// Becomes the shim, as soon as the agent has put it there; by way of the image's entrypoint or that of `job`, if one is `honored`.
+/// Becomes the shim, as soon as the agent has put it there; by way of the image's entrypoint or
+/// that of `job`, if one is `honored`.
 pub(crate) fn build(patience: Duration, honored: bool, job: &[String]) -> Start {
     let command = wait_for("", [SHIM_BINARY, SHIM_READY, "shim"], patience);
     match (honored, job) {
         (true, []) => Start { command: None, args: Some(command) },
         (true, entrypoint) if !is_none(entrypoint) => {
-            // A shell takes the text itself: of a command and its arguments it would run the first word only.
+            // A shell takes the text itself: of a command and its arguments it would run the first
+            // word only.
             let args = if is_shell(entrypoint) { command.into_iter().skip(SHELL.len()).collect() } else { command };
             Start { command: Some(entrypoint.to_vec()), args: Some(args) }
         }

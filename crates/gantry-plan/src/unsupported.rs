@@ -1,5 +1,6 @@
-//! What jobs and configs may ask for and this version does not do. Whatever would run with less protection, or would not be the job that
-//! was written, is refused; everything else is a warning in the job log.
+//! What jobs and configs may ask for and this version does not do. Whatever would run with less
+//! protection, or would not be the job that was written, is refused; everything else is a warning
+//! in the job log.
 
 use gantry_core::job::{Image, JobSpec};
 use gantry_core::variables::Variables;
@@ -23,8 +24,8 @@ pub(crate) fn refuse(job: &JobSpec) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// What the job's images say in vain. `arch` is the architecture that the pod's node should be of, and `honored` whether entrypoints of build
-/// images are run.
+/// What the job's images say in vain. `arch` is the architecture that the pod's node should be of,
+/// and `honored` whether entrypoints of build images are run.
 pub(crate) fn of_images(job: &JobSpec, arch: &str, variables: &Variables, honored: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     if !honored && start::changes_something(&job.image.entrypoint) {
@@ -42,7 +43,8 @@ pub(crate) fn of_images(job: &JobSpec, arch: &str, variables: &Variables, honore
     warnings
 }
 
-/// Options for the Docker executor. The reference takes them without a word, and leaves them out of the pod.
+/// Options for the Docker executor. The reference takes them without a word, and leaves them out of
+/// the pod.
 fn for_docker(place: &str, image: &Image, arch: &str, variables: &Variables) -> Vec<String> {
     let options = &image.executor_opts;
     let mut warnings = Vec::new();

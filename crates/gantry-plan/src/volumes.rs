@@ -1,6 +1,7 @@
 //! The volumes of a job pod: ours, and those of the config, which every container mounts.
 //!
-//! Names and paths of the config may depend on a job's variables, so whatever they become must not touch the directories of the agent.
+//! Names and paths of the config may depend on a job's variables, so whatever they become must not
+//! touch the directories of the agent.
 
 use std::collections::BTreeMap;
 
@@ -28,13 +29,16 @@ pub(crate) struct PodVolumes {
     pub(crate) helper: Vec<api::VolumeMount>,
     pub(crate) build: Vec<api::VolumeMount>,
     pub(crate) services: Vec<api::VolumeMount>,
-    /// Those that may do everything anyway, such as docker:dind, also see what a job may want to mount from there.
+    /// Those that may do everything anyway, such as docker:dind, also see what a job may want to
+    /// mount from there.
     pub(crate) privileged_services: Vec<api::VolumeMount>,
 }
 
-/// Makes the volumes. Services get the builds directory and what is configured, but neither scripts nor file variables nor the agent.
+/// Makes the volumes. Services get the builds directory and what is configured, but neither scripts
+/// nor file variables nor the agent.
 ///
-/// Nothing of ours is mounted inside the builds directory: it is one file system, in which a job removes, renames and links as it likes.
+/// Nothing of ours is mounted inside the builds directory: it is one file system, in which a job
+/// removes, renames and links as it likes.
 ///
 /// # Errors
 /// A configured volume cannot be mounted together with the others.
@@ -66,13 +70,15 @@ pub(crate) fn volumes(configured: &Configured, variables: &Variables, paths: &Pa
     Ok(PodVolumes { volumes, helper, build, services, privileged_services })
 }
 
-/// Whether the builds directory is a configured volume that may outlive the pod or be seen by others.
+/// Whether the builds directory is a configured volume that may outlive the pod or be seen by
+/// others.
 pub(crate) fn is_shared(configured: &Configured, variables: &Variables, builds_dir: &str) -> bool {
     let fixed = configured.config_map.iter().chain(&configured.secret).map(|volume| &volume.mount);
     lasting(configured).chain(fixed).any(|mount| same_path(&variables.expand(&mount.mount_path), builds_dir))
 }
 
-/// The mount path of the volume that keeps what is written below `directory` for later pods, if there is one: the nearest mount decides.
+/// The mount path of the volume that keeps what is written below `directory` for later pods, if
+/// there is one: the nearest mount decides.
 pub(crate) fn kept_above(configured: &Configured, variables: &Variables, directory: &str) -> Option<String> {
     let above = |mount: &Mount| {
         let path = resolved(&variables.expand(&mount.mount_path))?;

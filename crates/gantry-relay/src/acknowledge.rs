@@ -1,4 +1,5 @@
-//! Two-phase acceptance: a job stays GitLab's until `PUT running` (GitLab takes it back after 2 minutes without `PUT pending`).
+//! Two-phase acceptance: a job stays GitLab's until `PUT running` (GitLab takes it back after 2
+//! minutes without `PUT pending`).
 
 use gantry_core::JobState;
 use gantry_gitlab::{Client, JobCredentials, JobUpdate, RemoteStatus, RunnerInfo, UpdateOutcome};
@@ -38,7 +39,8 @@ pub enum PendingEnd {
 /// How a job stands that nobody has spoken about for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// GitLab still waits for its acknowledgement, and takes it back into its queue by itself if nobody acknowledges it.
+    /// GitLab still waits for its acknowledgement, and takes it back into its queue by itself if
+    /// nobody acknowledges it.
     Waiting,
     /// GitLab shows it as running.
     Running,
@@ -53,8 +55,8 @@ pub enum Standing {
     },
 }
 
-/// Asks how a job stands, without changing it: `PUT pending` is taken only for one that waits for its acknowledgement. Tries until there is a
-/// clear answer, at most until `until`.
+/// Asks how a job stands, without changing it: `PUT pending` is taken only for one that waits for
+/// its acknowledgement. Tries until there is a clear answer, at most until `until`.
 pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> Standing {
     let mut wait = limits::RETRY_MIN;
     loop {
@@ -77,10 +79,11 @@ pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, 
     }
 }
 
-/// Tells GitLab that the job starts (`PUT running`). Tries until there is a clear answer, at most for [`limits::ACKNOWLEDGE_WINDOW`].
+/// Tells GitLab that the job starts (`PUT running`). Tries until there is a clear answer, at most
+/// for [`limits::ACKNOWLEDGE_WINDOW`].
 ///
-/// 400 and 409 mean that GitLab does not wait for an acknowledgement (an older server, or running already) and count as running; only
-/// a state in the answer can say that the job is gone.
+/// 400 and 409 mean that GitLab does not wait for an acknowledgement (an older server, or running
+/// already) and count as running; only a state in the answer can say that the job is gone.
 pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> AckOutcome {
     let start = Instant::now();
     let mut wait = limits::RETRY_MIN;
@@ -109,8 +112,9 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
     }
 }
 
-/// Keeps the job from going back to the queue while it is prepared: `PUT pending` every [`limits::PENDING_INTERVAL`], the first after one
-/// interval. Ends only when there is no more need or use; the caller drops the future once it acknowledges the job.
+/// Keeps the job from going back to the queue while it is prepared: `PUT pending` every
+/// [`limits::PENDING_INTERVAL`], the first after one interval. Ends only when there is no more need
+/// or use; the caller drops the future once it acknowledges the job.
 pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> PendingEnd {
     loop {
         sleep(limits::PENDING_INTERVAL).await;

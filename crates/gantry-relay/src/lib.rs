@@ -1,8 +1,8 @@
-//! Ships a trace and a verdict to GitLab: slices of the trace, keep-alives, and one terminal state. Used by the manager, and by the agent
-//! when it is alone.
+//! Ships a trace and a verdict to GitLab: slices of the trace, keep-alives, and one terminal state.
+//! Used by the manager, and by the agent when it is alone.
 //!
-//! It never renders or changes a byte and never decides how a job ended. `machine.rs` decides and knows neither clock nor network;
-//! `run.rs` performs. Start reading at [`run`].
+//! It never renders or changes a byte and never decides how a job ended. `machine.rs` decides and
+//! knows neither clock nor network; `run.rs` performs. Start reading at [`run`].
 
 mod acknowledge;
 mod allowance;

@@ -1,8 +1,9 @@
-//! Decides what a relay sends next, and in `answers.rs` what an answer means. Pure: time comes in as an argument, requests go out as
-//! values.
+//! Decides what a relay sends next, and in `answers.rs` what an answer means. Pure: time comes in
+//! as an argument, requests go out as values.
 //!
-//! Two rules carry everything: a byte is forgotten only when GitLab has confirmed it, and the terminal state is made once and goes out only
-//! behind the last byte, except where there is proof that the last byte cannot get there.
+//! Two rules carry everything: a byte is forgotten only when GitLab has confirmed it, and the
+//! terminal state is made once and goes out only behind the last byte, except where there is proof
+//! that the last byte cannot get there.
 
 mod answers;
 mod schedule;
@@ -76,7 +77,8 @@ struct Ending {
 struct Epitaph {
     /// Length of its line.
     line: usize,
-    /// Size and checksum of the whole trace with it, if everything has come in here and GitLab has the same.
+    /// Size and checksum of the whole trace with it, if everything has come in here and GitLab has
+    /// the same.
     sum: Option<(u64, u32)>,
 }
 
@@ -157,7 +159,8 @@ impl Machine {
             };
         }
         let unsent = !self.window.is_empty() && !self.diverged;
-        // Where only pieces of the trace fail, a keep-alive comes between two of them: it says that we live, and brings news of a cancel.
+        // Where only pieces of the trace fail, a keep-alive comes between two of them: it says that
+        // we live, and brings news of a cancel.
         let last_chance = flushing && now >= self.last_chance();
         let others_turn = self.pace.patch_failed.is_some() && now >= self.pace.keep_alive && !last_chance;
         let patch = self.pace.patch_due(last_chance || self.is_piece_ready());
@@ -180,15 +183,17 @@ impl Machine {
         Step::Wait(until)
     }
 
-    /// Whether what is held goes out whatever the interval: a full piece, or the last one. The verdict often comes before the end of the log,
-    /// and small pieces until then would use up what GitLab allows.
+    /// Whether what is held goes out whatever the interval: a full piece, or the last one. The
+    /// verdict often comes before the end of the log, and small pieces until then would use up what
+    /// GitLab allows.
     fn is_piece_ready(&self) -> bool {
         let is_last =
             |ending: &Ending| self.inputs_gone || ending.trace.is_none_or(|(bytes, _)| self.window.end() >= bytes);
         self.window.len() >= limits::MAX_PATCH || self.ending.as_ref().is_some_and(is_last)
     }
 
-    /// Whether the terminal state may go out: everything is there, or it is proven or too late that it can be.
+    /// Whether the terminal state may go out: everything is there, or it is proven or too late that
+    /// it can be.
     fn may_report(&self, ending: &Ending, now: Instant) -> bool {
         let complete = self.window.is_empty() && ending.trace.is_none_or(|(bytes, _)| self.window.base() >= bytes);
         let missing = ending.trace.is_some_and(|(bytes, _)| self.window.end() < bytes);
@@ -198,8 +203,8 @@ impl Machine {
         complete || self.diverged || orphaned || refused || too_late || self.is_states_turn()
     }
 
-    /// From the last chance on, log and state take turns: the state goes out directly behind a piece that failed then. After a pause GitLab
-    /// might be back for the piece.
+    /// From the last chance on, log and state take turns: the state goes out directly behind a
+    /// piece that failed then. After a pause GitLab might be back for the piece.
     fn is_states_turn(&self) -> bool {
         self.ending.is_some() && self.pace.patch_failed.is_some_and(|failed| failed >= self.last_chance())
     }
@@ -267,7 +272,8 @@ impl Machine {
         }
     }
 
-    /// Asks for the trace from the end of the window on: at once, and then now and again until it comes.
+    /// Asks for the trace from the end of the window on: at once, and then now and again until it
+    /// comes.
     fn want(&mut self, now: Instant) {
         let place = self.window.end();
         if self.pace.want.is_none_or(|(asked, _)| asked != place) {
@@ -291,7 +297,8 @@ impl Machine {
             return;
         }
         if !std::mem::replace(&mut self.started, true) {
-            // Nothing is left to send, says a caller who closes before it sends: a relay before us has sent it all.
+            // Nothing is left to send, says a caller who closes before it sends: a relay before us
+            // has sent it all.
             self.window = Window::at(trace.map_or(0, |(bytes, _)| bytes));
         }
         let epitaph = if trace.is_none() { self.append(line) } else { Epitaph::default() };
@@ -306,7 +313,8 @@ impl Machine {
         self.pace.failures = 0;
     }
 
-    /// Puts the last line behind everything that is held. What was asked for will not come any more.
+    /// Puts the last line behind everything that is held. What was asked for will not come any
+    /// more.
     fn append(&mut self, line: Bytes) -> Epitaph {
         self.pace.want = None;
         let length = line.len();

@@ -1,4 +1,5 @@
-//! Reports that were not yet read. They are levels, so a newer one replaces an older one: bounded however slowly the caller reads.
+//! Reports that were not yet read. They are levels, so a newer one replaces an older one: bounded
+//! however slowly the caller reads.
 
 use crate::report::Report;
 

@@ -16,16 +16,18 @@ pub struct RelayJob {
     pub creds: JobCredentials,
     /// Sent with every state.
     pub info: RunnerInfo,
-    /// Whether `CI_DEBUG_TRACE` or `CI_DEBUG_SERVICES` is on: GitLab then shows the trace to fewer people.
+    /// Whether `CI_DEBUG_TRACE` or `CI_DEBUG_SERVICES` is on: GitLab then shows the trace to fewer
+    /// people.
     pub debug_trace: bool,
     /// `features.failure_reasons` of the job: reasons this GitLab knows.
     pub failure_reasons: Vec<String>,
     /// Whether `PUT running` was answered. If not, the relay sends it before anything else.
     pub acknowledged: bool,
-    /// Tries of the final state that are made in any case, even when `deadline` has passed (`job_status_final_update_retry_limit`).
+    /// Tries of the final state that are made in any case, even when `deadline` has passed
+    /// (`job_status_final_update_retry_limit`).
     pub final_tries: u32,
-    /// End of the job token's life: the job's time-out and 5 minutes, counted from the 201, or `exp` of the token. The final state is tried
-    /// at least until then.
+    /// End of the job token's life: the job's time-out and 5 minutes, counted from the 201, or
+    /// `exp` of the token. The final state is tried at least until then.
     pub deadline: Instant,
     /// The pace of updates; [`Pace::default`] outside of tests.
     pub pace: Pace,
@@ -58,19 +60,21 @@ impl Default for Pace {
 /// What the caller tells a relay.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Bytes of the trace. The first input says where the relay starts (it may be empty for that). Bytes it has already are skipped; bytes
-    /// beyond a gap are dropped and answered with [`Report::WantFrom`].
+    /// Bytes of the trace. The first input says where the relay starts (it may be empty for that).
+    /// Bytes it has already are skipped; bytes beyond a gap are dropped and answered with
+    /// [`Report::WantFrom`].
     Trace {
         /// Place of the first byte in the whole trace.
         offset: u64,
         /// The bytes.
         bytes: Bytes,
     },
-    /// The trace is closed and the verdict is known. Bytes may still follow, up to `trace_bytes`. As the first input of all it says that
-    /// GitLab has the whole trace already.
+    /// The trace is closed and the verdict is known. Bytes may still follow, up to `trace_bytes`.
+    /// As the first input of all it says that GitLab has the whole trace already.
     Closed(Closed),
-    /// Somebody without the rest of the trace (its pod is gone) ends the job: what the relay still holds and then `line` is appended to
-    /// whatever GitLab has, then the verdict is sent, with a checksum if all of the trace has come through this relay.
+    /// Somebody without the rest of the trace (its pod is gone) ends the job: what the relay still
+    /// holds and then `line` is appended to whatever GitLab has, then the verdict is sent, with a
+    /// checksum if all of the trace has come through this relay.
     Epitaph {
         /// Text to append, ending in a newline, already in the trace's own format.
         line: Bytes,
@@ -92,7 +96,8 @@ pub struct Closed {
     pub trace_crc32: Option<u32>,
 }
 
-/// What a relay tells the caller while it runs. These are levels: a newer one replaces an older one that was not yet read.
+/// What a relay tells the caller while it runs. These are levels: a newer one replaces an older one
+/// that was not yet read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// GitLab has the trace up to here. Everything before may be forgotten.
@@ -101,21 +106,24 @@ pub enum Report {
     CancelRequested,
     /// The relay needs the trace from here on: send it again, without a gap.
     WantFrom(u64),
-    /// GitLab holds more of the trace than this relay was given so far: another relay sent it, and this one goes on behind it.
+    /// GitLab holds more of the trace than this relay was given so far: another relay sent it, and
+    /// this one goes on behind it.
     Ahead {
         /// Bytes that GitLab has.
         server: u64,
         /// Bytes that we were given.
         ours: u64,
     },
-    /// GitLab holds more of the trace than there is: somebody else wrote to it. No more is sent; the verdict goes without a checksum.
+    /// GitLab holds more of the trace than there is: somebody else wrote to it. No more is sent;
+    /// the verdict goes without a checksum.
     Diverged {
         /// Bytes that GitLab has.
         server: u64,
         /// Bytes that we know of.
         ours: u64,
     },
-    /// GitLab does not take our updates at present; everything is kept and tried again. `None` when it takes them again.
+    /// GitLab does not take our updates at present; everything is kept and tried again. `None` when
+    /// it takes them again.
     Trouble(Option<String>),
 }
 
@@ -138,7 +146,8 @@ pub enum RelayEnd {
 /// Why GitLab wants nothing more about a job.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GoneReason {
-    /// It is over there: canceled, failed (also: dropped for silence, or over the trace size limit) or erased.
+    /// It is over there: canceled, failed (also: dropped for silence, or over the trace size limit)
+    /// or erased.
     #[error("GitLab says the job is over: {}", .0.as_str())]
     Over(RemoteStatus),
     /// Refused although the job runs: the job token's life has ended.

@@ -11,9 +11,10 @@ use crate::report::{Input, RelayEnd, RelayJob, Report};
 
 /// Relays `job` until its verdict is delivered or GitLab wants nothing more.
 ///
-/// Everything that GitLab has not confirmed must stay with the caller: dropping this future stops the relay at once and loses nothing, which
-/// is also the way to stop while GitLab is unreachable and the relay therefore reads no inputs. Reports never block the relay; those that
-/// are not read before the end are dropped, because the end says more.
+/// Everything that GitLab has not confirmed must stay with the caller: dropping this future stops
+/// the relay at once and loses nothing, which is also the way to stop while GitLab is unreachable
+/// and the relay therefore reads no inputs. Reports never block the relay; those that are not read
+/// before the end are dropped, because the end says more.
 pub async fn run(
     client: Client,
     job: RelayJob,
@@ -24,7 +25,8 @@ pub async fn run(
     loop {
         match relay.machine.step(Instant::now()) {
             Step::Patch { offset, bytes } => {
-                // On the heap while it lasts: a relay waits for hours between requests, which take several times its own room.
+                // On the heap while it lasts: a relay waits for hours between requests, which take
+                // several times its own room.
                 let call = Box::pin(client.patch_trace(&job.creds, offset, bytes, job.debug_trace));
                 if let Some(answer) = relay.during(call).await {
                     relay.machine.patched(answer, Instant::now());
@@ -52,7 +54,8 @@ struct Relay {
 }
 
 impl Relay {
-    /// Awaits a request and goes on listening and reporting meanwhile. Nothing if an input has ended the relay: the request is abandoned.
+    /// Awaits a request and goes on listening and reporting meanwhile. Nothing if an input has
+    /// ended the relay: the request is abandoned.
     async fn during<T>(&mut self, request: impl Future<Output = T>) -> Option<T> {
         let mut request = pin!(request);
         loop {

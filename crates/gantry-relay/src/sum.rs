@@ -1,4 +1,5 @@
-//! Length and checksum of everything that has entered a relay: what the end of a job needs that no agent has closed.
+//! Length and checksum of everything that has entered a relay: what the end of a job needs that no
+//! agent has closed.
 
 /// Everything from the first byte on, without a gap.
 #[derive(Clone, Debug, Default)]
@@ -8,7 +9,8 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    /// Counts what is new of `bytes` at `offset`; what was counted before is skipped, what lies beyond a gap too.
+    /// Counts what is new of `bytes` at `offset`; what was counted before is skipped, what lies
+    /// beyond a gap too.
     pub(crate) fn count(&mut self, offset: u64, bytes: &[u8]) {
         let Some(known) = self.bytes.checked_sub(offset) else { return };
         let Some(new) = usize::try_from(known).ok().and_then(|known| bytes.get(known..)) else { return };

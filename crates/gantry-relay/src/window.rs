@@ -1,4 +1,5 @@
-//! The part of a trace that GitLab has not confirmed, kept byte for byte until it has. Never holds a gap.
+//! The part of a trace that GitLab has not confirmed, kept byte for byte until it has. Never holds
+//! a gap.
 
 use std::collections::VecDeque;
 
@@ -38,7 +39,8 @@ impl Window {
         self.length == 0
     }
 
-    /// Takes the part of `bytes` (placed at `offset`) that is new. False, and nothing taken, if there is a gap before it.
+    /// Takes the part of `bytes` (placed at `offset`) that is new. False, and nothing taken, if
+    /// there is a gap before it.
     pub(crate) fn push(&mut self, offset: u64, mut bytes: Bytes) -> bool {
         let Some(known) = self.end().checked_sub(offset) else { return false };
         let known = usize::try_from(known).unwrap_or(usize::MAX);
@@ -49,7 +51,8 @@ impl Window {
         true
     }
 
-    /// Takes `bytes` behind everything held. Small pieces are joined, so that a log of single characters costs no more than its bytes.
+    /// Takes `bytes` behind everything held. Small pieces are joined, so that a log of single
+    /// characters costs no more than its bytes.
     pub(crate) fn append(&mut self, bytes: Bytes) {
         self.length += bytes.len();
         match self.pieces.back_mut() {

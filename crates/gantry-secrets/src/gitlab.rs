@@ -1,4 +1,5 @@
-//! GitLab Secrets Manager: an OpenBao of GitLab's own. Nothing of its payload is expanded (GitLab Runner 19.4).
+//! GitLab Secrets Manager: an OpenBao of GitLab's own. Nothing of its payload is expanded (GitLab
+//! Runner 19.4).
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;

@@ -1,7 +1,9 @@
-//! Secrets of jobs that other stores keep: HashiCorp Vault and OpenBao, Google Cloud, Azure, AWS, GitLab's own manager.
+//! Secrets of jobs that other stores keep: HashiCorp Vault and OpenBao, Google Cloud, Azure, AWS,
+//! GitLab's own manager.
 //!
-//! A store ([`Store`]) is what a job's payload says about one secret; [`Store::fetch`] gets it, through [`World`]. Nothing here knows what
-//! becomes of a secret, keeps one, or puts one into an error. Start at [`resolve`]; one file per provider.
+//! A store ([`Store`]) is what a job's payload says about one secret; [`Store::fetch`] gets it,
+//! through [`World`]. Nothing here knows what becomes of a secret, keeps one, or puts one into an
+//! error. Start at [`resolve`]; one file per provider.
 
 mod ask;
 mod aws;
@@ -32,7 +34,8 @@ pub trait Store: Send + Sync {
     fn fetch<'a>(&'a self, world: &'a World) -> BoxFuture<'a, Result<Secret, SecretError>>;
 }
 
-/// The store of a secret; nothing where no provider of the payload is known. `expand` replaces references to variables of the job.
+/// The store of a secret; nothing where no provider of the payload is known. `expand` replaces
+/// references to variables of the job.
 pub fn resolve(spec: &SecretSpec, expand: &dyn Fn(&str) -> String) -> Option<Box<dyn Store>> {
     if let Some(vault) = &spec.vault {
         return Some(Box::new(vault::Vault::new(vault, expand)));

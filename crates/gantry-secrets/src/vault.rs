@@ -1,4 +1,5 @@
-//! HashiCorp Vault and OpenBao: a login with a JWT, then a read of a key-value engine of version 1 or 2.
+//! HashiCorp Vault and OpenBao: a login with a JWT, then a read of a key-value engine of version 1
+//! or 2.
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -77,7 +78,8 @@ impl Vault {
         let mut question = self.question("the read of the secret", Method::GET, &read_path);
         question.headers.push(("X-Vault-Token", token.expose().to_owned()));
         let answer = question.any(world).await?;
-        // With an empty list of errors Vault says that there is nothing; with words, that the engine is not there.
+        // With an empty list of errors Vault says that there is nothing; with words, that the
+        // engine is not there.
         if answer.status == StatusCode::NOT_FOUND && !answer.text.contains("no handler") {
             return Err(self.missing());
         }

@@ -1,4 +1,5 @@
-//! Serves repositories as a simulated GitLab until Ctrl-C: `serve <listen> [<project path>=<directory>]…`.
+//! Serves repositories as a simulated GitLab until Ctrl-C: `serve <listen> [<project
+//! path>=<directory>]…`.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Makes the pipelines that jobs start: reads their configuration where it blocks nobody, and hands the plan to the
-//! state, which decides everything else.
+//! Makes the pipelines that jobs start: reads their configuration where it blocks nobody, and hands
+//! the plan to the state, which decides everything else.
 
 use crate::ci::{CiPipeline, Problem};
 use crate::hub::{Hub, SharedHub};

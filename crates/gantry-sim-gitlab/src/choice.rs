@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 
 use crate::ci::{CiJob, CiPipeline, When};
 
-/// What stands between the name of a job that starts a child pipeline and that of a job in it. The second one is on every keyboard.
+/// What stands between the name of a job that starts a child pipeline and that of a job in it. The
+/// second one is on every keyboard.
 const CHILD: [&str; 2] = [" › ", " > "];
 
-/// Which jobs, and what comes with them. Jobs of child pipelines are named with those that start them: `deploy › check`.
+/// Which jobs, and what comes with them. Jobs of child pipelines are named with those that start
+/// them: `deploy › check`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choice {
     /// Only these; a name also stands for all instances of a parallel job. `None`: all.

@@ -1,5 +1,6 @@
-//! The simulator's only clock. Wall-clock times are the start time plus what tokio's clock has counted since, so that
-//! a test on a paused clock sees both move together. Nothing else in the crate may read the time.
+//! The simulator's only clock. Wall-clock times are the start time plus what tokio's clock has
+//! counted since, so that a test on a paused clock sees both move together. Nothing else in the
+//! crate may read the time.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! What a simulator is told before it starts. Only values: nothing here opens a file or a socket.
-//! [`Timing`] are the waits and intervals of the protocol, [`Settings`] what the administrator of a GitLab sets.
+//! [`Timing`] are the waits and intervals of the protocol, [`Settings`] what the administrator of a
+//! GitLab sets.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,26 +13,30 @@ use crate::limits;
 pub struct Config {
     /// Where to listen; port 0 takes any free port.
     pub listen: SocketAddr,
-    /// URL under which runners and job pods reach the simulator. Without one it is made from the bound address.
+    /// URL under which runners and job pods reach the simulator. Without one it is made from the
+    /// bound address.
     pub external_url: Option<String>,
     /// The same for who does not know the port yet: a name or an address, as it stands in a URL.
     pub external_host: Option<String>,
-    /// Repositories to serve: project path (`group/project`, without `.git`) and a work tree or bare repository.
+    /// Repositories to serve: project path (`group/project`, without `.git`) and a work tree or
+    /// bare repository.
     pub repos: Vec<(String, PathBuf)>,
-    /// Whether the page and everything under `/sim/` are there for other machines too. Runners, git and artifacts always are.
+    /// Whether the page and everything under `/sim/` are there for other machines too. Runners, git
+    /// and artifacts always are.
     pub people_elsewhere: bool,
     /// Variables of projects, as their settings have them; every pipeline of the project gets them.
     pub variables: Vec<ProjectVariable>,
-    /// What on this machine stands for what files include from elsewhere: the path of another project and a directory,
-    /// or a URL and a file.
+    /// What on this machine stands for what files include from elsewhere: the path of another
+    /// project and a directory, or a URL and a file.
     pub includes: Vec<(String, PathBuf)>,
-    /// Authentication token of the runner that exists from the start (`glrt-…`); a random one if absent.
-    /// That runner takes every job, whatever its tags.
+    /// Authentication token of the runner that exists from the start (`glrt-…`); a random one if
+    /// absent. That runner takes every job, whatever its tags.
     pub runner_token: Option<String>,
-    /// Registration token for `POST runners`; without one, registration is answered 410 as GitLab does when it is disallowed.
+    /// Registration token for `POST runners`; without one, registration is answered 410 as GitLab
+    /// does when it is disallowed.
     pub registration_token: Option<String>,
-    /// Where artifacts are kept, in a directory of their own that goes with the simulator. Without one: among the
-    /// system's temporary files.
+    /// Where artifacts are kept, in a directory of their own that goes with the simulator. Without
+    /// one: among the system's temporary files.
     pub artifact_dir: Option<PathBuf>,
     /// The waits and intervals of the protocol.
     pub timing: Timing,
@@ -77,30 +82,37 @@ pub struct ProjectVariable {
 pub struct Timing {
     /// How long `jobs/request` is held when nothing changed (at most 50 s; longer values are cut).
     pub long_poll: Duration,
-    /// A two-phase job is dropped and queued again when no PUT arrives for this long after it was handed out (2 minutes).
+    /// A two-phase job is dropped and queued again when no PUT arrives for this long after it was
+    /// handed out (2 minutes).
     pub acknowledge_within: Duration,
-    /// `X-GitLab-Trace-Update-Interval` while somebody watches the log (3 s; whole seconds on the wire, at least 1).
+    /// `X-GitLab-Trace-Update-Interval` while somebody watches the log (3 s; whole seconds on the
+    /// wire, at least 1).
     pub trace_interval_watched: Duration,
     /// The same while nobody watches (60 s).
     pub trace_interval_idle: Duration,
     /// A log counts as watched for this long after it was last read (10 s).
     pub watched_for: Duration,
-    /// How long a final PUT is answered 202 while bytes it announces are missing (5 minutes); then it is accepted.
+    /// How long a final PUT is answered 202 while bytes it announces are missing (5 minutes); then
+    /// it is accepted.
     pub final_wait: Duration,
-    /// A running or canceling job without a noted sign of life for this long is dropped (30 minutes).
+    /// A running or canceling job without a noted sign of life for this long is dropped (30
+    /// minutes).
     pub silence: Duration,
-    /// Signs of life are noted only this often (15 minutes), so that silence ends a job after 15 to 30 minutes.
+    /// Signs of life are noted only this often (15 minutes), so that silence ends a job after 15 to
+    /// 30 minutes.
     pub note_every: Duration,
-    /// A job is dropped when it runs longer than its time-out and this (15 minutes), whatever its runner says.
+    /// A job is dropped when it runs longer than its time-out and this (15 minutes), whatever its
+    /// runner says.
     pub overtime: Duration,
     /// A job's token outlives the job's time-out by this much (5 minutes).
     pub token_leeway: Duration,
     /// A job that no runner could take is dropped after this long in the queue (1 hour).
     pub pending_unmatched: Duration,
-    /// A job that a runner could take, but none did, is dropped after this long in the queue (24 hours).
+    /// A job that a runner could take, but none did, is dropped after this long in the queue (24
+    /// hours).
     pub pending_matched: Duration,
-    /// How long stored log bytes are on their way to their final place (0 s). A final PUT with a checksum is answered
-    /// 202 until they have arrived, as GitLab with incremental logging does.
+    /// How long stored log bytes are on their way to their final place (0 s). A final PUT with a
+    /// checksum is answered 202 until they have arrived, as GitLab with incremental logging does.
     pub log_flush: Duration,
     /// How long a PATCH holds the lock of its log (0 s). Another one meanwhile is answered 409.
     pub log_write: Duration,
@@ -140,16 +152,19 @@ pub struct Settings {
     pub artifacts: bool,
     /// Artifacts lie in an object storage: downloads with `direct_download=true` are answered 302.
     pub object_storage: bool,
-    /// A final PUT whose checksum does not fit is answered 412 and the log is emptied, for runners with `trace_reset`.
-    /// Older versions of GitLab did so; newer ones accept and only note it.
+    /// A final PUT whose checksum does not fit is answered 412 and the log is emptied, for runners
+    /// with `trace_reset`. Older versions of GitLab did so; newer ones accept and only note it.
     pub reset_broken_logs: bool,
     /// Runner tokens expire after this long; `None` is never.
     pub runner_token_lifetime: Option<Duration>,
-    /// Personal access token of an administrator, for `POST runners/<id>/reset_authentication_token`.
+    /// Personal access token of an administrator, for `POST
+    /// runners/<id>/reset_authentication_token`.
     pub access_token: Option<String>,
-    /// Job token allowlists: a project, and another one whose jobs may clone it. Its own jobs always may.
+    /// Job token allowlists: a project, and another one whose jobs may clone it. Its own jobs
+    /// always may.
     pub token_access: Vec<(String, String)>,
-    /// Access tokens of people or projects, and a project that each may clone, whatever the user name beside it.
+    /// Access tokens of people or projects, and a project that each may clone, whatever the user
+    /// name beside it.
     pub clone_tokens: Vec<(String, String)>,
 }
 
@@ -170,7 +185,8 @@ impl Default for Settings {
     }
 }
 
-/// Requests per minute that are answered; more are answered 429. 0 is no limit. The defaults are GitLab's.
+/// Requests per minute that are answered; more are answered 429. 0 is no limit. The defaults are
+/// GitLab's.
 #[derive(Clone, Copy, Debug)]
 pub struct RateLimits {
     /// `POST jobs/request`, for each runner token (2000).

@@ -1,5 +1,6 @@
-//! Connections: HTTP/1.1 over any stream of bytes, with one thing that a web framework cannot do by itself, namely to end
-//! a connection without an answer. Listening is in `server.rs`; what is answered is decided in `api/`.
+//! Connections: HTTP/1.1 over any stream of bytes, with one thing that a web framework cannot do by
+//! itself, namely to end a connection without an answer. Listening is in `server.rs`; what is
+//! answered is decided in `api/`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,8 +25,8 @@ pub(crate) struct Broken;
 #[error("a fault ends the connection")]
 struct Ended;
 
-/// Answers the requests of one connection until it ends, or until `watcher` says that the server stops and the request
-/// under way has been answered.
+/// Answers the requests of one connection until it ends, or until `watcher` says that the server
+/// stops and the request under way has been answered.
 pub(crate) fn serve<S>(stream: S, router: Router, watcher: Watcher) -> impl Future<Output = ()> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,5 +1,5 @@
-//! Directories and files on this machine that stand for other projects and for URLs. Only reads, and nothing outside of
-//! what was named.
+//! Directories and files on this machine that stand for other projects and for URLs. Only reads,
+//! and nothing outside of what was named.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -18,7 +18,8 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    /// `places`: a project's path and a directory, or a URL and a file (or the beginning of URLs and a directory).
+    /// `places`: a project's path and a directory, or a URL and a file (or the beginning of URLs
+    /// and a directory).
     pub(crate) fn new(places: Vec<(String, PathBuf)>) -> Self {
         let name = |name: String| if is_url(&name) { name } else { name.trim_matches('/').to_owned() };
         Self { places: places.into_iter().map(|(place, path)| (name(place), path)).collect() }
@@ -60,7 +61,8 @@ impl Copies {
         Some(names.into())
     }
 
-    /// The file of a URL: one that was named, or a raw file of a project that a directory stands for. Blocks.
+    /// The file of a URL: one that was named, or a raw file of a project that a directory stands
+    /// for. Blocks.
     pub(crate) fn url(&self, url: &str) -> Found {
         let url = url.split(['?', '#']).next().unwrap_or(url);
         let named = self.places.iter().filter(|(name, _)| is_url(name));

@@ -1,5 +1,6 @@
-//! Dotenv reports: variables that one job hands to later ones (GitLab server, `artifacts:reports:dotenv`). The file is
-//! a user's, so whatever is wrong with it is that user's mistake and never a broken rule of the protocol.
+//! Dotenv reports: variables that one job hands to later ones (GitLab server,
+//! `artifacts:reports:dotenv`). The file is a user's, so whatever is wrong with it is that user's
+//! mistake and never a broken rule of the protocol.
 
 use std::io::Read;
 
@@ -7,7 +8,8 @@ use flate2::read::MultiGzDecoder;
 
 use crate::limits;
 
-/// The variables of a report as it was uploaded, packed with gzip. The error is the sentence GitLab refuses it with.
+/// The variables of a report as it was uploaded, packed with gzip. The error is the sentence GitLab
+/// refuses it with.
 pub(crate) fn read(packed: impl Read) -> Result<Vec<(String, String)>, String> {
     let mut text = Vec::new();
     // One byte more than allowed is enough to know that it is too much.
@@ -20,7 +22,8 @@ pub(crate) fn read(packed: impl Read) -> Result<Vec<(String, String)>, String> {
     parse(&text)
 }
 
-/// One `KEY=value` a line: quotes are part of the value, empty lines and comments are errors, the last of a key counts.
+/// One `KEY=value` a line: quotes are part of the value, empty lines and comments are errors, the
+/// last of a key counts.
 fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut variables: Vec<(String, String)> = Vec::new();
     for (line, number) in text.lines().zip(1..) {

@@ -1,4 +1,5 @@
-//! What all request handlers share: the state behind its lock, the repositories, the artifact directory.
+//! What all request handlers share: the state behind its lock, the repositories, the artifact
+//! directory.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,7 +55,8 @@ impl Hub {
         }
     }
 
-    /// The state. Never held across an await; a panic elsewhere leaves it usable, since every step is complete in itself.
+    /// The state. Never held across an await; a panic elsewhere leaves it usable, since every step
+    /// is complete in itself.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }

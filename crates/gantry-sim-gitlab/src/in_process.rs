@@ -1,5 +1,5 @@
-//! The same GitLab without a port: connections are pipes in memory, and it runs on the clock of the runtime that it is started in, which may be
-//! paused. It serves no repositories.
+//! The same GitLab without a port: connections are pipes in memory, and it runs on the clock of the
+//! runtime that it is started in, which may be paused. It serves no repositories.
 
 use std::io;
 

@@ -1,11 +1,12 @@
 //! A simulated GitLab coordinator that enforces the runner protocol (GitLab Runner 19.4).
 //!
-//! Any runner can register, ask for jobs, send logs and artifacts, and clone repositories; whatever breaks a rule of
-//! the protocol is answered as GitLab would answer it and listed under `/sim/violations`. The crate shares no code
-//! with Gantry's own client, so that a wrong belief about the protocol cannot be on both sides, and it never writes
-//! to the repositories it serves.
+//! Any runner can register, ask for jobs, send logs and artifacts, and clone repositories; whatever
+//! breaks a rule of the protocol is answered as GitLab would answer it and listed under
+//! `/sim/violations`. The crate shares no code with Gantry's own client, so that a wrong belief
+//! about the protocol cannot be on both sides, and it never writes to the repositories it serves.
 //!
-//! Start with [`SimGitlab`]; the rules are in `state/`, the HTTP surface in `api/`, the job payload in `payload/`.
+//! Start with [`SimGitlab`]; the rules are in `state/`, the HTTP surface in `api/`, the job payload
+//! in `payload/`.
 
 mod api;
 mod archive;

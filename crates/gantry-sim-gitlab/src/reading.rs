@@ -1,5 +1,5 @@
-//! From a checkout to the plan of its pipeline: what is known beforehand, and `.gitlab-ci.yml` read where it blocks
-//! nobody. Used for pipelines that people ask for and for those that jobs start.
+//! From a checkout to the plan of its pipeline: what is known beforehand, and `.gitlab-ci.yml` read
+//! where it blocks nobody. Used for pipelines that people ask for and for those that jobs start.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

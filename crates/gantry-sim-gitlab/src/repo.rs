@@ -1,5 +1,5 @@
-//! Questions to git about the served repositories: what a ref is, what a commit says, what a file contains.
-//! Read-only: nothing here, and nothing else in the crate, writes to a repository.
+//! Questions to git about the served repositories: what a ref is, what a commit says, what a file
+//! contains. Read-only: nothing here, and nothing else in the crate, writes to a repository.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,8 @@ pub(crate) struct Revision {
     /// The ref's short name; the commit's id where there is no ref.
     pub(crate) name: String,
     pub(crate) is_tag: bool,
-    /// The ref of the served repository; none for a commit alone, which is neither a branch's nor a tag's.
+    /// The ref of the served repository; none for a commit alone, which is neither a branch's nor a
+    /// tag's.
     pub(crate) full_ref: Option<String>,
     pub(crate) sha: String,
     /// `Name <address>`.
@@ -41,7 +42,8 @@ pub(crate) struct Revision {
     pub(crate) description: String,
     /// The message of an annotated tag.
     pub(crate) tag_message: String,
-    /// Where the branch was before the push that the pipeline stands for; `None` for a tag and for a new branch.
+    /// Where the branch was before the push that the pipeline stands for; `None` for a tag and for
+    /// a new branch.
     pub(crate) before: Option<String>,
 }
 
@@ -68,8 +70,8 @@ impl Repo {
         Ok(repo)
     }
 
-    /// The branch that the remote repository calls its default, else the one with a usual name, else the one that is
-    /// checked out. A bare repository says itself which it is.
+    /// The branch that the remote repository calls its default, else the one with a usual name,
+    /// else the one that is checked out. A bare repository says itself which it is.
     fn find_default_branch(&self) -> String {
         let remote = self.ask(&["symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD"]);
         let remote = remote.and_then(|name| name.strip_prefix("origin/").map(str::to_owned));
@@ -90,8 +92,9 @@ impl Repo {
         refs.into_iter().filter(|name| self.commit_of(name).is_some()).collect()
     }
 
-    /// Looks up a branch or tag, by short or full name; an empty name is the default branch, and `HEAD` what is checked
-    /// out. A remote-tracking branch (`refs/remotes/<remote>/<branch>`) counts as the branch. Blocks.
+    /// Looks up a branch or tag, by short or full name; an empty name is the default branch, and
+    /// `HEAD` what is checked out. A remote-tracking branch (`refs/remotes/<remote>/<branch>`)
+    /// counts as the branch. Blocks.
     pub(crate) fn revision(&self, wanted: &str) -> Result<Revision, String> {
         self.look_up(wanted).map(|revision| self.complete(revision))
     }
@@ -127,8 +130,8 @@ impl Repo {
         Err(format!("{} has no branch or tag {wanted:?}", self.name))
     }
 
-    /// Looks up a commit that need not be the newest of its branch: with a ref as one of that ref, without one as a
-    /// commit alone. Blocks.
+    /// Looks up a commit that need not be the newest of its branch: with a ref as one of that ref,
+    /// without one as a commit alone. Blocks.
     pub(crate) fn revision_at(&self, wanted: &str, sha: &str) -> Result<Revision, String> {
         let found = self.commit(sha)?;
         if wanted.is_empty() {
@@ -154,7 +157,8 @@ impl Repo {
     }
 
     fn commit_of(&self, name: &str) -> Option<String> {
-        // These are never part of a ref's name or of an id; in a revision they would mean another commit.
+        // These are never part of a ref's name or of an id; in a revision they would mean another
+        // commit.
         if name.contains(['~', '^', ':', '?', '*', '[', '\\', ' ']) || name.contains("@{") || name.starts_with('-') {
             return None;
         }
@@ -185,8 +189,9 @@ impl Repo {
         })
     }
 
-    /// Where a branch was before what a pipeline of this commit is about: the default branch at the commit before,
-    /// any other where it left the default branch. `None` for a branch without a commit of its own, which is new.
+    /// Where a branch was before what a pipeline of this commit is about: the default branch at the
+    /// commit before, any other where it left the default branch. `None` for a branch without a
+    /// commit of its own, which is new.
     fn before(&self, branch: &str, sha: &str) -> Option<String> {
         if branch == self.default_branch {
             return self.ask(&["rev-parse", "--verify", "--quiet", &format!("{sha}^1")]);
@@ -198,8 +203,8 @@ impl Repo {
         left.filter(|left| left != sha)
     }
 
-    /// Where the history of a commit left that of a branch, tag or other commit; `None` if there is no such one, or
-    /// nothing in common. Blocks.
+    /// Where the history of a commit left that of a branch, tag or other commit; `None` if there is
+    /// no such one, or nothing in common. Blocks.
     pub(crate) fn left(&self, git_ref: &str, sha: &str) -> Option<String> {
         let full = ["", "refs/heads/", "refs/tags/", "refs/remotes/origin/"].map(|prefix| format!("{prefix}{git_ref}"));
         let is_id = |name: &String| name.len() >= 7 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -275,8 +280,9 @@ fn bad_name(name: &str) -> Option<&'static str> {
     reserved.then_some("`api` and `sim` are the simulator's own paths")
 }
 
-/// Settings that every git process here gets through its environment: repositories belong to whoever made them, and
-/// a pipeline's commit may be fetched by its id even when its branch has moved on.
+/// Settings that every git process here gets through its environment: repositories belong to
+/// whoever made them, and a pipeline's commit may be fetched by its id even when its branch has
+/// moved on.
 pub(crate) fn git_config_environment() -> Vec<(String, String)> {
     let settings = [
         ("safe.directory", "*"),
@@ -298,7 +304,8 @@ pub(crate) fn git(git_dir: Option<&Path>, arguments: &[&OsStr]) -> Result<Vec<u8
     if let Some(git_dir) = git_dir {
         command.arg("--git-dir").arg(git_dir);
     }
-    // A caller inside a git hook has these set, and they would point git at the caller's own repository.
+    // A caller inside a git hook has these set, and they would point git at the caller's own
+    // repository.
     for inherited in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_NAMESPACE"] {
         command.env_remove(inherited);
     }

@@ -38,7 +38,8 @@ pub struct SimGitlab {
 }
 
 impl SimGitlab {
-    /// Checks the repositories and binds the address. Nothing is answered before [`SimGitlab::serve`].
+    /// Checks the repositories and binds the address. Nothing is answered before
+    /// [`SimGitlab::serve`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let Config { listen, external_url, repos, variables, includes, runner_token, registration_token, .. } = config;
         let Config { artifact_dir, timing, settings, people_elsewhere, .. } = config;
@@ -82,13 +83,14 @@ impl SimGitlab {
         &self.runner_token
     }
 
-    /// Counts changes of anything that the simulator shows, for who shows it live. Says that something has changed, not
-    /// what.
+    /// Counts changes of anything that the simulator shows, for who shows it live. Says that
+    /// something has changed, not what.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.hub.world().watch_changes()
     }
 
-    /// Answers requests until `shutdown` completes; then ends long polls at once and gives other requests 5 s.
+    /// Answers requests until `shutdown` completes; then ends long polls at once and gives other
+    /// requests 5 s.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         let graceful = GracefulShutdown::new();
         let ended = tokio::select! {
@@ -103,7 +105,8 @@ impl SimGitlab {
         ended
     }
 
-    /// Takes connections for as long as that is possible. They end when this does, or when `graceful` says so.
+    /// Takes connections for as long as that is possible. They end when this does, or when
+    /// `graceful` says so.
     async fn accept(&self, graceful: &GracefulShutdown) -> io::Error {
         let (router, for_strangers) = (api::router(&self.hub), api::outside_router(&self.hub));
         let mut failures = 0;
@@ -113,7 +116,8 @@ impl SimGitlab {
                     failures = 0;
                     let is_open = self.people_elsewhere || is_of_this_machine(peer, stream.local_addr().ok());
                     let router = if is_open { &router } else { &for_strangers };
-                    // Small answers to small requests: waiting to fill a packet would only add latency.
+                    // Small answers to small requests: waiting to fill a packet would only add
+                    // latency.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "cannot set TCP_NODELAY");
                     }
@@ -183,7 +187,8 @@ fn listen_error(addr: SocketAddr, source: io::Error) -> Error {
     }
 }
 
-/// Whether a connection comes from this machine: from loopback, or from the very address that it goes to.
+/// Whether a connection comes from this machine: from loopback, or from the very address that it
+/// goes to.
 fn is_of_this_machine(peer: SocketAddr, local: Option<SocketAddr>) -> bool {
     let ip = peer.ip().to_canonical();
     ip.is_loopback() || local.is_some_and(|local| local.ip().to_canonical() == ip)

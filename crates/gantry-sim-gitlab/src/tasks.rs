@@ -1,12 +1,13 @@
-//! The only file of this crate that starts tasks. Each task ends by itself: with the process it feeds, with the
-//! closure it runs, or with the server.
+//! The only file of this crate that starts tasks. Each task ends by itself: with the process it
+//! feeds, with the closure it runs, or with the server.
 
 use std::future::Future;
 use std::pin::Pin;
 
 use tokio::task::JoinHandle;
 
-/// Runs a future beside its caller. The handle may be dropped only where the doc of the caller says why.
+/// Runs a future beside its caller. The handle may be dropped only where the doc of the caller says
+/// why.
 #[expect(clippy::disallowed_methods, reason = "this is the file that spawns")]
 pub(crate) fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where

@@ -1,5 +1,5 @@
-//! What the reader of `.gitlab-ci.yml` asks about the repository at a pipeline's commit, and about what stands for other
-//! projects. Blocks: git and the file system answer.
+//! What the reader of `.gitlab-ci.yml` asks about the repository at a pipeline's commit, and about
+//! what stands for other projects. Blocks: git and the file system answer.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;

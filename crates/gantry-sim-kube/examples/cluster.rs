@@ -1,12 +1,13 @@
-//! A simulated cluster to try by hand: `cargo run -p gantry-sim-kube --example cluster -- <kubeconfig> [address]`.
-//! Environment: nothing. It runs until it is interrupted.
+//! A simulated cluster to try by hand: `cargo run -p gantry-sim-kube --example cluster --
+//! <kubeconfig> [address]`. Environment: nothing. It runs until it is interrupted.
 
 use std::{error::Error, process::ExitCode, time::Duration};
 
 use gantry_sim_kube::{Config, SimKube, container};
 
 fn main() -> ExitCode {
-    // A container's first process is this program under another name; that must be settled before any thread exists.
+    // A container's first process is this program under another name; that must be settled before
+    // any thread exists.
     if let Some(code) = container::run_if_launcher() {
         return code;
     }

@@ -1,6 +1,7 @@
-//! The controller that fills Secrets of the type `kubernetes.io/service-account-token`: with a token of their service account that does not
-//! expire, the cluster's certificate authority, and their namespace. Where the cluster is one from before 1.24 every service account also
-//! has such a Secret without asking.
+//! The controller that fills Secrets of the type `kubernetes.io/service-account-token`: with a
+//! token of their service account that does not expire, the cluster's certificate authority, and
+//! their namespace. Where the cluster is one from before 1.24 every service account also has such a
+//! Secret without asking.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -22,7 +23,8 @@ use crate::{
 pub(crate) const TYPE: &str = "kubernetes.io/service-account-token";
 /// Names the service account; users set it.
 pub(crate) const ACCOUNT: &str = "kubernetes.io/service-account.name";
-/// Its uid; the controller sets it, so that a token does not pass to a later account of the same name.
+/// Its uid; the controller sets it, so that a token does not pass to a later account of the same
+/// name.
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 /// The first version in which service accounts have no Secret of their own.
 const WITHOUT_SECRETS: (u32, u32) = (1, 24);

@@ -1,5 +1,6 @@
-//! Deployments and replica sets, as far as rollouts and scaling need them: a replica set keeps so many pods of its
-//! template, a deployment moves them from old templates to the newest one within its limits.
+//! Deployments and replica sets, as far as rollouts and scaling need them: a replica set keeps so
+//! many pods of its template, a deployment moves them from old templates to the newest one within
+//! its limits.
 
 use std::{
     convert::Infallible,

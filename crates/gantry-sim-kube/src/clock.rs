@@ -1,5 +1,5 @@
-//! The wall clock of the cluster. It is anchored once and then advances with tokio's clock, so that a paused test clock
-//! moves time stamps, token expiry and deadlines together.
+//! The wall clock of the cluster. It is anchored once and then advances with tokio's clock, so that
+//! a paused test clock moves time stamps, token expiry and deadlines together.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;

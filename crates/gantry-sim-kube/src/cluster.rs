@@ -1,4 +1,5 @@
-//! The parts of one cluster, shared by all that serves or runs it. It holds things together and decides nothing.
+//! The parts of one cluster, shared by all that serves or runs it. It holds things together and
+//! decides nothing.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,5 @@
-//! What can be chosen about a simulated cluster. Only values: nothing here opens, reads or writes anything.
+//! What can be chosen about a simulated cluster. Only values: nothing here opens, reads or writes
+//! anything.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,8 +9,8 @@ use std::{
 
 use crate::container::ToolView;
 
-/// How often kubelet looks at its containers and tells the API server what changed, unless configured: real kubelets
-/// list their containers once a second.
+/// How often kubelet looks at its containers and tells the API server what changed, unless
+/// configured: real kubelets list their containers once a second.
 pub const DEFAULT_SYNC_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the single node offers to pods.
@@ -34,14 +35,15 @@ impl Default for Allocatable {
 /// How many changes a watch can look back, unless configured.
 const DEFAULT_WATCH_HISTORY: usize = 8_192;
 
-/// How often kubelet looks at what pods have written to the node's disk, unless configured: the eviction manager of real
-/// kubelets looks every ten seconds.
+/// How often kubelet looks at what pods have written to the node's disk, unless configured: the
+/// eviction manager of real kubelets looks every ten seconds.
 pub const DEFAULT_EVICTION_PERIOD: Duration = Duration::from_secs(10);
 
 /// A sub-protocol of remote commands (`pods/exec`, `pods/attach`) over WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteProtocol {
-    /// `v4.channel.k8s.io`: the final status is a JSON object. Standard input cannot be closed alone.
+    /// `v4.channel.k8s.io`: the final status is a JSON object. Standard input cannot be closed
+    /// alone.
     V4,
     /// `v5.channel.k8s.io`, from Kubernetes 1.30 on: channels can be closed.
     V5,
@@ -107,7 +109,8 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// Where pods' volumes and logs are kept. `None`: a temporary directory, removed at the end.
     pub state_dir: Option<PathBuf>,
-    /// How long the pull of an image takes: pattern (`*` matches anything) and duration; the first match counts.
+    /// How long the pull of an image takes: pattern (`*` matches anything) and duration; the first
+    /// match counts.
     pub pull_delays: Vec<(String, Duration)>,
     /// Patterns of images whose pull fails.
     pub missing_images: Vec<String>,
@@ -115,37 +118,42 @@ pub struct Config {
     pub private_images: Vec<(String, (String, String))>,
     /// The program that becomes a container's first process (see the `container` module).
     pub launcher: PathBuf,
-    /// A user's own tools for containers. `None`: they have those of the system only, as tests need it.
+    /// A user's own tools for containers. `None`: they have those of the system only, as tests need
+    /// it.
     pub host_tools: Option<HostTools>,
     /// Name of the only node.
     pub node_name: String,
-    /// The address pods and the node show. `None`: the listening address, or loopback when that is unspecified.
+    /// The address pods and the node show. `None`: the listening address, or loopback when that is
+    /// unspecified.
     pub node_ip: Option<IpAddr>,
     /// What the node offers.
     pub allocatable: Allocatable,
     /// How often container states reach the API. Real kubelets: one second.
     pub sync_period: Duration,
-    /// Ask for `create` on `pods/exec` for WebSocket upgrades too (Kubernetes 1.35 and newer), not only for `get`.
+    /// Ask for `create` on `pods/exec` for WebSocket upgrades too (Kubernetes 1.35 and newer), not
+    /// only for `get`.
     pub exec_needs_create: bool,
-    /// Answer an exec into a container that does not run with `101` and the error on channel 3, as API servers from 1.30
-    /// on do for the v5 sub-protocol, instead of with a plain 500.
+    /// Answer an exec into a container that does not run with `101` and the error on channel 3, as
+    /// API servers from 1.30 on do for the v5 sub-protocol, instead of with a plain 500.
     pub exec_errors_after_upgrade: bool,
     /// The sub-protocols that remote commands can use. Servers before 1.30 have only v4.
     pub remote_protocols: Vec<RemoteProtocol>,
-    /// How often kubelet compares what pods have written with their limits. Real kubelets: ten seconds.
+    /// How often kubelet compares what pods have written with their limits. Real kubelets: ten
+    /// seconds.
     pub eviction_period: Duration,
-    /// Say in a pod's conditions why it is being disrupted, as clusters from 1.26 on do; and let an evicted pod keep its
-    /// conditions and containers' states, which older kubelets throw away.
+    /// Say in a pod's conditions why it is being disrupted, as clusters from 1.26 on do; and let an
+    /// evicted pod keep its conditions and containers' states, which older kubelets throw away.
     pub disruption_conditions: bool,
-    /// Kill all processes of a container when one passes the memory limit, as kubelets from 1.28 on do where the node
-    /// has cgroup version 2.
+    /// Kill all processes of a container when one passes the memory limit, as kubelets from 1.28 on
+    /// do where the node has cgroup version 2.
     pub oom_kills_group: bool,
     /// Enforce memory limits by looking at processes even where control groups can be made.
     pub watch_memory: bool,
     /// The version that the server says it is, such as `1.33`.
     pub version: (u32, u32),
-    /// How many changes a watch can look back, over all types together. Real API servers keep a hundred to some thousand
-    /// of each type; past that a watch is told `410 Expired` and lists again.
+    /// How many changes a watch can look back, over all types together. Real API servers keep a
+    /// hundred to some thousand of each type; past that a watch is told `410 Expired` and lists
+    /// again.
     pub watch_history: usize,
 }
 
@@ -178,7 +186,8 @@ impl Config {
         }
     }
 
-    /// The same, behaving like Kubernetes 1.20 where newer versions differ in what a client can see.
+    /// The same, behaving like Kubernetes 1.20 where newer versions differ in what a client can
+    /// see.
     #[must_use]
     pub fn like_1_20(self) -> Self {
         Self {

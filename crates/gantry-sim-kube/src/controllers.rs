@@ -1,5 +1,6 @@
-//! The controllers that a cluster cannot do without: emptying namespaces that are being removed, collecting objects
-//! whose owners are gone, restoring default service accounts, forgetting old events. Others are in files of their own.
+//! The controllers that a cluster cannot do without: emptying namespaces that are being removed,
+//! collecting objects whose owners are gone, restoring default service accounts, forgetting old
+//! events. Others are in files of their own.
 
 use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
@@ -44,7 +45,8 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
     }
 }
 
-/// Only removals, namespaces that begin to go, and tokens of service accounts can make work; most changes are pods' statuses and events.
+/// Only removals, namespaces that begin to go, and tokens of service accounts can make work; most
+/// changes are pods' statuses and events.
 fn needs_pass(cluster: &Cluster, seen: &mut u64) -> bool {
     let Ok((changes, upto)) = cluster.store.since(*seen) else {
         *seen = cluster.store.version();
@@ -59,7 +61,8 @@ fn needs_pass(cluster: &Cluster, seen: &mut u64) -> bool {
     })
 }
 
-/// Statuses that follow from other objects, and pods that replica sets want. Changes nothing where all is well.
+/// Statuses that follow from other objects, and pods that replica sets want. Changes nothing where
+/// all is well.
 fn upkeep(cluster: &Cluster) {
     apps::pass(cluster);
     for budget in cluster.store.list(resources::any("poddisruptionbudgets"), None).0 {

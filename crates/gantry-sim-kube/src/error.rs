@@ -1,4 +1,5 @@
-//! Why the simulator could not start or go on. Errors answered to API clients are `api::status::ApiError`, never these.
+//! Why the simulator could not start or go on. Errors answered to API clients are
+//! `api::status::ApiError`, never these.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 

@@ -1,5 +1,5 @@
-//! Event objects: what `kubectl describe` shows under Events. The same thing said again raises a count instead of
-//! adding an object, as in a real cluster.
+//! Event objects: what `kubectl describe` shows under Events. The same thing said again raises a
+//! count instead of adding an object, as in a real cluster.
 
 use std::{
     convert::Infallible,
@@ -78,6 +78,7 @@ pub(crate) fn record(cluster: &Cluster, pod: &Value, telling: &Telling<'_>) {
     if !telling.field.is_empty() {
         event["involvedObject"]["fieldPath"] = json!(telling.field);
     }
-    // A pod of the same name may have taken the name in between; then the event is lost, as in a real cluster.
+    // A pod of the same name may have taken the name in between; then the event is lost, as in a
+    // real cluster.
     drop(cluster.store.create(events, event));
 }

@@ -1,6 +1,7 @@
 //! Random names and ids, in the shapes that Kubernetes uses.
 
-/// The letters and digits of generated names: no vowels, so that no words come out, and nothing easily confused.
+/// The letters and digits of generated names: no vowels, so that no words come out, and nothing
+/// easily confused.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The longest name that is kept of a `generateName`; five random characters follow.

@@ -1,11 +1,14 @@
-//! A simulated Kubernetes cluster: an API server with TLS, tokens and RBAC, a scheduler, and a kubelet whose containers
-//! are local processes. Nothing in a pod needs to know that it is simulated.
+//! A simulated Kubernetes cluster: an API server with TLS, tokens and RBAC, a scheduler, and a
+//! kubelet whose containers are local processes. Nothing in a pod needs to know that it is
+//! simulated.
 //!
-//! It shares no code with what it tests, keeps everything in memory, and is no place for untrusted code. Start at
-//! [`SimKube`]; requests are answered in `api`, pods are run in `kubelet`, processes in [`container`].
+//! It shares no code with what it tests, keeps everything in memory, and is no place for untrusted
+//! code. Start at [`SimKube`]; requests are answered in `api`, pods are run in `kubelet`, processes
+//! in [`container`].
 //!
-//! Images have neither files nor an entry point here: every image name stands for the host's tools, `args` without a
-//! `command` is the command, and a container with neither waits until it is told to stop.
+//! Images have neither files nor an entry point here: every image name stands for the host's tools,
+//! `args` without a `command` is the command, and a container with neither waits until it is told
+//! to stop.
 
 mod account_tokens;
 mod api;

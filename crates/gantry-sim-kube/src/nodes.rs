@@ -1,5 +1,5 @@
-//! The node's life in the control plane: it is ready as long as kubelet is heard, then unknown, then its pods are told
-//! to go; and pods of a node that was deleted are forgotten.
+//! The node's life in the control plane: it is ready as long as kubelet is heard, then unknown,
+//! then its pods are told to go; and pods of a node that was deleted are forgotten.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

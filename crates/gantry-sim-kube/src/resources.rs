@@ -1,5 +1,5 @@
-//! The table of resource types this API server knows. Discovery, routing, storage and messages all read it; nothing else
-//! may name a resource type that is not here.
+//! The table of resource types this API server knows. Discovery, routing, storage and messages all
+//! read it; nothing else may name a resource type that is not here.
 
 /// One resource type of the API.
 #[derive(Debug, PartialEq, Eq)]
@@ -183,7 +183,8 @@ pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<&'static 
 
 /// A type of the core group, by its constant plural name.
 ///
-/// Falls back to the first type for a name that is not in the table; a unit test makes sure that no caller does that.
+/// Falls back to the first type for a name that is not in the table; a unit test makes sure that no
+/// caller does that.
 pub(crate) fn core(plural: &str) -> &'static ResourceType {
     any(plural)
 }

@@ -30,7 +30,8 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
         follow.borrow_and_update();
         let pods = resources::core("pods");
         let (all, _) = cluster.store.list(pods, None);
-        // What is used is asked for only where somebody waits: most changes are no business of the scheduler.
+        // What is used is asked for only where somebody waits: most changes are no business of the
+        // scheduler.
         let mut used = None;
         for pod in all.iter().filter(|pod| waits(pod)) {
             tokio::time::sleep(DECISION).await;
@@ -79,7 +80,8 @@ impl Usage {
         self.pods += other.pods;
     }
 
-    /// What one pod asks for: the sum of its containers, or the largest init container if that is more.
+    /// What one pod asks for: the sum of its containers, or the largest init container if that is
+    /// more.
     fn wanted(pod: &Value) -> Self {
         let request = |container: &Value, name: &str| {
             object::at(container, &["resources", "requests", name]).and_then(Quantity::of).unwrap_or_default()
@@ -219,7 +221,8 @@ fn priority(pod: &Value) -> i64 {
     pod["spec"]["priority"].as_i64().unwrap_or(0)
 }
 
-/// Makes room for a pod by deleting pods of lower priority, as few and as low as possible. Returns how many go.
+/// Makes room for a pod by deleting pods of lower priority, as few and as low as possible. Returns
+/// how many go.
 fn preempt(cluster: &Cluster, pod: &Value, wanted: &Usage) -> usize {
     if text(pod, &["spec", "preemptionPolicy"]) == "Never" || unwelcome(cluster, pod).is_some() {
         return 0;

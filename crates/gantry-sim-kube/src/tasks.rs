@@ -1,5 +1,5 @@
-//! The only file of the crate that starts tasks. Everything else returns futures; who runs them is decided here, and
-//! everything started here ends when the cluster is dropped or stopped.
+//! The only file of the crate that starts tasks. Everything else returns futures; who runs them is
+//! decided here, and everything started here ends when the cluster is dropped or stopped.
 
 use std::{future::Future, pin::Pin, sync::Mutex};
 
@@ -22,7 +22,8 @@ impl Tasks {
     /// The runtime's code for a task is compiled once, not for every kind of future.
     fn start(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let Ok(mut set) = self.set.lock() else { return };
-        // Finished tasks are forgotten here, so that the set does not grow with the number of requests ever made.
+        // Finished tasks are forgotten here, so that the set does not grow with the number of
+        // requests ever made.
         while set.try_join_next().is_some() {}
         set.spawn(task);
     }
@@ -54,7 +55,8 @@ impl Tasks {
     }
 }
 
-/// Does blocking work (looking at many files) beside everything else. `None` when it was stopped or panicked.
+/// Does blocking work (looking at many files) beside everything else. `None` when it was stopped or
+/// panicked.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let mut set = JoinSet::new();
     set.spawn_blocking(work);

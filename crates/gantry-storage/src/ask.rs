@@ -16,7 +16,8 @@ use crate::world::{Way, World};
 /// How long such a service may take. It is asked before a job starts.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The same for one on this machine or beside it, which may not be there at all (Amazon's own kits wait 1 s).
+/// The same for one on this machine or beside it, which may not be there at all (Amazon's own kits
+/// wait 1 s).
 const PATIENCE_NEARBY: Duration = Duration::from_secs(2);
 
 /// Largest answer: credentials and tokens are a few KiB.

@@ -24,14 +24,16 @@ pub enum Refusal {
     Refused(String),
 }
 
-/// Whether an answer is a page for people. No store answers with one: a proxy or a portal on the way does.
+/// Whether an answer is a page for people. No store answers with one: a proxy or a portal on the
+/// way does.
 pub fn is_page(body: &str) -> bool {
     let start: String = body.trim_start().chars().take(14).collect();
     let start = start.to_lowercase();
     start.starts_with("<html") || start.starts_with("<!doctype html")
 }
 
-/// Reads the answer of `store`, which is said in words. `body` is what came with it, or its beginning.
+/// Reads the answer of `store`, which is said in words. `body` is what came with it, or its
+/// beginning.
 pub fn read(store: &str, wish: Wish, status: StatusCode, body: &str) -> Refusal {
     let number = status.as_u16();
     if is_page(body) && number != 404 {

@@ -1,4 +1,5 @@
-//! The canonical form of a request, which AWS (signature version 4) and Google (V4 signing) both sign. Pure.
+//! The canonical form of a request, which AWS (signature version 4) and Google (V4 signing) both
+//! sign. Pure.
 
 use std::fmt::Write as _;
 

@@ -53,7 +53,8 @@ pub struct Link {
     pub url: Secret,
     /// Headers that must be sent with it.
     pub headers: Vec<(String, String)>,
-    /// Largest body that the store takes in this one request, in bytes; nothing where it has no such limit.
+    /// Largest body that the store takes in this one request, in bytes; nothing where it has no
+    /// such limit.
     pub most: Option<u64>,
     /// How the object may be put in parts instead.
     pub parts: Option<Parts>,
@@ -82,7 +83,8 @@ pub struct S3Parts {
     pub before_number: Secret,
     /// What follows the number, up to the part's signature.
     pub after_number: Secret,
-    /// The signatures of the parts from 1 on, 64 hexadecimal digits each, with nothing between them.
+    /// The signatures of the parts from 1 on, 64 hexadecimal digits each, with nothing between
+    /// them.
     pub signatures: Secret,
     /// Makes the parts one object (`POST`).
     pub complete: Secret,

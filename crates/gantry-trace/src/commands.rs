@@ -1,13 +1,15 @@
-//! Masks that a job adds while it runs: a line `::add-mask::value` of its output (the workflow command of GitHub Actions, and of GitLab Runner's
-//! `proxy-exec`). The value is masked from there on, and the line itself is not shown.
+//! Masks that a job adds while it runs: a line `::add-mask::value` of its output (the workflow
+//! command of GitHub Actions, and of GitLab Runner's `proxy-exec`). The value is masked from there
+//! on, and the line itself is not shown.
 //!
-//! Nothing that was emitted changes, and nothing takes a mask away. It is a line of the output, and not a file, because only there is it clear
-//! what comes after it.
+//! Nothing that was emitted changes, and nothing takes a mask away. It is a line of the output, and
+//! not a file, because only there is it clear what comes after it.
 
 /// What such a line begins with.
 const ADD_MASK: &[u8] = b"::add-mask::";
 
-/// Longest value; of what is longer the beginning is masked, and the rest of the line is not shown either. More than any token or key.
+/// Longest value; of what is longer the beginning is masked, and the rest of the line is not shown
+/// either. More than any token or key.
 const LONGEST: usize = 64 * 1024;
 
 /// Where a stream stands.

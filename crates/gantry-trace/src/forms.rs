@@ -1,20 +1,24 @@
-//! The forms in which tools print a value that they do not print as it is: with other line ends, as a string of JSON, in the quotes of a
-//! shell's trace (`set -x`) or of its list of variables (`export -p`). GitLab Runner 19.4 masks the value itself only.
+//! The forms in which tools print a value that they do not print as it is: with other line ends, as
+//! a string of JSON, in the quotes of a shell's trace (`set -x`) or of its list of variables
+//! (`export -p`). GitLab Runner 19.4 masks the value itself only.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// Longest value that is looked for in all forms: each form takes some thirty bytes of memory for each of its own, and GitLab's variables
-/// have at most 10,000 characters. Longer ones, such as secrets from elsewhere, are looked for in those of text and JSON.
+/// Longest value that is looked for in all forms: each form takes some thirty bytes of memory for
+/// each of its own, and GitLab's variables have at most 10,000 characters. Longer ones, such as
+/// secrets from elsewhere, are looked for in those of text and JSON.
 const LONGEST_QUOTED: usize = 64 * 1024;
 
-/// Every text that stands for `value` in some tool's output, each once. A value without a character that anybody would escape has one.
+/// Every text that stands for `value` in some tool's output, each once. A value without a character
+/// that anybody would escape has one.
 pub(crate) fn forms(value: &str) -> BTreeSet<String> {
     let mut forms = BTreeSet::from([value.to_owned()]);
     if value.bytes().all(is_plain) {
         return forms;
     }
-    // Checkouts, editors and terminals change line ends, so each of the three may be what a tool was given.
+    // Checkouts, editors and terminals change line ends, so each of the three may be what a tool
+    // was given.
     let unix = value.replace("\r\n", "\n");
     let terminal = unix.replace('\n', "\r\n");
     for text in [value, &unix, &terminal] {

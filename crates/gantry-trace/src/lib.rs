@@ -1,9 +1,12 @@
-//! Bytes of a job in, masked, stamped and limited trace out. The trace is rendered here once; whoever ships it later never changes a byte.
+//! Bytes of a job in, masked, stamped and limited trace out. The trace is rendered here once;
+//! whoever ships it later never changes a byte.
 //!
-//! Nothing here does IO, knows a clock or starts a task, and no text of a secret ever appears in an error or a `Debug` output. Each stream
-//! of a job passes, in this order, `commands` (output of the job alone), [`masking`], [`url_params`], [`prefixes`], [`utf8`] and [`stamping`]; all streams then meet in
-//! [`limit`], which also counts and sums what is emitted. UTF-8 is repaired before lines are stamped, and not after as in GitLab Runner
-//! 19.4, so that a long line is never cut inside a character.
+//! Nothing here does IO, knows a clock or starts a task, and no text of a secret ever appears in an
+//! error or a `Debug` output. Each stream of a job passes, in this order, `commands` (output of the
+//! job alone), [`masking`], [`url_params`], [`prefixes`], [`utf8`] and [`stamping`]; all streams
+//! then meet in [`limit`], which also counts and sums what is emitted. UTF-8 is repaired before
+//! lines are stamped, and not after as in GitLab Runner 19.4, so that a long line is never cut
+//! inside a character.
 
 use std::sync::Arc;
 
@@ -60,12 +63,13 @@ pub enum Stream {
     ServiceErr(u8),
 }
 
-/// Values that a job may add, and their bytes together: each byte costs some hundred of memory, and each value a new automaton.
+/// Values that a job may add, and their bytes together: each byte costs some hundred of memory, and
+/// each value a new automaton.
 const MOST_ADDED: usize = 200;
 const MOST_ADDED_BYTES: usize = 64 * 1024;
 
-/// Bytes that a value has at least, as for masked variables of GitLab: a shorter one would also be part of words, numbers and escapes all over
-/// the log.
+/// Bytes that a value has at least, as for masked variables of GitLab: a shorter one would also be
+/// part of words, numbers and escapes all over the log.
 const SHORTEST_ADDED: usize = 8;
 
 /// Why masks that a job has asked for are not there.
@@ -125,8 +129,8 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A trace that begins with `head`: lines that the manager has already rendered and perhaps sent. They are appended to `out`
-    /// unchanged, and count for offset, checksum and limit.
+    /// A trace that begins with `head`: lines that the manager has already rendered and perhaps
+    /// sent. They are appended to `out` unchanged, and count for offset, checksum and limit.
     pub fn new(options: Options, head: &str, out: &mut Vec<u8>) -> Self {
         let mut ledger = Ledger::new(options.limit);
         ledger.head(head, out);
@@ -142,8 +146,9 @@ impl Trace {
         }
     }
 
-    /// Takes bytes of `stream` and appends to `out` what is final now. Text is held back only while it can be the beginning of a masked
-    /// value or of a character and, with time stamps, until its line ends.
+    /// Takes bytes of `stream` and appends to `out` what is final now. Text is held back only while
+    /// it can be the beginning of a masked value or of a character and, with time stamps, until its
+    /// line ends.
     pub fn write(&mut self, stream: Stream, now: Timestamp, bytes: &[u8], out: &mut Vec<u8>) {
         if !stream.is_of_job() {
             return self.put(stream, now, bytes, out);
@@ -197,8 +202,8 @@ impl Trace {
         std::mem::take(&mut self.refused_masks)
     }
 
-    /// The end of a stage: everything held back in any stream is decided and appended to `out`. A masked value that has begun but not
-    /// ended is then no longer one.
+    /// The end of a stage: everything held back in any stream is decided and appended to `out`. A
+    /// masked value that has begun but not ended is then no longer one.
     pub fn flush(&mut self, now: Timestamp, out: &mut Vec<u8>) {
         let mut commands = std::mem::take(&mut self.commands);
         commands.flush(|part| self.take(Stream::JobOut, now, part, out));
@@ -211,8 +216,9 @@ impl Trace {
         }
     }
 
-    /// To be called after some quiet time: unfinished lines are appended to `out` as entries whose next one is marked as their
-    /// continuation. What may be the beginning of a masked value stays held back. Does nothing without time stamps.
+    /// To be called after some quiet time: unfinished lines are appended to `out` as entries whose
+    /// next one is marked as their continuation. What may be the beginning of a masked value stays
+    /// held back. Does nothing without time stamps.
     pub fn flush_partial(&mut self, out: &mut Vec<u8>) {
         for index in 0..self.pipes.len() {
             let Some((stream, pipe)) = self.pipes.get_mut(index) else { break };

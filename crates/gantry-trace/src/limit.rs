@@ -1,13 +1,15 @@
-//! The end of all streams: counts and sums what is emitted, and stops at the limit with a notice (GitLab Runner 19.4,
-//! `helpers/trace/buffer.go`). Nothing reaches a trace except through here, so offset and checksum are always those of the bytes emitted.
+//! The end of all streams: counts and sums what is emitted, and stops at the limit with a notice
+//! (GitLab Runner 19.4, `helpers/trace/buffer.go`). Nothing reaches a trace except through here, so
+//! offset and checksum are always those of the bytes emitted.
 
 use crc32fast::Hasher;
 use gantry_core::limits::DEFAULT_OUTPUT_LIMIT;
 
 use crate::stamping::char_boundary;
 
-/// What the runner's own lines may use beyond the limit: enough for the markers and titles of the remaining stages and for the one sentence
-/// that says how the job ended. GitLab Runner 19.4 drops them, and with them the reason of a failure.
+/// What the runner's own lines may use beyond the limit: enough for the markers and titles of the
+/// remaining stages and for the one sentence that says how the job ended. GitLab Runner 19.4 drops
+/// them, and with them the reason of a failure.
 pub const RUNNER_ALLOWANCE: u64 = 16 * 1024;
 
 /// Count, sum and limit of one trace.

@@ -1,5 +1,6 @@
-//! The runner's own lines, in the colours and forms that GitLab and its users know (GitLab Runner 19.4). The result is plain text for a
-//! runner stream of a [`crate::Trace`], which masks and stamps it like all other text.
+//! The runner's own lines, in the colours and forms that GitLab and its users know (GitLab Runner
+//! 19.4). The result is plain text for a runner stream of a [`crate::Trace`], which masks and
+//! stamps it like all other text.
 
 use std::fmt::Write as _;
 
@@ -77,7 +78,8 @@ pub fn section_end(name: &str, unix_seconds: i64) -> String {
     format!("section_end:{unix_seconds}:{name}\r{CLEAR}")
 }
 
-/// The line that shows a command of the user before it runs; of a command with several lines the first, marked as collapsed.
+/// The line that shows a command of the user before it runs; of a command with several lines the
+/// first, marked as collapsed.
 pub fn command_echo(command: &str) -> String {
     let command = command.trim();
     let text = match command.split_once('\n') {

@@ -1,7 +1,9 @@
-//! Masked values: every byte of every occurrence of every phrase is replaced, however the text is cut into writes.
+//! Masked values: every byte of every occurrence of every phrase is replaced, however the text is
+//! cut into writes.
 //!
-//! Occurrences that overlap become one `[MASKED]`. GitLab Runner 19.4 replaces phrase by phrase, longest first, and so shows what is left
-//! of a value that overlaps another; where values do not overlap the result is the same. Inserted text is never searched.
+//! Occurrences that overlap become one `[MASKED]`. GitLab Runner 19.4 replaces phrase by phrase,
+//! longest first, and so shows what is left of a value that overlaps another; where values do not
+//! overlap the result is the same. Inserted text is never searched.
 
 use gantry_core::secret::MASKED;
 
@@ -13,7 +15,8 @@ pub struct Masking {
     state: State,
     /// Bytes that are not decided yet.
     held: Held,
-    /// Stretches to replace in `held`, by their place in it, in order and without overlap. The first may have begun before it.
+    /// Stretches to replace in `held`, by their place in it, in order and without overlap. The
+    /// first may have begun before it.
     spans: Vec<Span>,
 }
 
@@ -41,7 +44,8 @@ impl Masking {
         let mut rest = bytes;
         if matcher.pending(self.state) == 0 && self.spans.is_empty() {
             self.state = State::default();
-            // Nothing is held: text before the first possible beginning passes without being looked at twice.
+            // Nothing is held: text before the first possible beginning passes without being looked
+            // at twice.
             let start = matcher.find_start(bytes).unwrap_or(bytes.len());
             out.extend_from_slice(&bytes[..start]);
             rest = &bytes[start..];
@@ -121,7 +125,8 @@ impl Masking {
         self.spans.push(Span { start, end, shown });
     }
 
-    /// Appends what lies before `decided` and forgets it. A later occurrence can begin only at `decided` or after.
+    /// Appends what lies before `decided` and forgets it. A later occurrence can begin only at
+    /// `decided` or after.
     fn emit(&mut self, decided: usize, out: &mut Vec<u8>) {
         let mut at = 0;
         let mut done = 0;

@@ -1,7 +1,9 @@
-//! Finds several phrases at once in a stream that arrives in pieces (Aho and Corasick's automaton). After every byte it knows the longest
-//! phrase that ends there, and how much of the end of the text may still become one: what no library for searching whole texts tells.
+//! Finds several phrases at once in a stream that arrives in pieces (Aho and Corasick's automaton).
+//! After every byte it knows the longest phrase that ends there, and how much of the end of the
+//! text may still become one: what no library for searching whole texts tells.
 //!
-//! Nodes are sparse, so that a secret of many KiB costs a few dozen bytes per byte and not a table row each.
+//! Nodes are sparse, so that a secret of many KiB costs a few dozen bytes per byte and not a table
+//! row each.
 
 /// The node of the empty text.
 const ROOT: u32 = 0;
@@ -12,7 +14,8 @@ pub struct Matcher {
     nodes: Vec<Node>,
     /// Where each byte leads from the root.
     first: Vec<u32>,
-    /// Which two bytes can begin a phrase, a bit for each pair: of many values almost every byte begins one, but few pairs do.
+    /// Which two bytes can begin a phrase, a bit for each pair: of many values almost every byte
+    /// begins one, but few pairs do.
     pairs: Vec<u64>,
 }
 
@@ -99,7 +102,8 @@ impl Matcher {
         }
     }
 
-    /// The first byte of `bytes` that can begin a phrase; the last one, of whose successor nothing is known, more easily than others.
+    /// The first byte of `bytes` that can begin a phrase; the last one, of whose successor nothing
+    /// is known, more easily than others.
     #[inline]
     pub fn find_start(&self, bytes: &[u8]) -> Option<usize> {
         let is_first = |byte: u8| self.first.get(usize::from(byte)).is_some_and(|node| *node != ROOT);
@@ -115,7 +119,8 @@ impl Matcher {
         self.node(state.0).depth as usize
     }
 
-    /// How many bytes at the end of the text can still grow into a phrase. Where this is 0 the automaton may as well start anew.
+    /// How many bytes at the end of the text can still grow into a phrase. Where this is 0 the
+    /// automaton may as well start anew.
     #[inline]
     pub fn pending(&self, state: State) -> usize {
         self.node(state.0).pending as usize
@@ -157,7 +162,8 @@ impl Matcher {
         }
     }
 
-    /// A new child. Past 2^32 bytes of phrases there is no room; the rest of such a phrase then stands for the whole.
+    /// A new child. Past 2^32 bytes of phrases there is no room; the rest of such a phrase then
+    /// stands for the whole.
     fn add(&mut self, parent: u32, byte: u8) -> u32 {
         let Ok(index) = u32::try_from(self.nodes.len()) else { return parent };
         let Node { child: sibling, depth, .. } = self.nodes[parent as usize];

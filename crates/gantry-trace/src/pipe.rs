@@ -1,4 +1,5 @@
-//! The stages that one stream passes, in order. Each has its own file; this one only connects them and owns the buffers between them.
+//! The stages that one stream passes, in order. Each has its own file; this one only connects them
+//! and owns the buffers between them.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Tokens of GitLab by their prefix: whatever follows `glpat-` and its like is replaced, also where nobody marked the value as masked. The
-//! prefix stays visible, so nothing is ever held back.
+//! Tokens of GitLab by their prefix: whatever follows `glpat-` and its like is replaced, also where
+//! nobody marked the value as masked. The prefix stays visible, so nothing is ever held back.
 
 use gantry_core::secret::MASKED;
 
@@ -25,10 +25,12 @@ const DEFAULT: [&str; 13] = [
     "gltok-",
 ];
 
-/// The prefixes to mask: the default ones, and those that the server names in the job. Trimmed, without duplicates, shortest first.
+/// The prefixes to mask: the default ones, and those that the server names in the job. Trimmed,
+/// without duplicates, shortest first.
 ///
-/// GitLab Runner 19.4 keeps only the first 15 of this list, so that server prefixes push out `_gitlab_session=`. Here all of them count:
-/// the list costs nothing, and a token that is shown cannot be taken back.
+/// GitLab Runner 19.4 keeps only the first 15 of this list, so that server prefixes push out
+/// `_gitlab_session=`. Here all of them count: the list costs nothing, and a token that is shown
+/// cannot be taken back.
 pub fn default_token_prefixes(mask_all: bool, extra: &[String]) -> Vec<String> {
     let default = if mask_all { DEFAULT.as_slice() } else { &[] };
     let mut list: Vec<String> = std::iter::once(ALWAYS)

@@ -1,6 +1,7 @@
-//! Lines with a time stamp: `2026-01-02T03:04:05.678901Z 01O text` (GitLab Runner 19.4, `FF_TIMESTAMPS`). GitLab recognises the form by
-//! itself, so not a byte of a header may differ. `+` before the text marks an entry that continues the one before: the newline between
-//! them is ours.
+//! Lines with a time stamp: `2026-01-02T03:04:05.678901Z 01O text` (GitLab Runner 19.4,
+//! `FF_TIMESTAMPS`). GitLab recognises the form by itself, so not a byte of a header may differ.
+//! `+` before the text marks an entry that continues the one before: the newline between them is
+//! ours.
 
 use jiff::Timestamp;
 
@@ -59,8 +60,9 @@ impl Stamping {
         }
     }
 
-    /// The end of a stage: a line that has begun is ended. `keep` says whether a mark for continuation outlives it: section markers of the
-    /// runner end without a newline, and the line after them belongs to them.
+    /// The end of a stage: a line that has begun is ended. `keep` says whether a mark for
+    /// continuation outlives it: section markers of the runner end without a newline, and the line
+    /// after them belongs to them.
     pub fn flush(&mut self, keep: bool, out: &mut Vec<u8>) {
         if !self.text.is_empty() {
             self.end(false, out);

@@ -20,7 +20,8 @@ fn options(masks: &[String], timestamps: bool) -> Options {
     }
 }
 
-/// Writes `text` in pieces that end at `cuts`, closes the trace, and checks what a trace says about itself.
+/// Writes `text` in pieces that end at `cuts`, closes the trace, and checks what a trace says about
+/// itself.
 fn render(options: Options, text: &[u8], cuts: &[usize]) -> String {
     let mut out = Vec::new();
     let mut trace = Trace::new(options, "", &mut out);

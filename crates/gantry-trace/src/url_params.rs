@@ -1,5 +1,5 @@
-//! Secrets in URLs: the values of a few query parameters are replaced, whoever prints the URL. Nothing is ever held back, because the
-//! names of the parameters may be shown.
+//! Secrets in URLs: the values of a few query parameters are replaced, whoever prints the URL.
+//! Nothing is ever held back, because the names of the parameters may be shown.
 
 use gantry_core::secret::MASKED;
 

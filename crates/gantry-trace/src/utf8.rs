@@ -1,5 +1,5 @@
-//! Makes any bytes valid UTF-8. Each invalid byte becomes one U+FFFD (GitLab Runner 19.4), which is not what most libraries do: they join
-//! the bytes of a broken character.
+//! Makes any bytes valid UTF-8. Each invalid byte becomes one U+FFFD (GitLab Runner 19.4), which is
+//! not what most libraries do: they join the bytes of a broken character.
 
 /// What stands for an invalid byte.
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
@@ -16,7 +16,8 @@ pub struct Utf8 {
 }
 
 impl Utf8 {
-    /// Takes bytes and appends the result to `out`; a character that is not complete yet is held back.
+    /// Takes bytes and appends the result to `out`; a character that is not complete yet is held
+    /// back.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         while self.len > 0 {

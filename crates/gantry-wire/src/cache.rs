@@ -1,5 +1,5 @@
-//! Caches in a plan: what is restored and saved, and where it is kept. No credentials of a store: only requests that were signed for one
-//! object each.
+//! Caches in a plan: what is restored and saved, and where it is kept. No credentials of a store:
+//! only requests that were signed for one object each.
 
 use gantry_core::Secret;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,8 @@ pub struct CacheTransfer {
     /// Largest archive that is sent to the store, in bytes (`MaxUploadedArchiveSize`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
-    /// Whether the paths of a cache are removed where it could not be restored (`FF_CLEAN_UP_FAILED_CACHE_EXTRACT`).
+    /// Whether the paths of a cache are removed where it could not be restored
+    /// (`FF_CLEAN_UP_FAILED_CACHE_EXTRACT`).
     #[serde(default)]
     pub clean_up: bool,
 }
@@ -49,7 +50,8 @@ pub struct CacheTransfer {
 pub struct CacheRestore {
     /// What the log says first.
     pub remarks: Vec<CacheRemark>,
-    /// The key, then its fallbacks; the first that is found counts. Empty if nothing is to be restored.
+    /// The key, then its fallbacks; the first that is found counts. Empty if nothing is to be
+    /// restored.
     pub sources: Vec<CacheSource>,
     /// What the cache holds: globs relative to the project.
     pub paths: Vec<String>,
@@ -85,7 +87,8 @@ pub struct SignedRequest {
     pub url: Secret,
     /// Headers that must be sent with it, name and value.
     pub headers: Vec<(String, String)>,
-    /// Largest body that the store takes in this one request, in bytes; nothing where it has no such limit.
+    /// Largest body that the store takes in this one request, in bytes; nothing where it has no
+    /// such limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_bytes: Option<u64>,
     /// How the object may be put in parts instead.
@@ -100,7 +103,8 @@ pub struct SignedRequest {
 pub enum PartsUpload {
     /// An upload of S3 that the runner has begun.
     S3(S3Parts),
-    /// A `POST` to Google that begins an upload; its answer names the address that all parts go to, one after the other.
+    /// A `POST` to Google that begins an upload; its answer names the address that all parts go to,
+    /// one after the other.
     Gcs(PartsStart),
     /// Blocks of Azure go to the address of the blob, with the same signature.
     Azure,
@@ -115,7 +119,8 @@ pub struct S3Parts {
     /// What follows the number, up to the part's signature.
     #[serde(with = "secret_text")]
     pub after_number: Secret,
-    /// The signatures of the parts from 1 on, 64 hexadecimal digits each, with nothing between them.
+    /// The signatures of the parts from 1 on, 64 hexadecimal digits each, with nothing between
+    /// them.
     #[serde(with = "secret_text")]
     pub signatures: Secret,
     /// Makes the parts one object (`POST`).
@@ -152,9 +157,11 @@ pub struct CacheSave {
     pub remarks: Vec<CacheRemark>,
     /// The key as it is shown.
     pub key: String,
-    /// The first is where the cache goes, the others where it may go if that cannot take it. Empty if nothing is to be saved.
+    /// The first is where the cache goes, the others where it may go if that cannot take it. Empty
+    /// if nothing is to be saved.
     pub places: Vec<CachePlace>,
-    /// Reads what the first place holds now, if that is a store: what is the same there need not be sent.
+    /// Reads what the first place holds now, if that is a store: what is the same there need not be
+    /// sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<SignedRequest>,
     /// Globs relative to the project.

@@ -1,4 +1,5 @@
-//! Framing: four bytes of length (big endian, of kind and payload together), one byte of kind, the payload.
+//! Framing: four bytes of length (big endian, of kind and payload together), one byte of kind, the
+//! payload.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use gantry_core::limits::MAX_FRAME;
@@ -45,7 +46,8 @@ impl Default for Cutter {
 }
 
 impl Cutter {
-    /// A cutter that takes no frame of more than `limit` bytes: for streams from somebody who is not trusted with our memory.
+    /// A cutter that takes no frame of more than `limit` bytes: for streams from somebody who is
+    /// not trusted with our memory.
     pub fn limited(limit: usize) -> Self {
         Self { buffer: BytesMut::new(), limit }
     }

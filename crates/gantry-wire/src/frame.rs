@@ -1,11 +1,13 @@
 //! Frames between a manager and the agent.
 //!
-//! The manager speaks first by connecting; the agent answers every connection with [`Frame::Hello`]. A manager that says [`Frame::Greet`] is
-//! in charge from [`Frame::Granted`] on, and the connection of whoever was before is closed. One of version 1, which does not greet, is in
-//! charge as soon as it connects, unless one that greets has been. Any side may send [`Frame::Ping`] at any time.
+//! The manager speaks first by connecting; the agent answers every connection with
+//! [`Frame::Hello`]. A manager that says [`Frame::Greet`] is in charge from [`Frame::Granted`] on,
+//! and the connection of whoever was before is closed. One of version 1, which does not greet, is
+//! in charge as soon as it connects, unless one that greets has been. Any side may send
+//! [`Frame::Ping`] at any time.
 //!
-//! What a newer version has beyond this one is no error: unknown frames are skipped, an unknown phase counts as running, an unknown way to end
-//! is taken in the words that come with it.
+//! What a newer version has beyond this one is no error: unknown frames are skipped, an unknown
+//! phase counts as running, an unknown way to end is taken in the words that come with it.
 
 use bytes::{Bytes, BytesMut};
 use gantry_core::{Ending, FailureReason, Verdict};
@@ -53,7 +55,8 @@ pub enum Frame {
     Fail(Ending),
     /// Manager: every service container has started.
     ServicesStarted,
-    /// Manager: the container of a service has ended. An agent that does not know this waits for the service until its time is over.
+    /// Manager: the container of a service has ended. An agent that does not know this waits for
+    /// the service until its time is over.
     ServiceEnded(EndedService),
     /// Agent: how far it is, after every change.
     State(State),
@@ -67,7 +70,8 @@ pub enum Frame {
     Release,
     /// Agent: what the manager asked for cannot be done.
     Refused(Refused),
-    /// Made while reading, never sent: a plan that cannot be read, most likely of a newer version. It is to be refused; the stream goes on.
+    /// Made while reading, never sent: a plan that cannot be read, most likely of a newer version.
+    /// It is to be refused; the stream goes on.
     UnreadablePlan(FrameError),
 }
 
@@ -94,7 +98,8 @@ pub struct State {
     /// Services that have not answered in time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent_services: Vec<SilentService>,
-    /// For how long the agent lets the containers stay once the verdict is reported: the job has failed, and people may want to look into them.
+    /// For how long the agent lets the containers stay once the verdict is reported: the job has
+    /// failed, and people may want to look into them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeps_seconds: Option<u64>,
 }
@@ -122,7 +127,8 @@ pub struct Closed {
     pub verdict: Verdict,
     /// Length of the whole trace.
     pub trace_bytes: u64,
-    /// CRC-32 (IEEE) of the whole trace; absent if a part of it was lost in the pod, so that it is not what it was.
+    /// CRC-32 (IEEE) of the whole trace; absent if a part of it was lost in the pod, so that it is
+    /// not what it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_crc32: Option<u32>,
     /// What the build container has used, as far as that could be read.
@@ -325,7 +331,8 @@ fn trace(payload: &Bytes) -> Result<Frame, FrameError> {
 }
 
 pub(crate) fn put_json(out: &mut BytesMut, kind: u8, value: &impl Serialize) {
-    // Serialising these types to memory cannot fail: string keys only, no custom errors. An empty payload is refused by the reader.
+    // Serialising these types to memory cannot fail: string keys only, no custom errors. An empty
+    // payload is refused by the reader.
     let payload = serde_json::to_vec(value).unwrap_or_default();
     put(out, kind, &[&payload]);
 }

@@ -1,7 +1,9 @@
-//! How manager and agent meet: which versions they speak, who is in charge of the job, and what a manager learns that takes it over.
+//! How manager and agent meet: which versions they speak, who is in charge of the job, and what a
+//! manager learns that takes it over.
 //!
-//! The agent says [`Hello`] on every connection. A manager answers with a [`Greeting`] that says what it claims, and is in charge from
-//! [`Granted`] on. There is one manager in charge at a time, and one that was superseded never comes back.
+//! The agent says [`Hello`] on every connection. A manager answers with a [`Greeting`] that says
+//! what it claims, and is in charge from [`Granted`] on. There is one manager in charge at a time,
+//! and one that was superseded never comes back.
 
 use gantry_core::Secret;
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,8 @@ impl Protocols {
         (newest >= self.oldest.max(other.oldest)).then_some(newest)
     }
 
-    /// Reads what follows a bridge's first word: the newest version and, if it is another, the oldest.
+    /// Reads what follows a bridge's first word: the newest version and, if it is another, the
+    /// oldest.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split_whitespace().map(str::parse);
         let newest = numbers.next()?.ok()?;
@@ -58,12 +61,14 @@ impl std::fmt::Display for Protocols {
 pub struct Hello {
     /// Newest version of this contract that the agent speaks.
     pub protocol: u32,
-    /// All versions that it speaks; absent in version 1. Whoever finds it may send a [`Greeting`] and gets an answer.
+    /// All versions that it speaks; absent in version 1. Whoever finds it may send a [`Greeting`]
+    /// and gets an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocols: Option<Protocols>,
     /// Version of the helper, for people.
     pub version: String,
-    /// Number of this connection, growing: whoever is in charge over a larger one has superseded those of smaller ones.
+    /// Number of this connection, growing: whoever is in charge over a larger one has superseded
+    /// those of smaller ones.
     pub epoch: u64,
     /// How far the agent is.
     pub state: State,
@@ -91,7 +96,8 @@ pub struct RelayNow {
     /// That manager is connected.
     #[serde(default)]
     pub connected: bool,
-    /// How long nothing has been heard of it, in milliseconds; since the agent's start where none has been there.
+    /// How long nothing has been heard of it, in milliseconds; since the agent's start where none
+    /// has been there.
     #[serde(default)]
     pub silent_ms: u64,
     /// The agent reports to GitLab by itself, until a manager is in charge again.
@@ -99,7 +105,8 @@ pub struct RelayNow {
     pub alone: bool,
 }
 
-/// A job as told to a manager that takes it over. It comes with every hello, so that a manager need not remember.
+/// A job as told to a manager that takes it over. It comes with every hello, so that a manager need
+/// not remember.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adoption {
     /// The job's id in its GitLab.
@@ -119,10 +126,12 @@ pub struct Adoption {
     pub timeout_seconds: u64,
     /// What is left of it.
     pub remaining_ms: u64,
-    /// What is left of the time in which the build container must be there; absent once it is, or if the agent keeps no such limit.
+    /// What is left of the time in which the build container must be there; absent once it is, or
+    /// if the agent keeps no such limit.
     #[serde(default)]
     pub start: Option<StartLimit>,
-    /// How the trace is rendered, for lines that a manager must add when the agent is dead. Its head is left out.
+    /// How the trace is rendered, for lines that a manager must add when the agent is dead. Its
+    /// head is left out.
     pub trace: TracePlan,
     /// Whether the first user script waits for the word that services have started.
     #[serde(default)]
@@ -130,10 +139,12 @@ pub struct Adoption {
     /// Whether that was said.
     #[serde(default)]
     pub services_started: bool,
-    /// [`crate::frame::Frame::Go`] was given: GitLab knows that the job runs, and has to be told how it ends.
+    /// [`crate::frame::Frame::Go`] was given: GitLab knows that the job runs, and has to be told
+    /// how it ends.
     #[serde(default)]
     pub started: bool,
-    /// GitLab was told that the job runs, as far as the agent knows. Without `started` a manager may have died in between.
+    /// GitLab was told that the job runs, as far as the agent knows. Without `started` a manager
+    /// may have died in between.
     #[serde(default)]
     pub acknowledged: bool,
     /// The job was canceled.
@@ -188,11 +199,14 @@ pub struct Greeting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Claim {
-    /// It was in charge last, or nobody has been: it took the job. Refused if another one has taken over meanwhile.
+    /// It was in charge last, or nobody has been: it took the job. Refused if another one has taken
+    /// over meanwhile.
     Resume,
-    /// It knows that the one in charge is no more, although that one's connection may still be open.
+    /// It knows that the one in charge is no more, although that one's connection may still be
+    /// open.
     Replace,
-    /// It found the job. Refused while another manager is connected, or has been a moment ago and may come back.
+    /// It found the job. Refused while another manager is connected, or has been a moment ago and
+    /// may come back.
     #[serde(other)]
     Adopt,
 }

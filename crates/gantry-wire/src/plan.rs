@@ -42,8 +42,8 @@ pub struct PodPlan {
     /// Time between TERM and KILL when a script is stopped.
     #[serde(default = "default_script_grace_ms")]
     pub script_grace_ms: u64,
-    /// Whether what is fetched gets the modes that the helper container's own umask gives, instead of being writable for everybody
-    /// (`FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR`).
+    /// Whether what is fetched gets the modes that the helper container's own umask gives, instead
+    /// of being writable for everybody (`FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR`).
     #[serde(default)]
     pub keep_umask: bool,
     /// Directories.
@@ -61,7 +61,8 @@ pub struct PodPlan {
     /// What the agent does when no manager speaks to it.
     #[serde(default)]
     pub alone: Alone,
-    /// How long the build container may take to be there. Without it the manager alone keeps that limit.
+    /// How long the build container may take to be there. Without it the manager alone keeps that
+    /// limit.
     #[serde(default)]
     pub start: Option<StartLimit>,
     /// The memory limit of the build container, for what is said when that is not enough.
@@ -84,7 +85,8 @@ pub struct PodPlan {
     pub keep_failed: Option<KeepFailed>,
 }
 
-/// How a pod is kept whose job has failed (`keep_failed_pods`): its containers stay, so that one can look into them.
+/// How a pod is kept whose job has failed (`keep_failed_pods`): its containers stay, so that one
+/// can look into them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepFailed {
     /// For how long after the verdict was reported.
@@ -93,7 +95,8 @@ pub struct KeepFailed {
     pub hint: String,
 }
 
-/// How long a pod may take to start. The manager keeps the limit as well, and knows more causes; the agent keeps it when no manager does.
+/// How long a pod may take to start. The manager keeps the limit as well, and knows more causes;
+/// the agent keeps it when no manager does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartLimit {
     /// The whole limit, for messages.
@@ -135,7 +138,8 @@ pub struct Coordinator {
     pub upload_timeout_ms: u64,
     /// Limit for the first byte of GitLab's answer to an upload.
     pub response_header_timeout_ms: u64,
-    /// The manager's proxies, for an agent that reports without a manager; absent if there are none.
+    /// The manager's proxies, for an agent that reports without a manager; absent if there are
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxies: Option<ProxyPlan>,
 }
@@ -180,8 +184,8 @@ pub struct EnvVar {
     pub file: bool,
 }
 
-/// The section that the manager opens in the head of the trace. It leaves it open, because until the hand-over it does not know which line
-/// is its last; the agent closes it.
+/// The section that the manager opens in the head of the trace. It leaves it open, because until
+/// the hand-over it does not know which line is its last; the agent closes it.
 pub const HEAD_SECTION: &str = "prepare_executor";
 
 /// How the trace is rendered.
@@ -262,8 +266,9 @@ pub struct Sources {
     pub strategy: GitStrategy,
     /// The remote, without credentials.
     pub url: String,
-    /// URL rewriting rules that carry credentials, for whole servers: with them → without them. They serve submodules while those are
-    /// fetched; beyond that only what they make of `own_urls` and of the submodules' own URLs.
+    /// URL rewriting rules that carry credentials, for whole servers: with them → without them.
+    /// They serve submodules while those are fetched; beyond that only what they make of `own_urls`
+    /// and of the submodules' own URLs.
     pub credentials: Vec<GitCredential>,
     /// The URLs under which the project itself is known, without credentials.
     #[serde(default)]
@@ -306,7 +311,8 @@ pub struct Sources {
 /// What feature flags change about how the project is got.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitOptions {
-    /// `git clone` with these flags instead of `git fetch` into an empty repository (`FF_USE_GIT_NATIVE_CLONE`, `GIT_CLONE_EXTRA_FLAGS`).
+    /// `git clone` with these flags instead of `git fetch` into an empty repository
+    /// (`FF_USE_GIT_NATIVE_CLONE`, `GIT_CLONE_EXTRA_FLAGS`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub native_clone: Option<Vec<String>>,
     /// Bundles that the server names are left alone (`FF_USE_GIT_BUNDLE_URIS` turned off).

@@ -1,4 +1,5 @@
-//! What a statement of an archive's provenance says beside its files (`RUNNER_GENERATE_ARTIFACTS_METADATA`).
+//! What a statement of an archive's provenance says beside its files
+//! (`RUNNER_GENERATE_ARTIFACTS_METADATA`).
 
 use serde::{Deserialize, Serialize};
 

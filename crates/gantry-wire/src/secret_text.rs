@@ -1,4 +1,5 @@
-//! The one encoder that writes secrets: `#[serde(with = "secret_text")]` on fields that travel from the manager to the agent.
+//! The one encoder that writes secrets: `#[serde(with = "secret_text")]` on fields that travel from
+//! the manager to the agent.
 
 use gantry_core::Secret;
 use serde::{Deserialize, Deserializer, Serializer};

@@ -13,16 +13,18 @@ pub struct ServicePlan {
     /// What begins the lines of its log in the job log: its image and its aliases.
     #[serde(default)]
     pub label: String,
-    /// The ports of the pod that it answers on once it is ready. Empty if nobody has said and nobody knows.
+    /// The ports of the pod that it answers on once it is ready. Empty if nobody has said and
+    /// nobody knows.
     #[serde(default)]
     pub ports: Vec<u16>,
-    /// Nobody has named the ports: they are those that its image is known for. One of them is enough, and none is no reason to fail.
+    /// Nobody has named the ports: they are those that its image is known for. One of them is
+    /// enough, and none is no reason to fail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
 }
 
-/// What messages call a service: the alias that its container bears, else its image. The container is added where it has a name that only
-/// we have given, because `kubectl` wants that.
+/// What messages call a service: the alias that its container bears, else its image. The container
+/// is added where it has a name that only we have given, because `kubectl` wants that.
 pub fn called<'a>(container: &'a str, image: &'a str) -> (&'a str, Option<&'a str>) {
     let number = container.strip_prefix(NAMELESS).unwrap_or_default();
     let is_ours = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -37,7 +39,8 @@ pub fn shown(container: &str, image: &str) -> String {
     }
 }
 
-/// What the names of containers begin with whose services have no alias that would do; a number follows.
+/// What the names of containers begin with whose services have no alias that would do; a number
+/// follows.
 pub const NAMELESS: &str = "svc-";
 
 /// The services of a job, beside [`crate::plan::PodPlan::wait_for_services`].
@@ -46,7 +49,8 @@ pub struct ServicesPlan {
     /// Those that there are.
     #[serde(default)]
     pub list: Vec<ServicePlan>,
-    /// How long they may take from their start until they answer on ports that were named; 0 for not waiting.
+    /// How long they may take from their start until they answer on ports that were named; 0 for
+    /// not waiting.
     #[serde(default)]
     pub timeout_ms: u64,
     /// The same for ports that were assumed.
@@ -73,7 +77,8 @@ pub struct EndedService {
     pub how: String,
 }
 
-/// A service that did not answer in time, or has ended before. Managers that may read its log show the end of it.
+/// A service that did not answer in time, or has ended before. Managers that may read its log show
+/// the end of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SilentService {
     /// Name of the container.

@@ -1,4 +1,5 @@
-//! Frames between the agent and the shim in the build container. What comes from the shim is untrusted: user code could pretend to be it.
+//! Frames between the agent and the shim in the build container. What comes from the shim is
+//! untrusted: user code could pretend to be it.
 
 use bytes::{Bytes, BytesMut};
 use gantry_core::Secret;
@@ -17,12 +18,13 @@ pub enum ShimFrame {
     Hello(ShimHello),
     /// Agent: run a script. One at a time.
     Run(Run),
-    /// Shim: what was written, standard output and error together: by the running script, or at any time by what earlier ones have left in
-    /// the background.
+    /// Shim: what was written, standard output and error together: by the running script, or at any
+    /// time by what earlier ones have left in the background.
     Output(Bytes),
     /// Shim: the running script ended.
     Ended(Ended),
-    /// Agent: stop the running script and everything else that lives, TERM first, KILL after the grace.
+    /// Agent: stop the running script and everything else that lives, TERM first, KILL after the
+    /// grace.
     Kill(Kill),
     /// Agent: the job is over; exit with 0.
     Exit,

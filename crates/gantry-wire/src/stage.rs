@@ -1,7 +1,7 @@
 //! The order of stages: one pure function from the plan and what has happened to what happens next.
 //!
-//! Facts are those of GitLab Runner 19.4 (`common/build.go`): what is skipped after a failure, which error wins, what a cancellation
-//! leaves to run.
+//! Facts are those of GitLab Runner 19.4 (`common/build.go`): what is skipped after a failure,
+//! which error wins, what a cancellation leaves to run.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ pub struct History {
     pub tries: Vec<Try>,
     /// GitLab asked to cancel gracefully.
     pub canceled: bool,
-    /// Nothing more may run, for this reason: forced cancel, time-out of the job, proof from the manager.
+    /// Nothing more may run, for this reason: forced cancel, time-out of the job, proof from the
+    /// manager.
     pub stopped: Option<Ending>,
 }
 
@@ -135,7 +136,8 @@ impl SoFar {
                 so_far.fail(plan, stage, &a_try.ending);
             }
         }
-        // A cancel between two user scripts counts like one during a script; after the last one it changes nothing.
+        // A cancel between two user scripts counts like one during a script; after the last one it
+        // changes nothing.
         let tried = |stage: usize| history.tries.iter().any(|a_try| a_try.stage == stage);
         let scripts_left =
             plan.stages.iter().enumerate().any(|(at, stage)| matches!(stage.action, Action::Script(_)) && !tried(at));

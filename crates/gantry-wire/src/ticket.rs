@@ -1,8 +1,10 @@
-//! The ticket: what a manager must know to speak for a job whose pod cannot, sealed into an annotation of the pod.
+//! The ticket: what a manager must know to speak for a job whose pod cannot, sealed into an
+//! annotation of the pod.
 //!
-//! Whoever may read pods sees it, so it is encrypted and authenticated, and bound to pod, namespace, job and fleet: moved to another pod it
-//! opens no more. It holds no masked value of the job, only what a report needs; so a reporter that has nothing but a ticket must not quote
-//! what the job itself has named, such as an image.
+//! Whoever may read pods sees it, so it is encrypted and authenticated, and bound to pod,
+//! namespace, job and fleet: moved to another pod it opens no more. It holds no masked value of the
+//! job, only what a report needs; so a reporter that has nothing but a ticket must not quote what
+//! the job itself has named, such as an image.
 
 use std::fmt;
 
@@ -26,10 +28,12 @@ const FINGERPRINT: usize = 4;
 /// Bytes of the nonce (`XChaCha20`).
 const NONCE: usize = 24;
 
-/// Longest sealed ticket, in characters. All annotations of an object together have 256 KiB (Kubernetes API).
+/// Longest sealed ticket, in characters. All annotations of an object together have 256 KiB
+/// (Kubernetes API).
 pub const LONGEST_TICKET: usize = 64 * 1024;
 
-/// Longest PEM of configured roots that goes into a ticket. A bundle of the whole Web's does not: who adopts has it as a file of its own.
+/// Longest PEM of configured roots that goes into a ticket. A bundle of the whole Web's does not:
+/// who adopts has it as a file of its own.
 const LONGEST_CA: usize = 32 * 1024;
 
 /// What a reporter of a job knows that has nothing but the job's pod.
@@ -50,8 +54,8 @@ pub struct Ticket {
     pub ca_pem: Option<String>,
     /// The job's time-out as GitLab set it, in seconds.
     pub timeout_seconds: u64,
-    /// When it is over by the clock of the manager that took the job, in milliseconds since 1970. Clocks differ: it bounds how long a report is
-    /// tried, and proves nothing about the job.
+    /// When it is over by the clock of the manager that took the job, in milliseconds since 1970.
+    /// Clocks differ: it bounds how long a report is tried, and proves nothing about the job.
     pub deadline_unix_ms: u64,
     /// Failure reasons that this GitLab knows.
     #[serde(default)]
@@ -120,7 +124,8 @@ impl TicketKey {
         first(&keyed(&self.0, &[b"fingerprint"]))
     }
 
-    /// Made from all that is sealed: two tickets share a nonce only if they are the same, and nothing depends on chance.
+    /// Made from all that is sealed: two tickets share a nonce only if they are the same, and
+    /// nothing depends on chance.
     fn nonce(&self, associated: &[u8], content: &[u8]) -> [u8; NONCE] {
         first(&keyed(&self.0, &[b"nonce", associated, content]))
     }

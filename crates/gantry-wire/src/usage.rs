@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// What one container has used so far, as its control group says. What cannot be read is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Most memory that was needed at once, in bytes: without files that the kernel only keeps in memory because there was room. Looked at
-    /// about once a second.
+    /// Most memory that was needed at once, in bytes: without files that the kernel only keeps in
+    /// memory because there was room. Looked at about once a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_peak: Option<u64>,
     /// The same with those files, in bytes: the kernel's own count, which misses nothing.

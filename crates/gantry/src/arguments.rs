@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-/// When this program was built, as far as that is the same for everybody who builds it: what `SOURCE_DATE_EPOCH` said then, else the date of the
-/// commit (`build.rs`). Empty where there was neither.
+/// When this program was built, as far as that is the same for everybody who builds it: what
+/// `SOURCE_DATE_EPOCH` said then, else the date of the commit (`build.rs`). Empty where there was
+/// neither.
 pub(crate) fn built_at() -> String {
     let seconds = option_env!("GANTRY_BUILT").and_then(|seconds| seconds.parse().ok());
     let built = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());

@@ -38,7 +38,8 @@ struct Cli {
 /// Heading of the flags that every command has.
 const LOG: &str = "What is logged";
 
-/// How the process logs. Given here or in the environment, these beat the config file. An empty variable is none.
+/// How the process logs. Given here or in the environment, these beat the config file. An empty
+/// variable is none.
 #[derive(Clone, Debug, Args)]
 struct LoggingArgs {
     /// Debug level; wins over --log-level
@@ -47,7 +48,8 @@ struct LoggingArgs {
     /// Least severe lines to show: trace, debug, info, warn, error, fatal, panic
     #[arg(long, short = 'l', global = true, help_heading = LOG, env = "LOG_LEVEL", value_name = "LEVEL", value_parser = parse_level)]
     log_level: Option<OrUnset<LevelFilter>>,
-    /// How lines look: runner (for people, with colours), text (key=value) or json (one object per line)
+    /// How lines look: runner (for people, with colours), text (key=value) or json (one object per
+    /// line)
     #[arg(long, global = true, help_heading = LOG, env = "LOG_FORMAT", value_name = "FORMAT", value_parser = parse_format)]
     log_format: Option<OrUnset<LogFormat>>,
     /// Accepted, and without effect: a file for Go's profiler
@@ -61,7 +63,8 @@ struct OrUnset<T>(Option<T>);
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Do harm to managers and connections while jobs run in a namespace of yours, and show what comes of the jobs
+    /// Do harm to managers and connections while jobs run in a namespace of yours, and show what
+    /// comes of the jobs
     #[cfg(feature = "sim")]
     Chaos(chaos::ChaosArgs),
     /// Not in this build: do harm to managers and connections while jobs run
@@ -72,13 +75,15 @@ enum Command {
     /// What can be configured
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Run a pipeline here: simulated GitLab, simulated Kubernetes and the runner, with the tools of this machine
+    /// Run a pipeline here: simulated GitLab, simulated Kubernetes and the runner, with the tools
+    /// of this machine
     #[cfg(feature = "sim")]
     Dev(dev::DevArgs),
     /// Not in this build: run a pipeline here
     #[cfg(not(feature = "sim"))]
     Dev(absent::AbsentArgs),
-    /// Find out whether the configuration works: GitLab, cluster, rights, room for a job; with what to change
+    /// Find out whether the configuration works: GitLab, cluster, rights, room for a job; with what
+    /// to change
     Doctor(doctor::DoctorArgs),
     /// Wait until services listen
     HealthCheck(health_check::HealthCheckArgs),
@@ -129,7 +134,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What is said of a build whose moment nobody knows.
 const UNKNOWN: &str = "unknown (built without git and without SOURCE_DATE_EPOCH)";
 
-/// The six lines of GitLab Runner 19.4, which scripts read. The first is the release whose protocol we speak; ours is further down.
+/// The six lines of GitLab Runner 19.4, which scripts read. The first is the release whose protocol
+/// we speak; ours is further down.
 fn version() -> String {
     format!(
         "Version:      {}\nGit revision: {}\nGit branch:   gantry {VERSION}\nGO version:   none\nBuilt:        {}\nOS/Arch:      {}/{}\n",

@@ -1,5 +1,6 @@
-//! Arguments as the flag library of GitLab Runner 19.4 reads them, rewritten into the form that clap reads: `-url x`, `--url x` and
-//! `--url=x` all become `--url=x`. Nothing is checked here; what is not understood is left for clap to complain about.
+//! Arguments as the flag library of GitLab Runner 19.4 reads them, rewritten into the form that
+//! clap reads: `-url x`, `--url x` and `--url=x` all become `--url=x`. Nothing is checked here;
+//! what is not understood is left for clap to complain about.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -41,7 +42,8 @@ pub(crate) fn rewritten(mut command: Command, args: impl Iterator<Item = OsStrin
             out.push(flag.into());
             continue;
         }
-        // The second word without a dash ends the flags, as in the reference; so does the name of a command that is not the reference's.
+        // The second word without a dash ends the flags, as in the reference; so does the name of a
+        // command that is not the reference's.
         let below = std::ptr::eq(level, &raw const command).then(|| command.find_subcommand(text)).flatten();
         match below.filter(|_| DROP_IN.contains(&text)) {
             Some(below) => level = below,
@@ -71,7 +73,8 @@ fn rewritten_flag(level: &Command, text: &str, rest: &mut VecDeque<OsString>) ->
         let is_foreign = ["register", "run-single"].contains(&level.get_name())
             && OTHER_EXECUTORS.iter().any(|start| name.starts_with(start));
         if is_foreign {
-            // Which of them take a value is not known here. What does not look like a flag is the value.
+            // Which of them take a value is not known here. What does not look like a flag is the
+            // value.
             if value.is_none() && rest.front().and_then(|next| next.to_str()).is_some_and(|next| !next.starts_with('-'))
             {
                 rest.pop_front();

@@ -55,10 +55,11 @@ fn holds(file: &mut File, wanted: &[u8]) -> io::Result<bool> {
     }
 }
 
-/// The small `gantry-helper` beside this executable if it is of this build, else this executable itself: it is the helper when started
-/// under that name. With `gantry-helper.gz` beside it, if that holds the same, fewer bytes are pushed. Helpers for nodes of other
-/// architectures are beside it as `gantry-helper-aarch64` or `gantry-helper-x86_64`, perhaps with a `.gz` too. The files stay open, so that
-/// a newer version may be installed meanwhile.
+/// The small `gantry-helper` beside this executable if it is of this build, else this executable
+/// itself: it is the helper when started under that name. With `gantry-helper.gz` beside it, if
+/// that holds the same, fewer bytes are pushed. Helpers for nodes of other architectures are beside
+/// it as `gantry-helper-aarch64` or `gantry-helper-x86_64`, perhaps with a `.gz` too. The files
+/// stay open, so that a newer version may be installed meanwhile.
 pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
     let path = &find()?;
     let opened = File::open(path).and_then(Content::program);
@@ -86,7 +87,8 @@ pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
     Ok(helpers)
 }
 
-/// Adds the helper for another machine than this one, if it is of this build: what cannot be started here is known by its bytes.
+/// Adds the helper for another machine than this one, if it is of this build: what cannot be
+/// started here is known by its bytes.
 fn with_foreign(helpers: HelperBinaries, machine: &Machine, path: &Path) -> HelperBinaries {
     match foreign(machine, path) {
         Ok(Ok(binary)) => {
@@ -120,7 +122,8 @@ fn foreign(machine: &Machine, path: &Path) -> io::Result<Result<HelperBinary, &'
     }))
 }
 
-/// Puts the same program into the directory of a new image, for simulated containers that are started from it: nothing is pushed then.
+/// Puts the same program into the directory of a new image, for simulated containers that are
+/// started from it: nothing is pushed then.
 #[cfg(feature = "sim")]
 pub(crate) fn install(directory: &Path) -> anyhow::Result<()> {
     use std::fs::Permissions;
@@ -153,7 +156,8 @@ fn is_of_this_build(path: &Path) -> bool {
     output.status.success() && String::from_utf8_lossy(&output.stdout).contains(gantry_helper::VERSION)
 }
 
-/// The packed file, if its last eight bytes say that it holds `plain` (RFC 1952: checksum and length).
+/// The packed file, if its last eight bytes say that it holds `plain` (RFC 1952: checksum and
+/// length).
 fn open_packed(plain: &Path, packed: &Path) -> io::Result<Option<Content>> {
     let mut reader = CrcReader::new(File::open(plain)?);
     io::copy(&mut reader, &mut io::sink())?;

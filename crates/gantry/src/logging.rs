@@ -1,4 +1,5 @@
-//! Log lines of the process, on standard error, in the three formats of GitLab Runner 19.4. Every line passes the redactor, whoever wrote it.
+//! Log lines of the process, on standard error, in the three formats of GitLab Runner 19.4. Every
+//! line passes the redactor, whoever wrote it.
 
 mod spans;
 
@@ -19,7 +20,8 @@ use tracing_subscriber::{Registry, filter::Targets};
 
 use crate::style::Style;
 
-/// Target of the line that says why the process ends: a level of its own in the formats, which the reference calls fatal.
+/// Target of the line that says why the process ends: a level of its own in the formats, which the
+/// reference calls fatal.
 pub(crate) const FATAL: &str = "gantry::fatal";
 
 /// Width to which messages are padded before their fields, prefix included.
@@ -65,7 +67,8 @@ impl Logging {
     }
 }
 
-/// Our own lines at `level`; libraries only when something is wrong with them. Why the process ends is said at every level.
+/// Our own lines at `level`; libraries only when something is wrong with them. Why the process ends
+/// is said at every level.
 fn targets(level: LevelFilter) -> Targets {
     let ours = [
         "gantry",
@@ -82,7 +85,8 @@ fn targets(level: LevelFilter) -> Targets {
     ];
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        // It logs every refused request as an error, and an exec into a container that does not run yet is refused many times.
+        // It logs every refused request as an error, and an exec into a container that does not run
+        // yet is refused many times.
         .with_target("kube_client", LevelFilter::OFF)
         .with_targets(ours.map(|target| (target, level)))
         .with_target(FATAL, LevelFilter::ERROR)
@@ -102,7 +106,8 @@ pub(crate) fn filter(level: LogLevel) -> LevelFilter {
 
 struct Lines {
     format: std::sync::Arc<std::sync::atomic::AtomicU8>,
-    /// Of lines for people. The reference writes escape sequences into files and collectors too, where they are in everybody's way.
+    /// Of lines for people. The reference writes escape sequences into files and collectors too,
+    /// where they are in everybody's way.
     style: Style,
 }
 
@@ -360,7 +365,8 @@ mod tests {
         assert_eq!(plain, format!("WARNING: {}  job=7\ndone\n", padded("late", 41)));
     }
 
-    /// What is said while a job is worked on names the job, also where its number was not known at first.
+    /// What is said while a job is worked on names the job, also where its number was not known at
+    /// first.
     #[test]
     fn a_line_has_the_fields_of_its_spans() {
         let text = written(LogFormat::Json, || {

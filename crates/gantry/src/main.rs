@@ -1,7 +1,8 @@
 //! A native GitLab CI runner for Kubernetes: arguments in, exit code out.
 //!
-//! One binary is three programs. Started under the name `gantry-helper` it is the helper of a job pod; re-executed by the simulated kubelet it
-//! becomes a container's first process; otherwise it is the command line of [`cli`].
+//! One binary is three programs. Started under the name `gantry-helper` it is the helper of a job
+//! pod; re-executed by the simulated kubelet it becomes a container's first process; otherwise it
+//! is the command line of [`cli`].
 
 mod arguments;
 mod cli;
@@ -27,8 +28,8 @@ fn main() -> ExitCode {
         return gantry_helper::main(std::env::args_os());
     }
     if name == Some(OsStr::new("entrypoint")) {
-        // Probes look for the name of the process that they know, and GitLab's image becomes it here. Where that is impossible they look in
-        // vain, and say so.
+        // Probes look for the name of the process that they know, and GitLab's image becomes it
+        // here. Where that is impossible they look in vain, and say so.
         let _ = std::fs::write("/proc/self/comm", "gitlab-runner");
     }
     cli::main()

@@ -17,7 +17,8 @@ impl Style {
         Self::choose(output.is_terminal(), no_color.as_deref(), term.as_deref())
     }
 
-    /// Colours are for terminals that know them and for people who want them (<https://no-color.org>).
+    /// Colours are for terminals that know them and for people who want them
+    /// (<https://no-color.org>).
     fn choose(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> Self {
         let unwanted = no_color.is_some_and(|value| !value.is_empty());
         let unknown = term.is_none_or(|term| term.is_empty() || term == "dumb");
@@ -32,7 +33,8 @@ impl Style {
         }
     }
 
-    /// A line of a log as it may be shown: plain output has no escape sequences, and of a line that was written over only what was left.
+    /// A line of a log as it may be shown: plain output has no escape sequences, and of a line that
+    /// was written over only what was left.
     pub(crate) fn line(self, line: &str) -> String {
         match self {
             Self::Colours => line.to_owned(),
@@ -41,7 +43,8 @@ impl Style {
     }
 }
 
-/// A text in at most `width` columns: of a longer one its beginning and its end, where instances of one job differ.
+/// A text in at most `width` columns: of a longer one its beginning and its end, where instances of
+/// one job differ.
 pub(crate) fn elided(text: &str, width: usize) -> String {
     let length = text.chars().count();
     if length <= width {
@@ -54,7 +57,8 @@ pub(crate) fn elided(text: &str, width: usize) -> String {
     format!("{begin}…{end}")
 }
 
-/// Takes the escape sequences of terminals out of a line (ECMA-48: CSI, OSC and the short ones), and what carriage returns wrote over.
+/// Takes the escape sequences of terminals out of a line (ECMA-48: CSI, OSC and the short ones),
+/// and what carriage returns wrote over.
 fn plain(line: &str) -> String {
     let line = line.trim_end_matches('\r');
     let mut out = String::with_capacity(line.len());

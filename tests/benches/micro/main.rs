@@ -2,7 +2,8 @@
 //!
 //!     cargo bench -p gantry-tests --bench micro -- [FILTER] [--save-baseline NAME] [--baseline NAME]
 //!
-//! In one process and without network, so that a change of some percent is seen. What whole jobs take is in `numbers/`.
+//! In one process and without network, so that a change of some percent is seen. What whole jobs
+//! take is in `numbers/`.
 
 mod lines;
 mod pack;

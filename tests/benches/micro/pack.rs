@@ -16,8 +16,8 @@ const LARGE: usize = 16 << 20;
 const FILES: usize = 2_000;
 const SMALL: usize = 2_000;
 
-/// A zip archive of files that can be made smaller, of one that cannot, and of many small ones. Into nothing: what is measured is reading,
-/// compressing and the archive's own entries.
+/// A zip archive of files that can be made smaller, of one that cannot, and of many small ones.
+/// Into nothing: what is measured is reading, compressing and the archive's own entries.
 pub(crate) fn pack(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pack");
     group.sample_size(20);

@@ -1,4 +1,5 @@
-//! A trace goes to GitLab in slices, without the network: everything else that a manager does with each byte.
+//! A trace goes to GitLab in slices, without the network: everything else that a manager does with
+//! each byte.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ const INPUTS: usize = 8;
 /// Longer than the job of a benchmark lives.
 const LIFE: Duration = Duration::from_secs(3600);
 
-/// A log from its first byte to the final state. The clock stands still, and jumps where the relay would wait.
+/// A log from its first byte to the final state. The clock stands still, and jumps where the relay
+/// would wait.
 pub(crate) fn relay(criterion: &mut Criterion) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");

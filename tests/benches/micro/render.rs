@@ -21,7 +21,8 @@ pub(crate) fn trace(criterion: &mut Criterion) {
         ("plain", Vec::new(), false),
         ("stamped", Vec::new(), true),
         ("stamped, 50 masks", (0..50).map(similar).collect(), true),
-        // Values that begin alike are quick to tell from text; those that begin with every letter are not.
+        // Values that begin alike are quick to tell from text; those that begin with every letter
+        // are not.
         ("200 masks that are alike", (0..200).map(similar).collect(), false),
         ("200 masks that are not", (0..200).map(random).collect(), false),
         ("stamped, 200 masks that are not", (0..200).map(random).collect(), true),
@@ -51,7 +52,8 @@ pub(crate) fn trace(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The same as the agent does it: with the time of each piece, into the file that managers read, and with the sum of all of it.
+/// The same as the agent does it: with the time of each piece, into the file that managers read,
+/// and with the sum of all of it.
 pub(crate) fn journal(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("journal");
     group.throughput(Throughput::Bytes(LOG as u64));

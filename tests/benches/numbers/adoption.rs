@@ -1,5 +1,5 @@
-//! How long jobs wait for another manager: one with many jobs is killed, another one is started, and GitLab is asked when it has something new
-//! of each job's log.
+//! How long jobs wait for another manager: one with many jobs is killed, another one is started,
+//! and GitLab is asked when it has something new of each job's log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A line each 100 ms, for longer than anybody looks.
 const PRINT: &str = "i=0; while [ $i -lt 6000 ]; do echo \"line $i\"; i=$((i+1)); sleep 0.1; done";
 
-/// What managers have in common that register anew. Agents that report by themselves would hide that nobody has adopted their jobs.
+/// What managers have in common that register anew. Agents that report by themselves would hide
+/// that nobody has adopted their jobs.
 const SETTINGS: &str =
     "[gantry]\n  self_report_after = \"1h\"\n  abandon_after = \"2h\"\n  ticket_key = \"the-key-of-the-benchmark\"\n";
 

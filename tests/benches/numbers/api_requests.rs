@@ -1,4 +1,5 @@
-//! What the API server was asked: from the audit log of the project's own cluster, or from the counts of the simulated one.
+//! What the API server was asked: from the audit log of the project's own cluster, or from the
+//! counts of the simulated one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,7 +43,8 @@ pub(crate) fn tries(counts: &Counts) -> usize {
 }
 
 impl Mark {
-    /// A moment before requests that are to be counted; none, and a word about it, where nobody counts them.
+    /// A moment before requests that are to be counted; none, and a word about it, where nobody
+    /// counts them.
     pub(crate) async fn new(bench: &Bench) -> anyhow::Result<Option<Self>> {
         if !bench.world.cluster().is_given() {
             return Ok(Some(Self::Counts(simulated(bench).await?)));
@@ -86,7 +88,8 @@ impl Mark {
     }
 }
 
-/// What the simulated API server was asked so far. It does not tell who asks: nobody but the manager may do so meanwhile.
+/// What the simulated API server was asked so far. It does not tell who asks: nobody but the
+/// manager may do so meanwhile.
 async fn simulated(bench: &Bench) -> anyhow::Result<Counts> {
     let (status, answer) = bench.world.kube.ask(Method::GET, "/sim/requests", None).await?;
     anyhow::ensure!(status.is_success(), "/sim/requests: {status}: {answer}");

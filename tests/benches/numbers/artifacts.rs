@@ -1,7 +1,8 @@
-//! How long artifacts take: one large file that nothing makes smaller, and many small ones, each up from one job and down into the next.
+//! How long artifacts take: one large file that nothing makes smaller, and many small ones, each up
+//! from one job and down into the next.
 //!
-//! The floor is what the pod's own disk and `tar` take for the same files: to read them once, and to write them once. Without compression
-//! and without network, so nobody reaches it.
+//! The floor is what the pod's own disk and `tar` take for the same files: to read them once, and
+//! to write them once. Without compression and without network, so nobody reaches it.
 
 use anyhow::{Context as _, ensure};
 use gantry_tests::numbers::{Row, Unit};

@@ -1,4 +1,5 @@
-//! The floor: bare pods with the same images as a job's, and what the API server and kubelet take to run something in them.
+//! The floor: bare pods with the same images as a job's, and what the API server and kubelet take
+//! to run something in them.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ const DONE: &str = "all done";
 pub(crate) struct BarePod<'a> {
     bench: &'a Bench,
     name: String,
-    /// Seconds from its creation to the first byte of an exec in its last container, tried until it works.
+    /// Seconds from its creation to the first byte of an exec in its last container, tried until it
+    /// works.
     pub(crate) first_byte: f64,
 }
 
@@ -32,7 +34,8 @@ impl<'a> BarePod<'a> {
         Self::start_among(bench, name, 1).await
     }
 
-    /// The same for one of so many that start together: the tries of all must not be what slows them down.
+    /// The same for one of so many that start together: the tries of all must not be what slows
+    /// them down.
     pub(crate) async fn start_among(bench: &'a Bench, name: String, count: usize) -> anyhow::Result<Self> {
         let container = |name: &str, image: &str| {
             json!({

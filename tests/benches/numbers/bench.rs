@@ -1,4 +1,5 @@
-//! The ground of all measurements: the world, a runner for jobs that need nothing special, and jobs from their queueing to their end.
+//! The ground of all measurements: the world, a runner for jobs that need nothing special, and jobs
+//! from their queueing to their end.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ const SHOWN: usize = 20;
 /// The helper image of all pods.
 pub(crate) const HELPER: &str = "gantry/helper:latest";
 
-/// A helper image that has none of our programs, so that the manager pushes its own. On the simulators images are names, and none has.
+/// A helper image that has none of our programs, so that the manager pushes its own. On the
+/// simulators images are names, and none has.
 const FOREIGN_HELPER: &str = "helper:1";
 
 /// What a script prints first.
@@ -89,7 +91,8 @@ impl Bench {
         Ok(ended)
     }
 
-    /// Waits for the good end of a job. Does not look at its log before: that would make it a watched one.
+    /// Waits for the good end of a job. Does not look at its log before: that would make it a
+    /// watched one.
     pub(crate) async fn ended(&self, id: u64, bound: Duration) -> anyhow::Result<Ended> {
         let job = self.world.gitlab.wait_final(id, bound).await?;
         if job.status != "success" {
@@ -105,7 +108,8 @@ impl Bench {
         Ok(Requests::new(self.world.gitlab.requests().await?))
     }
 
-    /// Ends everything. Numbers of a run that broke a rule of the protocol are worth nothing, so that is an error.
+    /// Ends everything. Numbers of a run that broke a rule of the protocol are worth nothing, so
+    /// that is an error.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
         let Self { world, runner, .. } = self;
         world.no_pods(&runner).await?;

@@ -1,5 +1,5 @@
-//! How long a manager takes from the start of its process until it asks GitLab for a job. One is queued already, so that the request is known
-//! by its answer.
+//! How long a manager takes from the start of its process until it asks GitLab for a job. One is
+//! queued already, so that the request is known by its answer.
 
 use gantry_tests::Process;
 use gantry_tests::numbers::{Row, Unit};

@@ -1,6 +1,7 @@
-//! How fast caches are packed, unpacked, sent and fetched, by the process that does it in a pod, started here as the agent starts it. The
-//! floor is what the system's own tools take for the same in the same run: `tar` and `zstd -T0` at the same level, and a plain HTTP client
-//! for the way to a store and back. Needs no cluster.
+//! How fast caches are packed, unpacked, sent and fetched, by the process that does it in a pod,
+//! started here as the agent starts it. The floor is what the system's own tools take for the same
+//! in the same run: `tar` and `zstd -T0` at the same level, and a plain HTTP client for the way to
+//! a store and back. Needs no cluster.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -319,8 +320,8 @@ const BUCKET: &str = "numbers";
 
 type Objects = Arc<Mutex<BTreeMap<String, Bytes>>>;
 
-/// As much of a store as is needed, in a thread of its own, so that it is beside the mover as it is beside the plain client. It ends with
-/// the process.
+/// As much of a store as is needed, in a thread of its own, so that it is beside the mover as it is
+/// beside the plain client. It ends with the process.
 fn open_store() -> anyhow::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;

@@ -1,4 +1,5 @@
-//! What a trivial job costs others: requests to the API server and to GitLab, and CPU time of the manager. Nothing else happens meanwhile.
+//! What a trivial job costs others: requests to the API server and to GitLab, and CPU time of the
+//! manager. Nothing else happens meanwhile.
 //!
 //! By hand a pod costs three requests to the API server: to create it, one exec, to delete it.
 

@@ -1,6 +1,8 @@
-//! How old a line of a script is when GitLab has it: the first one, and one after a silence; with and without somebody who watches.
+//! How old a line of a script is when GitLab has it: the first one, and one after a silence; with
+//! and without somebody who watches.
 //!
-//! GitLab asks for 3 s between two parts of a watched log and for 60 s otherwise. The floor is a line that an exec in a bare pod prints.
+//! GitLab asks for 3 s between two parts of a watched log and for 60 s otherwise. The floor is a
+//! line that an exec in a bare pod prints.
 
 use gantry_tests::numbers::{Row, Unit};
 use gantry_tests::world::script;

@@ -1,6 +1,8 @@
-//! How much longer a job is for a large log: from the end of its script to its final state, with and without somebody who watches.
+//! How much longer a job is for a large log: from the end of its script to its final state, with
+//! and without somebody who watches.
 //!
-//! The floor is an exec in a bare pod that prints as many bytes: from the end of the script, by its own clock, to the end of the stream.
+//! The floor is an exec in a bare pod that prints as many bytes: from the end of the script, by its
+//! own clock, to the end of the stream.
 
 use anyhow::{Context as _, ensure};
 use gantry_tests::numbers::{Row, Unit};
@@ -53,7 +55,8 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Seconds that the bytes take through the API server alone: all of it, and behind the end of the script.
+/// Seconds that the bytes take through the API server alone: all of it, and behind the end of the
+/// script.
 async fn bare(bench: &Bench, bytes: usize) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
     let pod = BarePod::start(bench, format!("log-{bytes}")).await?;
     let (mut all, mut tail) = (Vec::new(), Vec::new());
@@ -71,8 +74,8 @@ async fn bare(bench: &Bench, bytes: usize) -> anyhow::Result<(Vec<f64>, Vec<f64>
     Ok((all, tail))
 }
 
-/// Prints what makes so many bytes at GitLab, in lines of `length` bytes here. Job scripts fail with any part of a pipe, and `yes` ends only
-/// because nobody reads any more.
+/// Prints what makes so many bytes at GitLab, in lines of `length` bytes here. Job scripts fail
+/// with any part of a pipe, and `yes` ends only because nobody reads any more.
 fn print_lines(bytes: usize, length: usize) -> String {
     format!("(yes {} || true) | head -n {}", "x".repeat(length - 1), bytes / LINE)
 }

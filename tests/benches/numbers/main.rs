@@ -2,8 +2,9 @@
 //!
 //!     cargo bench -p gantry-tests --bench numbers -- [--cluster] [--save FILE] [--compare FILE] [KIND…]
 //!
-//! Each kind of measurement is one file and measures the shipped binaries from outside: by the times that GitLab notes, by the stamps in
-//! logs, by what the API server counts and the kernel says of the manager's process. What each number means is in `docs/performance.md`.
+//! Each kind of measurement is one file and measures the shipped binaries from outside: by the
+//! times that GitLab notes, by the stamps in logs, by what the API server counts and the kernel
+//! says of the manager's process. What each number means is in `docs/performance.md`.
 
 mod adoption;
 mod api_requests;

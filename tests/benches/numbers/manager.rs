@@ -1,5 +1,6 @@
-//! What the manager takes: memory, CPU and descriptors when it is idle, with jobs that print ten lines a second, and when those have ended.
-//! Beside it the memory of what we run in each pod, where the pods are on this machine.
+//! What the manager takes: memory, CPU and descriptors when it is idle, with jobs that print ten
+//! lines a second, and when those have ended. Beside it the memory of what we run in each pod,
+//! where the pods are on this machine.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ const KIND: &str = "manager";
 /// Between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// From the end of many jobs to when memory and descriptors are looked at: longer than the manager keeps connections that it does not need.
+/// From the end of many jobs to when memory and descriptors are looked at: longer than the manager
+/// keeps connections that it does not need.
 const SETTLED: Duration = Duration::from_secs(40);
 
 /// Agent, shim and bridge are one program.

@@ -1,5 +1,6 @@
-//! What the processes take that move artifacts: their largest resident memory, for one very large file and for very many small ones. It must
-//! not grow with either. Only where the pods run on this machine.
+//! What the processes take that move artifacts: their largest resident memory, for one very large
+//! file and for very many small ones. It must not grow with either. Only where the pods run on this
+//! machine.
 
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use crate::bench::{Bench, progress, row};
 
 const KIND: &str = "movers";
 
-/// Between two looks. The kernel keeps the largest value for as long as a process lives, so that the last look before its end counts.
+/// Between two looks. The kernel keeps the largest value for as long as a process lives, so that
+/// the last look before its end counts.
 const PERIOD: Duration = Duration::from_millis(20);
 
 /// How the kernel shows the arguments of a moving process.

@@ -135,7 +135,8 @@ fn number(option: &str, value: Option<String>) -> anyhow::Result<usize> {
     number.with_context(|| format!("{option} {value}: a whole number above 0 is needed"))
 }
 
-/// Cargo starts benchmarks in the directory of their package, which is not where people are who name a file.
+/// Cargo starts benchmarks in the directory of their package, which is not where people are who
+/// name a file.
 fn file(option: &str, value: Option<String>) -> anyhow::Result<PathBuf> {
     let value = value.with_context(|| format!("{option} needs the name of a file"))?;
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace above the tests")?;

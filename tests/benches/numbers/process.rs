@@ -12,7 +12,8 @@ pub(crate) fn cpu_seconds(process: &Process) -> anyhow::Result<f64> {
     Ok(Duration::from(clock_gettime(clock)?).as_secs_f64())
 }
 
-/// Resident memory of a process in mebibytes: whatever of it is in memory, be it shared with others or not.
+/// Resident memory of a process in mebibytes: whatever of it is in memory, be it shared with others
+/// or not.
 pub(crate) fn resident(pid: &str) -> anyhow::Result<f64> {
     mebibytes(&format!("/proc/{pid}/status"), "VmRSS:")
 }

@@ -1,7 +1,8 @@
-//! How long a trivial job takes to start and to end, without sources, one after the other; with a helper image of ours, and with one that has
-//! no helper of ours, so that it is pushed.
+//! How long a trivial job takes to start and to end, without sources, one after the other; with a
+//! helper image of ours, and with one that has no helper of ours, so that it is pushed.
 //!
-//! The floor is a bare pod with the same two images: from its creation to the first byte of an exec in its last container.
+//! The floor is a bare pod with the same two images: from its creation to the first byte of an exec
+//! in its last container.
 
 use gantry_tests::Runner;
 use gantry_tests::numbers::{Row, Unit};

@@ -1,7 +1,9 @@
-# Keys, certificates and kubeconfig files of the cluster, in the manner of kubeadm. To be sourced after common.sh. Nothing here is meant to
-# protect anything: the cluster lives for a test run on a machine of one's own.
+# Keys, certificates and kubeconfig files of the cluster, in the manner of kubeadm. To be sourced
+# after common.sh. Nothing here is meant to protect anything: the cluster lives for a test run on a
+# machine of one's own.
 
-# certificate NAME SUBJECT EXTENSIONS: a key NAME.key and a certificate NAME.crt of the cluster's authority.
+# certificate NAME SUBJECT EXTENSIONS: a key NAME.key and a certificate NAME.crt of the cluster's
+# authority.
 certificate() {
     local pki=$1 name=$2 subject=$3 extensions=$4
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "$subject" \
@@ -11,7 +13,8 @@ certificate() {
     rm "$pki/$name.csr"
 }
 
-# kubeconfig FILE PKI NAME: a kubeconfig that holds all it needs, so that the file can be carried elsewhere.
+# kubeconfig FILE PKI NAME: a kubeconfig that holds all it needs, so that the file can be carried
+# elsewhere.
 kubeconfig() {
     local file=$1 pki=$2 name=$3
     (

@@ -1,25 +1,29 @@
-# What all scripts of this directory share: names, places, and how they speak. To be sourced by bash; does nothing by itself.
+# What all scripts of this directory share: names, places, and how they speak. To be sourced by
+# bash; does nothing by itself.
 #
-# Standard output belongs to results (the path of the kubeconfig, the names of images); everything said to people goes to standard error.
+# Standard output belongs to results (the path of the kubeconfig, the names of images); everything
+# said to people goes to standard error.
 
 # The name of the node, and of everything on the machine that must have a name.
 NODE=gantry-node
-# The veth pair between the machine and the node, and the pods behind it. 198.18.0.0/15 is set aside for tests of network devices (RFC 2544),
-# so nothing that a person wants to reach is hidden.
+# The veth pair between the machine and the node, and the pods behind it. 198.18.0.0/15 is set aside
+# for tests of network devices (RFC 2544), so nothing that a person wants to reach is hidden.
 HOST_LINK=gantry-host
 HOST_IP=198.18.0.1
 NODE_IP=198.18.0.2
 POD_SUBNET=198.19.0.0/24
 SERVICE_SUBNET=198.19.128.0/24
-# First and tenth address of the service subnet: what Kubernetes gives its own API, and where pods are told to look for names.
+# First and tenth address of the service subnet: what Kubernetes gives its own API, and where pods
+# are told to look for names.
 API_SERVICE_IP=198.19.128.1
 DNS_SERVICE_IP=198.19.128.10
 API_PORT=6443
 # Where nodes look for images that they do not have (tests/harness/registry.rs).
 REGISTRY_PORT=5050
 
-# The releases of Kubernetes that can be had, newest first; `up --kubernetes` chooses. 1.34 is the last whose kubelet takes cgroup v1 without
-# a switch, which is what many machines for builds still have.
+# The releases of Kubernetes that can be had, newest first; `up --kubernetes` chooses. 1.34 is the
+# last whose kubelet takes cgroup v1 without a switch, which is what many machines for builds still
+# have.
 KUBERNETES_RELEASES=(1.34 1.20)
 KUBERNETES_RELEASE=${GANTRY_KUBERNETES:-${KUBERNETES_RELEASES[0]}}
 case $KUBERNETES_RELEASE in
@@ -49,8 +53,8 @@ NODE_LOG=$STATE_DIR/var/log/node.log
 PAUSE_IMAGE=localhost/gantry-test/pause:1
 # The cgroup below which the node and its pods live.
 CGROUP=gantry-cluster
-# What the node and all its pods may take of the machine's memory, in percent: a job without a limit of its own must not be able to take the
-# machine away from those who work on it.
+# What the node and all its pods may take of the machine's memory, in percent: a job without a limit
+# of its own must not be able to take the machine away from those who work on it.
 MEMORY_PERCENT=35
 
 started=$SECONDS

@@ -1,5 +1,5 @@
-# Making images without a container engine: layers as tar files, and archives of them in the form of `docker save`, which containerd imports.
-# To be sourced after common.sh and packages.sh.
+# Making images without a container engine: layers as tar files, and archives of them in the form of
+# `docker save`, which containerd imports. To be sourced after common.sh and packages.sh.
 
 # The Debian release that our images are based on, as in the Dockerfile.
 IMAGE_RELEASE=bookworm
@@ -23,7 +23,8 @@ slim() {
     rm -f "$1/etc/resolv.conf" "$1/etc/hostname" "$1"/var/lib/dpkg/*-old
 }
 
-# debian_layers PACKAGE…: prints the layers of a Debian with these packages, made once: the bare system, then what the packages add.
+# debian_layers PACKAGE…: prints the layers of a Debian with these packages, made once: the bare
+# system, then what the packages add.
 debian_layers() {
     local base=$IMAGE_DIR/$IMAGE_RELEASE packages name
     packages=$(printf '%s\n' "$@" | sort -u | paste -s -d ' ')
@@ -49,7 +50,8 @@ debian_layers() {
             export DEBIAN_FRONTEND=noninteractive PATH=$IMAGE_PATH LC_ALL=C
             apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends $packages"
         slim "$name"
-        # Only what differs from the base. Files that are gone would come back; installing a package removes none that matter.
+        # Only what differs from the base. Files that are gone would come back; installing a package
+        # removes none that matter.
         rsync --archive --hard-links --compare-dest="$base/" "$name/" "$name.added/"
         find "$name.added" -depth -mindepth 1 -type d -empty -exec sh -c '[ ! -d "$0/${1#"$2"/}" ] || rmdir "$1"' "$base" {} "$name.added" \;
         layer "$name.added" "$name.layer"
@@ -63,7 +65,8 @@ layer_of_root() {
     layer "$1" "$2"
 }
 
-# archive NAMES FILE CONFIG LAYER…: an image of these layers under one or more names; CONFIG is the JSON of its "config" member.
+# archive NAMES FILE CONFIG LAYER…: an image of these layers under one or more names; CONFIG is the
+# JSON of its "config" member.
 archive() {
     local names=$1 file=$2 config=$3 work layer digest digests='' entries='' image
     shift 3

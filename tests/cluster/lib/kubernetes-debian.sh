@@ -6,7 +6,8 @@
 GO_ROOT=/usr/lib/go-1.19
 KUBERNETES_BUILD_PACKAGES=(dpkg-dev golang-1.19-go golang-github-modern-go-reflect2-dev make gcc libc6-dev rsync ca-certificates)
 
-# Fetches the source with an apt configuration of its own, so that the machine's list of sources stays as it is.
+# Fetches the source with an apt configuration of its own, so that the machine's list of sources
+# stays as it is.
 fetch_kubernetes_source() {
     local apt=$KUBERNETES_DIR/apt
     rm -rf "$apt" "$KUBERNETES_DIR/source"
@@ -30,8 +31,8 @@ compile_kubernetes() {
     # The tree of 1.20 builds only below a GOPATH, under its import path.
     mkdir -p "$gopath/src/k8s.io"
     ln -sfn "$source" "$gopath/src/k8s.io/kubernetes"
-    # The copy in the source does not know how maps are walked since Go 1.18: an API server with it dies of a wrong address as soon as
-    # somebody asks with curl.
+    # The copy in the source does not know how maps are walked since Go 1.18: an API server with it
+    # dies of a wrong address as soon as somebody asks with curl.
     rm -rf "$source/vendor/github.com/modern-go/reflect2"
     cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 "$source/vendor/github.com/modern-go/reflect2"
     # There is no git here to ask for the version, and clients look at it.

@@ -1,6 +1,8 @@
-# Kubernetes 1.34 from the Go modules in which it is published. To be sourced after common.sh and packages.sh.
+# Kubernetes 1.34 from the Go modules in which it is published. To be sourced after common.sh and
+# packages.sh.
 
-# The Go that is fetched where the machine has none, or an older one; that of Debian is only good for fetching.
+# The Go that is fetched where the machine has none, or an older one; that of Debian is only good
+# for fetching.
 GO_VERSION=1.24.11
 GO_MINIMUM=1.24
 KUBERNETES_BUILD_PACKAGES=(ca-certificates)
@@ -10,7 +12,8 @@ go_minor() {
     GOTOOLCHAIN=local "$1" env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p'
 }
 
-# Environment of everything that Go does here: nothing is left behind in the user's module cache, and what is fetched can be removed again.
+# Environment of everything that Go does here: nothing is left behind in the user's module cache,
+# and what is fetched can be removed again.
 in_go() {
     env -u GOBIN GOPATH="$KUBERNETES_DIR/go" GOMODCACHE="$KUBERNETES_DIR/go/pkg/mod" GOCACHE="$KUBERNETES_DIR/gocache" GOTOOLCHAIN=local \
         GOFLAGS='-modcacherw -mod=mod -buildvcs=false' GOWORK=off CGO_ENABLED=0 "$@"
@@ -34,7 +37,8 @@ find_go() {
     GO=$toolchain/bin/go
 }
 
-# A module that requires Kubernetes. Its parts ("staging modules") are published with the same release and are named there without a version.
+# A module that requires Kubernetes. Its parts ("staging modules") are published with the same
+# release and are named there without a version.
 write_module() {
     local go_mod part
     go_mod=$(in_go "$GO" mod download -json "k8s.io/kubernetes@v$KUBERNETES_VERSION" | sed -n 's/^\t"GoMod": "\(.*\)",$/\1/p')

@@ -1,8 +1,10 @@
-# The control plane and the kubelet, built once per release into the cache. To be sourced after common.sh and packages.sh.
+# The control plane and the kubelet, built once per release into the cache. To be sourced after
+# common.sh and packages.sh.
 #
 # No registry with ready images can be counted on, and no distribution has packages of the servers.
 
-# Both have fetch_kubernetes_source, compile_kubernetes, and in KUBERNETES_BUILT the directory where the programs are then.
+# Both have fetch_kubernetes_source, compile_kubernetes, and in KUBERNETES_BUILT the directory where
+# the programs are then.
 case $KUBERNETES_RELEASE in
 1.20)
     # shellcheck source=kubernetes-debian.sh

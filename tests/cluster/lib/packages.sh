@@ -1,7 +1,8 @@
-# The Debian packages that the scripts of this directory need, each named when it is missing. To be sourced after common.sh.
+# The Debian packages that the scripts of this directory need, each named when it is missing. To be
+# sourced after common.sh.
 
-# Installs what is missing of the named packages; says each name. Services that come with a package are not started: the cluster runs its
-# own, in namespaces of its own.
+# Installs what is missing of the named packages; says each name. Services that come with a package
+# are not started: the cluster runs its own, in namespaces of its own.
 install_packages() {
     local package missing=()
     for package in "$@"; do

@@ -18,7 +18,8 @@ table! {
         path: String = text_or("Path", "").flag_as("path");
         /// Share caches between runners.
         shared: bool = flag("Shared").flag_as("shared");
-        /// Largest cache in bytes; 0 is no limit. Archives over 5 GiB go to S3 in parts, which takes a larger number here.
+        /// Largest cache in bytes; 0 is no limit. Archives over 5 GiB go to S3 in parts, which
+        /// takes a larger number here.
         max_archive_size: Option<u64> = positive("MaxUploadedArchiveSize")
             .flag_as("max_uploaded_archive_size").variable("CACHE_MAXIMUM_UPLOADED_ARCHIVE_SIZE");
         /// S3 and what speaks like it.
@@ -61,7 +62,8 @@ table! {
         bucket_location: Option<String> = text("BucketLocation").flag_as("bucket-location");
         /// Use HTTP without TLS.
         insecure: bool = flag("Insecure").flag_as("insecure");
-        /// How requests are authorised; without it by access key if address and both keys are given, else by IAM.
+        /// How requests are authorised; without it by access key if address and both keys are
+        /// given, else by IAM.
         authentication: Option<S3Authentication> =
             word("AuthenticationType", AUTHENTICATIONS).flag_as("authentication_type");
         /// Encryption by the service: `S3`, `KMS` or `DSSE-KMS`.

@@ -1,4 +1,5 @@
-//! The `[[runners]]` entries, each for itself: what is wrong with one says nothing about the others.
+//! The `[[runners]]` entries, each for itself: what is wrong with one says nothing about the
+//! others.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

@@ -1,4 +1,5 @@
-//! `[runners.kubernetes]`, checked and with every default applied. Text that jobs' variables are expanded in stays as written.
+//! `[runners.kubernetes]`, checked and with every default applied. Text that jobs' variables are
+//! expanded in stays as written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,10 +29,12 @@ use values::{
 };
 
 table! {
-    /// `[runners.kubernetes]`. Names and defaults are those of GitLab Runner 19.4; `None` and empty lists are left out of the pod.
+    /// `[runners.kubernetes]`. Names and defaults are those of GitLab Runner 19.4; `None` and empty
+    /// lists are left out of the pod.
     #[derive(Clone, Debug, PartialEq)]
     pub struct KubernetesSettings {
-        /// Address of the API server; without it the cluster that the runner is in, else the kubeconfig.
+        /// Address of the API server; without it the cluster that the runner is in, else the
+        /// kubeconfig.
         host: Option<String> = text("host").flag();
         /// Context of the kubeconfig, where neither a host is given nor the runner is in a cluster.
         context: Option<String> = text("context").flag().variable("KUBECTL_CONTEXT");
@@ -48,8 +51,9 @@ table! {
         image: Option<String> = text("image").flag();
         /// Namespace of job pods; without it `default`, with a warning in the job log.
         namespace: Option<String> = custom("namespace", Form::Text, "", namespace).flag();
-        /// Make the namespace `ci-job-<job id>` for each job, and delete it after the job; beats `namespace` and its overwrite. Needs `create`, `get`,
-        /// `list` and `delete` on `namespaces`, and what the runner needs on pods in all namespaces (a `ClusterRole`).
+        /// Make the namespace `ci-job-<job id>` for each job, and delete it after the job; beats
+        /// `namespace` and its overwrite. Needs `create`, `get`, `list` and `delete` on
+        /// `namespaces`, and what the runner needs on pods in all namespaces (a `ClusterRole`).
         namespace_per_job: bool = flag("namespace_per_job")
             .flag_as("namespace_per_job");
         /// What jobs may choose themselves.
@@ -58,11 +62,13 @@ table! {
         privileged: Option<bool> = switch("privileged").flag();
         /// Runtime class of job pods.
         runtime_class_name: Option<String> = object_name("runtime_class_name").flag();
-        /// Let processes gain more rights than their parent has, where their container's security context does not say.
+        /// Let processes gain more rights than their parent has, where their container's security
+        /// context does not say.
         allow_privilege_escalation: Option<bool> = switch("allow_privilege_escalation").flag();
         /// Quantities of the containers and of the pod.
         resources: ResourceSettings = resources();
-        /// Patterns of images that jobs may use, such as `registry.example.com/**`; without any all.
+        /// Patterns of images that jobs may use, such as `registry.example.com/**`; without any
+        /// all.
         allowed_images: Vec<String> = globs("allowed_images").flag();
         /// Pull policies that jobs may choose; without any those of `pull_policy`.
         allowed_pull_policies: Vec<PullPolicy> =
@@ -73,7 +79,8 @@ table! {
         allowed_users: Vec<i64> = custom("allowed_users", Form::Texts, "", ids).flag();
         /// Numeric groups that jobs may choose; without any all but root.
         allowed_groups: Vec<i64> = custom("allowed_groups", Form::Texts, "", ids).flag();
-        /// How images are pulled; several policies are tried in turn, and without any the cluster decides.
+        /// How images are pulled; several policies are tried in turn, and without any the cluster
+        /// decides.
         pull_policy: Vec<PullPolicy> =
             custom("pull_policy", Form::WordList(names(PULL_POLICIES)), "", pull_policies).flag();
         /// Labels that nodes of job pods must have, as `key = "value"`.
@@ -90,7 +97,8 @@ table! {
         helper_image: Option<String> = text("helper_image").flag();
         /// Flavour of the default helper image.
         helper_image_flavor: Option<String> = text("helper_image_flavor").flag();
-        /// Choose the default helper image by the architecture of the runner, where no node selector says one.
+        /// Choose the default helper image by the architecture of the runner, where no node
+        /// selector says one.
         helper_image_autoset_arch_and_os: bool = flag("helper_image_autoset_arch_and_os").flag();
         /// Seconds that a pod gets to end when its job does; without it as the cluster says.
         pod_termination_grace_period_seconds: Option<i64> =
@@ -110,11 +118,13 @@ table! {
         service_account: Option<String> = object_name("service_account").flag();
         /// Mount the service account's token in job pods.
         automount_service_account_token: Option<bool> = switch("automount_service_account_token").flag();
-        /// Names of addresses in job pods, on the command line as JSON: [{"ip":"…","hostnames":["…"]}].
+        /// Names of addresses in job pods, on the command line as JSON:
+        /// [{"ip":"…","hostnames":["…"]}].
         host_aliases: Vec<HostAlias> = tables("host_aliases").flag_as("host_aliases").no_variable();
         /// Capabilities that containers get, without `CAP_`.
         cap_add: Vec<String> = capabilities("cap_add").flag();
-        /// Capabilities that containers lose, without `CAP_`; beats `cap_add`. `NET_RAW` is dropped unless it is added.
+        /// Capabilities that containers lose, without `CAP_`; beats `cap_add`. `NET_RAW` is dropped
+        /// unless it is added.
         cap_drop: Vec<String> = capabilities("cap_drop").flag();
         /// How names are resolved in job pods; without it `cluster-first`.
         dns_policy: Option<DnsPolicy> = lenient_word("dns_policy", DNS_POLICIES).flag();
@@ -124,10 +134,11 @@ table! {
         logs_base_dir: Option<String> = text("logs_base_dir").flag().never(OWN_VOLUME);
         /// Directory of scripts in job pods.
         scripts_base_dir: Option<String> = text("scripts_base_dir").flag().never(OWN_VOLUME);
-        /// Show in the job log what the events of a pod warn of, where the runner may list them; without it yes.
+        /// Show in the job log what the events of a pod warn of, where the runner may list them;
+        /// without it yes.
         print_pod_warning_events: Option<bool> = switch("print_pod_warning_events").flag();
-        /// Protect job pods by a disruption budget each, which lets drains of nodes wait for the job. Needs `create` on `poddisruptionbudgets`
-        /// (`policy`).
+        /// Protect job pods by a disruption budget each, which lets drains of nodes wait for the
+        /// job. Needs `create` on `poddisruptionbudgets` (`policy`).
         pod_disruption_budget: bool = switch_or("pod_disruption_budget", false).flag();
         /// How job pods use the network's names.
         dns_config: DnsConfig = table("dns_config");
@@ -152,7 +163,8 @@ table! {
         volumes: Volumes = table("volumes");
         /// What containers do when they have started and before they end.
         container_lifecycle: ContainerLifecycle = table("container_lifecycle");
-        /// Patches of the pod's specification, in order, where `FF_USE_ADVANCED_POD_SPEC_CONFIGURATION` is on.
+        /// Patches of the pod's specification, in order, where
+        /// `FF_USE_ADVANCED_POD_SPEC_CONFIGURATION` is on.
         pod_spec: Vec<PodSpecPatch> = tables_into::<super::pod::PatchKeys, _>("pod_spec", super::pod::patch);
     }
     unread {
@@ -173,14 +185,16 @@ table! {
     /// Time limits and tries of `[runners.kubernetes]`.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Timing {
-        /// Time for removing a job's objects when it ends; what is left then is removed later, without the job waiting for it.
+        /// Time for removing a job's objects when it ends; what is left then is removed later,
+        /// without the job waiting for it.
         cleanup_resources_timeout: Duration = duration_or("cleanup_resources_timeout", Duration::from_mins(5))
             .flag_as("cleanup_resources_timeout");
         /// Seconds between two looks at a starting pod.
         poll_interval: Duration = seconds("poll_interval", 3).flag().never("pods are watched");
         /// Seconds in which a pod must start.
         poll_timeout: Duration = seconds("poll_timeout", 180).flag();
-        /// How often to look for missing Secrets and service accounts before a pod is made; 0 is never, less is 5 times.
+        /// How often to look for missing Secrets and service accounts before a pod is made; 0 is
+        /// never, less is 5 times.
         resource_availability_check_max_attempts: u32 =
             custom("resource_availability_check_max_attempts", Form::Signed, "0", attempts)
                 .flag();
@@ -189,17 +203,19 @@ table! {
         /// Longest pause between two tries in milliseconds, at least 500; without it 5000.
         retry_backoff_max: Option<Duration> = custom("retry_backoff_max", Form::Positive, "", backoff)
             .flag().variable("KUBERNETES_REQUEST_RETRY_BACKOFF_MAX");
-        /// Tries after an error, by a part of its text, such as `"exceeded quota" = 20`; such errors are tried again whatever their kind, and
-        /// `retry_limit` does not count for them.
+        /// Tries after an error, by a part of its text, such as `"exceeded quota" = 20`; such
+        /// errors are tried again whatever their kind, and `retry_limit` does not count for them.
         retry_limits: BTreeMap<String, u32> = custom("retry_limits", Form::CountMap, "", retry_limits).flag();
     }
 }
 
 table! {
-    /// What jobs may overwrite. The texts are regular expressions (Go RE2, unanchored), as written; `None` forbids.
+    /// What jobs may overwrite. The texts are regular expressions (Go RE2, unanchored), as written;
+    /// `None` forbids.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Gates {
-        /// Let jobs bring their own token for the API server (`KUBERNETES_BEARER_TOKEN`), where a host is given.
+        /// Let jobs bring their own token for the API server (`KUBERNETES_BEARER_TOKEN`), where a
+        /// host is given.
         bearer_token: bool = flag("bearer_token_overwrite_allowed")
             .flag_as("bearer_token_overwrite_allowed");
         /// Namespaces that jobs may choose (`KUBERNETES_NAMESPACE_OVERWRITE`).
@@ -207,10 +223,12 @@ table! {
         /// Service accounts that jobs may choose (`KUBERNETES_SERVICE_ACCOUNT_OVERWRITE`).
         service_account: Option<String> =
             pattern("service_account_overwrite_allowed").flag_as("service_account_overwrite_allowed");
-        /// Node labels that jobs may ask for (`KUBERNETES_NODE_SELECTOR_*`), matched as `key=value`.
+        /// Node labels that jobs may ask for (`KUBERNETES_NODE_SELECTOR_*`), matched as
+        /// `key=value`.
         node_selector: Option<String> =
             pattern("node_selector_overwrite_allowed").flag_as("node_selector_overwrite_allowed");
-        /// Taints that jobs may tolerate (`KUBERNETES_NODE_TOLERATIONS_*`), matched as `key=value:Effect`.
+        /// Taints that jobs may tolerate (`KUBERNETES_NODE_TOLERATIONS_*`), matched as
+        /// `key=value:Effect`.
         node_tolerations: Option<String> =
             pattern("node_tolerations_overwrite_allowed").flag_as("node_tolerations_overwrite_allowed");
         /// Labels that jobs may set (`KUBERNETES_POD_LABELS_*`), matched as `key=value`.

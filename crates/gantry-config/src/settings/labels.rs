@@ -1,4 +1,5 @@
-//! `[labels]` and `[runners.labels]`: what GitLab is told about a runner manager with every request for a job.
+//! `[labels]` and `[runners.labels]`: what GitLab is told about a runner manager with every request
+//! for a job.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Smaller tables of `[runners.kubernetes]`: services, names and addresses, lifecycle hooks, patches.
+//! Smaller tables of `[runners.kubernetes]`: services, names and addresses, lifecycle hooks,
+//! patches.
 
 use std::path::PathBuf;
 

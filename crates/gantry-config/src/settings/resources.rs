@@ -1,5 +1,5 @@
-//! The 44 quantities of `[runners.kubernetes]`: those of the build container, of the helper, of services and of the pod, each with the most that
-//! a job may ask for.
+//! The 44 quantities of `[runners.kubernetes]`: those of the build container, of the helper, of
+//! services and of the pod, each with the most that a job may ask for.
 
 use crate::declare::{Declared, Kind, Walk};
 use crate::key::Form;

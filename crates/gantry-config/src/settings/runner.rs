@@ -33,7 +33,8 @@ table! {
     pub struct RunnerSettings {
         /// Name of the runner, for people.
         name: String = text_or("name", "").flag();
-        /// Address of GitLab, with http:// or https://. Variables of the manager's environment are expanded.
+        /// Address of GitLab, with http:// or https://. Variables of the manager's environment are
+        /// expanded.
         url: String = custom("url", Form::Text, "", url).flag().variable("CI_SERVER_URL");
         /// Number that GitLab gave the runner.
         id: Option<u64> = positive("id");
@@ -88,7 +89,8 @@ table! {
         pre_build_script: Option<String> = text("pre_build_script").flag();
         /// Commands after the script of a job.
         post_build_script: Option<String> = text("post_build_script").flag();
-        /// Time until a job's pod runs, where that is less than `poll_timeout` of `[runners.kubernetes]`, which always limits it.
+        /// Time until a job's pod runs, where that is less than `poll_timeout` of
+        /// `[runners.kubernetes]`, which always limits it.
         prepare_timeout: Option<Duration> = duration("prepare_timeout").flag();
         /// Time for fetching the sources, with all tries; without it that of the job.
         get_sources_timeout: Option<Duration> = duration("get_sources_timeout").flag();
@@ -122,14 +124,17 @@ table! {
             gantry_core::go_duration::format(SCRIPT_GRACE),
             script_grace,
         );
-        /// How long services may take until they answer on their ports (`HEALTHCHECK_TCP_PORT`, or those that their images are known for);
-        /// 0 for not waiting. Without it 10 minutes for ports that are named, and 30 s for others.
+        /// How long services may take until they answer on their ports (`HEALTHCHECK_TCP_PORT`, or
+        /// those that their images are known for); 0 for not waiting. Without it 10 minutes for
+        /// ports that are named, and 30 s for others.
         wait_for_services_timeout: Option<Duration> =
             custom("gantry.wait_for_services_timeout", Form::DurationFromZero, "", service_wait);
-        /// Whether services whose ports nobody has named are waited for, on the ports that their images are known for.
+        /// Whether services whose ports nobody has named are waited for, on the ports that their
+        /// images are known for.
         wait_for_known_services: bool = switch_or("gantry.wait_for_known_services", true);
-        /// How long the pod of a failed job is kept, such as `10m`, so that one can look into it with `kubectl exec`; without it not at all. It
-        /// takes no place of a job, but its node's room.
+        /// How long the pod of a failed job is kept, such as `10m`, so that one can look into it
+        /// with `kubectl exec`; without it not at all. It takes no place of a job, but its node's
+        /// room.
         keep_failed_pods: Option<Duration> = custom("gantry.keep_failed_pods", Form::Duration, "", keep_failed_pods);
         /// Image of the step runner.
         step_runner_image: Option<String> = text("step_runner_image")

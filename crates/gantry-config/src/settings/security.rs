@@ -1,5 +1,6 @@
-//! Security contexts of `[runners.kubernetes]`. `None` and empty lists are left out of the pod. A value that cannot be understood is an error
-//! here, although the reference drops it with a line in its own log: a pod must not run with less protection than its operator asked for.
+//! Security contexts of `[runners.kubernetes]`. `None` and empty lists are left out of the pod. A
+//! value that cannot be understood is an error here, although the reference drops it with a line in
+//! its own log: a pod must not run with less protection than its operator asked for.
 
 use crate::declare::{Declared, Kind, table};
 use crate::kinds::{Meanings, capabilities, id, ids, lenient_word, switch, table_into, text, word};

@@ -1,5 +1,5 @@
-//! `[[runners.kubernetes.volumes.<kind>]]`. Every volume is mounted into every container; `mount_path`, `sub_path` and the name of claims
-//! are unexpanded.
+//! `[[runners.kubernetes.volumes.<kind>]]`. Every volume is mounted into every container;
+//! `mount_path`, `sub_path` and the name of claims are unexpanded.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,8 @@ table! {
     pub struct ItemsVolume {
         /// Where.
         mount: Mount = mount(READ_ONLY);
-        /// Keys of the object and the paths that they are written to, as `"key" = "path"`; without any all, under their own names.
+        /// Keys of the object and the paths that they are written to, as `"key" = "path"`; without
+        /// any all, under their own names.
         items: BTreeMap<String, String> = text_map("items");
     }
 }
@@ -140,7 +141,8 @@ table! {
 }
 
 table! {
-    /// Keys of a mount that all kinds have. Without a name or a mount path every pod would be refused.
+    /// Keys of a mount that all kinds have. Without a name or a mount path every pod would be
+    /// refused.
     pub struct MountKeys {
         /// Name of the volume; with claims, config maps and secrets also that of the object.
         name: String = required("name");

@@ -36,7 +36,8 @@ const FINAL: [&str; 6] = [
     "server gave http response to https client",
 ];
 
-/// Words of what passes, whatever else is said: a registry that is busy or restarts, a network that is slow.
+/// Words of what passes, whatever else is said: a registry that is busy or restarts, a network that
+/// is slow.
 const TRANSIENT: [&str; 11] = [
     "i/o timeout",
     "tls handshake timeout",
@@ -67,8 +68,9 @@ pub(super) fn classify(message: &str) -> FailureReason {
     }
 }
 
-/// Whether a registry has given its last word on a pull that failed with `message`: there is no such image, no right to it, or nobody listens
-/// at the registry's address. The kubelet would try again all the same.
+/// Whether a registry has given its last word on a pull that failed with `message`: there is no
+/// such image, no right to it, or nobody listens at the registry's address. The kubelet would try
+/// again all the same.
 pub fn pull_is_final(message: &str) -> bool {
     let message = message.to_lowercase();
     !has(&message, &TRANSIENT) && (has(&message, &CONFIGURATION) || has(&message, &FINAL))

@@ -1,5 +1,6 @@
-//! Where a job's secrets are kept (payload key `secrets`): one provider each, with its own words (GitLab Runner 19.4, `common/spec`). Texts
-//! may refer to variables of the job; who fetches a secret expands them.
+//! Where a job's secrets are kept (payload key `secrets`): one provider each, with its own words
+//! (GitLab Runner 19.4, `common/spec`). Texts may refer to variables of the job; who fetches a
+//! secret expands them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,8 @@ use crate::lenient::or_default;
 use crate::secret::Secret;
 
 payload! {
-    /// Where one secret is kept. Exactly one provider is expected; the first one in this order is used.
+    /// Where one secret is kept. Exactly one provider is expected; the first one in this order is
+    /// used.
     pub struct SecretSpec {
         /// HashiCorp Vault or OpenBao.
         vault: Option<VaultSecret>,

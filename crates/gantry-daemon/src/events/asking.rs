@@ -1,4 +1,5 @@
-//! What is said while GitLab is asked for jobs, before there is one. Words that operators may search for are those of GitLab Runner 19.4.
+//! What is said while GitLab is asked for jobs, before there is one. Words that operators may
+//! search for are those of GitLab Runner 19.4.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What takes time: each piece of work runs beside the job's task and says in the job's inbox what came of it.
+//! What takes time: each piece of work runs beside the job's task and says in the job's inbox what
+//! came of it.
 
 mod making;
 
@@ -26,8 +27,8 @@ use making::{Maker, Order};
 
 pub(crate) use making::persistence;
 
-/// Messages to a job that wait: enough for every part to say one thing while the job's task is busy. They are boxed: a
-/// channel has room for 32 whatever its bound, and keeps it.
+/// Messages to a job that wait: enough for every part to say one thing while the job's task is
+/// busy. They are boxed: a channel has room for 32 whatever its bound, and keeps it.
 pub(super) const INBOX: usize = 32;
 
 /// What arrives in a job's inbox.
@@ -231,7 +232,8 @@ impl Beside {
         });
     }
 
-    /// Deletes the pod, and the Secret that does not go with it. With seconds in `kept` the pod stays for so long.
+    /// Deletes the pod, and the Secret that does not go with it. With seconds in `kept` the pod
+    /// stays for so long.
     pub(super) fn delete_pod(
         &self,
         (cluster, strays): (Cluster, Strays),

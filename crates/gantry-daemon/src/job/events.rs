@@ -1,4 +1,5 @@
-//! The words of a job's life: what can happen to it, what can be done about it, how it ends for its manager.
+//! The words of a job's life: what can happen to it, what can be done about it, how it ends for its
+//! manager.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ pub(crate) struct JobTime {
     pub(crate) left: Duration,
 }
 
-/// Something about a service that the job log should say, together with the end of the service's log.
+/// Something about a service that the job log should say, together with the end of the service's
+/// log.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ServiceNews {
     /// Its container.
@@ -108,14 +110,16 @@ pub(crate) enum Effect {
     CreatePod,
     /// Nobody needs the pod that is being made.
     ForgetPod,
-    /// Open a connection to the agent. Leads to [`Event::AgentReady`] or [`Event::AgentUnreachable`].
+    /// Open a connection to the agent. Leads to [`Event::AgentReady`] or
+    /// [`Event::AgentUnreachable`].
     Connect {
         /// Follow an agent that may have a plan, instead of bringing it one.
         resume: bool,
         /// Wait a moment before: the last connection did not last.
         pause: bool,
     },
-    /// Claim the agent. Leads to [`Event::AgentReady`], [`Event::AgentBusy`] or [`Event::AgentOwned`].
+    /// Claim the agent. Leads to [`Event::AgentReady`], [`Event::AgentBusy`] or
+    /// [`Event::AgentOwned`].
     Greet,
     /// Hand over the plan.
     SendPlan,
@@ -136,13 +140,15 @@ pub(crate) enum Effect {
         /// Nothing more may run.
         force: bool,
     },
-    /// Tell the agent that the job ends this way. Leads to [`Event::AgentClosed`], unless the agent is dead.
+    /// Tell the agent that the job ends this way. Leads to [`Event::AgentClosed`], unless the agent
+    /// is dead.
     SendFail(Ending),
     /// Pass the agent's verdict to the relay.
     CloseFromAgent,
     /// Tell the relay that nothing more of the trace can come.
     EndTrace,
-    /// Close the connection to the agent, append the last lines to the trace as far as it is known, and pass this verdict to the relay.
+    /// Close the connection to the agent, append the last lines to the trace as far as it is known,
+    /// and pass this verdict to the relay.
     EndLocally {
         /// How the job ends.
         ending: Ending,
@@ -188,7 +194,8 @@ pub(crate) enum Timer {
     Overdue,
     /// Bad news came some time ago and the agent has said nothing since.
     Drain,
-    /// The build container has run for some time beside an agent, and the shim in it has said nothing.
+    /// The build container has run for some time beside an agent, and the shim in it has said
+    /// nothing.
     ShimHello,
     /// A connection has lasted.
     Steady,
@@ -221,13 +228,15 @@ pub(crate) enum JobEnd {
     GivenBack,
     /// Left to its agent, which reports by itself.
     HandedOver,
-    /// GitLab could not be told about it in the time of a runner that leaves: pod and ticket stay, and tell the next manager.
+    /// GitLab could not be told about it in the time of a runner that leaves: pod and ticket stay,
+    /// and tell the next manager.
     LeftToNext,
     /// The verdict could not be delivered.
     Undelivered(String),
     /// It has a manager, another one than us: nothing of it was touched.
     Owned,
-    /// Nothing can be known of it: no agent answers and there is no ticket. Its pod is left as it is.
+    /// Nothing can be known of it: no agent answers and there is no ticket. Its pod is left as it
+    /// is.
     Unknown,
     /// Its manager may only not have come to its agent yet: nothing touched.
     TooEarly,

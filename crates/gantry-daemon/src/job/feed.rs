@@ -1,5 +1,6 @@
-//! The way of a job's trace to its relay: first the head, which the manager writes itself, then what the agent sends, then the end. In order,
-//! and without ever holding up the job's task: a relay that cannot reach GitLab takes nothing for a while.
+//! The way of a job's trace to its relay: first the head, which the manager writes itself, then
+//! what the agent sends, then the end. In order, and without ever holding up the job's task: a
+//! relay that cannot reach GitLab takes nothing for a while.
 
 use std::collections::VecDeque;
 
@@ -201,7 +202,8 @@ impl Feed {
         self.wanted.take().map_or(self.place, |wanted| wanted.min(self.place))
     }
 
-    /// The relay needs the trace again. What we have of it is passed on at once; what is the agent's, with the next connection.
+    /// The relay needs the trace again. What we have of it is passed on at once; what is the
+    /// agent's, with the next connection.
     pub(super) fn want(&mut self, offset: u64) {
         if self.source == Source::Agent {
             self.wanted = Some(offset);
@@ -216,7 +218,8 @@ impl Feed {
         self.unfed.push_back(Input::Closed(closed));
     }
 
-    /// Ends the job without its agent: what is known of the trace, what the cluster has said last, the verdict.
+    /// Ends the job without its agent: what is known of the trace, what the cluster has said last,
+    /// the verdict.
     pub(super) fn end(&mut self, (words, verdict): (&[HeadLine], &Verdict), of_agent: bool, plan: &TracePlan) {
         let now = Timestamp::now();
         if !of_agent {

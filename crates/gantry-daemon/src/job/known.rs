@@ -1,4 +1,5 @@
-//! What has to be known of a job to speak about it with its GitLab: from its plan, from its agent, or from its ticket.
+//! What has to be known of a job to speak about it with its GitLab: from its plan, from its agent,
+//! or from its ticket.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! One connection to an agent: frames out, pings, frames in, in order, to the job's task.
 //!
-//! While nobody takes frames (GitLab is away) nothing is read: the trace waits in the pod's file. Pings go on, so the agent knows that its
-//! manager lives.
+//! While nobody takes frames (GitLab is away) nothing is read: the trace waits in the pod's file.
+//! Pings go on, so the agent knows that its manager lives.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,24 +18,29 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::{Said as _, StreamGarbled};
 
-/// Frames on their way out. A job says little; what does not fit here waits with the job's task. They are boxed, both ways: the channel has
-/// room for 32 whatever its bound, and a frame has 344 bytes.
+/// Frames on their way out. A job says little; what does not fit here waits with the job's task.
+/// They are boxed, both ways: the channel has room for 32 whatever its bound, and a frame has 344
+/// bytes.
 const OUTGOING: usize = 16;
 
 /// One read. Every running job has such a buffer, and most of what comes is a few lines.
 const READ_BUFFER: usize = 2 * 1024;
 
-/// How long is read on after a write has failed: what an agent said before it died is on its way still, and may be all there is of it.
+/// How long is read on after a write has failed: what an agent said before it died is on its way
+/// still, and may be all there is of it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How soon an agent must be heard after it was told that it cannot go on. It answers a ping at once; if its connection is stalled it may have
-/// ended well and cannot say so, and has to be asked over another one before the job is judged without it.
+/// How soon an agent must be heard after it was told that it cannot go on. It answers a ping at
+/// once; if its connection is stalled it may have ended well and cannot say so, and has to be asked
+/// over another one before the job is judged without it.
 const PROOF: Duration = Duration::from_secs(5);
 
-/// How long a runner that ends waits for its last word to an agent: without it the next manager is only a little slower.
+/// How long a runner that ends waits for its last word to an agent: without it the next manager is
+/// only a little slower.
 const RELEASE: Duration = Duration::from_millis(500);
 
-/// Frames that have come and wait for the job's task. Few: each may be a large piece of the trace, and every running job has such a line.
+/// Frames that have come and wait for the job's task. Few: each may be a large piece of the trace,
+/// and every running job has such a line.
 const INCOMING: usize = 4;
 
 /// A connection that runs. It closes when this is dropped.
@@ -64,8 +69,8 @@ impl Link {
         (Self { outgoing, incoming, give_up, stop, hello: None, follows: false }, talk)
     }
 
-    /// Sends a frame. A connection that is too slow for the little that a job has to say is given up; what it did not take is said again on
-    /// the next one.
+    /// Sends a frame. A connection that is too slow for the little that a job has to say is given
+    /// up; what it did not take is said again on the next one.
     pub(super) fn send(&self, frame: Frame) {
         let is_dispensable = matches!(frame, Frame::Acked(_));
         if let Err(TrySendError::Full(_)) = self.outgoing.try_send(Box::new(frame))
@@ -92,7 +97,8 @@ impl Link {
         drop(stop);
     }
 
-    /// Waits for the next frame; nothing once the connection has ended and all that came over it has been taken.
+    /// Waits for the next frame; nothing once the connection has ended and all that came over it
+    /// has been taken.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         self.incoming.recv().await.map(|frame| *frame)
     }

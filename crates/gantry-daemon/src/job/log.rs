@@ -1,5 +1,6 @@
-//! What the manager itself writes into a job's trace: the head, until the agent takes over, and the last lines of a job that no agent can
-//! end. Rendered by the same code, with the same rules, as all the rest.
+//! What the manager itself writes into a job's trace: the head, until the agent takes over, and the
+//! last lines of a job that no agent can end. Rendered by the same code, with the same rules, as
+//! all the rest.
 
 use gantry_core::Verdict;
 use gantry_plan::{HeadLevel, HeadLine};
@@ -58,7 +59,8 @@ impl HeadLog {
         }
     }
 
-    /// The agent has the head: nothing is added any more. What finds secrets is larger than most logs, and goes.
+    /// The agent has the head: nothing is added any more. What finds secrets is larger than most
+    /// logs, and goes.
     pub(crate) fn handed_over(&mut self) {
         self.trace = None;
         self.text.shrink_to_fit();

@@ -1,4 +1,5 @@
-//! The Secret with a job's logins for registries, from before its pod is made until after it is gone.
+//! The Secret with a job's logins for registries, from before its pod is made until after it is
+//! gone.
 
 use gantry_kube::{ApiError, Cluster, Fault, NewPullSecret, PodRef};
 use gantry_plan::{HeadLine, PullSecret};

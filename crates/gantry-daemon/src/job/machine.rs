@@ -1,11 +1,13 @@
-//! The whole life of a job, as seen by its manager. Pure: no clock, no IO, no channel. `task.rs` performs the effects and turns what
-//! happens into events.
+//! The whole life of a job, as seen by its manager. Pure: no clock, no IO, no channel. `task.rs`
+//! performs the effects and turns what happens into events.
 //!
-//! A job ends in one of two ways. Normally the agent closes the verdict and the manager passes it on. Only when there is proof that no
-//! agent can (the pod was never made, or is gone) does the manager end the job itself: [`Effect::EndLocally`]. Never both.
+//! A job ends in one of two ways. Normally the agent closes the verdict and the manager passes it
+//! on. Only when there is proof that no agent can (the pod was never made, or is gone) does the
+//! manager end the job itself: [`Effect::EndLocally`]. Never both.
 //!
-//! What agents do to a job's life is in `agent.rs`, what GitLab does in `gitlab.rs`, what a pod's status proves in `pod.rs`, the end of
-//! the runner in `leaving.rs`. docs/ARCHITECTURE.md has a drawing.
+//! What agents do to a job's life is in `agent.rs`, what GitLab does in `gitlab.rs`, what a pod's
+//! status proves in `pod.rs`, the end of the runner in `leaving.rs`. docs/ARCHITECTURE.md has a
+//! drawing.
 
 mod agent;
 mod bad_news;
@@ -82,13 +84,15 @@ enum Life {
     },
     /// The pod was found, and an agent is looked for that may be anywhere.
     Finding { link: Link },
-    /// No agent of the found pod can go on with the job, for this reason: GitLab is asked how the job stands there.
+    /// No agent of the found pod can go on with the job, for this reason: GitLab is asked how the
+    /// job stands there.
     Asking { cause: Ending },
     /// The agent holds the plan: it writes the trace from now on.
     HandedOver {
         link: Link,
         go: Go,
-        /// What the agent was told to end with; the manager ends the job with it if the agent does not.
+        /// What the agent was told to end with; the manager ends the job with it if the agent does
+        /// not.
         told: Option<Ending>,
     },
     /// The verdict is known, and on its way to GitLab.
@@ -152,7 +156,8 @@ impl Machine {
         (Self::new(terms, Life::Creating, pod), effects)
     }
 
-    /// A job whose pod was found without its manager. What to do shows with the first sight of the pod.
+    /// A job whose pod was found without its manager. What to do shows with the first sight of the
+    /// pod.
     pub(crate) fn adopted(terms: Terms) -> Self {
         let pod = PodView::of_found(&terms);
         Self::new(terms, Life::Finding { link: Link::None }, pod)
@@ -323,7 +328,8 @@ impl Machine {
         }
     }
 
-    /// While the pod is being made, or an agent without a plan is being looked for, the same limit is kept there: who waits knows the cause.
+    /// While the pod is being made, or an agent without a plan is being looked for, the same limit
+    /// is kept there: who waits knows the cause.
     fn start_timeout(&mut self, out: &mut Vec<Effect>) {
         let ending = self.start_timed_out("not all of its containers have started");
         match &self.life {
@@ -356,7 +362,8 @@ impl Machine {
         }
     }
 
-    /// Whether only the shim is missing: its container runs, and so does the agent that has its binary there.
+    /// Whether only the shim is missing: its container runs, and so does the agent that has its
+    /// binary there.
     fn awaits_shim(&self) -> bool {
         self.pod.build_runs() && !self.shim && self.is_connected() && self.is_open() && self.told().is_none()
     }
@@ -409,7 +416,8 @@ impl Machine {
         }
     }
 
-    /// Once GitLab knows the end: the pod goes, then the job is done. Never before, as the pod is all that tells of the job.
+    /// Once GitLab knows the end: the pod goes, then the job is done. Never before, as the pod is
+    /// all that tells of the job.
     fn finish(&mut self, out: &mut Vec<Effect>) {
         match &mut self.life {
             Life::Removing { pod: pod @ Pod::Exists, .. } => {
@@ -431,7 +439,8 @@ impl Machine {
     }
 }
 
-/// An agent ends with 0 only when GitLab has its verdict: while we could not reach it, it has reported by itself.
+/// An agent ends with 0 only when GitLab has its verdict: while we could not reach it, it has
+/// reported by itself.
 fn has_reported(ending: &Ending) -> bool {
     matches!(ending, Ending::ContainerDied { container, exit_code: 0, .. } if container == HELPER)
 }

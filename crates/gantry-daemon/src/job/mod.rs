@@ -1,5 +1,5 @@
-//! One job: from the moment it was taken, or found, to the moment its pod is gone. `machine.rs` decides, `task.rs` performs; the rest are
-//! the parts of the performance.
+//! One job: from the moment it was taken, or found, to the moment its pod is gone. `machine.rs`
+//! decides, `task.rs` performs; the rest are the parts of the performance.
 
 mod beside;
 mod events;

@@ -1,4 +1,5 @@
-//! What is known of a job, from its plan or from whoever has kept it, and who its manager is to its agent.
+//! What is known of a job, from its plan or from whoever has kept it, and who its manager is to its
+//! agent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,8 @@ impl Particulars {
         }
     }
 
-    /// The agent has the plan, so that nobody will ask for it again: it goes, with every variable of the job, and the job may last for hours.
+    /// The agent has the plan, so that nobody will ask for it again: it goes, with every variable
+    /// of the job, and the job may last for hours.
     pub(super) fn plan_is_handed_over(&mut self) {
         if let Some(plan) = self.plan.take() {
             self.services = Some(plan.pod_plan.services);
@@ -105,8 +107,9 @@ impl Particulars {
         Frame::Greet(Greeting { protocols: Protocols::OURS, version, manager, claim })
     }
 
-    /// The agent has agreed that the job is ours, and has told what it is if it has a plan. Gives the time and the place in the trace from
-    /// which it goes on, if the agent knows more than we do.
+    /// The agent has agreed that the job is ours, and has told what it is if it has a plan. Gives
+    /// the time and the place in the trace from which it goes on, if the agent knows more than we
+    /// do.
     ///
     /// # Errors
     /// GitLab cannot be told about the job.
@@ -117,7 +120,8 @@ impl Particulars {
             job_is(told.job_id, told.project_id);
         }
         on_granted(JobAdopted { acked: told.map(|told| told.acked) });
-        // An agent of the first version tells nothing, and relays from any byte that it is asked for. What the job is, the ticket says.
+        // An agent of the first version tells nothing, and relays from any byte that it is asked
+        // for. What the job is, the ticket says.
         let of_ticket = |known: &Known| {
             let left = known.until.saturating_duration_since(Instant::now());
             (JobTime { timeout: known.timeout, left }, 0)
@@ -155,7 +159,8 @@ impl Particulars {
         Some(Frame::Plan(Box::new(plan)))
     }
 
-    /// How long the agent is looked for, counted from the beginning; `resume`: one that may have its plan.
+    /// How long the agent is looked for, counted from the beginning; `resume`: one that may have
+    /// its plan.
     pub(super) fn time_to_connect(&self, resume: bool) -> Duration {
         match (&self.plan, &self.known) {
             (Some(plan), _) if !resume => plan.start_timeout,

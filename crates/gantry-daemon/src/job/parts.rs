@@ -47,18 +47,20 @@ pub(crate) struct JobParts {
     pub(crate) pace: Pace,
     /// Whether the events of a pod that does not start may be asked.
     pub(crate) asks_events: bool,
-    /// Who we are to agents: a name that no other process has, not even an earlier one of the same manager.
+    /// Who we are to agents: a name that no other process has, not even an earlier one of the same
+    /// manager.
     pub(crate) manager: Arc<str>,
     /// People in its terminal, where GitLab was offered one.
     pub(crate) visits: Option<Visits>,
 }
 
-/// Makes a client for the GitLab of an adopted job, which need not be one that this manager asks for jobs: its URL, and the roots of
-/// trust that were configured for it (PEM), if any.
+/// Makes a client for the GitLab of an adopted job, which need not be one that this manager asks
+/// for jobs: its URL, and the roots of trust that were configured for it (PEM), if any.
 pub(crate) type Clients = Arc<dyn Fn(&str, Option<&str>) -> Result<Client, ClientError> + Send + Sync>;
 
-/// A job to adopt, as it is found: a pod of our fleet whose manager is gone, as far as anybody can tell from outside. What the job is comes
-/// from its agent, or, where there is none, from the ticket.
+/// A job to adopt, as it is found: a pod of our fleet whose manager is gone, as far as anybody can
+/// tell from outside. What the job is comes from its agent, or, where there is none, from the
+/// ticket.
 pub(crate) struct AdoptedParts {
     /// Where its pod is.
     pub(crate) cluster: Cluster,
@@ -68,16 +70,20 @@ pub(crate) struct AdoptedParts {
     pub(crate) pod: PodRef,
     /// What its annotation says, if it could be opened.
     pub(crate) ticket: Option<Ticket>,
-    /// Who we are to agents: a name that no other process has, not even an earlier one of the same manager.
+    /// Who we are to agents: a name that no other process has, not even an earlier one of the same
+    /// manager.
     pub(crate) manager: Arc<str>,
-    /// Whether the job is taken from a manager that may still be connected to its agent, because its heart has stopped. Otherwise an agent
-    /// that hears a manager is left to it, and the end is [`JobEnd::Owned`].
+    /// Whether the job is taken from a manager that may still be connected to its agent, because
+    /// its heart has stopped. Otherwise an agent that hears a manager is left to it, and the end is
+    /// [`JobEnd::Owned`].
     pub(crate) replaces: bool,
-    /// Whether that manager may live, and only not have come to its agent yet: then nothing follows from an agent without a plan.
+    /// Whether that manager may live, and only not have come to its agent yet: then nothing follows
+    /// from an agent without a plan.
     pub(crate) manager_may_live: bool,
     /// Called as soon as the agent has agreed.
     pub(crate) on_granted: Box<dyn FnOnce(JobAdopted) + Send>,
-    /// The clock on the wall, in milliseconds since 1970: it says what is left of the time in a ticket.
+    /// The clock on the wall, in milliseconds since 1970: it says what is left of the time in a
+    /// ticket.
     pub(crate) unix_ms: u64,
     /// Reaches the job's GitLab.
     pub(crate) clients: Clients,

@@ -15,7 +15,8 @@ pub(super) fn silent() -> Ending {
     }
 }
 
-/// What the end of the build container means as long as it has not become the shim: the codes are those of a shell that cannot execute it.
+/// What the end of the build container means as long as it has not become the shim: the codes are
+/// those of a shell that cannot execute it.
 pub(super) fn reason(ending: Ending) -> Ending {
     match ending {
         Ending::ContainerDied { container, exit_code: exit_code @ (126 | 127), entrypoint: None, .. }

@@ -1,5 +1,5 @@
-//! Performs what the machine decides. One task owns one job: it has one inbox, it alone reads what the agent sends, and everything that takes
-//! time runs beside it. It waits in one place only.
+//! Performs what the machine decides. One task owns one job: it has one inbox, it alone reads what
+//! the agent sends, and everything that takes time runs beside it. It waits in one place only.
 
 mod logs;
 mod pod;
@@ -33,7 +33,8 @@ use crate::job::task::logs::ServiceLogs;
 use crate::job::timers::Timers;
 use crate::job::watched::{Watched, next_sight};
 
-/// A timer that is late by this much shows that the process has slept: stopped, or on a machine that was. Others take a job over after 15 s.
+/// A timer that is late by this much shows that the process has slept: stopped, or on a machine
+/// that was. Others take a job over after 15 s.
 const SLEPT: Duration = Duration::from_secs(10);
 
 /// What a job gets then for looking around before its timers go on.
@@ -89,7 +90,8 @@ enum Happened {
     Told(StopJobs),
 }
 
-/// Runs a job to its end. What is done first is done at once, so that the parts of the job are not kept beside it.
+/// Runs a job to its end. What is done first is done at once, so that the parts of the job are not
+/// kept beside it.
 pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     let JobParts { client, creds, info, cluster, helper, plan, taken, .. } = parts;
     let JobParts { final_tries, strays, stop, view, pace, asks_events, manager, visits, .. } = parts;
@@ -119,9 +121,10 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     task.live(messages, stop)
 }
 
-/// Goes on with a job as if its manager had never changed, or ends it: reports one whose pod is dead, and gives back one whose pod has no
-/// plan. Returns when it has ended for this manager; the pod is removed then, unless the end says otherwise ([`JobEnd::Owned`],
-/// [`JobEnd::HandedOver`], [`JobEnd::LeftToNext`], [`JobEnd::Unknown`], [`JobEnd::TooEarly`]).
+/// Goes on with a job as if its manager had never changed, or ends it: reports one whose pod is
+/// dead, and gives back one whose pod has no plan. Returns when it has ended for this manager; the
+/// pod is removed then, unless the end says otherwise ([`JobEnd::Owned`], [`JobEnd::HandedOver`],
+/// [`JobEnd::LeftToNext`], [`JobEnd::Unknown`], [`JobEnd::TooEarly`]).
 pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + Send {
     let AdoptedParts { cluster, helper, pod, ticket, unix_ms, manager, replaces, on_granted, .. } = parts;
     let AdoptedParts { clients, info, final_tries, strays, stop, view, pace, .. } = parts;
@@ -235,8 +238,9 @@ impl Task {
         self.step(Event::AgentLost);
     }
 
-    /// This process has slept, and nothing was true meanwhile that it believes: the job may have another manager, which its agent knows. So no
-    /// time has passed, and the agent is asked before anything else is done.
+    /// This process has slept, and nothing was true meanwhile that it believes: the job may have
+    /// another manager, which its agent knows. So no time has passed, and the agent is asked before
+    /// anything else is done.
     fn wake(&mut self, timer: Timer, late: Duration) {
         self.timers.postpone(late + WAKING);
         self.timers.arm(timer, WAKING);
@@ -307,7 +311,8 @@ impl Task {
         }
     }
 
-    /// Starts to talk over a new connection. One that comes too late must not add to a trace that has ended: it is closed.
+    /// Starts to talk over a new connection. One that comes too late must not add to a trace that
+    /// has ended: it is closed.
     fn converse(&mut self, stream: AgentStream) {
         if !self.machine.is_connecting() {
             return;

@@ -1,4 +1,5 @@
-//! A whole daemon on a paused clock against a GitLab that answers every request for a job in the same way.
+//! A whole daemon on a paused clock against a GitLab that answers every request for a job in the
+//! same way.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,5 +1,5 @@
-//! Fetches and signs what a plan needs of the world: the one place between `gantry_plan::wants` and `gantry_plan::plan`, with a clock and
-//! connections. Never decides what a job does.
+//! Fetches and signs what a plan needs of the world: the one place between `gantry_plan::wants` and
+//! `gantry_plan::plan`, with a clock and connections. Never decides what a job does.
 
 mod settings;
 mod trial;
@@ -21,7 +21,8 @@ use crate::redaction::{self, Guard};
 
 pub use trial::{CacheFound, try_cache};
 
-/// How long a store's keys may take before a job begins without its caches: shorter than GitLab waits for a job to be acknowledged.
+/// How long a store's keys may take before a job begins without its caches: shorter than GitLab
+/// waits for a job to be acknowledged.
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Requests that are signed at once, where somebody else signs.
@@ -92,7 +93,8 @@ impl Preparation {
         ObjectRequest { name: want.name.clone(), access, valid_for, key: want.key.clone(), most: self.most }
     }
 
-    /// What jobs trust beside the usual roots: what is configured for GitLab, and the file that is named after the store's host.
+    /// What jobs trust beside the usual roots: what is configured for GitLab, and the file that is
+    /// named after the store's host.
     fn roots(&self, host: &str, context: &Context) -> Option<String> {
         let files = self.certificate_directories.iter().map(|directory| directory.join(format!("{host}.crt")));
         let own = files.filter_map(|file| std::fs::read_to_string(file).ok());

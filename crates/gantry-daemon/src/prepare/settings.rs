@@ -53,7 +53,8 @@ fn s3(s3: &S3Cache) -> Result<S3Settings, String> {
     })
 }
 
-/// Keys count where they are asked for, or where an address stands beside them (GitLab Runner 19.4).
+/// Keys count where they are asked for, or where an address stands beside them (GitLab Runner
+/// 19.4).
 fn s3_access(s3: &S3Cache) -> Result<S3Access, String> {
     let keys = || {
         let access_key = s3.access_key.as_ref().map(|key| key.expose().to_owned()).filter(|key| !key.is_empty())?;

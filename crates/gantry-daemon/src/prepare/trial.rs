@@ -1,4 +1,5 @@
-//! Tries the cache store of an entry, for whoever looks for what is wrong with it. It is tried from here; pods reach it over their own network.
+//! Tries the cache store of an entry, for whoever looks for what is wrong with it. It is tried from
+//! here; pods reach it over their own network.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long its signature lives.
 const VALID: Duration = Duration::from_mins(5);
 
-/// The object that is put, below `Path`: always the same one, because a runner has no way to remove it.
+/// The object that is put, below `Path`: always the same one, because a runner has no way to remove
+/// it.
 const OBJECT: &str = "gantry-doctor";
 const CONTENT: &[u8] = b"Put here by `gantry doctor --cache`, which reads it again. It may be removed.\n";
 
@@ -42,8 +44,8 @@ pub enum CacheFound {
     Works(String),
 }
 
-/// Tries the store of an entry, where it has one: reads, and writes too if it may. `directories` have certificates by host, `ca_pem` is what is
-/// trusted beside the usual authorities.
+/// Tries the store of an entry, where it has one: reads, and writes too if it may. `directories`
+/// have certificates by host, `ca_pem` is what is trusted beside the usual authorities.
 pub async fn try_cache(
     runner: &RunnerSettings,
     directories: &[PathBuf],

@@ -1,4 +1,5 @@
-//! What is said of a job when it has ended: how long its parts have taken, in metrics and in the trace that GitLab has asked for.
+//! What is said of a job when it has ended: how long its parts have taken, in metrics and in the
+//! trace that GitLab has asked for.
 
 use gantry_config::RunnerSettings;
 use gantry_core::feature_flags;

@@ -1,5 +1,6 @@
-//! Namespaces that are made for one job each (`namespace_per_job`): removed when their job has ended, and looked after when their manager has
-//! died, so that their jobs are gone on with and nothing of them is left.
+//! Namespaces that are made for one job each (`namespace_per_job`): removed when their job has
+//! ended, and looked after when their manager has died, so that their jobs are gone on with and
+//! nothing of them is left.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -14,10 +15,12 @@ use crate::runner::Runner;
 use crate::site::Site;
 use crate::tasks;
 
-/// How often namespaces that others have left are looked for: one list, which nobody has to wait for.
+/// How often namespaces that others have left are looked for: one list, which nobody has to wait
+/// for.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// How long a namespace must have been without pods to be left by everybody, beyond the time that a pod has to start.
+/// How long a namespace must have been without pods to be left by everybody, beyond the time that a
+/// pod has to start.
 const EMPTY: Duration = Duration::from_mins(5);
 
 /// Removes the namespace of a job that has ended here.

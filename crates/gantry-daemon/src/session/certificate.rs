@@ -1,5 +1,5 @@
-//! The server's certificate: signed by itself, made anew at every start and kept in memory only. GitLab is told it with every offer and
-//! trusts it for that session alone.
+//! The server's certificate: signed by itself, made anew at every start and kept in memory only.
+//! GitLab is told it with every offer and trusts it for that session alone.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ const LEEWAY: std::time::Duration = std::time::Duration::from_hours(1);
 /// No certificate could be made.
 pub(crate) type CertificateError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A certificate for `host`, a name or an address, as PEM, and what uses it. Its key is of the curve P-256: a request for a job may have 32 KiB
-/// in all, and every TLS library knows it.
+/// A certificate for `host`, a name or an address, as PEM, and what uses it. Its key is of the
+/// curve P-256: a request for a job may have 32 KiB in all, and every TLS library knows it.
 pub(super) fn make(host: &str) -> Result<(String, TlsAcceptor), CertificateError> {
     let mut params = CertificateParams::new(vec![host.to_owned()])?;
     params.distinguished_name.push(DnType::OrganizationName, "GitLab Runner");

@@ -97,7 +97,8 @@ impl Sessions {
         self.shared.timeout.store(timeout.as_secs(), Ordering::Relaxed);
     }
 
-    /// An address of its own for the job that may come; nothing if the machine gives no random numbers.
+    /// An address of its own for the job that may come; nothing if the machine gives no random
+    /// numbers.
     pub(crate) fn offer(&self) -> Option<Offered> {
         let (id, authorization) = (random()?, random()?);
         let url = format!("{}{ROOT}{id}", self.shared.base);
@@ -131,7 +132,8 @@ impl Sessions {
 }
 
 impl Session {
-    /// Whether this is the word that opens it: no scheme before it (GitLab Runner 19.4). Takes as long for any of the same length.
+    /// Whether this is the word that opens it: no scheme before it (GitLab Runner 19.4). Takes as
+    /// long for any of the same length.
     pub(super) fn admits(&self, authorization: &[u8]) -> bool {
         let wanted = self.authorization.expose().as_bytes();
         let differences = wanted.iter().zip(authorization).fold(0, |sum, (a, b)| sum | (a ^ b));
@@ -169,7 +171,8 @@ impl Visits {
         *self.session.used.borrow() && !self.session.ended.is_cancelled()
     }
 
-    /// Waits until nobody is in the terminal, but no longer than `session_timeout` and `most`; then whoever is there has to leave.
+    /// Waits until nobody is in the terminal, but no longer than `session_timeout` and `most`; then
+    /// whoever is there has to leave.
     pub(crate) fn over(&self, most: Duration) -> impl Future<Output = ()> + Send + 'static {
         let limit = most.min(Duration::from_secs(self.sessions.shared.timeout.load(Ordering::Relaxed)));
         let session = Arc::clone(&self.session);
@@ -205,8 +208,9 @@ impl Drop for Visits {
     }
 }
 
-/// The ports of a job's containers, with the names that people use for them (GitLab Runner 19.4: the build container is `build` where it has
-/// no alias, a service without one `proxy-` and the name of its container).
+/// The ports of a job's containers, with the names that people use for them (GitLab Runner 19.4:
+/// the build container is `build` where it has no alias, a service without one `proxy-` and the
+/// name of its container).
 pub(crate) fn ports(job: &JobSpec) -> Vec<ProxiedPort> {
     let build = std::iter::once((&job.image, "build".to_owned()));
     let services = job.services.iter().enumerate().map(|(index, image)| (image, format!("proxy-svc-{index}")));

@@ -1,5 +1,6 @@
-//! A port of one of a job's containers, for people who look at what runs there. Requests are passed on as they are, over a connection that
-//! `pods/exec` makes to the port; upgrades to `WebSocket` too.
+//! A port of one of a job's containers, for people who look at what runs there. Requests are passed
+//! on as they are, over a connection that `pods/exec` makes to the port; upgrades to `WebSocket`
+//! too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,12 @@ use super::open::{ProxiedPort, Session};
 use super::service_tls;
 use crate::tasks;
 
-/// How long a service may take to begin its answer: GitLab's own proxy waits no longer for anything.
+/// How long a service may take to begin its answer: GitLab's own proxy waits no longer for
+/// anything.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// Headers of one connection only (RFC 9110), and the word that opens the session, which is none of the service's business.
+/// Headers of one connection only (RFC 9110), and the word that opens the session, which is none of
+/// the service's business.
 const OURS: [HeaderName; 6] = [
     header::AUTHORIZATION,
     HeaderName::from_static("keep-alive"),
@@ -93,7 +96,8 @@ fn no_http(error: &hyper::Error) -> String {
     format!("the service does not speak HTTP: {error}")
 }
 
-/// What the program in the pod says of the port is nearer to the cause than what became of the connection.
+/// What the program in the pod says of the port is nearer to the cause than what became of the
+/// connection.
 fn why(outcome: &ExecOutcome, reason: String) -> String {
     let said = outcome.stderr();
     if said.is_empty() { reason } else { said }

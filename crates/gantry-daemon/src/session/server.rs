@@ -26,7 +26,8 @@ use super::proxy::{self, Port};
 use super::{certificate, terminal};
 use crate::{tasks, wiring};
 
-/// Connections at once: many people in many terminals. Strangers who connect without a word cannot take more.
+/// Connections at once: many people in many terminals. Strangers who connect without a word cannot
+/// take more.
 const CONNECTIONS: usize = 256;
 
 /// How long a stranger may take to say what he wants.
@@ -76,7 +77,8 @@ impl SessionServer {
     }
 }
 
-/// The address that is listened on, as others can use it: with the port that was given, and with the name of this host where it names none.
+/// The address that is listened on, as others can use it: with the port that was given, and with
+/// the name of this host where it names none.
 fn reachable(address: &str, listener: &TcpListener) -> String {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
     let port = listener.local_addr().map_or_else(|_| port.to_owned(), |address| address.port().to_string());
@@ -101,7 +103,8 @@ pub(crate) fn follow(server: Option<&SessionServer>, old: &Settings, new: &Setti
     }
 }
 
-/// Whom the certificate is for: who is called by this address, without its port; else the one that is listened on.
+/// Whom the certificate is for: who is called by this address, without its port; else the one that
+/// is listened on.
 fn host(advertised: &str, listener: &TcpListener) -> String {
     let host = advertised.rsplit_once(':').map_or(advertised, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');

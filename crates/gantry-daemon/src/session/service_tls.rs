@@ -1,6 +1,6 @@
-//! TLS to a port that a job offers with `protocol: https`. Its certificate is the job's own, signed by
-//! itself as a rule, and the way there is an exec into the job's pod: nobody can stand in between, so any
-//! certificate will do. API servers treat the services that they proxy alike.
+//! TLS to a port that a job offers with `protocol: https`. Its certificate is the job's own, signed
+//! by itself as a rule, and the way there is an exec into the job's pod: nobody can stand in
+//! between, so any certificate will do. API servers treat the services that they proxy alike.
 
 use std::io;
 use std::sync::Arc;

@@ -18,7 +18,8 @@ use super::open::{Claim, Session};
 use super::websocket::{Form, Upgrade, WebSocket};
 use crate::tasks;
 
-/// How long a terminal is waited for while the job's pod is being made (GitLab Runner 19.4: one minute).
+/// How long a terminal is waited for while the job's pod is being made (GitLab Runner 19.4: one
+/// minute).
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two tries while the container does not run yet.
@@ -27,7 +28,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// How often the other side shows that it is there (GitLab Runner 19.4: 30 s).
 const PING: Duration = Duration::from_secs(30);
 
-/// How long one message may take to be taken: a person who looks at it for longer has a network that is gone.
+/// How long one message may take to be taken: a person who looks at it for longer has a network
+/// that is gone.
 const WRITE: Duration = Duration::from_secs(30);
 
 /// How long saying goodbye may take.

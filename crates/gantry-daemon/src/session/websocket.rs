@@ -1,4 +1,5 @@
-//! The handshake of a WebSocket from the server's side (RFC 6455), and what GitLab's terminals put into one.
+//! The handshake of a WebSocket from the server's side (RFC 6455), and what GitLab's terminals put
+//! into one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,5 @@
-//! Goes on with the job of a pod whose manager is gone: makes sure that nobody else does, opens the pod's ticket, and hands both to the job.
+//! Goes on with the job of a pod whose manager is gone: makes sure that nobody else does, opens the
+//! pod's ticket, and hands both to the job.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use crate::strays::Strays;
 use crate::tasks;
 use crate::view::JobView;
 
-/// Tries to write an owner on a pod that others change at the same time, or while the API server is in trouble.
+/// Tries to write an owner on a pod that others change at the same time, or while the API server is
+/// in trouble.
 const CLAIMS: u32 = 5;
 
 /// Between two of them.
@@ -78,7 +80,8 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     };
     let Some(runner) = choose(&runners, &found) else { return Progress::Again };
     let places = runner.places_beyond(site);
-    // Without the right to write that, several may have come to the same conclusion: the agent takes one of them.
+    // Without the right to write that, several may have come to the same conclusion: the agent
+    // takes one of them.
     let replaces = replaces && site.marking() == Marking::Granted;
     let ticket = ticket(site, &runners, &found);
     let (job, has_ticket) = (job_of(&found).unwrap_or(0), ticket.is_some());
@@ -129,8 +132,8 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     }
 }
 
-/// Removes the Secret with the logins of a pod that has just been removed. It goes with the pod unless its manager could not see to that, and
-/// only that manager knows. Its name is the pod's.
+/// Removes the Secret with the logins of a pod that has just been removed. It goes with the pod
+/// unless its manager could not see to that, and only that manager knows. Its name is the pod's.
 pub(super) async fn remove_logins(site: &Site, name: &str) {
     if let Err(error) = site.cluster().delete_pull_secret(name).await {
         SecretMayBeLeft { name, namespace: site.cluster().namespace(), error: &error }.say();
@@ -204,8 +207,8 @@ fn choose<'r>(runners: &'r [Arc<Runner>], found: &SeenPod) -> Option<&'r Arc<Run
     runners.iter().find(|runner| Some(&runner.settings.name) == name).or_else(|| runners.first())
 }
 
-/// What the pod's ticket says, opened with whatever key of ours fits. Why it cannot be is said for the operator: an agent that lives does not
-/// need it.
+/// What the pod's ticket says, opened with whatever key of ours fits. Why it cannot be is said for
+/// the operator: an agent that lives does not need it.
 fn ticket(site: &Site, runners: &[Arc<Runner>], found: &SeenPod) -> Option<Ticket> {
     let name = found.metadata.name.as_deref().unwrap_or_default();
     let namespace = site.cluster().namespace();
@@ -235,8 +238,8 @@ fn job_of(found: &SeenPod) -> Option<i64> {
     found.metadata.labels.as_ref()?.get(LABEL_JOB)?.parse().ok()
 }
 
-/// Reaches the `GitLab`s of these runners, as they are configured, and that of a ticket: who has sealed it is one of us. Nobody else says where
-/// a job's log goes.
+/// Reaches the `GitLab`s of these runners, as they are configured, and that of a ticket: who has
+/// sealed it is one of us. Nobody else says where a job's log goes.
 fn clients(runners: &[Arc<Runner>], ticket: Option<&Ticket>) -> Clients {
     let known: Vec<_> = runners.iter().map(|runner| (runner.settings.url.clone(), runner.client.clone())).collect();
     let of_ticket = ticket.map(|ticket| (ticket.gitlab_url.clone(), ticket.ca_pem.clone()));

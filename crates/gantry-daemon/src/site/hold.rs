@@ -1,5 +1,6 @@
-//! Why GitLab should not be asked for a job just now: its pod could not be made, or would not start. Quota and capacity are no failures of
-//! jobs, so they are waited for where no job has to wait: in GitLab's queue.
+//! Why GitLab should not be asked for a job just now: its pod could not be made, or would not
+//! start. Quota and capacity are no failures of jobs, so they are waited for where no job has to
+//! wait: in GitLab's queue.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use tokio::time::Instant;
 /// How long an API server must have been away: a watch that breaks off is usually back at once.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// Pause before the next job for each pod that no node can be found for. A cluster that grows does so for pods that wait, and one pod that fits
-/// nowhere must not keep the others away for ever, so that asking becomes slow and never stops.
+/// Pause before the next job for each pod that no node can be found for. A cluster that grows does
+/// so for pods that wait, and one pod that fits nowhere must not keep the others away for ever, so
+/// that asking becomes slow and never stops.
 const UNSCHEDULABLE: Duration = Duration::from_secs(10);
 
 /// Longest such pause.
@@ -63,7 +65,8 @@ impl Hold {
     }
 }
 
-/// Why no job should be asked for, if there is a reason. `waiting`: pods for which no node is found, and when a job was asked for last.
+/// Why no job should be asked for, if there is a reason. `waiting`: pods for which no node is
+/// found, and when a job was asked for last.
 pub(super) fn hold(
     shortage: Option<Shortage>,
     coverage: Coverage,

@@ -1,5 +1,6 @@
-//! Looks at all pods of a site again and again, lets others know that this manager lives, and has done what a pod that it finds means. In
-//! steady state it asks nothing of the API server but one heartbeat.
+//! Looks at all pods of a site again and again, lets others know that this manager lives, and has
+//! done what a pod that it finds means. In steady state it asks nothing of the API server but one
+//! heartbeat.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -18,21 +19,23 @@ use crate::site::owners::{self, BEAT, LEFT, Owners};
 use crate::site::shared::{Marking, Progress, Scout, Site};
 use crate::tasks;
 
-/// How often pods are looked at, in memory, while there are some of other managers. With [`owners::SILENCE`] and the time that adoption takes
-/// it stays below 20 s.
+/// How often pods are looked at, in memory, while there are some of other managers. With
+/// [`owners::SILENCE`] and the time that adoption takes it stays below 20 s.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The same while there are none.
 const LOOK_ALONE: Duration = Duration::from_secs(5);
 
-/// Where pods can be listed and not watched: how often. One list per namespace and minute is little for an API server.
+/// Where pods can be listed and not watched: how often. One list per namespace and minute is little
+/// for an API server.
 const LIST: Duration = Duration::from_secs(60);
 
-/// How long one heartbeat, or the list that finds a pod for it, may take. The next try follows at the next look, and others wait for one and
-/// a half beats.
+/// How long one heartbeat, or the list that finds a pod for it, may take. The next try follows at
+/// the next look, and others wait for one and a half beats.
 const BEAT_LIMIT: Duration = Duration::from_secs(4);
 
-/// Pods that one heartbeat is tried on. Where a watch has stalled, those that it still shows may all be gone.
+/// Pods that one heartbeat is tried on. Where a watch has stalled, those that it still shows may
+/// all be gone.
 const CARRIERS: usize = 4;
 
 /// After a refusal, in case somebody has granted the right since.
@@ -41,14 +44,15 @@ const REFUSED_RETRY: Duration = Duration::from_mins(5);
 /// How long the last word of a process may take that ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Until a pod is looked into again whose agent has a manager. The first look may come while the connection of a manager that was killed is
-/// still held open by the network.
+/// Until a pod is looked into again whose agent has a manager. The first look may come while the
+/// connection of a manager that was killed is still held open by the network.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Until a pod is removed again that could not be.
 const REMOVE_AGAIN: Duration = Duration::from_mins(1);
 
-/// How often it is looked into: an agent gives up a connection that is silent after 25 s, and does not lose its manager later.
+/// How often it is looked into: an agent gives up a connection that is silent after 25 s, and does
+/// not lose its manager later.
 const LOOKS: u32 = 4;
 
 /// Keeps the site as long as anybody has it.
@@ -58,7 +62,8 @@ pub(super) async fn run(site: Weak<Site>) {
     loop {
         tokio::select! {
             () = sleep(keeper.rest()) => {}
-            // The first list should not wait. An error means that the cluster is gone, and so is the site.
+            // The first list should not wait. An error means that the cluster is gone, and so is
+            // the site.
             changed = coverage.changed() => if changed.is_err() { return },
         }
         let Some(site) = site.upgrade() else { return };
@@ -96,7 +101,8 @@ struct Keeper {
     told: BTreeSet<String>,
     /// There was a look at all pods.
     looked: bool,
-    /// There are pods of our fleets that other managers own, or pods of ours without a heartbeat yet.
+    /// There are pods of our fleets that other managers own, or pods of ours without a heartbeat
+    /// yet.
     has_others: bool,
     next_list: Option<Instant>,
     /// All pods at the last look.
@@ -194,7 +200,8 @@ impl Keeper {
         let mut found = self.meanings(site, &fleets, &pods);
         let replaces = |(_, meaning): &(_, Meaning)| *meaning == Meaning::Adopt { replaces: true };
         if found.iter().any(replaces) {
-            // What the watch has not shown may only be late: the API server itself is asked before a manager counts as gone.
+            // What the watch has not shown may only be late: the API server itself is asked before
+            // a manager counts as gone.
             let Some(fresh) = list(site).await else { return self.owners.doubt(Instant::now()) };
             self.owners.look(&fresh, Instant::now());
             found = self.meanings(site, &fleets, &fresh);
@@ -278,7 +285,8 @@ impl Keeper {
 }
 
 impl Heart {
-    /// Asks once whether this manager may write on pods, before its first pod says what others may conclude from its silence.
+    /// Asks once whether this manager may write on pods, before its first pod says what others may
+    /// conclude from its silence.
     async fn ask(&mut self, site: &Site) {
         if std::mem::replace(&mut self.asked, true) {
             return;
@@ -347,7 +355,8 @@ impl Heart {
     }
 }
 
-/// Whether an agent should be asked who its manager is: one for each manager, and the others once that one has said that it is gone.
+/// Whether an agent should be asked who its manager is: one for each manager, and the others once
+/// that one has said that it is gone.
 fn may_ask(site: &Site, facts: &PodFacts) -> bool {
     let Some(owner) = owners::name(facts) else { return true };
     let may = match site.scout(owner) {
@@ -401,7 +410,8 @@ async fn list(site: &Site) -> Option<Vec<Arc<PodFacts>>> {
     }
 }
 
-/// Removes a pod, and the Secret with its logins, which goes with it unless its manager had no time to see to that.
+/// Removes a pod, and the Secret with its logins, which goes with it unless its manager had no time
+/// to see to that.
 fn remove(site: &Arc<Site>, facts: &PodFacts, why: &'static str) {
     if site.progress(&facts.uid) == Some(Progress::Removing) {
         return;

@@ -1,8 +1,9 @@
-//! What it means that a pod is there: the one place that decides whether a job is gone on with, reported or given back, and whether its pod
-//! is of use. Pure.
+//! What it means that a pod is there: the one place that decides whether a job is gone on with,
+//! reported or given back, and whether its pod is of use. Pure.
 //!
-//! An agent ends with 0 only when GitLab has its verdict or wants nothing more about the job, and with a code of its own when no manager has
-//! ever handed it a plan. Everything else that has ended is a job that nobody has spoken for.
+//! An agent ends with 0 only when GitLab has its verdict or wants nothing more about the job, and
+//! with a code of its own when no manager has ever handed it a plan. Everything else that has ended
+//! is a job that nobody has spoken for.
 
 use std::time::Duration;
 
@@ -15,13 +16,16 @@ use crate::site::owners::{self, Owner};
 /// How long beyond its time to start a pod is left to a manager that cannot be seen to live.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// What a pod is given that does not say how long its manager waits: longer than anybody configures.
+/// What a pod is given that does not say how long its manager waits: longer than anybody
+/// configures.
 const UNKNOWN_START_TIMEOUT: Duration = Duration::from_hours(2);
 
-/// How long a pod that has ended is left to a manager that cannot be seen to live: a manager reports within seconds, unless GitLab is away.
+/// How long a pod that has ended is left to a manager that cannot be seen to live: a manager
+/// reports within seconds, unless GitLab is away.
 const REPORTED_BY: Duration = Duration::from_mins(2);
 
-/// Why the kubelet ends pods that may have run, whose containers it then may not show any more (Kubernetes API).
+/// Why the kubelet ends pods that may have run, whose containers it then may not show any more
+/// (Kubernetes API).
 const ENDED_BY_KUBELET: [&str; 7] =
     ["Evicted", "Preempting", "Terminated", "Shutdown", "NodeShutdown", "NodeLost", "DeadlineExceeded"];
 
@@ -49,7 +53,8 @@ pub(crate) enum Meaning {
     Foreign,
     /// It is looked after, or may be.
     Leave,
-    /// Its job needs a manager: goes on, is reported or given back, as its agent or its ticket says.
+    /// Its job needs a manager: goes on, is reported or given back, as its agent or its ticket
+    /// says.
     Adopt {
         /// Its manager is proven gone, whatever the agent believes.
         replaces: bool,
@@ -115,7 +120,8 @@ pub(crate) fn meaning(found: &Found<'_>) -> Meaning {
         Condition::Done if is_going => Meaning::Leave,
         Condition::Done => Meaning::Remove("its job has reported by itself"),
         _ if found.is_here => Meaning::Leave,
-        // While a pod is being ended its agent reports by itself, and what has not started never will.
+        // While a pod is being ended its agent reports by itself, and what has not started never
+        // will.
         Condition::Runs | Condition::Unstarted(_) if is_going => Meaning::Leave,
         Condition::Dead | Condition::WithoutPlan | Condition::Runs | Condition::Unstarted(_) => {
             orphan(found, condition)
@@ -123,7 +129,8 @@ pub(crate) fn meaning(found: &Found<'_>) -> Meaning {
     }
 }
 
-/// Until when the pod of a job that has failed is kept, in seconds since 1970. One that says so in a way that nobody understands is not.
+/// Until when the pod of a job that has failed is kept, in seconds since 1970. One that says so in
+/// a way that nobody understands is not.
 fn kept_until(facts: &PodFacts) -> Option<i64> {
     Some(facts.mark(gantry_plan::ANNOTATION_KEPT)?.parse().unwrap_or(0))
 }
@@ -160,7 +167,8 @@ fn may_have_run(facts: &PodFacts) -> bool {
     facts.phase != Phase::Pending && is_silent && ENDED_BY_KUBELET.contains(&facts.reason.as_str())
 }
 
-/// Whether the manager of a pod that has run for so long, and may be connected to its agent, may not have come to it yet.
+/// Whether the manager of a pod that has run for so long, and may be connected to its agent, may
+/// not have come to it yet.
 pub(crate) fn may_be_on_its_way(facts: &PodFacts, lasts: Duration) -> bool {
     owners::name(facts).is_some() && lasts < start_timeout(facts) + MARGIN
 }
@@ -220,7 +228,8 @@ mod tests {
         assert_eq!(Condition::of(&old), Condition::Unstarted(UNKNOWN_START_TIMEOUT));
     }
 
-    /// Everything that a pod can mean, by its condition and its owner: at start at once, then after its patience.
+    /// Everything that a pod can mean, by its condition and its owner: at start at once, then after
+    /// its patience.
     #[test]
     fn what_a_pod_means() {
         use Owner::{Lives, Nobody, Presumed, Silent, Unheard, Us};
@@ -269,7 +278,8 @@ mod tests {
             };
             let long = Found { lasts: Duration::from_mins(10), ..found };
             assert_eq!([meaning(&found), meaning(&long)], [at_once, late], "{owner:?} {:?}", Condition::of(facts));
-            // A pod that came later has a manager that can be asked nothing about, and one of others is theirs.
+            // A pod that came later has a manager that can be asked nothing about, and one of
+            // others is theirs.
             let later = meaning(&Found { was_there: false, ..found });
             let is_asked = owner == Nobody && at_once == ASK;
             assert_eq!(later, if at_once == ASK && !is_asked { LEAVE } else { at_once }, "{owner:?}");

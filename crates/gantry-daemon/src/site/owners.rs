@@ -1,8 +1,10 @@
-//! Which managers live, as far as pods show it. Pure: it is told the time, which is our own and never goes back, and no other clock counts.
+//! Which managers live, as far as pods show it. Pure: it is told the time, which is our own and
+//! never goes back, and no other clock counts.
 //!
-//! A manager that may write on pods renews a counter on one of its job pods every [`BEAT`]. A counter that moves, or a new pod, is a sign of
-//! life; that a counter has not moved for [`SILENCE`] while everything was shown is the sign of death. A manager that never writes says nothing
-//! by its silence.
+//! A manager that may write on pods renews a counter on one of its job pods every [`BEAT`]. A
+//! counter that moves, or a new pod, is a sign of life; that a counter has not moved for
+//! [`SILENCE`] while everything was shown is the sign of death. A manager that never writes says
+//! nothing by its silence.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +19,8 @@ pub(crate) use gantry_plan::{ANNOTATION_HEARTBEAT, ANNOTATION_OWNER};
 /// How often a manager says that it lives.
 pub(crate) const BEAT: Duration = Duration::from_secs(10);
 
-/// Silence after which it counts as gone: one missed beat, and half of another for a slow API server.
+/// Silence after which it counts as gone: one missed beat, and half of another for a slow API
+/// server.
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 
 /// Instead of a counter: the manager has gone in order, and its jobs need somebody else.
@@ -35,7 +38,8 @@ pub(crate) enum Owner {
     Lives,
     /// Another, which would show that it lives, and has not had the time yet.
     Presumed,
-    /// Another, which would show that it lives, and has not for so long that it does not; or it has said that it goes.
+    /// Another, which would show that it lives, and has not for so long that it does not; or it has
+    /// said that it goes.
     Silent,
     /// Another, which never says whether it lives.
     Unheard,
@@ -98,7 +102,8 @@ impl Owners {
         life
     }
 
-    /// Something may have been missed until now, or nobody could write: no silence counts that began before.
+    /// Something may have been missed until now, or nobody could write: no silence counts that
+    /// began before.
     pub(crate) fn doubt(&mut self, now: Instant) {
         self.lives.values_mut().for_each(|life| life.at = now);
     }

@@ -56,8 +56,8 @@ pub(super) enum Progress {
     Removing,
 }
 
-/// What is known of a manager by the agent of one of its jobs. One is asked before all the others are: a manager that lives is not disturbed
-/// for each of its jobs.
+/// What is known of a manager by the agent of one of its jobs. One is asked before all the others
+/// are: a manager that lives is not disturbed for each of its jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scout {
     /// Nothing yet.
@@ -68,7 +68,8 @@ pub(super) enum Scout {
     Gone,
 }
 
-/// Jobs that are being claimed at once: an API server notices nothing, and a hundred are claimed within a second.
+/// Jobs that are being claimed at once: an API server notices nothing, and a hundred are claimed
+/// within a second.
 const CLAIMS_AT_ONCE: usize = 32;
 
 impl Site {
@@ -96,7 +97,8 @@ impl Site {
         *self.coverage.borrow()
     }
 
-    /// From now on pods of this runner's fleet are ours. `most`: how many of them there may be, if that is bounded.
+    /// From now on pods of this runner's fleet are ours. `most`: how many of them there may be, if
+    /// that is bounded.
     pub(crate) fn join(&self, runner: &Arc<Runner>, most: Option<usize>) {
         let label = runner.fleet(self.cluster.namespace()).label();
         self.cluster.bound(&label, most);
@@ -123,7 +125,8 @@ impl Site {
         self.marking() != Marking::Refused
     }
 
-    /// What a new pod says of its owner's heart: whether others may conclude anything from its silence.
+    /// What a new pod says of its owner's heart: whether others may conclude anything from its
+    /// silence.
     pub(crate) fn beats(&self) -> bool {
         self.marking() == Marking::Granted
     }
@@ -165,8 +168,9 @@ impl Site {
         self.lock().orphans.retain(|uid, progress| *progress == Progress::Here || is_there(uid));
     }
 
-    /// A place among those of a fleet, for a request and for the job that comes of it, if there are fewer than `most`. Those of other managers
-    /// are their pods, as far as they have been shown; ours count before they have pods.
+    /// A place among those of a fleet, for a request and for the job that comes of it, if there are
+    /// fewer than `most`. Those of other managers are their pods, as far as they have been shown;
+    /// ours count before they have pods.
     pub(crate) fn place(self: &Arc<Self>, fleet: &Fleet, most: Option<usize>) -> Result<FleetPlace, Hold> {
         let label = fleet.label();
         let others = most.map_or(0, |_| self.pods_of_others(&label));

@@ -13,7 +13,8 @@ use crate::tasks;
 /// All sites of this process. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Sites {
-    /// What this process is called on pods and by agents: a name that no other process has, not even an earlier one of the same manager.
+    /// What this process is called on pods and by agents: a name that no other process has, not
+    /// even an earlier one of the same manager.
     owner: Arc<str>,
     list: Arc<tokio::sync::Mutex<Known>>,
 }
@@ -48,7 +49,8 @@ impl Sites {
         Ok(site)
     }
 
-    /// Lets go of those that no runner and no job has any more. A runner that is made anew has a moment to find its site again.
+    /// Lets go of those that no runner and no job has any more. A runner that is made anew has a
+    /// moment to find its site again.
     pub(crate) async fn forget_unused(&self) {
         self.list.lock().await.retain(|(_, site)| Arc::strong_count(site) > 1);
     }

@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Where a collector's URL names no path (OTLP over HTTP).
 const PATH: &str = "/v1/traces";
 
-/// Who vouches for a machine of Google's cloud, and the variable with which its own kits name another one.
+/// Who vouches for a machine of Google's cloud, and the variable with which its own kits name
+/// another one.
 const METADATA: &str = "metadata.google.internal";
 const METADATA_HOST: &str = "GCE_METADATA_HOST";
 
@@ -78,7 +79,8 @@ async fn ask(url: &Url, options: Options, request: Request<Bytes>) -> Result<Byt
     Ok(read(answer.into_body(), ANSWER, PATIENCE).await.bytes)
 }
 
-/// The identity of this machine in Google's cloud, for this collector (`http_bearer_gcp_oidc`, GitLab Runner 19.4).
+/// The identity of this machine in Google's cloud, for this collector (`http_bearer_gcp_oidc`,
+/// GitLab Runner 19.4).
 async fn token(auth: &TracingAuth) -> Result<String, String> {
     let audience = match (auth.kind.as_str(), &auth.http_bearer_gcp_oidc) {
         ("http_bearer_gcp_oidc", Some(settings)) => &settings.audience,

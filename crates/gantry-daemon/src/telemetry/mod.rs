@@ -1,8 +1,9 @@
-//! Traces of jobs for which GitLab has asked for them (payload key `features.tracing`, GitLab Runner 19.4): one span for the job and one for
-//! each of its parts, sent when it has ended. What is sent is decided in `spans.rs`, `export.rs` sends it.
+//! Traces of jobs for which GitLab has asked for them (payload key `features.tracing`, GitLab
+//! Runner 19.4): one span for the job and one for each of its parts, sent when it has ended. What
+//! is sent is decided in `spans.rs`, `export.rs` sends it.
 //!
-//! A library for this would bring its own HTTP client, gRPC and a batching thread for what is one POST per job: OTLP over HTTP has a JSON form
-//! that every collector takes.
+//! A library for this would bring its own HTTP client, gRPC and a batching thread for what is one
+//! POST per job: OTLP over HTTP has a JSON form that every collector takes.
 
 mod export;
 mod spans;
@@ -59,7 +60,8 @@ impl Traced {
         Some(Self { tracing, attributes, taken, taken_unix_ms })
     }
 
-    /// Sends the trace of the job, which has ended. Trouble is said in one line; `directories` have certificates by host.
+    /// Sends the trace of the job, which has ended. Trouble is said in one line; `directories` have
+    /// certificates by host.
     pub(crate) async fn send(self, verdict: Option<Verdict>, moments: Moments, directories: Vec<PathBuf>) {
         let body = spans::body(&self, verdict.as_ref(), &moments, Instant::now()).to_string();
         for endpoint in &self.tracing.otel_endpoints {

@@ -1,4 +1,5 @@
-//! What a trace consists of, in the JSON form of OTLP 1.x (`ExportTraceServiceRequest`). Pure but for the ids of spans.
+//! What a trace consists of, in the JSON form of OTLP 1.x (`ExportTraceServiceRequest`). Pure but
+//! for the ids of spans.
 
 use std::time::Duration;
 

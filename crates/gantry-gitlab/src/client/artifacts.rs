@@ -75,8 +75,8 @@ impl std::fmt::Debug for Part {
 }
 
 impl Client {
-    /// Uploads one artifact, with the tries that the reference makes (3, or 6 while GitLab answers 503, 1 to 5 s apart), unless GitLab's answer
-    /// stands: the reference tries those again too.
+    /// Uploads one artifact, with the tries that the reference makes (3, or 6 while GitLab answers
+    /// 503, 1 to 5 s apart), unless GitLab's answer stands: the reference tries those again too.
     pub async fn upload_artifact(
         &self,
         job: &JobCredentials,
@@ -143,14 +143,16 @@ impl Client {
         Err(TransportError::new(TransportFault::Request, "too many redirects").into())
     }
 
-    /// Opens the artifacts of job `id`; `token` is that job's (`dependencies[].token`). With `direct` GitLab may send us to its object
-    /// storage, which never sees the token. One try: the caller makes the others, since the stream can break half-way.
+    /// Opens the artifacts of job `id`; `token` is that job's (`dependencies[].token`). With
+    /// `direct` GitLab may send us to its object storage, which never sees the token. One try: the
+    /// caller makes the others, since the stream can break half-way.
     pub async fn download_artifact(&self, id: i64, token: &Secret, direct: bool) -> Result<Download, DownloadError> {
         let answer = self.get_artifact(id, token, direct, None).await?;
         Ok(Download { content_length: length(answer.headers()), content: answer.into_body() })
     }
 
-    /// The same for a range of bytes, where whoever has the artifacts gives ranges: [`Part::whole_length`] says whether that was so.
+    /// The same for a range of bytes, where whoever has the artifacts gives ranges:
+    /// [`Part::whole_length`] says whether that was so.
     pub async fn download_part(
         &self,
         id: i64,
@@ -228,8 +230,8 @@ fn judge(answer: response::Answered, tries: u32) -> UploadAnswer {
     }
 }
 
-/// 1 s, 2 s, 4 s, then 5 s; longer if the server asks for it. The inner layer of other calls is not used here: tries inside of tries would
-/// make and send an archive 30 times, as the reference does.
+/// 1 s, 2 s, 4 s, then 5 s; longer if the server asks for it. The inner layer of other calls is not
+/// used here: tries inside of tries would make and send an archive 30 times, as the reference does.
 fn wait_before_upload<B>(tries: u32, answer: Option<&Response<B>>) -> Duration {
     let usual = Duration::from_secs(1) * 2_u32.saturating_pow(tries.saturating_sub(1));
     let usual = usual.min(limits::UPLOAD_BACKOFF_MAX);

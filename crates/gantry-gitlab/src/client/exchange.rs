@@ -1,4 +1,5 @@
-//! One call from its request to its answer: how long it may take, how much of an answer is read, who is told.
+//! One call from its request to its answer: how long it may take, how much of an answer is read,
+//! who is told.
 
 use std::time::Duration;
 
@@ -66,7 +67,8 @@ impl Client {
     /// Sends until an answer stands, whose body is not yet read.
     pub(super) async fn open(&self, request: Request<Bytes>, timeouts: Timeouts, twice: Twice) -> Sent {
         let sending = gantry_http::send(self.shared.transport.as_ref(), request, &TOKENS, timeouts, twice);
-        // On the heap, because the futures of all calls would hold it otherwise, and those of jobs hold several calls.
+        // On the heap, because the futures of all calls would hold it otherwise, and those of jobs
+        // hold several calls.
         Box::pin(sending).await
     }
 

@@ -1,4 +1,5 @@
-//! Whatever a server, or a proxy before it, answers: it is read without a panic, and no error repeats a token.
+//! Whatever a server, or a proxy before it, answers: it is read without a panic, and no error
+//! repeats a token.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -79,7 +80,8 @@ fn kind() -> impl Strategy<Value = &'static str> {
 }
 
 proptest! {
-    /// One value of a job is another one: it is a job all the same, or GitLab can be told that it is none.
+    /// One value of a job is another one: it is a job all the same, or GitLab can be told that it
+    /// is none.
     #[test]
     fn one_value_of_a_job_is_odd(index in any::<prop::sample::Index>(), odd in odd()) {
         let mut job = payload();
@@ -144,7 +146,8 @@ proptest! {
     }
 }
 
-/// The calls that the table in `tests.rs` does not have, by status: what GitLab Runner 19.4 makes of it.
+/// The calls that the table in `tests.rs` does not have, by status: what GitLab Runner 19.4 makes
+/// of it.
 #[test]
 fn statuses_of_the_other_calls() {
     let statuses = [

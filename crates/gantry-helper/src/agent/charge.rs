@@ -1,6 +1,8 @@
-//! Who is in charge of the job: what becomes of the claims of managers. Pure, so that every order of events can be tried.
+//! Who is in charge of the job: what becomes of the claims of managers. Pure, so that every order
+//! of events can be tried.
 //!
-//! One manager is in charge at a time. Whoever takes over supersedes it for good: it may have slept, and cannot know what it missed.
+//! One manager is in charge at a time. Whoever takes over supersedes it for good: it may have
+//! slept, and cannot know what it missed.
 
 use gantry_core::limits::RELAY_SILENCE;
 use gantry_wire::frame::{Claim, Greeting, Protocols, Refusal, Refused, RelayNow};
@@ -81,7 +83,8 @@ impl Charge {
         self.newest
     }
 
-    /// Decides on the claim of connection `epoch`. A claim that is granted after newer connections have come gets a new number.
+    /// Decides on the claim of connection `epoch`. A claim that is granted after newer connections
+    /// have come gets a new number.
     ///
     /// # Errors
     /// It is not granted.
@@ -123,7 +126,8 @@ impl Charge {
         if self.released {
             return Ok(());
         }
-        // One that was superseded once does not know for how long it has slept, so neither what it believes of others.
+        // One that was superseded once does not know for how long it has slept, so neither what it
+        // believes of others.
         let knows = claim == Claim::Replace && !self.superseded.contains(manager);
         let patience = match (&self.holder, self.connected) {
             (Holder::Nobody, _) | (_, false) if knows => return Ok(()),
@@ -179,7 +183,8 @@ fn superseded() -> Refused {
 
 fn lives(rest: std::time::Duration) -> Refused {
     let message = "another runner manager is in charge of this job, or may come back".to_owned();
-    // Not sooner than the moment itself. One that is connected may lose its connection at any time, and may then come back.
+    // Not sooner than the moment itself. One that is connected may lose its connection at any time,
+    // and may then come back.
     let rest = rest.min(COMES_BACK).as_millis();
     let retry_after_ms = u64::try_from(rest).unwrap_or(u64::MAX).saturating_add(1);
     Refused { message, cause: Refusal::RelayLives, retry_after_ms: Some(retry_after_ms) }

@@ -16,7 +16,8 @@ pub(crate) enum Event {
     Manager {
         /// What.
         frame: Frame,
-        /// Where answers go. Full or closed means that this manager does not listen; nobody waits for it.
+        /// Where answers go. Full or closed means that this manager does not listen; nobody waits
+        /// for it.
         reply: mpsc::Sender<Frame>,
     },
     /// News from the build container.

@@ -1,8 +1,8 @@
-//! The files of file variables. Scripts may do with them what they like: each script finds the content that the job gives, and the owner
-//! and mode that an earlier one has left.
+//! The files of file variables. Scripts may do with them what they like: each script finds the
+//! content that the job gives, and the owner and mode that an earlier one has left.
 //!
-//! The directory belongs to the job, so nothing in it is followed or trusted: a file that is not as it should be is made anew and put in
-//! its place.
+//! The directory belongs to the job, so nothing in it is followed or trusted: a file that is not as
+//! it should be is made anew and put in its place.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -27,7 +27,8 @@ pub(crate) struct Directory<'d> {
     path: &'d Path,
     /// User of the build container, once known.
     owner: Option<User>,
-    /// What a file is called until it is complete. Short, because the names of variables may be as long as names of files can be.
+    /// What a file is called until it is complete. Short, because the names of variables may be as
+    /// long as names of files can be.
     new: PathBuf,
     /// What stands in a file's place and cannot be removed gets this name.
     old: PathBuf,
@@ -56,7 +57,8 @@ impl<'d> Directory<'d> {
         new.write_all(content)?;
         self.give(&new, file)?;
         if before.is_some_and(|metadata| metadata.is_dir()) && fs::remove_dir_all(&path).is_err() {
-            // It holds what we have no right to remove; who may write to the directory can still rename it.
+            // It holds what we have no right to remove; who may write to the directory can still
+            // rename it.
             fs::rename(&path, &self.old)?;
         }
         fs::rename(&self.new, path)
@@ -89,7 +91,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the file at `path` holds `content`. One that its owner lets nobody read is taken to be as the owner wants it.
+/// Whether the file at `path` holds `content`. One that its owner lets nobody read is taken to be
+/// as the owner wants it.
 fn holds(path: &Path, content: &[u8]) -> io::Result<bool> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     let file = match File::options().read(true).custom_flags(flags).open(path) {

@@ -1,7 +1,8 @@
-//! The trace on disk: rendered bytes are appended to a file that is never changed, where manager connections read them.
+//! The trace on disk: rendered bytes are appended to a file that is never changed, where manager
+//! connections read them.
 //!
-//! A disk that is full must not make a job end without a word: what cannot be written is kept in memory instead and counts like the rest.
-//! The engine ends the job then, so that this stays small.
+//! A disk that is full must not make a job end without a word: what cannot be written is kept in
+//! memory instead and counts like the rest. The engine ends the job then, so that this stays small.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -99,7 +100,8 @@ impl Journal {
         self.write(Stream::RunnerOut, line::verdict(verdict).as_bytes());
     }
 
-    /// A line of the manager, which is about waiting and trouble (GitLab Runner 19.4 uses this stream for those).
+    /// A line of the manager, which is about waiting and trouble (GitLab Runner 19.4 uses this
+    /// stream for those).
     pub(crate) fn manager_note(&mut self, level: NoteLevel, text: &str) {
         self.write(Stream::RunnerErr, line::note(shown(level), text).as_bytes());
     }
@@ -205,7 +207,8 @@ impl Journal {
     }
 }
 
-/// The trace of a job that prints these pieces, in its file; its length and its sum. For benchmarks.
+/// The trace of a job that prints these pieces, in its file; its length and its sum. For
+/// benchmarks.
 pub fn journal_alone<'a>(
     file: &TraceFile,
     plan: &TracePlan,

@@ -1,5 +1,6 @@
-//! Reporting without a manager: when none has been there for a while the agent ships its trace and verdict to GitLab itself, with the same
-//! relay that managers use. A manager that comes back takes over at once. Best effort: not every pod can reach GitLab.
+//! Reporting without a manager: when none has been there for a while the agent ships its trace and
+//! verdict to GitLab itself, with the same relay that managers use. A manager that comes back takes
+//! over at once. Best effort: not every pod can reach GitLab.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,8 +115,9 @@ impl Lone {
         }
     }
 
-    /// Waits until there is something to report, and no manager has been there for long enough. A job that was never told to start has
-    /// nothing to report until it has ended: its manager may have given it back.
+    /// Waits until there is something to report, and no manager has been there for long enough. A
+    /// job that was never told to start has nothing to report until it has ended: its manager may
+    /// have given it back.
     async fn until_alone(&mut self) {
         loop {
             let wait = {
@@ -147,7 +149,8 @@ impl Lone {
     }
 
     async fn relay(&mut self, plan: &PodPlan, deadline: Deadline, events: &mpsc::Sender<Event>) -> RelayEnd {
-        // A job without output has nothing confirmed for hours although all is well: any answer shows that GitLab is there.
+        // A job without output has nothing confirmed for hours although all is well: any answer
+        // shows that GitLab is there.
         let (contact, last_contact) = watch::channel(self.last_contact);
         let options = ClientOptions {
             ca_pem: plan.coordinator.ca_pem.clone(),

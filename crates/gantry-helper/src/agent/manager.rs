@@ -1,5 +1,6 @@
-//! Connections of managers. Each has its own task and reads the trace from its file, so the slowest reader holds up only itself. Whose claim
-//! was granted last is in charge, and the connection of whoever was before is closed. Nothing here decides anything about the job.
+//! Connections of managers. Each has its own task and reads the trace from its file, so the slowest
+//! reader holds up only itself. Whose claim was granted last is in charge, and the connection of
+//! whoever was before is closed. Nothing here decides anything about the job.
 
 use std::collections::VecDeque;
 use std::io;
@@ -142,7 +143,8 @@ impl Connection {
         let Door { presence, events, .. } = &self.door;
         presence.heard(epoch);
         match frame {
-            // While the manager takes nothing there is no use for more answers, but what it says must go on being read.
+            // While the manager takes nothing there is no use for more answers, but what it says
+            // must go on being read.
             Frame::Ping => {
                 let _ = answers.try_send(Frame::Pong);
                 true
@@ -163,7 +165,8 @@ impl Connection {
         }
     }
 
-    /// The number with which this connection is in charge when `frame` has come. Whoever is not is answered here.
+    /// The number with which this connection is in charge when `frame` has come. Whoever is not is
+    /// answered here.
     fn in_charge(&self, frame: &Frame, answers: &mpsc::Sender<Frame>) -> Option<u64> {
         let own = *self.granted.borrow();
         let claimant = match (frame, own) {
@@ -301,8 +304,8 @@ impl Writer {
     }
 }
 
-/// Sends one frame. A manager that pings but takes nothing has a GitLab that takes nothing: the trace waits here. One that falls silent is
-/// noticed by the reading side, which ends this one too.
+/// Sends one frame. A manager that pings but takes nothing has a GitLab that takes nothing: the
+/// trace waits here. One that falls silent is noticed by the reading side, which ends this one too.
 async fn send(half: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
     half.write_all(&frame.to_bytes()).await
 }

@@ -1,7 +1,9 @@
-//! The agent: PID 1 of the helper container. It is handed a `PodPlan`, carries it out stage by stage, renders the trace, and closes the
-//! verdict. It never waits for a reader and never asks anybody what to do next.
+//! The agent: PID 1 of the helper container. It is handed a `PodPlan`, carries it out stage by
+//! stage, renders the trace, and closes the verdict. It never waits for a reader and never asks
+//! anybody what to do next.
 //!
-//! `engine/` owns the job and decides; `manager.rs` and `shim_link.rs` carry frames; `journal.rs` is the trace.
+//! `engine/` owns the job and decides; `manager.rs` and `shim_link.rs` carry frames; `journal.rs`
+//! is the trace.
 
 mod charge;
 mod engine;
@@ -71,7 +73,8 @@ pub(crate) fn run(layout: &Layout, settings: Settings) -> ExitCode {
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
         say(format_args!("cannot become non-dumpable: {error}"));
     }
-    // What is fetched must be writable for the build container's user, whoever that is (GitLab Runner 19.4).
+    // What is fetched must be writable for the build container's user, whoever that is (GitLab
+    // Runner 19.4).
     let inherited_umask = umask(Mode::empty());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -137,7 +140,8 @@ pub struct Parts<M, S> {
     pub plan_wait: Duration,
 }
 
-/// Waits for a plan, carries it out and waits until the verdict is reported. Gives the exit code; all tasks end with the future.
+/// Waits for a plan, carries it out and waits until the verdict is reported. Gives the exit code;
+/// all tasks end with the future.
 pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
     let (events, inbox) = mpsc::channel(INBOX);
     let (published, readers) = watch::channel(Published::default());

@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use super::event::{Event, StageEvent};
 
-/// Where a stage's output goes. Sending waits while the engine is busy, which slows down the tool that writes.
+/// Where a stage's output goes. Sending waits while the engine is busy, which slows down the tool
+/// that writes.
 #[derive(Clone, Debug)]
 pub struct Outlet {
     events: mpsc::Sender<Event>,

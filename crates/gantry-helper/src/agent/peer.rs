@@ -1,4 +1,5 @@
-//! Who may speak as a manager. User code runs in the helper container too (hooks, git's configuration), and it must not.
+//! Who may speak as a manager. User code runs in the helper container too (hooks, git's
+//! configuration), and it must not.
 
 use nix::unistd::geteuid;
 use tokio::net::UnixStream;
@@ -8,8 +9,9 @@ use crate::process::descendants::Stat;
 /// Which processes are taken for managers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerRule {
-    /// Those that were started by an `exec` from outside of the container: their parent is not in this process namespace, so its number
-    /// is 0, which a process started by anything inside can never have.
+    /// Those that were started by an `exec` from outside of the container: their parent is not in
+    /// this process namespace, so its number is 0, which a process started by anything inside can
+    /// never have.
     ExecOnly,
     /// Every process that may open the socket. For tests, which have no containers.
     Any,

@@ -1,4 +1,5 @@
-//! Whether a manager is there, and how far it has brought the trace: what decides whether the agent must relay by itself.
+//! Whether a manager is there, and how far it has brought the trace: what decides whether the agent
+//! must relay by itself.
 
 use std::sync::Arc;
 

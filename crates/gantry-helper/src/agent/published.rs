@@ -36,7 +36,8 @@ impl Published {
         self.in_file + self.in_memory.len() as u64
     }
 
-    /// Whether a manager should be told: the length alone grows all the time and is seen from the trace itself.
+    /// Whether a manager should be told: the length alone grows all the time and is seen from the
+    /// trace itself.
     pub(crate) fn differs(&self, other: &State) -> bool {
         let own = &self.state;
         let is_further = own.phase != other.phase || own.stage != other.stage || own.shim != other.shim;
@@ -54,8 +55,8 @@ pub struct TraceFile {
 }
 
 impl TraceFile {
-    /// A file that loses its name as soon as it is open. Hooks and git's own programs run in the same container, as the same user: what has
-    /// no name they cannot open, cut or overwrite.
+    /// A file that loses its name as soon as it is open. Hooks and git's own programs run in the
+    /// same container, as the same user: what has no name they cannot open, cut or overwrite.
     pub fn nameless(path: PathBuf) -> Self {
         Self { path, has_name: false, open: Arc::default() }
     }
@@ -79,7 +80,8 @@ impl TraceFile {
     }
 }
 
-/// Stands for bytes of the trace that somebody has cut off or that cannot be read. Whoever waits for them must not wait for ever.
+/// Stands for bytes of the trace that somebody has cut off or that cannot be read. Whoever waits
+/// for them must not wait for ever.
 const LOST: u8 = b' ';
 
 /// Reads the trace, wherever it is, at the reader's own pace.
@@ -93,8 +95,8 @@ impl TraceReader {
         Self { file, published }
     }
 
-    /// The bytes at `offset`, as many as are there and fit into one piece; nothing if the trace does not reach that far yet. What was cut off
-    /// the file is replaced by blanks.
+    /// The bytes at `offset`, as many as are there and fit into one piece; nothing if the trace
+    /// does not reach that far yet. What was cut off the file is replaced by blanks.
     ///
     /// # Errors
     /// The file cannot be read.

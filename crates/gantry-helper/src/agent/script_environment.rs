@@ -1,4 +1,5 @@
-//! What a user script finds when it starts: its variables, the files of file variables, and a tree that its user may write to.
+//! What a user script finds when it starts: its variables, the files of file variables, and a tree
+//! that its user may write to.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +23,8 @@ use crate::stages::sources::credentials;
 use crate::stages::{ownership, temporary};
 use crate::tasks;
 
-/// Name of the file in the job's temporary directory whose lines become variables of later scripts (GitLab Runner 19.4).
+/// Name of the file in the job's temporary directory whose lines become variables of later scripts
+/// (GitLab Runner 19.4).
 pub(crate) const GITLAB_ENV: &str = "gitlab_runner_env";
 
 /// Prepares, and gives the script's variables.
@@ -55,7 +57,8 @@ async fn give_files(handover: &Handover) -> io::Result<()> {
     }
 }
 
-/// Why there is no place for the script to start in, if there is none: nobody but the job can have taken away what every stage makes.
+/// Why there is no place for the script to start in, if there is none: nobody but the job can have
+/// taken away what every stage makes.
 fn without_directory(handover: &Handover) -> Option<Ending> {
     let project = &handover.plan.paths.project_dir;
     let state = match fs::symlink_metadata(project) {
@@ -101,13 +104,15 @@ pub(crate) fn variables(plan: &PodPlan, status: JobStatus) -> Vec<(String, Secre
     planned.chain(made).collect()
 }
 
-/// The variables that the scripts so far have left in the file `GITLAB_ENV`. Names and paths of artifacts and caches may hold them too.
+/// The variables that the scripts so far have left in the file `GITLAB_ENV`. Names and paths of
+/// artifacts and caches may hold them too.
 pub(crate) fn added_variables(plan: &PodPlan) -> Vec<(String, SecretText)> {
     read_gitlab_env(&temporary::found(&plan.paths).join(GITLAB_ENV))
 }
 
-/// The project's repository includes the rules for its credentials by itself. With this they hold outside of it too: for a second clone of
-/// the project, and for submodules that a script clones. A job that passes settings of its own this way keeps them.
+/// The project's repository includes the rules for its credentials by itself. With this they hold
+/// outside of it too: for a second clone of the project, and for submodules that a script clones. A
+/// job that passes settings of its own this way keeps them.
 fn git_settings(plan: &PodPlan, layout: &Layout) -> Vec<(String, SecretText)> {
     let file = layout.git_config();
     if !file.exists() || plan.environment.iter().any(|variable| variable.key == "GIT_CONFIG_COUNT") {
@@ -134,8 +139,9 @@ fn not_given(handover: &Handover) -> Option<String> {
     })
 }
 
-/// Writes the files of file variables, new ones for `owner`, makes sure that the file for new variables exists, and says where they are. The
-/// directory belongs to the job, so nothing in it is followed or trusted.
+/// Writes the files of file variables, new ones for `owner`, makes sure that the file for new
+/// variables exists, and says where they are. The directory belongs to the job, so nothing in it is
+/// followed or trusted.
 pub(crate) fn write_files(plan: &PodPlan, owner: Option<User>) -> io::Result<&Path> {
     let directory = temporary::make(&plan.paths)?;
     let files = || plan.environment.iter().filter(|variable| variable.file);
@@ -156,7 +162,8 @@ fn last_of_each<'v>(files: impl Iterator<Item = &'v EnvVar>) -> BTreeMap<&'v str
     files.map(|variable| (variable.key.as_str(), variable)).collect()
 }
 
-/// The `KEY=VALUE` lines that scripts have left. Lines that are none are skipped: a stray blank line must not end a job.
+/// The `KEY=VALUE` lines that scripts have left. Lines that are none are skipped: a stray blank
+/// line must not end a job.
 fn read_gitlab_env(path: &Path) -> Vec<(String, SecretText)> {
     let flags = (nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK).bits();
     let Ok(file) = fs::OpenOptions::new().read(true).custom_flags(flags).open(path) else { return Vec::new() };

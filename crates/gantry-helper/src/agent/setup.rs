@@ -1,4 +1,5 @@
-//! What the agent prepares before it serves: directories, sockets, and its own binary for the build container.
+//! What the agent prepares before it serves: directories, sockets, and its own binary for the build
+//! container.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
@@ -60,7 +61,8 @@ pub(crate) fn listen(path: &Path, mode: u32) -> Result<UnixListener, SetupError>
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // The umask is 0 here, so the mode is narrowed in the same step that makes the socket known: bind under another name first.
+        // The umask is 0 here, so the mode is narrowed in the same step that makes the socket
+        // known: bind under another name first.
         let hidden = path.with_extension("new");
         let _ = fs::remove_file(&hidden);
         let listener = UnixListener::bind(&hidden)?;
@@ -71,7 +73,8 @@ pub(crate) fn listen(path: &Path, mode: u32) -> Result<UnixListener, SetupError>
     attempt().map_err(|source| SetupError::Listen { path: path.to_owned(), source })
 }
 
-/// Gives the build container its shim: this very program. It appears complete or not at all, since somebody waits for it, who is told.
+/// Gives the build container its shim: this very program. It appears complete or not at all, since
+/// somebody waits for it, who is told.
 pub(crate) fn publish_binary(layout: &Layout) -> Result<(), SetupError> {
     let path = layout.shim_binary();
     let attempt = || {
@@ -85,7 +88,8 @@ pub(crate) fn publish_binary(layout: &Layout) -> Result<(), SetupError> {
     Ok(())
 }
 
-/// Wakes the container that waits at the FIFO `path`. One that does not wait yet looks for the binary first.
+/// Wakes the container that waits at the FIFO `path`. One that does not wait yet looks for the
+/// binary first.
 fn tell(path: &Path) {
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
     // Open for both, because a FIFO without a reader cannot be opened for writing alone.

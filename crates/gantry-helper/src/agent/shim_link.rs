@@ -1,5 +1,5 @@
-//! The agent's side of the shim's connection. Exactly one is ever accepted: the first, which PID 1 of the build container makes before any
-//! user code runs there. What comes over it is not trusted.
+//! The agent's side of the shim's connection. Exactly one is ever accepted: the first, which PID 1
+//! of the build container makes before any user code runs there. What comes over it is not trusted.
 
 use bytes::BytesMut;
 use gantry_core::limits::SHIM_HELLO;
@@ -14,7 +14,8 @@ use crate::diagnostics::say;
 use crate::limits::{OUTPUT_CHUNK, SHIM_FRAME, SHIM_ORDERS};
 use crate::ports::{Accepted, Listener, User};
 
-/// Waits for the shim, however long its image takes to pull, and serves it until its connection ends.
+/// Waits for the shim, however long its image takes to pull, and serves it until its connection
+/// ends.
 pub(crate) async fn accept(mut listener: impl Listener, events: mpsc::Sender<Event>) {
     let accepted = listener.accept().await;
     drop(listener);

@@ -1,5 +1,5 @@
-//! The two sockets of a pod as sources of connections: that of managers, which checks who comes, and that of the shim, which is there for
-//! one connection only.
+//! The two sockets of a pod as sources of connections: that of managers, which checks who comes,
+//! and that of the shim, which is there for one connection only.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! Checks a plan before it is accepted: what would otherwise go wrong half-way, or touch what no job may touch.
+//! Checks a plan before it is accepted: what would otherwise go wrong half-way, or touch what no
+//! job may touch.
 
 use std::path::{Component, Path};
 

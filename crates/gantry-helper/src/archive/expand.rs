@@ -1,8 +1,10 @@
-//! Expands artifact names and paths with the job's variables, in the forms of POSIX shells that such names use.
+//! Expands artifact names and paths with the job's variables, in the forms of POSIX shells that
+//! such names use.
 
 use gantry_core::variables;
 
-/// Replaces `$NAME`, `${NAME}`, `${NAME:-word}`, `${NAME-word}`, `${NAME:+word}` and `${NAME:offset:length}`.
+/// Replaces `$NAME`, `${NAME}`, `${NAME:-word}`, `${NAME-word}`, `${NAME:+word}` and
+/// `${NAME:offset:length}`.
 pub(super) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     variables::expand(text, |form| value_of(form, &lookup))
 }

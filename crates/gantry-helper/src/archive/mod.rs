@@ -1,5 +1,6 @@
-//! Moves artifacts and caches, in a child process of the agent: if memory runs out it is the child that the kernel ends. What to do comes as JSON on
-//! standard input, because it holds a token; what happens goes to standard output, which is the job log.
+//! Moves artifacts and caches, in a child process of the agent: if memory runs out it is the child
+//! that the kernel ends. What to do comes as JSON on standard input, because it holds a token; what
+//! happens goes to standard output, which is the job log.
 
 pub(crate) mod cache;
 mod expand;
@@ -26,7 +27,8 @@ use self::root::{Place, Root};
 use crate::limits::MOVER_JOB;
 use gantry_core::error_chain::chain;
 
-/// Packs files of a directory, as paths below it, into `out` as a job's artifacts are: for benchmarks.
+/// Packs files of a directory, as paths below it, into `out` as a job's artifacts are: for
+/// benchmarks.
 ///
 /// # Errors
 /// The directory cannot be opened, or a file not be packed.
@@ -44,7 +46,8 @@ pub(crate) enum Cargo {
 
 /// Does what standard input says.
 pub(crate) fn run(cargo: Cargo) -> ExitCode {
-    // Both are best effort: not every container lets a process lower its own chances, and the work is the same without.
+    // Both are best effort: not every container lets a process lower its own chances, and the work
+    // is the same without.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let _ = nix::sys::prctl::set_dumpable(false);
     match work(cargo) {

@@ -1,4 +1,5 @@
-//! An archive as a stream: it is packed on other threads while it is sent, and never lies on the disk.
+//! An archive as a stream: it is packed on other threads while it is sent, and never lies on the
+//! disk.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -38,7 +39,8 @@ impl Packing {
         (Self { shared: Arc::new(Shared { style, root: root.into(), paths: paths.into(), failure }) }, failures)
     }
 
-    /// The archive from its beginning. Dropping the stream ends the packing. A failure is told before the stream breaks.
+    /// The archive from its beginning. Dropping the stream ends the packing. A failure is told
+    /// before the stream breaks.
     pub(super) fn stream(&self) -> ByteStream {
         let (pieces, receiver) = mpsc::channel(ARCHIVE_PIECES);
         let shared = Arc::clone(&self.shared);

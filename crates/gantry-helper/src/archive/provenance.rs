@@ -1,5 +1,6 @@
-//! The statement of an archive's provenance: what its files are, and which job of which project has made them, in the form of in-toto and SLSA
-//! (GitLab Runner 19.4; documented with GitLab's artifacts). It is a file beside the others in the archive.
+//! The statement of an archive's provenance: what its files are, and which job of which project has
+//! made them, in the form of in-toto and SLSA (GitLab Runner 19.4; documented with GitLab's
+//! artifacts). It is a file beside the others in the archive.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,7 +22,8 @@ use super::say;
 /// How much of a file is read at once.
 const READ: usize = 64 * 1024;
 
-/// Writes the statement about `found` into the project, and adds it to them. `name` is that of the archive, without its ending.
+/// Writes the statement about `found` into the project, and adds it to them. `name` is that of the
+/// archive, without its ending.
 ///
 /// # Errors
 /// A file cannot be read, or the statement not be written.

@@ -1,5 +1,6 @@
-//! The project's directory, held open: whatever takes its place or moves below it while files are chosen and packed, nothing is read that
-//! does not lie inside. The helper container holds more than the project, and a job's own processes may still run.
+//! The project's directory, held open: whatever takes its place or moves below it while files are
+//! chosen and packed, nothing is read that does not lie inside. The helper container holds more
+//! than the project, and a job's own processes may still run.
 
 use std::fs::{self, File};
 use std::io;
@@ -30,7 +31,8 @@ pub(super) enum Place {
 }
 
 impl Root {
-    /// Opens `directory`, to which no link leads from `base` on. That itself may be one: it is the operator's.
+    /// Opens `directory`, to which no link leads from `base` on. That itself may be one: it is the
+    /// operator's.
     ///
     /// # Errors
     /// Something is in the way that the job cannot have put there.
@@ -68,8 +70,8 @@ impl Root {
         &self.path
     }
 
-    /// Where `relative` is, from the root and without links on the way; a link at its end is not followed. `None` if that is outside of the
-    /// root, or nowhere.
+    /// Where `relative` is, from the root and without links on the way; a link at its end is not
+    /// followed. `None` if that is outside of the root, or nowhere.
     pub(super) fn locate(&self, relative: &Path) -> Option<PathBuf> {
         let Some(name) = relative.file_name() else { return Some(PathBuf::new()) };
         let parent = self.resolve(relative.parent()?)?;
@@ -82,8 +84,8 @@ impl Root {
         real.strip_prefix(&self.real).ok().map(Path::to_owned)
     }
 
-    /// Opens a regular file of the root, step by step, so that nothing on the way can become a link meanwhile. A link or pipe in its own
-    /// place is refused, or does not make anybody wait.
+    /// Opens a regular file of the root, step by step, so that nothing on the way can become a link
+    /// meanwhile. A link or pipe in its own place is refused, or does not make anybody wait.
     pub(super) fn open_file(&self, relative: &Path) -> io::Result<File> {
         Opener::new(self).open(relative)
     }
@@ -101,7 +103,8 @@ impl Root {
     }
 }
 
-/// Opens many files, most of which lie in the same directory as the one before: the way there is gone once.
+/// Opens many files, most of which lie in the same directory as the one before: the way there is
+/// gone once.
 pub(super) struct Opener<'a> {
     root: &'a Root,
     directory: Option<(PathBuf, OwnedFd)>,

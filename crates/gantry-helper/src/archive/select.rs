@@ -1,5 +1,6 @@
-//! Chooses the files of an artifact (GitLab Runner 19.4: doublestar patterns, relative to the project). A pattern leads through linked
-//! directories as long as they lie inside of the project; what it matches is taken with everything below, where links stay links.
+//! Chooses the files of an artifact (GitLab Runner 19.4: doublestar patterns, relative to the
+//! project). A pattern leads through linked directories as long as they lie inside of the project;
+//! what it matches is taken with everything below, where links stay links.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,7 +30,8 @@ pub(super) enum Remark {
     Warning(String),
 }
 
-/// The chosen paths, relative to the project and in order, and what there is to say about the choice.
+/// The chosen paths, relative to the project and in order, and what there is to say about the
+/// choice.
 pub(super) fn select(wanted: &Wanted<'_>) -> (BTreeSet<PathBuf>, Vec<Remark>) {
     let mut selection = Selection {
         project: wanted.project,
@@ -169,7 +171,8 @@ impl Selection<'_> {
         self.passed.extend(above);
     }
 
-    /// A name cannot be both a link and a directory with files in an archive: where there are files, they count.
+    /// A name cannot be both a link and a directory with files in an archive: where there are
+    /// files, they count.
     fn drop_passed(&mut self) {
         for link in &self.passed {
             let next = self.found.range(link.clone()..).find(|path| *path != link);
@@ -250,7 +253,8 @@ fn is_plain(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// `pattern` relative to the project, cleaned; `None` if it lies outside. An empty result is the project itself.
+/// `pattern` relative to the project, cleaned; `None` if it lies outside. An empty result is the
+/// project itself.
 fn within(project: &Path, pattern: &str) -> Option<String> {
     let own: Vec<&str> = project.to_str()?.split('/').filter(|part| !part.is_empty()).collect();
     let mut parts = if pattern.starts_with('/') { Vec::new() } else { own.clone() };

@@ -1,5 +1,5 @@
-//! Between the project's files and GitLab. An upload is packed while it is sent, and packed again for a second try; a download lies in a
-//! temporary file until it is whole.
+//! Between the project's files and GitLab. An upload is packed while it is sent, and packed again
+//! for a second try; a download lies in a temporary file until it is whole.
 
 mod in_parts;
 
@@ -191,7 +191,8 @@ fn format_word(format: ArtifactFormat) -> &'static str {
     }
 }
 
-/// The name of what is sent (GitLab Runner 19.4): the last part of the artifact's name, with the ending of its format.
+/// The name of what is sent (GitLab Runner 19.4): the last part of the artifact's name, with the
+/// ending of its format.
 fn file_name(expanded: &str, artifact: &ArtifactUpload) -> String {
     let base = Path::new(expanded).file_name().map(|base| base.to_string_lossy().into_owned());
     let base = match base {
@@ -211,7 +212,8 @@ async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> 
     let mut tries = 0;
     let scratch = loop {
         tries += 1;
-        // An instance that sends us to an object store we cannot reach is asked for the bytes themselves next time.
+        // An instance that sends us to an object store we cannot reach is asked for the bytes
+        // themselves next time.
         let error = match download_once(client, job, direct && tries == 1).await {
             Ok(scratch) => break scratch,
             Err(error) => error,

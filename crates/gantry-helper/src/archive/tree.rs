@@ -1,5 +1,6 @@
-//! What a tree of files is, in two digests that travel at the end of its cache: whoever has the same files knows so without sending or
-//! fetching them. Times and owners are no part of it: a tool that makes the same files again has changed nothing.
+//! What a tree of files is, in two digests that travel at the end of its cache: whoever has the
+//! same files knows so without sending or fetching them. Times and owners are no part of it: a tool
+//! that makes the same files again has changed nothing.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -18,7 +19,8 @@ use crate::limits::{PACK_WORKERS, TREE_BLOCK, TREE_BUFFER};
 /// SHA-256.
 type Hash = [u8; 32];
 
-/// A skippable frame of zstd, which every reader passes over: so the archive stays one for everybody.
+/// A skippable frame of zstd, which every reader passes over: so the archive stays one for
+/// everybody.
 const FRAME: [u8; 4] = [0x57, 0x2a, 0x4d, 0x18];
 
 /// What the frame begins with, so that it is no other's.
@@ -95,7 +97,8 @@ impl TreeHasher {
     }
 }
 
-/// Whether the files are those that `known` was made of. They are read only where everything else about them is the same.
+/// Whether the files are those that `known` was made of. They are read only where everything else
+/// about them is the same.
 pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest) -> io::Result<bool> {
     let (mut tree, mut files) = (TreeHasher::default(), Vec::new());
     for path in paths {

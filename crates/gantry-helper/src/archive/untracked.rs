@@ -1,5 +1,6 @@
-//! The files of a work tree that git does not track. The repository belongs to the job, whose configuration may name programs to run, so
-//! git gets a repository of ours that knows the same files: a copy of the index and nothing else.
+//! The files of a work tree that git does not track. The repository belongs to the job, whose
+//! configuration may name programs to run, so git gets a repository of ours that knows the same
+//! files: a copy of the index and nothing else.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

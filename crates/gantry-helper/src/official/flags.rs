@@ -1,5 +1,6 @@
-//! Flags as Go's command lines take them: `--x v`, `--x=v`, `-x v`, `-x=v`, anywhere up to a bare `--`; a value may begin with `-`. Known ones
-//! may also come by a variable. A newer runner may send flags that nobody here knows: those are a warning.
+//! Flags as Go's command lines take them: `--x v`, `--x=v`, `-x v`, `-x=v`, anywhere up to a bare
+//! `--`; a value may begin with `-`. Known ones may also come by a variable. A newer runner may
+//! send flags that nobody here knows: those are a warning.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +67,8 @@ const FLAGS: [(&str, Takes, &str); 48] = [
     ("wait-file-timeout", Takes::Value, ""),
 ];
 
-/// More flags with a value: those of transfers, which this program tunes by itself, and those of the log.
+/// More flags with a value: those of transfers, which this program tunes by itself, and those of
+/// the log.
 const TUNING: [&str; 9] =
     ["metadata", "transfer-buffer-size", "chunk-size", "concurrency", "offset", "log-level", "log-format", "l", "p"];
 

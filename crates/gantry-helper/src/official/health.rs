@@ -1,4 +1,5 @@
-//! `health-check`: waits until something in the pod takes connections on every port that is asked for. The runner ends it.
+//! `health-check`: waits until something in the pod takes connections on every port that is asked
+//! for. The runner ends it.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,6 +1,7 @@
-//! The command line of the official helper (GitLab Runner 19.4, `gitlab-runner-helper`), so that a `gitlab-runner` can use an image with this
-//! program: the sub-commands that it calls in job pods, under their names, with their flags, variables and exit codes. The work is done by the
-//! same code as for our own agent; nothing of ours calls this.
+//! The command line of the official helper (GitLab Runner 19.4, `gitlab-runner-helper`), so that a
+//! `gitlab-runner` can use an image with this program: the sub-commands that it calls in job pods,
+//! under their names, with their flags, variables and exit codes. The work is done by the same code
+//! as for our own agent; nothing of ours calls this.
 
 mod flags;
 mod health;

@@ -1,5 +1,5 @@
-//! Artifacts and caches as the official runner's scripts ask for them. Each is described to the program that moves for our own agent too, in the
-//! current directory, which is the project's.
+//! Artifacts and caches as the official runner's scripts ask for them. Each is described to the
+//! program that moves for our own agent too, in the current directory, which is the project's.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
@@ -157,13 +157,15 @@ fn headers(flags: &Flags) -> Vec<(String, String)> {
     flags.all("header").iter().filter_map(pair).filter(|(name, _)| !name.eq_ignore_ascii_case("host")).collect()
 }
 
-/// What the mover says of a cache as a whole. The runner's own script says the same, by the exit code.
+/// What the mover says of a cache as a whole. The runner's own script says the same, by the exit
+/// code.
 const EXTRACTED: &str = "\u{1b}[32;1mSuccessfully extracted cache\u{1b}[0;m";
 const FAILED: &str = "\u{1b}[0;33mFailed to create cache\u{1b}[0;m";
 const OTHERS: [&str; 2] = ["\u{1b}[32;1mCreated cache\u{1b}[0;m", "\u{1b}[0;33mFailed to extract cache\u{1b}[0;m"];
 const BEGINNINGS: [&str; 2] = ["\u{1b}[32;1mChecking cache for ", "\u{1b}[32;1mCreating cache "];
 
-/// Moves caches, and passes on what the mover says but for those lines, of which the first two are given.
+/// Moves caches, and passes on what the mover says but for those lines, of which the first two are
+/// given.
 fn caches(work: &Value) -> Result<Vec<&'static str>, Fatal> {
     let scratch = tempfile::tempdir().map_err(|error| format!("no temporary directory can be made: {error}"))?;
     let job = json!({
@@ -215,7 +217,8 @@ fn here() -> Result<PathBuf, Fatal> {
     std::env::current_dir().map_err(|error| format!("the current directory is gone: {error}"))
 }
 
-/// The directory and the name of an archive, whose path may be relative and lead out of the project.
+/// The directory and the name of an archive, whose path may be relative and lead out of the
+/// project.
 fn place(file: &str) -> Result<(PathBuf, String), Fatal> {
     let mut clean = PathBuf::new();
     for part in here()?.join(file).components() {

@@ -1,4 +1,5 @@
-//! `read-logs`: prints a file as it grows, each piece with the place at which it ends, so that a reader who has lost the connection can go on.
+//! `read-logs`: prints a file as it grows, each piece with the place at which it ends, so that a
+//! reader who has lost the connection can go on.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};

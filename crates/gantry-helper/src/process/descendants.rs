@@ -1,7 +1,9 @@
-//! Signals to everything that this process has started, whatever its process group, session or terminal.
+//! Signals to everything that this process has started, whatever its process group, session or
+//! terminal.
 //!
-//! Agent and shim are the reapers of their containers, as first process or as subreaper: an orphan becomes their child. So nothing that a
-//! script starts ever leaves this tree, and what others start in the container (`kubectl exec`) is never in it.
+//! Agent and shim are the reapers of their containers, as first process or as subreaper: an orphan
+//! becomes their child. So nothing that a script starts ever leaves this tree, and what others
+//! start in the container (`kubectl exec`) is never in it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -15,8 +17,9 @@ use crate::limits::SCANS;
 
 /// Everything was asked to end, each process once.
 ///
-/// Those that only read what others write through a pipe are asked last, when nobody writes to them any more: most end by themselves then.
-/// `terraform apply | tee log` would otherwise lose its lock, because what it says about the signal hits a pipe that nobody reads.
+/// Those that only read what others write through a pipe are asked last, when nobody writes to them
+/// any more: most end by themselves then. `terraform apply | tee log` would otherwise lose its
+/// lock, because what it says about the signal hits a pipe that nobody reads.
 #[derive(Debug)]
 pub(crate) struct Termination {
     /// Not asked yet.
@@ -28,8 +31,9 @@ pub(crate) struct Termination {
 impl Termination {
     /// Asks all but readers, as they are at this moment; `None` if there is nothing to ask.
     ///
-    /// Between a look at `/proc` and a signal a process may start another, and a process that handles TERM may start one to clean up, which
-    /// must not be hit. So all of it is stopped before it is told, and goes on afterwards.
+    /// Between a look at `/proc` and a signal a process may start another, and a process that
+    /// handles TERM may start one to clean up, which must not be hit. So all of it is stopped
+    /// before it is told, and goes on afterwards.
     pub(crate) fn begin() -> Option<Self> {
         let all = signal_all(Signal::SIGSTOP);
         let readers = readers(&all);
@@ -72,7 +76,8 @@ pub(crate) fn end() {
     drop(signal_all(Signal::SIGKILL));
 }
 
-/// Whether there are any, alive or waiting to be collected: without a child of our own there is none at all.
+/// Whether there are any, alive or waiting to be collected: without a child of our own there is
+/// none at all.
 pub(crate) fn exist() -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     waitid(Id::All, flags) != Err(Errno::ECHILD)
@@ -83,14 +88,16 @@ pub(crate) fn count() -> usize {
     living().len()
 }
 
-/// Signals all, and all that they have started meanwhile, until there is nothing new. Both signals keep a process from starting another.
+/// Signals all, and all that they have started meanwhile, until there is nothing new. Both signals
+/// keep a process from starting another.
 fn signal_all(signal: Signal) -> HashSet<Pid> {
     let mut seen = HashSet::new();
     for _ in 0..SCANS {
         let before = seen.len();
         for pid in living() {
             if seen.insert(pid) {
-                // One that is gone, or that belongs to a user whom we may not signal, is none that we could stop.
+                // One that is gone, or that belongs to a user whom we may not signal, is none that
+                // we could stop.
                 let _ = kill(pid, signal);
             }
         }
@@ -101,8 +108,8 @@ fn signal_all(signal: Signal) -> HashSet<Pid> {
     seen
 }
 
-/// Those of `processes` whose standard input is a pipe that another of them has for its output. A process whose files we may not see is
-/// none of them.
+/// Those of `processes` whose standard input is a pipe that another of them has for its output. A
+/// process whose files we may not see is none of them.
 fn readers(processes: &HashSet<Pid>) -> HashSet<Pid> {
     let pipe = |pid: &Pid, fd: u32| {
         let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?.into_os_string().into_string().ok()?;
@@ -156,8 +163,8 @@ impl Stat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// State and parent are the third and fourth field. The second is the program's name in parentheses, which may itself hold blanks and
-    /// parentheses.
+    /// State and parent are the third and fourth field. The second is the program's name in
+    /// parentheses, which may itself hold blanks and parentheses.
     fn parse(text: &str) -> Option<Self> {
         let (_, rest) = text.rsplit_once(')')?;
         let mut fields = rest.split_whitespace();

@@ -1,7 +1,8 @@
-//! Sorts a script's variables into those that `execve` can carry and those that are too large for that, which the script assigns itself.
+//! Sorts a script's variables into those that `execve` can carry and those that are too large for
+//! that, which the script assigns itself.
 //!
-//! Those are not exported: the kernel would refuse to start every command of the script ("argument list too long"), whether or not it
-//! wants them.
+//! Those are not exported: the kernel would refuse to start every command of the script ("argument
+//! list too long"), whether or not it wants them.
 
 use std::collections::HashMap;
 
@@ -42,8 +43,8 @@ impl Sorted<'_> {
     }
 }
 
-/// Sorts `variables`, of which the last duplicate wins. `inherited` is the size of what the process gets anyway. Names and values that no
-/// environment can hold are left out.
+/// Sorts `variables`, of which the last duplicate wins. `inherited` is the size of what the process
+/// gets anyway. Names and values that no environment can hold are left out.
 pub(crate) fn sort(variables: &[(String, SecretText)], inherited: usize) -> Sorted<'_> {
     let last: HashMap<&str, usize> = variables.iter().enumerate().map(|(at, (key, _))| (key.as_str(), at)).collect();
     let mut sorted = Sorted::default();

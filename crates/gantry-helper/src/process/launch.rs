@@ -57,7 +57,8 @@ enum Step {
     Timer,
 }
 
-/// Starts `command` with both outputs in one pipe. Standard input is the caller's choice; `/dev/null` is the right one nearly always.
+/// Starts `command` with both outputs in one pipe. Standard input is the caller's choice;
+/// `/dev/null` is the right one nearly always.
 ///
 /// # Errors
 /// The process cannot be started, for a reason in the error.

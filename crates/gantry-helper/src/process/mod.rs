@@ -1,4 +1,5 @@
-//! Processes: starting them in their own group with one merged output, streaming that, killing groups, reaping everything.
+//! Processes: starting them in their own group with one merged output, streaming that, killing
+//! groups, reaping everything.
 //!
 //! Nothing here uses `tokio::process`, which would fight with the reaper over exit statuses.
 

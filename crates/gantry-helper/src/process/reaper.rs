@@ -1,5 +1,6 @@
-//! The reaper of agent and shim, which are both PID 1 of their container: it collects every child, the orphans too, and tells those who
-//! registered for one how it ended. Processes must be started and registered without an `await` in between, on the reaper's own thread.
+//! The reaper of agent and shim, which are both PID 1 of their container: it collects every child,
+//! the orphans too, and tells those who registered for one how it ended. Processes must be started
+//! and registered without an `await` in between, on the reaper's own thread.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +25,8 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Starts reaping. Orphans come to us also where we are not PID 1, as in pods with a shared process namespace.
+    /// Starts reaping. Orphans come to us also where we are not PID 1, as in pods with a shared
+    /// process namespace.
     ///
     /// # Errors
     /// The signal handler cannot be installed.

@@ -1,4 +1,5 @@
-//! Starts a script: its text in a memory file (never an argument, never standard input), its variables through `execve`.
+//! Starts a script: its text in a memory file (never an argument, never standard input), its
+//! variables through `execve`.
 
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
@@ -60,7 +61,8 @@ pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<StartedScrip
     check_directory(script.directory)?;
     let inherited = std::env::vars_os().map(|(key, value)| key.len() + value.len() + 2).sum();
     let sorted = sort(script.environment, inherited);
-    // Not closed on exec: the shell opens it by its number. Nothing else starts meanwhile, since one thread starts everything.
+    // Not closed on exec: the shell opens it by its number. Nothing else starts meanwhile, since
+    // one thread starts everything.
     let memory = memfd_create(c"script", MFdFlags::empty()).map_err(|error| StartError::Text(error.into()))?;
     let mut memory = std::fs::File::from(memory);
     let lines = assignments(&sorted.assigned);
@@ -83,7 +85,8 @@ pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<StartedScrip
     Ok(StartedScript { process, warnings: sorted.warnings() })
 }
 
-/// Adds to `command` what `execve` can carry of `environment`, for programs that are no scripts of ours.
+/// Adds to `command` what `execve` can carry of `environment`, for programs that are no scripts of
+/// ours.
 pub(crate) fn pass_environment(command: &mut Command, environment: &[(String, SecretText)]) {
     let inherited =
         std::env::vars_os().map(|(key, value)| size(&key.to_string_lossy(), &value.to_string_lossy())).sum();

@@ -1,5 +1,5 @@
-//! The build container's shell: starts scripts, stops everything that lives, and keeps reading what processes print that have outlived
-//! their script.
+//! The build container's shell: starts scripts, stops everything that lives, and keeps reading what
+//! processes print that have outlived their script.
 
 use std::future::Future;
 use std::path::Path;
@@ -73,7 +73,8 @@ impl Shell for ContainerShell {
     }
 }
 
-/// Where the output of a script goes once the script has ended and others still hold it open. If nobody read it, they would die of it.
+/// Where the output of a script goes once the script has ended and others still hold it open. If
+/// nobody read it, they would die of it.
 #[derive(Clone, Debug)]
 pub(super) struct Background(mpsc::Sender<Bytes>);
 

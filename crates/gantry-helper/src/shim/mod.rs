@@ -1,5 +1,6 @@
-//! The shim: PID 1 of the build container. It runs one script at a time as the agent tells it, streams the output, says how the script
-//! ended, and reaps whatever is left. It decides nothing, keeps nothing, and ends when its agent does.
+//! The shim: PID 1 of the build container. It runs one script at a time as the agent tells it,
+//! streams the output, says how the script ended, and reaps whatever is left. It decides nothing,
+//! keeps nothing, and ends when its agent does.
 //!
 //! `container.rs` is the container's shell, `running.rs` a script in it.
 
@@ -84,7 +85,8 @@ async fn serve(layout: &Layout) -> Result<ExitCode, ShimError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does what an agent says over `stream` until it says exit. A script that still runs then is ended.
+/// Does what an agent says over `stream` until it says exit. A script that still runs then is
+/// ended.
 pub async fn obey<C, S>(stream: C, shell: S, mut terminations: BoxStream<'static, ()>) -> Result<(), ConnectionError>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -126,7 +128,8 @@ struct Running<P> {
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
-    /// Does what the agent says until it says exit. TERM changes nothing: when a pod is ended, the agent decides what that means.
+    /// Does what the agent says until it says exit. TERM changes nothing: when a pod is ended, the
+    /// agent decides what that means.
     async fn obey(&mut self, terminations: &mut BoxStream<'static, ()>) -> Result<(), ConnectionError> {
         let shell = self.shell.path().unwrap_or_default();
         self.connection.send(&ShimFrame::Hello(ShimHello { protocol: PROTOCOL, shell })).await?;

@@ -1,6 +1,7 @@
 //! Counts the processes of this container that the kernel ended for want of memory.
 
-/// Where cgroup v2 and v1 keep the count; in a container the root of the mount is the container's own group.
+/// Where cgroup v2 and v1 keep the count; in a container the root of the mount is the container's
+/// own group.
 const FILES: [&str; 2] = ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"];
 
 /// The count so far; 0 where it cannot be read.

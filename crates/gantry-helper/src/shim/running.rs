@@ -1,5 +1,5 @@
-//! A script that runs in the build container, and what becomes of everything that it has started: left alone when the script ends by
-//! itself, ended to the last process when it is stopped.
+//! A script that runs in the build container, and what becomes of everything that it has started:
+//! left alone when the script ends by itself, ended to the last process when it is stopped.
 
 use std::collections::VecDeque;
 use std::io;
@@ -117,7 +117,8 @@ impl Running {
         }
     }
 
-    /// Takes what is in the pipe now, which is all that the script itself can have left there; then it is over.
+    /// Takes what is in the pipe now, which is all that the script itself can have left there; then
+    /// it is over.
     fn drain(&mut self, owed: usize, buffer: &mut BytesMut) -> Happening {
         if let Some(output) = &self.output
             && owed > 0
@@ -191,7 +192,8 @@ impl Process for Running {
         }
     }
 
-    /// Everything that lives is stopped: what ran in the background since an earlier script has no more business here.
+    /// Everything that lives is stopped: what ran in the background since an earlier script has no
+    /// more business here.
     fn kill(&mut self, grace: Duration) {
         let now = Instant::now();
         match &mut self.until {

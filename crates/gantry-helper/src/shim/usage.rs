@@ -1,5 +1,6 @@
-//! What this container has used so far: read from its control group, of version 2 or 1. In a container the root of the mount is the
-//! container's own group; where it is not, or is not there, nothing is said.
+//! What this container has used so far: read from its control group, of version 2 or 1. In a
+//! container the root of the mount is the container's own group; where it is not, or is not there,
+//! nothing is said.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,8 @@ use std::str::FromStr;
 use gantry_wire::usage::Usage;
 use tokio::time::Instant;
 
-/// More than this is how version 1 writes "no limit": it is about as much as an address space holds.
+/// More than this is how version 1 writes "no limit": it is about as much as an address space
+/// holds.
 const NO_LIMIT: u64 = 1 << 62;
 
 /// Reads the control group, and remembers the most that was in use.
@@ -86,7 +88,8 @@ impl Meter {
     }
 }
 
-/// Memory that is needed: the kernel takes back files that nobody has looked at lately before it ends anybody.
+/// Memory that is needed: the kernel takes back files that nobody has looked at lately before it
+/// ends anybody.
 fn in_use(current: Option<u64>, stat: &str, idle_files: &str) -> Option<u64> {
     Some(current?.saturating_sub(field(stat, idle_files)?))
 }

@@ -1,4 +1,5 @@
-//! Caches down and up, in a child process (see `archive/cache/`). No cache is worth a job: whatever goes wrong is a line in its log.
+//! Caches down and up, in a child process (see `archive/cache/`). No cache is worth a job: whatever
+//! goes wrong is a line in its log.
 
 use gantry_core::Ending;
 use gantry_wire::cache::{RestoreCaches, SaveCaches};

@@ -1,4 +1,5 @@
-//! Removes what the job leaves beside its work tree, and what could run in a later job's git. Matters where volumes outlive pods.
+//! Removes what the job leaves beside its work tree, and what could run in a later job's git.
+//! Matters where volumes outlive pods.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The stages that run in the helper container, each in a task of its own that reports to the engine. Dropping the task stops the stage
-//! and kills what it has started.
+//! The stages that run in the helper container, each in a task of its own that reports to the
+//! engine. Dropping the task stops the stage and kills what it has started.
 
 mod artifacts;
 mod caches;
@@ -58,7 +58,8 @@ pub(crate) struct StageContext {
 pub(crate) struct Tools {
     pub(crate) layout: Layout,
     pub(crate) reaper: Reaper,
-    /// The one that the helper container was started with; the agent's own lets everybody write to what it makes.
+    /// The one that the helper container was started with; the agent's own lets everybody write to
+    /// what it makes.
     pub(crate) inherited_umask: Mode,
 }
 
@@ -147,7 +148,8 @@ impl StageContext {
         }
     }
 
-    /// Runs a program for the sake of its standard output, which is in a file of ours without a name; `None` if it does not end with 0.
+    /// Runs a program for the sake of its standard output, which is in a file of ours without a
+    /// name; `None` if it does not end with 0.
     pub(crate) async fn answer_of(&self, mut command: Command) -> io::Result<Option<File>> {
         let mut answer = tempfile::tempfile_in(self.layout.agent_dir())?;
         command.stdin(Stdio::null()).stdout(answer.try_clone()?).stderr(Stdio::null()).process_group(0);
@@ -161,7 +163,8 @@ impl StageContext {
         Ok(exit.success().then_some(answer))
     }
 
-    /// Why a tool of the helper image could not be started. A job may hide the image's tools by a variable of its own.
+    /// Why a tool of the helper image could not be started. A job may hide the image's tools by a
+    /// variable of its own.
     pub(crate) fn cannot_start(&self, tool: &str, error: &io::Error) -> Ending {
         let own_path = std::env::var_os("PATH").unwrap_or_default();
         let is_there =
@@ -189,7 +192,8 @@ impl StageContext {
         self.make_directory(&self.plan.paths.project_dir).await
     }
 
-    /// Makes a directory of the job below that of all builds. What an earlier job has put in its place goes.
+    /// Makes a directory of the job below that of all builds. What an earlier job has put in its
+    /// place goes.
     pub(crate) async fn make_directory(&self, directory: &str) -> Result<(), Ending> {
         let (base, path) = (PathBuf::from(&self.plan.paths.builds_dir), PathBuf::from(directory));
         let made = tasks::blocking(move || trees::make_below(&base, &path)).await.and_then(|result| result);

@@ -1,4 +1,5 @@
-//! The child processes that move artifacts and caches: if memory runs out it is them that the kernel ends.
+//! The child processes that move artifacts and caches: if memory runs out it is them that the
+//! kernel ends.
 
 use std::io::{Seek as _, Write as _};
 use std::os::fd::OwnedFd;

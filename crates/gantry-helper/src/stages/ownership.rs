@@ -1,4 +1,5 @@
-//! Gives a tree to the build container's user. Only root can, and only a tree of other owners needs it.
+//! Gives a tree to the build container's user. Only root can, and only a tree of other owners needs
+//! it.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, lchown};
@@ -7,8 +8,9 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use walkdir::WalkDir;
 
-/// Gives everything below `path` to `uid` and `gid`; links themselves, not what they point to. Where we are not root the tree stays as it
-/// is: it was made without a umask, or by `fsGroup`, so that others may write.
+/// Gives everything below `path` to `uid` and `gid`; links themselves, not what they point to.
+/// Where we are not root the tree stays as it is: it was made without a umask, or by `fsGroup`, so
+/// that others may write.
 pub(crate) fn give(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
     if !geteuid().is_root() || uid == 0 {
         return Ok(());

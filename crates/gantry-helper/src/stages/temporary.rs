@@ -1,5 +1,6 @@
-//! The job's temporary directory, with its file variables. Beside the project there is only a link to it, because services see what is
-//! there, and because nothing may be mounted where jobs remove and rename. Nothing here goes through that link: it is the job's.
+//! The job's temporary directory, with its file variables. Beside the project there is only a link
+//! to it, because services see what is there, and because nothing may be mounted where jobs remove
+//! and rename. Nothing here goes through that link: it is the job's.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -25,7 +26,8 @@ fn make_by(paths: &Paths, link: impl FnOnce(&Path, &Path) -> io::Result<()>) -> 
     if leads_to(shown, volume) {
         return Ok(volume);
     }
-    // Whatever is there is of another runner's making, or the job's in a place that it was told is ours.
+    // Whatever is there is of another runner's making, or the job's in a place that it was told is
+    // ours.
     trees::remove_tree(shown)?;
     match link(volume, shown) {
         // Some network file systems have no links.
@@ -56,7 +58,8 @@ fn leads_to(link: &Path, target: &Path) -> bool {
     fs::read_link(link).is_ok_and(|found| found == target)
 }
 
-/// Removes the link: another runner may use the builds directory next, and expects a directory or nothing.
+/// Removes the link: another runner may use the builds directory next, and expects a directory or
+/// nothing.
 pub(crate) fn unlink(paths: &Paths) -> io::Result<()> {
     let shown = Path::new(&paths.temp_dir);
     if volume(paths).is_some_and(|volume| leads_to(shown, volume)) { trees::remove_file(shown) } else { Ok(()) }

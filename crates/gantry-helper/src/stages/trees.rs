@@ -49,8 +49,9 @@ pub(crate) fn empty(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `directory` and its parents, all of them directories of their own below `base`. A link or a file in their place goes: it would lead
-/// to somewhere else in this container, or nowhere. Says what went.
+/// Makes `directory` and its parents, all of them directories of their own below `base`. A link or
+/// a file in their place goes: it would lead to somewhere else in this container, or nowhere. Says
+/// what went.
 pub(crate) fn make_below(base: &Path, directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(base)?;
     let mut replaced = Vec::new();
@@ -88,7 +89,8 @@ pub(crate) fn is_real_below(base: &Path, directory: &Path) -> bool {
     })
 }
 
-/// Bytes that a tree takes on its disk, as `du` counts them but files with several names; nothing if that cannot be said soon.
+/// Bytes that a tree takes on its disk, as `du` counts them but files with several names; nothing
+/// if that cannot be said soon.
 pub(crate) fn size(directory: &Path) -> Option<u64> {
     let until = Instant::now() + COUNTING;
     let mut bytes = 0;

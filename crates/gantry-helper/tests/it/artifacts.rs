@@ -12,7 +12,8 @@ use gantry_wire::plan::{Action, ArtifactDownload, ArtifactFormat, ArtifactUpload
 
 use crate::world::{World, stage, variable};
 
-/// Uploads by job, with the head of their requests. The heads of downloads are under [`DOWNLOADS`], those of refused reports under [`REFUSED`].
+/// Uploads by job, with the head of their requests. The heads of downloads are under [`DOWNLOADS`],
+/// those of refused reports under [`REFUSED`].
 type Kept = Arc<Mutex<BTreeMap<i64, (String, Vec<u8>)>>>;
 
 const DOWNLOADS: i64 = -1;

@@ -53,8 +53,8 @@ fn refusal(manager: &Manager) -> Option<Refusal> {
     })
 }
 
-/// One connects, asks and is told why not; the one in charge notices nothing. When it is gone another takes over with all that it needs,
-/// and the first never comes back.
+/// One connects, asks and is told why not; the one in charge notices nothing. When it is gone
+/// another takes over with all that it needs, and the first never comes back.
 #[test]
 fn a_job_is_taken_over_once_its_manager_is_gone() {
     let world = World::new();

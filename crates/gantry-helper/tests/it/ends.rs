@@ -12,7 +12,8 @@ use gantry_wire::shim::{ShimFrame, ShimHello};
 use crate::sources::sources;
 use crate::world::{Manager, World, script, stage, wait};
 
-/// Bounded, because a shim that a test has killed leaves its script behind: here it is no first process of a container.
+/// Bounded, because a shim that a test has killed leaves its script behind: here it is no first
+/// process of a container.
 const LOOP: &str = "echo begun; for i in $(seq 1200); do sleep 0.05; done";
 
 #[test]
@@ -31,7 +32,8 @@ fn a_cancel_stops_the_script_and_leaves_after_script() {
     assert!(log.ends_with("ERROR: Job failed: canceled\x1b[0;m\n"), "{log}");
 }
 
-/// What `cause` does while a stage of the helper container runs; the tool it has started must be gone afterwards.
+/// What `cause` does while a stage of the helper container runs; the tool it has started must be
+/// gone afterwards.
 fn stop_in_sources(cause: impl FnOnce(&mut Manager), plan: impl FnOnce(&mut PodPlan)) -> (Closed, String) {
     let world = World::new();
     let mut job = world.plan(&["echo never"]);

@@ -11,7 +11,8 @@ fn with_after(mut plan: PodPlan, text: &str) -> PodPlan {
     plan
 }
 
-/// Runs `plan` in a world whose build container has another user. Only root can start processes of others.
+/// Runs `plan` in a world whose build container has another user. Only root can start processes of
+/// others.
 fn run_as_another_user(world: &mut World, plan: PodPlan) -> String {
     let mut manager = world.start(plan);
     manager.until("the wait for the shim", |manager| manager.state.stage.as_deref() == Some("step_script"));

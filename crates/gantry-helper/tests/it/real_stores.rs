@@ -1,5 +1,6 @@
-//! Caches in stores that others have written: `MinIO`, fake-gcs-server and Azurite. `.ci/run stores` installs them where this looks; a test
-//! whose store is not there says so and does nothing.
+//! Caches in stores that others have written: `MinIO`, fake-gcs-server and Azurite. `.ci/run
+//! stores` installs them where this looks; a test whose store is not there says so and does
+//! nothing.
 
 use std::fs;
 use std::net::TcpListener;
@@ -156,7 +157,8 @@ impl Server {
         }
     }
 
-    /// What a runner with these settings signs. `rewrite` leads to this server where a cloud's own address is fixed.
+    /// What a runner with these settings signs. `rewrite` leads to this server where a cloud's own
+    /// address is fixed.
     fn signs(&self, settings: Settings, variables: &[(&str, &str)], rewrite: fn(&str, &str) -> String) -> Signer {
         let variables: Vec<(String, String)> =
             variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -210,7 +210,8 @@ fn credentials_are_for_the_project_alone_and_outlive_a_clean_environment() {
 const JOB: &str = "Basic Z2l0bGFiLWNpLXRva2VuOmh1bnRlcjI=";
 const PERSONAL: &str = "Basic b2F1dGgyOnBlcnNvbmFs";
 
-/// Serves repositories by git's plain file protocol to those who know the password, and notes who asks for others.
+/// Serves repositories by git's plain file protocol to those who know the password, and notes who
+/// asks for others.
 struct Server {
     address: SocketAddr,
     others: Arc<Mutex<Vec<Option<String>>>>,
@@ -413,7 +414,8 @@ fn a_second_try_starts_from_nothing() {
     }
 }
 
-/// What an earlier job may leave where the builds directory lasts: how it is made below `p`, the project's directory.
+/// What an earlier job may leave where the builds directory lasts: how it is made below `p`, the
+/// project's directory.
 const PLANTS: [(&str, &str); 20] = [
     ("a linked repository", "mv .git ../evil.git; ln -s ../evil.git .git"),
     ("a repository elsewhere", "mv .git ../evil.git; echo gitdir: $PWD/../evil.git > .git"),

@@ -1,4 +1,5 @@
-//! What happens to everything that a script has started: when it is stopped, and when it ends by itself.
+//! What happens to everything that a script has started: when it is stopped, and when it ends by
+//! itself.
 
 use gantry_core::FailureReason;
 use gantry_wire::frame::{Cancel, Frame};

@@ -276,7 +276,8 @@ impl Manager {
         self.until(text, |manager| manager.text().contains(text));
     }
 
-    /// Reads until the verdict is closed and the whole trace is here, and checks the two against each other.
+    /// Reads until the verdict is closed and the whole trace is here, and checks the two against
+    /// each other.
     pub(crate) fn closed(&mut self) -> Closed {
         self.until("the end of the job", |manager| {
             manager

@@ -1,4 +1,5 @@
-//! Over real connections on the loopback address: TLS and time-outs. What is sent is tested elsewhere.
+//! Over real connections on the loopback address: TLS and time-outs. What is sent is tested
+//! elsewhere.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;

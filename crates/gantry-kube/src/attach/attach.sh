@@ -1,5 +1,6 @@
-# Run by the manager in the helper container: sh -c <this> gantry-attach PROTOCOL PUSHED MANAGER_SOCKET READY
-# Ends up as a bridge between standard input and output and the agent. Until then it says one line, see the words below.
+# Run by the manager in the helper container: sh -c <this> gantry-attach PROTOCOL PUSHED
+# MANAGER_SOCKET READY Ends up as a bridge between standard input and output and the agent. Until
+# then it says one line, see the words below.
 pushed=$2
 ready=$4
 
@@ -12,14 +13,15 @@ fail() {
     exit 1
 }
 
-# Wakes the container's first process if it waits for the pushed helper, and becomes a bridge. The FIFO is opened for both, because one
-# without a reader cannot be opened for writing alone.
+# Wakes the container's first process if it waits for the pushed helper, and becomes a bridge. The
+# FIFO is opened for both, because one without a reader cannot be opened for writing alone.
 bridge_of_pushed() {
     [ -p "$ready" ] && echo 1<>"$ready"
     exec "$pushed" bridge
 }
 
-# An agent runs already: any helper can be the bridge to it, and the one it was started from fits it best.
+# An agent runs already: any helper can be the bridge to it, and the one it was started from fits it
+# best.
 if [ -S "$3" ]; then
     [ -x "$pushed" ] && exec "$pushed" bridge
     command -v gantry-helper >/dev/null 2>&1 && exec gantry-helper bridge
@@ -36,7 +38,8 @@ command -v gzip >/dev/null 2>&1 && forms='plain gzip'
 printf '@PUSH_REQUEST@ %s %s\n' "$machine" "$forms"
 read -r size form || exit 1
 
-# Other attempts may run at the same time: each writes a file of its own, and the last step is one rename.
+# Other attempts may run at the same time: each writes a file of its own, and the last step is one
+# rename.
 temporary=$pushed.$$
 trap 'rm -f "$temporary"' EXIT
 if [ "$form" = gzip ]; then

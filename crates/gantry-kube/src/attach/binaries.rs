@@ -16,7 +16,8 @@ pub struct HelperBinaries {
     by_machine: BTreeMap<String, HelperBinary>,
 }
 
-/// One helper, as it is and, for images that have `gzip`, compressed: a third of the bytes through an exec.
+/// One helper, as it is and, for images that have `gzip`, compressed: a third of the bytes through
+/// an exec.
 #[derive(Clone, Debug)]
 pub struct HelperBinary {
     plain: Content,
@@ -44,7 +45,8 @@ impl HelperBinary {
     }
 }
 
-/// Bytes in memory, or in a file that is open: of a file nothing is in memory but what is being sent.
+/// Bytes in memory, or in a file that is open: of a file nothing is in memory but what is being
+/// sent.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// In memory.
@@ -81,7 +83,8 @@ impl Content {
         self.piece(self.length().saturating_sub(count as u64), count)
     }
 
-    /// The bytes from `offset` on, at most `most`; none at the end. Reads from the page cache as a rule, so it does not wait.
+    /// The bytes from `offset` on, at most `most`; none at the end. Reads from the page cache as a
+    /// rule, so it does not wait.
     pub(crate) fn piece(&self, offset: u64, most: usize) -> io::Result<Bytes> {
         match self {
             Self::Memory(bytes) => {

@@ -1,5 +1,5 @@
-//! How many execs may be opened at once and how fast new ones are tried, for all pods of one cluster together: each is an audited request
-//! and a connection from the API server to a kubelet.
+//! How many execs may be opened at once and how fast new ones are tried, for all pods of one
+//! cluster together: each is an audited request and a connection from the API server to a kubelet.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -25,7 +25,8 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Waits for a token and a place. The place is held until the returned permit is dropped; `None` cannot happen while the gate lives.
+    /// Waits for a token and a place. The place is held until the returned permit is dropped;
+    /// `None` cannot happen while the gate lives.
     pub(crate) async fn pass(&self) -> Option<SemaphorePermit<'_>> {
         sleep_until(self.take_token(Instant::now())).await;
         self.places.acquire().await.ok()

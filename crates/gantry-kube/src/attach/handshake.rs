@@ -1,4 +1,5 @@
-//! The lines before the frames: the shell's first word, the helper if it asks for one, and the bridge's greeting.
+//! The lines before the frames: the shell's first word, the helper if it asks for one, and the
+//! bridge's greeting.
 
 use gantry_wire::frame::Protocols;
 use tokio::{
@@ -70,7 +71,8 @@ fn greeted(stream: AgentStream, line: FirstLine) -> Result<AgentStream, Failed> 
     }
 }
 
-/// Sends size, form and bytes, and reads meanwhile: a shell whose disk is full says so in the middle and stops reading.
+/// Sends size, form and bytes, and reads meanwhile: a shell whose disk is full says so in the
+/// middle and stops reading.
 async fn push(stream: AgentStream, content: &Content, compressed: bool) -> Result<(AgentStream, FirstLine), Failed> {
     let outcome = stream.outcome();
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -80,7 +82,8 @@ async fn push(stream: AgentStream, content: &Content, compressed: bool) -> Resul
         tokio::select! {
             biased;
             line = &mut reading => line,
-            // What went wrong with writing is better said by the shell or by the exec's status, which come out of reading.
+            // What went wrong with writing is better said by the shell or by the exec's status,
+            // which come out of reading.
             _ = send(&mut writer, content, compressed) => reading.await,
         }
     }?;

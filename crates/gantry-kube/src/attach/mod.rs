@@ -1,7 +1,9 @@
-//! The way to the agent: try `pods/exec` until it succeeds, push a helper if the image has none, and hand over a byte stream of frames.
+//! The way to the agent: try `pods/exec` until it succeeds, push a helper if the image has none,
+//! and hand over a byte stream of frames.
 //!
-//! It never waits for the pod's status to say "running", because `pods/exec` works up to a second earlier, and it never decides by the
-//! words of a message. What goes over the stream is the caller's business.
+//! It never waits for the pod's status to say "running", because `pods/exec` works up to a second
+//! earlier, and it never decides by the words of a message. What goes over the stream is the
+//! caller's business.
 
 mod binaries;
 mod gate;
@@ -40,10 +42,11 @@ use crate::{
 /// What connecting is for: what ends the waiting depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To hand over a plan. Anything that keeps helper or build from starting, or a deletion, ends it.
+    /// To hand over a plan. Anything that keeps helper or build from starting, or a deletion, ends
+    /// it.
     Start,
-    /// To follow an agent that has its plan. It may finish while its pod is being deleted or its build container is gone, so only a helper
-    /// that cannot answer any more ends it.
+    /// To follow an agent that has its plan. It may finish while its pod is being deleted or its
+    /// build container is gone, so only a helper that cannot answer any more ends it.
     Resume,
 }
 
@@ -133,7 +136,8 @@ pub enum AttachError {
 }
 
 impl AttachError {
-    /// What this means for a job that has not started. `waited` is the limit that passed, for [`AttachError::Deadline`].
+    /// What this means for a job that has not started. `waited` is the limit that passed, for
+    /// [`AttachError::Deadline`].
     pub fn ending(&self, waited: Duration) -> Ending {
         match self {
             Self::Pod { ending } => ending.clone(),
@@ -161,9 +165,10 @@ pub(crate) enum Failed {
 }
 
 impl Cluster {
-    /// Opens a stream of frames to the pod's agent: tries as soon as the pod has a node and a try can pay, at times that earlier pods have
-    /// shown to be good and whenever the helper's status changes, until it works, the pod proves that it never will, or the deadline comes.
-    /// May be called again for the same pod at any time.
+    /// Opens a stream of frames to the pod's agent: tries as soon as the pod has a node and a try
+    /// can pay, at times that earlier pods have shown to be good and whenever the helper's status
+    /// changes, until it works, the pod proves that it never will, or the deadline comes. May be
+    /// called again for the same pod at any time.
     pub async fn connect_agent(&self, request: AttachRequest<'_>) -> Result<AgentStream, AttachError> {
         let AttachRequest { pod, mut watch, helper, purpose, deadline } = request;
         let _starting = (purpose == Purpose::Start).then(|| self.starts().begin());
@@ -199,7 +204,8 @@ impl Cluster {
                         due.succeeded(self.starts(), now);
                         return Ok(stream);
                     }
-                    // An agent that has answered before may be busy or on its way out: its pod's status will tell.
+                    // An agent that has answered before may be busy or on its way out: its pod's
+                    // status will tell.
                     Err(Failed::Final(AttachError::Unusable { message })) if purpose == Purpose::Resume => message,
                     Err(Failed::Final(error)) => return Err(error),
                     Err(Failed::NotYet(message)) => message,
@@ -268,7 +274,8 @@ impl Cluster {
     }
 }
 
-/// Before the first byte everything but a refusal means "not yet": kubelets and API servers answer 500 and 400 while a container starts.
+/// Before the first byte everything but a refusal means "not yet": kubelets and API servers answer
+/// 500 and 400 while a container starts.
 fn exec_failed(error: &ApiError) -> Failed {
     match error.fault {
         Fault::Unauthenticated | Fault::Forbidden => {

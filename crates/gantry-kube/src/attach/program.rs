@@ -1,11 +1,12 @@
-//! How much of a program its kernel needs: symbols and what debuggers read lie behind that, and are most of a program that was built to be
-//! debugged.
+//! How much of a program its kernel needs: symbols and what debuggers read lie behind that, and are
+//! most of a program that was built to be debugged.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
-/// A program of 64 bits whose numbers begin with their lowest byte (ELF: `e_ident`), as all are that a helper is built for.
+/// A program of 64 bits whose numbers begin with their lowest byte (ELF: `e_ident`), as all are
+/// that a helper is built for.
 const MAGIC: [u8; 6] = [0x7f, b'E', b'L', b'F', 2, 1];
 
 /// Length of the header of such a program.
@@ -14,7 +15,8 @@ const HEADER: usize = 64;
 /// Length of what describes one segment.
 const SEGMENT: usize = 56;
 
-/// How many bytes of a program are used when it is started: up to the end of its last segment. All of them where that cannot be told.
+/// How many bytes of a program are used when it is started: up to the end of its last segment. All
+/// of them where that cannot be told.
 pub fn loaded_length(program: &File) -> io::Result<u64> {
     let length = program.metadata()?.size();
     Ok(end_of_segments(program)?.filter(|end| *end < length).unwrap_or(length))
@@ -68,7 +70,8 @@ mod tests {
         assert!(length < own.metadata().unwrap().len(), "{length}");
         let directory = tempfile::tempdir().unwrap();
         let short = directory.path().join("short");
-        // A shell writes it: of a file that a test has open for writing another one's child may keep it open, and then it cannot be run.
+        // A shell writes it: of a file that a test has open for writing another one's child may
+        // keep it open, and then it cannot be run.
         let script = "head -c $1 \"$2\" >\"$3\" && chmod 755 \"$3\" && exec \"$3\" --list";
         let shell =
             Command::new("sh").args(["-c", script, "sh", &length.to_string()]).args([&own, &short]).output().unwrap();

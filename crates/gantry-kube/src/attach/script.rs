@@ -1,5 +1,5 @@
-//! What is run in the helper container to reach the agent, and the first line that it answers with. Paths and words come from
-//! `gantry_wire::layout`; the shell text itself is `attach.sh`.
+//! What is run in the helper container to reach the agent, and the first line that it answers with.
+//! Paths and words come from `gantry_wire::layout`; the shell text itself is `attach.sh`.
 
 use gantry_wire::{PROTOCOL, layout};
 
@@ -9,7 +9,8 @@ pub(crate) const GZIP: &str = "gzip";
 
 const TEMPLATE: &str = include_str!("attach.sh");
 
-/// The command of the exec: POSIX `sh`, nothing else of the image but `uname`, `head`, `wc`, `chmod` and `mv`.
+/// The command of the exec: POSIX `sh`, nothing else of the image but `uname`, `head`, `wc`,
+/// `chmod` and `mv`.
 pub(crate) fn command() -> Vec<String> {
     let script =
         TEMPLATE.replace("@EXEC_FAILURE@", layout::EXEC_FAILURE).replace("@PUSH_REQUEST@", layout::PUSH_REQUEST);

@@ -1,8 +1,10 @@
-//! When a try of an exec pays: learned from how long earlier pods took from their node to a working exec.
+//! When a try of an exec pays: learned from how long earlier pods took from their node to a working
+//! exec.
 //!
-//! No status says when a container can be reached, and each try is an audited request. So pods of a kind that has been seen before are first
-//! tried shortly before the quickest of them could be reached, then densely as long as they took, then ever more rarely; those of an unknown
-//! kind from the start on, with growing pauses.
+//! No status says when a container can be reached, and each try is an audited request. So pods of a
+//! kind that has been seen before are first tried shortly before the quickest of them could be
+//! reached, then densely as long as they took, then ever more rarely; those of an unknown kind from
+//! the start on, with growing pauses.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +35,8 @@ impl Kind {
         limits::STARTS_OF_KIND + 4 * usize::try_from(self.crowd).unwrap_or(0)
     }
 
-    /// Whether more pods start now than when it was made, or looked at last, by so many that it is another kind.
+    /// Whether more pods start now than when it was made, or looked at last, by so many that it is
+    /// another kind.
     pub(crate) fn grows(&mut self, crowd: usize) -> bool {
         let crowd = crowd.max(1).ilog2();
         let grows = crowd > self.crowd;
@@ -160,7 +163,8 @@ mod tests {
         Duration::from_millis(count)
     }
 
-    /// Starts a pod that can be reached after `ready`, where a try takes 10 ms: how many tries, and how late.
+    /// Starts a pod that can be reached after `ready`, where a try takes 10 ms: how many tries, and
+    /// how late.
     fn start(starts: &Starts, ready: u64, others: usize) -> (u32, u128) {
         let kind = Kind::new("node", "helper", others + 1);
         let mut pace = starts.pace(&kind);

@@ -1,5 +1,5 @@
-//! The byte stream of one exec, straight over kube's WebSocket: no task and no buffer between, so that dropping it closes the connection at
-//! once and reading and writing cannot block each other.
+//! The byte stream of one exec, straight over kube's WebSocket: no task and no buffer between, so
+//! that dropping it closes the connection at once and reading and writing cannot block each other.
 
 use std::{
     io,
@@ -23,7 +23,8 @@ use tokio_tungstenite::{
 
 use crate::{error::shorten, limits};
 
-// First byte of each message, and of what it closes (Kubernetes remote command protocol, v4 and v5).
+// First byte of each message, and of what it closes (Kubernetes remote command protocol, v4 and
+// v5).
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
@@ -51,8 +52,9 @@ impl std::fmt::Display for ExecEnd {
     }
 }
 
-/// What is known of an exec beside its output. Stays usable after the stream is split or dropped. It explains; it never proves how a job
-/// ended, because an exec in a killed container ends with 137 like any other.
+/// What is known of an exec beside its output. Stays usable after the stream is split or dropped.
+/// It explains; it never proves how a job ended, because an exec in a killed container ends with
+/// 137 like any other.
 #[derive(Clone, Debug, Default)]
 pub struct ExecOutcome {
     inner: Arc<Mutex<Outcome>>,
@@ -99,8 +101,9 @@ impl ExecOutcome {
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-/// Standard input and output of the exec'd bridge. Flush after each frame: like any writer it may hold bytes back until then. Reading ends
-/// with EOF when the process has ended; [`AgentStream::outcome`] then says how. Dropping it closes the connection.
+/// Standard input and output of the exec'd bridge. Flush after each frame: like any writer it may
+/// hold bytes back until then. Reading ends with EOF when the process has ended;
+/// [`AgentStream::outcome`] then says how. Dropping it closes the connection.
 pub struct AgentStream {
     socket: Socket,
     /// Of standard output, received and not yet read.
@@ -115,7 +118,8 @@ pub struct AgentStream {
 impl AgentStream {
     pub(crate) async fn new(connection: kube::client::Connection) -> Self {
         let half_close = connection.supports_stream_close();
-        // Nothing has been read yet, so that the connection can be taken out and get a buffer of another size.
+        // Nothing has been read yet, so that the connection can be taken out and get a buffer of
+        // another size.
         let config = WebSocketConfig::default()
             .read_buffer_size(limits::READ_BUFFER)
             .write_buffer_size(limits::WRITE_BUFFER)
@@ -163,7 +167,8 @@ impl AgentStream {
     }
 }
 
-/// The last message: success, or why not (Kubernetes API: reason `NonZeroExitCode` with a cause `ExitCode`).
+/// The last message: success, or why not (Kubernetes API: reason `NonZeroExitCode` with a cause
+/// `ExitCode`).
 fn read_status(bytes: &[u8]) -> ExecEnd {
     let status: Status = match serde_json::from_slice(bytes) {
         Ok(status) => status,
@@ -234,7 +239,8 @@ impl AsyncWrite for AgentStream {
         Pin::new(&mut this.socket).poll_flush(context).map_err(|error| this.broken(&error))
     }
 
-    /// Ends standard input. Before v5 of the protocol that cannot be said without ending the whole connection.
+    /// Ends standard input. Before v5 of the protocol that cannot be said without ending the whole
+    /// connection.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.half_close {

@@ -55,7 +55,8 @@ impl Tries {
         let runs = runs(facts);
         let news = self.version != facts.resource_version;
         self.version.clone_from(&facts.resource_version);
-        // A helper that is shown to run can be reached now. Other news mean something only where there is nothing better to go by.
+        // A helper that is shown to run can be reached now. Other news mean something only where
+        // there is nothing better to go by.
         if (runs && !std::mem::replace(&mut self.runs, runs)) || (news && self.pace.restart(now - self.since)) {
             self.next = now;
         }

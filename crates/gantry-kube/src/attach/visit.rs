@@ -1,5 +1,6 @@
-//! Other ways into a pod than the agent's, for people: a shell in one of its containers, and a connection to one of its ports. Both are
-//! `pods/exec`, which every runner may, so that no right to `pods/attach` or `pods/proxy` is needed.
+//! Other ways into a pod than the agent's, for people: a shell in one of its containers, and a
+//! connection to one of its ports. Both are `pods/exec`, which every runner may, so that no right
+//! to `pods/attach` or `pods/proxy` is needed.
 
 use gantry_wire::layout;
 use kube::api::AttachParams;
@@ -14,7 +15,8 @@ const SHELL: &str = r#"cd "$1" 2>/dev/null; if command -v bash >/dev/null 2>&1; 
 const FORWARD: &str = r#"if [ -x "$2" ]; then exec "$2" forward "$1"; else exec gantry-helper forward "$1"; fi"#;
 
 impl Cluster {
-    /// A shell with a terminal in a container of a pod, started in `directory`. What is read is the terminal's output.
+    /// A shell with a terminal in a container of a pod, started in `directory`. What is read is the
+    /// terminal's output.
     ///
     /// # Errors
     /// The API server refuses it, or the container does not run.
@@ -26,8 +28,8 @@ impl Cluster {
         Ok(AgentStream::new(connection).await)
     }
 
-    /// A connection to a TCP port of a pod, by way of the helper container, which shares the pod's network. It ends at once where nothing
-    /// listens; [`AgentStream::outcome`] says so.
+    /// A connection to a TCP port of a pod, by way of the helper container, which shares the pod's
+    /// network. It ends at once where nothing listens; [`AgentStream::outcome`] says so.
     ///
     /// # Errors
     /// The API server refuses it, or the helper container does not run.

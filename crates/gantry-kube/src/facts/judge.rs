@@ -1,5 +1,6 @@
-//! What the facts of a pod mean for its job. Only proof counts: a deletion time stamp, an unknown phase or a node that is silent end
-//! nothing, because the agent in the pod may still finish (`doomed` is for pods that have not been handed a job yet).
+//! What the facts of a pod mean for its job. Only proof counts: a deletion time stamp, an unknown
+//! phase or a node that is silent end nothing, because the agent in the pod may still finish
+//! (`doomed` is for pods that have not been handed a job yet).
 
 use gantry_core::Ending;
 use gantry_core::ending::{BUILD_CONTAINER, pull_is_final};
@@ -7,8 +8,8 @@ use gantry_core::ending::{BUILD_CONTAINER, pull_is_final};
 use super::{ContainerEnd, ContainerFacts, Phase, PodFacts, Words};
 use crate::limits;
 
-/// Why the pod does not run yet, as lines for the job log such as `Unschedulable: "0/3 nodes are available"`. Empty when there is nothing
-/// that a reader could act on.
+/// Why the pod does not run yet, as lines for the job log such as `Unschedulable: "0/3 nodes are
+/// available"`. Empty when there is nothing that a reader could act on.
 pub fn pending_reasons(facts: &PodFacts) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(words) = facts.unscheduled.as_ref().filter(|words| !words.reason.is_empty()) {
@@ -24,8 +25,8 @@ pub fn pending_reasons(facts: &PodFacts) -> Vec<String> {
     lines
 }
 
-/// Whether the pod's own status does not say why it has not started although it has a node: the kubelet is at work, or cannot go on and
-/// says so only in events.
+/// Whether the pod's own status does not say why it has not started although it has a node: the
+/// kubelet is at work, or cannot go on and says so only in events.
 pub fn is_unexplained(facts: &PodFacts) -> bool {
     let is_idle = |container: &ContainerFacts| !container.has_started();
     facts.phase == Phase::Pending
@@ -48,8 +49,9 @@ fn quoted(head: &str, words: &Words) -> String {
     if words.message.is_empty() { head.to_owned() } else { format!("{head}: {:?}", words.message) }
 }
 
-/// How the job ended, if the facts prove that it cannot go on: one of the containers of `interest` has ended or can never start, or the
-/// whole pod is over. Init containers always count. `None` does not mean that all is well.
+/// How the job ended, if the facts prove that it cannot go on: one of the containers of `interest`
+/// has ended or can never start, or the whole pod is over. Init containers always count. `None`
+/// does not mean that all is well.
 pub fn terminal(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
     let containers: Vec<&ContainerFacts> = facts
         .containers
@@ -57,7 +59,8 @@ pub fn terminal(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
         .filter(|container| container.init || interest.contains(&container.name.as_str()))
         .collect();
     let ended = containers.iter().find_map(|container| unexpected_end(container));
-    // The pod's own reason is the one that people know ("Evicted"); newer clusters also set a condition with another word for it.
+    // The pod's own reason is the one that people know ("Evicted"); newer clusters also set a
+    // condition with another word for it.
     if facts.phase == Phase::Failed && !facts.reason.is_empty() {
         return Some(disrupted(facts, &Words { reason: facts.reason.clone(), message: facts.message.clone() }));
     }
@@ -67,7 +70,8 @@ pub fn terminal(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
         return Some(disrupted(facts, words));
     }
     if let Some((container, end)) = ended {
-        // A container that the kubelet stops because of a deletion has not died by itself. One that ran out of memory has.
+        // A container that the kubelet stops because of a deletion has not died by itself. One that
+        // ran out of memory has.
         return Some(if facts.deletion.is_some() && !end.is_oom() {
             Ending::PodDeleted { pod: facts.name.clone() }
         } else {
@@ -84,7 +88,8 @@ pub fn terminal(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
     containers.iter().find_map(|container| cannot_start(container))
 }
 
-/// Like [`terminal`], for a pod whose agent has no plan yet: that somebody asked for its deletion is then enough.
+/// Like [`terminal`], for a pod whose agent has no plan yet: that somebody asked for its deletion
+/// is then enough.
 pub fn doomed(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
     terminal(facts, interest).or_else(|| facts.deletion.as_ref().map(|_| gone(&facts.name, Some(facts))))
 }
@@ -102,7 +107,8 @@ pub fn services_started(facts: &PodFacts, names: &[&str]) -> bool {
     names.iter().all(|name| facts.container(name).is_some_and(ContainerFacts::has_started))
 }
 
-/// Why one of the containers of `names` can never start, if the facts prove that: the job that needs it would wait in vain.
+/// Why one of the containers of `names` can never start, if the facts prove that: the job that
+/// needs it would wait in vain.
 pub fn unstartable(facts: &PodFacts, names: &[&str]) -> Option<Ending> {
     facts.containers.iter().filter(|container| names.contains(&container.name.as_str())).find_map(cannot_start)
 }
@@ -143,8 +149,8 @@ fn spoken(reason: &str, message: &str) -> String {
     if message.is_empty() { reason.to_owned() } else { format!("{reason}: {message}") }
 }
 
-/// Waiting reasons of the kubelet that do not pass by themselves. A failed pull may, unless the registry has given its last word: see
-/// [`limits::PULL_FAILURES`].
+/// Waiting reasons of the kubelet that do not pass by themselves. A failed pull may, unless the
+/// registry has given its last word: see [`limits::PULL_FAILURES`].
 fn cannot_start(container: &ContainerFacts) -> Option<Ending> {
     if let Some(end) = container.ended().filter(|end| end.never_ran()) {
         return Some(died(container, end));

@@ -1,5 +1,6 @@
-//! A pod's status, digested: the few things that decide how a job goes on. [`PodFacts::digest`] is pure; so are the judgements in
-//! [`pending_reasons`], [`terminal`], [`doomed`] and [`services_started`]. Nothing here asks a cluster or a clock.
+//! A pod's status, digested: the few things that decide how a job goes on. [`PodFacts::digest`] is
+//! pure; so are the judgements in [`pending_reasons`], [`terminal`], [`doomed`] and
+//! [`services_started`]. Nothing here asks a cluster or a clock.
 
 mod judge;
 
@@ -34,15 +35,18 @@ pub struct PodFacts {
     pub deletion: Option<Time>,
     /// Why no node has been found: reason and message of `PodScheduled` while it is false.
     pub unscheduled: Option<Words>,
-    /// Whether the node has mounted its volumes and set up its network (`PodReadyToStartContainers`, from Kubernetes 1.29 on).
+    /// Whether the node has mounted its volumes and set up its network
+    /// (`PodReadyToStartContainers`, from Kubernetes 1.29 on).
     pub sandboxed: Option<bool>,
     /// Reason and message of `DisruptionTarget` while it is true: the cluster is ending the pod.
     pub disruption: Option<Words>,
     /// Init containers first, then the others, each in the order of the spec.
     pub containers: Vec<ContainerFacts>,
-    /// Labels and annotations below `gantry.dev/`, by their whole keys; without those that are longer than [`limits::MARK`].
+    /// Labels and annotations below `gantry.dev/`, by their whole keys; without those that are
+    /// longer than [`limits::MARK`].
     pub marks: BTreeMap<String, String>,
-    /// Whether its images are pulled with a Secret of the pod's own name: one that was made for it alone.
+    /// Whether its images are pulled with a Secret of the pod's own name: one that was made for it
+    /// alone.
     pub has_own_secret: bool,
 }
 
@@ -82,7 +86,8 @@ pub struct ContainerFacts {
     pub image: String,
     /// Its memory limit as the spec has it, which may come from the cluster's defaults.
     pub memory_limit: Option<String>,
-    /// Whether an entrypoint starts it: plans give it our command as arguments then, and let the kubelet keep the last lines if it fails.
+    /// Whether an entrypoint starts it: plans give it our command as arguments then, and let the
+    /// kubelet keep the last lines if it fails.
     pub has_entrypoint: bool,
     /// What it does now.
     pub state: ContainerState,
@@ -118,7 +123,8 @@ pub struct ContainerEnd {
     pub exit_code: i32,
     /// Signal, where the runtime reports one.
     pub signal: Option<i32>,
-    /// The kubelet's reason: `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
+    /// The kubelet's reason: `Completed`, `Error`, `OOMKilled`, `StartError`,
+    /// `ContainerStatusUnknown`.
     pub reason: String,
     /// The kubelet's words, if any.
     pub message: String,
@@ -130,15 +136,16 @@ impl ContainerEnd {
         self.reason == "OOMKilled"
     }
 
-    /// Whether the runtime made the container and could not start its first process (Kubernetes API): there was nothing to end.
+    /// Whether the runtime made the container and could not start its first process (Kubernetes
+    /// API): there was nothing to end.
     pub fn never_ran(&self) -> bool {
         matches!(self.reason.as_str(), "StartError" | "ContainerCannotRun")
     }
 }
 
 impl PodFacts {
-    /// Digests `pod`. `previous` are the facts of the same pod as they were seen before; they carry what an object forgets, such as how
-    /// often a pull has failed.
+    /// Digests `pod`. `previous` are the facts of the same pod as they were seen before; they carry
+    /// what an object forgets, such as how often a pull has failed.
     pub fn digest(pod: &SeenPod, previous: Option<&Self>) -> Self {
         let meta = &pod.metadata;
         let status = pod.status.as_ref();
@@ -171,7 +178,8 @@ impl PodFacts {
         self.marks.get(key).map(String::as_str)
     }
 
-    /// Whether the pod takes room: it is not over, nobody has asked for its deletion, and it is not kept beyond its job.
+    /// Whether the pod takes room: it is not over, nobody has asked for its deletion, and it is not
+    /// kept beyond its job.
     pub fn takes_room(&self) -> bool {
         !self.phase.is_over() && self.deletion.is_none() && !self.marks.contains_key(limits::KEPT)
     }
@@ -232,8 +240,8 @@ fn sandboxed(pod: &SeenPod) -> Option<bool> {
     Some(condition.status == "True")
 }
 
-/// One entry per container of the spec. Before the kubelet has seen the pod, and after an eviction for want of disk, there is no status for
-/// them: then they wait, without a reason.
+/// One entry per container of the spec. Before the kubelet has seen the pod, and after an eviction
+/// for want of disk, there is no status for them: then they wait, without a reason.
 fn containers(pod: &SeenPod, previous: Option<&PodFacts>) -> Vec<ContainerFacts> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
@@ -320,8 +328,10 @@ fn end(state: &k8s_openapi::api::core::v1::ContainerStateTerminated) -> Containe
     }
 }
 
-/// Counts failed pulls. The kubelet says `ErrImagePull`, or one of two newer words, when one has failed, and `ImagePullBackOff` while it waits to try again, so a new
-/// failure is an `ErrImagePull` that was not there before. A pod that is first seen while it waits has failed once.
+/// Counts failed pulls. The kubelet says `ErrImagePull`, or one of two newer words, when one has
+/// failed, and `ImagePullBackOff` while it waits to try again, so a new failure is an
+/// `ErrImagePull` that was not there before. A pod that is first seen while it waits has failed
+/// once.
 fn pull_failures(state: &ContainerState, before: Option<&ContainerFacts>) -> u32 {
     let count = before.map_or(0, |facts| facts.pull_failures);
     let ContainerState::Waiting(words) = state else { return 0 };

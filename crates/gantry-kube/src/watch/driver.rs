@@ -1,5 +1,6 @@
-//! The future that keeps the registry true: it runs the feed, and looks single pods up where the feed cannot be enough, namely to prove
-//! that a pod is gone, to find one that the selector does not show, and where `watch` is not granted.
+//! The future that keeps the registry true: it runs the feed, and looks single pods up where the
+//! feed cannot be enough, namely to prove that a pod is gone, to find one that the selector does
+//! not show, and where `watch` is not granted.
 
 use std::{collections::HashSet, pin::Pin, sync::Arc, time::Duration};
 
@@ -21,7 +22,8 @@ use crate::{
     seen::SeenPod,
 };
 
-/// Events between feed and driver, both of one task: the bound only keeps a burst from being buffered twice.
+/// Events between feed and driver, both of one task: the bound only keeps a burst from being
+/// buffered twice.
 const EVENTS: usize = 64;
 
 /// Runs the shared watch of one cluster. Waits for the first wake-up; ends when `woken` is closed.
@@ -31,7 +33,8 @@ pub(crate) fn drive(
     registry: Arc<Registry>,
     woken: mpsc::Receiver<()>,
 ) -> impl Future<Output = ()> + Send {
-    // Made here and not in the future, so that it also works for one that is dropped before it was ever polled.
+    // Made here and not in the future, so that it also works for one that is dropped before it was
+    // ever polled.
     let closing = CloseOnDrop(Arc::clone(&registry));
     async move {
         run(pods, selector, registry, woken).await;
@@ -75,7 +78,8 @@ struct Driver {
     pods: Api<SeenPod>,
     registry: Arc<Registry>,
     lookups: FuturesUnordered<BoxFuture<'static, (PodRef, Option<PodNow>)>>,
-    /// Uids that `lookups` are about, so that a pod is not looked up again and again while the API server is slow.
+    /// Uids that `lookups` are about, so that a pod is not looked up again and again while the API
+    /// server is slow.
     looking: HashSet<String>,
     slots: Arc<Semaphore>,
     /// `watch` is not granted.
@@ -180,7 +184,8 @@ impl Driver {
                 tracing::debug!(%error, pod = pod.name, "a pod cannot be looked up; trying again");
             }
         }
-        // The watch does not show it, perhaps because its labels do not match: nobody else will say when it changes.
+        // The watch does not show it, perhaps because its labels do not match: nobody else will say
+        // when it changes.
         if !self.polling && self.registry.is_hidden(&pod.uid) {
             self.look_up(pod, limits::POLL_INTERVAL);
         }

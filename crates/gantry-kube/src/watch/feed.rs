@@ -1,5 +1,6 @@
-//! List, then watch, for ever: the one stream of what happens to the pods of a selector. It resumes a watch that ends, lists again when
-//! the API server no longer keeps the version (410), and says so when it is refused.
+//! List, then watch, for ever: the one stream of what happens to the pods of a selector. It resumes
+//! a watch that ends, lists again when the API server no longer keeps the version (410), and says
+//! so when it is refused.
 
 use futures::{StreamExt as _, TryStreamExt as _, pin_mut};
 use kube::{
@@ -119,7 +120,8 @@ impl Feed {
                 Ok(Pause::Ended) => {}
                 // The connection may have been half open for some time.
                 Ok(Pause::Silent) => drop(self.events.send(Event::Broken).await),
-                // Credentials that are not accepted any more are complained of where the list fails.
+                // Credentials that are not accepted any more are complained of where the list
+                // fails.
                 Err(error) if matches!(error.fault, Fault::Gone | Fault::Unauthenticated) => return Stop::Relist,
                 Err(error) if error.fault == Fault::Forbidden => return Stop::Refused(error),
                 Err(error) => {

@@ -1,5 +1,6 @@
-//! What the cluster says about each pod, out of one watch per namespace and label selector. Steady state costs one open request, whatever
-//! the number of pods; where `watch` is not granted, each watched pod is looked at in turn.
+//! What the cluster says about each pod, out of one watch per namespace and label selector. Steady
+//! state costs one open request, whatever the number of pods; where `watch` is not granted, each
+//! watched pod is looked at in turn.
 
 mod driver;
 mod feed;
@@ -96,13 +97,15 @@ impl PodWatch {
         self.receiver.borrow_and_update().clone()
     }
 
-    /// Waits for something newer than what was last returned, and returns it. `None`: the driver has been dropped, nothing more will come.
+    /// Waits for something newer than what was last returned, and returns it. `None`: the driver
+    /// has been dropped, nothing more will come.
     pub async fn changed(&mut self) -> Option<Sight> {
         self.receiver.changed().await.ok()?;
         Some(self.current())
     }
 
-    /// Waits until `wanted` finds in the pod's state what it looks for. `None`: the driver has been dropped.
+    /// Waits until `wanted` finds in the pod's state what it looks for. `None`: the driver has been
+    /// dropped.
     pub async fn until<T>(&mut self, mut wanted: impl FnMut(&Sight) -> Option<T>) -> Option<T> {
         let mut sight = self.current();
         loop {

@@ -1,4 +1,5 @@
-//! Who watches which pod, and what has been seen of each. A plain map behind a lock that is never held across a wait.
+//! Who watches which pod, and what has been seen of each. A plain map behind a lock that is never
+//! held across a wait.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -124,7 +125,8 @@ impl Registry {
         self.select(|sight| matches!(sight, Sight::Unseen))
     }
 
-    /// Whether somebody watches a pod that the shared watch does not show and that is not known to be gone.
+    /// Whether somebody watches a pod that the shared watch does not show and that is not known to
+    /// be gone.
     pub(crate) fn is_hidden(&self, uid: &str) -> bool {
         self.lock().watched.get(uid).is_some_and(|watched| {
             !watched.shown && watched.sight.receiver_count() > 0 && !matches!(*watched.sight.borrow(), Sight::Gone(_))
@@ -138,7 +140,8 @@ impl Registry {
         in_order(chosen.map(|watched| watched.pod.clone()))
     }
 
-    /// Takes in an object that the API server showed. Answers can overtake each other: an older one than is known is left out.
+    /// Takes in an object that the API server showed. Answers can overtake each other: an older one
+    /// than is known is left out.
     pub(crate) fn observe(&self, pod: &SeenPod, source: Source) {
         let mut state = self.lock();
         let Some(uid) = &pod.metadata.uid else { return };
@@ -196,7 +199,8 @@ impl Registry {
         seen_before
     }
 
-    /// The shared watch will not show the pod again. Its facts are kept for who watches it, until a look-up has said what became of it.
+    /// The shared watch will not show the pod again. Its facts are kept for who watches it, until a
+    /// look-up has said what became of it.
     pub(crate) fn left(&self, uid: &str) {
         let mut state = self.lock();
         let State { watched, seen, .. } = &mut *state;
@@ -266,7 +270,8 @@ impl State {
     }
 }
 
-/// Versions of one kind of object are numbers that grow, as long as they look like numbers (Kubernetes API, since 1.35 in writing).
+/// Versions of one kind of object are numbers that grow, as long as they look like numbers
+/// (Kubernetes API, since 1.35 in writing).
 fn is_older(version: &str, than: &str) -> bool {
     match (version.parse::<u64>(), than.parse::<u64>()) {
         (Ok(version), Ok(than)) => version < than,

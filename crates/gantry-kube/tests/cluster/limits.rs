@@ -18,7 +18,8 @@ use tokio::{
 /// Far more than anything here takes.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// What a connection may hold beside what was read from it: buffers of both kernels and of the client.
+/// What a connection may hold beside what was read from it: buffers of both kernels and of the
+/// client.
 const IN_FLIGHT: usize = 16 << 20;
 
 #[derive(Default)]
@@ -31,7 +32,8 @@ struct Counts {
 /// A letter in Latin-1, and no UTF-8.
 const LETTER: u8 = 0xe4;
 
-/// Answers each request with this head and then the piece, again and again, for as long as anybody reads.
+/// Answers each request with this head and then the piece, again and again, for as long as anybody
+/// reads.
 async fn endless(mut connection: TcpStream, counts: &Counts, (head, piece): (&str, &[u8])) {
     let (reading, mut writing) = connection.split();
     let mut lines = BufReader::new(reading).lines();

@@ -1,4 +1,5 @@
-//! A real client, WebSocket exec included, against an API server in this process, on a paused clock: no socket and no sleep.
+//! A real client, WebSocket exec included, against an API server in this process, on a paused
+//! clock: no socket and no sleep.
 
 #![expect(
     clippy::unwrap_used,

@@ -9,7 +9,8 @@ use tokio::{
 
 use crate::renewal::{authority, server};
 
-/// What a proxy was told before it opened the way: the head of an HTTP request, or where SOCKS wants to go.
+/// What a proxy was told before it opened the way: the head of an HTTP request, or where SOCKS
+/// wants to go.
 type Told = mpsc::Receiver<String>;
 
 /// A proxy for HTTP's `CONNECT`, and for SOCKS 5 without authentication; its port.
@@ -44,7 +45,8 @@ async fn http_head(client: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// RFC 1928: methods, then version, command, nothing, kind of address, and here a name with its length, and a port.
+/// RFC 1928: methods, then version, command, nothing, kind of address, and here a name with its
+/// length, and a port.
 async fn socks(client: &mut TcpStream) -> String {
     let mut methods = vec![0; usize::from(client.read_u8().await.unwrap())];
     client.read_exact(&mut methods).await.unwrap();

@@ -1,4 +1,5 @@
-//! The API server: pods in a map, a log of events for watchers, and scripts of what to answer next. It shares no code with what it tests.
+//! The API server: pods in a map, a log of events for watchers, and scripts of what to answer next.
+//! It shares no code with what it tests.
 
 use std::{
     collections::{BTreeMap, VecDeque},

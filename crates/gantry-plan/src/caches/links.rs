@@ -1,4 +1,5 @@
-//! What a job needs of a cache store, and what it got. Between the two lie a clock and the network, which a plan has not.
+//! What a job needs of a cache store, and what it got. Between the two lie a clock and the network,
+//! which a plan has not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The caches of a job: which are restored and saved, under which keys, and where they are kept (GitLab Runner 19.4, `shells/abstract.go`).
+//! The caches of a job: which are restored and saved, under which keys, and where they are kept
+//! (GitLab Runner 19.4, `shells/abstract.go`).
 
 mod key;
 mod links;

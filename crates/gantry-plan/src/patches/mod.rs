@@ -1,8 +1,10 @@
-//! The operator's patches of the pod's spec (`[[runners.kubernetes.pod_spec]]`), applied last. Whatever they change, the pod must stay one in
-//! which the agent can do its work; a patch that takes this away is refused with its name, before there is a pod.
+//! The operator's patches of the pod's spec (`[[runners.kubernetes.pod_spec]]`), applied last.
+//! Whatever they change, the pod must stay one in which the agent can do its work; a patch that
+//! takes this away is refused with its name, before there is a pod.
 //!
-//! Patches are written for the pod of the reference, so they are applied to its shape: `build` first, then `helper`, then services, and with
-//! the empty objects that are always there in its manifests.
+//! Patches are written for the pod of the reference, so they are applied to its shape: `build`
+//! first, then `helper`, then services, and with the empty objects that are always there in its
+//! manifests.
 
 mod strategic;
 
@@ -134,7 +136,8 @@ fn in_our_order(mut spec: api::PodSpec) -> api::PodSpec {
     spec
 }
 
-/// What a manifest of the reference has where nothing is configured: operations of JSON patches need somewhere to add to.
+/// What a manifest of the reference has where nothing is configured: operations of JSON patches
+/// need somewhere to add to.
 fn complete(spec: &mut Value) {
     let Some(map) = spec.as_object_mut() else { return };
     for field in ["affinity", "resources"] {
@@ -148,7 +151,8 @@ fn complete(spec: &mut Value) {
     }
 }
 
-/// An API server takes a number for a quantity, which people like to write for GPUs; its types have texts.
+/// An API server takes a number for a quantity, which people like to write for GPUs; its types have
+/// texts.
 fn write_quantities(value: &mut Value, are_quantities: bool) {
     match value {
         Value::Object(map) => {

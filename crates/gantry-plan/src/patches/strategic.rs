@@ -1,5 +1,6 @@
-//! Kubernetes' strategic merge patch for the spec of a pod: like a merge patch, but for lists of objects that have a key, which are merged
-//! object by object. Which lists those are, and by which key, says the Kubernetes API (`patchMergeKey` of its types).
+//! Kubernetes' strategic merge patch for the spec of a pod: like a merge patch, but for lists of
+//! objects that have a key, which are merged object by object. Which lists those are, and by which
+//! key, says the Kubernetes API (`patchMergeKey` of its types).
 
 use serde_json::{Map, Value};
 
@@ -44,7 +45,8 @@ const ORDER: &str = "$setElementOrder/";
 /// Applies a patch to the spec of a pod.
 ///
 /// # Errors
-/// A directive that does not exist, or an element without the key of its list: what and where, as a fragment of a sentence.
+/// A directive that does not exist, or an element without the key of its list: what and where, as a
+/// fragment of a sentence.
 pub(super) fn apply(spec: &mut Value, patch: &Value) -> Result<(), String> {
     merge(spec, patch, Within::Spec, "")
 }
@@ -195,7 +197,8 @@ fn retain(target: &mut Map<String, Value>, patch: &Map<String, Value>, path: &st
     Ok(())
 }
 
-/// Puts the elements that are named into the order of their names, at the places that they had together.
+/// Puts the elements that are named into the order of their names, at the places that they had
+/// together.
 fn order(list: &mut [Value], wanted: &[Value], key: Option<&str>) {
     let rank = |item: &Value| {
         let own = key.map_or(Some(item), |key| item.get(key));

@@ -40,7 +40,8 @@ fn entrypoints_are_given_our_command() {
     );
 }
 
-/// Stands for a container in which the build command waits, with a `sleep` that tells of each of its calls.
+/// Stands for a container in which the build command waits, with a `sleep` that tells of each of
+/// its calls.
 struct Container {
     root: tempfile::TempDir,
     shell: &'static [&'static str],

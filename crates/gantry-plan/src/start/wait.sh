@@ -1,9 +1,11 @@
-# The rest of a container's first process: waits for the program $binary and becomes it, with the words of $role. $ready is a FIFO that somebody writes a line to
-# as soon as the program is there. As the first process a shell ignores TERM unless it traps it, and traps run only during a wait.
+# The rest of a container's first process: waits for the program $binary and becomes it, with the
+# words of $role. $ready is a FIFO that somebody writes a line to as soon as the program is there.
+# As the first process a shell ignores TERM unless it traps it, and traps run only during a wait.
 trap 'exit 143' TERM
 
-# Waits for a line in the FIFO that is open as 4, at most $1 seconds. One that is written before the second look stays in the FIFO. Where
-# there is no sleep, nothing bounds the wait but the pod's own deadline. TERM could hit a child that has still the trap of its parent.
+# Waits for a line in the FIFO that is open as 4, at most $1 seconds. One that is written before the
+# second look stays in the FIFO. Where there is no sleep, nothing bounds the wait but the pod's own
+# deadline. TERM could hit a child that has still the trap of its parent.
 listen() {
     sleep "$1" &
     sleeper=$!

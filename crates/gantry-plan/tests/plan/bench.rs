@@ -1,5 +1,5 @@
-//! Makes plans from texts and shows them. What every plan has in common (flags at their default, start commands) is left out of pictures:
-//! it would hide what a case is about.
+//! Makes plans from texts and shows them. What every plan has in common (flags at their default,
+//! start commands) is left out of pictures: it would hide what a case is about.
 
 use gantry_core::job::JobSpec;
 use gantry_plan::picture::{Detail, Picture};
@@ -121,7 +121,8 @@ pub(crate) fn lines(lines: &[HeadLine]) -> Vec<String> {
     lines.iter().map(|line| format!("{:?}: {}", line.level, line.text)).collect()
 }
 
-/// Everything about a plan, as `gantry plan` prints it; only in another order, and with texts of several lines as lines.
+/// Everything about a plan, as `gantry plan` prints it; only in another order, and with texts of
+/// several lines as lines.
 pub(crate) fn whole(plan: &JobPlan) -> Value {
     let Picture { objects, stages, mut agent, .. } = Picture::of(plan, Detail::Brief);
     agent["stages"] = stages.into();

@@ -1,4 +1,5 @@
-//! Whole plans: from the text of a config and the JSON of a job to everything that will be done. Pictures are in `tests/goldens`.
+//! Whole plans: from the text of a config and the JSON of a job to everything that will be done.
+//! Pictures are in `tests/goldens`.
 
 mod bench;
 mod caches;

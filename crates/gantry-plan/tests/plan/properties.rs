@@ -95,7 +95,8 @@ fn setting() -> impl Strategy<Value = (String, String)> {
     prop_oneof![6 => usual.prop_map(|(key, value)| (key.to_owned(), value.to_owned())), 2 => odd, 3 => any]
 }
 
-/// Any variable but a masked one. Its value may refer to masked ones, as may those of everything that is expanded.
+/// Any variable but a masked one. Its value may refer to masked ones, as may those of everything
+/// that is expanded.
 fn variable() -> impl Strategy<Value = Value> {
     (setting(), any::<(bool, bool, bool)>())
         .prop_map(|((key, value), (public, file, raw))| json!({"key": key, "value": value, "public": public, "file": file, "raw": raw}))

@@ -1,5 +1,5 @@
-//! What each answer of GitLab means for a relay (GitLab Runner 19.4, `network/gitlab.go`, and where we differ: a 404, and a 403 that does not
-//! say that the job is over, end nothing).
+//! What each answer of GitLab means for a relay (GitLab Runner 19.4, `network/gitlab.go`, and where
+//! we differ: a 404, and a 403 that does not say that the job is over, end nothing).
 
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ impl Machine {
                 }
                 let expected = offset + length as u64;
                 let size = size.unwrap_or(expected);
-                // It took these bytes at the end of what it had: what is behind them is nobody's that we know.
+                // It took these bytes at the end of what it had: what is behind them is nobody's
+                // that we know.
                 if size > expected {
                     self.server_has(expected, now);
                     self.diverge(size);
@@ -62,7 +63,8 @@ impl Machine {
         self.pace.patch_failed = (self.pace.failures > 0).then_some(now);
     }
 
-    /// A status that waiting may not change: tolerated for ever while the job runs, for a while at the end.
+    /// A status that waiting may not change: tolerated for ever while the job runs, for a while at
+    /// the end.
     fn refused(&mut self, message: String, now: Instant) {
         if let Some(ending) = &mut self.ending {
             ending.refusals += 1;
@@ -77,7 +79,8 @@ impl Machine {
             self.window.forget_until(size);
             self.outbox.put(Report::Acked(size));
         } else if let Some(epitaph) = epitaph {
-            // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so only the line is new.
+            // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so
+            // only the line is new.
             epitaph.sum = None;
             if size > self.window.end() {
                 self.window.forget_until(self.window.end() - epitaph.line as u64);
@@ -88,8 +91,9 @@ impl Machine {
         } else if self.ending.as_ref().is_some_and(|ending| ending.trace.is_some_and(|(bytes, _)| size > bytes)) {
             self.diverge(size);
         } else {
-            // Another relay sent more than we were given so far, before us or while our caller was cut off from the trace: go on from there
-            // once the caller gets there. Should the bytes be foreign, the length or the checksum of the whole trace shows it.
+            // Another relay sent more than we were given so far, before us or while our caller was
+            // cut off from the trace: go on from there once the caller gets there. Should the bytes
+            // be foreign, the length or the checksum of the whole trace shows it.
             self.outbox.put(Report::Ahead { server: size, ours: self.window.end() });
             self.window = Window::at(size);
         }
@@ -131,7 +135,8 @@ impl Machine {
             }
             UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
             UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(words(&error), now),
-            // Not an answer to an acknowledgement that helps; whether the job is ours shows with the next request.
+            // Not an answer to an acknowledgement that helps; whether the job is ours shows with
+            // the next request.
             UpdateOutcome::BadRequest | UpdateOutcome::NotFound | UpdateOutcome::Conflict | UpdateOutcome::Other(_)
                 if self.must_acknowledge =>
             {
@@ -160,7 +165,8 @@ impl Machine {
         }
     }
 
-    /// A terminal state before the acknowledgement is a bad request: once, `running` is said again before it.
+    /// A terminal state before the acknowledgement is a bad request: once, `running` is said again
+    /// before it.
     fn may_acknowledge_again(&mut self) -> bool {
         self.ending.as_mut().is_some_and(|ending| !std::mem::replace(&mut ending.acknowledged_again, true))
     }
@@ -207,7 +213,8 @@ impl Machine {
         self.outbox.put(Report::Trouble(Some(message)));
     }
 
-    /// Doubles with every failure in a row. Between half and all of it, by job, so that a GitLab that comes back is not hit at once by all.
+    /// Doubles with every failure in a row. Between half and all of it, by job, so that a GitLab
+    /// that comes back is not hit at once by all.
     fn backoff(&self) -> Duration {
         let doubled =
             self.job.pace.retry_min.saturating_mul(2_u32.saturating_pow(self.pace.failures.saturating_sub(1)));
@@ -223,7 +230,8 @@ impl Machine {
     }
 }
 
-/// Whether an answer says that GitLab wants nothing more about the job. Judged before the status; a 403 without a state proves nothing.
+/// Whether an answer says that GitLab wants nothing more about the job. Judged before the status; a
+/// 403 without a state proves nothing.
 pub(crate) fn gone(status: Option<&RemoteStatus>, forbidden: bool) -> Option<GoneReason> {
     match (status?, forbidden) {
         (status, _) if status.is_final() => Some(GoneReason::Over(status.clone())),

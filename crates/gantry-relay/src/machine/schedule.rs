@@ -1,5 +1,6 @@
-//! When things are due. The interval that GitLab asks for bundles small pieces of a trace; three kinds of output do not wait for it: a full
-//! piece, the end of a job, and, as long as their allowances last, what comes after a silence or begins a section.
+//! When things are due. The interval that GitLab asks for bundles small pieces of a trace; three
+//! kinds of output do not wait for it: a full piece, the end of a job, and, as long as their
+//! allowances last, what comes after a silence or begins a section.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use tokio::time::Instant;
 use crate::allowance::Allowance;
 use crate::limits;
 
-/// What a section of the log begins with, behind the time stamp of its line (GitLab's `section_start:<time>:<name>`).
+/// What a section of the log begins with, behind the time stamp of its line (GitLab's
+/// `section_start:<time>:<name>`).
 const SECTION: &[u8] = b"section_start:";
 
 /// When the requests of a relay are due.
@@ -66,7 +68,8 @@ impl Schedule {
         self.early.map_or(self.patch, |early| early.min(self.patch))
     }
 
-    /// A piece goes out, with all that has come so far. What comes from now on waits for the next one.
+    /// A piece goes out, with all that has come so far. What comes from now on waits for the next
+    /// one.
     pub(super) fn patch_begins(&mut self, interval: Duration, now: Instant) {
         self.patches.take(now);
         self.patch = now + interval;
@@ -100,7 +103,8 @@ impl Schedule {
         }
     }
 
-    /// Moves the next piece to `early`, unless it is due by then anyway or the allowance is used up.
+    /// Moves the next piece to `early`, unless it is due by then anyway or the allowance is used
+    /// up.
     fn hasten(&mut self, early: Instant, now: Instant, allowance: impl FnOnce(&mut Self) -> &mut Allowance) {
         if early < self.wanted() && allowance(self).try_take(now) {
             self.early = Some(early);
@@ -108,12 +112,14 @@ impl Schedule {
     }
 }
 
-/// Whether a piece of the trace begins a section. One that is cut in the middle of the word is missed, and waits for the interval.
+/// Whether a piece of the trace begins a section. One that is cut in the middle of the word is
+/// missed, and waits for the interval.
 pub(super) fn begins_section(bytes: &[u8]) -> bool {
     bytes.windows(SECTION.len()).any(|window| window == SECTION)
 }
 
-/// Silence after which GitLab hears from a job, where `usual` is meant for jobs that nobody watches.
+/// Silence after which GitLab hears from a job, where `usual` is meant for jobs that nobody
+/// watches.
 pub(super) fn keep_alive(usual: Duration, interval: Duration) -> Duration {
     if is_watched(interval) { usual.min(limits::KEEP_ALIVE_WATCHED) } else { usual }
 }

@@ -1,4 +1,5 @@
-//! The machine against single answers, and against a GitLab and a caller that misbehave in any order.
+//! The machine against single answers, and against a GitLab and a caller that misbehave in any
+//! order.
 
 use std::collections::BTreeMap;
 
@@ -174,7 +175,8 @@ fn at_interval(interval: Duration) -> Bench {
     bench
 }
 
-/// When the pieces of a job go out that prints `text` each `every`, in milliseconds from the first print on.
+/// When the pieces of a job go out that prints `text` each `every`, in milliseconds from the first
+/// print on.
 fn paced(bench: &mut Bench, every: Duration, prints: u64, text: &'static str) -> Vec<u128> {
     let begun = bench.now + every;
     let mut sent = Vec::new();
@@ -248,7 +250,8 @@ fn output_after_a_silence_goes_at_once_also_behind_a_slow_answer() {
     assert_eq!(bench.now, answered);
 }
 
-/// The verdict overtakes the end of a log: what is missing comes in small pieces, and they are gathered.
+/// The verdict overtakes the end of a log: what is missing comes in small pieces, and they are
+/// gathered.
 #[test]
 fn the_end_of_a_long_log_goes_in_full_pieces() {
     let mut bench = at_interval(UNWATCHED);
@@ -509,8 +512,8 @@ fn a_log_that_somebody_else_wrote_to_is_left_alone() {
     assert_eq!(bench.act_put().1.output, None);
 }
 
-/// GitLab takes a piece at the end of what it has, so that it cannot have more afterwards. Whatever is there is not ours, and nothing is
-/// thought to have arrived that was not sent.
+/// GitLab takes a piece at the end of what it has, so that it cannot have more afterwards. Whatever
+/// is there is not ours, and nothing is thought to have arrived that was not sent.
 #[test]
 fn a_size_beyond_what_was_sent_is_no_reason_to_leave_lines_out() {
     for size in [5, 7, u64::MAX / 2] {

@@ -1,5 +1,6 @@
-//! A coordinator for one job, small enough to be read at once: HTTP/1.1 by hand, so that it can also cut a connection at any place. It keeps
-//! the protocol's rules about offsets and states by itself and shares no code with the client.
+//! A coordinator for one job, small enough to be read at once: HTTP/1.1 by hand, so that it can
+//! also cut a connection at any place. It keeps the protocol's rules about offsets and states by
+//! itself and shares no code with the client.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -60,7 +60,8 @@ fn closed(trace: &[u8]) -> Input {
     Input::Closed(Closed { verdict, trace_bytes: trace.len() as u64, trace_crc32: Some(crc32fast::hash(trace)) })
 }
 
-/// Gives `trace` in pieces of `step` bytes from `from` on and closes; goes back to wherever the relay asks for.
+/// Gives `trace` in pieces of `step` bytes from `from` on and closes; goes back to wherever the
+/// relay asks for.
 async fn give(
     trace: &[u8],
     from: usize,

@@ -1,5 +1,5 @@
-//! A whole job against the simulated GitLab, which enforces the protocol and shares no code with the client: what it records as a broken
-//! rule is our mistake.
+//! A whole job against the simulated GitLab, which enforces the protocol and shares no code with
+//! the client: what it records as a broken rule is our mistake.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -1,5 +1,5 @@
-//! AWS Secrets Manager, by the job's own web identity, or by the credentials of this process. A `secret_id` that is the ARN of a parameter is
-//! read from the Parameter Store (`service.rs`).
+//! AWS Secrets Manager, by the job's own web identity, or by the credentials of this process. A
+//! `secret_id` that is the ARN of a parameter is read from the Parameter Store (`service.rs`).
 
 mod service;
 mod sign;

@@ -1,5 +1,6 @@
-//! The two services of AWS that keep secrets, and what is different about them. GitLab's payload knows Secrets Manager only; the ARN of a
-//! parameter, which that would refuse, leads to the Parameter Store.
+//! The two services of AWS that keep secrets, and what is different about them. GitLab's payload
+//! knows Secrets Manager only; the ARN of a parameter, which that would refuse, leads to the
+//! Parameter Store.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! What people and tests use, under `/sim/`: make single jobs, look at jobs, cancel and retry, read the journal and
-//! the violations. Errors are `{"error": "…"}`.
+//! What people and tests use, under `/sim/`: make single jobs, look at jobs, cancel and retry, read
+//! the journal and the violations. Errors are `{"error": "…"}`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use crate::limits;
 use crate::state::job::{NewJob, RawJob, Source};
 use crate::state::retries::Retried;
 
-/// `POST /sim/jobs`: a job given as payload. Keys of our own are taken out of it first; see [`Own`].
+/// `POST /sim/jobs`: a job given as payload. Keys of our own are taken out of it first; see
+/// [`Own`].
 pub(super) async fn create_job(State(hub): State<SharedHub>, body: Bytes) -> Response {
     let mut payload = match serde_json::from_slice(&body) {
         Ok(Value::Object(payload)) => payload,
@@ -139,7 +140,8 @@ pub(super) async fn show_job(State(hub): State<SharedHub>, Path(id): Path<u64>) 
     }
 }
 
-/// `GET /sim/jobs/<id>/session`: where and how GitLab's proxy would enter the job. It is for tests, which play that proxy.
+/// `GET /sim/jobs/<id>/session`: where and how GitLab's proxy would enter the job. It is for tests,
+/// which play that proxy.
 pub(super) async fn session(State(hub): State<SharedHub>, Path(id): Path<u64>) -> Response {
     let world = hub.world();
     let Some(job) = world.jobs.get(&id) else { return no_such_job(id) };
@@ -168,7 +170,8 @@ pub(super) struct TraceQuery {
     offset: u64,
 }
 
-/// `GET /sim/jobs/<id>/trace`: the stored bytes. From now on, for a while, the log counts as watched.
+/// `GET /sim/jobs/<id>/trace`: the stored bytes. From now on, for a while, the log counts as
+/// watched.
 pub(super) async fn trace(
     State(hub): State<SharedHub>,
     Path(id): Path<u64>,
@@ -236,7 +239,8 @@ pub(super) struct LockQuery {
     seconds: f64,
 }
 
-/// `POST /sim/jobs/<id>/trace/lock?seconds=5`: somebody else writes to the log for so long; 0 ends it.
+/// `POST /sim/jobs/<id>/trace/lock?seconds=5`: somebody else writes to the log for so long; 0 ends
+/// it.
 pub(super) async fn lock_log(
     State(hub): State<SharedHub>,
     Path(id): Path<u64>,

@@ -1,4 +1,5 @@
-//! Runners as an administrator sees them, under `/sim/runners`: make one, pause it, let its token expire, remove it.
+//! Runners as an administrator sees them, under `/sim/runners`: make one, pause it, let its token
+//! expire, remove it.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ pub(super) async fn list(State(hub): State<SharedHub>) -> Response {
     json_answer(StatusCode::OK, &view)
 }
 
-/// `POST /sim/runners`: as a person creates one in the user interface. The token is shown this once; one that the body gives is random no more.
+/// `POST /sim/runners`: as a person creates one in the user interface. The token is shown this
+/// once; one that the body gives is random no more.
 pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Response {
     let body = match attributes(&body) {
         Ok(body) => body,

@@ -1,4 +1,5 @@
-//! Artifacts: upload and download by runners, and the listing for people. Files go to disk as they arrive.
+//! Artifacts: upload and download by runners, and the listing for people. Files go to disk as they
+//! arrive.
 
 use std::io::BufReader;
 use std::path::{Path as FilePath, PathBuf};
@@ -131,7 +132,8 @@ fn bad_upload(hub: &SharedHub, id: u64, what: &str) -> Response {
     message(StatusCode::BAD_REQUEST, &format!("400 Bad request - {what}"))
 }
 
-/// The formats that GitLab accepts for its artifact types (GitLab server); `None` if this pair is right.
+/// The formats that GitLab accepts for its artifact types (GitLab server); `None` if this pair is
+/// right.
 fn wrong_format(kind: &str, format: &str) -> Option<&'static str> {
     let (right, is_right) = match kind {
         "archive" | "lsif" | "scip" => ("zip is right", format == "zip"),
@@ -218,7 +220,8 @@ fn plain_file_name(name: &str) -> Option<String> {
     (!name.is_empty() && name != "." && name != ".." && !name.contains('\0')).then(|| name.to_owned())
 }
 
-/// Adds a stored file to its job, if the job still runs. The same file again is fine, another of its type is not.
+/// Adds a stored file to its job, if the job still runs. The same file again is fine, another of
+/// its type is not.
 fn keep(hub: &SharedHub, id: u64, token: &str, artifact: Artifact) -> Response {
     if let Err(refused) = may_upload(hub, id, token) {
         return *refused;
@@ -246,7 +249,8 @@ fn is_kept(hub: &SharedHub, id: u64, path: &FilePath) -> bool {
     hub.world().jobs.get(&id).is_some_and(|job| job.artifacts.iter().any(|artifact| artifact.path == path))
 }
 
-/// Reads a refused body to its end, up to a limit: a client that is cut off while it sends may never see the answer.
+/// Reads a refused body to its end, up to a limit: a client that is cut off while it sends may
+/// never see the answer.
 async fn discard(body: Body) {
     let mut stream = body.into_data_stream();
     let mut size = 0;
@@ -285,7 +289,8 @@ pub(super) async fn download(
     }
 }
 
-/// Sends the client to the simulated object storage: whoever knows the link may fetch the file, without any token.
+/// Sends the client to the simulated object storage: whoever knows the link may fetch the file,
+/// without any token.
 fn elsewhere(hub: &SharedHub, path: &FilePath, filename: &str) -> Response {
     let key = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let plain: String =
@@ -296,7 +301,8 @@ fn elsewhere(hub: &SharedHub, path: &FilePath, filename: &str) -> Response {
     response
 }
 
-/// `GET /-/storage/<key>/<file name>`: the object storage, where files lie under names that nobody can guess.
+/// `GET /-/storage/<key>/<file name>`: the object storage, where files lie under names that nobody
+/// can guess.
 pub(super) async fn stored(State(hub): State<SharedHub>, Path((key, filename)): Path<(String, String)>) -> Response {
     let known = hub.world().jobs.values().flat_map(|job| &job.artifacts).find_map(|artifact| {
         (artifact.path.file_name().and_then(|name| name.to_str()) == Some(&key)).then(|| artifact.path.clone())
@@ -311,7 +317,8 @@ fn may_download(hub: &SharedHub, id: u64, token: &str) -> Result<(PathBuf, Strin
     let mut world = hub.world();
     let now = world.now();
     let holder = world.jobs.values().find(|job| job.token == token);
-    // What the server ended on its own account the runner may not know yet; its own verdict it knows.
+    // What the server ended on its own account the runner may not know yet; its own verdict it
+    // knows.
     let late = world.jobs.values().any(|job| job.token == token && job.reported.is_none());
     let Some(holder) = holder.filter(|job| job.token_is_live(now) || job.id == id) else {
         if !late {
@@ -391,7 +398,8 @@ pub(super) async fn files(State(hub): State<SharedHub>, Path(id): Path<u64>) -> 
     }
 }
 
-/// `GET /sim/jobs/<id>/files/<path>`: one file of the job's archive, always as text or as a download.
+/// `GET /sim/jobs/<id>/files/<path>`: one file of the job's archive, always as text or as a
+/// download.
 pub(super) async fn file(State(hub): State<SharedHub>, Path((id, wanted)): Path<(u64, String)>) -> Response {
     let Some(path) = archive_of(&hub, id) else {
         return admin_error(StatusCode::NOT_FOUND, format!("job {id} has no archive"));

@@ -1,5 +1,6 @@
-//! Faults at work: the middleware that lets requests of runners and git suffer them, and `/sim/faults`. Which request
-//! is struck is decided in `state/faults.rs`; a connection that has to end without an answer is ended by `connection.rs`.
+//! Faults at work: the middleware that lets requests of runners and git suffer them, and
+//! `/sim/faults`. Which request is struck is decided in `state/faults.rs`; a connection that has to
+//! end without an answer is ended by `connection.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +84,8 @@ async fn suffer(hub: &SharedHub, strike: Strike, request: Request, next: Next) -
     }
 }
 
-/// An answer that must not be sent. Its body fails too, for those who use the router without a connection.
+/// An answer that must not be sent. Its body fails too, for those who use the router without a
+/// connection.
 fn broken() -> Response {
     let failing = futures::stream::once(std::future::ready(Err::<Bytes, _>(std::io::Error::other("a fault"))));
     let mut response = Body::from_stream(failing).into_response();
@@ -107,8 +109,8 @@ async fn read_some(body: Body, bytes: u64) {
     }
 }
 
-/// Sends `after` bytes of the body under its full announced length; then the connection ends, or nothing comes until
-/// the simulator stops.
+/// Sends `after` bytes of the body under its full announced length; then the connection ends, or
+/// nothing comes until the simulator stops.
 fn cut(response: Response, after: u64, stalls: Option<SharedHub>) -> Response {
     let (mut parts, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {

@@ -1,5 +1,5 @@
-//! Git over HTTP, read-only: the served repositories through git's own HTTP back end, run as a CGI program.
-//! Only clone and fetch with the smart protocol; bodies are streamed both ways.
+//! Git over HTTP, read-only: the served repositories through git's own HTTP back end, run as a CGI
+//! program. Only clone and fetch with the smart protocol; bodies are streamed both ways.
 
 use std::io;
 use std::pin::Pin;
@@ -88,8 +88,9 @@ enum Access {
     },
 }
 
-/// Basic authentication with an access token, or as `gitlab-ci-token` with the token of a job that somebody has. Its own project is always
-/// open to a job, others by their allowlists; a job without a project is a test's and may read everything.
+/// Basic authentication with an access token, or as `gitlab-ci-token` with the token of a job that
+/// somebody has. Its own project is always open to a job, others by their allowlists; a job without
+/// a project is a test's and may read everything.
 fn access(hub: &SharedHub, headers: &HeaderMap, target: &str) -> Access {
     let Some((user, token)) = given(headers) else { return Access::Unknown };
     let world = hub.world();

@@ -1,4 +1,5 @@
-//! Asking for jobs, and reporting on them: `POST jobs/request`, `PUT jobs/<id>`, `PATCH jobs/<id>/trace`.
+//! Asking for jobs, and reporting on them: `POST jobs/request`, `PUT jobs/<id>`, `PATCH
+//! jobs/<id>/trace`.
 
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -17,7 +18,8 @@ use crate::state::put::Update;
 use crate::state::queue::Asker;
 use crate::state::runners::LEGACY_SYSTEM_ID;
 
-/// The opaque queue value, sent with every 204 except one that ends a long poll because something changed.
+/// The opaque queue value, sent with every 204 except one that ends a long poll because something
+/// changed.
 const LAST_UPDATE: &str = "x-gitlab-last-update";
 const INTERVAL: &str = "x-gitlab-trace-update-interval";
 const JOB_STATUS: &str = "job-status";
@@ -85,7 +87,8 @@ fn ask(hub: &SharedHub, headers: &HeaderMap, body: &Map<String, Value>) -> Asked
     }
 }
 
-/// What keeps GitLab's proxy from using a session (it connects with TLS, trusts the certificate that is given, and sends the word as it is).
+/// What keeps GitLab's proxy from using a session (it connects with TLS, trusts the certificate
+/// that is given, and sends the word as it is).
 fn unusable(session: &Value) -> Option<&'static str> {
     let text = |key: &str| session.get(key).and_then(Value::as_str).unwrap_or_default();
     if !text("url").starts_with("https://") {
@@ -97,8 +100,8 @@ fn unusable(session: &Value) -> Option<&'static str> {
     text("authorization").is_empty().then_some("`authorization` of the session is empty")
 }
 
-/// A long poll (GitLab's proxy): when something changes the answer is a 204 without the queue value, so that the
-/// client's next request, which still has the old value, searches the queue.
+/// A long poll (GitLab's proxy): when something changes the answer is a 204 without the queue
+/// value, so that the client's next request, which still has the old value, searches the queue.
 async fn hold(hub: &SharedHub, last_update: &str, mut queue: watch::Receiver<u64>) -> Response {
     let mut stopping = hub.stopping.subscribe();
     let longest = hub.world().timing.long_poll;
@@ -145,7 +148,8 @@ pub(super) async fn update(
     response
 }
 
-/// The query of a PATCH. `debug_trace` is accepted and has no effect here: nobody is kept from reading a log.
+/// The query of a PATCH. `debug_trace` is accepted and has no effect here: nobody is kept from
+/// reading a log.
 #[derive(Deserialize)]
 pub(super) struct PatchQuery {
     token: Option<String>,

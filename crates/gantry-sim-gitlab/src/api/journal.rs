@@ -1,5 +1,5 @@
-//! Writes every request of runners and git into the journal, secrets masked. Requests of people and tests are left out:
-//! they poll, and would push out what they want to read.
+//! Writes every request of runners and git into the journal, secrets masked. Requests of people and
+//! tests are left out: they poll, and would push out what they want to read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +47,8 @@ pub(super) async fn record(State(hub): State<SharedHub>, mut request: Request, n
     let (request, json) = with_small_json(request).await;
     let size = Arc::new(AtomicU64::new(0));
     let mut response = next.run(counted(request, &size)).await;
-    // GitLab answers every request with an id of its own, whatever id the client sent (GitLab server).
+    // GitLab answers every request with an id of its own, whatever id the client sent (GitLab
+    // server).
     super::set(&mut response, "x-request-id", &request_id);
     let mut world = hub.world();
     let answer = records::Answer {
@@ -87,7 +88,8 @@ async fn with_small_json(request: Request) -> (Request, Option<Value>) {
             json.iter_mut().for_each(mask);
             (Request::from_parts(parts, Body::from(bytes)), json)
         }
-        // The body broke off, and so it must for the handler: an empty one would be another request.
+        // The body broke off, and so it must for the handler: an empty one would be another
+        // request.
         Err(error) => {
             let broken = futures::stream::once(std::future::ready(Err::<Bytes, _>(error)));
             (Request::from_parts(parts, Body::from_stream(broken)), None)

@@ -1,5 +1,6 @@
-//! The HTTP surface: what runners call, what git calls, and what people and tests call under `/sim/`.
-//! Handlers translate between HTTP and the state; they decide nothing that `state/` could decide.
+//! The HTTP surface: what runners call, what git calls, and what people and tests call under
+//! `/sim/`. Handlers translate between HTTP and the state; they decide nothing that `state/` could
+//! decide.
 
 mod admin;
 mod admin_runners;
@@ -139,7 +140,8 @@ fn admin_error(status: StatusCode, text: impl Into<String>) -> Response {
     json_answer(status, &json!({"error": text.into()}))
 }
 
-/// 429 with `Retry-After`, if there were too many requests of this kind with this token in the last minute.
+/// 429 with `Retry-After`, if there were too many requests of this kind with this token in the last
+/// minute.
 fn too_many(hub: &SharedHub, what: Rated, token: &str) -> Option<Response> {
     if hub.world().within_rate(what, token) {
         return None;
@@ -165,7 +167,8 @@ fn set(response: &mut Response<Body>, name: &'static str, value: &str) {
     }
 }
 
-/// The JSON object of a request; anything else is a violation and answered 400. No body counts as an empty object.
+/// The JSON object of a request; anything else is a violation and answered 400. No body counts as
+/// an empty object.
 fn object(hub: &SharedHub, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refusal> {
     if body.is_empty() {
         return Ok(Map::new());

@@ -1,4 +1,5 @@
-//! Maintenance mode and migrations: what the whole instance answers while they last, and how they are switched.
+//! Maintenance mode and migrations: what the whole instance answers while they last, and how they
+//! are switched.
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
@@ -13,7 +14,8 @@ use crate::hub::SharedHub;
 use crate::limits;
 use crate::state::mode::Mode;
 
-/// Refuses what the mode does not let through. In maintenance mode reading goes on, and so does git.
+/// Refuses what the mode does not let through. In maintenance mode reading goes on, and so does
+/// git.
 pub(super) async fn refuse_in_mode(State(hub): State<SharedHub>, request: Request, next: Next) -> Response {
     let mode = hub.world().mode;
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);

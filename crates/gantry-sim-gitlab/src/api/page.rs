@@ -1,5 +1,5 @@
-//! The page for people: its files, which are part of the binary, and what only it asks for. Everything that it does it
-//! does through the same `/sim/` paths that people and tests use.
+//! The page for people: its files, which are part of the binary, and what only it asks for.
+//! Everything that it does it does through the same `/sim/` paths that people and tests use.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -35,7 +35,8 @@ const FILES: [(&str, &str, &str); 8] = [
     ("icon.svg", "image/svg+xml", include_str!("../page/icon.svg")),
 ];
 
-/// Only the page's own files, nothing inline, no frame around it: whatever a job prints, it stays text.
+/// Only the page's own files, nothing inline, no frame around it: whatever a job prints, it stays
+/// text.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -87,8 +88,8 @@ pub(super) async fn overview(State(hub): State<SharedHub>) -> Response {
     json_answer(StatusCode::OK, &view)
 }
 
-/// `GET /sim/events`: server-sent events, one soon after every change of anything. They say that something has changed,
-/// not what.
+/// `GET /sim/events`: server-sent events, one soon after every change of anything. They say that
+/// something has changed, not what.
 pub(super) async fn events(State(hub): State<SharedHub>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let changes = hub.world().watch_changes();
     let stopping = hub.stopping.subscribe();
@@ -128,8 +129,8 @@ pub(super) async fn refs(State(hub): State<SharedHub>, Query(query): Query<RefsQ
     }
 }
 
-/// Refuses what another site's page makes a browser send here: a browser says where a request comes from, everybody
-/// else sends no such header.
+/// Refuses what another site's page makes a browser send here: a browser says where a request comes
+/// from, everybody else sends no such header.
 pub(super) async fn own_pages_only(request: Request, next: Next) -> Response {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     if !reads && is_foreign(request.headers()) {

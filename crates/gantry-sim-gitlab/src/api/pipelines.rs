@@ -31,7 +31,8 @@ struct Wanted {
     /// The default branch if left out.
     #[serde(default, rename = "ref")]
     git_ref: String,
-    /// A commit that is not the newest one of `ref`; without `ref` it is neither a branch's nor a tag's.
+    /// A commit that is not the newest one of `ref`; without `ref` it is neither a branch's nor a
+    /// tag's.
     sha: Option<String>,
     /// Only these jobs.
     jobs: Option<Vec<String>>,
@@ -208,7 +209,8 @@ pub(super) async fn list(State(hub): State<SharedHub>) -> Response {
     json_answer(StatusCode::OK, &view)
 }
 
-/// `POST /sim/pipelines/<id>/cancel`: all its open jobs, gracefully where their runners can; at once with `force=true`.
+/// `POST /sim/pipelines/<id>/cancel`: all its open jobs, gracefully where their runners can; at
+/// once with `force=true`.
 pub(super) async fn cancel(
     State(hub): State<SharedHub>,
     Path(id): Path<u64>,
@@ -247,7 +249,8 @@ pub(super) async fn look_up(
     }
 }
 
-/// A variable of the pipeline: its value alone, or `{"value", "masked", "file"}` as a project's settings have it.
+/// A variable of the pipeline: its value alone, or `{"value", "masked", "file"}` as a project's
+/// settings have it.
 fn given(key: &str, value: &Value) -> Result<Variable, String> {
     let Value::Object(fields) = value else { return Ok(Variable::private(key, plain_value(key, value)?)) };
     if let Some(unknown) = fields.keys().find(|name| !matches!(name.as_str(), "value" | "masked" | "file")) {

@@ -1,4 +1,5 @@
-//! Registration, verification and removal of runners, and token rotation (GitLab Runner 19.4, runner endpoints).
+//! Registration, verification and removal of runners, and token rotation (GitLab Runner 19.4,
+//! runner endpoints).
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -194,7 +195,8 @@ fn new_token(runner: &mut Runner, expires: Option<Now>) -> Response {
     json_answer(StatusCode::CREATED, &json!({"token": runner.token, "token_expires_at": runner.token_expires_at()}))
 }
 
-/// `POST runners/<id>/reset_authentication_token`: the same by an administrator, who needs no token of the runner.
+/// `POST runners/<id>/reset_authentication_token`: the same by an administrator, who needs no token
+/// of the runner.
 pub(super) async fn reset_token_of(
     State(hub): State<SharedHub>,
     Path(id): Path<String>,

@@ -12,7 +12,8 @@ const KEYS: &[&str] =
 /// When something is uploaded or saved.
 pub(super) const WHEN: &[&str] = &["on_success", "on_failure", "always"];
 
-/// Report types, their format and the name of the uploaded file (GitLab's job payload, as GitLab Runner 19.4 knows it).
+/// Report types, their format and the name of the uploaded file (GitLab's job payload, as GitLab
+/// Runner 19.4 knows it).
 const REPORTS: &[(&str, &str, &str)] = &[
     ("accessibility", "raw", "gl-accessibility.json"),
     ("annotations", "gzip", "gl-annotations.json"),

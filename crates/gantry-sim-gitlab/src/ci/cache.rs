@@ -93,8 +93,8 @@ fn cache_key(field: &Field<'_>, repository: &dyn Repository, report: &mut Report
     Some(prefix.map_or_else(|| hash.clone(), |prefix| format!("{prefix}-{hash}")))
 }
 
-/// A short name for the contents of files (FNV-1a, 64 bits). GitLab hashes the commits that changed the files; the
-/// effect is the same, a new key for a new content, and it needs no history.
+/// A short name for the contents of files (FNV-1a, 64 bits). GitLab hashes the commits that changed
+/// the files; the effect is the same, a new key for a new content, and it needs no history.
 fn fingerprint(contents: &[String]) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in contents.iter().flat_map(|text| text.bytes().chain([0xff])) {

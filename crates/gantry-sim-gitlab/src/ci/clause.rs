@@ -72,7 +72,8 @@ impl Exists {
         Some(Self { paths: paths(field, &["paths", "project", "ref"], report)?, project })
     }
 
-    /// Whether any of the files or, with a slash at the end, directories is there; the error is why that cannot be told.
+    /// Whether any of the files or, with a slash at the end, directories is there; the error is why
+    /// that cannot be told.
     pub(super) fn holds(
         &self,
         lookup: &Lookup,

@@ -1,4 +1,5 @@
-//! Durations as people write them in GitLab: `1h 30m`, `90 minutes`, `1 day and 2 hours`, `1:30:00`, `3600`.
+//! Durations as people write them in GitLab: `1h 30m`, `90 minutes`, `1 day and 2 hours`,
+//! `1:30:00`, `3600`.
 
 /// Days of a month in GitLab's durations.
 const MONTH_DAYS: f64 = 30.0;
@@ -9,7 +10,8 @@ const YEAR_DAYS: f64 = 365.25;
 /// The longest duration that is read at all, in seconds (about 30,000 years): keeps the sum exact.
 const MAX_SECONDS: f64 = 1e12;
 
-/// The duration in whole seconds, or `None` if the text is none. A number without a unit counts seconds.
+/// The duration in whole seconds, or `None` if the text is none. A number without a unit counts
+/// seconds.
 pub(super) fn parse(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     if let Some(seconds) = clock(&text) {

@@ -1,4 +1,5 @@
-//! `environment`: nothing is deployed here, but a job's script sees the variables that say where to.
+//! `environment`: nothing is deployed here, but a job's script sees the variables that say where
+//! to.
 
 use super::field::Field;
 use super::model::CiEnvironment;

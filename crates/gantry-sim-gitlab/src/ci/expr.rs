@@ -1,7 +1,7 @@
 //! The expressions of `rules:if` and `only:variables`: text to tokens to a tree to a yes or no.
 //!
-//! The semantics are GitLab's, including the surprising ones: `&&` and `||` hand on their operands, and only the end
-//! result counts as false when it is undefined or blank.
+//! The semantics are GitLab's, including the surprising ones: `&&` and `||` hand on their operands,
+//! and only the end result counts as false when it is undefined or blank.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,13 +11,16 @@ use regex::Regex;
 
 use super::variables::Lookup;
 
-/// How many tokens an expression may have; GitLab's limit. It also bounds the recursion of parser and evaluation.
+/// How many tokens an expression may have; GitLab's limit. It also bounds the recursion of parser
+/// and evaluation.
 const MAX_TOKENS: usize = 100;
 
-/// The largest compiled regular expression, in bytes: a short pattern with repeats can ask for gigabytes.
+/// The largest compiled regular expression, in bytes: a short pattern with repeats can ask for
+/// gigabytes.
 const MAX_REGEX_BYTES: usize = 512 << 10;
 
-/// How many different patterns one pipeline may have; with [`MAX_REGEX_BYTES`] it bounds the memory they take.
+/// How many different patterns one pipeline may have; with [`MAX_REGEX_BYTES`] it bounds the memory
+/// they take.
 const MAX_PATTERNS: usize = 200;
 
 /// Compiled patterns by their text; copies share what they know.
@@ -107,7 +110,8 @@ impl Expr {
         }
     }
 
-    /// A quoted text to the right of `=~` or `!~` that is no pattern: most probably not what was meant.
+    /// A quoted text to the right of `=~` or `!~` that is no pattern: most probably not what was
+    /// meant.
     pub(super) fn no_pattern(&self, patterns: &Patterns) -> Option<&str> {
         match self {
             Self::Compare(left, how, right) => match (how, &**right) {
@@ -162,8 +166,9 @@ fn same(left: &Operand, right: &Operand) -> bool {
     }
 }
 
-/// Whether the left side, an empty text if undefined, matches; `None` if the right side is undefined. A text that is
-/// no pattern is searched for the left side, the wrong way round: so it is in GitLab.
+/// Whether the left side, an empty text if undefined, matches; `None` if the right side is
+/// undefined. A text that is no pattern is searched for the left side, the wrong way round: so it
+/// is in GitLab.
 fn matches(left: &Expr, right: &Expr, lookup: &Lookup) -> Option<bool> {
     let text = match left.value(lookup) {
         Operand::Null => String::new(),

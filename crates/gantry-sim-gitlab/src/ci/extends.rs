@@ -1,6 +1,7 @@
 //! `extends`: puts each job on top of the templates it names.
 //!
-//! Mappings merge key by key, lists are replaced, and of several templates the later ones win, as in GitLab.
+//! Mappings merge key by key, lists are replaced, and of several templates the later ones win, as
+//! in GitLab.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,5 @@
-//! Keywords that change nothing about how a job runs, and something about what is shown of it or when it may start.
+//! Keywords that change nothing about how a job runs, and something about what is shown of it or
+//! when it may start.
 
 use std::fmt::Write as _;
 

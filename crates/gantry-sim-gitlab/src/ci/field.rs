@@ -1,7 +1,7 @@
 //! A value together with the name it is reported under, and the checks that every keyword needs.
 //!
-//! Each `Option` or list returned here is the value if it is right; if it is wrong the problem is already recorded
-//! and the caller goes on as if the key were absent.
+//! Each `Option` or list returned here is the value if it is right; if it is wrong the problem is
+//! already recorded and the caller goes on as if the key were absent.
 
 use super::problem::Report;
 use super::yaml::{Map, Node, Value};

@@ -1,9 +1,9 @@
-//! Patterns of `rules:changes` and `rules:exists`, as Ruby's `File.fnmatch` reads them with `FNM_PATHNAME`,
-//! `FNM_DOTMATCH` and `FNM_EXTGLOB`: `*` stays within one part of a path, `**/` is any number of parts, and a `**` at
-//! the end is no more than a `*`.
+//! Patterns of `rules:changes` and `rules:exists`, as Ruby's `File.fnmatch` reads them with
+//! `FNM_PATHNAME`, `FNM_DOTMATCH` and `FNM_EXTGLOB`: `*` stays within one part of a path, `**/` is
+//! any number of parts, and a `**` at the end is no more than a `*`.
 
-/// How many patterns the alternatives of one may make; with more it counts as one that matches, as GitLab lets
-/// patterns match beyond its own limits.
+/// How many patterns the alternatives of one may make; with more it counts as one that matches, as
+/// GitLab lets patterns match beyond its own limits.
 const MAX_ALTERNATIVES: usize = 1_000;
 
 /// One pattern.

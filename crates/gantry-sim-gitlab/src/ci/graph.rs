@@ -1,4 +1,5 @@
-//! `needs` and `dependencies` between the jobs that exist: names are looked up, order and cycles are checked.
+//! `needs` and `dependencies` between the jobs that exist: names are looked up, order and cycles
+//! are checked.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +10,8 @@ use super::model::{CiJob, CiNeed, CiVariable};
 use super::needs::Needed;
 use super::problem::{At, Report};
 
-/// How many needs and dependencies all jobs together may have once parallel jobs are counted one by one.
+/// How many needs and dependencies all jobs together may have once parallel jobs are counted one by
+/// one.
 const MAX_EDGES: usize = 200_000;
 
 /// A job that exists, with the needs that apply to it.
@@ -106,8 +108,8 @@ fn interpolate(draft: &Draft, needs: &mut [Needed], matrix: &[CiVariable], repor
     }
 }
 
-/// What needs a job that is not run here, or its artifacts, is not run here either; where the need is optional, it is
-/// as if the job did not exist.
+/// What needs a job that is not run here, or its artifacts, is not run here either; where the need
+/// is optional, it is as if the job did not exist.
 fn leave_out_dependants(jobs: &mut [CiJob]) {
     let mut users: HashMap<String, Vec<usize>> = HashMap::new();
     for (index, job) in jobs.iter().enumerate() {
@@ -135,7 +137,8 @@ fn leave_out_dependants(jobs: &mut [CiJob]) {
 }
 
 impl<'d> Names<'d> {
-    /// Whether a job is in a later stage than another; of one whose stage is not known that is not said.
+    /// Whether a job is in a later stage than another; of one whose stage is not known that is not
+    /// said.
     fn is_later(&self, target: &Draft, draft: &Draft) -> bool {
         let known = !target.is_lacking && !draft.is_lacking;
         known && self.stage(target) > self.stage(draft)
@@ -209,7 +212,8 @@ impl<'d> Names<'d> {
         }
     }
 
-    /// The jobs that `dependencies` stand for. Jobs that rules leave out are left out here too, as in GitLab.
+    /// The jobs that `dependencies` stand for. Jobs that rules leave out are left out here too, as
+    /// in GitLab.
     fn dependencies(&self, draft: &Draft, needs: Option<&[Needed]>, report: &mut Report) -> Option<Vec<String>> {
         let path = format!("jobs:{}:dependencies", draft.name);
         let needed: Option<HashSet<String>> =
@@ -281,7 +285,8 @@ fn report_cycle(jobs: &[(At, CiJob)], report: &mut Report) {
         }
     }
     let Some((at, first)) = jobs.iter().find(|(_, job)| waiting.contains_key(job.name.as_str())) else { return };
-    // From a job that is left, every step leads to another one that is left, so a name comes up twice.
+    // From a job that is left, every step leads to another one that is left, so a name comes up
+    // twice.
     let mut path: Vec<&str> = vec![&first.name];
     let mut seen: HashSet<&str> = HashSet::from([first.name.as_str()]);
     while let Some(next) =

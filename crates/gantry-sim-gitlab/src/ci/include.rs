@@ -1,7 +1,7 @@
 //! `include:`: reads the files a configuration asks for and merges them under it.
 //!
-//! What nothing on this machine stands for is a warning with its line, and whatever in the rest of the configuration may
-//! depend on it is not run.
+//! What nothing on this machine stands for is a warning with its line, and whatever in the rest of
+//! the configuration may depend on it is not run.
 
 use std::rc::Rc;
 
@@ -34,7 +34,8 @@ pub(super) fn load(input: &CiInput<'_>, report: &mut Report) -> Option<Node> {
     Some(root)
 }
 
-/// Merges two values as GitLab merges includes and `extends`: mappings key by key, anything else is replaced.
+/// Merges two values as GitLab merges includes and `extends`: mappings key by key, anything else is
+/// replaced.
 pub(super) fn deep_merge(base: &Node, over: &Node) -> Node {
     let (Some(base_map), Some(over_map)) = (base.as_map(), over.as_map()) else {
         return over.clone();
@@ -93,7 +94,8 @@ impl Loader<'_> {
         Some(merged.map_or_else(|| own.clone(), |base| deep_merge(&base, &own)))
     }
 
-    /// The text with the values of the inputs that its header asks for; as it is if it has no header.
+    /// The text with the values of the inputs that its header asks for; as it is if it has no
+    /// header.
     fn with_inputs(&mut self, text: &str, name: &str, given: &Given<'_>, component: &Values) -> Option<String> {
         let Some((header, rest)) = inputs::split(text) else {
             inputs::values(None, given, self.lookup, self.report)?;

@@ -1,7 +1,7 @@
 //! `spec:inputs`: what a file asks for in its header, and the values it is given.
 //!
-//! As in GitLab the header is a document of its own above `---`, and the values are put into the text of the rest
-//! before it is read as YAML.
+//! As in GitLab the header is a document of its own above `---`, and the values are put into the
+//! text of the rest before it is read as YAML.
 
 use indexmap::IndexMap;
 use regex::Regex;
@@ -28,7 +28,8 @@ pub(super) const COMPONENT: &[&str] = &["name", "sha", "version", "reference"];
 /// Values by name, as they are put into the text.
 pub(super) type Values = IndexMap<String, String>;
 
-/// Splits a text into its header and the rest, which keeps its line numbers; `None` if there is no header.
+/// Splits a text into its header and the rest, which keeps its line numbers; `None` if there is no
+/// header.
 pub(super) fn split(text: &str) -> Option<(String, String)> {
     let is_divider = |line: &str| line.trim_end() == "---" || line.starts_with("--- ");
     let mut has_spec = false;
@@ -59,8 +60,9 @@ fn is_blank(line: &str) -> bool {
     line.is_empty() || line.starts_with('#')
 }
 
-/// The values of a file's inputs: those that are given, checked against `spec:inputs`, and its defaults. `given` may
-/// hold texts that are still to be read as the input's type (`is_typed: false`). `None` if any is wrong.
+/// The values of a file's inputs: those that are given, checked against `spec:inputs`, and its
+/// defaults. `given` may hold texts that are still to be read as the input's type (`is_typed:
+/// false`). `None` if any is wrong.
 pub(super) fn values(
     inputs: Option<&Field<'_>>,
     given: &Given<'_>,
@@ -127,7 +129,8 @@ impl Given<'_> {
     }
 }
 
-/// A text of a person as the input's type wants it; one that does not fit stays a text and is refused later.
+/// A text of a person as the input's type wants it; one that does not fit stays a text and is
+/// refused later.
 fn typed(text: &str, kind: &str, at: &At) -> Node {
     let as_written = || Node::scalar(at.clone(), Value::Text(text.into()));
     match kind {

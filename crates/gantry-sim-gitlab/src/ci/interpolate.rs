@@ -1,4 +1,5 @@
-//! `$[[ inputs.NAME | function ]]` and `$[[ component.NAME ]]`: puts values into the text of a file before it is read.
+//! `$[[ inputs.NAME | function ]]` and `$[[ component.NAME ]]`: puts values into the text of a file
+//! before it is read.
 
 use super::inputs::Values;
 use super::problem::{At, Report};
@@ -19,8 +20,8 @@ pub(super) struct Known<'k> {
     pub(super) lookup: &'k Lookup,
 }
 
-/// Replaces every block; `None` if one is wrong, which is then reported. Blocks of a matrix stay: they are read with
-/// the job.
+/// Replaces every block; `None` if one is wrong, which is then reported. Blocks of a matrix stay:
+/// they are read with the job.
 pub(super) fn interpolate(text: &str, file: &str, known: &Known<'_>, report: &mut Report) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut line, mut is_right) = (text, 1, true);

@@ -1,4 +1,5 @@
-//! One job as written, before rules decide whether it exists and before names in `needs` are looked up.
+//! One job as written, before rules decide whether it exists and before names in `needs` are looked
+//! up.
 
 use super::environment;
 use super::extras::{self, Extras};
@@ -57,7 +58,8 @@ const KEYS: &[&str] = &[
 /// Keywords of things that only GitLab's other parts act on.
 const IGNORED: &[&str] = &["dast_configuration"];
 
-/// Keywords without which the job would be another one, and why they cannot be had: such a job is not run here.
+/// Keywords without which the job would be another one, and why they cannot be had: such a job is
+/// not run here.
 const REFUSED: &[(&str, &str)] = &[
     ("run", "is not supported here; use `script`"),
     ("secrets", "is not supported here: there is no secret store"),
@@ -244,7 +246,8 @@ fn with_defaults(field: &Field<'_>, defaults: &Map, report: &mut Report) -> Node
     let mut map = field.node.as_map().map(|map| Map::clone(map)).unwrap_or_default();
     for (key, entry) in defaults {
         let inherits = wanted.as_ref().is_none_or(|names| names.contains(key));
-        // As in GitLab, a null is no setting: `image: null` inherits too, `before_script: []` does not.
+        // As in GitLab, a null is no setting: `image: null` inherits too, `before_script: []` does
+        // not.
         let has_own = map.get(key).is_some_and(|own| !matches!(own.value.value, Value::Null));
         if inherits && !has_own {
             map.insert(key.clone(), entry.clone());
@@ -288,8 +291,8 @@ fn read_script(field: &Field<'_>, at: &At, incomplete: bool, report: &mut Report
     Vec::new()
 }
 
-/// The stage of a job that names none and may get one from a missing include: the last, so that everything it may need
-/// is before it.
+/// The stage of a job that names none and may get one from a missing include: the last, so that
+/// everything it may need is before it.
 fn stage_of_lack(field: &Field<'_>, stages: &[String]) -> Option<String> {
     let last = stages.iter().rev().nth(1)?;
     field.get("stage").is_none().then(|| last.clone())

@@ -1,12 +1,12 @@
 //! What GitLab's YAML parser lets pass and ours does not.
 //!
-//! libyaml, which GitLab reads files with, ignores indentation inside `[…]`, `{…}` and quotes; the parser here wants
-//! their lines deeper than the key they belong to. It also wants no tab behind `key:`, and a blank before a comment.
-//! So when it stops at one of these, blanks are put in or in place of it, where they mean nothing in YAML, and reading
-//! begins anew. Lines keep their numbers.
+//! libyaml, which GitLab reads files with, ignores indentation inside `[…]`, `{…}` and quotes; the
+//! parser here wants their lines deeper than the key they belong to. It also wants no tab behind
+//! `key:`, and a blank before a comment. So when it stops at one of these, blanks are put in or in
+//! place of it, where they mean nothing in YAML, and reading begins anew. Lines keep their numbers.
 
-/// How many bytes may be read again in all: a file of ordinary size may be as untidy as it likes, and a hostile one
-/// costs no more than a moment.
+/// How many bytes may be read again in all: a file of ordinary size may be as untidy as it likes,
+/// and a hostile one costs no more than a moment.
 const MAX_READ_AGAIN: usize = 16 << 20;
 
 /// Where the parser stopped, in characters from the beginning.
@@ -25,7 +25,8 @@ impl Budget {
         Self(MAX_READ_AGAIN)
     }
 
-    /// The text without what the parser stopped at; `None` if that is none of the things that GitLab lets pass.
+    /// The text without what the parser stopped at; `None` if that is none of the things that
+    /// GitLab lets pass.
     pub(super) fn repair(&mut self, text: &str, stopped: Stopped) -> Option<String> {
         self.0 = self.0.checked_sub(text.len())?;
         let bytes = text.as_bytes();
@@ -98,7 +99,8 @@ fn opening(bytes: &[u8], from: usize) -> Option<usize> {
 fn end_of_flow(bytes: &[u8], start: usize) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = start;
-    // Quotes, anchors and tags are only such where a value begins; inside of unquoted text they are text.
+    // Quotes, anchors and tags are only such where a value begins; inside of unquoted text they are
+    // text.
     let mut begins = true;
     loop {
         let byte = *bytes.get(at)?;

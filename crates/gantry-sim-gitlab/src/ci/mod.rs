@@ -1,9 +1,11 @@
 //! Reads `.gitlab-ci.yml` into the jobs of a pipeline, as GitLab would create them.
 //!
-//! [`read`] is pure: it sees the text, the variables and what a [`Repository`] answers. It never guesses: a keyword it
-//! cannot honour is a warning if the job stays what it is without it; otherwise the job is marked as not run here, and
-//! with it those that need it. Every complaint names file and line, and all of them come at once. Nothing in a file can make it panic or run long:
-//! each limit is a named constant next to what it limits. Start at [`read`]; `pipeline.rs` is the main path.
+//! [`read`] is pure: it sees the text, the variables and what a [`Repository`] answers. It never
+//! guesses: a keyword it cannot honour is a warning if the job stays what it is without it;
+//! otherwise the job is marked as not run here, and with it those that need it. Every complaint
+//! names file and line, and all of them come at once. Nothing in a file can make it panic or run
+//! long: each limit is a named constant next to what it limits. Start at [`read`]; `pipeline.rs` is
+//! the main path.
 
 mod artifacts;
 mod cache;
@@ -53,7 +55,8 @@ use problem::Report;
 /// Reads a configuration into its pipeline.
 ///
 /// # Errors
-/// Everything that is wrong, ordered by place; also that `workflow:rules` or the jobs' rules leave nothing to run.
+/// Everything that is wrong, ordered by place; also that `workflow:rules` or the jobs' rules leave
+/// nothing to run.
 pub fn read(input: &CiInput<'_>) -> Result<CiPipeline, Vec<Problem>> {
     let mut report = Report::default();
     let pipeline = build(input, &mut report);

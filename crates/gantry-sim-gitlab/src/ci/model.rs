@@ -1,7 +1,7 @@
 //! What the reader of `.gitlab-ci.yml` hands out: a pipeline of jobs, as plain values.
 //!
-//! The types carry no behaviour beyond defaults, and nothing in them refers back to the YAML text: whoever creates
-//! jobs from them needs no other source.
+//! The types carry no behaviour beyond defaults, and nothing in them refers back to the YAML text:
+//! whoever creates jobs from them needs no other source.
 
 use std::rc::Rc;
 
@@ -11,8 +11,9 @@ pub struct CiInput<'a> {
     pub yaml: &'a str,
     /// The name under which problems in `yaml` are reported, normally `.gitlab-ci.yml`.
     pub file: &'a str,
-    /// Variables known before the file is read (`CI_COMMIT_BRANCH`, project variables, …). They are visible to
-    /// `rules:if`, `only:variables`, `include` paths and `tags`, and win over variables of the same name in the file.
+    /// Variables known before the file is read (`CI_COMMIT_BRANCH`, project variables, …). They are
+    /// visible to `rules:if`, `only:variables`, `include` paths and `tags`, and win over variables
+    /// of the same name in the file.
     pub variables: &'a [(String, String)],
     /// Values for the inputs that the file's own `spec:inputs` asks for.
     pub inputs: &'a [(String, String)],
@@ -43,10 +44,11 @@ pub trait Repository {
     fn file(&self, path: &str) -> Option<String>;
     /// Every file at the commit, in the order of their names.
     fn paths(&self) -> Rc<[String]>;
-    /// The files that the pipeline's push changed; `None` if everything counts as changed, as for a tag or a new branch.
+    /// The files that the pipeline's push changed; `None` if everything counts as changed, as for a
+    /// tag or a new branch.
     fn changed(&self) -> Option<Rc<[String]>>;
-    /// The files that differ from where the commit's history left that of a branch, tag or commit; `None` if there is
-    /// no such one.
+    /// The files that differ from where the commit's history left that of a branch, tag or commit;
+    /// `None` if there is no such one.
     fn changed_since(&self, git_ref: &str) -> Option<Rc<[String]>>;
     /// The text of a file in the directory that stands for another project.
     fn project_file(&self, _project: &str, _path: &str) -> Found {
@@ -60,18 +62,21 @@ pub trait Repository {
     fn remote_file(&self, _url: &str) -> Found {
         Found::Unmapped
     }
-    /// The text of a file in the archive of a job of the parent pipeline (`trigger:include:artifact`).
+    /// The text of a file in the archive of a job of the parent pipeline
+    /// (`trigger:include:artifact`).
     fn artifact_file(&self, _job: &str, _path: &str) -> Option<String> {
         None
     }
 }
 
-/// The jobs that one run of the configuration creates, with all includes, templates and rules already applied.
+/// The jobs that one run of the configuration creates, with all includes, templates and rules
+/// already applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CiPipeline {
     /// `workflow:name`, with variables expanded.
     pub name: Option<String>,
-    /// `workflow:auto_cancel:on_new_commit`: what a newer pipeline of the same ref cancels of this one.
+    /// `workflow:auto_cancel:on_new_commit`: what a newer pipeline of the same ref cancels of this
+    /// one.
     pub auto_cancel: AutoCancel,
     /// All stages in the order they run, from `.pre` to `.post`.
     pub stages: Vec<String>,
@@ -136,7 +141,8 @@ pub struct CiJob {
     pub artifacts: Vec<CiArtifact>,
     /// Caches in the order of the file.
     pub cache: Vec<CiCache>,
-    /// Names of the jobs whose artifacts are fetched; `None` means the default (all of earlier stages, or `needs`).
+    /// Names of the jobs whose artifacts are fetched; `None` means the default (all of earlier
+    /// stages, or `needs`).
     pub dependencies: Option<Vec<String>>,
     /// The jobs this one waits for instead of whole stages; `None` means all of the earlier stages.
     pub needs: Option<Vec<CiNeed>>,
@@ -152,7 +158,8 @@ pub struct CiJob {
     pub timeout_seconds: Option<u64>,
     /// How often and after which failures the job is tried again.
     pub retry: CiRetry,
-    /// For an instance of a parallel job: its number, from 1, and how many there are (`CI_NODE_INDEX`, `CI_NODE_TOTAL`).
+    /// For an instance of a parallel job: its number, from 1, and how many there are
+    /// (`CI_NODE_INDEX`, `CI_NODE_TOTAL`).
     pub parallel: Option<(u32, u32)>,
     /// Whether a newer pipeline may cancel this job.
     pub interruptible: bool,
@@ -160,7 +167,8 @@ pub struct CiJob {
     pub environment: Option<CiEnvironment>,
     /// The pipeline that the job starts; such a job has no script.
     pub trigger: Option<CiTrigger>,
-    /// Jobs of the parent pipeline whose artifacts are fetched: the text that names the pipeline, and the job.
+    /// Jobs of the parent pipeline whose artifacts are fetched: the text that names the pipeline,
+    /// and the job.
     pub upstream: Vec<(String, String)>,
     /// Jobs of the same group run one after another.
     pub resource_group: Option<String>,
@@ -172,7 +180,8 @@ pub struct CiJob {
     pub manual_confirmation: Option<String>,
     /// Lines of `hooks:pre_get_sources_script`.
     pub pre_get_sources_script: Vec<String>,
-    /// Why the job exists but is not run here, in one sentence with the place; `None` for every ordinary job.
+    /// Why the job exists but is not run here, in one sentence with the place; `None` for every
+    /// ordinary job.
     pub not_here: Option<String>,
     /// The line of the job's name.
     pub line: usize,
@@ -271,7 +280,8 @@ impl CiArtifact {
 /// One cache of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CiCache {
-    /// The key, not expanded; `default` if none is given. For `key:files` it ends in a hash of the files' contents.
+    /// The key, not expanded; `default` if none is given. For `key:files` it ends in a hash of the
+    /// files' contents.
     pub key: String,
     /// Keys tried in this order when `key` has no cache yet.
     pub fallback_keys: Vec<String>,
@@ -294,7 +304,8 @@ pub struct CiNeed {
     pub job: String,
     /// Whether its artifacts are fetched.
     pub artifacts: bool,
-    /// Whether the job may be missing from the pipeline. Missing ones are already left out of [`CiJob::needs`].
+    /// Whether the job may be missing from the pipeline. Missing ones are already left out of
+    /// [`CiJob::needs`].
     pub optional: bool,
 }
 

@@ -41,7 +41,8 @@ impl Needs {
 }
 
 impl Needed {
-    /// The same with the values of a matrix job in place of `$[[ matrix.NAME ]]`; the error is a name that it has not.
+    /// The same with the values of a matrix job in place of `$[[ matrix.NAME ]]`; the error is a
+    /// name that it has not.
     pub(super) fn for_instance(&self, own: &[CiVariable]) -> Result<Self, String> {
         let mut needed = self.clone();
         // As in GitLab: only a job with a matrix of its own has such values.
@@ -88,7 +89,8 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Needs {
     needs
 }
 
-/// `pipeline` with a `job`: its artifacts. Alone it mirrors the state of another project's pipeline.
+/// `pipeline` with a `job`: its artifacts. Alone it mirrors the state of another project's
+/// pipeline.
 fn upstream(item: &Field<'_>, needs: &mut Needs, report: &mut Report) {
     item.map_of(report, &["pipeline", "job", "artifacts"]);
     let text = |key: &str, report: &mut Report| item.get(key).and_then(|value| value.plain(report));

@@ -1,4 +1,5 @@
-//! `only` and `except`, the older way to say when a job exists: refs, pipeline sources and conditions.
+//! `only` and `except`, the older way to say when a job exists: refs, pipeline sources and
+//! conditions.
 
 use regex::Regex;
 

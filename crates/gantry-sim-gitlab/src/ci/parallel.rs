@@ -12,7 +12,8 @@ const MIN_INSTANCES: i64 = 1;
 const MAX_INSTANCES: i64 = 200;
 const MAX_MATRIX: usize = 200;
 
-/// How many variables one matrix entry may have; far above real use, it bounds the work for hostile files.
+/// How many variables one matrix entry may have; far above real use, it bounds the work for hostile
+/// files.
 const MAX_MATRIX_VARIABLES: usize = 50;
 
 /// One instance of a job.
@@ -74,7 +75,8 @@ fn read_matrix(field: &Field<'_>, report: &mut Report) -> Vec<Instance> {
     instances.into_values().collect()
 }
 
-/// Reads a matrix into its combinations, the first variable changing slowest. Stops just above the limit.
+/// Reads a matrix into its combinations, the first variable changing slowest. Stops just above the
+/// limit.
 pub(super) fn combinations(field: &Field<'_>, report: &mut Report) -> Vec<Vec<CiVariable>> {
     match field.list() {
         None => field.expected(report, "an array of hashes"),
@@ -111,7 +113,8 @@ pub(super) fn suffix(variables: &[CiVariable]) -> String {
     format!(": [{}]", values.join(", "))
 }
 
-/// Puts the values of a matrix job in place of each `$[[ matrix.NAME ]]`; the error is the name that there is not.
+/// Puts the values of a matrix job in place of each `$[[ matrix.NAME ]]`; the error is the name
+/// that there is not.
 pub(super) fn interpolate(text: &str, matrix: &[CiVariable]) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = text;

@@ -34,8 +34,9 @@ const KEYS: &[&str] = &[
 /// The longest name of a job, in bytes; GitLab's limit.
 const MAX_NAME: usize = 255;
 
-/// How many values all jobs together may have. Defaults, global variables and parallel instances repeat values in
-/// each job, so a small file can ask for a pipeline of any size; real ones stay a hundred times below.
+/// How many values all jobs together may have. Defaults, global variables and parallel instances
+/// repeat values in each job, so a small file can ask for a pipeline of any size; real ones stay a
+/// hundred times below.
 const MAX_PIPELINE_VALUES: usize = 2_000_000;
 
 /// What all jobs share.
@@ -114,7 +115,8 @@ fn warn_of_lacks(config: &Extended, report: &mut Report) {
     }
 }
 
-/// Where an include is missing, the stages that jobs name may be its; they come behind those that are known.
+/// Where an include is missing, the stages that jobs name may be its; they come behind those that
+/// are known.
 fn add_stages(stages: &mut Vec<String>, config: &Extended, report: &mut Report) {
     let Some(whence) = report.may_be_included() else { return };
     for (name, entry) in &config.root {
@@ -199,7 +201,8 @@ fn drafts(input: &CiInput<'_>, config: &Extended, shared: &Shared, report: &mut 
         if KEYS.contains(&name.as_str()) {
             continue;
         }
-        // A header stands in a document of its own; in the same one it is a job like any other, if it is one.
+        // A header stands in a document of its own; in the same one it is a job like any other, if
+        // it is one.
         if name == "spec" && entry.value.as_map().is_some_and(|map| map.contains_key("inputs")) {
             report.problem(&entry.at, "spec", "with inputs is a header: put `---` between it and the jobs");
             continue;

@@ -1,7 +1,7 @@
 //! Problems with their place, and the collector that every part of the reader reports to.
 //!
-//! The reader goes on after a problem, so that one run shows them all; a problem that many jobs inherit from one
-//! line is shown once.
+//! The reader goes on after a problem, so that one run shows them all; a problem that many jobs
+//! inherit from one line is shown once.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,16 +10,20 @@ use std::rc::Rc;
 use super::expr::Patterns;
 use super::suggest;
 
-/// How many problems or warnings are kept; nobody reads more, and a hostile file could cause one for each byte.
+/// How many problems or warnings are kept; nobody reads more, and a hostile file could cause one
+/// for each byte.
 const MAX_REPORTED: usize = 100;
 
-/// The longest message kept, in bytes: messages quote the file, and a hostile file can have names of any length.
+/// The longest message kept, in bytes: messages quote the file, and a hostile file can have names
+/// of any length.
 const MAX_MESSAGE_BYTES: usize = 600;
 
-/// How many comparisons of a file with a pattern one rule may take before it counts as one that matches; GitLab's limit.
+/// How many comparisons of a file with a pattern one rule may take before it counts as one that
+/// matches; GitLab's limit.
 const MAX_COMPARISONS: usize = 50_000;
 
-/// The same for all rules of a pipeline: some seconds of work, and far more than real pipelines take.
+/// The same for all rules of a pipeline: some seconds of work, and far more than real pipelines
+/// take.
 const MAX_ALL_COMPARISONS: usize = 5_000_000;
 
 /// Something wrong, or ignored, in a configuration file.
@@ -84,7 +88,8 @@ impl Report {
         if self.hints > MAX_REPORTED { String::new() } else { suggest::hint(name, known) }
     }
 
-    /// Records an include that cannot be had here: the rest of the configuration is read without it.
+    /// Records an include that cannot be had here: the rest of the configuration is read without
+    /// it.
     pub(super) fn missing_include(&mut self, at: &At, what: &str) {
         self.warning(at, "include", &format!("{what}; what it defines is missing"));
         self.missing.get_or_insert_with(|| at.clone());
@@ -95,7 +100,8 @@ impl Report {
         self.missing.as_ref().map(|at| format!("it may be in the include of {at}"))
     }
 
-    /// Whether so many more files may be compared with patterns; if not, the rule that asks counts as true.
+    /// Whether so many more files may be compared with patterns; if not, the rule that asks counts
+    /// as true.
     pub(super) fn may_compare(&mut self, count: usize) -> bool {
         self.comparisons = self.comparisons.saturating_add(count);
         count <= MAX_COMPARISONS && self.comparisons <= MAX_ALL_COMPARISONS

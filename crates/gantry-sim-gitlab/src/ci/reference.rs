@@ -1,7 +1,7 @@
 //! `!reference [job, key, …]`: replaces each reference by the value it names.
 //!
-//! As in GitLab this happens after includes and `extends`: what a job inherits can be named like its own keys, and a
-//! reference that a template holds is looked up from the whole configuration.
+//! As in GitLab this happens after includes and `extends`: what a job inherits can be named like
+//! its own keys, and a reference that a template holds is looked up from the whole configuration.
 
 use std::rc::Rc;
 
@@ -9,12 +9,12 @@ use super::extends::Extended;
 use super::problem::{At, Report};
 use super::yaml::{Entry, MAX_DEPTH, MAX_NODES, Map, Node, Value};
 
-/// How long a chain of references may be. GitLab has no limit of its own for it, only one for the depth of scripts;
-/// the resolver recurses.
+/// How long a chain of references may be. GitLab has no limit of its own for it, only one for the
+/// depth of scripts; the resolver recurses.
 const MAX_CHAIN: usize = 100;
 
-/// How deep values with references in them may be nested. Each reference can add the depth of a whole file, and
-/// everything later walks values recursively.
+/// How deep values with references in them may be nested. Each reference can add the depth of a
+/// whole file, and everything later walks values recursively.
 const MAX_NESTING: usize = 2 * MAX_DEPTH;
 
 /// Resolves every reference of a configuration.
@@ -39,7 +39,8 @@ struct Resolver<'r> {
     chain: Vec<Rc<Vec<String>>>,
     /// How deep the value being built is nested.
     depth: usize,
-    /// How many more nodes may be visited: nested references can name the same value again and again.
+    /// How many more nodes may be visited: nested references can name the same value again and
+    /// again.
     budget: usize,
     /// What was last looked for in vain that a missing include may have.
     lost: Option<String>,

@@ -1,4 +1,5 @@
-//! `rules:` of jobs, of the workflow and of includes: read once, evaluated for each instance of a job.
+//! `rules:` of jobs, of the workflow and of includes: read once, evaluated for each instance of a
+//! job.
 
 use super::clause::{Changes, Exists};
 use super::durations;

@@ -1,5 +1,6 @@
-//! What an unquoted scalar means to Psych, the YAML 1.1 reader that GitLab uses: `yes` is a boolean, `0644` is octal,
-//! `12:30` is a number to base 60. Dates stay text: GitLab refuses them, and no keyword takes them.
+//! What an unquoted scalar means to Psych, the YAML 1.1 reader that GitLab uses: `yes` is a
+//! boolean, `0644` is octal, `12:30` is a number to base 60. Dates stay text: GitLab refuses them,
+//! and no keyword takes them.
 
 use std::rc::Rc;
 
@@ -63,7 +64,8 @@ fn integer(text: &str) -> Option<i64> {
     Some(if negative { -number } else { number })
 }
 
-/// `12:30` and `1:30:00`. The first part always counts for 3600, also where it looks like minutes: so it is in Psych.
+/// `12:30` and `1:30:00`. The first part always counts for 3600, also where it looks like minutes:
+/// so it is in Psych.
 fn sexagesimal(text: &str) -> Option<i64> {
     let (negative, digits) = sign(text);
     let mut parts = digits.split(':');

@@ -1,4 +1,5 @@
-//! `script`, `before_script`, `after_script` and hooks: text, or lists of it nested by anchors and references.
+//! `script`, `before_script`, `after_script` and hooks: text, or lists of it nested by anchors and
+//! references.
 
 use super::field::Field;
 use super::problem::Report;

@@ -1,5 +1,6 @@
-//! Where one entry of `include:` leads: files of this repository, of directories that stand for other projects, and
-//! of those that stand for URLs. What nothing stands for is missing, and said with what would help.
+//! Where one entry of `include:` leads: files of this repository, of directories that stand for
+//! other projects, and of those that stand for URLs. What nothing stands for is missing, and said
+//! with what would help.
 
 use super::field::Field;
 use super::inputs::Values;
@@ -8,7 +9,8 @@ use super::problem::{At, Report};
 use super::variables::{Lookup, expand, expand_all};
 use super::yaml::Value;
 
-/// Where GitLab keeps its own templates in its repository; a directory that stands for that project has them.
+/// Where GitLab keeps its own templates in its repository; a directory that stands for that project
+/// has them.
 const TEMPLATES: (&str, &str) = ("gitlab-org/gitlab", "lib/gitlab/ci/templates");
 
 /// Keys of an entry beside those that say what it includes.

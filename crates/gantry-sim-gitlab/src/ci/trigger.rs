@@ -1,4 +1,5 @@
-//! `trigger`: jobs that start a pipeline of the same project. Those of other projects cannot be started here.
+//! `trigger`: jobs that start a pipeline of the same project. Those of other projects cannot be
+//! started here.
 
 use super::field::Field;
 use super::model::CiTrigger;

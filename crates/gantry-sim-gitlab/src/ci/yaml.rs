@@ -1,7 +1,8 @@
 //! YAML text into nodes that know their file and line.
 //!
-//! Nodes share what aliases repeat, so an alias costs nothing by itself; every node knows how large it would be when
-//! written out, and that size is limited. Nesting is limited too, because everything later walks nodes recursively.
+//! Nodes share what aliases repeat, so an alias costs nothing by itself; every node knows how large
+//! it would be when written out, and that size is limited. Nesting is limited too, because
+//! everything later walks nodes recursively.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -14,14 +15,16 @@ use super::lenient::{self, Stopped};
 use super::problem::{At, Report};
 use super::scalar;
 
-/// The largest file read, in bytes; GitLab's own default limit for a configuration is of this order.
+/// The largest file read, in bytes; GitLab's own default limit for a configuration is of this
+/// order.
 pub(super) const MAX_YAML_BYTES: usize = 2 << 20;
 
 /// How deep values may be nested; GitLab's default limit for YAML depth.
 pub(super) const MAX_DEPTH: usize = 100;
 
-/// How many nodes a configuration may have once all aliases and references are written out. Real configurations
-/// have a few thousand; the limit keeps an "alias bomb" from costing more than a moment.
+/// How many nodes a configuration may have once all aliases and references are written out. Real
+/// configurations have a few thousand; the limit keeps an "alias bomb" from costing more than a
+/// moment.
 pub(super) const MAX_NODES: usize = 200_000;
 
 /// A value with its place and its size.
@@ -90,7 +93,8 @@ impl Node {
         if let Value::List(items) = &self.value { Some(items) } else { None }
     }
 
-    /// The value as text that YAML reads as the same again: texts as they are, lists and mappings as JSON.
+    /// The value as text that YAML reads as the same again: texts as they are, lists and mappings
+    /// as JSON.
     pub(super) fn inline(&self) -> String {
         match &self.value {
             Value::Text(text) => text.to_string(),
@@ -416,8 +420,9 @@ fn insert(map: &mut Map, merged: &mut HashSet<String>, key: Key, value: Node, re
     map.insert(key.text, entry);
 }
 
-/// `<<`: takes over the keys of one mapping, or of a list of them where the first has precedence. Keys that the
-/// mapping has itself always win; of several `<<` the last wins, as in GitLab. Returns how many keys it copied.
+/// `<<`: takes over the keys of one mapping, or of a list of them where the first has precedence.
+/// Keys that the mapping has itself always win; of several `<<` the last wins, as in GitLab.
+/// Returns how many keys it copied.
 fn merge(map: &mut Map, merged: &mut HashSet<String>, node: &Node, report: &mut Report) -> usize {
     match &node.value {
         Value::Map(source) => {

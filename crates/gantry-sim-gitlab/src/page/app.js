@@ -1,5 +1,5 @@
-// The page: an overview of pipelines, and one view per job. It follows the simulator by server-sent events and asks
-// again by itself now and then, so that a lost event costs seconds at most.
+// The page: an overview of pipelines, and one view per job. It follows the simulator by server-sent
+// events and asks again by itself now and then, so that a lost event costs seconds at most.
 
 import { badge, call, duration, h, isOpen, setClock, timeAgo } from "./dom.js";
 import { Log } from "./log.js";
@@ -24,7 +24,7 @@ let view = null;
 let busy = false;
 let again = false;
 
-// --- what happens ---------------------------------------------------------------------------------------------------
+// --- what happens --------------------------------------------------------------------------------
 
 function say(error) {
   const lines = (error.problems ?? []).map((problem) =>
@@ -100,7 +100,7 @@ function fillIfChanged(element, data, make) {
   fill(element, make());
 }
 
-// --- the overview ---------------------------------------------------------------------------------------------------
+// --- the overview --------------------------------------------------------------------------------
 
 class Overview {
   constructor() {
@@ -275,7 +275,7 @@ function jobItem(job) {
   );
 }
 
-// --- one pipeline ---------------------------------------------------------------------------------------------------
+// --- one pipeline --------------------------------------------------------------------------------
 
 class PipelineView {
   constructor(id) {
@@ -315,7 +315,7 @@ class PipelineView {
   }
 }
 
-// --- one job --------------------------------------------------------------------------------------------------------
+// --- one job -------------------------------------------------------------------------------------
 
 class JobView {
   constructor(id) {
@@ -324,7 +324,8 @@ class JobView {
     this.offset = 0;
     this.complete = false;
     this.sawItRun = false;
-    // Each part changes by itself: a button must not be replaced under the finger because the log has grown.
+    // Each part changes by itself: a button must not be replaced under the finger because the log
+    // has grown.
     this.parts = { title: h("div"), why: h("div"), facts: h("dl"), artifacts: h("div"), actions: h("div", { class: "actions" }) };
     this.wanted = null;
     this.head = h("section", { class: "card jobhead", "aria-label": "Job" }, Object.values(this.parts));
@@ -352,8 +353,8 @@ class JobView {
     );
     this.empty = h("p", { class: "empty" }, "No log yet.");
     this.scroll.hidden = true;
-    // Whoever scrolls up wants to read; whoever comes back to the end wants to follow. Only a hand counts: lines that are
-    // laid out late move the log too.
+    // Whoever scrolls up wants to read; whoever comes back to the end wants to follow. Only a hand
+    // counts: lines that are laid out late move the log too.
     this.byHand = -Infinity;
     for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) {
       this.scroll.addEventListener(kind, () => (this.byHand = performance.now()), { passive: true });
@@ -522,7 +523,7 @@ function actionsOf(job) {
   ];
 }
 
-// --- beginning ------------------------------------------------------------------------------------------------------
+// --- beginning -----------------------------------------------------------------------------------
 
 function route(event) {
   const job = /^#\/jobs\/(\d+)(?:\/L(\d+))?$/.exec(location.hash);

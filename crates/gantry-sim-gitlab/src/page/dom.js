@@ -1,4 +1,5 @@
-// Small helpers: elements, calls to the simulator, and words for times. Text always becomes text, never markup.
+// Small helpers: elements, calls to the simulator, and words for times. Text always becomes text,
+// never markup.
 
 /** An element with properties, `data-` and `aria-` attributes, listeners (`onclick`), and children. */
 export function h(tag, properties = {}, ...children) {

@@ -1,5 +1,5 @@
-// A job's log: time stamps, sections, colours, and lines that overwrite themselves. Bytes come in pieces of any size;
-// what they say only ever becomes text nodes and classes.
+// A job's log: time stamps, sections, colours, and lines that overwrite themselves. Bytes come in
+// pieces of any size; what they say only ever becomes text nodes and classes.
 
 import { h, span } from "./dom.js";
 

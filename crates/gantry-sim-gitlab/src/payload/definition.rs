@@ -36,8 +36,9 @@ pub(super) fn payload(world: &World, job: &Job, pipeline: &Pipeline, definition:
     })
 }
 
-/// In the order in which GitLab sends them; the last of a name wins, so what a person gave for the pipeline beats
-/// the dotenv reports of earlier jobs, those beat the file, and the file beats what is predefined.
+/// In the order in which GitLab sends them; the last of a name wins, so what a person gave for the
+/// pipeline beats the dotenv reports of earlier jobs, those beat the file, and the file beats what
+/// is predefined.
 fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, sources: &[&Job]) -> Vec<Variable> {
     let path = &pipeline.checkout.repo.name;
     let mut all = variables::job(world, job, path);
@@ -175,8 +176,8 @@ fn cache(cache: &CiCache, protected: bool) -> Value {
     })
 }
 
-/// The jobs whose archives are fetched and whose dotenv variables count: those named by `dependencies`, else by
-/// `needs`, else all of earlier stages.
+/// The jobs whose archives are fetched and whose dotenv variables count: those named by
+/// `dependencies`, else by `needs`, else all of earlier stages.
 fn sources<'a>(world: &'a World, pipeline: &'a Pipeline, definition: &CiJob) -> Vec<&'a Job> {
     let position = |name: &str| pipeline.stages.iter().position(|stage| stage == name);
     let own_stage = position(&definition.stage);

@@ -1,5 +1,6 @@
-//! The job payload: the body of a 201 from `jobs/request` (GitLab Runner 19.4, job spec). Built when the job is handed
-//! out, because the token, the runner and the dependencies are known only then. Pure: reads the state, changes nothing.
+//! The job payload: the body of a 201 from `jobs/request` (GitLab Runner 19.4, job spec). Built
+//! when the job is handed out, because the token, the runner and the dependencies are known only
+//! then. Pure: reads the state, changes nothing.
 
 mod definition;
 mod raw;
@@ -74,8 +75,9 @@ fn job_info(world: &World, job: &Job, pipeline: u64, checkout: Option<&Checkout>
     })
 }
 
-/// The repository part. The commit itself is fetched by its id, into the ref that GitLab keeps for the pipeline:
-/// so a branch that has moved on does not matter, and the served repository needs no ref of ours.
+/// The repository part. The commit itself is fetched by its id, into the ref that GitLab keeps for
+/// the pipeline: so a branch that has moved on does not matter, and the served repository needs no
+/// ref of ours.
 fn git_info(world: &World, job: &Job, pipeline: u64, checkout: &Checkout, depth: Option<u64>) -> Value {
     let revision = &checkout.revision;
     let (name, sha) = (&revision.name, &revision.sha);

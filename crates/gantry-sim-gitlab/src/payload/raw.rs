@@ -1,5 +1,6 @@
-//! The payload of a job given through `/sim/jobs`: what was given goes out exactly as given, right or wrong, because
-//! that is how a test feeds a runner with anything it likes; only keys that are absent get a default.
+//! The payload of a job given through `/sim/jobs`: what was given goes out exactly as given, right
+//! or wrong, because that is how a test feeds a runner with anything it likes; only keys that are
+//! absent get a default.
 
 use serde_json::{Map, Value, json};
 
@@ -37,7 +38,8 @@ pub(super) fn payload(world: &World, job: &Job, raw: &RawJob) -> Value {
     Value::Object(payload)
 }
 
-/// The predefined variables come before the given ones, which therefore win. Something that is no list stays alone.
+/// The predefined variables come before the given ones, which therefore win. Something that is no
+/// list stays alone.
 fn complete_variables(payload: &mut Map<String, Value>, world: &World, job: &Job, raw: &RawJob) {
     let given = match payload.get("variables") {
         None => Vec::new(),

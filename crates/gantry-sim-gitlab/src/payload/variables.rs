@@ -1,4 +1,5 @@
-//! The variables that GitLab defines for every job, and the expansion it does before it sends a payload. Pure.
+//! The variables that GitLab defines for every job, and the expansion it does before it sends a
+//! payload. Pure.
 
 use std::collections::HashMap;
 
@@ -14,16 +15,18 @@ use crate::state::runners::Runner;
 const MAX_DEPTH: u32 = 16;
 /// A value stops growing here: references to references can multiply without end.
 const MAX_VALUE: usize = 256 * 1024;
-/// The port of the container registry where it has GitLab's own host (GitLab's package: 5050). Nobody listens there: in
-/// `gantry dev` images are only names.
+/// The port of the container registry where it has GitLab's own host (GitLab's package: 5050).
+/// Nobody listens there: in `gantry dev` images are only names.
 const REGISTRY_PORT: u16 = 5050;
-/// The registry of the images that GitLab's templates name (GitLab server: the same for every instance).
+/// The registry of the images that GitLab's templates name (GitLab server: the same for every
+/// instance).
 const TEMPLATE_REGISTRY: &str = "registry.gitlab.com";
 /// Longest commit message in a variable (GitLab server: its default, in bytes).
 const MAX_MESSAGE: usize = 100_000;
 /// Who a job is to registry and dependency proxy.
 const JOB_USER: &str = "gitlab-ci-token";
-/// The GitLab version that the simulator says it is; the protocol it speaks is of the runner of the same number.
+/// The GitLab version that the simulator says it is; the protocol it speaks is of the runner of the
+/// same number.
 const VERSION: &str = "19.4.0";
 
 /// A variable of the payload.
@@ -245,7 +248,8 @@ pub(crate) fn job(world: &World, job: &Job, path: &str) -> Vec<Variable> {
     ]
 }
 
-/// A job's name without what tells the instances of a parallel job apart: a number, or the values in brackets.
+/// A job's name without what tells the instances of a parallel job apart: a number, or the values
+/// in brackets.
 fn group_name(name: &str) -> &str {
     let matrix = name.strip_suffix(']').and_then(|name| name.rsplit_once(": [")).map(|(name, _)| name);
     let numbers = name.rsplit_once(' ').filter(|(_, rest)| {
@@ -271,8 +275,8 @@ pub(crate) fn environment(environment: &CiEnvironment, known: &[Variable]) -> Ve
     all
 }
 
-/// At most 24 characters that begin with a letter. A name that had to be changed gets a suffix, so that two such names
-/// stay apart (GitLab server).
+/// At most 24 characters that begin with a letter. A name that had to be changed gets a suffix, so
+/// that two such names stay apart (GitLab server).
 fn environment_slug(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let mut slug: String = name.chars().map(plain).collect();
@@ -319,15 +323,17 @@ pub(crate) fn is_protected(checkout: &Checkout) -> bool {
     !revision.is_tag && revision.full_ref.is_some() && revision.name == checkout.repo.default_branch
 }
 
-/// Lower case, everything but letters and digits as `-`, at most 63 bytes, no `-` at the ends (GitLab's `*_SLUG`).
+/// Lower case, everything but letters and digits as `-`, at most 63 bytes, no `-` at the ends
+/// (GitLab's `*_SLUG`).
 pub(crate) fn slug(text: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let slug: String = text.chars().map(plain).take(63).collect();
     slug.trim_matches('-').to_owned()
 }
 
-/// Expands references between variables, as GitLab does before it sends them: what is not defined stays as it is,
-/// `$$` stays, raw variables are left alone. The last variable of a name is the one that counts.
+/// Expands references between variables, as GitLab does before it sends them: what is not defined
+/// stays as it is, `$$` stays, raw variables are left alone. The last variable of a name is the one
+/// that counts.
 pub(crate) fn expand(variables: &mut [Variable]) {
     let values: HashMap<String, Variable> =
         variables.iter().map(|variable| (variable.key.clone(), variable.clone())).collect();

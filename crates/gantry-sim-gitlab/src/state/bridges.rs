@@ -1,5 +1,6 @@
-//! Jobs that start a child pipeline (`trigger:include`): what the child is made of, how the two are linked, and what the
-//! child's state means for the job. Reading the child's configuration is done elsewhere, because it blocks.
+//! Jobs that start a child pipeline (`trigger:include`): what the child is made of, how the two are
+//! linked, and what the child's state means for the job. Reading the child's configuration is done
+//! elsewhere, because it blocks.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! Faults that a test asks for, and which requests they meet. Pure: what a fault does to a request and its answer is
-//! done in `api/faults.rs` and `connection.rs`. The dice of a fault have a seed, so that a run can be repeated.
+//! Faults that a test asks for, and which requests they meet. Pure: what a fault does to a request
+//! and its answer is done in `api/faults.rs` and `connection.rs`. The dice of a fault have a seed,
+//! so that a run can be repeated.
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ pub(crate) enum Act {
     Delay(Duration),
     /// It is answered so.
     Status { status: u16, headers: Map<String, Value>, body: Option<Value> },
-    /// The connection ends without an answer, after so many bytes of the request's body, or at once.
+    /// The connection ends without an answer, after so many bytes of the request's body, or at
+    /// once.
     Drop { after: Option<u64> },
     /// No answer ever comes, and the connection stays open.
     Hang,

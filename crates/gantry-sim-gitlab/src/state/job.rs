@@ -166,7 +166,8 @@ pub(crate) struct Job {
     pub(crate) attempt: u32,
     /// Log and artifacts were deleted by a person; the job is closed to its token.
     pub(crate) erased: bool,
-    /// Where the runner that has it can be reached for a terminal: `url`, `certificate` and `authorization`.
+    /// Where the runner that has it can be reached for a terminal: `url`, `certificate` and
+    /// `authorization`.
     pub(crate) session: Option<Value>,
 }
 
@@ -216,7 +217,8 @@ impl Job {
         self.start_at = None;
     }
 
-    /// Hands the job to a runner. A runner without two-phase acceptance has it running from here on.
+    /// Hands the job to a runner. A runner without two-phase acceptance has it running from here
+    /// on.
     pub(crate) fn assign(&mut self, lease: Lease, now: Now) {
         self.runner = Some((lease.runner, lease.system_id.clone()));
         let two_phase = lease.two_phase;

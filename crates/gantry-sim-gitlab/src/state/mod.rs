@@ -1,6 +1,7 @@
-//! The whole state of one simulated GitLab, owned by one lock with short critical sections: no IO happens in here,
-//! and nothing awaits. Rules about single jobs are in `job.rs`, `put.rs`, `patch.rs`; this module and its neighbours
-//! `queue.rs` and `pipelines.rs` move jobs between runners, queue and pipelines.
+//! The whole state of one simulated GitLab, owned by one lock with short critical sections: no IO
+//! happens in here, and nothing awaits. Rules about single jobs are in `job.rs`, `put.rs`,
+//! `patch.rs`; this module and its neighbours `queue.rs` and `pipelines.rs` move jobs between
+//! runners, queue and pipelines.
 
 pub(crate) mod bridges;
 mod coverage;
@@ -65,7 +66,8 @@ pub(crate) struct World {
     pub(crate) bridge_wake: Arc<Notify>,
     /// Grows with every job that becomes available; long polls watch it.
     version: watch::Sender<u64>,
-    /// Distinguishes the queue values of two runs, so that a client's old `last_update` is never current by chance.
+    /// Distinguishes the queue values of two runs, so that a client's old `last_update` is never
+    /// current by chance.
     salt: String,
     /// Wakes the sweep, because a deadline may have come nearer.
     wake: Arc<Notify>,
@@ -149,7 +151,8 @@ impl World {
         self.changed();
     }
 
-    /// Adds a job in state `created`, under `wanted` if that id is free. `None` when there are too many jobs.
+    /// Adds a job in state `created`, under `wanted` if that id is free. `None` when there are too
+    /// many jobs.
     pub(crate) fn add_job(&mut self, new: NewJob, wanted: Option<u64>) -> Option<u64> {
         if self.jobs.len() >= limits::JOBS {
             return None;
@@ -192,7 +195,8 @@ impl World {
         self.changed();
     }
 
-    /// The job of this id, if `token` is its token. A token that never belonged to the job is a violation.
+    /// The job of this id, if `token` is its token. A token that never belonged to the job is a
+    /// violation.
     pub(crate) fn access(&mut self, id: u64, token: &str) -> JobAccess<'_> {
         let breach = match self.jobs.get(&id) {
             Some(job) if job.token == token && job.erased => return JobAccess::Refused,
@@ -250,8 +254,8 @@ impl World {
         Some(done)
     }
 
-    /// Deletes log and artifacts of an ended job; `None` if there is none, `Some(false)` if it has not ended. The files
-    /// stay until the simulator ends.
+    /// Deletes log and artifacts of an ended job; `None` if there is none, `Some(false)` if it has
+    /// not ended. The files stay until the simulator ends.
     pub(crate) fn erase(&mut self, id: u64) -> Option<bool> {
         let job = self.jobs.get_mut(&id)?;
         if !job.status.is_final() {

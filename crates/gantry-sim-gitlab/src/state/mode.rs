@@ -1,4 +1,5 @@
-//! What the whole instance is doing, and how many requests it takes: maintenance mode, migrations, rate limits. No IO.
+//! What the whole instance is doing, and how many requests it takes: maintenance mode, migrations,
+//! rate limits. No IO.
 
 use std::collections::HashMap;
 
@@ -52,7 +53,8 @@ impl Rates {
         Self { window: now.at, counts: HashMap::new() }
     }
 
-    /// Counts a request. `false` if there were `limit` of its kind and token in this window already.
+    /// Counts a request. `false` if there were `limit` of its kind and token in this window
+    /// already.
     pub(crate) fn take(&mut self, what: Rated, token: &str, limit: u32, now: Now) -> bool {
         if limit == 0 || token.is_empty() {
             return true;

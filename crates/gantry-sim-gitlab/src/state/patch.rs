@@ -1,4 +1,5 @@
-//! How `PATCH jobs/<id>/trace` is judged (GitLab server, `AppendBuildTraceService`). Pure, apart from the job it changes.
+//! How `PATCH jobs/<id>/trace` is judged (GitLab server, `AppendBuildTraceService`). Pure, apart
+//! from the job it changes.
 
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ pub(crate) struct Chunk<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct PatchAnswer {
     pub(crate) code: u16,
-    /// Whether `Job-Status` is sent: only when the chunk was stored, or because of that status it was not.
+    /// Whether `Job-Status` is sent: only when the chunk was stored, or because of that status it
+    /// was not.
     pub(crate) shows_status: bool,
     /// The stored size for `Range: 0-<size>`.
     pub(crate) size: Option<u64>,
@@ -80,9 +82,10 @@ impl Job {
         PatchAnswer { code: 202, shows_status: true, size: Some(size), interval: Some(whole_seconds(interval)), breach }
     }
 
-    /// A late PATCH is the runner's fault only if the runner itself decides the order: before its acknowledgement,
-    /// or after its own verdict. After a cancel it may simply not know yet. A repeat of stored bytes may have been on its
-    /// way when its connection broke, and be overtaken by what the runner sent on the next one.
+    /// A late PATCH is the runner's fault only if the runner itself decides the order: before its
+    /// acknowledgement, or after its own verdict. After a cancel it may simply not know yet. A
+    /// repeat of stored bytes may have been on its way when its connection broke, and be overtaken
+    /// by what the runner sent on the next one.
     fn patch_out_of_turn(&self, range: Option<&str>, body: &[u8]) -> Option<Breach> {
         if self.is_waiting() {
             return Some(Breach::new("log before acknowledgement", format!("{} bytes", body.len())));
@@ -93,8 +96,9 @@ impl Job {
     }
 }
 
-/// The first byte's offset, read as leniently as the server does (digits up to the `-`, else 0), and what is wrong
-/// with the header: the form is `<first>-<last>`, inclusive, without unit (GitLab Runner 19.4).
+/// The first byte's offset, read as leniently as the server does (digits up to the `-`, else 0),
+/// and what is wrong with the header: the form is `<first>-<last>`, inclusive, without unit (GitLab
+/// Runner 19.4).
 fn first_byte(range: &str, length: usize) -> (u64, Option<Breach>) {
     let digits: String = range.trim_start().chars().take_while(char::is_ascii_digit).collect();
     let start = digits.parse::<u64>().unwrap_or(0);

@@ -1,5 +1,5 @@
-//! Where a job's time went: the phases between its queue and its end, from its own times and from the sections of its
-//! log. Pure.
+//! Where a job's time went: the phases between its queue and its end, from its own times and from
+//! the sections of its log. Pure.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

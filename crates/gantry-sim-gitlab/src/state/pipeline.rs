@@ -1,5 +1,5 @@
-//! When the jobs of a pipeline may start. Pure: [`step`] looks at the jobs' states and says what to do next;
-//! the owner of the jobs does it and asks again until nothing is left to do.
+//! When the jobs of a pipeline may start. Pure: [`step`] looks at the jobs' states and says what to
+//! do next; the owner of the jobs does it and asks again until nothing is left to do.
 
 use super::status::Status;
 use crate::ci::When;
@@ -63,8 +63,8 @@ fn decide(node: &Node, nodes: &[Node]) -> Option<Move> {
     })
 }
 
-/// Does nobody have to wait for this job any more? A manual job that may fail does not hold up its stage, but a job
-/// that names it as a need waits until somebody plays it.
+/// Does nobody have to wait for this job any more? A manual job that may fail does not hold up its
+/// stage, but a job that names it as a need waits until somebody plays it.
 fn settled(node: &Node, needed: bool) -> bool {
     node.status.is_final() || (node.status == Status::Manual && node.allow_failure && !needed)
 }

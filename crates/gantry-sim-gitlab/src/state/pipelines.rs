@@ -1,5 +1,5 @@
-//! Pipelines as stored, and their jobs' order and manual starts. The order itself is decided in `pipeline.rs`, retries
-//! are in `retries.rs`, and what a newer pipeline cancels in `redundant.rs`.
+//! Pipelines as stored, and their jobs' order and manual starts. The order itself is decided in
+//! `pipeline.rs`, retries are in `retries.rs`, and what a newer pipeline cancels in `redundant.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +48,8 @@ pub(crate) struct Pipeline {
 }
 
 impl World {
-    /// The id that the next pipeline will have. Predefined variables name it before the pipeline exists.
+    /// The id that the next pipeline will have. Predefined variables name it before the pipeline
+    /// exists.
     pub(crate) fn reserve_pipeline(&mut self) -> u64 {
         self.last_pipeline += 1;
         self.last_pipeline
@@ -59,7 +60,8 @@ impl World {
         self.last_pipeline + 1
     }
 
-    /// Creates the jobs of a pipeline and queues the first ones. `false` when there would be too many jobs.
+    /// Creates the jobs of a pipeline and queues the first ones. `false` when there would be too
+    /// many jobs.
     pub(crate) fn add_pipeline(&mut self, mut pipeline: Pipeline, plan: CiPipeline) -> bool {
         if self.jobs.len().saturating_add(plan.jobs.len()) > limits::JOBS {
             return false;
@@ -154,7 +156,8 @@ impl World {
         }
     }
 
-    /// Starts a job that waits for a person or for its delay. `None` if there is none, `Some(false)` if it does not wait.
+    /// Starts a job that waits for a person or for its delay. `None` if there is none,
+    /// `Some(false)` if it does not wait.
     pub(crate) fn play(&mut self, id: u64) -> Option<bool> {
         let waits = matches!(self.jobs.get(&id)?.status, Status::Manual | Status::Scheduled);
         if waits {

@@ -1,4 +1,5 @@
-//! How `PUT jobs/<id>` is judged (GitLab server, `UpdateBuildStateService`). Pure, apart from the job it changes.
+//! How `PUT jobs/<id>` is judged (GitLab server, `UpdateBuildStateService`). Pure, apart from the
+//! job it changes.
 
 use serde_json::{Map, Value};
 
@@ -90,8 +91,8 @@ impl PutAnswer {
 }
 
 impl Job {
-    /// Judges and applies one PUT whose token was right.
-    /// `resets`: a log that does not fit its checksum is thrown away, and the runner is asked for all of it.
+    /// Judges and applies one PUT whose token was right. `resets`: a log that does not fit its
+    /// checksum is thrown away, and the runner is asked for all of it.
     pub(crate) fn put(&mut self, update: &Update, now: Now, timing: &Timing, resets: bool) -> PutAnswer {
         if self.token_expired(now) {
             return PutAnswer::code(403);
@@ -106,7 +107,8 @@ impl Job {
         match update.state.as_str() {
             "running" => PutAnswer::code(200),
             "success" | "failed" => self.put_final(update, now, timing, resets),
-            // An older acceptance or another relay of the same job may still say `pending`: refused, but no fault.
+            // An older acceptance or another relay of the same job may still say `pending`:
+            // refused, but no fault.
             "pending" => PutAnswer::code(400),
             other => PutAnswer::broken(400, "unknown state", format!("PUT with state {other:?}")),
         }
@@ -198,7 +200,8 @@ impl Job {
         }
     }
 
-    /// Runners map a reason that the payload does not list; only `job_canceled` at acknowledgement goes out unmapped.
+    /// Runners map a reason that the payload does not list; only `job_canceled` at acknowledgement
+    /// goes out unmapped.
     fn unlisted_reason(&self, update: &Update) -> Option<Breach> {
         let reason = update.failure_reason.as_deref()?;
         let fine = ALWAYS_ACCEPTED.contains(&reason)

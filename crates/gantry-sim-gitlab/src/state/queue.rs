@@ -109,8 +109,8 @@ impl World {
     }
 }
 
-/// A feature that the job cannot do without and the runner does not advertise (GitLab server: the job is dropped
-/// with `runner_unsupported`).
+/// A feature that the job cannot do without and the runner does not advertise (GitLab server: the
+/// job is dropped with `runner_unsupported`).
 fn missing_feature(job: &Job, asker: &Asker) -> Option<(&'static str, &'static str)> {
     let Source::Pipeline { job, .. } = &job.new.source else { return None };
     required_features(job).find(|(feature, _)| !asker.has(feature))

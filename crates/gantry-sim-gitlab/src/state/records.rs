@@ -1,4 +1,5 @@
-//! What the simulator remembers for people: the journal of requests, and the rules that were broken. Both are bounded.
+//! What the simulator remembers for people: the journal of requests, and the rules that were
+//! broken. Both are bounded.
 
 use std::collections::VecDeque;
 

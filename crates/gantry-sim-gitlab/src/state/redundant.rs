@@ -1,5 +1,5 @@
-//! Pipelines that a newer one makes redundant (`interruptible`, `workflow:auto_cancel:on_new_commit`), and canceling a
-//! whole pipeline.
+//! Pipelines that a newer one makes redundant (`interruptible`,
+//! `workflow:auto_cancel:on_new_commit`), and canceling a whole pipeline.
 
 use super::World;
 use super::job::{Job, Source};
@@ -8,8 +8,9 @@ use super::status::Status;
 use crate::ci::{AutoCancel, CiJob};
 
 impl World {
-    /// Cancels what a new pipeline makes redundant: older pipelines of the same ref at other commits. Each of them
-    /// says itself how (GitLab server: the setting of the pipeline that would be canceled counts).
+    /// Cancels what a new pipeline makes redundant: older pipelines of the same ref at other
+    /// commits. Each of them says itself how (GitLab server: the setting of the pipeline that would
+    /// be canceled counts).
     pub(crate) fn cancel_redundant(&mut self, new: u64) {
         let Some(newer) = self.pipelines.get(&new) else { return };
         let is_older = |other: &&Pipeline| {
@@ -44,7 +45,8 @@ impl World {
                 let open = current.iter().filter(|(job, definition)| is_open(job) && definition.interruptible);
                 open.map(|(job, _)| job.id).collect()
             }
-            // All or nothing: once a job has begun that must not be interrupted, the pipeline goes on.
+            // All or nothing: once a job has begun that must not be interrupted, the pipeline goes
+            // on.
             AutoCancel::Conservative => {
                 let begun = |job: &Job| {
                     matches!(job.status, Status::Running | Status::Canceling | Status::Success | Status::Failed)
@@ -66,7 +68,8 @@ impl World {
         Some(open.len())
     }
 
-    /// First all of them, then what follows from it: a later stage must not find that an earlier one has ended.
+    /// First all of them, then what follows from it: a later stage must not find that an earlier
+    /// one has ended.
     fn cancel_all(&mut self, jobs: &[u64], force: bool) {
         let now = self.now();
         for id in jobs {
@@ -80,7 +83,8 @@ impl World {
         }
     }
 
-    /// `workflow:auto_cancel:on_job_failure: all`: a failure that counts cancels what has not ended.
+    /// `workflow:auto_cancel:on_job_failure: all`: a failure that counts cancels what has not
+    /// ended.
     pub(crate) fn cancel_on_failure(&mut self, id: u64) {
         let Some(job) = self.jobs.get(&id).filter(|job| job.status == Status::Failed && !job.retried) else { return };
         let Source::Pipeline { id: pipeline, job: definition } = &job.new.source else { return };

@@ -1,5 +1,5 @@
-//! Trying a job again, by hand or by itself (GitLab server, `AutoRetry`). A retry is always a new job with a new id and
-//! a new token; the old one stays as it ended.
+//! Trying a job again, by hand or by itself (GitLab server, `AutoRetry`). A retry is always a new
+//! job with a new id and a new token; the old one stays as it ended.
 
 use super::World;
 use super::job::{Job, Source};

@@ -64,7 +64,8 @@ impl Runner {
             || if tags.is_empty() { self.run_untagged } else { tags.iter().all(|tag| self.tags.contains(tag)) }
     }
 
-    /// Notes a contact of one of the runner's managers. Without `info`, as older runners verify, what is known stays.
+    /// Notes a contact of one of the runner's managers. Without `info`, as older runners verify,
+    /// what is known stays.
     pub(crate) fn contact(&mut self, system_id: &str, info: Option<Value>, now: Timestamp) {
         if self.managers.len() >= limits::MANAGERS_PER_RUNNER && !self.managers.contains_key(system_id) {
             let oldest = self.managers.iter().min_by_key(|(_, manager)| manager.contacted_at);

@@ -1,6 +1,7 @@
 //! The words for a job's state, as GitLab uses them on the wire.
 
-/// Where a job is in its life. A job handed out to a two-phase runner stays `Pending` until it is acknowledged.
+/// Where a job is in its life. A job handed out to a two-phase runner stays `Pending` until it is
+/// acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     /// Waits for earlier jobs of its pipeline.

@@ -1,5 +1,5 @@
-//! The sweeps of a GitLab: what happens to a job when time passes and nobody says anything. Deadlines are exact here,
-//! where GitLab looks only every few minutes.
+//! The sweeps of a GitLab: what happens to a job when time passes and nobody says anything.
+//! Deadlines are exact here, where GitLab looks only every few minutes.
 
 use tokio::time::Instant;
 
@@ -24,7 +24,8 @@ pub(crate) enum Due {
 }
 
 impl Job {
-    /// What happens to the job next if nobody does anything. `matched`: there is a runner that could take it.
+    /// What happens to the job next if nobody does anything. `matched`: there is a runner that
+    /// could take it.
     pub(crate) fn due(&self, timing: &Timing, matched: bool) -> Option<(Instant, Due)> {
         match (self.status, &self.lease) {
             (Status::Scheduled, _) => Some((self.start_at?, Due::Start)),

@@ -5,8 +5,9 @@
 pub(crate) enum Append {
     /// Stored.
     Stored,
-    /// The bytes are there already: the chunk ends exactly where the stored log ends. GitLab compares only this
-    /// end (start from `Content-Range`, plus the body's length) with its own size, so such a repeat is answered 202.
+    /// The bytes are there already: the chunk ends exactly where the stored log ends. GitLab
+    /// compares only this end (start from `Content-Range`, plus the body's length) with its own
+    /// size, so such a repeat is answered 202.
     Repeated {
         /// The repeated bytes are not those stored before.
         differs: bool,
@@ -43,7 +44,8 @@ impl Trace {
         format!("crc32:{:08x}", self.crc.clone().finalize())
     }
 
-    /// Stores what fits. Where the chunk would end is compared with the limit first, wherever it starts, as GitLab does.
+    /// Stores what fits. Where the chunk would end is compared with the limit first, wherever it
+    /// starts, as GitLab does.
     pub(crate) fn append(&mut self, start: u64, body: &[u8], limit: u64) -> Append {
         if start.saturating_add(body.len() as u64) > limit {
             return Append::TooLarge;

@@ -86,7 +86,8 @@ async fn a_download_that_a_cancel_overtakes_is_refused_but_no_fault() {
     sim.stop().await;
 }
 
-/// Every type that a runner uploads, by the one format that GitLab takes for it (protocol of GitLab Runner 19.4).
+/// Every type that a runner uploads, by the one format that GitLab takes for it (protocol of GitLab
+/// Runner 19.4).
 const TYPES: [(&str, &str); 3] = [
     ("zip", "archive lsif scip"),
     (

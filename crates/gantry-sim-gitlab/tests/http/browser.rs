@@ -1,4 +1,5 @@
-//! A headless Chromium, spoken to as its developer tools would: open a page, ask it things, look for errors in it.
+//! A headless Chromium, spoken to as its developer tools would: open a page, ask it things, look
+//! for errors in it.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -48,7 +49,8 @@ impl Browser {
     /// A browser with one empty page; `None`, said on standard error, where there is no Chromium.
     pub(crate) async fn start() -> Option<Self> {
         let Some(program) = chromium() else {
-            // Not by a macro: the test's own output is shown only when it fails, and a skipped test must be seen.
+            // Not by a macro: the test's own output is shown only when it fails, and a skipped test
+            // must be seen.
             let said = writeln!(
                 std::io::stderr(),
                 "SKIPPED: no Chromium here, so nobody looks at the page (Debian: apt-get install chromium)"
@@ -188,7 +190,8 @@ fn chromium() -> Option<PathBuf> {
     PROGRAMS.iter().flat_map(|name| places.iter().map(move |place| place.join(name))).find(|file| file.is_file())
 }
 
-/// Chromium says on standard error where it listens; the rest is read as well, so that it never waits for a reader.
+/// Chromium says on standard error where it listens; the rest is read as well, so that it never
+/// waits for a reader.
 async fn devtools_url(stderr: tokio::process::ChildStderr) -> String {
     let mut lines = BufReader::new(stderr).lines();
     while let Some(line) = lines.next_line().await.expect("Chromium's output") {

@@ -1,4 +1,5 @@
-//! The life of a job over HTTP: request, acknowledgement, log, verdict, cancel; long polls; the journal.
+//! The life of a job over HTTP: request, acknowledgement, log, verdict, cancel; long polls; the
+//! journal.
 
 use std::time::Duration;
 

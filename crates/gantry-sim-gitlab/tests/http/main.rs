@@ -1,4 +1,5 @@
-//! Drives the simulator through HTTP as a runner and as a person would, over real sockets and with real git.
+//! Drives the simulator through HTTP as a runner and as a person would, over real sockets and with
+//! real git.
 
 mod artifacts;
 mod browser;

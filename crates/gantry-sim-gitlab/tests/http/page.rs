@@ -1,4 +1,5 @@
-//! The page in a real browser: a person starts a pipeline, reads a live log, folds its sections, cancels and retries.
+//! The page in a real browser: a person starts a pipeline, reads a live log, folds its sections,
+//! cancels and retries.
 
 use reqwest::Method;
 use serde_json::{Value, json};

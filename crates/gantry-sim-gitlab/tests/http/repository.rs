@@ -1,4 +1,5 @@
-//! What a pipeline knows about its repository: the default branch, what changed, and the variables that say so.
+//! What a pipeline knows about its repository: the default branch, what changed, and the variables
+//! that say so.
 
 use std::path::Path;
 
@@ -59,7 +60,8 @@ async fn a_pipeline_is_about_what_its_push_brought() {
         job
     };
 
-    // The default branch is compared with the commit before, although another branch is checked out.
+    // The default branch is compared with the commit before, although another branch is checked
+    // out.
     assert_eq!(names(&make("main").await), ["always", "docs", "docker", "deploy"]);
     let main = take().await;
     assert_eq!(variable(&main, "CI_DEFAULT_BRANCH"), Some("main"));

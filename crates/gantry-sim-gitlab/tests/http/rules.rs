@@ -1,4 +1,5 @@
-//! Rules of the whole server over HTTP: modes, rate limits, expiring tokens, job token scope, object storage.
+//! Rules of the whole server over HTTP: modes, rate limits, expiring tokens, job token scope,
+//! object storage.
 
 use std::time::Duration;
 

@@ -64,7 +64,8 @@ async fn registration_verification_rotation_and_removal() {
     sim.stop().await;
 }
 
-/// GitLab Runner 17.9 verifies without `info`, and GitLab takes it; asking for a job without it is another matter.
+/// GitLab Runner 17.9 verifies without `info`, and GitLab takes it; asking for a job without it is
+/// another matter.
 #[tokio::test]
 async fn older_runners_verify_without_telling_their_features() {
     let sim = Sim::start().await;

@@ -1,5 +1,6 @@
-//! What depends on other objects when one is created: does the namespace exist, does the service account. Also puts the
-//! service account's token into pods, as the admission controller of a real cluster does.
+//! What depends on other objects when one is created: does the namespace exist, does the service
+//! account. Also puts the service account's token into pods, as the admission controller of a real
+//! cluster does.
 
 use serde_json::{Value, json};
 
@@ -16,7 +17,8 @@ use crate::{
 
 /// Where pods find their service account's token.
 const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// How long a pod's own token lives; kubelet renews it long before. (3607 is the number that real clusters use.)
+/// How long a pod's own token lives; kubelet renews it long before. (3607 is the number that real
+/// clusters use.)
 const TOKEN_SECONDS: u64 = 3_607;
 
 /// Refuses an object that cannot be in this cluster now, and completes pods.

@@ -1,5 +1,6 @@
-//! Where faults break a stream of a remote command: after so many bytes, when kubelet or the API server goes away. A
-//! broken stream is cut, or it stalls: then nothing passes, and the command does not notice.
+//! Where faults break a stream of a remote command: after so many bytes, when kubelet or the API
+//! server goes away. A broken stream is cut, or it stalls: then nothing passes, and the command
+//! does not notice.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;

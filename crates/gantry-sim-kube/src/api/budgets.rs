@@ -1,5 +1,5 @@
-//! Disruption budgets: how many pods of a selector may be evicted now. The status is computed when it is asked for and
-//! kept up to date by the controllers.
+//! Disruption budgets: how many pods of a selector may be evicted now. The status is computed when
+//! it is asked for and kept up to date by the controllers.
 
 use serde_json::{Value, json};
 

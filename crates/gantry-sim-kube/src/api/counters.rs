@@ -1,4 +1,5 @@
-//! How often each verb was asked of each resource: the simulator's audit log in small, read at `GET /sim/requests`.
+//! How often each verb was asked of each resource: the simulator's audit log in small, read at `GET
+//! /sim/requests`.
 
 use std::{
     collections::BTreeMap,
@@ -7,8 +8,8 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// Most different pairs kept; paths come from clients, so without a bound a client could fill the memory. What comes
-/// after is counted under `other`.
+/// Most different pairs kept; paths come from clients, so without a bound a client could fill the
+/// memory. What comes after is counted under `other`.
 const MAX_PAIRS: usize = 1_024;
 
 /// Counts of requests.

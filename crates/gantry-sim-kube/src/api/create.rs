@@ -54,8 +54,8 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     Ok(response)
 }
 
-/// Drops fields that a pod cannot have; or refuses them, if the client wants it so. What was dropped is returned, unless
-/// the client does not care.
+/// Drops fields that a pod cannot have; or refuses them, if the client wants it so. What was
+/// dropped is returned, unless the client does not care.
 fn known_fields(target: &Target, object: &mut Value) -> Result<Vec<String>, ApiError> {
     if target.kind.plural != "pods" {
         return Ok(Vec::new());
@@ -266,8 +266,9 @@ fn binding(object: &mut Value) {
     }
 }
 
-/// What every namespace has from the start: the `default` service account and the cluster's certificate authority.
-/// (Real clusters add them a moment later, and a pod created in that moment is refused; here there is no such moment.)
+/// What every namespace has from the start: the `default` service account and the cluster's
+/// certificate authority. (Real clusters add them a moment later, and a pod created in that moment
+/// is refused; here there is no such moment.)
 pub(crate) fn bootstrap_namespace(cluster: &Cluster, namespace: &str) {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": {"name": "default", "namespace": namespace}});

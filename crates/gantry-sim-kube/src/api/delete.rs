@@ -1,4 +1,5 @@
-//! Removing objects: at once, or for pods with a grace period, or when finalizers let go; one, many, or by eviction.
+//! Removing objects: at once, or for pods with a grace period, or when finalizers let go; one,
+//! many, or by eviction.
 
 use std::{sync::Arc, time::Duration};
 
@@ -90,8 +91,9 @@ pub(crate) fn collection(call: &Call, target: &Target, body: Option<&Value>) -> 
     Ok(json_response(StatusCode::OK, &list))
 }
 
-/// Starts to remove an object. The answer is the object and whether it is gone already; a pod that runs is gone when
-/// kubelet says so, a namespace when it is empty, anything with finalizers when they are taken away.
+/// Starts to remove an object. The answer is the object and whether it is gone already; a pod that
+/// runs is gone when kubelet says so, a namespace when it is empty, anything with finalizers when
+/// they are taken away.
 pub(crate) fn begin_removal(
     cluster: &Cluster,
     kind: &'static ResourceType,
@@ -135,7 +137,8 @@ fn preconditions(kind: &'static ResourceType, old: &Value, removal: &Removal) ->
     Ok(())
 }
 
-/// Seconds until the object may be removed by force; only pods that were given to a node and have not ended wait.
+/// Seconds until the object may be removed by force; only pods that were given to a node and have
+/// not ended wait.
 fn grace(kind: &ResourceType, old: &Value, removal: &Removal) -> i64 {
     let unused = text(old, &["spec", "nodeName"]).is_empty()
         || ["Succeeded", "Failed"].contains(&text(old, &["status", "phase"]));
@@ -151,7 +154,8 @@ fn held(kind: &ResourceType, old: &Value) -> bool {
         || (kind.plural == "namespaces" && !items(old, &["spec", "finalizers"]).is_empty())
 }
 
-/// The object marked as being removed; `None` when it was so already and the grace period does not get shorter.
+/// The object marked as being removed; `None` when it was so already and the grace period does not
+/// get shorter.
 fn marked(cluster: &Cluster, kind: &ResourceType, old: &Value, grace: i64) -> Option<Value> {
     let before = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
     if object::is_terminating(old) && before.is_none_or(|before| before <= grace) {

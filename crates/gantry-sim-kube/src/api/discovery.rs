@@ -1,5 +1,6 @@
-//! Health, version and discovery documents, made from the resource table. Both forms of discovery are served: the old
-//! one per group, and the aggregated one that newer clients ask for by `Accept`.
+//! Health, version and discovery documents, made from the resource table. Both forms of discovery
+//! are served: the old one per group, and the aggregated one that newer clients ask for by
+//! `Accept`.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};

@@ -1,5 +1,5 @@
-//! `pods/exec` and `pods/attach`: which container, may it be entered now, and what runs there. What goes over the
-//! channels is the business of `remote`.
+//! `pods/exec` and `pods/attach`: which container, may it be entered now, and what runs there. What
+//! goes over the channels is the business of `remote`.
 
 use std::sync::Arc;
 
@@ -126,7 +126,8 @@ async fn connect(
     Ok(answer)
 }
 
-/// What kubelet says of a container that does not run, as the API server passes it on: no `Status`, only text.
+/// What kubelet says of a container that does not run, as the API server passes it on: no `Status`,
+/// only text.
 fn no_container(target: &Target, name: &str) -> Response {
     let message = if target.subresource == "exec" {
         format!("container not found ({name:?})")

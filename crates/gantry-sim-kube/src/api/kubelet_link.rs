@@ -1,5 +1,5 @@
-//! The way from the API server to kubelet, for logs and remote commands: when kubelet is not there, this is where it
-//! shows, in the words of a real API server.
+//! The way from the API server to kubelet, for logs and remote commands: when kubelet is not there,
+//! this is where it shows, in the words of a real API server.
 
 use std::time::Duration;
 

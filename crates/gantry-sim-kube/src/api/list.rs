@@ -1,4 +1,5 @@
-//! Reading: one object, or a list by selectors. `limit` is ignored, which the API allows: every list is whole.
+//! Reading: one object, or a list by selectors. `limit` is ignored, which the API allows: every
+//! list is whole.
 
 use axum::response::Response;
 use http::StatusCode;

@@ -1,4 +1,5 @@
-//! The API server: from an HTTP request to an answer. Each file does one thing with a request; `dispatch` decides which.
+//! The API server: from an HTTP request to an answer. Each file does one thing with a request;
+//! `dispatch` decides which.
 
 mod access;
 pub(crate) mod admission;

@@ -1,6 +1,7 @@
-//! Remote commands over WebSocket: what goes over the channels of `exec` and `attach` once both sides have agreed. One
-//! message is one channel byte and data: 0 stdin, 1 stdout, 2 stderr, 3 the final status, 4 terminal size, and in v5 255
-//! to close a channel. It decides nothing about rights or containers.
+//! Remote commands over WebSocket: what goes over the channels of `exec` and `attach` once both
+//! sides have agreed. One message is one channel byte and data: 0 stdin, 1 stdout, 2 stderr, 3 the
+//! final status, 4 terminal size, and in v5 255 to close a channel. It decides nothing about rights
+//! or containers.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -39,8 +40,8 @@ const CLOSE: u8 = 255;
 
 /// Data of one message to the client; real servers send at most this much at once.
 const PIECE: usize = 32 << 10;
-/// Messages that wait for the client. With [`PIECE`] this bounds what a slow client costs; the command then waits, as
-/// it would for a full pipe.
+/// Messages that wait for the client. With [`PIECE`] this bounds what a slow client costs; the
+/// command then waits, as it would for a full pipe.
 const OUTBOX: usize = 8;
 /// How long the client may take to answer the end of the session.
 const LINGER: Duration = Duration::from_secs(5);
@@ -139,8 +140,8 @@ pub(super) async fn serve<R: Remote>(
         while let Some(message) = queue.recv().await {
             let Some(message) = breaker.output(message).await else { continue };
             if sink.send(message).await.is_err() {
-                // Nobody listens any more. The command goes on; when its pipes' readers are closed it may end by
-                // SIGPIPE, as in a real cluster.
+                // Nobody listens any more. The command goes on; when its pipes' readers are closed
+                // it may end by SIGPIPE, as in a real cluster.
                 queue.close();
                 return;
             }
@@ -153,7 +154,8 @@ pub(super) async fn serve<R: Remote>(
         () = breaker.cut(&cluster.faults) => return,
         _ = whole => {}
     }
-    // Closing a socket with unread input resets the connection, and the client could lose the end of the output.
+    // Closing a socket with unread input resets the connection, and the client could lose the end
+    // of the output.
     let drained = async { while let Some(Ok(_)) = stream.next().await {} };
     let _ = tokio::time::timeout(LINGER, drained).await;
 }
@@ -260,7 +262,8 @@ async fn feed(
         }
     }
     if breaker.is_stalled() {
-        // The command has not noticed that the line is dead, but the client has hung up: nobody needs it any more.
+        // The command has not noticed that the line is dead, but the client has hung up: nobody
+        // needs it any more.
         breaker.trip(false);
     }
 }

@@ -1,4 +1,5 @@
-//! In which shape and language the client wants an answer: whole objects, only their metadata, or a table; JSON or protobuf.
+//! In which shape and language the client wants an answer: whole objects, only their metadata, or a
+//! table; JSON or protobuf.
 
 use std::borrow::Cow;
 

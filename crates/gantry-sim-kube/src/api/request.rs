@@ -53,7 +53,8 @@ pub(crate) struct Target {
 #[derive(Debug, Clone)]
 pub(crate) enum Asked {
     Resource(Box<Target>),
-    /// A resource-like path of a type that this server does not have; the wish is still told to the authorizer.
+    /// A resource-like path of a type that this server does not have; the wish is still told to the
+    /// authorizer.
     Unknown(Attributes),
     /// `/version`, `/api`, `/sim/…`
     Path,
@@ -68,7 +69,8 @@ pub(crate) fn read(method: &Method, uri: &Uri) -> Asked {
         _ => return Asked::Path,
     };
     let (namespace, plural, rest) = match rest {
-        // A namespace is itself a resource: `/namespaces/x` and its status are about `x`, anything longer is inside.
+        // A namespace is itself a resource: `/namespaces/x` and its status are about `x`, anything
+        // longer is inside.
         ["namespaces"] | ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => ("", "namespaces", &rest[1..]),
         ["namespaces", namespace, plural, rest @ ..] => (*namespace, *plural, rest),
         [plural, rest @ ..] => ("", *plural, rest),
@@ -116,7 +118,8 @@ impl Target {
             namespace.clone_from(&name);
         }
         if name.is_empty() && self.verb != "create" {
-            // A list or watch of one name is a wish about that name, so that `resourceNames` can allow it.
+            // A list or watch of one name is a wish about that name, so that `resourceNames` can
+            // allow it.
             one_name(self.query.get("fieldSelector").unwrap_or("")).clone_into(&mut name);
         }
         Attributes {

@@ -1,5 +1,6 @@
-//! The simulator's own interface under `/sim/`, for tests and for people: what was asked, accidents to one pod, and faults
-//! of any part. Only for users who may do anything on those paths (the administrator).
+//! The simulator's own interface under `/sim/`, for tests and for people: what was asked, accidents
+//! to one pod, and faults of any part. Only for users who may do anything on those paths (the
+//! administrator).
 
 use axum::response::Response;
 use http::{Method, StatusCode};

@@ -1,5 +1,6 @@
-//! The `Status` object that Kubernetes answers when a request cannot be done, with its exact codes, reasons and words.
-//! Clients decide by code and reason and people read the message, so all three are made in one place.
+//! The `Status` object that Kubernetes answers when a request cannot be done, with its exact codes,
+//! reasons and words. Clients decide by code and reason and people read the message, so all three
+//! are made in one place.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -80,7 +81,8 @@ impl ApiError {
     pub(crate) fn no_such_path() -> Self {
         let mut error =
             Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource");
-        // Empty, but there: `kubectl debug` reads them to see whether it is the pod or the subresource that does not exist.
+        // Empty, but there: `kubectl debug` reads them to see whether it is the pod or the
+        // subresource that does not exist.
         error.details = Some(json!({}));
         error
     }

@@ -1,4 +1,5 @@
-//! Tables: the columns that `kubectl get` shows. Pods have theirs in full; other types have the columns that help most.
+//! Tables: the columns that `kubectl get` shows. Pods have theirs in full; other types have the
+//! columns that help most.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Replacing objects: which fields the client may change, and what is refused. Shared by PUT and PATCH.
+//! Replacing objects: which fields the client may change, and what is refused. Shared by PUT and
+//! PATCH.
 
 use std::sync::Arc;
 
@@ -45,8 +46,8 @@ pub(crate) fn answer(call: &Call, target: &Target, body: Option<Value>) -> Resul
     Ok(object_response(StatusCode::OK, &shown))
 }
 
-/// Changes the target's object into what `make` makes of it, under all the rules of updates. What changes becomes the
-/// caller's.
+/// Changes the target's object into what `make` makes of it, under all the rules of updates. What
+/// changes becomes the caller's.
 pub(crate) fn change(
     call: &Call,
     target: &Target,

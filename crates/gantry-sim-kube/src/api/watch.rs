@@ -1,5 +1,6 @@
-//! Watching: the initial objects where asked for, then every change, with bookmarks. A watch reads from the store's
-//! bounded history and is told `Expired` when it falls behind it, so a slow client costs no memory.
+//! Watching: the initial objects where asked for, then every change, with bookmarks. A watch reads
+//! from the store's bounded history and is told `Expired` when it falls behind it, so a slow client
+//! costs no memory.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -177,7 +178,8 @@ impl Watch {
         if change.plural != kind.plural || !(namespace.is_empty() || object::namespace(&change.object) == namespace) {
             return;
         }
-        // For a selector an object that stops matching is gone, and one that starts matching is new.
+        // For a selector an object that stops matching is gone, and one that starts matching is
+        // new.
         let was = change.before.as_ref().is_some_and(|before| self.selectors.matches(before));
         let is = !change.removed && self.selectors.matches(&change.object);
         let event = match (was, is) {
@@ -207,10 +209,12 @@ impl Watch {
         self.line(kind, &shown)
     }
 
-    /// One event as it is sent; in JSON with its type first, as real servers have it: clients then read the object without keeping it.
+    /// One event as it is sent; in JSON with its type first, as real servers have it: clients then
+    /// read the object without keeping it.
     fn line(&self, kind: &str, object: &Value) -> Bytes {
         if self.language == Language::Protobuf {
-            // Records of managed fields are kept as text, and are JSON only when they are written out.
+            // Records of managed fields are kept as text, and are JSON only when they are written
+            // out.
             let shown = serde_json::to_value(Shown(object)).unwrap_or_default();
             return protobuf::event(kind, &shown).unwrap_or_default();
         }

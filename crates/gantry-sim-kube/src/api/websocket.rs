@@ -1,4 +1,5 @@
-//! The handshake of a WebSocket (RFC 6455), from the server's side. What the messages mean is the business of `remote`.
+//! The handshake of a WebSocket (RFC 6455), from the server's side. What the messages mean is the
+//! business of `remote`.
 
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Request, header, request::Parts};

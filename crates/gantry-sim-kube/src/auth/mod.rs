@@ -1,4 +1,5 @@
-//! Who asks, and may they. Nothing here answers requests: it gives users and verdicts to the API layer.
+//! Who asks, and may they. Nothing here answers requests: it gives users and verdicts to the API
+//! layer.
 
 pub(crate) mod attributes;
 pub(crate) mod rbac;

@@ -1,5 +1,5 @@
-//! Role-based access control: which rules apply to a user, and whether one of them covers a wish. Reads roles and
-//! bindings from the store at each decision, so that a change counts at once.
+//! Role-based access control: which rules apply to a user, and whether one of them covers a wish.
+//! Reads roles and bindings from the store at each decision, so that a change counts at once.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ pub(crate) fn allowed(store: &Store, user: &User, wish: &Attributes) -> bool {
     user.is_master() || rules_for(store, user, &wish.namespace).iter().any(|rule| covers(rule, wish))
 }
 
-/// Every rule that holds for the user: of all cluster role bindings, and of the namespace's role bindings.
+/// Every rule that holds for the user: of all cluster role bindings, and of the namespace's role
+/// bindings.
 pub(crate) fn rules_for(store: &Store, user: &User, namespace: &str) -> Vec<Value> {
     let mut rules = Vec::new();
     let (bindings, _) = store.list(resources::any("clusterrolebindings"), None);
@@ -52,7 +53,8 @@ fn names(binding: &Value, user: &User) -> bool {
             "User" => name == user.name,
             "Group" => user.groups.iter().any(|group| group == name),
             "ServiceAccount" => {
-                // A role binding whose subject names no namespace is refused at creation, so nothing is guessed here.
+                // A role binding whose subject names no namespace is refused at creation, so
+                // nothing is guessed here.
                 let namespace = object::text(subject, &["namespace"]);
                 user.name == format!("system:serviceaccount:{namespace}:{name}")
             }

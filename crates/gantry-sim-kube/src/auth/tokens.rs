@@ -1,6 +1,6 @@
-//! Bearer tokens: the administrator's and those of service accounts. They look like the JSON web tokens of a real
-//! cluster, because clients read `exp` from them, but are accepted only because they are in this table. Tokens are
-//! never written to logs.
+//! Bearer tokens: the administrator's and those of service accounts. They look like the JSON web
+//! tokens of a real cluster, because clients read `exp` from them, but are accepted only because
+//! they are in this table. Tokens are never written to logs.
 
 use std::{
     collections::HashMap,
@@ -76,8 +76,8 @@ impl Tokens {
         token
     }
 
-    /// Who the bearer is; `None` when the token is unknown, expired, for another audience, or what it is bound to is
-    /// gone.
+    /// Who the bearer is; `None` when the token is unknown, expired, for another audience, or what
+    /// it is bound to is gone.
     pub(crate) fn user(&self, store: &Store, token: &str, now: i64) -> Option<User> {
         if token == self.admin {
             return Some(User::admin());

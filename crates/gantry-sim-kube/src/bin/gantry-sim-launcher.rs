@@ -1,5 +1,5 @@
-//! The container launcher alone, for tests whose own `main` belongs to the test harness. The `gantry` binary is its own
-//! launcher.
+//! The container launcher alone, for tests whose own `main` belongs to the test harness. The
+//! `gantry` binary is its own launcher.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! Messages between the runtime, the launcher and the container's first process: JSON behind a length, over a Unix
-//! socket that also carries open files. The blocking half is for the launcher (no threads, no tokio), the other for the
-//! runtime. Nothing secret may travel any other way.
+//! Messages between the runtime, the launcher and the container's first process: JSON behind a
+//! length, over a Unix socket that also carries open files. The blocking half is for the launcher
+//! (no threads, no tokio), the other for the runtime. Nothing secret may travel any other way.
 
 use std::{
     io::{self, IoSlice, IoSliceMut, Read, Write},
@@ -25,14 +25,15 @@ use super::{
     spec::{ContainerSpec, Privilege},
 };
 
-/// Longest message. The kernel takes at most 2 to 6 MiB of arguments and environment; JSON may need several bytes for one.
+/// Longest message. The kernel takes at most 2 to 6 MiB of arguments and environment; JSON may need
+/// several bytes for one.
 const MAX_MESSAGE: usize = 32 << 20;
 
 /// Most files with one message: three streams, or six namespaces and a terminal, and some to spare.
 const MAX_FILES: usize = 16;
 
-/// What the launcher shall do. Its files: those of `namespaces` first, then standard input, output and error unless the
-/// command gets a terminal.
+/// What the launcher shall do. Its files: those of `namespaces` first, then standard input, output
+/// and error unless the command gets a terminal.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) privilege: Privilege,
@@ -71,8 +72,8 @@ pub(super) struct CgroupView {
     pub(super) target: String,
 }
 
-/// Namespaces in the order in which they must be entered: whoever is no root gets the right to enter the others from the
-/// outer user namespace, and loses it in the inner one.
+/// Namespaces in the order in which they must be entered: whoever is no root gets the right to
+/// enter the others from the outer user namespace, and loses it in the inner one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Namespace {
     OuterUser,
@@ -92,8 +93,8 @@ pub(super) enum Command {
 /// What the launcher tells the runtime, and the first process the launcher.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// The command is about to be executed (first process), or runs (launcher). Files: the namespaces, then the
-    /// terminal's controlling side if there is one.
+    /// The command is about to be executed (first process), or runs (launcher). Files: the
+    /// namespaces, then the terminal's controlling side if there is one.
     Started {
         pid: u32,
         in_cgroup: bool,

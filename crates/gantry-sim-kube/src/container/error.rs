@@ -1,5 +1,6 @@
-//! What can go wrong with a container before its command runs. The user's mistakes (no such program) and trouble of the
-//! runtime are different variants, because kubelet reports them differently.
+//! What can go wrong with a container before its command runs. The user's mistakes (no such
+//! program) and trouble of the runtime are different variants, because kubelet reports them
+//! differently.
 
 use std::{fmt, path::PathBuf};
 
@@ -99,12 +100,14 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether what the user asked for is at fault (kubelet: `RunContainerError`, `StartError`), not the runtime.
+    /// Whether what the user asked for is at fault (kubelet: `RunContainerError`, `StartError`),
+    /// not the runtime.
     pub fn is_users_fault(&self) -> bool {
         matches!(self, Self::NotFound { .. } | Self::NotExecutable { .. } | Self::WorkingDir { .. } | Self::Invalid(_))
     }
 
-    /// The exit code that a container shows that could not be started: containerd's 128, whatever the reason.
+    /// The exit code that a container shows that could not be started: containerd's 128, whatever
+    /// the reason.
     pub fn exit_code(&self) -> i32 {
         128
     }

@@ -1,5 +1,5 @@
-//! Handles to what runs: [`Container`] and [`ExecChild`]. They only pass messages; the work is done by the command's own
-//! task (`supervise`).
+//! Handles to what runs: [`Container`] and [`ExecChild`]. They only pass messages; the work is done
+//! by the command's own task (`supervise`).
 
 use std::{
     io,
@@ -20,8 +20,8 @@ use super::{
     supervise::{Entered, Limit, Link, Namespaces, Role, Started, watch},
 };
 
-/// A container that has been started. Clones are handles to the same container, which is killed when the last one is
-/// dropped (and when the program ends, however that happens).
+/// A container that has been started. Clones are handles to the same container, which is killed
+/// when the last one is dropped (and when the program ends, however that happens).
 #[derive(Clone)]
 pub struct Container {
     shared: Arc<Shared>,
@@ -124,21 +124,23 @@ impl Container {
         self.shared.streams.lock().ok()?.stdin.take()
     }
 
-    /// Its standard output and error, once. With a terminal there is no separate error stream. Somebody must read them:
-    /// a full pipe stops the container.
+    /// Its standard output and error, once. With a terminal there is no separate error stream.
+    /// Somebody must read them: a full pipe stops the container.
     pub fn take_output(&self) -> Option<(Output, Option<Output>)> {
         let mut streams = self.shared.streams.lock().ok()?;
         let stdout = streams.stdout.take()?;
         Some((stdout, streams.stderr.take()))
     }
 
-    /// How many bytes it has written outside its volumes; `None` where that cannot be seen, or when it has ended.
+    /// How many bytes it has written outside its volumes; `None` where that cannot be seen, or when
+    /// it has ended.
     pub fn written_bytes(&self) -> Option<u64> {
         let Kind::Processes(Processes { pid, .. }) = &self.shared.kind else { return None };
         if self.status().is_some() {
             return None;
         }
-        // One file system in memory holds all of it: the root and what lies over the host's directories.
+        // One file system in memory holds all of it: the root and what lies over the host's
+        // directories.
         let root = nix::sys::statvfs::statvfs(format!("/proc/{pid}/root").as_str()).ok()?;
         Some(root.blocks().saturating_sub(root.blocks_free()).saturating_mul(root.fragment_size()))
     }
@@ -148,13 +150,14 @@ impl Container {
         *self.shared.link.status.borrow()
     }
 
-    /// Waits for its end: that of its first process, and with it of all others. May be called by many and again.
+    /// Waits for its end: that of its first process, and with it of all others. May be called by
+    /// many and again.
     pub async fn wait(&self) -> ExitStatus {
         ended(self.shared.link.status.clone()).await
     }
 
-    /// Sends a signal (a number such as 15) to its first process. As for every first process of a pid namespace, only
-    /// `KILL`, `STOP` and what it has a handler for have an effect.
+    /// Sends a signal (a number such as 15) to its first process. As for every first process of a
+    /// pid namespace, only `KILL`, `STOP` and what it has a handler for have an effect.
     pub fn kill(&self, signal: i32) -> io::Result<()> {
         signal_to(&self.shared.link, signal)
     }
@@ -169,8 +172,8 @@ impl Container {
         resize(self.shared.terminal.as_ref(), columns, rows)
     }
 
-    /// Runs a command in it. Its parent process, seen from inside, is 0. Fails with [`StartError::NotRunning`] once the
-    /// container has ended.
+    /// Runs a command in it. Its parent process, seen from inside, is 0. Fails with
+    /// [`StartError::NotRunning`] once the container has ended.
     pub async fn exec(&self, exec: ExecSpec) -> Result<ExecChild, StartError> {
         let shared = &self.shared;
         if self.status().is_some() {
@@ -205,8 +208,8 @@ impl Container {
     }
 }
 
-/// A command that runs in a container. It goes on when this is dropped, as in a real cluster, until it or the container
-/// ends.
+/// A command that runs in a container. It goes on when this is dropped, as in a real cluster, until
+/// it or the container ends.
 pub struct ExecChild {
     /// Its standard input, if asked for.
     pub stdin: Option<Input>,

@@ -1,5 +1,6 @@
-//! Containers without processes: what runs in them is handed in by the program that embeds the cluster, as futures. For simulations on a
-//! paused clock, where a container is data: what it prints, how long it takes, how it ends.
+//! Containers without processes: what runs in them is handed in by the program that embeds the
+//! cluster, as futures. For simulations on a paused clock, where a container is data: what it
+//! prints, how long it takes, how it ends.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -25,8 +26,8 @@ const PIPE: usize = 64 << 10;
 
 /// What runs in containers.
 pub trait Programs: fmt::Debug + Send + Sync + 'static {
-    /// Runs a container's command: the future ends with the exit code, dropping it kills the command. All signals but `KILL` come over
-    /// `signals`.
+    /// Runs a container's command: the future ends with the exit code, dropping it kills the
+    /// command. All signals but `KILL` come over `signals`.
     fn run(&self, container: ContainerSpec, signals: mpsc::Receiver<i32>) -> BoxFuture<'static, i32>;
 
     /// Runs a further command in a container that runs.

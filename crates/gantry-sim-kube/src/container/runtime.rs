@@ -1,4 +1,5 @@
-//! The runtime: finds out by which right containers can be made here, checks what is asked for, and starts them.
+//! The runtime: finds out by which right containers can be made here, checks what is asked for, and
+//! starts them.
 
 use std::{
     fs, io,
@@ -23,7 +24,8 @@ use super::{
     supervise::{self, Limit, Started},
 };
 
-/// A start takes some ten milliseconds. On a machine with far too much to do it may take seconds; after this it is stuck.
+/// A start takes some ten milliseconds. On a machine with far too much to do it may take seconds;
+/// after this it is stuck.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Longest host name of Linux that kubelet makes of a pod's name.
@@ -32,10 +34,12 @@ const MAX_HOSTNAME: usize = 63;
 /// A user as containers have them.
 const PROBE_USER: u32 = 1000;
 
-/// Beginning of the names of mount points in the state directory; the process id of their maker follows.
+/// Beginning of the names of mount points in the state directory; the process id of their maker
+/// follows.
 const ROOT_PREFIX: &str = "root-";
 
-/// Places of a container where no volume can be: they would break what the runtime itself needs there.
+/// Places of a container where no volume can be: they would break what the runtime itself needs
+/// there.
 const NO_VOLUMES: [&str; 2] = ["/", "/proc"];
 
 /// Starts containers. Clones are handles to the same runtime.
@@ -64,9 +68,9 @@ impl Drop for Inner {
 }
 
 impl Runtime {
-    /// A runtime that keeps what it needs in `state_dir` (made if missing; no container can see it) and starts
-    /// containers through `launcher`: `/proc/self/exe` if this program's `main` calls [`super::run_if_launcher`], else a
-    /// program that does.
+    /// A runtime that keeps what it needs in `state_dir` (made if missing; no container can see it)
+    /// and starts containers through `launcher`: `/proc/self/exe` if this program's `main` calls
+    /// [`super::run_if_launcher`], else a program that does.
     pub fn new(state_dir: impl AsRef<Path>, launcher: impl Into<PathBuf>) -> Result<Self, RuntimeError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let make = |path: &Path| -> io::Result<(PathBuf, PathBuf)> {
@@ -94,8 +98,8 @@ impl Runtime {
         })
     }
 
-    /// The same, hiding further directories of the host from all containers (such as the one with all pods' volumes).
-    /// Has an effect only before the first clone.
+    /// The same, hiding further directories of the host from all containers (such as the one with
+    /// all pods' volumes). Has an effect only before the first clone.
     #[must_use]
     pub fn hide(mut self, directories: impl IntoIterator<Item = PathBuf>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
@@ -104,8 +108,8 @@ impl Runtime {
         self
     }
 
-    /// The same, enforcing memory limits by the watchdog even where control groups can be made. Has an effect only before
-    /// the first clone.
+    /// The same, enforcing memory limits by the watchdog even where control groups can be made. Has
+    /// an effect only before the first clone.
     #[must_use]
     pub fn watch_memory(mut self) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
@@ -114,8 +118,8 @@ impl Runtime {
         self
     }
 
-    /// The same, killing every process of a container when one passes the limit. Has an effect only before the first
-    /// clone.
+    /// The same, killing every process of a container when one passes the limit. Has an effect only
+    /// before the first clone.
     #[must_use]
     pub fn kill_groups(mut self) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
@@ -124,7 +128,8 @@ impl Runtime {
         self
     }
 
-    /// Finds out, by building one, whether and by which right containers can be made. The answer is kept.
+    /// Finds out, by building one, whether and by which right containers can be made. The answer is
+    /// kept.
     pub async fn check(&self) -> Result<Privilege, RuntimeError> {
         self.inner.privilege.get_or_init(|| self.find_privilege()).await.clone()
     }
@@ -147,7 +152,8 @@ impl Runtime {
     }
 
     async fn probe(&self, privilege: Privilege) -> Result<(), StartError> {
-        // With a user, since root of a half-mapped user namespace may have all rights and still cannot change users.
+        // With a user, since root of a half-mapped user namespace may have all rights and still
+        // cannot change users.
         let (name, hostname) = ("probe".to_owned(), "probe".to_owned());
         let (uid, gid) = (Some(PROBE_USER), Some(PROBE_USER));
         let spec = ContainerSpec { name, uid, gid, hostname, ..ContainerSpec::default() };
@@ -212,7 +218,8 @@ impl Runtime {
     }
 }
 
-/// Removes what runtimes left behind that were killed. Only empty directories can go, so nothing can be lost.
+/// Removes what runtimes left behind that were killed. Only empty directories can go, so nothing
+/// can be lost.
 fn sweep(state_dir: &Path) {
     for entry in fs::read_dir(state_dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -247,8 +254,8 @@ pub(super) fn setup(step: &'static str) -> impl Fn(io::Error) -> StartError {
     move |error| StartError::Setup { step: step.to_owned(), reason: error.to_string() }
 }
 
-/// Makes the pipes of a command, unless it gets a terminal, which is made in the container. Returns the command's side
-/// too.
+/// Makes the pipes of a command, unless it gets a terminal, which is made in the container. Returns
+/// the command's side too.
 pub(super) fn connect(spec: &ContainerSpec) -> Result<(Streams, Vec<OwnedFd>), StartError> {
     if spec.tty {
         return Ok((Streams::default(), Vec::new()));

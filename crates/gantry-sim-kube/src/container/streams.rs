@@ -1,4 +1,5 @@
-//! The standard streams of a command as the runtime's user reads and writes them: pipes, or one terminal.
+//! The standard streams of a command as the runtime's user reads and writes them: pipes, or one
+//! terminal.
 
 use std::{
     io::{self, PipeReader, PipeWriter},
@@ -34,7 +35,8 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// Makes three pipes (or `/dev/null` for input). Returns the command's side, in the order of descriptors.
+    /// Makes three pipes (or `/dev/null` for input). Returns the command's side, in the order of
+    /// descriptors.
     pub(super) fn pipes(stdin: bool) -> io::Result<(Self, Vec<OwnedFd>)> {
         let (input, theirs) = if stdin {
             let (theirs, ours): (PipeReader, PipeWriter) = io::pipe()?;

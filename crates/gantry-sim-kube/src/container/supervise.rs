@@ -1,5 +1,6 @@
-//! One task per running command: passes signals to its keeper, learns of its end, cleans up. It holds the socket whose
-//! closing kills the command, so a container ends with its task, its handle, or the whole program, whichever is first.
+//! One task per running command: passes signals to its keeper, learns of its end, cleans up. It
+//! holds the socket whose closing kills the command, so a container ends with its task, its handle,
+//! or the whole program, whichever is first.
 
 use std::{
     io,
@@ -93,7 +94,8 @@ pub(super) enum Limit {
 /// Host process ids of the commands that have entered a container.
 pub(super) type Entered = Arc<Mutex<Vec<u32>>>;
 
-/// What an exec enters. Closed when the container has ended, or they would keep its files in memory.
+/// What an exec enters. Closed when the container has ended, or they would keep its files in
+/// memory.
 pub(super) type Namespaces = Arc<Mutex<Vec<(Namespace, OwnedFd)>>>;
 
 /// The handle's side of a running command.

@@ -1,10 +1,12 @@
-//! What a fault does and to whom, as its JSON says. Only values and whether they fit; nothing here happens.
+//! What a fault does and to whom, as its JSON says. Only values and whether they fit; nothing here
+//! happens.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{auth::attributes::Attributes, kubelet::matches};
 
-/// One kind of fault with its choices. Every text that chooses something may have `*` for anything; absent means any.
+/// One kind of fault with its choices. Every text that chooses something may have `*` for anything;
+/// absent means any.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub(crate) enum Effect {
@@ -62,7 +64,8 @@ pub(crate) enum Effect {
         retry_after: Option<u64>,
         reason: Option<String>,
         message: Option<String>,
-        /// What is answered instead of a `Status`, as a proxy would; an empty text is an empty body.
+        /// What is answered instead of a `Status`, as a proxy would; an empty text is an empty
+        /// body.
         body: Option<String>,
         /// The type of that body.
         content_type: Option<String>,
@@ -135,7 +138,8 @@ impl Effect {
         matches!(self, Self::WatchClose { .. })
     }
 
-    /// How often it happens where the request does not say: accidents to one pod once, everything else without end.
+    /// How often it happens where the request does not say: accidents to one pod once, everything
+    /// else without end.
     pub(super) fn default_count(&self) -> Option<u64> {
         matches!(self, Self::Evict { .. } | Self::OomKill { .. } | Self::LoseAnswer { .. }).then_some(1)
     }

@@ -1,5 +1,5 @@
-//! Faults on demand: what a test or a person wants to go wrong, kept here and asked for at the place where it can
-//! happen. Nothing happens here; a part that has no fault to suffer never waits.
+//! Faults on demand: what a test or a person wants to go wrong, kept here and asked for at the
+//! place where it can happen. Nothing happens here; a part that has no fault to suffer never waits.
 
 mod effect;
 mod parse;

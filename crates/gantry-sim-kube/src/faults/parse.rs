@@ -1,5 +1,5 @@
-//! From the JSON of an order to a fault. An order with a word that is not known is refused: a fault that silently does
-//! nothing is worse than none.
+//! From the JSON of an order to a fault. An order with a word that is not known is refused: a fault
+//! that silently does nothing is worse than none.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Faults that are a state of the cluster: is kubelet there, is the API server there, what is to happen to a pod.
+//! Faults that are a state of the cluster: is kubelet there, is the API server there, what is to
+//! happen to a pod.
 
 use std::time::Duration;
 
@@ -71,7 +72,8 @@ impl Faults {
         }
     }
 
-    /// Since when the control plane holds the node for lost, or when it will; `None` while kubelet is there.
+    /// Since when the control plane holds the node for lost, or when it will; `None` while kubelet
+    /// is there.
     pub(crate) fn node_unknown_from(&self) -> Option<Instant> {
         let (grace, since, _) = self.lasting(|effect| match effect {
             Effect::NodeLoss { detect, .. } => Some(detect.map_or(NODE_GRACE, parse::seconds)),
@@ -107,7 +109,8 @@ impl Faults {
         Closings(self.closings.subscribe())
     }
 
-    /// What is to happen to a pod, given the names of its running containers and how long the pod has run.
+    /// What is to happen to a pod, given the names of its running containers and how long the pod
+    /// has run.
     pub(crate) fn accident(&self, namespace: &str, pod: &str, running: &[&str], since: Instant) -> Option<Coming> {
         let due = |after: Option<f64>| since + parse::seconds(after.unwrap_or(0.0));
         let found = |effect: &Effect| -> Option<(Accident, Instant)> {
@@ -142,7 +145,8 @@ impl Faults {
 pub(crate) struct Closings(watch::Receiver<(u64, Option<Effect>)>);
 
 impl Closings {
-    /// Becomes ready when a watch of that type and namespace is to end; the answer is whether with `410 Gone`.
+    /// Becomes ready when a watch of that type and namespace is to end; the answer is whether with
+    /// `410 Gone`.
     pub(crate) async fn closed(&mut self, resource: &str, namespace: &str) -> bool {
         while self.0.changed().await.is_ok() {
             if let Some(Effect::WatchClose { resource: wanted, namespace: place, gone }) = &self.0.borrow_and_update().1

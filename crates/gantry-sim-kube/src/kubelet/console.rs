@@ -1,5 +1,6 @@
-//! The first process of a container as `attach` sees it: what it writes goes to the log and to everybody who is
-//! attached, and they share its input. A client that does not read stops the container, as with a real runtime.
+//! The first process of a container as `attach` sees it: what it writes goes to the log and to
+//! everybody who is attached, and they share its input. A client that does not read stops the
+//! container, as with a real runtime.
 
 use std::{
     io,
@@ -15,7 +16,8 @@ use tokio_util::io::StreamReader;
 
 use crate::container::{Container, Input, Output};
 
-/// Pieces of output that wait for one client; then the container waits, as it would for a full pipe.
+/// Pieces of output that wait for one client; then the container waits, as it would for a full
+/// pipe.
 const OUTBOX: usize = 8;
 
 type Sender = mpsc::Sender<io::Result<Bytes>>;
@@ -72,7 +74,8 @@ impl std::fmt::Debug for Console {
 }
 
 impl Console {
-    /// Standard input stays open as long as the container runs: a shell that reads from it must not see its end.
+    /// Standard input stays open as long as the container runs: a shell that reads from it must not
+    /// see its end.
     pub(crate) fn new(container: Container, (once, tty): (bool, bool)) -> Self {
         let stdin = Arc::new(Mutex::new(container.take_stdin()));
         Self { container, stdout: Taps::default(), stderr: Taps::default(), stdin, once, tty }

@@ -1,5 +1,6 @@
-//! What a pod has written to the node's disk, and whether it is more than it may: kubelet's eviction manager, as far as
-//! it is about limits of pods. Volumes of memory count too where they have a limit of their own.
+//! What a pod has written to the node's disk, and whether it is more than it may: kubelet's
+//! eviction manager, as far as it is about limits of pods. Volumes of memory count too where they
+//! have a limit of their own.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -14,7 +15,8 @@ use crate::{
     validation::quantity::Quantity,
 };
 
-/// Files looked at in one volume: a pod that makes millions of them must not keep kubelet busy for ever.
+/// Files looked at in one volume: a pod that makes millions of them must not keep kubelet busy for
+/// ever.
 const MOST_FILES: usize = 1_000_000;
 /// `st_blocks` counts in these, whatever the file system's own blocks are.
 const BLOCK: u64 = 512;

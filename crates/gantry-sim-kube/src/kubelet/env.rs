@@ -15,7 +15,8 @@ use crate::{
     validation::quantity::Quantity,
 };
 
-/// The whole environment of a container, in order; the error is kubelet's message for `CreateContainerConfigError`.
+/// The whole environment of a container, in order; the error is kubelet's message for
+/// `CreateContainerConfigError`.
 pub(crate) fn environment(cluster: &Cluster, pod: &Value, container: &Value) -> Result<Vec<(String, String)>, String> {
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
@@ -206,7 +207,8 @@ fn resource_field(cluster: &Cluster, container: &Value, reference: &Value) -> St
     }
 }
 
-/// Expands `$(NAME)` from what is known; `$$` is one `$`, and a reference to nothing stays as it is.
+/// Expands `$(NAME)` from what is known; `$$` is one `$`, and a reference to nothing stays as it
+/// is.
 pub(crate) fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

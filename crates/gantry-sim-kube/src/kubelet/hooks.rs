@@ -1,4 +1,5 @@
-//! Commands that kubelet itself runs in containers: lifecycle hooks and exec probes; and network probes.
+//! Commands that kubelet itself runs in containers: lifecycle hooks and exec probes; and network
+//! probes.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -53,8 +54,8 @@ async fn run(container: &Container, args: Vec<String>) -> Result<(), String> {
     let mut child = container.exec(spec).await.map_err(|error| error.to_string())?;
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let outputs = async { tokio::join!(collect(stdout.as_mut()), collect(stderr.as_mut())) };
-    // Output is read while the command runs, so that it never stops at a full pipe; the command's end decides, because
-    // a child that it leaves behind may keep its output open.
+    // Output is read while the command runs, so that it never stops at a full pipe; the command's
+    // end decides, because a child that it leaves behind may keep its output open.
     let (status, text) = tokio::select! {
         biased;
         (out, err) = outputs => (child.wait().await, out + &err),

@@ -1,5 +1,5 @@
-//! Images: which ones can be pulled, how long that takes, and what kubelet says when it does not work. Every image that
-//! is not configured as missing exists; all stand for the host's own tools.
+//! Images: which ones can be pulled, how long that takes, and what kubelet says when it does not
+//! work. Every image that is not configured as missing exists; all stand for the host's own tools.
 
 use std::{
     collections::HashSet,
@@ -77,7 +77,8 @@ impl Images {
         let present = self.pulled.lock().unwrap_or_else(PoisonError::into_inner).contains(image);
         match delay {
             Some(delay) if !present => Pull::Takes(delay),
-            // A present image of policy `Always` is only compared with the registry, which is quick.
+            // A present image of policy `Always` is only compared with the registry, which is
+            // quick.
             _ => Pull::Present,
         }
     }

@@ -1,5 +1,6 @@
-//! Container logs: one file per container, in the format of container runtimes (time, stream, whole or part of a line,
-//! text), bounded in size. Reading gives lines back; following is the API server's business.
+//! Container logs: one file per container, in the format of container runtimes (time, stream, whole
+//! or part of a line, text), bounded in size. Reading gives lines back; following is the API
+//! server's business.
 
 use std::{
     io,
@@ -18,8 +19,8 @@ use crate::{clock, clock::Clock, container::Output};
 
 /// Longest piece of a line in one record, as in container runtimes.
 const PIECE: usize = 16 << 10;
-/// A container's log is started anew at this size, so a container that prints without end cannot fill the disk. Real
-/// kubelets rotate at 10 MiB.
+/// A container's log is started anew at this size, so a container that prints without end cannot
+/// fill the disk. Real kubelets rotate at 10 MiB.
 const MAX_LOG: u64 = 10 << 20;
 
 /// The log of one container.
@@ -58,8 +59,8 @@ impl Log {
         file.0.flush().await
     }
 
-    /// Copies an output into the log, and to those who listen, until it ends. Trouble with the log never stops the
-    /// container.
+    /// Copies an output into the log, and to those who listen, until it ends. Trouble with the log
+    /// never stops the container.
     pub(crate) async fn pump(self: Arc<Self>, stream: &'static str, mut output: Output, taps: &Taps) {
         let mut pending: Vec<u8> = Vec::new();
         let mut buffer = vec![0; PIECE];

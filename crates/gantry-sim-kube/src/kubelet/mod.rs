@@ -1,5 +1,5 @@
-//! Kubelet: runs the pods that the scheduler gave to the node. This file keeps the list of pods; each pod has one worker
-//! (`worker`), and nobody else changes that pod's status.
+//! Kubelet: runs the pods that the scheduler gave to the node. This file keeps the list of pods;
+//! each pod has one worker (`worker`), and nobody else changes that pod's status.
 
 mod console;
 mod disk;
@@ -61,7 +61,8 @@ const ACCIDENT_QUEUE: usize = 16;
 pub(crate) enum Accident {
     /// The node runs short of something and kubelet evicts the pod.
     Evict { reason: String, message: String },
-    /// The kernel kills a container's processes for want of memory; an empty name means the first container.
+    /// The kernel kills a container's processes for want of memory; an empty name means the first
+    /// container.
     OutOfMemory { container: String },
 }
 
@@ -154,7 +155,8 @@ impl Kubelet {
         self.pods().get(uid).cloned()
     }
 
-    /// A running container of a pod. It is found as soon as its process runs, whatever the pod's status says.
+    /// A running container of a pod. It is found as soon as its process runs, whatever the pod's
+    /// status says.
     pub(crate) fn container(&self, uid: &str, name: &str) -> Option<Container> {
         self.pod(uid)?.running().get(name).cloned()
     }

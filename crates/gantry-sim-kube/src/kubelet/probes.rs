@@ -1,5 +1,5 @@
-//! Probes of a running container: start-up, readiness, liveness. A probe only sets flags or kills its container; the
-//! worker sees the rest.
+//! Probes of a running container: start-up, readiness, liveness. A probe only sets flags or kills
+//! its container; the worker sees the rest.
 
 use std::{
     sync::{Arc, atomic::Ordering},

@@ -1,4 +1,5 @@
-//! What a pod has to show to a registry: the entries of its pull secrets, matched to an image as kubelet does it.
+//! What a pod has to show to a registry: the entries of its pull secrets, matched to an image as
+//! kubelet does it.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;

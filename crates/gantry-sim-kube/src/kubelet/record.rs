@@ -1,4 +1,5 @@
-//! What kubelet knows about one container of a pod, and the pure decision which containers to start next.
+//! What kubelet knows about one container of a pod, and the pure decision which containers to start
+//! next.
 
 use std::sync::{
     Arc,

@@ -29,9 +29,11 @@ use crate::{
 
 /// After this a container whose specification could not be completed is tried again.
 const CONFIG_RETRY: Duration = Duration::from_secs(5);
-/// A post-start hook that does not end would hold the whole pod; kubelet would wait for ever, a simulator need not.
+/// A post-start hook that does not end would hold the whole pod; kubelet would wait for ever, a
+/// simulator need not.
 const HOOK_LIMIT: Duration = Duration::from_secs(600);
-/// The processes are gone, so their pipes end; if one was passed to somebody else, do not wait for that.
+/// The processes are gone, so their pipes end; if one was passed to somebody else, do not wait for
+/// that.
 const LOG_LIMIT: Duration = Duration::from_secs(5);
 /// Longest termination message, as in kubelet.
 const MAX_MESSAGE: usize = 4_096;
@@ -278,7 +280,8 @@ impl Monitor {
     }
 
     async fn ended(&self, status: ExitStatus) -> Ended {
-        // Container runtimes say so when any process was killed for want of memory, however the container ended.
+        // Container runtimes say so when any process was killed for want of memory, however the
+        // container ended.
         let oom = status.oom_kills > 0 || status.oom_killed || self.oom.load(Ordering::Relaxed);
         let reason = match status.code {
             _ if oom => "OOMKilled",

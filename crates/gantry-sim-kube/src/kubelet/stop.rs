@@ -20,7 +20,8 @@ const KILL: i32 = 9;
 const TERM: i32 = 15;
 /// A hook gets at least this long even when the grace period is over, as kubelet gives it.
 const LEAST_HOOK: Duration = Duration::from_secs(2);
-/// A killed process is gone at once; a log still has to be read to its end. Waiting longer would only hold the pod.
+/// A killed process is gone at once; a log still has to be read to its end. Waiting longer would
+/// only hold the pod.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 
 /// Stops all running containers of a pod together. The grace period can get shorter while it runs.

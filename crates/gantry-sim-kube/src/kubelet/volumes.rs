@@ -1,4 +1,5 @@
-//! Volumes as directories of the host: made before the pod's containers start, removed with the pod.
+//! Volumes as directories of the host: made before the pod's containers start, removed with the
+//! pod.
 
 use std::{
     fs, io,
@@ -32,7 +33,8 @@ pub(crate) fn make(cluster: &Cluster, handle: &PodHandle, pod: &Value) -> Result
     Ok(())
 }
 
-/// Writes the files of projected volumes, Secrets and `ConfigMap`s anew, as kubelet does now and then.
+/// Writes the files of projected volumes, Secrets and `ConfigMap`s anew, as kubelet does now and
+/// then.
 pub(crate) fn refresh(cluster: &Cluster, handle: &PodHandle, pod: &Value) -> Result<(), String> {
     let fixed = |volume: &&Value| volume.get("emptyDir").is_none() && volume.get("hostPath").is_none();
     items(pod, &["spec", "volumes"]).iter().filter(fixed).try_for_each(|volume| one(cluster, handle, pod, volume))
@@ -66,7 +68,8 @@ fn one(cluster: &Cluster, handle: &PodHandle, pod: &Value, volume: &Value) -> Re
     Ok(())
 }
 
-/// Gives a file to a group. As an ordinary user this is not possible, and not needed: all files are that user's.
+/// Gives a file to a group. As an ordinary user this is not possible, and not needed: all files are
+/// that user's.
 fn give(path: &Path, group: Option<u32>) {
     if group.is_some() {
         let _ = chown(path, None, group);
@@ -209,8 +212,9 @@ fn write(root: &Path, file: &File, group: Option<u32>) -> io::Result<()> {
     fs::rename(fresh, target)
 }
 
-/// Makes the directory of a `subPath` and returns it. As kubelet does it, every directory that is missing gets the mode of the volume's root
-/// whatever the umask is, and its group only where that mode hands it down; what is there already stays as it is.
+/// Makes the directory of a `subPath` and returns it. As kubelet does it, every directory that is
+/// missing gets the mode of the volume's root whatever the umask is, and its group only where that
+/// mode hands it down; what is there already stays as it is.
 pub(crate) fn sub_path(root: &Path, sub: &str) -> io::Result<PathBuf> {
     let mode = fs::metadata(root)?.permissions();
     let mut path = root.to_owned();

@@ -1,5 +1,6 @@
-//! The life of one pod on the node. Like kubelet, it looks at its containers on a tick and reports first, then starts
-//! what is due; while an image is pulled nothing of the pod is reported. It is the only writer of the pod's status.
+//! The life of one pod on the node. Like kubelet, it looks at its containers on a tick and reports
+//! first, then starts what is due; while an image is pulled nothing of the pod is reported. It is
+//! the only writer of the pod's status.
 
 mod accidents;
 
@@ -37,7 +38,8 @@ use crate::{
 const FORCED_GRACE: Duration = Duration::from_secs(1);
 /// Volumes that cannot be made yet are tried again after this.
 const MOUNT_RETRY: Duration = Duration::from_secs(2);
-/// Projected files are written anew this often, so that tokens (which live for a little over an hour) never run out.
+/// Projected files are written anew this often, so that tokens (which live for a little over an
+/// hour) never run out.
 const REFRESH: Duration = Duration::from_secs(40 * 60);
 
 struct Worker {
@@ -263,7 +265,8 @@ impl Worker {
         true
     }
 
-    /// Ready when the pod is to end: removed, being removed, past its deadline, or hit by an accident.
+    /// Ready when the pod is to end: removed, being removed, past its deadline, or hit by an
+    /// accident.
     async fn interrupted(&mut self) {
         loop {
             tokio::select! {
@@ -348,8 +351,8 @@ impl Worker {
         Duration::from_secs(self.pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(30))
     }
 
-    /// Stops every container and waits for their ends, at most a little longer than the grace period, which gets
-    /// shorter when the API says so.
+    /// Stops every container and waits for their ends, at most a little longer than the grace
+    /// period, which gets shorter when the API says so.
     async fn stop(&mut self, grace: Duration) {
         self.whole.stopping = true;
         let begun = Instant::now();

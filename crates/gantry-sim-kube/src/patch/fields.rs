@@ -1,5 +1,5 @@
-//! Sets of fields of an object, as `managedFields` writes them: a path leads through maps by name and through lists by
-//! the keys of their elements. Lists without keys are one field.
+//! Sets of fields of an object, as `managedFields` writes them: a path leads through maps by name
+//! and through lists by the keys of their elements. Lists without keys are one field.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +49,8 @@ pub(crate) fn of(object: &Value) -> Fields {
     fields
 }
 
-/// The same as the text of a `fieldsV1`, made at once: most objects are never changed by a second owner.
+/// The same as the text of a `fieldsV1`, made at once: most objects are never changed by a second
+/// owner.
 pub(crate) fn all_as_text(object: &Value) -> String {
     // Only names and values that are JSON already: writing them into memory cannot fail.
     serde_json::to_string(&Tree(object)).unwrap_or_default()
@@ -240,7 +241,8 @@ fn remove_in(field: &str, value: &mut Value, path: &[Step]) {
     }
 }
 
-/// Puts the fields of one object into another: maps and lists with keys are merged, everything else is replaced.
+/// Puts the fields of one object into another: maps and lists with keys are merged, everything else
+/// is replaced.
 pub(crate) fn merge(target: &mut Value, from: &Value) {
     merge_in("", target, from);
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-/// Applies the operations in order; the error is a sentence for the client and leaves `target` half changed, so callers
-/// work on a copy.
+/// Applies the operations in order; the error is a sentence for the client and leaves `target` half
+/// changed, so callers work on a copy.
 pub(crate) fn json_patch(target: &mut Value, patch: &Value) -> Result<(), String> {
     let operations = patch.as_array().ok_or("a JSON patch is a list of operations")?;
     for operation in operations {

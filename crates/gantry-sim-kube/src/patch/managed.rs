@@ -1,7 +1,9 @@
-//! Who owns which field: server-side apply with its conflicts, and what other changes do to ownership. Pure functions
-//! from an object to an object; the record is the object's `managedFields`.
+//! Who owns which field: server-side apply with its conflicts, and what other changes do to
+//! ownership. Pure functions from an object to an object; the record is the object's
+//! `managedFields`.
 //!
-//! The sets of fields are kept as text: as trees they would be half of an object, and are only ever passed on.
+//! The sets of fields are kept as text: as trees they would be half of an object, and are only ever
+//! passed on.
 
 use serde_json::{Value, json};
 
@@ -157,8 +159,8 @@ pub(crate) fn updated(old: &Value, new: &mut Value, author: Author<'_>) {
     put(new, &all);
 }
 
-/// Applies a configuration: its fields become the author's, and what the author no longer names goes, unless somebody
-/// else owns it too.
+/// Applies a configuration: its fields become the author's, and what the author no longer names
+/// goes, unless somebody else owns it too.
 pub(crate) fn apply(live: &Value, config: &Value, author: Author<'_>, force: bool) -> Result<Value, Vec<Conflict>> {
     let wanted = fields::of(config);
     let mut all = entries(live);

@@ -1,5 +1,6 @@
-//! Patching objects: the four ways Kubernetes accepts, and who owns what after it. Pure functions from an object and a
-//! patch to an object; whether the result is a legal object is decided elsewhere.
+//! Patching objects: the four ways Kubernetes accepts, and who owns what after it. Pure functions
+//! from an object and a patch to an object; whether the result is a legal object is decided
+//! elsewhere.
 
 mod fields;
 mod json_patch;

@@ -1,10 +1,11 @@
-//! Strategic merge patch for the built-in types: a merge patch in which some lists are merged by key. The keys come from
-//! the Kubernetes API types (`patchMergeKey`); lists that are not named here are replaced.
+//! Strategic merge patch for the built-in types: a merge patch in which some lists are merged by
+//! key. The keys come from the Kubernetes API types (`patchMergeKey`); lists that are not named
+//! here are replaced.
 
 use serde_json::{Map, Value};
 
-/// Field name of a list and the key its elements are merged by. Names are unique enough among the types served here
-/// that the path does not matter, except `ports`, see [`merge_key`].
+/// Field name of a list and the key its elements are merged by. Names are unique enough among the
+/// types served here that the path does not matter, except `ports`, see [`merge_key`].
 const MERGE_KEYS: &[(&str, &str)] = &[
     ("containers", "name"),
     ("initContainers", "name"),

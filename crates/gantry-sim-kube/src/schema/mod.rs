@@ -1,5 +1,6 @@
-//! Which fields the messages of the API have: their numbers in protobuf, their types, how lists of them are patched. One table tells it to
-//! the protobuf codec and to the OpenAPI documents. The tables are data, beside this file; a unit test reads all of them.
+//! Which fields the messages of the API have: their numbers in protobuf, their types, how lists of
+//! them are patched. One table tells it to the protobuf codec and to the OpenAPI documents. The
+//! tables are data, beside this file; a unit test reads all of them.
 
 use std::{collections::HashMap, sync::LazyLock};
 

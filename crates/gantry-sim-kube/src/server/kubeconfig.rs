@@ -1,4 +1,5 @@
-//! The administrator's kubeconfig. It holds a token, so nobody else may read it, not even for a moment.
+//! The administrator's kubeconfig. It holds a token, so nobody else may read it, not even for a
+//! moment.
 
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 

@@ -1,4 +1,5 @@
-//! Connections: accepting them, TLS, HTTP/1.1 with upgrades. One bad connection never stops the others.
+//! Connections: accepting them, TLS, HTTP/1.1 with upgrades. One bad connection never stops the
+//! others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +23,8 @@ use crate::{
 
 /// A client that has not finished its TLS handshake by then holds a task for nothing.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// After an accept error (no more file descriptors, mostly) trying again at once would only burn time.
+/// After an accept error (no more file descriptors, mostly) trying again at once would only burn
+/// time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections for ever.

@@ -1,4 +1,5 @@
-//! The cluster from outside: binding its port, serving it, and the few things an embedding program wants without HTTP.
+//! The cluster from outside: binding its port, serving it, and the few things an embedding program
+//! wants without HTTP.
 
 mod kubeconfig;
 mod listen;
@@ -41,7 +42,8 @@ impl fmt::Debug for SimKube {
     }
 }
 
-/// Stops the tasks of a cluster when its owner is dropped: they hold the cluster, so it could not end by itself.
+/// Stops the tasks of a cluster when its owner is dropped: they hold the cluster, so it could not
+/// end by itself.
 struct StopOnDrop(Arc<Cluster>);
 
 impl Drop for StopOnDrop {
@@ -52,7 +54,8 @@ impl Drop for StopOnDrop {
 }
 
 impl SimKube {
-    /// Binds the port, makes certificates and the first objects, and writes the kubeconfig. Nothing runs yet.
+    /// Binds the port, makes certificates and the first objects, and writes the kubeconfig. Nothing
+    /// runs yet.
     ///
     /// Errors: [`Error::PortInUse`] and the other variants of [`Error`], each with what to do.
     pub async fn bind(config: Config) -> Result<Self, Error> {
@@ -98,8 +101,9 @@ impl SimKube {
         self.cluster.tokens.admin()
     }
 
-    /// Makes a namespace if it is missing, a service account in it, a Role with `rules` (JSON of RBAC policy rules) and
-    /// its binding, all of that name, and returns a token that is valid for `lifetime`.
+    /// Makes a namespace if it is missing, a service account in it, a Role with `rules` (JSON of
+    /// RBAC policy rules) and its binding, all of that name, and returns a token that is valid for
+    /// `lifetime`.
     ///
     /// Errors: [`Error::Refused`] when one of the objects exists already or is not valid.
     pub fn create_service_account_with_role(
@@ -148,13 +152,14 @@ impl SimKube {
         self.cluster.faults.add(&order).map(drop).map_err(Error::Refused)
     }
 
-    /// A handle that serves single connections without socket and TLS, for tests with an in-memory stream and a paused
-    /// clock. Only useful while [`SimKube::serve`] runs.
+    /// A handle that serves single connections without socket and TLS, for tests with an in-memory
+    /// stream and a paused clock. Only useful while [`SimKube::serve`] runs.
     pub fn connector(&self) -> Connector {
         Connector { cluster: Arc::clone(&self.cluster) }
     }
 
-    /// Runs the cluster until `shutdown` is ready; then every container is killed and the cluster's files are removed.
+    /// Runs the cluster until `shutdown` is ready; then every container is killed and the cluster's
+    /// files are removed.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let guard = StopOnDrop(Arc::clone(&self.cluster));
         self.cluster.start();
@@ -168,8 +173,8 @@ impl SimKube {
     }
 }
 
-/// A simulated cluster without port, certificates, files and processes: everything is in memory and on tokio's clock. It runs as long as
-/// this is there.
+/// A simulated cluster without port, certificates, files and processes: everything is in memory and
+/// on tokio's clock. It runs as long as this is there.
 pub struct InProcess {
     guard: StopOnDrop,
 }
@@ -181,7 +186,8 @@ impl fmt::Debug for InProcess {
 }
 
 impl InProcess {
-    /// Starts a cluster whose containers are `programs`. Of `config`, what is about ports, certificates and files has no effect.
+    /// Starts a cluster whose containers are `programs`. Of `config`, what is about ports,
+    /// certificates and files has no effect.
     pub fn start(config: Config, programs: Arc<dyn Programs>) -> Self {
         let address = config.listen;
         let kubelet = Kubelet::new(Containers::Programs(programs), &PathBuf::new(), &config);

@@ -1,4 +1,5 @@
-//! The cluster's certificate authority and the server's certificate, made anew at every start and kept in memory only.
+//! The cluster's certificate authority and the server's certificate, made anew at every start and
+//! kept in memory only.
 
 use std::{net::SocketAddr, sync::Arc};
 

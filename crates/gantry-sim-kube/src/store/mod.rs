@@ -1,5 +1,6 @@
-//! The cluster's memory: every object with one global resource version, and a bounded history for watches. It knows
-//! nothing of HTTP, rights or pods; what an object may look like is decided before it comes here.
+//! The cluster's memory: every object with one global resource version, and a bounded history for
+//! watches. It knows nothing of HTTP, rights or pods; what an object may look like is decided
+//! before it comes here.
 
 pub(crate) mod object;
 pub(crate) mod selector;
@@ -84,12 +85,14 @@ pub(crate) struct Store {
 impl Store {
     /// An empty store that keeps the last `kept` changes.
     pub(crate) fn new(kept: usize) -> Self {
-        // Version 1 is taken, so that no list ever shows version 0, which has a meaning of its own in requests.
+        // Version 1 is taken, so that no list ever shows version 0, which has a meaning of its own
+        // in requests.
         Self { inner: Mutex::new(Inner { version: 1, kept, ..Inner::default() }), changed: watch::Sender::new(1) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic while the lock was held cannot leave an object half written: values are replaced whole.
+        // A panic while the lock was held cannot leave an object half written: values are replaced
+        // whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -107,7 +110,8 @@ impl Store {
         self.lock().objects.get(key).cloned()
     }
 
-    /// Every object of a type, in one namespace or in all, ordered by namespace and name, with the version it is from.
+    /// Every object of a type, in one namespace or in all, ordered by namespace and name, with the
+    /// version it is from.
     pub(crate) fn list(&self, kind: &ResourceType, namespace: Option<&str>) -> (Vec<Arc<Value>>, u64) {
         let inner = self.lock();
         let from = Key::new(kind, namespace.unwrap_or(""), "");
@@ -147,8 +151,9 @@ impl Store {
         Ok(object)
     }
 
-    /// Changes one object without anybody coming between. `decide` runs under the lock and must be quick. The answer is
-    /// the object afterwards (for a removal, as it was last); `Ok(None)` when there is no such object.
+    /// Changes one object without anybody coming between. `decide` runs under the lock and must be
+    /// quick. The answer is the object afterwards (for a removal, as it was last); `Ok(None)` when
+    /// there is no such object.
     pub(crate) fn modify<E>(
         &self,
         key: &Key,
@@ -170,7 +175,8 @@ impl Store {
                 if before.get("status") == Some(&status) {
                     return Ok(Some(before));
                 }
-                // Statuses change most often, and the rest of an object is large: the old status is not copied, nor anything compared.
+                // Statuses change most often, and the rest of an object is large: the old status is
+                // not copied, nor anything compared.
                 let rest = before.as_object().into_iter().flatten().filter(|(name, _)| *name != "status");
                 let mut object: Value = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
                 object["status"] = status;

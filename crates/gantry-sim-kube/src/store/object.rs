@@ -1,5 +1,5 @@
-//! Reading and writing the well-known fields of an object kept as JSON. Every function accepts any shape: what is
-//! missing or of the wrong type reads as empty.
+//! Reading and writing the well-known fields of an object kept as JSON. Every function accepts any
+//! shape: what is missing or of the wrong type reads as empty.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! Label and field selectors: parsing the query text and matching objects. Field selectors know the few fields that
-//! Kubernetes indexes; asking for another one is an error, as there.
+//! Label and field selectors: parsing the query text and matching objects. Field selectors know the
+//! few fields that Kubernetes indexes; asking for another one is an error, as there.
 
 use serde_json::Value;
 
@@ -23,7 +23,8 @@ impl LabelSelector {
         split_outside_parentheses(text).into_iter().map(requirement).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Reads `matchLabels` and `matchExpressions` of an object's selector. An empty one selects everything.
+    /// Reads `matchLabels` and `matchExpressions` of an object's selector. An empty one selects
+    /// everything.
     pub(crate) fn of(selector: &Value) -> Self {
         let labels = object::pairs(selector, &["matchLabels"]);
         let labels = labels.map(|(key, value)| (key.to_owned(), Op::In(vec![value.to_owned()])));
@@ -136,7 +137,8 @@ const EVENT_FIELDS: &[&str] = &[
 ];
 
 impl FieldSelector {
-    /// Reads `metadata.name=x,status.phase!=Running` for a type. The error is a sentence for the client.
+    /// Reads `metadata.name=x,status.phase!=Running` for a type. The error is a sentence for the
+    /// client.
     pub(crate) fn parse(plural: &str, text: &str) -> Result<Self, String> {
         let extra: &[&str] = match plural {
             "pods" => POD_FIELDS,

@@ -1,5 +1,5 @@
-//! Rules about objects: defaults that are filled in at creation and what is refused. Pure; the store is not looked at
-//! (what depends on other objects is admission, in `api::admission`).
+//! Rules about objects: defaults that are filled in at creation and what is refused. Pure; the
+//! store is not looked at (what depends on other objects is admission, in `api::admission`).
 
 pub(crate) mod names;
 pub(crate) mod pod;

@@ -1,4 +1,5 @@
-//! The name rules of Kubernetes objects and labels, with the sentences it uses for names that break them.
+//! The name rules of Kubernetes objects and labels, with the sentences it uses for names that break
+//! them.
 
 /// What is wrong with an RFC 1123 label (namespaces, containers, volumes): at most 63 of `a-z0-9-`.
 pub(crate) fn label(name: &str) -> Option<&'static str> {
@@ -21,7 +22,8 @@ fn is_label(name: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
-/// What is wrong with an RFC 1123 subdomain (most object names): at most 253, labels joined by dots.
+/// What is wrong with an RFC 1123 subdomain (most object names): at most 253, labels joined by
+/// dots.
 pub(crate) fn subdomain(name: &str) -> Option<&'static str> {
     if name.len() > 253 {
         return Some("must be no more than 253 characters");
@@ -45,7 +47,8 @@ pub(crate) fn path_segment(name: &str) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with a label's or annotation's key: an optional DNS prefix and a name of at most 63.
+/// What is wrong with a label's or annotation's key: an optional DNS prefix and a name of at most
+/// 63.
 pub(crate) fn qualified(key: &str) -> Option<&'static str> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),

@@ -169,7 +169,8 @@ fn resources(container: &Value, path: &str, problems: &mut Problems) {
     }
 }
 
-/// What cannot be read at all: Kubernetes answers 400 before it validates. The answer is the sentence for the client.
+/// What cannot be read at all: Kubernetes answers 400 before it validates. The answer is the
+/// sentence for the client.
 pub(crate) fn decode(pod: &Value) -> Result<(), String> {
     for list in ["initContainers", "containers"] {
         for container in items(pod, &["spec", list]) {
@@ -202,8 +203,8 @@ pub(crate) fn decode(pod: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with changing one pod into another: a pod's spec is fixed except for images, the deadline (which may
-/// come nearer) and added tolerations.
+/// What is wrong with changing one pod into another: a pod's spec is fixed except for images, the
+/// deadline (which may come nearer) and added tolerations.
 pub(crate) fn update(old: &Value, new: &Value) -> Problems {
     let mut problems = Problems::default();
     if old.get("spec").map(mutable_parts_removed) != new.get("spec").map(mutable_parts_removed) {

@@ -1,4 +1,5 @@
-//! What the API server fills into a pod at creation, so that clients see the same objects as on a real cluster.
+//! What the API server fills into a pod at creation, so that clients see the same objects as on a
+//! real cluster.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! The fields that a pod can have. A real server drops what it does not know, and tells or refuses it if the client
-//! wishes so; what is inside of rarely used fields is not looked at.
+//! The fields that a pod can have. A real server drops what it does not know, and tells or refuses
+//! it if the client wishes so; what is inside of rarely used fields is not looked at.
 
 use serde_json::Value;
 

@@ -1,4 +1,5 @@
-//! Rules for everything that is not a pod: metadata of all objects, config data, roles and bindings.
+//! Rules for everything that is not a pod: metadata of all objects, config data, roles and
+//! bindings.
 
 use serde_json::Value;
 

@@ -48,7 +48,8 @@ async fn running(world: &World) {
     assert!(until_it_works(world, "p", "a").await);
 }
 
-/// Waits until the command has said that it runs (its first line is `up`), and gives back the rest of its output.
+/// Waits until the command has said that it runs (its first line is `up`), and gives back the rest
+/// of its output.
 async fn until_up(process: &mut AttachedProcess) -> impl AsyncRead + Unpin + use<> {
     let mut stdout = process.stdout().expect("output");
     let mut line = [0; 3];

@@ -1,5 +1,5 @@
-//! A whole simulated cluster as a real client sees it: `kube::Client` over TLS, WebSocket exec included, and `kubectl`
-//! where it is installed.
+//! A whole simulated cluster as a real client sees it: `kube::Client` over TLS, WebSocket exec
+//! included, and `kubectl` where it is installed.
 
 mod access;
 mod eviction;
@@ -29,7 +29,8 @@ use tokio::{sync::oneshot, task::JoinSet};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// Kubelet's tick in these tests: long enough to see that states come late, short enough not to wait long.
+/// Kubelet's tick in these tests: long enough to see that states come late, short enough not to
+/// wait long.
 const TICK: Duration = Duration::from_millis(300);
 
 /// A running cluster; stopped when it is dropped.
@@ -140,8 +141,8 @@ impl World {
         assert_eq!(answer["status"], "Success");
     }
 
-    /// One request of the administrator as it is, without a client that repeats it or hides something: status, headers
-    /// and body of the answer.
+    /// One request of the administrator as it is, without a client that repeats it or hides
+    /// something: status, headers and body of the answer.
     async fn raw(&self, request: http::request::Builder, body: &Value) -> http::Response<String> {
         let (client, server) = tokio::io::duplex(64 << 10);
         let connector = self.connector.clone();

@@ -140,7 +140,8 @@ async fn deletion_is_graceful_or_by_force() {
         let mut spec = never(&json!([sh("a", trap)]));
         spec["terminationGracePeriodSeconds"] = json!(300);
         world.pod(name, spec).await;
-        // A first process without a handler ignores TERM, so the trap must be set before anything is deleted.
+        // A first process without a handler ignores TERM, so the trap must be set before anything
+        // is deleted.
         crate::exec::until_it_succeeds(&world, name, "a", "test -e /tmp/up").await;
     }
     let pods = world.pods();

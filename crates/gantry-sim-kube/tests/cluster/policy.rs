@@ -1,4 +1,5 @@
-//! What a cluster forbids and completes: quotas, limit ranges, security levels, priorities; and what it keeps running.
+//! What a cluster forbids and completes: quotas, limit ranges, security levels, priorities; and
+//! what it keeps running.
 
 use gantry_sim_kube::Allocatable;
 use kube::{

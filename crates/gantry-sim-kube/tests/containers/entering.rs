@@ -63,7 +63,8 @@ async fn a_terminal_serves_job_control() {
     let (mut stdin, mut stdout) = (child.stdin.take().expect("input"), child.stdout.take().expect("output"));
     until(&mut stdout, "# ").await;
     write(&mut stdin, "sleep 1234\n").await;
-    // Once it is that program it is in the foreground. The brackets keep the pattern from finding itself.
+    // Once it is that program it is in the foreground. The brackets keep the pattern from finding
+    // itself.
     let there =
         "until cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'sleep 123[4]'; do sleep 0.01; done";
     assert_eq!(exec(&container, exec_sh(there)).await.0.code, 0);

@@ -160,7 +160,8 @@ async fn containers_see_each_others_credentials_over_a_socket() {
     let (status, _, err) = world.run(client).await;
     assert_eq!(status.code, 0, "{err}");
     let peer = until(&mut stdout, "\n").await;
-    // Of another pid namespace: no number. In a user namespace every container's user is the same one.
+    // Of another pid namespace: no number. In a user namespace every container's user is the same
+    // one.
     let expected = if world.is_root().await { "peer 0 1000 1001\n" } else { "peer 0 0 0\n" };
     assert_eq!(peer, expected);
 }
@@ -218,8 +219,8 @@ async fn roots_power_ends_at_the_container() {
                   (echo 1 > /proc/sys/vm/drop_caches) 2>/dev/null && echo sysctl; \
                   (echo > /sys/gantry-test) 2>/dev/null && echo sys; grep CapBnd /proc/self/status";
     let (_, out, err) = world.run(sh(script)).await;
-    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT,
-    // AUDIT_WRITE, SETFCAP
+    // CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, NET_BIND_SERVICE,
+    // NET_RAW, SYS_CHROOT, AUDIT_WRITE, SETFCAP
     assert_eq!(out, "CapBnd:\t00000000a00425fb\n", "{err}");
     let mut spec = sh("grep -e CapBnd -e CapEff -e NoNewPrivs /proc/self/status | tr '\\n\\t' '  '");
     spec.capabilities = Capabilities::None;

@@ -160,7 +160,8 @@ async fn nothing_of_the_simulators_is_inherited() {
     assert_eq!(lines.next(), Some("/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 /proc/self/fd/3"));
     for line in lines {
         let (_, set) = line.split_once('\t').expect("name and value");
-        // The first 31: those after them belong to the C library and are left as whoever started all this had them.
+        // The first 31: those after them belong to the C library and are left as whoever started
+        // all this had them.
         assert_eq!(u64::from_str_radix(set, 16).expect("a number") & 0x7fff_ffff, 0, "{line}");
     }
 }

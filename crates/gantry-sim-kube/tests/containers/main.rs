@@ -1,5 +1,5 @@
-//! Containers as they are seen by the kubelet and from inside. Every test runs by whatever right this process has: root,
-//! or a user namespace.
+//! Containers as they are seen by the kubelet and from inside. Every test runs by whatever right
+//! this process has: root, or a user namespace.
 
 mod entering;
 mod files;

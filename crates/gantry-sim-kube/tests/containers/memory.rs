@@ -42,8 +42,8 @@ async fn a_child_over_the_limit_dies_alone() {
     assert!(status.oom_kills >= 1);
 }
 
-/// Sixteen thousand pages: the kernel multiplies `oom_score_adj` by whole thousands of pages, and with a limit in between
-/// the process that fills the memory may have the higher score after all.
+/// Sixteen thousand pages: the kernel multiplies `oom_score_adj` by whole thousands of pages, and
+/// with a limit in between the process that fills the memory may have the higher score after all.
 const EVEN_LIMIT: u64 = 16_000 * 4_096;
 
 /// Who has the highest `oom_score_adj` is killed, however little memory it has.

@@ -1,4 +1,5 @@
-//! Azure Blob Storage: shared access signatures for one blob, with the account's key or with one that is delegated to this process.
+//! Azure Blob Storage: shared access signatures for one blob, with the account's key or with one
+//! that is delegated to this process.
 
 mod sas;
 mod token;

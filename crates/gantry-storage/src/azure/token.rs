@@ -1,4 +1,5 @@
-//! A key that Azure makes for the identity of this process: a client secret, a pod's federated token, or a machine's identity.
+//! A key that Azure makes for the identity of this process: a client secret, a pod's federated
+//! token, or a machine's identity.
 
 use gantry_core::Secret;
 use http::Method;

@@ -11,7 +11,8 @@ use crate::error::StoreError;
 pub(super) struct Key(RsaKeyPair);
 
 impl Key {
-    /// `pem` as files of service accounts hold it; line ends may be written as `\n`, as people do in TOML and variables.
+    /// `pem` as files of service accounts hold it; line ends may be written as `\n`, as people do
+    /// in TOML and variables.
     pub(super) fn read(pem: &str, place: &str) -> Result<Self, StoreError> {
         let wrong = || StoreError::Settings(format!("{place} is no private RSA key (PEM) of a service account"));
         let pem = pem.replace("\\n", "\n");

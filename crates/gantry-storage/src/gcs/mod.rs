@@ -1,5 +1,5 @@
-//! Google Cloud Storage: V4 signatures with the key of a service account, or by the service that keeps it.
-//! <https://cloud.google.com/storage/docs/authentication/signatures>
+//! Google Cloud Storage: V4 signatures with the key of a service account, or by the service that
+//! keeps it. <https://cloud.google.com/storage/docs/authentication/signatures>
 
 mod account;
 mod key;
@@ -44,7 +44,8 @@ pub enum GcsKey {
         /// Its key, PEM.
         private_key: Secret,
     },
-    /// Whoever this process is: `GOOGLE_APPLICATION_CREDENTIALS`, or the account of its pod or machine.
+    /// Whoever this process is: `GOOGLE_APPLICATION_CREDENTIALS`, or the account of its pod or
+    /// machine.
     #[default]
     Surroundings,
 }

@@ -23,7 +23,8 @@ fn request(access: Access) -> ObjectRequest {
     }
 }
 
-/// Verifies a URL as the server would: from what is in it, with the public key, and with no code of the signing.
+/// Verifies a URL as the server would: from what is in it, with the public key, and with no code of
+/// the signing.
 fn verify(url: &str, method: &str, headers: &[(&str, &str)], public: &[u8]) {
     let (unsigned, signature) = url.split_once("&X-Goog-Signature=").unwrap();
     let rest = unsigned.strip_prefix("https://storage.googleapis.com").unwrap();

@@ -1,5 +1,5 @@
-//! Whose keys are used: those that are set, or those of this process, in the order of Amazon's kits: environment, files, the identity of a
-//! pod (web identity or container), the machine's role.
+//! Whose keys are used: those that are set, or those of this process, in the order of Amazon's
+//! kits: environment, files, the identity of a pod (web identity or container), the machine's role.
 
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use crate::encode::{element, query};
 use crate::error::StoreError;
 use crate::world::{Way, World};
 
-/// Keys that live no longer than a request shall are asked for anew, because what is signed with them ends with them. Within these bounds:
-/// keys of a pod live for an hour, and those of a machine are the same whenever they are asked for.
+/// Keys that live no longer than a request shall are asked for anew, because what is signed with
+/// them ends with them. Within these bounds: keys of a pod live for an hour, and those of a machine
+/// are the same whenever they are asked for.
 const SHORTEST: Duration = Duration::from_secs(15 * 60);
 const LONGEST: Duration = Duration::from_secs(50 * 60);
 

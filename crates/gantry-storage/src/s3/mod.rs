@@ -175,7 +175,8 @@ impl Bucket {
         if request.access == Access::Read {
             return Ok(Link { url, headers, ..Link::default() });
         }
-        // An upload in parts has to be begun by whoever can sign, and costs a request: only where such archives are asked for.
+        // An upload in parts has to be begun by whoever can sign, and costs a request: only where
+        // such archives are asked for.
         let parts = if request.most.is_some_and(|most| most > SINGLE_PUT) {
             parts::begin(&signed, &place, &headers, &self.world).await
         } else {

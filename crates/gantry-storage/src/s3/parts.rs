@@ -1,4 +1,5 @@
-//! An upload in parts: it is begun here, because only its name can be signed, and every request that it can need is signed.
+//! An upload in parts: it is begun here, because only its name can be signed, and every request
+//! that it can need is signed.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>
 
 use gantry_core::Secret;
@@ -12,14 +13,16 @@ use crate::error::StoreError;
 use crate::store::S3Parts;
 use crate::world::World;
 
-/// Parts that are signed. Amazon takes 10,000, but each signature travels with the job and takes some microseconds. How large parts are is
-/// for whoever sends them to choose: these suffice for an archive of 5 TB, the most that Amazon keeps.
+/// Parts that are signed. Amazon takes 10,000, but each signature travels with the job and takes
+/// some microseconds. How large parts are is for whoever sends them to choose: these suffice for an
+/// archive of 5 TB, the most that Amazon keeps.
 const PARTS: u32 = 1000;
 
 /// Digits of a signature.
 const SIGNATURE: usize = 64;
 
-/// Begins an upload of the object at `place`. Where that is not possible the object can still be put with one request.
+/// Begins an upload of the object at `place`. Where that is not possible the object can still be
+/// put with one request.
 pub(super) async fn begin(
     signed: &Signed<'_>,
     place: &Place<'_>,
@@ -59,7 +62,8 @@ fn sign(signed: &Signed<'_>, place: &Place<'_>, id: &str) -> Option<S3Parts> {
         let (before, signature) = part.split_at_checked(part.len().checked_sub(SIGNATURE)?)?;
         signatures.push_str(signature);
         if urls.is_none() {
-            // The query is in order of its names, and what comes behind the number is the same for all.
+            // The query is in order of its names, and what comes behind the number is the same for
+            // all.
             let after = format!("&uploadId={}&X-Amz-Signature=", uri(id));
             let before = before.strip_suffix(&after)?.strip_suffix(&number)?;
             urls = Some((before.to_owned(), after));

@@ -1,4 +1,5 @@
-//! Roles that are assumed for one object each, with a policy that allows nothing else (GitLab Runner 19.4).
+//! Roles that are assumed for one object each, with a policy that allows nothing else (GitLab
+//! Runner 19.4).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +25,8 @@ const LIFE: &str = "3600";
 /// What is kept of assumed roles (GitLab Runner 19.4).
 const KEPT: usize = 1000;
 
-/// A role that is about to end is not used again: at least this much must be left (GitLab Runner 19.4).
+/// A role that is about to end is not used again: at least this much must be left (GitLab Runner
+/// 19.4).
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(55 * 60);
 

@@ -1,4 +1,5 @@
-//! Stores that find their keys by themselves: services of clouds answer as their documentation says.
+//! Stores that find their keys by themselves: services of clouds answer as their documentation
+//! says.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 

@@ -1,4 +1,5 @@
-//! Keys for S3: from the environment, a file, a pod, a container, a machine; roles for one object; regions.
+//! Keys for S3: from the environment, a file, a pod, a container, a machine; roles for one object;
+//! regions.
 
 use gantry_storage::{Access, RoleSettings, S3Settings, Settings, StoreError};
 

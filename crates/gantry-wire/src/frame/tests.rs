@@ -169,7 +169,8 @@ fn golden_bytes_of_frames_added_since() {
     insta::assert_snapshot!(shown(&frames_added_since()));
 }
 
-/// What peers of the first version send is understood, and what they are sent is what they know, or more of it.
+/// What peers of the first version send is understood, and what they are sent is what they know, or
+/// more of it.
 #[test]
 fn recorded_bytes_of_protocol_1_are_read() {
     let recorded = include_str!("protocol_1.txt");

@@ -212,7 +212,8 @@ fn failing_preparation_ends_everything() {
 }
 
 proptest! {
-    /// Whatever happens, a job ends, no stage runs more often than it may, order is kept, and success means that every stage succeeded.
+    /// Whatever happens, a job ends, no stage runs more often than it may, order is kept, and
+    /// success means that every stage succeeded.
     #[test]
     fn every_history_ends(outcomes in proptest::collection::vec(0_u8..6, 40)) {
         let plan = plan();

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Prints what a TCP server sends: fetch.sh HOST PORT. Waits up to ten seconds for the server to come up.
+# Prints what a TCP server sends: fetch.sh HOST PORT. Waits up to ten seconds for the server to come
+# up.
 for _ in $(seq 100); do
   if exec 3<> "/dev/tcp/$1/$2"; then
     cat <&3

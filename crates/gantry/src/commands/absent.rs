@@ -1,4 +1,5 @@
-//! Commands that this build does not have: the simulators are a cargo feature, which the image leaves out.
+//! Commands that this build does not have: the simulators are a cargo feature, which the image
+//! leaves out.
 
 use std::ffi::OsString;
 use std::process::ExitCode;

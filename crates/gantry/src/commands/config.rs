@@ -1,4 +1,5 @@
-//! `gantry config`: what can be configured, for people, programs and editors. Everything comes from the keys' declarations.
+//! `gantry config`: what can be configured, for people, programs and editors. Everything comes from
+//! the keys' declarations.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -14,7 +15,8 @@ use crate::commands::output;
 /// What to show.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Every key of config.toml: how it is written, its default, what it is for, and whether it does anything
+    /// Every key of config.toml: how it is written, its default, what it is for, and whether it
+    /// does anything
     Keys(KeysArgs),
     /// A JSON Schema of config.toml, with which editors complete and check it
     Schema,
@@ -26,7 +28,8 @@ pub(crate) struct KeysArgs {
     /// As a JSON list
     #[arg(long)]
     json: bool,
-    /// Only those with this in their path, such as "kubernetes.pod_"; it is an error if there are none
+    /// Only those with this in their path, such as "kubernetes.pod_"; it is an error if there are
+    /// none
     #[arg(value_name = "TEXT")]
     part: Option<String>,
 }
@@ -48,7 +51,8 @@ pub(crate) fn main(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The part of a path that was probably meant. What people write may be a whole path, as the file or this list has it.
+/// The part of a path that was probably meant. What people write may be a whole path, as the file
+/// or this list has it.
 fn hint(part: &str) -> String {
     let names = || keys().iter().flat_map(|key| key.path.split('.')).map(|name| name.trim_end_matches("[]"));
     let wanted = part.trim_matches(['[', ']']);

@@ -1,4 +1,5 @@
-//! Where the configuration is when nobody says otherwise. Shared by all commands, so that `register` writes what `run` reads.
+//! Where the configuration is when nobody says otherwise. Shared by all commands, so that
+//! `register` writes what `run` reads.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,9 @@ const SYSTEM: &str = "/etc/gitlab-runner/config.toml";
 /// `--config`, which every command about the configuration has.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArg {
-    /// The configuration; default /etc/gitlab-runner/config.toml for root; for others ~/.gitlab-runner/config.toml, but the former where
-    /// only that one is there and can be read, or can be made
+    /// The configuration; default /etc/gitlab-runner/config.toml for root; for others
+    /// ~/.gitlab-runner/config.toml, but the former where only that one is there and can be read,
+    /// or can be made
     #[arg(long, short = 'c', env = "CONFIG_FILE", value_name = "FILE", value_parser = path_parser())]
     config: Option<PathBuf>,
     #[arg(hide = true, trailing_var_arg = true, num_args = 0.., value_name = "WORDS")]
@@ -41,13 +43,14 @@ impl ConfigArg {
     }
 }
 
-/// `given`, or the default where it is absent or empty: an empty variable of a `ConfigMap` names no file.
+/// `given`, or the default where it is absent or empty: an empty variable of a `ConfigMap` names no
+/// file.
 pub(crate) fn or_default(given: Option<PathBuf>) -> PathBuf {
     given.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(default_config)
 }
 
-/// The path of GitLab Runner 19.4; but a user other than root takes the one in /etc as well, if it is all that there is. Containers have it
-/// there, whoever they run as.
+/// The path of GitLab Runner 19.4; but a user other than root takes the one in /etc as well, if it
+/// is all that there is. Containers have it there, whoever they run as.
 fn default_config() -> PathBuf {
     if is_root() {
         return PathBuf::from(SYSTEM);

@@ -1,4 +1,5 @@
-//! GitLab as the commands about runners call it: with the files of one entry, and failures as sentences that say what to change.
+//! GitLab as the commands about runners call it: with the files of one entry, and failures as
+//! sentences that say what to change.
 
 use std::path::Path;
 
@@ -15,7 +16,8 @@ pub(crate) fn is_created(token: &Secret) -> bool {
     token.expose().starts_with(CREATED)
 }
 
-/// A client for the GitLab at `url`, with the files of one entry of the configuration at `config`. The bundled certificates are trusted in addition to the system's, so none of those are needed.
+/// A client for the GitLab at `url`, with the files of one entry of the configuration at `config`.
+/// The bundled certificates are trusted in addition to the system's, so none of those are needed.
 ///
 /// # Errors
 /// The address or one of the files cannot be used.
@@ -35,7 +37,8 @@ pub(crate) fn expiry(text: Option<&str>) -> Option<Timestamp> {
     time
 }
 
-/// Removes a runner from GitLab: this manager of a runner that was created there, the whole runner otherwise.
+/// Removes a runner from GitLab: this manager of a runner that was created there, the whole runner
+/// otherwise.
 ///
 /// # Errors
 /// GitLab's answer.

@@ -1,5 +1,6 @@
-//! `gantry health-check`: waits until services listen. With ports, until all of them do on this machine; without, until one does that the
-//! variables of container links name, as the helper image of GitLab Runner 19.4 is called.
+//! `gantry health-check`: waits until services listen. With ports, until all of them do on this
+//! machine; without, until one does that the variables of container links name, as the helper image
+//! of GitLab Runner 19.4 is called.
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -13,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::commands::runtime;
 
-/// How long one connection may take to come about, and the pause between two tries (GitLab Runner 19.4).
+/// How long one connection may take to come about, and the pause between two tries (GitLab Runner
+/// 19.4).
 const DIAL: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_secs(1);
 

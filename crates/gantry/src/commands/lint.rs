@@ -1,4 +1,5 @@
-//! `gantry lint`: everything that is wrong with a configuration, each on a line of its own, in the form that editors and CI turn into links.
+//! `gantry lint`: everything that is wrong with a configuration, each on a line of its own, in the
+//! form that editors and CI turn into links.
 
 use std::process::ExitCode;
 
@@ -22,7 +23,8 @@ pub(crate) struct LintArgs {
     config: ConfigArg,
 }
 
-/// Checks the file. As in the reference a key that nobody knows is an error here; what is known and does nothing is a warning.
+/// Checks the file. As in the reference a key that nobody knows is an error here; what is known and
+/// does nothing is a warning.
 pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let path = args.config.resolve();
     let file = path.display().to_string();
@@ -56,7 +58,8 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Patches of the file that fit no pod, by runner. Those in files may be on another machine, and where a JSON patch points depends on the job.
+/// Patches of the file that fit no pod, by runner. Those in files may be on another machine, and
+/// where a JSON patch points depends on the job.
 fn broken_patches(settings: &Settings) -> Vec<String> {
     let fits_all = |patch: &PodSpecPatch| match patch.source {
         PatchSource::Inline(_) => patch.kind != PatchKind::Json,

@@ -1,5 +1,5 @@
-//! `gantry list`: the runners of the configuration. Tokens are shown in short, unlike in GitLab Runner: enough to tell them apart, and
-//! nothing that a log should not hold.
+//! `gantry list`: the runners of the configuration. Tokens are shown in short, unlike in GitLab
+//! Runner: enough to tell them apart, and nothing that a log should not hold.
 
 use std::process::ExitCode;
 

@@ -75,8 +75,9 @@ pub(crate) async fn interrupted() {
     }
 }
 
-/// Threads of a manager. A job takes it ten milliseconds, most of them for encryption, so that one thread serves hundreds that start in a minute;
-/// with the second nobody waits for a large job description that is being read.
+/// Threads of a manager. A job takes it ten milliseconds, most of them for encryption, so that one
+/// thread serves hundreds that start in a minute; with the second nobody waits for a large job
+/// description that is being read.
 const MANAGER_THREADS: usize = 2;
 
 /// The runtime of a manager. It does not grow with the machine: every thread has memory of its own.

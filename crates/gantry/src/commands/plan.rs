@@ -1,4 +1,5 @@
-//! `gantry plan`: what would be done about a job, without doing it. Only files are read: nobody is asked and nothing is made.
+//! `gantry plan`: what would be done about a job, without doing it. Only files are read: nobody is
+//! asked and nothing is made.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -31,7 +32,8 @@ const NO_SYSTEM_ID: &str = "unknown";
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// The job as GitLab hands it out (JSON, the answer to POST /api/v4/jobs/request); - for standard input
+    /// The job as GitLab hands it out (JSON, the answer to POST /api/v4/jobs/request); - for
+    /// standard input
     #[arg(long, short = 'j', value_name = "FILE", value_parser = path_parser())]
     job: PathBuf,
     /// Name of the runner in the configuration, where it has several

@@ -1,5 +1,6 @@
-//! `gantry reset-token`: exchanges a runner's token for a new one and writes that into the configuration. The old token stops working at once,
-//! so the file is known to be writable before GitLab is asked.
+//! `gantry reset-token`: exchanges a runner's token for a new one and writes that into the
+//! configuration. The old token stops working at once, so the file is known to be writable before
+//! GitLab is asked.
 
 use std::path::Path;
 use std::process::ExitCode;

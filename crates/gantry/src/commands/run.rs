@@ -21,7 +21,8 @@ use crate::commands::runner_file::env;
 use crate::helper_binary;
 use crate::logging::Logging;
 
-/// Arguments of `gantry run`. Those without effect are on the command lines of GitLab's image, its chart and its packages.
+/// Arguments of `gantry run`. Those without effect are on the command lines of GitLab's image, its
+/// chart and its packages.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RunArgs {
@@ -51,7 +52,8 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    /// Goes where the command line says, and says what of it does nothing. Every line looks as the file wants it, so that comes first.
+    /// Goes where the command line says, and says what of it does nothing. Every line looks as the
+    /// file wants it, so that comes first.
     fn begin(&self, logging: &Logging) -> PathBuf {
         let directory = self.working_directory.as_ref().filter(|directory| !directory.as_os_str().is_empty());
         let refused = directory.and_then(|directory| Some((directory, std::env::set_current_dir(directory).err()?)));
@@ -87,7 +89,8 @@ impl RunArgs {
         config
     }
 
-    /// Where metrics are served, as far as it is said here. The newer name beats the older one, and a flag its variable.
+    /// Where metrics are served, as far as it is said here. The newer name beats the older one, and
+    /// a flag its variable.
     fn listen_address(&self) -> Option<ListenAddress> {
         let ways = [
             (self.listen_address.clone(), "--listen-address"),
@@ -110,7 +113,8 @@ impl RunArgs {
     }
 }
 
-/// How a file wants log lines to be, as far as it can be read. What is wrong with it is said when it is loaded.
+/// How a file wants log lines to be, as far as it can be read. What is wrong with it is said when
+/// it is loaded.
 fn log_settings(config: &Path) -> LogSettings {
     let Ok(text) = std::fs::read_to_string(config) else { return LogSettings::default() };
     match gantry_config::load(&text, &env) {
@@ -119,7 +123,8 @@ fn log_settings(config: &Path) -> LogSettings {
     }
 }
 
-/// The token that this deployment registers its managers with: under the names that `register` reads it from.
+/// The token that this deployment registers its managers with: under the names that `register`
+/// reads it from.
 pub(super) fn registration_token() -> Option<Secret> {
     let given = ["REGISTRATION_TOKEN", "CI_SERVER_TOKEN"].into_iter().filter_map(env);
     given.filter(|token| !token.is_empty()).map(Secret::new).next()

@@ -1,5 +1,6 @@
-//! The configuration as the commands that change it see it: its runners, and a way to put another text in its place that can never leave half
-//! a file. It never writes an expanded `$VAR`, and never touches what it was not asked to change.
+//! The configuration as the commands that change it see it: its runners, and a way to put another
+//! text in its place that can never leave half a file. It never writes an expanded `$VAR`, and
+//! never touches what it was not asked to change.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -66,7 +67,8 @@ impl RunnerFile {
         &self.path
     }
 
-    /// Makes sure that the file can be changed, before something is done that has to be written to it.
+    /// Makes sure that the file can be changed, before something is done that has to be written to
+    /// it.
     ///
     /// # Errors
     /// It cannot.
@@ -100,7 +102,8 @@ impl RunnerFile {
         }
     }
 
-    /// Its runners, in order. Problems of the file are a warning here: a runner must be removable from a file that the daemon refuses.
+    /// Its runners, in order. Problems of the file are a warning here: a runner must be removable
+    /// from a file that the daemon refuses.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let runners = self.editor.runners(&env);
         let loaded = match self.load() {
@@ -120,7 +123,8 @@ impl RunnerFile {
         runners.into_iter().map(entry).collect()
     }
 
-    /// Removes runners from the file as it is now, which may have changed since it was opened, and says how many they were.
+    /// Removes runners from the file as it is now, which may have changed since it was opened, and
+    /// says how many they were.
     ///
     /// # Errors
     /// The file cannot be read or written.

@@ -10,10 +10,12 @@ use http::{Method, Request, Response};
 use serde_json::Value;
 use url::Url;
 
-/// Time for an answer. It is made in this process, from memory and from a repository on this machine; even a busy one needs seconds.
+/// Time for an answer. It is made in this process, from memory and from a repository on this
+/// machine; even a busy one needs seconds.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// Largest answer that is read: the simulated GitLab takes logs of up to 100 MiB, and a pipeline of thousands of jobs is smaller.
+/// Largest answer that is read: the simulated GitLab takes logs of up to 100 MiB, and a pipeline of
+/// thousands of jobs is smaller.
 const LARGEST_ANSWER: usize = 128 << 20;
 
 /// A client of it.

@@ -26,7 +26,8 @@ pub(crate) struct SimKubernetesArgs {
     /// An image that cannot be pulled; * matches anything; may be repeated
     #[arg(long = "missing-image", value_name = "IMAGE")]
     missing_images: Vec<String>,
-    /// An image whose registry wants a user and a password, as IMAGE=USER:PASSWORD; * matches anything; may be repeated
+    /// An image whose registry wants a user and a password, as IMAGE=USER:PASSWORD; * matches
+    /// anything; may be repeated
     #[arg(long = "private-image", value_name = "IMAGE=USER:PASSWORD", value_parser = private_image)]
     private_images: Vec<(String, (String, String))>,
     /// Behave like this version of Kubernetes where clients can see a difference: 1.20 or 1.33

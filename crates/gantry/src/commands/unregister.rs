@@ -1,4 +1,5 @@
-//! `gantry unregister`: removes runners from GitLab and from the configuration. An entry leaves the file only after GitLab has let it go.
+//! `gantry unregister`: removes runners from GitLab and from the configuration. An entry leaves the
+//! file only after GitLab has let it go.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,7 +18,8 @@ use crate::commands::coordinator::{self, TlsFiles, is_created};
 use crate::commands::runner_file::{self, Entry, RunnerFile};
 use crate::commands::runtime;
 
-/// Longest wait for GitLab. A pod that is being ended calls this before it stops, out of its grace period of usually 30 s.
+/// Longest wait for GitLab. A pod that is being ended calls this before it stops, out of its grace
+/// period of usually 30 s.
 const WAIT: Duration = Duration::from_secs(20);
 
 /// Arguments of `gantry unregister`.

@@ -1,5 +1,6 @@
-//! `gantry verify`: asks GitLab whether the tokens of the configuration are good. Only a refused token counts against a runner; an outage
-//! proves nothing. The words `is alive` and `is valid` are read by probes of Helm charts, which allow three seconds.
+//! `gantry verify`: asks GitLab whether the tokens of the configuration are good. Only a refused
+//! token counts against a runner; an outage proves nothing. The words `is alive` and `is valid` are
+//! read by probes of Helm charts, which allow three seconds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,8 +22,8 @@ use crate::commands::coordinator::{self, is_created};
 use crate::commands::runner_file::{Entry, RunnerFile};
 use crate::commands::runtime;
 
-/// Longest wait for an answer: longer than the three seconds of a probe, which takes its own time-out for no bad sign, and short enough for
-/// people.
+/// Longest wait for an answer: longer than the three seconds of a probe, which takes its own
+/// time-out for no bad sign, and short enough for people.
 const WAIT: Duration = Duration::from_secs(20);
 
 /// What the end of the command means to scripts and probes (GitLab Runner 19.4).

@@ -1,4 +1,5 @@
-//! The fields of spans: a line has those of every span that it is written in, such as the job that it is about.
+//! The fields of spans: a line has those of every span that it is written in, such as the job that
+//! it is about.
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
@@ -31,7 +32,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanFields {
     }
 }
 
-/// The fields of an event and of its spans. What is said closer to the event is said last, and counts.
+/// The fields of an event and of its spans. What is said closer to the event is said last, and
+/// counts.
 pub(super) fn fields_of<S, N>(context: &FmtContext<'_, S, N>, event: &Event<'_>) -> Fields
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

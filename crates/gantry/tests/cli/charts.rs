@@ -1,4 +1,5 @@
-//! What GitLab's own chart does with its image, done with ours: register from a template, become the runner, be looked for and asked.
+//! What GitLab's own chart does with its image, done with ours: register from a template, become
+//! the runner, be looked for and asked.
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,4 +1,5 @@
-//! `gantry doctor` against a simulated GitLab and a simulated cluster whose namespaces are broken, each in its own way.
+//! `gantry doctor` against a simulated GitLab and a simulated cluster whose namespaces are broken,
+//! each in its own way.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 

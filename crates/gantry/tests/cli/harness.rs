@@ -1,4 +1,5 @@
-//! A simulated GitLab that runs for one test, and the program as people start it: other processes, a clean environment, a directory of its own.
+//! A simulated GitLab that runs for one test, and the program as people start it: other processes,
+//! a clean environment, a directory of its own.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

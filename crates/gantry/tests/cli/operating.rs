@@ -1,4 +1,5 @@
-//! Command lines and configurations as operators have them: what works, what is said, and how a process ends that cannot work.
+//! Command lines and configurations as operators have them: what works, what is said, and how a
+//! process ends that cannot work.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -32,7 +33,8 @@ impl Daemon {
         Self { child, lines, seen: Vec::new() }
     }
 
-    /// Waits for a line of this level with these words that was not asked for before, and returns it.
+    /// Waits for a line of this level with these words that was not asked for before, and returns
+    /// it.
     async fn says(&mut self, level: &str, words: &str) -> Value {
         let is_it = |line: &Value| {
             line["level"] == level && line["msg"].as_str().is_some_and(|message| message.contains(words))
@@ -227,7 +229,8 @@ async fn a_taken_port_names_its_setting() {
     daemon.end().await;
 }
 
-/// There is no file, then there is one with a bad entry beside a good one, then it moves the metrics server, then it is gone.
+/// There is no file, then there is one with a bad entry beside a good one, then it moves the
+/// metrics server, then it is gone.
 #[tokio::test]
 async fn the_life_of_a_configuration() {
     let gitlab = GitLab::start().await;
@@ -271,7 +274,8 @@ async fn the_life_of_a_configuration() {
     daemon.end().await;
 }
 
-/// A token is renewed when three quarters of its life are over, in the file too; one that would come back at the next start is left alone.
+/// A token is renewed when three quarters of its life are over, in the file too; one that would
+/// come back at the next start is left alone.
 #[tokio::test]
 async fn tokens_are_renewed_in_time() {
     let (gitlab, home) = (GitLab::start().await, Home::new());

@@ -1,4 +1,5 @@
-//! `register`, `list`, `verify`, `unregister`: what they say, how they end, what they write, and what GitLab knows then.
+//! `register`, `list`, `verify`, `unregister`: what they say, how they end, what they write, and
+//! what GitLab knows then.
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,4 +1,5 @@
-//! The start of a runner in its cluster: unregister what may be left, register with nothing but the environment, run.
+//! The start of a runner in its cluster: unregister what may be left, register with nothing but the
+//! environment, run.
 
 use std::path::Path;
 use std::process::Stdio;

@@ -1,5 +1,5 @@
-//! What keys of `[runners.kubernetes]` say together that cannot be, or that an API server would refuse with every pod: errors of the entry,
-//! found when the file is read.
+//! What keys of `[runners.kubernetes]` say together that cannot be, or that an API server would
+//! refuse with every pod: errors of the entry, found when the file is read.
 
 use crate::problem::Severity;
 use crate::quantity::Quantity;
@@ -140,7 +140,8 @@ fn check_pull_policies(section: &Section<'_>, settings: &KubernetesSettings) {
     }
 }
 
-/// An API server refuses it for containers that are not privileged, and every container has every mount.
+/// An API server refuses it for containers that are not privileged, and every container has every
+/// mount.
 fn check_propagation(section: &Section<'_>, settings: &KubernetesSettings) {
     let contexts =
         [&settings.build_security_context, &settings.helper_security_context, &settings.service_security_context];

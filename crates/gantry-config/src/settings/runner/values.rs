@@ -150,7 +150,8 @@ pub(in crate::settings) fn environment(section: &Section<'_>, key: &'static str)
     pairs
 }
 
-/// Variables for jobs. Flags and settings among them that do nothing are said here, where their operator looks.
+/// Variables for jobs. Flags and settings among them that do nothing are said here, where their
+/// operator looks.
 pub(super) fn job_environment(section: &Section<'_>, key: &'static str) -> Vec<(String, String)> {
     for found in section.items(key, "a list of \"KEY=value\"") {
         let Some((name, value)) = found.text().as_deref().and_then(|text| text.split_once('=')).map(owned) else {
@@ -186,7 +187,8 @@ pub(super) fn feature_flags(section: &Section<'_>, key: &'static str) -> BTreeMa
     section.bool_map(key)
 }
 
-/// A point in time; `None` for the zero time of Go, the first of January of the year 1, which the reference writes for "never".
+/// A point in time; `None` for the zero time of Go, the first of January of the year 1, which the
+/// reference writes for "never".
 pub(super) fn time(section: &Section<'_>, key: &'static str) -> Option<Timestamp> {
     /// The first second of the year 2 is later than any zero time in any zone.
     const YEAR_TWO: i64 = -62_104_060_800;

@@ -1,5 +1,6 @@
-//! Makes a job's pod with everything around it: its namespace, what has to be there before, the Secret with logins, the disruption budget; and
-//! makes it anew with another pull policy where an image cannot be pulled with the first.
+//! Makes a job's pod with everything around it: its namespace, what has to be there before, the
+//! Secret with logins, the disruption budget; and makes it anew with another pull policy where an
+//! image cannot be pulled with the first.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,16 +17,19 @@ use crate::job::events::Event;
 use crate::job::logins::Logins;
 use crate::strays::Strays;
 
-/// How long the answer to the creation of a pod is waited for that nobody needs any more: with it the pod can be removed at once.
+/// How long the answer to the creation of a pod is waited for that nobody needs any more: with it
+/// the pod can be removed at once.
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 
-/// Different troubles with the API server that are shown in the log of a job that waits for its pod.
+/// Different troubles with the API server that are shown in the log of a job that waits for its
+/// pod.
 const TROUBLES: usize = 10;
 
 /// Grace of a pod that makes room for another try: nothing of the job has run in it.
 const REPLACED_GRACE: u32 = 1;
 
-/// How long the disruption budget of a pod that is there is tried: the job does not wait for it longer.
+/// How long the disruption budget of a pod that is there is tried: the job does not wait for it
+/// longer.
 const BUDGET: Duration = Duration::from_secs(20);
 
 /// What a job log says of a namespace with the strictest level of Pod Security.
@@ -51,7 +55,8 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Takes it out of the plan: a pod is made once, and its description is of no use to the rest of the job.
+    /// Takes it out of the plan: a pod is made once, and its description is of no use to the rest
+    /// of the job.
     pub(super) fn out_of(plan: &mut JobPlan) -> Self {
         let (pod, secret) = (std::mem::take(&mut plan.pod), plan.pull_secret.take());
         Self { pod, secret, making: std::mem::take(&mut plan.making) }
@@ -169,8 +174,9 @@ impl Maker {
         }
     }
 
-    /// Makes the pod anew with the next pull policy of a container whose image cannot be pulled, until all that have another have their images.
-    /// What cannot be mended so shows with the pod that is there.
+    /// Makes the pod anew with the next pull policy of a container whose image cannot be pulled,
+    /// until all that have another have their images. What cannot be mended so shows with the pod
+    /// that is there.
     async fn with_images(
         &self,
         pod: &mut Pod,

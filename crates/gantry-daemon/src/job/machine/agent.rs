@@ -1,4 +1,5 @@
-//! What agents do to a job's life: they are found, take the plan, start, are lost, and close the verdict.
+//! What agents do to a job's life: they are found, take the plan, start, are lost, and close the
+//! verdict.
 
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ impl Machine {
         matches!(self.link(), Link::Connected { .. })
     }
 
-    /// The agent has something to say still: how the job ends, or the rest of a trace whose verdict is known.
+    /// The agent has something to say still: how the job ends, or the rest of a trace whose verdict
+    /// is known.
     fn needs_agent(&self) -> bool {
         match &self.life {
             Life::Creating | Life::Attaching { .. } | Life::Finding { .. } | Life::HandedOver { .. } => true,
@@ -166,7 +168,8 @@ impl Machine {
         self.proven(proofs, out);
     }
 
-    /// The agent has the plan already. GitLab says how the job stands, and one that nobody has let begin needs its word.
+    /// The agent has the plan already. GitLab says how the job stands, and one that nobody has let
+    /// begin needs its word.
     fn handed_over(&mut self, phase: Phase, out: &mut Vec<Effect>) {
         let go = if matches!(phase, Phase::Running | Phase::Closed) { Go::Runs } else { Go::No };
         self.life = Life::HandedOver { link: self.link(), go, told: None };
@@ -203,7 +206,8 @@ impl Machine {
         }
     }
 
-    /// There is an agent, which says how far it is: it is claimed, unless its own manager may still come to it.
+    /// There is an agent, which says how far it is: it is claimed, unless its own manager may still
+    /// come to it.
     pub(super) fn agent_met(&mut self, phase: Phase, out: &mut Vec<Effect>) {
         let is_without_plan = matches!(self.life, Life::Finding { .. }) && phase == Phase::Waiting;
         if is_without_plan && self.terms.manager_may_live {
@@ -224,7 +228,8 @@ impl Machine {
         }
     }
 
-    /// Another manager has the agent, or had it a moment ago. Where it has died it is given up soon.
+    /// Another manager has the agent, or had it a moment ago. Where it has died it is given up
+    /// soon.
     pub(super) fn agent_busy(&mut self, wait: Duration, out: &mut Vec<Effect>) {
         if self.link() != Link::Connecting {
             return;
@@ -237,8 +242,8 @@ impl Machine {
         }
     }
 
-    /// Another manager has the agent. It cannot begin a job whose plan has not left us, and may have looked before GitLab was told that the
-    /// job runs: nobody else would end it.
+    /// Another manager has the agent. It cannot begin a job whose plan has not left us, and may
+    /// have looked before GitLab was told that the job runs: nobody else would end it.
     pub(super) fn agent_owned(&mut self, out: &mut Vec<Effect>) {
         let is_told = matches!(self.gitlab, Gitlab::Asked | Gitlab::Relaying);
         if is_told && matches!(self.life, Life::Attaching { handed: false, .. }) {
@@ -286,7 +291,8 @@ impl Machine {
         self.take_bad_news(BadNews::Unreachable(known.unwrap_or(ending)), out);
     }
 
-    /// There will be no connection any more: without a verdict of the agent the job ends with `ending`, else without the rest of its trace.
+    /// There will be no connection any more: without a verdict of the agent the job ends with
+    /// `ending`, else without the rest of its trace.
     pub(super) fn agent_gone(&mut self, ending: Ending, out: &mut Vec<Effect>) {
         if self.is_open() {
             self.end_locally(ending, out);
@@ -321,7 +327,8 @@ impl Machine {
         }
     }
 
-    /// Whether a job that its agent has closed may wait for people in its terminal: its end is its own, and nobody wants it gone.
+    /// Whether a job that its agent has closed may wait for people in its terminal: its end is its
+    /// own, and nobody wants it gone.
     pub(crate) fn may_linger(&self) -> bool {
         let is_its_own = matches!(self.life, Life::HandedOver { told: None, link: Link::Connected { .. }, .. });
         is_its_own && !self.canceled && !self.leaving && self.dead.is_none()
@@ -379,13 +386,14 @@ fn tell(ending: Ending, out: &mut Vec<Effect>) {
     out.extend([Effect::SendFail(ending), Effect::Arm(Timer::Drain, DRAIN)]);
 }
 
-/// Whether a pod whose helper has not started may have one soon, or has one that its status does not show yet.
+/// Whether a pod whose helper has not started may have one soon, or has one that its status does
+/// not show yet.
 fn may_start(facts: &PodFacts) -> bool {
     facts.node.is_some() && facts.deletion.is_none()
 }
 
-/// How a job ends that no manager can begin any more, because the one that had its plan is gone, and that GitLab cannot take back, because it
-/// was told that the job runs.
+/// How a job ends that no manager can begin any more, because the one that had its plan is gone,
+/// and that GitLab cannot take back, because it was told that the job runs.
 pub(super) fn never_handed() -> Ending {
     let message = "the runner manager that had taken the job ended before it could start it; nothing of the job has run, and GitLab tries it \
                    again by itself, twice at most";

@@ -1,5 +1,5 @@
-//! Bad news about the pod, and what the cluster has to say about them: a job that ends for want of its pod is held for a moment, until the
-//! pod's warnings are there.
+//! Bad news about the pod, and what the cluster has to say about them: a job that ends for want of
+//! its pod is held for a moment, until the pod's warnings are there.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use super::{Life, Machine};
 use crate::job::events::{Effect, Timer};
 use crate::job::shimless;
 
-/// How long the end of a job may wait for the events of its pod: the cause is mostly known without them.
+/// How long the end of a job may wait for the events of its pod: the cause is mostly known without
+/// them.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What ends a job, or its way to the agent.

@@ -1,5 +1,6 @@
-//! What a cluster's events say about a pod: why it does not start, where its status does not say so, and what went wrong when it is over.
-//! Nothing here asks: it says when to, and takes the answers.
+//! What a cluster's events say about a pod: why it does not start, where its status does not say
+//! so, and what went wrong when it is over. Nothing here asks: it says when to, and takes the
+//! answers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,18 +14,19 @@ use gantry_plan::HeadLine;
 use super::Terms;
 use crate::job::events::{Effect, Timer};
 
-/// How long a pod with a node may say nothing about why it has not started before its events are asked, at most: most start sooner, and a
-/// kubelet that cannot mount a volume has said so by then.
+/// How long a pod with a node may say nothing about why it has not started before its events are
+/// asked, at most: most start sooner, and a kubelet that cannot mount a volume has said so by then.
 const UNEXPLAINED: Duration = Duration::from_secs(2);
 
-/// How many times as long such a pod waits until a log says where to ask, if the runner may not: on a busy node most pods are that slow, and
-/// their jobs need no advice.
+/// How many times as long such a pod waits until a log says where to ask, if the runner may not: on
+/// a busy node most pods are that slow, and their jobs need no advice.
 const HINTED_AFTER: u32 = 2;
 
 /// Longest time between two looks at the events of such a pod.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Time between two looks where a job wants to see all events (`FF_PRINT_POD_EVENTS`): an API server notices nothing.
+/// Time between two looks where a job wants to see all events (`FF_PRINT_POD_EVENTS`): an API
+/// server notices nothing.
 const PRINT_PERIOD: Duration = Duration::from_secs(2);
 
 /// Warnings that are told of a pod that is over: a failed pull alone makes four.
@@ -199,7 +201,8 @@ impl Evidence {
         self.clue.as_deref()
     }
 
-    /// What events say about the pod's end, as far as `ending` and the lines that were `shown` do not say it.
+    /// What events say about the pod's end, as far as `ending` and the lines that were `shown` do
+    /// not say it.
     pub(super) fn last_words(events: &[PodEvent], ending: &Ending, shown: &[String]) -> Vec<HeadLine> {
         let told = ending.verdict().message;
         let is_new = |event: &&PodEvent| {

@@ -1,4 +1,5 @@
-//! What GitLab does to a job's life: it takes the acknowledgement, the trace and the verdict, cancels, or wants nothing more.
+//! What GitLab does to a job's life: it takes the acknowledgement, the trace and the verdict,
+//! cancels, or wants nothing more.
 
 use gantry_core::Ending;
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
@@ -53,7 +54,8 @@ impl Machine {
         self.go(out);
     }
 
-    /// A job that was found, and that nobody has let begin: GitLab may have given it to somebody else meanwhile, and has to be asked.
+    /// A job that was found, and that nobody has let begin: GitLab may have given it to somebody
+    /// else meanwhile, and has to be asked.
     fn may_be_taken_back(&self) -> bool {
         self.is_found && matches!(self.life, Life::HandedOver { go: Go::No, .. })
     }
@@ -63,7 +65,8 @@ impl Machine {
         out.push(Effect::StartRelay);
     }
 
-    /// GitLab wants nothing more about the job. One whose agent has closed the verdict has been reported by an earlier relay then.
+    /// GitLab wants nothing more about the job. One whose agent has closed the verdict has been
+    /// reported by an earlier relay then.
     fn gone(&mut self, reason: GoneReason, out: &mut Vec<Effect>) {
         let is_reported =
             matches!(self.life, Life::Closing { by: Author::Agent, .. }) && matches!(reason, GoneReason::Over(_));
@@ -73,7 +76,8 @@ impl Machine {
         self.dropped(if is_reported { JobEnd::Reported(None) } else { JobEnd::Dropped(reason) }, out);
     }
 
-    /// How the job of a pod without an agent stands. One that GitLab still waits for has never begun, and goes back to its queue.
+    /// How the job of a pod without an agent stands. One that GitLab still waits for has never
+    /// begun, and goes back to its queue.
     pub(super) fn stands(&mut self, standing: Standing, out: &mut Vec<Effect>) {
         let Life::Asking { cause } = &self.life else { return };
         let cause = cause.clone();

@@ -25,10 +25,12 @@ impl Machine {
         self.leave(out);
     }
 
-    /// A job that runs goes on without us. One that GitLab does not show as running yet goes back to the queue, and one whose pod has no
-    /// plan ends: nobody could go on with it. Between the two, a plan that is on its way may arrive and the job start, and the agent say so:
-    /// a word that was only queued does not reach it once we are gone. One that has ended is delivered first, as far as GitLab answers: its
-    /// agent may be dead, and it is quicker than the next manager.
+    /// A job that runs goes on without us. One that GitLab does not show as running yet goes back
+    /// to the queue, and one whose pod has no plan ends: nobody could go on with it. Between the
+    /// two, a plan that is on its way may arrive and the job start, and the agent say so: a word
+    /// that was only queued does not reach it once we are gone. One that has ended is delivered
+    /// first, as far as GitLab answers: its agent may be dead, and it is quicker than the next
+    /// manager.
     pub(super) fn leave(&mut self, out: &mut Vec<Effect>) {
         match &self.life {
             Life::Finding { .. } | Life::Asking { .. } => self.done(JobEnd::HandedOver, out),
@@ -42,8 +44,8 @@ impl Machine {
         }
     }
 
-    /// What was on its way has had its time. An agent with a plan and the word to go on, or one that never hears it, reports by itself; one
-    /// that has not been told to start never will be.
+    /// What was on its way has had its time. An agent with a plan and the word to go on, or one
+    /// that never hears it, reports by itself; one that has not been told to start never will be.
     pub(super) fn hand_over_timeout(&mut self, out: &mut Vec<Effect>) {
         if !self.leaving || !self.is_open() {
             return;
@@ -60,8 +62,9 @@ impl Machine {
         }
     }
 
-    /// The runner ends now, whatever is still to do. An agent that lives reports what it knows. Of a job without one that GitLab could not
-    /// be told about, pod and ticket stay for the next manager, which tells it and removes them.
+    /// The runner ends now, whatever is still to do. An agent that lives reports what it knows. Of
+    /// a job without one that GitLab could not be told about, pod and ticket stay for the next
+    /// manager, which tells it and removes them.
     pub(super) fn leave_timeout(&mut self, out: &mut Vec<Effect>) {
         if !self.leaving {
             return;
@@ -80,7 +83,8 @@ impl Machine {
     }
 }
 
-/// How a job ends whose runner ends before the job has begun, and that GitLab cannot take back, because it was told that the job runs.
+/// How a job ends whose runner ends before the job has begun, and that GitLab cannot take back,
+/// because it was told that the job runs.
 pub(super) fn never_began() -> Ending {
     let message = "the runner was told to end while the job waited for its pod; nothing of the job has run, and GitLab tries it again by \
                    itself, twice at most";

@@ -1,5 +1,5 @@
-//! What a pod's status proves about its job, and what of it is worth a line in the job log while it does not run yet. Everything is said
-//! once.
+//! What a pod's status proves about its job, and what of it is worth a line in the job log while it
+//! does not run yet. Everything is said once.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use super::services::{self, Services};
 use super::terms::Terms;
 use crate::job::events::{Effect, Timer};
 
-/// A pod that waits without a reason is not worth a line until it has waited this long: most start sooner.
+/// A pod that waits without a reason is not worth a line until it has waited this long: most start
+/// sooner.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a reason for waiting has to stand before the job is acknowledged, so that its log shows it: some pass at once, and a job that is
-/// not acknowledged can still be given back.
+/// How long a reason for waiting has to stand before the job is acknowledged, so that its log shows
+/// it: some pass at once, and a job that is not acknowledged can still be given back.
 const EXPLAINED: Duration = Duration::from_secs(1);
 
 /// What a pod proves.
@@ -205,8 +206,9 @@ impl PodView {
         Some(Proof::Doomed(ending))
     }
 
-    /// Why the job cannot go on although its agent may live: the build container is over or cannot start, or the job waits for a service
-    /// that cannot. A service that ends later is the script's affair (GitLab Runner 19.4).
+    /// Why the job cannot go on although its agent may live: the build container is over or cannot
+    /// start, or the job waits for a service that cannot. A service that ends later is the script's
+    /// affair (GitLab Runner 19.4).
     fn doom(&self, sight: &Sight) -> Option<Ending> {
         let missing = || {
             let facts = sight.facts().filter(|_| !self.services_started)?;
@@ -227,7 +229,8 @@ impl PodView {
         }
     }
 
-    /// Which services the pod, as it is now, shows not to have started; nothing if all of them have.
+    /// Which services the pod, as it is now, shows not to have started; nothing if all of them
+    /// have.
     pub(super) fn late_services(&self, facts: &PodFacts) -> Option<String> {
         let services = self.services_of(facts);
         if self.services_started || facts::services_started(facts, &services) {
@@ -269,7 +272,8 @@ impl PodView {
         &self.words
     }
 
-    /// What the pod said last about itself, on one line: its reasons, else `otherwise` and where to look for them.
+    /// What the pod said last about itself, on one line: its reasons, else `otherwise` and where to
+    /// look for them.
     pub(super) fn last_words(&self, otherwise: &str) -> String {
         let mut words: Vec<&str> = self.words.iter().map(|line| line.trim()).collect();
         if words.len() < 2 {
@@ -279,7 +283,8 @@ impl PodView {
     }
 }
 
-/// A container that cannot start dooms the job, but the agent lives unless it is the helper itself or the whole pod is over.
+/// A container that cannot start dooms the job, but the agent lives unless it is the helper itself
+/// or the whole pod is over.
 fn is_about_the_agent(sight: &Sight, ending: &Ending) -> bool {
     match (sight, ending) {
         (Sight::Gone(_), _) => true,
@@ -288,7 +293,8 @@ fn is_about_the_agent(sight: &Sight, ending: &Ending) -> bool {
     }
 }
 
-/// The lines of GitLab Runner 19.4 about a pod that does not run yet, with further reasons; none for one that does.
+/// The lines of GitLab Runner 19.4 about a pod that does not run yet, with further reasons; none
+/// for one that does.
 fn waiting_lines(namespace: &str, facts: &PodFacts, more: &[String]) -> Vec<String> {
     if facts.phase != facts::Phase::Pending {
         return Vec::new();

@@ -1,5 +1,5 @@
-//! What services do to a job's life: one that has ended is news, one that does not answer may end the job. Both are said with the end of the
-//! service's log, where that may be read.
+//! What services do to a job's life: one that has ended is news, one that does not answer may end
+//! the job. Both are said with the end of the service's log, where that may be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,7 +60,8 @@ impl Services {
     }
 }
 
-/// How a service has ended that should have gone on; nothing if it runs, or goes because the pod does.
+/// How a service has ended that should have gone on; nothing if it runs, or goes because the pod
+/// does.
 pub(super) fn death(facts: &PodFacts, service: &str) -> Option<Death> {
     let container = facts.container(service).filter(|_| facts.deletion.is_none() && !facts.phase.is_over())?;
     let ContainerState::Terminated(end) = &container.state else { return None };
@@ -94,7 +95,8 @@ fn shown(namespace: &str, (name, line): (&str, &HeadLine), log: Result<Vec<Strin
 }
 
 impl Machine {
-    /// The agent says that a service does not answer. The end of its log is shown once: of one that has ended it may have been already.
+    /// The agent says that a service does not answer. The end of its log is shown once: of one that
+    /// has ended it may have been already.
     pub(super) fn service_silent(&mut self, silent: SilentService, out: &mut Vec<Effect>) {
         let SilentService { container, message, fatal } = silent;
         if !self.is_handed_over() || !self.pod.services.silent.insert(container.clone()) {

@@ -25,8 +25,10 @@ pub(crate) struct Terms {
     pub(crate) prints_events: bool,
     /// What the config mounts, in words: a node may wait for it.
     pub(crate) volumes: Vec<String>,
-    /// Whether GitLab can be spoken to about a job whose agent cannot be asked: always, but for one that was found without a ticket.
+    /// Whether GitLab can be spoken to about a job whose agent cannot be asked: always, but for one
+    /// that was found without a ticket.
     pub(crate) is_known: bool,
-    /// Whether the manager of a job that was found may live, and only not have come to its agent yet.
+    /// Whether the manager of a job that was found may live, and only not have come to its agent
+    /// yet.
     pub(crate) manager_may_live: bool,
 }

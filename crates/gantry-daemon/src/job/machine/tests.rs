@@ -102,8 +102,8 @@ fn doomed() -> Event {
     build_is(ContainerState::Waiting(Words { reason: "CreateContainerError".into(), message: "no".into() }))
 }
 
-/// Runs one job against a world that answers every effect, in an order that `choices` decides, with troubles thrown in. Returns all
-/// effects.
+/// Runs one job against a world that answers every effect, in an order that `choices` decides, with
+/// troubles thrown in. Returns all effects.
 fn live(choices: &[u8]) -> Vec<Effect> {
     let (machine, pending) = taken();
     live_on(machine, pending, choices)
@@ -297,7 +297,8 @@ fn after(events: impl IntoIterator<Item = Event>) -> Machine {
     machine
 }
 
-/// A job that GitLab shows as running although its pod has no plan: it waits for a node, or for an image.
+/// A job that GitLab shows as running although its pod has no plan: it waits for a node, or for an
+/// image.
 fn acknowledged_early() -> [Event; 3] {
     [Event::PodCreated, Event::Time(Timer::Slow), Event::Acknowledged(AckOutcome::Running)]
 }
@@ -400,13 +401,15 @@ fn a_pod_has_its_time_to_start_and_no_more() {
     };
     assert!(ends(&[], late()));
     assert!(!ends(&[Event::ShimReady], late()));
-    // Who looks for the agent keeps the same limit and knows the cause; an agent that is found at the last moment comes too late.
+    // Who looks for the agent keeps the same limit and knows the cause; an agent that is found at
+    // the last moment comes too late.
     let mut machine = after(acknowledged_early());
     assert_eq!(machine.acts(late()), []);
     assert!(matches!(machine.acts(ready(Phase::Waiting)).first(), Some(Effect::EndLocally { .. })));
 }
 
-/// A service that has not started is no less late than a build container; the watch may be behind, so the pod itself is asked.
+/// A service that has not started is no less late than a build container; the watch may be behind,
+/// so the pod itself is asked.
 #[test]
 fn services_have_the_same_time_to_start() {
     let with_service = |state| {
@@ -457,7 +460,8 @@ fn services_that_end_or_do_not_answer_are_shown_with_their_log() {
     assert_eq!((news.container.as_str(), rest), ("db", &told[..]));
     dead.resource_version = "2".into();
     assert_eq!(machine.acts(Event::PodSeen(Sight::Present(Arc::new(dead)))), [], "once");
-    // The agent gives the service up; the end of its log is shown once, whatever comes first, and then the job ends.
+    // The agent gives the service up; the end of its log is shown once, whatever comes first, and
+    // then the job ends.
     let silent = |name: &str| {
         Event::ServiceSilent(SilentService {
             container: name.into(),
@@ -718,7 +722,8 @@ fn a_job_of_another_manager_is_not_touched() {
     assert_eq!(machine.acts(Event::AgentOwned), [Effect::Done(JobEnd::Owned)]);
 }
 
-/// A manager that has slept has told GitLab that the job runs, and only then learns that another has the agent.
+/// A manager that has slept has told GitLab that the job runs, and only then learns that another
+/// has the agent.
 #[test]
 fn a_job_whose_plan_has_not_left_its_manager_is_ended_by_it() {
     let mut machine = after(acknowledged_early());
@@ -866,7 +871,8 @@ fn check(effects: &[Effect], choices: &[u8]) -> Result<(), TestCaseError> {
     let first = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted);
     let Some(Effect::Done(end)) = effects.last() else { panic!("no end") };
     prop_assert_eq!(count(effects, |effect| matches!(effect, Effect::Done(_))), 1);
-    // A verdict never gets better, since there is one at most, and a report needs one unless somebody else has reported.
+    // A verdict never gets better, since there is one at most, and a report needs one unless
+    // somebody else has reported.
     let verdicts = count(effects, |effect| matches!(effect, Effect::CloseFromAgent | Effect::EndLocally { .. }));
     prop_assert!(verdicts <= 1);
     if let JobEnd::Reported(Some(ending)) = end {
@@ -900,7 +906,8 @@ fn check(effects: &[Effect], choices: &[u8]) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
-    /// For any order of events: the job ends, with one verdict at most; a pod that was made is deleted.
+    /// For any order of events: the job ends, with one verdict at most; a pod that was made is
+    /// deleted.
     #[test]
     fn any_order_of_events(choices in any_choices()) {
         check(&live(&choices), &choices)?;

@@ -1,5 +1,6 @@
-//! The logs of services in the job log (`CI_DEBUG_SERVICES`). Each is followed by a task of its own, and waits there while there is no agent to
-//! take its lines, or one that takes none: nothing is kept here but a few lines.
+//! The logs of services in the job log (`CI_DEBUG_SERVICES`). Each is followed by a task of its
+//! own, and waits there while there is no agent to take its lines, or one that takes none: nothing
+//! is kept here but a few lines.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::job::watched::Watched;
 /// Lines of all services that wait for the job's task.
 const LINES: usize = 16;
 
-/// Pause before a log is asked for again that has ended: its container has, or its connection was cut.
+/// Pause before a log is asked for again that has ended: its container has, or its connection was
+/// cut.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often that is done in a row without a new line.
@@ -31,7 +33,8 @@ pub(super) struct ServiceLogs {
 }
 
 impl ServiceLogs {
-    /// Passes on one line, once there are both a line and somebody who takes it. Safe to be dropped and called again.
+    /// Passes on one line, once there are both a line and somebody who takes it. Safe to be dropped
+    /// and called again.
     pub(super) async fn pass_on(&mut self, taker: Option<mpsc::Sender<Box<Frame>>>) {
         let (Some(lines), Some(taker)) = (&mut self.lines, taker) else { return std::future::pending().await };
         // A connection that has ended is noticed elsewhere.
@@ -115,7 +118,8 @@ impl Follower {
         let mut count = 0;
         while let Ok(Some(line)) = stream.next().await {
             let time = line.split(' ').next().unwrap_or_default();
-            // Times of one form compare as texts, but for fractions that are cut: a line may then come twice.
+            // Times of one form compare as texts, but for fractions that are cut: a line may then
+            // come twice.
             if !self.last.is_empty() && time <= self.last.as_str() && time.ends_with('Z') {
                 continue;
             }

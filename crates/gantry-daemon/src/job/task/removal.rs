@@ -5,7 +5,8 @@ use gantry_kube::{Cluster, PodRef};
 use super::Task;
 
 impl Task {
-    /// Lets it go, with the Secret that does not go with it; or keeps it for a while, where its agent keeps its containers.
+    /// Lets it go, with the Secret that does not go with it; or keeps it for a while, where its
+    /// agent keeps its containers.
     pub(super) fn remove_pod(&self, cluster: Cluster, pod: (PodRef, Option<String>)) {
         let grace = self.job.cleanup_grace_seconds.and_then(|seconds| u32::try_from(seconds).ok());
         self.beside.delete_pod((cluster, self.around.strays.clone()), pod, (grace, self.outcome.kept));

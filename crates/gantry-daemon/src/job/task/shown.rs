@@ -33,8 +33,8 @@ impl Task {
         self.send(Frame::Fail(ending));
     }
 
-    /// Shows why the pod does not run yet: in the head until that is handed over with the plan, then as a note of the agent. Nothing is shown
-    /// behind a verdict.
+    /// Shows why the pod does not run yet: in the head until that is handed over with the plan,
+    /// then as a note of the agent. Nothing is shown behind a verdict.
     pub(super) fn show_waiting(&mut self, lines: &[String]) {
         if self.outcome.verdict.is_none() && !self.feed.say(lines) {
             self.send(Frame::Note(Note::new(NoteLevel::Plain, lines.join("\n"))));

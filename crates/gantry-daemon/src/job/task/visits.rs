@@ -1,5 +1,6 @@
-//! People in a job's terminal: the job waits for them when its stages are over, as it does in the reference (GitLab Runner 19.4). Its agent has
-//! closed it by then, and only GitLab is not told yet.
+//! People in a job's terminal: the job waits for them when its stages are over, as it does in the
+//! reference (GitLab Runner 19.4). Its agent has closed it by then, and only GitLab is not told
+//! yet.
 
 use tokio::time::Instant;
 

@@ -14,7 +14,8 @@ const LONG: Duration = Duration::from_secs(30);
 /// An answer that is small on the wire and large once it is read.
 #[tokio::test]
 async fn a_compressed_answer_is_bounded_by_what_it_becomes() {
-    // After a full flush what follows refers to nothing before, so that the same piece may come again and again.
+    // After a full flush what follows refers to nothing before, so that the same piece may come
+    // again and again.
     let mut piece = Vec::with_capacity(1 << 16);
     let mut compress = flate2::Compress::new(flate2::Compression::fast(), false);
     compress.compress_vec(&vec![b' '; 1 << 20], &mut piece, flate2::FlushCompress::Full).unwrap();

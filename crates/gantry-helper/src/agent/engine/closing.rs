@@ -28,12 +28,14 @@ impl Job {
         let usage = Some(self.usage.clone()).filter(|usage| !usage.is_empty());
         self.closed = Some(Closed { verdict, trace_bytes, trace_crc32, usage });
         self.phase = Phase::Closed;
-        // GitLab takes back a job that it does not know to run within minutes: longer than that there is nothing to report.
+        // GitLab takes back a job that it does not know to run within minutes: longer than that
+        // there is nothing to report.
         let token_life = if self.started { Duration::from_secs(self.plan.timeout_seconds) } else { Duration::ZERO };
         self.report_by = Some(self.around.clock.after(token_life + REPORT_WAIT));
     }
 
-    /// Says what the build container has used. Without a word of its shim there is nothing to compare.
+    /// Says what the build container has used. Without a word of its shim there is nothing to
+    /// compare.
     fn show_usage(&mut self) {
         let is_known = self.usage.elapsed_us.is_some();
         let lines = usage::lines(&self.usage, &self.plan.build_resources).filter(|_| is_known);
@@ -44,7 +46,8 @@ impl Job {
         }
     }
 
-    /// Lets the containers of a failed job stay, where the plan says so and one can get into them, and says how.
+    /// Lets the containers of a failed job stay, where the plan says so and one can get into them,
+    /// and says how.
     fn keep_containers(&mut self, verdict: &Verdict) {
         let Some(keep) = &self.plan.keep_failed else { return };
         let has_failed = !verdict.success && verdict.reason != Some(FailureReason::JobCanceled);

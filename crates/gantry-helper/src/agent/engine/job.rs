@@ -1,4 +1,5 @@
-//! The job: all of its state, its loop and its timers. What happens when is in the files beside this one.
+//! The job: all of its state, its loop and its timers. What happens when is in the files beside
+//! this one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,7 +72,8 @@ pub(super) struct Job {
     pub(super) closed: Option<Closed>,
     /// When the agent ends although nobody has reported the verdict.
     pub(super) report_by: Option<Deadline>,
-    /// For how long the containers stay after that: the job has failed, and somebody may want to look into them.
+    /// For how long the containers stay after that: the job has failed, and somebody may want to
+    /// look into them.
     pub(super) kept: Option<Duration>,
     /// When the agent ends after the verdict was reported, whether or not the shim has.
     pub(super) leave_by: Option<Instant>,
@@ -238,7 +240,8 @@ impl Job {
                 self.shim = Shim::Ready(link);
                 self.try_script();
             }
-            // Also between scripts: what runs in the background prints when it likes. Nothing is behind the verdict.
+            // Also between scripts: what runs in the background prints when it likes. Nothing is
+            // behind the verdict.
             ShimEvent::Output(bytes) => {
                 if self.phase == Phase::Running {
                     self.output(&bytes);

@@ -38,7 +38,8 @@ impl Job {
         }
     }
 
-    /// A manager that did not see the first answer asks again; a plan for anything else is a mistake.
+    /// A manager that did not see the first answer asks again; a plan for anything else is a
+    /// mistake.
     fn on_another_plan(&self, plan: &PodPlan, reply: &mpsc::Sender<Frame>) {
         let answer = if plan.job_id == self.plan.job_id {
             Frame::PlanAccepted
@@ -57,7 +58,8 @@ impl Job {
         }
     }
 
-    /// GitLab gives a job that nobody has acknowledged to another runner, so this one must not start any more.
+    /// GitLab gives a job that nobody has acknowledged to another runner, so this one must not
+    /// start any more.
     pub(super) fn on_no_start(&mut self) {
         let message = format!("no manager started the job within {} s", AGENT_WITHOUT_PLAN.as_secs());
         self.close(&Ending::Runner { message });
@@ -131,7 +133,8 @@ impl Job {
         self.journal.note(NoteLevel::Warning, &text);
     }
 
-    /// The kubelet ends the pod. What runs may finish within the grace period; if it fails now, the disruption is to blame.
+    /// The kubelet ends the pod. What runs may finish within the grace period; if it fails now, the
+    /// disruption is to blame.
     pub(super) fn on_terminated(&mut self) {
         let already = std::mem::replace(&mut self.disrupted, true);
         if !already && self.closed.is_none() {
@@ -171,8 +174,9 @@ impl Job {
         }
     }
 
-    /// Only managers see whether services have started. A kubelet starts them before the build container, so the shim's word that it is
-    /// there has to be enough when no manager is; waiting on would only end the job at its time-out.
+    /// Only managers see whether services have started. A kubelet starts them before the build
+    /// container, so the shim's word that it is there has to be enough when no manager is; waiting
+    /// on would only end the job at its time-out.
     fn go_on_without_word_of_services(&mut self) {
         if !self.plan.wait_for_services || self.services_started || self.closed.is_some() {
             return;

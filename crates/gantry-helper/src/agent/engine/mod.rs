@@ -1,4 +1,5 @@
-//! The one owner of the job. Everything that happens reaches it through one inbox, so nothing here is locked and nothing races.
+//! The one owner of the job. Everything that happens reaches it through one inbox, so nothing here
+//! is locked and nothing races.
 //!
 //! This file is the time before there is a plan; `job.rs` is the time after.
 

@@ -59,8 +59,8 @@ impl Job {
         self.activity = Activity::Preparing { stage, _task: tasks::spawn(report) };
     }
 
-    /// Ends a job whose build container does not start in its time. A manager that is there keeps the same limit and sees the cause; without
-    /// one the job must not wait for ever.
+    /// Ends a job whose build container does not start in its time. A manager that is there keeps
+    /// the same limit and sees the cause; without one the job must not wait for ever.
     pub(super) fn check_build_time(&mut self) {
         let (Some(by), Some(limit)) = (self.shim_by, self.plan.start) else { return };
         if self.phase != Phase::Running || !matches!(self.shim, Shim::Absent) {
@@ -112,7 +112,8 @@ impl Job {
         self.activity = Activity::Script(Script { stage, stop: None, give_up: None });
     }
 
-    /// Stops the script that runs; the first reason is the one that counts, unless nothing may run any more.
+    /// Stops the script that runs; the first reason is the one that counts, unless nothing may run
+    /// any more.
     pub(super) fn stop_script(&mut self, ending: Ending) {
         let Activity::Script(script) = &mut self.activity else { return };
         let already = script.stop.replace(ending).is_some();
@@ -170,7 +171,8 @@ impl Job {
         scripts.into_iter().any(|a_try| !matches!(a_try.ending, Ending::Runner { .. }))
     }
 
-    /// A script could not be started where an earlier one could: that one has changed the container.
+    /// A script could not be started where an earlier one could: that one has changed the
+    /// container.
     fn spoiled(&self, stage: usize, problem: &str) -> Ending {
         let stage = self.plan.stages.get(stage).map_or("", |stage| stage.name.as_str());
         Ending::StageFailed {

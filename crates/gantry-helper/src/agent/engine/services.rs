@@ -1,6 +1,8 @@
-//! Services: waiting until they answer or have ended, and what becomes of a job whose services do not answer.
+//! Services: waiting until they answer or have ended, and what becomes of a job whose services do
+//! not answer.
 //!
-//! Time counts from the moment at which the manager has seen them started, beside whatever else the job does meanwhile.
+//! Time counts from the moment at which the manager has seen them started, beside whatever else the
+//! job does meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,8 +170,9 @@ impl Question<'_> {
         SilentService { container: service.container.clone(), message, fatal: !service.assumed }
     }
 
-    /// It has ended before it answered on these ports. Of ports that nobody has named the job makes what it can; a port that the job has
-    /// named for all of its services may be that of another one, which is waited for by itself.
+    /// It has ended before it answered on these ports. Of ports that nobody has named the job makes
+    /// what it can; a port that the job has named for all of its services may be that of another
+    /// one, which is waited for by itself.
     fn ended(&self, mut ports: Vec<u16>, how: &str, ended: &Ended) -> Option<SilentService> {
         let living = |port: &u16| {
             let others = self.services.list.iter().filter(|other| !ended.contains_key(&other.container));
@@ -271,7 +274,8 @@ mod tests {
         assert!(silent.message.starts_with("service postgres:17 (container svc-0, port 2)"), "{}", silent.message);
     }
 
-    /// A service that has ended is not waited for; what it would have said then depends on who has named its ports, and for whom.
+    /// A service that has ended is not waited for; what it would have said then depends on who has
+    /// named its ports, and for whom.
     #[tokio::test(start_paused = true)]
     async fn a_dead_service_ends_its_wait_at_once() {
         let begun = Instant::now();
@@ -295,7 +299,8 @@ mod tests {
             message,
             "service db (port 1) has ended before it answered, exit code 7, reason Error: look at its log"
         );
-        // The job goes on without what was only assumed, and the other service's port is waited for there.
+        // The job goes on without what was only assumed, and the other service's port is waited for
+        // there.
         let other = ServicePlan { container: "web".into(), ..service(&[1], false) };
         for list in [vec![service(&[1], true)], vec![service(&[1], false), other]] {
             let (dies, watched) = after_two_seconds("exit code 0");

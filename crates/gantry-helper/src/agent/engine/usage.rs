@@ -1,11 +1,13 @@
-//! What the log says at the end about what the build container has used, beside what it asked for and may use.
+//! What the log says at the end about what the build container has used, beside what it asked for
+//! and may use.
 
 use gantry_wire::usage::{ResourcePlan, Usage};
 
 /// Share of its memory limit from which a container is said to have come near it, in percent.
 const NEAR: u64 = 90;
 
-/// Share of its time that a container has to be held up by its CPU limit before that is worth a line, in percent.
+/// Share of its time that a container has to be held up by its CPU limit before that is worth a
+/// line, in percent.
 const HELD_UP: u64 = 10;
 
 /// The line about usage, and suggestions; nothing where nothing is known.

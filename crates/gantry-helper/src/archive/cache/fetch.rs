@@ -1,5 +1,5 @@
-//! A cache on its way here: ranges of it are fetched several at once and handed on in order, so that it is unpacked while it comes. Where a
-//! store gives no ranges it comes as one stream.
+//! A cache on its way here: ranges of it are fetched several at once and handed on in order, so
+//! that it is unpacked while it comes. Where a store gives no ranges it comes as one stream.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};

@@ -1,5 +1,6 @@
-//! Caches on a volume that outlives the pod. Jobs that run at once may read and write the same cache: a new file takes the old one's place in
-//! one step, so that a reader has one or the other. The volume is mounted for jobs too, so nothing below its mount path is followed.
+//! Caches on a volume that outlives the pod. Jobs that run at once may read and write the same
+//! cache: a new file takes the old one's place in one step, so that a reader has one or the other.
+//! The volume is mounted for jobs too, so nothing below its mount path is followed.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};

@@ -1,4 +1,5 @@
-//! What was restored, remembered until the cache is saved in the same pod: if nothing has changed by then, nothing is packed and sent.
+//! What was restored, remembered until the cache is saved in the same pod: if nothing has changed
+//! by then, nothing is packed and sent.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -45,8 +46,9 @@ fn file(job: &CacheJob, key: &str) -> PathBuf {
     Path::new(&job.scratch_dir).join(format!("{PREFIX}{name:032x}"))
 }
 
-/// A digest of names, kinds, sizes and times. The content is not read: who changes a file changes its time or takes another file's place.
-/// Times and number of entries of directories change with what is in them, which is in the list itself.
+/// A digest of names, kinds, sizes and times. The content is not read: who changes a file changes
+/// its time or takes another file's place. Times and number of entries of directories change with
+/// what is in them, which is in the list itself.
 fn state(root: &Path, paths: &BTreeSet<PathBuf>) -> Vec<u8> {
     let mut digest = Sha256::new();
     for path in paths {

@@ -1,5 +1,6 @@
-//! A cache that is sent in parts while it is packed: no archive lies on the disk, a part that does not arrive is sent again alone, and the
-//! whole may be larger than one request takes. Each store has its own way, and each part is signed for the one object.
+//! A cache that is sent in parts while it is packed: no archive lies on the disk, a part that does
+//! not arrive is sent again alone, and the whole may be larger than one request takes. Each store
+//! has its own way, and each part is signed for the one object.
 
 use std::path::Path;
 
@@ -52,7 +53,8 @@ impl Upload<'_> {
         sent
     }
 
-    /// Gives up an upload that the runner has begun. One that is forgotten is for the bucket's own rules.
+    /// Gives up an upload that the runner has begun. One that is forgotten is for the bucket's own
+    /// rules.
     pub(super) async fn give_up(&self) {
         if let PartsUpload::S3(parts) = self.parts {
             let _ = self.sender.send(bare(Method::DELETE, parts.abort.expose())).await;

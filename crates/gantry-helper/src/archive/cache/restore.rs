@@ -1,5 +1,5 @@
-//! Restores caches: the first key that has one counts. A cache is unpacked beside the project as it comes, and moved into it once it is
-//! whole, so that a project never holds half of one.
+//! Restores caches: the first key that has one counts. A cache is unpacked beside the project as it
+//! comes, and moved into it once it is whole, so that a project never holds half of one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -99,8 +99,8 @@ fn volume(place: &CachePlace) -> Option<&CacheFile> {
     }
 }
 
-/// Whether the cache that is kept was made of the same files, by what it says of itself at its end. Whatever goes wrong with that question
-/// goes wrong again, and is told, where the cache is sent.
+/// Whether the cache that is kept was made of the same files, by what it says of itself at its end.
+/// Whatever goes wrong with that question goes wrong again, and is told, where the cache is sent.
 async fn is_kept(chosen: Chosen, transfer: &CacheTransfer, cache: &CacheSave) -> Result<(Chosen, bool), CacheTrouble> {
     let end = match (cache.places.first(), &cache.now) {
         (Some(CachePlace::Store(_)), Some(now)) => {
@@ -200,8 +200,9 @@ fn most(transfer: &CacheTransfer) -> Option<u64> {
     transfer.max_bytes.or_else(of_job).filter(|most| *most > 0)
 }
 
-/// `CACHE_COMPRESSION_FORMAT` and `CACHE_COMPRESSION_LEVEL` of the job. Where it says nothing the cache can be unpacked as it comes; every
-/// reader of caches knows the formats by their first bytes.
+/// `CACHE_COMPRESSION_FORMAT` and `CACHE_COMPRESSION_LEVEL` of the job. Where it says nothing the
+/// cache can be unpacked as it comes; every reader of caches knows the formats by their first
+/// bytes.
 fn style() -> Style {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let format = variable("CACHE_COMPRESSION_FORMAT");

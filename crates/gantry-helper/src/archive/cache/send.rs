@@ -1,5 +1,5 @@
-//! What is said to a store when a cache goes there: requests with a body, tried again where that may help. A whole cache in one request is
-//! here, one in parts in `parts.rs`.
+//! What is said to a store when a cache goes there: requests with a body, tried again where that
+//! may help. A whole cache in one request is here, one in parts in `parts.rs`.
 
 use std::fs::File;
 use std::io::Seek as _;
@@ -172,7 +172,8 @@ impl Progress {
         Box::pin(counted.chain(ended.filter_map(async |()| None)))
     }
 
-    /// Ends when nothing is taken for a while, and says how long that was. What the store does with all of it is bounded elsewhere.
+    /// Ends when nothing is taken for a while, and says how long that was. What the store does with
+    /// all of it is bounded elsewhere.
     async fn stalls(&self) -> Duration {
         let mut last = AT_END;
         loop {

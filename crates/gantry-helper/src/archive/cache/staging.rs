@@ -1,5 +1,5 @@
-//! A directory beside the project in which a cache is unpacked. It is nobody's but ours, and on the same file system, so that moving what it
-//! holds costs next to nothing whatever its size.
+//! A directory beside the project in which a cache is unpacked. It is nobody's but ours, and on the
+//! same file system, so that moving what it holds costs next to nothing whatever its size.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -34,7 +34,8 @@ impl Staging {
         self.directory.path()
     }
 
-    /// Moves everything into the project. What is in the way of a file goes; directories become one.
+    /// Moves everything into the project. What is in the way of a file goes; directories become
+    /// one.
     pub(super) fn publish(self, project: &Path) -> io::Result<()> {
         let project = project.canonicalize()?;
         merge(self.directory.path(), &project, &project)
@@ -71,7 +72,8 @@ fn merge(from: &Path, to: &Path, project: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Moves one entry to where nothing is. A volume that is mounted inside of the project is another file system: there it is copied.
+/// Moves one entry to where nothing is. A volume that is mounted inside of the project is another
+/// file system: there it is copied.
 fn put(source: &Path, target: &Path, project: &Path) -> io::Result<()> {
     match fs::rename(source, target) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}

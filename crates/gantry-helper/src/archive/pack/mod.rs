@@ -1,5 +1,6 @@
-//! Makes one stream of the chosen files, in the formats of GitLab Runner 19.4. Nothing grows with the size of the files, and nothing is
-//! kept on disk. Zip archives are made on all cores (`zip.rs`, `workers.rs`), and so is the compressed stream of a tar archive (`tar.rs`).
+//! Makes one stream of the chosen files, in the formats of GitLab Runner 19.4. Nothing grows with
+//! the size of the files, and nothing is kept on disk. Zip archives are made on all cores
+//! (`zip.rs`, `workers.rs`), and so is the compressed stream of a tar archive (`tar.rs`).
 
 mod style;
 mod tar;
@@ -61,7 +62,8 @@ pub(super) fn pack(
     }
 }
 
-/// One member per file, one after the other. Unlike the reference, directories among the matches are no error: they have no bytes.
+/// One member per file, one after the other. Unlike the reference, directories among the matches
+/// are no error: they have no bytes.
 fn gzip(root: &Root, paths: &BTreeSet<PathBuf>, out: &mut impl Write) -> Result<(), PackError> {
     for path in paths {
         let name = path.to_string_lossy();

@@ -1,4 +1,5 @@
-//! How files become one, and how hard that is tried (GitLab Runner 19.4, `commands/helpers/archive`).
+//! How files become one, and how hard that is tried (GitLab Runner 19.4,
+//! `commands/helpers/archive`).
 
 use gantry_wire::plan::ArtifactFormat;
 
@@ -60,7 +61,8 @@ impl Level {
         }
     }
 
-    /// The reference's encoder has four classes, which stand for about these levels of the C library.
+    /// The reference's encoder has four classes, which stand for about these levels of the C
+    /// library.
     pub(super) fn zstd(self) -> i32 {
         match self {
             Self::Fastest | Self::Fast => 1,

@@ -1,5 +1,5 @@
-//! Tar archives, compressed with zstd. The stream is compressed on all cores by the library; the files are read one after the other. At the
-//! end stands what the archive was made of (`tree.rs`).
+//! Tar archives, compressed with zstd. The stream is compressed on all cores by the library; the
+//! files are read one after the other. At the end stands what the archive was made of (`tree.rs`).
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -81,7 +81,8 @@ impl<W: Write> Packer<'_, W> {
             return Ok(());
         }
         let file = self.opener.open(path).map_err(unreadable)?;
-        // The archive has as much of a file as it had when it was opened: its length stands before its bytes.
+        // The archive has as much of a file as it had when it was opened: its length stands before
+        // its bytes.
         let length = file.metadata().map_err(unreadable)?.len();
         header.set_size(length);
         let mut content = Exact { file, left: length, hash: Sha256::new(), trouble: None };

@@ -1,5 +1,6 @@
-//! Compresses parts of files on all cores. Each part is compressed alone, so that parts of one file follow each other in its entry as they
-//! come: a deflated one ends at a whole byte (the way of `pigz`), with zstd each is a frame of its own.
+//! Compresses parts of files on all cores. Each part is compressed alone, so that parts of one file
+//! follow each other in its entry as they come: a deflated one ends at a whole byte (the way of
+//! `pigz`), with zstd each is a frame of its own.
 
 use std::fs::File;
 use std::io;
@@ -40,7 +41,8 @@ pub(super) struct Part {
     /// At most [`PACK_PART`]. A file that has shrunk meanwhile gives less.
     pub(super) length: usize,
     pub(super) method: Method,
-    /// Whether it is all of its file. Its entry may then be stored although it was to be deflated, if that is shorter.
+    /// Whether it is all of its file. Its entry may then be stored although it was to be deflated,
+    /// if that is shorter.
     pub(super) whole: bool,
 }
 
@@ -167,7 +169,8 @@ pub(super) const END_OF_PARTS: [u8; 2] = [0x03, 0x00];
 /// Bytes of each sample that [`shrinks`] deflates.
 const SAMPLE: usize = 32 * 1024;
 
-/// Whether a file of several parts is worth deflating, by samples of its beginning, middle and end: three from a hundred, at least.
+/// Whether a file of several parts is worth deflating, by samples of its beginning, middle and end:
+/// three from a hundred, at least.
 pub(super) fn shrinks(file: &File, length: u64) -> io::Result<bool> {
     let mut compress = Compress::new(Compression::fast(), false);
     let mut sample = vec![0; SAMPLE];

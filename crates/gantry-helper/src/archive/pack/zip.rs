@@ -1,5 +1,6 @@
-//! Zip archives. One thread walks over the files and orders their parts, workers deflate them, and the caller's thread writes them one after
-//! the other. The archive is never sought in, so it can be sent while it is made.
+//! Zip archives. One thread walks over the files and orders their parts, workers deflate them, and
+//! the caller's thread writes them one after the other. The archive is never sought in, so it can
+//! be sent while it is made.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -104,7 +105,8 @@ impl<'a> Walk<'a> {
             // Sockets, devices and pipes have no content to keep.
             return Ok(Ok(()));
         }
-        // The archive has as much of a file as there was when it was come to: one that grows for ever is not packed for ever.
+        // The archive has as much of a file as there was when it was come to: one that grows for
+        // ever is not packed for ever.
         let length = metadata.len();
         if length <= PACK_PART as u64 {
             let length = usize::try_from(length).unwrap_or(PACK_PART);
@@ -126,7 +128,8 @@ impl<'a> Walk<'a> {
         }))
     }
 
-    /// The place in the archive is taken first, so that no more parts are in memory than there are places.
+    /// The place in the archive is taken first, so that no more parts are in memory than there are
+    /// places.
     fn order(&self, part: Part) -> Result<(), Gone> {
         let (order, promise) = order(part);
         self.say(Item::Part(promise))?;
@@ -196,7 +199,8 @@ fn file<W: Write>(
     let first = match next() {
         Ok(Some(first)) => first,
         Ok(None) => return Ok(()),
-        // Processes of the job may still run. The entry has not begun, so the rest of its parts is passed over.
+        // Processes of the job may still run. The entry has not begun, so the rest of its parts is
+        // passed over.
         Err(PackError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
             vanished(path);
             while matches!(items.recv(), Ok(Item::Part(_))) {}
@@ -240,7 +244,8 @@ fn begin<'a, 'p, W: Write>(
         .map_err(|source| zip_error(path, source))
 }
 
-/// Names are bytes on Linux. Those that are text are marked as UTF-8; a backslash is a letter of a name, and must not become a slash.
+/// Names are bytes on Linux. Those that are text are marked as UTF-8; a backslash is a letter of a
+/// name, and must not become a slash.
 fn entry_path(name: &[u8]) -> EntryPath<'_> {
     match std::str::from_utf8(name) {
         Ok(text) if !text.contains('\\') => EntryPath::conformant(text),

@@ -1,5 +1,6 @@
-//! Artifacts that come in several parts at once (`FF_USE_PARALLEL_ARTIFACT_TRANSFER`), where whoever has them gives parts. Each part goes to its
-//! place in the file as it comes, so that nothing is in memory of it but what the connection holds.
+//! Artifacts that come in several parts at once (`FF_USE_PARALLEL_ARTIFACT_TRANSFER`), where
+//! whoever has them gives parts. Each part goes to its place in the file as it comes, so that
+//! nothing is in memory of it but what the connection holds.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -118,7 +119,8 @@ mod tests {
     use super::*;
     use crate::archive::job::Direction;
 
-    /// Gives ranges of `content`, and breaks off in the middle of the first answer to the range that begins at `cut`. Says what was asked for.
+    /// Gives ranges of `content`, and breaks off in the middle of the first answer to the range
+    /// that begins at `cut`. Says what was asked for.
     fn server(content: &'static [u8], cut: usize) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

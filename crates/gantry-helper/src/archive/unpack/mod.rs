@@ -1,5 +1,6 @@
-//! Unpacks an archive that came over the network: zip (`zip.rs`), or tar compressed with zstd (`tar.rs`). Nothing in it may touch anything
-//! outside of the directory (`place.rs`): no absolute names, no `..`, no way through links.
+//! Unpacks an archive that came over the network: zip (`zip.rs`), or tar compressed with zstd
+//! (`tar.rs`). Nothing in it may touch anything outside of the directory (`place.rs`): no absolute
+//! names, no `..`, no way through links.
 
 pub(super) mod place;
 mod tar;

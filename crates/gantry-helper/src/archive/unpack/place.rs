@@ -1,5 +1,6 @@
-//! Puts the entries of an archive into a directory, and nowhere else. Links are made last, so that no entry is written through one of the
-//! same archive; what directories are like is set at the very end, because writing into one changes its time and may need its rights.
+//! Puts the entries of an archive into a directory, and nowhere else. Links are made last, so that
+//! no entry is written through one of the same archive; what directories are like is set at the
+//! very end, because writing into one changes its time and may need its rights.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -42,7 +43,8 @@ pub(in crate::archive) struct Placer {
     placed: BTreeSet<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
     directories: Vec<(PathBuf, Attributes)>,
-    /// The directory of the entry before, and where that is. Nothing here turns a directory into anything else.
+    /// The directory of the entry before, and where that is. Nothing here turns a directory into
+    /// anything else.
     latest: Option<(PathBuf, PathBuf)>,
     buffer: Vec<u8>,
 }
@@ -78,7 +80,8 @@ pub(super) fn inside(name: &[u8]) -> Result<PathBuf, UnpackError> {
 }
 
 impl Placer {
-    /// Fills `root`, which has no links in its path. An archive may take most of what is free on its volume.
+    /// Fills `root`, which has no links in its path. An archive may take most of what is free on
+    /// its volume.
     pub(in crate::archive) fn new(root: PathBuf) -> Result<Self, UnpackError> {
         let volume = nix::sys::statvfs::statvfs(&root).map_err(io::Error::from)?;
         let most = volume.blocks_available().saturating_mul(volume.fragment_size()) / 100 * UNPACKED_SHARE;
@@ -130,7 +133,8 @@ impl Placer {
                 clear_the_way(&full)?;
                 fs::hard_link(target, &full)?;
             }
-            // Before room is taken that cannot be enough: a few bytes can stand for any number of zeros.
+            // Before room is taken that cannot be enough: a few bytes can stand for any number of
+            // zeros.
             Entry::File(_, length) if length > self.room => return Err(Problem::NoRoom),
             Entry::File(content, _) => {
                 let file = create(&full)?;

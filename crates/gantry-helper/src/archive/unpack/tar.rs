@@ -115,7 +115,8 @@ fn one<R: Read>(entry: &mut tar::Entry<'_, R>, placer: &mut Placer) -> Result<()
     let kind = entry.header().entry_type();
     let is_ours = kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link() || kind.is_gnu_sparse();
     if !is_ours && kind != EntryType::Continuous {
-        // Devices and pipes have no content, and headers for all entries say nothing that is needed.
+        // Devices and pipes have no content, and headers for all entries say nothing that is
+        // needed.
         return Ok(());
     }
     let path = inside(&entry.path_bytes())?;

@@ -216,7 +216,8 @@ fn bombs_are_not_unpacked() {
     assert!(!project.path().join("zeros").exists());
 }
 
-/// Archives with some bytes changed: whatever they have become, nothing outside of the directory is touched, and nothing panics.
+/// Archives with some bytes changed: whatever they have become, nothing outside of the directory is
+/// touched, and nothing panics.
 #[test]
 fn mutated_archives_do_no_harm() {
     let from = tempfile::tempdir().unwrap();
@@ -238,7 +239,8 @@ fn mutated_archives_do_no_harm() {
     for format in [Format::Zip, Format::ZipZstd, Format::TarZstd] {
         let mut whole = Vec::new();
         pack::pack(format.into(), &root, &found, &mut whole).unwrap();
-        // Behind the compression mutations rarely survive it, so those of a tar archive are made below it.
+        // Behind the compression mutations rarely survive it, so those of a tar archive are made
+        // below it.
         let plain = (format == Format::TarZstd).then(|| zstd::decode_all(whole.as_slice()).unwrap());
         for _ in 0..300 {
             let mut bytes = plain.clone().unwrap_or_else(|| whole.clone());

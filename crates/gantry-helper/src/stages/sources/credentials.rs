@@ -1,7 +1,8 @@
-//! How the job token reaches git: by rules that put it into URLs, in a file that belongs to this pod alone. The repositories that the
-//! runner makes include that file, so that the rules hold however a script cleans its environment or changes its user, and a repository
-//! that outlives the pod includes nothing. The rules are for the project and its submodules only: whatever else a script asks the same
-//! server for is its own affair (`.netrc`, credential helpers, other tokens).
+//! How the job token reaches git: by rules that put it into URLs, in a file that belongs to this
+//! pod alone. The repositories that the runner makes include that file, so that the rules hold
+//! however a script cleans its environment or changes its user, and a repository that outlives the
+//! pod includes nothing. The rules are for the project and its submodules only: whatever else a
+//! script asks the same server for is its own affair (`.netrc`, credential helpers, other tokens).
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -24,8 +25,8 @@ fn setting(rule: &GitCredential) -> Setting {
     (format!("url.{}.insteadOf", rule.with.expose()).into(), rule.without.as_str().into())
 }
 
-/// Writes the file with the rules for the project itself and for `submodules`, which are URLs. It appears complete, because it may be in
-/// use.
+/// Writes the file with the rules for the project itself and for `submodules`, which are URLs. It
+/// appears complete, because it may be in use.
 pub(super) fn write(path: &Path, sources: &Sources, submodules: &[String]) -> io::Result<()> {
     let own: &[String] = &sources.own_urls;
     let own = if own.is_empty() { std::slice::from_ref(&sources.url) } else { own };
@@ -50,7 +51,8 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The rule for one URL, from that for its server. Git compares beginnings only: `g/a.git` is also that of `g/a.github.io.git`.
+/// The rule for one URL, from that for its server. Git compares beginnings only: `g/a.git` is also
+/// that of `g/a.github.io.git`.
 fn exact(url: &str, servers: &[GitCredential]) -> Option<GitCredential> {
     if url.contains(|c: char| c.is_control()) {
         return None;
@@ -70,8 +72,8 @@ pub(crate) fn include(path: &Path) -> Setting {
     ("include.path".into(), path.to_string_lossy().into_owned().into())
 }
 
-/// Settings as environment variables (git 2.31 and newer), after `before` others that the environment has already. Processes that git
-/// starts for submodules and for git-lfs inherit them.
+/// Settings as environment variables (git 2.31 and newer), after `before` others that the
+/// environment has already. Processes that git starts for submodules and for git-lfs inherit them.
 pub(crate) fn as_variables(settings: &[Setting], before: usize) -> Vec<(String, SecretText)> {
     if settings.is_empty() {
         return Vec::new();

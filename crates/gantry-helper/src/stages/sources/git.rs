@@ -17,11 +17,13 @@ use crate::ports::Exit;
 use crate::process::script::pass_environment;
 use crate::stages::{COMMAND_NOT_FOUND, StageContext};
 
-/// What every new repository starts with (GitLab Runner 19.4): no questions, no work in the background, no surprises from the network.
+/// What every new repository starts with (GitLab Runner 19.4): no questions, no work in the
+/// background, no surprises from the network.
 const TEMPLATE: &str = "[init]\n\tdefaultBranch = none\n[fetch]\n\trecurseSubmodules = false\n[credential]\n\tinteractive = never\n\
                         [gc]\n\tautoDetach = false\n";
 
-/// The rest of what `git clone` gives the git directory of a submodule, but for what `git submodule` adds by itself.
+/// The rest of what `git clone` gives the git directory of a submodule, but for what `git
+/// submodule` adds by itself.
 const MODULE: &str = "[core]\n\tbare = false\n\tlogAllRefUpdates = true\n[remote \"origin\"]\n\
                       \tfetch = +refs/heads/*:refs/remotes/origin/*\n";
 
@@ -97,7 +99,8 @@ impl<'a> Git<'a> {
         Ok(exit.success())
     }
 
-    /// Whether the remote can be asked, and has one of `refs` if some are given. No repository takes part in that.
+    /// Whether the remote can be asked, and has one of `refs` if some are given. No repository
+    /// takes part in that.
     pub(super) async fn remote_has(&self, url: &str, refs: &[&str]) -> Result<bool, Ending> {
         let arguments = [&["ls-remote", "--quiet", "--exit-code", url][..], refs].concat();
         let mut command = self.command(&arguments);
@@ -133,7 +136,8 @@ impl<'a> Git<'a> {
     }
 }
 
-/// Whether a failure is git's own word about what it was asked for. A git that could not be started, or not be loaded, says nothing of that.
+/// Whether a failure is git's own word about what it was asked for. A git that could not be
+/// started, or not be loaded, says nothing of that.
 pub(super) fn has_judged(ending: &Ending) -> bool {
     matches!(ending, Ending::StageFailed { exit_code, .. } if *exit_code != COMMAND_NOT_FOUND)
 }
@@ -187,7 +191,8 @@ fn settings(sources: &Sources, ca_file: Option<&Path>) -> Vec<Setting> {
     settings
 }
 
-/// Scheme, host and port of a URL: certificates that were configured for one server are for that server only.
+/// Scheme, host and port of a URL: certificates that were configured for one server are for that
+/// server only.
 fn origin(url: &str) -> &str {
     let after_scheme = url.find("://").map_or(0, |at| at + 3);
     let end = url.get(after_scheme..).and_then(|rest| rest.find('/')).map_or(url.len(), |at| after_scheme + at);
@@ -201,7 +206,8 @@ fn write_ca(context: &StageContext, sources: &Sources) -> io::Result<Option<Path
     Ok(Some(path))
 }
 
-/// The container's own home where it can be written to, because images bring settings there; else one of ours.
+/// The container's own home where it can be written to, because images bring settings there; else
+/// one of ours.
 fn home(agent_dir: &Path) -> io::Result<PathBuf> {
     if let Some(home) = std::env::var_os("HOME").map(PathBuf::from)
         && home.is_dir()

@@ -1,4 +1,5 @@
-//! User scripts around getting the sources. They run in the helper container, with git's environment.
+//! User scripts around getting the sources. They run in the helper container, with git's
+//! environment.
 
 use std::path::Path;
 

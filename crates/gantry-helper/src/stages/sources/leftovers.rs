@@ -1,6 +1,8 @@
-//! What an earlier job has left where this job's repository goes. Volumes that outlive their pods hold whatever that job wrote, so nothing
-//! of it may name a program that git then runs in the helper container, or lead git elsewhere, or stop it. Only data is kept, and that only
-//! as plain files and directories; configuration, hooks, attributes, links and locks go, and the configuration is written anew.
+//! What an earlier job has left where this job's repository goes. Volumes that outlive their pods
+//! hold whatever that job wrote, so nothing of it may name a program that git then runs in the
+//! helper container, or lead git elsewhere, or stop it. Only data is kept, and that only as plain
+//! files and directories; configuration, hooks, attributes, links and locks go, and the
+//! configuration is written anew.
 
 use std::fs::{self, DirEntry};
 use std::io::{self, Read as _};
@@ -10,7 +12,8 @@ use walkdir::WalkDir;
 
 use crate::stages::trees::{remove_file, remove_tree};
 
-/// What a git directory may keep: objects, what names them, and what git knows about the files of the work tree.
+/// What a git directory may keep: objects, what names them, and what git knows about the files of
+/// the work tree.
 const DIRECTORIES: [&str; 4] = ["objects", "refs", "lfs", "modules"];
 const FILES: [&str; 4] = ["HEAD", "packed-refs", "shallow", "index"];
 
@@ -23,8 +26,9 @@ const READ_BY_GIT: [&str; 4] = [".gitattributes", ".gitignore", ".gitmodules", "
 /// Longest content of `HEAD`: git takes names of refs of up to about 4 KiB.
 const LONGEST_HEAD: u64 = 8192;
 
-/// Cleans the repository of `project`, and those of its submodules, which get `module_config`. Says whether a repository is left; one that
-/// git could not use, or that is a link or lies elsewhere, is not.
+/// Cleans the repository of `project`, and those of its submodules, which get `module_config`. Says
+/// whether a repository is left; one that git could not use, or that is a link or lies elsewhere,
+/// is not.
 pub(crate) fn secure(project: &Path, module_config: &str) -> io::Result<bool> {
     for name in READ_BY_GIT {
         let path = project.join(name);
@@ -99,7 +103,8 @@ fn is_kept(entry: &DirEntry) -> io::Result<bool> {
     })
 }
 
-/// Below `.git/modules` are the git directories of submodules, by name, and a name may have several parts.
+/// Below `.git/modules` are the git directories of submodules, by name, and a name may have several
+/// parts.
 fn secure_modules(directory: &Path, module_config: &str) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

@@ -1,5 +1,6 @@
-//! Gets the project: git, called with argument lists, never through a shell. The job token reaches git by a file that belongs to the pod
-//! (see `credentials`) and is in no argument and no remote. What an earlier job has left is made safe before git looks at it.
+//! Gets the project: git, called with argument lists, never through a shell. The job token reaches
+//! git by a file that belongs to the pod (see `credentials`) and is in no argument and no remote.
+//! What an earlier job has left is made safe before git looks at it.
 
 pub(crate) mod credentials;
 mod git;
@@ -161,7 +162,8 @@ async fn fetch(context: &StageContext, git: &Git<'_>, sources: &Sources, found: 
         depth => format!("Fetching changes with git depth set to {depth}..."),
     };
     context.outlet.notice(&notice).await;
-    // The repository's configuration is always written anew: a hook that ran before may have left one.
+    // The repository's configuration is always written anew: a hook that ran before may have left
+    // one.
     let removed = trees::remove_tree(&Path::new(project).join(".git/config"));
     removed.map_err(|error| Failed::elsewhere(context.trouble("cannot write git's configuration anew", &error)))?;
     let template = git::template_dir(&context.layout);
@@ -225,8 +227,8 @@ async fn checkout(context: &StageContext, git: &Git<'_>, sources: &Sources, foun
     Ok(())
 }
 
-/// Whether the index, which an earlier job has left, keeps git from looking at some files of the work tree, as a sparse checkout does, or
-/// cannot be read. Without it git writes every file.
+/// Whether the index, which an earlier job has left, keeps git from looking at some files of the
+/// work tree, as a sparse checkout does, or cannot be read. Without it git writes every file.
 async fn hides_files(git: &Git<'_>) -> Result<bool, Ending> {
     let Some(listing) = git.answer(&["ls-files", "-v", "-z"]).await? else { return Ok(true) };
     let hidden = tasks::blocking(move || {

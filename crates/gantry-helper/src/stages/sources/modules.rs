@@ -1,5 +1,5 @@
-//! What is known of submodules without git's help: their URLs, from `.gitmodules`, and what an earlier job may have put where git would
-//! look for them.
+//! What is known of submodules without git's help: their URLs, from `.gitmodules`, and what an
+//! earlier job may have put where git would look for them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -24,7 +24,8 @@ struct Module {
     url: String,
 }
 
-/// The URLs of the submodules in the work tree of `project`, whose own URL is `base`, and of those below, each once.
+/// The URLs of the submodules in the work tree of `project`, whose own URL is `base`, and of those
+/// below, each once.
 pub(super) fn urls(project: &Path, base: &str) -> Vec<String> {
     let mut urls = BTreeSet::new();
     collect(project, base, SUBMODULE_LEVELS, &mut urls);
@@ -46,7 +47,8 @@ fn collect(tree: &Path, base: &str, levels: u32, urls: &mut BTreeSet<String>) {
     }
 }
 
-/// The sections `submodule` of a configuration of git. What is not understood is left out: it is git that judges the file.
+/// The sections `submodule` of a configuration of git. What is not understood is left out: it is
+/// git that judges the file.
 fn parse(text: &str) -> Vec<Module> {
     let mut modules = Vec::new();
     for line in text.lines().map(str::trim) {
@@ -80,7 +82,8 @@ fn unquoted(text: &str) -> String {
     out.trim_end().to_owned()
 }
 
-/// A URL that may be relative to that of the repository that holds the submodule (git's `submodule` command).
+/// A URL that may be relative to that of the repository that holds the submodule (git's `submodule`
+/// command).
 fn resolve(base: &str, url: &str) -> String {
     if !url.starts_with("./") && !url.starts_with("../") {
         return url.to_owned();
@@ -99,8 +102,8 @@ fn resolve(base: &str, url: &str) -> String {
     }
 }
 
-/// Makes sure that what git will take for the work tree of a submodule leads to nowhere but `.git/modules`. Says whether something was
-/// removed in whose place there are tracked files.
+/// Makes sure that what git will take for the work tree of a submodule leads to nowhere but
+/// `.git/modules`. Says whether something was removed in whose place there are tracked files.
 pub(super) async fn secure(context: &StageContext, git: &Git<'_>) -> Result<bool, Ending> {
     let links = paths(git).await?;
     let project = PathBuf::from(&context.plan.paths.project_dir);
@@ -153,8 +156,8 @@ fn secure_links(project: &Path, links: &[PathBuf]) -> io::Result<bool> {
     Ok(is_tracked_lost || is_planted)
 }
 
-/// Removes linked directories in the work tree of a submodule, which come back if they are tracked, and says whether it holds a `.git` that
-/// leads to elsewhere.
+/// Removes linked directories in the work tree of a submodule, which come back if they are tracked,
+/// and says whether it holds a `.git` that leads to elsewhere.
 fn secure_tree(tree: &Path, modules: &Path) -> io::Result<bool> {
     let mut is_planted = false;
     for entry in WalkDir::new(tree).follow_links(false).follow_root_links(false) {

@@ -1,5 +1,5 @@
-//! `git clone` instead of `git init` and `git fetch` (GitLab Runner 19.4, `FF_USE_GIT_NATIVE_CLONE`): for flags that only it has, such as
-//! `--filter` and `--bundle-uri`.
+//! `git clone` instead of `git init` and `git fetch` (GitLab Runner 19.4,
+//! `FF_USE_GIT_NATIVE_CLONE`): for flags that only it has, such as `--filter` and `--bundle-uri`.
 
 use std::io::Read as _;
 

@@ -1,5 +1,5 @@
-//! Leaves the project's directory at the end of a job as the next one would like to find it (GitLab Runner 19.4, `FF_ENABLE_JOB_CLEANUP`): for
-//! volumes that outlive their pods.
+//! Leaves the project's directory at the end of a job as the next one would like to find it (GitLab
+//! Runner 19.4, `FF_ENABLE_JOB_CLEANUP`): for volumes that outlive their pods.
 
 use gantry_core::Ending;
 use gantry_wire::plan::{GitStrategy, Sources, SubmoduleStrategy};

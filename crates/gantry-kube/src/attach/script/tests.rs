@@ -9,8 +9,8 @@ use std::{
 
 use super::*;
 
-/// A process that is being started holds for a moment whatever files the others have open, and a program that is open for writing cannot be
-/// started ("text file busy"): so one test at a time.
+/// A process that is being started holds for a moment whatever files the others have open, and a
+/// program that is open for writing cannot be started ("text file busy"): so one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Stands for a container: a directory for the agent, and one for the image's programs.

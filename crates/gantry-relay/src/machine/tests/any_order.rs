@@ -1,5 +1,5 @@
-//! Whatever GitLab answers and in whatever order the caller gives the trace: no byte lost, none twice, one terminal state, behind the last
-//! byte.
+//! Whatever GitLab answers and in whatever order the caller gives the trace: no byte lost, none
+//! twice, one terminal state, behind the last byte.
 
 use proptest::prelude::*;
 

@@ -41,7 +41,8 @@ inherits-when: {script: x, when: on_failure, rules: [{if: $CI_COMMIT_BRANCH}]}
     assert_eq!(inherits.when, When::OnFailure);
 }
 
-/// The jobs of a push to `main` that changed `README.md` and `src/a/b.rs`, in a repository with a few files.
+/// The jobs of a push to `main` that changed `README.md` and `src/a/b.rs`, in a repository with a
+/// few files.
 fn present_in(yaml: &str) -> Vec<String> {
     let files = [("Dockerfile", ""), ("README.md", ""), ("docs/a/guide.md", ""), ("src/main.rs", "")];
     let tree = Tree {

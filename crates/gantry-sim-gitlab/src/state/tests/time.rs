@@ -1,4 +1,5 @@
-//! What happens by itself when time passes: acknowledgement, silence, overtime, the queue, locks, expiry.
+//! What happens by itself when time passes: acknowledgement, silence, overtime, the queue, locks,
+//! expiry.
 
 use super::*;
 

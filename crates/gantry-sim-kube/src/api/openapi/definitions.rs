@@ -1,4 +1,5 @@
-//! The schemas of the API's messages, made from the table in `schema`: fields, types, and how lists are patched. Descriptions are not in it.
+//! The schemas of the API's messages, made from the table in `schema`: fields, types, and how lists
+//! are patched. Descriptions are not in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +26,8 @@ fn kinds() -> BTreeMap<String, (&'static str, &'static str)> {
     kinds
 }
 
-/// The schemas of a group's types, or of all, and of whatever they consist of. References begin with `prefix`.
+/// The schemas of a group's types, or of all, and of whatever they consist of. References begin
+/// with `prefix`.
 pub(super) fn schemas(group: Option<&str>, prefix: &str) -> Map<String, Value> {
     let kinds = kinds();
     let mut waiting: Vec<&str> = kinds

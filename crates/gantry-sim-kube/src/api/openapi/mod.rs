@@ -1,5 +1,5 @@
-//! As much OpenAPI as `kubectl` needs: which paths exist and that they take `fieldValidation`, so that it leaves
-//! validation to the server; and the fields of all types, without descriptions.
+//! As much OpenAPI as `kubectl` needs: which paths exist and that they take `fieldValidation`, so
+//! that it leaves validation to the server; and the fields of all types, without descriptions.
 
 mod definitions;
 mod v2;

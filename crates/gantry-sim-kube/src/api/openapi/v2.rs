@@ -1,5 +1,6 @@
-//! OpenAPI 2.0, in JSON and in the protobuf form that `kubectl` asks for when it validates a list, plans a patch, or is older than OpenAPI
-//! 3.0 in Kubernetes. Only schemas: which paths take which parameters is told by 3.0.
+//! OpenAPI 2.0, in JSON and in the protobuf form that `kubectl` asks for when it validates a list,
+//! plans a patch, or is older than OpenAPI 3.0 in Kubernetes. Only schemas: which paths take which
+//! parameters is told by 3.0.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
@@ -34,7 +35,8 @@ fn named(name: &str, value: &Value) -> Value {
     json!({"name": name, "value": value})
 }
 
-/// A schema as the messages of the protobuf form have it: maps are lists of named values, extensions are YAML.
+/// A schema as the messages of the protobuf form have it: maps are lists of named values,
+/// extensions are YAML.
 fn message(schema: &Value) -> Value {
     let mut message = json!({});
     let mut extensions = Vec::new();

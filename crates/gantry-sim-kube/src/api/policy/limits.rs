@@ -15,8 +15,8 @@ use crate::{
 /// Where the defaults that were given are written down.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
-/// Fills in what a limit range leaves to be concluded: a container's default is the maximum, its default request the
-/// default, or the minimum.
+/// Fills in what a limit range leaves to be concluded: a container's default is the maximum, its
+/// default request the default, or the minimum.
 pub(crate) fn range_defaults(range: &mut Value) {
     for item in list_mut(range, &["spec", "limits"]).iter_mut().filter(|item| text(item, &["type"]) == "Container") {
         for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {

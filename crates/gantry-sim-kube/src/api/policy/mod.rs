@@ -1,5 +1,6 @@
-//! Admission by policy: what a namespace's limit ranges, quotas and security level make of a new object, and what
-//! priority classes make of a pod. Each file is one admission plug-in of a real API server, with its words.
+//! Admission by policy: what a namespace's limit ranges, quotas and security level make of a new
+//! object, and what priority classes make of a pod. Each file is one admission plug-in of a real
+//! API server, with its words.
 
 mod limits;
 mod priority;

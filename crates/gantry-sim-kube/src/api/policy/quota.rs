@@ -1,5 +1,6 @@
-//! Resource quotas: what a namespace uses, and whether one more object fits. What is used is counted anew at each
-//! question, so it cannot go wrong; callers hold the lock that keeps two creations apart.
+//! Resource quotas: what a namespace uses, and whether one more object fits. What is used is
+//! counted anew at each question, so it cannot go wrong; callers hold the lock that keeps two
+//! creations apart.
 
 use std::{collections::BTreeMap, convert::Infallible};
 

@@ -1,5 +1,5 @@
-//! Pod Security admission: a namespace's labels say how strict to be with its pods, who breaks the rules of `enforce` is
-//! refused, who breaks those of `warn` is warned.
+//! Pod Security admission: a namespace's labels say how strict to be with its pods, who breaks the
+//! rules of `enforce` is refused, who breaks those of `warn` is warned.
 
 use http::HeaderValue;
 use serde_json::Value;

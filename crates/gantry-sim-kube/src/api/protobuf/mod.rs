@@ -1,5 +1,6 @@
-//! Bodies in protobuf, which clients made with Kubernetes' own library send and, with some settings, want back. They are read into the JSON
-//! that everything else here works with, and written from it, by the table in `schema`.
+//! Bodies in protobuf, which clients made with Kubernetes' own library send and, with some
+//! settings, want back. They are read into the JSON that everything else here works with, and
+//! written from it, by the table in `schema`.
 
 mod read;
 mod wire;
@@ -75,7 +76,8 @@ pub(crate) fn event(kind: &str, object: &Value) -> Option<Bytes> {
     Some(frame.into())
 }
 
-/// Writes an answer that is JSON anew; others, and those whose type has no message, stay as they are.
+/// Writes an answer that is JSON anew; others, and those whose type has no message, stay as they
+/// are.
 pub(crate) async fn translated(answer: Response) -> Response {
     let is_json = answer.headers().get(header::CONTENT_TYPE).is_some_and(|media| media == "application/json");
     if !is_json {

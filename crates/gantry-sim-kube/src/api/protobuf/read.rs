@@ -16,7 +16,8 @@ use crate::{
 /// Deepest nesting of messages that is followed.
 const DEPTH: usize = 24;
 
-/// Reads a message by its fields; those that are not among them are skipped. `None` where the bytes are broken.
+/// Reads a message by its fields; those that are not among them are skipped. `None` where the bytes
+/// are broken.
 pub(super) fn message(bytes: &[u8], fields: &[Field]) -> Option<Object> {
     nested(bytes, fields, DEPTH)
 }
@@ -65,7 +66,8 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// One value. Outside `None` is a broken one, inside one that says nothing, such as a time that was never set.
+/// One value. Outside `None` is a broken one, inside one that says nothing, such as a time that was
+/// never set.
 #[expect(clippy::option_option, reason = "broken and absent are different things")]
 fn value(item: &Item<'_>, kind: Kind, depth: usize) -> Option<Option<Value>> {
     let value = match (kind, item) {

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::schema::{Count, Field, Kind, Table};
 
-/// Writes what an object has of these fields. A value of another type than its field is left out: objects other than pods are kept as they
-/// come.
+/// Writes what an object has of these fields. A value of another type than its field is left out:
+/// objects other than pods are kept as they come.
 pub(crate) fn message(table: &Table, object: &Object, fields: &[Field]) -> Vec<u8> {
     let mut to = Vec::new();
     for field in fields {

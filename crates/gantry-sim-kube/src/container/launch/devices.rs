@@ -1,5 +1,5 @@
-//! The kernel's own file systems in a container: `/proc`, `/sys` and `/dev`. Nothing of the host's devices is shown but
-//! those that any program may use.
+//! The kernel's own file systems in a container: `/proc`, `/sys` and `/dev`. Nothing of the host's
+//! devices is shown but those that any program may use.
 
 use std::{
     fs::{self, File},
@@ -20,12 +20,13 @@ use super::{
 /// Devices without power over anything.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
-/// Parts of `/proc` through which root could change the host, or read its memory. The root of a user namespace cannot,
-/// unless it is the host's root in disguise.
+/// Parts of `/proc` through which root could change the host, or read its memory. The root of a
+/// user namespace cannot, unless it is the host's root in disguise.
 const PROC_READ_ONLY: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
 const PROC_HIDDEN: [&str; 3] = ["/proc/kcore", "/proc/keys", "/proc/timer_list"];
 
-/// Mounts them under `root`. Must run in the container's pid namespace, with the host's `/proc` still in sight.
+/// Mounts them under `root`. Must run in the container's pid namespace, with the host's `/proc`
+/// still in sight.
 pub(super) fn mount(root: &Path) -> Result<(), Failure> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mounts::fresh("proc", &root.join("proc"), plain, "")?;
@@ -78,8 +79,8 @@ pub(super) fn protect() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows the container's own control group where programs look for their limits and OOM kills. Best effort: a `/sys`
-/// that was bound from the host shows the host's groups instead.
+/// Shows the container's own control group where programs look for their limits and OOM kills. Best
+/// effort: a `/sys` that was bound from the host shows the host's groups instead.
 pub(super) fn show_cgroup(old: &str, view: &CgroupView) {
     let target = Path::new(&view.target);
     let show = || -> Result<(), Failure> {

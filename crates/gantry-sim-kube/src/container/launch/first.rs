@@ -1,5 +1,6 @@
-//! The first process of a container or of an exec'd command, until it is replaced by the command. It runs with the
-//! launcher's rights, so everything that the command must not inherit is given up here, in an order that matters.
+//! The first process of a container or of an exec'd command, until it is replaced by the command.
+//! It runs with the launcher's rights, so everything that the command must not inherit is given up
+//! here, in an order that matters.
 
 use std::{
     fs::{self, File},
@@ -25,9 +26,11 @@ use super::{
     program, rootfs, user,
 };
 
-/// Returns only if the command could not be started, after having said why, or if there is none (probe).
+/// Returns only if the command could not be started, after having said why, or if there is none
+/// (probe).
 pub(super) fn run(control: &UnixStream) -> io::Result<()> {
-    // Before waiting for the order: if the keeper dies before this line, the wait ends; if later, so do we.
+    // Before waiting for the order: if the keeper dies before this line, the wait ends; if later,
+    // so do we.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     let Some((order, files)) = channel::receive::<Order>(control)? else { return Ok(()) };
     match become_the_command(control, &order, &files) {
@@ -80,8 +83,8 @@ fn connect_streams(streams: &[OwnedFd]) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(stderr)?)
 }
 
-/// Opens a terminal of the container's own `/dev/pts`, so that its name means something inside, and makes it the
-/// session's. Returns the controlling side.
+/// Opens a terminal of the container's own `/dev/pts`, so that its name means something inside, and
+/// makes it the session's. Returns the controlling side.
 fn connect_terminal(order: &Order) -> Result<OwnedFd, Failure> {
     let open = || -> io::Result<OwnedFd> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -111,7 +114,8 @@ fn enter_working_dir(order: &Order) -> Result<(), Failure> {
         .map_err(|error| Failure::WorkingDir { path: path.to_owned(), reason: program::reason(&error) })
 }
 
-/// Opens what a later exec needs. Done by the process itself, so that nobody needs the right to look into it.
+/// Opens what a later exec needs. Done by the process itself, so that nobody needs the right to
+/// look into it.
 fn own_namespaces(privilege: Privilege) -> Result<Vec<(Namespace, File)>, Failure> {
     let mut found = Vec::new();
     if privilege == Privilege::UserNamespace {

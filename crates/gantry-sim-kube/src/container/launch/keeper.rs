@@ -1,5 +1,5 @@
-//! The keeper: stands between the runtime and the first process (see the module above). It holds no copy of the
-//! command's streams once the command runs, or their readers would never see an end.
+//! The keeper: stands between the runtime and the first process (see the module above). It holds no
+//! copy of the command's streams once the command runs, or their readers would never see an end.
 
 use std::{
     ffi::OsString,
@@ -68,8 +68,8 @@ impl Group {
 
 /// Makes or enters the namespaces and starts the first process in them.
 fn start(order: &Order, mut files: Vec<OwnedFd>) -> Result<First, Failure> {
-    // All opened now: the host's files are soon out of sight, for the keeper too, since a change of the root moves every
-    // process of the mount namespace that stands at the old one.
+    // All opened now: the host's files are soon out of sight, for the keeper too, since a change of
+    // the root moves every process of the mount namespace that stands at the old one.
     std::env::set_current_dir("/").step(|| "enter /".to_owned())?;
     let cgroup = order.cgroup.as_ref().and_then(|path| fs::OpenOptions::new().write(true).open(path).ok());
     let group = order.cgroup.as_deref().filter(|_| matches!(order.task, Task::Start(_))).and_then(Group::open);
@@ -199,7 +199,8 @@ impl First {
                 }
                 Ok(())
             }
-            // The runtime is gone, or has lost interest: the end of a first process is the end of its container.
+            // The runtime is gone, or has lost interest: the end of a first process is the end of
+            // its container.
             Ok(None) | Err(_) => {
                 let _ = self.child.kill();
                 self.child.wait().map(drop)?;

@@ -1,11 +1,12 @@
-//! The launcher: what the runtime's program is when it is started under another name. It has one thread, gets its order
-//! over the socket that is its standard input, and must never print, wait for anything but that socket and its child,
-//! or outlive the runtime.
+//! The launcher: what the runtime's program is when it is started under another name. It has one
+//! thread, gets its order over the socket that is its standard input, and must never print, wait
+//! for anything but that socket and its child, or outlive the runtime.
 //!
-//! Two processes per container or exec'd command. The *keeper* enters or makes the namespaces, starts the *first
-//! process* in them and stays outside as its parent: it passes signals on, reports the end, and kills the first process
-//! when the socket closes, so that nothing survives the runtime. The first process (`first`) builds the root file
-//! system if there is none, becomes who it shall be, and replaces itself by the command.
+//! Two processes per container or exec'd command. The *keeper* enters or makes the namespaces,
+//! starts the *first process* in them and stays outside as its parent: it passes signals on,
+//! reports the end, and kills the first process when the socket closes, so that nothing survives
+//! the runtime. The first process (`first`) builds the root file system if there is none, becomes
+//! who it shall be, and replaces itself by the command.
 
 mod devices;
 mod first;
@@ -36,10 +37,11 @@ const FIRST: &str = "first";
 /// Exit code of a launcher that could not even report what went wrong.
 const BROKEN: u8 = 125;
 
-/// Does the launcher's work if this process was started as one, and says how to exit; otherwise returns `None` at once.
+/// Does the launcher's work if this process was started as one, and says how to exit; otherwise
+/// returns `None` at once.
 ///
-/// Every binary that is given to [`super::Runtime::new`] as the launcher calls this first in `main`, before any thread
-/// exists (so not inside `#[tokio::main]`).
+/// Every binary that is given to [`super::Runtime::new`] as the launcher calls this first in
+/// `main`, before any thread exists (so not inside `#[tokio::main]`).
 pub fn run_if_launcher() -> Option<ExitCode> {
     let mut args = std::env::args_os();
     if args.next().as_deref() != Some(OsStr::new(LAUNCHER_NAME)) {
@@ -55,8 +57,8 @@ pub fn run_if_launcher() -> Option<ExitCode> {
     Some(if done.is_ok() { ExitCode::SUCCESS } else { BROKEN.into() })
 }
 
-/// Closes what the simulator itself was given by whoever started it without being told, before anything is opened here.
-/// (What the simulator opens itself is closed by `execve`.)
+/// Closes what the simulator itself was given by whoever started it without being told, before
+/// anything is opened here. (What the simulator opens itself is closed by `execve`.)
 fn close_inherited() -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -69,7 +71,8 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the socket out of standard input, so that no child inherits it. (The copy is closed by `execve`.)
+/// Takes the socket out of standard input, so that no child inherits it. (The copy is closed by
+/// `execve`.)
 fn take_control() -> io::Result<UnixStream> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;

@@ -57,7 +57,8 @@ pub(super) fn set_read_only(target: &Path) -> Result<(), Failure> {
 pub(super) fn set_tree_read_only(target: &Path) -> Result<(), Failure> {
     set_read_only(target)?;
     let table = fs::read_to_string("/proc/self/mountinfo").step(|| "read the mount table".to_owned())?;
-    // A name with a space or the like is escaped there and not found here. System directories have none.
+    // A name with a space or the like is escaped there and not found here. System directories have
+    // none.
     for place in table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new) {
         if place != target && place.starts_with(target) {
             set_read_only(place)?;
@@ -66,8 +67,8 @@ pub(super) fn set_tree_read_only(target: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An overlay of a host directory. `layers`: where what is written goes, relative to the working directory, since the
-/// option string knows no escapes that all kernels understand.
+/// An overlay of a host directory. `layers`: where what is written goes, relative to the working
+/// directory, since the option string knows no escapes that all kernels understand.
 pub(super) fn overlay(lower: &Path, layers: &str, target: &Path, privilege: Privilege) -> Result<(), Failure> {
     // Without privileges its notes must be user attributes, or removed directories would come back.
     let attributes = if privilege == Privilege::UserNamespace { ",userxattr" } else { "" };

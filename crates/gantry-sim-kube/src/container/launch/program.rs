@@ -1,4 +1,5 @@
-//! Finds the command's program and executes it, with the errors that users know from container engines.
+//! Finds the command's program and executes it, with the errors that users know from container
+//! engines.
 
 use std::{
     ffi::OsString,
@@ -69,8 +70,8 @@ fn search_path(spec: &ContainerSpec) -> OsString {
     spec.env.iter().rev().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value).into()
 }
 
-/// Whether this user may execute it and the kernel can: without the last check the C library would run any text file as
-/// a shell script, which container engines refuse.
+/// Whether this user may execute it and the kernel can: without the last check the C library would
+/// run any text file as a shell script, which container engines refuse.
 fn check(path: &Path) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
@@ -91,8 +92,9 @@ fn check(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whoever started the simulator may ignore signals: a shell makes a command in the background ignore the interrupt key. Ignored ones stay
-/// ignored when a program is executed; those that are handled go back to their default.
+/// Whoever started the simulator may ignore signals: a shell makes a command in the background
+/// ignore the interrupt key. Ignored ones stay ignored when a program is executed; those that are
+/// handled go back to their default.
 fn handle_ignored_signals() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -118,7 +120,8 @@ pub(super) fn execute(path: &Path, spec: &ContainerSpec) -> Failure {
     let program = spec.args.first().cloned().unwrap_or_default();
     command.arg0(&program).args(spec.args.iter().skip(1));
     handle_ignored_signals();
-    // Unlike a bare `execve` this also restores the handling of SIGPIPE, which Rust programs ignore.
+    // Unlike a bare `execve` this also restores the handling of SIGPIPE, which Rust programs
+    // ignore.
     let error = command.exec();
     match error.kind() {
         // The file was there a moment ago, so its interpreter is missing.

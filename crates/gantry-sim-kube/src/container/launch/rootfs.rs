@@ -1,6 +1,6 @@
-//! Builds the container's root file system: a tmpfs with an overlay for each directory of the host that makes up its
-//! tools, and nothing else of the host. All of it is seen only in the container's mount namespace, so it needs no
-//! cleaning up.
+//! Builds the container's root file system: a tmpfs with an overlay for each directory of the host
+//! that makes up its tools, and nothing else of the host. All of it is seen only in the container's
+//! mount namespace, so it needs no cleaning up.
 
 use std::{
     fs::{self, File, Permissions},
@@ -138,8 +138,8 @@ fn mount_tools(root: &Path, spec: &ContainerSpec, privilege: Privilege) -> Resul
     Ok(mounted)
 }
 
-/// Makes mount points of volumes below a directory of the host in the layer above it. Later only real root could: in a
-/// user namespace the host's directories belong to nobody.
+/// Makes mount points of volumes below a directory of the host in the layer above it. Later only
+/// real root could: in a user namespace the host's directories belong to nobody.
 fn prepare_mount_points(host: &Path, upper: &Path, spec: &ContainerSpec) -> io::Result<()> {
     for volume in &spec.mounts {
         let Ok(below) = volume.target.strip_prefix(host) else { continue };

@@ -1,5 +1,6 @@
-//! Shows a user's tools in a container, each where it is on the host, since many of them know their own place. Nothing
-//! that is written to them leaves the container, and of the home nothing is seen but them.
+//! Shows a user's tools in a container, each where it is on the host, since many of them know their
+//! own place. Nothing that is written to them leaves the container, and of the home nothing is seen
+//! but them.
 
 use std::{
     fs::{self, Permissions},
@@ -24,8 +25,8 @@ const USUAL_HOME: &str = "/root";
 /// Characters that mean something in the options of an overlay.
 const OPTION_SYNTAX: [char; 3] = [':', ',', '\\'];
 
-/// Mounts what is in `view`. The container's root is the root already; `old`: where the host's is, `base`: where on it
-/// the container keeps what it writes. Returns what was mounted.
+/// Mounts what is in `view`. The container's root is the root already; `old`: where the host's is,
+/// `base`: where on it the container keeps what it writes. Returns what was mounted.
 pub(super) fn show(
     view: &ToolView,
     spec: &ContainerSpec,
@@ -96,7 +97,8 @@ fn make_home(home: &Path, spec: &ContainerSpec) -> Result<Option<PathBuf>, Failu
     Ok(is_hosts.then(|| home.to_owned()))
 }
 
-/// A directory of the host with a layer of the container's own above it; read-only where the kernel cannot do that.
+/// A directory of the host with a layer of the container's own above it; read-only where the kernel
+/// cannot do that.
 fn show_directory(source: &Path, target: &Path, number: usize, privilege: Privilege) -> Result<(), Failure> {
     let layers = format!("layers/tool-{number}");
     for directory in [format!("{layers}.up"), format!("{layers}.wk")] {
@@ -114,7 +116,8 @@ fn show_directory(source: &Path, target: &Path, number: usize, privilege: Privil
     Ok(())
 }
 
-/// Takes a file out of sight: away where that changes only the container's own layer, else covered by nothing.
+/// Takes a file out of sight: away where that changes only the container's own layer, else covered
+/// by nothing.
 fn hide(path: &Path) -> Result<(), Failure> {
     if fs::symlink_metadata(path).is_err() || fs::remove_file(path).is_ok() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Who the command is and what it may do. Whatever is given up here stays given up through `execve`.
+//! Who the command is and what it may do. Whatever is given up here stays given up through
+//! `execve`.
 
 use std::fs;
 
@@ -19,7 +20,8 @@ use super::super::{
     spec::{Capabilities, ContainerSpec, Privilege},
 };
 
-/// What container engines leave to root in a container, without `MKNOD` (see [`Capabilities::Default`]).
+/// What container engines leave to root in a container, without `MKNOD` (see
+/// [`Capabilities::Default`]).
 const DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
@@ -53,14 +55,15 @@ fn is_nested(privilege: Privilege, spec: &ContainerSpec) -> bool {
     privilege == Privilege::UserNamespace && ids(spec) != (0, 0)
 }
 
-/// For the keeper of an exec that has entered the namespaces: does now what its child could not do, since a program
-/// that is not root in its user namespace starts without the right to give up rights.
+/// For the keeper of an exec that has entered the namespaces: does now what its child could not do,
+/// since a program that is not root in its user namespace starts without the right to give up
+/// rights.
 pub(super) fn prepare_exec(privilege: Privilege, spec: &ContainerSpec) -> Result<(), Failure> {
     if is_nested(privilege, spec) { limit_capabilities(spec.capabilities) } else { Ok(()) }
 }
 
-/// Becomes the container's user, with its capabilities. Returns whether a further user namespace was made for that.
-/// `exec`: the container exists and its namespaces have been entered.
+/// Becomes the container's user, with its capabilities. Returns whether a further user namespace
+/// was made for that. `exec`: the container exists and its namespaces have been entered.
 pub(super) fn switch(privilege: Privilege, spec: &ContainerSpec, exec: bool) -> Result<bool, Failure> {
     let (uid, gid) = ids(spec);
     let nested = is_nested(privilege, spec);
@@ -87,8 +90,9 @@ pub(super) fn switch(privilege: Privilege, spec: &ContainerSpec, exec: bool) -> 
     Ok(nested)
 }
 
-/// Takes capabilities out of the bounding and the inheritable set. `execve` of uid 0 gives what is left in the bounding
-/// set, that of another user nothing, so the sets of this process itself need no care; setting the user still needs them.
+/// Takes capabilities out of the bounding and the inheritable set. `execve` of uid 0 gives what is
+/// left in the bounding set, that of another user nothing, so the sets of this process itself need
+/// no care; setting the user still needs them.
 fn limit_capabilities(wanted: Capabilities) -> Result<(), Failure> {
     let keep = match wanted {
         Capabilities::All => return Ok(()),

@@ -1,5 +1,5 @@
-//! Control groups, version 1 and 2: where groups may be made, one per limited container, and its removal. It never
-//! changes a group that it did not make.
+//! Control groups, version 1 and 2: where groups may be made, one per limited container, and its
+//! removal. It never changes a group that it did not make.
 
 use std::{
     fs, io,
@@ -14,7 +14,8 @@ use super::super::channel::CgroupView;
 /// Beginning of the names of our groups; the process id of their maker follows.
 const PREFIX: &str = "gantry-sim-";
 
-/// A group can be removed only when the kernel has forgotten its last process, which takes a moment after its end.
+/// A group can be removed only when the kernel has forgotten its last process, which takes a moment
+/// after its end.
 const REMOVAL_TRIES: u32 = 50;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -32,7 +33,8 @@ enum Version {
 }
 
 impl Home {
-    /// Finds a place where groups with a memory limit can be made, and removes what dead simulators left there.
+    /// Finds a place where groups with a memory limit can be made, and removes what dead simulators
+    /// left there.
     pub(in super::super) fn find() -> Option<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -51,14 +53,15 @@ impl Home {
             let name = entry.file_name();
             let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
             if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-                // Only an empty group can be removed, so this does no harm if the number means something else.
+                // Only an empty group can be removed, so this does no harm if the number means
+                // something else.
                 let _ = fs::remove_dir(entry.path());
             }
         }
     }
 
-    /// Makes a group limited to this many bytes. `whole`: if one process passes the limit, all are killed, where the
-    /// kernel can do that (version 2).
+    /// Makes a group limited to this many bytes. `whole`: if one process passes the limit, all are
+    /// killed, where the kernel can do that (version 2).
     pub(in super::super) fn create(&self, limit: u64, whole: bool) -> io::Result<Cgroup> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -92,8 +95,8 @@ fn candidates(own: &str, mountinfo: &str) -> Vec<Home> {
             _ => continue,
         };
         let Some(path) = on_disk(version, path, mountinfo) else { continue };
-        // In version 2 a group with processes of its own cannot limit groups below it, but its parent can, if the
-        // system has given that to this user too.
+        // In version 2 a group with processes of its own cannot limit groups below it, but its
+        // parent can, if the system has given that to this user too.
         let parent = path.parent().map(Path::to_owned).filter(|_| version == Version::Two);
         found.push(Home { version, path });
         found.extend(parent.map(|path| Home { version, path }));
@@ -104,7 +107,8 @@ fn candidates(own: &str, mountinfo: &str) -> Vec<Home> {
 /// The directory of a group.
 fn on_disk(version: Version, group: &str, mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
-        // See proc_pid_mountinfo(5): fixed fields, optional ones, a dash, then the type, the source and the options.
+        // See proc_pid_mountinfo(5): fixed fields, optional ones, a dash, then the type, the source
+        // and the options.
         let (left, right) = line.split_once(" - ")?;
         let mut right = right.split(' ');
         let (kind, options) = (right.next()?, right.nth(1)?);

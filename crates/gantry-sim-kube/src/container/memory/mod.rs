@@ -1,5 +1,5 @@
-//! The memory limit of a container: a control group where one can be made, else a watchdog. Both count what they had to
-//! kill, since that is what tells an out-of-memory kill from any other.
+//! The memory limit of a container: a control group where one can be made, else a watchdog. Both
+//! count what they had to kill, since that is what tells an out-of-memory kill from any other.
 
 mod cgroup;
 mod watchdog;

@@ -1,6 +1,6 @@
-//! The memory limit where no control group can be made: looks at the container's processes now and then and kills the
-//! one that the kernel would have chosen. It is late by up to one period, so a limit can be passed for that long; it
-//! must never look at a process outside the container.
+//! The memory limit where no control group can be made: looks at the container's processes now and
+//! then and kills the one that the kernel would have chosen. It is late by up to one period, so a
+//! limit can be passed for that long; it must never look at a process outside the container.
 
 use std::{
     fs,
@@ -54,8 +54,8 @@ impl Watchdog {
         self.killed.lock().is_ok_and(|killed| killed.contains(&pid))
     }
 
-    /// Watches until dropped. `roots` gives the container's first process and those that entered it; all others descend
-    /// from these.
+    /// Watches until dropped. `roots` gives the container's first process and those that entered
+    /// it; all others descend from these.
     pub(in super::super) async fn run(&self, roots: impl Fn() -> Vec<u32>) {
         loop {
             tokio::time::sleep(PERIOD).await;
@@ -75,7 +75,8 @@ impl Watchdog {
             }
         }
         let total: u64 = seen.iter().map(|process| process.bytes).sum();
-        // What has been killed needs a moment to give its memory back; until then nothing else has to die.
+        // What has been killed needs a moment to give its memory back; until then nothing else has
+        // to die.
         if total <= self.limit || seen.iter().any(|process| process.bytes > 0 && self.has_killed(process.pid)) {
             return;
         }
@@ -112,8 +113,8 @@ fn inspect(pid: u32, limit: u64) -> Option<(Process, Vec<u32>)> {
     Some((Process { pid, bytes, score }, children))
 }
 
-/// What the kernel compares, in pages, with its own rounding. `bytes`: what this process has of the memory that counts;
-/// not more than the limit, since the kernel never lets a process get that far.
+/// What the kernel compares, in pages, with its own rounding. `bytes`: what this process has of the
+/// memory that counts; not more than the limit, since the kernel never lets a process get that far.
 fn score(status: &str, bytes: u64, limit: u64, adjustment: i64) -> i64 {
     let others = sum(status, &["RssFile:", "VmPTE:", "VmSwap:"]);
     let pages = i64::try_from(bytes.saturating_add(others) / PAGE).unwrap_or(i64::MAX);
@@ -121,7 +122,8 @@ fn score(status: &str, bytes: u64, limit: u64, adjustment: i64) -> i64 {
     pages.saturating_add(step.saturating_mul(adjustment))
 }
 
-/// Anonymous and shared memory in bytes, which is what cannot be dropped; from `/proc/<pid>/status`.
+/// Anonymous and shared memory in bytes, which is what cannot be dropped; from
+/// `/proc/<pid>/status`.
 fn memory(status: &str) -> u64 {
     sum(status, &["RssAnon:", "RssShmem:"])
 }

@@ -1,4 +1,5 @@
-//! What befalls a pod from outside: a node that has too little of something, a fault that was asked for, its own deadline.
+//! What befalls a pod from outside: a node that has too little of something, a fault that was asked
+//! for, its own deadline.
 
 use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The configuration of a trial's managers: the cluster and the pods of the operator's own entry, and nothing else of it.
+//! The configuration of a trial's managers: the cluster and the pods of the operator's own entry,
+//! and nothing else of it.
 
 use std::path::Path;
 

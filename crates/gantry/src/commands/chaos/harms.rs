@@ -1,4 +1,5 @@
-//! The kinds of harm that are done to managers, and to the ways between them, GitLab and the API server.
+//! The kinds of harm that are done to managers, and to the ways between them, GitLab and the API
+//! server.
 
 use std::time::Duration;
 

@@ -20,7 +20,8 @@ const LINES_A_SECOND: u32 = 10;
 /// Between two looks, as a browser that shows a log.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a job may take beyond its printing: images are pulled, harms last, and GitLab asks again.
+/// How long a job may take beyond its printing: images are pulled, harms last, and GitLab asks
+/// again.
 const BOUND: Duration = Duration::from_mins(15);
 
 /// How long pods may take to go after the last job has ended.

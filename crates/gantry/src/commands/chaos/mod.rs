@@ -1,5 +1,6 @@
-//! `gantry chaos`: jobs that print numbered lines, in a namespace of the operator's own cluster, and everything around them killed, frozen or
-//! away. GitLab is a simulated one in this process, managers are processes of this program, and the pods are real.
+//! `gantry chaos`: jobs that print numbered lines, in a namespace of the operator's own cluster,
+//! and everything around them killed, frozen or away. GitLab is a simulated one in this process,
+//! managers are processes of this program, and the pods are real.
 
 mod configuration;
 mod harms;

@@ -1,4 +1,5 @@
-//! An HTTP proxy between managers and the API server, whose connections can be cut, refused and stranded.
+//! An HTTP proxy between managers and the API server, whose connections can be cut, refused and
+//! stranded.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -75,7 +76,8 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Whether managers come by here: a kubeconfig may name a proxy of its own, and `NO_PROXY` the API server.
+    /// Whether managers come by here: a kubeconfig may name a proxy of its own, and `NO_PROXY` the
+    /// API server.
     pub(super) fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Relaxed)
     }

@@ -1,5 +1,6 @@
-//! What a trial needs: a simulated GitLab in this process, managers that are processes of this program, and the cluster that their pods come
-//! to. Nothing but the pods of their fleet, which has a name of its own, is touched there.
+//! What a trial needs: a simulated GitLab in this process, managers that are processes of this
+//! program, and the cluster that their pods come to. Nothing but the pods of their fleet, which has
+//! a name of its own, is touched there.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -114,7 +115,8 @@ impl Stage {
         })
     }
 
-    /// One more manager, with a file and a system id of its own, as another pod of a Deployment. It may still be starting.
+    /// One more manager, with a file and a system id of its own, as another pod of a Deployment. It
+    /// may still be starting.
     pub(super) fn launch(&mut self) -> anyhow::Result<()> {
         self.started += 1;
         let directory = self.directory.path().join(format!("manager-{}", self.started));

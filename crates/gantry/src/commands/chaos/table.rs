@@ -20,9 +20,11 @@ pub(crate) struct Row {
     pub(crate) doubled: u32,
     /// Pods that nobody has removed.
     pub(crate) pods: u32,
-    /// Tries of jobs of which nothing had run when their manager went, so that GitLab has tried them again.
+    /// Tries of jobs of which nothing had run when their manager went, so that GitLab has tried
+    /// them again.
     pub(crate) again: u32,
-    /// The longest time in which a reader saw nothing new of a job that printed, the harm's own time included.
+    /// The longest time in which a reader saw nothing new of a job that printed, the harm's own
+    /// time included.
     pub(crate) gap: Duration,
     /// The first thing that was wrong.
     pub(crate) why: Option<String>,

@@ -125,7 +125,8 @@ const CHILD: &str = " › ";
 impl Pipeline {
     /// Nothing more happens to it by itself.
     pub(super) fn is_over(&self) -> bool {
-        // Behind a manual job that nobody starts, others wait for ever: jobs that can begin are pending at once.
+        // Behind a manual job that nobody starts, others wait for ever: jobs that can begin are
+        // pending at once.
         self.jobs.iter().all(|job| job.is_over() || job.status == "created")
     }
 }
@@ -160,7 +161,8 @@ impl Api {
         }
     }
 
-    /// What a pipeline of the project would be, with its warnings; the inner error says why there is none.
+    /// What a pipeline of the project would be, with its warnings; the inner error says why there
+    /// is none.
     pub(super) async fn plan(
         &self,
         project: &Project,
@@ -293,8 +295,9 @@ fn settle(jobs: &mut [Job]) {
         let inner = || jobs.iter().filter(|job| job.name.starts_with(&prefix));
         let waits = |job: &Job| matches!(job.status.as_str(), "manual" | "created") || job.is_child_over;
         let is_over = inner().all(|job| job.is_over() || job.status == "created") && inner().any(waits);
-        // Where the child has an end, though jobs in it may still be started, the job that has started it ends by itself, and what waits
-        // for it begins. That is not seen here yet: the child was asked for after its parent.
+        // Where the child has an end, though jobs in it may still be started, the job that has
+        // started it ends by itself, and what waits for it begins. That is not seen here yet: the
+        // child was asked for after its parent.
         let has_end =
             matches!(jobs[bridge].child_status.as_deref(), Some("success" | "failed" | "canceled" | "skipped"));
         jobs[bridge].is_child_over = is_over && !has_end;

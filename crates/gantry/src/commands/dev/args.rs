@@ -43,7 +43,8 @@ is nothing to run; 128 and the number of the signal if one ends the pipeline.";
 #[derive(Debug, Args)]
 #[command(after_long_help = ABOUT)]
 pub(crate) struct DevArgs {
-    /// A git repository; its .gitlab-ci.yml is run. Default: the one around the current directory, else a sample project
+    /// A git repository; its .gitlab-ci.yml is run. Default: the one around the current directory,
+    /// else a sample project
     #[arg(long, value_name = "DIR")]
     pub(super) repo: Option<PathBuf>,
     /// The sample project, wherever this is started
@@ -55,7 +56,8 @@ pub(crate) struct DevArgs {
     /// Only what is committed, without the changes of the work tree
     #[arg(long)]
     pub(super) committed: bool,
-    /// Run this job with what it needs; may be repeated. Manual jobs that are named start by themselves
+    /// Run this job with what it needs; may be repeated. Manual jobs that are named start by
+    /// themselves
     #[arg(long = "job", value_name = "NAME")]
     pub(super) jobs: Vec<String>,
     /// Run the jobs of --job or --failed alone, without what they need
@@ -82,36 +84,42 @@ pub(crate) struct DevArgs {
     /// A value for an input that `spec:inputs` of the .gitlab-ci.yml asks for; may be repeated
     #[arg(long = "input", value_name = "KEY=VALUE", value_parser = pair)]
     pub(super) inputs: Vec<(String, String)>,
-    /// A directory that stands for another project in `include`, and for its components; may be repeated
+    /// A directory that stands for another project in `include`, and for its components; may be
+    /// repeated
     #[arg(long = "include-project", value_name = "GROUP/NAME=DIR", value_parser = place)]
     pub(super) projects: Vec<(String, PathBuf)>,
-    /// A file that stands for a URL in `include` (or a directory for all URLs that begin so, with a slash at the end)
+    /// A file that stands for a URL in `include` (or a directory for all URLs that begin so, with a
+    /// slash at the end)
     #[arg(long = "include-remote", value_name = "URL=FILE", value_parser = place)]
     pub(super) remotes: Vec<(String, PathBuf)>,
-    /// Copy the files of the jobs' artifacts to DIR, in a directory for each job; a new DIR is one that git ignores
+    /// Copy the files of the jobs' artifacts to DIR, in a directory for each job; a new DIR is one
+    /// that git ignores
     #[arg(long, value_name = "DIR")]
     pub(super) artifacts: Option<PathBuf>,
     /// Run again whenever a file changes, until Ctrl-C
     #[arg(long, conflicts_with_all = ["git_ref", "committed", "list", "dry_run"])]
     pub(super) watch: bool,
-    /// Run what this job needs, and open a shell in its container instead of its script; leaving it ends the job well, with
-    /// its artifacts
+    /// Run what this job needs, and open a shell in its container instead of its script; leaving it
+    /// ends the job well, with its artifacts
     #[arg(long, value_name = "JOB", conflicts_with_all = ["jobs", "failed", "list", "dry_run", "watch", "serve", "no_needs"])]
     pub(super) shell: Option<String>,
-    /// Run the jobs in the cluster of the kubeconfig's current context, or of CONTEXT, with the images that they name
+    /// Run the jobs in the cluster of the kubeconfig's current context, or of CONTEXT, with the
+    /// images that they name
     #[arg(long, value_name = "CONTEXT", num_args = 0..=1, default_missing_value = "", require_equals = true, conflicts_with_all = ["shell", "list", "dry_run"])]
     pub(super) cluster: Option<String>,
     /// Namespace of the pods; default: the context's
     #[arg(long, value_name = "NAMESPACE", requires = "cluster")]
     pub(super) namespace: Option<String>,
-    /// Address or name under which pods reach this machine; default: its address on the way to the API server
+    /// Address or name under which pods reach this machine; default: its address on the way to the
+    /// API server
     #[arg(long, value_name = "ADDRESS", requires = "cluster")]
     pub(super) advertise: Option<String>,
-    /// Image of the container that fetches sources, with git; our helper is put into it. Default: GitLab's own
+    /// Image of the container that fetches sources, with git; our helper is put into it. Default:
+    /// GitLab's own
     #[arg(long, value_name = "IMAGE", requires = "cluster")]
     pub(super) helper_image: Option<String>,
-    /// Keep running after the pipeline and show everything on a page; Ctrl-C ends it. ADDR is the page's, such as
-    /// 127.0.0.1:9000
+    /// Keep running after the pipeline and show everything on a page; Ctrl-C ends it. ADDR is the
+    /// page's, such as 127.0.0.1:9000
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = PAGE, value_parser = listen_address)]
     pub(super) serve: Option<SocketAddr>,
 }

@@ -1,4 +1,5 @@
-//! Where the caches of jobs are kept between runs: a directory of the user's own for each repository.
+//! Where the caches of jobs are kept between runs: a directory of the user's own for each
+//! repository.
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Longest name of a directory that is made of a path: file systems take 255 bytes.
 const LONGEST: usize = 200;
 
-/// The directory of a repository's caches, made if it is not there; the error is a sentence. Nothing if the user has no place for such things.
+/// The directory of a repository's caches, made if it is not there; the error is a sentence.
+/// Nothing if the user has no place for such things.
 pub(super) fn directory(
     repository: Option<&Path>,
     variable: &dyn Fn(&str) -> Option<OsString>,

@@ -1,4 +1,5 @@
-//! `--cluster`: job pods in a real cluster, which fetch sources and bring artifacts from and to this machine.
+//! `--cluster`: job pods in a real cluster, which fetch sources and bring artifacts from and to
+//! this machine.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
@@ -81,7 +82,8 @@ fn access_of(context: Option<String>) -> Access {
     wiring::cluster(&RunnerSettings { kubernetes, ..RunnerSettings::default() })
 }
 
-/// Asks the API server before anything is started: without an answer, or without rights, jobs would only wait.
+/// Asks the API server before anything is started: without an answer, or without rights, jobs would
+/// only wait.
 async fn check(access: Access, namespace: &str, server: &str) -> Result<(), BadInput> {
     let connected = Cluster::connect(access, namespace.to_owned(), SELECTOR.to_owned()).await;
     // What watches pods is not needed.
@@ -112,7 +114,8 @@ impl Advertised {
         Ok(Self::of(ip))
     }
 
-    /// As somebody has said it. What is an address of this machine is the only one that is listened on.
+    /// As somebody has said it. What is an address of this machine is the only one that is listened
+    /// on.
     fn given(text: &str) -> Result<Self, BadInput> {
         let host = text.trim_matches(['[', ']']);
         if let Ok(ip) = host.parse::<IpAddr>() {
@@ -131,7 +134,8 @@ impl Advertised {
         Self { host, ip }
     }
 
-    /// Where to listen. `page`: where somebody wants the page; what only this machine reaches is of no use to pods.
+    /// Where to listen. `page`: where somebody wants the page; what only this machine reaches is of
+    /// no use to pods.
     pub(super) fn listen(&self, page: Option<SocketAddr>) -> SocketAddr {
         match page {
             Some(page) if !page.ip().is_loopback() || self.ip.is_loopback() => page,

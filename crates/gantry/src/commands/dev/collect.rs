@@ -6,7 +6,8 @@ use anyhow::Context as _;
 
 use super::api::{Api, Job, Pipeline};
 
-/// What a directory has that git is to leave alone: else the next run would see it in the work tree, and `--watch` run for ever.
+/// What a directory has that git is to leave alone: else the next run would see it in the work
+/// tree, and `--watch` run for ever.
 const UNSEEN_BY_GIT: (&str, &[u8]) = (".gitignore", b"*\n");
 
 /// Copies everything that the jobs of a pipeline have left; how many files that are.

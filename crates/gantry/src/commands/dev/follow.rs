@@ -1,4 +1,5 @@
-//! Follows a pipeline: everything that happens to its jobs becomes a line at once, and at the end there is the table.
+//! Follows a pipeline: everything that happens to its jobs becomes a line at once, and at the end
+//! there is the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,7 +15,8 @@ use super::screen::Screen;
 use super::world::{CONCURRENT, World};
 use crate::style::Style;
 
-/// Between two looks: much shorter than anybody notices, and long enough that jobs which print much are asked for rarely.
+/// Between two looks: much shorter than anybody notices, and long enough that jobs which print much
+/// are asked for rarely.
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// More jobs than these are only counted before they run.

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Variables that git sets for its hooks: they would point git at another repository than the one in question.
+/// Variables that git sets for its hooks: they would point git at another repository than the one
+/// in question.
 pub(super) const OF_HOOKS: [&str; 7] = [
     "GIT_DIR",
     "GIT_WORK_TREE",

@@ -1,4 +1,5 @@
-//! Variables that somebody gives a pipeline: on the command line, and in a file that git must not know.
+//! Variables that somebody gives a pipeline: on the command line, and in a file that git must not
+//! know.
 
 use std::path::{Path, PathBuf};
 

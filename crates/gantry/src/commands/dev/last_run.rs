@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Job, Pipeline};
 
-/// In the directory of a repository's caches. No cache of a job has such a name: they are directories.
+/// In the directory of a repository's caches. No cache of a job has such a name: they are
+/// directories.
 const FILE: &str = "last-run.json";
 
 /// A run as it ended.
@@ -22,7 +23,8 @@ impl LastRun {
         let is_wanted =
             |job: &&Job| !job.retried && !job.allow_failure && matches!(job.status.as_str(), "failed" | "canceled");
         let wanted: Vec<&Job> = pipeline.jobs.iter().filter(is_wanted).collect();
-        // A job that failed with its child stands for all of the child's jobs, also for those that succeeded.
+        // A job that failed with its child stands for all of the child's jobs, also for those that
+        // succeeded.
         let is_cause = |job: &&&Job| !wanted.iter().any(|other| other.is_below(job));
         Self { failed: wanted.iter().filter(is_cause).map(|job| job.name.clone()).collect() }
     }

@@ -1,5 +1,5 @@
-//! Job logs in a terminal: every line with the name of its job, without time stamps and section markers. What it costs grows with the
-//! length of the log and with nothing else.
+//! Job logs in a terminal: every line with the name of its job, without time stamps and section
+//! markers. What it costs grows with the length of the log and with nothing else.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -42,7 +42,8 @@ pub(super) struct Sections {
 }
 
 impl Sections {
-    /// The time between the first beginning and the last end of the sections whose names `wanted` likes.
+    /// The time between the first beginning and the last end of the sections whose names `wanted`
+    /// likes.
     pub(super) fn seconds(&self, wanted: impl Fn(&str) -> bool) -> Option<f64> {
         let spans: Vec<_> = self.spans.iter().filter(|(name, ..)| wanted(name)).collect();
         let first = spans.iter().map(|(_, start, _)| *start).min()?;
@@ -76,7 +77,8 @@ impl LogView {
         Self { style, width: *NAMES.start(), jobs: BTreeMap::new() }
     }
 
-    /// Makes room for the names of these jobs. It never becomes narrower, so that later lines stand below earlier ones.
+    /// Makes room for the names of these jobs. It never becomes narrower, so that later lines stand
+    /// below earlier ones.
     pub(super) fn fit(&mut self, pipeline: &Pipeline) {
         let longest = pipeline.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(0);
         self.width = self.width.max(longest.min(*NAMES.end()));
@@ -184,7 +186,8 @@ impl Shown {
     }
 }
 
-/// The marker of a section that a text begins with, and what follows it. Other texts may begin with the same word.
+/// The marker of a section that a text begins with, and what follows it. Other texts may begin with
+/// the same word.
 fn marker(text: &str) -> Option<(&str, &str)> {
     let (marker, rest) = text.split_once('\r')?;
     let (kind, named) = marker.split_once(':')?;

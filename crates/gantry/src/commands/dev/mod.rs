@@ -1,5 +1,6 @@
-//! `gantry dev`: a pipeline on this machine. Simulated GitLab, simulated Kubernetes and the daemon run in this process, but they talk over
-//! the same sockets and run the same code as the separate commands.
+//! `gantry dev`: a pipeline on this machine. Simulated GitLab, simulated Kubernetes and the daemon
+//! run in this process, but they talk over the same sockets and run the same code as the separate
+//! commands.
 
 mod api;
 mod args;

@@ -1,4 +1,5 @@
-//! The repository that `gantry dev` runs: the user's own, or the sample that ships with the program.
+//! The repository that `gantry dev` runs: the user's own, or the sample that ships with the
+//! program.
 
 use std::path::{Path, PathBuf};
 
@@ -266,7 +267,8 @@ fn uncommitted(dir: &Path) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
-/// What may come from a commit and goes to a terminal: one line without control characters, cut where it is too long.
+/// What may come from a commit and goes to a terminal: one line without control characters, cut
+/// where it is too long.
 fn subject(dir: &Path, revision: &Revision) -> String {
     const LONGEST: usize = 60;
     let subject = git(dir, &["show", "-s", "--no-show-signature", "--format=%s", &revision.sha]).unwrap_or_default();

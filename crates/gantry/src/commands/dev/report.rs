@@ -33,7 +33,8 @@ pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String
     for job in jobs {
         let (colour, result) = result(job);
         let result = style.paint(colour, &format!("{result:<18}"));
-        // A name that is longer than its column has a line of its own, so that the columns stay where they are.
+        // A name that is longer than its column has a line of its own, so that the columns stay
+        // where they are.
         let name = if job.name.chars().count() > width {
             let _ = writeln!(text, "{}", job.name);
             ""
@@ -68,7 +69,8 @@ pub(super) fn table(pipeline: &Pipeline, view: &LogView, style: Style) -> String
     text
 }
 
-/// The failures that the word for the whole pipeline does not tell of: one that waits for a person is "manual" in any case.
+/// The failures that the word for the whole pipeline does not tell of: one that waits for a person
+/// is "manual" in any case.
 fn failures(pipeline: &Pipeline, style: Style) -> String {
     let counts = |job: &&Job| !job.retried && job.status == "failed" && !job.allow_failure;
     let names: Vec<&str> = pipeline.jobs.iter().filter(counts).map(|job| job.name.as_str()).collect();

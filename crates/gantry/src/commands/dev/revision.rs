@@ -1,4 +1,5 @@
-//! Which commit a pipeline is of, and as what GitLab would know it: what is checked out, or what `--ref` names.
+//! Which commit a pipeline is of, and as what GitLab would know it: what is checked out, or what
+//! `--ref` names.
 
 use std::path::Path;
 
@@ -7,7 +8,8 @@ use super::git::{commit_of, git, has_ref};
 /// A commit, and the branch or tag whose pipeline is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Revision {
-    /// Full name in the repository, such as `refs/heads/main`; none where no branch and no tag has the commit.
+    /// Full name in the repository, such as `refs/heads/main`; none where no branch and no tag has
+    /// the commit.
     pub(super) full_ref: Option<String>,
     pub(super) sha: String,
     /// What the user should know about the choice of the ref.
@@ -24,7 +26,8 @@ impl Revision {
         }
     }
 
-    /// Looks up what the user asked for, or what is checked out. The error is a sentence without its subject.
+    /// Looks up what the user asked for, or what is checked out. The error is a sentence without
+    /// its subject.
     pub(super) fn find(dir: &Path, wanted: Option<&str>) -> Result<Self, String> {
         match wanted {
             None | Some("HEAD" | "@") => Self::checked_out(dir),
@@ -77,8 +80,8 @@ impl Revision {
         }
     }
 
-    /// A commit by itself. GitLab runs pipelines of branches and tags only, and rules ask for them, so it runs as one of a branch or tag
-    /// that has it.
+    /// A commit by itself. GitLab runs pipelines of branches and tags only, and rules ask for them,
+    /// so it runs as one of a branch or tag that has it.
     fn of_commit(dir: &Path, sha: String, why: &str, is_head: bool) -> Self {
         let points = format!("--points-at={sha}");
         let contains = format!("--contains={sha}");
@@ -114,7 +117,8 @@ fn tracking(dir: &Path, branch: &str) -> Option<String> {
     found.next().is_none().then_some(only)
 }
 
-/// The first ref of this kind that fits: the branch that is checked out, the usual names of default branches, and then by name.
+/// The first ref of this kind that fits: the branch that is checked out, the usual names of default
+/// branches, and then by name.
 fn first(dir: &Path, filter: &str, kind: &str) -> Option<String> {
     let listed = git(dir, &["for-each-ref", filter, "--format=%(refname)", kind]).ok()?;
     let head = git(dir, &["symbolic-ref", "--quiet", "HEAD"]).ok();

@@ -1,4 +1,5 @@
-//! The one directory in which a run keeps everything. It goes with the run; what a killed one left goes with the next.
+//! The one directory in which a run keeps everything. It goes with the run; what a killed one left
+//! goes with the next.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -11,14 +12,15 @@ use anyhow::Context as _;
 /// Beginning of the names of such directories.
 const PREFIX: &str = "gantry-dev-";
 
-/// In each of them, locked as long as its run lives: unlike a number of a process it cannot be another's, not even that of another
-/// container which shares the directory for temporary files.
+/// In each of them, locked as long as its run lives: unlike a number of a process it cannot be
+/// another's, not even that of another container which shares the directory for temporary files.
 const LOCK: &str = "lock";
 
 /// A run that looks for leftovers may take a directory for one between its making and its locking.
 const TRIES: usize = 8;
 
-/// A container that is killed in the disorder of a second signal may write for some milliseconds more.
+/// A container that is killed in the disorder of a second signal may write for some milliseconds
+/// more.
 const LATECOMERS: u32 = 20;
 const LATECOMER: Duration = Duration::from_millis(50);
 
@@ -29,7 +31,8 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes it among the temporary files, after having removed what dead runs of the same user left there.
+    /// Makes it among the temporary files, after having removed what dead runs of the same user
+    /// left there.
     pub(super) fn make() -> anyhow::Result<Self> {
         let base = std::env::temp_dir();
         sweep(&base);
@@ -47,7 +50,8 @@ impl Scratch {
             if lock.try_lock().is_err() {
                 continue;
             }
-            // Containers of other users go through it to their volumes. What is secret has its own mode.
+            // Containers of other users go through it to their volumes. What is secret has its own
+            // mode.
             fs::set_permissions(&path, Permissions::from_mode(0o711))?;
             return Ok(Self { path: path.canonicalize()?, _lock: lock });
         }
@@ -101,7 +105,8 @@ fn own_uid() -> Option<u32> {
     fs::metadata("/proc/self").ok().map(|found| found.uid())
 }
 
-/// Removes a tree, also one with directories in which nothing may be changed, such as Go's module cache.
+/// Removes a tree, also one with directories in which nothing may be changed, such as Go's module
+/// cache.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

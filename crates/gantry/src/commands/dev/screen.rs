@@ -1,5 +1,5 @@
-//! What the user sees. Writing never holds up the run: a terminal that is stopped, or a pager that nobody pages on, must not keep Ctrl-C
-//! from being heard.
+//! What the user sees. Writing never holds up the run: a terminal that is stopped, or a pager that
+//! nobody pages on, must not keep Ctrl-C from being heard.
 
 use std::io::{self, Write as _};
 
@@ -54,12 +54,14 @@ impl Screen {
         self.write(To::Output, text.to_owned()).await.map_err(Lost::new)
     }
 
-    /// Writes a line about the run itself. Nobody needs it so much that its loss would end something.
+    /// Writes a line about the run itself. Nobody needs it so much that its loss would end
+    /// something.
     pub(super) async fn say(&mut self, line: &str) {
         let _ = self.write(To::Errors, format!("{line}\n")).await;
     }
 
-    /// Writes on a thread of its own. Whoever stops waiting loses nothing: the text is written, and the next one comes behind it.
+    /// Writes on a thread of its own. Whoever stops waiting loses nothing: the text is written, and
+    /// the next one comes behind it.
     async fn write(&mut self, to: To, text: String) -> io::Result<()> {
         self.written().await?;
         self.writing = Some(blocking(move || match to {

@@ -162,7 +162,8 @@ impl Session {
         }
     }
 
-    /// Ends the jobs, keeps what those before have left, shows what they still say, and the table. A second signal leaves at once.
+    /// Ends the jobs, keeps what those before have left, shows what they still say, and the table.
+    /// A second signal leaves at once.
     async fn interrupted(
         mut self,
         received: Received,
@@ -197,8 +198,8 @@ impl Session {
         Ok(received.exit_code())
     }
 
-    /// Keeps what later runs and the user want of a pipeline that is over, and says so. False if artifacts that were asked for are not
-    /// there.
+    /// Keeps what later runs and the user want of a pipeline that is over, and says so. False if
+    /// artifacts that were asked for are not there.
     async fn collect(&self, pipeline: &Pipeline, screen: &mut Screen) -> bool {
         let Some(kept) = self.keep(pipeline).await else { return true };
         self.say_kept(&kept, screen).await;
@@ -248,7 +249,8 @@ fn code_of(pipeline: &Pipeline) -> ExitCode {
     if pipeline.status == "success" { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Ready with the tree of the work tree once it is another one than that which is run, and has stayed so for one look.
+/// Ready with the tree of the work tree once it is another one than that which is run, and has
+/// stayed so for one look.
 async fn change(project: &Project, is_watching: bool) -> String {
     let mut last = None;
     loop {
@@ -284,7 +286,8 @@ async fn to_the_end(
     follow.until_over(world).await
 }
 
-/// Shows what there still is to show while the runner ends. A terminal that takes nothing is not waited for.
+/// Shows what there still is to show while the runner ends. A terminal that takes nothing is not
+/// waited for.
 async fn last_words(received: Received, world: &World, follow: &mut Follow<'_>) -> Option<Pipeline> {
     if received == BROKEN_PIPE {
         return None;
@@ -303,7 +306,8 @@ async fn last_words(received: Received, world: &World, follow: &mut Follow<'_>) 
     }
 }
 
-/// Keeps everything running until somebody has seen enough. False if the runner has ended by itself.
+/// Keeps everything running until somebody has seen enough. False if the runner has ended by
+/// itself.
 async fn look_around(world: &World, follow: &mut Follow<'_>, signals: &mut Signals) -> bool {
     let text = format!(
         "\nThe page stays at {}: look around, run pipelines, retry jobs. Ctrl-C ends everything.\n",

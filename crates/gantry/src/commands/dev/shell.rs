@@ -1,5 +1,5 @@
-//! `--shell`: a job's container with its sources, artifacts, services and variables, and a shell in it instead of the
-//! job's script. The job waits while somebody is inside; its end ends the shell.
+//! `--shell`: a job's container with its sources, artifacts, services and variables, and a shell in
+//! it instead of the job's script. The job waits while somebody is inside; its end ends the shell.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -25,17 +25,19 @@ const PATIENCE: &str = "86400";
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What shells say of a process that this signal has ended, which none of them makes a message of: 128 and its number.
+/// What shells say of a process that this signal has ended, which none of them makes a message of:
+/// 128 and its number.
 const LEFT: (Signal, u8) = (Signal::SIGINT, 130);
 
-/// What the job runs instead of its own script: a process that waits, with all the variables of the script. Whoever leaves ends it, and
-/// with it the job, which has succeeded then.
+/// What the job runs instead of its own script: a process that waits, with all the variables of the
+/// script. Whoever leaves ends it, and with it the job, which has succeeded then.
 pub(super) fn script() -> Vec<String> {
     let (mark, (_, left)) = (std::process::id(), LEFT);
     vec![format!("{MARK}={mark} sleep {PATIENCE} || test $? -eq {left}")]
 }
 
-/// Shows the pipeline until the job waits, and puts the terminal into its container. Ends when the shell does.
+/// Shows the pipeline until the job waits, and puts the terminal into its container. Ends when the
+/// shell does.
 pub(super) async fn enter(job: &str, world: &World, follow: &mut Follow<'_>) -> anyhow::Result<Pipeline> {
     let mark = format!("{MARK}={}", std::process::id());
     let found = tokio::select! {

@@ -1,4 +1,5 @@
-//! What ends a run from outside. Listening begins before anything else does, so that nothing is left behind by a signal that comes early.
+//! What ends a run from outside. Listening begins before anything else does, so that nothing is
+//! left behind by a signal that comes early.
 
 use std::process::ExitCode;
 

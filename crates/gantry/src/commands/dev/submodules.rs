@@ -1,5 +1,6 @@
-//! Submodules whose URLs are relative to the project's: in GitLab they are neighbours of it, and here the copies that the user has of them
-//! stand for those. Submodules with a full URL come from there, as in GitLab.
+//! Submodules whose URLs are relative to the project's: in GitLab they are neighbours of it, and
+//! here the copies that the user has of them stand for those. Submodules with a full URL come from
+//! there, as in GitLab.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,8 @@ pub(super) struct Submodules {
 }
 
 impl Submodules {
-    /// Looks up the submodules that a commit of the project `name` has. `git_dir`: what all its work trees share.
+    /// Looks up the submodules that a commit of the project `name` has. `git_dir`: what all its
+    /// work trees share.
     pub(super) fn find(git_dir: &Path, name: &str, sha: &str) -> Self {
         let mut found = Self::default();
         found.add(git_dir, name, sha, DEEPEST);

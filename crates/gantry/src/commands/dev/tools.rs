@@ -1,5 +1,6 @@
-//! The developer's own tools, for the scripts of a pipeline: the search path, the variables that tools find themselves by, and the
-//! directories that these name. What else is in the home, above all what is secret there, is for nobody's script.
+//! The developer's own tools, for the scripts of a pipeline: the search path, the variables that
+//! tools find themselves by, and the directories that these name. What else is in the home, above
+//! all what is secret there, is for nobody's script.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,7 +14,8 @@ use names::{
     WORKSPACES,
 };
 
-/// The container of a pod that runs no script of the user: it has the job's credentials and needs nothing but git.
+/// The container of a pod that runs no script of the user: it has the job's credentials and needs
+/// nothing but git.
 const HELPER: &str = "helper";
 
 /// Where its image has our helper, as an image of ours would: nothing needs to be pushed into it.
@@ -22,7 +24,8 @@ const HELPER_PROGRAMS: &str = "/helper-image";
 /// The search path of such an image, which begins there.
 const HELPER_PATH: &str = "/helper-image:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// More links than these in one directory of programs are not followed: somebody has put something else into the search path.
+/// More links than these in one directory of programs are not followed: somebody has put something
+/// else into the search path.
 const MAX_LINKS: usize = 2_000;
 
 /// What the helper container has: the programs of this directory of the host.
@@ -32,8 +35,8 @@ pub(super) fn helper_image(programs: &Path) -> ImageTools {
     ImageTools { env, view: ToolView { shown, ..ToolView::default() } }
 }
 
-/// Finds the tools. `variable` gives the values of environment variables; the file system is only looked at. `helper`: what the helper
-/// container gets instead.
+/// Finds the tools. `variable` gives the values of environment variables; the file system is only
+/// looked at. `helper`: what the helper container gets instead.
 pub(super) fn find(variable: &dyn Fn(&str) -> Option<OsString>, helper: ImageTools) -> HostTools {
     let text = |name: &str| variable(name)?.into_string().ok().filter(|value| !value.is_empty());
     let home = text("HOME").map(PathBuf::from).filter(|home| is_home(home));
@@ -88,7 +91,8 @@ struct Search {
 }
 
 impl Search {
-    /// Shows a place, and where it really is if it is reached by a link: many tools know themselves by that.
+    /// Shows a place, and where it really is if it is reached by a link: many tools know themselves
+    /// by that.
     fn show(&mut self, place: &Path) {
         let sound = place.is_absolute() && !place.components().any(|part| part == Component::ParentDir);
         let Some(real) = place.canonicalize().ok().filter(|_| sound) else { return };
@@ -100,7 +104,8 @@ impl Search {
         }
     }
 
-    /// A directory that somebody named as a tool's. If it is the home, or has it inside, it is more than that.
+    /// A directory that somebody named as a tool's. If it is the home, or has it inside, it is more
+    /// than that.
     fn show_whole(&mut self, directory: &Path) {
         if directory.is_dir() && !self.is_wide(directory) {
             self.show(directory);
@@ -146,8 +151,8 @@ impl Search {
         }
     }
 
-    /// Whether a directory holds one installation and nothing else. Directories with a dot in the home also hold what a tool knows about its
-    /// user, and checkouts what their author works on.
+    /// Whether a directory holds one installation and nothing else. Directories with a dot in the
+    /// home also hold what a tool knows about its user, and checkouts what their author works on.
     fn is_installation(&self, prefix: &Path) -> bool {
         let is_hidden = prefix.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
         let in_home = prefix.parent().is_some_and(|parent| self.is_somebodys(parent));
@@ -168,7 +173,8 @@ impl Search {
         is_usual || self.home.as_deref() == Some(directory) || IN_HOMES.iter().any(|name| directory.join(name).exists())
     }
 
-    /// Whether a place is among the user's own files: the rest is either there in every container or none of ours.
+    /// Whether a place is among the user's own files: the rest is either there in every container
+    /// or none of ours.
     fn is_personal(&self, place: &Path) -> bool {
         self.home.as_deref().is_some_and(|home| {
             place.starts_with(home) || home.canonicalize().is_ok_and(|home| place.starts_with(home))

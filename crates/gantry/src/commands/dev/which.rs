@@ -1,4 +1,5 @@
-//! Which repository is run: the one that was named, the one around the current directory, or the sample.
+//! Which repository is run: the one that was named, the one around the current directory, or the
+//! sample.
 
 use std::path::{Path, PathBuf};
 

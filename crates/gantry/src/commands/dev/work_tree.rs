@@ -1,5 +1,6 @@
-//! The work tree as a commit: what is not committed yet is run too. The commit lies in a copy of the repository that
-//! borrows the user's objects and goes with the run; nothing of the user's repository is written.
+//! The work tree as a commit: what is not committed yet is run too. The commit lies in a copy of
+//! the repository that borrows the user's objects and goes with the run; nothing of the user's
+//! repository is written.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -37,7 +38,8 @@ impl WorkTree {
         let full_ref = revision.and_then(|revision| revision.full_ref.clone()).unwrap_or_else(|| {
             git(dir, &["symbolic-ref", "--quiet", "HEAD"]).unwrap_or_else(|_| FIRST_BRANCH.to_owned())
         });
-        // The simulated GitLab then finds the default branch as it does in the user's own repository.
+        // The simulated GitLab then finds the default branch as it does in the user's own
+        // repository.
         git(&copy, &["config", "core.bare", "false"])?;
         let branch = git(dir, &["symbolic-ref", "--quiet", "HEAD"]);
         git(&copy, &["symbolic-ref", "HEAD", branch.as_deref().unwrap_or(FIRST_BRANCH)])?;
@@ -68,8 +70,8 @@ impl WorkTree {
         git(&self.dir, &["rev-parse", "--verify", "--quiet", "HEAD^{tree}"]).is_ok_and(|head| head == tree)
     }
 
-    /// Makes a tree the newest commit of the branch or tag, and returns its id. Its message and author are those of the
-    /// commit that is checked out, because rules may ask for them.
+    /// Makes a tree the newest commit of the branch or tag, and returns its id. Its message and
+    /// author are those of the commit that is checked out, because rules may ask for them.
     pub(super) fn commit(&self, tree: &str) -> Result<String, String> {
         let message = match &self.head {
             Some(_) => git(&self.dir, &["show", "-s", "--no-show-signature", "--format=%B", "HEAD"])?,

@@ -24,14 +24,15 @@ const NAMESPACE: &str = "ci";
 /// Jobs at once.
 pub(super) const CONCURRENT: u32 = 4;
 
-/// How long the token of the runner's service account lives: longer than anybody watches a pipeline.
+/// How long the token of the runner's service account lives: longer than anybody watches a
+/// pipeline.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// How long ending may take: jobs have their grace periods.
 pub(super) const END: Duration = Duration::from_secs(40);
 
-/// How soon new output of a job is shown. A GitLab whose user watches the log asks for it every three seconds; here the user always
-/// watches, and the way is short.
+/// How soon new output of a job is shown. A GitLab whose user watches the log asks for it every
+/// three seconds; here the user always watches, and the way is short.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The simulators, and the runner once it is needed.
@@ -97,8 +98,8 @@ pub(super) struct Places<'a> {
 }
 
 impl World {
-    /// Starts the simulators; the outer error is ours, the inner one something that the user can change.
-    /// `page`: where somebody wants the simulated GitLab to be.
+    /// Starts the simulators; the outer error is ours, the inner one something that the user can
+    /// change. `page`: where somebody wants the simulated GitLab to be.
     pub(super) async fn start(
         project: &Project,
         pods: Pods,
@@ -152,7 +153,8 @@ impl World {
         Self { gitlab_url, changes, config, stop, parts, runner: None, is_stopping: false }
     }
 
-    /// Starts the runner. Once there are jobs: its first question is answered with one then, and none is asked in vain.
+    /// Starts the runner. Once there are jobs: its first question is answered with one then, and
+    /// none is asked in vain.
     pub(super) async fn run_jobs(&mut self, helper: HelperBinaries) -> anyhow::Result<()> {
         let app = App::build(Options {
             outside: Arc::new(Network),
@@ -215,7 +217,8 @@ impl World {
         (ended.is_some_and(|ended| ended != Ended::Clean)).then_some("the runner had to leave jobs behind")
     }
 
-    /// Ends everything in order: the runner with its jobs, then the simulators with their containers. False if that took too long.
+    /// Ends everything in order: the runner with its jobs, then the simulators with their
+    /// containers. False if that took too long.
     pub(super) async fn end(mut self) -> bool {
         self.stop_runner();
         let end = async {
@@ -267,8 +270,8 @@ fn near(addr: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, addr.port()))
 }
 
-/// A simulated cluster, and how the runner uses it: as an operator would write it for a cluster outside of which the runner is, with the
-/// smallest rights and that to the logs of services.
+/// A simulated cluster, and how the runner uses it: as an operator would write it for a cluster
+/// outside of which the runner is, with the smallest rights and that to the logs of services.
 async fn simulated_cluster(
     tools: HostTools,
     places: &Places<'_>,

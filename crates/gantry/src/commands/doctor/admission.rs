@@ -1,5 +1,6 @@
-//! What an API server's refusal of a job's pod means, and what to change. The kind of refusal comes from its code; which plug-in refused can
-//! only be read in its words, which are Kubernetes' own, and only the advice depends on them.
+//! What an API server's refusal of a job's pod means, and what to change. The kind of refusal comes
+//! from its code; which plug-in refused can only be read in its words, which are Kubernetes' own,
+//! and only the advice depends on them.
 
 use gantry_kube::{ApiError, Fault};
 

@@ -15,7 +15,8 @@ use crate::commands::coordinator;
 /// Longest wait for one answer.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Difference of clocks that is worth a word, and one that breaks what has an expiry: signatures of storage, tokens of identity providers.
+/// Difference of clocks that is worth a word, and one that breaks what has an expiry: signatures of
+/// storage, tokens of identity providers.
 const CLOCK_OFF: i64 = 30;
 const CLOCK_BROKEN: i64 = 300;
 
@@ -61,7 +62,8 @@ fn gitlab(url: &str, reached: &Reached) -> Finding {
             format!("{url} answers with status {status}: it, or a proxy before it, cannot work now"),
             "wait, or look at GitLab's own health",
         ),
-        // A page of somebody else: an instance answers 401 to a stranger, and 200 where its version is public.
+        // A page of somebody else: an instance answers 401 to a stranger, and 200 where its version
+        // is public.
         300..=399 => Finding::error(
             "gitlab",
             format!("{url} redirects elsewhere (status {status})"),

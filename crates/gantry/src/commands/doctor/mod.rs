@@ -1,9 +1,10 @@
-//! `gantry doctor`: connects with the configured credentials and says, check by check, what works, what does not, what that costs, and what to
-//! change. It changes nothing: pods are tried without being made, but for the one that `--pod` makes and removes, and the one object that
-//! `--cache` puts into the cache store.
+//! `gantry doctor`: connects with the configured credentials and says, check by check, what works,
+//! what does not, what that costs, and what to change. It changes nothing: pods are tried without
+//! being made, but for the one that `--pod` makes and removes, and the one object that `--cache`
+//! puts into the cache store.
 //!
-//! What was found is data (`finding.rs`); each check is a function that returns some (`local.rs`, `gitlab.rs`,
-//! `cache.rs`, `cluster.rs`, `trial.rs`).
+//! What was found is data (`finding.rs`); each check is a function that returns some (`local.rs`,
+//! `gitlab.rs`, `cache.rs`, `cluster.rs`, `trial.rs`).
 
 mod admission;
 mod cache;

@@ -1,4 +1,5 @@
-//! The pod of a job that only says hello: planned as any other, and with `--pod` made, reached, asked whether it sees GitLab, and removed.
+//! The pod of a job that only says hello: planned as any other, and with `--pod` made, reached,
+//! asked whether it sees GitLab, and removed.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ pub(super) struct Trialable {
     pub(super) driver: gantry_kube::Driver,
 }
 
-/// Where a helper is in its container, in the order in which it is looked for: pushed, or of the image.
+/// Where a helper is in its container, in the order in which it is looked for: pushed, or of the
+/// image.
 const HELPER_COMMAND: &str =
     "h=/gantry-agent/gantry-helper; [ -x \"$h\" ] || h=gantry-helper; exec \"$h\" reach \"$0\"";
 
@@ -39,7 +41,8 @@ pub(super) fn plan(patient: &Patient<'_>, image: Option<&str>) -> Result<JobPlan
     if let Some(image) = named {
         return planned(patient, &context, &image);
     }
-    // Jobs bring their own image. Whatever the helper has will do for the build container: it needs no more than a shell.
+    // Jobs bring their own image. Whatever the helper has will do for the build container: it needs
+    // no more than a shell.
     let first = planned(patient, &context, "helper")?;
     let spec = first.pod.spec.as_ref();
     let helper = spec.and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINERS[0]));

@@ -1,5 +1,5 @@
-//! The flag table as arguments of clap. Only texts are taken here; `values.rs` reads them, because the reference's rules about empty
-//! variables and repeated flags are not clap's.
+//! The flag table as arguments of clap. Only texts are taken here; `values.rs` reads them, because
+//! the reference's rules about empty variables and repeated flags are not clap's.
 
 use std::collections::BTreeMap;
 

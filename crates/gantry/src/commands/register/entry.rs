@@ -1,4 +1,5 @@
-//! The text of a new `[[runners]]` entry: what flags, variables and GitLab say, over what a template says. Pure.
+//! The text of a new `[[runners]]` entry: what flags, variables and GitLab say, over what a
+//! template says. Pure.
 
 use anyhow::{Context as _, bail};
 use gantry_config::edit::{Editor, Value};
@@ -148,10 +149,12 @@ fn put_identity(editor: &mut Editor, identity: &Identity) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The first second of the year 1: the zero time of Go, which the reference writes for tokens that do not expire.
+/// The first second of the year 1: the zero time of Go, which the reference writes for tokens that
+/// do not expire.
 const NEVER: i64 = -62_135_596_800;
 
-/// Writes one setting. What has more structure than the editor can write is left empty here; see [`structure`].
+/// Writes one setting. What has more structure than the editor can write is left empty here; see
+/// [`structure`].
 fn put(editor: &mut Editor, path: &[String], setting: &Setting) -> anyhow::Result<()> {
     let mut set = |value: Value| editor.set_runner(0, path, &value);
     match setting {
@@ -228,7 +231,8 @@ fn find_mut<'t>(table: &'t mut dyn TableLike, key: &str) -> Option<&'t mut Item>
     table.get_mut(&name)
 }
 
-/// The text of a configuration with one more entry. What was there before is not changed by a single byte.
+/// The text of a configuration with one more entry. What was there before is not changed by a
+/// single byte.
 ///
 /// # Errors
 /// The file is such that an entry cannot simply be appended.

@@ -1,7 +1,9 @@
-//! `gantry register`: makes a runner known to GitLab, or itself known as a manager of one, and writes it into the configuration.
+//! `gantry register`: makes a runner known to GitLab, or itself known as a manager of one, and
+//! writes it into the configuration.
 //!
-//! Everything that can be wrong is found out before GitLab is asked, and what was made there is undone when a later step fails. Start with
-//! [`main`]; the flags are in `flags/`, their values in `values.rs`, the ways in `token.rs`, the entry in `entry.rs`.
+//! Everything that can be wrong is found out before GitLab is asked, and what was made there is
+//! undone when a later step fails. Start with [`main`]; the flags are in `flags/`, their values in
+//! `values.rs`, the ways in `token.rs`, the entry in `entry.rs`.
 
 pub(crate) mod args;
 pub(crate) mod entry;
@@ -32,7 +34,8 @@ use crate::commands::runner_file::{self, RunnerFile, env};
 use crate::commands::{config_path, interrupted, runtime};
 use crate::go_arguments;
 
-/// After an interrupt, how long to wait for GitLab's answer to a registration under way: what it made must be undone.
+/// After an interrupt, how long to wait for GitLab's answer to a registration under way: what it
+/// made must be undone.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// Variable of third-party images that means `concurrent` (no variable of the reference).
@@ -59,7 +62,8 @@ pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
     runner_file::prepare(&parts.path)?;
     let system_id = gantry_daemon::system_id(&parts.path)?;
     let client = coordinator::client(&parts.url(), &parts.tls(), &parts.path)?;
-    // Not before everything has been found to be right: who reads that something is done must be able to believe it.
+    // Not before everything has been found to be right: who reads that something is done must be
+    // able to believe it.
     if let Some(warning) = token::warning(&parts.settings, &way) {
         tracing::warn!("{warning}");
     }
@@ -105,7 +109,8 @@ impl Parts {
         entry::text(&self.flags, &self.settings, &self.template, identity)
     }
 
-    /// Reads the entry as the daemon will, before GitLab is asked for anything: an entry that cannot run must leave nothing behind.
+    /// Reads the entry as the daemon will, before GitLab is asked for anything: an entry that
+    /// cannot run must leave nothing behind.
     fn check(&self) -> anyhow::Result<RunnerInfo> {
         let identity =
             Identity { id: None, token: Secret::new(NOT_YET), obtained: Timestamp::UNIX_EPOCH, expires: None };
@@ -138,7 +143,8 @@ impl Parts {
         }
     }
 
-    /// Asks GitLab and writes the file. Interrupts are heard from here on, so that none can come between the two.
+    /// Asks GitLab and writes the file. Interrupts are heard from here on, so that none can come
+    /// between the two.
     async fn register(
         &self,
         client: &Client,
@@ -227,7 +233,8 @@ fn template(settings: &Settings) -> anyhow::Result<Template> {
     Template::parse(&text).with_context(|| format!("the template {path} cannot be used"))
 }
 
-/// How many jobs may run at once: as an existing file says, else what [`CONCURRENT`] asks for in a new one.
+/// How many jobs may run at once: as an existing file says, else what [`CONCURRENT`] asks for in a
+/// new one.
 fn concurrent(file: &RunnerFile) -> u32 {
     let asked = env(CONCURRENT).filter(|text| !text.is_empty());
     if file.exists() {

@@ -1,4 +1,5 @@
-//! Questions on standard error, answers from standard input. What was given by flag or variable is offered and taken with an empty line.
+//! Questions on standard error, answers from standard input. What was given by flag or variable is
+//! offered and taken with an empty line.
 
 use std::io::{BufRead, Write};
 

@@ -1,5 +1,5 @@
-//! What is still open after flags, variables and template: asked, in the order of the reference (GitLab Runner 19.4), or refused when nobody
-//! is there to answer.
+//! What is still open after flags, variables and template: asked, in the order of the reference
+//! (GitLab Runner 19.4), or refused when nobody is there to answer.
 
 use std::io::{BufRead, Write};
 

@@ -1,4 +1,5 @@
-//! Which token registers how (GitLab Runner 19.4), and what GitLab answered. The decision is pure; only [`register`] speaks to GitLab.
+//! Which token registers how (GitLab Runner 19.4), and what GitLab answered. The decision is pure;
+//! only [`register`] speaks to GitLab.
 
 use anyhow::{anyhow, bail};
 use gantry_core::Secret;
@@ -27,7 +28,8 @@ impl Way {
     }
 }
 
-/// Chooses the way, and checks that what only works with a registration token is not asked for without one.
+/// Chooses the way, and checks that what only works with a registration token is not asked for
+/// without one.
 ///
 /// # Errors
 /// No token; or options that GitLab keeps itself, beside a token of `--token`.

@@ -1,5 +1,6 @@
-//! From the texts of flags and variables to values, by the rules of the reference's flag library (GitLab Runner 19.4). Pure: variables come
-//! from the caller. A message never contains the text of a secret.
+//! From the texts of flags and variables to values, by the rules of the reference's flag library
+//! (GitLab Runner 19.4). Pure: variables come from the caller. A message never contains the text of
+//! a secret.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +75,8 @@ impl Settings {
         Ok(Self { by_flag })
     }
 
-    /// What the flag says; `None` where it says nothing, which an empty text, 0, and no of a plain boolean do too.
+    /// What the flag says; `None` where it says nothing, which an empty text, 0, and no of a plain
+    /// boolean do too.
     pub(crate) fn of(&self, flag: &Flag) -> Option<&Setting> {
         let setting = self.by_flag.get(&flag.long)?;
         let nothing = match setting {
@@ -208,7 +210,8 @@ fn words(texts: &Texts<'_>) -> Vec<String> {
     words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// Split at the first colon. An empty text is no pair, although the reference makes an empty key of it, which no cluster accepts.
+/// Split at the first colon. An empty text is no pair, although the reference makes an empty key of
+/// it, which no cluster accepts.
 fn pairs(texts: &Texts<'_>) -> Vec<(String, Option<String>)> {
     let split = |text: &str| match text.split_once(':') {
         Some((key, value)) => (key.to_owned(), Some(value.to_owned())),

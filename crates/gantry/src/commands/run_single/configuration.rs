@@ -1,4 +1,5 @@
-//! The configuration of a single run, in a directory that ends with it: one entry, one job at a time.
+//! The configuration of a single run, in a directory that ends with it: one entry, one job at a
+//! time.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,7 +61,8 @@ fn text(entry: &str, shutdown_timeout: Option<u32>) -> anyhow::Result<String> {
     let path = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
     editor.set(&path(&["concurrent"]), &Value::Int(1))?;
     editor.set(&path(&["shutdown_timeout"]), &Value::Int(shutdown_timeout.unwrap_or(0).into()))?;
-    // As the reference does: who starts a single run waits for its jobs, and nobody takes them over.
+    // As the reference does: who starts a single run waits for its jobs, and nobody takes them
+    // over.
     editor.set(&path(&["gantry", "on_terminate"]), &Value::Text("abort".to_owned()))?;
     Ok(editor.text())
 }

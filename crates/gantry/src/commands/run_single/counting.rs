@@ -1,5 +1,6 @@
-//! Counts the jobs of a single run by what passes between it and GitLab: a request for a job says that none runs, since only one may; the
-//! first update of a job says that it was taken. Whoever counts earlier could end the run between GitLab's answer and the job.
+//! Counts the jobs of a single run by what passes between it and GitLab: a request for a job says
+//! that none runs, since only one may; the first update of a job says that it was taken. Whoever
+//! counts earlier could end the run between GitLab's answer and the job.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
-//! `gantry run-single`: one runner without a daemon's configuration: from flags and variables, or one entry of a file. It takes a number of
-//! jobs one after the other, or waits for a time that none comes, and ends.
+//! `gantry run-single`: one runner without a daemon's configuration: from flags and variables, or
+//! one entry of a file. It takes a number of jobs one after the other, or waits for a time that
+//! none comes, and ends.
 //!
-//! The runner is the daemon itself, on a configuration of its own that ends with it. What is counted is what passes between it and GitLab
-//! (`counting.rs`).
+//! The runner is the daemon itself, on a configuration of its own that ends with it. What is
+//! counted is what passes between it and GitLab (`counting.rs`).
 
 mod args;
 mod configuration;

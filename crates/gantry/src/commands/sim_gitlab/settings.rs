@@ -1,5 +1,6 @@
-//! The many settings of `gantry sim gitlab` that only testers of runners change: the administrator's, and the times of
-//! the protocol. Only arguments: what they mean is in the simulator.
+//! The many settings of `gantry sim gitlab` that only testers of runners change: the
+//! administrator's, and the times of the protocol. Only arguments: what they mean is in the
+//! simulator.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use gantry_sim_gitlab::{RateLimits, Settings, Timing};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "What an administrator sets")]
 pub(crate) struct SettingsArgs {
-    /// Let jobs of OTHER clone PROJECT; by default a job can clone its own project only. May be repeated
+    /// Let jobs of OTHER clone PROJECT; by default a job can clone its own project only. May be
+    /// repeated
     #[arg(long = "allow-job-token", value_name = "PROJECT=OTHER", value_parser = pair)]
     token_access: Vec<(String, String)>,
     /// Access token that may clone PROJECT, with any user name; may be repeated
@@ -76,7 +78,8 @@ pub(crate) struct TimingArgs {
     /// Longest hold of a request for jobs [default: 50s, and not more]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     long_poll: Option<Duration>,
-    /// A job that is handed out and not acknowledged fails after this, and is tried again [default: 2m]
+    /// A job that is handed out and not acknowledged fails after this, and is tried again [default:
+    /// 2m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     acknowledge_within: Option<Duration>,
     /// Pause between parts of a log that somebody reads [default: 3s]

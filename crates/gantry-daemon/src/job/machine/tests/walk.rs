@@ -1,8 +1,10 @@
-//! Every order of events in a small world, with the machine as it is: one job, the manager that took it, one that may find its pod, the agent
-//! in it and GitLab. The first manager may be killed, frozen and thawed, told to leave, or cut off; the pod may die. What must hold is said in
+//! Every order of events in a small world, with the machine as it is: one job, the manager that
+//! took it, one that may find its pod, the agent in it and GitLab. The first manager may be killed,
+//! frozen and thawed, told to leave, or cut off; the pod may die. What must hold is said in
 //! docs/ARCHITECTURE.md under "Acceptance and adoption".
 //!
-//! Managers are the real [`Machine`]; agent and GitLab are their rules, written down once more in few words.
+//! Managers are the real [`Machine`]; agent and GitLab are their rules, written down once more in
+//! few words.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -278,7 +280,8 @@ impl World {
         may(self.server == Server::Waiting && nobody_asks, "GitLab takes the job back", &|next| {
             next.server = Server::TakenBack;
         });
-        // A job that was acknowledged while its pod could not be made is known to nobody when its manager goes then.
+        // A job that was acknowledged while its pod could not be made is known to nobody when its
+        // manager goes then.
         let nobody_lives = !self.managers.iter().any(|manager| manager.lives && manager.end.is_none());
         may(self.server == Server::Running && nobody_lives && !self.had_pod, "GitLab gives up", &|next| {
             next.server = Server::Over(By::Manager);
@@ -439,7 +442,8 @@ impl World {
         }
     }
 
-    /// The agent decides on a claim. Whether the one in charge is silent is not known here, but only one that does nothing can be.
+    /// The agent decides on a claim. Whether the one in charge is silent is not known here, but
+    /// only one that does nothing can be.
     fn claimed(&mut self, who: usize) {
         if !self.agent {
             return self.managers[who].step(Event::AgentLost);
@@ -488,19 +492,22 @@ impl World {
         }
     }
 
-    /// Nothing is left to do: GitLab knows how the job ended, or has it back; and no pod is left that nobody removes.
+    /// Nothing is left to do: GitLab knows how the job ended, or has it back; and no pod is left
+    /// that nobody removes.
     fn is_settled(&self) -> bool {
         matches!(self.server, Server::Over(_) | Server::TakenBack) && !self.pod
     }
 }
 
-/// Timers that may run out at any time. The others mean that something takes too long, which is not what is looked at here.
+/// Timers that may run out at any time. The others mean that something takes too long, which is not
+/// what is looked at here.
 const FAIR: [Timer; 6] = [Timer::Slow, Timer::Find, Timer::Claim, Timer::Drain, Timer::HandOver, Timer::Leave];
 
 /// More worlds than there are would be a mistake in the walk.
 const MOST: usize = 400_000;
 
-/// Visits every world that these misfortunes can lead to, and gives their number. From each a settled one can be reached.
+/// Visits every world that these misfortunes can lead to, and gives their number. From each a
+/// settled one can be reached.
 fn walk(misfortunes: &[Misfortune]) -> usize {
     let first = World::new(misfortunes);
     let key = |world: &World| {

@@ -1,4 +1,5 @@
-//! What other readers of zip archives see. That everything comes back as it was is tested beside the unpacking.
+//! What other readers of zip archives see. That everything comes back as it was is tested beside
+//! the unpacking.
 
 use std::io::{self, Cursor, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};

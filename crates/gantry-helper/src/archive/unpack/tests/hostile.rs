@@ -1,5 +1,5 @@
-//! Archives that mean harm, made here so that everybody sees what is in them. None touches anything outside, takes memory or disk that it has
-//! not brought, or leaves the reader without words.
+//! Archives that mean harm, made here so that everybody sees what is in them. None touches anything
+//! outside, takes memory or disk that it has not brought, or leaves the reader without words.
 
 use std::fs;
 use std::io::{Seek as _, Write as _};

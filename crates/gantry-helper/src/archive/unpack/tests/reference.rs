@@ -1,4 +1,5 @@
-//! Archives as GitLab Runner and the system's tools make them: what they say in their own ways is understood.
+//! Archives as GitLab Runner and the system's tools make them: what they say in their own ways is
+//! understood.
 
 use std::fs;
 use std::io::{Seek as _, Write as _};

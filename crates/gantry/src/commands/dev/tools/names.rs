@@ -1,4 +1,5 @@
-//! Names by which tools and what they must not show are known. Only names: what they mean is decided by who uses them.
+//! Names by which tools and what they must not show are known. Only names: what they mean is
+//! decided by who uses them.
 
 /// Where version managers and languages keep what they install, below the home.
 pub(super) const ROOTS: [&str; 62] = [

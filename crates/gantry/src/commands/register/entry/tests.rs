@@ -23,7 +23,8 @@ fn settings(given: &[(&str, &str)], env: &[(&str, &str)]) -> Settings {
     Settings::read(&flags::all(), &uses, &env).unwrap()
 }
 
-/// The text, which must be one that the daemon takes without an error. Also says what it warns about.
+/// The text, which must be one that the daemon takes without an error. Also says what it warns
+/// about.
 fn written(given: &[(&str, &str)], env: &[(&str, &str)], template: &Template) -> (String, Vec<String>) {
     let entry = text(&flags::all(), &settings(given, env), template, &identity()).unwrap();
     let file = appended(&gantry_config::edit::new_file(4), &entry).unwrap();

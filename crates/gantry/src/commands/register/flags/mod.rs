@@ -1,5 +1,6 @@
-//! Every flag of `register` as data: its spelling, its variable, its key in `config.toml`, its type (GitLab Runner 19.4). Those of keys come
-//! from the keys' declarations ([`gantry_config::keys`]); here are only the command's own, and how a value on the command line is read.
+//! Every flag of `register` as data: its spelling, its variable, its key in `config.toml`, its type
+//! (GitLab Runner 19.4). Those of keys come from the keys' declarations ([`gantry_config::keys`]);
+//! here are only the command's own, and how a value on the command line is read.
 
 mod own;
 
