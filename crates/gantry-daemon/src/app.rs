@@ -127,7 +127,7 @@ impl App {
     /// The configuration cannot be used, or an address that was asked for cannot be listened on.
     pub async fn build(options: Options) -> Result<Self, StartError> {
         let mut file = ConfigFile::new(options.config);
-        let (Loaded { settings, unusable, warnings }, waits) = first_load(&mut file, &options.on_log_settings)?;
+        let (Loaded { settings, unusable, warnings }, waits) = file.load_first(&options.on_log_settings)?;
         tracing::info!("Starting multi-runner from {}...", file.path().display());
         if waits {
             tracing::warn!(
@@ -476,24 +476,6 @@ fn clean() -> Ended {
 /// What all managers of a fleet have to seal tickets with, where there is something.
 fn ticket_secret(settings: &Settings, registration_token: Option<&Secret>) -> Option<Secret> {
     settings.gantry.ticket_key.as_ref().or(registration_token).filter(|secret| !secret.is_empty()).cloned()
-}
-
-/// Reads the file for the first time, or says that there is none yet.
-fn first_load(file: &mut ConfigFile, on_log_settings: &dyn Fn(LogSettings)) -> Result<(Loaded, bool), ConfigError> {
-    match file.load() {
-        Ok(loaded) => {
-            on_log_settings(loaded.settings.log);
-            Ok((loaded, false))
-        }
-        Err(ConfigError::Missing { .. }) => Ok((file.empty()?, true)),
-        Err(error) => {
-            if let ConfigError::Invalid { problems, .. } = &error {
-                on_log_settings(problems.log);
-                log_problems(file.path(), &problems.list);
-            }
-            Err(error)
-        }
-    }
 }
 
 /// Room for the signals of a process.

@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use gantry_config::settings::LogSettings;
 use gantry_config::{Loaded, Problem, Problems, Severity, UnusableRunner};
 use gantry_gitlab::system_id;
 use gantry_http::Stamp;
@@ -123,8 +124,28 @@ impl ConfigFile {
         self.parse(&text)
     }
 
+    /// Reads it for the first time; `true` where there is no such file yet, which is as if it said
+    /// nothing. How to log is told first, to `set_log`, so that what is wrong is logged as the file
+    /// wants it.
+    pub(crate) fn load_first(&mut self, set_log: &dyn Fn(LogSettings)) -> Result<(Loaded, bool), ConfigError> {
+        match self.load() {
+            Ok(loaded) => {
+                set_log(loaded.settings.log);
+                Ok((loaded, false))
+            }
+            Err(ConfigError::Missing { .. }) => Ok((self.empty()?, true)),
+            Err(error) => {
+                if let ConfigError::Invalid { problems, .. } = &error {
+                    set_log(problems.log);
+                    log_problems(self.path(), &problems.list);
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// What a file says that says nothing.
-    pub(crate) fn empty(&self) -> Result<Loaded, ConfigError> {
+    fn empty(&self) -> Result<Loaded, ConfigError> {
         self.parse("")
     }
 

@@ -24,7 +24,8 @@ fn a_realistic_job() {
     golden!("a_realistic_job", whole(&plan(config, &job)));
 }
 
-/// The settings of a deployment that asks for very little: a service account's token, a CA, one namespace.
+/// The settings of a deployment that asks for very little: a service account's token, a CA, one
+/// namespace.
 #[test]
 fn a_small_deployment() {
     let config = r#"
