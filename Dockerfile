@@ -37,7 +37,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
         arm64) own=aarch64 other=x86_64 ;; \
         *) echo "there are helpers for amd64 and arm64 only" >&2; exit 1 ;; \
     esac \
-    && cargo build --locked --profile dist --no-default-features --package gantry --package gantry-helper --target $own-unknown-linux-gnu \
+    && cargo build --locked --profile dist --no-default-features --features gantry/jemalloc --package gantry --package gantry-helper --target $own-unknown-linux-gnu \
     && cargo build --locked --profile dist --package gantry-helper --target $other-unknown-linux-gnu \
     && mkdir -p /out/other \
     && cp target/$own-unknown-linux-gnu/dist/gantry target/$own-unknown-linux-gnu/dist/gantry-helper /out/ \

@@ -16,6 +16,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// How it is set stands in `.cargo/config.toml`.
+#[cfg(all(feature = "jemalloc", target_arch = "x86_64"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // Must come first: it may not run beside other threads.
     #[cfg(feature = "sim")]
