@@ -1,6 +1,7 @@
-# Run by the manager in the helper container: sh -c <this> gantry-attach PROTOCOL PUSHED
-# MANAGER_SOCKET READY Ends up as a bridge between standard input and output and the agent. Until
-# then it says one line, see the words below.
+# Run by the manager in the helper container:
+#   sh -c <this> gantry-attach PROTOCOL PUSHED MANAGER_SOCKET READY
+# Ends up as a bridge between standard input and output and the agent. Until then it says one line,
+# see the words below.
 pushed=$2
 ready=$4
 
