@@ -2,6 +2,8 @@
 //! `gantry-helper` file beside it only if that is of the same build: the version alone does not
 //! tell one state of the sources from another.
 
+mod relocations;
+
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
@@ -18,16 +20,7 @@ fn main() {
         hash(Path::new(&dir), &mut hasher);
     }
     println!("cargo::rustc-env=GANTRY_HELPER_BUILD={:016x}", hasher.finish());
-    pack_relocations();
-}
-
-/// The list of addresses that a static program has to put into its tables: a megabyte less to push,
-/// and to keep in the memory of every agent. Linkers know that for this machine only.
-fn pack_relocations() {
-    let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
-    if ["OS", "ENV", "ARCH"].map(target) == ["linux", "gnu", "x86_64"] {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-    }
+    relocations::pack();
 }
 
 /// Hashes all files below `path` in the order of their names. What cannot be read is left out: it

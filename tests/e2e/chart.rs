@@ -13,9 +13,12 @@ use serde_json::json;
 const BOUND: Duration = Duration::from_secs(100);
 
 /// What most values can be set to, beside those that a release must have.
-const VARIANTS: [&[&str]; 4] = [
+const VARIANTS: [&[&str]; 6] = [
+    &["rights.logs=true", "rights.pullSecrets=true", "rights.disruptionBudgets=true", "rights.resourceChecks=true"],
+    // Values of a release that was made before there were rights to choose.
+    &["rights=null", "metrics.annotations=false"],
     &["sessionServer.enabled=true", "certsSecret=certs", "replicas=3"],
-    &["jobNamespace=default", "readEvents=false", "takeOver=false"],
+    &["jobNamespace=default", "readEvents=false", "takeOver=false", "rights.namespacePerJob=true"],
     &["tokenSecret=mine", "runnerToken=", "onTerminate=abort"],
     &["kubernetes=cpu_request = \"100m\"", "runner=limit = 3", "global=check_interval = 5"],
 ];

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::assert_none;
-use crate::project::root;
+use crate::project::{read, root};
 
 const DASHBOARD: &str = "config/grafana/gantry.json";
 const RULES: &str = "config/prometheus/gantry.rules.yaml";
@@ -78,6 +78,14 @@ fn prometheus_can_read_dashboard_and_alerts() {
         let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
         assert!(output.status.success(), "{}: {said}", file.display());
     }
+}
+
+/// A link, which some ways to copy files make a text of.
+#[test]
+fn the_chart_has_the_alert_rules() {
+    let chart =
+        std::fs::read_to_string(root().join("config/helm/gantry/gantry.rules.yaml")).expect("the chart's rules");
+    assert_eq!(chart, read(RULES), "config/helm/gantry/gantry.rules.yaml is not {RULES}");
 }
 
 /// Where helm is installed: the chart has no mistake, and what it makes is whole.

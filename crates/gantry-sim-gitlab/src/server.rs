@@ -105,6 +105,11 @@ impl SimGitlab {
         ended
     }
 
+    /// Whether the page and `/sim/` are there for who comes from `peer` to `local`.
+    fn is_open_to(&self, peer: SocketAddr, local: Option<SocketAddr>) -> bool {
+        self.people_elsewhere || is_of_this_machine(peer, local)
+    }
+
     /// Takes connections for as long as that is possible. They end when this does, or when
     /// `graceful` says so.
     async fn accept(&self, graceful: &GracefulShutdown) -> io::Error {
@@ -114,8 +119,7 @@ impl SimGitlab {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     failures = 0;
-                    let is_open = self.people_elsewhere || is_of_this_machine(peer, stream.local_addr().ok());
-                    let router = if is_open { &router } else { &for_strangers };
+                    let router = if self.is_open_to(peer, stream.local_addr().ok()) { &router } else { &for_strangers };
                     // Small answers to small requests: waiting to fill a packet would only add
                     // latency.
                     if let Err(error) = stream.set_nodelay(true) {
@@ -206,7 +210,55 @@ fn reachable(addr: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    /// The status line of the answer to a request.
+    async fn asked(router: axum::Router, path: &str) -> String {
+        let (mut ours, theirs) = tokio::io::duplex(64 << 10);
+        let graceful = GracefulShutdown::new();
+        let served = connection::serve(theirs, router, graceful.watcher());
+        let request = format!("GET {path} HTTP/1.1\r\nHost: gitlab.invalid\r\nConnection: close\r\n\r\n");
+        let asks = async {
+            ours.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            ours.read_to_end(&mut answer).await.unwrap();
+            String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+        };
+        tokio::join!(served, asks).1
+    }
+
+    #[tokio::test]
+    async fn strangers_find_no_page() {
+        let preset = Preset {
+            url: "http://gitlab.invalid".to_owned(),
+            runner_token: tokens::runner(),
+            registration_token: None,
+            artifact_dir: None,
+            timing: Timing::default(),
+            settings: Settings::default(),
+        };
+        let projects = Projects { repos: Vec::new(), variables: Vec::new(), copies: Copies::default() };
+        let hub = new_hub(preset, projects).unwrap();
+        for path in ["/", "/sim/jobs", "/sim/overview"] {
+            assert_eq!(asked(api::router(&hub), path).await, "HTTP/1.1 200 OK", "{path}");
+            assert_eq!(asked(api::outside_router(&hub), path).await, "HTTP/1.1 404 Not Found", "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_let_in_depends_on_the_setting() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let mut config = Config::new(at("127.0.0.1:0"));
+        config.people_elsewhere = false;
+        let mut server = SimGitlab::bind(config).await.unwrap();
+        let elsewhere = (at("10.0.0.8:5"), Some(at("10.0.0.7:80")));
+        assert!(!server.is_open_to(elsewhere.0, elsewhere.1));
+        assert!(server.is_open_to(at("127.0.0.1:5"), elsewhere.1));
+        server.people_elsewhere = true;
+        assert!(server.is_open_to(elsewhere.0, elsewhere.1));
+    }
 
     #[test]
     fn who_is_on_this_machine() {

@@ -15,9 +15,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ .Values.tokenSecret | default (printf "%s-token" .Release.Name) }}
 {{- end }}
 {{- define "gantry.roleKind" -}}
-{{ if .Values.rights.namespacePerJob }}ClusterRole{{ else }}Role{{ end }}
+{{ if (.Values.rights | default dict).namespacePerJob }}ClusterRole{{ else }}Role{{ end }}
 {{- end }}
 {{- /* Names of ClusterRoles are shared by all namespaces. */}}
 {{- define "gantry.roleName" -}}
-{{ if .Values.rights.namespacePerJob }}{{ .Release.Namespace }}-{{ end }}{{ .Release.Name }}
+{{ if (.Values.rights | default dict).namespacePerJob }}{{ .Release.Namespace }}-{{ end }}{{ .Release.Name }}
 {{- end }}

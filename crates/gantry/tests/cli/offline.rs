@@ -103,7 +103,7 @@ async fn a_file_is_checked() {
     home.gantry(&["lint"]).await.failed(&[
         " warning: runners[0].tags: has no effect: GitLab keeps it",
         " error: unknown key: runners[0].kubernetes.resources (it is a key for each quantity: cpu_request",
-        "has an error",
+        "has 1 error",
     ]);
     assert!(!home.config().with_file_name(".runner_system_id").exists());
 }

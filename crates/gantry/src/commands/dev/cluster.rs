@@ -135,11 +135,12 @@ impl Advertised {
     }
 
     /// Where to listen. `page`: where somebody wants the page; what only this machine reaches is of
-    /// no use to pods.
+    /// no use to pods, and where people and pods use different addresses all of them are listened on.
     pub(super) fn listen(&self, page: Option<SocketAddr>) -> SocketAddr {
         match page {
-            Some(page) if !page.ip().is_loopback() || self.ip.is_loopback() => page,
-            Some(page) => SocketAddr::new(self.ip, page.port()),
+            Some(page) if page.ip() == self.ip || page.ip().is_unspecified() => page,
+            Some(page) if page.ip().is_loopback() => SocketAddr::new(self.ip, page.port()),
+            Some(page) => SocketAddr::new(any(page.is_ipv4()), page.port()),
             None => SocketAddr::new(self.ip, 0),
         }
     }
@@ -179,6 +180,8 @@ mod tests {
         assert_eq!(own.listen(None), at("10.0.0.7:0"));
         assert_eq!(own.listen(Some(at("127.0.0.1:8080"))), at("10.0.0.7:8080"));
         assert_eq!(own.listen(Some(at("0.0.0.0:8080"))), at("0.0.0.0:8080"));
+        assert_eq!(own.listen(Some(at("192.168.1.5:8080"))), at("0.0.0.0:8080"));
+        assert_eq!(own.listen(Some(at("10.0.0.7:8080"))), at("10.0.0.7:8080"));
         assert_eq!(Advertised::of([127, 0, 0, 1].into()).listen(Some(at("127.0.0.1:1"))), at("127.0.0.1:1"));
     }
 
