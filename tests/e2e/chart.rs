@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use gantry_tests::suite::Test;
-use gantry_tests::world::script;
+use gantry_tests::world::{IMAGE, script};
 use gantry_tests::{Helm, Kubectl, Need, World};
 use serde_json::json;
 
@@ -85,6 +85,7 @@ async fn release(world: Rc<World>) -> anyhow::Result<()> {
     let talk = "for i in $(seq 20); do echo line $i; sleep 1; done";
     let mut job = script(&["echo in the script", talk]);
     job["tags"] = json!([tag]);
+    job["image"] = json!({"name": IMAGE});
     let id = world.gitlab.post_job(&job).await?;
     world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
     // Other settings are another Deployment: the manager that goes hands its job over.
