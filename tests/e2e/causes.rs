@@ -48,7 +48,7 @@ pub(crate) async fn with(world: &World, name: &str, kubernetes: &str) -> anyhow:
 
 async fn refusals(world: Rc<World>) -> anyhow::Result<()> {
     let runner = with(&world, "refused", SHORT).await?;
-    let in_vain = "the pod could not be created within 8 s (see poll_timeout): ";
+    let in_vain = "the pod could not be created within 8 s (see poll_timeout and prepare_timeout): ";
     let page = "<html><head><title>Blocked</title></head><body>by the firewall</body></html>";
     for (fault, text) in [
         (json!({"status": 503, "message": "etcd has no leader"}), format!("{in_vain}etcd has no leader")),
@@ -165,7 +165,7 @@ async fn connections(world: Rc<World>) -> anyhow::Result<()> {
             None,
             vec![
                 format!("Waiting for the API server to create the pod: {refused}"),
-                format!("(see poll_timeout): {refused}"),
+                format!("(see poll_timeout and prepare_timeout): {refused}"),
             ],
         ),
         (
