@@ -269,7 +269,8 @@ pub enum DownloadError {
     /// There is none (404). Trying again does not help.
     #[error("the job has no artifacts, or they have expired or been erased")]
     NotFound,
-    /// Refused (401, 403), by GitLab or by its object storage. Trying again does not help.
+    /// Refused (401, 403), by GitLab or by its object storage. The same request would be refused
+    /// again.
     #[error("access to the artifacts was refused (status {status}): {message}")]
     Forbidden {
         /// The status.

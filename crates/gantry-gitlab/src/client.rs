@@ -202,12 +202,20 @@ impl Client {
         Poll { answer, pushed_back: exchanged.pushed_back, last_update }
     }
 
-    /// Reports a state of a job (`PUT jobs/<id>`).
-    pub async fn update_job(&self, job: &JobCredentials, update: &JobUpdate, info: &RunnerInfo) -> UpdateAnswer {
+    /// Reports a state of a job (`PUT jobs/<id>`). The answer may take `answer_time`
+    /// ([`limits::ANSWER_TIMEOUT`] at least), that to a final state
+    /// [`limits::FINAL_STATE_TIMEOUT`].
+    pub async fn update_job(
+        &self,
+        job: &JobCredentials,
+        update: &JobUpdate,
+        info: &RunnerInfo,
+        answer_time: Duration,
+    ) -> UpdateAnswer {
         let call = Call {
             endpoint: Endpoint::UpdateJob,
             request: self.shared.instance.update_job(job, update, info).with_id(&request_id()),
-            timeout: limits::UPDATE_JOB_TIMEOUT,
+            timeout: if update.state.is_final() { limits::FINAL_STATE_TIMEOUT } else { answer_time },
             // The same state twice is the same state.
             twice: Twice::Harmless,
             decode: Decode::Nothing,
@@ -216,9 +224,15 @@ impl Client {
     }
 
     /// Appends `bytes` to the trace at `offset` (`PATCH jobs/<id>/trace`). `bytes` must not be
-    /// empty.
-    pub async fn patch_trace(&self, job: &JobCredentials, offset: u64, bytes: Bytes, debug_trace: bool) -> PatchAnswer {
-        let timeout = limits::patch_trace_timeout(bytes.len());
+    /// empty. The answer may take `answer_time`, beside the time for the bytes.
+    pub async fn patch_trace(
+        &self,
+        job: &JobCredentials,
+        (offset, bytes): (u64, Bytes),
+        debug_trace: bool,
+        answer_time: Duration,
+    ) -> PatchAnswer {
+        let timeout = limits::patch_trace_timeout(bytes.len(), answer_time);
         let call = Call {
             endpoint: Endpoint::PatchTrace,
             request: self.shared.instance.patch_trace(job, offset, bytes, debug_trace).with_id(&request_id()),

@@ -19,22 +19,27 @@ pub const REACH_TIMEOUT: Duration = Duration::from_secs(15);
 /// another.
 pub const CERTIFICATE_LOOKAHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Time for `PUT jobs/<id>`: Puma ends a request after 60 s, a proxy in front may queue it for a
-/// little.
-pub const UPDATE_JOB_TIMEOUT: Duration = Duration::from_secs(90);
+/// Time for `PUT jobs/<id>` with a final state: Puma ends a request after 60 s, a proxy in front may
+/// queue it for a little. Nothing waits behind it.
+pub const FINAL_STATE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Time for the answer to `PATCH trace`, beside that for the bytes: GitLab answers in less than a
-/// second. Whoever reads the log sees nothing new meanwhile if the connection is dead, and bytes
-/// that have arrived all the same are refused the second time, by their offset.
-const PATCH_TRACE_ANSWER: Duration = Duration::from_secs(20);
+/// Time for the answer to another `PUT jobs/<id>`, and to `PATCH trace` beside that for the bytes,
+/// while GitLab answers: it does in less than a second. Whoever reads the log sees nothing new
+/// meanwhile if the connection is dead, and bytes that have arrived all the same are refused the
+/// second time, by their offset.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Longest such time, for a GitLab that is slow: more than Puma's 60 s and what a proxy queues.
+pub const ANSWER_TIMEOUT_MAX: Duration = Duration::from_secs(120);
 
 /// Bytes a second that the slowest network brings to GitLab.
 const SLOWEST: u32 = 10 * 1024;
 
-/// Time for `PATCH trace` with so many bytes, of which there are at most 1 MiB.
-pub fn patch_trace_timeout(bytes: usize) -> Duration {
+/// Time for `PATCH trace` with so many bytes, of which there are at most 1 MiB, where the answer
+/// may take so long.
+pub fn patch_trace_timeout(bytes: usize, answer_time: Duration) -> Duration {
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    PATCH_TRACE_ANSWER + Duration::from_secs_f64(f64::from(bytes) / f64::from(SLOWEST))
+    answer_time + Duration::from_secs_f64(f64::from(bytes) / f64::from(SLOWEST))
 }
 
 /// Silence in the middle of an answer's body after which it is given up.

@@ -2,11 +2,12 @@
 //! minutes without `PUT pending`).
 
 use gantry_core::JobState;
-use gantry_gitlab::{Client, JobCredentials, JobUpdate, RemoteStatus, RunnerInfo, UpdateOutcome};
+use gantry_gitlab::{Client, JobCredentials, JobUpdate, RemoteStatus, RunnerInfo, UpdateAnswer, UpdateOutcome};
 use tokio::time::{Instant, sleep};
 
 use crate::limits;
 use crate::machine::{gone, status_words};
+use crate::patience::Patience;
 use crate::report::GoneReason;
 
 /// What `PUT running` led to.
@@ -58,9 +59,9 @@ pub enum Standing {
 /// Asks how a job stands, without changing it: `PUT pending` is taken only for one that waits for
 /// its acknowledgement. Tries until there is a clear answer, at most until `until`.
 pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> Standing {
-    let mut wait = limits::RETRY_MIN;
+    let (mut wait, mut patience) = (limits::RETRY_MIN, Patience::default());
     loop {
-        let answer = client.update_job(job, &JobUpdate::of(JobState::Pending), info).await;
+        let answer = put(client, job, info, JobState::Pending, &mut patience).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
             return Standing::Gone(reason);
@@ -86,9 +87,9 @@ pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, 
 /// already) and count as running; only a state in the answer can say that the job is gone.
 pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> AckOutcome {
     let start = Instant::now();
-    let mut wait = limits::RETRY_MIN;
+    let (mut wait, mut patience) = (limits::RETRY_MIN, Patience::default());
     loop {
-        let answer = client.update_job(job, &JobUpdate::of(JobState::Running), info).await;
+        let answer = put(client, job, info, JobState::Running, &mut patience).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
             return AckOutcome::Gone(reason);
@@ -116,9 +117,10 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
 /// [`limits::PENDING_INTERVAL`], the first after one interval. Ends only when there is no more need
 /// or use; the caller drops the future once it acknowledges the job.
 pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> PendingEnd {
+    let mut patience = Patience::default();
     loop {
         sleep(limits::PENDING_INTERVAL).await;
-        let answer = client.update_job(job, &JobUpdate::of(JobState::Pending), info).await;
+        let answer = put(client, job, info, JobState::Pending, &mut patience).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         // A job that GitLab shows as pending is one that it keeps for us, unless it refuses us.
         if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
@@ -131,4 +133,21 @@ pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerIn
             return PendingEnd::NotNeeded;
         }
     }
+}
+
+/// Says one state, which is not final.
+async fn put(
+    client: &Client,
+    job: &JobCredentials,
+    info: &RunnerInfo,
+    state: JobState,
+    patience: &mut Patience,
+) -> UpdateAnswer {
+    let answer = client.update_job(job, &JobUpdate::of(state), info, patience.answer_time()).await;
+    match &answer.outcome {
+        UpdateOutcome::Accepted => patience.succeeded(),
+        UpdateOutcome::Unreachable(error) => patience.failed(error),
+        _ => {}
+    }
+    answer
 }

@@ -9,6 +9,7 @@ mod allowance;
 pub mod limits;
 mod machine;
 mod outbox;
+mod patience;
 mod report;
 mod run;
 mod sum;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::limits;
 use crate::machine::schedule::Schedule;
 use crate::outbox::Outbox;
+use crate::patience::Patience;
 use crate::report::{Closed, Input, RelayEnd, RelayJob, Report};
 use crate::sum::Sum;
 use crate::window::Window;
@@ -54,6 +55,7 @@ pub(crate) struct Machine {
     inputs_gone: bool,
     sent: Option<Sent>,
     pace: Schedule,
+    patience: Patience,
     outbox: Outbox,
     end: Option<RelayEnd>,
 }
@@ -103,6 +105,7 @@ impl Machine {
             inputs_gone: false,
             sent: None,
             pace: Schedule::new(interval, now),
+            patience: Patience::default(),
             outbox: Outbox::default(),
             end: None,
             job,
@@ -120,6 +123,11 @@ impl Machine {
     /// Whether there is room for more.
     pub(crate) fn wants_input(&self) -> bool {
         !self.inputs_gone && self.end.is_none() && self.window.len() < limits::WINDOW
+    }
+
+    /// How long the answer to the next request may take.
+    pub(crate) fn answer_time(&self) -> Duration {
+        self.patience.answer_time()
     }
 
     /// What to do now. A request that is returned counts as under way until its answer is told.

@@ -27,13 +27,15 @@ pub async fn run(
             Step::Patch { offset, bytes } => {
                 // On the heap while it lasts: a relay waits for hours between requests, which take
                 // several times its own room.
-                let call = Box::pin(client.patch_trace(&job.creds, offset, bytes, job.debug_trace));
+                let time = relay.machine.answer_time();
+                let call = Box::pin(client.patch_trace(&job.creds, (offset, bytes), job.debug_trace, time));
                 if let Some(answer) = relay.during(call).await {
                     relay.machine.patched(answer, Instant::now());
                 }
             }
             Step::Put(update) => {
-                let call = Box::pin(client.update_job(&job.creds, &update, &job.info));
+                let time = relay.machine.answer_time();
+                let call = Box::pin(client.update_job(&job.creds, &update, &job.info, time));
                 if let Some(answer) = relay.during(call).await {
                     relay.machine.updated(answer, Instant::now());
                 }
@@ -105,7 +107,66 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures::future::BoxFuture;
+    use gantry_gitlab::{
+        Body, ByteStream, ClientOptions, JobCredentials, RunnerInfo, Timeouts, Transport, TransportError,
+        TransportFault,
+    };
+
     use super::*;
+    use crate::report::Pace;
+
+    /// Answers nothing. Keeps what was sent and the seconds that were waited for an answer.
+    #[derive(Default)]
+    struct Dead {
+        sent: Mutex<Vec<(String, u64)>>,
+    }
+
+    impl Transport for Dead {
+        fn send(
+            &self,
+            request: http::Request<Body>,
+            timeouts: Timeouts,
+        ) -> BoxFuture<'_, Result<http::Response<ByteStream>, TransportError>> {
+            self.sent.lock().unwrap().push((request.method().to_string(), timeouts.head.as_secs()));
+            Box::pin(async move {
+                tokio::time::sleep(timeouts.head).await;
+                Err(TransportError::new(TransportFault::Timeout, "dead"))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_gitlab_holds_up_little_at_first_and_gets_more_time_then() {
+        let dead = Arc::new(Dead::default());
+        let options = ClientOptions::new("https://gitlab.example.com");
+        let client = Client::with_transport(options, Arc::clone(&dead) as Arc<dyn Transport>).unwrap();
+        let job = RelayJob {
+            creds: JobCredentials { id: 42, token: "glcbt-1".into() },
+            info: RunnerInfo::kubernetes("bash", std::collections::BTreeMap::new()),
+            debug_trace: false,
+            failure_reasons: Vec::new(),
+            acknowledged: true,
+            final_tries: 10,
+            deadline: Instant::now() + Duration::from_secs(3900),
+            pace: Pace::default(),
+        };
+        let (inputs, relays) = mpsc::channel(1);
+        let (reports, _unread) = mpsc::channel(1);
+        let mut relay = pin!(run(client, job, relays, reports));
+        let mut during = async |time| tokio::time::timeout(time, relay.as_mut()).await.unwrap_err();
+        // A keep-alive is under way when output comes.
+        during(Duration::from_secs(4)).await;
+        inputs.send(Input::Trace { offset: 0, bytes: Bytes::from_static(b"x") }).await.unwrap();
+        during(Duration::from_secs(200)).await;
+        let sent = dead.sent.lock().unwrap();
+        let sent: Vec<_> = sent.iter().map(|(method, seconds)| (method.as_str(), *seconds)).collect();
+        assert_eq!(sent, [("PUT", 20), ("PATCH", 40), ("PUT", 80), ("PATCH", 120)]);
+    }
 
     #[test]
     fn a_relay_that_waits_is_small() {

@@ -9,8 +9,8 @@ use futures::{StreamExt as _, stream};
 use gantry_core::Secret;
 use gantry_http::limits::MAX_REDIRECTS;
 use gantry_http::retry::{self, Moment, Twice};
-use gantry_http::{Body, ByteStream, Timeouts, TransportError, TransportFault, redirect};
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE, TRANSFER_ENCODING};
+use gantry_http::{Body, ByteStream, ContentRange, Timeouts, TransportError, TransportFault, redirect};
+use http::header::{CONTENT_LENGTH, RANGE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -152,7 +152,8 @@ impl Client {
     }
 
     /// The same for a range of bytes, where whoever has the artifacts gives ranges:
-    /// [`Part::whole_length`] says whether that was so.
+    /// [`Part::whole_length`] says whether that was so. A part is the one that was asked for, at
+    /// least at its start.
     pub async fn download_part(
         &self,
         id: i64,
@@ -160,14 +161,17 @@ impl Client {
         direct: bool,
         range: Range<u64>,
     ) -> Result<Part, DownloadError> {
+        let start = range.start;
         let answer = self.get_artifact(id, token, direct, Some(range)).await?;
-        let whole_length = (answer.status() == StatusCode::PARTIAL_CONTENT).then(|| whole_length(answer.headers()));
-        let whole_length = match whole_length {
-            Some(None) => {
-                let what = "a part of the artifacts does not say of how many bytes".to_owned();
-                return Err(DownloadError::Failed(CallError::Malformed { what }));
-            }
-            of_part => of_part.flatten(),
+        let whole_length = if answer.status() == StatusCode::PARTIAL_CONTENT {
+            let what = match ContentRange::of(answer.headers()) {
+                Some(range) if range.start == start => Ok(range.whole_length),
+                Some(range) => Err(format!("a part of the artifacts begins at {}, not at {start}", range.start)),
+                None => Err("a part of the artifacts does not say of how many bytes".to_owned()),
+            };
+            Some(what.map_err(|what| DownloadError::Failed(CallError::Malformed { what }))?)
+        } else {
+            None
         };
         Ok(Part { whole_length, content_length: length(answer.headers()), content: answer.into_body() })
     }
@@ -206,11 +210,6 @@ fn length(headers: &HeaderMap) -> Option<u64> {
         Some(_) => None,
         None => headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok()),
     }
-}
-
-/// `Content-Range: bytes 0-9/100`.
-fn whole_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_RANGE)?.to_str().ok()?.rsplit_once('/')?.1.parse().ok()
 }
 
 /// What an answer to an upload means; a failure may be worth another try.

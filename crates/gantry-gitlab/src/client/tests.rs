@@ -21,10 +21,17 @@ type Scripted = Result<Response<&'static str>, TransportFault>;
 struct Script {
     answers: Mutex<VecDeque<Scripted>>,
     sent: Mutex<Vec<(String, http::HeaderMap, String)>>,
+    /// Seconds that each answer might have taken.
+    limits: Mutex<Vec<u64>>,
 }
 
 impl Transport for Script {
-    fn send(&self, request: Request<Body>, _: Timeouts) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
+    fn send(
+        &self,
+        request: Request<Body>,
+        timeouts: Timeouts,
+    ) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
+        self.limits.lock().unwrap().push(timeouts.head.as_secs());
         async move {
             let (head, body) = request.into_parts();
             let body = match body {
@@ -140,13 +147,27 @@ async fn a_broken_connection_is_tried_again_only_where_that_is_harmless() {
     assert_eq!(polled.observed.lock().unwrap()[0].status, -1);
 
     let updated = world([Err(TransportFault::Broken), Err(TransportFault::Connect), says(200)]);
-    let answer = updated.client.update_job(&job(), &JobUpdate::of(JobState::Running), &info()).await;
+    let answer =
+        updated.client.update_job(&job(), &JobUpdate::of(JobState::Running), &info(), limits::ANSWER_TIMEOUT).await;
     assert!(matches!(answer.outcome, UpdateOutcome::Accepted), "{answer:?}");
 
     let stalled = world([Err(TransportFault::Timeout)]);
-    let answer = stalled.client.patch_trace(&job(), 0, Bytes::from_static(b"x"), false).await;
+    let answer = stalled.client.patch_trace(&job(), (0, Bytes::from_static(b"x")), false, limits::ANSWER_TIMEOUT).await;
     assert!(matches!(answer.outcome, PatchOutcome::Unreachable(_)), "{answer:?}");
     assert_eq!(stalled.observed.lock().unwrap()[0].path, "/sub/api/v4/jobs/{id}/trace");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_final_state_may_take_its_own_time() {
+    let world = world([says(200), says(200), says(202), says(202)]);
+    let time = Duration::from_secs(40);
+    for state in [JobState::Running, JobState::Success] {
+        world.client.update_job(&job(), &JobUpdate::of(state), &info(), time).await;
+    }
+    for length in [1, 100 * 1024] {
+        world.client.patch_trace(&job(), (0, vec![b'x'; length].into()), false, time).await;
+    }
+    assert_eq!(*world.script.limits.lock().unwrap(), [40, 90, 40, 50]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,13 +219,16 @@ async fn parts_of_artifacts_say_of_how_much() {
         part(206, "bytes 1-2/3"),
         part(200, ""),
         part(206, "bytes 1-2/*"),
+        part(206, "bytes 0-1/3"),
     ]);
     let token = Secret::new("glcbt-0");
     let ask = async || world.client.download_part(41, &token, true, 1..3).await;
     assert_eq!(ask().await.unwrap().whole_length, Some(3));
     assert_eq!(world.script.sent.lock().unwrap()[1].1["range"], "bytes=1-2");
     assert_eq!(ask().await.unwrap().whole_length, None, "all of it came");
-    assert!(matches!(ask().await, Err(DownloadError::Failed(CallError::Malformed { .. }))));
+    for of in ["an unknown length", "another place"] {
+        assert!(matches!(ask().await, Err(DownloadError::Failed(CallError::Malformed { .. }))), "{of}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

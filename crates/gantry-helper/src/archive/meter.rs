@@ -22,7 +22,7 @@ pub(super) struct Meter {
     every: Option<Duration>,
     /// How much there is, where that is known.
     total: Option<u64>,
-    done: u64,
+    pub(super) done: u64,
     begun: Instant,
     /// When a line was shown last, if one was.
     shown: Option<Instant>,

@@ -221,7 +221,9 @@ async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> 
         let again = match &error {
             TransferError::Download(DownloadError::Failed(_)) | TransferError::Broken(_) => true,
             // What an object store has refused GitLab may still give by itself.
-            TransferError::Download(DownloadError::Refused { .. }) => direct && tries == 1,
+            TransferError::Download(DownloadError::Refused { .. } | DownloadError::Forbidden { .. }) => {
+                direct && tries == 1
+            }
             _ => false,
         };
         if !again || tries >= DOWNLOAD_TRIES {

@@ -59,6 +59,9 @@ fn serve(stream: TcpStream, kept: &Kept) {
     if head.contains("direct_download=true") && id == 9 {
         return reply(&mut stream, "400 Bad Request", b"{\"message\":\"the store knows better\"}");
     }
+    if head.contains("direct_download=true") && id == 10 {
+        return reply(&mut stream, "403 Forbidden", b"{\"message\":\"the signature is too old\"}");
+    }
     match kept.get(&id) {
         Some((_, file)) => reply(&mut stream, "200 OK", file),
         None => reply(&mut stream, "404 Not Found", b"{}"),
@@ -222,6 +225,7 @@ fn artifacts_come_directly_unless_that_is_refused_or_not_wanted() {
         (7, "true", "false", &[true][..]),
         (7, "false", "false", &[false]),
         (9, "true", "false", &[true, false]),
+        (10, "true", "false", &[true, false]),
         // A server that gives no parts gives all of it.
         (7, "true", "true", &[true]),
     ];

@@ -55,6 +55,11 @@ async fn answer(connection: impl AsyncRead + AsyncWrite + Unpin, answer: &'stati
 
 /// A server on `localhost`, and the port it listens on.
 async fn server(shown: Option<&Shown>, words: &'static str) -> (u16, JoinSet<()>) {
+    server_for(1, shown, words).await
+}
+
+/// The same, which answers nobody until so many connections are there.
+async fn server_for(together: usize, shown: Option<&Shown>, words: &'static str) -> (u16, JoinSet<()>) {
     let acceptor = shown.map(|shown| {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = CertificateDer::pem_slice_iter(shown.chain_pem.as_bytes()).map(Result::unwrap).collect();
@@ -67,19 +72,26 @@ async fn server(shown: Option<&Shown>, words: &'static str) -> (u16, JoinSet<()>
     let port = listener.local_addr().unwrap().port();
     let mut serving = JoinSet::new();
     serving.spawn(async move {
-        let mut connections = JoinSet::new();
+        let (mut connections, mut held, mut accepted) = (JoinSet::new(), Vec::new(), 0);
         while let Ok((connection, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            connections.spawn(async move {
-                match acceptor {
-                    None => answer(connection, words).await,
-                    Some(acceptor) => {
-                        if let Ok(connection) = acceptor.accept(connection).await {
-                            answer(connection, words).await;
+            held.push(connection);
+            accepted += 1;
+            if accepted < together {
+                continue;
+            }
+            for connection in held.drain(..) {
+                let acceptor = acceptor.clone();
+                connections.spawn(async move {
+                    match acceptor {
+                        None => answer(connection, words).await,
+                        Some(acceptor) => {
+                            if let Ok(connection) = acceptor.accept(connection).await {
+                                answer(connection, words).await;
+                            }
                         }
                     }
-                }
-            });
+                });
+            }
         }
     });
     (port, serving)
@@ -107,8 +119,8 @@ const SHORT: Duration = Duration::from_millis(50);
 /// A node or a load balancer may vanish without a word, and with it all connections there were.
 #[tokio::test]
 async fn a_connection_that_was_idle_is_not_trusted_once_another_has_not_answered() {
-    // The server answers each connection once.
-    let (port, _serving) = server(None, OK).await;
+    // The server answers each connection once, so the second request must not get the first's.
+    let (port, _serving) = server_for(2, None, OK).await;
     let url = format!("http://localhost:{port}/");
     let transport = transport(&url, None);
     let (first, second) = tokio::join!(get(&transport, &url, LONG), get(&transport, &url, LONG));

@@ -17,6 +17,9 @@ impl Machine {
     pub(crate) fn patched(&mut self, answer: PatchAnswer, now: Instant) {
         let Some(Sent::Patch { offset, length }) = self.sent.take() else { return };
         self.pace.patch_ends(now);
+        if let PatchOutcome::Unreachable(error) = &answer.outcome {
+            self.patience.failed(error);
+        }
         let forbidden = matches!(answer.outcome, PatchOutcome::Forbidden);
         if self.heed(&answer.says, forbidden) {
             return;
@@ -116,6 +119,9 @@ impl Machine {
     pub(crate) fn updated(&mut self, answer: UpdateAnswer, now: Instant) {
         let Some(Sent::Put { last }) = self.sent.take() else { return };
         self.pace.patch_failed = None;
+        if let UpdateOutcome::Unreachable(error) = &answer.outcome {
+            self.patience.failed(error);
+        }
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if self.heed(&answer.says, forbidden) {
             return;
@@ -192,6 +198,7 @@ impl Machine {
         if self.pace.failures > 0 {
             self.outbox.put(Report::Trouble(None));
         }
+        self.patience.succeeded();
         self.pace.failures = 0;
         self.pace.patch_failed = None;
         self.pace.retry = None;

@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use futures::TryStreamExt as _;
+use gantry_gitlab::limits::ANSWER_TIMEOUT;
 use gantry_gitlab::{
     ByteStream, DownloadError, JobAnswer, JobRequest, Poll, UploadAnswer, UploadQuery, UploadTimeouts, VerifyOutcome,
 };
@@ -132,7 +133,7 @@ async fn an_epitaph_for_a_job_whose_log_nobody_has() {
     let creds = sim.take().await;
     let client = sim.client();
     assert_eq!(acknowledge(&client, &creds, &info()).await, AckOutcome::Running);
-    client.patch_trace(&creds, 0, Bytes::from_static(b"what came before\n"), false).await;
+    client.patch_trace(&creds, (0, Bytes::from_static(b"what came before\n")), false, ANSWER_TIMEOUT).await;
     let (inputs, inbox) = mpsc::channel(8);
     let (outbox, _reports) = mpsc::channel(8);
     let verdict = Verdict {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use futures::{StreamExt as _, stream};
 use gantry_http::retry::Twice;
-use gantry_http::{ByteStream, Timeouts, Transport, read, send};
+use gantry_http::{ByteStream, ContentRange, Timeouts, Transport, read, send};
 use gantry_storage::refusal::{self, Refusal, Wish};
 use gantry_wire::cache::{CacheTransfer, SignedRequest};
-use http::header::{CONTENT_RANGE, ETAG, IF_MATCH, RANGE};
+use http::header::{ETAG, IF_MATCH, RANGE};
 use http::{Request, Response, StatusCode};
 use tokio::sync::mpsc;
 use url::Url;
@@ -164,9 +164,8 @@ pub(super) async fn tail(
         Object { transport: connect(&url, transfer)?, request: request.clone(), store: transfer.store.clone(), limit };
     // Azure knows no ranges that count from the end.
     let first = object.get(Some((0, 1)), None).await?;
-    let range = first.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok()?.rsplit_once('/'));
-    let length: Option<u64> = range.and_then(|(_, length)| length.parse().ok());
-    let Some(length) = length.filter(|_| first.status() == StatusCode::PARTIAL_CONTENT) else { return Ok(Vec::new()) };
+    let range = ContentRange::of(first.headers()).filter(|_| first.status() == StatusCode::PARTIAL_CONTENT);
+    let Some(ContentRange { whole_length: length, .. }) = range else { return Ok(Vec::new()) };
     // To its end, so that the connection can be used again.
     read(first.into_body(), 1, CACHE_IDLE).await;
     let start = length.saturating_sub(most as u64);
@@ -195,15 +194,14 @@ async fn begin(object: &Object) -> Result<Begun, CacheTrouble> {
         }
         _ => return Ok(Begun { first: Bytes::new(), rest: Rest::Stream(answer.into_body()) }),
     }
-    let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let length = text(CONTENT_RANGE).and_then(|range| range.rsplit_once('/')?.1.parse().ok());
-    let Some(length) = length else {
+    let Some(ContentRange { whole_length: length, .. }) = ContentRange::of(answer.headers()) else {
         // Ranges of what has no length are of no use.
         let whole = object.get(None, None).await?;
         return Ok(Begun { first: Bytes::new(), rest: Rest::Stream(whole.into_body()) });
     };
     // A weak tag may be that of another content.
-    let tag = text(ETAG).filter(|tag| tag.starts_with('"'));
+    let tag = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+    let tag = tag.filter(|tag| tag.starts_with('"'));
     let rest = Rest::Ranges { length, tag: tag.clone() };
     let end = length.min(CACHE_PIECE);
     let content = read(answer.into_body(), usize::try_from(CACHE_PIECE).unwrap_or(usize::MAX), object.limit).await;

@@ -86,19 +86,28 @@ impl Parts<'_> {
         self.put(range, part.content).await
     }
 
-    /// Writes a part to its place.
-    async fn put(&self, range: Range<u64>, mut content: ByteStream) -> Result<(), TransferError> {
+    /// Writes a part to its place. What comes again is not counted twice.
+    async fn put(&self, range: Range<u64>, content: ByteStream) -> Result<(), TransferError> {
         let mut at = range.start;
+        let written = self.write(&mut at, range.end, content).await;
+        if written.is_err() {
+            self.meter.borrow_mut().done -= at - range.start;
+        }
+        written
+    }
+
+    /// Writes what comes from `at` on, and says there how far it is.
+    async fn write(&self, at: &mut u64, end: u64, mut content: ByteStream) -> Result<(), TransferError> {
         while let Some(piece) = content.next().await {
             let piece = piece.map_err(TransferError::Broken)?;
-            if piece.len() as u64 > range.end - at {
+            if piece.len() as u64 > end - *at {
                 return Err(broken("a part has more bytes than were asked for"));
             }
-            self.file.write_all_at(&piece, at).map_err(|source| scratch_error(self.job, source))?;
+            self.file.write_all_at(&piece, *at).map_err(|source| scratch_error(self.job, source))?;
             self.meter.borrow_mut().add(piece.len());
-            at += piece.len() as u64;
+            *at += piece.len() as u64;
         }
-        if at == range.end { Ok(()) } else { Err(broken("a part has fewer bytes than were asked for")) }
+        if *at == end { Ok(()) } else { Err(broken("a part has fewer bytes than were asked for")) }
     }
 }
 
@@ -182,5 +191,23 @@ mod tests {
             assert_eq!(std::fs::read(file.path()).unwrap(), CONTENT, "{size} {cut}");
             assert_eq!(told.lock().unwrap().len(), asked, "{:?}", told.lock().unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_tried_again_is_counted_once() {
+        let scratch = tempfile::tempdir().unwrap();
+        let client = Client::new(ClientOptions::new("http://localhost/")).unwrap();
+        let (job, file) = (job(String::new(), scratch.path()), tempfile::tempfile().unwrap());
+        let meter = RefCell::new(Meter::new(DOWNLOADING, Some(8)));
+        let parts = Parts { client: &client, job: &job, direct: false, file: &file, length: 8, meter };
+        let cut = || Err(TransportError::new(TransportFault::Broken, "cut"));
+        let content = |pieces: Vec<_>| -> ByteStream { Box::pin(stream::iter(pieces)) };
+        parts.put(0..4, content(vec![Ok("abcd".into())])).await.unwrap();
+        for broken in [vec![Ok("ef".into()), cut()], vec![Ok("efg".into())], vec![Ok("ef".into()), Ok("ghi".into())]] {
+            assert!(matches!(parts.put(4..8, content(broken)).await, Err(TransferError::Broken(_))));
+            assert_eq!(parts.meter.borrow().done, 4);
+        }
+        parts.put(4..8, content(vec![Ok("ef".into()), Ok("gh".into())])).await.unwrap();
+        assert_eq!(parts.meter.borrow().done, 8);
     }
 }

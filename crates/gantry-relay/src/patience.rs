@@ -1,0 +1,56 @@
+//! How long an answer about a job is waited for. A connection may be dead without a word, so that
+//! waiting long is in vain; or GitLab is slow, and what is cut off early is sent again for ever.
+//! Nobody can tell the two apart by one answer that does not come: the next gets twice the time.
+
+use std::time::Duration;
+
+use gantry_gitlab::limits::{ANSWER_TIMEOUT, ANSWER_TIMEOUT_MAX};
+use gantry_gitlab::{CallError, TransportFault};
+
+/// Of one job with one GitLab.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Patience {
+    /// Answers in a row that did not come in time.
+    timeouts: u32,
+}
+
+impl Patience {
+    /// The time that the next answer gets.
+    pub(crate) fn answer_time(self) -> Duration {
+        ANSWER_TIMEOUT.saturating_mul(2_u32.saturating_pow(self.timeouts)).min(ANSWER_TIMEOUT_MAX)
+    }
+
+    /// There is no answer. Other failures than its lateness say nothing about the time it takes.
+    pub(crate) fn failed(&mut self, error: &CallError) {
+        if matches!(error, CallError::Transport(error) if error.fault() == TransportFault::Timeout) {
+            self.timeouts = self.timeouts.saturating_add(1);
+        }
+    }
+
+    /// GitLab has taken something.
+    pub(crate) fn succeeded(&mut self) {
+        self.timeouts = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_gitlab::TransportError;
+
+    use super::*;
+
+    #[test]
+    fn each_answer_that_is_late_gives_the_next_one_twice_the_time() {
+        let error = |fault| CallError::Transport(TransportError::new(fault, "late"));
+        let mut patience = Patience::default();
+        let mut times = Vec::new();
+        for _ in 0..5 {
+            times.push(patience.answer_time().as_secs());
+            patience.failed(&error(TransportFault::Timeout));
+            patience.failed(&error(TransportFault::Connect));
+        }
+        assert_eq!(times, [20, 40, 80, 120, 120]);
+        patience.succeeded();
+        assert_eq!(patience.answer_time().as_secs(), 20);
+    }
+}
