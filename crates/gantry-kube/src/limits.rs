@@ -32,7 +32,8 @@ pub const LAST_LINES: i64 = 20;
 /// Bytes of them that are read: such lines have some hundred each.
 pub const LAST_LINES_BYTES: i64 = 32 << 10;
 
-/// Characters of the last line of an entrypoint that has failed: what is longer is no sentence.
+/// Most characters of the last line of an entrypoint that has failed: what is longer is no sentence
+/// and is not shown.
 pub const LAST_LINE: usize = 300;
 
 /// A line of a log that is followed; what is longer comes in several.

@@ -28,7 +28,7 @@ const MAX_VARIABLES: usize = 20_000;
 
 /// Most bytes of all values and scripts together after expansion: half a frame, because JSON may
 /// write a byte as two.
-const MAX_EXPANDED: usize = MAX_FRAME / 2;
+pub(crate) const MAX_EXPANDED: usize = MAX_FRAME / 2;
 
 /// Longest name of a file (Linux).
 const MAX_FILE_NAME: usize = 255;

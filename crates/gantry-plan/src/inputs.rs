@@ -4,6 +4,7 @@
 
 mod expression;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use gantry_config::RunnerSettings;
@@ -11,8 +12,9 @@ use gantry_core::feature_flags::{self, parse_bool};
 use gantry_core::job::{Image, Input, JobSpec};
 use serde_json::{Map, Value};
 
-use self::expression::Expression;
+use self::expression::{Expression, cut};
 use crate::PlanError;
+use crate::environment::MAX_EXPANDED;
 
 const FLAG: &str = "FF_ENABLE_JOB_INPUTS_INTERPOLATION";
 
@@ -20,14 +22,19 @@ const FLAG: &str = "FF_ENABLE_JOB_INPUTS_INTERPOLATION";
 const OPEN: &str = "${{";
 const CLOSE: &str = "}}";
 
+/// Most bytes that inputs put into a job, in all of its texts together: what is larger could not be
+/// sent to its pod, and a few kilobytes of expressions about one large input must not become
+/// gigabytes in a manager that serves other jobs too.
+const MOST_PUT: usize = MAX_EXPANDED;
+
 /// Steps whose scripts hold expressions.
 const STEPS: [&str; 2] = ["script", "after_script"];
 
 /// The job with its inputs in place; nothing if there are none, or they are not wanted.
 ///
 /// # Errors
-/// An input is not what it says, an expression cannot be read or has no value, or its value must
-/// not be shown.
+/// An input is not what it says, an expression cannot be read or has no value, its value must not
+/// be shown, or the job would become too large.
 pub(crate) fn interpolate(job: &JobSpec, runner: &RunnerSettings) -> Result<Option<JobSpec>, PlanError> {
     if job.inputs.is_empty() || !is_wanted(job, runner) {
         return Ok(None);
@@ -80,11 +87,13 @@ fn image(
 struct Inputs {
     values: Map<String, Value>,
     sensitive: BTreeSet<String>,
+    /// Bytes that they may still put into the job.
+    room: Cell<usize>,
 }
 
 impl Inputs {
     fn read(list: &[Input]) -> Result<Self, PlanError> {
-        let mut inputs = Self { values: Map::new(), sensitive: BTreeSet::new() };
+        let mut inputs = Self { values: Map::new(), sensitive: BTreeSet::new(), room: Cell::new(MOST_PUT) };
         for input in list {
             let (key, kind, content) = (&input.key, input.value.kind.as_str(), &input.value.content.0);
             let fits = match content {
@@ -96,6 +105,7 @@ impl Inputs {
                 Value::Null => false,
             };
             if key.is_empty() || !fits {
+                let (key, kind) = (cut(key), cut(kind));
                 return Err(PlanError::InvalidJob(format!("its input {key:?} has a value that is no {kind:?}")));
             }
             if input.value.sensitive {
@@ -116,7 +126,7 @@ impl Inputs {
         while let Some((before, behind)) = rest.split_once(OPEN) {
             out.push_str(before);
             let problem = |expression: &str, problem: String| {
-                let shown = expression.trim();
+                let shown = cut(expression.trim());
                 PlanError::Configuration(format!("{what} of the job has {OPEN} {shown} {CLOSE}, and {problem}"))
             };
             let Some(length) = expression::length(behind, CLOSE) else {
@@ -125,7 +135,9 @@ impl Inputs {
             };
             let (inside, after) = behind.split_at(length);
             let value = Expression::read(inside).and_then(|expression| self.value(&expression));
-            out.push_str(&value.map_err(|what| problem(inside, what))?);
+            let value = value.map_err(|what| problem(inside, what))?;
+            self.take_room(value.len())?;
+            out.push_str(&value);
             rest = after.strip_prefix(CLOSE).unwrap_or(after);
         }
         out.push_str(rest);
@@ -133,9 +145,19 @@ impl Inputs {
         Ok(())
     }
 
+    fn take_room(&self, size: usize) -> Result<(), PlanError> {
+        let left = self.room.get().checked_sub(size).ok_or_else(|| {
+            let most = MOST_PUT / 1024 / 1024;
+            PlanError::InvalidJob(format!("its inputs would put more than {most} MiB into its scripts and settings"))
+        })?;
+        self.room.set(left);
+        Ok(())
+    }
+
     fn value(&self, expression: &Expression) -> Result<String, String> {
         let secret = self.sensitive.iter().find(|name| expression.touches(name));
         if let Some(name) = secret {
+            let name = cut(name);
             return Err(format!("input {name:?} is sensitive: its value may stand in no script or setting of the job"));
         }
         expression.text(&self.values)
@@ -202,6 +224,47 @@ mod tests {
             let error = script(text).unwrap_err();
             assert!(error.contains(words) && !error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_inputs_put_in_is_limited_for_the_whole_job() {
+        let large = "x".repeat(MOST_PUT / 4);
+        let job = |script: Vec<&str>| -> JobSpec {
+            serde_json::from_value(json!({
+                "inputs": [{"key": "a", "value": {"type": "string", "content": large}}],
+                "steps": [{"name": "script", "script": script}],
+            }))
+            .unwrap()
+        };
+        let interpolate = |script| interpolate(&job(script), &RunnerSettings::default());
+        let twice = "${{job.inputs.a}}${{job.inputs.a}}";
+        assert!(interpolate(vec![twice, twice]).is_ok());
+        let Err(PlanError::InvalidJob(message)) = interpolate(vec![twice, twice, "${{job.inputs.a}}"]) else {
+            panic!("more than a job may have")
+        };
+        assert_eq!(message, "its inputs would put more than 16 MiB into its scripts and settings");
+    }
+
+    #[test]
+    fn errors_quote_no_more_than_the_beginning() {
+        let long = "y".repeat(10_000);
+        for text in [
+            format!("${{{{ {long} }}}}"),
+            format!("${{{{ {long}"),
+            format!("${{{{ {long}( }}}}"),
+            format!("${{{{ job.inputs.age + {long} }}}}"),
+            format!("${{{{ job.inputs.{long} }}}}"),
+            format!("${{{{ job.inputs.age.{long} }}}}"),
+            format!("${{{{ job..{long} }}}}"),
+            format!("${{{{ {} }}}}", "1".repeat(10_000) + "."),
+        ] {
+            let error = script(&text).unwrap_err();
+            assert!(error.len() < 500 && error.contains('…'), "{error}");
+        }
+        let input = json!({"key": long, "value": {"type": long, "content": 1}});
+        let job: JobSpec = serde_json::from_value(json!({"inputs": [input]})).unwrap();
+        let error = interpolate(&job, &RunnerSettings::default()).unwrap_err().to_string();
+        assert!(error.len() < 500, "{error}");
     }
 
     /// The fields of the reference, and no others.

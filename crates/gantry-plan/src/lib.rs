@@ -221,7 +221,9 @@ pub fn plan(job: &JobSpec, runner: &RunnerSettings, context: &Context, links: &L
     with_facts(job, runner, context, |facts| decide(facts, links))
 }
 
-/// Does something with what is known about a job at first. Errors lose the job's secrets.
+/// Does something with what is known about a job at first. Errors of `work` lose the job's secrets;
+/// those before it show no variable's value: of a job's texts they quote what no variable was put
+/// into yet.
 fn with_facts<T>(
     job: &JobSpec,
     runner: &RunnerSettings,

@@ -139,10 +139,14 @@ fn died(container: &ContainerFacts, end: &ContainerEnd) -> Ending {
     Ending::ContainerDied { container: name, exit_code: end.exit_code, reason, entrypoint }
 }
 
-/// The last line that says something, or nothing.
+/// The last line that says something, or nothing. A part of a line is never shown: it may have a
+/// part of a masked value, which nobody would recognise.
 fn last_line(printed: &str) -> String {
-    let last = printed.lines().map(str::trim).rfind(|line| !line.is_empty());
-    last.unwrap_or_default().chars().take(limits::LAST_LINE).collect()
+    let last = printed.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    if last.chars().nth(limits::LAST_LINE).is_some() {
+        return format!("(a line of more than {} characters)", limits::LAST_LINE);
+    }
+    last.to_owned()
 }
 
 fn spoken(reason: &str, message: &str) -> String {

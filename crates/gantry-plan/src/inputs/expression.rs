@@ -1,5 +1,7 @@
 //! Expressions about inputs: paths such as `job.inputs.list[0].name`, literals, and `str(…)`.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// An expression that was read.
@@ -19,6 +21,17 @@ pub(super) enum Step {
 
 /// Most levels of functions within each other: nobody needs two.
 const LEVELS: u32 = 8;
+
+/// Characters of a text from the job that an error quotes: enough to find it by.
+const QUOTED: usize = 80;
+
+/// The beginning of a text, for an error.
+pub(super) fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()).into(),
+        None => text.into(),
+    }
+}
 
 /// The length of what stands before `end`, which does not count within quotes.
 pub(super) fn length(text: &str, end: &str) -> Option<usize> {
@@ -49,7 +62,7 @@ impl Expression {
         if reader.0.is_empty() {
             return Ok(expression);
         }
-        Err(format!("{:?} cannot be read", reader.0.trim_end()))
+        Err(format!("{:?} cannot be read", cut(reader.0.trim_end())))
     }
 
     /// Whether its value comes from the input of this name, or from all of them.
@@ -92,7 +105,7 @@ impl Expression {
 }
 
 fn absent(name: &str, of: &str) -> String {
-    format!("there is no {name:?} in {of}")
+    format!("there is no {:?} in {of}", cut(name))
 }
 
 /// A text as it is, everything else as JSON.
@@ -107,7 +120,7 @@ impl Step {
             (Self::Number(number), Value::Array(list)) => {
                 list.get(*number).ok_or_else(|| format!("there is no element {number} in this input"))
             }
-            (Self::Name(name), other) => Err(format!("{} has no {name:?}", kind(other))),
+            (Self::Name(name), other) => Err(format!("{} has no {:?}", kind(other), cut(name))),
             (Self::Number(number), other) => Err(format!("{} has no element {number}", kind(other))),
         }
     }
@@ -150,7 +163,7 @@ impl Reader<'_> {
             "job" => {}
             _ if self.take('(') => {
                 if name != "str" {
-                    return Err(format!("there is no function {name:?}: only `str` is known"));
+                    return Err(format!("there is no function {:?}: only `str` is known", cut(&name)));
                 }
                 if level >= LEVELS {
                     return Err("its functions lie too deep within each other".to_owned());
@@ -159,7 +172,7 @@ impl Reader<'_> {
                 // Every value becomes a text in the end.
                 return if self.take(')') { Ok(inner) } else { Err("a closing parenthesis is missing".to_owned()) };
             }
-            _ => return Err(format!("{name:?} is nothing here: only `job` is known")),
+            _ => return Err(format!("{:?} is nothing here: only `job` is known", cut(&name))),
         }
         let mut steps = Vec::new();
         loop {
@@ -191,7 +204,7 @@ impl Reader<'_> {
         let end = self.0.find(|c| !is_part(c)).unwrap_or(self.0.len());
         let (name, rest) = self.0.split_at(end);
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-            let found = self.0.trim_end();
+            let found = cut(self.0.trim_end());
             let found = if found.is_empty() { String::new() } else { format!(" before {found:?}") };
             return Err(format!("a name is missing{found}"));
         }
@@ -214,6 +227,6 @@ impl Reader<'_> {
         let end = self.0.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(self.0.len());
         let (number, rest) = self.0.split_at(end);
         self.0 = rest;
-        serde_json::from_str(number).map(Some).map_err(|_| format!("{number:?} is no number"))
+        serde_json::from_str(number).map(Some).map_err(|_| format!("{:?} is no number", cut(number)))
     }
 }

@@ -395,7 +395,7 @@ fn may_start(facts: &PodFacts) -> bool {
 /// How a job ends that no manager can begin any more, because the one that had its plan is gone,
 /// and that GitLab cannot take back, because it was told that the job runs.
 pub(super) fn never_handed() -> Ending {
-    let message = "the runner manager that had taken the job ended before it could start it; nothing of the job has run, and GitLab tries it \
-                   again by itself, twice at most";
+    let message = "the runner manager that had taken the job ended before it could start it; nothing of the job has run, and GitLab may try \
+                   it again by itself";
     Ending::NeverBegun { message: message.to_owned() }
 }

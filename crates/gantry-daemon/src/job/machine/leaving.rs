@@ -86,7 +86,7 @@ impl Machine {
 /// How a job ends whose runner ends before the job has begun, and that GitLab cannot take back,
 /// because it was told that the job runs.
 pub(super) fn never_began() -> Ending {
-    let message = "the runner was told to end while the job waited for its pod; nothing of the job has run, and GitLab tries it again by \
-                   itself, twice at most";
+    let message = "the runner was told to end while the job waited for its pod; nothing of the job has run, and GitLab may try it again \
+                   by itself";
     Ending::NeverBegun { message: message.to_owned() }
 }

@@ -48,9 +48,14 @@ impl Services {
         self.ended.values()
     }
 
-    /// Has the end of the service's log shown with the news of its death.
+    /// Has the end of the service's log shown with the news of its death. A log that was asked for
+    /// already is not asked for again, which would forget how the job ends once it is shown.
     pub(super) fn show(&mut self, death: Death, out: &mut Vec<Effect>) {
         let Death { service, line } = death;
+        if let Some(Log::Asked { .. }) = self.logs.get(&service.container) {
+            out.push(Effect::ShowNotes(vec![line]));
+            return;
+        }
         self.ask(ServiceNews { container: service.container, line }, None, out);
     }
 

@@ -310,11 +310,11 @@ fn a_job_that_waits_for_its_pod_ends_with_its_runner() {
     assert_eq!(machine.acts(Event::RelayEnded(RelayEnd::Delivered)), [Effect::DeletePod]);
     let end = JobEnd::Reported(Some(never_began()));
     assert_eq!(machine.acts(Event::PodDeleted), [Effect::Done(end)]);
-    // GitLab tries again by itself what ends so.
-    assert_eq!(
-        [never_began(), never_handed()].map(|ending| ending.reason()),
-        [Some(FailureReason::SchedulerFailure); 2]
-    );
+    // GitLab tries again by itself what ends so, if it takes the reason and has not done it already.
+    for ending in [never_began(), never_handed()] {
+        assert_eq!(ending.reason(), Some(FailureReason::SchedulerFailure));
+        assert!(ending.verdict().message.ends_with("GitLab may try it again by itself"), "{ending:?}");
+    }
 }
 
 /// Of a job that GitLab shows as running, only the pod tells the next manager.
@@ -450,6 +450,7 @@ fn services_that_end_or_do_not_answer_are_shown_with_their_log() {
     for event in events.chain([ready(Phase::Waiting), Event::PlanAccepted, Event::AgentRuns, Event::ShimReady]) {
         machine.step(event);
     }
+    let mut before = machine.clone();
     let end = ContainerEnd { exit_code: 3, ..ContainerEnd::default() };
     let mut dead = PodFacts { phase: facts::Phase::Running, ..PodFacts::default() };
     dead.containers = vec![container("db", ContainerState::Terminated(end))];
@@ -459,7 +460,7 @@ fn services_that_end_or_do_not_answer_are_shown_with_their_log() {
     let [Effect::AskLog(news), rest @ ..] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!((news.container.as_str(), rest), ("db", &told[..]));
     dead.resource_version = "2".into();
-    assert_eq!(machine.acts(Event::PodSeen(Sight::Present(Arc::new(dead)))), [], "once");
+    assert_eq!(machine.acts(Event::PodSeen(Sight::Present(Arc::new(dead.clone())))), [], "once");
     // The agent gives the service up; the end of its log is shown once, whatever comes first, and
     // then the job ends.
     let silent = |name: &str| {
@@ -477,6 +478,16 @@ fn services_that_end_or_do_not_answer_are_shown_with_their_log() {
     assert_eq!(machine.clone().acts(silent("db")), [Effect::SendFail(not_ready("db"))]);
     assert_eq!(late.acts(silent("db")), []);
     let [Effect::ShowNotes(_), Effect::SendFail(ending)] = &late.acts(read(news))[..] else { panic!() };
+    assert_eq!(*ending, not_ready("db"));
+
+    // One that is given up and dies before its log is read: that is shown once, and the job ends.
+    let effects = before.acts(silent("db"));
+    let [Effect::AskLog(news)] = effects.as_slice() else { panic!("{effects:?}") };
+    let effects = before.acts(Event::PodSeen(Sight::Present(Arc::new(dead))));
+    let [Effect::ShowNotes(notes), rest @ ..] = effects.as_slice() else { panic!("{effects:?}") };
+    let lines: Vec<&str> = notes.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!((lines.as_slice(), rest), (&["Service db has ended while the job ran: exit code 3"][..], &told[..]));
+    let [Effect::ShowNotes(_), Effect::SendFail(ending)] = &before.acts(read(news))[..] else { panic!() };
     assert_eq!(*ending, not_ready("db"));
 
     // One that lives and does not answer is shown likewise.
