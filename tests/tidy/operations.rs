@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::assert_none;
-use crate::project::{read, root};
+use crate::project::root;
 
 const DASHBOARD: &str = "config/grafana/gantry.json";
 const RULES: &str = "config/prometheus/gantry.rules.yaml";
