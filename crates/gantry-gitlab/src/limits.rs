@@ -19,8 +19,8 @@ pub const REACH_TIMEOUT: Duration = Duration::from_secs(15);
 /// another.
 pub const CERTIFICATE_LOOKAHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Time for `PUT jobs/<id>` with a final state: Puma ends a request after 60 s, a proxy in front may
-/// queue it for a little. Nothing waits behind it.
+/// Time for `PUT jobs/<id>` with a final state: Puma ends a request after 60 s, a proxy in front
+/// may queue it for a little. Nothing waits behind it.
 pub const FINAL_STATE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Time for the answer to another `PUT jobs/<id>`, and to `PATCH trace` beside that for the bytes,
