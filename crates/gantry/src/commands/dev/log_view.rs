@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::api::{Api, Job, Pipeline};
-use crate::style::{Style, elided};
+use super::shown_text::elided;
+use crate::style::Style;
 
 /// Colours that tell jobs apart.
 const COLOURS: [&str; 6] = ["\x1b[34m", "\x1b[35m", "\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[94m"];

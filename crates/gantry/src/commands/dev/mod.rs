@@ -20,6 +20,7 @@ mod scratch;
 mod screen;
 mod session;
 mod shell;
+mod shown_text;
 mod signals;
 mod submodules;
 mod tools;

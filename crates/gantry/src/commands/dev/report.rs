@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::api::{Job, Pipeline};
 use super::log_view::{LogView, Sections};
-use crate::style::{Style, elided};
+use super::shown_text::elided;
+use crate::style::Style;
 
 const GREEN: &str = "\x1b[32m";
 const RED: &str = "\x1b[31m";
