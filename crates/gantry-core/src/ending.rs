@@ -166,8 +166,8 @@ pub enum Ending {
         /// Why, as far as known.
         message: String,
     },
-    /// Whoever had taken the job is gone, and nothing of it has run: a GitLab that takes this reason
-    /// tries it again by itself, a few times at most.
+    /// Whoever had taken the job is gone, and nothing of it has run: a GitLab that takes this
+    /// reason tries it again by itself, a few times at most.
     NeverBegun {
         /// What happened. It promises no new try: a GitLab that does not take the reason is told
         /// another.
