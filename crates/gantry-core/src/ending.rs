@@ -166,10 +166,11 @@ pub enum Ending {
         /// Why, as far as known.
         message: String,
     },
-    /// Whoever had taken the job is gone, and nothing of it has run: a GitLab that takes this reason
-    /// tries it again by itself, a few times at most.
+    /// Whoever had taken the job is gone, and nothing of it has run: a GitLab that takes this
+    /// reason tries it again by itself, a few times at most.
     NeverBegun {
-        /// What happened. That GitLab tries again is no promise: one that does not know the reason is told another.
+        /// What happened. It promises no new try: a GitLab that does not take the reason is told
+        /// another.
         message: String,
     },
     /// Something of the runner itself failed: a full disk in the pod, a broken protocol.

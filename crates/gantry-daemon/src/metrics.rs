@@ -257,8 +257,8 @@ metrics! {
     queuing_exceeded: IntCounterVec = counters(
         "gitlab_runner_acceptable_job_queuing_duration_exceeded_total",
         "Total number of jobs that waited longer than their runner's monitoring settings accept; 0 while those have no effect", &RUNNER);
-    /// Inputs of jobs. They are put into jobs by `gantry-plan`, which has no metrics: nothing counts
-    /// here, and dashboards made for GitLab Runner find their series nonetheless.
+    /// Inputs of jobs. They are put into jobs by `gantry-plan`, which has no metrics: nothing
+    /// counts here, and dashboards made for GitLab Runner find their series nonetheless.
     inputs: IntCounter = IntCounter::new(
         "gitlab_runner_job_inputs_interpolations_total", "Total number of interpolations of job inputs; always 0, because they are not counted");
     /// The same that failed.

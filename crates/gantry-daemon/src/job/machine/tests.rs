@@ -310,7 +310,7 @@ fn a_job_that_waits_for_its_pod_ends_with_its_runner() {
     assert_eq!(machine.acts(Event::RelayEnded(RelayEnd::Delivered)), [Effect::DeletePod]);
     let end = JobEnd::Reported(Some(never_began()));
     assert_eq!(machine.acts(Event::PodDeleted), [Effect::Done(end)]);
-    // GitLab tries again by itself what ends so, if it takes the reason and has not done it already.
+    // GitLab tries again by itself what ends so, if it takes the reason and has not done it yet.
     for ending in [never_began(), never_handed()] {
         assert_eq!(ending.reason(), Some(FailureReason::SchedulerFailure));
         assert!(ending.verdict().message.ends_with("GitLab may try it again by itself"), "{ending:?}");
