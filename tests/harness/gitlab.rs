@@ -204,7 +204,8 @@ impl GitLab {
     /// It does not come in time.
     pub async fn wait_for_text(&self, id: u64, text: &str, bound: Duration) -> anyhow::Result<()> {
         until(&format!("{text:?} in the log of job {id}"), bound, async || {
-            // In this order: the log of a job that has ended is whole, and what has come before may not be.
+            // In this order: the log of a job that has ended is whole, and what has come before may
+            // not be.
             let job = self.job(id).await?;
             let log = self.text(id).await?;
             if log.contains(text) {

@@ -135,7 +135,8 @@ impl Advertised {
     }
 
     /// Where to listen. `page`: where somebody wants the page; what only this machine reaches is of
-    /// no use to pods, and where people and pods use different addresses all of them are listened on.
+    /// no use to pods, and where people and pods use different addresses all of them are listened
+    /// on.
     pub(super) fn listen(&self, page: Option<SocketAddr>) -> SocketAddr {
         match page {
             Some(page) if page.ip() == self.ip || page.ip().is_unspecified() => page,
