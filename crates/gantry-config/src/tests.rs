@@ -330,11 +330,11 @@ fn feature_flags_that_change_nothing_are_said() {
 #[test]
 fn variables_of_the_operator_that_change_nothing_are_said() {
     let (_, warnings) = good(&runner(
-        "environment = [\"FF_NETWORK_PER_BUILD=1\", \"FF_TIMESTAMPS=false\", \"TRANSFER_METER_FREQUENCY=1s\", \"A=b\"]\n",
+        "environment = [\"FF_NETWORK_PER_BUILD=1\", \"FF_TIMESTAMPS=false\", \"FASTZIP_ARCHIVER_CONCURRENCY=1s\", \"A=b\"]\n",
     ));
     insta::assert_snapshot!(warnings, @r"
     Warning config.toml:5: runners[0].environment[0]: FF_NETWORK_PER_BUILD is accepted, has no effect: it is for another executor
-    Warning config.toml:5: runners[0].environment[2]: TRANSFER_METER_FREQUENCY is accepted, has no effect yet: the size and time of a transfer are shown at its end
+    Warning config.toml:5: runners[0].environment[2]: FASTZIP_ARCHIVER_CONCURRENCY is accepted, has no effect: the built-in archiver needs no settings but ARTIFACT_COMPRESSION_LEVEL
     ");
 }
 
