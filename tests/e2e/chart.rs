@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use gantry_tests::suite::Test;
 use gantry_tests::world::{IMAGE, script};
-use gantry_tests::{Helm, Kubectl, Need, World};
+use gantry_tests::{Helm, Kubectl, Need, World, until};
 use serde_json::json;
 
 const BOUND: Duration = Duration::from_secs(100);
@@ -98,10 +98,12 @@ async fn release(world: Rc<World>) -> anyhow::Result<()> {
     crate::output::is_complete(&log, "line", 20)?;
 
     helm.run(&["uninstall", "ci", "--namespace", &namespace, "--wait", "--timeout=90s"]).await?;
-    let what = "all,configmaps,secrets,roles,rolebindings";
-    let left = kubectl.run(&["get", what, "--namespace", &namespace, "--output=name"]).await?;
-    let ours: Vec<_> =
-        left.lines().filter(|name| !name.contains("kube-root-ca.crt") && !name.contains("/gantry-")).collect();
-    ensure!(ours.is_empty(), "left behind: {ours:?}");
-    Ok(())
+    // Pods that were told to end may take their time.
+    until("everything of the release to be gone", BOUND, async || {
+        let what = "all,configmaps,secrets,roles,rolebindings";
+        let left = kubectl.run(&["get", what, "--namespace", &namespace, "--output=name"]).await?;
+        let ours: Vec<_> = left.lines().filter(|name| !name.contains("kube-root-ca.crt")).collect();
+        Ok(if ours.is_empty() { Ok(()) } else { Err(format!("{ours:?}")) })
+    })
+    .await
 }
