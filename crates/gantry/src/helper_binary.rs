@@ -63,19 +63,8 @@ fn holds(file: &mut File, wanted: &[u8]) -> io::Result<bool> {
 pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
     let path = &find()?;
     let opened = File::open(path).and_then(Content::program);
-    let mut binary = HelperBinary::new(opened.with_context(|| format!("cannot read {}", path.display()))?);
-    let packed = path.with_extension("gz");
-    if packed.exists() {
-        match open_packed(path, &packed) {
-            Ok(Some(content)) => binary = binary.with_gzip(content),
-            Ok(None) => tracing::warn!(
-                "{} is not what gzip makes of {}, and is not used: remove it, or make it anew",
-                packed.display(),
-                path.display()
-            ),
-            Err(error) => tracing::warn!(%error, "{} cannot be read, and is not used", packed.display()),
-        }
-    }
+    let binary = HelperBinary::new(opened.with_context(|| format!("cannot read {}", path.display()))?);
+    let binary = with_packed(binary, path);
     tracing::debug!(path = %path.display(), "helper to push");
     let mut helpers = HelperBinaries::new().with(ARCH, binary);
     for machine in MACHINES.iter().filter(|machine| machine.name != ARCH) {
@@ -114,12 +103,25 @@ fn foreign(machine: &Machine, path: &Path) -> io::Result<Result<HelperBinary, &'
     if !holds(&mut file, gantry_helper::VERSION.as_bytes())? {
         return Ok(Err("is of another build"));
     }
-    let binary = HelperBinary::new(Content::program(file)?);
+    Ok(Ok(with_packed(HelperBinary::new(Content::program(file)?), path)))
+}
+
+/// Adds the `.gz` beside the helper at `path`, if there is one that holds the same.
+fn with_packed(binary: HelperBinary, path: &Path) -> HelperBinary {
     let packed = path.with_extension("gz");
-    Ok(Ok(match packed.exists().then(|| open_packed(path, &packed)).transpose()?.flatten() {
-        Some(content) => binary.with_gzip(content),
-        None => binary,
-    }))
+    if !packed.exists() {
+        return binary;
+    }
+    match open_packed(path, &packed) {
+        Ok(Some(content)) => return binary.with_gzip(content),
+        Ok(None) => tracing::warn!(
+            "{} is not what gzip makes of {}, and is not used: remove it, or make it anew",
+            packed.display(),
+            path.display()
+        ),
+        Err(error) => tracing::warn!(%error, "{} cannot be read, and is not used", packed.display()),
+    }
+    binary
 }
 
 /// Puts the same program into the directory of a new image, for simulated containers that are
