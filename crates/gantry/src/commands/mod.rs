@@ -26,6 +26,8 @@ mod sim_api;
 pub(crate) mod sim_gitlab;
 #[cfg(feature = "sim")]
 pub(crate) mod sim_kubernetes;
+#[cfg(feature = "sim")]
+mod stamped_line;
 pub(crate) mod unregister;
 pub(crate) mod verify;
 

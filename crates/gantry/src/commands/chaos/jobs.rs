@@ -13,6 +13,7 @@ use super::stage::Stage;
 use super::table::Row;
 use super::watch::Watch;
 use crate::commands::sim_api::SimApi;
+use crate::commands::stamped_line::StampedLine;
 
 /// Lines that a job prints in a second: every shell and `sleep` can do that.
 const LINES_A_SECOND: u32 = 10;
@@ -182,11 +183,8 @@ async fn left(stage: &Stage) -> anyhow::Result<u32> {
 
 /// A log without the time stamps that its lines begin with.
 fn plain(log: &str) -> String {
-    let text = |line: &str| {
-        let stamped = line.get(..27).is_some_and(|stamp| stamp.parse::<jiff::Timestamp>().is_ok());
-        if stamped { line.get(32..).unwrap_or_default().to_owned() } else { line.to_owned() }
-    };
-    log.lines().map(|line| text(line) + "\n").collect()
+    let text = |line| StampedLine::read(line).map_or(line, |stamped| stamped.text);
+    log.lines().flat_map(|line| [text(line), "\n"]).collect()
 }
 
 #[cfg(test)]

@@ -8,13 +8,11 @@ use jiff::Timestamp;
 
 use super::api::{Api, Job, Pipeline};
 use super::shown_text::elided;
+use crate::commands::stamped_line::StampedLine;
 use crate::style::Style;
 
 /// Colours that tell jobs apart.
 const COLOURS: [&str; 6] = ["\x1b[34m", "\x1b[35m", "\x1b[36m", "\x1b[33m", "\x1b[32m", "\x1b[94m"];
-
-/// Bytes of a line's time stamp and stream, before its text (GitLab's timestamped logs).
-const STAMP: usize = 32;
 
 /// Columns for the names of jobs: few names are shorter, and of longer ones the middle is left out.
 const NAMES: std::ops::RangeInclusive<usize> = 8..=32;
@@ -142,12 +140,11 @@ impl Shown {
 
     /// Takes one stamped line.
     fn entry(&mut self, line: &str, lines: &mut Vec<String>) {
-        let stamp = line.get(..27).and_then(|stamp| stamp.parse::<Timestamp>().ok());
-        let (Some(at), Some(text)) = (stamp, line.get(STAMP..)) else {
+        let Some(StampedLine { at, continues, text }) = StampedLine::read(line) else {
             self.line.push_str(line);
             return self.print(lines);
         };
-        if line.as_bytes().get(STAMP - 1) != Some(&b'+') && !self.line.is_empty() {
+        if !continues && !self.line.is_empty() {
             self.print(lines);
         }
         let text = match marker(text) {
