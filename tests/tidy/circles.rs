@@ -13,7 +13,7 @@ const KNOWN: [(&str, &[&str]); 12] = [
     ("gantry-config", &["declare", "homes", "key", "kinds", "problem", "report", "section", "settings", "words"]),
     (
         "gantry-daemon",
-        &["events", "job", "metrics", "outside", "registry", "rejected", "runner", "server", "site", "strays"],
+        &["events", "job", "metrics", "outside", "registry", "rejected", "runner", "server", "site", "leftovers"],
     ),
     ("gantry-helper", &["agent", "archive", "stages"]),
     ("gantry-helper", &["shim::container", "shim::running"]),

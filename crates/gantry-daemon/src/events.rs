@@ -45,7 +45,7 @@ pub(crate) fn job_is_traced(span: &tracing::Span, trace_id: Option<&str>) {
     }
 }
 
-/// Says what an adopted job is, now that somebody has told it.
+/// JobHeaders what an adopted job is, now that somebody has told it.
 pub(crate) fn job_is(job: i64, project: i64) {
     let span = tracing::Span::current();
     span.record("job", job);
@@ -60,12 +60,12 @@ pub(crate) trait Said {
     /// What it changes in the metrics of the job's runner.
     fn count(&self, _metrics: &Metrics, _runner: &RunnerLabels) {}
 
-    /// Says it where it changes no metric.
+    /// JobHeaders it where it changes no metric.
     fn say(&self) {
         self.log();
     }
 
-    /// Says it.
+    /// JobHeaders it.
     fn tell(&self, metrics: &Metrics, runner: &RunnerLabels) {
         self.log();
         self.count(metrics, runner);
@@ -133,7 +133,7 @@ pub(crate) struct JobGarbled<'a> {
 }
 
 impl JobGarbled<'_> {
-    /// Says it of a runner's request: there is no span of the job yet.
+    /// JobHeaders it of a runner's request: there is no span of the job yet.
     pub(crate) fn tell(&self, metrics: &Metrics, labels: &RunnerLabels) {
         let RunnerLabels { runner, name, system_id } = labels;
         tracing::error!(
@@ -361,9 +361,9 @@ impl Said for StreamGarbled<'_> {
 }
 
 /// What was left of a job in the cluster is gone, or is not.
-pub(crate) struct StrayEnded(pub(crate) Result<(), DeleteError>);
+pub(crate) struct LeftoverRemoved(pub(crate) Result<(), DeleteError>);
 
-impl Said for StrayEnded {
+impl Said for LeftoverRemoved {
     fn log(&self) {
         match &self.0 {
             Ok(()) => tracing::info!("no pod is left of a job that had to end without its removal"),

@@ -129,7 +129,7 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
     take(runner, polling, poll.answer, (offered, places)).saturating_sub(asked.elapsed())
 }
 
-/// Says why no job is asked for, when that changes.
+/// JobHeaders why no job is asked for, when that changes.
 fn show_hold(runner: &Runner, polling: &Polling, hold: Option<&Hold>) {
     let kind = hold.map(|hold| hold.kind);
     let before = polling.with(|state| std::mem::replace(&mut state.held, kind));

@@ -32,11 +32,11 @@ mod shim;
 mod stages;
 mod tasks;
 
-pub use agent::{Parts as AgentParts, Patience, TraceFile, carry_out};
+pub use agent::{Parts as AgentParts, SelfReportAfter, TraceFile, carry_out};
 pub use cli::main;
 pub use clock::Clock;
 pub use diagnostics::send_diagnostics_to;
-pub use shim::obey;
+pub use shim::follow_agent;
 
 /// Parts that benchmarks measure alone, in one process.
 pub mod measured {

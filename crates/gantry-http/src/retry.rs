@@ -14,11 +14,11 @@ use crate::transport::TransportFault;
 
 /// Whether a call may be sent again when it is not known whether it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Twice {
+pub enum Idempotency {
     /// Such as setting what is set already.
-    Harmless,
+    Idempotent,
     /// Such as `jobs/request`: a job whose answer got lost would be assigned to nobody.
-    Harmful,
+    NotIdempotent,
 }
 
 /// Where and when a wait is asked for.
@@ -55,8 +55,9 @@ pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> 
 
 /// The wait before the next try when there was no answer; nothing if the failure stands. A time-out
 /// stands: it has waited enough.
-pub fn after_failure(fault: TransportFault, twice: Twice, moment: Moment) -> Option<Duration> {
-    let again = twice == Twice::Harmless && matches!(fault, TransportFault::Connect | TransportFault::Broken);
+pub fn after_failure(fault: TransportFault, idempotency: Idempotency, moment: Moment) -> Option<Duration> {
+    let again =
+        idempotency == Idempotency::Idempotent && matches!(fault, TransportFault::Connect | TransportFault::Broken);
     (again && moment.tries < limits::INNER_TRIES).then(|| backoff(moment))
 }
 
@@ -131,9 +132,15 @@ mod tests {
 
     #[test]
     fn broken_connections() {
-        let again = |fault, twice| after_failure(fault, twice, moment(1, 0.0)).is_some();
-        assert!(again(TransportFault::Connect, Twice::Harmless) && again(TransportFault::Broken, Twice::Harmless));
-        assert!(!again(TransportFault::Broken, Twice::Harmful) && !again(TransportFault::Timeout, Twice::Harmless));
-        assert_eq!(after_failure(TransportFault::Broken, Twice::Harmless, moment(5, 0.0)), None);
+        let again = |fault, idempotency| after_failure(fault, idempotency, moment(1, 0.0)).is_some();
+        assert!(
+            again(TransportFault::Connect, Idempotency::Idempotent)
+                && again(TransportFault::Broken, Idempotency::Idempotent)
+        );
+        assert!(
+            !again(TransportFault::Broken, Idempotency::NotIdempotent)
+                && !again(TransportFault::Timeout, Idempotency::Idempotent)
+        );
+        assert_eq!(after_failure(TransportFault::Broken, Idempotency::Idempotent, moment(5, 0.0)), None);
     }
 }

@@ -279,7 +279,7 @@ fn assemble(facts: &Facts<'_>) -> Result<Assembled, PlanError> {
         settings.warnings.push("CI_DEBUG_SERVICES: usage is disabled on this Runner".to_owned());
     }
     let strategy = settings.git_strategy;
-    let paths = paths::paths(&paths::Wishes { job, runner, context, builds_dir, early, literal, strategy })?;
+    let paths = paths::paths(&paths::PathArgs { job, runner, context, builds_dir, early, literal, strategy })?;
     let variables = given.assemble(start, &flags, &paths);
     environment::check_size(&variables, job)?;
     let expanded = environment::literal(&variables);
@@ -289,7 +289,7 @@ fn assemble(facts: &Facts<'_>) -> Result<Assembled, PlanError> {
 fn caches<'a>(facts: &Facts<'a>, assembled: &'a Assembled) -> Result<Caches<'a>, PlanError> {
     let Early { job, runner, .. } = facts.start;
     let Assembled { flags, settings, variables, .. } = assembled;
-    Caches::read(caches::Wishes { job, runner, settings, flags, variables })
+    Caches::read(caches::CacheArgs { job, runner, settings, flags, variables })
 }
 
 /// Says that pods get less time to start than `poll_timeout` has.
@@ -309,8 +309,8 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let configured_start = runner.kubernetes.timing.poll_timeout;
     let runner = &effective(runner, overwritten.settings);
     let start_setting = start_setting(runner, configured_start);
-    let wishes = services::Wishes { job, runner, variables, literal: expanded, redactor: &redactor };
-    let services = services::services(&wishes)?;
+    let args = services::ServiceArgs { job, runner, variables, literal: expanded, redactor: &redactor };
+    let services = services::services(&args)?;
     let inputs = sources::Inputs { job, runner, context, settings, flags, variables };
     let stages = stages::stages(&inputs, &caches, links)?;
     let honors_entrypoint = flags.is_on("FF_KUBERNETES_HONOR_ENTRYPOINT");

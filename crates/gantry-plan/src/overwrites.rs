@@ -18,7 +18,7 @@ use crate::head::HeadLine;
 use crate::names::is_dns_label;
 use crate::redact::Redactor;
 
-/// Settings with the job's wishes in them.
+/// Settings with the job's overwrites in them.
 pub(crate) struct Overwritten {
     pub(crate) settings: KubernetesSettings,
     /// The job's own token for the API server.
@@ -27,7 +27,7 @@ pub(crate) struct Overwritten {
     pub(crate) lines: Vec<HeadLine>,
 }
 
-/// Applies the wishes of a job; `literal` are its variables after expansion.
+/// Applies the overwrites of a job; `literal` are its variables after expansion.
 ///
 /// # Errors
 /// A wish that its gate does not allow, or that would put a masked value where everybody who may
@@ -37,11 +37,11 @@ pub(crate) fn apply(
     literal: &Variables,
     redactor: &Redactor,
 ) -> Result<Overwritten, PlanError> {
-    let mut wishes = Wishes { literal, redactor: Some(redactor), lines: Vec::new() };
+    let mut overwriter = Overwriter { literal, redactor: Some(redactor), lines: Vec::new() };
     let wrong = |detail| PlanError::Configuration(format!("couldn't prepare overwrites: {detail}"));
-    let bearer_token = wishes.bearer_token(settings).map_err(wrong)?;
-    let settings = wishes.all(settings.clone()).map_err(wrong)?;
-    Ok(Overwritten { settings, bearer_token, lines: wishes.lines })
+    let bearer_token = overwriter.bearer_token(settings).map_err(wrong)?;
+    let settings = overwriter.all(settings.clone()).map_err(wrong)?;
+    Ok(Overwritten { settings, bearer_token, lines: overwriter.lines })
 }
 
 /// The quantities that one service asks for by its own variables, which are not expanded; `base`
@@ -51,9 +51,9 @@ pub(crate) fn apply(
 /// A quantity that is none, or is beyond its ceiling.
 pub(crate) fn service_resources(base: &ContainerResources, own: &[Variable]) -> Result<Resources, PlanError> {
     let own = Variables::new(own.to_vec(), "");
-    let mut wishes = Wishes { literal: &own, redactor: None, lines: Vec::new() };
+    let mut overwriter = Overwriter { literal: &own, redactor: None, lines: Vec::new() };
     let mut resources = base.clone();
-    match wishes.resources(&mut resources, &SERVICE) {
+    match overwriter.resources(&mut resources, &SERVICE) {
         Ok(()) => Ok(resources.set),
         Err(detail) => Err(PlanError::Configuration(format!("couldn't prepare explicit service overwrites: {detail}"))),
     }
@@ -68,7 +68,7 @@ enum Split {
     TaintAndEffect,
 }
 
-struct Wishes<'a> {
+struct Overwriter<'a> {
     literal: &'a Variables,
     /// None where only quantities are read.
     redactor: Option<&'a Redactor>,
@@ -87,7 +87,7 @@ const SERVICE: Family = Family { variable: "SERVICE_", shown: "Service", of: "se
 const HELPER: Family = Family { variable: "HELPER_", shown: "Helper", of: "helper" };
 const POD: Family = Family { variable: "POD_", shown: "Pod", of: "Pod" };
 
-impl Wishes<'_> {
+impl Overwriter<'_> {
     fn all(&mut self, mut settings: KubernetesSettings) -> Result<KubernetesSettings, String> {
         let gates = settings.gates.clone();
         if settings.namespace_per_job {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn allowed_wishes_are_fulfilled_and_told() {
+    fn allowed_overwrites_are_applied_and_shown() {
         let made = applied(&[
             ("KUBERNETES_NAMESPACE_OVERWRITE", "ci-tests"),
             ("KUBERNETES_POD_LABELS_1", "team=a$b=c"),

@@ -17,7 +17,7 @@ use crate::{Context, PlanError, names};
 const MAX_PATH: usize = 4096 - 1024;
 
 /// Everything that directories are made from.
-pub(crate) struct Wishes<'a> {
+pub(crate) struct PathArgs<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) runner: &'a RunnerSettings,
     pub(crate) context: &'a Context,
@@ -46,8 +46,8 @@ pub(crate) fn builds_dir(runner: &RunnerSettings) -> Result<String, PlanError> {
 ///
 /// # Errors
 /// `GIT_CLONE_PATH` is not allowed, or leads out of the builds directory.
-pub(crate) fn paths(wishes: &Wishes<'_>) -> Result<Paths, PlanError> {
-    let Wishes { job, runner, context, builds_dir, early, literal, strategy } = wishes;
+pub(crate) fn paths(args: &PathArgs<'_>) -> Result<Paths, PlanError> {
+    let PathArgs { job, runner, context, builds_dir, early, literal, strategy } = args;
     let mut project_dir = (*builds_dir).to_owned();
     if is_shared(&runner.kubernetes.volumes, early, builds_dir) {
         // Jobs that run at once see the same files: each slot gets a tree of its own.

@@ -42,7 +42,7 @@ pub(crate) struct Service {
 const MAX_SERVICES: usize = 100;
 
 /// Everything that services are made from.
-pub(crate) struct Wishes<'a> {
+pub(crate) struct ServiceArgs<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) runner: &'a RunnerSettings,
     /// All variables, unexpanded.
@@ -56,8 +56,8 @@ pub(crate) struct Wishes<'a> {
 ///
 /// # Errors
 /// A host alias that is no host name, quantities beyond their ceiling, too many services.
-pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
-    let Wishes { job, runner, variables, literal, redactor } = wishes;
+pub(crate) fn services(args: &ServiceArgs<'_>) -> Result<Vec<Service>, PlanError> {
+    let ServiceArgs { job, runner, variables, literal, redactor } = args;
     let count = job.services.len() + runner.kubernetes.services.len();
     if count > MAX_SERVICES {
         return Err(PlanError::InvalidJob(format!("it has {count} services; {MAX_SERVICES} are possible")));

@@ -6,10 +6,10 @@
 
 mod acknowledge;
 mod allowance;
+mod answer_timeout;
 pub mod limits;
 mod machine;
 mod outbox;
-mod patience;
 mod report;
 mod run;
 mod sum;

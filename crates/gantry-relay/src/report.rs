@@ -75,7 +75,7 @@ pub enum Input {
     /// Somebody without the rest of the trace (its pod is gone) ends the job: what the relay still
     /// holds and then `line` is appended to whatever GitLab has, then the verdict is sent, with a
     /// checksum if all of the trace has come through this relay.
-    Epitaph {
+    FinalLine {
         /// Text to append, ending in a newline, already in the trace's own format.
         line: Bytes,
         /// How the job ended.

@@ -28,4 +28,4 @@ pub use gcs::{GcsKey, GcsSettings};
 pub use s3::SINGLE_PUT;
 pub use s3::{Credentials, Encryption, RoleSettings, S3Access, S3Settings};
 pub use store::{Access, Link, ObjectRequest, Parts, S3Parts, Settings, Store};
-pub use world::{Connect, Variable, Way, World};
+pub use world::{Connect, Route, Variable, World};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_kube::{ApiError, PodEvent, PodFacts, Sight};
+use gantry_kube::{ApiError, PodEvent, PodFacts, PodState};
 use gantry_plan::HeadLine;
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 use gantry_wire::frame::Phase;
@@ -37,7 +37,7 @@ pub(crate) enum Event {
     /// It does not, and will not.
     PodNotCreated(Ending),
     /// What the cluster shows of the pod.
-    PodSeen(Sight),
+    PodSeen(PodState),
     /// The pod as it is now; nothing where the API server cannot say.
     PodLooked(Option<Box<PodFacts>>),
     /// The pod's events.
@@ -204,7 +204,7 @@ pub(crate) enum Timer {
     /// The agent may be free to be claimed.
     Claim,
     /// The pod has waited long enough to be worth a line without a reason.
-    Patience,
+    QuietWait,
     /// The pod should look at itself again.
     Look,
     /// The pod's events should say why it does not start.

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use crate::events::JobAdopted;
 use crate::job::events::JobEnd;
+use crate::leftovers::LeftoverRemover;
 use crate::session::Visits;
-use crate::strays::Strays;
 use crate::view::JobView;
 
 /// What a job that was taken is made of.
@@ -38,8 +38,8 @@ pub(crate) struct JobParts {
     /// Tries of the last update.
     pub(crate) final_tries: u32,
     /// Takes over pods that outlast the job.
-    pub(crate) strays: Strays,
-    /// Says that the runner was told to stop, and what becomes of its jobs.
+    pub(crate) leftovers: LeftoverRemover,
+    /// JobHeaders that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,
@@ -92,8 +92,8 @@ pub(crate) struct AdoptedParts {
     /// Tries of the last update.
     pub(crate) final_tries: u32,
     /// Takes over pods that outlast the job.
-    pub(crate) strays: Strays,
-    /// Says that the runner was told to stop, and what becomes of its jobs.
+    pub(crate) leftovers: LeftoverRemover,
+    /// JobHeaders that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,
@@ -131,7 +131,7 @@ pub(crate) struct JobSummary {
 pub(super) struct Surroundings {
     pub(super) cluster: Cluster,
     pub(super) helper: Arc<HelperBinaries>,
-    pub(super) strays: Strays,
+    pub(super) leftovers: LeftoverRemover,
     pub(super) view: watch::Sender<JobView>,
     pub(super) pace: Pace,
     pub(super) final_tries: u32,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use gantry_core::Secret;
 use gantry_http::limits::MAX_REDIRECTS;
-use gantry_http::retry::{self, Moment, Twice};
+use gantry_http::retry::{self, Idempotency, Moment};
 use gantry_http::{Body, ByteStream, ContentRange, Timeouts, TransportError, TransportFault, redirect};
 use http::header::{CONTENT_LENGTH, RANGE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -193,7 +193,7 @@ impl Client {
         }
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let timeouts = Timeouts { head: limits::DOWNLOAD_HEAD_TIMEOUT, idle: limits::BODY_IDLE_TIMEOUT };
-        let sent = self.open(request, timeouts, Twice::Harmless).await;
+        let sent = self.open(request, timeouts, Idempotency::Idempotent).await;
         let status = sent.answer.as_ref().ok().map(Response::status);
         self.observe(Endpoint::Artifacts, &method, &path, &Outcome { status, tries: sent.tries, start });
         let answer = sent.answer.map_err(|error| DownloadError::Failed(error.into()))?;

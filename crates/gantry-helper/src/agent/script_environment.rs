@@ -17,7 +17,7 @@ use nix::unistd::geteuid;
 use super::file_variables::{Directory, put};
 use crate::layout::Layout;
 use crate::limits::GITLAB_ENV_FILE;
-use crate::ports::{Handover, User};
+use crate::ports::{ScriptSetup, User};
 use crate::process::environment::{is_possible, is_shell_name};
 use crate::stages::sources::credentials;
 use crate::stages::{ownership, temporary};
@@ -28,15 +28,15 @@ use crate::tasks;
 pub(crate) const GITLAB_ENV: &str = "gitlab_runner_env";
 
 /// Prepares, and gives the script's variables.
-pub(crate) async fn prepare(handover: Handover, layout: Layout) -> Result<Vec<(String, SecretText)>, Ending> {
-    if let Some(ending) = without_directory(&handover) {
+pub(crate) async fn prepare(setup: ScriptSetup, layout: Layout) -> Result<Vec<(String, SecretText)>, Ending> {
+    if let Some(ending) = without_directory(&setup) {
         return Err(ending);
     }
-    if let Some(warning) = not_given(&handover) {
-        handover.outlet.warning(warning).await;
+    if let Some(warning) = not_given(&setup) {
+        setup.outlet.warning(warning).await;
     }
-    give_files(&handover).await.map_err(|error| trouble(&error))?;
-    let prepared = tasks::blocking(move || prepare_now(&handover, &layout)).await.and_then(|result| result);
+    give_files(&setup).await.map_err(|error| trouble(&error))?;
+    let prepared = tasks::blocking(move || prepare_now(&setup, &layout)).await.and_then(|result| result);
     prepared.map_err(|error| trouble(&error))
 }
 
@@ -45,12 +45,12 @@ fn trouble(error: &io::Error) -> Ending {
 }
 
 /// Gives the files of file variables back to the script, whatever an earlier one has done to them.
-async fn give_files(handover: &Handover) -> io::Result<()> {
-    let (plan, user) = (Arc::clone(&handover.plan), handover.user);
+async fn give_files(setup: &ScriptSetup) -> io::Result<()> {
+    let (plan, user) = (Arc::clone(&setup.plan), setup.user);
     match tasks::blocking(move || write_files(&plan, Some(user)).map(|_| ())).await? {
         // That must not cost the job its after_script.
-        Err(error) if handover.status != JobStatus::Running => {
-            handover.outlet.warning(format!("a file variable cannot be written: {error}")).await;
+        Err(error) if setup.status != JobStatus::Running => {
+            setup.outlet.warning(format!("a file variable cannot be written: {error}")).await;
             Ok(())
         }
         written => written,
@@ -59,14 +59,14 @@ async fn give_files(handover: &Handover) -> io::Result<()> {
 
 /// Why there is no place for the script to start in, if there is none: nobody but the job can have
 /// taken away what every stage makes.
-fn without_directory(handover: &Handover) -> Option<Ending> {
-    let project = &handover.plan.paths.project_dir;
+fn without_directory(setup: &ScriptSetup) -> Option<Ending> {
+    let project = &setup.plan.paths.project_dir;
     let state = match fs::symlink_metadata(project) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => "is not there any more",
         Ok(metadata) if metadata.is_file() => "is a file now and no directory",
         _ => return None,
     };
-    let stage = handover.plan.stages.get(handover.stage).map_or("", |stage| stage.name.as_str());
+    let stage = setup.plan.stages.get(setup.stage).map_or("", |stage| stage.name.as_str());
     Some(Ending::StageFailed {
         stage: stage.to_owned(),
         message: format!(
@@ -76,14 +76,14 @@ fn without_directory(handover: &Handover) -> Option<Ending> {
     })
 }
 
-fn prepare_now(handover: &Handover, layout: &Layout) -> io::Result<Vec<(String, SecretText)>> {
-    let plan = &handover.plan;
+fn prepare_now(setup: &ScriptSetup, layout: &Layout) -> io::Result<Vec<(String, SecretText)>> {
+    let plan = &setup.plan;
     let temp = temporary::found(&plan.paths);
-    if let Some(User { uid, gid }) = handover.new_owner {
+    if let Some(User { uid, gid }) = setup.new_owner {
         ownership::give(Path::new(&plan.paths.project_dir), uid, gid)?;
         ownership::give(temp, uid, gid)?;
     }
-    let mut environment = variables(plan, handover.status);
+    let mut environment = variables(plan, setup.status);
     environment.extend(git_settings(plan, layout));
     environment.extend(added_variables(plan));
     Ok(environment)
@@ -125,12 +125,12 @@ fn git_settings(plan: &PodPlan, layout: &Layout) -> Vec<(String, SecretText)> {
 const GROUP_MAY: u32 = 0o2020;
 
 /// Why the script may not be able to write to its own tree, if that is so.
-fn not_given(handover: &Handover) -> Option<String> {
-    let (own, User { uid, .. }) = (geteuid(), handover.user);
-    let is_needed = handover.plan.keep_umask && handover.new_owner.is_some() && uid != 0;
+fn not_given(setup: &ScriptSetup) -> Option<String> {
+    let (own, User { uid, .. }) = (geteuid(), setup.user);
+    let is_needed = setup.plan.keep_umask && setup.new_owner.is_some() && uid != 0;
     // Both containers are in the group of the builds directory then.
     let is_shared =
-        fs::metadata(&handover.plan.paths.project_dir).is_ok_and(|found| found.mode() & GROUP_MAY == GROUP_MAY);
+        fs::metadata(&setup.plan.paths.project_dir).is_ok_and(|found| found.mode() & GROUP_MAY == GROUP_MAY);
     (is_needed && !is_shared && !own.is_root() && own.as_raw() != uid).then(|| {
         format!(
             "FF_DISABLE_UMASK_FOR_KUBERNETES_EXECUTOR is on, and the helper container runs as user {own}, which cannot give the job's files \

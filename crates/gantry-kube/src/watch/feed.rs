@@ -14,20 +14,21 @@ use tokio::{
 
 use crate::{
     error::{ApiError, Fault},
-    limits, pods,
+    limits,
+    observed::ObservedPod,
+    pods,
     retry::{self, Backoff},
-    seen::SeenPod,
 };
 
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// All pods there are.
-    Listed(Vec<SeenPod>),
+    Listed(Vec<ObservedPod>),
     /// One was added or has changed.
-    Changed(Box<SeenPod>),
+    Changed(Box<ObservedPod>),
     /// One was deleted, or its labels have changed.
-    Left(Box<SeenPod>),
+    Left(Box<ObservedPod>),
     /// A watch runs: everything will be shown.
     Live,
     /// Something may be missed: the list or the watch has failed.
@@ -52,7 +53,7 @@ enum Pause {
 }
 
 pub(crate) struct Feed {
-    pub(crate) pods: Api<SeenPod>,
+    pub(crate) pods: Api<ObservedPod>,
     pub(crate) selector: String,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -139,7 +140,7 @@ impl Feed {
     /// Hands on what one watch says, until there is nothing more or nobody listens.
     async fn read(
         &self,
-        stream: impl futures::Stream<Item = kube::Result<WatchEvent<SeenPod>>>,
+        stream: impl futures::Stream<Item = kube::Result<WatchEvent<ObservedPod>>>,
         version: &mut String,
     ) -> Result<Pause, ApiError> {
         let stream = stream.into_stream().fuse();

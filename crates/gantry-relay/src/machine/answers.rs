@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gantry_gitlab::{CallError, PatchAnswer, PatchOutcome, RemoteStatus, Says, UpdateAnswer, UpdateOutcome};
+use gantry_gitlab::{CallError, JobHeaders, PatchAnswer, PatchOutcome, RemoteStatus, UpdateAnswer, UpdateOutcome};
 use tokio::time::Instant;
 
 use super::{Machine, Sent, schedule};
@@ -18,10 +18,10 @@ impl Machine {
         let Some(Sent::Patch { offset, length }) = self.sent.take() else { return };
         self.pace.patch_ends(now);
         if let PatchOutcome::Unreachable(error) = &answer.outcome {
-            self.patience.failed(error);
+            self.answer_timeout.failed(error);
         }
         let forbidden = matches!(answer.outcome, PatchOutcome::Forbidden);
-        if self.heed(&answer.says, forbidden) {
+        if self.read_headers(&answer.headers, forbidden) {
             return;
         }
         match answer.outcome {
@@ -77,16 +77,17 @@ impl Machine {
 
     /// GitLab has said how much of the trace it has.
     fn server_has(&mut self, size: u64, now: Instant) {
-        let epitaph = self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.epitaph);
+        let final_line =
+            self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.final_line);
         if (self.window.base()..=self.window.end()).contains(&size) {
             self.window.forget_until(size);
             self.outbox.put(Report::Acked(size));
-        } else if let Some(epitaph) = epitaph {
+        } else if let Some(final_line) = final_line {
             // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so
             // only the line is new.
-            epitaph.sum = None;
+            final_line.sum = None;
             if size > self.window.end() {
-                self.window.forget_until(self.window.end() - epitaph.line as u64);
+                self.window.forget_until(self.window.end() - final_line.line as u64);
             }
             self.window.move_to(size);
         } else if size < self.window.base() {
@@ -120,10 +121,10 @@ impl Machine {
         let Some(Sent::Put { last }) = self.sent.take() else { return };
         self.pace.patch_failed = None;
         if let UpdateOutcome::Unreachable(error) = &answer.outcome {
-            self.patience.failed(error);
+            self.answer_timeout.failed(error);
         }
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
-        if self.heed(&answer.says, forbidden) {
+        if self.read_headers(&answer.headers, forbidden) {
             return;
         }
         if last {
@@ -178,17 +179,17 @@ impl Machine {
     }
 
     /// What the headers say; true if that ends the relay.
-    fn heed(&mut self, says: &Says, forbidden: bool) -> bool {
-        if let Some(interval) = says.update_interval {
+    fn read_headers(&mut self, headers: &JobHeaders, forbidden: bool) -> bool {
+        if let Some(interval) = headers.update_interval {
             self.interval = interval;
         }
-        if let Some(reason) = gone(says.job_status.as_ref(), forbidden) {
+        if let Some(reason) = gone(headers.job_status.as_ref(), forbidden) {
             // With the verdict at hand, a job that is over is a job that is reported.
             let over = matches!(reason, GoneReason::Over(_)) && self.ending.is_some();
             self.end = Some(if over { RelayEnd::Delivered } else { RelayEnd::Aborted(reason) });
             return true;
         }
-        if says.job_status == Some(RemoteStatus::Canceling) && self.ending.is_none() {
+        if headers.job_status == Some(RemoteStatus::Canceling) && self.ending.is_none() {
             self.outbox.put(Report::CancelRequested);
         }
         false
@@ -198,7 +199,7 @@ impl Machine {
         if self.pace.failures > 0 {
             self.outbox.put(Report::Trouble(None));
         }
-        self.patience.succeeded();
+        self.answer_timeout.succeeded();
         self.pace.failures = 0;
         self.pace.patch_failed = None;
         self.pace.retry = None;

@@ -46,7 +46,7 @@ mod tests;
 
 pub use model::{
     AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiLeftOut, CiNeed,
-    CiPipeline, CiRetry, CiTrigger, CiVariable, Found, Repository, When,
+    CiPipeline, CiRetry, CiTrigger, CiVariable, FileLookup, Repository, When,
 };
 pub use problem::Problem;
 

@@ -153,7 +153,7 @@ impl Bucket {
         let region = self.region(&own, now).await;
         let credentials = match &self.roles {
             Some(roles) => {
-                let wanted = role::Wanted {
+                let wanted = role::RoleRequest {
                     settings: &self.settings,
                     own: &own,
                     region,

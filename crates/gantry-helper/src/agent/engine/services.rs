@@ -210,7 +210,7 @@ mod tests {
     use gantry_wire::shim::SecretText;
 
     use super::*;
-    use crate::ports::{Handover, Outlet, StageTry};
+    use crate::ports::{Outlet, ScriptSetup, StageTry};
 
     /// Ports answer from these moments on.
     struct Ports(Vec<(u16, Instant)>);
@@ -220,7 +220,7 @@ mod tests {
             std::future::ready(Ok(())).boxed()
         }
 
-        fn prepare(&self, _: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
+        fn prepare(&self, _: ScriptSetup) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
             std::future::ready(Ok(Vec::new())).boxed()
         }
 
