@@ -24,7 +24,7 @@ use crate::config_file::{
 };
 use crate::entries::{Basis, Entry, Key, wanted};
 use crate::health::{Health, ProcessState};
-use crate::job::StopJobs;
+use crate::job_end::StopJobs;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;

@@ -22,15 +22,9 @@ pub(crate) use found::{
     TicketMissing, TicketUnusable,
 };
 
-use crate::job::{JobEnd, JobSummary};
-use crate::metrics::{Metrics, RunnerLabels, of};
+use crate::job_end::{JobEnd, JobSummary};
+use crate::metrics::{EXECUTOR, MODE, Metrics, RunnerLabels, of};
 use crate::moments::Part;
-
-/// Label of the reference for the way in which a job ran; there is only one.
-pub(crate) const MODE: &str = "traditional";
-
-/// What carries jobs out, in the same place.
-pub(crate) const EXECUTOR: &str = "kubernetes";
 
 /// The span of everything that is done for a job. It has the level of errors, so that no filter
 /// takes its fields away from a line. What is not known yet is recorded later.

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::events::{LeftoverRemoved, Said as _};
-use crate::job::StopJobs;
+use crate::job_end::StopJobs;
 use crate::redaction::Guard;
 use crate::tasks;
 

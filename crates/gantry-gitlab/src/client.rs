@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::Secret;
+use gantry_core::error_chain::chain;
 use gantry_http::retry::Idempotency;
 use gantry_http::{HttpTransport, Options, ProxySettings, Timeouts, TlsFiles, Transport, has_certificate};
 use http::StatusCode;
@@ -261,14 +262,8 @@ fn verified(answer: Result<Registered, CallError>) -> VerifyOutcome {
     match answer {
         Ok(registered) => VerifyOutcome::Valid(registered),
         Err(CallError::Status { status: 403, message }) => VerifyOutcome::Invalid { message },
-        Err(error) => VerifyOutcome::Unsure { message: with_causes(&error) },
+        Err(error) => VerifyOutcome::Unsure { message: chain(&error) },
     }
-}
-
-/// An error and everything below it, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A new `X-Request-Id`: a version 4 UUID without dashes, as the reference makes them.

@@ -20,17 +20,20 @@ mod bridge;
 mod cli;
 mod clock;
 mod diagnostics;
+mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod layout;
 mod limits;
 mod official;
+mod outlet;
 pub mod ports;
 mod process;
 mod reach;
 mod shim;
 mod stages;
 mod tasks;
+mod trees;
 
 pub use agent::{Parts as AgentParts, SelfReportAfter, TraceFile, carry_out};
 pub use cli::main;

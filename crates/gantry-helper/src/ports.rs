@@ -16,7 +16,7 @@ use gantry_wire::stage::JobStatus;
 use gantry_wire::usage::Usage;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use crate::agent::outlet::Outlet;
+pub use crate::outlet::Outlet;
 
 /// Where connections come from.
 pub trait Listener: Send + 'static {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use gantry_core::backoff;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
@@ -50,7 +51,7 @@ pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> 
         return None;
     }
     let asked = server_wait(headers, moment.now).map(|wait| wait.min(limits::MAX_SERVER_WAIT));
-    Some(asked.unwrap_or_else(|| backoff(moment)))
+    Some(asked.unwrap_or_else(|| pause(moment)))
 }
 
 /// The wait before the next try when there was no answer; nothing if the failure stands. A time-out
@@ -58,7 +59,7 @@ pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> 
 pub fn after_failure(fault: TransportFault, idempotency: Idempotency, moment: Moment) -> Option<Duration> {
     let again =
         idempotency == Idempotency::Idempotent && matches!(fault, TransportFault::Connect | TransportFault::Broken);
-    (again && moment.tries < limits::INNER_TRIES).then(|| backoff(moment))
+    (again && moment.tries < limits::INNER_TRIES).then(|| pause(moment))
 }
 
 /// `RateLimit-ResetTime` (a date) before `Retry-After` (seconds; a date is not understood there);
@@ -73,11 +74,8 @@ fn server_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     reset.filter(usable).or_else(|| text("retry-after")?.parse().ok().map(Duration::from_secs).filter(usable))
 }
 
-/// Uniform between the shortest wait and the shortest wait doubled with every try.
-fn backoff(moment: Moment) -> Duration {
-    let longest = limits::INNER_BACKOFF_MIN * 2_u32.saturating_pow(moment.tries.saturating_sub(1));
-    limits::INNER_BACKOFF_MIN
-        + (longest.saturating_sub(limits::INNER_BACKOFF_MIN)).mul_f64(moment.random.clamp(0.0, 1.0))
+fn pause(moment: Moment) -> Duration {
+    backoff::spread(backoff::doubled(limits::INNER_BACKOFF_MIN, Duration::MAX, moment.tries), moment.random)
 }
 
 #[cfg(test)]
@@ -115,7 +113,7 @@ mod tests {
     fn waits_without_advice_double() {
         let waits: Vec<_> = (1..5).map(|tries| wait(500, &[], tries).unwrap().as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800]);
-        assert_eq!(backoff(moment(4, 0.0)), limits::INNER_BACKOFF_MIN);
+        assert_eq!(pause(moment(4, 0.0)), limits::INNER_BACKOFF_MIN * 4);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     limits,
     observed::ObservedPod,
     quota::Quota,
-    retry::{self, Backoff},
+    retry,
     room::Making,
 };
 
@@ -192,11 +192,13 @@ impl Cluster {
         deadline: Instant,
         mut tell: impl FnMut(&ApiError),
     ) -> Result<Created, ApiError> {
-        let mut backoff = Backoff::default();
+        let mut backoff = retry::backoff(limits::BACKOFF_MOST);
         let persistence = self.persistence();
         loop {
             match retry::until((persistence, deadline), &mut tell, || self.create_once(pod, name)).await? {
-                Created::Leaving if Instant::now() < deadline => sleep_until(Instant::now() + backoff.next()).await,
+                Created::Leaving if Instant::now() < deadline => {
+                    sleep_until(Instant::now() + backoff.next_spread_pause()).await
+                }
                 created => return Ok(created),
             }
         }

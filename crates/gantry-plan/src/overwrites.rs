@@ -14,9 +14,9 @@ use gantry_core::variables::{Variable, Variables};
 use regex::Regex;
 
 use crate::PlanError;
-use crate::head::HeadLine;
+use crate::head_line::HeadLine;
 use crate::names::is_dns_label;
-use crate::redact::Redactor;
+use crate::redact::JobSecrets;
 
 /// Settings with the job's overwrites in them.
 pub(crate) struct Overwritten {
@@ -35,9 +35,9 @@ pub(crate) struct Overwritten {
 pub(crate) fn apply(
     settings: &KubernetesSettings,
     literal: &Variables,
-    redactor: &Redactor,
+    job_secrets: &JobSecrets,
 ) -> Result<Overwritten, PlanError> {
-    let mut overwriter = Overwriter { literal, redactor: Some(redactor), lines: Vec::new() };
+    let mut overwriter = Overwriter { literal, job_secrets: Some(job_secrets), lines: Vec::new() };
     let wrong = |detail| PlanError::Configuration(format!("couldn't prepare overwrites: {detail}"));
     let bearer_token = overwriter.bearer_token(settings).map_err(wrong)?;
     let settings = overwriter.all(settings.clone()).map_err(wrong)?;
@@ -51,7 +51,7 @@ pub(crate) fn apply(
 /// A quantity that is none, or is beyond its ceiling.
 pub(crate) fn service_resources(base: &ContainerResources, own: &[Variable]) -> Result<Resources, PlanError> {
     let own = Variables::new(own.to_vec(), "");
-    let mut overwriter = Overwriter { literal: &own, redactor: None, lines: Vec::new() };
+    let mut overwriter = Overwriter { literal: &own, job_secrets: None, lines: Vec::new() };
     let mut resources = base.clone();
     match overwriter.resources(&mut resources, &SERVICE) {
         Ok(()) => Ok(resources.set),
@@ -71,7 +71,7 @@ enum Split {
 struct Overwriter<'a> {
     literal: &'a Variables,
     /// None where only quantities are read.
-    redactor: Option<&'a Redactor>,
+    job_secrets: Option<&'a JobSecrets>,
     lines: Vec<HeadLine>,
 }
 
@@ -173,7 +173,7 @@ impl Overwriter<'_> {
     }
 
     fn check(&self, gate: &str, key: &str, value: &str) -> Result<(), String> {
-        if let Some(name) = self.redactor.and_then(|redactor| redactor.found_in(value)) {
+        if let Some(name) = self.job_secrets.and_then(|job_secrets| job_secrets.found_in(value)) {
             return Err(format!("{key} has the masked value of {name:?} in it, which could be read in the pod's spec"));
         }
         let pattern = Regex::new(gate)
@@ -253,7 +253,7 @@ mod tests {
 
     fn applied(pairs: &[(&str, &str)]) -> Result<Overwritten, String> {
         let list = pairs.iter().map(|(key, value)| Variable::made(*key, *value)).collect();
-        apply(&settings(), &Variables::new(list, ""), &Redactor::new([].iter(), &Secret::default()))
+        apply(&settings(), &Variables::new(list, ""), &JobSecrets::new([].iter(), &Secret::default()))
             .map_err(|error| error.to_string())
     }
 

@@ -2,6 +2,7 @@
 //! minutes without `PUT pending`).
 
 use gantry_core::JobState;
+use gantry_core::backoff::Backoff;
 use gantry_gitlab::{Client, JobCredentials, JobUpdate, RemoteStatus, RunnerInfo, UpdateAnswer, UpdateOutcome};
 use tokio::time::{Instant, sleep};
 
@@ -59,7 +60,8 @@ pub enum Standing {
 /// Asks how a job stands, without changing it: `PUT pending` is taken only for one that waits for
 /// its acknowledgement. Tries until there is a clear answer, at most until `until`.
 pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> Standing {
-    let (mut wait, mut answer_timeout) = (limits::RETRY_MIN, AnswerTimeout::default());
+    let mut backoff = Backoff::new(limits::RETRY_MIN, limits::RETRY_MAX);
+    let mut answer_timeout = AnswerTimeout::default();
     loop {
         let answer = put(client, job, info, JobState::Pending, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
@@ -69,6 +71,7 @@ pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, 
         if answer.headers.job_status == Some(RemoteStatus::Canceling) {
             return Standing::Canceling;
         }
+        let wait = backoff.next_pause();
         match answer.outcome {
             UpdateOutcome::Accepted | UpdateOutcome::NotYet => return Standing::Waiting,
             UpdateOutcome::BadRequest | UpdateOutcome::Conflict => return Standing::Running,
@@ -76,7 +79,6 @@ pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, 
             _ => {}
         }
         sleep(wait).await;
-        wait = (wait * 2).min(limits::RETRY_MAX);
     }
 }
 
@@ -87,7 +89,8 @@ pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, 
 /// already) and count as running; only a state in the answer can say that the job is gone.
 pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> AckOutcome {
     let start = Instant::now();
-    let (mut wait, mut answer_timeout) = (limits::RETRY_MIN, AnswerTimeout::default());
+    let mut backoff = Backoff::new(limits::RETRY_MIN, limits::PENDING_INTERVAL);
+    let mut answer_timeout = AnswerTimeout::default();
     loop {
         let answer = put(client, job, info, JobState::Running, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
@@ -97,6 +100,7 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
         if answer.headers.job_status == Some(RemoteStatus::Canceling) {
             return AckOutcome::Canceling;
         }
+        let wait = backoff.next_pause();
         match answer.outcome {
             UpdateOutcome::Accepted
             | UpdateOutcome::NotYet
@@ -109,7 +113,6 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
             _ => {}
         }
         sleep(wait).await;
-        wait = (wait * 2).min(limits::PENDING_INTERVAL);
     }
 }
 

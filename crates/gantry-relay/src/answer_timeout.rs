@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use gantry_core::backoff;
 use gantry_gitlab::limits::{ANSWER_TIMEOUT, ANSWER_TIMEOUT_MAX};
 use gantry_gitlab::{CallError, TransportFault};
 
@@ -17,7 +18,7 @@ pub(crate) struct AnswerTimeout {
 impl AnswerTimeout {
     /// The time that the next answer gets.
     pub(crate) fn answer_time(self) -> Duration {
-        ANSWER_TIMEOUT.saturating_mul(2_u32.saturating_pow(self.timeouts)).min(ANSWER_TIMEOUT_MAX)
+        backoff::doubled(ANSWER_TIMEOUT, ANSWER_TIMEOUT_MAX, self.timeouts.saturating_add(1))
     }
 
     /// There is no answer. Other failures than its lateness say nothing about the time it takes.

@@ -16,5 +16,5 @@ mod sum;
 mod window;
 
 pub use acknowledge::{AckOutcome, PendingEnd, Standing, acknowledge, keep_pending, standing};
-pub use report::{Closed, GoneReason, Input, Pace, RelayEnd, RelayJob, Report};
+pub use report::{FinishedTrace, GoneReason, Input, Pace, RelayEnd, RelayJob, Report};
 pub use run::run;

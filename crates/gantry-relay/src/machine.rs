@@ -21,7 +21,7 @@ use crate::answer_timeout::AnswerTimeout;
 use crate::limits;
 use crate::machine::schedule::Schedule;
 use crate::outbox::Outbox;
-use crate::report::{Closed, Input, RelayEnd, RelayJob, Report};
+use crate::report::{FinishedTrace, Input, RelayEnd, RelayJob, Report};
 use crate::sum::Sum;
 use crate::window::Window;
 
@@ -240,7 +240,7 @@ impl Machine {
     pub(crate) fn input(&mut self, input: Option<Input>, now: Instant) {
         match input {
             Some(Input::Trace { offset, bytes }) => self.trace(offset, bytes, now),
-            Some(Input::Closed(Closed { verdict, trace_bytes, trace_crc32 })) => {
+            Some(Input::Closed(FinishedTrace { verdict, trace_bytes, trace_crc32 })) => {
                 self.finish(verdict, Some((trace_bytes, trace_crc32)), Bytes::new(), now);
             }
             Some(Input::FinalLine { line, verdict }) => self.finish(verdict, None, line, now),

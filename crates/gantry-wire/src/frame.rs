@@ -10,7 +10,7 @@
 //! phase counts as running, an unknown way to end is taken in the words that come with it.
 
 use bytes::{Bytes, BytesMut};
-use gantry_core::{Ending, FailureReason, Verdict};
+use gantry_core::{Ending, FailureReason, NoteLevel, Verdict};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -153,21 +153,6 @@ impl Note {
     pub fn new(level: NoteLevel, text: impl Into<String>) -> Self {
         Self { level, text: text.into(), service: None }
     }
-}
-
-/// How a line of the runner looks in the job log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoteLevel {
-    /// Green.
-    Info,
-    /// Yellow, with `WARNING: `.
-    Warning,
-    /// Red, with `ERROR: `.
-    Error,
-    /// No colour.
-    #[serde(other)]
-    Plain,
 }
 
 /// A place in the trace.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use gantry_core::Verdict;
 use gantry_plan::HeadLine;
-use gantry_relay::{Closed, Input};
+use gantry_relay::{FinishedTrace, Input};
 use gantry_wire::plan::TracePlan;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -214,7 +214,7 @@ impl Feed {
     }
 
     /// The agent has closed the verdict.
-    pub(super) fn close(&mut self, closed: Closed) {
+    pub(super) fn close(&mut self, closed: FinishedTrace) {
         self.queued.push_back(Input::Closed(closed));
     }
 
@@ -228,7 +228,7 @@ impl Feed {
             self.head.end(verdict, now);
             self.feed_text();
             let text = self.head.text();
-            self.queued.push_back(Input::Closed(Closed {
+            self.queued.push_back(Input::Closed(FinishedTrace {
                 verdict: verdict.clone(),
                 trace_bytes: text.len() as u64,
                 trace_crc32: Some(crc32fast::hash(text.as_bytes())),

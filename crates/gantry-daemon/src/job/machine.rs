@@ -30,8 +30,9 @@ pub(crate) use self::limits::{BRIEF, LEAVE};
 use self::limits::{LOOK_AGAIN, SLOW};
 use self::pod::{PodView, Proof};
 pub(crate) use self::terms::Terms;
-use crate::job::events::{Effect, Event, JobEnd, Timer};
+use crate::job::events::{Effect, Event, Timer};
 use crate::job::shimless;
+use crate::job_end::JobEnd;
 
 /// A connection to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,20 +1,17 @@
 //! What a job is made of, and what is known about it from outside.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use gantry_core::Verdict;
 use gantry_gitlab::{Client, ClientError, JobCredentials, RunnerInfo};
 use gantry_kube::{Cluster, HelperBinaries, PodRef};
 use gantry_plan::JobPlan;
 use gantry_relay::Pace;
 use gantry_wire::ticket::Ticket;
-use gantry_wire::usage::Usage;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::events::JobAdopted;
-use crate::job::events::JobEnd;
+use crate::job_end::StopJobs;
 use crate::leftovers::LeftoverRemover;
 use crate::session::Visits;
 use crate::view::JobView;
@@ -99,32 +96,6 @@ pub(crate) struct AdoptedParts {
     pub(crate) view: watch::Sender<JobView>,
     /// The pace of updates to GitLab.
     pub(crate) pace: Pace,
-}
-
-/// What becomes of running jobs when the runner stops.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum StopJobs {
-    /// They are left to their agents.
-    Leave,
-    /// They end; the text is the signal.
-    End(String),
-}
-
-/// How a job ended.
-#[derive(Clone, Debug)]
-pub(crate) struct JobSummary {
-    /// For the manager.
-    pub(crate) end: JobEnd,
-    /// What GitLab was told, if it was told anything.
-    pub(crate) verdict: Option<Verdict>,
-    /// From the moment it was taken.
-    pub(crate) duration: Duration,
-    /// From the moment it was taken until the agent had the plan; absent if it never did.
-    pub(crate) pod_start: Option<Duration>,
-    /// What its build container has used, as far as its agent has said.
-    pub(crate) usage: Option<Usage>,
-    /// Whether the pod stays for a while.
-    pub(crate) is_kept: bool,
 }
 
 /// Where a job runs, and what it shares there with others.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use gantry_core::{Verdict, limits};
 use gantry_kube::{AgentStream, PodState};
 use gantry_plan::HeadLine;
-use gantry_relay::Closed;
+use gantry_relay::FinishedTrace;
 use gantry_wire::frame::{Cancel, Claim, Frame, Hello, Offset, Phase, Refusal, Refused, State};
 use gantry_wire::usage::Usage;
 use jiff::Timestamp;
@@ -22,16 +22,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::{JobSlept, Said as _};
 use crate::job::beside::{Beside, Desk, INBOX, Message};
-use crate::job::events::{Effect, Event, JobEnd, Timer};
+use crate::job::events::{Effect, Event, Timer};
 use crate::job::feed::Feed;
 use crate::job::link::Link;
 use crate::job::log::HeadLog;
 use crate::job::machine::{Machine, Terms};
 use crate::job::particulars::{Adopting, Particulars};
-use crate::job::parts::{AdoptedParts, JobParts, JobSummary, StopJobs, Surroundings};
+use crate::job::parts::{AdoptedParts, JobParts, Surroundings};
 use crate::job::task::logs::ServiceLogs;
 use crate::job::timers::Timers;
 use crate::job::watched::{WatchedPod, next_pod_state};
+use crate::job_end::JobEnd;
+use crate::job_end::{JobSummary, StopJobs};
 
 /// A timer that is late by this much shows that the process has slept: stopped, or on a machine
 /// that was. Others take a job over after 15 s.
@@ -67,7 +69,7 @@ struct Stops {
 
 #[derive(Default)]
 struct Outcome {
-    closed: Option<Closed>,
+    closed: Option<FinishedTrace>,
     verdict: Option<Verdict>,
     end: Option<JobEnd>,
     pod_start: Option<Duration>,
@@ -431,7 +433,7 @@ impl Task {
         self.outcome.kept = state.keeps_seconds;
         if let Some(closed) = state.closed {
             self.outcome.usage = closed.usage;
-            self.outcome.closed = Some(Closed {
+            self.outcome.closed = Some(FinishedTrace {
                 verdict: closed.verdict,
                 trace_bytes: closed.trace_bytes,
                 trace_crc32: closed.trace_crc32,

@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
 use crate::events::{GitlabUnknown, JobAdopted, Said as _, SecretMayBeLeft, TicketMissing, TicketUnusable, job_span};
-use crate::job::{self, AdoptedParts, Clients, JobEnd};
+use crate::job::{self, AdoptedParts, Clients};
+use crate::job_end::JobEnd;
 use crate::leftovers::LeftoverRemover;
 use crate::redaction;
 use crate::runner::{Runner, until_left};

@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::charge::Claimant;
-use super::event::Event;
 use super::known::SharedJob;
 use super::presence::{Presence, PresenceState};
 use super::published::{Published, TraceFile, TraceReader};
 use crate::diagnostics::say;
+use crate::event::Event;
 use crate::limits::{CONNECT_PAUSE, LAST_WORDS, MANAGER_ANSWERS, MANAGER_CONNECTIONS, OUTPUT_CHUNK};
 use crate::ports::{Accepted, Listener};
 use crate::tasks::{self, Task};

@@ -7,16 +7,12 @@
 
 mod charge;
 mod engine;
-pub(crate) mod event;
-mod file_variables;
 mod journal;
 mod known;
 mod manager;
-pub(crate) mod outlet;
 mod peer;
 mod presence;
 mod published;
-pub(crate) mod script_environment;
 mod self_report;
 mod setup;
 mod shim_link;
@@ -36,7 +32,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use self::engine::{Engine, Surroundings};
-use self::event::Event;
 pub use self::journal::journal_alone;
 use self::known::SharedJob;
 use self::manager::Door;
@@ -49,6 +44,7 @@ use self::setup::SetupError;
 use self::sockets::{ManagerSocket, ShimSocket};
 use crate::clock::Clock;
 use crate::diagnostics::say;
+use crate::event::Event;
 use crate::layout::Layout;
 use crate::limits::INBOX;
 use crate::ports::{Connect, Listener, Workshop};

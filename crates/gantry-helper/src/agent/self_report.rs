@@ -10,18 +10,18 @@ use gantry_core::error_chain::chain;
 use gantry_core::limits::JOB_TOKEN_ALLOWANCE;
 use gantry_core::proxy::Proxies;
 use gantry_gitlab::{ClientOptions, JobCredentials, ProxySettings, RunnerInfo};
-use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob, Report};
+use gantry_relay::{FinishedTrace, Input, Pace, RelayEnd, RelayJob, Report};
 use gantry_wire::plan::{PodPlan, ProxyPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::event::{Event, SelfReportEvent};
 use super::known::{KnownJob, SharedJob};
 use super::manager::Door;
 use super::presence::{Presence, PresenceState};
 use super::published::{Published, TraceFile, TraceReader};
 use crate::clock::Deadline;
 use crate::diagnostics::say;
+use crate::event::{Event, SelfReportEvent};
 use crate::limits;
 use crate::ports::Connect;
 
@@ -270,7 +270,7 @@ impl Feeder {
         }
         let closed = self.published.borrow().state.closed.clone();
         Ok(closed.filter(|_| !self.closed).map(|closed| {
-            Input::Closed(Closed {
+            Input::Closed(FinishedTrace {
                 verdict: closed.verdict,
                 trace_bytes: closed.trace_bytes,
                 trace_crc32: closed.trace_crc32,

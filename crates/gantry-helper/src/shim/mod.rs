@@ -4,6 +4,7 @@
 //!
 //! `container.rs` is the container's shell, `running.rs` a script in it.
 
+mod background;
 mod connection;
 mod container;
 mod oom;

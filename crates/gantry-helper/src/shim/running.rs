@@ -13,7 +13,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::container::Background;
+use super::background::Background;
 use crate::limits::{KILL_GIVE_UP, KILL_PAUSE, OUTPUT_CHUNK, READERS_PAUSE, STRAGGLERS_QUIET};
 use crate::ports::{Exit, Process, ProcessEvent};
 use crate::process::descendants::{self, Termination};

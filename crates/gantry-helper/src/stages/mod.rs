@@ -4,12 +4,14 @@
 mod artifacts;
 mod caches;
 mod cleanup;
+mod file_variables;
 mod movers;
 pub(crate) mod ownership;
 mod prepare;
+mod script_environment;
 pub(crate) mod sources;
 pub(crate) mod temporary;
-pub(crate) mod trees;
+mod variables;
 
 use std::fs::File;
 use std::io::{self, Seek as _};
@@ -30,13 +32,12 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Pid, access};
 use tokio::net::TcpStream;
 
-use crate::agent::outlet::Outlet;
-use crate::agent::script_environment;
 use crate::layout::Layout;
+use crate::outlet::Outlet;
 use crate::ports::{Exit, Process as _, ProcessEvent, ScriptSetup, StageTry, Workshop};
 use crate::process::launch::launch;
 use crate::process::reaper::Reaper;
-use crate::tasks;
+use crate::{tasks, trees};
 
 /// What a shell ends with when it cannot find a command.
 pub(crate) const COMMAND_NOT_FOUND: i32 = 127;

@@ -16,8 +16,7 @@ use crate::{
     error::{ApiError, Fault},
     limits,
     observed::ObservedPod,
-    pods,
-    retry::{self, Backoff},
+    pods, retry,
 };
 
 /// What happened.
@@ -61,7 +60,7 @@ pub(crate) struct Feed {
 impl Feed {
     /// Runs until nobody listens.
     pub(crate) async fn run(self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = retry::backoff(limits::BACKOFF_MOST);
         let mut complained = false;
         while !self.events.is_closed() {
             let started = Instant::now();
@@ -81,7 +80,7 @@ impl Feed {
             if started.elapsed() > limits::WATCH_SILENCE {
                 backoff.reset();
             }
-            let mut pause = backoff.next();
+            let mut pause = backoff.next_spread_pause();
             if let Some(error) = error {
                 pause = pause.max(error.retry_after.unwrap_or_default());
                 if error.fault == Fault::Forbidden {
@@ -101,7 +100,7 @@ impl Feed {
     /// Watches from `version`, again and again.
     async fn follow(&self, mut version: String) -> Stop {
         let params = WatchParams::default().labels(&self.selector).timeout(limits::WATCH_SECONDS);
-        let mut backoff = Backoff::default();
+        let mut backoff = retry::backoff(limits::BACKOFF_MOST);
         loop {
             let started = Instant::now();
             let ended = match retry::once(self.pods.watch(&params, &version)).await {
@@ -116,7 +115,7 @@ impl Feed {
                 }
                 Err(error) => Err(error),
             };
-            let pause = backoff.next();
+            let pause = backoff.next_spread_pause();
             match ended {
                 Ok(Pause::Ended) => {}
                 // The connection may have been half open for some time.

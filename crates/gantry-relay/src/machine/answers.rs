@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use gantry_gitlab::{CallError, JobHeaders, PatchAnswer, PatchOutcome, RemoteStatus, UpdateAnswer, UpdateOutcome};
+use gantry_core::backoff;
+use gantry_core::error_chain::chain;
+use gantry_gitlab::{JobHeaders, PatchAnswer, PatchOutcome, RemoteStatus, UpdateAnswer, UpdateOutcome};
 use tokio::time::Instant;
 
 use super::{Machine, Sent, schedule};
@@ -59,9 +61,9 @@ impl Machine {
             }
             PatchOutcome::Conflict => self.fail("the log is locked by another request (409)".to_owned(), now),
             PatchOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
-            PatchOutcome::Later(error) | PatchOutcome::Unreachable(error) => self.fail(words(&error), now),
+            PatchOutcome::Later(error) | PatchOutcome::Unreachable(error) => self.fail(chain(&error), now),
             PatchOutcome::NotFound => self.refused("GitLab does not know the job (404)".to_owned(), now),
-            PatchOutcome::Other(error) => self.refused(words(&error), now),
+            PatchOutcome::Other(error) => self.refused(chain(&error), now),
         }
         self.pace.patch_failed = (self.pace.failures > 0).then_some(now);
     }
@@ -141,7 +143,7 @@ impl Machine {
                 self.succeed(now);
             }
             UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
-            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(words(&error), now),
+            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(chain(&error), now),
             // Not an answer to an acknowledgement that helps; whether the job is ours shows with
             // the next request.
             UpdateOutcome::BadRequest | UpdateOutcome::NotFound | UpdateOutcome::Conflict | UpdateOutcome::Other(_)
@@ -167,7 +169,7 @@ impl Machine {
             }
             UpdateOutcome::BadRequest if self.may_acknowledge_again() => self.must_acknowledge = true,
             UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
-            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(words(&error), now),
+            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(chain(&error), now),
             other => self.fail(status_words(&other), now),
         }
     }
@@ -208,7 +210,7 @@ impl Machine {
 
     fn fail(&mut self, message: String, now: Instant) {
         self.pace.failures = self.pace.failures.saturating_add(1);
-        let retry = now + self.backoff();
+        let retry = now + self.pause();
         let last_chance = self.last_chance();
         self.pace.retry = Some(if now < last_chance { retry.min(last_chance) } else { retry });
         if let Some(ending) = &mut self.ending {
@@ -223,18 +225,16 @@ impl Machine {
 
     /// Doubles with every failure in a row. Between half and all of it, by job, so that a GitLab
     /// that comes back is not hit at once by all.
-    fn backoff(&self) -> Duration {
-        let doubled =
-            self.job.pace.retry_min.saturating_mul(2_u32.saturating_pow(self.pace.failures.saturating_sub(1)));
-        let spread = self
+    fn pause(&self) -> Duration {
+        let hash = self
             .job
             .creds
             .id
             .unsigned_abs()
             .wrapping_add(u64::from(self.pace.failures))
             .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let half = doubled.min(self.job.pace.retry_max) / 2;
-        half + half.mul_f64(f64::from((spread >> 48) as u16) / f64::from(u16::MAX))
+        let pause = backoff::doubled(self.job.pace.retry_min, self.job.pace.retry_max, self.pace.failures);
+        backoff::spread(pause, f64::from((hash >> 48) as u16) / f64::from(u16::MAX))
     }
 }
 
@@ -252,12 +252,6 @@ pub(crate) fn gone(status: Option<&RemoteStatus>, forbidden: bool) -> Option<Gon
     }
 }
 
-/// An error and its causes on one line.
-pub(crate) fn words(error: &CallError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 /// An outcome that carries no error, for a log.
 pub(crate) fn status_words(outcome: &UpdateOutcome) -> String {
     match outcome {
@@ -265,7 +259,7 @@ pub(crate) fn status_words(outcome: &UpdateOutcome) -> String {
         UpdateOutcome::NotFound => "GitLab does not know the job (404)".to_owned(),
         UpdateOutcome::Conflict => "GitLab says that the job is in conflict (409)".to_owned(),
         UpdateOutcome::Forbidden => REFUSED_UNSAID.to_owned(),
-        UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) | UpdateOutcome::Other(error) => words(error),
+        UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) | UpdateOutcome::Other(error) => chain(error),
         UpdateOutcome::Accepted => "accepted".to_owned(),
         UpdateOutcome::NotYet => "not yet complete (202)".to_owned(),
         UpdateOutcome::TraceRejected => "GitLab rejected the log (412)".to_owned(),

@@ -62,7 +62,7 @@ impl Bench {
     }
 
     fn close(&mut self, bytes: u64) {
-        let closed = Closed { verdict: success(), trace_bytes: bytes, trace_crc32: Some(7) };
+        let closed = FinishedTrace { verdict: success(), trace_bytes: bytes, trace_crc32: Some(7) };
         self.machine.input(Some(Input::Closed(closed)), self.now);
     }
 
@@ -331,7 +331,9 @@ fn a_failed_verdict_in_words_the_server_knows() {
     let mut bench = Bench::new(|_| {});
     let reason = Some(FailureReason::RunnerConfigurationError);
     let verdict = Verdict { success: false, reason, exit_code: Some(3), message: String::new() };
-    bench.machine.input(Some(Input::Closed(Closed { verdict, trace_bytes: 0, trace_crc32: Some(0) })), bench.now);
+    bench
+        .machine
+        .input(Some(Input::Closed(FinishedTrace { verdict, trace_bytes: 0, trace_crc32: Some(0) })), bench.now);
     let (_, update) = bench.act_put();
     assert_eq!(
         (update.state, update.failure_reason, update.exit_code),

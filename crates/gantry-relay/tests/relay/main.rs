@@ -12,7 +12,7 @@ use coordinator::{Coordinator, Fault};
 use gantry_core::{FailureReason, Verdict};
 use gantry_gitlab::{Client, ClientOptions, JobCredentials, RunnerInfo};
 use gantry_relay::{
-    AckOutcome, Closed, GoneReason, Input, Pace, RelayEnd, RelayJob, Report, acknowledge, keep_pending,
+    AckOutcome, FinishedTrace, GoneReason, Input, Pace, RelayEnd, RelayJob, Report, acknowledge, keep_pending,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -57,7 +57,7 @@ fn closed(trace: &[u8]) -> Input {
         exit_code: Some(3),
         message: String::new(),
     };
-    Input::Closed(Closed { verdict, trace_bytes: trace.len() as u64, trace_crc32: Some(crc32fast::hash(trace)) })
+    Input::Closed(FinishedTrace { verdict, trace_bytes: trace.len() as u64, trace_crc32: Some(crc32fast::hash(trace)) })
 }
 
 /// Gives `trace` in pieces of `step` bytes from `from` on and closes; goes back to wherever the

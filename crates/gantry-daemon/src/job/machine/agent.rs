@@ -12,7 +12,8 @@ use gantry_wire::layout::{HELPER, WITHOUT_PLAN};
 use super::bad_news::BadNews;
 use super::limits::{BRIEF, CLAIM, DRAIN, FIND};
 use super::{Author, Gitlab, Go, Life, Link, Machine, has_reported};
-use crate::job::events::{Effect, JobEnd, JobTime, Timer};
+use crate::job::events::{Effect, JobTime, Timer};
+use crate::job_end::JobEnd;
 
 impl Machine {
     /// Where there is one in this part of the life.

@@ -5,7 +5,8 @@ use gantry_core::Ending;
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 
 use super::{Author, Gitlab, Go, Life, Link, Machine, Pod, has_reported};
-use crate::job::events::{Effect, JobEnd, Timer};
+use crate::job::events::{Effect, Timer};
+use crate::job_end::JobEnd;
 
 impl Machine {
     /// The job may begin as soon as GitLab knows it.

@@ -4,7 +4,8 @@ use gantry_core::Ending;
 
 use super::limits::{HAND_OVER, LEAVE};
 use super::{Author, Gitlab, Go, Life, Machine, Pod};
-use crate::job::events::{Effect, JobEnd, Timer};
+use crate::job::events::{Effect, Timer};
+use crate::job_end::JobEnd;
 
 impl Machine {
     /// The runner ends, and its jobs with it.

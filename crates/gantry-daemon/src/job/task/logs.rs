@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use gantry_core::NoteLevel;
 use gantry_kube::{Cluster, Fault, LogStream, PodRef};
-use gantry_wire::frame::{Frame, Note, NoteLevel};
+use gantry_wire::frame::{Frame, Note};
 use gantry_wire::services::ServicePlan;
 use tokio::sync::mpsc;
 use tokio::time::sleep;

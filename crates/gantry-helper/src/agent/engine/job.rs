@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{FAILURE, Surroundings};
-use crate::agent::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::agent::journal::Journal;
 use crate::agent::known::KnownJob;
 use crate::agent::published::Published;
 use crate::clock::Deadline;
 use crate::diagnostics::keep_out;
+use crate::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::limits::{PARTIAL_LINE, TICK};
 use crate::tasks::Task;
 

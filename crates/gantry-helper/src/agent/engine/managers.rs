@@ -1,8 +1,8 @@
 //! What managers and the cluster say, and what follows from it.
 
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
-use gantry_core::{Ending, go_duration};
-use gantry_wire::frame::{Frame, NoteLevel, Phase, Refused};
+use gantry_core::{Ending, NoteLevel, go_duration};
+use gantry_wire::frame::{Frame, Phase, Refused};
 use gantry_wire::plan::{Action, PodPlan};
 use gantry_wire::shim::ShimFrame;
 use tokio::sync::mpsc;
@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::job::{Activity, Job, Shim};
 use super::{FAILURE, SUCCESS};
-use crate::agent::event::SelfReportEvent;
 use crate::agent::journal::Trouble;
 use crate::diagnostics::say;
+use crate::event::SelfReportEvent;
 use crate::limits::SHIM_GOODBYE;
 
 impl Job {

@@ -22,13 +22,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use self::job::Job;
-use super::event::{Event, ShimEvent};
 use super::known::SharedJob;
 use super::presence::PresenceState;
 use super::published::{Published, TraceFile};
 use super::validate::validate;
 use crate::clock::Clock;
 use crate::diagnostics::say;
+use crate::event::{Event, ShimEvent};
 use crate::limits::EARLY_MESSAGES;
 use crate::ports::Workshop;
 

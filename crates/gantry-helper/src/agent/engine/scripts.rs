@@ -10,10 +10,10 @@ use gantry_wire::shim::{Ended, Kill, Run, SecretText, ShimFrame};
 use tokio::time::Instant;
 
 use super::job::{Activity, Job, Script, Shim};
-use crate::agent::event::StageEvent;
-use crate::agent::outlet::Outlet;
 use crate::clock::Deadline;
+use crate::event::StageEvent;
 use crate::limits::{CAUSE_OF_DEATH, KILL_ANSWER};
+use crate::outlet::Outlet;
 use crate::ports::{ScriptSetup, User};
 use crate::process::shell;
 use crate::stages;

@@ -21,9 +21,10 @@ use gantry_wire::plan::{GitStrategy, Sources, SubmoduleStrategy};
 use self::git::Git;
 pub(crate) use self::git::module_config;
 pub(super) use self::tidying::tidy;
-use super::{StageContext, trees};
-use crate::agent::event::StageEvent;
+use super::StageContext;
+use crate::event::StageEvent;
 use crate::tasks;
+use crate::trees;
 
 /// Whether submodules are wanted.
 fn has_submodules(sources: &Sources) -> bool {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_core::Ending;
-use gantry_wire::frame::{Frame, NoteLevel};
+use gantry_core::{Ending, NoteLevel};
+use gantry_wire::frame::Frame;
 use gantry_wire::services::SilentService;
 use gantry_wire::shim::{Ended, SecretText, ShimFrame};
 use tokio::sync::mpsc;
