@@ -9,7 +9,6 @@ use std::time::Duration;
 use gantry_core::go_duration::{self, ParseError};
 use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::homes;
 use crate::problem::Severity;
 use crate::quantity::Quantity;
 use crate::report::Report;
@@ -153,7 +152,7 @@ impl<'d> Section<'d> {
         let Some(found) = self.find(key) else { return Vec::new() };
         let DeValue::Table(table) = found.value else {
             let message = format!("must be a table, not {}, and has no effect", found.kind());
-            self.report.add_with_hint(Severity::Warning, found.at, &found.path, (message, homes::example(key)));
+            self.report.add_with_hint(Severity::Warning, found.at, &found.path, (message, example(key)));
             return Vec::new();
         };
         let free = Section::new(self.report, Some(table), found.path.clone(), found.at);
@@ -294,4 +293,15 @@ pub(crate) fn join(path: &str, key: &str) -> String {
 fn without_is(error: &ParseError) -> String {
     let text = error.to_string();
     text.strip_prefix("is ").unwrap_or(&text).to_owned()
+}
+
+/// How a table with free keys is written, where other forms are common.
+fn example(key: &str) -> Option<String> {
+    let example = match key {
+        "items" => "write items = { \"key\" = \"path\" }",
+        "node_tolerations" => "write node_tolerations = { \"key=value\" = \"NoSchedule\" }",
+        "node_selector" => "write node_selector = { \"kubernetes.io/arch\" = \"amd64\" }",
+        _ => return None,
+    };
+    Some(example.to_owned())
 }

@@ -15,12 +15,12 @@ use crate::choice::Choice;
 use crate::ci::{AllowFailure, CiArtifact, CiJob, CiPipeline, Problem};
 use crate::hub::{Hub, SharedHub};
 use crate::limits;
-use crate::payload::variables::{Origin, PUSH, Variable};
 use crate::reading::{self, CI_FILE, Reading, Unread};
 use crate::repo::Checkout;
 use crate::state::pipelines::{Pipeline, left_out_view};
 use crate::state::view::definition_view;
 use crate::tasks;
+use crate::variables::{Origin, PUSH, Variable};
 
 /// The body of `POST /sim/pipelines`.
 #[derive(Deserialize)]

@@ -9,11 +9,12 @@ use super::field::Field;
 use super::inputs::{self, Given, Values};
 use super::interpolate::{self, InterpolationScope};
 use super::model::{CiInput, FileLookup};
+use super::node::{Entry, Map, Node, Value};
 use super::problem::{At, Report};
 use super::rules::{self, Outcome};
 use super::source::{self, Home, IncludeContext, Lost, Source, normal};
 use super::variables::Lookup;
-use super::yaml::{self, Entry, MAX_NODES, Map, Node, Value};
+use super::yaml::{self, MAX_NODES};
 
 /// How many files one configuration may include, directly or not; GitLab's limit.
 const MAX_INCLUDES: usize = 150;

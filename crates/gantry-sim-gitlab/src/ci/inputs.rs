@@ -8,9 +8,9 @@ use regex::Regex;
 
 use super::expr::Expr;
 use super::field::Field;
+use super::node::{Node, Value};
 use super::problem::{At, Report};
 use super::variables::Lookup;
-use super::yaml::{Node, Value};
 
 /// How many inputs one file may ask for; far above real use.
 const MAX_INPUTS: usize = 200;

@@ -6,6 +6,7 @@ use super::extras::{self, Extras};
 use super::field::Field;
 use super::model::{AllowFailure, CiArtifact, CiEnvironment, CiTrigger, CiVariable, Repository, When};
 use super::needs::{self, Needs};
+use super::node::{Map, Node, Value};
 use super::only::{self, Policy};
 use super::parallel::{self, Instance};
 use super::problem::{At, Report};
@@ -14,7 +15,6 @@ use super::script;
 use super::settings::{self, Settings};
 use super::trigger::{self, Triggered};
 use super::variables;
-use super::yaml::{Map, Node, Value};
 
 /// The stage of a job that names none.
 const DEFAULT_STAGE: &str = "test";

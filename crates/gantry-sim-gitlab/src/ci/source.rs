@@ -5,9 +5,9 @@
 use super::field::Field;
 use super::inputs::Values;
 use super::model::{FileLookup, Repository};
+use super::node::Value;
 use super::problem::{At, Report};
 use super::variables::{Lookup, expand, expand_all};
-use super::yaml::Value;
 
 /// Where GitLab keeps its own templates in its repository; a directory that stands for that project
 /// has them.

@@ -3,8 +3,8 @@
 
 use super::field::Field;
 use super::model::CiTrigger;
+use super::node::{Node, Value};
 use super::problem::Report;
-use super::yaml::{Node, Value};
 
 const KEYS: &[&str] = &["include", "project", "branch", "strategy", "forward", "inputs"];
 const FORWARD: &[&str] = &["yaml_variables", "pipeline_variables"];

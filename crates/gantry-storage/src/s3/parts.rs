@@ -10,7 +10,7 @@ use super::presign::{RequestTarget, Signed, presign};
 use crate::ask::Question;
 use crate::encode::{element, uri};
 use crate::error::StoreError;
-use crate::store::S3Parts;
+use crate::object::S3Parts;
 use crate::world::World;
 
 /// Parts that are signed. Amazon takes 10,000, but each signature travels with the job and takes

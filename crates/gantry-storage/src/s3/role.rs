@@ -16,7 +16,7 @@ use super::{Credentials, Encryption, RoleSettings, S3Settings};
 use crate::ask::Question;
 use crate::encode::query;
 use crate::error::StoreError;
-use crate::store::Access;
+use crate::object::Access;
 use crate::world::World;
 
 /// How long a role is assumed for (GitLab Runner 19.4: one hour).
