@@ -15,6 +15,7 @@ mod kinds;
 mod known;
 mod names;
 mod nearest;
+pub mod periods;
 pub mod pod_patch;
 pub mod problem;
 pub mod quantity;

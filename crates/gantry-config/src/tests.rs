@@ -1,5 +1,7 @@
 //! Whole files, good and bad. What is read is compared as a picture, what is wrong line by line.
 
+mod collection;
+
 use proptest::prelude::*;
 
 use crate::key::{Form, Key, keys};

@@ -6,6 +6,7 @@
 //! [`Signal`]s.
 
 mod app;
+mod boot;
 mod config_file;
 pub mod config_write;
 mod entries;
@@ -21,6 +22,7 @@ mod poller;
 mod prepare;
 mod process_limits;
 mod process_metrics;
+mod queuing;
 mod redaction;
 mod registry;
 mod rejected;
@@ -34,6 +36,7 @@ mod slots;
 mod strays;
 mod tasks;
 mod telemetry;
+pub mod trial;
 mod view;
 pub mod wiring;
 

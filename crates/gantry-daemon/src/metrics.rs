@@ -252,11 +252,10 @@ metrics! {
         "gitlab_runner_job_stage_duration_seconds",
         "Histogram of job stage durations; only with FF_EXPORT_HIGH_CARDINALITY_METRICS",
         &["runner", "runner_name", "system_id", "stage"], &QUEUE_BUCKETS);
-    /// Jobs that have waited longer than they may. Nothing counts here before
-    /// `[[runners.monitoring.job_queuing_durations]]` acts.
+    /// Jobs that have waited longer than they may.
     queuing_exceeded: IntCounterVec = counters(
         "gitlab_runner_acceptable_job_queuing_duration_exceeded_total",
-        "Total number of jobs that waited longer than their runner's monitoring settings accept; 0 while those have no effect", &RUNNER);
+        "Total number of jobs that waited longer than [[runners.monitoring.job_queuing_durations]] accepts", &RUNNER);
     /// Inputs of jobs. They are put into jobs by `gantry-plan`, which has no metrics: nothing
     /// counts here, and dashboards made for GitLab Runner find their series nonetheless.
     inputs: IntCounter = IntCounter::new(

@@ -267,7 +267,7 @@ impl Runner {
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
         let masked = spec.variables.iter().filter(|variable| variable.masked).map(|variable| &variable.value);
         let given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
-        JobTaken(&received).tell(&self.shared.metrics, &self.labels);
+        JobTaken::by(&self.settings, &received).tell(&self.shared.metrics, &self.labels);
         let secrets = match secrets {
             Ok(lines) => lines,
             Err((lines, ending)) => {

@@ -91,7 +91,7 @@ const COSTS: [(&str, &str, &str); 20] = [
     (
         "get",
         "pods/log",
-        "job logs cannot show what services print (CI_DEBUG_SERVICES), or the last lines of one that has ended",
+        "job logs cannot show what services print (CI_DEBUG_SERVICES) or entrypoints (FF_KUBERNETES_HONOR_ENTRYPOINT), or the last lines of a service that has ended",
     ),
     ("create", "namespaces", "no job can run: namespace_per_job makes a namespace for each"),
     (

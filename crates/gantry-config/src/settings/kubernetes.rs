@@ -169,7 +169,7 @@ table! {
     }
     unread {
         /// Pause pods that keep nodes warm.
-        anything("autoscaler").never(PAUSE_PODS);
+        anything("autoscaler").not_yet(PAUSE_PODS);
         /// Size of the volume of suspended jobs.
         text("suspend_pvc_size").flag().never(SUSPEND);
         /// Storage class of the volume of suspended jobs.

@@ -216,7 +216,7 @@ impl Beside {
         });
     }
 
-    /// Follows a service's log for as long as the job lasts.
+    /// Follows a container's log for as long as the job lasts.
     pub(super) fn follow_log(&self, following: impl Future<Output = ()> + Send + 'static) {
         self.spawn(async move {
             following.await;

@@ -29,7 +29,7 @@ use crate::job::log::HeadLog;
 use crate::job::machine::{Machine, Terms};
 use crate::job::particulars::{Adopting, Particulars};
 use crate::job::parts::{AdoptedParts, JobParts, JobSummary, StopJobs, Surroundings};
-use crate::job::task::logs::ServiceLogs;
+use crate::job::task::logs::Logs;
 use crate::job::timers::Timers;
 use crate::job::watched::{Watched, next_sight};
 
@@ -50,7 +50,7 @@ struct Task {
     beside: Beside,
     pod: Option<Watched>,
     link: Option<Link>,
-    logs: ServiceLogs,
+    logs: Logs,
     stops: Stops,
     outcome: Outcome,
 }
@@ -166,7 +166,7 @@ impl Task {
             beside: Beside::new(inbox),
             pod: None,
             link: None,
-            logs: ServiceLogs::default(),
+            logs: Logs::default(),
             stops: Stops::new(),
             outcome: Outcome::default(),
         };

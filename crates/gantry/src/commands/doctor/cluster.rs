@@ -11,9 +11,6 @@ use super::admission;
 use super::finding::{Finding, Grade};
 use super::trial::{self, Trialable};
 
-/// Selects the trial pod and nothing else.
-const SELECTOR: &str = "gantry.dev/doctor=true";
-
 /// Asks the API server. Also returns the cluster, if it can be talked to.
 pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Trialable>) {
     let namespace = gantry_plan::namespace(&patient.runner.kubernetes);
@@ -26,7 +23,7 @@ pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Tria
         .into_iter()
         .collect();
     let connected =
-        Cluster::connect(wiring::cluster(patient.runner), namespace.name.clone(), SELECTOR.to_owned()).await;
+        Cluster::connect(wiring::cluster(patient.runner), namespace.name.clone(), gantry_daemon::trial::SELECTOR.to_owned()).await;
     let (cluster, driver) = match connected {
         Ok(connected) => connected,
         Err(error) => {
