@@ -100,7 +100,7 @@ fn remark(node: &Node, value: &DeValue<'_>) -> Option<String> {
     let says_something = match key.effect {
         Effect::Acts => false,
         Effect::AlwaysOn(_) => matches!(value, DeValue::Boolean(false)),
-        Effect::NotYet(_) | Effect::Never(_) | Effect::OtherExecutor => !says_nothing(node, value),
+        Effect::Never(_) | Effect::OtherExecutor => !says_nothing(node, value),
     };
     key.effect.remark().filter(|_| says_something)
 }

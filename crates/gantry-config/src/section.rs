@@ -87,6 +87,17 @@ impl<'d> Section<'d> {
         self.find(key)?.int()
     }
 
+    /// A number, with a fraction or without.
+    pub(crate) fn decimal(&self, key: &'static str) -> Option<f64> {
+        let found = self.find(key)?;
+        match found.value {
+            DeValue::Float(value) => value.as_str().replace('_', "").parse().ok(),
+            // The same text, without what is rounded on the way.
+            DeValue::Integer(_) => found.int()?.to_string().parse().ok(),
+            _ => found.wrong("a number"),
+        }
+    }
+
     /// A whole number above 0; `None` where absent or not above 0, which in this file means the
     /// default.
     pub(crate) fn positive<T: TryFrom<i64>>(&self, key: &'static str) -> Option<T> {

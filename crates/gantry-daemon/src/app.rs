@@ -36,7 +36,7 @@ use crate::server::Shown;
 use crate::session::SessionServer;
 use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
-use crate::{boot, listening, session, wiring};
+use crate::{boot, listening, pause, session, wiring};
 
 /// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started
 /// are tried again.
@@ -456,6 +456,7 @@ impl App {
         self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
         let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
+        pause::keep(&runner, &stop);
         boot::begin(runner, polling, stop.clone());
         Ok(stop)
     }

@@ -18,6 +18,7 @@ mod log_counts;
 mod metrics;
 mod moments;
 mod outside;
+mod pause;
 mod poller;
 mod prepare;
 mod process_limits;

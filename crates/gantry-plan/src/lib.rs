@@ -23,6 +23,7 @@ mod no_effect;
 mod overwrites;
 mod patches;
 mod paths;
+mod pause;
 pub mod picture;
 mod placement;
 mod pod;
@@ -67,6 +68,7 @@ pub use metadata::{
     ANNOTATION_TICKET, LABEL_JOB, LABEL_MANAGED, own_namespace,
 };
 pub use namespace::{Namespace, namespace};
+pub use pause::{ANNOTATION_PAUSE_HEARTBEAT, pause_class, pause_deployment, pause_name, pause_selector};
 pub use patches::{PatchFiles, files as patch_files};
 pub use registries::PullSecret;
 pub use restricted::{is_refusal as is_restriction, restrict};

@@ -47,7 +47,7 @@ impl PartialEq for Pattern {
     }
 }
 
-fn crons(section: &Section<'_>, key: &'static str) -> Vec<Cron> {
+pub(in crate::settings) fn crons(section: &Section<'_>, key: &'static str) -> Vec<Cron> {
     let items = section.items(key, "a list of cron expressions");
     if items.is_empty() && section.is_present() {
         section.problem(Severity::Warning, key, "says no time, so the entry never counts: \"* * * * *\" is always");
@@ -70,7 +70,7 @@ fn described(error: &periods::CronError) -> String {
     }
 }
 
-fn timezone(section: &Section<'_>, key: &'static str) -> Option<TimeZone> {
+pub(in crate::settings) fn timezone(section: &Section<'_>, key: &'static str) -> Option<TimeZone> {
     let name = section.text(key)?;
     let zone = periods::zone(&name);
     if zone.is_none() {

@@ -3,7 +3,7 @@
 use gantry_config::KubernetesSettings;
 use gantry_core::error_chain::chain;
 use gantry_daemon::wiring;
-use gantry_kube::rights::{BUDGETS, LOOKS, NAMESPACES, OPTIONAL, USED};
+use gantry_kube::rights::{BUDGETS, LOOKS, NAMESPACES, OPTIONAL, PAUSE_PODS, USED};
 use gantry_kube::{ApiError, Cluster, Fault, Right};
 
 use super::Patient;
@@ -103,6 +103,9 @@ fn needed(settings: &KubernetesSettings) -> Vec<(Right, bool)> {
     }
     if settings.pod_disruption_budget {
         list.extend(BUDGETS.iter().map(|right| (place(*right), true)));
+    }
+    if !settings.autoscaler.policies.is_empty() {
+        list.extend(PAUSE_PODS.iter().map(|right| (*right, true)));
     }
     if settings.timing.resource_availability_check_max_attempts > 0 {
         let looks = |right: &&Right| match right.resource {
