@@ -63,7 +63,7 @@ const EVERYWHERE: [&str; 2] =
     ["/apis/rbac.authorization.k8s.io/v1/clusterroles", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"];
 
 /// Grants something in the whole cluster, until [`revoke_everywhere`].
-async fn grant_everywhere(world: &World, runner: &Runner, rules: &Value) -> anyhow::Result<()> {
+pub(crate) async fn grant_everywhere(world: &World, runner: &Runner, rules: &Value) -> anyhow::Result<()> {
     let name = format!("everywhere-{}", runner.namespace);
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
         "rules": rules});
@@ -77,7 +77,7 @@ async fn grant_everywhere(world: &World, runner: &Runner, rules: &Value) -> anyh
     Ok(())
 }
 
-async fn revoke_everywhere(world: &World, runner: &Runner) -> anyhow::Result<()> {
+pub(crate) async fn revoke_everywhere(world: &World, runner: &Runner) -> anyhow::Result<()> {
     for path in EVERYWHERE {
         world.kube.ask(Method::DELETE, &format!("{path}/everywhere-{}", runner.namespace), None).await?;
     }

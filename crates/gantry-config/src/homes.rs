@@ -78,6 +78,7 @@ pub(crate) fn example(key: &str) -> Option<String> {
     let example = match key {
         "items" => "write items = { \"key\" = \"path\" }",
         "node_tolerations" => "write node_tolerations = { \"key=value\" = \"NoSchedule\" }",
+        "pod_labels" | "pod_annotations" => return Some(format!("write {key} = {{ \"example.com/team\" = \"ci\" }}")),
         "node_selector" => "write node_selector = { \"kubernetes.io/arch\" = \"amd64\" }",
         _ => return None,
     };

@@ -49,7 +49,7 @@ pub const FLAGS: [FeatureFlag; 52] = [
         "FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY",
         false,
         "Run stages by exec instead of attach",
-        Never("an agent in the pod runs them, whatever happens to the connection"),
+        Never("an agent in the pod runs all stages, whatever happens to the connection"),
     ),
     flag("FF_USE_DIRECT_DOWNLOAD", true, "Fetch artifacts from the object storage and not through GitLab", Acts),
     flag(

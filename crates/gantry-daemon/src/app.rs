@@ -147,6 +147,7 @@ impl App {
             metrics,
             health: Health::default(),
             running: Running::default(),
+            pause_names: pause::Names::default(),
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),

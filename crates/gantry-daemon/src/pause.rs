@@ -2,7 +2,8 @@
 //! of which only the number of pods changes. Everything is decided in memory; the API server is
 //! asked when the number changes, and once in [`HEARTBEAT`].
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gantry_config::periods;
@@ -39,10 +40,27 @@ pub(crate) fn keep(runner: &Arc<Runner>, stop: &CancellationToken) {
     let (runner, stop) = (Arc::clone(runner), stop.clone());
     let tracker = runner.shared.jobs.clone();
     tasks::spawn(tracker.track_future(async move {
+        let name = gantry_plan::pause_name(&runner.settings, &runner.shared.system_id);
+        let before = runner.shared.pause_names.of(name);
+        let _only_one = before.lock().await;
         let mut keeper = Keeper::new(&runner);
         stop.run_until_cancelled(keeper.run()).await;
         keeper.remove().await;
     }));
+}
+
+/// The names of Deployments that somebody in this process keeps: an entry that has changed begins
+/// only when what it was before has removed its own.
+#[derive(Clone, Default)]
+pub(crate) struct Names {
+    known: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+impl Names {
+    fn of(&self, name: String) -> Arc<tokio::sync::Mutex<()>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(name).or_default())
+    }
 }
 
 struct Keeper<'r> {
@@ -50,35 +68,54 @@ struct Keeper<'r> {
     level: Level,
     /// When the Deployment was written last, and with how many pods.
     written: Option<(Instant, u32)>,
+    class: Class,
     /// What went wrong last, which is said once.
     trouble: Option<String>,
 }
 
+/// How far the priority class is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Unmade,
+    Refused,
+    /// It is there, or somebody else's business.
+    There,
+}
+
 impl<'r> Keeper<'r> {
     fn new(runner: &'r Runner) -> Self {
-        Self { runner, level: Level::default(), written: None, trouble: None }
+        Self { runner, level: Level::default(), written: None, class: Class::Unmade, trouble: None }
     }
 
     async fn run(&mut self) {
-        self.prepare().await;
+        self.remove_left().await;
         loop {
             self.turn().await;
             sleep(LOOK).await;
         }
     }
 
-    /// Makes the priority class, and removes what managers have left that are gone.
-    async fn prepare(&mut self) {
-        let (cluster, settings) = (self.runner.cluster(), &self.runner.settings);
-        if let Some(class) = gantry_plan::pause_class(settings)
-            && let Err(error) = cluster.create_priority_class(&class).await
-        {
-            tracing::warn!(
-                %error,
-                "the priority class of pause pods cannot be made, and may be missing: grant create on priorityclasses \
-                 (scheduling.k8s.io) by a ClusterRole, or make it, with the value -1"
-            );
+    /// Makes the priority class, unless that has been done.
+    async fn make_class(&mut self) {
+        let class = gantry_plan::pause_class(&self.runner.settings).filter(|_| self.class != Class::There);
+        let Some(class) = class else { return };
+        match self.runner.cluster().create_priority_class(&class).await {
+            Ok(()) => self.class = Class::There,
+            Err(error) => {
+                if std::mem::replace(&mut self.class, Class::Refused) == Class::Unmade {
+                    tracing::warn!(
+                        %error,
+                        "the priority class of pause pods cannot be made, and may be missing: grant create on priorityclasses \
+                         (scheduling.k8s.io) by a ClusterRole, or make it, with the value -1"
+                    );
+                }
+            }
         }
+    }
+
+    /// Removes what managers have left that are gone.
+    async fn remove_left(&mut self) {
+        let (cluster, settings) = (self.runner.cluster(), &self.runner.settings);
         let own = gantry_plan::pause_name(settings, &self.runner.shared.system_id);
         let found = match cluster.list_deployments(&gantry_plan::pause_selector(settings)).await {
             Ok(found) => found,
@@ -111,6 +148,7 @@ impl<'r> Keeper<'r> {
         if is_written || (self.written.is_none() && pods == 0) {
             return;
         }
+        self.make_class().await;
         let heartbeat = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let deployment = gantry_plan::pause_deployment(&self.runner.settings, &shared.system_id, pods, &heartbeat);
         match self.runner.cluster().apply_deployment(&deployment).await {

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use crate::{names, placement, pod};
 
 /// Label of all Deployments of pause pods, and of the pods (GitLab Runner 19.4).
-pub const LABEL_PAUSE: &str = "runner.gitlab.com/pause-pod";
+pub(crate) const LABEL_PAUSE: &str = "runner.gitlab.com/pause-pod";
 
 /// Annotation with the time at which the manager has last looked after it (GitLab Runner 19.4).
 pub const ANNOTATION_PAUSE_HEARTBEAT: &str = "runner.gitlab.com/pause-heartbeat";

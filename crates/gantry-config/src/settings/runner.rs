@@ -23,7 +23,7 @@ mod monitoring;
 mod values;
 
 pub use monitoring::{Pattern, QueuingDuration};
-pub(super) use monitoring::{crons, timezone};
+pub(super) use monitoring::{always_or_crons, timezone};
 pub(super) use values::environment;
 use values::{
     builds_dir, executor, feature_flags, job_environment, keep_failed_pods, output_limit, script_grace, service_wait,

@@ -10,7 +10,7 @@ use crate::kinds::{custom, duration_or, object_names, positive, switch, tables, 
 use crate::periods::Cron;
 use crate::problem::Severity;
 use crate::section::Section;
-use crate::settings::runner::{crons, timezone};
+use crate::settings::runner::{always_or_crons, timezone};
 
 /// The class that pause pods have where no other is named; the runner makes it (GitLab Runner
 /// 19.4).
@@ -40,7 +40,7 @@ table! {
     #[derive(Clone, Debug, PartialEq)]
     pub struct PausePolicy {
         /// When the entry counts, as cron expressions; without any always.
-        periods: Vec<Cron> = custom("periods", Form::Texts, "", always_or);
+        periods: Vec<Cron> = custom("periods", Form::Texts, "", always_or_crons);
         /// The zone of the periods, such as `Europe/Berlin`; without it that of the runner.
         timezone: Option<TimeZone> = custom("timezone", Form::Text, "", timezone);
         /// Pause pods at least.
@@ -59,13 +59,6 @@ table! {
         /// Prefer idle machines.
         switch("preemptive_mode").never("pause pods always give way to job pods");
     }
-}
-
-fn always_or(section: &Section<'_>, key: &'static str) -> Vec<Cron> {
-    if section.find(key).is_none() && section.is_present() {
-        return Cron::parse("* * * * *").into_iter().collect();
-    }
-    crons(section, key)
 }
 
 fn scale_factor(section: &Section<'_>, key: &'static str) -> f64 {

@@ -17,8 +17,8 @@ table! {
     #[derive(Clone, Debug, PartialEq)]
     pub struct QueuingDuration {
         /// When the entry counts: cron expressions with five fields, with the year behind them, or
-        /// with seconds before and the year behind them.
-        periods: Vec<Cron> = custom("periods", Form::Texts, "", crons);
+        /// with seconds before and the year behind them. Without any it always does.
+        periods: Vec<Cron> = custom("periods", Form::Texts, "", always_or_crons);
         /// The zone of the periods, such as `Europe/Berlin`; without it that of the runner.
         timezone: Option<TimeZone> = custom("timezone", Form::Text, "", timezone);
         /// The longest time that is accepted.
@@ -47,13 +47,12 @@ impl PartialEq for Pattern {
     }
 }
 
-pub(in crate::settings) fn crons(section: &Section<'_>, key: &'static str) -> Vec<Cron> {
-    let items = section.items(key, "a list of cron expressions");
-    if items.is_empty() && section.is_present() {
-        section.problem(Severity::Warning, key, "says no time, so the entry never counts: \"* * * * *\" is always");
+pub(in crate::settings) fn always_or_crons(section: &Section<'_>, key: &'static str) -> Vec<Cron> {
+    if section.find(key).is_none() && section.is_present() {
+        return Cron::parse("* * * * *").into_iter().collect();
     }
     let mut list = Vec::new();
-    for found in items {
+    for found in section.items(key, "a list of cron expressions") {
         let Some(text) = found.text() else { continue };
         match Cron::parse(&text) {
             Ok(cron) => list.push(cron),

@@ -93,8 +93,8 @@ impl Task {
 
     /// The same for the build container, if an entrypoint starts it.
     fn follow_entrypoint(&mut self) {
-        let watch = self.pod.as_ref().and_then(|pod| pod.watch.as_ref());
-        let is_honored = watch.is_some_and(|watch| {
+        let watch = self.pod.as_ref().and_then(|pod| pod.watch.clone());
+        let is_honored = watch.is_some_and(|mut watch| {
             watch.current().facts().and_then(|pod| pod.container(BUILD)).is_some_and(|build| build.has_entrypoint)
         });
         if is_honored && !std::mem::replace(&mut self.logs.follows_entrypoint, true) {
