@@ -46,7 +46,7 @@ use crate::site::{FleetPlace, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
 use crate::telemetry;
 use crate::view::JobView;
-use crate::{tasks, wiring};
+use crate::{pause, tasks, wiring};
 
 /// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
 const LEAVE_MARGIN: Duration = Duration::from_millis(300);
@@ -60,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) running: Running,
+    pub(crate) pause_names: pause::Names,
     pub(crate) helper: Arc<HelperBinaries>,
     /// Set when the process ends: what becomes of running jobs.
     pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,
@@ -269,7 +270,7 @@ impl Runner {
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
         let masked = spec.variables.iter().filter(|variable| variable.masked).map(|variable| &variable.value);
         let given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
-        JobTaken(&received).tell(&self.shared.metrics, &self.labels);
+        JobTaken::by(&self.settings, &received).tell(&self.shared.metrics, &self.labels);
         let secrets = match secrets {
             Ok(lines) => lines,
             Err((lines, ending)) => {
@@ -330,7 +331,7 @@ impl Runner {
         })
     }
 
-    /// JobHeaders how a job has ended, and lets go of what was there for it alone.
+    /// Says how a job has ended, and lets go of what was there for it alone.
     async fn leave(&self, site: Arc<Site>, namespace: Option<OwnNamespace>, summary: &JobSummary) {
         self.ended(summary);
         if let Some(namespace) = namespace {
@@ -442,7 +443,7 @@ impl Runner {
         }
     }
 
-    /// JobHeaders how a job has ended that this manager had.
+    /// Says how a job has ended that this manager had.
     pub(crate) fn ended(&self, summary: &JobSummary) {
         JobEnded(summary).tell(&self.shared.metrics, &self.labels);
         JobGone.say();

@@ -26,6 +26,7 @@ mod no_effect;
 mod overwrites;
 mod patches;
 mod paths;
+mod pause;
 pub mod picture;
 mod placement;
 mod pod;
@@ -72,6 +73,7 @@ pub use metadata::{
 };
 pub use namespace::{Namespace, namespace};
 pub use patches::{PatchFiles, files as patch_files};
+pub use pause::{ANNOTATION_PAUSE_HEARTBEAT, pause_class, pause_deployment, pause_name, pause_selector};
 pub use registries::PullSecret;
 pub use restricted::{is_refusal as is_restriction, restrict};
 

@@ -224,7 +224,7 @@ fn env_var(name: &str, value: &str) -> api::EnvVar {
     api::EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), ..Default::default() }
 }
 
-fn resources(set: &Resources) -> Option<api::ResourceRequirements> {
+pub(crate) fn resources(set: &Resources) -> Option<api::ResourceRequirements> {
     let map = |cpu: &Option<_>, memory: &Option<_>, storage: &Option<_>| {
         let pairs = [("cpu", cpu), ("memory", memory), ("ephemeral-storage", storage)];
         let map: BTreeMap<String, Quantity> = pairs

@@ -142,7 +142,7 @@ impl Beside {
         });
     }
 
-    /// JobHeaders that the job starts.
+    /// Says that the job starts.
     pub(super) fn acknowledge(&self, desk: Desk) {
         self.spawn(async move {
             let outcome = gantry_relay::acknowledge(&desk.client, &desk.creds, &desk.info).await;
@@ -217,7 +217,7 @@ impl Beside {
         });
     }
 
-    /// Follows a service's log for as long as the job lasts.
+    /// Follows a container's log for as long as the job lasts.
     pub(super) fn follow_log(&self, following: impl Future<Output = ()> + Send + 'static) {
         self.spawn(async move {
             following.await;
