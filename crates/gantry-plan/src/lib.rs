@@ -17,6 +17,7 @@ mod inputs;
 mod job_settings;
 mod making;
 mod metadata;
+mod mirror;
 mod names;
 mod namespace;
 mod no_effect;
@@ -54,6 +55,7 @@ use gantry_wire::usage::ResourcePlan;
 
 use caches::Caches;
 use environment::{Early, Given};
+use mirror::Mirror;
 use redact::Redactor;
 
 pub use k8s_openapi::api::core::v1::{Namespace as OwnNamespace, Pod};
@@ -340,6 +342,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         timeout,
         timestamps: flags.is_on("FF_TIMESTAMPS"),
         debug_trace: settings.is_debugged(),
+        mirror: Mirror::of(job, runner, settings.git_strategy),
         entrypoint: honors_entrypoint.then(|| environment::for_entrypoint(variables, expanded, &redactor)),
         patches: if flags.is_on("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") { &runner.kubernetes.pod_spec } else { &[] },
     })?;
