@@ -53,7 +53,8 @@ impl Store {
             other => format!("[core]\n\trepositoryFormatVersion = 1\n[extensions]\n\tobjectFormat = {other}\n"),
         };
         fs::write(repository.join("config"), format!("{version}{SETTINGS}"))?;
-        let refs: String = read_tips(&tips).iter().map(|tip| format!("{tip} refs/gantry/{tip}\n")).collect();
+        let refs: String =
+            read_tips(&tips).iter().fold(String::new(), |refs, tip| refs + tip + " refs/gantry/" + tip + "\n");
         fs::write(repository.join("packed-refs"), refs)?;
         let inode = inode(&objects);
         Ok(Self { repository, objects, tips, inode })
@@ -72,8 +73,8 @@ impl Store {
     /// How many packs there are.
     pub(super) fn packs(&self) -> usize {
         let entries = fs::read_dir(self.objects.join(PACKS));
-        let names = entries.into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.filter(|name| name.ends_with(".pack")).count()
+        let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        paths.filter(|path| path.extension().is_some_and(|ending| ending == "pack")).count()
     }
 
     /// Notes what `listed` names, a commit to a line, for jobs to come: the newest first.
