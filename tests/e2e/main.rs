@@ -21,6 +21,7 @@ mod jobs;
 mod lasting;
 mod managers;
 mod many;
+mod mirror;
 mod output;
 mod process;
 mod registries;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
     tests.extend(lasting::tests());
     tests.extend(managers::tests());
     tests.extend(many::tests());
+    tests.extend(mirror::tests());
     tests.extend(process::tests());
     tests.extend(secrets::tests());
     tests.extend(services::tests());

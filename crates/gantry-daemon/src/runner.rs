@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::events::{self, ImagesConfigured, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
+use crate::events::{self, ImagesConfigured, InputsRead, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
 use crate::health::Health;
 use crate::hold::Hold;
 use crate::job::{self, JobParts};
@@ -223,8 +223,7 @@ impl Runner {
 
     /// Starts a job that GitLab has handed out.
     pub(crate) fn start(self: &Arc<Self>, received: ReceivedJob, offered: Option<Offered>, places: Places) {
-        let runner = Arc::clone(self);
-        let tracker = self.shared.jobs.clone();
+        let (runner, tracker) = (Arc::clone(self), self.shared.jobs.clone());
         let spec = &received.spec;
         let span = events::job_span(Some(spec.id), Some(spec.job_info.project_id), &self.labels.runner);
         events::job_is_traced(&span, telemetry::trace_id(spec.features.tracing.as_ref()));
@@ -282,7 +281,9 @@ impl Runner {
         let numbers = self.numbers.take(spec.job_info.project_id);
         let context = self.context(&received, &numbers);
         let links = self.preparation.links(spec, &self.settings, &context).await;
-        let plan = match gantry_plan::plan(spec, &self.settings, &context, &links) {
+        let plan = gantry_plan::plan(spec, &self.settings, &context, &links);
+        InputsRead(&plan).tell(&self.shared.metrics, &self.labels);
+        let plan = match plan {
             Ok(plan) => Box::new(JobPlan { banner: [plan.banner.clone(), secrets].concat(), ..plan }),
             Err(error) => {
                 let reasons = spec.features.failure_reasons.clone();
