@@ -49,6 +49,7 @@ use gantry_core::variables::Variables;
 use gantry_core::{Ending, Secret, limits};
 use gantry_wire::plan::{Alone, Coordinator, KeepFailed, Paths, PodPlan, ProxyPlan, StagePlan, StartLimit, TracePlan};
 use gantry_wire::services::ServicesPlan;
+use gantry_wire::session::JobSession;
 use gantry_wire::ticket::TicketKey;
 use gantry_wire::usage::ResourcePlan;
 
@@ -119,6 +120,9 @@ pub struct Context {
     pub fleet: Option<String>,
     /// What the pod's ticket is sealed with.
     pub ticket_key: TicketKey,
+    /// How GitLab enters the job, where it was offered that. Where a shell begins is the plan's to
+    /// say.
+    pub session: Option<JobSession>,
     /// When GitLab handed out the job, in milliseconds since 1970.
     pub taken_unix_ms: u64,
     /// The Docker configuration of the manager's user, with logins for registries: its path and its

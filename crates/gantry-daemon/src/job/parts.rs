@@ -99,6 +99,8 @@ pub(crate) struct AdoptedParts {
     pub(crate) view: watch::Sender<JobView>,
     /// The pace of updates to GitLab.
     pub(crate) pace: Pace,
+    /// People in its terminal, where its first manager has offered GitLab one.
+    pub(crate) visits: Option<Visits>,
 }
 
 /// What becomes of running jobs when the runner stops.

@@ -57,6 +57,7 @@ pub(crate) fn context() -> Context {
         owner: Owner { name: "0123456789abcdef".to_owned(), beats: true },
         fleet: None,
         ticket_key: ticket_key(),
+        session: None,
         taken_unix_ms: 1_790_000_000_000,
         docker_config: None,
         patch_files: gantry_plan::PatchFiles::new(),
