@@ -17,10 +17,12 @@ mod dev;
 mod dev_cluster;
 mod dev_home;
 mod doctor;
+mod gitlab_chart;
 mod jobs;
 mod lasting;
 mod managers;
 mod many;
+mod openbao;
 mod output;
 mod process;
 mod registries;
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
     tests.extend(many::tests());
     tests.extend(process::tests());
     tests.extend(secrets::tests());
+    tests.extend(openbao::tests());
     tests.extend(services::tests());
     tests.extend(doctor::tests());
     tests.extend(terminal::tests());
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
     tests.extend(restricted::tests());
     tests.extend(connections::tests());
     tests.extend(chart::tests());
+    tests.extend(gitlab_chart::tests());
     tests.extend(deployment::tests());
     tests.extend(dev::tests());
     tests.extend(dev_home::tests());
