@@ -13,6 +13,7 @@ use crate::binaries::Binaries;
 use crate::helm::Helm;
 use crate::kube::Kube;
 use crate::kubectl::Kubectl;
+use crate::openbao::OpenBao;
 use crate::process::Process;
 use crate::prometheus::Prometheus;
 use crate::registry::Registry;
@@ -73,6 +74,8 @@ pub enum Need {
     Helm,
     /// kubectl on this machine.
     Kubectl,
+    /// OpenBao on this machine.
+    OpenBao,
     /// Images that want a login.
     PrivateImages,
     /// Pod Security.
@@ -94,6 +97,7 @@ impl Need {
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
             Self::Helm => "image of the runner, or this machine no helm or kubectl 1.21",
             Self::Kubectl => "use without kubectl 1.21 on this machine",
+            Self::OpenBao => "use without OpenBao on this machine, which `.ci/run stores` builds",
             Self::PrivateImages => "images that want a login",
             Self::PodSecurity => "Pod Security",
             Self::Admission => "policies of admission",
@@ -191,6 +195,7 @@ impl Cluster {
             Need::Arm64 => self.arm64,
             Need::Helm => self.own_images && Kubectl::is_usable() && Helm::is_usable(),
             Need::Kubectl => Kubectl::is_usable(),
+            Need::OpenBao => OpenBao::is_usable(),
             Need::Faults => self.simulator.is_some(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }

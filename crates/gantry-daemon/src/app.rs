@@ -140,7 +140,10 @@ impl App {
         metrics.set_version(PROTOCOL_VERSION, RunnerInfo::revision(), &options.built_at);
         let (stop_jobs, stop_receiver) = watch::channel(None);
         let outside = options.outside;
-        let session_server = listening::sessions(outside.as_ref(), &settings).await?;
+        let ticket_secret = ticket_secret(&settings, options.registration_token.as_ref());
+        let first = || settings.runners.first().map(|runner| &runner.token);
+        let session_server =
+            listening::sessions(outside.as_ref(), &settings, ticket_secret.as_ref().or_else(first)).await?;
         let shared = Arc::new(Shared {
             outside: Arc::clone(&outside),
             slots: Slots::new(usize::try_from(settings.concurrent.get()).unwrap_or(usize::MAX)),
@@ -159,7 +162,7 @@ impl App {
             pace: Pace::default(),
             alone: Basis::of(&settings).alone,
             fleet: settings.gantry.fleet.clone(),
-            ticket_secret: ticket_secret(&settings, options.registration_token.as_ref()),
+            ticket_secret,
             sites: Sites::new(),
             fleet_concurrent: fleet_concurrent(&settings),
             sessions: session_server.as_ref().map(|server| server.sessions().clone()),

@@ -14,13 +14,13 @@ use gantry_config::RunnerSettings;
 use gantry_core::Secret;
 use gantry_core::chance;
 use gantry_core::error_chain::chain;
-use gantry_core::job::JobSpec;
 use gantry_core::short_token::short_token;
 use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo};
 use gantry_kube::{Cluster, ConnectError, HelperBinaries};
 use gantry_plan::{Context, Fleet, HeadLine, JobPlan, OwnNamespace, Owner, PlanError};
 use gantry_relay::Pace;
 use gantry_wire::plan::Alone;
+use gantry_wire::session::JobSession;
 use gantry_wire::ticket::TicketKey;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -41,7 +41,7 @@ use crate::registry::{Listed, Running};
 use crate::rejected::{self, Rejected};
 use crate::runner::aftermath::Aftermath;
 use crate::secrets::Resolver;
-use crate::session::{self, Offered, Sessions, Target, Visits};
+use crate::session::{Offered, Sessions, Target, Visits};
 use crate::site::{FleetPlace, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
 use crate::telemetry;
@@ -279,7 +279,7 @@ impl Runner {
             }
         };
         let numbers = self.numbers.take(spec.job_info.project_id);
-        let context = self.context(&received, &numbers);
+        let context = self.context(&received, &numbers, offered.as_ref());
         let links = self.preparation.links(spec, &self.settings, &context).await;
         let plan = gantry_plan::plan(spec, &self.settings, &context, &links);
         InputsRead(&plan).tell(&self.shared.metrics, &self.labels);
@@ -305,7 +305,11 @@ impl Runner {
             }
         };
         let (view, seen) = watch::channel(JobView::default());
-        let visits = self.open_session(offered, (spec, &plan), &site, &seen);
+        let session = context
+            .session
+            .clone()
+            .map(|session| JobSession { directory: plan.pod_plan.paths.project_dir.clone(), ..session });
+        let visits = self.open_session(session, spec.id, &site, &seen);
         let listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
         Some(Prepared {
             namespace: plan.making.namespace.clone(),
@@ -342,22 +346,16 @@ impl Runner {
         self.shared.sites.forget_unused().await;
     }
 
-    /// Opens what GitLab was offered for the job.
-    fn open_session(
+    /// Opens what GitLab was offered for a job, by this manager or the one before it.
+    pub(crate) fn open_session(
         &self,
-        offered: Option<Offered>,
-        (spec, plan): (&JobSpec, &JobPlan),
+        session: Option<JobSession>,
+        job: i64,
         site: &Site,
         seen: &watch::Receiver<JobView>,
     ) -> Option<Visits> {
-        let target = Target {
-            job: spec.id,
-            cluster: site.cluster().clone(),
-            view: seen.clone(),
-            directory: plan.pod_plan.paths.project_dir.clone(),
-            ports: session::ports(spec),
-        };
-        Some(self.shared.sessions.as_ref()?.open(offered?, target))
+        let target = Target { job, cluster: site.cluster().clone(), view: seen.clone() };
+        Some(self.shared.sessions.as_ref()?.open(session?, target))
     }
 
     /// Where the pod of a job is.
@@ -425,7 +423,7 @@ impl Runner {
         JobEnded(&summary).tell(&self.shared.metrics, &self.labels);
     }
 
-    fn context(&self, received: &ReceivedJob, numbers: &JobNumbers) -> Context {
+    fn context(&self, received: &ReceivedJob, numbers: &JobNumbers, offered: Option<&Offered>) -> Context {
         Context {
             concurrent_id: numbers.among_all,
             concurrent_project_id: numbers.in_project,
@@ -436,6 +434,7 @@ impl Runner {
             owner: Owner { name: self.site.owner().to_string(), beats: self.site.beats() },
             fleet: self.shared.fleet.clone(),
             ticket_key: self.ticket_key(),
+            session: offered.map(|offered| offered.session(&received.spec)),
             taken_unix_ms: self.shared.outside.unix_ms(),
             docker_config: self.shared.outside.docker_config(),
             patch_files: wiring::patch_files(&self.settings),

@@ -130,6 +130,7 @@ mod tests {
             failure_reasons: Vec::new(),
             timestamps: true,
             debug_trace: false,
+            session: None,
         };
         let left = |now| time_left(&ticket, now).as_secs();
         assert_eq!((left(999_990_000), left(0), left(2_000_000_000)), (10, 3600, 0));

@@ -96,6 +96,8 @@ pub(crate) struct AdoptedParts {
     pub(crate) view: watch::Sender<JobView>,
     /// The pace of updates to GitLab.
     pub(crate) pace: Pace,
+    /// People in its terminal, where its first manager has offered GitLab one.
+    pub(crate) visits: Option<Visits>,
 }
 
 /// Where a job runs, and what it shares there with others.

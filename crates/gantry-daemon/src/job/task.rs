@@ -128,7 +128,7 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
 /// [`JobEnd::LeftToNext`], [`JobEnd::Unknown`], [`JobEnd::TooEarly`]).
 pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + Send {
     let AdoptedParts { cluster, helper, pod, ticket, unix_ms, manager, replaces, on_granted, .. } = parts;
-    let AdoptedParts { clients, info, final_tries, leftovers, stop, view, pace, .. } = parts;
+    let AdoptedParts { clients, info, final_tries, leftovers, stop, view, pace, visits, .. } = parts;
     let claim = if replaces { Claim::Replace } else { Claim::Adopt };
     let job = Particulars::found(
         ticket.as_ref().map(|ticket| (ticket, unix_ms)),
@@ -143,8 +143,7 @@ pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + S
         manager_may_live: parts.manager_may_live,
         ..Terms::default()
     });
-    // GitLab knows the address of its first manager only.
-    let around = Surroundings { cluster, helper, leftovers, view, pace, final_tries, visits: None };
+    let around = Surroundings { cluster, helper, leftovers, view, pace, final_tries, visits };
     let (mut task, messages) = Task::new(around, job, machine, Feed::of_agent());
     task.watch_pod(pod, None);
     task.live(messages, stop)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_config::settings::SessionServer as Settings;
+use gantry_core::Secret;
 use gantry_core::error_chain::chain;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -45,13 +46,19 @@ pub(crate) struct SessionServer {
 }
 
 impl SessionServer {
-    /// Makes one of a socket that is bound to `address`.
+    /// Makes one of a socket that is bound to `address`. Managers with the same `secret` can take
+    /// each other's place.
     ///
     /// # Errors
     /// No certificate can be made for whom it is called by.
-    pub(crate) fn new(listener: TcpListener, address: &str, settings: &Settings) -> Result<Self, CertificateError> {
+    pub(crate) fn new(
+        listener: TcpListener,
+        address: &str,
+        settings: &Settings,
+        secret: Option<&Secret>,
+    ) -> Result<Self, CertificateError> {
         let advertised = settings.advertise_address.clone().unwrap_or_else(|| reachable(address, &listener));
-        let (pem, acceptor) = certificate::make(&host(&advertised, &listener))?;
+        let (pem, acceptor) = certificate::make(&host(&advertised, &listener), secret)?;
         let sessions = Sessions::new(&advertised, pem, settings.session_timeout);
         Ok(Self { listener: Some(listener), acceptor, sessions, stop: CancellationToken::new() })
     }

@@ -88,7 +88,7 @@ pub(super) async fn answer(
 async fn shell(session: &Session, pod: &str, until: Instant) -> Result<AgentStream, ApiError> {
     loop {
         let target = &session.target;
-        match target.cluster.open_shell(pod, BUILD, &target.directory).await {
+        match target.cluster.open_shell(pod, BUILD, &session.directory).await {
             Ok(shell) => return Ok(shell),
             Err(error) => {
                 let is_final = matches!(error.fault, Fault::Unauthenticated | Fault::Forbidden | Fault::Gone);
