@@ -6,7 +6,8 @@ use std::time::Duration;
 use gantry_gitlab::{CallError, PatchAnswer, PatchOutcome, RemoteStatus, Says, UpdateAnswer, UpdateOutcome};
 use tokio::time::Instant;
 
-use super::{Machine, Sent, schedule};
+use super::{Ending, Machine, Sent, schedule};
+use crate::limits;
 use crate::report::{GoneReason, RelayEnd, Report};
 use crate::window::Window;
 
@@ -77,16 +78,23 @@ impl Machine {
 
     /// GitLab has said how much of the trace it has.
     fn server_has(&mut self, size: u64, now: Instant) {
+        self.knows_place = true;
+        let (base, end) = (self.window.base(), self.window.end());
+        // Behind what is ours, as far as that is held, is the line of another.
+        let is_foreign = self.ending.as_mut().is_some_and(|Ending { epitaph, .. }| {
+            let ours = end.saturating_sub(epitaph.line as u64).max(base + limits::FEELER as u64);
+            std::mem::take(&mut epitaph.is_blind) && size > ours
+        });
         let epitaph = self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.epitaph);
-        if (self.window.base()..=self.window.end()).contains(&size) {
+        if (base..=end).contains(&size) && !is_foreign {
             self.window.forget_until(size);
             self.outbox.put(Report::Acked(size));
         } else if let Some(epitaph) = epitaph {
             // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so
             // only the line is new.
             epitaph.sum = None;
-            if size > self.window.end() {
-                self.window.forget_until(self.window.end() - epitaph.line as u64);
+            if size > end || is_foreign {
+                self.window.forget_until(end.saturating_sub(epitaph.line as u64));
             }
             self.window.move_to(size);
         } else if size < self.window.base() {
