@@ -182,9 +182,6 @@ impl Said for JobEnded<'_> {
         match &self.0.end {
             JobEnd::Reported(_) => {}
             JobEnd::Dropped(reason) => tracing::warn!("the job is no longer ours: {reason}"),
-            JobEnd::GivenBack => {
-                tracing::info!("the job goes back to GitLab's queue: no manager of it is left to start it");
-            }
             JobEnd::HandedOver => {
                 tracing::info!(
                     "the job goes on without this runner: another one takes it over, or its pod reports by itself"

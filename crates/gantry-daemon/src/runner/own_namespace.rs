@@ -26,8 +26,7 @@ const EMPTY: Duration = Duration::from_mins(5);
 /// Removes the namespace of a job that has ended here.
 pub(crate) async fn remove(site: &Site, namespace: &OwnNamespace, summary: &JobSummary) {
     // Others may have the job, or people look into its pod: what is left then is found later.
-    let is_done =
-        matches!(summary.end, JobEnd::Reported(_) | JobEnd::Dropped(_) | JobEnd::GivenBack | JobEnd::Undelivered(_));
+    let is_done = matches!(summary.end, JobEnd::Reported(_) | JobEnd::Dropped(_) | JobEnd::Undelivered(_));
     if !is_done || summary.is_kept {
         return;
     }
