@@ -401,6 +401,7 @@ impl Runner {
             docker_config: self.shared.outside.docker_config(),
             patch_files: wiring::patch_files(&self.settings),
             may_mark: self.site.may_mark(),
+            holds_pods: self.site.may_hold_back(),
             ..wiring::context(&self.shared.system_id, &self.shared.manager_host, &self.shared.alone)
         }
     }

@@ -68,7 +68,7 @@ pub use metadata::{
 };
 pub use namespace::{Namespace, namespace};
 pub use patches::{PatchFiles, files as patch_files};
-pub use registries::PullSecret;
+pub use registries::{GATE, PullSecret};
 pub use restricted::{is_refusal as is_restriction, restrict};
 
 /// The manager process that a pod belongs to.
@@ -128,6 +128,9 @@ pub struct Context {
     pub patch_files: PatchFiles,
     /// Whether the manager may write on pods, as far as it knows: pods that are kept need that.
     pub may_mark: bool,
+    /// Whether a pod can be held back until its Secret is there: the manager may patch pods, and
+    /// the API server knows scheduling gates.
+    pub holds_pods: bool,
 }
 
 /// Everything decided about a job.

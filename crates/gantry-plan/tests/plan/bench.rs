@@ -61,6 +61,7 @@ pub(crate) fn context() -> Context {
         docker_config: None,
         patch_files: gantry_plan::PatchFiles::new(),
         may_mark: true,
+        holds_pods: false,
     }
 }
 
