@@ -16,6 +16,7 @@ mod listening;
 mod log_counts;
 mod metrics;
 mod moments;
+mod notices;
 mod outside;
 mod poller;
 mod prepare;
