@@ -1,8 +1,8 @@
 //! Everything that the daemon says to operators: a type for each thing, which makes the line in the
-//! log and moves the metrics, so that the two cannot disagree. Here is what is said about jobs; which
-//! one, of which project and runner, is said by the span that the job is worked on in. What is said
-//! by those who know neither jobs nor metrics is in `notices.rs`; lines of the level `debug` stand
-//! where they are made, as do those of a start.
+//! log and moves the metrics, so that the two cannot disagree. Here is what is said about jobs;
+//! which one, of which project and runner, is said by the span that the job is worked on in. What
+//! is said by those who know neither jobs nor metrics is in `notices.rs`; lines of the level
+//! `debug` stand where they are made, as do those of a start.
 
 mod asking;
 mod found;

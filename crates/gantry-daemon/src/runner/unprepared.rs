@@ -1,4 +1,5 @@
-//! Jobs that GitLab has handed out and that cannot run: it is told why, and nothing of them is left.
+//! Jobs that GitLab has handed out and that cannot run: it is told why, and nothing of them is
+//! left.
 
 use std::sync::Arc;
 use std::time::Duration;

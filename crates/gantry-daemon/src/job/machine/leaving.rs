@@ -81,8 +81,8 @@ impl Machine {
     }
 }
 
-/// How a job ends whose runner ends before the job has begun. GitLab would take one back that it was
-/// not told to run, but not sooner than two minutes later, and as a failure that it repeats as
+/// How a job ends whose runner ends before the job has begun. GitLab would take one back that it
+/// was not told to run, but not sooner than two minutes later, and as a failure that it repeats as
 /// often.
 pub(crate) fn never_began() -> Ending {
     let message = "the runner was told to end while the job waited for its pod; nothing of the job has run, and GitLab may try it again \
