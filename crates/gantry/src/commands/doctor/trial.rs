@@ -36,7 +36,7 @@ const REMOVAL: Duration = Duration::from_secs(30);
 pub(super) fn plan(patient: &Patient<'_>, image: Option<&str>) -> Result<JobPlan, String> {
     let runner = patient.runner;
     let context = wiring::context(&patient.system_id, &wiring::hostname(), &wiring::alone(patient.settings));
-    let context = gantry_plan::Context { suffix: suffix(), ..context };
+    let context = gantry_plan::Context { suffix: gantry_core::chance::letters(8), ..context };
     let named = image.map(str::to_owned).or_else(|| runner.kubernetes.image.clone().filter(|image| !image.is_empty()));
     if let Some(image) = named {
         return planned(patient, &context, &image);
@@ -77,12 +77,6 @@ pub(in crate::commands) fn job(url: &str, image: &str) -> Result<JobSpec, String
         "steps": [{"name": "script", "script": ["true"]}],
     });
     gantry_gitlab::read_job(payload.to_string().as_bytes())
-}
-
-/// Letters that tell this pod from others.
-fn suffix() -> String {
-    let bits = gantry_core::chance::bits();
-    format!("{:08x}", bits & 0xffff_ffff)
 }
 
 /// Makes the pod, looks, and removes it.
