@@ -12,7 +12,7 @@ use gantry_plan::{JobPlan, LABEL_MANAGED};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Patient;
+use super::Subject;
 use super::finding::Finding;
 
 /// A cluster that would take a trial pod.
@@ -33,25 +33,25 @@ const CONTAINERS: [&str; 2] = ["helper", "build"];
 const REMOVAL: Duration = Duration::from_secs(30);
 
 /// Plans the trial pod.
-pub(super) fn plan(patient: &Patient<'_>, image: Option<&str>) -> Result<JobPlan, String> {
-    let runner = patient.runner;
-    let context = wiring::context(&patient.system_id, &wiring::hostname(), &wiring::alone(patient.settings));
+pub(super) fn plan(subject: &Subject<'_>, image: Option<&str>) -> Result<JobPlan, String> {
+    let runner = subject.runner;
+    let context = wiring::context(&subject.system_id, &wiring::hostname(), &wiring::alone(subject.settings));
     let context = gantry_plan::Context { suffix: gantry_core::chance::letters(8), ..context };
     let named = image.map(str::to_owned).or_else(|| runner.kubernetes.image.clone().filter(|image| !image.is_empty()));
     if let Some(image) = named {
-        return planned(patient, &context, &image);
+        return planned(subject, &context, &image);
     }
     // Jobs bring their own image. Whatever the helper has will do for the build container: it needs
     // no more than a shell.
-    let first = planned(patient, &context, "helper")?;
+    let first = planned(subject, &context, "helper")?;
     let spec = first.pod.spec.as_ref();
     let helper = spec.and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINERS[0]));
     let helper = helper.and_then(|container| container.image.clone()).unwrap_or_default();
-    planned(patient, &context, &helper)
+    planned(subject, &context, &helper)
 }
 
-fn planned(patient: &Patient<'_>, context: &gantry_plan::Context, image: &str) -> Result<JobPlan, String> {
-    let mut settings = patient.runner.clone();
+fn planned(subject: &Subject<'_>, context: &gantry_plan::Context, image: &str) -> Result<JobPlan, String> {
+    let mut settings = subject.runner.clone();
     // The list is for jobs, and this image may be the operator's own choice.
     settings.kubernetes.allowed_images.clear();
     let mut plan = gantry_plan::plan(&job(&settings.url, image)?, &settings, context, &gantry_plan::Links::default())
@@ -81,17 +81,17 @@ pub(in crate::commands) fn job(url: &str, image: &str) -> Result<JobSpec, String
 
 /// Makes the pod, looks, and removes it.
 pub(super) async fn examine(
-    patient: &Patient<'_>,
+    subject: &Subject<'_>,
     trialable: Trialable,
     helper: &HelperBinaries,
     image: Option<&str>,
 ) -> Vec<Finding> {
-    let plan = match plan(patient, image) {
+    let plan = match plan(subject, image) {
         Ok(plan) => plan,
         Err(why) => return vec![Finding::error("pod", why, "change the setting or the --image that it names")],
     };
     let Trialable { cluster, driver } = trialable;
-    let looking = look(patient, &cluster, &plan, helper);
+    let looking = look(subject, &cluster, &plan, helper);
     tokio::select! {
         findings = looking => findings,
         () = driver => vec![Finding::error("pod", "the watch of pods has ended", "try again")],
@@ -99,7 +99,7 @@ pub(super) async fn examine(
 }
 
 async fn look(
-    patient: &Patient<'_>,
+    subject: &Subject<'_>,
     cluster: &gantry_kube::Cluster,
     plan: &JobPlan,
     helper: &HelperBinaries,
@@ -116,7 +116,7 @@ async fn look(
             let seconds = begun.elapsed().as_secs_f64();
             let found = format!("a trial pod started in {seconds:.1} s: images are there, the helper runs");
             findings.push(Finding::ok("pod", found));
-            findings.push(sees_gitlab(patient, cluster, &pod).await);
+            findings.push(sees_gitlab(subject, cluster, &pod).await);
         }
         Err(why) => {
             let change = "what the message says; the images are `image` and helper_image, the time poll_timeout and prepare_timeout";
@@ -150,9 +150,9 @@ async fn started(
 }
 
 /// Whether the agent could report by itself.
-async fn sees_gitlab(patient: &Patient<'_>, cluster: &gantry_kube::Cluster, pod: &PodRef) -> Finding {
-    let url = patient.runner.url.as_str();
-    let options = wiring::gitlab(patient.runner, &patient.directories, patient.settings.connection_max_age);
+async fn sees_gitlab(subject: &Subject<'_>, cluster: &gantry_kube::Cluster, pod: &PodRef) -> Finding {
+    let url = subject.runner.url.as_str();
+    let options = wiring::gitlab(subject.runner, &subject.directories, subject.settings.connection_max_age);
     let ca = Client::new(options).ok().and_then(|client| client.ca_pem()).unwrap_or_default();
     let input = format!("{}\n\n", ca.trim_end());
     let command = ["sh", "-c", HELPER_COMMAND, url];
