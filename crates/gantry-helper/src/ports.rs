@@ -106,7 +106,7 @@ pub trait Shell: Send + 'static {
     /// Starts a script; the error is a sentence for the job's log.
     fn start(&mut self, run: &Run) -> Result<Self::Process, String>;
 
-    /// How many processes of the container were ended for want of memory so far.
+    /// How many processes of the container were OOMKilled so far.
     fn oom_kills(&self) -> u64;
 
     /// What the container has used so far; nothing where that cannot be read. Called every now and
