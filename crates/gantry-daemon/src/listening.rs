@@ -138,3 +138,23 @@ async fn listen(outside: &dyn Outside, asked_for: Option<&ListenAddress>) -> Res
     let listener = outside.listen(asked_for.map(|asked_for| asked_for.address.clone())).await;
     listener.map_err(|source| ListenError { set_by, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_at_the_start_beats_the_file() {
+        let of_file = |address: Option<&str>| Settings {
+            listen_address: address.map(str::to_owned),
+            ..gantry_config::load("", &|_| None).unwrap().settings
+        };
+        let flag = ListenAddress { address: ":9101".to_owned(), set_by: "--listen-address".to_owned() };
+        let set_by = |given, address| asked_for(given, &of_file(address)).map(|asked| (asked.address, asked.set_by));
+        let one = |address: &str, by: &str| Some((address.to_owned(), by.to_owned()));
+        assert_eq!(set_by(None, None), None);
+        assert_eq!(set_by(None, Some(":9102")), one(":9102", "listen_address"));
+        assert_eq!(set_by(Some(&flag), Some(":9102")), one(":9101", "--listen-address"));
+        assert_eq!(set_by(Some(&flag), None), one(":9101", "--listen-address"));
+    }
+}

@@ -392,7 +392,7 @@ impl Runner {
         Context {
             concurrent_id: numbers.among_all,
             concurrent_project_id: numbers.in_project,
-            suffix: suffix(),
+            suffix: chance::letters(8),
             correlation_id: received.correlation_id.clone(),
             tls_ca_pem: received.tls_ca_chain_pem.clone(),
             configured_ca_pem: self.client.ca_pem(),
@@ -448,16 +448,4 @@ async fn site(shared: &Shared, settings: &RunnerSettings, namespace: &str) -> Re
 fn job_url(plan: &JobPlan) -> String {
     let annotations = plan.pod.metadata.annotations.as_ref();
     annotations.and_then(|map| map.get("job.runner.gitlab.com/url")).cloned().unwrap_or_default()
-}
-
-/// Eight characters that make a pod's name unique.
-fn suffix() -> String {
-    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut bits = chance::bits();
-    let mut draw = || {
-        let drawn = ALPHABET.get(usize::try_from(bits % 36).unwrap_or(0)).copied().unwrap_or(b'0');
-        bits /= 36;
-        char::from(drawn)
-    };
-    std::iter::repeat_with(&mut draw).take(8).collect()
 }
