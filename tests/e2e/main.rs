@@ -33,6 +33,7 @@ mod services;
 mod settings;
 mod telemetry;
 mod terminal;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
     tests.extend(telemetry::tests());
     tests.extend(room::tests());
     tests.extend(settings::tests());
+    tests.extend(warm::tests());
     tests.extend(causes::tests());
     tests.extend(broken::tests());
     tests.extend(registries::tests());

@@ -31,7 +31,7 @@ pub mod until;
 pub mod visitor;
 pub mod world;
 
-pub use cluster::{Cluster, Need, Wanted};
+pub use cluster::{Cluster, ClusterChoice, Need};
 pub use gitlab::{GitLab, Job};
 pub use helm::Helm;
 pub use kube::Kube;
@@ -39,7 +39,7 @@ pub use kubectl::Kubectl;
 pub use openbao::OpenBao;
 pub use process::Process;
 pub use proxy::Proxy;
-pub use runner::{Place, Runner, RunnerOptions};
+pub use runner::{Runner, RunnerOptions, RunnerPlacement};
 pub use tls_front::TlsFront;
 pub use until::until;
 pub use world::World;

@@ -1,8 +1,11 @@
 //! Whole files, good and bad. What is read is compared as a picture, what is wrong line by line.
 
+mod collection;
+
 use proptest::prelude::*;
 
-use crate::key::{Form, Key, keys};
+use crate::key::{Form, Key};
+use crate::keys::keys;
 use crate::{Problem, Settings, load};
 
 fn env(name: &str) -> Option<String> {
@@ -412,7 +415,12 @@ fn numbers_below_zero_are_said() {
             let text = match path.as_slice() {
                 ["runners[]", name] => runner(&format!("{name} = {value}\n")),
                 ["runners[]", tables @ .., name] => {
-                    runner(&format!("[runners.{}]\n{name} = {value}\n", tables.join(".")))
+                    let table = format!("runners.{}", tables.join("."));
+                    let header = match table.strip_suffix("[]") {
+                        Some(list) => format!("[[{list}]]"),
+                        None => format!("[{table}]"),
+                    };
+                    runner(&format!("{header}\n{name} = {value}\n"))
                 }
                 [name] => format!("{name} = {value}\n"),
                 [tables @ .., name] => format!("[{}]\n{name} = {value}\n", tables.join(".")),

@@ -24,19 +24,19 @@ use crate::config_file::{
 };
 use crate::entries::{Basis, Entry, Key, wanted};
 use crate::health::{Health, ProcessState};
-use crate::job::StopJobs;
+use crate::job_end::StopJobs;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
-use crate::poller::{self, Polling};
+use crate::poller::Polling;
 use crate::registry::Running;
 use crate::renewals::Renewals;
 use crate::runner::{Runner, Shared};
-use crate::server::Shown;
+use crate::server::ServerState;
 use crate::session::SessionServer;
 use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
-use crate::{listening, session, tasks, wiring};
+use crate::{boot, listening, pause, session, wiring};
 
 /// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started
 /// are tried again.
@@ -150,6 +150,7 @@ impl App {
             metrics,
             health: Health::default(),
             running: Running::default(),
+            pause_names: pause::Names::default(),
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),
@@ -206,9 +207,9 @@ impl App {
         ended
     }
 
-    fn shown(&self) -> Shown {
+    fn shown(&self) -> ServerState {
         let Shared { metrics, running, health, .. } = self.shared.as_ref();
-        Shown { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
+        ServerState { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
     }
 
     async fn main_loop(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
@@ -459,9 +460,8 @@ impl App {
         self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
         let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
-        for worker in 0..workers {
-            tasks::spawn(poller::work(Arc::clone(&runner), Arc::clone(&polling), worker, stop.clone()));
-        }
+        pause::keep(&runner, &stop);
+        boot::begin(runner, polling, stop.clone());
         Ok(stop)
     }
 }

@@ -29,7 +29,10 @@ use tracing::Instrument as _;
 
 use crate::events::{self, ImagesConfigured, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
 use crate::health::Health;
-use crate::job::{self, JobEnd, JobParts, JobSummary, StopJobs};
+use crate::hold::Hold;
+use crate::job::{self, JobParts};
+use crate::job_end::{JobEnd, JobSummary, StopJobs};
+use crate::leftovers::LeftoverRemover;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
 use crate::prepare::Preparation;
@@ -39,12 +42,11 @@ use crate::rejected::{self, Rejected};
 use crate::runner::aftermath::Aftermath;
 use crate::secrets::Resolver;
 use crate::session::{Offered, Sessions, Target, Visits};
-use crate::site::{FleetPlace, Hold, Site, Sites};
+use crate::site::{FleetPlace, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
-use crate::strays::Strays;
 use crate::telemetry;
 use crate::view::JobView;
-use crate::{tasks, wiring};
+use crate::{pause, tasks, wiring};
 
 /// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
 const LEAVE_MARGIN: Duration = Duration::from_millis(300);
@@ -58,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) running: Running,
+    pub(crate) pause_names: pause::Names,
     pub(crate) helper: Arc<HelperBinaries>,
     /// Set when the process ends: what becomes of running jobs.
     pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,
@@ -267,7 +270,7 @@ impl Runner {
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
         let masked = spec.variables.iter().filter(|variable| variable.masked).map(|variable| &variable.value);
         let given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
-        JobTaken(&received).tell(&self.shared.metrics, &self.labels);
+        JobTaken::by(&self.settings, &received).tell(&self.shared.metrics, &self.labels);
         let secrets = match secrets {
             Ok(lines) => lines,
             Err((lines, ending)) => {
@@ -319,7 +322,7 @@ impl Runner {
                 plan,
                 taken,
                 final_tries: self.settings.job_status_final_update_retry_limit.get(),
-                strays: Strays::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
+                leftovers: LeftoverRemover::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
                 stop: self.shared.stop_jobs.clone(),
                 view,
                 pace: self.shared.pace,

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::answer::{Body, Place, sentence};
+use super::answer::{Body, ConnectionPermit, sentence};
 use super::open::Session;
 use super::service_tls;
 use crate::tasks;
@@ -49,7 +49,7 @@ pub(super) async fn answer(
     session: Arc<Session>,
     request: Request<Incoming>,
     wanted: Port<'_>,
-    place: Place,
+    place: ConnectionPermit,
 ) -> Response<Body> {
     let Some(port) = session.ports.iter().find(|port| is(port, &wanted)) else {
         return sentence(StatusCode::NOT_FOUND, "no container of the job offers this port: name it under `ports`");
@@ -109,7 +109,7 @@ async fn ask<S>(
     stream: S,
     mut request: Request<Incoming>,
     (port, path): (u16, &str),
-    place: Place,
+    place: ConnectionPermit,
 ) -> hyper::Result<Response<Body>>
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -158,7 +158,7 @@ fn prepare(headers: &mut HeaderMap, port: u16, is_upgrade: bool) {
 }
 
 /// Joins two connections that speak something else from now on.
-fn join(session: &Session, ours: OnUpgrade, theirs: OnUpgrade, place: Place) {
+fn join(session: &Session, ours: OnUpgrade, theirs: OnUpgrade, place: ConnectionPermit) {
     let ended = session.ended.clone();
     let joined = async move {
         let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) else { return };

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use regex::Regex;
 
 use super::field::Field;
+use super::node::Value;
 use super::problem::Report;
-use super::yaml::Value;
 
 const RELEASE: &[&str] =
     &["tag_name", "tag_message", "name", "description", "ref", "milestones", "released_at", "assets"];
