@@ -22,6 +22,7 @@ mod jobs;
 mod lasting;
 mod managers;
 mod many;
+mod mirror;
 mod openbao;
 mod output;
 mod process;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
     tests.extend(lasting::tests());
     tests.extend(managers::tests());
     tests.extend(many::tests());
+    tests.extend(mirror::tests());
     tests.extend(process::tests());
     tests.extend(secrets::tests());
     tests.extend(openbao::tests());

@@ -1,9 +1,13 @@
-//! Everything that the daemon says about jobs: a type for each thing, which makes the line in the
-//! log and moves the metrics, so that the two cannot disagree. Which job, of which project and
-//! runner, is said by the span that the job is worked on in.
+//! Everything that the daemon says to operators: a type for each thing, which makes the line in the
+//! log and moves the metrics, so that the two cannot disagree. Here is what is said about jobs;
+//! which one, of which project and runner, is said by the span that the job is worked on in. What
+//! is said by those who know neither jobs nor metrics is in `notices.rs`; lines of the level
+//! `debug` stand where they are made, as do those of a start.
 
 mod asking;
 mod found;
+mod process;
+mod tokens;
 
 use std::time::Duration;
 
@@ -11,7 +15,7 @@ use gantry_config::RunnerSettings;
 use gantry_core::{FailureReason, Verdict};
 use gantry_gitlab::ReceivedJob;
 use gantry_kube::{ApiError, DeleteError};
-use gantry_plan::JobPlan;
+use gantry_plan::{JobPlan, PlanError};
 use gantry_relay::{GoneReason, RelayEnd};
 use gantry_wire::codec::FrameError;
 use jiff::Timestamp;
@@ -24,6 +28,11 @@ pub(crate) use found::{
     FarewellUnheard, GitlabUnknown, OwnerChanged, PatchRefused, PodNotKept, PodNotRemoved, PodRemoved, SecretMayBeLeft,
     TicketMissing, TicketUnusable,
 };
+pub(crate) use process::{
+    ConfigBack, ConfigGone, ConfigLoaded, ConfigRefused, ListenChanged, PollingBegins, PollingEnds, ReloadIgnored,
+    RunnerUnusable, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,
+};
+pub(crate) use tokens::{TokenEnded, TokenEndsSoon, TokenKeptLate, TokenNotRenewed, TokenRenewed, TokenWritten};
 
 use crate::job_end::{JobEnd, JobSummary};
 use crate::metrics::{EXECUTOR, MODE, Metrics, RunnerLabels, of};
@@ -50,7 +59,7 @@ pub(crate) fn job_is(job: i64, project: i64) {
     span.record("project", project);
 }
 
-/// Something that is said about a job.
+/// Something that is said.
 pub(crate) trait Said {
     /// The line in the log.
     fn log(&self);
@@ -115,6 +124,34 @@ impl Said for ImagesConfigured<'_> {
         for container in self.0.pod.spec.iter().flat_map(|spec| &spec.containers) {
             let image = container.image.as_deref().unwrap_or_default();
             tracing::info!(container = container.name, image, "image configured for the job");
+        }
+    }
+}
+
+/// What has become of a job's inputs: they stand in its texts, or an expression about them has no
+/// value, for which the job log has the words.
+pub(crate) struct InputsRead<'a>(pub(crate) &'a Result<JobPlan, PlanError>);
+
+impl Said for InputsRead<'_> {
+    fn log(&self) {
+        match self.0 {
+            Ok(plan) if plan.input_texts > 0 => {
+                tracing::debug!(texts = plan.input_texts, "inputs of the job were put into its texts");
+            }
+            Err(PlanError::Input { problem, .. }) => {
+                tracing::debug!(error_type = problem.label(), "an input of the job cannot be put into its texts");
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&self, metrics: &Metrics, _: &RunnerLabels) {
+        match self.0 {
+            Ok(plan) => metrics.inputs.inc_by(plan.input_texts),
+            Err(PlanError::Input { problem, .. }) => {
+                metrics.input_failures.with_label_values(&[problem.label()]).inc();
+            }
+            Err(_) => {}
         }
     }
 }
@@ -196,9 +233,6 @@ impl Said for JobEnded<'_> {
         match &self.0.end {
             JobEnd::Reported(_) => {}
             JobEnd::Dropped(reason) => tracing::warn!("the job is no longer ours: {reason}"),
-            JobEnd::GivenBack => {
-                tracing::info!("the job goes back to GitLab's queue: no manager of it is left to start it");
-            }
             JobEnd::HandedOver => {
                 tracing::info!(
                     "the job goes on without this runner: another one takes it over, or its pod reports by itself"

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use gantry_config::Settings;
 use gantry_core::Secret;
-use gantry_core::error_chain::chain;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::{ListenChanged, Said as _};
 use crate::outside::Outside;
 use crate::server::{self, BindError, ServerState};
 use crate::session::SessionServer;
@@ -80,17 +80,14 @@ impl Listening {
         let address = asked_for.as_ref().map_or(server::DEFAULT_LISTEN_ADDRESS, |asked_for| &asked_for.address);
         match listen(outside, asked_for.as_ref()).await {
             Ok(Some(listener)) => {
-                tracing::info!("listen_address has changed: the metrics server moves to {address}");
+                ListenChanged::Moves(address).say();
                 let (given, stop) = (self.given.take(), CancellationToken::new());
                 let moved = Self { given, asked_for, listener: Some(listener), stop };
                 std::mem::replace(self, moved).stop();
                 self.serve(shown);
             }
-            Ok(None) => tracing::warn!("listen_address has changed: the metrics server moves at the next start"),
-            Err(error) => tracing::error!(
-                "listen_address has changed, but the metrics server stays where it is until the next start: {}",
-                chain(&error)
-            ),
+            Ok(None) => ListenChanged::MovesLater.say(),
+            Err(error) => ListenChanged::Stays(&error).say(),
         }
     }
 

@@ -114,6 +114,7 @@ pub fn context(system_id: &str, manager_host: &str, alone: &Alone) -> Context {
         docker_config: None,
         patch_files: gantry_plan::PatchFiles::new(),
         may_mark: true,
+        holds_pods: false,
     }
 }
 

@@ -19,14 +19,11 @@ pub const REACH_TIMEOUT: Duration = Duration::from_secs(15);
 /// another.
 pub const CERTIFICATE_LOOKAHEAD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// Time for `PUT jobs/<id>` with a final state: Puma ends a request after 60 s, a proxy in front
-/// may queue it for a little. Nothing waits behind it.
-pub const FINAL_STATE_TIMEOUT: Duration = Duration::from_secs(90);
-
-/// Time for the answer to another `PUT jobs/<id>`, and to `PATCH trace` beside that for the bytes,
-/// while GitLab answers: it does in less than a second. Whoever reads the log sees nothing new
-/// meanwhile if the connection is dead, and bytes that have arrived all the same are refused the
-/// second time, by their offset.
+/// Time for the answer to `PUT jobs/<id>`, and to `PATCH trace` beside that for the bytes, while
+/// GitLab answers: it does in less than a second. Whoever reads the log sees nothing new meanwhile
+/// if the connection is dead, and a job that has ended holds its place. What has arrived all the
+/// same does no harm the second time: bytes are refused by their offset, and a final state is
+/// answered with the state that the job has.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Longest such time, for a GitLab that is slow: more than Puma's 60 s and what a proxy queues.

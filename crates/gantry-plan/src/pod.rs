@@ -18,6 +18,7 @@ use crate::fleet::Fleet;
 use crate::head_line::HeadLine;
 use crate::helper_image::{OFFICIAL, helper_image};
 use crate::making::{self, Fallback, Making};
+use crate::mirror::Mirror;
 use crate::namespace::{Namespace, of_job};
 use crate::pod_request::PodRequest;
 use crate::registries::{Logins, PullSecret, Sources};
@@ -51,7 +52,8 @@ pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let fleet = Fleet::of(request.context.fleet.as_deref(), &request.runner.url, &namespace);
     let ticket = metadata::ticket(request, (&name, &namespace), &fleet);
     let labels = metadata::labels(request, &base, &fleet);
-    let pull_secret = pull_secret.map(|secret| PullSecret { labels: labels.clone(), ..secret });
+    let follows_pod = request.context.holds_pods;
+    let pull_secret = pull_secret.map(|secret| PullSecret { labels: labels.clone(), follows_pod, ..secret });
     let fallbacks = containers.fallbacks.clone();
     let keeps = request.runner.keep_failed_pods;
     if keeps.is_some() && !request.context.may_mark {
@@ -60,9 +62,12 @@ pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
         ));
     }
     let keep_failed = making::keep(keeps.filter(|_| request.context.may_mark), (&name, &namespace), BUILD);
-    let (spec, notes) =
+    let (mut spec, notes) =
         patches::apply(spec(request, containers, pull_secret.as_ref()), request.patches, &request.context.patch_files)?;
     lines.extend(notes);
+    if let Some(secret) = &pull_secret {
+        secret.hold_back(&mut spec);
+    }
     let pod = api::Pod {
         metadata: ObjectMeta {
             name: Some(name),
@@ -120,7 +125,11 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
     let image = build_image(request, lines)?;
     let helper_image = helper_image(kubernetes, variables, &request.context.executable_arch)?;
     lines.push(HeadLine::plain(format!("Using Kubernetes executor with image {image} ...")));
-    let volumes = volumes::volumes(&kubernetes.volumes, variables, paths)?;
+    let mut volumes = volumes::volumes(&kubernetes.volumes, variables, paths)?;
+    if let Some((volume, mount)) = request.mirror.as_ref().map(Mirror::volume) {
+        volumes.volumes.push(volume);
+        volumes.helper.push(mount);
+    }
     let lifecycle = placement::lifecycle(&kubernetes.container_lifecycle);
     let (mut list, mut fallbacks) = (Vec::new(), Vec::new());
     let mut add = |container: api::Container, policies: &[PullPolicy]| {

@@ -54,6 +54,10 @@ pub const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Largest body of one PATCH (GitLab Runner 19.4: 1 MiB).
 pub const MAX_PATCH: usize = gantry_core::limits::MAX_PATCH;
 
+/// Largest PATCH that asks how much of a trace GitLab has: a byte that it has already is the same
+/// one, and no line is as short.
+pub(crate) const FEELER: usize = 1;
+
 /// Bytes held that GitLab has not confirmed: four pieces of the largest size. While it is full
 /// nothing more is read, and the trace waits in the pod's file.
 pub const WINDOW: usize = 4 * MAX_PATCH;

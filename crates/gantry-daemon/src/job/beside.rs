@@ -124,7 +124,7 @@ impl Beside {
     ) {
         let order = Order::out_of(plan);
         let maker = Maker { cluster, leftovers, inbox: self.inbox.clone(), deadline, unwanted };
-        self.spawn(async move { Some(maker.make(order).await) });
+        self.spawn(async move { Some(Box::pin(maker.make(order)).await) });
     }
 
     /// Opens a connection to the agent.

@@ -59,6 +59,10 @@ const LOOKS: u32 = 4;
 pub(super) async fn run(site: Weak<Site>) {
     let Some(mut coverage) = site.upgrade().map(|site| site.cluster().coverage()) else { return };
     let mut keeper = Keeper::default();
+    // Before the first pod, if possible: it says what may be concluded from its manager's silence.
+    if let Some(site) = site.upgrade() {
+        keeper.heart.ask(&site).await;
+    }
     loop {
         tokio::select! {
             () = sleep(keeper.rest()) => {}
@@ -298,7 +302,10 @@ impl Heart {
             return;
         }
         match site.cluster().may(&rights::MARKS).await {
-            Ok(true) => site.set_marking(Marking::Granted),
+            Ok(true) => {
+                site.set_marking(Marking::Granted);
+                site.set_gates(site.cluster().has_scheduling_gates().await);
+            }
             Ok(false) => self.refused(site),
             Err(error) => tracing::debug!(%error, "the API server does not say whether pods may be patched"),
         }

@@ -44,6 +44,7 @@ pub(crate) fn context() -> Context {
         concurrent_project_id: 1,
         correlation_id: Some("01J9ZQ".to_owned()),
         ticket_key: ticket_key(),
+        holds_pods: false,
         ..Context::example()
     }
 }
