@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gantry_plan::picture::{Detail, Picture};
 use gantry_plan::{ANNOTATION_TICKET, Context, Fleet, LABEL_FLEET};
+use gantry_wire::session::JobSession;
 use gantry_wire::ticket::{Ticket, TicketBinding};
 use serde_json::{Value, json};
 
@@ -633,6 +634,25 @@ fn the_pod_carries_a_ticket() {
     let ticket = Ticket::open(sealed, &ticket_key(), &binding).unwrap();
     assert_eq!(ticket.job_token.expose(), TOKEN);
     golden!("the_pod_carries_a_ticket", ticket_without_token(&ticket));
+}
+
+/// GitLab enters the job there, whoever its manager is then; nobody reads it in the pod.
+#[test]
+fn the_ticket_says_how_the_job_is_entered() {
+    let authorization = "canary-word".into();
+    let session = JobSession { id: "0a1b".into(), authorization, directory: String::new(), ports: Vec::new() };
+    let context = Context { session: Some(session.clone()), ..context() };
+    let (job, runner) = (job(payload(&json!({}))), runner("[runners.kubernetes]\nnamespace = \"ci\""));
+    let plan = gantry_plan::plan(&job, &runner, &context, &gantry_plan::Links::default()).unwrap();
+    assert!(!serde_json::to_string(&plan.pod).unwrap().contains("canary"), "the word is in the pod");
+    let metadata = &plan.pod.metadata;
+    let fleet = Fleet::of(None, "https://gitlab.example.com", "ci");
+    let pod = metadata.name.as_deref().unwrap();
+    let binding = TicketBinding { pod, namespace: "ci", job_id: 98765, fleet: fleet.name() };
+    let sealed = &metadata.annotations.as_ref().unwrap()[ANNOTATION_TICKET];
+    let directory = plan.pod_plan.paths.project_dir.clone();
+    let ticket = Ticket::open(sealed, &ticket_key(), &binding).unwrap();
+    assert_eq!(ticket.session, Some(JobSession { directory, ..session }));
 }
 
 fn ticket_without_token(ticket: &Ticket) -> Value {
