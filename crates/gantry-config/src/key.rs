@@ -1,12 +1,7 @@
 //! What is known of a key of the file, for those who explain it: the reference, the schema,
 //! `register`, and the warnings.
 
-use std::sync::OnceLock;
-
 use gantry_core::Effect;
-
-use crate::declare::{Table as _, Walk};
-use crate::settings::Settings;
 
 /// A key of `config.toml`. Everything about it comes from its declaration in [`crate::settings`].
 #[derive(Clone, Debug)]
@@ -79,6 +74,8 @@ pub enum Form {
     Whole,
     /// A whole number, where one below 0 is an answer of its own.
     Signed,
+    /// A number that may have a fraction.
+    Decimal,
     /// Whole seconds, where 0 or less is the same as nothing.
     Seconds,
     /// A duration such as `10m`, or nanoseconds, where 0 is the same as nothing.
@@ -118,6 +115,7 @@ impl Form {
             Self::WordList(words) => format!("{}, or a list of these", words.join(", ")),
             Self::Flag | Self::Switch => "true or false".to_owned(),
             Self::Positive | Self::FromOne | Self::Whole | Self::Signed => "number".to_owned(),
+            Self::Decimal => "decimal number".to_owned(),
             Self::Seconds => "seconds".to_owned(),
             Self::Duration | Self::DurationFromZero => "duration".to_owned(),
             Self::Time => "date and time".to_owned(),
@@ -131,14 +129,4 @@ impl Form {
             Self::Anything => "anything".to_owned(),
         }
     }
-}
-
-/// All keys, tables included, each table before its keys, in the order of their declaration.
-pub fn keys() -> &'static [Key] {
-    static KEYS: OnceLock<Vec<Key>> = OnceLock::new();
-    KEYS.get_or_init(|| {
-        let mut walk = Walk::default();
-        Settings::describe(&mut walk);
-        walk.into_keys()
-    })
 }

@@ -28,19 +28,19 @@ use crate::events::{
     Said as _, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,
 };
 use crate::health::{Health, ProcessState};
-use crate::job::StopJobs;
+use crate::job_end::StopJobs;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
-use crate::poller::{self, Polling};
+use crate::poller::Polling;
 use crate::registry::Running;
 use crate::renewals::Renewals;
 use crate::runner::{Runner, Shared};
-use crate::server::Shown;
+use crate::server::ServerState;
 use crate::session::SessionServer;
 use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
-use crate::{listening, session, tasks, wiring};
+use crate::{boot, listening, pause, session, wiring};
 
 /// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started
 /// are tried again.
@@ -144,13 +144,17 @@ impl App {
         metrics.set_version(PROTOCOL_VERSION, RunnerInfo::revision(), &options.built_at);
         let (stop_jobs, stop_receiver) = watch::channel(None);
         let outside = options.outside;
-        let session_server = listening::sessions(outside.as_ref(), &settings).await?;
+        let ticket_secret = ticket_secret(&settings, options.registration_token.as_ref());
+        let first = || settings.runners.first().map(|runner| &runner.token);
+        let session_server =
+            listening::sessions(outside.as_ref(), &settings, ticket_secret.as_ref().or_else(first)).await?;
         let shared = Arc::new(Shared {
             outside: Arc::clone(&outside),
             slots: Slots::new(usize::try_from(settings.concurrent.get()).unwrap_or(usize::MAX)),
             metrics,
             health: Health::default(),
             running: Running::default(),
+            pause_names: pause::Names::default(),
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),
@@ -162,7 +166,7 @@ impl App {
             pace: Pace::default(),
             alone: Basis::of(&settings).alone,
             fleet: settings.gantry.fleet.clone(),
-            ticket_secret: ticket_secret(&settings, options.registration_token.as_ref()),
+            ticket_secret,
             sites: Sites::new(),
             fleet_concurrent: fleet_concurrent(&settings),
             sessions: session_server.as_ref().map(|server| server.sessions().clone()),
@@ -207,9 +211,9 @@ impl App {
         ended
     }
 
-    fn shown(&self) -> Shown {
+    fn shown(&self) -> ServerState {
         let Shared { metrics, running, health, .. } = self.shared.as_ref();
-        Shown { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
+        ServerState { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
     }
 
     async fn main_loop(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
@@ -444,9 +448,8 @@ impl App {
         self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
         let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
-        for worker in 0..workers {
-            tasks::spawn(poller::work(Arc::clone(&runner), Arc::clone(&polling), worker, stop.clone()));
-        }
+        pause::keep(&runner, &stop);
+        boot::begin(runner, polling, stop.clone());
         Ok(stop)
     }
 }

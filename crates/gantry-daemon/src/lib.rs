@@ -6,22 +6,28 @@
 //! [`Signal`]s.
 
 mod app;
+mod boot;
 mod config_file;
 pub mod config_write;
 mod entries;
 mod events;
 mod health;
+mod hold;
 mod job;
+mod job_end;
+mod leftovers;
 mod listening;
 mod log_counts;
 mod metrics;
 mod moments;
 mod notices;
 mod outside;
+mod pause;
 mod poller;
 mod prepare;
 mod process_limits;
 mod process_metrics;
+mod queuing;
 mod redaction;
 mod registry;
 mod rejected;
@@ -32,9 +38,9 @@ mod server;
 mod session;
 mod site;
 mod slots;
-mod strays;
 mod tasks;
 mod telemetry;
+pub mod trial;
 mod view;
 pub mod wiring;
 

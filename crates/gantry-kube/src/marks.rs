@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::{ApiError, Cluster, Fault, PodRef, SeenPod, retry};
+use crate::{ApiError, Cluster, Fault, ObservedPod, PodRef, retry};
 
 /// The first minor version of Kubernetes whose API servers keep scheduling gates without being
 /// asked to (Kubernetes 1.27).
@@ -15,7 +15,7 @@ const GATES_SINCE: u32 = 27;
 #[derive(Debug)]
 pub enum Marked {
     /// The pod as it is now.
-    Done(Box<SeenPod>),
+    Done(Box<ObservedPod>),
     /// Somebody has changed the pod meanwhile, or it is gone: nothing was written.
     Changed,
 }

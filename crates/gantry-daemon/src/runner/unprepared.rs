@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 
 use super::{Places, Runner, until_left};
 use crate::events::{self, JobEnded, Said as _};
-use crate::job::{JobEnd, JobSummary};
+use crate::job_end::{JobEnd, JobSummary};
 use crate::redaction::Guard;
 use crate::rejected::{self, Rejected};
 use crate::tasks;
