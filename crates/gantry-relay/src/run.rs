@@ -118,7 +118,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::report::{Closed, Pace};
+    use crate::report::{FinishedTrace, Pace};
 
     /// Answers nothing. Keeps what was sent and the seconds that were waited for an answer.
     #[derive(Default)]
@@ -187,7 +187,7 @@ mod tests {
         let dead = Arc::new(Dead::default());
         let (inputs, relays) = mpsc::channel(1);
         let verdict = gantry_core::Ending::Canceled.verdict();
-        let closed = Closed { verdict, trace_bytes: 0, trace_crc32: None };
+        let closed = FinishedTrace { verdict, trace_bytes: 0, trace_crc32: None };
         inputs.send(Input::Closed(closed)).await.unwrap();
         tokio::time::timeout(Duration::from_secs(80), to_nobody(&dead, relays)).await.unwrap_err();
         assert_eq!(dead.waited(), sent(&[("PUT", 20), ("PUT", 40), ("PUT", 80)]));
