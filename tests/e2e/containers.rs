@@ -30,7 +30,8 @@ async fn arm64(world: Rc<World>) -> anyhow::Result<()> {
     let mut job = script_and_after(&lines, &["echo after on $(uname -m)"]);
     job["repo"] = json!("group/project");
     job["image"] = json!({"name": "arm64:1"});
-    job["artifacts"] = json!([{"paths": ["copy.txt"], "when": "always", "artifact_type": "archive", "artifact_format": "zip"}]);
+    job["artifacts"] =
+        json!([{"paths": ["copy.txt"], "when": "always", "artifact_type": "archive", "artifact_format": "zip"}]);
     let (ended, log) = world.run_on(&runner, &job, SLOW).await?;
     ensure!(ended.status == "failed" && ended.exit_code == Some(3), "{ended:?}\n{log}");
     for expected in ["machine aarch64", "after on aarch64"] {

@@ -33,7 +33,10 @@ async fn proof(world: Rc<World>) -> anyhow::Result<()> {
     let id = world.post_job(&runner, &job).await?;
     runner.process.wait_for_line("takes no jobs, as boot_verify demands", BOUND).await?;
     let (status, text) = runner.get("/health/ready").await?;
-    ensure!(status == 503 && text.starts_with("boot-verify pending\n") && text.contains("missing-boot:1"), "{status}: {text}");
+    ensure!(
+        status == 503 && text.starts_with("boot-verify pending\n") && text.contains("missing-boot:1"),
+        "{status}: {text}"
+    );
     let waiting = world.gitlab.job(id).await?;
     ensure!(waiting.status == "pending", "{waiting:?}");
     // The file is read again, and the runner with another image is tried at once.
@@ -75,7 +78,8 @@ async fn pause_pods(world: Rc<World>) -> anyhow::Result<()> {
         &json!([{"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": ["create"]}]),
     )
     .await?;
-    let deployments = json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "create", "patch", "delete"]}]);
+    let deployments =
+        json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "create", "patch", "delete"]}]);
     grant(&world, &runner, &deployments).await?;
     let outcome = with_rights(&world, &runner).await;
     revoke_everywhere(&world, &runner).await?;

@@ -148,7 +148,9 @@ fn field(text: &str, kind: &Kind) -> Result<Field, CronError> {
         let wrong =
             || CronError::Part { part: part.to_owned(), what: kind.what, lowest: kind.lowest, highest: kind.highest };
         let (range, step) = match part.split_once('/') {
-            Some((range, step)) => (range, Some(step.parse::<usize>().ok().filter(|step| *step > 0).ok_or_else(wrong)?)),
+            Some((range, step)) => {
+                (range, Some(step.parse::<usize>().ok().filter(|step| *step > 0).ok_or_else(wrong)?))
+            }
             None => (part, None),
         };
         let (first, last) = match range.split_once('-') {

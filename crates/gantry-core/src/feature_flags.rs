@@ -203,7 +203,12 @@ pub const FLAGS: [FeatureFlag; 52] = [
     flag("FF_USE_GIT_PROACTIVE_AUTH", false, "Let git send credentials before it is asked for them", Acts),
     flag("FF_HASH_CACHE_KEYS", false, "Use checksums of cache keys as names", Acts),
     flag("FF_ENABLE_JOB_INPUTS_INTERPOLATION", true, "Replace ${{ job.inputs }} in jobs", Acts),
-    flag("FF_USE_JOB_ROUTER", false, "Get jobs from the job router", Never("GitLab itself is asked for jobs, as GitLab Runner does where there is no router")),
+    flag(
+        "FF_USE_JOB_ROUTER",
+        false,
+        "Get jobs from the job router",
+        Never("GitLab itself is asked for jobs, as GitLab Runner does where there is no router"),
+    ),
     flag("FF_SCRIPT_TO_STEP_MIGRATION", false, "Run scripts as steps", Never("scripts are run as scripts")),
     flag(
         "FF_USE_PARALLEL_CACHE_TRANSFER",
@@ -257,6 +262,6 @@ mod tests {
             remark("FF_USE_POD_ACTIVE_DEADLINE_SECONDS", false)
                 .is_some_and(|remark| remark.starts_with("accepted, has no effect: "))
         );
-        assert!(remark("FF_USE_JOB_ROUTER", true).is_some_and(|remark| remark.contains("no effect yet: ")));
+        assert!(remark("FF_USE_JOB_ROUTER", true).is_some_and(|remark| remark.contains("no effect: ")));
     }
 }

@@ -123,7 +123,8 @@ impl<'r> Keeper<'r> {
         };
         let now = Timestamp::now().as_second();
         for deployment in found {
-            let heartbeat = deployment.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_PAUSE_HEARTBEAT));
+            let heartbeat =
+                deployment.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_PAUSE_HEARTBEAT));
             let at = heartbeat.and_then(|text| text.parse::<Timestamp>().ok());
             let name = deployment.metadata.name.unwrap_or_default();
             if name != own && at.is_some_and(|at| now - at.as_second() > LEFT) {
@@ -143,8 +144,7 @@ impl<'r> Keeper<'r> {
         let pods = self.level.next(wanted, idle_time, Instant::now());
         let labels = of(&self.runner.labels);
         shared.metrics.pause_pods_desired.with_label_values(&labels).set(i64::from(pods));
-        let is_written =
-            self.written.is_some_and(|(at, written)| written == pods && at.elapsed() < HEARTBEAT);
+        let is_written = self.written.is_some_and(|(at, written)| written == pods && at.elapsed() < HEARTBEAT);
         if is_written || (self.written.is_none() && pods == 0) {
             return;
         }
@@ -201,9 +201,8 @@ impl<'r> Keeper<'r> {
 /// been enough before some go, for a manager whose own zone is `here`.
 fn wanted(autoscaler: &Autoscaler, jobs: usize, now: Timestamp, here: &TimeZone) -> (u32, Duration) {
     let policies = autoscaler.policies.iter().rev();
-    let is_now = |zone: &Option<TimeZone>, list: &[periods::Cron]| {
-        periods::contain(list, zone.as_ref().unwrap_or(here), now)
-    };
+    let is_now =
+        |zone: &Option<TimeZone>, list: &[periods::Cron]| periods::contain(list, zone.as_ref().unwrap_or(here), now);
     let Some(policy) = policies.into_iter().find(|policy| is_now(&policy.timezone, &policy.periods)) else {
         return (0, NO_POLICY);
     };

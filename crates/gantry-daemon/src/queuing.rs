@@ -11,9 +11,8 @@ use jiff::tz::TimeZone;
 /// file whose periods are now. If that is not about the job's project, no other is asked, as in
 /// GitLab Runner 19.4.
 pub(crate) fn is_exceeded(entries: &[QueuingDuration], job: &JobInfo, now: Timestamp, here: &TimeZone) -> bool {
-    let is_now = |entry: &&QueuingDuration| {
-        periods::contain(&entry.periods, entry.timezone.as_ref().unwrap_or(here), now)
-    };
+    let is_now =
+        |entry: &&QueuingDuration| periods::contain(&entry.periods, entry.timezone.as_ref().unwrap_or(here), now);
     let Some(entry) = entries.iter().rev().find(is_now) else { return false };
     let running = job.project_jobs_running_on_instance_runners_count.as_str();
     let is_meant = entry.jobs_running_for_project.as_ref().is_none_or(|pattern| pattern.matches(running));

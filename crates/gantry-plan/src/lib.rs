@@ -68,8 +68,8 @@ pub use metadata::{
     ANNOTATION_TICKET, LABEL_JOB, LABEL_MANAGED, own_namespace,
 };
 pub use namespace::{Namespace, namespace};
-pub use pause::{ANNOTATION_PAUSE_HEARTBEAT, pause_class, pause_deployment, pause_name, pause_selector};
 pub use patches::{PatchFiles, files as patch_files};
+pub use pause::{ANNOTATION_PAUSE_HEARTBEAT, pause_class, pause_deployment, pause_name, pause_selector};
 pub use registries::PullSecret;
 pub use restricted::{is_refusal as is_restriction, restrict};
 

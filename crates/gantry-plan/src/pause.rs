@@ -57,10 +57,7 @@ pub fn pause_deployment(runner: &RunnerSettings, system_id: &str, replicas: u32,
             // A history of pods that do nothing is of no use.
             revision_history_limit: Some(0),
             // New ones need the room of old ones.
-            strategy: Some(DeploymentStrategy {
-                type_: Some("Recreate".to_owned()),
-                ..DeploymentStrategy::default()
-            }),
+            strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), ..DeploymentStrategy::default() }),
             selector: LabelSelector { match_labels: Some(labels.clone()), ..LabelSelector::default() },
             template: api::PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),

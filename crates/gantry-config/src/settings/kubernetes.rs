@@ -15,8 +15,8 @@ use super::volumes::Volumes;
 use crate::declare::table;
 use crate::key::Form;
 use crate::kinds::{
-    Meanings, capabilities, custom, duration_or, flag, globs, group, lenient_word, names, not_negative,
-    object_name, object_names, path, pattern, positive, seconds, switch, switch_or, table, tables, tables_into, text,
+    Meanings, capabilities, custom, duration_or, flag, globs, group, lenient_word, names, not_negative, object_name,
+    object_names, path, pattern, positive, seconds, switch, switch_or, table, tables, tables_into, text,
 };
 
 mod checks;

@@ -66,7 +66,8 @@ fn what_is_said_about_files_of_others() {
         match load(&text, &env) {
             Ok(loaded) => {
                 let errors = loaded.unusable.iter().map(|entry| lines(&entry.errors));
-                said += &format!("{} of {} usable\n", loaded.settings.runners.len(), text.matches("[[runners]]").count());
+                said +=
+                    &format!("{} of {} usable\n", loaded.settings.runners.len(), text.matches("[[runners]]").count());
                 said += &errors.collect::<String>();
                 said += &lines(&loaded.warnings);
             }

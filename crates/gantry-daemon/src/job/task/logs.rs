@@ -119,7 +119,10 @@ impl Task {
 
 /// Whose log it is.
 enum Followed {
-    Service { service: ServicePlan, number: u8 },
+    Service {
+        service: ServicePlan,
+        number: u8,
+    },
     /// The build container's: what runs in it later prints to the agent.
     Entrypoint,
 }

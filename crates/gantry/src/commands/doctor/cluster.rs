@@ -22,8 +22,12 @@ pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Tria
         })
         .into_iter()
         .collect();
-    let connected =
-        Cluster::connect(wiring::cluster(patient.runner), namespace.name.clone(), gantry_daemon::trial::SELECTOR.to_owned()).await;
+    let connected = Cluster::connect(
+        wiring::cluster(patient.runner),
+        namespace.name.clone(),
+        gantry_daemon::trial::SELECTOR.to_owned(),
+    )
+    .await;
     let (cluster, driver) = match connected {
         Ok(connected) => connected,
         Err(error) => {

@@ -47,12 +47,7 @@ pub(super) async fn examine(
     }
 }
 
-async fn look(
-    patient: &Patient<'_>,
-    cluster: &Cluster,
-    plan: &JobPlan,
-    helper: &HelperBinaries,
-) -> Vec<Finding> {
+async fn look(patient: &Patient<'_>, cluster: &Cluster, plan: &JobPlan, helper: &HelperBinaries) -> Vec<Finding> {
     let begun = Instant::now();
     let deadline = begun + plan.start_timeout;
     let pod = match cluster.create_pod(&plan.pod, deadline, |_| {}).await {
