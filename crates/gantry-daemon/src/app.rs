@@ -25,6 +25,7 @@ use crate::config_file::{
 use crate::entries::{Basis, Entry, Key, wanted};
 use crate::health::{Health, ProcessState};
 use crate::job::StopJobs;
+use crate::kept::KeptNames;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
@@ -147,7 +148,7 @@ impl App {
             metrics,
             health: Health::default(),
             running: Running::default(),
-            pause_names: pause::Names::default(),
+            pause_names: KeptNames::default(),
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),

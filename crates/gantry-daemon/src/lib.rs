@@ -13,6 +13,7 @@ mod entries;
 mod events;
 mod health;
 mod job;
+mod kept;
 mod listening;
 mod log_counts;
 mod metrics;
