@@ -36,12 +36,13 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn chart() -> anyhow::Result<PathBuf> {
+/// Where it is.
+pub(crate) fn chart() -> anyhow::Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no project")?.join("config/helm/gantry"))
 }
 
 /// Arguments that set these values.
-fn set<'a>(values: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn set<'a>(values: &[&'a str]) -> Vec<&'a str> {
     values.iter().flat_map(|value| ["--set-literal", value]).collect()
 }
 

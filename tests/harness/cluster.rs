@@ -13,6 +13,7 @@ use crate::binaries::{ARM64_HELPER, Binaries};
 use crate::helm::Helm;
 use crate::kube::Kube;
 use crate::kubectl::Kubectl;
+use crate::openbao::OpenBao;
 use crate::process::Process;
 use crate::prometheus::Prometheus;
 use crate::registry::Registry;
@@ -50,7 +51,7 @@ const MISSING: &str = "missing*";
 
 /// Which cluster a run wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wanted {
+pub enum ClusterChoice {
     /// The one of this project, started for the run.
     #[default]
     Simulated,
@@ -73,6 +74,8 @@ pub enum Need {
     Helm,
     /// kubectl on this machine.
     Kubectl,
+    /// OpenBao on this machine.
+    OpenBao,
     /// Images that want a login.
     PrivateImages,
     /// Pod Security.
@@ -94,6 +97,7 @@ impl Need {
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
             Self::Helm => "image of the runner, or this machine no helm or kubectl 1.21",
             Self::Kubectl => "use without kubectl 1.21 on this machine",
+            Self::OpenBao => "use without OpenBao on this machine, which `.ci/run stores` builds",
             Self::PrivateImages => "images that want a login",
             Self::PodSecurity => "Pod Security",
             Self::Admission => "policies of admission",
@@ -124,10 +128,10 @@ impl Cluster {
     ///
     /// # Errors
     /// It does not start, or cannot be reached.
-    pub async fn start(wanted: Wanted, dir: &Path, binaries: &Binaries) -> anyhow::Result<Self> {
+    pub async fn start(wanted: ClusterChoice, dir: &Path, binaries: &Binaries) -> anyhow::Result<Self> {
         match wanted {
-            Wanted::Simulated => Self::simulated(dir, binaries).await,
-            Wanted::Given => Self::given().await,
+            ClusterChoice::Simulated => Self::simulated(dir, binaries).await,
+            ClusterChoice::Given => Self::given().await,
         }
     }
 
@@ -191,6 +195,7 @@ impl Cluster {
             Need::Arm64 => self.arm64 && std::env::var_os(ARM64_HELPER).is_some(),
             Need::Helm => self.own_images && Kubectl::is_usable() && Helm::is_usable(),
             Need::Kubectl => Kubectl::is_usable(),
+            Need::OpenBao => OpenBao::is_usable(),
             Need::Faults => self.simulator.is_some(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }

@@ -4,7 +4,9 @@ mod collection;
 
 use proptest::prelude::*;
 
-use crate::key::{Form, Key, keys};
+use crate::key::{Form, Key};
+use crate::keys::keys;
+use crate::settings::GitMirror;
 use crate::{Problem, Settings, load};
 
 fn env(name: &str) -> Option<String> {
@@ -451,6 +453,28 @@ fn the_grace_of_a_script_has_a_limit() {
     assert_eq!(warnings, "");
     let problem = broken(&with("3m"));
     assert!(problem.contains("runners[0].gantry.script_termination_grace_period: must be at most 2m"), "{problem}");
+}
+
+#[test]
+fn a_git_mirror_is_a_directory_or_a_claim() {
+    let with = |place: &str| runner(&format!("[runners.gantry]\ngit_mirror = {place:?}\n"));
+    for (place, expected) in [
+        ("/var/lib/gantry/git/", GitMirror::HostPath("/var/lib/gantry/git".to_owned())),
+        ("git-mirror", GitMirror::Claim("git-mirror".to_owned())),
+    ] {
+        let (settings, warnings) = good(&with(place));
+        assert_eq!((settings.runners[0].git_mirror.as_ref(), &*warnings), (Some(&expected), ""), "{place}");
+    }
+    for (place, words) in [
+        ("/", "must be a directory of the nodes below /"),
+        ("/var/../etc", "without '..'"),
+        ("var/lib", "is neither an absolute path of the nodes"),
+        ("$X", "nor the name of a claim"),
+    ] {
+        let problem = broken(&with(place));
+        assert!(problem.contains("runners[0].gantry.git_mirror: ") && problem.contains(words), "{place}: {problem}");
+    }
+    assert_eq!(good(&with("")).0.runners[0].git_mirror, None);
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::config_file::{
 };
 use crate::entries::{Basis, Entry, Key, wanted};
 use crate::health::{Health, ProcessState};
-use crate::job::StopJobs;
+use crate::job_end::StopJobs;
 use crate::kept::KeptNames;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
@@ -33,7 +33,7 @@ use crate::poller::Polling;
 use crate::registry::Running;
 use crate::renewals::Renewals;
 use crate::runner::{Runner, Shared};
-use crate::server::Shown;
+use crate::server::ServerState;
 use crate::session::SessionServer;
 use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
@@ -141,7 +141,10 @@ impl App {
         metrics.set_version(PROTOCOL_VERSION, RunnerInfo::revision(), &options.built_at);
         let (stop_jobs, stop_receiver) = watch::channel(None);
         let outside = options.outside;
-        let session_server = listening::sessions(outside.as_ref(), &settings).await?;
+        let ticket_secret = ticket_secret(&settings, options.registration_token.as_ref());
+        let first = || settings.runners.first().map(|runner| &runner.token);
+        let session_server =
+            listening::sessions(outside.as_ref(), &settings, ticket_secret.as_ref().or_else(first)).await?;
         let shared = Arc::new(Shared {
             outside: Arc::clone(&outside),
             slots: Slots::new(usize::try_from(settings.concurrent.get()).unwrap_or(usize::MAX)),
@@ -160,7 +163,7 @@ impl App {
             pace: Pace::default(),
             alone: Basis::of(&settings).alone,
             fleet: settings.gantry.fleet.clone(),
-            ticket_secret: ticket_secret(&settings, options.registration_token.as_ref()),
+            ticket_secret,
             sites: Sites::new(),
             fleet_concurrent: fleet_concurrent(&settings),
             sessions: session_server.as_ref().map(|server| server.sessions().clone()),
@@ -205,9 +208,9 @@ impl App {
         ended
     }
 
-    fn shown(&self) -> Shown {
+    fn shown(&self) -> ServerState {
         let Shared { metrics, running, health, .. } = self.shared.as_ref();
-        Shown { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
+        ServerState { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
     }
 
     async fn main_loop(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {

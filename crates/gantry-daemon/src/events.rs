@@ -11,7 +11,7 @@ use gantry_config::RunnerSettings;
 use gantry_core::{FailureReason, Verdict};
 use gantry_gitlab::ReceivedJob;
 use gantry_kube::{ApiError, DeleteError};
-use gantry_plan::JobPlan;
+use gantry_plan::{JobPlan, PlanError};
 use gantry_relay::{GoneReason, RelayEnd};
 use gantry_wire::codec::FrameError;
 use jiff::Timestamp;
@@ -25,16 +25,10 @@ pub(crate) use found::{
     TicketMissing, TicketUnusable,
 };
 
-use crate::job::{JobEnd, JobSummary};
-use crate::metrics::{Metrics, RunnerLabels, of};
+use crate::job_end::{JobEnd, JobSummary};
+use crate::metrics::{EXECUTOR, MODE, Metrics, RunnerLabels, of};
 use crate::moments::Part;
 use crate::queuing;
-
-/// Label of the reference for the way in which a job ran; there is only one.
-pub(crate) const MODE: &str = "traditional";
-
-/// What carries jobs out, in the same place.
-pub(crate) const EXECUTOR: &str = "kubernetes";
 
 /// The span of everything that is done for a job. It has the level of errors, so that no filter
 /// takes its fields away from a line. What is not known yet is recorded later.
@@ -121,6 +115,34 @@ impl Said for ImagesConfigured<'_> {
         for container in self.0.pod.spec.iter().flat_map(|spec| &spec.containers) {
             let image = container.image.as_deref().unwrap_or_default();
             tracing::info!(container = container.name, image, "image configured for the job");
+        }
+    }
+}
+
+/// What has become of a job's inputs: they stand in its texts, or an expression about them has no
+/// value, for which the job log has the words.
+pub(crate) struct InputsRead<'a>(pub(crate) &'a Result<JobPlan, PlanError>);
+
+impl Said for InputsRead<'_> {
+    fn log(&self) {
+        match self.0 {
+            Ok(plan) if plan.input_texts > 0 => {
+                tracing::debug!(texts = plan.input_texts, "inputs of the job were put into its texts");
+            }
+            Err(PlanError::Input { problem, .. }) => {
+                tracing::debug!(error_type = problem.label(), "an input of the job cannot be put into its texts");
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&self, metrics: &Metrics, _: &RunnerLabels) {
+        match self.0 {
+            Ok(plan) => metrics.inputs.inc_by(plan.input_texts),
+            Err(PlanError::Input { problem, .. }) => {
+                metrics.input_failures.with_label_values(&[problem.label()]).inc();
+            }
+            Err(_) => {}
         }
     }
 }
@@ -381,9 +403,9 @@ impl Said for StreamGarbled<'_> {
 }
 
 /// What was left of a job in the cluster is gone, or is not.
-pub(crate) struct StrayEnded(pub(crate) Result<(), DeleteError>);
+pub(crate) struct LeftoverRemoved(pub(crate) Result<(), DeleteError>);
 
-impl Said for StrayEnded {
+impl Said for LeftoverRemoved {
     fn log(&self) {
         match &self.0 {
             Ok(()) => tracing::info!("no pod is left of a job that had to end without its removal"),

@@ -1,5 +1,5 @@
-//! Names of objects that one task of this process looks after, and no second one meanwhile: an entry
-//! that has changed begins only when what it was before has removed its own.
+//! Names of objects that one task of this process looks after, and no second one meanwhile: an
+//! entry that has changed begins only when what it was before has removed its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 
 use gantry_config::Settings;
+use gantry_core::Secret;
 use gantry_core::error_chain::chain;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::outside::Outside;
-use crate::server::{self, BindError, Shown};
+use crate::server::{self, BindError, ServerState};
 use crate::session::SessionServer;
 use crate::tasks;
 
@@ -64,14 +65,14 @@ impl Listening {
     }
 
     /// Serves what is bound and not served yet.
-    pub(crate) fn serve(&mut self, shown: Shown) {
+    pub(crate) fn serve(&mut self, shown: ServerState) {
         if let Some(listener) = self.listener.take() {
             tasks::spawn(server::serve(listener, shown, self.stop.clone().cancelled_owned()));
         }
     }
 
     /// Moves the server to where the file says now. Where it cannot, it stays where it is.
-    pub(crate) async fn follow(&mut self, outside: &dyn Outside, settings: &Settings, shown: Shown) {
+    pub(crate) async fn follow(&mut self, outside: &dyn Outside, settings: &Settings, shown: ServerState) {
         let asked_for = asked_for(self.given.as_ref(), settings);
         if asked_for == self.asked_for {
             return;
@@ -99,11 +100,16 @@ impl Listening {
     }
 }
 
-/// The session server of the settings, where they ask for one.
+/// The session server of the settings, where they ask for one; `secret` is what managers share that
+/// go on with each other's jobs.
 ///
 /// # Errors
 /// Its address cannot be had.
-pub(crate) async fn sessions(outside: &dyn Outside, settings: &Settings) -> Result<Option<SessionServer>, ListenError> {
+pub(crate) async fn sessions(
+    outside: &dyn Outside,
+    settings: &Settings,
+    secret: Option<&Secret>,
+) -> Result<Option<SessionServer>, ListenError> {
     let settings = &settings.session_server;
     let Some(address) = settings.listen_address.clone().filter(|address| !address.is_empty()) else {
         if settings.advertise_address.is_some() {
@@ -113,7 +119,7 @@ pub(crate) async fn sessions(outside: &dyn Outside, settings: &Settings) -> Resu
     };
     let failed = |source| ListenError { set_by: "listen_address in [session_server]".to_owned(), source };
     let Some(listener) = outside.listen(Some(address.clone())).await.map_err(failed)? else { return Ok(None) };
-    let server = SessionServer::new(listener, &address, settings);
+    let server = SessionServer::new(listener, &address, settings, secret);
     let unmade = |error| BindError::Bind { address, source: std::io::Error::other(error) };
     server.map(Some).map_err(|error| failed(unmade(error)))
 }

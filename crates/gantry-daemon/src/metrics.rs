@@ -12,10 +12,15 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::events::{EXECUTOR, MODE};
+use crate::hold::HoldKind;
 use crate::process_limits::ProcessLimits;
 use crate::process_metrics::ProcessMetrics;
-use crate::site::HoldKind;
+
+/// Label of the reference for the way in which a job ran; there is only one.
+pub(crate) const MODE: &str = "traditional";
+
+/// What carries jobs out, in the same place.
+pub(crate) const EXECUTOR: &str = "kubernetes";
 
 /// Labels of a runner: short token, name, system id.
 const RUNNER: [&str; 3] = ["runner", "runner_name", "system_id"];
@@ -270,14 +275,15 @@ metrics! {
     pause_pods_scaled: IntCounterVec = counters(
         "gitlab_runner_kubernetes_autoscaler_scale_operations_total", "Total number of changes of the number of pause pods",
         &["runner", "runner_name", "system_id", "direction"]);
-    /// Inputs of jobs. They are put into jobs by `gantry-plan`, which has no metrics: nothing
-    /// counts here, and dashboards made for GitLab Runner find their series nonetheless.
+    /// Texts of jobs that inputs stand in.
     inputs: IntCounter = IntCounter::new(
-        "gitlab_runner_job_inputs_interpolations_total", "Total number of interpolations of job inputs; always 0, because they are not counted");
-    /// The same that failed.
+        "gitlab_runner_job_inputs_interpolations_total",
+        "Total number of texts of jobs in which an expression about inputs was replaced by its value");
+    /// Expressions about inputs that failed their job.
     input_failures: IntCounterVec = counters(
         "gitlab_runner_job_inputs_interpolation_failures_total",
-        "Total number of interpolations of job inputs that failed; always 0, because they are not counted", &["error_type"]);
+        "Total number of expressions about inputs of jobs that failed, by what is wrong with them: parse, evaluation, sensitive_unsupported",
+        &["error_type"]);
     /// The job router is not used: its breaker is closed.
     router_breaker: IntGauge = IntGauge::new(
         "gitlab_runner_job_router_circuit_breaker_state", "State of the job router's circuit breaker; 0 as long as no router is used");

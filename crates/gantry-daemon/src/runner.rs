@@ -12,24 +12,26 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use gantry_config::RunnerSettings;
 use gantry_core::Secret;
-use gantry_core::chance;
 use gantry_core::error_chain::chain;
-use gantry_core::job::JobSpec;
 use gantry_core::short_token::short_token;
 use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo};
 use gantry_kube::{Cluster, ConnectError, HelperBinaries};
 use gantry_plan::{Context, Fleet, HeadLine, JobPlan, OwnNamespace, Owner, PlanError};
 use gantry_relay::Pace;
 use gantry_wire::plan::Alone;
+use gantry_wire::session::JobSession;
 use gantry_wire::ticket::TicketKey;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::events::{self, ImagesConfigured, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
+use crate::events::{self, ImagesConfigured, InputsRead, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
 use crate::health::Health;
-use crate::job::{self, JobEnd, JobParts, JobSummary, StopJobs};
+use crate::hold::Hold;
+use crate::job::{self, JobParts};
+use crate::job_end::{JobEnd, JobSummary, StopJobs};
+use crate::leftovers::LeftoverRemover;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
 use crate::prepare::Preparation;
@@ -38,10 +40,9 @@ use crate::registry::{Listed, Running};
 use crate::rejected::{self, Rejected};
 use crate::runner::aftermath::Aftermath;
 use crate::secrets::Resolver;
-use crate::session::{self, Offered, Sessions, Target, Visits};
-use crate::site::{FleetPlace, Hold, Site, Sites};
+use crate::session::{Offered, Sessions, Target, Visits};
+use crate::site::{FleetPlace, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
-use crate::strays::Strays;
 use crate::telemetry;
 use crate::view::JobView;
 use crate::{tasks, wiring};
@@ -221,8 +222,7 @@ impl Runner {
 
     /// Starts a job that GitLab has handed out.
     pub(crate) fn start(self: &Arc<Self>, received: ReceivedJob, offered: Option<Offered>, places: Places) {
-        let runner = Arc::clone(self);
-        let tracker = self.shared.jobs.clone();
+        let (runner, tracker) = (Arc::clone(self), self.shared.jobs.clone());
         let spec = &received.spec;
         let span = events::job_span(Some(spec.id), Some(spec.job_info.project_id), &self.labels.runner);
         events::job_is_traced(&span, telemetry::trace_id(spec.features.tracing.as_ref()));
@@ -278,9 +278,11 @@ impl Runner {
             }
         };
         let numbers = self.numbers.take(spec.job_info.project_id);
-        let context = self.context(&received, &numbers);
+        let context = self.context(&received, &numbers, offered.as_ref());
         let links = self.preparation.links(spec, &self.settings, &context).await;
-        let plan = match gantry_plan::plan(spec, &self.settings, &context, &links) {
+        let plan = gantry_plan::plan(spec, &self.settings, &context, &links);
+        InputsRead(&plan).tell(&self.shared.metrics, &self.labels);
+        let plan = match plan {
             Ok(plan) => Box::new(JobPlan { banner: [plan.banner.clone(), secrets].concat(), ..plan }),
             Err(error) => {
                 let reasons = spec.features.failure_reasons.clone();
@@ -302,7 +304,11 @@ impl Runner {
             }
         };
         let (view, seen) = watch::channel(JobView::default());
-        let visits = self.open_session(offered, (spec, &plan), &site, &seen);
+        let session = context
+            .session
+            .clone()
+            .map(|session| JobSession { directory: plan.pod_plan.paths.project_dir.clone(), ..session });
+        let visits = self.open_session(session, spec.id, &site, &seen);
         let listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
         Some(Prepared {
             namespace: plan.making.namespace.clone(),
@@ -316,7 +322,7 @@ impl Runner {
                 plan,
                 taken,
                 final_tries: self.settings.job_status_final_update_retry_limit.get(),
-                strays: Strays::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
+                leftovers: LeftoverRemover::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
                 stop: self.shared.stop_jobs.clone(),
                 view,
                 pace: self.shared.pace,
@@ -339,22 +345,16 @@ impl Runner {
         self.shared.sites.forget_unused().await;
     }
 
-    /// Opens what GitLab was offered for the job.
-    fn open_session(
+    /// Opens what GitLab was offered for a job, by this manager or the one before it.
+    pub(crate) fn open_session(
         &self,
-        offered: Option<Offered>,
-        (spec, plan): (&JobSpec, &JobPlan),
+        session: Option<JobSession>,
+        job: i64,
         site: &Site,
         seen: &watch::Receiver<JobView>,
     ) -> Option<Visits> {
-        let target = Target {
-            job: spec.id,
-            cluster: site.cluster().clone(),
-            view: seen.clone(),
-            directory: plan.pod_plan.paths.project_dir.clone(),
-            ports: session::ports(spec),
-        };
-        Some(self.shared.sessions.as_ref()?.open(offered?, target))
+        let target = Target { job, cluster: site.cluster().clone(), view: seen.clone() };
+        Some(self.shared.sessions.as_ref()?.open(session?, target))
     }
 
     /// Where the pod of a job is.
@@ -422,17 +422,18 @@ impl Runner {
         JobEnded(&summary).tell(&self.shared.metrics, &self.labels);
     }
 
-    fn context(&self, received: &ReceivedJob, numbers: &JobNumbers) -> Context {
+    fn context(&self, received: &ReceivedJob, numbers: &JobNumbers, offered: Option<&Offered>) -> Context {
         Context {
             concurrent_id: numbers.among_all,
             concurrent_project_id: numbers.in_project,
-            suffix: suffix(),
+            suffix: wiring::pod_suffix(),
             correlation_id: received.correlation_id.clone(),
             tls_ca_pem: received.tls_ca_chain_pem.clone(),
             configured_ca_pem: self.client.ca_pem(),
             owner: Owner { name: self.site.owner().to_string(), beats: self.site.beats() },
             fleet: self.shared.fleet.clone(),
             ticket_key: self.ticket_key(),
+            session: offered.map(|offered| offered.session(&received.spec)),
             taken_unix_ms: self.shared.outside.unix_ms(),
             docker_config: self.shared.outside.docker_config(),
             patch_files: wiring::patch_files(&self.settings),
@@ -485,16 +486,4 @@ async fn site(shared: &Shared, settings: &RunnerSettings, namespace: &str) -> Re
 fn job_url(plan: &JobPlan) -> String {
     let annotations = plan.pod.metadata.annotations.as_ref();
     annotations.and_then(|map| map.get("job.runner.gitlab.com/url")).cloned().unwrap_or_default()
-}
-
-/// Eight characters that make a pod's name unique.
-fn suffix() -> String {
-    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut bits = chance::bits();
-    let mut draw = || {
-        let drawn = ALPHABET.get(usize::try_from(bits % 36).unwrap_or(0)).copied().unwrap_or(b'0');
-        bits /= 36;
-        char::from(drawn)
-    };
-    std::iter::repeat_with(&mut draw).take(8).collect()
 }

@@ -95,7 +95,7 @@ pub async fn started(
     let all_started = |facts: &facts::PodFacts| {
         CONTAINERS.iter().all(|name| facts.container(name).is_some_and(facts::ContainerFacts::has_started))
     };
-    let waiting = status.until(|sight| sight.facts().is_some_and(all_started).then_some(()));
+    let waiting = status.until(|state| state.facts().is_some_and(all_started).then_some(()));
     if timeout_at(deadline, waiting).await == Ok(Some(())) {
         return Ok(());
     }

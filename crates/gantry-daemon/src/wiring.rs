@@ -109,6 +109,7 @@ pub fn context(system_id: &str, manager_host: &str, alone: &Alone) -> Context {
         owner: Owner::default(),
         fleet: None,
         ticket_key: TicketKey::derive(&Secret::new(String::new())),
+        session: None,
         taken_unix_ms: 0,
         docker_config: None,
         patch_files: gantry_plan::PatchFiles::new(),
@@ -141,6 +142,18 @@ fn proxies() -> Option<ProxyPlan> {
         no_proxy: proxies.no_proxy().to_owned(),
     };
     (!plan.http.is_empty() || !plan.https.is_empty()).then_some(plan)
+}
+
+/// Eight characters that make a pod's name unique.
+pub(crate) fn pod_suffix() -> String {
+    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut bits = gantry_core::chance::bits();
+    let mut draw = || {
+        let drawn = ALPHABET.get(usize::try_from(bits % 36).unwrap_or(0)).copied().unwrap_or(b'0');
+        bits /= 36;
+        char::from(drawn)
+    };
+    std::iter::repeat_with(&mut draw).take(8).collect()
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub(crate) const KILL_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the end of a script may take after KILL before what is left counts as unstoppable. Must
 /// be less than [`KILL_ANSWER`].
-pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const KILL_GIVE_UP: Duration = Duration::from_secs(3);
 
 /// Quiet after which a script that has ended is not waited for any longer, although something still
 /// holds its output open: a `tee` that the script wrote through needs less, and a server in the
@@ -154,7 +154,7 @@ pub(crate) const ARTIFACT_PARTS_AT_ONCE: usize = 4;
 /// Pause between them (GitLab Runner 19.4).
 pub(crate) const DOWNLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is added to the plan's patience, by job, so that the pods of one dead manager do not all
+/// What is added to the plan's `self_report_after`, by job, so that the pods of one dead manager do not all
 /// start at once.
 pub(crate) const SELF_REPORT_SPREAD: Duration = Duration::from_secs(30);
 
@@ -282,3 +282,21 @@ pub(crate) const TREE_BUFFER: usize = 128 * 1024;
 
 /// Age of a half-written cache file that nobody writes any more: longer than any job.
 pub(crate) const CACHE_FILE_LEFTOVER: Duration = Duration::from_secs(48 * 3600);
+
+/// How long a job may spend with the mirror of its node before it fetches without it: what the
+/// first job of a project needs for a history of some gigabytes, and a quarter of the time that
+/// jobs have by default.
+pub(crate) const MIRROR_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// How long a job waits for others that use the same mirror, and how often it looks: the first of
+/// many fetches for all of them, and a fetch of its own is never far.
+pub(crate) const MIRROR_LOCK: Duration = Duration::from_secs(5 * 60);
+pub(crate) const MIRROR_LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Commits that a mirror names to GitLab as known: more than the branches that people work on at
+/// once, and one request has room for them.
+pub(crate) const MIRROR_TIPS: usize = 256;
+
+/// Packs of a mirror, of which each update adds one, before small ones become one: git looks into
+/// each for every object.
+pub(crate) const MIRROR_PACKS: usize = 32;

@@ -25,8 +25,8 @@ mod values;
 pub use monitoring::{Pattern, QueuingDuration};
 pub(super) use values::environment;
 use values::{
-    builds_dir, executor, feature_flags, job_environment, keep_failed_pods, output_limit, script_grace, service_wait,
-    shell, time, token, url,
+    builds_dir, executor, feature_flags, git_mirror, job_environment, keep_failed_pods, output_limit, script_grace,
+    service_wait, shell, time, token, url,
 };
 
 table! {
@@ -138,6 +138,11 @@ table! {
         /// with `kubectl exec`; without it not at all. It takes no place of a job, but its node's
         /// room.
         keep_failed_pods: Option<Duration> = custom("gantry.keep_failed_pods", Form::Duration, "", keep_failed_pods);
+        /// Where the nodes keep a mirror of each project's repository, so that a job fetches from
+        /// GitLab only what no job before it on its node has: a directory of the nodes, such as
+        /// `/var/lib/gantry/git`, or the name of a claim. The helper container alone mounts it, and
+        /// of it only what belongs to the job's own project.
+        git_mirror: Option<GitMirror> = custom("gantry.git_mirror", Form::Text, "", git_mirror);
         /// Image of the step runner.
         step_runner_image: Option<String> = text("step_runner_image")
             .flag().variable("STEP_RUNNER_IMAGE").never("no step runner is started; use script instead of run");
@@ -206,6 +211,15 @@ pub enum Shell {
     Bash,
     /// `sh`, even where there is a bash.
     Sh,
+}
+
+/// Where mirrors of repositories are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GitMirror {
+    /// A directory of the nodes.
+    HostPath(String),
+    /// A claim of the pods' namespace, by its name.
+    Claim(String),
 }
 
 table! {

@@ -7,8 +7,8 @@ use gantry_core::error_chain::chain;
 use gantry_gitlab::CallError;
 
 use crate::events::Said;
+use crate::hold::Hold;
 use crate::metrics::{Metrics, RunnerLabels, of};
-use crate::site::Hold;
 
 /// GitLab has handed out a job.
 pub(crate) struct JobReceived<'a> {

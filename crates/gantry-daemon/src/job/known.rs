@@ -18,7 +18,7 @@ use crate::job::parts::{Clients, Surroundings};
 use crate::redaction::{self, Guard};
 
 /// A job, for its GitLab.
-pub(super) struct Known {
+pub(super) struct JobRecord {
     pub(super) desk: Desk,
     /// How lines of its trace look.
     pub(super) trace: TracePlan,
@@ -31,7 +31,7 @@ pub(super) struct Known {
     _guard: Option<Arc<Guard>>,
 }
 
-impl Known {
+impl JobRecord {
     /// Of a job that was taken.
     pub(super) fn of_plan(plan: &JobPlan, desk: Desk, until: Instant) -> Self {
         Self {
@@ -130,6 +130,7 @@ mod tests {
             failure_reasons: Vec::new(),
             timestamps: true,
             debug_trace: false,
+            session: None,
         };
         let left = |now| time_left(&ticket, now).as_secs();
         assert_eq!((left(999_990_000), left(0), left(2_000_000_000)), (10, 3600, 0));

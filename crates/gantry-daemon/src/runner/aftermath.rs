@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::Runner;
 use crate::events::{JobParted, Said as _};
-use crate::job::JobSummary;
+use crate::job_end::JobSummary;
 use crate::tasks;
 use crate::telemetry::Traced;
 use crate::view::JobView;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_kube::ExecOutcome;
+use gantry_wire::session::SessionPort;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -15,8 +16,8 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::answer::{Body, Place, sentence};
-use super::open::{ProxiedPort, Session};
+use super::answer::{Body, ConnectionPermit, sentence};
+use super::open::Session;
 use super::service_tls;
 use crate::tasks;
 
@@ -48,9 +49,9 @@ pub(super) async fn answer(
     session: Arc<Session>,
     request: Request<Incoming>,
     wanted: Port<'_>,
-    place: Place,
+    place: ConnectionPermit,
 ) -> Response<Body> {
-    let Some(port) = session.target.ports.iter().find(|port| is(port, &wanted)) else {
+    let Some(port) = session.ports.iter().find(|port| is(port, &wanted)) else {
         return sentence(StatusCode::NOT_FOUND, "no container of the job offers this port: name it under `ports`");
     };
     let Some(pod) = session.pod(Duration::ZERO).await else {
@@ -84,7 +85,7 @@ pub(super) async fn answer(
 }
 
 /// By its number or its name, and any name of its container.
-fn is(port: &ProxiedPort, wanted: &Port<'_>) -> bool {
+fn is(port: &SessionPort, wanted: &Port<'_>) -> bool {
     let named = !port.name.is_empty() && port.name == wanted.which;
     let is_http = port.protocol.is_empty() || port.protocol == "http" || port.protocol == "https";
     is_http
@@ -108,7 +109,7 @@ async fn ask<S>(
     stream: S,
     mut request: Request<Incoming>,
     (port, path): (u16, &str),
-    place: Place,
+    place: ConnectionPermit,
 ) -> hyper::Result<Response<Body>>
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -157,7 +158,7 @@ fn prepare(headers: &mut HeaderMap, port: u16, is_upgrade: bool) {
 }
 
 /// Joins two connections that speak something else from now on.
-fn join(session: &Session, ours: OnUpgrade, theirs: OnUpgrade, place: Place) {
+fn join(session: &Session, ours: OnUpgrade, theirs: OnUpgrade, place: ConnectionPermit) {
     let ended = session.ended.clone();
     let joined = async move {
         let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) else { return };
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn ports_have_numbers_and_names() {
-        let port = ProxiedPort {
+        let port = SessionPort {
             services: vec!["web".into(), "www".into()],
             number: 80,
             name: "default_port".into(),
@@ -199,6 +200,6 @@ mod tests {
         let wanted = |service, which| Port { service, which, path: "/" };
         assert!(is(&port, &wanted("web", "80")) && is(&port, &wanted("www", "default_port")));
         assert!(!is(&port, &wanted("db", "80")) && !is(&port, &wanted("web", "81")) && !is(&port, &wanted("web", "")));
-        assert!(!is(&ProxiedPort { protocol: "tcp".into(), ..port }, &wanted("web", "80")));
+        assert!(!is(&SessionPort { protocol: "tcp".into(), ..port }, &wanted("web", "80")));
     }
 }

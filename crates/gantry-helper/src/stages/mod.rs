@@ -4,15 +4,17 @@
 mod artifacts;
 mod caches;
 mod cleanup;
+mod file_variables;
 mod movers;
 pub(crate) mod ownership;
 mod prepare;
+mod script_environment;
 pub(crate) mod sources;
 pub(crate) mod temporary;
-pub(crate) mod trees;
+mod variables;
 
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -30,16 +32,18 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Pid, access};
 use tokio::net::TcpStream;
 
-use crate::agent::outlet::Outlet;
-use crate::agent::script_environment;
 use crate::layout::Layout;
-use crate::ports::{Exit, Handover, Happening, Process as _, StageTry, Workshop};
+use crate::outlet::Outlet;
+use crate::ports::{Exit, Process as _, ProcessEvent, ScriptSetup, StageTry, Workshop};
 use crate::process::launch::launch;
 use crate::process::reaper::Reaper;
-use crate::tasks;
+use crate::{tasks, trees};
 
 /// What a shell ends with when it cannot find a command.
 pub(crate) const COMMAND_NOT_FOUND: i32 = 127;
+
+/// Most of what a program said last that is read: a line of it.
+const LAST_WORDS: u64 = 2048;
 
 /// What a stage works with.
 pub(crate) struct StageContext {
@@ -100,9 +104,9 @@ impl Workshop for Tools {
         .boxed()
     }
 
-    fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
-        self.set_umask(&handover.plan);
-        script_environment::prepare(handover, self.layout.clone()).boxed()
+    fn prepare(&self, setup: ScriptSetup) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
+        self.set_umask(&setup.plan);
+        script_environment::prepare(setup, self.layout.clone()).boxed()
     }
 }
 
@@ -132,8 +136,8 @@ impl StageContext {
         let mut process = launch(&self.reaper, command)?;
         loop {
             match process.next().await {
-                Happening::Output(bytes) => self.outlet.output(bytes).await,
-                Happening::Ended(exit) => return Ok(exit),
+                ProcessEvent::Output(bytes) => self.outlet.output(bytes).await,
+                ProcessEvent::Ended(exit) => return Ok(exit),
             }
         }
     }
@@ -142,7 +146,7 @@ impl StageContext {
     pub(crate) async fn quiet_tool(&self, command: Command) -> io::Result<Exit> {
         let mut process = launch(&self.reaper, command)?;
         loop {
-            if let Happening::Ended(exit) = process.next().await {
+            if let ProcessEvent::Ended(exit) = process.next().await {
                 return Ok(exit);
             }
         }
@@ -152,15 +156,35 @@ impl StageContext {
     /// name; `None` if it does not end with 0.
     pub(crate) async fn answer_of(&self, mut command: Command) -> io::Result<Option<File>> {
         let mut answer = tempfile::tempfile_in(self.layout.agent_dir())?;
-        command.stdin(Stdio::null()).stdout(answer.try_clone()?).stderr(Stdio::null()).process_group(0);
-        let child = command.spawn()?;
+        command.stdout(answer.try_clone()?).stderr(Stdio::null());
+        let exit = self.wait_for(command).await?;
+        answer.rewind()?;
+        Ok(exit.success().then_some(answer))
+    }
+
+    /// Runs a program whose output nobody wants, but for the last line of its standard error.
+    pub(crate) async fn complaint_of(&self, mut command: Command) -> io::Result<(Exit, String)> {
+        let mut errors = tempfile::tempfile_in(self.layout.agent_dir())?;
+        command.stdout(Stdio::null()).stderr(errors.try_clone()?);
+        let exit = self.wait_for(command).await?;
+        let length = errors.metadata()?.len();
+        errors.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+        let mut text = Vec::new();
+        errors.take(LAST_WORDS).read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+        Ok((exit, last.unwrap_or_default().to_owned()))
+    }
+
+    /// Runs a program whose output is taken care of.
+    async fn wait_for(&self, mut command: Command) -> io::Result<Exit> {
+        let child = command.stdin(Stdio::null()).process_group(0).spawn()?;
         let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
         let exit = self.reaper.register(group);
         let mut running = Running { group, has_ended: false };
         let exit = exit.await.map_err(io::Error::other)?;
         running.has_ended = true;
-        answer.rewind()?;
-        Ok(exit.success().then_some(answer))
+        Ok(exit)
     }
 
     /// Why a tool of the helper image could not be started. A job may hide the image's tools by a

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
-use gantry_kube::{Cluster, Driver, PodRef, SeenPod};
+use gantry_kube::{Cluster, Driver, ObservedPod, PodRef};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
@@ -475,5 +475,5 @@ pub(crate) fn parsed(pod: &Value) -> Pod {
 }
 
 pub(crate) fn reference(pod: &Value) -> PodRef {
-    PodRef::of(&serde_json::from_value::<SeenPod>(pod.clone()).unwrap()).unwrap()
+    PodRef::of(&serde_json::from_value::<ObservedPod>(pod.clone()).unwrap()).unwrap()
 }

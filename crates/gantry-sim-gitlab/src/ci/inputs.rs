@@ -8,9 +8,10 @@ use regex::Regex;
 
 use super::expr::Expr;
 use super::field::Field;
+use super::model::CiJobInput;
+use super::node::{Node, Value};
 use super::problem::{At, Report};
 use super::variables::Lookup;
-use super::yaml::{Node, Value};
 
 /// How many inputs one file may ask for; far above real use.
 const MAX_INPUTS: usize = 200;
@@ -20,6 +21,7 @@ const MAX_PATTERN: usize = 4096;
 
 const TYPES: &[&str] = &["string", "number", "boolean", "array"];
 const KEYS: &[&str] = &["default", "description", "options", "regex", "type", "rules"];
+const JOB_KEYS: &[&str] = &["default", "description", "options", "regex", "type"];
 const RULE_KEYS: &[&str] = &["if", "options", "default"];
 
 /// What `spec:component` may ask for.
@@ -75,7 +77,7 @@ pub(super) fn values(
     for (name, entry) in wanted.iter().flat_map(|(_, map)| map.iter()).take(MAX_INPUTS) {
         let path = format!("spec:inputs:{name}");
         let field = Field::new(&entry.value, path);
-        let known = Known { values: &values, lookup };
+        let known = InterpolationScope { values: &values, lookup };
         match value(name, &field, given, &known, report) {
             Some(value) => drop(values.insert(name.clone(), value)),
             None => is_right = false,
@@ -152,12 +154,18 @@ fn typed(text: &str, kind: &str, at: &At) -> Node {
 }
 
 /// What an input may depend on: those before it, and variables.
-struct Known<'k> {
+struct InterpolationScope<'k> {
     values: &'k Values,
     lookup: &'k Lookup,
 }
 
-fn value(name: &str, field: &Field<'_>, given: &Given<'_>, known: &Known<'_>, report: &mut Report) -> Option<String> {
+fn value(
+    name: &str,
+    field: &Field<'_>,
+    given: &Given<'_>,
+    known: &InterpolationScope<'_>,
+    report: &mut Report,
+) -> Option<String> {
     let is_plain = matches!(field.node.value, Value::Null);
     if !is_plain {
         field.map_of(report, KEYS)?;
@@ -181,8 +189,51 @@ fn value(name: &str, field: &Field<'_>, given: &Given<'_>, known: &Known<'_>, re
         report.problem(&field.node.at, "spec:inputs", &text);
         return None;
     };
+    let options = from_rule("options").or_else(|| own("options"));
+    checked((name, field), &kind, &value, options.as_ref(), report)
+}
+
+/// The inputs of a job, which all have a default, with their values. Those that a person gives when
+/// the job is started or tried again are not known here.
+pub(super) fn of_job(inputs: &Field<'_>, report: &mut Report) -> Vec<CiJobInput> {
+    let mut values = Vec::new();
+    let Some(map) = inputs.map(report) else { return values };
+    for (name, entry) in map.iter().take(MAX_INPUTS) {
+        let field = Field::new(&entry.value, format!("{}:{name}", inputs.path));
+        let Some(map) = field.map_of(report, JOB_KEYS) else { continue };
+        if let Some(description) = field.get("description") {
+            description.text(report);
+        }
+        let kind = match field.get("type") {
+            Some(kind) => match kind.one_of(report, TYPES) {
+                Some(kind) => kind,
+                None => continue,
+            },
+            None => "string".to_owned(),
+        };
+        let own = |key: &str| map.get(key).map(|entry| &entry.value);
+        let Some(default) = own("default") else {
+            field.problem(report, "config must have a default value");
+            continue;
+        };
+        if let Some(text) = checked((name, &field), &kind, default, own("options"), report) {
+            let content = if kind == "string" { text.into() } else { default.json() };
+            values.push(CiJobInput { name: name.clone(), kind, content });
+        }
+    }
+    values
+}
+
+/// A value that fits its type, its options and its pattern, as text.
+fn checked(
+    (name, field): (&str, &Field<'_>),
+    kind: &str,
+    value: &Node,
+    options: Option<&Node>,
+    report: &mut Report,
+) -> Option<String> {
     let fits = matches!(
-        (&value.value, kind.as_str()),
+        (&value.value, kind),
         (Value::Text(_) | Value::Null, "string")
             | (Value::Bool(..), "boolean")
             | (Value::List(_), "array")
@@ -194,7 +245,6 @@ fn value(name: &str, field: &Field<'_>, given: &Given<'_>, known: &Known<'_>, re
         return None;
     }
     let text = if matches!(value.value, Value::Null) { String::new() } else { value.inline() };
-    let options = from_rule("options").or_else(|| own("options"));
     let options: Vec<String> = options.iter().filter_map(|list| list.as_list()).flatten().map(Node::inline).collect();
     if !options.is_empty() && !options.contains(&text) {
         let text = format!("`{name}` should be one of: {}; `{text}` is not", options.join(", "));
@@ -222,7 +272,11 @@ fn value(name: &str, field: &Field<'_>, given: &Given<'_>, known: &Known<'_>, re
 struct Wrong;
 
 /// The first of an input's rules that holds, if any does.
-fn matching<'n>(rules: &Field<'n>, known: &Known<'_>, report: &mut Report) -> Result<Option<&'n Node>, Wrong> {
+fn matching<'n>(
+    rules: &Field<'n>,
+    known: &InterpolationScope<'_>,
+    report: &mut Report,
+) -> Result<Option<&'n Node>, Wrong> {
     if rules.list().is_none() {
         rules.expected(report, "an array of rules");
         return Err(Wrong);

@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
+use gantry_core::NoteLevel;
 use gantry_kube::facts::{ContainerFacts, PodFacts};
-use gantry_kube::{Cluster, Fault, LogStream, PodRef, Sight};
-use gantry_wire::frame::{Frame, Note, NoteLevel};
+use gantry_kube::{Cluster, Fault, LogStream, PodRef, PodState};
+use gantry_wire::frame::{Frame, Note};
 use gantry_wire::services::ServicePlan;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::Task;
 use crate::job::link::Link;
-use crate::job::watched::Watched;
+use crate::job::watched::WatchedPod;
 
 /// Lines of all containers that wait for the job's task.
 const LINES: usize = 16;
@@ -103,7 +104,7 @@ impl Task {
     }
 
     fn follow_log(&mut self, followed: Followed) {
-        let Some(Watched { reference: pod, .. }) = &self.pod else { return };
+        let Some(WatchedPod { reference: pod, .. }) = &self.pod else { return };
         let follower = Follower {
             cluster: self.around.cluster.clone(),
             pod: pod.clone(),
@@ -204,9 +205,9 @@ impl Follower {
         let started = |pod: &PodFacts| pod.container(BUILD).is_some_and(ContainerFacts::has_started);
         let mut watch = self.cluster.watch_pod(&self.pod);
         let known = watch.until(|sight| match sight {
-            Sight::Present(pod) => started(pod).then_some(true),
-            Sight::Gone(_) => Some(false),
-            Sight::Unseen => None,
+            PodState::Present(pod) => started(pod).then_some(true),
+            PodState::Gone(_) => Some(false),
+            PodState::Unknown => None,
         });
         known.await.unwrap_or(false)
     }

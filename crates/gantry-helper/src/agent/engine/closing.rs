@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use gantry_core::limits::MOST_KEPT;
-use gantry_core::{Ending, FailureReason, Verdict};
-use gantry_wire::frame::{Closed, NoteLevel, Phase};
+use gantry_core::{Ending, FailureReason, NoteLevel, Verdict};
+use gantry_wire::frame::{Closed, Phase};
 
 use super::job::{Activity, Job, Shim};
 use super::usage;

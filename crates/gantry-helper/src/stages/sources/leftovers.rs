@@ -10,7 +10,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use crate::stages::trees::{remove_file, remove_tree};
+use crate::trees::{remove_file, remove_tree};
 
 /// What a git directory may keep: objects, what names them, and what git knows about the files of
 /// the work tree.

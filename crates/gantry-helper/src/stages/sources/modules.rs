@@ -14,8 +14,8 @@ use walkdir::WalkDir;
 use super::git::Git;
 use crate::limits::{GITMODULES, SUBMODULE_LEVELS};
 use crate::stages::StageContext;
-use crate::stages::trees::{is_real_below, remove_tree};
 use crate::tasks;
+use crate::trees::{is_real_below, remove_tree};
 
 /// A submodule as `.gitmodules` has it.
 #[derive(Debug, Default, PartialEq, Eq)]
