@@ -304,11 +304,7 @@ impl Runner {
             }
         };
         let (view, seen) = watch::channel(JobView::default());
-        let session = context
-            .session
-            .clone()
-            .map(|session| JobSession { directory: plan.pod_plan.paths.project_dir.clone(), ..session });
-        let visits = self.open_session(session, spec.id, &site, &seen);
+        let visits = self.open_session(session_of(&context, &plan), spec.id, &site, &seen);
         let listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
         Some(Prepared {
             namespace: plan.making.namespace.clone(),
@@ -463,6 +459,12 @@ pub(crate) async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work
         () = work => {}
         () = left => JobCutOff.say(),
     }
+}
+
+/// The session that GitLab was offered, in the directory of the job.
+fn session_of(context: &Context, plan: &JobPlan) -> Option<JobSession> {
+    let session = context.session.clone()?;
+    Some(JobSession { directory: plan.pod_plan.paths.project_dir.clone(), ..session })
 }
 
 /// What the log of a job without a plan says before its end.
