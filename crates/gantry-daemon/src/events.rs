@@ -1,9 +1,13 @@
-//! Everything that the daemon says about jobs: a type for each thing, which makes the line in the
-//! log and moves the metrics, so that the two cannot disagree. Which job, of which project and
-//! runner, is said by the span that the job is worked on in.
+//! Everything that the daemon says to operators: a type for each thing, which makes the line in the
+//! log and moves the metrics, so that the two cannot disagree. Here is what is said about jobs;
+//! which one, of which project and runner, is said by the span that the job is worked on in. What
+//! is said by those who know neither jobs nor metrics is in `notices.rs`; lines of the level
+//! `debug` stand where they are made, as do those of a start.
 
 mod asking;
 mod found;
+mod process;
+mod tokens;
 
 use std::time::Duration;
 
@@ -24,6 +28,11 @@ pub(crate) use found::{
     FarewellUnheard, GitlabUnknown, OwnerChanged, PatchRefused, PodNotKept, PodNotRemoved, PodRemoved, SecretMayBeLeft,
     TicketMissing, TicketUnusable,
 };
+pub(crate) use process::{
+    ConfigBack, ConfigGone, ConfigLoaded, ConfigRefused, ListenChanged, PollingBegins, PollingEnds, ReloadIgnored,
+    RunnerUnusable, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,
+};
+pub(crate) use tokens::{TokenEnded, TokenEndsSoon, TokenKeptLate, TokenNotRenewed, TokenRenewed, TokenWritten};
 
 use crate::job_end::{JobEnd, JobSummary};
 use crate::metrics::{EXECUTOR, MODE, Metrics, RunnerLabels, of};
@@ -50,7 +59,7 @@ pub(crate) fn job_is(job: i64, project: i64) {
     span.record("project", project);
 }
 
-/// Something that is said about a job.
+/// Something that is said.
 pub(crate) trait Said {
     /// The line in the log.
     fn log(&self);
@@ -224,9 +233,6 @@ impl Said for JobEnded<'_> {
         match &self.0.end {
             JobEnd::Reported(_) => {}
             JobEnd::Dropped(reason) => tracing::warn!("the job is no longer ours: {reason}"),
-            JobEnd::GivenBack => {
-                tracing::info!("the job goes back to GitLab's queue: no manager of it is left to start it");
-            }
             JobEnd::HandedOver => {
                 tracing::info!(
                     "the job goes on without this runner: another one takes it over, or its pod reports by itself"

@@ -21,6 +21,7 @@ mod listening;
 mod log_counts;
 mod metrics;
 mod moments;
+mod notices;
 mod outside;
 mod pause;
 mod poller;

@@ -114,6 +114,7 @@ pub fn context(system_id: &str, manager_host: &str, alone: &Alone) -> Context {
         docker_config: None,
         patch_files: gantry_plan::PatchFiles::new(),
         may_mark: true,
+        holds_pods: false,
     }
 }
 
@@ -142,18 +143,6 @@ fn proxies() -> Option<ProxyPlan> {
         no_proxy: proxies.no_proxy().to_owned(),
     };
     (!plan.http.is_empty() || !plan.https.is_empty()).then_some(plan)
-}
-
-/// Eight characters that make a pod's name unique.
-pub(crate) fn pod_suffix() -> String {
-    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut bits = gantry_core::chance::bits();
-    let mut draw = || {
-        let drawn = ALPHABET.get(usize::try_from(bits % 36).unwrap_or(0)).copied().unwrap_or(b'0');
-        bits /= 36;
-        char::from(drawn)
-    };
-    std::iter::repeat_with(&mut draw).take(8).collect()
 }
 
 #[cfg(test)]

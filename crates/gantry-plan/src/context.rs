@@ -67,6 +67,9 @@ pub struct Context {
     pub patch_files: PatchFiles,
     /// Whether the manager may write on pods, as far as it knows: pods that are kept need that.
     pub may_mark: bool,
+    /// Whether a pod can be held back until its Secret is there: the manager may patch pods, and
+    /// the API server knows scheduling gates.
+    pub holds_pods: bool,
 }
 
 impl Context {
@@ -97,6 +100,7 @@ impl Context {
             docker_config: None,
             patch_files: PatchFiles::new(),
             may_mark: true,
+            holds_pods: false,
         }
     }
 }

@@ -101,7 +101,7 @@ pub(crate) struct AdoptedParts {
 }
 
 /// Where a job runs, and what it shares there with others.
-pub(super) struct Surroundings {
+pub(super) struct JobContext {
     pub(super) cluster: Cluster,
     pub(super) helper: Arc<HelperBinaries>,
     pub(super) leftovers: LeftoverRemover,

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::address::ROOT;
+use crate::notices::{Notice as _, TerminalLingers, TerminalTimedOut};
 use crate::redaction::{self, Guard};
 use crate::view::JobView;
 
@@ -178,16 +179,13 @@ impl Visits {
         let session = Arc::clone(&self.session);
         async move {
             let mut used = session.used.subscribe();
-            tracing::info!(
-                limit = limit.as_secs(),
-                "The job's stages are over, and somebody is in its terminal: the job ends when the terminal does"
-            );
+            TerminalLingers(limit).say();
             let left = async {
                 let _ = used.wait_for(|used| !used).await;
             };
             tokio::select! {
                 gone = timeout(limit, left) => if gone.is_err() {
-                    tracing::info!(limit = limit.as_secs(), "Terminal session timed out");
+                    TerminalTimedOut(limit).say();
                 },
                 () = session.ended.cancelled() => {}
             }

@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 use super::answer::{Body, ConnectionPermit, sentence};
 use super::open::Session;
 use super::service_tls;
+use crate::notices::{Notice as _, PortUnreachable};
 use crate::tasks;
 
 /// How long a service may take to begin its answer: GitLab's own proxy waits no longer for
@@ -61,7 +62,7 @@ pub(super) async fn answer(
         Ok(stream) => stream,
         Err(error) => {
             let _entered = session.span.enter();
-            tracing::warn!("port {} of pod {pod} could not be reached: {}", port.number, error.message);
+            PortUnreachable { port: port.number, pod: &pod, error: &error }.say();
             return sentence(StatusCode::SERVICE_UNAVAILABLE, "the job's pod could not be reached");
         }
     };

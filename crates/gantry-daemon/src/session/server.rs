@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use gantry_config::settings::SessionServer as Settings;
 use gantry_core::Secret;
-use gantry_core::error_chain::chain;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -25,6 +24,7 @@ use super::certificate::CertificateError;
 use super::open::Sessions;
 use super::proxy::{self, Port};
 use super::{certificate, terminal};
+use crate::notices::{Notice as _, SessionServerChanged, SessionsRefused};
 use crate::{tasks, wiring};
 
 /// Connections at once: many people in many terminals. Strangers who connect without a word cannot
@@ -103,7 +103,7 @@ fn reachable(address: &str, listener: &TcpListener) -> String {
 /// What of new settings acts at once, and what does not.
 pub(crate) fn follow(server: Option<&SessionServer>, old: &Settings, new: &Settings) {
     if (&old.listen_address, &old.advertise_address) != (&new.listen_address, &new.advertise_address) {
-        tracing::warn!("[session_server] has changed: where sessions are served changes at the next start");
+        SessionServerChanged.say();
     }
     if let Some(server) = server {
         server.sessions.set_timeout(new.session_timeout);
@@ -130,7 +130,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, sessions: Sessions)
                 drop(tasks::spawn(connection(stream, acceptor.clone(), sessions.clone(), Arc::new(place))));
             }
             Err(error) => {
-                tracing::warn!("the session server cannot take a connection: {}", chain(&error));
+                SessionsRefused(&error).say();
                 sleep(REST).await;
             }
         }

@@ -8,7 +8,7 @@ use gantry_kube::{Cluster, Driver, HelperBinaries, PodRef};
 use gantry_plan::JobPlan;
 use tokio::time::Instant;
 
-use super::Patient;
+use super::Subject;
 use super::finding::Finding;
 
 /// A cluster that would take a trial pod.
@@ -23,31 +23,31 @@ const HELPER_COMMAND: &str =
     "h=/gantry-agent/gantry-helper; [ -x \"$h\" ] || h=gantry-helper; exec \"$h\" reach \"$0\"";
 
 /// Plans the trial pod.
-pub(super) fn plan(patient: &Patient<'_>, image: Option<&str>) -> Result<JobPlan, String> {
-    let context = wiring::context(&patient.system_id, &wiring::hostname(), &wiring::alone(patient.settings));
-    trial::plan(patient.runner, &context, image)
+pub(super) fn plan(subject: &Subject<'_>, image: Option<&str>) -> Result<JobPlan, String> {
+    let context = wiring::context(&subject.system_id, &wiring::hostname(), &wiring::alone(subject.settings));
+    trial::plan(subject.runner, &context, image)
 }
 
 /// Makes the pod, looks, and removes it.
 pub(super) async fn examine(
-    patient: &Patient<'_>,
+    subject: &Subject<'_>,
     trialable: Trialable,
     helper: &HelperBinaries,
     image: Option<&str>,
 ) -> Vec<Finding> {
-    let plan = match plan(patient, image) {
+    let plan = match plan(subject, image) {
         Ok(plan) => plan,
         Err(why) => return vec![Finding::error("pod", why, "change the setting or the --image that it names")],
     };
     let Trialable { cluster, driver } = trialable;
-    let looking = look(patient, &cluster, &plan, helper);
+    let looking = look(subject, &cluster, &plan, helper);
     tokio::select! {
         findings = looking => findings,
         () = driver => vec![Finding::error("pod", "the watch of pods has ended", "try again")],
     }
 }
 
-async fn look(patient: &Patient<'_>, cluster: &Cluster, plan: &JobPlan, helper: &HelperBinaries) -> Vec<Finding> {
+async fn look(subject: &Subject<'_>, cluster: &Cluster, plan: &JobPlan, helper: &HelperBinaries) -> Vec<Finding> {
     let begun = Instant::now();
     let deadline = begun + plan.start_timeout;
     let pod = match cluster.create_pod(&plan.pod, deadline, |_| {}).await {
@@ -60,7 +60,7 @@ async fn look(patient: &Patient<'_>, cluster: &Cluster, plan: &JobPlan, helper: 
             let seconds = begun.elapsed().as_secs_f64();
             let found = format!("a trial pod started in {seconds:.1} s: images are there, the helper runs");
             findings.push(Finding::ok("pod", found));
-            findings.push(sees_gitlab(patient, cluster, &pod).await);
+            findings.push(sees_gitlab(subject, cluster, &pod).await);
         }
         Err(why) => {
             let change = "what the message says; the images are `image` and helper_image, the time poll_timeout and prepare_timeout";
@@ -75,9 +75,9 @@ async fn look(patient: &Patient<'_>, cluster: &Cluster, plan: &JobPlan, helper: 
 }
 
 /// Whether the agent could report by itself.
-async fn sees_gitlab(patient: &Patient<'_>, cluster: &Cluster, pod: &PodRef) -> Finding {
-    let url = patient.runner.url.as_str();
-    let options = wiring::gitlab(patient.runner, &patient.directories, patient.settings.connection_max_age);
+async fn sees_gitlab(subject: &Subject<'_>, cluster: &Cluster, pod: &PodRef) -> Finding {
+    let url = subject.runner.url.as_str();
+    let options = wiring::gitlab(subject.runner, &subject.directories, subject.settings.connection_max_age);
     let ca = Client::new(options).ok().and_then(|client| client.ca_pem()).unwrap_or_default();
     let input = format!("{}\n\n", ca.trim_end());
     let command = ["sh", "-c", HELPER_COMMAND, url];
