@@ -19,6 +19,12 @@ use crate::causes::{grant, with};
 /// Less than the `poll_timeout` of GitLab Runner, which is in force here.
 const BOUND: Duration = Duration::from_secs(60);
 
+/// How long the log may take to name a cause, and a job to end that waiting does not help. On a
+/// machine with nothing else to do that is 5 s and 10 s; others work beside this test.
+const CAUSE: Duration = Duration::from_secs(15);
+/// See [`CAUSE`].
+const END: Duration = Duration::from_secs(25);
+
 /// Of a name here, so that what is made of it can be the name of a namespace.
 const LONGEST_NAME: usize = 30;
 
@@ -338,12 +344,12 @@ async fn outcome(world: &World, runner: &Runner, broken: &Broken) -> anyhow::Res
     job.as_object_mut().context("no object")?.extend(own.as_object().cloned().unwrap_or_default());
     let id = world.post_job(runner, &job).await?;
     if let Some(reason) = broken.ends {
-        let (job, log) = world.ended(id, BOUND).await?;
+        let (job, log) = world.ended(id, END).await?;
         ensure!(job.status == "failed" && job.failure_reason.as_deref() == Some(reason), "{job:?}\n{log}");
         return contains(&log, broken.texts);
     }
     for text in broken.texts {
-        world.gitlab.wait_for_text(id, text, BOUND).await?;
+        world.gitlab.wait_for_text(id, text, CAUSE).await?;
     }
     ensure!(!world.gitlab.job(id).await?.is_final(), "the job has ended");
     world.gitlab.cancel(id, false).await?;

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 const GIVEN: &str = "GANTRY_TEST_BINARIES";
 
 /// Names the helper for arm64 of the same build, where pods for that machine are tested.
-const ARM64_HELPER: &str = "GANTRY_TEST_ARM64_HELPER";
+pub(crate) const ARM64_HELPER: &str = "GANTRY_TEST_ARM64_HELPER";
 
 /// The programs under test.
 const PROGRAMS: [&str; 2] = ["gantry", "gantry-helper"];

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use crate::binaries::Binaries;
+use crate::binaries::{ARM64_HELPER, Binaries};
 use crate::helm::Helm;
 use crate::kube::Kube;
 use crate::kubectl::Kubectl;
@@ -101,7 +101,7 @@ impl Need {
             Self::PrivateImages => "images that want a login",
             Self::PodSecurity => "Pod Security",
             Self::Admission => "policies of admission",
-            Self::Arm64 => "node that starts programs for arm64 (tests/cluster/images arm64)",
+            Self::Arm64 => "node that starts programs for arm64 (.ci/run arm64)",
             Self::RealNodes => "real nodes, or images of our own on them",
         }
     }
@@ -192,7 +192,7 @@ impl Cluster {
             Need::PodSecurity => self.minor >= 25,
             Need::Admission => self.is_given() && self.minor >= 30,
             Need::RealNodes => self.registry.is_some(),
-            Need::Arm64 => self.arm64,
+            Need::Arm64 => self.arm64 && std::env::var_os(ARM64_HELPER).is_some(),
             Need::Helm => self.own_images && Kubectl::is_usable() && Helm::is_usable(),
             Need::Kubectl => Kubectl::is_usable(),
             Need::OpenBao => OpenBao::is_usable(),

@@ -13,10 +13,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gantry_core::{Secret, go_duration};
+use jiff::tz::TimeZone;
 
 use crate::declare::{Declared, Kind, Table, Walk};
 use crate::key::Form;
 use crate::names::{has_variable, is_object_name};
+use crate::periods::{self, Cron};
 use crate::problem::Severity;
 use crate::quantity::Quantity;
 use crate::section::Section;
@@ -281,6 +283,36 @@ pub(crate) fn texts(key: &'static str) -> Declared<impl Kind<Value = Vec<String>
 /// A table of texts with free keys.
 pub(crate) fn text_map(key: &'static str) -> Declared<impl Kind<Value = BTreeMap<String, String>>> {
     custom(key, Form::TextMap, "", |section, key| section.text_map(key))
+}
+
+/// Times as cron expressions; without the key always.
+pub(crate) fn crons(key: &'static str) -> Declared<impl Kind<Value = Vec<Cron>>> {
+    custom(key, Form::Texts, "", |section: &Section<'_>, key| {
+        if section.find(key).is_none() && section.is_present() {
+            return Cron::parse("* * * * *").into_iter().collect();
+        }
+        let mut list = Vec::new();
+        for found in section.items(key, "a list of cron expressions") {
+            let Some(text) = found.text() else { continue };
+            match Cron::parse(&text) {
+                Ok(cron) => list.push(cron),
+                Err(error) => found.problem(Severity::Error, format!("{text:?} is no cron expression: {error}")),
+            }
+        }
+        list
+    })
+}
+
+/// A time zone by its name.
+pub(crate) fn time_zone(key: &'static str) -> Declared<impl Kind<Value = Option<TimeZone>>> {
+    custom(key, Form::Text, "", |section: &Section<'_>, key| {
+        let name = section.text(key)?;
+        let zone = periods::zone(&name);
+        if zone.is_none() {
+            section.problem(Severity::Error, key, format!("{name:?} is no time zone such as Europe/Berlin or UTC"));
+        }
+        zone
+    })
 }
 
 /// Words and what they mean.

@@ -40,7 +40,7 @@ pub fn zone(name: &str) -> Option<TimeZone> {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CronError {
     /// Too few fields or too many.
-    #[error("has {0} fields and not five, six or seven, such as \"* 8-18 * * mon-fri\"")]
+    #[error("it has {0} fields and not five, six or seven, such as \"* 8-18 * * mon-fri\"")]
     Fields(usize),
     /// Part of a field.
     #[error("{part:?} is no {what}: write {lowest} to {highest}, *, a-b, */n or a list of these")]
@@ -236,9 +236,9 @@ mod tests {
     #[test]
     fn what_is_no_expression_is_refused() {
         for (text, expected) in [
-            ("", "has 0 fields and not five, six or seven, such as \"* 8-18 * * mon-fri\""),
-            ("* * *", "has 3 fields and not five, six or seven, such as \"* 8-18 * * mon-fri\""),
-            ("* * * * * * * *", "has 8 fields and not five, six or seven, such as \"* 8-18 * * mon-fri\""),
+            ("", "it has 0 fields and not five, six or seven, such as \"* 8-18 * * mon-fri\""),
+            ("* * *", "it has 3 fields and not five, six or seven, such as \"* 8-18 * * mon-fri\""),
+            ("* * * * * * * *", "it has 8 fields and not five, six or seven, such as \"* 8-18 * * mon-fri\""),
             ("60 * * * *", "\"60\" is no minute: write 0 to 59, *, a-b, */n or a list of these"),
             ("* 18-8 * * *", "\"18-8\" is no hour: write 0 to 23, *, a-b, */n or a list of these"),
             ("* */0 * * *", "\"*/0\" is no hour: write 0 to 23, *, a-b, */n or a list of these"),

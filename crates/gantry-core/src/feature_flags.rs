@@ -262,6 +262,6 @@ mod tests {
             remark("FF_USE_POD_ACTIVE_DEADLINE_SECONDS", false)
                 .is_some_and(|remark| remark.starts_with("accepted, has no effect: "))
         );
-        assert!(remark("FF_USE_JOB_ROUTER", true).is_some_and(|remark| remark.contains("no effect yet: ")));
+        assert!(remark("FF_USE_JOB_ROUTER", true).is_some_and(|remark| remark.contains("no effect: ")));
     }
 }

@@ -29,6 +29,7 @@ use crate::events::{
 };
 use crate::health::{Health, ProcessState};
 use crate::job_end::StopJobs;
+use crate::kept::KeptNames;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
@@ -154,7 +155,7 @@ impl App {
             metrics,
             health: Health::default(),
             running: Running::default(),
-            pause_names: pause::Names::default(),
+            pause_names: KeptNames::default(),
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),

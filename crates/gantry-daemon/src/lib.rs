@@ -15,6 +15,7 @@ mod health;
 mod hold;
 mod job;
 mod job_end;
+mod kept;
 mod leftovers;
 mod listening;
 mod log_counts;

@@ -2,8 +2,7 @@
 //! of which only the number of pods changes. Everything is decided in memory; the API server is
 //! asked when the number changes, and once in [`HEARTBEAT`].
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_config::periods;
@@ -44,23 +43,10 @@ pub(crate) fn keep(runner: &Arc<Runner>, stop: &CancellationToken) {
         let before = runner.shared.pause_names.of(name);
         let _only_one = before.lock().await;
         let mut keeper = Keeper::new(&runner);
-        stop.run_until_cancelled(keeper.run()).await;
+        // On the heap: it is large, and lives as long as the runner.
+        stop.run_until_cancelled(Box::pin(keeper.run())).await;
         keeper.remove().await;
     }));
-}
-
-/// The names of Deployments that somebody in this process keeps: an entry that has changed begins
-/// only when what it was before has removed its own.
-#[derive(Clone, Default)]
-pub(crate) struct Names {
-    known: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
-}
-
-impl Names {
-    fn of(&self, name: String) -> Arc<tokio::sync::Mutex<()>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(name).or_default())
-    }
 }
 
 struct Keeper<'r> {
@@ -230,9 +216,9 @@ struct Level {
 
 impl Level {
     fn next(&mut self, wanted: u32, idle_time: Duration, now: Instant) -> u32 {
-        if wanted >= self.pods {
-            *self = Self { pods: wanted, fewer_since: None };
-        } else if now.saturating_duration_since(*self.fewer_since.get_or_insert(now)) >= idle_time {
+        let is_fewer = wanted < self.pods;
+        let since = if is_fewer { *self.fewer_since.get_or_insert(now) } else { now };
+        if !is_fewer || now.saturating_duration_since(since) >= idle_time {
             *self = Self { pods: wanted, fewer_since: None };
         }
         self.pods

@@ -47,7 +47,7 @@ use crate::site::{FleetPlace, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
 use crate::telemetry;
 use crate::view::JobView;
-use crate::{pause, tasks, wiring};
+use crate::{tasks, wiring};
 
 /// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
 const LEAVE_MARGIN: Duration = Duration::from_millis(300);
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) running: Running,
-    pub(crate) pause_names: pause::Names,
+    pub(crate) pause_names: crate::kept::KeptNames,
     pub(crate) helper: Arc<HelperBinaries>,
     /// Set when the process ends: what becomes of running jobs.
     pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,

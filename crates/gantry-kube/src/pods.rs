@@ -197,7 +197,7 @@ impl Cluster {
         loop {
             match retry::until((persistence, deadline), &mut tell, || self.create_once(pod, name)).await? {
                 Created::Leaving if Instant::now() < deadline => {
-                    sleep_until(Instant::now() + backoff.next_spread_pause()).await
+                    sleep_until(Instant::now() + backoff.next_spread_pause()).await;
                 }
                 created => return Ok(created),
             }

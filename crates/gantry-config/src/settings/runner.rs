@@ -23,7 +23,6 @@ mod monitoring;
 mod values;
 
 pub use monitoring::{Pattern, QueuingDuration};
-pub(super) use monitoring::{always_or_crons, timezone};
 pub(super) use values::environment;
 use values::{
     builds_dir, executor, feature_flags, git_mirror, job_environment, keep_failed_pods, output_limit, script_grace,
@@ -224,7 +223,8 @@ pub enum GitMirror {
 }
 
 table! {
-    /// `[runners.experimental.boot_verify]`: whether a runner must prove itself before it is polled.
+    /// `[runners.experimental.boot_verify]`: whether a runner must prove itself before it takes
+    /// jobs.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct BootVerify {
         /// Whether it is done.

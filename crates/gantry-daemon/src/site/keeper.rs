@@ -360,7 +360,7 @@ impl Heart {
                     tracing::debug!(%error, "other managers cannot be reported that this one lives; trying again");
                 }
                 Err(_) => {
-                    tracing::debug!("other managers cannot be reported in time that this one lives; trying again")
+                    tracing::debug!("other managers cannot be reported in time that this one lives; trying again");
                 }
             }
             return true;

@@ -1,4 +1,5 @@
-//! `[runners.kubernetes.autoscaler]`: pods that do nothing and keep room on nodes for those of jobs.
+//! `[runners.kubernetes.autoscaler]`: pods that do nothing and keep room on nodes for those of
+//! jobs.
 
 use std::time::Duration;
 
@@ -6,11 +7,10 @@ use jiff::tz::TimeZone;
 
 use crate::declare::table;
 use crate::key::Form;
-use crate::kinds::{custom, duration_or, object_names, positive, switch, tables, text_or};
+use crate::kinds::{crons, custom, duration_or, object_names, positive, switch, tables, text_or, time_zone};
 use crate::periods::Cron;
 use crate::problem::Severity;
 use crate::section::Section;
-use crate::settings::runner::{always_or_crons, timezone};
 
 /// The class that pause pods have where no other is named; the runner makes it (GitLab Runner
 /// 19.4).
@@ -40,9 +40,9 @@ table! {
     #[derive(Clone, Debug, PartialEq)]
     pub struct PausePolicy {
         /// When the entry counts, as cron expressions; without any always.
-        periods: Vec<Cron> = custom("periods", Form::Texts, "", always_or_crons);
+        periods: Vec<Cron> = crons("periods");
         /// The zone of the periods, such as `Europe/Berlin`; without it that of the runner.
-        timezone: Option<TimeZone> = custom("timezone", Form::Text, "", timezone);
+        timezone: Option<TimeZone> = time_zone("timezone");
         /// Pause pods at least.
         idle_count: u32 = custom("idle_count", Form::Positive, "0", |section: &Section<'_>, key| {
             section.positive(key).unwrap_or(0)
