@@ -21,6 +21,7 @@ mod jobs;
 mod lasting;
 mod managers;
 mod many;
+mod mirror;
 mod output;
 mod process;
 mod registries;
@@ -31,6 +32,7 @@ mod services;
 mod settings;
 mod telemetry;
 mod terminal;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
     tests.extend(lasting::tests());
     tests.extend(managers::tests());
     tests.extend(many::tests());
+    tests.extend(mirror::tests());
     tests.extend(process::tests());
     tests.extend(secrets::tests());
     tests.extend(services::tests());
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
     tests.extend(telemetry::tests());
     tests.extend(room::tests());
     tests.extend(settings::tests());
+    tests.extend(warm::tests());
     tests.extend(causes::tests());
     tests.extend(broken::tests());
     tests.extend(registries::tests());

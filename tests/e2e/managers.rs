@@ -1,6 +1,7 @@
 //! Several managers, one after the other or at once: jobs go on whoever speaks for them, and nobody
 //! touches what is another's.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ const OWNER: &str = "/metadata/annotations/gantry.dev~1owner";
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("managers: six entries in one namespace are one list and one watch", one_watch).needs(Need::Faults),
+        Test::new("managers: few requests for a job, and none while it is quiet", few_requests).needs(Need::Faults),
         Test::new("managers: one is killed, and another with another token goes on", |world| {
             replaced(world, "killed-jobs", Signal::SIGKILL)
         }),
@@ -123,6 +125,42 @@ async fn one_watch(world: Rc<World>) -> anyhow::Result<()> {
     // Before the harness lists pods itself.
     let (lists, watches) = (count(&world, lists).await?, count(&world, watches).await?);
     ensure!((lists, watches) == (1, 1), "{lists} lists and {watches} watches");
+    world.no_pods(&runner).await
+}
+
+/// Requests about the pods of a namespace since counting began, by verb. Tries of `pods/exec` are
+/// not among them.
+async fn requests(world: &World, counters: &[(&'static str, u64)]) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+    let mut counts = BTreeMap::new();
+    for (verb, id) in counters {
+        counts.insert(*verb, count(world, *id).await?);
+    }
+    Ok(counts)
+}
+
+/// A job that is quiet for some time, of a manager that may do what it can to pods.
+async fn few_requests(world: Rc<World>) -> anyhow::Result<()> {
+    const QUIET: [&str; 3] = ["echo it begins", "sleep 12", "echo it ends"];
+    let runner = Runner::start(&world, &RunnerOptions::new("frugal")).await?;
+    let mut counters = Vec::new();
+    for verb in ["create", "get", "list", "watch", "patch", "update", "delete"] {
+        counters.push((verb, counted(&world, &runner.namespace, verb).await?));
+    }
+    let id = world.post_job(&runner, &script(&QUIET)).await?;
+    world.gitlab.wait_for_text(id, "\nit begins", BOUND).await?;
+    let begun = requests(&world, &counters).await?;
+    world.gitlab.wait_for_text(id, "\nit ends", BOUND).await?;
+    let ends = requests(&world, &counters).await?;
+    ensure!(begun == ends, "a job that is quiet asks the API server: {begun:?}, then {ends:?}");
+    let (job, log) = world.ended(id, BOUND).await?;
+    ensure!(job.status == "success", "{job:?}\n{log}");
+    let all = until("the pod to be deleted", BOUND, async || {
+        let all = requests(&world, &counters).await?;
+        Ok(if all["delete"] > 0 { Ok(all) } else { Err(format!("{all:?}")) })
+    })
+    .await?;
+    let sum: u64 = all.values().sum();
+    ensure!(sum < 10, "{sum} requests for one job: {all:?}");
     world.no_pods(&runner).await
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("process: a second SIGTERM ends at once", second_signal),
         Test::new("process: SIGHUP reads the configuration again", reload),
         Test::new("process: metrics move", metrics),
+        Test::new("process: inputs of jobs are counted", inputs),
         Test::new("process: health", health),
         Test::new("process: the doctor makes a trial pod", doctor),
         Test::new("process: a single run takes one job and ends", single_run),
@@ -308,6 +309,25 @@ async fn metrics(world: Rc<World>) -> anyhow::Result<()> {
         Ok(if is_right { Ok(()) } else { Err(format!("total {total:?}, failed {failed:?}, ended {ended:?}")) })
     })
     .await
+}
+
+async fn inputs(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions::new("inputs")).await?;
+    for (line, status, words) in [
+        ("echo hello ${{ job.inputs.who }}", "success", "\nhello you\n"),
+        ("echo hello ${{ job.inputs.nobody }}", "failed", "there is no \"nobody\""),
+    ] {
+        let mut job = script(&["echo the first line", line]);
+        job["inputs"] =
+            serde_json::json!([{"key": "who", "value": {"type": "string", "content": "you", "sensitive": false}}]);
+        let (job, log) = world.run_on(&runner, &job, BOUND).await?;
+        ensure!(job.status == status && log.contains(words), "{job:?}\n{log}");
+    }
+    let placed = runner.metric("gitlab_runner_job_inputs_interpolations_total", "").await?;
+    let failures = "gitlab_runner_job_inputs_interpolation_failures_total";
+    let failed = runner.metric(failures, "error_type=\"evaluation\"").await?;
+    ensure!(placed == Some(1.0) && failed == Some(1.0), "placed {placed:?}, failed {failed:?}");
+    Ok(())
 }
 
 async fn health(world: Rc<World>) -> anyhow::Result<()> {

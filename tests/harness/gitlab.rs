@@ -44,6 +44,9 @@ pub struct Job {
     /// another job of the same name.
     #[serde(default)]
     pub attempt: u32,
+    /// Bytes that git was sent with the job's token.
+    #[serde(default)]
+    pub git_bytes: u64,
 }
 
 impl Job {

@@ -33,8 +33,32 @@ pub fn create(dir: &Path) -> anyhow::Result<PathBuf> {
     std::fs::write(path.join("topic.txt"), "of the branch\n")?;
     git(&path, &["add", "-A"])?;
     git(&path, &["commit", "-q", "-m", "on the branch"])?;
+    make_large(&path)?;
     git(&path, &["checkout", "-q", "main"])?;
     Ok(path)
+}
+
+/// Bytes of the branches that fetching takes long enough to be measured of.
+pub const LARGE: usize = 4_000_000;
+
+/// Two branches with a history of their own, which no other test fetches: `large`, whose content no
+/// compression makes smaller, and `large-next`, which has one small commit more.
+fn make_large(path: &Path) -> anyhow::Result<()> {
+    git(path, &["checkout", "-q", "--orphan", "large"])?;
+    git(path, &["rm", "-q", "-r", "-f", "."])?;
+    let mut state: u64 = 1;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state ^ (state >> 29)).to_le_bytes()
+    });
+    std::fs::write(path.join("noise"), noise.flatten().take(LARGE).collect::<Vec<u8>>())?;
+    for (branch, content) in [("large", "first\n"), ("large-next", "second\n")] {
+        std::fs::write(path.join("word.txt"), content)?;
+        git(path, &["checkout", "-q", "-B", branch])?;
+        git(path, &["add", "-A"])?;
+        git(path, &["commit", "-q", "-m", content.trim()])?;
+    }
+    Ok(())
 }
 
 fn git(dir: &Path, args: &[&str]) -> anyhow::Result<()> {

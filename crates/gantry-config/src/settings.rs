@@ -27,7 +27,7 @@ pub mod volumes;
 
 pub use kubernetes::{Gates, KubernetesSettings, PullPolicy};
 pub use resources::{ContainerResources, ResourceSettings, Resources};
-pub use runner::{RunnerSettings, Shell};
+pub use runner::{GitMirror, RunnerSettings, Shell};
 pub use security::{ContainerSecurityContext, PodSecurityContext};
 
 /// A file that can be used.

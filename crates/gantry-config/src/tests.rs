@@ -1,9 +1,12 @@
 //! Whole files, good and bad. What is read is compared as a picture, what is wrong line by line.
 
+mod collection;
+
 use proptest::prelude::*;
 
 use crate::key::{Form, Key};
 use crate::keys::keys;
+use crate::settings::GitMirror;
 use crate::{Problem, Settings, load};
 
 fn env(name: &str) -> Option<String> {
@@ -436,7 +439,12 @@ fn numbers_below_zero_are_said() {
             let text = match path.as_slice() {
                 ["runners[]", name] => runner(&format!("{name} = {value}\n")),
                 ["runners[]", tables @ .., name] => {
-                    runner(&format!("[runners.{}]\n{name} = {value}\n", tables.join(".")))
+                    let table = format!("runners.{}", tables.join("."));
+                    let header = match table.strip_suffix("[]") {
+                        Some(list) => format!("[[{list}]]"),
+                        None => format!("[{table}]"),
+                    };
+                    runner(&format!("{header}\n{name} = {value}\n"))
                 }
                 [name] => format!("{name} = {value}\n"),
                 [tables @ .., name] => format!("[{}]\n{name} = {value}\n", tables.join(".")),
@@ -468,6 +476,28 @@ fn the_grace_of_a_script_has_a_limit() {
     assert_eq!(warnings, "");
     let problem = broken(&with("3m"));
     assert!(problem.contains("runners[0].gantry.script_termination_grace_period: must be at most 2m"), "{problem}");
+}
+
+#[test]
+fn a_git_mirror_is_a_directory_or_a_claim() {
+    let with = |place: &str| runner(&format!("[runners.gantry]\ngit_mirror = {place:?}\n"));
+    for (place, expected) in [
+        ("/var/lib/gantry/git/", GitMirror::HostPath("/var/lib/gantry/git".to_owned())),
+        ("git-mirror", GitMirror::Claim("git-mirror".to_owned())),
+    ] {
+        let (settings, warnings) = good(&with(place));
+        assert_eq!((settings.runners[0].git_mirror.as_ref(), &*warnings), (Some(&expected), ""), "{place}");
+    }
+    for (place, words) in [
+        ("/", "must be a directory of the nodes below /"),
+        ("/var/../etc", "without '..'"),
+        ("var/lib", "is neither an absolute path of the nodes"),
+        ("$X", "nor the name of a claim"),
+    ] {
+        let problem = broken(&with(place));
+        assert!(problem.contains("runners[0].gantry.git_mirror: ") && problem.contains(words), "{place}: {problem}");
+    }
+    assert_eq!(good(&with("")).0.runners[0].git_mirror, None);
 }
 
 #[test]

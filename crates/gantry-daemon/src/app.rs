@@ -28,7 +28,7 @@ use crate::job_end::StopJobs;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
-use crate::poller::{self, Polling};
+use crate::poller::Polling;
 use crate::registry::Running;
 use crate::renewals::Renewals;
 use crate::runner::{Runner, Shared};
@@ -36,7 +36,7 @@ use crate::server::ServerState;
 use crate::session::SessionServer;
 use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
-use crate::{listening, session, tasks, wiring};
+use crate::{boot, listening, pause, session, wiring};
 
 /// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started
 /// are tried again.
@@ -147,6 +147,7 @@ impl App {
             metrics,
             health: Health::default(),
             running: Running::default(),
+            pause_names: pause::Names::default(),
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),
@@ -456,9 +457,8 @@ impl App {
         self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
         let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
-        for worker in 0..workers {
-            tasks::spawn(poller::work(Arc::clone(&runner), Arc::clone(&polling), worker, stop.clone()));
-        }
+        pause::keep(&runner, &stop);
+        boot::begin(runner, polling, stop.clone());
         Ok(stop)
     }
 }

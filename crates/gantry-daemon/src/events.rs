@@ -7,12 +7,15 @@ mod found;
 
 use std::time::Duration;
 
+use gantry_config::RunnerSettings;
 use gantry_core::{FailureReason, Verdict};
 use gantry_gitlab::ReceivedJob;
 use gantry_kube::{ApiError, DeleteError};
-use gantry_plan::JobPlan;
+use gantry_plan::{JobPlan, PlanError};
 use gantry_relay::{GoneReason, RelayEnd};
 use gantry_wire::codec::FrameError;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 pub(crate) use asking::{
     GitlabUnavailable, HoldChanged, JobReceived, NothingReceived, RequestFailed, RunnerUnhealthy, TokenRefused,
@@ -25,6 +28,7 @@ pub(crate) use found::{
 use crate::job_end::{JobEnd, JobSummary};
 use crate::metrics::{EXECUTOR, MODE, Metrics, RunnerLabels, of};
 use crate::moments::Part;
+use crate::queuing;
 
 /// The span of everything that is done for a job. It has the level of errors, so that no filter
 /// takes its fields away from a line. What is not known yet is recorded later.
@@ -39,7 +43,7 @@ pub(crate) fn job_is_traced(span: &tracing::Span, trace_id: Option<&str>) {
     }
 }
 
-/// JobHeaders what an adopted job is, now that somebody has told it.
+/// Says what an adopted job is, now that somebody has told it.
 pub(crate) fn job_is(job: i64, project: i64) {
     let span = tracing::Span::current();
     span.record("job", job);
@@ -54,12 +58,12 @@ pub(crate) trait Said {
     /// What it changes in the metrics of the job's runner.
     fn count(&self, _metrics: &Metrics, _runner: &RunnerLabels) {}
 
-    /// JobHeaders it where it changes no metric.
+    /// Says it where it changes no metric.
     fn say(&self) {
         self.log();
     }
 
-    /// JobHeaders it.
+    /// Says it.
     fn tell(&self, metrics: &Metrics, runner: &RunnerLabels) {
         self.log();
         self.count(metrics, runner);
@@ -67,7 +71,22 @@ pub(crate) trait Said {
 }
 
 /// GitLab has handed out a job.
-pub(crate) struct JobTaken<'a>(pub(crate) &'a ReceivedJob);
+pub(crate) struct JobTaken<'a> {
+    /// The job.
+    pub(crate) received: &'a ReceivedJob,
+    /// Whether it has waited in GitLab for longer than its runner accepts.
+    pub(crate) waited_too_long: bool,
+}
+
+impl<'a> JobTaken<'a> {
+    /// By a runner with these settings.
+    pub(crate) fn by(settings: &RunnerSettings, received: &'a ReceivedJob) -> Self {
+        let (entries, info) = (&settings.queuing_durations, &received.spec.job_info);
+        let waited_too_long =
+            !entries.is_empty() && queuing::is_exceeded(entries, info, Timestamp::now(), &TimeZone::system());
+        Self { received, waited_too_long }
+    }
+}
 
 impl Said for JobTaken<'_> {
     fn log(&self) {
@@ -75,7 +94,7 @@ impl Said for JobTaken<'_> {
     }
 
     fn count(&self, metrics: &Metrics, runner: &RunnerLabels) {
-        let (labels, info) = (of(runner), &self.0.spec.job_info);
+        let (labels, info) = (of(runner), &self.received.spec.job_info);
         metrics.jobs_total.with_label_values(&labels).inc();
         metrics.execution_modes.with_label_values(&[MODE, EXECUTOR]).inc();
         let [runner, name, system_id] = labels;
@@ -84,6 +103,7 @@ impl Said for JobTaken<'_> {
         queued.observe(info.time_in_queue_seconds.max(0.0));
         metrics.queue_size.with_label_values(&labels).set(info.queue_size);
         metrics.queue_depth.with_label_values(&labels).set(info.queue_depth);
+        metrics.queuing_exceeded.with_label_values(&labels).inc_by(u64::from(self.waited_too_long));
     }
 }
 
@@ -95,6 +115,34 @@ impl Said for ImagesConfigured<'_> {
         for container in self.0.pod.spec.iter().flat_map(|spec| &spec.containers) {
             let image = container.image.as_deref().unwrap_or_default();
             tracing::info!(container = container.name, image, "image configured for the job");
+        }
+    }
+}
+
+/// What has become of a job's inputs: they stand in its texts, or an expression about them has no
+/// value, for which the job log has the words.
+pub(crate) struct InputsRead<'a>(pub(crate) &'a Result<JobPlan, PlanError>);
+
+impl Said for InputsRead<'_> {
+    fn log(&self) {
+        match self.0 {
+            Ok(plan) if plan.input_texts > 0 => {
+                tracing::debug!(texts = plan.input_texts, "inputs of the job were put into its texts");
+            }
+            Err(PlanError::Input { problem, .. }) => {
+                tracing::debug!(error_type = problem.label(), "an input of the job cannot be put into its texts");
+            }
+            _ => {}
+        }
+    }
+
+    fn count(&self, metrics: &Metrics, _: &RunnerLabels) {
+        match self.0 {
+            Ok(plan) => metrics.inputs.inc_by(plan.input_texts),
+            Err(PlanError::Input { problem, .. }) => {
+                metrics.input_failures.with_label_values(&[problem.label()]).inc();
+            }
+            Err(_) => {}
         }
     }
 }
@@ -127,7 +175,7 @@ pub(crate) struct JobGarbled<'a> {
 }
 
 impl JobGarbled<'_> {
-    /// JobHeaders it of a runner's request: there is no span of the job yet.
+    /// Says it of a runner's request: there is no span of the job yet.
     pub(crate) fn tell(&self, metrics: &Metrics, labels: &RunnerLabels) {
         let RunnerLabels { runner, name, system_id } = labels;
         tracing::error!(

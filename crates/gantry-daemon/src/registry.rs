@@ -52,6 +52,12 @@ impl Running {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many of them are those of one runner.
+    pub(crate) fn count_of(&self, labels: &RunnerLabels) -> usize {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.values().filter(|entry| entry.labels == *labels).count()
+    }
+
     /// One line per job (GitLab Runner 19.4, `/debug/jobs/list`).
     pub(crate) fn list(&self) -> String {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);

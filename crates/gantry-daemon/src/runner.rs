@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::events::{self, ImagesConfigured, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
+use crate::events::{self, ImagesConfigured, InputsRead, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
 use crate::health::Health;
 use crate::hold::Hold;
 use crate::job::{self, JobParts};
@@ -46,7 +46,7 @@ use crate::site::{FleetPlace, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
 use crate::telemetry;
 use crate::view::JobView;
-use crate::{tasks, wiring};
+use crate::{pause, tasks, wiring};
 
 /// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
 const LEAVE_MARGIN: Duration = Duration::from_millis(300);
@@ -60,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) running: Running,
+    pub(crate) pause_names: pause::Names,
     pub(crate) helper: Arc<HelperBinaries>,
     /// Set when the process ends: what becomes of running jobs.
     pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,
@@ -222,8 +223,7 @@ impl Runner {
 
     /// Starts a job that GitLab has handed out.
     pub(crate) fn start(self: &Arc<Self>, received: ReceivedJob, offered: Option<Offered>, places: Places) {
-        let runner = Arc::clone(self);
-        let tracker = self.shared.jobs.clone();
+        let (runner, tracker) = (Arc::clone(self), self.shared.jobs.clone());
         let spec = &received.spec;
         let span = events::job_span(Some(spec.id), Some(spec.job_info.project_id), &self.labels.runner);
         events::job_is_traced(&span, telemetry::trace_id(spec.features.tracing.as_ref()));
@@ -269,7 +269,7 @@ impl Runner {
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
         let masked = spec.variables.iter().filter(|variable| variable.masked).map(|variable| &variable.value);
         let given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
-        JobTaken(&received).tell(&self.shared.metrics, &self.labels);
+        JobTaken::by(&self.settings, &received).tell(&self.shared.metrics, &self.labels);
         let secrets = match secrets {
             Ok(lines) => lines,
             Err((lines, ending)) => {
@@ -281,7 +281,9 @@ impl Runner {
         let numbers = self.numbers.take(spec.job_info.project_id);
         let context = self.context(&received, &numbers);
         let links = self.preparation.links(spec, &self.settings, &context).await;
-        let plan = match gantry_plan::plan(spec, &self.settings, &context, &links) {
+        let plan = gantry_plan::plan(spec, &self.settings, &context, &links);
+        InputsRead(&plan).tell(&self.shared.metrics, &self.labels);
+        let plan = match plan {
             Ok(plan) => Box::new(JobPlan { banner: [plan.banner.clone(), secrets].concat(), ..plan }),
             Err(error) => {
                 let reasons = spec.features.failure_reasons.clone();
@@ -330,7 +332,7 @@ impl Runner {
         })
     }
 
-    /// JobHeaders how a job has ended, and lets go of what was there for it alone.
+    /// Says how a job has ended, and lets go of what was there for it alone.
     async fn leave(&self, site: Arc<Site>, namespace: Option<OwnNamespace>, summary: &JobSummary) {
         self.ended(summary);
         if let Some(namespace) = namespace {
@@ -442,7 +444,7 @@ impl Runner {
         }
     }
 
-    /// JobHeaders how a job has ended that this manager had.
+    /// Says how a job has ended that this manager had.
     pub(crate) fn ended(&self, summary: &JobSummary) {
         JobEnded(summary).tell(&self.shared.metrics, &self.labels);
         JobGone.say();

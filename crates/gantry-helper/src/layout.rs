@@ -42,6 +42,11 @@ impl Layout {
         self.at(layout::AGENT_DIR)
     }
 
+    /// The mirror of the project's repository, where the runner keeps one.
+    pub(crate) fn mirror_dir(&self) -> PathBuf {
+        self.at(layout::MIRROR_DIR)
+    }
+
     pub(crate) fn manager_socket(&self) -> PathBuf {
         self.at(layout::MANAGER_SOCKET)
     }

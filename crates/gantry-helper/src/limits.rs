@@ -282,3 +282,21 @@ pub(crate) const TREE_BUFFER: usize = 128 * 1024;
 
 /// Age of a half-written cache file that nobody writes any more: longer than any job.
 pub(crate) const CACHE_FILE_LEFTOVER: Duration = Duration::from_secs(48 * 3600);
+
+/// How long a job may spend with the mirror of its node before it fetches without it: what the
+/// first job of a project needs for a history of some gigabytes, and a quarter of the time that
+/// jobs have by default.
+pub(crate) const MIRROR_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// How long a job waits for others that use the same mirror, and how often it looks: the first of
+/// many fetches for all of them, and a fetch of its own is never far.
+pub(crate) const MIRROR_LOCK: Duration = Duration::from_secs(5 * 60);
+pub(crate) const MIRROR_LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Commits that a mirror names to GitLab as known: more than the branches that people work on at
+/// once, and one request has room for them.
+pub(crate) const MIRROR_TIPS: usize = 256;
+
+/// Packs of a mirror, of which each update adds one, before small ones become one: git looks into
+/// each for every object.
+pub(crate) const MIRROR_PACKS: usize = 32;

@@ -30,18 +30,51 @@ const MOST_PUT: usize = MAX_EXPANDED;
 /// Steps whose scripts hold expressions.
 const STEPS: [&str; 2] = ["script", "after_script"];
 
+/// What is wrong with an expression about inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputProblem {
+    /// It cannot be read.
+    Parse,
+    /// It has no value.
+    Evaluation,
+    /// Its value must not be shown.
+    Sensitive,
+}
+
+impl InputProblem {
+    /// The reference's word for it, in its metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Evaluation => "evaluation",
+            Self::Sensitive => "sensitive_unsupported",
+        }
+    }
+}
+
+/// A job with its inputs in place.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Interpolated {
+    pub(crate) job: JobSpec,
+    /// How many of its texts had expressions.
+    pub(crate) texts: u64,
+}
+
 /// The job with its inputs in place; nothing if there are none, or they are not wanted.
 ///
 /// # Errors
 /// An input is not what it says, an expression cannot be read or has no value, its value must not
 /// be shown, or the job would become too large.
-pub(crate) fn interpolate(job: &JobSpec, runner: &RunnerSettings) -> Result<Option<JobSpec>, PlanError> {
+pub(crate) fn interpolate(job: &JobSpec, runner: &RunnerSettings) -> Result<Option<Interpolated>, PlanError> {
     if job.inputs.is_empty() || !is_wanted(job, runner) {
         return Ok(None);
     }
     let inputs = Inputs::read(&job.inputs)?;
-    let mut job = job.clone();
-    let mut put = |what: &str, text: &mut String| inputs.put_into(what, text);
+    let (mut job, mut texts) = (job.clone(), 0);
+    let mut put = |what: &str, text: &mut String| {
+        texts += u64::from(inputs.put_into(what, text)?);
+        Ok(())
+    };
     for step in job.steps.iter_mut().filter(|step| STEPS.contains(&step.name.as_str())) {
         step.script.iter_mut().try_for_each(|line| put(&step.name, line))?;
     }
@@ -59,7 +92,7 @@ pub(crate) fn interpolate(job: &JobSpec, runner: &RunnerSettings) -> Result<Opti
         let mut texts = texts.chain(&mut cache.paths).chain(&mut cache.fallback_keys);
         texts.try_for_each(|text| put("cache", text))?;
     }
-    Ok(Some(job))
+    Ok(Some(Interpolated { job, texts }))
 }
 
 /// The flag decides before variables are expanded, because images are variables too.
@@ -116,25 +149,28 @@ impl Inputs {
         Ok(inputs)
     }
 
-    /// Puts values in the place of the expressions of a text. `what` says where the text stands.
-    fn put_into(&self, what: &str, text: &mut String) -> Result<(), PlanError> {
+    /// Puts values in the place of the expressions of a text, and says whether it has any.
+    /// `what` says where the text stands.
+    fn put_into(&self, what: &str, text: &mut String) -> Result<bool, PlanError> {
         if !text.contains(OPEN) {
-            return Ok(());
+            return Ok(false);
         }
         let mut out = String::with_capacity(text.len());
         let mut rest = text.as_str();
         while let Some((before, behind)) = rest.split_once(OPEN) {
             out.push_str(before);
-            let problem = |expression: &str, problem: String| {
+            let problem = |expression: &str, (problem, words): (InputProblem, String)| {
                 let shown = cut(expression.trim());
-                PlanError::Configuration(format!("{what} of the job has {OPEN} {shown} {CLOSE}, and {problem}"))
+                let message = format!("{what} of the job has {OPEN} {shown} {CLOSE}, and {words}");
+                PlanError::Input { problem, message }
             };
             let Some(length) = expression::length(behind, CLOSE) else {
                 let line = behind.lines().next().unwrap_or_default();
-                return Err(problem(line, format!("it does not end with {CLOSE}")));
+                return Err(problem(line, (InputProblem::Parse, format!("it does not end with {CLOSE}"))));
             };
             let (inside, after) = behind.split_at(length);
-            let value = Expression::read(inside).and_then(|expression| self.value(&expression));
+            let expression = Expression::read(inside).map_err(|words| (InputProblem::Parse, words));
+            let value = expression.and_then(|expression| self.value(&expression));
             let value = value.map_err(|what| problem(inside, what))?;
             self.take_room(value.len())?;
             out.push_str(&value);
@@ -142,7 +178,7 @@ impl Inputs {
         }
         out.push_str(rest);
         *text = out;
-        Ok(())
+        Ok(true)
     }
 
     fn take_room(&self, size: usize) -> Result<(), PlanError> {
@@ -154,13 +190,14 @@ impl Inputs {
         Ok(())
     }
 
-    fn value(&self, expression: &Expression) -> Result<String, String> {
+    fn value(&self, expression: &Expression) -> Result<String, (InputProblem, String)> {
         let secret = self.sensitive.iter().find(|name| expression.touches(name));
         if let Some(name) = secret {
             let name = cut(name);
-            return Err(format!("input {name:?} is sensitive: its value may stand in no script or setting of the job"));
+            let words = format!("input {name:?} is sensitive: its value may stand in no script or setting of the job");
+            return Err((InputProblem::Sensitive, words));
         }
-        expression.text(&self.values)
+        expression.text(&self.values).map_err(|words| (InputProblem::Evaluation, words))
     }
 }
 
@@ -186,7 +223,7 @@ mod tests {
     fn script(text: &str) -> Result<String, String> {
         let job = job(&json!({"steps": [{"name": "script", "script": [text]}]}));
         let done = interpolate(&job, &RunnerSettings::default()).map_err(|error| error.to_string())?.unwrap();
-        Ok(done.steps[0].script[0].clone())
+        Ok(done.job.steps[0].script[0].clone())
     }
 
     #[test]
@@ -223,6 +260,22 @@ mod tests {
         ] {
             let error = script(text).unwrap_err();
             assert!(error.contains(words) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn problems_have_the_reference_s_names() {
+        for (text, label) in [
+            ("${{ job.inputs. }}", "parse"),
+            ("${{ job.inputs.age", "parse"),
+            ("${{ job.inputs.nobody }}", "evaluation"),
+            ("${{ job.inputs.token }}", "sensitive_unsupported"),
+        ] {
+            let job = job(&json!({"steps": [{"name": "script", "script": [text]}]}));
+            match interpolate(&job, &RunnerSettings::default()) {
+                Err(PlanError::Input { problem, .. }) => assert_eq!(problem.label(), label, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
         }
     }
 
@@ -279,7 +332,7 @@ mod tests {
             "artifacts": [{"name": x, "paths": [x], "exclude": [x], "when": x, "expire_in": x, "artifact_type": x}],
             "cache": [{"key": x, "policy": x, "paths": [x], "when": x, "fallback_keys": [x]}],
         }));
-        let done = interpolate(&job, &RunnerSettings::default()).unwrap().unwrap();
+        let Interpolated { job: done, texts } = interpolate(&job, &RunnerSettings::default()).unwrap().unwrap();
         let (image, artifact, cache) = (&done.services[0], &done.artifacts[0], &done.cache[0]);
         assert_eq!(done.image, *image);
         let user = image.executor_opts.kubernetes.user.as_ref().unwrap();
@@ -302,6 +355,8 @@ mod tests {
             &cache.fallback_keys[0],
         ];
         assert!(expanded.iter().all(|text| *text == "41"), "{expanded:?}");
+        // The image has five texts of its own.
+        assert_eq!(texts, 16 + 5);
         let left = [
             &done.steps[1].script[0],
             &image.aliases,

@@ -20,12 +20,14 @@ mod inputs;
 mod job_settings;
 mod making;
 mod metadata;
+mod mirror;
 mod names;
 mod namespace;
 mod no_effect;
 mod overwrites;
 mod patches;
 mod paths;
+mod pause;
 pub mod picture;
 mod placement;
 mod pod;
@@ -57,6 +59,7 @@ use gantry_wire::usage::ResourcePlan;
 
 use caches::Caches;
 use environment::{Early, Given};
+use mirror::Mirror;
 use redact::JobSecrets;
 
 pub use k8s_openapi::api::core::v1::{Namespace as OwnNamespace, Pod};
@@ -65,6 +68,7 @@ pub use caches::{Access, Links, ObjectWant, Wants};
 pub use context::{Context, Owner};
 pub use fleet::{Fleet, LABEL_FLEET};
 pub use head_line::HeadLine;
+pub use inputs::InputProblem;
 pub use making::{Awaited, Fallback, Making, Tries};
 pub use metadata::{
     ANNOTATION_CLAIM, ANNOTATION_HEARTBEAT, ANNOTATION_KEPT, ANNOTATION_OWNER, ANNOTATION_START_TIMEOUT,
@@ -72,6 +76,7 @@ pub use metadata::{
 };
 pub use namespace::{Namespace, namespace};
 pub use patches::{PatchFiles, files as patch_files};
+pub use pause::{ANNOTATION_PAUSE_HEARTBEAT, pause_class, pause_deployment, pause_name, pause_selector};
 pub use registries::PullSecret;
 pub use restricted::{is_refusal as is_restriction, restrict};
 
@@ -99,6 +104,8 @@ pub struct JobPlan {
     pub prints_events: bool,
     /// Whether the log of the runner says the job's images (`FF_LOG_IMAGES_CONFIGURED_FOR_JOB`).
     pub logs_images: bool,
+    /// In how many texts of the job an input has taken the place of an expression.
+    pub input_texts: u64,
     /// The job's time-out.
     pub timeout: Duration,
     /// How long the pod may take to start.
@@ -123,6 +130,14 @@ pub enum PlanError {
     /// A variable of the job asks for what cannot be: the job's fault, as in the reference.
     #[error("{0}")]
     JobVariable(String),
+    /// An expression about the job's inputs cannot be replaced by a value.
+    #[error("{message}")]
+    Input {
+        /// What is wrong with it.
+        problem: InputProblem,
+        /// The same in words.
+        message: String,
+    },
     /// The image is not on the list of allowed ones; the lines explain it in the job log.
     #[error("disallowed image")]
     DisallowedImage(Vec<String>),
@@ -133,7 +148,9 @@ impl PlanError {
     pub fn ending(&self) -> Ending {
         match self {
             Self::InvalidJob(message) => Ending::InvalidJob { message: message.clone() },
-            Self::Configuration(message) => Ending::Configuration { message: message.clone() },
+            Self::Configuration(message) | Self::Input { message, .. } => {
+                Ending::Configuration { message: message.clone() }
+            }
             Self::JobVariable(message) => {
                 let stage = "get_sources".to_owned();
                 Ending::StageFailed { stage, message: message.clone(), exit_code: 1 }
@@ -176,7 +193,7 @@ fn with_facts<T>(
     work: impl FnOnce(&Facts<'_>) -> Result<T, PlanError>,
 ) -> Result<T, PlanError> {
     let interpolated = inputs::interpolate(job, runner)?;
-    let job = interpolated.as_ref().unwrap_or(job);
+    let (job, input_texts) = interpolated.as_ref().map_or((job, 0), |done| (&done.job, done.texts));
     let given = Given::read(job, runner)?;
     let builds_dir = paths::builds_dir(runner)?;
     let timeout = timeout(job);
@@ -185,7 +202,7 @@ fn with_facts<T>(
     environment::check_size(&early, job)?;
     let literal = environment::literal(&early);
     let job_secrets = JobSecrets::new(literal.iter().chain(given.left_out()), &job.token);
-    let facts = Facts { start, given: &given, early: &early, literal: &literal };
+    let facts = Facts { start, given: &given, early: &early, literal: &literal, input_texts };
     work(&facts).map_err(|error| job_secrets.error(error))
 }
 
@@ -197,6 +214,8 @@ struct Facts<'a> {
     early: &'a Variables,
     /// The same, expanded.
     literal: &'a Variables,
+    /// In how many texts of the job an input stands.
+    input_texts: u64,
 }
 
 /// Flags, settings, directories and variables of a job.
@@ -210,7 +229,7 @@ struct Assembled {
 }
 
 fn assemble(facts: &Facts<'_>) -> Result<Assembled, PlanError> {
-    let Facts { start, given, early, literal } = facts;
+    let Facts { start, given, early, literal, .. } = facts;
     let Early { job, runner, context, builds_dir, timeout } = start;
     let flags = job_settings::Flags::read(&runner.feature_flags, literal);
     unsupported::refuse(job)?;
@@ -270,6 +289,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         timeout,
         timestamps: flags.is_on("FF_TIMESTAMPS"),
         debug_trace: settings.is_debugged(),
+        mirror: Mirror::of(job, runner, settings.git_strategy),
         entrypoint: honors_entrypoint.then(|| environment::for_entrypoint(variables, expanded, &job_secrets)),
         patches: if flags.is_on("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") { &runner.kubernetes.pod_spec } else { &[] },
     })?;
@@ -304,6 +324,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         volumes,
         prints_events: flags.is_on("FF_PRINT_POD_EVENTS"),
         logs_images: flags.is_on("FF_LOG_IMAGES_CONFIGURED_FOR_JOB"),
+        input_texts: facts.input_texts,
         timeout,
         start_timeout: runner.kubernetes.timing.poll_timeout,
         start_setting,

@@ -18,6 +18,7 @@ use crate::fleet::Fleet;
 use crate::head_line::HeadLine;
 use crate::helper_image::{OFFICIAL, helper_image};
 use crate::making::{self, Fallback, Making};
+use crate::mirror::Mirror;
 use crate::namespace::{Namespace, of_job};
 use crate::pod_request::PodRequest;
 use crate::registries::{Logins, PullSecret, Sources};
@@ -120,7 +121,11 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
     let image = build_image(request, lines)?;
     let helper_image = helper_image(kubernetes, variables, &request.context.executable_arch)?;
     lines.push(HeadLine::plain(format!("Using Kubernetes executor with image {image} ...")));
-    let volumes = volumes::volumes(&kubernetes.volumes, variables, paths)?;
+    let mut volumes = volumes::volumes(&kubernetes.volumes, variables, paths)?;
+    if let Some((volume, mount)) = request.mirror.as_ref().map(Mirror::volume) {
+        volumes.volumes.push(volume);
+        volumes.helper.push(mount);
+    }
     let lifecycle = placement::lifecycle(&kubernetes.container_lifecycle);
     let (mut list, mut fallbacks) = (Vec::new(), Vec::new());
     let mut add = |container: api::Container, policies: &[PullPolicy]| {
@@ -224,7 +229,7 @@ fn env_var(name: &str, value: &str) -> api::EnvVar {
     api::EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), ..Default::default() }
 }
 
-fn resources(set: &Resources) -> Option<api::ResourceRequirements> {
+pub(crate) fn resources(set: &Resources) -> Option<api::ResourceRequirements> {
     let map = |cpu: &Option<_>, memory: &Option<_>, storage: &Option<_>| {
         let pairs = [("cpu", cpu), ("memory", memory), ("ephemeral-storage", storage)];
         let map: BTreeMap<String, Quantity> = pairs

@@ -9,6 +9,7 @@ use gantry_core::variables::Variables;
 use gantry_wire::plan::Paths;
 
 use crate::Context;
+use crate::mirror::Mirror;
 use crate::services::Service;
 
 /// Everything that a pod is made from.
@@ -25,6 +26,7 @@ pub(crate) struct PodRequest<'a> {
     /// Whether each line of the log starts with a time.
     pub(crate) timestamps: bool,
     pub(crate) debug_trace: bool,
+    pub(crate) mirror: Option<Mirror<'a>>,
     /// What an entrypoint sees that starts the build container; nothing where none does
     /// (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
     pub(crate) entrypoint: Option<Vec<(String, String)>>,

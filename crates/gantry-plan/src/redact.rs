@@ -66,6 +66,7 @@ impl JobSecrets {
             PlanError::InvalidJob(text) => PlanError::InvalidJob(self.line(&text)),
             PlanError::Configuration(text) => PlanError::Configuration(self.line(&text)),
             PlanError::JobVariable(text) => PlanError::JobVariable(self.line(&text)),
+            PlanError::Input { problem, message } => PlanError::Input { problem, message: self.line(&message) },
             PlanError::DisallowedImage(lines) => {
                 PlanError::DisallowedImage(lines.iter().map(|line| self.line(line)).collect())
             }

@@ -11,6 +11,7 @@ use gantry_core::variables::Variables;
 use gantry_wire::plan::{GitCredential, GitOptions, GitStrategy, Script, Sources, SubmoduleStrategy, Submodules};
 
 use crate::job_settings::{Flags, JobSettings};
+use crate::mirror::Mirror;
 use crate::script::{ScriptStyle, compose};
 use crate::{Context, PlanError};
 
@@ -81,6 +82,7 @@ pub(crate) fn sources(inputs: &Inputs<'_>) -> Result<Sources, PlanError> {
             proactive_auth: flags.is_on("FF_USE_GIT_PROACTIVE_AUTH"),
             clean_up: flags.is_on("FF_ENABLE_JOB_CLEANUP"),
         },
+        mirror: Mirror::of(job, runner, settings.git_strategy).is_some(),
     })
 }
 

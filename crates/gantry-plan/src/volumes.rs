@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use gantry_config::settings::volumes::Volumes as Configured;
 use gantry_config::settings::volumes::{Mount, MountPropagation};
 use gantry_core::variables::Variables;
-use gantry_wire::layout::{AGENT_DIR, SHARED_DIR, TEMP_DIR};
+use gantry_wire::layout::{AGENT_DIR, MIRROR_DIR, SHARED_DIR, TEMP_DIR};
 use gantry_wire::plan::Paths;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::PlanError;
 use crate::clean_path::clean;
+use crate::mirror;
 use crate::names::is_dns_label;
 
 /// Names of our own volumes.
@@ -134,12 +135,12 @@ fn words(volume: &api::Volume) -> Option<String> {
 pub(crate) fn is_ours(path: &str) -> bool {
     let below =
         |path: &str, root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
-    path == "/" || [SHARED_DIR, AGENT_DIR, TEMP_DIR].iter().any(|root| below(path, root))
+    path == "/" || [SHARED_DIR, AGENT_DIR, TEMP_DIR, MIRROR_DIR].iter().any(|root| below(path, root))
 }
 
 /// Whether a volume of that name is one of ours that no configured one takes the place of.
 pub(crate) fn is_our_name(name: &str) -> bool {
-    [SHARED, AGENT, TEMP].contains(&name)
+    [SHARED, AGENT, TEMP, mirror::VOLUME].contains(&name)
 }
 
 /// A container's runtime takes a relative mount path from the root.

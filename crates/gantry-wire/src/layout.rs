@@ -26,6 +26,10 @@ pub const AGENT_DIR: &str = "/gantry-agent";
 /// mounted inside the builds directory and other services see nothing of it.
 pub const TEMP_DIR: &str = "/gantry-tmp";
 
+/// Volume of `helper` alone, where the runner keeps a mirror of the project's repository on its
+/// nodes.
+pub const MIRROR_DIR: &str = "/gantry-mirror";
+
 /// Where the manager pushes its helper if the image has none that fits.
 pub const PUSHED_BINARY: &str = "/gantry-agent/gantry-helper";
 

@@ -306,6 +306,10 @@ pub struct Sources {
     /// What the job's feature flags change about that.
     #[serde(default, skip_serializing_if = "GitOptions::is_default")]
     pub options: GitOptions,
+    /// Whether a mirror of the repository is mounted at [`crate::layout::MIRROR_DIR`]. An agent
+    /// that does not know it fetches without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirror: bool,
 }
 
 /// What feature flags change about how the project is got.

@@ -142,7 +142,7 @@ impl Beside {
         });
     }
 
-    /// JobHeaders that the job starts.
+    /// Says that the job starts.
     pub(super) fn acknowledge(&self, job_client: JobClient) {
         self.spawn(async move {
             let outcome = gantry_relay::acknowledge(&job_client.client, &job_client.creds, &job_client.info).await;
@@ -217,7 +217,7 @@ impl Beside {
         });
     }
 
-    /// Follows a service's log for as long as the job lasts.
+    /// Follows a container's log for as long as the job lasts.
     pub(super) fn follow_log(&self, following: impl Future<Output = ()> + Send + 'static) {
         self.spawn(async move {
             following.await;

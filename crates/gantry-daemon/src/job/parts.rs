@@ -36,7 +36,7 @@ pub(crate) struct JobParts {
     pub(crate) final_tries: u32,
     /// Takes over pods that outlast the job.
     pub(crate) leftovers: LeftoverRemover,
-    /// JobHeaders that the runner was told to stop, and what becomes of its jobs.
+    /// Says that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,
@@ -90,7 +90,7 @@ pub(crate) struct AdoptedParts {
     pub(crate) final_tries: u32,
     /// Takes over pods that outlast the job.
     pub(crate) leftovers: LeftoverRemover,
-    /// JobHeaders that the runner was told to stop, and what becomes of its jobs.
+    /// Says that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,

@@ -29,11 +29,10 @@ use crate::job::log::HeadLog;
 use crate::job::machine::{Machine, Terms};
 use crate::job::particulars::{Adopting, Particulars};
 use crate::job::parts::{AdoptedParts, JobContext, JobParts};
-use crate::job::task::logs::ServiceLogs;
+use crate::job::task::logs::Logs;
 use crate::job::timers::Timers;
 use crate::job::watched::{WatchedPod, next_pod_state};
-use crate::job_end::JobEnd;
-use crate::job_end::{JobSummary, StopJobs};
+use crate::job_end::{JobEnd, JobSummary, StopJobs};
 
 /// A timer that is late by this much shows that the process has slept: stopped, or on a machine
 /// that was. Others take a job over after 15 s.
@@ -52,7 +51,7 @@ struct Task {
     beside: Beside,
     pod: Option<WatchedPod>,
     link: Option<Link>,
-    logs: ServiceLogs,
+    logs: Logs,
     stops: Stops,
     outcome: Outcome,
 }
@@ -168,7 +167,7 @@ impl Task {
             beside: Beside::new(inbox),
             pod: None,
             link: None,
-            logs: ServiceLogs::default(),
+            logs: Logs::default(),
             stops: Stops::new(),
             outcome: Outcome::default(),
         };

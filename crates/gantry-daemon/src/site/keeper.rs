@@ -312,7 +312,7 @@ impl Heart {
         self.next = Some(Instant::now() + REFUSED_RETRY);
     }
 
-    /// JobHeaders that this manager lives, if it has jobs and it is time.
+    /// Says that this manager lives, if it has jobs and it is time.
     async fn beat(&mut self, site: &Site, pods: &[Arc<PodFacts>], has_jobs: bool) {
         let is_ours = |facts: &&Arc<PodFacts>| is_carrier(facts, site.owner());
         let is_carrier = |facts: &&Arc<PodFacts>| Some(&facts.uid) == self.carrier.as_ref();

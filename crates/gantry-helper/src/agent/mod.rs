@@ -120,7 +120,7 @@ pub struct Parts<M, S> {
     pub managers: M,
     /// Where the shim comes in, once.
     pub shim: S,
-    /// JobHeaders whenever the pod is told to end.
+    /// Says whenever the pod is told to end.
     pub terminations: BoxStream<'static, ()>,
     /// Does the stages that run here.
     pub workshop: Arc<dyn Workshop>,

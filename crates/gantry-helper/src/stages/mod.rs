@@ -14,7 +14,7 @@ pub(crate) mod temporary;
 mod variables;
 
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -41,6 +41,9 @@ use crate::{tasks, trees};
 
 /// What a shell ends with when it cannot find a command.
 pub(crate) const COMMAND_NOT_FOUND: i32 = 127;
+
+/// Most of what a program said last that is read: a line of it.
+const LAST_WORDS: u64 = 2048;
 
 /// What a stage works with.
 pub(crate) struct StageContext {
@@ -153,15 +156,35 @@ impl StageContext {
     /// name; `None` if it does not end with 0.
     pub(crate) async fn answer_of(&self, mut command: Command) -> io::Result<Option<File>> {
         let mut answer = tempfile::tempfile_in(self.layout.agent_dir())?;
-        command.stdin(Stdio::null()).stdout(answer.try_clone()?).stderr(Stdio::null()).process_group(0);
-        let child = command.spawn()?;
+        command.stdout(answer.try_clone()?).stderr(Stdio::null());
+        let exit = self.wait_for(command).await?;
+        answer.rewind()?;
+        Ok(exit.success().then_some(answer))
+    }
+
+    /// Runs a program whose output nobody wants, but for the last line of its standard error.
+    pub(crate) async fn complaint_of(&self, mut command: Command) -> io::Result<(Exit, String)> {
+        let mut errors = tempfile::tempfile_in(self.layout.agent_dir())?;
+        command.stdout(Stdio::null()).stderr(errors.try_clone()?);
+        let exit = self.wait_for(command).await?;
+        let length = errors.metadata()?.len();
+        errors.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+        let mut text = Vec::new();
+        errors.take(LAST_WORDS).read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+        Ok((exit, last.unwrap_or_default().to_owned()))
+    }
+
+    /// Runs a program whose output is taken care of.
+    async fn wait_for(&self, mut command: Command) -> io::Result<Exit> {
+        let child = command.stdin(Stdio::null()).process_group(0).spawn()?;
         let group = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
         let exit = self.reaper.register(group);
         let mut running = Running { group, has_ended: false };
         let exit = exit.await.map_err(io::Error::other)?;
         running.has_ended = true;
-        answer.rewind()?;
-        Ok(exit.success().then_some(answer))
+        Ok(exit)
     }
 
     /// Why a tool of the helper image could not be started. A job may hide the image's tools by a

@@ -83,7 +83,18 @@ impl Store {
         let (start, end) = range.trim_start_matches("bytes=").split_once('-').unwrap();
         let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse().unwrap());
         let end = (end + 1).min(object.len());
-        let headers = format!("Content-Range: bytes {start}-{}/{}\r\nETag: \"1\"\r\n", end - 1, object.len());
+        let is_later = start > 0;
+        let (said, length) = match path.as_str() {
+            // As a cache in between does that keeps answers without a thought of their ranges.
+            "/other-place" if is_later => (0, object.len()),
+            "/other-length" if is_later => (start, object.len() + 1),
+            "/late-beginning" => (start + 1, object.len()),
+            _ => (start, object.len()),
+        };
+        let mut headers = format!("Content-Range: bytes {said}-{}/{length}\r\nETag: \"1\"\r\n", end - 1);
+        if is_later && path == "/no-word" {
+            headers.clear();
+        }
         reply(&mut stream, "206 Partial Content", &headers, &object[start..end]);
     }
 
@@ -282,6 +293,34 @@ fn trouble_is_named_and_fails_no_job() {
         let kept = ["cannot be unpacked", "is not a zip archive", "is gzip", "cannot be reached: the connection broke"];
         let refused = !kept.contains(&words);
         assert_eq!(log.contains("Failed to create cache"), refused, "{log}");
+    }
+}
+
+/// Whatever the bytes are: if they are not said to be those that were asked for, the others of the
+/// cache may be wrong too.
+#[test]
+fn what_a_store_gives_in_place_of_a_range_is_no_cache() {
+    let (url, store) = Store::start();
+    let world = World::new();
+    let mut plan = world.plan(&["mkdir deps; head -c 9000000 /dev/urandom > deps/a"]);
+    saving(&mut plan, &["deps"], "k", vec![object(&url, "honest")], transfer());
+    world.run(plan);
+    for (name, words) in [
+        ("other-place", "begin at 0"),
+        ("other-length", "of a whole of 9"),
+        ("no-word", "without a word of which they are"),
+        ("late-beginning", "begin at 1"),
+    ] {
+        let archive = store.objects.lock().unwrap()["/honest"].clone();
+        store.objects.lock().unwrap().insert(format!("/{name}"), archive);
+        let world = World::new();
+        let mut plan = world.plan(&["ls; echo then"]);
+        restoring(&mut plan, &["deps"], vec![source("k", object(&url, name))], transfer());
+        let (closed, log) = world.run(plan);
+        assert!(closed.verdict.success, "{log}");
+        let asked = "gives other bytes than it was asked for";
+        assert_said(&log, &["WARNING: ", asked, words, "Failed to extract cache", "then\n"]);
+        assert!(!log.contains("deps\nthen"), "{log}");
     }
 }
 

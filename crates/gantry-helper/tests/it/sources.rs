@@ -50,6 +50,7 @@ pub(crate) fn sources(url: &str, sha: &str) -> Sources {
         pre_script: None,
         post_script: None,
         options: GitOptions::default(),
+        mirror: false,
     }
 }
 

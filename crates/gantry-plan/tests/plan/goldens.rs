@@ -640,3 +640,29 @@ fn ticket_without_token(ticket: &Ticket) -> Value {
     shown["job_token"] = Value::Null;
     shown
 }
+
+#[test]
+fn pause_pods() {
+    let config = r#"
+        [runners.kubernetes]
+        cpu_request = "2"
+        memory_request = "4Gi"
+        memory_limit = "8Gi"
+        service_account = "ci"
+        runtime_class_name = "gvisor"
+        node_selector = { pool = "ci" }
+        node_tolerations = { "dedicated=ci" = "NoSchedule" }
+        [runners.kubernetes.autoscaler]
+        pause_pod_image = "registry.example.com/pause:1"
+        pause_pod_image_pull_secrets = ["logins", ""]
+        [[runners.kubernetes.autoscaler.policy]]
+        idle_count = 2
+    "#;
+    let settings = runner(config);
+    let deployment = gantry_plan::pause_deployment(&settings, "r_0123456789ab", 2, "2026-01-02T03:04:05Z");
+    let shown = json!({"deployment": deployment, "class": gantry_plan::pause_class(&settings),
+        "selector": gantry_plan::pause_selector(&settings)});
+    golden!("pause_pods", shown);
+    let other = runner("[runners.kubernetes.autoscaler]\npause_pod_priority_class_name = \"mine\"\n");
+    assert_eq!(gantry_plan::pause_class(&other), None, "a class of somebody else is that one's business");
+}

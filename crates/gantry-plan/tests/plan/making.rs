@@ -1,6 +1,9 @@
 //! Pictures of what is made and waited for around a pod.
 
+use std::collections::BTreeMap;
+
 use gantry_plan::picture::{Detail, Picture};
+use gantry_wire::plan::Action;
 use serde_json::{Value, json};
 
 use crate::bench::{context, golden, job, lines, of_containers, payload, plan, pod, runner, variable};
@@ -65,6 +68,34 @@ fn a_failed_pod_is_kept() {
     let plan = gantry_plan::plan(&job(payload(&json!({}))), &runner(config), &context, &links).unwrap();
     assert_eq!(plan.pod_plan.keep_failed, None);
     assert!(lines(&plan.executor).iter().any(|line| line.contains("keep_failed_pods")), "{:?}", plan.executor);
+}
+
+#[test]
+fn git_mirrors() {
+    let mut shown = BTreeMap::new();
+    for (mirror, more) in [
+        ("/var/lib/gantry/git/", json!({})),
+        ("git-mirror", json!({})),
+        ("/var/lib/gantry/git", json!({"variables": [variable("GIT_STRATEGY", "none")]})),
+        ("/var/lib/gantry/git", json!({"job_info": {"project_id": 0}})),
+    ] {
+        let config = format!("[runners.gantry]\ngit_mirror = {mirror:?}\n[runners.kubernetes]\nnamespace = \"ci\"\n");
+        let plan = plan(&config, &more);
+        let spec = plan.pod.spec.unwrap();
+        let volumes: Vec<_> = spec.volumes.iter().flatten().filter(|volume| volume.name == "gantry-mirror").collect();
+        let mounts = spec.containers.iter().map(|container| {
+            let mounts = container.volume_mounts.iter().flatten();
+            (container.name.clone(), json!(mounts.filter(|mount| mount.name == "gantry-mirror").collect::<Vec<_>>()))
+        });
+        let mounts: BTreeMap<_, _> = mounts.collect();
+        let sources = plan.pod_plan.stages.iter().find_map(|stage| match &stage.action {
+            Action::Sources(sources) => Some(sources.mirror),
+            _ => None,
+        });
+        let key = format!("{mirror} {more}");
+        shown.insert(key, json!({"volumes": volumes, "mounts": mounts, "sources": sources}));
+    }
+    golden!("git_mirrors", shown);
 }
 
 #[test]

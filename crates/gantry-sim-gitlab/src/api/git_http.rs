@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
@@ -52,7 +53,9 @@ pub(super) async fn serve(State(hub): State<SharedHub>, request: Request) -> Res
     }
     let repo = repo.clone();
     let service = service.to_owned();
-    match run(&repo, &service, request).await {
+    let job = job_of(&hub.world(), request.headers());
+    let counted = Counted { hub: Arc::clone(&hub), job };
+    match run(&repo, &service, request, counted).await {
         Ok(response) => response,
         Err(error) => {
             tracing::error!(%error, repo = repo.name, "git http-backend failed");
@@ -133,7 +136,7 @@ fn given(headers: &HeaderMap) -> Option<(String, String)> {
 }
 
 /// Starts the back end, feeds it the body, and passes on what it says.
-async fn run(repo: &Repo, service: &str, request: Request) -> io::Result<Response> {
+async fn run(repo: &Repo, service: &str, request: Request, counted: Counted) -> io::Result<Response> {
     let mut command = Command::new("git");
     command.arg("http-backend").envs(git_config_environment());
     for inherited in ["GIT_PROJECT_ROOT", "GIT_DIR", "GIT_WORK_TREE", "GIT_NAMESPACE", "PATH_INFO", "CONTENT_LENGTH"] {
@@ -167,7 +170,7 @@ async fn run(repo: &Repo, service: &str, request: Request) -> io::Result<Respons
     let mut stdout = BufReader::new(stdout);
     let head = tokio::time::timeout(limits::GIT_HEADERS, read_head(&mut stdout)).await;
     let (status, headers) = head.map_err(|_| io::Error::other("no answer in time"))??;
-    let body = Output { stdout: ReaderStream::new(stdout), _child: child };
+    let body = Output { stdout: ReaderStream::new(stdout), counted, _child: child };
     let mut response = Body::from_stream(body).into_response();
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -212,13 +215,33 @@ async fn read_head(stdout: &mut BufReader<ChildStdout>) -> io::Result<(StatusCod
 /// What the back end writes; the process lives exactly as long as somebody reads it.
 struct Output {
     stdout: ReaderStream<BufReader<ChildStdout>>,
+    counted: Counted,
     _child: Child,
+}
+
+/// Whose bytes these are.
+struct Counted {
+    hub: SharedHub,
+    job: Option<u64>,
+}
+
+impl Counted {
+    fn add(&self, bytes: usize) {
+        let Some(id) = self.job else { return };
+        if let Some(job) = self.hub.world().jobs.get_mut(&id) {
+            job.git_bytes += bytes as u64;
+        }
+    }
 }
 
 impl Stream for Output {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.stdout).poll_next(context)
+        let next = Pin::new(&mut self.stdout).poll_next(context);
+        if let Poll::Ready(Some(Ok(bytes))) = &next {
+            self.counted.add(bytes.len());
+        }
+        next
     }
 }

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use regex::Regex;
 
 use super::field::Field;
+use super::inputs;
+use super::model::CiJobInput;
 use super::node::Value;
 use super::problem::Report;
 
@@ -28,6 +30,7 @@ pub(super) struct Extras {
     pub(super) coverage: Option<String>,
     pub(super) release: Option<String>,
     pub(super) manual_confirmation: Option<String>,
+    pub(super) inputs: Vec<CiJobInput>,
     /// The directory that Pages would publish, which is an artifact without being named as one.
     pub(super) published: Option<String>,
 }
@@ -44,6 +47,7 @@ pub(super) fn read(name: &str, field: &Field<'_>, report: &mut Report) -> Extras
         coverage: field.get("coverage").and_then(|pattern| coverage(&pattern, report)),
         release: field.get("release").and_then(|release| read_release(&release, report)),
         manual_confirmation: field.get("manual_confirmation").and_then(|text| text.text(report)),
+        inputs: field.get("inputs").map(|inputs| inputs::of_job(&inputs, report)).unwrap_or_default(),
         published: published(name, field, report),
     }
 }

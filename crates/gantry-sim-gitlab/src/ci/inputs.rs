@@ -8,6 +8,7 @@ use regex::Regex;
 
 use super::expr::Expr;
 use super::field::Field;
+use super::model::CiJobInput;
 use super::node::{Node, Value};
 use super::problem::{At, Report};
 use super::variables::Lookup;
@@ -20,6 +21,7 @@ const MAX_PATTERN: usize = 4096;
 
 const TYPES: &[&str] = &["string", "number", "boolean", "array"];
 const KEYS: &[&str] = &["default", "description", "options", "regex", "type", "rules"];
+const JOB_KEYS: &[&str] = &["default", "description", "options", "regex", "type"];
 const RULE_KEYS: &[&str] = &["if", "options", "default"];
 
 /// What `spec:component` may ask for.
@@ -187,8 +189,51 @@ fn value(
         report.problem(&field.node.at, "spec:inputs", &text);
         return None;
     };
+    let options = from_rule("options").or_else(|| own("options"));
+    checked((name, field), &kind, &value, options.as_ref(), report)
+}
+
+/// The inputs of a job, which all have a default, with their values. Those that a person gives when
+/// the job is started or tried again are not known here.
+pub(super) fn of_job(inputs: &Field<'_>, report: &mut Report) -> Vec<CiJobInput> {
+    let mut values = Vec::new();
+    let Some(map) = inputs.map(report) else { return values };
+    for (name, entry) in map.iter().take(MAX_INPUTS) {
+        let field = Field::new(&entry.value, format!("{}:{name}", inputs.path));
+        let Some(map) = field.map_of(report, JOB_KEYS) else { continue };
+        if let Some(description) = field.get("description") {
+            description.text(report);
+        }
+        let kind = match field.get("type") {
+            Some(kind) => match kind.one_of(report, TYPES) {
+                Some(kind) => kind,
+                None => continue,
+            },
+            None => "string".to_owned(),
+        };
+        let own = |key: &str| map.get(key).map(|entry| &entry.value);
+        let Some(default) = own("default") else {
+            field.problem(report, "config must have a default value");
+            continue;
+        };
+        if let Some(text) = checked((name, &field), &kind, default, own("options"), report) {
+            let content = if kind == "string" { text.into() } else { default.json() };
+            values.push(CiJobInput { name: name.clone(), kind, content });
+        }
+    }
+    values
+}
+
+/// A value that fits its type, its options and its pattern, as text.
+fn checked(
+    (name, field): (&str, &Field<'_>),
+    kind: &str,
+    value: &Node,
+    options: Option<&Node>,
+    report: &mut Report,
+) -> Option<String> {
     let fits = matches!(
-        (&value.value, kind.as_str()),
+        (&value.value, kind),
         (Value::Text(_) | Value::Null, "string")
             | (Value::Bool(..), "boolean")
             | (Value::List(_), "array")
@@ -200,7 +245,6 @@ fn value(
         return None;
     }
     let text = if matches!(value.value, Value::Null) { String::new() } else { value.inline() };
-    let options = from_rule("options").or_else(|| own("options"));
     let options: Vec<String> = options.iter().filter_map(|list| list.as_list()).flatten().map(Node::inline).collect();
     if !options.is_empty() && !options.contains(&text) {
         let text = format!("`{name}` should be one of: {}; `{text}` is not", options.join(", "));

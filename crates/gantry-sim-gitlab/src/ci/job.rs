@@ -33,6 +33,7 @@ const KEYS: &[&str] = &[
     "hooks",
     "image",
     "inherit",
+    "inputs",
     "interruptible",
     "manual_confirmation",
     "needs",
@@ -63,7 +64,6 @@ const IGNORED: &[&str] = &["dast_configuration"];
 const REFUSED: &[(&str, &str)] = &[
     ("run", "is not supported here; use `script`"),
     ("secrets", "is not supported here: there is no secret store"),
-    ("inputs", "is not supported here"),
     ("id_tokens", "is not supported here: there is nobody to issue the tokens"),
     ("identity", "is not supported here: there is nobody to issue the tokens"),
 ];

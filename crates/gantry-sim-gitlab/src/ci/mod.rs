@@ -47,8 +47,8 @@ mod yaml;
 mod tests;
 
 pub use model::{
-    AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiLeftOut, CiNeed,
-    CiPipeline, CiRetry, CiTrigger, CiVariable, FileLookup, Repository, When,
+    AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiJobInput, CiLeftOut,
+    CiNeed, CiPipeline, CiRetry, CiTrigger, CiVariable, FileLookup, Repository, When,
 };
 pub use problem::Problem;
 

@@ -118,6 +118,17 @@ pub struct CiTrigger {
     pub forwards_pipeline_variables: bool,
 }
 
+/// An input of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CiJobInput {
+    /// Its name.
+    pub name: String,
+    /// `string`, `number`, `boolean` or `array`.
+    pub kind: String,
+    /// Its value, which is of that type.
+    pub content: serde_json::Value,
+}
+
 /// One job, ready to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CiJob {
@@ -180,6 +191,8 @@ pub struct CiJob {
     pub manual_confirmation: Option<String>,
     /// Lines of `hooks:pre_get_sources_script`.
     pub pre_get_sources_script: Vec<String>,
+    /// `inputs` with their default values.
+    pub inputs: Vec<CiJobInput>,
     /// Why the job exists but is not run here, in one sentence with the place; `None` for every
     /// ordinary job.
     pub not_here: Option<String>,

@@ -385,6 +385,7 @@ fn instantiate(draft: &Draft, instance: &Instance, variables: Set, rule: Option<
         release: draft.extras.release.as_ref().map(|tag| variables::expand_all(tag, lookup)),
         manual_confirmation: draft.extras.manual_confirmation.clone(),
         pre_get_sources_script: settings.pre_get_sources_script,
+        inputs: draft.extras.inputs.clone(),
         not_here: None,
         line: draft.at.line,
         file: draft.at.file.to_string(),

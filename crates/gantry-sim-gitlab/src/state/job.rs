@@ -164,6 +164,8 @@ pub(crate) struct Job {
     pub(crate) retried: bool,
     /// How many tries there were before this one, by hand or by themselves.
     pub(crate) attempt: u32,
+    /// What git was sent with the job's token.
+    pub(crate) git_bytes: u64,
     /// Log and artifacts were deleted by a person; the job is closed to its token.
     pub(crate) erased: bool,
     /// Where the runner that has it can be reached for a terminal: `url`, `certificate` and
@@ -203,6 +205,7 @@ impl Job {
             final_since: None,
             retried: false,
             attempt: 0,
+            git_bytes: 0,
             erased: false,
             session: None,
         }

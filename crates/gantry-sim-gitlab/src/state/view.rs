@@ -26,6 +26,7 @@ impl Job {
             "pipeline": self.pipeline(),
             "retried": self.retried,
             "attempt": self.attempt,
+            "git_bytes": self.git_bytes,
             "tags": self.new.tags,
             "erased": self.erased,
             "artifacts": self.artifacts.iter().map(super::job::Artifact::view).collect::<Value>(),

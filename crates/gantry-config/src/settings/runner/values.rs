@@ -11,7 +11,8 @@ use gantry_core::{Secret, go_duration, variables};
 use jiff::Timestamp;
 use toml::de::DeValue;
 
-use super::Shell;
+use super::{GitMirror, Shell};
+use crate::names::is_object_name;
 use crate::nearest::nearest;
 use crate::problem::Severity;
 use crate::section::Section;
@@ -42,6 +43,26 @@ pub(super) fn keep_failed_pods(section: &Section<'_>, key: &'static str) -> Opti
         );
     }
     Some(wanted.min(MOST_KEPT))
+}
+
+/// What begins with `/` is a directory of the nodes, anything else the name of a claim.
+pub(super) fn git_mirror(section: &Section<'_>, key: &'static str) -> Option<GitMirror> {
+    let written = section.text(key)?;
+    if !written.starts_with('/') {
+        if !is_object_name(&written) {
+            let message = format!(
+                "{written:?} is neither an absolute path of the nodes, such as /var/lib/gantry/git, nor the name of a claim"
+            );
+            section.problem(Severity::Error, key, message);
+        }
+        return Some(GitMirror::Claim(written));
+    }
+    let path = written.trim_end_matches('/');
+    if path.is_empty() || path.split('/').any(|part| part == "..") || path.contains(char::is_control) {
+        let message = format!("{written:?} must be a directory of the nodes below /, without '..'");
+        section.problem(Severity::Error, key, message);
+    }
+    Some(GitMirror::HostPath(path.to_owned()))
 }
 
 pub(super) fn url(section: &Section<'_>, key: &'static str) -> String {

@@ -43,7 +43,7 @@ pub(super) struct Maker {
     pub(super) inbox: mpsc::Sender<Box<Message>>,
     /// When to give up.
     pub(super) deadline: Instant,
-    /// JobHeaders that nobody needs the pod any more.
+    /// Says that nobody needs the pod any more.
     pub(super) unwanted: CancellationToken,
 }
 

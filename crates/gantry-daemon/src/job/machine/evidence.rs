@@ -153,7 +153,7 @@ impl Evidence {
         }
     }
 
-    /// JobHeaders what to do where events may not be read.
+    /// Says what to do where events may not be read.
     fn refused(&mut self, out: &mut Vec<Effect>) -> Vec<HeadLine> {
         self.may = false;
         let (pod, namespace) = &self.pod;

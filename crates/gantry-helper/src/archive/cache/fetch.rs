@@ -169,7 +169,7 @@ pub(super) async fn tail(
     // To its end, so that the connection can be used again.
     read(first.into_body(), 1, CACHE_IDLE).await;
     let start = length.saturating_sub(most as u64);
-    Ok(object.piece((start, length), None).await?.to_vec())
+    Ok(object.piece((start, length), length, None).await?.to_vec())
 }
 
 /// The beginning of an object, and how the rest comes.
@@ -194,11 +194,13 @@ async fn begin(object: &Object) -> Result<Begun, CacheTrouble> {
         }
         _ => return Ok(Begun { first: Bytes::new(), rest: Rest::Stream(answer.into_body()) }),
     }
-    let Some(ContentRange { whole_length: length, .. }) = ContentRange::of(answer.headers()) else {
+    let Some(range) = ContentRange::of(answer.headers()) else {
         // Ranges of what has no length are of no use.
         let whole = object.get(None, None).await?;
         return Ok(Begun { first: Bytes::new(), rest: Rest::Stream(whole.into_body()) });
     };
+    let length = range.whole_length;
+    object.check(Some(range), (0, length))?;
     // A weak tag may be that of another content.
     let tag = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
     let tag = tag.filter(|tag| tag.starts_with('"'));
@@ -208,7 +210,7 @@ async fn begin(object: &Object) -> Result<Begun, CacheTrouble> {
     if content.end.is_ok() && content.bytes.len() as u64 == end {
         return Ok(Begun { first: content.bytes, rest });
     }
-    Ok(Begun { first: object.piece((0, end), tag.as_deref()).await?, rest })
+    Ok(Begun { first: object.piece((0, end), length, tag.as_deref()).await?, rest })
 }
 
 impl Rest {
@@ -242,7 +244,7 @@ impl Rest {
                 let starts = (1..length.div_ceil(CACHE_PIECE)).map(|number| number * CACHE_PIECE);
                 let ranges = starts.map(|start| (start, length.min(start + CACHE_PIECE)));
                 let mut pieces = stream::iter(ranges)
-                    .map(|range| object.piece(range, tag.as_deref()))
+                    .map(|range| object.piece(range, length, tag.as_deref()))
                     .buffered(CACHE_PIECES_AT_ONCE);
                 while let Some(piece) = pieces.next().await {
                     let piece = piece?;
@@ -259,8 +261,8 @@ impl Rest {
 }
 
 impl Object {
-    /// The bytes of a range, tried again where they break off.
-    async fn piece(&self, (start, end): (u64, u64), tag: Option<&str>) -> Result<Bytes, CacheTrouble> {
+    /// The bytes of a range of so many in all, tried again where they break off.
+    async fn piece(&self, (start, end): (u64, u64), length: u64, tag: Option<&str>) -> Result<Bytes, CacheTrouble> {
         let most = usize::try_from(end - start).unwrap_or(usize::MAX);
         let mut tries = 0;
         loop {
@@ -269,6 +271,7 @@ impl Object {
             if answer.status() != StatusCode::PARTIAL_CONTENT {
                 return Err(CacheTrouble::Changed);
             }
+            self.check(ContentRange::of(answer.headers()), (start, length))?;
             let content = read(answer.into_body(), most, self.limit).await;
             if content.end.is_ok() && content.bytes.len() == most {
                 return Ok(content.bytes);
@@ -279,6 +282,22 @@ impl Object {
             }
             tokio::time::sleep(CACHE_PIECE_PAUSE).await;
         }
+    }
+
+    /// Looks whether an answer is about the bytes that were asked for: what stands between here and
+    /// a store may give those of another answer.
+    fn check(&self, got: Option<ContentRange>, (start, length): (u64, u64)) -> Result<(), CacheTrouble> {
+        let what = match got {
+            Some(got) if got.start != start => format!("they begin at {} and not at {start}", got.start),
+            Some(got) if got.whole_length != length => {
+                format!("they are of a whole of {} and not of {length}", got.whole_length)
+            }
+            Some(_) => return Ok(()),
+            None => "they come without a word of which they are".to_owned(),
+        };
+        let store = &self.store;
+        let text = format!("{store} gives other bytes than it was asked for, {what}: is there a proxy before it?");
+        Err(CacheTrouble::Store(text))
     }
 
     /// An answer with content.

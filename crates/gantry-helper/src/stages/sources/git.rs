@@ -99,6 +99,21 @@ impl<'a> Git<'a> {
         Ok(exit.success())
     }
 
+    /// Runs git with nothing shown; in its own last words, why it failed.
+    pub(super) async fn attempt(&self, arguments: &[&str]) -> Result<(), String> {
+        let ran = self.context.complaint_of(self.command(arguments)).await;
+        let (exit, words) = ran.map_err(|error| format!("git cannot be started: {error}"))?;
+        if exit.success() {
+            return Ok(());
+        }
+        let call = shown(arguments);
+        Err(if words.is_empty() {
+            format!("{call} ended with exit code {}", exit.code)
+        } else {
+            format!("{call} says {words:?}")
+        })
+    }
+
     /// Whether the remote can be asked, and has one of `refs` if some are given. No repository
     /// takes part in that.
     pub(super) async fn remote_has(&self, url: &str, refs: &[&str]) -> Result<bool, Ending> {
@@ -226,7 +241,7 @@ fn shown(arguments: &[&str]) -> String {
     while let Some(argument) = rest.next() {
         if *argument == "-c" {
             rest.next();
-        } else {
+        } else if !argument.starts_with("--git-dir=") {
             return format!("git {argument}");
         }
     }
@@ -247,5 +262,6 @@ mod tests {
     #[test]
     fn only_the_sub_command_is_shown() {
         assert_eq!(shown(&["-c", "submodule.recurse=false", "checkout", "-f"]), "git checkout");
+        assert_eq!(shown(&["--git-dir=/x", "fetch"]), "git fetch");
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod credentials;
 mod git;
 mod hooks;
 pub(crate) mod leftovers;
+mod mirror;
 mod modules;
 mod native;
 mod submodules;
@@ -81,6 +82,9 @@ async fn get(context: &StageContext, sources: &Sources) -> Result<(), Ending> {
     }
     .map_err(|failed| failed.ending)?;
     if has_submodules(sources) {
+        if sources.mirror {
+            context.outlet.notice("Submodules come from GitLab: the git mirror of this node has none").await;
+        }
         submodules::update(context, &git, sources, found.files).await?;
     } else {
         context.outlet.notice("Skipping Git submodules setup").await;
@@ -187,7 +191,12 @@ async fn fetch(context: &StageContext, git: &Git<'_>, sources: &Sources, found: 
     if sources.depth == 0 && Path::new(project).join(".git/shallow").exists() {
         fetch.push("--unshallow");
     }
-    let Err(ending) = git.must(&fetch).await else { return Ok(()) };
+    let is_seeded = mirror::is_wanted(context, sources, found.repository) && mirror::seed(context, git, sources).await;
+    let fetched = git.must(&fetch).await;
+    if is_seeded {
+        mirror::release(git).await.map_err(Failed::elsewhere)?;
+    }
+    let Err(ending) = fetched else { return Ok(()) };
     if !found.repository {
         return Err(Failed::elsewhere(ending));
     }

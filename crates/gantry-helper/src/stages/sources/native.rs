@@ -54,6 +54,9 @@ pub(super) async fn clone(
         (name, depth) => format!("Cloning repository for {name} with git depth set to {depth}..."),
     };
     context.outlet.notice(&notice).await;
+    if sources.mirror {
+        context.outlet.notice("The clone comes from GitLab: the git mirror of this node serves fetches").await;
+    }
     let template = git::template_dir(&context.layout);
     let depth = sources.depth.to_string();
     let project = &context.plan.paths.project_dir;

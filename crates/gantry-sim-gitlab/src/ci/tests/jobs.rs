@@ -261,6 +261,33 @@ a:
 }
 
 #[test]
+fn a_job_has_inputs_with_their_defaults() {
+    let job = job("
+a:
+  script: 'echo ${{ job.inputs.suite }}'
+  inputs:
+    suite: {default: unit, options: [unit, e2e], description: Which tests}
+    count: {type: number, default: 5}
+    share: {type: number, default: 0.5}
+    slow: {type: boolean, default: false}
+    tags: {type: array, default: [a, 1]}
+    version: {default: v1.2, regex: '^v\\d'}
+");
+    let inputs: Vec<_> = job.inputs.iter().map(|input| (&*input.name, &*input.kind, input.content.clone())).collect();
+    let expected = [
+        ("suite", "string", serde_json::json!("unit")),
+        ("count", "number", serde_json::json!(5)),
+        ("share", "number", serde_json::json!(0.5)),
+        ("slow", "boolean", serde_json::json!(false)),
+        ("tags", "array", serde_json::json!(["a", 1])),
+        ("version", "string", serde_json::json!("v1.2")),
+    ];
+    assert_eq!(inputs, expected);
+    assert_eq!(job.script, ["echo ${{ job.inputs.suite }}"]);
+    assert_eq!(job.not_here, None);
+}
+
+#[test]
 fn manual_jobs_are_allowed_to_fail_unless_they_say_otherwise() {
     assert_eq!(job("a: {script: x, when: manual}").allow_failure, AllowFailure::Yes);
     assert_eq!(job("a: {script: x, when: manual, allow_failure: false}").allow_failure, AllowFailure::No);

@@ -88,6 +88,19 @@ fn files_that_are_no_configuration_say_so() {
 }
 
 #[test]
+fn inputs_of_jobs_have_fitting_defaults() {
+    for (inputs, expected) in [
+        ("{n: {type: number}}", "1: jobs:a:inputs:n config must have a default value"),
+        ("{n: {type: number, default: x}}", "1: inputs `n` should be of the type number, but it is a string"),
+        ("{n: {default: x, options: [y]}}", "1: inputs `n` should be one of: y; `x` is not"),
+        ("{n: {default: x, regex: '^v'}}", "1: inputs `n` should match ^v; `x` does not"),
+        ("{n: {default: x, rules: []}}", "1: jobs:a:inputs:n config contains unknown keys: rules"),
+    ] {
+        assert_eq!(problems(&format!("a: {{script: x, inputs: {inputs}}}\n")), [expected], "{inputs}");
+    }
+}
+
+#[test]
 fn syntax_errors_have_lines() {
     let syntax = problems("a:\n  script: x\n bad: y\n");
     assert!(matches!(syntax.as_slice(), [one] if one.starts_with("3: invalid YAML at column")), "{syntax:?}");

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::job_variables;
-use crate::ci::{CiArtifact, CiCache, CiImage, CiJob, CiVariable, When};
+use crate::ci::{CiArtifact, CiCache, CiImage, CiJob, CiJobInput, CiVariable, When};
 use crate::state::World;
 use crate::state::job::Job;
 use crate::state::pipelines::Pipeline;
@@ -23,7 +23,7 @@ pub(super) fn payload(world: &World, job: &Job, pipeline: &Pipeline, definition:
         "job_info": super::job_info(world, job, pipeline.id, Some(checkout)),
         "git_info": super::git_info(world, job, pipeline.id, checkout, depth),
         "runner_info": super::runner_info(job),
-        "inputs": [],
+        "inputs": definition.inputs.iter().map(input).collect::<Value>(),
         "variables": list,
         "steps": steps(job, definition),
         "hooks": hooks(definition),
@@ -97,6 +97,10 @@ fn steps(job: &Job, definition: &CiJob) -> Value {
         }));
     }
     Value::Array(steps)
+}
+
+fn input(input: &CiJobInput) -> Value {
+    json!({"key": input.name, "value": {"type": input.kind, "content": input.content, "sensitive": false}})
 }
 
 fn hooks(definition: &CiJob) -> Value {

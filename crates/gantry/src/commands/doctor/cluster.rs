@@ -3,16 +3,13 @@
 use gantry_config::KubernetesSettings;
 use gantry_core::error_chain::chain;
 use gantry_daemon::wiring;
-use gantry_kube::rights::{BUDGETS, LOOKS, NAMESPACES, OPTIONAL, USED};
+use gantry_kube::rights::{BUDGETS, LOOKS, NAMESPACES, OPTIONAL, PAUSE_PODS, USED};
 use gantry_kube::{ApiError, Cluster, Fault, Right};
 
 use super::Subject;
 use super::admission;
 use super::finding::{Finding, Grade};
 use super::trial::{self, Trialable};
-
-/// Selects the trial pod and nothing else.
-const SELECTOR: &str = "gantry.dev/doctor=true";
 
 /// Asks the API server. Also returns the cluster, if it can be talked to.
 pub(super) async fn examine(subject: &Subject<'_>) -> (Vec<Finding>, Option<Trialable>) {
@@ -25,8 +22,12 @@ pub(super) async fn examine(subject: &Subject<'_>) -> (Vec<Finding>, Option<Tria
         })
         .into_iter()
         .collect();
-    let connected =
-        Cluster::connect(wiring::cluster(subject.runner), namespace.name.clone(), SELECTOR.to_owned()).await;
+    let connected = Cluster::connect(
+        wiring::cluster(subject.runner),
+        namespace.name.clone(),
+        gantry_daemon::trial::SELECTOR.to_owned(),
+    )
+    .await;
     let (cluster, driver) = match connected {
         Ok(connected) => connected,
         Err(error) => {
@@ -106,6 +107,9 @@ fn needed(settings: &KubernetesSettings) -> Vec<(Right, bool)> {
     }
     if settings.pod_disruption_budget {
         list.extend(BUDGETS.iter().map(|right| (place(*right), true)));
+    }
+    if !settings.autoscaler.policies.is_empty() {
+        list.extend(PAUSE_PODS.iter().map(|right| (*right, true)));
     }
     if settings.timing.resource_availability_check_max_attempts > 0 {
         let looks = |right: &&Right| match right.resource {

@@ -14,8 +14,6 @@ mod gitlab;
 mod local;
 mod trial;
 
-pub(super) use trial::job as empty_job;
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
