@@ -1,5 +1,5 @@
-//! `[runners.experimental.boot_verify]`: a runner asks for jobs only once a pod as that of a job has
-//! started, so that a deployment that cannot work becomes not ready and takes no job.
+//! `[runners.experimental.boot_verify]`: a runner asks for jobs only once a pod as that of a job
+//! has started, so that a deployment that cannot work becomes not ready and takes no job.
 //!
 //! Each runner proves itself once in a process: a change of the file does not stop one that has.
 //! Where GitLab Runner ends with an error, this goes on trying: other runners of the file work, and

@@ -168,8 +168,8 @@ table! {
         /// Patches of the pod's specification, in order, where
         /// `FF_USE_ADVANCED_POD_SPEC_CONFIGURATION` is on.
         pod_spec: Vec<PodSpecPatch> = tables_into::<super::pod::PatchKeys, _>("pod_spec", super::pod::patch);
-        /// Pods that do nothing and keep room on nodes, which give way to those of jobs. Needs `list`,
-        /// `create`, `patch` and `delete` on `deployments` (`apps`).
+        /// Pods that do nothing and keep room on nodes, which give way to those of jobs. Needs
+        /// `list`, `create`, `patch` and `delete` on `deployments` (`apps`).
         autoscaler: Autoscaler = table("autoscaler");
     }
     unread {

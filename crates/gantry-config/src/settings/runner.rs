@@ -224,7 +224,8 @@ pub enum GitMirror {
 }
 
 table! {
-    /// `[runners.experimental.boot_verify]`: whether a runner must prove itself before it is polled.
+    /// `[runners.experimental.boot_verify]`: whether a runner must prove itself before it is
+    /// polled.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct BootVerify {
         /// Whether it is done.

@@ -1,4 +1,5 @@
-//! `[runners.kubernetes.autoscaler]`: pods that do nothing and keep room on nodes for those of jobs.
+//! `[runners.kubernetes.autoscaler]`: pods that do nothing and keep room on nodes for those of
+//! jobs.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! Logs of containers in the job log: those of services (`CI_DEBUG_SERVICES`), and what an entrypoint
-//! prints that starts the build container (`FF_KUBERNETES_HONOR_ENTRYPOINT`). Each is followed by a
-//! task of its own, and waits there while there is no agent to take its lines, or one that takes
-//! none: nothing is kept here but a few lines.
+//! Logs of containers in the job log: those of services (`CI_DEBUG_SERVICES`), and what an
+//! entrypoint prints that starts the build container (`FF_KUBERNETES_HONOR_ENTRYPOINT`). Each is
+//! followed by a task of its own, and waits there while there is no agent to take its lines, or one
+//! that takes none: nothing is kept here but a few lines.
 
 use std::time::Duration;
 

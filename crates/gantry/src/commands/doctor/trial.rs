@@ -1,5 +1,5 @@
-//! The trial pod: planned as that of any other job, and with `--pod` made, reached, asked whether it
-//! sees GitLab, and removed.
+//! The trial pod: planned as that of any other job, and with `--pod` made, reached, asked whether
+//! it sees GitLab, and removed.
 
 use gantry_core::error_chain::chain;
 use gantry_daemon::{trial, wiring};
