@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use gantry_tests::{Place, Proxy, Runner, RunnerOptions, World};
+use gantry_tests::{Proxy, Runner, RunnerOptions, RunnerPlacement, World};
 use nix::sys::signal::Signal;
 use reqwest::Url;
 
@@ -22,7 +22,7 @@ pub(crate) struct Fleet {
     world: Rc<World>,
     name: String,
     jobs: u32,
-    place: Option<Place>,
+    place: Option<RunnerPlacement>,
     /// Those that run, the eldest first.
     managers: RefCell<Vec<Runner>>,
     /// One that was told to end.
@@ -115,7 +115,7 @@ impl Fleet {
     }
 
     /// Where its pods are, and which jobs come to it.
-    pub(crate) fn place(&self) -> anyhow::Result<&Place> {
+    pub(crate) fn place(&self) -> anyhow::Result<&RunnerPlacement> {
         self.place.as_ref().context("the fleet has no place yet")
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::ensure;
-use gantry_tests::{Job, Place, World, until};
+use gantry_tests::{Job, RunnerPlacement, World, until};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -88,7 +88,7 @@ struct Followed {
 impl Jobs {
     /// Puts them into the queue. Half a line is never printed, and the last word of the script
     /// shows that it has run to its end.
-    pub(crate) async fn start(world: &Rc<World>, place: &Place, size: Size) -> anyhow::Result<Self> {
+    pub(crate) async fn start(world: &Rc<World>, place: &RunnerPlacement, size: Size) -> anyhow::Result<Self> {
         let pause = f64::from(PAUSE_MS) / 1000.0;
         let print = format!(
             "perl -e '$| = 1; for my $n (1..{}) {{ print \"line $n\\n\"; select(undef, undef, undef, {pause}) }}'",

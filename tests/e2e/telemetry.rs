@@ -23,11 +23,11 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![Test::new("telemetry: a trace of a job and of its parts", traced)]
 }
 
-type Seen = Arc<Mutex<Vec<Value>>>;
+type ReceivedTraces = Arc<Mutex<Vec<Value>>>;
 
 /// A collector of traces. Ends with the test's runtime.
-async fn collector() -> anyhow::Result<(String, Seen)> {
-    let seen = Seen::default();
+async fn collector() -> anyhow::Result<(String, ReceivedTraces)> {
+    let seen = ReceivedTraces::default();
     let kept = Arc::clone(&seen);
     let take = post(move |headers: HeaderMap, body: String| async move {
         let is_json = headers.get("content-type").is_some_and(|kind| kind == "application/json");

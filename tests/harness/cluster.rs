@@ -48,7 +48,7 @@ const MISSING: &str = "missing*";
 
 /// Which cluster a run wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wanted {
+pub enum ClusterChoice {
     /// The one of this project, started for the run.
     #[default]
     Simulated,
@@ -118,10 +118,10 @@ impl Cluster {
     ///
     /// # Errors
     /// It does not start, or cannot be reached.
-    pub async fn start(wanted: Wanted, dir: &Path, binaries: &Binaries) -> anyhow::Result<Self> {
+    pub async fn start(wanted: ClusterChoice, dir: &Path, binaries: &Binaries) -> anyhow::Result<Self> {
         match wanted {
-            Wanted::Simulated => Self::simulated(dir, binaries).await,
-            Wanted::Given => Self::given().await,
+            ClusterChoice::Simulated => Self::simulated(dir, binaries).await,
+            ClusterChoice::Given => Self::given().await,
         }
     }
 

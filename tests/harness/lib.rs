@@ -28,13 +28,13 @@ pub mod until;
 pub mod visitor;
 pub mod world;
 
-pub use cluster::{Cluster, Need, Wanted};
+pub use cluster::{Cluster, ClusterChoice, Need};
 pub use gitlab::{GitLab, Job};
 pub use helm::Helm;
 pub use kube::Kube;
 pub use kubectl::Kubectl;
 pub use process::Process;
 pub use proxy::Proxy;
-pub use runner::{Place, Runner, RunnerOptions};
+pub use runner::{Runner, RunnerOptions, RunnerPlacement};
 pub use until::until;
 pub use world::World;

@@ -40,12 +40,12 @@ pub struct RunnerOptions {
     /// Authorities that are trusted in place of the cluster's own.
     pub ca_pem: Option<String>,
     /// Of another runner, when this one shares them.
-    pub place: Option<Place>,
+    pub place: Option<RunnerPlacement>,
 }
 
 /// Where a runner's pods are, with whose rights they are made, and which jobs come to it.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct RunnerPlacement {
     /// The namespace.
     pub namespace: String,
     /// Token of the service account.
@@ -125,9 +125,9 @@ impl Runner {
         } else {
             let namespace = world.namespace(name);
             let account_token = world.kube.account(&namespace).await?;
-            Place { namespace, account_token, tag: name.clone() }
+            RunnerPlacement { namespace, account_token, tag: name.clone() }
         };
-        let Place { namespace, account_token, tag } = place;
+        let RunnerPlacement { namespace, account_token, tag } = place;
         let token = world.gitlab.register(world.registration_token(), &tag).await?;
         world.keep_secret(&token);
         world.keep_secret(&account_token);
@@ -167,9 +167,9 @@ impl Runner {
     }
 
     /// Where its pods are, for another one that shares its work.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> RunnerPlacement {
         let (namespace, account_token, tag) = (self.namespace.clone(), self.account_token.clone(), self.tag.clone());
-        Place { namespace, account_token, tag }
+        RunnerPlacement { namespace, account_token, tag }
     }
 
     /// Asks its metrics server: status and text.

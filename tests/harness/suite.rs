@@ -17,7 +17,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, timeout};
 
 use crate::binaries;
-use crate::cluster::{Need, Wanted};
+use crate::cluster::{ClusterChoice, Need};
 use crate::process::last_lines;
 use crate::world::World;
 
@@ -79,24 +79,24 @@ impl Test {
 
 /// What was asked for on the command line.
 #[derive(Default)]
-struct Asked {
+struct SuiteArgs {
     filters: Vec<String>,
     skips: Vec<String>,
     exact: bool,
     list: bool,
     ignored: bool,
-    wanted: Wanted,
+    wanted: ClusterChoice,
     at_once: Option<u32>,
 }
 
-impl Asked {
+impl SuiteArgs {
     fn read(mut args: impl Iterator<Item = String>) -> Self {
         let mut asked = Self::default();
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--exact" => asked.exact = true,
                 "--list" => asked.list = true,
-                "--cluster" => asked.wanted = Wanted::Given,
+                "--cluster" => asked.wanted = ClusterChoice::Given,
                 "--ignored" => asked.ignored = true,
                 "--skip" => asked.skips.extend(args.next()),
                 "--test-threads" => asked.at_once = args.next().and_then(|number| number.parse().ok()),
@@ -116,7 +116,7 @@ impl Asked {
 
 /// Runs the tests that the command line asks for, in a world that is made once.
 pub fn main(tests: Vec<Test>) -> ExitCode {
-    let asked = Asked::read(std::env::args().skip(1));
+    let asked = SuiteArgs::read(std::env::args().skip(1));
     let tests: Vec<Test> = tests.into_iter().filter(|test| asked.wants(&test.name)).collect();
     if asked.list {
         for test in &tests {
@@ -143,7 +143,7 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
     }
 }
 
-async fn run(tests: Vec<Test>, asked: &Asked) -> anyhow::Result<bool> {
+async fn run(tests: Vec<Test>, asked: &SuiteArgs) -> anyhow::Result<bool> {
     let dir = tempfile::Builder::new().prefix("gantry-e2e-").tempdir_in(place())?;
     let binaries = binaries::build(dir.path())?;
     let began = Instant::now();

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
-use crate::cluster::{Cluster, Wanted};
+use crate::cluster::{Cluster, ClusterChoice};
 use crate::gitlab::{GitLab, Job};
 use crate::kube::Kube;
 use crate::process::{Process, last_lines};
@@ -74,7 +74,7 @@ impl World {
     ///
     /// # Errors
     /// Something does not start; the message has its output.
-    pub async fn start(wanted: Wanted, binaries: Binaries, dir: TempDir) -> anyhow::Result<Self> {
+    pub async fn start(wanted: ClusterChoice, binaries: Binaries, dir: TempDir) -> anyhow::Result<Self> {
         let path = dir.path().to_owned();
         let repository = repository::create(&path)?;
         let cluster = Cluster::start(wanted, &path, &binaries).await?;

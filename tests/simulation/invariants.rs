@@ -39,7 +39,7 @@ const LEARNING: Duration = Duration::from_secs(5);
 
 /// A job as GitLab shows it in the end.
 #[derive(Debug, Deserialize)]
-struct Shown {
+struct FinalJob {
     id: u64,
     name: String,
     status: String,
@@ -54,7 +54,7 @@ struct Shown {
     finished_at: Option<Timestamp>,
 }
 
-impl Shown {
+impl FinalJob {
     /// From when it was running until its end, as GitLab has it; `None` if it has never run.
     fn ran_for(&self) -> Option<Duration> {
         Duration::try_from(self.finished_at?.duration_since(self.started_at?)).ok()
@@ -86,7 +86,7 @@ fn reason<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D
 /// Everything that is wrong with a world that has settled.
 pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<String>> {
     let mut wrong = Vec::new();
-    let shown: Vec<Shown> = fate.desk.get("/sim/jobs").await?;
+    let shown: Vec<FinalJob> = fate.desk.get("/sim/jobs").await?;
     let first = shown.iter().filter(|job| job.attempt == 0).count();
     if first as u64 != JOBS {
         wrong.push(format!("GitLab has {first} jobs instead of {JOBS}"));
@@ -120,7 +120,7 @@ pub(crate) fn is_final(status: &str) -> bool {
 
 /// One job with all that is known about it.
 pub(crate) struct Judged<'a> {
-    shown: &'a Shown,
+    shown: &'a FinalJob,
     pub(crate) program: &'a Job,
     pub(crate) facts: &'a Facts,
     /// What had gone wrong around it before it ended.
@@ -139,7 +139,7 @@ impl Judged<'_> {
 
     /// The end is the job's own, or one that what happened allows; and it is true.
     fn verdict(&self) -> Result<(), String> {
-        let Shown { status, failure_reason, exit_code, .. } = self.shown;
+        let FinalJob { status, failure_reason, exit_code, .. } = self.shown;
         let said = format!("{status} {} {exit_code:?}", failure_reason.as_deref().unwrap_or("-"));
         // Said once for all of those that have no end.
         let Some(end) = End::of(status, failure_reason.as_deref().unwrap_or_default()) else { return Ok(()) };
@@ -188,7 +188,7 @@ impl Judged<'_> {
     }
 
     fn fits(&self, outcome: Outcome) -> bool {
-        let Shown { status, failure_reason, exit_code, .. } = self.shown;
+        let FinalJob { status, failure_reason, exit_code, .. } = self.shown;
         match outcome {
             Outcome::Success => status == "success",
             Outcome::ScriptFailure(code) => {

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::seeds::Asked;
+use crate::seeds::SimulationArgs;
 
 /// A life is mostly small objects that come and go; glibc spends a third of the time on them.
 #[global_allocator]
@@ -55,7 +55,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const ENOUGH: usize = 5;
 
 fn main() -> ExitCode {
-    let asked = match Asked::read(std::env::args().skip(1)) {
+    let asked = match SimulationArgs::read(std::env::args().skip(1)) {
         Ok(asked) => asked,
         Err(problem) => {
             eprintln!("simulation: {problem}");
@@ -118,7 +118,7 @@ struct Run {
     failures: Mutex<Vec<(u64, Vec<String>)>>,
 }
 
-fn many(asked: &Asked) -> ExitCode {
+fn many(asked: &SimulationArgs) -> ExitCode {
     let begun = SystemTime::now();
     let now = begun.duration_since(UNIX_EPOCH).unwrap_or_default();
     let base = asked.from.unwrap_or_else(|| u64::try_from(now.as_nanos() & u128::from(u64::MAX)).unwrap_or(0));

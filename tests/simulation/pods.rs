@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use gantry_helper::ports::Connect;
-use gantry_helper::{AgentParts, Clock, Patience, TraceFile, carry_out, obey};
+use gantry_helper::{AgentParts, Clock, SelfReportAfter, TraceFile, carry_out, follow_agent};
 use gantry_sim_kube::container::{ContainerSpec, ExecSpec, Pipes, Programs};
 use gantry_wire::frame::Protocols;
 use gantry_wire::layout::{BRIDGE_GREETING, BUILD, EXEC_FAILURE, HELPER, PUSH_REQUEST, WITHOUT_PLAN};
@@ -193,7 +193,7 @@ async fn service(mut terminations: BoxStream<'static, ()>) -> i32 {
     }
 }
 
-/// Says whenever TERM comes.
+/// JobHeaders whenever TERM comes.
 fn terminations(signals: mpsc::Receiver<i32>) -> BoxStream<'static, ()> {
     stream::unfold(signals, |mut signals| async { signals.recv().await.map(|_| ((), signals)) }).boxed()
 }
@@ -219,7 +219,7 @@ async fn agent(pods: &Arc<Pods>, pod: &Arc<Pod>, mut terminations: BoxStream<'st
         workshop: Arc::new(DataTools::new(Arc::clone(pods), Arc::clone(pod))),
         trace_file: TraceFile::named(trace_file.clone()),
         clock: Clock::Timers,
-        patience: Patience::default(),
+        self_report_after: SelfReportAfter::default(),
         connect: Arc::clone(&pods.connect),
         plan_wait: gantry_core::limits::AGENT_WITHOUT_PLAN,
     };
@@ -243,7 +243,7 @@ async fn shim(pods: &Arc<Pods>, pod: &Arc<Pod>, terminations: BoxStream<'static,
         return 1;
     }
     let shell = DataShell::new(Arc::clone(pods), Arc::clone(pod));
-    i32::from(obey(ours, shell, terminations).await.is_err())
+    i32::from(follow_agent(ours, shell, terminations).await.is_err())
 }
 
 /// What a manager's exec does: asks for a helper where there is none, greets, and joins the manager

@@ -28,7 +28,7 @@ docs/ARCHITECTURE.md.
 
 /// What was asked for.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct SimulationArgs {
     /// Only this world, with its story.
     pub(crate) seed: Option<u64>,
     /// At least so many jobs.
@@ -43,7 +43,7 @@ pub(crate) struct Asked {
     pub(crate) skip: bool,
 }
 
-impl Asked {
+impl SimulationArgs {
     /// Reads the command line. Options of Rust's own test programs are understood as far as they
     /// mean something here.
     pub(crate) fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {

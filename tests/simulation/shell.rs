@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_helper::ports::{Exit, Happening, Process, Shell};
+use gantry_helper::ports::{Exit, Process, ProcessEvent, Shell};
 use gantry_wire::shim::Run;
 use tokio::time::{Instant, sleep_until};
 
@@ -86,17 +86,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    fn ended(&mut self, code: i32, signal: Option<i32>) -> Happening {
+    fn ended(&mut self, code: i32, signal: Option<i32>) -> ProcessEvent {
         if let Some(Report { pods, job, stage }) = self.report.take() {
             pods.ledger.tell(|| format!("job {job} {stage} ends with {code}"));
             pods.ledger.of(job, |facts| facts.ends.push((stage, code)));
         }
-        Happening::Ended(Exit { code, signal })
+        ProcessEvent::Ended(Exit { code, signal })
     }
 }
 
 impl Process for Running {
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> ProcessEvent {
         let stop = self.stop;
         let stopped = async {
             match stop {
@@ -126,7 +126,7 @@ impl Process for Running {
         }
         let text = self.prints.pop_front().map(|(_, text)| text).unwrap_or_default();
         if !text.is_empty() {
-            return Happening::Output(text);
+            return ProcessEvent::Output(text);
         }
         match self.end {
             End::Code(code) => self.ended(code, None),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use gantry_core::Ending;
-use gantry_helper::ports::{Handover, Outlet, StageTry, Workshop};
+use gantry_helper::ports::{Outlet, ScriptSetup, StageTry, Workshop};
 use gantry_wire::plan::Action;
 use gantry_wire::shim::SecretText;
 use tokio::time::sleep;
@@ -59,10 +59,10 @@ impl Workshop for DataTools {
         .boxed()
     }
 
-    fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
+    fn prepare(&self, setup: ScriptSetup) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
         async move {
             sleep(Duration::from_millis(2)).await;
-            let variables = handover.plan.environment.iter();
+            let variables = setup.plan.environment.iter();
             Ok(variables.map(|variable| (variable.key.clone(), SecretText(variable.value.clone()))).collect())
         }
         .boxed()

@@ -1,7 +1,8 @@
 //! Where a key belongs that is unknown in its table, and words that look like keys and never were
 //! any, or are none anymore.
 
-use crate::key::{Key, keys};
+use crate::key::Key;
+use crate::keys::keys;
 
 /// Properties of a runner that GitLab keeps, without dashes and in lower case. `register` sends
 /// them; they were never keys of the file.
@@ -71,17 +72,6 @@ pub(crate) fn ignored(path: &str, key: &str) -> Option<(String, Option<String>)>
         let what = "has no effect: GitLab keeps it, and not this file".to_owned();
         (what, Some("set it on the runner's page in GitLab, and leave it out here".to_owned()))
     })
-}
-
-/// How a table with free keys is written, where other forms are common.
-pub(crate) fn example(key: &str) -> Option<String> {
-    let example = match key {
-        "items" => "write items = { \"key\" = \"path\" }",
-        "node_tolerations" => "write node_tolerations = { \"key=value\" = \"NoSchedule\" }",
-        "node_selector" => "write node_selector = { \"kubernetes.io/arch\" = \"amd64\" }",
-        _ => return None,
-    };
-    Some(example.to_owned())
 }
 
 /// Keys of older releases, which GitLab Runner 19.4 ignores, and one that only `register` takes.

@@ -1,12 +1,7 @@
 //! What is known of a key of the file, for those who explain it: the reference, the schema,
 //! `register`, and the warnings.
 
-use std::sync::OnceLock;
-
 use gantry_core::Effect;
-
-use crate::declare::{Table as _, Walk};
-use crate::settings::Settings;
 
 /// A key of `config.toml`. Everything about it comes from its declaration in [`crate::settings`].
 #[derive(Clone, Debug)]
@@ -131,14 +126,4 @@ impl Form {
             Self::Anything => "anything".to_owned(),
         }
     }
-}
-
-/// All keys, tables included, each table before its keys, in the order of their declaration.
-pub fn keys() -> &'static [Key] {
-    static KEYS: OnceLock<Vec<Key>> = OnceLock::new();
-    KEYS.get_or_init(|| {
-        let mut walk = Walk::default();
-        Settings::describe(&mut walk);
-        walk.into_keys()
-    })
 }

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 use toml::de::{DeTable, DeValue};
 
 use crate::homes;
-use crate::key::{Form, Key, keys};
+use crate::key::{Form, Key};
+use crate::keys::keys;
 use crate::nearest::nearest;
 use crate::problem::{Severity, UNKNOWN_KEY};
 use crate::report::Report;

@@ -11,12 +11,14 @@ mod declare;
 pub mod edit;
 mod homes;
 pub mod key;
+mod keys;
 mod kinds;
 mod known;
 mod names;
 mod nearest;
 pub mod pod_patch;
 pub mod problem;
+mod problems;
 pub mod quantity;
 mod report;
 pub mod schema;
@@ -24,9 +26,11 @@ mod section;
 pub mod settings;
 mod words;
 
-pub use key::{Key, keys};
+pub use key::Key;
+pub use keys::keys;
 pub use nearest::nearest;
-pub use problem::{Problem, Problems, Severity, UnusableRunner};
+pub use problem::{Problem, Severity, UnusableRunner};
+pub use problems::Problems;
 pub use quantity::Quantity;
 pub use settings::{KubernetesSettings, Loaded, RunnerSettings, Settings};
 

@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use crate::settings::LogSettings;
-
 /// Whether the file can be used in spite of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -77,16 +75,6 @@ impl fmt::Display for InFile<'_> {
     }
 }
 
-/// Everything that is wrong with a file that cannot be used: its errors, then its warnings, each in
-/// the order of the file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problems {
-    /// At least one of them is an error.
-    pub list: Vec<Problem>,
-    /// How the file wants log lines to be, these problems included.
-    pub log: LogSettings,
-}
-
 /// A `[[runners]]` entry that cannot be used. The rest of its file can.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnusableRunner {
@@ -97,24 +85,3 @@ pub struct UnusableRunner {
     /// Its errors, in the order of the file; at least one.
     pub errors: Vec<Problem>,
 }
-
-impl Problems {
-    /// Those that make the file unusable.
-    pub fn errors(&self) -> impl Iterator<Item = &Problem> {
-        self.list.iter().filter(|problem| problem.severity == Severity::Error)
-    }
-}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.errors().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{problem}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Problems {}

@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::key::{Form, Key, keys};
+use crate::key::{Form, Key};
+use crate::keys::keys;
 
 /// A duration in Go's notation, as the reference writes it.
 const DURATION: &str =

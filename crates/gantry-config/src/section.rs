@@ -9,7 +9,6 @@ use std::time::Duration;
 use gantry_core::go_duration::{self, ParseError};
 use toml::de::{DeArray, DeTable, DeValue};
 
-use crate::homes;
 use crate::problem::Severity;
 use crate::quantity::Quantity;
 use crate::report::Report;
@@ -24,7 +23,7 @@ pub(crate) struct Section<'d> {
 }
 
 /// A value and where it stands.
-pub(crate) struct Found<'d> {
+pub(crate) struct Located<'d> {
     pub(crate) report: &'d Report<'d>,
     pub(crate) value: &'d DeValue<'d>,
     pub(crate) at: usize,
@@ -48,7 +47,7 @@ impl<'d> Section<'d> {
 
     /// The value of `key`. Without an exact match upper and lower case make no difference (GitLab
     /// Runner 19.4).
-    pub(crate) fn find(&self, key: &str) -> Option<Found<'d>> {
+    pub(crate) fn find(&self, key: &str) -> Option<Located<'d>> {
         let table = self.table?;
         let (_, value) = table
             .iter()
@@ -134,11 +133,11 @@ impl<'d> Section<'d> {
     }
 
     pub(crate) fn texts(&self, key: &'static str) -> Vec<String> {
-        self.items(key, "a list of strings").iter().filter_map(Found::text).collect()
+        self.items(key, "a list of strings").iter().filter_map(Located::text).collect()
     }
 
     /// The elements of a list; nothing where absent or not a list.
-    pub(crate) fn items(&self, key: &'static str, expected: &str) -> Vec<Found<'d>> {
+    pub(crate) fn items(&self, key: &'static str, expected: &str) -> Vec<Located<'d>> {
         let Some(found) = self.find(key) else { return Vec::new() };
         match found.value {
             DeValue::Array(array) => found.elements(array),
@@ -149,11 +148,11 @@ impl<'d> Section<'d> {
     /// The keys and values of a table whose keys are free. Anything but a table says nothing, and
     /// is no error: the TOML library of GitLab Runner 19.4 leaves such a value out, so there are
     /// files that work with one.
-    pub(crate) fn entries(&self, key: &'static str) -> Vec<(String, Found<'d>)> {
+    pub(crate) fn entries(&self, key: &'static str) -> Vec<(String, Located<'d>)> {
         let Some(found) = self.find(key) else { return Vec::new() };
         let DeValue::Table(table) = found.value else {
             let message = format!("must be a table, not {}, and has no effect", found.kind());
-            self.report.add_with_hint(Severity::Warning, found.at, &found.path, (message, homes::example(key)));
+            self.report.add_with_hint(Severity::Warning, found.at, &found.path, (message, example(key)));
             return Vec::new();
         };
         let free = Section::new(self.report, Some(table), found.path.clone(), found.at);
@@ -161,7 +160,7 @@ impl<'d> Section<'d> {
     }
 
     pub(crate) fn text_map(&self, key: &'static str) -> BTreeMap<String, String> {
-        let read = |found: Found<'_>| match found.value {
+        let read = |found: Located<'_>| match found.value {
             // `kubernetes.io/arch = "amd64"` makes a table called kubernetes.
             DeValue::Table(_) => found.wrong("a string (put names that contain dots in quotes)"),
             _ => found.text(),
@@ -170,7 +169,7 @@ impl<'d> Section<'d> {
     }
 
     pub(crate) fn bool_map(&self, key: &'static str) -> BTreeMap<String, bool> {
-        let read = |found: Found<'_>| match found.value {
+        let read = |found: Located<'_>| match found.value {
             DeValue::Boolean(value) => Some(*value),
             _ => found.wrong("true or false"),
         };
@@ -189,7 +188,7 @@ impl<'d> Section<'d> {
 
     /// Every table of a list.
     pub(crate) fn tables(&self, key: &'static str) -> Vec<Section<'d>> {
-        let section = |found: Found<'d>| match found.value {
+        let section = |found: Located<'d>| match found.value {
             DeValue::Table(table) => Some(Section::new(self.report, Some(table), found.path, found.at)),
             _ => found.wrong("a table"),
         };
@@ -226,13 +225,13 @@ impl<'d> Section<'d> {
         text.unwrap_or_default()
     }
 
-    fn found(&self, name: &str, value: &'d toml::Spanned<DeValue<'d>>) -> Found<'d> {
+    fn found(&self, name: &str, value: &'d toml::Spanned<DeValue<'d>>) -> Located<'d> {
         let path = join(&self.path, name);
-        Found { report: self.report, value: value.get_ref(), at: value.span().start, path }
+        Located { report: self.report, value: value.get_ref(), at: value.span().start, path }
     }
 }
 
-impl<'d> Found<'d> {
+impl<'d> Located<'d> {
     pub(crate) fn problem(&self, severity: Severity, message: impl Into<String>) {
         self.report.add(severity, self.at, &self.path, message);
     }
@@ -272,8 +271,8 @@ impl<'d> Found<'d> {
         parsed
     }
 
-    fn elements(&self, array: &'d DeArray<'d>) -> Vec<Found<'d>> {
-        let element = |(index, value): (usize, &'d toml::Spanned<DeValue<'d>>)| Found {
+    fn elements(&self, array: &'d DeArray<'d>) -> Vec<Located<'d>> {
+        let element = |(index, value): (usize, &'d toml::Spanned<DeValue<'d>>)| Located {
             report: self.report,
             value: value.get_ref(),
             at: value.span().start,
@@ -294,4 +293,15 @@ pub(crate) fn join(path: &str, key: &str) -> String {
 fn without_is(error: &ParseError) -> String {
     let text = error.to_string();
     text.strip_prefix("is ").unwrap_or(&text).to_owned()
+}
+
+/// How a table with free keys is written, where other forms are common.
+fn example(key: &str) -> Option<String> {
+    let example = match key {
+        "items" => "write items = { \"key\" = \"path\" }",
+        "node_tolerations" => "write node_tolerations = { \"key=value\" = \"NoSchedule\" }",
+        "node_selector" => "write node_selector = { \"kubernetes.io/arch\" = \"amd64\" }",
+        _ => return None,
+    };
+    Some(example.to_owned())
 }

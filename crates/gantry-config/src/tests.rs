@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::key::{Form, Key, keys};
+use crate::key::{Form, Key};
+use crate::keys::keys;
 use crate::settings::GitMirror;
 use crate::{Problem, Settings, load};
 

@@ -2,7 +2,7 @@
 
 use crate::nearest::nearest;
 use crate::problem::Severity;
-use crate::section::{Found, Section};
+use crate::section::{Located, Section};
 
 /// The meaning of the word of `key`; `None` where absent or empty. Any other word is an error.
 /// Upper and lower case make no difference.
@@ -21,7 +21,7 @@ pub(crate) fn lenient<T: Copy>(section: &Section<'_>, key: &'static str, words: 
 }
 
 /// The meaning of `word`.
-pub(crate) fn one<T: Copy>(found: &Found<'_>, word: &str, words: &[(&str, T)], severity: Severity) -> Option<T> {
+pub(crate) fn one<T: Copy>(found: &Located<'_>, word: &str, words: &[(&str, T)], severity: Severity) -> Option<T> {
     let meaning = words.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|(_, meaning)| *meaning);
     if meaning.is_none() {
         let list: Vec<&str> = words.iter().map(|(known, _)| *known).filter(|known| !known.is_empty()).collect();

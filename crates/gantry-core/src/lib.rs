@@ -3,6 +3,7 @@
 //!
 //! This crate never does IO, knows no clock and no runtime. Start reading at [`job::JobSpec`].
 
+pub mod backoff;
 pub mod chance;
 pub mod effect;
 pub mod ending;
@@ -13,6 +14,7 @@ pub mod job;
 pub mod job_variables;
 mod lenient;
 pub mod limits;
+mod note_level;
 pub mod outcome;
 pub mod proxy;
 pub mod redactor;
@@ -23,5 +25,6 @@ pub mod variables;
 
 pub use effect::Effect;
 pub use ending::Ending;
+pub use note_level::NoteLevel;
 pub use outcome::{FailureReason, JobState, Verdict};
 pub use secret::Secret;

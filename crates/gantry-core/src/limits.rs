@@ -28,7 +28,7 @@ pub const MAX_PATCH: usize = 1024 * 1024;
 /// for 50 to 60 s.
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Silence after which a manager connection is given up: two missed pings and a little patience.
+/// Silence after which a manager connection is given up: two missed pings and a little more.
 pub const RELAY_SILENCE: Duration = Duration::from_secs(25);
 
 /// How long an agent waits for a plan before it ends. A manager that dies before the hand-over must

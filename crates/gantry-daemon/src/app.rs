@@ -24,7 +24,7 @@ use crate::config_file::{
 };
 use crate::entries::{Basis, Entry, Key, wanted};
 use crate::health::{Health, ProcessState};
-use crate::job::StopJobs;
+use crate::job_end::StopJobs;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
@@ -32,7 +32,7 @@ use crate::poller::{self, Polling};
 use crate::registry::Running;
 use crate::renewals::Renewals;
 use crate::runner::{Runner, Shared};
-use crate::server::Shown;
+use crate::server::ServerState;
 use crate::session::SessionServer;
 use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
@@ -203,9 +203,9 @@ impl App {
         ended
     }
 
-    fn shown(&self) -> Shown {
+    fn shown(&self) -> ServerState {
         let Shared { metrics, running, health, .. } = self.shared.as_ref();
-        Shown { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
+        ServerState { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
     }
 
     async fn main_loop(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {

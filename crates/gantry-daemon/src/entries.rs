@@ -74,7 +74,7 @@ impl Entry {
         settings.token_expires_at.map_or(TokenLife::Good, |ends| TokenLife::at(now, settings.token_obtained_at, ends))
     }
 
-    /// Says that the token ends soon or has ended, where that is so and was not said lately. `why`
+    /// JobHeaders that the token ends soon or has ended, where that is so and was not said lately. `why`
     /// says why nobody does something about it.
     pub(crate) fn say_token_life(&mut self, now: Timestamp, why: &str) {
         let Some(expires) = self.settings.token_expires_at else { return };

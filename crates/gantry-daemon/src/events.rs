@@ -22,15 +22,9 @@ pub(crate) use found::{
     TicketMissing, TicketUnusable,
 };
 
-use crate::job::{JobEnd, JobSummary};
-use crate::metrics::{Metrics, RunnerLabels, of};
+use crate::job_end::{JobEnd, JobSummary};
+use crate::metrics::{EXECUTOR, MODE, Metrics, RunnerLabels, of};
 use crate::moments::Part;
-
-/// Label of the reference for the way in which a job ran; there is only one.
-pub(crate) const MODE: &str = "traditional";
-
-/// What carries jobs out, in the same place.
-pub(crate) const EXECUTOR: &str = "kubernetes";
 
 /// The span of everything that is done for a job. It has the level of errors, so that no filter
 /// takes its fields away from a line. What is not known yet is recorded later.
@@ -45,7 +39,7 @@ pub(crate) fn job_is_traced(span: &tracing::Span, trace_id: Option<&str>) {
     }
 }
 
-/// Says what an adopted job is, now that somebody has told it.
+/// JobHeaders what an adopted job is, now that somebody has told it.
 pub(crate) fn job_is(job: i64, project: i64) {
     let span = tracing::Span::current();
     span.record("job", job);
@@ -60,12 +54,12 @@ pub(crate) trait Said {
     /// What it changes in the metrics of the job's runner.
     fn count(&self, _metrics: &Metrics, _runner: &RunnerLabels) {}
 
-    /// Says it where it changes no metric.
+    /// JobHeaders it where it changes no metric.
     fn say(&self) {
         self.log();
     }
 
-    /// Says it.
+    /// JobHeaders it.
     fn tell(&self, metrics: &Metrics, runner: &RunnerLabels) {
         self.log();
         self.count(metrics, runner);
@@ -161,7 +155,7 @@ pub(crate) struct JobGarbled<'a> {
 }
 
 impl JobGarbled<'_> {
-    /// Says it of a runner's request: there is no span of the job yet.
+    /// JobHeaders it of a runner's request: there is no span of the job yet.
     pub(crate) fn tell(&self, metrics: &Metrics, labels: &RunnerLabels) {
         let RunnerLabels { runner, name, system_id } = labels;
         tracing::error!(
@@ -389,9 +383,9 @@ impl Said for StreamGarbled<'_> {
 }
 
 /// What was left of a job in the cluster is gone, or is not.
-pub(crate) struct StrayEnded(pub(crate) Result<(), DeleteError>);
+pub(crate) struct LeftoverRemoved(pub(crate) Result<(), DeleteError>);
 
-impl Said for StrayEnded {
+impl Said for LeftoverRemoved {
     fn log(&self) {
         match &self.0 {
             Ok(()) => tracing::info!("no pod is left of a job that had to end without its removal"),

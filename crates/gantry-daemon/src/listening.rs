@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::outside::Outside;
-use crate::server::{self, BindError, Shown};
+use crate::server::{self, BindError, ServerState};
 use crate::session::SessionServer;
 use crate::tasks;
 
@@ -64,14 +64,14 @@ impl Listening {
     }
 
     /// Serves what is bound and not served yet.
-    pub(crate) fn serve(&mut self, shown: Shown) {
+    pub(crate) fn serve(&mut self, shown: ServerState) {
         if let Some(listener) = self.listener.take() {
             tasks::spawn(server::serve(listener, shown, self.stop.clone().cancelled_owned()));
         }
     }
 
     /// Moves the server to where the file says now. Where it cannot, it stays where it is.
-    pub(crate) async fn follow(&mut self, outside: &dyn Outside, settings: &Settings, shown: Shown) {
+    pub(crate) async fn follow(&mut self, outside: &dyn Outside, settings: &Settings, shown: ServerState) {
         let asked_for = asked_for(self.given.as_ref(), settings);
         if asked_for == self.asked_for {
             return;

@@ -12,10 +12,15 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::events::{EXECUTOR, MODE};
+use crate::hold::HoldKind;
 use crate::process_limits::ProcessLimits;
 use crate::process_metrics::ProcessMetrics;
-use crate::site::HoldKind;
+
+/// Label of the reference for the way in which a job ran; there is only one.
+pub(crate) const MODE: &str = "traditional";
+
+/// What carries jobs out, in the same place.
+pub(crate) const EXECUTOR: &str = "kubernetes";
 
 /// Labels of a runner: short token, name, system id.
 const RUNNER: [&str; 3] = ["runner", "runner_name", "system_id"];

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gantry_core::Secret;
+use gantry_core::{Secret, backoff};
 use gantry_gitlab::{JobAnswer, JobCredentials, JobRequest, Poll};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
@@ -15,10 +15,10 @@ use crate::events::{
     GitlabUnavailable, HoldChanged, JobGarbled, JobReceived, NothingReceived, RequestFailed, RunnerUnhealthy,
     Said as _, TokenRefused,
 };
+use crate::hold::{Hold, HoldKind};
 use crate::metrics::of;
 use crate::runner::{Places, Runner};
 use crate::session::{Offered, Sessions};
-use crate::site::{Hold, HoldKind};
 
 /// How much each kind of answer changes the number of simultaneous requests (GitLab Runner 19.4,
 /// adaptive request concurrency).
@@ -129,7 +129,7 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
     take(runner, polling, poll.answer, (offered, places)).saturating_sub(asked.elapsed())
 }
 
-/// Says why no job is asked for, when that changes.
+/// JobHeaders why no job is asked for, when that changes.
 fn show_hold(runner: &Runner, polling: &Polling, hold: Option<&Hold>) {
     let kind = hold.map(|hold| hold.kind);
     let before = polling.with(|state| std::mem::replace(&mut state.held, kind));
@@ -238,7 +238,7 @@ fn take(
 /// doubles.
 fn rest_after_rubbish(check_interval: Duration, count: u32) -> Duration {
     let first = check_interval.max(REST_AFTER_RUBBISH_MIN);
-    first.saturating_mul(2_u32.saturating_pow(count.saturating_sub(1))).min(REST_AFTER_RUBBISH_MAX.max(first))
+    backoff::doubled(first, REST_AFTER_RUBBISH_MAX.max(first), count)
 }
 
 /// Counts a request while it is under way.

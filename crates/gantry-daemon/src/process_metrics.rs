@@ -24,7 +24,7 @@ pub(crate) struct ProcessMetrics {
 
 /// What the kernel says.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Seen {
+struct ProcStat {
     cpu_seconds: f64,
     /// Since the machine has booted.
     started_seconds: f64,
@@ -88,13 +88,13 @@ impl Collector for ProcessMetrics {
 
 /// Reads `/proc/<pid>/stat`. The name of the program comes before the numbers, and may hold
 /// anything.
-fn stat(text: &str) -> Option<Seen> {
+fn stat(text: &str) -> Option<ProcStat> {
     let (_, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<i64>().ok();
     let seconds = |index: usize| Some(fields.get(index)?.parse::<f64>().ok()? / TICKS_A_SECOND);
     // Fields 14 and 15, 22, 20, 23 of the manual page, which counts from the process id.
-    Some(Seen {
+    Some(ProcStat {
         cpu_seconds: seconds(11)? + seconds(12)?,
         started_seconds: seconds(19)?,
         threads: number(17)?,
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn the_kernels_words_are_understood() {
         let text = "42 (a) (b c) S 1 42 42 0 -1 4194560 900 0 0 0 1234 66 0 0 20 0 5 0 250 98765432 5000 184 1 1";
-        let seen = Seen { cpu_seconds: 13.0, started_seconds: 2.5, threads: 5, virtual_bytes: 98_765_432 };
+        let seen = ProcStat { cpu_seconds: 13.0, started_seconds: 2.5, threads: 5, virtual_bytes: 98_765_432 };
         assert_eq!(stat(text), Some(seen));
         assert_eq!(stat("42 (short) S 1"), None);
         let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\

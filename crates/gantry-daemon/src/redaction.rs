@@ -10,10 +10,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use gantry_core::Secret;
 use gantry_core::redactor::{self, Redactor};
 
-static KNOWN: RwLock<BTreeMap<u64, Known>> = RwLock::new(BTreeMap::new());
+static KNOWN: RwLock<BTreeMap<u64, KnownSecrets>> = RwLock::new(BTreeMap::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-struct Known {
+struct KnownSecrets {
     /// The job they belong to; those of the process belong to none.
     job: Option<i64>,
     secrets: Redactor,
@@ -32,7 +32,7 @@ impl Drop for Guard {
 /// Keeps `secrets` out of all output, in the log above all out of lines with the field `job` of
 /// that job.
 pub fn guard<'s>(job: Option<i64>, secrets: impl IntoIterator<Item = &'s Secret>) -> Arc<Guard> {
-    let known = Known { job, secrets: Redactor::new(secrets) };
+    let known = KnownSecrets { job, secrets: Redactor::new(secrets) };
     let key = NEXT.fetch_add(1, Ordering::Relaxed);
     KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(key, known);
     Arc::new(Guard(key))
@@ -42,7 +42,7 @@ pub fn guard<'s>(job: Option<i64>, secrets: impl IntoIterator<Item = &'s Secret>
 /// has only secrets of that job.
 pub fn redact(job: Option<i64>, text: &str) -> Cow<'_, str> {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
-    let concerns = |entry: &&Known| job.is_none() || entry.job.is_none() || entry.job == job;
+    let concerns = |entry: &&KnownSecrets| job.is_none() || entry.job.is_none() || entry.job == job;
     redactor::redact(known.values().filter(concerns).map(|entry| &entry.secrets), text)
 }
 

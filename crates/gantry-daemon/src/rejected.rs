@@ -4,7 +4,7 @@
 use gantry_core::{Ending, Verdict};
 use gantry_gitlab::{Client, JobCredentials, RunnerInfo};
 use gantry_plan::HeadLine;
-use gantry_relay::{AckOutcome, Closed, Input, Pace, RelayEnd, RelayJob};
+use gantry_relay::{AckOutcome, FinishedTrace, Input, Pace, RelayEnd, RelayJob};
 use gantry_wire::plan::TracePlan;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ pub(crate) async fn report(job: Rejected) -> Verdict {
     }
     // There is no plan that would say what to mask.
     let text = redact(Some(id), &log(&job.lines, &verdict)).into_owned();
-    let closed = Closed {
+    let closed = FinishedTrace {
         verdict: verdict.clone(),
         trace_bytes: text.len() as u64,
         trace_crc32: Some(crc32fast::hash(text.as_bytes())),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use gantry_config::RunnerSettings;
 use gantry_config::edit::Editor;
 use gantry_core::Secret;
+use gantry_core::backoff;
 use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
 use gantry_gitlab::{Client, ClientOptions};
@@ -233,8 +234,9 @@ impl Renewals {
                 return;
             };
             let (count, next) = state.failures.entry(token).or_insert((0, Instant::now()));
-            let pause = PAUSE_FIRST.saturating_mul(1 << (*count).min(16)).min(PAUSE_MOST);
-            (*count, *next) = (count.saturating_add(1), Instant::now() + pause);
+            *count = count.saturating_add(1);
+            let pause = backoff::doubled(PAUSE_FIRST, PAUSE_MOST, *count);
+            *next = Instant::now() + pause;
             tracing::error!(
                 "the token of runner {:?} could not be renewed and is tried again in {} s: {why}",
                 settings.name,

@@ -29,7 +29,10 @@ use tracing::Instrument as _;
 
 use crate::events::{self, ImagesConfigured, InputsRead, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
 use crate::health::Health;
-use crate::job::{self, JobEnd, JobParts, JobSummary, StopJobs};
+use crate::hold::Hold;
+use crate::job::{self, JobParts};
+use crate::job_end::{JobEnd, JobSummary, StopJobs};
+use crate::leftovers::LeftoverRemover;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
 use crate::prepare::Preparation;
@@ -39,9 +42,8 @@ use crate::rejected::{self, Rejected};
 use crate::runner::aftermath::Aftermath;
 use crate::secrets::Resolver;
 use crate::session::{self, Offered, Sessions, Target, Visits};
-use crate::site::{FleetPlace, Hold, Site, Sites};
+use crate::site::{FleetPlace, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
-use crate::strays::Strays;
 use crate::telemetry;
 use crate::view::JobView;
 use crate::{tasks, wiring};
@@ -316,7 +318,7 @@ impl Runner {
                 plan,
                 taken,
                 final_tries: self.settings.job_status_final_update_retry_limit.get(),
-                strays: Strays::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
+                leftovers: LeftoverRemover::new(self.shared.jobs.clone(), self.shared.stop_jobs.clone(), guard),
                 stop: self.shared.stop_jobs.clone(),
                 view,
                 pace: self.shared.pace,
@@ -329,7 +331,7 @@ impl Runner {
         })
     }
 
-    /// Says how a job has ended, and lets go of what was there for it alone.
+    /// JobHeaders how a job has ended, and lets go of what was there for it alone.
     async fn leave(&self, site: Arc<Site>, namespace: Option<OwnNamespace>, summary: &JobSummary) {
         self.ended(summary);
         if let Some(namespace) = namespace {
@@ -441,7 +443,7 @@ impl Runner {
         }
     }
 
-    /// Says how a job has ended that this manager had.
+    /// JobHeaders how a job has ended that this manager had.
     pub(crate) fn ended(&self, summary: &JobSummary) {
         JobEnded(summary).tell(&self.shared.metrics, &self.labels);
         JobGone.say();

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 /// All secrets of a job together. GitLab waits two minutes for a job to be acknowledged, which
 /// comes behind this and behind the signing of caches.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Secrets that are fetched at once.
 const AT_ONCE: usize = 4;
@@ -70,8 +70,8 @@ impl Resolver {
         let all: Vec<BoxFuture<'_, _>> =
             specs.iter().map(|(name, spec)| self.one(name, spec, &variables, settings).boxed()).collect();
         let fetching = stream::iter(all).buffered(AT_ONCE).collect::<Vec<_>>();
-        let Ok(fetched) = timeout(PATIENCE, fetching).await else {
-            let message = format!("the secrets of the job were not there within {} s", PATIENCE.as_secs());
+        let Ok(fetched) = timeout(TIMEOUT, fetching).await else {
+            let message = format!("the secrets of the job were not there within {} s", TIMEOUT.as_secs());
             return Err((lines, dependency(message)));
         };
         for result in fetched {

@@ -43,7 +43,7 @@ pub enum BindError {
 
 /// What the server shows.
 #[derive(Clone)]
-pub(crate) struct Shown {
+pub(crate) struct ServerState {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) running: Running,
     pub(crate) health: Health,
@@ -74,7 +74,7 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener, BindError> {
 }
 
 /// Serves until `stop`.
-pub(crate) async fn serve(listener: TcpListener, shown: Shown, stop: impl Future<Output = ()> + Send + 'static) {
+pub(crate) async fn serve(listener: TcpListener, shown: ServerState, stop: impl Future<Output = ()> + Send + 'static) {
     let address: Option<SocketAddr> = listener.local_addr().ok();
     tracing::info!(
         address = address.map(|address| address.to_string()).unwrap_or_default(),
@@ -92,7 +92,7 @@ pub(crate) async fn serve(listener: TcpListener, shown: Shown, stop: impl Future
     }
 }
 
-async fn metrics(State(shown): State<Shown>) -> Response {
+async fn metrics(State(shown): State<ServerState>) -> Response {
     shown.running.show(&shown.metrics);
     match shown.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
@@ -100,17 +100,17 @@ async fn metrics(State(shown): State<Shown>) -> Response {
     }
 }
 
-async fn ready(State(shown): State<Shown>) -> Response {
+async fn ready(State(shown): State<ServerState>) -> Response {
     match shown.health.readiness() {
         Ok(text) => format!("{text}\n").into_response(),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", redact(None, &reason))).into_response(),
     }
 }
 
-async fn jobs(State(shown): State<Shown>) -> Response {
+async fn jobs(State(shown): State<ServerState>) -> Response {
     ([("X-List-Version", "2"), ("Content-Type", "text/plain")], shown.running.list()).into_response()
 }
 
-async fn state(State(shown): State<Shown>) -> String {
+async fn state(State(shown): State<ServerState>) -> String {
     format!("{}\n", shown.health.state().as_str())
 }

@@ -153,7 +153,7 @@ impl RemoteStatus {
 
 /// What every answer about a running job says beside its status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Says {
+pub struct JobHeaders {
     /// `Job-Status`, if present.
     pub job_status: Option<RemoteStatus>,
     /// `X-GitLab-Trace-Update-Interval`, if present and usable; at most
@@ -167,7 +167,7 @@ pub struct UpdateAnswer {
     /// The status, by meaning.
     pub outcome: UpdateOutcome,
     /// The headers.
-    pub says: Says,
+    pub headers: JobHeaders,
 }
 
 /// Meaning of a status of `PUT jobs/<id>` (GitLab Runner 19.4, `network/gitlab.go`).
@@ -179,7 +179,7 @@ pub enum UpdateOutcome {
     NotYet,
     /// 412: GitLab threw the trace away; send all of it again.
     TraceRejected,
-    /// 403. What it means depends on [`Says::job_status`].
+    /// 403. What it means depends on [`JobHeaders::job_status`].
     Forbidden,
     /// 400: a state that does not fit (an older server, or already running).
     BadRequest,
@@ -201,7 +201,7 @@ pub struct PatchAnswer {
     /// The status, by meaning.
     pub outcome: PatchOutcome,
     /// The headers.
-    pub says: Says,
+    pub headers: JobHeaders,
 }
 
 /// Meaning of a status of `PATCH jobs/<id>/trace` (GitLab Runner 19.4, `network/gitlab.go`).
@@ -217,7 +217,7 @@ pub enum PatchOutcome {
         /// How much it has; 0 when the header is missing or unreadable (the reference's rule).
         size: u64,
     },
-    /// 403. What it means depends on [`Says::job_status`].
+    /// 403. What it means depends on [`JobHeaders::job_status`].
     Forbidden,
     /// 404.
     NotFound,

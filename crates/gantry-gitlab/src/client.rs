@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::Secret;
-use gantry_http::retry::Twice;
+use gantry_core::error_chain::chain;
+use gantry_http::retry::Idempotency;
 use gantry_http::{HttpTransport, Options, ProxySettings, Timeouts, TlsFiles, Transport, has_certificate};
 use http::StatusCode;
 use tokio::time::Instant;
@@ -114,7 +115,7 @@ impl Client {
         let request = self.shared.instance.version().with_id(&request_id())?;
         let timeouts = Timeouts { head: limits::REACH_TIMEOUT, idle: limits::REACH_TIMEOUT };
         let start = Instant::now();
-        let answer = self.open(request, timeouts, Twice::Harmful).await.answer?;
+        let answer = self.open(request, timeouts, Idempotency::NotIdempotent).await.answer?;
         let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         let transport = &self.shared.transport;
         Ok(Reached {
@@ -189,7 +190,7 @@ impl Client {
             endpoint: Endpoint::RequestJob,
             request: self.shared.instance.request_job(&request).with_id(&request_id()),
             timeout: limits::REQUEST_JOB_TIMEOUT,
-            twice: Twice::Harmful,
+            idempotency: Idempotency::NotIdempotent,
             decode: Decode::Job,
         };
         let exchanged = self.exchange(call).await;
@@ -217,7 +218,7 @@ impl Client {
             request: self.shared.instance.update_job(job, update, info).with_id(&request_id()),
             timeout: if update.state.is_final() { limits::FINAL_STATE_TIMEOUT } else { answer_time },
             // The same state twice is the same state.
-            twice: Twice::Harmless,
+            idempotency: Idempotency::Idempotent,
             decode: Decode::Nothing,
         };
         response::update(self.exchange(call).await.answer)
@@ -238,7 +239,7 @@ impl Client {
             request: self.shared.instance.patch_trace(job, offset, bytes, debug_trace).with_id(&request_id()),
             timeout,
             // Bytes that GitLab has already are refused by their offset (416).
-            twice: Twice::Harmless,
+            idempotency: Idempotency::Idempotent,
             decode: Decode::Nothing,
         };
         response::patch(self.exchange(call).await.answer)
@@ -248,21 +249,21 @@ impl Client {
 /// A call about runners, which does not bear being made twice without knowing.
 fn runner(draft: Draft, decode: Decode) -> Call {
     let timeout = limits::RUNNER_CALL_TIMEOUT;
-    Call { endpoint: Endpoint::Runner, request: draft.with_id(&request_id()), timeout, twice: Twice::Harmful, decode }
+    Call {
+        endpoint: Endpoint::Runner,
+        request: draft.with_id(&request_id()),
+        timeout,
+        idempotency: Idempotency::NotIdempotent,
+        decode,
+    }
 }
 
 fn verified(answer: Result<Registered, CallError>) -> VerifyOutcome {
     match answer {
         Ok(registered) => VerifyOutcome::Valid(registered),
         Err(CallError::Status { status: 403, message }) => VerifyOutcome::Invalid { message },
-        Err(error) => VerifyOutcome::Unsure { message: with_causes(&error) },
+        Err(error) => VerifyOutcome::Unsure { message: chain(&error) },
     }
-}
-
-/// An error and everything below it, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A new `X-Request-Id`: a version 4 UUID without dashes, as the reference makes them.

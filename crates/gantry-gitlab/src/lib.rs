@@ -17,8 +17,8 @@ mod response;
 pub mod system_id;
 
 pub use answer::{
-    CallError, DownloadError, JobAnswer, PatchAnswer, PatchOutcome, Poll, Reached, ReceivedJob, Registered,
-    RemoteStatus, Says, UpdateAnswer, UpdateOutcome, UploadAnswer, VerifyOutcome,
+    CallError, DownloadError, JobAnswer, JobHeaders, PatchAnswer, PatchOutcome, Poll, Reached, ReceivedJob, Registered,
+    RemoteStatus, UpdateAnswer, UpdateOutcome, UploadAnswer, VerifyOutcome,
 };
 pub use client::{Client, ClientOptions, Download, OnRetry, Part, UploadBody, UploadTimeouts};
 pub use client_error::ClientError;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::answer::{
-    CallError, DownloadError, JobAnswer, PatchAnswer, PatchOutcome, ReceivedJob, Registered, RemoteStatus, Says,
+    CallError, DownloadError, JobAnswer, JobHeaders, PatchAnswer, PatchOutcome, ReceivedJob, Registered, RemoteStatus,
     UpdateAnswer, UpdateOutcome,
 };
 use crate::limits;
@@ -88,7 +88,9 @@ pub(crate) fn last_update(headers: &HeaderMap) -> Option<String> {
 pub(crate) fn update(answer: Answered) -> UpdateAnswer {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return UpdateAnswer { outcome: UpdateOutcome::Unreachable(error), says: Says::default() },
+        Err(error) => {
+            return UpdateAnswer { outcome: UpdateOutcome::Unreachable(error), headers: JobHeaders::default() };
+        }
     };
     let outcome = match answer.status().as_u16() {
         200 => UpdateOutcome::Accepted,
@@ -101,14 +103,14 @@ pub(crate) fn update(answer: Answered) -> UpdateAnswer {
         status if is_later(status) => UpdateOutcome::Later(status_error(&answer)),
         _ => UpdateOutcome::Other(status_error(&answer)),
     };
-    UpdateAnswer { outcome, says: says(answer.headers()) }
+    UpdateAnswer { outcome, headers: job_headers(answer.headers()) }
 }
 
 /// What was answered to `PATCH jobs/<id>/trace`.
 pub(crate) fn patch(answer: Answered) -> PatchAnswer {
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) => return PatchAnswer { outcome: PatchOutcome::Unreachable(error), says: Says::default() },
+        Err(error) => return PatchAnswer { outcome: PatchOutcome::Unreachable(error), headers: JobHeaders::default() },
     };
     let outcome = match answer.status().as_u16() {
         202 => PatchOutcome::Accepted { size: range_end(answer.headers()) },
@@ -119,7 +121,7 @@ pub(crate) fn patch(answer: Answered) -> PatchAnswer {
         status if is_later(status) => PatchOutcome::Later(status_error(&answer)),
         _ => PatchOutcome::Other(status_error(&answer)),
     };
-    PatchAnswer { outcome, says: says(answer.headers()) }
+    PatchAnswer { outcome, headers: job_headers(answer.headers()) }
 }
 
 /// Statuses that ask to come back later.
@@ -138,8 +140,8 @@ pub(crate) fn download_error(answer: &Response<Bytes>) -> DownloadError {
 }
 
 /// What the headers say about the job.
-fn says(headers: &HeaderMap) -> Says {
-    Says {
+fn job_headers(headers: &HeaderMap) -> JobHeaders {
+    JobHeaders {
         job_status: text(headers, "job-status").map(|word| RemoteStatus::parse(&word)),
         update_interval: text(headers, "x-gitlab-trace-update-interval").and_then(|word| update_interval(&word)),
     }
@@ -157,7 +159,7 @@ fn update_interval(word: &str) -> Option<Duration> {
 fn range_end(headers: &HeaderMap) -> Option<u64> {
     let range = text(headers, "range")?;
     let (_, end) = range.split_once('-')?;
-    // Twice as much can still be counted with.
+    // Idempotency as much can still be counted with.
     end.trim().parse().ok().filter(|end| *end <= u64::MAX / 2)
 }
 

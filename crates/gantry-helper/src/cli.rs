@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_wire::frame::Protocols;
 
-use crate::agent::{Patience, PeerRule, Settings};
+use crate::agent::{PeerRule, SelfReportAfter, Settings};
 use crate::archive::Cargo;
 use crate::layout::Layout;
 
@@ -95,9 +95,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match arguments.command {
         Command::Agent { root, any_peer, alone_after, plan_within, keep_trace } => {
             let peers = if any_peer { PeerRule::Any } else { PeerRule::ExecOnly };
-            let patience = alone_after.map(Duration::from_millis).map_or_else(Patience::default, Patience::always);
+            let self_report_after =
+                alone_after.map(Duration::from_millis).map_or_else(SelfReportAfter::default, SelfReportAfter::always);
             let plan_wait = Duration::from_secs(plan_within);
-            crate::agent::run(&Layout::below(root), Settings { peers, patience, keep_trace, plan_wait })
+            crate::agent::run(&Layout::below(root), Settings { peers, self_report_after, keep_trace, plan_wait })
         }
         Command::Shim { root } => crate::shim::run(&Layout::below(root)),
         Command::Bridge { root } => crate::bridge::run(&Layout::below(root)),

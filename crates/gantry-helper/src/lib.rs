@@ -20,23 +20,26 @@ mod bridge;
 mod cli;
 mod clock;
 mod diagnostics;
+mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod layout;
 mod limits;
 mod official;
+mod outlet;
 pub mod ports;
 mod process;
 mod reach;
 mod shim;
 mod stages;
 mod tasks;
+mod trees;
 
-pub use agent::{Parts as AgentParts, Patience, TraceFile, carry_out};
+pub use agent::{Parts as AgentParts, SelfReportAfter, TraceFile, carry_out};
 pub use cli::main;
 pub use clock::Clock;
 pub use diagnostics::send_diagnostics_to;
-pub use shim::obey;
+pub use shim::follow_agent;
 
 /// Parts that benchmarks measure alone, in one process.
 pub mod measured {

@@ -74,7 +74,7 @@ pub(crate) const KILL_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long the end of a script may take after KILL before what is left counts as unstoppable. Must
 /// be less than [`KILL_ANSWER`].
-pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const KILL_GIVE_UP: Duration = Duration::from_secs(3);
 
 /// Quiet after which a script that has ended is not waited for any longer, although something still
 /// holds its output open: a `tee` that the script wrote through needs less, and a server in the
@@ -154,7 +154,7 @@ pub(crate) const ARTIFACT_PARTS_AT_ONCE: usize = 4;
 /// Pause between them (GitLab Runner 19.4).
 pub(crate) const DOWNLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is added to the plan's patience, by job, so that the pods of one dead manager do not all
+/// What is added to the plan's `self_report_after`, by job, so that the pods of one dead manager do not all
 /// start at once.
 pub(crate) const SELF_REPORT_SPREAD: Duration = Duration::from_secs(30);
 

@@ -16,7 +16,7 @@ use gantry_wire::stage::JobStatus;
 use gantry_wire::usage::Usage;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use crate::agent::outlet::Outlet;
+pub use crate::outlet::Outlet;
 
 /// Where connections come from.
 pub trait Listener: Send + 'static {
@@ -55,7 +55,7 @@ pub trait Workshop: Send + Sync + 'static {
     fn perform(&self, work: StageTry, outlet: Outlet) -> BoxFuture<'static, Result<(), Ending>>;
 
     /// Puts in place what a user script finds, and says which variables it gets.
-    fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>>;
+    fn prepare(&self, setup: ScriptSetup) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>>;
 
     /// Whether something in the pod takes connections on this port. Containers of a pod share its
     /// addresses.
@@ -80,7 +80,7 @@ pub struct StageTry {
 
 /// What a user script is prepared from.
 #[derive(Clone, Debug)]
-pub struct Handover {
+pub struct ScriptSetup {
     /// The job.
     pub plan: Arc<PodPlan>,
     /// Index of the script's stage in the plan.
@@ -124,18 +124,18 @@ pub trait Shell: Send + 'static {
 
 /// A script that runs. Dropping it ends it.
 pub trait Process: Send + 'static {
-    /// The next thing that happens. Safe to be dropped and called again. After [`Happening::Ended`]
+    /// The next thing that happens. Safe to be dropped and called again. After [`ProcessEvent::Ended`]
     /// there is nothing more.
-    fn next(&mut self) -> impl Future<Output = Happening> + Send;
+    fn next(&mut self) -> impl Future<Output = ProcessEvent> + Send;
 
     /// Asks it, and whatever runs beside it, to end, and ends what is left after `grace`. Then
-    /// nothing lives, and [`Happening::Ended`] says so. A second call can only shorten the grace.
+    /// nothing lives, and [`ProcessEvent::Ended`] says so. A second call can only shorten the grace.
     fn kill(&mut self, grace: Duration);
 }
 
 /// What happens to a process.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum ProcessEvent {
     /// It, or one of its children, wrote this.
     Output(Bytes),
     /// It ended, and all that it wrote itself has been given.
@@ -158,5 +158,5 @@ impl Exit {
     }
 }
 
-/// Makes the client by which a lone agent speaks to GitLab.
+/// Makes the client by which an agent without a manager speaks to GitLab.
 pub type Connect = Arc<dyn Fn(ClientOptions) -> Result<Client, ClientError> + Send + Sync>;

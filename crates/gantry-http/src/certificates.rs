@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::files::SeenFiles;
+use crate::files::FileStamps;
 use crate::setup_error::SetupError;
 use crate::tls::{Identity, Pem};
 
@@ -36,7 +36,7 @@ impl TlsFiles {
             (&self.cert, "tls-cert-file", "auth.crt"),
             (&self.key, "tls-key-file", "auth.key"),
         ];
-        let mut seen = SeenFiles::default();
+        let mut seen = FileStamps::default();
         let mut found = Vec::new();
         for (named, key, ending) in kinds {
             let pem = match named {
@@ -50,7 +50,7 @@ impl TlsFiles {
         Ok(FilesNow { identity: Identity { ca: next(), cert: next(), key: next() }, seen })
     }
 
-    fn search(&self, name: &str, key: &'static str, seen: &mut SeenFiles) -> Result<Option<Pem>, SetupError> {
+    fn search(&self, name: &str, key: &'static str, seen: &mut FileStamps) -> Result<Option<Pem>, SetupError> {
         for directory in &self.directories {
             if let Some(pem) = read(&directory.join(name), key, seen)? {
                 return Ok(Some(pem));
@@ -68,7 +68,7 @@ impl TlsFiles {
 /// What the files hold, and what they were like then.
 pub(crate) struct FilesNow {
     identity: Identity,
-    seen: SeenFiles,
+    seen: FileStamps,
 }
 
 impl FilesNow {
@@ -88,7 +88,7 @@ impl FilesNow {
 }
 
 /// Nothing if there is no such file.
-fn read(path: &Path, key: &'static str, seen: &mut SeenFiles) -> Result<Option<Pem>, SetupError> {
+fn read(path: &Path, key: &'static str, seen: &mut FileStamps) -> Result<Option<Pem>, SetupError> {
     seen.add(path.to_owned());
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(Pem::new(text, format!("{key} {}", path.display())))),

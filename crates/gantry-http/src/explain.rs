@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use gantry_core::error_chain::chain;
+use gantry_core::error_chain::{causes, chain};
 use rustls::{AlertDescription, CertificateError};
 
 /// What is known about the connection beside the error.
@@ -119,13 +119,4 @@ fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
 
 fn is_no_http(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse))
-}
-
-/// An error and all that is below it. An IO error leaves the error that it holds out of its own
-/// chain.
-fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-        Some(held) => Some(held as &(dyn Error + 'static)),
-        None => (*error).source(),
-    })
 }

@@ -23,11 +23,11 @@ impl Stamp {
 
 /// Files, and what they were like when they were last looked at.
 #[derive(Clone, Debug, Default)]
-pub struct SeenFiles {
+pub struct FileStamps {
     files: Vec<(PathBuf, Option<Stamp>)>,
 }
 
-impl SeenFiles {
+impl FileStamps {
     /// Adds a file as it is now, whether or not it is there. To be called before the file is read.
     pub fn add(&mut self, path: PathBuf) {
         let stamp = Stamp::of(&path);
@@ -47,7 +47,7 @@ impl SeenFiles {
     }
 }
 
-impl FromIterator<PathBuf> for SeenFiles {
+impl FromIterator<PathBuf> for FileStamps {
     /// All of them as they are now.
     fn from_iter<I: IntoIterator<Item = PathBuf>>(paths: I) -> Self {
         let mut files = Self::default();
@@ -64,7 +64,7 @@ mod tests {
     fn files_that_come_and_change_are_noticed_and_those_that_go_are_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("gitlab.test.crt");
-        let mut files = SeenFiles::from_iter([path.clone()]);
+        let mut files = FileStamps::from_iter([path.clone()]);
         assert!(!files.have_changed());
         std::fs::write(&path, "a").unwrap();
         assert!(files.have_changed());

@@ -30,7 +30,7 @@ mod transport;
 
 pub use body::{Content, ReadError, read};
 pub use certificates::TlsFiles;
-pub use files::{SeenFiles, Stamp};
+pub use files::{FileStamps, Stamp};
 pub use http_transport::HttpTransport;
 pub use options::{Options, ProxySettings};
 pub use range::ContentRange;

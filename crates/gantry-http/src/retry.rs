@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use gantry_core::backoff;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
@@ -14,11 +15,11 @@ use crate::transport::TransportFault;
 
 /// Whether a call may be sent again when it is not known whether it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Twice {
+pub enum Idempotency {
     /// Such as setting what is set already.
-    Harmless,
+    Idempotent,
     /// Such as `jobs/request`: a job whose answer got lost would be assigned to nobody.
-    Harmful,
+    NotIdempotent,
 }
 
 /// Where and when a wait is asked for.
@@ -50,14 +51,15 @@ pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> 
         return None;
     }
     let asked = server_wait(headers, moment.now).map(|wait| wait.min(limits::MAX_SERVER_WAIT));
-    Some(asked.unwrap_or_else(|| backoff(moment)))
+    Some(asked.unwrap_or_else(|| pause(moment)))
 }
 
 /// The wait before the next try when there was no answer; nothing if the failure stands. A time-out
 /// stands: it has waited enough.
-pub fn after_failure(fault: TransportFault, twice: Twice, moment: Moment) -> Option<Duration> {
-    let again = twice == Twice::Harmless && matches!(fault, TransportFault::Connect | TransportFault::Broken);
-    (again && moment.tries < limits::INNER_TRIES).then(|| backoff(moment))
+pub fn after_failure(fault: TransportFault, idempotency: Idempotency, moment: Moment) -> Option<Duration> {
+    let again =
+        idempotency == Idempotency::Idempotent && matches!(fault, TransportFault::Connect | TransportFault::Broken);
+    (again && moment.tries < limits::INNER_TRIES).then(|| pause(moment))
 }
 
 /// `RateLimit-ResetTime` (a date) before `Retry-After` (seconds; a date is not understood there);
@@ -72,11 +74,8 @@ fn server_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     reset.filter(usable).or_else(|| text("retry-after")?.parse().ok().map(Duration::from_secs).filter(usable))
 }
 
-/// Uniform between the shortest wait and the shortest wait doubled with every try.
-fn backoff(moment: Moment) -> Duration {
-    let longest = limits::INNER_BACKOFF_MIN * 2_u32.saturating_pow(moment.tries.saturating_sub(1));
-    limits::INNER_BACKOFF_MIN
-        + (longest.saturating_sub(limits::INNER_BACKOFF_MIN)).mul_f64(moment.random.clamp(0.0, 1.0))
+fn pause(moment: Moment) -> Duration {
+    backoff::spread(backoff::doubled(limits::INNER_BACKOFF_MIN, Duration::MAX, moment.tries), moment.random)
 }
 
 #[cfg(test)]
@@ -114,7 +113,7 @@ mod tests {
     fn waits_without_advice_double() {
         let waits: Vec<_> = (1..5).map(|tries| wait(500, &[], tries).unwrap().as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800]);
-        assert_eq!(backoff(moment(4, 0.0)), limits::INNER_BACKOFF_MIN);
+        assert_eq!(pause(moment(4, 0.0)), limits::INNER_BACKOFF_MIN * 4);
     }
 
     #[test]
@@ -131,9 +130,15 @@ mod tests {
 
     #[test]
     fn broken_connections() {
-        let again = |fault, twice| after_failure(fault, twice, moment(1, 0.0)).is_some();
-        assert!(again(TransportFault::Connect, Twice::Harmless) && again(TransportFault::Broken, Twice::Harmless));
-        assert!(!again(TransportFault::Broken, Twice::Harmful) && !again(TransportFault::Timeout, Twice::Harmless));
-        assert_eq!(after_failure(TransportFault::Broken, Twice::Harmless, moment(5, 0.0)), None);
+        let again = |fault, idempotency| after_failure(fault, idempotency, moment(1, 0.0)).is_some();
+        assert!(
+            again(TransportFault::Connect, Idempotency::Idempotent)
+                && again(TransportFault::Broken, Idempotency::Idempotent)
+        );
+        assert!(
+            !again(TransportFault::Broken, Idempotency::NotIdempotent)
+                && !again(TransportFault::Timeout, Idempotency::Idempotent)
+        );
+        assert_eq!(after_failure(TransportFault::Broken, Idempotency::Idempotent, moment(5, 0.0)), None);
     }
 }

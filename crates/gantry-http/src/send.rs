@@ -8,7 +8,7 @@ use http::{HeaderName, Request, Response};
 use crate::body::drain;
 use crate::limits;
 use crate::redirect;
-use crate::retry::{self, Moment, Twice};
+use crate::retry::{self, Idempotency, Moment};
 use crate::transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
 
 /// A request that was sent, with the body of its answer not yet read.
@@ -28,7 +28,7 @@ pub async fn send(
     request: Request<Bytes>,
     tokens: &[HeaderName],
     timeouts: Timeouts,
-    twice: Twice,
+    idempotency: Idempotency,
 ) -> Sent {
     let mut pushed_back = false;
     let mut tries = 0;
@@ -41,7 +41,7 @@ pub async fn send(
                 pushed_back |= retry::is_push_back(answer.status());
                 retry::after_answer(answer.status(), answer.headers(), moment)
             }
-            Err(error) => retry::after_failure(error.fault(), twice, moment),
+            Err(error) => retry::after_failure(error.fault(), idempotency, moment),
         };
         let Some(wait) = wait else { return Sent { answer, tries, pushed_back } };
         tracing::debug!(path = request.uri().path(), tries, ?wait, "waiting before the same request is sent again");
@@ -97,10 +97,10 @@ mod tests {
             Self { answers: Mutex::new(answers.iter().copied().collect()), sent: Mutex::default() }
         }
 
-        async fn get(&self, twice: Twice) -> (Result<StatusCode, TransportFault>, u32, bool) {
+        async fn get(&self, idempotency: Idempotency) -> (Result<StatusCode, TransportFault>, u32, bool) {
             let request =
                 Request::builder().uri("https://a.test/1").header(TOKEN, "secret").body(Bytes::new()).unwrap();
-            let sent = send(self, request, &[TOKEN], TIMEOUTS, twice).await;
+            let sent = send(self, request, &[TOKEN], TIMEOUTS, idempotency).await;
             let answer = sent.answer.map(|answer| answer.status()).map_err(|error| error.fault());
             (answer, sent.tries, sent.pushed_back)
         }
@@ -127,7 +127,7 @@ mod tests {
     async fn each_try_begins_where_the_request_is_for() {
         let elsewhere = "https://b.test/2";
         let script = Script::of(&[Ok((302, elsewhere)), Ok((503, "")), Ok((302, elsewhere)), Ok((200, ""))]);
-        assert_eq!(script.get(Twice::Harmful).await, (Ok(StatusCode::OK), 2, true));
+        assert_eq!(script.get(Idempotency::NotIdempotent).await, (Ok(StatusCode::OK), 2, true));
         let (first, second) = (("https://a.test/1".to_owned(), true), (elsewhere.to_owned(), false));
         assert_eq!(*script.sent.lock().unwrap(), [first.clone(), second.clone(), first, second]);
     }
@@ -135,12 +135,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn tries_and_redirects_have_an_end() {
         let pushing = Script::of(&[Ok((503, "")); 5]);
-        assert_eq!(pushing.get(Twice::Harmless).await, (Ok(StatusCode::SERVICE_UNAVAILABLE), 5, true));
+        assert_eq!(pushing.get(Idempotency::Idempotent).await, (Ok(StatusCode::SERVICE_UNAVAILABLE), 5, true));
         let broken = Script::of(&[Err(TransportFault::Broken), Ok((204, ""))]);
-        assert_eq!(broken.get(Twice::Harmless).await, (Ok(StatusCode::NO_CONTENT), 2, false));
+        assert_eq!(broken.get(Idempotency::Idempotent).await, (Ok(StatusCode::NO_CONTENT), 2, false));
         let broken = Script::of(&[Err(TransportFault::Broken)]);
-        assert_eq!(broken.get(Twice::Harmful).await, (Err(TransportFault::Broken), 1, false));
+        assert_eq!(broken.get(Idempotency::NotIdempotent).await, (Err(TransportFault::Broken), 1, false));
         let round = Script::of(&[Ok((302, "/1")); 10]);
-        assert_eq!(round.get(Twice::Harmless).await, (Err(TransportFault::Request), 1, false));
+        assert_eq!(round.get(Idempotency::Idempotent).await, (Err(TransportFault::Request), 1, false));
     }
 }

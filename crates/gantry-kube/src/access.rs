@@ -125,7 +125,7 @@ pub(crate) fn files(access: &Access) -> Vec<PathBuf> {
 
 /// Where an access leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct AccessTarget {
     /// The API server: scheme, host and port.
     pub server: String,
     /// Its host.
@@ -140,12 +140,12 @@ pub struct Place {
 ///
 /// # Errors
 /// The files cannot be used.
-pub async fn place(access: &Access) -> Result<Place, ConnectError> {
+pub async fn place(access: &Access) -> Result<AccessTarget, ConnectError> {
     let config = config(access).await?;
     let url = &config.cluster_url;
     let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    Ok(Place { server: address(url), host, port, namespace: config.default_namespace })
+    Ok(AccessTarget { server: address(url), host, port, namespace: config.default_namespace })
 }
 
 async fn config(access: &Access) -> Result<Config, ConnectError> {

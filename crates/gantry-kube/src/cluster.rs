@@ -12,11 +12,11 @@ use crate::{
     access::{Access, ConnectError},
     attach::{Gate, Starts},
     facts::PodFacts,
+    observed::ObservedPod,
     pods::PodRef,
     refusal, renewal, requests,
     retry::Persistence,
     room::Room,
-    seen::SeenPod,
     target::Target,
     watch::{self, Coverage, PodWatch, Registry},
 };
@@ -35,7 +35,7 @@ pub struct Cluster {
 
 struct Inner {
     client: Client,
-    pods: Api<SeenPod>,
+    pods: Api<ObservedPod>,
     namespace: String,
     registry: Arc<Registry>,
     wake: mpsc::Sender<()>,
@@ -64,7 +64,7 @@ impl Cluster {
         let client = plain_spoken(client, target);
         // One place: a wake-up is a level, a second one says nothing new.
         let (wake, woken) = mpsc::channel(1);
-        let pods: Api<SeenPod> = Api::namespaced(client.clone(), &namespace);
+        let pods: Api<ObservedPod> = Api::namespaced(client.clone(), &namespace);
         let registry = Arc::new(Registry::default());
         let cluster = Self {
             inner: Arc::new(Inner {
@@ -133,7 +133,7 @@ impl Cluster {
         &self.inner.room
     }
 
-    pub(crate) fn pods(&self) -> &Api<SeenPod> {
+    pub(crate) fn pods(&self) -> &Api<ObservedPod> {
         &self.inner.pods
     }
 

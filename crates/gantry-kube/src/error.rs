@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use gantry_core::error_chain::chain;
+use gantry_core::error_chain::{causes, chain};
 
 use crate::{answers::TooLong, limits, quota::Quota};
 
@@ -176,8 +176,7 @@ impl From<kube::Error> for ApiError {
 
 /// Whether more came than is read. The connection is fine then, and what came cannot be understood.
 fn is_too_long(error: &kube::Error) -> bool {
-    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.any(<dyn std::error::Error>::is::<TooLong>)
+    causes(error).any(<dyn std::error::Error>::is::<TooLong>)
 }
 
 fn code_of_reason(reason: &str) -> u16 {

@@ -40,7 +40,7 @@ pub const LAST_LINE: usize = 300;
 pub const LOG_LINE: usize = 16 << 10;
 
 /// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and it is
-/// removed as a stray later.
+/// removed later.
 pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The annotation with the end, in seconds since 1970, of the time for which the pod of a failed
@@ -125,7 +125,7 @@ pub const EXEC_MESSAGE: usize = 1 << 20;
 
 /// How long after it was asked for a pod that the watch has not shown is looked up by GET. The
 /// watch is normally faster by far.
-pub const FIRST_SIGHT: Duration = Duration::from_secs(5);
+pub const FIRST_STATUS: Duration = Duration::from_secs(5);
 
 /// How long after the watch has shown that a pod left it a GET has to prove that it is gone. Most
 /// are those that a job has just deleted, and by then nobody watches them any more, which saves the
@@ -225,11 +225,11 @@ pub const LATE_CREATION: Duration = Duration::from_mins(3);
 
 /// Between two tries to remove a pod that should not be there: it is in nobody's way, and an API
 /// server that has just come back is busy.
-pub const STRAY_PERIOD: Duration = Duration::from_mins(1);
+pub const LEFTOVER_PERIOD: Duration = Duration::from_mins(1);
 
 /// How long that is tried. A manager that waits for its jobs to end waits for this too; an API
 /// server that was away for longer is a matter for people, who find the pod by its label.
-pub const STRAY_DEADLINE: Duration = Duration::from_hours(1);
+pub const LEFTOVER_DEADLINE: Duration = Duration::from_hours(1);
 
 /// Failed pulls of one image after which its pod is given up. The first is forgiven: the kubelet
 /// tries again by itself.

@@ -4,13 +4,13 @@
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::{ApiError, Cluster, Fault, PodRef, SeenPod, retry};
+use crate::{ApiError, Cluster, Fault, ObservedPod, PodRef, retry};
 
 /// What became of an annotation.
 #[derive(Debug)]
 pub enum Marked {
     /// The pod as it is now.
-    Done(Box<SeenPod>),
+    Done(Box<ObservedPod>),
     /// Somebody has changed the pod meanwhile, or it is gone: nothing was written.
     Changed,
 }

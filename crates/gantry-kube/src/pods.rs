@@ -15,10 +15,10 @@ use crate::{
     Cluster,
     error::{ApiError, Fault},
     limits,
+    observed::ObservedPod,
     quota::Quota,
-    retry::{self, Backoff},
+    retry,
     room::Making,
-    seen::SeenPod,
 };
 
 /// Labels and annotations of ours begin with this.
@@ -38,7 +38,7 @@ pub struct PodRef {
 
 impl PodRef {
     /// Of an object that the API server returned; `None` if it lacks a name or a uid.
-    pub fn of(pod: &SeenPod) -> Option<Self> {
+    pub fn of(pod: &ObservedPod) -> Option<Self> {
         Some(Self { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? })
     }
 
@@ -62,7 +62,7 @@ pub enum PodNow {
     /// Another pod of the same name: the same proof.
     Replaced,
     /// The pod.
-    Present(Box<SeenPod>),
+    Present(Box<ObservedPod>),
     /// The question could not be answered.
     Unknown(ApiError),
 }
@@ -192,11 +192,13 @@ impl Cluster {
         deadline: Instant,
         mut tell: impl FnMut(&ApiError),
     ) -> Result<Created, ApiError> {
-        let mut backoff = Backoff::default();
+        let mut backoff = retry::backoff(limits::BACKOFF_MOST);
         let persistence = self.persistence();
         loop {
             match retry::until((persistence, deadline), &mut tell, || self.create_once(pod, name)).await? {
-                Created::Leaving if Instant::now() < deadline => sleep_until(Instant::now() + backoff.next()).await,
+                Created::Leaving if Instant::now() < deadline => {
+                    sleep_until(Instant::now() + backoff.next_spread_pause()).await
+                }
                 created => return Ok(created),
             }
         }
@@ -222,7 +224,7 @@ impl Cluster {
         if found.metadata.deletion_timestamp.is_some() { Ok(Created::Leaving) } else { created(&found) }
     }
 
-    async fn post(&self, pod: &Pod) -> kube::Result<SeenPod> {
+    async fn post(&self, pod: &Pod) -> kube::Result<ObservedPod> {
         let body = serde_json::to_vec(pod).map_err(kube::Error::SerdeError)?;
         let request = kube::core::Request::new(Pod::url_path(&(), Some(self.namespace())));
         let request = request.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
@@ -253,7 +255,7 @@ impl Cluster {
 
     /// All pods that match the label selector, straight from the API server: what adoption starts
     /// from. Tried once.
-    pub async fn list_pods(&self, selector: &str) -> Result<Vec<SeenPod>, ApiError> {
+    pub async fn list_pods(&self, selector: &str) -> Result<Vec<ObservedPod>, ApiError> {
         Ok(list(self.pods(), selector).await?.0)
     }
 
@@ -274,7 +276,7 @@ impl Cluster {
 }
 
 /// All pods of `selector`, page by page, and the version at which that was so.
-pub(crate) async fn list(pods: &Api<SeenPod>, selector: &str) -> Result<(Vec<SeenPod>, String), ApiError> {
+pub(crate) async fn list(pods: &Api<ObservedPod>, selector: &str) -> Result<(Vec<ObservedPod>, String), ApiError> {
     let mut params = ListParams::default().labels(selector).limit(limits::LIST_PAGE);
     let mut found = Vec::new();
     let mut length = 0;
@@ -296,13 +298,13 @@ pub(crate) async fn list(pods: &Api<SeenPod>, selector: &str) -> Result<(Vec<See
 }
 
 /// One page of a list, and its length as text.
-async fn page(pods: &Api<SeenPod>, params: &ListParams) -> kube::Result<(ObjectList<SeenPod>, usize)> {
+async fn page(pods: &Api<ObservedPod>, params: &ListParams) -> kube::Result<(ObjectList<ObservedPod>, usize)> {
     let request = kube::core::Request::new(pods.resource_url()).list(params).map_err(kube::Error::BuildRequest)?;
     let text = pods.clone().into_client().request_text(request).await?;
     Ok((serde_json::from_str(&text).map_err(kube::Error::SerdeError)?, text.len()))
 }
 
-pub(crate) async fn look(pods: &Api<SeenPod>, pod: &PodRef) -> PodNow {
+pub(crate) async fn look(pods: &Api<ObservedPod>, pod: &PodRef) -> PodNow {
     match retry::once(pods.get_opt(&pod.name)).await {
         Ok(None) => PodNow::Gone,
         Ok(Some(found)) if found.metadata.uid.as_ref() == Some(&pod.uid) => PodNow::Present(Box::new(found)),
@@ -328,7 +330,7 @@ fn passing(error: ApiError) -> ApiError {
     ApiError { fault, ..error }
 }
 
-fn created(made: &SeenPod) -> Result<Created, ApiError> {
+fn created(made: &ObservedPod) -> Result<Created, ApiError> {
     let pod = PodRef::of(made).ok_or_else(|| {
         ApiError::without_answer(Fault::Garbled, "the API server returned a pod without a uid".to_owned())
     })?;
@@ -356,7 +358,7 @@ pub(crate) fn delete_error(name: &str, error: ApiError) -> DeleteError {
 }
 
 /// Whether all our marks on `wanted` are on `found`, and there is at least one.
-pub(crate) fn same_marks(wanted: &Pod, found: &SeenPod) -> bool {
+pub(crate) fn same_marks(wanted: &Pod, found: &ObservedPod) -> bool {
     let ours = |marks: &Option<BTreeMap<String, String>>| -> Vec<(String, String)> {
         let is_lasting = |key: &str| key.starts_with(OURS) && !CHANGING.contains(&key);
         let marks = marks.iter().flatten().filter(|(key, _)| is_lasting(key));

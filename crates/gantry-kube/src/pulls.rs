@@ -2,7 +2,7 @@
 //! not.
 
 use crate::{
-    Cluster, PodFacts, Sight,
+    Cluster, PodFacts, PodState,
     facts::{self, Phase},
     pods::PodRef,
 };
@@ -34,8 +34,10 @@ impl Cluster {
     pub async fn pulled(&self, pod: &PodRef, containers: &[&str], mut tell: impl FnMut(&[String])) -> Pulled {
         let mut told = Vec::new();
         let mut watch = self.watch_pod(pod);
-        let seen = watch.until(|sight| {
-            let Sight::Present(facts) = sight else { return matches!(sight, Sight::Gone(_)).then_some(Pulled::Enough) };
+        let seen = watch.until(|pod_state| {
+            let PodState::Present(facts) = pod_state else {
+                return matches!(pod_state, PodState::Gone(_)).then_some(Pulled::Enough);
+            };
             let reasons = facts::pending_reasons(facts);
             if !reasons.is_empty() && reasons != told {
                 tell(&reasons);
@@ -72,11 +74,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::SeenPod;
+    use crate::ObservedPod;
 
     fn judged(state: &Value) -> Option<Pulled> {
         let status = |name: &str, state: &Value| json!({"name": name, "image": "x:1", "imageID": "", "ready": false, "restartCount": 0, "state": state});
-        let pod: SeenPod = serde_json::from_value(json!({
+        let pod: ObservedPod = serde_json::from_value(json!({
             "metadata": {"name": "p", "uid": "u"},
             "spec": {"containers": [{"name": "helper", "image": "h"}, {"name": "build", "image": "x:1"}]},
             "status": {"phase": "Pending", "containerStatuses": [status("helper", &json!({"running": {}})), status("build", state)]},

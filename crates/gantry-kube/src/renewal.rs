@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use gantry_core::error_chain::chain;
-use gantry_http::{SeenFiles, limits::LOOK_AT_FILES};
+use gantry_http::{FileStamps, limits::LOOK_AT_FILES};
 use kube::Client;
 use tokio::{sync::Mutex, time::Instant};
 
@@ -34,7 +34,7 @@ struct Renewing {
 /// A client, and the files as they were when it was made.
 struct Made {
     client: Client,
-    files: SeenFiles,
+    files: FileStamps,
     looked: Instant,
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gantry_core::chance;
+use gantry_core::backoff::Backoff;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{error::ApiError, limits};
@@ -38,34 +38,9 @@ impl Persistence {
     }
 }
 
-/// Pauses that double from [`limits::BACKOFF_FIRST`] to a longest one, each shortened by up to half
-/// so that many clients do not come back together.
-#[derive(Debug)]
-pub(crate) struct Backoff {
-    failures: u32,
-    most: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::up_to(limits::BACKOFF_MOST)
-    }
-}
-
-impl Backoff {
-    pub(crate) fn up_to(most: Duration) -> Self {
-        Self { failures: 0, most }
-    }
-
-    pub(crate) fn next(&mut self) -> Duration {
-        let full = limits::BACKOFF_FIRST.saturating_mul(1 << self.failures.min(10)).min(self.most);
-        self.failures = self.failures.saturating_add(1);
-        full.mul_f64(0.5 + chance::fraction() / 2.0)
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.failures = 0;
-    }
+/// The pauses of a loop of requests, up to `most`.
+pub(crate) fn backoff(most: Duration) -> Backoff {
+    Backoff::new(limits::BACKOFF_FIRST, most)
 }
 
 /// One request, bounded by [`limits::REQUEST`].
@@ -86,7 +61,7 @@ pub(crate) async fn until<T, F>(
 where
     F: Future<Output = Result<T, ApiError>>,
 {
-    let mut backoff = Backoff::up_to(persistence.longest_pause);
+    let mut backoff = backoff(persistence.longest_pause);
     let mut tried = 0;
     loop {
         let error = match request().await {
@@ -106,7 +81,7 @@ where
         // Towards the end the tries become denser, so that the time that there is is used.
         let now = Instant::now();
         let half = (deadline.saturating_duration_since(now) / 2).max(limits::BACKOFF_FIRST);
-        let pause = error.retry_after.unwrap_or_default().max(backoff.next().min(half));
+        let pause = error.retry_after.unwrap_or_default().max(backoff.next_spread_pause().min(half));
         let next = now + pause;
         if next >= deadline {
             return Err(error);
@@ -151,12 +126,5 @@ mod tests {
         assert_eq!(tries(&bound, Fault::Forbidden, "x: exceeded quota: y").await.0, 4);
         assert_eq!(tries(&bound, Fault::Server, "etcdserver: leader changed").await.0, 1);
         assert_eq!(tries(&bound, Fault::Forbidden, "no").await.0, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_are_bounded() {
-        let mut backoff = Backoff::up_to(Duration::from_millis(500));
-        let longest = std::iter::repeat_with(|| backoff.next()).take(20).max().unwrap();
-        assert!(longest <= Duration::from_millis(500) && longest > Duration::from_millis(250));
     }
 }

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io;
 
-use gantry_core::error_chain::chain;
+use gantry_core::error_chain::{causes, chain};
 use rustls::{AlertDescription, CertificateError};
 
 use crate::{
@@ -49,7 +49,7 @@ impl Target {
         )
     }
 
-    /// Says in our words why a request has failed; errors that are not about the connection stay as
+    /// JobHeaders in our words why a request has failed; errors that are not about the connection stay as
     /// they are.
     pub(crate) fn explain(&self, error: kube::Error) -> kube::Error {
         if !matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)) {
@@ -148,18 +148,6 @@ fn is_lookup(error: &kube::Error) -> bool {
 fn root(error: &kube::Error) -> String {
     let last = causes(error).last();
     shorten(&last.map_or_else(|| chain(error), ToString::to_string), limits::MESSAGE)
-}
-
-/// The error and everything that caused it. An `io::Error` hides the error in it from its own
-/// chain.
-fn causes<'a>(error: &'a kube::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    fn next<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(hidden) => Some(hidden),
-            None => error.source(),
-        }
-    }
-    std::iter::successors(Some(error as &(dyn Error + 'static)), |error| next(*error))
 }
 
 fn find<T: Error + 'static>(error: &kube::Error) -> Option<&T> {

@@ -19,7 +19,7 @@ use gantry_core::variables::{Variable, Variables, expand};
 use gantry_wire::plan::{EnvVar, Paths};
 
 use crate::job_settings::Flags;
-use crate::redact::Redactor;
+use crate::redact::JobSecrets;
 use crate::{Context, PlanError};
 
 /// Most variables of a job: looking each other up takes quadratic time. GitLab's own limit for a
@@ -281,13 +281,13 @@ pub(crate) struct ServiceEnvironment {
 /// A variable whose value holds a masked one (`DB_URL: postgres://u:$PASSWORD@db/`) stays out of
 /// the spec, where everybody who may read pods could read it: a service that needs it names it
 /// among its own variables.
-pub(crate) fn shared(variables: &Variables, expanded: &Variables, redactor: &Redactor) -> Vec<Variable> {
+pub(crate) fn shared(variables: &Variables, expanded: &Variables, job_secrets: &JobSecrets) -> Vec<Variable> {
     let mut list = deduplicated(expanded.iter().cloned().collect());
     list.retain(|variable| {
         (variable.public || variable.internal)
             && !variable.masked
             && is_pod_name(&variable.key)
-            && redactor.found_in(&shown(variables, variable)).is_none()
+            && job_secrets.found_in(&shown(variables, variable)).is_none()
     });
     list
 }
@@ -302,7 +302,7 @@ fn shown(variables: &Variables, variable: &Variable) -> String {
 pub(crate) fn for_service(
     (variables, shared): (&Variables, &[Variable]),
     own: &[Variable],
-    redactor: &Redactor,
+    job_secrets: &JobSecrets,
 ) -> ServiceEnvironment {
     let mut made = ServiceEnvironment::default();
     let mut list = shared.to_vec();
@@ -316,7 +316,7 @@ pub(crate) fn for_service(
             continue;
         }
         let variable = Variable { value: with_own.value_of(variable), ..variable.clone() };
-        if redactor.found_in(&shown(variables, &variable)).is_some() {
+        if job_secrets.found_in(&shown(variables, &variable)).is_some() {
             made.readable.push(variable.key.clone());
         }
         list.push(variable);
@@ -330,9 +330,9 @@ pub(crate) fn for_service(
 pub(crate) fn for_entrypoint(
     variables: &Variables,
     expanded: &Variables,
-    redactor: &Redactor,
+    job_secrets: &JobSecrets,
 ) -> Vec<(String, String)> {
-    for_service((variables, &shared(variables, expanded, redactor)), &[], redactor).variables
+    for_service((variables, &shared(variables, expanded, job_secrets)), &[], job_secrets).variables
 }
 
 /// Whether every supported API server takes a name of a container's variable (newer ones take

@@ -5,49 +5,12 @@ use gantry_config::RunnerSettings;
 use gantry_core::short_token::short_token;
 use gantry_wire::services;
 use k8s_openapi::api::core::v1::Pod;
-use serde::Serialize;
 
 use crate::Context;
+use crate::head_line::HeadLine;
 use crate::job_settings::Flags;
-use crate::redact::Redactor;
+use crate::redact::JobSecrets;
 use crate::services::Service;
-
-/// One line of the runner in the job log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HeadLine {
-    /// How it looks.
-    pub level: HeadLevel,
-    /// Without line end.
-    pub text: String,
-}
-
-/// How a line of the head looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HeadLevel {
-    /// No colour.
-    Plain,
-    /// Green.
-    Info,
-    /// Yellow, with `WARNING: `.
-    Warning,
-}
-
-impl HeadLine {
-    /// A line without colour.
-    pub fn plain(text: impl Into<String>) -> Self {
-        Self { level: HeadLevel::Plain, text: text.into() }
-    }
-
-    pub(crate) fn info(text: impl Into<String>) -> Self {
-        Self { level: HeadLevel::Info, text: text.into() }
-    }
-
-    /// A line in yellow, with `WARNING: `.
-    pub fn warning(text: impl Into<String>) -> Self {
-        Self { level: HeadLevel::Warning, text: text.into() }
-    }
-}
 
 /// The lines before the first section.
 pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, warnings: &[String]) -> Vec<HeadLine> {
@@ -70,7 +33,7 @@ pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, 
 
 /// Warnings about masked values that whoever may read pods can read, because the job has put them
 /// into the pod's spec.
-pub(crate) fn readable(services: &[Service], pod: &Pod, redactor: &Redactor) -> Vec<String> {
+pub(crate) fn readable(services: &[Service], pod: &Pod, job_secrets: &JobSecrets) -> Vec<String> {
     let mut warnings = Vec::new();
     for service in services {
         let of = services::shown(&service.container, &service.image);
@@ -86,7 +49,7 @@ pub(crate) fn readable(services: &[Service], pod: &Pod, redactor: &Redactor) -> 
     }
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     for (container, image) in containers.filter_map(|container| Some((&container.name, container.image.as_ref()?))) {
-        if let Some(name) = redactor.found_in(image) {
+        if let Some(name) = job_secrets.found_in(image) {
             warnings.push(format!(
                 "the image of container {container:?} has the masked value of {name:?} in it, which can be read in the pod's spec"
             ));

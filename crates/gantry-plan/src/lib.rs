@@ -9,9 +9,12 @@
 
 mod access_control;
 mod caches;
+mod clean_path;
+mod context;
 mod environment;
 mod fleet;
 mod head;
+mod head_line;
 mod helper_image;
 mod inputs;
 mod job_settings;
@@ -27,6 +30,7 @@ mod paths;
 pub mod picture;
 mod placement;
 mod pod;
+mod pod_request;
 mod readiness;
 mod redact;
 mod registries;
@@ -48,21 +52,21 @@ use gantry_core::ending::StartSetting;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
 use gantry_core::{Ending, Secret, limits};
-use gantry_wire::plan::{Alone, Coordinator, KeepFailed, Paths, PodPlan, ProxyPlan, StagePlan, StartLimit, TracePlan};
+use gantry_wire::plan::{Coordinator, KeepFailed, Paths, PodPlan, StagePlan, StartLimit, TracePlan};
 use gantry_wire::services::ServicesPlan;
-use gantry_wire::ticket::TicketKey;
 use gantry_wire::usage::ResourcePlan;
 
 use caches::Caches;
 use environment::{Early, Given};
 use mirror::Mirror;
-use redact::Redactor;
+use redact::JobSecrets;
 
 pub use k8s_openapi::api::core::v1::{Namespace as OwnNamespace, Pod};
 
 pub use caches::{Access, Links, ObjectWant, Wants};
+pub use context::{Context, Owner};
 pub use fleet::{Fleet, LABEL_FLEET};
-pub use head::{HeadLevel, HeadLine};
+pub use head_line::HeadLine;
 pub use inputs::InputProblem;
 pub use making::{Awaited, Fallback, Making, Tries};
 pub use metadata::{
@@ -73,65 +77,6 @@ pub use namespace::{Namespace, namespace};
 pub use patches::{PatchFiles, files as patch_files};
 pub use registries::PullSecret;
 pub use restricted::{is_refusal as is_restriction, restrict};
-
-/// The manager process that a pod belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Owner {
-    /// A name that no other process has: lower-case letters and digits.
-    pub name: String,
-    /// It says on its pods that it lives, so that others may conclude something from its silence.
-    pub beats: bool,
-}
-
-/// What the manager knows beside the job and the runner's settings.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// Name in the first line of the job log.
-    pub name: String,
-    /// Version of the reference whose behaviour jobs see (`CI_RUNNER_VERSION`).
-    pub version: String,
-    /// Our own version (`CI_RUNNER_REVISION`).
-    pub revision: String,
-    /// `http.userAgent` of git.
-    pub git_user_agent: String,
-    /// `os/arch` of the manager.
-    pub executable_arch: String,
-    /// The manager's host name.
-    pub manager_host: String,
-    /// The manager's system id.
-    pub system_id: String,
-    /// Slot of the job among all of its runner.
-    pub concurrent_id: u32,
-    /// Slot of the job among those of its project.
-    pub concurrent_project_id: u32,
-    /// Eight characters `[a-z0-9]` that make the pod's name unique.
-    pub suffix: String,
-    /// `X-Request-Id` of the answer that brought the job.
-    pub correlation_id: Option<String>,
-    /// Roots with which jobs verify GitLab's certificate, PEM.
-    pub tls_ca_pem: Option<String>,
-    /// Additional roots of the runner's configuration, PEM.
-    pub configured_ca_pem: Option<String>,
-    /// The manager's proxies, if it has any.
-    pub proxies: Option<ProxyPlan>,
-    /// What the agent does when no manager speaks to it.
-    pub alone: Alone,
-    /// This manager.
-    pub owner: Owner,
-    /// `[gantry] fleet`, where the file says one.
-    pub fleet: Option<String>,
-    /// What the pod's ticket is sealed with.
-    pub ticket_key: TicketKey,
-    /// When GitLab handed out the job, in milliseconds since 1970.
-    pub taken_unix_ms: u64,
-    /// The Docker configuration of the manager's user, with logins for registries: its path and its
-    /// text.
-    pub docker_config: Option<(String, Secret)>,
-    /// The files that patches of pods come from ([`patch_files`]).
-    pub patch_files: PatchFiles,
-    /// Whether the manager may write on pods, as far as it knows: pods that are kept need that.
-    pub may_mark: bool,
-}
 
 /// Everything decided about a job.
 #[derive(Clone, Debug)]
@@ -254,9 +199,9 @@ fn with_facts<T>(
     let early = given.early(&start);
     environment::check_size(&early, job)?;
     let literal = environment::literal(&early);
-    let redactor = Redactor::new(literal.iter().chain(given.left_out()), &job.token);
+    let job_secrets = JobSecrets::new(literal.iter().chain(given.left_out()), &job.token);
     let facts = Facts { start, given: &given, early: &early, literal: &literal, input_texts };
-    work(&facts).map_err(|error| redactor.error(error))
+    work(&facts).map_err(|error| job_secrets.error(error))
 }
 
 /// What is known about a job before its flags and directories are.
@@ -296,7 +241,7 @@ fn assemble(facts: &Facts<'_>) -> Result<Assembled, PlanError> {
         settings.warnings.push("CI_DEBUG_SERVICES: usage is disabled on this Runner".to_owned());
     }
     let strategy = settings.git_strategy;
-    let paths = paths::paths(&paths::Wishes { job, runner, context, builds_dir, early, literal, strategy })?;
+    let paths = paths::paths(&paths::PathArgs { job, runner, context, builds_dir, early, literal, strategy })?;
     let variables = given.assemble(start, &flags, &paths);
     environment::check_size(&variables, job)?;
     let expanded = environment::literal(&variables);
@@ -306,7 +251,7 @@ fn assemble(facts: &Facts<'_>) -> Result<Assembled, PlanError> {
 fn caches<'a>(facts: &Facts<'a>, assembled: &'a Assembled) -> Result<Caches<'a>, PlanError> {
     let Early { job, runner, .. } = facts.start;
     let Assembled { flags, settings, variables, .. } = assembled;
-    Caches::read(caches::Wishes { job, runner, settings, flags, variables })
+    Caches::read(caches::CacheArgs { job, runner, settings, flags, variables })
 }
 
 /// Says that pods get less time to start than `poll_timeout` has.
@@ -321,17 +266,17 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let Assembled { flags, settings, paths, variables, expanded } = &assembled;
     let Facts { given, .. } = facts;
     let Early { job, runner, context, timeout, .. } = facts.start;
-    let redactor = Redactor::new(expanded.iter().chain(given.left_out()), &job.token);
-    let overwritten = overwrites::apply(&runner.kubernetes, expanded, &redactor)?;
+    let job_secrets = JobSecrets::new(expanded.iter().chain(given.left_out()), &job.token);
+    let overwritten = overwrites::apply(&runner.kubernetes, expanded, &job_secrets)?;
     let configured_start = runner.kubernetes.timing.poll_timeout;
     let runner = &effective(runner, overwritten.settings);
     let start_setting = start_setting(runner, configured_start);
-    let wishes = services::Wishes { job, runner, variables, literal: expanded, redactor: &redactor };
-    let services = services::services(&wishes)?;
+    let args = services::ServiceArgs { job, runner, variables, literal: expanded, job_secrets: &job_secrets };
+    let services = services::services(&args)?;
     let inputs = sources::Inputs { job, runner, context, settings, flags, variables };
     let stages = stages::stages(&inputs, &caches, links)?;
     let honors_entrypoint = flags.is_on("FF_KUBERNETES_HONOR_ENTRYPOINT");
-    let pod = pod::pod(&pod::PodRequest {
+    let pod = pod::pod(&pod_request::PodRequest {
         job,
         runner,
         context,
@@ -343,7 +288,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         timestamps: flags.is_on("FF_TIMESTAMPS"),
         debug_trace: settings.is_debugged(),
         mirror: Mirror::of(job, runner, settings.git_strategy),
-        entrypoint: honors_entrypoint.then(|| environment::for_entrypoint(variables, expanded, &redactor)),
+        entrypoint: honors_entrypoint.then(|| environment::for_entrypoint(variables, expanded, &job_secrets)),
         patches: if flags.is_on("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") { &runner.kubernetes.pod_spec } else { &[] },
     })?;
     let mut warnings = [given.warnings.clone(), flags.warnings.clone(), settings.warnings.clone()].concat();
@@ -353,14 +298,14 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     warnings.extend(unsupported::of_images(job, arch, expanded, honors_entrypoint));
     warnings.extend(no_effect::warnings(runner, facts.literal));
     warnings.extend(services.iter().filter_map(|service| service.ports.warning.clone()));
-    warnings.extend(head::readable(&services, &pod.pod, &redactor));
+    warnings.extend(head::readable(&services, &pod.pod, &job_secrets));
     let banner = head::banner(runner, context, flags, &warnings);
     let mut executor = [overwritten.lines, pod.lines].concat();
     executor.extend((start_setting == StartSetting::PrepareTimeout).then(|| shorter_start(runner)));
-    let volumes = volumes::shown(&pod.pod).into_iter().map(|text| redactor.line(&text)).collect();
+    let volumes = volumes::shown(&pod.pod).into_iter().map(|text| job_secrets.line(&text)).collect();
     let trace = trace(&inputs, environment::masks(expanded, given.left_out()));
     let told = services.iter().map(|service| {
-        readiness::told(&service.container, &redactor.line(&service.image), &service.spec, &service.ports)
+        readiness::told(&service.container, &job_secrets.line(&service.image), &service.spec, &service.ports)
     });
     let told = readiness::plan(told.collect(), runner, settings.debug_services);
     let keep_failed = pod.keep_failed;
@@ -371,8 +316,8 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         pod: pod.pod,
         pull_secret: pod.pull_secret,
         pod_plan: pod_plan(&inputs, parts),
-        banner: redactor.lines(banner),
-        executor: redactor.lines(executor),
+        banner: job_secrets.lines(banner),
+        executor: job_secrets.lines(executor),
         services: services.into_iter().map(|service| service.container).collect(),
         volumes,
         prints_events: flags.is_on("FF_PRINT_POD_EVENTS"),

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::fleet::{Fleet, LABEL_FLEET};
 use crate::names;
-use crate::pod::PodRequest;
+use crate::pod_request::PodRequest;
 use crate::sources::without_credentials;
 
 /// Label that all our job pods carry; the shared watch selects by it.

@@ -14,11 +14,11 @@ use gantry_core::variables::{Variable, Variables};
 use regex::Regex;
 
 use crate::PlanError;
-use crate::head::HeadLine;
+use crate::head_line::HeadLine;
 use crate::names::is_dns_label;
-use crate::redact::Redactor;
+use crate::redact::JobSecrets;
 
-/// Settings with the job's wishes in them.
+/// Settings with the job's overwrites in them.
 pub(crate) struct Overwritten {
     pub(crate) settings: KubernetesSettings,
     /// The job's own token for the API server.
@@ -27,7 +27,7 @@ pub(crate) struct Overwritten {
     pub(crate) lines: Vec<HeadLine>,
 }
 
-/// Applies the wishes of a job; `literal` are its variables after expansion.
+/// Applies the overwrites of a job; `literal` are its variables after expansion.
 ///
 /// # Errors
 /// A wish that its gate does not allow, or that would put a masked value where everybody who may
@@ -35,13 +35,13 @@ pub(crate) struct Overwritten {
 pub(crate) fn apply(
     settings: &KubernetesSettings,
     literal: &Variables,
-    redactor: &Redactor,
+    job_secrets: &JobSecrets,
 ) -> Result<Overwritten, PlanError> {
-    let mut wishes = Wishes { literal, redactor: Some(redactor), lines: Vec::new() };
+    let mut overwriter = Overwriter { literal, job_secrets: Some(job_secrets), lines: Vec::new() };
     let wrong = |detail| PlanError::Configuration(format!("couldn't prepare overwrites: {detail}"));
-    let bearer_token = wishes.bearer_token(settings).map_err(wrong)?;
-    let settings = wishes.all(settings.clone()).map_err(wrong)?;
-    Ok(Overwritten { settings, bearer_token, lines: wishes.lines })
+    let bearer_token = overwriter.bearer_token(settings).map_err(wrong)?;
+    let settings = overwriter.all(settings.clone()).map_err(wrong)?;
+    Ok(Overwritten { settings, bearer_token, lines: overwriter.lines })
 }
 
 /// The quantities that one service asks for by its own variables, which are not expanded; `base`
@@ -51,9 +51,9 @@ pub(crate) fn apply(
 /// A quantity that is none, or is beyond its ceiling.
 pub(crate) fn service_resources(base: &ContainerResources, own: &[Variable]) -> Result<Resources, PlanError> {
     let own = Variables::new(own.to_vec(), "");
-    let mut wishes = Wishes { literal: &own, redactor: None, lines: Vec::new() };
+    let mut overwriter = Overwriter { literal: &own, job_secrets: None, lines: Vec::new() };
     let mut resources = base.clone();
-    match wishes.resources(&mut resources, &SERVICE) {
+    match overwriter.resources(&mut resources, &SERVICE) {
         Ok(()) => Ok(resources.set),
         Err(detail) => Err(PlanError::Configuration(format!("couldn't prepare explicit service overwrites: {detail}"))),
     }
@@ -68,10 +68,10 @@ enum Split {
     TaintAndEffect,
 }
 
-struct Wishes<'a> {
+struct Overwriter<'a> {
     literal: &'a Variables,
     /// None where only quantities are read.
-    redactor: Option<&'a Redactor>,
+    job_secrets: Option<&'a JobSecrets>,
     lines: Vec<HeadLine>,
 }
 
@@ -87,7 +87,7 @@ const SERVICE: Family = Family { variable: "SERVICE_", shown: "Service", of: "se
 const HELPER: Family = Family { variable: "HELPER_", shown: "Helper", of: "helper" };
 const POD: Family = Family { variable: "POD_", shown: "Pod", of: "Pod" };
 
-impl Wishes<'_> {
+impl Overwriter<'_> {
     fn all(&mut self, mut settings: KubernetesSettings) -> Result<KubernetesSettings, String> {
         let gates = settings.gates.clone();
         if settings.namespace_per_job {
@@ -173,7 +173,7 @@ impl Wishes<'_> {
     }
 
     fn check(&self, gate: &str, key: &str, value: &str) -> Result<(), String> {
-        if let Some(name) = self.redactor.and_then(|redactor| redactor.found_in(value)) {
+        if let Some(name) = self.job_secrets.and_then(|job_secrets| job_secrets.found_in(value)) {
             return Err(format!("{key} has the masked value of {name:?} in it, which could be read in the pod's spec"));
         }
         let pattern = Regex::new(gate)
@@ -253,12 +253,12 @@ mod tests {
 
     fn applied(pairs: &[(&str, &str)]) -> Result<Overwritten, String> {
         let list = pairs.iter().map(|(key, value)| Variable::made(*key, *value)).collect();
-        apply(&settings(), &Variables::new(list, ""), &Redactor::new([].iter(), &Secret::default()))
+        apply(&settings(), &Variables::new(list, ""), &JobSecrets::new([].iter(), &Secret::default()))
             .map_err(|error| error.to_string())
     }
 
     #[test]
-    fn allowed_wishes_are_fulfilled_and_told() {
+    fn allowed_overwrites_are_applied_and_shown() {
         let made = applied(&[
             ("KUBERNETES_NAMESPACE_OVERWRITE", "ci-tests"),
             ("KUBERNETES_POD_LABELS_1", "team=a$b=c"),

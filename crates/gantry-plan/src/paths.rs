@@ -10,6 +10,7 @@ use gantry_core::variables::Variables;
 use gantry_wire::layout::TEMP_DIR;
 use gantry_wire::plan::{GitStrategy, Paths};
 
+use crate::clean_path::clean;
 use crate::volumes::{is_ours, is_shared};
 use crate::{Context, PlanError, names};
 
@@ -17,7 +18,7 @@ use crate::{Context, PlanError, names};
 const MAX_PATH: usize = 4096 - 1024;
 
 /// Everything that directories are made from.
-pub(crate) struct Wishes<'a> {
+pub(crate) struct PathArgs<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) runner: &'a RunnerSettings,
     pub(crate) context: &'a Context,
@@ -46,8 +47,8 @@ pub(crate) fn builds_dir(runner: &RunnerSettings) -> Result<String, PlanError> {
 ///
 /// # Errors
 /// `GIT_CLONE_PATH` is not allowed, or leads out of the builds directory.
-pub(crate) fn paths(wishes: &Wishes<'_>) -> Result<Paths, PlanError> {
-    let Wishes { job, runner, context, builds_dir, early, literal, strategy } = wishes;
+pub(crate) fn paths(args: &PathArgs<'_>) -> Result<Paths, PlanError> {
+    let PathArgs { job, runner, context, builds_dir, early, literal, strategy } = args;
     let mut project_dir = (*builds_dir).to_owned();
     if is_shared(&runner.kubernetes.volumes, early, builds_dir) {
         // Jobs that run at once see the same files: each slot gets a tree of its own.
@@ -78,39 +79,4 @@ pub(crate) fn paths(wishes: &Wishes<'_>) -> Result<Paths, PlanError> {
         builds_dir: (*builds_dir).to_owned(),
         project_dir,
     })
-}
-
-/// An absolute path without `.`, `..` and empty parts; `None` if it is relative or leaves the root.
-pub(crate) fn clean(path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.strip_prefix('/')?.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    Some(format!("/{}", parts.join("/")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::clean;
-
-    #[test]
-    fn cleaning() {
-        for (path, result) in [
-            ("/a//b/./c/", Some("/a/b/c")),
-            ("/a/../b", Some("/b")),
-            ("/..", None),
-            ("a", None),
-            ("", None),
-            ("/", Some("/")),
-            ("/a/b/../../..", None),
-        ] {
-            assert_eq!(clean(path).as_deref(), result, "{path}");
-        }
-    }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use gantry_core::feature_flags::FLAGS;
 use gantry_core::redactor::Redactor;
 use gantry_core::secret::MASKED;
-use gantry_core::{Secret, error_chain::chain};
+use gantry_core::{NoteLevel, Secret, error_chain::chain};
 use gantry_wire::plan::{Action, PodPlan};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{ANNOTATION_TICKET, Awaited, Fallback, HeadLevel, HeadLine, JobPlan, Making, PullSecret};
+use crate::{ANNOTATION_TICKET, Awaited, Fallback, HeadLine, JobPlan, Making, PullSecret};
 
 /// A plan to print. Fields are in the order in which a job meets them.
 #[derive(Clone, Debug, Serialize)]
@@ -126,7 +126,7 @@ impl Picture {
         let mut agent = shown(json!(plan.pod_plan));
         let stages = agent.as_object_mut().and_then(|agent| agent.remove("stages"));
         let line = |line: &HeadLine| {
-            let start = if line.level == HeadLevel::Warning { "WARNING: " } else { "" };
+            let start = if line.level == NoteLevel::Warning { "WARNING: " } else { "" };
             format!("{start}{}", redactor.redact(&line.text))
         };
         Self {

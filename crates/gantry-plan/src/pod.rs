@@ -3,52 +3,27 @@
 //! it: those go to the agent over its own connection.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use gantry_config::RunnerSettings;
-use gantry_config::settings::pod::PodSpecPatch;
 use gantry_config::settings::{PullPolicy, Resources};
-use gantry_core::job::{Image, JobSpec};
+use gantry_core::job::Image;
 use gantry_core::limits;
-use gantry_core::variables::Variables;
 use gantry_wire::layout::{BUILD, HELPER};
-use gantry_wire::plan::{KeepFailed, Paths};
+use gantry_wire::plan::KeepFailed;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::access_control::{check_image, kubernetes_word, pull_policies, requested_user, shown};
 use crate::fleet::Fleet;
-use crate::head::HeadLine;
+use crate::head_line::HeadLine;
 use crate::helper_image::{OFFICIAL, helper_image};
 use crate::making::{self, Fallback, Making};
 use crate::mirror::Mirror;
 use crate::namespace::{Namespace, of_job};
+use crate::pod_request::PodRequest;
 use crate::registries::{Logins, PullSecret, Sources};
 use crate::services::Service;
-use crate::{Context, PlanError, metadata, names, patches, placement, security, start, volumes};
-
-/// Everything that a pod is made from.
-pub(crate) struct PodRequest<'a> {
-    pub(crate) job: &'a JobSpec,
-    pub(crate) runner: &'a RunnerSettings,
-    pub(crate) context: &'a Context,
-    pub(crate) variables: &'a Variables,
-    /// The same after expansion, with the content of file variables.
-    pub(crate) literal: &'a Variables,
-    pub(crate) services: &'a [Service],
-    pub(crate) paths: &'a Paths,
-    pub(crate) timeout: Duration,
-    /// Whether each line of the log starts with a time.
-    pub(crate) timestamps: bool,
-    pub(crate) debug_trace: bool,
-    pub(crate) mirror: Option<Mirror<'a>>,
-    /// What an entrypoint sees that starts the build container; nothing where none does
-    /// (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
-    pub(crate) entrypoint: Option<Vec<(String, String)>>,
-    /// Those that apply to this job.
-    pub(crate) patches: &'a [PodSpecPatch],
-}
+use crate::{PlanError, metadata, names, patches, placement, security, start, volumes};
 
 /// A pod and what the job log says about it.
 pub(crate) struct MadePod {

@@ -2,11 +2,11 @@
 //! errors of planning, the pod's spec.
 
 use gantry_core::Secret;
-use gantry_core::secret::MASKED;
+use gantry_core::redactor::Redactor;
 use gantry_core::variables::Variable;
 
 use crate::PlanError;
-use crate::head::HeadLine;
+use crate::head_line::HeadLine;
 
 /// Shortest value that is looked for inside of other texts: GitLab masks nothing shorter than 8
 /// characters, and shorter ones (`true`, a port) would be found everywhere. A whole text that
@@ -14,14 +14,13 @@ use crate::head::HeadLine;
 const SHORTEST_PART: usize = 8;
 
 /// The secrets of one job. There is deliberately no way to list them.
-pub(crate) struct Redactor {
+pub(crate) struct JobSecrets {
     /// Longest first: name of the variable, value.
     values: Vec<(String, Secret)>,
-    /// Each value as it is and as `{:?}` writes it, longest first.
-    forms: Vec<Secret>,
+    redactor: Redactor,
 }
 
-impl Redactor {
+impl JobSecrets {
     /// Knows the masked ones of `variables`, which are expanded, and the job token.
     pub(crate) fn new<'v>(variables: impl Iterator<Item = &'v Variable>, token: &Secret) -> Self {
         let masked = variables.filter(|variable| variable.masked);
@@ -31,17 +30,8 @@ impl Redactor {
             .filter(|(_, value)| !value.is_empty())
             .collect();
         values.sort_by_key(|(_, value)| std::cmp::Reverse(value.expose().len()));
-        let mut forms: Vec<Secret> = values
-            .iter()
-            .flat_map(|(_, value)| {
-                let escaped = format!("{:?}", value.expose());
-                let escaped = escaped.get(1..escaped.len().saturating_sub(1)).unwrap_or_default();
-                [value.clone(), Secret::new(escaped)]
-            })
-            .collect();
-        forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
-        forms.dedup();
-        Self { values, forms }
+        let redactor = Redactor::new(values.iter().map(|(_, value)| value));
+        Self { values, redactor }
     }
 
     /// The variable whose value can be read in `text`.
@@ -53,20 +43,13 @@ impl Redactor {
     /// `text` for a line of the job log: without secrets, and without characters that would make it
     /// more than a line.
     pub(crate) fn line(&self, text: &str) -> String {
-        let present: Vec<&str> = self.forms.iter().map(Secret::expose).filter(|value| text.contains(value)).collect();
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(first) = rest.chars().next() {
-            if let Some(value) = present.iter().find(|value| rest.starts_with(**value)) {
-                out.push_str(MASKED);
-                rest = rest.get(value.len()..).unwrap_or_default();
+        let redacted = self.redactor.redact(text);
+        let mut out = String::with_capacity(redacted.len());
+        for letter in redacted.chars() {
+            if letter.is_control() {
+                out.extend(letter.escape_default());
             } else {
-                if first.is_control() {
-                    out.extend(first.escape_default());
-                } else {
-                    out.push(first);
-                }
-                rest = rest.get(first.len_utf8()..).unwrap_or_default();
+                out.push(letter);
             }
         }
         out
@@ -95,15 +78,15 @@ impl Redactor {
 mod tests {
     use super::*;
 
-    fn redactor(values: &[&str]) -> Redactor {
+    fn secrets(values: &[&str]) -> JobSecrets {
         let masked = |value: &&str| Variable { masked: true, ..Variable::made("SECRET", *value) };
         let list: Vec<Variable> = values.iter().map(masked).collect();
-        Redactor::new(list.iter(), &Secret::new("glcbt-tok3n"))
+        JobSecrets::new(list.iter(), &Secret::new("glcbt-tok3n"))
     }
 
     #[test]
     fn lines_lose_secrets_and_control_characters() {
-        let redactor = redactor(&["hunter2", "hunter2-longer", "a\"b\nc", "MASK"]);
+        let secrets = secrets(&["hunter2", "hunter2-longer", "a\"b\nc", "MASK"]);
         for (text, shown) in [
             ("x hunter2 y", "x [MASKED] y"),
             ("hunter2-longer", "[MASKED]"),
@@ -114,15 +97,15 @@ mod tests {
             ("MASK MASKED", "[MASKED] [MASKED]ED"),
             ("hünter", "hünter"),
         ] {
-            assert_eq!(redactor.line(text), shown, "{text}");
+            assert_eq!(secrets.line(text), shown, "{text}");
         }
     }
 
     #[test]
     fn short_values_are_found_only_whole() {
-        let redactor = redactor(&["true", "long-enough"]);
-        assert_eq!(redactor.found_in("true"), Some("SECRET"));
-        assert_eq!(redactor.found_in("construed"), None);
-        assert_eq!(redactor.found_in("postgres://u:long-enough@db"), Some("SECRET"));
+        let secrets = secrets(&["true", "long-enough"]);
+        assert_eq!(secrets.found_in("true"), Some("SECRET"));
+        assert_eq!(secrets.found_in("construed"), None);
+        assert_eq!(secrets.found_in("postgres://u:long-enough@db"), Some("SECRET"));
     }
 }

@@ -14,7 +14,7 @@ use gantry_wire::services::NAMELESS;
 use crate::environment::ServiceEnvironment;
 use crate::names::{is_dns_label, is_dns_subdomain};
 use crate::readiness::Ports;
-use crate::redact::Redactor;
+use crate::redact::JobSecrets;
 use crate::{PlanError, environment, overwrites, readiness};
 
 /// One service container.
@@ -42,22 +42,22 @@ pub(crate) struct Service {
 const MAX_SERVICES: usize = 100;
 
 /// Everything that services are made from.
-pub(crate) struct Wishes<'a> {
+pub(crate) struct ServiceArgs<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) runner: &'a RunnerSettings,
     /// All variables, unexpanded.
     pub(crate) variables: &'a Variables,
     /// The same, expanded.
     pub(crate) literal: &'a Variables,
-    pub(crate) redactor: &'a Redactor,
+    pub(crate) job_secrets: &'a JobSecrets,
 }
 
 /// The services of a job: those of the config first.
 ///
 /// # Errors
 /// A host alias that is no host name, quantities beyond their ceiling, too many services.
-pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
-    let Wishes { job, runner, variables, literal, redactor } = wishes;
+pub(crate) fn services(args: &ServiceArgs<'_>) -> Result<Vec<Service>, PlanError> {
+    let ServiceArgs { job, runner, variables, literal, job_secrets } = args;
     let count = job.services.len() + runner.kubernetes.services.len();
     if count > MAX_SERVICES {
         return Err(PlanError::InvalidJob(format!("it has {count} services; {MAX_SERVICES} are possible")));
@@ -75,7 +75,7 @@ pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
         ..Image::default()
     });
     let mut names = Names { taken: BTreeSet::from([BUILD.to_owned(), HELPER.to_owned()]), nameless: 0 };
-    let shared = if count == 0 { Vec::new() } else { environment::shared(variables, literal, redactor) };
+    let shared = if count == 0 { Vec::new() } else { environment::shared(variables, literal, job_secrets) };
     let mut services = Vec::new();
     for spec in configured.chain(job.services.iter().cloned()) {
         let image = variables.expand(&spec.name);
@@ -96,7 +96,7 @@ pub(crate) fn services(wishes: &Wishes<'_>) -> Result<Vec<Service>, PlanError> {
             container,
             entrypoint: spec.entrypoint.clone(),
             command: spec.command.clone(),
-            environment: environment::for_service((variables, &shared), &spec.variables, redactor),
+            environment: environment::for_service((variables, &shared), &spec.variables, job_secrets),
             resources: overwrites::service_resources(&runner.kubernetes.resources.service, &spec.variables)?,
             aliases: if spec.ports.is_empty() { aliases } else { Vec::new() },
             image,

@@ -19,13 +19,13 @@ const WAIT: &str = include_str!("start/wait.sh");
 /// Becomes the agent: of the image if its helper speaks our protocol, else the one that the manager
 /// pushes. Makes the FIFOs first, which the build container cannot: the volume is read-only there.
 /// Its user may be another.
-pub(crate) fn helper(patience: Duration) -> Vec<String> {
-    let role = format!("agent --plan-within {}", patience.as_secs());
+pub(crate) fn helper(within: Duration) -> Vec<String> {
+    let role = format!("agent --plan-within {}", within.as_secs());
     let first = format!(
         "mkfifo -m 666 {SHIM_READY} {PUSHED_READY} 2>/dev/null\n\
          if gantry-helper fits {PROTOCOL} >/dev/null 2>&1; then exec gantry-helper {role}; fi\n"
     );
-    wait_for(&first, [PUSHED_BINARY, PUSHED_READY, &role], patience)
+    wait_for(&first, [PUSHED_BINARY, PUSHED_READY, &role], within)
 }
 
 /// How a container is started, in the words of its spec; `None` is what the image says.
@@ -37,8 +37,8 @@ pub(crate) struct Start {
 
 /// Becomes the shim, as soon as the agent has put it there; by way of the image's entrypoint or
 /// that of `job`, if one is `honored`.
-pub(crate) fn build(patience: Duration, honored: bool, job: &[String]) -> Start {
-    let command = wait_for("", [SHIM_BINARY, SHIM_READY, "shim"], patience);
+pub(crate) fn build(within: Duration, honored: bool, job: &[String]) -> Start {
+    let command = wait_for("", [SHIM_BINARY, SHIM_READY, "shim"], within);
     match (honored, job) {
         (true, []) => Start { command: None, args: Some(command) },
         (true, entrypoint) if !is_none(entrypoint) => {
@@ -72,11 +72,11 @@ fn is_shell(entrypoint: &[String]) -> bool {
 /// What begins our commands.
 const SHELL: [&str; 2] = ["sh", "-c"];
 
-fn wait_for(first: &str, [binary, ready, role]: [&str; 3], patience: Duration) -> Vec<String> {
+fn wait_for(first: &str, [binary, ready, role]: [&str; 3], within: Duration) -> Vec<String> {
     // What explains the text is for readers of the source; a pod's spec does without.
     let wait: String = WAIT.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
     let wait = wait.trim_start().replace("@WITHOUT_PLAN@", &WITHOUT_PLAN.to_string());
-    let wait = wait.replace("@PATIENCE@", &patience.as_secs().to_string());
+    let wait = wait.replace("@SECONDS@", &within.as_secs().to_string());
     let text = format!("{first}binary={binary} ready={ready} role='{role}'\n{wait}");
     SHELL.into_iter().map(str::to_owned).chain([text]).collect()
 }

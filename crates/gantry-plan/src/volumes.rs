@@ -14,9 +14,9 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::PlanError;
+use crate::clean_path::clean;
 use crate::mirror;
 use crate::names::is_dns_label;
-use crate::paths::clean;
 
 /// Names of our own volumes.
 const SHARED: &str = "gantry";

@@ -2,12 +2,13 @@
 //! minutes without `PUT pending`).
 
 use gantry_core::JobState;
+use gantry_core::backoff::Backoff;
 use gantry_gitlab::{Client, JobCredentials, JobUpdate, RemoteStatus, RunnerInfo, UpdateAnswer, UpdateOutcome};
 use tokio::time::{Instant, sleep};
 
+use crate::answer_timeout::AnswerTimeout;
 use crate::limits;
 use crate::machine::{gone, status_words};
-use crate::patience::Patience;
 use crate::report::GoneReason;
 
 /// What `PUT running` led to.
@@ -59,16 +60,18 @@ pub enum Standing {
 /// Asks how a job stands, without changing it: `PUT pending` is taken only for one that waits for
 /// its acknowledgement. Tries until there is a clear answer, at most until `until`.
 pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> Standing {
-    let (mut wait, mut patience) = (limits::RETRY_MIN, Patience::default());
+    let mut backoff = Backoff::new(limits::RETRY_MIN, limits::RETRY_MAX);
+    let mut answer_timeout = AnswerTimeout::default();
     loop {
-        let answer = put(client, job, info, JobState::Pending, &mut patience).await;
+        let answer = put(client, job, info, JobState::Pending, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
-        if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
+        if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
             return Standing::Gone(reason);
         }
-        if answer.says.job_status == Some(RemoteStatus::Canceling) {
+        if answer.headers.job_status == Some(RemoteStatus::Canceling) {
             return Standing::Canceling;
         }
+        let wait = backoff.next_pause();
         match answer.outcome {
             UpdateOutcome::Accepted | UpdateOutcome::NotYet => return Standing::Waiting,
             UpdateOutcome::BadRequest | UpdateOutcome::Conflict => return Standing::Running,
@@ -76,7 +79,6 @@ pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, 
             _ => {}
         }
         sleep(wait).await;
-        wait = (wait * 2).min(limits::RETRY_MAX);
     }
 }
 
@@ -87,16 +89,18 @@ pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, 
 /// already) and count as running; only a state in the answer can say that the job is gone.
 pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> AckOutcome {
     let start = Instant::now();
-    let (mut wait, mut patience) = (limits::RETRY_MIN, Patience::default());
+    let mut backoff = Backoff::new(limits::RETRY_MIN, limits::PENDING_INTERVAL);
+    let mut answer_timeout = AnswerTimeout::default();
     loop {
-        let answer = put(client, job, info, JobState::Running, &mut patience).await;
+        let answer = put(client, job, info, JobState::Running, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
-        if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
+        if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
             return AckOutcome::Gone(reason);
         }
-        if answer.says.job_status == Some(RemoteStatus::Canceling) {
+        if answer.headers.job_status == Some(RemoteStatus::Canceling) {
             return AckOutcome::Canceling;
         }
+        let wait = backoff.next_pause();
         match answer.outcome {
             UpdateOutcome::Accepted
             | UpdateOutcome::NotYet
@@ -109,7 +113,6 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
             _ => {}
         }
         sleep(wait).await;
-        wait = (wait * 2).min(limits::PENDING_INTERVAL);
     }
 }
 
@@ -117,16 +120,16 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
 /// [`limits::PENDING_INTERVAL`], the first after one interval. Ends only when there is no more need
 /// or use; the caller drops the future once it acknowledges the job.
 pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> PendingEnd {
-    let mut patience = Patience::default();
+    let mut answer_timeout = AnswerTimeout::default();
     loop {
         sleep(limits::PENDING_INTERVAL).await;
-        let answer = put(client, job, info, JobState::Pending, &mut patience).await;
+        let answer = put(client, job, info, JobState::Pending, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         // A job that GitLab shows as pending is one that it keeps for us, unless it refuses us.
-        if let Some(reason) = gone(answer.says.job_status.as_ref(), forbidden) {
+        if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
             return PendingEnd::Gone(reason);
         }
-        if answer.says.job_status == Some(RemoteStatus::Canceling) {
+        if answer.headers.job_status == Some(RemoteStatus::Canceling) {
             return PendingEnd::Canceling;
         }
         if matches!(answer.outcome, UpdateOutcome::BadRequest) {
@@ -135,18 +138,18 @@ pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerIn
     }
 }
 
-/// Says one state, which is not final.
+/// JobHeaders one state, which is not final.
 async fn put(
     client: &Client,
     job: &JobCredentials,
     info: &RunnerInfo,
     state: JobState,
-    patience: &mut Patience,
+    answer_timeout: &mut AnswerTimeout,
 ) -> UpdateAnswer {
-    let answer = client.update_job(job, &JobUpdate::of(state), info, patience.answer_time()).await;
+    let answer = client.update_job(job, &JobUpdate::of(state), info, answer_timeout.answer_time()).await;
     match &answer.outcome {
-        UpdateOutcome::Accepted => patience.succeeded(),
-        UpdateOutcome::Unreachable(error) => patience.failed(error),
+        UpdateOutcome::Accepted => answer_timeout.succeeded(),
+        UpdateOutcome::Unreachable(error) => answer_timeout.failed(error),
         _ => {}
     }
     answer

@@ -6,15 +6,15 @@
 
 mod acknowledge;
 mod allowance;
+mod answer_timeout;
 pub mod limits;
 mod machine;
 mod outbox;
-mod patience;
 mod report;
 mod run;
 mod sum;
 mod window;
 
 pub use acknowledge::{AckOutcome, PendingEnd, Standing, acknowledge, keep_pending, standing};
-pub use report::{Closed, GoneReason, Input, Pace, RelayEnd, RelayJob, Report};
+pub use report::{FinishedTrace, GoneReason, Input, Pace, RelayEnd, RelayJob, Report};
 pub use run::run;

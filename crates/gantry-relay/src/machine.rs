@@ -17,11 +17,11 @@ use gantry_core::{FailureReason, JobState, Verdict};
 use gantry_gitlab::{JobUpdate, Output};
 use tokio::time::Instant;
 
+use crate::answer_timeout::AnswerTimeout;
 use crate::limits;
 use crate::machine::schedule::Schedule;
 use crate::outbox::Outbox;
-use crate::patience::Patience;
-use crate::report::{Closed, Input, RelayEnd, RelayJob, Report};
+use crate::report::{FinishedTrace, Input, RelayEnd, RelayJob, Report};
 use crate::sum::Sum;
 use crate::window::Window;
 
@@ -55,7 +55,7 @@ pub(crate) struct Machine {
     inputs_gone: bool,
     sent: Option<Sent>,
     pace: Schedule,
-    patience: Patience,
+    answer_timeout: AnswerTimeout,
     outbox: Outbox,
     end: Option<RelayEnd>,
 }
@@ -64,10 +64,10 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 struct Ending {
     verdict: Verdict,
-    /// Size and checksum of the whole trace; unknown for an epitaph.
+    /// Size and checksum of the whole trace; unknown where the rest of the trace is lost.
     trace: Option<(u64, Option<u32>)>,
-    /// The epitaph.
-    epitaph: Epitaph,
+    /// What is appended to a trace whose end nobody has.
+    final_line: FinalLine,
     tries: u32,
     refusals: u32,
     /// The server refused the state as one that does not fit, and was told `running` once more.
@@ -76,7 +76,7 @@ struct Ending {
 
 /// What is appended to a trace whose end nobody has.
 #[derive(Debug, Default)]
-struct Epitaph {
+struct FinalLine {
     /// Length of its line.
     line: usize,
     /// Size and checksum of the whole trace with it, if everything has come in here and GitLab has
@@ -105,7 +105,7 @@ impl Machine {
             inputs_gone: false,
             sent: None,
             pace: Schedule::new(interval, now),
-            patience: Patience::default(),
+            answer_timeout: AnswerTimeout::default(),
             outbox: Outbox::default(),
             end: None,
             job,
@@ -127,7 +127,7 @@ impl Machine {
 
     /// How long the answer to the next request may take.
     pub(crate) fn answer_time(&self) -> Duration {
-        self.patience.answer_time()
+        self.answer_timeout.answer_time()
     }
 
     /// What to do now. A request that is returned counts as under way until its answer is told.
@@ -224,7 +224,7 @@ impl Machine {
     /// The one terminal state. It carries a checksum only if GitLab can have exactly our bytes.
     fn terminal(&self, ending: &Ending) -> JobUpdate {
         let verdict = &ending.verdict;
-        let trace = ending.trace.or_else(|| ending.epitaph.sum.map(|(bytes, crc32)| (bytes, Some(crc32))));
+        let trace = ending.trace.or_else(|| ending.final_line.sum.map(|(bytes, crc32)| (bytes, Some(crc32))));
         let whole =
             |(bytes, _): &(u64, Option<u32>)| !self.diverged && self.window.is_empty() && self.window.base() == *bytes;
         let reason = || verdict.reason.unwrap_or(FailureReason::UnknownFailure).accepted_by(&self.job.failure_reasons);
@@ -240,10 +240,10 @@ impl Machine {
     pub(crate) fn input(&mut self, input: Option<Input>, now: Instant) {
         match input {
             Some(Input::Trace { offset, bytes }) => self.trace(offset, bytes, now),
-            Some(Input::Closed(Closed { verdict, trace_bytes, trace_crc32 })) => {
+            Some(Input::Closed(FinishedTrace { verdict, trace_bytes, trace_crc32 })) => {
                 self.finish(verdict, Some((trace_bytes, trace_crc32)), Bytes::new(), now);
             }
-            Some(Input::Epitaph { line, verdict }) => self.finish(verdict, None, line, now),
+            Some(Input::FinalLine { line, verdict }) => self.finish(verdict, None, line, now),
             Some(Input::StopWithoutVerdict) => self.end = Some(RelayEnd::Stopped),
             None => {
                 self.inputs_gone = true;
@@ -309,8 +309,8 @@ impl Machine {
             // has sent it all.
             self.window = Window::at(trace.map_or(0, |(bytes, _)| bytes));
         }
-        let epitaph = if trace.is_none() { self.append(line) } else { Epitaph::default() };
-        self.ending = Some(Ending { verdict, trace, epitaph, tries: 0, refusals: 0, acknowledged_again: false });
+        let final_line = if trace.is_none() { self.append(line) } else { FinalLine::default() };
+        self.ending = Some(Ending { verdict, trace, final_line, tries: 0, refusals: 0, acknowledged_again: false });
         if trace.is_some_and(|(bytes, _)| self.window.base() > bytes) {
             self.diverge(self.window.base());
         }
@@ -323,7 +323,7 @@ impl Machine {
 
     /// Puts the last line behind everything that is held. What was asked for will not come any
     /// more.
-    fn append(&mut self, line: Bytes) -> Epitaph {
+    fn append(&mut self, line: Bytes) -> FinalLine {
         self.pace.want = None;
         let length = line.len();
         let is_whole = self.sum.bytes() == self.window.end();
@@ -331,7 +331,7 @@ impl Machine {
             self.sum.count(self.window.end(), &line);
             self.window.append(line);
         }
-        Epitaph { line: length, sum: is_whole.then(|| (self.sum.bytes(), self.sum.crc32())) }
+        FinalLine { line: length, sum: is_whole.then(|| (self.sum.bytes(), self.sum.crc32())) }
     }
 }
 

@@ -71,11 +71,11 @@ pub enum Input {
     },
     /// The trace is closed and the verdict is known. Bytes may still follow, up to `trace_bytes`.
     /// As the first input of all it says that GitLab has the whole trace already.
-    Closed(Closed),
+    Closed(FinishedTrace),
     /// Somebody without the rest of the trace (its pod is gone) ends the job: what the relay still
     /// holds and then `line` is appended to whatever GitLab has, then the verdict is sent, with a
     /// checksum if all of the trace has come through this relay.
-    Epitaph {
+    FinalLine {
         /// Text to append, ending in a newline, already in the trace's own format.
         line: Bytes,
         /// How the job ended.
@@ -87,7 +87,7 @@ pub enum Input {
 
 /// The end of a trace, and how the job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closed {
+pub struct FinishedTrace {
     /// How the job ended.
     pub verdict: Verdict,
     /// Bytes of the whole trace.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_http::retry::Twice;
+use gantry_http::retry::Idempotency;
 use gantry_http::{Timeouts, read, send};
 use http::{HeaderName, Method, Request, StatusCode};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use crate::text::shortened;
 use crate::world::World;
 
 /// Time for one answer: such a store answers at once or is not well, and a job waits.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Largest answer: stores keep secrets of at most a MiB.
 const MOST: usize = 4 * 1024 * 1024;
@@ -59,12 +59,12 @@ impl Question<'_> {
         let request = request
             .body(Bytes::from(body.clone()))
             .map_err(|_| wrong("a token, namespace or path holds characters that no request can have".to_owned()))?;
-        let timeouts = Timeouts { head: PATIENCE, idle: PATIENCE };
+        let timeouts = Timeouts { head: TIMEOUT, idle: TIMEOUT };
         let unreachable = |source| SecretError::Unreachable { who: (*who).to_owned(), source };
         // Logging in twice and reading twice is as good as once.
-        let sent = send(transport.as_ref(), request, &TOKENS, timeouts, Twice::Harmless).await;
+        let sent = send(transport.as_ref(), request, &TOKENS, timeouts, Idempotency::Idempotent).await;
         let (head, body) = sent.answer.map_err(unreachable)?.into_parts();
-        let content = read(body, MOST, PATIENCE).await;
+        let content = read(body, MOST, TIMEOUT).await;
         if content.end.is_err() {
             return Err(self.odd("it broke off"));
         }

@@ -17,12 +17,12 @@ use crate::{Google, SecretError, World};
 
 /// What was asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     headers: http::HeaderMap,
     pub(crate) body: String,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -32,7 +32,7 @@ impl Asked {
 #[derive(Clone)]
 pub(crate) struct Stub {
     answers: BTreeMap<String, (u16, String)>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     of_job: BTreeMap<String, String>,
     of_process: BTreeMap<String, String>,
 }
@@ -58,7 +58,7 @@ impl Stub {
         self
     }
 
-    pub(crate) fn request(&self, number: usize) -> Asked {
+    pub(crate) fn request(&self, number: usize) -> ReceivedRequest {
         self.asked.lock().unwrap()[number].clone()
     }
 
@@ -79,7 +79,7 @@ impl Transport for Stub {
         let Body::Bytes(body) = body else { panic!("a body of known length") };
         let question = format!("{} {}", head.method, head.uri);
         let body = String::from_utf8(body.to_vec()).unwrap();
-        self.asked.lock().unwrap().push(Asked { headers: head.headers, body });
+        self.asked.lock().unwrap().push(ReceivedRequest { headers: head.headers, body });
         let (status, body) =
             self.answers.get(&question).cloned().unwrap_or_else(|| panic!("nobody answers {question}"));
         let body: ByteStream = Box::pin(stream::iter([Ok(Bytes::from(body))]));

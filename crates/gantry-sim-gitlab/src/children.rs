@@ -3,10 +3,10 @@
 
 use crate::ci::{CiPipeline, Problem};
 use crate::hub::{Hub, SharedHub};
-use crate::payload::variables::Origin;
 use crate::reading::{self, Reading, Unread};
 use crate::state::bridges::{FROM_PARENT, Order};
 use crate::state::pipelines::Pipeline;
+use crate::variables::Origin;
 
 /// Makes children until the server stops, one after another.
 pub(crate) async fn make(hub: &SharedHub) {

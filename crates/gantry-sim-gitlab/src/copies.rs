@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use crate::ci::Found;
+use crate::ci::FileLookup;
 use crate::limits;
 
 /// What separates a project from the place of a file in the address of a raw file.
@@ -31,8 +31,8 @@ impl Copies {
     }
 
     /// A file of a project. Blocks.
-    pub(crate) fn file(&self, project: &str, path: &str) -> Found {
-        self.project(project).map_or(Found::Unmapped, |root| read(root, path).into())
+    pub(crate) fn file(&self, project: &str, path: &str) -> FileLookup {
+        self.project(project).map_or(FileLookup::Unmapped, |root| read(root, path).into())
     }
 
     /// Every file of a project, by name. Blocks.
@@ -63,7 +63,7 @@ impl Copies {
 
     /// The file of a URL: one that was named, or a raw file of a project that a directory stands
     /// for. Blocks.
-    pub(crate) fn url(&self, url: &str) -> Found {
+    pub(crate) fn url(&self, url: &str) -> FileLookup {
         let url = url.split(['?', '#']).next().unwrap_or(url);
         let named = self.places.iter().filter(|(name, _)| is_url(name));
         for (name, path) in named {
@@ -78,7 +78,7 @@ impl Copies {
             let (_, project) = place.split_once("://")?.1.split_once('/')?;
             Some((self.project(project)?, file))
         });
-        let Some((root, file)) = project else { return Found::Unmapped };
+        let Some((root, file)) = project else { return FileLookup::Unmapped };
         // A ref may have slashes: the first place behind one at which there is such a file.
         let mut starts = file.match_indices('/').filter_map(|(at, _)| file.get(at + 1..));
         starts.find_map(|path| read(root, path)).into()
@@ -124,16 +124,16 @@ mod tests {
             ("https://example.com/x.yml".to_owned(), root.join("ci/a.yml")),
             ("https://example.com/dir/".to_owned(), root.join("ci")),
         ]);
-        let found = |text: &str| Found::Text(text.to_owned());
+        let found = |text: &str| FileLookup::Text(text.to_owned());
         assert_eq!(copies.file("Group/Tools", "ci/a.yml"), found("a"));
-        assert_eq!(copies.file("group/tools", "ci/b.yml"), Found::Nothing);
-        assert_eq!(copies.file("group/tools", "../secret.yml"), Found::Nothing);
-        assert_eq!(copies.file("group/tools", "link.yml"), Found::Nothing);
-        assert_eq!(copies.file("group/other", "ci/a.yml"), Found::Unmapped);
+        assert_eq!(copies.file("group/tools", "ci/b.yml"), FileLookup::Nothing);
+        assert_eq!(copies.file("group/tools", "../secret.yml"), FileLookup::Nothing);
+        assert_eq!(copies.file("group/tools", "link.yml"), FileLookup::Nothing);
+        assert_eq!(copies.file("group/other", "ci/a.yml"), FileLookup::Unmapped);
         assert_eq!(copies.paths("group/tools").as_deref(), Some(&["ci/a.yml".to_owned()][..]));
         assert_eq!(copies.url("https://example.com/x.yml?inline=false"), found("a"));
         assert_eq!(copies.url("https://example.com/dir/a.yml"), found("a"));
         assert_eq!(copies.url("https://gitlab.example.com/group/tools/-/raw/feature/one/ci/a.yml"), found("a"));
-        assert_eq!(copies.url("https://gitlab.example.com/group/other/-/raw/main/ci/a.yml"), Found::Unmapped);
+        assert_eq!(copies.url("https://gitlab.example.com/group/other/-/raw/main/ci/a.yml"), FileLookup::Unmapped);
     }
 }

@@ -6,7 +6,7 @@
 //! about the protocol cannot be on both sides, and it never writes to the repositories it serves.
 //!
 //! Start with [`SimGitlab`]; the rules are in `state/`, the HTTP surface in `api/`, the job payload
-//! in `payload/`.
+//! in `state/payload/`.
 
 mod api;
 mod archive;
@@ -22,7 +22,6 @@ mod error;
 mod hub;
 mod in_process;
 mod limits;
-mod payload;
 mod reading;
 mod repo;
 mod server;
@@ -30,6 +29,7 @@ mod state;
 mod tasks;
 mod tokens;
 mod tree;
+mod variables;
 
 pub use config::{Config, ProjectVariable, RateLimits, Settings, Timing};
 pub use error::Error;

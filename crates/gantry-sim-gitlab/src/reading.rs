@@ -8,10 +8,10 @@ use std::sync::Arc;
 use crate::ci::{self, CiInput, CiPipeline, Problem};
 use crate::copies::Copies;
 use crate::limits;
-use crate::payload::variables;
 use crate::repo::Checkout;
 use crate::tasks;
 use crate::tree::Tree;
+use crate::variables;
 
 /// The configuration of a project.
 pub(crate) const CI_FILE: &str = ".gitlab-ci.yml";

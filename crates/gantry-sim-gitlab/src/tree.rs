@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::archive;
-use crate::ci::{Found, Repository};
+use crate::ci::{FileLookup, Repository};
 use crate::copies::Copies;
 use crate::limits;
 use crate::repo::{Checkout, Repo, Revision};
@@ -57,7 +57,7 @@ impl Repository for Tree<'_> {
         changed.clone()
     }
 
-    fn project_file(&self, project: &str, path: &str) -> Found {
+    fn project_file(&self, project: &str, path: &str) -> FileLookup {
         self.copies.file(project, path)
     }
 
@@ -65,7 +65,7 @@ impl Repository for Tree<'_> {
         self.copies.paths(project)
     }
 
-    fn remote_file(&self, url: &str) -> Found {
+    fn remote_file(&self, url: &str) -> FileLookup {
         self.copies.url(url)
     }
 

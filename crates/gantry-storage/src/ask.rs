@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_http::retry::Twice;
+use gantry_http::retry::Idempotency;
 use gantry_http::{Timeouts, Transport, read, send};
 use http::{HeaderMap, Method, Request, StatusCode};
 use url::Url;
 
 use crate::encode::element;
 use crate::error::StoreError;
-use crate::world::{Way, World};
+use crate::world::{Route, World};
 
 /// How long such a service may take. It is asked before a job starts.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same for one on this machine or beside it, which may not be there at all (Amazon's own kits
 /// wait 1 s).
-const PATIENCE_NEARBY: Duration = Duration::from_secs(2);
+const TIMEOUT_NEARBY: Duration = Duration::from_secs(2);
 
 /// Largest answer: credentials and tokens are a few KiB.
 const MOST: usize = 1024 * 1024;
@@ -31,7 +31,7 @@ pub(crate) struct Question<'a> {
     pub(crate) url: &'a str,
     pub(crate) headers: Vec<(&'a str, String)>,
     pub(crate) body: String,
-    pub(crate) way: Way,
+    pub(crate) way: Route,
 }
 
 /// An answer, whatever its status.
@@ -43,7 +43,7 @@ pub(crate) struct Answer {
 
 impl<'a> Question<'a> {
     pub(crate) fn get(who: &'a str, url: &'a str) -> Self {
-        Self { who, method: Method::GET, url, headers: Vec::new(), body: String::new(), way: Way::Usual }
+        Self { who, method: Method::GET, url, headers: Vec::new(), body: String::new(), way: Route::Usual }
     }
 
     /// Asks, and takes any answer.
@@ -57,13 +57,13 @@ impl<'a> Question<'a> {
             request = request.header(name, value);
         }
         let request = request.body(Bytes::from(body)).map_err(|error| wrong(error.to_string()))?;
-        let patience = if way == Way::Direct { PATIENCE_NEARBY } else { PATIENCE };
-        let timeouts = Timeouts { head: patience, idle: patience };
+        let within = if way == Route::Direct { TIMEOUT_NEARBY } else { TIMEOUT };
+        let timeouts = Timeouts { head: within, idle: within };
         let unreachable = |source| StoreError::Unreachable { who: who.to_owned(), source };
-        let twice = if way == Way::Direct { Twice::Harmful } else { Twice::Harmless };
-        let answer = send(transport.as_ref(), request, &[], timeouts, twice).await.answer.map_err(unreachable)?;
+        let idempotency = if way == Route::Direct { Idempotency::NotIdempotent } else { Idempotency::Idempotent };
+        let answer = send(transport.as_ref(), request, &[], timeouts, idempotency).await.answer.map_err(unreachable)?;
         let (head, body) = answer.into_parts();
-        let content = read(body, MOST, patience).await;
+        let content = read(body, MOST, within).await;
         let text = String::from_utf8_lossy(&content.bytes).into_owned();
         Ok(Answer { status: head.status, headers: head.headers, text })
     }

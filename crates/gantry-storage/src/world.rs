@@ -6,14 +6,14 @@ use gantry_http::{SetupError, Transport};
 use url::Url;
 
 /// Makes connections to the server of a URL.
-pub type Connect = Arc<dyn Fn(&Url, Way) -> Result<Arc<dyn Transport>, SetupError> + Send + Sync>;
+pub type Connect = Arc<dyn Fn(&Url, Route) -> Result<Arc<dyn Transport>, SetupError> + Send + Sync>;
 
 /// Gives the value of a variable.
 pub type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// How a server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Route {
     /// Through the proxies of this process.
     Usual,
     /// Past them: it is on this machine, or beside it.

@@ -15,11 +15,11 @@ const LONGEST: usize = 64 * 1024;
 /// Where a stream stands.
 #[derive(Debug, Default)]
 pub(crate) struct Commands {
-    at: Place,
+    at: ParsePosition,
 }
 
 #[derive(Default)]
-enum Place {
+enum ParsePosition {
     /// At the beginning of a line, of which so many bytes are those of a command.
     #[default]
     Start,
@@ -31,7 +31,7 @@ enum Place {
 }
 
 /// Never shows a value.
-impl std::fmt::Debug for Place {
+impl std::fmt::Debug for ParsePosition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Start => "Start",
@@ -56,31 +56,31 @@ impl Commands {
         let mut rest = bytes;
         while let Some(first) = rest.first() {
             match &mut self.at {
-                Place::Line => {
+                ParsePosition::Line => {
                     let end = rest.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
                     let (line, after) = rest.split_at(end.unwrap_or(rest.len()));
                     if end.is_some() {
-                        self.at = Place::Start;
+                        self.at = ParsePosition::Start;
                     }
                     give(Part::Text(line));
                     rest = after;
                 }
-                Place::Start => self.at = Place::Begun(0),
-                Place::Begun(count) if ADD_MASK.get(*count) == Some(first) => {
+                ParsePosition::Start => self.at = ParsePosition::Begun(0),
+                ParsePosition::Begun(count) if ADD_MASK.get(*count) == Some(first) => {
                     *count += 1;
                     rest = rest.get(1..).unwrap_or_default();
                     if *count == ADD_MASK.len() {
-                        self.at = Place::Value(Vec::new());
+                        self.at = ParsePosition::Value(Vec::new());
                     }
                 }
-                Place::Begun(count) => {
+                ParsePosition::Begun(count) => {
                     let held = ADD_MASK.get(..*count).unwrap_or_default();
-                    self.at = Place::Line;
+                    self.at = ParsePosition::Line;
                     if !held.is_empty() {
                         give(Part::Text(held));
                     }
                 }
-                Place::Value(value) => {
+                ParsePosition::Value(value) => {
                     let end = rest.iter().position(|byte| *byte == b'\n');
                     let (more, after) = rest.split_at(end.unwrap_or(rest.len()));
                     let room = LONGEST.saturating_sub(value.len());
@@ -89,7 +89,7 @@ impl Commands {
                     if end.is_some() {
                         rest = rest.get(1..).unwrap_or_default();
                         give(Part::Mask(std::mem::take(value)));
-                        self.at = Place::Start;
+                        self.at = ParsePosition::Start;
                     }
                 }
             }
@@ -99,16 +99,16 @@ impl Commands {
     /// Nothing more of the line comes.
     pub(crate) fn flush<'b>(&mut self, mut give: impl FnMut(Part<'b>)) {
         match std::mem::take(&mut self.at) {
-            Place::Begun(count) => {
+            ParsePosition::Begun(count) => {
                 let held = ADD_MASK.get(..count).unwrap_or_default();
                 if !held.is_empty() {
-                    self.at = Place::Line;
+                    self.at = ParsePosition::Line;
                     give(Part::Text(held));
                 }
             }
-            Place::Value(value) => give(Part::Mask(value)),
-            Place::Line => self.at = Place::Line,
-            Place::Start => {}
+            ParsePosition::Value(value) => give(Part::Mask(value)),
+            ParsePosition::Line => self.at = ParsePosition::Line,
+            ParsePosition::Start => {}
         }
     }
 }

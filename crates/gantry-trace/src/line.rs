@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use gantry_core::Verdict;
+use gantry_core::{NoteLevel, Verdict};
 
 /// Ends every line: colours back to normal.
 const RESET: &str = "\x1b[0;m";
@@ -13,50 +13,35 @@ const CLEAR: &str = "\x1b[0K";
 /// Bold cyan, for titles.
 const TITLE: &str = "\x1b[36;1m";
 
-/// What a line is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// No colour.
-    Plain,
-    /// Bold green.
-    Info,
-    /// Yellow, begins with `WARNING: `.
-    Warning,
-    /// Bold red, begins with `ERROR: `.
-    Error,
-}
-
-impl Level {
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Plain => CLEAR,
-            Self::Info => "\x1b[32;1m",
-            Self::Warning => "\x1b[0;33mWARNING: ",
-            Self::Error => "\x1b[31;1mERROR: ",
-        }
+fn prefix(level: NoteLevel) -> &'static str {
+    match level {
+        NoteLevel::Plain => CLEAR,
+        NoteLevel::Info => "\x1b[32;1m",
+        NoteLevel::Warning => "\x1b[0;33mWARNING: ",
+        NoteLevel::Error => "\x1b[31;1mERROR: ",
     }
 }
 
 /// A line of the runner, with its newline. Newlines inside `text` stay.
-pub fn note(level: Level, text: &str) -> String {
-    format!("{}{text}{RESET}\n", level.prefix())
+pub fn note(level: NoteLevel, text: &str) -> String {
+    format!("{}{text}{RESET}\n", prefix(level))
 }
 
 /// The last line of a job's log: how it ended (GitLab Runner 19.4's words).
 pub fn verdict(verdict: &Verdict) -> String {
     let message = &verdict.message;
     if verdict.success {
-        note(Level::Info, message)
+        note(NoteLevel::Info, message)
     } else if verdict.is_system_failure() {
-        note(Level::Error, &format!("Job failed (system failure): {message}"))
+        note(NoteLevel::Error, &format!("Job failed (system failure): {message}"))
     } else {
-        note(Level::Error, &format!("Job failed: {message}"))
+        note(NoteLevel::Error, &format!("Job failed: {message}"))
     }
 }
 
 /// The title line of a section, with its newline.
 pub fn section_title(text: &str) -> String {
-    note(Level::Plain, &format!("{TITLE}{text}{RESET}"))
+    note(NoteLevel::Plain, &format!("{TITLE}{text}{RESET}"))
 }
 
 /// The marker that begins section `name`. No newline: the next line shows in its place.
@@ -87,7 +72,7 @@ pub fn command_echo(command: &str) -> String {
         None => format!("$ {command}"),
         Some((first, _)) => format!("$ {} # collapsed multi-line command", first.trim_end_matches('\r')),
     };
-    format!("{}{text}{RESET}\n", Level::Info.prefix())
+    format!("{}{text}{RESET}\n", prefix(NoteLevel::Info))
 }
 
 #[cfg(test)]
@@ -96,10 +81,10 @@ mod tests {
 
     #[test]
     fn forms_are_those_users_know() {
-        assert_eq!(note(Level::Plain, "x"), "\x1b[0Kx\x1b[0;m\n");
-        assert_eq!(note(Level::Info, "Job succeeded"), "\x1b[32;1mJob succeeded\x1b[0;m\n");
-        assert_eq!(note(Level::Warning, "x"), "\x1b[0;33mWARNING: x\x1b[0;m\n");
-        assert_eq!(note(Level::Error, "Job failed: x"), "\x1b[31;1mERROR: Job failed: x\x1b[0;m\n");
+        assert_eq!(note(NoteLevel::Plain, "x"), "\x1b[0Kx\x1b[0;m\n");
+        assert_eq!(note(NoteLevel::Info, "Job succeeded"), "\x1b[32;1mJob succeeded\x1b[0;m\n");
+        assert_eq!(note(NoteLevel::Warning, "x"), "\x1b[0;33mWARNING: x\x1b[0;m\n");
+        assert_eq!(note(NoteLevel::Error, "Job failed: x"), "\x1b[31;1mERROR: Job failed: x\x1b[0;m\n");
         assert_eq!(section_title("Preparing"), "\x1b[0K\x1b[36;1mPreparing\x1b[0;m\x1b[0;m\n");
         assert_eq!(section_start("get_sources", 7), "section_start:7:get_sources\r\x1b[0K");
         assert_eq!(section_start_with("a", 7, &["x=1", "y=2"]), "section_start:7:a[x=1,y=2]\r\x1b[0K");

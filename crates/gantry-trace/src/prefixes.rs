@@ -47,18 +47,18 @@ pub fn default_token_prefixes(mask_all: bool, extra: &[String]) -> Vec<String> {
 /// Where a stream stands.
 #[derive(Debug, Default)]
 pub struct Prefixes {
-    place: Place,
+    place: ParsePosition,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum ParsePosition {
     /// Outside a token.
     Text(State),
     /// In a token that is replaced.
     Token,
 }
 
-impl Default for Place {
+impl Default for ParsePosition {
     fn default() -> Self {
         Self::Text(State::default())
     }
@@ -70,14 +70,14 @@ impl Prefixes {
         let mut rest = bytes;
         while !rest.is_empty() {
             let used = match self.place {
-                Place::Token => {
+                ParsePosition::Token => {
                     let end = rest.iter().position(|byte| !is_token_byte(*byte));
                     if end.is_some() {
-                        self.place = Place::default();
+                        self.place = ParsePosition::default();
                     }
                     end.unwrap_or(rest.len())
                 }
-                Place::Text(state) => self.text(matcher, state, rest, out),
+                ParsePosition::Text(state) => self.text(matcher, state, rest, out),
             };
             rest = &rest[used..];
         }
@@ -94,20 +94,20 @@ impl Prefixes {
             if matcher.longest(state) > 0 && is_token_byte(*byte) {
                 out.extend_from_slice(&bytes[..at]);
                 out.extend_from_slice(MASKED.as_bytes());
-                self.place = Place::Token;
+                self.place = ParsePosition::Token;
                 return at;
             }
             state = matcher.step(state, *byte);
             at += 1;
         }
         out.extend_from_slice(bytes);
-        self.place = Place::Text(state);
+        self.place = ParsePosition::Text(state);
         bytes.len()
     }
 
     /// Forgets a prefix or token that has begun.
     pub fn reset(&mut self) {
-        self.place = Place::default();
+        self.place = ParsePosition::default();
     }
 }
 

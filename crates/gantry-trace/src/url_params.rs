@@ -13,11 +13,11 @@ const LONGEST_KEY: usize = 20;
 /// Where a stream stands.
 #[derive(Debug, Default)]
 pub struct UrlParams {
-    place: Place,
+    place: ParsePosition,
 }
 
 #[derive(Debug, Default)]
-enum Place {
+enum ParsePosition {
     /// Anywhere else.
     #[default]
     Text,
@@ -33,32 +33,32 @@ impl UrlParams {
         let mut rest = bytes;
         while !rest.is_empty() {
             let used = match &mut self.place {
-                Place::Text => {
+                ParsePosition::Text => {
                     let used = rest.iter().position(|byte| opens(*byte)).map_or(rest.len(), |at| at + 1);
                     let (passed, _) = rest.split_at(used);
                     if passed.last().copied().is_some_and(opens) {
-                        self.place = Place::key();
+                        self.place = ParsePosition::key();
                     }
                     out.extend_from_slice(passed);
                     used
                 }
-                Place::Key { name, len } => {
+                ParsePosition::Key { name, len } => {
                     let byte = rest[0];
                     out.push(byte);
                     self.place = match byte {
                         b'=' if is_secret(&name[..*len]) => {
                             out.extend_from_slice(MASKED.as_bytes());
-                            Place::Value
+                            ParsePosition::Value
                         }
-                        byte if opens(byte) => Place::key(),
+                        byte if opens(byte) => ParsePosition::key(),
                         byte => longer(*name, *len, byte),
                     };
                     1
                 }
-                Place::Value => {
+                ParsePosition::Value => {
                     let end = rest.iter().position(|byte| closes(*byte));
                     if end.is_some() {
-                        self.place = Place::Text;
+                        self.place = ParsePosition::Text;
                     }
                     end.unwrap_or(rest.len())
                 }
@@ -69,22 +69,26 @@ impl UrlParams {
 
     /// Forgets a name or value that has begun.
     pub fn reset(&mut self) {
-        self.place = Place::Text;
+        self.place = ParsePosition::Text;
     }
 }
 
-impl Place {
+impl ParsePosition {
     fn key() -> Self {
         Self::Key { name: [0; LONGEST_KEY], len: 0 }
     }
 }
 
 /// The name with one more byte, or text if no secret parameter begins that way.
-fn longer(mut name: [u8; LONGEST_KEY], len: usize, byte: u8) -> Place {
-    let Some(slot) = name.get_mut(len) else { return Place::Text };
+fn longer(mut name: [u8; LONGEST_KEY], len: usize, byte: u8) -> ParsePosition {
+    let Some(slot) = name.get_mut(len) else { return ParsePosition::Text };
     *slot = byte.to_ascii_lowercase();
     let len = len + 1;
-    if KEYS.iter().any(|key| key.as_bytes().starts_with(&name[..len])) { Place::Key { name, len } } else { Place::Text }
+    if KEYS.iter().any(|key| key.as_bytes().starts_with(&name[..len])) {
+        ParsePosition::Key { name, len }
+    } else {
+        ParsePosition::Text
+    }
 }
 
 fn is_secret(name: &[u8]) -> bool {

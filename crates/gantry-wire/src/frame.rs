@@ -10,7 +10,7 @@
 //! phase counts as running, an unknown way to end is taken in the words that come with it.
 
 use bytes::{Bytes, BytesMut};
-use gantry_core::{Ending, FailureReason, Verdict};
+use gantry_core::{Ending, FailureReason, NoteLevel, Verdict};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -155,21 +155,6 @@ impl Note {
     }
 }
 
-/// How a line of the runner looks in the job log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NoteLevel {
-    /// Green.
-    Info,
-    /// Yellow, with `WARNING: `.
-    Warning,
-    /// Red, with `ERROR: `.
-    Error,
-    /// No colour.
-    #[serde(other)]
-    Plain,
-}
-
 /// A place in the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offset {
@@ -218,7 +203,7 @@ impl Frame {
             Self::Trace { offset, bytes } => put(out, TRACE, &[&offset.to_be_bytes(), bytes]),
             Self::Acked(offset) => put_json(out, ACKED, offset),
             Self::Cancel(cancel) => put_json(out, CANCEL, cancel),
-            Self::Fail(ending) => put_json(out, FAIL, &Told::of(ending)),
+            Self::Fail(ending) => put_json(out, FAIL, &EndingWithVerdict::of(ending)),
             Self::ServicesStarted => put(out, SERVICES_STARTED, &[]),
             Self::ServiceEnded(service) => put_json(out, SERVICE_ENDED, service),
             Self::State(state) => put_json(out, STATE, state),
@@ -295,13 +280,13 @@ impl FrameReader {
 
 /// A way to end, with what it means beside it, for a peer that does not know it.
 #[derive(Serialize)]
-struct Told<'a> {
+struct EndingWithVerdict<'a> {
     #[serde(flatten)]
     ending: &'a Ending,
     verdict: Verdict,
 }
 
-impl<'a> Told<'a> {
+impl<'a> EndingWithVerdict<'a> {
     fn of(ending: &'a Ending) -> Self {
         Self { ending, verdict: ending.verdict() }
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use gantry_core::Ending;
+use gantry_core::{Ending, backoff};
 
 use crate::cache::SaveCaches;
 use crate::plan::{Action, PodPlan, StagePlan};
@@ -91,7 +91,7 @@ pub fn next_stage(plan: &PodPlan, history: &History) -> Next {
         return Next::End(Ending::Canceled);
     }
     if let Some((stage, attempt)) = so_far.retry {
-        let delay = RETRY_DELAY.saturating_mul(1 << attempt.min(8)).min(MAX_RETRY_DELAY);
+        let delay = backoff::doubled(RETRY_DELAY, MAX_RETRY_DELAY, attempt + 1);
         return Next::Run { stage, attempt: attempt + 2, delay, status: JobStatus::Running };
     }
     let first = history.tries.last().map_or(0, |last| last.stage + 1);

@@ -6,8 +6,6 @@ use criterion::Criterion;
 use gantry_config::settings::RunnerSettings;
 use gantry_core::job::JobSpec;
 use gantry_plan::Context;
-use gantry_wire::plan::Alone;
-use gantry_wire::ticket::TicketKey;
 use serde_json::{Value, json};
 
 /// Variables of a job in a group of many settings.
@@ -26,7 +24,7 @@ struct Size {
 
 /// Everything that is decided about a job.
 pub(crate) fn plan(criterion: &mut Criterion) {
-    let context = context();
+    let context = Context::example();
     let mut group = criterion.benchmark_group("plan");
     let kinds = [
         ("trivial job", Size { variables: 0, services: 1 }, 0),
@@ -80,31 +78,4 @@ fn job(size: Size) -> JobSpec {
         "features": {"trace_sections": true}
     });
     serde_json::from_value(payload).expect("a payload")
-}
-
-fn context() -> Context {
-    Context {
-        name: "gantry".to_owned(),
-        version: "19.4.0".to_owned(),
-        revision: "bench".to_owned(),
-        git_user_agent: "gantry".to_owned(),
-        executable_arch: "linux/amd64".to_owned(),
-        manager_host: "manager-0".to_owned(),
-        system_id: "r_0123456789ab".to_owned(),
-        concurrent_id: 0,
-        concurrent_project_id: 0,
-        suffix: "k3v9q2xd".to_owned(),
-        correlation_id: None,
-        tls_ca_pem: None,
-        configured_ca_pem: None,
-        proxies: None,
-        alone: Alone::default(),
-        owner: gantry_plan::Owner::default(),
-        fleet: None,
-        ticket_key: TicketKey::derive(&"benchmark".into()),
-        taken_unix_ms: 0,
-        docker_config: None,
-        patch_files: gantry_plan::PatchFiles::new(),
-        may_mark: true,
-    }
 }

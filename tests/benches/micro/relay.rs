@@ -13,7 +13,7 @@ use gantry_core::Verdict;
 use gantry_gitlab::{
     Body, ByteStream, Client, ClientOptions, JobCredentials, RunnerInfo, Timeouts, Transport, TransportError,
 };
-use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob};
+use gantry_relay::{FinishedTrace, Input, Pace, RelayEnd, RelayJob};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -63,7 +63,7 @@ fn whole(runtime: &Runtime, log: &Bytes, sum: u32) {
                 offset += piece.len() as u64;
             }
             let verdict = Verdict { success: true, reason: None, exit_code: Some(0), message: String::new() };
-            let closed = Closed { verdict, trace_bytes: offset, trace_crc32: Some(sum) };
+            let closed = FinishedTrace { verdict, trace_bytes: offset, trace_crc32: Some(sum) };
             inputs.send(Input::Closed(closed)).await.expect("the relay takes the end");
             // An end of the inputs would be another end of the relay.
             std::future::pending::<()>().await;

@@ -82,7 +82,7 @@ async fn lengths(bench: &Bench) -> anyhow::Result<BTreeMap<u64, u64>> {
     Ok(bench.world.gitlab.jobs().await?.into_iter().map(|job| (job.id, job.trace_bytes)).collect())
 }
 
-fn options(count: usize, name: &str, place: Option<gantry_tests::Place>) -> RunnerOptions {
+fn options(count: usize, name: &str, place: Option<gantry_tests::RunnerPlacement>) -> RunnerOptions {
     RunnerOptions {
         helper_image: HELPER.to_owned(),
         concurrent: u32::try_from(count).unwrap_or(u32::MAX),

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use gantry_tests::numbers::{Row, Unit};
 use gantry_tests::process::last_lines;
 use gantry_tests::world::script;
-use gantry_tests::{Runner, RunnerOptions, Wanted, World, binaries, suite, trace};
+use gantry_tests::{ClusterChoice, Runner, RunnerOptions, World, binaries, suite, trace};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -157,7 +157,7 @@ async fn start_runner(world: &World, name: &str, concurrent: usize, helper: &str
 
 /// What a later run must have in common with this one to be compared.
 fn ground(options: &Options) -> String {
-    let cluster = if options.wanted == Wanted::Given { "cluster of KUBECONFIG" } else { "simulated cluster" };
+    let cluster = if options.wanted == ClusterChoice::Given { "cluster of KUBECONFIG" } else { "simulated cluster" };
     let build = match (std::env::var_os(GIVEN), cfg!(debug_assertions)) {
         (Some(_), _) => "given binaries",
         (None, true) => "debug build",

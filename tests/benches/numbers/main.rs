@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use tokio::task::LocalSet;
 
 use crate::bench::Bench;
-use crate::options::{Asked, Options};
+use crate::options::{Invocation, Options};
 
 /// All kinds of measurement in the order in which they are made, and what they answer.
 const KINDS: [(&str, &str); 11] = [
@@ -52,8 +52,8 @@ const KINDS: [(&str, &str); 11] = [
 
 fn main() -> ExitCode {
     let options = match Options::read(std::env::args().skip(1)) {
-        Ok(Asked::Measure(options)) => options,
-        Ok(Asked::Help) => {
+        Ok(Invocation::Measure(options)) => options,
+        Ok(Invocation::Help) => {
             print!("{}", options::help());
             return ExitCode::SUCCESS;
         }

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use gantry_tests::Wanted;
+use gantry_tests::ClusterChoice;
 
 use crate::KINDS;
 
 /// The answer to a command line.
-pub(crate) enum Asked {
+pub(crate) enum Invocation {
     Help,
     Measure(Options),
 }
@@ -18,7 +18,7 @@ pub(crate) enum Asked {
 pub(crate) struct Options {
     /// Names of kinds; all when empty.
     kinds: Vec<String>,
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: ClusterChoice,
     pub(crate) quick: bool,
     jobs: Option<usize>,
     running: Option<usize>,
@@ -93,14 +93,14 @@ const QUICK: Sizes = Sizes {
 
 impl Options {
     /// Reads a command line.
-    pub(crate) fn read(mut args: impl Iterator<Item = String>) -> anyhow::Result<Asked> {
+    pub(crate) fn read(mut args: impl Iterator<Item = String>) -> anyhow::Result<Invocation> {
         let mut options = Self::default();
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                "--help" | "-h" => return Ok(Asked::Help),
+                "--help" | "-h" => return Ok(Invocation::Help),
                 // Cargo says so to every benchmark.
                 "--bench" => {}
-                "--cluster" => options.wanted = Wanted::Given,
+                "--cluster" => options.wanted = ClusterChoice::Given,
                 "--quick" => options.quick = true,
                 "--jobs" => options.jobs = Some(number(&arg, args.next())?),
                 "--running" => options.running = Some(number(&arg, args.next())?),
@@ -111,7 +111,7 @@ impl Options {
                 _ => bail!("{arg:?} is neither an option nor a kind of measurement; --help lists both"),
             }
         }
-        Ok(Asked::Measure(options))
+        Ok(Invocation::Measure(options))
     }
 
     pub(crate) fn wants(&self, kind: &str) -> bool {

@@ -7,8 +7,8 @@ use gantry_core::error_chain::chain;
 use gantry_gitlab::CallError;
 
 use crate::events::Said;
+use crate::hold::Hold;
 use crate::metrics::{Metrics, RunnerLabels, of};
-use crate::site::Hold;
 
 /// GitLab has handed out a job.
 pub(crate) struct JobReceived<'a> {
@@ -110,7 +110,7 @@ impl Said for RunnerUnhealthy<'_> {
 pub(crate) struct HoldChanged<'a>(pub(crate) Option<&'a Hold>);
 
 impl HoldChanged<'_> {
-    /// Says it, in the log for people and as a metric for alarms.
+    /// JobHeaders it, in the log for people and as a metric for alarms.
     pub(crate) fn tell(&self, metrics: &Metrics, labels: &RunnerLabels) {
         let runner = labels.runner.as_str();
         if let Some(hold) = self.0 {

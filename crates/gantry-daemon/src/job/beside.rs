@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use gantry_gitlab::{Client, JobCredentials, RunnerInfo};
 use gantry_kube::{
-    AgentStream, AttachRequest, Cluster, HelperBinaries, Marked, PodFacts, PodNow, PodRef, PodWatch, Purpose, Stray,
+    AgentStream, AttachRequest, Cluster, HelperBinaries, LeftoverPod, Marked, PodFacts, PodNow, PodRef, PodWatch,
+    Purpose,
 };
 use gantry_plan::{ANNOTATION_KEPT, JobPlan};
 use gantry_relay::{Input, PendingEnd, RelayJob, Report};
@@ -21,7 +22,7 @@ use tracing::Instrument as _;
 use crate::events::{PodLeft, PodNotKept, Said as _};
 use crate::job::events::{Event, ServiceNews};
 use crate::job::logins;
-use crate::strays::Strays;
+use crate::leftovers::LeftoverRemover;
 use crate::tasks;
 use making::{Maker, Order};
 
@@ -116,13 +117,13 @@ impl Beside {
     /// Makes the pod, until `deadline`; `unwanted` says that nobody needs it any more.
     pub(super) fn create_pod(
         &self,
-        (cluster, strays): (Cluster, Strays),
+        (cluster, leftovers): (Cluster, LeftoverRemover),
         plan: &mut JobPlan,
         deadline: Instant,
         unwanted: CancellationToken,
     ) {
         let order = Order::out_of(plan);
-        let maker = Maker { cluster, strays, inbox: self.inbox.clone(), deadline, unwanted };
+        let maker = Maker { cluster, leftovers, inbox: self.inbox.clone(), deadline, unwanted };
         self.spawn(async move { Some(maker.make(order).await) });
     }
 
@@ -141,7 +142,7 @@ impl Beside {
         });
     }
 
-    /// Says that the job starts.
+    /// JobHeaders that the job starts.
     pub(super) fn acknowledge(&self, desk: Desk) {
         self.spawn(async move {
             let outcome = gantry_relay::acknowledge(&desk.client, &desk.creds, &desk.info).await;
@@ -236,7 +237,7 @@ impl Beside {
     /// stays for so long.
     pub(super) fn delete_pod(
         &self,
-        (cluster, strays): (Cluster, Strays),
+        (cluster, leftovers): (Cluster, LeftoverRemover),
         (pod, secret): (PodRef, Option<String>),
         (grace_seconds, kept): (Option<u32>, Option<u64>),
     ) {
@@ -256,7 +257,7 @@ impl Beside {
                 let tries_again = error.fault.is_transient();
                 PodLeft { error: &error, tries_again }.say();
                 if tries_again {
-                    strays.remove(cluster, Stray::Left(pod));
+                    leftovers.remove(cluster, LeftoverPod::NotDeleted(pod));
                 }
             }
             Some(Message::Event(Event::PodDeleted))

@@ -1,14 +1,15 @@
-//! The words of a job's life: what can happen to it, what can be done about it, how it ends for its
-//! manager.
+//! The words of a job's life: what can happen to it, what can be done about it.
 
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_kube::{ApiError, PodEvent, PodFacts, Sight};
+use gantry_kube::{ApiError, PodEvent, PodFacts, PodState};
 use gantry_plan::HeadLine;
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 use gantry_wire::frame::Phase;
 use gantry_wire::services::{EndedService, SilentService};
+
+use crate::job_end::JobEnd;
 
 /// The time that a job has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(crate) enum Event {
     /// It does not, and will not.
     PodNotCreated(Ending),
     /// What the cluster shows of the pod.
-    PodSeen(Sight),
+    PodSeen(PodState),
     /// The pod as it is now; nothing where the API server cannot say.
     PodLooked(Option<Box<PodFacts>>),
     /// The pod's events.
@@ -204,7 +205,7 @@ pub(crate) enum Timer {
     /// The agent may be free to be claimed.
     Claim,
     /// The pod has waited long enough to be worth a line without a reason.
-    Patience,
+    QuietWait,
     /// The pod should look at itself again.
     Look,
     /// The pod's events should say why it does not start.
@@ -215,39 +216,4 @@ pub(crate) enum Timer {
     HandOver,
     /// The runner ends now.
     Leave,
-}
-
-/// How a job ended for its manager.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum JobEnd {
-    /// GitLab has our verdict: the one of the agent, or this one of the manager.
-    Reported(Option<Ending>),
-    /// GitLab wanted nothing more about it.
-    Dropped(GoneReason),
-    /// Given back before it was acknowledged: GitLab queues it again.
-    GivenBack,
-    /// Left to its agent, which reports by itself.
-    HandedOver,
-    /// GitLab could not be told about it in the time of a runner that leaves: pod and ticket stay,
-    /// and tell the next manager.
-    LeftToNext,
-    /// The verdict could not be delivered.
-    Undelivered(String),
-    /// It has a manager, another one than us: nothing of it was touched.
-    Owned,
-    /// Nothing can be known of it: no agent answers and there is no ticket. Its pod is left as it
-    /// is.
-    Unknown,
-    /// Its manager may only not have come to its agent yet: nothing touched.
-    TooEarly,
-}
-
-impl JobEnd {
-    /// Whether nobody needs anything of its pod any more.
-    pub(crate) fn is_over(&self) -> bool {
-        match self {
-            Self::Reported(_) | Self::Dropped(_) | Self::GivenBack | Self::Undelivered(_) => true,
-            Self::HandedOver | Self::LeftToNext | Self::Owned | Self::Unknown | Self::TooEarly => false,
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use gantry_core::Verdict;
 use gantry_plan::HeadLine;
-use gantry_relay::{Closed, Input};
+use gantry_relay::{FinishedTrace, Input};
 use gantry_wire::plan::TracePlan;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -28,14 +28,14 @@ pub(super) struct Feed {
     /// The relay's end, until it is started.
     inputs: Option<mpsc::Receiver<Input>>,
     /// What the relay has not taken yet.
-    unfed: VecDeque<Input>,
+    queued: VecDeque<Input>,
     /// Everything before has been queued.
     place: u64,
     /// Where the relay begins.
     begin: u64,
     /// From where the relay wants the trace again, as soon as there is a connection.
     wanted: Option<u64>,
-    /// Nothing follows what is in `unfed`.
+    /// Nothing follows what is in `queued`.
     is_over: bool,
 }
 
@@ -69,7 +69,7 @@ impl Feed {
             is_handed: false,
             relay: Some(relay),
             inputs: Some(inputs),
-            unfed: VecDeque::new(),
+            queued: VecDeque::new(),
             place,
             begin: place,
             wanted: None,
@@ -88,7 +88,7 @@ impl Feed {
     pub(super) fn start(&mut self) -> Option<mpsc::Receiver<Input>> {
         let inputs = self.inputs.take()?;
         // The relay begins there even if the verdict is known already and is what it is told next.
-        self.unfed.push_front(Input::Trace { offset: self.begin, bytes: Bytes::new() });
+        self.queued.push_front(Input::Trace { offset: self.begin, bytes: Bytes::new() });
         self.feed_head();
         Some(inputs)
     }
@@ -100,23 +100,23 @@ impl Feed {
 
     /// Whether something waits for the relay.
     pub(super) fn is_pending(&self) -> bool {
-        self.is_started() && !self.unfed.is_empty()
+        self.is_started() && !self.queued.is_empty()
     }
 
     /// Gives the relay one thing that waits for it.
     pub(super) async fn flush(&mut self) {
         let Some(relay) = &self.relay else {
-            self.unfed.clear();
+            self.queued.clear();
             return;
         };
         match relay.reserve().await {
             Ok(permit) => {
-                if let Some(input) = self.unfed.pop_front() {
+                if let Some(input) = self.queued.pop_front() {
                     permit.send(input);
                 }
             }
             // The relay has ended and says itself how.
-            Err(_) => self.unfed.clear(),
+            Err(_) => self.queued.clear(),
         }
         self.let_end();
     }
@@ -194,7 +194,7 @@ impl Feed {
         if offset <= self.place {
             self.place = self.place.max(end);
         }
-        self.unfed.push_back(Input::Trace { offset, bytes });
+        self.queued.push_back(Input::Trace { offset, bytes });
     }
 
     /// From where a new connection is to send the trace.
@@ -209,13 +209,13 @@ impl Feed {
             self.wanted = Some(offset);
         } else {
             let bytes = rest(&self.head.text(), offset);
-            self.unfed.push_back(Input::Trace { offset, bytes });
+            self.queued.push_back(Input::Trace { offset, bytes });
         }
     }
 
     /// The agent has closed the verdict.
-    pub(super) fn close(&mut self, closed: Closed) {
-        self.unfed.push_back(Input::Closed(closed));
+    pub(super) fn close(&mut self, closed: FinishedTrace) {
+        self.queued.push_back(Input::Closed(closed));
     }
 
     /// Ends the job without its agent: what is known of the trace, what the cluster has said last,
@@ -228,7 +228,7 @@ impl Feed {
             self.head.end(verdict, now);
             self.feed_text();
             let text = self.head.text();
-            self.unfed.push_back(Input::Closed(Closed {
+            self.queued.push_back(Input::Closed(FinishedTrace {
                 verdict: verdict.clone(),
                 trace_bytes: text.len() as u64,
                 trace_crc32: Some(crc32fast::hash(text.as_bytes())),
@@ -238,7 +238,7 @@ impl Feed {
         // The agent may have died before it has sent back the head.
         self.feed_text();
         let line = epilogue(plan, words, verdict, now).into();
-        self.unfed.push_back(Input::Epitaph { line, verdict: verdict.clone() });
+        self.queued.push_back(Input::FinalLine { line, verdict: verdict.clone() });
         // A head of our own can be sent again, an agent's trace cannot.
         self.end_trace();
     }
@@ -251,7 +251,7 @@ impl Feed {
 
     /// Closes the relay's inputs behind the last one.
     fn let_end(&mut self) {
-        if self.is_over && self.unfed.is_empty() && self.is_started() {
+        if self.is_over && self.queued.is_empty() && self.is_started() {
             self.relay = None;
         }
     }

@@ -18,7 +18,7 @@ use crate::job::parts::{Clients, Surroundings};
 use crate::redaction::{self, Guard};
 
 /// A job, for its GitLab.
-pub(super) struct Known {
+pub(super) struct JobRecord {
     pub(super) desk: Desk,
     /// How lines of its trace look.
     pub(super) trace: TracePlan,
@@ -31,7 +31,7 @@ pub(super) struct Known {
     _guard: Option<Arc<Guard>>,
 }
 
-impl Known {
+impl JobRecord {
     /// Of a job that was taken.
     pub(super) fn of_plan(plan: &JobPlan, desk: Desk, until: Instant) -> Self {
         Self {

@@ -3,8 +3,8 @@
 //! all the rest.
 
 use gantry_core::Verdict;
-use gantry_plan::{HeadLevel, HeadLine};
-use gantry_trace::line::{self, Level};
+use gantry_plan::HeadLine;
+use gantry_trace::line;
 use gantry_trace::{Options, Stream, Trace};
 use gantry_wire::plan::{HEAD_SECTION, TracePlan};
 use jiff::Timestamp;
@@ -79,12 +79,7 @@ impl HeadLog {
 }
 
 fn shown(head: &HeadLine) -> String {
-    let level = match head.level {
-        HeadLevel::Plain => Level::Plain,
-        HeadLevel::Info => Level::Info,
-        HeadLevel::Warning => Level::Warning,
-    };
-    line::note(level, &head.text)
+    line::note(head.level, &head.text)
 }
 
 /// The last lines of a trace whose agent is gone, to be appended to what there is of it.

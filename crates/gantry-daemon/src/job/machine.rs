@@ -30,8 +30,9 @@ pub(crate) use self::limits::{BRIEF, LEAVE};
 use self::limits::{LOOK_AGAIN, SLOW};
 use self::pod::{PodView, Proof};
 pub(crate) use self::terms::Terms;
-use crate::job::events::{Effect, Event, JobEnd, Timer};
+use crate::job::events::{Effect, Event, Timer};
 use crate::job::shimless;
+use crate::job_end::JobEnd;
 
 /// A connection to the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ enum Life {
         go: Go,
         /// What the agent was told to end with; the manager ends the job with it if the agent does
         /// not.
-        told: Option<Ending>,
+        sent_ending: Option<Ending>,
     },
     /// The verdict is known, and on its way to GitLab.
     Closing { by: Author, link: Link, pod: Pod },
@@ -156,7 +157,7 @@ impl Machine {
         (Self::new(terms, Life::Creating, pod), effects)
     }
 
-    /// A job whose pod was found without its manager. What to do shows with the first sight of the
+    /// A job whose pod was found without its manager. What to do shows with the first status of the
     /// pod.
     pub(crate) fn adopted(terms: Terms) -> Self {
         let pod = PodView::of_found(&terms);
@@ -209,11 +210,11 @@ impl Machine {
                 self.set_pod(Pod::Absent);
                 self.end_with(ending, Pod::Absent, out);
             }
-            Event::PodSeen(sight) => {
+            Event::PodSeen(pod_state) => {
                 if matches!(self.life, Life::Finding { .. }) {
-                    self.found_pod_seen(&sight, out);
+                    self.found_pod_seen(&pod_state, out);
                 }
-                let proofs = self.pod.look(sight, out);
+                let proofs = self.pod.look(pod_state, out);
                 self.proven(proofs, out);
             }
             Event::PodLooked(facts) => self.pod_looked(facts.as_deref(), out),
@@ -233,7 +234,7 @@ impl Machine {
             Event::AgentLost => self.agent_lost(out),
             Event::AgentUnreachable(ending) => self.agent_unreachable(ending, out),
             Event::PlanAccepted => self.plan_accepted(out),
-            Event::PlanRefused(message) => self.doomed(Ending::HelperUnusable { message }, out),
+            Event::PlanRefused(message) => self.end_job(Ending::HelperUnusable { message }, out),
             Event::AgentRuns => self.agent_runs(out),
             Event::ShimReady => self.shim = true,
             Event::ServiceSilent(service) => self.service_silent(service, out),
@@ -263,7 +264,7 @@ impl Machine {
             }
             Timer::ShimHello => {
                 if self.awaits_shim() {
-                    self.doomed(shimless::silent(), out);
+                    self.end_job(shimless::silent(), out);
                 }
             }
             Timer::Steady => {
@@ -273,8 +274,8 @@ impl Machine {
             }
             Timer::Find => self.not_found(out),
             Timer::Claim => self.greet(out),
-            Timer::Patience => {
-                self.pod.patience_is_over();
+            Timer::QuietWait => {
+                self.pod.quiet_wait_is_over();
                 self.look_again(out);
             }
             Timer::Look => self.look_at_pod(out),
@@ -291,7 +292,7 @@ impl Machine {
     fn pod_created(&mut self, out: &mut Vec<Effect>) {
         if self.life == Life::Creating {
             self.life = Life::Attaching { link: Link::None, handed: false };
-            out.push(Effect::Arm(Timer::Patience, pod::PATIENCE));
+            out.push(Effect::Arm(Timer::QuietWait, pod::QUIET_WAIT));
             self.connect(out);
         } else {
             self.set_pod(Pod::Exists);
@@ -319,11 +320,11 @@ impl Machine {
                     }
                 }
                 Proof::AgentDead(ending) => self.take_bad_news(BadNews::AgentDead(ending), out),
-                Proof::Doomed(ending) if matches!(self.life, Life::Finding { .. }) => {
+                Proof::CannotGoOn(ending) if matches!(self.life, Life::Finding { .. }) => {
                     // Whether there is an agent that can be told shows soon.
-                    self.pod.forget_doom(&ending);
+                    self.pod.forget_ending(&ending);
                 }
-                Proof::Doomed(ending) => self.take_bad_news(BadNews::Doomed(ending), out),
+                Proof::CannotGoOn(ending) => self.take_bad_news(BadNews::CannotGoOn(ending), out),
             }
         }
     }
@@ -334,7 +335,7 @@ impl Machine {
         let ending = self.start_timed_out("not all of its containers have started");
         match &self.life {
             Life::Creating | Life::Attaching { link: Link::Connecting, .. } => self.late = Some(ending),
-            _ if !self.shim => self.doomed(ending, out),
+            _ if !self.shim => self.end_job(ending, out),
             _ => {}
         }
         self.look_at_pod(out);
@@ -350,7 +351,7 @@ impl Machine {
     fn pod_looked(&mut self, facts: Option<&gantry_kube::PodFacts>, out: &mut Vec<Effect>) {
         let Some(facts) = facts else { return out.push(Effect::Arm(Timer::Look, LOOK_AGAIN)) };
         if let Some(detail) = self.pod.late_services(facts) {
-            self.doomed(self.start_timed_out(&detail), out);
+            self.end_job(self.start_timed_out(&detail), out);
         }
     }
 
@@ -365,7 +366,7 @@ impl Machine {
     /// Whether only the shim is missing: its container runs, and so does the agent that has its
     /// binary there.
     fn awaits_shim(&self) -> bool {
-        self.pod.build_runs() && !self.shim && self.is_connected() && self.is_open() && self.told().is_none()
+        self.pod.build_runs() && !self.shim && self.is_connected() && self.is_open() && self.sent_ending().is_none()
     }
 
     /// The shim's time begins when everything else is there, and ends with its hello.
@@ -388,17 +389,17 @@ impl Machine {
         matches!(self.life, Life::HandedOver { .. })
     }
 
-    fn told(&self) -> Option<&Ending> {
-        if let Life::HandedOver { told, .. } = &self.life { told.as_ref() } else { None }
+    fn sent_ending(&self) -> Option<&Ending> {
+        if let Life::HandedOver { sent_ending, .. } = &self.life { sent_ending.as_ref() } else { None }
     }
 
-    fn went(&self) -> bool {
+    fn go_was_sent(&self) -> bool {
         matches!(self.life, Life::HandedOver { go: Go::Sent | Go::Runs, .. })
     }
 
     /// How the job ends if its agent says nothing more.
     fn known_end(&self) -> Option<Ending> {
-        self.dead.clone().or_else(|| self.told().cloned())
+        self.dead.clone().or_else(|| self.sent_ending().cloned())
     }
 
     /// The pod, as far as its life tells.

@@ -17,8 +17,7 @@ mod timers;
 mod watched;
 
 pub(crate) use beside::persistence;
-pub(crate) use events::JobEnd;
 pub(crate) use log::HeadLog;
 pub(crate) use machine::LEAVE;
-pub(crate) use parts::{AdoptedParts, Clients, JobParts, JobSummary, StopJobs};
+pub(crate) use parts::{AdoptedParts, Clients, JobParts};
 pub(crate) use task::{adopt, run};

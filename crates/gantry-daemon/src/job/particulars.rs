@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::events::{GitlabOutOfReach, JobAdopted, Said as _, job_is};
 use crate::job::beside::Desk;
 use crate::job::events::JobTime;
-use crate::job::known::Known;
+use crate::job::known::JobRecord;
 use crate::job::parts::Clients;
 
 /// How long the agent of a found pod is looked for of whose job nothing is known.
@@ -33,7 +33,7 @@ pub(super) struct Particulars {
     /// Grace period of the pod's deletion.
     pub(super) cleanup_grace_seconds: Option<i64>,
     /// Absent until somebody tells it.
-    pub(super) known: Option<Known>,
+    pub(super) known: Option<JobRecord>,
     /// Who we are to its agent.
     manager: Arc<str>,
     /// By what right we speak to it.
@@ -54,7 +54,7 @@ pub(super) struct Adopting {
 impl Particulars {
     /// Of a job that was taken.
     pub(super) fn taken(plan: Box<JobPlan>, desk: Desk, begun: Instant, manager: Arc<str>) -> Self {
-        let known = Some(Known::of_plan(&plan, desk, begun + plan.timeout));
+        let known = Some(JobRecord::of_plan(&plan, desk, begun + plan.timeout));
         let (is_found, cleanup_grace_seconds) = (false, plan.cleanup_grace_seconds);
         let (plan, claim) = (Some(plan), Claim::Resume);
         Self { begun, plan, is_found, cleanup_grace_seconds, known, manager, claim, services: None, adoption: None }
@@ -64,7 +64,7 @@ impl Particulars {
     pub(super) fn found(ticket: Option<(&Ticket, u64)>, manager: Arc<str>, claim: Claim, adoption: Adopting) -> Self {
         let known = ticket.and_then(|(ticket, unix_ms)| {
             job_is(ticket.job_id, ticket.project_id);
-            let known = Known::of_ticket(ticket, unix_ms, &adoption.clients, adoption.info.clone());
+            let known = JobRecord::of_ticket(ticket, unix_ms, &adoption.clients, adoption.info.clone());
             known.inspect_err(|error| GitlabOutOfReach(&chain(error)).say()).ok()
         });
         Self {
@@ -122,14 +122,14 @@ impl Particulars {
         on_granted(JobAdopted { acked: told.map(|told| told.acked) });
         // An agent of the first version tells nothing, and relays from any byte that it is asked
         // for. What the job is, the ticket says.
-        let of_ticket = |known: &Known| {
+        let of_ticket = |known: &JobRecord| {
             let left = known.until.saturating_duration_since(Instant::now());
             (JobTime { timeout: known.timeout, left }, 0)
         };
         // It knows no claims either, and would let two managers relay.
         let Some(told) = told else { return Ok(self.known.as_ref().filter(|_| replaces).map(of_ticket)) };
         self.services = Some(told.services.clone());
-        match Known::of_adoption(told, &clients, info) {
+        match JobRecord::of_adoption(told, &clients, info) {
             Ok(known) => self.known = Some(known),
             Err(error) => {
                 GitlabOutOfReach(&chain(&error)).say();

@@ -1,22 +1,19 @@
 //! What a job is made of, and what is known about it from outside.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use gantry_core::Verdict;
 use gantry_gitlab::{Client, ClientError, JobCredentials, RunnerInfo};
 use gantry_kube::{Cluster, HelperBinaries, PodRef};
 use gantry_plan::JobPlan;
 use gantry_relay::Pace;
 use gantry_wire::ticket::Ticket;
-use gantry_wire::usage::Usage;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::events::JobAdopted;
-use crate::job::events::JobEnd;
+use crate::job_end::StopJobs;
+use crate::leftovers::LeftoverRemover;
 use crate::session::Visits;
-use crate::strays::Strays;
 use crate::view::JobView;
 
 /// What a job that was taken is made of.
@@ -38,8 +35,8 @@ pub(crate) struct JobParts {
     /// Tries of the last update.
     pub(crate) final_tries: u32,
     /// Takes over pods that outlast the job.
-    pub(crate) strays: Strays,
-    /// Says that the runner was told to stop, and what becomes of its jobs.
+    pub(crate) leftovers: LeftoverRemover,
+    /// JobHeaders that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,
@@ -92,8 +89,8 @@ pub(crate) struct AdoptedParts {
     /// Tries of the last update.
     pub(crate) final_tries: u32,
     /// Takes over pods that outlast the job.
-    pub(crate) strays: Strays,
-    /// Says that the runner was told to stop, and what becomes of its jobs.
+    pub(crate) leftovers: LeftoverRemover,
+    /// JobHeaders that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,
@@ -101,37 +98,11 @@ pub(crate) struct AdoptedParts {
     pub(crate) pace: Pace,
 }
 
-/// What becomes of running jobs when the runner stops.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum StopJobs {
-    /// They are left to their agents.
-    Leave,
-    /// They end; the text is the signal.
-    End(String),
-}
-
-/// How a job ended.
-#[derive(Clone, Debug)]
-pub(crate) struct JobSummary {
-    /// For the manager.
-    pub(crate) end: JobEnd,
-    /// What GitLab was told, if it was told anything.
-    pub(crate) verdict: Option<Verdict>,
-    /// From the moment it was taken.
-    pub(crate) duration: Duration,
-    /// From the moment it was taken until the agent had the plan; absent if it never did.
-    pub(crate) pod_start: Option<Duration>,
-    /// What its build container has used, as far as its agent has said.
-    pub(crate) usage: Option<Usage>,
-    /// Whether the pod stays for a while.
-    pub(crate) is_kept: bool,
-}
-
 /// Where a job runs, and what it shares there with others.
 pub(super) struct Surroundings {
     pub(super) cluster: Cluster,
     pub(super) helper: Arc<HelperBinaries>,
-    pub(super) strays: Strays,
+    pub(super) leftovers: LeftoverRemover,
     pub(super) view: watch::Sender<JobView>,
     pub(super) pace: Pace,
     pub(super) final_tries: u32,

@@ -11,9 +11,9 @@ mod visits;
 use std::time::Duration;
 
 use gantry_core::{Verdict, limits};
-use gantry_kube::{AgentStream, Sight};
+use gantry_kube::{AgentStream, PodState};
 use gantry_plan::HeadLine;
-use gantry_relay::Closed;
+use gantry_relay::FinishedTrace;
 use gantry_wire::frame::{Cancel, Claim, Frame, Hello, Offset, Phase, Refusal, Refused, State};
 use gantry_wire::usage::Usage;
 use jiff::Timestamp;
@@ -22,16 +22,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::{JobSlept, Said as _};
 use crate::job::beside::{Beside, Desk, INBOX, Message};
-use crate::job::events::{Effect, Event, JobEnd, Timer};
+use crate::job::events::{Effect, Event, Timer};
 use crate::job::feed::Feed;
 use crate::job::link::Link;
 use crate::job::log::HeadLog;
 use crate::job::machine::{Machine, Terms};
 use crate::job::particulars::{Adopting, Particulars};
-use crate::job::parts::{AdoptedParts, JobParts, JobSummary, StopJobs, Surroundings};
+use crate::job::parts::{AdoptedParts, JobParts, Surroundings};
 use crate::job::task::logs::ServiceLogs;
 use crate::job::timers::Timers;
-use crate::job::watched::{Watched, next_sight};
+use crate::job::watched::{WatchedPod, next_pod_state};
+use crate::job_end::JobEnd;
+use crate::job_end::{JobSummary, StopJobs};
 
 /// A timer that is late by this much shows that the process has slept: stopped, or on a machine
 /// that was. Others take a job over after 15 s.
@@ -48,7 +50,7 @@ struct Task {
     timers: Timers,
     feed: Feed,
     beside: Beside,
-    pod: Option<Watched>,
+    pod: Option<WatchedPod>,
     link: Option<Link>,
     logs: ServiceLogs,
     stops: Stops,
@@ -67,7 +69,7 @@ struct Stops {
 
 #[derive(Default)]
 struct Outcome {
-    closed: Option<Closed>,
+    closed: Option<FinishedTrace>,
     verdict: Option<Verdict>,
     end: Option<JobEnd>,
     pod_start: Option<Duration>,
@@ -84,7 +86,7 @@ struct Outcome {
 enum Happened {
     Message(Message),
     Frame(Option<Box<Frame>>),
-    Seen(Sight),
+    Seen(PodState),
     /// Beside the timer, by how much it is late.
     Time(Timer, Duration),
     Told(StopJobs),
@@ -94,7 +96,7 @@ enum Happened {
 /// kept beside it.
 pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     let JobParts { client, creds, info, cluster, helper, plan, taken, .. } = parts;
-    let JobParts { final_tries, strays, stop, view, pace, asks_events, manager, visits, .. } = parts;
+    let JobParts { final_tries, leftovers, stop, view, pace, asks_events, manager, visits, .. } = parts;
     let terms = Terms {
         pod: plan.pod.metadata.name.clone().unwrap_or_default(),
         namespace: cluster.namespace().to_owned(),
@@ -113,7 +115,7 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     let mut head = HeadLog::new(&plan.pod_plan.trace, &plan.banner, now);
     head.lines(&plan.executor, now);
     let desk = Desk { client, creds, info };
-    let around = Surroundings { cluster, helper, strays, view, pace, final_tries, visits };
+    let around = Surroundings { cluster, helper, leftovers, view, pace, final_tries, visits };
     let job = Particulars::taken(plan, desk.clone(), taken, manager);
     let (mut task, messages) = Task::new(around, job, machine, Feed::new(head));
     task.beside.keep_pending(desk, task.stops.pending.clone());
@@ -127,7 +129,7 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
 /// [`JobEnd::LeftToNext`], [`JobEnd::Unknown`], [`JobEnd::TooEarly`]).
 pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + Send {
     let AdoptedParts { cluster, helper, pod, ticket, unix_ms, manager, replaces, on_granted, .. } = parts;
-    let AdoptedParts { clients, info, final_tries, strays, stop, view, pace, .. } = parts;
+    let AdoptedParts { clients, info, final_tries, leftovers, stop, view, pace, .. } = parts;
     let claim = if replaces { Claim::Replace } else { Claim::Adopt };
     let job = Particulars::found(
         ticket.as_ref().map(|ticket| (ticket, unix_ms)),
@@ -143,7 +145,7 @@ pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + S
         ..Terms::default()
     });
     // GitLab knows the address of its first manager only.
-    let around = Surroundings { cluster, helper, strays, view, pace, final_tries, visits: None };
+    let around = Surroundings { cluster, helper, leftovers, view, pace, final_tries, visits: None };
     let (mut task, messages) = Task::new(around, job, machine, Feed::of_agent());
     task.watch_pod(pod, None);
     task.live(messages, stop)
@@ -187,7 +189,7 @@ impl Task {
                 // What the relay does not take waits in the pod.
                 frame = next_frame(&mut self.link), if !self.feed.is_pending() => Happened::Frame(frame.map(Box::new)),
                 () = self.logs.pass_on(taker) => continue,
-                sight = next_sight(&mut self.pod) => Happened::Seen(sight),
+                pod_state = next_pod_state(&mut self.pod) => Happened::Seen(pod_state),
                 (timer, late) = self.timers.next() => Happened::Time(timer, late),
                 Ok(asked) = stop.wait_for(|asked| *asked != known) => {
                     known.clone_from(&asked);
@@ -220,9 +222,9 @@ impl Task {
             Happened::Message(Message::Report(report)) => self.report(report),
             Happened::Frame(Some(frame)) => self.frame(*frame),
             Happened::Frame(None) => self.hang_up(),
-            Happened::Seen(sight) => {
-                self.note_node(&sight);
-                self.step(Event::PodSeen(sight));
+            Happened::Seen(pod_state) => {
+                self.note_node(&pod_state);
+                self.step(Event::PodSeen(pod_state));
             }
             Happened::Time(timer, late) if late >= SLEPT => self.wake(timer, late),
             Happened::Time(timer, _) => self.step(Event::Time(timer)),
@@ -431,7 +433,7 @@ impl Task {
         self.outcome.kept = state.keeps_seconds;
         if let Some(closed) = state.closed {
             self.outcome.usage = closed.usage;
-            self.outcome.closed = Some(Closed {
+            self.outcome.closed = Some(FinishedTrace {
                 verdict: closed.verdict,
                 trace_bytes: closed.trace_bytes,
                 trace_crc32: closed.trace_crc32,

@@ -14,7 +14,7 @@ use gantry_core::error_chain::chain;
 use gantry_core::job::JobSpec;
 use gantry_http::{HttpTransport, Options, TlsFiles, Transport};
 use gantry_plan::{Access, Context, Links, ObjectWant, Wants};
-use gantry_storage::{Link, ObjectRequest, Parts, Store, StoreError, Way, World};
+use gantry_storage::{Link, ObjectRequest, Parts, Route, Store, StoreError, World};
 use gantry_wire::cache::{PartsStart, PartsUpload, S3Parts, SignedRequest};
 
 use crate::redaction::{self, Guard};
@@ -23,7 +23,7 @@ pub use trial::{CacheFound, try_cache};
 
 /// How long a store's keys may take before a job begins without its caches: shorter than GitLab
 /// waits for a job to be acknowledged.
-const PATIENCE: Duration = Duration::from_secs(45);
+const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Requests that are signed at once, where somebody else signs.
 const AT_ONCE: usize = 8;
@@ -78,9 +78,9 @@ impl Preparation {
             }
         };
         let signing = stream::iter(wants.objects.iter().map(sign)).buffered(AT_ONCE).try_collect();
-        let requests = tokio::time::timeout(PATIENCE, signing)
+        let requests = tokio::time::timeout(TIMEOUT, signing)
             .await
-            .map_err(|_| format!("its keys were not there within {} s", PATIENCE.as_secs()))?
+            .map_err(|_| format!("its keys were not there within {} s", TIMEOUT.as_secs()))?
             .map_err(|error| chain(&error))?;
         Ok(Links { store: store.describe(), ca_pem: self.roots(&store.host(), context), requests, problem: None })
     }
@@ -124,8 +124,8 @@ fn world(directories: Vec<PathBuf>, ca_pem: Option<String>) -> World {
             let files = TlsFiles { directories: directories.clone(), ..TlsFiles::default() };
             let options = Options { ca_pem: ca_pem.clone(), files, ..Options::default() };
             let options = match way {
-                Way::Usual => options,
-                Way::Direct => Options { proxy: gantry_http::ProxySettings::Direct, ..options },
+                Route::Usual => options,
+                Route::Direct => Options { proxy: gantry_http::ProxySettings::Direct, ..options },
             };
             Ok(Arc::new(HttpTransport::new(url, options)?) as Arc<dyn Transport>)
         }),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gantry_config::RunnerSettings;
 use gantry_core::error_chain::chain;
-use gantry_http::retry::Twice;
+use gantry_http::retry::Idempotency;
 use gantry_http::{HttpTransport, Options, Timeouts, TlsFiles, read, send};
 use gantry_storage::refusal::{self, Refusal, Wish};
 use gantry_storage::{Access, ObjectRequest, Store};
@@ -18,7 +18,7 @@ use url::Url;
 use super::settings;
 
 /// For one request, keys included.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long its signature lives.
 const VALID: Duration = Duration::from_mins(5);
@@ -96,8 +96,8 @@ impl Trial {
 
     /// One request, with whatever it takes to sign it.
     async fn ask(&self, access: Access) -> Result<Bytes, Refusal> {
-        let late = |_| Refusal::Trouble(format!("no answer within {} s", PATIENCE.as_secs()));
-        timeout(PATIENCE, self.ask_for(access)).await.map_err(late)?
+        let late = |_| Refusal::Trouble(format!("no answer within {} s", TIMEOUT.as_secs()));
+        timeout(TIMEOUT, self.ask_for(access)).await.map_err(late)?
     }
 
     async fn ask_for(&self, access: Access) -> Result<Bytes, Refusal> {
@@ -117,10 +117,10 @@ impl Trial {
         }
         let request = request.body(body).map_err(|error| refused(error.to_string()))?;
         let transport = HttpTransport::new(&url, self.options.clone()).map_err(|error| refused(chain(&error)))?;
-        let timeouts = Timeouts { head: PATIENCE, idle: PATIENCE };
-        let sent = send(&transport, request, &[], timeouts, Twice::Harmless).await;
+        let timeouts = Timeouts { head: TIMEOUT, idle: TIMEOUT };
+        let sent = send(&transport, request, &[], timeouts, Idempotency::Idempotent).await;
         let (head, body) = sent.answer.map_err(|error| refused(chain(&error)))?.into_parts();
-        let content = read(body, ANSWER, PATIENCE).await.bytes;
+        let content = read(body, ANSWER, TIMEOUT).await.bytes;
         if head.status.is_success() {
             return Ok(content);
         }

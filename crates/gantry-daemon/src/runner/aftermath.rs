@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 
 use super::Runner;
 use crate::events::{JobParted, Said as _};
-use crate::job::JobSummary;
+use crate::job_end::JobSummary;
 use crate::tasks;
 use crate::telemetry::Traced;
 use crate::view::JobView;
@@ -37,7 +37,7 @@ impl Runner {
         Aftermath { taken, seen, traced, shows_stages: is_on(&self.settings, spec, HIGH_CARDINALITY) }
     }
 
-    /// Says how long the parts of a job have taken.
+    /// JobHeaders how long the parts of a job have taken.
     pub(super) fn measured(&self, Aftermath { taken, seen, traced, shows_stages }: Aftermath, summary: JobSummary) {
         let moments = seen.borrow().moments.clone();
         let stages = if shows_stages { moments.stages(Instant::now()) } else { Vec::new() };

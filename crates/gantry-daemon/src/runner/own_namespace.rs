@@ -10,7 +10,7 @@ use gantry_kube::Fault;
 use gantry_plan::{LABEL_FLEET, LABEL_JOB, LABEL_MANAGED, OwnNamespace};
 use tokio::time::{Instant, sleep};
 
-use crate::job::{JobEnd, JobSummary};
+use crate::job_end::{JobEnd, JobSummary};
 use crate::runner::Runner;
 use crate::site::Site;
 use crate::tasks;

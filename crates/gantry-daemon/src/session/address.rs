@@ -5,7 +5,7 @@ pub(super) const ROOT: &str = "/session/";
 
 /// What is wanted of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum SessionTarget {
     /// `exec`: a terminal.
     Terminal,
     /// `proxy/<service>/<port>/<path>`: a port of one of the job's containers.
@@ -24,7 +24,7 @@ pub(super) fn split(path: &str) -> Option<(&str, &str)> {
     (!id.is_empty()).then_some((id, rest))
 }
 
-impl Wanted {
+impl SessionTarget {
     /// Reads what follows the id. A service and a port without a path behind them mean the root.
     pub(super) fn read(rest: &str) -> Option<Self> {
         if rest == "exec" {
@@ -44,19 +44,19 @@ mod tests {
     #[test]
     fn addresses() {
         let port = |service: &str, port: &str, path: &str| {
-            Some(Wanted::Port { service: service.into(), port: port.into(), path: path.into() })
+            Some(SessionTarget::Port { service: service.into(), port: port.into(), path: path.into() })
         };
         assert_eq!(split("/session/0a1b/exec"), Some(("0a1b", "exec")));
         for path in ["/session/0a1b", "/session//exec", "/other/0a1b/exec", "/session", ""] {
             assert_eq!(split(path), None, "{path}");
         }
-        assert_eq!(Wanted::read("exec"), Some(Wanted::Terminal));
+        assert_eq!(SessionTarget::read("exec"), Some(SessionTarget::Terminal));
         // The vectors of GitLab Runner 19.4.
-        assert_eq!(Wanted::read("proxy/service/80/foo/bar"), port("service", "80", "/foo/bar"));
+        assert_eq!(SessionTarget::read("proxy/service/80/foo/bar"), port("service", "80", "/foo/bar"));
         for rest in ["proxy//80/foo", "proxy/service//foo", "proxy////", "proxy/", "", "exec/", "proxy/service"] {
-            assert_eq!(Wanted::read(rest), None, "{rest}");
+            assert_eq!(SessionTarget::read(rest), None, "{rest}");
         }
-        assert_eq!(Wanted::read("proxy/build/default_port/"), port("build", "default_port", "/"));
-        assert_eq!(Wanted::read("proxy/build/default_port"), port("build", "default_port", "/"));
+        assert_eq!(SessionTarget::read("proxy/build/default_port/"), port("build", "default_port", "/"));
+        assert_eq!(SessionTarget::read("proxy/build/default_port"), port("build", "default_port", "/"));
     }
 }

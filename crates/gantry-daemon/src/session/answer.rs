@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 pub(super) type Body = BoxBody<Bytes, hyper::Error>;
 
 /// What a connection takes of the server, for as long as it lasts in any form.
-pub(super) type Place = Arc<OwnedSemaphorePermit>;
+pub(super) type ConnectionPermit = Arc<OwnedSemaphorePermit>;
 
 /// A sentence for whoever looks at GitLab's own log.
 pub(super) fn sentence(status: StatusCode, text: &str) -> Response<Body> {

@@ -145,10 +145,10 @@ impl Session {
         self.used.send_if_modified(|used| !std::mem::replace(used, true)).then(|| Claim(Arc::clone(self)))
     }
 
-    /// The pod, once it exists; nothing when there is none within `patience`.
-    pub(super) async fn pod(&self, patience: Duration) -> Option<String> {
+    /// The pod, once it exists; nothing when there is none within `within`.
+    pub(super) async fn pod(&self, within: Duration) -> Option<String> {
         let mut view = self.target.view.clone();
-        let found = timeout(patience, view.wait_for(|view| !view.pod.is_empty())).await.ok()?.ok()?;
+        let found = timeout(within, view.wait_for(|view| !view.pod.is_empty())).await.ok()?.ok()?;
         Some(found.pod.clone())
     }
 }

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::answer::{Body, Place, sentence};
+use super::answer::{Body, ConnectionPermit, sentence};
 use super::open::{ProxiedPort, Session};
 use super::service_tls;
 use crate::tasks;
@@ -48,7 +48,7 @@ pub(super) async fn answer(
     session: Arc<Session>,
     request: Request<Incoming>,
     wanted: Port<'_>,
-    place: Place,
+    place: ConnectionPermit,
 ) -> Response<Body> {
     let Some(port) = session.target.ports.iter().find(|port| is(port, &wanted)) else {
         return sentence(StatusCode::NOT_FOUND, "no container of the job offers this port: name it under `ports`");
@@ -108,7 +108,7 @@ async fn ask<S>(
     stream: S,
     mut request: Request<Incoming>,
     (port, path): (u16, &str),
-    place: Place,
+    place: ConnectionPermit,
 ) -> hyper::Result<Response<Body>>
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -157,7 +157,7 @@ fn prepare(headers: &mut HeaderMap, port: u16, is_upgrade: bool) {
 }
 
 /// Joins two connections that speak something else from now on.
-fn join(session: &Session, ours: OnUpgrade, theirs: OnUpgrade, place: Place) {
+fn join(session: &Session, ours: OnUpgrade, theirs: OnUpgrade, place: ConnectionPermit) {
     let ended = session.ended.clone();
     let joined = async move {
         let (Ok(ours), Ok(theirs)) = tokio::join!(ours, theirs) else { return };

@@ -18,8 +18,8 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::address::{Wanted, split};
-use super::answer::{Body, Place, sentence};
+use super::address::{SessionTarget, split};
+use super::answer::{Body, ConnectionPermit, sentence};
 use super::certificate::CertificateError;
 use super::open::Sessions;
 use super::proxy::{self, Port};
@@ -130,7 +130,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, sessions: Sessions)
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, sessions: Sessions, place: Place) {
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, sessions: Sessions, place: ConnectionPermit) {
     // Keys that a person presses must not wait for each other.
     let _ = stream.set_nodelay(true);
     let stream = match timeout(HELLO, acceptor.accept(stream)).await {
@@ -149,7 +149,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, sessions: Sessions
     }
 }
 
-async fn answer(sessions: &Sessions, request: Request<Incoming>, place: Place) -> Response<Body> {
+async fn answer(sessions: &Sessions, request: Request<Incoming>, place: ConnectionPermit) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let found = split(&path).and_then(|(id, rest)| Some((sessions.get(id)?, rest)));
     let Some((session, rest)) = found else {
@@ -162,9 +162,9 @@ async fn answer(sessions: &Sessions, request: Request<Incoming>, place: Place) -
     if !authorization.is_some_and(|word| session.admits(word)) {
         return sentence(StatusCode::UNAUTHORIZED, "the header Authorization does not open this session");
     }
-    match Wanted::read(rest) {
-        Some(Wanted::Terminal) => terminal::answer(session, request, place).await,
-        Some(Wanted::Port { service, port, path }) => {
+    match SessionTarget::read(rest) {
+        Some(SessionTarget::Terminal) => terminal::answer(session, request, place).await,
+        Some(SessionTarget::Port { service, port, path }) => {
             let wanted = Port { service: &service, which: &port, path: &path };
             proxy::answer(session, request, wanted, place).await
         }

@@ -13,14 +13,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::Instrument as _;
 
-use super::answer::{Body, Place, sentence};
+use super::answer::{Body, ConnectionPermit, sentence};
 use super::open::{Claim, Session};
 use super::websocket::{Form, Upgrade, WebSocket};
 use crate::tasks;
 
 /// How long a terminal is waited for while the job's pod is being made (GitLab Runner 19.4: one
 /// minute).
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Between two tries while the container does not run yet.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -42,15 +42,19 @@ const PIECE: usize = 16 << 10;
 const EOT: &[u8] = &[4];
 
 /// Answers a request for a terminal. The order of the refusals is the reference's.
-pub(super) async fn answer(session: Arc<Session>, mut request: Request<Incoming>, place: Place) -> Response<Body> {
+pub(super) async fn answer(
+    session: Arc<Session>,
+    mut request: Request<Incoming>,
+    place: ConnectionPermit,
+) -> Response<Body> {
     let Some(upgrade) = Upgrade::asked(&mut request) else {
         return sentence(StatusCode::METHOD_NOT_ALLOWED, "a terminal is a WebSocket");
     };
     let Some(form) = upgrade.form else {
         return sentence(StatusCode::BAD_REQUEST, "offer the subprotocol terminal.gitlab.com");
     };
-    let until = Instant::now() + PATIENCE;
-    let Some(pod) = session.pod(PATIENCE).await else {
+    let until = Instant::now() + TIMEOUT;
+    let Some(pod) = session.pod(TIMEOUT).await else {
         return sentence(StatusCode::SERVICE_UNAVAILABLE, "the job has no pod yet");
     };
     let Some(claim) = session.claim() else {

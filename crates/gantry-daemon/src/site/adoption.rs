@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_gitlab::{ClientError, ClientOptions};
-use gantry_kube::{Fault, Marked, PodFacts, PodNow, PodRef, SeenPod};
+use gantry_kube::{Fault, Marked, ObservedPod, PodFacts, PodNow, PodRef};
 use gantry_plan::{ANNOTATION_OWNER, ANNOTATION_TICKET, LABEL_JOB};
 use gantry_wire::ticket::{Ticket, TicketBinding, TicketError};
 use tokio::sync::watch;
@@ -13,12 +13,13 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
 use crate::events::{GitlabUnknown, JobAdopted, Said as _, SecretMayBeLeft, TicketMissing, TicketUnusable, job_span};
-use crate::job::{self, AdoptedParts, Clients, JobEnd};
+use crate::job::{self, AdoptedParts, Clients};
+use crate::job_end::JobEnd;
+use crate::leftovers::LeftoverRemover;
 use crate::redaction;
 use crate::runner::{Runner, until_left};
 use crate::site::owners;
 use crate::site::shared::{Marking, Progress, Scout, Site};
-use crate::strays::Strays;
 use crate::tasks;
 use crate::view::JobView;
 
@@ -110,7 +111,7 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
         unix_ms: runner.shared.outside.unix_ms(),
         info: runner.info.clone(),
         final_tries: runner.settings.job_status_final_update_retry_limit.get(),
-        strays: Strays::new(runner.shared.jobs.clone(), runner.shared.stop_jobs.clone(), guard),
+        leftovers: LeftoverRemover::new(runner.shared.jobs.clone(), runner.shared.stop_jobs.clone(), guard),
         stop: runner.shared.stop_jobs.clone(),
         view,
         pace: runner.shared.pace,
@@ -148,7 +149,7 @@ fn unheard(site: &Site, owner: &str, otherwise: Option<Scout>) {
 }
 
 /// Writes that the pod is ours, unless somebody else has done so. Returns the pod as it is then.
-async fn claim(site: &Site, facts: &PodFacts) -> Option<SeenPod> {
+async fn claim(site: &Site, facts: &PodFacts) -> Option<ObservedPod> {
     let (pod, before) = (facts.pod(), owners::name(facts));
     let mut version = facts.resource_version.clone();
     for _ in 0..CLAIMS {
@@ -190,7 +191,7 @@ async fn own(site: &Site, pod: &PodRef) {
     }
 }
 
-async fn look(site: &Site, pod: &PodRef) -> Option<SeenPod> {
+async fn look(site: &Site, pod: &PodRef) -> Option<ObservedPod> {
     match site.cluster().get_pod(pod).await {
         PodNow::Present(found) => Some(*found),
         PodNow::Gone | PodNow::Replaced => None,
@@ -202,14 +203,14 @@ async fn look(site: &Site, pod: &PodRef) -> Option<SeenPod> {
 }
 
 /// The runner of the entry that the pod was made for, else any of its fleet.
-fn choose<'r>(runners: &'r [Arc<Runner>], found: &SeenPod) -> Option<&'r Arc<Runner>> {
+fn choose<'r>(runners: &'r [Arc<Runner>], found: &ObservedPod) -> Option<&'r Arc<Runner>> {
     let name = found.metadata.labels.as_ref().and_then(|labels| labels.get(RUNNER_NAME));
     runners.iter().find(|runner| Some(&runner.settings.name) == name).or_else(|| runners.first())
 }
 
 /// What the pod's ticket says, opened with whatever key of ours fits. Why it cannot be is said for
 /// the operator: an agent that lives does not need it.
-fn ticket(site: &Site, runners: &[Arc<Runner>], found: &SeenPod) -> Option<Ticket> {
+fn ticket(site: &Site, runners: &[Arc<Runner>], found: &ObservedPod) -> Option<Ticket> {
     let name = found.metadata.name.as_deref().unwrap_or_default();
     let namespace = site.cluster().namespace();
     let (Some(text), Some(job_id)) = (annotation(found, ANNOTATION_TICKET), job_of(found)) else {
@@ -230,11 +231,11 @@ fn ticket(site: &Site, runners: &[Arc<Runner>], found: &SeenPod) -> Option<Ticke
     None
 }
 
-fn annotation<'p>(found: &'p SeenPod, key: &str) -> Option<&'p str> {
+fn annotation<'p>(found: &'p ObservedPod, key: &str) -> Option<&'p str> {
     found.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-fn job_of(found: &SeenPod) -> Option<i64> {
+fn job_of(found: &ObservedPod) -> Option<i64> {
     found.metadata.labels.as_ref()?.get(LABEL_JOB)?.parse().ok()
 }
 

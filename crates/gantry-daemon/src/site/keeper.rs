@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::events::{FarewellUnheard, OwnerChanged, PatchRefused, PodNotRemoved, PodRemoved, Said as _};
 use crate::runner::Runner;
 use crate::site::adoption::{self, Orphan};
-use crate::site::meaning::{Condition, Found, Meaning, may_be_on_its_way, meaning};
+use crate::site::meaning::{Condition, FoundPod, Meaning, may_be_on_its_way, meaning};
 use crate::site::owners::{self, BEAT, LEFT, Owners};
 use crate::site::shared::{Marking, Progress, Scout, Site};
 use crate::tasks;
@@ -96,7 +96,7 @@ pub(super) async fn farewell(site: &Site) {
 struct Keeper {
     owners: Owners,
     /// Pods of our fleets, by uid.
-    pods: BTreeMap<String, Watched>,
+    pods: BTreeMap<String, RememberedPod>,
     /// Pods that cannot be made sense of and of which that was said.
     told: BTreeSet<String>,
     /// There was a look at all pods.
@@ -112,7 +112,7 @@ struct Keeper {
 
 /// What is remembered of a pod.
 #[derive(Clone, Copy)]
-struct Watched {
+struct RememberedPod {
     condition: Condition,
     since: Instant,
     was_there: bool,
@@ -123,7 +123,7 @@ struct Watched {
     replaced: bool,
 }
 
-impl Watched {
+impl RememberedPod {
     /// Whether another look would be of no use yet, or any more.
     fn is_spent(&self, replaces: bool, now: Instant) -> bool {
         // That its manager is proven gone is news.
@@ -226,12 +226,18 @@ impl Keeper {
         let mut remembered = BTreeMap::new();
         for facts in pods.iter().filter(|facts| !fleets.runners(facts).is_empty()) {
             let condition = Condition::of(facts);
-            let new =
-                Watched { condition, since: now, was_there: !self.looked, looks: 0, next_look: None, replaced: false };
+            let new = RememberedPod {
+                condition,
+                since: now,
+                was_there: !self.looked,
+                looks: 0,
+                next_look: None,
+                replaced: false,
+            };
             let mut watched = self.pods.remove(&facts.uid).unwrap_or(new);
             if !watched.condition.is_like(condition) {
                 // It is another question now.
-                watched = Watched { was_there: watched.was_there, ..new };
+                watched = RememberedPod { was_there: watched.was_there, ..new };
             }
             watched.condition = condition;
             if owners::has_strange_owner(facts) && self.told.insert(facts.uid.clone()) {
@@ -255,7 +261,7 @@ impl Keeper {
         let found = pods.iter().filter_map(|facts| {
             let watched = self.pods.get(&facts.uid)?;
             let progress = site.progress(&facts.uid);
-            let found = Found {
+            let found = FoundPod {
                 facts,
                 is_ours: !fleets.runners(facts).is_empty(),
                 owner: self.owners.of(facts, site.owner(), now),
@@ -306,7 +312,7 @@ impl Heart {
         self.next = Some(Instant::now() + REFUSED_RETRY);
     }
 
-    /// Says that this manager lives, if it has jobs and it is time.
+    /// JobHeaders that this manager lives, if it has jobs and it is time.
     async fn beat(&mut self, site: &Site, pods: &[Arc<PodFacts>], has_jobs: bool) {
         let is_ours = |facts: &&Arc<PodFacts>| is_carrier(facts, site.owner());
         let is_carrier = |facts: &&Arc<PodFacts>| Some(&facts.uid) == self.carrier.as_ref();

@@ -31,7 +31,7 @@ const ENDED_BY_KUBELET: [&str; 7] =
 
 /// A pod, and what is known beside it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found<'a> {
+pub(crate) struct FoundPod<'a> {
     pub(crate) facts: &'a PodFacts,
     /// It belongs to a fleet of ours.
     pub(crate) is_ours: bool,
@@ -101,7 +101,7 @@ impl Condition {
 }
 
 /// Decides.
-pub(crate) fn meaning(found: &Found<'_>) -> Meaning {
+pub(crate) fn meaning(found: &FoundPod<'_>) -> Meaning {
     if !found.is_ours {
         return Meaning::Foreign;
     }
@@ -136,12 +136,12 @@ fn kept_until(facts: &PodFacts) -> Option<i64> {
 }
 
 /// One that has something to say still, or might have.
-fn orphan(found: &Found<'_>, condition: Condition) -> Meaning {
-    let patience = match condition {
+fn orphan(found: &FoundPod<'_>, condition: Condition) -> Meaning {
+    let grace = match condition {
         Condition::Unstarted(limit) => limit + MARGIN,
         _ => REPORTED_BY,
     };
-    let is_late = found.lasts >= patience;
+    let is_late = found.lasts >= grace;
     match (found.owner, condition) {
         (Owner::Silent, _) => Meaning::Adopt { replaces: true },
         // Its job here has ended, and the pod could not be removed then.
@@ -181,7 +181,7 @@ fn start_timeout(facts: &PodFacts) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use gantry_kube::SeenPod;
+    use gantry_kube::ObservedPod;
     use serde_json::{Value, json};
 
     use super::*;
@@ -192,7 +192,7 @@ mod tests {
             "spec": {"containers": [{"name": "helper"}, {"name": "build"}]},
             "status": status,
         });
-        PodFacts::digest(&serde_json::from_value::<SeenPod>(pod).unwrap(), None)
+        PodFacts::digest(&serde_json::from_value::<ObservedPod>(pod).unwrap(), None)
     }
 
     fn helper(state: &Value) -> PodFacts {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     /// Everything that a pod can mean, by its condition and its owner: at start at once, then after
-    /// its patience.
+    /// its grace.
     #[test]
     fn what_a_pod_means() {
         use Owner::{Lives, Nobody, Presumed, Silent, Unheard, Us};
@@ -267,7 +267,7 @@ mod tests {
             (&done, Lives, [reported, reported]),
             (&done, Unheard, [reported, reported]),
         ] {
-            let found = Found {
+            let found = FoundPod {
                 facts,
                 is_ours: true,
                 owner,
@@ -276,15 +276,15 @@ mod tests {
                 lasts: Duration::ZERO,
                 unix_seconds: 0,
             };
-            let long = Found { lasts: Duration::from_mins(10), ..found };
+            let long = FoundPod { lasts: Duration::from_mins(10), ..found };
             assert_eq!([meaning(&found), meaning(&long)], [at_once, late], "{owner:?} {:?}", Condition::of(facts));
             // A pod that came later has a manager that can be asked nothing about, and one of
             // others is theirs.
-            let later = meaning(&Found { was_there: false, ..found });
+            let later = meaning(&FoundPod { was_there: false, ..found });
             let is_asked = owner == Nobody && at_once == ASK;
             assert_eq!(later, if at_once == ASK && !is_asked { LEAVE } else { at_once }, "{owner:?}");
-            assert_eq!(meaning(&Found { is_ours: false, ..long }), Meaning::Foreign);
-            let here = meaning(&Found { is_here: true, ..long });
+            assert_eq!(meaning(&FoundPod { is_ours: false, ..long }), Meaning::Foreign);
+            let here = meaning(&FoundPod { is_here: true, ..long });
             assert_eq!(here, if late == reported { reported } else { LEAVE });
         }
     }
@@ -293,10 +293,10 @@ mod tests {
     fn a_pod_that_is_being_deleted_is_left_until_its_agent_is_dead() {
         let going = |mut facts: PodFacts| {
             let json = json!({"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}});
-            facts.deletion = serde_json::from_value::<SeenPod>(json).unwrap().metadata.deletion_timestamp;
+            facts.deletion = serde_json::from_value::<ObservedPod>(json).unwrap().metadata.deletion_timestamp;
             let (owner, lasts) = (Owner::Silent, Duration::ZERO);
             let (is_here, was_there, unix_seconds) = (false, true, 0);
-            meaning(&Found { facts: &facts, is_ours: true, owner, is_here, was_there, lasts, unix_seconds })
+            meaning(&FoundPod { facts: &facts, is_ours: true, owner, is_here, was_there, lasts, unix_seconds })
         };
         assert_eq!(going(helper(&json!({"running": {}}))), Meaning::Leave);
         assert_eq!(going(pod(&json!({"phase": "Pending"}))), Meaning::Leave);
@@ -311,7 +311,7 @@ mod tests {
             let (lasts, is_here, was_there, unix_seconds) = (Duration::from_hours(1), false, true, 1000);
             let facts = &facts;
             [Owner::Us, Owner::Lives, Owner::Silent, Owner::Nobody]
-                .map(|owner| meaning(&Found { facts, is_ours, owner, is_here, was_there, lasts, unix_seconds }))
+                .map(|owner| meaning(&FoundPod { facts, is_ours, owner, is_here, was_there, lasts, unix_seconds }))
         };
         let runs = || helper(&json!({"running": {}}));
         let over = Meaning::Remove("its job has failed, and it was kept for a while");
@@ -323,12 +323,12 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_that_of_the_pods_own_manager_and_more() {
+    fn grace_is_that_of_the_pods_own_manager_and_more() {
         let waits = helper(&json!({"waiting": {"reason": "ImagePullBackOff"}}));
         let after = |seconds| {
             let (owner, lasts) = (Owner::Unheard, Duration::from_secs(seconds));
             let (is_here, was_there, unix_seconds) = (false, true, 0);
-            meaning(&Found { facts: &waits, is_ours: true, owner, is_here, was_there, lasts, unix_seconds })
+            meaning(&FoundPod { facts: &waits, is_ours: true, owner, is_here, was_there, lasts, unix_seconds })
         };
         assert_eq!([after(74), after(75)], [Meaning::Leave, Meaning::Adopt { replaces: false }]);
     }

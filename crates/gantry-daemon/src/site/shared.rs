@@ -8,8 +8,8 @@ use gantry_plan::{Fleet, LABEL_FLEET};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
+use crate::hold::{self, Hold};
 use crate::runner::Runner;
-use crate::site::hold::{self, Hold};
 use crate::site::owners;
 
 /// One namespace of one cluster.

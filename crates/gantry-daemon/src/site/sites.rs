@@ -16,11 +16,11 @@ pub(crate) struct Sites {
     /// What this process is called on pods and by agents: a name that no other process has, not
     /// even an earlier one of the same manager.
     owner: Arc<str>,
-    list: Arc<tokio::sync::Mutex<Known>>,
+    list: Arc<tokio::sync::Mutex<KnownSites>>,
 }
 
 /// By access and namespace.
-type Known = Vec<(Access, Arc<Site>)>;
+type KnownSites = Vec<(Access, Arc<Site>)>;
 
 impl Sites {
     pub(crate) fn new() -> Self {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use gantry_core::error_chain::chain;
 use gantry_core::job::{OtelEndpoint, TracingAuth};
-use gantry_http::retry::Twice;
+use gantry_http::retry::Idempotency;
 use gantry_http::{HttpTransport, Options, ProxySettings, Timeouts, TlsFiles, read, send};
 use http::{Method, Request, header};
 use tokio::time::timeout;
 use url::Url;
 
 /// For all of it (GitLab Runner 19.4: 5 s).
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a collector's URL names no path (OTLP over HTTP).
 const PATH: &str = "/v1/traces";
@@ -51,7 +51,7 @@ pub(super) async fn post(endpoint: &OtelEndpoint, body: String, directories: &[P
         let files = TlsFiles { directories: directories.to_vec(), ..TlsFiles::default() };
         ask(&url, Options { files, ..Options::default() }, request).await.map(drop)
     };
-    timeout(PATIENCE, sending).await.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
+    timeout(TIMEOUT, sending).await.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
 }
 
 /// Where a trace goes.
@@ -70,13 +70,15 @@ fn address(text: &str) -> Result<Url, String> {
 
 async fn ask(url: &Url, options: Options, request: Request<Bytes>) -> Result<Bytes, String> {
     let transport = HttpTransport::new(url, options).map_err(|error| chain(&error))?;
-    let timeouts = Timeouts { head: PATIENCE, idle: PATIENCE };
-    let answer =
-        send(&transport, request, &[], timeouts, Twice::Harmful).await.answer.map_err(|error| chain(&error))?;
+    let timeouts = Timeouts { head: TIMEOUT, idle: TIMEOUT };
+    let answer = send(&transport, request, &[], timeouts, Idempotency::NotIdempotent)
+        .await
+        .answer
+        .map_err(|error| chain(&error))?;
     if !answer.status().is_success() {
         return Err(format!("it answers {}", answer.status()));
     }
-    Ok(read(answer.into_body(), ANSWER, PATIENCE).await.bytes)
+    Ok(read(answer.into_body(), ANSWER, TIMEOUT).await.bytes)
 }
 
 /// The identity of this machine in Google's cloud, for this collector (`http_bearer_gcp_oidc`,

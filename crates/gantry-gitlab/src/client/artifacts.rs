@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use gantry_core::Secret;
+use gantry_core::{Secret, backoff};
 use gantry_http::limits::MAX_REDIRECTS;
-use gantry_http::retry::{self, Moment, Twice};
+use gantry_http::retry::{self, Idempotency, Moment};
 use gantry_http::{Body, ByteStream, ContentRange, Timeouts, TransportError, TransportFault, redirect};
 use http::header::{CONTENT_LENGTH, RANGE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -193,7 +193,7 @@ impl Client {
         }
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let timeouts = Timeouts { head: limits::DOWNLOAD_HEAD_TIMEOUT, idle: limits::BODY_IDLE_TIMEOUT };
-        let sent = self.open(request, timeouts, Twice::Harmless).await;
+        let sent = self.open(request, timeouts, Idempotency::Idempotent).await;
         let status = sent.answer.as_ref().ok().map(Response::status);
         self.observe(Endpoint::Artifacts, &method, &path, &Outcome { status, tries: sent.tries, start });
         let answer = sent.answer.map_err(|error| DownloadError::Failed(error.into()))?;
@@ -232,8 +232,7 @@ fn judge(answer: response::Answered, tries: u32) -> UploadAnswer {
 /// 1 s, 2 s, 4 s, then 5 s; longer if the server asks for it. The inner layer of other calls is not
 /// used here: tries inside of tries would make and send an archive 30 times, as the reference does.
 fn wait_before_upload<B>(tries: u32, answer: Option<&Response<B>>) -> Duration {
-    let usual = Duration::from_secs(1) * 2_u32.saturating_pow(tries.saturating_sub(1));
-    let usual = usual.min(limits::UPLOAD_BACKOFF_MAX);
+    let usual = backoff::doubled(Duration::from_secs(1), limits::UPLOAD_BACKOFF_MAX, tries);
     let moment = Moment { tries: 1, now: jiff::Timestamp::now(), random: 0.0 };
     let asked = answer.and_then(|answer| retry::after_answer(answer.status(), answer.headers(), moment));
     asked.map_or(usual, |asked| asked.max(usual))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_http::limits::DRAIN_TIMEOUT;
-use gantry_http::retry::Twice;
+use gantry_http::retry::Idempotency;
 use gantry_http::{ByteStream, ReadError, Sent, Timeouts};
 use http::{Request, Response, StatusCode};
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ pub(super) struct Call {
     pub(super) request: Built,
     /// Until the head of the answer, for each try.
     pub(super) timeout: Duration,
-    pub(super) twice: Twice,
+    pub(super) idempotency: Idempotency,
     pub(super) decode: Decode,
 }
 
@@ -54,7 +54,7 @@ impl Client {
         };
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let timeouts = Timeouts { head: call.timeout, idle: limits::BODY_IDLE_TIMEOUT };
-        let sent = self.open(request, timeouts, call.twice).await;
+        let sent = self.open(request, timeouts, call.idempotency).await;
         let answer = match sent.answer {
             Ok(answer) => read(answer, call.decode, call.timeout).await,
             Err(error) => Err(error.into()),
@@ -65,8 +65,8 @@ impl Client {
     }
 
     /// Sends until an answer stands, whose body is not yet read.
-    pub(super) async fn open(&self, request: Request<Bytes>, timeouts: Timeouts, twice: Twice) -> Sent {
-        let sending = gantry_http::send(self.shared.transport.as_ref(), request, &TOKENS, timeouts, twice);
+    pub(super) async fn open(&self, request: Request<Bytes>, timeouts: Timeouts, idempotency: Idempotency) -> Sent {
+        let sending = gantry_http::send(self.shared.transport.as_ref(), request, &TOKENS, timeouts, idempotency);
         // On the heap, because the futures of all calls would hold it otherwise, and those of jobs
         // hold several calls.
         Box::pin(sending).await

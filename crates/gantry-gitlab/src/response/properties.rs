@@ -131,7 +131,7 @@ proptest! {
             }
             answer
         };
-        let interval = update(Ok(answer())).says.update_interval;
+        let interval = update(Ok(answer())).headers.update_interval;
         prop_assert!(interval.is_none_or(|interval| !interval.is_zero() && interval <= Duration::from_mins(15)));
         let shown = format!(
             "{:?} {:?} {:?} {:?} {:?} {:?}",

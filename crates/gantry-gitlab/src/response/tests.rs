@@ -65,13 +65,14 @@ fn statuses_of_job_calls() {
 
 #[test]
 fn headers_of_job_calls() {
-    let said = update(answer(202, &[("job-status", "canceling"), ("x-gitlab-trace-update-interval", "60")], "")).says;
+    let said =
+        update(answer(202, &[("job-status", "canceling"), ("x-gitlab-trace-update-interval", "60")], "")).headers;
     assert_eq!(
         said,
-        Says { job_status: Some(RemoteStatus::Canceling), update_interval: Some(Duration::from_secs(60)) }
+        JobHeaders { job_status: Some(RemoteStatus::Canceling), update_interval: Some(Duration::from_secs(60)) }
     );
-    assert_eq!(update(answer(200, &[], "")).says, Says::default());
-    let odd = patch(answer(202, &[("job-status", "waiting_for_callback")], "")).says;
+    assert_eq!(update(answer(200, &[], "")).headers, JobHeaders::default());
+    let odd = patch(answer(202, &[("job-status", "waiting_for_callback")], "")).headers;
     assert_eq!(odd.job_status, Some(RemoteStatus::Other("waiting_for_callback".into())));
 }
 

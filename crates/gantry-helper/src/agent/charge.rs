@@ -129,7 +129,7 @@ impl Charge {
         // One that was superseded once does not know for how long it has slept, so neither what it
         // believes of others.
         let knows = claim == Claim::Replace && !self.superseded.contains(manager);
-        let patience = match (&self.holder, self.connected) {
+        let silence_limit = match (&self.holder, self.connected) {
             (Holder::Nobody, _) | (_, false) if knows => return Ok(()),
             (Holder::Nobody, _) => RELAY_SILENCE,
             (_, true) if knows => PRESUMED_GONE,
@@ -138,7 +138,7 @@ impl Charge {
             (_, false) => COMES_BACK,
         };
         let silence = now.saturating_duration_since(self.heard);
-        match patience.checked_sub(silence) {
+        match silence_limit.checked_sub(silence) {
             None => Ok(()),
             Some(rest) => Err(lives(rest)),
         }

@@ -8,10 +8,9 @@ use std::fs::File;
 use std::io::{self, Write as _};
 
 use bytes::Bytes;
-use gantry_core::Verdict;
-use gantry_trace::line::{self, Level};
+use gantry_core::{NoteLevel, Verdict};
+use gantry_trace::line;
 use gantry_trace::{Options, RefusedMasks, Stream, Trace};
-use gantry_wire::frame::NoteLevel;
 use gantry_wire::plan::{HEAD_SECTION, TracePlan};
 use jiff::Timestamp;
 
@@ -92,7 +91,7 @@ impl Journal {
 
     /// A line of the agent.
     pub(crate) fn note(&mut self, level: NoteLevel, text: &str) {
-        self.write(Stream::RunnerOut, line::note(shown(level), text).as_bytes());
+        self.write(Stream::RunnerOut, line::note(level, text).as_bytes());
     }
 
     /// The last line.
@@ -103,7 +102,7 @@ impl Journal {
     /// A line of the manager, which is about waiting and trouble (GitLab Runner 19.4 uses this
     /// stream for those).
     pub(crate) fn manager_note(&mut self, level: NoteLevel, text: &str) {
-        self.write(Stream::RunnerErr, line::note(shown(level), text).as_bytes());
+        self.write(Stream::RunnerErr, line::note(level, text).as_bytes());
     }
 
     /// A line of a service's log.
@@ -219,15 +218,6 @@ pub fn journal_alone<'a>(
         journal.output(piece);
     }
     journal.close()
-}
-
-fn shown(level: NoteLevel) -> Level {
-    match level {
-        NoteLevel::Plain => Level::Plain,
-        NoteLevel::Info => Level::Info,
-        NoteLevel::Warning => Level::Warning,
-        NoteLevel::Error => Level::Error,
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use gantry_wire::plan::{PodPlan, StartLimit};
 use crate::clock::Deadline;
 
 /// What is known of the job, set when there is a plan.
-pub(crate) type Known = Arc<OnceLock<KnownJob>>;
+pub(crate) type SharedJob = Arc<OnceLock<KnownJob>>;
 
 /// The job.
 #[derive(Clone, Debug)]

@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::charge::Claimant;
-use super::event::Event;
-use super::known::Known;
-use super::presence::{Presence, Seen};
+use super::known::SharedJob;
+use super::presence::{Presence, PresenceState};
 use super::published::{Published, TraceFile, TraceReader};
 use crate::diagnostics::say;
+use crate::event::Event;
 use crate::limits::{CONNECT_PAUSE, LAST_WORDS, MANAGER_ANSWERS, MANAGER_CONNECTIONS, OUTPUT_CHUNK};
 use crate::ports::{Accepted, Listener};
 use crate::tasks::{self, Task};
@@ -29,10 +29,10 @@ use crate::tasks::{self, Task};
 pub(crate) struct Door {
     pub(crate) trace: TraceFile,
     pub(crate) published: watch::Receiver<Published>,
-    pub(crate) known: Known,
+    pub(crate) known: SharedJob,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) presence: Presence,
-    pub(crate) seen: watch::Receiver<Seen>,
+    pub(crate) seen: watch::Receiver<PresenceState>,
 }
 
 /// Accepts managers for as long as the agent lives.
@@ -207,8 +207,8 @@ struct Writer {
     epoch: u64,
     trace: TraceReader,
     published: watch::Receiver<Published>,
-    known: Known,
-    seen: watch::Receiver<Seen>,
+    known: SharedJob,
+    seen: watch::Receiver<PresenceState>,
     /// The state that the manager knows.
     told: State,
     /// The next byte of the trace that the manager wants.
@@ -256,7 +256,7 @@ impl Writer {
         loop {
             // Answers first: a long trace must not hold up a pong.
             while let Ok(order) = orders.try_recv() {
-                self.obey(half, order).await?;
+                self.on_order(half, order).await?;
             }
             self.tell_state(half).await?;
             if self.send_trace(half).await? {
@@ -264,7 +264,7 @@ impl Writer {
             }
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(order) => self.obey(half, order).await?,
+                    Some(order) => self.on_order(half, order).await?,
                     None => return Ok(()),
                 },
                 changed = self.published.changed() => if changed.is_err() {
@@ -274,7 +274,7 @@ impl Writer {
         }
     }
 
-    async fn obey(&mut self, half: &mut (impl AsyncWrite + Unpin), order: Frame) -> io::Result<()> {
+    async fn on_order(&mut self, half: &mut (impl AsyncWrite + Unpin), order: Frame) -> io::Result<()> {
         match order {
             Frame::Follow(from) => self.follow = Some(from.offset),
             answer => send(half, &answer).await?,
@@ -329,7 +329,7 @@ mod tests {
         let (events, mut inbox) = mpsc::channel(1);
         let (_published, published) = watch::channel(Published::default());
         let (presence, seen) = Presence::new();
-        let (trace, known) = (TraceFile::named("/nowhere".into()), Known::default());
+        let (trace, known) = (TraceFile::named("/nowhere".into()), SharedJob::default());
         let door = Door { trace, published, known, events, presence, seen: seen.clone() };
         let serving = Connection { number: 1, granted: watch::channel(None).0, door };
         let connection = Accepted { read, write, user: None };

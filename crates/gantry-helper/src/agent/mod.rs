@@ -7,17 +7,13 @@
 
 mod charge;
 mod engine;
-pub(crate) mod event;
-mod file_variables;
 mod journal;
 mod known;
-mod lone;
 mod manager;
-pub(crate) mod outlet;
 mod peer;
 mod presence;
 mod published;
-pub(crate) mod script_environment;
+mod self_report;
 mod setup;
 mod shim_link;
 mod sockets;
@@ -36,19 +32,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use self::engine::{Engine, Surroundings};
-use self::event::Event;
 pub use self::journal::journal_alone;
-use self::known::Known;
-pub use self::lone::Patience;
+use self::known::SharedJob;
 use self::manager::Door;
 pub(crate) use self::peer::PeerRule;
 use self::presence::Presence;
 use self::published::Published;
 pub use self::published::TraceFile;
+pub use self::self_report::SelfReportAfter;
 use self::setup::SetupError;
 use self::sockets::{ManagerSocket, ShimSocket};
 use crate::clock::Clock;
 use crate::diagnostics::say;
+use crate::event::Event;
 use crate::layout::Layout;
 use crate::limits::INBOX;
 use crate::ports::{Connect, Listener, Workshop};
@@ -61,7 +57,7 @@ pub(crate) struct Settings {
     /// Who may speak as a manager.
     pub(crate) peers: PeerRule,
     /// When the agent relays by itself.
-    pub(crate) patience: Patience,
+    pub(crate) self_report_after: SelfReportAfter,
     /// Whether the trace's file keeps its name.
     pub(crate) keep_trace: bool,
     /// How long to wait for a plan.
@@ -111,7 +107,7 @@ async fn serve(layout: &Layout, settings: Settings, inherited_umask: Mode) -> Re
         workshop: Arc::new(Tools { layout: layout.clone(), reaper, inherited_umask }),
         trace_file: if settings.keep_trace { TraceFile::named } else { TraceFile::nameless }(layout.trace_file()),
         clock: Clock::Boot,
-        patience: settings.patience,
+        self_report_after: settings.self_report_after,
         connect: Arc::new(Client::new),
         plan_wait: settings.plan_wait,
     };
@@ -124,7 +120,7 @@ pub struct Parts<M, S> {
     pub managers: M,
     /// Where the shim comes in, once.
     pub shim: S,
-    /// Says whenever the pod is told to end.
+    /// JobHeaders whenever the pod is told to end.
     pub terminations: BoxStream<'static, ()>,
     /// Does the stages that run here.
     pub workshop: Arc<dyn Workshop>,
@@ -133,7 +129,7 @@ pub struct Parts<M, S> {
     /// What deadlines are kept on.
     pub clock: Clock,
     /// When the agent relays by itself.
-    pub patience: Patience,
+    pub self_report_after: SelfReportAfter,
     /// How it reaches GitLab then.
     pub connect: Connect,
     /// How long it waits for a plan: as long as the pod may take to start.
@@ -146,17 +142,17 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
     let (events, inbox) = mpsc::channel(INBOX);
     let (published, readers) = watch::channel(Published::default());
     let (presence, managers_seen) = Presence::new();
-    let alone = (parts.patience, parts.connect);
+    let alone = (parts.self_report_after, parts.connect);
     let door = Door {
         trace: parts.trace_file.clone(),
         published: readers,
-        known: Known::default(),
+        known: SharedJob::default(),
         events: events.clone(),
         presence,
         seen: managers_seen.clone(),
     };
     let known = Arc::clone(&door.known);
-    let relaying = tasks::spawn(lone::Lone::new(&door, alone).run(events.clone()));
+    let relaying = tasks::spawn(self_report::SelfReporter::new(&door, alone).run(events.clone()));
     let accepting = tasks::spawn(manager::accept(parts.managers, door));
     let shim = tasks::spawn(shim_link::accept(parts.shim, events.clone()));
     let signals = {

@@ -11,7 +11,7 @@ use super::charge::{Charge, Claimant};
 
 /// What is known about managers.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct PresenceState {
     /// One is in charge and connected. A silent one is disconnected soon.
     pub(crate) connected: bool,
     /// Since when that is so.
@@ -24,7 +24,7 @@ pub(crate) struct Seen {
     charge: Charge,
 }
 
-impl Seen {
+impl PresenceState {
     /// The number of the connection that is in charge, or was last.
     pub(crate) fn epoch(&self) -> u64 {
         self.charge.epoch()
@@ -39,13 +39,13 @@ impl Seen {
 /// The side that knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Presence {
-    seen: Arc<watch::Sender<Seen>>,
+    seen: Arc<watch::Sender<PresenceState>>,
 }
 
 impl Presence {
-    pub(crate) fn new() -> (Self, watch::Receiver<Seen>) {
+    pub(crate) fn new() -> (Self, watch::Receiver<PresenceState>) {
         let now = Instant::now();
-        let seen = Seen { connected: false, since: now, acked: 0, alone: false, charge: Charge::new(now) };
+        let seen = PresenceState { connected: false, since: now, acked: 0, alone: false, charge: Charge::new(now) };
         let (seen, reader) = watch::channel(seen);
         (Self { seen: Arc::new(seen) }, reader)
     }
@@ -105,7 +105,7 @@ impl Presence {
     }
 
     /// Changes what nobody waits for.
-    fn quietly(&self, change: impl FnOnce(&mut Seen)) {
+    fn quietly(&self, change: impl FnOnce(&mut PresenceState)) {
         self.seen.send_if_modified(|seen| {
             change(seen);
             false

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::event::{Event, ShimEvent, ShimLink};
 use crate::diagnostics::say;
+use crate::event::{Event, ShimEvent, ShimLink};
 use crate::limits::{OUTPUT_CHUNK, SHIM_FRAME, SHIM_ORDERS};
 use crate::ports::{Accepted, Listener, User};
 

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use self::job::MoverJob;
 use self::pack::{Format, Style};
-use self::root::{Place, Root};
+use self::root::{ProjectRoot, Root};
 use crate::limits::MOVER_JOB;
 use gantry_core::error_chain::chain;
 
@@ -33,7 +33,9 @@ use gantry_core::error_chain::chain;
 /// # Errors
 /// The directory cannot be opened, or a file not be packed.
 pub fn pack_alone(project: &Path, paths: &BTreeSet<PathBuf>, out: &mut (impl io::Write + Send)) -> io::Result<()> {
-    let Place::Directory(root) = Root::open(project, project)? else { return Err(io::ErrorKind::NotADirectory.into()) };
+    let ProjectRoot::Directory(root) = Root::open(project, project)? else {
+        return Err(io::ErrorKind::NotADirectory.into());
+    };
     pack::pack(Style::from(Format::Zip), &root, paths, out).map_err(io::Error::other)
 }
 

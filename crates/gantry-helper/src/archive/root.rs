@@ -21,7 +21,7 @@ pub(super) struct Root {
 }
 
 /// What is at the project's path.
-pub(super) enum Place {
+pub(super) enum ProjectRoot {
     /// The directory.
     Directory(Root),
     /// Nothing.
@@ -36,11 +36,11 @@ impl Root {
     ///
     /// # Errors
     /// Something is in the way that the job cannot have put there.
-    pub(super) fn open(base: &Path, directory: &Path) -> io::Result<Place> {
+    pub(super) fn open(base: &Path, directory: &Path) -> io::Result<ProjectRoot> {
         let relative = directory.strip_prefix(base).map_err(io::Error::other)?;
         let mut fd = match open(base, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(fd) => fd,
-            Err(Errno::ENOENT) => return Ok(Place::Missing),
+            Err(Errno::ENOENT) => return Ok(ProjectRoot::Missing),
             Err(error) => return Err(error.into()),
         };
         for part in relative.components() {
@@ -51,18 +51,18 @@ impl Root {
                 Mode::empty(),
             ) {
                 Ok(fd) => fd,
-                Err(Errno::ENOENT) => return Ok(Place::Missing),
+                Err(Errno::ENOENT) => return Ok(ProjectRoot::Missing),
                 Err(error) => return Err(error.into()),
             };
             match SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT {
                 SFlag::S_IFDIR => {}
-                SFlag::S_IFLNK => return Ok(Place::Other("a link")),
-                _ => return Ok(Place::Other("no directory")),
+                SFlag::S_IFLNK => return Ok(ProjectRoot::Other("a link")),
+                _ => return Ok(ProjectRoot::Other("no directory")),
             }
         }
         let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         let real = fs::canonicalize(&path)?;
-        Ok(Place::Directory(Self { fd, path, real }))
+        Ok(ProjectRoot::Directory(Self { fd, path, real }))
     }
 
     /// A path for looking at things, in this process.
@@ -133,7 +133,7 @@ impl<'a> Opener<'a> {
 #[cfg(test)]
 pub(super) fn root(directory: &Path) -> Root {
     match Root::open(directory.parent().unwrap(), directory).unwrap() {
-        Place::Directory(root) => root,
+        ProjectRoot::Directory(root) => root,
         _ => panic!("{} is no directory", directory.display()),
     }
 }
@@ -178,14 +178,14 @@ mod tests {
         let project = base.path().join("g/p");
         fs::create_dir_all(&project).unwrap();
         fs::write(project.join("a"), "a").unwrap();
-        let Place::Directory(root) = Root::open(base.path(), &project).unwrap() else { panic!("it is one") };
+        let ProjectRoot::Directory(root) = Root::open(base.path(), &project).unwrap() else { panic!("it is one") };
         fs::rename(&project, base.path().join("moved")).unwrap();
-        assert!(matches!(Root::open(base.path(), &project).unwrap(), Place::Missing));
+        assert!(matches!(Root::open(base.path(), &project).unwrap(), ProjectRoot::Missing));
         symlink("/etc", &project).unwrap();
-        assert!(matches!(Root::open(base.path(), &project).unwrap(), Place::Other("a link")));
+        assert!(matches!(Root::open(base.path(), &project).unwrap(), ProjectRoot::Other("a link")));
         assert!(root.path().join("a").exists() && !root.path().join("hostname").exists());
         fs::remove_file(&project).unwrap();
         fs::write(&project, "").unwrap();
-        assert!(matches!(Root::open(base.path(), &project).unwrap(), Place::Other("no directory")));
+        assert!(matches!(Root::open(base.path(), &project).unwrap(), ProjectRoot::Other("no directory")));
     }
 }

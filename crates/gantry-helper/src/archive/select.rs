@@ -14,7 +14,7 @@ use super::untracked::{Tool, untracked};
 use crate::limits::ARTIFACT_LINKS;
 
 /// What to choose; already expanded.
-pub(super) struct Wanted<'a> {
+pub(super) struct SelectRules<'a> {
     /// The project's path, as the job knows it.
     pub(super) project: &'a Path,
     pub(super) root: &'a Root,
@@ -32,7 +32,7 @@ pub(super) enum Remark {
 
 /// The chosen paths, relative to the project and in order, and what there is to say about the
 /// choice.
-pub(super) fn select(wanted: &Wanted<'_>) -> (BTreeSet<PathBuf>, Vec<Remark>) {
+pub(super) fn select(wanted: &SelectRules<'_>) -> (BTreeSet<PathBuf>, Vec<Remark>) {
     let mut selection = Selection {
         project: wanted.project,
         root: wanted.root,
@@ -63,7 +63,7 @@ struct Selection<'a> {
 }
 
 /// A directory that is to be searched.
-struct Place {
+struct SearchedDirectory {
     path: PathBuf,
     /// Where it really is.
     real: PathBuf,
@@ -114,18 +114,22 @@ impl Selection<'_> {
             return self.take(&fixed);
         }
         let (mut found, mut is_deep) = (Vec::new(), false);
-        let mut places = vec![Place { path: fixed, real, links: 0 }];
+        let mut places = vec![SearchedDirectory { path: fixed, real, links: 0 }];
         while let Some(place) = places.pop() {
             for entry in fs::read_dir(self.root.path().join(&place.path)).into_iter().flatten().filter_map(Result::ok) {
                 let path = place.path.join(entry.file_name());
                 if is_match || matcher.matches(&path) {
                     found.extend(self.take(&path));
                 } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    places.push(Place { real: place.real.join(entry.file_name()), path, links: place.links });
+                    places.push(SearchedDirectory {
+                        real: place.real.join(entry.file_name()),
+                        path,
+                        links: place.links,
+                    });
                 } else if let Some(real) = self.linked_directory(&path, &place.real) {
                     if place.links < ARTIFACT_LINKS {
                         self.passed.insert(path.clone());
-                        places.push(Place { path, real, links: place.links + 1 });
+                        places.push(SearchedDirectory { path, real, links: place.links + 1 });
                     } else {
                         is_deep = true;
                     }
@@ -291,7 +295,8 @@ mod tests {
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let (paths, exclude) = (own(paths), own(exclude));
         let root = root(project.path());
-        let wanted = Wanted { project: project.path(), root: &root, paths: &paths, exclude: &exclude, untracked: None };
+        let wanted =
+            SelectRules { project: project.path(), root: &root, paths: &paths, exclude: &exclude, untracked: None };
         let (found, remarks) = select(&wanted);
         let warnings = remarks.iter().filter(|remark| matches!(remark, Remark::Warning(_))).count();
         (found.iter().map(|path| path.to_string_lossy().into_owned()).collect(), warnings)
@@ -344,7 +349,8 @@ mod tests {
         let chosen = |paths: &[&str]| {
             let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
             let root = root(project.path());
-            let wanted = Wanted { project: project.path(), root: &root, paths: &paths, exclude: &[], untracked: None };
+            let wanted =
+                SelectRules { project: project.path(), root: &root, paths: &paths, exclude: &[], untracked: None };
             let (found, _) = select(&wanted);
             found.iter().map(|path| path.to_string_lossy().into_owned()).collect::<Vec<_>>()
         };

@@ -23,8 +23,8 @@ use super::job::{Direction, MoverJob};
 use super::meter::Meter;
 use super::pack::{Level, Style};
 use super::packing::Packing;
-use super::root::{Place, Root};
-use super::select::{Remark, Wanted, select};
+use super::root::{ProjectRoot, Root};
+use super::select::{Remark, SelectRules, select};
 use super::untracked::Tool;
 use super::{pack, provenance, say, unpack, warn};
 use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES};
@@ -101,7 +101,8 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
     };
     let tool = Tool { path: &job.tool_path, object_format: &job.object_format, scratch: Path::new(&job.scratch_dir) };
     let untracked = artifact.untracked.then_some(tool);
-    let (mut found, remarks) = select(&Wanted { project, root: &root, paths: &paths, exclude: &exclude, untracked });
+    let (mut found, remarks) =
+        select(&SelectRules { project, root: &root, paths: &paths, exclude: &exclude, untracked });
     for remark in remarks {
         match remark {
             Remark::Plain(text) => say(&text),
@@ -171,14 +172,14 @@ fn help(artifact: &ArtifactUpload, status: u16) -> &'static str {
 fn root(job: &MoverJob) -> Result<Option<Root>, TransferError> {
     let path = &job.project_dir;
     match Root::open(Path::new(&job.builds_dir), Path::new(path)) {
-        Ok(Place::Directory(root)) => Ok(Some(root)),
-        Ok(Place::Missing) => {
+        Ok(ProjectRoot::Directory(root)) => Ok(Some(root)),
+        Ok(ProjectRoot::Missing) => {
             warn(&format!(
                 "the project directory {path} is not there any more: the job has removed it, and no artifact is left"
             ));
             Ok(None)
         }
-        Ok(Place::Other(what)) => Err(TransferError::Replaced { path: path.clone(), what }),
+        Ok(ProjectRoot::Other(what)) => Err(TransferError::Replaced { path: path.clone(), what }),
         Err(source) => Err(TransferError::Project { path: path.clone(), source }),
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::limits::OUTPUT_CHUNK;
-use crate::ports::{self, Exit, Happening};
+use crate::ports::{self, Exit, ProcessEvent};
 use crate::process::reaper::Reaper;
 
 /// A process that was just started in its own group.
@@ -93,14 +93,14 @@ impl ports::Process for Launched {
         self.killed = true;
     }
 
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> ProcessEvent {
         let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
         loop {
-            if let Some(happening) = self.settle(&mut buffer) {
-                return happening;
+            if let Some(event) = self.settle(&mut buffer) {
+                return event;
             }
             match self.step(&mut buffer).await {
-                Step::Read(Ok(count)) if count > 0 => return Happening::Output(buffer.split().freeze()),
+                Step::Read(Ok(count)) if count > 0 => return ProcessEvent::Output(buffer.split().freeze()),
                 Step::Read(_) => self.output = None,
                 Step::Exit(exit) => {
                     self.ended = Some(AfterEnd { exit, until: Instant::now() + BACKGROUND_GRACE, owed: OUTPUT_CHUNK });
@@ -113,7 +113,7 @@ impl ports::Process for Launched {
 
 impl Launched {
     /// What can be said without waiting.
-    fn settle(&mut self, buffer: &mut BytesMut) -> Option<Happening> {
+    fn settle(&mut self, buffer: &mut BytesMut) -> Option<ProcessEvent> {
         let ended = self.ended.as_mut()?;
         if let Some(output) = &self.output
             && ended.owed > 0
@@ -122,7 +122,7 @@ impl Launched {
                 Ok(0) => self.output = None,
                 Ok(count) => {
                     ended.owed = ended.owed.saturating_sub(count);
-                    return Some(Happening::Output(buffer.split().freeze()));
+                    return Some(ProcessEvent::Output(buffer.split().freeze()));
                 }
                 Err(_) => ended.owed = 0,
             }
@@ -137,7 +137,7 @@ impl Launched {
         }
         self.output = None;
         self.kill_at = None;
-        Some(Happening::Ended(exit))
+        Some(ProcessEvent::Ended(exit))
     }
 
     async fn step(&mut self, buffer: &mut BytesMut) -> Step {

@@ -4,22 +4,20 @@
 use std::future::Future;
 use std::path::Path;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use gantry_core::error_chain::chain;
 use gantry_wire::shim::Run;
 use gantry_wire::usage::Usage;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
+use super::background::Background;
 use super::oom;
 use super::running::Running;
 use super::usage::Meter;
-use crate::limits::{BACKGROUND_OUTPUT, OUTPUT_CHUNK};
+use crate::limits::BACKGROUND_OUTPUT;
 use crate::ports::Shell;
 use crate::process::reaper::Reaper;
 use crate::process::{script, shell};
-use crate::tasks;
 
 /// The container's own shell and processes.
 pub(super) struct ContainerShell {
@@ -32,7 +30,7 @@ pub(super) struct ContainerShell {
 impl ContainerShell {
     pub(super) fn new(reaper: Reaper) -> Self {
         let (sender, output) = mpsc::channel(BACKGROUND_OUTPUT);
-        Self { reaper, background: Background(sender), output, meter: Meter::new(Path::new("/sys/fs/cgroup")) }
+        Self { reaper, background: Background::new(sender), output, meter: Meter::new(Path::new("/sys/fs/cgroup")) }
     }
 }
 
@@ -70,27 +68,5 @@ impl Shell for ContainerShell {
         let next = self.output.recv();
         // Never the end: `self` holds a sender.
         async move { next.await.unwrap_or_default() }
-    }
-}
-
-/// Where the output of a script goes once the script has ended and others still hold it open. If
-/// nobody read it, they would die of it.
-#[derive(Clone, Debug)]
-pub(super) struct Background(mpsc::Sender<Bytes>);
-
-impl Background {
-    /// Reads `output` to its end, whenever that comes.
-    pub(super) fn adopt(&self, mut output: pipe::Receiver) {
-        let to = self.0.clone();
-        tasks::detach(async move {
-            let mut buffer = BytesMut::new();
-            loop {
-                buffer.reserve(OUTPUT_CHUNK);
-                match output.read_buf(&mut buffer).await {
-                    Ok(count) if count > 0 => drop(to.send(buffer.split().freeze()).await),
-                    _ => return,
-                }
-            }
-        });
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! `container.rs` is the container's shell, `running.rs` a script in it.
 
+mod background;
 mod connection;
 mod container;
 mod oom;
@@ -28,7 +29,7 @@ use self::container::ContainerShell;
 use crate::diagnostics::say;
 use crate::layout::Layout;
 use crate::limits::{CONNECT_PAUSE, SHIM_CONNECT, USAGE_PERIOD};
-use crate::ports::{Happening, Process as _, Shell};
+use crate::ports::{Process as _, ProcessEvent, Shell};
 use crate::process::reaper::Reaper;
 
 /// Exit code of a shim whose agent is gone or talks nonsense.
@@ -79,21 +80,29 @@ async fn serve(layout: &Layout) -> Result<ExitCode, ShimError> {
         stream = connect(layout) => stream?,
         _ = terminate.recv() => return Ok(ExitCode::from(TERMINATED)),
     };
-    obey(stream, ContainerShell::new(reaper), stream::poll_fn(move |context| terminate.poll_recv(context)).boxed())
-        .await
-        .map_err(ShimError::Connection)?;
+    follow_agent(
+        stream,
+        ContainerShell::new(reaper),
+        stream::poll_fn(move |context| terminate.poll_recv(context)).boxed(),
+    )
+    .await
+    .map_err(ShimError::Connection)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Does what an agent says over `stream` until it says exit. A script that still runs then is
 /// ended.
-pub async fn obey<C, S>(stream: C, shell: S, mut terminations: BoxStream<'static, ()>) -> Result<(), ConnectionError>
+pub async fn follow_agent<C, S>(
+    stream: C,
+    shell: S,
+    mut terminations: BoxStream<'static, ()>,
+) -> Result<(), ConnectionError>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: Shell,
 {
     let mut shim = Shim { connection: Connection::new(stream), shell, running: None };
-    let ended = shim.obey(&mut terminations).await;
+    let ended = shim.follow_agent(&mut terminations).await;
     shim.end_script().await;
     ended
 }
@@ -130,7 +139,7 @@ struct Running<P> {
 impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
     /// Does what the agent says until it says exit. TERM changes nothing: when a pod is ended, the
     /// agent decides what that means.
-    async fn obey(&mut self, terminations: &mut BoxStream<'static, ()>) -> Result<(), ConnectionError> {
+    async fn follow_agent(&mut self, terminations: &mut BoxStream<'static, ()>) -> Result<(), ConnectionError> {
         let shell = self.shell.path().unwrap_or_default();
         self.connection.send(&ShimFrame::Hello(ShimHello { protocol: PROTOCOL, shell })).await?;
         let is_readable = self.shell.usage().is_some();
@@ -139,7 +148,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
             let looks = is_readable && self.running.is_some();
             let running = &mut self.running;
             let look = async { if looks { sleep_until(look_at).await } else { std::future::pending().await } };
-            let happening = async {
+            let event = async {
                 match running {
                     Some(running) => running.process.next().await,
                     None => std::future::pending().await,
@@ -152,7 +161,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
                     ShimFrame::Exit => return Ok(()),
                     _ => {}
                 },
-                happening = happening => self.pass_on(happening).await?,
+                event = event => self.pass_on(event).await?,
                 () = look => {
                     self.shell.usage();
                     look_at = Instant::now() + USAGE_PERIOD;
@@ -181,10 +190,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
         }
     }
 
-    async fn pass_on(&mut self, happening: Happening) -> Result<(), ConnectionError> {
-        match happening {
-            Happening::Output(bytes) => self.connection.send(&ShimFrame::Output(bytes)).await,
-            Happening::Ended(exit) => {
+    async fn pass_on(&mut self, event: ProcessEvent) -> Result<(), ConnectionError> {
+        match event {
+            ProcessEvent::Output(bytes) => self.connection.send(&ShimFrame::Output(bytes)).await,
+            ProcessEvent::Ended(exit) => {
                 let before = self.running.take().map_or(0, |running| running.oom_kills_before);
                 let kills = self.shell.oom_kills().saturating_sub(before);
                 let usage = self.shell.usage();
@@ -197,7 +206,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin, S: Shell> Shim<C, S> {
     async fn end_script(&mut self) {
         self.kill(gantry_core::limits::SCRIPT_GRACE);
         if let Some(mut running) = self.running.take() {
-            while let Happening::Output(_) = running.process.next().await {}
+            while let ProcessEvent::Output(_) = running.process.next().await {}
         }
     }
 }

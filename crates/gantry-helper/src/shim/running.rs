@@ -13,9 +13,9 @@ use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::container::Background;
-use crate::limits::{KILL_PATIENCE, KILL_PAUSE, OUTPUT_CHUNK, READERS_PAUSE, STRAGGLERS_QUIET};
-use crate::ports::{Exit, Happening, Process};
+use super::background::Background;
+use crate::limits::{KILL_GIVE_UP, KILL_PAUSE, OUTPUT_CHUNK, READERS_PAUSE, STRAGGLERS_QUIET};
+use crate::ports::{Exit, Process, ProcessEvent};
 use crate::process::descendants::{self, Termination};
 use crate::process::launch::{Started, read};
 use crate::process::reaper::Reaper;
@@ -79,9 +79,9 @@ impl Running {
     }
 
     /// What can be done without waiting; something to tell, if that came of it.
-    fn settle(&mut self, buffer: &mut BytesMut) -> Option<Happening> {
+    fn settle(&mut self, buffer: &mut BytesMut) -> Option<ProcessEvent> {
         if let Some(note) = self.notes.pop_front() {
-            return Some(Happening::Output(Bytes::from(note)));
+            return Some(ProcessEvent::Output(Bytes::from(note)));
         }
         let now = Instant::now();
         match self.until {
@@ -93,7 +93,7 @@ impl Running {
             }
             Until::Terminated { kill_at, .. } if now >= kill_at => {
                 self.end();
-                self.until = Until::Killed { again: now + KILL_PAUSE, give_up: now + KILL_PATIENCE };
+                self.until = Until::Killed { again: now + KILL_PAUSE, give_up: now + KILL_GIVE_UP };
             }
             Until::Terminated { look, ask_all, kill_at } if now >= look => {
                 if let Some(termination) = &mut self.termination {
@@ -106,7 +106,7 @@ impl Running {
                 self.until = Until::Killed { again: now + KILL_PAUSE, give_up };
                 if now >= give_up {
                     self.until = Until::Drained { owed: OUTPUT_CHUNK };
-                    return Some(Happening::Output(unstoppable().into()));
+                    return Some(ProcessEvent::Output(unstoppable().into()));
                 }
             }
             _ => {}
@@ -119,7 +119,7 @@ impl Running {
 
     /// Takes what is in the pipe now, which is all that the script itself can have left there; then
     /// it is over.
-    fn drain(&mut self, owed: usize, buffer: &mut BytesMut) -> Happening {
+    fn drain(&mut self, owed: usize, buffer: &mut BytesMut) -> ProcessEvent {
         if let Some(output) = &self.output
             && owed > 0
         {
@@ -127,7 +127,7 @@ impl Running {
                 Ok(0) => self.output = None,
                 Ok(count) => {
                     self.until = Until::Drained { owed: owed.saturating_sub(count) };
-                    return Happening::Output(buffer.split().freeze());
+                    return ProcessEvent::Output(buffer.split().freeze());
                 }
                 Err(_) => {}
             }
@@ -136,7 +136,7 @@ impl Running {
             self.background.adopt(output);
         }
         let seen = self.ended.or_else(|| self.exit.try_recv().ok());
-        Happening::Ended(seen.unwrap_or(UNSEEN))
+        ProcessEvent::Ended(seen.unwrap_or(UNSEEN))
     }
 
     async fn step(&mut self, buffer: &mut BytesMut) -> Step {
@@ -165,18 +165,18 @@ impl Running {
 }
 
 impl Process for Running {
-    async fn next(&mut self) -> Happening {
+    async fn next(&mut self) -> ProcessEvent {
         let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
         loop {
-            if let Some(happening) = self.settle(&mut buffer) {
-                return happening;
+            if let Some(event) = self.settle(&mut buffer) {
+                return event;
             }
             match self.step(&mut buffer).await {
                 Step::Read(Ok(count)) if count > 0 => {
                     if let Until::Stragglers { quiet, .. } = &mut self.until {
                         *quiet = Instant::now() + STRAGGLERS_QUIET;
                     }
-                    return Happening::Output(buffer.split().freeze());
+                    return ProcessEvent::Output(buffer.split().freeze());
                 }
                 Step::Read(_) => self.output = None,
                 Step::Exit(exit) => {

@@ -7,11 +7,12 @@ use std::path::Path;
 use gantry_core::Ending;
 use gantry_wire::plan::{Action, GitStrategy, PodPlan};
 
-use super::{StageContext, sources, temporary, trees};
-use crate::agent::event::StageEvent;
-use crate::agent::script_environment::GITLAB_ENV;
+use super::{StageContext, sources, temporary};
+use crate::event::StageEvent;
 use crate::layout::Layout;
+use crate::stages::variables::GITLAB_ENV;
 use crate::tasks;
+use crate::trees;
 
 pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
     let project = Path::new(&context.plan.paths.project_dir).to_owned();

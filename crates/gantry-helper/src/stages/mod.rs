@@ -4,12 +4,14 @@
 mod artifacts;
 mod caches;
 mod cleanup;
+mod file_variables;
 mod movers;
 pub(crate) mod ownership;
 mod prepare;
+mod script_environment;
 pub(crate) mod sources;
 pub(crate) mod temporary;
-pub(crate) mod trees;
+mod variables;
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -30,13 +32,12 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{AccessFlags, Pid, access};
 use tokio::net::TcpStream;
 
-use crate::agent::outlet::Outlet;
-use crate::agent::script_environment;
 use crate::layout::Layout;
-use crate::ports::{Exit, Handover, Happening, Process as _, StageTry, Workshop};
+use crate::outlet::Outlet;
+use crate::ports::{Exit, Process as _, ProcessEvent, ScriptSetup, StageTry, Workshop};
 use crate::process::launch::launch;
 use crate::process::reaper::Reaper;
-use crate::tasks;
+use crate::{tasks, trees};
 
 /// What a shell ends with when it cannot find a command.
 pub(crate) const COMMAND_NOT_FOUND: i32 = 127;
@@ -103,9 +104,9 @@ impl Workshop for Tools {
         .boxed()
     }
 
-    fn prepare(&self, handover: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
-        self.set_umask(&handover.plan);
-        script_environment::prepare(handover, self.layout.clone()).boxed()
+    fn prepare(&self, setup: ScriptSetup) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
+        self.set_umask(&setup.plan);
+        script_environment::prepare(setup, self.layout.clone()).boxed()
     }
 }
 
@@ -135,8 +136,8 @@ impl StageContext {
         let mut process = launch(&self.reaper, command)?;
         loop {
             match process.next().await {
-                Happening::Output(bytes) => self.outlet.output(bytes).await,
-                Happening::Ended(exit) => return Ok(exit),
+                ProcessEvent::Output(bytes) => self.outlet.output(bytes).await,
+                ProcessEvent::Ended(exit) => return Ok(exit),
             }
         }
     }
@@ -145,7 +146,7 @@ impl StageContext {
     pub(crate) async fn quiet_tool(&self, command: Command) -> io::Result<Exit> {
         let mut process = launch(&self.reaper, command)?;
         loop {
-            if let Happening::Ended(exit) = process.next().await {
+            if let ProcessEvent::Ended(exit) = process.next().await {
                 return Ok(exit);
             }
         }

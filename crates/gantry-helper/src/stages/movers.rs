@@ -12,8 +12,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 
 use super::StageContext;
-use crate::agent::script_environment::{added_variables, variables};
 use crate::process::script::pass_environment;
+use crate::stages::variables::{added_variables, variables};
 
 /// What a child does.
 pub(super) struct Work<'a, T> {

@@ -1,10 +1,12 @@
-//! Says where the job runs, and puts the files of file variables in place.
+//! JobHeaders where the job runs, and puts the files of file variables in place.
 
 use gantry_core::Ending;
 
-use super::{StageContext, host_name, temporary, trees};
-use crate::agent::script_environment::{GITLAB_ENV, write_files};
+use super::{StageContext, host_name, temporary};
 use crate::process::environment::is_possible;
+use crate::stages::script_environment::write_files;
+use crate::stages::variables::GITLAB_ENV;
+use crate::trees;
 
 pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
     let plan = &context.plan;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use gantry_wire::plan::Paths;
 
-use super::trees;
+use crate::trees;
 
 /// Makes it, or the link to it if the job has removed that, and says where its files really are.
 pub(crate) fn make(paths: &Paths) -> io::Result<&Path> {

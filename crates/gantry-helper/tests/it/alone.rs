@@ -13,20 +13,20 @@ use crate::world::{World, wait, wait_for};
 
 /// What the server has been told.
 #[derive(Default)]
-struct Told {
+struct ServerState {
     trace: Vec<u8>,
     states: Vec<String>,
     /// What it says about the job.
     status: &'static str,
 }
 
-type Shared = Arc<Mutex<Told>>;
+type Shared = Arc<Mutex<ServerState>>;
 
 /// As much of GitLab as a trace and a state need.
 fn server() -> (String, Shared) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let told = Arc::new(Mutex::new(Told { status: "running", ..Told::default() }));
+    let told = Arc::new(Mutex::new(ServerState { status: "running", ..ServerState::default() }));
     let shared = Arc::clone(&told);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {

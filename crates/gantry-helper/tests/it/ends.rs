@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use gantry_core::{Ending, FailureReason};
-use gantry_wire::frame::{Cancel, Closed, Frame, Note, NoteLevel, Phase};
+use gantry_core::{Ending, FailureReason, NoteLevel};
+use gantry_wire::frame::{Cancel, Closed, Frame, Note, Phase};
 use gantry_wire::plan::{Action, KeepFailed, PodPlan, Sources};
 use gantry_wire::shim::{ShimFrame, ShimHello};
 

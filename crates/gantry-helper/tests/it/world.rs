@@ -12,7 +12,7 @@ use gantry_wire::frame::{Closed, Frame, FrameReader, Hello, Offset, State};
 use gantry_wire::plan::{Action, Coordinator, EnvVar, Paths, PodPlan, Script, StagePlan, TracePlan};
 
 /// Longest wait for anything, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     pub(crate) root: tempfile::TempDir,
@@ -146,7 +146,7 @@ impl World {
         (closed, manager.text())
     }
 
-    /// Says that the verdict is reported, and waits until agent and shim have left.
+    /// JobHeaders that the verdict is reported, and waits until agent and shim have left.
     pub(crate) fn leave(mut self, manager: &mut Manager) -> (ExitStatus, Option<ExitStatus>) {
         manager.send(&Frame::Reported);
         (wait_for(&mut self.agent), self.shim.as_mut().map(wait_for))
@@ -181,7 +181,7 @@ pub(crate) fn variable(key: &str, value: &str) -> EnvVar {
 }
 
 pub(crate) fn wait(mut condition: impl FnMut() -> bool, what: &str) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < until, "waited too long for {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -250,7 +250,7 @@ impl Manager {
 
     /// Reads until `condition` holds.
     pub(crate) fn until(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !condition(self) {
             assert!(
                 Instant::now() < until,
@@ -265,7 +265,7 @@ impl Manager {
 
     /// Reads until the other side has closed the connection.
     pub(crate) fn until_ended(&mut self) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while !self.ended {
             assert!(Instant::now() < until, "waited too long for the connection to end");
             self.read_some();

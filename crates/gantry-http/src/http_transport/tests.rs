@@ -12,13 +12,13 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 
 /// What a server shows: certificates (its own first), and its key.
-struct Shown {
+struct ServerIdentity {
     chain_pem: String,
     key_pem: String,
 }
 
 /// A CA and a server certificate that it signed.
-fn ca_and_server() -> (String, Shown) {
+fn ca_and_server() -> (String, ServerIdentity) {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(rcgen::DnType::CommonName, "our own CA");
@@ -27,15 +27,15 @@ fn ca_and_server() -> (String, Shown) {
     let key = KeyPair::generate().unwrap();
     let server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let server = server.signed_by(&key, &Issuer::from_params(&params, &ca_key)).unwrap();
-    (ca.pem(), Shown { chain_pem: server.pem(), key_pem: key.serialize_pem() })
+    (ca.pem(), ServerIdentity { chain_pem: server.pem(), key_pem: key.serialize_pem() })
 }
 
 /// One certificate that is server and CA at once, as `openssl req -x509` makes it.
-fn self_signed(name: &str) -> Shown {
+fn self_signed(name: &str) -> ServerIdentity {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
-    Shown { chain_pem: params.self_signed(&key).unwrap().pem(), key_pem: key.serialize_pem() }
+    ServerIdentity { chain_pem: params.self_signed(&key).unwrap().pem(), key_pem: key.serialize_pem() }
 }
 
 /// Reads a request's head and answers `answer`, then keeps the connection open.
@@ -54,12 +54,12 @@ async fn answer(connection: impl AsyncRead + AsyncWrite + Unpin, answer: &'stati
 }
 
 /// A server on `localhost`, and the port it listens on.
-async fn server(shown: Option<&Shown>, words: &'static str) -> (u16, JoinSet<()>) {
+async fn server(shown: Option<&ServerIdentity>, words: &'static str) -> (u16, JoinSet<()>) {
     server_for(1, shown, words).await
 }
 
 /// The same, which answers nobody until so many connections are there.
-async fn server_for(together: usize, shown: Option<&Shown>, words: &'static str) -> (u16, JoinSet<()>) {
+async fn server_for(together: usize, shown: Option<&ServerIdentity>, words: &'static str) -> (u16, JoinSet<()>) {
     let acceptor = shown.map(|shown| {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let chain = CertificateDer::pem_slice_iter(shown.chain_pem.as_bytes()).map(Result::unwrap).collect();
@@ -215,7 +215,7 @@ async fn a_certificate_beside_the_configuration_is_trusted_as_soon_as_it_is_ther
     assert_eq!(transport.configured_ca_pem(), Some(ca));
 }
 
-/// Says `words` to whoever connects, and ends the connection.
+/// JobHeaders `words` to whoever connects, and ends the connection.
 async fn greeter(words: &'static str) -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -258,7 +258,7 @@ async fn failures_say_which_setting_helps() {
     params.not_after = rcgen::date_time_ymd(2001, 2, 3);
     let key = KeyPair::generate().unwrap();
     let old = params.self_signed(&key).unwrap();
-    let shown = Shown { chain_pem: old.pem(), key_pem: key.serialize_pem() };
+    let shown = ServerIdentity { chain_pem: old.pem(), key_pem: key.serialize_pem() };
     let (port, _serving) = server(Some(&shown), OK).await;
     let url = format!("https://localhost:{port}/");
     let expired = words(&transport(&url, Some(&shown.chain_pem)), &url).await;

@@ -36,7 +36,7 @@ use crate::{
     error::{ApiError, Fault},
     facts, limits,
     pods::{PodNow, PodRef},
-    watch::{PodWatch, Sight},
+    watch::{PodState, PodWatch},
 };
 
 /// What connecting is for: what ends the waiting depends on it.
@@ -51,12 +51,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    fn hopeless(self, pod: &PodRef, sight: &Sight) -> Option<Ending> {
+    fn hopeless(self, pod: &PodRef, pod_state: &PodState) -> Option<Ending> {
         match self {
-            Self::Start => sight
-                .terminal(&pod.name, &[layout::HELPER, layout::BUILD])
-                .or_else(|| sight.facts().and_then(|facts| facts::doomed(facts, &[layout::HELPER, layout::BUILD]))),
-            Self::Resume => sight.terminal(&pod.name, &[layout::HELPER]),
+            Self::Start => pod_state.terminal(&pod.name, &[layout::HELPER, layout::BUILD]).or_else(|| {
+                pod_state.facts().and_then(|facts| facts::terminal_before_plan(facts, &[layout::HELPER, layout::BUILD]))
+            }),
+            Self::Resume => pod_state.terminal(&pod.name, &[layout::HELPER]),
         }
     }
 }
@@ -175,12 +175,12 @@ impl Cluster {
         let mut tries: Option<Tries> = None;
         let mut last = "nothing has been seen of the pod".to_owned();
         loop {
-            let sight = watch.current();
-            if let Some(ending) = purpose.hopeless(pod, &sight) {
+            let pod_state = watch.current();
+            if let Some(ending) = purpose.hopeless(pod, &pod_state) {
                 return Err(AttachError::Pod { ending });
             }
             let now = Instant::now();
-            if let Some(facts) = sight.facts() {
+            if let Some(facts) = pod_state.facts() {
                 match (&facts.node, &mut tries) {
                     (None, _) => last = waiting_for_node(facts),
                     (Some(_), None) if purpose == Purpose::Start => {
@@ -195,7 +195,7 @@ impl Cluster {
                 let tried = tokio::select! {
                     biased;
                     tried = self.try_agent(pod, helper) => tried,
-                    Some(ending) = status.until(|sight| purpose.hopeless(pod, sight)) => return Err(AttachError::Pod { ending }),
+                    Some(ending) = status.until(|pod_state| purpose.hopeless(pod, pod_state)) => return Err(AttachError::Pod { ending }),
                     () = sleep_until(deadline) => return Err(AttachError::Deadline { last }),
                 };
                 due.tried(now, Instant::now());
@@ -210,7 +210,9 @@ impl Cluster {
                     Err(Failed::Final(error)) => return Err(error),
                     Err(Failed::NotYet(message)) => message,
                     Err(Failed::NotFound(message)) => {
-                        timeout_at(deadline, self.ask_for(pod, &sight, message.clone())).await.unwrap_or(Ok(message))?
+                        timeout_at(deadline, self.ask_for(pod, &pod_state, message.clone()))
+                            .await
+                            .unwrap_or(Ok(message))?
                     }
                 };
                 tracing::debug!(pod = pod.name, last, "the agent cannot be reached yet");
@@ -230,11 +232,11 @@ impl Cluster {
     }
 
     /// After a 404: a GET by uid decides.
-    async fn ask_for(&self, pod: &PodRef, sight: &Sight, message: String) -> Result<String, AttachError> {
+    async fn ask_for(&self, pod: &PodRef, pod_state: &PodState, message: String) -> Result<String, AttachError> {
         match self.get_pod(pod).await {
             PodNow::Gone | PodNow::Replaced => {
-                let last = sight.facts().cloned().map(std::sync::Arc::new);
-                let gone = Sight::Gone(last).terminal(&pod.name, &[layout::HELPER]);
+                let last = pod_state.facts().cloned().map(std::sync::Arc::new);
+                let gone = PodState::Gone(last).terminal(&pod.name, &[layout::HELPER]);
                 Err(AttachError::Pod { ending: gone.unwrap_or_else(|| facts::gone(&pod.name, None)) })
             }
             PodNow::Present(_) => Ok(message),

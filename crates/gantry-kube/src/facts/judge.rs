@@ -1,6 +1,6 @@
 //! What the facts of a pod mean for its job. Only proof counts: a deletion time stamp, an unknown
 //! phase or a node that is silent end nothing, because the agent in the pod may still finish
-//! (`doomed` is for pods that have not been handed a job yet).
+//! (`terminal_before_plan` is for pods that have not been handed a job yet).
 
 use gantry_core::Ending;
 use gantry_core::ending::{BUILD_CONTAINER, pull_is_final};
@@ -90,7 +90,7 @@ pub fn terminal(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
 
 /// Like [`terminal`], for a pod whose agent has no plan yet: that somebody asked for its deletion
 /// is then enough.
-pub fn doomed(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
+pub fn terminal_before_plan(facts: &PodFacts, interest: &[&str]) -> Option<Ending> {
     terminal(facts, interest).or_else(|| facts.deletion.as_ref().map(|_| gone(&facts.name, Some(facts))))
 }
 

@@ -1,5 +1,5 @@
 //! A pod's status, digested: the few things that decide how a job goes on. [`PodFacts::digest`] is
-//! pure; so are the judgements in [`pending_reasons`], [`terminal`], [`doomed`] and
+//! pure; so are the judgements in [`pending_reasons`], [`terminal`], [`terminal_before_plan`] and
 //! [`services_started`]. Nothing here asks a cluster or a clock.
 
 mod judge;
@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::{api::core::v1::ContainerStatus, apimachinery::pkg::apis::meta::v1::Time};
 
 use crate::limits;
+use crate::observed::{ObservedContainer, ObservedPod};
 use crate::pods::{OURS, PodRef};
-use crate::seen::{SeenContainer, SeenPod};
 
-pub use judge::{doomed, gone, is_unexplained, line, pending_reasons, services_started, terminal, unstartable};
+pub use judge::{
+    gone, is_unexplained, line, pending_reasons, services_started, terminal, terminal_before_plan, unstartable,
+};
 
 /// What a pod's object says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -146,7 +148,7 @@ impl ContainerEnd {
 impl PodFacts {
     /// Digests `pod`. `previous` are the facts of the same pod as they were seen before; they carry
     /// what an object forgets, such as how often a pull has failed.
-    pub fn digest(pod: &SeenPod, previous: Option<&Self>) -> Self {
+    pub fn digest(pod: &ObservedPod, previous: Option<&Self>) -> Self {
         let meta = &pod.metadata;
         let status = pod.status.as_ref();
         let previous = previous.filter(|facts| Some(&facts.uid) == meta.uid.as_ref());
@@ -219,13 +221,13 @@ impl Phase {
 }
 
 /// What we have written on the pod ourselves, as far as it is short.
-fn marks(pod: &SeenPod) -> BTreeMap<String, String> {
+fn marks(pod: &ObservedPod) -> BTreeMap<String, String> {
     let all = [&pod.metadata.labels, &pod.metadata.annotations].into_iter().flatten().flatten();
     let short = all.filter(|(key, value)| key.starts_with(OURS) && value.len() <= limits::MARK);
     short.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-fn condition(pod: &SeenPod, kind: &str, status: &str) -> Option<Words> {
+fn condition(pod: &ObservedPod, kind: &str, status: &str) -> Option<Words> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let condition = conditions.iter().find(|condition| condition.type_ == kind && condition.status == status)?;
     Some(Words {
@@ -234,7 +236,7 @@ fn condition(pod: &SeenPod, kind: &str, status: &str) -> Option<Words> {
     })
 }
 
-fn sandboxed(pod: &SeenPod) -> Option<bool> {
+fn sandboxed(pod: &ObservedPod) -> Option<bool> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let condition = conditions.iter().find(|condition| condition.type_ == "PodReadyToStartContainers")?;
     Some(condition.status == "True")
@@ -242,7 +244,7 @@ fn sandboxed(pod: &SeenPod) -> Option<bool> {
 
 /// One entry per container of the spec. Before the kubelet has seen the pod, and after an eviction
 /// for want of disk, there is no status for them: then they wait, without a reason.
-fn containers(pod: &SeenPod, previous: Option<&PodFacts>) -> Vec<ContainerFacts> {
+fn containers(pod: &ObservedPod, previous: Option<&PodFacts>) -> Vec<ContainerFacts> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let status = pod.status.as_ref();
     let init_statuses = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
@@ -270,7 +272,7 @@ fn containers(pod: &SeenPod, previous: Option<&PodFacts>) -> Vec<ContainerFacts>
         .collect()
 }
 
-fn memory_limit(container: &SeenContainer) -> Option<String> {
+fn memory_limit(container: &ObservedContainer) -> Option<String> {
     container.resources.as_ref()?.limits.as_ref()?.get("memory").cloned()
 }
 

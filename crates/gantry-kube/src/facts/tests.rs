@@ -11,7 +11,7 @@ use super::*;
 const INTEREST: [&str; 2] = ["helper", "build"];
 
 /// A pod with the containers `helper`, `db` and `build`, and that status.
-fn pod(status: Value) -> SeenPod {
+fn pod(status: Value) -> ObservedPod {
     serde_json::from_value(json!({
         "metadata": {"name": "job-7", "namespace": "ci", "uid": "u-1", "resourceVersion": "12"},
         "spec": {
@@ -296,7 +296,7 @@ fn a_deletion_ends_what_has_no_plan_and_nothing_else() {
     };
     let expected = Some(Ending::PodDeleted { pod: "job-7".into() });
     assert_eq!(terminal(&deleted(running()), &INTEREST), None);
-    assert_eq!(doomed(&deleted(running()), &INTEREST), expected);
+    assert_eq!(terminal_before_plan(&deleted(running()), &INTEREST), expected);
     assert_eq!(terminal(&deleted(ended(143, "Error")), &INTEREST), expected);
     assert!(matches!(
         terminal(&deleted(ended(137, "OOMKilled")), &INTEREST),

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     limits,
+    observed::ObservedPod,
     pods::{self, PodNow, PodRef},
-    seen::SeenPod,
 };
 
 /// Events between feed and driver, both of one task: the bound only keeps a burst from being
@@ -28,7 +28,7 @@ const EVENTS: usize = 64;
 
 /// Runs the shared watch of one cluster. Waits for the first wake-up; ends when `woken` is closed.
 pub(crate) fn drive(
-    pods: Api<SeenPod>,
+    pods: Api<ObservedPod>,
     selector: String,
     registry: Arc<Registry>,
     woken: mpsc::Receiver<()>,
@@ -42,7 +42,7 @@ pub(crate) fn drive(
     }
 }
 
-async fn run(pods: Api<SeenPod>, selector: String, registry: Arc<Registry>, mut woken: mpsc::Receiver<()>) {
+async fn run(pods: Api<ObservedPod>, selector: String, registry: Arc<Registry>, mut woken: mpsc::Receiver<()>) {
     if woken.recv().await.is_none() {
         return;
     }
@@ -75,7 +75,7 @@ impl Drop for CloseOnDrop {
 }
 
 struct Driver {
-    pods: Api<SeenPod>,
+    pods: Api<ObservedPod>,
     registry: Arc<Registry>,
     lookups: FuturesUnordered<BoxFuture<'static, (PodRef, Option<PodNow>)>>,
     /// Uids that `lookups` are about, so that a pod is not looked up again and again while the API
@@ -87,7 +87,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(pods: Api<SeenPod>, registry: Arc<Registry>) -> Self {
+    fn new(pods: Api<ObservedPod>, registry: Arc<Registry>) -> Self {
         Self {
             pods,
             registry,
@@ -135,7 +135,7 @@ impl Driver {
 
     fn look_for_unseen(&mut self) {
         for pod in self.registry.unseen() {
-            self.look_up(pod, limits::FIRST_SIGHT);
+            self.look_up(pod, limits::FIRST_STATUS);
         }
     }
 

@@ -14,20 +14,20 @@ use tokio::{
 
 use crate::{
     error::{ApiError, Fault},
-    limits, pods,
-    retry::{self, Backoff},
-    seen::SeenPod,
+    limits,
+    observed::ObservedPod,
+    pods, retry,
 };
 
 /// What happened.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// All pods there are.
-    Listed(Vec<SeenPod>),
+    Listed(Vec<ObservedPod>),
     /// One was added or has changed.
-    Changed(Box<SeenPod>),
+    Changed(Box<ObservedPod>),
     /// One was deleted, or its labels have changed.
-    Left(Box<SeenPod>),
+    Left(Box<ObservedPod>),
     /// A watch runs: everything will be shown.
     Live,
     /// Something may be missed: the list or the watch has failed.
@@ -52,7 +52,7 @@ enum Pause {
 }
 
 pub(crate) struct Feed {
-    pub(crate) pods: Api<SeenPod>,
+    pub(crate) pods: Api<ObservedPod>,
     pub(crate) selector: String,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -60,7 +60,7 @@ pub(crate) struct Feed {
 impl Feed {
     /// Runs until nobody listens.
     pub(crate) async fn run(self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = retry::backoff(limits::BACKOFF_MOST);
         let mut complained = false;
         while !self.events.is_closed() {
             let started = Instant::now();
@@ -80,7 +80,7 @@ impl Feed {
             if started.elapsed() > limits::WATCH_SILENCE {
                 backoff.reset();
             }
-            let mut pause = backoff.next();
+            let mut pause = backoff.next_spread_pause();
             if let Some(error) = error {
                 pause = pause.max(error.retry_after.unwrap_or_default());
                 if error.fault == Fault::Forbidden {
@@ -100,7 +100,7 @@ impl Feed {
     /// Watches from `version`, again and again.
     async fn follow(&self, mut version: String) -> Stop {
         let params = WatchParams::default().labels(&self.selector).timeout(limits::WATCH_SECONDS);
-        let mut backoff = Backoff::default();
+        let mut backoff = retry::backoff(limits::BACKOFF_MOST);
         loop {
             let started = Instant::now();
             let ended = match retry::once(self.pods.watch(&params, &version)).await {
@@ -115,7 +115,7 @@ impl Feed {
                 }
                 Err(error) => Err(error),
             };
-            let pause = backoff.next();
+            let pause = backoff.next_spread_pause();
             match ended {
                 Ok(Pause::Ended) => {}
                 // The connection may have been half open for some time.
@@ -139,7 +139,7 @@ impl Feed {
     /// Hands on what one watch says, until there is nothing more or nobody listens.
     async fn read(
         &self,
-        stream: impl futures::Stream<Item = kube::Result<WatchEvent<SeenPod>>>,
+        stream: impl futures::Stream<Item = kube::Result<WatchEvent<ObservedPod>>>,
         version: &mut String,
     ) -> Result<Pause, ApiError> {
         let stream = stream.into_stream().fuse();

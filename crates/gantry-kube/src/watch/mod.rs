@@ -22,21 +22,21 @@ pub(crate) use registry::Registry;
 
 /// What is known about a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Sight {
+pub enum PodState {
     /// Nothing yet.
     #[default]
-    Unseen,
+    Unknown,
     /// Its object, as it was last shown.
     Present(Arc<PodFacts>),
     /// A GET has proven that it is gone. What was seen of it last, if anything.
     Gone(Option<Arc<PodFacts>>),
 }
 
-impl Sight {
+impl PodState {
     /// The facts that were seen last.
     pub fn facts(&self) -> Option<&PodFacts> {
         match self {
-            Self::Unseen => None,
+            Self::Unknown => None,
             Self::Present(facts) => Some(facts),
             Self::Gone(facts) => facts.as_deref(),
         }
@@ -82,42 +82,42 @@ impl Coverage {
 /// Follows one pod. It shows levels, not events: who looks late sees only the newest state.
 #[derive(Clone, Debug)]
 pub struct PodWatch {
-    receiver: watch::Receiver<Sight>,
+    receiver: watch::Receiver<PodState>,
     /// Keeps the driver alive while somebody watches.
     _driver: mpsc::Sender<()>,
 }
 
 impl PodWatch {
-    pub(crate) fn new(receiver: watch::Receiver<Sight>, driver: mpsc::Sender<()>) -> Self {
+    pub(crate) fn new(receiver: watch::Receiver<PodState>, driver: mpsc::Sender<()>) -> Self {
         Self { receiver, _driver: driver }
     }
 
     /// What is known now. [`PodWatch::changed`] then waits for something newer.
-    pub fn current(&mut self) -> Sight {
+    pub fn current(&mut self) -> PodState {
         self.receiver.borrow_and_update().clone()
     }
 
     /// Waits for something newer than what was last returned, and returns it. `None`: the driver
     /// has been dropped, nothing more will come.
-    pub async fn changed(&mut self) -> Option<Sight> {
+    pub async fn changed(&mut self) -> Option<PodState> {
         self.receiver.changed().await.ok()?;
         Some(self.current())
     }
 
     /// Waits until `wanted` finds in the pod's state what it looks for. `None`: the driver has been
     /// dropped.
-    pub async fn until<T>(&mut self, mut wanted: impl FnMut(&Sight) -> Option<T>) -> Option<T> {
-        let mut sight = self.current();
+    pub async fn until<T>(&mut self, mut wanted: impl FnMut(&PodState) -> Option<T>) -> Option<T> {
+        let mut pod_state = self.current();
         loop {
-            if let Some(found) = wanted(&sight) {
+            if let Some(found) = wanted(&pod_state) {
                 return Some(found);
             }
-            sight = self.changed().await?;
+            pod_state = self.changed().await?;
         }
     }
 
     /// The states as a stream, the present one first.
-    pub fn into_stream(mut self) -> impl Stream<Item = Sight> + Send {
+    pub fn into_stream(mut self) -> impl Stream<Item = PodState> + Send {
         self.receiver.mark_changed();
         stream::unfold(self, |mut watch| async move { Some((watch.changed().await?, watch)) })
     }

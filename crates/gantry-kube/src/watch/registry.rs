@@ -8,12 +8,12 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{Coverage, Sight};
+use super::{Coverage, PodState};
 use crate::{
     facts::{ContainerEnd, ContainerFacts, ContainerState, PodFacts, Words},
     limits,
+    observed::ObservedPod,
     pods::PodRef,
-    seen::SeenPod,
 };
 
 /// Shared by the clones of a cluster and its driver.
@@ -26,7 +26,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct State {
     /// By uid.
-    watched: HashMap<String, Watched>,
+    watched: HashMap<String, Subscription>,
     /// Every pod that the selector shows, by uid, so that who asks later is answered at once.
     seen: HashMap<String, Arc<PodFacts>>,
     /// The driver has been dropped: nothing will ever be seen again.
@@ -34,9 +34,9 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Watched {
+struct Subscription {
     pod: PodRef,
-    sight: watch::Sender<Sight>,
+    pod_state: watch::Sender<PodState>,
     /// The shared watch shows it, so that nobody has to look it up.
     shown: bool,
     /// What was seen last, once the shared watch does not show it any more.
@@ -57,19 +57,19 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn subscribe(&self, pod: &PodRef) -> watch::Receiver<Sight> {
+    pub(crate) fn subscribe(&self, pod: &PodRef) -> watch::Receiver<PodState> {
         let mut state = self.lock();
         state.forget_unwatched();
         if state.closed {
-            return watch::channel(Sight::Unseen).1;
+            return watch::channel(PodState::Unknown).1;
         }
         if let Some(watched) = state.watched.get(&pod.uid) {
-            return watched.sight.subscribe();
+            return watched.pod_state.subscribe();
         }
         let seen = state.seen.get(&pod.uid).cloned();
         let shown = seen.is_some();
-        let (sight, receiver) = watch::channel(seen.map_or(Sight::Unseen, Sight::Present));
-        state.watched.insert(pod.uid.clone(), Watched { pod: pod.clone(), sight, shown, last: None });
+        let (pod_state, receiver) = watch::channel(seen.map_or(PodState::Unknown, PodState::Present));
+        state.watched.insert(pod.uid.clone(), Subscription { pod: pod.clone(), pod_state, shown, last: None });
         receiver
     }
 
@@ -109,7 +109,7 @@ impl Registry {
     }
 
     /// Takes in a pod that was just made, if the watch will also show its end.
-    pub(crate) fn made(&self, pod: &SeenPod) {
+    pub(crate) fn made(&self, pod: &ObservedPod) {
         if self.coverage.borrow().is_live() {
             self.observe(pod, Source::LookUp);
         }
@@ -117,32 +117,34 @@ impl Registry {
 
     /// All pods that somebody watches and that are not known to be gone.
     pub(crate) fn watched(&self) -> Vec<PodRef> {
-        self.select(|sight| !matches!(sight, Sight::Gone(_)))
+        self.select(|pod_state| !matches!(pod_state, PodState::Gone(_)))
     }
 
     /// Those of them of which nothing has been seen yet.
     pub(crate) fn unseen(&self) -> Vec<PodRef> {
-        self.select(|sight| matches!(sight, Sight::Unseen))
+        self.select(|pod_state| matches!(pod_state, PodState::Unknown))
     }
 
     /// Whether somebody watches a pod that the shared watch does not show and that is not known to
     /// be gone.
     pub(crate) fn is_hidden(&self, uid: &str) -> bool {
         self.lock().watched.get(uid).is_some_and(|watched| {
-            !watched.shown && watched.sight.receiver_count() > 0 && !matches!(*watched.sight.borrow(), Sight::Gone(_))
+            !watched.shown
+                && watched.pod_state.receiver_count() > 0
+                && !matches!(*watched.pod_state.borrow(), PodState::Gone(_))
         })
     }
 
-    fn select(&self, wanted: impl Fn(&Sight) -> bool) -> Vec<PodRef> {
+    fn select(&self, wanted: impl Fn(&PodState) -> bool) -> Vec<PodRef> {
         let mut state = self.lock();
         state.forget_unwatched();
-        let chosen = state.watched.values().filter(|watched| wanted(&watched.sight.borrow()));
+        let chosen = state.watched.values().filter(|watched| wanted(&watched.pod_state.borrow()));
         in_order(chosen.map(|watched| watched.pod.clone()))
     }
 
     /// Takes in an object that the API server showed. Answers can overtake each other: an older one
     /// than is known is left out.
-    pub(crate) fn observe(&self, pod: &SeenPod, source: Source) {
+    pub(crate) fn observe(&self, pod: &ObservedPod, source: Source) {
         let mut state = self.lock();
         let Some(uid) = &pod.metadata.uid else { return };
         if source == Source::Feed
@@ -167,12 +169,12 @@ impl Registry {
         }
         state.seen.insert(uid.clone(), Arc::clone(&facts));
         if let Some(watched) = state.watched.get(uid) {
-            watched.sight.send_if_modified(|sight| {
-                let next = Sight::Present(facts);
+            watched.pod_state.send_if_modified(|pod_state| {
+                let next = PodState::Present(facts);
                 // Proven gone stays gone.
-                let newer = !matches!(sight, Sight::Gone(_)) && *sight != next;
+                let newer = !matches!(pod_state, PodState::Gone(_)) && *pod_state != next;
                 if newer {
-                    *sight = next;
+                    *pod_state = next;
                 }
                 newer
             });
@@ -180,7 +182,7 @@ impl Registry {
     }
 
     /// Takes in a complete list. Returns the watched pods that were seen before and are not in it.
-    pub(crate) fn listed(&self, pods: &[SeenPod]) -> Vec<PodRef> {
+    pub(crate) fn listed(&self, pods: &[ObservedPod]) -> Vec<PodRef> {
         for pod in pods {
             self.observe(pod, Source::Feed);
         }
@@ -191,7 +193,7 @@ impl Registry {
         let missing = watched.values_mut().filter(|watched| !listed.contains(watched.pod.uid.as_str()));
         let seen_before = missing.filter_map(|watched| {
             watched.leaves(seen);
-            let present = matches!(*watched.sight.borrow(), Sight::Present(_));
+            let present = matches!(*watched.pod_state.borrow(), PodState::Present(_));
             present.then(|| watched.pod.clone())
         });
         let seen_before = in_order(seen_before);
@@ -216,7 +218,7 @@ impl Registry {
         let last = state.seen.remove(uid);
         if let Some(watched) = state.watched.get_mut(uid) {
             let last = last.or(watched.last.take());
-            watched.sight.send_replace(Sight::Gone(last));
+            watched.pod_state.send_replace(PodState::Gone(last));
         }
     }
 
@@ -229,7 +231,7 @@ impl Registry {
     }
 }
 
-impl Watched {
+impl Subscription {
     /// The shared watch does not show it any more.
     fn leaves(&mut self, seen: &mut HashMap<String, Arc<PodFacts>>) {
         self.shown = false;
@@ -266,7 +268,7 @@ fn in_order(pods: impl Iterator<Item = PodRef>) -> Vec<PodRef> {
 
 impl State {
     fn forget_unwatched(&mut self) {
-        self.watched.retain(|_, watched| watched.sight.receiver_count() > 0);
+        self.watched.retain(|_, watched| watched.pod_state.receiver_count() > 0);
     }
 }
 
@@ -283,7 +285,7 @@ fn is_older(version: &str, than: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn pod(uid: usize, message: &str) -> SeenPod {
+    fn pod(uid: usize, message: &str) -> ObservedPod {
         let pod = serde_json::json!({
             "metadata": {"name": "a", "uid": uid.to_string(), "resourceVersion": uid.to_string()},
             "status": {"message": message},
@@ -297,14 +299,14 @@ mod tests {
         let names = || registry.all().len();
         registry.observe(&pod(1, "first"), Source::Feed);
         let watched = PodRef { name: "a".to_owned(), uid: "1".to_owned() };
-        let sight = registry.subscribe(&watched);
+        let pod_state = registry.subscribe(&watched);
         registry.observe(&pod(2, "second"), Source::Feed);
         assert_eq!(names(), 2);
         registry.left("1");
         registry.left("2");
         assert_eq!(names(), 0);
         registry.gone("1");
-        assert!(matches!(&*sight.borrow(), Sight::Gone(Some(facts)) if facts.message == "first"));
+        assert!(matches!(&*pod_state.borrow(), PodState::Gone(Some(facts)) if facts.message == "first"));
         // One that a list does not show has left as well.
         registry.observe(&pod(3, "third"), Source::Feed);
         let _sight = registry.subscribe(&PodRef { name: "a".to_owned(), uid: "3".to_owned() });
@@ -323,8 +325,8 @@ mod tests {
         }
         assert_eq!(remembered(), limits::SEEN);
         let wanted = PodRef { name: "a".to_owned(), uid: "999999".to_owned() };
-        let sight = registry.subscribe(&wanted);
+        let pod_state = registry.subscribe(&wanted);
         registry.observe(&pod(999_999, &"x".repeat(2 * limits::SEEN_TEXT)), Source::Feed);
-        assert!(matches!(*sight.borrow(), Sight::Present(_)), "a pod that somebody watches is always seen");
+        assert!(matches!(*pod_state.borrow(), PodState::Present(_)), "a pod that somebody watches is always seen");
     }
 }

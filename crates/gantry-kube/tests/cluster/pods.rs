@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_kube::{CreateError, Fault, PodNow, PodRef, Stray, limits, rights};
+use gantry_kube::{CreateError, Fault, LeftoverPod, PodNow, PodRef, limits, rights};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -152,26 +152,26 @@ async fn a_pod_that_should_not_be_there_is_removed_once_that_is_possible() {
     let (cluster, pod) = (world.cluster(), reference(&world.put(job("a"))));
     world.put(job("b"));
     world.lock().deletes.extend(vec![Answer::Status(503, "ServiceUnavailable", "etcd is down"); 20]);
-    cluster.remove_stray(&Stray::Left(pod)).await.unwrap();
+    cluster.remove_leftover(&LeftoverPod::NotDeleted(pod)).await.unwrap();
     assert_eq!(world.lock().pods.keys().collect::<Vec<_>>(), ["b"]);
 
     // One that was only asked for comes late, or not at all.
     let begun = Instant::now();
-    let stray = Stray::Asked(Box::new(parsed(&job("c"))));
+    let leftover = LeftoverPod::Requested(Box::new(parsed(&job("c"))));
     let late = async {
-        sleep(limits::STRAY_PERIOD * 2).await;
+        sleep(limits::LEFTOVER_PERIOD * 2).await;
         world.put(job("c"));
     };
-    tokio::join!(async { cluster.remove_stray(&stray).await.unwrap() }, late);
+    tokio::join!(async { cluster.remove_leftover(&leftover).await.unwrap() }, late);
     assert_eq!(world.lock().pods.keys().collect::<Vec<_>>(), ["b"]);
-    cluster.remove_stray(&stray).await.unwrap();
+    cluster.remove_leftover(&leftover).await.unwrap();
     assert!(begun.elapsed() > limits::LATE_CREATION);
 
     // Somebody else's is left alone.
     let mut other = job("c");
     other["metadata"]["annotations"]["gantry.dev/claim"] = json!("c-2");
     world.put(other);
-    cluster.remove_stray(&stray).await.unwrap();
+    cluster.remove_leftover(&leftover).await.unwrap();
     assert_eq!(world.lock().pods.len(), 2);
 }
 
@@ -180,12 +180,12 @@ async fn a_pod_that_may_not_be_removed_is_given_up() {
     let world = World::default();
     let pod = reference(&world.put(job("a")));
     world.lock().deletes.push_back(Answer::Status(403, "Forbidden", "cannot delete resource"));
-    let error = world.cluster().remove_stray(&Stray::Left(pod.clone())).await.unwrap_err();
+    let error = world.cluster().remove_leftover(&LeftoverPod::NotDeleted(pod.clone())).await.unwrap_err();
     assert_eq!(error.fault, Fault::Forbidden);
     let begun = Instant::now();
     world.lock().deletes.extend(vec![Answer::Status(503, "ServiceUnavailable", "etcd is down"); 1000]);
-    world.cluster().remove_stray(&Stray::Left(pod)).await.unwrap_err();
-    assert!(begun.elapsed() >= limits::STRAY_DEADLINE);
+    world.cluster().remove_leftover(&LeftoverPod::NotDeleted(pod)).await.unwrap_err();
+    assert!(begun.elapsed() >= limits::LEFTOVER_DEADLINE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,10 +11,10 @@ use crate::renewal::{authority, server};
 
 /// What a proxy was told before it opened the way: the head of an HTTP request, or where SOCKS
 /// wants to go.
-type Told = mpsc::Receiver<String>;
+type ProxyRequests = mpsc::Receiver<String>;
 
 /// A proxy for HTTP's `CONNECT`, and for SOCKS 5 without authentication; its port.
-async fn proxy() -> (u16, Told) {
+async fn proxy() -> (u16, ProxyRequests) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (tell, told) = mpsc::channel(8);

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
-use gantry_kube::{Cluster, Driver, PodRef, SeenPod};
+use gantry_kube::{Cluster, Driver, ObservedPod, PodRef};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
@@ -46,7 +46,7 @@ pub(crate) enum Exec {
     /// Upgraded, and then the kubelet says that it cannot run it.
     Fails(&'static str),
     /// Prints this line, ends with code 1.
-    Says(&'static str),
+    JobHeaders(&'static str),
     /// Greets, then echoes.
     Bridge,
     /// Asks for a helper for that machine, then greets and echoes.
@@ -322,7 +322,7 @@ impl World {
             Exec::Fails(message) => {
                 end(socket, json!({"status": "Failure", "reason": "InternalError", "message": message})).await;
             }
-            Exec::Says(line) => {
+            Exec::JobHeaders(line) => {
                 say(&mut socket, 2, b"something on standard error\n").await;
                 say(&mut socket, 1, format!("{line}\n").as_bytes()).await;
                 end(socket, exit(1)).await;
@@ -475,5 +475,5 @@ pub(crate) fn parsed(pod: &Value) -> Pod {
 }
 
 pub(crate) fn reference(pod: &Value) -> PodRef {
-    PodRef::of(&serde_json::from_value::<SeenPod>(pod.clone()).unwrap()).unwrap()
+    PodRef::of(&serde_json::from_value::<ObservedPod>(pod.clone()).unwrap()).unwrap()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_kube::{PodWatch, Sight, limits};
+use gantry_kube::{PodState, PodWatch, limits};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -13,12 +13,12 @@ use crate::server::{Answer, World, job, on_node, reference, with_status};
 const BOUND: Duration = Duration::from_secs(120);
 
 async fn node(watch: &mut PodWatch) -> String {
-    let found = watch.until(|sight| sight.facts().and_then(|facts| facts.node.clone()));
+    let found = watch.until(|pod_state| pod_state.facts().and_then(|facts| facts.node.clone()));
     timeout(BOUND, found).await.expect("no node was seen").expect("the driver has ended")
 }
 
 async fn ended(watch: &mut PodWatch, pod: &str) -> Ending {
-    let found = watch.until(|sight| sight.terminal(pod, &["helper", "build"]));
+    let found = watch.until(|pod_state| pod_state.terminal(pod, &["helper", "build"]));
     timeout(BOUND, found).await.expect("no end was seen").expect("the driver has ended")
 }
 
@@ -32,7 +32,7 @@ async fn all_pods_share_one_list_and_one_watch() {
         watches.push((cluster.watch_pod(&reference(&pod)), pod));
     }
     for (watch, pod) in &mut watches {
-        assert!(timeout(BOUND, watch.until(|sight| sight.facts().map(|_| ()))).await.unwrap().is_some());
+        assert!(timeout(BOUND, watch.until(|pod_state| pod_state.facts().map(|_| ()))).await.unwrap().is_some());
         world.put(on_node(pod.clone()));
     }
     for (watch, _) in &mut watches {
@@ -92,7 +92,7 @@ async fn a_deleted_pod_is_proven_gone() {
     watch.changed().await.unwrap();
     world.remove("a");
     assert_eq!(ended(&mut watch, "a").await, Ending::PodDeleted { pod: "a".into() });
-    assert!(matches!(watch.current(), Sight::Gone(Some(_))));
+    assert!(matches!(watch.current(), PodState::Gone(Some(_))));
     assert_eq!(world.requests("GET /api/v1/namespaces/ci/pods/a"), 1);
 }
 
@@ -149,7 +149,7 @@ async fn a_pod_that_was_gone_before_it_was_watched_is_found_out() {
     let mut watch = cluster.watch_pod(&pod);
     let start = Instant::now();
     assert_eq!(ended(&mut watch, "a").await, Ending::PodDeleted { pod: "a".into() });
-    assert!(start.elapsed() >= limits::FIRST_SIGHT);
+    assert!(start.elapsed() >= limits::FIRST_STATUS);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,9 +218,9 @@ async fn a_stream_begins_with_what_is_known_and_ends_with_the_driver() {
     let mut watch = cluster.watch_pod(&reference(&pod));
     watch.changed().await.unwrap();
     let mut stream = std::pin::pin!(watch.into_stream());
-    assert!(matches!(stream.next().await, Some(Sight::Present(facts)) if facts.node.is_none()));
+    assert!(matches!(stream.next().await, Some(PodState::Present(facts)) if facts.node.is_none()));
     world.put(on_node(pod));
-    assert!(matches!(stream.next().await, Some(Sight::Present(facts)) if facts.node.is_some()));
+    assert!(matches!(stream.next().await, Some(PodState::Present(facts)) if facts.node.is_some()));
     driver.abort();
     assert_eq!(timeout(BOUND, stream.next()).await.unwrap(), None);
 }
@@ -234,5 +234,5 @@ async fn credentials_that_are_not_accepted_for_a_while_do_not_stop_the_watch() {
     let mut watch = cluster.watch_pod(&reference(&pod));
     let start = Instant::now();
     assert_eq!(node(&mut watch).await, "node-a");
-    assert!(start.elapsed() < limits::FIRST_SIGHT && world.requests("limit=") == 4);
+    assert!(start.elapsed() < limits::FIRST_STATUS && world.requests("limit=") == 4);
 }

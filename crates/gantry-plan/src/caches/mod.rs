@@ -25,7 +25,7 @@ pub use links::{Access, Links, ObjectWant, Wants};
 const MAX_KEYS: usize = 200;
 
 /// What the caches of a job are made from.
-pub(crate) struct Wishes<'a> {
+pub(crate) struct CacheArgs<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) runner: &'a RunnerSettings,
     pub(crate) settings: &'a JobSettings,
@@ -35,7 +35,7 @@ pub(crate) struct Wishes<'a> {
 
 /// The caches of a job.
 pub(crate) struct Caches<'a> {
-    wishes: Wishes<'a>,
+    args: CacheArgs<'a>,
     entries: Vec<Entry<'a>>,
     directory: Option<Directory>,
 }
@@ -70,17 +70,16 @@ impl<'a> Caches<'a> {
     ///
     /// # Errors
     /// A policy or a condition that does not exist.
-    pub(crate) fn read(wishes: Wishes<'a>) -> Result<Self, PlanError> {
-        let job = wishes.job;
+    pub(crate) fn read(args: CacheArgs<'a>) -> Result<Self, PlanError> {
+        let job = args.job;
         let used = job.cache.iter().filter(|cache| !cache.paths.is_empty() || cache.untracked);
-        let entries: Vec<Entry<'_>> = used.map(|cache| entry(&wishes, cache)).collect::<Result<_, _>>()?;
+        let entries: Vec<Entry<'_>> = used.map(|cache| entry(&args, cache)).collect::<Result<_, _>>()?;
         let keys: usize = entries.iter().map(|entry| 1 + entry.fallbacks.len()).sum();
         if keys > MAX_KEYS {
             return Err(PlanError::InvalidJob(format!("its caches have {keys} keys; {MAX_KEYS} are possible")));
         }
-        let directory =
-            if entries.is_empty() { None } else { Directory::find(wishes.job, wishes.runner, wishes.variables)? };
-        Ok(Self { wishes, entries, directory })
+        let directory = if entries.is_empty() { None } else { Directory::find(args.job, args.runner, args.variables)? };
+        Ok(Self { args, entries, directory })
     }
 
     /// What is needed of the store.
@@ -125,13 +124,13 @@ impl<'a> Caches<'a> {
             format!(
                 "`cache` of this job is not kept: this runner has no place for caches. Its operator can set Type in [runners.cache], or mount \
                  a claim or a host path at {}",
-                self.wishes.runner.cache_dir
+                self.args.runner.cache_dir
             )
         })
     }
 
     fn has_store(&self) -> bool {
-        self.wishes.runner.cache.kind.is_some()
+        self.args.runner.cache.kind.is_some()
     }
 
     /// The entries, if there is any place for them.
@@ -145,12 +144,12 @@ impl<'a> Caches<'a> {
     }
 
     fn read_of(&self, key: &Key, name: &Name) -> ObjectWant {
-        let Wishes { job, runner, .. } = &self.wishes;
+        let CacheArgs { job, runner, .. } = &self.args;
         ObjectWant { name: object_name(job, runner, name), access: Access::Read, key: key.shown.clone() }
     }
 
     fn write(&self, key: &Key) -> ObjectWant {
-        let Wishes { job, runner, .. } = &self.wishes;
+        let CacheArgs { job, runner, .. } = &self.args;
         ObjectWant { name: object_name(job, runner, &key.name), access: Access::Write, key: key.shown.clone() }
     }
 
@@ -200,7 +199,7 @@ impl<'a> Caches<'a> {
     }
 
     fn transfer(&self, links: &Links) -> CacheTransfer {
-        let Wishes { runner, settings, flags, .. } = &self.wishes;
+        let CacheArgs { runner, settings, flags, .. } = &self.args;
         CacheTransfer {
             store: links.store.clone(),
             timeout_ms: u64::try_from(settings.cache_request_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -223,8 +222,8 @@ fn notice(text: &str) -> CacheRemark {
     CacheRemark::Notice(text.to_owned())
 }
 
-fn entry<'a>(wishes: &Wishes<'_>, spec: &'a Cache) -> Result<Entry<'a>, PlanError> {
-    let Wishes { job, flags, variables, .. } = wishes;
+fn entry<'a>(args: &CacheArgs<'_>, spec: &'a Cache) -> Result<Entry<'a>, PlanError> {
+    let CacheArgs { job, flags, variables, .. } = args;
     let hashed = flags.is_on("FF_HASH_CACHE_KEYS");
     let mut warnings = Vec::new();
     let raw = match variables.expand(&spec.key) {

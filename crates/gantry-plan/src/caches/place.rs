@@ -7,7 +7,7 @@ use gantry_core::variables::Variables;
 use gantry_wire::cache::CacheFile;
 
 use super::key::Name;
-use crate::paths::clean;
+use crate::clean_path::clean;
 use crate::{PlanError, names, volumes};
 
 /// The archive in the directory of a key, whatever its format.

@@ -17,7 +17,7 @@ use gantry_wire::layout::{BUILD, HELPER};
 use k8s_openapi::api::core::v1 as api;
 use serde_json::{Value, json};
 
-use crate::head::HeadLine;
+use crate::head_line::HeadLine;
 use crate::{PlanError, volumes};
 
 /// Init containers of the reference, which have no counterpart here.

@@ -9,19 +9,19 @@ use super::*;
 
 #[test]
 fn golden_commands() {
-    insta::assert_snapshot!(format!("{}\n---\n{}", helper(PATIENCE)[2], plain_build()[2]));
+    insta::assert_snapshot!(format!("{}\n---\n{}", helper(WITHIN)[2], plain_build()[2]));
 }
 
 /// The build container's command where no entrypoint runs.
 fn plain_build() -> Vec<String> {
-    build(PATIENCE, false, &[]).command.unwrap()
+    build(WITHIN, false, &[]).command.unwrap()
 }
 
 #[test]
 fn entrypoints_are_given_our_command() {
     let words = |words: &[&str]| -> Vec<String> { words.iter().map(|&word| word.to_owned()).collect() };
     let ours = plain_build();
-    let start = |job: &[&str]| build(PATIENCE, true, &words(job));
+    let start = |job: &[&str]| build(WITHIN, true, &words(job));
     assert_eq!(start(&[]), Start { command: None, args: Some(ours.clone()) });
     let own = start(&["/entry", "--verbose"]);
     assert_eq!(own, Start { command: Some(words(&["/entry", "--verbose"])), args: Some(ours.clone()) });
@@ -31,7 +31,7 @@ fn entrypoints_are_given_our_command() {
     let login = start(&["/bin/bash", "-lc"]);
     assert_eq!(login, Start { command: Some(words(&["/bin/bash", "-lc"])), args: Some(words(&[&ours[2]])) });
     // Nothing of it where the flag is off.
-    assert_eq!(build(PATIENCE, false, &words(&["/entry"])), Start { command: Some(ours), args: None });
+    assert_eq!(build(WITHIN, false, &words(&["/entry"])), Start { command: Some(ours), args: None });
     let changes =
         [&["/entry"][..], &["sh", "-c"], &["/bin/bash", "-l", "-c"], &[""], &[], &["env", "-c"], &["sh", "--c"]];
     assert_eq!(
@@ -48,7 +48,7 @@ struct Container {
 }
 
 /// What the tests wait at most.
-const PATIENCE: Duration = Duration::from_secs(600);
+const WITHIN: Duration = Duration::from_secs(600);
 /// A sleep that is over at once, so that the ten minutes pass while one looks on.
 const NO_TIME: &str = "exit 0";
 /// One that lasts.

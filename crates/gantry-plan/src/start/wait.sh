@@ -29,8 +29,8 @@ set -- 0.05 0.05 0.1 0.1 0.2 0.5
 waited=0
 pause=1
 until [ -x "$binary" ]; do
-    if [ "$waited" -ge @PATIENCE@ ]; then
-        echo "gantry: nobody brought $binary for @PATIENCE@ s (poll_timeout)" >&2
+    if [ "$waited" -ge @SECONDS@ ]; then
+        echo "gantry: nobody brought $binary for @SECONDS@ s (poll_timeout)" >&2
         exit @WITHOUT_PLAN@
     fi
     if [ -p "$ready" ] && { listen "$pause" 4<>"$ready"; } 2>/dev/null; then

@@ -3,8 +3,7 @@
 
 use gantry_core::job::JobSpec;
 use gantry_plan::picture::{Detail, Picture};
-use gantry_plan::{Context, HeadLine, JobPlan, Owner, PlanError};
-use gantry_wire::plan::Alone;
+use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
 use gantry_wire::ticket::TicketKey;
 use serde_json::{Value, json};
 
@@ -39,28 +38,13 @@ pub(crate) fn ticket_key() -> TicketKey {
 /// What a manager knows, always the same.
 pub(crate) fn context() -> Context {
     Context {
-        name: "gantry".to_owned(),
-        version: "19.4.0".to_owned(),
         revision: "0.1.0-abc".to_owned(),
         git_user_agent: "gantry 0.1.0 linux/amd64".to_owned(),
-        executable_arch: "linux/amd64".to_owned(),
-        manager_host: "manager-0".to_owned(),
-        system_id: "r_0123456789ab".to_owned(),
         concurrent_id: 3,
         concurrent_project_id: 1,
-        suffix: "k3v9q2xd".to_owned(),
         correlation_id: Some("01J9ZQ".to_owned()),
-        tls_ca_pem: None,
-        configured_ca_pem: None,
-        proxies: None,
-        alone: Alone::default(),
-        owner: Owner { name: "0123456789abcdef".to_owned(), beats: true },
-        fleet: None,
         ticket_key: ticket_key(),
-        taken_unix_ms: 1_790_000_000_000,
-        docker_config: None,
-        patch_files: gantry_plan::PatchFiles::new(),
-        may_mark: true,
+        ..Context::example()
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use gantry_gitlab::{CallError, PatchAnswer, PatchOutcome, RemoteStatus, Says, UpdateAnswer, UpdateOutcome};
+use gantry_core::backoff;
+use gantry_core::error_chain::chain;
+use gantry_gitlab::{JobHeaders, PatchAnswer, PatchOutcome, RemoteStatus, UpdateAnswer, UpdateOutcome};
 use tokio::time::Instant;
 
 use super::{Machine, Sent, schedule};
@@ -18,10 +20,10 @@ impl Machine {
         let Some(Sent::Patch { offset, length }) = self.sent.take() else { return };
         self.pace.patch_ends(now);
         if let PatchOutcome::Unreachable(error) = &answer.outcome {
-            self.patience.failed(error);
+            self.answer_timeout.failed(error);
         }
         let forbidden = matches!(answer.outcome, PatchOutcome::Forbidden);
-        if self.heed(&answer.says, forbidden) {
+        if self.read_headers(&answer.headers, forbidden) {
             return;
         }
         match answer.outcome {
@@ -59,9 +61,9 @@ impl Machine {
             }
             PatchOutcome::Conflict => self.fail("the log is locked by another request (409)".to_owned(), now),
             PatchOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
-            PatchOutcome::Later(error) | PatchOutcome::Unreachable(error) => self.fail(words(&error), now),
+            PatchOutcome::Later(error) | PatchOutcome::Unreachable(error) => self.fail(chain(&error), now),
             PatchOutcome::NotFound => self.refused("GitLab does not know the job (404)".to_owned(), now),
-            PatchOutcome::Other(error) => self.refused(words(&error), now),
+            PatchOutcome::Other(error) => self.refused(chain(&error), now),
         }
         self.pace.patch_failed = (self.pace.failures > 0).then_some(now);
     }
@@ -77,16 +79,17 @@ impl Machine {
 
     /// GitLab has said how much of the trace it has.
     fn server_has(&mut self, size: u64, now: Instant) {
-        let epitaph = self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.epitaph);
+        let final_line =
+            self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.final_line);
         if (self.window.base()..=self.window.end()).contains(&size) {
             self.window.forget_until(size);
             self.outbox.put(Report::Acked(size));
-        } else if let Some(epitaph) = epitaph {
+        } else if let Some(final_line) = final_line {
             // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so
             // only the line is new.
-            epitaph.sum = None;
+            final_line.sum = None;
             if size > self.window.end() {
-                self.window.forget_until(self.window.end() - epitaph.line as u64);
+                self.window.forget_until(self.window.end() - final_line.line as u64);
             }
             self.window.move_to(size);
         } else if size < self.window.base() {
@@ -120,10 +123,10 @@ impl Machine {
         let Some(Sent::Put { last }) = self.sent.take() else { return };
         self.pace.patch_failed = None;
         if let UpdateOutcome::Unreachable(error) = &answer.outcome {
-            self.patience.failed(error);
+            self.answer_timeout.failed(error);
         }
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
-        if self.heed(&answer.says, forbidden) {
+        if self.read_headers(&answer.headers, forbidden) {
             return;
         }
         if last {
@@ -140,7 +143,7 @@ impl Machine {
                 self.succeed(now);
             }
             UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
-            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(words(&error), now),
+            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(chain(&error), now),
             // Not an answer to an acknowledgement that helps; whether the job is ours shows with
             // the next request.
             UpdateOutcome::BadRequest | UpdateOutcome::NotFound | UpdateOutcome::Conflict | UpdateOutcome::Other(_)
@@ -166,7 +169,7 @@ impl Machine {
             }
             UpdateOutcome::BadRequest if self.may_acknowledge_again() => self.must_acknowledge = true,
             UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
-            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(words(&error), now),
+            UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(chain(&error), now),
             other => self.fail(status_words(&other), now),
         }
     }
@@ -178,17 +181,17 @@ impl Machine {
     }
 
     /// What the headers say; true if that ends the relay.
-    fn heed(&mut self, says: &Says, forbidden: bool) -> bool {
-        if let Some(interval) = says.update_interval {
+    fn read_headers(&mut self, headers: &JobHeaders, forbidden: bool) -> bool {
+        if let Some(interval) = headers.update_interval {
             self.interval = interval;
         }
-        if let Some(reason) = gone(says.job_status.as_ref(), forbidden) {
+        if let Some(reason) = gone(headers.job_status.as_ref(), forbidden) {
             // With the verdict at hand, a job that is over is a job that is reported.
             let over = matches!(reason, GoneReason::Over(_)) && self.ending.is_some();
             self.end = Some(if over { RelayEnd::Delivered } else { RelayEnd::Aborted(reason) });
             return true;
         }
-        if says.job_status == Some(RemoteStatus::Canceling) && self.ending.is_none() {
+        if headers.job_status == Some(RemoteStatus::Canceling) && self.ending.is_none() {
             self.outbox.put(Report::CancelRequested);
         }
         false
@@ -198,7 +201,7 @@ impl Machine {
         if self.pace.failures > 0 {
             self.outbox.put(Report::Trouble(None));
         }
-        self.patience.succeeded();
+        self.answer_timeout.succeeded();
         self.pace.failures = 0;
         self.pace.patch_failed = None;
         self.pace.retry = None;
@@ -207,7 +210,7 @@ impl Machine {
 
     fn fail(&mut self, message: String, now: Instant) {
         self.pace.failures = self.pace.failures.saturating_add(1);
-        let retry = now + self.backoff();
+        let retry = now + self.pause();
         let last_chance = self.last_chance();
         self.pace.retry = Some(if now < last_chance { retry.min(last_chance) } else { retry });
         if let Some(ending) = &mut self.ending {
@@ -222,18 +225,16 @@ impl Machine {
 
     /// Doubles with every failure in a row. Between half and all of it, by job, so that a GitLab
     /// that comes back is not hit at once by all.
-    fn backoff(&self) -> Duration {
-        let doubled =
-            self.job.pace.retry_min.saturating_mul(2_u32.saturating_pow(self.pace.failures.saturating_sub(1)));
-        let spread = self
+    fn pause(&self) -> Duration {
+        let hash = self
             .job
             .creds
             .id
             .unsigned_abs()
             .wrapping_add(u64::from(self.pace.failures))
             .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let half = doubled.min(self.job.pace.retry_max) / 2;
-        half + half.mul_f64(f64::from((spread >> 48) as u16) / f64::from(u16::MAX))
+        let pause = backoff::doubled(self.job.pace.retry_min, self.job.pace.retry_max, self.pace.failures);
+        backoff::spread(pause, f64::from((hash >> 48) as u16) / f64::from(u16::MAX))
     }
 }
 
@@ -251,12 +252,6 @@ pub(crate) fn gone(status: Option<&RemoteStatus>, forbidden: bool) -> Option<Gon
     }
 }
 
-/// An error and its causes on one line.
-pub(crate) fn words(error: &CallError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 /// An outcome that carries no error, for a log.
 pub(crate) fn status_words(outcome: &UpdateOutcome) -> String {
     match outcome {
@@ -264,7 +259,7 @@ pub(crate) fn status_words(outcome: &UpdateOutcome) -> String {
         UpdateOutcome::NotFound => "GitLab does not know the job (404)".to_owned(),
         UpdateOutcome::Conflict => "GitLab says that the job is in conflict (409)".to_owned(),
         UpdateOutcome::Forbidden => REFUSED_UNSAID.to_owned(),
-        UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) | UpdateOutcome::Other(error) => words(error),
+        UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) | UpdateOutcome::Other(error) => chain(error),
         UpdateOutcome::Accepted => "accepted".to_owned(),
         UpdateOutcome::NotYet => "not yet complete (202)".to_owned(),
         UpdateOutcome::TraceRejected => "GitLab rejected the log (412)".to_owned(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use gantry_gitlab::{
-    CallError, JobCredentials, PatchAnswer, PatchOutcome, RemoteStatus, RunnerInfo, Says, TransportError,
+    CallError, JobCredentials, JobHeaders, PatchAnswer, PatchOutcome, RemoteStatus, RunnerInfo, TransportError,
     TransportFault, UpdateAnswer, UpdateOutcome,
 };
 
@@ -31,11 +31,11 @@ fn success() -> Verdict {
 }
 
 fn patch(outcome: PatchOutcome, status: Option<&str>) -> PatchAnswer {
-    PatchAnswer { outcome, says: Says { job_status: status.map(RemoteStatus::parse), update_interval: None } }
+    PatchAnswer { outcome, headers: JobHeaders { job_status: status.map(RemoteStatus::parse), update_interval: None } }
 }
 
 fn put(outcome: UpdateOutcome, status: Option<&str>) -> UpdateAnswer {
-    UpdateAnswer { outcome, says: Says { job_status: status.map(RemoteStatus::parse), update_interval: None } }
+    UpdateAnswer { outcome, headers: JobHeaders { job_status: status.map(RemoteStatus::parse), update_interval: None } }
 }
 
 fn broken() -> CallError {
@@ -62,7 +62,7 @@ impl Bench {
     }
 
     fn close(&mut self, bytes: u64) {
-        let closed = Closed { verdict: success(), trace_bytes: bytes, trace_crc32: Some(7) };
+        let closed = FinishedTrace { verdict: success(), trace_bytes: bytes, trace_crc32: Some(7) };
         self.machine.input(Some(Input::Closed(closed)), self.now);
     }
 
@@ -128,7 +128,7 @@ fn the_first_bytes_go_at_once_and_the_next_at_the_interval() {
     bench.give(5, "f");
     assert_eq!(bench.act_patch(), (3, 3, "def".into()));
     let mut answer = patch(PatchOutcome::Accepted { size: Some(6) }, None);
-    answer.says.update_interval = Some(Duration::from_secs(60));
+    answer.headers.update_interval = Some(Duration::from_secs(60));
     bench.machine.patched(answer, bench.now);
     assert_eq!(bench.reports(), [Report::Acked(6)]);
     bench.give(6, "g");
@@ -152,7 +152,7 @@ fn a_silent_job_says_something_every_15_s_and_every_4_s_while_somebody_watches()
         bench.updated(UpdateOutcome::Accepted, Some("running"));
     }
     let mut unwatched = put(UpdateOutcome::Accepted, Some("running"));
-    unwatched.says.update_interval = Some(UNWATCHED);
+    unwatched.headers.update_interval = Some(UNWATCHED);
     assert_eq!(bench.act_put().0, 15);
     bench.machine.updated(unwatched, bench.now);
     for at in [30, 45] {
@@ -170,7 +170,7 @@ fn at_interval(interval: Duration) -> Bench {
     bench.give(0, "-");
     bench.act_patch();
     let mut answer = patch(ok(), Some("running"));
-    answer.says.update_interval = Some(interval);
+    answer.headers.update_interval = Some(interval);
     bench.machine.patched(answer, bench.now);
     bench
 }
@@ -331,7 +331,9 @@ fn a_failed_verdict_in_words_the_server_knows() {
     let mut bench = Bench::new(|_| {});
     let reason = Some(FailureReason::RunnerConfigurationError);
     let verdict = Verdict { success: false, reason, exit_code: Some(3), message: String::new() };
-    bench.machine.input(Some(Input::Closed(Closed { verdict, trace_bytes: 0, trace_crc32: Some(0) })), bench.now);
+    bench
+        .machine
+        .input(Some(Input::Closed(FinishedTrace { verdict, trace_bytes: 0, trace_crc32: Some(0) })), bench.now);
     let (_, update) = bench.act_put();
     assert_eq!(
         (update.state, update.failure_reason, update.exit_code),
@@ -631,10 +633,10 @@ fn a_log_that_could_not_be_sent_is_tried_once_more_before_the_last_chance_is_tak
 }
 
 #[test]
-fn an_epitaph_is_put_behind_whatever_gitlab_has() {
-    let epitaph = || Input::Epitaph { line: Bytes::from_static(b"the pod is gone\n"), verdict: success() };
+fn a_final_line_is_appended_to_whatever_gitlab_has() {
+    let final_line = || Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict: success() };
     let mut bench = Bench::new(|_| {});
-    bench.machine.input(Some(epitaph()), bench.now);
+    bench.machine.input(Some(final_line()), bench.now);
     assert_eq!(bench.act_patch().1, 0);
     bench.patched(PatchOutcome::RangeMismatch { size: 70 }, None);
     assert_eq!(bench.act_patch(), (0, 70, "the pod is gone\n".into()));
@@ -645,7 +647,7 @@ fn an_epitaph_is_put_behind_whatever_gitlab_has() {
     let mut bench = Bench::new(|_| {});
     bench.give(0, "1234");
     bench.give(2, "3456");
-    bench.machine.input(Some(Input::Epitaph { line: Bytes::from_static(b"789"), verdict: success() }), bench.now);
+    bench.machine.input(Some(Input::FinalLine { line: Bytes::from_static(b"789"), verdict: success() }), bench.now);
     assert_eq!(bench.act_patch(), (0, 0, "123456789".into()));
     bench.patched(ok(), None);
     assert_eq!(bench.act_put().1.output, Some(Output { crc32: 0xcbf4_3926, bytesize: 9 }));
@@ -656,7 +658,7 @@ fn an_epitaph_is_put_behind_whatever_gitlab_has() {
     {
         let mut bench = Bench::new(|_| {});
         bench.give(11, "bc");
-        bench.machine.input(Some(epitaph()), bench.now);
+        bench.machine.input(Some(final_line()), bench.now);
         if let Some(size) = size {
             bench.act_patch();
             bench.patched(PatchOutcome::RangeMismatch { size }, None);

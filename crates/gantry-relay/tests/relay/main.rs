@@ -12,13 +12,13 @@ use coordinator::{Coordinator, Fault};
 use gantry_core::{FailureReason, Verdict};
 use gantry_gitlab::{Client, ClientOptions, JobCredentials, RunnerInfo};
 use gantry_relay::{
-    AckOutcome, Closed, GoneReason, Input, Pace, RelayEnd, RelayJob, Report, acknowledge, keep_pending,
+    AckOutcome, FinishedTrace, GoneReason, Input, Pace, RelayEnd, RelayJob, Report, acknowledge, keep_pending,
 };
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 /// Far more than any of these tests needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn client(coordinator: &Coordinator) -> Client {
     Client::new(ClientOptions::new(coordinator.url())).unwrap()
@@ -57,7 +57,7 @@ fn closed(trace: &[u8]) -> Input {
         exit_code: Some(3),
         message: String::new(),
     };
-    Input::Closed(Closed { verdict, trace_bytes: trace.len() as u64, trace_crc32: Some(crc32fast::hash(trace)) })
+    Input::Closed(FinishedTrace { verdict, trace_bytes: trace.len() as u64, trace_crc32: Some(crc32fast::hash(trace)) })
 }
 
 /// Gives `trace` in pieces of `step` bytes from `from` on and closes; goes back to wherever the
@@ -109,7 +109,7 @@ async fn relay(coordinator: &Coordinator, trace: &[u8], from: usize) -> (RelayEn
     let (outbox, reports) = mpsc::channel(8);
     let running = gantry_relay::run(client(coordinator), job(), inbox, outbox);
     let both = async { tokio::join!(running, give(trace, from, 7_000, inputs, reports)) };
-    timeout(PATIENCE, both).await.expect("the relay ends")
+    timeout(TIMEOUT, both).await.expect("the relay ends")
 }
 
 fn trace(length: usize) -> Vec<u8> {
@@ -176,7 +176,7 @@ async fn a_job_that_is_over_ends_the_relay() {
     let (inputs, inbox) = mpsc::channel(8);
     let (outbox, _reports) = mpsc::channel(8);
     inputs.send(Input::Trace { offset: 0, bytes: Bytes::from_static(b"x") }).await.unwrap();
-    let end = timeout(PATIENCE, gantry_relay::run(client(&coordinator), job(), inbox, outbox)).await.unwrap();
+    let end = timeout(TIMEOUT, gantry_relay::run(client(&coordinator), job(), inbox, outbox)).await.unwrap();
     assert!(matches!(end, RelayEnd::Aborted(GoneReason::Over(_))), "{end:?}");
     assert!(coordinator.state().log.is_empty());
 }
@@ -192,7 +192,7 @@ async fn a_stop_does_not_wait_for_an_answer() {
         inputs.send(Input::StopWithoutVerdict).await.unwrap();
     };
     let both = async { tokio::join!(gantry_relay::run(client(&coordinator), job(), inbox, outbox), stop) };
-    assert_eq!(timeout(PATIENCE, both).await.unwrap().0, RelayEnd::Stopped);
+    assert_eq!(timeout(TIMEOUT, both).await.unwrap().0, RelayEnd::Stopped);
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn cancel_is_reported_and_a_deaf_caller_does_not_stop_the_relay() {
         inputs.send(closed(&trace)).await.unwrap();
     };
     let both = async { tokio::join!(gantry_relay::run(client(&coordinator), job(), inbox, outbox), giving) };
-    assert_eq!(timeout(PATIENCE, both).await.unwrap().0, RelayEnd::Delivered);
+    assert_eq!(timeout(TIMEOUT, both).await.unwrap().0, RelayEnd::Delivered);
     assert_eq!(reports.recv().await, Some(Report::CancelRequested));
 }
 
@@ -219,7 +219,7 @@ async fn acknowledgement() {
     let outcome = |status: &'static str, fault| async move {
         let coordinator = Coordinator::start([fault]).await;
         coordinator.with(|state| state.status = status);
-        timeout(PATIENCE, acknowledge(&client(&coordinator), &creds(), &info())).await.unwrap()
+        timeout(TIMEOUT, acknowledge(&client(&coordinator), &creds(), &info())).await.unwrap()
     };
     assert_eq!(outcome("running", Fault::None).await, AckOutcome::Running);
     assert_eq!(outcome("running", Fault::Lock).await, AckOutcome::Running);

@@ -97,7 +97,7 @@ async fn a_whole_job() {
     let relay = RelayJob { creds: creds.clone(), ..job() };
     let running = gantry_relay::run(client, relay, inbox, outbox);
     let both = async { tokio::join!(running, give(&trace, 0, 60_000, inputs, reports)) };
-    let (end, _) = timeout(PATIENCE, both).await.unwrap();
+    let (end, _) = timeout(TIMEOUT, both).await.unwrap();
     assert_eq!(end, RelayEnd::Delivered);
     assert!(sim.call("GET", &format!("/jobs/{}/trace", creds.id), "").await == trace);
     let shown = sim.json("GET", &format!("/jobs/{}", creds.id)).await;
@@ -121,14 +121,14 @@ async fn a_relay_acknowledges_what_was_not_and_hears_of_a_cancel() {
         inputs.send(closed(b"a\n")).await.unwrap();
     };
     let both = async { tokio::join!(gantry_relay::run(sim.client(), relay, inbox, outbox), caller) };
-    assert_eq!(timeout(PATIENCE, both).await.unwrap().0, RelayEnd::Delivered);
+    assert_eq!(timeout(TIMEOUT, both).await.unwrap().0, RelayEnd::Delivered);
     let shown = sim.json("GET", &format!("/jobs/{}", creds.id)).await;
     assert_eq!(shown["status"], "canceled", "{shown}");
     assert_eq!(sim.broken_rules().await, Value::Array(Vec::new()));
 }
 
 #[tokio::test]
-async fn an_epitaph_for_a_job_whose_log_nobody_has() {
+async fn a_final_line_for_a_job_whose_log_nobody_has() {
     let sim = Sim::start().await;
     let creds = sim.take().await;
     let client = sim.client();
@@ -142,9 +142,9 @@ async fn an_epitaph_for_a_job_whose_log_nobody_has() {
         exit_code: None,
         message: "the pod is gone".into(),
     };
-    inputs.send(Input::Epitaph { line: Bytes::from_static(b"the pod is gone\n"), verdict }).await.unwrap();
+    inputs.send(Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict }).await.unwrap();
     let end = gantry_relay::run(client, RelayJob { creds: creds.clone(), ..job() }, inbox, outbox);
-    assert_eq!(timeout(PATIENCE, end).await.unwrap(), RelayEnd::Delivered);
+    assert_eq!(timeout(TIMEOUT, end).await.unwrap(), RelayEnd::Delivered);
     let log = sim.call("GET", &format!("/jobs/{}/trace", creds.id), "").await;
     assert_eq!(String::from_utf8(log).unwrap(), "what came before\nthe pod is gone\n");
 }

@@ -154,7 +154,7 @@ fn status_answer(status: u16, headers: &Map<String, Value>, body: Option<&Value>
 /// The body of `POST /sim/faults`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct FaultRequest {
     endpoint: Option<String>,
     method: Option<String>,
     path: Option<String>,
@@ -175,7 +175,7 @@ struct Wanted {
     seed: Option<u64>,
 }
 
-impl Wanted {
+impl FaultRequest {
     fn target(&self) -> Result<Target, String> {
         if let Some(name) = &self.endpoint {
             let known =
@@ -232,7 +232,7 @@ impl Wanted {
 
 /// `POST /sim/faults`.
 pub(super) async fn set(State(hub): State<SharedHub>, body: Bytes) -> Response {
-    let wanted: Wanted = match serde_json::from_slice(&body) {
+    let wanted: FaultRequest = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => return admin_error(StatusCode::BAD_REQUEST, format!("the body does not fit: {error}")),
     };

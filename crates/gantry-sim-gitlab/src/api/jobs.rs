@@ -25,7 +25,7 @@ const INTERVAL: &str = "x-gitlab-trace-update-interval";
 const JOB_STATUS: &str = "job-status";
 
 /// What a request for a job led to.
-enum Asked {
+enum JobRequestOutcome {
     Refused,
     Job(Value),
     /// Nothing now; the value to answer.
@@ -50,16 +50,16 @@ pub(super) async fn request(State(hub): State<SharedHub>, headers: HeaderMap, bo
         return refused;
     }
     match ask(&hub, &headers, &body) {
-        Asked::Refused => refuse(StatusCode::FORBIDDEN),
-        Asked::Job(payload) => json_answer(StatusCode::CREATED, &payload),
-        Asked::Nothing(last_update) => no_job(Some(&last_update)),
-        Asked::Wait(last_update, queue) => hold(&hub, &last_update, queue).await,
+        JobRequestOutcome::Refused => refuse(StatusCode::FORBIDDEN),
+        JobRequestOutcome::Job(payload) => json_answer(StatusCode::CREATED, &payload),
+        JobRequestOutcome::Nothing(last_update) => no_job(Some(&last_update)),
+        JobRequestOutcome::Wait(last_update, queue) => hold(&hub, &last_update, queue).await,
     }
 }
 
-fn ask(hub: &SharedHub, headers: &HeaderMap, body: &Map<String, Value>) -> Asked {
+fn ask(hub: &SharedHub, headers: &HeaderMap, body: &Map<String, Value>) -> JobRequestOutcome {
     let mut world = hub.world();
-    let Some(runner) = runners::contact(&mut world, headers, body) else { return Asked::Refused };
+    let Some(runner) = runners::contact(&mut world, headers, body) else { return JobRequestOutcome::Refused };
     let asker = Asker {
         runner: runner.id,
         system_id: text(body, "system_id").unwrap_or(LEGACY_SYSTEM_ID).to_owned(),
@@ -75,15 +75,15 @@ fn ask(hub: &SharedHub, headers: &HeaderMap, body: &Map<String, Value>) -> Asked
     }
     let last_update = world.last_update();
     if paused {
-        return Asked::Nothing(last_update);
+        return JobRequestOutcome::Nothing(last_update);
     }
     if text(body, "last_update") == Some(last_update.as_str()) {
         let queue = world.watch_queue();
-        return Asked::Wait(last_update, queue);
+        return JobRequestOutcome::Wait(last_update, queue);
     }
     match world.take(&asker) {
-        Some((_, payload)) => Asked::Job(payload),
-        None => Asked::Nothing(last_update),
+        Some((_, payload)) => JobRequestOutcome::Job(payload),
+        None => JobRequestOutcome::Nothing(last_update),
     }
 }
 

@@ -37,13 +37,13 @@ pub(super) async fn show(State(hub): State<SharedHub>) -> Response {
 /// The body of `PUT /sim/mode`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct ModeRequest {
     mode: String,
 }
 
 /// `PUT /sim/mode`.
 pub(super) async fn change(State(hub): State<SharedHub>, body: Bytes) -> Response {
-    let wanted: Wanted = match serde_json::from_slice(&body) {
+    let wanted: ModeRequest = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => return admin_error(StatusCode::BAD_REQUEST, format!("the body does not fit: {error}")),
     };

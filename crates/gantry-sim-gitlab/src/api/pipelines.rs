@@ -15,17 +15,17 @@ use crate::choice::Choice;
 use crate::ci::{AllowFailure, CiArtifact, CiJob, CiPipeline, Problem};
 use crate::hub::{Hub, SharedHub};
 use crate::limits;
-use crate::payload::variables::{Origin, PUSH, Variable};
 use crate::reading::{self, CI_FILE, Reading, Unread};
 use crate::repo::Checkout;
 use crate::state::pipelines::{Pipeline, left_out_view};
 use crate::state::view::definition_view;
 use crate::tasks;
+use crate::variables::{Origin, PUSH, Variable};
 
 /// The body of `POST /sim/pipelines`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct PipelineRequest {
     /// May be left out when only one repository is served.
     repo: Option<String>,
     /// The default branch if left out.
@@ -55,7 +55,7 @@ struct Wanted {
     dry_run: bool,
 }
 
-impl Wanted {
+impl PipelineRequest {
     fn choice(&self) -> Choice {
         Choice {
             jobs: self.jobs.clone(),
@@ -68,7 +68,7 @@ impl Wanted {
 
 /// `POST /sim/pipelines`.
 pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Response {
-    let wanted: Wanted = match serde_json::from_slice(&body) {
+    let wanted: PipelineRequest = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => return admin_error(StatusCode::BAD_REQUEST, format!("the body does not fit: {error}")),
     };
@@ -127,7 +127,7 @@ pub(super) async fn create(State(hub): State<SharedHub>, body: Bytes) -> Respons
 /// The plan of what was asked for, or why there is none.
 async fn plan(
     hub: &SharedHub,
-    wanted: &Wanted,
+    wanted: &PipelineRequest,
     checkout: Arc<Checkout>,
     known: Vec<(String, String)>,
 ) -> Result<CiPipeline, Refusal> {

@@ -3,8 +3,8 @@
 use super::durations;
 use super::field::Field;
 use super::model::CiArtifact;
+use super::node::Value;
 use super::problem::Report;
-use super::yaml::Value;
 
 const KEYS: &[&str] =
     &["access", "exclude", "expire_in", "expose_as", "name", "paths", "public", "reports", "untracked", "when"];

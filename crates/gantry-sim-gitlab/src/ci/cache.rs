@@ -3,8 +3,8 @@
 use super::artifacts::WHEN;
 use super::field::Field;
 use super::model::{CiCache, Repository};
+use super::node::Value;
 use super::problem::Report;
-use super::yaml::Value;
 
 /// How many caches a job may have; GitLab's limit.
 const MAX_CACHES: usize = 4;

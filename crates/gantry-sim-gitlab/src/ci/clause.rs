@@ -3,9 +3,9 @@
 use super::field::Field;
 use super::glob::Glob;
 use super::model::Repository;
+use super::node::Value;
 use super::problem::{At, Report};
 use super::variables::{Lookup, expand, expand_all};
-use super::yaml::Value;
 
 /// How many paths or patterns one of them may have; GitLab's limit.
 const MAX_PATTERNS: usize = 50;

@@ -3,8 +3,8 @@
 
 use super::field::Field;
 use super::model::CiEnvironment;
+use super::node::Value;
 use super::problem::Report;
-use super::yaml::Value;
 
 const KEYS: &[&str] =
     &["name", "url", "on_stop", "action", "auto_stop_in", "kubernetes", "deployment_tier", "rollback_job"];

@@ -7,8 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::field::Field;
 use super::include::deep_merge;
+use super::node::{Entry, Map, Node};
 use super::problem::Report;
-use super::yaml::{Entry, MAX_NODES, Map, Node};
+use super::yaml::MAX_NODES;
 
 /// How many levels of templates there may be; GitLab's limit.
 const MAX_LEVELS: usize = 10;

@@ -8,8 +8,8 @@ use regex::Regex;
 use super::field::Field;
 use super::inputs;
 use super::model::CiJobInput;
+use super::node::Value;
 use super::problem::Report;
-use super::yaml::Value;
 
 const RELEASE: &[&str] =
     &["tag_name", "tag_message", "name", "description", "ref", "milestones", "released_at", "assets"];

@@ -3,8 +3,8 @@
 //! Each `Option` or list returned here is the value if it is right; if it is wrong the problem is
 //! already recorded and the caller goes on as if the key were absent.
 
+use super::node::{Map, Node, Value};
 use super::problem::Report;
-use super::yaml::{Map, Node, Value};
 
 /// A value and its path, such as `jobs:test:artifacts:paths`.
 #[derive(Clone)]

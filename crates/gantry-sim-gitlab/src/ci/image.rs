@@ -6,9 +6,9 @@ use regex::Regex;
 
 use super::field::Field;
 use super::model::{CiImage, CiJob};
+use super::node::Value;
 use super::problem::{At, Report};
 use super::variables::{self, Lookup};
-use super::yaml::Value;
 
 const IMAGE_KEYS: &[&str] = &["name", "entrypoint", "docker", "kubernetes", "pull_policy", "ports"];
 const SERVICE_KEYS: &[&str] =

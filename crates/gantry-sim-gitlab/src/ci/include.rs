@@ -7,13 +7,14 @@ use std::rc::Rc;
 
 use super::field::Field;
 use super::inputs::{self, Given, Values};
-use super::interpolate::{self, Known};
-use super::model::{CiInput, Found};
+use super::interpolate::{self, InterpolationScope};
+use super::model::{CiInput, FileLookup};
+use super::node::{Entry, Map, Node, Value};
 use super::problem::{At, Report};
 use super::rules::{self, Outcome};
-use super::source::{self, Home, Lost, Place, Source, normal};
+use super::source::{self, Home, IncludeContext, Lost, Source, normal};
 use super::variables::Lookup;
-use super::yaml::{self, Entry, MAX_NODES, Map, Node, Value};
+use super::yaml::{self, MAX_NODES};
 
 /// How many files one configuration may include, directly or not; GitLab's limit.
 const MAX_INCLUDES: usize = 150;
@@ -124,7 +125,7 @@ impl Loader<'_> {
         }
         let wanted = Field::new(&wanted, "spec:inputs");
         let values = inputs::values(Some(&wanted), given, self.lookup, self.report)?;
-        let known = Known { inputs: &values, component: &component, lookup: self.lookup };
+        let known = InterpolationScope { inputs: &values, component: &component, lookup: self.lookup };
         interpolate::interpolate(&rest, name, &known, self.report)
     }
 
@@ -133,7 +134,7 @@ impl Loader<'_> {
         let mut all = Node::map(include.node.at.clone(), Map::new());
         for item in items(include.node) {
             let field = Field::new(item, "spec:include");
-            let place = Place { repository: self.input.repository, lookup: self.lookup, home: &self.home };
+            let place = IncludeContext { repository: self.input.repository, lookup: self.lookup, home: &self.home };
             for source in place.resolve(&field, self.report).ok()? {
                 let text = self.text_of(&item.at, &source).ok()?;
                 let root = yaml::parse(&text, &source.name(), self.report)?;
@@ -157,7 +158,7 @@ impl Loader<'_> {
         if let Some(inputs) = &inputs {
             inputs.map(self.report).ok_or(Lost::Refused)?;
         }
-        let place = Place { repository: self.input.repository, lookup: self.lookup, home: &self.home };
+        let place = IncludeContext { repository: self.input.repository, lookup: self.lookup, home: &self.home };
         let sources = place.resolve(&field, self.report)?;
         let given = Given::File(inputs);
         sources.iter().map(|source| self.source(&node.at, source, &given)).collect()
@@ -204,9 +205,9 @@ impl Loader<'_> {
             return Err(Lost::Refused);
         }
         match source.read(self.input.repository) {
-            Found::Text(text) => Ok(text),
-            Found::Unmapped => Err(source::missing(at, source, self.report)),
-            Found::Nothing => {
+            FileLookup::Text(text) => Ok(text),
+            FileLookup::Unmapped => Err(source::missing(at, source, self.report)),
+            FileLookup::Nothing => {
                 let place = match (&source.home, &source.job) {
                     (_, Some(job)) => format!("`{path}` is not in the artifacts of {job}"),
                     (Home::Own, None) => format!("`{path}` does not exist in the repository"),

@@ -9,9 +9,9 @@ use regex::Regex;
 use super::expr::Expr;
 use super::field::Field;
 use super::model::CiJobInput;
+use super::node::{Node, Value};
 use super::problem::{At, Report};
 use super::variables::Lookup;
-use super::yaml::{Node, Value};
 
 /// How many inputs one file may ask for; far above real use.
 const MAX_INPUTS: usize = 200;
@@ -77,7 +77,7 @@ pub(super) fn values(
     for (name, entry) in wanted.iter().flat_map(|(_, map)| map.iter()).take(MAX_INPUTS) {
         let path = format!("spec:inputs:{name}");
         let field = Field::new(&entry.value, path);
-        let known = Known { values: &values, lookup };
+        let known = InterpolationScope { values: &values, lookup };
         match value(name, &field, given, &known, report) {
             Some(value) => drop(values.insert(name.clone(), value)),
             None => is_right = false,
@@ -154,12 +154,18 @@ fn typed(text: &str, kind: &str, at: &At) -> Node {
 }
 
 /// What an input may depend on: those before it, and variables.
-struct Known<'k> {
+struct InterpolationScope<'k> {
     values: &'k Values,
     lookup: &'k Lookup,
 }
 
-fn value(name: &str, field: &Field<'_>, given: &Given<'_>, known: &Known<'_>, report: &mut Report) -> Option<String> {
+fn value(
+    name: &str,
+    field: &Field<'_>,
+    given: &Given<'_>,
+    known: &InterpolationScope<'_>,
+    report: &mut Report,
+) -> Option<String> {
     let is_plain = matches!(field.node.value, Value::Null);
     if !is_plain {
         field.map_of(report, KEYS)?;
@@ -266,7 +272,11 @@ fn checked(
 struct Wrong;
 
 /// The first of an input's rules that holds, if any does.
-fn matching<'n>(rules: &Field<'n>, known: &Known<'_>, report: &mut Report) -> Result<Option<&'n Node>, Wrong> {
+fn matching<'n>(
+    rules: &Field<'n>,
+    known: &InterpolationScope<'_>,
+    report: &mut Report,
+) -> Result<Option<&'n Node>, Wrong> {
     if rules.list().is_none() {
         rules.expected(report, "an array of rules");
         return Err(Wrong);

@@ -12,7 +12,7 @@ const MAX_FUNCTIONS: usize = 3;
 const MAX_BLOCK: usize = 1 << 20;
 
 /// What can be put into a text.
-pub(super) struct Known<'k> {
+pub(super) struct InterpolationScope<'k> {
     pub(super) inputs: &'k Values,
     /// What a component knows of itself.
     pub(super) component: &'k Values,
@@ -22,7 +22,12 @@ pub(super) struct Known<'k> {
 
 /// Replaces every block; `None` if one is wrong, which is then reported. Blocks of a matrix stay:
 /// they are read with the job.
-pub(super) fn interpolate(text: &str, file: &str, known: &Known<'_>, report: &mut Report) -> Option<String> {
+pub(super) fn interpolate(
+    text: &str,
+    file: &str,
+    known: &InterpolationScope<'_>,
+    report: &mut Report,
+) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut line, mut is_right) = (text, 1, true);
     while let Some((before, after)) = rest.split_once("$[[") {
@@ -52,7 +57,7 @@ pub(super) fn interpolate(text: &str, file: &str, known: &Known<'_>, report: &mu
     is_right.then_some(out)
 }
 
-fn block(inside: &str, known: &Known<'_>, report: &mut Report) -> Result<String, String> {
+fn block(inside: &str, known: &InterpolationScope<'_>, report: &mut Report) -> Result<String, String> {
     let mut parts = inside.split('|').map(str::trim);
     let access = parts.next().unwrap_or_default();
     let mut value = match access.split_once('.') {
@@ -126,7 +131,7 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
         let component = Values::new();
-        let known = Known { inputs: &inputs, component: &component, lookup: &lookup };
+        let known = InterpolationScope { inputs: &inputs, component: &component, lookup: &lookup };
         let mut report = Report::default();
         let cases = [
             ("$[[ inputs.a ]]-$[[inputs.n]]", "x y-3"),

@@ -6,15 +6,15 @@ use super::extras::{self, Extras};
 use super::field::Field;
 use super::model::{AllowFailure, CiArtifact, CiEnvironment, CiTrigger, CiVariable, Repository, When};
 use super::needs::{self, Needs};
+use super::node::{Map, Node, Value};
 use super::only::{self, Policy};
 use super::parallel::{self, Instance};
 use super::problem::{At, Report};
 use super::rules::{self, Rule};
 use super::script;
 use super::settings::{self, Settings};
-use super::trigger::{self, Wanted};
+use super::trigger::{self, Triggered};
 use super::variables;
-use super::yaml::{Map, Node, Value};
 
 /// The stage of a job that names none.
 const DEFAULT_STAGE: &str = "test";
@@ -145,8 +145,8 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
     let refused = REFUSED.iter().filter_map(|(key, why)| refusal(&field, key, why));
     let mut refused: Vec<String> = refused.chain(lacking.clone()).collect();
     let trigger = match field.get("trigger").and_then(|trigger| trigger::read(&trigger, report)) {
-        Some(Wanted::Child(trigger)) => Some(trigger),
-        Some(Wanted::NotHere(why)) => {
+        Some(Triggered::Child(trigger)) => Some(trigger),
+        Some(Triggered::NotHere(why)) => {
             refused.extend(refusal(&field, "trigger", &why));
             None
         }

@@ -26,8 +26,10 @@ mod job;
 mod lenient;
 mod model;
 mod needs;
+mod node;
 mod only;
 mod parallel;
+mod patterns;
 mod pipeline;
 mod problem;
 mod reference;
@@ -46,7 +48,7 @@ mod tests;
 
 pub use model::{
     AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiJobInput, CiLeftOut,
-    CiNeed, CiPipeline, CiRetry, CiTrigger, CiVariable, Found, Repository, When,
+    CiNeed, CiPipeline, CiRetry, CiTrigger, CiVariable, FileLookup, Repository, When,
 };
 pub use problem::Problem;
 

@@ -23,7 +23,7 @@ pub struct CiInput<'a> {
 
 /// What there is of a file of another place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum FileLookup {
     /// Its text.
     Text(String),
     /// The place is here, and has no such file.
@@ -32,7 +32,7 @@ pub enum Found {
     Unmapped,
 }
 
-impl From<Option<String>> for Found {
+impl From<Option<String>> for FileLookup {
     fn from(text: Option<String>) -> Self {
         text.map_or(Self::Nothing, Self::Text)
     }
@@ -51,16 +51,16 @@ pub trait Repository {
     /// `None` if there is no such one.
     fn changed_since(&self, git_ref: &str) -> Option<Rc<[String]>>;
     /// The text of a file in the directory that stands for another project.
-    fn project_file(&self, _project: &str, _path: &str) -> Found {
-        Found::Unmapped
+    fn project_file(&self, _project: &str, _path: &str) -> FileLookup {
+        FileLookup::Unmapped
     }
     /// Every file in the directory that stands for another project; `None` if no directory does.
     fn project_paths(&self, _project: &str) -> Option<Rc<[String]>> {
         None
     }
     /// The text of the file that stands for a URL.
-    fn remote_file(&self, _url: &str) -> Found {
-        Found::Unmapped
+    fn remote_file(&self, _url: &str) -> FileLookup {
+        FileLookup::Unmapped
     }
     /// The text of a file in the archive of a job of the parent pipeline
     /// (`trigger:include:artifact`).

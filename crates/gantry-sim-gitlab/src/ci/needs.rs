@@ -2,9 +2,9 @@
 
 use super::field::Field;
 use super::model::CiVariable;
+use super::node::Value;
 use super::parallel;
 use super::problem::{At, Report};
-use super::yaml::Value;
 
 /// How many jobs one job may need; GitLab's limit.
 const MAX_NEEDS: usize = 50;

@@ -7,10 +7,10 @@ use super::clause::Changes;
 use super::expr::Expr;
 use super::field::Field;
 use super::model::Repository;
+use super::node::Value;
 use super::problem::Report;
 use super::rules;
 use super::variables::Lookup;
-use super::yaml::Value;
 
 /// Refs that name a pipeline source, and the value of `CI_PIPELINE_SOURCE` for each.
 const SOURCES: &[(&str, &str)] = &[

@@ -4,8 +4,8 @@ use indexmap::IndexMap;
 
 use super::field::Field;
 use super::model::CiVariable;
+use super::node::Value;
 use super::problem::Report;
-use super::yaml::Value;
 
 /// How many instances a job may have; GitLab's limits.
 const MIN_INSTANCES: i64 = 1;

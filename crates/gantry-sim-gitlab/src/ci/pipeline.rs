@@ -6,13 +6,13 @@ use super::graph::{self, Planned};
 use super::image;
 use super::job::{self, Context, Draft, Presence};
 use super::model::{AllowFailure, CiInput, CiJob, CiLeftOut, CiPipeline, Repository};
+use super::node::{Entry, Map, Node, Value};
 use super::parallel::Instance;
 use super::problem::{At, Report};
 use super::rules::{self, CancelWhen, Outcome, Rule};
 use super::script;
 use super::settings;
 use super::variables::{self, Lookup, Set, expand};
-use super::yaml::{Entry, Map, Node, Value};
 
 /// The stages of a file that names none; `.pre` and `.post` always exist.
 const DEFAULT_STAGES: [&str; 3] = ["build", "test", "deploy"];

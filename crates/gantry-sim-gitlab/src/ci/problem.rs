@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::rc::Rc;
 
-use super::expr::Patterns;
+use super::patterns::Patterns;
 use super::suggest;
 
 /// How many problems or warnings are kept; nobody reads more, and a hostile file could cause one

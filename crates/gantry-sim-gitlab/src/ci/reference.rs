@@ -6,8 +6,9 @@
 use std::rc::Rc;
 
 use super::extends::Extended;
+use super::node::{Entry, Map, Node, Value};
 use super::problem::{At, Report};
-use super::yaml::{Entry, MAX_DEPTH, MAX_NODES, Map, Node, Value};
+use super::yaml::{MAX_DEPTH, MAX_NODES};
 
 /// How long a chain of references may be. GitLab has no limit of its own for it, only one for the
 /// depth of scripts; the resolver recurses.

@@ -7,9 +7,9 @@ use super::expr::Expr;
 use super::field::Field;
 use super::model::{AllowFailure, AutoCancel, CiVariable, Repository};
 use super::needs::{self, Needs};
+use super::node::Value;
 use super::problem::{At, Report};
 use super::variables::{self, Lookup};
-use super::yaml::Value;
 
 /// Which keys and `when` values a list of rules may use.
 #[derive(Clone, Copy)]

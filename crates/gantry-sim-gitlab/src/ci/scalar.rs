@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use super::yaml::Value;
+use super::node::Value;
 
 /// The value of an unquoted scalar.
 pub(super) fn resolve(text: &str) -> Value {

@@ -2,8 +2,8 @@
 //! references.
 
 use super::field::Field;
+use super::node::Value;
 use super::problem::Report;
-use super::yaml::Value;
 
 /// How deep lists may be nested; GitLab's limit.
 const MAX_NESTING: usize = 10;

@@ -2,9 +2,9 @@
 
 use super::field::Field;
 use super::model::{CiArtifact, CiCache, CiImage, CiRetry, Repository};
+use super::node::Value;
 use super::problem::Report;
 use super::rules;
-use super::yaml::Value;
 use super::{artifacts, cache, image, script};
 
 /// What `default` may hold, and a job may inherit.

@@ -4,10 +4,10 @@
 
 use super::field::Field;
 use super::inputs::Values;
-use super::model::{Found, Repository};
+use super::model::{FileLookup, Repository};
+use super::node::Value;
 use super::problem::{At, Report};
 use super::variables::{Lookup, expand, expand_all};
-use super::yaml::Value;
 
 /// Where GitLab keeps its own templates in its repository; a directory that stands for that project
 /// has them.
@@ -46,7 +46,7 @@ pub(super) enum Lost {
 }
 
 /// What an entry is resolved with.
-pub(super) struct Place<'p> {
+pub(super) struct IncludeContext<'p> {
     pub(super) repository: &'p dyn Repository,
     pub(super) lookup: &'p Lookup,
     /// Whose files `local` means.
@@ -68,7 +68,7 @@ impl Source {
     }
 
     /// Reads the file.
-    pub(super) fn read(&self, repository: &dyn Repository) -> Found {
+    pub(super) fn read(&self, repository: &dyn Repository) -> FileLookup {
         match (&self.home, &self.job) {
             (_, Some(job)) => repository.artifact_file(job, &self.path).into(),
             (Home::Own, None) => repository.file(&self.path).into(),
@@ -78,7 +78,7 @@ impl Source {
     }
 }
 
-impl Place<'_> {
+impl IncludeContext<'_> {
     /// The files that an entry stands for.
     pub(super) fn resolve(&self, field: &Field<'_>, report: &mut Report) -> Result<Vec<Source>, Lost> {
         let at = &field.node.at;
@@ -115,10 +115,10 @@ impl Place<'_> {
         // Where nothing stands for the place, that is said instead.
         let is_here = match kind {
             "project" => match self.home_of(&what) {
-                Home::Project(project) => !matches!(self.repository.project_file(&project, ""), Found::Unmapped),
+                Home::Project(project) => !matches!(self.repository.project_file(&project, ""), FileLookup::Unmapped),
                 _ => true,
             },
-            _ => !matches!(self.remote(&what).read(self.repository), Found::Unmapped),
+            _ => !matches!(self.remote(&what).read(self.repository), FileLookup::Unmapped),
         };
         for key in ["ref", "integrity", "cache"] {
             if let Some(ignored) = field.get(key).filter(|_| is_here) {
@@ -212,9 +212,9 @@ impl Place<'_> {
         let sources = candidates.map(|path| Source { component: component.clone(), ..Source::new(home.clone(), path) });
         for source in &sources {
             match source.read(self.repository) {
-                Found::Text(_) => return Ok(vec![source.clone()]),
-                Found::Nothing => {}
-                Found::Unmapped => return Err(missing(&field.node.at, source, report)),
+                FileLookup::Text(_) => return Ok(vec![source.clone()]),
+                FileLookup::Nothing => {}
+                FileLookup::Unmapped => return Err(missing(&field.node.at, source, report)),
             }
         }
         let [first, second] = candidates_of(&sources);

@@ -3,8 +3,8 @@
 
 use super::field::Field;
 use super::model::CiTrigger;
+use super::node::{Node, Value};
 use super::problem::Report;
-use super::yaml::{Node, Value};
 
 const KEYS: &[&str] = &["include", "project", "branch", "strategy", "forward", "inputs"];
 const FORWARD: &[&str] = &["yaml_variables", "pipeline_variables"];
@@ -14,14 +14,14 @@ const STRATEGIES: &[&str] = &["depend", "mirror"];
 const MAX_FILES: usize = 3;
 
 /// What `trigger` asks for.
-pub(super) enum Wanted {
+pub(super) enum Triggered {
     Child(CiTrigger),
     /// A pipeline that cannot be started here: why.
     NotHere(String),
 }
 
 /// Reads `trigger`.
-pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Wanted> {
+pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Triggered> {
     if let Value::Text(project) = &field.node.value {
         return Some(other_project(project));
     }
@@ -49,7 +49,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Wanted> {
     let inputs = field.get("inputs");
     let inputs = inputs.as_ref().and_then(|inputs| inputs.map(report));
     let inputs = inputs.into_iter().flatten().map(|(name, entry)| (name.clone(), entry.value.inline()));
-    Some(Wanted::Child(CiTrigger {
+    Some(Triggered::Child(CiTrigger {
         config: serde_json::json!({"include": include.node.json()}).to_string(),
         artifacts_of: artifacts_of(&include),
         inputs: inputs.collect(),
@@ -59,8 +59,8 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Wanted> {
     }))
 }
 
-fn other_project(project: &str) -> Wanted {
-    Wanted::NotHere(format!("of the project {project} is not supported here: there is only this project"))
+fn other_project(project: &str) -> Triggered {
+    Triggered::NotHere(format!("of the project {project} is not supported here: there is only this project"))
 }
 
 fn forwarded(field: &Field<'_>, report: &mut Report) -> [Option<bool>; 2] {

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use indexmap::IndexMap;
 
-use super::expr::Patterns;
 use super::field::Field;
 use super::model::CiVariable;
+use super::node::Value;
+use super::patterns::Patterns;
 use super::problem::Report;
-use super::yaml::Value;
 
 /// What a variable may say about itself, in the file's own `variables` and in those of a job.
 pub(super) const GLOBAL_DATA: &[&str] = &["value", "description", "options", "expand"];

@@ -13,8 +13,8 @@ use super::pipelines::Pipeline;
 use super::status::Status;
 use crate::choice::Choice;
 use crate::ci::{CiPipeline, CiTrigger};
-use crate::payload::variables::{self, Origin, Variable};
 use crate::repo::Checkout;
+use crate::variables::{self, Origin, Variable};
 
 /// How deep children of children may go; GitLab's limit.
 const MAX_DEPTH: usize = 2;

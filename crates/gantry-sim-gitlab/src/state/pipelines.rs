@@ -15,8 +15,8 @@ use super::status::Status;
 use crate::choice::Choice;
 use crate::ci::{AllowFailure, AutoCancel, CiJob, CiLeftOut, CiPipeline};
 use crate::limits;
-use crate::payload::variables::Variable;
 use crate::repo::Checkout;
+use crate::variables::Variable;
 
 /// One pipeline.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::World;
 use super::job::{Job, Lease, Source};
 use crate::ci::{AllowFailure, CiJob};
-use crate::payload;
+use crate::state::payload;
 
 /// A runner that asks for a job.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode, header};
 use serde_json::Value;
 
-use super::{representation::Shown, request::Query, status::json_response};
+use super::{representation::Represented, request::Query, status::json_response};
 use crate::{auth::User, cluster::Cluster};
 
 /// Everything about a request but its body.
@@ -28,5 +28,5 @@ impl Call {
 
 /// An answer with an object.
 pub(crate) fn object_response(code: StatusCode, object: &Value) -> Response {
-    json_response(code, &Shown(object))
+    json_response(code, &Represented(object))
 }

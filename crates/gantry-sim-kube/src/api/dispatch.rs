@@ -17,7 +17,7 @@ use super::{
     call::Call,
     create, delete, discovery, exec, list, log, openapi, patch, protobuf,
     representation::{self, Language},
-    request::{self, Asked, Target},
+    request::{self, PathSubject, Target},
     reviews, scale, sim,
     status::ApiError,
     token, update, watch,
@@ -68,7 +68,7 @@ async fn handle(cluster: Arc<Cluster>, request: Request) -> Result<Response, Api
     let user = access::user(&cluster, &parts.headers)?;
     let call = Call { cluster, user, method: parts.method.clone(), headers: parts.headers.clone() };
     match request::read(&parts.method, &parts.uri) {
-        Asked::Resource(target) => {
+        PathSubject::Resource(target) => {
             call.cluster.counters.count(target.verb, &target.attributes().full_resource());
             let lost = mishap(&call, &target.attributes()).await?;
             reviews::check(&call, &target.attributes())?;
@@ -80,12 +80,12 @@ async fn handle(cluster: Arc<Cluster>, request: Request) -> Result<Response, Api
             answer.extensions_mut().insert(AnswerLost);
             Ok(answer)
         }
-        Asked::Unknown(wish) => {
+        PathSubject::Unknown(wish) => {
             call.cluster.counters.count(&wish.verb, &wish.full_resource());
             access::check(&call, &wish)?;
             Err(ApiError::no_such_path())
         }
-        Asked::Path => {
+        PathSubject::Path => {
             call.cluster.counters.count(&parts.method.as_str().to_lowercase(), &path);
             non_resource(call, &parts, &path, body).await
         }

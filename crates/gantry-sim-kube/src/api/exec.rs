@@ -12,7 +12,7 @@ use super::{
     breaker::Breaker,
     call::Call,
     kubelet_link,
-    remote::{self, Remote, Streams, Wanted},
+    remote::{self, Remote, Streams, WantedStreams},
     request::Target,
     status::ApiError,
     websocket::{self, Upgrade},
@@ -94,7 +94,7 @@ async fn connect(
         Ok(agreed) => agreed,
         Err(refusal) => return Ok(*refusal),
     };
-    let wanted = Wanted::read(target, protocol);
+    let wanted = WantedStreams::read(target, protocol);
     let cluster = Arc::clone(&call.cluster);
     let fault = cluster.faults.stream(&target.subresource, &target.namespace, &target.name, &name);
     let breaker = Breaker::new(fault);

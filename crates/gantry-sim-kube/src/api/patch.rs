@@ -22,7 +22,7 @@ use crate::{
 const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum PatchType {
     Json,
     Merge,
     Strategic,
@@ -34,18 +34,21 @@ pub(crate) fn answer(call: &Call, target: &Target, body: &[u8]) -> Result<Respon
     let shape = representation::wanted(&call.headers)?;
     let media = call.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let way = match media.split(';').next().unwrap_or("").trim() {
-        "application/json-patch+json" => Way::Json,
-        "application/merge-patch+json" => Way::Merge,
-        "application/strategic-merge-patch+json" => Way::Strategic,
-        "application/apply-patch+yaml" => Way::Apply,
+        "application/json-patch+json" => PatchType::Json,
+        "application/merge-patch+json" => PatchType::Merge,
+        "application/strategic-merge-patch+json" => PatchType::Strategic,
+        "application/apply-patch+yaml" => PatchType::Apply,
         _ => return Err(ApiError::unsupported_media_type(ACCEPTED)),
     };
     let patch: Value = serde_json::from_slice(body).map_err(|error| {
-        let hint =
-            if way == Way::Apply { " (this server reads JSON only, which every YAML parser reads too)" } else { "" };
+        let hint = if way == PatchType::Apply {
+            " (this server reads JSON only, which every YAML parser reads too)"
+        } else {
+            ""
+        };
         ApiError::bad_request(format!("error decoding patch: {error}{hint}"))
     })?;
-    let (code, stored) = if way == Way::Apply {
+    let (code, stored) = if way == PatchType::Apply {
         apply(call, target, patch)?
     } else {
         (StatusCode::OK, update::change(call, target, |old| patched(way, old, &patch))?)
@@ -54,18 +57,18 @@ pub(crate) fn answer(call: &Call, target: &Target, body: &[u8]) -> Result<Respon
     Ok(object_response(code, &shown))
 }
 
-fn patched(way: Way, old: &Value, patch: &Value) -> Result<Value, ApiError> {
+fn patched(way: PatchType, old: &Value, patch: &Value) -> Result<Value, ApiError> {
     let mut new = old.clone();
     match way {
-        Way::Json => patch::json_patch(&mut new, patch).map_err(|why| {
+        PatchType::Json => patch::json_patch(&mut new, patch).map_err(|why| {
             let mut error =
                 ApiError::bad_request(format!("the server rejected our request due to an error in our request: {why}"));
             error.code = StatusCode::UNPROCESSABLE_ENTITY;
             error.reason = "Invalid";
             error
         })?,
-        Way::Merge => patch::merge(&mut new, patch),
-        Way::Strategic | Way::Apply => patch::strategic(&mut new, patch),
+        PatchType::Merge => patch::merge(&mut new, patch),
+        PatchType::Strategic | PatchType::Apply => patch::strategic(&mut new, patch),
     }
     Ok(new)
 }

@@ -70,13 +70,13 @@ pub(super) struct Streams {
 
 /// What the client wants to have.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(super) struct WantedStreams {
     pub(super) stdout: bool,
     pub(super) stderr: bool,
     pub(super) protocol: RemoteProtocol,
 }
 
-impl Wanted {
+impl WantedStreams {
     pub(super) fn read(target: &Target, protocol: RemoteProtocol) -> Self {
         Self { stdout: target.query.flag("stdout"), stderr: target.query.flag("stderr"), protocol }
     }
@@ -131,7 +131,7 @@ pub(super) async fn serve<R: Remote>(
     cluster: Arc<Cluster>,
     socket: WebSocket,
     start: impl Future<Output = Result<R, Value>>,
-    (wanted, breaker): (Wanted, Breaker),
+    (wanted, breaker): (WantedStreams, Breaker),
 ) {
     let (mut sink, mut stream) = socket.split();
     let (outbox, mut queue) = mpsc::channel::<Message>(OUTBOX);
@@ -164,7 +164,7 @@ async fn session<R: Remote>(
     cluster: &Cluster,
     (stream, breaker): (&mut SplitStream<WebSocket>, &Breaker),
     start: impl Future<Output = Result<R, Value>>,
-    (wanted, outbox): (Wanted, mpsc::Sender<Message>),
+    (wanted, outbox): (WantedStreams, mpsc::Sender<Message>),
 ) {
     let mut remote = match start.await {
         Ok(remote) => remote,

@@ -118,9 +118,9 @@ pub(crate) enum List<'o> {
 }
 
 /// An object as it is kept, to be written out as clients see it.
-pub(crate) struct Shown<'o>(pub(crate) &'o Value);
+pub(crate) struct Represented<'o>(pub(crate) &'o Value);
 
-impl Serialize for Shown<'_> {
+impl Serialize for Represented<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         each(to, self.0, |name, value| (name == "metadata").then_some(Metadata(value)))
     }

@@ -51,7 +51,7 @@ pub(crate) struct Target {
 
 /// What a path is about.
 #[derive(Debug, Clone)]
-pub(crate) enum Asked {
+pub(crate) enum PathSubject {
     Resource(Box<Target>),
     /// A resource-like path of a type that this server does not have; the wish is still told to the
     /// authorizer.
@@ -61,12 +61,12 @@ pub(crate) enum Asked {
 }
 
 /// Reads a request.
-pub(crate) fn read(method: &Method, uri: &Uri) -> Asked {
+pub(crate) fn read(method: &Method, uri: &Uri) -> PathSubject {
     let segments: Vec<&str> = uri.path().split('/').filter(|segment| !segment.is_empty()).collect();
     let (group, version, rest) = match segments.as_slice() {
         ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
         ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
-        _ => return Asked::Path,
+        _ => return PathSubject::Path,
     };
     let (namespace, plural, rest) = match rest {
         // A namespace is itself a resource: `/namespaces/x` and its status are about `x`, anything
@@ -74,7 +74,7 @@ pub(crate) fn read(method: &Method, uri: &Uri) -> Asked {
         ["namespaces"] | ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => ("", "namespaces", &rest[1..]),
         ["namespaces", namespace, plural, rest @ ..] => (*namespace, *plural, rest),
         [plural, rest @ ..] => ("", *plural, rest),
-        [] => return Asked::Path,
+        [] => return PathSubject::Path,
     };
     let name = rest.first().copied().unwrap_or("").to_owned();
     let subresource = rest.get(1..).unwrap_or(&[]).join("/");
@@ -82,7 +82,7 @@ pub(crate) fn read(method: &Method, uri: &Uri) -> Asked {
     let verb = verb(method, &name, &query);
     let found = resources::find(group, version, plural).filter(|kind| kind.namespaced || namespace.is_empty());
     let Some(kind) = found else {
-        return Asked::Unknown(Attributes {
+        return PathSubject::Unknown(Attributes {
             verb: verb.to_owned(),
             group: group.to_owned(),
             resource: plural.to_owned(),
@@ -92,7 +92,7 @@ pub(crate) fn read(method: &Method, uri: &Uri) -> Asked {
             path: None,
         });
     };
-    Asked::Resource(Box::new(Target { kind, verb, namespace: namespace.to_owned(), name, subresource, query }))
+    PathSubject::Resource(Box::new(Target { kind, verb, namespace: namespace.to_owned(), name, subresource, query }))
 }
 
 fn verb(method: &Method, name: &str, query: &Query) -> &'static str {
@@ -150,7 +150,7 @@ mod tests {
 
     fn target(method: &Method, uri: &str) -> Target {
         match read(method, &uri.parse().unwrap()) {
-            Asked::Resource(target) => *target,
+            PathSubject::Resource(target) => *target,
             other => panic!("{other:?}"),
         }
     }
@@ -175,10 +175,12 @@ mod tests {
     #[test]
     fn other_paths_are_not_resources() {
         let read = |path: &str| read(&Method::GET, &path.parse().unwrap());
-        assert!(matches!(read("/apis/apps/v1/namespaces/ci/daemonsets"), Asked::Unknown(wish) if wish.group == "apps"));
-        assert!(matches!(read("/api/v1"), Asked::Path));
-        assert!(matches!(read("/version"), Asked::Path));
-        assert!(matches!(read("/api/v1/namespaces/ci/nodes"), Asked::Unknown(_)));
+        assert!(
+            matches!(read("/apis/apps/v1/namespaces/ci/daemonsets"), PathSubject::Unknown(wish) if wish.group == "apps")
+        );
+        assert!(matches!(read("/api/v1"), PathSubject::Path));
+        assert!(matches!(read("/version"), PathSubject::Path));
+        assert!(matches!(read("/api/v1/namespaces/ci/nodes"), PathSubject::Unknown(_)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
     call::Call,
     list::Selectors,
     protobuf,
-    representation::{self, Language, Shape, Shown},
+    representation::{self, Language, Represented, Shape},
     request::Target,
     status::ApiError,
 };
@@ -215,12 +215,12 @@ impl Watch {
         if self.language == Language::Protobuf {
             // Records of managed fields are kept as text, and are JSON only when they are written
             // out.
-            let shown = serde_json::to_value(Shown(object)).unwrap_or_default();
+            let shown = serde_json::to_value(Represented(object)).unwrap_or_default();
             return protobuf::event(kind, &shown).unwrap_or_default();
         }
         let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
         // Writing a value that is JSON already into memory cannot fail.
-        let _ = serde_json::to_writer(&mut line, &Shown(object));
+        let _ = serde_json::to_writer(&mut line, &Represented(object));
         line.extend_from_slice(b"}\n");
         line.into()
     }

@@ -14,8 +14,8 @@ use super::{
     channel::{Namespace, Order, Task},
     error::StartError,
     programs::{self, Programs},
-    runtime::{self, Inner, connect, setup, start_within_deadline, validate},
     spec::{ContainerSpec, ExecSpec, ExitStatus, Privilege},
+    starting::{self, Inner, connect, setup, start_within_deadline, validate},
     streams::{Input, Output, Streams, Terminal},
     supervise::{Entered, Limit, Link, Namespaces, Role, Started, watch},
 };
@@ -202,7 +202,7 @@ impl Container {
         // A container that ends meanwhile makes all kinds of trouble; this is what it means.
         let mut started =
             started.map_err(|error| if self.status().is_some() { StartError::NotRunning } else { error })?;
-        let streams = runtime::streams(pipes, &mut started, exec.stdin)?;
+        let streams = starting::streams(pipes, &mut started, exec.stdin)?;
         let link = watch(started, Role::Exec { entered: Arc::clone(&processes.entered) });
         Ok(ExecChild::new(streams, link))
     }

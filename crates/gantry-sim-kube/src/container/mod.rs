@@ -26,6 +26,7 @@ mod memory;
 mod programs;
 mod runtime;
 mod spec;
+mod starting;
 mod streams;
 mod supervise;
 

@@ -19,7 +19,7 @@ pub(crate) type Login = (String, String);
 
 /// What is known for an image.
 #[derive(Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct PullSecrets {
     /// What the registry is shown, in this order.
     pub(crate) logins: Vec<Login>,
     /// Secrets that the pod names and that are not there.
@@ -27,8 +27,8 @@ pub(crate) struct Found {
 }
 
 /// Looks for what fits to `image`.
-pub(crate) fn find(cluster: &Cluster, pod: &Value, image: &str) -> Found {
-    let mut found = Found::default();
+pub(crate) fn find(cluster: &Cluster, pod: &Value, image: &str) -> PullSecrets {
+    let mut found = PullSecrets::default();
     for reference in items(pod, &["spec", "imagePullSecrets"]) {
         let name = text(reference, &["name"]);
         let Some(secret) = cluster.store.get(&Key::new(resources::core("secrets"), object::namespace(pod), name))

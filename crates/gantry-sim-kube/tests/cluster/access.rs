@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{LOOK, PATIENCE, World, never, sh};
+use crate::{LOOK, TIMEOUT, World, never, sh};
 
 fn refusal<T>(result: kube::Result<T>) -> (u16, String) {
     match result.err().expect("refused") {
@@ -100,7 +100,7 @@ async fn filled(secrets: &Api<Secret>, name: &str) -> BTreeMap<String, String> {
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(PATIENCE, filled).await.expect("the Secret is filled")
+    tokio::time::timeout(TIMEOUT, filled).await.expect("the Secret is filled")
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_secret_for_a_service_accounts_token_is_filled() {
     // With the account the Secret goes, and with the Secret the token.
     let accounts: Api<ServiceAccount> = Api::namespaced(world.admin(), "ci");
     accounts.delete("runner", &DeleteParams::default()).await.expect("deleted");
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while secrets.get_opt("runner-token").await.expect("an answer").is_some() {
             tokio::time::sleep(LOOK).await;
         }
@@ -138,7 +138,7 @@ async fn a_secret_for_a_service_accounts_token_is_filled() {
 async fn before_1_24_every_service_account_has_a_token_in_a_secret() {
     let world = World::with(|config| config.version = (1, 20)).await;
     let secrets: Api<Secret> = Api::namespaced(world.admin(), "ci");
-    let name = tokio::time::timeout(PATIENCE, async {
+    let name = tokio::time::timeout(TIMEOUT, async {
         let accounts: Api<ServiceAccount> = Api::namespaced(world.admin(), "ci");
         loop {
             let account = accounts.get("runner").await.expect("the account");

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
-use crate::{LOOK, PATIENCE, World, never, sh, state};
+use crate::{LOOK, TIMEOUT, World, never, sh, state};
 
 fn quick(config: &mut Config) {
     config.eviction_period = Duration::from_millis(100);
@@ -95,7 +95,7 @@ async fn an_eviction_is_a_graceful_deletion_that_says_why() {
         let condition = conditions.iter().find(|one| one["type"] == "DisruptionTarget").expect("the condition");
         assert_eq!((&condition["status"], &condition["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
         crate::exec::run(&world, name, "a", "touch /tmp/go").await;
-        tokio::time::timeout(PATIENCE, async {
+        tokio::time::timeout(TIMEOUT, async {
             while world.pods().get_opt(name).await.expect("an answer").is_some() {
                 tokio::time::sleep(LOOK).await;
             }

@@ -4,7 +4,7 @@ use kube::api::{AttachParams, AttachedProcess};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
-use crate::{LOOK, PATIENCE, World, never, sh};
+use crate::{LOOK, TIMEOUT, World, never, sh};
 
 async fn try_exec(world: &World, pod: &str, container: &str, script: &str) -> Result<AttachedProcess, kube::Error> {
     let params = AttachParams::default().container(container).stdin(true).stdout(true).stderr(true);
@@ -13,7 +13,7 @@ async fn try_exec(world: &World, pod: &str, container: &str, script: &str) -> Re
 
 /// Tries until a command runs in the container.
 pub(crate) async fn until_it_works(world: &World, pod: &str, container: &str) -> bool {
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while try_exec(world, pod, container, "true").await.is_err() {
             tokio::time::sleep(LOOK).await;
         }
@@ -34,13 +34,13 @@ pub(crate) async fn until_it_succeeds(world: &World, pod: &str, container: &str,
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(PATIENCE, tries).await.expect("the script ends well");
+    tokio::time::timeout(TIMEOUT, tries).await.expect("the script ends well");
 }
 
 /// Runs a script that may end its own container, so that nobody can say how it ended.
 pub(crate) async fn run(world: &World, pod: &str, container: &str, script: &str) {
     let process = try_exec(world, pod, container, script).await.expect("exec");
-    let _ = tokio::time::timeout(PATIENCE, process.join()).await.expect("it ends");
+    let _ = tokio::time::timeout(TIMEOUT, process.join()).await.expect("it ends");
 }
 
 async fn running(world: &World) {
@@ -53,7 +53,7 @@ async fn running(world: &World) {
 async fn until_up(process: &mut AttachedProcess) -> impl AsyncRead + Unpin + use<> {
     let mut stdout = process.stdout().expect("output");
     let mut line = [0; 3];
-    tokio::time::timeout(PATIENCE, stdout.read_exact(&mut line)).await.expect("in time").expect("output");
+    tokio::time::timeout(TIMEOUT, stdout.read_exact(&mut line)).await.expect("in time").expect("output");
     assert_eq!(&line, b"up\n");
     stdout
 }
@@ -75,7 +75,7 @@ async fn finish_with(mut process: AttachedProcess, mut stdout: impl AsyncRead + 
         read_err.expect("errors");
         status.expect("a status")
     };
-    let status = tokio::time::timeout(PATIENCE, all).await.expect("the command ends");
+    let status = tokio::time::timeout(TIMEOUT, all).await.expect("the command ends");
     let code = match status.status.as_deref() {
         Some("Success") => 0,
         _ => status
@@ -116,7 +116,7 @@ async fn a_vanished_client_closes_the_input_and_kills_nothing() {
     running(&world).await;
     let process = try_exec(&world, "p", "a", "cat; echo end > /tmp/end; sleep 0.2; echo more > /tmp/more").await;
     drop(process.expect("exec"));
-    let found = tokio::time::timeout(PATIENCE, async {
+    let found = tokio::time::timeout(TIMEOUT, async {
         loop {
             let process = try_exec(&world, "p", "a", "cat /tmp/end /tmp/more").await.expect("exec");
             if finish(process).await.0 == b"end\nmore\n" {
@@ -173,7 +173,7 @@ async fn a_missing_command_is_an_error_behind_the_upgrade() {
     let params = AttachParams::default().container("a").stdout(true).stderr(true);
     let mut process = world.pods().exec("p", ["no-such-program"], &params).await.expect("the upgrade succeeds");
     let status = process.take_status().expect("a status");
-    let status = tokio::time::timeout(PATIENCE, status).await.expect("in time").expect("a status");
+    let status = tokio::time::timeout(TIMEOUT, status).await.expect("in time").expect("a status");
     assert_eq!((status.reason.as_deref(), status.code), (Some("InternalError"), Some(500)));
     let message = status.message.unwrap_or_default();
     assert!(message.contains("exec: \"no-such-program\": executable file not found in $PATH"), "{message}");
@@ -201,7 +201,7 @@ async fn attached_clients_share_the_first_process() {
         let mut byte = [0];
         line.clear();
         while !line.ends_with('\n') {
-            tokio::time::timeout(PATIENCE, heard.read_exact(&mut byte)).await.expect("in time").expect("output");
+            tokio::time::timeout(TIMEOUT, heard.read_exact(&mut byte)).await.expect("in time").expect("output");
             line.push(char::from(byte[0]));
         }
         line.clone()
@@ -210,10 +210,10 @@ async fn attached_clients_share_the_first_process() {
     assert_eq!(ask(b"end\n").await, "got end\n");
     let mut rest = String::new();
     let read = overheard.read_to_string(&mut rest);
-    tokio::time::timeout(PATIENCE, read).await.expect("in time").expect("output");
+    tokio::time::timeout(TIMEOUT, read).await.expect("in time").expect("output");
     assert!(rest.ends_with("got end\n"), "{rest}");
     let status = one.take_status().expect("a status");
-    let status = tokio::time::timeout(PATIENCE, status).await.expect("in time").expect("a status");
+    let status = tokio::time::timeout(TIMEOUT, status).await.expect("in time").expect("a status");
     assert_eq!(status.status.as_deref(), Some("Success"));
     world.stop().await;
 }
@@ -249,7 +249,7 @@ async fn newer_servers_refuse_after_the_upgrade() {
     assert!(until_it_works(&world, "p", "a").await);
     let mut process = try_exec(&world, "p", "b", "true").await.expect("the upgrade succeeds");
     let status = process.take_status().expect("a status");
-    let status = tokio::time::timeout(PATIENCE, status).await.expect("in time").expect("a status");
+    let status = tokio::time::timeout(TIMEOUT, status).await.expect("in time").expect("a status");
     assert_eq!((status.reason.as_deref(), status.code), (Some("InternalError"), Some(500)));
     world.stop().await;
 }

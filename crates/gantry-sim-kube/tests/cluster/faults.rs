@@ -7,7 +7,7 @@ use kube::api::{AttachParams, DeleteParams, ListParams, WatchEvent, WatchParams}
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
-use crate::{LOOK, PATIENCE, World, never, sh, state};
+use crate::{LOOK, TIMEOUT, World, never, sh, state};
 
 fn code<T>(result: kube::Result<T>) -> u16 {
     match result {
@@ -96,7 +96,7 @@ async fn exec(world: &World, script: &str) -> kube::api::AttachedProcess {
 /// Waits until the stream is gone, without a word about how the command ended.
 async fn broken(process: &mut kube::api::AttachedProcess) {
     let status = process.take_status().expect("a status");
-    assert!(tokio::time::timeout(PATIENCE, status).await.expect("the stream breaks").is_none());
+    assert!(tokio::time::timeout(TIMEOUT, status).await.expect("the stream breaks").is_none());
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn streams_break_after_as_many_bytes_as_ordered() {
     let mut process = exec(&world, "printf 123456789012345; sleep 600").await;
     let mut out = [0; 10];
     let mut read = process.stdout().expect("output");
-    tokio::time::timeout(PATIENCE, read.read_exact(&mut out)).await.expect("in time").expect("output");
+    tokio::time::timeout(TIMEOUT, read.read_exact(&mut out)).await.expect("in time").expect("output");
     assert_eq!(&out, b"1234567890");
     broken(&mut process).await;
     // A stalled one gives as much, and then nothing, not even an end.
@@ -116,7 +116,7 @@ async fn streams_break_after_as_many_bytes_as_ordered() {
     let mut process = exec(&world, "printf 123456789012345").await;
     let mut read = process.stdout().expect("output");
     let mut some = [0; 5];
-    tokio::time::timeout(PATIENCE, read.read_exact(&mut some)).await.expect("in time").expect("output");
+    tokio::time::timeout(TIMEOUT, read.read_exact(&mut some)).await.expect("in time").expect("output");
     assert_eq!(&some, b"12345");
     assert!(tokio::time::timeout(Duration::from_millis(300), read.read_u8()).await.is_err(), "nothing more comes");
     world.stop().await;
@@ -131,9 +131,9 @@ async fn watches_end_when_told_and_with_410_if_wanted() {
         let mut events = pods.watch(&params, "0").await.expect("a watch").boxed();
         // The watch is there when its first event is.
         world.pod(&format!("p-{gone}"), never(&json!([sh("a", "true")]))).await;
-        tokio::time::timeout(PATIENCE, events.next()).await.expect("in time").expect("an event").expect("an event");
+        tokio::time::timeout(TIMEOUT, events.next()).await.expect("in time").expect("an event").expect("an event");
         world.fault(json!({"kind": "watch-close", "resource": "pods", "gone": gone})).await;
-        let rest = tokio::time::timeout(PATIENCE, events.collect::<Vec<_>>()).await.expect("the watch ends");
+        let rest = tokio::time::timeout(TIMEOUT, events.collect::<Vec<_>>()).await.expect("the watch ends");
         let last = rest.last().and_then(|event| event.as_ref().ok());
         assert_eq!(matches!(last, Some(WatchEvent::Error(status)) if status.code == 410), gone);
     }
@@ -149,7 +149,7 @@ async fn kubelet_can_be_away_for_a_while() {
     let mut process = exec(&world, "echo up; cat; touch /tmp/go; sleep 600").await;
     let mut out = [0; 3];
     let mut read = process.stdout().expect("output");
-    tokio::time::timeout(PATIENCE, read.read_exact(&mut out)).await.expect("in time").expect("output");
+    tokio::time::timeout(TIMEOUT, read.read_exact(&mut out)).await.expect("in time").expect("output");
     let away = world.fault(json!({"kind": "kubelet-restart", "seconds": 600})).await;
     broken(&mut process).await;
     let answer = world.raw(http::Request::get("/api/v1/namespaces/ci/pods/p/log"), &Value::Null).await;
@@ -169,18 +169,18 @@ async fn a_restarted_api_server_closes_everything_and_comes_back() {
     assert!(crate::exec::until_it_works(&world, "p", "a").await);
     let pods = world.pods();
     let mut events = pods.watch(&WatchParams::default().timeout(60), "0").await.expect("a watch").boxed();
-    tokio::time::timeout(PATIENCE, events.next()).await.expect("in time").expect("an event").expect("an event");
+    tokio::time::timeout(TIMEOUT, events.next()).await.expect("in time").expect("an event").expect("an event");
     let mut process = exec(&world, "echo up; sleep 600").await;
     let mut read = process.stdout().expect("output");
-    tokio::time::timeout(PATIENCE, read.read_exact(&mut [0; 3])).await.expect("in time").expect("output");
+    tokio::time::timeout(TIMEOUT, read.read_exact(&mut [0; 3])).await.expect("in time").expect("output");
     let order = json!({"kind": "api-restart", "seconds": 0.3, "compact": true});
     let request = http::Request::post("/sim/faults").header("content-type", "application/json");
     let request = request.body(order.to_string().into_bytes()).expect("a request");
     // The answer may get lost too.
     let _ = world.admin().request::<Value>(request).await;
-    tokio::time::timeout(PATIENCE, events.collect::<Vec<_>>()).await.expect("the watch ends");
+    tokio::time::timeout(TIMEOUT, events.collect::<Vec<_>>()).await.expect("the watch ends");
     broken(&mut process).await;
-    let back = tokio::time::timeout(PATIENCE, async {
+    let back = tokio::time::timeout(TIMEOUT, async {
         while world.pods().get("p").await.is_err() {
             tokio::time::sleep(LOOK).await;
         }
@@ -188,7 +188,7 @@ async fn a_restarted_api_server_closes_everything_and_comes_back() {
     back.await.expect("the server comes back");
     // What was before cannot be followed any more.
     let mut events = pods.watch(&WatchParams::default().timeout(60), "1").await.expect("a watch").boxed();
-    let first = tokio::time::timeout(PATIENCE, events.next()).await.expect("in time").expect("an event");
+    let first = tokio::time::timeout(TIMEOUT, events.next()).await.expect("in time").expect("an event");
     assert!(matches!(first, Ok(WatchEvent::Error(status)) if status.code == 410));
     world.stop().await;
 }
@@ -201,7 +201,7 @@ async fn a_lost_node_leaves_its_pods_unknown_until_it_comes_back() {
     let lost = world.fault(json!({"kind": "node-loss", "detect": 0})).await;
     let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(world.admin());
     let ready = async |wanted: &str| {
-        let found = tokio::time::timeout(PATIENCE, async {
+        let found = tokio::time::timeout(TIMEOUT, async {
             loop {
                 let node = serde_json::to_value(nodes.get("gantry-sim").await.expect("the node")).unwrap();
                 let conditions = node["status"]["conditions"].as_array().expect("conditions").clone();
@@ -231,7 +231,7 @@ async fn a_lost_node_leaves_its_pods_unknown_until_it_comes_back() {
     assert!(pod.metadata.deletion_timestamp.is_some());
     world.mend(lost).await;
     ready("True").await;
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while world.pods().get_opt("p").await.expect("an answer").is_some() {
             tokio::time::sleep(LOOK).await;
         }

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use tokio::{io::AsyncWriteExt, process::Command};
 
-use crate::{PATIENCE, World};
+use crate::{TIMEOUT, World};
 
 const POD: &str = r#"
 apiVersion: v1
@@ -44,7 +44,7 @@ async fn start(mut command: Command, input: &str) -> Option<(String, String, i32
         let _ = stdin.write_all(input.as_bytes()).await;
     };
     let done = async { tokio::join!(feed, child.wait_with_output()).1 };
-    let output = tokio::time::timeout(PATIENCE, done).await.expect("kubectl ends").expect("output");
+    let output = tokio::time::timeout(TIMEOUT, done).await.expect("kubectl ends").expect("output");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Some((text(output.stdout), text(output.stderr), output.status.code().unwrap_or(-1)))
 }

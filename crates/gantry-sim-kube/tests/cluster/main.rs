@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinSet};
 
 /// No wait of a test takes longer than this, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// Kubelet's tick in these tests: long enough to see that states come late, short enough not to
@@ -113,7 +113,7 @@ impl World {
     /// Waits until a pod is as wanted and returns it.
     async fn until(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
-        let found = tokio::time::timeout(PATIENCE, async {
+        let found = tokio::time::timeout(TIMEOUT, async {
             loop {
                 last = serde_json::to_value(self.pods().get(name).await.expect("the pod exists")).expect("JSON");
                 if wanted(&last) {
@@ -178,7 +178,7 @@ impl World {
                 () = serving => unreachable!("it never ends"),
             }
         };
-        tokio::time::timeout(PATIENCE, both).await.expect("an answer in time")
+        tokio::time::timeout(TIMEOUT, both).await.expect("an answer in time")
     }
 
     /// Orders a fault and returns its number.
@@ -201,7 +201,7 @@ impl World {
     /// Stops the cluster and waits for its end.
     async fn stop(mut self) {
         drop(self.stop.take());
-        let ended = tokio::time::timeout(PATIENCE, self.served.join_next()).await;
+        let ended = tokio::time::timeout(TIMEOUT, self.served.join_next()).await;
         ended.expect("the cluster ends").expect("it was served").expect("without panic").expect("without error");
     }
 }

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{LOOK, PATIENCE, World};
+use crate::{LOOK, TIMEOUT, World};
 
 fn map(value: serde_json::Value) -> ConfigMap {
     serde_json::from_value(value).expect("a map")
@@ -38,7 +38,7 @@ async fn a_watch_sees_what_its_selector_selects() {
         WatchEvent::Deleted(object) => format!("-{}", object.metadata.name.unwrap_or_default()),
         other => format!("{other:?}"),
     });
-    let seen: Vec<String> = tokio::time::timeout(PATIENCE, seen.try_collect()).await.expect("in time").expect("events");
+    let seen: Vec<String> = tokio::time::timeout(TIMEOUT, seen.try_collect()).await.expect("in time").expect("events");
     assert_eq!(seen, ["+one", "+two", "-one", "-two"]);
     world.stop().await;
 }
@@ -83,7 +83,7 @@ async fn who_owns_a_field_is_shown_as_a_tree_everywhere() {
     let only = maps.get_metadata("m").await.expect("the metadata");
     assert_eq!(owned(&only.metadata, 0), tree);
     let events = maps.watch(&WatchParams::default().fields("metadata.name=m"), "0").await.expect("a watch");
-    let first = tokio::time::timeout(PATIENCE, events.boxed().try_next()).await.expect("in time").expect("an event");
+    let first = tokio::time::timeout(TIMEOUT, events.boxed().try_next()).await.expect("in time").expect("an event");
     let Some(WatchEvent::Added(seen)) = first else { panic!("{first:?}") };
     assert_eq!(owned(&seen.metadata, 0), tree);
     // Who sends it back as it came has changed only what is new.
@@ -114,7 +114,7 @@ async fn what_is_owned_or_inside_goes_along() {
 }
 
 async fn gone<T, F: Future<Output = kube::Result<Option<T>>>>(get: impl Fn() -> F) {
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while get().await.expect("an answer").is_some() {
             tokio::time::sleep(LOOK).await;
         }
@@ -172,7 +172,7 @@ async fn nonsense_is_refused_and_hurts_nobody() {
     let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(world.admin(), "new");
     let pod = json!({"metadata": {"name": "p"}, "spec": crate::never(&json!([crate::sh("a", "true")]))});
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.expect("a pod");
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while pods.get("p").await.expect("the pod").status.and_then(|status| status.phase).as_deref()
             != Some("Succeeded")
         {

@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, World, never, sh, state};
+use crate::{TIMEOUT, World, never, sh, state};
 
 async fn log(world: &World, pod: &str, container: &str) -> String {
     let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(world.admin(), "ci");
@@ -148,7 +148,7 @@ async fn deletion_is_graceful_or_by_force() {
     pods.delete("gentle", &DeleteParams::default()).await.expect("deleted");
     let marked = pods.get_opt("gentle").await.expect("an answer");
     assert!(marked.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()));
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while pods.get_opt("gentle").await.expect("an answer").is_some() {
             tokio::time::sleep(crate::LOOK).await;
         }

@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{LOOK, PATIENCE, World, never, sh, state};
+use crate::{LOOK, TIMEOUT, World, never, sh, state};
 
 fn api(world: &World, group: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
@@ -182,7 +182,7 @@ async fn deployments_roll_and_scale() {
     let deployments = api(&world, "apps", "Deployment");
     let rolled = async |generation: i64, replicas: u64| {
         let mut last = Value::Null;
-        let done = tokio::time::timeout(PATIENCE, async {
+        let done = tokio::time::timeout(TIMEOUT, async {
             loop {
                 last = deployments.get("d").await.expect("the deployment").data["status"].clone();
                 let all = ["replicas", "updatedReplicas", "availableReplicas"];
@@ -203,7 +203,7 @@ async fn deployments_roll_and_scale() {
     assert_eq!(scale.spec.and_then(|spec| spec.replicas), Some(3));
     rolled(3, 3).await;
     deployments.delete("d", &kube::api::DeleteParams::default()).await.expect("deleted");
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while !world.pods().list(&kube::api::ListParams::default()).await.expect("a list").items.is_empty() {
             tokio::time::sleep(LOOK).await;
         }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// No wait of a test takes longer than this, even on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Environment variable that names another copy of the launcher.
 const LAUNCHER: &str = "GANTRY_TEST_LAUNCHER";
@@ -95,7 +95,7 @@ fn exec_sh(script: &str) -> ExecSpec {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("this takes too long")
+    tokio::time::timeout(TIMEOUT, future).await.expect("this takes too long")
 }
 
 async fn text(mut output: Output) -> String {
@@ -146,7 +146,7 @@ fn alive(pid: u32) -> bool {
 
 /// Waits until something holds.
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     while !holds() {
         assert!(tokio::time::Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

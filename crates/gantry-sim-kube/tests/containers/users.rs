@@ -67,7 +67,7 @@ async fn everything_works_without_privileges() {
         .uid(NOBODY)
         .gid(NOBODY)
         .output();
-    let done = tokio::time::timeout(super::PATIENCE * 6, run).await.expect("in time").expect("start");
+    let done = tokio::time::timeout(super::TIMEOUT * 6, run).await.expect("in time").expect("start");
     let text = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     if text.contains("local containers need root or unprivileged user namespaces") {
         println!("skipped: this machine gives ordinary users no user namespaces");

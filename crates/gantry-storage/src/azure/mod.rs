@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::encode::uri_path;
 use crate::error::StoreError;
-use crate::store::{Access, Link, ObjectRequest, Parts};
+use crate::object::{Access, Link, ObjectRequest, Parts};
 use crate::world::World;
 
 use sas::{Sas, Signer};

@@ -10,7 +10,7 @@ use super::sas::{UserKey, VERSION, time};
 use crate::ask::Question;
 use crate::encode::{element, query};
 use crate::error::StoreError;
-use crate::world::{Way, World};
+use crate::world::{Route, World};
 
 /// What a token is for.
 const SCOPE: &str = "https://storage.azure.com/.default";
@@ -121,7 +121,7 @@ async fn of_machine(world: &World, client: Option<String>) -> Result<Secret, Sto
     pairs.extend(client.as_ref().map(|client| ("client_id", client.as_str())));
     let url = format!("{METADATA}?{}", query(pairs));
     let headers = vec![("metadata", "true".to_owned())];
-    let question = Question { headers, way: Way::Direct, ..Question::get("the machine's identity service", &url) };
+    let question = Question { headers, way: Route::Direct, ..Question::get("the machine's identity service", &url) };
     read(question, world).await.map_err(|error| {
         StoreError::NoCredentials(format!(
             "set AccountKey in [runners.cache.azure], or AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET for this process, or give \

@@ -13,7 +13,7 @@ use super::GcsKey;
 use super::key::Key;
 use crate::ask::Question;
 use crate::error::StoreError;
-use crate::world::{Way, World};
+use crate::world::{Route, World};
 
 /// Where a machine or a pod of Google's asks about itself.
 const METADATA: &str = "metadata.google.internal";
@@ -111,7 +111,7 @@ async fn of_metadata(world: &World, now: Timestamp) -> Result<(Account, Option<T
     let ask = async |what: &str| {
         let url = format!("http://{host}/computeMetadata/v1/instance/service-accounts/default/{what}");
         let headers = vec![("metadata-flavor", "Google".to_owned())];
-        let asked = Question { headers, way: Way::Direct, ..Question::get(WHO, &url) }.granted(world).await;
+        let asked = Question { headers, way: Route::Direct, ..Question::get(WHO, &url) }.granted(world).await;
         asked.map_err(|error| {
             StoreError::NoCredentials(format!(
                 "set CredentialsFile, or AccessID and PrivateKey, in [runners.cache.gcs], or GOOGLE_APPLICATION_CREDENTIALS for this process, \

@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 
 use crate::encode::{hex, uri_path};
 use crate::error::StoreError;
+use crate::object::{Access, Link, ObjectRequest, Parts, is_plain};
 use crate::signing::{Draft, UNSIGNED, basic_date, basic_time};
-use crate::store::{Access, Link, ObjectRequest, Parts, is_plain};
 use crate::world::World;
 
 use account::{Account, Accounts};

@@ -7,10 +7,10 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 
 use super::*;
 use crate::encode::sha256_hex;
-use crate::world::Way;
+use crate::world::Route;
 
 fn nobody() -> World {
-    World { variable: Arc::new(|_| None), connect: Arc::new(|url, _: Way| panic!("{url} is asked for")) }
+    World { variable: Arc::new(|_| None), connect: Arc::new(|url, _: Route| panic!("{url} is asked for")) }
 }
 
 fn request(access: Access) -> ObjectRequest {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::presign::{Place, Signed, presign};
+use super::presign::{RequestTarget, Signed, presign};
 use super::{Credentials, S3Settings};
 use crate::ask::Question;
 use crate::encode::{element, uri_path};
@@ -56,8 +56,8 @@ impl Address {
         format!("{}{}", self.prefix, uri_path(object))
     }
 
-    pub(super) fn place<'a>(&'a self, path: &'a str) -> Place<'a> {
-        Place { scheme: self.scheme, host: &self.host, path, query: Vec::new() }
+    pub(super) fn place<'a>(&'a self, path: &'a str) -> RequestTarget<'a> {
+        RequestTarget { scheme: self.scheme, host: &self.host, path, query: Vec::new() }
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn find_region(
     let address = Address::of(&settings, USUAL_REGION);
     let path = address.path("");
     let path = path.trim_end_matches('/');
-    let place = Place { query: vec![("location".to_owned(), String::new())], ..address.place(path) };
+    let place = RequestTarget { query: vec![("location".to_owned(), String::new())], ..address.place(path) };
     let signed = Signed { method: "GET", credentials, region: USUAL_REGION, now, seconds: 60 };
     let url = presign(&signed, &place, &[]);
     let answer = match Question::get("the bucket's store", &url).ask(world).await {

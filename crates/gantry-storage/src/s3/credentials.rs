@@ -13,7 +13,7 @@ use super::{Credentials, S3Access};
 use crate::ask::Question;
 use crate::encode::{element, query};
 use crate::error::StoreError;
-use crate::world::{Way, World};
+use crate::world::{Route, World};
 
 /// Keys that live no longer than a request shall are asked for anew, because what is signed with
 /// them ends with them. Within these bounds: keys of a pod live for an hour, and those of a machine
@@ -34,7 +34,7 @@ pub(super) struct Chain {
 }
 
 /// Keys and when they end.
-pub(super) type Found = (Credentials, Option<Timestamp>);
+pub(super) type ExpiringCredentials = (Credentials, Option<Timestamp>);
 
 impl Chain {
     pub(super) fn new(access: S3Access) -> Self {
@@ -65,7 +65,7 @@ impl Chain {
     }
 }
 
-async fn find(world: &World) -> Result<Found, StoreError> {
+async fn find(world: &World) -> Result<ExpiringCredentials, StoreError> {
     if let Some(found) = of_environment(world) {
         return Ok((found, None));
     }
@@ -126,7 +126,7 @@ fn of_profile(text: &str, profile: &str) -> Option<Credentials> {
 }
 
 /// A pod's service account that stands for a role (EKS and others).
-async fn of_web_identity(world: &World) -> Result<Option<Found>, StoreError> {
+async fn of_web_identity(world: &World) -> Result<Option<ExpiringCredentials>, StoreError> {
     let (Some(role), Some(path)) = (world.get("AWS_ROLE_ARN"), world.get("AWS_WEB_IDENTITY_TOKEN_FILE")) else {
         return Ok(None);
     };
@@ -159,7 +159,7 @@ pub(super) fn token_service(world: &World, region: &str) -> String {
 }
 
 /// The credentials in an answer of the token service.
-pub(super) fn of_xml(text: &str) -> Option<Found> {
+pub(super) fn of_xml(text: &str) -> Option<ExpiringCredentials> {
     let credentials = Credentials {
         access_key: element(text, "AccessKeyId")?,
         secret_key: Secret::new(element(text, "SecretAccessKey")?),
@@ -175,22 +175,22 @@ pub(super) fn odd(who: &str) -> StoreError {
 /// As containers and machines get them.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Told {
+struct CredentialsAnswer {
     access_key_id: String,
     secret_access_key: Secret,
     token: Option<Secret>,
     expiration: Option<Timestamp>,
 }
 
-fn of_json(text: &str, who: &str) -> Result<Found, StoreError> {
-    let told: Told = serde_json::from_str(text).map_err(|_| odd(who))?;
+fn of_json(text: &str, who: &str) -> Result<ExpiringCredentials, StoreError> {
+    let told: CredentialsAnswer = serde_json::from_str(text).map_err(|_| odd(who))?;
     let credentials =
         Credentials { access_key: told.access_key_id, secret_key: told.secret_access_key, session_token: told.token };
     Ok((credentials, told.expiration))
 }
 
 /// A container's role: ECS, and the pod identity of EKS.
-async fn of_container(world: &World) -> Result<Option<Found>, StoreError> {
+async fn of_container(world: &World) -> Result<Option<ExpiringCredentials>, StoreError> {
     const WHO: &str = "the container's credentials service";
     let relative = world.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{CONTAINER}{path}"));
     let Some(url) = relative.or_else(|| world.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")) else { return Ok(None) };
@@ -202,12 +202,12 @@ async fn of_container(world: &World) -> Result<Option<Found>, StoreError> {
         None => world.get("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
     };
     let headers = token.into_iter().map(|token| ("authorization", token)).collect();
-    let answer = Question { headers, way: Way::Direct, ..Question::get(WHO, &url) }.granted(world).await?;
+    let answer = Question { headers, way: Route::Direct, ..Question::get(WHO, &url) }.granted(world).await?;
     of_json(&answer.text, WHO).map(Some)
 }
 
 /// The role of the machine, by version 2 of its metadata service.
-async fn of_machine(world: &World) -> Result<Found, StoreError> {
+async fn of_machine(world: &World) -> Result<ExpiringCredentials, StoreError> {
     const WHO: &str = "the machine's metadata service";
     let nowhere = |why: String| {
         StoreError::NoCredentials(format!(
@@ -224,7 +224,7 @@ async fn of_machine(world: &World) -> Result<Found, StoreError> {
     let question = Question {
         method: Method::PUT,
         headers: vec![("x-aws-ec2-metadata-token-ttl-seconds", "21600".to_owned())],
-        way: Way::Direct,
+        way: Route::Direct,
         ..Question::get(WHO, &url)
     };
     let token = match question.granted(world).await {
@@ -234,7 +234,7 @@ async fn of_machine(world: &World) -> Result<Found, StoreError> {
     let ask = async |path: String| {
         let url = format!("{base}/latest/meta-data/iam/security-credentials/{path}");
         let headers = vec![("x-aws-ec2-metadata-token", token.clone())];
-        Question { headers, way: Way::Direct, ..Question::get(WHO, &url) }.granted(world).await
+        Question { headers, way: Route::Direct, ..Question::get(WHO, &url) }.granted(world).await
     };
     let roles = match ask(String::new()).await {
         Ok(answer) => answer.text,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::error::StoreError;
-use crate::store::{Access, Link, ObjectRequest, Parts};
+use crate::object::{Access, Link, ObjectRequest, Parts};
 use crate::world::World;
 
 use address::Address;
@@ -153,7 +153,7 @@ impl Bucket {
         let region = self.region(&own, now).await;
         let credentials = match &self.roles {
             Some(roles) => {
-                let wanted = role::Wanted {
+                let wanted = role::RoleRequest {
                     settings: &self.settings,
                     own: &own,
                     region,
@@ -192,7 +192,7 @@ impl Bucket {
             return headers;
         }
         // Signatures over other characters are not the same everywhere.
-        if crate::store::is_plain(&request.key) {
+        if crate::object::is_plain(&request.key) {
             headers.push(("x-amz-meta-cachekey".to_owned(), request.key.clone()));
         }
         if let Some(encryption) = self.settings.encryption {

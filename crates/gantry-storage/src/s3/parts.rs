@@ -6,11 +6,11 @@ use gantry_core::Secret;
 use gantry_core::error_chain::chain;
 use http::Method;
 
-use super::presign::{Place, Signed, presign};
+use super::presign::{RequestTarget, Signed, presign};
 use crate::ask::Question;
 use crate::encode::{element, uri};
 use crate::error::StoreError;
-use crate::store::S3Parts;
+use crate::object::S3Parts;
 use crate::world::World;
 
 /// Parts that are signed. Amazon takes 10,000, but each signature travels with the job and takes
@@ -25,7 +25,7 @@ const SIGNATURE: usize = 64;
 /// put with one request.
 pub(super) async fn begin(
     signed: &Signed<'_>,
-    place: &Place<'_>,
+    place: &RequestTarget<'_>,
     headers: &[(String, String)],
     world: &World,
 ) -> Option<S3Parts> {
@@ -40,7 +40,7 @@ pub(super) async fn begin(
 
 async fn upload_id(
     signed: &Signed<'_>,
-    place: &Place<'_>,
+    place: &RequestTarget<'_>,
     headers: &[(String, String)],
     world: &World,
 ) -> Result<String, StoreError> {
@@ -53,7 +53,7 @@ async fn upload_id(
 }
 
 /// Every request of the upload of that name.
-fn sign(signed: &Signed<'_>, place: &Place<'_>, id: &str) -> Option<S3Parts> {
+fn sign(signed: &Signed<'_>, place: &RequestTarget<'_>, id: &str) -> Option<S3Parts> {
     let url = |method, pairs: &[(&str, &str)]| presign(&Signed { method, ..*signed }, &with(place, pairs), &[]);
     let (mut urls, mut signatures) = (None, String::with_capacity(SIGNATURE * PARTS as usize));
     for number in 1..=PARTS {
@@ -80,7 +80,7 @@ fn sign(signed: &Signed<'_>, place: &Place<'_>, id: &str) -> Option<S3Parts> {
 }
 
 /// The same place with these in its query.
-fn with<'a>(place: &Place<'a>, pairs: &[(&str, &str)]) -> Place<'a> {
+fn with<'a>(place: &RequestTarget<'a>, pairs: &[(&str, &str)]) -> RequestTarget<'a> {
     let query = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Place { query, ..*place }
+    RequestTarget { query, ..*place }
 }

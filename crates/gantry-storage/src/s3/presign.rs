@@ -20,7 +20,7 @@ pub(super) struct Signed<'a> {
 }
 
 /// Where a request goes.
-pub(super) struct Place<'a> {
+pub(super) struct RequestTarget<'a> {
     pub(super) scheme: &'a str,
     pub(super) host: &'a str,
     /// Encoded.
@@ -29,7 +29,7 @@ pub(super) struct Place<'a> {
 }
 
 /// The URL of a request to S3, signed with these headers.
-pub(super) fn presign(signed: &Signed<'_>, place: &Place<'_>, headers: &[(String, String)]) -> String {
+pub(super) fn presign(signed: &Signed<'_>, place: &RequestTarget<'_>, headers: &[(String, String)]) -> String {
     let Signed { method, credentials, region, now, seconds } = signed;
     let scope = scope(*now, region, "s3");
     let mut draft = Draft {
@@ -57,7 +57,7 @@ pub(super) fn presign(signed: &Signed<'_>, place: &Place<'_>, headers: &[(String
 /// The headers of a signed `POST` with this form as its body.
 pub(super) fn sign_form(
     signed: &Signed<'_>,
-    place: &Place<'_>,
+    place: &RequestTarget<'_>,
     form: &str,
     service: &str,
 ) -> Vec<(&'static str, String)> {
@@ -116,8 +116,12 @@ mod tests {
         };
         let now = "2013-05-24T00:00:00Z".parse().unwrap();
         let signed = Signed { method: "GET", credentials: &credentials, region: "us-east-1", now, seconds: 86400 };
-        let place =
-            Place { scheme: "https", host: "examplebucket.s3.amazonaws.com", path: "/test.txt", query: Vec::new() };
+        let place = RequestTarget {
+            scheme: "https",
+            host: "examplebucket.s3.amazonaws.com",
+            path: "/test.txt",
+            query: Vec::new(),
+        };
         assert_eq!(
             presign(&signed, &place, &[]),
             "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=\

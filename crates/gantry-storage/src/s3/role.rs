@@ -10,13 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, Semaphore};
 use url::Url;
 
-use super::credentials::{Found, odd, of_xml, token_service};
-use super::presign::{Place, Signed, sign_form};
+use super::credentials::{ExpiringCredentials, odd, of_xml, token_service};
+use super::presign::{RequestTarget, Signed, sign_form};
 use super::{Credentials, Encryption, RoleSettings, S3Settings};
 use crate::ask::Question;
 use crate::encode::query;
 use crate::error::StoreError;
-use crate::store::Access;
+use crate::object::Access;
 use crate::world::World;
 
 /// How long a role is assumed for (GitLab Runner 19.4: one hour).
@@ -34,11 +34,11 @@ const LONGEST: Duration = Duration::from_secs(55 * 60);
 pub(super) struct Roles {
     settings: RoleSettings,
     at_once: Option<Semaphore>,
-    kept: Mutex<BTreeMap<(String, Access), Found>>,
+    kept: Mutex<BTreeMap<(String, Access), ExpiringCredentials>>,
 }
 
 /// What a role is for.
-pub(super) struct Wanted<'a> {
+pub(super) struct RoleRequest<'a> {
     pub(super) settings: &'a S3Settings,
     pub(super) own: &'a Credentials,
     pub(super) region: &'a str,
@@ -55,7 +55,7 @@ impl Roles {
 
     pub(super) async fn assume(
         &self,
-        wanted: &Wanted<'_>,
+        wanted: &RoleRequest<'_>,
         world: &World,
         now: Timestamp,
     ) -> Result<Credentials, StoreError> {
@@ -86,7 +86,12 @@ impl Roles {
         Ok(credentials)
     }
 
-    async fn ask(&self, wanted: &Wanted<'_>, world: &World, now: Timestamp) -> Result<Found, StoreError> {
+    async fn ask(
+        &self,
+        wanted: &RoleRequest<'_>,
+        world: &World,
+        now: Timestamp,
+    ) -> Result<ExpiringCredentials, StoreError> {
         const WHO: &str = "Amazon's token service (RoleARN)";
         let session = format!("gitlab-runner-cache-upload-{:016x}", chance::bits());
         let policy = policy(wanted);
@@ -105,7 +110,7 @@ impl Roles {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             (host, _) => host.unwrap_or_default().to_owned(),
         };
-        let place = Place { scheme: parsed.scheme(), host: &host, path: parsed.path(), query: Vec::new() };
+        let place = RequestTarget { scheme: parsed.scheme(), host: &host, path: parsed.path(), query: Vec::new() };
         let signed = Signed { method: "POST", credentials: wanted.own, region: wanted.region, now, seconds: 0 };
         let headers = sign_form(&signed, &place, &form, "sts");
         let question = Question { method: Method::POST, headers, body: form, ..Question::get(WHO, &url) };
@@ -114,8 +119,8 @@ impl Roles {
 }
 
 /// One action on one object.
-fn policy(wanted: &Wanted<'_>) -> String {
-    let Wanted { settings, region, object, access, .. } = wanted;
+fn policy(wanted: &RoleRequest<'_>) -> String {
+    let RoleRequest { settings, region, object, access, .. } = wanted;
     let partition = match region.split('-').next() {
         Some("cn") => "aws-cn",
         _ if region.starts_with("us-gov-") => "aws-us-gov",

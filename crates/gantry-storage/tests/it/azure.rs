@@ -6,11 +6,11 @@ use gantry_storage::{Access, AzureSettings, Settings};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::world::{Asked, Net, now, pairs, request};
+use crate::world::{Net, ReceivedRequest, now, pairs, request};
 
 #[tokio::test]
 async fn a_delegated_key_signs() {
-    let net = Net::new(|asked: &Asked| match asked.url.host_str()? {
+    let net = Net::new(|asked: &ReceivedRequest| match asked.url.host_str()? {
         "login.microsoftonline.com" => {
             assert_eq!(asked.url.path(), "/tenant/oauth2/v2.0/token");
             let form = asked.form();

@@ -4,11 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gantry_storage::{Access, GcsSettings, Settings};
 
-use crate::world::{Asked, Net, now, request};
+use crate::world::{Net, ReceivedRequest, now, request};
 
 #[tokio::test]
 async fn googles_own_service_signs_for_the_account_of_a_pod() {
-    let net = Net::new(|asked: &Asked| {
+    let net = Net::new(|asked: &ReceivedRequest| {
         let path = asked.url.path();
         if let Some(what) = path.strip_prefix("/computeMetadata/v1/instance/service-accounts/default/") {
             assert_eq!(asked.headers["metadata-flavor"], "Google");

@@ -3,7 +3,7 @@
 
 use gantry_storage::{Access, RoleSettings, S3Settings, Settings, StoreError};
 
-use crate::world::{Asked, Net, Told, now, pairs, request};
+use crate::world::{Net, ReceivedRequest, StubAnswer, now, pairs, request};
 
 fn bucket() -> S3Settings {
     S3Settings { bucket: "caches".into(), region: Some("eu-west-1".into()), ..S3Settings::default() }
@@ -26,7 +26,7 @@ fn json(key: &str) -> String {
     )
 }
 
-fn ok(body: String) -> Told {
+fn ok(body: String) -> StubAnswer {
     (200, None, body)
 }
 
@@ -53,7 +53,7 @@ async fn keys_are_found_in_the_order_of_amazons_kits() {
     let token = file("token", "web-identity-token\n");
     let profiles = file("credentials", "[ci]\naws_access_key_id=OFFILE\naws_secret_access_key=s\n");
     let container = file("container", "container-token");
-    let net = Net::new(|asked: &Asked| match (asked.url.host_str()?, asked.url.path()) {
+    let net = Net::new(|asked: &ReceivedRequest| match (asked.url.host_str()?, asked.url.path()) {
         ("sts.us-east-1.amazonaws.com", "/") => {
             let form = asked.form();
             assert_eq!(
@@ -110,7 +110,7 @@ async fn a_machine_without_keys_is_told_what_to_do() {
 
 #[tokio::test]
 async fn a_role_is_assumed_for_one_object() {
-    let net = Net::new(|asked: &Asked| {
+    let net = Net::new(|asked: &ReceivedRequest| {
         let form = asked.form();
         assert_eq!((form["Action"].as_str(), form["RoleArn"].as_str()), ("AssumeRole", "arn:aws:iam::1:role/cache"));
         assert!(
@@ -156,7 +156,7 @@ async fn the_region_is_asked_for_once() {
         ((500, None, String::new()), "us-east-1"),
     ] {
         tokio::time::pause();
-        let net = Net::new(move |asked: &Asked| {
+        let net = Net::new(move |asked: &ReceivedRequest| {
             assert_eq!(asked.url.path(), "/caches");
             Some(answer.clone())
         });

@@ -19,14 +19,14 @@ pub(crate) fn now() -> Timestamp {
 
 /// A request that a service got.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: String,
     pub(crate) url: Url,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
 }
 
-impl Asked {
+impl ReceivedRequest {
     /// The fields of a form.
     pub(crate) fn form(&self) -> BTreeMap<String, String> {
         Url::parse(&format!("http://x/?{}", self.body)).unwrap().query_pairs().into_owned().collect()
@@ -34,19 +34,19 @@ impl Asked {
 }
 
 /// Status, a header, body.
-pub(crate) type Told = (u16, Option<(&'static str, &'static str)>, String);
+pub(crate) type StubAnswer = (u16, Option<(&'static str, &'static str)>, String);
 
-type Service = dyn Fn(&Asked) -> Option<Told> + Send + Sync;
+type Service = dyn Fn(&ReceivedRequest) -> Option<StubAnswer> + Send + Sync;
 
 /// The network.
 #[derive(Clone)]
 pub(crate) struct Net {
     service: Arc<Service>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl Net {
-    pub(crate) fn new(service: impl Fn(&Asked) -> Option<Told> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(service: impl Fn(&ReceivedRequest) -> Option<StubAnswer> + Send + Sync + 'static) -> Self {
         Self { service: Arc::new(service), asked: Arc::default() }
     }
 
@@ -62,7 +62,7 @@ impl Net {
         Store::new(settings, world)
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<ReceivedRequest> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -74,7 +74,7 @@ impl Transport for Net {
         let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
             (name.as_str().to_owned(), value.to_str().unwrap().to_owned())
         };
-        let asked = Asked {
+        let asked = ReceivedRequest {
             method: head.method.to_string(),
             url: Url::parse(&head.uri.to_string()).unwrap(),
             headers: head.headers.iter().map(header).collect(),

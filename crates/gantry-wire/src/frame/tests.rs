@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use gantry_core::FailureReason;
+use gantry_core::{FailureReason, NoteLevel};
 
 use super::*;
 use crate::plan::{Coordinator, TracePlan};

@@ -36,7 +36,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// What is waited for.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+struct AwaitedPorts {
     places: Vec<(String, String)>,
     /// Whether one of them is enough.
     any: bool,
@@ -57,10 +57,10 @@ pub(crate) fn main(args: &HealthCheckArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn wanted(ports: &[String], env: impl Iterator<Item = (String, String)>) -> anyhow::Result<Wanted> {
+fn wanted(ports: &[String], env: impl Iterator<Item = (String, String)>) -> anyhow::Result<AwaitedPorts> {
     if !ports.is_empty() {
         let places = ports.iter().map(|port| ("localhost".to_owned(), port.clone())).collect();
-        return Ok(Wanted { places, any: false });
+        return Ok(AwaitedPorts { places, any: false });
     }
     let (mut address, mut ports) = (None, Vec::new());
     for (name, value) in env {
@@ -76,10 +76,10 @@ fn wanted(ports: &[String], env: impl Iterator<Item = (String, String)>) -> anyh
     if ports.is_empty() {
         bail!(nothing);
     }
-    Ok(Wanted { places: ports.into_iter().map(|port| (address.clone(), port)).collect(), any: true })
+    Ok(AwaitedPorts { places: ports.into_iter().map(|port| (address.clone(), port)).collect(), any: true })
 }
 
-async fn wait(mut wanted: Wanted) -> anyhow::Result<ExitCode> {
+async fn wait(mut wanted: AwaitedPorts) -> anyhow::Result<ExitCode> {
     let mut said = None;
     loop {
         let mut closed = Vec::new();
@@ -134,9 +134,9 @@ mod tests {
         };
         let place = |host: &str, port: &str| (host.to_owned(), port.to_owned());
         let all = wanted(&["80".to_owned(), "81".to_owned()], env(&[("A_TCP_ADDR", "db")])).unwrap();
-        assert_eq!(all, Wanted { places: vec![place("localhost", "80"), place("localhost", "81")], any: false });
+        assert_eq!(all, AwaitedPorts { places: vec![place("localhost", "80"), place("localhost", "81")], any: false });
         let linked = [("DB_PORT_5432_TCP_PORT", "5432"), ("DB_PORT_5432_TCP_ADDR", "db"), ("PATH", "/bin")];
-        assert_eq!(wanted(&[], env(&linked)).unwrap(), Wanted { places: vec![place("db", "5432")], any: true });
+        assert_eq!(wanted(&[], env(&linked)).unwrap(), AwaitedPorts { places: vec![place("db", "5432")], any: true });
         assert!(wanted(&[], env(&[])).unwrap_err().to_string().starts_with("nothing to check"));
         assert!(wanted(&[], env(&linked[1..])).is_err(), "no port");
     }

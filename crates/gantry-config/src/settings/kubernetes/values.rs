@@ -11,7 +11,7 @@ use super::{PULL_POLICIES, PullPolicy};
 use crate::names::{has_variable, is_dns_label, is_label_name, is_label_value};
 use crate::nearest::nearest;
 use crate::problem::Severity;
-use crate::section::{Found, Section};
+use crate::section::{Located, Section};
 use crate::words;
 
 pub(super) fn namespace(section: &Section<'_>, key: &'static str) -> Option<String> {
@@ -45,7 +45,7 @@ pub(super) fn bearer_token(section: &Section<'_>, key: &'static str) -> Option<S
 /// One word or a list of words.
 pub(super) fn pull_policies(section: &Section<'_>, key: &'static str) -> Vec<PullPolicy> {
     let Some(found) = section.find(key) else { return Vec::new() };
-    let read = |found: &Found<'_>| words::one(found, &found.text()?, PULL_POLICIES, Severity::Error);
+    let read = |found: &Located<'_>| words::one(found, &found.text()?, PULL_POLICIES, Severity::Error);
     let list: Vec<PullPolicy> = match found.value {
         DeValue::String(_) => read(&found).into_iter().collect(),
         _ => section.items(key, "a string or a list of strings").iter().filter_map(read).collect(),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_kube::{Absent, ApiError, Awaited, Cluster, CreateError, Fault, Persistence, PodRef, Pulled, Stray};
+use gantry_kube::{Absent, ApiError, Awaited, Cluster, CreateError, Fault, LeftoverPod, Persistence, PodRef, Pulled};
 use gantry_plan::{Fallback, HeadLine, JobPlan, Making, Pod, PullSecret};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::job::beside::Message;
 use crate::job::events::Event;
 use crate::job::logins::Logins;
-use crate::strays::Strays;
+use crate::leftovers::LeftoverRemover;
 
 /// How long the answer to the creation of a pod is waited for that nobody needs any more: with it
 /// the pod can be removed at once.
@@ -39,11 +39,11 @@ const RESTRICTED: &str = "This namespace admits restricted pods only (Pod Securi
 /// Whoever makes one pod.
 pub(super) struct Maker {
     pub(super) cluster: Cluster,
-    pub(super) strays: Strays,
+    pub(super) leftovers: LeftoverRemover,
     pub(super) inbox: mpsc::Sender<Box<Message>>,
     /// When to give up.
     pub(super) deadline: Instant,
-    /// Says that nobody needs the pod any more.
+    /// JobHeaders that nobody needs the pod any more.
     pub(super) unwanted: CancellationToken,
 }
 
@@ -107,7 +107,7 @@ impl Maker {
             Err(error) => {
                 logins.remove(&self.cluster).await;
                 if matches!(error, CreateError::Unreachable { .. }) {
-                    self.strays.remove(self.cluster, Stray::Asked(Box::new(pod)));
+                    self.leftovers.remove(self.cluster, LeftoverPod::Requested(Box::new(pod)));
                 }
                 Message::Event(Event::PodNotCreated(error.ending()))
             }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use gantry_core::limits::REPORT_ALLOWANCE;
 use gantry_core::{Ending, FailureReason};
-use gantry_kube::{ContainerState, PodFacts, Sight, facts};
+use gantry_kube::{ContainerState, PodFacts, PodState, facts};
 use gantry_wire::frame::Phase;
 use gantry_wire::layout::{HELPER, WITHOUT_PLAN};
 
 use super::bad_news::BadNews;
 use super::limits::{BRIEF, CLAIM, DRAIN, FIND};
 use super::{Author, Gitlab, Go, Life, Link, Machine, has_reported};
-use crate::job::events::{Effect, JobEnd, JobTime, Timer};
+use crate::job::events::{Effect, JobTime, Timer};
+use crate::job_end::JobEnd;
 
 impl Machine {
     /// Where there is one in this part of the life.
@@ -67,15 +68,15 @@ impl Machine {
     }
 
     /// What a found pod shows: whether there can be an agent, and how its job ends if there cannot.
-    pub(super) fn found_pod_seen(&mut self, sight: &Sight, out: &mut Vec<Effect>) {
+    pub(super) fn found_pod_seen(&mut self, pod_state: &PodState, out: &mut Vec<Effect>) {
         let pod = self.terms.pod.clone();
-        match sight {
-            Sight::Unseen => {}
-            Sight::Gone(_) => {
-                let cause = sight.terminal(&pod, &[HELPER]).unwrap_or(Ending::PodDeleted { pod });
+        match pod_state {
+            PodState::Unknown => {}
+            PodState::Gone(_) => {
+                let cause = pod_state.terminal(&pod, &[HELPER]).unwrap_or(Ending::PodDeleted { pod });
                 self.nobody_speaks(cause, out);
             }
-            Sight::Present(facts) => match facts.container(HELPER).map(|helper| &helper.state) {
+            PodState::Present(facts) => match facts.container(HELPER).map(|helper| &helper.state) {
                 Some(ContainerState::Terminated(end)) if end.exit_code == i32::from(WITHOUT_PLAN) => {
                     self.no_agent(never_handed(), out);
                 }
@@ -172,7 +173,7 @@ impl Machine {
     /// begin needs its word.
     fn handed_over(&mut self, phase: Phase, out: &mut Vec<Effect>) {
         let go = if matches!(phase, Phase::Running | Phase::Closed) { Go::Runs } else { Go::No };
-        self.life = Life::HandedOver { link: self.link(), go, told: None };
+        self.life = Life::HandedOver { link: self.link(), go, sent_ending: None };
         self.met_again(phase, out);
         self.acknowledge(out);
     }
@@ -186,7 +187,7 @@ impl Machine {
         if phase != Phase::Planned {
             return;
         }
-        if self.went() { out.push(Effect::SendGo) } else { self.go_or_acknowledge(out) }
+        if self.go_was_sent() { out.push(Effect::SendGo) } else { self.go_or_acknowledge(out) }
     }
 
     /// Cancel, services and proofs are levels: a new connection is told again.
@@ -201,7 +202,7 @@ impl Machine {
         if self.canceled {
             out.push(Effect::SendCancel { force: false });
         }
-        if let Some(ending) = self.told().cloned() {
+        if let Some(ending) = self.sent_ending().cloned() {
             tell(ending, out);
         }
     }
@@ -312,7 +313,7 @@ impl Machine {
 
     pub(super) fn plan_accepted(&mut self, out: &mut Vec<Effect>) {
         if let Life::Attaching { link, .. } = self.life {
-            self.life = Life::HandedOver { link, go: Go::No, told: None };
+            self.life = Life::HandedOver { link, go: Go::No, sent_ending: None };
             self.restate(out);
             self.go_or_acknowledge(out);
         }
@@ -330,22 +331,22 @@ impl Machine {
     /// Whether a job that its agent has closed may wait for people in its terminal: its end is its
     /// own, and nobody wants it gone.
     pub(crate) fn may_linger(&self) -> bool {
-        let is_its_own = matches!(self.life, Life::HandedOver { told: None, link: Link::Connected { .. }, .. });
+        let is_its_own = matches!(self.life, Life::HandedOver { sent_ending: None, link: Link::Connected { .. }, .. });
         is_its_own && !self.canceled && !self.leaving && self.dead.is_none()
     }
 
-    pub(super) fn doomed(&mut self, ending: Ending, out: &mut Vec<Effect>) {
-        if !self.is_open() || self.told().is_some() {
+    pub(super) fn end_job(&mut self, ending: Ending, out: &mut Vec<Effect>) {
+        if !self.is_open() || self.sent_ending().is_some() {
             return;
         }
-        let went = self.went();
+        let go_was_sent = self.go_was_sent();
         match &mut self.life {
-            Life::HandedOver { told, link: Link::Connected { .. }, .. } => {
-                *told = Some(ending.clone());
+            Life::HandedOver { sent_ending, link: Link::Connected { .. }, .. } => {
+                *sent_ending = Some(ending.clone());
                 tell(ending, out);
             }
             // The agent runs and will be reached again; it must hear of this then.
-            Life::HandedOver { told, .. } if went => *told = Some(ending),
+            Life::HandedOver { sent_ending, .. } if go_was_sent => *sent_ending = Some(ending),
             // What becomes of one that was found is about to show.
             Life::Finding { .. } | Life::Asking { .. } => {}
             _ => self.end_locally(ending, out),

@@ -21,7 +21,7 @@ pub(super) enum BadNews {
     /// The agent is dead or the pod gone.
     AgentDead(Ending),
     /// The job cannot go on, although the agent may still live.
-    Doomed(Ending),
+    CannotGoOn(Ending),
     /// No agent can be reached.
     Unreachable(Ending),
 }
@@ -37,7 +37,7 @@ pub(super) struct Held {
 impl BadNews {
     fn ending(&self) -> &Ending {
         match self {
-            Self::AgentDead(ending) | Self::Doomed(ending) | Self::Unreachable(ending) => ending,
+            Self::AgentDead(ending) | Self::CannotGoOn(ending) | Self::Unreachable(ending) => ending,
         }
     }
 }
@@ -73,7 +73,7 @@ impl Machine {
     fn act_on(&mut self, news: BadNews, out: &mut Vec<Effect>) {
         match news {
             BadNews::AgentDead(ending) => self.pod_ended(ending, out),
-            BadNews::Doomed(ending) => self.doomed(if self.shim { ending } else { shimless::reason(ending) }, out),
+            BadNews::CannotGoOn(ending) => self.end_job(if self.shim { ending } else { shimless::reason(ending) }, out),
             BadNews::Unreachable(ending) => self.agent_gone(ending, out),
         }
     }

@@ -153,7 +153,7 @@ impl Evidence {
         }
     }
 
-    /// Says what to do where events may not be read.
+    /// JobHeaders what to do where events may not be read.
     fn refused(&mut self, out: &mut Vec<Effect>) -> Vec<HeadLine> {
         self.may = false;
         let (pod, namespace) = &self.pod;

@@ -5,7 +5,8 @@ use gantry_core::Ending;
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 
 use super::{Author, Gitlab, Go, Life, Link, Machine, Pod, has_reported};
-use crate::job::events::{Effect, JobEnd, Timer};
+use crate::job::events::{Effect, Timer};
+use crate::job_end::JobEnd;
 
 impl Machine {
     /// The job may begin as soon as GitLab knows it.
@@ -18,7 +19,7 @@ impl Machine {
     }
 
     fn go(&mut self, out: &mut Vec<Effect>) {
-        if let Life::HandedOver { link: Link::Connected { .. }, go: go @ Go::No, told: None } = &mut self.life {
+        if let Life::HandedOver { link: Link::Connected { .. }, go: go @ Go::No, sent_ending: None } = &mut self.life {
             *go = Go::Sent;
             out.push(Effect::SendGo);
         }
@@ -105,7 +106,7 @@ impl Machine {
             return;
         }
         self.canceled = true;
-        if !self.went() {
+        if !self.go_was_sent() {
             self.end_locally(Ending::Canceled, out);
         } else if self.is_connected() {
             out.push(Effect::SendCancel { force: false });
@@ -121,7 +122,7 @@ impl Machine {
         if !self.is_open() || matches!(self.life, Life::Finding { .. } | Life::Asking { .. }) {
             return;
         }
-        if self.went() && has_reported(&ending) {
+        if self.go_was_sent() && has_reported(&ending) {
             return self.dropped(JobEnd::Reported(None), out);
         }
         let of_agent = self.is_handed_over();

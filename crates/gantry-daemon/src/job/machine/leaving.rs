@@ -4,7 +4,8 @@ use gantry_core::Ending;
 
 use super::limits::{HAND_OVER, LEAVE};
 use super::{Author, Gitlab, Go, Life, Machine, Pod};
-use crate::job::events::{Effect, JobEnd, Timer};
+use crate::job::events::{Effect, Timer};
+use crate::job_end::JobEnd;
 
 impl Machine {
     /// The runner ends, and its jobs with it.
@@ -14,7 +15,7 @@ impl Machine {
             Life::Finding { .. } | Life::Asking { .. } => self.done(JobEnd::HandedOver, out),
             _ if !self.is_open() => {}
             _ if self.gitlab == Gitlab::Untold => self.dropped(JobEnd::GivenBack, out),
-            _ => self.doomed(Ending::Interrupted { signal }, out),
+            _ => self.end_job(Ending::Interrupted { signal }, out),
         }
     }
 
@@ -34,7 +35,7 @@ impl Machine {
     pub(super) fn leave(&mut self, out: &mut Vec<Effect>) {
         match &self.life {
             Life::Finding { .. } | Life::Asking { .. } => self.done(JobEnd::HandedOver, out),
-            Life::HandedOver { go: Go::Runs, told: None, .. } if self.dead.is_none() => {
+            Life::HandedOver { go: Go::Runs, sent_ending: None, .. } if self.dead.is_none() => {
                 self.done(JobEnd::HandedOver, out);
             }
             _ if !self.is_open() => {}
@@ -55,8 +56,8 @@ impl Machine {
         }
         match &self.life {
             // It is about to say how it ends.
-            Life::HandedOver { told: Some(_), .. } => {}
-            Life::HandedOver { go: Go::No, .. } => self.doomed(never_began(), out),
+            Life::HandedOver { sent_ending: Some(_), .. } => {}
+            Life::HandedOver { go: Go::No, .. } => self.end_job(never_began(), out),
             Life::HandedOver { .. } => self.done(JobEnd::HandedOver, out),
             _ => self.end_locally(never_began(), out),
         }
@@ -86,7 +87,7 @@ impl Machine {
 /// How a job ends whose runner ends before the job has begun, and that GitLab cannot take back,
 /// because it was told that the job runs.
 pub(super) fn never_began() -> Ending {
-    let message = "the runner was told to end while the job waited for its pod; nothing of the job has run, and GitLab may try it again \
+    let message = "the runner was sent_ending to end while the job waited for its pod; nothing of the job has run, and GitLab may try it again \
                    by itself";
     Ending::NeverBegun { message: message.to_owned() }
 }

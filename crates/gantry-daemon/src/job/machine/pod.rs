@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gantry_core::Ending;
 use gantry_kube::facts::{self, ContainerState, PodFacts};
-use gantry_kube::{ApiError, PodEvent, Sight};
+use gantry_kube::{ApiError, PodEvent, PodState};
 use gantry_wire::layout::{BUILD, HELPER};
 use gantry_wire::services::{self as wire, EndedService};
 
@@ -16,7 +16,7 @@ use crate::job::events::{Effect, Timer};
 
 /// A pod that waits without a reason is not worth a line until it has waited this long: most start
 /// sooner.
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const QUIET_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a reason for waiting has to stand before the job is acknowledged, so that its log shows
 /// it: some pass at once, and a job that is not acknowledged can still be given back.
@@ -32,7 +32,7 @@ pub(super) enum Proof {
     /// The agent is dead or the pod gone.
     AgentDead(Ending),
     /// The job cannot go on, although the agent may still live.
-    Doomed(Ending),
+    CannotGoOn(Ending),
 }
 
 /// What is known of a job's pod.
@@ -41,18 +41,18 @@ pub(super) struct PodView {
     name: String,
     namespace: String,
     service_names: Option<Vec<String>>,
-    sight: Sight,
+    pod_state: PodState,
     services_started: bool,
     pub(super) services: Services,
     build_runs: bool,
-    doomed: Option<Ending>,
+    cannot_go_on: Option<Ending>,
     ended: bool,
     /// Why it does not run yet, by what was seen last.
     waiting: Vec<String>,
     /// What was in its way last.
     words: Vec<String>,
     /// Only reasons are shown yet.
-    patient: bool,
+    quiet: bool,
     /// Nothing is shown: an earlier manager has, and says what it saw until it ended.
     mute: bool,
     /// A reason for waiting was shown.
@@ -66,15 +66,15 @@ impl PodView {
             name: terms.pod.clone(),
             namespace: terms.namespace.clone(),
             service_names: terms.services.clone(),
-            sight: Sight::Unseen,
+            pod_state: PodState::Unknown,
             services_started: false,
             services: Services::default(),
             build_runs: false,
-            doomed: None,
+            cannot_go_on: None,
             ended: false,
             waiting: Vec::new(),
             words: Vec::new(),
-            patient: true,
+            quiet: true,
             mute: false,
             explained: false,
             evidence: Evidence::new(terms),
@@ -83,7 +83,7 @@ impl PodView {
 
     /// The same of a pod that was found: what it shows now is news to nobody.
     pub(super) fn of_found(terms: &Terms) -> Self {
-        Self { patient: false, mute: true, ..Self::new(terms) }
+        Self { quiet: false, mute: true, ..Self::new(terms) }
     }
 
     /// What the pod shows from now on is news.
@@ -103,7 +103,7 @@ impl PodView {
 
     /// There is no such pod any more.
     pub(super) fn is_gone(&self) -> bool {
-        matches!(self.sight, Sight::Gone(_))
+        matches!(self.pod_state, PodState::Gone(_))
     }
 
     /// Whether there are services, and not all of them have been seen to start.
@@ -112,9 +112,9 @@ impl PodView {
     }
 
     /// Takes what the cluster shows.
-    pub(super) fn look(&mut self, sight: Sight, out: &mut Vec<Effect>) -> Vec<Proof> {
-        self.sight = sight;
-        let facts = if let Sight::Present(facts) = &self.sight { Some(facts.as_ref()) } else { None };
+    pub(super) fn look(&mut self, pod_state: PodState, out: &mut Vec<Effect>) -> Vec<Proof> {
+        self.pod_state = pod_state;
+        let facts = if let PodState::Present(facts) = &self.pod_state { Some(facts.as_ref()) } else { None };
         self.evidence.look(facts, out);
         self.look_again(out)
     }
@@ -122,8 +122,8 @@ impl PodView {
     /// What is new about what was seen last.
     pub(super) fn look_again(&mut self, out: &mut Vec<Effect>) -> Vec<Proof> {
         let mut proofs = Vec::new();
-        let sight = self.sight.clone();
-        if let Some(facts) = sight.facts() {
+        let pod_state = self.pod_state.clone();
+        if let Some(facts) = pod_state.facts() {
             let services = self.services_of(facts);
             let dead: Vec<_> = services.iter().filter_map(|service| services::death(facts, service)).collect();
             if !self.services_started && !services.is_empty() && facts::services_started(facts, &services) {
@@ -142,12 +142,12 @@ impl PodView {
             let runs = |name| facts.container(name).is_some_and(|container| container.state == ContainerState::Running);
             self.build_runs |= runs(BUILD);
             let lines = waiting_lines(&self.namespace, facts, &self.evidence.lines(facts));
-            if lines != self.waiting && (lines.len() > 1 || !self.patient) {
+            if lines != self.waiting && (lines.len() > 1 || !self.quiet) {
                 self.waiting.clone_from(&lines);
                 self.wait(lines.len() > 1, lines, out);
             }
         }
-        proofs.extend(self.end(&sight));
+        proofs.extend(self.end(&pod_state));
         proofs
     }
 
@@ -162,7 +162,7 @@ impl PodView {
     }
 
     fn image_of(&self, container: &str) -> &str {
-        self.sight.facts().and_then(|facts| facts.container(container)).map_or("", |container| &container.image)
+        self.pod_state.facts().and_then(|facts| facts.container(container)).map_or("", |container| &container.image)
     }
 
     /// Shows lines about waiting, and soon to whoever looks at the job's log if they explain it.
@@ -189,29 +189,29 @@ impl PodView {
     }
 
     /// What proves that the agent is dead, or else that the job cannot go on.
-    fn end(&mut self, sight: &Sight) -> Option<Proof> {
+    fn end(&mut self, pod_state: &PodState) -> Option<Proof> {
         if self.ended {
             return None;
         }
-        let terminal = sight.terminal(&self.name, &[HELPER]);
-        if let Some(ending) = terminal.filter(|ending| is_about_the_agent(sight, ending)) {
+        let terminal = pod_state.terminal(&self.name, &[HELPER]);
+        if let Some(ending) = terminal.filter(|ending| is_about_the_agent(pod_state, ending)) {
             self.ended = true;
             return Some(Proof::AgentDead(ending));
         }
-        if self.doomed.is_some() {
+        if self.cannot_go_on.is_some() {
             return None;
         }
-        let ending = self.doom(sight)?;
-        self.doomed = Some(ending.clone());
-        Some(Proof::Doomed(ending))
+        let ending = self.why_it_cannot_go_on(pod_state)?;
+        self.cannot_go_on = Some(ending.clone());
+        Some(Proof::CannotGoOn(ending))
     }
 
     /// Why the job cannot go on although its agent may live: the build container is over or cannot
     /// start, or the job waits for a service that cannot. A service that ends later is the script's
     /// affair (GitLab Runner 19.4).
-    fn doom(&self, sight: &Sight) -> Option<Ending> {
+    fn why_it_cannot_go_on(&self, pod_state: &PodState) -> Option<Ending> {
         let missing = || {
-            let facts = sight.facts().filter(|_| !self.services_started)?;
+            let facts = pod_state.facts().filter(|_| !self.services_started)?;
             Some(match facts::unstartable(facts, &self.services_of(facts))? {
                 Ending::ContainerConfig { container, message } => {
                     Ending::ContainerConfig { container: self.shown_service(&container), message }
@@ -219,13 +219,13 @@ impl PodView {
                 ending => ending,
             })
         };
-        sight.terminal(&self.name, &[BUILD]).or_else(missing)
+        pod_state.terminal(&self.name, &[BUILD]).or_else(missing)
     }
 
-    /// Nobody could make use of it yet: it is said again with the next sight.
-    pub(super) fn forget_doom(&mut self, ending: &Ending) {
-        if self.doomed.as_ref() == Some(ending) {
-            self.doomed = None;
+    /// Nobody could make use of it yet: it is said again with the next status.
+    pub(super) fn forget_ending(&mut self, ending: &Ending) {
+        if self.cannot_go_on.as_ref() == Some(ending) {
+            self.cannot_go_on = None;
         }
     }
 
@@ -245,8 +245,8 @@ impl PodView {
     }
 
     /// From now on a pod that waits without a reason is worth a line.
-    pub(super) fn patience_is_over(&mut self) {
-        self.patient = false;
+    pub(super) fn quiet_wait_is_over(&mut self) {
+        self.quiet = false;
     }
 
     /// It is time to look at events.
@@ -283,11 +283,11 @@ impl PodView {
     }
 }
 
-/// A container that cannot start dooms the job, but the agent lives unless it is the helper itself
+/// A container that cannot start ends the job, but the agent lives unless it is the helper itself
 /// or the whole pod is over.
-fn is_about_the_agent(sight: &Sight, ending: &Ending) -> bool {
-    match (sight, ending) {
-        (Sight::Gone(_), _) => true,
+fn is_about_the_agent(pod_state: &PodState, ending: &Ending) -> bool {
+    match (pod_state, ending) {
+        (PodState::Gone(_), _) => true,
         (_, Ending::ImagePull { container, .. } | Ending::ContainerConfig { container, .. }) => container == HELPER,
         _ => true,
     }

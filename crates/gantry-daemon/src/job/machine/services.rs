@@ -112,7 +112,7 @@ impl Machine {
             Some(Log::Asked { then }) => *then = ends,
             Some(Log::Shown) => {
                 if let Some(ending) = ends {
-                    self.doomed(ending, out);
+                    self.end_job(ending, out);
                 }
             }
             None => {
@@ -132,7 +132,7 @@ impl Machine {
         let name = self.pod.service_name(&news.container);
         out.push(Effect::ShowNotes(shown(&self.terms.namespace, (&name, &news.line), log)));
         if let Some(Log::Asked { then: Some(ending) }) = was {
-            self.doomed(ending, out);
+            self.end_job(ending, out);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gantry_core::FailureReason;
 use gantry_core::ending::StartSetting;
 use gantry_kube::facts::{ContainerEnd, ContainerFacts, ContainerState, PodFacts, Words};
-use gantry_kube::{Sight, facts};
+use gantry_kube::{PodState, facts};
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 use gantry_wire::frame::Phase;
 use gantry_wire::layout::BUILD;
@@ -76,7 +76,7 @@ fn ended(exit_code: i32, reason: &str) -> ContainerState {
 
 /// A pod that shows its containers like this.
 fn seen(helper: ContainerState, build: ContainerState) -> Event {
-    Event::PodSeen(Sight::Present(Arc::new(PodFacts {
+    Event::PodSeen(PodState::Present(Arc::new(PodFacts {
         name: "p".into(),
         node: Some("n".into()),
         phase: facts::Phase::Running,
@@ -90,7 +90,7 @@ fn build_is(build: ContainerState) -> Event {
 }
 
 fn gone() -> Event {
-    Event::PodSeen(Sight::Gone(None))
+    Event::PodSeen(PodState::Gone(None))
 }
 
 fn pod_deleted() -> Ending {
@@ -98,7 +98,7 @@ fn pod_deleted() -> Ending {
 }
 
 /// The job cannot go on, and its agent lives.
-fn doomed() -> Event {
+fn cannot_go_on() -> Event {
     build_is(ContainerState::Waiting(Words { reason: "CreateContainerError".into(), message: "no".into() }))
 }
 
@@ -166,7 +166,7 @@ fn troubles() -> Vec<Event> {
         Event::AgentUnreachable(pod_deleted()),
         Event::PodNotCreated(pod_deleted()),
         Event::CancelRequested,
-        doomed(),
+        cannot_go_on(),
         gone(),
         Event::Time(Timer::Slow),
         Event::Time(Timer::Start),
@@ -323,7 +323,7 @@ fn the_pod_of_a_job_stays_that_gitlab_could_not_be_told_about() {
     let early = || acknowledged_early().into_iter().chain([Event::Leave]);
     let comes_late =
         || [Event::Time(Timer::Slow), Event::Acknowledged(AckOutcome::Running), Event::Leave, Event::PodCreated];
-    let dies = || acknowledged_early().into_iter().chain([doomed(), Event::Leave]);
+    let dies = || acknowledged_early().into_iter().chain([cannot_go_on(), Event::Leave]);
     for mut machine in [after(early()), after(comes_late()), after(dies())] {
         let mut effects = machine.acts(Event::Time(Timer::HandOver));
         effects.extend(machine.acts(Event::Time(Timer::Leave)));
@@ -438,8 +438,8 @@ fn services_have_the_same_time_to_start() {
     assert_eq!((detail.as_str(), *setting), ("these services have not started: svc-0", StartSetting::PrepareTimeout));
 
     let mut started = machine();
-    let sight = Sight::Present(Arc::new(with_service(ContainerState::Running)));
-    assert_eq!(started.acts(Event::PodSeen(sight)), [Effect::FollowLogs, Effect::SendServicesStarted]);
+    let pod_state = PodState::Present(Arc::new(with_service(ContainerState::Running)));
+    assert_eq!(started.acts(Event::PodSeen(pod_state)), [Effect::FollowLogs, Effect::SendServicesStarted]);
     assert_eq!(started.acts(Event::Time(Timer::Start)), []);
 }
 
@@ -454,13 +454,13 @@ fn services_that_end_or_do_not_answer_are_shown_with_their_log() {
     let end = ContainerEnd { exit_code: 3, ..ContainerEnd::default() };
     let mut dead = PodFacts { phase: facts::Phase::Running, ..PodFacts::default() };
     dead.containers = vec![container("db", ContainerState::Terminated(end))];
-    let effects = machine.acts(Event::PodSeen(Sight::Present(Arc::new(dead.clone()))));
+    let effects = machine.acts(Event::PodSeen(PodState::Present(Arc::new(dead.clone()))));
     let ended = EndedService { container: "db".into(), how: "exit code 3".into() };
     let told = [Effect::FollowLogs, Effect::SendServicesStarted, Effect::SendServiceEnded(ended.clone())];
     let [Effect::AskLog(news), rest @ ..] = effects.as_slice() else { panic!("{effects:?}") };
     assert_eq!((news.container.as_str(), rest), ("db", &told[..]));
     dead.resource_version = "2".into();
-    assert_eq!(machine.acts(Event::PodSeen(Sight::Present(Arc::new(dead.clone())))), [], "once");
+    assert_eq!(machine.acts(Event::PodSeen(PodState::Present(Arc::new(dead.clone())))), [], "once");
     // The agent gives the service up; the end of its log is shown once, whatever comes first, and
     // then the job ends.
     let silent = |name: &str| {
@@ -483,7 +483,7 @@ fn services_that_end_or_do_not_answer_are_shown_with_their_log() {
     // One that is given up and dies before its log is read: that is shown once, and the job ends.
     let effects = before.acts(silent("db"));
     let [Effect::AskLog(news)] = effects.as_slice() else { panic!("{effects:?}") };
-    let effects = before.acts(Event::PodSeen(Sight::Present(Arc::new(dead))));
+    let effects = before.acts(Event::PodSeen(PodState::Present(Arc::new(dead))));
     let [Effect::ShowNotes(notes), rest @ ..] = effects.as_slice() else { panic!("{effects:?}") };
     let lines: Vec<&str> = notes.iter().map(|line| line.text.as_str()).collect();
     assert_eq!((lines.as_slice(), rest), (&["Service db has ended while the job ran: exit code 3"][..], &told[..]));
@@ -629,7 +629,7 @@ fn runs() -> Event {
 #[test]
 fn a_job_that_runs_goes_on_under_its_new_manager() {
     let mut machine = adopted(false);
-    assert_eq!(machine.acts(Event::PodSeen(Sight::Unseen)), []);
+    assert_eq!(machine.acts(Event::PodSeen(PodState::Unknown)), []);
     assert_eq!(machine.acts(runs()), [FIND]);
     assert_eq!(machine.acts(found(Phase::Running)), [Effect::Acknowledge]);
     assert_eq!(machine.acts(Event::Acknowledged(AckOutcome::Running)), [Effect::StartRelay]);
@@ -702,7 +702,7 @@ fn a_job_without_a_plan_goes_back_to_gitlab() {
         ..PodFacts::default()
     };
     let mut machine = adopted(true);
-    assert_eq!(machine.acts(Event::PodSeen(Sight::Present(Arc::new(unscheduled)))), [Effect::AskGitlab]);
+    assert_eq!(machine.acts(Event::PodSeen(PodState::Present(Arc::new(unscheduled)))), [Effect::AskGitlab]);
 }
 
 #[test]
@@ -784,7 +784,7 @@ fn the_cause_of_a_dead_pod_names_nothing_of_the_job() {
     let waiting = Words { reason: "InvalidImageName".into(), message: secret.into() };
     facts.containers =
         vec![ContainerFacts { image: secret.into(), ..container(HELPER, ContainerState::Waiting(waiting)) }];
-    machine.acts(Event::PodSeen(Sight::Present(Arc::new(facts))));
+    machine.acts(Event::PodSeen(PodState::Present(Arc::new(facts))));
     let effects = machine.acts(Event::Stands(Standing::Running));
     assert!(!format!("{effects:?}").contains(secret), "{effects:?}");
     assert!(format!("{effects:?}").contains("image of container helper"), "{effects:?}");
@@ -797,13 +797,13 @@ fn what_a_found_pod_showed_before_is_no_news() {
         container(HELPER, ContainerState::Running),
         container(BUILD, ContainerState::Waiting(Words { reason: "ImagePullBackOff".into(), message: String::new() })),
     ];
-    let sight = |facts: &PodFacts| Event::PodSeen(Sight::Present(Arc::new(facts.clone())));
+    let pod_state = |facts: &PodFacts| Event::PodSeen(PodState::Present(Arc::new(facts.clone())));
     let shows = |effects: Vec<Effect>| effects.iter().any(|effect| matches!(effect, Effect::ShowWaiting(_)));
     let mut machine = adopted(true);
-    assert!(!shows(machine.step(sight(&pulling))));
+    assert!(!shows(machine.step(pod_state(&pulling))));
     assert!(!shows(machine.step(found(Phase::Running))));
     pulling.unscheduled = Some(Words { reason: "Unschedulable".into(), message: String::new() });
-    assert!(shows(machine.step(sight(&pulling))));
+    assert!(shows(machine.step(pod_state(&pulling))));
 }
 
 /// A job whose pod's events may be asked.
@@ -821,7 +821,7 @@ fn warning(reason: &str, message: &str) -> PodEvent {
 fn the_cluster_is_asked_before_a_job_ends_for_want_of_its_pod() {
     let (mut machine, _) = asking();
     machine.acts(Event::PodCreated);
-    assert_eq!(machine.acts(doomed()), [Effect::AskLastWords]);
+    assert_eq!(machine.acts(cannot_go_on()), [Effect::AskLastWords]);
     let said = vec![warning("Failed", "Error: no"), warning("FailedMount", "no such volume")];
     let told = HeadLine::warning("Event retrieved from the cluster: no such volume");
     let ending = Ending::ContainerConfig { container: BUILD.into(), message: "CreateContainerError: no".into() };
@@ -830,7 +830,7 @@ fn the_cluster_is_asked_before_a_job_ends_for_want_of_its_pod() {
     // One that says nothing holds up nothing.
     let (mut machine, _) = asking();
     machine.acts(Event::PodCreated);
-    machine.acts(doomed());
+    machine.acts(cannot_go_on());
     assert!(matches!(machine.acts(Event::Time(Timer::LastWords)).first(), Some(Effect::EndLocally { .. })));
 }
 
@@ -839,9 +839,9 @@ fn a_reason_for_waiting_is_shown_soon() {
     let (mut machine, _) = taken();
     machine.acts(Event::PodCreated);
     let unscheduled = Some(Words { reason: "Unschedulable".into(), message: "no node".into() });
-    let sight = Sight::Present(Arc::new(PodFacts { unscheduled, ..PodFacts::default() }));
+    let pod_state = PodState::Present(Arc::new(PodFacts { unscheduled, ..PodFacts::default() }));
     let soon = Effect::Arm(Timer::Slow, Duration::from_secs(1));
-    assert!(machine.step(Event::PodSeen(sight)).contains(&soon));
+    assert!(machine.step(Event::PodSeen(pod_state)).contains(&soon));
 }
 
 #[test]
@@ -849,7 +849,7 @@ fn a_riddle_is_solved_by_events_or_by_what_is_known_without_them() {
     let terms = || Terms { volumes: vec!["config map \"a\"".into()], ..terms() };
     let waiting = PodFacts { node: Some("n".into()), sandboxed: Some(false), ..PodFacts::default() };
     let waiting = PodFacts { containers: vec![container(BUILD, ContainerState::default())], ..waiting };
-    let sight = || Event::PodSeen(Sight::Present(Arc::new(waiting.clone())));
+    let pod_state = || Event::PodSeen(PodState::Present(Arc::new(waiting.clone())));
     let shown = |effects: Vec<Effect>| {
         let lines = effects.into_iter().find_map(|effect| match effect {
             Effect::ShowWaiting(lines) => Some(lines),
@@ -859,13 +859,13 @@ fn a_riddle_is_solved_by_events_or_by_what_is_known_without_them() {
     };
     let (mut machine, _) = Machine::taken(Terms { asks_events: true, ..terms() });
     machine.acts(Event::PodCreated);
-    machine.acts(sight());
+    machine.acts(pod_state());
     assert!(machine.step(Event::Time(Timer::Events)).contains(&Effect::AskEvents));
     let lines = shown(machine.step(Event::Events(Ok(vec![warning("FailedMount", "not found")]))));
     assert_eq!(lines[1..], ["\tFailedMount: \"not found\""]);
     let (mut machine, _) = Machine::taken(terms());
     machine.acts(Event::PodCreated);
-    machine.acts(sight());
+    machine.acts(pod_state());
     let lines = shown(machine.step(Event::Time(Timer::Events)));
     assert_eq!(lines[1..], ["\tthe node has not mounted its volumes or set up its network yet: config map \"a\""]);
 }

@@ -4,15 +4,16 @@
 
 use std::time::Duration;
 
+use gantry_core::NoteLevel;
 use gantry_kube::{Cluster, Fault, LogStream, PodRef};
-use gantry_wire::frame::{Frame, Note, NoteLevel};
+use gantry_wire::frame::{Frame, Note};
 use gantry_wire::services::ServicePlan;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::Task;
 use crate::job::link::Link;
-use crate::job::watched::Watched;
+use crate::job::watched::WatchedPod;
 
 /// Lines of all services that wait for the job's task.
 const LINES: usize = 16;
@@ -61,7 +62,9 @@ impl Task {
 
     /// Begins to follow the logs, if the job wants to see them and it is known which.
     pub(super) fn follow_logs(&mut self) {
-        let (Some(services), Some(Watched { reference: pod, .. })) = (self.job.services(), &self.pod) else { return };
+        let (Some(services), Some(WatchedPod { reference: pod, .. })) = (self.job.services(), &self.pod) else {
+            return;
+        };
         if !self.logs.run || !services.show_logs || self.logs.lines.is_some() {
             return;
         }
@@ -132,7 +135,7 @@ impl Follower {
         Some(count)
     }
 
-    /// Says once, for all services, that their logs cannot be shown.
+    /// JobHeaders once, for all services, that their logs cannot be shown.
     async fn refused(self, error: &gantry_kube::ApiError) {
         let why = if error.fault == Fault::Forbidden {
             format!(

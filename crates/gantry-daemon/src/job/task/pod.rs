@@ -8,24 +8,24 @@ use super::Task;
 use crate::job::beside::Approach;
 use crate::job::events::Effect;
 use crate::job::machine::BRIEF;
-use crate::job::watched::Watched;
+use crate::job::watched::WatchedPod;
 
 impl Task {
     pub(super) fn create_pod(&mut self) {
         let Some(plan) = &mut self.job.plan else { return };
         let deadline = self.job.begun + plan.start_timeout;
-        let site = (self.around.cluster.clone(), self.around.strays.clone());
+        let site = (self.around.cluster.clone(), self.around.leftovers.clone());
         self.beside.create_pod(site, plan, deadline, self.stops.unwanted.clone());
     }
 
     /// Follows what the cluster says about the pod.
     pub(super) fn watch_pod(&mut self, pod: PodRef, secret: Option<String>) {
         self.around.view.send_modify(|view| view.created(&pod.name));
-        self.pod = Some(Watched::new(&self.around.cluster, pod, secret));
+        self.pod = Some(WatchedPod::new(&self.around.cluster, pod, secret));
     }
 
     pub(super) fn connect(&self, resume: bool, pause: bool) {
-        let Some(Watched { reference: pod, watch: Some(watch), .. }) = &self.pod else { return };
+        let Some(WatchedPod { reference: pod, watch: Some(watch), .. }) = &self.pod else { return };
         let limit = self.job.time_to_connect(resume);
         let approach = Approach {
             pod: pod.clone(),
@@ -39,7 +39,7 @@ impl Task {
     }
 
     pub(super) fn turn_to_pod(&self, effect: &Effect) {
-        let Some(Watched { reference: pod, secret, .. }) = &self.pod else { return };
+        let Some(WatchedPod { reference: pod, secret, .. }) = &self.pod else { return };
         let (cluster, pod) = (self.around.cluster.clone(), pod.clone());
         match effect {
             Effect::LookAtPod => self.beside.look(cluster, pod),

@@ -1,9 +1,9 @@
 //! What the manager shows in the job log while somebody else may write it.
 
-use gantry_core::Ending;
-use gantry_kube::Sight;
-use gantry_plan::{HeadLevel, HeadLine};
-use gantry_wire::frame::{Frame, Note, NoteLevel};
+use gantry_core::{Ending, NoteLevel};
+use gantry_kube::PodState;
+use gantry_plan::HeadLine;
+use gantry_wire::frame::{Frame, Note};
 use tokio::time::Instant;
 
 use super::Task;
@@ -20,8 +20,8 @@ impl Task {
     }
 
     /// The same, of the pod's node.
-    pub(super) fn note_node(&self, sight: &Sight) {
-        if sight.facts().is_some_and(|facts| facts.node.is_some()) {
+    pub(super) fn note_node(&self, pod_state: &PodState) {
+        if pod_state.facts().is_some_and(|facts| facts.node.is_some()) {
             self.note(|moments| &mut moments.placed);
         }
     }
@@ -47,12 +47,7 @@ impl Task {
             return;
         }
         for HeadLine { level, text } in notes {
-            let level = match level {
-                HeadLevel::Plain => NoteLevel::Plain,
-                HeadLevel::Info => NoteLevel::Info,
-                HeadLevel::Warning => NoteLevel::Warning,
-            };
-            self.send(Frame::Note(Note::new(level, text.clone())));
+            self.send(Frame::Note(Note::new(*level, text.clone())));
         }
     }
 }

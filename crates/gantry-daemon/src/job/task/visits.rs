@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Task;
 use crate::job::events::Event;
-use crate::job::parts::StopJobs;
+use crate::job_end::StopJobs;
 
 impl Task {
     /// The agent has closed the job. Who is in the terminal then may stay, within the job's time.

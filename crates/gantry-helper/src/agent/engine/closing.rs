@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use gantry_core::limits::MOST_KEPT;
-use gantry_core::{Ending, FailureReason, Verdict};
-use gantry_wire::frame::{Closed, NoteLevel, Phase};
+use gantry_core::{Ending, FailureReason, NoteLevel, Verdict};
+use gantry_wire::frame::{Closed, Phase};
 
 use super::job::{Activity, Job, Shim};
 use super::usage;
@@ -34,7 +34,7 @@ impl Job {
         self.report_by = Some(self.around.clock.after(token_life + REPORT_WAIT));
     }
 
-    /// Says what the build container has used. Without a word of its shim there is nothing to
+    /// JobHeaders what the build container has used. Without a word of its shim there is nothing to
     /// compare.
     fn show_usage(&mut self) {
         let is_known = self.usage.elapsed_us.is_some();

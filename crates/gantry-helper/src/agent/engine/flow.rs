@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_core::Ending;
-use gantry_wire::frame::{NoteLevel, Phase};
+use gantry_core::{Ending, NoteLevel};
+use gantry_wire::frame::Phase;
 use gantry_wire::plan::{Action, StagePlan};
 use gantry_wire::stage::{JobStatus, Next, Try, next_stage};
 use tokio::time::Instant;
 
 use super::job::{Activity, Job};
-use crate::agent::event::StageEvent;
-use crate::agent::outlet::Outlet;
 use crate::clock::Deadline;
+use crate::event::StageEvent;
+use crate::outlet::Outlet;
 use crate::ports::StageTry;
 use crate::stages;
 use crate::tasks;
@@ -118,7 +118,7 @@ impl Job {
         ending
     }
 
-    /// Says what failed, where the last line of the log will not.
+    /// JobHeaders what failed, where the last line of the log will not.
     fn comment_on(&mut self, stage: usize, what: &StagePlan, ending: &Ending) {
         let message = ending.verdict().message;
         let tries = self.history.tries.iter().filter(|a_try| a_try.stage == stage).count() + 1;

@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{FAILURE, Surroundings};
-use crate::agent::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::agent::journal::Journal;
 use crate::agent::known::KnownJob;
 use crate::agent::published::Published;
 use crate::clock::Deadline;
 use crate::diagnostics::keep_out;
+use crate::event::{Event, ShimEvent, ShimLink, StageEvent};
 use crate::limits::{PARTIAL_LINE, TICK};
 use crate::tasks::Task;
 
@@ -94,7 +94,7 @@ pub(super) enum Activity {
     /// A script runs in the build container.
     Script(Script),
     /// The build container is gone; the manager may yet say why.
-    Bereaved { stage: usize, until: Instant },
+    BuildLost { stage: usize, until: Instant },
 }
 
 /// A script that runs.
@@ -137,7 +137,7 @@ pub(super) enum Shim {
         /// Whether it had said a proper hello.
         spoke: bool,
         /// Whether the manager has had its time to name a cause.
-        mourned: bool,
+        waited: bool,
     },
 }
 
@@ -151,7 +151,7 @@ impl Activity {
             | Self::Awaiting { stage, .. }
             | Self::Preparing { stage, .. }
             | Self::Script(Script { stage, .. })
-            | Self::Bereaved { stage, .. } => Some(*stage),
+            | Self::BuildLost { stage, .. } => Some(*stage),
         }
     }
 }
@@ -230,7 +230,7 @@ impl Job {
             }
             Event::Services(silent) => self.on_services(silent),
             Event::Terminated => self.on_terminated(),
-            Event::Lone(event) => self.on_lone(event),
+            Event::SelfReport(event) => self.on_self_report(event),
         }
     }
 
@@ -284,7 +284,7 @@ impl Job {
             self.leave_by,
             self.services_given_up_at(),
             match &self.activity {
-                Activity::Delay { until, .. } | Activity::Bereaved { until, .. } => Some(*until),
+                Activity::Delay { until, .. } | Activity::BuildLost { until, .. } => Some(*until),
                 Activity::Script(script) => script.give_up,
                 _ => None,
             },
@@ -326,7 +326,7 @@ impl Job {
         self.check_script_time();
         match self.activity {
             Activity::Delay { until, stage, attempt, status } if now >= until => self.begin(stage, attempt, status),
-            Activity::Bereaved { stage, until } if now >= until => self.give_up_on_build(stage),
+            Activity::BuildLost { stage, until } if now >= until => self.give_up_on_build(stage),
             _ => {}
         }
     }

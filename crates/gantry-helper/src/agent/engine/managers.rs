@@ -1,8 +1,8 @@
 //! What managers and the cluster say, and what follows from it.
 
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
-use gantry_core::{Ending, go_duration};
-use gantry_wire::frame::{Frame, NoteLevel, Phase, Refused};
+use gantry_core::{Ending, NoteLevel, go_duration};
+use gantry_wire::frame::{Frame, Phase, Refused};
 use gantry_wire::plan::{Action, PodPlan};
 use gantry_wire::shim::ShimFrame;
 use tokio::sync::mpsc;
@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::job::{Activity, Job, Shim};
 use super::{FAILURE, SUCCESS};
-use crate::agent::event::LoneEvent;
 use crate::agent::journal::Trouble;
 use crate::diagnostics::say;
+use crate::event::SelfReportEvent;
 use crate::limits::SHIM_GOODBYE;
 
 impl Job {
@@ -86,7 +86,7 @@ impl Job {
             }
             // Once the user's scripts are over a cancel changes nothing (GitLab Runner 19.4).
             _ if after_scripts_began => {}
-            Activity::Bereaved { .. } | Activity::Script(_) => {}
+            Activity::BuildLost { .. } | Activity::Script(_) => {}
             _ => self.drop_activity(),
         }
     }
@@ -153,17 +153,17 @@ impl Job {
     }
 
     /// The agent's own relay speaks for a manager that is not there.
-    pub(super) fn on_lone(&mut self, event: LoneEvent) {
+    pub(super) fn on_self_report(&mut self, event: SelfReportEvent) {
         match event {
-            LoneEvent::Begun => self.go_on_without_word_of_services(),
-            LoneEvent::Cancel => self.on_graceful_cancel(),
-            LoneEvent::Delivered => self.on_reported(),
-            LoneEvent::Unwanted(why) => {
+            SelfReportEvent::Begun => self.go_on_without_word_of_services(),
+            SelfReportEvent::Cancel => self.on_graceful_cancel(),
+            SelfReportEvent::Delivered => self.on_reported(),
+            SelfReportEvent::Unwanted(why) => {
                 say(format_args!("{why}"));
                 self.unwanted = true;
                 self.stop_all(Ending::Canceled);
             }
-            LoneEvent::Abandoned(silence) => {
+            SelfReportEvent::Abandoned(silence) => {
                 let message = format!(
                     "neither a runner manager nor GitLab could be reached for {}; the job was ended so that it does not run beside \
                      its own retry",

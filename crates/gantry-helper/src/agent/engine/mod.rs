@@ -22,13 +22,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use self::job::Job;
-use super::event::{Event, ShimEvent};
-use super::known::Known;
-use super::presence::Seen;
+use super::known::SharedJob;
+use super::presence::PresenceState;
 use super::published::{Published, TraceFile};
 use super::validate::validate;
 use crate::clock::Clock;
 use crate::diagnostics::say;
+use crate::event::{Event, ShimEvent};
 use crate::limits::EARLY_MESSAGES;
 use crate::ports::Workshop;
 
@@ -52,9 +52,9 @@ pub(crate) struct Surroundings {
     /// For manager connections.
     pub(crate) published: watch::Sender<Published>,
     /// For the agent's own relay.
-    pub(crate) known: Known,
+    pub(crate) known: SharedJob,
     /// Whether a manager is there.
-    pub(crate) managers: watch::Receiver<Seen>,
+    pub(crate) managers: watch::Receiver<PresenceState>,
 }
 
 /// An agent without a plan.
@@ -71,12 +71,12 @@ impl Engine {
     }
 
     /// Waits for a plan and carries it out.
-    pub(crate) async fn run(mut self, patience: Duration) -> u8 {
-        let until = Instant::now() + patience;
+    pub(crate) async fn run(mut self, plan_wait: Duration) -> u8 {
+        let until = Instant::now() + plan_wait;
         loop {
             match timeout_at(until, self.inbox.recv()).await {
                 Err(_) => {
-                    say(format_args!("no manager sent a plan for {} s (poll_timeout)", patience.as_secs()));
+                    say(format_args!("no manager sent a plan for {} s (poll_timeout)", plan_wait.as_secs()));
                     return WITHOUT_PLAN;
                 }
                 Ok(None) => return FAILURE,

@@ -10,11 +10,11 @@ use gantry_wire::shim::{Ended, Kill, Run, SecretText, ShimFrame};
 use tokio::time::Instant;
 
 use super::job::{Activity, Job, Script, Shim};
-use crate::agent::event::StageEvent;
-use crate::agent::outlet::Outlet;
 use crate::clock::Deadline;
+use crate::event::StageEvent;
 use crate::limits::{CAUSE_OF_DEATH, KILL_ANSWER};
-use crate::ports::{Handover, User};
+use crate::outlet::Outlet;
+use crate::ports::{ScriptSetup, User};
 use crate::process::shell;
 use crate::stages;
 use crate::tasks;
@@ -25,8 +25,8 @@ impl Job {
         let Activity::Awaiting { stage, status } = self.activity else { return };
         let user = match &self.shim {
             Shim::Absent => return,
-            Shim::Lost { mourned: true, .. } => return self.give_up_on_build(stage),
-            Shim::Lost { .. } => return self.mourn(stage),
+            Shim::Lost { waited: true, .. } => return self.give_up_on_build(stage),
+            Shim::Lost { .. } => return self.await_cause(stage),
             Shim::Ready(link) if link.shell.is_empty() => {
                 let message = format!(
                     "the build image has no shell: looked for {}; use an image that has one",
@@ -46,9 +46,9 @@ impl Job {
         });
         let outlet = Outlet::new(self.around.events.clone(), id);
         let new_owner = first.then_some(user);
-        let handover =
-            Handover { plan: Arc::clone(&self.plan), stage, status, new_owner, user, outlet: outlet.clone() };
-        let prepared = self.around.workshop.prepare(handover);
+        let setup =
+            ScriptSetup { plan: Arc::clone(&self.plan), stage, status, new_owner, user, outlet: outlet.clone() };
+        let prepared = self.around.workshop.prepare(setup);
         let report = async move {
             let event = match prepared.await {
                 Ok(environment) => StageEvent::Ready(environment),
@@ -186,34 +186,34 @@ impl Job {
         crate::diagnostics::say(format_args!("the build container is gone: {why}"));
         let spoke = matches!(self.shim, Shim::Ready(_));
         if !matches!(self.shim, Shim::Lost { .. }) {
-            self.shim = Shim::Lost { why, spoke, mourned: false };
+            self.shim = Shim::Lost { why, spoke, waited: false };
         }
         match &mut self.activity {
             Activity::Script(script) => {
                 let stage = script.stage;
                 match script.stop.take() {
                     Some(ending) => self.finish(stage, ending),
-                    None => self.mourn(stage),
+                    None => self.await_cause(stage),
                 }
             }
             Activity::Preparing { stage, .. } | Activity::Awaiting { stage, .. } => {
                 let stage = *stage;
-                self.mourn(stage);
+                self.await_cause(stage);
             }
             _ => {}
         }
     }
 
     /// Gives the manager, who sees the container's status, time to say what happened.
-    fn mourn(&mut self, stage: usize) {
+    fn await_cause(&mut self, stage: usize) {
         self.newest_task += 1;
-        self.activity = Activity::Bereaved { stage, until: Instant::now() + CAUSE_OF_DEATH };
+        self.activity = Activity::BuildLost { stage, until: Instant::now() + CAUSE_OF_DEATH };
     }
 
     /// Nobody knows more: the stage ends with what was seen.
     pub(super) fn give_up_on_build(&mut self, stage: usize) {
-        let Shim::Lost { why, spoke, mourned } = &mut self.shim else { return };
-        *mourned = true;
+        let Shim::Lost { why, spoke, waited } = &mut self.shim else { return };
+        *waited = true;
         let ending = if *spoke {
             let reason = format!("unknown to the helper container ({why})");
             // The code of a container that nobody has seen end.

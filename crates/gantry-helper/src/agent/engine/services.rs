@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use gantry_core::{Ending, go_duration};
-use gantry_wire::frame::{NoteLevel, Phase};
+use gantry_core::backoff::Backoff;
+use gantry_core::{Ending, NoteLevel, go_duration};
+use gantry_wire::frame::Phase;
 use gantry_wire::services::{EndedService, ServicePlan, ServicesPlan, SilentService, called};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::job::{Ended, Job, Readiness};
-use crate::agent::event::Event;
+use crate::event::Event;
 use crate::limits::{CAUSE_OF_DEATH, SERVICE_DIAL, SERVICE_PAUSE, SERVICE_PAUSE_MOST};
 use crate::ports::Workshop;
 use crate::tasks;
@@ -123,7 +124,7 @@ impl Question<'_> {
         let Self { workshop, service, limit, .. } = self;
         let until = Instant::now() + limit;
         let mut silent = service.ports.clone();
-        let mut pause = SERVICE_PAUSE;
+        let mut backoff = Backoff::new(SERVICE_PAUSE, SERVICE_PAUSE_MOST);
         loop {
             let asked = silent.iter().map(|port| timeout(SERVICE_DIAL, workshop.answers(*port)));
             if let Ok(answers) = timeout_at(until, join_all(asked)).await {
@@ -140,6 +141,7 @@ impl Question<'_> {
                     return self.ended(silent, how, &ended);
                 }
             }
+            let pause = backoff.next_pause();
             if Instant::now() + pause >= until {
                 return Some(self.silent(silent));
             }
@@ -148,7 +150,6 @@ impl Question<'_> {
                 true = news => {}
                 () = sleep(pause) => {}
             }
-            pause = (pause * 2).min(SERVICE_PAUSE_MOST);
         }
     }
 
@@ -210,7 +211,7 @@ mod tests {
     use gantry_wire::shim::SecretText;
 
     use super::*;
-    use crate::ports::{Handover, Outlet, StageTry};
+    use crate::ports::{Outlet, ScriptSetup, StageTry};
 
     /// Ports answer from these moments on.
     struct Ports(Vec<(u16, Instant)>);
@@ -220,7 +221,7 @@ mod tests {
             std::future::ready(Ok(())).boxed()
         }
 
-        fn prepare(&self, _: Handover) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
+        fn prepare(&self, _: ScriptSetup) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
             std::future::ready(Ok(Vec::new())).boxed()
         }
 

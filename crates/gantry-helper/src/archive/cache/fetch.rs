@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use futures::{StreamExt as _, stream};
-use gantry_http::retry::Twice;
+use gantry_http::retry::Idempotency;
 use gantry_http::{ByteStream, ContentRange, Timeouts, Transport, read, send};
 use gantry_storage::refusal::{self, Refusal, Wish};
 use gantry_wire::cache::{CacheTransfer, SignedRequest};
@@ -314,7 +314,7 @@ impl Object {
         }
         let request = request.body(Bytes::new()).map_err(|_| CacheTrouble::Link)?;
         let timeouts = Timeouts { head: CACHE_IDLE, idle: CACHE_IDLE };
-        let sent = send(self.transport.as_ref(), request, &[], timeouts, Twice::Harmless).await;
+        let sent = send(self.transport.as_ref(), request, &[], timeouts, Idempotency::Idempotent).await;
         let unreachable = |source| CacheTrouble::Unreachable { store: self.store.clone(), source };
         let answer = sent.answer.map_err(unreachable)?;
         match answer.status() {

@@ -15,7 +15,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::fetch::Incoming;
 use super::trouble::CacheTrouble;
-use crate::archive::root::{Place, Root};
+use crate::archive::root::{ProjectRoot, Root};
 use crate::limits::CACHE_FILE_LEFTOVER;
 
 /// Begins to read the file of a cache.
@@ -46,9 +46,9 @@ fn open_file(file: &CacheFile) -> Result<File, CacheTrouble> {
         return Err(trouble(io::ErrorKind::InvalidInput.into()));
     };
     let root = match Root::open(volume, directory).map_err(trouble)? {
-        Place::Directory(root) => root,
-        Place::Missing => return Err(CacheTrouble::Missing),
-        Place::Other(what) => {
+        ProjectRoot::Directory(root) => root,
+        ProjectRoot::Missing => return Err(CacheTrouble::Missing),
+        ProjectRoot::Other(what) => {
             let text = format!("{} is {what}: a job has put it in the place of the caches", directory.display());
             return Err(CacheTrouble::Volume(text));
         }

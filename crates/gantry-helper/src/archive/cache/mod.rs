@@ -24,8 +24,8 @@ use url::Url;
 
 use self::job::{CacheJob, CacheWork};
 use self::trouble::CacheTrouble;
-use super::root::{Place, Root};
-use super::select::{Remark, Wanted, select};
+use super::root::{ProjectRoot, Root};
+use super::select::{Remark, SelectRules, select};
 use super::untracked::Tool;
 use super::{AnyError, expand, say, warn};
 
@@ -89,14 +89,14 @@ fn choose(job: &CacheJob, paths: &[String], untracked: bool) -> Result<Option<Ch
     let project = Path::new(&job.project_dir);
     let place = Root::open(Path::new(&job.builds_dir), project).map_err(CacheTrouble::Project)?;
     let root = match place {
-        Place::Directory(root) => root,
-        Place::Missing => return Ok(None),
-        Place::Other(what) => return Err(CacheTrouble::Replaced { path: job.project_dir.clone(), what }),
+        ProjectRoot::Directory(root) => root,
+        ProjectRoot::Missing => return Ok(None),
+        ProjectRoot::Other(what) => return Err(CacheTrouble::Replaced { path: job.project_dir.clone(), what }),
     };
     let variable = |name: &str| std::env::var(name).ok();
     let paths: Vec<String> = paths.iter().map(|path| expand::expand(path, variable)).collect();
     let tool = Tool { path: &job.tool_path, object_format: &job.object_format, scratch: Path::new(&job.scratch_dir) };
     let untracked = untracked.then_some(tool);
-    let (paths, remarks) = select(&Wanted { project, root: &root, paths: &paths, exclude: &[], untracked });
+    let (paths, remarks) = select(&SelectRules { project, root: &root, paths: &paths, exclude: &[], untracked });
     Ok(Some(Chosen { root: Arc::new(root), paths: Arc::new(paths), remarks }))
 }

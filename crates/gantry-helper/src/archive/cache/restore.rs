@@ -14,8 +14,8 @@ use super::trouble::CacheTrouble;
 use super::{choose, files, memory, notice, remark, say, warn, yellow};
 use crate::archive::unpack::place::{Late, Placer};
 use crate::archive::unpack::{Kind, UnpackError, unpack_tar, unpack_zip};
-use crate::stages::trees;
 use crate::tasks;
+use crate::trees;
 
 pub(super) async fn all(job: &CacheJob, work: &RestoreCaches) {
     memory::forget(job);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream};
+use gantry_core::backoff::Backoff;
 use gantry_core::error_chain::chain;
 use gantry_http::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault, read};
 use gantry_storage::refusal::{self, Refusal, Wish};
@@ -84,7 +85,7 @@ impl<'a> Sender<'a> {
 
     /// Sends until an answer stands. Nobody may tell by it whether an earlier try has arrived.
     pub(super) async fn send(&self, mut call: Call<'_>) -> Result<Answer, CacheTrouble> {
-        let mut pause = CACHE_UPLOAD_PAUSE;
+        let mut backoff = Backoff::new(CACHE_UPLOAD_PAUSE, Duration::MAX);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -96,8 +97,7 @@ impl<'a> Sender<'a> {
                 return Err(trouble);
             }
             warn(&format!("{}; retrying...", chain(&trouble)));
-            tokio::time::sleep(pause).await;
-            pause *= 2;
+            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::stages::trees;
+use crate::trees;
 
 /// The directory; it goes when this is dropped.
 pub(super) struct Staging {

@@ -60,7 +60,8 @@ fn comes_back_the_same(format: Format) {
     }
     let paths = ["dist".to_owned()];
     let root = root(from.path());
-    let wanted = select::Wanted { project: from.path(), root: &root, paths: &paths, exclude: &[], untracked: None };
+    let wanted =
+        select::SelectRules { project: from.path(), root: &root, paths: &paths, exclude: &[], untracked: None };
     let (found, _) = select::select(&wanted);
     let mut file = tempfile::tempfile().unwrap();
     pack::pack(format.into(), &root, &found, &mut file).unwrap();
@@ -227,7 +228,8 @@ fn mutated_archives_do_no_harm() {
     symlink("b/text", from.path().join("a/link")).unwrap();
     let paths = ["a".to_owned()];
     let root = root(from.path());
-    let wanted = select::Wanted { project: from.path(), root: &root, paths: &paths, exclude: &[], untracked: None };
+    let wanted =
+        select::SelectRules { project: from.path(), root: &root, paths: &paths, exclude: &[], untracked: None };
     let (found, _) = select::select(&wanted);
     let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move |below: usize| {

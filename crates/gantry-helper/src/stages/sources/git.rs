@@ -11,10 +11,10 @@ use gantry_wire::shim::SecretText;
 use nix::unistd::{AccessFlags, access};
 
 use super::credentials::{self, Setting};
-use crate::agent::script_environment::variables;
 use crate::layout::Layout;
 use crate::ports::Exit;
 use crate::process::script::pass_environment;
+use crate::stages::variables::variables;
 use crate::stages::{COMMAND_NOT_FOUND, StageContext};
 
 /// What every new repository starts with (GitLab Runner 19.4): no questions, no work in the

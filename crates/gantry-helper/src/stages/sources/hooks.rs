@@ -8,7 +8,7 @@ use gantry_core::error_chain::chain;
 use gantry_wire::plan::Script;
 
 use super::git::Git;
-use crate::ports::{Happening, Process as _};
+use crate::ports::{Process as _, ProcessEvent};
 use crate::process::launch::Launched;
 use crate::process::{script, shell};
 use crate::stages::StageContext;
@@ -34,9 +34,9 @@ pub(super) async fn run(context: &StageContext, git: &Git<'_>, hook: &Script) ->
     }
     loop {
         match process.next().await {
-            Happening::Output(bytes) => context.outlet.output(bytes).await,
-            Happening::Ended(exit) if exit.success() => return Ok(()),
-            Happening::Ended(exit) => {
+            ProcessEvent::Output(bytes) => context.outlet.output(bytes).await,
+            ProcessEvent::Ended(exit) if exit.success() => return Ok(()),
+            ProcessEvent::Ended(exit) => {
                 return Err(Ending::StageFailed {
                     stage: context.name().to_owned(),
                     message: format!("a hook around getting the sources ended with exit code {}", exit.code),

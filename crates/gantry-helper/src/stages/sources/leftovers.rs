@@ -10,7 +10,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use crate::stages::trees::{remove_file, remove_tree};
+use crate::trees::{remove_file, remove_tree};
 
 /// What a git directory may keep: objects, what names them, and what git knows about the files of
 /// the work tree.
@@ -26,7 +26,7 @@ const READ_BY_GIT: [&str; 4] = [".gitattributes", ".gitignore", ".gitmodules", "
 /// Longest content of `HEAD`: git takes names of refs of up to about 4 KiB.
 const LONGEST_HEAD: u64 = 8192;
 
-/// Cleans the repository of `project`, and those of its submodules, which get `module_config`. Says
+/// Cleans the repository of `project`, and those of its submodules, which get `module_config`. JobHeaders
 /// whether a repository is left; one that git could not use, or that is a link or lies elsewhere,
 /// is not.
 pub(crate) fn secure(project: &Path, module_config: &str) -> io::Result<bool> {

@@ -22,9 +22,10 @@ use gantry_wire::plan::{GitStrategy, Sources, SubmoduleStrategy};
 use self::git::Git;
 pub(crate) use self::git::module_config;
 pub(super) use self::tidying::tidy;
-use super::{StageContext, trees};
-use crate::agent::event::StageEvent;
+use super::StageContext;
+use crate::event::StageEvent;
 use crate::tasks;
+use crate::trees;
 
 /// Whether submodules are wanted.
 fn has_submodules(sources: &Sources) -> bool {
@@ -65,7 +66,7 @@ async fn get(context: &StageContext, sources: &Sources) -> Result<(), Ending> {
     }
     if sources.strategy == GitStrategy::Clone {
         empty_project_dir(context).await?;
-        found = Found::default();
+        found = EarlierClone::default();
     }
     match fetch_and_check_out(context, &git, sources, &found).await {
         Err(Failed { ending, is_here: true }) if found.repository => {
@@ -99,7 +100,7 @@ async fn get(context: &StageContext, sources: &Sources) -> Result<(), Ending> {
 
 /// What earlier jobs have left.
 #[derive(Clone, Copy, Default)]
-struct Found {
+struct EarlierClone {
     /// A repository that git may use.
     repository: bool,
     /// Anything at all.
@@ -107,7 +108,7 @@ struct Found {
 }
 
 /// Makes what earlier jobs have left safe.
-async fn secure(context: &StageContext, sources: &Sources) -> Result<Found, Ending> {
+async fn secure(context: &StageContext, sources: &Sources) -> Result<EarlierClone, Ending> {
     let project = Path::new(&context.plan.paths.project_dir).to_owned();
     let config = module_config(&context.layout, sources);
     let secured = tasks::blocking(move || {
@@ -116,7 +117,7 @@ async fn secure(context: &StageContext, sources: &Sources) -> Result<Found, Endi
             // For hooks; git's own part writes another.
             fs::write(project.join(".git/config"), &config)?;
         }
-        Ok(Found { repository, files: fs::read_dir(&project)?.next().is_some() })
+        Ok(EarlierClone { repository, files: fs::read_dir(&project)?.next().is_some() })
     });
     let secured = secured.await.and_then(|result| result);
     secured.map_err(|error| context.trouble("cannot remove what earlier jobs have left", &error))
@@ -143,7 +144,7 @@ async fn fetch_and_check_out(
     context: &StageContext,
     git: &Git<'_>,
     sources: &Sources,
-    found: &Found,
+    found: &EarlierClone,
 ) -> Result<(), Failed> {
     fetch(context, git, sources, found).await?;
     if sources.checkout {
@@ -154,7 +155,7 @@ async fn fetch_and_check_out(
     }
 }
 
-async fn fetch(context: &StageContext, git: &Git<'_>, sources: &Sources, found: &Found) -> Result<(), Failed> {
+async fn fetch(context: &StageContext, git: &Git<'_>, sources: &Sources, found: &EarlierClone) -> Result<(), Failed> {
     if !found.repository
         && let Some(flags) = native::flags(context, git, sources).await.map_err(Failed::elsewhere)?
     {
@@ -210,7 +211,12 @@ fn wanted_refs(refspecs: &[String]) -> Vec<&str> {
     sources.filter(|source| source.starts_with("refs/")).collect()
 }
 
-async fn checkout(context: &StageContext, git: &Git<'_>, sources: &Sources, found: &Found) -> Result<(), Failed> {
+async fn checkout(
+    context: &StageContext,
+    git: &Git<'_>,
+    sources: &Sources,
+    found: &EarlierClone,
+) -> Result<(), Failed> {
     let short: String = sources.sha.chars().take(8).collect();
     let notice = format!("Checking out {short} as detached HEAD (ref is {})...", sources.git_ref);
     context.outlet.notice(&notice).await;

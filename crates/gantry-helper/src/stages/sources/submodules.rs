@@ -6,8 +6,9 @@ use gantry_core::Ending;
 use gantry_wire::plan::{Sources, SubmoduleStrategy};
 
 use super::git::{Git, has_judged};
-use crate::stages::{StageContext, trees};
+use crate::stages::StageContext;
 use crate::tasks;
+use crate::trees;
 
 /// Flags of `git clean` where the job gives none.
 const CLEAN_FLAGS: &str = "-ffdx";

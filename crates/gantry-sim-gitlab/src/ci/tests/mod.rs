@@ -15,7 +15,7 @@ mod sample;
 
 use std::rc::Rc;
 
-use super::{CiInput, CiJob, CiPipeline, Found, Repository, read};
+use super::{CiInput, CiJob, CiPipeline, FileLookup, Repository, read};
 
 /// Variables of a push to `main`.
 const PUSH: &[(&str, &str)] = &[
@@ -57,10 +57,10 @@ impl Repository for Tree<'_> {
         (git_ref == "main").then(|| self.since_main.iter().map(|path| (*path).to_owned()).collect())
     }
 
-    fn project_file(&self, project: &str, path: &str) -> Found {
+    fn project_file(&self, project: &str, path: &str) -> FileLookup {
         let mut files = self.projects.iter().filter(|(name, ..)| *name == project).peekable();
         if files.peek().is_none() {
-            return Found::Unmapped;
+            return FileLookup::Unmapped;
         }
         files.find(|(_, name, _)| *name == path).map(|(.., text)| (*text).to_owned()).into()
     }
@@ -71,9 +71,9 @@ impl Repository for Tree<'_> {
         (!paths.is_empty()).then(|| paths.into())
     }
 
-    fn remote_file(&self, url: &str) -> Found {
+    fn remote_file(&self, url: &str) -> FileLookup {
         let file = self.urls.iter().find(|(name, _)| *name == url);
-        file.map_or(Found::Unmapped, |(_, text)| Found::Text((*text).to_owned()))
+        file.map_or(FileLookup::Unmapped, |(_, text)| FileLookup::Text((*text).to_owned()))
     }
 }
 

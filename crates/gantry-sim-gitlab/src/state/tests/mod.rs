@@ -18,8 +18,8 @@ use super::retries::Retried;
 use super::*;
 use crate::choice::Choice;
 use crate::ci::{self, CiInput, CiPipeline, Repository};
-use crate::payload;
 use crate::repo::{Checkout, Repo, Revision};
+use crate::state::payload;
 
 const FULL: [&str; 2] = ["two_phase_job_commit", "cancel_gracefully"];
 

@@ -159,7 +159,7 @@ impl First {
             } else if ready.get(1) == Some(&true) {
                 return self.bury(&start, control);
             } else if ready.first() == Some(&true) {
-                self.obey(control)?;
+                self.on_order(control)?;
             }
         }
     }
@@ -190,7 +190,7 @@ impl First {
         Ok(())
     }
 
-    fn obey(&mut self, control: &UnixStream) -> io::Result<()> {
+    fn on_order(&mut self, control: &UnixStream) -> io::Result<()> {
         match channel::receive::<Command>(control) {
             Ok(Some((Command::Signal(number), _))) => {
                 if let Some(signal) = Signal::from_named_raw(number) {

@@ -21,11 +21,11 @@ const NAMES: std::ops::RangeInclusive<usize> = 8..=32;
 pub(super) struct LogView {
     style: Style,
     width: usize,
-    jobs: BTreeMap<u64, Shown>,
+    jobs: BTreeMap<u64, ShownLog>,
 }
 
 #[derive(Default)]
-struct Shown {
+struct ShownLog {
     offset: u64,
     /// A line that has not ended.
     partial: Vec<u8>,
@@ -124,7 +124,7 @@ impl LogView {
     }
 }
 
-impl Shown {
+impl ShownLog {
     /// Takes the next bytes of the log.
     fn take(&mut self, bytes: &[u8], lines: &mut Vec<String>) {
         self.offset += bytes.len() as u64;
@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn shown(pieces: &[&str]) -> Vec<String> {
-        let (mut shown, mut lines) = (Shown::default(), Vec::new());
+        let (mut shown, mut lines) = (ShownLog::default(), Vec::new());
         for piece in pieces {
             shown.take(piece.as_bytes(), &mut lines);
         }

@@ -42,7 +42,7 @@ use args::DevArgs as Args;
 use cluster::Target;
 use given::Given;
 use last_run::LastRun;
-use project::{Project, Wanted};
+use project::{Project, ProjectOptions};
 use scratch::Scratch;
 use screen::{Lost, Screen};
 use session::Session;
@@ -119,7 +119,7 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
         .map_err(|error| BadInput(format!("the current directory cannot be used: {error}")))
         .and_then(|here| Which::choose(args, &here))
         .and_then(|which| {
-            let wanted = Wanted { git_ref: args.git_ref.as_deref(), is_committed: args.committed };
+            let wanted = ProjectOptions { git_ref: args.git_ref.as_deref(), is_committed: args.committed };
             let project = Project::open(which, &wanted, scratch.path())?;
             let given = Given::collect(args, project.repository())?;
             Ok((project, given))

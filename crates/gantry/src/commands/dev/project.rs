@@ -42,7 +42,7 @@ pub(super) struct Project {
 
 impl Project {
     /// Opens the user's repository, or makes the sample one in `scratch`.
-    pub(super) fn open(which: Which, wanted: &Wanted<'_>, scratch: &Path) -> Result<Self, BadInput> {
+    pub(super) fn open(which: Which, wanted: &ProjectOptions<'_>, scratch: &Path) -> Result<Self, BadInput> {
         if git(Path::new("."), &["--version"]).is_err() {
             return Err(BadInput("git is not installed, and job pods need it: install the package git".to_owned()));
         }
@@ -58,7 +58,7 @@ impl Project {
         }
     }
 
-    fn own(dir: &Path, wanted: &Wanted<'_>, scratch: &Path) -> Result<Self, BadInput> {
+    fn own(dir: &Path, wanted: &ProjectOptions<'_>, scratch: &Path) -> Result<Self, BadInput> {
         let shown = dir.display();
         let dir = dir.canonicalize().map_err(|error| BadInput(format!("{shown}: {error}")))?;
         if !dir.is_dir() {
@@ -219,7 +219,7 @@ fn slug(name: &str) -> String {
 }
 
 /// What is asked of a repository beside its place.
-pub(super) struct Wanted<'a> {
+pub(super) struct ProjectOptions<'a> {
     pub(super) git_ref: Option<&'a str>,
     /// Only what is committed.
     pub(super) is_committed: bool,

@@ -20,7 +20,7 @@ use super::world::{World, blocking};
 const MARK: &str = "GANTRY_DEV_SHELL";
 
 /// How long the job may wait for its guest: a working day and a night.
-const PATIENCE: &str = "86400";
+const LONGEST_SLEEP: &str = "86400";
 
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(200);
@@ -33,7 +33,7 @@ const LEFT: (Signal, u8) = (Signal::SIGINT, 130);
 /// script. Whoever leaves ends it, and with it the job, which has succeeded then.
 pub(super) fn script() -> Vec<String> {
     let (mark, (_, left)) = (std::process::id(), LEFT);
-    vec![format!("{MARK}={mark} sleep {PATIENCE} || test $? -eq {left}")]
+    vec![format!("{MARK}={mark} sleep {LONGEST_SLEEP} || test $? -eq {left}")]
 }
 
 /// Shows the pipeline until the job waits, and puts the terminal into its container. Ends when the

@@ -147,7 +147,7 @@ async fn started(
     let all_started = |facts: &facts::PodFacts| {
         CONTAINERS.iter().all(|name| facts.container(name).is_some_and(facts::ContainerFacts::has_started))
     };
-    let waiting = status.until(|sight| sight.facts().is_some_and(all_started).then_some(()));
+    let waiting = status.until(|pod_state| pod_state.facts().is_some_and(all_started).then_some(()));
     if tokio::time::timeout_at(deadline, waiting).await == Ok(Some(())) {
         return Ok(());
     }

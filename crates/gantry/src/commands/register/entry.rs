@@ -95,8 +95,8 @@ pub(crate) fn text(
     let mut structured = Vec::new();
     for place in places(flags) {
         match place {
-            Place::Identity => put_identity(&mut editor, identity)?,
-            Place::Key(flag) => {
+            EntryItem::Identity => put_identity(&mut editor, identity)?,
+            EntryItem::Key(flag) => {
                 let Some(setting) = settings.of(flag) else { continue };
                 put(&mut editor, &flag.path, setting)?;
                 structured.extend(structure(setting).map(|array| (flag.path.as_slice(), array)));
@@ -114,22 +114,22 @@ pub(crate) fn text(
 }
 
 /// What is written at a place of the entry.
-enum Place<'f> {
+enum EntryItem<'f> {
     Key(&'f Flag),
     Identity,
 }
 
 /// The keys in the order in which the reference writes them.
-fn places(flags: &[Flag]) -> Vec<Place<'_>> {
+fn places(flags: &[Flag]) -> Vec<EntryItem<'_>> {
     let named = |long: &'static str| flags.iter().filter(move |flag| flag.long == long);
     let is_elsewhere = |flag: &Flag| ["name", "url", "executor"].contains(&flag.long.as_str());
     let keys: Vec<&Flag> = flags.iter().filter(|flag| !flag.path.is_empty() && !is_elsewhere(flag)).collect();
     let before = |long: &str| keys.iter().position(|flag| flag.long == long).unwrap_or(0);
     let (connection, behaviour) = (before("tls-ca-file"), before("builds-dir"));
     let some = |range: std::ops::Range<usize>| keys.get(range).unwrap_or_default().iter().copied();
-    let first = named("name").chain(some(0..connection)).chain(named("url")).map(Place::Key);
+    let first = named("name").chain(some(0..connection)).chain(named("url")).map(EntryItem::Key);
     let then = some(connection..behaviour).chain(named("executor")).chain(some(behaviour..keys.len()));
-    first.chain([Place::Identity]).chain(then.map(Place::Key)).collect()
+    first.chain([EntryItem::Identity]).chain(then.map(EntryItem::Key)).collect()
 }
 
 fn put_identity(editor: &mut Editor, identity: &Identity) -> anyhow::Result<()> {

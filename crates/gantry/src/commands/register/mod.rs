@@ -27,7 +27,7 @@ use jiff::Timestamp;
 pub(crate) use self::args::RegisterArgs;
 use self::entry::{Identity, Template};
 use self::flags::Flag;
-use self::token::{Manager, Way};
+use self::token::{Manager, TokenKind};
 use self::values::Settings;
 use crate::commands::coordinator::{self, TlsFiles};
 use crate::commands::runner_file::{self, RunnerFile, env};
@@ -148,7 +148,7 @@ impl Parts {
     async fn register(
         &self,
         client: &Client,
-        way: &Way,
+        way: &TokenKind,
         system_id: &str,
         info: &RunnerInfo,
     ) -> anyhow::Result<ExitCode> {

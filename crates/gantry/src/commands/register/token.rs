@@ -10,7 +10,7 @@ use crate::commands::coordinator::is_created;
 
 /// The three ways.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum TokenKind {
     /// A new runner is made with a registration token.
     RegistrationToken(Secret),
     /// A runner that was created in GitLab.
@@ -19,7 +19,7 @@ pub(super) enum Way {
     Existing(Secret),
 }
 
-impl Way {
+impl TokenKind {
     /// The token that is sent.
     pub(super) fn token(&self) -> &Secret {
         match self {
@@ -33,11 +33,11 @@ impl Way {
 ///
 /// # Errors
 /// No token; or options that GitLab keeps itself, beside a token of `--token`.
-pub(super) fn choose(settings: &Settings) -> anyhow::Result<Way> {
+pub(super) fn choose(settings: &Settings) -> anyhow::Result<TokenKind> {
     let (token, registration) = (settings.secret("token"), settings.secret("registration-token"));
     if !token.is_empty() {
         if !is_created(&token) {
-            return Ok(Way::Existing(token));
+            return Ok(TokenKind::Existing(token));
         }
         let kept = kept_by_gitlab(settings);
         if !kept.is_empty() {
@@ -46,27 +46,31 @@ pub(super) fn choose(settings: &Settings) -> anyhow::Result<Way> {
                 kept.join(", ")
             );
         }
-        return Ok(Way::Created(token));
+        return Ok(TokenKind::Created(token));
     }
     if registration.is_empty() {
         bail!("a token is needed: --token (glrt-…, of a runner created in GitLab) or --registration-token");
     }
-    Ok(if is_created(&registration) { Way::Created(registration) } else { Way::RegistrationToken(registration) })
+    Ok(if is_created(&registration) {
+        TokenKind::Created(registration)
+    } else {
+        TokenKind::RegistrationToken(registration)
+    })
 }
 
 /// What is to be said of the way before it is gone.
-pub(super) fn warning(settings: &Settings, way: &Way) -> Option<String> {
+pub(super) fn warning(settings: &Settings, way: &TokenKind) -> Option<String> {
     match way {
-        Way::Existing(_) => Some(
+        TokenKind::Existing(_) => Some(
             "the token does not begin with glrt-: it is taken for that of a runner that was registered before, and no new runner is made"
                 .to_owned(),
         ),
-        Way::RegistrationToken(_) => Some(
+        TokenKind::RegistrationToken(_) => Some(
             "registration tokens are deprecated in GitLab: create the runner in GitLab and give its token with --token"
                 .to_owned(),
         ),
         // Beside a token of --token there are none.
-        Way::Created(_) => Some(kept_by_gitlab(settings)).filter(|kept| !kept.is_empty()).map(|kept| {
+        TokenKind::Created(_) => Some(kept_by_gitlab(settings)).filter(|kept| !kept.is_empty()).map(|kept| {
             format!(
                 "the registration token is a runner authentication token (glrt-…): {} are ignored, because they are set in GitLab",
                 kept.join(", ")
@@ -116,16 +120,16 @@ pub(super) struct Manager<'m> {
 ///
 /// # Errors
 /// A sentence about what to change.
-pub(super) async fn register(client: &Client, way: &Way, manager: &Manager<'_>) -> anyhow::Result<Registered> {
+pub(super) async fn register(client: &Client, way: &TokenKind, manager: &Manager<'_>) -> anyhow::Result<Registered> {
     match way {
-        Way::RegistrationToken(token) => client.register(token, manager.attributes).await.map_err(refused),
-        Way::Created(token) => match client.verify(token, manager.system_id, manager.info).await {
+        TokenKind::RegistrationToken(token) => client.register(token, manager.attributes).await.map_err(refused),
+        TokenKind::Created(token) => match client.verify(token, manager.system_id, manager.info).await {
             VerifyOutcome::Valid(answer) if answer.id != 0 => Ok(Registered { token: token.clone(), ..answer }),
             VerifyOutcome::Valid(_) => bail!("GitLab did not say which runner the token belongs to"),
             VerifyOutcome::Invalid { message } => Err(unknown_token(&message)),
             VerifyOutcome::Unsure { message } => bail!("the token could not be verified: {message}"),
         },
-        Way::Existing(token) => match client.verify(token, manager.system_id, manager.info).await {
+        TokenKind::Existing(token) => match client.verify(token, manager.system_id, manager.info).await {
             VerifyOutcome::Valid(answer) => Ok(Registered { token: token.clone(), ..answer }),
             VerifyOutcome::Invalid { message } => Err(unknown_token(&message)),
             VerifyOutcome::Unsure { message } => {
@@ -161,7 +165,7 @@ mod tests {
     use super::*;
     use crate::commands::register::flags;
 
-    fn decide(env: &[(&str, &str)]) -> anyhow::Result<Way> {
+    fn decide(env: &[(&str, &str)]) -> anyhow::Result<TokenKind> {
         let env = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, text)| (*text).to_owned());
         choose(&Settings::read(&flags::all(), &BTreeMap::new(), &env).unwrap())
     }
@@ -170,12 +174,12 @@ mod tests {
     fn the_prefix_decides() {
         for token in ["GR1348941abc", "glrtr-abc", "FoN6VUuscn2tfbHJwdsada"] {
             let way = decide(&[("REGISTRATION_TOKEN", token), ("RUNNER_TAG_LIST", "a")]).unwrap();
-            assert_eq!(way, Way::RegistrationToken(token.into()));
-            assert_eq!(decide(&[("CI_SERVER_TOKEN", token)]).unwrap(), Way::Existing(token.into()));
+            assert_eq!(way, TokenKind::RegistrationToken(token.into()));
+            assert_eq!(decide(&[("CI_SERVER_TOKEN", token)]).unwrap(), TokenKind::Existing(token.into()));
         }
-        assert_eq!(decide(&[("CI_SERVER_TOKEN", "glrt-a")]).unwrap(), Way::Created("glrt-a".into()));
+        assert_eq!(decide(&[("CI_SERVER_TOKEN", "glrt-a")]).unwrap(), TokenKind::Created("glrt-a".into()));
         let both = [("CI_SERVER_TOKEN", "glrt-a"), ("REGISTRATION_TOKEN", "GR1348941abc")];
-        assert_eq!(decide(&both).unwrap(), Way::Created("glrt-a".into()), "the newer way wins");
+        assert_eq!(decide(&both).unwrap(), TokenKind::Created("glrt-a".into()), "the newer way wins");
         assert!(decide(&[("CI_SERVER_TOKEN", "")]).unwrap_err().to_string().starts_with("a token is needed"));
     }
 
@@ -187,7 +191,7 @@ mod tests {
         assert!(error.starts_with("locked, paused, tag-list cannot be given"), "{error}");
         assert!(!error.contains("secret"));
         let way = decide(&with(("REGISTRATION_TOKEN", "glrt-a"))).unwrap();
-        assert_eq!(way, Way::Created("glrt-a".into()), "only a warning");
+        assert_eq!(way, TokenKind::Created("glrt-a".into()), "only a warning");
         assert!(decide(&[("CI_SERVER_TOKEN", "glrt-a"), ("REGISTER_LOCKED", "true")]).is_ok());
     }
 }

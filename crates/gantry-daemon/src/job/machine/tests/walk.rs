@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use gantry_gitlab::RemoteStatus;
-use gantry_kube::Sight;
+use gantry_kube::PodState;
 use gantry_kube::facts::{self, ContainerEnd, ContainerFacts, ContainerState, PodFacts};
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 use gantry_wire::frame::Phase;
@@ -43,7 +43,7 @@ enum Under {
     Reported,
     Delete,
     /// What the watch shows.
-    Sight,
+    PodState,
 }
 
 /// Who says how the job ended.
@@ -205,9 +205,9 @@ impl World {
     }
 
     /// What the cluster shows of the pod.
-    fn sight(&self) -> Sight {
+    fn pod_state(&self) -> PodState {
         if !self.pod {
-            return Sight::Gone(None);
+            return PodState::Gone(None);
         }
         let end = |code| {
             ContainerState::Terminated(ContainerEnd {
@@ -222,7 +222,7 @@ impl World {
             (false, false) => (end(137), end(137)),
         };
         let container = |name: &str, state| ContainerFacts { name: name.into(), state, ..ContainerFacts::default() };
-        Sight::Present(Arc::new(PodFacts {
+        PodState::Present(Arc::new(PodFacts {
             name: "p".into(),
             node: Some("n".into()),
             phase: facts::Phase::Running,
@@ -290,7 +290,7 @@ impl World {
         let is_looked_for = self.managers.get(FINDER).is_none_or(|finder| finder.end == Some(JobEnd::Owned));
         may(self.pod && is_looked_for && !self.managers[TAKER].acts(), "the pod is found", &|next| {
             let mut finder = Manager::new((Machine::adopted(terms()), Vec::new()));
-            finder.under.insert(Under::Sight);
+            finder.under.insert(Under::PodState);
             next.managers.truncate(FINDER);
             next.managers.push(finder);
         });
@@ -334,7 +334,7 @@ impl World {
     /// All watches show the pod again.
     fn look(&mut self) {
         for manager in &mut self.managers {
-            manager.under.insert(Under::Sight);
+            manager.under.insert(Under::PodState);
         }
     }
 
@@ -405,9 +405,9 @@ impl World {
                 self.managers[who].step(Event::PodDeleted);
                 self.look();
             }
-            Under::Sight => {
-                let sight = self.sight();
-                self.managers[who].step(Event::PodSeen(sight));
+            Under::PodState => {
+                let pod_state = self.pod_state();
+                self.managers[who].step(Event::PodSeen(pod_state));
             }
         }
     }

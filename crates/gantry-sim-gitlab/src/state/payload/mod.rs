@@ -3,8 +3,8 @@
 //! then. Pure: reads the state, changes nothing.
 
 mod definition;
+mod job_variables;
 mod raw;
-pub(crate) mod variables;
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use crate::repo::Checkout;
 use crate::state::World;
 use crate::state::job::{Job, Source};
 use crate::state::put::KNOWN_REASONS;
+use crate::variables;
 
 /// Commits fetched when nothing else is said (GitLab server: default of new projects).
 const DEFAULT_DEPTH: u64 = 20;

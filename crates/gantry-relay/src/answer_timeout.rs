@@ -4,20 +4,21 @@
 
 use std::time::Duration;
 
+use gantry_core::backoff;
 use gantry_gitlab::limits::{ANSWER_TIMEOUT, ANSWER_TIMEOUT_MAX};
 use gantry_gitlab::{CallError, TransportFault};
 
 /// Of one job with one GitLab.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Patience {
+pub(crate) struct AnswerTimeout {
     /// Answers in a row that did not come in time.
     timeouts: u32,
 }
 
-impl Patience {
+impl AnswerTimeout {
     /// The time that the next answer gets.
     pub(crate) fn answer_time(self) -> Duration {
-        ANSWER_TIMEOUT.saturating_mul(2_u32.saturating_pow(self.timeouts)).min(ANSWER_TIMEOUT_MAX)
+        backoff::doubled(ANSWER_TIMEOUT, ANSWER_TIMEOUT_MAX, self.timeouts.saturating_add(1))
     }
 
     /// There is no answer. Other failures than its lateness say nothing about the time it takes.
@@ -42,15 +43,15 @@ mod tests {
     #[test]
     fn each_answer_that_is_late_gives_the_next_one_twice_the_time() {
         let error = |fault| CallError::Transport(TransportError::new(fault, "late"));
-        let mut patience = Patience::default();
+        let mut answer_timeout = AnswerTimeout::default();
         let mut times = Vec::new();
         for _ in 0..5 {
-            times.push(patience.answer_time().as_secs());
-            patience.failed(&error(TransportFault::Timeout));
-            patience.failed(&error(TransportFault::Connect));
+            times.push(answer_timeout.answer_time().as_secs());
+            answer_timeout.failed(&error(TransportFault::Timeout));
+            answer_timeout.failed(&error(TransportFault::Connect));
         }
         assert_eq!(times, [20, 40, 80, 120, 120]);
-        patience.succeeded();
-        assert_eq!(patience.answer_time().as_secs(), 20);
+        answer_timeout.succeeded();
+        assert_eq!(answer_timeout.answer_time().as_secs(), 20);
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_core::Ending;
-use gantry_wire::frame::{Frame, NoteLevel};
+use gantry_core::{Ending, NoteLevel};
+use gantry_wire::frame::Frame;
 use gantry_wire::services::SilentService;
 use gantry_wire::shim::{Ended, SecretText, ShimFrame};
 use tokio::sync::mpsc;
@@ -34,12 +34,12 @@ pub(crate) enum Event {
     /// The pod is being ended.
     Terminated,
     /// News from the agent's own relay.
-    Lone(LoneEvent),
+    SelfReport(SelfReportEvent),
 }
 
 /// News from the agent's own relay, which works while no manager does.
 #[derive(Debug)]
-pub(crate) enum LoneEvent {
+pub(crate) enum SelfReportEvent {
     /// No manager has been there for so long that the agent relays by itself.
     Begun,
     /// GitLab asks for a graceful cancel.

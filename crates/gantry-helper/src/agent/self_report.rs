@@ -10,24 +10,24 @@ use gantry_core::error_chain::chain;
 use gantry_core::limits::JOB_TOKEN_ALLOWANCE;
 use gantry_core::proxy::Proxies;
 use gantry_gitlab::{ClientOptions, JobCredentials, ProxySettings, RunnerInfo};
-use gantry_relay::{Closed, Input, Pace, RelayEnd, RelayJob, Report};
+use gantry_relay::{FinishedTrace, Input, Pace, RelayEnd, RelayJob, Report};
 use gantry_wire::plan::{PodPlan, ProxyPlan};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::event::{Event, LoneEvent};
-use super::known::{Known, KnownJob};
+use super::known::{KnownJob, SharedJob};
 use super::manager::Door;
-use super::presence::{Presence, Seen};
+use super::presence::{Presence, PresenceState};
 use super::published::{Published, TraceFile, TraceReader};
 use crate::clock::Deadline;
 use crate::diagnostics::say;
+use crate::event::{Event, SelfReportEvent};
 use crate::limits;
 use crate::ports::Connect;
 
 /// How long the agent waits for managers before it reports by itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct SelfReportAfter {
     /// While the job runs; otherwise as the plan says.
     running: Option<Duration>,
     spread: Duration,
@@ -35,7 +35,7 @@ pub struct Patience {
     terminating: Duration,
 }
 
-impl Default for Patience {
+impl Default for SelfReportAfter {
     fn default() -> Self {
         Self {
             running: None,
@@ -46,7 +46,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl SelfReportAfter {
     /// The same in every situation.
     pub(crate) fn always(wait: Duration) -> Self {
         Self { running: Some(wait), spread: Duration::ZERO, verdict: wait, terminating: wait }
@@ -67,22 +67,22 @@ impl Patience {
 }
 
 /// The agent's own relay.
-pub(crate) struct Lone {
+pub(crate) struct SelfReporter {
     trace: TraceFile,
     published: watch::Receiver<Published>,
-    managers: watch::Receiver<Seen>,
+    managers: watch::Receiver<PresenceState>,
     presence: Presence,
-    patience: Patience,
+    self_report_after: SelfReportAfter,
     connect: Connect,
-    known: Known,
+    known: SharedJob,
     /// The last time anybody outside could be reached, as far as known.
     last_contact: Instant,
 }
 
-impl Lone {
-    pub(crate) fn new(door: &Door, (patience, connect): (Patience, Connect)) -> Self {
+impl SelfReporter {
+    pub(crate) fn new(door: &Door, (self_report_after, connect): (SelfReportAfter, Connect)) -> Self {
         let Door { trace, published, known, presence, seen: managers, .. } = door.clone();
-        Self { trace, published, managers, presence, patience, connect, known, last_contact: Instant::now() }
+        Self { trace, published, managers, presence, self_report_after, connect, known, last_contact: Instant::now() }
     }
 
     /// Relays whenever no manager does, until GitLab has the verdict or wants nothing more.
@@ -91,7 +91,7 @@ impl Lone {
             self.until_alone().await;
             let Some(KnownJob { plan, deadline, .. }) = self.known.get().cloned() else { return };
             say(format_args!("no manager is there; reporting to GitLab directly"));
-            let _ = events.send(Event::Lone(LoneEvent::Begun)).await;
+            let _ = events.send(Event::SelfReport(SelfReportEvent::Begun)).await;
             let mut managers = self.managers.clone();
             self.presence.set_alone(true);
             let end = tokio::select! {
@@ -101,8 +101,8 @@ impl Lone {
             self.presence.set_alone(false);
             let Some(end) = end else { continue };
             let news = match end {
-                RelayEnd::Delivered => LoneEvent::Delivered,
-                RelayEnd::Aborted(reason) => LoneEvent::Unwanted(reason.to_string()),
+                RelayEnd::Delivered => SelfReportEvent::Delivered,
+                RelayEnd::Aborted(reason) => SelfReportEvent::Unwanted(reason.to_string()),
                 RelayEnd::GaveUp { message } => {
                     say(format_args!("GitLab could not be told how the job ended: {message}"));
                     sleep(limits::SELF_REPORT_PAUSE).await;
@@ -110,7 +110,7 @@ impl Lone {
                 }
                 RelayEnd::Stopped => continue,
             };
-            let _ = events.send(Event::Lone(news)).await;
+            let _ = events.send(Event::SelfReport(news)).await;
             return;
         }
     }
@@ -131,7 +131,7 @@ impl Lone {
                         if !connected && (published.started || published.state.closed.is_some()) =>
                     {
                         let planned = Duration::from_millis(plan.alone.self_report_after_ms);
-                        Some(since + self.patience.of(&published, plan.job_id, planned))
+                        Some(since + self.self_report_after.of(&published, plan.job_id, planned))
                     }
                     _ => None,
                 }
@@ -186,7 +186,7 @@ impl Lone {
             begun: false,
             closed: false,
             last_contact,
-            patience: Duration::from_millis(plan.alone.abandon_after_ms),
+            self_report_after: Duration::from_millis(plan.alone.abandon_after_ms),
             trouble: false,
             abandoned: false,
         };
@@ -215,7 +215,7 @@ struct Feeder {
     closed: bool,
     last_contact: watch::Receiver<Instant>,
     /// How long nobody may be reached before the job is given up.
-    patience: Duration,
+    self_report_after: Duration,
     trouble: bool,
     abandoned: bool,
 }
@@ -236,11 +236,11 @@ impl Feeder {
                 }
             };
             let nothing = input.is_none();
-            let abandon_at = *self.last_contact.borrow() + self.patience;
+            let abandon_at = *self.last_contact.borrow() + self.self_report_after;
             let may_abandon = self.trouble && !self.abandoned;
             tokio::select! {
                 report = reports.recv() => match report {
-                    Some(report) => self.heed(report, events).await,
+                    Some(report) => self.on_report(report, events).await,
                     // The relay is ending and says itself how.
                     None => std::future::pending().await,
                 },
@@ -252,7 +252,7 @@ impl Feeder {
                 _ = self.published.changed(), if nothing => {}
                 () = sleep_until(abandon_at), if may_abandon => {
                     self.abandoned = true;
-                    let _ = events.send(Event::Lone(LoneEvent::Abandoned(self.patience))).await;
+                    let _ = events.send(Event::SelfReport(SelfReportEvent::Abandoned(self.self_report_after))).await;
                 }
             }
         }
@@ -270,7 +270,7 @@ impl Feeder {
         }
         let closed = self.published.borrow().state.closed.clone();
         Ok(closed.filter(|_| !self.closed).map(|closed| {
-            Input::Closed(Closed {
+            Input::Closed(FinishedTrace {
                 verdict: closed.verdict,
                 trace_bytes: closed.trace_bytes,
                 trace_crc32: closed.trace_crc32,
@@ -288,11 +288,11 @@ impl Feeder {
         }
     }
 
-    async fn heed(&mut self, report: Report, events: &mpsc::Sender<Event>) {
+    async fn on_report(&mut self, report: Report, events: &mpsc::Sender<Event>) {
         match report {
             Report::WantFrom(offset) => self.offset = offset,
             Report::CancelRequested => {
-                let _ = events.send(Event::Lone(LoneEvent::Cancel)).await;
+                let _ = events.send(Event::SelfReport(SelfReportEvent::Cancel)).await;
             }
             Report::Acked(_) => {}
             Report::Trouble(None) => self.trouble = false,
@@ -328,12 +328,12 @@ mod tests {
 
     #[test]
     fn patience_depends_on_what_is_at_stake() {
-        let patience = Patience::default();
+        let self_report_after = SelfReportAfter::default();
         let mut published = Published::default();
         let planned = Duration::from_secs(120);
-        assert!(patience.of(&published, 7, planned) >= planned);
-        assert!(patience.of(&published, -1, planned) <= planned + limits::SELF_REPORT_SPREAD);
+        assert!(self_report_after.of(&published, 7, planned) >= planned);
+        assert!(self_report_after.of(&published, -1, planned) <= planned + limits::SELF_REPORT_SPREAD);
         published.disrupted = true;
-        assert_eq!(patience.of(&published, 7, planned), limits::SELF_REPORT_TERMINATING);
+        assert_eq!(self_report_after.of(&published, 7, planned), limits::SELF_REPORT_TERMINATING);
     }
 }

@@ -13,45 +13,45 @@ use crate::{
 
 /// A pod that should not be there.
 #[derive(Debug)]
-pub enum Stray {
+pub enum LeftoverPod {
     /// It was asked for in vain, and may have come or still come.
-    Asked(Box<Pod>),
+    Requested(Box<Pod>),
     /// Its deletion was given up.
-    Left(PodRef),
+    NotDeleted(PodRef),
 }
 
 impl Cluster {
     /// Removes a pod that should not be there, for as long as it may be or come: an API server that
-    /// was away for minutes is back some time. Looks every [`limits::STRAY_PERIOD`], and gives up
-    /// after [`limits::STRAY_DEADLINE`].
+    /// was away for minutes is back some time. Looks every [`limits::LEFTOVER_PERIOD`], and gives up
+    /// after [`limits::LEFTOVER_DEADLINE`].
     ///
     /// # Errors
     /// The deletion is refused, or was not possible in all that time.
-    pub async fn remove_stray(&self, stray: &Stray) -> Result<(), DeleteError> {
+    pub async fn remove_leftover(&self, leftover: &LeftoverPod) -> Result<(), DeleteError> {
         let begun = Instant::now();
         loop {
-            match self.try_to_remove(stray).await {
+            match self.try_to_remove(leftover).await {
                 Ok(true) => return Ok(()),
                 Ok(false) if begun.elapsed() >= limits::LATE_CREATION => return Ok(()),
                 Ok(false) => {}
-                Err(error) if !error.fault.is_transient() || begun.elapsed() >= limits::STRAY_DEADLINE => {
-                    return Err(pods::delete_error(stray.name(), error));
+                Err(error) if !error.fault.is_transient() || begun.elapsed() >= limits::LEFTOVER_DEADLINE => {
+                    return Err(pods::delete_error(leftover.name(), error));
                 }
                 Err(error) => {
-                    let (pod, error) = (stray.name(), chain(&error));
+                    let (pod, error) = (leftover.name(), chain(&error));
                     tracing::debug!(pod, error, "a pod that should not be there cannot be removed yet");
                 }
             }
-            sleep(limits::STRAY_PERIOD).await;
+            sleep(limits::LEFTOVER_PERIOD).await;
         }
     }
 
     /// Whether the pod was there, and so was removed.
-    async fn try_to_remove(&self, stray: &Stray) -> Result<bool, ApiError> {
-        let found = match stray {
-            Stray::Left(pod) => Some(pod.clone()),
-            Stray::Asked(wanted) => {
-                let found = retry::once(self.pods().get_opt(stray.name())).await?;
+    async fn try_to_remove(&self, leftover: &LeftoverPod) -> Result<bool, ApiError> {
+        let found = match leftover {
+            LeftoverPod::NotDeleted(pod) => Some(pod.clone()),
+            LeftoverPod::Requested(wanted) => {
+                let found = retry::once(self.pods().get_opt(leftover.name())).await?;
                 found.filter(|found| pods::same_marks(wanted, found)).and_then(|found| PodRef::of(&found))
             }
         };
@@ -61,11 +61,11 @@ impl Cluster {
     }
 }
 
-impl Stray {
+impl LeftoverPod {
     fn name(&self) -> &str {
         match self {
-            Self::Asked(pod) => pod.metadata.name.as_deref().unwrap_or_default(),
-            Self::Left(pod) => &pod.name,
+            Self::Requested(pod) => pod.metadata.name.as_deref().unwrap_or_default(),
+            Self::NotDeleted(pod) => &pod.name,
         }
     }
 }

@@ -13,13 +13,13 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 /// A pod that the API server has shown.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct SeenPod {
+pub struct ObservedPod {
     /// Who it is; without owners of fields, finalizers and other things that nobody here reads.
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// What should run.
     #[serde(default)]
-    pub spec: Option<SeenSpec>,
+    pub spec: Option<ObservedSpec>,
     /// What happens, whole.
     #[serde(default)]
     pub status: Option<PodStatus>,
@@ -28,22 +28,22 @@ pub struct SeenPod {
 /// As much of a pod's specification as is needed to speak of its containers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SeenSpec {
+pub struct ObservedSpec {
     /// The node, once there is one.
     #[serde(default)]
     pub node_name: Option<String>,
     /// The init containers in their order.
     #[serde(default)]
-    pub init_containers: Option<Vec<SeenContainer>>,
+    pub init_containers: Option<Vec<ObservedContainer>>,
     /// The other containers in their order.
     #[serde(default)]
-    pub containers: Vec<SeenContainer>,
+    pub containers: Vec<ObservedContainer>,
     /// Secrets with logins to registries.
     #[serde(default)]
     pub image_pull_secrets: Option<Vec<LocalObjectReference>>,
 }
 
-impl SeenPod {
+impl ObservedPod {
     /// Whether its images are pulled with the logins in this Secret.
     pub fn uses_secret(&self, name: &str) -> bool {
         let secrets = self.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
@@ -53,7 +53,7 @@ impl SeenPod {
 
 /// Name, image and limits of a container.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct SeenContainer {
+pub struct ObservedContainer {
     /// Its name within the pod.
     pub name: String,
     /// The image as it was asked for.
@@ -61,7 +61,7 @@ pub struct SeenContainer {
     pub image: Option<String>,
     /// What it may use.
     #[serde(default)]
-    pub resources: Option<SeenResources>,
+    pub resources: Option<ObservedResources>,
     /// Whether it has arguments; whatever they are.
     #[serde(default)]
     pub args: Option<IgnoredAny>,
@@ -72,7 +72,7 @@ pub struct SeenContainer {
 
 /// What a container may use.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct SeenResources {
+pub struct ObservedResources {
     /// By the resource's name, in Kubernetes' notation.
     #[serde(default)]
     pub limits: Option<BTreeMap<String, String>>,
@@ -106,7 +106,7 @@ fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> 
     })
 }
 
-impl kube::Resource for SeenPod {
+impl kube::Resource for ObservedPod {
     type DynamicType = ();
     type Scope = NamespaceResourceScope;
 

@@ -4,9 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::variables::{self, Variable};
+use super::job_variables;
 use crate::state::World;
 use crate::state::job::{Job, RawJob};
+use crate::variables::{self, Variable};
 
 pub(super) fn payload(world: &World, job: &Job, raw: &RawJob) -> Value {
     let mut payload = raw.payload.clone();
@@ -47,7 +48,7 @@ fn complete_variables(payload: &mut Map<String, Value>, world: &World, job: &Job
         Some(_) => return,
     };
     let path = raw.checkout.as_ref().map_or("sim/jobs", |checkout| checkout.repo.name.as_str());
-    let mut all = variables::job(world, job, path);
+    let mut all = job_variables::job(world, job, path);
     all.extend(variables::server(&world.url));
     if let Some(checkout) = &raw.checkout {
         all.extend(variables::checkout(&world.url, checkout));

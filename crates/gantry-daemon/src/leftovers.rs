@@ -6,26 +6,26 @@
 
 use std::sync::Arc;
 
-use gantry_kube::{Cluster, Stray};
+use gantry_kube::{Cluster, LeftoverPod};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::events::{Said as _, StrayEnded};
-use crate::job::StopJobs;
+use crate::events::{LeftoverRemoved, Said as _};
+use crate::job_end::StopJobs;
 use crate::redaction::Guard;
 use crate::tasks;
 
 /// Takes over such pods.
 #[derive(Clone)]
-pub(crate) struct Strays {
+pub(crate) struct LeftoverRemover {
     tracker: TaskTracker,
     stop: watch::Receiver<Option<StopJobs>>,
     /// What is said about a pod may repeat secrets of its job.
     guard: Arc<Guard>,
 }
 
-impl Strays {
+impl LeftoverRemover {
     /// Whoever waits for `tracker` waits for the pods; `stop` leaves them as they are. `guard`
     /// keeps the job's secrets out of the log.
     pub(crate) fn new(tracker: TaskTracker, stop: watch::Receiver<Option<StopJobs>>, guard: Arc<Guard>) -> Self {
@@ -33,11 +33,11 @@ impl Strays {
     }
 
     /// Removes a pod as soon as that is possible.
-    pub(crate) fn remove(&self, cluster: Cluster, stray: Stray) {
+    pub(crate) fn remove(&self, cluster: Cluster, leftover: LeftoverPod) {
         let (mut stop, guard) = (self.stop.clone(), Arc::clone(&self.guard));
         let removing = async move {
             tokio::select! {
-                removed = cluster.remove_stray(&stray) => StrayEnded(removed).say(),
+                removed = cluster.remove_leftover(&leftover) => LeftoverRemoved(removed).say(),
                 // An error means that the runner is gone.
                 _ = stop.wait_for(Option::is_some) => {}
             }

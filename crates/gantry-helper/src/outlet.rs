@@ -1,10 +1,10 @@
 //! Where the output of a stage goes: to the engine, as what the stage's own task says.
 
 use bytes::Bytes;
-use gantry_wire::frame::NoteLevel;
+use gantry_core::NoteLevel;
 use tokio::sync::mpsc;
 
-use super::event::{Event, StageEvent};
+use crate::event::{Event, StageEvent};
 
 /// Where a stage's output goes. Sending waits while the engine is busy, which slows down the tool
 /// that writes.

@@ -59,7 +59,7 @@ impl fmt::Display for Hold {
 
 impl Hold {
     /// A fleet has as many jobs as it may.
-    pub(super) fn full(jobs: usize, most: usize) -> Self {
+    pub(crate) fn full(jobs: usize, most: usize) -> Self {
         let why = format!("the fleet has {jobs} of {most} jobs (fleet_concurrent in [gantry])");
         Self { kind: HoldKind::FleetConcurrent, why }
     }
@@ -67,7 +67,7 @@ impl Hold {
 
 /// Why no job should be asked for, if there is a reason. `waiting`: pods for which no node is
 /// found, and when a job was asked for last.
-pub(super) fn hold(
+pub(crate) fn hold(
     shortage: Option<Shortage>,
     coverage: Coverage,
     (waiting, last_asked): (usize, Option<Instant>),

@@ -7,9 +7,6 @@ use serde_json::{Value, json};
 
 use crate::ci::CiEnvironment;
 use crate::repo::{Checkout, Repo, Revision};
-use crate::state::World;
-use crate::state::job::Job;
-use crate::state::runners::Runner;
 
 /// References are followed this deep; deeper ones are almost surely circles.
 const MAX_DEPTH: u32 = 16;
@@ -24,7 +21,7 @@ const TEMPLATE_REGISTRY: &str = "registry.gitlab.com";
 /// Longest commit message in a variable (GitLab server: its default, in bytes).
 const MAX_MESSAGE: usize = 100_000;
 /// Who a job is to registry and dependency proxy.
-const JOB_USER: &str = "gitlab-ci-token";
+pub(crate) const JOB_USER: &str = "gitlab-ci-token";
 /// The GitLab version that the simulator says it is; the protocol it speaks is of the runner of the
 /// same number.
 const VERSION: &str = "19.4.0";
@@ -222,35 +219,9 @@ pub(crate) fn pipeline(url: &str, path: &str, origin: &Origin<'_>) -> Vec<Variab
     ]
 }
 
-/// About the job, its token and its runner.
-pub(crate) fn job(world: &World, job: &Job, path: &str) -> Vec<Variable> {
-    let url = &world.url;
-    let runner = job.lease.as_ref().and_then(|lease| world.runners.by_id(lease.runner));
-    let tags = runner.map(|runner: &Runner| json!(runner.tags).to_string()).unwrap_or_default();
-    vec![
-        Variable::public("CI_JOB_ID", job.id.to_string()),
-        Variable::public("CI_JOB_NAME", job.new.name.as_str()),
-        Variable::public("CI_JOB_NAME_SLUG", slug(&job.new.name)),
-        Variable::public("CI_JOB_GROUP_NAME", group_name(&job.new.name)),
-        Variable::public("CI_JOB_STAGE", job.new.stage.as_str()),
-        Variable::public("CI_JOB_URL", format!("{url}/{path}/-/jobs/{}", job.id)),
-        Variable::public("CI_JOB_STARTED_AT", world.now().wall.to_string()),
-        Variable::masked("CI_JOB_TOKEN", job.token.as_str()),
-        Variable::public("CI_REGISTRY_USER", JOB_USER),
-        Variable::masked("CI_REGISTRY_PASSWORD", job.token.as_str()),
-        Variable::public("CI_DEPENDENCY_PROXY_USER", JOB_USER),
-        Variable::masked("CI_DEPENDENCY_PROXY_PASSWORD", job.token.as_str()),
-        Variable::private("CI_REPOSITORY_URL", repository_url(url, path, &job.token)),
-        Variable::public("CI_RUNNER_ID", runner.map(|runner| runner.id.to_string()).unwrap_or_default()),
-        Variable::public("CI_RUNNER_DESCRIPTION", runner.map(|r| r.description.clone()).unwrap_or_default()),
-        Variable::public("CI_RUNNER_TAGS", tags),
-        Variable::public("CI_NODE_TOTAL", "1"),
-    ]
-}
-
 /// A job's name without what tells the instances of a parallel job apart: a number, or the values
 /// in brackets.
-fn group_name(name: &str) -> &str {
+pub(crate) fn group_name(name: &str) -> &str {
     let matrix = name.strip_suffix(']').and_then(|name| name.rsplit_once(": [")).map(|(name, _)| name);
     let numbers = name.rsplit_once(' ').filter(|(_, rest)| {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::variables::{self, Variable};
+use super::job_variables;
 use crate::ci::{CiArtifact, CiCache, CiImage, CiJob, CiJobInput, CiVariable, When};
 use crate::state::World;
 use crate::state::job::Job;
 use crate::state::pipelines::Pipeline;
+use crate::variables::{self, Variable};
 
 pub(super) fn payload(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob) -> Value {
     let checkout = &pipeline.checkout;
@@ -41,7 +42,7 @@ pub(super) fn payload(world: &World, job: &Job, pipeline: &Pipeline, definition:
 /// is predefined.
 fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, sources: &[&Job]) -> Vec<Variable> {
     let path = &pipeline.checkout.repo.name;
-    let mut all = variables::job(world, job, path);
+    let mut all = job_variables::job(world, job, path);
     all.extend(variables::server(&world.url));
     all.extend(variables::checkout(&world.url, &pipeline.checkout));
     let created_at = pipeline.created_at.to_string();

@@ -1,0 +1,35 @@
+//! Everything that a pod is made from.
+
+use std::time::Duration;
+
+use gantry_config::RunnerSettings;
+use gantry_config::settings::pod::PodSpecPatch;
+use gantry_core::job::JobSpec;
+use gantry_core::variables::Variables;
+use gantry_wire::plan::Paths;
+
+use crate::Context;
+use crate::mirror::Mirror;
+use crate::services::Service;
+
+/// Everything that a pod is made from.
+pub(crate) struct PodRequest<'a> {
+    pub(crate) job: &'a JobSpec,
+    pub(crate) runner: &'a RunnerSettings,
+    pub(crate) context: &'a Context,
+    pub(crate) variables: &'a Variables,
+    /// The same after expansion, with the content of file variables.
+    pub(crate) literal: &'a Variables,
+    pub(crate) services: &'a [Service],
+    pub(crate) paths: &'a Paths,
+    pub(crate) timeout: Duration,
+    /// Whether each line of the log starts with a time.
+    pub(crate) timestamps: bool,
+    pub(crate) debug_trace: bool,
+    pub(crate) mirror: Option<Mirror<'a>>,
+    /// What an entrypoint sees that starts the build container; nothing where none does
+    /// (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
+    pub(crate) entrypoint: Option<Vec<(String, String)>>,
+    /// Those that apply to this job.
+    pub(crate) patches: &'a [PodSpecPatch],
+}
