@@ -237,13 +237,11 @@ impl Runner {
 
     /// Tells GitLab that a job's payload is not understood.
     pub(crate) fn reject(self: &Arc<Self>, creds: JobCredentials, message: String, places: Places) {
-        let runner = Arc::clone(self);
-        let tracker = self.shared.jobs.clone();
+        let (runner, tracker) = (Arc::clone(self), self.shared.jobs.clone());
         let span = events::job_span(Some(creds.id), None, &self.labels.runner);
         let work = async move {
             let stop = runner.shared.stop_jobs.clone();
-            let lines = vec![HeadLine::plain(banner())];
-            let ending = gantry_core::Ending::InvalidJob { message };
+            let (lines, ending) = (vec![HeadLine::plain(banner())], gantry_core::Ending::InvalidJob { message });
             until_left(stop, runner.report_rejected(creds, lines, ending, Vec::new())).await;
             drop(places);
         };
