@@ -19,30 +19,15 @@ RUN case "$(uname -m)" in \
     && apt-get update \
     && apt-get install --yes --no-install-recommends $packages \
     && rustup target add x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
-ENV CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=x86_64-linux-gnu-gcc
 WORKDIR /source
 # For `--version`, where the build's context has no git.
 ARG SOURCE_DATE_EPOCH
 COPY . .
 # `amd64` or `arm64`: what the image is for.
 ARG TARGETARCH
-# The binaries are static, see .cargo/config.toml, so they lie below the name of the target. The
-# simulators are left out. The helper is made for both architectures: `gantry-helper` is the image's
-# own, and the runner pushes the other one to nodes of the other kind.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
-    case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
-        amd64) own=x86_64 other=aarch64 ;; \
-        arm64) own=aarch64 other=x86_64 ;; \
-        *) echo "there are helpers for amd64 and arm64 only" >&2; exit 1 ;; \
-    esac \
-    && cargo build --locked --profile dist --no-default-features --features gantry/jemalloc --package gantry --package gantry-helper --target $own-unknown-linux-gnu \
-    && cargo build --locked --profile dist --package gantry-helper --target $other-unknown-linux-gnu \
-    && mkdir -p /out/other \
-    && cp target/$own-unknown-linux-gnu/dist/gantry target/$own-unknown-linux-gnu/dist/gantry-helper /out/ \
-    && cp target/$other-unknown-linux-gnu/dist/gantry-helper /out/other/gantry-helper-$other \
-    && gzip --best --no-name --keep /out/gantry-helper /out/other/gantry-helper-$other
+    config/images/compile "${TARGETARCH:-$(dpkg --print-architecture)}" /out
 
 FROM debian:bookworm-slim AS helper
 RUN apt-get update \

@@ -1,4 +1,4 @@
-//! JobHeaders when the program was built, so that `--version` can: what `SOURCE_DATE_EPOCH` says, else
+//! Says when the program was built, so that `--version` can: what `SOURCE_DATE_EPOCH` says, else
 //! the date of the commit that is checked out. Never the time of the build itself, because the same
 //! sources must give the same binary. Only this crate is built anew for another commit. And says
 //! how the program is linked.

@@ -14,7 +14,13 @@ const BOUND: Duration = Duration::from_secs(100);
 
 /// What most values can be set to, beside those that a release must have.
 const VARIANTS: [&[&str]; 6] = [
-    &["rights.logs=true", "rights.pullSecrets=true", "rights.disruptionBudgets=true", "rights.resourceChecks=true"],
+    &[
+        "rights.logs=true",
+        "rights.pullSecrets=true",
+        "rights.disruptionBudgets=true",
+        "rights.resourceChecks=true",
+        "rights.pausePods=true",
+    ],
     // Values of a release that was made before there were rights to choose.
     &["rights=null", "metrics.annotations=false"],
     &["sessionServer.enabled=true", "certsSecret=certs", "replicas=3"],
@@ -30,12 +36,13 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-fn chart() -> anyhow::Result<PathBuf> {
+/// Where it is.
+pub(crate) fn chart() -> anyhow::Result<PathBuf> {
     Ok(Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no project")?.join("config/helm/gantry"))
 }
 
 /// Arguments that set these values.
-fn set<'a>(values: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn set<'a>(values: &[&'a str]) -> Vec<&'a str> {
     values.iter().flat_map(|value| ["--set-literal", value]).collect()
 }
 

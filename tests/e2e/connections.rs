@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use gantry_tests::suite::Test;
 use gantry_tests::world::script;
-use gantry_tests::{Job, Proxy, Runner, RunnerOptions, World};
+use gantry_tests::{Job, Proxy, Runner, RunnerOptions, TlsFront, World, until};
 
 use crate::output::is_complete;
 
@@ -28,10 +28,12 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("connections: GitLab's connections are cut", gitlab_cut),
         Test::new("connections: GitLab is away in the middle", gitlab_away),
         Test::new("connections: GitLab is away at the end", gitlab_away_at_the_end),
+        Test::new("connections: GitLab's certificate is replaced, and then tls-ca-file", certificate_replaced),
+        Test::new("connections: a certificate comes into certs/ beside the file", certificate_comes),
     ]
 }
 
-fn address(url: &str) -> anyhow::Result<std::net::SocketAddr> {
+pub(crate) fn address(url: &str) -> anyhow::Result<std::net::SocketAddr> {
     let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next());
     authority.and_then(|authority| authority.parse().ok()).with_context(|| format!("no address in {url}"))
 }
@@ -126,5 +128,49 @@ async fn gitlab_away_at_the_end(world: Rc<World>) -> anyhow::Result<()> {
     proxy.refuse_for(OUTAGE).await;
     let (job, log) = world.ended(id, BOUND).await?;
     complete(&job, &log)?;
+    world.no_pods(&runner).await
+}
+
+/// What the log says of a certificate that nobody vouches for.
+const UNKNOWN_AUTHORITY: &str = "comes from an authority that is not trusted here";
+
+async fn certificate_replaced(world: Rc<World>) -> anyhow::Result<()> {
+    let mut front = TlsFront::start(world.cluster().host, address(world.gitlab.url())?).await?;
+    let file = world.dir().join("gitlab-ca.crt");
+    std::fs::write(&file, front.certificate())?;
+    let lines = format!("  tls-ca-file = \"{}\"", file.display());
+    let options = RunnerOptions { gitlab: Some(front.url()), runner: lines, ..RunnerOptions::new("ca-file") };
+    let runner = Runner::start(&world, &options).await?;
+    let id = world.post_job(&runner, &script(&[TALK])).await?;
+    world.gitlab.wait_for_text(id, "\nline 1000\n", BOUND).await?;
+    front.replace()?;
+    until("the runner to refuse the other certificate", BOUND, async || {
+        let log = runner.process.log();
+        Ok(if log.contains(UNKNOWN_AUTHORITY) { Ok(()) } else { Err(gantry_tests::process::last_lines(&log, 5)) })
+    })
+    .await?;
+    std::fs::write(&file, front.certificate())?;
+    // The job that runs and the next one, with the process that has been there all the time.
+    let (job, log) = world.ended(id, BOUND).await?;
+    complete(&job, &log)?;
+    let (job, log) = world.run_on(&runner, &script(&["echo trusted again"]), BOUND).await?;
+    ensure!(job.status == "success" && log.contains("\ntrusted again\n"), "{job:?}\n{log}");
+    world.no_pods(&runner).await
+}
+
+async fn certificate_comes(world: Rc<World>) -> anyhow::Result<()> {
+    let front = TlsFront::start(world.cluster().host, address(world.gitlab.url())?).await?;
+    let options = RunnerOptions { gitlab: Some(front.url()), ..RunnerOptions::new("certs-directory") };
+    let runner = Runner::launch(&world, &options).await?;
+    until("the runner to refuse the certificate", BOUND, async || {
+        let log = runner.process.log();
+        Ok(if log.contains(UNKNOWN_AUTHORITY) { Ok(()) } else { Err(gantry_tests::process::last_lines(&log, 5)) })
+    })
+    .await?;
+    let directory = runner.config.parent().context("no directory")?.join("certs");
+    std::fs::create_dir(&directory)?;
+    std::fs::write(directory.join(format!("{}.crt", world.cluster().host)), front.certificate())?;
+    let (job, log) = world.run_on(&runner, &script(&["echo trusted now"]), BOUND).await?;
+    ensure!(job.status == "success" && log.contains("\ntrusted now\n"), "{job:?}\n{log}");
     world.no_pods(&runner).await
 }

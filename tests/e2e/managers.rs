@@ -1,6 +1,7 @@
 //! Several managers, one after the other or at once: jobs go on whoever speaks for them, and nobody
 //! touches what is another's.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ const OWNER: &str = "/metadata/annotations/gantry.dev~1owner";
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("managers: six entries in one namespace are one list and one watch", one_watch).needs(Need::Faults),
+        Test::new("managers: few requests for a job, and none while it is quiet", few_requests).needs(Need::Faults),
         Test::new("managers: one is killed, and another with another token goes on", |world| {
             replaced(world, "killed-jobs", Signal::SIGKILL)
         }),
@@ -44,6 +46,7 @@ pub(crate) fn tests() -> Vec<Test> {
             replaced(world, "rolled-out", Signal::SIGTERM)
         }),
         Test::new("managers: of two replicas one is killed", replica_killed),
+        Test::new("managers: what had not begun is begun anew at once", begun_anew),
         Test::new("managers: without patch on pods the next one goes on", without_patch),
         Test::new("managers: two fleets in one namespace", two_fleets),
         Test::new("managers: what somebody has changed on pods", changed_by_hand),
@@ -123,6 +126,42 @@ async fn one_watch(world: Rc<World>) -> anyhow::Result<()> {
     // Before the harness lists pods itself.
     let (lists, watches) = (count(&world, lists).await?, count(&world, watches).await?);
     ensure!((lists, watches) == (1, 1), "{lists} lists and {watches} watches");
+    world.no_pods(&runner).await
+}
+
+/// Requests about the pods of a namespace since counting began, by verb. Tries of `pods/exec` are
+/// not among them.
+async fn requests(world: &World, counters: &[(&'static str, u64)]) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+    let mut counts = BTreeMap::new();
+    for (verb, id) in counters {
+        counts.insert(*verb, count(world, *id).await?);
+    }
+    Ok(counts)
+}
+
+/// A job that is quiet for some time, of a manager that may do what it can to pods.
+async fn few_requests(world: Rc<World>) -> anyhow::Result<()> {
+    const QUIET: [&str; 3] = ["echo it begins", "sleep 12", "echo it ends"];
+    let runner = Runner::start(&world, &RunnerOptions::new("frugal")).await?;
+    let mut counters = Vec::new();
+    for verb in ["create", "get", "list", "watch", "patch", "update", "delete"] {
+        counters.push((verb, counted(&world, &runner.namespace, verb).await?));
+    }
+    let id = world.post_job(&runner, &script(&QUIET)).await?;
+    world.gitlab.wait_for_text(id, "\nit begins", BOUND).await?;
+    let begun = requests(&world, &counters).await?;
+    world.gitlab.wait_for_text(id, "\nit ends", BOUND).await?;
+    let ends = requests(&world, &counters).await?;
+    ensure!(begun == ends, "a job that is quiet asks the API server: {begun:?}, then {ends:?}");
+    let (job, log) = world.ended(id, BOUND).await?;
+    ensure!(job.status == "success", "{job:?}\n{log}");
+    let all = until("the pod to be deleted", BOUND, async || {
+        let all = requests(&world, &counters).await?;
+        Ok(if all["delete"] > 0 { Ok(all) } else { Err(format!("{all:?}")) })
+    })
+    .await?;
+    let sum: u64 = all.values().sum();
+    ensure!(sum < 10, "{sum} requests for one job: {all:?}");
     world.no_pods(&runner).await
 }
 
@@ -218,6 +257,55 @@ async fn replica_killed(world: Rc<World>) -> anyhow::Result<()> {
     world.no_pods(&second).await
 }
 
+/// No node is like this.
+const NOWHERE: &str = "    [runners.kubernetes.node_selector]\n      \"gantry.dev/nowhere\" = \"yes\"\n";
+
+/// A GitLab takes back what nobody has acknowledged after two minutes, counted from the last word
+/// about it. The next manager must be quicker, by far.
+const AT_ONCE_ANEW: Duration = Duration::from_secs(60);
+
+/// A manager is killed whose jobs wait for a node: of those that GitLab still waits for, and of
+/// those that it shows as running already, the next one says that they have not begun.
+async fn begun_anew(world: Rc<World>) -> anyhow::Result<()> {
+    let options = |name: &str, kubernetes: &str| RunnerOptions {
+        global: gantry(""),
+        kubernetes: kubernetes.to_owned(),
+        ..RunnerOptions::new(name)
+    };
+    let first = Runner::start(&world, &options("unbegun", NOWHERE)).await?;
+    let job = |name: &str| {
+        let mut job = script(&["echo in the script"]);
+        job["name"] = json!(world.unique(name));
+        job
+    };
+    let told = world.post_job(&first, &job("unbegun-told")).await?;
+    world.gitlab.wait_for_text(told, "Waiting for pod ", BOUND).await?;
+    let untold = world.post_job(&first, &job("unbegun-untold")).await?;
+    until("two pods", BOUND, async || {
+        let pods = world.kube.pods(&first.namespace).await?.len();
+        Ok(if pods == 2 { Ok(()) } else { Err(format!("{pods}")) })
+    })
+    .await?;
+    first.process.signal(Signal::SIGKILL)?;
+    first.process.wait(QUICK).await?;
+    let before = [world.gitlab.job(told).await?.status, world.gitlab.job(untold).await?.status];
+    ensure!(before == ["running", "pending"], "{before:?}");
+    let second =
+        Runner::start(&world, &RunnerOptions { place: Some(first.place()), ..options("unbegun-next", "") }).await?;
+    for (id, name) in [(told, "unbegun-told"), (untold, "unbegun-untold")] {
+        let (job, log) = world.ended(id, AT_ONCE_ANEW).await?;
+        ensure!(job.failure_reason.as_deref() == Some("scheduler_failure"), "{job:?}\n{log}");
+        ensure!(log.contains("the runner manager that had taken the job ended before it could start it"), "{log}");
+        let name = world.unique(name);
+        let tries = world.gitlab.jobs().await?.into_iter().filter(|job| job.name == name);
+        let tries: Vec<(u32, u64)> = tries.map(|job| (job.attempt, job.id)).collect();
+        let again = tries.iter().find(|(attempt, _)| *attempt == 1).with_context(|| format!("{tries:?}"))?;
+        let (job, log) = world.ended(again.1, BOUND).await?;
+        ensure!(tries.len() == 2 && job.status == "success", "{tries:?} {job:?}\n{log}");
+    }
+    world.no_pods(&second).await
+}
+
 /// What README calls the smallest Role.
 fn smallest() -> Value {
     json!([
@@ -226,13 +314,19 @@ fn smallest() -> Value {
     ])
 }
 
-async fn without_patch(world: Rc<World>) -> anyhow::Result<()> {
-    let first = manager(&world, "unpatched", "", None).await?;
-    let path = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles/runner", first.namespace);
+/// Takes from a runner every right that is not among those.
+pub(crate) async fn only_smallest(world: &World, runner: &Runner) -> anyhow::Result<()> {
+    let path = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles/runner", runner.namespace);
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-        "metadata": {"name": "runner", "namespace": first.namespace}, "rules": smallest()});
+        "metadata": {"name": "runner", "namespace": runner.namespace}, "rules": smallest()});
     let (status, answer) = world.kube.ask(Method::PUT, &path, Some(&role)).await?;
     ensure!(status.is_success(), "{answer}");
+    Ok(())
+}
+
+async fn without_patch(world: Rc<World>) -> anyhow::Result<()> {
+    let first = manager(&world, "unpatched", "", None).await?;
+    only_smallest(&world, &first).await?;
     // It has to notice.
     let second = manager(&world, "unpatched-two", "", Some(&first)).await?;
     second.process.wait_for_line("patch on pods is not granted", BOUND).await?;

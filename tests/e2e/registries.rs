@@ -14,6 +14,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::causes::{grant, with};
+use crate::managers::only_smallest;
+use crate::room::{is_held, no_room};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -21,6 +23,8 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("registries: logins of a job", logins).needs(Need::PrivateImages),
         Test::new("registries: logins of a job without a manager", logins_without_manager).needs(Need::PrivateImages),
+        Test::new("registries: a manager that is killed leaves no logins without a pod", logins_before_a_pod)
+            .needs(Need::PrivateImages),
     ]
 }
 
@@ -50,11 +54,16 @@ async fn logins_without_manager(world: Rc<World>) -> anyhow::Result<()> {
         global: "[gantry]\n  self_report_after = \"3s\"\n  ticket_key = \"logins\"\n".to_owned(),
         ..RunnerOptions::new("logins-left")
     };
-    let first = Runner::start(&world, &options).await?;
-    // Without update the Secret has no owner, as where its manager is killed a moment before it
-    // would.
+    let before = Runner::start(&world, &options).await?;
+    // Without patch on pods the Secret is made first, and without update it gets no owner, as where
+    // its manager is killed a moment before it would.
+    only_smallest(&world, &before).await?;
     let rights = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]}]);
-    grant(&world, &first, &rights).await?;
+    grant(&world, &before, &rights).await?;
+    before.process.signal(Signal::SIGKILL)?;
+    let place = Some(before.place());
+    let again = RunnerOptions { name: "logins-first".to_owned(), place, ..options.clone() };
+    let first = Runner::start(&world, &again).await?;
     let id = world.post_job(&first, &private(&world, "own")).await?;
     world.gitlab.wait_for_text(id, "\nran with a login", BOUND).await?;
     first.process.signal(Signal::SIGKILL)?;
@@ -66,6 +75,23 @@ async fn logins_without_manager(world: Rc<World>) -> anyhow::Result<()> {
     let next = Runner::start(&world, &next).await?;
     world.no_pods(&next).await?;
     no_secrets(&world, &next).await
+}
+
+/// While a quota keeps its pod away a job has no Secret either, so that none can be left.
+async fn logins_before_a_pod(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions::new("logins-quota")).await?;
+    let rights = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]}]);
+    grant(&world, &runner, &rights).await?;
+    no_room(&world, &runner).await?;
+    let id = world.post_job(&runner, &private(&world, "own")).await?;
+    is_held(&runner, "quota").await?;
+    runner.process.signal(Signal::SIGKILL)?;
+    runner.process.wait(BOUND).await?;
+    let left = secrets(&world, &runner).await?;
+    ensure!(left.is_empty(), "{} Secrets", left.len());
+    world.kube.delete_pod(&runner.namespace, "in-the-way").await?;
+    // Nothing tells the next manager of this job.
+    world.gitlab.cancel(id, true).await
 }
 
 async fn no_secrets(world: &World, runner: &Runner) -> anyhow::Result<()> {

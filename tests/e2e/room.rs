@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use gantry_tests::suite::Test;
-use gantry_tests::world::script;
+use gantry_tests::world::{IMAGE, script};
 use gantry_tests::{Need, Runner, RunnerOptions, World, until};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Waits until a runner says that it asks for no jobs, for this reason.
-async fn is_held(runner: &Runner, reason: &str) -> anyhow::Result<()> {
+pub(crate) async fn is_held(runner: &Runner, reason: &str) -> anyhow::Result<()> {
     until(&format!("no jobs to be asked for: {reason}"), BOUND, async || {
         let held = runner.metric("gantry_job_requests_held", &format!("reason=\"{reason}\"")).await?;
         Ok(if held == Some(1.0) { Ok(()) } else { Err(format!("{held:?}")) })
@@ -36,17 +36,30 @@ async fn is_held(runner: &Runner, reason: &str) -> anyhow::Result<()> {
     runner.process.wait_for_line("No jobs are asked for: ", BOUND).await.map(drop)
 }
 
-async fn quota(world: Rc<World>) -> anyhow::Result<()> {
-    let runner = Runner::start(&world, &RunnerOptions::new("quota")).await?;
-    let quota = json!({"metadata": {"name": "two-pods"}, "spec": {"hard": {"pods": "2"}}});
+/// Lets a namespace have so many pods, from now on.
+async fn bound_pods(world: &World, runner: &Runner, (name, most): (&str, &str)) -> anyhow::Result<()> {
+    let quota = json!({"metadata": {"name": name}, "spec": {"hard": {"pods": most}}});
     let path = format!("/api/v1/namespaces/{}/resourcequotas", runner.namespace);
     let (status, answer) = world.kube.ask(Method::POST, &path, Some(&quota)).await?;
     ensure!(status.is_success(), "{answer}");
     until("the quota to be in force", BOUND, async || {
-        let (_, quota) = world.kube.ask(Method::GET, &format!("{path}/two-pods"), None).await?;
-        Ok(if quota["status"]["hard"]["pods"] == "2" { Ok(()) } else { Err(quota["status"].to_string()) })
+        let (_, quota) = world.kube.ask(Method::GET, &format!("{path}/{name}"), None).await?;
+        Ok(if quota["status"]["hard"]["pods"] == most { Ok(()) } else { Err(quota["status"].to_string()) })
     })
-    .await?;
+    .await
+}
+
+/// Takes the only place for a pod that a runner has.
+pub(crate) async fn no_room(world: &World, runner: &Runner) -> anyhow::Result<()> {
+    let taken = json!({"metadata": {"name": "in-the-way"},
+        "spec": {"containers": [{"name": "idle", "image": IMAGE, "command": ["sleep", "600"]}]}});
+    world.kube.create_pod(&runner.namespace, &taken).await?;
+    bound_pods(world, runner, ("one-pod", "1")).await
+}
+
+async fn quota(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = Runner::start(&world, &RunnerOptions::new("quota")).await?;
+    bound_pods(&world, &runner, ("two-pods", "2")).await?;
     let mut jobs = Vec::new();
     for _ in 0..4 {
         jobs.push(world.post_job(&runner, &script(&["echo in the script", "sleep 8"])).await?);

@@ -17,7 +17,7 @@ const BOUND: Duration = Duration::from_secs(60);
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("settings: pull policies are tried in turn", pull_policies).needs(Need::Faults),
-        Test::new("settings: a namespace for each job", namespaces).needs(Need::Faults),
+        Test::new("settings: a namespace for each job", namespaces),
         Test::new("settings: a disruption budget", budget),
         Test::new("settings: tries of requests", tries).needs(Need::Faults),
         Test::new("settings: what a pod needs is awaited", awaited),
@@ -58,18 +58,28 @@ async fn pull_policies(world: Rc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Grants something in the whole cluster.
-async fn grant_everywhere(world: &World, runner: &Runner, rules: &Value) -> anyhow::Result<()> {
+/// Where roles of the whole cluster and their bindings are.
+const EVERYWHERE: [&str; 2] =
+    ["/apis/rbac.authorization.k8s.io/v1/clusterroles", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"];
+
+/// Grants something in the whole cluster, until [`revoke_everywhere`].
+pub(crate) async fn grant_everywhere(world: &World, runner: &Runner, rules: &Value) -> anyhow::Result<()> {
     let name = format!("everywhere-{}", runner.namespace);
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
         "rules": rules});
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
         "subjects": [{"kind": "Group", "name": format!("system:serviceaccounts:{}", runner.namespace)}]});
-    for (path, object) in [("clusterroles", role), ("clusterrolebindings", binding)] {
-        let path = format!("/apis/rbac.authorization.k8s.io/v1/{path}");
-        let (status, made) = world.kube.ask(Method::POST, &path, Some(&object)).await?;
+    for (path, object) in EVERYWHERE.into_iter().zip([role, binding]) {
+        let (status, made) = world.kube.ask(Method::POST, path, Some(&object)).await?;
         ensure!(status.is_success(), "{made}");
+    }
+    Ok(())
+}
+
+pub(crate) async fn revoke_everywhere(world: &World, runner: &Runner) -> anyhow::Result<()> {
+    for path in EVERYWHERE {
+        world.kube.ask(Method::DELETE, &format!("{path}/everywhere-{}", runner.namespace), None).await?;
     }
     Ok(())
 }
@@ -88,7 +98,14 @@ async fn namespaces(world: Rc<World>) -> anyhow::Result<()> {
         {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create", "get"]},
     ]);
     grant_everywhere(&world, &runner, &rules).await?;
-    let id = world.post_job(&runner, &script(&["echo ran", "sleep 2"])).await?;
+    let outcome = namespace_of_a_job(&world, &runner).await;
+    // They do not go with the namespace.
+    revoke_everywhere(&world, &runner).await?;
+    outcome
+}
+
+async fn namespace_of_a_job(world: &World, runner: &Runner) -> anyhow::Result<()> {
+    let id = world.post_job(runner, &script(&["echo ran", "sleep 2"])).await?;
     world.gitlab.wait_for_text(id, "\nran", BOUND).await?;
     let namespace = format!("ci-job-{id}");
     let pods = world.kube.pods(&namespace).await?;
@@ -176,16 +193,55 @@ async fn token(world: Rc<World>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One of each type.
+const PATCHES: &str = r#"
+    [runners.kubernetes.node_tolerations]
+      "configured" = "NoSchedule"
+    [[runners.kubernetes.host_aliases]]
+      ip = "192.0.2.1"
+      hostnames = ["configured"]
+    [[runners.kubernetes.pod_spec]]
+      name = "env"
+      patch = '''
+        containers:
+        - name: build
+          env: [{name: PATCHED, value: "by the operator"}]
+        tolerations: [{key: patched, operator: Exists}]
+        hostAliases: [{ip: 192.0.2.2, hostnames: [patched]}]
+      '''
+    [[runners.kubernetes.pod_spec]]
+      name = "grace"
+      patch_type = "merge"
+      patch = "terminationGracePeriodSeconds: 3"
+    [[runners.kubernetes.pod_spec]]
+      name = "hostname"
+      patch_type = "json"
+      patch = '[{"op": "add", "path": "/hostname", "value": "patched"}]'
+"#;
+
 async fn patches(world: Rc<World>) -> anyhow::Result<()> {
-    let config = "    [[runners.kubernetes.pod_spec]]\n      name = \"env\"\n      patch = '''\n        containers:\n        - name: build\n          \
-                  env: [{name: PATCHED, value: \"by the operator\"}]\n      '''\n";
-    let runner = with(&world, "patches", config).await?;
-    let mut job = script(&["echo it is \"$PATCHED\""]);
+    let runner = with(&world, "patches", PATCHES).await?;
+    let mut job = script(&["echo it is \"$PATCHED\"", "sleep 3"]);
     let (_, log) = world.run_on(&runner, &job, BOUND).await?;
     ensure!(log.contains("\nit is \n"), "{log}");
     job["variables"] = json!([{"key": "FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", "value": "true", "public": true}]);
-    let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
-    ensure!(ended.status == "success" && log.contains("\nit is by the operator\n"), "{ended:?}\n{log}");
+    let id = world.post_job(&runner, &job).await?;
+    world.gitlab.wait_for_text(id, "\nit is by the operator\n", BOUND).await?;
+    let pod = world.pod_of(&runner, id, BOUND).await?;
+    let pods = world.kube.pods(&runner.namespace).await?;
+    let pod = pods.iter().find(|object| object.pointer("/metadata/name") == Some(&json!(pod))).context("no pod")?;
+    let spec = &pod["spec"];
+    let has = |list: &str, key: &str, value: &str| {
+        spec[list].as_array().is_some_and(|all| all.iter().any(|one| one[key] == value))
+    };
+    // As Kubernetes' own types say: addresses are a key to merge by, and tolerations have none.
+    let is_merged = has("hostAliases", "ip", "192.0.2.1") && has("hostAliases", "ip", "192.0.2.2");
+    let is_replaced = has("tolerations", "key", "patched") && !has("tolerations", "key", "configured");
+    ensure!(is_merged && is_replaced, "a strategic patch: {spec}");
+    ensure!(spec["terminationGracePeriodSeconds"] == 3, "a merge patch: {spec}");
+    ensure!(spec["hostname"] == "patched", "a JSON patch: {spec}");
+    let (ended, log) = world.ended(id, BOUND).await?;
+    ensure!(ended.status == "success", "{ended:?}\n{log}");
     Ok(())
 }
 

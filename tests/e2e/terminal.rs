@@ -8,9 +8,12 @@ use anyhow::ensure;
 use gantry_tests::suite::Test;
 use gantry_tests::visitor::Visitor;
 use gantry_tests::world::{IMAGE, script};
-use gantry_tests::{Runner, RunnerOptions, World, until};
+use gantry_tests::{Helm, Kubectl, Need, Runner, RunnerOptions, World, until};
+use nix::sys::signal::Signal;
 use reqwest::StatusCode;
 use serde_json::json;
+
+use crate::chart;
 
 const BOUND: Duration = Duration::from_secs(90);
 
@@ -22,6 +25,9 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("terminal: in the build container, and the job waits for it", entered),
         Test::new("terminal: nobody stays for longer than session_timeout", timed_out),
         Test::new("terminal: ports of a job's container", ports),
+        Test::new("terminal: of a job whose manager was killed, through the one that goes on", adopted),
+        Test::new("terminal: through two replicas of the chart, and one that has started again", deployed)
+            .needs(Need::Helm),
     ]
 }
 
@@ -82,6 +88,165 @@ async fn timed_out(world: Rc<World>) -> anyhow::Result<()> {
     let (job, log) = world.ended(id, BOUND).await?;
     ensure!(job.status == "success", "{job:?}\n{log}");
     world.no_pods(&runner).await
+}
+
+async fn adopted(world: Rc<World>) -> anyhow::Result<()> {
+    // Whoever listens there is where GitLab has been told to go.
+    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let global = format!(
+        "[session_server]\n  listen_address = \"{address}\"\n[gantry]\n  ticket_key = \"of both managers\"\n  \
+         self_report_after = \"1h\"\n  abandon_after = \"2h\"\n"
+    );
+    let options = |name| RunnerOptions { global: global.clone(), ..RunnerOptions::new(name) };
+    let first = Runner::start(&world, &options("terminal-first")).await?;
+    let mut job = script(&["echo in the script", SERVER, "while ! test -e /tmp/told; do sleep 0.2; done"]);
+    job["image"] = json!({"name": IMAGE, "ports": [{"number": 18743, "protocol": "http", "name": "web"}]});
+    let id = world.post_job(&first, &job).await?;
+    world.gitlab.wait_for_text(id, "\nlistening", BOUND).await?;
+    let visitor = Visitor::of(&world.gitlab, id).await?;
+    world.keep_secret(&visitor.authorization);
+    ensure!(visitor.get("/proxy/build/web/first").await?.0 == StatusCode::OK, "no port at the first manager");
+    first.process.signal(Signal::SIGKILL)?;
+    first.process.wait(BOUND).await?;
+
+    let place = Some(first.place());
+    let second = Runner::start(&world, &RunnerOptions { place, ..options("terminal-second") }).await?;
+    let answer = until("the session to be there again", BOUND, async || {
+        Ok(match visitor.get("/proxy/build/web/second").await {
+            Ok((StatusCode::OK, said)) => Ok(said),
+            other => Err(format!("{other:?}")),
+        })
+    });
+    ensure!(answer.await?.starts_with("asked: GET /second HTTP/1.1"), "another answer");
+    let stranger = Visitor { authorization: "another word".into(), ..Visitor::of(&world.gitlab, id).await? };
+    ensure!(stranger.get("/exec").await?.0 == StatusCode::UNAUTHORIZED, "a stranger is let in");
+    let Ok(mut terminal) = visitor.terminal().await? else { anyhow::bail!("no terminal") };
+    terminal.types("echo $((40 + 2)) in $(pwd)\r").await?;
+    terminal.shows("42 in /builds/").await?;
+    terminal.types("touch /tmp/told; echo $((2 + 3)) told\r").await?;
+    terminal.shows("5 told").await?;
+    until("the job to wait for its terminal", BOUND, async || {
+        let log = second.process.log();
+        Ok(if log.contains(LINGERS) { Ok(()) } else { Err(gantry_tests::process::last_lines(&log, 5)) })
+    })
+    .await?;
+    terminal.close().await?;
+    let (job, log) = world.ended(id, BOUND).await?;
+    ensure!(job.status == "success", "{job:?}\n{log}");
+    let logs = [first.process.log(), second.process.log()].concat();
+    ensure!(!logs.contains(&visitor.authorization), "the word is in a log");
+    world.no_pods(&second).await
+}
+
+/// A release of the chart with terminals, and its runner's tag.
+struct Release {
+    helm: Helm,
+    kubectl: Kubectl,
+    namespace: String,
+    chart: String,
+    tag: &'static str,
+}
+
+impl Release {
+    async fn install(world: &World) -> anyhow::Result<Self> {
+        let tag = "terminal-chart-runner";
+        let token = world.gitlab.create_runner(tag).await?;
+        world.keep_secret(&token);
+        let release = Self {
+            helm: Helm::new(world.cluster().kubeconfig()),
+            kubectl: Kubectl::new(world.cluster().kubeconfig()),
+            namespace: world.namespace("terminal-chart"),
+            chart: chart::chart()?.display().to_string(),
+            tag,
+        };
+        let (url, token) = (format!("gitlabUrl={}/", world.gitlab.url()), format!("runnerToken={token}"));
+        let mut more = chart::set(&[&url, &token, "image.tag=latest"]);
+        more.extend(["--create-namespace", "--set", "sessionServer.enabled=true,replicas=2,concurrent=1"]);
+        release.upgrade(&more).await?;
+        Ok(release)
+    }
+
+    async fn upgrade(&self, more: &[&str]) -> anyhow::Result<()> {
+        let upgrade = ["upgrade", "ci", &self.chart, "--install", "--wait", "--timeout=90s", "--namespace"];
+        self.helm.run(&[&upgrade[..], &[&self.namespace], more].concat()).await.map(drop)
+    }
+
+    /// Pod and address of each manager.
+    async fn managers(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let path = "--output=jsonpath={range .items[*]}{.metadata.name} {.status.podIP}{\"\\n\"}{end}";
+        let selector = "--selector=app.kubernetes.io/name=gantry";
+        let pods = self.kubectl.run(&["get", "pods", "--namespace", &self.namespace, selector, path]).await?;
+        Ok(pods.lines().filter_map(|line| line.split_once(' ')).map(|(pod, ip)| (pod.into(), ip.into())).collect())
+    }
+
+    /// A job that offers a port and runs until it is told, once GitLab shows that it does.
+    async fn job(&self, world: &World) -> anyhow::Result<(u64, Visitor)> {
+        let mut job = script(&[SERVER, UNTIL_TOLD[1]]);
+        job["tags"] = json!([self.tag]);
+        job["image"] = json!({"name": IMAGE, "ports": [{"number": 18743, "protocol": "http", "name": "web"}]});
+        let id = world.gitlab.post_job(&job).await?;
+        world.gitlab.wait_for_text(id, "\nlistening", BOUND).await?;
+        let visitor = Visitor::of(&world.gitlab, id).await?;
+        world.keep_secret(&visitor.authorization);
+        Ok((id, visitor))
+    }
+}
+
+/// Looks at the job's port and tells it to end from its terminal.
+async fn visited(world: &World, id: u64, visitor: &Visitor) -> anyhow::Result<()> {
+    // As often as the server answers.
+    for path in ["/seen", "/again"] {
+        let (status, said) = visitor.get(&format!("/proxy/build/web{path}")).await?;
+        ensure!(
+            status == StatusCode::OK && said.starts_with(&format!("asked: GET {path} HTTP/1.1")),
+            "{status}: {said}"
+        );
+    }
+    let Ok(mut terminal) = visitor.terminal().await? else { anyhow::bail!("no terminal") };
+    terminal.types("touch /tmp/told; echo $((2 + 3)) told in $(pwd)\r").await?;
+    terminal.shows("5 told in /builds/").await?;
+    terminal.close().await?;
+    let job = world.gitlab.wait_final(id, BOUND).await?;
+    ensure!(job.status == "success", "{job:?}\n{}", world.gitlab.text(id).await?);
+    Ok(())
+}
+
+async fn deployed(world: Rc<World>) -> anyhow::Result<()> {
+    let release = Release::install(&world).await?;
+    // A place each: both replicas have one.
+    let (first, second) = tokio::try_join!(release.job(&world), release.job(&world))?;
+    let hosts = [&first.1, &second.1].map(|visitor| visitor.url.host_str().map(str::to_owned));
+    ensure!(hosts[0] != hosts[1], "one replica has both: {hosts:?}");
+    visited(&world, first.0, &first.1).await?;
+    visited(&world, second.0, &second.1).await?;
+
+    release.upgrade(&["--reuse-values", "--set", "replicas=1"]).await?;
+    let manager = until("one manager", BOUND, async || {
+        let managers = release.managers().await?;
+        Ok(<[_; 1]>::try_from(managers).map_err(|all| format!("{all:?}")))
+    });
+    let [(pod, address)] = manager.await?;
+    let (id, visitor) = release.job(&world).await?;
+    ensure!(visitor.url.host_str() == Some(&address), "the session is elsewhere: {}", visitor.url);
+    // Its container starts again, with the address of the pod and another process, which adopts.
+    let exec = ["exec", "--namespace", &release.namespace, &pod, "--", "/bin/bash", "-c", "kill -TERM 1"];
+    release.kubectl.run(&exec).await?;
+    until("the session to be closed, or served by another process", BOUND, async || {
+        let restarts = "--output=jsonpath={.status.containerStatuses[0].restartCount}";
+        let restarts = release.kubectl.run(&["get", "pod", "--namespace", &release.namespace, &pod, restarts]).await?;
+        Ok(if restarts == "1" { Ok(()) } else { Err(restarts) })
+    })
+    .await?;
+    until("the session to be there again", BOUND, async || {
+        // Not the port, which counts who connects to it.
+        Ok(match visitor.get("/exec").await {
+            Ok((StatusCode::METHOD_NOT_ALLOWED, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+    })
+    .await?;
+    visited(&world, id, &visitor).await?;
+    release.helm.run(&["uninstall", "ci", "--namespace", &release.namespace, "--wait", "--timeout=90s"]).await.map(drop)
 }
 
 /// A server in what every Debian has: it says what it was asked, twice.

@@ -8,6 +8,9 @@ use anyhow::Context as _;
 /// Names a directory with binaries to test instead of building them, such as those of a release.
 const GIVEN: &str = "GANTRY_TEST_BINARIES";
 
+/// Names the helper for arm64 of the same build, where pods for that machine are tested.
+const ARM64_HELPER: &str = "GANTRY_TEST_ARM64_HELPER";
+
 /// The programs under test.
 const PROGRAMS: [&str; 2] = ["gantry", "gantry-helper"];
 
@@ -33,6 +36,10 @@ pub fn build(dir: &Path) -> anyhow::Result<Binaries> {
         if !strip.is_ok_and(|status| status.success()) {
             std::fs::copy(&from, &to).with_context(|| format!("{} cannot be copied", from.display()))?;
         }
+    }
+    if let Some(helper) = std::env::var_os(ARM64_HELPER).map(PathBuf::from) {
+        let to = dir.join("gantry-helper-aarch64");
+        std::fs::copy(&helper, to).with_context(|| format!("{} cannot be copied", helper.display()))?;
     }
     if given.is_some() {
         // As in the image of a release. Of a debug build it would cost more than it spares.

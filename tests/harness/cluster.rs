@@ -13,6 +13,7 @@ use crate::binaries::Binaries;
 use crate::helm::Helm;
 use crate::kube::Kube;
 use crate::kubectl::Kubectl;
+use crate::openbao::OpenBao;
 use crate::process::Process;
 use crate::prometheus::Prometheus;
 use crate::registry::Registry;
@@ -44,6 +45,8 @@ pub(crate) const PRIVATE: Private = Private { prefix: "private-", user: "robot",
 
 /// The runner's image, in a node's list.
 const RUNNER_IMAGE: &str = "docker.io/gantry/runner:latest";
+/// The image for arm64, in the same list.
+const ARM64_IMAGE: &str = "docker.io/library/arm64:1";
 const MISSING: &str = "missing*";
 
 /// Which cluster a run wants.
@@ -71,12 +74,16 @@ pub enum Need {
     Helm,
     /// kubectl on this machine.
     Kubectl,
+    /// OpenBao on this machine.
+    OpenBao,
     /// Images that want a login.
     PrivateImages,
     /// Pod Security.
     PodSecurity,
     /// Policies that are asked when an object is made, and webhooks.
     Admission,
+    /// A node that starts programs for arm64, and an image of them.
+    Arm64,
     /// More than the simulator has: other nodes, images with a user or without a shell, storage.
     RealNodes,
 }
@@ -90,9 +97,11 @@ impl Need {
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
             Self::Helm => "image of the runner, or this machine no helm or kubectl 1.21",
             Self::Kubectl => "use without kubectl 1.21 on this machine",
+            Self::OpenBao => "use without OpenBao on this machine, which `.ci/run stores` builds",
             Self::PrivateImages => "images that want a login",
             Self::PodSecurity => "Pod Security",
             Self::Admission => "policies of admission",
+            Self::Arm64 => "node that starts programs for arm64 (tests/cluster/images arm64)",
             Self::RealNodes => "real nodes, or images of our own on them",
         }
     }
@@ -109,6 +118,7 @@ pub struct Cluster {
     simulator: Option<Process>,
     registry: Option<Registry>,
     own_images: bool,
+    arm64: bool,
     /// The second number of its version.
     minor: u32,
 }
@@ -142,7 +152,8 @@ impl Cluster {
         let kube = Kube::from_kubeconfig(&kubeconfig).await?;
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let minor = minor_version(&kube).await?;
-        Ok(Self { kube, host, kubeconfig, simulator: Some(simulator), registry: None, own_images: false, minor })
+        let simulator = Some(simulator);
+        Ok(Self { kube, host, kubeconfig, simulator, registry: None, own_images: false, arm64: false, minor })
     }
 
     async fn given() -> anyhow::Result<Self> {
@@ -157,9 +168,9 @@ impl Cluster {
         let (_, nodes) = kube.ask(Method::GET, "/api/v1/nodes?labelSelector=gantry.dev/test-node", None).await?;
         let is_ours = nodes["items"].as_array().is_some_and(|nodes| !nodes.is_empty());
         let registry = if is_ours { Some(Registry::start(host).await?) } else { None };
-        let own_images = nodes.to_string().contains(RUNNER_IMAGE);
+        let [own_images, arm64] = [RUNNER_IMAGE, ARM64_IMAGE].map(|image| nodes.to_string().contains(image));
         let minor = minor_version(&kube).await?;
-        Ok(Self { kube, host, kubeconfig, simulator: None, registry, own_images, minor })
+        Ok(Self { kube, host, kubeconfig, simulator: None, registry, own_images, arm64, minor })
     }
 
     /// The host and port of the registry with images that want a login, as their names begin.
@@ -181,8 +192,10 @@ impl Cluster {
             Need::PodSecurity => self.minor >= 25,
             Need::Admission => self.is_given() && self.minor >= 30,
             Need::RealNodes => self.registry.is_some(),
+            Need::Arm64 => self.arm64,
             Need::Helm => self.own_images && Kubectl::is_usable() && Helm::is_usable(),
             Need::Kubectl => Kubectl::is_usable(),
+            Need::OpenBao => OpenBao::is_usable(),
             Need::Faults => self.simulator.is_some(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }

@@ -1,14 +1,12 @@
 //! `helm`, for what operators do with the chart: install a release, upgrade it and take it away.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::process::Command;
 
-/// Names the program where it is not on the `PATH`.
-const PROGRAM: &str = "GANTRY_TEST_HELM";
+use crate::programs;
 
 /// Longer than a release takes to be ready.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -46,6 +44,7 @@ impl Helm {
     }
 }
 
-fn program() -> OsString {
-    std::env::var_os(PROGRAM).unwrap_or_else(|| "helm".into())
+/// What `tests/cluster/program` has built, else what is on the `PATH`.
+fn program() -> PathBuf {
+    programs::built("helm").unwrap_or_else(|| "helm".into())
 }

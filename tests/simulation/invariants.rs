@@ -12,14 +12,18 @@ use tokio::time::Instant;
 
 use crate::allowed::{self, End, UNANSWERED};
 use crate::faults::Fate;
-use crate::ledger::{Facts, Harm, Ledger, Troubles};
+use crate::ledger::{Book, Facts, Harm, Ledger, Troubles};
 use crate::log;
 use crate::programs::{self, Job, Outcome, SECRET};
 use crate::world::JOBS;
 
 /// Rules of GitLab that a runner breaks when it is killed in the wrong moment, or cannot reach
 /// GitLab.
-const BROKEN_BY_DEATH: [&str; 3] = ["taken and never acknowledged", "silent", "overtime"];
+const BROKEN_BY_DEATH: [&str; 2] = ["silent", "overtime"];
+
+/// The same of a job that nothing tells the next manager of: there never was a pod for it, or the
+/// pod went without a word.
+const UNACKNOWLEDGED: &str = "taken and never acknowledged";
 
 /// From so long after a job's time-out on, its token is about to end.
 const LAST_CHANCE: Duration = Duration::from_secs(4 * 60);
@@ -108,7 +112,7 @@ pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<
         let judged = Judged { shown: job, program, facts, troubles };
         wrong.extend(judged.problems(&trace).into_iter().map(|problem| format!("job {}: {problem}", job.id)));
     }
-    wrong.extend(violations(&fate.desk.get("/sim/violations").await?, fate.ledger.book().troubles(None)));
+    wrong.extend(violations(&fate.desk.get("/sim/violations").await?, &fate.ledger.book()));
     wrong.extend(left_behind(&fate.wire.pods().await?, fate.ledger.book().troubles(None)));
     Ok(wrong)
 }
@@ -336,15 +340,20 @@ fn word(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
 }
 
-fn violations(list: &Value, troubles: Troubles) -> Vec<String> {
-    let excused = |rule: &str| match rule {
+fn violations(list: &Value, book: &Book) -> Vec<String> {
+    let troubles = book.troubles(None);
+    let left_no_trace = |entry: &Value| {
+        let facts = entry["job"].as_u64().and_then(|job| book.jobs.get(&job));
+        facts.is_none_or(|facts| facts.pods.is_empty() || facts.harms.contains(&Harm::PodDeleted))
+    };
+    let excused = |entry: &Value| match entry["rule"].as_str().unwrap_or_default() {
         // The agent of a job that its manager had to end without it.
         "log after verdict" => troubles.api || troubles.is_first_version,
-        _ => BROKEN_BY_DEATH.contains(&rule) && (troubles.manager_lost || troubles.gitlab),
+        UNACKNOWLEDGED => troubles.gitlab || troubles.manager_lost && (troubles.api || left_no_trace(entry)),
+        rule => BROKEN_BY_DEATH.contains(&rule) && (troubles.manager_lost || troubles.gitlab),
     };
     let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
-    let rule = |entry: &Value| entry["rule"].as_str().unwrap_or_default().to_owned();
-    let counted = list.iter().filter(|entry| !excused(&rule(entry)));
+    let counted = list.iter().filter(|entry| !excused(entry));
     counted.map(|entry| format!("a violation: {entry}")).collect()
 }
 

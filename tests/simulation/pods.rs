@@ -193,7 +193,7 @@ async fn service(mut terminations: BoxStream<'static, ()>) -> i32 {
     }
 }
 
-/// JobHeaders whenever TERM comes.
+/// Says whenever TERM comes.
 fn terminations(signals: mpsc::Receiver<i32>) -> BoxStream<'static, ()> {
     stream::unfold(signals, |mut signals| async { signals.recv().await.map(|_| ((), signals)) }).boxed()
 }

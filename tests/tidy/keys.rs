@@ -68,7 +68,7 @@ fn keys_that_act_are_used() {
             && !OLDER.contains(&key.path.as_str())
             && !key.field.as_ref().is_some_and(|field| is_named(field, &files))
         {
-            problems.push(format!("{}: it is said to act, and nobody reads it (.not_yet(\"…\") says so)", key.path));
+            problems.push(format!("{}: it is said to act, and nobody reads it (.never(\"…\") says so)", key.path));
         }
     }
     assert_none("keys that act", &problems);

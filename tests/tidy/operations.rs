@@ -93,7 +93,8 @@ fn the_chart_has_the_alert_rules() {
 fn the_chart_can_be_installed() {
     let chart = root().join("config/helm/gantry");
     let set = ["--set", "gitlabUrl=https://gitlab.example.com", "--set", "runnerToken=glrt-canary"];
-    let helm = |args: &[&str]| Command::new("helm").args(args).arg(&chart).args(set).output();
+    let program = gantry_tests::programs::built("helm").unwrap_or_else(|| "helm".into());
+    let helm = |args: &[&str]| Command::new(&program).args(args).arg(&chart).args(set).output();
     let Ok(linted) = helm(&["lint", "--strict"]) else {
         eprintln!("helm is not installed: config/helm was not checked by it");
         return;

@@ -64,7 +64,6 @@ fn code(text: &str) -> String {
 fn remark(effect: Effect) -> String {
     let Some(instead) = effect.instead() else { return String::new() };
     let what = match effect {
-        Effect::NotYet(_) => "No effect yet",
         Effect::AlwaysOn(_) => "Always on",
         Effect::Acts | Effect::Never(_) | Effect::OtherExecutor => "No effect",
     };

@@ -7,6 +7,9 @@ use crate::words::{NOT_IN_RUST, NUMBERED, PLACES, UNFINISHED, is_numbered};
 /// Longest production file. Beyond it, a second responsibility has usually moved in.
 const LONGEST: usize = 500;
 
+/// Longest snapshot: a longer one is accepted without being read.
+const LONGEST_SNAPSHOT: usize = 300;
+
 /// Widest comment, in columns: code may be wider, but is not read line by line.
 const WIDEST: usize = 100;
 
@@ -58,6 +61,17 @@ fn no_file_has_two_responsibilities() {
     let gone = LONGER.iter().filter(|(path, _, _)| files.iter().all(|file| file.path != *path));
     problems.extend(gone.map(|(path, _, _)| format!("{path}: is on the list and not in the project")));
     assert_none("length of files", &problems);
+}
+
+#[test]
+fn snapshots_are_short_enough_to_be_read() {
+    let snapshots = files().into_iter().filter(|file| file.is_a("snap"));
+    let problems: Vec<String> = snapshots
+        .map(|file| (file.text.lines().count(), file.path))
+        .filter(|(lines, _)| *lines > LONGEST_SNAPSHOT)
+        .map(|(lines, path)| format!("{path}: {lines} lines, more than {LONGEST_SNAPSHOT}: split it by topic"))
+        .collect();
+    assert_none("length of snapshots", &problems);
 }
 
 /// What is indented in a comment is an example or a drawing.

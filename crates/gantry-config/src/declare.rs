@@ -6,7 +6,7 @@
 //! `register`); the field and its type; and a [`Declared`] of [`crate::kinds`] that names the key,
 //! how it is written and its default, with these words behind it:
 //!
-//! - `.not_yet("…")`, `.never("…")`, `.always_on("…")`, `.other_executor()`: it does not act; the
+//! - `.never("…")`, `.always_on("…")`, `.other_executor()`: it does not act; the
 //!   sentence says what is done instead;
 //! - `.flag()` for a flag of `register` that is spelled like the key with hyphens, `.flag_as("…")`
 //!   for another spelling, and then `.variable("…")` or `.no_variable()` where the variable does
@@ -114,10 +114,6 @@ enum Variable {
 impl<K: Kind> Declared<K> {
     pub(crate) fn new(key: &'static str, kind: K) -> Self {
         Self { key, kind, effect: Effect::Acts, flag: Spelling::None, variable: Variable::LikeTheFlag }
-    }
-
-    pub(crate) fn not_yet(self, instead: &'static str) -> Self {
-        Self { effect: Effect::NotYet(instead), ..self }
     }
 
     pub(crate) fn never(self, instead: &'static str) -> Self {

@@ -74,6 +74,8 @@ pub enum Form {
     Whole,
     /// A whole number, where one below 0 is an answer of its own.
     Signed,
+    /// A number that may have a fraction.
+    Decimal,
     /// Whole seconds, where 0 or less is the same as nothing.
     Seconds,
     /// A duration such as `10m`, or nanoseconds, where 0 is the same as nothing.
@@ -113,6 +115,7 @@ impl Form {
             Self::WordList(words) => format!("{}, or a list of these", words.join(", ")),
             Self::Flag | Self::Switch => "true or false".to_owned(),
             Self::Positive | Self::FromOne | Self::Whole | Self::Signed => "number".to_owned(),
+            Self::Decimal => "decimal number".to_owned(),
             Self::Seconds => "seconds".to_owned(),
             Self::Duration | Self::DurationFromZero => "duration".to_owned(),
             Self::Time => "date and time".to_owned(),

@@ -101,7 +101,7 @@ fn remark(node: &Node, value: &DeValue<'_>) -> Option<String> {
     let says_something = match key.effect {
         Effect::Acts => false,
         Effect::AlwaysOn(_) => matches!(value, DeValue::Boolean(false)),
-        Effect::NotYet(_) | Effect::Never(_) | Effect::OtherExecutor => !says_nothing(node, value),
+        Effect::Never(_) | Effect::OtherExecutor => !says_nothing(node, value),
     };
     key.effect.remark().filter(|_| says_something)
 }
@@ -112,6 +112,8 @@ fn says_nothing(node: &Node, value: &DeValue<'_>) -> bool {
     match value {
         DeValue::String(text) => text.is_empty() || text == default,
         DeValue::Boolean(value) => !value,
+        // Where 0 is an answer of its own, as for the number of a user, it says something.
+        DeValue::Integer(value) if node.key.is_some_and(|key| key.form == Form::Whole) => value.as_str() == default,
         DeValue::Integer(value) => value.as_str() == "0" || value.as_str() == default,
         DeValue::Array(array) => array.iter().all(|element| says_nothing(node, element.get_ref())),
         DeValue::Table(table) => table.iter().all(|(name, value)| {

@@ -16,6 +16,7 @@ mod kinds;
 mod known;
 mod names;
 mod nearest;
+pub mod periods;
 pub mod pod_patch;
 pub mod problem;
 mod problems;

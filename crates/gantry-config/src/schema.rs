@@ -63,6 +63,7 @@ fn value(key: &Key) -> Value {
         }
         Form::Flag | Form::Switch => json!({ "type": "boolean" }),
         Form::Signed => json!({ "type": "integer" }),
+        Form::Decimal => json!({ "type": "number", "minimum": 0 }),
         Form::FromOne => json!({ "type": "integer", "minimum": 1 }),
         Form::Positive | Form::Whole | Form::Seconds => json!({ "type": "integer", "minimum": 0 }),
         Form::Duration | Form::DurationFromZero => {
@@ -89,6 +90,7 @@ fn default(key: &Key) -> Option<Value> {
         Form::Positive | Form::FromOne | Form::Whole | Form::Signed | Form::Seconds => {
             json!(key.default.parse::<i64>().ok()?)
         }
+        Form::Decimal => json!(key.default.parse::<f64>().ok()?),
         _ => json!(key.default),
     })
 }

@@ -86,6 +86,17 @@ impl<'d> Section<'d> {
         self.find(key)?.int()
     }
 
+    /// A number, with a fraction or without.
+    pub(crate) fn decimal(&self, key: &'static str) -> Option<f64> {
+        let found = self.find(key)?;
+        match found.value {
+            DeValue::Float(value) => value.as_str().replace('_', "").parse().ok(),
+            // The same text, without what is rounded on the way.
+            DeValue::Integer(_) => found.int()?.to_string().parse().ok(),
+            _ => found.wrong("a number"),
+        }
+    }
+
     /// A whole number above 0; `None` where absent or not above 0, which in this file means the
     /// default.
     pub(crate) fn positive<T: TryFrom<i64>>(&self, key: &'static str) -> Option<T> {
@@ -300,6 +311,7 @@ fn example(key: &str) -> Option<String> {
     let example = match key {
         "items" => "write items = { \"key\" = \"path\" }",
         "node_tolerations" => "write node_tolerations = { \"key=value\" = \"NoSchedule\" }",
+        "pod_labels" | "pod_annotations" => return Some(format!("write {key} = {{ \"example.com/team\" = \"ci\" }}")),
         "node_selector" => "write node_selector = { \"kubernetes.io/arch\" = \"amd64\" }",
         _ => return None,
     };

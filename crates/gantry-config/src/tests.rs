@@ -1,5 +1,7 @@
 //! Whole files, good and bad. What is read is compared as a picture, what is wrong line by line.
 
+mod collection;
+
 use proptest::prelude::*;
 
 use crate::key::{Form, Key};
@@ -36,6 +38,21 @@ fn runner(more: &str) -> String {
     format!("[[runners]]\nurl = \"https://gitlab.example.com\"\ntoken = \"x\"\nexecutor = \"kubernetes\"\n{more}")
 }
 
+/// A picture of settings without the lines of one field, and those lines.
+fn cut(picture: &str, field: &str) -> (String, String) {
+    let lines: Vec<&str> = picture.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let start = lines.iter().position(|line| line.trim_start().starts_with(&format!("{field}: "))).expect("the field");
+    let inside = lines[start + 1..].iter().take_while(|line| indent(line) > indent(lines[start])).count();
+    let end = start + inside + 2;
+    let rest = format!(
+        "{}\n{}{field}: (a snapshot of its own),\n",
+        lines[..start].join("\n"),
+        " ".repeat(indent(lines[start]))
+    );
+    (rest + &lines[end..].join("\n"), lines[start..end].join("\n"))
+}
+
 #[test]
 fn nothing_means_the_defaults() {
     let (settings, warnings) = good("");
@@ -47,7 +64,9 @@ fn nothing_means_the_defaults() {
 fn a_runner_with_nothing_but_its_tokens() {
     let (settings, warnings) = good(&runner(""));
     assert_eq!(warnings, "");
-    insta::assert_debug_snapshot!(settings.runners);
+    let (runner, kubernetes) = cut(&format!("{:#?}", settings.runners), "kubernetes");
+    insta::assert_snapshot!("a_runner_with_nothing_but_its_tokens", runner);
+    insta::assert_snapshot!("a_runner_with_nothing_but_its_tokens_kubernetes", kubernetes);
 }
 
 #[test]
@@ -79,8 +98,14 @@ fn a_file_as_the_reference_saves_it() {
 #[test]
 fn a_full_file() {
     let (settings, warnings) = good(include_str!("../tests/data/full.toml"));
-    insta::assert_snapshot!(warnings);
-    insta::assert_debug_snapshot!(settings);
+    let (file, kubernetes) = cut(&format!("{settings:#?}"), "kubernetes");
+    let (kubernetes, resources) = cut(&kubernetes, "resources");
+    let (kubernetes, volumes) = cut(&kubernetes, "volumes");
+    insta::assert_snapshot!("a_full_file_warnings", warnings);
+    insta::assert_snapshot!("a_full_file", file);
+    insta::assert_snapshot!("a_full_file_kubernetes", kubernetes);
+    insta::assert_snapshot!("a_full_file_resources", resources);
+    insta::assert_snapshot!("a_full_file_volumes", volumes);
     assert_eq!(settings.runners[0].token.expose(), "glrt-t1_secret");
 }
 
@@ -414,7 +439,12 @@ fn numbers_below_zero_are_said() {
             let text = match path.as_slice() {
                 ["runners[]", name] => runner(&format!("{name} = {value}\n")),
                 ["runners[]", tables @ .., name] => {
-                    runner(&format!("[runners.{}]\n{name} = {value}\n", tables.join(".")))
+                    let table = format!("runners.{}", tables.join("."));
+                    let header = match table.strip_suffix("[]") {
+                        Some(list) => format!("[[{list}]]"),
+                        None => format!("[{table}]"),
+                    };
+                    runner(&format!("{header}\n{name} = {value}\n"))
                 }
                 [name] => format!("{name} = {value}\n"),
                 [tables @ .., name] => format!("[{}]\n{name} = {value}\n", tables.join(".")),

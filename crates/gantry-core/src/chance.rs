@@ -30,6 +30,18 @@ pub fn fraction() -> f64 {
     f64::from(u32::try_from(bits() >> 32).unwrap_or(0)) / f64::from(u32::MAX).next_up()
 }
 
+/// Lower-case letters and digits that tell one name from others; at most 12 of them differ freely.
+pub fn letters(count: usize) -> String {
+    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut bits = bits();
+    let draw = || {
+        let drawn = ALPHABET.get(usize::try_from(bits % 36).unwrap_or(0)).copied().unwrap_or(b'0');
+        bits /= 36;
+        char::from(drawn)
+    };
+    std::iter::repeat_with(draw).take(count).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +54,14 @@ mod tests {
         assert_eq!(first, [bits(), bits()]);
         let other = || std::thread::spawn(bits).join().unwrap();
         assert_ne!(other(), other());
+    }
+
+    #[test]
+    fn letters_are_as_many_as_asked_for_and_fit_into_names() {
+        let drawn = [letters(8), letters(8)];
+        assert_ne!(drawn[0], drawn[1]);
+        assert!(drawn.iter().all(|name| name.len() == 8));
+        assert!(drawn.concat().bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit()));
     }
 
     #[test]

@@ -7,9 +7,7 @@
 pub enum Effect {
     /// What its description says.
     Acts,
-    /// Nothing so far.
-    NotYet(&'static str),
-    /// Nothing, by the way in which this runner works.
+    /// Nothing.
     Never(&'static str),
     /// It is always on: turning it off does nothing.
     AlwaysOn(&'static str),
@@ -30,15 +28,13 @@ impl Effect {
     pub fn instead(self) -> Option<&'static str> {
         match self {
             Self::Acts => None,
-            Self::NotYet(instead) | Self::Never(instead) | Self::AlwaysOn(instead) => Some(instead),
+            Self::Never(instead) | Self::AlwaysOn(instead) => Some(instead),
             Self::OtherExecutor => Some(OTHER_EXECUTOR),
         }
     }
 
     /// What to say to whoever sets it; `None` where it acts.
     pub fn remark(self) -> Option<String> {
-        let instead = self.instead()?;
-        let yet = if matches!(self, Self::NotYet(_)) { " yet" } else { "" };
-        Some(format!("accepted, has no effect{yet}: {instead}"))
+        Some(format!("accepted, has no effect: {}", self.instead()?))
     }
 }

@@ -29,8 +29,7 @@ pub enum Ending {
         /// 128 plus the signal when one ended it.
         exit_code: i32,
     },
-    /// A user script failed after the kernel had ended processes of its container for want of
-    /// memory.
+    /// A user script failed after processes of its container were OOMKilled.
     ScriptOutOfMemory {
         /// 137 where it was the script itself; else the script's own code.
         exit_code: i32,
@@ -135,7 +134,7 @@ pub enum Ending {
         /// The cluster's reason and words.
         message: String,
     },
-    /// A container was ended for want of memory.
+    /// A container was OOMKilled.
     ContainerOutOfMemory {
         /// Which one.
         container: String,
@@ -284,8 +283,7 @@ impl Ending {
             Self::Succeeded => "Job succeeded".to_owned(),
             Self::ScriptFailed { exit_code } => format!("command terminated with exit code {exit_code}"),
             Self::ScriptOutOfMemory { exit_code, limit } => format!(
-                "command terminated with exit code {exit_code}, and the kernel ended processes of the build container for want of \
-                 memory: {}",
+                "command terminated with exit code {exit_code}, and processes of the build container were OOMKilled: {}",
                 more_memory(BUILD_CONTAINER, limit.as_deref())
             ),
             Self::StageFailed { message, .. }

@@ -6,8 +6,8 @@ use std::io;
 /// Causes that are looked at. A cause that names itself as its cause must not hang us.
 const DEPTH: usize = 16;
 
-/// An error and everything that caused it, the error itself first. An [`io::Error`] leaves the error
-/// that it holds out of its own chain; here it is in it.
+/// An error and everything that caused it, the error itself first. An [`io::Error`] leaves the
+/// error that it holds out of its own chain; here it is in it.
 pub fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(held) => Some(held as &(dyn Error + 'static)),

@@ -4,7 +4,7 @@
 //!
 //! All of them are exported to jobs as `true` or `false`, whether they act here or not.
 
-use crate::effect::Effect::{self, Acts, AlwaysOn, Never, NotYet, OtherExecutor};
+use crate::effect::Effect::{self, Acts, AlwaysOn, Never, OtherExecutor};
 
 /// A flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub const FLAGS: [FeatureFlag; 52] = [
         "FF_USE_LEGACY_KUBERNETES_EXECUTION_STRATEGY",
         false,
         "Run stages by exec instead of attach",
-        Never("an agent in the pod runs them, whatever happens to the connection"),
+        Never("an agent in the pod runs all stages, whatever happens to the connection"),
     ),
     flag("FF_USE_DIRECT_DOWNLOAD", true, "Fetch artifacts from the object storage and not through GitLab", Acts),
     flag(
@@ -203,8 +203,13 @@ pub const FLAGS: [FeatureFlag; 52] = [
     flag("FF_USE_GIT_PROACTIVE_AUTH", false, "Let git send credentials before it is asked for them", Acts),
     flag("FF_HASH_CACHE_KEYS", false, "Use checksums of cache keys as names", Acts),
     flag("FF_ENABLE_JOB_INPUTS_INTERPOLATION", true, "Replace ${{ job.inputs }} in jobs", Acts),
-    flag("FF_USE_JOB_ROUTER", false, "Get jobs from the job router", NotYet("GitLab is asked for jobs itself")),
-    flag("FF_SCRIPT_TO_STEP_MIGRATION", false, "Run scripts as steps", NotYet("scripts are run as scripts")),
+    flag(
+        "FF_USE_JOB_ROUTER",
+        false,
+        "Get jobs from the job router",
+        Never("GitLab itself is asked for jobs, as GitLab Runner does where there is no router"),
+    ),
+    flag("FF_SCRIPT_TO_STEP_MIGRATION", false, "Run scripts as steps", Never("scripts are run as scripts")),
     flag(
         "FF_USE_PARALLEL_CACHE_TRANSFER",
         false,

@@ -23,12 +23,16 @@ use crate::config_file::{
     ConfigError, ConfigFile, Look, certificate_directories, log_problems, system_id, why_unusable,
 };
 use crate::entries::{Basis, Entry, Key, wanted};
+use crate::events::{
+    ConfigBack, ConfigGone, ConfigLoaded, ConfigRefused, PollingBegins, PollingEnds, ReloadIgnored, RunnerUnusable,
+    Said as _, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,
+};
 use crate::health::{Health, ProcessState};
 use crate::job_end::StopJobs;
 use crate::listening::{ListenAddress, ListenError, Listening};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
-use crate::poller::{self, Polling};
+use crate::poller::Polling;
 use crate::registry::Running;
 use crate::renewals::Renewals;
 use crate::runner::{Runner, Shared};
@@ -36,7 +40,7 @@ use crate::server::ServerState;
 use crate::session::SessionServer;
 use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
-use crate::{listening, session, tasks, wiring};
+use crate::{boot, listening, pause, session, wiring};
 
 /// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started
 /// are tried again.
@@ -140,13 +144,17 @@ impl App {
         metrics.set_version(PROTOCOL_VERSION, RunnerInfo::revision(), &options.built_at);
         let (stop_jobs, stop_receiver) = watch::channel(None);
         let outside = options.outside;
-        let session_server = listening::sessions(outside.as_ref(), &settings).await?;
+        let ticket_secret = ticket_secret(&settings, options.registration_token.as_ref());
+        let first = || settings.runners.first().map(|runner| &runner.token);
+        let session_server =
+            listening::sessions(outside.as_ref(), &settings, ticket_secret.as_ref().or_else(first)).await?;
         let shared = Arc::new(Shared {
             outside: Arc::clone(&outside),
             slots: Slots::new(usize::try_from(settings.concurrent.get()).unwrap_or(usize::MAX)),
             metrics,
             health: Health::default(),
             running: Running::default(),
+            pause_names: pause::Names::default(),
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),
@@ -158,7 +166,7 @@ impl App {
             pace: Pace::default(),
             alone: Basis::of(&settings).alone,
             fleet: settings.gantry.fleet.clone(),
-            ticket_secret: ticket_secret(&settings, options.registration_token.as_ref()),
+            ticket_secret,
             sites: Sites::new(),
             fleet_concurrent: fleet_concurrent(&settings),
             sessions: session_server.as_ref().map(|server| server.sessions().clone()),
@@ -228,11 +236,10 @@ impl App {
 
     async fn look(&mut self) {
         let look = self.file.look();
-        let path = self.file.path().display();
         match look {
             Look::Changed => return self.reload().await,
-            Look::Gone => tracing::warn!("config file {path} is gone: what it said stays in force until it is back"),
-            Look::Back => tracing::info!("config file {path} is back, as it was"),
+            Look::Gone => ConfigGone(self.file.path()).say(),
+            Look::Back => ConfigBack(self.file.path()).say(),
             Look::Same => {}
         }
         self.retry().await;
@@ -241,7 +248,7 @@ impl App {
 
     /// No new jobs; the running ones may end.
     async fn drain(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
-        tracing::warn!("Starting graceful shutdown, waiting for builds to finish");
+        ShutdownBegins::Graceful.say();
         self.set_state(ProcessState::GracefulShutdown);
         self.stop_polling.cancel();
         self.shared.jobs.close();
@@ -251,7 +258,7 @@ impl App {
                 () = jobs.wait() => return clean(),
                 signal = signals.recv() => match signal {
                     Some(Signal::Stop(name)) => return self.stop(name, signals).await,
-                    Some(Signal::Reload) => tracing::warn!("SIGHUP has no effect: the process takes no new jobs"),
+                    Some(Signal::Reload) => ReloadIgnored.say(),
                     Some(Signal::Drain) => {}
                     None => return self.stop("the end of its signals", signals).await,
                 },
@@ -262,15 +269,10 @@ impl App {
     /// Running jobs are handed over to their agents or ended, in a limited time.
     async fn stop(&mut self, name: &str, mut signals: mpsc::Receiver<Signal>) -> Ended {
         let limit = self.settings.shutdown_timeout;
-        let (stop_signal, shutdown_timeout) = (name, limit.as_secs());
+        let (signal, limit_s) = (name, limit.as_secs());
         match self.settings.gantry.on_terminate {
-            OnTerminate::HandOver => tracing::warn!(
-                stop_signal,
-                shutdown_timeout,
-                "Starting hand-over: running jobs go on in their pods, and the next manager of the fleet takes them over"
-            ),
-            // As in GitLab Runner 19.4, for whoever looks for it.
-            OnTerminate::Abort => tracing::warn!(stop_signal, shutdown_timeout, "Starting forceful shutdown"),
+            OnTerminate::HandOver => ShutdownBegins::HandOver { signal, limit_s }.say(),
+            OnTerminate::Abort => ShutdownBegins::Forceful { signal, limit_s }.say(),
         }
         self.set_state(ProcessState::ForcefulShutdown);
         self.stop_polling.cancel();
@@ -295,11 +297,11 @@ impl App {
                 if ended.is_ok() {
                     return clean();
                 }
-                tracing::error!(running = self.shared.running.count(), "shutdown timed out: jobs are left behind");
+                ShutdownTimedOut(self.shared.running.count()).say();
                 Ended::TimedOut
             }
             () = second => {
-                tracing::error!("a second signal: jobs are left behind");
+                ShutdownForced.say();
                 Ended::Forced
             }
         }
@@ -331,12 +333,10 @@ impl App {
                 self.apply().await;
             }
             Err(error) => {
-                self.shared.metrics.config_errors.inc();
                 if let ConfigError::Invalid { problems, .. } = &error {
                     log_problems(path, &problems.list);
                 }
-                let then = if self.waits { "it is waited for" } else { "the old one stays in force" };
-                tracing::error!("Failed to load config, {then}: {}", chain(&error));
+                ConfigRefused { waits: self.waits, error: &error }.tell(&self.shared.metrics);
             }
         }
     }
@@ -344,8 +344,6 @@ impl App {
     /// Makes the settings true: bounds, and a set of polling runners.
     async fn apply(&mut self) {
         let concurrent = self.settings.concurrent.get();
-        self.shared.metrics.config_loaded.inc();
-        self.shared.metrics.show_places(concurrent);
         self.shared.slots.resize(usize::try_from(concurrent).unwrap_or(usize::MAX));
         self.take_renewed_tokens();
         let (wanted, basis) = (wanted(&self.settings), Basis::of(&self.settings));
@@ -363,11 +361,7 @@ impl App {
             let stays = wanted.get(key) == Some(&entry.settings) && entry.basis == basis;
             if let (false, Some(stop)) = (stays, &entry.stop) {
                 let runner = short_token(entry.settings.token.expose());
-                tracing::info!(
-                    runner,
-                    runner_name = entry.settings.name,
-                    "polling ends: the entry has changed or is gone"
-                );
+                PollingEnds { runner, name: &entry.settings.name }.say();
                 stop.cancel();
             }
             stays
@@ -375,10 +369,8 @@ impl App {
         for (key, settings) in wanted {
             self.entries.entry(key).or_insert_with(|| Entry::new(settings, basis.clone()));
         }
-        if !self.waits {
-            let unusable = self.unusable.len();
-            tracing::info!(runners = self.entries.len(), unusable, concurrent, "Configuration loaded");
-        }
+        let (waits, runners, unusable) = (self.waits, self.entries.len(), self.unusable.len());
+        ConfigLoaded { waits, runners, unusable, concurrent }.tell(&self.shared.metrics);
         self.retry().await;
     }
 
@@ -409,7 +401,7 @@ impl App {
                 Ok(stop) => (entry.stop, entry.problem) = (Some(stop), None),
                 Err(problem) => {
                     if entry.problem.as_ref() != Some(&problem) {
-                        tracing::error!("runner {:?} cannot work: {problem}", settings.name);
+                        RunnerUnusable { name: &settings.name, problem: &problem }.say();
                     }
                     entry.problem = Some(problem);
                 }
@@ -449,16 +441,15 @@ impl App {
             .map_err(|error| chain(&error))?;
         let workers = settings.request_concurrency.get();
         let RunnerLabels { runner: name, .. } = &runner.labels;
-        tracing::info!(runner = name, url = settings.url, workers, "polling");
+        PollingBegins { runner: name, url: &settings.url, workers }.say();
         let limit = settings.limit.map_or(0, |limit| i64::from(limit.get()));
         self.shared.running.knows(&runner.labels);
         self.shared.metrics.seed(&runner.labels, limit, i64::from(workers));
         self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
         let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
-        for worker in 0..workers {
-            tasks::spawn(poller::work(Arc::clone(&runner), Arc::clone(&polling), worker, stop.clone()));
-        }
+        pause::keep(&runner, &stop);
+        boot::begin(runner, polling, stop.clone());
         Ok(stop)
     }
 }
@@ -469,7 +460,7 @@ fn fleet_concurrent(settings: &Settings) -> Option<usize> {
 }
 
 fn clean() -> Ended {
-    tracing::info!("All workers stopped.");
+    WorkersStopped.say();
     Ended::Clean
 }
 

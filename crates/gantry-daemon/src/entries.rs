@@ -12,6 +12,7 @@ use gantry_wire::plan::Alone;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::{Said as _, TokenEnded, TokenEndsSoon};
 use crate::wiring;
 
 /// What tells entries apart. Those that a file has twice are counted, so that both are kept.
@@ -74,7 +75,7 @@ impl Entry {
         settings.token_expires_at.map_or(TokenLife::Good, |ends| TokenLife::at(now, settings.token_obtained_at, ends))
     }
 
-    /// JobHeaders that the token ends soon or has ended, where that is so and was not said lately. `why`
+    /// Says that the token ends soon or has ended, where that is so and was not said lately. `why`
     /// says why nobody does something about it.
     pub(crate) fn say_token_life(&mut self, now: Timestamp, why: &str) {
         let Some(expires) = self.settings.token_expires_at else { return };
@@ -82,14 +83,11 @@ impl Entry {
         if !self.token.is_to_be_said(now, life) {
             return;
         }
-        let name = &self.settings.name;
-        let remedy = "make another one (in GitLab, or by `gantry reset-token`) and put it where this one comes from";
+        let (runner, at) = (self.settings.name.as_str(), expires);
         match life {
             TokenLife::Good => {}
-            TokenLife::EndsSoon => {
-                tracing::warn!("the token of runner {name:?} ends at {expires}, and {why}: {remedy}");
-            }
-            TokenLife::Ended => tracing::error!("the token of runner {name:?} has ended at {expires}: {why}; {remedy}"),
+            TokenLife::EndsSoon => TokenEndsSoon { runner, at, why }.say(),
+            TokenLife::Ended => TokenEnded { runner, at, why }.say(),
         }
     }
 }

@@ -1,18 +1,25 @@
-//! Everything that the daemon says about jobs: a type for each thing, which makes the line in the
-//! log and moves the metrics, so that the two cannot disagree. Which job, of which project and
-//! runner, is said by the span that the job is worked on in.
+//! Everything that the daemon says to operators: a type for each thing, which makes the line in the
+//! log and moves the metrics, so that the two cannot disagree. Here is what is said about jobs;
+//! which one, of which project and runner, is said by the span that the job is worked on in. What
+//! is said by those who know neither jobs nor metrics is in `notices.rs`; lines of the level
+//! `debug` stand where they are made, as do those of a start.
 
 mod asking;
 mod found;
+mod process;
+mod tokens;
 
 use std::time::Duration;
 
+use gantry_config::RunnerSettings;
 use gantry_core::{FailureReason, Verdict};
 use gantry_gitlab::ReceivedJob;
 use gantry_kube::{ApiError, DeleteError};
 use gantry_plan::{JobPlan, PlanError};
 use gantry_relay::{GoneReason, RelayEnd};
 use gantry_wire::codec::FrameError;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 pub(crate) use asking::{
     GitlabUnavailable, HoldChanged, JobReceived, NothingReceived, RequestFailed, RunnerUnhealthy, TokenRefused,
@@ -21,10 +28,16 @@ pub(crate) use found::{
     FarewellUnheard, GitlabUnknown, OwnerChanged, PatchRefused, PodNotKept, PodNotRemoved, PodRemoved, SecretMayBeLeft,
     TicketMissing, TicketUnusable,
 };
+pub(crate) use process::{
+    ConfigBack, ConfigGone, ConfigLoaded, ConfigRefused, ListenChanged, PollingBegins, PollingEnds, ReloadIgnored,
+    RunnerUnusable, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,
+};
+pub(crate) use tokens::{TokenEnded, TokenEndsSoon, TokenKeptLate, TokenNotRenewed, TokenRenewed, TokenWritten};
 
 use crate::job_end::{JobEnd, JobSummary};
 use crate::metrics::{EXECUTOR, MODE, Metrics, RunnerLabels, of};
 use crate::moments::Part;
+use crate::queuing;
 
 /// The span of everything that is done for a job. It has the level of errors, so that no filter
 /// takes its fields away from a line. What is not known yet is recorded later.
@@ -39,14 +52,14 @@ pub(crate) fn job_is_traced(span: &tracing::Span, trace_id: Option<&str>) {
     }
 }
 
-/// JobHeaders what an adopted job is, now that somebody has told it.
+/// Says what an adopted job is, now that somebody has told it.
 pub(crate) fn job_is(job: i64, project: i64) {
     let span = tracing::Span::current();
     span.record("job", job);
     span.record("project", project);
 }
 
-/// Something that is said about a job.
+/// Something that is said.
 pub(crate) trait Said {
     /// The line in the log.
     fn log(&self);
@@ -54,12 +67,12 @@ pub(crate) trait Said {
     /// What it changes in the metrics of the job's runner.
     fn count(&self, _metrics: &Metrics, _runner: &RunnerLabels) {}
 
-    /// JobHeaders it where it changes no metric.
+    /// Says it where it changes no metric.
     fn say(&self) {
         self.log();
     }
 
-    /// JobHeaders it.
+    /// Says it.
     fn tell(&self, metrics: &Metrics, runner: &RunnerLabels) {
         self.log();
         self.count(metrics, runner);
@@ -67,7 +80,22 @@ pub(crate) trait Said {
 }
 
 /// GitLab has handed out a job.
-pub(crate) struct JobTaken<'a>(pub(crate) &'a ReceivedJob);
+pub(crate) struct JobTaken<'a> {
+    /// The job.
+    pub(crate) received: &'a ReceivedJob,
+    /// Whether it has waited in GitLab for longer than its runner accepts.
+    pub(crate) waited_too_long: bool,
+}
+
+impl<'a> JobTaken<'a> {
+    /// By a runner with these settings.
+    pub(crate) fn by(settings: &RunnerSettings, received: &'a ReceivedJob) -> Self {
+        let (entries, info) = (&settings.queuing_durations, &received.spec.job_info);
+        let waited_too_long =
+            !entries.is_empty() && queuing::is_exceeded(entries, info, Timestamp::now(), &TimeZone::system());
+        Self { received, waited_too_long }
+    }
+}
 
 impl Said for JobTaken<'_> {
     fn log(&self) {
@@ -75,7 +103,7 @@ impl Said for JobTaken<'_> {
     }
 
     fn count(&self, metrics: &Metrics, runner: &RunnerLabels) {
-        let (labels, info) = (of(runner), &self.0.spec.job_info);
+        let (labels, info) = (of(runner), &self.received.spec.job_info);
         metrics.jobs_total.with_label_values(&labels).inc();
         metrics.execution_modes.with_label_values(&[MODE, EXECUTOR]).inc();
         let [runner, name, system_id] = labels;
@@ -84,6 +112,7 @@ impl Said for JobTaken<'_> {
         queued.observe(info.time_in_queue_seconds.max(0.0));
         metrics.queue_size.with_label_values(&labels).set(info.queue_size);
         metrics.queue_depth.with_label_values(&labels).set(info.queue_depth);
+        metrics.queuing_exceeded.with_label_values(&labels).inc_by(u64::from(self.waited_too_long));
     }
 }
 
@@ -155,7 +184,7 @@ pub(crate) struct JobGarbled<'a> {
 }
 
 impl JobGarbled<'_> {
-    /// JobHeaders it of a runner's request: there is no span of the job yet.
+    /// Says it of a runner's request: there is no span of the job yet.
     pub(crate) fn tell(&self, metrics: &Metrics, labels: &RunnerLabels) {
         let RunnerLabels { runner, name, system_id } = labels;
         tracing::error!(
@@ -204,9 +233,6 @@ impl Said for JobEnded<'_> {
         match &self.0.end {
             JobEnd::Reported(_) => {}
             JobEnd::Dropped(reason) => tracing::warn!("the job is no longer ours: {reason}"),
-            JobEnd::GivenBack => {
-                tracing::info!("the job goes back to GitLab's queue: no manager of it is left to start it");
-            }
             JobEnd::HandedOver => {
                 tracing::info!(
                     "the job goes on without this runner: another one takes it over, or its pod reports by itself"

@@ -1,6 +1,6 @@
 //! Whether the process does what it is there for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +53,9 @@ struct Inner {
     /// that there is no job.
     refused: BTreeSet<String>,
     last_poll: Option<Instant>,
+    /// Names of runners that take no jobs before a trial pod has started, and what keeps each from
+    /// that; nothing once one has.
+    proofs: BTreeMap<String, Option<String>>,
 }
 
 impl Health {
@@ -86,9 +89,27 @@ impl Health {
         self.with(|inner| inner.refused.insert(runner.to_owned()));
     }
 
+    /// A runner takes no jobs before a trial pod has started.
+    pub(crate) fn unproven(&self, runner: &str, why: &str) {
+        self.with(|inner| inner.proofs.insert(runner.to_owned(), Some(why.to_owned())));
+    }
+
+    /// A trial pod of this runner has started.
+    pub(crate) fn proven(&self, runner: &str) {
+        self.with(|inner| inner.proofs.insert(runner.to_owned(), None));
+    }
+
+    /// Whether one has.
+    pub(crate) fn is_proven(&self, runner: &str) -> bool {
+        self.with(|inner| inner.proofs.get(runner).is_some_and(Option::is_none))
+    }
+
     /// Forgets what is known of runners that are not there any more.
     pub(crate) fn keep_only(&self, runners: &BTreeSet<&str>) {
-        self.with(|inner| inner.refused.retain(|name| runners.contains(name.as_str())));
+        self.with(|inner| {
+            inner.refused.retain(|name| runners.contains(name.as_str()));
+            inner.proofs.retain(|name, _| runners.contains(name.as_str()));
+        });
     }
 
     /// What to show to who asks whether the process is ready; an error if it is not. One runner
@@ -98,7 +119,12 @@ impl Health {
             let refused = inner.refused.iter().map(|name| {
                 format!("GitLab refuses the token of runner {name:?}: the runner was removed there, or its token reset")
             });
-            let problems: Vec<String> = inner.problems.iter().cloned().chain(refused).collect();
+            let unproven = inner.proofs.iter().filter_map(|(name, why)| {
+                Some(format!("runner {name:?} takes no jobs, as boot_verify demands: {}", why.as_ref()?))
+            });
+            let unproven: Vec<String> = unproven.collect();
+            let is_pending = !unproven.is_empty();
+            let problems: Vec<String> = inner.problems.iter().cloned().chain(unproven).chain(refused).collect();
             let lines = |first: String| [&[first], problems.as_slice()].concat().join("\n");
             if inner.state != ProcessState::Running {
                 return Err(format!("the process is in state {}", inner.state.as_str()));
@@ -106,6 +132,9 @@ impl Health {
             if inner.working == 0 {
                 let first = if inner.problems.is_empty() { "no runner is configured" } else { "no runner can work" };
                 return Err(lines(first.to_owned()));
+            }
+            if is_pending {
+                return Err(lines("boot-verify pending".to_owned()));
             }
             if inner.refused.len() >= inner.working {
                 return Err(lines("no runner can work".to_owned()));
@@ -124,6 +153,23 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_runner_that_must_prove_itself() {
+        let health = Health::default();
+        health.set_state(ProcessState::Running);
+        health.set_runners(2, Vec::new());
+        health.polled("b");
+        health.unproven("a", "no such image");
+        assert!(!health.is_proven("a") && !health.is_proven("b"));
+        let expected = "boot-verify pending\nrunner \"a\" takes no jobs, as boot_verify demands: no such image";
+        assert_eq!(health.readiness(), Err(expected.to_owned()));
+        health.proven("a");
+        assert!(health.is_proven("a"));
+        assert_eq!(health.readiness(), Ok("ready".to_owned()));
+        health.keep_only(&BTreeSet::from(["b"]));
+        assert!(!health.is_proven("a"), "one that comes back proves itself anew");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn one_runner_that_works_is_enough() {

@@ -39,8 +39,6 @@ pub(crate) enum JobEnd {
     Reported(Option<Ending>),
     /// GitLab wanted nothing more about it.
     Dropped(GoneReason),
-    /// Given back before it was acknowledged: GitLab queues it again.
-    GivenBack,
     /// Left to its agent, which reports by itself.
     HandedOver,
     /// GitLab could not be told about it in the time of a runner that leaves: pod and ticket stay,
@@ -61,7 +59,7 @@ impl JobEnd {
     /// Whether nobody needs anything of its pod any more.
     pub(crate) fn is_over(&self) -> bool {
         match self {
-            Self::Reported(_) | Self::Dropped(_) | Self::GivenBack | Self::Undelivered(_) => true,
+            Self::Reported(_) | Self::Dropped(_) | Self::Undelivered(_) => true,
             Self::HandedOver | Self::LeftToNext | Self::Owned | Self::Unknown | Self::TooEarly => false,
         }
     }

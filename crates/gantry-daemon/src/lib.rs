@@ -6,6 +6,7 @@
 //! [`Signal`]s.
 
 mod app;
+mod boot;
 mod config_file;
 pub mod config_write;
 mod entries;
@@ -19,11 +20,14 @@ mod listening;
 mod log_counts;
 mod metrics;
 mod moments;
+mod notices;
 mod outside;
+mod pause;
 mod poller;
 mod prepare;
 mod process_limits;
 mod process_metrics;
+mod queuing;
 mod redaction;
 mod registry;
 mod rejected;
@@ -36,6 +40,7 @@ mod site;
 mod slots;
 mod tasks;
 mod telemetry;
+pub mod trial;
 mod view;
 pub mod wiring;
 

@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 
 use gantry_config::Settings;
-use gantry_core::error_chain::chain;
+use gantry_core::Secret;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::{ListenChanged, Said as _};
 use crate::outside::Outside;
 use crate::server::{self, BindError, ServerState};
 use crate::session::SessionServer;
@@ -79,17 +80,14 @@ impl Listening {
         let address = asked_for.as_ref().map_or(server::DEFAULT_LISTEN_ADDRESS, |asked_for| &asked_for.address);
         match listen(outside, asked_for.as_ref()).await {
             Ok(Some(listener)) => {
-                tracing::info!("listen_address has changed: the metrics server moves to {address}");
+                ListenChanged::Moves(address).say();
                 let (given, stop) = (self.given.take(), CancellationToken::new());
                 let moved = Self { given, asked_for, listener: Some(listener), stop };
                 std::mem::replace(self, moved).stop();
                 self.serve(shown);
             }
-            Ok(None) => tracing::warn!("listen_address has changed: the metrics server moves at the next start"),
-            Err(error) => tracing::error!(
-                "listen_address has changed, but the metrics server stays where it is until the next start: {}",
-                chain(&error)
-            ),
+            Ok(None) => ListenChanged::MovesLater.say(),
+            Err(error) => ListenChanged::Stays(&error).say(),
         }
     }
 
@@ -99,11 +97,16 @@ impl Listening {
     }
 }
 
-/// The session server of the settings, where they ask for one.
+/// The session server of the settings, where they ask for one; `secret` is what managers share that
+/// go on with each other's jobs.
 ///
 /// # Errors
 /// Its address cannot be had.
-pub(crate) async fn sessions(outside: &dyn Outside, settings: &Settings) -> Result<Option<SessionServer>, ListenError> {
+pub(crate) async fn sessions(
+    outside: &dyn Outside,
+    settings: &Settings,
+    secret: Option<&Secret>,
+) -> Result<Option<SessionServer>, ListenError> {
     let settings = &settings.session_server;
     let Some(address) = settings.listen_address.clone().filter(|address| !address.is_empty()) else {
         if settings.advertise_address.is_some() {
@@ -113,7 +116,7 @@ pub(crate) async fn sessions(outside: &dyn Outside, settings: &Settings) -> Resu
     };
     let failed = |source| ListenError { set_by: "listen_address in [session_server]".to_owned(), source };
     let Some(listener) = outside.listen(Some(address.clone())).await.map_err(failed)? else { return Ok(None) };
-    let server = SessionServer::new(listener, &address, settings);
+    let server = SessionServer::new(listener, &address, settings, secret);
     let unmade = |error| BindError::Bind { address, source: std::io::Error::other(error) };
     server.map(Some).map_err(|error| failed(unmade(error)))
 }
@@ -134,4 +137,24 @@ async fn listen(outside: &dyn Outside, asked_for: Option<&ListenAddress>) -> Res
     let set_by = asked_for.map_or_else(String::new, |asked_for| asked_for.set_by.clone());
     let listener = outside.listen(asked_for.map(|asked_for| asked_for.address.clone())).await;
     listener.map_err(|source| ListenError { set_by, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_at_the_start_beats_the_file() {
+        let of_file = |address: Option<&str>| Settings {
+            listen_address: address.map(str::to_owned),
+            ..gantry_config::load("", &|_| None).unwrap().settings
+        };
+        let flag = ListenAddress { address: ":9101".to_owned(), set_by: "--listen-address".to_owned() };
+        let set_by = |given, address| asked_for(given, &of_file(address)).map(|asked| (asked.address, asked.set_by));
+        let one = |address: &str, by: &str| Some((address.to_owned(), by.to_owned()));
+        assert_eq!(set_by(None, None), None);
+        assert_eq!(set_by(None, Some(":9102")), one(":9102", "listen_address"));
+        assert_eq!(set_by(Some(&flag), Some(":9102")), one(":9101", "--listen-address"));
+        assert_eq!(set_by(Some(&flag), None), one(":9101", "--listen-address"));
+    }
 }

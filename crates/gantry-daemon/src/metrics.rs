@@ -257,11 +257,24 @@ metrics! {
         "gitlab_runner_job_stage_duration_seconds",
         "Histogram of job stage durations; only with FF_EXPORT_HIGH_CARDINALITY_METRICS",
         &["runner", "runner_name", "system_id", "stage"], &QUEUE_BUCKETS);
-    /// Jobs that have waited longer than they may. Nothing counts here before
-    /// `[[runners.monitoring.job_queuing_durations]]` acts.
+    /// Jobs that have waited longer than they may.
     queuing_exceeded: IntCounterVec = counters(
         "gitlab_runner_acceptable_job_queuing_duration_exceeded_total",
-        "Total number of jobs that waited longer than their runner's monitoring settings accept; 0 while those have no effect", &RUNNER);
+        "Total number of jobs that waited longer than [[runners.monitoring.job_queuing_durations]] accepts", &RUNNER);
+    /// Pause pods that a runner should have.
+    pause_pods_desired: IntGaugeVec = gauges(
+        "gitlab_runner_kubernetes_autoscaler_pause_pods_desired", "The number of pause pods that there should be", &RUNNER);
+    /// Pause pods that are ready, as was seen last.
+    pause_pods_current: IntGaugeVec = gauges(
+        "gitlab_runner_kubernetes_autoscaler_pause_pods_current", "The number of pause pods that are ready", &RUNNER);
+    /// Failures.
+    pause_pods_errors: IntCounterVec = counters(
+        "gitlab_runner_kubernetes_autoscaler_reconcile_errors_total", "Total number of failures to look after pause pods",
+        &["runner", "runner_name", "system_id", "reason"]);
+    /// Changes of their number.
+    pause_pods_scaled: IntCounterVec = counters(
+        "gitlab_runner_kubernetes_autoscaler_scale_operations_total", "Total number of changes of the number of pause pods",
+        &["runner", "runner_name", "system_id", "direction"]);
     /// Texts of jobs that inputs stand in.
     inputs: IntCounter = IntCounter::new(
         "gitlab_runner_job_inputs_interpolations_total",

@@ -19,6 +19,7 @@ use crate::hold::{Hold, HoldKind};
 use crate::metrics::of;
 use crate::runner::{Places, Runner};
 use crate::session::{Offered, Sessions};
+use crate::tasks;
 
 /// How much each kind of answer changes the number of simultaneous requests (GitLab Runner 19.4,
 /// adaptive request concurrency).
@@ -74,8 +75,15 @@ impl Polling {
     }
 }
 
+/// Starts the workers of a runner. They end when `stop` says so.
+pub(crate) fn begin(runner: &Arc<Runner>, polling: &Arc<Polling>, stop: &CancellationToken) {
+    for worker in 0..runner.settings.request_concurrency.get() {
+        tasks::spawn(work(Arc::clone(runner), Arc::clone(polling), worker, stop.clone()));
+    }
+}
+
 /// One of the `request_concurrency` workers of a runner. Ends when `stop` says so.
-pub(crate) async fn work(runner: Arc<Runner>, polling: Arc<Polling>, worker: u32, stop: CancellationToken) {
+async fn work(runner: Arc<Runner>, polling: Arc<Polling>, worker: u32, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let Some(next) = stop.run_until_cancelled(turn(&runner, &polling, worker)).await else { return };
         if stop.run_until_cancelled(sleep(next)).await.is_none() {
@@ -129,7 +137,7 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
     take(runner, polling, poll.answer, (offered, places)).saturating_sub(asked.elapsed())
 }
 
-/// JobHeaders why no job is asked for, when that changes.
+/// Says why no job is asked for, when that changes.
 fn show_hold(runner: &Runner, polling: &Polling, hold: Option<&Hold>) {
     let kind = hold.map(|hold| hold.kind);
     let before = polling.with(|state| std::mem::replace(&mut state.held, kind));

@@ -52,6 +52,12 @@ impl Running {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many of them are those of one runner.
+    pub(crate) fn count_of(&self, labels: &RunnerLabels) -> usize {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.values().filter(|entry| entry.labels == *labels).count()
+    }
+
     /// One line per job (GitLab Runner 19.4, `/debug/jobs/list`).
     pub(crate) fn list(&self) -> String {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,5 +94,30 @@ impl Running {
 impl Drop for Listed {
     fn drop(&mut self) {
         self.running.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_is_listed_as_it_is_now_and_as_long_as_it_runs() {
+        let running = Running::default();
+        let labels = RunnerLabels { runner: "abc".to_owned(), name: "one".to_owned(), system_id: "r_1".to_owned() };
+        let (view, reader) = watch::channel(JobView::default());
+        let listed = running.add("https://gitlab.test/a/-/jobs/7".to_owned(), labels, reader);
+        view.send_modify(|view| {
+            view.created("runner-7");
+            view.begin("get_sources".to_owned());
+        });
+        tokio::time::advance(std::time::Duration::from_secs(90)).await;
+        assert_eq!(
+            running.list(),
+            "url=https://gitlab.test/a/-/jobs/7 state=running stage=get_sources executor_stage= duration=1m30s pod=runner-7\n"
+        );
+        assert_eq!(running.count(), 1);
+        drop(listed);
+        assert_eq!((running.list().as_str(), running.count()), ("", 0));
     }
 }

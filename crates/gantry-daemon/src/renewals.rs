@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::config_write::{self, KeepError, NewToken};
 use crate::entries::{Entry, TokenLife};
+use crate::events::{Said as _, TokenKeptLate, TokenNotRenewed, TokenRenewed, TokenWritten};
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::redaction::{self, Guard};
 use crate::runner::Shared;
@@ -170,9 +171,7 @@ impl Renewals {
         let guard = redaction::guard(None, [&given.token]);
         let expires = given.token_expires_at.as_deref().and_then(|text| text.parse().ok());
         let token = NewToken { token: given.token, obtained: Timestamp::now(), expires };
-        let name = &settings.name;
-        let until = expires.map(|expires| format!(", until {expires}")).unwrap_or_default();
-        tracing::info!("the token of runner {name:?} was renewed{until}");
+        TokenRenewed { runner: &settings.name, until: expires }.say();
         let saved = config_write::keep_token(&self.file, &settings.token, &token);
         let save_at = self.save_at(&saved, metrics);
         let renewed = Renewed { token, save_at, _guard: guard };
@@ -182,25 +181,10 @@ impl Renewals {
 
     /// When a token is to be written again, after a try.
     fn save_at(&self, saved: &Result<usize, KeepError>, metrics: &Metrics) -> Option<Instant> {
+        TokenWritten { file: &self.file, result: saved }.tell(metrics);
         match saved {
-            Ok(_) => {
-                metrics.config_saved.inc();
-                None
-            }
-            Err(KeepError::Gone { .. }) => {
-                let file = self.file.display();
-                tracing::warn!("{file} was changed while a token was renewed: the new one is in no file");
-                None
-            }
-            Err(error) => {
-                metrics.config_save_errors.inc();
-                tracing::error!(
-                    "a renewed token could not be written and is tried again; if this process ends before, its runner \
-                     needs a new token: {}",
-                    chain(error)
-                );
-                Some(Instant::now() + SAVE_PAUSE)
-            }
+            Ok(_) | Err(KeepError::Gone { .. }) => None,
+            Err(_) => Some(Instant::now() + SAVE_PAUSE),
         }
     }
 
@@ -215,7 +199,7 @@ impl Renewals {
             let saved = config_write::keep_token(&self.file, &Secret::new(old.as_str()), &token);
             let save_at = self.save_at(&saved, metrics);
             if save_at.is_none() {
-                tracing::info!("{} holds the renewed token now", self.file.display());
+                TokenKeptLate(&self.file).say();
             }
             self.with(|state| {
                 if let Some(renewed) = state.new.get_mut(&old) {
@@ -237,11 +221,7 @@ impl Renewals {
             *count = count.saturating_add(1);
             let pause = backoff::doubled(PAUSE_FIRST, PAUSE_MOST, *count);
             *next = Instant::now() + pause;
-            tracing::error!(
-                "the token of runner {:?} could not be renewed and is tried again in {} s: {why}",
-                settings.name,
-                pause.as_secs()
-            );
+            TokenNotRenewed { runner: &settings.name, pause, why: &why }.say();
         });
         self.done.notify_one();
     }

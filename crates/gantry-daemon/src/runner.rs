@@ -3,6 +3,7 @@
 
 mod aftermath;
 mod own_namespace;
+mod unprepared;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,16 +12,16 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use gantry_config::RunnerSettings;
-use gantry_core::Secret;
 use gantry_core::chance;
 use gantry_core::error_chain::chain;
-use gantry_core::job::JobSpec;
 use gantry_core::short_token::short_token;
-use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, PROTOCOL_VERSION, ReceivedJob, RunnerInfo};
+use gantry_core::{Ending, Secret};
+use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, ReceivedJob, RunnerInfo};
 use gantry_kube::{Cluster, ConnectError, HelperBinaries};
-use gantry_plan::{Context, Fleet, HeadLine, JobPlan, OwnNamespace, Owner, PlanError};
+use gantry_plan::{Context, Fleet, JobPlan, OwnNamespace, Owner};
 use gantry_relay::Pace;
 use gantry_wire::plan::Alone;
+use gantry_wire::session::JobSession;
 use gantry_wire::ticket::TicketKey;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -31,22 +32,22 @@ use crate::events::{self, ImagesConfigured, InputsRead, JobCutOff, JobEnded, Job
 use crate::health::Health;
 use crate::hold::Hold;
 use crate::job::{self, JobParts};
-use crate::job_end::{JobEnd, JobSummary, StopJobs};
+use crate::job_end::{JobSummary, StopJobs};
 use crate::leftovers::LeftoverRemover;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
 use crate::prepare::Preparation;
 use crate::redaction::{self, Guard};
 use crate::registry::{Listed, Running};
-use crate::rejected::{self, Rejected};
 use crate::runner::aftermath::Aftermath;
+use crate::runner::unprepared::{Unprepared, unplanned};
 use crate::secrets::Resolver;
-use crate::session::{self, Offered, Sessions, Target, Visits};
+use crate::session::{Offered, Sessions, Target, Visits};
 use crate::site::{FleetPlace, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
 use crate::telemetry;
 use crate::view::JobView;
-use crate::{tasks, wiring};
+use crate::{pause, tasks, wiring};
 
 /// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
 const LEAVE_MARGIN: Duration = Duration::from_millis(300);
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     pub(crate) running: Running,
+    pub(crate) pause_names: pause::Names,
     pub(crate) helper: Arc<HelperBinaries>,
     /// Set when the process ends: what becomes of running jobs.
     pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,
@@ -235,57 +237,53 @@ impl Runner {
         tasks::spawn(tracker.track_future(work.instrument(span)));
     }
 
-    /// Tells GitLab that a job's payload is not understood.
-    pub(crate) fn reject(self: &Arc<Self>, creds: JobCredentials, message: String, places: Places) {
-        let (runner, tracker) = (Arc::clone(self), self.shared.jobs.clone());
-        let span = events::job_span(Some(creds.id), None, &self.labels.runner);
-        let work = async move {
-            let stop = runner.shared.stop_jobs.clone();
-            let (lines, ending) = (vec![HeadLine::plain(banner())], gantry_core::Ending::InvalidJob { message });
-            until_left(stop, runner.report_rejected(creds, lines, ending, Vec::new())).await;
-            drop(places);
-        };
-        tasks::spawn(tracker.track_future(work.instrument(span)));
-    }
-
     async fn run(self: &Arc<Self>, received: ReceivedJob, offered: Option<Offered>) {
+        let spec = &received.spec;
+        let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
+        let failure_reasons = spec.features.failure_reasons.clone();
+        let stop = self.shared.stop_jobs.clone();
         // On the heap while it lasts: of what a job is prepared with only a small part is needed
         // for as long as it runs, which may be hours.
-        let Some(prepared) = Box::pin(self.prepared(received, offered)).await else { return };
+        let prepared = tokio::select! {
+            prepared = Box::pin(self.prepared(received, offered)) => prepared,
+            () = told_to_end(stop) => Err(Unprepared::of(job::never_began())),
+        };
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(unprepared) => return self.report_rejected(creds, unprepared, failure_reasons).await,
+        };
         let Prepared { job, site, namespace, aftermath, _while_it_runs } = prepared;
         let summary = job.await;
         self.leave(site, namespace, &summary).await;
         self.measured(aftermath, summary);
     }
 
-    /// Makes a job that can run. `None`: it cannot, and GitLab has been told.
-    async fn prepared(self: &Arc<Self>, mut received: ReceivedJob, offered: Option<Offered>) -> Option<Prepared> {
+    /// Makes a job that can run.
+    async fn prepared(
+        self: &Arc<Self>,
+        mut received: ReceivedJob,
+        offered: Option<Offered>,
+    ) -> Result<Prepared, Unprepared> {
         let taken = Instant::now();
         let secrets = self.secrets.resolve(&mut received.spec, &self.settings).await;
         let spec = &received.spec;
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
         let masked = spec.variables.iter().filter(|variable| variable.masked).map(|variable| &variable.value);
         let given = redaction::guard(Some(spec.id), masked.chain([&spec.token]));
-        JobTaken(&received).tell(&self.shared.metrics, &self.labels);
+        JobTaken::by(&self.settings, &received).tell(&self.shared.metrics, &self.labels);
         let secrets = match secrets {
             Ok(lines) => lines,
-            Err((lines, ending)) => {
-                let lines = std::iter::once(HeadLine::plain(banner())).chain(lines).collect();
-                self.report_rejected(creds, lines, ending, spec.features.failure_reasons.clone()).await;
-                return None;
-            }
+            Err((lines, ending)) => return Err(Unprepared { lines, ending, given: Some(given) }),
         };
         let numbers = self.numbers.take(spec.job_info.project_id);
-        let context = self.context(&received, &numbers);
+        let context = self.context(&received, &numbers, offered.as_ref());
         let links = self.preparation.links(spec, &self.settings, &context).await;
         let plan = gantry_plan::plan(spec, &self.settings, &context, &links);
         InputsRead(&plan).tell(&self.shared.metrics, &self.labels);
         let plan = match plan {
             Ok(plan) => Box::new(JobPlan { banner: [plan.banner.clone(), secrets].concat(), ..plan }),
             Err(error) => {
-                let reasons = spec.features.failure_reasons.clone();
-                self.report_rejected(creds, unplanned(&error), error.ending(), reasons).await;
-                return None;
+                return Err(Unprepared { lines: unplanned(&error), ending: error.ending(), given: Some(given) });
             }
         };
         let guard = redaction::guard(Some(spec.id), &plan.pod_plan.trace.masks);
@@ -295,16 +293,18 @@ impl Runner {
         let site = match self.site_of(&plan).await {
             Ok(site) => site,
             Err(error) => {
-                let ending = gantry_core::Ending::ClusterUnreachable { message: chain(&error) };
-                let lines = vec![HeadLine::plain(banner())];
-                self.report_rejected(creds, lines, ending, spec.features.failure_reasons.clone()).await;
-                return None;
+                let ending = Ending::ClusterUnreachable { message: chain(&error) };
+                return Err(Unprepared { given: Some(given), ..Unprepared::of(ending) });
             }
         };
         let (view, seen) = watch::channel(JobView::default());
-        let visits = self.open_session(offered, (spec, &plan), &site, &seen);
+        let session = context
+            .session
+            .clone()
+            .map(|session| JobSession { directory: plan.pod_plan.paths.project_dir.clone(), ..session });
+        let visits = self.open_session(session, spec.id, &site, &seen);
         let listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
-        Some(Prepared {
+        Ok(Prepared {
             namespace: plan.making.namespace.clone(),
             aftermath: self.aftermath(spec, (taken, context.taken_unix_ms), seen),
             job: Box::pin(job::run(JobParts {
@@ -329,7 +329,7 @@ impl Runner {
         })
     }
 
-    /// JobHeaders how a job has ended, and lets go of what was there for it alone.
+    /// Says how a job has ended, and lets go of what was there for it alone.
     async fn leave(&self, site: Arc<Site>, namespace: Option<OwnNamespace>, summary: &JobSummary) {
         self.ended(summary);
         if let Some(namespace) = namespace {
@@ -339,22 +339,16 @@ impl Runner {
         self.shared.sites.forget_unused().await;
     }
 
-    /// Opens what GitLab was offered for the job.
-    fn open_session(
+    /// Opens what GitLab was offered for a job, by this manager or the one before it.
+    pub(crate) fn open_session(
         &self,
-        offered: Option<Offered>,
-        (spec, plan): (&JobSpec, &JobPlan),
+        session: Option<JobSession>,
+        job: i64,
         site: &Site,
         seen: &watch::Receiver<JobView>,
     ) -> Option<Visits> {
-        let target = Target {
-            job: spec.id,
-            cluster: site.cluster().clone(),
-            view: seen.clone(),
-            directory: plan.pod_plan.paths.project_dir.clone(),
-            ports: session::ports(spec),
-        };
-        Some(self.shared.sessions.as_ref()?.open(offered?, target))
+        let target = Target { job, cluster: site.cluster().clone(), view: seen.clone() };
+        Some(self.shared.sessions.as_ref()?.open(session?, target))
     }
 
     /// Where the pod of a job is.
@@ -394,54 +388,28 @@ impl Runner {
         Ok(site)
     }
 
-    async fn report_rejected(
-        &self,
-        creds: JobCredentials,
-        lines: Vec<HeadLine>,
-        ending: gantry_core::Ending,
-        failure_reasons: Vec<String>,
-    ) {
-        let rejected = Rejected {
-            client: self.client.clone(),
-            creds,
-            info: self.info.clone(),
-            lines,
-            ending,
-            failure_reasons,
-            pace: self.shared.pace,
-        };
-        let verdict = rejected::report(rejected).await;
-        let summary = JobSummary {
-            end: JobEnd::Reported(None),
-            verdict: Some(verdict),
-            duration: Duration::ZERO,
-            pod_start: None,
-            usage: None,
-            is_kept: false,
-        };
-        JobEnded(&summary).tell(&self.shared.metrics, &self.labels);
-    }
-
-    fn context(&self, received: &ReceivedJob, numbers: &JobNumbers) -> Context {
+    fn context(&self, received: &ReceivedJob, numbers: &JobNumbers, offered: Option<&Offered>) -> Context {
         Context {
             concurrent_id: numbers.among_all,
             concurrent_project_id: numbers.in_project,
-            suffix: suffix(),
+            suffix: chance::letters(8),
             correlation_id: received.correlation_id.clone(),
             tls_ca_pem: received.tls_ca_chain_pem.clone(),
             configured_ca_pem: self.client.ca_pem(),
             owner: Owner { name: self.site.owner().to_string(), beats: self.site.beats() },
             fleet: self.shared.fleet.clone(),
             ticket_key: self.ticket_key(),
+            session: offered.map(|offered| offered.session(&received.spec)),
             taken_unix_ms: self.shared.outside.unix_ms(),
             docker_config: self.shared.outside.docker_config(),
             patch_files: wiring::patch_files(&self.settings),
             may_mark: self.site.may_mark(),
+            holds_pods: self.site.may_hold_back(),
             ..wiring::context(&self.shared.system_id, &self.shared.manager_host, &self.shared.alone)
         }
     }
 
-    /// JobHeaders how a job has ended that this manager had.
+    /// Says how a job has ended that this manager had.
     pub(crate) fn ended(&self, summary: &JobSummary) {
         JobEnded(summary).tell(&self.shared.metrics, &self.labels);
         JobGone.say();
@@ -464,17 +432,12 @@ pub(crate) async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work
     }
 }
 
-/// What the log of a job without a plan says before its end.
-fn unplanned(error: &PlanError) -> Vec<HeadLine> {
-    let mut lines = vec![HeadLine::plain(banner())];
-    if let PlanError::DisallowedImage(details) = error {
-        lines.extend(details.iter().map(|line| HeadLine::plain(line.clone())));
+/// Waits until jobs are to end or to be left. While one is only prepared nobody but this process
+/// knows of it.
+async fn told_to_end(mut stop: watch::Receiver<Option<StopJobs>>) {
+    if stop.wait_for(Option::is_some).await.is_err() {
+        std::future::pending::<()>().await;
     }
-    lines
-}
-
-fn banner() -> String {
-    format!("Running with gantry {PROTOCOL_VERSION} ({})", RunnerInfo::revision())
 }
 
 /// A namespace of the cluster that an entry names.
@@ -485,16 +448,4 @@ async fn site(shared: &Shared, settings: &RunnerSettings, namespace: &str) -> Re
 fn job_url(plan: &JobPlan) -> String {
     let annotations = plan.pod.metadata.annotations.as_ref();
     annotations.and_then(|map| map.get("job.runner.gitlab.com/url")).cloned().unwrap_or_default()
-}
-
-/// Eight characters that make a pod's name unique.
-fn suffix() -> String {
-    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut bits = chance::bits();
-    let mut draw = || {
-        let drawn = ALPHABET.get(usize::try_from(bits % 36).unwrap_or(0)).copied().unwrap_or(b'0');
-        bits /= 36;
-        char::from(drawn)
-    };
-    std::iter::repeat_with(&mut draw).take(8).collect()
 }

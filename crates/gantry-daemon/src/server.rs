@@ -114,3 +114,31 @@ async fn jobs(State(shown): State<ServerState>) -> Response {
 async fn state(State(shown): State<ServerState>) -> String {
     format!("{}\n", shown.health.state().as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_needs_neither_host_nor_brackets() {
+        for address in ["127.0.0.1:0", "[::1]:0", "::1:0", "localhost:0", ":0"] {
+            match bind(address).await {
+                Ok(listener) => assert_ne!(listener.local_addr().unwrap().port(), 0, "{address}"),
+                // A machine without IPv6 has no such address, which is not what is wrong with it.
+                Err(BindError::Bind { .. }) if address.contains("::1") => {}
+                Err(error) => panic!("{address}: {error}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_address_is_quoted_and_what_is_taken_is_named() {
+        for address in ["localhost:http", "localhost:99999", "a:b:80"] {
+            let error = bind(address).await.unwrap_err();
+            assert_eq!(error.to_string(), format!("{address:?} is not of the form host:port"));
+        }
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let taken = listener.local_addr().unwrap().to_string();
+        assert_eq!(bind(&taken).await.unwrap_err().to_string(), format!("cannot listen on {taken}"));
+    }
+}

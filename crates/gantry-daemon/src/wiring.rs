@@ -109,10 +109,12 @@ pub fn context(system_id: &str, manager_host: &str, alone: &Alone) -> Context {
         owner: Owner::default(),
         fleet: None,
         ticket_key: TicketKey::derive(&Secret::new(String::new())),
+        session: None,
         taken_unix_ms: 0,
         docker_config: None,
         patch_files: gantry_plan::PatchFiles::new(),
         may_mark: true,
+        holds_pods: false,
     }
 }
 

@@ -204,8 +204,7 @@ impl Client {
     }
 
     /// Reports a state of a job (`PUT jobs/<id>`). The answer may take `answer_time`
-    /// ([`limits::ANSWER_TIMEOUT`] at least), that to a final state
-    /// [`limits::FINAL_STATE_TIMEOUT`].
+    /// ([`limits::ANSWER_TIMEOUT`] at least).
     pub async fn update_job(
         &self,
         job: &JobCredentials,
@@ -216,7 +215,7 @@ impl Client {
         let call = Call {
             endpoint: Endpoint::UpdateJob,
             request: self.shared.instance.update_job(job, update, info).with_id(&request_id()),
-            timeout: if update.state.is_final() { limits::FINAL_STATE_TIMEOUT } else { answer_time },
+            timeout: answer_time,
             // The same state twice is the same state.
             idempotency: Idempotency::Idempotent,
             decode: Decode::Nothing,

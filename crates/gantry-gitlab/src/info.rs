@@ -104,7 +104,7 @@ impl RunnerInfo {
 
     /// For `POST runners` with a registration token, where the reference says nothing about
     /// executor, shell and labels.
-    pub fn for_registration() -> Self {
+    pub(crate) fn for_registration() -> Self {
         Self {
             name: "gantry",
             version: PROTOCOL_VERSION,

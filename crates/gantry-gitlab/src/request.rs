@@ -318,7 +318,7 @@ impl Draft {
         self.header(REQUEST_ID, id).0
     }
 
-    /// JobHeaders that the answer's body is wanted; the reference does so for these calls only.
+    /// Says that the answer's body is wanted; the reference does so for these calls only.
     fn decoded(self) -> Self {
         self.header(ACCEPT, JSON)
     }

@@ -159,7 +159,7 @@ fn update_interval(word: &str) -> Option<Duration> {
 fn range_end(headers: &HeaderMap) -> Option<u64> {
     let range = text(headers, "range")?;
     let (_, end) = range.split_once('-')?;
-    // Idempotency as much can still be counted with.
+    // Twice as much can still be counted with.
     end.trim().parse().ok().filter(|end| *end <= u64::MAX / 2)
 }
 

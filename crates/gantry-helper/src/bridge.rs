@@ -119,7 +119,7 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// JobHeaders `greeting` on standard output before anything else.
+/// Says `greeting` on standard output before anything else.
 fn join<S: Read + Write + AsFd>(mut socket: S, greeting: &str) -> io::Result<()> {
     // Files of their own instead of the locked, buffered ones of the standard library.
     let mut input = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);

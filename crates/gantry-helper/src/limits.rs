@@ -154,8 +154,8 @@ pub(crate) const ARTIFACT_PARTS_AT_ONCE: usize = 4;
 /// Pause between them (GitLab Runner 19.4).
 pub(crate) const DOWNLOAD_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is added to the plan's `self_report_after`, by job, so that the pods of one dead manager do not all
-/// start at once.
+/// What is added to the plan's `self_report_after`, by job, so that the pods of one dead manager do
+/// not all start at once.
 pub(crate) const SELF_REPORT_SPREAD: Duration = Duration::from_secs(30);
 
 /// The same once the verdict is ready: there is nothing to gain from waiting but one duplicate

@@ -106,7 +106,7 @@ pub trait Shell: Send + 'static {
     /// Starts a script; the error is a sentence for the job's log.
     fn start(&mut self, run: &Run) -> Result<Self::Process, String>;
 
-    /// How many processes of the container were ended for want of memory so far.
+    /// How many processes of the container were OOMKilled so far.
     fn oom_kills(&self) -> u64;
 
     /// What the container has used so far; nothing where that cannot be read. Called every now and
@@ -124,12 +124,13 @@ pub trait Shell: Send + 'static {
 
 /// A script that runs. Dropping it ends it.
 pub trait Process: Send + 'static {
-    /// The next thing that happens. Safe to be dropped and called again. After [`ProcessEvent::Ended`]
-    /// there is nothing more.
+    /// The next thing that happens. Safe to be dropped and called again. After
+    /// [`ProcessEvent::Ended`] there is nothing more.
     fn next(&mut self) -> impl Future<Output = ProcessEvent> + Send;
 
     /// Asks it, and whatever runs beside it, to end, and ends what is left after `grace`. Then
-    /// nothing lives, and [`ProcessEvent::Ended`] says so. A second call can only shorten the grace.
+    /// nothing lives, and [`ProcessEvent::Ended`] says so. A second call can only shorten the
+    /// grace.
     fn kill(&mut self, grace: Duration);
 }
 

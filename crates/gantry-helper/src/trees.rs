@@ -50,7 +50,7 @@ pub(crate) fn empty(directory: &Path) -> io::Result<()> {
 }
 
 /// Makes `directory` and its parents, all of them directories of their own below `base`. A link or
-/// a file in their place goes: it would lead to somewhere else in this container, or nowhere. JobHeaders
+/// a file in their place goes: it would lead to somewhere else in this container, or nowhere. Says
 /// what went.
 pub(crate) fn make_below(base: &Path, directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(base)?;

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 /// Tries of one call against a server that pushes back, the first included (GitLab Runner 19.4,
 /// `network/retry_requester.go`).
-pub const INNER_TRIES: u32 = 5;
+pub(crate) const INNER_TRIES: u32 = 5;
 
 /// Shortest wait between inner tries where the server names none (GitLab Runner 19.4).
-pub const INNER_BACKOFF_MIN: Duration = Duration::from_millis(100);
+pub(crate) const INNER_BACKOFF_MIN: Duration = Duration::from_millis(100);
 
 /// Longest server-given wait that is obeyed inside one call. GitLab counts requests per minute, so
 /// one minute always reaches the next window; the reference obeys any number and can stand still
 /// for hours.
-pub const MAX_SERVER_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const MAX_SERVER_WAIT: Duration = Duration::from_secs(60);
 
 /// How often files with certificates and keys are looked at, while requests are made: a new one is
 /// used within seconds, and looking costs microseconds.
@@ -20,7 +20,7 @@ pub const LOOK_AT_FILES: Duration = Duration::from_secs(1);
 
 /// Time for a connection to be made, TLS included (GitLab Runner 19.4: 30 s to dial, 10 s for the
 /// handshake).
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(40);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Redirects followed for one request (GitLab Runner 19.4 and most browsers allow 10).
 pub const MAX_REDIRECTS: u32 = 10;
@@ -30,18 +30,18 @@ pub const MAX_REDIRECTS: u32 = 10;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Idle connections kept per host: polls, traces and states of many jobs share them.
-pub const MAX_IDLE_CONNECTIONS: usize = 100;
+pub(crate) const MAX_IDLE_CONNECTIONS: usize = 100;
 
 /// How long an idle connection is kept (GitLab Runner 19.4: 90 s).
-pub const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(90);
+pub(crate) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Idle time before TCP probes a connection (GitLab Runner 19.4: 30 s).
-pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Age of connections where `connection_max_age` does not say otherwise (GitLab Runner 19.4: 15
 /// minutes).
-pub const CONNECTION_MAX_AGE: Duration = Duration::from_secs(900);
+pub(crate) const CONNECTION_MAX_AGE: Duration = Duration::from_secs(900);
 
 /// Most of an answer's body that is read only to keep its connection: what pushes back says so in a
 /// few hundred bytes, or with a page.
-pub const MAX_DRAINED: usize = 1024 * 1024;
+pub(crate) const MAX_DRAINED: usize = 1024 * 1024;

@@ -35,7 +35,7 @@ pub struct Moment {
 
 /// Statuses by which a server asks for less (408, 429, 500, 502 to 504, and the proxies' own from
 /// 512 up).
-pub fn is_push_back(status: StatusCode) -> bool {
+pub(crate) fn is_push_back(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504 | 512..)
 }
 
@@ -56,7 +56,7 @@ pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> 
 
 /// The wait before the next try when there was no answer; nothing if the failure stands. A time-out
 /// stands: it has waited enough.
-pub fn after_failure(fault: TransportFault, idempotency: Idempotency, moment: Moment) -> Option<Duration> {
+pub(crate) fn after_failure(fault: TransportFault, idempotency: Idempotency, moment: Moment) -> Option<Duration> {
     let again =
         idempotency == Idempotency::Idempotent && matches!(fault, TransportFault::Connect | TransportFault::Broken);
     (again && moment.tries < limits::INNER_TRIES).then(|| pause(moment))

@@ -108,7 +108,7 @@ impl ApiError {
     }
 
     /// Whether `create` found the name taken.
-    pub fn is_already_exists(&self) -> bool {
+    pub(crate) fn is_already_exists(&self) -> bool {
         self.reason == "AlreadyExists"
     }
 }

@@ -22,8 +22,8 @@ pub enum LeftoverPod {
 
 impl Cluster {
     /// Removes a pod that should not be there, for as long as it may be or come: an API server that
-    /// was away for minutes is back some time. Looks every [`limits::LEFTOVER_PERIOD`], and gives up
-    /// after [`limits::LEFTOVER_DEADLINE`].
+    /// was away for minutes is back some time. Looks every [`limits::LEFTOVER_PERIOD`], and gives
+    /// up after [`limits::LEFTOVER_DEADLINE`].
     ///
     /// # Errors
     /// The deletion is refused, or was not possible in all that time.

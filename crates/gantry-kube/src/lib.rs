@@ -17,6 +17,7 @@ mod awaited;
 mod budgets;
 mod cluster;
 mod connector;
+mod deployments;
 pub mod error;
 pub mod events;
 pub mod facts;

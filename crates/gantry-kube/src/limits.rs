@@ -12,46 +12,46 @@ pub const CONNECT: Duration = Duration::from_secs(10);
 
 /// Connections without a request that are kept: as many as a burst of jobs makes for its pods,
 /// whose execs then need no others.
-pub const IDLE_CONNECTIONS: usize = 64;
+pub(crate) const IDLE_CONNECTIONS: usize = 64;
 
 /// How long they are kept. A pod is reached within seconds of its creation, and what comes later
 /// may make a connection anew, in milliseconds.
-pub const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
 /// Events of one pod that are read: a cluster joins those that say the same, so that few pods have
 /// as many.
-pub const EVENTS: u32 = 100;
+pub(crate) const EVENTS: u32 = 100;
 
 /// Different warnings about one pod that are told: the newest are about what it waits for.
 pub const WARNINGS: usize = 3;
 
 /// Lines of a container's log that are shown of one that has ended or does not answer: a stack
 /// trace, or the sentences before it.
-pub const LAST_LINES: i64 = 20;
+pub(crate) const LAST_LINES: i64 = 20;
 
 /// Bytes of them that are read: such lines have some hundred each.
-pub const LAST_LINES_BYTES: i64 = 32 << 10;
+pub(crate) const LAST_LINES_BYTES: i64 = 32 << 10;
 
 /// Most characters of the last line of an entrypoint that has failed: what is longer is no sentence
 /// and is not shown.
-pub const LAST_LINE: usize = 300;
+pub(crate) const LAST_LINE: usize = 300;
 
 /// A line of a log that is followed; what is longer comes in several.
-pub const LOG_LINE: usize = 16 << 10;
+pub(crate) const LOG_LINE: usize = 16 << 10;
 
 /// How long deleting a pod is tried. Its `activeDeadlineSeconds` ends it if this fails, and it is
 /// removed later.
-pub const DELETE_DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DELETE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The annotation with the end, in seconds since 1970, of the time for which the pod of a failed
 /// job is kept. Such a pod takes no place.
 pub const KEPT: &str = "gantry.dev/keep-until";
 
 /// Pause before an object is looked for again that a pod needs (GitLab Runner 19.4).
-pub const AWAIT_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const AWAIT_PAUSE: Duration = Duration::from_secs(5);
 
 /// The label by whose value pods may be bounded (`crate::Cluster::bound`).
-pub const BOUNDED_LABEL: &str = "gantry.dev/fleet";
+pub(crate) const BOUNDED_LABEL: &str = "gantry.dev/fleet";
 
 /// Pause before a pod is asked for again that a quota has refused: another job's pod has to go
 /// first, which takes seconds, and every try is an audited request.
@@ -59,26 +59,26 @@ pub const QUOTA_RETRY: Duration = Duration::from_secs(3);
 
 /// How often a pod that waits for a place among those of its fleet looks whether there is one: in
 /// memory, without a request.
-pub const ROOM_LOOK: Duration = Duration::from_millis(100);
+pub(crate) const ROOM_LOOK: Duration = Duration::from_millis(100);
 
 /// First pause after a failed request.
-pub const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+pub(crate) const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 
 /// Longest pause between two tries of a request: an outage of seconds should not cost much more
 /// than itself.
-pub const BACKOFF_MOST: Duration = Duration::from_secs(5);
+pub(crate) const BACKOFF_MOST: Duration = Duration::from_secs(5);
 
 /// Longest pause the API server may ask for (`retryAfterSeconds`); more would outlast most
 /// deadlines.
-pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
+pub(crate) const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
 
 /// How long the API server lets one watch run. It is resumed from the last version it showed, so
 /// the end costs one request.
-pub const WATCH_SECONDS: u32 = 290;
+pub(crate) const WATCH_SECONDS: u32 = 290;
 
 /// Events of a watch in a row that cannot be understood and are left out. One may be of a newer API
 /// server; more are no watch.
-pub const GARBLED_EVENTS: u32 = 3;
+pub(crate) const GARBLED_EVENTS: u32 = 3;
 
 /// Silence after which a watch is taken for half-open and asked for again. Bookmarks come about
 /// once a minute (Kubernetes API).
@@ -86,17 +86,17 @@ pub const WATCH_SILENCE: Duration = Duration::from_secs(100);
 
 /// Pods in one answer to `list`: a page stays far below the size at which an API server answers
 /// slowly.
-pub const LIST_PAGE: u32 = 250;
+pub(crate) const LIST_PAGE: u32 = 250;
 
 /// Pages of one list: 20,000 pods of one fleet are a mistake in the selector, not a fleet.
-pub const LIST_PAGES: usize = 80;
+pub(crate) const LIST_PAGES: usize = 80;
 
 /// Pods that are remembered although nobody watches them: as many as one list may show.
 pub const SEEN: usize = 20_000;
 
 /// Text of such a pod's facts. Most have some hundred bytes; a pod whose status is longer is looked
 /// up when somebody asks for it.
-pub const SEEN_TEXT: usize = 8 << 10;
+pub(crate) const SEEN_TEXT: usize = 8 << 10;
 
 /// Longest label or annotation of ours that is remembered of every pod: all but the sealed ticket,
 /// which is read when it is needed.
@@ -118,7 +118,7 @@ pub const REFUSAL: usize = 64 << 10;
 
 /// How long the body of a refusal is waited for, whose status is there already: less than any
 /// request may take.
-pub const REFUSAL_TIME: Duration = Duration::from_secs(5);
+pub(crate) const REFUSAL_TIME: Duration = Duration::from_secs(5);
 
 /// One WebSocket message from a container. The kubelet copies 32 KiB at a time.
 pub const EXEC_MESSAGE: usize = 1 << 20;
@@ -134,64 +134,64 @@ pub const LEFT: Duration = Duration::from_millis(250);
 
 /// Where `watch` is not granted: how often each pod is looked at (GitLab Runner 19.4,
 /// `poll_interval`: 3 s).
-pub const POLL_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Where `watch` is not granted: how often it is tried again, in case somebody has granted it
 /// since.
 pub const WATCH_REFUSED_RETRY: Duration = Duration::from_secs(300);
 
 /// Single-pod look-ups of the driver that are under way at once.
-pub const LOOKUPS: usize = 8;
+pub(crate) const LOOKUPS: usize = 8;
 
 /// First pause between two tries to reach an agent: a container starts in some hundreds of
 /// milliseconds, so this wastes little of it.
-pub const ATTACH_FIRST: Duration = Duration::from_millis(40);
+pub(crate) const ATTACH_FIRST: Duration = Duration::from_millis(40);
 
 /// Factor in percent by which the pause grows.
-pub const ATTACH_GROWTH_PERCENT: u32 = 150;
+pub(crate) const ATTACH_GROWTH_PERCENT: u32 = 150;
 
 /// Longest pause between two tries: each is an audited request, and a pod that takes long can wait
 /// two seconds more.
-pub const ATTACH_MOST: Duration = Duration::from_secs(2);
+pub(crate) const ATTACH_MOST: Duration = Duration::from_secs(2);
 
 /// How much earlier than the quickest of its kind a pod is first tried: one may be quicker, and a
 /// cluster becomes quicker.
-pub const ATTACH_EARLIER: Duration = Duration::from_millis(30);
+pub(crate) const ATTACH_EARLIER: Duration = Duration::from_millis(30);
 
 /// Tries between the quickest and the slowest start of a kind.
-pub const ATTACH_DENSE_TRIES: u32 = 3;
+pub(crate) const ATTACH_DENSE_TRIES: u32 = 3;
 
 /// Shortest pause between those: a try takes about as long.
-pub const ATTACH_DENSEST: Duration = Duration::from_millis(15);
+pub(crate) const ATTACH_DENSEST: Duration = Duration::from_millis(15);
 
 /// Longest pause between those: the kubelet shows a container that runs after a second.
-pub const ATTACH_SPARSEST: Duration = Duration::from_secs(1);
+pub(crate) const ATTACH_SPARSEST: Duration = Duration::from_secs(1);
 
 /// Starts of one kind that are remembered where pods start alone; four more for each doubling of
 /// those that start at once, which differ more. The quickest and the slowest eighth are taken for
 /// accidents.
-pub const STARTS_OF_KIND: usize = 8;
+pub(crate) const STARTS_OF_KIND: usize = 8;
 
 /// Kinds of starts that are remembered, nodes times images times crowds: 30 KiB, whatever the size
 /// of the cluster.
-pub const KINDS_OF_STARTS: usize = 64;
+pub(crate) const KINDS_OF_STARTS: usize = 64;
 
 /// Execs of one [`crate::Cluster`] that are being opened at once: 60 pods at once then take 1.2 s,
 /// and an API server notices nothing.
-pub const OPENING: usize = 20;
+pub(crate) const OPENING: usize = 20;
 
 /// Execs that may be tried at once after a quiet time: one burst of jobs.
-pub const EXEC_BURST: u32 = 60;
+pub(crate) const EXEC_BURST: u32 = 60;
 
 /// Time in which one more exec may be tried once the burst is used up: 50 a second for all pods of
 /// a namespace.
-pub const EXEC_REFILL: Duration = Duration::from_millis(20);
+pub(crate) const EXEC_REFILL: Duration = Duration::from_millis(20);
 
 /// The upgrade to a WebSocket. The kubelet answers at once or not at all.
 pub const UPGRADE: Duration = Duration::from_secs(10);
 
 /// From the upgrade to the first line of the exec'd shell, on a node that is very busy.
-pub const FIRST_LINE: Duration = Duration::from_secs(20);
+pub(crate) const FIRST_LINE: Duration = Duration::from_secs(20);
 
 /// From the request for a helper to the bridge's greeting: 10 MB over a line of 1 Mbit/s.
 pub const PUSH: Duration = Duration::from_secs(90);
@@ -207,7 +207,7 @@ pub const MESSAGE: usize = 4096;
 
 /// Payload of one WebSocket message to the container. With its frame it is one TLS record, which
 /// holds 16 KiB.
-pub const STDIN_MESSAGE: usize = 16 * 1024 - 64;
+pub(crate) const STDIN_MESSAGE: usize = 16 * 1024 - 64;
 
 /// Read buffer of an exec, which every running job holds. A kubelet sends up to 32 KiB at once, but
 /// most pieces are a few lines; the library's own 128 KiB would be most of what a job costs the
@@ -217,7 +217,7 @@ pub const READ_BUFFER: usize = 4 * 1024;
 /// Bytes for the container that an exec collects before it writes them: a pushed helper goes out
 /// message by message. Every running job keeps a buffer as large as it ever had to be, and the
 /// library's own limit is 128 KiB.
-pub const WRITE_BUFFER: usize = 0;
+pub(crate) const WRITE_BUFFER: usize = 0;
 
 /// How long after its creation was given up a pod may still come: a request that was under way
 /// then, and a slow API server.
@@ -233,10 +233,10 @@ pub const LEFTOVER_DEADLINE: Duration = Duration::from_hours(1);
 
 /// Failed pulls of one image after which its pod is given up. The first is forgiven: the kubelet
 /// tries again by itself.
-pub const PULL_FAILURES: u32 = 2;
+pub(crate) const PULL_FAILURES: u32 = 2;
 
 /// Output of a command for `doctor` that is read: it says a few lines.
 pub const SAID: usize = 64 * 1024;
 
 /// Time for such a command: it makes one connection, which has a time-out of its own.
-pub const SAID_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const SAID_DEADLINE: Duration = Duration::from_secs(60);

@@ -59,6 +59,15 @@ pub const BUDGETS: [Right; 1] = [Right { group: "policy", ..Right::on("create", 
 /// What it takes to look whether the objects are there that pods name.
 pub const LOOKS: [Right; 2] = [Right::on("get", "serviceaccounts"), Right::on("get", "secrets")];
 
+/// What pause pods take; a class of their own is made where there is none of the name.
+pub const PAUSE_PODS: [Right; 5] = [
+    Right::on_deployments("patch"),
+    Right::on_deployments("create"),
+    Right::on_deployments("list"),
+    Right::on_deployments("delete"),
+    Right { group: "scheduling.k8s.io", ..Right::on("create", "priorityclasses") }.everywhere(),
+];
+
 /// With it managers write on pods who owns them and that they live, so that others take over the
 /// jobs of one that dies within 20 s.
 pub const MARKS: Right = Right::on_pods("patch");
@@ -71,8 +80,20 @@ const NO_CREDENTIALS: &str =
 const NO_LOOK: &str =
     "resource_availability_check_max_attempts has no effect: a pod is made although what it names is not there yet";
 
+/// Without a Deployment.
+const NO_PAUSE: &str = "there are no pause pods: nodes are not kept for jobs (autoscaler)";
+
 /// What a missing right costs, one sentence each; the first that fits counts.
-const COSTS: [(&str, &str, &str); 20] = [
+const COSTS: [(&str, &str, &str); 25] = [
+    ("patch", "deployments", NO_PAUSE),
+    ("create", "deployments", NO_PAUSE),
+    ("list", "deployments", "pause pods that earlier runners left behind are not removed"),
+    ("delete", "deployments", "pause pods stay when the runner ends or loses its policies"),
+    (
+        "create",
+        "priorityclasses",
+        "somebody else must make the priority class gitlab-runner-idle-capacity with the value -1: pause pods are refused without it",
+    ),
     ("create", "pods", "no job can run: its pod cannot be made"),
     ("get", "pods", "a pod whose watch broke cannot be looked up, so jobs end late or without their cause"),
     ("list", "pods", "pods are asked for one by one, and those that earlier runners left behind are not removed"),
@@ -91,7 +112,7 @@ const COSTS: [(&str, &str, &str); 20] = [
     (
         "get",
         "pods/log",
-        "job logs cannot show what services print (CI_DEBUG_SERVICES), or the last lines of one that has ended",
+        "job logs cannot show what services print (CI_DEBUG_SERVICES) or entrypoints (FF_KUBERNETES_HONOR_ENTRYPOINT), or the last lines of a service that has ended",
     ),
     ("create", "namespaces", "no job can run: namespace_per_job makes a namespace for each"),
     (
@@ -132,6 +153,10 @@ impl Right {
 
     const fn on_pods(verb: &'static str) -> Self {
         Self::on(verb, "pods")
+    }
+
+    const fn on_deployments(verb: &'static str) -> Self {
+        Self { group: "apps", ..Self::on(verb, "deployments") }
     }
 
     const fn on_exec(verb: &'static str) -> Self {

@@ -1,5 +1,6 @@
-//! The Secret of one job with its logins for registries: made before the pod that names it, given
-//! to that pod so that it goes with it, and otherwise removed after it.
+//! The Secret of one job with its logins for registries: made for the pod that names it, so that it
+//! goes with it. Where a pod cannot be held back until then the Secret is made before it, given to
+//! it, and otherwise removed after it.
 
 use std::collections::BTreeMap;
 
@@ -49,18 +50,27 @@ impl NewPullSecret {
 }
 
 impl Cluster {
-    /// Makes the Secret; that it is there is success, because an earlier try may have made it.
-    /// Failures that may pass are tried again until `deadline`. Needs `create` on `secrets`.
+    /// Makes the Secret; with an `owner` it goes with that pod. One that is there already is of an
+    /// earlier try, or goes with an earlier pod: for an owner it is made anew. Failures that may
+    /// pass are tried again until `deadline`. Needs `create` on `secrets`.
     ///
     /// # Errors
     /// It is refused, or was not possible in that time.
-    pub async fn create_pull_secret(&self, secret: &NewPullSecret, deadline: Instant) -> Result<(), ApiError> {
-        let object = secret.object(None);
+    pub async fn create_pull_secret(
+        &self,
+        secret: &NewPullSecret,
+        owner: Option<&PodRef>,
+        deadline: Instant,
+    ) -> Result<(), ApiError> {
+        let object = secret.object(owner);
         let (api, params) = (self.secrets(), PostParams::default());
-        let made =
-            retry::until((self.persistence(), deadline), |_| {}, || retry::once(api.create(&params, &object))).await;
-        match made {
-            Err(error) if error.is_already_exists() => Ok(()),
+        let make = || retry::once(api.create(&params, &object));
+        match retry::until((self.persistence(), deadline), |_| {}, make).await {
+            Err(error) if error.is_already_exists() && owner.is_none() => Ok(()),
+            Err(error) if error.is_already_exists() => {
+                self.delete_pull_secret(&secret.name).await?;
+                retry::until((self.persistence(), deadline), |_| {}, make).await.map(drop)
+            }
             made => made.map(drop),
         }
     }

@@ -49,7 +49,7 @@ impl Target {
         )
     }
 
-    /// JobHeaders in our words why a request has failed; errors that are not about the connection stay as
+    /// Says in our words why a request has failed; errors that are not about the connection stay as
     /// they are.
     pub(crate) fn explain(&self, error: kube::Error) -> kube::Error {
         if !matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)) {

@@ -2,6 +2,7 @@
 
 use gantry_core::Secret;
 use gantry_wire::plan::{Alone, ProxyPlan};
+use gantry_wire::session::JobSession;
 use gantry_wire::ticket::TicketKey;
 
 use crate::PatchFiles;
@@ -54,6 +55,9 @@ pub struct Context {
     pub fleet: Option<String>,
     /// What the pod's ticket is sealed with.
     pub ticket_key: TicketKey,
+    /// How GitLab enters the job, where it was offered that. Where a shell begins is the plan's to
+    /// say.
+    pub session: Option<JobSession>,
     /// When GitLab handed out the job, in milliseconds since 1970.
     pub taken_unix_ms: u64,
     /// The Docker configuration of the manager's user, with logins for registries: its path and its
@@ -63,6 +67,9 @@ pub struct Context {
     pub patch_files: PatchFiles,
     /// Whether the manager may write on pods, as far as it knows: pods that are kept need that.
     pub may_mark: bool,
+    /// Whether a pod can be held back until its Secret is there: the manager may patch pods, and
+    /// the API server knows scheduling gates.
+    pub holds_pods: bool,
 }
 
 impl Context {
@@ -88,10 +95,12 @@ impl Context {
             owner: Owner { name: "0123456789abcdef".to_owned(), beats: true },
             fleet: None,
             ticket_key: TicketKey::derive(&"an example's key".into()),
+            session: None,
             taken_unix_ms: 1_790_000_000_000,
             docker_config: None,
             patch_files: PatchFiles::new(),
             may_mark: true,
+            holds_pods: false,
         }
     }
 }

@@ -27,6 +27,7 @@ mod no_effect;
 mod overwrites;
 mod patches;
 mod paths;
+mod pause;
 pub mod picture;
 mod placement;
 mod pod;
@@ -75,7 +76,8 @@ pub use metadata::{
 };
 pub use namespace::{Namespace, namespace};
 pub use patches::{PatchFiles, files as patch_files};
-pub use registries::PullSecret;
+pub use pause::{ANNOTATION_PAUSE_HEARTBEAT, pause_class, pause_deployment, pause_name, pause_selector};
+pub use registries::{GATE, PullSecret};
 pub use restricted::{is_refusal as is_restriction, restrict};
 
 /// Everything decided about a job.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use gantry_core::go_duration;
 use gantry_core::short_token::short_token;
 use gantry_wire::layout::BUILD;
+use gantry_wire::session::JobSession;
 use gantry_wire::ticket::{Ticket, TicketBinding};
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -113,7 +114,7 @@ pub(crate) fn annotations(request: &PodRequest<'_>, ticket: String) -> BTreeMap<
 
 /// The sealed ticket of the pod with this name.
 pub(crate) fn ticket(request: &PodRequest<'_>, (pod, namespace): (&str, &str), fleet: &Fleet) -> String {
-    let PodRequest { job, runner, context, timeout, timestamps, debug_trace, .. } = request;
+    let PodRequest { job, runner, context, timeout, timestamps, debug_trace, paths, .. } = request;
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     let ticket = Ticket {
         job_id: job.id,
@@ -126,6 +127,7 @@ pub(crate) fn ticket(request: &PodRequest<'_>, (pod, namespace): (&str, &str), f
         failure_reasons: job.features.failure_reasons.clone(),
         timestamps: *timestamps,
         debug_trace: *debug_trace,
+        session: context.session.clone().map(|session| JobSession { directory: paths.project_dir.clone(), ..session }),
     };
     ticket.seal(&context.ticket_key, &TicketBinding { pod, namespace, job_id: job.id, fleet: fleet.name() })
 }

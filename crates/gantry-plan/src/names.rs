@@ -28,6 +28,13 @@ pub(crate) fn pod_name(base: &str, suffix: &str) -> String {
     format!("{}-{suffix}", &base[..end])
 }
 
+/// A DNS label of any text: other characters than those of one become `-`.
+pub(crate) fn object_name(text: &str) -> String {
+    let dashed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = text.chars().map(dashed).collect();
+    name[..name.len().min(DNS_LABEL)].trim_matches('-').to_owned()
+}
+
 /// A label value: other characters become `_`, ends are trimmed.
 pub(crate) fn label_value(text: &str) -> String {
     let ends = ['-', '_', '.'];

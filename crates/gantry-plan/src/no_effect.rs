@@ -53,8 +53,7 @@ fn of_variable(runner: &RunnerSettings, name: &str, value: &str) -> Option<Strin
 }
 
 fn line(name: &str, effect: Effect) -> Option<String> {
-    let in_this_version = if matches!(effect, Effect::NotYet(_)) { " in this version" } else { "" };
-    Some(format!("{name} has no effect{in_this_version}: {}", effect.instead()?))
+    Some(format!("{name} has no effect: {}", effect.instead()?))
 }
 
 /// The key that lets jobs set the variable, where that key is not set.

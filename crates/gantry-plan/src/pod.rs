@@ -52,7 +52,8 @@ pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let fleet = Fleet::of(request.context.fleet.as_deref(), &request.runner.url, &namespace);
     let ticket = metadata::ticket(request, (&name, &namespace), &fleet);
     let labels = metadata::labels(request, &base, &fleet);
-    let pull_secret = pull_secret.map(|secret| PullSecret { labels: labels.clone(), ..secret });
+    let follows_pod = request.context.holds_pods;
+    let pull_secret = pull_secret.map(|secret| PullSecret { labels: labels.clone(), follows_pod, ..secret });
     let fallbacks = containers.fallbacks.clone();
     let keeps = request.runner.keep_failed_pods;
     if keeps.is_some() && !request.context.may_mark {
@@ -61,9 +62,12 @@ pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
         ));
     }
     let keep_failed = making::keep(keeps.filter(|_| request.context.may_mark), (&name, &namespace), BUILD);
-    let (spec, notes) =
+    let (mut spec, notes) =
         patches::apply(spec(request, containers, pull_secret.as_ref()), request.patches, &request.context.patch_files)?;
     lines.extend(notes);
+    if let Some(secret) = &pull_secret {
+        secret.hold_back(&mut spec);
+    }
     let pod = api::Pod {
         metadata: ObjectMeta {
             name: Some(name),
@@ -229,7 +233,7 @@ fn env_var(name: &str, value: &str) -> api::EnvVar {
     api::EnvVar { name: name.to_owned(), value: Some(value.replace('$', "$$")), ..Default::default() }
 }
 
-fn resources(set: &Resources) -> Option<api::ResourceRequirements> {
+pub(crate) fn resources(set: &Resources) -> Option<api::ResourceRequirements> {
     let map = |cpu: &Option<_>, memory: &Option<_>, storage: &Option<_>| {
         let pairs = [("cpu", cpu), ("memory", memory), ("ephemeral-storage", storage)];
         let map: BTreeMap<String, Quantity> = pairs

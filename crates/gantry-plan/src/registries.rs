@@ -8,11 +8,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gantry_core::Secret;
 use gantry_core::job::Credentials;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate, PodSpec};
 use serde_json::{Map, Value, json};
 
 /// What to say first of something in the variable.
 const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
+
+/// The scheduling gate of a pod that is held back until its Secret is there.
+pub const GATE: &str = "gantry.dev/logins";
 
 /// The Secret of one job with the logins of its images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +28,19 @@ pub struct PullSecret {
     pub registries: Vec<String>,
     /// Content of its key `.dockerconfigjson`.
     pub config: Secret,
+    /// The pod is made first and held back until the Secret is there, so that the Secret is never
+    /// without a pod that it goes with.
+    pub follows_pod: bool,
 }
 
 impl PullSecret {
+    /// Holds the pod back, if it is to be.
+    pub(crate) fn hold_back(&self, spec: &mut PodSpec) {
+        if self.follows_pod {
+            spec.scheduling_gates.get_or_insert_default().push(PodSchedulingGate { name: GATE.to_owned() });
+        }
+    }
+
     /// Lets a pod do without it.
     pub fn leave_out(&self, pod: &mut Pod) {
         if let Some(secrets) = pod.spec.as_mut().and_then(|spec| spec.image_pull_secrets.as_mut()) {
@@ -77,7 +90,7 @@ impl Logins {
         let registries = self.entries.iter().map(|(server, _)| server.clone()).collect();
         let auths: BTreeMap<String, Value> = self.entries.into_iter().collect();
         let config = Secret::new(json!({ "auths": auths }).to_string());
-        Some(PullSecret { name: name.to_owned(), labels: BTreeMap::new(), registries, config })
+        Some(PullSecret { name: name.to_owned(), labels: BTreeMap::new(), registries, config, follows_pod: false })
     }
 
     /// Takes one login, unless there is one for that registry already or no image is there.

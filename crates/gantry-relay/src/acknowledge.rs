@@ -138,7 +138,7 @@ pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerIn
     }
 }
 
-/// JobHeaders one state, which is not final.
+/// Says one state, which is not final.
 async fn put(
     client: &Client,
     job: &JobCredentials,

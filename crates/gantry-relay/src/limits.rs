@@ -6,20 +6,20 @@ use crate::allowance::Rate;
 
 /// Between two pieces of a trace until the server asks for another interval (GitLab Runner 19.4: 3
 /// s).
-pub const UPDATE_INTERVAL: Duration = Duration::from_secs(3);
+pub(crate) const UPDATE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Silence after which `PUT running` is sent while nobody watches (GitLab Runner 19.4: 30 s,
 /// always). The answer is how a silent job learns that it was canceled. GitLab may drop a job after
 /// 15 minutes of silence.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The same while somebody watches, who may want to cancel: 15 requests a minute, of the 200 that
 /// GitLab allows.
-pub const KEEP_ALIVE_WATCHED: Duration = Duration::from_secs(4);
+pub(crate) const KEEP_ALIVE_WATCHED: Duration = Duration::from_secs(4);
 
 /// The longest interval that GitLab asks for while somebody watches the log (it asks for 3 s then,
 /// else for 60, older ones for 30).
-pub const WATCHED_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const WATCHED_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Pieces of the trace, however much there is to send. GitLab allows 200 requests a minute for each
 /// job, states and artifacts included (`runner_jobs_api`); this is 160 in the first minute and 60
@@ -31,10 +31,10 @@ pub const SILENCE: Duration = Duration::from_millis(500);
 
 /// How long output that does not wait for the interval is collected: what is printed together goes
 /// out together.
-pub const COLLECT: Duration = Duration::from_millis(60);
+pub(crate) const COLLECT: Duration = Duration::from_millis(60);
 
 /// The same for the first output of a stage while nobody watches: short stages share a request.
-pub const COLLECT_UNWATCHED: Duration = Duration::from_millis(400);
+pub(crate) const COLLECT_UNWATCHED: Duration = Duration::from_millis(400);
 
 /// Pieces that go out early because a silence has ended. Ten, and then no more than the keep-alives
 /// that they take the place of.
@@ -45,23 +45,27 @@ pub(crate) const AFTER_SILENCE: Rate = Rate { burst: 10, every: KEEP_ALIVE };
 pub(crate) const NEW_SECTION: Rate = Rate { burst: 12, every: Duration::from_mins(1) };
 
 /// First wait after a failed update; doubles.
-pub const RETRY_MIN: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// Longest wait after a failed update: a GitLab that comes back hears from every job within a
 /// minute.
-pub const RETRY_MAX: Duration = Duration::from_secs(60);
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Largest body of one PATCH (GitLab Runner 19.4: 1 MiB).
 pub const MAX_PATCH: usize = gantry_core::limits::MAX_PATCH;
 
+/// Largest PATCH that asks how much of a trace GitLab has: a byte that it has already is the same
+/// one, and no line is as short.
+pub(crate) const FEELER: usize = 1;
+
 /// Bytes held that GitLab has not confirmed: four pieces of the largest size. While it is full
 /// nothing more is read, and the trace waits in the pod's file.
-pub const WINDOW: usize = 4 * MAX_PATCH;
+pub(crate) const WINDOW: usize = 4 * MAX_PATCH;
 
 /// Pieces in a row that GitLab may refuse with a status that no waiting changes (400, 404, 413, …)
 /// before the final state goes out without the rest of the log: a right state matters more than a
 /// full log.
-pub const FINAL_REFUSALS: u32 = 5;
+pub(crate) const FINAL_REFUSALS: u32 = 5;
 
 /// Shortly before the job token ends the final state goes out even if the log is not complete:
 /// there is time for an inner round of tries for the log and one for the state.
@@ -69,16 +73,16 @@ pub const LAST_CHANCE: Duration = Duration::from_mins(1);
 
 /// `PUT pending` while a job is prepared: GitLab takes it back after 2 minutes without one, so two
 /// may get lost.
-pub const PENDING_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const PENDING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long `PUT running` is tried against a server that does not answer: GitLab's own limit for an
 /// acknowledgement.
-pub const ACKNOWLEDGE_WINDOW: Duration = Duration::from_secs(120);
+pub(crate) const ACKNOWLEDGE_WINDOW: Duration = Duration::from_secs(120);
 
 /// How often the same part of the trace is asked for while other parts keep coming: a caller needs
 /// a moment to turn back.
-pub const WANT_REPEAT: Duration = Duration::from_secs(5);
+pub(crate) const WANT_REPEAT: Duration = Duration::from_secs(5);
 
 /// Pieces of the trace are joined up to this size: copying it costs less than a request, and
 /// keeping a piece of its own costs 32 bytes.
-pub const JOINED_PIECES: usize = 4 * 1024;
+pub(crate) const JOINED_PIECES: usize = 4 * 1024;

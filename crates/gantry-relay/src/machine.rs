@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     sum: Sum,
     /// The first input has said where the relay starts.
     started: bool,
+    /// GitLab has said how much of the trace it has.
+    knows_place: bool,
     /// GitLab has bytes that are not ours.
     diverged: bool,
     must_acknowledge: bool,
@@ -79,6 +81,10 @@ struct Ending {
 struct FinalLine {
     /// Length of its line.
     line: usize,
+    /// GitLab has not said yet how much of the trace it has. It takes a piece for one that it has
+    /// already where its log ends as the piece does, and an earlier manager may have put as long a
+    /// line there: a piece goes first that is shorter than any line.
+    is_blind: bool,
     /// Size and checksum of the whole trace with it, if everything has come in here and GitLab has
     /// the same.
     sum: Option<(u64, u32)>,
@@ -99,6 +105,7 @@ impl Machine {
             window: Window::default(),
             sum: Sum::default(),
             started: false,
+            knows_place: false,
             diverged: false,
             must_acknowledge: !job.acknowledged,
             ending: None,
@@ -173,7 +180,9 @@ impl Machine {
         let others_turn = self.pace.patch_failed.is_some() && now >= self.pace.keep_alive && !last_chance;
         let patch = self.pace.patch_due(last_chance || self.is_piece_ready());
         if unsent && !others_turn && now >= patch {
-            return Step::Patch { offset: self.window.base(), bytes: self.window.slice(limits::MAX_PATCH) };
+            let is_blind = self.ending.as_ref().is_some_and(|ending| ending.final_line.is_blind);
+            let most = if is_blind { limits::FEELER } else { limits::MAX_PATCH };
+            return Step::Patch { offset: self.window.base(), bytes: self.window.slice(most) };
         }
         if now >= self.pace.keep_alive {
             return Step::Put(JobUpdate::of(JobState::Running));
@@ -309,7 +318,10 @@ impl Machine {
             // has sent it all.
             self.window = Window::at(trace.map_or(0, |(bytes, _)| bytes));
         }
-        let final_line = if trace.is_none() { self.append(line) } else { FinalLine::default() };
+        let final_line = match trace {
+            None => FinalLine { is_blind: !self.knows_place, ..self.append(line) },
+            Some(_) => FinalLine::default(),
+        };
         self.ending = Some(Ending { verdict, trace, final_line, tries: 0, refusals: 0, acknowledged_again: false });
         if trace.is_some_and(|(bytes, _)| self.window.base() > bytes) {
             self.diverge(self.window.base());
@@ -331,7 +343,8 @@ impl Machine {
             self.sum.count(self.window.end(), &line);
             self.window.append(line);
         }
-        FinalLine { line: length, sum: is_whole.then(|| (self.sum.bytes(), self.sum.crc32())) }
+        let sum = is_whole.then(|| (self.sum.bytes(), self.sum.crc32()));
+        FinalLine { line: length, is_blind: false, sum }
     }
 }
 

@@ -118,7 +118,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::report::Pace;
+    use crate::report::{FinishedTrace, Pace};
 
     /// Answers nothing. Keeps what was sent and the seconds that were waited for an answer.
     #[derive(Default)]
@@ -140,11 +140,17 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_gitlab_holds_up_little_at_first_and_gets_more_time_then() {
-        let dead = Arc::new(Dead::default());
+    impl Dead {
+        /// What was sent, with the seconds that an answer was waited for.
+        fn waited(&self) -> Vec<(String, u64)> {
+            self.sent.lock().unwrap().clone()
+        }
+    }
+
+    /// A relay to somebody who answers nothing.
+    fn to_nobody(dead: &Arc<Dead>, inputs: mpsc::Receiver<Input>) -> impl Future<Output = RelayEnd> {
         let options = ClientOptions::new("https://gitlab.example.com");
-        let client = Client::with_transport(options, Arc::clone(&dead) as Arc<dyn Transport>).unwrap();
+        let client = Client::with_transport(options, Arc::clone(dead) as Arc<dyn Transport>).unwrap();
         let job = RelayJob {
             creds: JobCredentials { id: 42, token: "glcbt-1".into() },
             info: RunnerInfo::kubernetes("bash", std::collections::BTreeMap::new()),
@@ -155,17 +161,36 @@ mod tests {
             deadline: Instant::now() + Duration::from_secs(3900),
             pace: Pace::default(),
         };
-        let (inputs, relays) = mpsc::channel(1);
         let (reports, _unread) = mpsc::channel(1);
-        let mut relay = pin!(run(client, job, relays, reports));
+        run(client, job, inputs, reports)
+    }
+
+    fn sent(list: &[(&str, u64)]) -> Vec<(String, u64)> {
+        list.iter().map(|(method, seconds)| ((*method).to_owned(), *seconds)).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_gitlab_holds_up_little_at_first_and_gets_more_time_then() {
+        let dead = Arc::new(Dead::default());
+        let (inputs, relays) = mpsc::channel(1);
+        let mut relay = pin!(to_nobody(&dead, relays));
         let mut during = async |time| tokio::time::timeout(time, relay.as_mut()).await.unwrap_err();
         // A keep-alive is under way when output comes.
         during(Duration::from_secs(4)).await;
         inputs.send(Input::Trace { offset: 0, bytes: Bytes::from_static(b"x") }).await.unwrap();
         during(Duration::from_secs(200)).await;
-        let sent = dead.sent.lock().unwrap();
-        let sent: Vec<_> = sent.iter().map(|(method, seconds)| (method.as_str(), *seconds)).collect();
-        assert_eq!(sent, [("PUT", 20), ("PATCH", 40), ("PUT", 80), ("PATCH", 120)]);
+        assert_eq!(dead.waited(), sent(&[("PUT", 20), ("PATCH", 40), ("PUT", 80), ("PATCH", 120)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_final_state_waits_on_a_dead_connection_no_longer_than_anything_else() {
+        let dead = Arc::new(Dead::default());
+        let (inputs, relays) = mpsc::channel(1);
+        let verdict = gantry_core::Ending::Canceled.verdict();
+        let closed = FinishedTrace { verdict, trace_bytes: 0, trace_crc32: None };
+        inputs.send(Input::Closed(closed)).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(80), to_nobody(&dead, relays)).await.unwrap_err();
+        assert_eq!(dead.waited(), sent(&[("PUT", 20), ("PUT", 40), ("PUT", 80)]));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use gantry_http::{SetupError, TransportError};
 use http::StatusCode;
 
+/// What is answered to a question that is right, and comes at the wrong time.
+const LATER: [StatusCode; 3] = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+
 /// Who has to change something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -73,9 +76,7 @@ impl SecretError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Settings(_) | Self::Missing { .. } | Self::Setup { .. } => Kind::Configuration,
-            Self::Refused { status, .. } if status.is_client_error() && *status != StatusCode::TOO_MANY_REQUESTS => {
-                Kind::Configuration
-            }
+            Self::Refused { status, .. } if status.is_client_error() && !LATER.contains(status) => Kind::Configuration,
             Self::Refused { .. } | Self::Unreachable { .. } | Self::Answer { .. } => Kind::Dependency,
         }
     }

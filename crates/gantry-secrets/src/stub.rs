@@ -62,7 +62,7 @@ impl Stub {
         self.asked.lock().unwrap()[number].clone()
     }
 
-    fn world(&self) -> World {
+    pub(crate) fn world(&self) -> World {
         let (network, variables) = (self.clone(), self.of_process.clone());
         World {
             connect: Arc::new(move |_| Ok(Arc::new(network.clone()))),

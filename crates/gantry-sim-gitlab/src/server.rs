@@ -243,7 +243,7 @@ mod tests {
         let hub = new_hub(preset, projects).unwrap();
         for path in ["/", "/sim/jobs", "/sim/overview"] {
             assert_eq!(asked(api::router(&hub), path).await, "HTTP/1.1 200 OK", "{path}");
-            assert_eq!(asked(api::outside_router(&hub), path).await, "HTTP/1.1 404 Not FileLookup", "{path}");
+            assert_eq!(asked(api::outside_router(&hub), path).await, "HTTP/1.1 404 Not Found", "{path}");
         }
     }
 

@@ -15,17 +15,16 @@ use jiff::Timestamp;
 
 mod commands;
 mod forms;
-pub mod limit;
+mod limit;
 pub mod line;
-pub mod masking;
-pub mod matcher;
+mod masking;
+mod matcher;
 mod pipe;
-pub mod prefixes;
-pub mod stamping;
-pub mod url_params;
-pub mod utf8;
+mod prefixes;
+mod stamping;
+mod url_params;
+mod utf8;
 
-pub use limit::RUNNER_ALLOWANCE;
 pub use prefixes::default_token_prefixes;
 
 use commands::{Commands, Part};
@@ -254,11 +253,6 @@ impl Trace {
         self.ledger.crc32()
     }
 
-    /// Whether the limit was reached and job output is dropped.
-    pub fn is_truncated(&self) -> bool {
-        self.ledger.is_truncated()
-    }
-
     fn pipe_of(&mut self, stream: Stream) -> usize {
         if let Some(index) = self.pipes.iter().position(|(known, _)| *known == stream) {
             return index;
@@ -271,11 +265,6 @@ impl Trace {
         self.ledger.append(stream.is_runner(), &self.rendered, out);
         self.rendered.clear();
     }
-}
-
-/// GitLab's notation of a trace checksum: `crc32:` and eight hexadecimal digits.
-pub fn checksum_text(crc32: u32) -> String {
-    format!("crc32:{crc32:08x}")
 }
 
 #[cfg(test)]

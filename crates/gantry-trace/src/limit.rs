@@ -10,11 +10,11 @@ use crate::stamping::char_boundary;
 /// What the runner's own lines may use beyond the limit: enough for the markers and titles of the
 /// remaining stages and for the one sentence that says how the job ended. GitLab Runner 19.4 drops
 /// them, and with them the reason of a failure.
-pub const RUNNER_ALLOWANCE: u64 = 16 * 1024;
+pub(crate) const RUNNER_ALLOWANCE: u64 = 16 * 1024;
 
 /// Count, sum and limit of one trace.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     limit: u64,
     len: u64,
     crc: Hasher,
@@ -25,13 +25,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// An empty trace that may hold `limit` bytes; 0 means the default.
-    pub fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         let limit = if limit == 0 { DEFAULT_OUTPUT_LIMIT } else { limit };
         Self { limit, len: 0, crc: Hasher::new(), truncated: None, closed: false }
     }
 
     /// Takes bytes that already stand in the trace. They are never cut: they may have been sent.
-    pub fn head(&mut self, head: &str, out: &mut Vec<u8>) {
+    pub(crate) fn head(&mut self, head: &str, out: &mut Vec<u8>) {
         self.put(head.as_bytes(), out);
         if self.len >= self.limit && !head.is_empty() {
             self.truncate(out);
@@ -39,7 +39,7 @@ impl Ledger {
     }
 
     /// Appends valid UTF-8, as far as the limit allows.
-    pub fn append(&mut self, runner: bool, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn append(&mut self, runner: bool, bytes: &[u8], out: &mut Vec<u8>) {
         if self.closed || bytes.is_empty() {
             return;
         }
@@ -61,28 +61,18 @@ impl Ledger {
     }
 
     /// Whatever comes later is dropped.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.closed = true;
     }
 
     /// Bytes emitted.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether nothing was emitted.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// CRC-32 (IEEE) of all bytes emitted.
-    pub fn crc32(&self) -> u32 {
+    pub(crate) fn crc32(&self) -> u32 {
         self.crc.clone().finalize()
-    }
-
-    /// Whether the limit was reached.
-    pub fn is_truncated(&self) -> bool {
-        self.truncated.is_some()
     }
 
     fn truncate(&mut self, out: &mut Vec<u8>) {

@@ -2,8 +2,6 @@
 //! 19.4). The result is plain text for a runner stream of a [`crate::Trace`], which masks and
 //! stamps it like all other text.
 
-use std::fmt::Write as _;
-
 use gantry_core::{NoteLevel, Verdict};
 
 /// Ends every line: colours back to normal.
@@ -49,30 +47,9 @@ pub fn section_start(name: &str, unix_seconds: i64) -> String {
     format!("section_start:{unix_seconds}:{name}\r{CLEAR}")
 }
 
-/// The same with options such as `collapsed=true`.
-pub fn section_start_with(name: &str, unix_seconds: i64, options: &[&str]) -> String {
-    let mut marker = format!("section_start:{unix_seconds}:{name}");
-    if !options.is_empty() {
-        let _ = write!(marker, "[{}]", options.join(","));
-    }
-    marker + "\r" + CLEAR
-}
-
 /// The marker that ends section `name`. No newline.
 pub fn section_end(name: &str, unix_seconds: i64) -> String {
     format!("section_end:{unix_seconds}:{name}\r{CLEAR}")
-}
-
-/// The line that shows a command of the user before it runs; of a command with several lines the
-/// first, marked as collapsed.
-pub fn command_echo(command: &str) -> String {
-    let command = command.trim();
-    let text = match command.split_once('\n') {
-        None if command.is_empty() => return "\n".to_owned(),
-        None => format!("$ {command}"),
-        Some((first, _)) => format!("$ {} # collapsed multi-line command", first.trim_end_matches('\r')),
-    };
-    format!("{}{text}{RESET}\n", prefix(NoteLevel::Info))
 }
 
 #[cfg(test)]
@@ -87,10 +64,6 @@ mod tests {
         assert_eq!(note(NoteLevel::Error, "Job failed: x"), "\x1b[31;1mERROR: Job failed: x\x1b[0;m\n");
         assert_eq!(section_title("Preparing"), "\x1b[0K\x1b[36;1mPreparing\x1b[0;m\x1b[0;m\n");
         assert_eq!(section_start("get_sources", 7), "section_start:7:get_sources\r\x1b[0K");
-        assert_eq!(section_start_with("a", 7, &["x=1", "y=2"]), "section_start:7:a[x=1,y=2]\r\x1b[0K");
         assert_eq!(section_end("get_sources", 9), "section_end:9:get_sources\r\x1b[0K");
-        assert_eq!(command_echo(" echo hi "), "\x1b[32;1m$ echo hi\x1b[0;m\n");
-        assert_eq!(command_echo("a\r\nb"), "\x1b[32;1m$ a # collapsed multi-line command\x1b[0;m\n");
-        assert_eq!(command_echo("  "), "\n");
     }
 }

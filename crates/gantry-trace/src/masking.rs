@@ -11,7 +11,7 @@ use crate::matcher::{Matcher, State};
 
 /// Where a stream stands.
 #[derive(Debug, Default)]
-pub struct Masking {
+pub(crate) struct Masking {
     state: State,
     /// Bytes that are not decided yet.
     held: Held,
@@ -40,7 +40,7 @@ struct Span {
 
 impl Masking {
     /// Takes bytes and appends to `out` what is decided.
-    pub fn push(&mut self, matcher: &Matcher, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, matcher: &Matcher, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         if matcher.pending(self.state) == 0 && self.spans.is_empty() {
             self.state = State::default();
@@ -78,14 +78,14 @@ impl Masking {
     }
 
     /// Decides everything: what has begun and not ended is not a masked value.
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
         self.emit(self.held.0.len(), out);
         self.spans.clear();
         self.state = State::default();
     }
 
     /// Looks again at what is not decided yet, with phrases that contain all earlier ones.
-    pub fn search_again(&mut self, matcher: &Matcher) {
+    pub(crate) fn search_again(&mut self, matcher: &Matcher) {
         let before = std::mem::take(&mut self.spans);
         self.state = State::default();
         for at in 0..self.held.0.len() {

@@ -10,7 +10,7 @@ const ROOT: u32 = 0;
 
 /// Phrases prepared for search.
 #[derive(Default)]
-pub struct Matcher {
+pub(crate) struct Matcher {
     nodes: Vec<Node>,
     /// Where each byte leads from the root.
     first: Vec<u32>,
@@ -40,11 +40,11 @@ struct Node {
 
 /// A place in the automaton: what is known about the end of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct State(u32);
+pub(crate) struct State(u32);
 
 impl Matcher {
     /// Prepares `phrases`. Empty ones are ignored.
-    pub fn new<'a>(phrases: impl IntoIterator<Item = &'a [u8]>) -> Self {
+    pub(crate) fn new<'a>(phrases: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut matcher = Self { nodes: vec![Node::default()], first: vec![ROOT; 256], pairs: Vec::new() };
         for phrase in phrases {
             matcher.insert(phrase);
@@ -77,19 +77,19 @@ impl Matcher {
 
     /// Whether these two bytes can begin a phrase, or the first is one.
     #[inline]
-    pub fn begins(&self, first: u8, second: u8) -> bool {
+    pub(crate) fn begins(&self, first: u8, second: u8) -> bool {
         let at = usize::from(u16::from_be_bytes([first, second]));
         self.pairs.get(at / BITS).is_some_and(|word| word >> (at % BITS) & 1 == 1)
     }
 
     /// Whether there is nothing to find.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.nodes.len() <= 1
     }
 
     /// The state after one more byte.
     #[inline]
-    pub fn step(&self, state: State, byte: u8) -> State {
+    pub(crate) fn step(&self, state: State, byte: u8) -> State {
         let mut node = state.0;
         loop {
             if node == ROOT {
@@ -105,7 +105,7 @@ impl Matcher {
     /// The first byte of `bytes` that can begin a phrase; the last one, of whose successor nothing
     /// is known, more easily than others.
     #[inline]
-    pub fn find_start(&self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn find_start(&self, bytes: &[u8]) -> Option<usize> {
         let is_first = |byte: u8| self.first.get(usize::from(byte)).is_some_and(|node| *node != ROOT);
         let mut pairs = bytes.windows(2);
         let found =
@@ -115,20 +115,20 @@ impl Matcher {
 
     /// How many bytes at the end of the text begin a phrase or are one.
     #[inline]
-    pub fn depth(&self, state: State) -> usize {
+    pub(crate) fn depth(&self, state: State) -> usize {
         self.node(state.0).depth as usize
     }
 
     /// How many bytes at the end of the text can still grow into a phrase. Where this is 0 the
     /// automaton may as well start anew.
     #[inline]
-    pub fn pending(&self, state: State) -> usize {
+    pub(crate) fn pending(&self, state: State) -> usize {
         self.node(state.0).pending as usize
     }
 
     /// The length of the longest phrase that ends here; 0 for none.
     #[inline]
-    pub fn longest(&self, state: State) -> usize {
+    pub(crate) fn longest(&self, state: State) -> usize {
         self.node(state.0).longest as usize
     }
 

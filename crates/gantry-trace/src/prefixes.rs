@@ -46,7 +46,7 @@ pub fn default_token_prefixes(mask_all: bool, extra: &[String]) -> Vec<String> {
 
 /// Where a stream stands.
 #[derive(Debug, Default)]
-pub struct Prefixes {
+pub(crate) struct Prefixes {
     place: ParsePosition,
 }
 
@@ -66,7 +66,7 @@ impl Default for ParsePosition {
 
 impl Prefixes {
     /// Takes bytes and appends the result to `out`.
-    pub fn push(&mut self, matcher: &Matcher, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, matcher: &Matcher, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let used = match self.place {
@@ -106,7 +106,7 @@ impl Prefixes {
     }
 
     /// Forgets a prefix or token that has begun.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.place = ParsePosition::default();
     }
 }

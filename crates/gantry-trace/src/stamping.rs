@@ -8,17 +8,17 @@ use jiff::Timestamp;
 use crate::Stream;
 
 /// Text of one entry after which a newline is made up (GitLab Runner 19.4: 8 KiB).
-pub const MAX_ENTRY: usize = 8 * 1024;
+pub(crate) const MAX_ENTRY: usize = 8 * 1024;
 
 /// Length of `2026-01-02T03:04:05.678901Z 01O+`.
-pub const HEADER: usize = 32;
+pub(crate) const HEADER: usize = 32;
 
 /// Length of the time and the blank after it.
 const TIME: usize = 28;
 
 /// Where a stream stands.
 #[derive(Debug)]
-pub struct Stamping {
+pub(crate) struct Stamping {
     /// Of the entry that is being collected.
     header: [u8; HEADER],
     /// What `header` says, so that a burst of lines formats its time once.
@@ -31,7 +31,7 @@ pub struct Stamping {
 
 impl Stamping {
     /// The beginning of `stream`.
-    pub fn new(stream: Stream) -> Self {
+    pub(crate) fn new(stream: Stream) -> Self {
         let mut header = [b' '; HEADER];
         let number = stream.number();
         for (slot, nibble) in [(28, number >> 4), (29, number & 15)] {
@@ -42,7 +42,7 @@ impl Stamping {
     }
 
     /// Takes valid UTF-8 and appends the entries that are complete to `out`.
-    pub fn push(&mut self, now: Timestamp, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, now: Timestamp, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             self.collect(now, &rest[..end], out);
@@ -63,7 +63,7 @@ impl Stamping {
     /// The end of a stage: a line that has begun is ended. `keep` says whether a mark for
     /// continuation outlives it: section markers of the runner end without a newline, and the line
     /// after them belongs to them.
-    pub fn flush(&mut self, keep: bool, out: &mut Vec<u8>) {
+    pub(crate) fn flush(&mut self, keep: bool, out: &mut Vec<u8>) {
         if !self.text.is_empty() {
             self.end(false, out);
         }
@@ -71,14 +71,14 @@ impl Stamping {
     }
 
     /// Emits a line that has begun; what follows continues it.
-    pub fn flush_partial(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn flush_partial(&mut self, out: &mut Vec<u8>) {
         if self.has_partial() {
             self.end(true, out);
         }
     }
 
     /// Whether a line has begun.
-    pub fn has_partial(&self) -> bool {
+    pub(crate) fn has_partial(&self) -> bool {
         !self.text.is_empty()
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::stamping::HEADER;
-use crate::{Options, RefusedMasks, Stream, Trace, checksum_text, default_token_prefixes};
+use crate::{Options, RefusedMasks, Stream, Trace, default_token_prefixes};
 
 fn now() -> Timestamp {
     Timestamp::UNIX_EPOCH
@@ -313,12 +313,10 @@ fn a_head_counts_and_is_not_changed() {
     let mut trace = Trace::new(Options { limit: 14, ..options(&["secret".to_owned()], false) }, head, &mut out);
     assert_eq!((out.as_slice(), trace.len()), (head.as_bytes(), head.len() as u64));
     trace.write(Stream::JobOut, now(), b"56789", &mut out);
-    assert!(trace.is_truncated());
     assert!(
         String::from_utf8_lossy(&out).starts_with("1234secret\n567\n\x1b[33;1mJob's log exceeded limit of 14 bytes.")
     );
     assert_eq!((trace.len(), trace.crc32()), (out.len() as u64, crc32fast::hash(&out)));
-    assert_eq!(checksum_text(0xcbf), "crc32:00000cbf");
 }
 
 #[test]

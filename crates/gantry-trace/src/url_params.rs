@@ -12,7 +12,7 @@ const LONGEST_KEY: usize = 20;
 
 /// Where a stream stands.
 #[derive(Debug, Default)]
-pub struct UrlParams {
+pub(crate) struct UrlParams {
     place: ParsePosition,
 }
 
@@ -29,7 +29,7 @@ enum ParsePosition {
 
 impl UrlParams {
     /// Takes bytes and appends the result to `out`.
-    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let used = match &mut self.place {
@@ -68,7 +68,7 @@ impl UrlParams {
     }
 
     /// Forgets a name or value that has begun.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.place = ParsePosition::Text;
     }
 }

@@ -9,7 +9,7 @@ const MAX_HELD: usize = 3;
 
 /// Where a stream stands.
 #[derive(Debug, Default)]
-pub struct Utf8 {
+pub(crate) struct Utf8 {
     /// The beginning of a character.
     held: [u8; MAX_HELD + 1],
     len: usize,
@@ -18,7 +18,7 @@ pub struct Utf8 {
 impl Utf8 {
     /// Takes bytes and appends the result to `out`; a character that is not complete yet is held
     /// back.
-    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         while self.len > 0 {
             let Some((byte, tail)) = rest.split_first() else { return };
@@ -34,7 +34,7 @@ impl Utf8 {
     }
 
     /// Gives up on a character that is not complete.
-    pub fn flush(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn flush(&mut self, out: &mut Vec<u8>) {
         for _ in 0..self.len {
             out.extend_from_slice(REPLACEMENT);
         }

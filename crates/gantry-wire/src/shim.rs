@@ -69,7 +69,7 @@ pub struct Ended {
     /// The signal that ended it.
     #[serde(default)]
     pub signal: Option<i32>,
-    /// Processes of the container that the kernel ended for want of memory while the script ran.
+    /// Processes of the container that were OOMKilled while the script ran.
     #[serde(default)]
     pub oom_kills: u64,
     /// Why the script could not be started at all.

@@ -3,8 +3,8 @@
 //!
 //! Whoever may read pods sees it, so it is encrypted and authenticated, and bound to pod,
 //! namespace, job and fleet: moved to another pod it opens no more. It holds no masked value of the
-//! job, only what a report needs; so a reporter that has nothing but a ticket must not quote what
-//! the job itself has named, such as an image.
+//! job, only what a report and the job's session need; so a reporter that has nothing but a ticket
+//! must not quote what the job itself has named, such as an image.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use gantry_core::Secret;
-use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
+use crate::keyed::keyed;
 use crate::secret_text;
+use crate::session::JobSession;
 
 /// First characters of a sealed ticket: the version of its form.
 const FORM: &str = "g1.";
@@ -35,6 +35,10 @@ pub const LONGEST_TICKET: usize = 64 * 1024;
 /// Longest PEM of configured roots that goes into a ticket. A bundle of the whole Web's does not:
 /// who adopts has it as a file of its own.
 const LONGEST_CA: usize = 32 * 1024;
+
+/// Longest session that goes into a ticket, in bytes of JSON: some hundred ports. A job that names
+/// more is adopted without it.
+const LONGEST_SESSION: usize = 8 * 1024;
 
 /// What a reporter of a job knows that has nothing but the job's pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +70,9 @@ pub struct Ticket {
     /// Whether GitLab is told that the log may hold secrets (`CI_DEBUG_TRACE`).
     #[serde(default)]
     pub debug_trace: bool,
+    /// How GitLab enters the job, where it was offered that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<JobSession>,
 }
 
 /// What a ticket is good for: one job in one pod of one fleet.
@@ -168,10 +175,12 @@ impl Ticket {
         if ticket.job_id == binding.job_id { Ok(ticket) } else { Err(TicketError::Altered) }
     }
 
-    /// Without roots that are too long for an annotation.
+    /// Without roots and a session that are too long for an annotation.
     fn fitting(&self) -> Self {
+        let length = |session: &JobSession| serde_json::to_vec(session).map_or(usize::MAX, |json| json.len());
         let ca_pem = self.ca_pem.clone().filter(|pem| pem.len() <= LONGEST_CA);
-        Self { ca_pem, ..self.clone() }
+        let session = self.session.clone().filter(|session| length(session) <= LONGEST_SESSION);
+        Self { ca_pem, session, ..self.clone() }
     }
 }
 
@@ -189,15 +198,6 @@ fn other_form(text: &str) -> TicketError {
         Some((form, _)) if form.len() <= 4 && form.starts_with('g') => TicketError::Form { form: form.to_owned() },
         _ => TicketError::Malformed,
     }
-}
-
-fn keyed(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
-    for part in parts {
-        mac.update(&(part.len() as u64).to_be_bytes());
-        mac.update(part);
-    }
-    mac.finalize().into_bytes().into()
 }
 
 fn first<const N: usize>(bytes: &[u8; 32]) -> [u8; N] {

@@ -18,7 +18,7 @@ const DROP_IN: [&str; 9] =
 /// Flags of executors that are not this one (GitLab Runner 19.4).
 const OTHER_EXECUTORS: [&str; 6] = ["docker-", "machine-", "ssh-", "parallels-", "virtualbox-", "custom-"];
 
-/// JobHeaders that words which belong to no flag have ended the flags, as in the reference.
+/// Says that words which belong to no flag have ended the flags, as in the reference.
 pub(crate) fn warn_about_words(words: &[Secret]) {
     let Some(first) = words.first() else { return };
     // It may be anything, a token too; these two are what people write.

@@ -53,6 +53,9 @@ NODE_LOG=$STATE_DIR/var/log/node.log
 PAUSE_IMAGE=localhost/gantry-test/pause:1
 # The cgroup below which the node and its pods live.
 CGROUP=gantry-cluster
+# Where the kernel is told how to start programs of other machines, and our entry there.
+BINFMT=/proc/sys/fs/binfmt_misc
+ARM64_FORMAT=gantry-arm64
 # What the node and all its pods may take of the machine's memory, in percent: a job without a limit
 # of its own must not be able to take the machine away from those who work on it.
 MEMORY_PERCENT=35

@@ -15,14 +15,16 @@ use super::volumes::Volumes;
 use crate::declare::table;
 use crate::key::Form;
 use crate::kinds::{
-    Meanings, anything, capabilities, custom, duration_or, flag, globs, group, lenient_word, names, not_negative,
-    object_name, object_names, path, pattern, positive, seconds, switch, switch_or, table, tables, tables_into, text,
+    Meanings, capabilities, custom, duration_or, flag, globs, group, lenient_word, names, not_negative, object_name,
+    object_names, path, pattern, positive, seconds, switch, switch_or, table, tables, tables_into, text,
 };
 
 mod checks;
+mod pause;
 mod values;
 
 pub(super) use checks::check;
+pub use pause::{Autoscaler, PAUSE_CLASS, PausePolicy};
 use values::{
     attempts, backoff, bearer_token, cert_file, ids, named_like_labels, namespace, node_selector, node_tolerations,
     pull_policies, retry_limits,
@@ -166,10 +168,11 @@ table! {
         /// Patches of the pod's specification, in order, where
         /// `FF_USE_ADVANCED_POD_SPEC_CONFIGURATION` is on.
         pod_spec: Vec<PodSpecPatch> = tables_into::<super::pod::PatchKeys, _>("pod_spec", super::pod::patch);
+        /// Pods that do nothing and keep room on nodes, which give way to those of jobs. Needs `list`,
+        /// `create`, `patch` and `delete` on `deployments` (`apps`).
+        autoscaler: Autoscaler = table("autoscaler");
     }
     unread {
-        /// Pause pods that keep nodes warm.
-        anything("autoscaler").never(PAUSE_PODS);
         /// Size of the volume of suspended jobs.
         text("suspend_pvc_size").flag().never(SUSPEND);
         /// Storage class of the volume of suspended jobs.
@@ -177,7 +180,6 @@ table! {
     }
 }
 
-const PAUSE_PODS: &str = "no pause pods are made: a Deployment of pause pods with a PriorityClass below 0 keeps nodes warm for job pods, which displace them";
 const OWN_VOLUME: &str = "scripts and logs are in a volume of the pod's own";
 const SUSPEND: &str = "environments are not suspended: keep files as artifacts, or on a volume";
 

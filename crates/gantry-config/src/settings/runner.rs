@@ -15,12 +15,15 @@ use super::labels;
 use crate::declare::table;
 use crate::key::Form;
 use crate::kinds::{
-    anything, custom, duration, duration_or, flag, path, positive, switch, switch_or, table, text, text_or,
+    anything, custom, duration, duration_or, flag, path, positive, switch, switch_or, table, tables, text, text_or,
 };
 use crate::section::Section;
 
+mod monitoring;
 mod values;
 
+pub use monitoring::{Pattern, QueuingDuration};
+pub(super) use monitoring::{always_or_crons, timezone};
 pub(super) use values::environment;
 use values::{
     builds_dir, executor, feature_flags, git_mirror, job_environment, keep_failed_pods, output_limit, script_grace,
@@ -144,18 +147,21 @@ table! {
         /// Image of the step runner.
         step_runner_image: Option<String> = text("step_runner_image")
             .flag().variable("STEP_RUNNER_IMAGE").never("no step runner is started; use script instead of run");
-        /// Whether the runner must prove itself with a test job before it is polled.
-        boot_verify: BootVerify = table("experimental.boot_verify").not_yet("the runner is polled at once: `gantry doctor --pod` runs a pod as a job would");
+        /// Whether a pod as that of a job must start before the runner takes jobs. Until then
+        /// `/health/ready` answers 503, with the reason.
+        boot_verify: BootVerify = table("experimental.boot_verify");
+        /// How long jobs may wait in GitLab: those that have waited longer count in
+        /// `gitlab_runner_acceptable_job_queuing_duration_exceeded_total`. Of several entries whose
+        /// periods are now the last one counts.
+        queuing_durations: Vec<QueuingDuration> = tables("monitoring.job_queuing_durations");
         /// Where caches of jobs are kept.
         cache: CacheSettings = table("cache").flag_as("cache");
         /// Job pods, and the cluster that they are in.
         kubernetes: KubernetesSettings = table("kubernetes").flag_as("kubernetes");
     }
     unread {
-        /// Limits for queuing times.
-        anything("monitoring").not_yet("queuing times are not watched; the metric gitlab_runner_job_queue_duration_seconds has them");
         /// Run commands through a proxy process.
-        switch("proxy_exec").flag().not_yet("commands are run directly");
+        switch("proxy_exec").flag().never("an agent in the pod runs scripts, and passes on signals and exit codes itself");
         /// Control groups of slots.
         flag("use_slot_cgroups").flag().other_executor();
         /// Name of the control group of a slot.
@@ -218,12 +224,13 @@ pub enum GitMirror {
 }
 
 table! {
-    /// `[runners.experimental.boot_verify]`: whether a runner must be verified before it is polled.
+    /// `[runners.experimental.boot_verify]`: whether a runner must prove itself before it is polled.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct BootVerify {
         /// Whether it is done.
         enabled: bool = flag("enabled");
-        /// Time for the test job.
+        /// Time for the start of the pod, where that is less than `poll_timeout` and
+        /// `prepare_timeout`.
         timeout: Duration = duration_or("timeout", Duration::from_mins(5));
         /// First pause between two tries.
         min_backoff: Duration = duration_or("acquire_min_backoff", Duration::from_secs(1));

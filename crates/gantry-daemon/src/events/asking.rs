@@ -110,7 +110,7 @@ impl Said for RunnerUnhealthy<'_> {
 pub(crate) struct HoldChanged<'a>(pub(crate) Option<&'a Hold>);
 
 impl HoldChanged<'_> {
-    /// JobHeaders it, in the log for people and as a metric for alarms.
+    /// Says it, in the log for people and as a metric for alarms.
     pub(crate) fn tell(&self, metrics: &Metrics, labels: &RunnerLabels) {
         let runner = labels.runner.as_str();
         if let Some(hold) = self.0 {

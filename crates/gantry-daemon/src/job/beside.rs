@@ -53,7 +53,7 @@ pub(super) enum Message {
 
 /// A job's place at its GitLab.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct JobClient {
     pub(super) client: Client,
     pub(super) creds: JobCredentials,
     pub(super) info: RunnerInfo,
@@ -103,9 +103,9 @@ impl Beside {
     }
 
     /// Keeps GitLab from taking the job back while it is not acknowledged.
-    pub(super) fn keep_pending(&self, desk: Desk, stop: CancellationToken) {
+    pub(super) fn keep_pending(&self, job_client: JobClient, stop: CancellationToken) {
         self.spawn(async move {
-            let Desk { client, creds, info } = desk;
+            let JobClient { client, creds, info } = job_client;
             match stop.run_until_cancelled(gantry_relay::keep_pending(&client, &creds, &info)).await? {
                 PendingEnd::NotNeeded => None,
                 PendingEnd::Canceling => Some(Message::Event(Event::CancelRequested)),
@@ -124,7 +124,7 @@ impl Beside {
     ) {
         let order = Order::out_of(plan);
         let maker = Maker { cluster, leftovers, inbox: self.inbox.clone(), deadline, unwanted };
-        self.spawn(async move { Some(maker.make(order).await) });
+        self.spawn(async move { Some(Box::pin(maker.make(order)).await) });
     }
 
     /// Opens a connection to the agent.
@@ -142,18 +142,18 @@ impl Beside {
         });
     }
 
-    /// JobHeaders that the job starts.
-    pub(super) fn acknowledge(&self, desk: Desk) {
+    /// Says that the job starts.
+    pub(super) fn acknowledge(&self, job_client: JobClient) {
         self.spawn(async move {
-            let outcome = gantry_relay::acknowledge(&desk.client, &desk.creds, &desk.info).await;
+            let outcome = gantry_relay::acknowledge(&job_client.client, &job_client.creds, &job_client.info).await;
             Some(Message::Event(Event::Acknowledged(outcome)))
         });
     }
 
     /// Asks how the job stands, until `until`.
-    pub(super) fn ask_gitlab(&self, desk: Desk, until: Instant) {
+    pub(super) fn ask_gitlab(&self, job_client: JobClient, until: Instant) {
         self.spawn(async move {
-            let standing = gantry_relay::standing(&desk.client, &desk.creds, &desk.info, until).await;
+            let standing = gantry_relay::standing(&job_client.client, &job_client.creds, &job_client.info, until).await;
             Some(Message::Event(Event::Stands(standing)))
         });
     }
@@ -217,7 +217,7 @@ impl Beside {
         });
     }
 
-    /// Follows a service's log for as long as the job lasts.
+    /// Follows a container's log for as long as the job lasts.
     pub(super) fn follow_log(&self, following: impl Future<Output = ()> + Send + 'static) {
         self.spawn(async move {
             following.await;

@@ -262,3 +262,6 @@ fn rest(text: &str, offset: u64) -> Bytes {
     let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
     Bytes::copy_from_slice(&text.as_bytes()[from..])
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,13 +13,13 @@ use gantry_wire::plan::TracePlan;
 use gantry_wire::ticket::Ticket;
 use tokio::time::Instant;
 
-use crate::job::beside::Desk;
-use crate::job::parts::{Clients, Surroundings};
+use crate::job::beside::JobClient;
+use crate::job::parts::{Clients, JobContext};
 use crate::redaction::{self, Guard};
 
 /// A job, for its GitLab.
 pub(super) struct JobRecord {
-    pub(super) desk: Desk,
+    pub(super) job_client: JobClient,
     /// How lines of its trace look.
     pub(super) trace: TracePlan,
     failure_reasons: Vec<String>,
@@ -33,9 +33,9 @@ pub(super) struct JobRecord {
 
 impl JobRecord {
     /// Of a job that was taken.
-    pub(super) fn of_plan(plan: &JobPlan, desk: Desk, until: Instant) -> Self {
+    pub(super) fn of_plan(plan: &JobPlan, job_client: JobClient, until: Instant) -> Self {
         Self {
-            desk,
+            job_client,
             trace: plan.pod_plan.trace.clone(),
             failure_reasons: plan.pod_plan.failure_reasons.clone(),
             timeout: plan.timeout,
@@ -52,7 +52,7 @@ impl JobRecord {
         let client = clients(&job.coordinator.url, job.coordinator.ca_pem.as_deref())?;
         let creds = JobCredentials { id: job.job_id, token: job.job_token.clone() };
         Ok(Self {
-            desk: Desk { client, creds, info },
+            job_client: JobClient { client, creds, info },
             trace: job.trace.clone(),
             failure_reasons: job.failure_reasons.clone(),
             timeout: Duration::from_secs(job.timeout_seconds),
@@ -83,7 +83,7 @@ impl JobRecord {
             debug_trace: ticket.debug_trace,
         };
         Ok(Self {
-            desk: Desk { client, creds, info },
+            job_client: JobClient { client, creds, info },
             trace,
             failure_reasons: ticket.failure_reasons.clone(),
             timeout: Duration::from_secs(ticket.timeout_seconds),
@@ -93,10 +93,10 @@ impl JobRecord {
     }
 
     /// What the relay has to know.
-    pub(super) fn relay_job(&self, around: &Surroundings) -> RelayJob {
+    pub(super) fn relay_job(&self, around: &JobContext) -> RelayJob {
         RelayJob {
-            creds: self.desk.creds.clone(),
-            info: self.desk.info.clone(),
+            creds: self.job_client.creds.clone(),
+            info: self.job_client.info.clone(),
             debug_trace: self.trace.debug_trace,
             failure_reasons: self.failure_reasons.clone(),
             acknowledged: true,
@@ -130,6 +130,7 @@ mod tests {
             failure_reasons: Vec::new(),
             timestamps: true,
             debug_trace: false,
+            session: None,
         };
         let left = |now| time_left(&ticket, now).as_secs();
         assert_eq!((left(999_990_000), left(0), left(2_000_000_000)), (10, 3600, 0));

@@ -85,7 +85,7 @@ impl Link {
         self.outgoing.clone()
     }
 
-    /// JobHeaders that somebody else may have the agent now, and closes the connection behind that.
+    /// Says that somebody else may have the agent now, and closes the connection behind that.
     pub(super) async fn release(self) {
         let Self { outgoing, mut incoming, stop, .. } = self;
         let said = async {

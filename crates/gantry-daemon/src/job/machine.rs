@@ -26,6 +26,7 @@ use gantry_core::limits::{REPORT_ALLOWANCE, SHIM_HELLO};
 use gantry_wire::layout::HELPER;
 
 use self::bad_news::{BadNews, Held};
+pub(crate) use self::leaving::never_began;
 pub(crate) use self::limits::{BRIEF, LEAVE};
 use self::limits::{LOOK_AGAIN, SLOW};
 use self::pod::{PodView, Proof};

@@ -18,6 +18,6 @@ mod watched;
 
 pub(crate) use beside::persistence;
 pub(crate) use log::HeadLog;
-pub(crate) use machine::LEAVE;
+pub(crate) use machine::{LEAVE, never_began};
 pub(crate) use parts::{AdoptedParts, Clients, JobParts};
 pub(crate) use task::{adopt, run};

@@ -14,7 +14,7 @@ use gantry_wire::ticket::Ticket;
 use tokio::time::Instant;
 
 use crate::events::{GitlabOutOfReach, JobAdopted, Said as _, job_is};
-use crate::job::beside::Desk;
+use crate::job::beside::JobClient;
 use crate::job::events::JobTime;
 use crate::job::known::JobRecord;
 use crate::job::parts::Clients;
@@ -53,8 +53,8 @@ pub(super) struct Adopting {
 
 impl Particulars {
     /// Of a job that was taken.
-    pub(super) fn taken(plan: Box<JobPlan>, desk: Desk, begun: Instant, manager: Arc<str>) -> Self {
-        let known = Some(JobRecord::of_plan(&plan, desk, begun + plan.timeout));
+    pub(super) fn taken(plan: Box<JobPlan>, job_client: JobClient, begun: Instant, manager: Arc<str>) -> Self {
+        let known = Some(JobRecord::of_plan(&plan, job_client, begun + plan.timeout));
         let (is_found, cleanup_grace_seconds) = (false, plan.cleanup_grace_seconds);
         let (plan, claim) = (Some(plan), Claim::Resume);
         Self { begun, plan, is_found, cleanup_grace_seconds, known, manager, claim, services: None, adoption: None }

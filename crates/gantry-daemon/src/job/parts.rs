@@ -36,7 +36,7 @@ pub(crate) struct JobParts {
     pub(crate) final_tries: u32,
     /// Takes over pods that outlast the job.
     pub(crate) leftovers: LeftoverRemover,
-    /// JobHeaders that the runner was told to stop, and what becomes of its jobs.
+    /// Says that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,
@@ -90,16 +90,18 @@ pub(crate) struct AdoptedParts {
     pub(crate) final_tries: u32,
     /// Takes over pods that outlast the job.
     pub(crate) leftovers: LeftoverRemover,
-    /// JobHeaders that the runner was told to stop, and what becomes of its jobs.
+    /// Says that the runner was told to stop, and what becomes of its jobs.
     pub(crate) stop: watch::Receiver<Option<StopJobs>>,
     /// Shows others how far the job is.
     pub(crate) view: watch::Sender<JobView>,
     /// The pace of updates to GitLab.
     pub(crate) pace: Pace,
+    /// People in its terminal, where its first manager has offered GitLab one.
+    pub(crate) visits: Option<Visits>,
 }
 
 /// Where a job runs, and what it shares there with others.
-pub(super) struct Surroundings {
+pub(super) struct JobContext {
     pub(super) cluster: Cluster,
     pub(super) helper: Arc<HelperBinaries>,
     pub(super) leftovers: LeftoverRemover,

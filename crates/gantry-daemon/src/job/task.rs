@@ -21,19 +21,18 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::{JobSlept, Said as _};
-use crate::job::beside::{Beside, Desk, INBOX, Message};
+use crate::job::beside::{Beside, INBOX, JobClient, Message};
 use crate::job::events::{Effect, Event, Timer};
 use crate::job::feed::Feed;
 use crate::job::link::Link;
 use crate::job::log::HeadLog;
 use crate::job::machine::{Machine, Terms};
 use crate::job::particulars::{Adopting, Particulars};
-use crate::job::parts::{AdoptedParts, JobParts, Surroundings};
-use crate::job::task::logs::ServiceLogs;
+use crate::job::parts::{AdoptedParts, JobContext, JobParts};
+use crate::job::task::logs::Logs;
 use crate::job::timers::Timers;
 use crate::job::watched::{WatchedPod, next_pod_state};
-use crate::job_end::JobEnd;
-use crate::job_end::{JobSummary, StopJobs};
+use crate::job_end::{JobEnd, JobSummary, StopJobs};
 
 /// A timer that is late by this much shows that the process has slept: stopped, or on a machine
 /// that was. Others take a job over after 15 s.
@@ -44,7 +43,7 @@ const WAKING: Duration = Duration::from_secs(5);
 
 /// The state of one job's performance.
 struct Task {
-    around: Surroundings,
+    around: JobContext,
     job: Particulars,
     machine: Machine,
     timers: Timers,
@@ -52,7 +51,7 @@ struct Task {
     beside: Beside,
     pod: Option<WatchedPod>,
     link: Option<Link>,
-    logs: ServiceLogs,
+    logs: Logs,
     stops: Stops,
     outcome: Outcome,
 }
@@ -114,11 +113,11 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     let now = Timestamp::now();
     let mut head = HeadLog::new(&plan.pod_plan.trace, &plan.banner, now);
     head.lines(&plan.executor, now);
-    let desk = Desk { client, creds, info };
-    let around = Surroundings { cluster, helper, leftovers, view, pace, final_tries, visits };
-    let job = Particulars::taken(plan, desk.clone(), taken, manager);
+    let job_client = JobClient { client, creds, info };
+    let around = JobContext { cluster, helper, leftovers, view, pace, final_tries, visits };
+    let job = Particulars::taken(plan, job_client.clone(), taken, manager);
     let (mut task, messages) = Task::new(around, job, machine, Feed::new(head));
-    task.beside.keep_pending(desk, task.stops.pending.clone());
+    task.beside.keep_pending(job_client, task.stops.pending.clone());
     task.perform(effects);
     task.live(messages, stop)
 }
@@ -129,7 +128,7 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
 /// [`JobEnd::LeftToNext`], [`JobEnd::Unknown`], [`JobEnd::TooEarly`]).
 pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + Send {
     let AdoptedParts { cluster, helper, pod, ticket, unix_ms, manager, replaces, on_granted, .. } = parts;
-    let AdoptedParts { clients, info, final_tries, leftovers, stop, view, pace, .. } = parts;
+    let AdoptedParts { clients, info, final_tries, leftovers, stop, view, pace, visits, .. } = parts;
     let claim = if replaces { Claim::Replace } else { Claim::Adopt };
     let job = Particulars::found(
         ticket.as_ref().map(|ticket| (ticket, unix_ms)),
@@ -144,8 +143,7 @@ pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + S
         manager_may_live: parts.manager_may_live,
         ..Terms::default()
     });
-    // GitLab knows the address of its first manager only.
-    let around = Surroundings { cluster, helper, leftovers, view, pace, final_tries, visits: None };
+    let around = JobContext { cluster, helper, leftovers, view, pace, final_tries, visits };
     let (mut task, messages) = Task::new(around, job, machine, Feed::of_agent());
     task.watch_pod(pod, None);
     task.live(messages, stop)
@@ -153,7 +151,7 @@ pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + S
 
 impl Task {
     fn new(
-        around: Surroundings,
+        around: JobContext,
         job: Particulars,
         machine: Machine,
         feed: Feed,
@@ -168,7 +166,7 @@ impl Task {
             beside: Beside::new(inbox),
             pod: None,
             link: None,
-            logs: ServiceLogs::default(),
+            logs: Logs::default(),
             stops: Stops::new(),
             outcome: Outcome::default(),
         };
@@ -445,14 +443,14 @@ impl Task {
     fn turn_to_gitlab(&mut self, effect: &Effect) {
         let Some(known) = &self.job.known else { return };
         self.stops.pending.cancel();
-        let desk = known.desk.clone();
+        let job_client = known.job_client.clone();
         match effect {
-            Effect::Acknowledge => self.beside.acknowledge(desk),
-            Effect::AskGitlab => self.beside.ask_gitlab(desk, known.until + limits::JOB_TOKEN_ALLOWANCE),
+            Effect::Acknowledge => self.beside.acknowledge(job_client),
+            Effect::AskGitlab => self.beside.ask_gitlab(job_client, known.until + limits::JOB_TOKEN_ALLOWANCE),
             _ => {
                 if let Some(inputs) = self.feed.start() {
                     let job = known.relay_job(&self.around);
-                    self.beside.relay(desk.client, job, inputs, self.stops.relay.clone());
+                    self.beside.relay(job_client.client, job, inputs, self.stops.relay.clone());
                 }
                 self.follow();
             }

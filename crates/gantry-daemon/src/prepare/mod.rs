@@ -17,6 +17,7 @@ use gantry_plan::{Access, Context, Links, ObjectWant, Wants};
 use gantry_storage::{Link, ObjectRequest, Parts, Route, Store, StoreError, World};
 use gantry_wire::cache::{PartsStart, PartsUpload, S3Parts, SignedRequest};
 
+use crate::notices::{CacheStoreUnusable, CachesNotKept, Notice as _};
 use crate::redaction::{self, Guard};
 
 pub use trial::{CacheFound, try_cache};
@@ -44,7 +45,7 @@ impl Preparation {
         let world = world(certificate_directories.to_vec(), ca_pem);
         let store = settings::of(&runner.cache).map(|settings| settings.map(|settings| Store::new(settings, world)));
         if let Some(Err(problem)) = &store {
-            tracing::warn!(runner = runner.name, "caches of jobs are not kept in [runners.cache]: {problem}");
+            CachesNotKept { runner: &runner.name, problem }.say();
         }
         Self {
             store,
@@ -63,7 +64,7 @@ impl Preparation {
             Err(problem) => Err(problem.clone()),
         };
         links.unwrap_or_else(|problem| {
-            tracing::warn!(job = job.id, "the cache store cannot be used: {problem}");
+            CacheStoreUnusable { job: job.id, problem: &problem }.say();
             Links { problem: Some(problem), ..Links::default() }
         })
     }

@@ -37,7 +37,7 @@ impl Runner {
         Aftermath { taken, seen, traced, shows_stages: is_on(&self.settings, spec, HIGH_CARDINALITY) }
     }
 
-    /// JobHeaders how long the parts of a job have taken.
+    /// Says how long the parts of a job have taken.
     pub(super) fn measured(&self, Aftermath { taken, seen, traced, shows_stages }: Aftermath, summary: JobSummary) {
         let moments = seen.borrow().moments.clone();
         let stages = if shows_stages { moments.stages(Instant::now()) } else { Vec::new() };

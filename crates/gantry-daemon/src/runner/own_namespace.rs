@@ -11,6 +11,7 @@ use gantry_plan::{LABEL_FLEET, LABEL_JOB, LABEL_MANAGED, OwnNamespace};
 use tokio::time::{Instant, sleep};
 
 use crate::job_end::{JobEnd, JobSummary};
+use crate::notices::{NamespaceLeft, NamespacesUnseen, Notice as _};
 use crate::runner::Runner;
 use crate::site::Site;
 use crate::tasks;
@@ -26,8 +27,7 @@ const EMPTY: Duration = Duration::from_mins(5);
 /// Removes the namespace of a job that has ended here.
 pub(crate) async fn remove(site: &Site, namespace: &OwnNamespace, summary: &JobSummary) {
     // Others may have the job, or people look into its pod: what is left then is found later.
-    let is_done =
-        matches!(summary.end, JobEnd::Reported(_) | JobEnd::Dropped(_) | JobEnd::GivenBack | JobEnd::Undelivered(_));
+    let is_done = matches!(summary.end, JobEnd::Reported(_) | JobEnd::Dropped(_) | JobEnd::Undelivered(_));
     if !is_done || summary.is_kept {
         return;
     }
@@ -38,11 +38,7 @@ async fn delete(site: &Site, namespace: &OwnNamespace) {
     let name = site.cluster().namespace();
     match site.cluster().delete_namespace(namespace).await {
         Ok(()) => tracing::debug!(namespace = name, "removed the namespace of a job"),
-        Err(error) => tracing::warn!(
-            namespace = name,
-            %error,
-            "the namespace of a job is left: grant get and delete on namespaces by a ClusterRole"
-        ),
+        Err(error) => NamespaceLeft { namespace: name, error: &error }.say(),
     }
 }
 
@@ -75,9 +71,7 @@ impl Keeper {
             Ok(found) => found,
             Err(error) => {
                 if error.fault == Fault::Forbidden && !std::mem::replace(&mut self.refused, true) {
-                    tracing::warn!(
-                        "namespaces of jobs whose manager has died are not found: grant list on namespaces by a ClusterRole"
-                    );
+                    NamespacesUnseen.say();
                 }
                 return;
             }

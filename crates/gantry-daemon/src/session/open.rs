@@ -9,11 +9,13 @@ use gantry_core::Secret;
 use gantry_core::job::{Image, JobSpec};
 use gantry_gitlab::SessionOffer;
 use gantry_kube::Cluster;
+use gantry_wire::session::{JobSession, SessionPort};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::address::ROOT;
+use crate::notices::{Notice as _, TerminalLingers, TerminalTimedOut};
 use crate::redaction::{self, Guard};
 use crate::view::JobView;
 
@@ -48,25 +50,14 @@ pub(crate) struct Target {
     pub(crate) cluster: Cluster,
     /// Names the pod, once there is one.
     pub(crate) view: watch::Receiver<JobView>,
-    /// Where a shell begins.
-    pub(crate) directory: String,
-    pub(crate) ports: Vec<ProxiedPort>,
-}
-
-/// A port of one of the job's containers that people may look at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ProxiedPort {
-    /// Names of its container.
-    pub(crate) services: Vec<String>,
-    pub(crate) number: u16,
-    pub(crate) name: String,
-    /// `http` or `https`.
-    pub(crate) protocol: String,
 }
 
 /// One session.
 pub(super) struct Session {
     pub(super) target: Target,
+    /// Where a shell begins.
+    pub(super) directory: String,
+    pub(super) ports: Vec<SessionPort>,
     authorization: Secret,
     /// Whether somebody is in the terminal.
     used: watch::Sender<bool>,
@@ -106,13 +97,15 @@ impl Sessions {
         Some(Offered { id, offer: SessionOffer { url, certificate, authorization: authorization.into() } })
     }
 
-    /// Opens what was offered.
-    pub(crate) fn open(&self, offered: Offered, target: Target) -> Visits {
-        let Offered { id, offer } = offered;
-        let guard = redaction::guard(Some(target.job), [&offer.authorization]);
+    /// Opens what GitLab was offered, by this manager or by the one before it.
+    pub(crate) fn open(&self, session: JobSession, target: Target) -> Visits {
+        let JobSession { id, authorization, directory, ports } = session;
+        let guard = redaction::guard(Some(target.job), [&authorization]);
         let session = Arc::new(Session {
             target,
-            authorization: offer.authorization,
+            directory,
+            ports,
+            authorization,
             used: watch::Sender::new(false),
             ended: CancellationToken::new(),
             span: tracing::Span::current(),
@@ -128,6 +121,14 @@ impl Sessions {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Session>>> {
         self.shared.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Offered {
+    /// What a manager needs to open it for this job. Where a shell begins is still to be said.
+    pub(crate) fn session(&self, job: &JobSpec) -> JobSession {
+        let authorization = self.offer.authorization.clone();
+        JobSession { id: self.id.clone(), authorization, directory: String::new(), ports: ports(job) }
     }
 }
 
@@ -178,16 +179,13 @@ impl Visits {
         let session = Arc::clone(&self.session);
         async move {
             let mut used = session.used.subscribe();
-            tracing::info!(
-                limit = limit.as_secs(),
-                "The job's stages are over, and somebody is in its terminal: the job ends when the terminal does"
-            );
+            TerminalLingers(limit).say();
             let left = async {
                 let _ = used.wait_for(|used| !used).await;
             };
             tokio::select! {
                 gone = timeout(limit, left) => if gone.is_err() {
-                    tracing::info!(limit = limit.as_secs(), "Terminal session timed out");
+                    TerminalTimedOut(limit).say();
                 },
                 () = session.ended.cancelled() => {}
             }
@@ -211,13 +209,13 @@ impl Drop for Visits {
 /// The ports of a job's containers, with the names that people use for them (GitLab Runner 19.4:
 /// the build container is `build` where it has no alias, a service without one `proxy-` and the
 /// name of its container).
-pub(crate) fn ports(job: &JobSpec) -> Vec<ProxiedPort> {
+fn ports(job: &JobSpec) -> Vec<SessionPort> {
     let build = std::iter::once((&job.image, "build".to_owned()));
     let services = job.services.iter().enumerate().map(|(index, image)| (image, format!("proxy-svc-{index}")));
     build.chain(services).flat_map(|(image, usual)| of_image(image, &usual)).collect()
 }
 
-fn of_image(image: &Image, usual: &str) -> Vec<ProxiedPort> {
+fn of_image(image: &Image, usual: &str) -> Vec<SessionPort> {
     let aliases = image.aliases.split([' ', ',']).filter(|alias| !alias.is_empty());
     let mut services: Vec<String> = aliases.map(str::to_owned).collect();
     if services.is_empty() {
@@ -226,7 +224,7 @@ fn of_image(image: &Image, usual: &str) -> Vec<ProxiedPort> {
     let ports = image.ports.iter().filter_map(|port| {
         let number = u16::try_from(port.number).ok()?;
         let protocol = port.protocol.clone();
-        Some(ProxiedPort { services: services.clone(), number, name: port.name.clone(), protocol })
+        Some(SessionPort { services: services.clone(), number, name: port.name.clone(), protocol })
     });
     ports.collect()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_kube::ExecOutcome;
+use gantry_wire::session::SessionPort;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -16,8 +17,9 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::answer::{Body, ConnectionPermit, sentence};
-use super::open::{ProxiedPort, Session};
+use super::open::Session;
 use super::service_tls;
+use crate::notices::{Notice as _, PortUnreachable};
 use crate::tasks;
 
 /// How long a service may take to begin its answer: GitLab's own proxy waits no longer for
@@ -50,7 +52,7 @@ pub(super) async fn answer(
     wanted: Port<'_>,
     place: ConnectionPermit,
 ) -> Response<Body> {
-    let Some(port) = session.target.ports.iter().find(|port| is(port, &wanted)) else {
+    let Some(port) = session.ports.iter().find(|port| is(port, &wanted)) else {
         return sentence(StatusCode::NOT_FOUND, "no container of the job offers this port: name it under `ports`");
     };
     let Some(pod) = session.pod(Duration::ZERO).await else {
@@ -60,7 +62,7 @@ pub(super) async fn answer(
         Ok(stream) => stream,
         Err(error) => {
             let _entered = session.span.enter();
-            tracing::warn!("port {} of pod {pod} could not be reached: {}", port.number, error.message);
+            PortUnreachable { port: port.number, pod: &pod, error: &error }.say();
             return sentence(StatusCode::SERVICE_UNAVAILABLE, "the job's pod could not be reached");
         }
     };
@@ -84,7 +86,7 @@ pub(super) async fn answer(
 }
 
 /// By its number or its name, and any name of its container.
-fn is(port: &ProxiedPort, wanted: &Port<'_>) -> bool {
+fn is(port: &SessionPort, wanted: &Port<'_>) -> bool {
     let named = !port.name.is_empty() && port.name == wanted.which;
     let is_http = port.protocol.is_empty() || port.protocol == "http" || port.protocol == "https";
     is_http
@@ -190,7 +192,7 @@ mod tests {
 
     #[test]
     fn ports_have_numbers_and_names() {
-        let port = ProxiedPort {
+        let port = SessionPort {
             services: vec!["web".into(), "www".into()],
             number: 80,
             name: "default_port".into(),
@@ -199,6 +201,6 @@ mod tests {
         let wanted = |service, which| Port { service, which, path: "/" };
         assert!(is(&port, &wanted("web", "80")) && is(&port, &wanted("www", "default_port")));
         assert!(!is(&port, &wanted("db", "80")) && !is(&port, &wanted("web", "81")) && !is(&port, &wanted("web", "")));
-        assert!(!is(&ProxiedPort { protocol: "tcp".into(), ..port }, &wanted("web", "80")));
+        assert!(!is(&SessionPort { protocol: "tcp".into(), ..port }, &wanted("web", "80")));
     }
 }

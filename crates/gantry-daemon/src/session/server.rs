@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_config::settings::SessionServer as Settings;
-use gantry_core::error_chain::chain;
+use gantry_core::Secret;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,6 +24,7 @@ use super::certificate::CertificateError;
 use super::open::Sessions;
 use super::proxy::{self, Port};
 use super::{certificate, terminal};
+use crate::notices::{Notice as _, SessionServerChanged, SessionsRefused};
 use crate::{tasks, wiring};
 
 /// Connections at once: many people in many terminals. Strangers who connect without a word cannot
@@ -45,13 +46,19 @@ pub(crate) struct SessionServer {
 }
 
 impl SessionServer {
-    /// Makes one of a socket that is bound to `address`.
+    /// Makes one of a socket that is bound to `address`. Managers with the same `secret` can take
+    /// each other's place.
     ///
     /// # Errors
     /// No certificate can be made for whom it is called by.
-    pub(crate) fn new(listener: TcpListener, address: &str, settings: &Settings) -> Result<Self, CertificateError> {
+    pub(crate) fn new(
+        listener: TcpListener,
+        address: &str,
+        settings: &Settings,
+        secret: Option<&Secret>,
+    ) -> Result<Self, CertificateError> {
         let advertised = settings.advertise_address.clone().unwrap_or_else(|| reachable(address, &listener));
-        let (pem, acceptor) = certificate::make(&host(&advertised, &listener))?;
+        let (pem, acceptor) = certificate::make(&host(&advertised, &listener), secret)?;
         let sessions = Sessions::new(&advertised, pem, settings.session_timeout);
         Ok(Self { listener: Some(listener), acceptor, sessions, stop: CancellationToken::new() })
     }
@@ -96,7 +103,7 @@ fn reachable(address: &str, listener: &TcpListener) -> String {
 /// What of new settings acts at once, and what does not.
 pub(crate) fn follow(server: Option<&SessionServer>, old: &Settings, new: &Settings) {
     if (&old.listen_address, &old.advertise_address) != (&new.listen_address, &new.advertise_address) {
-        tracing::warn!("[session_server] has changed: where sessions are served changes at the next start");
+        SessionServerChanged.say();
     }
     if let Some(server) = server {
         server.sessions.set_timeout(new.session_timeout);
@@ -123,7 +130,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, sessions: Sessions)
                 drop(tasks::spawn(connection(stream, acceptor.clone(), sessions.clone(), Arc::new(place))));
             }
             Err(error) => {
-                tracing::warn!("the session server cannot take a connection: {}", chain(&error));
+                SessionsRefused(&error).say();
                 sleep(REST).await;
             }
         }

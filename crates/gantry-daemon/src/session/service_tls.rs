@@ -3,8 +3,9 @@
 //! between, so any certificate will do. API servers treat the services that they proxy alike.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -24,17 +25,25 @@ pub(super) async fn connect<S>(stream: S) -> io::Result<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    /// The same for all services: it knows nothing of any of them.
+    static CONFIG: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::new(|| config().map(Arc::new));
+    let config = CONFIG.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+    let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+}
+
+fn config() -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
+        .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     // Upgrades to WebSocket exist in HTTP/1.1 only.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    // All services go by one name here: a session of one is of no use to another.
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// Takes every certificate whose owner proves to have its key.
@@ -86,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_with_a_certificate_of_its_own() {
         let (ours, theirs) = tokio::io::duplex(16 << 10);
-        let (_, acceptor) = certificate::make("web.example.com").unwrap();
+        let (_, acceptor) = certificate::make("web.example.com", None).unwrap();
         let service = async {
             let mut stream = acceptor.accept(theirs).await.unwrap();
             let mut asked = [0; 4];

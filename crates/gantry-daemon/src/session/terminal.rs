@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::answer::{Body, ConnectionPermit, sentence};
 use super::open::{Claim, Session};
 use super::websocket::{Form, Upgrade, WebSocket};
+use crate::notices::{Notice as _, TerminalClosed, TerminalOpened, TerminalRefused, TerminalUnused};
 use crate::tasks;
 
 /// How long a terminal is waited for while the job's pod is being made (GitLab Runner 19.4: one
@@ -64,7 +65,7 @@ pub(super) async fn answer(
         Ok(shell) => shell,
         Err(error) => {
             let _entered = session.span.enter();
-            tracing::warn!("a terminal in pod {pod} could not be opened: {}", error.message);
+            TerminalRefused { pod: &pod, error: &error }.say();
             return sentence(StatusCode::INTERNAL_SERVER_ERROR, "the build container could not be entered");
         }
     };
@@ -75,7 +76,7 @@ pub(super) async fn answer(
             let _place = place;
             match opening.await {
                 Ok(socket) => converse(socket, shell, form, &claim).await,
-                Err(error) => tracing::warn!(%error, "a terminal ended before it began"),
+                Err(error) => TerminalUnused(&error).say(),
             }
             drop(claim);
         }
@@ -88,7 +89,7 @@ pub(super) async fn answer(
 async fn shell(session: &Session, pod: &str, until: Instant) -> Result<AgentStream, ApiError> {
     loop {
         let target = &session.target;
-        match target.cluster.open_shell(pod, BUILD, &target.directory).await {
+        match target.cluster.open_shell(pod, BUILD, &session.directory).await {
             Ok(shell) => return Ok(shell),
             Err(error) => {
                 let is_final = matches!(error.fault, Fault::Unauthenticated | Fault::Forbidden | Fault::Gone);
@@ -104,7 +105,7 @@ async fn shell(session: &Session, pod: &str, until: Instant) -> Result<AgentStre
 /// Passes on what both sides say, until one ends or the job does.
 async fn converse(mut socket: WebSocket, shell: AgentStream, form: Form, claim: &Claim) {
     let begun = Instant::now();
-    tracing::info!("A terminal of the job is open");
+    TerminalOpened.say();
     let outcome = shell.outcome();
     let (mut output, mut input) = tokio::io::split(shell);
     {
@@ -126,7 +127,7 @@ async fn converse(mut socket: WebSocket, shell: AgentStream, form: Form, claim: 
         while let Some(Ok(_)) = socket.next().await {}
     };
     let _ = timeout(GOODBYE, farewell).await;
-    tracing::info!(seconds = begun.elapsed().as_secs(), "The terminal is closed");
+    TerminalClosed(begun.elapsed()).say();
 }
 
 async fn write(input: &mut WriteHalf<AgentStream>, bytes: &[u8]) -> std::io::Result<()> {

@@ -89,6 +89,8 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     let guard = redaction::guard(Some(job), ticket.iter().map(|ticket| &ticket.job_token));
     let (view, seen) = watch::channel(JobView::default());
     let url = annotation(&found, JOB_URL).unwrap_or_default().to_owned();
+    let session = ticket.as_ref().and_then(|ticket| ticket.session.clone());
+    let visits = runner.open_session(session, job, site, &seen);
     let _listed = runner.shared.running.add(url, runner.labels.clone(), seen);
     let on_granted = {
         let (site, pod, owner, runner) = (Arc::clone(site), pod.clone(), owner.clone(), Arc::clone(runner));
@@ -115,6 +117,7 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
         stop: runner.shared.stop_jobs.clone(),
         view,
         pace: runner.shared.pace,
+        visits,
     })
     .await;
     drop(places);

@@ -59,6 +59,10 @@ const LOOKS: u32 = 4;
 pub(super) async fn run(site: Weak<Site>) {
     let Some(mut coverage) = site.upgrade().map(|site| site.cluster().coverage()) else { return };
     let mut keeper = Keeper::default();
+    // Before the first pod, if possible: it says what may be concluded from its manager's silence.
+    if let Some(site) = site.upgrade() {
+        keeper.heart.ask(&site).await;
+    }
     loop {
         tokio::select! {
             () = sleep(keeper.rest()) => {}
@@ -98,7 +102,7 @@ struct Keeper {
     /// Pods of our fleets, by uid.
     pods: BTreeMap<String, RememberedPod>,
     /// Pods that cannot be made sense of and of which that was said.
-    told: BTreeSet<String>,
+    reported: BTreeSet<String>,
     /// There was a look at all pods.
     looked: bool,
     /// There are pods of our fleets that other managers own, or pods of ours without a heartbeat
@@ -240,7 +244,7 @@ impl Keeper {
                 watched = RememberedPod { was_there: watched.was_there, ..new };
             }
             watched.condition = condition;
-            if owners::has_strange_owner(facts) && self.told.insert(facts.uid.clone()) {
+            if owners::has_strange_owner(facts) && self.reported.insert(facts.uid.clone()) {
                 OwnerChanged(&facts.name).say();
             }
             remembered.insert(facts.uid.clone(), watched);
@@ -249,7 +253,7 @@ impl Keeper {
             let is_ours = owners::name(facts) == Some(us);
             remembered.contains_key(&facts.uid) && (!is_ours || self.heart.carrier.is_none())
         });
-        self.told.retain(|uid| remembered.contains_key(uid));
+        self.reported.retain(|uid| remembered.contains_key(uid));
         self.pods = remembered;
         self.looked = true;
     }
@@ -298,7 +302,10 @@ impl Heart {
             return;
         }
         match site.cluster().may(&rights::MARKS).await {
-            Ok(true) => site.set_marking(Marking::Granted),
+            Ok(true) => {
+                site.set_marking(Marking::Granted);
+                site.set_gates(site.cluster().has_scheduling_gates().await);
+            }
             Ok(false) => self.refused(site),
             Err(error) => tracing::debug!(%error, "the API server does not say whether pods may be patched"),
         }
@@ -312,7 +319,7 @@ impl Heart {
         self.next = Some(Instant::now() + REFUSED_RETRY);
     }
 
-    /// JobHeaders that this manager lives, if it has jobs and it is time.
+    /// Says that this manager lives, if it has jobs and it is time.
     async fn beat(&mut self, site: &Site, pods: &[Arc<PodFacts>], has_jobs: bool) {
         let is_ours = |facts: &&Arc<PodFacts>| is_carrier(facts, site.owner());
         let is_carrier = |facts: &&Arc<PodFacts>| Some(&facts.uid) == self.carrier.as_ref();
@@ -350,9 +357,11 @@ impl Heart {
                 Ok(Ok(Marked::Changed)) => continue,
                 Ok(Err(error)) if error.fault == Fault::Forbidden => self.refused(site),
                 Ok(Err(error)) => {
-                    tracing::debug!(%error, "other managers cannot be told that this one lives; trying again");
+                    tracing::debug!(%error, "other managers cannot be reported that this one lives; trying again");
                 }
-                Err(_) => tracing::debug!("other managers cannot be told in time that this one lives; trying again"),
+                Err(_) => {
+                    tracing::debug!("other managers cannot be reported in time that this one lives; trying again")
+                }
             }
             return true;
         }

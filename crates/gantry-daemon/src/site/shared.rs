@@ -25,6 +25,8 @@ pub(crate) struct Site {
 struct State {
     members: Vec<Weak<Runner>>,
     marking: Marking,
+    /// The API server knows scheduling gates.
+    has_gates: bool,
     /// Jobs and requests for jobs of this process, by the fleet's label.
     places: BTreeMap<String, usize>,
     /// Pods of other managers that this one has looked into, by uid.
@@ -123,6 +125,16 @@ impl Site {
     /// Whether this manager may write on pods, as far as it knows.
     pub(crate) fn may_mark(&self) -> bool {
         self.marking() != Marking::Refused
+    }
+
+    pub(super) fn set_gates(&self, are_known: bool) {
+        self.lock().has_gates = are_known;
+    }
+
+    /// Whether a pod can be held back after it was made, and let go.
+    pub(crate) fn may_hold_back(&self) -> bool {
+        let state = self.lock();
+        state.has_gates && state.marking == Marking::Granted
     }
 
     /// What a new pod says of its owner's heart: whether others may conclude anything from its

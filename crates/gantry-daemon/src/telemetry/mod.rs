@@ -16,6 +16,7 @@ use gantry_core::variables::Variable;
 use tokio::time::Instant;
 
 use crate::moments::Moments;
+use crate::notices::{Notice as _, SpansUnsent, SpansUnwanted};
 
 pub(crate) use spans::trace_id;
 
@@ -39,7 +40,7 @@ impl Traced {
     pub(crate) fn of(job: &JobSpec, runner_id: Option<u64>, taken: Instant, taken_unix_ms: u64) -> Option<Self> {
         let tracing = job.features.tracing.clone().filter(|tracing| !tracing.otel_endpoints.is_empty())?;
         if !spans::is_usable(&tracing) {
-            tracing::warn!("GitLab wants a trace of the job under ids that are none; none is made");
+            SpansUnwanted.say();
             return None;
         }
         let variable = |key: &str| {
@@ -66,7 +67,7 @@ impl Traced {
         let body = spans::body(&self, verdict.as_ref(), &moments, Instant::now()).to_string();
         for endpoint in &self.tracing.otel_endpoints {
             if let Err(problem) = export::post(endpoint, body.clone(), &directories).await {
-                tracing::warn!("the trace of the job could not be sent to {}: {problem}", export::shown(&endpoint.url));
+                SpansUnsent { to: &export::shown(&endpoint.url), problem: &problem }.say();
             }
         }
     }

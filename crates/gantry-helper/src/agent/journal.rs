@@ -23,7 +23,7 @@ const TOO_SHORT_MASK: &str =
 
 /// Why the file of the trace is of no use any more.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
+pub(crate) enum TraceFileError {
     /// It cannot be written.
     #[error("the job log cannot be written in the pod: {0}; the node or the pod has used up its ephemeral storage")]
     Unwritable(#[source] io::Error),
@@ -44,7 +44,7 @@ pub(crate) struct Journal {
     /// Somebody else has changed the file.
     changed: bool,
     /// Why the file is of no use any more, until somebody has asked.
-    trouble: Option<Trouble>,
+    trouble: Option<TraceFileError>,
     sections: bool,
     /// The log says that there are too many masks.
     told_of_masks: RefusedMasks,
@@ -66,7 +66,7 @@ impl Journal {
         let trace = Trace::new(options, &plan.head, &mut rendered);
         let (file, trouble) = match file.create() {
             Ok(file) => (Some(file), None),
-            Err(error) => (None, Some(Trouble::Unwritable(error))),
+            Err(error) => (None, Some(TraceFileError::Unwritable(error))),
         };
         let open_in_head = (plan.sections && plan.head.contains(HEAD_SECTION)).then_some(HEAD_SECTION);
         let (in_file, in_memory, sections) = (0, Vec::new(), plan.sections);
@@ -167,11 +167,11 @@ impl Journal {
     }
 
     /// Why the file has failed, once. Looks whether it still has the length that it was given.
-    pub(crate) fn take_trouble(&mut self) -> Option<Trouble> {
+    pub(crate) fn take_trouble(&mut self) -> Option<TraceFileError> {
         let has_length = |file: &File| file.metadata().is_ok_and(|meta| !meta.is_file() || meta.len() == self.in_file);
         if self.file.as_ref().is_some_and(|file| !has_length(file)) {
             self.changed = true;
-            self.trouble = Some(Trouble::Changed);
+            self.trouble = Some(TraceFileError::Changed);
             self.file = None;
         }
         self.trouble.take()
@@ -196,7 +196,7 @@ impl Journal {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 outcome => {
                     let error = outcome.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
-                    self.trouble = Some(Trouble::Unwritable(error));
+                    self.trouble = Some(TraceFileError::Unwritable(error));
                     self.file = None;
                 }
             }
@@ -277,7 +277,7 @@ mod tests {
             journal.output(b"one line\n");
             assert!(journal.take_trouble().is_none() && !journal.is_broken());
             std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(change).unwrap();
-            assert!(matches!(journal.take_trouble(), Some(Trouble::Changed)));
+            assert!(matches!(journal.take_trouble(), Some(TraceFileError::Changed)));
             assert!(journal.take_trouble().is_none() && journal.is_broken());
             journal.note(NoteLevel::Error, "last words");
             let (length, sum) = journal.close();
@@ -292,7 +292,7 @@ mod tests {
         let mut journal = Journal::begin(&TraceFile::named("/dev/full".into()), &plan());
         let trouble = journal.take_trouble();
         let full = |error: &io::Error| error.raw_os_error() == Some(nix::libc::ENOSPC);
-        assert!(matches!(&trouble, Some(Trouble::Unwritable(error)) if full(error)), "{trouble:?}");
+        assert!(matches!(&trouble, Some(TraceFileError::Unwritable(error)) if full(error)), "{trouble:?}");
         assert!(journal.is_broken());
         journal.note(NoteLevel::Plain, "last words");
         let (length, crc) = journal.close();

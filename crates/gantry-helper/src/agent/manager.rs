@@ -26,7 +26,7 @@ use crate::tasks::{self, Task};
 
 /// What connections show and tell.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct ConnectionContext {
     pub(crate) trace: TraceFile,
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) known: SharedJob,
@@ -36,7 +36,7 @@ pub(crate) struct Door {
 }
 
 /// Accepts managers for as long as the agent lives.
-pub(crate) async fn accept<L: Listener>(mut listener: L, door: Door) {
+pub(crate) async fn accept<L: Listener>(mut listener: L, door: ConnectionContext) {
     let mut connections: VecDeque<(watch::Receiver<Option<u64>>, Task)> = VecDeque::new();
     loop {
         let connection = match listener.accept().await {
@@ -66,7 +66,7 @@ struct Connection {
     number: u64,
     /// The number with which it is in charge, once it is.
     granted: watch::Sender<Option<u64>>,
-    door: Door,
+    door: ConnectionContext,
 }
 
 impl Connection {
@@ -140,7 +140,7 @@ impl Connection {
     /// Takes one frame; `false` ends the connection.
     async fn take(&self, frame: Frame, answers: &mpsc::Sender<Frame>) -> bool {
         let Some(epoch) = self.in_charge(&frame, answers) else { return true };
-        let Door { presence, events, .. } = &self.door;
+        let ConnectionContext { presence, events, .. } = &self.door;
         presence.heard(epoch);
         match frame {
             // While the manager takes nothing there is no use for more answers, but what it says
@@ -210,21 +210,21 @@ struct Writer {
     known: SharedJob,
     seen: watch::Receiver<PresenceState>,
     /// The state that the manager knows.
-    told: State,
+    last_sent: State,
     /// The next byte of the trace that the manager wants.
     follow: Option<u64>,
 }
 
 impl Writer {
-    fn new(epoch: u64, door: &Door) -> Self {
-        let Door { trace, published, known, seen, .. } = door.clone();
+    fn new(epoch: u64, door: &ConnectionContext) -> Self {
+        let ConnectionContext { trace, published, known, seen, .. } = door.clone();
         let trace = TraceReader::new(trace, published.clone());
-        Self { epoch, trace, published, known, seen, told: State::default(), follow: None }
+        Self { epoch, trace, published, known, seen, last_sent: State::default(), follow: None }
     }
 
     fn hello(&mut self) -> Hello {
         let published = self.published.borrow_and_update().clone();
-        self.told = published.state.clone();
+        self.last_sent = published.state.clone();
         let seen = self.seen.borrow().clone();
         Hello {
             protocol: PROTOCOL,
@@ -285,12 +285,12 @@ impl Writer {
     async fn tell_state(&mut self, half: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let state = {
             let published = self.published.borrow_and_update();
-            if !published.differs(&self.told) {
+            if !published.differs(&self.last_sent) {
                 return Ok(());
             }
             published.state.clone()
         };
-        self.told = state.clone();
+        self.last_sent = state.clone();
         send(half, &Frame::State(state)).await
     }
 
@@ -330,7 +330,7 @@ mod tests {
         let (_published, published) = watch::channel(Published::default());
         let (presence, seen) = Presence::new();
         let (trace, known) = (TraceFile::named("/nowhere".into()), SharedJob::default());
-        let door = Door { trace, published, known, events, presence, seen: seen.clone() };
+        let door = ConnectionContext { trace, published, known, events, presence, seen: seen.clone() };
         let serving = Connection { number: 1, granted: watch::channel(None).0, door };
         let connection = Accepted { read, write, user: None };
         let ((), heard) = tokio::join!(serving.serve(connection), inbox.recv());

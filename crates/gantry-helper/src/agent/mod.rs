@@ -31,10 +31,10 @@ use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use self::engine::{Engine, Surroundings};
+use self::engine::{Engine, EngineContext};
 pub use self::journal::journal_alone;
 use self::known::SharedJob;
-use self::manager::Door;
+use self::manager::ConnectionContext;
 pub(crate) use self::peer::PeerRule;
 use self::presence::Presence;
 use self::published::Published;
@@ -120,7 +120,7 @@ pub struct Parts<M, S> {
     pub managers: M,
     /// Where the shim comes in, once.
     pub shim: S,
-    /// JobHeaders whenever the pod is told to end.
+    /// Says whenever the pod is told to end.
     pub terminations: BoxStream<'static, ()>,
     /// Does the stages that run here.
     pub workshop: Arc<dyn Workshop>,
@@ -143,7 +143,7 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
     let (published, readers) = watch::channel(Published::default());
     let (presence, managers_seen) = Presence::new();
     let alone = (parts.self_report_after, parts.connect);
-    let door = Door {
+    let door = ConnectionContext {
         trace: parts.trace_file.clone(),
         published: readers,
         known: SharedJob::default(),
@@ -162,7 +162,7 @@ pub async fn carry_out<M: Listener, S: Listener>(parts: Parts<M, S>) -> u8 {
         })
     };
     let (trace_file, workshop, clock) = (parts.trace_file, parts.workshop, parts.clock);
-    let surroundings = Surroundings { trace_file, workshop, clock, events, published, known, managers: managers_seen };
+    let surroundings = EngineContext { trace_file, workshop, clock, events, published, known, managers: managers_seen };
     let code = Engine::new(surroundings, inbox).run(parts.plan_wait).await;
     drop((accepting, relaying, shim, signals));
     code

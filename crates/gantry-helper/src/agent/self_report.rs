@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::known::{KnownJob, SharedJob};
-use super::manager::Door;
+use super::manager::ConnectionContext;
 use super::presence::{Presence, PresenceState};
 use super::published::{Published, TraceFile, TraceReader};
 use crate::clock::Deadline;
@@ -80,8 +80,8 @@ pub(crate) struct SelfReporter {
 }
 
 impl SelfReporter {
-    pub(crate) fn new(door: &Door, (self_report_after, connect): (SelfReportAfter, Connect)) -> Self {
-        let Door { trace, published, known, presence, seen: managers, .. } = door.clone();
+    pub(crate) fn new(door: &ConnectionContext, (self_report_after, connect): (SelfReportAfter, Connect)) -> Self {
+        let ConnectionContext { trace, published, known, presence, seen: managers, .. } = door.clone();
         Self { trace, published, managers, presence, self_report_after, connect, known, last_contact: Instant::now() }
     }
 

@@ -29,7 +29,7 @@ pub(crate) enum PlanProblem {
     FileVariable(String),
 }
 
-/// JobHeaders what is wrong with `plan`, if something is.
+/// Says what is wrong with `plan`, if something is.
 ///
 /// # Errors
 /// The first problem found.

@@ -1,4 +1,4 @@
-//! JobHeaders how far a transfer is, as often as the job wants (`TRANSFER_METER_FREQUENCY`, a duration):
+//! Says how far a transfer is, as often as the job wants (`TRANSFER_METER_FREQUENCY`, a duration):
 //! a line each time, because others come between them.
 
 use std::time::Duration;

@@ -56,7 +56,7 @@ pub(crate) struct StartedScript {
 /// Starts `script` as `<shell> /proc/self/fd/N`.
 ///
 /// # Errors
-/// JobHeaders what is in the way.
+/// Says what is in the way.
 pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<StartedScript, StartError> {
     check_directory(script.directory)?;
     let inherited = std::env::vars_os().map(|(key, value)| key.len() + value.len() + 2).sum();

@@ -55,12 +55,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
     }
 }
 
-/// JobHeaders how a script ended.
+/// Says how a script ended.
 pub(super) fn ended(exit: Exit, oom_kills: u64, usage: Option<Usage>) -> ShimFrame {
     ShimFrame::Ended(Ended { exit_code: exit.code, signal: exit.signal, oom_kills, start_failure: None, usage })
 }
 
-/// JobHeaders that a script could not be started.
+/// Says that a script could not be started.
 pub(super) fn not_started(problem: String) -> ShimFrame {
     ShimFrame::Ended(Ended { exit_code: 127, signal: None, oom_kills: 0, start_failure: Some(problem), usage: None })
 }

@@ -1,4 +1,4 @@
-//! Counts the processes of this container that the kernel ended for want of memory.
+//! Counts the processes of this container that were OOMKilled.
 
 /// Where cgroup v2 and v1 keep the count; in a container the root of the mount is the container's
 /// own group.

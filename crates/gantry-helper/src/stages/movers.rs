@@ -39,9 +39,9 @@ pub(super) async fn run<T: Serialize>(context: &StageContext, work: &Work<'_, T>
     let exit = context.tool(child).await.map_err(|error| context.trouble("cannot start", &error))?;
     let message = match (exit.code, exit.signal) {
         (0, _) => return Ok(()),
-        (_, Some(9)) => format!(
-            "moving {what} was ended by the kernel, most likely for want of memory: raise the memory limit of the helper container"
-        ),
+        (_, Some(9)) => {
+            format!("moving {what} was killed, most likely OOMKilled: raise the memory limit of the helper container")
+        }
         (code, _) => format!("moving {what} ended with exit code {code}; the reason is above"),
     };
     Err(Ending::StageFailed { stage: context.name().to_owned(), message, exit_code: exit.code })

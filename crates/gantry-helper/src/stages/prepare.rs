@@ -1,4 +1,4 @@
-//! JobHeaders where the job runs, and puts the files of file variables in place.
+//! Says where the job runs, and puts the files of file variables in place.
 
 use gantry_core::Ending;
 

@@ -63,7 +63,7 @@ impl Drop for Server {
 fn program(path: &str) -> Option<PathBuf> {
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)?;
-    let program = cache.join("gantry/stores").join(path);
+    let program = cache.join("gantry/programs").join(path);
     if program.exists() {
         return Some(program);
     }

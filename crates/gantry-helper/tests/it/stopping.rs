@@ -10,7 +10,7 @@ use crate::world::{World, script, stage};
 /// Writes its number into `pids` and stays.
 const STAYS: &str = "sh -c 'echo $$ >> pids; exec sleep 1000'";
 
-/// JobHeaders which of the processes in `pids` live.
+/// Says which of the processes in `pids` live.
 const LIVING: &str = "for pid in $(cat pids); do kill -0 $pid 2>/dev/null && echo \"$pid lives\"; done; echo looked";
 
 /// Takes a second to let go after TERM.
@@ -20,7 +20,7 @@ const TIDY: &str = "cat > tidy <<'END'\n\
      while :; do sleep 0.05; done\n\
      END\n";
 
-/// JobHeaders `begun` once the file is there, and waits for whatever runs.
+/// Says `begun` once the file is there, and waits for whatever runs.
 const WAIT: &str = "(until [ -e begun ]; do sleep 0.02; done; echo begun) & wait";
 
 fn with_after(mut plan: PodPlan, text: &str) -> PodPlan {
@@ -97,7 +97,7 @@ fn background_processes_of_earlier_steps_go_with_a_stopped_one() {
 fn background_processes_outlive_their_script_and_print_on() {
     let world = World::new();
     let ticks = "(while :; do echo tick; touch ticked; sleep 0.05; done) & echo $! > pids";
-    // Idempotency a new tick, long after the script that began them.
+    // Twice a new tick, long after the script that began them.
     let later = "for i in 1 2; do sleep 1; rm -f ticked; until [ -e ticked ]; do sleep 0.05; done; done";
     let plan =
         with_after(world.plan(&[ticks, &format!("{later}; echo second-$((1+1))")]), &format!("{later}; {LIVING}"));

@@ -146,7 +146,7 @@ impl World {
         (closed, manager.text())
     }
 
-    /// JobHeaders that the verdict is reported, and waits until agent and shim have left.
+    /// Says that the verdict is reported, and waits until agent and shim have left.
     pub(crate) fn leave(mut self, manager: &mut Manager) -> (ExitStatus, Option<ExitStatus>) {
         manager.send(&Frame::Reported);
         (wait_for(&mut self.agent), self.shim.as_mut().map(wait_for))

@@ -215,7 +215,7 @@ async fn a_certificate_beside_the_configuration_is_trusted_as_soon_as_it_is_ther
     assert_eq!(transport.configured_ca_pem(), Some(ca));
 }
 
-/// JobHeaders `words` to whoever connects, and ends the connection.
+/// Says `words` to whoever connects, and ends the connection.
 async fn greeter(words: &'static str) -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

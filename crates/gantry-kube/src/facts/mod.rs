@@ -133,7 +133,7 @@ pub struct ContainerEnd {
 }
 
 impl ContainerEnd {
-    /// Whether the kernel ended it for want of memory.
+    /// Whether it was OOMKilled.
     pub fn is_oom(&self) -> bool {
         self.reason == "OOMKilled"
     }

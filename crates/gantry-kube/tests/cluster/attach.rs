@@ -140,16 +140,16 @@ async fn a_push_that_cannot_work_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn another_protocol_is_not_spoken() {
-    let error = refused([Exec::JobHeaders("gantry-bridge 9")]).await;
+    let error = refused([Exec::Says("gantry-bridge 9")]).await;
     assert_eq!(error, AttachError::Protocol { theirs: "9".into() });
-    let error = refused([Exec::JobHeaders("Welcome to this image!")]).await;
+    let error = refused([Exec::Says("Welcome to this image!")]).await;
     assert!(matches!(error, AttachError::Unusable { message } if message.contains("Welcome")));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_message_without_measure_is_not_taken_in() {
     let huge = "x".repeat(2 * limits::EXEC_MESSAGE).leak();
-    let error = refused([Exec::JobHeaders(huge)]).await;
+    let error = refused([Exec::Says(huge)]).await;
     let AttachError::Deadline { last } = error else { panic!("{error}") };
     assert!(last.contains("the connection broke") && last.contains("too long"), "{last}");
 }
@@ -289,7 +289,7 @@ async fn a_burst_of_pods_is_reached_within_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_does_not_answer_is_tried_again_once_it_has_a_plan() {
-    let silent = Exec::JobHeaders("gantry-error the agent does not answer");
+    let silent = Exec::Says("gantry-error the agent does not answer");
     let (world, pod) = world([silent.clone(), Exec::Bridge]);
     connect(&world, &pod, Purpose::Resume).await.unwrap();
     assert!(

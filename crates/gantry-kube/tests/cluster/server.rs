@@ -46,7 +46,7 @@ pub(crate) enum Exec {
     /// Upgraded, and then the kubelet says that it cannot run it.
     Fails(&'static str),
     /// Prints this line, ends with code 1.
-    JobHeaders(&'static str),
+    Says(&'static str),
     /// Greets, then echoes.
     Bridge,
     /// Asks for a helper for that machine, then greets and echoes.
@@ -322,7 +322,7 @@ impl World {
             Exec::Fails(message) => {
                 end(socket, json!({"status": "Failure", "reason": "InternalError", "message": message})).await;
             }
-            Exec::JobHeaders(line) => {
+            Exec::Says(line) => {
                 say(&mut socket, 2, b"something on standard error\n").await;
                 say(&mut socket, 1, format!("{line}\n").as_bytes()).await;
                 end(socket, exit(1)).await;

@@ -4,6 +4,7 @@
 use gantry_core::job::JobSpec;
 use gantry_plan::picture::{Detail, Picture};
 use gantry_plan::{Context, HeadLine, JobPlan, PlanError};
+use gantry_wire::layout::{BUILD, HELPER};
 use gantry_wire::ticket::TicketKey;
 use serde_json::{Value, json};
 
@@ -44,6 +45,7 @@ pub(crate) fn context() -> Context {
         concurrent_project_id: 1,
         correlation_id: Some("01J9ZQ".to_owned()),
         ticket_key: ticket_key(),
+        holds_pods: false,
         ..Context::example()
     }
 }
@@ -105,26 +107,39 @@ pub(crate) fn lines(lines: &[HeadLine]) -> Vec<String> {
     lines.iter().map(|line| format!("{:?}: {}", line.level, line.text)).collect()
 }
 
-/// Everything about a plan, as `gantry plan` prints it; only in another order, and with texts of
-/// several lines as lines.
-pub(crate) fn whole(plan: &JobPlan) -> Value {
+/// Everything about a plan, as `gantry plan` prints it, by topic; with texts of several lines as
+/// lines.
+pub(crate) fn topics(plan: &JobPlan) -> [(&'static str, Value); 8] {
     let Picture { objects, stages, mut agent, .. } = Picture::of(plan, Detail::Brief);
-    agent["stages"] = stages.into();
     let [others @ .., pod] = objects.as_slice() else { panic!("no pod") };
-    let mut shown = json!({
+    let mut pod = pod.clone();
+    let mut log = json!({
         "1 banner": lines(&plan.banner),
         "2 executor": lines(&plan.executor),
         "3 limits": {"timeout": plan.timeout.as_secs(), "start": plan.start_timeout.as_secs(), "grace": plan.cleanup_grace_seconds},
         "4 namespace": plan.namespace,
         "5 services": plan.services,
-        "6 pod": pod,
-        "7 agent": agent,
     });
     if !others.is_empty() {
-        shown["8 other objects"] = others.into();
+        log["6 other objects"] = others.into();
     }
-    tidy(&mut shown);
-    shown
+    let metadata = pod["metadata"].take();
+    let Value::Array(containers) = pod["spec"]["containers"].take() else { panic!("no containers") };
+    let is_ours = |container: &Value| container["name"] == HELPER || container["name"] == BUILD;
+    let (containers, services): (Vec<Value>, Vec<Value>) = containers.into_iter().partition(is_ours);
+    let environment = agent["environment"].take();
+    let mut topics = [
+        ("log", log),
+        ("metadata", metadata),
+        ("containers", containers.into()),
+        ("service_containers", services.into()),
+        ("pod", pod),
+        ("environment", environment),
+        ("stages", stages.into()),
+        ("agent", agent),
+    ];
+    topics.iter_mut().for_each(|(_, value)| tidy(value));
+    topics
 }
 
 /// The pod alone.
@@ -176,3 +191,17 @@ macro_rules! golden {
     }};
 }
 pub(crate) use golden;
+
+/// Compares a whole plan with `tests/goldens/<name>/<topic>.snap`.
+macro_rules! golden_plan {
+    ($name:literal, $plan:expr) => {{
+        for (topic, value) in topics($plan) {
+            let mut settings = insta::Settings::clone_current();
+            settings.set_snapshot_path(concat!("../goldens/", $name));
+            settings.set_prepend_module_to_snapshot(false);
+            settings.set_omit_expression(true);
+            settings.bind(|| insta::assert_yaml_snapshot!(topic, value));
+        }
+    }};
+}
+pub(crate) use golden_plan;

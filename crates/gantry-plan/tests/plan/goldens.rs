@@ -8,20 +8,20 @@ use gantry_wire::ticket::{Ticket, TicketBinding};
 use serde_json::{Value, json};
 
 use crate::bench::{
-    TOKEN, context, golden, job, lines, of_containers, payload, plan, pod, runner, ticket_key, try_plan, variable,
-    whole,
+    TOKEN, context, golden, golden_plan, job, lines, of_containers, payload, plan, pod, runner, ticket_key, topics,
+    try_plan, variable,
 };
 
 #[test]
 fn minimal_job() {
-    golden!("minimal_job", whole(&plan("", &json!({}))));
+    golden_plan!("minimal_job", &plan("", &json!({})));
 }
 
 #[test]
 fn a_realistic_job() {
     let config = include_str!("../goldens/realistic.toml");
     let job: Value = serde_json::from_str(include_str!("../goldens/realistic.json")).unwrap();
-    golden!("a_realistic_job", whole(&plan(config, &job)));
+    golden_plan!("a_realistic_job", &plan(config, &job));
 }
 
 /// The settings of a deployment that asks for very little: a service account's token, a CA, one
@@ -470,7 +470,7 @@ fn feature_flags() {
     ]);
     let plan =
         plan(config, &json!({"variables": variables, "steps": [{"name": "script", "script": ["make\nmake test"]}]}));
-    golden!("feature_flags", whole(&plan));
+    golden_plan!("feature_flags", &plan);
 }
 
 #[test]
@@ -604,11 +604,14 @@ fn printed() {
     });
     let yaml = Picture::of(&plan(config, &job), Detail::Brief).yaml().unwrap();
     assert!(!yaml.contains("canary") && !yaml.contains(TOKEN), "{yaml}");
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path("../goldens");
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!("printed", yaml));
+    let agent = yaml.find("\nagent:").expect("the agent's part is the last") + 1;
+    for (part, text) in [("pod_and_stages", &yaml[..agent]), ("agent", &yaml[agent..])] {
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("../goldens/printed");
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(part, text));
+    }
 }
 
 /// What a manager learns from the pod alone. Nothing of it can be read by others.
@@ -636,4 +639,30 @@ fn ticket_without_token(ticket: &Ticket) -> Value {
     let mut shown = json!(ticket);
     shown["job_token"] = Value::Null;
     shown
+}
+
+#[test]
+fn pause_pods() {
+    let config = r#"
+        [runners.kubernetes]
+        cpu_request = "2"
+        memory_request = "4Gi"
+        memory_limit = "8Gi"
+        service_account = "ci"
+        runtime_class_name = "gvisor"
+        node_selector = { pool = "ci" }
+        node_tolerations = { "dedicated=ci" = "NoSchedule" }
+        [runners.kubernetes.autoscaler]
+        pause_pod_image = "registry.example.com/pause:1"
+        pause_pod_image_pull_secrets = ["logins", ""]
+        [[runners.kubernetes.autoscaler.policy]]
+        idle_count = 2
+    "#;
+    let settings = runner(config);
+    let deployment = gantry_plan::pause_deployment(&settings, "r_0123456789ab", 2, "2026-01-02T03:04:05Z");
+    let shown = json!({"deployment": deployment, "class": gantry_plan::pause_class(&settings),
+        "selector": gantry_plan::pause_selector(&settings)});
+    golden!("pause_pods", shown);
+    let other = runner("[runners.kubernetes.autoscaler]\npause_pod_priority_class_name = \"mine\"\n");
+    assert_eq!(gantry_plan::pause_class(&other), None, "a class of somebody else is that one's business");
 }

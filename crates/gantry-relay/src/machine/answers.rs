@@ -8,7 +8,8 @@ use gantry_core::error_chain::chain;
 use gantry_gitlab::{JobHeaders, PatchAnswer, PatchOutcome, RemoteStatus, UpdateAnswer, UpdateOutcome};
 use tokio::time::Instant;
 
-use super::{Machine, Sent, schedule};
+use super::{Ending, Machine, Sent, schedule};
+use crate::limits;
 use crate::report::{GoneReason, RelayEnd, Report};
 use crate::window::Window;
 
@@ -79,17 +80,24 @@ impl Machine {
 
     /// GitLab has said how much of the trace it has.
     fn server_has(&mut self, size: u64, now: Instant) {
+        self.knows_place = true;
+        let (base, end) = (self.window.base(), self.window.end());
+        // Behind what is ours, as far as that is held, is the line of another.
+        let is_foreign = self.ending.as_mut().is_some_and(|Ending { final_line, .. }| {
+            let ours = end.saturating_sub(final_line.line as u64).max(base + limits::FEELER as u64);
+            std::mem::take(&mut final_line.is_blind) && size > ours
+        });
         let final_line =
             self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.final_line);
-        if (self.window.base()..=self.window.end()).contains(&size) {
+        if (base..=end).contains(&size) && !is_foreign {
             self.window.forget_until(size);
             self.outbox.put(Report::Acked(size));
         } else if let Some(final_line) = final_line {
             // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so
             // only the line is new.
             final_line.sum = None;
-            if size > self.window.end() {
-                self.window.forget_until(self.window.end() - final_line.line as u64);
+            if size > end || is_foreign {
+                self.window.forget_until(end.saturating_sub(final_line.line as u64));
             }
             self.window.move_to(size);
         } else if size < self.window.base() {

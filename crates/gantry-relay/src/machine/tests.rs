@@ -643,28 +643,59 @@ fn a_final_line_is_appended_to_whatever_gitlab_has() {
     bench.patched(PatchOutcome::Accepted { size: Some(86) }, None);
     assert_eq!(bench.act_put().1.output, None);
 
+    // A log of another manager that is as long as the line is not taken for the line.
+    let mut bench = Bench::new(|_| {});
+    bench.machine.input(Some(final_line()), bench.now);
+    assert_eq!(bench.act_patch(), (0, 0, "t".into()));
+    bench.patched(PatchOutcome::RangeMismatch { size: 16 }, None);
+    assert_eq!(bench.act_patch(), (0, 16, "the pod is gone\n".into()));
+
+    // There is none yet.
+    let mut bench = Bench::new(|_| {});
+    bench.machine.input(Some(final_line()), bench.now);
+    bench.act_patch();
+    bench.patched(PatchOutcome::Accepted { size: Some(1) }, None);
+    assert_eq!(bench.act_patch(), (0, 1, "he pod is gone\n".into()));
+    bench.patched(PatchOutcome::Accepted { size: Some(16) }, None);
+    assert_eq!(bench.act_put().1.output.map(|output| output.bytesize), Some(16));
+
     // Where all of the trace has come through here, GitLab can check it.
     let mut bench = Bench::new(|_| {});
     bench.give(0, "1234");
     bench.give(2, "3456");
     bench.machine.input(Some(Input::FinalLine { line: Bytes::from_static(b"789"), verdict: success() }), bench.now);
-    assert_eq!(bench.act_patch(), (0, 0, "123456789".into()));
+    assert_eq!(bench.act_patch(), (0, 0, "1".into()));
+    bench.patched(ok(), None);
+    assert_eq!(bench.act_patch(), (0, 1, "23456789".into()));
     bench.patched(ok(), None);
     assert_eq!(bench.act_put().1.output, Some(Output { crc32: 0xcbf4_3926, bytesize: 9 }));
 
     // What is still held goes before it, unless GitLab has it already.
-    for (size, sent) in
-        [(None, "bcthe pod is gone\n"), (Some(12), "cthe pod is gone\n"), (Some(99), "the pod is gone\n")]
-    {
+    for (answer, offset, sent) in [
+        (ok(), 12, "cthe pod is gone\n"),
+        (PatchOutcome::RangeMismatch { size: 13 }, 13, "the pod is gone\n"),
+        (PatchOutcome::RangeMismatch { size: 14 }, 14, "the pod is gone\n"),
+        // As long as ours and the line would be: another manager has put one there.
+        (PatchOutcome::RangeMismatch { size: 29 }, 29, "the pod is gone\n"),
+        (PatchOutcome::RangeMismatch { size: 99 }, 99, "the pod is gone\n"),
+    ] {
         let mut bench = Bench::new(|_| {});
         bench.give(11, "bc");
         bench.machine.input(Some(final_line()), bench.now);
-        if let Some(size) = size {
-            bench.act_patch();
-            bench.patched(PatchOutcome::RangeMismatch { size }, None);
-        }
-        assert_eq!(bench.act_patch().2, sent);
+        assert_eq!(bench.act_patch(), (0, 11, "b".into()));
+        bench.patched(answer, None);
+        assert_eq!(bench.act_patch(), (0, offset, sent.into()));
     }
+
+    // Where GitLab has said before how much it has, what it has more is ours.
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "ab");
+    bench.act_patch();
+    bench.patched(ok(), None);
+    bench.machine.input(Some(final_line()), bench.now);
+    assert_eq!(bench.act_patch().2, "the pod is gone\n");
+    bench.patched(PatchOutcome::RangeMismatch { size: 18 }, None);
+    assert!(matches!(bench.act().1, Step::Put(_)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The relay over real connections to a coordinator that cuts, locks, forgets and refuses.
 #![expect(clippy::unwrap_used, reason = "a test whose surroundings fail has failed")]
 
+mod away;
 mod coordinator;
 mod simulator;
 

@@ -23,7 +23,7 @@ use super::{
     token, update, watch,
     websocket::Upgrade,
 };
-use crate::{auth::attributes::Attributes, cluster::Cluster, faults::Mishap};
+use crate::{auth::attributes::Attributes, cluster::Cluster, faults::RequestFault};
 
 /// Largest request body; real API servers take 3 MiB.
 const MAX_BODY: usize = 3 << 20;
@@ -33,15 +33,15 @@ const MAX_BODY: usize = 3 << 20;
 pub(crate) struct AnswerLost;
 
 /// Lets faults happen to a request. Returns whether its answer is to get lost.
-async fn mishap(call: &Call, wish: &Attributes) -> Result<bool, ApiError> {
+async fn request_fault(call: &Call, wish: &Attributes) -> Result<bool, ApiError> {
     let ask = |delays| call.cluster.faults.request(wish, delays);
-    if let Some(Mishap::Delay(time)) = ask(true) {
+    if let Some(RequestFault::Delay(time)) = ask(true) {
         tokio::time::sleep(time).await;
     }
     match ask(false) {
-        Some(Mishap::Refuse(refusal)) => Err(ApiError::ordered(refusal)),
-        Some(Mishap::LoseAnswer) => Ok(true),
-        Some(Mishap::Delay(_)) | None => Ok(false),
+        Some(RequestFault::Refuse(refusal)) => Err(ApiError::ordered(refusal)),
+        Some(RequestFault::LoseAnswer) => Ok(true),
+        Some(RequestFault::Delay(_)) | None => Ok(false),
     }
 }
 
@@ -70,7 +70,7 @@ async fn handle(cluster: Arc<Cluster>, request: Request) -> Result<Response, Api
     match request::read(&parts.method, &parts.uri) {
         PathSubject::Resource(target) => {
             call.cluster.counters.count(target.verb, &target.attributes().full_resource());
-            let lost = mishap(&call, &target.attributes()).await?;
+            let lost = request_fault(&call, &target.attributes()).await?;
             reviews::check(&call, &target.attributes())?;
             let answer = resource(call, *target, parts, body).await;
             if !lost {

@@ -11,7 +11,7 @@ use super::{
     status::ApiError,
 };
 use crate::{
-    kubelet::{Accident, LOW_ON_DISK},
+    kubelet::{LOW_ON_DISK, PodFault},
     resources,
     store::{
         Key,
@@ -55,12 +55,12 @@ pub(crate) async fn answer(call: &Call, rest: &str, body: &[u8]) -> Result<Respo
                 "" => otherwise.to_owned(),
                 word => word.to_owned(),
             };
-            let accident = match *action {
-                "evict" => Accident::Evict { reason: word("reason", "Evicted"), message: word("message", LOW_ON_DISK) },
-                "oom" => Accident::OutOfMemory { container: word("container", "") },
+            let pod_fault = match *action {
+                "evict" => PodFault::Evict { reason: word("reason", "Evicted"), message: word("message", LOW_ON_DISK) },
+                "oom" => PodFault::OutOfMemory { container: word("container", "") },
                 _ => return Err(ApiError::no_such_path()),
             };
-            happen(call, namespace, name, accident).await
+            happen(call, namespace, name, pod_fault).await
         }
         _ => Err(ApiError::no_such_path()),
     }
@@ -74,11 +74,11 @@ fn json(body: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))
 }
 
-async fn happen(call: &Call, namespace: &str, name: &str, accident: Accident) -> Result<Response, ApiError> {
+async fn happen(call: &Call, namespace: &str, name: &str, pod_fault: PodFault) -> Result<Response, ApiError> {
     let pods = resources::core("pods");
     let pod =
         call.cluster.store.get(&Key::new(pods, namespace, name)).ok_or_else(|| ApiError::not_found(pods, name))?;
-    call.cluster.kubelet.accident(object::uid(&pod), accident).await.map_err(ApiError::bad_request)?;
+    call.cluster.kubelet.pod_fault(object::uid(&pod), pod_fault).await.map_err(ApiError::bad_request)?;
     Ok(success())
 }
 

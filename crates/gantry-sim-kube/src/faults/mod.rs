@@ -198,7 +198,7 @@ pub(crate) struct Refusal {
 
 /// What happens to a request.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Mishap {
+pub(crate) enum RequestFault {
     Refuse(Refusal),
     Delay(Duration),
     LoseAnswer,
@@ -209,14 +209,14 @@ pub(crate) type PullError = (Option<String>, Option<String>);
 
 impl Faults {
     /// What happens to a request, delays first.
-    pub(crate) fn request(&self, wish: &Attributes, delays: bool) -> Option<Mishap> {
+    pub(crate) fn request(&self, wish: &Attributes, delays: bool) -> Option<RequestFault> {
         let fits = |what: &effect::Requests| what.fit(wish);
         self.take(|effect| match effect {
-            Effect::Delay { what, delay } if delays && fits(what) => Some(Mishap::Delay(parse::seconds(*delay))),
+            Effect::Delay { what, delay } if delays && fits(what) => Some(RequestFault::Delay(parse::seconds(*delay))),
             Effect::Refuse { what, status, retry_after, reason, message, body, content_type }
                 if !delays && fits(what) =>
             {
-                Some(Mishap::Refuse(Refusal {
+                Some(RequestFault::Refuse(Refusal {
                     status: *status,
                     retry_after: *retry_after,
                     reason: reason.clone(),
@@ -224,7 +224,7 @@ impl Faults {
                     body: body.clone().map(|body| (content_type.clone(), body)),
                 }))
             }
-            Effect::LoseAnswer { what } if !delays && fits(what) => Some(Mishap::LoseAnswer),
+            Effect::LoseAnswer { what } if !delays && fits(what) => Some(RequestFault::LoseAnswer),
             _ => None,
         })
     }

@@ -10,7 +10,7 @@ use super::{
     effect::{self, fits},
     parse,
 };
-use crate::kubelet::Accident;
+use crate::kubelet::PodFault;
 
 /// How the API server sees kubelet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ const NODE_GRACE: Duration = Duration::from_secs(40);
 /// What a pod's worker is told.
 #[derive(Debug, Clone)]
 pub(crate) enum Coming {
-    Now(Accident),
+    Now(PodFault),
     /// Look again then.
     At(Instant),
 }
@@ -111,29 +111,29 @@ impl Faults {
 
     /// What is to happen to a pod, given the names of its running containers and how long the pod
     /// has run.
-    pub(crate) fn accident(&self, namespace: &str, pod: &str, running: &[&str], since: Instant) -> Option<Coming> {
+    pub(crate) fn pod_fault(&self, namespace: &str, pod: &str, running: &[&str], since: Instant) -> Option<Coming> {
         let due = |after: Option<f64>| since + parse::seconds(after.unwrap_or(0.0));
-        let found = |effect: &Effect| -> Option<(Accident, Instant)> {
+        let found = |effect: &Effect| -> Option<(PodFault, Instant)> {
             match effect {
                 Effect::Evict { namespace: place, pod: name, after, reason, message }
                     if fits(place.as_ref(), namespace) && fits(name.as_ref(), pod) =>
                 {
                     let reason = reason.clone().unwrap_or_else(|| "Evicted".to_owned());
                     let message = message.clone().unwrap_or_else(|| crate::kubelet::LOW_ON_DISK.to_owned());
-                    Some((Accident::Evict { reason, message }, due(*after)))
+                    Some((PodFault::Evict { reason, message }, due(*after)))
                 }
                 Effect::OomKill { namespace: place, pod: name, container, after }
                     if fits(place.as_ref(), namespace) && fits(name.as_ref(), pod) =>
                 {
                     let hit = running.iter().find(|running| effect::fits(container.as_ref(), running))?;
-                    Some((Accident::OutOfMemory { container: (*hit).to_owned() }, due(*after)))
+                    Some((PodFault::OutOfMemory { container: (*hit).to_owned() }, due(*after)))
                 }
                 _ => None,
             }
         };
         let now = Instant::now();
-        if let Some(accident) = self.take(|effect| found(effect).filter(|(_, due)| *due <= now).map(|(hit, _)| hit)) {
-            return Some(Coming::Now(accident));
+        if let Some(pod_fault) = self.take(|effect| found(effect).filter(|(_, due)| *due <= now).map(|(hit, _)| hit)) {
+            return Some(Coming::Now(pod_fault));
         }
         let later = |effect: &Effect| found(effect).map(|(_, due)| due).filter(|due| *due > now);
         self.lasting(later).map(|(due, ..)| Coming::At(due))

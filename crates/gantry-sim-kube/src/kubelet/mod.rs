@@ -58,7 +58,7 @@ const ACCIDENT_QUEUE: usize = 16;
 
 /// Something that a test makes happen to a pod.
 #[derive(Debug, Clone)]
-pub(crate) enum Accident {
+pub(crate) enum PodFault {
     /// The node runs short of something and kubelet evicts the pod.
     Evict { reason: String, message: String },
     /// The kernel kills a container's processes for want of memory; an empty name means the first
@@ -80,8 +80,8 @@ pub(crate) struct PodHandle {
     running: Mutex<BTreeMap<String, Container>>,
     /// Their streams, for `attach`.
     consoles: Mutex<BTreeMap<String, Arc<Console>>>,
-    accidents: mpsc::Sender<Accident>,
-    inbox: Mutex<Option<mpsc::Receiver<Accident>>>,
+    pod_faults: mpsc::Sender<PodFault>,
+    inbox: Mutex<Option<mpsc::Receiver<PodFault>>>,
 }
 
 impl PodHandle {
@@ -172,9 +172,9 @@ impl Kubelet {
     }
 
     /// Makes something happen to a pod; the error is a sentence for the client.
-    pub(crate) async fn accident(&self, uid: &str, accident: Accident) -> Result<(), String> {
+    pub(crate) async fn pod_fault(&self, uid: &str, pod_fault: PodFault) -> Result<(), String> {
         let pod = self.pod(uid).ok_or("the pod is not on the node (yet, or any more)")?;
-        pod.accidents.send(accident).await.map_err(|_| "the pod has ended".to_owned())
+        pod.pod_faults.send(pod_fault).await.map_err(|_| "the pod has ended".to_owned())
     }
 
     /// The next moment at which kubelet looks at its containers.
@@ -232,7 +232,7 @@ fn take(cluster: &Arc<Cluster>, pod: &Value) {
     if !mine || ended || !exists {
         return;
     }
-    let (accidents, inbox) = mpsc::channel(ACCIDENT_QUEUE);
+    let (pod_faults, inbox) = mpsc::channel(ACCIDENT_QUEUE);
     let handle = Arc::new(PodHandle {
         uid: uid.to_owned(),
         key,
@@ -241,7 +241,7 @@ fn take(cluster: &Arc<Cluster>, pod: &Value) {
         reported: AtomicU64::new(0),
         running: Mutex::default(),
         consoles: Mutex::default(),
-        accidents,
+        pod_faults,
         inbox: Mutex::new(Some(inbox)),
     });
     cluster.kubelet.pods().insert(uid.to_owned(), Arc::clone(&handle));

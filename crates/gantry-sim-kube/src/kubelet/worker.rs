@@ -2,7 +2,7 @@
 //! first, then starts what is due; while an image is pulled nothing of the pod is reported. It is
 //! the only writer of the pod's status.
 
-mod accidents;
+mod pod_faults;
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Accident, PodHandle, disk, images,
+    PodFault, PodHandle, disk, images,
     record::{self, Record, Restart, State},
     start::Starting,
     status::{self, Whole},
@@ -48,8 +48,8 @@ struct Worker {
     pod: Arc<Value>,
     records: Vec<Record>,
     whole: Whole,
-    inbox: mpsc::Receiver<Accident>,
-    accident: Option<Accident>,
+    inbox: mpsc::Receiver<PodFault>,
+    pod_fault: Option<PodFault>,
     mounted: bool,
     /// Look again at this time.
     look: Option<Instant>,
@@ -74,7 +74,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, handle: Arc<PodHandle>) {
                 ..Whole::default()
             },
             inbox,
-            accident: None,
+            pod_fault: None,
             mounted: false,
             look: None,
             deadline: seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
@@ -115,8 +115,8 @@ impl Worker {
                 self.terminate().await;
                 return;
             }
-            if let Some(accident) = self.accident.take() {
-                self.suffer(accident).await;
+            if let Some(pod_fault) = self.pod_fault.take() {
+                self.suffer(pod_fault).await;
             }
             if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 self.exceed().await;
@@ -277,8 +277,8 @@ impl Worker {
                         return;
                     }
                 }
-                Some(accident) = self.inbox.recv() => {
-                    self.accident = Some(accident);
+                Some(pod_fault) = self.inbox.recv() => {
+                    self.pod_fault = Some(pod_fault);
                     return;
                 }
                 () = until(self.deadline.filter(|_| self.whole.failed.is_none())) => return,
@@ -290,7 +290,7 @@ impl Worker {
     async fn wait(&mut self) {
         let mut exits: Vec<watch::Receiver<_>> =
             self.records.iter().filter_map(|record| Some(record.running()?.exit.clone())).collect();
-        if self.accident.is_some() {
+        if self.pod_fault.is_some() {
             return;
         }
         // Nobody reads the files of a pod that has ended.
@@ -311,8 +311,8 @@ impl Worker {
                     }
                     self.look_at(Some(self.cluster.kubelet.next_look()));
                 }
-                Some(accident) = self.inbox.recv() => {
-                    self.accident = Some(accident);
+                Some(pod_fault) = self.inbox.recv() => {
+                    self.pod_fault = Some(pod_fault);
                     return;
                 }
                 () = any_exit => {

@@ -24,6 +24,7 @@ const MERGE_KEYS: &[(&str, &str)] = &[
     ("addresses", "type"),
     ("topologySpreadConstraints", "topologyKey"),
     ("resourceClaims", "name"),
+    ("schedulingGates", "name"),
 ];
 
 /// Lists of plain values that are merged as sets.

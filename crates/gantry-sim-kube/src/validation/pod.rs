@@ -204,7 +204,7 @@ pub(crate) fn decode(pod: &Value) -> Result<(), String> {
 }
 
 /// What is wrong with changing one pod into another: a pod's spec is fixed except for images, the
-/// deadline (which may come nearer) and added tolerations.
+/// deadline (which may come nearer), added tolerations and removed scheduling gates.
 pub(crate) fn update(old: &Value, new: &Value) -> Problems {
     let mut problems = Problems::default();
     if old.get("spec").map(mutable_parts_removed) != new.get("spec").map(mutable_parts_removed) {
@@ -229,6 +229,12 @@ pub(crate) fn update(old: &Value, new: &Value) -> Problems {
         }
         _ => {}
     }
+    let gates = |pod| items(pod, &["spec", "schedulingGates"]);
+    if let Some(added) = gates(new).iter().find(|gate| !gates(old).contains(gate)) {
+        let name = text(added, &["name"]);
+        let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+        problems.forbidden("spec.schedulingGates", &detail);
+    }
     problems
 }
 
@@ -237,6 +243,7 @@ fn mutable_parts_removed(spec: &Value) -> Value {
     if let Some(fields) = spec.as_object_mut() {
         fields.remove("activeDeadlineSeconds");
         fields.remove("tolerations");
+        fields.remove("schedulingGates");
     }
     for list in ["containers", "initContainers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
@@ -292,5 +299,13 @@ mod tests {
         other["spec"]["containers"][0]["command"] = json!(["x"]);
         other["spec"]["activeDeadlineSeconds"] = json!(6);
         assert_eq!(update(&pod, &other).0.len(), 2);
+    }
+
+    #[test]
+    fn a_pod_that_is_held_back_can_only_be_let_go() {
+        let pod = |gates: Value| json!({"spec": {"containers": [], "schedulingGates": gates}});
+        let (held, free) = (pod(json!([{"name": "a"}, {"name": "b"}])), pod(json!([{"name": "b"}])));
+        assert!(update(&held, &free).0.is_empty());
+        assert_eq!(update(&free, &held).0.len(), 1);
     }
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::session::SessionPort;
 
 const BINDING: TicketBinding<'_> =
     TicketBinding { pod: "runner-a-project-7-concurrent-0-k3v9q2xd", namespace: "ci", job_id: 42, fleet: "team" };
@@ -17,7 +18,13 @@ fn ticket() -> Ticket {
         failure_reasons: vec!["script_failure".to_owned(), "runner_system_failure".to_owned()],
         timestamps: true,
         debug_trace: false,
+        session: None,
     }
+}
+
+fn session() -> JobSession {
+    let port = SessionPort { services: vec!["web".into()], number: 8080, name: String::new(), protocol: "http".into() };
+    JobSession { id: "0a".into(), authorization: "w0rd".into(), directory: "/builds/a".into(), ports: vec![port] }
 }
 
 fn key() -> TicketKey {
@@ -72,6 +79,7 @@ fn fields_of_newer_versions_are_skipped_and_missing_ones_have_defaults() {
     let json = r#"{"job_id": 42, "job_token": "t", "gitlab_url": "u", "timeout_seconds": 1, "deadline_unix_ms": 2, "new": [1]}"#;
     let ticket: Ticket = serde_json::from_str(json).unwrap();
     assert_eq!((ticket.project_id, ticket.ca_pem, ticket.failure_reasons.len()), (0, None, 0));
+    assert_eq!(ticket.session, None);
 }
 
 #[test]
@@ -96,6 +104,17 @@ fn a_long_bundle_of_roots_is_left_out() {
     assert_eq!(open(&sealed).unwrap().ca_pem, None);
     long.ca_pem = Some("x".repeat(LONGEST_CA));
     assert!(long.seal(&key(), &BINDING).len() < LONGEST_TICKET);
+}
+
+#[test]
+fn a_session_goes_with_the_job_unless_it_is_endless() {
+    let mut ticket = Ticket { session: Some(session()), ..ticket() };
+    assert_eq!(open(&ticket.seal(&key(), &BINDING)).as_ref(), Ok(&ticket));
+    assert!(!format!("{ticket:?}").contains("w0rd"), "{ticket:?}");
+    let many = vec![session().ports.remove(0); LONGEST_SESSION];
+    ticket.session = Some(JobSession { ports: many, ..session() });
+    let sealed = ticket.seal(&key(), &BINDING);
+    assert_eq!(open(&sealed), Ok(Ticket { session: None, ..ticket }));
 }
 
 proptest! {

@@ -11,7 +11,7 @@ pub(crate) struct AbsentArgs {
     _all: Vec<OsString>,
 }
 
-/// JobHeaders why `gantry <command>` cannot run, and where it can.
+/// Says why `gantry <command>` cannot run, and where it can.
 pub(crate) fn main(command: &str) -> anyhow::Result<ExitCode> {
     anyhow::bail!(
         "`gantry {command}` needs the simulators, which this build is without (cargo feature `sim`); run it in a clone of the sources: \

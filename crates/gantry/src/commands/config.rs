@@ -84,7 +84,6 @@ fn json_of(keys: &[&Key]) -> String {
 fn word(effect: Effect) -> &'static str {
     match effect {
         Effect::Acts => "acts",
-        Effect::NotYet(_) => "none yet",
         Effect::Never(_) => "none",
         Effect::AlwaysOn(_) => "always on",
         Effect::OtherExecutor => "other executor",

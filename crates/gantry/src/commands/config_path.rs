@@ -26,7 +26,7 @@ pub(crate) struct ConfigArg {
 }
 
 impl ConfigArg {
-    /// The path, with the default filled in. JobHeaders what of the command line is left out.
+    /// The path, with the default filled in. Says what of the command line is left out.
     pub(crate) fn resolve(&self) -> PathBuf {
         self.warn();
         self.path()
@@ -37,7 +37,7 @@ impl ConfigArg {
         or_default(self.config.clone())
     }
 
-    /// JobHeaders what of the command line is left out.
+    /// Says what of the command line is left out.
     pub(crate) fn warn(&self) {
         go_arguments::warn_about_words(&self.words);
     }

@@ -13,7 +13,7 @@ use gantry_plan::Links;
 
 use crate::commands::config_path::ConfigArg;
 use crate::commands::runner_file::env;
-use crate::commands::{counted, doctor, output};
+use crate::commands::{counted, output};
 
 /// Arguments of `gantry lint`.
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ fn broken_patches(settings: &Settings) -> Vec<String> {
         runner.kubernetes.pod_spec.retain(fits_all);
         runner.kubernetes.allowed_images.clear();
         runner.feature_flags.insert("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION".to_owned(), true);
-        let job = doctor::empty_job(&runner.url, "image").ok()?;
+        let job = gantry_daemon::trial::job(&runner.url, "image").ok()?;
         let plan = |runner: &RunnerSettings| gantry_plan::plan(&job, runner, &context, &Links::default());
         let error = plan(&runner).err()?;
         runner.kubernetes.pod_spec.clear();

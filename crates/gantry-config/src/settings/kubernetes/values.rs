@@ -107,6 +107,10 @@ pub(super) fn node_selector(section: &Section<'_>, key: &'static str) -> BTreeMa
             found.problem(Severity::Error, LABEL_VALUE);
         }
     }
+    if labels.get("kubernetes.io/os").is_some_and(|system| system == "windows") {
+        let message = "selects nodes of Windows, where no job of this runner can run: it needs bash or sh, and a helper for Linux";
+        section.problem(Severity::Error, key, message);
+    }
     labels
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Maker {
     pub(super) inbox: mpsc::Sender<Box<Message>>,
     /// When to give up.
     pub(super) deadline: Instant,
-    /// JobHeaders that nobody needs the pod any more.
+    /// Says that nobody needs the pod any more.
     pub(super) unwanted: CancellationToken,
 }
 
@@ -95,9 +95,9 @@ impl Maker {
             }
         }
         let mut restricted = false;
-        let mut made = self.create(&mut pod, &mut restricted).await;
+        let mut made = self.start((&mut pod, &logins), &mut restricted).await;
         if let (Ok(first), false) = (&made, making.fallbacks.is_empty()) {
-            made = self.with_images(&mut pod, first.clone(), &making.fallbacks).await;
+            made = self.with_images((&mut pod, &logins), first.clone(), &making.fallbacks).await;
         }
         match made {
             Ok(pod) => {
@@ -144,6 +144,25 @@ impl Maker {
         }
     }
 
+    /// Makes the pod, and lets it start if it was held back until its Secret is there.
+    async fn start(&self, (pod, logins): (&mut Pod, &Logins), restricted: &mut bool) -> Result<PodRef, CreateError> {
+        let made = self.create(pod, restricted).await?;
+        let releasing = async {
+            if let Some(line) = logins.follow(&self.cluster, &made, self.deadline).await {
+                self.note(line).await;
+            }
+            logins.release(&self.cluster, &made, self.deadline).await
+        };
+        match self.unwanted.run_until_cancelled(releasing).await {
+            Some(Err(message)) => {
+                self.leftovers.remove(self.cluster.clone(), LeftoverPod::NotDeleted(made));
+                Err(CreateError::Misconfigured { message })
+            }
+            // A pod that nobody needs is removed as it is.
+            Some(Ok(())) | None => Ok(made),
+        }
+    }
+
     /// Makes the pod, as its namespace admits it.
     async fn create(&self, pod: &mut Pod, restricted: &mut bool) -> Result<PodRef, CreateError> {
         let mut told = BTreeSet::new();
@@ -179,7 +198,7 @@ impl Maker {
     /// that is there.
     async fn with_images(
         &self,
-        pod: &mut Pod,
+        (pod, logins): (&mut Pod, &Logins),
         mut made: PodRef,
         fallbacks: &[Fallback],
     ) -> Result<PodRef, CreateError> {
@@ -214,7 +233,7 @@ impl Maker {
                 self.note(HeadLine::warning(format!("The pod cannot be made anew: {error}"))).await;
                 break;
             }
-            made = self.create(pod, &mut false).await?;
+            made = self.start((&mut *pod, logins), &mut false).await?;
         }
         Ok(made)
     }

@@ -393,8 +393,7 @@ fn may_start(facts: &PodFacts) -> bool {
     facts.node.is_some() && facts.deletion.is_none()
 }
 
-/// How a job ends that no manager can begin any more, because the one that had its plan is gone,
-/// and that GitLab cannot take back, because it was told that the job runs.
+/// How a job ends that no manager can begin any more, because the one that had its plan is gone.
 pub(super) fn never_handed() -> Ending {
     let message = "the runner manager that had taken the job ended before it could start it; nothing of the job has run, and GitLab may try \
                    it again by itself";

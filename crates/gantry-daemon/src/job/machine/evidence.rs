@@ -64,7 +64,7 @@ pub(super) struct Evidence {
     /// The question that is under way is the last one.
     ends: bool,
     /// Everything that was said, and all rows of the table.
-    told: BTreeSet<String>,
+    said: BTreeSet<String>,
 }
 
 impl Evidence {
@@ -85,7 +85,7 @@ impl Evidence {
             clue: None,
             owes: terms.prints_events,
             ends: false,
-            told: BTreeSet::new(),
+            said: BTreeSet::new(),
         }
     }
 
@@ -135,8 +135,8 @@ impl Evidence {
         let ends = std::mem::take(&mut self.ends);
         match answer {
             Ok(events) if ends => {
-                let told = &self.told;
-                let pulls = pulls(&events).into_iter().filter(|line| !self.prints && !told.contains(line));
+                let said = &self.said;
+                let pulls = pulls(&events).into_iter().filter(|line| !self.prints && !said.contains(line));
                 let pulls: Vec<HeadLine> = pulls.map(HeadLine::plain).collect();
                 [self.rows(&events), pulls].concat()
             }
@@ -144,7 +144,7 @@ impl Evidence {
                 if self.explains && self.is_open {
                     self.lines = explanations(&events);
                     self.owes |= events.iter().any(|event| event.words.reason == "Pulling");
-                    self.told.extend(self.lines.iter().cloned());
+                    self.said.extend(self.lines.iter().cloned());
                 }
                 self.rows(&events)
             }
@@ -153,7 +153,7 @@ impl Evidence {
         }
     }
 
-    /// JobHeaders what to do where events may not be read.
+    /// Says what to do where events may not be read.
     fn refused(&mut self, out: &mut Vec<Effect>) -> Vec<HeadLine> {
         self.may = false;
         let (pod, namespace) = &self.pod;
@@ -181,7 +181,7 @@ impl Evidence {
         let rows = events.iter().map(|event| row(kind(event), &event.words.reason, &event.words.message));
         std::iter::once(row("Type", "Reason", "Message"))
             .chain(rows)
-            .filter(|row| self.told.insert(row.clone()))
+            .filter(|row| self.said.insert(row.clone()))
             .map(HeadLine::plain)
             .collect()
     }
@@ -204,12 +204,12 @@ impl Evidence {
     /// What events say about the pod's end, as far as `ending` and the lines that were `shown` do
     /// not say it.
     pub(super) fn last_words(events: &[PodEvent], ending: &Ending, shown: &[String]) -> Vec<HeadLine> {
-        let told = ending.verdict().message;
+        let said = ending.verdict().message;
         let is_new = |event: &&PodEvent| {
             let (line, message) = (facts::line(&event.words), event.words.message.as_str());
             // The kubelet says of most things first what failed, then why.
             let why = message.split_once(": ").map_or(message, |(_, why)| why);
-            !told.contains(why)
+            !said.contains(why)
                 && !message.ends_with("ImagePullBackOff")
                 && !shown.iter().any(|shown| shown.trim() == line)
         };

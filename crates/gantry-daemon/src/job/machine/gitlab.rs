@@ -4,6 +4,7 @@
 use gantry_core::Ending;
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 
+use super::agent::never_handed;
 use super::{Author, Gitlab, Go, Life, Link, Machine, Pod, has_reported};
 use crate::job::events::{Effect, Timer};
 use crate::job_end::JobEnd;
@@ -78,20 +79,28 @@ impl Machine {
     }
 
     /// How the job of a pod without an agent stands. One that GitLab still waits for has never
-    /// begun, and goes back to its queue.
+    /// begun, whatever its pod died of: it ends so that GitLab begins it anew.
     pub(super) fn stands(&mut self, standing: Standing, out: &mut Vec<Effect>) {
         let Life::Asking { cause } = &self.life else { return };
         let cause = cause.clone();
         match standing {
-            Standing::Waiting => self.dropped(JobEnd::GivenBack, out),
+            Standing::Waiting => {
+                self.end_found(never_handed(), out);
+                self.acknowledge(out);
+            }
             Standing::Gone(reason) => self.dropped(JobEnd::Dropped(reason), out),
             Standing::Unknown { .. } => self.done(JobEnd::Unknown, out),
             Standing::Running | Standing::Canceling => {
                 self.relay(out);
-                self.life = Life::Closing { by: Author::Manager(cause.clone()), link: Link::None, pod: Pod::Exists };
-                out.push(Effect::EndLocally { ending: cause, of_agent: true });
+                self.end_found(cause, out);
             }
         }
+    }
+
+    /// The job of a pod without an agent ends this way.
+    fn end_found(&mut self, ending: Ending, out: &mut Vec<Effect>) {
+        self.life = Life::Closing { by: Author::Manager(ending.clone()), link: Link::None, pod: Pod::Exists };
+        out.push(Effect::EndLocally { ending, of_agent: true });
     }
 
     /// A job that was found cannot be reported from here: its agent does that.

@@ -14,7 +14,7 @@ impl Machine {
             // Whoever looks for it next goes on with it.
             Life::Finding { .. } | Life::Asking { .. } => self.done(JobEnd::HandedOver, out),
             _ if !self.is_open() => {}
-            _ if self.gitlab == Gitlab::Untold => self.dropped(JobEnd::GivenBack, out),
+            _ if self.gitlab == Gitlab::Untold => self.end_locally(never_began(), out),
             _ => self.end_job(Ending::Interrupted { signal }, out),
         }
     }
@@ -26,12 +26,11 @@ impl Machine {
         self.leave(out);
     }
 
-    /// A job that runs goes on without us. One that GitLab does not show as running yet goes back
-    /// to the queue, and one whose pod has no plan ends: nobody could go on with it. Between the
-    /// two, a plan that is on its way may arrive and the job start, and the agent say so: a word
-    /// that was only queued does not reach it once we are gone. One that has ended is delivered
-    /// first, as far as GitLab answers: its agent may be dead, and it is quicker than the next
-    /// manager.
+    /// A job that runs goes on without us. One whose pod has no plan ends so that GitLab begins it
+    /// anew: nobody could go on with it. Between the two, a plan that is on its way may arrive and
+    /// the job start, and the agent say so: a word that was only queued does not reach it once we
+    /// are gone. One that has ended is delivered first, as far as GitLab answers: its agent may be
+    /// dead, and it is quicker than the next manager.
     pub(super) fn leave(&mut self, out: &mut Vec<Effect>) {
         match &self.life {
             Life::Finding { .. } | Life::Asking { .. } => self.done(JobEnd::HandedOver, out),
@@ -39,7 +38,6 @@ impl Machine {
                 self.done(JobEnd::HandedOver, out);
             }
             _ if !self.is_open() => {}
-            _ if self.gitlab == Gitlab::Untold => self.dropped(JobEnd::GivenBack, out),
             Life::Creating | Life::Attaching { handed: false, .. } => self.end_locally(never_began(), out),
             _ => {}
         }
@@ -84,10 +82,11 @@ impl Machine {
     }
 }
 
-/// How a job ends whose runner ends before the job has begun, and that GitLab cannot take back,
-/// because it was told that the job runs.
-pub(super) fn never_began() -> Ending {
-    let message = "the runner was sent_ending to end while the job waited for its pod; nothing of the job has run, and GitLab may try it again \
+/// How a job ends whose runner ends before the job has begun. GitLab would take one back that it
+/// was not told to run, but not sooner than two minutes later, and as a failure that it repeats as
+/// often.
+pub(crate) fn never_began() -> Ending {
+    let message = "the runner was told to end while the job waited for its pod; nothing of the job has run, and GitLab may try it again \
                    by itself";
     Ending::NeverBegun { message: message.to_owned() }
 }

@@ -34,7 +34,7 @@ impl Job {
         self.report_by = Some(self.around.clock.after(token_life + REPORT_WAIT));
     }
 
-    /// JobHeaders what the build container has used. Without a word of its shim there is nothing to
+    /// Says what the build container has used. Without a word of its shim there is nothing to
     /// compare.
     fn show_usage(&mut self) {
         let is_known = self.usage.elapsed_us.is_some();

@@ -118,7 +118,7 @@ impl Job {
         ending
     }
 
-    /// JobHeaders what failed, where the last line of the log will not.
+    /// Says what failed, where the last line of the log will not.
     fn comment_on(&mut self, stage: usize, what: &StagePlan, ending: &Ending) {
         let message = ending.verdict().message;
         let tries = self.history.tries.iter().filter(|a_try| a_try.stage == stage).count() + 1;

@@ -15,7 +15,7 @@ use gantry_wire::usage::Usage;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::{FAILURE, Surroundings};
+use super::{EngineContext, FAILURE};
 use crate::agent::journal::Journal;
 use crate::agent::known::KnownJob;
 use crate::agent::published::Published;
@@ -30,7 +30,7 @@ pub(super) type Ended = BTreeMap<String, String>;
 
 /// A job with a plan.
 pub(super) struct Job {
-    pub(super) around: Surroundings,
+    pub(super) around: EngineContext,
     pub(super) plan: Arc<PodPlan>,
     pub(super) journal: Journal,
     pub(super) history: History,
@@ -116,7 +116,7 @@ pub(super) enum Readiness {
     Asked {
         _task: Task,
         /// The log says so already.
-        told: bool,
+        announced: bool,
     },
     /// Scripts may run.
     Ready,
@@ -135,7 +135,7 @@ pub(super) enum Shim {
         /// What was seen.
         why: String,
         /// Whether it had said a proper hello.
-        spoke: bool,
+        was_connected: bool,
         /// Whether the manager has had its time to name a cause.
         waited: bool,
     },
@@ -157,7 +157,7 @@ impl Activity {
 }
 
 impl Job {
-    pub(super) fn new(around: Surroundings, plan: Arc<PodPlan>) -> Self {
+    pub(super) fn new(around: EngineContext, plan: Arc<PodPlan>) -> Self {
         keep_out(plan.trace.masks.iter().chain([&plan.job_token]));
         let journal = Journal::begin(&around.trace_file, &plan.trace);
         let deadline = around.clock.after(Duration::from_millis(plan.remaining_ms));

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::job::{Activity, Job, Shim};
 use super::{FAILURE, SUCCESS};
-use crate::agent::journal::Trouble;
+use crate::agent::journal::TraceFileError;
 use crate::diagnostics::say;
 use crate::event::SelfReportEvent;
 use crate::limits::SHIM_GOODBYE;
@@ -147,7 +147,7 @@ impl Job {
         }
     }
 
-    pub(super) fn on_broken_journal(&mut self, trouble: &Trouble) {
+    pub(super) fn on_broken_journal(&mut self, trouble: &TraceFileError) {
         say(format_args!("{trouble}"));
         self.stop_all(Ending::Runner { message: trouble.to_string() });
     }

@@ -40,7 +40,7 @@ const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 
 /// What the engine works with.
-pub(crate) struct Surroundings {
+pub(crate) struct EngineContext {
     /// Where the trace is kept.
     pub(crate) trace_file: TraceFile,
     /// Does the stages.
@@ -59,14 +59,14 @@ pub(crate) struct Surroundings {
 
 /// An agent without a plan.
 pub(crate) struct Engine {
-    around: Surroundings,
+    around: EngineContext,
     inbox: mpsc::Receiver<Event>,
     /// What happened before the plan came, in order.
     early: Vec<Event>,
 }
 
 impl Engine {
-    pub(crate) fn new(around: Surroundings, inbox: mpsc::Receiver<Event>) -> Self {
+    pub(crate) fn new(around: EngineContext, inbox: mpsc::Receiver<Event>) -> Self {
         Self { around, inbox, early: Vec::new() }
     }
 

@@ -184,9 +184,9 @@ impl Job {
 
     pub(super) fn on_shim_lost(&mut self, why: String) {
         crate::diagnostics::say(format_args!("the build container is gone: {why}"));
-        let spoke = matches!(self.shim, Shim::Ready(_));
+        let was_connected = matches!(self.shim, Shim::Ready(_));
         if !matches!(self.shim, Shim::Lost { .. }) {
-            self.shim = Shim::Lost { why, spoke, waited: false };
+            self.shim = Shim::Lost { why, was_connected, waited: false };
         }
         match &mut self.activity {
             Activity::Script(script) => {
@@ -212,9 +212,9 @@ impl Job {
 
     /// Nobody knows more: the stage ends with what was seen.
     pub(super) fn give_up_on_build(&mut self, stage: usize) {
-        let Shim::Lost { why, spoke, waited } = &mut self.shim else { return };
+        let Shim::Lost { why, was_connected, waited } = &mut self.shim else { return };
         *waited = true;
-        let ending = if *spoke {
+        let ending = if *was_connected {
             let reason = format!("unknown to the helper container ({why})");
             // The code of a container that nobody has seen end.
             Ending::ContainerDied {

@@ -29,7 +29,7 @@ impl Job {
         }
         match &mut self.readiness {
             Readiness::Ready => return true,
-            Readiness::Asked { told: told @ false, .. } => *told = true,
+            Readiness::Asked { announced: announced @ false, .. } => *announced = true,
             _ => return false,
         }
         let named: Vec<String> = awaited(&self.plan.services).map(|(service, _)| name(service)).collect();
@@ -56,7 +56,7 @@ impl Job {
             let asked = join_all(asked).await;
             let _ = events.send(Event::Services(asked.into_iter().flatten().collect())).await;
         };
-        self.readiness = Readiness::Asked { _task: tasks::spawn(asking), told: false };
+        self.readiness = Readiness::Asked { _task: tasks::spawn(asking), announced: false };
     }
 
     /// A manager has seen the container of a service end.

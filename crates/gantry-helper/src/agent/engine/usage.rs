@@ -55,7 +55,7 @@ fn suggestions(usage: &Usage, plan: &ResourcePlan) -> Vec<String> {
     {
         lines.push(format!(
             "the build container came near its memory limit of {}: raise memory_limit in [runners.kubernetes], or \
-             KUBERNETES_MEMORY_LIMIT where the runner allows that, before it is ended for want of memory",
+             KUBERNETES_MEMORY_LIMIT where the runner allows that, before it is OOMKilled",
             plan.memory_limit.clone().unwrap_or_else(|| bytes(limit))
         ));
     }

@@ -122,7 +122,7 @@ fn is_file(root: &Root, path: &Path) -> bool {
     fs::symlink_metadata(root.path().join(path)).is_ok_and(|metadata| metadata.is_file())
 }
 
-/// JobHeaders that a file was chosen and is gone.
+/// Says that a file was chosen and is gone.
 fn vanished(path: &Path) {
     warn(&format!("{} is not there any more, and is left out", path.display()));
 }

@@ -129,7 +129,7 @@ mod tests {
     use crate::archive::job::Direction;
 
     /// Gives ranges of `content`, and breaks off in the middle of the first answer to the range
-    /// that begins at `cut`. JobHeaders what was asked for.
+    /// that begins at `cut`. Says what was asked for.
     fn server(content: &'static [u8], cut: usize) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

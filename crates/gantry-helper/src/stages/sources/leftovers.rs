@@ -26,7 +26,7 @@ const READ_BY_GIT: [&str; 4] = [".gitattributes", ".gitignore", ".gitmodules", "
 /// Longest content of `HEAD`: git takes names of refs of up to about 4 KiB.
 const LONGEST_HEAD: u64 = 8192;
 
-/// Cleans the repository of `project`, and those of its submodules, which get `module_config`. JobHeaders
+/// Cleans the repository of `project`, and those of its submodules, which get `module_config`. Says
 /// whether a repository is left; one that git could not use, or that is a link or lies elsewhere,
 /// is not.
 pub(crate) fn secure(project: &Path, module_config: &str) -> io::Result<bool> {

@@ -103,7 +103,7 @@ fn resolve(base: &str, url: &str) -> String {
 }
 
 /// Makes sure that what git will take for the work tree of a submodule leads to nowhere but
-/// `.git/modules`. JobHeaders whether something was removed in whose place there are tracked files.
+/// `.git/modules`. Says whether something was removed in whose place there are tracked files.
 pub(super) async fn secure(context: &StageContext, git: &Git<'_>) -> Result<bool, Ending> {
     let links = paths(git).await?;
     let project = PathBuf::from(&context.plan.paths.project_dir);

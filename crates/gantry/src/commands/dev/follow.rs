@@ -109,7 +109,7 @@ impl<'s> Follow<'s> {
         Self { api, id, view, screen, has_images, said: BTreeMap::new() }
     }
 
-    /// JobHeaders which jobs there are.
+    /// Says which jobs there are.
     pub(super) async fn announce(&mut self) -> anyhow::Result<()> {
         let pipeline = self.api.pipeline(self.id).await?;
         self.view.fit(&pipeline);

@@ -65,7 +65,7 @@ pub(super) enum Pods {
 }
 
 /// Where the simulated GitLab answers, and whom.
-struct Door {
+struct GitlabAddress {
     listen: SocketAddr,
     /// The host under which runners and pods reach it; nothing: as it listens.
     advertised: Option<String>,
@@ -73,7 +73,7 @@ struct Door {
     people_elsewhere: bool,
 }
 
-impl Door {
+impl GitlabAddress {
     fn new(pods: &Pods, page: Option<SocketAddr>) -> Self {
         let here = page.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         match pods {
@@ -106,7 +106,7 @@ impl World {
         page: Option<SocketAddr>,
         places: &Places<'_>,
     ) -> anyhow::Result<Result<Self, BadInput>> {
-        let gitlab = match bind_gitlab(project, &Door::new(&pods, page), places).await? {
+        let gitlab = match bind_gitlab(project, &GitlabAddress::new(&pods, page), places).await? {
             Ok(gitlab) => gitlab,
             Err(bad) => return Ok(Err(bad)),
         };
@@ -136,7 +136,7 @@ impl World {
         listen: SocketAddr,
         places: &Places<'_>,
     ) -> anyhow::Result<Result<Self, BadInput>> {
-        let door = Door { listen, advertised: None, people_elsewhere: true };
+        let door = GitlabAddress { listen, advertised: None, people_elsewhere: true };
         Ok(bind_gitlab(project, &door, places).await?.map(|gitlab| Self::serve(gitlab, PathBuf::new())))
     }
 
@@ -237,7 +237,7 @@ impl World {
 /// The simulated GitLab with the project; the inner error is something that the user can change.
 async fn bind_gitlab(
     project: &Project,
-    door: &Door,
+    door: &GitlabAddress,
     places: &Places<'_>,
 ) -> anyhow::Result<Result<SimGitlab, BadInput>> {
     let timing =

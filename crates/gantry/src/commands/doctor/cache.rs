@@ -3,18 +3,18 @@
 use gantry_daemon::{CacheFound, try_cache, wiring};
 use gantry_gitlab::Client;
 
-use super::Patient;
+use super::Subject;
 use super::finding::Finding;
 
 /// Name of the check.
 const CHECK: &str = "cache";
 
 /// Looks at the store of an entry; nothing is found where it has none.
-pub(super) async fn examine(patient: &Patient<'_>, writes: bool) -> Vec<Finding> {
-    let runner = patient.runner;
-    let options = wiring::gitlab(runner, &patient.directories, patient.settings.connection_max_age);
+pub(super) async fn examine(subject: &Subject<'_>, writes: bool) -> Vec<Finding> {
+    let runner = subject.runner;
+    let options = wiring::gitlab(runner, &subject.directories, subject.settings.connection_max_age);
     let ca_pem = Client::new(options).ok().and_then(|client| client.ca_pem());
-    let Some(found) = try_cache(runner, &patient.directories, ca_pem, writes).await else { return Vec::new() };
+    let Some(found) = try_cache(runner, &subject.directories, ca_pem, writes).await else { return Vec::new() };
     vec![match found {
         CacheFound::Unusable(why) => {
             Finding::error(CHECK, why, "correct [runners.cache] of the runner; until then its jobs run without caches")

@@ -3,20 +3,17 @@
 use gantry_config::KubernetesSettings;
 use gantry_core::error_chain::chain;
 use gantry_daemon::wiring;
-use gantry_kube::rights::{BUDGETS, LOOKS, NAMESPACES, OPTIONAL, USED};
+use gantry_kube::rights::{BUDGETS, LOOKS, NAMESPACES, OPTIONAL, PAUSE_PODS, USED};
 use gantry_kube::{ApiError, Cluster, Fault, Right};
 
-use super::Patient;
+use super::Subject;
 use super::admission;
 use super::finding::{Finding, Grade};
 use super::trial::{self, Trialable};
 
-/// Selects the trial pod and nothing else.
-const SELECTOR: &str = "gantry.dev/doctor=true";
-
 /// Asks the API server. Also returns the cluster, if it can be talked to.
-pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Trialable>) {
-    let namespace = gantry_plan::namespace(&patient.runner.kubernetes);
+pub(super) async fn examine(subject: &Subject<'_>) -> (Vec<Finding>, Option<Trialable>) {
+    let namespace = gantry_plan::namespace(&subject.runner.kubernetes);
     let mut findings: Vec<Finding> = namespace
         .assumed
         .map(|why| {
@@ -25,8 +22,12 @@ pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Tria
         })
         .into_iter()
         .collect();
-    let connected =
-        Cluster::connect(wiring::cluster(patient.runner), namespace.name.clone(), SELECTOR.to_owned()).await;
+    let connected = Cluster::connect(
+        wiring::cluster(subject.runner),
+        namespace.name.clone(),
+        gantry_daemon::trial::SELECTOR.to_owned(),
+    )
+    .await;
     let (cluster, driver) = match connected {
         Ok(connected) => connected,
         Err(error) => {
@@ -42,10 +43,10 @@ pub(super) async fn examine(patient: &Patient<'_>) -> (Vec<Finding>, Option<Tria
     if !is_reachable {
         return (findings, None);
     }
-    let rights = rights(&cluster, &patient.runner.kubernetes).await;
+    let rights = rights(&cluster, &subject.runner.kubernetes).await;
     let may_create = rights.iter().all(|finding| !finding.found.starts_with("create on pods is missing"));
     findings.extend(rights);
-    let is_taken = match trial::plan(patient, None) {
+    let is_taken = match trial::plan(subject, None) {
         Ok(plan) if may_create => {
             let verdict = cluster.would_create(&plan.pod).await;
             let is_taken = verdict.is_ok();
@@ -106,6 +107,9 @@ fn needed(settings: &KubernetesSettings) -> Vec<(Right, bool)> {
     }
     if settings.pod_disruption_budget {
         list.extend(BUDGETS.iter().map(|right| (place(*right), true)));
+    }
+    if !settings.autoscaler.policies.is_empty() {
+        list.extend(PAUSE_PODS.iter().map(|right| (*right, true)));
     }
     if settings.timing.resource_availability_check_max_attempts > 0 {
         let looks = |right: &&Right| match right.resource {

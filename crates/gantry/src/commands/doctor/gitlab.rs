@@ -8,7 +8,7 @@ use gantry_gitlab::{Client, Reached, VerifyOutcome};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 
-use super::Patient;
+use super::Subject;
 use super::finding::Finding;
 use crate::commands::coordinator;
 
@@ -25,9 +25,9 @@ const RENEW: &str = "`gantry reset-token` exchanges it, as long as it works; els
                      token into the configuration";
 
 /// Asks GitLab what it thinks of the runner.
-pub(super) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
-    let runner = patient.runner;
-    let options = wiring::gitlab(runner, &patient.directories, patient.settings.connection_max_age);
+pub(super) async fn examine(subject: &Subject<'_>) -> Vec<Finding> {
+    let runner = subject.runner;
+    let options = wiring::gitlab(runner, &subject.directories, subject.settings.connection_max_age);
     let client = match Client::new(options) {
         Ok(client) => client,
         Err(error) => {
@@ -43,7 +43,7 @@ pub(super) async fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = vec![gitlab(&runner.url, &reached)];
     findings.extend(certificate(&reached));
     findings.extend(clock(&reached, Timestamp::now()));
-    findings.push(token(patient, &client).await);
+    findings.push(token(subject, &client).await);
     findings
 }
 
@@ -95,10 +95,10 @@ fn clock(reached: &Reached, now: Timestamp) -> Option<Finding> {
     })
 }
 
-async fn token(patient: &Patient<'_>, client: &Client) -> Finding {
-    let runner = patient.runner;
+async fn token(subject: &Subject<'_>, client: &Client) -> Finding {
+    let runner = subject.runner;
     let info = wiring::runner_info(runner);
-    let asked = client.verify(&runner.token, &patient.system_id, &info);
+    let asked = client.verify(&runner.token, &subject.system_id, &info);
     let outcome = tokio::time::timeout(WAIT, asked)
         .await
         .unwrap_or_else(|_| VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) });
@@ -110,7 +110,7 @@ async fn token(patient: &Patient<'_>, client: &Client) -> Finding {
         VerifyOutcome::Invalid { message } => Finding::error(
             "token",
             format!("GitLab refuses it ({message}): the runner was removed there, or its token was reset"),
-            format!("{RENEW} ({})", patient.config.display()),
+            format!("{RENEW} ({})", subject.config.display()),
         ),
         VerifyOutcome::Unsure { message } => {
             Finding::warning("token", format!("GitLab did not say whether it is good: {message}"), "try again later")

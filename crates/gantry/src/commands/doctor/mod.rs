@@ -14,8 +14,6 @@ mod gitlab;
 mod local;
 mod trial;
 
-pub(super) use trial::job as empty_job;
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -62,7 +60,7 @@ pub(crate) struct DoctorArgs {
 }
 
 /// What the checks of one runner need.
-struct Patient<'a> {
+struct Subject<'a> {
     config: &'a Path,
     settings: &'a Settings,
     runner: &'a RunnerSettings,
@@ -110,19 +108,19 @@ async fn examine(args: &DoctorArgs, config: &Path, helper: Option<&HelperBinarie
     for runner in runners {
         let own = [Some(&runner.token), runner.kubernetes.bearer_token.as_ref()];
         let _guard = gantry_daemon::guard(None, own.into_iter().flatten());
-        let patient = Patient {
+        let subject = Subject {
             config,
             settings: &settings,
             runner,
             directories: gantry_daemon::certificate_directories(config),
             system_id: gantry_daemon::system_id(config)?,
         };
-        report.add(&runner.name, gitlab::examine(&patient).await);
-        report.add(&runner.name, cache::examine(&patient, args.cache).await);
-        let (found, cluster) = cluster::examine(&patient).await;
+        report.add(&runner.name, gitlab::examine(&subject).await);
+        report.add(&runner.name, cache::examine(&subject, args.cache).await);
+        let (found, cluster) = cluster::examine(&subject).await;
         report.add(&runner.name, found);
         if let (Some(helper), Some(cluster)) = (helper, cluster) {
-            report.add(&runner.name, trial::examine(&patient, cluster, helper, args.image.as_deref()).await);
+            report.add(&runner.name, trial::examine(&subject, cluster, helper, args.image.as_deref()).await);
         }
     }
     Ok(report)

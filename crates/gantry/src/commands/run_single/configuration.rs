@@ -67,7 +67,7 @@ fn text(entry: &str, shutdown_timeout: Option<u32>) -> anyhow::Result<String> {
     Ok(editor.text())
 }
 
-/// JobHeaders what is wrong in words of flags, before anything is started.
+/// Says what is wrong in words of flags, before anything is started.
 fn check(text: &str, is_from_flags: bool) -> anyhow::Result<()> {
     let loaded = gantry_config::load(text, &env).map_err(|problems| anyhow::anyhow!("{problems}"))?;
     let place = |problem: &Problem| {

@@ -87,7 +87,7 @@ impl Counter {
 }
 
 impl Counted {
-    /// JobHeaders whether something has changed.
+    /// Says whether something has changed.
     fn sees_request(&mut self, method: &Method, path: &str, now: Instant) -> bool {
         let before = *self;
         if method == Method::PUT && self.is_taking {

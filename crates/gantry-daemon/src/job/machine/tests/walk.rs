@@ -277,8 +277,14 @@ impl World {
             next.tell(By::Agent);
             next.leave();
         });
-        may(self.server == Server::Waiting && nobody_asks, "GitLab takes the job back", &|next| {
+        // Of a job with a pod the next manager says so sooner.
+        may(self.server == Server::Waiting && nobody_asks && !self.had_pod, "GitLab takes the job back", &|next| {
             next.server = Server::TakenBack;
+        });
+        let asked = self.managers[TAKER].under.contains(&Under::Create) && !self.managers[TAKER].lives;
+        may(asked, "a pod comes that was asked for by a manager that is dead", &|next| {
+            next.managers[TAKER].under.remove(&Under::Create);
+            (next.pod, next.had_pod, next.agent) = (true, true, true);
         });
         // A job that was acknowledged while its pod could not be made is known to nobody when its
         // manager goes then.

@@ -118,7 +118,7 @@ fn kind(key: &Key) -> Option<Kind> {
         Form::SwitchMap => Kind::Switches,
         Form::CountMap => Kind::Counts,
         Form::Tables if key.name() == "host_aliases" => Kind::HostAliases,
-        Form::Time | Form::Table | Form::Tables | Form::Anything => return None,
+        Form::Decimal | Form::Time | Form::Table | Form::Tables | Form::Anything => return None,
     })
 }
 

@@ -11,7 +11,7 @@ use crate::{
     events::{self, Kind},
     faults::Coming,
     kubelet::{
-        Accident, disk,
+        PodFault, disk,
         record::{self, Restart, Role},
         status,
     },
@@ -31,7 +31,7 @@ impl Worker {
         self.measure = Some(Instant::now() + self.cluster.config.eviction_period);
         let usage = disk::measure(&self.handle, &self.pod).await;
         if let Some(message) = disk::excess(&self.pod, &usage) {
-            self.suffer(Accident::Evict { reason: "Evicted".to_owned(), message }).await;
+            self.suffer(PodFault::Evict { reason: "Evicted".to_owned(), message }).await;
         }
     }
 
@@ -48,8 +48,8 @@ impl Worker {
         }
         let since = *self.running_since.get_or_insert_with(Instant::now);
         let key = &self.handle.key;
-        match self.cluster.faults.accident(&key.namespace, &key.name, &running, since) {
-            Some(Coming::Now(accident)) => self.accident = Some(accident),
+        match self.cluster.faults.pod_fault(&key.namespace, &key.name, &running, since) {
+            Some(Coming::Now(pod_fault)) => self.pod_fault = Some(pod_fault),
             Some(Coming::At(at)) => self.look_at(Some(at)),
             None => {}
         }
@@ -67,9 +67,9 @@ impl Worker {
         self.stop(grace).await;
     }
 
-    pub(super) async fn suffer(&mut self, accident: Accident) {
-        match accident {
-            Accident::Evict { reason, message } => {
+    pub(super) async fn suffer(&mut self, pod_fault: PodFault) {
+        match pod_fault {
+            PodFault::Evict { reason, message } => {
                 events::record(&self.cluster, &self.pod, &events::kubelet(Kind::Warning, &reason, &message));
                 self.whole.failed = Some((reason, message.clone()));
                 self.stop(Duration::ZERO).await;
@@ -79,7 +79,7 @@ impl Worker {
                     self.whole.wiped = true;
                 }
             }
-            Accident::OutOfMemory { container } => {
+            PodFault::OutOfMemory { container } => {
                 let hit = self.records.iter().find(|record| {
                     record.running().is_some()
                         && (record.name == container || (container.is_empty() && record.role == Role::Main))

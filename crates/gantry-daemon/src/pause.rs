@@ -1,0 +1,295 @@
+//! Pause pods (`[runners.kubernetes.autoscaler]`): one Deployment for each runner of each manager,
+//! of which only the number of pods changes. Everything is decided in memory; the API server is
+//! asked when the number changes, and once in [`HEARTBEAT`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gantry_config::periods;
+use gantry_config::settings::kubernetes::Autoscaler;
+use gantry_kube::{ApiError, Fault};
+use gantry_plan::ANNOTATION_PAUSE_HEARTBEAT;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::of;
+use crate::runner::Runner;
+use crate::tasks;
+
+/// How often the number is decided (GitLab Runner 19.4).
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How often the Deployment is written although nothing has changed: others see that its manager
+/// lives, and we how many pods it has.
+const HEARTBEAT: Duration = Duration::from_mins(1);
+
+/// How long a Deployment is left alone whose manager says nothing (GitLab Runner 19.4).
+const LEFT: i64 = 60 * 60;
+
+/// How long a manager that ends waits for the removal.
+const REMOVAL: Duration = Duration::from_secs(5);
+
+/// Keeps the pause pods of a runner until it stops, if it should have any.
+pub(crate) fn keep(runner: &Arc<Runner>, stop: &CancellationToken) {
+    if runner.settings.kubernetes.autoscaler.policies.is_empty() {
+        return;
+    }
+    let (runner, stop) = (Arc::clone(runner), stop.clone());
+    let tracker = runner.shared.jobs.clone();
+    tasks::spawn(tracker.track_future(async move {
+        let name = gantry_plan::pause_name(&runner.settings, &runner.shared.system_id);
+        let before = runner.shared.pause_names.of(name);
+        let _only_one = before.lock().await;
+        let mut keeper = Keeper::new(&runner);
+        stop.run_until_cancelled(keeper.run()).await;
+        keeper.remove().await;
+    }));
+}
+
+/// The names of Deployments that somebody in this process keeps: an entry that has changed begins
+/// only when what it was before has removed its own.
+#[derive(Clone, Default)]
+pub(crate) struct Names {
+    known: Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+impl Names {
+    fn of(&self, name: String) -> Arc<tokio::sync::Mutex<()>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry(name).or_default())
+    }
+}
+
+struct Keeper<'r> {
+    runner: &'r Runner,
+    level: Level,
+    /// When the Deployment was written last, and with how many pods.
+    written: Option<(Instant, u32)>,
+    class: Class,
+    /// What went wrong last, which is said once.
+    trouble: Option<String>,
+}
+
+/// How far the priority class is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Unmade,
+    Refused,
+    /// It is there, or somebody else's business.
+    There,
+}
+
+impl<'r> Keeper<'r> {
+    fn new(runner: &'r Runner) -> Self {
+        Self { runner, level: Level::default(), written: None, class: Class::Unmade, trouble: None }
+    }
+
+    async fn run(&mut self) {
+        self.remove_left().await;
+        loop {
+            self.turn().await;
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Makes the priority class, unless that has been done.
+    async fn make_class(&mut self) {
+        let class = gantry_plan::pause_class(&self.runner.settings).filter(|_| self.class != Class::There);
+        let Some(class) = class else { return };
+        match self.runner.cluster().create_priority_class(&class).await {
+            Ok(()) => self.class = Class::There,
+            Err(error) => {
+                if std::mem::replace(&mut self.class, Class::Refused) == Class::Unmade {
+                    tracing::warn!(
+                        %error,
+                        "the priority class of pause pods cannot be made, and may be missing: grant create on priorityclasses \
+                         (scheduling.k8s.io) by a ClusterRole, or make it, with the value -1"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Removes what managers have left that are gone.
+    async fn remove_left(&mut self) {
+        let (cluster, settings) = (self.runner.cluster(), &self.runner.settings);
+        let own = gantry_plan::pause_name(settings, &self.runner.shared.system_id);
+        let found = match cluster.list_deployments(&gantry_plan::pause_selector(settings)).await {
+            Ok(found) => found,
+            Err(error) => return self.failed("get_deployment", &error),
+        };
+        let now = Timestamp::now().as_second();
+        for deployment in found {
+            let heartbeat =
+                deployment.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_PAUSE_HEARTBEAT));
+            let at = heartbeat.and_then(|text| text.parse::<Timestamp>().ok());
+            let name = deployment.metadata.name.unwrap_or_default();
+            if name != own && at.is_some_and(|at| now - at.as_second() > LEFT) {
+                tracing::info!(deployment = name, "removing pause pods whose manager is gone");
+                if let Err(error) = cluster.delete_deployment(&name).await {
+                    self.failed("apply_state", &error);
+                }
+            }
+        }
+    }
+
+    async fn turn(&mut self) {
+        let shared = &self.runner.shared;
+        let autoscaler = &self.runner.settings.kubernetes.autoscaler;
+        let jobs = shared.running.count_of(&self.runner.labels);
+        let (wanted, idle_time) = wanted(autoscaler, jobs, Timestamp::now(), &TimeZone::system());
+        let pods = self.level.next(wanted, idle_time, Instant::now());
+        let labels = of(&self.runner.labels);
+        shared.metrics.pause_pods_desired.with_label_values(&labels).set(i64::from(pods));
+        let is_written = self.written.is_some_and(|(at, written)| written == pods && at.elapsed() < HEARTBEAT);
+        if is_written || (self.written.is_none() && pods == 0) {
+            return;
+        }
+        self.make_class().await;
+        let heartbeat = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let deployment = gantry_plan::pause_deployment(&self.runner.settings, &shared.system_id, pods, &heartbeat);
+        match self.runner.cluster().apply_deployment(&deployment).await {
+            Ok(found) => {
+                let ready = found.status.and_then(|status| status.ready_replicas).unwrap_or(0);
+                shared.metrics.pause_pods_current.with_label_values(&labels).set(i64::from(ready));
+                let before = self.written.replace((Instant::now(), pods)).map_or(0, |(_, before)| before);
+                if before != pods {
+                    let direction = if pods > before { "up" } else { "down" };
+                    let [runner, name, system_id] = labels;
+                    let scaled = &shared.metrics.pause_pods_scaled;
+                    scaled.with_label_values(&[runner, name, system_id, direction]).inc();
+                    tracing::info!(runner_name = name, pods, jobs, "pause pods");
+                }
+                self.trouble = None;
+            }
+            Err(error) => self.failed("apply_state", &error),
+        }
+    }
+
+    fn failed(&mut self, reason: &str, error: &ApiError) {
+        let [runner, name, system_id] = of(&self.runner.labels);
+        let errors = &self.runner.shared.metrics.pause_pods_errors;
+        errors.with_label_values(&[runner, name, system_id, reason]).inc();
+        let text = error.to_string();
+        if self.trouble.as_ref() != Some(&text) {
+            let change = match error.fault {
+                Fault::Forbidden => ": grant list, create, patch and delete on deployments (apps)",
+                _ => "",
+            };
+            tracing::warn!(runner_name = name, "there may be no pause pods{change}: {text}");
+        }
+        self.trouble = Some(text);
+    }
+
+    async fn remove(&mut self) {
+        if self.written.is_none() {
+            return;
+        }
+        let name = gantry_plan::pause_name(&self.runner.settings, &self.runner.shared.system_id);
+        match timeout(REMOVAL, self.runner.cluster().delete_deployment(&name)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.failed("apply_state", &error),
+            Err(_) => tracing::warn!(deployment = name, "the pause pods could not be removed in time"),
+        }
+    }
+}
+
+/// How many pause pods a runner with so many jobs should have now, and how long fewer must have
+/// been enough before some go, for a manager whose own zone is `here`.
+fn wanted(autoscaler: &Autoscaler, jobs: usize, now: Timestamp, here: &TimeZone) -> (u32, Duration) {
+    let policies = autoscaler.policies.iter().rev();
+    let is_now =
+        |zone: &Option<TimeZone>, list: &[periods::Cron]| periods::contain(list, zone.as_ref().unwrap_or(here), now);
+    let Some(policy) = policies.into_iter().find(|policy| is_now(&policy.timezone, &policy.periods)) else {
+        return (0, NO_POLICY);
+    };
+    let jobs = f64::from(u32::try_from(jobs).unwrap_or(u32::MAX));
+    let scaled = whole((policy.scale_factor * jobs).ceil());
+    let scaled = scaled.min(policy.scale_factor_limit.unwrap_or(u32::MAX));
+    let most = autoscaler.max_pause_pods.unwrap_or(u32::MAX);
+    (policy.idle_count.max(scaled).min(most), policy.idle_time)
+}
+
+/// How long pause pods stay when no policy counts any more (GitLab Runner 19.4).
+const NO_POLICY: Duration = Duration::from_mins(5);
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is bounded before")]
+fn whole(number: f64) -> u32 {
+    number.clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
+/// How many there are: more at once, fewer when fewer have been enough for long.
+#[derive(Debug, Default)]
+struct Level {
+    pods: u32,
+    fewer_since: Option<Instant>,
+}
+
+impl Level {
+    fn next(&mut self, wanted: u32, idle_time: Duration, now: Instant) -> u32 {
+        if wanted >= self.pods {
+            *self = Self { pods: wanted, fewer_since: None };
+        } else if now.saturating_duration_since(*self.fewer_since.get_or_insert(now)) >= idle_time {
+            *self = Self { pods: wanted, fewer_since: None };
+        }
+        self.pods
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gantry_config::settings::kubernetes::Autoscaler;
+    use jiff::tz::TimeZone;
+    use tokio::time::Instant;
+
+    use super::{Level, wanted};
+
+    fn autoscaler(more: &str) -> Autoscaler {
+        let text = format!(
+            "[[runners]]\nurl = \"https://gitlab.example.com\"\ntoken = \"glrt-x\"\nexecutor = \"kubernetes\"\n\
+             [runners.kubernetes.autoscaler]\n{more}"
+        );
+        let loaded = gantry_config::load(&text, &|_| None).expect("a file");
+        assert_eq!((loaded.unusable.len(), loaded.warnings.len()), (0, 0), "{:?}", loaded.warnings);
+        loaded.settings.runners.into_iter().next().expect("a runner").kubernetes.autoscaler
+    }
+
+    #[test]
+    fn policies_say_how_many() {
+        let settings = autoscaler(
+            "max_pause_pods = 8\n\
+             [[runners.kubernetes.autoscaler.policy]]\nidle_count = 1\n\
+             [[runners.kubernetes.autoscaler.policy]]\nperiods = [\"* 8-17 * * mon-fri\"]\ntimezone = \"Europe/Berlin\"\n\
+             idle_count = 2\nidle_time = \"10m\"\nscale_factor = 0.5\nscale_factor_limit = 5\n",
+        );
+        // 2026-11-30 is a Monday, and Berlin an hour ahead.
+        for (now, jobs, expected) in [
+            ("2026-11-30T06:59:59Z", 30, (1, 5)),
+            ("2026-11-30T07:00:00Z", 0, (2, 10)),
+            ("2026-11-30T07:00:00Z", 5, (3, 10)),
+            ("2026-11-30T07:00:00Z", 30, (5, 10)),
+            ("2026-11-29T07:00:00Z", 30, (1, 5)),
+        ] {
+            let (pods, idle_time) = wanted(&settings, jobs, now.parse().expect("a time"), &TimeZone::UTC);
+            assert_eq!((pods, idle_time.as_secs() / 60), expected, "{now} {jobs}");
+        }
+        let bounded = autoscaler("max_pause_pods = 3\n[[runners.kubernetes.autoscaler.policy]]\nscale_factor = 2\n");
+        let (pods, _) = wanted(&bounded, 30, jiff::Timestamp::UNIX_EPOCH, &TimeZone::UTC);
+        assert_eq!(pods, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_are_more_at_once_and_fewer_after_a_while() {
+        let (mut level, start, minute) = (Level::default(), Instant::now(), Duration::from_mins(1));
+        let mut at = |wanted, minutes: u32| level.next(wanted, 5 * minute, start + minutes * minute);
+        assert_eq!([at(3, 0), at(1, 1), at(1, 5)], [3, 3, 3]);
+        assert_eq!(at(3, 5), 3, "as many as before start the time anew");
+        assert_eq!([at(2, 6), at(1, 10), at(2, 11), at(0, 12)], [3, 3, 2, 2]);
+        assert_eq!(at(7, 12), 7);
+    }
+}

@@ -1,0 +1,181 @@
+//! A GitLab that is away, silent, slow, or answers nonsense for half an hour in the middle of a
+//! job, and is back: on a clock that jumps.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use gantry_gitlab::{Body, ByteStream, Client, ClientOptions, Timeouts, Transport, TransportError, TransportFault};
+use gantry_relay::{Pace, RelayEnd, RelayJob};
+use http::{Method, Request, Response};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{closed, creds, info, trace};
+
+const HALF_AN_HOUR: Duration = Duration::from_mins(30);
+
+/// When it begins, from the beginning of the relay.
+const BEGINS: Duration = Duration::from_mins(2);
+
+/// How often the job prints a piece, for an hour in all.
+const PIECES: usize = 60;
+const PIECE: usize = 5_000;
+
+/// Most requests in that time: two in a minute for the log and the state each, with their inner
+/// tries.
+const MOST_REQUESTS: usize = 400;
+
+/// What GitLab does instead of its work.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    /// Nobody listens.
+    Away,
+    /// It takes requests and says nothing.
+    Silent,
+    /// It takes them, and the connection breaks in the middle of its answer.
+    Cut,
+    /// It does its work a minute later than it is asked.
+    Slow,
+    /// It, or who stands before it, answers with this.
+    Says(u16),
+}
+
+#[derive(Default)]
+struct State {
+    log: Vec<u8>,
+    finals: Vec<String>,
+    troubled: usize,
+}
+
+struct GitLab {
+    trouble: Trouble,
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+impl GitLab {
+    fn is_troubled(&self) -> bool {
+        let since = self.begun.elapsed();
+        since >= BEGINS && since < BEGINS + HALF_AN_HOUR
+    }
+
+    /// What it answers when it works.
+    fn works(&self, head: &http::request::Parts, body: &Bytes) -> Response<ByteStream> {
+        let mut state = self.state.lock().unwrap();
+        let answer = Response::builder().header("Job-Status", "running");
+        let answer = if head.method == Method::PATCH {
+            let range = head.headers["content-range"].to_str().unwrap();
+            let begins: usize = range.split('-').next().unwrap().parse().unwrap();
+            let fits = begins == state.log.len();
+            if fits {
+                state.log.extend_from_slice(body);
+            }
+            let stored = format!("0-{}", state.log.len());
+            answer.status(if fits { 202 } else { 416 }).header("Range", stored)
+        } else {
+            let said: serde_json::Value = serde_json::from_slice(body).unwrap();
+            let said = said["state"].as_str().unwrap().to_owned();
+            if said != "running" {
+                state.finals.push(said);
+            }
+            answer.status(200)
+        };
+        let body: ByteStream = Box::pin(stream::empty());
+        answer.body(body).unwrap()
+    }
+}
+
+/// The transport of a client that reaches it.
+struct Way(Arc<GitLab>);
+
+impl Transport for Way {
+    fn send(
+        &self,
+        request: Request<Body>,
+        timeouts: Timeouts,
+    ) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
+        let gitlab = Arc::clone(&self.0);
+        async move {
+            let (head, body) = request.into_parts();
+            let Body::Bytes(body) = body else { panic!("a body of known length") };
+            if !gitlab.is_troubled() {
+                return Ok(gitlab.works(&head, &body));
+            }
+            gitlab.state.lock().unwrap().troubled += 1;
+            let fails = |fault| Err(TransportError::new(fault, "trouble"));
+            match gitlab.trouble {
+                Trouble::Away => fails(TransportFault::Connect),
+                Trouble::Silent => {
+                    sleep(timeouts.head).await;
+                    fails(TransportFault::Timeout)
+                }
+                Trouble::Cut => {
+                    // It has done what it was asked, and nobody hears of it.
+                    let _ = gitlab.works(&head, &body);
+                    fails(TransportFault::Broken)
+                }
+                Trouble::Slow => {
+                    sleep(Duration::from_mins(1).min(timeouts.head)).await;
+                    let answer = gitlab.works(&head, &body);
+                    if timeouts.head > Duration::from_mins(1) { Ok(answer) } else { fails(TransportFault::Timeout) }
+                }
+                Trouble::Says(status) => {
+                    let page = stream::iter([Ok(Bytes::from_static(b"<html>"))]).boxed();
+                    Ok(Response::builder().status(status).header("Content-Type", "text/html").body(page).unwrap())
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_an_hour_costs_nothing_of_a_log_and_its_end() {
+    let says = [408, 425, 429, 500, 502, 503, 504, 520].map(Trouble::Says);
+    let all = [Trouble::Away, Trouble::Silent, Trouble::Cut, Trouble::Slow].into_iter().chain(says);
+    for trouble in all {
+        let gitlab = Arc::new(GitLab { trouble, begun: Instant::now(), state: Mutex::default() });
+        let whole = trace(PIECES * PIECE);
+        assert_eq!(relayed(&gitlab, &whole).await, RelayEnd::Delivered, "{trouble:?}");
+        let state = gitlab.state.lock().unwrap();
+        assert!(state.log == whole, "{trouble:?}: {} of {} bytes", state.log.len(), whole.len());
+        assert_eq!(state.finals, ["failed"], "{trouble:?}");
+        assert!((1..=MOST_REQUESTS).contains(&state.troubled), "{trouble:?}: {} requests", state.troubled);
+    }
+}
+
+/// A job that prints a piece each minute.
+async fn relayed(gitlab: &Arc<GitLab>, whole: &[u8]) -> RelayEnd {
+    let client = Client::with_transport(ClientOptions::new("https://gitlab.test"), Arc::new(Way(Arc::clone(gitlab))));
+    let job = RelayJob {
+        creds: creds(),
+        info: info(),
+        debug_trace: false,
+        failure_reasons: vec!["script_failure".to_owned()],
+        acknowledged: true,
+        final_tries: 10,
+        deadline: Instant::now() + Duration::from_hours(2),
+        pace: Pace::default(),
+    };
+    let (inputs, inbox) = mpsc::channel(8);
+    let (outbox, mut reports) = mpsc::channel(8);
+    let printing = async {
+        for (number, piece) in whole.chunks(PIECE).enumerate() {
+            sleep_until(gitlab.begun + Duration::from_mins(number as u64)).await;
+            let offset = (number * PIECE) as u64;
+            let bytes = Bytes::copy_from_slice(piece);
+            inputs.send(gantry_relay::Input::Trace { offset, bytes }).await.unwrap();
+        }
+        inputs.send(closed(whole)).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    let reading = async { while reports.recv().await.is_some() {} };
+    let beside = async { tokio::join!(printing, reading) };
+    tokio::select! {
+        end = gantry_relay::run(client.unwrap(), job, inbox, outbox) => end,
+        _ = beside => unreachable!("who prints waits for the end"),
+    }
+}
