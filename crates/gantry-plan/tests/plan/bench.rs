@@ -137,7 +137,9 @@ pub(crate) fn topics(plan: &JobPlan) -> [(&'static str, Value); 8] {
         ("stages", stages.into()),
         ("agent", agent),
     ];
-    topics.iter_mut().for_each(|(_, value)| tidy(value));
+    for (_, value) in &mut topics {
+        tidy(value);
+    }
     topics
 }
 
