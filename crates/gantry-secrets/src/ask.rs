@@ -155,7 +155,7 @@ mod tests {
                             piece
                         })
                         .boxed(),
-                    Ill::Endless => stream::repeat_with(|| Ok(Bytes::from_static(&[b' '; 64 * 1024]))).boxed(),
+                    Ill::Endless => stream::repeat_with(|| Ok(Bytes::from(vec![b' '; 64 * 1024]))).boxed(),
                 };
                 Ok(Response::new(body))
             }

@@ -158,7 +158,7 @@ async fn a_broken_connection_is_tried_again_only_where_that_is_harmless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_final_state_may_take_its_own_time() {
+async fn bytes_add_to_the_time_of_a_call() {
     let world = world([says(200), says(200), says(202), says(202)]);
     let time = Duration::from_secs(40);
     for state in [JobState::Running, JobState::Success] {
@@ -167,7 +167,7 @@ async fn only_a_final_state_may_take_its_own_time() {
     for length in [1, 100 * 1024] {
         world.client.patch_trace(&job(), (0, vec![b'x'; length].into()), false, time).await;
     }
-    assert_eq!(*world.script.limits.lock().unwrap(), [40, 90, 40, 50]);
+    assert_eq!(*world.script.limits.lock().unwrap(), [40, 40, 40, 50]);
 }
 
 #[tokio::test(start_paused = true)]
