@@ -59,7 +59,7 @@ const POD_HARMS: [Harm; 5] =
     [Harm::PodDeleted, Harm::Evicted, Harm::HelperKilled, Harm::BuildKilled, Harm::OutOfMemory];
 
 /// Nothing that is not in here excuses an end that is not the job's own.
-const TABLE: [Row; 14] = [
+const TABLE: [Row; 15] = [
     Row {
         when: "somebody canceled it",
         is_so: |job| job.was_hit_by(&[Harm::Canceled]),
@@ -74,6 +74,13 @@ const TABLE: [Row; 14] = [
         when: "its pod was deleted while no manager was there, so that nothing is left of it",
         is_so: |job| job.was_hit_by(&[Harm::PodDeleted]) && job.troubles.manager_lost,
         ends: &[End::Forgotten, End::NeverBegun],
+    },
+    Row {
+        when: "its pod was ended, managers were killed, and its time-out was over before one lived for long enough",
+        is_so: |job| {
+            job.was_hit_by(&POD_HARMS) && job.troubles.manager_killed && job.program.timeout < Duration::from_secs(3600)
+        },
+        ends: &[End::Forgotten],
     },
     Row { when: "its pod cannot start", is_so: |job| job.program.outcome() == Outcome::NoPod, ends: &[End::System] },
     Row {

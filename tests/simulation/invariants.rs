@@ -33,6 +33,11 @@ pub(crate) const STUCK: &str = "stuck_or_timeout_failure";
 
 /// So many changes of who reports a job, in so short a time, are two that do at one time.
 const TURNS: usize = 3;
+
+/// The same where manager and agent could not reach each other for a while: both have the end of
+/// the job then, and tell GitLab the same when it is back.
+const TURNS_APART: usize = 5;
+
 const TOGETHER: Duration = Duration::from_secs(20);
 
 /// A job's time-out is noticed within this time.
@@ -268,7 +273,8 @@ impl Judged<'_> {
         let reports = &self.facts.reports;
         let turns: Vec<Instant> =
             reports.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].0).collect();
-        match turns.windows(TURNS).find(|turns| turns[TURNS - 1].duration_since(turns[0]) < TOGETHER) {
+        let most = if self.troubles.api { TURNS_APART } else { TURNS };
+        match turns.windows(most).find(|turns| turns[most - 1].duration_since(turns[0]) < TOGETHER) {
             None => Ok(()),
             Some(turns) => {
                 let who = reports.iter().filter(|(at, _)| *at >= turns[0]).map(|(_, who)| who.as_ref());
