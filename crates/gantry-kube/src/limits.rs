@@ -240,3 +240,7 @@ pub const SAID: usize = 64 * 1024;
 
 /// Time for such a command: it makes one connection, which has a time-out of its own.
 pub(crate) const SAID_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Pause before a pod is written again that others wrote at the same time: they have done within
+/// milliseconds.
+pub const CONFLICT_PAUSE: Duration = Duration::from_millis(500);

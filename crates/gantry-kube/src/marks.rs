@@ -3,9 +3,10 @@
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::{ApiError, Cluster, Fault, ObservedPod, PodRef, retry};
+use crate::pods::PodNow;
+use crate::{ApiError, Cluster, Fault, ObservedPod, PodRef, limits, retry};
 
 /// The first minor version of Kubernetes whose API servers keep scheduling gates without being
 /// asked to (Kubernetes 1.27).
@@ -59,9 +60,19 @@ impl Cluster {
         let patch = Patch::Strategic(json!({"metadata": {"uid": pod.uid}, "spec": {"schedulingGates": gates}}));
         let (pods, params) = (self.pods(), PatchParams::default());
         let release = || retry::once(pods.patch(&pod.name, &params, &patch));
-        match retry::until((self.persistence(), deadline), |_| {}, release).await {
-            Err(error) if matches!(error.fault, Fault::Conflict | Fault::Gone) => Ok(()),
-            released => released.map(drop),
+        loop {
+            let released = retry::until((self.persistence(), deadline), |_| {}, release).await;
+            let Err(error) = released else { return Ok(()) };
+            // Another uid is a conflict, and so is a pod that many write at one time (Kubernetes
+            // API).
+            match error.fault {
+                Fault::Gone => return Ok(()),
+                Fault::Conflict if Instant::now() < deadline => match self.get_pod(pod).await {
+                    PodNow::Gone | PodNow::Replaced => return Ok(()),
+                    PodNow::Present(_) | PodNow::Unknown(_) => sleep(limits::CONFLICT_PAUSE).await,
+                },
+                _ => return Err(error),
+            }
         }
     }
 

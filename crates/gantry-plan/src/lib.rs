@@ -271,6 +271,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let job_secrets = JobSecrets::new(expanded.iter().chain(given.left_out()), &job.token);
     let overwritten = overwrites::apply(&runner.kubernetes, expanded, &job_secrets)?;
     let configured_start = runner.kubernetes.timing.poll_timeout;
+    let may_hold_back = context.holds_pods && overwritten.is_at_home(&runner.kubernetes);
     let runner = &effective(runner, overwritten.settings);
     let start_setting = start_setting(runner, configured_start);
     let args = services::ServiceArgs { job, runner, variables, literal: expanded, job_secrets: &job_secrets };
@@ -290,6 +291,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         timestamps: flags.is_on("FF_TIMESTAMPS"),
         debug_trace: settings.is_debugged(),
         mirror: Mirror::of(job, runner, settings.git_strategy),
+        may_hold_back,
         entrypoint: honors_entrypoint.then(|| environment::for_entrypoint(variables, expanded, &job_secrets)),
         patches: if flags.is_on("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") { &runner.kubernetes.pod_spec } else { &[] },
     })?;

@@ -27,6 +27,14 @@ pub(crate) struct Overwritten {
     pub(crate) lines: Vec<HeadLine>,
 }
 
+impl Overwritten {
+    /// Whether the pod is made by the runner's own account and in its own namespace: that is where
+    /// the manager knows its rights.
+    pub(crate) fn is_at_home(&self, configured: &KubernetesSettings) -> bool {
+        self.bearer_token.is_none() && !configured.namespace_per_job && self.settings.namespace == configured.namespace
+    }
+}
+
 /// Applies the overwrites of a job; `literal` are its variables after expansion.
 ///
 /// # Errors

@@ -52,8 +52,6 @@ pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let fleet = Fleet::of(request.context.fleet.as_deref(), &request.runner.url, &namespace);
     let ticket = metadata::ticket(request, (&name, &namespace), &fleet);
     let labels = metadata::labels(request, &base, &fleet);
-    let follows_pod = request.context.holds_pods;
-    let pull_secret = pull_secret.map(|secret| PullSecret { labels: labels.clone(), follows_pod, ..secret });
     let fallbacks = containers.fallbacks.clone();
     let keeps = request.runner.keep_failed_pods;
     if keeps.is_some() && !request.context.may_mark {
@@ -65,6 +63,9 @@ pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let (mut spec, notes) =
         patches::apply(spec(request, containers, pull_secret.as_ref()), request.patches, &request.context.patch_files)?;
     lines.extend(notes);
+    // A pod that names its node can have no scheduling gates (Kubernetes API).
+    let follows_pod = request.may_hold_back && spec.node_name.is_none();
+    let pull_secret = pull_secret.map(|secret| PullSecret { labels: labels.clone(), follows_pod, ..secret });
     if let Some(secret) = &pull_secret {
         secret.hold_back(&mut spec);
     }

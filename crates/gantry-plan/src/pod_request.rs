@@ -27,6 +27,8 @@ pub(crate) struct PodRequest<'a> {
     pub(crate) timestamps: bool,
     pub(crate) debug_trace: bool,
     pub(crate) mirror: Option<Mirror<'a>>,
+    /// Whether the pod may be held back until its Secret is there.
+    pub(crate) may_hold_back: bool,
     /// What an entrypoint sees that starts the build container; nothing where none does
     /// (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
     pub(crate) entrypoint: Option<Vec<(String, String)>>,

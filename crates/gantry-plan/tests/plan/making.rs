@@ -98,6 +98,30 @@ fn git_mirrors() {
     golden!("git_mirrors", shown);
 }
 
+/// The manager knows its rights with its own account, in its own namespace.
+#[test]
+fn a_pod_is_held_back_for_its_secret_where_the_manager_can_let_it_go() {
+    let login = variable("DOCKER_AUTH_CONFIG", r#"{"auths": {"registry.example.com": {"auth": "dTpw"}}}"#);
+    let gates = |more: &str, further: Value| {
+        let config = format!("[runners.kubernetes]\nnamespace = \"ci\"\n{more}");
+        let job_of = json!({"image": {"name": "registry.example.com/a:1"}, "variables": [login, further]});
+        let context = gantry_plan::Context { holds_pods: true, ..context() };
+        let links = gantry_plan::Links::default();
+        let plan = gantry_plan::plan(&job(payload(&job_of)), &runner(&config), &context, &links).unwrap();
+        let gates = plan.pod.spec.unwrap().scheduling_gates.map_or(0, |gates| gates.len());
+        assert_eq!(plan.pull_secret.unwrap().follows_pod, gates == 1, "{more}");
+        gates
+    };
+    assert_eq!(gates("", variable("X", "1")), 1);
+    assert_eq!(gates("namespace_per_job = true\n", variable("X", "1")), 0);
+    let other = variable("KUBERNETES_NAMESPACE_OVERWRITE", "ci-2");
+    assert_eq!(gates("namespace_overwrite_allowed = \".*\"\n", other), 0);
+    let token = variable("KUBERNETES_BEARER_TOKEN", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln");
+    assert_eq!(gates("host = \"https://h\"\nbearer_token_overwrite_allowed = true\n", token), 0);
+    let patch = "[[runners.kubernetes.pod_spec]]\nname = \"a node\"\npatch = '{\"nodeName\": \"n1\"}'\npatch_type = \"merge\"\n";
+    assert_eq!(gates(patch, variable("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION", "true")), 0);
+}
+
 #[test]
 fn a_job_with_its_own_token() {
     let config =
