@@ -140,9 +140,11 @@ impl Mirror<'_> {
     /// A mirror that does not give what it has is made anew by the next job, unless that has
     /// happened meanwhile.
     async fn renew(&self, store: &Store) {
-        if Lock::exclusive(&self.context.layout.mirror_dir()).await.is_ok() && store.is_the_same() {
+        let lock = Lock::exclusive(&self.context.layout.mirror_dir()).await;
+        if lock.is_ok() && store.is_the_same() {
             store.clear();
         }
+        drop(lock);
     }
 }
 
