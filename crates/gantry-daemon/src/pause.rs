@@ -28,6 +28,9 @@ const HEARTBEAT: Duration = Duration::from_mins(1);
 /// How long a Deployment is left alone whose manager says nothing (GitLab Runner 19.4).
 const LEFT: i64 = 60 * 60;
 
+/// How often such Deployments are looked for.
+const SEARCH: Duration = Duration::from_mins(60);
+
 /// How long a manager that ends waits for the removal.
 const REMOVAL: Duration = Duration::from_secs(5);
 
@@ -74,10 +77,13 @@ impl<'r> Keeper<'r> {
     }
 
     async fn run(&mut self) {
-        self.remove_left().await;
         loop {
-            self.turn().await;
-            sleep(LOOK).await;
+            self.remove_left().await;
+            let searched = Instant::now();
+            while searched.elapsed() < SEARCH {
+                self.turn().await;
+                sleep(LOOK).await;
+            }
         }
     }
 
@@ -113,7 +119,11 @@ impl<'r> Keeper<'r> {
                 deployment.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_PAUSE_HEARTBEAT));
             let at = heartbeat.and_then(|text| text.parse::<Timestamp>().ok());
             let name = deployment.metadata.name.unwrap_or_default();
-            if name != own && at.is_some_and(|at| now - at.as_second() > LEFT) {
+            if name == own && self.written.is_none() {
+                // An earlier life of this manager has left it: it gets the number of pods of now.
+                let pods = deployment.spec.and_then(|spec| spec.replicas).and_then(|pods| u32::try_from(pods).ok());
+                self.written = Some((Instant::now(), pods.unwrap_or(0)));
+            } else if name != own && at.is_some_and(|at| now - at.as_second() > LEFT) {
                 tracing::info!(deployment = name, "removing pause pods whose manager is gone");
                 if let Err(error) = cluster.delete_deployment(&name).await {
                     self.failed("apply_state", &error);
