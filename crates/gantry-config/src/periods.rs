@@ -76,18 +76,20 @@ struct Kind {
     what: &'static str,
     lowest: i16,
     highest: i16,
+    /// Where a step ends that names its beginning only (`5/2`).
+    end: i16,
     /// Words for its numbers, the first for the lowest.
     names: &'static [&'static str],
 }
 
-const SECOND: Kind = Kind { what: "second", lowest: 0, highest: 59, names: &[] };
-const MINUTE: Kind = Kind { what: "minute", lowest: 0, highest: 59, names: &[] };
-const HOUR: Kind = Kind { what: "hour", lowest: 0, highest: 23, names: &[] };
-const MONTH_DAY: Kind = Kind { what: "day of the month", lowest: 1, highest: 31, names: &[] };
-const MONTH: Kind = Kind { what: "month", lowest: 1, highest: 12, names: &MONTHS };
+const SECOND: Kind = Kind { what: "second", lowest: 0, highest: 59, end: 59, names: &[] };
+const MINUTE: Kind = Kind { what: "minute", lowest: 0, highest: 59, end: 59, names: &[] };
+const HOUR: Kind = Kind { what: "hour", lowest: 0, highest: 23, end: 23, names: &[] };
+const MONTH_DAY: Kind = Kind { what: "day of the month", lowest: 1, highest: 31, end: 31, names: &[] };
+const MONTH: Kind = Kind { what: "month", lowest: 1, highest: 12, end: 12, names: &MONTHS };
 /// 7 is Sunday too.
-const WEEK_DAY: Kind = Kind { what: "day of the week", lowest: 0, highest: 7, names: &DAYS };
-const YEAR: Kind = Kind { what: "year", lowest: 1970, highest: 2099, names: &[] };
+const WEEK_DAY: Kind = Kind { what: "day of the week", lowest: 0, highest: 7, end: 6, names: &DAYS };
+const YEAR: Kind = Kind { what: "year", lowest: 1970, highest: 2099, end: 2099, names: &[] };
 
 impl Cron {
     /// Reads an expression.
@@ -143,7 +145,7 @@ impl Cron {
 }
 
 fn field(text: &str, kind: &Kind) -> Result<Field, CronError> {
-    let mut numbers = BTreeSet::new();
+    let (mut numbers, mut is_all) = (BTreeSet::new(), false);
     for part in text.split(',') {
         let wrong =
             || CronError::Part { part: part.to_owned(), what: kind.what, lowest: kind.lowest, highest: kind.highest };
@@ -158,18 +160,16 @@ fn field(text: &str, kind: &Kind) -> Result<Field, CronError> {
             Some((first, last)) => (number(first, kind).ok_or_else(wrong)?, number(last, kind).ok_or_else(wrong)?),
             None => {
                 let first = number(range, kind).ok_or_else(wrong)?;
-                (first, if step.is_some() { kind.highest } else { first })
+                (first, if step.is_some() { kind.end.max(first) } else { first })
             }
         };
         if first > last {
             return Err(wrong());
         }
-        if step.is_none() && (first, last) == (kind.lowest, kind.highest) {
-            return Ok(None);
-        }
+        is_all |= step.is_none() && (first, last) == (kind.lowest, kind.highest);
         numbers.extend((first..=last).step_by(step.unwrap_or(1)));
     }
-    Ok(Some(numbers))
+    Ok((!is_all).then_some(numbers))
 }
 
 fn number(text: &str, kind: &Kind) -> Option<i16> {
@@ -211,6 +211,8 @@ mod tests {
             ("0,30 * * NOV *", "", "2026-11-30T03:30:00Z", true),
             ("* * * * 7", "", "2026-11-29T03:30:00Z", true),
             ("* * * * 0", "", "2026-11-29T03:30:00Z", true),
+            ("* * * * 1/2", "", "2026-11-30T03:30:00Z", true),
+            ("* * * * 1/2", "", "2026-11-29T03:30:00Z", false),
             // The 30th, or any Tuesday.
             ("* * 30 * tue", "", "2026-11-30T03:30:00Z", true),
             ("* * 30 * tue", "", "2026-12-01T03:30:00Z", true),
