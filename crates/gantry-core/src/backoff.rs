@@ -13,7 +13,8 @@ pub fn doubled(first: Duration, most: Duration, failures: u32) -> Duration {
 
 /// `pause`, shortened by up to half: `share` is 0 for half of it and 1 for all.
 pub fn spread(pause: Duration, share: f64) -> Duration {
-    pause.mul_f64(0.5 + share.clamp(0.0, 1.0) / 2.0)
+    let half = pause / 2;
+    half.saturating_add(half.mul_f64(share.clamp(0.0, 1.0)))
 }
 
 /// The pauses of one loop of tries.
@@ -67,6 +68,7 @@ mod tests {
     fn spread_pauses_are_between_half_and_all() {
         assert_eq!(spread(MOST, 0.0), MOST / 2);
         assert_eq!(spread(MOST, 1.0), MOST);
+        assert!(spread(Duration::MAX, 1.0) >= Duration::MAX / 2);
         let mut backoff = Backoff::new(MOST, MOST);
         let pauses: Vec<_> = std::iter::repeat_with(|| backoff.next_spread_pause()).take(100).collect();
         assert!(pauses.iter().all(|pause| (MOST / 2..=MOST).contains(pause)), "{pauses:?}");

@@ -6,8 +6,9 @@ use std::time::Duration;
 /// `network/retry_requester.go`).
 pub(crate) const INNER_TRIES: u32 = 5;
 
-/// Shortest wait between inner tries where the server names none (GitLab Runner 19.4).
-pub(crate) const INNER_BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// First wait between inner tries where the server names none (GitLab Runner 19.4); it and those
+/// that follow are shortened by up to half.
+pub(crate) const INNER_BACKOFF_FIRST: Duration = Duration::from_millis(100);
 
 /// Longest server-given wait that is obeyed inside one call. GitLab counts requests per minute, so
 /// one minute always reaches the next window; the reference obeys any number and can stand still

@@ -75,7 +75,7 @@ fn server_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 fn pause(moment: Moment) -> Duration {
-    backoff::spread(backoff::doubled(limits::INNER_BACKOFF_MIN, Duration::MAX, moment.tries), moment.random)
+    backoff::spread(backoff::doubled(limits::INNER_BACKOFF_FIRST, Duration::MAX, moment.tries), moment.random)
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
     fn waits_without_advice_double() {
         let waits: Vec<_> = (1..5).map(|tries| wait(500, &[], tries).unwrap().as_millis()).collect();
         assert_eq!(waits, [100, 200, 400, 800]);
-        assert_eq!(pause(moment(4, 0.0)), limits::INNER_BACKOFF_MIN * 4);
+        assert_eq!(pause(moment(4, 0.0)), limits::INNER_BACKOFF_FIRST * 4);
     }
 
     #[test]

@@ -201,7 +201,12 @@ impl Visits {
 
 impl Drop for Visits {
     fn drop(&mut self) {
-        self.sessions.lock().remove(&self.id);
+        let mut sessions = self.sessions.lock();
+        // Another try to adopt the job may have opened it anew.
+        if sessions.get(&self.id).is_some_and(|session| Arc::ptr_eq(session, &self.session)) {
+            sessions.remove(&self.id);
+        }
+        drop(sessions);
         self.session.ended.cancel();
     }
 }
