@@ -19,10 +19,12 @@ mod pod;
 mod services;
 mod terms;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::Ending;
 use gantry_core::limits::{REPORT_ALLOWANCE, SHIM_HELLO};
+use gantry_kube::PodState;
 use gantry_wire::layout::HELPER;
 
 use self::bad_news::{BadNews, Held};
@@ -135,6 +137,9 @@ pub(crate) struct Machine {
     claimed: Duration,
     /// Somebody wants it canceled.
     canceled: bool,
+    /// The agent of its pod has not shown itself for a moment: whether GitLab shows the job as
+    /// running says how long it is looked for.
+    is_silent: bool,
     /// It is left to its agent as soon as that is possible.
     leaving: bool,
     /// The pod's time to start was over while its agent was being looked for.
@@ -176,6 +181,7 @@ impl Machine {
             shim_awaited: false,
             claimed: Duration::ZERO,
             canceled: false,
+            is_silent: false,
             leaving: false,
             late: None,
             dead: None,
@@ -217,6 +223,11 @@ impl Machine {
                 }
                 let proofs = self.pod.look(pod_state, out);
                 self.proven(proofs, out);
+            }
+            Event::PodLooked(facts) if matches!(self.life, Life::Finding { .. }) => {
+                if let Some(facts) = facts {
+                    self.found_pod_seen(&PodState::Present(Arc::from(facts)), out);
+                }
             }
             Event::PodLooked(facts) => self.pod_looked(facts.as_deref(), out),
             Event::Events(events) => {

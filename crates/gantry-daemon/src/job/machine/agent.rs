@@ -101,9 +101,17 @@ impl Machine {
         }
     }
 
-    /// The agent of a found pod has not shown itself in time: there is none, and so no plan.
+    /// The agent of a found pod has not shown itself in time: there is none, and so no plan. Where
+    /// GitLab shows the job as running, silence has to last for longer: a plan may have come before
+    /// the kubelet, or the API server, was in trouble.
     pub(super) fn not_found(&mut self, out: &mut Vec<Effect>) {
-        if matches!(self.life, Life::Finding { link: Link::Connecting | Link::None }) {
+        if !matches!(self.life, Life::Finding { link: Link::Connecting | Link::None }) {
+            return;
+        }
+        let may_ask = self.terms.is_known && !self.terms.manager_may_live;
+        if may_ask && !std::mem::replace(&mut self.is_silent, true) {
+            out.push(Effect::AskGitlab);
+        } else {
             self.no_agent(never_handed(), out);
         }
     }

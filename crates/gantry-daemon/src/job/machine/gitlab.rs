@@ -5,6 +5,7 @@ use gantry_core::Ending;
 use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
 
 use super::agent::never_handed;
+use super::limits::FIND_RUNNING;
 use super::{Author, Gitlab, Go, Life, Link, Machine, Pod, has_reported};
 use crate::job::events::{Effect, Timer};
 use crate::job_end::JobEnd;
@@ -81,8 +82,16 @@ impl Machine {
     /// How the job of a pod without an agent stands. One that GitLab still waits for has never
     /// begun, whatever its pod died of: it ends so that GitLab begins it anew.
     pub(super) fn stands(&mut self, standing: Standing, out: &mut Vec<Effect>) {
-        let Life::Asking { cause } = &self.life else { return };
-        let cause = cause.clone();
+        let cause = match &self.life {
+            Life::Asking { cause } => cause.clone(),
+            Life::Finding { link: Link::Connecting | Link::None } => match standing {
+                Standing::Running | Standing::Canceling => {
+                    return out.extend([Effect::LookAtPod, Effect::Arm(Timer::Find, FIND_RUNNING)]);
+                }
+                _ => never_handed(),
+            },
+            _ => return,
+        };
         match standing {
             Standing::Waiting => {
                 self.end_found(never_handed(), out);

@@ -22,6 +22,11 @@ pub(crate) const BRIEF: Duration = Duration::from_secs(1);
 /// status says: that is up to a second behind, and on a busy node more.
 pub(super) const FIND: Duration = Duration::from_secs(5);
 
+/// The same for a job that GitLab shows as running, which it may be: a kubelet that cannot write
+/// and an API server that refuses every exec are back within this time, as a rule. GitLab would
+/// begin such a job a second time.
+pub(super) const FIND_RUNNING: Duration = Duration::from_secs(60);
+
 /// How long an agent is claimed that has another manager, as far as it knows. One that has been cut
 /// off is known to be gone sooner; whoever lives is left alone, and its jobs are looked at again
 /// later.
