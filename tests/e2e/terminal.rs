@@ -99,8 +99,10 @@ async fn adopted(world: Rc<World>) -> anyhow::Result<()> {
     );
     let options = |name| RunnerOptions { global: global.clone(), ..RunnerOptions::new(name) };
     let first = Runner::start(&world, &options("terminal-first")).await?;
-    let mut job = script(&["echo in the script", SERVER, "while ! test -e /tmp/told; do sleep 0.2; done"]);
-    job["image"] = json!({"name": IMAGE, "ports": [{"number": 18743, "protocol": "http", "name": "web"}]});
+    // Containers of the simulated cluster share their ports.
+    let server = format!("PORT=18753 {SERVER}");
+    let mut job = script(&["echo in the script", &server, "while ! test -e /tmp/told; do sleep 0.2; done"]);
+    job["image"] = json!({"name": IMAGE, "ports": [{"number": 18753, "protocol": "http", "name": "web"}]});
     let id = world.post_job(&first, &job).await?;
     world.gitlab.wait_for_text(id, "\nlistening", BOUND).await?;
     let visitor = Visitor::of(&world.gitlab, id).await?;
@@ -181,7 +183,7 @@ impl Release {
 
     /// A job that offers a port and runs until it is told, once GitLab shows that it does.
     async fn job(&self, world: &World) -> anyhow::Result<(u64, Visitor)> {
-        let mut job = script(&[SERVER, UNTIL_TOLD[1]]);
+        let mut job = script(&[&format!("PORT=18743 {SERVER}"), UNTIL_TOLD[1]]);
         job["tags"] = json!([self.tag]);
         job["image"] = json!({"name": IMAGE, "ports": [{"number": 18743, "protocol": "http", "name": "web"}]});
         let id = world.gitlab.post_job(&job).await?;
@@ -249,12 +251,12 @@ async fn deployed(world: Rc<World>) -> anyhow::Result<()> {
     release.helm.run(&["uninstall", "ci", "--namespace", &release.namespace, "--wait", "--timeout=90s"]).await.map(drop)
 }
 
-/// A server in what every Debian has: it says what it was asked, twice.
-const SERVER: &str = r#"perl -MIO::Socket::INET -e '$|=1; $s=IO::Socket::INET->new(LocalAddr=>"127.0.0.1",LocalPort=>18743,Listen=>5,ReuseAddr=>1) or die "no socket: $!"; print "listening\n"; for (1..2) { $c=$s->accept; $l=<$c>; $h=""; while (<$c>) { last unless /\S\S/; $h.=$_ } $l=~s/\s+$//; $b="asked: $l; authorization: ".($h=~/authorization/i?"yes":"no"); print $c "HTTP/1.1 200 OK\r\nContent-Length: ".length($b)."\r\n\r\n$b"; close $c }'"#;
+/// A server in what every Debian has, on port `$PORT`: it says what it was asked, twice.
+const SERVER: &str = r#"perl -MIO::Socket::INET -e '$|=1; $s=IO::Socket::INET->new(LocalAddr=>"127.0.0.1",LocalPort=>$ENV{PORT},Listen=>5,ReuseAddr=>1) or die "no socket: $!"; print "listening\n"; for (1..2) { $c=$s->accept; $l=<$c>; $h=""; while (<$c>) { last unless /\S\S/; $h.=$_ } $l=~s/\s+$//; $b="asked: $l; authorization: ".($h=~/authorization/i?"yes":"no"); print $c "HTTP/1.1 200 OK\r\nContent-Length: ".length($b)."\r\n\r\n$b"; close $c }'"#;
 
 async fn ports(world: Rc<World>) -> anyhow::Result<()> {
     let runner = runner(&world, "service-proxy", 600).await?;
-    let mut job = script(&[SERVER]);
+    let mut job = script(&[&format!("PORT=18743 {SERVER}")]);
     let ports =
         json!([{"number": 18743, "protocol": "http", "name": "default_port"}, {"number": 18744, "protocol": "http"}]);
     job["image"] = json!({"name": IMAGE, "ports": ports});

@@ -1,8 +1,8 @@
 //! The server's certificate: made anew at every start and kept in memory only. What GitLab is told
 //! with every offer, and trusts for that session alone, is who has signed it: an authority whose
 //! key follows from the secret of the fleet: `ticket_key`, else the token that was there at the
-//! start. So GitLab trusts the next manager too, when that goes on with the job at the same address;
-//! without `ticket_key` no longer once the token has been renewed.
+//! start. So GitLab trusts the next manager too, when that goes on with the job at the same
+//! address; without `ticket_key` no longer once the token has been renewed.
 
 use std::sync::Arc;
 
