@@ -355,6 +355,8 @@ fn violations(list: &Value, book: &Book) -> Vec<String> {
     let excused = |entry: &Value| match entry["rule"].as_str().unwrap_or_default() {
         // The agent of a job that its manager had to end without it.
         "log after verdict" => troubles.api || troubles.is_first_version,
+        // An acknowledgement that GitLab has not answered for as long as it is tried.
+        "log before acknowledgement" => troubles.gitlab,
         UNACKNOWLEDGED => troubles.gitlab || troubles.manager_lost && (troubles.api || left_no_trace(entry)),
         rule => BROKEN_BY_DEATH.contains(&rule) && (troubles.manager_lost || troubles.gitlab),
     };
