@@ -89,20 +89,12 @@ async fn release(world: Rc<World>) -> anyhow::Result<()> {
     first.extend(set(&[&url, &token, "image.tag=latest"]));
     helm.run(&first).await?;
 
-    let talk = "for i in $(seq 20); do echo line $i; sleep 1; done";
-    let mut job = script(&["echo in the script", talk]);
-    job["tags"] = json!([tag]);
-    job["image"] = json!({"name": IMAGE});
-    let id = world.gitlab.post_job(&job).await?;
-    world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
+    let talker = Talker::begin(&world, tag).await?;
     // Other settings are another Deployment: the manager that goes hands its job over.
     let mut second = install.to_vec();
     second.extend(["--reuse-values", "--set", "concurrent=7"]);
     helm.run(&second).await?;
-    let job = world.gitlab.wait_final(id, BOUND).await?;
-    let log = world.gitlab.text(id).await?;
-    ensure!(job.status == "success", "{job:?}\n{log}");
-    crate::output::is_complete(&log, "line", 20)?;
+    talker.is_whole(&world).await?;
 
     helm.run(&["uninstall", "ci", "--namespace", &namespace, "--wait", "--timeout=90s"]).await?;
     // Pods that were told to end may take their time.
@@ -113,4 +105,30 @@ async fn release(world: Rc<World>) -> anyhow::Result<()> {
         Ok(if ours.is_empty() { Ok(()) } else { Err(format!("{ours:?}")) })
     })
     .await
+}
+
+/// A job that prints 20 lines, one a second, while its manager is replaced.
+pub(crate) struct Talker {
+    id: u64,
+}
+
+impl Talker {
+    /// Begins one for the runner with this tag, and waits until its script runs.
+    pub(crate) async fn begin(world: &World, tag: &str) -> anyhow::Result<Self> {
+        let talk = "for i in $(seq 20); do echo line $i; sleep 1; done";
+        let mut job = script(&["echo in the script", talk]);
+        job["tags"] = json!([tag]);
+        job["image"] = json!({"name": IMAGE});
+        let id = world.gitlab.post_job(&job).await?;
+        world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
+        Ok(Self { id })
+    }
+
+    /// It has succeeded, and nothing is missing from its log.
+    pub(crate) async fn is_whole(&self, world: &World) -> anyhow::Result<()> {
+        let job = world.gitlab.wait_final(self.id, BOUND).await?;
+        let log = world.gitlab.text(self.id).await?;
+        ensure!(job.status == "success", "{job:?}\n{log}");
+        crate::output::is_complete(&log, "line", 20)
+    }
 }

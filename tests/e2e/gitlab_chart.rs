@@ -12,6 +12,7 @@ use gantry_tests::world::{IMAGE, script};
 use gantry_tests::{Kubectl, Need, TlsFront, World, until};
 use serde_json::json;
 
+use crate::chart::Talker;
 use crate::connections::address;
 
 const BOUND: Duration = Duration::from_secs(100);
@@ -82,18 +83,10 @@ async fn installed(world: Rc<World>) -> anyhow::Result<()> {
 
     // The hook before the stop takes the runner's manager off GitLab's list, and the next pod
     // registers it again.
-    let talk = "for i in $(seq 20); do echo line $i; sleep 1; done";
-    let mut job = script(&["echo in the script", talk]);
-    job["tags"] = json!([tag]);
-    job["image"] = json!({"name": IMAGE});
-    let id = world.gitlab.post_job(&job).await?;
-    world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
+    let talker = Talker::begin(&world, tag).await?;
     kubectl(&["rollout", "restart", "deployment/ci-gitlab-runner"]).await?;
     rolled_out().await?;
-    let job = world.gitlab.wait_final(id, BOUND).await?;
-    let log = world.gitlab.text(id).await?;
-    ensure!(job.status == "success", "{job:?}\n{log}");
-    crate::output::is_complete(&log, "line", 20)?;
+    talker.is_whole(&world).await?;
     let restarts = "--output=jsonpath={.items[*].status.containerStatuses[0].restartCount}";
     let restarts = kubectl(&["get", "pods", "--selector=app=ci-gitlab-runner", restarts]).await?;
     ensure!(restarts.split_whitespace().all(|count| count == "0"), "a probe has failed: {restarts}");

@@ -10,6 +10,8 @@ use gantry_core::error_chain::chain;
 use gantry_core::job::JobSpec;
 use gantry_kube::{AttachRequest, Cluster, HelperBinaries, PodRef, Purpose, facts};
 use gantry_plan::{Context, JobPlan, LABEL_MANAGED, Links};
+use gantry_wire::layout::BUILD;
+pub use gantry_wire::layout::HELPER;
 use serde_json::json;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -17,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub const SELECTOR: &str = "gantry.dev/doctor=true";
 
 /// Containers of the pod whose start is waited for.
-pub const CONTAINERS: [&str; 2] = ["helper", "build"];
+const CONTAINERS: [&str; 2] = [HELPER, BUILD];
 
 /// How long the removal of the pod may take before it is said to be left behind.
 const REMOVAL: Duration = Duration::from_secs(30);
@@ -28,7 +30,7 @@ const REMOVAL: Duration = Duration::from_secs(30);
 /// # Errors
 /// Says why no job can be planned.
 pub fn plan(runner: &RunnerSettings, context: &Context, image: Option<&str>) -> Result<JobPlan, String> {
-    let context = &Context { suffix: format!("{:08x}", chance::bits() & 0xffff_ffff), ..context.clone() };
+    let context = &Context { suffix: chance::letters(8), ..context.clone() };
     let named = image.map(str::to_owned).or_else(|| runner.kubernetes.image.clone().filter(|image| !image.is_empty()));
     if let Some(image) = named {
         return planned(runner, context, &image);
@@ -37,7 +39,7 @@ pub fn plan(runner: &RunnerSettings, context: &Context, image: Option<&str>) -> 
     // no more than a shell.
     let first = planned(runner, context, "helper")?;
     let spec = first.pod.spec.as_ref();
-    let helper = spec.and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINERS[0]));
+    let helper = spec.and_then(|spec| spec.containers.iter().find(|container| container.name == HELPER));
     let helper = helper.and_then(|container| container.image.clone()).unwrap_or_default();
     planned(runner, context, &helper)
 }

@@ -243,4 +243,4 @@ pub(crate) const SAID_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Pause before a pod is written again that others wrote at the same time: they have done within
 /// milliseconds.
-pub const CONFLICT_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const CONFLICT_PAUSE: Duration = Duration::from_millis(500);

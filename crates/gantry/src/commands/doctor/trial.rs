@@ -83,7 +83,7 @@ async fn sees_gitlab(subject: &Subject<'_>, cluster: &Cluster, pod: &PodRef) -> 
     let command = ["sh", "-c", HELPER_COMMAND, url];
     let change = "let pods reach GitLab: cluster DNS, NetworkPolicy, proxies of the pods ([[runners]] environment); \
                   a job whose manager is gone reports by itself from there, and jobs fetch their sources and artifacts";
-    match cluster.run_in(pod, trial::CONTAINERS[0], &command, input.as_bytes()).await {
+    match cluster.run_in(pod, trial::HELPER, &command, input.as_bytes()).await {
         Ok(said) if said.success => Finding::ok("network", format!("the pod reaches {url}: {}", said.stdout.trim())),
         Ok(said) => {
             let why = if said.stdout.trim().is_empty() { said.end } else { said.stdout.trim().to_owned() };
