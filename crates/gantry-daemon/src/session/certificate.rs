@@ -28,8 +28,8 @@ const LIFE: std::time::Duration = std::time::Duration::from_hours(2 * 365 * 24);
 /// A clock that is a little behind must not refuse it.
 const LEEWAY: std::time::Duration = std::time::Duration::from_hours(1);
 
-/// Authorities of earlier managers that vouch for this one. Each stands for a token that was renewed
-/// while jobs ran, and is sent with every greeting.
+/// Authorities of earlier managers that vouch for this one. Each stands for a token that was
+/// renewed while jobs ran, and is sent with every greeting.
 const VOUCHERS: usize = 4;
 
 /// Tries to make a key of the curve: one number in 2^32 is none.
