@@ -48,6 +48,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// connection of a manager that was killed is still held open by the network.
 const AGAIN: Duration = Duration::from_secs(30);
 
+/// For how long a pod of ours may name another manager before we write our own name again. Longer
+/// than a manager that has lost a job takes to learn of it from the agent.
+const NAMES_ANOTHER: Duration = Duration::from_secs(20);
+
 /// Until a pod is removed again that could not be.
 const REMOVE_AGAIN: Duration = Duration::from_mins(1);
 
@@ -125,6 +129,8 @@ struct RememberedPod {
     next_look: Option<Instant>,
     /// The last look was one that takes the job from a manager that is proven gone.
     replaced: bool,
+    /// Its job is here, and since then it names another manager.
+    names_another: Option<Instant>,
 }
 
 impl RememberedPod {
@@ -198,7 +204,8 @@ impl Keeper {
 
     async fn scan(&mut self, site: &Arc<Site>, members: &[Arc<Runner>], pods: Vec<Arc<PodFacts>>) {
         let fleets = Fleets::of(site, members);
-        self.remember(site.owner(), &fleets, &pods);
+        self.remember(site, &fleets, &pods);
+        self.own_again(site, &pods);
         site.keep_progress(|uid| self.pods.contains_key(uid));
         site.keep_scouts(|owner| pods.iter().any(|facts| owners::name(facts) == Some(owner)));
         let mut found = self.meanings(site, &fleets, &pods);
@@ -225,8 +232,8 @@ impl Keeper {
     }
 
     /// Keeps for how long each pod has been as it is.
-    fn remember(&mut self, us: &str, fleets: &Fleets, pods: &[Arc<PodFacts>]) {
-        let now = Instant::now();
+    fn remember(&mut self, site: &Site, fleets: &Fleets, pods: &[Arc<PodFacts>]) {
+        let (us, now) = (site.owner().as_ref(), Instant::now());
         let mut remembered = BTreeMap::new();
         for facts in pods.iter().filter(|facts| !fleets.runners(facts).is_empty()) {
             let condition = Condition::of(facts);
@@ -237,6 +244,7 @@ impl Keeper {
                 looks: 0,
                 next_look: None,
                 replaced: false,
+                names_another: None,
             };
             let mut watched = self.pods.remove(&facts.uid).unwrap_or(new);
             if !watched.condition.is_like(condition) {
@@ -244,6 +252,8 @@ impl Keeper {
                 watched = RememberedPod { was_there: watched.was_there, ..new };
             }
             watched.condition = condition;
+            let names_another = site.has(facts) && owners::name(facts).is_some_and(|owner| owner != us);
+            watched.names_another = names_another.then(|| watched.names_another.unwrap_or(now));
             if owners::has_strange_owner(facts) && self.reported.insert(facts.uid.clone()) {
                 OwnerChanged(&facts.name).say();
             }
@@ -258,6 +268,21 @@ impl Keeper {
         self.looked = true;
     }
 
+    /// Writes our name on pods of ours again that another manager has claimed and did not get: by
+    /// it others learn whether the job still has a manager.
+    fn own_again(&mut self, site: &Arc<Site>, pods: &[Arc<PodFacts>]) {
+        if site.marking() != Marking::Granted {
+            return;
+        }
+        for facts in pods {
+            let Some(watched) = self.pods.get_mut(&facts.uid) else { continue };
+            if watched.names_another.is_some_and(|since| since.elapsed() >= NAMES_ANOTHER) {
+                watched.names_another = None;
+                adoption::own_again(site, facts.pod());
+            }
+        }
+    }
+
     /// What there is to do about them.
     fn meanings(&self, site: &Site, fleets: &Fleets, pods: &[Arc<PodFacts>]) -> Vec<(Arc<PodFacts>, Meaning)> {
         let now = Instant::now();
@@ -269,7 +294,7 @@ impl Keeper {
                 facts,
                 is_ours: !fleets.runners(facts).is_empty(),
                 owner: self.owners.of(facts, site.owner(), now),
-                is_here: progress == Some(Progress::Here),
+                is_here: site.has(facts),
                 was_there: watched.was_there,
                 lasts: now.saturating_duration_since(watched.since),
                 unix_seconds,

@@ -36,7 +36,7 @@ pub(crate) struct FoundPod<'a> {
     /// It belongs to a fleet of ours.
     pub(crate) is_ours: bool,
     pub(crate) owner: Owner,
-    /// A job of this process has adopted it.
+    /// A job of this process has it.
     pub(crate) is_here: bool,
     /// It was there when this manager first looked.
     pub(crate) was_there: bool,
