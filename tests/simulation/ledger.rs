@@ -36,8 +36,24 @@ pub(crate) struct Facts {
     pub(crate) harms: BTreeSet<Harm>,
     /// When GitLab got a piece of its log, or its end, and from whom.
     pub(crate) reports: Vec<(Instant, Arc<str>)>,
+    /// Since when every request to GitLab about it has failed before it got there.
+    unheard_since: Option<Instant>,
+    /// For how long that was so at most.
+    pub(crate) unheard: Duration,
     /// The trace as the agent had it when it ended.
     pub(crate) trace: Option<Vec<u8>>,
+}
+
+impl Facts {
+    /// Notes that a request about it is sent to GitLab, and whether it gets there.
+    pub(crate) fn asked_gitlab(&mut self, got_there: bool) {
+        let now = Instant::now();
+        let since = *self.unheard_since.get_or_insert(now);
+        self.unheard = self.unheard.max(now - since);
+        if got_there {
+            self.unheard_since = None;
+        }
+    }
 }
 
 /// The facts about a whole world.
