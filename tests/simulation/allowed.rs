@@ -108,9 +108,10 @@ const TABLE: [Row; 15] = [
         ends: &[End::System, End::NeverBegun],
     },
     Row {
-        when: "its manager was killed, or left and could not reach GitLab, before there was a pod to tell of it",
+        when: "its manager was killed, or left and could not reach GitLab in time, before there was a pod to tell of it",
         is_so: |job| {
-            let is_untold = job.troubles.manager_killed || job.troubles.manager_lost && job.troubles.gitlab;
+            let is_untold = job.troubles.manager_killed
+                || job.troubles.manager_lost && (job.troubles.gitlab || job.troubles.gitlab_slow);
             is_untold && job.facts.pods.is_empty()
         },
         ends: &[End::Forgotten],

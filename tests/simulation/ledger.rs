@@ -66,6 +66,8 @@ pub(crate) struct Book {
     managers_killed: Option<Instant>,
     /// When GitLab could not be reached, or did not answer as it should, for the first time.
     gitlab_trouble: Option<Instant>,
+    /// When it was slow for the first time.
+    gitlab_slow: Option<Instant>,
     /// From when and for how long it could not be reached at all.
     gitlab_away: Vec<(Instant, Duration)>,
     /// When the API server could not be reached, or did not answer as it should, or a connection
@@ -108,6 +110,11 @@ impl Book {
         self.gitlab_trouble.get_or_insert_with(Instant::now);
     }
 
+    /// Notes that every answer of GitLab takes seconds for a while.
+    pub(crate) fn gitlab_slow(&mut self) {
+        self.gitlab_slow.get_or_insert_with(Instant::now);
+    }
+
     /// Notes that GitLab cannot be reached for a while.
     pub(crate) fn gitlab_away(&mut self, time: Duration) {
         self.gitlab_trouble();
@@ -127,6 +134,7 @@ impl Book {
             manager_lost: had(self.managers_lost),
             manager_killed: had(self.managers_killed),
             gitlab: had(self.gitlab_trouble),
+            gitlab_slow: had(self.gitlab_slow),
             gitlab_away: away.map(|(_, time)| *time).sum(),
             api: had(self.api_trouble),
             pods_are_blind: self.pods_are_blind,
@@ -144,6 +152,8 @@ pub(crate) struct Troubles {
     pub(crate) manager_killed: bool,
     /// GitLab could not be reached, or did not answer as it should.
     pub(crate) gitlab: bool,
+    /// Its answers took seconds, which is longer than a manager has that leaves.
+    pub(crate) gitlab_slow: bool,
     /// How long it could not be reached at all, summed up.
     pub(crate) gitlab_away: Duration,
     /// The API server could not be reached or did not answer as it should, or a connection through

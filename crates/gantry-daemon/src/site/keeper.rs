@@ -150,6 +150,9 @@ struct Heart {
     carrier: Option<String>,
     /// Other managers count on the next one.
     has_beaten: bool,
+    /// Since when there are jobs and none of their pods can be seen: one may have been made all the
+    /// same, and say that others may conclude something from our silence.
+    podless: Option<Instant>,
     next: Option<Instant>,
 }
 
@@ -357,12 +360,19 @@ impl Heart {
         }
         self.count += 1;
         let carriers = carrier.into_iter().chain(others);
-        if self.beat_on(site, carriers).await || !(is_due && has_jobs && self.has_beaten) {
+        if self.beat_on(site, carriers).await || !has_jobs {
+            self.podless = None;
+            return;
+        }
+        let is_long = self.podless.get_or_insert(now).elapsed() >= BEAT;
+        if !(is_due && (self.has_beaten || is_long && site.beats())) {
             return;
         }
         // The jobs' pods are not among those that are known: a watch may have stalled.
         let fresh = list(site).await.unwrap_or_default();
-        if !self.beat_on(site, fresh.iter().filter(is_ours)).await {
+        if self.beat_on(site, fresh.iter().filter(is_ours)).await {
+            self.podless = None;
+        } else {
             self.next = Some(now + BEAT / 2);
         }
     }
