@@ -87,9 +87,10 @@ impl Machine {
         // sent before and not answered, unless a piece that short was sent to tell the two apart.
         let is_foreign = self.ending.as_mut().is_some_and(|Ending { final_line, trace, .. }| {
             let ours = end.saturating_sub(final_line.line as u64);
-            match std::mem::take(&mut final_line.is_blind) {
-                true => size > ours.max(base + limits::FEELER as u64),
-                false => trace.is_none() && size > ours && size != sent,
+            if std::mem::take(&mut final_line.is_blind) {
+                size > ours.max(base + limits::FEELER as u64)
+            } else {
+                trace.is_none() && size > ours && size != sent
             }
         });
         let final_line =
