@@ -14,7 +14,7 @@ use super::last_run::LastRun;
 use super::project::Project;
 use super::screen::Screen;
 use super::signals::{BROKEN_PIPE, Received, Signals};
-use super::world::{END, World, blocking};
+use super::world::{END, Images, World, blocking};
 use super::{BAD_INPUT, LAST_WORDS, collect, is_unread, shell};
 
 /// How often the work tree is looked at for changes.
@@ -30,8 +30,8 @@ pub(super) struct Session {
     pub(super) caches: Option<PathBuf>,
     /// Where the jobs' artifacts are copied to.
     pub(super) artifacts: Option<PathBuf>,
-    /// Whether images are more than names.
-    pub(super) has_images: bool,
+    /// What images are to its jobs.
+    pub(super) images: Images,
     /// Whether there is a page that stays.
     pub(super) is_served: bool,
     /// Whether a change in the work tree begins a new pipeline.
@@ -86,7 +86,7 @@ impl Session {
                     return Ok(ExitCode::from(BAD_INPUT));
                 }
             };
-            let mut follow = Follow::new(Rc::clone(&self.api), id, screen, self.has_images);
+            let mut follow = Follow::new(Rc::clone(&self.api), id, screen, self.images);
             let outcome = tokio::select! {
                 received = signals.next() => Outcome::Signal(received),
                 done = to_the_end(&mut self.world, &mut helper, self.shell.as_deref(), &mut follow) => Outcome::of(done),
@@ -276,9 +276,9 @@ async fn to_the_end(
     shell: Option<&str>,
     follow: &mut Follow<'_>,
 ) -> anyhow::Result<Pipeline> {
-    follow.announce().await?;
+    let concurrent = follow.announce().await?;
     if let Some(helper) = helper.take() {
-        world.run_jobs(helper).await?;
+        world.run_jobs(helper, concurrent).await?;
     }
     if let Some(job) = shell {
         return shell::enter(job, world, follow).await;
