@@ -64,7 +64,7 @@ const BAD_INPUT: u8 = 2;
 const HELPER_IMAGE: &str = "helper-image";
 
 /// How long the end waits for output that a stopped terminal does not take.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const REMAINING_OUTPUT: Duration = Duration::from_secs(2);
 
 /// Why there is nothing to run, in words for the user.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(crate) fn main(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let mut scratch = None;
     let code = runtime.block_on(run(args, &mut scratch));
     // Without a bound a write that a stopped terminal does not take would hold the process.
-    runtime.shutdown_timeout(LAST_WORDS);
+    runtime.shutdown_timeout(REMAINING_OUTPUT);
     // Last: what ends in disorder may have been writing there.
     drop(scratch);
     code
