@@ -177,6 +177,11 @@ impl Judged<'_> {
         harms.iter().any(|harm| self.facts.harms.contains(harm))
     }
 
+    /// GitLab heard nothing of it for as long as it waits for a job's acknowledgement.
+    pub(crate) fn was_unheard(&self) -> bool {
+        self.troubles.gitlab_away >= UNANSWERED || self.facts.unheard >= UNANSWERED
+    }
+
     /// GitLab was away for so long that nobody could report any more, or that it took a job back
     /// whose acknowledgement went unanswered.
     fn is_cut_off(&self) -> bool {
@@ -184,7 +189,7 @@ impl Judged<'_> {
         match end {
             // GitLab takes no log of a job that nobody has said to run.
             Some(End::NeverBegun) if self.facts.tries.is_empty() => true,
-            Some(End::NeverBegun | End::Forgotten) => self.troubles.gitlab_away >= UNANSWERED,
+            Some(End::NeverBegun | End::Forgotten) => self.was_unheard(),
             _ => false,
         }
     }
@@ -248,7 +253,7 @@ impl Judged<'_> {
     fn once(&self) -> Result<(), String> {
         // A job is started although GitLab could not be asked for two minutes, as the reference
         // does; GitLab may hand it out again.
-        if self.troubles.gitlab_away >= UNANSWERED {
+        if self.was_unheard() {
             return Ok(());
         }
         let mut seen = BTreeSet::new();
@@ -268,8 +273,11 @@ impl Judged<'_> {
     }
 
     /// Never do two report it at one time. One that was superseded while it spoke, or slept, may
-    /// have a last word on the way.
+    /// have a last word on the way. An agent of the first version has no way to choose one.
     fn one_relay(&self) -> Result<(), String> {
+        if self.troubles.is_first_version {
+            return Ok(());
+        }
         let reports = &self.facts.reports;
         let turns: Vec<Instant> =
             reports.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].0).collect();

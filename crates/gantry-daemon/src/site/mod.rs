@@ -10,5 +10,5 @@ mod owners;
 mod shared;
 mod sites;
 
-pub(crate) use shared::{FleetPlace, Site};
+pub(crate) use shared::{FleetPlace, HeldPod, Site};
 pub(crate) use sites::Sites;

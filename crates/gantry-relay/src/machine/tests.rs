@@ -687,15 +687,26 @@ fn a_final_line_is_appended_to_whatever_gitlab_has() {
         assert_eq!(bench.act_patch(), (0, offset, sent.into()));
     }
 
-    // Where GitLab has said before how much it has, what it has more is ours.
-    let mut bench = Bench::new(|_| {});
-    bench.give(0, "ab");
-    bench.act_patch();
-    bench.patched(ok(), None);
-    bench.machine.input(Some(final_line()), bench.now);
-    assert_eq!(bench.act_patch().2, "the pod is gone\n");
+    // Where GitLab has said before how much it has, what it has more is the line, if it is as much.
+    let told = || {
+        let mut bench = Bench::new(|_| {});
+        bench.give(0, "ab");
+        bench.act_patch();
+        bench.patched(ok(), None);
+        bench.machine.input(Some(final_line()), bench.now);
+        assert_eq!(bench.act_patch().2, "the pod is gone\n");
+        bench
+    };
+    let mut bench = told();
     bench.patched(PatchOutcome::RangeMismatch { size: 18 }, None);
     assert!(matches!(bench.act().1, Step::Put(_)));
+
+    // Else its agent has gone on by itself while this manager slept, and nobody here knows how.
+    let mut bench = told();
+    bench.patched(PatchOutcome::RangeMismatch { size: 9 }, None);
+    assert_eq!(bench.act_patch(), (0, 9, "the pod is gone\n".into()));
+    bench.patched(ok(), None);
+    assert_eq!(bench.act_put().1.output, None);
 }
 
 #[test]

@@ -757,17 +757,24 @@ fn a_job_of_another_manager_is_not_touched() {
 }
 
 /// A manager that has slept has told GitLab that the job runs, and only then learns that another
-/// has the agent.
+/// has the agent: one of them ends the job, which is who has the agent.
 #[test]
-fn a_job_whose_plan_has_not_left_its_manager_is_ended_by_it() {
+fn a_job_whose_plan_has_not_left_its_manager_is_ended_by_whoever_has_its_agent() {
     let mut machine = after(acknowledged_early());
-    assert_eq!(machine.acts(Event::AgentOwned), [ends(never_handed())]);
-    let mut handed = after(acknowledged_early().into_iter().chain([ready(Phase::Waiting), Event::AgentLost]));
-    assert_eq!(handed.clone().acts(Event::AgentOwned), [Effect::Done(JobEnd::Owned)]);
-    handed.acts(Event::AgentMet(Phase::Waiting));
-    assert_eq!(handed.acts(Event::AgentOwned), [ends(never_handed())]);
-    let mut untold = after([Event::PodCreated]);
-    assert_eq!(untold.acts(Event::AgentOwned), [Effect::Done(JobEnd::Owned)]);
+    assert_eq!(machine.acts(Event::AgentOwned), [Effect::Done(JobEnd::Owned)]);
+    let mut found = adopted(true);
+    found.acts(runs());
+    assert_eq!(found.acts(Event::AgentMet(Phase::Waiting)), [Effect::Greet]);
+    assert_eq!(found.acts(ready(Phase::Waiting)), [Effect::AskGitlab]);
+    let [Effect::StartRelay, Effect::EndLocally { ending: Ending::NeverBegun { .. }, .. }] =
+        found.acts(Event::Stands(Standing::Running))[..]
+    else {
+        panic!()
+    };
+    // Who does not know the job could not end it, and does not claim its agent.
+    let mut unknown = adopted(false);
+    unknown.acts(runs());
+    assert_eq!(unknown.acts(Event::AgentMet(Phase::Waiting)), [Effect::Done(JobEnd::Unknown)]);
 }
 
 #[test]
