@@ -49,7 +49,7 @@ const INSPECTED: &str = r#"[{"Id": "sha256:0123456789abcdef0123456789abcdef", "C
     "Env": ["GREETING=hello", "PATH=/bin"], "Entrypoint": ["/bin/sh", "-c"],
     "Cmd": ["echo served by $GREETING in $PWD > /builds/served; sleep 600"]}}]"#;
 
-const PIPELINE: &str = r#"
+const PIPELINE: &str = r"
 stages: [first, second]
 tools:
   stage: first
@@ -67,7 +67,7 @@ gone:
   image: gone:1
   allow_failure: true
   script: [never]
-"#;
+";
 
 /// The files of an image with a shell and a few tools of this machine.
 fn files(root: &Path) -> anyhow::Result<()> {

@@ -123,14 +123,14 @@ impl Starting<'_> {
         }
         let outcome = self.cluster.kubelet.images.look_up(image, policy, &secrets.logins);
         match (outcome, self.cluster.kubelet.images.store()) {
-            (Pull::Present, Some(store)) => self.from_store(&**store, image, policy, name).await,
+            (Pull::Present, Some(store)) => self.unpack(&**store, image, policy, name).await,
             (Pull::Present, None) if slow => Pull::Took(begun.elapsed()),
             (outcome, _) => outcome,
         }
     }
 
     /// Gets an image that has files of its own.
-    async fn from_store(&self, store: &dyn ImageStore, image: &str, policy: &str, name: &str) -> Pull {
+    async fn unpack(&self, store: &dyn ImageStore, image: &str, policy: &str, name: &str) -> Pull {
         let images = &self.cluster.kubelet.images;
         let fails =
             |ImageError(message)| Pull::Fails { reason: "ErrImagePull".to_owned(), message, after: Duration::ZERO };

@@ -58,17 +58,13 @@ pub(super) fn build(privilege: Privilege, spec: &ContainerSpec, layout: &Layout)
     }
     // Only a mount can become a root; what lies beside it is out of reach then.
     mounts::bind(&root, &root)?;
-    let mut own = match &spec.image {
-        Some(image) => {
-            image::mount(image, &root, spec, privilege)?;
-            Vec::new()
-        }
-        None => {
-            let tools = mount_tools(&root, spec, privilege)?;
-            make_directories(&root, spec).step(|| "make directories".to_owned())?;
-            tools
-        }
-    };
+    let mut own = Vec::new();
+    if let Some(image) = &spec.image {
+        image::mount(image, &root, spec, privilege)?;
+    } else {
+        own = mount_tools(&root, spec, privilege)?;
+        make_directories(&root, spec).step(|| "make directories".to_owned())?;
+    }
     devices::mount(&root)?;
 
     std::env::set_current_dir(&root).step(|| "enter the new root".to_owned())?;

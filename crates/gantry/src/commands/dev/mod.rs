@@ -136,21 +136,12 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
         Ok(target) => target,
         Err(bad) => return Ok(Err(bad)),
     };
-    let engine = match &args.images {
-        Some(wanted) => match find_engine(wanted).await {
-            Ok(engine) => Some(Arc::new(engine)),
-            Err(bad) => return Ok(Err(bad)),
-        },
-        None => None,
+    let engine = match find_engine(args).await {
+        Ok(engine) => engine,
+        Err(bad) => return Ok(Err(bad)),
     };
     let is_run = !args.list && !args.dry_run;
-    let how = match (&target, &engine) {
-        (Some(target), _) => &format!("{}.", target.title()),
-        (None, Some(engine)) => &engine.title(),
-        (None, None) => {
-            "with the tools of this machine in containers that are local processes. Images are only names here."
-        }
-    };
+    let (images, how) = images(target.as_ref(), engine.as_deref());
     let (verb, how) = if is_run { ("runs", format!(",\n{how}\n")) } else { ("would run", "\n\n".to_owned()) };
     screen.print(&format!("gantry dev {verb} {}{how}", project.title())).await?;
     for note in project.notes().iter().chain(&given.note) {
@@ -169,11 +160,6 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
     if !is_run {
         return show(args, &project, &request, &places, screen).await;
     }
-    let images = match (&target, &engine) {
-        (Some(_), _) => Images::OfNodes,
-        (None, Some(_)) => Images::Here,
-        (None, None) => Images::Names,
-    };
     let pods = target.map_or_else(|| local_pods(scratch, engine), |target| Ok(Pods::In(target)))?;
     let world = match World::start(&project, pods, args.serve, &places).await? {
         Ok(world) => world,
@@ -208,12 +194,26 @@ fn local_pods(scratch: &Scratch, engine: Option<Arc<Engine>>) -> anyhow::Result<
     })
 }
 
+/// What images are to the jobs, and how those run, for the first line.
+fn images(target: Option<&Target>, engine: Option<&Engine>) -> (Images, String) {
+    match (target, engine) {
+        (Some(target), _) => (Images::OfNodes, format!("{}.", target.title())),
+        (None, Some(engine)) => (Images::Here, engine.title()),
+        (None, None) => {
+            let how =
+                "with the tools of this machine in containers that are local processes. Images are only names here.";
+            (Images::Names, how.to_owned())
+        }
+    }
+}
+
 /// The container engine that `--images` asks for.
-async fn find_engine(wanted: &str) -> Result<Engine, BadInput> {
+async fn find_engine(args: &Args) -> Result<Option<Arc<Engine>>, BadInput> {
+    let Some(wanted) = &args.images else { return Ok(None) };
     let directory = caches::images(&|name: &str| std::env::var_os(name));
     let directory = directory
         .ok_or_else(|| BadInput("--images: neither HOME nor XDG_CACHE_HOME names a directory for images".to_owned()))?;
-    Engine::find(wanted, directory).await
+    Ok(Some(Arc::new(Engine::find(wanted, directory).await?)))
 }
 
 async fn cache_directory(project: &Project, screen: &mut Screen) -> Option<PathBuf> {
