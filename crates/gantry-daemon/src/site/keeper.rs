@@ -11,7 +11,7 @@ use gantry_plan::{ANNOTATION_HEARTBEAT, LABEL_FLEET, LABEL_MANAGED};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::events::{FarewellUnheard, OwnerChanged, PatchRefused, PodNotRemoved, PodRemoved, Said as _};
+use crate::events::{EndNotAnnounced, OwnerChanged, PatchRefused, PodNotRemoved, PodRemoved, Said as _};
 use crate::runner::Runner;
 use crate::site::adoption::{self, Orphan};
 use crate::site::meaning::{Condition, FoundPod, Meaning, may_be_on_its_way, meaning};
@@ -41,8 +41,8 @@ const CARRIERS: usize = 4;
 /// After a refusal, in case somebody has granted the right since.
 const REFUSED_RETRY: Duration = Duration::from_mins(5);
 
-/// How long the last word of a process may take that ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a process that ends may take to say so.
+const ANNOUNCE_END: Duration = Duration::from_secs(1);
 
 /// Until a pod is looked into again whose agent has a manager. The first look may come while the
 /// connection of a manager that was killed is still held open by the network.
@@ -79,8 +79,8 @@ pub(super) async fn run(site: Weak<Site>) {
     }
 }
 
-/// The last word of a process that ends: its jobs need another manager.
-pub(super) async fn farewell(site: &Site) {
+/// Tells other managers that this process ends, so that one of them takes its jobs.
+pub(super) async fn announce_end(site: &Site) {
     if site.marking() != Marking::Granted {
         return;
     }
@@ -95,8 +95,8 @@ pub(super) async fn farewell(site: &Site) {
             }
         }
     };
-    if timeout(FAREWELL, telling).await.is_err() {
-        FarewellUnheard.say();
+    if timeout(ANNOUNCE_END, telling).await.is_err() {
+        EndNotAnnounced.say();
     }
 }
 
