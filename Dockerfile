@@ -6,6 +6,10 @@
 # For both architectures at once, `docker buildx build --platform linux/amd64,linux/arm64 …`:
 # everything is compiled on the building machine.
 #
+# The same tree and the same packages of Debian give the same layers where the build is told a time,
+# `--build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`, and to put it on all files, `--output
+# type=image,rewrite-timestamp=true`.
+#
 # What each holds is also listed in config/images/, from which tests/cluster/images builds the same
 # without Docker; tests/cluster/check-images compares the two.
 
@@ -32,8 +36,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM debian:bookworm-slim AS helper
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends bash ca-certificates git git-lfs \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/apt /var/log/*.log
 COPY --from=build /out/gantry-helper /usr/bin/gantry-helper
+COPY --from=build /out/gantry-helper.cdx.json /usr/share/gantry/gantry-helper.cdx.json
 RUN ln -s gantry-helper /usr/bin/gitlab-runner-helper \
     && ln -s gantry-helper /usr/bin/gitlab-runner-build
 STOPSIGNAL SIGTERM
@@ -41,9 +46,11 @@ CMD ["bash"]
 
 # The last stage is what `docker build` makes when it is told nothing.
 FROM debian:bookworm-slim AS runner
+# The day on which an account was made is a part of it.
+ARG SOURCE_DATE_EPOCH
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends bash ca-certificates dumb-init procps \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/apt /var/log/*.log
 # In group 0, which may write the home and the place of the configuration: clusters that choose the
 # uid themselves choose that group. The names are those of GitLab's image, as command lines and
 # mounts have them; a volume over /etc/gitlab-runner keeps what `register` writes.
@@ -53,6 +60,7 @@ RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gitlab-runner --sh
 # The helper is what the runner pushes into job pods whose helper image has none, compressed where
 # the image has gzip.
 COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /out/other/* /usr/bin/
+COPY --from=build /out/gantry.cdx.json /out/gantry-helper.cdx.json /usr/share/gantry/
 # Under these names, and with the init and the pgrep above, GitLab's own chart starts it and looks
 # after it.
 RUN ln -s gantry /usr/bin/gitlab-runner \

@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("terminal: nobody stays for longer than session_timeout", timed_out),
         Test::new("terminal: ports of a job's container", ports),
         Test::new("terminal: of a job whose manager was killed, through the one that goes on", adopted),
+        Test::new("terminal: of a job whose manager was killed after its token was renewed", renewed),
         Test::new("terminal: through two replicas of the chart, and one that has started again", deployed)
             .needs(Need::Helm),
     ]
@@ -138,6 +139,50 @@ async fn adopted(world: Rc<World>) -> anyhow::Result<()> {
     let logs = [first.process.log(), second.process.log()].concat();
     ensure!(!logs.contains(&visitor.authorization), "the word is in a log");
     world.no_pods(&second).await
+}
+
+/// Without `ticket_key` the token seals tickets and signs for the session server. It is exchanged
+/// while a job runs, the manager is killed, and the next one has only the new token.
+async fn renewed(world: Rc<World>) -> anyhow::Result<()> {
+    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let global = format!(
+        "[session_server]\n  listen_address = \"{address}\"\n[gantry]\n  self_report_after = \"1h\"\n  \
+         abandon_after = \"2h\"\n"
+    );
+    let mut runner = Runner::start(&world, &RunnerOptions { global, ..RunnerOptions::new("terminal-renewed") }).await?;
+    let id = world.post_job(&runner, &script(&UNTIL_TOLD)).await?;
+    world.gitlab.wait_for_text(id, "\nin the script", BOUND).await?;
+    let visitor = Visitor::of(&world.gitlab, id).await?;
+    world.keep_secret(&visitor.authorization);
+    ensure!(visitor.get("/exec").await?.0 == StatusCode::METHOD_NOT_ALLOWED, "no session at the first manager");
+    // Three quarters of the token's life are over.
+    let text = std::fs::read_to_string(&runner.config)?;
+    let (begun, ends) = ("2020-01-01T00:00:00Z", jiff::Timestamp::now() + Duration::from_secs(600));
+    let life = format!("  token_obtained_at = {begun}\n  token_expires_at = {ends:.0}\n  executor =");
+    std::fs::write(&runner.config, text.replace("  executor =", &life))?;
+    runner.process.wait_for_line("the ticket of a job was sealed with the new token", BOUND).await?;
+    let token = |text: &str| text.lines().find_map(|line| line.trim().strip_prefix("token = ").map(str::to_owned));
+    let now = std::fs::read_to_string(&runner.config)?;
+    ensure!(token(&now).is_some() && token(&now) != token(&text), "the same token:\n{now}");
+    world.keep_secret(token(&now).unwrap_or_default().trim_matches('"'));
+    runner.process.signal(Signal::SIGKILL)?;
+    runner.process.wait(BOUND).await?;
+
+    runner.again(&world).await?;
+    let mut terminal = until("the session to be there again", BOUND, async || {
+        Ok(match visitor.terminal().await {
+            Ok(Ok(terminal)) => Ok(terminal),
+            Ok(Err(status)) => Err(status.to_string()),
+            Err(error) => Err(format!("{error:#}")),
+        })
+    })
+    .await?;
+    terminal.types("touch /tmp/told; echo $((2 + 3)) told\r").await?;
+    terminal.shows("5 told").await?;
+    terminal.close().await?;
+    let (job, log) = world.ended(id, BOUND).await?;
+    ensure!(job.status == "success", "{job:?}\n{log}");
+    world.no_pods(&runner).await
 }
 
 /// A release of the chart with terminals, and its runner's tag.

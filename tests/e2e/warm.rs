@@ -69,7 +69,7 @@ const POLICY: &str = r#"
 const CLASS: &str = "/apis/scheduling.k8s.io/v1/priorityclasses/gitlab-runner-idle-capacity";
 
 async fn pause_pods(world: Rc<World>) -> anyhow::Result<()> {
-    let runner =
+    let mut runner =
         Runner::start(&world, &RunnerOptions { kubernetes: POLICY.to_owned(), ..RunnerOptions::new("pause") }).await?;
     runner.process.wait_for_line("grant list, create, patch and delete on deployments (apps)", BOUND).await?;
     grant_everywhere(
@@ -81,15 +81,15 @@ async fn pause_pods(world: Rc<World>) -> anyhow::Result<()> {
     let deployments =
         json!([{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "create", "patch", "delete"]}]);
     grant(&world, &runner, &deployments).await?;
-    let outcome = with_rights(&world, &runner).await;
+    let outcome = with_rights(&world, &mut runner).await;
     revoke_everywhere(&world, &runner).await?;
     world.kube.ask(Method::DELETE, CLASS, None).await?;
     outcome
 }
 
-async fn with_rights(world: &World, runner: &Runner) -> anyhow::Result<()> {
+async fn with_rights(world: &World, runner: &mut Runner) -> anyhow::Result<()> {
     let path = format!("/apis/apps/v1/namespaces/{}/deployments", runner.namespace);
-    let have = async |count: usize| {
+    let have = async |runner: &Runner, count: usize| {
         until(&format!("{count} pause pods"), BOUND, async || {
             let (_, list) = world.kube.ask(Method::GET, &path, None).await?;
             let replicas = list.pointer("/items/0/spec/replicas").and_then(Value::as_u64);
@@ -102,17 +102,30 @@ async fn with_rights(world: &World, runner: &Runner) -> anyhow::Result<()> {
         })
         .await
     };
-    have(1).await?;
+    have(runner, 1).await?;
     let id = world.post_job(runner, &script(&["sleep 600"])).await?;
-    have(2).await?;
+    have(runner, 2).await?;
     let wanted = runner.metric("gitlab_runner_kubernetes_autoscaler_pause_pods_desired", "").await?;
     ensure!(wanted == Some(2.0), "{wanted:?}");
     world.gitlab.cancel(id, false).await?;
     world.ended(id, BOUND).await?;
-    have(1).await?;
+    have(runner, 1).await?;
     runner.process.signal(Signal::SIGTERM)?;
     runner.process.wait(BOUND).await.context("the runner does not end")?;
     let (status, list) = world.kube.ask(Method::GET, &path, None).await?;
     ensure!(status == StatusCode::OK && list["items"] == json!([]), "{status}: {list}");
-    Ok(())
+    // What a killed manager leaves goes with the next one, also where that is to have none.
+    runner.again(world).await?;
+    have(runner, 1).await?;
+    runner.process.signal(Signal::SIGKILL)?;
+    runner.process.wait(BOUND).await?;
+    let text = std::fs::read_to_string(&runner.config)?;
+    let without = text.split_once(POLICY).map(|(before, after)| format!("{before}{after}"));
+    std::fs::write(&runner.config, without.context("no policy in the file")?)?;
+    runner.again(world).await?;
+    until("no pause pods", BOUND, async || {
+        let (_, list) = world.kube.ask(Method::GET, &path, None).await?;
+        Ok(if list["items"] == json!([]) { Ok(()) } else { Err(list.to_string()) })
+    })
+    .await
 }

@@ -2,7 +2,7 @@
 //! share a world.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -147,23 +147,19 @@ impl Runner {
         );
         let config = dir.join("config.toml");
         std::fs::write(&config, text)?;
-        let args = [
-            "--log-format",
-            "text",
-            "--log-level",
-            options.log_level,
-            "run",
-            "--config",
-            &config.display().to_string(),
-        ]
-        .map(str::to_owned);
-        let process = Process::start(&format!("runner-{name}"), world.dir(), &world.binaries().gantry, &args)?;
-        world.keep_log(process.log_path());
-        let line = process.wait_for_line("Metrics server listening", START).await?;
-        let (_, address) = line.split_once("address=").with_context(|| format!("no address in {line:?}"))?;
-        let address = address.split_whitespace().next().unwrap_or_default().trim_matches('"').parse()?;
+        let (process, address) = run(world, &format!("runner-{name}"), &config, options.log_level).await?;
         let http = http::client()?;
         Ok(Self { process, tag, namespace, config, account_token, address, http })
+    }
+
+    /// Starts the next life of a runner whose process has ended, with its file as it is now.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub async fn again(&mut self, world: &World) -> anyhow::Result<()> {
+        let name = format!("{}-again", self.process.name());
+        (self.process, self.address) = run(world, &name, &self.config, "debug").await?;
+        Ok(())
     }
 
     /// Where its pods are, for another one that shares its work.
@@ -196,4 +192,16 @@ impl Runner {
             series.filter_map(|line| line.rsplit_once(' ').and_then(|(_, value)| value.parse().ok())).collect();
         Ok((!values.is_empty()).then(|| values.iter().sum()))
     }
+}
+
+/// A `gantry run` with this file, and where its metrics server listens.
+async fn run(world: &World, name: &str, config: &Path, log_level: &str) -> anyhow::Result<(Process, SocketAddr)> {
+    let config = config.display().to_string();
+    let args = ["--log-format", "text", "--log-level", log_level, "run", "--config", &config].map(str::to_owned);
+    let process = Process::start(name, world.dir(), &world.binaries().gantry, &args)?;
+    world.keep_log(process.log_path());
+    let line = process.wait_for_line("Metrics server listening", START).await?;
+    let (_, address) = line.split_once("address=").with_context(|| format!("no address in {line:?}"))?;
+    let address = address.split_whitespace().next().unwrap_or_default().trim_matches('"').parse()?;
+    Ok((process, address))
 }

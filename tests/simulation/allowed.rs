@@ -55,7 +55,7 @@ const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(100);
 
 /// What ends a pod, or a container of it.
-const POD_HARMS: [Harm; 5] =
+pub(crate) const POD_HARMS: [Harm; 5] =
     [Harm::PodDeleted, Harm::Evicted, Harm::HelperKilled, Harm::BuildKilled, Harm::OutOfMemory];
 
 /// Nothing that is not in here excuses an end that is not the job's own.
@@ -76,9 +76,10 @@ const TABLE: [Row; 15] = [
         ends: &[End::Forgotten, End::NeverBegun],
     },
     Row {
-        when: "its pod was ended, managers were killed, and its time-out was over before one lived for long enough",
+        when: "its pod was ended or it has not begun, managers were killed, and its time-out was over before one lived for long enough",
         is_so: |job| {
-            job.was_hit_by(&POD_HARMS) && job.troubles.manager_killed && job.program.timeout < Duration::from_secs(3600)
+            let needs_manager = job.was_hit_by(&POD_HARMS) || job.facts.tries.is_empty();
+            needs_manager && job.troubles.manager_killed && job.program.timeout < Duration::from_secs(3600)
         },
         ends: &[End::Forgotten],
     },

@@ -34,9 +34,9 @@ pub(crate) const STUCK: &str = "stuck_or_timeout_failure";
 /// So many changes of who reports a job, in so short a time, are two that do at one time.
 const TURNS: usize = 3;
 
-/// The same where manager and agent could not reach each other for a while: both have the end of
-/// the job then, and tell GitLab the same when it is back.
-const TURNS_APART: usize = 5;
+/// Where manager and agent could not reach each other for a while, both have what the manager had
+/// got by then, and both may have the end: for so long they may tell GitLab the same by turns.
+const APART: Duration = Duration::from_secs(60);
 
 const TOGETHER: Duration = Duration::from_secs(20);
 
@@ -281,13 +281,19 @@ impl Judged<'_> {
         let reports = &self.facts.reports;
         let turns: Vec<Instant> =
             reports.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].0).collect();
-        let most = if self.troubles.api { TURNS_APART } else { TURNS };
-        match turns.windows(most).find(|turns| turns[most - 1].duration_since(turns[0]) < TOGETHER) {
+        let who = |since: Instant| {
+            let names = reports.iter().filter(|(at, _)| *at >= since).map(|(_, who)| who.as_ref());
+            Err(format!("two relays at one time: {:?}", names.take(8).collect::<Vec<_>>()))
+        };
+        if self.troubles.api {
+            let spells = turns.chunk_by(|one, next| next.duration_since(*one) < TOGETHER);
+            let long =
+                spells.map(|spell| (spell[0], spell[spell.len() - 1])).find(|(first, last)| *last - *first > APART);
+            return long.map_or(Ok(()), |(first, _)| who(first));
+        }
+        match turns.windows(TURNS).find(|turns| turns[TURNS - 1].duration_since(turns[0]) < TOGETHER) {
             None => Ok(()),
-            Some(turns) => {
-                let who = reports.iter().filter(|(at, _)| *at >= turns[0]).map(|(_, who)| who.as_ref());
-                Err(format!("two relays at one time: {:?}", who.take(8).collect::<Vec<_>>()))
-            }
+            Some(turns) => who(turns[0]),
         }
     }
 
@@ -299,7 +305,8 @@ impl Judged<'_> {
         let rest = String::from_utf8_lossy(trace.get(same..).unwrap_or_default()).into_owned();
         let is_overdue =
             self.shown.ran_for().is_some_and(|ran| ran + self.waiting() >= self.program.timeout + LAST_CHANCE);
-        self.troubles.api && (self.program.outcome() == Outcome::NoPod || is_overdue) && rest.contains("Job failed")
+        let is_proven = self.program.outcome() == Outcome::NoPod || self.was_hit_by(&allowed::POD_HARMS);
+        self.troubles.api && (is_proven || is_overdue) && rest.contains("Job failed")
     }
 
     /// The log is what was printed, byte for byte, as far as the pod lived to tell.

@@ -9,6 +9,7 @@ mod layers;
 mod operations;
 mod project;
 mod references;
+mod sbom;
 mod sources;
 mod static_helper;
 mod words;

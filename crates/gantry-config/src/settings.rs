@@ -185,7 +185,8 @@ table! {
         /// as GitLab Runner does.
         on_terminate: OnTerminate = word_or_first("on_terminate", ON_TERMINATE);
         /// What job tickets on pods are sealed with, and what certificates of the session server
-        /// follow from; without it a token, so that both are others when that is renewed.
+        /// follow from; without it a token: when that is renewed, tickets are sealed anew, if the
+        /// runner may `patch` pods.
         ticket_key: Option<Secret> = secret("ticket_key");
         /// Silence of all managers after which a pod reports to GitLab by itself.
         self_report_after: Duration = duration_or("self_report_after", Duration::from_mins(2));

@@ -13,6 +13,7 @@ use gantry_core::short_token::short_token;
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
 use gantry_relay::Pace;
+use gantry_wire::ticket::TicketKey;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -384,9 +385,12 @@ impl App {
             runner.token = new.token;
         }
         for (old, new) in self.renewals.exchanges() {
-            if let Some(places) = self.by_token.remove(&old) {
-                self.by_token.entry(new).or_insert(places);
+            let Some(places) = self.by_token.remove(&old) else { continue };
+            if self.shared.ticket_secret.is_none() {
+                let key = |token: &String| TicketKey::derive(&Secret::new(token.as_str()));
+                self.shared.sites.reseal(key(&old), key(&new));
             }
+            self.by_token.entry(new).or_insert(places);
         }
     }
 

@@ -8,8 +8,8 @@ pub(crate) use around::{
     CacheStoreUnusable, CachesNotKept, NamespaceLeft, NamespacesUnseen, SpansUnsent, SpansUnwanted,
 };
 pub(crate) use sessions::{
-    PortUnreachable, SessionServerChanged, SessionsRefused, TerminalClosed, TerminalLingers, TerminalOpened,
-    TerminalRefused, TerminalTimedOut, TerminalUnused,
+    PortUnreachable, SessionServerChanged, SessionUntrusted, SessionsRefused, TerminalClosed, TerminalLingers,
+    TerminalOpened, TerminalRefused, TerminalTimedOut, TerminalUnused,
 };
 
 /// Something that is said, and counted nowhere.

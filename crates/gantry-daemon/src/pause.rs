@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gantry_config::periods;
 use gantry_config::settings::kubernetes::Autoscaler;
-use gantry_kube::ApiError;
+use gantry_kube::{ApiError, Fault};
 use gantry_plan::ANNOTATION_PAUSE_HEARTBEAT;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -37,11 +37,9 @@ const SEARCH: Duration = Duration::from_mins(60);
 /// How long a manager that ends waits for the removal.
 const REMOVAL: Duration = Duration::from_secs(5);
 
-/// Keeps the pause pods of a runner until it stops, if it should have any.
+/// Keeps the pause pods of a runner until it stops, if it should have any; and removes what nobody
+/// keeps any more, which only a manager that was killed leaves.
 pub(crate) fn keep(runner: &Arc<Runner>, stop: &CancellationToken) {
-    if runner.settings.kubernetes.autoscaler.policies.is_empty() {
-        return;
-    }
     let (runner, stop) = (Arc::clone(runner), stop.clone());
     let tracker = runner.shared.jobs.clone();
     tasks::spawn(tracker.track_future(async move {
@@ -80,14 +78,31 @@ impl<'r> Keeper<'r> {
     }
 
     async fn run(&mut self) {
+        let has_policies = self.has_policies();
         loop {
-            self.remove_left().await;
+            let found = self.remove_left().await;
+            if !has_policies {
+                // Most runners have no such pods and no right to look for them, and need none.
+                let may_not = found.is_err_and(|error| error.fault == Fault::Forbidden);
+                if may_not {
+                    return;
+                }
+                sleep(SEARCH).await;
+                continue;
+            }
+            if let Err(error) = found {
+                self.failed("get_deployment", &error);
+            }
             let searched = Instant::now();
             while searched.elapsed() < SEARCH {
                 self.turn().await;
                 sleep(LOOK).await;
             }
         }
+    }
+
+    fn has_policies(&self) -> bool {
+        !self.runner.settings.kubernetes.autoscaler.policies.is_empty()
     }
 
     /// Makes the priority class, unless that has been done.
@@ -104,31 +119,39 @@ impl<'r> Keeper<'r> {
         }
     }
 
-    /// Removes what managers have left that are gone.
-    async fn remove_left(&mut self) {
+    /// Removes what managers of the fleet have left that are gone.
+    ///
+    /// # Errors
+    /// It cannot be looked for.
+    async fn remove_left(&mut self) -> Result<(), ApiError> {
         let (cluster, settings) = (self.runner.cluster(), &self.runner.settings);
         let own = gantry_plan::pause_name(settings, &self.runner.shared.system_id);
-        let found = match cluster.list_deployments(&gantry_plan::pause_selector(settings)).await {
-            Ok(found) => found,
-            Err(error) => return self.failed("get_deployment", &error),
-        };
+        let fleet = self.runner.fleet(cluster.namespace());
+        let found = cluster.list_deployments(&gantry_plan::pause_selector()).await?;
         let now = Timestamp::now().as_second();
-        for deployment in found {
+        for deployment in found.into_iter().filter(|found| gantry_plan::pause_is_of(found, settings, &fleet)) {
             let heartbeat =
                 deployment.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_PAUSE_HEARTBEAT));
             let at = heartbeat.and_then(|text| text.parse::<Timestamp>().ok());
             let name = deployment.metadata.name.unwrap_or_default();
-            if name == own && self.written.is_none() {
-                // An earlier life of this manager has left it: it gets the number of pods of now.
-                let pods = deployment.spec.and_then(|spec| spec.replicas).and_then(|pods| u32::try_from(pods).ok());
-                self.written = Some((Instant::now(), pods.unwrap_or(0)));
-            } else if name != own && at.is_some_and(|at| now - at.as_second() > LEFT) {
+            let is_left = if name == own {
+                // An earlier life of this manager has left it.
+                !self.has_policies()
+            } else {
+                at.is_some_and(|at| now - at.as_second() > LEFT)
+            };
+            if is_left {
                 LeftPausePodsRemoved(&name).say();
                 if let Err(error) = cluster.delete_deployment(&name).await {
                     self.failed("apply_state", &error);
                 }
+            } else if name == own && self.written.is_none() {
+                // It gets the number of pods of now.
+                let pods = deployment.spec.and_then(|spec| spec.replicas).and_then(|pods| u32::try_from(pods).ok());
+                self.written = Some((Instant::now(), pods.unwrap_or(0)));
             }
         }
+        Ok(())
     }
 
     async fn turn(&mut self) {
@@ -145,8 +168,10 @@ impl<'r> Keeper<'r> {
         }
         self.make_class().await;
         let heartbeat = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let deployment = gantry_plan::pause_deployment(&self.runner.settings, &shared.system_id, pods, &heartbeat);
-        match self.runner.cluster().apply_deployment(&deployment).await {
+        let (settings, cluster) = (&self.runner.settings, self.runner.cluster());
+        let fleet = self.runner.fleet(cluster.namespace());
+        let deployment = gantry_plan::pause_deployment(settings, (&shared.system_id, &fleet), pods, &heartbeat);
+        match cluster.apply_deployment(&deployment).await {
             Ok(found) => {
                 let ready = found.status.and_then(|status| status.ready_replicas).unwrap_or(0);
                 shared.metrics.pause_pods_current.with_label_values(&labels).set(i64::from(ready));

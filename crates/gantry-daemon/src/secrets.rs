@@ -168,7 +168,9 @@ fn world(directories: Vec<PathBuf>) -> World {
 
 #[cfg(test)]
 mod tests {
+    use gantry_http::{Body, ByteStream, Timeouts, TransportError, TransportFault};
     use serde_json::json;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
 
@@ -207,6 +209,57 @@ mod tests {
             verdict.message
         );
         assert!(!verdict.message.contains("canary"), "{}", verdict.message);
+    }
+
+    /// A store that says nothing until then, and gives every secret after that.
+    struct Silent(Instant);
+
+    impl Transport for Silent {
+        fn send(
+            &self,
+            _: http::Request<Body>,
+            timeouts: Timeouts,
+        ) -> BoxFuture<'_, Result<http::Response<ByteStream>, TransportError>> {
+            async move {
+                if Instant::now() < self.0 {
+                    sleep(timeouts.head).await;
+                    return Err(TransportError::new(TransportFault::Timeout, "silence"));
+                }
+                let body = json!({"auth": {"client_token": "t"}, "data": {"data": {"y": "found"}}}).to_string();
+                Ok(http::Response::new(Box::pin(stream::iter([Ok(body.into())])) as ByteStream))
+            }
+            .boxed()
+        }
+    }
+
+    /// What a job that begins so long after the start of a silence of half an hour ends with, and
+    /// how long it takes to find out.
+    async fn in_silence(after: Duration, attempts: &str) -> (Result<Secret, Ending>, Duration) {
+        let half_an_hour = Duration::from_mins(30);
+        let back = Instant::now() + half_an_hour.saturating_sub(after);
+        let world = World { connect: Arc::new(move |_| Ok(Arc::new(Silent(back)))), ..world(Vec::new()) };
+        let mut job = job(&vault());
+        job.variables.push(Variable { key: ATTEMPTS.to_owned(), value: attempts.into(), ..Variable::default() });
+        let begun = Instant::now();
+        let result = Resolver { world }.resolve(&mut job, &runner("")).await;
+        let value = job.variables.iter().find(|variable| variable.key == "PASSWORD").map(|found| found.value.clone());
+        (result.map(|_| value.unwrap_or_default()).map_err(|(_, ending)| ending), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_silent_for_half_an_hour_costs_each_job_a_minute_at_most() {
+        for (after, attempts) in [(0, "1"), (0, "10"), (28, "10")] {
+            let (result, took) = in_silence(Duration::from_mins(after), attempts).await;
+            let Err(Ending::Foreign { reason, message, .. }) = result else { panic!("{result:?}") };
+            assert_eq!(reason, FailureReason::RunnerExternalDependencyFailure);
+            assert!(!message.contains("canary") && took <= TIMEOUT, "{message} {took:?}");
+        }
+        // The second try comes when it is back, or the first one.
+        for (after, attempts) in [(30 * 60 - 10, "3"), (30 * 60, "1"), (45 * 60, "1")] {
+            let (result, took) = in_silence(Duration::from_secs(after), attempts).await;
+            assert_eq!(result.expect("a secret").expose(), "found", "{after}");
+            assert!(took <= TIMEOUT, "{took:?}");
+        }
     }
 
     #[tokio::test]

@@ -76,7 +76,7 @@ pub use metadata::{
 };
 pub use namespace::{Namespace, namespace};
 pub use patches::{PatchFiles, files as patch_files};
-pub use pause::{ANNOTATION_PAUSE_HEARTBEAT, pause_class, pause_deployment, pause_name, pause_selector};
+pub use pause::{ANNOTATION_PAUSE_HEARTBEAT, pause_class, pause_deployment, pause_is_of, pause_name, pause_selector};
 pub use registries::{GATE, PullSecret};
 pub use restricted::{is_refusal as is_restriction, restrict};
 

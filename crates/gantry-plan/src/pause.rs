@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
+use crate::fleet::{Fleet, LABEL_FLEET};
 use crate::{names, placement, pod};
 
 /// Label of all Deployments of pause pods, and of the pods (GitLab Runner 19.4).
@@ -32,23 +33,38 @@ pub fn pause_name(runner: &RunnerSettings, system_id: &str) -> String {
     names::object_name(&format!("runner-pause-{}-{system_id}", short_token(runner.token.expose())))
 }
 
-/// Selects the Deployments of all managers of a runner.
-pub fn pause_selector(runner: &RunnerSettings) -> String {
-    let token = names::label_value(short_token(runner.token.expose()));
-    format!("{LABEL_PAUSE}=true,{LABEL_SHORT_TOKEN}={token}")
+/// Selects the Deployments of everybody; [`pause_is_of`] says whose each is.
+pub fn pause_selector() -> String {
+    format!("{LABEL_PAUSE}=true")
+}
+
+/// Whether a Deployment of pause pods is that of this runner, by its token as the reference marks
+/// it, or of any other of the fleet.
+pub fn pause_is_of(deployment: &Deployment, runner: &RunnerSettings, fleet: &Fleet) -> bool {
+    let Some(labels) = &deployment.metadata.labels else { return false };
+    let is = |key: &str, value: String| labels.get(key) == Some(&value);
+    is(LABEL_SHORT_TOKEN, names::label_value(short_token(runner.token.expose()))) || is(LABEL_FLEET, fleet.label())
 }
 
 /// The Deployment, with so many pods; `now` in RFC 3339.
-pub fn pause_deployment(runner: &RunnerSettings, system_id: &str, replicas: u32, now: &str) -> Deployment {
+pub fn pause_deployment(
+    runner: &RunnerSettings,
+    (system_id, fleet): (&str, &Fleet),
+    replicas: u32,
+    now: &str,
+) -> Deployment {
     let labels = BTreeMap::from([
         (LABEL_PAUSE.to_owned(), "true".to_owned()),
         (LABEL_SHORT_TOKEN.to_owned(), names::label_value(short_token(runner.token.expose()))),
         (LABEL_SYSTEM.to_owned(), names::label_value(system_id)),
     ]);
+    // Not on the pods: who counts those of the fleet by this label means jobs.
+    let mut own = labels.clone();
+    own.insert(LABEL_FLEET.to_owned(), fleet.label());
     Deployment {
         metadata: ObjectMeta {
             name: Some(pause_name(runner, system_id)),
-            labels: Some(labels.clone()),
+            labels: Some(own),
             annotations: Some(BTreeMap::from([(ANNOTATION_PAUSE_HEARTBEAT.to_owned(), now.to_owned())])),
             ..ObjectMeta::default()
         },

@@ -23,6 +23,10 @@ pub struct JobSession {
     /// Ports that may be looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<SessionPort>,
+    /// The key of the authority that GitLab was told with this address. Who goes on with the job
+    /// may have another, after a token was renewed, and has itself vouched for with this one.
+    #[serde(default, skip_serializing_if = "Secret::is_empty", with = "secret_text")]
+    pub authority: Secret,
 }
 
 /// A port of one of the job's containers that people may look at.

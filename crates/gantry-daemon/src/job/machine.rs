@@ -347,6 +347,10 @@ impl Machine {
         let ending = self.start_timed_out("not all of its containers have started");
         match &self.life {
             Life::Creating | Life::Attaching { link: Link::Connecting, .. } => self.late = Some(ending),
+            // An agent that has the word and cannot be reached may have begun.
+            Life::HandedOver { go: Go::Sent | Go::Runs, link: Link::None | Link::Connecting, .. } if !self.shim => {
+                self.late = Some(ending);
+            }
             _ if !self.shim => self.end_job(ending, out),
             _ => {}
         }

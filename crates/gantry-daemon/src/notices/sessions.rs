@@ -1,5 +1,6 @@
 //! What is said about people in jobs: their terminals, and the ports that they look at.
 
+use std::error::Error;
 use std::time::Duration;
 
 use gantry_core::error_chain::chain;
@@ -43,6 +44,15 @@ pub(crate) struct TerminalTimedOut(pub(crate) Duration);
 impl Notice for TerminalTimedOut {
     fn say(&self) {
         tracing::info!(limit = self.0.as_secs(), "Terminal session timed out");
+    }
+}
+
+/// GitLab was told of another authority with a job, and will not trust this manager.
+pub(crate) struct SessionUntrusted<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl Notice for SessionUntrusted<'_> {
+    fn say(&self) {
+        tracing::warn!(error = chain(self.0), "GitLab will not trust the session server for this job");
     }
 }
 

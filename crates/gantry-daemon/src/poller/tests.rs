@@ -1,11 +1,14 @@
 //! A whole daemon on a paused clock against a GitLab that answers every request for a job in the
-//! same way.
+//! same way, or that is in trouble for half an hour.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use gantry_gitlab::{Body, ByteStream, Client, ClientError, ClientOptions, Timeouts, Transport, TransportError};
+use gantry_gitlab::{
+    Body, ByteStream, Client, ClientError, ClientOptions, Timeouts, Transport, TransportError, TransportFault,
+};
 use gantry_kube::{Access, Cluster, ConnectError, Driver, HelperBinaries, RemoteAccess};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -35,11 +38,11 @@ impl Transport for Always {
     }
 }
 
-struct Alone(Arc<Always>);
+struct Alone(Arc<dyn Transport>);
 
 impl Outside for Alone {
     fn gitlab(&self, options: ClientOptions) -> Result<Client, ClientError> {
-        Client::with_transport(options, Arc::clone(&self.0) as _)
+        Client::with_transport(options, Arc::clone(&self.0))
     }
 
     fn cluster(
@@ -57,13 +60,86 @@ impl Outside for Alone {
     }
 }
 
+/// What a GitLab does for half an hour, before it has no job for anybody.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    /// Nobody listens.
+    Away,
+    /// It takes requests and says nothing.
+    Silent,
+    /// It answers after a minute.
+    Slow,
+    /// Its answer breaks off in the middle.
+    Cut,
+    /// It, or who stands before it, says this.
+    Says(u16),
+}
+
+const HALF_AN_HOUR: Duration = Duration::from_mins(30);
+
+/// A GitLab that is in trouble and then works.
+struct Troubled {
+    trouble: Trouble,
+    begun: Instant,
+    /// When it was asked, from the beginning on.
+    asked: Mutex<Vec<Duration>>,
+}
+
+impl Transport for Troubled {
+    fn send(
+        &self,
+        _: http::Request<Body>,
+        timeouts: Timeouts,
+    ) -> BoxFuture<'_, Result<http::Response<ByteStream>, TransportError>> {
+        let since = self.begun.elapsed();
+        self.asked.lock().unwrap().push(since);
+        async move {
+            let fails = |fault| Err(TransportError::new(fault, "trouble"));
+            let says = |status: u16, body: ByteStream| {
+                let answer = http::Response::builder().status(status).header("content-type", "application/json");
+                Ok(answer.body(body).unwrap())
+            };
+            let nothing = || -> ByteStream { Box::pin(futures::stream::empty()) };
+            if since >= HALF_AN_HOUR {
+                return says(204, nothing());
+            }
+            match self.trouble {
+                Trouble::Away => fails(TransportFault::Connect),
+                Trouble::Silent => {
+                    sleep(timeouts.head).await;
+                    fails(TransportFault::Timeout)
+                }
+                Trouble::Slow => {
+                    sleep(Duration::from_mins(1)).await;
+                    says(204, nothing())
+                }
+                Trouble::Cut => {
+                    let half = Ok(bytes::Bytes::from_static(b"{\"id\": 7, "));
+                    let broken = Err(TransportError::new(TransportFault::Broken, "cut"));
+                    says(201, Box::pin(futures::stream::iter([half, broken])))
+                }
+                Trouble::Says(status) => says(status, nothing()),
+            }
+        }
+        .boxed()
+    }
+}
+
 /// How often it is asked in ten minutes by a runner with two workers.
 async fn asked(status: u16, content_type: &'static str, body: &'static str) -> usize {
     let gitlab = Arc::new(Always { status, content_type, body, requests: AtomicUsize::new(0) });
+    run(Arc::clone(&gitlab) as _, 3, Duration::from_mins(10)).await;
+    gitlab.requests.load(Ordering::Relaxed)
+}
+
+/// A runner with two workers that asks so often, for so long.
+async fn run(gitlab: Arc<dyn Transport>, check_interval: u64, time: Duration) {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("config.toml");
-    let text = "concurrent = 4\n[[runners]]\nurl = \"http://gitlab.test\"\ntoken = \"glrt-a\"\nexecutor = \"kubernetes\"\n\
-                request_concurrency = 2\n";
+    let text = format!(
+        "concurrent = 4\ncheck_interval = {check_interval}\n[[runners]]\nurl = \"http://gitlab.test\"\ntoken = \"glrt-a\"\n\
+         executor = \"kubernetes\"\nrequest_concurrency = 2\n"
+    );
     std::fs::write(&config, text).unwrap();
     let options = Options {
         config,
@@ -72,12 +148,11 @@ async fn asked(status: u16, content_type: &'static str, body: &'static str) -> u
         on_log_settings: Box::new(|_| {}),
         registration_token: None,
         built_at: String::new(),
-        outside: Arc::new(Alone(Arc::clone(&gitlab))),
+        outside: Arc::new(Alone(gitlab)),
     };
     let app = App::build(options).await.unwrap();
     let (_signals, receiver) = signal_channel();
-    let _ = timeout(Duration::from_mins(10), app.run(receiver)).await;
-    gitlab.requests.load(Ordering::Relaxed)
+    let _ = timeout(time, app.run(receiver)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,6 +167,34 @@ async fn a_promise_without_a_job_is_no_reason_to_ask_at_once() {
     let page = asked(201, "text/html", "<html>").await;
     assert!(page <= quiet, "{page} requests");
 }
+
+/// It is asked at its usual pace and not more often, and found soon once it is back: after a
+/// silence when that request is given up, and after refusals of the token when the pause for those
+/// is over.
+#[tokio::test(start_paused = true)]
+async fn a_gitlab_that_is_back_after_half_an_hour_is_found() {
+    let says = [403, 404, 429, 503].map(Trouble::Says);
+    for trouble in [Trouble::Away, Trouble::Silent, Trouble::Slow, Trouble::Cut].into_iter().chain(says) {
+        let gitlab = Arc::new(Troubled { trouble, begun: Instant::now(), asked: Mutex::default() });
+        let soon = match trouble {
+            Trouble::Silent => Duration::from_mins(10),
+            Trouble::Slow => Duration::from_mins(1),
+            Trouble::Says(403) => Duration::from_mins(32),
+            _ => Duration::from_secs(PACE + 1),
+        };
+        run(Arc::clone(&gitlab) as _, PACE, HALF_AN_HOUR + soon).await;
+        let asked = gitlab.asked.lock().unwrap();
+        assert!(asked.iter().any(|at| *at >= HALF_AN_HOUR), "{trouble:?}: not within {soon:?}");
+        // One of the two workers rests while nothing comes, but for the first minutes; where GitLab
+        // asks for less there are five tries each.
+        let during = asked.iter().filter(|at| **at < HALF_AN_HOUR).count();
+        let most = 5 * usize::try_from(HALF_AN_HOUR.as_secs() / PACE).unwrap() + 10;
+        assert!((2..=most).contains(&during), "{trouble:?}: {during} requests");
+    }
+}
+
+/// How often it is asked, in seconds.
+const PACE: u64 = 30;
 
 #[test]
 fn the_rest_grows_and_never_falls_below_the_interval() {

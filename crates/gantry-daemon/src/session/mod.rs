@@ -14,6 +14,7 @@ mod answer;
 mod certificate;
 mod open;
 mod proxy;
+mod random;
 mod server;
 mod service_tls;
 mod terminal;

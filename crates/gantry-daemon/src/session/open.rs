@@ -12,15 +12,15 @@ use gantry_kube::Cluster;
 use gantry_wire::session::{JobSession, SessionPort};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::address::ROOT;
-use crate::notices::{Notice as _, TerminalLingers, TerminalTimedOut};
+use super::certificate::Identity;
+use super::random::random;
+use crate::notices::{Notice as _, SessionUntrusted, TerminalLingers, TerminalTimedOut};
 use crate::redaction::{self, Guard};
 use crate::view::JobView;
-
-/// Bytes of an id and of an authorization (GitLab Runner 19.4: 64 hexadecimal digits each).
-const RANDOM: usize = 32;
 
 /// All sessions of this process.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct Sessions {
 struct Shared {
     /// `https://host:port`.
     base: String,
-    certificate: String,
+    identity: Identity,
     /// `session_timeout`, in seconds.
     timeout: AtomicU64,
     open: Mutex<BTreeMap<String, Arc<Session>>>,
@@ -41,6 +41,7 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct Offered {
     id: String,
+    authority: Secret,
     pub(crate) offer: SessionOffer,
 }
 
@@ -77,9 +78,9 @@ pub(crate) struct Visits {
 }
 
 impl Sessions {
-    pub(super) fn new(address: &str, certificate: String, timeout: Duration) -> Self {
+    pub(super) fn new(address: &str, identity: Identity, timeout: Duration) -> Self {
         let base = format!("https://{address}");
-        let shared = Shared { base, certificate, timeout: AtomicU64::new(timeout.as_secs()), open: Mutex::default() };
+        let shared = Shared { base, identity, timeout: AtomicU64::new(timeout.as_secs()), open: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -93,13 +94,17 @@ impl Sessions {
     pub(crate) fn offer(&self) -> Option<Offered> {
         let (id, authorization) = (random()?, random()?);
         let url = format!("{}{ROOT}{id}", self.shared.base);
-        let certificate = self.shared.certificate.clone();
-        Some(Offered { id, offer: SessionOffer { url, certificate, authorization: authorization.into() } })
+        let Identity { pem, key, .. } = &self.shared.identity;
+        let offer = SessionOffer { url, certificate: pem.clone(), authorization: authorization.into() };
+        Some(Offered { id, authority: key.clone(), offer })
     }
 
     /// Opens what GitLab was offered, by this manager or by the one before it.
     pub(crate) fn open(&self, session: JobSession, target: Target) -> Visits {
-        let JobSession { id, authorization, directory, ports } = session;
+        let JobSession { id, authorization, directory, ports, authority } = session;
+        if let Err(error) = self.shared.identity.vouched_by(&authority) {
+            SessionUntrusted(error.as_ref()).say();
+        }
         let guard = redaction::guard(Some(target.job), [&authorization]);
         let session = Arc::new(Session {
             target,
@@ -115,6 +120,11 @@ impl Sessions {
         Visits { id, session, sessions: self.clone() }
     }
 
+    /// How their server shows itself.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.shared.identity.acceptor()
+    }
+
     pub(super) fn get(&self, id: &str) -> Option<Arc<Session>> {
         self.lock().get(id).cloned()
     }
@@ -128,7 +138,8 @@ impl Offered {
     /// What a manager needs to open it for this job. Where a shell begins is still to be said.
     pub(crate) fn session(&self, job: &JobSpec) -> JobSession {
         let authorization = self.offer.authorization.clone();
-        JobSession { id: self.id.clone(), authorization, directory: String::new(), ports: ports(job) }
+        let (id, authority) = (self.id.clone(), self.authority.clone());
+        JobSession { id, authorization, directory: String::new(), ports: ports(job), authority }
     }
 }
 
@@ -232,10 +243,4 @@ fn of_image(image: &Image, usual: &str) -> Vec<SessionPort> {
         Some(SessionPort { services: services.clone(), number, name: port.name.clone(), protocol })
     });
     ports.collect()
-}
-
-fn random() -> Option<String> {
-    let mut bytes = [0; RANDOM];
-    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).ok()?;
-    Some(bytes.iter().fold(String::with_capacity(2 * RANDOM), |text, byte| text + &format!("{byte:02x}")))
 }

@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::{SessionTarget, split};
 use super::answer::{Body, ConnectionPermit, sentence};
-use super::certificate::CertificateError;
+use super::certificate::{CertificateError, Identity};
 use super::open::Sessions;
 use super::proxy::{self, Port};
-use super::{certificate, terminal};
+use super::terminal;
 use crate::notices::{Notice as _, SessionServerChanged, SessionsRefused};
 use crate::{tasks, wiring};
 
@@ -40,7 +40,6 @@ const REST: Duration = Duration::from_millis(200);
 /// The server: bound, not served yet.
 pub(crate) struct SessionServer {
     listener: Option<TcpListener>,
-    acceptor: TlsAcceptor,
     sessions: Sessions,
     stop: CancellationToken,
 }
@@ -58,9 +57,9 @@ impl SessionServer {
         secret: Option<&Secret>,
     ) -> Result<Self, CertificateError> {
         let advertised = settings.advertise_address.clone().unwrap_or_else(|| reachable(address, &listener));
-        let (pem, acceptor) = certificate::make(&host(&advertised, &listener), secret)?;
-        let sessions = Sessions::new(&advertised, pem, settings.session_timeout);
-        Ok(Self { listener: Some(listener), acceptor, sessions, stop: CancellationToken::new() })
+        let identity = Identity::make(&host(&advertised, &listener), secret)?;
+        let sessions = Sessions::new(&advertised, identity, settings.session_timeout);
+        Ok(Self { listener: Some(listener), sessions, stop: CancellationToken::new() })
     }
 
     pub(crate) fn sessions(&self) -> &Sessions {
@@ -73,7 +72,7 @@ impl SessionServer {
         let address: Option<SocketAddr> = listener.local_addr().ok();
         let address = address.map(|address| address.to_string()).unwrap_or_default();
         tracing::info!(address, "Session server listening");
-        let work = serve(listener, self.acceptor.clone(), self.sessions.clone());
+        let work = serve(listener, self.sessions.acceptor(), self.sessions.clone());
         let stop = self.stop.clone();
         tasks::spawn(async move { stop.run_until_cancelled(work).await });
     }

@@ -90,12 +90,12 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::session::certificate;
+    use crate::session::certificate::Identity;
 
     #[tokio::test]
     async fn a_service_with_a_certificate_of_its_own() {
         let (ours, theirs) = tokio::io::duplex(16 << 10);
-        let (_, acceptor) = certificate::make("web.example.com", None).unwrap();
+        let acceptor = Identity::make("web.example.com", None).unwrap().acceptor();
         let service = async {
             let mut stream = acceptor.accept(theirs).await.unwrap();
             let mut asked = [0; 4];

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use gantry_core::chance;
 use gantry_kube::{Access, ConnectError};
+use gantry_wire::ticket::TicketKey;
 
 use crate::outside::Outside;
-use crate::site::keeper;
 use crate::site::shared::Site;
+use crate::site::{keeper, resealing};
 use crate::tasks;
 
 /// All sites of this process. Clones share them.
@@ -53,6 +54,16 @@ impl Sites {
     /// moment to find its site again.
     pub(crate) async fn forget_unused(&self) {
         self.list.lock().await.retain(|(_, site)| Arc::strong_count(site) > 1);
+    }
+
+    /// A token was exchanged for a new one: jobs of this process stay those that the next manager
+    /// can go on with.
+    pub(crate) fn reseal(&self, old: TicketKey, new: TicketKey) {
+        let sites = self.clone();
+        tasks::spawn(async move {
+            let all: Vec<Arc<Site>> = sites.list.lock().await.iter().map(|(_, site)| Arc::clone(site)).collect();
+            futures::future::join_all(all.iter().map(|site| resealing::reseal(site, &old, &new))).await;
+        });
     }
 
     /// Tells other managers that this one is gone, so that they need not wait until it is silent.

@@ -317,3 +317,5 @@ async fn calls_can_be_spawned() {
     .await;
     assert_eq!(world.script.lines().len(), 2);
 }
+
+mod matrix;

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use gantry_config::RunnerSettings;
 use gantry_plan::picture::{Detail, Picture};
 use gantry_plan::{ANNOTATION_TICKET, Context, Fleet, LABEL_FLEET};
 use gantry_wire::session::JobSession;
@@ -640,7 +641,13 @@ fn the_pod_carries_a_ticket() {
 #[test]
 fn the_ticket_says_how_the_job_is_entered() {
     let authorization = "canary-word".into();
-    let session = JobSession { id: "0a1b".into(), authorization, directory: String::new(), ports: Vec::new() };
+    let session = JobSession {
+        id: "0a1b".into(),
+        authorization,
+        directory: String::new(),
+        ports: Vec::new(),
+        authority: gantry_core::Secret::default(),
+    };
     let context = Context { session: Some(session.clone()), ..context() };
     let (job, runner) = (job(payload(&json!({}))), runner("[runners.kubernetes]\nnamespace = \"ci\""));
     let plan = gantry_plan::plan(&job, &runner, &context, &gantry_plan::Links::default()).unwrap();
@@ -679,10 +686,19 @@ fn pause_pods() {
         idle_count = 2
     "#;
     let settings = runner(config);
-    let deployment = gantry_plan::pause_deployment(&settings, "r_0123456789ab", 2, "2026-01-02T03:04:05Z");
+    let fleet = Fleet::of(None, &settings.url, "ci");
+    let made = ("r_0123456789ab", &fleet);
+    let mut deployment = gantry_plan::pause_deployment(&settings, made, 2, "2026-01-02T03:04:05Z");
     let shown = json!({"deployment": deployment, "class": gantry_plan::pause_class(&settings),
-        "selector": gantry_plan::pause_selector(&settings)});
+        "selector": gantry_plan::pause_selector()});
     golden!("pause_pods", shown);
+    let stranger = Fleet::of(Some("theirs"), &settings.url, "ci");
+    let renewed = RunnerSettings { token: "glrt-renewed-1".into(), ..settings.clone() };
+    let is_of = |deployment: &_, by_token, by_fleet| gantry_plan::pause_is_of(deployment, by_token, by_fleet);
+    assert!(is_of(&deployment, &settings, &stranger) && is_of(&deployment, &renewed, &fleet));
+    assert!(!is_of(&deployment, &renewed, &stranger));
+    deployment.metadata.labels = None;
+    assert!(!is_of(&deployment, &settings, &fleet), "nobody's");
     let other = runner("[runners.kubernetes.autoscaler]\npause_pod_priority_class_name = \"mine\"\n");
     assert_eq!(gantry_plan::pause_class(&other), None, "a class of somebody else is that one's business");
 }

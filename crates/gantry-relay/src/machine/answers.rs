@@ -20,6 +20,7 @@ impl Machine {
     pub(crate) fn patched(&mut self, answer: PatchAnswer, now: Instant) {
         let Some(Sent::Patch { offset, length }) = self.sent.take() else { return };
         self.pace.patch_ends(now);
+        self.pace.request_ends(now);
         if let PatchOutcome::Unreachable(error) = &answer.outcome {
             self.answer_timeout.failed(error);
         }
@@ -136,6 +137,7 @@ impl Machine {
     pub(crate) fn updated(&mut self, answer: UpdateAnswer, now: Instant) {
         let Some(Sent::Put { last }) = self.sent.take() else { return };
         self.pace.patch_failed = None;
+        self.pace.request_ends(now);
         if let UpdateOutcome::Unreachable(error) = &answer.outcome {
             self.answer_timeout.failed(error);
         }
@@ -219,6 +221,7 @@ impl Machine {
         self.pace.failures = 0;
         self.pace.patch_failed = None;
         self.pace.retry = None;
+        self.pace.asked_at_waking = false;
         self.pace.keep_alive = now + schedule::keep_alive(self.job.pace.keep_alive, self.interval);
     }
 

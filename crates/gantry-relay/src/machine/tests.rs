@@ -710,6 +710,38 @@ fn a_final_line_is_appended_to_whatever_gitlab_has() {
 }
 
 #[test]
+fn a_relay_that_slept_asks_before_it_sends_more() {
+    let slept = || {
+        let mut bench = Bench::new(|_| {});
+        bench.give(0, "ab");
+        bench.act_patch();
+        bench.patched(ok(), None);
+        bench.now += Duration::from_mins(3);
+        bench.machine.input(
+            Some(Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict: success() }),
+            bench.now,
+        );
+        let asked = bench.act_put();
+        assert_eq!(asked.1, JobUpdate::of(JobState::Running));
+        bench
+    };
+    let mut bench = slept();
+    bench.updated(UpdateOutcome::Forbidden, Some("failed"));
+    assert!(matches!(bench.act().1, Step::End(RelayEnd::Delivered)));
+
+    // It slept over this request too.
+    let mut bench = slept();
+    bench.now += Duration::from_mins(3);
+    bench.updated(UpdateOutcome::Unreachable(broken()), None);
+    assert_eq!(bench.act_put().1, JobUpdate::of(JobState::Running));
+
+    // Once, whatever the answer: the log must not wait for an answer to something else.
+    let mut bench = slept();
+    bench.updated(UpdateOutcome::Unreachable(broken()), None);
+    assert_eq!(bench.act_patch().2, "the pod is gone\n");
+}
+
+#[test]
 fn an_unacknowledged_job_is_acknowledged_first() {
     let mut bench = Bench::new(|job| job.acknowledged = false);
     bench.give(0, "abc");

@@ -24,7 +24,13 @@ fn ticket() -> Ticket {
 
 fn session() -> JobSession {
     let port = SessionPort { services: vec!["web".into()], number: 8080, name: String::new(), protocol: "http".into() };
-    JobSession { id: "0a".into(), authorization: "w0rd".into(), directory: "/builds/a".into(), ports: vec![port] }
+    JobSession {
+        id: "0a".into(),
+        authorization: "w0rd".into(),
+        directory: "/builds/a".into(),
+        ports: vec![port],
+        authority: Secret::default(),
+    }
 }
 
 fn key() -> TicketKey {

@@ -157,7 +157,12 @@ impl Machine {
                 self.found(phase, time, out);
             }
             Life::Attaching { .. } => self.handed_over(phase, out),
-            Life::HandedOver { .. } => self.met_again(phase, out),
+            Life::HandedOver { .. } => {
+                self.met_again(phase, out);
+                if let Some(ending) = self.late.take().filter(|_| !self.shim) {
+                    self.end_job(ending, out);
+                }
+            }
             _ => {}
         }
     }

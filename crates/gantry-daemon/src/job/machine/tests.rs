@@ -604,6 +604,22 @@ fn an_agent_that_is_lost_for_good_has_had_the_time_of_its_job() {
     };
 }
 
+/// Its manager may have been cut off while everything started.
+#[test]
+fn an_agent_out_of_reach_may_have_begun_when_its_pods_time_to_start_is_over() {
+    let cut_off = || {
+        let mut machine = after([Event::PodCreated, ready(Phase::Waiting), Event::PlanAccepted]);
+        machine.acts(Event::Acknowledged(AckOutcome::Running));
+        machine.acts(Event::AgentLost);
+        assert_eq!(machine.acts(Event::Time(Timer::Start)), []);
+        machine
+    };
+    let mut begun = cut_off();
+    begun.acts(Event::ShimReady);
+    assert_eq!(begun.acts(ready(Phase::Running)), []);
+    let [Effect::SendFail(Ending::PodStartTimeout { .. })] = cut_off().acts(ready(Phase::Running))[..] else { panic!() };
+}
+
 #[test]
 fn what_a_dying_agent_still_gives_is_taken_first() {
     let (mut machine, _) = taken();
