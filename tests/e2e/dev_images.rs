@@ -1,5 +1,6 @@
-//! `gantry dev --images`: jobs and services in the files of images, which a container engine gets. Most of it
-//! with an engine that is a script, so that it needs none; what it exports is what podman does.
+//! `gantry dev --images`: jobs and services in the files of images, which a container engine gets.
+//! Most of it with an engine that is a script, so that it needs none; what it exports is what
+//! podman does.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,8 +22,8 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// An engine that has `localhost/tools:1`, and `later:1` once it has been pulled. It notes what it is
-/// asked.
+/// An engine that has `localhost/tools:1`, and `later:1` once it has been pulled. It notes what it
+/// is asked.
 const ENGINE: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 echo "$@" >> "$here/asked"

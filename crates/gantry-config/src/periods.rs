@@ -3,8 +3,9 @@
 //!
 //! The reference reads five fields (minute, hour, day of the month, month, day of the week), six
 //! (with the year behind them) or seven (with the second before them). Where the second is not
-//! said, the whole minute matches. Days can be the last (`L`), the last working day (`LW`), the working
-//! day nearest to one (`15W`), the last Friday (`5L`, `friL`), or the third (`5#3`, `fri#3`).
+//! said, the whole minute matches. Days can be the last (`L`), the last working day (`LW`), the
+//! working day nearest to one (`15W`), the last Friday (`5L`, `friL`), or the third (`5#3`,
+//! `fri#3`).
 
 use std::collections::BTreeSet;
 

@@ -19,7 +19,7 @@ pub(crate) const MANAGER_ANSWERS: usize = 32;
 
 /// How long a manager that takes nothing any more is still heard: what it sent before it went is in
 /// the socket already.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(crate) const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 /// Connections that are kept while somebody is in charge: managers that ask, and are refused, come
 /// again.

@@ -42,7 +42,7 @@ pub enum PendingEnd {
 
 /// How a job stands that nobody has spoken about for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum GitlabStatus {
     /// GitLab still waits for its acknowledgement, and takes it back into its queue by itself if
     /// nobody acknowledges it.
     Waiting,
@@ -61,23 +61,25 @@ pub enum Standing {
 
 /// Asks how a job stands, without changing it: `PUT pending` is taken only for one that waits for
 /// its acknowledgement. Tries until there is a clear answer, at most until `until`.
-pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> Standing {
+pub async fn gitlab_status(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> GitlabStatus {
     let mut backoff = Backoff::new(limits::RETRY_MIN, limits::RETRY_MAX);
     let mut answer_timeout = AnswerTimeout::default();
     loop {
         let answer = put(client, job, info, JobState::Pending, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
-            return Standing::Gone(reason);
+            return GitlabStatus::Gone(reason);
         }
         if answer.headers.job_status == Some(RemoteStatus::Canceling) {
-            return Standing::Canceling;
+            return GitlabStatus::Canceling;
         }
         let wait = backoff.next_pause();
         match answer.outcome {
-            UpdateOutcome::Accepted | UpdateOutcome::NotYet => return Standing::Waiting,
-            UpdateOutcome::BadRequest | UpdateOutcome::Conflict => return Standing::Running,
-            outcome if Instant::now() + wait >= until => return Standing::Unknown { message: status_words(&outcome) },
+            UpdateOutcome::Accepted | UpdateOutcome::NotYet => return GitlabStatus::Waiting,
+            UpdateOutcome::BadRequest | UpdateOutcome::Conflict => return GitlabStatus::Running,
+            outcome if Instant::now() + wait >= until => {
+                return GitlabStatus::Unknown { message: status_words(&outcome) };
+            }
             _ => {}
         }
         sleep(wait).await;

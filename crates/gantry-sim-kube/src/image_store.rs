@@ -1,5 +1,5 @@
-//! Images with files of their own, from whoever can get them: a container engine of this machine. Without
-//! a store every image is a name for the host's own tools.
+//! Images with files of their own, from whoever can get them: a container engine of this machine.
+//! Without a store every image is a name for the host's own tools.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 

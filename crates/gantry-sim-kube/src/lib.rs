@@ -6,9 +6,9 @@
 //! code. Start at [`SimKube`]; requests are answered in `api`, pods are run in `kubelet`, processes
 //! in [`container`].
 //!
-//! Images have neither files nor an entry point here, unless there is an [`ImageStore`]: every image name stands for the host's tools,
-//! `args` without a `command` is the command, and a container with neither waits until it is told
-//! to stop.
+//! Images have neither files nor an entry point here, unless there is an [`ImageStore`]: every
+//! image name stands for the host's tools, `args` without a `command` is the command, and a
+//! container with neither waits until it is told to stop.
 
 mod account_tokens;
 mod api;

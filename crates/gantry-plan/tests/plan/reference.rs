@@ -1,9 +1,11 @@
 //! What each key of `[runners.kubernetes]` makes of the pod, as GitLab Runner 19.4 does it
-//! (`executors/kubernetes`), in `tests/reference.toml`: written by hand, from its code and its tests.
+//! (`executors/kubernetes`), in `tests/reference.toml`: written by hand, from its code and its
+//! tests.
 //!
 //! A setting is compared by what it changes: nothing else of the pod may become another. Volumes,
-//! mounts, labels and annotations of our own are left out, and so are the variables of every job. What of
-//! our pod is no setting's (the helper comes first, no `init-permissions`) is in the goldens.
+//! mounts, labels and annotations of our own are left out, and so are the variables of every job.
+//! What of our pod is no setting's (the helper comes first, no `init-permissions`) is in the
+//! goldens.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! Images: which ones can be pulled, how long that takes, and what kubelet says when it does not
-//! work. Every image that is not configured as missing exists; all stand for the host's own tools, unless
-//! there is a store of others.
+//! work. Every image that is not configured as missing exists; all stand for the host's own tools,
+//! unless there is a store of others.
 
 use std::{
     collections::{HashMap, HashSet},

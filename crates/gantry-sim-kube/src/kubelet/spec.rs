@@ -13,8 +13,8 @@ use crate::{
     validation::quantity::Quantity,
 };
 
-/// What a container does that has no command, neither of its own nor of its image: it waits until it is
-/// told to stop.
+/// What a container does that has no command, neither of its own nor of its image: it waits until
+/// it is told to stop.
 const IDLE: [&str; 3] = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"];
 
 /// The runtime's container; the error is kubelet's message for `CreateContainerConfigError`.

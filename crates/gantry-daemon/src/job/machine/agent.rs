@@ -292,7 +292,7 @@ impl Machine {
         let is_starting = matches!(self.life, Life::Attaching { .. });
         let ending = match ending {
             Ending::PodStartTimeout { seconds, detail, .. } if is_starting => {
-                let (setting, detail) = (self.terms.start_setting, self.pod.last_words(&detail));
+                let (setting, detail) = (self.terms.start_setting, self.pod.why_not_started(&detail));
                 Ending::PodStartTimeout { seconds, setting, detail }
             }
             // One that may have begun is looked for until all its time is over.

@@ -1,6 +1,7 @@
 //! Builds the container's root file system: a tmpfs with an overlay for each directory of the host
-//! that makes up its tools, and nothing else of the host; or an overlay of its image's files (`image`). All of it is seen only in the container's
-//! mount namespace, so it needs no cleaning up.
+//! that makes up its tools, and nothing else of the host; or an overlay of its image's files
+//! (`image`). All of it is seen only in the container's mount namespace, so it needs no cleaning
+//! up.
 
 use std::{
     fs::{self, File, Permissions},

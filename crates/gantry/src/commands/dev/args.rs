@@ -124,8 +124,8 @@ pub(crate) struct DevArgs {
     /// GitLab's own
     #[arg(long, value_name = "IMAGE", requires = "cluster")]
     pub(super) helper_image: Option<String>,
-    /// Run the jobs and their services in the images that they name, which podman or docker gets; their
-    /// containers are local processes on this machine's network
+    /// Run the jobs and their services in the images that they name, which podman or docker gets;
+    /// their containers are local processes on this machine's network
     #[arg(long, value_name = "ENGINE", num_args = 0..=1, default_missing_value = "", require_equals = true, conflicts_with_all = ["cluster", "list", "dry_run"])]
     pub(super) images: Option<String>,
     /// Keep running after the pipeline and show everything on a page; Ctrl-C ends it. ADDR is the

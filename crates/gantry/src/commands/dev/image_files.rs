@@ -119,7 +119,8 @@ impl User {
     }
 }
 
-/// The fields of a file such as `/etc/passwd`; none if it is a link, which may lead out of the image.
+/// The fields of a file such as `/etc/passwd`; none if it is a link, which may lead out of the
+/// image.
 fn lines(root: &Path, name: &str) -> Vec<Vec<String>> {
     let path = root.join(name);
     let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());

@@ -293,7 +293,8 @@ fn near(addr: SocketAddr) -> String {
 }
 
 /// A simulated cluster, and how the runner uses it: as an operator would write it for a cluster
-/// outside of which the runner is, with the smallest rights and those to the logs of services and to events.
+/// outside of which the runner is, with the smallest rights and those to the logs of services and
+/// to events.
 async fn simulated_cluster(
     tools: HostTools,
     engine: Option<Arc<Engine>>,
