@@ -16,6 +16,7 @@ mod deployment;
 mod dev;
 mod dev_cluster;
 mod dev_home;
+mod dev_images;
 mod doctor;
 mod gitlab_chart;
 mod jobs;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
     tests.extend(deployment::tests());
     tests.extend(dev::tests());
     tests.extend(dev_home::tests());
+    tests.extend(dev_images::tests());
     tests.extend(dev_cluster::tests());
     suite::main(tests)
 }

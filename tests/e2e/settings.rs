@@ -23,6 +23,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("settings: what a pod needs is awaited", awaited),
         Test::new("settings: a token of the job's own", token),
         Test::new("settings: patches of the pod", patches),
+        Test::new("settings: resources of the whole pod", pod_resources).needs(Need::PodResources),
         Test::new("settings: sh although there is a bash", posix_shell),
         Test::new("settings: the pod of a failed job is kept", kept),
     ]
@@ -242,6 +243,40 @@ async fn patches(world: Rc<World>) -> anyhow::Result<()> {
     ensure!(spec["hostname"] == "patched", "a JSON patch: {spec}");
     let (ended, log) = world.ended(id, BOUND).await?;
     ensure!(ended.status == "success", "{ended:?}\n{log}");
+    Ok(())
+}
+
+/// How long a job may take whose pod has no memory left: its agent has to wait for each page too.
+const UNDER_PRESSURE: Duration = Duration::from_mins(4);
+
+const POD_RESOURCES: &str = r#"    pod_cpu_request = "100m"
+    pod_cpu_limit = "1"
+    pod_memory_request = "64Mi"
+    pod_memory_limit = "160Mi"
+    pod_memory_limit_overwrite_max_allowed = "320Mi"
+"#;
+
+/// No container has a limit of its own: what all of them use together is held by that of the pod.
+async fn pod_resources(world: Rc<World>) -> anyhow::Result<()> {
+    let runner = with(&world, "whole-pod", POD_RESOURCES).await?;
+    let fill = "perl -e 'my $x = q(x) x 200_000_000; print qq(it had room\\n)'";
+    let mut job = script(&["echo ran", "sleep 2", fill]);
+    let id = world.post_job(&runner, &job).await?;
+    world.gitlab.wait_for_text(id, "\nran\n", BOUND).await?;
+    let name = world.pod_of(&runner, id, BOUND).await?;
+    let pods = world.kube.pods(&runner.namespace).await?;
+    let pod = pods.iter().find(|pod| pod.pointer("/metadata/name") == Some(&json!(name))).context("no pod")?;
+    let expected = json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "160Mi"}});
+    ensure!(pod["spec"]["resources"] == expected, "{}", pod["spec"]["resources"]);
+    ensure!(pod["status"]["qosClass"] == "Burstable", "{}", pod["status"]);
+    let (ended, log) = world.ended(id, UNDER_PRESSURE).await?;
+    ensure!(ended.failure_reason.as_deref() == Some("script_failure"), "{ended:?}\n{log}");
+    for text in ["were OOMKilled", "pod_memory_limit"] {
+        ensure!(log.contains(text) && !log.contains("it had room"), "{text:?}:\n{log}");
+    }
+    job["variables"] = json!([{"key": "KUBERNETES_POD_MEMORY_LIMIT", "value": "320Mi", "public": true}]);
+    let (ended, log) = world.run_on(&runner, &job, UNDER_PRESSURE).await?;
+    ensure!(ended.status == "success" && log.contains("\nit had room\n"), "{ended:?}\n{log}");
     Ok(())
 }
 

@@ -76,12 +76,16 @@ pub enum Need {
     Kubectl,
     /// OpenBao on this machine.
     OpenBao,
+    /// podman on this machine.
+    Podman,
     /// Images that want a login.
     PrivateImages,
     /// Pod Security.
     PodSecurity,
     /// Policies that are asked when an object is made, and webhooks.
     Admission,
+    /// Requests and limits of a whole pod, and a kernel that holds them.
+    PodResources,
     /// A node that starts programs for arm64, and an image of them.
     Arm64,
     /// More than the simulator has: other nodes, images with a user or without a shell, storage.
@@ -98,9 +102,11 @@ impl Need {
             Self::Helm => "image of the runner, or this machine no helm or kubectl 1.21",
             Self::Kubectl => "use without kubectl 1.21 on this machine",
             Self::OpenBao => "use without OpenBao on this machine, which `.ci/run stores` builds",
+            Self::Podman => "use without podman on this machine",
             Self::PrivateImages => "images that want a login",
             Self::PodSecurity => "Pod Security",
             Self::Admission => "policies of admission",
+            Self::PodResources => "resources of whole pods",
             Self::Arm64 => "node that starts programs for arm64 (.ci/run arm64)",
             Self::RealNodes => "real nodes, or images of our own on them",
         }
@@ -191,11 +197,13 @@ impl Cluster {
             Need::SlowImages | Need::PrivateImages => self.simulator.is_some() || self.registry.is_some(),
             Need::PodSecurity => self.minor >= 25,
             Need::Admission => self.is_given() && self.minor >= 30,
+            Need::PodResources => self.is_given() && self.minor >= 34,
             Need::RealNodes => self.registry.is_some(),
             Need::Arm64 => self.arm64 && std::env::var_os(ARM64_HELPER).is_some(),
             Need::Helm => self.own_images && Kubectl::is_usable() && Helm::is_usable(),
             Need::Kubectl => Kubectl::is_usable(),
             Need::OpenBao => OpenBao::is_usable(),
+            Need::Podman => has_podman(),
             Need::Faults => self.simulator.is_some(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }
@@ -215,6 +223,10 @@ impl Cluster {
     pub fn process(&self) -> Option<&Process> {
         self.simulator.as_ref()
     }
+}
+
+fn has_podman() -> bool {
+    std::process::Command::new("podman").arg("info").output().is_ok_and(|answer| answer.status.success())
 }
 
 async fn minor_version(kube: &Kube) -> anyhow::Result<u32> {

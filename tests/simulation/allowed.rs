@@ -50,12 +50,12 @@ pub(crate) struct Row {
 /// An outage of this length may outlast a job's token, with all the tries that were under way.
 const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
 
-/// Outages of this length together may leave an acknowledgement without an answer for as long as it
-/// is tried.
+/// Outages of this length together, or requests about a job that fail for so long, may leave an
+/// acknowledgement without an answer for as long as it is tried.
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(100);
 
 /// What ends a pod, or a container of it.
-const POD_HARMS: [Harm; 5] =
+pub(crate) const POD_HARMS: [Harm; 5] =
     [Harm::PodDeleted, Harm::Evicted, Harm::HelperKilled, Harm::BuildKilled, Harm::OutOfMemory];
 
 /// Nothing that is not in here excuses an end that is not the job's own.
@@ -76,9 +76,10 @@ const TABLE: [Row; 15] = [
         ends: &[End::Forgotten, End::NeverBegun],
     },
     Row {
-        when: "its pod was ended, managers were killed, and its time-out was over before one lived for long enough",
+        when: "its pod was ended or it has not begun, managers were killed, and its time-out was over before one lived for long enough",
         is_so: |job| {
-            job.was_hit_by(&POD_HARMS) && job.troubles.manager_killed && job.program.timeout < Duration::from_secs(3600)
+            let needs_manager = job.was_hit_by(&POD_HARMS) || job.facts.tries.is_empty();
+            needs_manager && job.troubles.manager_killed && job.program.timeout < Duration::from_secs(3600)
         },
         ends: &[End::Forgotten],
     },
@@ -108,8 +109,12 @@ const TABLE: [Row; 15] = [
         ends: &[End::System, End::NeverBegun],
     },
     Row {
-        when: "its manager was killed before there was a pod to tell of it",
-        is_so: |job| job.troubles.manager_killed && job.facts.pods.is_empty(),
+        when: "its manager was killed, or left and could not reach GitLab in time, before there was a pod to tell of it",
+        is_so: |job| {
+            let is_untold = job.troubles.manager_killed
+                || job.troubles.manager_lost && (job.troubles.gitlab || job.troubles.gitlab_slow);
+            is_untold && job.facts.pods.is_empty()
+        },
         ends: &[End::Forgotten],
     },
     Row {
@@ -124,7 +129,7 @@ const TABLE: [Row; 15] = [
     },
     Row {
         when: "GitLab left an acknowledgement unanswered for as long as it is tried",
-        is_so: |job| job.troubles.gitlab_away >= UNANSWERED,
+        is_so: |job| job.was_unheard(),
         ends: &[End::NeverBegun],
     },
     Row {

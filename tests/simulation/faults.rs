@@ -193,6 +193,7 @@ impl Fate {
             }
             Fault::GitlabSlow => {
                 let time = self.seldom_long(600);
+                self.ledger.book().gitlab_slow();
                 self.line.weather.slow_for(time);
             }
             Fault::ClusterLongAway => {

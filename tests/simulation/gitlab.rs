@@ -58,8 +58,7 @@ impl Line {
     /// said by somebody who is cut off from it, every few seconds, until a connection shows that
     /// another has it.
     fn note_report(&self, parts: &http::request::Parts, body: &[u8]) {
-        let mut words = parts.uri.path().split('/').skip_while(|word| *word != "jobs").skip(1);
-        let Some(job) = words.next().and_then(|id| id.parse().ok()) else { return };
+        let Some(job) = job_of(parts) else { return };
         let is_no_end = |body: Value| body["state"] == "pending" || body["state"] == "running";
         let is_end = parts.method == http::Method::PUT && !serde_json::from_slice(body).is_ok_and(is_no_end);
         if parts.method == http::Method::PATCH || is_end {
@@ -81,6 +80,10 @@ impl Line {
         let Body::Bytes(body) = body else {
             return Err(TransportError::new(TransportFault::Request, "the simulation uploads nothing"));
         };
+        if let Some(job) = job_of(&parts) {
+            let got_there = !matches!(fate, Fate::Refused | Fate::LostRequest | Fate::Status(_));
+            self.ledger.of(job, |facts| facts.asked_gitlab(got_there));
+        }
         match fate {
             Fate::Refused => return Err(TransportError::new(TransportFault::Connect, "refused")),
             Fate::LostRequest => return Err(TransportError::new(TransportFault::Broken, "broke off")),
@@ -103,6 +106,12 @@ impl Line {
             _ => Ok(answer.map(one_piece)),
         }
     }
+}
+
+/// The job that a request is about.
+fn job_of(parts: &http::request::Parts) -> Option<u64> {
+    let mut words = parts.uri.path().split('/').skip_while(|word| *word != "jobs").skip(1);
+    words.next()?.parse().ok()
 }
 
 fn one_piece(bytes: Bytes) -> ByteStream {

@@ -34,9 +34,9 @@ pub(crate) const STUCK: &str = "stuck_or_timeout_failure";
 /// So many changes of who reports a job, in so short a time, are two that do at one time.
 const TURNS: usize = 3;
 
-/// The same where manager and agent could not reach each other for a while: both have the end of
-/// the job then, and tell GitLab the same when it is back.
-const TURNS_APART: usize = 5;
+/// Where manager and agent could not reach each other for a while, both have what the manager had
+/// got by then, and both may have the end: for so long they may tell GitLab the same by turns.
+const APART: Duration = Duration::from_secs(60);
 
 const TOGETHER: Duration = Duration::from_secs(20);
 
@@ -177,6 +177,11 @@ impl Judged<'_> {
         harms.iter().any(|harm| self.facts.harms.contains(harm))
     }
 
+    /// GitLab heard nothing of it for as long as it waits for a job's acknowledgement.
+    pub(crate) fn was_unheard(&self) -> bool {
+        self.troubles.gitlab_away >= UNANSWERED || self.facts.unheard >= UNANSWERED
+    }
+
     /// GitLab was away for so long that nobody could report any more, or that it took a job back
     /// whose acknowledgement went unanswered.
     fn is_cut_off(&self) -> bool {
@@ -184,7 +189,7 @@ impl Judged<'_> {
         match end {
             // GitLab takes no log of a job that nobody has said to run.
             Some(End::NeverBegun) if self.facts.tries.is_empty() => true,
-            Some(End::NeverBegun | End::Forgotten) => self.troubles.gitlab_away >= UNANSWERED,
+            Some(End::NeverBegun | End::Forgotten) => self.was_unheard(),
             _ => false,
         }
     }
@@ -248,7 +253,7 @@ impl Judged<'_> {
     fn once(&self) -> Result<(), String> {
         // A job is started although GitLab could not be asked for two minutes, as the reference
         // does; GitLab may hand it out again.
-        if self.troubles.gitlab_away >= UNANSWERED {
+        if self.was_unheard() {
             return Ok(());
         }
         let mut seen = BTreeSet::new();
@@ -268,18 +273,27 @@ impl Judged<'_> {
     }
 
     /// Never do two report it at one time. One that was superseded while it spoke, or slept, may
-    /// have a last word on the way.
+    /// have a last word on the way. An agent of the first version has no way to choose one.
     fn one_relay(&self) -> Result<(), String> {
+        if self.troubles.is_first_version {
+            return Ok(());
+        }
         let reports = &self.facts.reports;
         let turns: Vec<Instant> =
             reports.windows(2).filter(|pair| pair[0].1 != pair[1].1).map(|pair| pair[1].0).collect();
-        let most = if self.troubles.api { TURNS_APART } else { TURNS };
-        match turns.windows(most).find(|turns| turns[most - 1].duration_since(turns[0]) < TOGETHER) {
+        let who = |since: Instant| {
+            let names = reports.iter().filter(|(at, _)| *at >= since).map(|(_, who)| who.as_ref());
+            Err(format!("two relays at one time: {:?}", names.take(8).collect::<Vec<_>>()))
+        };
+        if self.troubles.api {
+            let spells = turns.chunk_by(|one, next| next.duration_since(*one) < TOGETHER);
+            let long =
+                spells.map(|spell| (spell[0], spell[spell.len() - 1])).find(|(first, last)| *last - *first > APART);
+            return long.map_or(Ok(()), |(first, _)| who(first));
+        }
+        match turns.windows(TURNS).find(|turns| turns[TURNS - 1].duration_since(turns[0]) < TOGETHER) {
             None => Ok(()),
-            Some(turns) => {
-                let who = reports.iter().filter(|(at, _)| *at >= turns[0]).map(|(_, who)| who.as_ref());
-                Err(format!("two relays at one time: {:?}", who.take(8).collect::<Vec<_>>()))
-            }
+            Some(turns) => who(turns[0]),
         }
     }
 
@@ -291,7 +305,8 @@ impl Judged<'_> {
         let rest = String::from_utf8_lossy(trace.get(same..).unwrap_or_default()).into_owned();
         let is_overdue =
             self.shown.ran_for().is_some_and(|ran| ran + self.waiting() >= self.program.timeout + LAST_CHANCE);
-        self.troubles.api && (self.program.outcome() == Outcome::NoPod || is_overdue) && rest.contains("Job failed")
+        let is_proven = self.program.outcome() == Outcome::NoPod || self.was_hit_by(&allowed::POD_HARMS);
+        self.troubles.api && (is_proven || is_overdue) && rest.contains("Job failed")
     }
 
     /// The log is what was printed, byte for byte, as far as the pod lived to tell.

@@ -36,8 +36,24 @@ pub(crate) struct Facts {
     pub(crate) harms: BTreeSet<Harm>,
     /// When GitLab got a piece of its log, or its end, and from whom.
     pub(crate) reports: Vec<(Instant, Arc<str>)>,
+    /// Since when every request to GitLab about it has failed before it got there.
+    unheard_since: Option<Instant>,
+    /// For how long that was so at most.
+    pub(crate) unheard: Duration,
     /// The trace as the agent had it when it ended.
     pub(crate) trace: Option<Vec<u8>>,
+}
+
+impl Facts {
+    /// Notes that a request about it is sent to GitLab, and whether it gets there.
+    pub(crate) fn asked_gitlab(&mut self, got_there: bool) {
+        let now = Instant::now();
+        let since = *self.unheard_since.get_or_insert(now);
+        self.unheard = self.unheard.max(now - since);
+        if got_there {
+            self.unheard_since = None;
+        }
+    }
 }
 
 /// The facts about a whole world.
@@ -50,6 +66,8 @@ pub(crate) struct Book {
     managers_killed: Option<Instant>,
     /// When GitLab could not be reached, or did not answer as it should, for the first time.
     gitlab_trouble: Option<Instant>,
+    /// When it was slow for the first time.
+    gitlab_slow: Option<Instant>,
     /// From when and for how long it could not be reached at all.
     gitlab_away: Vec<(Instant, Duration)>,
     /// When the API server could not be reached, or did not answer as it should, or a connection
@@ -92,6 +110,11 @@ impl Book {
         self.gitlab_trouble.get_or_insert_with(Instant::now);
     }
 
+    /// Notes that every answer of GitLab takes seconds for a while.
+    pub(crate) fn gitlab_slow(&mut self) {
+        self.gitlab_slow.get_or_insert_with(Instant::now);
+    }
+
     /// Notes that GitLab cannot be reached for a while.
     pub(crate) fn gitlab_away(&mut self, time: Duration) {
         self.gitlab_trouble();
@@ -111,6 +134,7 @@ impl Book {
             manager_lost: had(self.managers_lost),
             manager_killed: had(self.managers_killed),
             gitlab: had(self.gitlab_trouble),
+            gitlab_slow: had(self.gitlab_slow),
             gitlab_away: away.map(|(_, time)| *time).sum(),
             api: had(self.api_trouble),
             pods_are_blind: self.pods_are_blind,
@@ -128,6 +152,8 @@ pub(crate) struct Troubles {
     pub(crate) manager_killed: bool,
     /// GitLab could not be reached, or did not answer as it should.
     pub(crate) gitlab: bool,
+    /// Its answers took seconds, which is longer than a manager has that leaves.
+    pub(crate) gitlab_slow: bool,
     /// How long it could not be reached at all, summed up.
     pub(crate) gitlab_away: Duration,
     /// The API server could not be reached or did not answer as it should, or a connection through

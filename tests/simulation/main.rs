@@ -149,7 +149,7 @@ fn many(asked: &SimulationArgs) -> ExitCode {
     println!("simulation: {} lives in {worlds} worlds, {:.1} s", worlds * world::JOBS, took.as_secs_f64());
     let failures = std::mem::take(&mut *lock(&run.failures));
     for (seed, problems) in &failures {
-        println!("\nworld {seed:#018x} is wrong:");
+        println!("\nworld {seed:#018x}:");
         for problem in problems {
             println!("  {problem}");
         }
@@ -196,7 +196,8 @@ impl Run {
                 Err(_) => panics::take(),
             };
             lock(&self.now).remove(&seed);
-            if !problems.is_empty() {
+            if let Some(first) = problems.first() {
+                println!("simulation: world {seed:#018x} is wrong: {first}");
                 lock(&self.failures).push((seed, problems));
             }
         }

@@ -294,6 +294,14 @@ pub(crate) fn crons(key: &'static str) -> Declared<impl Kind<Value = Vec<Cron>>>
         let mut list = Vec::new();
         for found in section.items(key, "a list of cron expressions") {
             let Some(text) = found.text() else { continue };
+            let fields = text.split_ascii_whitespace().count();
+            if fields > periods::MOST_FIELDS {
+                let most = periods::MOST_FIELDS;
+                found.problem(
+                    Severity::Warning,
+                    format!("{text:?} has {fields} fields: those behind the {most}th, the year, are not read"),
+                );
+            }
             match Cron::parse(&text) {
                 Ok(cron) => list.push(cron),
                 Err(error) => found.problem(Severity::Error, format!("{text:?} is no cron expression: {error}")),

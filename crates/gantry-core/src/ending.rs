@@ -343,8 +343,8 @@ fn more_memory(container: &str, limit: Option<&str>) -> String {
             "its memory limit is {limit}; make the job use less, or raise {setting} in [runners.kubernetes] ({variable})"
         ),
         None => format!(
-            "it has no memory limit of its own, so its pod or its node was short of memory; make the job use less, or set \
-             {setting} in [runners.kubernetes] to what it needs ({variable})"
+            "it has no memory limit of its own, so its pod (pod_memory_limit) or its node was short of memory; make the job use \
+             less, or set {setting} in [runners.kubernetes] to what it needs ({variable})"
         ),
     }
 }

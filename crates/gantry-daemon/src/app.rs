@@ -295,7 +295,7 @@ impl App {
         };
         tokio::select! {
             ended = timeout(limit, jobs.wait()) => {
-                self.shared.sites.farewell().await;
+                self.shared.sites.announce_end().await;
                 if ended.is_ok() {
                     return clean();
                 }

@@ -6,6 +6,7 @@
 
 mod asking;
 mod found;
+mod pause;
 mod process;
 mod tokens;
 
@@ -25,9 +26,10 @@ pub(crate) use asking::{
     GitlabUnavailable, HoldChanged, JobReceived, NothingReceived, RequestFailed, RunnerUnhealthy, TokenRefused,
 };
 pub(crate) use found::{
-    FarewellUnheard, GitlabUnknown, OwnerChanged, PatchRefused, PodNotKept, PodNotRemoved, PodRemoved, SecretMayBeLeft,
+    EndNotAnnounced, GitlabUnknown, OwnerChanged, PatchRefused, PodNotKept, PodNotRemoved, PodRemoved, SecretMayBeLeft,
     TicketMissing, TicketUnusable,
 };
+pub(crate) use pause::{LeftPausePodsRemoved, PauseClassNotMade, PausePodsFailed, PausePodsLeft, PausePodsScaled};
 pub(crate) use process::{
     ConfigBack, ConfigGone, ConfigLoaded, ConfigRefused, ListenChanged, PollingBegins, PollingEnds, ReloadIgnored,
     RunnerUnusable, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,

@@ -14,6 +14,9 @@ use jiff::tz::TimeZone;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::events::{
+    LeftPausePodsRemoved, PauseClassNotMade, PausePodsFailed, PausePodsLeft, PausePodsScaled, Said as _,
+};
 use crate::metrics::of;
 use crate::runner::Runner;
 use crate::tasks;
@@ -110,11 +113,7 @@ impl<'r> Keeper<'r> {
             Ok(()) => self.class = Class::There,
             Err(error) => {
                 if std::mem::replace(&mut self.class, Class::Refused) == Class::Unmade {
-                    tracing::warn!(
-                        %error,
-                        "the priority class of pause pods cannot be made, and may be missing: grant create on priorityclasses \
-                         (scheduling.k8s.io) by a ClusterRole, or make it, with the value -1"
-                    );
+                    PauseClassNotMade(&error).say();
                 }
             }
         }
@@ -142,7 +141,7 @@ impl<'r> Keeper<'r> {
                 at.is_some_and(|at| now - at.as_second() > LEFT)
             };
             if is_left {
-                tracing::info!(deployment = name, "removing pause pods whose manager is gone");
+                LeftPausePodsRemoved(&name).say();
                 if let Err(error) = cluster.delete_deployment(&name).await {
                     self.failed("apply_state", &error);
                 }
@@ -178,11 +177,8 @@ impl<'r> Keeper<'r> {
                 shared.metrics.pause_pods_current.with_label_values(&labels).set(i64::from(ready));
                 let before = self.written.replace((Instant::now(), pods)).map_or(0, |(_, before)| before);
                 if before != pods {
-                    let direction = if pods > before { "up" } else { "down" };
-                    let [runner, name, system_id] = labels;
-                    let scaled = &shared.metrics.pause_pods_scaled;
-                    scaled.with_label_values(&[runner, name, system_id, direction]).inc();
-                    tracing::info!(runner_name = name, pods, jobs, "pause pods");
+                    let runner = &self.runner.labels;
+                    PausePodsScaled { runner: &runner.name, before, pods, jobs }.tell(&shared.metrics, runner);
                 }
                 self.trouble = None;
             }
@@ -190,18 +186,11 @@ impl<'r> Keeper<'r> {
         }
     }
 
-    fn failed(&mut self, reason: &str, error: &ApiError) {
-        let [runner, name, system_id] = of(&self.runner.labels);
-        let errors = &self.runner.shared.metrics.pause_pods_errors;
-        errors.with_label_values(&[runner, name, system_id, reason]).inc();
-        let text = error.to_string();
-        if self.trouble.as_ref() != Some(&text) {
-            let change = match error.fault {
-                Fault::Forbidden => ": grant list, create, patch and delete on deployments (apps)",
-                _ => "",
-            };
-            tracing::warn!(runner_name = name, "there may be no pause pods{change}: {text}");
-        }
+    fn failed(&mut self, reason: &'static str, error: &ApiError) {
+        let (runner, text) = (&self.runner.labels, error.to_string());
+        let is_said = self.trouble.as_ref() == Some(&text);
+        let failed = PausePodsFailed { runner: &runner.name, reason, error, is_said };
+        failed.tell(&self.runner.shared.metrics, runner);
         self.trouble = Some(text);
     }
 
@@ -213,7 +202,7 @@ impl<'r> Keeper<'r> {
         match timeout(REMOVAL, self.runner.cluster().delete_deployment(&name)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.failed("apply_state", &error),
-            Err(_) => tracing::warn!(deployment = name, "the pause pods could not be removed in time"),
+            Err(_) => PausePodsLeft(&name).say(),
         }
     }
 }

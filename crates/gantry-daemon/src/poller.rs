@@ -30,8 +30,8 @@ const AFTER_NOTHING: f64 = 0.95;
 /// Shortest and longest rest after an answer that promises a job and holds none. Whoever sends one,
 /// GitLab or a proxy before it, sends the next one just as fast; a minute is short for a repair and
 /// long for a log.
-const REST_AFTER_RUBBISH_MIN: Duration = Duration::from_secs(1);
-const REST_AFTER_RUBBISH_MAX: Duration = Duration::from_mins(1);
+const REST_AFTER_BAD_ANSWER_MIN: Duration = Duration::from_secs(1);
+const REST_AFTER_BAD_ANSWER_MAX: Duration = Duration::from_mins(1);
 
 /// How often it is looked whether a reason to ask for no job has gone: in memory, without a
 /// request.
@@ -49,7 +49,7 @@ struct State {
     failures: u32,
     last_healthy: Instant,
     /// Answers in a row that promised a job and held none.
-    rubbish: u32,
+    bad_answers: u32,
     /// Workers beyond the adaptive limit look again when it changes.
     resting_until: Option<Instant>,
     /// Why no worker asks, as it was said last.
@@ -63,7 +63,7 @@ impl Polling {
             adaptive: 0.0,
             failures: 0,
             last_healthy: Instant::now(),
-            rubbish: 0,
+            bad_answers: 0,
             resting_until: None,
             held: None,
         };
@@ -181,8 +181,8 @@ fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
     }
     polling.with(|state| {
         state.adaptive = (state.adaptive * factor).clamp(1.0, configured);
-        state.rubbish = match poll.answer {
-            JobAnswer::Undecodable { .. } => state.rubbish.saturating_add(1),
+        state.bad_answers = match poll.answer {
+            JobAnswer::Undecodable { .. } => state.bad_answers.saturating_add(1),
             _ => 0,
         };
         if let Some(update) = &poll.last_update {
@@ -223,7 +223,7 @@ fn take(
             return again;
         }
         JobAnswer::Undecodable { id, token, message } => {
-            let rest = rest_after_rubbish(polling.check_interval, polling.with(|state| state.rubbish));
+            let rest = rest_after_bad_answers(polling.check_interval, polling.with(|state| state.bad_answers));
             JobGarbled { job: id, message: &message, rest }.tell(&runner.shared.metrics, &runner.labels);
             if let (Some(id), Some(token)) = (id, token.filter(|token: &Secret| !token.is_empty())) {
                 runner.reject(JobCredentials { id, token }, message, places);
@@ -244,9 +244,9 @@ fn take(
 
 /// The rest after the last one of `count` answers in a row that promised a job and held none: it
 /// doubles.
-fn rest_after_rubbish(check_interval: Duration, count: u32) -> Duration {
-    let first = check_interval.max(REST_AFTER_RUBBISH_MIN);
-    backoff::doubled(first, REST_AFTER_RUBBISH_MAX.max(first), count)
+fn rest_after_bad_answers(check_interval: Duration, count: u32) -> Duration {
+    let first = check_interval.max(REST_AFTER_BAD_ANSWER_MIN);
+    backoff::doubled(first, REST_AFTER_BAD_ANSWER_MAX.max(first), count)
 }
 
 /// Counts a request while it is under way.

@@ -43,7 +43,7 @@ use crate::runner::aftermath::Aftermath;
 use crate::runner::unprepared::{Unprepared, unplanned};
 use crate::secrets::Resolver;
 use crate::session::{Offered, Sessions, Target, Visits};
-use crate::site::{FleetPlace, Site, Sites};
+use crate::site::{FleetPlace, HeldPod, Site, Sites};
 use crate::slots::{JobNumbers, Numbers, Slot, Slots};
 use crate::telemetry;
 use crate::view::JobView;
@@ -130,8 +130,8 @@ struct Prepared {
     site: Arc<Site>,
     namespace: Option<OwnNamespace>,
     aftermath: Aftermath,
-    /// Its secrets, its numbers, and its line in the list of jobs.
-    _while_it_runs: (Arc<Guard>, JobNumbers, Listed),
+    /// Its secrets, its numbers, its line in the list of jobs, and its pod's in the site.
+    _while_it_runs: (Arc<Guard>, JobNumbers, Listed, HeldPod),
 }
 
 impl Runner {
@@ -304,6 +304,7 @@ impl Runner {
             .map(|session| JobSession { directory: plan.pod_plan.paths.project_dir.clone(), ..session });
         let visits = self.open_session(session, spec.id, &site, &seen);
         let listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
+        let held = site.hold_pod(plan.pod.metadata.name.as_deref().unwrap_or_default());
         Ok(Prepared {
             namespace: plan.making.namespace.clone(),
             aftermath: self.aftermath(spec, (taken, context.taken_unix_ms), seen),
@@ -325,7 +326,7 @@ impl Runner {
                 visits,
             })),
             site,
-            _while_it_runs: (given, numbers, listed),
+            _while_it_runs: (given, numbers, listed, held),
         })
     }
 

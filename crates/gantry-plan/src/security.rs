@@ -82,7 +82,7 @@ fn capabilities(own: &ContainerSecurityContext, settings: &KubernetesSettings) -
         }
     }
     let add: Vec<String> = add.iter().filter(|capability| !drop.contains(capability)).cloned().collect();
-    api::Capabilities { add: (!add.is_empty()).then_some(add), drop: Some(drop) }
+    api::Capabilities { add: (!add.is_empty()).then_some(add), drop: (!drop.is_empty()).then_some(drop) }
 }
 
 fn selinux(kind: &str) -> api::SELinuxOptions {

@@ -1,6 +1,8 @@
 //! Two-phase acceptance: a job stays GitLab's until `PUT running` (GitLab takes it back after 2
 //! minutes without `PUT pending`).
 
+use std::time::Duration;
+
 use gantry_core::JobState;
 use gantry_core::backoff::Backoff;
 use gantry_gitlab::{Client, JobCredentials, JobUpdate, RemoteStatus, RunnerInfo, UpdateAnswer, UpdateOutcome};
@@ -40,7 +42,7 @@ pub enum PendingEnd {
 
 /// How a job stands that nobody has spoken about for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum GitlabStatus {
     /// GitLab still waits for its acknowledgement, and takes it back into its queue by itself if
     /// nobody acknowledges it.
     Waiting,
@@ -59,23 +61,25 @@ pub enum Standing {
 
 /// Asks how a job stands, without changing it: `PUT pending` is taken only for one that waits for
 /// its acknowledgement. Tries until there is a clear answer, at most until `until`.
-pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> Standing {
+pub async fn gitlab_status(client: &Client, job: &JobCredentials, info: &RunnerInfo, until: Instant) -> GitlabStatus {
     let mut backoff = Backoff::new(limits::RETRY_MIN, limits::RETRY_MAX);
     let mut answer_timeout = AnswerTimeout::default();
     loop {
         let answer = put(client, job, info, JobState::Pending, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
-            return Standing::Gone(reason);
+            return GitlabStatus::Gone(reason);
         }
         if answer.headers.job_status == Some(RemoteStatus::Canceling) {
-            return Standing::Canceling;
+            return GitlabStatus::Canceling;
         }
         let wait = backoff.next_pause();
         match answer.outcome {
-            UpdateOutcome::Accepted | UpdateOutcome::NotYet => return Standing::Waiting,
-            UpdateOutcome::BadRequest | UpdateOutcome::Conflict => return Standing::Running,
-            outcome if Instant::now() + wait >= until => return Standing::Unknown { message: status_words(&outcome) },
+            UpdateOutcome::Accepted | UpdateOutcome::NotYet => return GitlabStatus::Waiting,
+            UpdateOutcome::BadRequest | UpdateOutcome::Conflict => return GitlabStatus::Running,
+            outcome if Instant::now() + wait >= until => {
+                return GitlabStatus::Unknown { message: status_words(&outcome) };
+            }
             _ => {}
         }
         sleep(wait).await;
@@ -88,10 +92,11 @@ pub async fn standing(client: &Client, job: &JobCredentials, info: &RunnerInfo, 
 /// 400 and 409 mean that GitLab does not wait for an acknowledgement (an older server, or running
 /// already) and count as running; only a state in the answer can say that the job is gone.
 pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> AckOutcome {
-    let start = Instant::now();
+    let mut tried_for = Duration::ZERO;
     let mut backoff = Backoff::new(limits::RETRY_MIN, limits::PENDING_INTERVAL);
     let mut answer_timeout = AnswerTimeout::default();
     loop {
+        let begun = Instant::now();
         let answer = put(client, job, info, JobState::Running, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
@@ -107,12 +112,15 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
             | UpdateOutcome::TraceRejected
             | UpdateOutcome::BadRequest
             | UpdateOutcome::Conflict => return AckOutcome::Running,
-            outcome if start.elapsed() + wait >= limits::ACKNOWLEDGE_WINDOW => {
+            outcome
+                if tried_for + begun.elapsed().min(limits::ACKNOWLEDGE_TRY) + wait >= limits::ACKNOWLEDGE_WINDOW =>
+            {
                 return AckOutcome::Unanswered { message: status_words(&outcome) };
             }
             _ => {}
         }
         sleep(wait).await;
+        tried_for += begun.elapsed().min(limits::ACKNOWLEDGE_TRY);
     }
 }
 

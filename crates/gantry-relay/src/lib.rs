@@ -15,6 +15,6 @@ mod run;
 mod sum;
 mod window;
 
-pub use acknowledge::{AckOutcome, PendingEnd, Standing, acknowledge, keep_pending, standing};
+pub use acknowledge::{AckOutcome, GitlabStatus, PendingEnd, acknowledge, gitlab_status, keep_pending};
 pub use report::{FinishedTrace, GoneReason, Input, Pace, RelayEnd, RelayJob, Report};
 pub use run::run;

@@ -79,6 +79,14 @@ pub(crate) const PENDING_INTERVAL: Duration = Duration::from_secs(30);
 /// acknowledgement.
 pub(crate) const ACKNOWLEDGE_WINDOW: Duration = Duration::from_secs(120);
 
+/// What one try counts of that at most: a process that sleeps in one, or one whose answer never
+/// comes, has not tried for all that time.
+pub(crate) const ACKNOWLEDGE_TRY: Duration = Duration::from_secs(40);
+
+/// A keep-alive that is late by this much shows that the process has slept, or that GitLab takes
+/// nothing: both are reasons to ask how the job stands.
+pub(crate) const SLEPT: Duration = Duration::from_secs(10);
+
 /// How often the same part of the trace is asked for while other parts keep coming: a caller needs
 /// a moment to turn back.
 pub(crate) const WANT_REPEAT: Duration = Duration::from_secs(5);

@@ -141,12 +141,16 @@ impl Machine {
     pub(crate) fn step(&mut self, now: Instant) -> Step {
         self.ask_again(now);
         let step = self.decide(now);
+        self.pace.answer_by = now + self.answer_time();
         self.sent = match &step {
             Step::Patch { offset, bytes } => {
                 self.pace.patch_begins(self.interval, now);
                 Some(Sent::Patch { offset: *offset, length: bytes.len() })
             }
-            Step::Put(update) => Some(Sent::Put { last: update.state.is_final() }),
+            Step::Put(update) => {
+                self.pace.asked_at_waking = true;
+                Some(Sent::Put { last: update.state.is_final() })
+            }
             Step::Wait(_) | Step::End(_) => None,
         };
         step
@@ -177,7 +181,8 @@ impl Machine {
         // Where only pieces of the trace fail, a keep-alive comes between two of them: it says that
         // we live, and brings news of a cancel.
         let last_chance = flushing && now >= self.last_chance();
-        let others_turn = self.pace.patch_failed.is_some() && now >= self.pace.keep_alive && !last_chance;
+        let puts_turn = self.pace.patch_failed.is_some() && now >= self.pace.keep_alive || self.pace.wakes(now);
+        let others_turn = puts_turn && !last_chance;
         let patch = self.pace.patch_due(last_chance || self.is_piece_ready());
         if unsent && !others_turn && now >= patch {
             let is_blind = self.ending.as_ref().is_some_and(|ending| ending.final_line.is_blind);

@@ -4,10 +4,11 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use crate::container::ToolView;
+use crate::{container::ToolView, image_store::ImageStore};
 
 /// How often kubelet looks at its containers and tells the API server what changed, unless
 /// configured: real kubelets list their containers once a second.
@@ -121,6 +122,8 @@ pub struct Config {
     /// A user's own tools for containers. `None`: they have those of the system only, as tests need
     /// it.
     pub host_tools: Option<HostTools>,
+    /// What gets images with files of their own. `None`: all images stand for the host's tools.
+    pub image_store: Option<Arc<dyn ImageStore>>,
     /// Name of the only node.
     pub node_name: String,
     /// The address pods and the node show. `None`: the listening address, or loopback when that is
@@ -170,6 +173,7 @@ impl Config {
             private_images: Vec::new(),
             launcher: launcher.into(),
             host_tools: None,
+            image_store: None,
             node_name: "gantry-sim".to_owned(),
             node_ip: None,
             allocatable: Allocatable::default(),

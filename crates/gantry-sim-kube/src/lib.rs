@@ -6,9 +6,9 @@
 //! code. Start at [`SimKube`]; requests are answered in `api`, pods are run in `kubelet`, processes
 //! in [`container`].
 //!
-//! Images have neither files nor an entry point here: every image name stands for the host's tools,
-//! `args` without a `command` is the command, and a container with neither waits until it is told
-//! to stop.
+//! Images have neither files nor an entry point here, unless there is an [`ImageStore`]: every
+//! image name stands for the host's tools, `args` without a `command` is the command, and a
+//! container with neither waits until it is told to stop.
 
 mod account_tokens;
 mod api;
@@ -23,6 +23,7 @@ mod error;
 mod events;
 mod faults;
 mod ids;
+mod image_store;
 mod kubelet;
 mod nodes;
 mod patch;
@@ -38,4 +39,5 @@ pub use config::{
     Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, HostTools, ImageTools, RemoteProtocol,
 };
 pub use error::Error;
+pub use image_store::{Found, Image, ImageError, ImageStore};
 pub use server::{Connector, InProcess, SimKube};

@@ -78,7 +78,7 @@ enum Command {
     /// Run a pipeline here: simulated GitLab, simulated Kubernetes and the runner, with the tools
     /// of this machine
     #[cfg(feature = "sim")]
-    Dev(dev::DevArgs),
+    Dev(Box<dev::DevArgs>),
     /// Not in this build: run a pipeline here
     #[cfg(not(feature = "sim"))]
     Dev(absent::AbsentArgs),

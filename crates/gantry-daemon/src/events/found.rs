@@ -119,9 +119,9 @@ impl Said for PatchRefused<'_> {
 }
 
 /// Other managers could not be told in time that this one goes.
-pub(crate) struct FarewellUnheard;
+pub(crate) struct EndNotAnnounced;
 
-impl Said for FarewellUnheard {
+impl Said for EndNotAnnounced {
     fn log(&self) {
         tracing::info!("other managers are not told that this one goes; they notice within 20 s");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gantry_core::Ending;
 use gantry_kube::{ApiError, PodEvent, PodFacts, PodState};
 use gantry_plan::HeadLine;
-use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
+use gantry_relay::{AckOutcome, GitlabStatus, GoneReason, RelayEnd};
 use gantry_wire::frame::Phase;
 use gantry_wire::services::{EndedService, SilentService};
 
@@ -44,7 +44,7 @@ pub(crate) enum Event {
     /// The pod's events.
     Events(Result<Vec<PodEvent>, ApiError>),
     /// The pod's events, as they are when something is wrong with it; none if they cannot be read.
-    LastWords(Vec<PodEvent>),
+    FinalEvents(Vec<PodEvent>),
     /// Something else in the way of the pod, as a line for the job log.
     PodWaits(String),
     /// Something worth a line in the job log.
@@ -86,8 +86,8 @@ pub(crate) enum Event {
     AgentClosed,
     /// GitLab's answer to `PUT running`.
     Acknowledged(AckOutcome),
-    /// GitLab's answer to the question how the job stands there.
-    Stands(Standing),
+    /// GitLab's answer to the question what the status of the job is there.
+    GitlabStatus(GitlabStatus),
     /// GitLab cannot be spoken to about a job that was found.
     GitlabUnusable,
     /// GitLab wants the job back before it was acknowledged.
@@ -126,7 +126,7 @@ pub(crate) enum Effect {
     SendPlan,
     /// Send `PUT running`. Leads to [`Event::Acknowledged`].
     Acknowledge,
-    /// Ask GitLab how the job stands. Leads to [`Event::Stands`].
+    /// Ask GitLab what the status of the job is. Leads to [`Event::GitlabStatus`].
     AskGitlab,
     /// Start relaying what there is of the trace. Leads to [`Event::RelayEnded`], eventually.
     StartRelay,
@@ -162,10 +162,10 @@ pub(crate) enum Effect {
     LookAtPod,
     /// Ask for the pod's events. Leads to [`Event::Events`].
     AskEvents,
-    /// Ask for them because something is wrong with the pod. Leads to [`Event::LastWords`].
-    AskLastWords,
+    /// Ask for them because something is wrong with the pod. Leads to [`Event::FinalEvents`].
+    AskFinalEvents,
     /// Keep what the cluster has said about the pod's end for the end of the job log.
-    KeepLastWords(Vec<HeadLine>),
+    KeepFinalLines(Vec<HeadLine>),
     /// Show lines in the job log, once.
     ShowNotes(Vec<HeadLine>),
     /// Show in the job log why the pod does not run yet.
@@ -211,7 +211,7 @@ pub(crate) enum Timer {
     /// The pod's events should say why it does not start.
     Events,
     /// The pod's events should have said what is wrong with it.
-    LastWords,
+    FinalEvents,
     /// A hand-over that was under way when the runner was told to leave has had its time.
     HandOver,
     /// The runner ends now.

@@ -13,7 +13,7 @@ use gantry_wire::plan::TracePlan;
 use gantry_wire::ticket::Ticket;
 use tokio::time::Instant;
 
-use crate::job::beside::JobClient;
+use crate::job::background::JobClient;
 use crate::job::parts::{Clients, JobContext};
 use crate::redaction::{self, Guard};
 

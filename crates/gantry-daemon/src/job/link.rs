@@ -28,7 +28,7 @@ const READ_BUFFER: usize = 2 * 1024;
 
 /// How long is read on after a write has failed: what an agent said before it died is on its way
 /// still, and may be all there is of it.
-const FAREWELL: Duration = Duration::from_secs(5);
+const LAST_FRAMES: Duration = Duration::from_secs(5);
 
 /// How soon an agent must be heard after it was told that it cannot go on. It answers a ping at
 /// once; if its connection is stalled it may have ended well and cannot say so, and has to be asked
@@ -117,7 +117,7 @@ async fn run<S>(
     let doubt = Doubt::default();
     let writing = async {
         if write(writer, outgoing, &doubt).await.is_err() {
-            sleep(FAREWELL).await;
+            sleep(LAST_FRAMES).await;
         }
     };
     tokio::select! {

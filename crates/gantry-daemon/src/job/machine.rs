@@ -234,7 +234,7 @@ impl Machine {
                 self.pod.learn(events, out);
                 self.look_again(out);
             }
-            Event::LastWords(events) => self.last_words(&events, out),
+            Event::FinalEvents(events) => self.final_events(&events, out),
             Event::PodWaits(line) => self.pod.wait(true, vec![line], out),
             Event::Note(line) => out.push(Effect::ShowNotes(vec![line])),
             Event::PodDeleted => self.set_pod(Pod::Deleted),
@@ -253,7 +253,7 @@ impl Machine {
             Event::LogRead(news, log) => self.log_read(&news, log, out),
             Event::AgentClosed => self.agent_closed(out),
             Event::Acknowledged(outcome) => self.acknowledged(outcome, out),
-            Event::Stands(standing) => self.stands(standing, out),
+            Event::GitlabStatus(status) => self.gitlab_status(status, out),
             Event::GitlabUnusable => self.gitlab_unusable(out),
             Event::GoneWhilePending(reason) => self.dropped(JobEnd::Dropped(reason), out),
             Event::CancelRequested => self.cancel(out),
@@ -295,7 +295,7 @@ impl Machine {
                 self.pod.ask(out);
                 self.look_again(out);
             }
-            Timer::LastWords => self.last_words(&[], out),
+            Timer::FinalEvents => self.final_events(&[], out),
             Timer::HandOver => self.hand_over_timeout(out),
             Timer::Leave => self.leave_timeout(out),
         }
@@ -347,6 +347,10 @@ impl Machine {
         let ending = self.start_timed_out("not all of its containers have started");
         match &self.life {
             Life::Creating | Life::Attaching { link: Link::Connecting, .. } => self.late = Some(ending),
+            // An agent that has the word and cannot be reached may have begun.
+            Life::HandedOver { go: Go::Sent | Go::Runs, link: Link::None | Link::Connecting, .. } if !self.shim => {
+                self.late = Some(ending);
+            }
             _ if !self.shim => self.end_job(ending, out),
             _ => {}
         }
@@ -371,7 +375,7 @@ impl Machine {
         Ending::PodStartTimeout {
             seconds: self.terms.start_timeout.as_secs(),
             setting: self.terms.start_setting,
-            detail: self.pod.last_words(otherwise),
+            detail: self.pod.why_not_started(otherwise),
         }
     }
 

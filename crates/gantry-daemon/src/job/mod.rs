@@ -1,7 +1,7 @@
 //! One job: from the moment it was taken, or found, to the moment its pod is gone. `machine.rs`
 //! decides, `task.rs` performs; the rest are the parts of the performance.
 
-mod beside;
+mod background;
 mod events;
 mod feed;
 mod known;
@@ -16,7 +16,7 @@ mod task;
 mod timers;
 mod watched;
 
-pub(crate) use beside::persistence;
+pub(crate) use background::persistence;
 pub(crate) use log::HeadLog;
 pub(crate) use machine::{LEAVE, never_began};
 pub(crate) use parts::{AdoptedParts, Clients, JobParts};

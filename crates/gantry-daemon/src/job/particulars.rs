@@ -14,7 +14,7 @@ use gantry_wire::ticket::Ticket;
 use tokio::time::Instant;
 
 use crate::events::{GitlabOutOfReach, JobAdopted, Said as _, job_is};
-use crate::job::beside::JobClient;
+use crate::job::background::JobClient;
 use crate::job::events::JobTime;
 use crate::job::known::JobRecord;
 use crate::job::parts::Clients;

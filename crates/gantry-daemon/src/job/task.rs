@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::{JobSlept, Said as _};
-use crate::job::beside::{Beside, INBOX, JobClient, Message};
+use crate::job::background::{Background, INBOX, JobClient, Message};
 use crate::job::events::{Effect, Event, Timer};
 use crate::job::feed::Feed;
 use crate::job::link::Link;
@@ -48,7 +48,7 @@ struct Task {
     machine: Machine,
     timers: Timers,
     feed: Feed,
-    beside: Beside,
+    background: Background,
     pod: Option<WatchedPod>,
     link: Option<Link>,
     logs: Logs,
@@ -76,7 +76,7 @@ struct Outcome {
     /// For how many seconds the agent lets its containers stay.
     kept: Option<u64>,
     /// What the cluster has said about the pod's end.
-    last_words: Vec<HeadLine>,
+    final_lines: Vec<HeadLine>,
     /// The agent has closed the job, and somebody is in its terminal still.
     lingers: bool,
 }
@@ -117,7 +117,7 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     let around = JobContext { cluster, helper, leftovers, view, pace, final_tries, visits };
     let job = Particulars::taken(plan, job_client.clone(), taken, manager);
     let (mut task, messages) = Task::new(around, job, machine, Feed::new(head));
-    task.beside.keep_pending(job_client, task.stops.pending.clone());
+    task.background.keep_pending(job_client, task.stops.pending.clone());
     task.perform(effects);
     task.live(messages, stop)
 }
@@ -163,7 +163,7 @@ impl Task {
             machine,
             timers: Timers::default(),
             feed,
-            beside: Beside::new(inbox),
+            background: Background::new(inbox),
             pod: None,
             link: None,
             logs: Logs::default(),
@@ -294,17 +294,17 @@ impl Task {
                 self.link = None;
                 let verdict = ending.verdict();
                 if let Some(known) = &self.job.known {
-                    let words = std::mem::take(&mut self.outcome.last_words);
+                    let words = std::mem::take(&mut self.outcome.final_lines);
                     self.feed.end((&words, &verdict), of_agent, &known.trace);
                 }
                 self.outcome.verdict = Some(verdict);
             }
-            Effect::LookAtPod | Effect::AskEvents | Effect::AskLastWords | Effect::AskLog(_) | Effect::DeletePod => {
+            Effect::LookAtPod | Effect::AskEvents | Effect::AskFinalEvents | Effect::AskLog(_) | Effect::DeletePod => {
                 self.turn_to_pod(&effect);
             }
             Effect::ShowWaiting(lines) => self.show_waiting(&lines),
             Effect::ShowNotes(notes) => self.show_notes(&notes),
-            Effect::KeepLastWords(words) => self.outcome.last_words = words,
+            Effect::KeepFinalLines(words) => self.outcome.final_lines = words,
             Effect::Arm(timer, after) => self.timers.arm(timer, after),
             Effect::Disarm(timer) => self.timers.disarm(timer),
             Effect::Done(end) => self.outcome.end = Some(end),
@@ -319,7 +319,7 @@ impl Task {
         }
         self.note(|moments| &mut moments.reached);
         let (link, talk) = Link::over(stream);
-        Beside::talk(talk);
+        Background::talk(talk);
         self.link = Some(link);
         self.feed.agent_is_there();
     }
@@ -445,12 +445,12 @@ impl Task {
         self.stops.pending.cancel();
         let job_client = known.job_client.clone();
         match effect {
-            Effect::Acknowledge => self.beside.acknowledge(job_client),
-            Effect::AskGitlab => self.beside.ask_gitlab(job_client, known.until + limits::JOB_TOKEN_ALLOWANCE),
+            Effect::Acknowledge => self.background.acknowledge(job_client),
+            Effect::AskGitlab => self.background.ask_gitlab(job_client, known.until + limits::JOB_TOKEN_ALLOWANCE),
             _ => {
                 if let Some(inputs) = self.feed.start() {
                     let job = known.relay_job(&self.around);
-                    self.beside.relay(job_client.client, job, inputs, self.stops.relay.clone());
+                    self.background.relay(job_client.client, job, inputs, self.stops.relay.clone());
                 }
                 self.follow();
             }

@@ -161,8 +161,8 @@ async fn a_promise_without_a_job_is_no_reason_to_ask_at_once() {
     let quiet = asked(204, json, "").await;
     assert!(quiet > 100, "{quiet}");
     for body in ["", "{}", "null", "[]", "<html>", "{\"id\": 1}", "{\"id\": 0, \"token\": \"t\"}"] {
-        let rubbish = asked(201, json, body).await;
-        assert!((5..=30).contains(&rubbish), "{body:?}: {rubbish} requests");
+        let requests = asked(201, json, body).await;
+        assert!((5..=30).contains(&requests), "{body:?}: {requests} requests");
     }
     let page = asked(201, "text/html", "<html>").await;
     assert!(page <= quiet, "{page} requests");
@@ -199,7 +199,7 @@ const PACE: u64 = 30;
 #[test]
 fn the_rest_grows_and_never_falls_below_the_interval() {
     let rests = |interval| {
-        let seconds = |count| rest_after_rubbish(Duration::from_millis(interval), count).as_millis();
+        let seconds = |count| rest_after_bad_answers(Duration::from_millis(interval), count).as_millis();
         [1, 2, 3, 99].map(seconds)
     };
     assert_eq!(rests(3_000), [3_000, 6_000, 12_000, 60_000]);

@@ -33,8 +33,8 @@ const PING: Duration = Duration::from_secs(30);
 /// that is gone.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// How long saying goodbye may take.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long closing a terminal may take.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// What a terminal shows at once.
 const PIECE: usize = 16 << 10;
@@ -117,8 +117,8 @@ async fn converse(mut socket: WebSocket, shell: AgentStream, form: Form, claim: 
         }
     }
     // So that the shell ends with its terminal.
-    let _ = timeout(GOODBYE, write(&mut input, EOT)).await;
-    let farewell = async {
+    let _ = timeout(CLOSE, write(&mut input, EOT)).await;
+    let closing = async {
         if let Some(gantry_kube::ExecEnd::Failed(message)) = outcome.end() {
             let _ = socket.send(form.message(format!("{message}\r\n").as_bytes())).await;
         }
@@ -126,7 +126,7 @@ async fn converse(mut socket: WebSocket, shell: AgentStream, form: Form, claim: 
         // Closing with something unread would lose the end of what was shown.
         while let Some(Ok(_)) = socket.next().await {}
     };
-    let _ = timeout(GOODBYE, farewell).await;
+    let _ = timeout(CLOSE, closing).await;
     TerminalClosed(begun.elapsed()).say();
 }
 

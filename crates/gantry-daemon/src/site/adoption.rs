@@ -128,12 +128,16 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     }
     let heard = (summary.end == JobEnd::Owned).then(|| Scout::Lives(Instant::now()));
     unheard(site, &owner, heard);
-    match summary.end {
+    let progress = match summary.end {
         JobEnd::Owned | JobEnd::TooEarly => Progress::Again,
         // GitLab has not answered.
         JobEnd::Unknown if has_ticket => Progress::Again,
         _ => Progress::Settled,
+    };
+    if claims_first && progress == Progress::Again && !owner.is_empty() {
+        give_back(site, &pod, &owner).await;
     }
+    progress
 }
 
 /// Removes the Secret with the logins of a pod that has just been removed. It goes with the pod
@@ -176,6 +180,26 @@ async fn claim(site: &Site, facts: &PodFacts) -> Option<ObservedPod> {
         version = found.metadata.resource_version.unwrap_or_default();
     }
     None
+}
+
+/// Writes beside everything else that a pod is ours whose job this process has.
+pub(super) fn own_again(site: &Arc<Site>, pod: PodRef) {
+    let site = Arc::clone(site);
+    drop(tasks::spawn(async move { own(&site, &pod).await }));
+}
+
+/// Writes that a pod is not ours that we have claimed, unless somebody else has written on it
+/// since: its agent has another manager, or its job needs another look. Others judge by that name
+/// whether the job has one.
+async fn give_back(site: &Site, pod: &PodRef, owner: &str) {
+    let PodNow::Present(found) = site.cluster().get_pod(pod).await else { return };
+    if annotation(&found, ANNOTATION_OWNER) != Some(site.owner()) {
+        return;
+    }
+    let version = found.metadata.resource_version.unwrap_or_default();
+    if let Err(error) = site.cluster().annotate(pod, &[(ANNOTATION_OWNER, owner)], Some(&version)).await {
+        tracing::debug!(%error, pod = pod.name, "a pod names us that is not ours");
+    }
 }
 
 /// Writes that the pod is ours, now that its agent has said so.

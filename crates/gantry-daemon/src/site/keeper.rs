@@ -11,7 +11,7 @@ use gantry_plan::{ANNOTATION_HEARTBEAT, LABEL_FLEET, LABEL_MANAGED};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::events::{FarewellUnheard, OwnerChanged, PatchRefused, PodNotRemoved, PodRemoved, Said as _};
+use crate::events::{EndNotAnnounced, OwnerChanged, PatchRefused, PodNotRemoved, PodRemoved, Said as _};
 use crate::runner::Runner;
 use crate::site::adoption::{self, Orphan};
 use crate::site::meaning::{Condition, FoundPod, Meaning, may_be_on_its_way, meaning};
@@ -41,12 +41,16 @@ const CARRIERS: usize = 4;
 /// After a refusal, in case somebody has granted the right since.
 const REFUSED_RETRY: Duration = Duration::from_mins(5);
 
-/// How long the last word of a process may take that ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a process that ends may take to say so.
+const ANNOUNCE_END: Duration = Duration::from_secs(1);
 
 /// Until a pod is looked into again whose agent has a manager. The first look may come while the
 /// connection of a manager that was killed is still held open by the network.
 const AGAIN: Duration = Duration::from_secs(30);
+
+/// For how long a pod of ours may name another manager before we write our own name again. Longer
+/// than a manager that has lost a job takes to learn of it from the agent.
+const NAMES_ANOTHER: Duration = Duration::from_secs(20);
 
 /// Until a pod is removed again that could not be.
 const REMOVE_AGAIN: Duration = Duration::from_mins(1);
@@ -75,8 +79,8 @@ pub(super) async fn run(site: Weak<Site>) {
     }
 }
 
-/// The last word of a process that ends: its jobs need another manager.
-pub(super) async fn farewell(site: &Site) {
+/// Tells other managers that this process ends, so that one of them takes its jobs.
+pub(super) async fn announce_end(site: &Site) {
     if site.marking() != Marking::Granted {
         return;
     }
@@ -91,8 +95,8 @@ pub(super) async fn farewell(site: &Site) {
             }
         }
     };
-    if timeout(FAREWELL, telling).await.is_err() {
-        FarewellUnheard.say();
+    if timeout(ANNOUNCE_END, telling).await.is_err() {
+        EndNotAnnounced.say();
     }
 }
 
@@ -125,6 +129,8 @@ struct RememberedPod {
     next_look: Option<Instant>,
     /// The last look was one that takes the job from a manager that is proven gone.
     replaced: bool,
+    /// Its job is here, and since then it names another manager.
+    names_another: Option<Instant>,
 }
 
 impl RememberedPod {
@@ -144,6 +150,9 @@ struct Heart {
     carrier: Option<String>,
     /// Other managers count on the next one.
     has_beaten: bool,
+    /// Since when there are jobs and none of their pods can be seen: one may have been made all the
+    /// same, and say that others may conclude something from our silence.
+    podless: Option<Instant>,
     next: Option<Instant>,
 }
 
@@ -198,7 +207,8 @@ impl Keeper {
 
     async fn scan(&mut self, site: &Arc<Site>, members: &[Arc<Runner>], pods: Vec<Arc<PodFacts>>) {
         let fleets = Fleets::of(site, members);
-        self.remember(site.owner(), &fleets, &pods);
+        self.remember(site, &fleets, &pods);
+        self.own_again(site, &pods);
         site.keep_progress(|uid| self.pods.contains_key(uid));
         site.keep_scouts(|owner| pods.iter().any(|facts| owners::name(facts) == Some(owner)));
         let mut found = self.meanings(site, &fleets, &pods);
@@ -225,8 +235,8 @@ impl Keeper {
     }
 
     /// Keeps for how long each pod has been as it is.
-    fn remember(&mut self, us: &str, fleets: &Fleets, pods: &[Arc<PodFacts>]) {
-        let now = Instant::now();
+    fn remember(&mut self, site: &Site, fleets: &Fleets, pods: &[Arc<PodFacts>]) {
+        let (us, now) = (site.owner().as_ref(), Instant::now());
         let mut remembered = BTreeMap::new();
         for facts in pods.iter().filter(|facts| !fleets.runners(facts).is_empty()) {
             let condition = Condition::of(facts);
@@ -237,6 +247,7 @@ impl Keeper {
                 looks: 0,
                 next_look: None,
                 replaced: false,
+                names_another: None,
             };
             let mut watched = self.pods.remove(&facts.uid).unwrap_or(new);
             if !watched.condition.is_like(condition) {
@@ -244,6 +255,8 @@ impl Keeper {
                 watched = RememberedPod { was_there: watched.was_there, ..new };
             }
             watched.condition = condition;
+            let names_another = site.has(facts) && owners::name(facts).is_some_and(|owner| owner != us);
+            watched.names_another = names_another.then(|| watched.names_another.unwrap_or(now));
             if owners::has_strange_owner(facts) && self.reported.insert(facts.uid.clone()) {
                 OwnerChanged(&facts.name).say();
             }
@@ -258,6 +271,21 @@ impl Keeper {
         self.looked = true;
     }
 
+    /// Writes our name on pods of ours again that another manager has claimed and did not get: by
+    /// it others learn whether the job still has a manager.
+    fn own_again(&mut self, site: &Arc<Site>, pods: &[Arc<PodFacts>]) {
+        if site.marking() != Marking::Granted {
+            return;
+        }
+        for facts in pods {
+            let Some(watched) = self.pods.get_mut(&facts.uid) else { continue };
+            if watched.names_another.is_some_and(|since| since.elapsed() >= NAMES_ANOTHER) {
+                watched.names_another = None;
+                adoption::own_again(site, facts.pod());
+            }
+        }
+    }
+
     /// What there is to do about them.
     fn meanings(&self, site: &Site, fleets: &Fleets, pods: &[Arc<PodFacts>]) -> Vec<(Arc<PodFacts>, Meaning)> {
         let now = Instant::now();
@@ -269,7 +297,7 @@ impl Keeper {
                 facts,
                 is_ours: !fleets.runners(facts).is_empty(),
                 owner: self.owners.of(facts, site.owner(), now),
-                is_here: progress == Some(Progress::Here),
+                is_here: site.has(facts),
                 was_there: watched.was_there,
                 lasts: now.saturating_duration_since(watched.since),
                 unix_seconds,
@@ -332,12 +360,19 @@ impl Heart {
         }
         self.count += 1;
         let carriers = carrier.into_iter().chain(others);
-        if self.beat_on(site, carriers).await || !(is_due && has_jobs && self.has_beaten) {
+        if self.beat_on(site, carriers).await || !has_jobs {
+            self.podless = None;
+            return;
+        }
+        let is_long = self.podless.get_or_insert(now).elapsed() >= BEAT;
+        if !(is_due && (self.has_beaten || is_long && site.beats())) {
             return;
         }
         // The jobs' pods are not among those that are known: a watch may have stalled.
         let fresh = list(site).await.unwrap_or_default();
-        if !self.beat_on(site, fresh.iter().filter(is_ours)).await {
+        if self.beat_on(site, fresh.iter().filter(is_ours)).await {
+            self.podless = None;
+        } else {
             self.next = Some(now + BEAT / 2);
         }
     }

@@ -36,7 +36,7 @@ pub(crate) struct FoundPod<'a> {
     /// It belongs to a fleet of ours.
     pub(crate) is_ours: bool,
     pub(crate) owner: Owner,
-    /// A job of this process has adopted it.
+    /// A job of this process has it.
     pub(crate) is_here: bool,
     /// It was there when this manager first looked.
     pub(crate) was_there: bool,
@@ -144,10 +144,9 @@ fn orphan(found: &FoundPod<'_>, condition: Condition) -> Meaning {
     let is_late = found.lasts >= grace;
     match (found.owner, condition) {
         (Owner::Silent, _) => Meaning::Adopt { replaces: true },
-        // Its job here has ended, and the pod could not be removed then.
-        (Owner::Us, Condition::Unstarted(_) | Condition::WithoutPlan) if is_late => {
-            Meaning::Remove("nothing of its job has ever run")
-        }
+        // Its job here has ended, and the pod could not be removed then; or another manager has had
+        // it since, whose name we have written over.
+        (Owner::Us, _) if is_late => ASK,
         (Owner::Lives | Owner::Us, _) => Meaning::Leave,
         // Who cannot be seen to live may be connected to the agent, which knows.
         (Owner::Presumed | Owner::Unheard, Condition::Runs) if !found.was_there => Meaning::Leave,
@@ -236,28 +235,27 @@ mod tests {
         const LEAVE: Meaning = Meaning::Leave;
         const TAKE: Meaning = Meaning::Adopt { replaces: true };
         let reported = Meaning::Remove("its job has reported by itself");
-        let unneeded = Meaning::Remove("nothing of its job has ever run");
         let runs = helper(&json!({"running": {}}));
         let waits = helper(&json!({"waiting": {"reason": "ImagePullBackOff"}}));
         let (done, planless, dead) = (ended(0), ended(WITHOUT_PLAN), ended(137));
         for (facts, owner, [at_once, late]) in [
-            (&runs, Us, [LEAVE, LEAVE]),
+            (&runs, Us, [LEAVE, ASK]),
             (&runs, Lives, [LEAVE, LEAVE]),
             (&runs, Presumed, [ASK, ASK]),
             (&runs, Unheard, [ASK, ASK]),
             (&runs, Nobody, [ASK, ASK]),
             (&runs, Silent, [TAKE, TAKE]),
-            (&dead, Us, [LEAVE, LEAVE]),
+            (&dead, Us, [LEAVE, ASK]),
             (&dead, Lives, [LEAVE, LEAVE]),
             (&dead, Presumed, [LEAVE, ASK]),
             (&dead, Unheard, [LEAVE, ASK]),
             (&dead, Nobody, [ASK, ASK]),
             (&dead, Silent, [TAKE, TAKE]),
-            (&planless, Us, [LEAVE, unneeded]),
+            (&planless, Us, [LEAVE, ASK]),
             (&planless, Lives, [LEAVE, LEAVE]),
             (&planless, Unheard, [LEAVE, ASK]),
             (&planless, Silent, [TAKE, TAKE]),
-            (&waits, Us, [LEAVE, unneeded]),
+            (&waits, Us, [LEAVE, ASK]),
             (&waits, Lives, [LEAVE, LEAVE]),
             (&waits, Presumed, [LEAVE, ASK]),
             (&waits, Unheard, [LEAVE, ASK]),

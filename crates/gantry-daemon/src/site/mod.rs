@@ -12,5 +12,5 @@ mod resealing;
 mod shared;
 mod sites;
 
-pub(crate) use shared::{FleetPlace, Site};
+pub(crate) use shared::{FleetPlace, HeldPod, Site};
 pub(crate) use sites::Sites;

@@ -1,6 +1,6 @@
 //! One site: what its parts share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use gantry_kube::{Cluster, Coverage, PodFacts};
@@ -29,6 +29,9 @@ struct State {
     has_gates: bool,
     /// Jobs and requests for jobs of this process, by the fleet's label.
     places: BTreeMap<String, usize>,
+    /// Names of the pods whose jobs this process took from GitLab and still has, whatever owner
+    /// another manager has written on them.
+    held: BTreeSet<String>,
     /// Pods of other managers that this one has looked into, by uid.
     orphans: BTreeMap<String, Progress>,
     /// What the first agent that was asked has said of each manager that cannot be seen to live.
@@ -143,6 +146,18 @@ impl Site {
         self.marking() == Marking::Granted
     }
 
+    /// This process has the job of that pod until the answer is dropped.
+    pub(crate) fn hold_pod(self: &Arc<Self>, name: &str) -> HeldPod {
+        self.lock().held.insert(name.to_owned());
+        HeldPod { site: Arc::clone(self), name: name.to_owned() }
+    }
+
+    /// Whether a job of this process has that pod.
+    pub(super) fn has(&self, facts: &PodFacts) -> bool {
+        let state = self.lock();
+        state.held.contains(&facts.name) || state.orphans.get(&facts.uid) == Some(&Progress::Here)
+    }
+
     /// How far this manager is with a pod of another.
     pub(super) fn progress(&self, uid: &str) -> Option<Progress> {
         self.lock().orphans.get(uid).copied()
@@ -206,9 +221,7 @@ impl Site {
     /// Pods of a fleet that no job of this process has.
     fn pods_of_others(&self, label: &str) -> usize {
         let pods = self.cluster.seen_pods();
-        let is_here = |facts: &PodFacts| {
-            owners::name(facts) == Some(&self.owner) || self.progress(&facts.uid) == Some(Progress::Here)
-        };
+        let is_here = |facts: &PodFacts| owners::name(facts) == Some(&self.owner) || self.has(facts);
         let of_fleet = |facts: &&Arc<PodFacts>| facts.takes_room() && facts.mark(LABEL_FLEET) == Some(label);
         pods.iter().filter(of_fleet).filter(|facts| !is_here(facts)).count()
     }
@@ -229,6 +242,18 @@ impl Site {
     fn waits_for_a_node(&self, facts: &PodFacts) -> bool {
         let is_unschedulable = facts.unscheduled.as_ref().is_some_and(|words| words.reason == "Unschedulable");
         is_unschedulable && facts.takes_room() && owners::name(facts) == Some(&self.owner)
+    }
+}
+
+/// A pod whose job this process took from GitLab; dropping it says that the job has ended here.
+pub(crate) struct HeldPod {
+    site: Arc<Site>,
+    name: String,
+}
+
+impl Drop for HeldPod {
+    fn drop(&mut self) {
+        self.site.lock().held.remove(&self.name);
     }
 }
 

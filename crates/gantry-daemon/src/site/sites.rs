@@ -67,8 +67,8 @@ impl Sites {
     }
 
     /// Tells other managers that this one is gone, so that they need not wait until it is silent.
-    pub(crate) async fn farewell(&self) {
+    pub(crate) async fn announce_end(&self) {
         let sites: Vec<Arc<Site>> = self.list.lock().await.iter().map(|(_, site)| Arc::clone(site)).collect();
-        futures::future::join_all(sites.iter().map(|site| keeper::farewell(site))).await;
+        futures::future::join_all(sites.iter().map(|site| keeper::announce_end(site))).await;
     }
 }

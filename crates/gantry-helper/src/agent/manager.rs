@@ -20,7 +20,7 @@ use super::presence::{Presence, PresenceState};
 use super::published::{Published, TraceFile, TraceReader};
 use crate::diagnostics::say;
 use crate::event::Event;
-use crate::limits::{CONNECT_PAUSE, LAST_WORDS, MANAGER_ANSWERS, MANAGER_CONNECTIONS, OUTPUT_CHUNK};
+use crate::limits::{CONNECT_PAUSE, LAST_FRAMES, MANAGER_ANSWERS, MANAGER_CONNECTIONS, OUTPUT_CHUNK};
 use crate::ports::{Accepted, Listener};
 use crate::tasks::{self, Task};
 
@@ -85,7 +85,7 @@ impl Connection {
             () = &mut reading => {}
             // A manager that has gone hears nothing more, but what it said before counts.
             _ = writer.write(&mut write_half, orders) => {
-                let _ = timeout(LAST_WORDS, reading).await;
+                let _ = timeout(LAST_FRAMES, reading).await;
             }
             () = superseded => {}
         }

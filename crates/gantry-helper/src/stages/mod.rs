@@ -43,7 +43,7 @@ use crate::{tasks, trees};
 pub(crate) const COMMAND_NOT_FOUND: i32 = 127;
 
 /// Most of what a program said last that is read: a line of it.
-const LAST_WORDS: u64 = 2048;
+const END_OF_ERRORS: u64 = 2048;
 
 /// What a stage works with.
 pub(crate) struct StageContext {
@@ -168,9 +168,9 @@ impl StageContext {
         command.stdout(Stdio::null()).stderr(errors.try_clone()?);
         let exit = self.wait_for(command).await?;
         let length = errors.metadata()?.len();
-        errors.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+        errors.seek(SeekFrom::Start(length.saturating_sub(END_OF_ERRORS)))?;
         let mut text = Vec::new();
-        errors.take(LAST_WORDS).read_to_end(&mut text)?;
+        errors.take(END_OF_ERRORS).read_to_end(&mut text)?;
         let text = String::from_utf8_lossy(&text);
         let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
         Ok((exit, last.unwrap_or_default().to_owned()))

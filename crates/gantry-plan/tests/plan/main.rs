@@ -7,4 +7,5 @@ mod errors;
 mod goldens;
 mod making;
 mod properties;
+mod reference;
 mod services;

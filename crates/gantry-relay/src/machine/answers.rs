@@ -20,6 +20,7 @@ impl Machine {
     pub(crate) fn patched(&mut self, answer: PatchAnswer, now: Instant) {
         let Some(Sent::Patch { offset, length }) = self.sent.take() else { return };
         self.pace.patch_ends(now);
+        self.pace.request_ends(now);
         if let PatchOutcome::Unreachable(error) = &answer.outcome {
             self.answer_timeout.failed(error);
         }
@@ -39,10 +40,10 @@ impl Machine {
                 // It took these bytes at the end of what it had: what is behind them is nobody's
                 // that we know.
                 if size > expected {
-                    self.server_has(expected, now);
+                    self.server_has(expected, expected, now);
                     self.diverge(size);
                 } else {
-                    self.server_has(size, now);
+                    self.server_has(size, size, now);
                 }
                 if size < expected {
                     self.fail("GitLab took a part of the log and has less of it than before".to_owned(), now);
@@ -53,7 +54,7 @@ impl Machine {
             PatchOutcome::RangeMismatch { size } => {
                 self.succeed(now);
                 self.pace.patch_after(self.interval, now);
-                self.server_has(size, now);
+                self.server_has(size, offset + length as u64, now);
                 // The first is news, the next ones in a row would be a quarrel.
                 self.pace.mismatches += 1;
                 if self.pace.mismatches > 1 {
@@ -78,14 +79,20 @@ impl Machine {
         self.fail(message, now);
     }
 
-    /// GitLab has said how much of the trace it has.
-    fn server_has(&mut self, size: u64, now: Instant) {
+    /// GitLab has said how much of the trace it has, after a piece that ends at `sent`.
+    fn server_has(&mut self, size: u64, sent: u64, now: Instant) {
         self.knows_place = true;
         let (base, end) = (self.window.base(), self.window.end());
-        // Behind what is ours, as far as that is held, is the line of another.
-        let is_foreign = self.ending.as_mut().is_some_and(|Ending { final_line, .. }| {
-            let ours = end.saturating_sub(final_line.line as u64).max(base + limits::FEELER as u64);
-            std::mem::take(&mut final_line.is_blind) && size > ours
+        // Behind what is ours, as far as that is held, is what another has sent: the agent by
+        // itself, or another manager. Only where the log ends as the piece does it may be the piece,
+        // sent before and not answered, unless a piece that short was sent to tell the two apart.
+        let is_foreign = self.ending.as_mut().is_some_and(|Ending { final_line, trace, .. }| {
+            let ours = end.saturating_sub(final_line.line as u64);
+            if std::mem::take(&mut final_line.is_blind) {
+                size > ours.max(base + limits::FEELER as u64)
+            } else {
+                trace.is_none() && size > ours && size != sent
+            }
         });
         let final_line =
             self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.final_line);
@@ -130,6 +137,7 @@ impl Machine {
     pub(crate) fn updated(&mut self, answer: UpdateAnswer, now: Instant) {
         let Some(Sent::Put { last }) = self.sent.take() else { return };
         self.pace.patch_failed = None;
+        self.pace.request_ends(now);
         if let UpdateOutcome::Unreachable(error) = &answer.outcome {
             self.answer_timeout.failed(error);
         }
@@ -213,6 +221,7 @@ impl Machine {
         self.pace.failures = 0;
         self.pace.patch_failed = None;
         self.pace.retry = None;
+        self.pace.asked_at_waking = false;
         self.pace.keep_alive = now + schedule::keep_alive(self.job.pace.keep_alive, self.interval);
     }
 

@@ -21,6 +21,11 @@ pub(super) struct Schedule {
     /// The next piece, where output must not wait so long.
     early: Option<Instant>,
     pub(super) keep_alive: Instant,
+    /// When the answer to the request under way is given up.
+    pub(super) answer_by: Instant,
+    /// GitLab was asked how the job stands since it has taken something last, or since this process
+    /// woke.
+    pub(super) asked_at_waking: bool,
     /// The next try of the terminal state after "not yet".
     pub(super) put: Option<Instant>,
     pub(super) retry: Option<Instant>,
@@ -44,6 +49,8 @@ impl Schedule {
             early: None,
             // The first silent tick says something, as in the reference.
             keep_alive: now + interval,
+            answer_by: now,
+            asked_at_waking: false,
             put: None,
             retry: None,
             want: None,
@@ -55,6 +62,17 @@ impl Schedule {
             after_silence: Allowance::new(limits::AFTER_SILENCE, now),
             new_section: Allowance::new(limits::NEW_SECTION, now),
         }
+    }
+
+    /// A request is over. One that has taken much longer than it may has slept with this process.
+    pub(super) fn request_ends(&mut self, now: Instant) {
+        self.asked_at_waking &= now < self.answer_by + limits::SLEPT;
+    }
+
+    /// This process has slept, and the job may have ended meanwhile: GitLab is asked once before it
+    /// gets more of the log.
+    pub(super) fn wakes(&self, now: Instant) -> bool {
+        !self.asked_at_waking && now >= self.keep_alive + limits::SLEPT
     }
 
     /// When the next piece may go out; if `at_once`, the interval does not count.

@@ -687,15 +687,58 @@ fn a_final_line_is_appended_to_whatever_gitlab_has() {
         assert_eq!(bench.act_patch(), (0, offset, sent.into()));
     }
 
-    // Where GitLab has said before how much it has, what it has more is ours.
-    let mut bench = Bench::new(|_| {});
-    bench.give(0, "ab");
-    bench.act_patch();
-    bench.patched(ok(), None);
-    bench.machine.input(Some(final_line()), bench.now);
-    assert_eq!(bench.act_patch().2, "the pod is gone\n");
+    // Where GitLab has said before how much it has, what it has more is the line, if it is as much.
+    let told = || {
+        let mut bench = Bench::new(|_| {});
+        bench.give(0, "ab");
+        bench.act_patch();
+        bench.patched(ok(), None);
+        bench.machine.input(Some(final_line()), bench.now);
+        assert_eq!(bench.act_patch().2, "the pod is gone\n");
+        bench
+    };
+    let mut bench = told();
     bench.patched(PatchOutcome::RangeMismatch { size: 18 }, None);
     assert!(matches!(bench.act().1, Step::Put(_)));
+
+    // Else its agent has gone on by itself while this manager slept, and nobody here knows how.
+    let mut bench = told();
+    bench.patched(PatchOutcome::RangeMismatch { size: 9 }, None);
+    assert_eq!(bench.act_patch(), (0, 9, "the pod is gone\n".into()));
+    bench.patched(ok(), None);
+    assert_eq!(bench.act_put().1.output, None);
+}
+
+#[test]
+fn a_relay_that_slept_asks_before_it_sends_more() {
+    let slept = || {
+        let mut bench = Bench::new(|_| {});
+        bench.give(0, "ab");
+        bench.act_patch();
+        bench.patched(ok(), None);
+        bench.now += Duration::from_mins(3);
+        bench.machine.input(
+            Some(Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict: success() }),
+            bench.now,
+        );
+        let asked = bench.act_put();
+        assert_eq!(asked.1, JobUpdate::of(JobState::Running));
+        bench
+    };
+    let mut bench = slept();
+    bench.updated(UpdateOutcome::Forbidden, Some("failed"));
+    assert!(matches!(bench.act().1, Step::End(RelayEnd::Delivered)));
+
+    // It slept over this request too.
+    let mut bench = slept();
+    bench.now += Duration::from_mins(3);
+    bench.updated(UpdateOutcome::Unreachable(broken()), None);
+    assert_eq!(bench.act_put().1, JobUpdate::of(JobState::Running));
+
+    // Once, whatever the answer: the log must not wait for an answer to something else.
+    let mut bench = slept();
+    bench.updated(UpdateOutcome::Unreachable(broken()), None);
+    assert_eq!(bench.act_patch().2, "the pod is gone\n");
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub(super) fn read(field: &Field<'_>, repository: &dyn Repository, report: &mut 
             if items.len() > MAX_CACHES {
                 field.problem(report, &format!("config no more than {MAX_CACHES} caches can be created"));
             }
-            field.items().take(MAX_CACHES).filter_map(|item| one(&item, repository, report)).collect()
+            let items = field.flat_items().into_iter();
+            items.take(MAX_CACHES).filter_map(|item| one(&item, repository, report)).collect()
         }
         _ => {
             field.expected(report, "a hash or an array of them");

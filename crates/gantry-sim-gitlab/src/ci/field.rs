@@ -82,6 +82,12 @@ impl<'n> Field<'n> {
         self.list().unwrap_or_default().iter().map(move |item| Field::new(item, path.clone()))
     }
 
+    /// The same with those of lists inside in their place, as anchors and references leave them.
+    pub(super) fn flat_items(&self) -> Vec<Field<'n>> {
+        let inner = |item: Field<'n>| if item.list().is_some() { item.flat_items() } else { vec![item] };
+        self.items().flat_map(inner).collect()
+    }
+
     pub(super) fn as_text(&self) -> Option<&'n str> {
         if let Value::Text(text) = &self.node.value { Some(text) } else { None }
     }

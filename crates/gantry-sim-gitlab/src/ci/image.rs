@@ -60,10 +60,8 @@ pub(super) fn read_services(field: &Field<'_>, report: &mut Report) -> Vec<CiIma
     if field.list().is_none() {
         field.expected(report, "an array of services");
     }
-    field
-        .items()
-        .filter_map(|item| one(&item.renamed(format!("{}:service", field.path)), SERVICE_KEYS, report))
-        .collect()
+    let items = field.flat_items().into_iter();
+    items.filter_map(|item| one(&item.renamed(format!("{}:service", field.path)), SERVICE_KEYS, report)).collect()
 }
 
 fn one(field: &Field<'_>, keys: &[&str], report: &mut Report) -> Option<CiImage> {

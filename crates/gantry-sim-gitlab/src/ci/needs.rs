@@ -66,16 +66,19 @@ impl Needed {
 /// Reads `needs`.
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Needs {
     let mut needs = Needs::default();
-    let single = field.node.as_map().map(|_| std::slice::from_ref(field.node));
-    let Some(items) = field.list().or(single) else {
-        field.expected(report, "an array of jobs");
-        return needs;
+    let items = match &field.node.value {
+        Value::Map(_) => vec![Field::new(field.node, field.path.clone())],
+        Value::List(_) => field.flat_items(),
+        _ => {
+            field.expected(report, "an array of jobs");
+            return needs;
+        }
     };
     if items.len() > MAX_NEEDS {
         let text = format!("config: one job can only need {MAX_NEEDS} others, but {} are listed", items.len());
         field.problem(report, &text);
     }
-    for item in items.iter().take(MAX_NEEDS).map(|item| Field::new(item, field.path.clone())) {
+    for item in items.into_iter().take(MAX_NEEDS) {
         let foreign = item.node.as_map().and_then(|map| FOREIGN.iter().find(|key| map.contains_key(**key)));
         match foreign {
             Some(key) => {

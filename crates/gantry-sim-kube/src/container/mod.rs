@@ -1,5 +1,5 @@
 //! Containers as local processes: each in its own mount, pid, ipc and uts namespaces, with the
-//! host's tools as its image.
+//! host's tools as its image, or the files of one.
 //!
 //! [`Runtime::start`] starts one, [`Container::exec`] enters it. It works as root and, where the
 //! kernel lets ordinary users make user namespaces, without privileges ([`Runtime::check`] says

@@ -92,6 +92,9 @@ pub struct ContainerSpec {
     pub capabilities: Capabilities,
     /// Set-user-ID programs such as `sudo` give nothing (`allowPrivilegeEscalation: false`).
     pub no_new_privileges: bool,
+    /// The directory with the files of its image, of which it sees a copy of its own. `None`: its
+    /// image is the host's tools.
+    pub image: Option<PathBuf>,
     /// What it sees of a user's tools. `None`: nothing.
     pub tools: Option<ToolView>,
     /// Whether standard input is a pipe ([`super::Container::take_stdin`]); else it is `/dev/null`.

@@ -1,14 +1,18 @@
 //! Images: which ones can be pulled, how long that takes, and what kubelet says when it does not
-//! work. Every image that is not configured as missing exists; all stand for the host's own tools.
+//! work. Every image that is not configured as missing exists; all stand for the host's own tools,
+//! unless there is a store of others.
 
 use std::{
-    collections::HashSet,
-    sync::{Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use super::pull_secrets::Login;
-use crate::config::Config;
+use crate::{
+    config::Config,
+    image_store::{Image, ImageStore},
+};
 
 /// The first and the longest wait after a failed pull; it doubles in between. As in kubelet.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);
@@ -39,6 +43,9 @@ pub(crate) struct Images {
     missing: Vec<String>,
     private: Vec<(String, Login)>,
     pulled: Mutex<HashSet<String>>,
+    store: Option<Arc<dyn ImageStore>>,
+    /// What the store has given, by name.
+    unpacked: Mutex<HashMap<String, Arc<Image>>>,
 }
 
 impl Images {
@@ -48,7 +55,28 @@ impl Images {
             missing: config.missing_images.clone(),
             private: config.private_images.clone(),
             pulled: Mutex::default(),
+            store: config.image_store.clone(),
+            unpacked: Mutex::default(),
         }
+    }
+
+    /// What has images with files of their own.
+    pub(crate) fn store(&self) -> Option<&Arc<dyn ImageStore>> {
+        self.store.as_ref()
+    }
+
+    /// Remembers what containers of an image are made of from now on.
+    pub(crate) fn keep(&self, name: &str, image: Arc<Image>) {
+        self.unpacked().insert(name.to_owned(), image);
+    }
+
+    /// What containers of an image are made of, if not of the host's tools.
+    pub(crate) fn of(&self, name: &str) -> Option<Arc<Image>> {
+        self.unpacked().get(name).cloned()
+    }
+
+    fn unpacked(&self) -> MutexGuard<'_, HashMap<String, Arc<Image>>> {
+        self.unpacked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What getting this image takes now, for somebody who can show these logins.
@@ -61,8 +89,7 @@ impl Images {
         }
         let missing = self.missing.iter().any(|pattern| matches(pattern, image));
         if missing && policy == "Never" {
-            let message = format!("Container image {image:?} is not present with pull policy of Never");
-            return Pull::Fails { reason: "ErrImageNeverPull".to_owned(), message, after: Duration::ZERO };
+            return never_pulled(image);
         }
         let delay = self.delays.iter().find(|(pattern, _)| matches(pattern, image)).map(|(_, delay)| *delay);
         if missing {
@@ -87,6 +114,12 @@ impl Images {
     pub(crate) fn pulled(&self, image: &str) {
         self.pulled.lock().unwrap_or_else(PoisonError::into_inner).insert(image.to_owned());
     }
+}
+
+/// What comes of an image that is not here and must not be pulled.
+pub(super) fn never_pulled(image: &str) -> Pull {
+    let message = format!("Container image {image:?} is not present with pull policy of Never");
+    Pull::Fails { reason: "ErrImageNeverPull".to_owned(), message, after: Duration::ZERO }
 }
 
 /// Reason and message of a pull whose image is not in its registry.

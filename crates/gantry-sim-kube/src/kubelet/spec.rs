@@ -8,12 +8,13 @@ use super::{PodHandle, env, volumes};
 use crate::{
     cluster::Cluster,
     container::{Capabilities, ContainerSpec, Mount},
+    image_store::Image,
     store::object::{self, at, items, text},
     validation::quantity::Quantity,
 };
 
-/// What a container does that has no command: images have none here, so it waits until it is told
-/// to stop.
+/// What a container does that has no command, neither of its own nor of its image: it waits until
+/// it is told to stop.
 const IDLE: [&str; 3] = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"];
 
 /// The runtime's container; the error is kubelet's message for `CreateContainerConfigError`.
@@ -25,8 +26,10 @@ pub(crate) fn container(
 ) -> Result<ContainerSpec, String> {
     let mut env = env::environment(cluster, pod, container)?;
     let name = text(container, &["name"]);
-    let tools = cluster.config.host_tools.as_ref().map(|tools| tools.of(name));
-    if let Some((variables, _)) = tools {
+    let image = cluster.kubelet.images.of(text(container, &["image"]));
+    let tools = cluster.config.host_tools.as_ref().map(|tools| tools.of(name)).filter(|_| image.is_none());
+    let variables = image.as_ref().map(|image| image.env.as_slice()).or(tools.map(|(variables, _)| variables));
+    if let Some(variables) = variables {
         let missing = |(variable, _): &&(String, String)| env.iter().all(|(name, _)| name != variable);
         let defaults: Vec<(String, String)> = variables.iter().filter(missing).cloned().collect();
         env.splice(0..0, defaults);
@@ -36,10 +39,11 @@ pub(crate) fn container(
     };
     let number = |value: Option<&Value>| value.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
     let flag = |field: &str| at(container, &["securityContext", field]).and_then(Value::as_bool);
-    let uid = number(context("runAsUser"));
+    let named = number(context("runAsUser"));
+    let uid = named.or(image.as_ref().map(|image| image.uid));
     if context("runAsNonRoot") == Some(&Value::Bool(true)) && uid.unwrap_or(0) == 0 {
         let pod_name = format!("{}_{}({})", handle.key.name, handle.key.namespace, handle.uid);
-        let what = if uid.is_some() {
+        let what = if named.is_some() {
             "container's runAsUser breaks non-root policy"
         } else {
             "container has runAsNonRoot and image will run as root"
@@ -51,16 +55,19 @@ pub(crate) fn container(
         .filter_map(|group| number(Some(group)))
         .collect();
     groups.extend(number(at(pod, &["spec", "securityContext", "fsGroup"])));
+    // Whose group and groups are the image's is known of the image's own user only.
+    let own = image.as_ref().filter(|image| uid == Some(image.uid));
+    groups.extend(own.iter().flat_map(|image| &image.groups));
     let memory = at(container, &["resources", "limits", "memory"]).and_then(Quantity::of).map(Quantity::units);
-    let cwd = Some(text(container, &["workingDir"])).filter(|cwd| !cwd.is_empty());
+    let cwd = Some(text(container, &["workingDir"])).filter(|cwd| !cwd.is_empty()).map(PathBuf::from);
     Ok(ContainerSpec {
         name: format!("{}/{name}", handle.key.name),
-        args: command(container, &env),
+        args: command(container, &env, image.as_deref()),
         mounts: if cluster.kubelet.containers.have_files() { mounts(handle, pod, container)? } else { Vec::new() },
         env,
-        cwd: cwd.map(PathBuf::from),
+        cwd: cwd.or_else(|| image.as_ref()?.working_dir.clone()),
         uid,
-        gid: number(context("runAsGroup")),
+        gid: number(context("runAsGroup")).or(own.map(|image| image.gid)),
         supplemental_groups: groups,
         hostname: hostname(pod, handle),
         hosts: hosts(cluster, pod, handle),
@@ -69,18 +76,28 @@ pub(crate) fn container(
         capabilities: capabilities(container, flag("privileged").unwrap_or(false)),
         no_new_privileges: flag("allowPrivilegeEscalation") == Some(false),
         tools: tools.map(|(_, view)| view.clone()),
+        image: image.map(|image| image.root.clone()),
         stdin: container["stdin"] == Value::Bool(true),
         tty: container["tty"] == Value::Bool(true),
     })
 }
 
-fn command(container: &Value, env: &[(String, String)]) -> Vec<String> {
+fn command(container: &Value, env: &[(String, String)], image: Option<&Image>) -> Vec<String> {
     let known: BTreeMap<String, String> = env.iter().cloned().collect();
     let words = |field: &str| -> Vec<String> {
         items(container, &[field]).iter().filter_map(Value::as_str).map(|word| env::expand(word, &known)).collect()
     };
-    let mut args = words("command");
-    args.extend(words("args"));
+    let (mut command, mut args) = (words("command"), words("args"));
+    if let Some(image) = image
+        && command.is_empty()
+    {
+        command.clone_from(&image.entrypoint);
+        if args.is_empty() {
+            args.clone_from(&image.command);
+        }
+    }
+    command.extend(args);
+    let args = command;
     if args.is_empty() { IDLE.map(str::to_owned).to_vec() } else { args }
 }
 

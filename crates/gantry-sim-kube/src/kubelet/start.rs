@@ -24,6 +24,7 @@ use crate::{
     container::{Container, ExitStatus, StartError},
     events::{self, Kind},
     ids,
+    image_store::{Found, ImageError, ImageStore},
     store::object::text,
 };
 
@@ -120,9 +121,38 @@ impl Starting<'_> {
                 &events::kubelet(Kind::Warning, "FailedToRetrieveImagePullSecret", &message),
             );
         }
-        match self.cluster.kubelet.images.look_up(image, policy, &secrets.logins) {
-            Pull::Present if slow => Pull::Took(begun.elapsed()),
-            outcome => outcome,
+        let outcome = self.cluster.kubelet.images.look_up(image, policy, &secrets.logins);
+        match (outcome, self.cluster.kubelet.images.store()) {
+            (Pull::Present, Some(store)) => self.unpack(&**store, image, policy, name).await,
+            (Pull::Present, None) if slow => Pull::Took(begun.elapsed()),
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Gets an image that has files of its own.
+    async fn unpack(&self, store: &dyn ImageStore, image: &str, policy: &str, name: &str) -> Pull {
+        let images = &self.cluster.kubelet.images;
+        let fails =
+            |ImageError(message)| Pull::Fails { reason: "ErrImagePull".to_owned(), message, after: Duration::ZERO };
+        match store.find(image).await {
+            Err(error) => fails(error),
+            Ok(Found::HostTools) => Pull::Present,
+            Ok(Found::Image(found)) if policy != "Always" => {
+                images.keep(image, found);
+                Pull::Present
+            }
+            Ok(_) if policy == "Never" => images::never_pulled(image),
+            Ok(_) => {
+                self.tell(Kind::Normal, "Pulling", &format!("Pulling image {image:?}"), name);
+                let begun = Instant::now();
+                match store.pull(image).await {
+                    Err(error) => fails(error),
+                    Ok(pulled) => {
+                        images.keep(image, pulled);
+                        Pull::Took(begun.elapsed())
+                    }
+                }
+            }
         }
     }
 

@@ -39,7 +39,8 @@ table! {
     /// An entry of `[[runners.kubernetes.autoscaler.policy]]`.
     #[derive(Clone, Debug, PartialEq)]
     pub struct PausePolicy {
-        /// When the entry counts, as cron expressions; without any always.
+        /// When the entry counts, as cron expressions like those of `job_queuing_durations`;
+        /// without any always.
         periods: Vec<Cron> = crons("periods");
         /// The zone of the periods, such as `Europe/Berlin`; without it that of the runner.
         timezone: Option<TimeZone> = time_zone("timezone");

@@ -17,7 +17,9 @@ table! {
     #[derive(Clone, Debug, PartialEq)]
     pub struct QueuingDuration {
         /// When the entry counts: cron expressions with five fields, with the year behind them, or
-        /// with seconds before and the year behind them. Without any it always does.
+        /// with seconds before and the year behind them; with names (`mon`, `monday`, `jan`), the
+        /// last day or working day (`L`, `LW`), the working day nearest to one (`15W`), the last or
+        /// third Friday (`5L`, `5#3`), or a word for them (`@daily`). Without any it always does.
         periods: Vec<Cron> = crons("periods");
         /// The zone of the periods, such as `Europe/Berlin`; without it that of the runner.
         timezone: Option<TimeZone> = time_zone("timezone");

@@ -11,7 +11,7 @@ use gantry_wire::layout::{HELPER, WITHOUT_PLAN};
 
 use super::bad_news::BadNews;
 use super::limits::{BRIEF, CLAIM, DRAIN, FIND};
-use super::{Author, Gitlab, Go, Life, Link, Machine, has_reported};
+use super::{Author, Go, Life, Link, Machine, has_reported};
 use crate::job::events::{Effect, JobTime, Timer};
 use crate::job_end::JobEnd;
 
@@ -157,7 +157,12 @@ impl Machine {
                 self.found(phase, time, out);
             }
             Life::Attaching { .. } => self.handed_over(phase, out),
-            Life::HandedOver { .. } => self.met_again(phase, out),
+            Life::HandedOver { .. } => {
+                self.met_again(phase, out);
+                if let Some(ending) = self.late.take().filter(|_| !self.shim) {
+                    self.end_job(ending, out);
+                }
+            }
             _ => {}
         }
     }
@@ -222,6 +227,10 @@ impl Machine {
         if is_without_plan && self.terms.manager_may_live {
             return self.done(JobEnd::TooEarly, out);
         }
+        // Whoever claims it ends the job, which nobody can who does not know it.
+        if is_without_plan && !self.terms.is_known {
+            return self.done(JobEnd::Unknown, out);
+        }
         // What was sent over an earlier connection has not arrived, and never will.
         if let Life::Attaching { handed, .. } = &mut self.life
             && phase == Phase::Waiting
@@ -251,13 +260,10 @@ impl Machine {
         }
     }
 
-    /// Another manager has the agent. It cannot begin a job whose plan has not left us, and may
-    /// have looked before GitLab was told that the job runs: nobody else would end it.
+    /// Another manager has the agent, and says how the job ends. One that has not begun it ends
+    /// too: whether GitLab knows of the job or not, and only where it can.
     pub(super) fn agent_owned(&mut self, out: &mut Vec<Effect>) {
-        let is_told = matches!(self.gitlab, Gitlab::Asked | Gitlab::Relaying);
-        if is_told && matches!(self.life, Life::Attaching { handed: false, .. }) {
-            self.end_locally(never_handed(), out);
-        } else if !matches!(self.life, Life::Removing { .. }) {
+        if !matches!(self.life, Life::Removing { .. }) {
             self.done(JobEnd::Owned, out);
         }
     }
@@ -286,7 +292,7 @@ impl Machine {
         let is_starting = matches!(self.life, Life::Attaching { .. });
         let ending = match ending {
             Ending::PodStartTimeout { seconds, detail, .. } if is_starting => {
-                let (setting, detail) = (self.terms.start_setting, self.pod.last_words(&detail));
+                let (setting, detail) = (self.terms.start_setting, self.pod.why_not_started(&detail));
                 Ending::PodStartTimeout { seconds, setting, detail }
             }
             // One that may have begun is looked for until all its time is over.

@@ -13,7 +13,7 @@ use crate::job::shimless;
 
 /// How long the end of a job may wait for the events of its pod: the cause is mostly known without
 /// them.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FINAL_EVENTS: Duration = Duration::from_secs(1);
 
 /// What ends a job, or its way to the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Machine {
         let asks = !self.held.asked && self.pod.may_explain() && self.is_open() && is_of_the_cluster(news.ending());
         if asks && !matches!(self.life, Life::Finding { .. }) {
             self.held.asked = true;
-            out.extend([Effect::AskLastWords, Effect::Arm(Timer::LastWords, LAST_WORDS)]);
+            out.extend([Effect::AskFinalEvents, Effect::Arm(Timer::FinalEvents, FINAL_EVENTS)]);
         } else if !waits {
             return self.act_on(news, out);
         }
@@ -57,13 +57,13 @@ impl Machine {
     }
 
     /// The cluster has said what it knows, or takes too long.
-    pub(super) fn last_words(&mut self, events: &[PodEvent], out: &mut Vec<Effect>) {
+    pub(super) fn final_events(&mut self, events: &[PodEvent], out: &mut Vec<Effect>) {
         let news = std::mem::take(&mut self.held.news);
         let Some(first) = news.first() else { return };
-        out.push(Effect::Disarm(Timer::LastWords));
-        let words = Evidence::last_words(events, first.ending(), self.pod.shown());
+        out.push(Effect::Disarm(Timer::FinalEvents));
+        let words = Evidence::final_lines(events, first.ending(), self.pod.shown());
         if !words.is_empty() {
-            out.push(Effect::KeepLastWords(words));
+            out.push(Effect::KeepFinalLines(words));
         }
         for news in news {
             self.act_on(news, out);

@@ -30,7 +30,7 @@ const PERIOD: Duration = Duration::from_secs(30);
 const PRINT_PERIOD: Duration = Duration::from_secs(2);
 
 /// Warnings that are told of a pod that is over: a failed pull alone makes four.
-const MOST_LAST_WORDS: usize = 8;
+const MOST_FINAL_LINES: usize = 8;
 
 /// What is known from events.
 #[derive(Clone, Debug)]
@@ -45,13 +45,14 @@ pub(super) struct Evidence {
     volumes: Vec<String>,
     /// They may be asked, as far as known.
     may: bool,
-    /// The pod is a riddle, or there is a table to fill: they are asked now and again.
+    /// The pod says nothing of what it waits for, or there is a table to fill: they are asked now
+    /// and again.
     is_open: bool,
     /// How long that has to be so before they are asked.
     first: Duration,
     /// Until they are asked again: a kubelet on a busy node is slow to say what it has tried.
     wait: Duration,
-    /// The pod has been a riddle for long.
+    /// The pod has said nothing of what it waits for, for long.
     overdue: bool,
     /// Why it does not start.
     lines: Vec<String>,
@@ -96,9 +97,9 @@ impl Evidence {
 
     /// Takes note of how the pod is, if it can be seen.
     pub(super) fn look(&mut self, facts: Option<&PodFacts>, out: &mut Vec<Effect>) {
-        let is_riddle = facts.is_some_and(facts::is_unexplained);
+        let is_unexplained = facts.is_some_and(facts::is_unexplained);
         let is_pending = facts.is_some_and(|facts| facts.phase == facts::Phase::Pending);
-        let is_open = is_riddle || (self.may && self.prints && is_pending);
+        let is_open = is_unexplained || (self.may && self.prints && is_pending);
         if is_open && !self.is_open {
             out.push(Effect::Arm(Timer::Events, self.first));
         } else if !is_open && self.is_open {
@@ -106,7 +107,7 @@ impl Evidence {
             self.wait = self.first;
         }
         self.is_open = is_open;
-        if !is_riddle {
+        if !is_unexplained {
             (self.overdue, self.hint) = (false, None);
             self.lines.clear();
         }
@@ -203,7 +204,7 @@ impl Evidence {
 
     /// What events say about the pod's end, as far as `ending` and the lines that were `shown` do
     /// not say it.
-    pub(super) fn last_words(events: &[PodEvent], ending: &Ending, shown: &[String]) -> Vec<HeadLine> {
+    pub(super) fn final_lines(events: &[PodEvent], ending: &Ending, shown: &[String]) -> Vec<HeadLine> {
         let said = ending.verdict().message;
         let is_new = |event: &&PodEvent| {
             let (line, message) = (facts::line(&event.words), event.words.message.as_str());
@@ -214,7 +215,7 @@ impl Evidence {
                 && !shown.iter().any(|shown| shown.trim() == line)
         };
         let warnings: Vec<&PodEvent> = events.iter().filter(|event| event.is_warning).filter(is_new).collect();
-        let newest = warnings.iter().skip(warnings.len().saturating_sub(MOST_LAST_WORDS));
+        let newest = warnings.iter().skip(warnings.len().saturating_sub(MOST_FINAL_LINES));
         newest
             .map(|event| HeadLine::warning(format!("Event retrieved from the cluster: {}", event.words.message)))
             .collect()

@@ -2,7 +2,7 @@
 //! cancels, or wants nothing more.
 
 use gantry_core::Ending;
-use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
+use gantry_relay::{AckOutcome, GitlabStatus, GoneReason, RelayEnd};
 
 use super::agent::never_handed;
 use super::limits::FIND_RUNNING;
@@ -81,25 +81,25 @@ impl Machine {
 
     /// How the job of a pod without an agent stands. One that GitLab still waits for has never
     /// begun, whatever its pod died of: it ends so that GitLab begins it anew.
-    pub(super) fn stands(&mut self, standing: Standing, out: &mut Vec<Effect>) {
+    pub(super) fn gitlab_status(&mut self, status: GitlabStatus, out: &mut Vec<Effect>) {
         let cause = match &self.life {
             Life::Asking { cause } => cause.clone(),
-            Life::Finding { link: Link::Connecting | Link::None } => match standing {
-                Standing::Running | Standing::Canceling => {
+            Life::Finding { link: Link::Connecting | Link::None } => match status {
+                GitlabStatus::Running | GitlabStatus::Canceling => {
                     return out.extend([Effect::LookAtPod, Effect::Arm(Timer::Find, FIND_RUNNING)]);
                 }
                 _ => never_handed(),
             },
             _ => return,
         };
-        match standing {
-            Standing::Waiting => {
+        match status {
+            GitlabStatus::Waiting => {
                 self.end_found(never_handed(), out);
                 self.acknowledge(out);
             }
-            Standing::Gone(reason) => self.dropped(JobEnd::Dropped(reason), out),
-            Standing::Unknown { .. } => self.done(JobEnd::Unknown, out),
-            Standing::Running | Standing::Canceling => {
+            GitlabStatus::Gone(reason) => self.dropped(JobEnd::Dropped(reason), out),
+            GitlabStatus::Unknown { .. } => self.done(JobEnd::Unknown, out),
+            GitlabStatus::Running | GitlabStatus::Canceling => {
                 self.relay(out);
                 self.end_found(cause, out);
             }

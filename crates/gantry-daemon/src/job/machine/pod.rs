@@ -274,7 +274,7 @@ impl PodView {
 
     /// What the pod said last about itself, on one line: its reasons, else `otherwise` and where to
     /// look for them.
-    pub(super) fn last_words(&self, otherwise: &str) -> String {
+    pub(super) fn why_not_started(&self, otherwise: &str) -> String {
         let mut words: Vec<&str> = self.words.iter().map(|line| line.trim()).collect();
         if words.len() < 2 {
             words.extend([otherwise].into_iter().chain(self.evidence.clue()));

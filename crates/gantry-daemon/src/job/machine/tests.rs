@@ -7,7 +7,7 @@ use gantry_core::ending::StartSetting;
 use gantry_gitlab::RemoteStatus;
 use gantry_kube::facts::{ContainerEnd, ContainerFacts, ContainerState, PodFacts, Words};
 use gantry_kube::{PodState, facts};
-use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
+use gantry_relay::{AckOutcome, GitlabStatus, GoneReason, RelayEnd};
 use gantry_wire::frame::Phase;
 use gantry_wire::layout::BUILD;
 use gantry_wire::services::{EndedService, SilentService};
@@ -150,9 +150,9 @@ fn answers(effect: &Effect) -> Vec<Event> {
         Effect::Acknowledge => vec![Event::Acknowledged(AckOutcome::Running)],
         Effect::SendGo => vec![Event::AgentRuns, Event::ShimReady, Event::AgentClosed],
         Effect::SendFail(_) => vec![Event::AgentClosed, Event::Time(Timer::Drain)],
-        Effect::AskGitlab => vec![Event::Stands(Standing::Running)],
+        Effect::AskGitlab => vec![Event::GitlabStatus(GitlabStatus::Running)],
         Effect::DeletePod => vec![Event::PodDeleted],
-        Effect::AskLastWords => vec![Event::LastWords(Vec::new()), Event::Time(Timer::LastWords)],
+        Effect::AskFinalEvents => vec![Event::FinalEvents(Vec::new()), Event::Time(Timer::FinalEvents)],
         _ => Vec::new(),
     }
 }
@@ -193,8 +193,8 @@ fn troubles() -> Vec<Event> {
         Event::AgentMet(Phase::Waiting),
         Event::AgentBusy(Duration::from_secs(3)),
         Event::Time(Timer::Claim),
-        Event::Stands(Standing::Waiting),
-        Event::Stands(Standing::Unknown { message: "x".into() }),
+        Event::GitlabStatus(GitlabStatus::Waiting),
+        Event::GitlabStatus(GitlabStatus::Unknown { message: "x".into() }),
         Event::GitlabUnusable,
         seen(ended(0, "Completed"), ContainerState::Running),
         seen(ended(137, "OOMKilled"), ContainerState::Running),
@@ -604,6 +604,22 @@ fn an_agent_that_is_lost_for_good_has_had_the_time_of_its_job() {
     };
 }
 
+/// Its manager may have been cut off while everything started.
+#[test]
+fn an_agent_out_of_reach_may_have_begun_when_its_pods_time_to_start_is_over() {
+    let cut_off = || {
+        let mut machine = after([Event::PodCreated, ready(Phase::Waiting), Event::PlanAccepted]);
+        machine.acts(Event::Acknowledged(AckOutcome::Running));
+        machine.acts(Event::AgentLost);
+        assert_eq!(machine.acts(Event::Time(Timer::Start)), []);
+        machine
+    };
+    let mut begun = cut_off();
+    begun.acts(Event::ShimReady);
+    assert_eq!(begun.acts(ready(Phase::Running)), []);
+    let [Effect::SendFail(Ending::PodStartTimeout { .. })] = cut_off().acts(ready(Phase::Running))[..] else { panic!() };
+}
+
 #[test]
 fn what_a_dying_agent_still_gives_is_taken_first() {
     let (mut machine, _) = taken();
@@ -681,10 +697,10 @@ fn a_job_that_was_reported_is_not_reported_again() {
 fn gitlab_begins_a_job_without_a_plan_anew_at_once() {
     let ends = Effect::EndLocally { ending: never_handed(), of_agent: true };
     for agent in [true, false] {
-        for (standing, effects) in [
+        for (status, effects) in [
             // It takes a final state only of a job that it shows as running.
-            (Standing::Waiting, [ends.clone(), Effect::Acknowledge]),
-            (Standing::Running, [Effect::StartRelay, ends.clone()]),
+            (GitlabStatus::Waiting, [ends.clone(), Effect::Acknowledge]),
+            (GitlabStatus::Running, [Effect::StartRelay, ends.clone()]),
         ] {
             let mut machine = adopted(true);
             if agent {
@@ -694,10 +710,10 @@ fn gitlab_begins_a_job_without_a_plan_anew_at_once() {
                 // Its status may be behind: an agent is looked for all the same, for a moment.
                 machine.acts(seen(ContainerState::default(), ContainerState::default()));
                 assert_eq!(machine.acts(Event::Time(Timer::Find)), [Effect::AskGitlab]);
-                if standing == Standing::Running {
+                if status == GitlabStatus::Running {
                     // A plan may have come all the same.
                     let longer = [Effect::LookAtPod, Effect::Arm(Timer::Find, super::limits::FIND_RUNNING)];
-                    assert_eq!(machine.step(Event::Stands(Standing::Running)), longer);
+                    assert_eq!(machine.step(Event::GitlabStatus(GitlabStatus::Running)), longer);
                     assert_eq!(machine.acts(Event::PodLooked(None)), []);
                     // The watch was behind: the agent had come, and has died.
                     let mut dead = machine.clone();
@@ -707,13 +723,13 @@ fn gitlab_begins_a_job_without_a_plan_anew_at_once() {
                         ..PodFacts::default()
                     };
                     assert_eq!(dead.acts(Event::PodLooked(Some(Box::new(facts)))), [Effect::AskGitlab]);
-                    let effects = dead.acts(Event::Stands(Standing::Running));
+                    let effects = dead.acts(Event::GitlabStatus(GitlabStatus::Running));
                     assert!(!effects.contains(&ends), "{effects:?}");
                     assert_eq!(machine.acts(Event::Time(Timer::Find)), [Effect::AskGitlab]);
                 }
             }
-            assert_eq!(machine.acts(Event::Stands(standing.clone())), effects);
-            if standing == Standing::Waiting {
+            assert_eq!(machine.acts(Event::GitlabStatus(status.clone())), effects);
+            if status == GitlabStatus::Waiting {
                 assert_eq!(machine.acts(Event::Acknowledged(AckOutcome::Running)), [Effect::StartRelay]);
             }
             assert_eq!(machine.acts(Event::RelayEnded(RelayEnd::Delivered)), [Effect::DeletePod]);
@@ -733,7 +749,7 @@ fn a_dead_pod_is_reported_with_its_cause_if_there_is_a_ticket() {
     let oom = || seen(ended(137, "OOMKilled"), ContainerState::Running);
     let mut machine = adopted(true);
     assert_eq!(machine.acts(oom()), [Effect::AskGitlab]);
-    let effects = machine.acts(Event::Stands(Standing::Running));
+    let effects = machine.acts(Event::GitlabStatus(GitlabStatus::Running));
     let [Effect::StartRelay, Effect::EndLocally { ending: Ending::ContainerOutOfMemory { .. }, of_agent: true }] =
         effects.as_slice()
     else {
@@ -757,17 +773,24 @@ fn a_job_of_another_manager_is_not_touched() {
 }
 
 /// A manager that has slept has told GitLab that the job runs, and only then learns that another
-/// has the agent.
+/// has the agent: one of them ends the job, which is who has the agent.
 #[test]
-fn a_job_whose_plan_has_not_left_its_manager_is_ended_by_it() {
+fn a_job_whose_plan_has_not_left_its_manager_is_ended_by_whoever_has_its_agent() {
     let mut machine = after(acknowledged_early());
-    assert_eq!(machine.acts(Event::AgentOwned), [ends(never_handed())]);
-    let mut handed = after(acknowledged_early().into_iter().chain([ready(Phase::Waiting), Event::AgentLost]));
-    assert_eq!(handed.clone().acts(Event::AgentOwned), [Effect::Done(JobEnd::Owned)]);
-    handed.acts(Event::AgentMet(Phase::Waiting));
-    assert_eq!(handed.acts(Event::AgentOwned), [ends(never_handed())]);
-    let mut untold = after([Event::PodCreated]);
-    assert_eq!(untold.acts(Event::AgentOwned), [Effect::Done(JobEnd::Owned)]);
+    assert_eq!(machine.acts(Event::AgentOwned), [Effect::Done(JobEnd::Owned)]);
+    let mut found = adopted(true);
+    found.acts(runs());
+    assert_eq!(found.acts(Event::AgentMet(Phase::Waiting)), [Effect::Greet]);
+    assert_eq!(found.acts(ready(Phase::Waiting)), [Effect::AskGitlab]);
+    let [Effect::StartRelay, Effect::EndLocally { ending: Ending::NeverBegun { .. }, .. }] =
+        found.acts(Event::GitlabStatus(GitlabStatus::Running))[..]
+    else {
+        panic!()
+    };
+    // Who does not know the job could not end it, and does not claim its agent.
+    let mut unknown = adopted(false);
+    unknown.acts(runs());
+    assert_eq!(unknown.acts(Event::AgentMet(Phase::Waiting)), [Effect::Done(JobEnd::Unknown)]);
 }
 
 #[test]
@@ -808,7 +831,7 @@ fn the_cause_of_a_dead_pod_names_nothing_of_the_job() {
     facts.containers =
         vec![ContainerFacts { image: secret.into(), ..container(HELPER, ContainerState::Waiting(waiting)) }];
     machine.acts(Event::PodSeen(PodState::Present(Arc::new(facts))));
-    let effects = machine.acts(Event::Stands(Standing::Running));
+    let effects = machine.acts(Event::GitlabStatus(GitlabStatus::Running));
     assert!(!format!("{effects:?}").contains(secret), "{effects:?}");
     assert!(format!("{effects:?}").contains("image of container helper"), "{effects:?}");
 }
@@ -844,17 +867,17 @@ fn warning(reason: &str, message: &str) -> PodEvent {
 fn the_cluster_is_asked_before_a_job_ends_for_want_of_its_pod() {
     let (mut machine, _) = asking();
     machine.acts(Event::PodCreated);
-    assert_eq!(machine.acts(cannot_go_on()), [Effect::AskLastWords]);
+    assert_eq!(machine.acts(cannot_go_on()), [Effect::AskFinalEvents]);
     let said = vec![warning("Failed", "Error: no"), warning("FailedMount", "no such volume")];
     let told = HeadLine::warning("Event retrieved from the cluster: no such volume");
     let ending = Ending::ContainerConfig { container: BUILD.into(), message: "CreateContainerError: no".into() };
-    let expected = [Effect::KeepLastWords(vec![told]), ends(ending), Effect::Acknowledge];
-    assert_eq!(machine.acts(Event::LastWords(said)), expected);
+    let expected = [Effect::KeepFinalLines(vec![told]), ends(ending), Effect::Acknowledge];
+    assert_eq!(machine.acts(Event::FinalEvents(said)), expected);
     // One that says nothing holds up nothing.
     let (mut machine, _) = asking();
     machine.acts(Event::PodCreated);
     machine.acts(cannot_go_on());
-    assert!(matches!(machine.acts(Event::Time(Timer::LastWords)).first(), Some(Effect::EndLocally { .. })));
+    assert!(matches!(machine.acts(Event::Time(Timer::FinalEvents)).first(), Some(Effect::EndLocally { .. })));
 }
 
 #[test]
@@ -868,7 +891,7 @@ fn a_reason_for_waiting_is_shown_soon() {
 }
 
 #[test]
-fn a_riddle_is_solved_by_events_or_by_what_is_known_without_them() {
+fn a_wait_is_explained_by_events_or_by_what_is_known_without_them() {
     let terms = || Terms { volumes: vec!["config map \"a\"".into()], ..terms() };
     let waiting = PodFacts { node: Some("n".into()), sandboxed: Some(false), ..PodFacts::default() };
     let waiting = PodFacts { containers: vec![container(BUILD, ContainerState::default())], ..waiting };
@@ -951,7 +974,7 @@ proptest! {
 
     /// The same where bad news wait for what the cluster knows about them.
     #[test]
-    fn any_order_of_events_with_last_words(choices in any_choices()) {
+    fn any_order_of_events_with_final_ones(choices in any_choices()) {
         let (machine, effects) = asking();
         check(&live_on(machine, effects, &choices), &choices)?;
     }

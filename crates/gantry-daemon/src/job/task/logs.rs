@@ -114,7 +114,7 @@ impl Task {
         };
         // What a manager before us has shown is not shown again.
         let since = self.job.is_found.then_some(1);
-        self.beside.follow_log(follower.run(since));
+        self.background.follow_log(follower.run(since));
     }
 }
 

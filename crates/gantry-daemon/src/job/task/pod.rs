@@ -5,7 +5,7 @@ use std::time::Duration;
 use gantry_kube::{PodRef, Purpose};
 
 use super::Task;
-use crate::job::beside::Approach;
+use crate::job::background::Approach;
 use crate::job::events::Effect;
 use crate::job::machine::BRIEF;
 use crate::job::watched::WatchedPod;
@@ -15,7 +15,7 @@ impl Task {
         let Some(plan) = &mut self.job.plan else { return };
         let deadline = self.job.begun + plan.start_timeout;
         let site = (self.around.cluster.clone(), self.around.leftovers.clone());
-        self.beside.create_pod(site, plan, deadline, self.stops.unwanted.clone());
+        self.background.create_pod(site, plan, deadline, self.stops.unwanted.clone());
     }
 
     /// Follows what the cluster says about the pod.
@@ -35,17 +35,17 @@ impl Task {
             limit,
             pause: if pause { BRIEF } else { Duration::ZERO },
         };
-        self.beside.connect(self.around.cluster.clone(), self.around.helper.clone(), approach);
+        self.background.connect(self.around.cluster.clone(), self.around.helper.clone(), approach);
     }
 
     pub(super) fn turn_to_pod(&self, effect: &Effect) {
         let Some(WatchedPod { reference: pod, secret, .. }) = &self.pod else { return };
         let (cluster, pod) = (self.around.cluster.clone(), pod.clone());
         match effect {
-            Effect::LookAtPod => self.beside.look(cluster, pod),
-            Effect::AskEvents => self.beside.ask_events(cluster, pod),
-            Effect::AskLastWords => self.beside.ask_last_words(cluster, pod),
-            Effect::AskLog(news) => self.beside.ask_log(cluster, pod, news.clone()),
+            Effect::LookAtPod => self.background.look(cluster, pod),
+            Effect::AskEvents => self.background.ask_events(cluster, pod),
+            Effect::AskFinalEvents => self.background.ask_final_events(cluster, pod),
+            Effect::AskLog(news) => self.background.ask_log(cluster, pod, news.clone()),
             _ => self.remove_pod(cluster, (pod, secret.clone())),
         }
     }

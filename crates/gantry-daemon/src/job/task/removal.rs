@@ -9,6 +9,6 @@ impl Task {
     /// agent keeps its containers.
     pub(super) fn remove_pod(&self, cluster: Cluster, pod: (PodRef, Option<String>)) {
         let grace = self.job.cleanup_grace_seconds.and_then(|seconds| u32::try_from(seconds).ok());
-        self.beside.delete_pod((cluster, self.around.leftovers.clone()), pod, (grace, self.outcome.kept));
+        self.background.delete_pod((cluster, self.around.leftovers.clone()), pod, (grace, self.outcome.kept));
     }
 }

@@ -28,7 +28,7 @@ impl Task {
 
     /// Tells the agent how the job ends, after what the cluster has to say about it.
     pub(super) fn fail(&mut self, ending: Ending) {
-        let words = std::mem::take(&mut self.outcome.last_words);
+        let words = std::mem::take(&mut self.outcome.final_lines);
         self.show_notes(&words);
         self.send(Frame::Fail(ending));
     }

@@ -19,7 +19,7 @@ impl Task {
         let until = self.job.known.as_ref().map_or_else(Instant::now, |known| known.until);
         let over = visits.over(until.saturating_duration_since(Instant::now()));
         self.outcome.lingers = true;
-        self.beside.wait_for_visits(over);
+        self.background.wait_for_visits(over);
     }
 
     /// Whoever is in the terminal has to leave, because something else happens to the job.

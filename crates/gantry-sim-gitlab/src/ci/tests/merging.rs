@@ -104,6 +104,34 @@ a:
 }
 
 #[test]
+fn lists_in_lists_of_needs_caches_and_services_are_one_list() {
+    let pipeline = pipeline(
+        "
+.modules: &modules
+  - {key: go, paths: [mod]}
+.common:
+  needs: [first]
+  services: [redis, {name: mysql, alias: db}]
+first: {script: x}
+second: {script: x}
+third:
+  script: x
+  cache:
+    - *modules
+    - {key: own, paths: [own]}
+  needs: [!reference [.common, needs], {job: second, artifacts: false}]
+  services: [!reference [.common, services], [postgres]]
+",
+    );
+    let third = pipeline.jobs.iter().find(|job| job.name == "third").unwrap();
+    let needs: Vec<_> = third.needs.iter().flatten().map(|need| need.job.as_str()).collect();
+    let services: Vec<_> = third.services.iter().map(|service| service.name.as_str()).collect();
+    let caches: Vec<_> = third.cache.iter().map(|cache| cache.key.as_str()).collect();
+    assert_eq!((needs, caches), (vec!["first", "second"], vec!["go", "own"]));
+    assert_eq!(services, ["redis", "mysql", "postgres"]);
+}
+
+#[test]
 fn references_see_what_is_inherited() {
     let pipeline = pipeline(
         "

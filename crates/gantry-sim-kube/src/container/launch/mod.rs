@@ -10,6 +10,7 @@
 
 mod devices;
 mod first;
+mod image;
 mod keeper;
 mod mounts;
 mod program;

@@ -1,6 +1,7 @@
 //! Builds the container's root file system: a tmpfs with an overlay for each directory of the host
-//! that makes up its tools, and nothing else of the host. All of it is seen only in the container's
-//! mount namespace, so it needs no cleaning up.
+//! that makes up its tools, and nothing else of the host; or an overlay of its image's files
+//! (`image`). All of it is seen only in the container's mount namespace, so it needs no cleaning
+//! up.
 
 use std::{
     fs::{self, File, Permissions},
@@ -23,7 +24,7 @@ use super::{
         error::{Failure, Step},
         spec::{ContainerSpec, Privilege},
     },
-    devices, mounts, tools,
+    devices, image, mounts, tools,
 };
 
 /// The host's tools and their settings. Homes, mounted disks and service data are not among them.
@@ -31,6 +32,8 @@ const TOOLS: [&str; 12] = ["usr", "etc", "opt", "var", "bin", "sbin", "lib", "li
 
 /// Where the host is seen while the container is being built.
 const OLD_ROOT: &str = "/.old-root";
+/// The same, below a root that is not the root yet.
+pub(super) const OLD_ROOT_NAME: &str = ".old-root";
 
 /// Secrets and data of runners, clusters and engines that a developer's machine may have.
 const NEVER_SHOWN: [&str; 7] = [
@@ -56,32 +59,25 @@ pub(super) fn build(privilege: Privilege, spec: &ContainerSpec, layout: &Layout)
     }
     // Only a mount can become a root; what lies beside it is out of reach then.
     mounts::bind(&root, &root)?;
-    let tools = mount_tools(&root, spec, privilege)?;
-    make_directories(&root, spec).step(|| "make directories".to_owned())?;
+    let mut own = Vec::new();
+    if let Some(image) = &spec.image {
+        image::mount(image, &root, spec, privilege)?;
+    } else {
+        own = mount_tools(&root, spec, privilege)?;
+        make_directories(&root, spec).step(|| "make directories".to_owned())?;
+    }
     devices::mount(&root)?;
 
     std::env::set_current_dir(&root).step(|| "enter the new root".to_owned())?;
-    pivot_root(".", OLD_ROOT.trim_start_matches('/')).step(|| "change the root".to_owned())?;
+    pivot_root(".", OLD_ROOT_NAME).step(|| "change the root".to_owned())?;
     std::env::set_current_dir("/").step(|| "enter the new root".to_owned())?;
     // From here on every path is the container's, so that its symbolic links lead nowhere else.
     devices::protect()?;
     if let Some(view) = &layout.cgroup_view {
         devices::show_cgroup(OLD_ROOT, view);
     }
-    let mut own = tools;
-    if Path::new("/var/tmp").is_dir() {
-        mounts::bind(&mounts::below(OLD_ROOT, &base.join("layers/vartmp")), Path::new("/var/tmp"))?;
-        own.push("/var/tmp".into());
-    }
-    for path in NEVER_SHOWN.into_iter().chain(layout.hidden.iter().map(String::as_str)).map(Path::new) {
-        if path.is_dir() {
-            // Writable, so that a volume may be mounted below it.
-            mounts::fresh("tmpfs", path, MsFlags::MS_NODEV, "mode=755,size=64k")?;
-            own.push(path.to_owned());
-        }
-    }
-    if let Some(view) = &spec.tools {
-        own.extend(tools::show(view, spec, base, OLD_ROOT, privilege)?);
+    if spec.image.is_none() {
+        own.extend(complete_tools(privilege, spec, layout)?);
     }
     own.push("/".into());
     // Opened now, since volumes may cover them.
@@ -96,6 +92,27 @@ pub(super) fn build(privilege: Privilege, spec: &ContainerSpec, layout: &Layout)
         }
     }
     Ok(())
+}
+
+/// Covers what of the host is no tool, and shows the user's own. Returns what was mounted.
+fn complete_tools(privilege: Privilege, spec: &ContainerSpec, layout: &Layout) -> Result<Vec<PathBuf>, Failure> {
+    let base = Path::new(&layout.root);
+    let mut own = Vec::new();
+    if Path::new("/var/tmp").is_dir() {
+        mounts::bind(&mounts::below(OLD_ROOT, &base.join("layers/vartmp")), Path::new("/var/tmp"))?;
+        own.push("/var/tmp".into());
+    }
+    for path in NEVER_SHOWN.into_iter().chain(layout.hidden.iter().map(String::as_str)).map(Path::new) {
+        if path.is_dir() {
+            // Writable, so that a volume may be mounted below it.
+            mounts::fresh("tmpfs", path, MsFlags::MS_NODEV, "mode=755,size=64k")?;
+            own.push(path.to_owned());
+        }
+    }
+    if let Some(view) = &spec.tools {
+        own.extend(tools::show(view, spec, base, OLD_ROOT, privilege)?);
+    }
+    Ok(own)
 }
 
 /// Shows the host's tools. Returns what was mounted, as paths in the container.
@@ -167,7 +184,7 @@ fn prepare_mount_points(host: &Path, upper: &Path, spec: &ContainerSpec) -> io::
 }
 
 /// Files of `/etc` that are the container's own.
-fn write_etc(etc: &Path, spec: &ContainerSpec) -> io::Result<()> {
+pub(super) fn write_etc(etc: &Path, spec: &ContainerSpec) -> io::Result<()> {
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (address, names) in &spec.hosts {
         hosts.extend([address.as_str(), "\t", &names.join(" "), "\n"]);
@@ -203,7 +220,7 @@ fn make_directories(root: &Path, spec: &ContainerSpec) -> io::Result<()> {
         fs::create_dir(path)?;
         fs::set_permissions(path, Permissions::from_mode(mode))
     };
-    for name in ["proc", "sys", "dev", "run", "mnt", "media", "srv", OLD_ROOT.trim_start_matches('/')] {
+    for name in ["proc", "sys", "dev", "run", "mnt", "media", "srv", OLD_ROOT_NAME] {
         make(&root.join(name), 0o755)?;
     }
     make(&root.join("run/lock"), 0o1777)?;

@@ -113,6 +113,11 @@ impl Job {
         self.name.strip_prefix(&other.name).is_some_and(|rest| rest.starts_with(CHILD))
     }
 
+    /// How many pipelines are around the one that it is in.
+    pub(super) fn depth(&self) -> usize {
+        self.name.matches(CHILD).count()
+    }
+
     /// Whether a runner has it, acknowledged or not.
     pub(super) fn is_held(&self) -> bool {
         self.assigned && !self.is_over()
@@ -289,7 +294,7 @@ fn children(jobs: &[Job], prefix: &str, depth: usize) -> Vec<(usize, String, u64
 /// Marks the jobs in whose children nothing more happens by itself, the innermost first.
 fn settle(jobs: &mut [Job]) {
     let mut bridges: Vec<usize> = (0..jobs.len()).filter(|index| jobs[*index].downstream.is_some()).collect();
-    bridges.sort_by_key(|index| std::cmp::Reverse(jobs[*index].name.matches(CHILD).count()));
+    bridges.sort_by_key(|index| std::cmp::Reverse(jobs[*index].depth()));
     for bridge in bridges {
         let prefix = format!("{}{CHILD}", jobs[bridge].name);
         let inner = || jobs.iter().filter(|job| job.name.starts_with(&prefix));

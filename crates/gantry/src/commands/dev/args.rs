@@ -27,6 +27,12 @@ not know the file. .gantry-variables beside .gitlab-ci.yml is read by itself.
 What `cache` keeps lies in ~/.cache/gantry/dev (or in $XDG_CACHE_HOME), in one directory for each repository; to begin
 afresh, remove it.
 
+With --images the containers have the files of the jobs' and services' images and nothing of this machine's, but for
+its network: what listens there is reached by all, so a pipeline with services runs one job at a time. podman or docker
+gets the images, with your logins, and runs nothing. The files are kept in ~/.cache/gantry/dev-images until no run has
+used them for two weeks; what jobs write beside the project goes with their containers. Where you are not root, all
+files belong to one user in the containers, which some images do not like (apt-get, for one).
+
 With --cluster the jobs are pods of a real cluster, made with the rights of your kubeconfig (in a pod: with those of its
 service account), and their images are real. They fetch sources from this machine and bring their logs and artifacts to
 it, over plain HTTP, each with a token of its own; everything else that is served here, the page too, answers this
@@ -118,6 +124,10 @@ pub(crate) struct DevArgs {
     /// GitLab's own
     #[arg(long, value_name = "IMAGE", requires = "cluster")]
     pub(super) helper_image: Option<String>,
+    /// Run the jobs and their services in the images that they name, which podman or docker gets;
+    /// their containers are local processes on this machine's network
+    #[arg(long, value_name = "ENGINE", num_args = 0..=1, default_missing_value = "", require_equals = true, conflicts_with_all = ["cluster", "list", "dry_run"])]
+    pub(super) images: Option<String>,
     /// Keep running after the pipeline and show everything on a page; Ctrl-C ends it. ADDR is the
     /// page's, such as 127.0.0.1:9000
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = PAGE, value_parser = listen_address)]

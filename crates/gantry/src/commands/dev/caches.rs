@@ -16,15 +16,24 @@ pub(super) fn directory(
     repository: Option<&Path>,
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Option<Result<PathBuf, String>> {
-    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    let path = base.join("gantry/dev").join(name(repository));
+    let path = base(variable)?.join("gantry/dev").join(name(repository));
     // Nobody else may change what scripts of the user's will run.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
     Some(
         made.map(|()| path.clone())
             .map_err(|error| format!("`cache` is not kept: the directory {} cannot be made ({error})", path.display())),
     )
+}
+
+/// Where the files of images are kept, which all repositories share.
+pub(super) fn images(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    Some(base(variable)?.join("gantry/dev-images"))
+}
+
+/// Where users keep what can be made again.
+fn base(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
 }
 
 /// A name that shows which repository it is, and that no other has.

@@ -12,7 +12,7 @@ use super::api::{Api, Job, Pipeline};
 use super::log_view::LogView;
 use super::report;
 use super::screen::Screen;
-use super::world::{CONCURRENT, World};
+use super::world::{CONCURRENT, Images, World};
 use crate::style::Style;
 
 /// Between two looks: much shorter than anybody notices, and long enough that jobs which print much
@@ -21,6 +21,10 @@ const PAUSE: Duration = Duration::from_millis(30);
 
 /// More jobs than these are only counted before they run.
 const NAMED: usize = 20;
+
+/// Why the jobs of a pipeline with services take turns where images are unpacked here.
+const ONE_NETWORK: &str =
+    "Services listen on this machine's network, where each port is there once: one job runs at a time";
 
 /// Colour of what is said about a job, in contrast to what the job says.
 const ASIDE: &str = "\x1b[2m";
@@ -31,7 +35,9 @@ pub(super) struct Follow<'s> {
     id: u64,
     view: LogView,
     pub(super) screen: &'s mut Screen,
-    has_images: bool,
+    images: Images,
+    /// Jobs at once.
+    concurrent: u32,
     /// What was last said about each job.
     said: BTreeMap<u64, Progress>,
 }
@@ -40,8 +46,8 @@ pub(super) struct Follow<'s> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Progress {
     Nothing,
-    /// Could run, if there were a place.
-    Waits,
+    /// Could run, if fewer than these did.
+    Waits(u32),
     /// Could run, if this job did not have its resource group.
     WaitsFor(String),
     Starts,
@@ -50,7 +56,7 @@ enum Progress {
 }
 
 impl Progress {
-    fn of(job: &Job, others: &[Job]) -> Self {
+    fn of(job: &Job, others: &[Job], concurrent: u32) -> Self {
         match job.status.as_str() {
             "manual" => Self::Manual,
             // What its pipeline waits for is said there, and it may still go on by itself.
@@ -58,18 +64,18 @@ impl Progress {
             _ if job.is_over() => Self::Over,
             "running" | "canceling" => Self::Starts,
             _ if job.assigned => Self::Starts,
-            "pending" => Self::of_pending(job, others),
+            "pending" => Self::of_pending(job, others, concurrent),
             _ => Self::Nothing,
         }
     }
 
-    fn of_pending(job: &Job, others: &[Job]) -> Self {
+    fn of_pending(job: &Job, others: &[Job], concurrent: u32) -> Self {
         let held = || others.iter().filter(|other| other.is_held());
         let has_group = |other: &&Job| job.resource_group.is_some() && other.resource_group == job.resource_group;
-        let is_full = held().count() >= usize::try_from(CONCURRENT).unwrap_or(usize::MAX);
+        let is_full = held().count() >= usize::try_from(concurrent).unwrap_or(usize::MAX);
         match held().find(has_group) {
             Some(other) => Self::WaitsFor(other.name.clone()),
-            None if is_full => Self::Waits,
+            None if is_full => Self::Waits(concurrent),
             None => Self::Nothing,
         }
     }
@@ -83,7 +89,8 @@ impl Progress {
                 let group = job.resource_group.as_deref().unwrap_or_default();
                 aside(&format!("waits for {other}, which has the resource group {group}"))
             }
-            Self::Waits => aside(&format!("waits: {CONCURRENT} jobs run at once")),
+            Self::Waits(1) => aside("waits: one job runs at a time"),
+            Self::Waits(concurrent) => aside(&format!("waits: {concurrent} jobs run at once")),
             Self::Starts if job.downstream.is_some() => aside("has started its pipeline"),
             Self::Starts => aside("has a runner; its pod starts"),
             Self::Manual => aside("is manual: --manual starts it, and so does the page of --serve"),
@@ -104,13 +111,13 @@ impl Progress {
 }
 
 impl<'s> Follow<'s> {
-    pub(super) fn new(api: Rc<Api>, id: u64, screen: &'s mut Screen, has_images: bool) -> Self {
+    pub(super) fn new(api: Rc<Api>, id: u64, screen: &'s mut Screen, images: Images) -> Self {
         let view = LogView::new(screen.style);
-        Self { api, id, view, screen, has_images, said: BTreeMap::new() }
+        Self { api, id, view, screen, images, concurrent: CONCURRENT, said: BTreeMap::new() }
     }
 
-    /// Says which jobs there are.
-    pub(super) async fn announce(&mut self) -> anyhow::Result<()> {
+    /// Says which jobs there are. Returns how many of them may run at once.
+    pub(super) async fn announce(&mut self) -> anyhow::Result<u32> {
         let pipeline = self.api.pipeline(self.id).await?;
         self.view.fit(&pipeline);
         let mut stages: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -125,10 +132,17 @@ impl<'s> Follow<'s> {
             if are_few { format!("{stage}: {}", jobs.join(", ")) } else { format!("{stage}: {}", jobs.len()) }
         };
         let stages: Vec<String> = stages.into_iter().map(stage).collect();
-        let idle = idle_services(&pipeline).filter(|_| !self.has_images);
-        let idle = idle.map(|line| format!("{line}\n")).unwrap_or_default();
-        self.screen.print(&format!("Jobs: {}\n{idle}\n", stages.join("; "))).await?;
-        Ok(())
+        let services = match self.images {
+            Images::Names => idle_services(&pipeline),
+            Images::Here if pipeline.jobs.iter().any(|job| !job.services.is_empty()) => {
+                self.concurrent = 1;
+                Some(ONE_NETWORK.to_owned())
+            }
+            Images::Here | Images::OfNodes => None,
+        };
+        let services = services.map(|line| format!("{line}\n")).unwrap_or_default();
+        self.screen.print(&format!("Jobs: {}\n{services}\n", stages.join("; "))).await?;
+        Ok(self.concurrent)
     }
 
     /// Shows what happens until the pipeline is over, or until its runner has ended.
@@ -160,8 +174,8 @@ impl<'s> Follow<'s> {
     async fn show(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
         // Children bring jobs that nobody knew of at the beginning.
         self.view.fit(pipeline);
-        for job in &pipeline.jobs {
-            let progress = Progress::of(job, &pipeline.jobs);
+        for job in in_order(&pipeline.jobs) {
+            let progress = Progress::of(job, &pipeline.jobs, self.concurrent);
             let before = self.said.insert(job.id, progress.clone());
             if before.is_none()
                 && let Some(retry) = retry(job, self.screen.style)
@@ -197,6 +211,14 @@ impl<'s> Follow<'s> {
     }
 }
 
+/// The jobs with those last whose pipelines are over, inner ones before outer ones: the result of a
+/// pipeline stands behind the last lines of its jobs.
+fn in_order(jobs: &[Job]) -> Vec<&Job> {
+    let mut jobs: Vec<&Job> = jobs.iter().collect();
+    jobs.sort_by_key(|job| (job.downstream.is_some() && job.is_over()).then(|| std::cmp::Reverse(job.depth())));
+    jobs
+}
+
 /// What to say of a job that is another try of one that failed.
 fn retry(job: &Job, style: Style) -> Option<String> {
     (job.attempt > 0).then(|| style.paint(ASIDE, &format!("is tried again: try {}", job.attempt + 1)))
@@ -222,7 +244,7 @@ mod tests {
 
     #[test]
     fn everything_that_happens_to_a_job_is_one_line() {
-        let line = |job: &Job, others: &[Job]| Progress::of(job, others).line(job, Style::Plain);
+        let line = |job: &Job, others: &[Job]| Progress::of(job, others, CONCURRENT).line(job, Style::Plain);
         let job = |status: &str| Job::sample("unit", status);
         let held = |name: &str| Job { assigned: true, ..Job::sample(name, "running") };
         let full = ["a", "b", "c", "d"].map(held);
@@ -231,11 +253,11 @@ mod tests {
         assert_eq!(line(&job("pending"), &full).as_deref(), Some("waits: 4 jobs run at once"));
         let picked = Job { assigned: true, ..job("pending") };
         assert_eq!(line(&picked, &full).as_deref(), Some("has a runner; its pod starts"));
-        assert_eq!(Progress::of(&picked, &full), Progress::of(&job("running"), &[]), "said once");
+        assert_eq!(Progress::of(&picked, &full, 4), Progress::of(&job("running"), &[], 4), "said once");
         let bridge = Job { downstream: Some(2), ..job("running") };
         assert_eq!(line(&bridge, &[]).as_deref(), Some("has started its pipeline"));
         let waiting = Job { is_child_over: true, downstream: Some(2), ..job("running") };
-        assert_eq!(Progress::of(&waiting, &[]), Progress::of(&bridge, &[]), "said once");
+        assert_eq!(Progress::of(&waiting, &[], 4), Progress::of(&bridge, &[], 4), "said once");
         let of_group = |job: Job| Job { resource_group: Some("production".to_owned()), ..job };
         let waits = line(&of_group(job("pending")), &[of_group(held("deploy"))]);
         assert_eq!(waits.as_deref(), Some("waits for deploy, which has the resource group production"));
@@ -252,6 +274,22 @@ mod tests {
         assert_eq!(line(&job("skipped"), &[]).as_deref(), Some("is skipped"));
         assert_eq!(line(&job("canceled"), &[]).as_deref(), Some("canceled"));
     }
+
+    #[test]
+    fn the_result_of_a_pipeline_stands_behind_its_jobs() {
+        let bridge = |name: &str, status: &str| Job { downstream: Some(2), ..Job::sample(name, status) };
+        let order = |jobs: &[Job]| in_order(jobs).iter().map(|job| job.name.clone()).collect::<Vec<_>>();
+        let jobs = [
+            bridge("deploy", "success"),
+            Job::sample("unit", "success"),
+            bridge("deploy › inner", "success"),
+            Job::sample("deploy › inner › check", "success"),
+        ];
+        assert_eq!(order(&jobs), ["unit", "deploy › inner › check", "deploy › inner", "deploy"]);
+        let running = [bridge("deploy", "running"), Job::sample("deploy › check", "running")];
+        assert_eq!(order(&running), ["deploy", "deploy › check"]);
+    }
+
     #[test]
     fn another_try_says_which_it_is() {
         let job = Job::sample("unit", "pending");

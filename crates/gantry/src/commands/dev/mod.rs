@@ -7,9 +7,11 @@ mod args;
 mod caches;
 mod cluster;
 mod collect;
+mod engine;
 mod follow;
 mod git;
 mod given;
+mod image_files;
 mod last_run;
 mod listing;
 mod log_view;
@@ -32,6 +34,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commands::runtime;
@@ -40,6 +43,7 @@ use crate::helper_binary;
 use api::{Api, Request};
 use args::DevArgs as Args;
 use cluster::Target;
+use engine::Engine;
 use given::Given;
 use last_run::LastRun;
 use project::{Project, ProjectOptions};
@@ -49,7 +53,7 @@ use session::Session;
 use signals::{BROKEN_PIPE, Signals};
 use which::Which;
 pub(super) use world::spawn;
-use world::{Places, Pods, World};
+use world::{Images, Places, Pods, World};
 
 pub(crate) use args::DevArgs;
 
@@ -60,7 +64,7 @@ const BAD_INPUT: u8 = 2;
 const HELPER_IMAGE: &str = "helper-image";
 
 /// How long the end waits for output that a stopped terminal does not take.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const REMAINING_OUTPUT: Duration = Duration::from_secs(2);
 
 /// Why there is nothing to run, in words for the user.
 #[derive(Debug)]
@@ -72,7 +76,7 @@ pub(crate) fn main(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let mut scratch = None;
     let code = runtime.block_on(run(args, &mut scratch));
     // Without a bound a write that a stopped terminal does not take would hold the process.
-    runtime.shutdown_timeout(LAST_WORDS);
+    runtime.shutdown_timeout(REMAINING_OUTPUT);
     // Last: what ends in disorder may have been writing there.
     drop(scratch);
     code
@@ -132,11 +136,12 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
         Ok(target) => target,
         Err(bad) => return Ok(Err(bad)),
     };
-    let is_run = !args.list && !args.dry_run;
-    let how = match &target {
-        None => "with the tools of this machine in containers that are local processes. Images are only names here.",
-        Some(target) => &format!("{}.", target.title()),
+    let engine = match find_engine(args).await {
+        Ok(engine) => engine,
+        Err(bad) => return Ok(Err(bad)),
     };
+    let is_run = !args.list && !args.dry_run;
+    let (images, how) = images(target.as_ref(), engine.as_deref());
     let (verb, how) = if is_run { ("runs", format!(",\n{how}\n")) } else { ("would run", "\n\n".to_owned()) };
     screen.print(&format!("gantry dev {verb} {}{how}", project.title())).await?;
     for note in project.notes().iter().chain(&given.note) {
@@ -155,8 +160,7 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
     if !is_run {
         return show(args, &project, &request, &places, screen).await;
     }
-    let pods = target.map_or_else(|| local_pods(scratch), |target| Ok(Pods::In(target)))?;
-    let has_images = matches!(pods, Pods::In(_));
+    let pods = target.map_or_else(|| local_pods(scratch, engine), |target| Ok(Pods::In(target)))?;
     let world = match World::start(&project, pods, args.serve, &places).await? {
         Ok(world) => world,
         Err(bad) => return Ok(Err(bad)),
@@ -172,18 +176,44 @@ async fn prepare(args: &Args, scratch: &Scratch, screen: &mut Screen) -> anyhow:
         request,
         caches,
         artifacts: args.artifacts.clone(),
-        has_images,
+        images,
         is_served: args.serve.is_some(),
         is_watching: args.watch,
         shell: args.shell.clone(),
     }))))
 }
 
-/// Pods that are processes of this machine.
-fn local_pods(scratch: &Scratch) -> anyhow::Result<Pods> {
+/// Pods that are processes of this machine. With an engine only the helper container has its tools.
+fn local_pods(scratch: &Scratch, engine: Option<Arc<Engine>>) -> anyhow::Result<Pods> {
     let programs = scratch.path().join(HELPER_IMAGE);
     helper_binary::install(&programs)?;
-    Ok(Pods::Here(tools::find(&|name: &str| std::env::var_os(name), tools::helper_image(&programs))))
+    let helper = tools::helper_image(&programs);
+    Ok(match engine {
+        Some(engine) => Pods::WithImages(tools::of_helper_alone(helper), engine),
+        None => Pods::Here(tools::find(&|name: &str| std::env::var_os(name), helper)),
+    })
+}
+
+/// What images are to the jobs, and how those run, for the first line.
+fn images(target: Option<&Target>, engine: Option<&Engine>) -> (Images, String) {
+    match (target, engine) {
+        (Some(target), _) => (Images::OfNodes, format!("{}.", target.title())),
+        (None, Some(engine)) => (Images::Here, engine.title()),
+        (None, None) => {
+            let how =
+                "with the tools of this machine in containers that are local processes. Images are only names here.";
+            (Images::Names, how.to_owned())
+        }
+    }
+}
+
+/// The container engine that `--images` asks for.
+async fn find_engine(args: &Args) -> Result<Option<Arc<Engine>>, BadInput> {
+    let Some(wanted) = &args.images else { return Ok(None) };
+    let directory = caches::images(&|name: &str| std::env::var_os(name));
+    let directory = directory
+        .ok_or_else(|| BadInput("--images: neither HOME nor XDG_CACHE_HOME names a directory for images".to_owned()))?;
+    Ok(Some(Arc::new(Engine::find(wanted, directory).await?)))
 }
 
 async fn cache_directory(project: &Project, screen: &mut Screen) -> Option<PathBuf> {

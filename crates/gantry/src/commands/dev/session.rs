@@ -14,8 +14,8 @@ use super::last_run::LastRun;
 use super::project::Project;
 use super::screen::Screen;
 use super::signals::{BROKEN_PIPE, Received, Signals};
-use super::world::{END, World, blocking};
-use super::{BAD_INPUT, LAST_WORDS, collect, is_unread, shell};
+use super::world::{END, Images, World, blocking};
+use super::{BAD_INPUT, REMAINING_OUTPUT, collect, is_unread, shell};
 
 /// How often the work tree is looked at for changes.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,8 +30,8 @@ pub(super) struct Session {
     pub(super) caches: Option<PathBuf>,
     /// Where the jobs' artifacts are copied to.
     pub(super) artifacts: Option<PathBuf>,
-    /// Whether images are more than names.
-    pub(super) has_images: bool,
+    /// What images are to its jobs.
+    pub(super) images: Images,
     /// Whether there is a page that stays.
     pub(super) is_served: bool,
     /// Whether a change in the work tree begins a new pipeline.
@@ -86,7 +86,7 @@ impl Session {
                     return Ok(ExitCode::from(BAD_INPUT));
                 }
             };
-            let mut follow = Follow::new(Rc::clone(&self.api), id, screen, self.has_images);
+            let mut follow = Follow::new(Rc::clone(&self.api), id, screen, self.images);
             let outcome = tokio::select! {
                 received = signals.next() => Outcome::Signal(received),
                 done = to_the_end(&mut self.world, &mut helper, self.shell.as_deref(), &mut follow) => Outcome::of(done),
@@ -174,7 +174,7 @@ impl Session {
         let ending = async {
             // A GitLab that cannot be asked has no table either.
             let _ = follow.cancel().await;
-            let last = last_words(received, &self.world, follow).await;
+            let last = show_rest(received, &self.world, follow).await;
             // Where nobody reads what is shown, the jobs have left their artifacts all the same.
             let unread = if last.is_none() { follow.look().await.ok() } else { None };
             let kept = match last.as_ref().or(unread.as_ref()) {
@@ -276,9 +276,9 @@ async fn to_the_end(
     shell: Option<&str>,
     follow: &mut Follow<'_>,
 ) -> anyhow::Result<Pipeline> {
-    follow.announce().await?;
+    let concurrent = follow.announce().await?;
     if let Some(helper) = helper.take() {
-        world.run_jobs(helper).await?;
+        world.run_jobs(helper, concurrent).await?;
     }
     if let Some(job) = shell {
         return shell::enter(job, world, follow).await;
@@ -288,7 +288,7 @@ async fn to_the_end(
 
 /// Shows what there still is to show while the runner ends. A terminal that takes nothing is not
 /// waited for.
-async fn last_words(received: Received, world: &World, follow: &mut Follow<'_>) -> Option<Pipeline> {
+async fn show_rest(received: Received, world: &World, follow: &mut Follow<'_>) -> Option<Pipeline> {
     if received == BROKEN_PIPE {
         return None;
     }
@@ -298,7 +298,7 @@ async fn last_words(received: Received, world: &World, follow: &mut Follow<'_>) 
     };
     let long_enough = async {
         let _ = tokio::time::timeout(END, world.runner_ended()).await;
-        tokio::time::sleep(LAST_WORDS).await;
+        tokio::time::sleep(REMAINING_OUTPUT).await;
     };
     tokio::select! {
         shown = showing => shown.ok(),

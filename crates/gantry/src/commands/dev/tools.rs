@@ -35,6 +35,12 @@ pub(super) fn helper_image(programs: &Path) -> ImageTools {
     ImageTools { env, view: ToolView { shown, ..ToolView::default() } }
 }
 
+/// Nothing of this machine's user, for containers whose images have files of their own; `helper`:
+/// what the helper container gets.
+pub(super) fn of_helper_alone(helper: ImageTools) -> HostTools {
+    HostTools { except: vec![(HELPER.to_owned(), helper)], ..HostTools::default() }
+}
+
 /// Finds the tools. `variable` gives the values of environment variables; the file system is only
 /// looked at. `helper`: what the helper container gets instead.
 pub(super) fn find(variable: &dyn Fn(&str) -> Option<OsString>, helper: ImageTools) -> HostTools {

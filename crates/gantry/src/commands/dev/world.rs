@@ -9,13 +9,14 @@ use anyhow::Context as _;
 use gantry_daemon::{App, Ended, HelperBinaries, ListenAddress, Network, Options, Signal, signal_channel};
 use gantry_sim_gitlab::{Settings, SimGitlab, Timing};
 use gantry_sim_kube::container::Runtime;
-use gantry_sim_kube::{HostTools, SimKube};
+use gantry_sim_kube::{HostTools, ImageStore, SimKube};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::BadInput;
 use super::cluster::Target;
+use super::engine::{self, Engine};
 use super::project::Project;
 
 /// The namespace of job pods.
@@ -40,7 +41,7 @@ pub(super) struct World {
     gitlab_url: String,
     /// Counts the changes of anything in the simulated GitLab.
     pub(super) changes: watch::Receiver<u64>,
-    config: PathBuf,
+    config: RunnerConfig,
     stop: CancellationToken,
     parts: Vec<JoinHandle<()>>,
     runner: Option<Runner>,
@@ -56,10 +57,23 @@ struct Runner {
     ended: watch::Receiver<Option<Ended>>,
 }
 
+/// What images are to the jobs of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Images {
+    /// Names.
+    Names,
+    /// Files that are unpacked here.
+    Here,
+    /// What the nodes of a cluster pull.
+    OfNodes,
+}
+
 /// Where the pods of a run are.
 pub(super) enum Pods {
     /// In a simulated cluster, with these tools.
     Here(HostTools),
+    /// In the same, with images from an engine, and these tools for the helper container.
+    WithImages(HostTools, Arc<Engine>),
     /// In a real one.
     In(Target),
 }
@@ -77,7 +91,7 @@ impl GitlabAddress {
     fn new(pods: &Pods, page: Option<SocketAddr>) -> Self {
         let here = page.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         match pods {
-            Pods::Here(_) => Self { listen: here, advertised: None, people_elsewhere: true },
+            Pods::Here(_) | Pods::WithImages(..) => Self { listen: here, advertised: None, people_elsewhere: true },
             Pods::In(target) => Self {
                 listen: target.advertised.listen(page),
                 advertised: Some(target.advertised.host.clone()),
@@ -112,12 +126,16 @@ impl World {
         };
         let (kube, settings) = match pods {
             Pods::In(target) => (None, target.settings()),
-            Pods::Here(tools) => match simulated_cluster(tools, places).await? {
+            Pods::Here(tools) => match simulated_cluster(tools, None, places).await? {
+                Ok((kube, settings)) => (Some(kube), settings),
+                Err(bad) => return Ok(Err(bad)),
+            },
+            Pods::WithImages(tools, engine) => match simulated_cluster(tools, Some(engine), places).await? {
                 Ok((kube, settings)) => (Some(kube), settings),
                 Err(bad) => return Ok(Err(bad)),
             },
         };
-        let config = write_config(places, &gitlab, &settings)?;
+        let config = RunnerConfig::new(places, &gitlab, settings);
         let mut world = Self::serve(gitlab, config);
         if let Some(kube) = kube {
             let until = world.stop.clone();
@@ -137,11 +155,14 @@ impl World {
         places: &Places<'_>,
     ) -> anyhow::Result<Result<Self, BadInput>> {
         let door = GitlabAddress { listen, advertised: None, people_elsewhere: true };
-        Ok(bind_gitlab(project, &door, places).await?.map(|gitlab| Self::serve(gitlab, PathBuf::new())))
+        Ok(bind_gitlab(project, &door, places).await?.map(|gitlab| {
+            let config = RunnerConfig::new(places, &gitlab, String::new());
+            Self::serve(gitlab, config)
+        }))
     }
 
     /// A world in which the simulated GitLab answers.
-    fn serve(gitlab: SimGitlab, config: PathBuf) -> Self {
+    fn serve(gitlab: SimGitlab, config: RunnerConfig) -> Self {
         let (gitlab_url, changes) = (near(gitlab.addr()), gitlab.changes());
         let stop = CancellationToken::new();
         let until = stop.clone();
@@ -154,11 +175,12 @@ impl World {
     }
 
     /// Starts the runner. Once there are jobs: its first question is answered with one then, and
-    /// none is asked in vain.
-    pub(super) async fn run_jobs(&mut self, helper: HelperBinaries) -> anyhow::Result<()> {
+    /// none is asked in vain. `concurrent`: jobs at once.
+    pub(super) async fn run_jobs(&mut self, helper: HelperBinaries, concurrent: u32) -> anyhow::Result<()> {
+        self.config.write(concurrent)?;
         let app = App::build(Options {
             outside: Arc::new(Network),
-            config: self.config.clone(),
+            config: self.config.path.clone(),
             listen_address: Some(ListenAddress {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string(),
                 set_by: "gantry dev".to_owned(),
@@ -271,9 +293,11 @@ fn near(addr: SocketAddr) -> String {
 }
 
 /// A simulated cluster, and how the runner uses it: as an operator would write it for a cluster
-/// outside of which the runner is, with the smallest rights and that to the logs of services.
+/// outside of which the runner is, with the smallest rights and those to the logs of services and
+/// to events.
 async fn simulated_cluster(
     tools: HostTools,
+    engine: Option<Arc<Engine>>,
     places: &Places<'_>,
 ) -> anyhow::Result<Result<(SimKube, String), BadInput>> {
     let dir = places.dir;
@@ -284,17 +308,23 @@ async fn simulated_cluster(
     let kube_config = gantry_sim_kube::Config {
         state_dir: Some(dir.to_owned()),
         host_tools: Some(tools),
+        image_store: engine.clone().map(|engine| engine as Arc<dyn ImageStore>),
         ..gantry_sim_kube::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "/proc/self/exe")
     };
     let kube = SimKube::bind(kube_config).await.context("the simulated Kubernetes cannot start")?;
     let rules = serde_json::json!([{
         "apiGroups": [""],
-        "resources": ["pods", "pods/exec", "pods/log"],
+        "resources": ["pods", "pods/exec", "pods/log", "events"],
         "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
     }]);
     let token = kube.create_service_account_with_role(NAMESPACE, "runner", &rules, TOKEN_LIFE)?;
     let ca_file = dir.join("ca.crt");
     std::fs::write(&ca_file, kube.ca_pem())?;
+    // As names images listen nowhere; as files they may be gigabytes to pull.
+    let (waits_for_services, start) = match engine {
+        None => (false, String::new()),
+        Some(_) => (true, format!("    poll_timeout = {}\n", engine::PULL.as_secs())),
+    };
     let settings = format!(
         r#"    host = "{host}"
     ca_file = "{ca_file}"
@@ -303,13 +333,13 @@ async fn simulated_cluster(
     image = "debian:12"
     pull_policy = "if-not-present"
     allowed_pull_policies = ["always", "if-not-present", "never"]
-    helper_image = "gantry-helper"
+    helper_image = "{helper_image}"
     cleanup_grace_period_seconds = 0
-{caches}
+{start}{caches}
   [runners.gantry]
-    # Images are names here: what they would listen on, nobody does.
-    wait_for_known_services = false
+    wait_for_known_services = {waits_for_services}
 "#,
+        helper_image = engine::HELPER_IMAGE,
         host = kube.url(),
         ca_file = ca_file.display(),
         caches = places.caches.map(cache_volume).unwrap_or_default(),
@@ -317,11 +347,25 @@ async fn simulated_cluster(
     Ok(Ok((kube, settings)))
 }
 
-/// The config of the runner. `settings`: the lines of `[runners.kubernetes]`, and tables behind it.
-fn write_config(places: &Places<'_>, gitlab: &SimGitlab, settings: &str) -> anyhow::Result<PathBuf> {
-    let config = places.dir.join("config.toml");
-    let text = format!(
-        r#"concurrent = {CONCURRENT}
+/// The config of the runner, written when it is known how many jobs may run at once.
+struct RunnerConfig {
+    path: PathBuf,
+    url: String,
+    token: String,
+    /// The lines of `[runners.kubernetes]`, and tables behind it.
+    settings: String,
+}
+
+impl RunnerConfig {
+    fn new(places: &Places<'_>, gitlab: &SimGitlab, settings: String) -> Self {
+        let (url, token) = (gitlab.url(), gitlab.runner_token().to_owned());
+        Self { path: places.dir.join("config.toml"), url, token, settings }
+    }
+
+    fn write(&self, concurrent: u32) -> std::io::Result<()> {
+        let Self { path, url, token, settings } = self;
+        let text = format!(
+            r#"concurrent = {concurrent}
 check_interval = 1
 
 [gantry]
@@ -330,16 +374,14 @@ check_interval = 1
 [[runners]]
   name = "gantry dev"
   url = "{url}"
-  token = "{runner_token}"
+  token = "{token}"
   executor = "kubernetes"
-  request_concurrency = {CONCURRENT}
+  request_concurrency = {concurrent}
   [runners.kubernetes]
-{settings}"#,
-        url = gitlab.url(),
-        runner_token = gitlab.runner_token(),
-    );
-    write_private(&config, &text)?;
-    Ok(config)
+{settings}"#
+        );
+        write_private(path, &text)
+    }
 }
 
 /// The volume at the usual `cache_dir`.

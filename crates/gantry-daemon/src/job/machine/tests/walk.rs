@@ -13,7 +13,7 @@ use std::sync::Arc;
 use gantry_gitlab::RemoteStatus;
 use gantry_kube::PodState;
 use gantry_kube::facts::{self, ContainerEnd, ContainerFacts, ContainerState, PodFacts};
-use gantry_relay::{AckOutcome, GoneReason, RelayEnd, Standing};
+use gantry_relay::{AckOutcome, GitlabStatus, GoneReason, RelayEnd};
 use gantry_wire::frame::Phase;
 use gantry_wire::layout::{BUILD, HELPER};
 
@@ -391,12 +391,12 @@ impl World {
                 self.managers[who].step(Event::Acknowledged(outcome));
             }
             Under::Ask => {
-                let standing = match self.gone() {
-                    Some(reason) => Standing::Gone(reason),
-                    None if self.server == Server::Waiting => Standing::Waiting,
-                    None => Standing::Running,
+                let status = match self.gone() {
+                    Some(reason) => GitlabStatus::Gone(reason),
+                    None if self.server == Server::Waiting => GitlabStatus::Waiting,
+                    None => GitlabStatus::Running,
                 };
-                self.managers[who].step(Event::Stands(standing));
+                self.managers[who].step(Event::GitlabStatus(status));
             }
             Under::Deliver => {
                 self.tell(self.managers[who].verdict.expect("a verdict"));

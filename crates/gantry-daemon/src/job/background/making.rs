@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::job::beside::Message;
+use crate::job::background::Message;
 use crate::job::events::Event;
 use crate::job::logins::Logins;
 use crate::leftovers::LeftoverRemover;

@@ -1,5 +1,5 @@
-//! What takes time: each piece of work runs beside the job's task and says in the job's inbox what
-//! came of it.
+//! What takes time: each piece of work runs in the background of the job's task and says in the
+//! job's inbox what came of it.
 
 mod making;
 
@@ -61,7 +61,7 @@ pub(super) struct JobClient {
 
 /// Starts work for one job.
 #[derive(Clone)]
-pub(super) struct Beside {
+pub(super) struct Background {
     inbox: mpsc::Sender<Box<Message>>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Approach {
     pub(super) pause: Duration,
 }
 
-impl Beside {
+impl Background {
     pub(super) fn new(inbox: mpsc::Sender<Box<Message>>) -> Self {
         Self { inbox }
     }
@@ -153,8 +153,9 @@ impl Beside {
     /// Asks how the job stands, until `until`.
     pub(super) fn ask_gitlab(&self, job_client: JobClient, until: Instant) {
         self.spawn(async move {
-            let standing = gantry_relay::standing(&job_client.client, &job_client.creds, &job_client.info, until).await;
-            Some(Message::Event(Event::Stands(standing)))
+            let status =
+                gantry_relay::gitlab_status(&job_client.client, &job_client.creds, &job_client.info, until).await;
+            Some(Message::Event(Event::GitlabStatus(status)))
         });
     }
 
@@ -226,10 +227,10 @@ impl Beside {
     }
 
     /// The same when something is wrong with it.
-    pub(super) fn ask_last_words(&self, cluster: Cluster, pod: PodRef) {
+    pub(super) fn ask_final_events(&self, cluster: Cluster, pod: PodRef) {
         self.spawn(async move {
             let events = cluster.pod_events(&pod).await.unwrap_or_default();
-            Some(Message::Event(Event::LastWords(events)))
+            Some(Message::Event(Event::FinalEvents(events)))
         });
     }
 

@@ -1,0 +1,308 @@
+//! `--images`: podman or docker, asked for images and never for containers: what they export is
+//! unpacked once and kept, and the jobs' containers are local processes with those files.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::future::BoxFuture;
+use gantry_sim_kube::{Found, Image, ImageError, ImageStore};
+use serde::Deserialize;
+use tokio::process::Command;
+use tokio::sync::Mutex;
+
+use super::BadInput;
+use super::image_files;
+use super::world::blocking;
+
+/// The engines that are looked for, in this order.
+const KNOWN: [&str; 2] = ["podman", "docker"];
+
+/// The image of the helper container, which has the tools of this machine: its git fetches.
+pub(super) const HELPER_IMAGE: &str = "gantry-helper";
+
+/// How long an engine may take for an answer that needs no network.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long an image may take to come from its registry, and to be unpacked: gigabytes over a slow
+/// line.
+pub(super) const PULL: Duration = Duration::from_secs(1_800);
+
+/// After this an image that no run has used is removed.
+const UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Marks the containers that images are exported from, which never run.
+const LABEL: &str = "dev.gantry.export";
+
+/// The most of an engine's words that is shown.
+const MAX_WORDS: usize = 600;
+
+/// A container engine of this machine.
+#[derive(Debug)]
+pub(super) struct Engine {
+    program: &'static str,
+    /// Where unpacked images are kept, each in a directory named by its id.
+    directory: PathBuf,
+    /// One image is unpacked at a time: two jobs often want the same one.
+    unpacking: Mutex<()>,
+}
+
+/// What an engine says of an image.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Inspected {
+    id: String,
+    #[serde(default)]
+    pub(super) config: Option<ImageConfig>,
+}
+
+/// What an image's author has said (OCI image specification).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ImageConfig {
+    pub(super) env: Option<Vec<String>>,
+    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) cmd: Option<Vec<String>>,
+    pub(super) user: String,
+    pub(super) working_dir: String,
+}
+
+impl Engine {
+    /// Finds an engine that answers; `wanted` is one of those that are known, or empty for any.
+    pub(super) async fn find(wanted: &str, directory: PathBuf) -> Result<Self, BadInput> {
+        let named: Vec<&'static str> = KNOWN.into_iter().filter(|name| wanted.is_empty() || *name == wanted).collect();
+        if named.is_empty() {
+            return Err(BadInput(format!("--images={wanted}: write podman or docker")));
+        }
+        let mut why = Vec::new();
+        for program in named {
+            let engine = Self { program, directory: directory.clone(), unpacking: Mutex::default() };
+            // Docker's client alone is no engine.
+            let question: &[&str] =
+                if program == "docker" { &["version", "--format", "{{.Server.Version}}"] } else { &["info"] };
+            match engine.ask(question, ANSWER).await {
+                Ok(answer) if answer.status.success() => {
+                    engine.make_directory()?;
+                    return Ok(engine);
+                }
+                Ok(answer) => why.push(format!("{program} does not work here: {}", words(&answer.stderr))),
+                Err(ImageError(error)) => why.push(error),
+            }
+        }
+        Err(BadInput(format!(
+            "--images: {}; install podman or start docker's engine, or leave --images out: jobs then run with the tools of this machine",
+            why.join("; ")
+        )))
+    }
+
+    /// For the first line of a run.
+    pub(super) fn title(&self) -> String {
+        format!("with images of {} in containers that are local processes, on this machine's network.", self.program)
+    }
+
+    fn make_directory(&self) -> Result<(), BadInput> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
+        made.map_err(|error| {
+            BadInput(format!("--images: the directory {} cannot be made: {error}", self.directory.display()))
+        })?;
+        image_files::remove_unused(&self.directory, SystemTime::now(), UNUSED);
+        Ok(())
+    }
+
+    async fn ask(&self, args: &[&str], within: Duration) -> Result<Output, ImageError> {
+        let program = self.program;
+        let mut command = Command::new(program);
+        command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+        match tokio::time::timeout(within, command.output()).await {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(ImageError(format!("{program} is not installed")))
+            }
+            Ok(Err(error)) => Err(ImageError(format!("{program} cannot be started: {error}"))),
+            Err(_) => Err(ImageError(format!("{program} {} has not ended within {within:?}", args.join(" ")))),
+        }
+    }
+
+    /// What the engine has under a name, as written or with its registry spelled out.
+    async fn inspect(&self, name: &str) -> Result<Option<Inspected>, ImageError> {
+        let full = full_name(name);
+        for name in [name, full.as_str()] {
+            let answer = self.ask(&["image", "inspect", name], ANSWER).await?;
+            if answer.status.success() {
+                let mut list: Vec<Inspected> = serde_json::from_slice(&answer.stdout).map_err(|error| {
+                    ImageError(format!(
+                        "{} has described {name} in a way that is not understood: {error}",
+                        self.program
+                    ))
+                })?;
+                return Ok(list.pop());
+            }
+            let said = words(&answer.stderr);
+            let is_missing = ["no such image", "image not known", "no such object", "failed to find image"];
+            if !is_missing.iter().any(|words| said.to_lowercase().contains(words)) {
+                return Err(ImageError(format!("{} image inspect {name}: {said}", self.program)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn pull_and_unpack(&self, name: &str) -> Result<Arc<Image>, ImageError> {
+        let full = full_name(name);
+        let answer = self.ask(&["pull", "--quiet", &full], PULL).await?;
+        if !answer.status.success() {
+            return Err(ImageError(format!("{} pull {full}: {}", self.program, words(&answer.stderr))));
+        }
+        let inspected = self.inspect(name).await?;
+        let inspected =
+            inspected.ok_or_else(|| ImageError(format!("{} has pulled {full} and does not have it", self.program)))?;
+        self.unpacked(inspected).await
+    }
+
+    /// The files of an image, unpacked unless they are here already.
+    async fn unpacked(&self, inspected: Inspected) -> Result<Arc<Image>, ImageError> {
+        let id = inspected.id.rsplit(':').next().unwrap_or_default().to_owned();
+        if id.len() < 12 || !id.chars().all(|c| c.is_ascii_hexdigit()) {
+            return Err(ImageError(format!("{} has given {:?} as an image's id", self.program, inspected.id)));
+        }
+        let _one_at_a_time = self.unpacking.lock().await;
+        let root = self.directory.join(&id);
+        if !root.is_dir() {
+            self.export(&id, &root).await?;
+        }
+        image_files::mark_used(&root, SystemTime::now());
+        let config = inspected.config.unwrap_or_default();
+        let image = blocking(move || image_files::image(root, &config)).await;
+        Ok(Arc::new(image.map_err(|error| ImageError(format!("an image could not be looked at: {error}")))?))
+    }
+
+    async fn export(&self, id: &str, root: &Path) -> Result<(), ImageError> {
+        // Its command is never run, but an image without one needs it.
+        let answer = self.ask(&["create", "--label", LABEL, id, "true"], ANSWER).await?;
+        let container = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
+        if !answer.status.success() || container.is_empty() {
+            return Err(ImageError(format!("{} create {id}: {}", self.program, words(&answer.stderr))));
+        }
+        let container = ExportedContainer { program: self.program, id: container };
+        let mut command = Command::new(self.program);
+        command.args(["export", &container.id]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let broken =
+            |what: &str, error: &dyn std::fmt::Display| ImageError(format!("the files of an image: {what}: {error}"));
+        let mut child = command.kill_on_drop(true).spawn().map_err(|error| broken(self.program, &error))?;
+        let output = child.stdout.take().and_then(|output| output.into_owned_fd().ok());
+        let output = output.ok_or_else(|| broken(self.program, &"no output"))?;
+        let partial = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(&self.directory);
+        let partial = partial.map_err(|error| broken("a directory for them", &error))?;
+        let to = partial.path().join("root");
+        let target = root.to_owned();
+        let unpacking = blocking(move || {
+            let mut output = std::fs::File::from(output);
+            image_files::unpack(&mut output, &to)?;
+            // An engine that still writes must not be left without a reader.
+            std::io::copy(&mut output.take(u64::MAX), &mut std::io::sink())?;
+            let done = std::fs::rename(&to, &target);
+            drop(partial);
+            done
+        });
+        let both = async { (unpacking.await, child.wait_with_output().await) };
+        let (unpacked, ended) = tokio::time::timeout(PULL, both)
+            .await
+            .map_err(|_| broken(self.program, &format!("export has not ended within {PULL:?}")))?;
+        let ended = ended.map_err(|error| broken(self.program, &error))?;
+        if !ended.status.success() {
+            // What has come is not all there is.
+            let _ = std::fs::remove_dir_all(root);
+            return Err(broken(&format!("{} export", self.program), &words(&ended.stderr)));
+        }
+        match unpacked {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(broken("they cannot be unpacked", &error)),
+            Err(error) => Err(broken("they cannot be unpacked", &error)),
+        }
+    }
+}
+
+/// A container that was made for its files; it goes with this, also where a run is interrupted.
+struct ExportedContainer {
+    program: &'static str,
+    id: String,
+}
+
+impl Drop for ExportedContainer {
+    fn drop(&mut self) {
+        let mut command = std::process::Command::new(self.program);
+        command.args(["rm", "--force", &self.id]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Nothing of it runs: an engine that cannot remove it keeps a name and no more.
+        let _ = command.status();
+    }
+}
+
+impl ImageStore for Engine {
+    fn find<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Found, ImageError>> {
+        Box::pin(async move {
+            if name == HELPER_IMAGE {
+                return Ok(Found::HostTools);
+            }
+            match self.inspect(name).await? {
+                Some(inspected) => Ok(Found::Image(self.unpacked(inspected).await?)),
+                None => Ok(Found::Missing),
+            }
+        })
+    }
+
+    fn pull<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Arc<Image>, ImageError>> {
+        Box::pin(self.pull_and_unpack(name))
+    }
+}
+
+/// An image with its registry, which podman does not guess everywhere.
+fn full_name(name: &str) -> String {
+    match name.split_once('/') {
+        Some((registry, _)) if registry.contains(['.', ':']) || registry == "localhost" => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+        None => format!("docker.io/library/{name}"),
+    }
+}
+
+/// What an engine has said at last, which is why it has failed: before that it says each try.
+fn words(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let mut line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
+    line.truncate(line.floor_char_boundary(MAX_WORDS));
+    if line.is_empty() { "it has not said why".to_owned() } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_their_registry() {
+        for (name, full) in [
+            ("debian:12", "docker.io/library/debian:12"),
+            ("bitnami/redis", "docker.io/bitnami/redis"),
+            ("registry.example.com/a/b:1", "registry.example.com/a/b:1"),
+            ("localhost/mine", "localhost/mine"),
+            ("host:5000/x@sha256:00", "host:5000/x@sha256:00"),
+        ] {
+            assert_eq!(full_name(name), full);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_known_engines_are_asked() {
+        let error = Engine::find("rkt", PathBuf::from("/nowhere")).await.err();
+        assert!(error.is_some_and(|BadInput(what)| what == "--images=rkt: write podman or docker"));
+    }
+
+    #[test]
+    fn what_an_engine_says_at_last_is_shown() {
+        assert_eq!(
+            words(b"level=warning msg=\"Failed, retrying\"\n\n  Error: manifest unknown \n"),
+            "Error: manifest unknown"
+        );
+        assert_eq!(words(b" \n"), "it has not said why");
+    }
+}
