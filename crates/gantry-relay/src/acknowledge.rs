@@ -99,7 +99,7 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
         let begun = Instant::now();
         let left = limits::ACKNOWLEDGE_WINDOW.saturating_sub(tried_for);
         let most = limits::ACKNOWLEDGE_TRY.min(left);
-        let answer = put_within(most, client, job, info, JobState::Running, &mut answer_timeout).await;
+        let answer = put_within(client, job, info, (JobState::Running, most), &mut answer_timeout).await;
         // What goes beyond is a process that has slept.
         tried_for += begun.elapsed().min(most);
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
@@ -156,16 +156,15 @@ async fn put(
     state: JobState,
     answer_timeout: &mut AnswerTimeout,
 ) -> UpdateAnswer {
-    put_within(Duration::MAX, client, job, info, state, answer_timeout).await
+    put_within(client, job, info, (state, Duration::MAX), answer_timeout).await
 }
 
-/// The same, and the answer gets no more time than this.
+/// The same, and the answer gets no more time than `most`.
 async fn put_within(
-    most: Duration,
     client: &Client,
     job: &JobCredentials,
     info: &RunnerInfo,
-    state: JobState,
+    (state, most): (JobState, Duration),
     answer_timeout: &mut AnswerTimeout,
 ) -> UpdateAnswer {
     let answer_time = answer_timeout.answer_time().min(most);
