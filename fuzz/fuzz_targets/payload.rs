@@ -1,10 +1,10 @@
-//! Any bytes as what GitLab answers to a request for a job.
+//! `src/payload.rs`, driven by libFuzzer.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    if let Ok(job) = gantry_gitlab::read_job(bytes) {
-        // What is logged about a job that is understood.
-        let _ = format!("{job:?}");
-    }
-});
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gantry_fuzz::payload::target(bytes));
+
+/// Without libFuzzer there is nothing to do: see `tests/mutations.rs`.
+#[cfg(not(fuzzing))]
+fn main() {}

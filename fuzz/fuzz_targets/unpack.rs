@@ -1,6 +1,10 @@
-//! Any bytes as an archive: whatever they are, nothing outside of the directory is touched, and
-//! nothing panics.
+//! `src/unpack.rs`, driven by libFuzzer.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|archive: &[u8]| gantry_helper::fuzzing::unpack(archive));
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gantry_fuzz::unpack::target(bytes));
+
+/// Without libFuzzer there is nothing to do: see `tests/mutations.rs`.
+#[cfg(not(fuzzing))]
+fn main() {}

@@ -1,9 +1,10 @@
-//! Any bytes as a tar archive below its compression, which mutations rarely survive.
+//! `src/unpack_tar.rs`, driven by libFuzzer.
 
-#![no_main]
+#![cfg_attr(fuzzing, no_main)]
 
-libfuzzer_sys::fuzz_target!(|archive: &[u8]| {
-    if let Ok(archive) = zstd::bulk::compress(archive, 1) {
-        gantry_helper::fuzzing::unpack(&archive);
-    }
-});
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gantry_fuzz::unpack_tar::target(bytes));
+
+/// Without libFuzzer there is nothing to do: see `tests/mutations.rs`.
+#[cfg(not(fuzzing))]
+fn main() {}

@@ -46,6 +46,11 @@ impl Quantity {
         self.nanos < 0
     }
 
+    /// As a whole number, rounded up; nothing is below zero.
+    pub fn whole(&self) -> u64 {
+        u64::try_from((self.nanos + NANO - 1) / NANO).unwrap_or(0)
+    }
+
     /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.text

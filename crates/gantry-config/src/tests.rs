@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::key::{Form, Key};
 use crate::keys::keys;
 use crate::settings::GitMirror;
-use crate::{Problem, Settings, load};
+use crate::{Problem, Quantity, Settings, load};
 
 fn env(name: &str) -> Option<String> {
     (name == "TOKEN").then(|| "glrt-t1_secret".to_owned())
@@ -498,6 +498,19 @@ fn a_git_mirror_is_a_directory_or_a_claim() {
         assert!(problem.contains("runners[0].gantry.git_mirror: ") && problem.contains(words), "{place}: {problem}");
     }
     assert_eq!(good(&with("")).0.runners[0].git_mirror, None);
+}
+
+#[test]
+fn a_git_mirror_has_a_limit() {
+    let with =
+        |limit: &str| runner(&format!("[runners.gantry]\ngit_mirror = \"claim\"\ngit_mirror_limit = {limit:?}\n"));
+    for (limit, bytes) in [("1.5Ki", 1536), ("20G", 20_000_000_000), ("1500m", 2)] {
+        let (settings, warnings) = good(&with(limit));
+        let read = settings.runners[0].git_mirror_limit.as_ref().map(Quantity::whole);
+        assert_eq!((read, &*warnings), (Some(bytes), ""), "{limit}");
+    }
+    let problem = broken(&with("20 GB"));
+    assert!(problem.contains("runners[0].gantry.git_mirror_limit: \"20 GB\" is not a quantity"), "{problem}");
 }
 
 #[test]

@@ -216,6 +216,15 @@ pub(crate) const ARCHIVE_PIECES: usize = 8;
 pub(crate) const TAR_WORKERS: usize = 4;
 pub(crate) const TAR_JOB: u32 = 2 * 1024 * 1024;
 
+/// Files whose entries are made at once, those that are read whole for that, and such blocks in
+/// memory for each thread that reads: 16 MiB for four of them.
+pub(crate) const TAR_BLOCK: usize = 32;
+pub(crate) const TAR_SMALL: usize = 64 * 1024;
+pub(crate) const TAR_BLOCKS_PER_READER: usize = 2;
+
+/// Bytes of a larger file that are read at once.
+pub(crate) const TAR_BUFFER: usize = 256 * 1024;
+
 /// Entries of one archive. The largest caches that people keep have a million.
 pub(crate) const UNPACKED_ENTRIES: u64 = 10_000_000;
 
@@ -287,6 +296,10 @@ pub(crate) const CACHE_FILE_LEFTOVER: Duration = Duration::from_secs(48 * 3600);
 /// first job of a project needs for a history of some gigabytes, and a quarter of the time that
 /// jobs have by default.
 pub(crate) const MIRROR_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// How long nothing is fetched into a mirror for which that was too much: each job that tries costs
+/// its runner as much again, and histories rarely become shorter.
+pub(crate) const MIRROR_REST: Duration = Duration::from_secs(24 * 3600);
 
 /// How long a job waits for others that use the same mirror, and how often it looks: the first of
 /// many fetches for all of them, and a fetch of its own is never far.

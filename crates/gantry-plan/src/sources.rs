@@ -4,7 +4,7 @@
 //! The remote never carries credentials. They are rewriting rules that the agent keeps in a file
 //! beside the builds directory.
 
-use gantry_config::RunnerSettings;
+use gantry_config::{Quantity, RunnerSettings};
 use gantry_core::Secret;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
@@ -83,6 +83,7 @@ pub(crate) fn sources(inputs: &Inputs<'_>) -> Result<Sources, PlanError> {
             clean_up: flags.is_on("FF_ENABLE_JOB_CLEANUP"),
         },
         mirror: Mirror::of(job, runner, settings.git_strategy).is_some(),
+        mirror_limit: runner.git_mirror_limit.as_ref().filter(|_| runner.git_mirror.is_some()).map(Quantity::whole),
     })
 }
 

@@ -310,6 +310,9 @@ pub struct Sources {
     /// that does not know it fetches without it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirror: bool,
+    /// Bytes that the mirror may hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror_limit: Option<u64>,
 }
 
 /// What feature flags change about how the project is got.

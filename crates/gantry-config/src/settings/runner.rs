@@ -15,8 +15,10 @@ use super::labels;
 use crate::declare::table;
 use crate::key::Form;
 use crate::kinds::{
-    anything, custom, duration, duration_or, flag, path, positive, switch, switch_or, table, tables, text, text_or,
+    anything, custom, duration, duration_or, flag, path, positive, quantity, switch, switch_or, table, tables, text,
+    text_or,
 };
+use crate::quantity::Quantity;
 use crate::section::Section;
 
 mod monitoring;
@@ -143,6 +145,11 @@ table! {
         /// `/var/lib/gantry/git`, or the name of a claim. The helper container alone mounts it, and
         /// of it only what belongs to the job's own project.
         git_mirror: Option<GitMirror> = custom("gantry.git_mirror", Form::Text, "", git_mirror);
+        /// How large the mirror of one project may become, such as `20Gi`: a larger one is emptied
+        /// before more is fetched into it, and one that a project's history alone would fill is not
+        /// kept. What lies in the directory may be removed at any time, and costs the next job one
+        /// fetch.
+        git_mirror_limit: Option<Quantity> = quantity("gantry.git_mirror_limit");
         /// Image of the step runner.
         step_runner_image: Option<String> = text("step_runner_image")
             .flag().variable("STEP_RUNNER_IMAGE").never("no step runner is started; use script instead of run");

@@ -2,14 +2,15 @@
 //! chosen and packed, nothing is read that does not lie inside. The helper container holds more
 //! than the project, and a job's own processes may still run.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
+use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 
 /// A directory that is held open.
 pub(super) struct Root {
@@ -92,14 +93,56 @@ impl Root {
 
     /// Opens a directory of the root in the same way.
     fn open_directory(&self, relative: &Path) -> io::Result<OwnedFd> {
-        let real = self.resolve(relative).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let step = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        if relative.as_os_str().is_empty() {
+            return self.fd.try_clone();
+        }
+        // Most have no link on their way, which one call says where the kernel knows it (5.6).
+        let plain = OpenHow::new().flags(step).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH);
+        if let Ok(directory) = openat2(&self.fd, relative, plain) {
+            return Ok(directory);
+        }
+        let real = self.resolve(relative).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut directory = self.fd.try_clone()?;
         for part in real.components() {
             let Component::Normal(part) = part else { return Err(io::ErrorKind::NotFound.into()) };
             directory = openat(&directory, part, step, Mode::empty())?;
         }
         Ok(directory)
+    }
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Directory,
+    Link,
+    /// A socket, a device or a pipe.
+    Other,
+}
+
+/// What an entry is like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Status {
+    /// With its kind.
+    pub(super) mode: u32,
+    /// User and group.
+    pub(super) owner: (u32, u32),
+    pub(super) length: u64,
+    pub(super) inode: u64,
+    /// Seconds and nanoseconds.
+    pub(super) modified: (i64, i64),
+}
+
+impl Status {
+    pub(super) fn kind(&self) -> Kind {
+        match SFlag::from_bits_truncate(self.mode) & SFlag::S_IFMT {
+            SFlag::S_IFREG => Kind::File,
+            SFlag::S_IFDIR => Kind::Directory,
+            SFlag::S_IFLNK => Kind::Link,
+            _ => Kind::Other,
+        }
     }
 }
 
@@ -117,16 +160,41 @@ impl<'a> Opener<'a> {
 
     /// As [`Root::open_file`].
     pub(super) fn open(&mut self, relative: &Path) -> io::Result<File> {
+        let (directory, name) = self.place(relative)?;
+        let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(openat(directory, name, read, Mode::empty())?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// What an entry is like; a link is not followed.
+    pub(super) fn status(&mut self, relative: &Path) -> io::Result<Status> {
+        let (directory, name) = self.place(relative)?;
+        let found = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok(Status {
+            mode: found.st_mode,
+            owner: (found.st_uid, found.st_gid),
+            length: u64::try_from(found.st_size).unwrap_or(0),
+            inode: found.st_ino,
+            modified: (found.st_mtime, found.st_mtime_nsec),
+        })
+    }
+
+    /// Where a link leads.
+    pub(super) fn link(&mut self, relative: &Path) -> io::Result<PathBuf> {
+        let (directory, name) = self.place(relative)?;
+        Ok(readlinkat(directory, name)?.into())
+    }
+
+    /// The directory of an entry, and its name there.
+    fn place<'p>(&mut self, relative: &'p Path) -> io::Result<(&OwnedFd, &'p OsStr)> {
         let Some(name) = relative.file_name() else { return Err(io::ErrorKind::InvalidInput.into()) };
         let parent = relative.parent().unwrap_or(Path::new(""));
-        let directory = match self.directory.take().filter(|(path, _)| path == parent) {
+        let directory = match self.directory.take().filter(|(path, _)| path.as_os_str() == parent.as_os_str()) {
             Some(same) => same,
             None => (parent.to_owned(), self.root.open_directory(parent)?),
         };
-        let (_, fd) = self.directory.insert(directory);
-        let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = File::from(openat(&*fd, name, read, Mode::empty())?);
-        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        let (_, directory) = self.directory.insert(directory);
+        Ok((directory, name))
     }
 }
 

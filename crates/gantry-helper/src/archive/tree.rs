@@ -3,17 +3,15 @@
 //! that makes the same files again has changed nothing.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
-use super::root::{Opener, Root};
+use super::root::{Kind, Opener, Root};
 use crate::limits::{PACK_WORKERS, TREE_BLOCK, TREE_BUFFER};
 
 /// SHA-256.
@@ -58,7 +56,48 @@ impl TreeDigest {
     }
 }
 
-/// Makes the digest of a tree, entry by entry.
+/// Some entries of a tree, as their digest is made of them.
+#[derive(Default)]
+pub(super) struct TreePart {
+    listing: Vec<u8>,
+    content: Vec<u8>,
+}
+
+impl TreePart {
+    pub(super) fn directory(&mut self, path: &Path, mode: u32) {
+        self.entry(path, mode, &[]);
+    }
+
+    pub(super) fn link(&mut self, path: &Path, mode: u32, target: &Path) {
+        self.entry(path, mode, target.as_os_str().as_bytes());
+    }
+
+    /// A file of that length; the hash of its bytes is given to [`Self::bytes`], or to the hasher
+    /// after this part.
+    pub(super) fn file(&mut self, path: &Path, mode: u32, length: u64) {
+        self.entry(path, mode, &length.to_le_bytes());
+    }
+
+    /// The hash of the bytes of the latest file.
+    pub(super) fn bytes(&mut self, hash: &Hash) {
+        self.content.extend_from_slice(hash);
+    }
+
+    fn clear(&mut self) {
+        self.listing.clear();
+        self.content.clear();
+    }
+
+    fn entry(&mut self, path: &Path, mode: u32, rest: &[u8]) {
+        for text in [path.as_os_str().as_bytes(), rest] {
+            self.listing.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            self.listing.extend_from_slice(text);
+        }
+        self.listing.extend_from_slice(&(mode & MODE).to_le_bytes());
+    }
+}
+
+/// Makes the digest of a tree, part by part.
 #[derive(Default)]
 pub(super) struct TreeHasher {
     listing: Sha256,
@@ -66,17 +105,10 @@ pub(super) struct TreeHasher {
 }
 
 impl TreeHasher {
-    pub(super) fn directory(&mut self, path: &Path, metadata: &Metadata) {
-        self.entry(path, metadata, &[]);
-    }
-
-    pub(super) fn link(&mut self, path: &Path, metadata: &Metadata, target: &Path) {
-        self.entry(path, metadata, target.as_os_str().as_bytes());
-    }
-
-    /// A file of that length; its bytes are given to [`Self::bytes`].
-    pub(super) fn file(&mut self, path: &Path, metadata: &Metadata, length: u64) {
-        self.entry(path, metadata, &length.to_le_bytes());
+    /// What follows in the tree.
+    pub(super) fn add(&mut self, part: &TreePart) {
+        self.listing.update(&part.listing);
+        self.content.update(&part.content);
     }
 
     /// The hash of the bytes of the latest file.
@@ -87,31 +119,26 @@ impl TreeHasher {
     pub(super) fn digest(self) -> TreeDigest {
         TreeDigest { listing: self.listing.finalize().into(), content: self.content.finalize().into() }
     }
-
-    fn entry(&mut self, path: &Path, metadata: &Metadata, rest: &[u8]) {
-        for text in [path.as_os_str().as_bytes(), rest] {
-            self.listing.update((text.len() as u64).to_le_bytes());
-            self.listing.update(text);
-        }
-        self.listing.update((metadata.mode() & MODE).to_le_bytes());
-    }
 }
 
 /// Whether the files are those that `known` was made of. They are read only where everything else
 /// about them is the same.
 pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest) -> io::Result<bool> {
-    let (mut tree, mut files) = (TreeHasher::default(), Vec::new());
+    let (mut tree, mut files, mut opener) = (TreeHasher::default(), Vec::new(), Opener::new(root));
+    let mut part = TreePart::default();
     for path in paths {
-        let full = root.path().join(path);
-        let Ok(metadata) = fs::symlink_metadata(&full) else { continue };
-        if metadata.is_dir() {
-            tree.directory(path, &metadata);
-        } else if metadata.is_symlink() {
-            tree.link(path, &metadata, &fs::read_link(&full)?);
-        } else if metadata.is_file() {
-            tree.file(path, &metadata, metadata.len());
-            files.push(path.as_path());
+        let Ok(status) = opener.status(path) else { continue };
+        match status.kind() {
+            Kind::Directory => part.directory(path, status.mode),
+            Kind::Link => part.link(path, status.mode, &opener.link(path)?),
+            Kind::File => {
+                part.file(path, status.mode, status.length);
+                files.push(path.as_path());
+            }
+            Kind::Other => {}
         }
+        tree.add(&part);
+        part.clear();
     }
     if Hash::from(tree.listing.clone().finalize()) != known.listing {
         return Ok(false);
@@ -163,6 +190,7 @@ fn hash(opener: &mut Opener<'_>, path: &Path, buffer: &mut [u8]) -> io::Result<H
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::time::SystemTime;
 

@@ -12,6 +12,7 @@ mod caches;
 mod connections;
 mod ends;
 mod file_variables;
+mod large_files;
 mod mirror;
 mod official;
 mod real_stores;

@@ -249,3 +249,52 @@ fn a_mirror_that_is_not_there_costs_one_line() {
     assert_eq!(log.matches("WARNING").count(), 1, "{log}");
     assert!(log.contains(&words) && log.contains("Everything is fetched from GitLab"), "{log}");
 }
+
+#[test]
+fn a_mirror_is_no_larger_than_it_may_be() {
+    let node = Node::new();
+    node.fetch("true");
+    let size = || -> u64 {
+        let entries = fs::read_dir(node.mirror().join("sha1/pack")).unwrap();
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    let run = |limit: u64| {
+        let (success, log) = node.run(Sources { mirror_limit: Some(limit), ..node.sources() }, SHOW);
+        assert!(success && log.contains("one\n"), "{log}");
+        log
+    };
+    let first = size();
+    // One pack more than that is used once, and goes before the next.
+    node.commit("b.txt", "three\n");
+    let log = run(first);
+    assert!(!log.contains(WARNING) && size() > first && node.packs() == 2, "{log}");
+    node.commit("b.txt", "four\n");
+    let log = run(size() - 1);
+    assert!(!log.contains(WARNING) && node.packs() == 1, "{log}");
+    // What is there can be used, whatever it may be.
+    let log = node.without("HEAD:a.txt", || run(1));
+    assert!(!log.contains(WARNING), "{log}");
+    // A history that does not fit is not fetched again and again.
+    node.commit("b.txt", "five\n");
+    let log = run(10);
+    assert!(log.contains(WARNING) && log.contains("is larger than 10 bytes (git_mirror_limit)"), "{log}");
+    assert!(log.contains("into the git mirror") && node.packs() == 0, "{log}");
+    let log = run(10);
+    assert!(log.contains("within the last 24 hours") && !log.contains("into the git mirror"), "{log}");
+    let log = node.fetch(SHOW);
+    assert!(log.contains("into the git mirror") && !log.contains(WARNING), "{log}");
+}
+
+#[test]
+fn a_history_that_takes_too_long_costs_one_job_its_time() {
+    let node = Node::new();
+    node.fetch("true");
+    fs::write(node.mirror().join("sha1.rest"), "slow").unwrap();
+    // What is there is of use.
+    let log = node.without("HEAD:a.txt", || node.fetch(SHOW));
+    assert!(!log.contains(WARNING), "{log}");
+    node.commit("b.txt", "three\n");
+    let log = node.fetch(SHOW);
+    assert!(log.contains("one\nthree\n1\n") && !log.contains("into the git mirror"), "{log}");
+    assert!(log.contains(WARNING) && log.contains("took more than 15 minutes, within the last 24 hours"), "{log}");
+}

@@ -51,6 +51,7 @@ pub(crate) fn sources(url: &str, sha: &str) -> Sources {
         post_script: None,
         options: GitOptions::default(),
         mirror: false,
+        mirror_limit: None,
     }
 }
 

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use gantry_wire::cache::CacheRestore;
@@ -12,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::choose;
 use super::job::CacheJob;
+use crate::archive::root::{Kind, Opener, Root};
 use crate::archive::unpack::place::Late;
 
 /// Beginning of the names of the files that remember.
@@ -22,12 +22,12 @@ pub(super) fn remember(job: &CacheJob, cache: &CacheRestore, key: &str, late: &L
     let Ok(Some(chosen)) = choose(job, &cache.paths, cache.untracked) else { return };
     if *chosen.paths == *late.placed() {
         // Without it the cache is saved again.
-        let _ = fs::write(file(job, key), state(chosen.root.path(), &chosen.paths));
+        let _ = fs::write(file(job, key), state(&chosen.root, &chosen.paths));
     }
 }
 
 /// Whether the files of a cache are as they were when it was restored.
-pub(super) fn is_unchanged(job: &CacheJob, key: &str, root: &Path, paths: &BTreeSet<PathBuf>) -> bool {
+pub(super) fn is_unchanged(job: &CacheJob, key: &str, root: &Root, paths: &BTreeSet<PathBuf>) -> bool {
     fs::read(file(job, key)).is_ok_and(|known| known == state(root, paths))
 }
 
@@ -49,21 +49,21 @@ fn file(job: &CacheJob, key: &str) -> PathBuf {
 /// A digest of names, kinds, sizes and times. The content is not read: who changes a file changes
 /// its time or takes another file's place. Times and number of entries of directories change with
 /// what is in them, which is in the list itself.
-fn state(root: &Path, paths: &BTreeSet<PathBuf>) -> Vec<u8> {
-    let mut digest = Sha256::new();
+fn state(root: &Root, paths: &BTreeSet<PathBuf>) -> Vec<u8> {
+    let (mut digest, mut opener) = (Sha256::new(), Opener::new(root));
     for path in paths {
         let name = path.as_os_str().as_bytes();
         digest.update((name.len() as u64).to_le_bytes());
         digest.update(name);
-        let Ok(metadata) = fs::symlink_metadata(root.join(path)) else { continue };
-        digest.update(metadata.mode().to_le_bytes());
-        if metadata.is_dir() {
+        let Ok(status) = opener.status(path) else { continue };
+        digest.update(status.mode.to_le_bytes());
+        if status.kind() == Kind::Directory {
             continue;
         }
-        for number in [metadata.size(), metadata.ino()] {
+        for number in [status.length, status.inode] {
             digest.update(number.to_le_bytes());
         }
-        for number in [metadata.mtime(), metadata.mtime_nsec()] {
+        for number in [status.modified.0, status.modified.1] {
             digest.update(number.to_le_bytes());
         }
     }

@@ -80,7 +80,7 @@ async fn changed(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheSave) ->
         warn("No files to cache.");
         return Ok(None);
     }
-    if memory::is_unchanged(job, &cache.key, chosen.root.path(), &chosen.paths) {
+    if memory::is_unchanged(job, &cache.key, &chosen.root, &chosen.paths) {
         say("Archive is up to date!");
         return Ok(None);
     }

@@ -1,21 +1,31 @@
-//! Tar archives, compressed with zstd. The stream is compressed on all cores by the library; the
-//! files are read one after the other. At the end stands what the archive was made of (`tree.rs`).
+//! Tar archives, compressed with zstd. Readers on all cores make the entries of some files each
+//! (`entries.rs`), the caller's thread puts these blocks one after the other and reads large files
+//! itself, and the library compresses the stream on all cores. At the end stands what the archive
+//! was made of (`tree.rs`).
 
-use std::collections::BTreeSet;
-use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::MetadataExt as _;
+mod entries;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, ErrorKind, Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use sha2::{Digest as _, Sha256};
-use tar::{Builder, EntryType, Header};
 
+use self::entries::{Block, Item, Large, Order};
 use super::{PackError, io_error};
-use crate::archive::root::{Opener, Root};
+use crate::archive::root::Root;
 use crate::archive::tree::TreeHasher;
 use crate::archive::warn;
-use crate::limits::{TAR_JOB, TAR_WORKERS};
+use crate::limits::{TAR_BLOCK, TAR_BLOCKS_PER_READER, TAR_BUFFER, TAR_JOB, TAR_WORKERS};
+
+/// Everything in a tar archive is as long as so many bytes, or a multiple.
+const RECORD: usize = 512;
+
+/// What ends an archive.
+const END: [u8; 2 * RECORD] = [0; 2 * RECORD];
 
 pub(super) fn tar_zstd(
     level: i32,
@@ -23,119 +33,107 @@ pub(super) fn tar_zstd(
     paths: &BTreeSet<PathBuf>,
     out: &mut impl Write,
 ) -> Result<(), PackError> {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get).min(TAR_WORKERS);
     let compress = || -> io::Result<_> {
         let mut encoder = zstd::Encoder::new(out, level)?;
-        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        encoder.multithread(u32::try_from(cores.min(TAR_WORKERS)).unwrap_or(1))?;
+        encoder.multithread(u32::try_from(cores).unwrap_or(1))?;
         encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(TAR_JOB))?;
         // A broken archive is known as one before it is unpacked to its end.
         encoder.include_checksum(true)?;
         Ok(encoder)
     };
-    let mut packer = Packer {
-        archive: Builder::new(compress().map_err(PackError::Out)?),
-        root,
-        opener: Opener::new(root),
-        tree: TreeHasher::default(),
-    };
-    for path in paths {
-        let Ok(metadata) = fs::symlink_metadata(root.path().join(path)) else { continue };
-        match packer.entry(path, &metadata) {
-            Err(PackError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                warn(&format!("{} is not there any more, and is left out", path.display()));
+    let mut archive =
+        Archive { out: compress().map_err(PackError::Out)?, tree: TreeHasher::default(), buffer: Vec::new() };
+    let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    let (orders, to_read) = sync_channel::<Order<'_>>(cores * TAR_BLOCKS_PER_READER);
+    let to_read = Mutex::new(to_read);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| entries::read(root, &to_read));
+        }
+        let mut blocks = paths.chunks(TAR_BLOCK);
+        let mut promises = VecDeque::with_capacity(cores * TAR_BLOCKS_PER_READER);
+        loop {
+            // No more blocks are in memory than are ordered.
+            while promises.len() < cores * TAR_BLOCKS_PER_READER
+                && let Some(block) = blocks.next()
+            {
+                let (order, promise) = entries::order(block);
+                orders.send(order).map_err(|_| PackError::Out(entries::gone()))?;
+                promises.push_back(promise);
             }
-            done => done?,
+            let Some(promise) = promises.pop_front() else { break };
+            archive.block(promise.recv().map_err(|_| PackError::Out(entries::gone()))?)?;
         }
-    }
-    let Packer { archive, tree, .. } = packer;
-    let encoder = archive.into_inner().map_err(PackError::Out)?;
-    let out = encoder.finish().map_err(PackError::Out)?;
-    out.write_all(&tree.digest().trailer()).map_err(PackError::Out)
+        // Without a sender the readers end.
+        drop(orders);
+        Ok(())
+    })?;
+    archive.end().map_err(PackError::Out)
 }
 
-struct Packer<'a, W: Write> {
-    archive: Builder<W>,
-    root: &'a Root,
-    opener: Opener<'a>,
+/// What is written.
+struct Archive<W: Write> {
+    out: W,
     tree: TreeHasher,
+    buffer: Vec<u8>,
 }
 
-impl<W: Write> Packer<'_, W> {
-    fn entry(&mut self, path: &Path, metadata: &Metadata) -> Result<(), PackError> {
-        let unreadable = |source| io_error(&path.to_string_lossy(), source);
-        let kind = metadata.file_type();
-        let mut header = header(metadata);
-        if kind.is_dir() {
-            header.set_entry_type(EntryType::Directory);
-            self.tree.directory(path, metadata);
-            return self.archive.append_data(&mut header, path, io::empty()).map_err(PackError::Out);
+impl<W: Write> Archive<W> {
+    fn block(&mut self, block: Block) -> Result<(), PackError> {
+        for item in block {
+            match item {
+                Item::Entries(entries) => {
+                    self.tree.add(&entries.tree);
+                    self.out.write_all(&entries.bytes).map_err(PackError::Out)?;
+                }
+                Item::Large(large) => self.large(large)?,
+                Item::Gone(path) => {
+                    warn(&format!("{} is not there any more, and is left out", path.display()));
+                }
+                Item::Failed(error) => return Err(error),
+            }
         }
-        if kind.is_symlink() {
-            let target = fs::read_link(self.root.path().join(path)).map_err(unreadable)?;
-            header.set_entry_type(EntryType::Symlink);
-            self.tree.link(path, metadata, &target);
-            return self.archive.append_link(&mut header, path, &target).map_err(PackError::Out);
-        }
-        if !kind.is_file() {
-            // Sockets, devices and pipes have no content to keep.
-            return Ok(());
-        }
-        let file = self.opener.open(path).map_err(unreadable)?;
-        // The archive has as much of a file as it had when it was opened: its length stands before
-        // its bytes.
-        let length = file.metadata().map_err(unreadable)?.len();
-        header.set_size(length);
-        let mut content = Exact { file, left: length, hash: Sha256::new(), trouble: None };
-        let appended = self.archive.append_data(&mut header, path, &mut content);
-        if let Some(error) = content.trouble {
-            return Err(unreadable(error));
-        }
-        appended.map_err(PackError::Out)?;
-        self.tree.file(path, metadata, length);
-        self.tree.bytes(&content.hash.finalize().into());
         Ok(())
     }
-}
 
-/// Everything about an entry but its kind and length.
-fn header(metadata: &Metadata) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_mode(metadata.mode() & 0o7777);
-    header.set_uid(u64::from(metadata.uid()));
-    header.set_gid(u64::from(metadata.gid()));
-    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
-    header.set_size(0);
-    header
-}
-
-/// A file that gives exactly so many bytes: one that shrinks meanwhile ends in zeros.
-struct Exact {
-    file: fs::File,
-    left: u64,
-    hash: Sha256,
-    /// Why it could not be read. The writer's own errors look the same.
-    trouble: Option<io::Error>,
-}
-
-impl Read for Exact {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(part) = buffer.get_mut(..most).filter(|part| !part.is_empty()) else { return Ok(0) };
-        let count = match self.file.read(part) {
-            Ok(0) => {
-                part.fill(0);
-                most
-            }
-            Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-            Err(error) => {
-                let told = io::Error::from(error.kind());
-                self.trouble = Some(error);
-                return Err(told);
-            }
-        };
-        self.left -= count as u64;
-        self.hash.update(part.get(..count).unwrap_or_default());
-        Ok(count)
+    /// The content of a file whose header is written: exactly as much as it says, so that one that
+    /// shrinks meanwhile ends in zeros.
+    fn large(&mut self, Large { path, mut file, length }: Large) -> Result<(), PackError> {
+        self.buffer.resize(TAR_BUFFER, 0);
+        let (mut left, mut hash) = (length, Sha256::new());
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
+            let part = self.buffer.get_mut(..most).unwrap_or_default();
+            let count = match file.read(part) {
+                Ok(0) => {
+                    part.fill(0);
+                    most
+                }
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(source) => return Err(io_error(&path.to_string_lossy(), source)),
+            };
+            let part = part.get(..count).unwrap_or_default();
+            hash.update(part);
+            self.out.write_all(part).map_err(PackError::Out)?;
+            left -= count as u64;
+        }
+        self.tree.bytes(&hash.finalize().into());
+        let fill = END.get(..padding(length)).unwrap_or_default();
+        self.out.write_all(fill).map_err(PackError::Out)
     }
+}
+
+impl<W: Write> Archive<zstd::Encoder<'_, W>> {
+    fn end(mut self) -> io::Result<()> {
+        self.out.write_all(&END)?;
+        self.out.finish()?.write_all(&self.tree.digest().trailer())
+    }
+}
+
+/// What follows content of that length, up to a whole record.
+fn padding(length: u64) -> usize {
+    let record = RECORD as u64;
+    usize::try_from((record - length % record) % record).unwrap_or(0)
 }

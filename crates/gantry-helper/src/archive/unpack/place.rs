@@ -5,14 +5,17 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::UnpackError;
 use crate::limits::{UNPACK_BUFFER, UNPACKED_ENTRIES, UNPACKED_SHARE};
+
+/// Zeros that are a hole, if they come at once: a block of most file systems.
+const HOLE: usize = 4096;
 
 /// An entry of an archive.
 pub(super) enum Entry<'a> {
@@ -137,7 +140,7 @@ impl Placer {
             // zeros.
             Entry::File(_, length) if length > self.room => return Err(Problem::NoRoom),
             Entry::File(content, _) => {
-                let file = create(&full)?;
+                let file = create(&full, attributes.mode)?;
                 self.fill(&file, content)?;
                 attributes.apply(&file)?;
             }
@@ -157,17 +160,31 @@ impl Placer {
         Ok(full)
     }
 
+    /// Long runs of zeros become holes, as they were in a sparse file: an archive has no word for
+    /// those.
     fn fill(&mut self, mut file: &File, content: &mut dyn Read) -> Result<(), Problem> {
+        let (mut length, mut is_hole) = (0, false);
         loop {
             let count = match content.read(&mut self.buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             };
             self.room = self.room.checked_sub(count as u64).ok_or(Problem::NoRoom)?;
-            file.write_all(self.buffer.get(..count).unwrap_or_default())?;
+            length += count as u64;
+            let bytes = self.buffer.get(..count).unwrap_or_default();
+            is_hole = count >= HOLE && bytes.iter().all(|byte| *byte == 0);
+            if is_hole {
+                file.seek(SeekFrom::Current(i64::try_from(count).map_err(io::Error::other)?))?;
+            } else {
+                file.write_all(bytes)?;
+            }
         }
+        if is_hole {
+            file.set_len(length)?;
+        }
+        Ok(())
     }
 
     fn told(&self, path: &Path, problem: Problem) -> UnpackError {
@@ -261,8 +278,8 @@ fn make_directory(full: &Path) -> io::Result<()> {
 }
 
 /// Makes a file that is new: one that is there, or a link, goes.
-fn create(full: &Path) -> io::Result<File> {
-    let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(full);
+fn create(full: &Path, mode: u32) -> io::Result<File> {
+    let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(full);
     match open() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             clear_the_way(full)?;
@@ -281,12 +298,17 @@ fn clear_the_way(full: &Path) -> io::Result<()> {
 }
 
 impl Attributes {
+    /// What is right already is left alone: each change of a file is an entry in the journal of its
+    /// file system, and most files have no other owner than this process gives them.
     fn apply(&self, file: &File) -> io::Result<()> {
-        if let Some((uid, gid)) = self.owner {
+        let now = file.metadata()?;
+        if let Some((uid, gid)) = self.owner.filter(|owner| *owner != (now.uid(), now.gid())) {
             // Possible for root only, and only a courtesy.
             let _ = fchown(file, Some(uid), Some(gid));
         }
-        file.set_permissions(Permissions::from_mode(self.mode))?;
+        if now.mode() & 0o7777 != self.mode {
+            file.set_permissions(Permissions::from_mode(self.mode))?;
+        }
         match self.modified {
             Some(modified) => file.set_modified(modified),
             None => Ok(()),

@@ -3,9 +3,10 @@ mod reference;
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::io::{Seek as _, Write as _};
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use ::zip::ZipWriter;
@@ -37,6 +38,35 @@ fn archive(entries: &[(&str, &str)]) -> File {
 fn what_is_packed_comes_back_the_same() {
     for format in [Format::Zip, Format::ZipZstd, Format::TarZstd] {
         comes_back_the_same(format);
+    }
+}
+
+#[test]
+fn what_is_sparse_comes_back_sparse() {
+    const LENGTH: u64 = 8 * 1024 * 1024;
+    for format in [Format::Zip, Format::ZipZstd, Format::TarZstd] {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for (name, places) in
+            [("begins", vec![0]), ("ends", vec![LENGTH - 5]), ("both", vec![7, LENGTH - 5]), ("empty", vec![])]
+        {
+            let mut file = File::create(from.path().join(name)).unwrap();
+            file.set_len(LENGTH).unwrap();
+            for place in places {
+                file.seek(SeekFrom::Start(place)).unwrap();
+                file.write_all(b"bytes").unwrap();
+            }
+        }
+        let names = ["begins", "ends", "both", "empty"].map(PathBuf::from);
+        let mut archive = tempfile::tempfile().unwrap();
+        pack::pack(format.into(), &root(from.path()), &names.clone().into(), &mut archive).unwrap();
+        archive.rewind().unwrap();
+        assert_eq!(unpack(archive, to.path()).unwrap(), names.len());
+        for name in names {
+            let (before, after) = (from.path().join(&name), to.path().join(&name));
+            assert!(fs::read(&before).unwrap() == fs::read(&after).unwrap(), "{format:?} {name:?}");
+            let blocks = fs::metadata(&after).unwrap().blocks() * 512;
+            assert!(blocks < LENGTH / 2, "{format:?} {name:?} takes {blocks} bytes");
+        }
     }
 }
 

@@ -17,12 +17,12 @@ use std::path::Path;
 
 use gantry_core::Ending;
 use gantry_wire::plan::Sources;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::lock::Lock;
-use self::store::Store;
+use self::store::{Rest, Store};
 use super::git::Git;
-use crate::limits::{MIRROR_PACKS, MIRROR_TIME};
+use crate::limits::{MIRROR_PACKS, MIRROR_REST, MIRROR_TIME};
 use crate::stages::StageContext;
 use crate::tasks;
 
@@ -33,16 +33,20 @@ const SEED: &str = "refs/gantry/mirror";
 /// and what it lacks into the mirror first. Whether anything came of it: a mirror that cannot be
 /// used is one line in the log.
 pub(super) async fn seed(context: &StageContext, git: &Git<'_>, sources: &Sources) -> bool {
-    let mirror = Mirror { context, git, sources };
+    let mirror = Mirror { context, git, sources, until: Instant::now() + MIRROR_TIME };
     let why = match timeout(MIRROR_TIME, mirror.seed()).await {
         Ok(Ok(())) => return true,
         Ok(Err(why)) => why,
-        Err(_) => format!("it took more than {} minutes", MIRROR_TIME.as_secs() / 60),
+        Err(_) => too_slow(),
     };
     let text =
         format!("The git mirror of this node is of no use to this job: {why}. Everything is fetched from GitLab");
     context.outlet.warning(text).await;
     false
+}
+
+fn too_slow() -> String {
+    format!("it took more than {} minutes", MIRROR_TIME.as_secs() / 60)
 }
 
 /// Lets go of the mirror's objects once the job's own fetch has what it wants.
@@ -54,6 +58,8 @@ struct Mirror<'a> {
     context: &'a StageContext,
     git: &'a Git<'a>,
     sources: &'a Sources,
+    /// When the job gives it up.
+    until: Instant,
 }
 
 impl Mirror<'_> {
@@ -63,19 +69,47 @@ impl Mirror<'_> {
         let (lock, store) = if self.has_commit(&store).await {
             (lock, store)
         } else {
+            self.look_for_rest(&store)?;
             // Others may read, and one may write, before this job does.
             drop(lock);
             let lock = Lock::exclusive(&self.context.layout.mirror_dir()).await?;
             let store = self.open().await?;
             if !self.has_commit(&store).await {
+                self.look_for_rest(&store)?;
+                let store = self.with_room(store).await?;
                 self.update(&store).await?;
+                return self.use_it(lock.into_shared().await?, store).await;
             }
             (lock.into_shared().await?, store)
         };
+        self.use_it(lock, store).await
+    }
+
+    async fn use_it(&self, lock: Lock, store: Store) -> Result<(), String> {
         let Err(why) = self.send(&store).await else { return Ok(()) };
         drop(lock);
         self.renew(&store).await;
         Err(why)
+    }
+
+    /// What was too much for an earlier job is so for this one.
+    fn look_for_rest(&self, store: &Store) -> Result<(), String> {
+        let why = match store.rest() {
+            None => return Ok(()),
+            Some(Rest::Slow) => format!("fetching into it {}", too_slow().trim_start_matches("it ")),
+            Some(Rest::Large) if self.sources.mirror_limit.is_none() => return Ok(()),
+            Some(Rest::Large) => too_large(self.sources.mirror_limit),
+        };
+        Err(format!("{why}, within the last {} hours", MIRROR_REST.as_secs() / 3600))
+    }
+
+    /// A mirror that has become larger than it may begins anew.
+    async fn with_room(&self, store: Store) -> Result<Store, String> {
+        if self.sources.mirror_limit.is_none_or(|most| store.size() <= most) {
+            return Ok(store);
+        }
+        store.clear();
+        self.open().await
     }
 
     async fn open(&self) -> Result<Store, String> {
@@ -101,7 +135,19 @@ impl Mirror<'_> {
         let mut fetch = vec![git_dir.as_str(), "fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
         fetch.push(&self.sources.url);
         fetch.extend(refspecs.iter().map(String::as_str));
-        let fetched = self.git.attempt(&fetch).await;
+        let (was_empty, began) = (store.packs() == 0, Instant::now());
+        let Ok(fetched) = timeout_at(self.until, self.git.attempt(&fetch)).await else {
+            // Where others took most of the time the next job may have enough.
+            if began.elapsed() >= MIRROR_TIME / 2 {
+                store.take_rest(Rest::Slow);
+            }
+            return Err(too_slow());
+        };
+        if was_empty && self.sources.mirror_limit.is_some_and(|most| store.size() > most) {
+            store.clear();
+            store.take_rest(Rest::Large);
+            return Err(too_large(self.sources.mirror_limit));
+        }
         if let Err(why) = fetched {
             // A network that breaks off is no reason to throw a mirror away.
             if self.git.attempt(&[&git_dir, "rev-list", "--objects", "--quiet", "--all"]).await.is_err() {
@@ -146,6 +192,10 @@ impl Mirror<'_> {
         }
         drop(lock);
     }
+}
+
+fn too_large(limit: Option<u64>) -> String {
+    format!("the history alone is larger than {} bytes (git_mirror_limit)", limit.unwrap_or_default())
 }
 
 /// What the mirror fetches: all that the job's own refspecs name, under the server's names.

@@ -1,0 +1,191 @@
+//! Makes the entries of some files at once, with their content where that is short: one pass over
+//! many small files costs less than a word about each.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+use tar::{Builder, EntryType, Header};
+
+use super::{PackError, io_error, padding};
+use crate::archive::root::{Kind, Opener, Root, Status};
+use crate::archive::tree::TreePart;
+use crate::limits::TAR_SMALL;
+
+/// The entries of some paths, in their order.
+pub(super) type Block = Vec<Item>;
+
+pub(super) enum Item {
+    /// Entries that are whole, but for the last one where [`Item::Large`] follows.
+    Entries(Entries),
+    /// The content of the entry before.
+    Large(Large),
+    /// It was chosen and is not there: processes of the job may still run.
+    Gone(PathBuf),
+    Failed(PackError),
+}
+
+/// A part of the archive.
+#[derive(Default)]
+pub(super) struct Entries {
+    pub(super) bytes: Vec<u8>,
+    pub(super) tree: TreePart,
+}
+
+/// A file that is not held in memory.
+pub(super) struct Large {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    /// What its header says.
+    pub(super) length: u64,
+}
+
+/// Some paths and where their entries are waited for.
+pub(super) struct Order<'a> {
+    paths: &'a [&'a Path],
+    done: SyncSender<Block>,
+}
+
+/// Paths to hand to a reader, and their entries to come.
+pub(super) fn order<'a>(paths: &'a [&'a Path]) -> (Order<'a>, Receiver<Block>) {
+    let (done, promise) = sync_channel(1);
+    (Order { paths, done }, promise)
+}
+
+/// What is said where a reader has ended before its time.
+pub(super) fn gone() -> io::Error {
+    io::Error::other("the thread that reads files has ended")
+}
+
+/// Reads until nobody orders any more.
+pub(super) fn read(root: &Root, orders: &Mutex<Receiver<Order<'_>>>) {
+    let mut reader = Reader {
+        opener: Opener::new(root),
+        heads: Builder::new(Vec::new()),
+        entries: Entries::default(),
+        block: Vec::new(),
+    };
+    loop {
+        let next = orders.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Order { paths, done }) = next else { return };
+        // Who waits no more has given up on the archive.
+        let _ = done.send(reader.block(paths));
+    }
+}
+
+struct Reader<'a> {
+    opener: Opener<'a>,
+    /// Knows how long names are written.
+    heads: Builder<Vec<u8>>,
+    entries: Entries,
+    block: Block,
+}
+
+impl Reader<'_> {
+    fn block(&mut self, paths: &[&Path]) -> Block {
+        for path in paths {
+            match self.entry(path) {
+                Ok(()) => {}
+                Err(PackError::Io { source, .. })
+                    if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+                {
+                    self.finish(Item::Gone((*path).to_owned()));
+                }
+                Err(error) => {
+                    self.finish(Item::Failed(error));
+                    break;
+                }
+            }
+        }
+        let entries = mem::take(&mut self.entries);
+        self.block.push(Item::Entries(entries));
+        mem::take(&mut self.block)
+    }
+
+    /// Another item follows what there is so far.
+    fn finish(&mut self, item: Item) {
+        let entries = mem::take(&mut self.entries);
+        self.block.extend([Item::Entries(entries), item]);
+    }
+
+    fn entry(&mut self, path: &Path) -> Result<(), PackError> {
+        let unreadable = |source| io_error(&path.to_string_lossy(), source);
+        let status = self.opener.status(path).map_err(unreadable)?;
+        let mut header = header(&status);
+        match status.kind() {
+            Kind::Directory => {
+                header.set_entry_type(EntryType::Directory);
+                self.entries.tree.directory(path, status.mode);
+                self.head(&mut header, path)
+            }
+            Kind::Link => {
+                let target = self.opener.link(path).map_err(unreadable)?;
+                header.set_entry_type(EntryType::Symlink);
+                self.entries.tree.link(path, status.mode, &target);
+                self.heads.append_link(&mut header, path, &target).map_err(PackError::Out)?;
+                self.take_head();
+                Ok(())
+            }
+            // The archive has as much of a file as it had when it was come to: its length stands
+            // before its bytes.
+            Kind::File => {
+                let file = self.opener.open(path).map_err(unreadable)?;
+                header.set_size(status.length);
+                self.head(&mut header, path)?;
+                self.entries.tree.file(path, status.mode, status.length);
+                if let Some(length) = usize::try_from(status.length).ok().filter(|length| *length <= TAR_SMALL) {
+                    self.content(file, length).map_err(unreadable)
+                } else {
+                    self.finish(Item::Large(Large { path: path.to_owned(), file, length: status.length }));
+                    Ok(())
+                }
+            }
+            // Sockets, devices and pipes have no content to keep.
+            Kind::Other => Ok(()),
+        }
+    }
+
+    fn head(&mut self, header: &mut Header, path: &Path) -> Result<(), PackError> {
+        self.heads.append_data(header, path, io::empty()).map_err(PackError::Out)?;
+        self.take_head();
+        Ok(())
+    }
+
+    fn take_head(&mut self) {
+        self.entries.bytes.append(self.heads.get_mut());
+    }
+
+    /// Exactly so many bytes: a file that has shrunk ends in zeros.
+    fn content(&mut self, mut file: File, length: usize) -> io::Result<()> {
+        let bytes = &mut self.entries.bytes;
+        let start = bytes.len();
+        bytes.resize(start + length + padding(length as u64), 0);
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(start + filled..start + length).filter(|rest| !rest.is_empty()) {
+            match file.read(rest) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let content = bytes.get(start..start + length).unwrap_or_default();
+        self.entries.tree.bytes(&Sha256::digest(content).into());
+        Ok(())
+    }
+}
+
+/// Everything about an entry but its kind and length.
+fn header(status: &Status) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(status.mode & 0o7777);
+    header.set_uid(u64::from(status.owner.0));
+    header.set_gid(u64::from(status.owner.1));
+    header.set_mtime(u64::try_from(status.modified.0).unwrap_or(0));
+    header.set_size(0);
+    header
+}
