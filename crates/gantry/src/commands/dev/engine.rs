@@ -14,21 +14,14 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 
 use super::BadInput;
-use super::image_files;
+use super::image_files::{self, HELPER_IMAGE, ImageConfig, PULL};
 use super::world::blocking;
 
 /// The engines that are looked for, in this order.
 const KNOWN: [&str; 2] = ["podman", "docker"];
 
-/// The image of the helper container, which has the tools of this machine: its git fetches.
-pub(super) const HELPER_IMAGE: &str = "gantry-helper";
-
 /// How long an engine may take for an answer that needs no network.
 const ANSWER: Duration = Duration::from_secs(30);
-
-/// How long an image may take to come from its registry, and to be unpacked: gigabytes over a slow
-/// line.
-pub(super) const PULL: Duration = Duration::from_secs(1_800);
 
 /// After this an image that no run has used is removed.
 const UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -56,17 +49,6 @@ pub(super) struct Inspected {
     id: String,
     #[serde(default)]
     pub(super) config: Option<ImageConfig>,
-}
-
-/// What an image's author has said (OCI image specification).
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct ImageConfig {
-    pub(super) env: Option<Vec<String>>,
-    pub(super) entrypoint: Option<Vec<String>>,
-    pub(super) cmd: Option<Vec<String>>,
-    pub(super) user: String,
-    pub(super) working_dir: String,
 }
 
 impl Engine {

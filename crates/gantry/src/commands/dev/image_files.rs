@@ -8,12 +8,29 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use gantry_sim_kube::Image;
+use serde::Deserialize;
 use tar::EntryType;
 
-use super::engine::ImageConfig;
+/// The image of the helper container, which has the tools of this machine: its git fetches.
+pub(super) const HELPER_IMAGE: &str = "gantry-helper";
+
+/// How long an image may take to come from its registry, and to be unpacked: gigabytes over a slow
+/// line.
+pub(super) const PULL: Duration = Duration::from_secs(1_800);
 
 /// The search path of an image that names none, as engines have it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an image's author has said (OCI image specification).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ImageConfig {
+    pub(super) env: Option<Vec<String>>,
+    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) cmd: Option<Vec<String>>,
+    pub(super) user: String,
+    pub(super) working_dir: String,
+}
 
 /// Unpacks an archive into a new directory. As root files keep their owners; else all are the
 /// user's. Devices and pipes are left out: containers have their own `/dev`.
