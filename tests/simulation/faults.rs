@@ -143,30 +143,7 @@ impl Fate {
 
     async fn strike(&mut self, fault: Fault) -> anyhow::Result<()> {
         match fault {
-            Fault::KillManager => {
-                self.ledger.book().manager_killed();
-                let manager = self.any_manager();
-                manager.kill();
-                let name = manager.name.clone();
-                self.ledger.book().manager_rests(&name);
-                self.ledger.tell(|| format!("{name} is killed"));
-                self.succeed().await?;
-            }
-            Fault::TerminateManager => {
-                let manager = self.any_manager();
-                manager.terminate();
-                let name = manager.name.clone();
-                self.ledger.book().manager_leaves();
-                self.ledger.book().manager_rests(&name);
-                self.succeed().await?;
-            }
-            Fault::DrainManager => {
-                let manager = self.any_manager();
-                manager.drain();
-                let name = manager.name.clone();
-                self.ledger.book().manager_rests(&name);
-                self.succeed().await?;
-            }
+            Fault::KillManager | Fault::TerminateManager | Fault::DrainManager => self.end_manager(fault).await?,
             Fault::AddManager if self.managers.len() < MANAGERS => self.hire().await?,
             Fault::AddManager => {}
             Fault::CutExec => self.any_held(Held::Exec, Switch::cut),
@@ -223,6 +200,25 @@ impl Fate {
     fn seldom_long(&mut self, most: u64) -> Duration {
         let most = if self.rng.random_ratio(1, 6) { most } else { most / 10 };
         Duration::from_secs(self.rng.random_range(1..most))
+    }
+
+    /// A manager ends, and another comes.
+    async fn end_manager(&mut self, fault: Fault) -> anyhow::Result<()> {
+        let manager = self.any_manager();
+        match fault {
+            Fault::KillManager => manager.kill(),
+            Fault::TerminateManager => manager.terminate(),
+            _ => manager.drain(),
+        }
+        let name = manager.name.clone();
+        match fault {
+            Fault::KillManager => self.ledger.book().manager_killed(),
+            Fault::TerminateManager => self.ledger.book().manager_leaves(),
+            _ => {}
+        }
+        self.ledger.book().manager_rests(&name);
+        self.ledger.tell(|| format!("{fault:?}: {name}"));
+        self.succeed().await
     }
 
     /// A manager stands still for a while.
