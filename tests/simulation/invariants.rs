@@ -374,16 +374,19 @@ fn violations(list: &Value, book: &Book) -> Vec<String> {
         let facts = entry["job"].as_u64().and_then(|job| book.jobs.get(&job));
         facts.is_none_or(|facts| facts.pods.is_empty() || facts.harms.contains(&Harm::PodDeleted))
     };
+    let is_dead = |entry: &Value| {
+        let facts = entry["job"].as_u64().and_then(|job| book.jobs.get(&job));
+        facts.is_some_and(|facts| facts.harms.iter().any(|harm| allowed::POD_HARMS.contains(harm)))
+    };
     let excused = |entry: &Value| match entry["rule"].as_str().unwrap_or_default() {
         // The agent of a job that its manager had to end without it.
         "log after verdict" => troubles.api || troubles.is_first_version,
         // Two with the same proof that a pod is dead, in one moment: GitLab takes a last line for
         // the other.
-        "log rewritten" => {
-            let facts = entry["job"].as_u64().and_then(|job| book.jobs.get(&job));
-            let is_dead = |facts: &Facts| facts.harms.iter().any(|harm| allowed::POD_HARMS.contains(harm));
-            troubles.api && troubles.manager_killed && facts.is_some_and(is_dead)
-        }
+        "log rewritten" => troubles.api && troubles.manager_killed && is_dead(entry),
+        // A manager slept with the verdict of an agent that died meanwhile: another has reported
+        // what the pod shows, and GitLab refuses the second end.
+        "verdict changed" => troubles.manager_killed && is_dead(entry),
         // An acknowledgement that GitLab has not answered for as long as it is tried.
         "log before acknowledgement" => troubles.gitlab,
         UNACKNOWLEDGED => troubles.gitlab || troubles.manager_lost && (troubles.api || left_no_trace(entry)),
