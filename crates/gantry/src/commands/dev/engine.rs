@@ -169,7 +169,7 @@ impl Engine {
         let ended = ended.map_err(|error| broken(self.program, &error))?;
         let unpacked = unpacked.map_err(|error| broken("they cannot be unpacked", &error))?;
         let place = self.images.place(id);
-        // An end of the archive may be the end of what the engine could read; only the engine knows.
+        // The archive may end where the engine could read no more; only the engine knows.
         let is_whole = ended.status.success();
         let kept = blocking(move || unpacked.and_then(|partial| if is_whole { partial.keep(&place) } else { Ok(()) }));
         let kept = kept.await.map_err(|error| broken("they cannot be kept", &error))?;
