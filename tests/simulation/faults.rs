@@ -148,16 +148,23 @@ impl Fate {
                 let manager = self.any_manager();
                 manager.kill();
                 let name = manager.name.clone();
+                self.ledger.book().manager_rests(&name);
                 self.ledger.tell(|| format!("{name} is killed"));
                 self.succeed().await?;
             }
             Fault::TerminateManager => {
+                let manager = self.any_manager();
+                manager.terminate();
+                let name = manager.name.clone();
                 self.ledger.book().manager_leaves();
-                self.any_manager().terminate();
+                self.ledger.book().manager_rests(&name);
                 self.succeed().await?;
             }
             Fault::DrainManager => {
-                self.any_manager().drain();
+                let manager = self.any_manager();
+                manager.drain();
+                let name = manager.name.clone();
+                self.ledger.book().manager_rests(&name);
                 self.succeed().await?;
             }
             Fault::AddManager if self.managers.len() < MANAGERS => self.hire().await?,
@@ -224,12 +231,14 @@ impl Fate {
         let manager = self.any_manager();
         let (life, name) = (manager.freeze(), manager.name.clone());
         self.ledger.book().manager_frozen();
+        self.ledger.book().manager_rests(&name);
         self.ledger.tell(|| format!("{name} stands still for {time:?}"));
         self.frozen.push(life.clone());
         let ledger = self.ledger.clone();
         tasks::spawn(async move {
             sleep(time).await;
             ledger.tell(|| format!("{name} goes on"));
+            ledger.book().manager_lives(&name);
             life.thaw();
         });
     }
