@@ -157,6 +157,7 @@ impl App {
             health: Health::default(),
             running: Running::default(),
             pause_names: KeptNames::default(),
+            pause_keepers: TaskTracker::new(),
             helper: Arc::new(options.helper),
             stop_jobs: stop_receiver,
             jobs: TaskTracker::new(),
@@ -254,10 +255,11 @@ impl App {
         self.set_state(ProcessState::GracefulShutdown);
         self.stop_polling.cancel();
         self.shared.jobs.close();
+        self.shared.pause_keepers.close();
         loop {
-            let jobs = self.shared.jobs.clone();
+            let shared = Arc::clone(&self.shared);
             tokio::select! {
-                () = jobs.wait() => return clean(),
+                () = all_done(&shared) => return clean(),
                 signal = signals.recv() => match signal {
                     Some(Signal::Stop(name)) => return self.stop(name, signals).await,
                     Some(Signal::Reload) => ReloadIgnored.say(),
@@ -279,12 +281,13 @@ impl App {
         self.set_state(ProcessState::ForcefulShutdown);
         self.stop_polling.cancel();
         self.shared.jobs.close();
+        self.shared.pause_keepers.close();
         let becomes = match self.settings.gantry.on_terminate {
             OnTerminate::HandOver => StopJobs::Leave,
             OnTerminate::Abort => StopJobs::End(name.to_owned()),
         };
         self.stop_jobs.send_replace(Some(becomes));
-        let jobs = self.shared.jobs.clone();
+        let shared = Arc::clone(&self.shared);
         let second = async {
             while let Some(signal) = signals.recv().await {
                 if signal != Signal::Reload {
@@ -294,7 +297,7 @@ impl App {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            ended = timeout(limit, jobs.wait()) => {
+            ended = timeout(limit, all_done(&shared)) => {
                 self.shared.sites.announce_end().await;
                 if ended.is_ok() {
                     return clean();
@@ -373,6 +376,7 @@ impl App {
         }
         let (waits, runners, unusable) = (self.waits, self.entries.len(), self.unusable.len());
         ConfigLoaded { waits, runners, unusable, concurrent }.tell(&self.shared.metrics);
+        pause::expect(&self.shared, self.entries.values().map(|entry| &*entry.settings));
         self.retry().await;
     }
 
@@ -462,6 +466,12 @@ impl App {
 /// `[gantry] fleet_concurrent`.
 fn fleet_concurrent(settings: &Settings) -> Option<usize> {
     settings.gantry.fleet_concurrent.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
+}
+
+/// Waits for all jobs, and for pause pods to be removed.
+async fn all_done(shared: &Shared) {
+    shared.jobs.wait().await;
+    shared.pause_keepers.wait().await;
 }
 
 fn clean() -> Ended {

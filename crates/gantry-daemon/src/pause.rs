@@ -2,15 +2,17 @@
 //! of which only the number of pods changes. Everything is decided in memory; the API server is
 //! asked when the number changes, and once in [`HEARTBEAT`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_config::periods;
 use gantry_config::settings::kubernetes::Autoscaler;
+use gantry_config::{RunnerSettings, periods};
 use gantry_kube::{ApiError, Fault};
 use gantry_plan::ANNOTATION_PAUSE_HEARTBEAT;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +20,7 @@ use crate::events::{
     LeftPausePodsRemoved, PauseClassNotMade, PausePodsFailed, PausePodsLeft, PausePodsScaled, Said as _,
 };
 use crate::metrics::of;
-use crate::runner::Runner;
+use crate::runner::{Runner, Shared};
 use crate::tasks;
 
 /// How often the number is decided (GitLab Runner 19.4).
@@ -29,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_mins(1);
 
 /// How long a Deployment is left alone whose manager says nothing (GitLab Runner 19.4).
-const LEFT: i64 = 60 * 60;
+const LEFT: Duration = Duration::from_mins(60);
 
 /// How often such Deployments are looked for.
 const SEARCH: Duration = Duration::from_mins(60);
@@ -37,25 +39,48 @@ const SEARCH: Duration = Duration::from_mins(60);
 /// How long a manager that ends waits for the removal.
 const REMOVAL: Duration = Duration::from_secs(5);
 
+/// From now on these are all entries: what one without policies finds under its name may be that
+/// of another with the same token, also before that one runs.
+pub(crate) fn expect<'a>(shared: &Shared, entries: impl Iterator<Item = &'a RunnerSettings>) {
+    let with_policies = entries.filter(|settings| has_policies(settings));
+    shared.pause_names.want(with_policies.map(|settings| kept_name(shared, settings)));
+}
+
 /// Keeps the pause pods of a runner until it stops, if it should have any; and removes what nobody
-/// keeps any more, which only a manager that was killed leaves.
+/// keeps any more, which only a manager that was killed leaves, as long as it may list Deployments.
 pub(crate) fn keep(runner: &Arc<Runner>, stop: &CancellationToken) {
     let (runner, stop) = (Arc::clone(runner), stop.clone());
-    let tracker = runner.shared.jobs.clone();
+    // Not among the jobs: a manager that has none is idle, whatever it keeps.
+    let tracker = runner.shared.pause_keepers.clone();
     tasks::spawn(tracker.track_future(async move {
-        let name = gantry_plan::pause_name(&runner.settings, &runner.shared.system_id);
-        let before = runner.shared.pause_names.of(name);
-        let _only_one = before.lock().await;
         let mut keeper = Keeper::new(&runner);
+        if !has_policies(&runner.settings) {
+            stop.run_until_cancelled(keeper.search()).await;
+            return;
+        }
+        let kept = keeper.kept();
+        let Some(_only_one) = stop.run_until_cancelled(kept.lock()).await else { return };
         // On the heap: it is large, and lives as long as the runner.
         stop.run_until_cancelled(Box::pin(keeper.run())).await;
         keeper.remove().await;
     }));
 }
 
+fn has_policies(settings: &RunnerSettings) -> bool {
+    !settings.kubernetes.autoscaler.policies.is_empty()
+}
+
+/// The Deployment of an entry, which is also that of others with its token in its namespace.
+fn kept_name(shared: &Shared, settings: &RunnerSettings) -> String {
+    let host = settings.kubernetes.host.as_deref().unwrap_or_default();
+    let namespace = gantry_plan::namespace(&settings.kubernetes).name;
+    format!("{host} {namespace} {}", gantry_plan::pause_name(settings, &shared.system_id))
+}
+
 struct Keeper<'r> {
     runner: &'r Runner,
     level: Level,
+    heartbeats: Heartbeats,
     /// When the Deployment was written last, and with how many pods.
     written: Option<(Instant, u32)>,
     class: Class,
@@ -74,23 +99,41 @@ enum Class {
 
 impl<'r> Keeper<'r> {
     fn new(runner: &'r Runner) -> Self {
-        Self { runner, level: Level::default(), written: None, class: Class::Unmade, trouble: None }
+        Self {
+            runner,
+            level: Level::default(),
+            heartbeats: Heartbeats::default(),
+            written: None,
+            class: Class::Unmade,
+            trouble: None,
+        }
+    }
+
+    /// What to hold while one looks after the Deployment.
+    fn kept(&self) -> Arc<Mutex<()>> {
+        self.runner.shared.pause_names.of(kept_name(&self.runner.shared, &self.runner.settings))
+    }
+
+    /// What a runner without policies does. Most such runners have no right to look for Deployments,
+    /// and need none.
+    async fn search(&mut self) {
+        let kept = self.kept();
+        loop {
+            let found = {
+                // Not while another entry makes and counts them. That one searches as well.
+                let _only_one = kept.lock().await;
+                self.remove_left().await
+            };
+            if found.is_err_and(|error| error.fault == Fault::Forbidden) {
+                return;
+            }
+            sleep(SEARCH).await;
+        }
     }
 
     async fn run(&mut self) {
-        let has_policies = self.has_policies();
         loop {
-            let found = self.remove_left().await;
-            if !has_policies {
-                // Most runners have no such pods and no right to look for them, and need none.
-                let may_not = found.is_err_and(|error| error.fault == Fault::Forbidden);
-                if may_not {
-                    return;
-                }
-                sleep(SEARCH).await;
-                continue;
-            }
-            if let Err(error) = found {
+            if let Err(error) = self.remove_left().await {
                 self.failed("get_deployment", &error);
             }
             let searched = Instant::now();
@@ -99,10 +142,6 @@ impl<'r> Keeper<'r> {
                 sleep(LOOK).await;
             }
         }
-    }
-
-    fn has_policies(&self) -> bool {
-        !self.runner.settings.kubernetes.autoscaler.policies.is_empty()
     }
 
     /// Makes the priority class, unless that has been done.
@@ -128,17 +167,23 @@ impl<'r> Keeper<'r> {
         let own = gantry_plan::pause_name(settings, &self.runner.shared.system_id);
         let fleet = self.runner.fleet(cluster.namespace());
         let found = cluster.list_deployments(&gantry_plan::pause_selector()).await?;
-        let now = Timestamp::now().as_second();
-        for deployment in found.into_iter().filter(|found| gantry_plan::pause_is_of(found, settings, &fleet)) {
-            let heartbeat =
-                deployment.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_PAUSE_HEARTBEAT));
-            let at = heartbeat.and_then(|text| text.parse::<Timestamp>().ok());
+        let found: Vec<_> =
+            found.into_iter().filter(|found| gantry_plan::pause_is_of(found, settings, &fleet)).collect();
+        let shared = &self.runner.shared;
+        let is_wanted = shared.pause_names.is_wanted(&kept_name(shared, settings));
+        let now = Instant::now();
+        let heartbeats = found.iter().filter_map(|found| {
+            let text = found.metadata.annotations.as_ref()?.get(ANNOTATION_PAUSE_HEARTBEAT)?;
+            Some((found.metadata.name.as_deref()?, text.as_str()))
+        });
+        self.heartbeats.look(heartbeats, now);
+        for deployment in found {
             let name = deployment.metadata.name.unwrap_or_default();
             let is_left = if name == own {
                 // An earlier life of this manager has left it.
-                !self.has_policies()
+                !is_wanted
             } else {
-                at.is_some_and(|at| now - at.as_second() > LEFT)
+                self.heartbeats.are_silent(&name, now)
             };
             if is_left {
                 LeftPausePodsRemoved(&name).say();
@@ -207,6 +252,27 @@ impl<'r> Keeper<'r> {
     }
 }
 
+/// What managers have said last of their Deployments, and since when that is the same by our own
+/// clock: theirs may be wrong.
+#[derive(Debug, Default)]
+struct Heartbeats(BTreeMap<String, (String, Instant)>);
+
+impl Heartbeats {
+    /// These are all there are now, by name.
+    fn look<'a>(&mut self, found: impl Iterator<Item = (&'a str, &'a str)>, now: Instant) {
+        let mut before = std::mem::take(&mut self.0);
+        for (name, text) in found {
+            let same = before.remove(name).filter(|(before, _)| before == text);
+            self.0.insert(name.to_owned(), same.unwrap_or_else(|| (text.to_owned(), now)));
+        }
+    }
+
+    /// Whether this one's manager has said nothing for [`LEFT`].
+    fn are_silent(&self, name: &str, now: Instant) -> bool {
+        self.0.get(name).is_some_and(|(_, since)| now.saturating_duration_since(*since) >= LEFT)
+    }
+}
+
 /// How many pause pods a runner with so many jobs should have now, and how long fewer must have
 /// been enough before some go, for a manager whose own zone is `here`.
 fn wanted(autoscaler: &Autoscaler, jobs: usize, now: Timestamp, here: &TimeZone) -> (u32, Duration) {
@@ -250,56 +316,4 @@ impl Level {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use gantry_config::settings::kubernetes::Autoscaler;
-    use jiff::tz::TimeZone;
-    use tokio::time::Instant;
-
-    use super::{Level, wanted};
-
-    fn autoscaler(more: &str) -> Autoscaler {
-        let text = format!(
-            "[[runners]]\nurl = \"https://gitlab.example.com\"\ntoken = \"glrt-x\"\nexecutor = \"kubernetes\"\n\
-             [runners.kubernetes.autoscaler]\n{more}"
-        );
-        let loaded = gantry_config::load(&text, &|_| None).expect("a file");
-        assert_eq!((loaded.unusable.len(), loaded.warnings.len()), (0, 0), "{:?}", loaded.warnings);
-        loaded.settings.runners.into_iter().next().expect("a runner").kubernetes.autoscaler
-    }
-
-    #[test]
-    fn policies_say_how_many() {
-        let settings = autoscaler(
-            "max_pause_pods = 8\n\
-             [[runners.kubernetes.autoscaler.policy]]\nidle_count = 1\n\
-             [[runners.kubernetes.autoscaler.policy]]\nperiods = [\"* 8-17 * * mon-fri\"]\ntimezone = \"Europe/Berlin\"\n\
-             idle_count = 2\nidle_time = \"10m\"\nscale_factor = 0.5\nscale_factor_limit = 5\n",
-        );
-        // 2026-11-30 is a Monday, and Berlin an hour ahead.
-        for (now, jobs, expected) in [
-            ("2026-11-30T06:59:59Z", 30, (1, 5)),
-            ("2026-11-30T07:00:00Z", 0, (2, 10)),
-            ("2026-11-30T07:00:00Z", 5, (3, 10)),
-            ("2026-11-30T07:00:00Z", 30, (5, 10)),
-            ("2026-11-29T07:00:00Z", 30, (1, 5)),
-        ] {
-            let (pods, idle_time) = wanted(&settings, jobs, now.parse().expect("a time"), &TimeZone::UTC);
-            assert_eq!((pods, idle_time.as_secs() / 60), expected, "{now} {jobs}");
-        }
-        let bounded = autoscaler("max_pause_pods = 3\n[[runners.kubernetes.autoscaler.policy]]\nscale_factor = 2\n");
-        let (pods, _) = wanted(&bounded, 30, jiff::Timestamp::UNIX_EPOCH, &TimeZone::UTC);
-        assert_eq!(pods, 3);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn there_are_more_at_once_and_fewer_after_a_while() {
-        let (mut level, start, minute) = (Level::default(), Instant::now(), Duration::from_mins(1));
-        let mut at = |wanted, minutes: u32| level.next(wanted, 5 * minute, start + minutes * minute);
-        assert_eq!([at(3, 0), at(1, 1), at(1, 5)], [3, 3, 3]);
-        assert_eq!(at(3, 5), 3, "as many as before start the time anew");
-        assert_eq!([at(2, 6), at(1, 10), at(2, 11), at(0, 12)], [3, 3, 2, 2]);
-        assert_eq!(at(7, 12), 7);
-    }
-}
+mod tests;

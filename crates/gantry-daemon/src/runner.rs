@@ -62,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) health: Health,
     pub(crate) running: Running,
     pub(crate) pause_names: crate::kept::KeptNames,
+    /// What looks after pause pods, and removes them at the end.
+    pub(crate) pause_keepers: TaskTracker,
     pub(crate) helper: Arc<HelperBinaries>,
     /// Set when the process ends: what becomes of running jobs.
     pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,

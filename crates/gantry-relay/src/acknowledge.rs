@@ -87,7 +87,7 @@ pub async fn gitlab_status(client: &Client, job: &JobCredentials, info: &RunnerI
 }
 
 /// Tells GitLab that the job starts (`PUT running`). Tries until there is a clear answer, at most
-/// for [`limits::ACKNOWLEDGE_WINDOW`].
+/// for [`limits::ACKNOWLEDGE_WINDOW`], in which a process that sleeps during a try has not tried.
 ///
 /// 400 and 409 mean that GitLab does not wait for an acknowledgement (an older server, or running
 /// already) and count as running; only a state in the answer can say that the job is gone.
@@ -97,7 +97,11 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
     let mut answer_timeout = AnswerTimeout::default();
     loop {
         let begun = Instant::now();
-        let answer = put(client, job, info, JobState::Running, &mut answer_timeout).await;
+        let left = limits::ACKNOWLEDGE_WINDOW.saturating_sub(tried_for);
+        let most = limits::ACKNOWLEDGE_TRY.min(left);
+        let answer = put_within(most, client, job, info, JobState::Running, &mut answer_timeout).await;
+        // What goes beyond is a process that has slept.
+        tried_for += begun.elapsed().min(most);
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
             return AckOutcome::Gone(reason);
@@ -112,15 +116,13 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
             | UpdateOutcome::TraceRejected
             | UpdateOutcome::BadRequest
             | UpdateOutcome::Conflict => return AckOutcome::Running,
-            outcome
-                if tried_for + begun.elapsed().min(limits::ACKNOWLEDGE_TRY) + wait >= limits::ACKNOWLEDGE_WINDOW =>
-            {
+            outcome if tried_for + wait >= limits::ACKNOWLEDGE_WINDOW => {
                 return AckOutcome::Unanswered { message: status_words(&outcome) };
             }
             _ => {}
         }
         sleep(wait).await;
-        tried_for += begun.elapsed().min(limits::ACKNOWLEDGE_TRY);
+        tried_for += wait;
     }
 }
 
@@ -154,7 +156,20 @@ async fn put(
     state: JobState,
     answer_timeout: &mut AnswerTimeout,
 ) -> UpdateAnswer {
-    let answer = client.update_job(job, &JobUpdate::of(state), info, answer_timeout.answer_time()).await;
+    put_within(Duration::MAX, client, job, info, state, answer_timeout).await
+}
+
+/// The same, and the answer gets no more time than this.
+async fn put_within(
+    most: Duration,
+    client: &Client,
+    job: &JobCredentials,
+    info: &RunnerInfo,
+    state: JobState,
+    answer_timeout: &mut AnswerTimeout,
+) -> UpdateAnswer {
+    let answer_time = answer_timeout.answer_time().min(most);
+    let answer = client.update_job(job, &JobUpdate::of(state), info, answer_time).await;
     match &answer.outcome {
         UpdateOutcome::Accepted => answer_timeout.succeeded(),
         UpdateOutcome::Unreachable(error) => answer_timeout.failed(error),

@@ -79,8 +79,8 @@ pub(crate) const PENDING_INTERVAL: Duration = Duration::from_secs(30);
 /// acknowledgement.
 pub(crate) const ACKNOWLEDGE_WINDOW: Duration = Duration::from_secs(120);
 
-/// What one try counts of that at most: a process that sleeps in one, or one whose answer never
-/// comes, has not tried for all that time.
+/// How long the answer of one try is waited for, and what a try counts of that at most: three that
+/// are not answered fit, and a process that sleeps in one has not tried for all that time.
 pub(crate) const ACKNOWLEDGE_TRY: Duration = Duration::from_secs(40);
 
 /// A keep-alive that is late by this much shows that the process has slept, or that GitLab takes

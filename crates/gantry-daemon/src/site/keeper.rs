@@ -453,7 +453,7 @@ impl Fleets {
 }
 
 /// All pods of ours, straight from the API server.
-async fn list(site: &Site) -> Option<Vec<Arc<PodFacts>>> {
+pub(super) async fn list(site: &Site) -> Option<Vec<Arc<PodFacts>>> {
     match timeout(BEAT_LIMIT, site.cluster().list_pods(&format!("{LABEL_MANAGED}=true"))).await {
         Ok(Ok(pods)) => Some(pods.iter().map(|pod| Arc::new(PodFacts::digest(pod, None))).collect()),
         Ok(Err(error)) => {

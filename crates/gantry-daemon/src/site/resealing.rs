@@ -3,47 +3,108 @@
 
 use std::time::Duration;
 
-use gantry_kube::{Fault, Marked, ObservedPod, PodFacts, PodNow};
+use gantry_kube::{Coverage, Fault, Marked, ObservedPod, PodFacts, PodNow};
 use gantry_plan::{ANNOTATION_TICKET, LABEL_FLEET, LABEL_JOB};
 use gantry_wire::ticket::{Ticket, TicketBinding, TicketKey};
 use tokio::time::sleep;
 
-use crate::site::owners;
+use crate::site::keeper;
 use crate::site::shared::{Marking, Site};
 
-/// When tickets are sealed anew, from the exchange on. A request for a job that was under way may
-/// still bring one, whose pod is made within the second time.
-const PASSES: [Duration; 2] = [Duration::ZERO, Duration::from_mins(1)];
+/// Between two passes. A request for a job that was under way at the exchange may still bring one
+/// that the old token seals, whose pod is made within this time.
+const PAUSE: Duration = Duration::from_mins(1);
+
+/// How many passes there are at least: one at once, and one for such jobs.
+const PASSES: u32 = 2;
+
+/// How many passes there are at most, for an API server that is away: those that were there at the
+/// exchange have mostly ended after so many minutes, and a refusal of one may last for ever.
+const PASSES_MAX: u32 = 60;
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Everything that the old key opens is sealed with the new one.
+    Done,
+    /// Some may not be.
+    Failed,
+    /// Pods may not be patched.
+    Refused,
+}
 
 /// Seals the tickets of all jobs of this process anew that the old key opens.
 pub(super) async fn reseal(site: &Site, old: &TicketKey, new: &TicketKey) {
-    for pause in PASSES {
-        sleep(pause).await;
-        let pods = site.cluster().seen_pods();
-        let ours = pods.iter().filter(|facts| owners::name(facts) == Some(site.owner().as_ref()));
-        for facts in ours {
-            if site.marking() == Marking::Refused {
-                return;
+    for number in 1..=PASSES_MAX {
+        let ended = pass(site, (old, new)).await;
+        if is_last(number, ended) {
+            if ended != Pass::Done {
+                tracing::debug!("tickets may still be sealed with the old token, and no later manager opens them");
             }
-            reseal_one(site, facts, (old, new)).await;
+            return;
         }
+        sleep(PAUSE).await;
     }
 }
 
-async fn reseal_one(site: &Site, facts: &PodFacts, (old, new): (&TicketKey, &TicketKey)) {
+/// Whether no pass follows on this one: it, and not the first, has done everything, or more are in
+/// vain.
+fn is_last(number: u32, ended: Pass) -> bool {
+    match ended {
+        Pass::Done => number >= PASSES,
+        Pass::Failed => number >= PASSES_MAX,
+        Pass::Refused => true,
+    }
+}
+
+async fn pass(site: &Site, keys: (&TicketKey, &TicketKey)) -> Pass {
+    let (pods, are_all) = match site.coverage() {
+        Coverage::Live { .. } => (site.cluster().seen_pods(), true),
+        Coverage::Refused => {
+            let listed = keeper::list(site).await;
+            let are_all = listed.is_some();
+            (listed.unwrap_or_default(), are_all)
+        }
+        Coverage::Unknown | Coverage::Lost { .. } => (site.cluster().seen_pods(), false),
+    };
+    let mut becomes = if are_all { Pass::Done } else { Pass::Failed };
+    // What a pod says of its manager may be late, or wrong.
+    for facts in pods.iter().filter(|facts| site.has(facts)) {
+        if site.marking() == Marking::Refused {
+            return Pass::Refused;
+        }
+        if !reseal_one(site, facts, keys).await {
+            becomes = Pass::Failed;
+        }
+    }
+    becomes
+}
+
+/// Whether nothing is left to do about this one.
+async fn reseal_one(site: &Site, facts: &PodFacts, (old, new): (&TicketKey, &TicketKey)) -> bool {
     let pod = facts.pod();
-    let PodNow::Present(found) = site.cluster().get_pod(&pod).await else { return };
-    let Some(ticket) = resealed(site, facts, &found, (old, new)) else { return };
+    let found = match site.cluster().get_pod(&pod).await {
+        PodNow::Present(found) => found,
+        PodNow::Gone | PodNow::Replaced => return true,
+        PodNow::Unknown(error) => {
+            tracing::debug!(%error, pod = pod.name, "the ticket of a job cannot be looked at; trying again");
+            return false;
+        }
+    };
+    let Some(ticket) = resealed(site, facts, &found, (old, new)) else { return true };
     let version = found.metadata.resource_version.as_deref();
     match site.cluster().annotate(&pod, &[(ANNOTATION_TICKET, ticket.as_str())], version).await {
-        Ok(Marked::Done(_)) => tracing::debug!(pod = pod.name, "the ticket of a job was sealed with the new token"),
-        // The second pass comes to it again.
-        Ok(Marked::Changed) => {}
+        Ok(Marked::Done(_)) => {
+            tracing::debug!(pod = pod.name, "the ticket of a job was sealed with the new token");
+            true
+        }
+        Ok(Marked::Changed) => false,
         Err(error) => {
             if error.fault == Fault::Forbidden {
                 site.set_marking(Marking::Refused);
             }
             tracing::debug!(%error, pod = pod.name, "the ticket of a job was not sealed with the new token");
+            false
         }
     }
 }
@@ -62,4 +123,25 @@ fn resealed(
     let fleet = fleets.into_iter().find(|fleet| facts.mark(LABEL_FLEET) == Some(fleet.label().as_str()))?;
     let binding = TicketBinding { pod: &facts.name, namespace, job_id, fleet: fleet.name() };
     Some(Ticket::open(text, old, &binding).ok()?.seal(new, &binding))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pass::{Done, Failed, Refused};
+    use super::{Pass, is_last};
+
+    /// How many passes there are when they end like this, and then all like the last.
+    fn made(ends: &[Pass]) -> Option<u32> {
+        let ends = ends.iter().chain(ends.last().into_iter().cycle());
+        (1..=100).zip(ends).find(|(number, ended)| is_last(*number, **ended)).map(|(number, _)| number)
+    }
+
+    #[test]
+    fn there_are_passes_until_one_has_had_no_error() {
+        assert_eq!(made(&[Done]), Some(2));
+        assert_eq!(made(&[Failed, Done]), Some(2));
+        assert_eq!(made(&[Done, Failed, Failed, Done]), Some(4));
+        assert_eq!(made(&[Failed, Refused]), Some(2));
+        assert_eq!(made(&[Failed]), Some(60));
+    }
 }

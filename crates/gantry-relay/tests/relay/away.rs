@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use gantry_gitlab::{Body, ByteStream, Client, ClientOptions, Timeouts, Transport, TransportError, TransportFault};
-use gantry_relay::{Pace, RelayEnd, RelayJob};
+use gantry_relay::{AckOutcome, Pace, RelayEnd, RelayJob, acknowledge};
 use http::{Method, Request, Response};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, advance, sleep, sleep_until};
 
 use super::{closed, creds, info, trace};
 
@@ -150,9 +150,14 @@ async fn half_an_hour_costs_nothing_of_a_log_and_its_end() {
     }
 }
 
+fn client(gitlab: &Arc<GitLab>) -> Client {
+    let way = Arc::new(Way(Arc::clone(gitlab)));
+    Client::with_transport(ClientOptions::new("https://gitlab.test"), way).unwrap()
+}
+
 /// A job that prints a piece each minute.
 async fn relayed(gitlab: &Arc<GitLab>, whole: &[u8]) -> RelayEnd {
-    let client = Client::with_transport(ClientOptions::new("https://gitlab.test"), Arc::new(Way(Arc::clone(gitlab))));
+    let client = client(gitlab);
     let job = RelayJob {
         creds: creds(),
         info: info(),
@@ -178,7 +183,25 @@ async fn relayed(gitlab: &Arc<GitLab>, whole: &[u8]) -> RelayEnd {
     let reading = async { while reports.recv().await.is_some() {} };
     let beside = async { tokio::join!(printing, reading) };
     tokio::select! {
-        end = gantry_relay::run(client.unwrap(), job, inbox, outbox) => end,
+        end = gantry_relay::run(client, job, inbox, outbox) => end,
         _ = beside => unreachable!("who prints waits for the end"),
+    }
+}
+
+/// GitLab's own limit for an acknowledgement.
+const ACKNOWLEDGE: Duration = Duration::from_mins(2);
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_not_acknowledged_for_longer_than_gitlab_waits() {
+    for trouble in [Trouble::Away, Trouble::Silent, Trouble::Slow, Trouble::Says(503)] {
+        let gitlab = Arc::new(GitLab { trouble, begun: Instant::now(), state: Mutex::default() });
+        let client = client(&gitlab);
+        advance(BEGINS).await;
+        let asked = Instant::now();
+        let outcome = acknowledge(&client, &creds(), &info()).await;
+        let took = asked.elapsed();
+        assert!(matches!(outcome, AckOutcome::Unanswered { .. }), "{trouble:?}: {outcome:?}");
+        assert!(took <= ACKNOWLEDGE + Duration::from_secs(1), "{trouble:?}: {took:?}");
+        assert!(took >= ACKNOWLEDGE / 2, "{trouble:?}: {took:?}");
     }
 }
