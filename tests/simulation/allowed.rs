@@ -54,6 +54,10 @@ const TOKEN_LEEWAY: Duration = Duration::from_secs(200);
 /// acknowledgement without an answer for as long as it is tried.
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(100);
 
+/// A manager that lives for so long ends a job that it has found, whatever its pod shows: the time
+/// that a pod has to start, a minute more, and what the looks at it take.
+const LONG_ENOUGH: Duration = Duration::from_secs(300);
+
 /// What ends a pod, or a container of it.
 pub(crate) const POD_HARMS: [Harm; 5] =
     [Harm::PodDeleted, Harm::Evicted, Harm::HelperKilled, Harm::BuildKilled, Harm::OutOfMemory];
@@ -79,7 +83,7 @@ const TABLE: [Row; 15] = [
         when: "its pod was ended or it has not begun, managers were killed, and its time-out was over before one lived for long enough",
         is_so: |job| {
             let needs_manager = job.was_hit_by(&POD_HARMS) || job.facts.tries.is_empty();
-            needs_manager && job.troubles.manager_killed && job.program.timeout < Duration::from_secs(3600)
+            needs_manager && job.troubles.manager_killed && job.longest_life < LONG_ENOUGH
         },
         ends: &[End::Forgotten],
     },

@@ -143,23 +143,7 @@ impl Fate {
 
     async fn strike(&mut self, fault: Fault) -> anyhow::Result<()> {
         match fault {
-            Fault::KillManager => {
-                self.ledger.book().manager_killed();
-                let manager = self.any_manager();
-                manager.kill();
-                let name = manager.name.clone();
-                self.ledger.tell(|| format!("{name} is killed"));
-                self.succeed().await?;
-            }
-            Fault::TerminateManager => {
-                self.ledger.book().manager_leaves();
-                self.any_manager().terminate();
-                self.succeed().await?;
-            }
-            Fault::DrainManager => {
-                self.any_manager().drain();
-                self.succeed().await?;
-            }
+            Fault::KillManager | Fault::TerminateManager | Fault::DrainManager => self.end_manager(fault).await?,
             Fault::AddManager if self.managers.len() < MANAGERS => self.hire().await?,
             Fault::AddManager => {}
             Fault::CutExec => self.any_held(Held::Exec, Switch::cut),
@@ -218,18 +202,39 @@ impl Fate {
         Duration::from_secs(self.rng.random_range(1..most))
     }
 
+    /// A manager ends, and another comes.
+    async fn end_manager(&mut self, fault: Fault) -> anyhow::Result<()> {
+        let manager = self.any_manager();
+        match fault {
+            Fault::KillManager => manager.kill(),
+            Fault::TerminateManager => manager.terminate(),
+            _ => manager.drain(),
+        }
+        let name = manager.name.clone();
+        match fault {
+            Fault::KillManager => self.ledger.book().manager_killed(),
+            Fault::TerminateManager => self.ledger.book().manager_leaves(),
+            _ => {}
+        }
+        self.ledger.book().manager_rests(&name);
+        self.ledger.tell(|| format!("{fault:?}: {name}"));
+        self.succeed().await
+    }
+
     /// A manager stands still for a while.
     fn freeze(&mut self) {
         let time = self.seldom_long(400);
         let manager = self.any_manager();
         let (life, name) = (manager.freeze(), manager.name.clone());
         self.ledger.book().manager_frozen();
+        self.ledger.book().manager_rests(&name);
         self.ledger.tell(|| format!("{name} stands still for {time:?}"));
         self.frozen.push(life.clone());
         let ledger = self.ledger.clone();
         tasks::spawn(async move {
             sleep(time).await;
             ledger.tell(|| format!("{name} goes on"));
+            ledger.book().manager_lives(&name);
             life.thaw();
         });
     }

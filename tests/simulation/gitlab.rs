@@ -82,7 +82,9 @@ impl Line {
         };
         if let Some(job) = job_of(&parts) {
             let got_there = !matches!(fate, Fate::Refused | Fate::LostRequest | Fate::Status(_));
-            self.ledger.of(job, |facts| facts.asked_gitlab(got_there));
+            let acknowledges = parts.method == http::Method::PUT
+                && serde_json::from_slice(&body).is_ok_and(|body: Value| body["state"] == "running");
+            self.ledger.of(job, |facts| facts.asked_gitlab(got_there, acknowledges));
         }
         match fate {
             Fate::Refused => return Err(TransportError::new(TransportFault::Connect, "refused")),

@@ -38,6 +38,9 @@ const TURNS: usize = 3;
 /// got by then, and both may have the end: for so long they may tell GitLab the same by turns.
 const APART: Duration = Duration::from_secs(60);
 
+/// And so often: each tells the rest of the log and the end, again where the other was first.
+const MOST_APART: usize = 12;
+
 const TOGETHER: Duration = Duration::from_secs(20);
 
 /// A job's time-out is noticed within this time.
@@ -114,7 +117,9 @@ pub(crate) async fn check(fate: &Fate, reached_end: bool) -> anyhow::Result<Vec<
         let none = Facts::default();
         let facts = book.jobs.get(&job.id).unwrap_or(&none);
         let troubles = book.troubles(job.ended_in(&fate.ledger, program));
-        let judged = Judged { shown: job, program, facts, troubles };
+        let begun = fate.ledger.begun + program.at;
+        let longest_life = book.longest_life(begun, begun + program.timeout + LAST_CHANCE);
+        let judged = Judged { shown: job, program, facts, troubles, longest_life };
         wrong.extend(judged.problems(&trace).into_iter().map(|problem| format!("job {}: {problem}", job.id)));
     }
     wrong.extend(violations(&fate.desk.get("/sim/violations").await?, &fate.ledger.book()));
@@ -134,6 +139,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) facts: &'a Facts,
     /// What had gone wrong around it before it ended.
     pub(crate) troubles: Troubles,
+    /// For how long a manager has lived at most, while GitLab waited for its end.
+    pub(crate) longest_life: Duration,
 }
 
 impl Judged<'_> {
@@ -287,9 +294,8 @@ impl Judged<'_> {
         };
         if self.troubles.api {
             let spells = turns.chunk_by(|one, next| next.duration_since(*one) < TOGETHER);
-            let long =
-                spells.map(|spell| (spell[0], spell[spell.len() - 1])).find(|(first, last)| *last - *first > APART);
-            return long.map_or(Ok(()), |(first, _)| who(first));
+            let is_long = |spell: &&[Instant]| spell.len() > MOST_APART || spell[spell.len() - 1] - spell[0] > APART;
+            return spells.into_iter().find(is_long).map_or(Ok(()), |spell| who(spell[0]));
         }
         match turns.windows(TURNS).find(|turns| turns[TURNS - 1].duration_since(turns[0]) < TOGETHER) {
             None => Ok(()),
@@ -306,7 +312,8 @@ impl Judged<'_> {
         let is_overdue =
             self.shown.ran_for().is_some_and(|ran| ran + self.waiting() >= self.program.timeout + LAST_CHANCE);
         let is_proven = self.program.outcome() == Outcome::NoPod || self.was_hit_by(&allowed::POD_HARMS);
-        self.troubles.api && (is_proven || is_overdue) && rest.contains("Job failed")
+        let is_own = rest.contains("Job failed") && !rest.contains(&format!("@{}:", self.program.id));
+        self.troubles.api && (is_proven || is_overdue) && is_own
     }
 
     /// The log is what was printed, byte for byte, as far as the pod lived to tell.
@@ -367,9 +374,19 @@ fn violations(list: &Value, book: &Book) -> Vec<String> {
         let facts = entry["job"].as_u64().and_then(|job| book.jobs.get(&job));
         facts.is_none_or(|facts| facts.pods.is_empty() || facts.harms.contains(&Harm::PodDeleted))
     };
+    let is_dead = |entry: &Value| {
+        let facts = entry["job"].as_u64().and_then(|job| book.jobs.get(&job));
+        facts.is_some_and(|facts| facts.harms.iter().any(|harm| allowed::POD_HARMS.contains(harm)))
+    };
     let excused = |entry: &Value| match entry["rule"].as_str().unwrap_or_default() {
         // The agent of a job that its manager had to end without it.
         "log after verdict" => troubles.api || troubles.is_first_version,
+        // Two with the same proof that a pod is dead, in one moment: GitLab takes a last line for
+        // the other.
+        "log rewritten" => troubles.api && troubles.manager_killed && is_dead(entry),
+        // A manager slept with the verdict of an agent that died meanwhile: another has reported
+        // what the pod shows, and GitLab refuses the second end.
+        "verdict changed" => troubles.manager_killed && is_dead(entry),
         // An acknowledgement that GitLab has not answered for as long as it is tried.
         "log before acknowledgement" => troubles.gitlab,
         UNACKNOWLEDGED => troubles.gitlab || troubles.manager_lost && (troubles.api || left_no_trace(entry)),

@@ -18,6 +18,9 @@ pub(crate) enum Harm {
     Canceled,
 }
 
+/// Requests that are farther apart are no tries of one thing.
+const TRIES_APART: Duration = Duration::from_secs(60);
+
 /// The facts about one job.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
@@ -36,23 +39,31 @@ pub(crate) struct Facts {
     pub(crate) harms: BTreeSet<Harm>,
     /// When GitLab got a piece of its log, or its end, and from whom.
     pub(crate) reports: Vec<(Instant, Arc<str>)>,
-    /// Since when every request to GitLab about it has failed before it got there.
-    unheard_since: Option<Instant>,
-    /// For how long that was so at most.
+    /// GitLab has heard that it runs.
+    is_acknowledged: bool,
+    /// When the first and the last of the requests about it were sent that did not get there, one
+    /// soon after the other.
+    unheard_since: Option<(Instant, Instant)>,
+    /// For how long that was so at most, before GitLab heard that it runs.
     pub(crate) unheard: Duration,
     /// The trace as the agent had it when it ended.
     pub(crate) trace: Option<Vec<u8>>,
 }
 
 impl Facts {
-    /// Notes that a request about it is sent to GitLab, and whether it gets there.
-    pub(crate) fn asked_gitlab(&mut self, got_there: bool) {
+    /// Notes that a request about it is sent to GitLab, and whether it gets there, and says that
+    /// the job runs.
+    pub(crate) fn asked_gitlab(&mut self, got_there: bool, acknowledges: bool) {
         let now = Instant::now();
-        let since = *self.unheard_since.get_or_insert(now);
-        self.unheard = self.unheard.max(now - since);
-        if got_there {
+        self.is_acknowledged |= got_there && acknowledges;
+        if got_there || self.is_acknowledged {
             self.unheard_since = None;
+            return;
         }
+        let is_soon = |(_, last): &(Instant, Instant)| now - *last <= TRIES_APART;
+        let first = self.unheard_since.filter(is_soon).map_or(now, |(first, _)| first);
+        self.unheard_since = Some((first, now));
+        self.unheard = self.unheard.max(now - first);
     }
 }
 
@@ -60,6 +71,8 @@ impl Facts {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub(crate) jobs: BTreeMap<u64, Facts>,
+    /// From when until when managers lived, by their names. One that stands still does not.
+    lives: BTreeMap<String, Vec<(Instant, Option<Instant>)>>,
     /// When a manager was killed or told to leave for the first time.
     managers_lost: Option<Instant>,
     /// When a manager was killed for the first time.
@@ -86,6 +99,26 @@ impl Book {
     /// Notes what holds in this world from its beginning.
     pub(crate) fn world_is(&mut self, pods_are_blind: bool, is_first_version: bool) {
         (self.pods_are_blind, self.is_first_version) = (pods_are_blind, is_first_version);
+    }
+
+    /// Notes that a manager lives from now on.
+    pub(crate) fn manager_lives(&mut self, name: &str) {
+        self.lives.entry(name.to_owned()).or_default().push((Instant::now(), None));
+    }
+
+    /// Notes that a manager lives no more, or stands still.
+    pub(crate) fn manager_rests(&mut self, name: &str) {
+        if let Some((_, until @ None)) = self.lives.get_mut(name).and_then(|lives| lives.last_mut()) {
+            *until = Some(Instant::now());
+        }
+    }
+
+    /// For how long a manager has lived at most, between two moments.
+    pub(crate) fn longest_life(&self, after: Instant, before: Instant) -> Duration {
+        let length = |(from, until): &(Instant, Option<Instant>)| {
+            until.unwrap_or(before).min(before).saturating_duration_since((*from).max(after))
+        };
+        self.lives.values().flatten().map(length).max().unwrap_or_default()
     }
 
     /// Notes that a manager is told to leave now.

@@ -57,6 +57,7 @@ impl Office {
         self.hired += 1;
         let name = format!("manager-{}", self.hired);
         self.ledger.tell(|| format!("{name} starts"));
+        self.ledger.book().manager_lives(&name);
         let config = if self.customs.anew { self.register(&name).await? } else { self.shared_config() };
         let outside = InMemory { line: self.line.of(&name), wire: Arc::clone(&self.wire), begun: self.begun };
         Manager::start(name, config, Arc::new(outside), REGISTRATION).await

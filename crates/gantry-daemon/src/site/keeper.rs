@@ -34,6 +34,10 @@ const LIST: Duration = Duration::from_secs(60);
 /// the next look, and others wait for one and a half beats.
 const BEAT_LIMIT: Duration = Duration::from_secs(4);
 
+/// Until a heartbeat is tried again that the API server did not take: several fit into the time in
+/// which others would hear nothing.
+const BEAT_AGAIN: Duration = Duration::from_secs(1);
+
 /// Pods that one heartbeat is tried on. Where a watch has stalled, those that it still shows may
 /// all be gone.
 const CARRIERS: usize = 4;
@@ -177,7 +181,7 @@ impl Keeper {
             self.seen.clone_from(pods);
         }
         // Who cannot see all pods lives all the same.
-        self.heart.beat(site, &self.seen, !first.shared.jobs.is_empty()).await;
+        self.heart.beat(site, &self.seen, site.has_jobs()).await;
         let Some(pods) = pods else { return };
         if first.shared.jobs.is_closed() {
             // No new jobs, and none of others.
@@ -397,6 +401,9 @@ impl Heart {
                 Err(_) => {
                     tracing::debug!("other managers cannot be reported in time that this one lives; trying again");
                 }
+            }
+            if site.marking() != Marking::Refused {
+                self.next = Some(Instant::now() + BEAT_AGAIN);
             }
             return true;
         }

@@ -158,6 +158,12 @@ impl Site {
         state.held.contains(&facts.name) || state.orphans.get(&facts.uid) == Some(&Progress::Here)
     }
 
+    /// Whether any job of this process has its pod here.
+    pub(super) fn has_jobs(&self) -> bool {
+        let state = self.lock();
+        !state.held.is_empty() || state.orphans.values().any(|progress| *progress == Progress::Here)
+    }
+
     /// How far this manager is with a pod of another.
     pub(super) fn progress(&self, uid: &str) -> Option<Progress> {
         self.lock().orphans.get(uid).copied()

@@ -84,8 +84,9 @@ impl Machine {
         self.knows_place = true;
         let (base, end) = (self.window.base(), self.window.end());
         // Behind what is ours, as far as that is held, is what another has sent: the agent by
-        // itself, or another manager. Only where the log ends as the piece does it may be the piece,
-        // sent before and not answered, unless a piece that short was sent to tell the two apart.
+        // itself, or another manager. Only where the log ends as the piece does it may be the
+        // piece, sent before and not answered, unless a piece that short was sent to tell the two
+        // apart.
         let is_foreign = self.ending.as_mut().is_some_and(|Ending { final_line, trace, .. }| {
             let ours = end.saturating_sub(final_line.line as u64);
             if std::mem::take(&mut final_line.is_blind) {

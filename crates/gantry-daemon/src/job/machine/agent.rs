@@ -157,11 +157,11 @@ impl Machine {
                 self.found(phase, time, out);
             }
             Life::Attaching { .. } => self.handed_over(phase, out),
-            Life::HandedOver { .. } => {
-                self.met_again(phase, out);
+            Life::HandedOver { sent_ending, .. } => {
                 if let Some(ending) = self.late.take().filter(|_| !self.shim) {
-                    self.end_job(ending, out);
+                    sent_ending.get_or_insert(ending);
                 }
+                self.met_again(phase, out);
             }
             _ => {}
         }

@@ -617,7 +617,9 @@ fn an_agent_out_of_reach_may_have_begun_when_its_pods_time_to_start_is_over() {
     let mut begun = cut_off();
     begun.acts(Event::ShimReady);
     assert_eq!(begun.acts(ready(Phase::Running)), []);
-    let [Effect::SendFail(Ending::PodStartTimeout { .. })] = cut_off().acts(ready(Phase::Running))[..] else { panic!() };
+    let [Effect::SendFail(Ending::PodStartTimeout { .. })] = cut_off().acts(ready(Phase::Running))[..] else {
+        panic!()
+    };
 }
 
 #[test]

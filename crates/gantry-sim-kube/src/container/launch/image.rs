@@ -13,14 +13,15 @@ use super::{
         error::{Failure, Step},
         spec::{ContainerSpec, Privilege},
     },
-    mounts, rootfs,
+    mounts,
+    own_files::{OLD_ROOT_NAME, write_etc},
 };
 
 /// Where its layers are, relative to the working directory.
 const LAYERS: &str = "layers/image";
 
 /// Directories that the kernel's file systems and the host's root are mounted on.
-const MOUNT_POINTS: [&str; 4] = ["proc", "sys", "dev", rootfs::OLD_ROOT_NAME];
+const MOUNT_POINTS: [&str; 4] = ["proc", "sys", "dev", OLD_ROOT_NAME];
 
 /// Shows the files of `image` on `root`.
 pub(super) fn mount(image: &Path, root: &Path, spec: &ContainerSpec, privilege: Privilege) -> Result<(), Failure> {
@@ -35,7 +36,7 @@ pub(super) fn mount(image: &Path, root: &Path, spec: &ContainerSpec, privilege: 
         for directory in [Path::new(&upper), &etc] {
             fs::set_permissions(directory, Permissions::from_mode(0o755))?;
         }
-        rootfs::write_etc(&etc, spec)
+        write_etc(&etc, spec)
     };
     make().step(|| "make the layers of the image".to_owned())?;
     // By a name of ours: that of the image's directory may have characters that mean something to

@@ -13,6 +13,7 @@ mod first;
 mod image;
 mod keeper;
 mod mounts;
+mod own_files;
 mod program;
 mod rootfs;
 mod tools;

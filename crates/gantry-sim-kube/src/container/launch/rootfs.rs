@@ -24,16 +24,13 @@ use super::{
         error::{Failure, Step},
         spec::{ContainerSpec, Privilege},
     },
-    devices, image, mounts, tools,
+    devices, image, mounts,
+    own_files::{OLD_ROOT, OLD_ROOT_NAME, write_etc},
+    tools,
 };
 
 /// The host's tools and their settings. Homes, mounted disks and service data are not among them.
 const TOOLS: [&str; 12] = ["usr", "etc", "opt", "var", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu"];
-
-/// Where the host is seen while the container is being built.
-const OLD_ROOT: &str = "/.old-root";
-/// The same, below a root that is not the root yet.
-pub(super) const OLD_ROOT_NAME: &str = ".old-root";
 
 /// Secrets and data of runners, clusters and engines that a developer's machine may have.
 const NEVER_SHOWN: [&str; 7] = [
@@ -183,26 +180,7 @@ fn prepare_mount_points(host: &Path, upper: &Path, spec: &ContainerSpec) -> io::
     Ok(())
 }
 
-/// Files of `/etc` that are the container's own.
-pub(super) fn write_etc(etc: &Path, spec: &ContainerSpec) -> io::Result<()> {
-    let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (address, names) in &spec.hosts {
-        hosts.extend([address.as_str(), "\t", &names.join(" "), "\n"]);
-    }
-    let write = |name: &str, text: &[u8]| {
-        fs::write(etc.join(name), text)?;
-        fs::set_permissions(etc.join(name), Permissions::from_mode(0o644))
-    };
-    write("hosts", hosts.as_bytes())?;
-    write("hostname", format!("{}\n", spec.hostname).as_bytes())?;
-    // Often a link into /run, which is not shown.
-    if let Ok(resolver) = fs::read("/etc/resolv.conf") {
-        write("resolv.conf", &resolver)?;
-    }
-    Ok(())
-}
-
-/// The same where `/etc` is the host's own, read-only.
+/// The files of `/etc` that are the container's own, where `/etc` is the host's own, read-only.
 fn cover_etc(own: &Path, etc: &Path) -> Result<(), Failure> {
     for name in ["hosts", "hostname", "resolv.conf"] {
         let (own, here) = (own.join(name), etc.join(name));

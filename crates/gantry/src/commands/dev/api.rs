@@ -83,6 +83,9 @@ pub(super) struct Job {
     pub(super) resource_group: Option<String>,
     #[serde(default)]
     pub(super) services: Vec<Service>,
+    /// There is something here if it starts a pipeline.
+    #[serde(default)]
+    pub(super) trigger: Option<serde::de::IgnoredAny>,
     pub(super) trace_bytes: u64,
     pub(super) queued_at: Option<jiff::Timestamp>,
     pub(super) started_at: Option<jiff::Timestamp>,
@@ -326,6 +329,7 @@ impl Job {
             attempt: 0,
             resource_group: None,
             services: Vec::new(),
+            trigger: None,
             trace_bytes: 0,
             queued_at: None,
             started_at: None,

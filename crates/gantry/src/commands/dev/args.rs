@@ -28,10 +28,11 @@ What `cache` keeps lies in ~/.cache/gantry/dev (or in $XDG_CACHE_HOME), in one d
 afresh, remove it.
 
 With --images the containers have the files of the jobs' and services' images and nothing of this machine's, but for
-its network: what listens there is reached by all, so a pipeline with services runs one job at a time. podman or docker
-gets the images, with your logins, and runs nothing. The files are kept in ~/.cache/gantry/dev-images until no run has
-used them for two weeks; what jobs write beside the project goes with their containers. Where you are not root, all
-files belong to one user in the containers, which some images do not like (apt-get, for one).
+its network: what listens there is reached by all, so one job runs at a time in a pipeline with services, and where such
+a pipeline may follow (child pipelines, --watch, --serve). podman or docker gets the images, with your logins, and runs
+nothing. The files are kept in ~/.cache/gantry/dev-images until no run has used them for two weeks; what jobs write
+beside the project goes with their containers. Where you are not root, all files belong to one user in the containers,
+which some images do not like (apt-get, for one).
 
 With --cluster the jobs are pods of a real cluster, made with the rights of your kubeconfig (in a pod: with those of its
 service account), and their images are real. They fetch sources from this machine and bring their logs and artifacts to

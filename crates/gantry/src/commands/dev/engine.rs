@@ -2,7 +2,7 @@
 //! unpacked once and kept, and the jobs' containers are local processes with those files.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,24 +14,18 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 
 use super::BadInput;
-use super::image_files;
-use super::world::blocking;
+use super::image_files::{self, HELPER_IMAGE, ImageConfig, PULL};
+use super::kept_images::{self, KeptImages};
+use super::world::{blocking, spawn};
 
 /// The engines that are looked for, in this order.
 const KNOWN: [&str; 2] = ["podman", "docker"];
 
-/// The image of the helper container, which has the tools of this machine: its git fetches.
-pub(super) const HELPER_IMAGE: &str = "gantry-helper";
-
 /// How long an engine may take for an answer that needs no network.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How long an image may take to come from its registry, and to be unpacked: gigabytes over a slow
-/// line.
-pub(super) const PULL: Duration = Duration::from_secs(1_800);
-
-/// After this an image that no run has used is removed.
-const UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How long it may take to remove old images, gigabytes of small files.
+const OPENING: Duration = Duration::from_secs(600);
 
 /// Marks the containers that images are exported from, which never run.
 const LABEL: &str = "dev.gantry.export";
@@ -43,8 +37,7 @@ const MAX_WORDS: usize = 600;
 #[derive(Debug)]
 pub(super) struct Engine {
     program: &'static str,
-    /// Where unpacked images are kept, each in a directory named by its id.
-    directory: PathBuf,
+    images: KeptImages,
     /// One image is unpacked at a time: two jobs often want the same one.
     unpacking: Mutex<()>,
 }
@@ -58,17 +51,6 @@ pub(super) struct Inspected {
     pub(super) config: Option<ImageConfig>,
 }
 
-/// What an image's author has said (OCI image specification).
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct ImageConfig {
-    pub(super) env: Option<Vec<String>>,
-    pub(super) entrypoint: Option<Vec<String>>,
-    pub(super) cmd: Option<Vec<String>>,
-    pub(super) user: String,
-    pub(super) working_dir: String,
-}
-
 impl Engine {
     /// Finds an engine that answers; `wanted` is one of those that are known, or empty for any.
     pub(super) async fn find(wanted: &str, directory: PathBuf) -> Result<Self, BadInput> {
@@ -78,14 +60,13 @@ impl Engine {
         }
         let mut why = Vec::new();
         for program in named {
-            let engine = Self { program, directory: directory.clone(), unpacking: Mutex::default() };
             // Docker's client alone is no engine.
             let question: &[&str] =
                 if program == "docker" { &["version", "--format", "{{.Server.Version}}"] } else { &["info"] };
-            match engine.ask(question, ANSWER).await {
+            match ask(program, question, ANSWER).await {
                 Ok(answer) if answer.status.success() => {
-                    engine.make_directory()?;
-                    return Ok(engine);
+                    let images = open(directory).await?;
+                    return Ok(Self { program, images, unpacking: Mutex::default() });
                 }
                 Ok(answer) => why.push(format!("{program} does not work here: {}", words(&answer.stderr))),
                 Err(ImageError(error)) => why.push(error),
@@ -102,28 +83,8 @@ impl Engine {
         format!("with images of {} in containers that are local processes, on this machine's network.", self.program)
     }
 
-    fn make_directory(&self) -> Result<(), BadInput> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
-        made.map_err(|error| {
-            BadInput(format!("--images: the directory {} cannot be made: {error}", self.directory.display()))
-        })?;
-        image_files::remove_unused(&self.directory, SystemTime::now(), UNUSED);
-        Ok(())
-    }
-
     async fn ask(&self, args: &[&str], within: Duration) -> Result<Output, ImageError> {
-        let program = self.program;
-        let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::null()).kill_on_drop(true);
-        match tokio::time::timeout(within, command.output()).await {
-            Ok(Ok(output)) => Ok(output),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(ImageError(format!("{program} is not installed")))
-            }
-            Ok(Err(error)) => Err(ImageError(format!("{program} cannot be started: {error}"))),
-            Err(_) => Err(ImageError(format!("{program} {} has not ended within {within:?}", args.join(" ")))),
-        }
+        ask(self.program, args, within).await
     }
 
     /// What the engine has under a name, as written or with its registry spelled out.
@@ -168,17 +129,17 @@ impl Engine {
             return Err(ImageError(format!("{} has given {:?} as an image's id", self.program, inspected.id)));
         }
         let _one_at_a_time = self.unpacking.lock().await;
-        let root = self.directory.join(&id);
+        let root = self.images.place(&id);
         if !root.is_dir() {
-            self.export(&id, &root).await?;
+            self.export(&id).await?;
         }
-        image_files::mark_used(&root, SystemTime::now());
+        kept_images::mark_used(&root, SystemTime::now());
         let config = inspected.config.unwrap_or_default();
         let image = blocking(move || image_files::image(root, &config)).await;
         Ok(Arc::new(image.map_err(|error| ImageError(format!("an image could not be looked at: {error}")))?))
     }
 
-    async fn export(&self, id: &str, root: &Path) -> Result<(), ImageError> {
+    async fn export(&self, id: &str) -> Result<(), ImageError> {
         // Its command is never run, but an image without one needs it.
         let answer = self.ask(&["create", "--label", LABEL, id, "true"], ANSWER).await?;
         let container = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
@@ -193,34 +154,56 @@ impl Engine {
         let mut child = command.kill_on_drop(true).spawn().map_err(|error| broken(self.program, &error))?;
         let output = child.stdout.take().and_then(|output| output.into_owned_fd().ok());
         let output = output.ok_or_else(|| broken(self.program, &"no output"))?;
-        let partial = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(&self.directory);
-        let partial = partial.map_err(|error| broken("a directory for them", &error))?;
-        let to = partial.path().join("root");
-        let target = root.to_owned();
+        let partial = self.images.partial().map_err(|error| broken("a directory for them", &error))?;
         let unpacking = blocking(move || {
             let mut output = std::fs::File::from(output);
-            image_files::unpack(&mut output, &to)?;
+            image_files::unpack(&mut output, &partial.files())?;
             // An engine that still writes must not be left without a reader.
             std::io::copy(&mut output.take(u64::MAX), &mut std::io::sink())?;
-            let done = std::fs::rename(&to, &target);
-            drop(partial);
-            done
+            Ok::<_, std::io::Error>(partial)
         });
         let both = async { (unpacking.await, child.wait_with_output().await) };
         let (unpacked, ended) = tokio::time::timeout(PULL, both)
             .await
             .map_err(|_| broken(self.program, &format!("export has not ended within {PULL:?}")))?;
         let ended = ended.map_err(|error| broken(self.program, &error))?;
-        if !ended.status.success() {
-            // What has come is not all there is.
-            let _ = std::fs::remove_dir_all(root);
+        let unpacked = unpacked.map_err(|error| broken("they cannot be unpacked", &error))?;
+        let place = self.images.place(id);
+        // The archive may end where the engine could read no more; only the engine knows.
+        let is_whole = ended.status.success();
+        let kept = blocking(move || unpacked.and_then(|partial| if is_whole { partial.keep(&place) } else { Ok(()) }));
+        let kept = kept.await.map_err(|error| broken("they cannot be kept", &error))?;
+        if !is_whole {
             return Err(broken(&format!("{} export", self.program), &words(&ended.stderr)));
         }
-        match unpacked {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(broken("they cannot be unpacked", &error)),
-            Err(error) => Err(broken("they cannot be unpacked", &error)),
+        kept.map_err(|error| broken("they cannot be unpacked", &error))
+    }
+}
+
+async fn ask(program: &str, args: &[&str], within: Duration) -> Result<Output, ImageError> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(within, command.output()).await {
+        Ok(Ok(output)) => Ok(output),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(ImageError(format!("{program} is not installed")))
         }
+        Ok(Err(error)) => Err(ImageError(format!("{program} cannot be started: {error}"))),
+        Err(_) => Err(ImageError(format!("{program} {} has not ended within {within:?}", args.join(" ")))),
+    }
+}
+
+/// Opens the directory of unpacked images.
+async fn open(directory: PathBuf) -> Result<KeptImages, BadInput> {
+    let shown = directory.display().to_string();
+    let broken = |error: &dyn std::fmt::Display| {
+        BadInput(format!("--images: the directory {shown} cannot be made or used: {error}"))
+    };
+    let opening = blocking(move || KeptImages::open(directory, SystemTime::now()));
+    match tokio::time::timeout(OPENING, opening).await {
+        Ok(Ok(opened)) => opened.map_err(|error| broken(&error)),
+        Ok(Err(error)) => Err(broken(&error)),
+        Err(_) => Err(broken(&format!("its old images are not removed within {OPENING:?}"))),
     }
 }
 
@@ -232,10 +215,20 @@ struct ExportedContainer {
 
 impl Drop for ExportedContainer {
     fn drop(&mut self) {
-        let mut command = std::process::Command::new(self.program);
-        command.args(["rm", "--force", &self.id]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Nothing of it runs: an engine that cannot remove it keeps a name and no more.
-        let _ = command.status();
+        if tokio::runtime::Handle::try_current().is_err() {
+            // Without a runtime, nobody could end an engine that hangs.
+            return;
+        }
+        let mut command = Command::new(self.program);
+        command.args(["rm", "--force", &self.id]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Begun here, so that it goes on by itself where this process ends before it.
+        let Ok(mut removal) = command.spawn() else { return };
+        spawn(async move {
+            if tokio::time::timeout(ANSWER, removal.wait()).await.is_err() {
+                let _ = removal.start_kill();
+            }
+        });
     }
 }
 
@@ -276,7 +269,60 @@ fn words(stderr: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    const ID: &str = "0123456789abcdef";
+
+    /// An engine that is a script; `export` and `rm` say what those do.
+    fn engine(place: &Path, export: &str, rm: &str) -> Engine {
+        let script = place.join("engine");
+        let text = format!(
+            "#!/bin/sh\ncd {}\ncase $1 in\ncreate) echo c0ffee ;;\nexport) {export} ;;\nrm) {rm} ;;\nesac\n",
+            place.display()
+        );
+        fs::write(place.join("text"), text).unwrap();
+        // A file that this process has written may still be open in a child of another test, and
+        // cannot be run then.
+        let copied = "cp text engine && chmod 755 engine && mkdir image && echo mark > image/mark";
+        let mut copying = std::process::Command::new("sh");
+        assert!(copying.args(["-c", copied]).current_dir(place).status().unwrap().success());
+        let images = KeptImages::open(place.join("images"), SystemTime::now()).unwrap();
+        Engine { program: script.to_str().unwrap().to_owned().leak(), images, unpacking: Mutex::default() }
+    }
+
+    fn inspected() -> Inspected {
+        Inspected { id: format!("sha256:{ID}"), config: None }
+    }
+
+    #[tokio::test]
+    async fn an_image_is_kept_once_its_engine_has_succeeded() {
+        let place = tempfile::tempdir().unwrap();
+        let export = "tar -C image -c .; [ -e well ] && exit 0
+            exec >&-
+            for _ in 1 2 3 4 5 6 7 8 9 10; do [ -e images/0123456789abcdef ] && touch early; sleep 0.1; done
+            echo Error: input/output error >&2; exit 1";
+        let engine = engine(place.path(), export, ":");
+        let error = engine.unpacked(inspected()).await.err().map(|ImageError(error)| error);
+        assert!(error.is_some_and(|error| error.ends_with("export: Error: input/output error")));
+        assert!(!place.path().join("early").exists(), "the image was there before its engine had ended");
+        let left = || fs::read_dir(place.path().join("images")).unwrap().count();
+        assert_eq!(left(), 1, "the lock");
+        fs::write(place.path().join("well"), "").unwrap();
+        let image = engine.unpacked(inspected()).await.ok().unwrap();
+        assert_eq!(fs::read_to_string(image.root.join("mark")).unwrap(), "mark\n");
+        assert_eq!(left(), 2, "the lock and the image");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_until_an_exported_container_is_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let engine = engine(place.path(), "tar -C image -c .", "touch begun; sleep 3; touch removed");
+        engine.unpacked(inspected()).await.ok().unwrap();
+        assert!(!place.path().join("removed").exists());
+    }
 
     #[test]
     fn names_have_their_registry() {

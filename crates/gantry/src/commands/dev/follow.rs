@@ -26,6 +26,11 @@ const NAMED: usize = 20;
 const ONE_NETWORK: &str =
     "Services listen on this machine's network, where each port is there once: one job runs at a time";
 
+/// Why they do so where services may come later: the runner asks for a pipeline's jobs before
+/// anybody has seen what these are, and it would be too late then.
+const ONE_NETWORK_LATER: &str = "Services of pipelines that come later would listen on this machine's network, where each port is there once: one job \
+                                 runs at a time";
+
 /// Colour of what is said about a job, in contrast to what the job says.
 const ASIDE: &str = "\x1b[2m";
 
@@ -36,6 +41,8 @@ pub(super) struct Follow<'s> {
     view: LogView,
     pub(super) screen: &'s mut Screen,
     images: Images,
+    /// Whether other pipelines may run beside this one or after it.
+    are_more_to_come: bool,
     /// Jobs at once.
     concurrent: u32,
     /// What was last said about each job.
@@ -111,9 +118,9 @@ impl Progress {
 }
 
 impl<'s> Follow<'s> {
-    pub(super) fn new(api: Rc<Api>, id: u64, screen: &'s mut Screen, images: Images) -> Self {
+    pub(super) fn new(api: Rc<Api>, id: u64, screen: &'s mut Screen, images: Images, are_more_to_come: bool) -> Self {
         let view = LogView::new(screen.style);
-        Self { api, id, view, screen, images, concurrent: CONCURRENT, said: BTreeMap::new() }
+        Self { api, id, view, screen, images, are_more_to_come, concurrent: CONCURRENT, said: BTreeMap::new() }
     }
 
     /// Says which jobs there are. Returns how many of them may run at once.
@@ -134,11 +141,11 @@ impl<'s> Follow<'s> {
         let stages: Vec<String> = stages.into_iter().map(stage).collect();
         let services = match self.images {
             Images::Names => idle_services(&pipeline),
-            Images::Here if pipeline.jobs.iter().any(|job| !job.services.is_empty()) => {
+            Images::Here => one_network(&pipeline, self.are_more_to_come).map(|why| {
                 self.concurrent = 1;
-                Some(ONE_NETWORK.to_owned())
-            }
-            Images::Here | Images::OfNodes => None,
+                why.to_owned()
+            }),
+            Images::OfNodes => None,
         };
         let services = services.map(|line| format!("{line}\n")).unwrap_or_default();
         self.screen.print(&format!("Jobs: {}\n{services}\n", stages.join("; "))).await?;
@@ -224,6 +231,17 @@ fn retry(job: &Job, style: Style) -> Option<String> {
     (job.attempt > 0).then(|| style.paint(ASIDE, &format!("is tried again: try {}", job.attempt + 1)))
 }
 
+/// Why the jobs of a run take turns whose services listen on this machine's network; nothing if
+/// they need not.
+fn one_network(pipeline: &Pipeline, are_more_to_come: bool) -> Option<&'static str> {
+    let has_services = pipeline.jobs.iter().any(|job| !job.services.is_empty());
+    let has_children = pipeline.jobs.iter().any(|job| job.trigger.is_some());
+    if has_services {
+        return Some(ONE_NETWORK);
+    }
+    (has_children || are_more_to_come).then_some(ONE_NETWORK_LATER)
+}
+
 /// What to say of services that would be programs of their images, which are names here.
 fn idle_services(pipeline: &Pipeline) -> Option<String> {
     let services = pipeline.jobs.iter().flat_map(|job| &job.services).filter(|service| service.is_of_image_alone());
@@ -239,6 +257,8 @@ fn idle_services(pipeline: &Pipeline) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::listing::Service;
     use super::*;
 
@@ -295,6 +315,20 @@ mod tests {
         let job = Job::sample("unit", "pending");
         assert_eq!(retry(&job, Style::Plain), None);
         assert_eq!(retry(&Job { attempt: 1, ..job }, Style::Plain).as_deref(), Some("is tried again: try 2"));
+    }
+
+    #[test]
+    fn jobs_take_turns_also_where_services_may_come_later() {
+        let with = |more: serde_json::Value| {
+            let mut job = json!({"id": 1, "name": "unit", "stage": "test", "status": "pending", "trace_bytes": 0});
+            job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            Pipeline { status: "pending".to_owned(), jobs: vec![serde_json::from_value(job).unwrap()] }
+        };
+        let alone = with(json!({"services": [], "trigger": null}));
+        assert_eq!(one_network(&alone, false), None);
+        assert_eq!(one_network(&alone, true), Some(ONE_NETWORK_LATER), "--watch, --serve");
+        assert_eq!(one_network(&with(json!({"trigger": {"include": "x.yml"}})), false), Some(ONE_NETWORK_LATER));
+        assert_eq!(one_network(&with(json!({"services": [{"name": "redis:7"}]})), true), Some(ONE_NETWORK));
     }
 
     #[test]

@@ -1,19 +1,36 @@
-//! The files of an image: unpacked from what an engine exports, looked at for who its containers
-//! are, and removed when no run has used them for long.
+//! The files of an image: unpacked from what an engine exports, and looked at for who its
+//! containers are.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use gantry_sim_kube::Image;
+use serde::Deserialize;
 use tar::EntryType;
 
-use super::engine::ImageConfig;
+/// The image of the helper container, which has the tools of this machine: its git fetches.
+pub(super) const HELPER_IMAGE: &str = "gantry-helper";
+
+/// How long an image may take to come from its registry, and to be unpacked: gigabytes over a slow
+/// line.
+pub(super) const PULL: Duration = Duration::from_secs(1_800);
 
 /// The search path of an image that names none, as engines have it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an image's author has said (OCI image specification).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ImageConfig {
+    pub(super) env: Option<Vec<String>>,
+    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) cmd: Option<Vec<String>>,
+    pub(super) user: String,
+    pub(super) working_dir: String,
+}
 
 /// Unpacks an archive into a new directory. As root files keep their owners; else all are the
 /// user's. Devices and pipes are left out: containers have their own `/dev`.
@@ -128,24 +145,6 @@ fn lines(root: &Path, name: &str) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
 }
 
-/// Says that a run uses an image.
-pub(super) fn mark_used(root: &Path, now: SystemTime) {
-    // An image that looks older than it is comes again.
-    let _ = File::open(root).and_then(|directory| directory.set_modified(now));
-}
-
-/// Removes images that nobody has used for so long, and what an interrupted run has left.
-pub(super) fn remove_unused(directory: &Path, now: SystemTime, unused: Duration) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
-        if age.is_some_and(|age| age > unused) {
-            // The next run tries again.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,19 +205,5 @@ mod tests {
         let image = image(root, &config);
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(image.env, [pair("A", "b=c"), pair("HOME", "/h"), pair("PATH", PATH)]);
-    }
-
-    #[test]
-    fn images_that_nobody_uses_go() {
-        let place = tempfile::tempdir().unwrap();
-        let [used, unused] = ["used", "unused"].map(|name| place.path().join(name));
-        for directory in [&used, &unused] {
-            fs::create_dir(directory).unwrap();
-        }
-        let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 3600));
-        mark_used(&unused, now - 3 * day);
-        mark_used(&used, now - day);
-        remove_unused(place.path(), now, 2 * day);
-        assert!(used.is_dir() && !unused.exists());
     }
 }

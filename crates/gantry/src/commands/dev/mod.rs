@@ -12,6 +12,7 @@ mod follow;
 mod git;
 mod given;
 mod image_files;
+mod kept_images;
 mod last_run;
 mod listing;
 mod log_view;

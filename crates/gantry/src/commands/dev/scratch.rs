@@ -107,7 +107,7 @@ fn own_uid() -> Option<u32> {
 
 /// Removes a tree, also one with directories in which nothing may be changed, such as Go's module
 /// cache.
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             open_up(path);

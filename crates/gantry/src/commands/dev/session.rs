@@ -86,7 +86,8 @@ impl Session {
                     return Ok(ExitCode::from(BAD_INPUT));
                 }
             };
-            let mut follow = Follow::new(Rc::clone(&self.api), id, screen, self.images);
+            let are_more_to_come = self.is_watching || self.is_served;
+            let mut follow = Follow::new(Rc::clone(&self.api), id, screen, self.images, are_more_to_come);
             let outcome = tokio::select! {
                 received = signals.next() => Outcome::Signal(received),
                 done = to_the_end(&mut self.world, &mut helper, self.shell.as_deref(), &mut follow) => Outcome::of(done),

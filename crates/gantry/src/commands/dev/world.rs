@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::BadInput;
 use super::cluster::Target;
-use super::engine::{self, Engine};
+use super::image_files::{HELPER_IMAGE, PULL};
 use super::project::Project;
 
 /// The namespace of job pods.
@@ -73,7 +73,7 @@ pub(super) enum Pods {
     /// In a simulated cluster, with these tools.
     Here(HostTools),
     /// In the same, with images from an engine, and these tools for the helper container.
-    WithImages(HostTools, Arc<Engine>),
+    WithImages(HostTools, Arc<dyn ImageStore>),
     /// In a real one.
     In(Target),
 }
@@ -130,7 +130,7 @@ impl World {
                 Ok((kube, settings)) => (Some(kube), settings),
                 Err(bad) => return Ok(Err(bad)),
             },
-            Pods::WithImages(tools, engine) => match simulated_cluster(tools, Some(engine), places).await? {
+            Pods::WithImages(tools, store) => match simulated_cluster(tools, Some(store), places).await? {
                 Ok((kube, settings)) => (Some(kube), settings),
                 Err(bad) => return Ok(Err(bad)),
             },
@@ -297,7 +297,7 @@ fn near(addr: SocketAddr) -> String {
 /// to events.
 async fn simulated_cluster(
     tools: HostTools,
-    engine: Option<Arc<Engine>>,
+    store: Option<Arc<dyn ImageStore>>,
     places: &Places<'_>,
 ) -> anyhow::Result<Result<(SimKube, String), BadInput>> {
     let dir = places.dir;
@@ -308,7 +308,7 @@ async fn simulated_cluster(
     let kube_config = gantry_sim_kube::Config {
         state_dir: Some(dir.to_owned()),
         host_tools: Some(tools),
-        image_store: engine.clone().map(|engine| engine as Arc<dyn ImageStore>),
+        image_store: store.clone(),
         ..gantry_sim_kube::Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "/proc/self/exe")
     };
     let kube = SimKube::bind(kube_config).await.context("the simulated Kubernetes cannot start")?;
@@ -321,9 +321,9 @@ async fn simulated_cluster(
     let ca_file = dir.join("ca.crt");
     std::fs::write(&ca_file, kube.ca_pem())?;
     // As names images listen nowhere; as files they may be gigabytes to pull.
-    let (waits_for_services, start) = match engine {
+    let (waits_for_services, start) = match store {
         None => (false, String::new()),
-        Some(_) => (true, format!("    poll_timeout = {}\n", engine::PULL.as_secs())),
+        Some(_) => (true, format!("    poll_timeout = {}\n", PULL.as_secs())),
     };
     let settings = format!(
         r#"    host = "{host}"
@@ -339,7 +339,7 @@ async fn simulated_cluster(
   [runners.gantry]
     wait_for_known_services = {waits_for_services}
 "#,
-        helper_image = engine::HELPER_IMAGE,
+        helper_image = HELPER_IMAGE,
         host = kube.url(),
         ca_file = ca_file.display(),
         caches = places.caches.map(cache_volume).unwrap_or_default(),
