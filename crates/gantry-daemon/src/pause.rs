@@ -54,13 +54,13 @@ pub(crate) fn keep(runner: &Arc<Runner>, stop: &CancellationToken) {
     let tracker = runner.shared.pause_keepers.clone();
     tasks::spawn(tracker.track_future(async move {
         let mut keeper = Keeper::new(&runner);
+        // On the heap, as `run` is: both are large, and live as long as the runner.
         if !has_policies(&runner.settings) {
-            stop.run_until_cancelled(keeper.search()).await;
+            stop.run_until_cancelled(Box::pin(keeper.search())).await;
             return;
         }
         let kept = keeper.kept();
         let Some(_only_one) = stop.run_until_cancelled(kept.lock()).await else { return };
-        // On the heap: it is large, and lives as long as the runner.
         stop.run_until_cancelled(Box::pin(keeper.run())).await;
         keeper.remove().await;
     }));
