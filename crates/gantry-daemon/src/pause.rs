@@ -114,7 +114,7 @@ impl<'r> Keeper<'r> {
         self.runner.shared.pause_names.of(kept_name(&self.runner.shared, &self.runner.settings))
     }
 
-    /// What a runner without policies does. Most such runners have no right to look for Deployments,
+    /// What a runner without policies does. Most of them may not look for Deployments,
     /// and need none.
     async fn search(&mut self) {
         let kept = self.kept();
