@@ -76,6 +76,6 @@ async fn seen_by_nobody_else(world: Rc<World>) -> anyhow::Result<()> {
     job["hooks"] = json!([{"name": "post_get_sources_script", "script": [list]}]);
     let (job, log) = world.run_on(&runner, &job, BOUND).await?;
     ensure!(job.status == "success" && log.contains("\nthe build sees nothing\n"), "{job:?}\n{log}");
-    ensure!(log.contains("in the mirror: lock sha1 sha1.tips, above it: 1"), "{log}");
+    ensure!(log.contains("in the mirror: lock sha1 sha1.tips turn, above it: 1"), "{log}");
     clear(&world, &runner).await
 }
