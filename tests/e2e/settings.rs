@@ -259,7 +259,8 @@ const POD_RESOURCES: &str = r#"    pod_cpu_request = "100m"
 /// No container has a limit of its own: what all of them use together is held by that of the pod.
 async fn pod_resources(world: Rc<World>) -> anyhow::Result<()> {
     let runner = with(&world, "whole-pod", POD_RESOURCES).await?;
-    let fill = "perl -e 'my $x = q(x) x 200_000_000; print qq(it had room\\n)'";
+    // It holds everything in memory, as one line.
+    let fill = "head -c 200000000 /dev/zero | tail -n 1 | wc -c";
     let mut job = script(&["echo ran", "sleep 2", fill]);
     let id = world.post_job(&runner, &job).await?;
     world.gitlab.wait_for_text(id, "\nran\n", BOUND).await?;
@@ -272,11 +273,11 @@ async fn pod_resources(world: Rc<World>) -> anyhow::Result<()> {
     let (ended, log) = world.ended(id, UNDER_PRESSURE).await?;
     ensure!(ended.failure_reason.as_deref() == Some("script_failure"), "{ended:?}\n{log}");
     for text in ["were OOMKilled", "pod_memory_limit"] {
-        ensure!(log.contains(text) && !log.contains("it had room"), "{text:?}:\n{log}");
+        ensure!(log.contains(text) && !log.contains("\n200000000\n"), "{text:?}:\n{log}");
     }
     job["variables"] = json!([{"key": "KUBERNETES_POD_MEMORY_LIMIT", "value": "320Mi", "public": true}]);
     let (ended, log) = world.run_on(&runner, &job, UNDER_PRESSURE).await?;
-    ensure!(ended.status == "success" && log.contains("\nit had room\n"), "{ended:?}\n{log}");
+    ensure!(ended.status == "success" && log.contains("\n200000000\n"), "{ended:?}\n{log}");
     Ok(())
 }
 
