@@ -1,21 +1,21 @@
-//! Looks at all pods of a site again and again, lets others know that this manager lives, and has
-//! done what a pod that it finds means. In steady state it asks nothing of the API server but one
-//! heartbeat.
+//! Looks at all pods of a site again and again, and has done what a pod that it finds means. In
+//! steady state it asks nothing of the API server but one heartbeat (`heart.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use gantry_kube::{Coverage, Fault, Marked, PodFacts, rights};
-use gantry_plan::{ANNOTATION_HEARTBEAT, LABEL_FLEET, LABEL_MANAGED};
+use gantry_kube::{Coverage, PodFacts};
+use gantry_plan::LABEL_FLEET;
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::events::{EndNotAnnounced, OwnerChanged, PatchRefused, PodNotRemoved, PodRemoved, Said as _};
+use crate::events::{OwnerChanged, PodNotRemoved, PodRemoved, Said as _};
 use crate::runner::Runner;
 use crate::site::adoption::{self, Orphan};
+use crate::site::heart::Heart;
 use crate::site::meaning::{Condition, FoundPod, Meaning, may_be_on_its_way, meaning};
-use crate::site::owners::{self, BEAT, LEFT, Owners};
+use crate::site::owners::{self, Owners};
 use crate::site::shared::{Marking, Progress, Scout, Site};
 use crate::tasks;
 
@@ -29,24 +29,6 @@ const LOOK_ALONE: Duration = Duration::from_secs(5);
 /// Where pods can be listed and not watched: how often. One list per namespace and minute is little
 /// for an API server.
 const LIST: Duration = Duration::from_secs(60);
-
-/// How long one heartbeat, or the list that finds a pod for it, may take. The next try follows at
-/// the next look, and others wait for one and a half beats.
-const BEAT_LIMIT: Duration = Duration::from_secs(4);
-
-/// Until a heartbeat is tried again that the API server did not take: several fit into the time in
-/// which others would hear nothing.
-const BEAT_AGAIN: Duration = Duration::from_secs(1);
-
-/// Pods that one heartbeat is tried on. Where a watch has stalled, those that it still shows may
-/// all be gone.
-const CARRIERS: usize = 4;
-
-/// After a refusal, in case somebody has granted the right since.
-const REFUSED_RETRY: Duration = Duration::from_mins(5);
-
-/// How long a process that ends may take to say so.
-const ANNOUNCE_END: Duration = Duration::from_secs(1);
 
 /// Until a pod is looked into again whose agent has a manager. The first look may come while the
 /// connection of a manager that was killed is still held open by the network.
@@ -80,27 +62,6 @@ pub(super) async fn run(site: Weak<Site>) {
         }
         let Some(site) = site.upgrade() else { return };
         keeper.turn(&site).await;
-    }
-}
-
-/// Tells other managers that this process ends, so that one of them takes its jobs.
-pub(super) async fn announce_end(site: &Site) {
-    if site.marking() != Marking::Granted {
-        return;
-    }
-    let word = format!("{} {LEFT}", site.owner());
-    let marks = [(ANNOTATION_HEARTBEAT, word.as_str())];
-    let pods = site.cluster().seen_pods();
-    let telling = async {
-        for facts in pods.iter().filter(|facts| is_carrier(facts, site.owner())) {
-            // One that has just gone tells nobody.
-            if matches!(site.cluster().annotate(&facts.pod(), &marks, None).await, Ok(Marked::Done(_))) {
-                return;
-            }
-        }
-    };
-    if timeout(ANNOUNCE_END, telling).await.is_err() {
-        EndNotAnnounced.say();
     }
 }
 
@@ -146,25 +107,11 @@ impl RememberedPod {
     }
 }
 
-#[derive(Default)]
-struct Heart {
-    asked: bool,
-    count: u64,
-    /// The pod with the counter.
-    carrier: Option<String>,
-    /// Other managers count on the next one.
-    has_beaten: bool,
-    /// Since when there are jobs and none of their pods can be seen: one may have been made all the
-    /// same, and say that others may conclude something from our silence.
-    podless: Option<Instant>,
-    next: Option<Instant>,
-}
-
 impl Keeper {
     /// Until the next look.
     fn rest(&self) -> Duration {
         let look = if self.looked && !self.has_others { LOOK_ALONE } else { LOOK };
-        let beat = self.heart.next.map(|at| at.saturating_duration_since(Instant::now()));
+        let beat = self.heart.until_next();
         // A heartbeat that is due and has no pod to be on is looked for with the rest.
         beat.filter(|beat| !beat.is_zero()).map_or(look, |beat| beat.min(look))
     }
@@ -197,7 +144,7 @@ impl Keeper {
             Coverage::Live { .. } => site.cluster().seen_pods(),
             Coverage::Refused if self.next_list.is_none_or(|at| now >= at) => {
                 self.next_list = Some(now + LIST);
-                list(site).await?
+                site.list_pods().await?
             }
             Coverage::Refused | Coverage::Unknown => return None,
             Coverage::Lost { .. } => {
@@ -220,7 +167,7 @@ impl Keeper {
         if found.iter().any(replaces) {
             // What the watch has not shown may only be late: the API server itself is asked before
             // a manager counts as gone.
-            let Some(fresh) = list(site).await else { return self.owners.doubt(Instant::now()) };
+            let Some(fresh) = site.list_pods().await else { return self.owners.doubt(Instant::now()) };
             self.owners.look(&fresh, Instant::now());
             found = self.meanings(site, &fleets, &fresh);
         }
@@ -268,7 +215,7 @@ impl Keeper {
         }
         self.has_others = pods.iter().any(|facts| {
             let is_ours = owners::name(facts) == Some(us);
-            remembered.contains_key(&facts.uid) && (!is_ours || self.heart.carrier.is_none())
+            remembered.contains_key(&facts.uid) && (!is_ours || !self.heart.has_carrier())
         });
         self.reported.retain(|uid| remembered.contains_key(uid));
         self.pods = remembered;
@@ -326,92 +273,6 @@ impl Keeper {
     }
 }
 
-impl Heart {
-    /// Asks once whether this manager may write on pods, before its first pod says what others may
-    /// conclude from its silence.
-    async fn ask(&mut self, site: &Site) {
-        if std::mem::replace(&mut self.asked, true) {
-            return;
-        }
-        match site.cluster().may(&rights::MARKS).await {
-            Ok(true) => {
-                site.set_marking(Marking::Granted);
-                site.set_gates(site.cluster().has_scheduling_gates().await);
-            }
-            Ok(false) => self.refused(site),
-            Err(error) => tracing::debug!(%error, "the API server does not say whether pods may be patched"),
-        }
-    }
-
-    fn refused(&mut self, site: &Site) {
-        if site.marking() != Marking::Refused {
-            PatchRefused(site.cluster().namespace()).say();
-        }
-        site.set_marking(Marking::Refused);
-        self.next = Some(Instant::now() + REFUSED_RETRY);
-    }
-
-    /// Says that this manager lives, if it has jobs and it is time.
-    async fn beat(&mut self, site: &Site, pods: &[Arc<PodFacts>], has_jobs: bool) {
-        let is_ours = |facts: &&Arc<PodFacts>| is_carrier(facts, site.owner());
-        let is_carrier = |facts: &&Arc<PodFacts>| Some(&facts.uid) == self.carrier.as_ref();
-        let (carrier, others): (Vec<_>, Vec<_>) = pods.iter().filter(is_ours).partition(is_carrier);
-        let now = Instant::now();
-        let is_due = self.next.is_none_or(|at| now >= at);
-        let moved = carrier.is_empty() && site.marking() != Marking::Refused;
-        if !moved && !is_due {
-            return;
-        }
-        self.count += 1;
-        let carriers = carrier.into_iter().chain(others);
-        if self.beat_on(site, carriers).await || !has_jobs {
-            self.podless = None;
-            return;
-        }
-        let is_long = self.podless.get_or_insert(now).elapsed() >= BEAT;
-        if !(is_due && (self.has_beaten || is_long && site.beats())) {
-            return;
-        }
-        // The jobs' pods are not among those that are known: a watch may have stalled.
-        let fresh = list(site).await.unwrap_or_default();
-        if self.beat_on(site, fresh.iter().filter(is_ours)).await {
-            self.podless = None;
-        } else {
-            self.next = Some(now + BEAT / 2);
-        }
-    }
-
-    /// Writes the counter on one of these pods. False if there is none of them any more.
-    async fn beat_on<'a>(&mut self, site: &Site, pods: impl Iterator<Item = &'a Arc<PodFacts>>) -> bool {
-        let word = format!("{} {}", site.owner(), self.count);
-        let marks = [(ANNOTATION_HEARTBEAT, word.as_str())];
-        for facts in pods.take(CARRIERS) {
-            match timeout(BEAT_LIMIT, site.cluster().annotate(&facts.pod(), &marks, None)).await {
-                Ok(Ok(Marked::Done(_))) => {
-                    site.set_marking(Marking::Granted);
-                    self.carrier = Some(facts.uid.clone());
-                    (self.has_beaten, self.next) = (true, Some(Instant::now() + BEAT));
-                    return true;
-                }
-                Ok(Ok(Marked::Changed)) => continue,
-                Ok(Err(error)) if error.fault == Fault::Forbidden => self.refused(site),
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "other managers cannot be reported that this one lives; trying again");
-                }
-                Err(_) => {
-                    tracing::debug!("other managers cannot be reported in time that this one lives; trying again");
-                }
-            }
-            if site.marking() != Marking::Refused {
-                self.next = Some(Instant::now() + BEAT_AGAIN);
-            }
-            return true;
-        }
-        self.carrier = None;
-        false
-    }
-}
-
 /// Whether an agent should be asked who its manager is: one for each manager, and the others once
 /// that one has said that it is gone.
 fn may_ask(site: &Site, facts: &PodFacts) -> bool {
@@ -426,11 +287,6 @@ fn may_ask(site: &Site, facts: &PodFacts) -> bool {
         site.set_scout(owner, Some(Scout::Asked));
     }
     may
-}
-
-/// Whether a pod can carry the counter of this manager.
-fn is_carrier(facts: &PodFacts, owner: &str) -> bool {
-    facts.takes_room() && owners::name(facts) == Some(owner)
 }
 
 /// Whose pods are ours, and which runner goes on with the jobs of each fleet.
@@ -449,21 +305,6 @@ impl Fleets {
     /// The runners of the pod's fleet; none if it is not ours.
     fn runners(&self, facts: &PodFacts) -> &[Arc<Runner>] {
         facts.mark(LABEL_FLEET).and_then(|label| self.0.get(label)).map_or(&[], Vec::as_slice)
-    }
-}
-
-/// All pods of ours, straight from the API server.
-pub(super) async fn list(site: &Site) -> Option<Vec<Arc<PodFacts>>> {
-    match timeout(BEAT_LIMIT, site.cluster().list_pods(&format!("{LABEL_MANAGED}=true"))).await {
-        Ok(Ok(pods)) => Some(pods.iter().map(|pod| Arc::new(PodFacts::digest(pod, None))).collect()),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "pods of other managers cannot be looked for");
-            None
-        }
-        Err(_) => {
-            tracing::debug!("pods of other managers cannot be looked for in time");
-            None
-        }
     }
 }
 

@@ -8,7 +8,6 @@ use gantry_plan::{ANNOTATION_TICKET, LABEL_FLEET, LABEL_JOB};
 use gantry_wire::ticket::{Ticket, TicketBinding, TicketKey};
 use tokio::time::sleep;
 
-use crate::site::keeper;
 use crate::site::shared::{Marking, Site};
 
 /// Between two passes. A request for a job that was under way at the exchange may still bring one
@@ -61,7 +60,7 @@ async fn pass(site: &Site, keys: (&TicketKey, &TicketKey)) -> Pass {
     let (pods, are_all) = match site.coverage() {
         Coverage::Live { .. } => (site.cluster().seen_pods(), true),
         Coverage::Refused => {
-            let listed = keeper::list(site).await;
+            let listed = site.list_pods().await;
             let are_all = listed.is_some();
             (listed.unwrap_or_default(), are_all)
         }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use gantry_kube::{Cluster, Coverage, PodFacts};
-use gantry_plan::{Fleet, LABEL_FLEET};
+use gantry_plan::{Fleet, LABEL_FLEET, LABEL_MANAGED};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::hold::{self, Hold};
 use crate::runner::Runner;
@@ -73,6 +74,9 @@ pub(super) enum Scout {
     Gone,
 }
 
+/// How long a list of pods may take: the keeper waits for it, and a heartbeat may be due.
+const LIST_LIMIT: Duration = Duration::from_secs(4);
+
 /// Jobs that are being claimed at once: an API server notices nothing, and a hundred are claimed
 /// within a second.
 const CLAIMS_AT_ONCE: usize = 32;
@@ -90,6 +94,21 @@ impl Site {
     /// The namespace.
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// All pods of ours in this namespace, straight from the API server, if it answers in time.
+    pub(super) async fn list_pods(&self) -> Option<Vec<Arc<PodFacts>>> {
+        match timeout(LIST_LIMIT, self.cluster.list_pods(&format!("{LABEL_MANAGED}=true"))).await {
+            Ok(Ok(pods)) => Some(pods.iter().map(|pod| Arc::new(PodFacts::digest(pod, None))).collect()),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "pods of other managers cannot be looked for");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("pods of other managers cannot be looked for in time");
+                None
+            }
+        }
     }
 
     /// What this process is called.

@@ -8,7 +8,7 @@ use gantry_wire::ticket::TicketKey;
 
 use crate::outside::Outside;
 use crate::site::shared::Site;
-use crate::site::{keeper, resealing};
+use crate::site::{heart, keeper, resealing};
 use crate::tasks;
 
 /// All sites of this process. Clones share them.
@@ -69,6 +69,6 @@ impl Sites {
     /// Tells other managers that this one is gone, so that they need not wait until it is silent.
     pub(crate) async fn announce_end(&self) {
         let sites: Vec<Arc<Site>> = self.list.lock().await.iter().map(|(_, site)| Arc::clone(site)).collect();
-        futures::future::join_all(sites.iter().map(|site| keeper::announce_end(site))).await;
+        futures::future::join_all(sites.iter().map(|site| heart::announce_end(site))).await;
     }
 }
