@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Heartbeats, LEFT, Level, wanted};
 use crate::server::BindError;
-use crate::{App, Options, Outside, signal_channel};
+use crate::{App, Network, Options, Outside, signal_channel};
 
 fn autoscaler(more: &str) -> Autoscaler {
     let text = format!(
@@ -104,7 +104,7 @@ impl Outside for NoGitLab {
         namespace: String,
         selector: String,
     ) -> BoxFuture<'static, Result<(Cluster, Driver), ConnectError>> {
-        Cluster::connect(access, namespace, selector).boxed()
+        Network.cluster(access, namespace, selector)
     }
 
     fn listen(&self, _: Option<String>) -> BoxFuture<'static, Result<Option<TcpListener>, BindError>> {

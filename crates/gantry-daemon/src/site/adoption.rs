@@ -97,7 +97,7 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
         move |adopted: JobAdopted| {
             adopted.tell(&runner.shared.metrics, &runner.labels);
             site.set_scout(&owner, Some(Scout::Gone));
-            drop(tasks::spawn(async move { own(&site, &pod).await }));
+            own_beside(&site, pod);
         }
     };
     let summary = job::adopt(AdoptedParts {
@@ -183,7 +183,7 @@ async fn claim(site: &Site, facts: &PodFacts) -> Option<ObservedPod> {
 }
 
 /// Writes beside everything else that a pod is ours whose job this process has.
-pub(super) fn own_again(site: &Arc<Site>, pod: PodRef) {
+pub(super) fn own_beside(site: &Arc<Site>, pod: PodRef) {
     let site = Arc::clone(site);
     drop(tasks::spawn(async move { own(&site, &pod).await }));
 }

@@ -232,7 +232,7 @@ impl Keeper {
             let Some(watched) = self.pods.get_mut(&facts.uid) else { continue };
             if watched.names_another.is_some_and(|since| since.elapsed() >= NAMES_ANOTHER) {
                 watched.names_another = None;
-                adoption::own_again(site, facts.pod());
+                adoption::own_beside(site, facts.pod());
             }
         }
     }
