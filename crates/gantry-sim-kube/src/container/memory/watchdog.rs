@@ -19,6 +19,9 @@ const ADJUSTMENT_SCALE: i64 = 1000;
 /// What the kernel counts in.
 const PAGE: u64 = 4096;
 
+/// Bytes of a page table for each page.
+const TABLE_ENTRY: u64 = 8;
+
 /// Most processes looked at, so that a fork bomb does not take the simulator with it.
 const MAX_PROCESSES: usize = 10_000;
 
@@ -104,7 +107,7 @@ fn inspect(pid: u32, limit: u64) -> Option<(Process, Vec<u32>)> {
     // A process that is on its way out frees its memory only after a while; it is not killed twice.
     let dying = status.lines().any(|line| line.starts_with("State:\tZ") || line.starts_with("State:\tX"));
     let spared = dying || adjustment <= -ADJUSTMENT_SCALE;
-    let score = if spared { i64::MIN } else { score(&status, bytes.min(limit), limit, adjustment) };
+    let score = if spared { i64::MIN } else { score(&status, bytes, limit, adjustment) };
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
@@ -114,10 +117,13 @@ fn inspect(pid: u32, limit: u64) -> Option<(Process, Vec<u32>)> {
 }
 
 /// What the kernel compares, in pages, with its own rounding. `bytes`: what this process has of the
-/// memory that counts; not more than the limit, since the kernel never lets a process get that far.
+/// memory that counts. The kernel never lets a process pass the limit, so what is above it does not
+/// count, nor do its page tables.
 fn score(status: &str, bytes: u64, limit: u64, adjustment: i64) -> i64 {
-    let others = sum(status, &["RssFile:", "VmPTE:", "VmSwap:"]);
-    let pages = i64::try_from(bytes.saturating_add(others) / PAGE).unwrap_or(i64::MAX);
+    let others = sum(status, &["RssFile:", "VmSwap:"]);
+    let tables = sum(status, &["VmPTE:"]).saturating_sub(bytes.saturating_sub(limit) / PAGE * TABLE_ENTRY);
+    let used = bytes.min(limit).saturating_add(others).saturating_add(tables);
+    let pages = i64::try_from(used / PAGE).unwrap_or(i64::MAX);
     let step = i64::try_from(limit / PAGE).unwrap_or(i64::MAX) / ADJUSTMENT_SCALE;
     pages.saturating_add(step.saturating_mul(adjustment))
 }
@@ -158,6 +164,14 @@ mod tests {
         let first = score("RssFile:\t 1532 kB\nVmPTE:\t 40 kB\n", 0, 16_384 * PAGE, 1000);
         let second = score("RssFile:\t 1196 kB\nVmPTE:\t 172 kB\n", 16_192 * PAGE, 16_384 * PAGE, 0);
         assert_eq!((first, second), (16_393, 16_534));
+    }
+
+    #[test]
+    fn what_is_above_the_limit_does_not_count() {
+        // Half a gigabyte in the time between two looks: the page tables of all of it are there.
+        let beyond = score("RssFile:\t 1196 kB\nVmPTE:\t 1068 kB\n", 131_072 * PAGE, 16_000 * PAGE, 0);
+        let at = score("RssFile:\t 1196 kB\nVmPTE:\t 169 kB\n", 16_000 * PAGE, 16_000 * PAGE, 0);
+        assert_eq!(beyond, at);
     }
 
     #[test]
