@@ -198,7 +198,7 @@ impl Runner {
 async fn run(world: &World, name: &str, config: &Path, log_level: &str) -> anyhow::Result<(Process, SocketAddr)> {
     let config = config.display().to_string();
     let args = ["--log-format", "text", "--log-level", log_level, "run", "--config", &config].map(str::to_owned);
-    let process = Process::start(name, world.dir(), &world.binaries().gantry, &args)?;
+    let process = Process::start(name, world.dir(), &world.binaries().manager, &args)?;
     world.keep_log(process.log_path());
     let line = process.wait_for_line("Metrics server listening", START).await?;
     let (_, address) = line.split_once("address=").with_context(|| format!("no address in {line:?}"))?;
