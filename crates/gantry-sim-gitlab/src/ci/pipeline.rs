@@ -5,7 +5,7 @@ use super::field::Field;
 use super::graph::{self, Planned};
 use super::image;
 use super::job::{self, Context, Draft, Presence};
-use super::model::{AllowFailure, CiInput, CiJob, CiLeftOut, CiPipeline, Repository};
+use super::model::{AllowFailure, CiInput, CiJob, CiLeftOut, CiNode, CiPipeline, Repository};
 use super::node::{Entry, Map, Node, Value};
 use super::parallel::Instance;
 use super::problem::{At, Report};
@@ -311,7 +311,7 @@ fn job_lookup(draft: &Draft, instance: &Instance, pipeline: &Lookup, variables: 
     lookup.add("CI_JOB_NAME", &format!("{}{}", draft.name, instance.suffix));
     lookup.add("CI_JOB_GROUP_NAME", &draft.name);
     lookup.add("CI_JOB_STAGE", &draft.stage);
-    if let Some((index, total)) = instance.position {
+    if let Some(CiNode { index, total }) = instance.node {
         lookup.add("CI_NODE_INDEX", &index.to_string());
         lookup.add("CI_NODE_TOTAL", &total.to_string());
     }
@@ -375,7 +375,7 @@ fn instantiate(draft: &Draft, instance: &Instance, variables: Set, rule: Option<
         tags: settings.tags.iter().map(|tag| expand(tag, lookup)).collect(),
         timeout_seconds: settings.timeout_seconds,
         retry: settings.retry,
-        parallel: instance.position,
+        parallel: instance.node,
         interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(settings.interruptible),
         environment: draft.environment.clone(),
         trigger: draft.trigger.clone(),
