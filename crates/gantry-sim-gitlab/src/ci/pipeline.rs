@@ -128,12 +128,25 @@ fn add_stages(stages: &mut Vec<String>, config: &Extended, report: &mut Report) 
     }
 }
 
+/// Refuses what `default` cannot have. Most of it is meant well: a script for all jobs.
+fn check_defaults(entries: &Map, default: &Field<'_>, report: &mut Report) {
+    for (key, entry) in entries.iter().filter(|(key, _)| !settings::KEYS.contains(&key.as_str())) {
+        let hint = if job::KEYS.contains(&key.as_str()) {
+            format!("; jobs have `{key}` each for itself, or by `extends`")
+        } else {
+            report.hint(key, settings::KEYS.iter().copied())
+        };
+        report.problem(&entry.at, &default.path, &format!("config contains unknown keys: {key}{hint}"));
+    }
+}
+
 /// The entries of `default` and of the older keywords at the top level, checked.
 fn defaults(root: &Field<'_>, input: &CiInput<'_>, report: &mut Report) -> Map {
     let mut map = Map::new();
     if let Some(default) = root.get("default") {
         let default = default.renamed("default");
-        if let Some(entries) = default.map_of(report, settings::KEYS) {
+        if let Some(entries) = default.map(report) {
+            check_defaults(entries, &default, report);
             map.clone_from(entries);
         }
     }
