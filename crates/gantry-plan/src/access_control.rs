@@ -97,21 +97,28 @@ pub(crate) fn shown(policies: &[PullPolicy]) -> String {
     format!("[{}]", words.join(" "))
 }
 
+/// Whom the processes of a container should run as, as far as the job has a say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RequestedUser {
+    pub(crate) uid: Option<i64>,
+    pub(crate) gid: Option<i64>,
+}
+
 /// The user and group that a job asks for with `image: kubernetes: user:`.
 pub(crate) fn requested_user(
     image: &Image,
     settings: &KubernetesSettings,
     variables: &Variables,
-) -> Result<(Option<i64>, Option<i64>), PlanError> {
-    let Some(user) = &image.executor_opts.kubernetes.user else { return Ok((None, None)) };
+) -> Result<RequestedUser, PlanError> {
+    let Some(user) = &image.executor_opts.kubernetes.user else { return Ok(RequestedUser::default()) };
     let user = variables.expand(&user.0);
     if user.is_empty() {
-        return Ok((None, None));
+        return Ok(RequestedUser::default());
     }
     let (uid, gid) = user.split_once(':').map_or((user.as_str(), None), |(uid, gid)| (uid, Some(gid)));
     let uid = id(uid, "user", &settings.allowed_users)?;
     let gid = gid.map(|gid| id(gid, "group", &settings.allowed_groups)).transpose()?;
-    Ok((Some(uid), gid))
+    Ok(RequestedUser { uid: Some(uid), gid })
 }
 
 fn id(text: &str, kind: &str, allowed: &[i64]) -> Result<i64, PlanError> {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::access_control::{check_image, kubernetes_word, pull_policies, requested_user, shown};
+use crate::access_control::{RequestedUser, check_image, kubernetes_word, pull_policies, requested_user, shown};
 use crate::fleet::Fleet;
 use crate::head_line::HeadLine;
 use crate::helper_image::{OFFICIAL, helper_image};
@@ -148,7 +148,11 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
         image: Some(helper_image),
         command: Some(start::helper(kubernetes.timing.poll_timeout)),
         resources: resources(&kubernetes.resources.helper.set),
-        security_context: Some(security::container(&kubernetes.helper_security_context, kubernetes, (None, None))),
+        security_context: Some(security::container(
+            &kubernetes.helper_security_context,
+            kubernetes,
+            RequestedUser::default(),
+        )),
         volume_mounts: Some(volumes.helper.clone()),
         ..Default::default()
     };

@@ -5,11 +5,13 @@ use gantry_config::settings::KubernetesSettings;
 use gantry_config::settings::security::{ContainerSecurityContext, PodSecurityContext, ProcMount, Profile};
 use k8s_openapi::api::core::v1 as api;
 
+use crate::access_control::RequestedUser;
+
 /// The context of one container; user and group are those that the job asked for, if it may.
 pub(crate) fn container(
     own: &ContainerSecurityContext,
     settings: &KubernetesSettings,
-    (uid, gid): (Option<i64>, Option<i64>),
+    RequestedUser { uid, gid }: RequestedUser,
 ) -> api::SecurityContext {
     let pod = &settings.pod_security_context;
     api::SecurityContext {
@@ -40,7 +42,7 @@ pub(crate) fn overruled(
     container: &str,
     own: &ContainerSecurityContext,
     pod: &PodSecurityContext,
-    (uid, gid): (Option<i64>, Option<i64>),
+    RequestedUser { uid, gid }: RequestedUser,
 ) -> Vec<String> {
     let one = |what: &str, wish: Option<i64>, own: Option<i64>, pod: Option<i64>| {
         let (wish, (set, place)) = (wish?, own.map(|id| (id, "container")).or(pod.map(|id| (id, "pod")))?);
