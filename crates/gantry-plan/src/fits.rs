@@ -51,11 +51,17 @@ pub(crate) fn check(spec: &api::PodSpec) -> Result<(), PlanError> {
                 shown("limit")
             )));
         }
+    }
+    // Without a request the pod's is that of its containers, which its limit must hold.
+    for resource in ["cpu", "memory"] {
+        let request = quantity(pod.requests.as_ref(), resource).map(|most| ("request", most));
+        let limit = || quantity(pod.limits.as_ref(), resource).map(|most| ("limit", most));
         let together: i128 = spec.containers.iter().map(|container| asked(container, resource)).sum();
-        if together > request.nanos() {
+        if let Some((key, most)) = request.or_else(limit).filter(|(_, most)| most.nanos() < together) {
             return Err(PlanError::Configuration(format!(
-                "the pod requests {request} of {resource}, less than its containers do together, and no cluster takes such a pod: change {}",
-                shown("request")
+                "the pod has the {key} {most} for {resource}, less than its containers request together, and no cluster takes such a pod: \
+                 change {}",
+                named(POD, resource, key)
             )));
         }
     }
@@ -124,6 +130,13 @@ mod tests {
             ),
             (&json!({"limits": {"memory": "2Gi"}}), vec![("build", nothing.clone()), ("helper", large.clone())]),
             (&more, vec![]),
+            (
+                &json!({"limits": {"memory": "3Gi"}}),
+                vec![
+                    ("build", json!({"requests": {"memory": "2Gi"}})),
+                    ("helper", json!({"limits": {"memory": "2Gi"}})),
+                ],
+            ),
             (
                 &json!({"requests": {"cpu": "1"}}),
                 vec![("build", json!({"limits": {"cpu": "600m"}})), ("db", json!({"requests": {"cpu": "500m"}}))],

@@ -88,6 +88,10 @@ fn what_an_api_server_would_refuse_is_found_in_the_file() {
             "requests of the pod",
             "[runners.kubernetes]\ncpu_limit = \"2\"\nhelper_cpu_request = \"1500m\"\npod_cpu_request = \"3\"\n".to_owned(),
         ),
+        (
+            "limit of the pod",
+            "[runners.kubernetes]\nmemory_request = \"2Gi\"\nhelper_memory_limit = \"2Gi\"\npod_memory_limit = \"3Gi\"\n".to_owned(),
+        ),
         ("toleration", "[runners.kubernetes]\nnode_tolerations = { \"=x\" = \"NoSchedule\" }\n".to_owned()),
         ("search domain", "[runners.kubernetes.dns_config]\nsearches = [\"a_b.local.\", \"Bad!\"]\n".to_owned()),
         (

@@ -68,7 +68,7 @@ fn check_resources(section: &Section<'_>, settings: &KubernetesSettings) {
             }
         }
     }
-    for ((name, most, _), (build, helper)) in
+    for ((name, request, limit), (build, helper)) in
         pod.pairs().into_iter().zip(of.build.set.pairs().into_iter().zip(of.helper.set.pairs()))
     {
         // An API server takes the limit for a request that is not there.
@@ -76,10 +76,11 @@ fn check_resources(section: &Section<'_>, settings: &KubernetesSettings) {
             request.or(limit).map_or(0, Quantity::nanos)
         };
         let together = asked(build) + asked(helper);
-        if let Some(most) = most.filter(|most| most.nanos() < together) {
+        let most = request.map(|most| ("request", most)).or(limit.map(|most| ("limit", most)));
+        if let Some((key, most)) = most.filter(|(_, most)| most.nanos() < together) {
             let message =
-                format!("{most} is less than build and helper container ask for together: no cluster takes such a pod");
-            section.problem(Severity::Error, &format!("pod_{name}_request"), message);
+                format!("{most} is less than build and helper container request together: no cluster takes such a pod");
+            section.problem(Severity::Error, &format!("pod_{name}_{key}"), message);
         }
     }
 }
