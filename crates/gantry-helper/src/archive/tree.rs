@@ -12,7 +12,7 @@ use std::thread;
 use sha2::{Digest as _, Sha256};
 
 use super::root::{Kind, Opener, Root};
-use crate::limits::{PACK_WORKERS, TREE_BLOCK, TREE_BUFFER};
+use crate::limits::{PACK_WORKERS, TREE_APART, TREE_BLOCK, TREE_BUFFER};
 
 /// SHA-256.
 type Hash = [u8; 32];
@@ -22,7 +22,7 @@ type Hash = [u8; 32];
 const FRAME: [u8; 4] = [0x57, 0x2a, 0x4d, 0x18];
 
 /// What the frame begins with, so that it is no other's.
-const MARK: [u8; 12] = *b"gantry-tree1";
+const MARK: [u8; 12] = *b"gantry-tree2";
 
 /// What an archive keeps of a mode, beside its kind.
 const MODE: u32 = 0o170_777;
@@ -35,7 +35,7 @@ pub(super) const TRAILER: usize = 4 + 4 + MARK.len() + 2 * 32;
 pub(super) struct TreeDigest {
     /// Of names, kinds, modes, sizes and where links lead.
     listing: Hash,
-    /// Of the bytes of all files.
+    /// Of the bytes of all files: first of those up to [`TREE_APART`], then of the larger ones.
     content: Hash,
 }
 
@@ -73,7 +73,7 @@ impl TreePart {
     }
 
     /// A file of that length; the hash of its bytes is given to [`Self::bytes`], or to the hasher
-    /// after this part.
+    /// after this part. Of a larger one than [`TREE_APART`], the hasher is given it at any time.
     pub(super) fn file(&mut self, path: &Path, mode: u32, length: u64) {
         self.entry(path, mode, &length.to_le_bytes());
     }
@@ -98,10 +98,12 @@ impl TreePart {
 }
 
 /// Makes the digest of a tree, part by part.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct TreeHasher {
     listing: Sha256,
     content: Sha256,
+    /// Hashes of the bytes of the files that are larger than [`TREE_APART`].
+    apart: Vec<Hash>,
 }
 
 impl TreeHasher {
@@ -116,7 +118,23 @@ impl TreeHasher {
         self.content.update(hash);
     }
 
-    pub(super) fn digest(self) -> TreeDigest {
+    /// The latest file is larger than [`TREE_APART`]. Gives where the hash of its bytes goes.
+    pub(super) fn place_apart(&mut self) -> usize {
+        self.apart.push(Hash::default());
+        self.apart.len() - 1
+    }
+
+    /// The hash of the bytes of such a file.
+    pub(super) fn bytes_apart(&mut self, place: usize, hash: Hash) {
+        if let Some(place) = self.apart.get_mut(place) {
+            *place = hash;
+        }
+    }
+
+    pub(super) fn digest(mut self) -> TreeDigest {
+        for hash in &self.apart {
+            self.content.update(hash);
+        }
         TreeDigest { listing: self.listing.finalize().into(), content: self.content.finalize().into() }
     }
 }
@@ -124,7 +142,8 @@ impl TreeHasher {
 /// Whether the files are those that `known` was made of. They are read only where everything else
 /// about them is the same.
 pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest) -> io::Result<bool> {
-    let (mut tree, mut files, mut opener) = (TreeHasher::default(), Vec::new(), Opener::new(root));
+    let (mut tree, mut opener) = (TreeHasher::default(), Opener::new(root));
+    let (mut files, mut large) = (Vec::new(), Vec::new());
     let mut part = TreePart::default();
     for path in paths {
         let Ok(status) = opener.status(path) else { continue };
@@ -133,7 +152,7 @@ pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest
             Kind::Link => part.link(path, status.mode, &opener.link(path)?),
             Kind::File => {
                 part.file(path, status.mode, status.length);
-                files.push(path.as_path());
+                if status.length > TREE_APART { &mut large } else { &mut files }.push(path.as_path());
             }
             Kind::Other => {}
         }
@@ -143,6 +162,7 @@ pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest
     if Hash::from(tree.listing.clone().finalize()) != known.listing {
         return Ok(false);
     }
+    files.append(&mut large);
     for hash in hashes(root, &files)? {
         tree.bytes(&hash);
     }
