@@ -81,6 +81,10 @@ pub(super) struct Pieces {
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A buffer that grows is copied.
+        if self.buffer.len() + bytes.len() > ARCHIVE_PIECE {
+            self.flush()?;
+        }
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= ARCHIVE_PIECE {
             self.flush()?;

@@ -17,14 +17,15 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use sha2::{Digest as _, Sha256};
-
 use self::entries::{Block, Item, Large, Order};
 pub(in crate::archive) use self::tail::Tail;
 use super::{PackError, io_error};
 use crate::archive::root::Root;
+use crate::archive::tree::ContentHasher;
 use crate::archive::warn;
-use crate::limits::{TAR_APART_FILES, TAR_BLOCK, TAR_BLOCKS_PER_READER, TAR_BUFFER, TAR_JOB, TAR_WORKERS, TREE_APART};
+use crate::limits::{
+    TAR_APART_FILES, TAR_BLOCK, TAR_BLOCKS_PER_READER, TAR_BUFFER, TAR_JOB, TAR_OVERLAP, TAR_WORKERS, TREE_APART,
+};
 
 /// Everything in a tar archive is as long as so many bytes, or a multiple.
 const RECORD: usize = 512;
@@ -55,6 +56,7 @@ fn head_before(
         let mut encoder = zstd::Encoder::new(out, level)?;
         encoder.multithread(u32::try_from(cores).unwrap_or(1))?;
         encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(TAR_JOB))?;
+        encoder.set_parameter(zstd::zstd_safe::CParameter::OverlapSizeLog(TAR_OVERLAP))?;
         // A broken archive is known as one before it is unpacked to its end.
         encoder.include_checksum(true)?;
         Ok(encoder)
@@ -119,7 +121,7 @@ impl<W: Write> Archive<W> {
     fn large(&mut self, Large { path, mut file, length }: Large) -> Result<(), PackError> {
         let place = (length > TREE_APART).then(|| self.tail.tree.place_apart());
         self.buffer.resize(TAR_BUFFER, 0);
-        let (mut left, mut hash) = (length, Sha256::new());
+        let (mut left, mut hash) = (length, ContentHasher::new(length));
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
             let part = self.buffer.get_mut(..most).unwrap_or_default();
@@ -137,7 +139,7 @@ impl<W: Write> Archive<W> {
             self.out.write_all(part).map_err(PackError::Out)?;
             left -= count as u64;
         }
-        let hash = hash.finalize().into();
+        let hash = hash.end();
         match place {
             Some(place) => self.tail.tree.bytes_apart(place, hash),
             None => self.tail.tree.bytes(&hash),

@@ -6,8 +6,9 @@ use std::io::{self, Write};
 
 use twox_hash::XxHash64;
 
-/// Largest block of the format.
-const BLOCK: usize = 128 * 1024;
+/// A block: with what stands before it, the most that the format takes (128 KiB), so that two of
+/// them are a piece that is worth sending.
+const BLOCK: usize = 128 * 1024 - BLOCK_HEAD;
 
 /// What a frame begins with.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];

@@ -5,13 +5,11 @@
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt as _;
 
-use sha2::{Digest as _, Sha256};
-
 use super::entries::{Apart, Large};
 use super::raw::{self, Frame};
 use super::{END, padding};
 use crate::archive::pack::{PackError, io_error};
-use crate::archive::tree::{TRAILER, TreeHasher};
+use crate::archive::tree::{ContentHasher, TRAILER, TreeHasher};
 
 /// What is still to be written of an archive.
 #[derive(Default)]
@@ -70,7 +68,7 @@ impl Tail {
 
 /// Copies the content of a file, and gives its hash.
 fn copy(Large { path, file, length }: &Large, frame: &mut Frame<'_, impl Write>) -> Result<[u8; 32], PackError> {
-    let (mut at, mut hash) = (0, Sha256::new());
+    let (mut at, mut hash) = (0, ContentHasher::new(*length));
     while at < *length {
         let room = frame.room();
         let most = usize::try_from(length - at).unwrap_or(usize::MAX).min(room.len());
@@ -88,5 +86,5 @@ fn copy(Large { path, file, length }: &Large, frame: &mut Frame<'_, impl Write>)
         frame.advance(count).map_err(PackError::Out)?;
         at += count as u64;
     }
-    Ok(hash.finalize().into())
+    Ok(hash.end())
 }
