@@ -61,3 +61,44 @@ impl Archive {
         Ok(self.tail.map_or(Ok(()), |tail| tail.write(out))?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    use futures::TryStreamExt as _;
+
+    use super::*;
+    use crate::archive::pack::Format;
+    use crate::archive::root::root;
+
+    #[tokio::test]
+    async fn it_is_as_long_as_it_says_as_often_as_it_is_sent() {
+        let project = tempfile::tempdir().unwrap();
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        };
+        let noise: Vec<u8> = (0..3_000_000).map(|_| next()).collect();
+        std::fs::write(project.path().join("noise"), noise).unwrap();
+        std::fs::write(project.path().join("text"), vec![b'x'; 3_000_000]).unwrap();
+        for format in [Format::TarZstd, Format::Zip] {
+            let paths: BTreeSet<PathBuf> = ["noise", "text"].map(PathBuf::from).into();
+            let chosen = Chosen { root: Arc::new(root(project.path())), paths: Arc::new(paths), remarks: Vec::new() };
+            let mut archive = Archive::pack(chosen, format.into(), tempfile::tempfile().unwrap()).await.unwrap();
+            // A try that breaks off changes nothing for the next one.
+            drop(archive.stream().unwrap().next().await);
+            let mut sent = Vec::new();
+            for _ in 0..2 {
+                let pieces: Vec<_> = archive.stream().unwrap().try_collect().await.unwrap();
+                sent.push(pieces.concat());
+            }
+            assert_eq!(sent[0].len() as u64, archive.length());
+            let mut copy = Vec::new();
+            archive.write(&mut copy).unwrap();
+            assert!(sent[0] == sent[1] && sent[1] == copy, "{format:?}");
+        }
+    }
+}
