@@ -61,6 +61,8 @@ RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gitlab-runner --sh
 # the image has gzip.
 COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /out/other/* /usr/bin/
 COPY --from=build /out/gantry.cdx.json /out/gantry-helper.cdx.json /usr/share/gantry/
+# Completions and manual pages.
+COPY --from=build /out/share/ /usr/share/
 # Under these names, and with the init and the pgrep above, GitLab's own chart starts it and looks
 # after it.
 RUN ln -s gantry /usr/bin/gitlab-runner \

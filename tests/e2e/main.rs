@@ -26,6 +26,7 @@ mod many;
 mod mirror;
 mod openbao;
 mod output;
+mod package;
 mod process;
 mod registries;
 mod restricted;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
     tests.extend(managers::tests());
     tests.extend(many::tests());
     tests.extend(mirror::tests());
+    tests.extend(package::tests());
     tests.extend(process::tests());
     tests.extend(secrets::tests());
     tests.extend(openbao::tests());

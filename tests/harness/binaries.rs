@@ -8,6 +8,10 @@ use anyhow::Context as _;
 /// Names a directory with binaries to test instead of building them, such as those of a release.
 const GIVEN: &str = "GANTRY_TEST_BINARIES";
 
+/// Names the program that runners are, where it is not the one of all commands: that of an image
+/// has no simulators.
+const MANAGER: &str = "GANTRY_TEST_MANAGER";
+
 /// Names the helper for arm64 of the same build, where pods for that machine are tested.
 pub(crate) const ARM64_HELPER: &str = "GANTRY_TEST_ARM64_HELPER";
 
@@ -19,6 +23,8 @@ const PROGRAMS: [&str; 2] = ["gantry", "gantry-helper"];
 pub struct Binaries {
     /// The one program of the product. The helper that it pushes into pods lies beside it.
     pub gantry: PathBuf,
+    /// What runners are: the same, or a program of its own beside it.
+    pub manager: PathBuf,
 }
 
 /// Builds the binaries, or takes those that were given, and copies them to `dir`: what is built
@@ -46,7 +52,16 @@ pub fn build(dir: &Path) -> anyhow::Result<Binaries> {
         let gzip = Command::new("gzip").args(["--best", "--no-name", "--keep"]).arg(dir.join("gantry-helper")).status();
         anyhow::ensure!(gzip.is_ok_and(|status| status.success()), "gzip cannot pack the helper");
     }
-    Ok(Binaries { gantry: dir.join("gantry") })
+    let gantry = dir.join("gantry");
+    let manager = match std::env::var_os(MANAGER).map(PathBuf::from) {
+        Some(given) => {
+            let to = dir.join("gantry-manager");
+            std::fs::copy(&given, &to).with_context(|| format!("{} cannot be copied", given.display()))?;
+            to
+        }
+        None => gantry.clone(),
+    };
+    Ok(Binaries { gantry, manager })
 }
 
 fn compile() -> anyhow::Result<PathBuf> {

@@ -41,6 +41,8 @@ pub struct RunnerOptions {
     pub ca_pem: Option<String>,
     /// Of another runner, when this one shares them.
     pub place: Option<RunnerPlacement>,
+    /// The program, when it is not the world's.
+    pub program: Option<PathBuf>,
 }
 
 /// Where a runner's pods are, with whose rights they are made, and which jobs come to it.
@@ -69,6 +71,7 @@ impl RunnerOptions {
             kube: None,
             ca_pem: None,
             place: None,
+            program: None,
         }
     }
 }
@@ -88,6 +91,7 @@ pub struct Runner {
     pub account_token: String,
     /// Where its metrics server listens.
     pub address: SocketAddr,
+    program: PathBuf,
     http: reqwest::Client,
 }
 
@@ -147,9 +151,10 @@ impl Runner {
         );
         let config = dir.join("config.toml");
         std::fs::write(&config, text)?;
-        let (process, address) = run(world, &format!("runner-{name}"), &config, options.log_level).await?;
+        let program = options.program.clone().unwrap_or_else(|| world.binaries().manager.clone());
+        let (process, address) = run(world, &format!("runner-{name}"), &program, &config, options.log_level).await?;
         let http = http::client()?;
-        Ok(Self { process, tag, namespace, config, account_token, address, http })
+        Ok(Self { process, tag, namespace, config, account_token, address, program, http })
     }
 
     /// Starts the next life of a runner whose process has ended, with its file as it is now.
@@ -158,7 +163,7 @@ impl Runner {
     /// The process cannot be started.
     pub async fn again(&mut self, world: &World) -> anyhow::Result<()> {
         let name = format!("{}-again", self.process.name());
-        (self.process, self.address) = run(world, &name, &self.config, "debug").await?;
+        (self.process, self.address) = run(world, &name, &self.program, &self.config, "debug").await?;
         Ok(())
     }
 
@@ -195,10 +200,16 @@ impl Runner {
 }
 
 /// A `gantry run` with this file, and where its metrics server listens.
-async fn run(world: &World, name: &str, config: &Path, log_level: &str) -> anyhow::Result<(Process, SocketAddr)> {
+async fn run(
+    world: &World,
+    name: &str,
+    program: &Path,
+    config: &Path,
+    log_level: &str,
+) -> anyhow::Result<(Process, SocketAddr)> {
     let config = config.display().to_string();
     let args = ["--log-format", "text", "--log-level", log_level, "run", "--config", &config].map(str::to_owned);
-    let process = Process::start(name, world.dir(), &world.binaries().gantry, &args)?;
+    let process = Process::start(name, world.dir(), program, &args)?;
     world.keep_log(process.log_path());
     let line = process.wait_for_line("Metrics server listening", START).await?;
     let (_, address) = line.split_once("address=").with_context(|| format!("no address in {line:?}"))?;

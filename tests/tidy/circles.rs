@@ -1,18 +1,11 @@
 //! Modules beside each other that know each other in a circle: none can be read, tested or moved
 //! without all the others. A module and those below it are one thing here: that a parent names its
-//! children, and they it, is how Rust is written.
+//! children, and they it, is how Rust is written. An import counts, and so does a path in the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assert_none;
 use crate::project::{File, rust_files};
-
-/// Circles that are there today: the crate, and all modules that may be in one. To be opened, never
-/// to grow.
-const KNOWN: [(&str, &[&str]); 2] = [
-    ("gantry-daemon", &["pause", "runner", "site"]),
-    ("gantry-sim-kube", &["account_tokens", "api", "cluster", "events", "faults", "kubelet", "validation"]),
-];
 
 /// A module's path from its crate's root; empty for the root itself.
 type Path = Vec<String>;
@@ -51,7 +44,7 @@ fn leaves(tree: &str) -> Vec<Path> {
 fn imports(own: &Path, file: &File) -> Vec<Path> {
     let code: Vec<&str> = file.production().iter().map(|line| line.split("//").next().unwrap_or_default()).collect();
     let code = format!("\n{}", code.join("\n"));
-    let mut found = Vec::new();
+    let mut found = in_place(&code);
     for (at, begin) in code.match_indices("\nuse ") {
         let tree = code[at + begin.len()..].split(';').next().unwrap_or_default();
         for path in leaves(tree) {
@@ -66,6 +59,23 @@ fn imports(own: &Path, file: &File) -> Vec<Path> {
         }
     }
     found
+}
+
+/// The paths from the crate's root that stand in the code itself.
+fn in_place(code: &str) -> Vec<Path> {
+    let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let is_own = |at: &usize| !code[..*at].ends_with(is_name);
+    let is_import = |at: usize| {
+        let line = code[..at].rsplit('\n').next().unwrap_or_default();
+        line.split_whitespace().last() == Some("use")
+    };
+    let places = code.match_indices("crate::").map(|(at, _)| at).filter(is_own).filter(|at| !is_import(*at));
+    places
+        .map(|at| {
+            let path = code[at..].split(|letter| !is_name(letter) && letter != ':').next().unwrap_or_default();
+            path.split("::").skip(1).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        })
+        .collect()
 }
 
 /// What modules beside each other import from each other, in one crate: an import from deep in one
@@ -123,31 +133,22 @@ fn modules_do_not_know_each_other_in_circles() {
             crates.entry(name).or_default().push((module(path), file));
         }
     }
-    let (mut problems, mut seen) = (Vec::new(), BTreeSet::new());
-    for (name, files) in &crates {
-        for circle in circles(&graph(files)) {
-            let is_it = |(of, members): &(&str, &[&str])| {
-                of == name && circle.iter().all(|own| members.contains(&own.as_str()))
-            };
-            match KNOWN.iter().position(is_it) {
-                Some(known) => drop(seen.insert(known)),
-                None => problems.push(format!("{name}: {}", circle.join(", "))),
-            }
-        }
-    }
-    let opened = KNOWN.iter().enumerate().filter(|(at, _)| !seen.contains(at));
-    problems.extend(opened.map(|(_, (name, circle))| format!("{name}: no circle any more: {}", circle.join(", "))));
-    assert_none("circles of modules (table in tests/tidy/circles.rs)", &problems);
+    let circles = crates.iter().flat_map(|(name, files)| {
+        circles(&graph(files)).into_iter().map(move |circle| format!("{name}: {}", circle.join(", ")))
+    });
+    let problems: Vec<String> = circles.collect();
+    assert_none("circles of modules", &problems);
 }
 
 #[test]
 fn imports_are_read_from_any_shape_of_use() {
     let text = "use std::fs;\nuse crate::a::{B, c::{D, E as F}};\npub use crate::passed::On;\nuse super::{G, h::I};\n\
-        // use crate::nothing;\n#[cfg(test)]\nmod tests {\nuse crate::tested::It;\n}\n";
+        // use crate::nothing;\n\
+        fn f(x: crate::in_place::X) { mycrate::not::this() }\n#[cfg(test)]\nmod tests {\nuse crate::tested::It;\n}\n";
     let file = File { path: "crates/x/src/one/two.rs".into(), text: text.into() };
     let own = module("one/two.rs");
     let found: Vec<String> = imports(&own, &file).iter().map(|path| path.join("::")).collect();
-    assert_eq!(found, ["a::B", "a::c::D", "a::c::E", "one::G", "one::h::I"]);
+    assert_eq!(found, ["in_place::X", "a::B", "a::c::D", "a::c::E", "one::G", "one::h::I"]);
 }
 
 #[test]

@@ -50,8 +50,21 @@ const OF_MANIFESTS: [(&str, &str); 17] = [
     ("volumemounts", "mount_path of a volume, such as [[runners.kubernetes.volumes.pvc]]"),
 ];
 
+/// The same for a service of the settings, whose words are those of the job's definition.
+const OF_SERVICES: [(&str, &str); 4] = [
+    ("aliases", "alias = \"one two\""),
+    ("image", "name = \"docker:27-dind\""),
+    ("privileged", "privileged = true in [runners.kubernetes.service_container_security_context], for all services,"),
+    ("variables", "environment = [\"KEY=value\"]"),
+];
+
 fn in_words_of_kubernetes(path: &str, key: &str) -> Option<&'static str> {
     let folded = folded(key);
+    if general(path) == "runners.kubernetes.services"
+        && let Some((_, ours)) = OF_SERVICES.iter().find(|(word, _)| *word == folded)
+    {
+        return Some(ours);
+    }
     let is_within = general(path).starts_with("runners.kubernetes");
     OF_MANIFESTS.iter().find(|(word, _)| is_within && *word == folded).map(|(_, ours)| *ours)
 }
@@ -135,6 +148,8 @@ mod tests {
         assert_eq!(hint("runners[0].kubernetes", "serviceAccountName"), "it is service_account here");
         assert!(hint("runners[0].kubernetes", "resources").contains("cpu_request, cpu_limit"));
         assert_eq!(hint("runners[0]", "resources"), "");
+        assert_eq!(hint("runners[0].kubernetes.services[1]", "image"), "it is name = \"docker:27-dind\" here");
+        assert!(hint("runners[0].kubernetes.services[1]", "privileged").contains("service_container_security_context"));
         assert!(hint("runners[0].kubernetes.pod_spec[1]", "containers").starts_with("it is patch = "));
     }
 

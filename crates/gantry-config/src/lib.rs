@@ -14,7 +14,7 @@ pub mod key;
 mod keys;
 mod kinds;
 mod known;
-mod names;
+pub mod names;
 mod nearest;
 pub mod periods;
 pub mod pod_patch;
@@ -53,7 +53,8 @@ pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, 
     let (document, errors) = DeTable::parse_recoverable(text);
     let report = Report::new(text, env);
     for error in &errors {
-        report.add(Severity::Error, error.span().map_or(0, |span| span.start), "", one_line(error.message()));
+        let span = error.span().unwrap_or_default();
+        report.add(Severity::Error, span.start, "", about(error.message(), text.get(span).unwrap_or_default()));
     }
     if !errors.is_empty() {
         // What was understood of a broken text would only add follow-up errors.
@@ -67,6 +68,14 @@ pub fn load(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, 
         return Err(Problems { list: report::sorted(list), log: settings.log });
     }
     Ok(Loaded { settings, unusable, warnings: list })
+}
+
+/// A parser's message about a part of the text, which is shown only where it is a key.
+fn about(message: &str, part: &str) -> String {
+    let message = one_line(message);
+    let is_key = |part: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || "_-.\"' ".contains(c));
+    let is_named = message == "duplicate key" && !part.is_empty() && is_key(part);
+    if is_named { format!("{message}: {part} stands there twice") } else { message }
 }
 
 /// A parser's message as a fragment that fits in a line.

@@ -51,6 +51,11 @@ impl Quantity {
         u64::try_from((self.nanos + NANO - 1) / NANO).unwrap_or(0)
     }
 
+    /// Its value in billionths.
+    pub fn nanos(&self) -> i128 {
+        self.nanos
+    }
+
     /// The text as it was written.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -17,6 +17,7 @@ use crate::section::Section;
 pub mod affinity;
 pub mod cache;
 mod entries;
+mod idle;
 pub mod kubernetes;
 mod labels;
 pub mod pod;
@@ -219,6 +220,10 @@ fn concurrent(root: &Section<'_>, key: &'static str) -> NonZeroU32 {
 
 fn advertise_address(section: &Section<'_>, key: &'static str) -> Option<String> {
     let written = section.text(key).filter(|address| !address.is_empty())?;
+    if section.text("listen_address").is_none() {
+        let message = "has no effect: listen_address is not set, and without it there are no sessions";
+        section.problem(Severity::Warning, key, message);
+    }
     let address = variables::expand(&written, section.report.env);
     if address.contains("://") {
         section.problem(Severity::Error, key, "must be host:port without a scheme");

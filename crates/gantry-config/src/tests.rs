@@ -1,6 +1,7 @@
 //! Whole files, good and bad. What is read is compared as a picture, what is wrong line by line.
 
 mod collection;
+mod idle;
 
 use proptest::prelude::*;
 
@@ -191,13 +192,12 @@ const NO_CLUSTER: &[(&str, &str)] = &[
     ("service_account = \"My Account\"\n", "service_account: \"My Account\" cannot be the name of an object"),
     ("image_pull_secrets = [\"a\", \"B_c\"]\n", "image_pull_secrets[1]: \"B_c\" cannot be the name"),
     ("node_selector = { \"a b\" = \"c\" }\n", "node_selector.\"a b\": is no name of a label"),
-    ("node_selector = { a = \"b c\" }\n", "node_selector.a: is no value of a label"),
+    ("node_selector = { a = \"b c\" }\n", "node_selector.a: \"b c\" is no value of a label"),
     (
         "node_tolerations = { \"dedicated=ci\" = \"NoScheduled\" }\n",
         "is not one of NoSchedule, PreferNoSchedule, NoExecute (did you mean NoSchedule?)",
     ),
     ("pod_labels = { \"a/b/c\" = \"d\" }\n", "is no name of a label"),
-    ("[[runners.kubernetes.services]]\nalias = \"db\"\n", "services[0].name: is missing: a service needs it"),
     (
         "[[runners.kubernetes.volumes.empty_dir]]\nname = \"My_Vol\"\nmount_path = \"/x\"\n",
         "\"My_Vol\" cannot be a volume",
@@ -464,7 +464,7 @@ fn numbers_below_zero_are_said() {
     Warning config.toml:7: runners[0].kubernetes.poll_timeout: -180 is less than 0 and does not count: the default is in force, 180
     ");
     assert!(bad("concurrent = -1\n").contains("concurrent: must be from 1 to 4294967295, not -1"));
-    let own_answers = "[runners.kubernetes]\nresource_availability_check_max_attempts = -1\n[runners.cache.s3]\nAssumeRoleMaxConcurrency = -1\n";
+    let own_answers = "[runners.kubernetes]\nresource_availability_check_max_attempts = -1\n[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nAssumeRoleMaxConcurrency = -1\n";
     assert_eq!(good(&runner(own_answers)).1, "");
 }
 

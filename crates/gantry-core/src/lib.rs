@@ -18,6 +18,7 @@ mod note_level;
 pub mod outcome;
 pub mod proxy;
 pub mod redactor;
+pub mod reserved;
 pub mod secret;
 pub mod short_token;
 pub mod user_info;

@@ -1,4 +1,7 @@
-//! The daemon as a whole: built from a configuration, then run until it is told to stop.
+//! The daemon as a whole: built from a configuration, then run until it is told to stop. What a
+//! file that changes does to it is in `reload.rs`.
+
+mod reload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,15 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_config::settings::{LogSettings, OnTerminate};
-use gantry_config::{Loaded, RunnerSettings, Settings};
+use gantry_config::{Loaded, Settings};
 use gantry_core::Secret;
-use gantry_core::error_chain::chain;
-use gantry_core::short_token::short_token;
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
 use gantry_relay::Pace;
-use gantry_wire::ticket::TicketKey;
-use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -23,26 +22,24 @@ use tokio_util::task::TaskTracker;
 use crate::config_file::{
     ConfigError, ConfigFile, Look, certificate_directories, log_problems, system_id, why_unusable,
 };
-use crate::entries::{Basis, Entry, Key, wanted};
+use crate::entries::{Basis, Entry, Key};
 use crate::events::{
-    ConfigBack, ConfigGone, ConfigLoaded, ConfigRefused, PollingBegins, PollingEnds, ReloadIgnored, RunnerUnusable,
-    Said as _, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,
+    ConfigBack, ConfigGone, ReloadIgnored, Said as _, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,
 };
 use crate::health::{Health, ProcessState};
 use crate::job_end::StopJobs;
 use crate::kept::KeptNames;
 use crate::listening::{ListenAddress, ListenError, Listening};
-use crate::metrics::{Metrics, RunnerLabels};
+use crate::member::Shared;
+use crate::metrics::Metrics;
 use crate::outside::Outside;
-use crate::poller::Polling;
 use crate::registry::Running;
 use crate::renewals::Renewals;
-use crate::runner::{Runner, Shared};
 use crate::server::ServerState;
 use crate::session::SessionServer;
 use crate::site::Sites;
 use crate::slots::{Numbers, Slots};
-use crate::{boot, listening, pause, session, wiring};
+use crate::{listening, wiring};
 
 /// How often the file is looked at (GitLab Runner 19.4: 3 s), and runners that could not be started
 /// are tried again.
@@ -115,6 +112,8 @@ pub struct App {
     /// Why entries of the file cannot be used, one sentence each.
     unusable: Vec<String>,
     shared: Arc<Shared>,
+    /// Where pods are, one for each access and namespace.
+    sites: Sites,
     stop_jobs: watch::Sender<Option<StopJobs>>,
     listening: Listening,
     session_server: Option<SessionServer>,
@@ -170,7 +169,6 @@ impl App {
             alone: Basis::of(&settings).alone,
             fleet: settings.gantry.fleet.clone(),
             ticket_secret,
-            sites: Sites::new(),
             fleet_concurrent: fleet_concurrent(&settings),
             sessions: session_server.as_ref().map(|server| server.sessions().clone()),
         });
@@ -182,6 +180,7 @@ impl App {
             waits,
             settings,
             shared,
+            sites: Sites::new(),
             stop_jobs,
             listening,
             session_server,
@@ -246,7 +245,7 @@ impl App {
             Look::Same => {}
         }
         self.retry().await;
-        self.shared.sites.forget_unused().await;
+        self.sites.forget_unused().await;
     }
 
     /// No new jobs; the running ones may end.
@@ -298,7 +297,7 @@ impl App {
         };
         tokio::select! {
             ended = timeout(limit, all_done(&shared)) => {
-                self.shared.sites.announce_end().await;
+                self.sites.announce_end().await;
                 if ended.is_ok() {
                     return clean();
                 }
@@ -315,151 +314,6 @@ impl App {
     fn set_state(&self, state: ProcessState) {
         self.shared.health.set_state(state);
         self.shared.metrics.set_process_state(state.as_str());
-    }
-
-    /// Reads the file again. What cannot be used changes nothing.
-    async fn reload(&mut self) {
-        let loaded = self.file.load().and_then(|loaded| {
-            if self.waits {
-                Arc::make_mut(&mut self.shared).system_id = system_id(self.file.path())?;
-            }
-            Ok(loaded)
-        });
-        let path = self.file.path();
-        match loaded {
-            Ok(Loaded { settings, unusable, warnings }) => {
-                (self.on_log_settings)(settings.log);
-                log_problems(path, unusable.iter().flat_map(|entry| &entry.errors).chain(&warnings));
-                self.unusable = unusable.iter().map(|entry| why_unusable(path, entry)).collect();
-                session::follow(self.session_server.as_ref(), &self.settings.session_server, &settings.session_server);
-                (self.settings, self.waits) = (settings, false);
-                let shown = self.shown();
-                self.listening.follow(self.shared.outside.as_ref(), &self.settings, shown).await;
-                self.apply().await;
-            }
-            Err(error) => {
-                if let ConfigError::Invalid { problems, .. } = &error {
-                    log_problems(path, &problems.list);
-                }
-                ConfigRefused { waits: self.waits, error: &error }.tell(&self.shared.metrics);
-            }
-        }
-    }
-
-    /// Makes the settings true: bounds, and a set of polling runners.
-    async fn apply(&mut self) {
-        let concurrent = self.settings.concurrent.get();
-        self.shared.slots.resize(usize::try_from(concurrent).unwrap_or(usize::MAX));
-        self.take_renewed_tokens();
-        let (wanted, basis) = (wanted(&self.settings), Basis::of(&self.settings));
-        let ticket_secret = ticket_secret(&self.settings, self.registration_token.as_ref());
-        let most = fleet_concurrent(&self.settings);
-        let Shared { connection_max_age, alone, fleet, fleet_concurrent, ticket_secret: secret, .. } = &*self.shared;
-        let was = (*connection_max_age, alone, fleet, *fleet_concurrent, secret);
-        if was != (basis.connection_max_age, &basis.alone, &basis.fleet, most, &ticket_secret) {
-            let shared = Arc::make_mut(&mut self.shared);
-            (shared.connection_max_age, shared.alone) = (basis.connection_max_age, basis.alone.clone());
-            (shared.fleet, shared.ticket_secret) = (basis.fleet.clone(), ticket_secret);
-            shared.fleet_concurrent = most;
-        }
-        self.entries.retain(|key, entry| {
-            let stays = wanted.get(key) == Some(&entry.settings) && entry.basis == basis;
-            if let (false, Some(stop)) = (stays, &entry.stop) {
-                let runner = short_token(entry.settings.token.expose());
-                PollingEnds { runner, name: &entry.settings.name }.say();
-                stop.cancel();
-            }
-            stays
-        });
-        for (key, settings) in wanted {
-            self.entries.entry(key).or_insert_with(|| Entry::new(settings, basis.clone()));
-        }
-        let (waits, runners, unusable) = (self.waits, self.entries.len(), self.unusable.len());
-        ConfigLoaded { waits, runners, unusable, concurrent }.tell(&self.shared.metrics);
-        pause::expect(&self.shared, self.entries.values().map(|entry| &*entry.settings));
-        self.retry().await;
-    }
-
-    /// A runner whose token was exchanged stays the same one, with the same places, also while the
-    /// file does not hold the new token yet.
-    fn take_renewed_tokens(&mut self) {
-        for runner in &mut self.settings.runners {
-            let Some(new) = self.renewals.in_force(&runner.token) else { continue };
-            (runner.token_obtained_at, runner.token_expires_at) = (Some(new.obtained), new.expires);
-            runner.token = new.token;
-        }
-        for (old, new) in self.renewals.exchanges() {
-            let Some(places) = self.by_token.remove(&old) else { continue };
-            if self.shared.ticket_secret.is_none() {
-                let key = |token: &String| TicketKey::derive(&Secret::new(token.as_str()));
-                self.shared.sites.reseal(key(&old), key(&new));
-            }
-            self.by_token.entry(new).or_insert(places);
-        }
-    }
-
-    /// Starts the runners that do not run yet.
-    async fn retry(&mut self) {
-        let waiting: Vec<Key> =
-            self.entries.iter().filter(|(_, entry)| entry.stop.is_none()).map(|(key, _)| key.clone()).collect();
-        for key in waiting {
-            let Some(settings) = self.entries.get(&key).map(|entry| Arc::clone(&entry.settings)) else { continue };
-            let result = self.start_runner(&settings).await;
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            match result {
-                Ok(stop) => (entry.stop, entry.problem) = (Some(stop), None),
-                Err(problem) => {
-                    if entry.problem.as_ref() != Some(&problem) {
-                        RunnerUnusable { name: &settings.name, problem: &problem }.say();
-                    }
-                    entry.problem = Some(problem);
-                }
-            }
-        }
-        self.renewals.look(&self.shared, self.entries.values_mut(), Timestamp::now());
-        self.show_runners();
-    }
-
-    /// Shows how many runners work, and why others do not.
-    fn show_runners(&self) {
-        let mut problems = self.unusable.clone();
-        problems.extend(self.entries.values().filter_map(Entry::why_not));
-        self.shared.metrics.unusable_runners.set(i64::try_from(problems.len()).unwrap_or(i64::MAX));
-        if self.waits {
-            problems.push(format!("config file {} does not exist: it is waited for", self.file.path().display()));
-        }
-        let names = self.entries.values().map(|entry| entry.settings.name.as_str()).collect();
-        self.shared.health.keep_only(&names);
-        let working = self.entries.values().filter(|entry| entry.stop.is_some()).count();
-        self.shared.health.set_runners(working, problems);
-    }
-
-    async fn start_runner(&mut self, settings: &Arc<RunnerSettings>) -> Result<CancellationToken, String> {
-        let limit = settings.limit.map(|limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
-        let (slots, numbers) = self
-            .by_token
-            .entry(settings.token.expose().to_owned())
-            .or_insert_with(|| (Slots::new(limit.unwrap_or(0)), Numbers::default()))
-            .clone();
-        if let Some(limit) = limit {
-            slots.resize(limit);
-        }
-        let own = limit.map(|_| slots);
-        let runner = Runner::new(Arc::clone(settings), Arc::clone(&self.shared), own, numbers)
-            .await
-            .map_err(|error| chain(&error))?;
-        let workers = settings.request_concurrency.get();
-        let RunnerLabels { runner: name, .. } = &runner.labels;
-        PollingBegins { runner: name, url: &settings.url, workers }.say();
-        let limit = settings.limit.map_or(0, |limit| i64::from(limit.get()));
-        self.shared.running.knows(&runner.labels);
-        self.shared.metrics.seed(&runner.labels, limit, i64::from(workers));
-        self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
-        let polling = Arc::new(Polling::new(self.settings.check_interval));
-        let stop = self.stop_polling.child_token();
-        pause::keep(&runner, &stop);
-        boot::begin(runner, polling, stop.clone());
-        Ok(stop)
     }
 }
 

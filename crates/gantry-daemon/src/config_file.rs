@@ -2,12 +2,15 @@
 //! beside it.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use gantry_config::settings::LogSettings;
 use gantry_config::{Loaded, Problem, Problems, Severity, UnusableRunner};
 use gantry_gitlab::system_id;
 use gantry_http::Stamp;
+
+use crate::config_write;
 
 /// Files that hold a machine's id.
 const MACHINE_IDS: [&str; 2] = ["/var/lib/dbus/machine-id", "/etc/machine-id"];
@@ -19,7 +22,7 @@ const SYSTEM_ID_FILE: &str = ".runner_system_id";
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("config file {path} cannot be read")]
+    #[error("config file {path} cannot be read{}", by_whom(Path::new(path), source))]
     Read {
         /// Which one.
         path: String,
@@ -50,6 +53,21 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
+}
+
+/// What an operator needs to know whose service is another user than the file's.
+fn by_whom(path: &Path, error: &io::Error) -> String {
+    let own = std::fs::metadata("/proc/self").map(|process| process.uid());
+    // A closed directory does not even show whose its files are.
+    let owner = path.ancestors().find_map(|path| std::fs::metadata(path).ok()).map(|file| file.uid());
+    match (error.kind(), own, owner) {
+        (io::ErrorKind::PermissionDenied, Ok(own), Some(owner)) if own != owner => {
+            let directory = config_write::directory(path);
+            let directory = directory.display();
+            format!(" by user {own}, as it belongs to user {owner} (it is given away by: chown -R {own} {directory})")
+        }
+        _ => String::new(),
+    }
 }
 
 fn errors(count: usize) -> String {
@@ -175,7 +193,7 @@ impl ConfigFile {
 /// Where certificates by host are looked for: in `certs` beside the configuration, then where
 /// GitLab Runner 19.4 looks, which follows the user and not the configuration.
 pub fn certificate_directories(config: &Path) -> Vec<PathBuf> {
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0);
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
     let usual = match (is_root, home) {
         (true, _) => PathBuf::from("/etc/gitlab-runner/certs"),
@@ -220,7 +238,9 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
+    file.write_all(text.as_bytes())?;
+    config_write::give_to_owner_of(&config_write::directory(path), &file);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -235,6 +255,26 @@ mod tests {
         assert_eq!(system_id(&config).unwrap(), id);
         std::fs::write(dir.path().join(SYSTEM_ID_FILE), "garbage").unwrap();
         assert!(gantry_gitlab::system_id::is_valid(&system_id(&config).unwrap()));
+    }
+
+    /// Root can read every file, so that the case is made of what it would hear.
+    #[test]
+    fn who_cannot_read_a_file_of_another_user_is_told_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let read = |kind: io::ErrorKind| {
+            let source = io::Error::from(kind);
+            ConfigError::Read { path: path.display().to_string(), source }.to_string()
+        };
+        let plain = format!("config file {} cannot be read", path.display());
+        assert_eq!(read(io::ErrorKind::PermissionDenied), plain, "it is this user's own");
+        if std::os::unix::fs::chown(dir.path(), Some(4711), None).is_ok() {
+            let said = read(io::ErrorKind::PermissionDenied);
+            let advice =
+                format!("as it belongs to user 4711 (it is given away by: chown -R 0 {})", dir.path().display());
+            assert!(said.starts_with(&plain) && said.ends_with(&advice), "{said}");
+            assert_eq!(read(io::ErrorKind::InvalidData), plain);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! for the commands that change it, and for tokens that the daemon renews. It never writes an
 //! expanded `$VAR`, and never touches what it was not asked to change.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -145,20 +145,36 @@ fn replace(target: &Path, text: &str) -> io::Result<()> {
         .permissions(Permissions::from_mode(FILE_MODE))
         .tempfile_in(&directory)?;
     file.write_all(text.as_bytes())?;
-    if let Ok(old) = fs::metadata(target) {
-        let new = file.as_file().metadata()?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
-        }
+    match fs::metadata(target) {
+        Ok(old) => give(file.as_file(), &old)?,
+        Err(_) => give_to_owner_of(&directory, file.as_file()),
     }
     file.as_file().sync_all()?;
     file.persist(target).map_err(|error| error.error)?;
     // So that the new name survives a power cut too. Not all file systems can do it, and then
     // nothing is lost but that.
-    if let Ok(directory) = fs::File::open(&directory) {
+    if let Ok(directory) = File::open(&directory) {
         let _ = directory.sync_all();
     }
     Ok(())
+}
+
+/// Gives a file to the owner of another.
+fn give(file: &File, like: &fs::Metadata) -> io::Result<()> {
+    let now = file.metadata()?;
+    if (like.uid(), like.gid()) == (now.uid(), now.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(like.uid()), Some(like.gid()))
+}
+
+/// Gives a new file to the owner of its directory: what root writes there, as by `sudo gantry
+/// register`, must be readable for the user of the service. Only root can do that, and nobody else
+/// has to.
+pub(crate) fn give_to_owner_of(directory: &Path, file: &File) {
+    if let Err(error) = fs::metadata(directory).and_then(|like| give(file, &like)) {
+        tracing::debug!(%error, directory = %directory.display(), "a new file stays with this user");
+    }
 }
 
 fn write_in_place(target: &Path, text: &str) -> io::Result<()> {
@@ -194,6 +210,22 @@ mod tests {
         assert_eq!(fs::read_to_string(&target).unwrap(), "new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(mode(&target), 0o600);
+    }
+
+    /// Only root can give files away.
+    #[test]
+    fn a_new_file_belongs_to_whom_its_directory_belongs_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = fs::metadata(dir.path()).unwrap();
+        let is_root = std::os::unix::fs::chown(dir.path(), Some(4711), Some(4712)).is_ok();
+        let wanted = if is_root { (4711, 4712) } else { (own.uid(), own.gid()) };
+        let path = dir.path().join("config.toml");
+        save(&path, "text").unwrap();
+        crate::config_file::system_id(&path).unwrap();
+        for name in ["config.toml", ".runner_system_id"] {
+            let file = fs::metadata(dir.path().join(name)).unwrap();
+            assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (wanted.0, wanted.1, 0o600), "{name}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod kept;
 mod leftovers;
 mod listening;
 mod log_counts;
+mod member;
 mod metrics;
 mod moments;
 mod notices;

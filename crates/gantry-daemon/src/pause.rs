@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::events::{
     LeftPausePodsRemoved, PauseClassNotMade, PausePodsFailed, PausePodsLeft, PausePodsScaled, Said as _,
 };
+use crate::member::Shared;
 use crate::metrics::of;
-use crate::runner::{Runner, Shared};
+use crate::runner::Runner;
 use crate::tasks;
 
 /// How often the number is decided (GitLab Runner 19.4).

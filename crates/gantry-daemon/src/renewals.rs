@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use crate::config_write::{self, KeepError, NewToken};
 use crate::entries::{Entry, TokenLife};
 use crate::events::{Said as _, TokenKeptLate, TokenNotRenewed, TokenRenewed, TokenWritten};
+use crate::member::Shared;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::redaction::{self, Guard};
-use crate::runner::Shared;
 use crate::{tasks, wiring};
 
 /// Pauses after failed exchanges: the first, and the longest, which is short beside the quarter of
@@ -60,6 +60,12 @@ struct State {
     new: BTreeMap<String, Renewed>,
 }
 
+/// A token, and the one that GitLab has given for it.
+pub(crate) struct Exchange {
+    pub(crate) old: Secret,
+    pub(crate) new: Secret,
+}
+
 struct Renewed {
     token: NewToken,
     /// When it is to be written again; nothing once the file holds it.
@@ -86,10 +92,13 @@ impl Renewals {
         self.with(|state| state.new.get(old.expose()).map(|renewed| renewed.token.clone()))
     }
 
-    /// Every exchange of this process: the old token and the new one.
-    pub(crate) fn exchanges(&self) -> Vec<(String, String)> {
-        let pair = |(old, renewed): (&String, &Renewed)| (old.clone(), renewed.token.token.expose().to_owned());
-        self.with(|state| state.new.iter().map(pair).collect())
+    /// Every exchange of this process.
+    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
+        let exchange = |(old, renewed): (&String, &Renewed)| Exchange {
+            old: Secret::new(old.as_str()),
+            new: renewed.token.token.clone(),
+        };
+        self.with(|state| state.new.iter().map(exchange).collect())
     }
 
     /// Exchanges what is due, and says what will not be exchanged.

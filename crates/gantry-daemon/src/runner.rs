@@ -6,89 +6,40 @@ mod own_namespace;
 mod unprepared;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use gantry_config::RunnerSettings;
+use gantry_core::Ending;
 use gantry_core::chance;
 use gantry_core::error_chain::chain;
-use gantry_core::short_token::short_token;
-use gantry_core::{Ending, Secret};
-use gantry_gitlab::{Client, ClientError, ClientOptions, JobCredentials, ReceivedJob, RunnerInfo};
-use gantry_kube::{Cluster, ConnectError, HelperBinaries};
-use gantry_plan::{Context, Fleet, JobPlan, OwnNamespace, Owner};
-use gantry_relay::Pace;
-use gantry_wire::plan::Alone;
+use gantry_gitlab::{ClientError, JobCredentials, ReceivedJob};
+use gantry_kube::{Cluster, ConnectError};
+use gantry_plan::{Context, JobPlan, OwnNamespace, Owner};
 use gantry_wire::session::JobSession;
-use gantry_wire::ticket::TicketKey;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::events::{self, ImagesConfigured, InputsRead, JobCutOff, JobEnded, JobGone, JobTaken, Said as _};
-use crate::health::Health;
+use crate::events::{self, ImagesConfigured, InputsRead, JobTaken, Said as _};
 use crate::hold::Hold;
 use crate::job::{self, JobParts};
 use crate::job_end::{JobSummary, StopJobs};
 use crate::leftovers::LeftoverRemover;
-use crate::metrics::{Metrics, RunnerLabels};
-use crate::outside::Outside;
+use crate::member::{Member, OwnPlaces, Shared};
 use crate::prepare::Preparation;
 use crate::redaction::{self, Guard};
-use crate::registry::{Listed, Running};
+use crate::registry::Listed;
 use crate::runner::aftermath::Aftermath;
 use crate::runner::unprepared::{Unprepared, unplanned};
 use crate::secrets::Resolver;
-use crate::session::{Offered, Sessions, Target, Visits};
+use crate::session::Offered;
 use crate::site::{FleetPlace, HeldPod, Site, Sites};
-use crate::slots::{JobNumbers, Numbers, Slot, Slots};
+use crate::slots::{JobNumbers, Numbers, Slots};
 use crate::telemetry;
 use crate::view::JobView;
 use crate::{tasks, wiring};
-
-/// What is added to the time that jobs keep by themselves, so that each can say what becomes of it.
-const LEAVE_MARGIN: Duration = Duration::from_millis(300);
-
-/// What all runners of the process share. A clone shares it too, but for what the file says: a
-/// runner keeps what was in force at its start.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) outside: Arc<dyn Outside>,
-    pub(crate) slots: Slots,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) health: Health,
-    pub(crate) running: Running,
-    pub(crate) pause_names: crate::kept::KeptNames,
-    /// What looks after pause pods, and removes them at the end.
-    pub(crate) pause_keepers: TaskTracker,
-    pub(crate) helper: Arc<HelperBinaries>,
-    /// Set when the process ends: what becomes of running jobs.
-    pub(crate) stop_jobs: watch::Receiver<Option<StopJobs>>,
-    /// All jobs that run, and what is left to do for some that have ended.
-    pub(crate) jobs: TaskTracker,
-    pub(crate) system_id: String,
-    pub(crate) manager_host: String,
-    pub(crate) connection_max_age: Duration,
-    /// Where certificates by host are.
-    pub(crate) certificate_directories: Vec<PathBuf>,
-    pub(crate) pace: Pace,
-    /// What agents do when no manager speaks to them.
-    pub(crate) alone: Alone,
-    /// `[gantry] fleet`.
-    pub(crate) fleet: Option<String>,
-    /// What tickets are sealed with that all managers of a fleet can open: the configured key, else
-    /// the token that they register with. Without either it is each runner's own token.
-    pub(crate) ticket_secret: Option<Secret>,
-    /// Where pods are, one for each access and namespace.
-    pub(crate) sites: Sites,
-    /// `[gantry] fleet_concurrent`.
-    pub(crate) fleet_concurrent: Option<usize>,
-    /// `[session_server]`, where it is on.
-    pub(crate) sessions: Option<Sessions>,
-}
 
 /// Why a runner cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -99,29 +50,29 @@ pub(crate) enum RunnerError {
     Cluster(#[from] ConnectError),
 }
 
-/// One entry at work.
+/// One entry at work: a member of the sites of its pods, which asks for jobs and prepares them.
 pub(crate) struct Runner {
-    pub(crate) settings: Arc<RunnerSettings>,
-    pub(crate) client: Client,
-    pub(crate) info: RunnerInfo,
-    pub(crate) labels: RunnerLabels,
-    pub(crate) shared: Arc<Shared>,
-    /// Bound of this runner alone.
-    pub(crate) own_slots: Option<Slots>,
+    member: Arc<Member>,
     pub(crate) numbers: Numbers,
     preparation: Preparation,
     secrets: Resolver,
+    sites: Sites,
     site: Arc<Site>,
     /// For jobs that may choose another namespace: one each, since the first such job came.
     other_namespaces: tokio::sync::Mutex<BTreeMap<String, Arc<Site>>>,
-    /// Its own secrets.
-    _guard: Arc<Guard>,
+}
+
+impl Deref for Runner {
+    type Target = Member;
+
+    fn deref(&self) -> &Member {
+        &self.member
+    }
 }
 
 /// The places that a job takes; dropped when it has ended.
 pub(crate) struct Places {
-    pub(crate) _shared: Slot,
-    pub(crate) _own: Option<Slot>,
+    pub(crate) _own: OwnPlaces,
     pub(crate) _fleet: FleetPlace,
 }
 
@@ -141,43 +92,24 @@ impl Runner {
     pub(crate) async fn new(
         settings: Arc<RunnerSettings>,
         shared: Arc<Shared>,
+        sites: Sites,
         own_slots: Option<Slots>,
         numbers: Numbers,
     ) -> Result<Arc<Self>, RunnerError> {
-        let labels = RunnerLabels {
-            runner: short_token(settings.token.expose()).to_owned(),
-            name: settings.name.clone(),
-            system_id: shared.system_id.clone(),
-        };
-        let client = shared.outside.gitlab(ClientOptions {
-            on_request: Some({
-                let (metrics, labels) = (Arc::clone(&shared.metrics), labels.clone());
-                Arc::new(move |call| metrics.observe(&labels, call))
-            }),
-            ..wiring::gitlab(&settings, &shared.certificate_directories, shared.connection_max_age)
-        })?;
-        let own = [Some(&settings.token), settings.kubernetes.bearer_token.as_ref()];
-        let guard = redaction::guard(None, own.into_iter().flatten());
-        let site = site(&shared, &settings, &gantry_plan::namespace(&settings.kubernetes).name).await?;
-        let info = wiring::runner_info(&settings);
-        let preparation = Preparation::new(&settings, &shared.certificate_directories, client.ca_pem());
-        let secrets = Resolver::new(shared.certificate_directories.clone());
+        let member = Arc::new(Member::new(settings, shared, own_slots)?);
+        let Member { settings, shared, client, .. } = &*member;
+        let site = site(&sites, shared, settings, &gantry_plan::namespace(&settings.kubernetes).name).await?;
         let runner = Arc::new(Self {
-            secrets,
-            settings,
-            client,
-            info,
-            labels,
-            shared,
-            own_slots,
+            preparation: Preparation::new(settings, &shared.certificate_directories, client.ca_pem()),
+            secrets: Resolver::new(shared.certificate_directories.clone()),
+            member: Arc::clone(&member),
             numbers,
-            preparation,
+            sites,
             site: Arc::clone(&site),
             other_namespaces: tokio::sync::Mutex::default(),
-            _guard: guard,
         });
-        site.join(&runner, runner.shared.fleet_concurrent);
-        if runner.settings.kubernetes.namespace_per_job {
+        site.join(&member, shared.fleet_concurrent);
+        if settings.kubernetes.namespace_per_job {
             own_namespace::look_after(&runner);
         }
         Ok(runner)
@@ -188,40 +120,17 @@ impl Runner {
         self.site.cluster()
     }
 
-    /// The fleet of its pods in a namespace.
-    pub(crate) fn fleet(&self, namespace: &str) -> Fleet {
-        Fleet::of(self.shared.fleet.as_deref(), &self.settings.url, namespace)
-    }
-
-    /// What the tickets of its pods are sealed with.
-    pub(crate) fn ticket_key(&self) -> TicketKey {
-        TicketKey::derive(self.shared.ticket_secret.as_ref().unwrap_or(&self.settings.token))
-    }
-
     /// Places for a request and the job that it may bring, once there are some. `Err`: why the
     /// request should wait all the same.
     pub(crate) async fn places(&self) -> Result<Places, Hold> {
-        let own = match &self.own_slots {
-            Some(slots) => Some(slots.take().await),
-            None => None,
-        };
-        let shared = self.shared.slots.take().await;
+        let own = self.own_places().await;
         if let Some(hold) = self.site.hold() {
             return Err(hold);
         }
         let fleet = self.fleet(self.site.cluster().namespace());
         let fleet = self.site.place(&fleet, self.shared.fleet_concurrent)?;
         self.site.asks();
-        Ok(Places { _shared: shared, _own: own, _fleet: fleet })
-    }
-
-    /// Places for a job that runs already, whether there are any or not.
-    pub(crate) fn places_beyond(&self, site: &Arc<Site>) -> Places {
-        Places {
-            _shared: self.shared.slots.take_beyond(),
-            _own: self.own_slots.as_ref().map(Slots::take_beyond),
-            _fleet: site.place_beyond(&self.fleet(site.cluster().namespace())),
-        }
+        Ok(Places { _own: own, _fleet: fleet })
     }
 
     /// Starts a job that GitLab has handed out.
@@ -231,9 +140,8 @@ impl Runner {
         let span = events::job_span(Some(spec.id), Some(spec.job_info.project_id), &self.labels.runner);
         events::job_is_traced(&span, telemetry::trace_id(spec.features.tracing.as_ref()));
         let work = async move {
-            let stop = runner.shared.stop_jobs.clone();
             // A job's future is large and lives long: on the heap once, not moved about.
-            until_left(stop, Box::pin(runner.run(received, offered))).await;
+            runner.until_left(Box::pin(runner.run(received, offered))).await;
             drop(places);
         };
         tasks::spawn(tracker.track_future(work.instrument(span)));
@@ -304,7 +212,7 @@ impl Runner {
             .session
             .clone()
             .map(|session| JobSession { directory: plan.pod_plan.paths.project_dir.clone(), ..session });
-        let visits = self.open_session(session, spec.id, &site, &seen);
+        let visits = self.open_session(session, spec.id, site.cluster(), &seen);
         let listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
         let held = site.hold_pod(plan.pod.metadata.name.as_deref().unwrap_or_default());
         Ok(Prepared {
@@ -339,19 +247,7 @@ impl Runner {
             own_namespace::remove(&site, &namespace, summary).await;
         }
         drop(site);
-        self.shared.sites.forget_unused().await;
-    }
-
-    /// Opens what GitLab was offered for a job, by this manager or the one before it.
-    pub(crate) fn open_session(
-        &self,
-        session: Option<JobSession>,
-        job: i64,
-        site: &Site,
-        seen: &watch::Receiver<JobView>,
-    ) -> Option<Visits> {
-        let target = Target { job, cluster: site.cluster().clone(), view: seen.clone() };
-        Some(self.shared.sessions.as_ref()?.open(session?, target))
+        self.sites.forget_unused().await;
     }
 
     /// Where the pod of a job is.
@@ -363,9 +259,9 @@ impl Runner {
             // is a token of the runner's.
             let mut settings = (*self.settings).clone();
             settings.kubernetes.bearer_token = Some(token.clone());
-            let site = site(&self.shared, &settings, namespace).await?;
+            let site = site(&self.sites, &self.shared, &settings, namespace).await?;
             if namespace != self.site.cluster().namespace() {
-                site.join(self, self.shared.fleet_concurrent);
+                site.join(&self.member, self.shared.fleet_concurrent);
             }
             return Ok(site);
         }
@@ -386,8 +282,8 @@ impl Runner {
 
     /// A namespace in whose pods this runner takes part from now on, as long as the site is held.
     pub(crate) async fn joined_site(self: &Arc<Self>, namespace: &str) -> Result<Arc<Site>, ConnectError> {
-        let site = site(&self.shared, &self.settings, namespace).await?;
-        site.join(self, self.shared.fleet_concurrent);
+        let site = site(&self.sites, &self.shared, &self.settings, namespace).await?;
+        site.join(&self.member, self.shared.fleet_concurrent);
         Ok(site)
     }
 
@@ -411,28 +307,6 @@ impl Runner {
             ..wiring::context(&self.shared.system_id, &self.shared.manager_host, &self.shared.alone)
         }
     }
-
-    /// Says how a job has ended that this manager had.
-    pub(crate) fn ended(&self, summary: &JobSummary) {
-        JobEnded(summary).tell(&self.shared.metrics, &self.labels);
-        JobGone.say();
-    }
-}
-
-/// Does something for a job, but not for much longer than a runner that leaves its jobs waits for
-/// them. A job itself keeps that limit and says what becomes of it; this is for what comes before,
-/// and for jobs that cannot run.
-pub(crate) async fn until_left(mut stop: watch::Receiver<Option<StopJobs>>, work: impl Future<Output = ()>) {
-    let left = async {
-        if stop.wait_for(|asked| *asked == Some(StopJobs::Leave)).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        sleep(job::LEAVE + LEAVE_MARGIN).await;
-    };
-    tokio::select! {
-        () = work => {}
-        () = left => JobCutOff.say(),
-    }
 }
 
 /// Waits until jobs are to end or to be left. While one is only prepared nobody but this process
@@ -444,8 +318,13 @@ async fn told_to_end(mut stop: watch::Receiver<Option<StopJobs>>) {
 }
 
 /// A namespace of the cluster that an entry names.
-async fn site(shared: &Shared, settings: &RunnerSettings, namespace: &str) -> Result<Arc<Site>, ConnectError> {
-    shared.sites.get(shared.outside.as_ref(), wiring::cluster(settings), namespace).await
+async fn site(
+    sites: &Sites,
+    shared: &Shared,
+    settings: &RunnerSettings,
+    namespace: &str,
+) -> Result<Arc<Site>, ConnectError> {
+    sites.get(shared.outside.as_ref(), wiring::cluster(settings), namespace).await
 }
 
 fn job_url(plan: &JobPlan) -> String {

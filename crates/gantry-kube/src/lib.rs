@@ -54,7 +54,7 @@ pub use facts::{ContainerFacts, ContainerState, PodFacts};
 pub use leftovers::LeftoverPod;
 pub use logs::LogStream;
 pub use marks::Marked;
-pub use namespaces::NamespaceError;
+pub use namespaces::{LabeledNamespace, NamespaceError};
 pub use observed::{ObservedContainer, ObservedPod, ObservedSpec};
 pub use pods::{CreateError, DeleteError, PodNow, PodRef};
 pub use pulls::Pulled;

@@ -44,6 +44,15 @@ pub enum NamespaceError {
     },
 }
 
+/// A namespace with a label that was asked for.
+#[derive(Clone, Debug)]
+pub struct LabeledNamespace {
+    /// The namespace.
+    pub name: String,
+    /// Of the label.
+    pub value: String,
+}
+
 impl Cluster {
     /// Makes the namespace; one with the same labels is there from an earlier try. Failures that
     /// may pass are tried again until `deadline`.
@@ -92,18 +101,18 @@ impl Cluster {
         }
     }
 
-    /// The namespaces of a label selector that nobody is deleting: their names, each with the value
-    /// of `label`. Tried once.
+    /// The namespaces of a label selector that nobody is deleting, each with the value of `label`.
+    /// Tried once.
     ///
     /// # Errors
     /// It is refused or fails.
-    pub async fn list_namespaces(&self, selector: &str, label: &str) -> Result<Vec<(String, String)>, ApiError> {
+    pub async fn list_namespaces(&self, selector: &str, label: &str) -> Result<Vec<LabeledNamespace>, ApiError> {
         let params = ListParams::default().labels(selector).limit(limits::LIST_PAGE);
         let found = retry::once(self.namespaces().list_metadata(&params)).await?;
         let is_there = found.items.into_iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
         let named = is_there.filter_map(|namespace| {
             let value = namespace.metadata.labels.as_ref()?.get(label)?.clone();
-            Some((namespace.metadata.name?, value))
+            Some(LabeledNamespace { name: namespace.metadata.name?, value })
         });
         Ok(named.collect())
     }

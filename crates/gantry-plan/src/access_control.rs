@@ -2,7 +2,7 @@
 //! `executors/kubernetes`). Unlike there, a user that is not allowed fails the job instead of
 //! silently falling back to the image's, which is often root.
 
-use gantry_config::settings::{KubernetesSettings, PullPolicy};
+use gantry_config::settings::{ContainerSecurityContext, KubernetesSettings, PodSecurityContext, PullPolicy};
 use gantry_core::job::Image;
 use gantry_core::variables::Variables;
 use globset::{GlobBuilder, GlobMatcher};
@@ -47,7 +47,7 @@ pub(crate) fn pull_policies(
         let source = if settings.pull_policy.is_empty() { "Runner config (default)" } else { "Runner config" };
         (default_policies(&settings.pull_policy), source)
     } else {
-        let wanted = image.pull_policy.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
+        let wanted = image.pull_policy.iter().map(|text| parse(container, text)).collect::<Result<_, _>>()?;
         (wanted, "GitLab pipeline config")
     };
     let allowed = default_policies(if settings.allowed_pull_policies.is_empty() {
@@ -71,13 +71,15 @@ fn default_policies(configured: &[PullPolicy]) -> Vec<PullPolicy> {
     if configured.is_empty() { vec![PullPolicy::ClusterDefault] } else { configured.to_vec() }
 }
 
-fn parse(text: &str) -> Result<PullPolicy, PlanError> {
+fn parse(container: &str, text: &str) -> Result<PullPolicy, PlanError> {
     match text {
         "" => Ok(PullPolicy::ClusterDefault),
         "always" => Ok(PullPolicy::Always),
         "if-not-present" => Ok(PullPolicy::IfNotPresent),
         "never" => Ok(PullPolicy::Never),
-        other => Err(PlanError::Configuration(format!("unsupported pull policy: {other:?}"))),
+        other => Err(PlanError::Configuration(format!(
+            "converting pull policy for container {container:?}: unsupported pull policy: {other:?}: there are always, if-not-present and never"
+        ))),
     }
 }
 
@@ -97,35 +99,82 @@ pub(crate) fn shown(policies: &[PullPolicy]) -> String {
     format!("[{}]", words.join(" "))
 }
 
-/// The user and group that a job asks for with `image: kubernetes: user:`.
-pub(crate) fn requested_user(
-    image: &Image,
-    settings: &KubernetesSettings,
-    variables: &Variables,
-) -> Result<(Option<i64>, Option<i64>), PlanError> {
-    let Some(user) = &image.executor_opts.kubernetes.user else { return Ok((None, None)) };
-    let user = variables.expand(&user.0);
-    if user.is_empty() {
-        return Ok((None, None));
-    }
-    let (uid, gid) = user.split_once(':').map_or((user.as_str(), None), |(uid, gid)| (uid, Some(gid)));
-    let uid = id(uid, "user", &settings.allowed_users)?;
-    let gid = gid.map(|gid| id(gid, "group", &settings.allowed_groups)).transpose()?;
-    Ok((Some(uid), gid))
+/// The user and group that a job asks for with `image: kubernetes: user:`, as it wrote them. Either
+/// may be missing: `1000`, `1000:100`, `:100`.
+pub(crate) struct RequestedUser {
+    user: Option<String>,
+    group: Option<String>,
 }
 
-fn id(text: &str, kind: &str, allowed: &[i64]) -> Result<i64, PlanError> {
+/// What a container gets of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GrantedUser {
+    pub(crate) uid: Option<i64>,
+    pub(crate) gid: Option<i64>,
+}
+
+impl RequestedUser {
+    pub(crate) fn of(image: &Image, variables: &Variables) -> Self {
+        let text =
+            image.executor_opts.kubernetes.user.as_ref().map(|user| variables.expand(&user.0)).unwrap_or_default();
+        let (user, group) = text.split_once(':').unwrap_or((&text, ""));
+        let given = |id: &str| (!id.is_empty()).then(|| id.to_owned());
+        Self { user: given(user), group: given(group) }
+    }
+
+    /// The ids that the container gets by it: nothing of what the settings say themselves, which
+    /// nobody overrules.
+    pub(crate) fn granted(
+        &self,
+        container: &str,
+        own: &ContainerSecurityContext,
+        settings: &KubernetesSettings,
+    ) -> Result<GrantedUser, PlanError> {
+        let pod = &settings.pod_security_context;
+        let user = self.user.as_ref().filter(|_| own.run_as_user.or(pod.run_as_user).is_none());
+        let group = self.group.as_ref().filter(|_| own.run_as_group.or(pod.run_as_group).is_none());
+        let user = user.map(|user| id(container, user, "user", settings.allowed_users.as_deref()));
+        let group = group.map(|group| id(container, group, "group", settings.allowed_groups.as_deref()));
+        Ok(GrantedUser { uid: user.transpose()?, gid: group.transpose()? })
+    }
+
+    /// What to say about those that it does not get, because the settings have others.
+    pub(crate) fn overruled(
+        &self,
+        container: &str,
+        own: &ContainerSecurityContext,
+        pod: &PodSecurityContext,
+    ) -> Vec<String> {
+        let one = |what: &str, requested: Option<&String>, own: Option<i64>, pod: Option<i64>| {
+            let (requested, (set, place)) =
+                (requested?, own.map(|id| (id, "container")).or(pod.map(|id| (id, "pod")))?);
+            Some(format!(
+                "Overriding {what} for container {container:?} to {requested:?} is not allowed: {what} is set to {set} in {place} security context"
+            ))
+        };
+        [
+            one("user", self.user.as_ref(), own.run_as_user, pod.run_as_user),
+            one("group", self.group.as_ref(), own.run_as_group, pod.run_as_group),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// Without a list everybody but root is allowed.
+fn id(container: &str, text: &str, kind: &str, allowed: Option<&[i64]>) -> Result<i64, PlanError> {
     let id: i64 = text.parse().ok().filter(|id| (0..=i64::from(i32::MAX)).contains(id)).ok_or_else(|| {
         PlanError::Configuration(format!(
-            "image option kubernetes.user asks for {kind} {text:?}, which is not a number that can be one"
+            "image option kubernetes.user for container {container:?} asks for {kind} {text:?}, which is not a number that can be one"
         ))
     })?;
-    let is_allowed = if allowed.is_empty() { id != 0 } else { allowed.contains(&id) };
-    if is_allowed {
+    if allowed.map_or(id != 0, |allowed| allowed.contains(&id)) {
         return Ok(id);
     }
     Err(PlanError::Configuration(format!(
-        "image option kubernetes.user asks for {kind} {id}, which allowed_{kind}s of the runner's config does not allow"
+        "image option kubernetes.user for container {container:?} asks for {kind} {id}, which allowed_{kind}s of the runner's config does not \
+         allow"
     )))
 }
 

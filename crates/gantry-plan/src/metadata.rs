@@ -51,8 +51,7 @@ pub(crate) fn labels(request: &PodRequest<'_>, base: &str, fleet: &Fleet) -> BTr
     let mut labels: BTreeMap<String, String> = BTreeMap::from([("pod".to_owned(), names::label_value(base))]);
     // The reference expands them with the payload's variables alone; those of the runner are seen
     // here too.
-    let configured = runner.kubernetes.pod_labels.iter().filter(|(key, _)| !is_reserved(key, "runner.gitlab.com"));
-    let configured = configured.filter(|(key, _)| !is_reserved(key, "gantry.dev"));
+    let configured = runner.kubernetes.pod_labels.iter().filter(|(key, _)| !names::is_own_label(key));
     labels.extend(configured.map(|(key, value)| (key.clone(), names::label_value(&variables.expand(value)))));
     let variable = |key: &str| variables.get(key).unwrap_or_default().to_owned();
     let own = [
@@ -71,12 +70,6 @@ pub(crate) fn labels(request: &PodRequest<'_>, base: &str, fleet: &Fleet) -> BTr
     ];
     labels.extend(own.into_iter().map(|(key, value)| (key.to_owned(), names::label_value(&value))));
     labels
-}
-
-/// Whether a key belongs to a domain or one below it.
-fn is_reserved(key: &str, domain: &str) -> bool {
-    let own = key.split('/').next().unwrap_or_default().to_lowercase();
-    own.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// The annotations; the ticket comes with `ticket`, for a pod whose names are known.
@@ -99,7 +92,7 @@ pub(crate) fn annotations(request: &PodRequest<'_>, ticket: String) -> BTreeMap<
     ];
     let mut annotations: BTreeMap<String, String> =
         own.into_iter().map(|(key, value)| (key.to_owned(), names::annotation(&value))).collect();
-    let configured = runner.kubernetes.pod_annotations.iter().filter(|(key, _)| !is_reserved(key, "gantry.dev"));
+    let configured = runner.kubernetes.pod_annotations.iter().filter(|(key, _)| !names::is_own_annotation(key));
     annotations.extend(configured.map(|(key, value)| (key.clone(), names::annotation(&variables.expand(value)))));
     annotations.insert(ANNOTATION_CLAIM.to_owned(), context.suffix.clone());
     annotations.insert(ANNOTATION_OWNER.to_owned(), context.owner.name.clone());
@@ -139,24 +132,5 @@ pub fn own_namespace(name: &str, fleet: &str) -> api::Namespace {
     api::Namespace {
         metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
         ..api::Namespace::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_reserved;
-
-    #[test]
-    fn domains() {
-        for (key, reserved) in [
-            ("runner.gitlab.com/x", true),
-            ("Job.Runner.GitLab.com/pod", true),
-            ("runner.gitlab.com", true),
-            ("otherrunner.gitlab.com/x", false),
-            ("x/runner.gitlab.com", false),
-            ("pod", false),
-        ] {
-            assert_eq!(is_reserved(key, "runner.gitlab.com"), reserved, "{key}");
-        }
     }
 }

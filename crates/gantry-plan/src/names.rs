@@ -1,6 +1,7 @@
 //! Names that Kubernetes accepts, made from names that GitLab accepts (GitLab Runner 19.4,
 //! `executors/kubernetes`).
 
+use gantry_config::names::{OWN_DOMAIN, REFERENCE_DOMAIN, is_in_domain};
 use gantry_core::short_token::short_token;
 
 /// Longest DNS label.
@@ -57,6 +58,16 @@ pub(crate) fn is_dns_label(text: &str) -> bool {
 /// Whether `text` is a DNS-1123 subdomain, as host aliases must be.
 pub(crate) fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+/// Whether nobody but the runner sets a label.
+pub(crate) fn is_own_label(key: &str) -> bool {
+    is_in_domain(key, REFERENCE_DOMAIN) || is_in_domain(key, OWN_DOMAIN)
+}
+
+/// Whether nobody but the runner sets an annotation; those of the reference are jobs' to replace.
+pub(crate) fn is_own_annotation(key: &str) -> bool {
+    is_in_domain(key, OWN_DOMAIN)
 }
 
 /// The path of a project below the builds directory: that of its URL without `.git`, or

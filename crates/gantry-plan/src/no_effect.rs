@@ -3,21 +3,50 @@
 
 use std::collections::BTreeSet;
 
-use gantry_config::settings::Gates;
 use gantry_config::{RunnerSettings, nearest};
 use gantry_core::effect::Effect;
 use gantry_core::feature_flags::{self, FLAGS, parse_bool};
+use gantry_core::job::{Image, JobSpec};
 use gantry_core::job_variables::{self, JOB_VARIABLES};
-use gantry_core::variables::Variables;
+use gantry_core::variables::{Variable, Variables};
 
 /// The lines for a job; `literal` are its variables after expansion.
-pub(crate) fn warnings(runner: &RunnerSettings, literal: &Variables) -> Vec<String> {
+pub(crate) fn warnings(runner: &RunnerSettings, job: &JobSpec, literal: &Variables) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let set = literal.iter().map(|variable| variable.key.as_str()).filter(|name| seen.insert(*name));
     // What the operator has put there was said when the config was read.
     let set = set.filter(|name| runner.environment.iter().all(|(operators, _)| operators != name));
     let set = set.filter_map(|name| Some((name, literal.get(name).filter(|value| !value.is_empty())?)));
-    set.filter_map(|(name, value)| of_flag(runner, name, value).or_else(|| of_variable(runner, name, value))).collect()
+    let of_job =
+        set.filter_map(|(name, value)| of_flag(runner, name, value).or_else(|| of_variable(runner, name, value)));
+    of_job.chain(job.services.iter().flat_map(|service| of_service(runner, service, literal))).collect()
+}
+
+/// What a service's own variables ask for in vain: they set its quantities, and nothing else of the
+/// pod.
+fn of_service(runner: &RunnerSettings, service: &Image, literal: &Variables) -> Vec<String> {
+    const QUANTITIES: &str = "KUBERNETES_SERVICE_";
+    let one = |variable: &Variable| {
+        let name = variable.key.as_str();
+        if !name.starts_with("KUBERNETES_") || variable.value.expose().is_empty() {
+            return None;
+        }
+        let known = job_variables::find(name)?.name;
+        let why = if known.starts_with(QUANTITIES) && !known.starts_with("KUBERNETES_SERVICE_ACCOUNT") {
+            format!(
+                "{} is not set in [runners.kubernetes] of the runner's config",
+                runner.kubernetes.closed_gate(name)?
+            )
+        } else {
+            let own = name.replacen("KUBERNETES_", QUANTITIES, 1);
+            job_variables::find(&own).map_or_else(
+                || "it is for variables of the job".to_owned(),
+                |own| format!("for a service it is {}", own.name),
+            )
+        };
+        Some(format!("{name} of the service {} has no effect: {why}", literal.expand(&service.name)))
+    };
+    service.variables.iter().filter_map(one).collect()
 }
 
 fn of_flag(runner: &RunnerSettings, name: &str, value: &str) -> Option<String> {
@@ -36,8 +65,7 @@ fn of_flag(runner: &RunnerSettings, name: &str, value: &str) -> Option<String> {
 }
 
 fn of_variable(runner: &RunnerSettings, name: &str, value: &str) -> Option<String> {
-    let gates = &runner.kubernetes.gates;
-    if let Some(gate) = closed_gate(gates, name).or_else(|| closed_ceiling(runner, name)) {
+    if let Some(gate) = runner.kubernetes.closed_gate(name) {
         return Some(format!("{name} has no effect: {gate} is not set in [runners.kubernetes] of the runner's config"));
     }
     match job_variables::find(name) {
@@ -56,40 +84,48 @@ fn line(name: &str, effect: Effect) -> Option<String> {
     Some(format!("{name} has no effect: {}", effect.instead()?))
 }
 
-/// The key that lets jobs set the variable, where that key is not set.
-fn closed_gate(gates: &Gates, name: &str) -> Option<&'static str> {
-    let gates = [
-        ("KUBERNETES_NAMESPACE_OVERWRITE", "namespace_overwrite_allowed", gates.namespace.is_some()),
-        ("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "service_account_overwrite_allowed", gates.service_account.is_some()),
-        ("KUBERNETES_BEARER_TOKEN", "bearer_token_overwrite_allowed", gates.bearer_token),
-        ("KUBERNETES_NODE_SELECTOR_*", "node_selector_overwrite_allowed", gates.node_selector.is_some()),
-        ("KUBERNETES_NODE_TOLERATIONS_*", "node_tolerations_overwrite_allowed", gates.node_tolerations.is_some()),
-        ("KUBERNETES_POD_LABELS_*", "pod_labels_overwrite_allowed", gates.pod_labels.is_some()),
-        ("KUBERNETES_POD_ANNOTATIONS_*", "pod_annotations_overwrite_allowed", gates.pod_annotations.is_some()),
-    ];
-    let known = job_variables::find(name)?.name;
-    gates.into_iter().find(|(variable, _, is_open)| *variable == known && !is_open).map(|(_, gate, _)| gate)
-}
-
-fn closed_ceiling(runner: &RunnerSettings, name: &str) -> Option<&'static str> {
-    let mut ceilings = runner.kubernetes.resources.ceilings();
-    ceilings.find(|ceiling| ceiling.variable == name && ceiling.value.is_none()).map(|ceiling| ceiling.key)
-}
-
 #[cfg(test)]
 mod tests {
-    use gantry_core::variables::Variable;
-
     use super::*;
 
-    /// What is said of one variable, with a line of config.
-    fn said(config: &str, name: &str, value: &str) -> String {
+    fn runner(config: &str) -> RunnerSettings {
         let text = format!(
             "[[runners]]\nurl = \"https://gitlab.example.com\"\ntoken = \"x\"\nexecutor = \"kubernetes\"\n{config}"
         );
-        let loaded = gantry_config::load(&text, &|_| None).unwrap();
+        gantry_config::load(&text, &|_| None).unwrap().settings.runners.remove(0)
+    }
+
+    /// What is said of one variable, with a line of config.
+    fn said(config: &str, name: &str, value: &str) -> String {
         let variables = Variables::new(vec![Variable::made(name, value)], "/tmp");
-        warnings(&loaded.settings.runners[0], &variables).join("\n")
+        warnings(&runner(config), &JobSpec::default(), &variables).join("\n")
+    }
+
+    #[test]
+    fn what_services_ask_for_in_vain_is_said() {
+        let said = |config: &str, name: &str| {
+            let variables = vec![Variable::made(name, "2")];
+            let service = Image { name: "redis:$TAG".to_owned(), variables, ..Image::default() };
+            let job = JobSpec { services: vec![service], ..JobSpec::default() };
+            warnings(&runner(config), &job, &Variables::new(vec![Variable::made("TAG", "7")], "/tmp")).join("\n")
+        };
+        let ceiling = "[runners.kubernetes]\nservice_cpu_limit_overwrite_max_allowed = \"4\"\n";
+        for (config, name, expected) in [
+            (
+                "",
+                "KUBERNETES_SERVICE_CPU_LIMIT",
+                "service_cpu_limit_overwrite_max_allowed is not set in [runners.kubernetes] of the runner's config",
+            ),
+            ("", "KUBERNETES_CPU_LIMIT", "for a service it is KUBERNETES_SERVICE_CPU_LIMIT"),
+            ("", "KUBERNETES_NODE_SELECTOR_1", "it is for variables of the job"),
+            ("", "KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "it is for variables of the job"),
+        ] {
+            assert_eq!(said(config, name), format!("{name} of the service redis:7 has no effect: {expected}"));
+        }
+        for (config, name) in [(ceiling, "KUBERNETES_SERVICE_CPU_LIMIT"), ("", "KUBERNETES_SERVICE_HOST"), ("", "PORT")]
+        {
+            assert_eq!(said(config, name), "", "{name}");
+        }
     }
 
     #[test]
@@ -109,6 +145,8 @@ mod tests {
             ("", "KUBERNETES_NAMESPACE_OVERWRITE", "ci-1"),
             (gate, "KUBERNETES_POD_LABELS_1", "a=b"),
             (gate, "KUBERNETES_CPU_LIMITS", "4"),
+            ("", "KUBERNETES_SERVICE_CPU_LIMIT", "4"),
+            ("", "KUBERNETES_POD_CPU_LIMIT", "4"),
             ("", "EXECUTOR_JOB_SECTION_ATTEMPTS", "2"),
         ];
         let lines: Vec<String> = cases.iter().map(|(config, name, value)| said(config, name, value)).collect();

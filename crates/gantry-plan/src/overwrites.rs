@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use gantry_config::Quantity;
+use gantry_config::names::{LABEL_NAME, LABEL_VALUE, is_annotation_name, is_label_name, is_label_value, not_tolerable};
 use gantry_config::settings::{ContainerResources, KubernetesSettings, Resources};
 use gantry_core::Secret;
 use gantry_core::variables::{Variable, Variables};
@@ -15,7 +16,7 @@ use regex::Regex;
 
 use crate::PlanError;
 use crate::head_line::HeadLine;
-use crate::names::is_dns_label;
+use crate::names::{is_dns_label, is_dns_subdomain, is_own_annotation, is_own_label};
 use crate::redact::JobSecrets;
 
 /// Settings with the job's overwrites in them.
@@ -52,28 +53,75 @@ pub(crate) fn apply(
     Ok(Overwritten { settings, bearer_token, lines: overwriter.lines })
 }
 
-/// The quantities that one service asks for by its own variables, which are not expanded; `base`
-/// has the job-wide ones.
+/// The quantities that one service asks for by its own variables, which are not expanded, and what
+/// the job log says about it; `base` has the job-wide ones.
 ///
 /// # Errors
 /// A quantity that is none, or is beyond its ceiling.
-pub(crate) fn service_resources(base: &ContainerResources, own: &[Variable]) -> Result<Resources, PlanError> {
+pub(crate) fn service_resources(
+    base: &ContainerResources,
+    own: &[Variable],
+) -> Result<(Resources, Vec<HeadLine>), PlanError> {
     let own = Variables::new(own.to_vec(), "");
     let mut overwriter = Overwriter { literal: &own, job_secrets: None, lines: Vec::new() };
     let mut resources = base.clone();
     match overwriter.resources(&mut resources, &SERVICE) {
-        Ok(()) => Ok(resources.set),
+        Ok(()) => Ok((resources.set, overwriter.lines)),
         Err(detail) => Err(PlanError::Configuration(format!("couldn't prepare explicit service overwrites: {detail}"))),
     }
 }
 
-/// How a value becomes an entry of a map.
+/// A map of the settings that variables bring entries of.
 #[derive(Clone, Copy)]
-enum Split {
-    /// `key=value`.
-    KeyAndValue,
-    /// `key[=value][:effect]`, in the form of `[node_tolerations]`.
-    TaintAndEffect,
+enum Map {
+    Labels,
+    Annotations,
+    NodeSelector,
+    Tolerations,
+}
+
+impl Map {
+    /// Its name in messages, what names of its variables begin with, and its gate.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Labels => ("PodLabels", "KUBERNETES_POD_LABELS_", "pod_labels_overwrite_allowed"),
+            Self::Annotations => ("PodAnnotations", "KUBERNETES_POD_ANNOTATIONS_", "pod_annotations_overwrite_allowed"),
+            Self::NodeSelector => ("NodeSelector", "KUBERNETES_NODE_SELECTOR_", "node_selector_overwrite_allowed"),
+            Self::Tolerations => {
+                ("NodeTolerations", "KUBERNETES_NODE_TOLERATIONS_", "node_tolerations_overwrite_allowed")
+            }
+        }
+    }
+
+    /// The entry of a value: `key=value`, or `key[=value][:effect]` in the form of
+    /// `[node_tolerations]`.
+    fn entry(self, text: &str) -> Result<(&str, &str), String> {
+        match self {
+            Self::Tolerations => Ok(text.split_once(':').unwrap_or((text, ""))),
+            _ => text.split_once('=').ok_or_else(|| format!("provided value {text:?} does not match \"k=v\"")),
+        }
+    }
+
+    /// What an API server would say against an entry. Values of labels are made to fit.
+    fn refused(self, key: &str, value: &str) -> Option<String> {
+        let name = || Some(format!("{key:?} {LABEL_NAME}"));
+        match self {
+            Self::Labels | Self::NodeSelector if !is_label_name(key) => name(),
+            Self::Annotations if !is_annotation_name(key) => name(),
+            Self::NodeSelector if !is_label_value(value) => Some(format!("{value:?} {LABEL_VALUE}")),
+            Self::Tolerations => not_tolerable(key, value),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody but the runner sets the entry.
+    fn is_own(self, key: &str) -> bool {
+        match self {
+            Self::Labels => is_own_label(key),
+            Self::Annotations => is_own_annotation(key),
+            Self::NodeSelector | Self::Tolerations => false,
+        }
+    }
 }
 
 struct Overwriter<'a> {
@@ -108,22 +156,27 @@ impl Overwriter<'_> {
             self.name("Namespace", "KUBERNETES_NAMESPACE_OVERWRITE", gates.namespace.as_deref())?
         {
             if !is_dns_label(&name) {
-                return Err(format!("provided value {name:?} is not the name of a namespace"));
+                return Err(format!(
+                    "provided value {name:?} of KUBERNETES_NAMESPACE_OVERWRITE cannot be a namespace: those have up to 63 lower-case letters, \
+                     digits and inner dashes"
+                ));
             }
             settings.namespace = Some(name);
         }
         let account = gates.service_account.as_deref();
         if let Some(name) = self.name("ServiceAccount", "KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", account)? {
+            if !is_dns_subdomain(&name) {
+                return Err(format!(
+                    "provided value {name:?} of KUBERNETES_SERVICE_ACCOUNT_OVERWRITE cannot be a service account: their names have \
+                     lower-case letters, digits, inner dashes and dots, up to 253"
+                ));
+            }
             settings.service_account = Some(name);
         }
-        let labels = ("PodLabels", "KUBERNETES_POD_LABELS_", gates.pod_labels.as_deref());
-        settings.pod_labels.extend(escaped(self.map(labels, Split::KeyAndValue)?));
-        let annotations = ("PodAnnotations", "KUBERNETES_POD_ANNOTATIONS_", gates.pod_annotations.as_deref());
-        settings.pod_annotations.extend(escaped(self.map(annotations, Split::KeyAndValue)?));
-        let selector = ("NodeSelector", "KUBERNETES_NODE_SELECTOR_", gates.node_selector.as_deref());
-        settings.node_selector.extend(self.map(selector, Split::KeyAndValue)?);
-        let tolerations = ("NodeTolerations", "KUBERNETES_NODE_TOLERATIONS_", gates.node_tolerations.as_deref());
-        settings.node_tolerations.extend(self.map(tolerations, Split::TaintAndEffect)?);
+        settings.pod_labels.extend(escaped(self.map(Map::Labels, gates.pod_labels.as_deref())?));
+        settings.pod_annotations.extend(escaped(self.map(Map::Annotations, gates.pod_annotations.as_deref())?));
+        settings.node_selector.extend(self.map(Map::NodeSelector, gates.node_selector.as_deref())?);
+        settings.node_tolerations.extend(self.map(Map::Tolerations, gates.node_tolerations.as_deref())?);
         self.resources(&mut settings.resources.build, &BUILD)?;
         self.resources(&mut settings.resources.service, &SERVICE)?;
         self.resources(&mut settings.resources.helper, &HELPER)?;
@@ -149,44 +202,56 @@ impl Overwriter<'_> {
     }
 
     fn name(&mut self, shown: &str, key: &str, gate: Option<&str>) -> Result<Option<String>, String> {
-        let (Some(gate), Some(value)) = (gate, self.wish(key)) else { return Ok(None) };
-        self.check(gate, key, &value)?;
+        let (Some(pattern), Some(value)) = (gate, self.wish(key)) else { return Ok(None) };
+        self.check(pattern, key, &value, &format!("{}_allowed", key.trim_start_matches("KUBERNETES_").to_lowercase()))?;
         self.lines.push(HeadLine::plain(format!("{shown:?} overwritten with {value:?}")));
         Ok(Some(value))
     }
 
     /// Every variable whose name has the prefix brings one entry.
-    fn map(
-        &mut self,
-        (shown, prefix, gate): (&str, &str, Option<&str>),
-        split: Split,
-    ) -> Result<BTreeMap<String, String>, String> {
+    fn map(&mut self, map: Map, pattern: Option<&str>) -> Result<BTreeMap<String, String>, String> {
         let mut entries = BTreeMap::new();
-        let Some(gate) = gate else { return Ok(entries) };
-        let named = self.literal.iter().filter(|variable| variable.key.starts_with(prefix));
+        let Some(pattern) = pattern else { return Ok(entries) };
+        let (shown, prefix, gate) = map.words();
+        let literal = self.literal;
+        let named = literal.iter().map(|variable| variable.key.as_str()).filter(|name| name.starts_with(prefix));
         let mut seen = HashSet::new();
-        for variable in named.filter(|variable| seen.insert(variable.key.as_str())) {
-            let text = self.literal.get(&variable.key).unwrap_or_default();
-            self.check(gate, &variable.key, text)?;
-            let (key, value) = match split {
-                Split::KeyAndValue => {
-                    text.split_once('=').ok_or_else(|| format!("provided value {text:?} does not match \"k=v\""))?
-                }
-                Split::TaintAndEffect => text.split_once(':').unwrap_or((text, "")),
-            };
+        for name in named.filter(|name| seen.insert(*name)) {
+            let text = literal.get(name).unwrap_or_default();
+            self.check(pattern, name, text, gate)?;
+            let (key, value) = map.entry(text).map_err(|error| format!("{error} ({name})"))?;
+            if map.is_own(key) {
+                self.lines.push(HeadLine::warning(format!("{name} has no effect: the runner sets {key:?} itself")));
+                continue;
+            }
+            if let Some(wrong) = map.refused(key, value) {
+                return Err(format!("{name} is {text:?}: {wrong}"));
+            }
             self.lines.push(HeadLine::plain(format!("{shown:?} {key:?} overwritten with {value:?}")));
             entries.insert(key.to_owned(), value.to_owned());
         }
         Ok(entries)
     }
 
-    fn check(&self, gate: &str, key: &str, value: &str) -> Result<(), String> {
+    /// Checks the value of a variable against the pattern of its gate.
+    fn check(&self, pattern: &str, variable: &str, value: &str, gate: &str) -> Result<(), String> {
         if let Some(name) = self.job_secrets.and_then(|job_secrets| job_secrets.found_in(value)) {
-            return Err(format!("{key} has the masked value of {name:?} in it, which could be read in the pod's spec"));
+            return Err(format!(
+                "{variable} has the masked value of {name:?} in it, which could be read in the pod's spec"
+            ));
         }
-        let pattern = Regex::new(gate)
-            .map_err(|_| format!("{gate:?} of the runner's config is not a regular expression: ask its operator"))?;
-        if pattern.is_match(value) { Ok(()) } else { Err(format!("provided value {value:?} does not match {gate:?}")) }
+        let compiled = Regex::new(pattern).map_err(|_| {
+            format!(
+                "{gate} of the runner's config, {pattern:?}, is not a regular expression: ask its operator ({variable})"
+            )
+        })?;
+        if compiled.is_match(value) {
+            Ok(())
+        } else {
+            Err(format!(
+                "provided value {value:?} does not match {pattern:?} ({variable}; {gate} of the runner's config)"
+            ))
+        }
     }
 
     fn resources(&mut self, resources: &mut ContainerResources, family: &Family) -> Result<(), String> {
@@ -214,13 +279,22 @@ impl Overwriter<'_> {
             let shown = format!("{}{shown}", family.shown);
             let quantity = quantity(&shown, &wish, max).map_err(|detail| {
                 let kind = if name.ends_with("LIMIT") { "limits" } else { "requests" };
-                format!("invalid {} {kind} specified: {detail}", family.of)
+                format!(
+                    "invalid {} {kind} specified: {detail} ({key}; {} of the runner's config)",
+                    family.of,
+                    ceiling(&key)
+                )
             })?;
             self.lines.push(HeadLine::plain(format!("{shown:?} overwritten with {wish:?}")));
             *set = Some(quantity);
         }
         Ok(())
     }
+}
+
+/// The key of the most that a job may ask for by a variable.
+fn ceiling(variable: &str) -> String {
+    format!("{}_overwrite_max_allowed", variable.trim_start_matches("KUBERNETES_").to_lowercase())
 }
 
 fn quantity(shown: &str, wish: &str, max: &Quantity) -> Result<Quantity, String> {
@@ -254,6 +328,8 @@ mod tests {
         settings.gates.service_account = Some("(".to_owned());
         settings.gates.node_tolerations = Some(".*".to_owned());
         settings.gates.pod_labels = Some("^team=".to_owned());
+        settings.gates.node_selector = Some(".*".to_owned());
+        settings.gates.pod_annotations = Some(".*".to_owned());
         settings.resources.build.max.cpu_limit = quantity("4");
         settings.resources.service.max.memory_limit = quantity("1Gi");
         settings
@@ -275,7 +351,7 @@ mod tests {
             ("KUBERNETES_CPU_LIMIT", "3500m"),
             ("KUBERNETES_CPU_REQUEST", "100"),
             ("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", ""),
-            ("KUBERNETES_POD_ANNOTATIONS_1", "ignored=yes"),
+            ("KUBERNETES_HELPER_CPU_LIMIT", "1"),
         ])
         .unwrap();
         let settings = &made.settings;
@@ -287,7 +363,7 @@ mod tests {
             (&settings.resources.build.set.cpu_limit, &settings.resources.build.set.cpu_request),
             (&quantity("3500m"), &None)
         );
-        assert!(settings.pod_annotations.is_empty());
+        assert_eq!(settings.resources.helper.set.cpu_limit, None);
         let lines: Vec<&str> = made.lines.iter().map(|line| line.text.as_str()).collect();
         insta::assert_snapshot!(lines.join("\n"));
     }
@@ -297,6 +373,12 @@ mod tests {
         let errors: Vec<String> = [
             ("KUBERNETES_NAMESPACE_OVERWRITE", "kube-system"),
             ("KUBERNETES_NAMESPACE_OVERWRITE", "ci-../../x"),
+            ("KUBERNETES_NODE_TOLERATIONS_1", "dedicated=ci:Never"),
+            ("KUBERNETES_NODE_TOLERATIONS_1", "=ci:NoExecute"),
+            ("KUBERNETES_NODE_SELECTOR_1", "a b=c"),
+            ("KUBERNETES_NODE_SELECTOR_1", "a=b c"),
+            ("KUBERNETES_NODE_SELECTOR_1", "a"),
+            ("KUBERNETES_POD_ANNOTATIONS_1", "a b=c"),
             ("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "admin"),
             ("KUBERNETES_POD_LABELS_X", "owner=me"),
             ("KUBERNETES_CPU_LIMIT", "5"),
@@ -307,16 +389,45 @@ mod tests {
         .iter()
         .filter_map(|pair| applied(&[*pair]).err())
         .collect();
-        assert_eq!(errors.len(), 8);
+        assert_eq!(errors.len(), 14);
         insta::assert_snapshot!(errors.join("\n"));
+    }
+
+    #[test]
+    fn what_the_runner_sets_itself_is_not_overwritten() {
+        let mut settings = settings();
+        settings.gates.pod_labels = Some(".*".to_owned());
+        let list = [
+            ("KUBERNETES_POD_LABELS_1", "Job.Runner.gitlab.com/pod=mine"),
+            ("KUBERNETES_POD_LABELS_2", "gantry.dev/managed=false"),
+            ("KUBERNETES_POD_ANNOTATIONS_1", "gantry.dev/ticket=x"),
+            ("KUBERNETES_POD_ANNOTATIONS_2", "job.runner.gitlab.com/name=mine"),
+        ];
+        let variables = Variables::new(list.map(|(key, value)| Variable::made(key, value)).to_vec(), "");
+        let made = apply(&settings, &variables, &JobSecrets::new([].iter(), &Secret::default())).unwrap();
+        assert!(made.settings.pod_labels.is_empty());
+        let annotations: Vec<&String> = made.settings.pod_annotations.keys().collect();
+        assert_eq!(annotations, ["job.runner.gitlab.com/name"]);
+        let lines: Vec<&str> = made.lines.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(
+            lines,
+            [
+                "KUBERNETES_POD_LABELS_1 has no effect: the runner sets \"Job.Runner.gitlab.com/pod\" itself",
+                "KUBERNETES_POD_LABELS_2 has no effect: the runner sets \"gantry.dev/managed\" itself",
+                "KUBERNETES_POD_ANNOTATIONS_1 has no effect: the runner sets \"gantry.dev/ticket\" itself",
+                "\"PodAnnotations\" \"job.runner.gitlab.com/name\" overwritten with \"mine\"",
+            ]
+        );
     }
 
     #[test]
     fn a_service_asks_for_itself() {
         let base = settings().resources.service;
         let own = |value: &str| [Variable::made("KUBERNETES_SERVICE_MEMORY_LIMIT", value)];
-        assert_eq!(service_resources(&base, &own("512Mi")).unwrap().memory_limit, quantity("512Mi"));
-        assert_eq!(service_resources(&base, &[]).unwrap(), base.set);
+        let (resources, lines) = service_resources(&base, &own("512Mi")).unwrap();
+        assert_eq!(resources.memory_limit, quantity("512Mi"));
+        assert_eq!(lines, [HeadLine::plain("\"ServiceMemoryLimit\" overwritten with \"512Mi\"")]);
+        assert_eq!(service_resources(&base, &[]).unwrap(), (base.set.clone(), Vec::new()));
         let error = service_resources(&base, &own("2Gi")).unwrap_err().to_string();
         assert!(error.starts_with("couldn't prepare explicit service overwrites: invalid service limits"), "{error}");
     }

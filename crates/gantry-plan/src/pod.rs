@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::access_control::{check_image, kubernetes_word, pull_policies, requested_user, shown};
+use crate::access_control::{GrantedUser, RequestedUser, check_image, kubernetes_word, pull_policies, shown};
 use crate::fleet::Fleet;
 use crate::head_line::HeadLine;
 use crate::helper_image::{OFFICIAL, helper_image};
@@ -23,7 +23,7 @@ use crate::namespace::{Namespace, of_job};
 use crate::pod_request::PodRequest;
 use crate::registries::{Logins, PullSecret, Sources};
 use crate::services::Service;
-use crate::{PlanError, metadata, names, patches, placement, security, start, volumes};
+use crate::{PlanError, fits, metadata, names, patches, placement, security, start, volumes};
 
 /// A pod and what the job log says about it.
 pub(crate) struct MadePod {
@@ -38,7 +38,7 @@ pub(crate) struct MadePod {
 /// Makes the pod.
 pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let kubernetes = &request.runner.kubernetes;
-    let mut lines = Vec::new();
+    let mut lines: Vec<HeadLine> = request.services.iter().flat_map(|service| service.lines.clone()).collect();
     let Namespace { name: namespace, assumed } = of_job(kubernetes, request.job.id);
     if let Some(origin) = assumed {
         lines.push(HeadLine::warning(format!("Namespace is empty, therefore assuming '{namespace}', {origin}.")));
@@ -63,6 +63,7 @@ pub(crate) fn pod(request: &PodRequest<'_>) -> Result<MadePod, PlanError> {
     let (mut spec, notes) =
         patches::apply(spec(request, containers, pull_secret.as_ref()), request.patches, &request.context.patch_files)?;
     lines.extend(notes);
+    fits::check(&spec)?;
     // A pod that names its node can have no scheduling gates (Kubernetes API).
     let follows_pod = request.may_hold_back && spec.node_name.is_none();
     let pull_secret = pull_secret.map(|secret| PullSecret { labels: labels.clone(), follows_pod, ..secret });
@@ -148,18 +149,26 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
         image: Some(helper_image),
         command: Some(start::helper(kubernetes.timing.poll_timeout)),
         resources: resources(&kubernetes.resources.helper.set),
-        security_context: Some(security::container(&kubernetes.helper_security_context, kubernetes, (None, None))),
+        security_context: Some(security::container(
+            &kubernetes.helper_security_context,
+            kubernetes,
+            GrantedUser::default(),
+        )),
         volume_mounts: Some(volumes.helper.clone()),
         ..Default::default()
     };
     add(helper, &pull_policies(HELPER, &Image::default(), kubernetes)?);
+    let mut overruled = Vec::new();
     for service in *services {
         let container = service_container(request, service, &volumes)?;
         add(container, &pull_policies(&service.container, &service.spec, kubernetes)?);
+        let own = &kubernetes.service_security_context;
+        let requested = RequestedUser::of(&service.spec, variables);
+        overruled.extend(requested.overruled(&service.container, own, &kubernetes.pod_security_context));
     }
-    let user = requested_user(&job.image, kubernetes, variables)?;
-    let (own, pod) = (&kubernetes.build_security_context, &kubernetes.pod_security_context);
-    let overruled = security::overruled(BUILD, own, pod, user);
+    let own = &kubernetes.build_security_context;
+    let requested = RequestedUser::of(&job.image, variables);
+    overruled.extend(requested.overruled(BUILD, own, &kubernetes.pod_security_context));
     let honored = request.entrypoint.as_ref();
     let start = start::build(kubernetes.timing.poll_timeout, honored.is_some(), &job.image.entrypoint);
     let build = api::Container {
@@ -171,7 +180,7 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
         // So that an entrypoint that fails says why, without a right to the container's log.
         termination_message_policy: honored.map(|_| "FallbackToLogsOnError".to_owned()),
         resources: resources(&kubernetes.resources.build.set),
-        security_context: Some(security::container(&kubernetes.build_security_context, kubernetes, user)),
+        security_context: Some(security::container(own, kubernetes, requested.granted(BUILD, own, kubernetes)?)),
         volume_mounts: Some(volumes.build),
         ..Default::default()
     };
@@ -182,7 +191,7 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
 
 fn build_image(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<String, PlanError> {
     let kubernetes = &request.runner.kubernetes;
-    let configured = kubernetes.image.as_deref().map(|image| request.variables.expand(image)).unwrap_or_default();
+    let configured = configured_image(request);
     let mut image = request.variables.expand(&request.job.image.name);
     if image.is_empty() {
         image.clone_from(&configured);
@@ -197,16 +206,25 @@ fn build_image(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<St
     Ok(image)
 }
 
+/// The image that jobs get which name none; whatever the lists say, they may use it (GitLab Runner
+/// 19.4).
+fn configured_image(request: &PodRequest<'_>) -> String {
+    let configured = request.runner.kubernetes.image.as_deref();
+    configured.map(|image| request.variables.expand(image)).unwrap_or_default()
+}
+
 fn service_container(
     request: &PodRequest<'_>,
     service: &Service,
     volumes: &volumes::PodVolumes,
 ) -> Result<api::Container, PlanError> {
     let kubernetes = &request.runner.kubernetes;
-    check_image(&service.image, "services", &kubernetes.allowed_services, &[])?;
-    let user = requested_user(&service.spec, kubernetes, request.variables)?;
+    let configured = configured_image(request);
+    check_image(&service.image, "services", &kubernetes.allowed_services, &[&configured, OFFICIAL])?;
     let env = service.environment.variables.iter().map(|(name, value)| env_var(name, value));
-    let context = security::container(&kubernetes.service_security_context, kubernetes, user);
+    let own = &kubernetes.service_security_context;
+    let user = RequestedUser::of(&service.spec, request.variables).granted(&service.container, own, kubernetes)?;
+    let context = security::container(own, kubernetes, user);
     let is_privileged = context.privileged == Some(true);
     let mounts = if is_privileged { &volumes.privileged_services } else { &volumes.services };
     let port = |port: &gantry_core::job::Port| {

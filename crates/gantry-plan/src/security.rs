@@ -5,11 +5,13 @@ use gantry_config::settings::KubernetesSettings;
 use gantry_config::settings::security::{ContainerSecurityContext, PodSecurityContext, ProcMount, Profile};
 use k8s_openapi::api::core::v1 as api;
 
+use crate::access_control::GrantedUser;
+
 /// The context of one container; user and group are those that the job asked for, if it may.
 pub(crate) fn container(
     own: &ContainerSecurityContext,
     settings: &KubernetesSettings,
-    (uid, gid): (Option<i64>, Option<i64>),
+    GrantedUser { uid, gid }: GrantedUser,
 ) -> api::SecurityContext {
     let pod = &settings.pod_security_context;
     api::SecurityContext {
@@ -34,27 +36,6 @@ pub(crate) fn container(
     }
 }
 
-/// What to say about a user or group that the job asks for and does not get, because the config
-/// sets one.
-pub(crate) fn overruled(
-    container: &str,
-    own: &ContainerSecurityContext,
-    pod: &PodSecurityContext,
-    (uid, gid): (Option<i64>, Option<i64>),
-) -> Vec<String> {
-    let one = |what: &str, wish: Option<i64>, own: Option<i64>, pod: Option<i64>| {
-        let (wish, (set, place)) = (wish?, own.map(|id| (id, "container")).or(pod.map(|id| (id, "pod")))?);
-        Some(format!(
-            "Overriding {what} for container {container:?} to \"{wish}\" is not allowed: {what} is set to {set} in {place} \
-             security context"
-        ))
-    };
-    [one("user", uid, own.run_as_user, pod.run_as_user), one("group", gid, own.run_as_group, pod.run_as_group)]
-        .into_iter()
-        .flatten()
-        .collect()
-}
-
 /// The context of the pod; `None` where nothing is configured.
 pub(crate) fn pod(own: &PodSecurityContext) -> Option<api::PodSecurityContext> {
     (*own != PodSecurityContext::default()).then(|| api::PodSecurityContext {
@@ -70,17 +51,18 @@ pub(crate) fn pod(own: &PodSecurityContext) -> Option<api::PodSecurityContext> {
     })
 }
 
-/// A container's own lists replace the runner's. `NET_RAW` is dropped unless somebody asks for it.
+/// A container's own lists replace the runner's, even empty ones. `NET_RAW` is dropped unless
+/// somebody asks for it.
 fn capabilities(own: &ContainerSecurityContext, settings: &KubernetesSettings) -> api::Capabilities {
-    let add = if own.capabilities_add.is_empty() { &settings.cap_add } else { &own.capabilities_add };
-    let mut drop = own.capabilities_drop.clone();
-    if drop.is_empty() {
-        drop.clone_from(&settings.cap_drop);
+    let add = own.capabilities_add.as_ref().unwrap_or(&settings.cap_add);
+    let drop = own.capabilities_drop.clone().unwrap_or_else(|| {
+        let mut drop = settings.cap_drop.clone();
         let net_raw = "NET_RAW".to_owned();
         if !add.contains(&net_raw) && !drop.contains(&net_raw) {
             drop.push(net_raw);
         }
-    }
+        drop
+    });
     let add: Vec<String> = add.iter().filter(|capability| !drop.contains(capability)).cloned().collect();
     api::Capabilities { add: (!add.is_empty()).then_some(add), drop: (!drop.is_empty()).then_some(drop) }
 }

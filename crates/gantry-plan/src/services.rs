@@ -12,6 +12,7 @@ use gantry_wire::layout::{BUILD, HELPER};
 use gantry_wire::services::NAMELESS;
 
 use crate::environment::ServiceEnvironment;
+use crate::head_line::HeadLine;
 use crate::names::{is_dns_label, is_dns_subdomain};
 use crate::readiness::Ports;
 use crate::redact::JobSecrets;
@@ -29,6 +30,8 @@ pub(crate) struct Service {
     pub(crate) environment: ServiceEnvironment,
     /// Its own quantities, where it may and does ask for them.
     pub(crate) resources: Resources,
+    /// What the job log says about those.
+    pub(crate) lines: Vec<HeadLine>,
     /// Where it answers once it is ready.
     pub(crate) ports: Ports,
     /// Host names that lead to it.
@@ -89,6 +92,8 @@ pub(crate) fn services(args: &ServiceArgs<'_>) -> Result<Vec<Service>, PlanError
             )));
         }
         let container = names.take(&explicit);
+        let (resources, lines) = overwrites::service_resources(&runner.kubernetes.resources.service, &spec.variables)?;
+        let lines = lines.into_iter().map(|line| HeadLine::plain(format!("{} for the service {image}", line.text)));
         let mut aliases = image_aliases(&image);
         aliases.extend(explicit);
         services.push(Service {
@@ -97,14 +102,20 @@ pub(crate) fn services(args: &ServiceArgs<'_>) -> Result<Vec<Service>, PlanError
             entrypoint: spec.entrypoint.clone(),
             command: spec.command.clone(),
             environment: environment::for_service((variables, &shared), &spec.variables, job_secrets),
-            resources: overwrites::service_resources(&runner.kubernetes.resources.service, &spec.variables)?,
+            resources,
+            lines: lines.collect(),
             aliases: if spec.ports.is_empty() { aliases } else { Vec::new() },
             image,
             spec,
         });
     }
-    if let Some(port) = services.iter().flat_map(|service| &service.spec.ports).find(|port| !is_port(port.number)) {
-        return Err(PlanError::InvalidJob(format!("one of its services has port {}", port.number)));
+    for service in &services {
+        if let Some(port) = service.spec.ports.iter().find(|port| !is_port(port.number)) {
+            return Err(PlanError::InvalidJob(format!(
+                "its service {} has port {}, which is none",
+                service.image, port.number
+            )));
+        }
     }
     services.sort_by(|a, b| a.container.cmp(&b.container));
     Ok(services)

@@ -5,23 +5,24 @@
 
 use std::collections::BTreeMap;
 
+use gantry_config::names::is_path_within;
 use gantry_config::settings::volumes::Volumes as Configured;
 use gantry_config::settings::volumes::{Mount, MountPropagation};
+use gantry_core::reserved;
 use gantry_core::variables::Variables;
-use gantry_wire::layout::{AGENT_DIR, MIRROR_DIR, SHARED_DIR, TEMP_DIR};
+use gantry_wire::layout::{AGENT_DIR, SHARED_DIR, TEMP_DIR};
 use gantry_wire::plan::Paths;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::PlanError;
 use crate::clean_path::clean;
-use crate::mirror;
 use crate::names::is_dns_label;
 
 /// Names of our own volumes.
 const SHARED: &str = "gantry";
 const AGENT: &str = "gantry-agent";
-const BUILDS: &str = "repo";
+const BUILDS: &str = reserved::BUILDS;
 const TEMP: &str = "gantry-tmp";
 
 /// All volumes of a pod and who mounts what.
@@ -133,14 +134,12 @@ fn words(volume: &api::Volume) -> Option<String> {
 
 /// Whether a path leads to our own directories, or hides them.
 pub(crate) fn is_ours(path: &str) -> bool {
-    let below =
-        |path: &str, root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
-    path == "/" || [SHARED_DIR, AGENT_DIR, TEMP_DIR, MIRROR_DIR].iter().any(|root| below(path, root))
+    reserved::is_own_path(path)
 }
 
 /// Whether a volume of that name is one of ours that no configured one takes the place of.
 pub(crate) fn is_our_name(name: &str) -> bool {
-    [SHARED, AGENT, TEMP, mirror::VOLUME].contains(&name)
+    reserved::VOLUMES.contains(&name)
 }
 
 /// A container's runtime takes a relative mount path from the root.
@@ -231,7 +230,15 @@ impl Made<'_> {
     /// Adds a mount, and its volume unless an earlier mount has brought the same one.
     fn add(&mut self, mount: &Mount, source: impl FnOnce(&mut api::Volume)) -> Result<(), PlanError> {
         let (name, mount_path) = (self.variables.expand(&mount.name), self.variables.expand(&mount.mount_path));
-        check(&name, &mount_path)?;
+        let sub_path = mount.sub_path.as_ref().map(|path| self.variables.expand(path));
+        check(mount, &name, &mount_path, sub_path.as_deref())?;
+        if let Some(other) = self.mounts.iter().find(|other| other.mount_path == mount_path) {
+            return Err(PlanError::Configuration(format!(
+                "the volumes {:?} and {name:?} of [runners.kubernetes.volumes] are both mounted at {mount_path:?}{}: only one can be there",
+                other.name,
+                written(&mount_path, &mount.mount_path)
+            )));
+        }
         let mut volume = api::Volume { name: name.clone(), ..Default::default() };
         source(&mut volume);
         match self.volumes.iter().find(|other| other.name == name) {
@@ -245,7 +252,7 @@ impl Made<'_> {
         self.mounts.push(api::VolumeMount {
             name,
             mount_path,
-            sub_path: mount.sub_path.as_ref().map(|path| self.variables.expand(path)),
+            sub_path,
             read_only: mount.read_only.then_some(true),
             mount_propagation: mount.mount_propagation.map(|propagation| {
                 match propagation {
@@ -261,10 +268,12 @@ impl Made<'_> {
     }
 }
 
-/// Refuses names that Kubernetes or we could not tell apart, and paths of our own.
-fn check(name: &str, mount_path: &str) -> Result<(), PlanError> {
+/// Refuses names that Kubernetes or we could not tell apart, paths that it does not take, and our
+/// own.
+fn check(mount: &Mount, name: &str, mount_path: &str, sub_path: Option<&str>) -> Result<(), PlanError> {
     let wrong = |what: &str| {
-        let place = format!("the volume {name:?}, mounted at {mount_path:?},");
+        let place =
+            format!("the volume {name:?}, mounted at {mount_path:?}{},", written(mount_path, &mount.mount_path));
         Err(PlanError::Configuration(format!("{place} of [runners.kubernetes.volumes] {what}")))
     };
     if !is_dns_label(name) {
@@ -273,13 +282,43 @@ fn check(name: &str, mount_path: &str) -> Result<(), PlanError> {
     if is_our_name(name) {
         return wrong("has a name that the runner uses itself: choose another");
     }
+    if mount_path.is_empty() {
+        return wrong("has no mount path once the variables of the job are in it: set them");
+    }
+    if mount_path.contains(':') {
+        return wrong("has a mount path with a colon in it, which Kubernetes does not take");
+    }
+    if let Some(path) = sub_path.filter(|path| !is_path_within(path)) {
+        let from = written(path, mount.sub_path.as_deref().unwrap_or_default());
+        return wrong(&format!("has the sub_path {path:?}{from}, which must not begin with / or have .. in it"));
+    }
     match resolved(mount_path) {
         Some(path) if !is_ours(&path) => Ok(()),
         _ => wrong("has a mount path that the runner uses itself: choose another"),
     }
 }
 
+/// What a path was made from, if it is another one.
+fn written(path: &str, from: &str) -> String {
+    if path == from { String::new() } else { format!(" ({from})") }
+}
+
 fn items(items: &BTreeMap<String, String>) -> Option<Vec<api::KeyToPath>> {
     let item = |(key, path): (&String, &String)| api::KeyToPath { key: key.clone(), path: path.clone(), mode: None };
     (!items.is_empty()).then(|| items.iter().map(item).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_wire::layout::MIRROR_DIR;
+
+    use super::*;
+
+    /// `reserved` says of all of them what no settings may take.
+    #[test]
+    fn our_volumes_are_reserved() {
+        let ours = [(SHARED, SHARED_DIR), (AGENT, AGENT_DIR), (TEMP, TEMP_DIR), (crate::mirror::VOLUME, MIRROR_DIR)];
+        assert_eq!(ours.map(|(name, _)| name), reserved::VOLUMES);
+        assert_eq!(ours.map(|(_, directory)| directory.to_owned()), reserved::VOLUMES.map(|name| format!("/{name}")));
+    }
 }

@@ -160,12 +160,28 @@ pub struct Settings {
     /// Personal access token of an administrator, for `POST
     /// runners/<id>/reset_authentication_token`.
     pub access_token: Option<String>,
-    /// Job token allowlists: a project, and another one whose jobs may clone it. Its own jobs
-    /// always may.
-    pub token_access: Vec<(String, String)>,
-    /// Access tokens of people or projects, and a project that each may clone, whatever the user
-    /// name beside it.
-    pub clone_tokens: Vec<(String, String)>,
+    /// Job token allowlists. A project's own jobs may always clone it.
+    pub token_access: Vec<TokenAccess>,
+    /// Access tokens of people or projects, whatever the user name beside them.
+    pub clone_tokens: Vec<CloneToken>,
+}
+
+/// An entry of a job token allowlist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenAccess {
+    /// What may be cloned.
+    pub project: String,
+    /// The project whose jobs may clone it.
+    pub by: String,
+}
+
+/// An access token for one project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloneToken {
+    /// The token.
+    pub token: String,
+    /// What may be cloned with it.
+    pub project: String,
 }
 
 impl Default for Settings {

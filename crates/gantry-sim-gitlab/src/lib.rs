@@ -31,7 +31,7 @@ mod tokens;
 mod tree;
 mod variables;
 
-pub use config::{Config, ProjectVariable, RateLimits, Settings, Timing};
+pub use config::{CloneToken, Config, ProjectVariable, RateLimits, Settings, Timing, TokenAccess};
 pub use error::Error;
 pub use in_process::{Connector, InProcess};
 pub use server::SimGitlab;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{self, Removal},
-    auth::tokens::{AUDIENCE, Bound, Grant},
+    auth::tokens::{AUDIENCE, Bound, Grant, SECRET_ACCOUNT, SECRET_TYPE},
     cluster::Cluster,
     ids, resources,
     store::{
@@ -19,10 +19,6 @@ use crate::{
     },
 };
 
-/// The type of such Secrets.
-pub(crate) const TYPE: &str = "kubernetes.io/service-account-token";
-/// Names the service account; users set it.
-pub(crate) const ACCOUNT: &str = "kubernetes.io/service-account.name";
 /// Its uid; the controller sets it, so that a token does not pass to a later account of the same
 /// name.
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
@@ -35,7 +31,7 @@ pub(crate) fn concerns(plural: &str, object: &Value) -> bool {
 }
 
 fn is_token(secret: &Value) -> bool {
-    text(secret, &["type"]) == TYPE
+    text(secret, &["type"]) == SECRET_TYPE
 }
 
 /// Brings all Secrets of the type in order.
@@ -57,8 +53,8 @@ fn own(cluster: &Cluster, account: &Arc<Value>) {
     }
     let (namespace, account_name) = (object::namespace(account), object::name(account));
     let name = format!("{account_name}-token-{}", ids::suffix());
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": TYPE,
-        "metadata": {"name": name, "namespace": namespace, "annotations": {ACCOUNT: account_name}}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
+        "metadata": {"name": name, "namespace": namespace, "annotations": {SECRET_ACCOUNT: account_name}}});
     if let Err(error) = api::add(cluster, resources::core("secrets"), secret, false) {
         tracing::debug!(namespace, account_name, message = error.message, "no Secret for a service account yet");
         return;
@@ -74,7 +70,7 @@ fn own(cluster: &Cluster, account: &Arc<Value>) {
 
 /// Fills a Secret, or removes it when its account is gone.
 fn one(cluster: &Cluster, secret: &Value) {
-    let (namespace, name) = (object::namespace(secret), text(secret, &["metadata", "annotations", ACCOUNT]));
+    let (namespace, name) = (object::namespace(secret), text(secret, &["metadata", "annotations", SECRET_ACCOUNT]));
     let account = cluster.store.get(&Key::new(resources::core("serviceaccounts"), namespace, name));
     let uid = text(secret, &["metadata", "annotations", ACCOUNT_UID]);
     let key = Key::of(resources::core("secrets"), secret);

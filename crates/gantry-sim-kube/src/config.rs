@@ -99,6 +99,24 @@ impl HostTools {
     }
 }
 
+/// User and password that a registry is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Who asks.
+    pub user: String,
+    /// What only that user knows.
+    pub password: String,
+}
+
+/// Images that are had with a login only.
+#[derive(Debug, Clone)]
+pub struct PrivateImage {
+    /// Of their names; `*` matches anything.
+    pub pattern: String,
+    /// What their registry wants.
+    pub login: Login,
+}
+
 /// Everything that can be chosen about a simulated cluster.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -115,8 +133,8 @@ pub struct Config {
     pub pull_delays: Vec<(String, Duration)>,
     /// Patterns of images whose pull fails.
     pub missing_images: Vec<String>,
-    /// Patterns of images whose registry wants this user and password.
-    pub private_images: Vec<(String, (String, String))>,
+    /// Images whose registry wants to know who asks.
+    pub private_images: Vec<PrivateImage>,
     /// The program that becomes a container's first process (see the `container` module).
     pub launcher: PathBuf,
     /// A user's own tools for containers. `None`: they have those of the system only, as tests need

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     account_tokens,
@@ -143,22 +143,6 @@ fn collect_orphans(cluster: &Cluster) {
         if let Err(error) = api::begin_removal(cluster, resources::any(key.plural), key, &removal) {
             tracing::debug!(message = error.message, "an ownerless object was not collected");
         }
-    }
-}
-
-/// `propagationPolicy: Orphan`: whoever named this owner stays without it.
-pub(crate) fn orphan(cluster: &Cluster, uid: &str) {
-    let names = |owner: &Value| text(owner, &["uid"]) == uid;
-    for (key, object) in cluster.store.everything() {
-        if !items(&object, &["metadata", "ownerReferences"]).iter().any(names) {
-            continue;
-        }
-        let done: Result<_, Infallible> = cluster.store.modify(&key, |old| {
-            let mut new = old.clone();
-            object::list_mut(&mut new, &["metadata", "ownerReferences"]).retain(|owner| !names(owner));
-            Ok(Verdict::Replace(new))
-        });
-        drop(done);
     }
 }
 

@@ -19,14 +19,17 @@ mod cluster;
 mod config;
 pub mod container;
 mod controllers;
+mod counters;
 mod error;
 mod events;
 mod faults;
 mod ids;
 mod image_store;
 mod kubelet;
+mod kubelet_state;
 mod nodes;
 mod patch;
+mod pattern;
 mod resources;
 mod scheduler;
 mod schema;
@@ -36,7 +39,8 @@ mod tasks;
 mod validation;
 
 pub use config::{
-    Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, HostTools, ImageTools, RemoteProtocol,
+    Allocatable, Config, DEFAULT_EVICTION_PERIOD, DEFAULT_SYNC_PERIOD, HostTools, ImageTools, Login, PrivateImage,
+    RemoteProtocol,
 };
 pub use error::Error;
 pub use image_store::{Found, Image, ImageError, ImageStore};

@@ -98,7 +98,7 @@ fn set_ready(cluster: &Cluster, ready: bool, registers: bool) {
         Ok(Verdict::Replace(new))
     });
     if ready && matches!(done, Ok(None)) && registers {
-        cluster.put("nodes", kubelet::node::object(cluster));
+        api::put(cluster, "nodes", kubelet::node::object(cluster));
     }
 }
 

@@ -109,7 +109,7 @@ fn decide(cluster: &Cluster, pod: &Value, used: &mut Usage) {
         None => {
             let node = &cluster.config.node_name;
             let done: Result<_, Infallible> = cluster.store.modify(&key, |now| {
-                Ok(if waits(now) { Verdict::Replace(bound(now, node, &stamp)) } else { Verdict::Keep })
+                Ok(if waits(now) { Verdict::Replace(api::bound(now, node, &stamp)) } else { Verdict::Keep })
             });
             drop(done);
             used.add(&wanted);
@@ -130,7 +130,7 @@ fn decide(cluster: &Cluster, pod: &Value, used: &mut Usage) {
                 format!("0/1 nodes are available: {count}{why}. preemption: 0/1 nodes are available: 1 {helpless}");
             let done: Result<_, Infallible> = cluster.store.modify(&key, |now| {
                 let mut new = now.clone();
-                set_condition(&mut new, "False", Some(("Unschedulable", &message)), &stamp);
+                api::set_scheduled(&mut new, "False", Some(("Unschedulable", &message)), &stamp);
                 if victims > 0 {
                     new["status"]["nominatedNodeName"] = json!(cluster.config.node_name);
                 }
@@ -272,32 +272,6 @@ fn dismiss(cluster: &Cluster, pod: &Value, victim: &Value) {
     drop(api::begin_removal(cluster, pods, &Key::of(pods, victim), &removal));
 }
 
-/// The pod as given to a node.
-pub(crate) fn bound(pod: &Value, node: &str, stamp: &str) -> Value {
-    let mut new = pod.clone();
-    object::map_mut(&mut new, &["spec"]).insert("nodeName".to_owned(), json!(node));
-    set_condition(&mut new, "True", None, stamp);
-    new
-}
-
-fn set_condition(pod: &mut Value, status: &str, why: Option<(&str, &str)>, stamp: &str) {
-    let mut condition = json!({"type": "PodScheduled", "status": status, "lastTransitionTime": stamp});
-    if let Some((reason, message)) = why {
-        condition["reason"] = json!(reason);
-        condition["message"] = json!(message);
-    }
-    let conditions = object::list_mut(pod, &["status", "conditions"]);
-    match conditions.iter_mut().find(|one| text(one, &["type"]) == "PodScheduled") {
-        Some(old) => {
-            if old["status"] == condition["status"] {
-                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
-            }
-            *old = condition;
-        }
-        None => conditions.push(condition),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,18 +285,5 @@ mod tests {
         }});
         let wanted = Usage::wanted(&pod);
         assert_eq!((wanted.cpu_millis, wanted.memory, wanted.pods), (3_000, 2 << 30, 1));
-    }
-
-    #[test]
-    fn a_condition_keeps_its_time() {
-        let mut pod = json!({});
-        set_condition(&mut pod, "False", Some(("Unschedulable", "x")), "t1");
-        set_condition(&mut pod, "False", Some(("Unschedulable", "y")), "t2");
-        assert_eq!(pod["status"]["conditions"][0]["lastTransitionTime"], "t1");
-        set_condition(&mut pod, "True", None, "t3");
-        assert_eq!(
-            pod["status"]["conditions"],
-            json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": "t3"}])
-        );
     }
 }

@@ -14,7 +14,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     // Makes the account and the configuration; its process is in the way.
     let runner = bench.start_runner(KIND, 1).await?;
     runner.process.end();
-    let (world, program) = (&bench.world, &bench.world.binaries().gantry);
+    let (world, program) = (&bench.world, &bench.world.binaries().manager);
     let args = ["run", "--config", &runner.config.display().to_string()].map(str::to_owned);
     let mut taken = Vec::new();
     for number in 1..=count {

@@ -159,7 +159,8 @@ pub(crate) fn help() -> String {
          \x20   --save FILE     writes all samples to a file (JSON)\n\
          \x20   --compare FILE  shows the medians of such a file beside those of this run\n\n\
          Names of files count from the root of the workspace. GANTRY_TEST_BINARIES names a directory with binaries to\n\
-         measure; without it they are built first.\n",
+         measure; without it they are built first. GANTRY_TEST_MANAGER names the program that runners are, where it is another\n\
+         one, such as that of the image.\n",
         jobs = FULL.jobs,
         running = FULL.running,
         at_once = FULL.at_once,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::declare::table;
+use crate::declare::{Declared, Kind, Table as _, table};
 use crate::key::Form;
-use crate::kinds::{custom, optional_table, table, tables, tables_into, text_map, texts};
+use crate::kinds::{checked, custom, optional_table, table, tables, tables_into, texts};
+use crate::names::{LABEL_NAME, LABEL_VALUE, is_dns_label, is_label_name, is_label_value};
 use crate::problem::Severity;
 use crate::section::Section;
 
@@ -52,9 +53,9 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct NodeTerm {
         /// Requirements for labels of the node.
-        match_expressions: Vec<Requirement> = tables("match_expressions");
+        match_expressions: Vec<Requirement> = requirements("match_expressions", check_label);
         /// Requirements for fields of the node.
-        match_fields: Vec<Requirement> = tables("match_fields");
+        match_fields: Vec<Requirement> = requirements("match_fields", check_field);
     }
 }
 
@@ -104,10 +105,11 @@ table! {
         /// Labels of the other pods.
         label_selector: Option<LabelSelector> = optional_table("label_selector");
         /// Their namespaces.
-        namespaces: Vec<String> = texts("namespaces");
+        namespaces: Vec<String> = custom("namespaces", Form::Texts, "", |section: &Section<'_>, key| {
+            checked(section, key, |name| (!is_dns_label(name)).then(|| (Severity::Error, format!("{name:?} cannot be a namespace"))))
+        });
         /// The label of nodes that says what is near.
-        topology_key: String =
-            custom("topology_key", Form::Text, "", |section, key| section.required(key, "nearness to other pods"));
+        topology_key: String = custom("topology_key", Form::Text, "", topology_key);
         /// Labels of their namespaces.
         namespace_selector: Option<LabelSelector> = optional_table("namespace_selector");
         /// Labels in which the pods must be like this one (Kubernetes 1.31).
@@ -122,10 +124,75 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct LabelSelector {
         /// Labels and their values.
-        match_labels: BTreeMap<String, String> = text_map("match_labels");
+        match_labels: BTreeMap<String, String> = custom("match_labels", Form::TextMap, "", match_labels);
         /// Requirements for labels.
-        match_expressions: Vec<Requirement> = tables("match_expressions");
+        match_expressions: Vec<Requirement> = requirements("match_expressions", check_unordered);
     }
+}
+
+/// Declares requirements that are checked.
+fn requirements(
+    key: &'static str,
+    check: impl Fn(&Section<'_>, &Requirement),
+) -> Declared<impl Kind<Value = Vec<Requirement>>> {
+    tables_into::<Requirement, _>(key, move |section| {
+        let requirement = Requirement::read(section);
+        check(section, &requirement);
+        Some(requirement)
+    })
+}
+
+/// Labels of pods and namespaces have no order (Kubernetes API).
+fn check_unordered(section: &Section<'_>, requirement: &Requirement) {
+    if matches!(requirement.operator.as_str(), "Gt" | "Lt") {
+        let message = "is only for labels of nodes: use In, NotIn, Exists or DoesNotExist";
+        section.problem(Severity::Error, "operator", message);
+    }
+    check_label(section, requirement);
+}
+
+/// Nodes have one field (Kubernetes API).
+fn check_field(section: &Section<'_>, requirement: &Requirement) {
+    let Requirement { key, operator, values } = requirement;
+    if !key.is_empty() && key != "metadata.name" {
+        let message = format!("{key:?} is not metadata.name, the one field that nodes are chosen by");
+        section.problem(Severity::Error, "key", message);
+    }
+    let is_one = matches!(operator.as_str(), "In" | "NotIn") && values.len() == 1;
+    if !operator.is_empty() && !is_one {
+        section.problem(Severity::Error, "operator", "must be In or NotIn, with one value, for a field");
+    }
+}
+
+fn check_label(section: &Section<'_>, requirement: &Requirement) {
+    if !requirement.key.is_empty() && !is_label_name(&requirement.key) {
+        section.problem(Severity::Error, "key", format!("{:?} {LABEL_NAME}", requirement.key));
+    }
+    for found in section.items("values", "a list of strings") {
+        if let Some(value) = found.text().filter(|value| !is_label_value(value)) {
+            found.problem(Severity::Error, format!("{value:?} {LABEL_VALUE}"));
+        }
+    }
+}
+
+fn match_labels(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
+    let labels = section.text_map(key);
+    for (name, found) in section.entries(key) {
+        if !is_label_name(&name) {
+            found.problem(Severity::Error, LABEL_NAME);
+        } else if let Some(value) = labels.get(&name).filter(|value| !is_label_value(value)) {
+            found.problem(Severity::Error, format!("{value:?} {LABEL_VALUE}"));
+        }
+    }
+    labels
+}
+
+fn topology_key(section: &Section<'_>, key: &'static str) -> String {
+    let name = section.required(key, "nearness to other pods");
+    if !name.is_empty() && !is_label_name(&name) {
+        section.problem(Severity::Error, key, format!("{name:?} {LABEL_NAME}"));
+    }
+    name
 }
 
 const OPERATORS: [&str; 6] = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];

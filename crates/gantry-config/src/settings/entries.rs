@@ -79,6 +79,8 @@ impl Context {
         }
         let kubernetes = section.table("kubernetes");
         super::kubernetes::check(&kubernetes, &settings.kubernetes);
+        super::volumes::check_builds(&kubernetes.table("volumes"), &settings.kubernetes.volumes, &settings.builds_dir);
+        super::idle::check(section, settings);
         let of_environment = || {
             let (_, value) = settings.environment.iter().rfind(|(name, _)| name == PATCHES)?;
             parse_bool(value)

@@ -20,14 +20,15 @@ use crate::kinds::{
 };
 
 mod checks;
+mod gates;
 mod pause;
 mod values;
 
 pub(super) use checks::check;
 pub use pause::{Autoscaler, PAUSE_CLASS, PausePolicy};
 use values::{
-    attempts, backoff, bearer_token, cert_file, ids, named_like_labels, namespace, node_selector, node_tolerations,
-    pull_policies, retry_limits,
+    attempts, backoff, bearer_token, cert_file, helper_image_flavor, host, ids, key_file, namespace, node_selector,
+    node_tolerations, pod_annotations, pod_labels, pull_policies, retry_limits,
 };
 
 table! {
@@ -37,13 +38,13 @@ table! {
     pub struct KubernetesSettings {
         /// Address of the API server; without it the cluster that the runner is in, else the
         /// kubeconfig.
-        host: Option<String> = text("host").flag();
+        host: Option<String> = custom("host", Form::Text, "", host).flag();
         /// Context of the kubeconfig, where neither a host is given nor the runner is in a cluster.
         context: Option<String> = text("context").flag().variable("KUBECTL_CONTEXT");
         /// Client certificate for the API server; needs `key_file` and `ca_file`.
         cert_file: Option<PathBuf> = custom("cert_file", Form::Path, "", cert_file).flag();
         /// Key of the client certificate.
-        key_file: Option<PathBuf> = path("key_file").flag();
+        key_file: Option<PathBuf> = custom("key_file", Form::Path, "", key_file).flag();
         /// Certificates to trust for the API server.
         ca_file: Option<PathBuf> = path("ca_file").flag();
         /// Token for the API server, where a host is given.
@@ -78,9 +79,9 @@ table! {
         /// Patterns of images that services may use; without any all.
         allowed_services: Vec<String> = globs("allowed_services").flag();
         /// Numeric users that jobs may choose; without any all but root.
-        allowed_users: Vec<i64> = custom("allowed_users", Form::Texts, "", ids).flag();
+        allowed_users: Option<Vec<i64>> = custom("allowed_users", Form::Texts, "", ids).flag();
         /// Numeric groups that jobs may choose; without any all but root.
-        allowed_groups: Vec<i64> = custom("allowed_groups", Form::Texts, "", ids).flag();
+        allowed_groups: Option<Vec<i64>> = custom("allowed_groups", Form::Texts, "", ids).flag();
         /// How images are pulled; several policies are tried in turn, and without any the cluster
         /// decides.
         pull_policy: Vec<PullPolicy> =
@@ -97,8 +98,8 @@ table! {
         use_service_account_image_pull_secrets: bool = flag("use_service_account_image_pull_secrets").flag();
         /// Image of the helper container. Variables of the job are expanded.
         helper_image: Option<String> = text("helper_image").flag();
-        /// Flavour of the default helper image.
-        helper_image_flavor: Option<String> = text("helper_image_flavor").flag();
+        /// Flavour of the default helper image: `alpine`, `ubuntu` or `ubi-fips`.
+        helper_image_flavor: Option<String> = custom("helper_image_flavor", Form::Text, "", helper_image_flavor).flag();
         /// Choose the default helper image by the architecture of the runner, where no node
         /// selector says one.
         helper_image_autoset_arch_and_os: bool = flag("helper_image_autoset_arch_and_os").flag();
@@ -111,9 +112,9 @@ table! {
         /// Time limits and tries.
         timing: Timing = group();
         /// Labels of job pods. Variables of the job are expanded in their values.
-        pod_labels: BTreeMap<String, String> = custom("pod_labels", Form::TextMap, "", named_like_labels).flag().no_variable();
+        pod_labels: BTreeMap<String, String> = custom("pod_labels", Form::TextMap, "", pod_labels).flag().no_variable();
         /// Annotations of job pods. Variables of the job are expanded in their values.
-        pod_annotations: BTreeMap<String, String> = custom("pod_annotations", Form::TextMap, "", named_like_labels).flag().no_variable();
+        pod_annotations: BTreeMap<String, String> = custom("pod_annotations", Form::TextMap, "", pod_annotations).flag().no_variable();
         /// Scheduler of job pods.
         scheduler_name: Option<String> = object_name("scheduler_name").flag();
         /// Service account of job pods.
@@ -160,7 +161,7 @@ table! {
         service_security_context: ContainerSecurityContext =
             table("service_container_security_context").flag_as("service_container_security_context");
         /// Services that every job gets before its own.
-        services: Vec<ServiceSettings> = tables("services");
+        services: Vec<ServiceSettings> = tables_into::<ServiceSettings, _>("services", super::pod::service);
         /// Volumes of job pods, each of them mounted in every container.
         volumes: Volumes = table("volumes");
         /// What containers do when they have started and before they end.

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use crate::declare::{Table as _, table};
 use crate::key::Form;
 use crate::kinds::{
-    Meanings, address, addresses, custom, optional_table, path, table_into, tables_into, text, text_or, texts,
+    Meanings, address, addresses, checked, custom, optional_table, path, table_into, tables_into, text, text_or, texts,
     word_or_first,
 };
+use crate::names::{is_object_name, is_search_domain};
 use crate::pod_patch::{Patch, PatchKind};
 use crate::problem::Severity;
 use crate::section::Section;
@@ -18,7 +19,7 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct ServiceSettings {
         /// The image. Variables of the job are expanded.
-        name: String = custom("name", Form::Text, "", |section, key| section.required(key, "a service"));
+        name: String = text_or("name", "");
         /// More host names, with blanks or commas between them.
         aliases: Vec<String> = custom("alias", Form::Text, "", aliases);
         /// Command of the container.
@@ -32,6 +33,15 @@ table! {
         /// Directory that is kept when the environment is suspended.
         text("suspend_data_path").never("environments are not suspended: keep files as artifacts, or on a volume");
     }
+}
+
+/// One without a name is left out, as in the reference, but not silently.
+pub(super) fn service(section: &Section<'_>) -> Option<ServiceSettings> {
+    let service = ServiceSettings::read(section);
+    if service.name.is_empty() {
+        section.problem(Severity::Warning, "name", "is missing: the service is left out");
+    }
+    Some(service).filter(|service| !service.name.is_empty())
 }
 
 fn aliases(section: &Section<'_>, key: &'static str) -> Vec<String> {
@@ -66,7 +76,12 @@ table! {
         /// Addresses of name servers.
         nameservers: Vec<String> = addresses("nameservers");
         /// Domains in which short names are looked for.
-        searches: Vec<String> = texts("searches");
+        searches: Vec<String> = custom("searches", Form::Texts, "", |section: &Section<'_>, key| {
+            checked(section, key, |domain| {
+                let message = || (Severity::Error, format!("{domain:?} is no domain: those have lower-case letters, digits, '-', '_' and '.'"));
+                (!is_search_domain(domain)).then(message)
+            })
+        });
         /// Options of the resolver.
         options: Vec<(String, Option<String>)> = tables_into::<DnsOption, _>("options", |section| {
             let DnsOption { name, value } = DnsOption::read(section);
@@ -92,7 +107,12 @@ table! {
         /// The address.
         ip: String = address("ip", "an entry of host_aliases");
         /// Its names.
-        hostnames: Vec<String> = texts("hostnames");
+        hostnames: Vec<String> = custom("hostnames", Form::Texts, "", |section: &Section<'_>, key| {
+            checked(section, key, |name| {
+                let message = || (Severity::Error, format!("{name:?} is no host name: those have lower-case letters, digits, '-' and '.'"));
+                (!is_object_name(name)).then(message)
+            })
+        });
     }
 }
 
@@ -222,7 +242,7 @@ fn scheme(table: &Section<'_>, key: &'static str) -> Option<String> {
 }
 
 fn port(table: &Section<'_>, key: &'static str) -> u16 {
-    let port = table.positive(key);
+    let port = table.int(key).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
     if table.is_present() && port.is_none() {
         table.problem(Severity::Error, key, "must be from 1 to 65535");
     }

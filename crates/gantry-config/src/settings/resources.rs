@@ -74,6 +74,16 @@ impl ResourceSettings {
 }
 
 impl Resources {
+    /// Requests and limits of the same thing, with its part of the keys' names; first what pods
+    /// have, too.
+    pub fn pairs(&self) -> [(&'static str, Option<&Quantity>, Option<&Quantity>); 3] {
+        [
+            ("cpu", self.cpu_request.as_ref(), self.cpu_limit.as_ref()),
+            ("memory", self.memory_request.as_ref(), self.memory_limit.as_ref()),
+            ("ephemeral_storage", self.ephemeral_storage_request.as_ref(), self.ephemeral_storage_limit.as_ref()),
+        ]
+    }
+
     fn of(&self, field: &str) -> Option<&Quantity> {
         match field {
             "cpu_request" => self.cpu_request.as_ref(),

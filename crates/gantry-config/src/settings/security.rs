@@ -3,7 +3,8 @@
 //! its own log: a pod must not run with less protection than its operator asked for.
 
 use crate::declare::{Declared, Kind, table};
-use crate::kinds::{Meanings, capabilities, id, ids, lenient_word, switch, table_into, text, word};
+use crate::kinds::{Meanings, id, ids, lenient_word, optional_capabilities, switch, table_into, text, word};
+use crate::names::is_path_within;
 use crate::problem::Severity;
 use crate::section::Section;
 
@@ -34,12 +35,13 @@ table! {
     /// `[runners.kubernetes.*_container_security_context]`.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct ContainerSecurityContext {
-        /// Capabilities to add; where there are any, these and not `cap_add`.
-        capabilities_add: Vec<String> =
-            capabilities("capabilities.add").flag_as("capabilities-add");
-        /// Capabilities to drop; where there are any, these and neither `cap_drop` nor the default.
-        capabilities_drop: Vec<String> =
-            capabilities("capabilities.drop").flag_as("capabilities-drop");
+        /// Capabilities to add; with this list, even an empty one, these and not `cap_add`.
+        capabilities_add: Option<Vec<String>> =
+            optional_capabilities("capabilities.add").flag_as("capabilities-add");
+        /// Capabilities to drop; with this list, even an empty one, these and neither `cap_drop`
+        /// nor the default.
+        capabilities_drop: Option<Vec<String>> =
+            optional_capabilities("capabilities.drop").flag_as("capabilities-drop");
         /// Run privileged.
         privileged: Option<bool> = switch("privileged").flag();
         /// User of processes.
@@ -114,11 +116,21 @@ const PROFILES: Meanings<ProfileKind> = &[
 
 /// Declares a profile, whose flags have underscores (GitLab Runner 19.4).
 fn profile(key: &'static str) -> Declared<impl Kind<Value = Option<Profile>>> {
-    table_into::<ProfileKeys, _>(key, read_profile).flag_as(key)
+    table_into::<ProfileKeys, _>(key, move |section| read_profile(section, key)).flag_as(key)
 }
 
-fn read_profile(section: &Section<'_>) -> Option<Profile> {
+fn read_profile(section: &Section<'_>, of: &str) -> Option<Profile> {
     let keys = <ProfileKeys as crate::declare::Table>::read(section);
+    let name = keys.localhost_profile.as_ref();
+    if keys.kind != Some(ProfileKind::Localhost) && name.is_some() {
+        section.problem(Severity::Warning, "localhost_profile", "has no effect: type is not \"Localhost\"");
+    } else if let Some(path) = name.filter(|path| of == "seccomp_profile" && !is_path_within(path)) {
+        // That of AppArmor is a name, and this a path below the kubelet's directory of profiles.
+        let message = format!(
+            "{path:?} must be a path below the directory of profiles: without / at its beginning and without .."
+        );
+        section.problem(Severity::Error, "localhost_profile", message);
+    }
     match (keys.kind?, keys.localhost_profile) {
         (ProfileKind::RuntimeDefault, _) => Some(Profile::RuntimeDefault),
         (ProfileKind::Unconfined, _) => Some(Profile::Unconfined),

@@ -12,7 +12,7 @@ use crate::section::Section;
 
 mod checks;
 
-pub(super) use checks::check;
+pub(super) use checks::{check, check_builds};
 
 table! {
     /// All configured volumes, each kind in the order of the file.
@@ -228,7 +228,11 @@ fn required(key: &'static str) -> Declared<impl Kind<Value = String>> {
 fn size_limit(table: &Section<'_>, key: &'static str) -> Option<Quantity> {
     let text = table.text(key)?;
     let refuse = |error| table.problem(Severity::Warning, key, format!("{text:?} is {error}, and has no effect"));
-    Quantity::parse(&text).map_err(refuse).ok()
+    let limit = Quantity::parse(&text).map_err(refuse).ok()?;
+    if limit.is_negative() {
+        table.problem(Severity::Error, key, format!("{text:?} is less than nothing"));
+    }
+    Some(limit)
 }
 
 /// Where an empty directory can be (Kubernetes API).

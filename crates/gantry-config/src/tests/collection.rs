@@ -12,7 +12,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &str); 25] = files! {
+const FILES: [(&str, &str); 26] = files! {
     "affinity.toml"
     "azure-cache.toml"
     "certificates-and-proxies.toml"
@@ -25,6 +25,7 @@ const FILES: [(&str, &str); 25] = files! {
     "monitored.toml"
     "pause-pods.toml"
     "persistent-builds.toml"
+    "podman.toml"
     "resources-and-overwrites.toml"
     "rootless-buildah.toml"
     "s3-cache-by-role.toml"

@@ -6,8 +6,8 @@
 //! manager end the job itself: [`Effect::EndLocally`]. Never both.
 //!
 //! What agents do to a job's life is in `agent.rs`, what GitLab does in `gitlab.rs`, what a pod's
-//! status proves in `pod.rs`, the end of the runner in `leaving.rs`. docs/ARCHITECTURE.md has a
-//! drawing.
+//! status proves in `pod.rs`, the time until everything is there in `starting.rs`, the end of the
+//! runner in `leaving.rs`. docs/ARCHITECTURE.md has a drawing.
 
 mod agent;
 mod bad_news;
@@ -17,21 +17,22 @@ mod leaving;
 mod limits;
 mod pod;
 mod services;
+mod starting;
 mod terms;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_core::Ending;
-use gantry_core::limits::{REPORT_ALLOWANCE, SHIM_HELLO};
+use gantry_core::limits::REPORT_ALLOWANCE;
 use gantry_kube::PodState;
 use gantry_wire::layout::HELPER;
 
-use self::bad_news::{BadNews, Held};
+use self::bad_news::Held;
 pub(crate) use self::leaving::never_began;
+use self::limits::SLOW;
 pub(crate) use self::limits::{BRIEF, LEAVE};
-use self::limits::{LOOK_AGAIN, SLOW};
-use self::pod::{PodView, Proof};
+use self::pod::PodView;
 pub(crate) use self::terms::Terms;
 use crate::job::events::{Effect, Event, Timer};
 use crate::job::shimless;
@@ -299,101 +300,6 @@ impl Machine {
             Timer::HandOver => self.hand_over_timeout(out),
             Timer::Leave => self.leave_timeout(out),
         }
-    }
-
-    fn pod_created(&mut self, out: &mut Vec<Effect>) {
-        if self.life == Life::Creating {
-            self.life = Life::Attaching { link: Link::None, handed: false };
-            out.push(Effect::Arm(Timer::QuietWait, pod::QUIET_WAIT));
-            self.connect(out);
-        } else {
-            self.set_pod(Pod::Exists);
-        }
-    }
-
-    fn look_again(&mut self, out: &mut Vec<Effect>) {
-        let proofs = self.pod.look_again(out);
-        self.proven(proofs, out);
-    }
-
-    /// What follows from what the pod has shown.
-    fn proven(&mut self, proofs: Vec<Proof>, out: &mut Vec<Effect>) {
-        for proof in proofs {
-            match proof {
-                Proof::ServicesStarted => {
-                    out.push(Effect::FollowLogs);
-                    if self.is_handed_over() && self.is_connected() {
-                        out.push(Effect::SendServicesStarted);
-                    }
-                }
-                Proof::ServiceEnded(service) => {
-                    if self.is_handed_over() && self.is_connected() {
-                        out.push(Effect::SendServiceEnded(service));
-                    }
-                }
-                Proof::AgentDead(ending) => self.take_bad_news(BadNews::AgentDead(ending), out),
-                Proof::CannotGoOn(ending) if matches!(self.life, Life::Finding { .. }) => {
-                    // Whether there is an agent that can be told shows soon.
-                    self.pod.forget_ending(&ending);
-                }
-                Proof::CannotGoOn(ending) => self.take_bad_news(BadNews::CannotGoOn(ending), out),
-            }
-        }
-    }
-
-    /// While the pod is being made, or an agent without a plan is being looked for, the same limit
-    /// is kept there: who waits knows the cause.
-    fn start_timeout(&mut self, out: &mut Vec<Effect>) {
-        let ending = self.start_timed_out("not all of its containers have started");
-        match &self.life {
-            Life::Creating | Life::Attaching { link: Link::Connecting, .. } => self.late = Some(ending),
-            // An agent that has the word and cannot be reached may have begun.
-            Life::HandedOver { go: Go::Sent | Go::Runs, link: Link::None | Link::Connecting, .. } if !self.shim => {
-                self.late = Some(ending);
-            }
-            _ if !self.shim => self.end_job(ending, out),
-            _ => {}
-        }
-        self.look_at_pod(out);
-    }
-
-    /// The watch may be behind: services that it has not shown may have started.
-    fn look_at_pod(&self, out: &mut Vec<Effect>) {
-        if self.is_open() && self.life != Life::Creating && self.pod.awaits_services() {
-            out.push(Effect::LookAtPod);
-        }
-    }
-
-    fn pod_looked(&mut self, facts: Option<&gantry_kube::PodFacts>, out: &mut Vec<Effect>) {
-        let Some(facts) = facts else { return out.push(Effect::Arm(Timer::Look, LOOK_AGAIN)) };
-        if let Some(detail) = self.pod.late_services(facts) {
-            self.end_job(self.start_timed_out(&detail), out);
-        }
-    }
-
-    fn start_timed_out(&self, otherwise: &str) -> Ending {
-        Ending::PodStartTimeout {
-            seconds: self.terms.start_timeout.as_secs(),
-            setting: self.terms.start_setting,
-            detail: self.pod.why_not_started(otherwise),
-        }
-    }
-
-    /// Whether only the shim is missing: its container runs, and so does the agent that has its
-    /// binary there.
-    fn awaits_shim(&self) -> bool {
-        self.pod.build_runs() && !self.shim && self.is_connected() && self.is_open() && self.sent_ending().is_none()
-    }
-
-    /// The shim's time begins when everything else is there, and ends with its hello.
-    fn note_silence(&mut self, out: &mut Vec<Effect>) {
-        let awaited = self.awaits_shim();
-        if awaited && !self.shim_awaited {
-            out.push(Effect::Arm(Timer::ShimHello, SHIM_HELLO));
-        } else if !awaited && self.shim_awaited {
-            out.push(Effect::Disarm(Timer::ShimHello));
-        }
-        self.shim_awaited = awaited;
     }
 
     /// Nothing has been decided about the end of the job.

@@ -1,6 +1,7 @@
 //! Performs what the machine decides. One task owns one job: it has one inbox, it alone reads what
 //! the agent sends, and everything that takes time runs beside it. It waits in one place only.
 
+mod agent;
 mod logs;
 mod pod;
 mod removal;
@@ -11,10 +12,10 @@ mod visits;
 use std::time::Duration;
 
 use gantry_core::{Verdict, limits};
-use gantry_kube::{AgentStream, PodState};
+use gantry_kube::PodState;
 use gantry_plan::HeadLine;
 use gantry_relay::FinishedTrace;
-use gantry_wire::frame::{Cancel, Claim, Frame, Hello, Offset, Phase, Refusal, Refused, State};
+use gantry_wire::frame::{Cancel, Claim, Frame};
 use gantry_wire::usage::Usage;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -29,6 +30,7 @@ use crate::job::log::HeadLog;
 use crate::job::machine::{Machine, Terms};
 use crate::job::particulars::{Adopting, Particulars};
 use crate::job::parts::{AdoptedParts, JobContext, JobParts};
+use crate::job::task::agent::next_frame;
 use crate::job::task::logs::Logs;
 use crate::job::timers::Timers;
 use crate::job::watched::{WatchedPod, next_pod_state};
@@ -311,135 +313,6 @@ impl Task {
         }
     }
 
-    /// Starts to talk over a new connection. One that comes too late must not add to a trace that
-    /// has ended: it is closed.
-    fn converse(&mut self, stream: AgentStream) {
-        if !self.machine.is_connecting() {
-            return;
-        }
-        self.note(|moments| &mut moments.reached);
-        let (link, talk) = Link::over(stream);
-        Background::talk(talk);
-        self.link = Some(link);
-        self.feed.agent_is_there();
-    }
-
-    /// Sends a frame if there is a connection.
-    fn send(&self, frame: Frame) {
-        if let Some(link) = &self.link {
-            link.send(frame);
-        }
-    }
-
-    fn send_plan(&mut self) {
-        let head = self.feed.hand_over();
-        if let Some(plan) = self.job.plan_with(head) {
-            self.send(plan);
-        }
-    }
-
-    fn frame(&mut self, frame: Frame) {
-        match frame {
-            Frame::Trace { offset, bytes } => self.feed.trace(offset, bytes),
-            Frame::Hello(hello) => self.hello(hello),
-            Frame::Granted(_) => {
-                if let Some(hello) = self.link.as_mut().and_then(|link| link.hello.take()) {
-                    self.meet(*hello);
-                }
-            }
-            Frame::PlanAccepted => {
-                self.outcome.pod_start.get_or_insert(self.job.begun.elapsed());
-                self.note(|moments| &mut moments.planned);
-                self.step(Event::PlanAccepted);
-                self.agent_writes();
-            }
-            Frame::State(state) => self.state(state),
-            Frame::Refused(refused) => self.step(refusal(refused)),
-            _ => {}
-        }
-    }
-
-    /// The agent says who it is. One of the first version knows no claims.
-    fn hello(&mut self, hello: Hello) {
-        tracing::debug!(version = hello.version, epoch = hello.epoch, relay = ?hello.relay, "agent");
-        let Some(link) = self.link.as_mut().filter(|_| hello.protocols.is_some()) else { return self.meet(hello) };
-        let phase = hello.state.phase;
-        link.hello = Some(Box::new(hello));
-        self.step(Event::AgentMet(phase));
-    }
-
-    /// The agent is ours and says how far it is.
-    fn meet(&mut self, hello: Hello) {
-        let phase = hello.state.phase;
-        let time = match self.job.granted(hello.adoption.as_deref()) {
-            Ok(told) => told.map(|(time, acked)| {
-                self.feed.begin_at(acked);
-                time
-            }),
-            Err(_) => return self.step(Event::GitlabUnusable),
-        };
-        self.follow_logs();
-        if hello.state.reported {
-            self.outcome.kept = hello.state.keeps_seconds;
-            self.outcome.verdict = hello.state.closed.map(|closed| closed.verdict);
-            return self.step(Event::AgentReported);
-        }
-        if hello.state.shim {
-            self.step(Event::ShimReady);
-        }
-        self.step(Event::AgentReady { phase, time });
-        if phase != Phase::Waiting {
-            self.agent_writes();
-        }
-        self.state(hello.state);
-    }
-
-    fn agent_writes(&mut self) {
-        if self.link.is_some() {
-            self.feed.agent_writes();
-            self.follow();
-        }
-    }
-
-    /// Asks the agent for its trace from where ours ends, once there is a relay to take it.
-    fn follow(&mut self) {
-        if !self.feed.is_agents() || !self.feed.is_started() {
-            return;
-        }
-        if let Some(link) = self.link.as_mut().filter(|link| !link.follows) {
-            link.follows = true;
-            link.send(Frame::Follow(Offset { offset: self.feed.follow_from() }));
-        }
-    }
-
-    fn state(&mut self, state: State) {
-        if let Some(hello) = self.link.as_mut().and_then(|link| link.hello.as_mut()) {
-            hello.state = state;
-            return;
-        }
-        let stage = state.stage.clone().unwrap_or_default();
-        self.around.view.send_modify(|view| view.begin(stage));
-        if state.phase == Phase::Running {
-            self.step(Event::AgentRuns);
-        }
-        if state.shim {
-            self.step(Event::ShimReady);
-        }
-        for service in state.silent_services {
-            self.step(Event::ServiceSilent(service));
-        }
-        self.outcome.kept = state.keeps_seconds;
-        if let Some(closed) = state.closed {
-            self.outcome.usage = closed.usage;
-            self.outcome.closed = Some(FinishedTrace {
-                verdict: closed.verdict,
-                trace_bytes: closed.trace_bytes,
-                trace_crc32: closed.trace_crc32,
-            });
-            self.agent_closed();
-        }
-    }
-
     fn turn_to_gitlab(&mut self, effect: &Effect) {
         let Some(known) = &self.job.known else { return };
         self.stops.pending.cancel();
@@ -458,28 +331,11 @@ impl Task {
     }
 }
 
-/// What it means that the agent does not do as it was asked.
-fn refusal(refused: Refused) -> Event {
-    match (refused.cause, refused.retry_after_ms) {
-        (Refusal::RelayLives, Some(wait)) => Event::AgentBusy(Duration::from_millis(wait)),
-        (Refusal::RelayLives | Refusal::Superseded, _) => Event::AgentOwned,
-        (Refusal::Protocol | Refusal::Other, _) => Event::PlanRefused(refused.message),
-    }
-}
-
 impl Stops {
     fn new() -> Self {
         let [pending, unwanted, relay] = [(); 3].map(|()| CancellationToken::new());
         let all = [&pending, &unwanted, &relay].map(|stop| stop.clone().drop_guard());
         Self { pending, unwanted, relay, _all: all }
-    }
-}
-
-/// The next frame over the connection, if there is one.
-async fn next_frame(link: &mut Option<Link>) -> Option<Frame> {
-    match link {
-        Some(link) => link.next().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use gantry_kube::Fault;
+use gantry_kube::{Fault, LabeledNamespace};
 use gantry_plan::{LABEL_FLEET, LABEL_JOB, LABEL_MANAGED, OwnNamespace};
 use tokio::time::{Instant, sleep};
 
@@ -76,8 +76,8 @@ impl Keeper {
                 return;
             }
         };
-        let is_ours = |(name, fleet): &(String, String)| runner.fleet(name).label() == *fleet;
-        let ours: Vec<String> = found.into_iter().filter(is_ours).map(|(name, _)| name).collect();
+        let is_ours = |found: &LabeledNamespace| runner.fleet(&found.name).label() == found.value;
+        let ours: Vec<String> = found.into_iter().filter(is_ours).map(|found| found.name).collect();
         self.left.retain(|name, _| ours.contains(name));
         for name in ours {
             if !self.left.contains_key(&name) {

@@ -9,7 +9,7 @@ use gantry_gitlab::{JobCredentials, PROTOCOL_VERSION, RunnerInfo};
 use gantry_plan::{HeadLine, PlanError};
 use tracing::Instrument as _;
 
-use super::{Places, Runner, until_left};
+use super::{Places, Runner};
 use crate::events::{self, JobEnded, Said as _};
 use crate::job_end::{JobEnd, JobSummary};
 use crate::redaction::Guard;
@@ -39,9 +39,8 @@ impl Runner {
         let tracker = self.shared.jobs.clone();
         let span = events::job_span(Some(creds.id), None, &self.labels.runner);
         let work = async move {
-            let stop = runner.shared.stop_jobs.clone();
             let garbled = Unprepared::of(Ending::InvalidJob { message });
-            until_left(stop, runner.report_rejected(creds, garbled, Vec::new())).await;
+            runner.until_left(runner.report_rejected(creds, garbled, Vec::new())).await;
             drop(places);
         };
         tasks::spawn(tracker.track_future(work.instrument(span)));

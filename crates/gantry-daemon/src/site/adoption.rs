@@ -16,8 +16,8 @@ use crate::events::{GitlabUnknown, JobAdopted, Said as _, SecretMayBeLeft, Ticke
 use crate::job::{self, AdoptedParts, Clients};
 use crate::job_end::JobEnd;
 use crate::leftovers::LeftoverRemover;
+use crate::member::Member;
 use crate::redaction;
-use crate::runner::{Runner, until_left};
 use crate::site::owners;
 use crate::site::shared::{Marking, Progress, Scout, Site};
 use crate::tasks;
@@ -40,7 +40,7 @@ const JOB_URL: &str = "job.runner.gitlab.com/url";
 pub(super) struct Orphan {
     pub(super) facts: Arc<PodFacts>,
     /// The runners of its fleet, of which there is at least one.
-    pub(super) runners: Vec<Arc<Runner>>,
+    pub(super) runners: Vec<Arc<Member>>,
     /// Its manager is proven gone.
     pub(super) replaces: bool,
     /// It may live, and only not have come to its agent yet.
@@ -56,12 +56,12 @@ pub(super) fn begin(site: &Arc<Site>, orphan: Orphan) {
     let (site, tracker) = (Arc::clone(site), runner.shared.jobs.clone());
     let span = job_span(None, None, &runner.labels.runner);
     let work = async move {
-        let (uid, stop) = (orphan.facts.uid.clone(), runner.shared.stop_jobs.clone());
+        let uid = orphan.facts.uid.clone();
         let work = async {
             let progress = Box::pin(adopt(&site, orphan)).await;
             site.set_progress(&uid, progress);
         };
-        until_left(stop, work).await;
+        runner.until_left(work).await;
     };
     tasks::spawn(tracker.track_future(work.instrument(span)));
 }
@@ -80,7 +80,7 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
         return Progress::Again;
     };
     let Some(runner) = choose(&runners, &found) else { return Progress::Again };
-    let places = runner.places_beyond(site);
+    let places = (runner.own_places_beyond(), site.place_beyond(&runner.fleet(site.cluster().namespace())));
     // Without the right to write that, several may have come to the same conclusion: the agent
     // takes one of them.
     let replaces = replaces && site.marking() == Marking::Granted;
@@ -90,7 +90,7 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     let (view, seen) = watch::channel(JobView::default());
     let url = annotation(&found, JOB_URL).unwrap_or_default().to_owned();
     let session = ticket.as_ref().and_then(|ticket| ticket.session.clone());
-    let visits = runner.open_session(session, job, site, &seen);
+    let visits = runner.open_session(session, job, site.cluster(), &seen);
     let _listed = runner.shared.running.add(url, runner.labels.clone(), seen);
     let on_granted = {
         let (site, pod, owner, runner) = (Arc::clone(site), pod.clone(), owner.clone(), Arc::clone(runner));
@@ -230,14 +230,14 @@ async fn look(site: &Site, pod: &PodRef) -> Option<ObservedPod> {
 }
 
 /// The runner of the entry that the pod was made for, else any of its fleet.
-fn choose<'r>(runners: &'r [Arc<Runner>], found: &ObservedPod) -> Option<&'r Arc<Runner>> {
+fn choose<'r>(runners: &'r [Arc<Member>], found: &ObservedPod) -> Option<&'r Arc<Member>> {
     let name = found.metadata.labels.as_ref().and_then(|labels| labels.get(RUNNER_NAME));
     runners.iter().find(|runner| Some(&runner.settings.name) == name).or_else(|| runners.first())
 }
 
 /// What the pod's ticket says, opened with whatever key of ours fits. Why it cannot be is said for
 /// the operator: an agent that lives does not need it.
-fn ticket(site: &Site, runners: &[Arc<Runner>], found: &ObservedPod) -> Option<Ticket> {
+fn ticket(site: &Site, runners: &[Arc<Member>], found: &ObservedPod) -> Option<Ticket> {
     let name = found.metadata.name.as_deref().unwrap_or_default();
     let namespace = site.cluster().namespace();
     let (Some(text), Some(job_id)) = (annotation(found, ANNOTATION_TICKET), job_of(found)) else {
@@ -268,7 +268,7 @@ fn job_of(found: &ObservedPod) -> Option<i64> {
 
 /// Reaches the `GitLab`s of these runners, as they are configured, and that of a ticket: who has
 /// sealed it is one of us. Nobody else says where a job's log goes.
-fn clients(runners: &[Arc<Runner>], ticket: Option<&Ticket>) -> Clients {
+fn clients(runners: &[Arc<Member>], ticket: Option<&Ticket>) -> Clients {
     let known: Vec<_> = runners.iter().map(|runner| (runner.settings.url.clone(), runner.client.clone())).collect();
     let of_ticket = ticket.map(|ticket| (ticket.gitlab_url.clone(), ticket.ca_pem.clone()));
     let outside = runners.first().map(|runner| Arc::clone(&runner.shared.outside));

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use crate::events::{OwnerChanged, PodNotRemoved, PodRemoved, Said as _};
-use crate::runner::Runner;
+use crate::member::Member;
 use crate::site::adoption::{self, Orphan};
 use crate::site::heart::Heart;
 use crate::site::meaning::{Condition, FoundPod, Meaning, may_be_on_its_way, meaning};
@@ -156,7 +156,7 @@ impl Keeper {
         Some(pods)
     }
 
-    async fn scan(&mut self, site: &Arc<Site>, members: &[Arc<Runner>], pods: Vec<Arc<PodFacts>>) {
+    async fn scan(&mut self, site: &Arc<Site>, members: &[Arc<Member>], pods: Vec<Arc<PodFacts>>) {
         let fleets = Fleets::of(site, members);
         self.remember(site, &fleets, &pods);
         self.own_again(site, &pods);
@@ -290,11 +290,11 @@ fn may_ask(site: &Site, facts: &PodFacts) -> bool {
 }
 
 /// Whose pods are ours, and which runner goes on with the jobs of each fleet.
-struct Fleets(BTreeMap<String, Vec<Arc<Runner>>>);
+struct Fleets(BTreeMap<String, Vec<Arc<Member>>>);
 
 impl Fleets {
-    fn of(site: &Site, members: &[Arc<Runner>]) -> Self {
-        let mut fleets: BTreeMap<String, Vec<Arc<Runner>>> = BTreeMap::new();
+    fn of(site: &Site, members: &[Arc<Member>]) -> Self {
+        let mut fleets: BTreeMap<String, Vec<Arc<Member>>> = BTreeMap::new();
         for runner in members {
             let label = runner.fleet(site.cluster().namespace()).label();
             fleets.entry(label).or_default().push(Arc::clone(runner));
@@ -303,7 +303,7 @@ impl Fleets {
     }
 
     /// The runners of the pod's fleet; none if it is not ours.
-    fn runners(&self, facts: &PodFacts) -> &[Arc<Runner>] {
+    fn runners(&self, facts: &PodFacts) -> &[Arc<Member>] {
         facts.mark(LABEL_FLEET).and_then(|label| self.0.get(label)).map_or(&[], Vec::as_slice)
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::hold::{self, Hold};
-use crate::runner::Runner;
+use crate::member::Member;
 use crate::site::owners;
 
 /// One namespace of one cluster.
@@ -24,7 +24,7 @@ pub(crate) struct Site {
 
 #[derive(Default)]
 struct State {
-    members: Vec<Weak<Runner>>,
+    members: Vec<Weak<Member>>,
     marking: Marking,
     /// The API server knows scheduling gates.
     has_gates: bool,
@@ -123,7 +123,7 @@ impl Site {
 
     /// From now on pods of this runner's fleet are ours. `most`: how many of them there may be, if
     /// that is bounded.
-    pub(crate) fn join(&self, runner: &Arc<Runner>, most: Option<usize>) {
+    pub(crate) fn join(&self, runner: &Arc<Member>, most: Option<usize>) {
         let label = runner.fleet(self.cluster.namespace()).label();
         self.cluster.bound(&label, most);
         let mut state = self.lock();
@@ -132,7 +132,7 @@ impl Site {
     }
 
     /// The runners whose pods are here.
-    pub(super) fn members(&self) -> Vec<Arc<Runner>> {
+    pub(super) fn members(&self) -> Vec<Arc<Member>> {
         self.lock().members.iter().filter_map(Weak::upgrade).collect()
     }
 

@@ -122,17 +122,29 @@ pub(super) enum Kind {
     Other,
 }
 
+/// User and group that a file belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// When a file was changed last, since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Modified {
+    pub(super) seconds: i64,
+    pub(super) nanoseconds: i64,
+}
+
 /// What an entry is like.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Status {
     /// With its kind.
     pub(super) mode: u32,
-    /// User and group.
-    pub(super) owner: (u32, u32),
+    pub(super) owner: Owner,
     pub(super) length: u64,
     pub(super) inode: u64,
-    /// Seconds and nanoseconds.
-    pub(super) modified: (i64, i64),
+    pub(super) modified: Modified,
 }
 
 impl Status {
@@ -178,10 +190,10 @@ impl<'a> Opener<'a> {
         let found = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         Ok(Status {
             mode: found.st_mode,
-            owner: (found.st_uid, found.st_gid),
+            owner: Owner { uid: found.st_uid, gid: found.st_gid },
             length: u64::try_from(found.st_size).unwrap_or(0),
             inode: found.st_ino,
-            modified: (found.st_mtime, found.st_mtime_nsec),
+            modified: Modified { seconds: found.st_mtime, nanoseconds: found.st_mtime_nsec },
         })
     }
 

@@ -71,6 +71,8 @@ fn jobs_and_settings_that_do_not_fit() {
         ("user by name", String::new(), user("root")),
         ("root", String::new(), user("0")),
         ("huge user", String::new(), user("99999999999")),
+        ("root's group", String::new(), user(":0")),
+        ("nobody on the list", kubernetes("allowed_users = [\"bob\"]"), user("1000")),
         ("user not on the list", kubernetes("allowed_users = [\"1001\"]"), user("1000")),
         ("alias", String::new(), json!({"services": [{"name": "redis", "alias": "Data_Base"}]})),
         ("submodule strategy", String::new(), json!({"variables": [variable("GIT_SUBMODULE_STRATEGY", "all")]})),
@@ -81,6 +83,16 @@ fn jobs_and_settings_that_do_not_fit() {
         ("a patch out of a missing file", format!("{PATCHES}patch_path = \"/no/such/file\"\n"), json!({})),
         ("pods that are kept for too long", "[runners.gantry]\nkeep_failed_pods = \"48h\"\n".to_owned(), json!({})),
         ("windows", "[runners.kubernetes.node_selector]\n\"kubernetes.io/os\" = \"windows\"\n".to_owned(), json!({})),
+    ];
+    let shown: serde_json::Map<_, _> =
+        cases.iter().map(|(name, config, job)| ((*name).to_owned(), told(config, job))).collect();
+    golden!("jobs_and_settings_that_do_not_fit", shown);
+}
+
+#[test]
+fn overwrites_that_do_not_fit() {
+    let kubernetes = |more: &str| format!("[runners.kubernetes]\n{more}\n");
+    let cases = [
         (
             "bearer token",
             kubernetes("bearer_token_overwrite_allowed = true"),
@@ -90,6 +102,31 @@ fn jobs_and_settings_that_do_not_fit() {
             "overwrite",
             kubernetes("namespace_overwrite_allowed = \"^ci\""),
             json!({"variables": [variable("KUBERNETES_NAMESPACE_OVERWRITE", "default")]}),
+        ),
+        (
+            "overwrite with the name of a service account",
+            kubernetes("service_account_overwrite_allowed = \".*\""),
+            json!({"variables": [variable("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "Bad Name")]}),
+        ),
+        (
+            "overwrite of a label",
+            kubernetes("pod_labels_overwrite_allowed = \".*\""),
+            json!({"variables": [variable("KUBERNETES_POD_LABELS_1", "bad name=x")]}),
+        ),
+        (
+            "a request beyond the limit",
+            kubernetes("cpu_limit = \"2\"\ncpu_request_overwrite_max_allowed = \"8\""),
+            json!({"variables": [variable("KUBERNETES_CPU_REQUEST", "4")]}),
+        ),
+        (
+            "a service's request beyond its limit",
+            kubernetes("service_memory_limit = \"1Gi\"\nservice_memory_request_overwrite_max_allowed = \"8Gi\""),
+            json!({"services": [{"name": "redis", "variables": [variable("KUBERNETES_SERVICE_MEMORY_REQUEST", "2Gi")]}]}),
+        ),
+        (
+            "a pod that is too small",
+            kubernetes("cpu_limit = \"2\"\npod_cpu_limit = \"2\"\ncpu_limit_overwrite_max_allowed = \"8\""),
+            json!({"variables": [variable("KUBERNETES_CPU_LIMIT", "4")]}),
         ),
         (
             "overwrite with a masked value",
@@ -107,7 +144,7 @@ fn jobs_and_settings_that_do_not_fit() {
     ];
     let shown: serde_json::Map<_, _> =
         cases.iter().map(|(name, config, job)| ((*name).to_owned(), told(config, job))).collect();
-    golden!("jobs_and_settings_that_do_not_fit", shown);
+    golden!("overwrites_that_do_not_fit", shown);
 }
 
 #[test]
@@ -120,7 +157,20 @@ fn directories_and_volumes_that_do_not_fit() {
         ("builds_dir of the agent", "builds_dir = \"/gantry-agent/b\"\n".to_owned(), json!({})),
         ("mount of the agent", where_job_says.clone(), path("/gantry-agent")),
         ("mount of the agent, relative", where_job_says.clone(), path("x/../gantry-agent/y")),
-        ("mount over everything", where_job_says.clone(), path("")),
+        ("mount over everything", where_job_says.clone(), path("/")),
+        ("mount nowhere", where_job_says.clone(), path("")),
+        ("mount with a colon", where_job_says.clone(), path("/a:b")),
+        (
+            "two mounts at one place",
+            format!("{where_job_says}{}", volume("name = \"other\"\nmount_path = \"/x\"")),
+            path("/x"),
+        ),
+        ("sub_path from the root", volume("name = \"data\"\nmount_path = \"/x\"\nsub_path = \"$WHERE\""), path("/etc")),
+        (
+            "sub_path that leads out",
+            volume("name = \"data\"\nmount_path = \"/x\"\nsub_path = \"a/$WHERE\""),
+            path("../.."),
+        ),
         ("mount over file variables", where_job_says, path("/builds/acme/web/shop.tmp")),
         ("volume of the agent", volume("name = \"$WHERE\"\nmount_path = \"/x\""), path("gantry-agent")),
         ("volume without a name", volume("name = \"$WHERE\"\nmount_path = \"/x\""), path("")),

@@ -182,12 +182,16 @@ fn users_that_jobs_ask_for() {
     });
     let admin =
         "[runners.kubernetes]\nnamespace = \"ci\"\n[runners.kubernetes.pod_security_context]\nrun_as_user = 2000\n";
-    let (ours, overruled) =
-        (plan(config, &job), plan(admin, &json!({"image": {"executor_opts": {"kubernetes": {"user": 1000}}}})));
+    let user = |user: &str| json!({"executor_opts": {"kubernetes": {"user": user}}});
+    // What the settings say is never asked whether it is allowed.
+    let both = json!({"image": user("0:100"), "services": [{"name": "redis:7", "executor_opts": {"kubernetes": {"user": "bob"}}}]});
+    let (ours, overruled) = (plan(config, &job), plan(admin, &both));
+    let group = plan("[runners.kubernetes]\nnamespace = \"ci\"\n", &json!({"image": user(":100")}));
     golden!(
         "users_that_jobs_ask_for",
         json!({
             "granted": of_containers(&ours, &["securityContext"]),
+            "group alone": of_containers(&group, &["securityContext"])["build"],
             "overruled": {"lines": lines(&overruled.executor), "containers": of_containers(&overruled, &["securityContext"])},
         })
     );

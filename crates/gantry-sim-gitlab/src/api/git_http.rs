@@ -18,6 +18,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::{refuse, text_answer};
+use crate::config::TokenAccess;
 use crate::hub::SharedHub;
 use crate::limits;
 use crate::repo::{Repo, git_config_environment};
@@ -97,16 +98,16 @@ enum Access {
 fn access(hub: &SharedHub, headers: &HeaderMap, target: &str) -> Access {
     let Some((user, token)) = given(headers) else { return Access::Unknown };
     let world = hub.world();
-    let mut projects = world.settings.clone_tokens.iter().filter(|(known, _)| *known == token).peekable();
+    let mut projects = world.settings.clone_tokens.iter().filter(|known| known.token == token).peekable();
     if projects.peek().is_some() {
-        let is_open = projects.any(|(_, project)| project == target);
+        let is_open = projects.any(|known| known.project == target);
         return if is_open { Access::Granted } else { Access::Forbidden { source: "this access token".to_owned() } };
     }
     let now = world.now();
     let mut jobs = world.jobs.values().filter(|_| user == JOB_USER);
     let Some(job) = jobs.find(|job| job.token == token && job.token_is_live(now)) else { return Access::Unknown };
     let Some(source) = world.project_of(job).filter(|source| *source != target) else { return Access::Granted };
-    let listed = |(open, to): &(String, String)| open == target && to == source;
+    let listed = |entry: &TokenAccess| entry.project == target && entry.by == *source;
     if world.settings.token_access.iter().any(listed) {
         return Access::Granted;
     }

@@ -20,7 +20,7 @@ use super::variables;
 const DEFAULT_STAGE: &str = "test";
 
 /// Keywords that take part in creating the job.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "after_script",
     "allow_failure",
     "artifacts",

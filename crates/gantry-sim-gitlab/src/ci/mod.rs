@@ -48,7 +48,7 @@ mod tests;
 
 pub use model::{
     AllowFailure, AutoCancel, CiArtifact, CiCache, CiEnvironment, CiImage, CiInput, CiJob, CiJobInput, CiLeftOut,
-    CiNeed, CiPipeline, CiRetry, CiTrigger, CiVariable, FileLookup, Repository, When,
+    CiNeed, CiNode, CiPipeline, CiRetry, CiTrigger, CiVariable, FileLookup, Repository, When,
 };
 pub use problem::Problem;
 

@@ -129,6 +129,15 @@ pub struct CiJobInput {
     pub content: serde_json::Value,
 }
 
+/// One of the instances of a parallel job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CiNode {
+    /// Its number, from 1 (`CI_NODE_INDEX`).
+    pub index: u32,
+    /// How many there are (`CI_NODE_TOTAL`).
+    pub total: u32,
+}
+
 /// One job, ready to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CiJob {
@@ -169,9 +178,8 @@ pub struct CiJob {
     pub timeout_seconds: Option<u64>,
     /// How often and after which failures the job is tried again.
     pub retry: CiRetry,
-    /// For an instance of a parallel job: its number, from 1, and how many there are
-    /// (`CI_NODE_INDEX`, `CI_NODE_TOTAL`).
-    pub parallel: Option<(u32, u32)>,
+    /// For an instance of a parallel job: which one it is.
+    pub parallel: Option<CiNode>,
     /// Whether a newer pipeline may cancel this job.
     pub interruptible: bool,
     /// Where the job deploys to.

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::field::Field;
-use super::model::CiVariable;
+use super::model::{CiNode, CiVariable};
 use super::node::Value;
 use super::problem::Report;
 
@@ -21,8 +21,8 @@ const MAX_MATRIX_VARIABLES: usize = 50;
 pub(super) struct Instance {
     /// What follows the job's name: nothing, ` 1/3`, or `: [a, b]`.
     pub(super) suffix: String,
-    /// The instance's number, from 1, and how many there are; `None` for a job without `parallel`.
-    pub(super) position: Option<(u32, u32)>,
+    /// Which one it is; `None` for a job without `parallel`.
+    pub(super) node: Option<CiNode>,
     /// The matrix variables.
     pub(super) variables: Vec<CiVariable>,
 }
@@ -50,7 +50,7 @@ fn numbered(field: &Field<'_>, report: &mut Report) -> Vec<Instance> {
     (1..=total)
         .map(|index| Instance {
             suffix: format!(" {index}/{total}"),
-            position: Some((index, total)),
+            node: Some(CiNode { index, total }),
             variables: Vec::new(),
         })
         .collect()
@@ -66,7 +66,7 @@ fn read_matrix(field: &Field<'_>, report: &mut Report) -> Vec<Instance> {
     let mut instances: IndexMap<String, Instance> = IndexMap::new();
     for (index, variables) in (1..=total).zip(combinations) {
         let suffix = suffix(&variables);
-        let instance = Instance { suffix: suffix.clone(), position: Some((index, total)), variables };
+        let instance = Instance { suffix: suffix.clone(), node: Some(CiNode { index, total }), variables };
         // As in GitLab: names are made of the values alone, and the last of a name wins.
         if instances.insert(suffix.clone(), instance).is_some() {
             field.warning(report, &format!("has the values{suffix} twice; the last ones win"));

@@ -5,7 +5,7 @@ use super::field::Field;
 use super::graph::{self, Planned};
 use super::image;
 use super::job::{self, Context, Draft, Presence};
-use super::model::{AllowFailure, CiInput, CiJob, CiLeftOut, CiPipeline, Repository};
+use super::model::{AllowFailure, CiInput, CiJob, CiLeftOut, CiNode, CiPipeline, Repository};
 use super::node::{Entry, Map, Node, Value};
 use super::parallel::Instance;
 use super::problem::{At, Report};
@@ -128,12 +128,25 @@ fn add_stages(stages: &mut Vec<String>, config: &Extended, report: &mut Report) 
     }
 }
 
+/// Refuses what `default` cannot have. Most of it is meant well: a script for all jobs.
+fn check_defaults(entries: &Map, default: &Field<'_>, report: &mut Report) {
+    for (key, entry) in entries.iter().filter(|(key, _)| !settings::KEYS.contains(&key.as_str())) {
+        let hint = if job::KEYS.contains(&key.as_str()) {
+            format!("; jobs have `{key}` each for itself, or by `extends`")
+        } else {
+            report.hint(key, settings::KEYS.iter().copied())
+        };
+        report.problem(&entry.at, &default.path, &format!("config contains unknown keys: {key}{hint}"));
+    }
+}
+
 /// The entries of `default` and of the older keywords at the top level, checked.
 fn defaults(root: &Field<'_>, input: &CiInput<'_>, report: &mut Report) -> Map {
     let mut map = Map::new();
     if let Some(default) = root.get("default") {
         let default = default.renamed("default");
-        if let Some(entries) = default.map_of(report, settings::KEYS) {
+        if let Some(entries) = default.map(report) {
+            check_defaults(entries, &default, report);
             map.clone_from(entries);
         }
     }
@@ -311,7 +324,7 @@ fn job_lookup(draft: &Draft, instance: &Instance, pipeline: &Lookup, variables: 
     lookup.add("CI_JOB_NAME", &format!("{}{}", draft.name, instance.suffix));
     lookup.add("CI_JOB_GROUP_NAME", &draft.name);
     lookup.add("CI_JOB_STAGE", &draft.stage);
-    if let Some((index, total)) = instance.position {
+    if let Some(CiNode { index, total }) = instance.node {
         lookup.add("CI_NODE_INDEX", &index.to_string());
         lookup.add("CI_NODE_TOTAL", &total.to_string());
     }
@@ -375,7 +388,7 @@ fn instantiate(draft: &Draft, instance: &Instance, variables: Set, rule: Option<
         tags: settings.tags.iter().map(|tag| expand(tag, lookup)).collect(),
         timeout_seconds: settings.timeout_seconds,
         retry: settings.retry,
-        parallel: instance.position,
+        parallel: instance.node,
         interruptible: rule.and_then(|rule| rule.interruptible).unwrap_or(settings.interruptible),
         environment: draft.environment.clone(),
         trigger: draft.trigger.clone(),

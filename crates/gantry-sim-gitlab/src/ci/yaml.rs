@@ -78,12 +78,22 @@ fn documents(text: &str, file: &Rc<str>, report: &mut Report) -> Option<Vec<Node
                 let Some(repaired) = budget.repair(&text, stopped) else {
                     let at = At { file: Rc::clone(file), line: error.marker().line().max(1) };
                     let column = error.marker().col().saturating_add(1);
-                    report.problem(&at, "", &format!("invalid YAML at column {column}: {}", error.info()));
+                    let (info, hint) = (error.info(), hint(error.info()));
+                    report.problem(&at, "", &format!("invalid YAML at column {column}: {info}{hint}"));
                     return None;
                 };
                 text = Cow::Owned(repaired);
             }
         }
+    }
+}
+
+/// What to do about the commonest mistake, which the parser's words do not name.
+fn hint(info: &str) -> &'static str {
+    if info.contains("mapping values are not allowed") {
+        "; a text with a colon and a blank in it must stand between quotes, or below a `|`"
+    } else {
+        ""
     }
 }
 

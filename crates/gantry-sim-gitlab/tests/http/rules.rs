@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gantry_sim_gitlab::{Config, RateLimits, Settings, Timing};
+use gantry_sim_gitlab::{CloneToken, Config, RateLimits, Settings, Timing, TokenAccess};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -118,7 +118,10 @@ async fn ls_remote_as(sim: &Sim, project: &str, user: &str, token: &str) -> Resu
 async fn a_job_clones_its_own_project_and_those_that_let_it_in() {
     let origin = repository(&[("a.txt", "one")]);
     let repos = ["g/app", "g/library", "g/secret"].map(|name| (name.to_owned(), origin.path().to_owned())).to_vec();
-    let settings = Settings { token_access: vec![("g/library".to_owned(), "g/app".to_owned())], ..Settings::default() };
+    let settings = Settings {
+        token_access: vec![TokenAccess { project: "g/library".to_owned(), by: "g/app".to_owned() }],
+        ..Settings::default()
+    };
     let sim = Sim::with(Config { repos, settings, ..config() }).await;
     sim.post("/sim/jobs", &json!({"repo": "g/app"})).await;
     let job = sim.run_next().await;
@@ -136,7 +139,7 @@ async fn a_job_clones_its_own_project_and_those_that_let_it_in() {
 async fn an_access_token_clones_what_it_is_for() {
     let origin = repository(&[("a.txt", "one")]);
     let repos = ["g/app", "g/library"].map(|name| (name.to_owned(), origin.path().to_owned())).to_vec();
-    let clone_tokens = vec![("glpat-library".to_owned(), "g/library".to_owned())];
+    let clone_tokens = vec![CloneToken { token: "glpat-library".to_owned(), project: "g/library".to_owned() }];
     let settings = Settings { clone_tokens, ..Settings::default() };
     let sim = Sim::with(Config { repos, settings, ..config() }).await;
     assert_eq!(ls_remote_as(&sim, "g/library", "oauth2", "glpat-library").await, Ok(()));

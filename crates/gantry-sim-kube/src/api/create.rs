@@ -115,6 +115,16 @@ pub(crate) fn decoded(target: &Target, body: Option<Value>) -> Result<Value, Api
     Ok(object)
 }
 
+/// Adds an object of the cluster's own.
+pub(crate) fn put(cluster: &Cluster, plural: &str, mut object: Value) {
+    let kind = resources::any(plural);
+    object["kind"] = json!(kind.kind);
+    object["apiVersion"] = json!(kind.api_version());
+    if let Err(error) = add(cluster, kind, object, false) {
+        tracing::warn!(plural, message = error.message, "cannot furnish the cluster");
+    }
+}
+
 /// Adds an object, as from a request that may do so.
 pub(crate) fn add(
     cluster: &Cluster,

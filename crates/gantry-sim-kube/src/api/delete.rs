@@ -1,7 +1,7 @@
 //! Removing objects: at once, or for pods with a grace period, or when finalizers let go; one,
 //! many, or by eviction.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::response::Response;
 use http::StatusCode;
@@ -118,7 +118,7 @@ pub(crate) fn begin_removal(
     })?;
     let object = imagined.or(stored).ok_or_else(|| ApiError::not_found(kind, &key.name))?;
     if removal.orphan && !removal.dry_run {
-        crate::controllers::orphan(cluster, object::uid(&object));
+        orphan(cluster, object::uid(&object));
     }
     Ok((object, gone))
 }
@@ -214,4 +214,20 @@ fn disruption(call: &Call, key: &Key) {
         Ok(Verdict::Replace(pod))
     });
     drop(outcome);
+}
+
+/// `propagationPolicy: Orphan`: whoever named this owner stays without it.
+fn orphan(cluster: &Cluster, uid: &str) {
+    let names = |owner: &Value| text(owner, &["uid"]) == uid;
+    for (key, object) in cluster.store.everything() {
+        if !items(&object, &["metadata", "ownerReferences"]).iter().any(names) {
+            continue;
+        }
+        let done: Result<_, Infallible> = cluster.store.modify(&key, |old| {
+            let mut new = old.clone();
+            object::list_mut(&mut new, &["metadata", "ownerReferences"]).retain(|owner| !names(owner));
+            Ok(Verdict::Replace(new))
+        });
+        drop(done);
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
     config::RemoteProtocol,
     container::{Container, ExecChild, ExecSpec, ExitStatus, StartError},
     ids,
-    kubelet::Console,
+    kubelet_state::{Attachment, Console},
     store::{
         Key,
         object::{self, items, text},
@@ -196,7 +196,7 @@ struct Attached {
 
 impl Remote for Attached {
     fn streams(&mut self) -> Streams {
-        let (stdin, stdout, stderr) = self.console.attach();
+        let Attachment { stdin, stdout, stderr } = self.console.attach();
         Streams { stdin: stdin.filter(|_| self.stdin), stdout: Some(stdout), stderr }
     }
 

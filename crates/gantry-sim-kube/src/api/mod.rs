@@ -3,10 +3,10 @@
 
 mod access;
 pub(crate) mod admission;
+mod binding;
 mod breaker;
 pub(crate) mod budgets;
 mod call;
-mod counters;
 mod create;
 mod delete;
 mod discovery;
@@ -34,7 +34,7 @@ mod watch;
 mod websocket;
 mod workload;
 
-pub(crate) use counters::Counters;
-pub(crate) use create::{add, bootstrap_namespace};
+pub(crate) use binding::{bound, set_scheduled};
+pub(crate) use create::{add, bootstrap_namespace, put};
 pub(crate) use delete::{Removal, begin_removal};
 pub(crate) use dispatch::{AnswerLost, router};

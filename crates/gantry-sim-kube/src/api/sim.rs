@@ -11,7 +11,7 @@ use super::{
     status::ApiError,
 };
 use crate::{
-    kubelet::{LOW_ON_DISK, PodFault},
+    faults::{LOW_ON_DISK, PodFault},
     resources,
     store::{
         Key,

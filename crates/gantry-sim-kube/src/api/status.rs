@@ -7,17 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{auth::attributes::Attributes, faults::Refusal, resources::ResourceType};
-
-/// One reason why an object is not valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cause {
-    /// `FieldValueRequired`, `FieldValueInvalid`, …
-    pub(crate) reason: &'static str,
-    pub(crate) field: String,
-    /// Without the field; the message of the whole status joins both.
-    pub(crate) message: String,
-}
+use crate::{auth::attributes::Attributes, faults::Refusal, resources::ResourceType, validation::Cause};
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
+    binding,
     call::{Call, object_response},
     create, representation,
     request::Target,
@@ -183,7 +184,7 @@ pub(crate) fn bind(call: &Call, target: &Target, body: Option<&Value>) -> Result
             let why = format!("pod {} is already assigned to node", target.name);
             return Err(ApiError::conflict(target.kind, &target.name, &why));
         }
-        Ok(Verdict::Replace(crate::scheduler::bound(pod, &node, &call.cluster.clock.stamp())))
+        Ok(Verdict::Replace(binding::bound(pod, &node, &call.cluster.clock.stamp())))
     })?;
     bound.ok_or_else(|| ApiError::not_found(target.kind, &target.name))?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

@@ -16,6 +16,11 @@ use crate::{
     store::{Key, Store, object},
 };
 
+/// The type of Secrets that hold a token of a service account.
+pub(crate) const SECRET_TYPE: &str = "kubernetes.io/service-account-token";
+/// Their annotation with the account's name, which users set.
+pub(crate) const SECRET_ACCOUNT: &str = "kubernetes.io/service-account.name";
+
 /// Above this many tokens the expired ones are thrown away before another is kept.
 const SWEEP_ABOVE: usize = 4_096;
 

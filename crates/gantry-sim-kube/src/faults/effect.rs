@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{auth::attributes::Attributes, kubelet::matches};
+use crate::{auth::attributes::Attributes, pattern::matches};
 
 /// One kind of fault with its choices. Every text that chooses something may have `*` for anything;
 /// absent means any.

@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use crate::auth::attributes::Attributes;
+use crate::{auth::attributes::Attributes, pattern::matches};
 use rand::{RngExt, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
 pub(crate) use effect::{Effect, Stream};
-pub(crate) use state::{Closings, Coming, Kubelet, Server};
+pub(crate) use state::{Closings, Coming, Kubelet, LOW_ON_DISK, PodFault, Server};
 
 /// More faults at once than anybody can mean; a loop that forgets to remove its own is told.
 const MOST: usize = 1_000;
@@ -204,8 +204,12 @@ pub(crate) enum RequestFault {
     LoseAnswer,
 }
 
-/// A failed pull: reason and message, where they are not to be the usual ones.
-pub(crate) type PullError = (Option<String>, Option<String>);
+/// A failed pull, in words of its own where they are not to be the usual ones.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PullError {
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+}
 
 impl Faults {
     /// What happens to a request, delays first.
@@ -232,8 +236,8 @@ impl Faults {
     /// Whether the pull of an image fails.
     pub(crate) fn pull_error(&self, image: &str) -> Option<PullError> {
         self.take(|effect| match effect {
-            Effect::ImagePullError { image: pattern, reason, message } if crate::kubelet::matches(pattern, image) => {
-                Some((reason.clone(), message.clone()))
+            Effect::ImagePullError { image: pattern, reason, message } if matches(pattern, image) => {
+                Some(PullError { reason: reason.clone(), message: message.clone() })
             }
             _ => None,
         })
@@ -242,7 +246,7 @@ impl Faults {
     /// Whether faults make the pull of an image wait.
     pub(crate) fn is_slow(&self, image: &str) -> bool {
         let slow = |effect: &Effect| match effect {
-            Effect::SlowPull { image: pattern, .. } => crate::kubelet::matches(pattern, image).then_some(()),
+            Effect::SlowPull { image: pattern, .. } => matches(pattern, image).then_some(()),
             _ => None,
         };
         self.lasting(slow).is_some()
@@ -251,7 +255,7 @@ impl Faults {
     /// Waits as long as faults make the pull of an image wait.
     pub(crate) async fn slow_pull(&self, image: &str) {
         let slow = |effect: &Effect| match effect {
-            Effect::SlowPull { image: pattern, delay } if crate::kubelet::matches(pattern, image) => Some(*delay),
+            Effect::SlowPull { image: pattern, delay } if matches(pattern, image) => Some(*delay),
             _ => None,
         };
         let mut changed = self.follow();

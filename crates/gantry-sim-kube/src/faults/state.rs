@@ -10,7 +10,20 @@ use super::{
     effect::{self, fits},
     parse,
 };
-use crate::kubelet::PodFault;
+
+/// What kubelet says when it evicts a pod because the node's disk is full.
+pub(crate) const LOW_ON_DISK: &str =
+    "The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi, available: 1Gi. ";
+
+/// Something that a test makes happen to a pod.
+#[derive(Debug, Clone)]
+pub(crate) enum PodFault {
+    /// The node runs short of something and kubelet evicts the pod.
+    Evict { reason: String, message: String },
+    /// The kernel kills a container's processes for want of memory; an empty name means the first
+    /// container.
+    OutOfMemory { container: String },
+}
 
 /// How the API server sees kubelet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +132,7 @@ impl Faults {
                     if fits(place.as_ref(), namespace) && fits(name.as_ref(), pod) =>
                 {
                     let reason = reason.clone().unwrap_or_else(|| "Evicted".to_owned());
-                    let message = message.clone().unwrap_or_else(|| crate::kubelet::LOW_ON_DISK.to_owned());
+                    let message = message.clone().unwrap_or_else(|| LOW_ON_DISK.to_owned());
                     Some((PodFault::Evict { reason, message }, due(*after)))
                 }
                 Effect::OomKill { namespace: place, pod: name, container, after }

@@ -7,9 +7,10 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Value;
 use walkdir::WalkDir;
 
-use super::{PodHandle, volumes};
+use super::volumes;
 use crate::{
     container::Container,
+    kubelet_state::PodHandle,
     store::object::{at, items, text},
     tasks,
     validation::quantity::Quantity,

@@ -14,8 +14,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::console::Taps;
-use crate::{clock, clock::Clock, container::Output};
+use crate::{clock, clock::Clock, container::Output, kubelet_state::Taps};
 
 /// Longest piece of a line in one record, as in container runtimes.
 const PIECE: usize = 16 << 10;

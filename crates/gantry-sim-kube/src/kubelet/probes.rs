@@ -8,10 +8,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::{PodHandle, hooks, record::Running, spec};
+use super::{hooks, record::Running, spec};
 use crate::{
     cluster::Cluster,
     events::{self, Kind},
+    kubelet_state::PodHandle,
 };
 
 /// Whether a container has that probe.

@@ -7,15 +7,14 @@ use serde_json::Value;
 use super::env;
 use crate::{
     cluster::Cluster,
+    config::Login,
+    kubelet_state::images,
     resources,
     store::{
         Key,
         object::{self, items, text},
     },
 };
-
-/// User and password that a registry is shown.
-pub(crate) type Login = (String, String);
 
 /// What is known for an image.
 #[derive(Debug, Default)]
@@ -54,9 +53,9 @@ fn login(entry: &Value) -> Option<Login> {
     if let Some(auth) = entry["auth"].as_str().filter(|auth| !auth.is_empty()) {
         let decoded = String::from_utf8(BASE64_STANDARD.decode(auth).ok()?).ok()?;
         let (user, password) = decoded.split_once(':')?;
-        return Some((user.to_owned(), password.to_owned()));
+        return Some(Login { user: user.to_owned(), password: password.to_owned() });
     }
-    Some((entry["username"].as_str()?.to_owned(), entry["password"].as_str()?.to_owned()))
+    Some(Login { user: entry["username"].as_str()?.to_owned(), password: entry["password"].as_str()?.to_owned() })
 }
 
 /// Whether an entry is for an image: the same host, and a path that the image's begins with.
@@ -64,7 +63,7 @@ fn fits(server: &str, image: &str) -> bool {
     let server = server.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     let (host, path) = server.split_once('/').unwrap_or((server, ""));
     let path = path.trim_start_matches("v1").trim_start_matches("v2").trim_start_matches('/');
-    let full = super::images::full_name(image);
+    let full = images::full_name(image);
     let (image_host, image_path) = full.split_once('/').unwrap_or(("", full.as_str()));
     let is_hub = |host: &str| ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(&host);
     (host == image_host || (is_hub(host) && is_hub(image_host))) && image_path.starts_with(path)

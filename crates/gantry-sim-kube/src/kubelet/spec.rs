@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::Value;
 
-use super::{PodHandle, env, volumes};
+use super::{env, volumes};
 use crate::{
     cluster::Cluster,
     container::{Capabilities, ContainerSpec, Mount},
     image_store::Image,
+    kubelet_state::PodHandle,
     store::object::{self, at, items, text},
     validation::quantity::Quantity,
 };

@@ -12,8 +12,7 @@ use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Console, PodHandle, hooks,
-    images::{self, Pull},
+    hooks,
     logs::Log,
     probes, pull_secrets,
     record::{Ended, Record, Role, Running, State},
@@ -23,8 +22,13 @@ use crate::{
     cluster::Cluster,
     container::{Container, ExitStatus, StartError},
     events::{self, Kind},
+    faults::PullError,
     ids,
     image_store::{Found, ImageError, ImageStore},
+    kubelet_state::{
+        Console, PodHandle,
+        images::{self, Pull},
+    },
     store::object::text,
 };
 
@@ -103,7 +107,7 @@ impl Starting<'_> {
                 self.tell(Kind::Normal, "Pulling", &format!("Pulling image {image:?}"), name);
                 faults.slow_pull(image).await;
             }
-            if let Some((reason, message)) = faults.pull_error(image) {
+            if let Some(PullError { reason, message }) = faults.pull_error(image) {
                 let (usual_reason, usual) = images::not_found(image);
                 let reason = reason.unwrap_or_else(|| usual_reason.to_owned());
                 return Pull::Fails { reason, message: message.unwrap_or(usual), after: Duration::ZERO };

@@ -5,6 +5,14 @@ use serde_json::{Value, json};
 use super::record::{self, Record, Restart, Role, State};
 use crate::store::object::{self, list_mut, map_mut, text};
 
+/// Why a whole pod has failed.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// `Evicted`, `DeadlineExceeded`.
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
 /// What is known about the pod as a whole.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Whole {
@@ -12,8 +20,7 @@ pub(crate) struct Whole {
     pub(crate) host_ip: String,
     /// Set once the sandbox is there.
     pub(crate) pod_ip: Option<String>,
-    /// A reason and message for a failure of the whole pod (`Evicted`, `DeadlineExceeded`).
-    pub(crate) failed: Option<(String, String)>,
+    pub(crate) failed: Option<Failure>,
     /// Older kubelets throw away everything else when they evict.
     pub(crate) wiped: bool,
     /// Every container is being or has been stopped, so none will be started again.
@@ -56,7 +63,7 @@ pub(crate) fn phase(records: &[Record], policy: Restart, whole: &Whole) -> &'sta
 pub(crate) fn status(pod: &Value, records: &[Record], whole: &Whole, now: &str) -> Value {
     let policy = Restart::of(pod);
     let phase = phase(records, policy, whole);
-    if let Some((reason, message)) = whole.failed.as_ref().filter(|_| whole.wiped) {
+    if let Some(Failure { reason, message }) = whole.failed.as_ref().filter(|_| whole.wiped) {
         return json!({"phase": phase, "reason": reason, "message": message, "startTime": whole.started});
     }
     let mut status = pod.get("status").cloned().unwrap_or_else(|| json!({}));
@@ -69,7 +76,7 @@ pub(crate) fn status(pod: &Value, records: &[Record], whole: &Whole, now: &str) 
         fields.insert("podIP".to_owned(), json!(ip));
         fields.insert("podIPs".to_owned(), json!([{"ip": ip}]));
     }
-    if let Some((reason, message)) = &whole.failed {
+    if let Some(Failure { reason, message }) = &whole.failed {
         fields.insert("reason".to_owned(), json!(reason));
         fields.insert("message".to_owned(), json!(message));
     }
@@ -226,7 +233,8 @@ mod tests {
     #[test]
     fn an_evicted_pod_has_failed() {
         let pod = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "a"}]}});
-        let whole = Whole { failed: Some(("Evicted".into(), "low".into())), ..Whole::default() };
+        let whole =
+            Whole { failed: Some(Failure { reason: "Evicted".into(), message: "low".into() }), ..Whole::default() };
         assert_eq!(phase(&Record::all(&pod), Restart::Never, &whole), "Failed");
     }
 }

@@ -9,10 +9,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::{PodHandle, env};
+use super::env;
 use crate::{
     auth::tokens::{AUDIENCE, Bound, Grant},
     cluster::Cluster,
+    kubelet_state::PodHandle,
     resources,
     store::{
         Key,

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    PodFault, PodHandle, disk, images,
+    disk,
     record::{self, Record, Restart, State},
     start::Starting,
     status::{self, Whole},
@@ -28,6 +28,8 @@ use super::{
 use crate::{
     cluster::Cluster,
     events::{self, Kind},
+    faults::PodFault,
+    kubelet_state::{PodHandle, images},
     store::{
         Verdict,
         object::{self, items},
@@ -63,8 +65,7 @@ struct Worker {
 
 /// Runs a pod until it is gone.
 pub(super) async fn run(cluster: Arc<Cluster>, handle: Arc<PodHandle>) {
-    let inbox = handle.inbox.lock().ok().and_then(|mut inbox| inbox.take());
-    if let (Some(inbox), Some(pod)) = (inbox, current(&cluster, &handle)) {
+    if let (Some(inbox), Some(pod)) = (handle.take_inbox(), current(&cluster, &handle)) {
         let seconds = pod["spec"]["activeDeadlineSeconds"].as_u64();
         let mut worker = Worker {
             records: Record::all(&pod),
@@ -94,7 +95,7 @@ pub(super) async fn run(cluster: Arc<Cluster>, handle: Arc<PodHandle>) {
     {
         tracing::debug!(%error, "a pod's directory was not removed");
     }
-    cluster.kubelet.pods().remove(&handle.uid);
+    cluster.kubelet.forget(&handle.uid);
 }
 
 /// The pod as the API has it; `None` when it is gone.

@@ -3,6 +3,7 @@
 
 mod kubeconfig;
 mod listen;
+mod parts;
 mod tls;
 
 use std::{fmt, future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -22,7 +23,7 @@ use crate::{
     config::Config,
     container::{Programs, Runtime},
     error::Error,
-    kubelet::{Containers, Kubelet},
+    kubelet_state::{Containers, Kubelet},
     resources,
     store::object,
 };
@@ -72,7 +73,7 @@ impl SimKube {
         let runtime = if config.watch_memory { runtime.watch_memory() } else { runtime };
         let runtime = if config.oom_kills_group { runtime.kill_groups() } else { runtime };
         let kubelet = Kubelet::new(Containers::Processes(runtime), &directory.join("pods"), &config);
-        let cluster = Cluster::new(config, kubelet, tls.ca_pem, address);
+        let cluster = parts::furnished(config, kubelet, tls.ca_pem, address);
         let sim = Self { cluster, listener, acceptor: tls.acceptor, _scratch: scratch };
         if let Some(path) = &sim.cluster.config.kubeconfig {
             kubeconfig::write(path, &sim.url(), sim.ca_pem(), sim.admin_token())?;
@@ -162,7 +163,7 @@ impl SimKube {
     /// files are removed.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let guard = StopOnDrop(Arc::clone(&self.cluster));
-        self.cluster.start();
+        parts::start(&self.cluster);
         tokio::select! {
             () = shutdown => {}
             () = listen::accept(&self.cluster, &self.listener, &self.acceptor) => {}
@@ -191,8 +192,8 @@ impl InProcess {
     pub fn start(config: Config, programs: Arc<dyn Programs>) -> Self {
         let address = config.listen;
         let kubelet = Kubelet::new(Containers::Programs(programs), &PathBuf::new(), &config);
-        let cluster = Cluster::new(config, kubelet, String::new(), address);
-        cluster.start();
+        let cluster = parts::furnished(config, kubelet, String::new(), address);
+        parts::start(&cluster);
         Self { guard: StopOnDrop(cluster) }
     }
 

@@ -8,7 +8,15 @@ pub(crate) mod pod_fields;
 pub(crate) mod quantity;
 pub(crate) mod simple;
 
-use crate::api::status::Cause;
+/// One reason why an object is not valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// `FieldValueRequired`, `FieldValueInvalid`, …
+    pub(crate) reason: &'static str,
+    pub(crate) field: String,
+    /// Without the field; the message of the whole status joins both.
+    pub(crate) message: String,
+}
 
 /// Collects what is wrong with an object.
 #[derive(Debug, Default)]

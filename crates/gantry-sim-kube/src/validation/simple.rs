@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::{Problems, names};
+use super::{Cause, Problems, names};
 use crate::{
-    account_tokens,
+    auth::tokens::{SECRET_ACCOUNT, SECRET_TYPE},
     resources::ResourceType,
     store::{
         object::{at, items, name, pairs, text},
@@ -98,7 +98,7 @@ fn data(object: &Value, problems: &mut Problems) {
         }
     }
     if size > MAX_DATA {
-        problems.0.push(crate::api::status::Cause {
+        problems.0.push(Cause {
             reason: "FieldValueTooLong",
             field: String::new(),
             message: format!("Too long: may not be more than {MAX_DATA} bytes"),
@@ -110,9 +110,9 @@ fn data(object: &Value, problems: &mut Problems) {
 fn secret(object: &Value, problems: &mut Problems) {
     let missing = |key: &&&str| at(object, &["data", **key]).is_none();
     let needed: &[&str] = match text(object, &["type"]) {
-        account_tokens::TYPE => {
-            if text(object, &["metadata", "annotations", account_tokens::ACCOUNT]).is_empty() {
-                problems.required(format!("metadata.annotations[{}]", account_tokens::ACCOUNT), "");
+        SECRET_TYPE => {
+            if text(object, &["metadata", "annotations", SECRET_ACCOUNT]).is_empty() {
+                problems.required(format!("metadata.annotations[{SECRET_ACCOUNT}]"), "");
             }
             &[]
         }

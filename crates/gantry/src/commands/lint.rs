@@ -8,8 +8,9 @@ use clap::Args;
 use gantry_config::pod_patch::PatchKind;
 use gantry_config::settings::pod::{PatchSource, PodSpecPatch};
 use gantry_config::{Problem, RunnerSettings, Settings, Severity};
+use gantry_core::NoteLevel;
 use gantry_daemon::wiring;
-use gantry_plan::Links;
+use gantry_plan::{HeadLine, Links};
 
 use crate::commands::config_path::ConfigArg;
 use crate::commands::runner_file::env;
@@ -29,13 +30,22 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     let path = args.config.resolve();
     let file = path.display().to_string();
     let text = std::fs::read_to_string(&path).with_context(|| format!("{file} cannot be read"))?;
+    if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+        bail!(
+            "{file} is YAML, and this checks config.toml: of the values of GitLab's chart that is the text under runners.config"
+        );
+    }
     let mut lines = String::new();
     let mut errors = 0_usize;
     let problems = match gantry_config::load(&text, &env) {
         Ok(loaded) => {
-            for problem in broken_patches(&loaded.settings) {
-                lines = lines + &file + ": error: " + &problem + "\n";
-                errors += 1;
+            for patches in loaded.settings.runners.iter().filter_map(|runner| check_patches(&loaded.settings, runner)) {
+                let (word, problem) = match patches {
+                    Ok(warning) => ("warning", warning),
+                    Err(error) => ("error", error),
+                };
+                errors += usize::from(word == "error");
+                lines = lines + &file + ": " + word + ": " + &problem + "\n";
             }
             loaded.unusable.into_iter().flat_map(|entry| entry.errors).chain(loaded.warnings).collect()
         }
@@ -58,27 +68,35 @@ pub(crate) fn main(args: &LintArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Patches of the file that fit no pod, by runner. Those in files may be on another machine, and
+/// What is wrong with a runner's patches once they are in a pod: an error where it is none any
+/// more, a warning where a part of them is lost. Those in files may be on another machine, and
 /// where a JSON patch points depends on the job.
-fn broken_patches(settings: &Settings) -> Vec<String> {
+fn check_patches(settings: &Settings, runner: &RunnerSettings) -> Option<Result<String, String>> {
     let fits_all = |patch: &PodSpecPatch| match patch.source {
         PatchSource::Inline(_) => patch.kind != PatchKind::Json,
         PatchSource::File(_) => false,
     };
     let context = wiring::context("", &wiring::hostname(), &wiring::alone(settings));
-    let broken = |runner: &RunnerSettings| {
-        let mut runner = runner.clone();
-        runner.kubernetes.pod_spec.retain(fits_all);
-        runner.kubernetes.allowed_images.clear();
-        runner.feature_flags.insert("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION".to_owned(), true);
-        let job = gantry_daemon::trial::job(&runner.url, "image").ok()?;
-        let plan = |runner: &RunnerSettings| gantry_plan::plan(&job, runner, &context, &Links::default());
-        let error = plan(&runner).err()?;
-        runner.kubernetes.pod_spec.clear();
-        // Whatever else is wrong shows with jobs.
-        plan(&runner).is_ok().then(|| format!("runner {:?}: {error}", runner.name))
-    };
-    settings.runners.iter().filter_map(broken).collect()
+    let name = &runner.name;
+    let mut runner = runner.clone();
+    runner.kubernetes.pod_spec.retain(fits_all);
+    runner.kubernetes.allowed_images.clear();
+    runner.feature_flags.insert("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION".to_owned(), true);
+    let job = gantry_daemon::trial::job(&runner.url, "image").ok()?;
+    let plan = |runner: &RunnerSettings| gantry_plan::plan(&job, runner, &context, &Links::default());
+    match plan(&runner) {
+        Ok(plan) => {
+            let is_about = |line: &&HeadLine| {
+                line.level == NoteLevel::Warning && line.text.contains("[[runners.kubernetes.pod_spec]]")
+            };
+            plan.executor.iter().find(is_about).map(|line| Ok(format!("runner {name:?}: {}", line.text)))
+        }
+        Err(error) => {
+            runner.kubernetes.pod_spec.clear();
+            // Whatever else is wrong shows with jobs.
+            plan(&runner).is_ok().then(|| Err(format!("runner {name:?}: {error}")))
+        }
+    }
 }
 
 /// `file:line:column: error: key: what (what to do)`; an unknown key in the words of the reference.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use gantry_sim_kube::{Config, SimKube};
+use gantry_sim_kube::{Config, Login, PrivateImage, SimKube};
 
 use crate::commands::{interrupted, listen_address, output, runtime};
 
@@ -29,7 +29,7 @@ pub(crate) struct SimKubernetesArgs {
     /// An image whose registry wants a user and a password, as IMAGE=USER:PASSWORD; * matches
     /// anything; may be repeated
     #[arg(long = "private-image", value_name = "IMAGE=USER:PASSWORD", value_parser = private_image)]
-    private_images: Vec<(String, (String, String))>,
+    private_images: Vec<PrivateImage>,
     /// Behave like this version of Kubernetes where clients can see a difference: 1.20 or 1.33
     #[arg(long = "kubernetes", value_name = "VERSION", default_value = "1.33", value_parser = ["1.20", "1.33"])]
     version: String,
@@ -49,11 +49,12 @@ fn pull_delay(text: &str) -> Result<(String, Duration), String> {
     Ok((image.to_owned(), duration(delay)?))
 }
 
-fn private_image(text: &str) -> Result<(String, (String, String)), String> {
+fn private_image(text: &str) -> Result<PrivateImage, String> {
     let parts = || {
         let (image, login) = text.split_once('=')?;
         let (user, password) = login.split_once(':')?;
-        Some((image.to_owned(), (user.to_owned(), password.to_owned())))
+        let login = Login { user: user.to_owned(), password: password.to_owned() };
+        Some(PrivateImage { pattern: image.to_owned(), login })
     };
     parts().ok_or_else(|| "write IMAGE=USER:PASSWORD, such as registry.example.com/*=me:secret".to_owned())
 }

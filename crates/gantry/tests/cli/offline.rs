@@ -98,6 +98,18 @@ async fn a_file_is_checked() {
         "config.toml: error: runner \"ours\": patch \"env\" of [[runners.kubernetes.pod_spec]] cannot be applied",
         "has no name",
     ]);
+    let lost = "[[runners.kubernetes.pod_spec]]\nname = \"nodes\"\npatch = 'nodeSelecter: {a: b}'\n";
+    write(&home, &entry("https://gitlab.test", "glrt-canary", lost));
+    let ended = home.gantry(&["lint"]).await;
+    ended.succeeded(&[
+        "config.toml: warning: runner \"ours\": after the patches of",
+        "the pod has nodeSelecter, which no pod has",
+    ]);
+    let values = home.path().join("values.yaml");
+    std::fs::write(&values, "gitlabUrl: https://gitlab.test\nrunners:\n  config: |\n    [[runners]]\n")
+        .expect("it works");
+    let values = values.to_str().expect("it works");
+    home.gantry(&["lint", "--config", values]).await.failed(&["values.yaml is YAML", "runners.config"]);
     let ignored = "tags = [\"a\"]\n".to_owned() + "[runners.kubernetes]\nresources = {}\n";
     write(&home, &entry("https://gitlab.test", "glrt-canary", &ignored));
     home.gantry(&["lint"]).await.failed(&[

@@ -5,7 +5,7 @@ use crate::problem::Severity;
 use crate::quantity::Quantity;
 use crate::section::Section;
 use crate::settings::pod::DnsPolicy;
-use crate::settings::resources::{ContainerResources, Resources};
+use crate::settings::resources::ContainerResources;
 use crate::settings::volumes::{Mount, MountPropagation};
 use crate::settings::{ContainerSecurityContext, KubernetesSettings};
 
@@ -49,25 +49,40 @@ fn check_resources(section: &Section<'_>, settings: &KubernetesSettings) {
     for (prefix, ContainerResources { set, .. }) in
         [("", &of.build), ("helper_", &of.helper), ("service_", &of.service), ("pod_", &of.pod)]
     {
-        let Resources { cpu_request, cpu_limit, memory_request, memory_limit, .. } = set;
-        let storage = (&set.ephemeral_storage_request, &set.ephemeral_storage_limit);
-        for (word, (request, limit)) in [
-            ("cpu", (cpu_request, cpu_limit)),
-            ("memory", (memory_request, memory_limit)),
-            ("ephemeral_storage", storage),
-        ] {
-            if let (Some(request), Some(limit)) = (request, limit)
-                && request > limit
-            {
-                refuse_request(section, &format!("{prefix}{word}"), (request, limit));
+        for (name, request, limit) in set.pairs() {
+            if let Some((request, limit)) = request.zip(limit).filter(|(request, limit)| request > limit) {
+                let message =
+                    format!("{request} is more than {prefix}{name}_limit ({limit}): no cluster takes such a pod");
+                section.problem(Severity::Error, &format!("{prefix}{name}_request"), message);
             }
         }
     }
-}
-
-fn refuse_request(section: &Section<'_>, key: &str, (request, limit): (&Quantity, &Quantity)) {
-    let message = format!("{request} is more than {key}_limit ({limit}): no cluster takes such a pod");
-    section.problem(Severity::Error, &format!("{key}_request"), message);
+    let pod = &of.pod.set;
+    for (prefix, ContainerResources { set, .. }) in
+        [("", &of.build), ("helper_", &of.helper), ("service_", &of.service)]
+    {
+        for ((name, _, limit), (_, _, most)) in set.pairs().into_iter().zip(pod.pairs()) {
+            if let Some((limit, most)) = limit.zip(most).filter(|(limit, most)| limit > most) {
+                let message = format!("{limit} is more than pod_{name}_limit ({most}): no cluster takes such a pod");
+                section.problem(Severity::Error, &format!("{prefix}{name}_limit"), message);
+            }
+        }
+    }
+    for ((name, request, limit), (build, helper)) in
+        pod.pairs().into_iter().zip(of.build.set.pairs().into_iter().zip(of.helper.set.pairs()))
+    {
+        // An API server takes the limit for a request that is not there.
+        let asked = |(_, request, limit): (_, Option<&Quantity>, Option<&Quantity>)| {
+            request.or(limit).map_or(0, Quantity::nanos)
+        };
+        let together = asked(build) + asked(helper);
+        let most = request.map(|most| ("request", most)).or(limit.map(|most| ("limit", most)));
+        if let Some((key, most)) = most.filter(|(_, most)| most.nanos() < together) {
+            let message =
+                format!("{most} is less than build and helper container request together: no cluster takes such a pod");
+            section.problem(Severity::Error, &format!("pod_{name}_{key}"), message);
+        }
+    }
 }
 
 fn check_security(section: &Section<'_>, settings: &KubernetesSettings) {
@@ -108,10 +123,9 @@ fn is_privileged(settings: &KubernetesSettings, own: &ContainerSecurityContext) 
 
 fn adds(settings: &KubernetesSettings, own: &ContainerSecurityContext, capability: &str) -> bool {
     let is = |name: &String| name.trim_start_matches("CAP_").eq_ignore_ascii_case(capability);
-    if own.capabilities_add.is_empty() {
-        settings.cap_add.iter().any(is) && !settings.cap_drop.iter().any(is)
-    } else {
-        own.capabilities_add.iter().any(is)
+    match &own.capabilities_add {
+        None => settings.cap_add.iter().any(is) && !settings.cap_drop.iter().any(is),
+        Some(list) => list.iter().any(is),
     }
 }
 

@@ -8,7 +8,10 @@ use gantry_core::Secret;
 use toml::de::DeValue;
 
 use super::{PULL_POLICIES, PullPolicy};
-use crate::names::{has_variable, is_dns_label, is_label_name, is_label_value};
+use crate::names::{
+    EFFECTS, LABEL_NAME, LABEL_VALUE, OWN_DOMAIN, REFERENCE_DOMAIN, has_variable, is_annotation_name, is_dns_label,
+    is_in_domain, is_label_name, is_label_value, not_tolerable,
+};
 use crate::nearest::nearest;
 use crate::problem::Severity;
 use crate::section::{Located, Section};
@@ -25,11 +28,32 @@ pub(super) fn namespace(section: &Section<'_>, key: &'static str) -> Option<Stri
     Some(name)
 }
 
+/// Without a scheme it is https.
+pub(super) fn host(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let host = section.text(key)?;
+    let (scheme, place) = host.split_once("://").unwrap_or(("https", &host));
+    let is_known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    if !is_known || place.is_empty() || place.starts_with(['/', ':']) || place.contains(char::is_whitespace) {
+        // It is not shown: there may be a password in it.
+        section.problem(Severity::Error, key, "is no address of an API server: write https://<host>:<port>");
+    }
+    Some(host)
+}
+
 /// A client certificate makes sense only with its key and an authority.
 pub(super) fn cert_file(section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
     let file = section.text(key)?;
     if section.text("key_file").is_none() || section.text("ca_file").is_none() {
         section.problem(Severity::Error, key, "a client certificate needs key_file and ca_file too");
+    }
+    Some(PathBuf::from(file))
+}
+
+/// A key makes sense only with its certificate.
+pub(super) fn key_file(section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
+    let file = section.text(key)?;
+    if section.text("cert_file").is_none() {
+        section.problem(Severity::Error, key, "the key of a client certificate needs cert_file too");
     }
     Some(PathBuf::from(file))
 }
@@ -40,6 +64,22 @@ pub(super) fn bearer_token(section: &Section<'_>, key: &'static str) -> Option<S
         section.problem(Severity::Warning, key, "has no effect without host");
     }
     Some(Secret::new(token))
+}
+
+/// Flavours of GitLab's helper image, some of them with a version behind (GitLab Runner 19.4).
+const FLAVORS: [&str; 4] = ["alpine", "ubuntu", "ubi-fips", "concrete"];
+
+/// Another one is only a warning: there may be one later.
+pub(super) fn helper_image_flavor(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let flavor = section.text(key)?;
+    if !has_variable(&flavor) && !FLAVORS.iter().any(|known| flavor.starts_with(known)) {
+        let message = format!(
+            "{flavor:?} is no flavour of GitLab's helper image that this version knows: there are {}",
+            FLAVORS.join(", ")
+        );
+        section.problem(Severity::Warning, key, message);
+    }
+    Some(flavor)
 }
 
 /// One word or a list of words.
@@ -54,10 +94,12 @@ pub(super) fn pull_policies(section: &Section<'_>, key: &'static str) -> Vec<Pul
     if says_nothing { Vec::new() } else { list }
 }
 
-/// Ids written as texts; others are left out, as in the reference, but not silently.
-pub(super) fn ids(section: &Section<'_>, key: &'static str) -> Vec<i64> {
+/// Ids written as texts; others are left out, as in the reference, but not silently. A list in
+/// which nothing is left allows nobody, and an empty one is no list.
+pub(super) fn ids(section: &Section<'_>, key: &'static str) -> Option<Vec<i64>> {
     let mut ids = Vec::new();
-    for found in section.items(key, "a list of ids as strings") {
+    let list = section.items(key, "a list of ids as strings");
+    for found in &list {
         let id = match found.value {
             DeValue::Integer(_) => found.int(),
             _ => match found.text() {
@@ -70,7 +112,7 @@ pub(super) fn ids(section: &Section<'_>, key: &'static str) -> Vec<i64> {
             _ => found.problem(Severity::Warning, "is not a numeric id and is left out"),
         }
     }
-    ids
+    (!list.is_empty()).then_some(ids)
 }
 
 pub(super) fn attempts(section: &Section<'_>, key: &'static str) -> u32 {
@@ -103,8 +145,8 @@ pub(super) fn retry_limits(section: &Section<'_>, key: &'static str) -> BTreeMap
 pub(super) fn node_selector(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
     let labels = named_like_labels(section, key);
     for (name, found) in section.entries(key) {
-        if labels.get(&name).is_some_and(|value| !is_label_value(value)) {
-            found.problem(Severity::Error, LABEL_VALUE);
+        if let Some(value) = labels.get(&name).filter(|value| !is_label_value(value)) {
+            found.problem(Severity::Error, format!("{value:?} {LABEL_VALUE}"));
         }
     }
     if labels.get("kubernetes.io/os").is_some_and(|system| system == "windows") {
@@ -114,12 +156,34 @@ pub(super) fn node_selector(section: &Section<'_>, key: &'static str) -> BTreeMa
     labels
 }
 
-const LABEL_NAME: &str =
-    "is no name of a label: that is up to 63 letters, digits, '-', '_' and '.', perhaps behind a domain and '/'";
-const LABEL_VALUE: &str = "is no value of a label: that is up to 63 letters, digits, '-', '_' and '.'";
+/// Labels of pods. The runner's own are no operator's to set.
+pub(super) fn pod_labels(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
+    let labels = named_like_labels(section, key);
+    for (name, found) in section.entries(key) {
+        if is_in_domain(&name, OWN_DOMAIN) || is_in_domain(&name, REFERENCE_DOMAIN) {
+            found.problem(Severity::Warning, OWN);
+        }
+    }
+    labels
+}
+
+/// Annotations of pods. The reference lets operators replace its own.
+pub(super) fn pod_annotations(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
+    let annotations = section.text_map(key);
+    for (name, found) in section.entries(key) {
+        if is_in_domain(&name, OWN_DOMAIN) {
+            found.problem(Severity::Warning, OWN);
+        } else if annotations.contains_key(&name) && !is_annotation_name(&name) {
+            found.problem(Severity::Error, LABEL_NAME);
+        }
+    }
+    annotations
+}
+
+const OWN: &str = "has no effect: the runner sets it itself";
 
 /// A table whose keys are names of labels or annotations.
-pub(super) fn named_like_labels(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
+fn named_like_labels(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
     let map = section.text_map(key);
     for (name, found) in section.entries(key) {
         // Those of the reference's own domain are left out of pods, however they are written.
@@ -133,19 +197,13 @@ pub(super) fn named_like_labels(section: &Section<'_>, key: &'static str) -> BTr
 
 /// `"key=value" = "Effect"`, or `"key" = "Effect"`; an empty key tolerates everything.
 pub(super) fn node_tolerations(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
-    const EFFECTS: [&str; 4] = ["NoSchedule", "PreferNoSchedule", "NoExecute", ""];
     let map = section.text_map(key);
     for (taint, found) in section.entries(key) {
         let Some(effect) = map.get(&taint) else { continue };
-        let (name, value) = taint.split_once('=').unwrap_or((&taint, ""));
-        if !EFFECTS.contains(&effect.as_str()) {
-            let message = format!("{effect:?} is not one of NoSchedule, PreferNoSchedule, NoExecute");
-            let hint = nearest(effect, EFFECTS).map(|near| format!("did you mean {near}?"));
+        if let Some(message) = not_tolerable(&taint, effect) {
+            let hint = nearest(effect, EFFECTS).filter(|_| !EFFECTS.contains(&effect.as_str()));
+            let hint = hint.map(|near| format!("did you mean {near}?"));
             found.report.add_with_hint(Severity::Error, found.at, &found.path, (message, hint));
-        } else if !name.is_empty() && !is_label_name(name) {
-            found.problem(Severity::Error, LABEL_NAME);
-        } else if !is_label_value(value) {
-            found.problem(Severity::Error, LABEL_VALUE);
         }
     }
     map

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gantry_core::feature_flags::{self, FLAGS, parse_bool};
 use gantry_core::job_variables;
 use gantry_core::limits::{DEFAULT_OUTPUT_LIMIT, MAX_SCRIPT_GRACE, MOST_KEPT, SCRIPT_GRACE};
-use gantry_core::{Secret, go_duration, variables};
+use gantry_core::{Secret, go_duration, reserved, variables};
 use jiff::Timestamp;
 use toml::de::DeValue;
 
@@ -137,6 +137,9 @@ pub(super) fn builds_dir(section: &Section<'_>, key: &'static str) -> String {
     let directory = section.text(key).unwrap_or_else(|| "/builds".to_owned());
     if !directory.starts_with('/') || directory.trim_end_matches('/').is_empty() {
         section.problem(Severity::Error, key, "must be an absolute path below /, such as /builds");
+    } else if reserved::is_own_path(&directory) {
+        let message = format!("{directory:?} is where the runner has its own files: choose another, such as /builds");
+        section.problem(Severity::Error, key, message);
     }
     directory
 }

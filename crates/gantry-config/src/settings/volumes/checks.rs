@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use gantry_core::reserved;
+
 use super::{Mount, Volumes};
-use crate::names::{has_variable, is_dns_label};
+use crate::names::{has_steps_up, has_variable, is_dns_label, is_object_name, is_path_within};
 use crate::problem::Severity;
 use crate::section::Section;
 
@@ -18,6 +20,7 @@ struct Volume<'v, 'd> {
 pub(in crate::settings) fn check(section: &Section<'_>, volumes: &Volumes) {
     let mut names: BTreeMap<&str, String> = BTreeMap::new();
     let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
+    check_sources(section, volumes);
     for Volume { table, mount, source } in &all(section, volumes) {
         check_one(table, mount);
         if let Some(other) = names.insert(&mount.name, source.clone())
@@ -37,6 +40,23 @@ pub(in crate::settings) fn check(section: &Section<'_>, volumes: &Volumes) {
     }
 }
 
+/// The volume of the builds directory has a name that only one may have that is mounted there.
+pub(in crate::settings) fn check_builds(section: &Section<'_>, volumes: &Volumes, builds_dir: &str) {
+    let all = all(section, volumes);
+    // What has a variable in it may be there.
+    let is_builds = |mount: &Mount| {
+        has_variable(&mount.mount_path) || mount.mount_path.trim_end_matches('/') == builds_dir.trim_end_matches('/')
+    };
+    if all.iter().any(|volume| is_builds(volume.mount)) {
+        return;
+    }
+    for volume in all.iter().filter(|volume| volume.mount.name == reserved::BUILDS) {
+        let message =
+            format!("{:?} is kept for a volume that is mounted at {builds_dir}: choose another", reserved::BUILDS);
+        volume.table.problem(Severity::Error, "name", message);
+    }
+}
+
 fn check_one(table: &Section<'_>, mount: &Mount) {
     let Mount { name, mount_path, sub_path, .. } = mount;
     if !name.is_empty() && !has_variable(name) && !is_dns_label(name) {
@@ -50,12 +70,59 @@ fn check_one(table: &Section<'_>, mount: &Mount) {
     } else if mount_path.contains(':') {
         table.problem(Severity::Error, "mount_path", format!("{mount_path:?} must not have a colon in it"));
     }
-    let leads_out = |path: &String| path.starts_with('/') || path.split('/').any(|part| part == "..");
-    if let Some(path) = sub_path.as_ref().filter(|path| leads_out(path)) {
+    if reserved::VOLUMES.contains(&name.as_str()) {
+        table.problem(
+            Severity::Error,
+            "name",
+            format!("{name:?} is a volume that the runner makes itself: choose another"),
+        );
+    }
+    if reserved::is_own_path(mount_path) {
+        let message = format!("{mount_path:?} is where the runner has its own files: choose another");
+        table.problem(Severity::Error, "mount_path", message);
+    }
+    // With a variable it shows with the job where it leads.
+    let leads_out = |path: &&String| !has_variable(path) && !is_path_within(path);
+    if let Some(path) = sub_path.as_ref().filter(leads_out) {
         let message = format!("{path:?} must be a path within the volume: without / at its beginning and without ..");
         table.problem(Severity::Error, "sub_path", message);
     }
 }
+
+/// Checks what volumes are made of.
+fn check_sources(section: &Section<'_>, volumes: &Volumes) {
+    for (kind, of_kind) in [("config_map", &volumes.config_map), ("secret", &volumes.secret)] {
+        for (table, volume) in section.tables(kind).iter().zip(of_kind) {
+            for path in volume.items.values().filter(|path| path.is_empty() || !is_path_within(path)) {
+                let message =
+                    format!("{path:?} must be a path within the volume: without / at its beginning and without ..");
+                table.problem(Severity::Error, "items", message);
+            }
+        }
+    }
+    for (table, volume) in section.tables("host_path").iter().zip(&volumes.host_path) {
+        if let Some(path) = volume.host_path.as_ref().filter(|path| has_steps_up(path)) {
+            table.problem(Severity::Error, "host_path", format!("{path:?} must not have .. in it"));
+        }
+    }
+    for (table, volume) in section.tables("nfs").iter().zip(&volumes.nfs) {
+        if !volume.path.is_empty() && !volume.path.starts_with('/') {
+            table.problem(Severity::Error, "path", format!("{:?} must begin with /", volume.path));
+        }
+    }
+    for (table, volume) in section.tables("csi").iter().zip(&volumes.csi) {
+        let driver = &volume.driver;
+        let is_name = is_object_name(&driver.to_ascii_lowercase()) && driver.len() <= LONGEST_DRIVER;
+        if !driver.is_empty() && !is_name {
+            let message =
+                format!("{driver:?} is no name of a driver: that is a domain of up to {LONGEST_DRIVER} characters");
+            table.problem(Severity::Error, "driver", message);
+        }
+    }
+}
+
+/// Longest name of a CSI driver (Kubernetes API).
+const LONGEST_DRIVER: usize = 63;
 
 fn all<'v, 'd>(section: &Section<'d>, volumes: &'v Volumes) -> Vec<Volume<'v, 'd>> {
     let Volumes { host_path, pvc, config_map, secret, empty_dir, csi, nfs } = volumes;

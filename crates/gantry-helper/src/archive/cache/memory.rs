@@ -63,7 +63,7 @@ fn state(root: &Root, paths: &BTreeSet<PathBuf>) -> Vec<u8> {
         for number in [status.length, status.inode] {
             digest.update(number.to_le_bytes());
         }
-        for number in [status.modified.0, status.modified.1] {
+        for number in [status.modified.seconds, status.modified.nanoseconds] {
             digest.update(number.to_le_bytes());
         }
     }

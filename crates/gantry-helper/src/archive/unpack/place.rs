@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use super::UnpackError;
+use crate::archive::root::Owner;
 use crate::limits::{UNPACK_BUFFER, UNPACKED_ENTRIES, UNPACKED_SHARE};
 
 /// Zeros that are a hole, if they come at once: a block of most file systems.
@@ -33,7 +34,7 @@ pub(super) struct Attributes {
     /// The nine bits for reading, writing and executing.
     pub(super) mode: u32,
     pub(super) modified: Option<SystemTime>,
-    pub(super) owner: Option<(u32, u32)>,
+    pub(super) owner: Option<Owner>,
 }
 
 /// Fills a directory.
@@ -302,7 +303,8 @@ impl Attributes {
     /// file system, and most files have no other owner than this process gives them.
     fn apply(&self, file: &File) -> io::Result<()> {
         let now = file.metadata()?;
-        if let Some((uid, gid)) = self.owner.filter(|owner| *owner != (now.uid(), now.gid())) {
+        let is_now = Owner { uid: now.uid(), gid: now.gid() };
+        if let Some(Owner { uid, gid }) = self.owner.filter(|owner| *owner != is_now) {
             // Possible for root only, and only a courtesy.
             let _ = fchown(file, Some(uid), Some(gid));
         }

@@ -14,6 +14,7 @@ use tar::{Archive, EntryType};
 
 use super::UnpackError;
 use super::place::{Attributes, Entry, Placer, inside};
+use crate::archive::root::Owner;
 use crate::limits::{TAR_HEADER, TAR_TAIL, UNPACK_BLOCKS, UNPACK_BUFFER, ZSTD_WINDOW_LOG};
 
 pub(super) fn unpack(input: impl Read + Send, placer: &mut Placer) -> Result<(), UnpackError> {
@@ -149,7 +150,7 @@ fn attributes<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<Attributes> {
             .mtime()
             .ok()
             .map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(MAX_TIME))),
-        owner: id(header.uid()).zip(id(header.gid())),
+        owner: id(header.uid()).zip(id(header.gid())).map(|(uid, gid)| Owner { uid, gid }),
     })
 }
 

@@ -14,6 +14,7 @@ use zip::read::ZipFile;
 
 use super::UnpackError;
 use super::place::{Attributes, Entry, Placer, inside};
+use crate::archive::root::Owner;
 
 pub(super) fn unpack(file: File, placer: &mut Placer) -> Result<(), UnpackError> {
     let mut archive = ZipArchive::new(io::BufReader::new(file))?;
@@ -78,13 +79,14 @@ fn modified<R: Read>(entry: &ZipFile<'_, R>) -> Option<SystemTime> {
 }
 
 /// User and group of the extra field 0x7875, where both have the usual four bytes.
-fn owner(mut data: &[u8]) -> Option<(u32, u32)> {
+fn owner(mut data: &[u8]) -> Option<Owner> {
     while let [id_low, id_high, size_low, size_high, rest @ ..] = data {
         let size = usize::from(u16::from_le_bytes([*size_low, *size_high]));
         let (field, tail) = rest.split_at_checked(size)?;
         if u16::from_le_bytes([*id_low, *id_high]) == 0x7875 {
             let [1, 4, u0, u1, u2, u3, 4, g0, g1, g2, g3] = field else { return None };
-            return Some((u32::from_le_bytes([*u0, *u1, *u2, *u3]), u32::from_le_bytes([*g0, *g1, *g2, *g3])));
+            let id = |bytes| u32::from_le_bytes(bytes);
+            return Some(Owner { uid: id([*u0, *u1, *u2, *u3]), gid: id([*g0, *g1, *g2, *g3]) });
         }
         data = tail;
     }

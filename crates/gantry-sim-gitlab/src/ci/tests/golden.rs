@@ -79,6 +79,7 @@ fn show_job(out: &mut String, job: &CiJob) {
     if let Some(needs) = &job.needs {
         line("  needs: ", needs.iter().map(|need| need.job.as_str()).collect::<Vec<_>>().join(", "));
     }
-    let more = (&job.tags, job.timeout_seconds, job.retry.max, job.parallel, job.interruptible);
+    let node = job.parallel.map(|node| (node.index, node.total));
+    let more = (&job.tags, job.timeout_seconds, job.retry.max, node, job.interruptible);
     line("  more: ", format!("{more:?}"));
 }

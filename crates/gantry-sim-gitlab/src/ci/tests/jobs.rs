@@ -1,6 +1,6 @@
 //! What each keyword of a job becomes.
 
-use super::super::{AllowFailure, When};
+use super::super::{AllowFailure, CiNode, When};
 use super::{job, names, pairs, pipeline, warnings};
 
 #[test]
@@ -299,13 +299,13 @@ fn parallel_jobs_are_numbered() {
     let pipeline = pipeline("a: {script: x, parallel: 3}");
     assert_eq!(names(&pipeline), ["a 1/3", "a 2/3", "a 3/3"]);
     let places: Vec<_> = pipeline.jobs.iter().map(|job| job.parallel).collect();
-    assert_eq!(places, [Some((1, 3)), Some((2, 3)), Some((3, 3))]);
+    assert_eq!(places, [1, 2, 3].map(|index| Some(CiNode { index, total: 3 })));
 }
 
 #[test]
 fn one_instance_is_a_parallel_job_too() {
     let job = job("a: {script: x, parallel: 1}");
-    assert_eq!((job.name.as_str(), job.parallel), ("a 1/1", Some((1, 1))));
+    assert_eq!((job.name.as_str(), job.parallel), ("a 1/1", Some(CiNode { index: 1, total: 1 })));
 }
 
 #[test]
@@ -334,7 +334,7 @@ a:
     let last = pipeline.jobs.last().expect("a job");
     assert_eq!(
         (pairs(last), last.tags.clone(), last.parallel),
-        (vec!["OS=bsd".to_owned()], vec!["bsd".to_owned()], Some((5, 5)))
+        (vec!["OS=bsd".to_owned()], vec!["bsd".to_owned()], Some(CiNode { index: 5, total: 5 }))
     );
 }
 

@@ -62,6 +62,27 @@ image2: debian
 }
 
 #[test]
+fn what_jobs_alone_have_is_named_as_that_in_default() {
+    assert_eq!(
+        problems("default: {script: [make], stage: build}\na: {script: x}\n"),
+        [
+            "1: default config contains unknown keys: script; jobs have `script` each for itself, or by `extends`",
+            "1: default config contains unknown keys: stage; jobs have `stage` each for itself, or by `extends`",
+        ]
+    );
+}
+
+#[test]
+fn a_text_that_needs_quotes_is_named_as_that() {
+    let said = problems("a:\n  script:\n    - curl -H 'Accept: text/html' --data \"x: y\" z\n");
+    let hint = "; a text with a colon and a blank in it must stand between quotes, or below a `|`";
+    assert!(
+        said.len() == 1 && said[0].starts_with("3: invalid YAML at column ") && said[0].ends_with(hint),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn a_problem_in_default_is_reported_once() {
     assert_eq!(
         problems("default: {timeout: never, tagz: [a]}\na: {script: x}\nb: {script: x}\n"),

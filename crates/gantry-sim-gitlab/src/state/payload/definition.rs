@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::job_variables;
-use crate::ci::{CiArtifact, CiCache, CiImage, CiJob, CiJobInput, CiVariable, When};
+use crate::ci::{CiArtifact, CiCache, CiImage, CiJob, CiJobInput, CiNode, CiVariable, When};
 use crate::state::World;
 use crate::state::job::Job;
 use crate::state::pipelines::Pipeline;
@@ -51,7 +51,7 @@ fn variables(world: &World, job: &Job, pipeline: &Pipeline, definition: &CiJob, 
     if let Some(name) = &pipeline.name {
         all.push(Variable::public("CI_PIPELINE_NAME", name.as_str()));
     }
-    if let Some((index, total)) = definition.parallel {
+    if let Some(CiNode { index, total }) = definition.parallel {
         all.push(Variable::public("CI_NODE_INDEX", index.to_string()));
         all.push(Variable::public("CI_NODE_TOTAL", total.to_string()));
     }

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use super::Worker;
 use crate::{
     events::{self, Kind},
-    faults::Coming,
+    faults::{Coming, PodFault},
     kubelet::{
-        PodFault, disk,
+        disk,
         record::{self, Restart, Role},
-        status,
+        status::{self, Failure},
     },
     store::{Verdict, object},
 };
@@ -62,7 +62,7 @@ impl Worker {
         }
         let message = "Pod was active on the node longer than the specified deadline";
         events::record(&self.cluster, &self.pod, &events::kubelet(Kind::Normal, "DeadlineExceeded", message));
-        self.whole.failed = Some(("DeadlineExceeded".to_owned(), message.to_owned()));
+        self.whole.failed = Some(Failure { reason: "DeadlineExceeded".to_owned(), message: message.to_owned() });
         let grace = self.grace();
         self.stop(grace).await;
     }
@@ -71,7 +71,7 @@ impl Worker {
         match pod_fault {
             PodFault::Evict { reason, message } => {
                 events::record(&self.cluster, &self.pod, &events::kubelet(Kind::Warning, &reason, &message));
-                self.whole.failed = Some((reason, message.clone()));
+                self.whole.failed = Some(Failure { reason, message: message.clone() });
                 self.stop(Duration::ZERO).await;
                 if self.cluster.config.disruption_conditions {
                     self.disrupted(&message);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::lines::{compare, numbers};
+use super::lines::{Compared, compare, numbers};
 use super::stage::Stage;
 use super::table::Row;
 use super::watch::Watch;
@@ -149,7 +149,7 @@ impl Jobs {
         let all = Self::all(gitlab).await?;
         for job in self.newest(gitlab).await? {
             let text = Self::text(gitlab, job.id).await?;
-            let (missing, mut doubled) = compare(&text, job.is_final().then_some(self.last));
+            let Compared { missing, mut doubled } = compare(&text, job.is_final().then_some(self.last));
             for earlier in all.iter().filter(|other| other.name == job.name && other.id != job.id) {
                 let twice = numbers(&Self::text(gitlab, earlier.id).await?).count();
                 doubled += u32::try_from(twice).unwrap_or(u32::MAX);
@@ -196,7 +196,7 @@ mod tests {
         let log = "2026-01-02T03:04:05.000000Z 01O \x1b[0;m\n2026-01-02T03:04:05.000000Z 01O line 1\nline 2\n";
         let text = plain(log);
         assert!(text.contains("\nline 1\n"));
-        assert_eq!(compare(&text, Some(3)), (1, 0));
-        assert_eq!(compare("line 1\nline 3\nline 3\nline 2\n", None), (1, 2));
+        assert_eq!(compare(&text, Some(3)), Compared { missing: 1, doubled: 0 });
+        assert_eq!(compare("line 1\nline 3\nline 3\nline 2\n", None), Compared { missing: 1, doubled: 2 });
     }
 }

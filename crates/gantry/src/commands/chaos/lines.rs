@@ -5,9 +5,18 @@ pub(crate) fn numbers(text: &str) -> impl Iterator<Item = u32> {
     text.lines().filter_map(|line| line.strip_prefix("line ")?.trim_end().parse::<u32>().ok())
 }
 
-/// How many lines are missing, and how many are there once too often or in a wrong place. `last`:
-/// the number of the last line, where it must be there.
-pub(crate) fn compare(text: &str, last: Option<u32>) -> (u32, u32) {
+/// What is wrong with the lines of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Compared {
+    /// Lines that are not there.
+    pub(crate) missing: u32,
+    /// Lines that are there once too often, or in a wrong place.
+    pub(crate) doubled: u32,
+}
+
+/// Looks for lines that are missing or doubled. `last`: the number of the last line, where it must
+/// be there.
+pub(crate) fn compare(text: &str, last: Option<u32>) -> Compared {
     let (mut next, mut missing, mut doubled) = (1, 0, 0);
     for number in numbers(text) {
         if number < next {
@@ -17,5 +26,5 @@ pub(crate) fn compare(text: &str, last: Option<u32>) -> (u32, u32) {
             next = number + 1;
         }
     }
-    (missing + last.map_or(0, |last| (last + 1).saturating_sub(next)), doubled)
+    Compared { missing: missing + last.map_or(0, |last| (last + 1).saturating_sub(next)), doubled }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gantry_sim_gitlab::ProjectVariable;
+use gantry_sim_gitlab::{ProjectVariable, TokenAccess};
 
 use super::BadInput;
 use super::git::{commit_of, git};
@@ -188,8 +188,9 @@ impl Project {
     }
 
     /// Which projects let in whose jobs.
-    pub(super) fn token_access(&self) -> Vec<(String, String)> {
-        self.neighbours.iter().map(|other| (other.name.clone(), self.name.clone())).collect()
+    pub(super) fn token_access(&self) -> Vec<TokenAccess> {
+        let to_us = |project: &str| TokenAccess { project: project.to_owned(), by: self.name.clone() };
+        self.neighbours.iter().map(|other| to_us(&other.name)).collect()
     }
 
     /// What the pipeline is of.

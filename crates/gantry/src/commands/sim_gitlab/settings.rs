@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use gantry_sim_gitlab::{RateLimits, Settings, Timing};
+use gantry_sim_gitlab::{CloneToken, RateLimits, Settings, Timing, TokenAccess};
 
 /// What the administrator of a GitLab sets.
 #[derive(Debug, Args)]
@@ -13,11 +13,11 @@ use gantry_sim_gitlab::{RateLimits, Settings, Timing};
 pub(crate) struct SettingsArgs {
     /// Let jobs of OTHER clone PROJECT; by default a job can clone its own project only. May be
     /// repeated
-    #[arg(long = "allow-job-token", value_name = "PROJECT=OTHER", value_parser = pair)]
-    token_access: Vec<(String, String)>,
+    #[arg(long = "allow-job-token", value_name = "PROJECT=OTHER", value_parser = token_access)]
+    token_access: Vec<TokenAccess>,
     /// Access token that may clone PROJECT, with any user name; may be repeated
-    #[arg(long = "clone-token", value_name = "TOKEN=PROJECT", value_parser = token_pair)]
-    clone_tokens: Vec<(String, String)>,
+    #[arg(long = "clone-token", value_name = "TOKEN=PROJECT", value_parser = clone_token)]
+    clone_tokens: Vec<CloneToken>,
     /// Personal access token that resets runner tokens by id
     #[arg(long, value_name = "glpat-…")]
     access_token: Option<String>,
@@ -142,17 +142,19 @@ impl TimingArgs {
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+fn token_access(text: &str) -> Result<TokenAccess, String> {
     match text.split_once('=') {
-        Some((open, to)) if !open.is_empty() && !to.is_empty() => Ok((open.to_owned(), to.to_owned())),
+        Some((project, by)) if !project.is_empty() && !by.is_empty() => {
+            Ok(TokenAccess { project: project.to_owned(), by: by.to_owned() })
+        }
         _ => Err("write PROJECT=OTHER, such as group/library=group/app".to_owned()),
     }
 }
 
-fn token_pair(text: &str) -> Result<(String, String), String> {
+fn clone_token(text: &str) -> Result<CloneToken, String> {
     match text.split_once('=') {
         Some((token, project)) if !token.is_empty() && !project.is_empty() => {
-            Ok((token.to_owned(), project.to_owned()))
+            Ok(CloneToken { token: token.to_owned(), project: project.to_owned() })
         }
         _ => Err("write TOKEN=PROJECT, such as glpat-mine=group/library".to_owned()),
     }

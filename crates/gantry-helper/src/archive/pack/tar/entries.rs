@@ -231,9 +231,9 @@ fn shrinks(file: &File, length: u64) -> io::Result<bool> {
 fn header(status: &Status) -> Header {
     let mut header = Header::new_gnu();
     header.set_mode(status.mode & 0o7777);
-    header.set_uid(u64::from(status.owner.0));
-    header.set_gid(u64::from(status.owner.1));
-    header.set_mtime(u64::try_from(status.modified.0).unwrap_or(0));
+    header.set_uid(u64::from(status.owner.uid));
+    header.set_gid(u64::from(status.owner.gid));
+    header.set_mtime(u64::try_from(status.modified.seconds).unwrap_or(0));
     header.set_size(0);
     header
 }

@@ -73,6 +73,13 @@ impl std::fmt::Debug for Console {
     }
 }
 
+/// The streams of one client.
+pub(crate) struct Attachment {
+    pub(crate) stdin: Option<Input>,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Option<Output>,
+}
+
 impl Console {
     /// Standard input stays open as long as the container runs: a shell that reads from it must not
     /// see its end.
@@ -82,12 +89,12 @@ impl Console {
     }
 
     /// The streams for one more client. With a terminal there is no separate error stream.
-    pub(crate) fn attach(&self) -> (Option<Input>, Output, Option<Output>) {
+    pub(crate) fn attach(&self) -> Attachment {
         let stdin = {
             let open = self.stdin.lock().unwrap_or_else(PoisonError::into_inner).is_some();
             open.then(|| Box::pin(Shared { stdin: Arc::clone(&self.stdin), once: self.once }) as Input)
         };
-        (stdin, self.stdout.add(), (!self.tty).then(|| self.stderr.add()))
+        Attachment { stdin, stdout: self.stdout.add(), stderr: (!self.tty).then(|| self.stderr.add()) }
     }
 
     /// The container has ended.

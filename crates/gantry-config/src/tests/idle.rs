@@ -1,0 +1,174 @@
+//! Keys that do nothing because of others, or because of their own value: each is said once, and
+//! the same key alone is not.
+
+use super::{broken, good, runner};
+
+#[test]
+fn keys_that_others_leave_without_effect() {
+    let kubernetes = |lines: &str| format!("[runners.kubernetes]\n{lines}\n");
+    let cases = [
+        ("context", kubernetes("host = \"https://h:6443\"\ncontext = \"x\"")),
+        ("certificates", kubernetes("cert_file = \"/c\"\nkey_file = \"/k\"\nca_file = \"/a\"")),
+        ("flavor", kubernetes("helper_image = \"x:1\"\nhelper_image_flavor = \"ubuntu\"\nhelper_image_autoset_arch_and_os = true")),
+        (
+            "architecture",
+            kubernetes("helper_image_autoset_arch_and_os = true\nnode_selector = { \"kubernetes.io/arch\" = \"arm64\" }"),
+        ),
+        ("a flavor", kubernetes("helper_image_flavor = \"debian\"")),
+        ("pull secrets", kubernetes("image_pull_secrets = [\"a\"]\nuse_service_account_image_pull_secrets = true")),
+        ("capabilities", kubernetes("cap_add = [\"SYS_TIME\", \"KILL\"]\ncap_drop = [\"KILL\"]")),
+        ("names of capabilities", kubernetes("cap_add = [\"CAP_KILL\", \"cap_chown\", \"SYS_PTRAC\", \"net_admin\"]")),
+        ("autoscaler", "[runners.kubernetes.autoscaler]\nmax_pause_pods = 3\n".to_owned()),
+        ("a service", "[[runners.kubernetes.services]]\nalias = \"db\"\n".to_owned()),
+        (
+            "a profile",
+            "[runners.kubernetes.pod_security_context.app_armor_profile]\nlocalhost_profile = \"x\"\n".to_owned(),
+        ),
+        (
+            "labels",
+            kubernetes(
+                "pod_labels = { \"Job.runner.gitlab.com/pod\" = \"a\", \"gantry.dev/job\" = \"b\" }\n\
+                 pod_annotations = { \"gantry.dev/ticket\" = \"c\" }",
+            ),
+        ),
+        ("prepare_timeout", "prepare_timeout = \"10m\"\n".to_owned()),
+        ("caches", "[runners.cache]\nType = \"s3\"\n[runners.cache.gcs]\nBucketName = \"b\"\n".to_owned()),
+        ("a cache without a type", "[runners.cache.s3]\nBucketName = \"b\"\n".to_owned()),
+        ("mirror", "[runners.gantry]\ngit_mirror_limit = \"1Gi\"\n".to_owned()),
+        ("trial", "[runners.experimental.boot_verify]\ntimeout = \"3m\"\n".to_owned()),
+        (
+            "environment",
+            "environment = [\"KUBERNETES_CPU_LIMIT=2\", \"KUBERNETES_POD_LABELS_1=a=b\", \"FF_USE_FATZIP=1\", \"FF_TIMESTAMPS=false\"]\n\
+             [runners.feature_flags]\nFF_TIMESTAMPS = true\n"
+                .to_owned(),
+        ),
+    ];
+    let said = cases.map(|(name, config)| format!("{name}\n{}", good(&runner(&config)).1));
+    let session = format!("sessions\n{}", good("[session_server]\nadvertise_address = \"h:8093\"\n").1);
+    insta::assert_snapshot!(said.join("") + &session);
+}
+
+#[test]
+fn what_acts_is_not_said_to_do_nothing() {
+    for config in [
+        "[runners.kubernetes]\nhost = \"h:6443\"\ncert_file = \"/c\"\nkey_file = \"/k\"\nca_file = \"/a\"\n",
+        "[runners.kubernetes]\ncontext = \"x\"\nhelper_image_flavor = \"ubuntu\"\nhelper_image_autoset_arch_and_os = true\n",
+        "[runners.kubernetes]\nhelper_image = \"$HELPER\"\nhelper_image_flavor = \"ubuntu\"\n",
+        "[runners.kubernetes]\nimage_pull_secrets = []\nuse_service_account_image_pull_secrets = true\n",
+        "[runners.kubernetes]\npod_annotations = { \"job.runner.gitlab.com/name\" = \"x\" }\npod_labels = { pod = \"x\" }\n",
+        "prepare_timeout = \"1m\"\n",
+        "[runners.cache]\nMaxUploadedArchiveSize = 0\n[runners.cache.s3]\nAssumeRoleMaxConcurrency = 0\n[runners.cache.gcs]\n",
+        "[runners.experimental.boot_verify]\nenabled = false\n",
+        "environment = [\"KUBERNETES_CPU_LIMIT=2\"]\n[runners.kubernetes]\ncpu_limit_overwrite_max_allowed = \"4\"\n",
+    ] {
+        assert_eq!(good(&runner(config)).1, "", "{config}");
+    }
+}
+
+/// A list with nothing in it but mistakes is no list that allows everybody.
+#[test]
+fn a_list_of_no_numbers_allows_nobody() {
+    let users = |config: &str| good(&runner(config)).0.runners[0].kubernetes.allowed_users.clone();
+    assert_eq!(users("[runners.kubernetes]\nallowed_users = [\"bob\"]\n"), Some(Vec::new()));
+    assert_eq!(users("[runners.kubernetes]\nallowed_users = [\"bob\", \"7\"]\n"), Some(vec![7]));
+    assert_eq!(users("[runners.kubernetes]\nallowed_users = []\n"), None);
+    assert_eq!(users(""), None);
+}
+
+#[test]
+fn what_an_api_server_would_refuse_is_found_in_the_file() {
+    let affinity = "runners.kubernetes.affinity";
+    let required = "required_during_scheduling_ignored_during_execution";
+    let volume = |kind: &str, lines: &str| format!("[[runners.kubernetes.volumes.{kind}]]\n{lines}\n");
+    let cases = [
+        ("host", "[runners.kubernetes]\nhost = \"ftp://h\"\n".to_owned()),
+        ("key without certificate", "[runners.kubernetes]\nhost = \"h\"\nkey_file = \"/k\"\n".to_owned()),
+        ("limits of the pod", "[runners.kubernetes]\ncpu_limit = \"8\"\npod_cpu_limit = \"2\"\n".to_owned()),
+        (
+            "requests of the pod",
+            "[runners.kubernetes]\ncpu_limit = \"2\"\nhelper_cpu_request = \"1500m\"\npod_cpu_request = \"3\"\n".to_owned(),
+        ),
+        (
+            "limit of the pod",
+            "[runners.kubernetes]\nmemory_request = \"2Gi\"\nhelper_memory_limit = \"2Gi\"\npod_memory_limit = \"3Gi\"\n".to_owned(),
+        ),
+        ("toleration", "[runners.kubernetes]\nnode_tolerations = { \"=x\" = \"NoSchedule\" }\n".to_owned()),
+        ("search domain", "[runners.kubernetes.dns_config]\nsearches = [\"a_b.local.\", \"Bad!\"]\n".to_owned()),
+        (
+            "host alias",
+            "[[runners.kubernetes.host_aliases]]\nip = \"::1\"\nhostnames = [\"good.local\", \"Bad_Host\"]\n".to_owned(),
+        ),
+        ("our volume", volume("pvc", "name = \"gantry\"\nmount_path = \"/data\"")),
+        ("our directory", volume("pvc", "name = \"data\"\nmount_path = \"/gantry-tmp/x\"")),
+        ("everything", volume("pvc", "name = \"data\"\nmount_path = \"/\"")),
+        ("repo elsewhere", volume("empty_dir", "name = \"repo\"\nmount_path = \"/data\"")),
+        ("builds_dir", "builds_dir = \"/gantry/builds\"\n".to_owned()),
+        (
+            "items",
+            volume("config_map", "name = \"c\"\nmount_path = \"/c\"\nitems = { a = \"/abs\", b = \"../up\", c = \"\", d = \"fine/x\" }"),
+        ),
+        ("steps up", volume("host_path", "name = \"h\"\nmount_path = \"/h\"\nhost_path = \"/a/../b\"")),
+        ("nfs", volume("nfs", "name = \"n\"\nmount_path = \"/n\"\nserver = \"s\"\npath = \"export\"")),
+        ("csi", volume("csi", "name = \"d\"\nmount_path = \"/d\"\ndriver = \"not a driver\"")),
+        ("size", volume("empty_dir", "name = \"e\"\nmount_path = \"/e\"\nsize_limit = \"-1Gi\"")),
+        (
+            "seccomp",
+            "[runners.kubernetes.pod_security_context.seccomp_profile]\ntype = \"Localhost\"\nlocalhost_profile = \"/etc/x\"\n"
+                .to_owned(),
+        ),
+        (
+            "port",
+            "[runners.kubernetes.container_lifecycle.pre_stop.tcp_socket]\nport = 70000\n".to_owned(),
+        ),
+        (
+            "near other pods",
+            format!(
+                "[[{affinity}.pod_affinity.{required}]]\ntopology_key = \"a b\"\nnamespaces = [\"Bad\"]\n\
+                 [{affinity}.pod_affinity.{required}.label_selector]\nmatch_labels = {{ \"a b\" = \"x\", c = \"x y\" }}\n\
+                 [[{affinity}.pod_affinity.{required}.label_selector.match_expressions]]\nkey = \"a b\"\noperator = \"Gt\"\nvalues = [\"1\"]\n"
+            ),
+        ),
+        (
+            "nodes",
+            format!(
+                "[[{affinity}.node_affinity.{required}.node_selector_terms]]\n\
+                 [[{affinity}.node_affinity.{required}.node_selector_terms.match_expressions]]\nkey = \"a\"\noperator = \"In\"\nvalues = [\"x y\"]\n\
+                 [[{affinity}.node_affinity.{required}.node_selector_terms.match_fields]]\nkey = \"spec.x\"\noperator = \"Exists\"\n"
+            ),
+        ),
+    ];
+    let said = cases.map(|(name, config)| {
+        let said = broken(&runner(&config));
+        assert!(!said.is_empty(), "{name} is taken");
+        format!("{name}\n{said}")
+    });
+    insta::assert_snapshot!(said.join(""));
+}
+
+#[test]
+fn what_an_api_server_takes_is_no_error() {
+    let required = "runners.kubernetes.affinity.node_affinity.required_during_scheduling_ignored_during_execution";
+    for config in [
+        "[[runners.kubernetes.volumes.empty_dir]]\nname = \"repo\"\nmount_path = \"/builds/\"\n".to_owned(),
+        "builds_dir = \"/work\"\n[[runners.kubernetes.volumes.empty_dir]]\nname = \"repo\"\nmount_path = \"/work\"\n".to_owned(),
+        "[[runners.kubernetes.volumes.pvc]]\nname = \"repo\"\nmount_path = \"$WHERE\"\nsub_path = \"$CI_JOB_ID\"\n".to_owned(),
+        "[[runners.kubernetes.volumes.csi]]\nname = \"d\"\nmount_path = \"/d\"\ndriver = \"Secrets-Store.csi.k8s.io\"\n".to_owned(),
+        format!(
+            "[[{required}.node_selector_terms]]\n[[{required}.node_selector_terms.match_expressions]]\nkey = \"example.com/n\"\n\
+             operator = \"Gt\"\nvalues = [\"3\"]\n[[{required}.node_selector_terms.match_fields]]\nkey = \"metadata.name\"\n\
+             operator = \"In\"\nvalues = [\"n1\"]\n"
+        ),
+        "[runners.kubernetes]\ncpu_limit = \"2\"\npod_cpu_limit = \"2\"\npod_cpu_request = \"2\"\nnode_tolerations = { \"\" = \"\" }\n"
+            .to_owned(),
+    ] {
+        assert_eq!(broken(&runner(&config)), "", "{config}");
+    }
+}
+
+#[test]
+fn a_key_that_stands_there_twice_is_named() {
+    assert_eq!(
+        super::bad("concurrent = 1\nconcurrent = 2\n"),
+        "Error config.toml:2: duplicate key: concurrent stands there twice\n"
+    );
+}
