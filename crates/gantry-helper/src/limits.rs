@@ -216,6 +216,11 @@ pub(crate) const ARCHIVE_PIECES: usize = 8;
 pub(crate) const TAR_WORKERS: usize = 4;
 pub(crate) const TAR_JOB: u32 = 2 * 1024 * 1024;
 
+/// How much of what is before it a thread looks at again, as the library counts: a 32nd of the
+/// window, which is 64 KiB at the usual level. Its own choice is four times that, and takes a tenth
+/// of the time for some thousandths of the bytes.
+pub(crate) const TAR_OVERLAP: u32 = 4;
+
 /// Files whose entries are made at once, those that are read whole for that, and such blocks in
 /// memory for each thread that reads: 16 MiB for four of them.
 pub(crate) const TAR_BLOCK: usize = 32;
@@ -224,6 +229,20 @@ pub(crate) const TAR_BLOCKS_PER_READER: usize = 2;
 
 /// Bytes of a larger file that are read at once.
 pub(crate) const TAR_BUFFER: usize = 256 * 1024;
+
+/// Files that are held open to be sent as they are, which need no more than a quarter of the
+/// descriptors that a process has by default. Those beyond are compressed.
+pub(crate) const TAR_APART_FILES: usize = 256;
+
+/// How much of such a file is looked at to know that nothing makes it smaller: a sample of each 4
+/// MiB, of a file of any size between so many.
+pub(crate) const TAR_SAMPLE: usize = 16 * 1024;
+pub(crate) const TAR_SAMPLE_EVERY: u64 = 4 * 1024 * 1024;
+pub(crate) const TAR_SAMPLES: (u64, u64) = (8, 256);
+
+/// Bytes of a file on a volume after which the disk is told to take them: it is busy meanwhile, and
+/// the end of the file need not wait for all of them.
+pub(crate) const SYNC_PIECE: usize = 16 * 1024 * 1024;
 
 /// Entries of one archive. The largest caches that people keep have a million.
 pub(crate) const UNPACKED_ENTRIES: u64 = 10_000_000;
@@ -283,6 +302,10 @@ pub(crate) const CACHE_LARGE_PART: u64 = 1024 * 1024 * 1024;
 
 /// How long a part in memory may take to be sent: 50 KB/s are enough.
 pub(crate) const CACHE_PART_TIME: Duration = Duration::from_secs(120);
+
+/// Files of more bytes than this are hashed on their own: what a cache says of itself does not wait
+/// for them.
+pub(crate) const TREE_APART: u64 = 1024 * 1024;
 
 /// Files of a tree whose content is compared by one thread at a time, and bytes of one that are
 /// read at once.

@@ -42,39 +42,49 @@ impl Packing {
     /// The archive from its beginning. Dropping the stream ends the packing. A failure is told
     /// before the stream breaks.
     pub(super) fn stream(&self) -> ByteStream {
-        let (pieces, receiver) = mpsc::channel(ARCHIVE_PIECES);
         let shared = Arc::clone(&self.shared);
-        tasks::detach(async move {
-            let _ = tasks::blocking(move || shared.pack_into(pieces)).await;
-        });
-        Box::pin(stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) }))
+        let failure = self.shared.failure.clone();
+        written(move |out| pack(shared.style, &shared.root, &shared.paths, out), failure)
     }
 }
 
-impl Shared {
-    fn pack_into(&self, pieces: mpsc::Sender<Result<Bytes, TransportError>>) {
+/// What `write` writes on another thread, as a stream. Dropping that ends the writing. A failure is
+/// told before the stream breaks.
+pub(super) fn written(
+    write: impl FnOnce(&mut Pieces) -> Result<(), PackError> + Send + 'static,
+    failure: mpsc::Sender<PackError>,
+) -> ByteStream {
+    let (pieces, receiver) = mpsc::channel(ARCHIVE_PIECES);
+    let work = move || {
         let mut out = Pieces { buffer: BytesMut::with_capacity(ARCHIVE_PIECE), pieces };
-        let packed =
-            pack(self.style, &self.root, &self.paths, &mut out).and_then(|()| out.flush().map_err(PackError::Out));
+        let done = write(&mut out).and_then(|()| out.flush().map_err(PackError::Out));
         // Whoever does not take the archive any more knows why.
-        if let Err(error) = packed
+        if let Err(error) = done
             && !matches!(error, PackError::Out(_))
         {
             let words = error.to_string();
-            let _ = self.failure.try_send(error);
+            let _ = failure.try_send(error);
             let _ = out.pieces.blocking_send(Err(TransportError::new(TransportFault::Request, words)));
         }
-    }
+    };
+    tasks::detach(async move {
+        let _ = tasks::blocking(work).await;
+    });
+    Box::pin(stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) }))
 }
 
 /// Gathers what is written into pieces of a size that is worth sending.
-struct Pieces {
+pub(super) struct Pieces {
     buffer: BytesMut,
     pieces: mpsc::Sender<Result<Bytes, TransportError>>,
 }
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A buffer that grows is copied.
+        if self.buffer.len() + bytes.len() > ARCHIVE_PIECE {
+            self.flush()?;
+        }
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= ARCHIVE_PIECE {
             self.flush()?;

@@ -172,10 +172,16 @@ impl<'a> Opener<'a> {
 
     /// As [`Root::open_file`].
     pub(super) fn open(&mut self, relative: &Path) -> io::Result<File> {
+        let file = self.open_seen(relative)?;
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// The same for whoever has just seen that a file is there, and reads no more than its length:
+    /// what can have taken its place meanwhile makes nobody wait.
+    pub(super) fn open_seen(&mut self, relative: &Path) -> io::Result<File> {
         let (directory, name) = self.place(relative)?;
         let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = File::from(openat(directory, name, read, Mode::empty())?);
-        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        Ok(File::from(openat(directory, name, read, Mode::empty())?))
     }
 
     /// What an entry is like; a link is not followed.

@@ -98,7 +98,16 @@ impl Selection<'_> {
         } else {
             self.say(format!("{pattern}: found {} matching artifact files and directories", found.len()));
         }
-        self.found.extend(found);
+        self.add(found);
+    }
+
+    /// A set that is made at once of what is in order costs a tenth of one that grows.
+    fn add(&mut self, found: Vec<PathBuf>) {
+        if self.found.is_empty() {
+            self.found = found.into_iter().collect();
+        } else {
+            self.found.extend(found);
+        }
     }
 
     /// Everything that the pattern matches, with what is below it.
@@ -158,6 +167,8 @@ impl Selection<'_> {
         WalkDir::new(self.root.path().join(start))
             .follow_links(false)
             .follow_root_links(start.as_os_str().is_empty())
+            // In the order of the set, which then costs little to make.
+            .sort_by_file_name()
             .into_iter()
             .filter_map(Result::ok)
             .filter_map(|entry| entry.path().strip_prefix(self.root.path()).ok().map(Path::to_owned))
@@ -198,7 +209,7 @@ impl Selection<'_> {
         } else {
             self.say(format!("untracked: found {} files", found.len()));
         }
-        self.found.extend(found);
+        self.add(found);
     }
 
     fn exclude(&mut self, rule: &str) {

@@ -12,9 +12,9 @@ use std::thread;
 use sha2::{Digest as _, Sha256};
 
 use super::root::{Kind, Opener, Root};
-use crate::limits::{PACK_WORKERS, TREE_BLOCK, TREE_BUFFER};
+use crate::limits::{PACK_WORKERS, TREE_APART, TREE_BLOCK, TREE_BUFFER};
 
-/// SHA-256.
+/// Of bytes.
 type Hash = [u8; 32];
 
 /// A skippable frame of zstd, which every reader passes over: so the archive stays one for
@@ -22,7 +22,7 @@ type Hash = [u8; 32];
 const FRAME: [u8; 4] = [0x57, 0x2a, 0x4d, 0x18];
 
 /// What the frame begins with, so that it is no other's.
-const MARK: [u8; 12] = *b"gantry-tree1";
+const MARK: [u8; 12] = *b"gantry-tree2";
 
 /// What an archive keeps of a mode, beside its kind.
 const MODE: u32 = 0o170_777;
@@ -35,7 +35,7 @@ pub(super) const TRAILER: usize = 4 + 4 + MARK.len() + 2 * 32;
 pub(super) struct TreeDigest {
     /// Of names, kinds, modes, sizes and where links lead.
     listing: Hash,
-    /// Of the bytes of all files.
+    /// Of the bytes of all files: first of those up to [`TREE_APART`], then of the larger ones.
     content: Hash,
 }
 
@@ -56,6 +56,36 @@ impl TreeDigest {
     }
 }
 
+/// Hashes the bytes of a file. Those of a large one with BLAKE3, which is several times as fast as
+/// SHA-256 for them, also where the processor has no instructions for that.
+pub(super) enum ContentHasher {
+    Small(Sha256),
+    Large(Box<blake3::Hasher>),
+}
+
+impl ContentHasher {
+    /// For a file of that length.
+    pub(super) fn new(length: u64) -> Self {
+        if length > TREE_APART { Self::Large(Box::default()) } else { Self::Small(Sha256::new()) }
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Small(hasher) => hasher.update(bytes),
+            Self::Large(hasher) => {
+                hasher.update(bytes);
+            }
+        }
+    }
+
+    pub(super) fn end(self) -> Hash {
+        match self {
+            Self::Small(hasher) => hasher.finalize().into(),
+            Self::Large(hasher) => hasher.finalize().into(),
+        }
+    }
+}
+
 /// Some entries of a tree, as their digest is made of them.
 #[derive(Default)]
 pub(super) struct TreePart {
@@ -73,7 +103,7 @@ impl TreePart {
     }
 
     /// A file of that length; the hash of its bytes is given to [`Self::bytes`], or to the hasher
-    /// after this part.
+    /// after this part. Of a larger one than [`TREE_APART`], the hasher is given it at any time.
     pub(super) fn file(&mut self, path: &Path, mode: u32, length: u64) {
         self.entry(path, mode, &length.to_le_bytes());
     }
@@ -98,10 +128,12 @@ impl TreePart {
 }
 
 /// Makes the digest of a tree, part by part.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct TreeHasher {
     listing: Sha256,
     content: Sha256,
+    /// Hashes of the bytes of the files that are larger than [`TREE_APART`].
+    apart: Vec<Hash>,
 }
 
 impl TreeHasher {
@@ -116,7 +148,23 @@ impl TreeHasher {
         self.content.update(hash);
     }
 
-    pub(super) fn digest(self) -> TreeDigest {
+    /// The latest file is larger than [`TREE_APART`]. Gives where the hash of its bytes goes.
+    pub(super) fn place_apart(&mut self) -> usize {
+        self.apart.push(Hash::default());
+        self.apart.len() - 1
+    }
+
+    /// The hash of the bytes of such a file.
+    pub(super) fn bytes_apart(&mut self, place: usize, hash: Hash) {
+        if let Some(place) = self.apart.get_mut(place) {
+            *place = hash;
+        }
+    }
+
+    pub(super) fn digest(mut self) -> TreeDigest {
+        for hash in &self.apart {
+            self.content.update(hash);
+        }
         TreeDigest { listing: self.listing.finalize().into(), content: self.content.finalize().into() }
     }
 }
@@ -124,7 +172,8 @@ impl TreeHasher {
 /// Whether the files are those that `known` was made of. They are read only where everything else
 /// about them is the same.
 pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest) -> io::Result<bool> {
-    let (mut tree, mut files, mut opener) = (TreeHasher::default(), Vec::new(), Opener::new(root));
+    let (mut tree, mut opener) = (TreeHasher::default(), Opener::new(root));
+    let (mut files, mut large) = (Vec::new(), Vec::new());
     let mut part = TreePart::default();
     for path in paths {
         let Ok(status) = opener.status(path) else { continue };
@@ -133,7 +182,8 @@ pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest
             Kind::Link => part.link(path, status.mode, &opener.link(path)?),
             Kind::File => {
                 part.file(path, status.mode, status.length);
-                files.push(path.as_path());
+                let list = if status.length > TREE_APART { &mut large } else { &mut files };
+                list.push((path.as_path(), status.length));
             }
             Kind::Other => {}
         }
@@ -143,22 +193,26 @@ pub(super) fn is_same(root: &Root, paths: &BTreeSet<PathBuf>, known: &TreeDigest
     if Hash::from(tree.listing.clone().finalize()) != known.listing {
         return Ok(false);
     }
-    for hash in hashes(root, &files)? {
+    for hash in hashes(root, &files, TREE_BLOCK)? {
         tree.bytes(&hash);
+    }
+    for hash in hashes(root, &large, 1)? {
+        let place = tree.place_apart();
+        tree.bytes_apart(place, hash);
     }
     Ok(tree.digest() == *known)
 }
 
-/// The hash of each file, on all cores.
-fn hashes(root: &Root, files: &[&Path]) -> io::Result<Vec<Hash>> {
+/// The hash of each file of that length, on all cores, each of which takes so many at once.
+fn hashes(root: &Root, files: &[(&Path, u64)], at_once: usize) -> io::Result<Vec<Hash>> {
     let next = AtomicUsize::new(0);
-    let blocks: Vec<&[&Path]> = files.chunks(TREE_BLOCK).collect();
+    let blocks: Vec<&[(&Path, u64)]> = files.chunks(at_once).collect();
     let work = || -> io::Result<Vec<(usize, Vec<Hash>)>> {
         let (mut opener, mut buffer, mut done) = (Opener::new(root), vec![0; TREE_BUFFER], Vec::new());
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(block) = blocks.get(number) else { return Ok(done) };
-            let hashes = block.iter().map(|path| hash(&mut opener, path, &mut buffer));
+            let hashes = block.iter().map(|(path, length)| hash(&mut opener, path, *length, &mut buffer));
             done.push((number, hashes.collect::<io::Result<_>>()?));
         }
     };
@@ -175,12 +229,12 @@ fn hashes(root: &Root, files: &[&Path]) -> io::Result<Vec<Hash>> {
     Ok(all.into_iter().flat_map(|(_, hashes)| hashes).collect())
 }
 
-fn hash(opener: &mut Opener<'_>, path: &Path, buffer: &mut [u8]) -> io::Result<Hash> {
+fn hash(opener: &mut Opener<'_>, path: &Path, length: u64, buffer: &mut [u8]) -> io::Result<Hash> {
     let mut file = opener.open(path)?;
-    let mut hash = Sha256::new();
+    let mut hash = ContentHasher::new(length);
     loop {
         match file.read(buffer) {
-            Ok(0) => return Ok(hash.finalize().into()),
+            Ok(0) => return Ok(hash.end()),
             Ok(count) => hash.update(buffer.get(..count).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),

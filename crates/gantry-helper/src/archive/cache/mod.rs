@@ -1,7 +1,9 @@
 //! Restores and saves caches, in a child process of the agent. Whatever goes wrong is said in the
 //! job log with its cause, and fails no job: what a cache does not give, the job makes anew.
 
+mod archive;
 mod cut;
+mod eager;
 mod fetch;
 mod files;
 pub(crate) mod job;

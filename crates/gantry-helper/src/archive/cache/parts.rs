@@ -165,5 +165,5 @@ fn put(url: &str, content: Content) -> Call<'_> {
 }
 
 fn bare(method: Method, url: &str) -> Call<'_> {
-    Call { method, url, headers: Vec::new(), content: Content::Bytes(Bytes::new()), is_whole: false }
+    Call { method, url, headers: Vec::new(), content: Content::Bytes(Bytes::new()) }
 }

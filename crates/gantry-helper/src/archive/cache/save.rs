@@ -1,13 +1,14 @@
 //! Saves caches: what has changed since it was restored is packed and sent, or put on a volume.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Seek as _, Write as _};
+use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::Arc;
 
 use gantry_core::error_chain::chain;
 use gantry_wire::cache::{CacheFile, CachePlace, CacheSave, CacheTransfer, SaveCaches, SignedRequest};
 
+use super::archive::Archive;
+use super::eager::EagerFile;
 use super::files::NewFile;
 use super::job::CacheJob;
 use super::parts::Upload;
@@ -163,17 +164,17 @@ impl Target<'_> {
         }
     }
 
-    /// Packs, then sends.
+    /// Packs until the length is known, then sends: a request of one piece says it first.
     async fn whole(&self, sender: &Sender<'_>, chosen: Chosen, request: &SignedRequest) -> Result<(), CacheTrouble> {
         let directory = &self.job.scratch_dir;
         let scratch = tempfile::tempfile_in(directory)
             .map_err(|source| CacheTrouble::Scratch { directory: directory.clone(), source })?;
-        let archive = pack_into(chosen, self.style, scratch).await?;
-        let size = archive.metadata().map_or(0, |metadata| metadata.len());
+        let archive = Archive::pack(chosen, self.style, scratch).await?;
+        let size = archive.length();
         if let Some(most) = most(self.transfer).filter(|most| size > *most) {
             return self.too_large(Some(size), most, Packed::In(archive)).await;
         }
-        sender.put(request, Content::File(archive, size)).await
+        sender.put(request, Content::Archive(archive)).await
     }
 
     async fn too_large(&self, size: Option<u64>, most: u64, packed: Packed) -> Result<(), CacheTrouble> {
@@ -190,7 +191,7 @@ impl Target<'_> {
 
 /// What there is of an archive.
 enum Packed {
-    In(File),
+    In(Archive),
     Not(Chosen),
 }
 
@@ -226,31 +227,26 @@ fn style() -> Style {
     Style { format, level }
 }
 
-async fn pack_into(chosen: Chosen, style: Style, file: File) -> Result<File, CacheTrouble> {
-    let packed = tasks::blocking(move || -> Result<File, CacheTrouble> {
-        let mut out = BufWriter::new(file);
-        pack(style, &chosen.root, &chosen.paths, &mut out)?;
-        out.flush().map_err(crate::archive::pack::PackError::Out)?;
-        out.into_inner().map_err(|error| crate::archive::pack::PackError::Out(error.into_error()).into())
-    });
-    packed.await.map_err(CacheTrouble::Thread)?
-}
-
 async fn to_volume(chosen: Chosen, style: Style, place: &CacheFile) -> Result<(), CacheTrouble> {
-    let new = NewFile::make(place)?;
-    let clone = new.file.try_clone().map_err(|source| CacheTrouble::File { path: place.path.clone(), source })?;
-    pack_into(chosen, style, clone).await?;
-    new.publish()
+    write_to_volume(place, move |out| Ok(pack(style, &chosen.root, &chosen.paths, out)?)).await
 }
 
-async fn copy_to_volume(mut archive: File, place: &CacheFile) -> Result<(), CacheTrouble> {
-    let mut new = NewFile::make(place)?;
-    let path = place.path.clone();
-    let copied = tasks::blocking(move || -> io::Result<NewFile> {
-        archive.rewind()?;
-        io::copy(&mut archive, &mut new.file)?;
-        Ok(new)
+async fn copy_to_volume(archive: Archive, place: &CacheFile) -> Result<(), CacheTrouble> {
+    write_to_volume(place, move |out| archive.write(out)).await
+}
+
+async fn write_to_volume(
+    place: &CacheFile,
+    write: impl FnOnce(&mut BufWriter<EagerFile>) -> Result<(), CacheTrouble> + Send + 'static,
+) -> Result<(), CacheTrouble> {
+    let new = NewFile::make(place)?;
+    let trouble = |source| CacheTrouble::File { path: place.path.clone(), source };
+    let file = EagerFile::new(new.file.try_clone().map_err(trouble)?).map_err(trouble)?;
+    let written = tasks::blocking(move || -> Result<io::Result<()>, CacheTrouble> {
+        let mut out = BufWriter::new(file);
+        write(&mut out)?;
+        Ok(out.into_inner().map_err(io::IntoInnerError::into_error).and_then(EagerFile::end))
     });
-    let new = copied.await.map_err(CacheTrouble::Thread)?.map_err(|source| CacheTrouble::File { path, source })?;
+    written.await.map_err(CacheTrouble::Thread)??.map_err(trouble)?;
     new.publish()
 }

@@ -19,9 +19,11 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::io::AsyncReadExt as _;
 use url::Url;
 
+use super::archive::Archive;
 use super::trouble::CacheTrouble;
 use super::{connect, limit, shown, warn};
 use crate::archive::meter::Meter;
+use crate::archive::pack::PackError;
 use crate::limits::{ARCHIVE_PIECE, CACHE_IDLE, CACHE_PART_TIME, CACHE_UPLOAD_PAUSE, CACHE_UPLOAD_TRIES, REFUSAL_BODY};
 
 /// A store and how it is reached.
@@ -38,8 +40,6 @@ pub(super) struct Call<'a> {
     pub(super) url: &'a str,
     pub(super) headers: Vec<(String, String)>,
     pub(super) content: Content,
-    /// It is all of a cache, which is counted nowhere else.
-    pub(super) is_whole: bool,
 }
 
 /// What a request brings.
@@ -48,6 +48,8 @@ pub(super) enum Content {
     Bytes(Bytes),
     /// A file of that length.
     File(File, u64),
+    /// All of a cache.
+    Archive(Archive),
 }
 
 /// A good answer.
@@ -78,9 +80,7 @@ impl<'a> Sender<'a> {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str())) {
             headers.push((CONTENT_TYPE.to_string(), "application/octet-stream".to_owned()));
         }
-        self.send(Call { method: Method::PUT, url: request.url.expose(), headers, content, is_whole: true })
-            .await
-            .map(|_| ())
+        self.send(Call { method: Method::PUT, url: request.url.expose(), headers, content }).await.map(|_| ())
     }
 
     /// Sends until an answer stands. Nobody may tell by it whether an earlier try has arrived.
@@ -111,18 +111,20 @@ impl<'a> Sender<'a> {
         let progress = Progress::default();
         let (body, head) = match &mut call.content {
             Content::Bytes(bytes) => (Body::Bytes(bytes.clone()), CACHE_PART_TIME),
-            Content::File(file, length) => {
-                let mut bytes = pieces(file)?;
-                if call.is_whole {
-                    bytes = Meter::new("Uploading cache", Some(*length)).watch(bytes);
-                }
+            Content::File(file, _) => (Body::Stream(progress.watch(pieces(file)?)), limit(self.transfer)),
+            // Which is counted nowhere else.
+            Content::Archive(archive) => {
+                let bytes = Meter::new("Uploading cache", Some(archive.length())).watch(archive.stream()?);
                 (Body::Stream(progress.watch(bytes)), limit(self.transfer))
             }
         };
         let request = request.body(body).map_err(|_| CacheTrouble::Link)?;
         let unreachable = |source| CacheTrouble::Unreachable { store: store.clone(), source };
         let answer = tokio::select! {
-            answer = self.transport.send(request, Timeouts { head, idle: CACHE_IDLE }) => answer.map_err(unreachable)?,
+            answer = self.transport.send(request, Timeouts { head, idle: CACHE_IDLE }) => {
+                let failure = call.content.failure();
+                answer.map_err(|source| failure.map_or_else(|| unreachable(source), CacheTrouble::from))?
+            }
             pause = progress.stalls() => {
                 let seconds = pause.as_secs();
                 return Err(CacheTrouble::Store(format!("{store} has taken nothing of the archive for {seconds} s")));
@@ -149,6 +151,15 @@ impl Content {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(_, length) => *length,
+            Self::Archive(archive) => archive.length(),
+        }
+    }
+
+    /// Why it broke off by itself, if it did.
+    fn failure(&mut self) -> Option<PackError> {
+        match self {
+            Self::Archive(archive) => archive.failure(),
+            _ => None,
         }
     }
 }
@@ -188,7 +199,7 @@ impl Progress {
 }
 
 /// The bytes of a file, from its beginning.
-fn pieces(file: &mut File) -> Result<ByteStream, CacheTrouble> {
+pub(super) fn pieces(file: &mut File) -> Result<ByteStream, CacheTrouble> {
     let scratch = |source| CacheTrouble::File { path: "of the packed cache".to_owned(), source };
     file.rewind().map_err(scratch)?;
     let file = tokio::fs::File::from_std(file.try_clone().map_err(scratch)?);

@@ -19,6 +19,7 @@ use flate2::{Compression, GzBuilder};
 use super::root::Root;
 use super::warn;
 pub(super) use style::{Format, Level, Style};
+pub(super) use tar::Tail;
 
 /// Why there is no archive.
 #[derive(Debug, thiserror::Error)]
@@ -52,14 +53,25 @@ pub(super) fn pack(
     paths: &BTreeSet<PathBuf>,
     out: &mut (impl Write + Send),
 ) -> Result<(), PackError> {
+    pack_head(style, root, paths, out)?.map_or(Ok(()), |tail| tail.write(out))
+}
+
+/// The same without what comes last and whose length is known already.
+pub(super) fn pack_head(
+    style: Style,
+    root: &Root,
+    paths: &BTreeSet<PathBuf>,
+    out: &mut (impl Write + Send),
+) -> Result<Option<Tail>, PackError> {
     let Style { format, level } = style;
     match format {
         Format::Zip => zip::zip(level.deflate(), root, paths, out),
         Format::ZipZstd => zip::zip(workers::Method::Zstd(level.zstd()), root, paths, out),
-        Format::TarZstd => tar::tar_zstd(level.zstd(), root, paths, out),
+        Format::TarZstd => return tar::head(level.zstd(), root, paths, out).map(Some),
         Format::Gzip => gzip(root, paths, out),
         Format::Raw => raw(root, paths, out),
     }
+    .map(|()| None)
 }
 
 /// One member per file, one after the other. Unlike the reference, directories among the matches

@@ -4,7 +4,9 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::mem;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,7 +16,7 @@ use tar::{Builder, EntryType, Header};
 use super::{PackError, io_error, padding};
 use crate::archive::root::{Kind, Opener, Root, Status};
 use crate::archive::tree::TreePart;
-use crate::limits::TAR_SMALL;
+use crate::limits::{TAR_SAMPLE, TAR_SAMPLE_EVERY, TAR_SAMPLES, TAR_SMALL, TREE_APART};
 
 /// The entries of some paths, in their order.
 pub(super) type Block = Vec<Item>;
@@ -24,6 +26,8 @@ pub(super) enum Item {
     Entries(Entries),
     /// The content of the entry before.
     Large(Large),
+    /// A file that nothing makes smaller. Its entry comes at the end.
+    Apart(Apart),
     /// It was chosen and is not there: processes of the job may still run.
     Gone(PathBuf),
     Failed(PackError),
@@ -44,6 +48,13 @@ pub(super) struct Large {
     pub(super) length: u64,
 }
 
+/// A file that is not compressed.
+pub(super) struct Apart {
+    /// What stands before its content.
+    pub(super) head: Vec<u8>,
+    pub(super) content: Large,
+}
+
 /// Some paths and where their entries are waited for.
 pub(super) struct Order<'a> {
     paths: &'a [&'a Path],
@@ -61,10 +72,12 @@ pub(super) fn gone() -> io::Error {
     io::Error::other("the thread that reads files has ended")
 }
 
-/// Reads until nobody orders any more.
-pub(super) fn read(root: &Root, orders: &Mutex<Receiver<Order<'_>>>) {
+/// Reads until nobody orders any more. `room` is how many files may still be set apart, by all
+/// readers.
+pub(super) fn read(root: &Root, orders: &Mutex<Receiver<Order<'_>>>, room: &AtomicUsize) {
     let mut reader = Reader {
         opener: Opener::new(root),
+        room,
         heads: Builder::new(Vec::new()),
         entries: Entries::default(),
         block: Vec::new(),
@@ -79,6 +92,7 @@ pub(super) fn read(root: &Root, orders: &Mutex<Receiver<Order<'_>>>) {
 
 struct Reader<'a> {
     opener: Opener<'a>,
+    room: &'a AtomicUsize,
     /// Knows how long names are written.
     heads: Builder<Vec<u8>>,
     entries: Entries,
@@ -133,20 +147,39 @@ impl Reader<'_> {
             // The archive has as much of a file as it had when it was come to: its length stands
             // before its bytes.
             Kind::File => {
-                let file = self.opener.open(path).map_err(unreadable)?;
-                header.set_size(status.length);
+                let length = status.length;
+                let short = usize::try_from(length).ok().filter(|length| *length <= TAR_SMALL);
+                let file = if short.is_some() { self.opener.open_seen(path) } else { self.opener.open(path) };
+                let file = file.map_err(unreadable)?;
+                let start = self.entries.bytes.len();
+                header.set_size(length);
                 self.head(&mut header, path)?;
-                self.entries.tree.file(path, status.mode, status.length);
-                if let Some(length) = usize::try_from(status.length).ok().filter(|length| *length <= TAR_SMALL) {
-                    self.content(file, length).map_err(unreadable)
-                } else {
-                    self.finish(Item::Large(Large { path: path.to_owned(), file, length: status.length }));
-                    Ok(())
+                self.entries.tree.file(path, status.mode, length);
+                if let Some(length) = short {
+                    return self.content(file, length).map_err(unreadable);
                 }
+                let is_apart = length > TREE_APART && !shrinks(&file, length).map_err(unreadable)? && self.takes_room();
+                let content = Large { path: path.to_owned(), file, length };
+                self.finish_large(start, content, is_apart);
+                Ok(())
             }
             // Sockets, devices and pipes have no content to keep.
             Kind::Other => Ok(()),
         }
+    }
+
+    fn finish_large(&mut self, start: usize, content: Large, is_apart: bool) {
+        if is_apart {
+            let head = self.entries.bytes.split_off(start);
+            self.finish(Item::Apart(Apart { head, content }));
+        } else {
+            self.finish(Item::Large(content));
+        }
+    }
+
+    /// Whether one more file may be set apart.
+    fn takes_room(&self) -> bool {
+        self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1)).is_ok()
     }
 
     fn head(&mut self, header: &mut Header, path: &Path) -> Result<(), PackError> {
@@ -177,6 +210,21 @@ impl Reader<'_> {
         self.entries.tree.bytes(&Sha256::digest(content).into());
         Ok(())
     }
+}
+
+/// Whether a file is worth compressing, by samples from all over it: three from a hundred, at least.
+fn shrinks(file: &File, length: u64) -> io::Result<bool> {
+    let (least, most) = TAR_SAMPLES;
+    let count = (length / TAR_SAMPLE_EVERY).clamp(least, most);
+    let last = length.saturating_sub(TAR_SAMPLE as u64);
+    let (mut sample, mut read, mut packed) = (vec![0; TAR_SAMPLE], 0, 0);
+    let mut compressor = zstd::bulk::Compressor::new(1)?;
+    for number in 0..count {
+        let filled = file.read_at(&mut sample, last / (count - 1).max(1) * number)?;
+        packed += compressor.compress(sample.get(..filled).unwrap_or_default())?.len();
+        read += filled;
+    }
+    Ok(packed * 100 < read * 97)
 }
 
 /// Everything about an entry but its kind and length.
