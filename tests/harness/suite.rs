@@ -87,10 +87,28 @@ struct SuiteArgs {
     ignored: bool,
     wanted: ClusterChoice,
     at_once: Option<u32>,
+    help: bool,
 }
 
+const HELP: &str = "\
+Runs the tests whose names contain one of the filters, all without any.
+
+Usage: [OPTIONS] [FILTER…]
+
+      --cluster         on the cluster of KUBECONFIG rather than the simulated one
+      --list            names the tests, and runs none
+      --exact           filters are whole names
+      --skip FILTER     but not these; may be repeated
+      --test-threads N  as many at the same time
+  -h, --help
+
+GANTRY_TEST_BINARIES names a directory with the programs to test, GANTRY_TEST_MANAGER the one that runners are.
+";
+
 impl SuiteArgs {
-    fn read(mut args: impl Iterator<Item = String>) -> Self {
+    /// # Errors
+    /// An option that is neither ours nor one that `cargo test` and nextest hand to every test.
+    fn read(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut asked = Self::default();
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -101,11 +119,14 @@ impl SuiteArgs {
                 "--skip" => asked.skips.extend(args.next()),
                 "--test-threads" => asked.at_once = args.next().and_then(|number| number.parse().ok()),
                 "--format" | "--color" | "--logfile" | "-Z" => drop(args.next()),
-                option if option.starts_with('-') => {}
+                "--nocapture" | "--no-capture" | "--show-output" | "--quiet" | "-q" | "--bench" | "--test"
+                | "--include-ignored" => {}
+                "--help" | "-h" => asked.help = true,
+                option if option.starts_with('-') => return Err(format!("{option:?} is no option: see --help")),
                 filter => asked.filters.push(filter.to_owned()),
             }
         }
-        asked
+        Ok(asked)
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -116,7 +137,17 @@ impl SuiteArgs {
 
 /// Runs the tests that the command line asks for, in a world that is made once.
 pub fn main(tests: Vec<Test>) -> ExitCode {
-    let asked = SuiteArgs::read(std::env::args().skip(1));
+    let asked = match SuiteArgs::read(std::env::args().skip(1)) {
+        Ok(asked) => asked,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if asked.help {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
     let tests: Vec<Test> = tests.into_iter().filter(|test| asked.wants(&test.name)).collect();
     if asked.list {
         for test in &tests {
