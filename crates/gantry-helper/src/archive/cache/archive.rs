@@ -5,15 +5,17 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek as _, Write};
 use std::sync::Arc;
 
-use futures::StreamExt as _;
-use gantry_http::ByteStream;
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, stream};
+use gantry_http::{ByteStream, TransportError, TransportFault};
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 use super::Chosen;
-use super::send::pieces;
 use super::trouble::CacheTrouble;
 use crate::archive::pack::{PackError, Style, Tail, pack_head};
 use crate::archive::packing::written;
+use crate::limits::ARCHIVE_PIECE;
 use crate::tasks;
 
 /// A packed cache.
@@ -60,6 +62,22 @@ impl Archive {
         self.head.rewind().and_then(|()| io::copy(&mut self.head, out)).map_err(PackError::Out)?;
         Ok(self.tail.map_or(Ok(()), |tail| tail.write(out))?)
     }
+}
+
+/// The bytes of a file, from its beginning.
+pub(super) fn pieces(file: &mut File) -> Result<ByteStream, CacheTrouble> {
+    let scratch = |source| CacheTrouble::File { path: "of the packed cache".to_owned(), source };
+    file.rewind().map_err(scratch)?;
+    let file = tokio::fs::File::from_std(file.try_clone().map_err(scratch)?);
+    Ok(Box::pin(stream::unfold(Some(file), |file| async {
+        let mut file = file?;
+        let mut piece = BytesMut::with_capacity(ARCHIVE_PIECE);
+        match file.read_buf(&mut piece).await {
+            Ok(0) => None,
+            Ok(_) => Some((Ok::<Bytes, TransportError>(piece.freeze()), Some(file))),
+            Err(error) => Some((Err(TransportError::new(TransportFault::Request, error)), None)),
+        }
+    })))
 }
 
 #[cfg(test)]

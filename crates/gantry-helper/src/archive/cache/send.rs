@@ -2,29 +2,27 @@
 //! may help. A whole cache in one request is here, one in parts in `parts.rs`.
 
 use std::fs::File;
-use std::io::Seek as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use gantry_core::backoff::Backoff;
 use gantry_core::error_chain::chain;
-use gantry_http::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault, read};
+use gantry_http::{Body, ByteStream, Timeouts, Transport, read};
 use gantry_storage::refusal::{self, Refusal, Wish};
 use gantry_wire::cache::{CacheTransfer, SignedRequest};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
-use tokio::io::AsyncReadExt as _;
 use url::Url;
 
-use super::archive::Archive;
+use super::archive::{Archive, pieces};
 use super::trouble::CacheTrouble;
 use super::{connect, limit, shown, warn};
 use crate::archive::meter::Meter;
 use crate::archive::pack::PackError;
-use crate::limits::{ARCHIVE_PIECE, CACHE_IDLE, CACHE_PART_TIME, CACHE_UPLOAD_PAUSE, CACHE_UPLOAD_TRIES, REFUSAL_BODY};
+use crate::limits::{CACHE_IDLE, CACHE_PART_TIME, CACHE_UPLOAD_PAUSE, CACHE_UPLOAD_TRIES, REFUSAL_BODY};
 
 /// A store and how it is reached.
 pub(super) struct Sender<'a> {
@@ -196,20 +194,4 @@ impl Progress {
             tokio::time::sleep(CACHE_IDLE).await;
         }
     }
-}
-
-/// The bytes of a file, from its beginning.
-pub(super) fn pieces(file: &mut File) -> Result<ByteStream, CacheTrouble> {
-    let scratch = |source| CacheTrouble::File { path: "of the packed cache".to_owned(), source };
-    file.rewind().map_err(scratch)?;
-    let file = tokio::fs::File::from_std(file.try_clone().map_err(scratch)?);
-    Ok(Box::pin(stream::unfold(Some(file), |file| async {
-        let mut file = file?;
-        let mut piece = BytesMut::with_capacity(ARCHIVE_PIECE);
-        match file.read_buf(&mut piece).await {
-            Ok(0) => None,
-            Ok(_) => Some((Ok::<Bytes, TransportError>(piece.freeze()), Some(file))),
-            Err(error) => Some((Err(TransportError::new(TransportFault::Request, error)), None)),
-        }
-    })))
 }

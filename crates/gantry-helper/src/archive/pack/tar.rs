@@ -1,9 +1,9 @@
 //! Tar archives, compressed with zstd. Readers on all cores make the entries of some files each
 //! (`entries.rs`), the caller's thread puts these blocks one after the other and reads large files
 //! itself, and the library compresses the stream on all cores. Large files that nothing makes
-//! smaller come last and as they are (`tail.rs`): how long that part is, is known before it is read,
-//! so it can be sent to whoever wants the length first. At the end stands what the archive was made
-//! of (`tree.rs`).
+//! smaller come last and as they are (`tail.rs`): the length of that part is known before it is
+//! read, so it can be sent to whoever wants the length first. At the end stands what the archive
+//! was made of (`tree.rs`).
 
 mod entries;
 mod raw;

@@ -212,7 +212,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a file is worth compressing, by samples from all over it: three from a hundred, at least.
+/// Whether a file is worth compressing, by samples from all over it: three from a hundred at least.
 fn shrinks(file: &File, length: u64) -> io::Result<bool> {
     let (least, most) = TAR_SAMPLES;
     let count = (length / TAR_SAMPLE_EVERY).clamp(least, most);
