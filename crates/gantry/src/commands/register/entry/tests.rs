@@ -161,8 +161,8 @@ concurrent = 100
       zone = \"a\"
     # Shared by all jobs.
     [[runners.kubernetes.volumes.empty_dir]]
-      name = \"repo\"
-      mount_path = \"/repo\"
+      name = \"scratch\"
+      mount_path = \"/scratch\"
 
 [session_server]
   session_timeout = 1
