@@ -8,7 +8,7 @@ use gantry_tests::{Job, RunnerPlacement, World, until};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::lines::{compare, numbers};
+use crate::lines::{Compared, compare, numbers};
 use crate::table::Row;
 use crate::watch::Watch;
 
@@ -169,7 +169,7 @@ impl Jobs {
             let text = self.world.gitlab.text(job.id).await?;
             let is_success = job.status == "success";
             let last = is_success.then(|| self.size.lines());
-            let (mut missing, mut doubled) = compare(&text, last);
+            let Compared { mut missing, mut doubled } = compare(&text, last);
             row.again += job.attempt;
             doubled += self.begun_before(followed, &job).await?;
             let is_right = match ends {
