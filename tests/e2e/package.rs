@@ -74,6 +74,8 @@ fn architectures() -> (&'static str, &'static str) {
 async fn build(binaries: &Path, to: &Path, revision: &str) -> anyhow::Result<PathBuf> {
     let mut command = Command::new(project()?.join("config/packages/deb"));
     command.args(["--revision", revision, architectures().0]).arg(to).arg(binaries);
+    // Else of the newest commit, and one may be made between two packages.
+    command.env("SOURCE_DATE_EPOCH", "1700000000");
     // To pack binaries with symbols well takes longer than all the rest.
     command.env("DPKG_DEB_COMPRESSOR_TYPE", "gzip").env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
     Ok(PathBuf::from(run(&mut command).await?.trim()))
