@@ -84,9 +84,12 @@ fn check_one(table: &Section<'_>, mount: &Mount) {
     // With a variable it shows with the job where it leads.
     let leads_out = |path: &&String| !has_variable(path) && !is_path_within(path);
     if let Some(path) = sub_path.as_ref().filter(leads_out) {
-        let message = format!("{path:?} must be a path within the volume: without / at its beginning and without ..");
-        table.problem(Severity::Error, "sub_path", message);
+        table.problem(Severity::Error, "sub_path", not_within(path));
     }
+}
+
+fn not_within(path: &str) -> String {
+    format!("{path:?} must be a path within the volume: without / at its beginning and without ..")
 }
 
 /// Checks what volumes are made of.
@@ -94,9 +97,7 @@ fn check_sources(section: &Section<'_>, volumes: &Volumes) {
     for (kind, of_kind) in [("config_map", &volumes.config_map), ("secret", &volumes.secret)] {
         for (table, volume) in section.tables(kind).iter().zip(of_kind) {
             for path in volume.items.values().filter(|path| path.is_empty() || !is_path_within(path)) {
-                let message =
-                    format!("{path:?} must be a path within the volume: without / at its beginning and without ..");
-                table.problem(Severity::Error, "items", message);
+                table.problem(Severity::Error, "items", not_within(path));
             }
         }
     }
