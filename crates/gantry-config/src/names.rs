@@ -14,18 +14,29 @@ pub const LABEL_NAME: &str =
 pub const LABEL_VALUE: &str = "is no value of a label: that is up to 63 letters, digits, '-', '_' and '.'";
 
 /// Domain of our own labels and annotations, which nobody else sets.
-pub const OWN_DOMAIN: &str = "gantry.dev";
+const OWN_DOMAIN: &str = "gantry.dev";
 
 /// Domain of labels that the reference sets itself (GitLab Runner 19.4).
-pub const REFERENCE_DOMAIN: &str = "runner.gitlab.com";
+const REFERENCE_DOMAIN: &str = "runner.gitlab.com";
 
 /// Effects of a taint; without any all of them.
 pub(crate) const EFFECTS: [&str; 4] = ["NoSchedule", "PreferNoSchedule", "NoExecute", ""];
 
 /// Whether the name of a label or annotation belongs to a domain or one below it.
-pub fn is_in_domain(name: &str, domain: &str) -> bool {
+fn is_in_domain(name: &str, domain: &str) -> bool {
     let own = name.split('/').next().unwrap_or_default().to_lowercase();
     own.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// Whether nobody but the runner sets a label.
+pub fn is_own_label(name: &str) -> bool {
+    is_in_domain(name, REFERENCE_DOMAIN) || is_in_domain(name, OWN_DOMAIN)
+}
+
+/// Whether nobody but the runner sets an annotation. Those of the reference are for operators and
+/// jobs to replace.
+pub fn is_own_annotation(name: &str) -> bool {
+    is_in_domain(name, OWN_DOMAIN)
 }
 
 /// What is wrong with a toleration, `key` or `key=value` with an effect.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use gantry_config::names::{is_own_annotation, is_own_label};
 use gantry_core::go_duration;
 use gantry_core::short_token::short_token;
 use gantry_wire::layout::BUILD;
@@ -51,7 +52,7 @@ pub(crate) fn labels(request: &PodRequest<'_>, base: &str, fleet: &Fleet) -> BTr
     let mut labels: BTreeMap<String, String> = BTreeMap::from([("pod".to_owned(), names::label_value(base))]);
     // The reference expands them with the payload's variables alone; those of the runner are seen
     // here too.
-    let configured = runner.kubernetes.pod_labels.iter().filter(|(key, _)| !names::is_own_label(key));
+    let configured = runner.kubernetes.pod_labels.iter().filter(|(key, _)| !is_own_label(key));
     labels.extend(configured.map(|(key, value)| (key.clone(), names::label_value(&variables.expand(value)))));
     let variable = |key: &str| variables.get(key).unwrap_or_default().to_owned();
     let own = [
@@ -92,7 +93,7 @@ pub(crate) fn annotations(request: &PodRequest<'_>, ticket: String) -> BTreeMap<
     ];
     let mut annotations: BTreeMap<String, String> =
         own.into_iter().map(|(key, value)| (key.to_owned(), names::annotation(&value))).collect();
-    let configured = runner.kubernetes.pod_annotations.iter().filter(|(key, _)| !names::is_own_annotation(key));
+    let configured = runner.kubernetes.pod_annotations.iter().filter(|(key, _)| !is_own_annotation(key));
     annotations.extend(configured.map(|(key, value)| (key.clone(), names::annotation(&variables.expand(value)))));
     annotations.insert(ANNOTATION_CLAIM.to_owned(), context.suffix.clone());
     annotations.insert(ANNOTATION_OWNER.to_owned(), context.owner.name.clone());

@@ -1,7 +1,6 @@
 //! Names that Kubernetes accepts, made from names that GitLab accepts (GitLab Runner 19.4,
 //! `executors/kubernetes`).
 
-use gantry_config::names::{OWN_DOMAIN, REFERENCE_DOMAIN, is_in_domain};
 use gantry_core::short_token::short_token;
 
 /// Longest DNS label.
@@ -43,31 +42,6 @@ pub(crate) fn label_value(text: &str) -> String {
         text.chars().map(|c| if c.is_ascii_alphanumeric() || ends.contains(&c) { c } else { '_' }).collect();
     let clean = clean.trim_matches(ends);
     clean[..clean.len().min(DNS_LABEL)].trim_matches(ends).to_owned()
-}
-
-/// Whether `text` is a DNS-1123 label, as container names must be.
-pub(crate) fn is_dns_label(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    !text.is_empty()
-        && text.len() <= DNS_LABEL
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// Whether `text` is a DNS-1123 subdomain, as host aliases must be.
-pub(crate) fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label)
-}
-
-/// Whether nobody but the runner sets a label.
-pub(crate) fn is_own_label(key: &str) -> bool {
-    is_in_domain(key, REFERENCE_DOMAIN) || is_in_domain(key, OWN_DOMAIN)
-}
-
-/// Whether nobody but the runner sets an annotation; those of the reference are jobs' to replace.
-pub(crate) fn is_own_annotation(key: &str) -> bool {
-    is_in_domain(key, OWN_DOMAIN)
 }
 
 /// The path of a project below the builds directory: that of its URL without `.git`, or

@@ -53,7 +53,7 @@ fn namespace_of(token: &str) -> Option<String> {
     let name = claims["kubernetes.io"]["namespace"]
         .as_str()
         .or_else(|| claims["kubernetes.io/serviceaccount/namespace"].as_str())?;
-    crate::names::is_dns_label(name).then(|| name.to_owned())
+    gantry_config::names::is_dns_label(name).then(|| name.to_owned())
 }
 
 #[cfg(test)]

@@ -8,7 +8,11 @@
 use std::collections::{BTreeMap, HashSet};
 
 use gantry_config::Quantity;
-use gantry_config::names::{LABEL_NAME, LABEL_VALUE, is_annotation_name, is_label_name, is_label_value, not_tolerable};
+use gantry_config::names::{
+    LABEL_NAME, LABEL_VALUE, is_annotation_name, is_dns_label, is_label_name, is_label_value, is_object_name,
+    is_own_annotation, is_own_label, not_tolerable,
+};
+use gantry_config::settings::kubernetes::gate;
 use gantry_config::settings::{ContainerResources, KubernetesSettings, Resources};
 use gantry_core::Secret;
 use gantry_core::variables::{Variable, Variables};
@@ -16,7 +20,6 @@ use regex::Regex;
 
 use crate::PlanError;
 use crate::head_line::HeadLine;
-use crate::names::{is_dns_label, is_dns_subdomain, is_own_annotation, is_own_label};
 use crate::redact::JobSecrets;
 
 /// Settings with the job's overwrites in them.
@@ -81,15 +84,23 @@ enum Map {
 }
 
 impl Map {
-    /// Its name in messages, what names of its variables begin with, and its gate.
-    fn words(self) -> (&'static str, &'static str, &'static str) {
+    /// Its name in messages.
+    fn shown(self) -> &'static str {
         match self {
-            Self::Labels => ("PodLabels", "KUBERNETES_POD_LABELS_", "pod_labels_overwrite_allowed"),
-            Self::Annotations => ("PodAnnotations", "KUBERNETES_POD_ANNOTATIONS_", "pod_annotations_overwrite_allowed"),
-            Self::NodeSelector => ("NodeSelector", "KUBERNETES_NODE_SELECTOR_", "node_selector_overwrite_allowed"),
-            Self::Tolerations => {
-                ("NodeTolerations", "KUBERNETES_NODE_TOLERATIONS_", "node_tolerations_overwrite_allowed")
-            }
+            Self::Labels => "PodLabels",
+            Self::Annotations => "PodAnnotations",
+            Self::NodeSelector => "NodeSelector",
+            Self::Tolerations => "NodeTolerations",
+        }
+    }
+
+    /// What names of its variables begin with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Labels => "KUBERNETES_POD_LABELS_",
+            Self::Annotations => "KUBERNETES_POD_ANNOTATIONS_",
+            Self::NodeSelector => "KUBERNETES_NODE_SELECTOR_",
+            Self::Tolerations => "KUBERNETES_NODE_TOLERATIONS_",
         }
     }
 
@@ -165,7 +176,7 @@ impl Overwriter<'_> {
         }
         let account = gates.service_account.as_deref();
         if let Some(name) = self.name("ServiceAccount", "KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", account)? {
-            if !is_dns_subdomain(&name) {
+            if !is_object_name(&name) {
                 return Err(format!(
                     "provided value {name:?} of KUBERNETES_SERVICE_ACCOUNT_OVERWRITE cannot be a service account: their names have \
                      lower-case letters, digits, inner dashes and dots, up to 253"
@@ -203,7 +214,7 @@ impl Overwriter<'_> {
 
     fn name(&mut self, shown: &str, key: &str, gate: Option<&str>) -> Result<Option<String>, String> {
         let (Some(pattern), Some(value)) = (gate, self.wish(key)) else { return Ok(None) };
-        self.check(pattern, key, &value, &format!("{}_allowed", key.trim_start_matches("KUBERNETES_").to_lowercase()))?;
+        self.check(pattern, key, &value)?;
         self.lines.push(HeadLine::plain(format!("{shown:?} overwritten with {value:?}")));
         Ok(Some(value))
     }
@@ -212,13 +223,12 @@ impl Overwriter<'_> {
     fn map(&mut self, map: Map, pattern: Option<&str>) -> Result<BTreeMap<String, String>, String> {
         let mut entries = BTreeMap::new();
         let Some(pattern) = pattern else { return Ok(entries) };
-        let (shown, prefix, gate) = map.words();
-        let literal = self.literal;
-        let named = literal.iter().map(|variable| variable.key.as_str()).filter(|name| name.starts_with(prefix));
+        let (shown, literal) = (map.shown(), self.literal);
+        let named = literal.iter().map(|variable| variable.key.as_str()).filter(|name| name.starts_with(map.prefix()));
         let mut seen = HashSet::new();
         for name in named.filter(|name| seen.insert(*name)) {
             let text = literal.get(name).unwrap_or_default();
-            self.check(pattern, name, text, gate)?;
+            self.check(pattern, name, text)?;
             let (key, value) = map.entry(text).map_err(|error| format!("{error} ({name})"))?;
             if map.is_own(key) {
                 self.lines.push(HeadLine::warning(format!("{name} has no effect: the runner sets {key:?} itself")));
@@ -234,12 +244,13 @@ impl Overwriter<'_> {
     }
 
     /// Checks the value of a variable against the pattern of its gate.
-    fn check(&self, pattern: &str, variable: &str, value: &str, gate: &str) -> Result<(), String> {
+    fn check(&self, pattern: &str, variable: &str, value: &str) -> Result<(), String> {
         if let Some(name) = self.job_secrets.and_then(|job_secrets| job_secrets.found_in(value)) {
             return Err(format!(
                 "{variable} has the masked value of {name:?} in it, which could be read in the pod's spec"
             ));
         }
+        let gate = gate(variable).unwrap_or_default();
         let compiled = Regex::new(pattern).map_err(|_| {
             format!(
                 "{gate} of the runner's config, {pattern:?}, is not a regular expression: ask its operator ({variable})"
@@ -282,7 +293,7 @@ impl Overwriter<'_> {
                 format!(
                     "invalid {} {kind} specified: {detail} ({key}; {} of the runner's config)",
                     family.of,
-                    ceiling(&key)
+                    gate(&key).unwrap_or_default()
                 )
             })?;
             self.lines.push(HeadLine::plain(format!("{shown:?} overwritten with {wish:?}")));
@@ -290,11 +301,6 @@ impl Overwriter<'_> {
         }
         Ok(())
     }
-}
-
-/// The key of the most that a job may ask for by a variable.
-fn ceiling(variable: &str) -> String {
-    format!("{}_overwrite_max_allowed", variable.trim_start_matches("KUBERNETES_").to_lowercase())
 }
 
 fn quantity(shown: &str, wish: &str, max: &Quantity) -> Result<Quantity, String> {

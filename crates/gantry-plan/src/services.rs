@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use gantry_config::RunnerSettings;
+use gantry_config::names::{is_dns_label, is_object_name};
 use gantry_config::settings::Resources;
 use gantry_core::job::{Image, JobSpec};
 use gantry_core::variables::{Variable, Variables};
@@ -13,7 +14,6 @@ use gantry_wire::services::NAMELESS;
 
 use crate::environment::ServiceEnvironment;
 use crate::head_line::HeadLine;
-use crate::names::{is_dns_label, is_dns_subdomain};
 use crate::readiness::Ports;
 use crate::redact::JobSecrets;
 use crate::{PlanError, environment, overwrites, readiness};
@@ -86,7 +86,7 @@ pub(crate) fn services(args: &ServiceArgs<'_>) -> Result<Vec<Service>, PlanError
             continue;
         }
         let explicit = split_aliases(&variables.expand(&spec.aliases));
-        if let Some(bad) = explicit.iter().find(|alias| !is_dns_subdomain(alias)) {
+        if let Some(bad) = explicit.iter().find(|alias| !is_object_name(alias)) {
             return Err(PlanError::Configuration(format!(
                 "provided host alias {bad:?} for service {image:?} is invalid DNS. Use lower-case letters, digits, '-' and '.' only"
             )));
@@ -164,7 +164,7 @@ fn image_aliases(image: &str) -> Vec<String> {
     let mut aliases: Vec<String> = Vec::new();
     for separator in ["__", "-"] {
         let alias = parts.join(separator);
-        if is_dns_subdomain(&alias) && !aliases.contains(&alias) {
+        if is_object_name(&alias) && !aliases.contains(&alias) {
             aliases.push(alias);
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use gantry_config::names::is_path_within;
+use gantry_config::names::{is_dns_label, is_path_within};
 use gantry_config::settings::volumes::Volumes as Configured;
 use gantry_config::settings::volumes::{Mount, MountPropagation};
 use gantry_core::reserved;
@@ -17,7 +17,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::PlanError;
 use crate::clean_path::clean;
-use crate::names::is_dns_label;
 
 /// Names of our own volumes.
 const SHARED: &str = "gantry";

@@ -25,6 +25,7 @@ mod pause;
 mod values;
 
 pub(super) use checks::check;
+pub use gates::gate;
 pub use pause::{Autoscaler, PAUSE_CLASS, PausePolicy};
 use values::{
     attempts, backoff, bearer_token, cert_file, helper_image_flavor, host, ids, key_file, namespace, node_selector,

@@ -62,6 +62,12 @@ pub struct Ceiling<'a> {
     pub value: Option<&'a Quantity>,
 }
 
+/// The key of the most that jobs may ask for by a variable.
+pub(crate) fn ceiling(variable: &str) -> Option<&'static str> {
+    let mut rows = FAMILIES.iter().flat_map(|family| family.rows);
+    rows.find(|row| row.variable == variable).map(|row| row.ceiling)
+}
+
 impl ResourceSettings {
     /// All ceilings.
     pub fn ceilings(&self) -> impl Iterator<Item = Ceiling<'_>> {

@@ -9,8 +9,8 @@ use toml::de::DeValue;
 
 use super::{PULL_POLICIES, PullPolicy};
 use crate::names::{
-    EFFECTS, LABEL_NAME, LABEL_VALUE, OWN_DOMAIN, REFERENCE_DOMAIN, has_variable, is_annotation_name, is_dns_label,
-    is_in_domain, is_label_name, is_label_value, not_tolerable,
+    EFFECTS, LABEL_NAME, LABEL_VALUE, has_variable, is_annotation_name, is_dns_label, is_label_name, is_label_value,
+    is_own_annotation, is_own_label, not_tolerable,
 };
 use crate::nearest::nearest;
 use crate::problem::Severity;
@@ -160,7 +160,7 @@ pub(super) fn node_selector(section: &Section<'_>, key: &'static str) -> BTreeMa
 pub(super) fn pod_labels(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
     let labels = named_like_labels(section, key);
     for (name, found) in section.entries(key) {
-        if is_in_domain(&name, OWN_DOMAIN) || is_in_domain(&name, REFERENCE_DOMAIN) {
+        if is_own_label(&name) {
             found.problem(Severity::Warning, OWN);
         }
     }
@@ -171,7 +171,7 @@ pub(super) fn pod_labels(section: &Section<'_>, key: &'static str) -> BTreeMap<S
 pub(super) fn pod_annotations(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
     let annotations = section.text_map(key);
     for (name, found) in section.entries(key) {
-        if is_in_domain(&name, OWN_DOMAIN) {
+        if is_own_annotation(&name) {
             found.problem(Severity::Warning, OWN);
         } else if annotations.contains_key(&name) && !is_annotation_name(&name) {
             found.problem(Severity::Error, LABEL_NAME);
