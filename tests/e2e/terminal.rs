@@ -71,7 +71,12 @@ async fn entered(world: Rc<World>) -> anyhow::Result<()> {
     terminal.close().await?;
     let (job, log) = world.ended(id, BOUND).await?;
     ensure!(job.status == "success", "{job:?}\n{log}");
-    ensure!(visitor.get("/exec").await?.0 == StatusCode::NOT_FOUND, "the session outlives its job");
+    // It ends with the job's pod, a moment after GitLab has the final state.
+    until("the session to be closed", BOUND, async || {
+        let (status, _) = visitor.get("/exec").await?;
+        Ok(if status == StatusCode::NOT_FOUND { Ok(()) } else { Err(status.to_string()) })
+    })
+    .await?;
     ensure!(!runner.process.log().contains(&visitor.authorization), "the word is in the log");
     world.no_pods(&runner).await
 }

@@ -34,6 +34,9 @@ const ENDS: &str = "runner and simulators end when they are told to";
 /// Bytes that a run needs at most: binaries, and the volumes of as many pods as live at once.
 const ROOM: u64 = 10 << 30;
 
+/// Characters of a reason in the line of a test that failed; all of it is shown at the end.
+const REASON: usize = 300;
+
 /// What a test gives back.
 pub type Outcome = Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 
@@ -276,9 +279,18 @@ async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: u32) -> Vec<(String, 
     failed
 }
 
+/// One line of a test; of one that failed with the first line of the reason, as a summary may show no
+/// more than this.
 fn report(name: &str, outcome: &anyhow::Result<()>, took: Duration) {
-    let word = if outcome.is_ok() { "ok" } else { "FAILED" };
-    println!("test {name} ... {word} ({:.1} s)", took.as_secs_f32());
+    let took = took.as_secs_f32();
+    match outcome {
+        Ok(()) => println!("test {name} ... ok ({took:.1} s)"),
+        Err(error) => {
+            let reason = format!("{error:#}");
+            let first: String = reason.lines().next().unwrap_or_default().chars().take(REASON).collect();
+            println!("test {name} ... FAILED ({took:.1} s): {first}");
+        }
+    }
 }
 
 fn show_logs(world: &World) {
