@@ -3,15 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::ensure;
 use gantry_tests::{Need, World};
 use nix::sys::signal::Signal;
-use reqwest::Method;
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::fleet::Fleet;
 use crate::jobs::{Ends, Jobs, Size};
+use crate::node;
 use crate::table::Row;
 use crate::volume::Volume;
 
@@ -94,8 +93,8 @@ impl Harm {
         Self { begin: Begin::OnePrints, ..self }
     }
 
-    const fn common_with_faults(self) -> Self {
-        Self { is_common: true, need: Some(Need::Faults), ..self }
+    const fn common_to_the_node(self) -> Self {
+        Self { is_common: true, need: Some(Need::NodeFaults), ..self }
     }
 
     const fn ends_with(self, words: &'static str) -> Self {
@@ -127,9 +126,9 @@ pub(crate) const HARMS: [Harm; 24] = [
     harm("GitLab answers 403 without a state", 1, 1, Deed::GitlabSays(403)),
     harm("GitLab and API server away", 1, 1, Deed::BothAway).short(),
     harm("network of 50 kB/s", 1, 1, Deed::Slow(50_000)),
-    harm("kubelet restarts", 2, 1, Deed::KubeletRestart(5)).common_with_faults(),
+    harm("kubelet restarts", 2, 1, Deed::KubeletRestart(5)).common_to_the_node(),
     harm("volumes of all pods full", 1, 1, Deed::FullVolume)
-        .common_with_faults()
+        .common_to_the_node()
         .ends_with("the job log cannot be written in the pod"),
 ];
 
@@ -137,7 +136,7 @@ pub(crate) const HARMS: [Harm; 24] = [
 pub(crate) async fn round(world: &Rc<World>, harm: &'static Harm, size: Size) -> anyhow::Result<Row> {
     let number = HARMS.iter().position(|other| other.name == harm.name).unwrap_or(0);
     let volume = match harm.deed {
-        Deed::FullVolume => Some(Volume::mount(world.dir())?),
+        Deed::FullVolume => Some(Volume::mount(world)?),
         _ => None,
     };
     let fleet = Fleet::start(world, &format!("chaos-{number}"), size.jobs).await?;
@@ -164,7 +163,7 @@ struct Scene<'a> {
     fleet: &'a Fleet,
     jobs: Vec<u64>,
     away: Duration,
-    volume: Option<Volume>,
+    volume: Option<Volume<'a>>,
 }
 
 impl Scene<'_> {
@@ -222,10 +221,8 @@ impl Scene<'_> {
                 }
             }
             Deed::KubeletRestart(time) => {
-                let order = json!({"kind": "kubelet-restart", "seconds": time});
-                let (status, answer) = world.kube.ask(Method::POST, "/sim/faults", Some(&order)).await?;
-                ensure!(status.is_success(), "{answer}");
-                sleep(seconds(time + 3)).await;
+                node::restart_kubelet(world, seconds(time)).await?;
+                sleep(seconds(3)).await;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! table; its right side must be zeros.
 //!
 //! `harms.rs` is what is done, `jobs.rs` the jobs and what becomes of them, `fleet.rs` the
-//! managers.
+//! managers, `node.rs` and `volume.rs` the node that is harmed.
 //!
 //!     cargo test -p gantry-tests --test chaos -- [FILTER] [--cluster]
 //!
@@ -16,6 +16,7 @@
 mod fleet;
 mod harms;
 mod jobs;
+mod node;
 mod volume;
 // What is counted, and how it is shown, is as in `gantry chaos`.
 #[path = "../../crates/gantry/src/commands/chaos/lines.rs"]

@@ -1,12 +1,13 @@
-//! A file system for the volumes of all pods of the simulated cluster that can be full at any
-//! moment. Needs root, as the cluster's own tests do.
+//! A file system for the volumes of all pods of a node that can be full at any moment. Needs root, as
+//! the cluster's own tests do.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, ensure};
-use nix::sys::statvfs::statvfs;
+use anyhow::Context as _;
+use gantry_tests::World;
+
+use crate::node;
 
 /// What it may take while it is not full: pushed helpers above all.
 const ROOM: &str = "8g";
@@ -14,24 +15,22 @@ const ROOM: &str = "8g";
 /// Tries to fill it, while jobs write to it.
 const FILLS: u32 = 20;
 
+/// Where a kubelet keeps the volumes of its pods.
+const PODS: &str = "/var/lib/kubelet/pods";
+
 /// The file system; goes with its owner.
-pub(crate) struct Volume {
+pub(crate) struct Volume<'a> {
+    world: &'a World,
     path: PathBuf,
 }
 
-impl Volume {
-    /// Lets pods that come from now on have their volumes there. `world`: where the cluster keeps
-    /// its state.
-    pub(crate) fn mount(world: &Path) -> anyhow::Result<Self> {
-        let states = fs::read_dir(world)?.flatten().map(|entry| entry.path());
-        let is_state = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("gantry-sim-kube-"))
-        };
-        let state = states.filter(|path| path.is_dir()).find(is_state).context("the cluster has no state directory")?;
-        let path = state.join("pods");
-        fs::create_dir_all(&path)?;
-        run("mount", &["-t", "tmpfs", "-o", &format!("size={ROOM},mode=0711"), "tmpfs"], &path)?;
-        Ok(Self { path })
+impl<'a> Volume<'a> {
+    /// Lets pods that come from now on have their volumes there. No other pod may live on the node.
+    pub(crate) fn mount(world: &'a World) -> anyhow::Result<Self> {
+        let path = if world.cluster().is_given() { PathBuf::from(PODS) } else { simulated_pods(world.dir())? };
+        let volume = Self { world, path };
+        volume.run("mount", &["-t", "tmpfs", "-o", &format!("size={ROOM},mode=0711"), "tmpfs"])?;
+        Ok(volume)
     }
 
     /// Nothing more fits, but for what is written while this is said: a file system is never made
@@ -39,9 +38,7 @@ impl Volume {
     pub(crate) fn fill(&self) -> anyhow::Result<()> {
         let mut filled = Ok(());
         for _ in 0..FILLS {
-            let about = statvfs(&self.path)?;
-            let used = (about.blocks() - about.blocks_free()) * about.fragment_size();
-            filled = self.resize(&format!("{}k", used.div_ceil(1024).max(1)));
+            filled = self.resize(&format!("{}k", self.used()?.div_ceil(1024).max(1)));
             if filled.is_ok() {
                 break;
             }
@@ -54,20 +51,38 @@ impl Volume {
         self.resize(ROOM)
     }
 
+    /// Bytes in it.
+    fn used(&self) -> anyhow::Result<u64> {
+        let said = self.run("stat", &["--file-system", "--format", "%b %f %S"])?;
+        let numbers: Vec<u64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [blocks, free, size] = numbers[..] else { anyhow::bail!("stat says {said:?}") };
+        Ok((blocks - free) * size)
+    }
+
     fn resize(&self, size: &str) -> anyhow::Result<()> {
-        run("mount", &["-o", &format!("remount,size={size}")], &self.path)
+        self.run("mount", &["-o", &format!("remount,size={size}")]).map(drop)
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
+        let path = self.path.display().to_string();
+        node::run(self.world, &[&[program], args, &[&path]].concat())
     }
 }
 
-impl Drop for Volume {
+impl Drop for Volume<'_> {
     fn drop(&mut self) {
         // Pods that are being ended may still hold it.
-        let _ = run("umount", &["--lazy"], &self.path);
+        let _ = self.run("umount", &["--lazy"]);
     }
 }
 
-fn run(program: &str, args: &[&str], path: &Path) -> anyhow::Result<()> {
-    let output = Command::new(program).args(args).arg(path).output().with_context(|| program.to_owned())?;
-    ensure!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+/// The same of the simulated cluster. `world`: where it keeps its state.
+fn simulated_pods(world: &Path) -> anyhow::Result<PathBuf> {
+    let states = fs::read_dir(world)?.flatten().map(|entry| entry.path());
+    let is_state =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("gantry-sim-kube-"));
+    let state = states.filter(|path| path.is_dir()).find(is_state).context("the cluster has no state directory")?;
+    let path = state.join("pods");
+    fs::create_dir_all(&path)?;
+    Ok(path)
 }

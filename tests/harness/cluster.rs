@@ -67,6 +67,8 @@ pub enum Need {
     SlowImages,
     /// Faults on demand.
     Faults,
+    /// A node on this machine whose kubelet and volumes can be harmed.
+    NodeFaults,
     /// The runner's own image on its nodes, and what is needed to deploy and to watch it: kubectl
     /// and Prometheus on this machine.
     OwnImages,
@@ -98,6 +100,7 @@ impl Need {
         match self {
             Self::SlowImages => "images that take long to pull",
             Self::Faults => "faults on demand",
+            Self::NodeFaults => "node that may be harmed: that of tests/cluster/up, as root",
             Self::OwnImages => "image of the runner, or this machine no Prometheus or kubectl 1.21",
             Self::Helm => "image of the runner, or this machine no helm or kubectl 1.21",
             Self::Kubectl => "use without kubectl 1.21 on this machine",
@@ -205,6 +208,7 @@ impl Cluster {
             Need::OpenBao => OpenBao::is_usable(),
             Need::Podman => has_podman(),
             Need::Faults => self.simulator.is_some(),
+            Need::NodeFaults => self.simulator.is_some() || self.registry.is_some() && is_our_node_here(),
             Need::OwnImages => self.own_images && Kubectl::is_usable() && Prometheus::is_usable(),
         }
     }
@@ -223,6 +227,12 @@ impl Cluster {
     pub fn process(&self) -> Option<&Process> {
         self.simulator.as_ref()
     }
+}
+
+/// Whether `tests/cluster/enter` leads to the node.
+fn is_our_node_here() -> bool {
+    let enter = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/enter");
+    std::process::Command::new(enter).arg("true").output().is_ok_and(|answer| answer.status.success())
 }
 
 fn has_podman() -> bool {
