@@ -197,7 +197,7 @@ fn objects() -> Vec<Broken> {
             kubernetes: "    image_pull_secrets = [\"no-pull-secret\"]\n",
             texts: &["Unable to retrieve some image pull secrets (no-pull-secret)", "401 Unauthorized"],
             ends: Some(CONFIGURATION),
-            needs: Some(Need::PrivateImages),
+            needs: Some(Need::PullSecretEvents),
             ..NOTHING
         },
     ]
@@ -292,7 +292,8 @@ fn nodes() -> Vec<Broken> {
                 });
                 vec![("/api/v1/nodes", node)]
             },
-            texts: &["\tUnschedulable: ", "untolerated taint"],
+            // "untolerated taint {…}", or "that the pod didn't tolerate" in older schedulers.
+            texts: &["\tUnschedulable: ", "gantry.test/reserved", "tolerate"],
             needs: Some(Need::RealNodes),
             ..NOTHING
         },

@@ -24,7 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("registries: logins of a job", logins).needs(Need::PrivateImages),
         Test::new("registries: logins of a job without a manager", logins_without_manager).needs(Need::PrivateImages),
         Test::new("registries: a manager that is killed leaves no logins without a pod", logins_before_a_pod)
-            .needs(Need::PrivateImages),
+            .needs(Need::SchedulingGates),
     ]
 }
 

@@ -82,6 +82,10 @@ pub enum Need {
     Podman,
     /// Images that want a login.
     PrivateImages,
+    /// Images that want a login, and a kubelet that says of which pull secret there is none.
+    PullSecretEvents,
+    /// Images that want a login, and pods that can be held back by scheduling gates.
+    SchedulingGates,
     /// Pod Security.
     PodSecurity,
     /// Policies that are asked when an object is made, and webhooks.
@@ -107,6 +111,8 @@ impl Need {
             Self::OpenBao => "use without OpenBao on this machine, which `.ci/run stores` builds",
             Self::Podman => "use without podman on this machine",
             Self::PrivateImages => "images that want a login",
+            Self::PullSecretEvents => "images that want a login, or no events about pull secrets",
+            Self::SchedulingGates => "images that want a login, or no scheduling gates",
             Self::PodSecurity => "Pod Security",
             Self::Admission => "policies of admission",
             Self::PodResources => "resources of whole pods",
@@ -198,6 +204,8 @@ impl Cluster {
     pub fn has(&self, need: Need) -> bool {
         match need {
             Need::SlowImages | Need::PrivateImages => self.simulator.is_some() || self.registry.is_some(),
+            Need::PullSecretEvents => self.has(Need::PrivateImages) && self.minor >= 25,
+            Need::SchedulingGates => self.has(Need::PrivateImages) && self.minor >= 27,
             Need::PodSecurity => self.minor >= 25,
             Need::Admission => self.is_given() && self.minor >= 30,
             Need::PodResources => self.is_given() && self.minor >= 34,
