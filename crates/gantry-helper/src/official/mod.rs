@@ -30,7 +30,9 @@ pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
         return Some(shell());
     }
     let words: Vec<String> = args.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
-    if matches!(words.first().map(String::as_str), Some("--version" | "-v" | "-version")) && name != "gantry-helper" {
+    if matches!(words.first().map(String::as_str), Some("--version" | "-v" | "-version"))
+        && name.to_string_lossy().starts_with("gitlab-runner")
+    {
         print_version();
         return Some(ExitCode::SUCCESS);
     }
