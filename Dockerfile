@@ -39,6 +39,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/apt /var/log/*.log
 COPY --from=build /out/gantry-helper /usr/bin/gantry-helper
 COPY --from=build /out/gantry-helper.cdx.json /usr/share/gantry/gantry-helper.cdx.json
+COPY --from=build /out/gantry-helper.notices.gz /usr/share/doc/gantry-helper/third-party-notices.gz
 RUN ln -s gantry-helper /usr/bin/gitlab-runner-helper \
     && ln -s gantry-helper /usr/bin/gitlab-runner-build
 STOPSIGNAL SIGTERM
@@ -61,6 +62,8 @@ RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gitlab-runner --sh
 # the image has gzip.
 COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /out/other/* /usr/bin/
 COPY --from=build /out/gantry.cdx.json /out/gantry-helper.cdx.json /usr/share/gantry/
+# The licences of what is linked.
+COPY --from=build /out/gantry.notices.gz /usr/share/doc/gantry/third-party-notices.gz
 # Completions and manual pages.
 COPY --from=build /out/share/ /usr/share/
 # Under these names, and with the init and the pgrep above, GitLab's own chart starts it and looks

@@ -154,7 +154,7 @@ async fn no_engine(world: Rc<World>) -> anyhow::Result<()> {
     let dev = start(&world, dir.path(), "docker", &["--repo", &place, "--images=docker"])?;
     let status = dev.wait(BOUND).await?;
     let log = dev.log();
-    let why = "--images: docker does not work here: Cannot connect to the Docker daemon at unix:///var/run/docker.sock.; install";
+    let why = "--images: docker does not work here: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. (start its engine";
     ensure!(status.code() == Some(2) && log.contains(why), "{log}");
     Ok(())
 }

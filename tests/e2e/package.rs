@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(200);
 const BOUND: Duration = Duration::from_secs(60);
 
 /// All that is in it but manual pages, of which there is one for each command.
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     "etc/default/gantry",
     "usr/bin/gantry",
     "usr/lib/gantry/gantry",
@@ -37,6 +37,7 @@ const FILES: [&str; 17] = [
     "usr/share/doc/gantry/changelog.Debian.gz",
     "usr/share/doc/gantry/changelog.gz",
     "usr/share/doc/gantry/copyright",
+    "usr/share/doc/gantry/third-party-notices.gz",
     "usr/share/fish/vendor_completions.d/gantry.fish",
     "usr/share/gantry/gantry-helper.cdx.json",
     "usr/share/gantry/gantry.cdx.json",
@@ -180,6 +181,10 @@ fn holds_what_it_should(root: &Path, binaries: &Path, other: &str) -> anyhow::Re
         let bill: serde_json::Value = serde_json::from_str(&text)?;
         ensure!(bill.pointer("/metadata/component/name") == Some(&program.into()), "{text}");
     }
+    let notices = String::from_utf8(unpacked(&root.join("usr/share/doc/gantry/third-party-notices.gz"))?)?;
+    ensure!(notices.contains("\ntokio "), "{notices}");
+    let copyright = std::fs::read_to_string(root.join("usr/share/doc/gantry/copyright"))?;
+    ensure!(copyright.contains("/usr/share/doc/gantry/third-party-notices.gz"), "{copyright}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod circles;
 mod documents;
 mod keys;
 mod layers;
+mod notices;
 mod operations;
 mod project;
 mod references;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::project::root;
 
 /// What `config/images/sbom` prints.
-fn bill(program: &str, architecture: &str) -> (String, Value) {
+pub(crate) fn bill(program: &str, architecture: &str) -> (String, Value) {
     let script = root().join("config/images/sbom");
     let output = Command::new(script).args([program, architecture]).output().expect("a shell");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -283,6 +283,20 @@ fn the_same_entry_twice_is_kept_and_said() {
     assert_eq!(good(&(runner("") + &runner("name = \"b\"\n"))).1, "");
 }
 
+#[test]
+fn entries_that_would_share_pause_pods_are_named() {
+    let pausing = |name: &str, namespace: &str| {
+        let policy = "[[runners.kubernetes.autoscaler.policy]]\nidle_count = 1\n";
+        runner(&format!("name = \"{name}\"\n[runners.kubernetes]\nnamespace = \"{namespace}\"\n{policy}"))
+    };
+    let (_, warnings) = good(&(pausing("a", "ci") + &pausing("b", "ci")));
+    assert!(warnings.contains("runners[1]: has the token and namespace of runners[0]"), "{warnings}");
+    let plain = runner("name = \"b\"\n[runners.kubernetes]\nnamespace = \"ci\"\n");
+    for other in [pausing("b", "other"), plain] {
+        assert!(!good(&(pausing("a", "ci") + &other)).1.contains("pause pods"));
+    }
+}
+
 /// What the TOML library of the reference leaves out without a word.
 #[test]
 fn a_list_in_the_place_of_a_free_table_is_a_warning() {

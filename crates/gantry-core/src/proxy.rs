@@ -46,12 +46,15 @@ impl Proxies {
         Self { http: url(http), https: url(https), no_proxy: no_proxy.to_owned(), exceptions: exceptions(no_proxy) }
     }
 
+    /// The variables; each may also be written in lower case.
+    pub const VARIABLES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+
     /// From `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` and their lower case forms; what is empty
     /// counts as absent. `variable` looks one up.
     pub fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Self {
-        let http = any(variable, "HTTP_PROXY").filter(|_| !is_cgi(variable));
-        let https = any(variable, "HTTPS_PROXY");
-        Self::new(http.as_deref(), https.as_deref(), &any(variable, "NO_PROXY").unwrap_or_default())
+        let [http, https, no_proxy] = Self::VARIABLES.map(|name| any(variable, name));
+        let http = http.filter(|_| !is_cgi(variable));
+        Self::new(http.as_deref(), https.as_deref(), &no_proxy.unwrap_or_default())
     }
 
     /// What a user should know about the environment: which of its proxies are not used, and why.

@@ -16,7 +16,7 @@ use crate::config_write;
 const MACHINE_IDS: [&str; 2] = ["/var/lib/dbus/machine-id", "/etc/machine-id"];
 
 /// Name of the file with the manager's id (GitLab Runner 19.4).
-const SYSTEM_ID_FILE: &str = ".runner_system_id";
+pub const SYSTEM_ID_FILE: &str = ".runner_system_id";
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -190,6 +190,10 @@ impl ConfigFile {
     }
 }
 
+/// The directory of certificates by host: `<host>.crt` for what is trusted, `<host>.auth.crt` and
+/// `<host>.auth.key` for who we are.
+pub const CERTIFICATES: &str = "certs";
+
 /// Where certificates by host are looked for: in `certs` beside the configuration, then where
 /// GitLab Runner 19.4 looks, which follows the user and not the configuration.
 pub fn certificate_directories(config: &Path) -> Vec<PathBuf> {
@@ -198,9 +202,9 @@ pub fn certificate_directories(config: &Path) -> Vec<PathBuf> {
     let usual = match (is_root, home) {
         (true, _) => PathBuf::from("/etc/gitlab-runner/certs"),
         (false, Some(home)) => Path::new(&home).join(".gitlab-runner/certs"),
-        (false, None) => PathBuf::from("certs"),
+        (false, None) => PathBuf::from(CERTIFICATES),
     };
-    let beside = config.parent().unwrap_or(Path::new(".")).join("certs");
+    let beside = config.parent().unwrap_or(Path::new(".")).join(CERTIFICATES);
     if beside == usual { vec![usual] } else { vec![beside, usual] }
 }
 

@@ -329,6 +329,8 @@ impl CallError {
 pub struct Reached {
     /// HTTP status; 401 is what GitLab says to a stranger.
     pub status: u16,
+    /// It is a page for browsers, and so nothing that GitLab's API has sent.
+    pub is_page: bool,
     /// `Date` of the answer, as it was sent.
     pub date: Option<String>,
     /// From the request to the head of the answer.

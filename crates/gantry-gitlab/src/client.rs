@@ -120,6 +120,7 @@ impl Client {
         let transport = &self.shared.transport;
         Ok(Reached {
             status: answer.status().as_u16(),
+            is_page: response::is_page(answer.headers()),
             date,
             took: start.elapsed(),
             certificate_is_good_for: transport.certificate_is_good_for(limits::CERTIFICATE_LOOKAHEAD),
@@ -136,7 +137,8 @@ impl Client {
     /// do (`POST runners/verify`).
     ///
     /// Servers that answer in plain text are asked a second time, without looking at the body, as
-    /// the reference does.
+    /// the reference does. A page for browsers, with which a proxy may answer whatever it is asked,
+    /// proves nothing, though the reference takes it for a yes.
     pub async fn verify(&self, token: &Secret, system_id: &str, info: &RunnerInfo) -> VerifyOutcome {
         let draft = || self.shared.instance.verify(token, system_id, info);
         match self.runner_call(draft(), StatusCode::OK).await {

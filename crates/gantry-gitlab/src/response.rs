@@ -169,11 +169,23 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+    media_type(headers).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&str> {
+    Some(headers.get(CONTENT_TYPE)?.to_str().ok()?.split(';').next()?.trim())
+}
+
+/// Whether this is something for a browser. No answer of GitLab's API is: who stands before it says
+/// so, or who has its address.
+pub(crate) fn is_page(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|media_type| media_type.eq_ignore_ascii_case("text/html"))
 }
 
 fn json<'a, T: Deserialize<'a>>(answer: &'a Response<Bytes>) -> Result<T, CallError> {
+    if is_page(answer.headers()) {
+        return Err(status_error(answer));
+    }
     if !is_json(answer.headers()) {
         return Err(not_json(answer));
     }
@@ -198,6 +210,10 @@ fn not_json(answer: &Response<Bytes>) -> CallError {
     }
 }
 
+/// What a page means where GitLab's API should be.
+const PAGE: &str = "a page for browsers, which GitLab's API never sends: a proxy or a page to sign in stands before it, \
+                        or the URL is not that of a GitLab instance";
+
 /// The answer as an error, with the server's words.
 pub(crate) fn status_error(answer: &Response<Bytes>) -> CallError {
     CallError::Status { status: answer.status().as_u16(), message: message(answer) }
@@ -216,6 +232,10 @@ fn message(answer: &Response<Bytes>) -> String {
     }
     if status == StatusCode::BAD_REQUEST && wants_tls(answer.body()) {
         return "this port speaks TLS: write https:// in the URL".to_owned();
+    }
+    // Other errors are also those of GitLab's own web server.
+    if is_page(answer.headers()) && (status.is_success() || status == StatusCode::NOT_FOUND) {
+        return format!("{}, with {PAGE}", status.canonical_reason().unwrap_or("no explanation"));
     }
     let said = if is_json(answer.headers()) { json_message(answer.body()) } else { xml_message(answer) };
     let said = said.filter(|words| !words.trim().is_empty());

@@ -63,8 +63,9 @@ pub fn system_and_bundled() -> Vec<CertificateDer<'static>> {
 
 /// What GitLab's image adds to its system's store when it starts: the file that this variable
 /// names, or the usual one.
-const ADDED_VARIABLE: &str = "CA_CERTIFICATES_PATH";
-const ADDED: &str = "/etc/gitlab-runner/certs/ca.crt";
+pub const ADDED_VARIABLE: &str = "CA_CERTIFICATES_PATH";
+/// The usual one.
+pub const ADDED: &str = "/etc/gitlab-runner/certs/ca.crt";
 
 fn added() -> Vec<CertificateDer<'static>> {
     let named = std::env::var_os(ADDED_VARIABLE).filter(|path| !path.is_empty());

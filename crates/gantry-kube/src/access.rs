@@ -324,13 +324,18 @@ fn read_kubeconfig(path: Option<&Path>) -> Result<Kubeconfig, kube::config::Kube
     }
 }
 
+/// The variable that names kubeconfigs, and where one is in the home of a user without it.
+pub const KUBECONFIG: &str = "KUBECONFIG";
+/// See [`KUBECONFIG`].
+pub const USUAL_KUBECONFIG: &str = ".kube/config";
+
 /// Where a kubeconfig is read from: several files may be merged.
 fn kubeconfig_files(path: Option<&Path>) -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    match (path, variable("KUBECONFIG"), variable("HOME")) {
+    match (path, variable(KUBECONFIG), variable("HOME")) {
         (Some(path), ..) => vec![path.to_owned()],
         (None, Some(list), _) => std::env::split_paths(&list).collect(),
-        (None, None, Some(home)) => vec![Path::new(&home).join(".kube/config")],
+        (None, None, Some(home)) => vec![Path::new(&home).join(USUAL_KUBECONFIG)],
         (None, None, None) => Vec::new(),
     }
 }

@@ -16,7 +16,7 @@ use crate::commands::absent;
 #[cfg(feature = "sim")]
 use crate::commands::{chaos, dev, sim_gitlab, sim_kubernetes};
 use crate::commands::{
-    config, doctor, generated, health_check, lint, list, output, plan, register, reset_token, run, run_single,
+    config, doctor, generated, health_check, lint, list, manual, output, plan, register, reset_token, run, run_single,
     unregister, verify,
 };
 use crate::go_arguments;
@@ -45,11 +45,12 @@ struct LoggingArgs {
     /// Debug level; wins over --log-level
     #[arg(long, global = true, help_heading = LOG, env = "RUNNER_DEBUG", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
     debug: Option<bool>,
-    /// Least severe lines to show: trace, debug, info, warn, error, fatal, panic
+    /// Least severe lines to show: trace, debug, info, warn, error, fatal, panic. Default: what the
+    /// configuration says to `run`, else info
     #[arg(long, short = 'l', global = true, help_heading = LOG, env = "LOG_LEVEL", value_name = "LEVEL", value_parser = parse_level)]
     log_level: Option<OrUnset<LevelFilter>>,
     /// How lines look: runner (for people, with colours), text (key=value) or json (one object per
-    /// line)
+    /// line). Default: what the configuration says to `run`, else runner
     #[arg(long, global = true, help_heading = LOG, env = "LOG_FORMAT", value_name = "FORMAT", value_parser = parse_format)]
     log_format: Option<OrUnset<LogFormat>>,
     /// Accepted, and without effect: a file for Go's profiler
@@ -93,7 +94,7 @@ enum Command {
     List(list::ListArgs),
     /// Write manual pages
     #[command(hide = true)]
-    Man(generated::ManArgs),
+    Man(manual::ManArgs),
     /// Print what would be done about a job: objects and stages, as YAML, without touching anything
     Plan(plan::PlanArgs),
     /// Register a runner in GitLab and add it to the configuration
@@ -195,7 +196,7 @@ pub(crate) fn main() -> ExitCode {
         Command::HealthCheck(args) => health_check::main(&args),
         Command::Lint(args) => lint::main(&args),
         Command::List(args) => Ok(list::main(&args)),
-        Command::Man(args) => generated::man(&args, Cli::command()),
+        Command::Man(args) => manual::write(&args, Cli::command()),
         Command::Plan(args) => plan::main(&args),
         Command::Register(args) => register::main(&args),
         Command::ResetToken(args) => reset_token::main(&args),

@@ -7,6 +7,7 @@
 mod arguments;
 mod cli;
 mod commands;
+mod exit_status;
 mod go_arguments;
 mod helper_binary;
 mod logging;

@@ -26,6 +26,7 @@ impl Kind for Entries {
         let context = Context { labels: labels::read(root, "labels"), concurrent: concurrent(root, "concurrent") };
         let mut usable = Vec::new();
         let mut seen = BTreeMap::new();
+        let mut pausing = BTreeMap::new();
         for (index, section) in root.tables(key).iter().enumerate() {
             let mark = section.report.mark();
             let mut settings = RunnerSettings::read(section);
@@ -39,6 +40,17 @@ impl Kind for Entries {
             if let Some(first) = seen.insert(identity, index) {
                 let message = format!(
                     "has the url, token and name of runners[{first}]: both ask for jobs, and only one of them may be meant"
+                );
+                section.report.add(Severity::Warning, section.place(), &format!("runners[{index}]"), message);
+            }
+            // What keeps pause pods is named by these, and there can be one of a name.
+            let kubernetes = &settings.kubernetes;
+            let of_pause = (settings.token.expose().to_owned(), kubernetes.host.clone(), kubernetes.namespace.clone());
+            if !kubernetes.autoscaler.policies.is_empty()
+                && let Some(first) = pausing.insert(of_pause, index)
+            {
+                let message = format!(
+                    "has the token and namespace of runners[{first}], and so the same pause pods: only one of the two autoscaler sections counts; leave one out, or give the entry another namespace"
                 );
                 section.report.add(Severity::Warning, section.place(), &format!("runners[{index}]"), message);
             }

@@ -181,6 +181,10 @@ async fn verification_of_old_and_new_servers() {
     assert!(matches!(outcome, VerifyOutcome::Valid(Registered { id: 5, .. })) && calls == 1, "{outcome:?}");
     let (outcome, calls) = verify(vec![says(200), says(200)]).await;
     assert!(matches!(outcome, VerifyOutcome::Valid(Registered { id: 0, .. })) && calls == 2, "{outcome:?}");
+    let page = Response::builder().status(200).header("content-type", "text/html; charset=utf-8");
+    let (outcome, calls) = verify(vec![Ok(page.body("<title>Sign in</title>").unwrap()), says(200)]).await;
+    let VerifyOutcome::Unsure { message } = outcome else { panic!("{outcome:?}") };
+    assert!(message.starts_with("GitLab answered with status 200: OK, with a page for browsers") && calls == 1);
     let (outcome, _) = verify(vec![json(403, r#"{"message": "403 Forbidden"}"#)]).await;
     assert!(matches!(outcome, VerifyOutcome::Invalid { .. }), "{outcome:?}");
     let (outcome, _) = verify(vec![Err(TransportFault::Connect)]).await;

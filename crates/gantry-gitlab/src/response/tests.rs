@@ -90,6 +90,9 @@ fn answers_to_a_request_for_a_job() {
         job(answer(201, &[("content-type", "text/html")], "{}")),
         JobAnswer::Failed(CallError::Malformed { .. })
     ));
+    let page = job(answer(200, &[("content-type", "text/html")], "<html>"));
+    let JobAnswer::Failed(error) = page else { panic!("{page:?}") };
+    assert!(error.to_string().contains("status 200: OK, with a page for browsers"), "{error}");
     assert!(matches!(job(answer(201, &[JSON], r#"{"id": "x", "token": "t"}"#)), JobAnswer::Undecodable { .. }));
     assert_eq!(
         last_update(answer(204, &[("X-GitLab-Last-Update", "0f1e")], "").unwrap().headers()).as_deref(),

@@ -46,6 +46,9 @@ const REPORTS: &[(&str, &str, &str)] = &[
 /// `coverage_report:coverage_format`, and the names of the uploaded file.
 const COVERAGE: &[(&str, &str)] = &[("cobertura", "cobertura-coverage.xml"), ("jacoco", "jacoco-coverage.xml")];
 
+/// A report that GitLab has taken out, and what it has instead.
+const FORMER: (&str, &str) = ("cobertura", "write `coverage_report`, with `coverage_format: cobertura` and `path`");
+
 /// Reads `artifacts`.
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Vec<CiArtifact> {
     if field.map_of(report, KEYS).is_none() {
@@ -85,7 +88,12 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Vec<CiArtifact> {
 fn read_reports(field: &Field<'_>, expire_in: Option<&str>, artifacts: &mut Vec<CiArtifact>, report: &mut Report) {
     let mut known: Vec<&str> = REPORTS.iter().map(|(name, ..)| *name).collect();
     known.push("coverage_report");
+    let (former, instead) = FORMER;
+    known.push(former);
     let Some(map) = field.map_of(report, &known) else { return };
+    if let Some(entry) = map.get(former) {
+        report.problem(&entry.at, &field.path, &format!("config contains unknown keys: {former}; {instead}"));
+    }
     for key in map.keys() {
         let Some(field) = field.get(key) else { continue };
         let entry = if key == "coverage_report" {

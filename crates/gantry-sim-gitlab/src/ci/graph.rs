@@ -66,9 +66,15 @@ pub(super) fn connect(
         }
         let wanted = draft.dependencies.iter().flatten().map(|depended| &depended.job);
         one.job.not_here = one.job.not_here.or_else(|| names.lack(draft, wanted, report));
-        if let Some(names) = names.dependencies(draft, one.needs.as_deref(), report) {
-            edges = edges.saturating_add(names.len());
-            one.job.dependencies = Some(names);
+        if let Some(mut depended) = names.dependencies(draft, one.needs.as_deref(), report) {
+            edges = edges.saturating_add(depended.len());
+            // Both must want them: what `needs` leaves out with `artifacts: false` stays out.
+            if let Some(needs) = &one.job.needs {
+                let with: HashSet<&str> =
+                    needs.iter().filter(|need| need.artifacts).map(|need| need.job.as_str()).collect();
+                depended.retain(|name| with.contains(name.as_str()));
+            }
+            one.job.dependencies = Some(depended);
         }
         if edges > MAX_EDGES {
             report.problem(&draft.at, "", &format!("the jobs have more than {MAX_EDGES} needs and dependencies"));

@@ -31,6 +31,13 @@ const KEYS: &[&str] = &[
     "workflow",
 ];
 
+/// Keywords that are younger than the names of jobs: what has the content of a job is one to this
+/// day, as GitLab reserves neither name.
+const ALSO_JOBS: [&str; 2] = ["default", "workflow"];
+
+/// What makes such a mapping a job.
+const OF_JOBS: [&str; 3] = ["script", "run", "trigger"];
+
 /// The longest name of a job, in bytes; GitLab's limit.
 const MAX_NAME: usize = 255;
 
@@ -108,7 +115,7 @@ fn stages(root: &Field<'_>, report: &mut Report) -> Vec<String> {
 
 /// What the whole pipeline lacks; jobs say it themselves.
 fn warn_of_lacks(config: &Extended, report: &mut Report) {
-    for (name, entry) in config.root.iter().filter(|(name, _)| KEYS.contains(&name.as_str())) {
+    for (name, entry) in config.root.iter().filter(|(name, entry)| is_keyword(name, &entry.value)) {
         if let Some(text) = config.lacking.get(name) {
             report.warning(&entry.at, name, &format!("is read without a part: {text}"));
         }
@@ -121,7 +128,7 @@ fn add_stages(stages: &mut Vec<String>, config: &Extended, report: &mut Report) 
     let Some(whence) = report.may_be_included() else { return };
     for (name, entry) in &config.root {
         let stage = Field::new(&entry.value, name.as_str()).get("stage");
-        let Some(stage) = stage.filter(|_| !KEYS.contains(&name.as_str()) && !name.starts_with('.')) else { continue };
+        let Some(stage) = stage.filter(|_| !is_keyword(name, &entry.value) && !name.starts_with('.')) else { continue };
         let Some(text) = stage.as_text().filter(|text| !stages.iter().any(|stage| stage == text)) else { continue };
         report.warning(&stage.node.at, "", &format!("the stage {text} is not defined here: {whence}"));
         stages.insert(stages.len().saturating_sub(1), text.to_owned());
@@ -143,7 +150,7 @@ fn check_defaults(entries: &Map, default: &Field<'_>, report: &mut Report) {
 /// The entries of `default` and of the older keywords at the top level, checked.
 fn defaults(root: &Field<'_>, input: &CiInput<'_>, report: &mut Report) -> Map {
     let mut map = Map::new();
-    if let Some(default) = root.get("default") {
+    if let Some(default) = keyword(root, "default") {
         let default = default.renamed("default");
         if let Some(entries) = default.map(report) {
             check_defaults(entries, &default, report);
@@ -182,7 +189,7 @@ fn workflow(
     report: &mut Report,
 ) -> Workflow {
     let mut workflow = Workflow::default();
-    let Some(field) = root.get("workflow") else { return workflow };
+    let Some(field) = keyword(root, "workflow") else { return workflow };
     let field = field.renamed("workflow");
     if field.map_of(report, &["name", "rules", "auto_cancel"]).is_none() {
         return workflow;
@@ -211,7 +218,7 @@ fn drafts(input: &CiInput<'_>, config: &Extended, shared: &Shared, report: &mut 
     let inherited = shared.globals.len() + shared.defaults.values().map(|entry| entry.value.weight).sum::<usize>();
     let mut drafts = Vec::new();
     for (name, entry) in &config.root {
-        if KEYS.contains(&name.as_str()) {
+        if is_keyword(name, &entry.value) {
             continue;
         }
         // A header stands in a document of its own; in the same one it is a job like any other, if
@@ -252,6 +259,17 @@ pub(super) fn spend(budget: usize, cost: usize, at: &At, report: &mut Report) ->
         );
     }
     left
+}
+
+/// Whether a key of the top level is no job.
+fn is_keyword(name: &str, value: &Node) -> bool {
+    let is_job = || value.as_map().is_some_and(|map| OF_JOBS.iter().any(|key| map.contains_key(*key)));
+    KEYS.contains(&name) && !(ALSO_JOBS.contains(&name) && is_job())
+}
+
+/// A keyword of the top level, if it is there and no job.
+fn keyword<'n>(root: &Field<'n>, name: &str) -> Option<Field<'n>> {
+    root.get(name).filter(|field| is_keyword(name, field.node))
 }
 
 fn is_job(name: &str, entry: &Entry, report: &mut Report) -> bool {

@@ -60,6 +60,9 @@ pub(super) struct Report {
     hints: usize,
     /// The first include that cannot be had here.
     missing: Option<At>,
+    /// What was said of each of them: they may be why something else is wrong, and who reads only
+    /// of that would look for it in vain.
+    missing_includes: Vec<Problem>,
     comparisons: usize,
     /// The patterns of conditions, compiled once.
     pub(super) patterns: Patterns,
@@ -91,7 +94,9 @@ impl Report {
     /// Records an include that cannot be had here: the rest of the configuration is read without
     /// it.
     pub(super) fn missing_include(&mut self, at: &At, what: &str) {
+        let said = self.warnings.len();
         self.warning(at, "include", &format!("{what}; what it defines is missing"));
+        self.missing_includes.extend(self.warnings.iter().skip(said).cloned());
         self.missing.get_or_insert_with(|| at.clone());
     }
 
@@ -114,6 +119,9 @@ impl Report {
 
     /// The problems and the warnings, each ordered by place, those of `main_file` first.
     pub(super) fn finish(mut self, main_file: &str) -> (Vec<Problem>, Vec<Problem>) {
+        if self.failed() {
+            self.problems.append(&mut self.missing_includes);
+        }
         for list in [&mut self.problems, &mut self.warnings] {
             list.sort_by(|a, b| (a.file != main_file, &a.file, a.line).cmp(&(b.file != main_file, &b.file, b.line)));
         }

@@ -467,7 +467,7 @@ class JobView {
 function titleOf(job) {
   return [
     h("p", { class: "crumb" }, h("a", { href: "#/" }, "← Pipelines"), job.pipeline && [" · ", h("a", { href: `#/pipelines/${job.pipeline}` }, `#${job.pipeline}`)]),
-    h("div", { class: "head" }, badge(job.status), h("h1", {}, job.name), h("span", { class: "when" }, `job ${job.id}`)),
+    h("div", { class: "head" }, badge(job.status, job.allow_failure), h("h1", {}, job.name), h("span", { class: "when" }, `job ${job.id}`)),
   ];
 }
 

@@ -45,6 +45,7 @@ export class Log {
       this.entry(line);
     });
     this.skims = false;
+    this.root.style.setProperty("--digits", Math.max(3, String(this.number + 1).length));
     if (this.rest && final) {
       this.entry(this.rest);
       this.rest = "";

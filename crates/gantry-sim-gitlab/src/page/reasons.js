@@ -19,9 +19,13 @@ const WORDS = {
   data_integrity_failure: "What was stored of the job does not fit together",
 };
 
+/** With what a shell ends that has not found a command. */
+const NOT_FOUND = 127;
+
 /** One sentence. */
 export function sentence(job) {
   if (job.status !== "failed") return null;
+  if (job.failure_reason === "script_failure" && job.exit_code === NOT_FOUND) return `A command was not found (exit code ${NOT_FOUND}).`;
   const words = WORDS[job.failure_reason] ?? (job.failure_reason ? job.failure_reason.replaceAll("_", " ") : "The job failed");
   const code = job.exit_code !== null && job.exit_code !== undefined ? ` (exit code ${job.exit_code})` : "";
   return `${words}${code}.${job.note ? ` ${job.note}.` : ""}`;

@@ -138,6 +138,15 @@ async fn stays_quick_in_long_logs(browser: &mut Browser, sim: &Sim, job: &Taken,
     browser.value(&format!("location.hash = '#/jobs/{}/L{number}'", job.id)).await;
     browser.until("document.querySelector('.line.target').textContent === 'row 54321;'").await;
     browser.picture("search").await;
+    // Six digits are one number, also where there is little room.
+    let fits = "(() => { const line = document.querySelector('.line.target'); const gutter = getComputedStyle(line, '::before'); \
+                const canvas = document.createElement('canvas').getContext('2d'); canvas.font = gutter.font; \
+                return gutter.whiteSpace === 'nowrap' && canvas.measureText('100000').width <= parseFloat(gutter.width) \
+                && parseFloat(gutter.width) < parseFloat(getComputedStyle(line).paddingLeft); })()";
+    for (width, height) in [(390, 844), (1280, 900)] {
+        browser.resize(width, height, false).await;
+        assert_eq!(browser.value(fits).await, json!(true), "numbers of lines are cut at a width of {width}");
+    }
 }
 
 /// The buttons do what they say, to the runner too.

@@ -11,15 +11,22 @@ use crate::arguments::path_parser;
 use crate::go_arguments;
 
 /// Where GitLab Runner 19.4 looks as root, and where images and packages have their configuration.
-const SYSTEM: &str = "/etc/gitlab-runner/config.toml";
+pub(crate) const SYSTEM: &str = "/etc/gitlab-runner/config.toml";
+
+/// Where it looks for others, in their home.
+pub(crate) const OWN: &str = ".gitlab-runner/config.toml";
+
+/// Where it looks for those who have no home: where they are.
+pub(crate) const HERE: &str = "config.toml";
+
+/// What `--config` is for.
+pub(crate) const HELP: &str = "The configuration. Default: /etc/gitlab-runner/config.toml for root; for others \
+                               ~/.gitlab-runner/config.toml, or the one in /etc where it is the only one they can use";
 
 /// `--config`, which every command about the configuration has.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArg {
-    /// The configuration; default /etc/gitlab-runner/config.toml for root; for others
-    /// ~/.gitlab-runner/config.toml, but the former where only that one is there and can be read,
-    /// or can be made
-    #[arg(long, short = 'c', env = "CONFIG_FILE", value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, short = 'c', help = HELP, env = "CONFIG_FILE", value_name = "FILE", value_parser = path_parser())]
     config: Option<PathBuf>,
     #[arg(hide = true, trailing_var_arg = true, num_args = 0.., value_name = "WORDS")]
     words: Vec<Secret>,
@@ -60,7 +67,7 @@ fn default_config() -> PathBuf {
 }
 
 fn choose(home: Option<&Path>, system: &Path) -> PathBuf {
-    let own = home.map_or_else(|| PathBuf::from("config.toml"), |home| home.join(".gitlab-runner/config.toml"));
+    let own = home.map_or_else(|| PathBuf::from(HERE), |home| home.join(OWN));
     // A file without a name leaves no trace where it could be made.
     let can_be_made = || system.parent().is_some_and(|directory| tempfile::tempfile_in(directory).is_ok());
     let has_own_place = own.parent().is_some_and(|directory| directory != Path::new("") && directory.is_dir());

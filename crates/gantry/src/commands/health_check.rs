@@ -13,6 +13,7 @@ use gantry_core::go_duration;
 use tokio::time::Instant;
 
 use crate::commands::runtime;
+use crate::exit_status;
 
 /// How long one connection may take to come about, and the pause between two tries (GitLab Runner
 /// 19.4).
@@ -21,11 +22,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Arguments of `gantry health-check`.
 #[derive(Debug, Args)]
+#[command(after_help = exit_status::help("", "health-check"))]
 pub(crate) struct HealthCheckArgs {
     /// A port of this machine that must be open; may be repeated
     #[arg(long = "port", short = 'p', value_name = "PORT")]
     ports: Vec<String>,
-    /// How long to wait, such as 30s; without it for as long as who started this lets it
+    /// How long to wait, such as 30s; default: without end
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 }

@@ -15,10 +15,11 @@ use gantry_plan::{HeadLine, Links};
 use crate::commands::config_path::ConfigArg;
 use crate::commands::runner_file::env;
 use crate::commands::{counted, output};
+use crate::exit_status;
 
 /// Arguments of `gantry lint`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, after_help = exit_status::help("", "lint"))]
 pub(crate) struct LintArgs {
     #[command(flatten)]
     config: ConfigArg,

@@ -14,6 +14,7 @@ pub(crate) mod generated;
 pub(crate) mod health_check;
 pub(crate) mod lint;
 pub(crate) mod list;
+pub(crate) mod manual;
 pub(crate) mod plan;
 pub(crate) mod register;
 pub(crate) mod reset_token;

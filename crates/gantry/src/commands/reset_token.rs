@@ -30,10 +30,10 @@ pub(crate) struct ResetTokenArgs {
     #[command(flatten)]
     config: ConfigArg,
     /// Name of the runner in the configuration; the first one with this name is meant
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "")]
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "", hide_default_value = true)]
     name: String,
     /// URL of the runner, together with --id
-    #[arg(long, short = 'u', value_name = "URL", default_value = "")]
+    #[arg(long, short = 'u', value_name = "URL", default_value = "", hide_default_value = true)]
     url: String,
     /// The runner's number in GitLab, together with --url
     #[arg(long, short = 'i', value_name = "ID", default_value_t = 0, hide_default_value = true)]

@@ -18,13 +18,13 @@ use crate::arguments::{parse_bool, path_parser};
 use crate::commands::config_path::ConfigArg;
 use crate::commands::manager_runtime;
 use crate::commands::runner_file::env;
-use crate::helper_binary;
 use crate::logging::Logging;
+use crate::{exit_status, helper_binary};
 
 /// Arguments of `gantry run`. Those without effect are on the command lines of GitLab's image, its
 /// chart and its packages.
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, after_help = exit_status::help("", "run"))]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     config: ConfigArg,

@@ -21,6 +21,7 @@ use crate::commands::config_path::ConfigArg;
 use crate::commands::coordinator::{self, is_created};
 use crate::commands::runner_file::{Entry, RunnerFile};
 use crate::commands::runtime;
+use crate::exit_status;
 
 /// Longest wait for an answer: longer than the three seconds of a probe, which takes its own
 /// time-out for no bad sign, and short enough for people.
@@ -28,21 +29,20 @@ const WAIT: Duration = Duration::from_secs(20);
 
 /// What the end of the command means to scripts and probes (GitLab Runner 19.4).
 const ABOUT: &str = "\
-Exit code: 1 if GitLab refuses a token, or no runner fits; else 0. A GitLab that cannot be reached, or answers with an
-error of its own, proves nothing about a token: that is logged as an error and leaves the exit code at 0, so that an
-outage of GitLab ends no runner whose probe calls this.";
+A GitLab that cannot be reached, or answers with an error of its own, proves nothing about a token: that is logged as an
+error, and is no failure, so that an outage of GitLab ends no runner whose probe calls this.";
 
 /// Arguments of `gantry verify`.
 #[derive(Debug, Args)]
-#[command(args_override_self = true, after_help = ABOUT)]
+#[command(args_override_self = true, after_help = exit_status::help(ABOUT, "verify"))]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     config: ConfigArg,
     /// Only runners with this name
-    #[arg(long, short = 'n', value_name = "NAME", default_value = "")]
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "", hide_default_value = true)]
     name: String,
     /// Only runners with this URL, together with --token; empty or * for any
-    #[arg(long, short = 'u', value_name = "URL", default_value = "")]
+    #[arg(long, short = 'u', value_name = "URL", default_value = "", hide_default_value = true)]
     url: String,
     /// Only runners with this token
     #[arg(long, short = 't', value_name = "TOKEN", default_value = "", hide_default_value = true)]

@@ -179,6 +179,30 @@ async fn what_is_generated_from_the_command_line() {
     home.gantry(&["man", pages.to_str().expect("it works")]).await.succeeded(&[]);
     let page = std::fs::read_to_string(pages.join("gantry-run.1")).expect("it works");
     assert!(page.starts_with(".ie") && page.contains("listen\\-address"), "{page}");
+    let section = |page: &str, name: &str| {
+        let begins = if name.contains(' ') { format!(".SH \"{name}\"\n") } else { format!(".SH {name}\n") };
+        let (_, behind) = page.split_once(&begins).unwrap_or_else(|| panic!("no {name} in:\n{page}"));
+        behind.split("\n.SH ").next().unwrap_or_default().replace("\\-", "-")
+    };
+    for (name, words) in [
+        ("SYNOPSIS", "gantry run [OPTIONS]"),
+        ("ENVIRONMENT", "CONFIG_FILE"),
+        ("ENVIRONMENT", "LISTEN_ADDRESS"),
+        ("ENVIRONMENT", "KUBECONFIG"),
+        ("ENVIRONMENT", "HTTPS_PROXY"),
+        ("FILES", "/etc/gitlab-runner/config.toml"),
+        ("FILES", "~/.gitlab-runner/config.toml"),
+        ("FILES", ".runner_system_id"),
+        ("EXIT STATUS", "a second signal"),
+    ] {
+        assert!(section(&page, name).contains(words), "{name}: {words}\n{page}");
+    }
+    // Each way in which `dev` ends is said once, on its page and in its help.
+    let page = std::fs::read_to_string(pages.join("gantry-dev.1")).expect("it works");
+    assert!(section(&page, "EXIT STATUS").contains("There is nothing to run"), "{page}");
+    assert!(section(&page, "FILES").contains(".gantry-variables"), "{page}");
+    assert!(!section(&page, "NOTES").contains("There is nothing to run"), "{page}");
+    home.gantry(&["dev", "--help"]).await.succeeded(&["Exit status:\n  0 ", "\n  2    There is nothing to run"]);
     assert!(pages.join("gantry.1").exists() && pages.join("gantry-plan.1").exists());
     for words in ["--help", "--version", "completions bash"] {
         let (code, text) = shell(&home, &format!("\"$0\" {words} > /dev/full")).await;

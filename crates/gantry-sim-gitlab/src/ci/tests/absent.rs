@@ -1,6 +1,6 @@
 //! Jobs that exist but are not run here.
 
-use super::{CiPipeline, PUSH, pipeline, read_with, warnings};
+use super::{CiPipeline, PUSH, pipeline, problems, read_with, warnings};
 
 fn absent(pipeline: &CiPipeline) -> Vec<String> {
     let absent = pipeline.jobs.iter().filter_map(|job| Some(format!("{}: {}", job.name, job.not_here.as_ref()?)));
@@ -95,6 +95,18 @@ c: {script: x, rules: [{when: always}, {exists: {paths: [x], project: a/b}}]}
     assert_eq!(
         absent(&pipeline),
         ["a: `exists:project` needs a copy of the project here, --include-project PROJECT=DIR (.gitlab-ci.yml:2)"]
+    );
+}
+
+#[test]
+fn a_missing_include_is_named_with_what_may_be_wrong_because_of_it() {
+    let yaml = "stages: [test]\ninclude:\n  - {project: a/b, file: x.yml}\n";
+    assert_eq!(
+        problems(yaml),
+        [
+            "1: jobs config should contain at least one visible job",
+            "3: include of the project a/b needs a copy here, --include-project a/b=DIR; what it defines is missing",
+        ]
     );
 }
 

@@ -166,6 +166,19 @@ free: {script: x, needs: []}
 }
 
 #[test]
+fn dependencies_bring_no_artifacts_that_needs_leave_out() {
+    let yaml = "
+a: {script: x}
+b: {script: x}
+c: {script: x, needs: [{job: a, artifacts: false}, b], dependencies: [a, b]}
+d: {script: x, needs: [{job: a, artifacts: false}], dependencies: [a]}
+";
+    let pipeline = pipeline(yaml);
+    let of = |index: usize| pipeline.jobs[index].dependencies.clone();
+    assert_eq!((of(2), of(3)), (Some(vec!["b".to_owned()]), Some(Vec::new())));
+}
+
+#[test]
 fn a_job_of_the_same_stage_can_be_needed() {
     let yaml = "a: {script: x}\nb: {script: x, needs: [a], dependencies: [a]}\n";
     assert!(read_with(yaml, &[], PUSH).is_ok());

@@ -220,6 +220,16 @@ not-tags: {script: x, except: {refs: [tags], variables: [$NOTHING]}}
     assert_eq!(present(yaml, TAG), ["always", "tags", "pattern", "not-main"]);
 }
 
+/// As GitLab reserves neither name, and people have jobs of them.
+#[test]
+fn default_and_workflow_are_jobs_where_they_have_a_script() {
+    let pipeline =
+        pipeline("default: {stage: build, image: own, script: make}\nworkflow: {script: y}\na: {script: x}\n");
+    assert_eq!(names(&pipeline), ["default", "workflow", "a"]);
+    let image = |index: usize| pipeline.jobs[index].image.as_ref().map(|image| image.name.as_str());
+    assert_eq!((image(0), image(2)), (Some("own"), None), "no other job has what it has");
+}
+
 #[test]
 fn a_pipeline_without_jobs_says_why() {
     assert_eq!(

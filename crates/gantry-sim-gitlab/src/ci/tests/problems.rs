@@ -64,9 +64,9 @@ image2: debian
 #[test]
 fn what_jobs_alone_have_is_named_as_that_in_default() {
     assert_eq!(
-        problems("default: {script: [make], stage: build}\na: {script: x}\n"),
+        problems("default: {rules: [], stage: build}\na: {script: x}\n"),
         [
-            "1: default config contains unknown keys: script; jobs have `script` each for itself, or by `extends`",
+            "1: default config contains unknown keys: rules; jobs have `rules` each for itself, or by `extends`",
             "1: default config contains unknown keys: stage; jobs have `stage` each for itself, or by `extends`",
         ]
     );
@@ -175,5 +175,14 @@ b:
             "14: jobs:b:needs config should be an array of jobs, but this is a string",
             "15: jobs:b start in should be a duration, because `when` is `delayed`",
         ]
+    );
+}
+
+#[test]
+fn a_report_that_gitlab_has_taken_out_is_named_with_its_successor() {
+    assert_eq!(
+        problems("a: {script: x, artifacts: {reports: {cobertura: c.xml}}}\n"),
+        ["1: jobs:a:artifacts:reports config contains unknown keys: cobertura; \
+          write `coverage_report`, with `coverage_format: cobertura` and `path`"]
     );
 }

@@ -24,6 +24,7 @@ use self::stage::Stage;
 use self::table::{Row, table};
 use crate::commands::config_path::ConfigArg;
 use crate::commands::{interrupted, listen_address, output, runtime};
+use crate::exit_status;
 
 /// What it does, and what it does not.
 const ABOUT: &str = "\
@@ -36,16 +37,16 @@ A row of the table is one kind of harm. The numbers behind the first line must b
 which a reader of a log saw nothing new, the harm's own time included.
 
 Agents report by themselves only where pods reach this machine: --gitlab-listen and --gitlab-url say how. Harm to the
-way to the API server needs a proxy in between, and is left out where HTTPS_PROXY is set or the kubeconfig names one.
-Exit code: 0 if all numbers are zeros, 1 if not.";
+way to the API server needs a proxy in between, and is left out where HTTPS_PROXY is set or the kubeconfig names one.";
 
 /// Arguments of `gantry chaos`.
 #[derive(Debug, Args)]
-#[command(after_help = ABOUT)]
+#[command(after_help = exit_status::help(ABOUT, "chaos"))]
 pub(crate) struct ChaosArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// The runner of the configuration whose cluster and settings of pods are used
+    /// The runner of the configuration whose cluster and settings of pods are used. Default: none,
+    /// but the cluster of the kubeconfig
     #[arg(long, value_name = "NAME")]
     runner: Option<String>,
     /// The namespace for the pods
@@ -63,7 +64,7 @@ pub(crate) struct ChaosArgs {
     /// Where the simulated GitLab listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listen_address)]
     gitlab_listen: SocketAddr,
-    /// URL under which managers and pods reach it
+    /// URL under which managers and pods reach it. Default: where it listens
     #[arg(long, value_name = "URL")]
     gitlab_url: Option<String>,
     /// Only print the kinds of harm

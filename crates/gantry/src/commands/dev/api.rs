@@ -68,6 +68,11 @@ pub(super) struct Job {
     #[serde(default)]
     pub(super) assigned: bool,
     pub(super) failure_reason: Option<String>,
+    #[serde(default)]
+    pub(super) exit_code: Option<i64>,
+    /// What it names.
+    #[serde(default)]
+    pub(super) image: Option<String>,
     /// What there is to say of its end that no log says.
     #[serde(default)]
     pub(super) note: Option<String>,
@@ -323,6 +328,8 @@ impl Job {
             status: status.to_owned(),
             assigned: false,
             failure_reason: None,
+            exit_code: None,
+            image: None,
             note: None,
             allow_failure: false,
             retried: false,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::commands::listen_address;
+use crate::exit_status;
 
 /// Where the page is if nothing else is said.
 const PAGE: &str = "127.0.0.1:8080";
@@ -42,13 +43,11 @@ machine only, unless --serve names an address that others reach. Nothing is kept
 A job of a child pipeline is named with the job that starts it: --job \"deploy > check\".
 
 Output that is no terminal is plain, and so is all output with NO_COLOR set. Ctrl-C ends the jobs, copies the artifacts
-of those that have ended (--artifacts) and shows the table; a second one leaves at once. Exit code: 0 if the pipeline
-succeeds; 1 if not, if artifacts cannot be copied, or if this command line is wrong, as with every command; 2 if there
-is nothing to run; 128 and the number of the signal if one ends the pipeline.";
+of those that have ended (--artifacts) and shows the table; a second one leaves at once.";
 
 /// Arguments of `gantry dev`.
 #[derive(Debug, Args)]
-#[command(after_long_help = ABOUT)]
+#[command(after_long_help = exit_status::help(ABOUT, "dev"))]
 pub(crate) struct DevArgs {
     /// A git repository; its .gitlab-ci.yml is run. Default: the one around the current directory,
     /// else a sample project
@@ -126,11 +125,11 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "IMAGE", requires = "cluster")]
     pub(super) helper_image: Option<String>,
     /// Run the jobs and their services in the images that they name, which podman or docker gets;
-    /// their containers are local processes on this machine's network
+    /// their containers are local processes on this machine's network. Default: podman, else docker
     #[arg(long, value_name = "ENGINE", num_args = 0..=1, default_missing_value = "", require_equals = true, conflicts_with_all = ["cluster", "list", "dry_run"])]
     pub(super) images: Option<String>,
     /// Keep running after the pipeline and show everything on a page; Ctrl-C ends it. ADDR is the
-    /// page's, such as 127.0.0.1:9000
+    /// page's; default 127.0.0.1:8080
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = PAGE, value_parser = listen_address)]
     pub(super) serve: Option<SocketAddr>,
 }

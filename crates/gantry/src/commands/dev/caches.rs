@@ -7,6 +7,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+/// Where caches are below the directory for what can be made again.
+pub(crate) const CACHES: &str = "gantry/dev";
+
+/// Where the files of images are there.
+pub(crate) const IMAGES: &str = "gantry/dev-images";
+
 /// Longest name of a directory that is made of a path: file systems take 255 bytes.
 const LONGEST: usize = 200;
 
@@ -16,7 +22,7 @@ pub(super) fn directory(
     repository: Option<&Path>,
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Option<Result<PathBuf, String>> {
-    let path = base(variable)?.join("gantry/dev").join(name(repository));
+    let path = base(variable)?.join(CACHES).join(name(repository));
     // Nobody else may change what scripts of the user's will run.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
     Some(
@@ -27,7 +33,7 @@ pub(super) fn directory(
 
 /// Where the files of images are kept, which all repositories share.
 pub(super) fn images(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    Some(base(variable)?.join("gantry/dev-images"))
+    Some(base(variable)?.join(IMAGES))
 }
 
 /// Where users keep what can be made again.

@@ -68,14 +68,15 @@ impl Engine {
                     let images = open(directory).await?;
                     return Ok(Self { program, images, unpacking: Mutex::default() });
                 }
-                Ok(answer) => why.push(format!("{program} does not work here: {}", words(&answer.stderr))),
+                Ok(answer) => {
+                    let said = words(&answer.stderr);
+                    why.push(format!("{program} does not work here: {said} ({})", remedy(program, &said)));
+                }
                 Err(ImageError(error)) => why.push(error),
             }
         }
-        Err(BadInput(format!(
-            "--images: {}; install podman or start docker's engine, or leave --images out: jobs then run with the tools of this machine",
-            why.join("; ")
-        )))
+        let without = "leave --images out: jobs then run with the tools of this machine";
+        Err(BadInput(format!("--images: {}. Install podman, make one of them work, or {without}", why.join("; "))))
     }
 
     /// For the first line of a run.
@@ -190,6 +191,22 @@ async fn ask(program: &str, args: &[&str], within: Duration) -> Result<Output, I
         }
         Ok(Err(error)) => Err(ImageError(format!("{program} cannot be started: {error}"))),
         Err(_) => Err(ImageError(format!("{program} {} has not ended within {within:?}", args.join(" ")))),
+    }
+}
+
+/// What helps against what an engine says of itself.
+fn remedy(program: &str, said: &str) -> &'static str {
+    let has = |words: &str| said.to_lowercase().contains(words);
+    match program {
+        "docker" if has("permission denied") => {
+            "its socket is for root and the group docker: have yourself added to the group, and log in again"
+        }
+        "docker" if has("cannot connect") || has("daemon running") => {
+            "start its engine, or say in DOCKER_HOST where one is"
+        }
+        "docker" => "`docker version` must show a server",
+        _ if has("newuidmap") || has("newgidmap") => "install newuidmap and newgidmap: Debian's package uidmap",
+        _ => "`podman info` must work",
     }
 }
 
@@ -341,6 +358,23 @@ mod tests {
     async fn only_known_engines_are_asked() {
         let error = Engine::find("rkt", PathBuf::from("/nowhere")).await.err();
         assert!(error.is_some_and(|BadInput(what)| what == "--images=rkt: write podman or docker"));
+    }
+
+    #[test]
+    fn what_helps_depends_on_what_an_engine_says() {
+        for (program, said, helps) in [
+            (
+                "docker",
+                "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+                "start its engine",
+            ),
+            ("docker", "permission denied while trying to connect to the Docker daemon socket", "the group docker"),
+            ("docker", "unknown flag", "`docker version`"),
+            ("podman", "Error: exec: \"newuidmap\": executable file not found in $PATH", "Debian's package uidmap"),
+            ("podman", "Error: stat /nonexistent: permission denied", "`podman info`"),
+        ] {
+            assert!(remedy(program, said).contains(helps), "{program}: {said}");
+        }
     }
 
     #[test]

@@ -213,7 +213,7 @@ impl<'s> Follow<'s> {
 
     /// The table.
     pub(super) async fn summarise(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
-        let table = report::table(pipeline, &self.view, self.screen.style);
+        let table = report::table(pipeline, &self.view, self.images, self.screen.style);
         Ok(self.screen.print(&table).await?)
     }
 }

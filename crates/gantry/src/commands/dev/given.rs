@@ -10,7 +10,7 @@ use super::args::DevArgs;
 use super::git::git;
 
 /// The file that is read by itself, beside `.gitlab-ci.yml`.
-const OWN_FILE: &str = ".gantry-variables";
+pub(crate) const OWN_FILE: &str = ".gantry-variables";
 
 /// Shorter values are not masked: they would hide half of every log (GitLab has the same limit).
 const SHORTEST_SECRET: usize = 8;

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commands::runtime;
-use crate::helper_binary;
+use crate::{exit_status, helper_binary};
 
 use api::{Api, Request};
 use args::DevArgs as Args;
@@ -57,9 +57,9 @@ pub(super) use world::spawn;
 use world::{Images, Places, Pods, World};
 
 pub(crate) use args::DevArgs;
-
-/// Exit code for input that cannot be used.
-const BAD_INPUT: u8 = 2;
+pub(crate) use caches::{CACHES, IMAGES};
+pub(crate) use given::OWN_FILE;
+pub(crate) use which::CI_FILE;
 
 /// Directory of a run with the programs of the helper image.
 const HELPER_IMAGE: &str = "helper-image";
@@ -109,7 +109,7 @@ async fn run(args: &Args, scratch: &mut Option<Scratch>) -> anyhow::Result<ExitC
         Ok(Prepared::Shown) => Ok(ExitCode::SUCCESS),
         Err(BadInput(problem)) => {
             screen.say(&format!("gantry dev: {problem}")).await;
-            Ok(ExitCode::from(BAD_INPUT))
+            Ok(ExitCode::from(exit_status::BAD_INPUT))
         }
     }
 }

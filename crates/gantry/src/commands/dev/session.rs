@@ -8,6 +8,8 @@ use std::time::Duration;
 use gantry_core::error_chain::chain;
 use gantry_daemon::HelperBinaries;
 
+use crate::exit_status;
+
 use super::api::{Api, Created, Pipeline, Request};
 use super::follow::Follow;
 use super::last_run::LastRun;
@@ -15,7 +17,7 @@ use super::project::Project;
 use super::screen::Screen;
 use super::signals::{BROKEN_PIPE, Received, Signals};
 use super::world::{END, Images, World, blocking};
-use super::{BAD_INPUT, REMAINING_OUTPUT, collect, is_unread, shell};
+use super::{REMAINING_OUTPUT, collect, is_unread, shell};
 
 /// How often the work tree is looked at for changes.
 const LOOK: Duration = Duration::from_secs(1);
@@ -83,7 +85,7 @@ impl Session {
                         continue;
                     }
                     self.world.end().await;
-                    return Ok(ExitCode::from(BAD_INPUT));
+                    return Ok(ExitCode::from(exit_status::BAD_INPUT));
                 }
             };
             let are_more_to_come = self.is_watching || self.is_served;

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::exit_status;
+
 /// The signals that ask for an end.
 pub(super) struct Signals {
     interrupt: Signal,
@@ -24,7 +26,7 @@ pub(super) struct Received {
 impl Received {
     /// As shells give it.
     pub(super) fn exit_code(self) -> ExitCode {
-        ExitCode::from(128 + self.number)
+        ExitCode::from(exit_status::SIGNAL + self.number)
     }
 }
 

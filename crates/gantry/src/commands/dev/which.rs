@@ -8,7 +8,7 @@ use super::args::DevArgs;
 use super::git::git;
 
 /// Where GitLab looks for the pipeline.
-pub(super) const CI_FILE: &str = ".gitlab-ci.yml";
+pub(crate) const CI_FILE: &str = ".gitlab-ci.yml";
 
 /// What is run.
 #[derive(Debug, PartialEq, Eq)]

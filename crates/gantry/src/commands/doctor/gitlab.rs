@@ -54,7 +54,7 @@ fn unreachable(url: &str, why: &str) -> Finding {
 }
 
 fn gitlab(url: &str, reached: &Reached) -> Finding {
-    let Reached { status, took, .. } = reached;
+    let Reached { status, is_page, took, .. } = reached;
     let millis = took.as_millis();
     match *status {
         500..=599 => Finding::warning(
@@ -62,12 +62,17 @@ fn gitlab(url: &str, reached: &Reached) -> Finding {
             format!("{url} answers with status {status}: it, or a proxy before it, cannot work now"),
             "wait, or look at GitLab's own health",
         ),
-        // A page of somebody else: an instance answers 401 to a stranger, and 200 where its version
-        // is public.
+        // An instance answers 401 to a stranger, and 200 where its version is public.
         300..=399 => Finding::error(
             "gitlab",
             format!("{url} redirects elsewhere (status {status})"),
             "set url of the runner to the final address of GitLab, https:// included",
+        ),
+        _ if *is_page => Finding::error(
+            "gitlab",
+            format!("{url} answers with a page for browsers (status {status}), which GitLab's API never does"),
+            "set url of the runner to that of the GitLab instance; or have this machine let through by what stands before it: \
+             a proxy, or a page to sign in",
         ),
         _ => Finding::ok("gitlab", format!("{url} answers in {millis} ms")),
     }
@@ -141,7 +146,7 @@ mod tests {
 
     fn reached(status: u16, date: Option<&str>, good: Option<bool>) -> Reached {
         let took = Duration::from_millis(3);
-        Reached { status, date: date.map(str::to_owned), took, certificate_is_good_for: good }
+        Reached { status, is_page: false, date: date.map(str::to_owned), took, certificate_is_good_for: good }
     }
 
     #[test]
@@ -149,6 +154,9 @@ mod tests {
         let grade = |status| gitlab("https://g", &reached(status, None, None)).grade;
         assert_eq!([grade(401), grade(200), grade(404)], [Grade::Ok; 3]);
         assert_eq!([grade(503), grade(302)], [Grade::Warning, Grade::Error]);
+        let page = gitlab("https://g", &Reached { is_page: true, ..reached(200, None, None) });
+        assert_eq!(page.grade, Grade::Error);
+        assert!(page.found.contains("a page for browsers (status 200)"), "{page:?}");
         assert_eq!(certificate(&reached(401, None, None)), None);
         assert_eq!(certificate(&reached(401, None, Some(true))).unwrap().grade, Grade::Ok);
         assert_eq!(certificate(&reached(401, None, Some(false))).unwrap().grade, Grade::Warning);

@@ -26,16 +26,11 @@ use self::finding::{Finding, Grade, Report};
 use crate::commands::config_path::ConfigArg;
 use crate::commands::runner_file::RunnerFile;
 use crate::commands::{output, runtime};
-use crate::helper_binary;
-
-/// What the exit code says.
-const ABOUT: &str = "\
-Exit code: 0 if nothing was found that keeps jobs from running, 1 if something was. Warnings are no failure; with
---strict they are.";
+use crate::{exit_status, helper_binary};
 
 /// Arguments of `gantry doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = ABOUT)]
+#[command(after_help = exit_status::help("", "doctor"))]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     config: ConfigArg,

@@ -8,6 +8,7 @@ use gantry_core::Secret;
 
 use crate::commands::register::args::{WORDS, arg};
 use crate::commands::register::flags::{self, Flag};
+use crate::exit_status;
 use crate::go_arguments::OTHER_EXECUTOR;
 
 /// Flags of `register` that are not written into an entry as they are, and are wanted here.
@@ -54,7 +55,7 @@ impl Args for RunSingleArgs {
         let command = all().into_iter().fold(command, |command, flag| command.arg(arg(flag)));
         let other = Arg::new(OTHER_EXECUTOR).long(OTHER_EXECUTOR).action(ArgAction::Append).hide(true);
         let words = Arg::new(WORDS).num_args(0..).trailing_var_arg(true).hide(true);
-        command.arg(other).arg(words)
+        command.arg(other).arg(words).after_help(exit_status::help("", "run-single"))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

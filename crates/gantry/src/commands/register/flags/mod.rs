@@ -82,6 +82,9 @@ fn of_key(key: &Key) -> Option<Flag> {
         let container = table.strip_suffix("_container_security_context")?;
         Some(format!(" ({} container)", container.replace('_', " ")))
     });
+    // What a flag that is not given means needs no words where it is "no".
+    let default = Some(&key.default).filter(|default| !default.is_empty() && *default != "false");
+    let default = default.map(|default| format!(" [default: {default}]"));
     let remark = key.effect.instead().map(|instead| format!("; no effect: {instead}"));
     Some(Flag {
         long: flag.long.clone(),
@@ -90,7 +93,7 @@ fn of_key(key: &Key) -> Option<Flag> {
         env: flag.variable.clone(),
         path: path.split('.').map(|part| part.trim_end_matches("[]").to_owned()).collect(),
         kind: kind(key)?,
-        help: format!("{}{}{}", key.about.trim_end_matches('.'), of.unwrap_or_default(), remark.unwrap_or_default()),
+        help: [key.about.trim_end_matches('.').to_owned()].into_iter().chain(of).chain(remark).chain(default).collect(),
         heading: match path.split_once('.') {
             Some(("kubernetes", _)) => "Kubernetes",
             Some(("cache", _)) => "Cache",

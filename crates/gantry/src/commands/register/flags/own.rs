@@ -2,6 +2,7 @@
 
 use super::Kind::{Bool, Int, Secret, Text};
 use super::{Flag, Kind};
+use crate::commands::config_path;
 
 /// Their place in the help.
 pub(super) const HEADING: &str = "Registration";
@@ -10,12 +11,7 @@ pub(super) const HEADING: &str = "Registration";
 type Row = (&'static str, &'static str, Kind, &'static str);
 
 const ROWS: [Row; 13] = [
-    (
-        "config",
-        "CONFIG_FILE",
-        Text,
-        "The configuration; default /etc/gitlab-runner/config.toml for root, ~/.gitlab-runner/config.toml for others",
-    ),
+    ("config", "CONFIG_FILE", Text, config_path::HELP),
     (
         "template-config",
         "TEMPLATE_CONFIG_FILE",
