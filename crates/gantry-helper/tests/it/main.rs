@@ -8,6 +8,7 @@
 
 mod alone;
 mod artifacts;
+mod broken_stores;
 mod caches;
 mod connections;
 mod ends;
