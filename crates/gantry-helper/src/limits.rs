@@ -247,6 +247,10 @@ pub(crate) const SYNC_PIECE: usize = 16 * 1024 * 1024;
 /// Entries of one archive. The largest caches that people keep have a million.
 pub(crate) const UNPACKED_ENTRIES: u64 = 10_000_000;
 
+/// Bytes of a name of an archive that an error shows: more than people's paths have, and no screen
+/// full of one that means harm.
+pub(crate) const SHOWN_NAME: usize = 200;
+
 /// Bytes of the headers of one entry of a tar archive: a path of 4 KiB and a link of 4 KiB, and
 /// attributes that nobody needs here.
 pub(crate) const TAR_HEADER: usize = 2 * 1024 * 1024;

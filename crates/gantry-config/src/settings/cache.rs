@@ -18,8 +18,8 @@ table! {
         path: String = text_or("Path", "").flag_as("path");
         /// Share caches between runners.
         shared: bool = flag("Shared").flag_as("shared");
-        /// Largest cache in bytes; 0 is no limit. Archives over 5 GiB go to S3 in parts, which
-        /// takes a larger number here.
+        /// Largest cache in bytes; 0 is no limit. With more than 5 GiB here, caches go to S3 in
+        /// parts, which are packed while they are sent: without that, an archive has at most 5 GiB.
         max_archive_size: Option<u64> = positive("MaxUploadedArchiveSize")
             .flag_as("max_uploaded_archive_size").variable("CACHE_MAXIMUM_UPLOADED_ARCHIVE_SIZE");
         /// S3 and what speaks like it.

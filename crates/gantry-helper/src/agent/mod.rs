@@ -104,7 +104,7 @@ async fn serve(layout: &Layout, settings: Settings, inherited_umask: Mode) -> Re
         managers: ManagerSocket { listener: managers, peers: settings.peers },
         shim: ShimSocket { listener: shim, path: layout.shim_socket() },
         terminations: terminations.boxed(),
-        workshop: Arc::new(Tools { layout: layout.clone(), reaper, inherited_umask }),
+        workshop: Arc::new(Tools { layout: layout.clone(), reaper, inherited_umask, ahead: Arc::default() }),
         trace_file: if settings.keep_trace { TraceFile::named } else { TraceFile::nameless }(layout.trace_file()),
         clock: Clock::Boot,
         self_report_after: settings.self_report_after,

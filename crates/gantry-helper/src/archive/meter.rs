@@ -49,19 +49,25 @@ impl Meter {
         }
     }
 
-    /// All has come or gone. Who has seen how far it was sees the end.
-    pub(super) fn end(&self) {
-        if self.shown.is_some() {
+    /// All has come or gone. Who has seen how far it was sees the end, once.
+    pub(super) fn end(&mut self) {
+        if self.shown.take().is_some() {
             say(&self.line(self.begun.elapsed()));
         }
     }
 
-    /// Counts a stream.
+    /// Counts a stream. One whose length is known ends with its last byte: whoever has all of it
+    /// may not ask for more.
     pub(super) fn watch(self, content: ByteStream) -> ByteStream {
         Box::pin(stream::unfold((content, self), |(mut content, mut meter)| async {
             let piece = content.next().await;
             match &piece {
-                Some(Ok(bytes)) => meter.add(bytes.len()),
+                Some(Ok(bytes)) => {
+                    meter.add(bytes.len());
+                    if meter.total == Some(meter.done) {
+                        meter.end();
+                    }
+                }
                 Some(Err(_)) => {}
                 None => meter.end(),
             }

@@ -16,6 +16,7 @@ mod tree;
 mod unpack;
 mod untracked;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -55,7 +56,7 @@ pub(crate) fn run(cargo: Cargo) -> ExitCode {
     match work(cargo) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("\x1b[31;1mERROR: {}\x1b[0;m", chain(error.as_ref())));
+            say(&format!("\x1b[31;1mERROR: {}\x1b[0;m", visible(&chain(error.as_ref()))));
             ExitCode::FAILURE
         }
     }
@@ -96,5 +97,33 @@ fn say(line: &str) {
 
 /// A yellow one.
 fn warn(line: &str) {
-    say(&format!("\x1b[0;33mWARNING: {line}\x1b[0;m"));
+    say(&format!("\x1b[0;33mWARNING: {}\x1b[0;m", visible(line)));
+}
+
+/// The same with all that no letter shows written as letters: archives, servers and files of a job
+/// choose some of the words of an error, and none of them may move about in the log.
+fn visible(line: &str) -> Cow<'_, str> {
+    if !line.contains(char::is_control) {
+        return Cow::Borrowed(line);
+    }
+    let mut letters = String::new();
+    for letter in line.chars() {
+        if letter.is_control() {
+            letters.extend(letter.escape_default());
+        } else {
+            letters.push(letter);
+        }
+    }
+    Cow::Owned(letters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_about_in_a_log_is_letters() {
+        assert!(matches!(visible("näme \u{1f980}"), Cow::Borrowed("näme \u{1f980}")));
+        assert_eq!(visible("a\u{1b}[31m\r\nsection_end:1:x"), "a\\u{1b}[31m\\r\\nsection_end:1:x");
+    }
 }

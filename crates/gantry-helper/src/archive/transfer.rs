@@ -1,23 +1,23 @@
 //! Between the project's files and GitLab. An upload is packed while it is sent, and packed again
 //! for a second try; a download lies in a temporary file until it is whole.
 
+mod arrival;
 mod in_parts;
 
 use std::fs::File;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use gantry_core::error_chain::chain;
 use gantry_core::feature_flags::parse_bool;
 use gantry_gitlab::{
-    ByteStream, CallError, Client, ClientError, ClientOptions, Download, DownloadError, JobCredentials, TransportError,
-    UploadAnswer, UploadQuery, UploadTimeouts,
+    CallError, Client, ClientError, ClientOptions, DownloadError, JobCredentials, TransportError, UploadAnswer,
+    UploadQuery, UploadTimeouts,
 };
 use gantry_wire::plan::{ArtifactFormat, ArtifactUpload};
 use tempfile::NamedTempFile;
 
+use self::arrival::Arrival;
 use super::expand::expand;
 use super::job::{Direction, MoverJob};
 use super::meter::Meter;
@@ -210,12 +210,12 @@ fn file_name(expanded: &str, artifact: &ArtifactUpload) -> String {
 
 async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> {
     let direct = is_on("FF_USE_DIRECT_DOWNLOAD", true);
-    let mut tries = 0;
+    let (mut tries, mut begun) = (0, None);
     let scratch = loop {
         tries += 1;
         // An instance that sends us to an object store we cannot reach is asked for the bytes
         // themselves next time.
-        let error = match download_once(client, job, direct && tries == 1).await {
+        let error = match download_once(client, job, direct && tries == 1, &mut begun).await {
             Ok(scratch) => break scratch,
             Err(error) => error,
         };
@@ -240,24 +240,16 @@ async fn download(client: &Client, job: &MoverJob) -> Result<(), TransferError> 
     Ok(())
 }
 
-async fn download_once(client: &Client, job: &MoverJob, direct: bool) -> Result<NamedTempFile, TransferError> {
+async fn download_once(
+    client: &Client,
+    job: &MoverJob,
+    direct: bool,
+    begun: &mut Option<Arrival>,
+) -> Result<NamedTempFile, TransferError> {
     if is_on("FF_USE_PARALLEL_ARTIFACT_TRANSFER", false) {
         return in_parts::download(client, job, direct).await;
     }
-    let Download { content, content_length } =
-        client.download_artifact(job.job_id, &job.token.0, direct).await.map_err(TransferError::Download)?;
-    whole(job, content, content_length).await
-}
-
-/// All of it, from one answer.
-async fn whole(job: &MoverJob, content: ByteStream, length: Option<u64>) -> Result<NamedTempFile, TransferError> {
-    let mut content = Meter::new(DOWNLOADING, length).watch(content);
-    let mut scratch = scratch(job)?;
-    while let Some(piece) = content.next().await {
-        let piece = piece.map_err(TransferError::Broken)?;
-        scratch.write_all(&piece).map_err(|source| scratch_error(job, source))?;
-    }
-    Ok(scratch)
+    arrival::download(client, job, direct, begun).await
 }
 
 /// A feature flag, as all processes of the job see it.

@@ -7,6 +7,7 @@ mod flags;
 mod health;
 mod movers;
 mod read_logs;
+mod stores;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;

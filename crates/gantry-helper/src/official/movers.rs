@@ -11,10 +11,12 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use gantry_core::go_duration;
+use gantry_storage::Access;
+use jiff::Timestamp;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::{Value, json};
 
-use super::{Fatal, Flags};
+use super::{Fatal, Flags, stores};
 
 pub(super) fn upload_artifacts(flags: &Flags) -> Result<ExitCode, Fatal> {
     let format = flags.get("artifact-format").unwrap_or("zip");
@@ -29,16 +31,39 @@ pub(super) fn upload_artifacts(flags: &Flags) -> Result<ExitCode, Fatal> {
         "artifact_type": flags.get("artifact-type").unwrap_or_default(),
         "format": format,
         "expire_in": flags.get("expire-in").unwrap_or_default(),
+        "provenance": provenance(flags, format)?,
     });
-    if flags.is_on("generate-artifacts-metadata") {
-        eprintln!("\x1b[0;33mWARNING: this helper makes no statement of the artifacts' provenance\x1b[0;m");
-    }
-    let status = moved("move", &artifacts(flags, &json!({ "upload": upload }))?)?;
+    let status = moved("move", &artifacts(flags, &json!({ "upload": upload }))?, flags)?;
     Ok(code(status))
 }
 
+/// What the archive shall say of where it comes from, if it shall: only zip archives do.
+fn provenance(flags: &Flags, format: &str) -> Result<Option<Value>, Fatal> {
+    if !flags.is_on("generate-artifacts-metadata") || format != "zip" {
+        return Ok(None);
+    }
+    let text = |name: &str| flags.get(name).unwrap_or_default();
+    let schema = text("schema-version");
+    if schema != "v1" {
+        eprintln!("\x1b[0;33mWARNING: Unknown SLSA provenance version {schema}, defaulting to v1\x1b[0;m");
+    }
+    let started: Timestamp = text("started-at").parse().map_err(|error| format!("--started-at: {error}"))?;
+    Ok(Some(json!({
+        "repo_url": text("repo-url"),
+        "sha": text("repo-digest"),
+        "job_name": text("job-name"),
+        "runner_id": text("runner-id"),
+        "runner_name": text("runner-name"),
+        "executor": text("executor-name"),
+        "version": gantry_gitlab::PROTOCOL_VERSION,
+        "revision": crate::VERSION,
+        "started_unix_ms": started.as_millisecond().max(0),
+        "parameters": flags.all("metadata-parameter"),
+    })))
+}
+
 pub(super) fn download_artifacts(flags: &Flags) -> Result<ExitCode, Fatal> {
-    moved("move", &artifacts(flags, &json!("download"))?).map(code)
+    moved("move", &artifacts(flags, &json!("download"))?, flags).map(code)
 }
 
 fn artifacts(flags: &Flags, direction: &Value) -> Result<Value, Fatal> {
@@ -79,10 +104,8 @@ pub(super) fn save_cache(flags: &Flags) -> Result<ExitCode, Fatal> {
     let mut places = Vec::new();
     if let Some(url) = flags.get("url") {
         places.push(json!({"store": {"url": url, "headers": headers(flags)}}));
-    } else if flags.get("gocloud-url").is_some() {
-        eprintln!(
-            "\x1b[0;33mWARNING: this helper has no client for stores without signed requests: the cache is only stored locally\x1b[0;m"
-        );
+    } else if let Some(request) = stores::request(flags, "gocloud-url", Access::Write)? {
+        places.push(json!({"store": request}));
     }
     places.push(json!({"file": {"volume": volume, "path": path}}));
     let work = json!({"save": {
@@ -96,7 +119,7 @@ pub(super) fn save_cache(flags: &Flags) -> Result<ExitCode, Fatal> {
         }],
         "transfer": transfer(flags),
     }});
-    let said = caches(&work)?;
+    let said = caches(&work, flags)?;
     Ok(if said.contains(&FAILED) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -106,10 +129,8 @@ pub(super) fn restore_cache(flags: &Flags) -> Result<ExitCode, Fatal> {
     let (volume, path) = place(file)?;
     let urls = ["url", "alternate-url"].into_iter().filter_map(|name| flags.get(name));
     let mut places: Vec<Value> = urls.map(|url| json!({"store": {"url": url, "headers": []}})).collect();
-    if flags.get("gocloud-url").is_some() {
-        eprintln!(
-            "\x1b[0;33mWARNING: this helper has no client for stores without signed requests: only a local cache is looked for\x1b[0;m"
-        );
+    for name in ["gocloud-url", "alternate-gocloud-url"] {
+        places.extend(stores::request(flags, name, Access::Read)?.map(|request| json!({"store": request})));
     }
     if volume.is_dir() {
         places.push(json!({"file": {"volume": volume, "path": path}}));
@@ -123,7 +144,7 @@ pub(super) fn restore_cache(flags: &Flags) -> Result<ExitCode, Fatal> {
         }],
         "transfer": transfer(flags),
     }});
-    Ok(if caches(&work)?.contains(&EXTRACTED) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if caches(&work, flags)?.contains(&EXTRACTED) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn init_caches(flags: &Flags) -> Result<ExitCode, Fatal> {
@@ -166,7 +187,7 @@ const BEGINNINGS: [&str; 2] = ["\u{1b}[32;1mChecking cache for ", "\u{1b}[32;1mC
 
 /// Moves caches, and passes on what the mover says but for those lines, of which the first two are
 /// given.
-fn caches(work: &Value) -> Result<Vec<&'static str>, Fatal> {
+fn caches(work: &Value, flags: &Flags) -> Result<Vec<&'static str>, Fatal> {
     let scratch = tempfile::tempdir().map_err(|error| format!("no temporary directory can be made: {error}"))?;
     let job = json!({
         "builds_dir": here()?,
@@ -176,7 +197,7 @@ fn caches(work: &Value) -> Result<Vec<&'static str>, Fatal> {
         "scratch_dir": scratch.path(),
         "work": work,
     });
-    let mut mover = start("move-caches", &job, Stdio::piped())?;
+    let mut mover = start("move-caches", &job, Stdio::piped(), flags)?;
     let mut said = Vec::new();
     for line in mover.stdout.take().into_iter().flat_map(|out| BufReader::new(out).split(b'\n')).map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
@@ -190,8 +211,18 @@ fn caches(work: &Value) -> Result<Vec<&'static str>, Fatal> {
     if status.success() { Ok(said) } else { Err(format!("the mover ended with {status}")) }
 }
 
+/// Flags that stand for variables which the mover reads: scripts of the runner set those, people the
+/// flags.
+const FOR_VARIABLES: [(&str, &str); 5] = [
+    ("compression-format", "CACHE_COMPRESSION_FORMAT"),
+    ("compression-level", "CACHE_COMPRESSION_LEVEL"),
+    ("compression-level", "ARTIFACT_COMPRESSION_LEVEL"),
+    ("transfer-meter-frequency", "TRANSFER_METER_FREQUENCY"),
+    ("direct-download", "FF_USE_DIRECT_DOWNLOAD"),
+];
+
 /// Starts the mover with its description on standard input: it holds tokens and signatures.
-fn start(command: &str, description: &Value, output: Stdio) -> Result<Child, Fatal> {
+fn start(command: &str, description: &Value, output: Stdio, flags: &Flags) -> Result<Child, Fatal> {
     let start = || {
         let mut memory = fs::File::from(memfd_create(c"move", MFdFlags::MFD_CLOEXEC)?);
         memory.write_all(&serde_json::to_vec(description)?)?;
@@ -199,13 +230,14 @@ fn start(command: &str, description: &Value, output: Stdio) -> Result<Child, Fat
         let mut mover = Command::new("/proc/self/exe");
         // The program may be one of several under other names.
         mover.arg0("gantry-helper").arg(command).stdin(Stdio::from(OwnedFd::from(memory))).stdout(output);
+        mover.envs(FOR_VARIABLES.iter().filter_map(|(flag, variable)| Some((variable, flags.get(flag)?))));
         mover.spawn()
     };
     start().map_err(|error: std::io::Error| format!("the mover cannot be started: {error}"))
 }
 
-fn moved(command: &str, description: &Value) -> Result<ExitStatus, Fatal> {
-    let mut mover = start(command, description, Stdio::inherit())?;
+fn moved(command: &str, description: &Value, flags: &Flags) -> Result<ExitStatus, Fatal> {
+    let mut mover = start(command, description, Stdio::inherit(), flags)?;
     mover.wait().map_err(|error| format!("the mover's end cannot be seen: {error}"))
 }
 

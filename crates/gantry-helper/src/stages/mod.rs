@@ -1,6 +1,7 @@
 //! The stages that run in the helper container, each in a task of its own that reports to the
 //! engine. Dropping the task stops the stage and kills what it has started.
 
+mod ahead;
 mod artifacts;
 mod caches;
 mod cleanup;
@@ -56,6 +57,8 @@ pub(crate) struct StageContext {
     pub(crate) layout: Layout,
     pub(crate) reaper: Reaper,
     pub(crate) outlet: Outlet,
+    /// What was begun for a later stage.
+    pub(crate) ahead: ahead::Slot,
 }
 
 /// Does the stages in this container, with its tools and its files.
@@ -65,6 +68,8 @@ pub(crate) struct Tools {
     /// The one that the helper container was started with; the agent's own lets everybody write to
     /// what it makes.
     pub(crate) inherited_umask: Mode,
+    /// What was begun for a later stage.
+    pub(crate) ahead: ahead::Slot,
 }
 
 impl Tools {
@@ -81,7 +86,8 @@ impl Workshop for Tools {
         let StageTry { plan, stage, attempt, status } = work;
         self.set_umask(&plan);
         let (layout, reaper) = (self.layout.clone(), self.reaper.clone());
-        let context = StageContext { plan, stage, attempt, status, layout, reaper, outlet };
+        let ahead = Arc::clone(&self.ahead);
+        let context = StageContext { plan, stage, attempt, status, layout, reaper, outlet, ahead };
         async move {
             let plan = Arc::clone(&context.plan);
             match plan.stages.get(context.stage) {
@@ -111,6 +117,11 @@ impl Workshop for Tools {
 }
 
 async fn perform(context: &StageContext, stage: &StagePlan) -> Result<(), Ending> {
+    match &stage.action {
+        Action::Sources(_) if context.attempt == 1 => ahead::begin(context),
+        Action::Sources(_) | Action::RestoreCache(_) => {}
+        _ => ahead::give_up(context),
+    }
     match &stage.action {
         Action::Prepare => prepare::run(context).await,
         Action::Sources(sources) => sources::run(context, sources).await,

@@ -1,7 +1,7 @@
 //! The child processes that move artifacts and caches: if memory runs out it is them that the
 //! kernel ends.
 
-use std::io::{Seek as _, Write as _};
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -28,14 +28,8 @@ pub(super) struct Work<'a, T> {
 /// Runs a child to its end.
 pub(super) async fn run<T: Serialize>(context: &StageContext, work: &Work<'_, T>) -> Result<(), Ending> {
     let Work { command, what, description } = work;
-    let input = in_memory(description).map_err(|error| context.trouble("cannot describe the work", &error))?;
-    let mut child = Command::new("/proc/self/exe");
-    // Not in the project's directory, which may be gone.
-    child.arg0("gantry-helper").arg(command).current_dir(context.layout.agent_dir()).stdin(input);
-    // Names and paths may hold variables, and the job may have set a proxy.
-    let mut environment = variables(&context.plan, context.status);
-    environment.extend(added_variables(&context.plan));
-    pass_environment(&mut child, &environment);
+    let child = started(context, command, description);
+    let child = child.map_err(|error| context.trouble("cannot describe the work", &error))?;
     let exit = context.tool(child).await.map_err(|error| context.trouble("cannot start", &error))?;
     let message = match (exit.code, exit.signal) {
         (0, _) => return Ok(()),
@@ -47,6 +41,18 @@ pub(super) async fn run<T: Serialize>(context: &StageContext, work: &Work<'_, T>
     Err(Ending::StageFailed { stage: context.name().to_owned(), message, exit_code: exit.code })
 }
 
+/// A child as it is to be started.
+pub(super) fn started(context: &StageContext, command: &str, description: &impl Serialize) -> io::Result<Command> {
+    let mut child = Command::new("/proc/self/exe");
+    // Not in the project's directory, which may be gone.
+    child.arg0("gantry-helper").arg(command).current_dir(context.layout.agent_dir()).stdin(in_memory(description)?);
+    // Names and paths may hold variables, and the job may have set a proxy.
+    let mut environment = variables(&context.plan, context.status);
+    environment.extend(added_variables(&context.plan));
+    pass_environment(&mut child, &environment);
+    Ok(child)
+}
+
 /// The hash algorithm of the project's repository; empty means `sha1`.
 pub(super) fn object_format(plan: &PodPlan) -> &str {
     let sources = plan.stages.iter().find_map(|stage| match &stage.action {
@@ -56,7 +62,7 @@ pub(super) fn object_format(plan: &PodPlan) -> &str {
     sources.map_or("", |sources| &sources.object_format)
 }
 
-fn in_memory(description: &impl Serialize) -> std::io::Result<Stdio> {
+fn in_memory(description: &impl Serialize) -> io::Result<Stdio> {
     let mut memory = std::fs::File::from(memfd_create(c"move", MFdFlags::MFD_CLOEXEC)?);
     memory.write_all(&serde_json::to_vec(description)?)?;
     memory.rewind()?;

@@ -14,13 +14,13 @@ use crate::world::{World, stage, variable};
 
 /// Uploads by job, with the head of their requests. The heads of downloads are under [`DOWNLOADS`],
 /// those of refused reports under [`REFUSED`].
-type Kept = Arc<Mutex<BTreeMap<i64, (String, Vec<u8>)>>>;
+pub(crate) type Kept = Arc<Mutex<BTreeMap<i64, (String, Vec<u8>)>>>;
 
 const DOWNLOADS: i64 = -1;
 const REFUSED: i64 = -2;
 
 /// As much of GitLab as artifacts need: it takes an upload, checks the token, and gives it back.
-fn server() -> (String, Kept) {
+pub(crate) fn server() -> (String, Kept) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let kept = Kept::default();

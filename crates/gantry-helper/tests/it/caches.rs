@@ -108,7 +108,7 @@ fn reply(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
-fn transfer() -> CacheTransfer {
+pub(crate) fn transfer() -> CacheTransfer {
     CacheTransfer {
         store: "the S3 bucket \"caches\"".into(),
         timeout_ms: 30_000,
@@ -118,27 +118,27 @@ fn transfer() -> CacheTransfer {
     }
 }
 
-fn object(url: &str, name: &str) -> CachePlace {
+pub(crate) fn object(url: &str, name: &str) -> CachePlace {
     let url = format!("{url}/{name}?X-Amz-Signature=5ecret51gnature").into();
     let headers = vec![("x-amz-meta-cachekey".into(), name.into())];
     CachePlace::Store(SignedRequest { url, headers, ..SignedRequest::default() })
 }
 
-fn file(volume: &Path, key: &str) -> CachePlace {
+pub(crate) fn file(volume: &Path, key: &str) -> CachePlace {
     CachePlace::File(CacheFile { volume: volume.display().to_string(), path: format!("g/p/{key}/cache.zip") })
 }
 
-fn source(key: &str, place: CachePlace) -> CacheSource {
+pub(crate) fn source(key: &str, place: CachePlace) -> CacheSource {
     CacheSource { key: key.into(), places: vec![place] }
 }
 
-fn restoring(plan: &mut PodPlan, paths: &[&str], sources: Vec<CacheSource>, transfer: CacheTransfer) {
+pub(crate) fn restoring(plan: &mut PodPlan, paths: &[&str], sources: Vec<CacheSource>, transfer: CacheTransfer) {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     let caches = vec![CacheRestore { remarks: Vec::new(), sources, paths, untracked: false }];
     plan.stages.insert(1, stage("restore_cache", Action::RestoreCache(RestoreCaches { caches, transfer })));
 }
 
-fn saving(plan: &mut PodPlan, paths: &[&str], key: &str, places: Vec<CachePlace>, transfer: CacheTransfer) {
+pub(crate) fn saving(plan: &mut PodPlan, paths: &[&str], key: &str, places: Vec<CachePlace>, transfer: CacheTransfer) {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     let remarks = vec![CacheRemark::Notice("a remark".into())];
     let caches = vec![CacheSave { remarks, key: key.into(), places, now: None, paths, untracked: false }];

@@ -6,8 +6,10 @@
     reason = "real processes live on the real clock; every wait has a condition and a bound"
 )]
 
+mod ahead;
 mod alone;
 mod artifacts;
+mod broken_stores;
 mod caches;
 mod connections;
 mod ends;

@@ -7,9 +7,10 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::artifacts::server;
 use crate::world::helper;
 
-fn official(directory: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn official(directory: &Path, arguments: &[&str]) -> Output {
     command(directory, arguments).output().unwrap()
 }
 
@@ -22,7 +23,7 @@ fn command(directory: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -50,6 +51,47 @@ fn a_cache_goes_into_its_file_and_comes_back() {
     let missing = official(&project, &["cache-extractor", "--file", "../../../cache/other/cache.zip"]);
     assert_eq!(missing.status.code(), Some(1), "{}", text(&missing));
     assert!(text(&missing).contains("Cache file does not exist"), "{}", text(&missing));
+}
+
+#[test]
+fn flags_say_how_a_cache_is_packed() {
+    let root = tempfile::tempdir().unwrap();
+    let project = root.path().join("project");
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join("file"), "kept").unwrap();
+    for (format, start) in [("zip", &b"PK"[..]), ("tarzstd", b"\x28\xb5\x2f\xfd")] {
+        let save = ["cache-archiver", "--file", "../cache.zip", "--path", "file", "--compression-format", format];
+        let save = official(&project, &save);
+        let file = root.path().join("cache.zip");
+        assert!(save.status.success() && fs::read(&file).unwrap().starts_with(start), "{format}: {}", text(&save));
+        fs::remove_file(file).unwrap();
+    }
+}
+
+#[test]
+fn artifacts_go_with_a_statement_of_where_they_come_from() {
+    let (url, kept) = server();
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("out")).unwrap();
+    fs::write(root.path().join("out/a"), "one\n").unwrap();
+    let access = ["--url", url.as_str(), "--token", "job-token", "--id", "12"];
+    let about = "--name things --path out --generate-artifacts-metadata --runner-id 7 --repo-url https://gitlab.example/g/p \
+        --repo-digest 0123 --job-name build --executor-name kubernetes --runner-name cluster \
+        --started-at 2026-01-02T03:04:05Z --ended-at 2026-01-02T03:05:05Z --schema-version v1 --metadata-parameter CI";
+    let arguments: Vec<&str> =
+        ["artifacts-uploader"].into_iter().chain(access).chain(about.split_whitespace()).collect();
+    let upload = official(root.path(), &arguments);
+    assert!(upload.status.success() && !text(&upload).contains("WARNING"), "{}", text(&upload));
+    let to = tempfile::tempdir().unwrap();
+    let download = official(to.path(), &[&["artifacts-downloader"], access.as_slice()].concat());
+    assert!(download.status.success() && kept.lock().unwrap().contains_key(&12), "{}", text(&download));
+    assert_eq!(fs::read_to_string(to.path().join("out/a")).unwrap(), "one\n");
+    let statement = fs::read_to_string(to.path().join("things-metadata.json")).unwrap();
+    for said in ["https://gitlab.example/g/p/-/runners/7", "\"2026-01-02T03:04:05Z\"", "\"out/a\"", "\"CI\": \"\""] {
+        assert!(statement.contains(said), "{said} is not in {statement}");
+    }
+    let late = official(root.path(), &[&arguments[..], &["--started-at", "soon"]].concat());
+    assert!(late.status.code() == Some(1) && text(&late).contains("FATAL: --started-at: "), "{}", text(&late));
 }
 
 #[test]

@@ -30,6 +30,7 @@ use sha2::Sha256;
 use url::Url;
 
 use crate::caches::assert_said;
+use crate::official::{official, text};
 use crate::world::{World, stage, wait};
 
 const BUCKET: &str = "job-caches";
@@ -371,6 +372,41 @@ fn minio_keeps_caches_encrypted_and_by_a_role() {
             &restore(server, &by_role, name, "cat deps/x | wc -c"),
             &["Successfully extracted cache", "9000000"],
         );
+    });
+}
+
+/// The official runner gives an address and keys where it assumes a role.
+#[test]
+fn minio_keeps_caches_of_the_official_runner() {
+    minio(|server, _| {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("one/deps")).unwrap();
+        fs::create_dir_all(at("two")).unwrap();
+        let content: Vec<u8> =
+            (0..LARGE as u64).flat_map(|number| (number * number).to_le_bytes()).take(LARGE).collect();
+        fs::write(at("one/deps/large"), &content).unwrap();
+        let keys = format!("AWS_ACCESS_KEY_ID=\"{USER}\"\nAWS_PROFILE=\"\"\nAWS_SECRET_ACCESS_KEY=\"{PASSWORD}\"\n");
+        fs::write(at("keys"), keys).unwrap();
+        let store = format!("endpoint=http%3A%2F%2F{}&hostname_immutable=true&use_path_style=true", server.address);
+        let address = |name: &str| format!("s3://{BUCKET}/project/7/{name}?awssdk=v2&{store}&region=eu-central-1");
+        let (own, other) = (address("a%20key"), address("no%20key"));
+        let save = ["cache-archiver", "--file", "../kept/cache.zip", "--path", "deps", "--env-file", "../keys"];
+        let save = official(&at("one"), &[&save[..], &["--gocloud-url", &own]].concat());
+        assert!(save.status.success() && text(&save).contains("Uploading cache.zip to http"), "{}", text(&save));
+        assert!(!text(&save).contains("WARNING") && !at("kept/cache.zip").exists(), "{}", text(&save));
+        let restore = ["cache-extractor", "--file", "../none/cache.zip", "--env-file", "../keys"];
+        let restore = |first: &str, second: &str| {
+            let addresses = ["--gocloud-url", first, "--alternate-gocloud-url", second];
+            official(&at("two"), &[&restore[..], &addresses].concat())
+        };
+        let restored = restore(&other, &own);
+        assert!(restored.status.success(), "{}", text(&restored));
+        assert!(fs::read(at("two/deps/large")).unwrap() == content);
+        let missing = restore(&other, &other);
+        assert!(missing.status.code() == Some(1) && text(&missing).contains("Cache file does not exist"));
+        let refused = official(&at("two"), &["cache-extractor", "--file", "../x.zip", "--gocloud-url", "gs://b/k"]);
+        assert!(refused.status.code() == Some(1) && text(&refused).contains("the scheme \"gs\""), "{}", text(&refused));
     });
 }
 

@@ -15,7 +15,7 @@ use gantry_wire::plan::{
 use crate::world::{World, git, script, stage, variable};
 
 /// A repository with two commits on `main`; its path and the last commit.
-fn repository(world: &World) -> (PathBuf, String) {
+pub(crate) fn repository(world: &World) -> (PathBuf, String) {
     let path = world.path("/origin");
     fs::create_dir_all(&path).unwrap();
     git(&path, &["init", "-q", "-b", "main"]);
@@ -56,14 +56,14 @@ pub(crate) fn sources(url: &str, sha: &str) -> Sources {
 }
 
 /// A plan that gets `sources` and then runs `text`.
-fn plan(world: &World, sources: Sources, text: &str) -> PodPlan {
+pub(crate) fn plan(world: &World, sources: Sources, text: &str) -> PodPlan {
     let mut plan = world.plan(&[text]);
     fs::remove_dir_all(world.path("/builds/g")).unwrap();
     plan.stages.insert(1, stage("get_sources", Action::Sources(Box::new(sources))));
     plan
 }
 
-fn url(path: &Path) -> String {
+pub(crate) fn url(path: &Path) -> String {
     format!("file://{}", path.display())
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Made {
 pub(crate) fn key(raw: &str, hashed: bool) -> Made {
     let clean = sanitized(raw);
     if hashed {
-        let other_name = (!clean.is_empty()).then_some(Name::Readable(clean));
+        let other_name = (!clean.is_empty() && !is_long(&clean)).then_some(Name::Readable(clean));
         let name = Name::Hashed(hash(raw));
         return Made { key: Some(Key { shown: raw.to_owned(), name, other_name }), warning: None };
     }
@@ -42,6 +42,9 @@ pub(crate) fn key(raw: &str, hashed: bool) -> Made {
         return Made { key: None, warning: Some(format!("cache key {raw:?} could not be sanitized")) };
     }
     let warning = (clean != raw).then(|| format!("cache key {raw:?} sanitized to {clean:?}"));
+    if is_long(&clean) {
+        return Made { key: Some(Key { shown: clean, name: Name::Hashed(hash(raw)), other_name: None }), warning };
+    }
     let other_name = Some(Name::Hashed(hash(raw)));
     Made { key: Some(Key { shown: clean.clone(), name: Name::Readable(clean), other_name }), warning }
 }
@@ -54,6 +57,16 @@ pub(crate) fn default_key(job: &str, git_ref: &str) -> String {
 /// Whether a key would read the cache of protected branches: GitLab marks those with this ending.
 pub(crate) fn is_protected(key: &str) -> bool {
     key.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).ends_with("-protected")
+}
+
+/// Most of a key that can name an object, whose whole name may have 1024 bytes, and of a part of one,
+/// which names a directory on volumes and in some stores.
+const LONGEST: usize = 900;
+const LONGEST_PART: usize = 255;
+
+/// Whether a key is too long to be a name. The reference keeps no cache of such a one.
+fn is_long(key: &str) -> bool {
+    key.len() > LONGEST || key.split('/').any(|part| part.len() > LONGEST_PART)
 }
 
 fn hash(raw: &str) -> String {
@@ -132,6 +145,18 @@ mod tests {
         // From `printf abc | sha256sum`.
         let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(key("abc", true).key.unwrap().name, Name::Hashed(known.to_owned()));
+    }
+
+    #[test]
+    fn keys_that_are_too_long_for_a_name_are_hashed() {
+        for raw in ["k".repeat(1000), "k".repeat(256), "k/".repeat(451)] {
+            let Key { name, other_name, .. } = key(&raw, false).key.unwrap();
+            let Name::Hashed(hash) = &name else { panic!("{name:?}") };
+            assert_eq!((hash.len(), other_name), (64, None));
+            assert_eq!(key(&raw, true).key.map(|key| (key.name, key.other_name)), Some((name, None)));
+        }
+        let longest = format!("{}/{}", "k".repeat(255), "l".repeat(255));
+        assert_eq!(key(&longest, false).key.unwrap().name, Name::Readable(longest));
     }
 
     #[test]

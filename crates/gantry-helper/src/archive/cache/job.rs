@@ -16,6 +16,9 @@ pub(crate) struct CacheJob {
     pub(crate) tool_path: String,
     /// Where temporary files go, and what is remembered between stages.
     pub(crate) scratch_dir: String,
+    /// A named pipe that says when the project may be touched, where that is not at once.
+    #[serde(default)]
+    pub(crate) gate: Option<String>,
     /// Down or up.
     pub(crate) work: CacheWork,
 }

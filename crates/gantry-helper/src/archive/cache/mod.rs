@@ -6,6 +6,7 @@ mod cut;
 mod eager;
 mod fetch;
 mod files;
+mod gate;
 pub(crate) mod job;
 mod memory;
 mod parts;

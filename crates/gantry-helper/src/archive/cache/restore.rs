@@ -8,6 +8,7 @@ use gantry_core::error_chain::chain;
 use gantry_wire::cache::{CachePlace, CacheRestore, CacheSource, CacheTransfer, RestoreCaches};
 
 use super::fetch::{Incoming, fetch};
+use super::gate::Gate;
 use super::job::CacheJob;
 use super::staging::Staging;
 use super::trouble::CacheTrouble;
@@ -19,16 +20,17 @@ use crate::trees;
 
 pub(super) async fn all(job: &CacheJob, work: &RestoreCaches) {
     memory::forget(job);
+    let gate = Arc::new(Gate::of(job));
     for cache in &work.caches {
         remark(&cache.remarks);
-        one(job, &work.transfer, cache).await;
+        one(job, &work.transfer, cache, &gate).await;
     }
 }
 
-async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheRestore) {
+async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheRestore, gate: &Arc<Gate>) {
     for (number, source) in cache.sources.iter().enumerate() {
         notice(&format!("Checking cache for {}...", source.key));
-        match from_source(job, transfer, source).await {
+        match from_source(job, transfer, source, gate).await {
             Ok(late) => {
                 if let Err(error) = late.apply() {
                     warn(&chain(&error));
@@ -44,21 +46,32 @@ async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheRestore) {
             Err(error) => warn(&chain(&error)),
         }
         yellow("Failed to extract cache");
-        if transfer.clean_up {
+        if transfer.clean_up && is_open(gate).await {
             clean_up(job, cache);
         }
     }
 }
 
+/// Whether the project may be touched now; waits until somebody knows.
+async fn is_open(gate: &Arc<Gate>) -> bool {
+    let gate = Arc::clone(gate);
+    matches!(tasks::blocking(move || gate.pass()).await, Ok(Ok(())))
+}
+
 /// Tries the places of one key. The last trouble that is more than an absence is told.
-async fn from_source(job: &CacheJob, transfer: &CacheTransfer, source: &CacheSource) -> Result<Late, CacheTrouble> {
+async fn from_source(
+    job: &CacheJob,
+    transfer: &CacheTransfer,
+    source: &CacheSource,
+    gate: &Arc<Gate>,
+) -> Result<Late, CacheTrouble> {
     let mut trouble = CacheTrouble::Missing;
     for place in &source.places {
         let restored = match place {
             CachePlace::Store(request) => match fetch(request, transfer).await {
                 Ok(incoming) => {
                     say(&format!("Downloading cache from {}", incoming.shown));
-                    unpack(job, incoming).await
+                    unpack(job, incoming, gate).await
                 }
                 Err(error) => Err(error),
             },
@@ -67,7 +80,7 @@ async fn from_source(job: &CacheJob, transfer: &CacheTransfer, source: &CacheSou
                     say(
                         "No URL provided, cache will not be downloaded from shared cache server. Instead a local version of cache will be extracted.",
                     );
-                    unpack(job, incoming).await
+                    unpack(job, incoming, gate).await
                 }
                 Err(error) => Err(error),
             },
@@ -85,11 +98,11 @@ async fn from_source(job: &CacheJob, transfer: &CacheTransfer, source: &CacheSou
 }
 
 /// Unpacks what comes, and moves it into the project.
-async fn unpack(job: &CacheJob, incoming: Incoming) -> Result<Late, CacheTrouble> {
+async fn unpack(job: &CacheJob, incoming: Incoming, gate: &Arc<Gate>) -> Result<Late, CacheTrouble> {
     let (base, project) = (PathBuf::from(&job.builds_dir), PathBuf::from(&job.project_dir));
     let scratch = PathBuf::from(&job.scratch_dir);
-    let failure = Arc::clone(&incoming.failure);
-    let unpacked = tasks::blocking(move || unpack_now(incoming, &base, &project, &scratch));
+    let (failure, gate) = (Arc::clone(&incoming.failure), Arc::clone(gate));
+    let unpacked = tasks::blocking(move || unpack_now(incoming, (&base, &project), &scratch, &gate));
     let unpacked = unpacked.await.map_err(CacheTrouble::Thread)?;
     // Where the bytes ended is the cause of what is wrong with the archive.
     let told = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -99,9 +112,14 @@ async fn unpack(job: &CacheJob, incoming: Incoming) -> Result<Late, CacheTrouble
     }
 }
 
-fn unpack_now(mut incoming: Incoming, base: &Path, project: &Path, scratch: &Path) -> Result<Late, CacheTrouble> {
+fn unpack_now(
+    mut incoming: Incoming,
+    (base, project): (&Path, &Path),
+    scratch: &Path,
+    gate: &Gate,
+) -> Result<Late, CacheTrouble> {
     let kind = Kind::of(incoming.start())?;
-    trees::make_below(base, project).map_err(CacheTrouble::Project)?;
+    trees::make_below(base, project.parent().unwrap_or(base)).map_err(CacheTrouble::Project)?;
     let staging = Staging::make(project).map_err(CacheTrouble::Project)?;
     let mut placer = Placer::new(staging.path().to_owned())?;
     match kind {
@@ -118,6 +136,8 @@ fn unpack_now(mut incoming: Incoming, base: &Path, project: &Path, scratch: &Pat
         }
     }
     let late = placer.finish()?;
+    gate.pass()?;
+    trees::make_below(base, project).map_err(CacheTrouble::Project)?;
     staging.publish(project).map_err(CacheTrouble::Publish)?;
     Ok(late.moved_to(project.canonicalize().map_err(CacheTrouble::Project)?))
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::TryStreamExt as _;
 use gantry_core::backoff::Backoff;
 use gantry_core::error_chain::chain;
 use gantry_http::{Body, ByteStream, Timeouts, Transport, read};
@@ -106,13 +106,17 @@ impl<'a> Sender<'a> {
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
-        let progress = Progress::default();
+        let mut progress = Progress::default();
         let (body, head) = match &mut call.content {
             Content::Bytes(bytes) => (Body::Bytes(bytes.clone()), CACHE_PART_TIME),
-            Content::File(file, _) => (Body::Stream(progress.watch(pieces(file)?)), limit(self.transfer)),
+            Content::File(file, length) => {
+                progress.length = *length;
+                (Body::Stream(progress.watch(pieces(file)?)), limit(self.transfer))
+            }
             // Which is counted nowhere else.
             Content::Archive(archive) => {
-                let bytes = Meter::new("Uploading cache", Some(archive.length())).watch(archive.stream()?);
+                progress.length = archive.length();
+                let bytes = Meter::new("Uploading cache", Some(progress.length)).watch(archive.stream()?);
                 (Body::Stream(progress.watch(bytes)), limit(self.transfer))
             }
         };
@@ -134,6 +138,10 @@ impl<'a> Sender<'a> {
         // An upload that goes on answers with this status (Google: "resume incomplete").
         let is_good = head.status.is_success() || head.status == StatusCode::PERMANENT_REDIRECT;
         if is_good && !refusal::is_page(&text) {
+            if !progress.is_whole() {
+                let text = format!("{store} answered ({}) before it had taken all of the archive", head.status);
+                return Err(CacheTrouble::Store(text));
+            }
             return Ok(Answer { status: head.status, headers: head.headers, text });
         }
         Err(match refusal::read(store, Wish::Put, head.status, &text) {
@@ -164,34 +172,147 @@ impl Content {
 
 /// How far the body of a request is.
 #[derive(Default)]
-struct Progress(Arc<AtomicU64>);
-
-/// A body that has come to its end.
-const AT_END: u64 = u64::MAX;
+struct Progress {
+    sent: Arc<AtomicU64>,
+    /// Of all of it; nothing where it is not watched.
+    length: u64,
+}
 
 impl Progress {
     fn watch(&self, body: ByteStream) -> ByteStream {
-        let (pieces, end) = (Arc::clone(&self.0), Arc::clone(&self.0));
-        let counted = body.inspect(move |_| {
-            pieces.fetch_add(1, Ordering::Relaxed);
-        });
-        let ended = stream::once(async move {
-            end.store(AT_END, Ordering::Relaxed);
-        });
-        Box::pin(counted.chain(ended.filter_map(async |()| None)))
+        let sent = Arc::clone(&self.sent);
+        Box::pin(body.inspect_ok(move |piece| {
+            sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        }))
+    }
+
+    /// Whether all of it has been taken.
+    fn is_whole(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) >= self.length
     }
 
     /// Ends when nothing is taken for a while, and says how long that was. What the store does with
     /// all of it is bounded elsewhere.
     async fn stalls(&self) -> Duration {
-        let mut last = AT_END;
+        let mut last = None;
         loop {
-            let now = self.0.load(Ordering::Relaxed);
-            if now == last && now != AT_END {
+            let now = Some(self.sent.load(Ordering::Relaxed));
+            if now == last && !self.is_whole() {
                 return CACHE_IDLE;
             }
             last = now;
             tokio::time::sleep(CACHE_IDLE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicBool;
+
+    use futures::StreamExt as _;
+    use futures::future::BoxFuture;
+    use gantry_http::TransportError;
+    use http::Response;
+
+    use super::*;
+    use crate::archive::cache::Chosen;
+    use crate::archive::pack::Format;
+    use crate::archive::root::root;
+
+    /// A store that takes so much of an archive, and then nothing more; of all of it, it thinks for
+    /// so long.
+    #[derive(Default)]
+    struct Idle {
+        most: u64,
+        thinks: Duration,
+        tries: AtomicU64,
+        /// Only time is waited for.
+        waits: AtomicBool,
+    }
+
+    impl Transport for Idle {
+        fn send(
+            &self,
+            request: Request<Body>,
+            _: Timeouts,
+        ) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
+            Box::pin(async move {
+                self.tries.fetch_add(1, Ordering::Relaxed);
+                self.waits.store(false, Ordering::Relaxed);
+                let Body::Stream(mut body) = request.into_body() else { panic!("an archive comes as a stream") };
+                let mut taken = 0;
+                // Whoever has been told a length does not ask what follows it.
+                while taken < self.most
+                    && let Some(piece) = body.next().await
+                {
+                    taken += piece?.len() as u64;
+                    if taken > self.most {
+                        self.waits.store(true, Ordering::Relaxed);
+                        std::future::pending::<()>().await;
+                    }
+                }
+                self.waits.store(true, Ordering::Relaxed);
+                tokio::time::sleep(self.thinks).await;
+                Ok(Response::new(Box::pin(futures::stream::empty()) as ByteStream))
+            })
+        }
+    }
+
+    /// Sends an archive with a large file that is read meanwhile, on a clock that is turned once
+    /// only time is waited for. Gives what came of it, and how often it was tried.
+    async fn sent(store: impl FnOnce(&Archive) -> Idle) -> (Result<Answer, CacheTrouble>, u64) {
+        let project = tempfile::tempdir().unwrap();
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_be_bytes()[0]
+        };
+        let noise: Vec<u8> = (0..5_000_000).map(|_| next()).collect();
+        std::fs::write(project.path().join("noise"), noise).unwrap();
+        let paths: BTreeSet<PathBuf> = [PathBuf::from("noise")].into();
+        let chosen = Chosen { root: Arc::new(root(project.path())), paths: Arc::new(paths), remarks: Vec::new() };
+        let archive = Archive::pack(chosen, Format::TarZstd.into(), tempfile::tempfile().unwrap()).await.unwrap();
+        let idle = Arc::new(store(&archive));
+        let transfer = CacheTransfer {
+            store: "the store".into(),
+            timeout_ms: 3_600_000,
+            ca_pem: None,
+            max_bytes: None,
+            clean_up: false,
+        };
+        let transport: Arc<dyn Transport> = idle.clone();
+        let sender = Sender { transport, transfer: &transfer, shown: String::new() };
+        let content = Content::Archive(archive);
+        let call = Call { method: Method::PUT, url: "http://store/k", headers: Vec::new(), content };
+        let turned = async {
+            loop {
+                if idle.waits.load(Ordering::Relaxed) {
+                    tokio::time::advance(Duration::from_secs(1)).await;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let done = tokio::select! {
+            done = sender.send(call) => done,
+            () = turned => unreachable!("the clock is turned for ever"),
+        };
+        (done, idle.tries.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_takes_no_more_is_given_up() {
+        let (done, tries) = sent(|archive| Idle { most: archive.length() / 2, ..Idle::default() }).await;
+        let error = done.err().unwrap().to_string();
+        assert_eq!((error.as_str(), tries), ("the store has taken nothing of the archive for 30 s", 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_has_all_may_think_about_it() {
+        let thinks = Duration::from_secs(600);
+        let (done, tries) = sent(|archive| Idle { most: archive.length(), thinks, ..Idle::default() }).await;
+        assert_eq!((done.unwrap().status, tries), (StatusCode::OK, 1));
     }
 }

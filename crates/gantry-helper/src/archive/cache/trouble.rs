@@ -19,6 +19,9 @@ pub(super) enum CacheTrouble {
     /// The store has trouble of its own.
     #[error("{0}")]
     Store(String),
+    /// The job goes on without caches.
+    #[error("nobody wants it any more")]
+    Unwanted,
     /// The store is not reached.
     #[error("{store} cannot be reached")]
     Unreachable {

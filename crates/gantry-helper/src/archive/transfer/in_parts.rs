@@ -12,7 +12,8 @@ use gantry_core::error_chain::chain;
 use gantry_gitlab::{ByteStream, Client, DownloadError, Part, TransportError, TransportFault};
 use tempfile::NamedTempFile;
 
-use super::{DOWNLOADING, TransferError, scratch, scratch_error, whole};
+use super::arrival::whole;
+use super::{DOWNLOADING, TransferError, scratch, scratch_error};
 use crate::archive::job::MoverJob;
 use crate::archive::meter::Meter;
 use crate::archive::warn;
@@ -51,7 +52,7 @@ async fn download_by(size: u64, client: &Client, job: &MoverJob, direct: bool) -
         }
     };
     futures::try_join!(first, rest)?;
-    parts.meter.borrow().end();
+    parts.meter.borrow_mut().end();
     Ok(scratch)
 }
 
@@ -116,7 +117,7 @@ fn broken(what: &'static str) -> TransferError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
     use std::sync::{Arc, Mutex};
@@ -160,7 +161,7 @@ mod tests {
         (url, asked)
     }
 
-    fn job(url: String, scratch: &std::path::Path) -> MoverJob {
+    pub(in crate::archive::transfer) fn job(url: String, scratch: &std::path::Path) -> MoverJob {
         MoverJob {
             coordinator: Coordinator {
                 url,

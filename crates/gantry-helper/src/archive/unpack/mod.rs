@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use self::place::Placer;
+use self::place::{PATH_MAX, Placer};
+use crate::limits::SHOWN_NAME;
 
 /// Why an archive cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,14 @@ pub(super) enum UnpackError {
     Escape {
         /// As in the archive.
         name: String,
+    },
+    /// A name that no system takes.
+    #[error("the archive's entry {name:?} has a path of {length} bytes, and no system takes one of {most}", most = PATH_MAX)]
+    TooLong {
+        /// Its beginning.
+        name: String,
+        /// All of it, in bytes.
+        length: usize,
     },
     /// More than there is room for.
     #[error("the archive holds more than {most} {what}, and is not unpacked: it would fill the volume of the project")]
@@ -96,6 +105,12 @@ pub(super) fn unpack(mut file: File, project: &Path) -> Result<usize, UnpackErro
     let count = late.count();
     late.apply()?;
     Ok(count)
+}
+
+/// A name of an archive, for people: as much of it as they want to read.
+fn shown(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name.get(..SHOWN_NAME).unwrap_or(name));
+    if name.len() > SHOWN_NAME { format!("{text}...") } else { text.into_owned() }
 }
 
 /// Unpacks a zip archive.

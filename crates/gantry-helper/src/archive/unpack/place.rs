@@ -11,9 +11,12 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use super::UnpackError;
+use super::{UnpackError, shown};
 use crate::archive::root::Owner;
 use crate::limits::{UNPACK_BUFFER, UNPACKED_ENTRIES, UNPACKED_SHARE};
+
+/// What a path may have in bytes, its end mark included.
+pub(super) const PATH_MAX: usize = nix::libc::PATH_MAX as usize;
 
 /// Zeros that are a hole, if they come at once: a block of most file systems.
 const HOLE: usize = 4096;
@@ -44,11 +47,16 @@ pub(in crate::archive) struct Placer {
     room: u64,
     /// What that was at first.
     most: u64,
+    /// What the volume takes for a file of one byte, or a directory.
+    block: u64,
+    /// Entries that there may be: each takes an inode, which a volume can run out of before its
+    /// bytes.
+    most_entries: u64,
     placed: BTreeSet<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
     directories: Vec<(PathBuf, Attributes)>,
-    /// The directory of the entry before, and where that is. Nothing here turns a directory into
-    /// anything else.
+    /// The directory of the entry before, and where that is. What takes the place of a directory
+    /// lies in another one, so that this is never gone.
     latest: Option<(PathBuf, PathBuf)>,
     buffer: Vec<u8>,
 }
@@ -64,6 +72,13 @@ pub(in crate::archive) struct Late {
 enum Problem {
     Escape,
     NoRoom,
+    /// A file that has not as many bytes as it says.
+    Short {
+        said: u64,
+        had: u64,
+    },
+    /// Another name of what is no file of the archive.
+    NoTarget(PathBuf),
     Io(io::Error),
 }
 
@@ -76,9 +91,12 @@ impl From<io::Error> for Problem {
 /// The path of an entry, if it is one below the directory. A name is bytes, as on the file system.
 pub(super) fn inside(name: &[u8]) -> Result<PathBuf, UnpackError> {
     let path = Path::new(OsStr::from_bytes(name));
+    if name.len() >= PATH_MAX {
+        return Err(UnpackError::TooLong { name: shown(name), length: name.len() });
+    }
     let is_plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !is_plain || name.contains(&0) || path.components().next().is_none() {
-        return Err(UnpackError::Escape { name: path.to_string_lossy().into_owned() });
+        return Err(UnpackError::Escape { name: shown(name) });
     }
     Ok(path.components().filter(|part| matches!(part, Component::Normal(_))).collect())
 }
@@ -89,10 +107,15 @@ impl Placer {
     pub(in crate::archive) fn new(root: PathBuf) -> Result<Self, UnpackError> {
         let volume = nix::sys::statvfs::statvfs(&root).map_err(io::Error::from)?;
         let most = volume.blocks_available().saturating_mul(volume.fragment_size()) / 100 * UNPACKED_SHARE;
+        // Some file systems make inodes as they are needed, and count none.
+        let inodes = Some(volume.files_available()).filter(|_| volume.files() > 0);
+        let most_entries = inodes.map_or(UNPACKED_ENTRIES, |inodes| inodes / 100 * UNPACKED_SHARE);
         Ok(Self {
             root,
             room: most,
             most,
+            block: volume.fragment_size().max(1),
+            most_entries: most_entries.min(UNPACKED_ENTRIES),
             placed: BTreeSet::new(),
             links: Vec::new(),
             directories: Vec::new(),
@@ -104,7 +127,19 @@ impl Placer {
     /// Less room, for tests.
     #[cfg(test)]
     pub(super) fn leave_room_for(&mut self, bytes: u64) {
-        (self.room, self.most) = (bytes, bytes);
+        (self.room, self.most, self.block) = (bytes, bytes, 1);
+    }
+
+    /// So many entries with so many bytes are to come, as the archive says: what cannot fit is not
+    /// begun.
+    pub(super) fn expect(&self, entries: u64, bytes: u64) -> Result<(), UnpackError> {
+        if entries > self.most_entries {
+            return Err(UnpackError::TooLarge { most: self.most_entries, what: "entries" });
+        }
+        if bytes > self.room {
+            return Err(UnpackError::TooLarge { most: self.most, what: "bytes" });
+        }
+        Ok(())
     }
 
     /// Puts one entry; `path` comes from [`inside`].
@@ -112,9 +147,7 @@ impl Placer {
         if path.as_os_str().is_empty() {
             return Ok(());
         }
-        if self.placed.len() as u64 >= UNPACKED_ENTRIES {
-            return Err(UnpackError::TooLarge { most: UNPACKED_ENTRIES, what: "entries" });
-        }
+        self.expect(self.placed.len() as u64 + 1, 0)?;
         self.place(path, entry, attributes).map_err(|problem| self.told(path, problem))?;
         self.placed.insert(path.to_owned());
         Ok(())
@@ -124,25 +157,29 @@ impl Placer {
         let full = self.full(path)?;
         match entry {
             Entry::Directory => {
+                self.take(self.block)?;
                 make_directory(&full)?;
                 self.directories.push((path.to_owned(), attributes));
             }
             Entry::Link(target) => self.links.push((path.to_owned(), target.to_owned())),
             Entry::HardLink(target) => {
-                let target = make_parents(&self.root, target)?;
-                // A link of the tree's own may lead anywhere.
-                if !fs::symlink_metadata(&target)?.is_file() {
-                    return Err(Problem::Escape);
+                let other = make_parents(&self.root, target)?;
+                // A link of the tree's own may lead anywhere, and an entry can be no name of itself.
+                if other == full || !fs::symlink_metadata(&other).is_ok_and(|other| other.is_file()) {
+                    return Err(Problem::NoTarget(target.to_owned()));
                 }
                 clear_the_way(&full)?;
-                fs::hard_link(target, &full)?;
+                fs::hard_link(other, &full)?;
             }
             // Before room is taken that cannot be enough: a few bytes can stand for any number of
             // zeros.
             Entry::File(_, length) if length > self.room => return Err(Problem::NoRoom),
-            Entry::File(content, _) => {
+            Entry::File(content, said) => {
                 let file = create(&full, attributes.mode)?;
-                self.fill(&file, content)?;
+                let had = self.fill(&file, content)?;
+                if had != said {
+                    return Err(Problem::Short { said, had });
+                }
                 attributes.apply(&file)?;
             }
         }
@@ -161,9 +198,15 @@ impl Placer {
         Ok(full)
     }
 
-    /// Long runs of zeros become holes, as they were in a sparse file: an archive has no word for
-    /// those.
-    fn fill(&mut self, mut file: &File, content: &mut dyn Read) -> Result<(), Problem> {
+    /// Takes room for so many bytes.
+    fn take(&mut self, bytes: u64) -> Result<(), Problem> {
+        self.room = self.room.checked_sub(bytes).ok_or(Problem::NoRoom)?;
+        Ok(())
+    }
+
+    /// Writes the content of a file, and gives its length. Long runs of zeros become holes, as they
+    /// were in a sparse file: an archive has no word for those.
+    fn fill(&mut self, mut file: &File, content: &mut dyn Read) -> Result<u64, Problem> {
         let (mut length, mut is_hole) = (0, false);
         loop {
             let count = match content.read(&mut self.buffer) {
@@ -172,7 +215,7 @@ impl Placer {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             };
-            self.room = self.room.checked_sub(count as u64).ok_or(Problem::NoRoom)?;
+            self.take(count as u64)?;
             length += count as u64;
             let bytes = self.buffer.get(..count).unwrap_or_default();
             is_hole = count >= HOLE && bytes.iter().all(|byte| *byte == 0);
@@ -185,13 +228,23 @@ impl Placer {
         if is_hole {
             file.set_len(length)?;
         }
-        Ok(())
+        self.take(length.next_multiple_of(self.block) - length)?;
+        Ok(length)
     }
 
     fn told(&self, path: &Path, problem: Problem) -> UnpackError {
-        let name = path.to_string_lossy().into_owned();
+        let name = shown(path.as_os_str().as_bytes());
         match problem {
             Problem::Escape => UnpackError::Escape { name },
+            Problem::Short { said, had } => {
+                let text = format!("it has {had} bytes and not the {said} that it says");
+                UnpackError::Entry { name, source: io::Error::new(io::ErrorKind::UnexpectedEof, text) }
+            }
+            Problem::NoTarget(target) => {
+                let target = shown(target.as_os_str().as_bytes());
+                let text = format!("it is another name of {target:?}, and there is no such file");
+                UnpackError::Entry { name, source: io::Error::new(io::ErrorKind::NotFound, text) }
+            }
             Problem::NoRoom => UnpackError::TooLarge { most: self.most, what: "bytes" },
             Problem::Io(source) => UnpackError::Entry { name, source },
         }
@@ -236,7 +289,7 @@ impl Late {
             if let Ok(directory) = opened {
                 attributes
                     .apply(&directory)
-                    .map_err(|source| UnpackError::Entry { name: path.to_string_lossy().into_owned(), source })?;
+                    .map_err(|source| UnpackError::Entry { name: shown(path.as_os_str().as_bytes()), source })?;
             }
         }
         Ok(())
@@ -290,9 +343,11 @@ fn create(full: &Path, mode: u32) -> io::Result<File> {
     }
 }
 
-/// Removes a file or link that is in the way; never what a link points to.
+/// Removes a file, a link or an empty directory that is in the way; never what a link points to, or
+/// what a directory holds.
 fn clear_the_way(full: &Path) -> io::Result<()> {
     match fs::symlink_metadata(full) {
+        Ok(there) if there.is_dir() => fs::remove_dir(full),
         Ok(_) => fs::remove_file(full),
         Err(_) => Ok(()),
     }

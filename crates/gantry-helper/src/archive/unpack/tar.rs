@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use tar::{Archive, EntryType};
 
-use super::UnpackError;
 use super::place::{Attributes, Entry, Placer, inside};
+use super::{UnpackError, shown};
 use crate::archive::root::Owner;
 use crate::limits::{TAR_HEADER, TAR_TAIL, UNPACK_BLOCKS, UNPACK_BUFFER, ZSTD_WINDOW_LOG};
 
@@ -24,25 +24,30 @@ pub(super) fn unpack(input: impl Read + Send, placer: &mut Placer) -> Result<(),
     thread::scope(|scope| {
         scope.spawn(move || decode(decoder, &blocks));
         // Dropped with its end of the channel, whatever happens, so that the other thread ends too.
-        entries(Blocks { unpacked, next: Vec::new(), at: 0, header: Rc::default() }, placer)
+        entries(Blocks { unpacked, next: Vec::new(), at: 0, state: Rc::default() }, placer)
     })
 }
 
 fn entries(stream: Blocks, placer: &mut Placer) -> Result<(), UnpackError> {
-    let header = Rc::clone(&stream.header);
+    let state = Rc::clone(&stream.state);
     let mut archive = Archive::new(stream);
     let mut entries = archive.entries()?;
     loop {
         // The library holds long names in memory, however long an archive says that they are.
-        header.set(Some(TAR_HEADER));
+        state.header.set(Some(TAR_HEADER));
         let Some(entry) = entries.next() else { break };
-        header.set(None);
+        state.header.set(None);
         let mut entry = entry?;
         one(&mut entry, placer)?;
         // What has no place here is passed over before the next header.
         io::copy(&mut entry, &mut io::sink())?;
     }
-    header.set(None);
+    state.header.set(None);
+    // The library takes the end of the bytes for that of the archive, and a cache that was cut
+    // between two parts of its compression for a whole one.
+    if state.is_over.get() {
+        return Err(UnpackError::Format("the archive ends before its end: a part of it is missing"));
+    }
     // To the end of the stream: only there its checksum says that everything was right.
     let rest = io::copy(&mut archive.into_inner().take(TAR_TAIL), &mut io::sink())?;
     if rest >= TAR_TAIL {
@@ -86,8 +91,16 @@ struct Blocks {
     unpacked: Receiver<io::Result<Vec<u8>>>,
     next: Vec<u8>,
     at: usize,
+    state: Rc<State>,
+}
+
+/// What is known of a stream beside its bytes.
+#[derive(Default)]
+struct State {
     /// What a header may still take; nothing while content is read.
-    header: Rc<Cell<Option<usize>>>,
+    header: Cell<Option<usize>>,
+    /// Nothing is left, and more was asked for.
+    is_over: Cell<bool>,
 }
 
 impl Read for Blocks {
@@ -95,14 +108,19 @@ impl Read for Blocks {
         while self.at == self.next.len() {
             match self.unpacked.recv() {
                 Ok(block) => (self.next, self.at) = (block?, 0),
-                Err(_) => return Ok(0),
+                Err(_) => {
+                    self.state.is_over.set(true);
+                    return Ok(0);
+                }
             }
         }
         let rest = self.next.get(self.at..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
-        if let Some(left) = self.header.get() {
+        if let Some(left) = self.state.header.get() {
             let left = left.checked_sub(count);
-            self.header.set(Some(left.ok_or_else(|| io::Error::other("the header of an entry is far too long"))?));
+            self.state
+                .header
+                .set(Some(left.ok_or_else(|| io::Error::other("the header of an entry is far too long"))?));
         }
         if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
             to.copy_from_slice(from);
@@ -121,7 +139,11 @@ fn one<R: Read>(entry: &mut tar::Entry<'_, R>, placer: &mut Placer) -> Result<()
         return Ok(());
     }
     let path = inside(&entry.path_bytes())?;
-    let unreadable = |source| UnpackError::Entry { name: path.to_string_lossy().into_owned(), source };
+    let unreadable = |source| UnpackError::Entry { name: shown(path.as_os_str().as_bytes()), source };
+    if is_map(entry).map_err(unreadable)? {
+        let text = "it is a sparse file as POSIX archives have them, which this program cannot read";
+        return Err(unreadable(io::Error::other(text)));
+    }
     let attributes = attributes(entry).map_err(unreadable)?;
     if kind.is_dir() {
         return placer.put(&path, Entry::Directory, attributes);
@@ -135,6 +157,12 @@ fn one<R: Read>(entry: &mut tar::Entry<'_, R>, placer: &mut Placer) -> Result<()
     }
     let length = entry.size();
     placer.put(&path, Entry::File(entry, length), attributes)
+}
+
+/// Whether the content of an entry is a map of a sparse file and what is in it, and not the file.
+fn is_map<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<bool> {
+    let Some(fields) = entry.pax_extensions()? else { return Ok(false) };
+    Ok(fields.filter_map(Result::ok).any(|field| field.key_bytes().starts_with(b"GNU.sparse.")))
 }
 
 fn target_path(target: &[u8]) -> PathBuf {

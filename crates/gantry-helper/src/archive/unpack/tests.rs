@@ -1,4 +1,5 @@
 mod hostile;
+mod hostile_zip;
 mod reference;
 
 use std::ffi::OsStr;
@@ -144,6 +145,21 @@ fn links_lead_nowhere_else() {
     assert_eq!(fs::read_to_string(project.path().join("file")).unwrap(), "new");
 }
 
+/// Repositories have empty directories where submodules are not fetched.
+#[test]
+fn an_empty_directory_makes_way_for_a_file() {
+    for content in ["new", "->elsewhere"] {
+        let project = tempfile::tempdir().unwrap();
+        fs::create_dir(project.path().join("module")).unwrap();
+        unpack(archive(&[("module", content)]), project.path()).unwrap();
+        assert!(!fs::symlink_metadata(project.path().join("module")).unwrap().is_dir());
+        let project = tempfile::tempdir().unwrap();
+        fs::create_dir_all(project.path().join("module/of/others")).unwrap();
+        let error = unpack(archive(&[("module", content)]), project.path()).unwrap_err();
+        assert!(matches!(error, UnpackError::Entry { .. }) && project.path().join("module/of/others").is_dir());
+    }
+}
+
 #[test]
 fn other_formats_and_damage_are_clear_errors() {
     let project = tempfile::tempdir().unwrap();
@@ -234,6 +250,36 @@ fn truncated_and_damaged_tar_archives_are_errors() {
     let middle = flipped.len() / 2;
     flipped[middle] ^= 0x55;
     assert!(unpack_bytes(&flipped, tempfile::tempdir().unwrap().path()).is_err());
+}
+
+/// Also one that ends where a part of its compression does, before large files that come last.
+#[test]
+fn no_part_of_a_cache_is_taken_for_all_of_it() {
+    let from = tempfile::tempdir().unwrap();
+    let mut chance = 1_u64;
+    let mut next = || {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        chance.to_be_bytes()[0]
+    };
+    let noise: Vec<u8> = (0..1_500_000).map(|_| next()).collect();
+    fs::write(from.path().join("noise"), noise).unwrap();
+    fs::write(from.path().join("text"), "text ".repeat(1000)).unwrap();
+    let paths = ["noise", "text"].map(PathBuf::from).into();
+    let mut archive = Vec::new();
+    let tail = pack::pack_head(Format::TarZstd.into(), &root(from.path()), &paths, &mut archive).unwrap().unwrap();
+    let head = archive.len();
+    tail.write(&mut archive).unwrap();
+    let length = archive.len();
+    // What the archive says of itself is behind its end.
+    let end = length - crate::archive::tree::TRAILER;
+    for cut in (0..length).step_by(100_003).chain([head - 1, head, head + 1, end - 1, end + 1, length - 1]) {
+        let project = tempfile::tempdir().unwrap();
+        assert!(unpack_bytes(&archive[..cut], project.path()).is_err(), "cut at {cut} of {length}");
+    }
+    for whole in [end, length] {
+        let project = tempfile::tempdir().unwrap();
+        assert_eq!(unpack_bytes(&archive[..whole], project.path()).unwrap(), 2);
+    }
 }
 
 #[test]

@@ -8,27 +8,31 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
+use nix::sys::stat::SFlag;
 use zip::ZipArchive;
 use zip::extra_fields::ExtraField;
 use zip::read::ZipFile;
 
-use super::UnpackError;
 use super::place::{Attributes, Entry, Placer, inside};
+use super::{UnpackError, shown};
 use crate::archive::root::Owner;
 
 pub(super) fn unpack(file: File, placer: &mut Placer) -> Result<(), UnpackError> {
     let mut archive = ZipArchive::new(io::BufReader::new(file))?;
     // Everything is checked before anything is written.
-    let names = checked_names(&mut archive)?;
+    let names = checked_names(&mut archive, placer)?;
     for (index, path) in names.iter().enumerate() {
         let mut entry = archive.by_index(index)?;
+        if is_irregular(&entry) {
+            continue;
+        }
         let attributes = attributes(&entry);
         if entry.is_dir() {
             placer.put(path, Entry::Directory, attributes)?;
         } else if entry.is_symlink() {
             let mut target = Vec::new();
             let read = (&mut entry).take(nix::libc::PATH_MAX as u64).read_to_end(&mut target);
-            read.map_err(|source| UnpackError::Entry { name: path.to_string_lossy().into_owned(), source })?;
+            read.map_err(|source| UnpackError::Entry { name: shown(path.as_os_str().as_bytes()), source })?;
             placer.put(path, Entry::Link(Path::new(OsStr::from_bytes(&target))), attributes)?;
         } else {
             let length = entry.size();
@@ -38,13 +42,33 @@ pub(super) fn unpack(file: File, placer: &mut Placer) -> Result<(), UnpackError>
     Ok(())
 }
 
-fn checked_names<R: Read + Seek>(archive: &mut ZipArchive<R>) -> Result<Vec<PathBuf>, UnpackError> {
-    let mut names = Vec::with_capacity(archive.len());
-    for index in 0..archive.len() {
+/// The paths of the entries, where all of them may be unpacked.
+fn checked_names<R: Read + Seek>(archive: &mut ZipArchive<R>, placer: &Placer) -> Result<Vec<PathBuf>, UnpackError> {
+    let count = archive.len();
+    placer.expect(count as u64, 0)?;
+    let (mut names, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let mut bytes: u64 = 0;
+    for index in 0..count {
         let entry = archive.by_index_raw(index)?;
         names.push(inside(entry.name_raw())?);
+        let start = entry.data_start().unwrap_or_else(|| entry.header_start());
+        places.push((entry.header_start(), start.saturating_add(entry.compressed_size())));
+        bytes = bytes.saturating_add(entry.size());
     }
+    // How a few bytes become any number of them: nobody else writes such archives.
+    places.sort_unstable();
+    if places.iter().zip(places.iter().skip(1)).any(|((_, end), (next, _))| end > next) {
+        return Err(UnpackError::Format("entries of the archive lie one over the other: it is made to do harm"));
+    }
+    placer.expect(0, bytes)?;
     Ok(names)
+}
+
+/// Whether an entry is a device, a pipe or a socket, which the reference leaves out too.
+fn is_irregular<R: Read>(entry: &ZipFile<'_, R>) -> bool {
+    let Some(mode) = entry.unix_mode() else { return false };
+    let kind = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT;
+    [SFlag::S_IFBLK, SFlag::S_IFCHR, SFlag::S_IFIFO, SFlag::S_IFSOCK].contains(&kind)
 }
 
 fn attributes<R: Read>(entry: &ZipFile<'_, R>) -> Attributes {

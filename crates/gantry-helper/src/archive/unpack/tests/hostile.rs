@@ -102,6 +102,93 @@ fn names_that_are_none_and_names_that_are_odd() {
     said(&tar(&[header(b"./", EntryType::Directory, 0).as_bytes()]), 1000).unwrap();
 }
 
+/// The headers of a PAX archive that say these of the next entry.
+fn pax(key: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {key}={value}\n");
+    let digits = (1..).find(|digits| (digits + rest.len()).to_string().len() == *digits).unwrap();
+    let record = format!("{}{rest}", digits + rest.len());
+    let head = header(b"pax", EntryType::XHeader, record.len() as u64);
+    let fill = vec![0; record.len().next_multiple_of(512) - record.len()];
+    [head.as_bytes(), record.as_bytes(), &fill].concat()
+}
+
+#[test]
+fn what_pax_headers_say_is_looked_at_as_well() {
+    let file = header(b"good", EntryType::Regular, 1);
+    for (key, value, words) in [
+        ("path", "../../evil", "outside of the project"),
+        ("path", "/evil", "outside of the project"),
+        ("size", "99999999999999", "more than 1000 bytes"),
+        ("path", &"n".repeat(70_000), "a path of 70000 bytes"),
+        ("path", &"d/".repeat(35_000), "a path of 70000 bytes"),
+        ("GNU.sparse.major", "1", "a sparse file as POSIX archives have them"),
+    ] {
+        let error = said(&tar(&[&pax(key, value), file.as_bytes(), b"x"]), 1000).unwrap_err();
+        assert!(error.contains(words) && error.len() < 500, "{key}: {error}");
+    }
+    let link = header(b"hard", EntryType::Link, 0);
+    let error = said(&tar(&[&pax("linkpath", "/etc/passwd"), link.as_bytes()]), 1000).unwrap_err();
+    assert!(error.contains("outside of the project"), "{error}");
+}
+
+#[test]
+fn other_names_of_what_is_no_file_are_named() {
+    let link = |name: &[u8], target: &[u8], kind: EntryType| {
+        let mut link = header(name, kind, 0);
+        link.as_gnu_mut().unwrap().linkname[..target.len()].copy_from_slice(target);
+        link.set_cksum();
+        link
+    };
+    let hard = |target: &[u8]| link(b"hard", target, EntryType::Link);
+    let first = [
+        header(b"dir", EntryType::Directory, 0),
+        link(b"soft", b"/etc/passwd", EntryType::Symlink),
+        header(b"hard", EntryType::Regular, 0),
+    ];
+    for target in [&b"dir"[..], b"soft", b"hard", b"nothing"] {
+        let last = hard(target);
+        let blocks: Vec<&[u8]> = first.iter().chain([&last]).map(|head| head.as_bytes().as_slice()).collect();
+        let error = said(&tar(&blocks), 1000).unwrap_err();
+        let name = String::from_utf8_lossy(target);
+        assert!(error.contains(&format!("another name of {name:?}, and there is no such file")), "{error}");
+    }
+}
+
+#[test]
+fn what_takes_room_without_bytes_is_counted() {
+    let names: Vec<String> = (0..50).map(|number| format!("d{number}")).collect();
+    let heads: Vec<_> = names.iter().map(|name| header(name.as_bytes(), EntryType::Directory, 0)).collect();
+    let archive = tar(&heads.iter().map(|head| head.as_bytes().as_slice()).collect::<Vec<_>>());
+    said(&archive, 50).unwrap();
+    assert!(said(&archive, 49).unwrap_err().contains("more than 49 bytes"));
+    let project = tempfile::tempdir().unwrap();
+    let mut placer = Placer::new(project.path().canonicalize().unwrap()).unwrap();
+    placer.leave_room_for(1000);
+    placer.expect(10, 1000).unwrap();
+    assert!(placer.expect(10, 1001).unwrap_err().to_string().contains("more than 1000 bytes"));
+    assert!(placer.expect(10_000_001, 0).unwrap_err().to_string().contains(" entries"));
+}
+
+/// As caches are that were cut where one part of their compression ends and the next begins.
+#[test]
+fn an_archive_without_its_end_is_no_archive() {
+    let file = header(b"file", EntryType::Regular, 1);
+    let mut block = vec![b'x'];
+    block.resize(512, 0);
+    let whole = [file.as_bytes().as_slice(), &block].concat();
+    for cut in [512, 1024] {
+        let archive = zstd::bulk::compress(&whole[..cut], 1).unwrap();
+        let error = said(&archive, 1000).unwrap_err();
+        assert!(error.contains("ends before its end") || error.contains("it has 0 bytes and not the 1"), "{error}");
+    }
+    assert!(said(&zstd::bulk::compress(&[], 1).unwrap(), 1000).unwrap_err().contains("ends before its end"));
+    // The ends of all writers: two empty records, and one, which some leave it at.
+    for records in [1, 2, 20] {
+        let archive = [whole.as_slice(), &vec![0; 512 * records]].concat();
+        said(&zstd::bulk::compress(&archive, 1).unwrap(), 1000).unwrap();
+    }
+}
+
 #[test]
 fn entries_that_contradict_each_other_are_an_error_or_the_last_counts() {
     let file = |name: &[u8]| header(name, EntryType::Regular, 1);
