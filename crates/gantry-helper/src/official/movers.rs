@@ -211,8 +211,8 @@ fn caches(work: &Value, flags: &Flags) -> Result<Vec<&'static str>, Fatal> {
     if status.success() { Ok(said) } else { Err(format!("the mover ended with {status}")) }
 }
 
-/// Flags that stand for variables which the mover reads: scripts of the runner set those, people the
-/// flags.
+/// Flags that stand for variables which the mover reads: scripts of the runner set those, people
+/// the flags.
 const FOR_VARIABLES: [(&str, &str); 5] = [
     ("compression-format", "CACHE_COMPRESSION_FORMAT"),
     ("compression-level", "CACHE_COMPRESSION_LEVEL"),

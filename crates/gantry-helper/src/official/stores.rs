@@ -64,7 +64,8 @@ impl Keys {
     }
 }
 
-/// A line such as `NAME="value"`, whose value has `\"`, `\\`, `\n` and `\r` for what they stand for.
+/// A line such as `NAME="value"`, whose value has `\"`, `\\`, `\n` and `\r` for what they stand
+/// for.
 fn variable(line: &str) -> Option<(String, String)> {
     let (name, value) = line.trim().split_once('=')?;
     let Some(quoted) = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) else {

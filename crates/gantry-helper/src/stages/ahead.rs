@@ -1,5 +1,6 @@
-//! Caches that are fetched and unpacked while the sources come: into a directory beside the project,
-//! so that neither is in the other's way. They are moved into the project once their stage begins.
+//! Caches that are fetched and unpacked while the sources come: into a directory beside the
+//! project, so that neither is in the other's way. They are moved into the project once their stage
+//! begins.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -39,8 +40,8 @@ fn follows(plan: &PodPlan, sources: usize) -> Option<&RestoreCaches> {
     }
 }
 
-/// Begins with the caches that follow this stage, which is that of the sources. What goes wrong here
-/// goes wrong again, and is said, once their own stage begins.
+/// Begins with the caches that follow this stage, which is that of the sources. What goes wrong
+/// here goes wrong again, and is said, once their own stage begins.
 pub(super) fn begin(context: &StageContext) {
     let Some(work) = follows(&context.plan, context.stage) else { return };
     let begun = gate(context).and_then(|(gate, path)| {

@@ -8,18 +8,15 @@ use std::process::Command;
 use gantry_core::Ending;
 use gantry_wire::cache::{RestoreCaches, SaveCaches};
 
+use super::StageContext;
 use super::movers::{Work, object_format, run, started};
-use super::{StageContext, ahead};
 use crate::archive::cache::job::{CacheJob, CacheWork};
 
 /// The command of our own program that moves caches.
 const COMMAND: &str = "move-caches";
 
 pub(super) async fn restore(context: &StageContext, work: &RestoreCaches) -> Result<(), Ending> {
-    // Beside git there may have been too little memory for it.
-    if !ahead::end(context).await {
-        in_child(context, CacheWork::Restore(work.clone())).await;
-    }
+    in_child(context, CacheWork::Restore(work.clone())).await;
     Ok(())
 }
 

@@ -125,6 +125,8 @@ async fn perform(context: &StageContext, stage: &StagePlan) -> Result<(), Ending
     match &stage.action {
         Action::Prepare => prepare::run(context).await,
         Action::Sources(sources) => sources::run(context, sources).await,
+        // Beside git there may have been too little memory for what was begun.
+        Action::RestoreCache(_) if ahead::end(context).await => Ok(()),
         Action::RestoreCache(work) => caches::restore(context, work).await,
         Action::SaveCache(work) => caches::save(context, work).await,
         Action::DownloadArtifacts(downloads) => artifacts::download(context, downloads).await,

@@ -9,8 +9,8 @@ use crate::caches::{assert_said, file, restoring, saving, source, transfer};
 use crate::sources::{plan, repository, sources, url};
 use crate::world::{World, script, wait};
 
-/// Ends once a cache lies beside the project: before the sources, so that nothing but a restore that
-/// does not wait for them lets it end.
+/// Ends once a cache lies beside the project: before the sources, so that nothing but a restore
+/// that does not wait for them lets it end.
 const WAITS: &str = "n=0; until [ -e ../.p.gantry-cache-*/deps/a ]; do
     n=$((n + 1)); [ $n -lt 1000 ] || { echo nothing is unpacked; exit 9; }; sleep 0.02
 done; [ ! -e deps ] && echo unpacked beside the project";

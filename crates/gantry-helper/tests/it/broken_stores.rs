@@ -12,10 +12,17 @@ use crate::world::World;
 /// What nothing makes smaller, and more than fits between two ends of a connection.
 const NOISE: usize = 9_000_000;
 
+/// How often an object was put, and what is kept of it.
+#[derive(Default)]
+struct Kept {
+    puts: usize,
+    bytes: Vec<u8>,
+}
+
 #[derive(Clone, Default)]
 struct Store {
-    /// Objects by path, and how often each was put.
-    objects: Arc<Mutex<BTreeMap<String, (usize, Vec<u8>)>>>,
+    /// By path.
+    objects: Arc<Mutex<BTreeMap<String, Kept>>>,
     /// Connections on which something was said that must be heard: one that is closed with bytes
     /// on their way takes its last words along.
     held: Arc<Mutex<Vec<TcpStream>>>,
@@ -43,7 +50,7 @@ impl Store {
         while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
         let path = head.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
         if !head.starts_with("PUT") {
-            let object = self.objects.lock().unwrap().get(&path).map(|(_, object)| object.clone()).unwrap_or_default();
+            let object = self.objects.lock().unwrap().get(&path).map(|kept| kept.bytes.clone()).unwrap_or_default();
             let status = if object.is_empty() { "404 Not Found" } else { "200 OK" };
             return answer(&mut stream, status, &object);
         }
@@ -52,15 +59,15 @@ impl Store {
         let length: usize = length.unwrap().parse().unwrap();
         let number = {
             let mut objects = self.objects.lock().unwrap();
-            let (number, _) = objects.entry(path.clone()).or_default();
-            *number += 1;
-            *number
+            let kept = objects.entry(path.clone()).or_default();
+            kept.puts += 1;
+            kept.puts
         };
         let breaks = !path.contains("twice") || number <= 2;
         let mut object = vec![0; if breaks { length / 2 } else { length }];
         reader.read_exact(&mut object).unwrap();
         if !breaks || path.contains("kept") {
-            self.objects.lock().unwrap().insert(path.clone(), (number, object));
+            self.objects.lock().unwrap().entry(path.clone()).or_default().bytes = object;
         }
         if !breaks || path.contains("early") {
             answer(&mut stream, "200 OK", b"");
@@ -110,7 +117,7 @@ fn what_breaks_off_twice_arrives_the_third_time() {
     for name in ["cut-twice", "busy-twice", "early-twice"] {
         let saved = save(&url, name);
         assert_said(&saved, &["; retrying...", "; retrying...", "Created cache"]);
-        assert_eq!(store.objects.lock().unwrap()[&format!("/{name}")].0, 3, "{saved}");
+        assert_eq!(store.objects.lock().unwrap()[&format!("/{name}")].puts, 3, "{saved}");
         let restored = restore(&url, name);
         assert_said(&restored, &["Successfully extracted cache", "deps\n", "then\n"]);
         assert_eq!((sums(&restored), sums(&restored).len()), (sums(&saved), 2), "{name}");
@@ -129,7 +136,7 @@ fn what_never_arrives_is_a_warning_and_no_cache() {
         let saved = save(&url, name);
         let tries = ["WARNING: ", words, "; retrying...", words, "; retrying...", "WARNING: ", words];
         assert_said(&saved, &[&tries[..], &["Failed to create cache"]].concat());
-        assert_eq!(store.objects.lock().unwrap()[&format!("/{name}")].0, 3, "{saved}");
+        assert_eq!(store.objects.lock().unwrap()[&format!("/{name}")].puts, 3, "{saved}");
         let restored = restore(&url, name);
         let cause = if name.contains("kept") { "cannot be unpacked" } else { "Cache file does not exist" };
         assert_said(&restored, &["WARNING: ", cause, "Failed to extract cache", "then\n"]);

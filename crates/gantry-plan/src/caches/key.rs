@@ -59,8 +59,8 @@ pub(crate) fn is_protected(key: &str) -> bool {
     key.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).ends_with("-protected")
 }
 
-/// Most of a key that can name an object, whose whole name may have 1024 bytes, and of a part of one,
-/// which names a directory on volumes and in some stores.
+/// Most of a key that can name an object, whose whole name may have 1024 bytes, and of a part of
+/// one, which names a directory on volumes and in some stores.
 const LONGEST: usize = 900;
 const LONGEST_PART: usize = 255;
 

@@ -56,7 +56,8 @@ async fn begin(client: &Client, job: &MoverJob, direct: bool) -> Result<(Arrival
     Ok((Arrival::new(job, content_length)?, content))
 }
 
-/// Asks for what is missing; for all of it where there are no parts, or it is of another length now.
+/// Asks for what is missing; for all of it where there are no parts, or it is of another length
+/// now.
 async fn next(
     client: &Client,
     job: &MoverJob,

@@ -164,7 +164,7 @@ impl Placer {
             Entry::Link(target) => self.links.push((path.to_owned(), target.to_owned())),
             Entry::HardLink(target) => {
                 let other = make_parents(&self.root, target)?;
-                // A link of the tree's own may lead anywhere, and an entry can be no name of itself.
+                // A link of the tree's own may lead anywhere, and no entry is a name of itself.
                 if other == full || !fs::symlink_metadata(&other).is_ok_and(|other| other.is_file()) {
                     return Err(Problem::NoTarget(target.to_owned()));
                 }

@@ -106,13 +106,11 @@ struct State {
 impl Read for Blocks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.next.len() {
-            match self.unpacked.recv() {
-                Ok(block) => (self.next, self.at) = (block?, 0),
-                Err(_) => {
-                    self.state.is_over.set(true);
-                    return Ok(0);
-                }
-            }
+            let Ok(block) = self.unpacked.recv() else {
+                self.state.is_over.set(true);
+                return Ok(0);
+            };
+            (self.next, self.at) = (block?, 0);
         }
         let rest = self.next.get(self.at..).unwrap_or_default();
         let count = rest.len().min(buffer.len());

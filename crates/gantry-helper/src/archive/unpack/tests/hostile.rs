@@ -105,7 +105,7 @@ fn names_that_are_none_and_names_that_are_odd() {
 /// The headers of a PAX archive that say these of the next entry.
 fn pax(key: &str, value: &str) -> Vec<u8> {
     let rest = format!(" {key}={value}\n");
-    let digits = (1..).find(|digits| (digits + rest.len()).to_string().len() == *digits).unwrap();
+    let digits = (1..9).find(|digits| (digits + rest.len()).to_string().len() == *digits).unwrap();
     let record = format!("{}{rest}", digits + rest.len());
     let head = header(b"pax", EntryType::XHeader, record.len() as u64);
     let fill = vec![0; record.len().next_multiple_of(512) - record.len()];
