@@ -279,8 +279,8 @@ async fn all(tests: Vec<Test>, world: &Rc<World>, at_once: u32) -> Vec<(String, 
     failed
 }
 
-/// One line of a test; of one that failed with the first line of the reason, as a summary may show no
-/// more than this.
+/// One line of a test; of one that failed with the first line of the reason, as a summary may show
+/// no more than this.
 fn report(name: &str, outcome: &anyhow::Result<()>, took: Duration) {
     let took = took.as_secs_f32();
     match outcome {
