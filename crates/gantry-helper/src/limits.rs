@@ -17,6 +17,19 @@ pub(crate) const SHIM_FRAME: usize = 1024 * 1024;
 /// file.
 pub(crate) const MANAGER_ANSWERS: usize = 32;
 
+/// Most time between two pieces of the trace while a job goes on printing. Who watches a log gets it
+/// every three seconds; and it is well below what the relay takes for a silence.
+pub(crate) const BUNDLE_TIME: Duration = Duration::from_millis(250);
+
+/// The same after the first piece: the relay collects for 60 ms what is printed together.
+pub(crate) const BUNDLE_AT_FIRST: Duration = Duration::from_millis(20);
+
+/// Time without a piece after which a job does not go on printing: what the relay calls a silence.
+pub(crate) const BUNDLE_OVER: Duration = gantry_relay::limits::SILENCE;
+
+/// Bytes of the trace that do not wait: a job that prints so many each time is worth waking for.
+pub(crate) const BUNDLE_BYTES: u64 = 16 * 1024;
+
 /// How long a manager that takes nothing any more is still heard: what it sent before it went is in
 /// the socket already.
 pub(crate) const LAST_FRAMES: Duration = Duration::from_secs(1);

@@ -12,8 +12,9 @@ use gantry_wire::frame::{Adoption, Frame, FrameReader, Granted, Hello, Protocols
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::bundle::Bundle;
 use super::charge::Claimant;
 use super::known::SharedJob;
 use super::presence::{Presence, PresenceState};
@@ -213,13 +214,23 @@ struct Writer {
     last_sent: State,
     /// The next byte of the trace that the manager wants.
     follow: Option<u64>,
+    bundle: Bundle,
 }
 
 impl Writer {
     fn new(epoch: u64, door: &ConnectionContext) -> Self {
         let ConnectionContext { trace, published, known, seen, .. } = door.clone();
         let trace = TraceReader::new(trace, published.clone());
-        Self { epoch, trace, published, known, seen, last_sent: State::default(), follow: None }
+        Self {
+            epoch,
+            trace,
+            published,
+            known,
+            seen,
+            last_sent: State::default(),
+            follow: None,
+            bundle: Bundle::default(),
+        }
     }
 
     fn hello(&mut self) -> Hello {
@@ -258,8 +269,13 @@ impl Writer {
             while let Ok(order) = orders.try_recv() {
                 self.on_order(half, order).await?;
             }
-            self.tell_state(half).await?;
-            if self.send_trace(half).await? {
+            if self.tell_state(half).await? {
+                // Nobody has to wait for the log of what has ended.
+                self.bundle.let_go();
+            }
+            let due = self.trace_due();
+            if due.is_some_and(|due| due <= Instant::now()) {
+                self.send_trace(half).await?;
                 continue;
             }
             tokio::select! {
@@ -270,37 +286,59 @@ impl Writer {
                 changed = self.published.changed() => if changed.is_err() {
                     return Ok(());
                 },
+                () = reached(due) => {}
             }
         }
     }
 
     async fn on_order(&mut self, half: &mut (impl AsyncWrite + Unpin), order: Frame) -> io::Result<()> {
         match order {
-            Frame::Follow(from) => self.follow = Some(from.offset),
+            Frame::Follow(from) => {
+                self.follow = Some(from.offset);
+                self.bundle.let_go();
+            }
             answer => send(half, &answer).await?,
         }
         Ok(())
     }
 
-    async fn tell_state(&mut self, half: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    /// Says how far the job is, if the manager does not know; whether it did not.
+    async fn tell_state(&mut self, half: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
         let state = {
             let published = self.published.borrow_and_update();
             if !published.differs(&self.last_sent) {
-                return Ok(());
+                return Ok(false);
             }
             published.state.clone()
         };
         self.last_sent = state.clone();
-        send(half, &Frame::State(state)).await
+        send(half, &Frame::State(state)).await?;
+        Ok(true)
     }
 
-    /// Sends the next piece of the trace; whether there was one.
-    async fn send_trace(&mut self, half: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
-        let Some(offset) = self.follow else { return Ok(false) };
-        let Some(bytes) = self.trace.piece(offset)? else { return Ok(false) };
+    /// When the next piece of the trace is to go out, if there is one.
+    fn trace_due(&self) -> Option<Instant> {
+        let published = self.published.borrow();
+        let waiting = published.trace_bytes().checked_sub(self.follow?).filter(|waiting| *waiting > 0)?;
+        let now = Instant::now();
+        Some(if published.state.closed.is_some() { now } else { self.bundle.due(waiting, now) })
+    }
+
+    /// Sends the next piece of the trace.
+    async fn send_trace(&mut self, half: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let Some(offset) = self.follow else { return Ok(()) };
+        let Some(bytes) = self.trace.piece(offset)? else { return Ok(()) };
         self.follow = Some(offset + bytes.len() as u64);
-        send(half, &Frame::Trace { offset, bytes }).await?;
-        Ok(true)
+        self.bundle.goes(Instant::now());
+        send(half, &Frame::Trace { offset, bytes }).await
+    }
+}
+
+/// Waits for a moment, if there is one.
+async fn reached(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -336,5 +374,61 @@ mod tests {
         let ((), heard) = tokio::join!(serving.serve(connection), inbox.recv());
         assert!(matches!(heard, Some(Event::Manager { frame: Frame::Go, .. })));
         assert!(!seen.borrow().connected);
+    }
+
+    /// What a connection sends while a job prints a line every 50 ms for two seconds, and then ends.
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_goes_on_printing_is_sent_in_bundles_and_its_end_at_once() {
+        use std::io::Write as _;
+        use std::time::Duration;
+
+        use gantry_core::Ending;
+        use gantry_wire::frame::Closed;
+
+        let directory = tempfile::tempdir().unwrap();
+        let trace = TraceFile::named(directory.path().join("trace"));
+        let mut file = trace.create().unwrap();
+        let (mut manager, agents) = duplex(1 << 16);
+        let (read, write) = tokio::io::split(agents);
+        let (events, _inbox) = mpsc::channel(1);
+        let (publisher, published) = watch::channel(Published::default());
+        let (presence, seen) = Presence::new();
+        let door =
+            ConnectionContext { trace, published, known: SharedJob::default(), events, presence, seen: seen.clone() };
+        let serving = Connection { number: 1, granted: watch::channel(None).0, door };
+        let connection = Accepted { read, write, user: None };
+        let printing = async {
+            manager.write_all(&Frame::Follow(Offset { offset: 0 }).to_bytes()).await.unwrap();
+            for _ in 0..40 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                file.write_all(b"line\n").unwrap();
+                publisher.send_modify(|published| published.in_file += 5);
+            }
+            let ended = Instant::now();
+            let closed =
+                Closed { verdict: Ending::Succeeded.verdict(), trace_bytes: 200, trace_crc32: None, usage: None };
+            publisher.send_modify(|published| published.state.closed = Some(closed));
+            let (mut frames, mut buffer) = (FrameReader::default(), BytesMut::new());
+            let (mut pieces, mut length) = (0, 0);
+            while length < 200 {
+                buffer.clear();
+                assert!(manager.read_buf(&mut buffer).await.unwrap() > 0);
+                frames.push(&buffer);
+                while let Some(frame) = frames.next_frame().unwrap() {
+                    if let Frame::Trace { offset, bytes } = frame {
+                        assert_eq!(offset, length);
+                        length += bytes.len() as u64;
+                        pieces += 1;
+                    }
+                }
+            }
+            assert_eq!(ended.elapsed(), Duration::ZERO);
+            pieces
+        };
+        let pieces = tokio::select! {
+            pieces = printing => pieces,
+            () = serving.serve(connection) => panic!("it goes on"),
+        };
+        assert!((8..=14).contains(&pieces), "{pieces}");
     }
 }

@@ -5,6 +5,7 @@
 //! `engine/` owns the job and decides; `manager.rs` and `shim_link.rs` carry frames; `journal.rs`
 //! is the trace.
 
+mod bundle;
 mod charge;
 mod engine;
 mod journal;
