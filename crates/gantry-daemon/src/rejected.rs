@@ -61,7 +61,7 @@ pub(crate) async fn report(job: Rejected) -> Verdict {
     // reader.
     let (reports, _unread) = mpsc::channel(1);
     let _ = inputs.try_send(Input::Trace { offset: 0, bytes: text.into() });
-    let _ = inputs.try_send(Input::Closed(closed));
+    let _ = inputs.try_send(Input::Closed(Box::new(closed)));
     match gantry_relay::run(job.client, relay, receiver, reports).await {
         RelayEnd::Delivered => {}
         end => RejectedUntold(end).say(),

@@ -17,8 +17,8 @@ pub(crate) const SHIM_FRAME: usize = 1024 * 1024;
 /// file.
 pub(crate) const MANAGER_ANSWERS: usize = 32;
 
-/// Most time between two pieces of the trace while a job goes on printing. Who watches a log gets it
-/// every three seconds; and it is well below what the relay takes for a silence.
+/// Most time between two pieces of the trace while a job goes on printing. Who watches a log gets
+/// it every three seconds; and it is well below what the relay takes for a silence.
 pub(crate) const BUNDLE_TIME: Duration = Duration::from_millis(250);
 
 /// The same after the first piece: the relay collects for 60 ms what is printed together.

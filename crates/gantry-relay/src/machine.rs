@@ -10,6 +10,7 @@ mod schedule;
 
 pub(crate) use answers::{gone, status_words};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,7 +42,7 @@ pub(crate) enum Step {
 /// The state of a relay.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    job: RelayJob,
+    job: Arc<RelayJob>,
     interval: Duration,
     window: Window,
     /// Of everything that has come in.
@@ -98,7 +99,7 @@ enum Sent {
 }
 
 impl Machine {
-    pub(crate) fn new(job: RelayJob, now: Instant) -> Self {
+    pub(crate) fn new(job: Arc<RelayJob>, now: Instant) -> Self {
         let interval = job.pace.interval;
         Self {
             interval,
@@ -254,10 +255,11 @@ impl Machine {
     pub(crate) fn input(&mut self, input: Option<Input>, now: Instant) {
         match input {
             Some(Input::Trace { offset, bytes }) => self.trace(offset, bytes, now),
-            Some(Input::Closed(FinishedTrace { verdict, trace_bytes, trace_crc32 })) => {
+            Some(Input::Closed(closed)) => {
+                let FinishedTrace { verdict, trace_bytes, trace_crc32 } = *closed;
                 self.finish(verdict, Some((trace_bytes, trace_crc32)), Bytes::new(), now);
             }
-            Some(Input::FinalLine { line, verdict }) => self.finish(verdict, None, line, now),
+            Some(Input::FinalLine { line, verdict }) => self.finish(*verdict, None, line, now),
             Some(Input::StopWithoutVerdict) => self.end = Some(RelayEnd::Stopped),
             None => {
                 self.inputs_gone = true;

@@ -57,7 +57,8 @@ impl Default for Pace {
     }
 }
 
-/// What the caller tells a relay.
+/// What the caller tells a relay. Small: a channel has room for 32 whatever its bound, and every
+/// running job has one.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// Bytes of the trace. The first input says where the relay starts (it may be empty for that).
@@ -71,7 +72,7 @@ pub enum Input {
     },
     /// The trace is closed and the verdict is known. Bytes may still follow, up to `trace_bytes`.
     /// As the first input of all it says that GitLab has the whole trace already.
-    Closed(FinishedTrace),
+    Closed(Box<FinishedTrace>),
     /// Somebody without the rest of the trace (its pod is gone) ends the job: what the relay still
     /// holds and then `line` is appended to whatever GitLab has, then the verdict is sent, with a
     /// checksum if all of the trace has come through this relay.
@@ -79,7 +80,7 @@ pub enum Input {
         /// Text to append, ending in a newline, already in the trace's own format.
         line: Bytes,
         /// How the job ended.
-        verdict: Verdict,
+        verdict: Box<Verdict>,
     },
     /// End at once, without a verdict: another relay goes on.
     StopWithoutVerdict,

@@ -1,6 +1,7 @@
 //! Performs what the machine decides: one request at a time, inputs and reports in between.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use gantry_gitlab::Client;
 use tokio::sync::mpsc;
@@ -21,7 +22,9 @@ pub async fn run(
     inputs: mpsc::Receiver<Input>,
     reports: mpsc::Sender<Report>,
 ) -> RelayEnd {
-    let mut relay = Relay { machine: Machine::new(job.clone(), Instant::now()), inputs, reports };
+    // Once: hundreds of relays wait for hours.
+    let job = Arc::new(job);
+    let mut relay = Relay { machine: Machine::new(Arc::clone(&job), Instant::now()), inputs, reports };
     loop {
         match relay.machine.step(Instant::now()) {
             Step::Patch { offset, bytes } => {
@@ -107,7 +110,7 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -187,7 +190,7 @@ mod tests {
         let dead = Arc::new(Dead::default());
         let (inputs, relays) = mpsc::channel(1);
         let verdict = gantry_core::Ending::Canceled.verdict();
-        let closed = FinishedTrace { verdict, trace_bytes: 0, trace_crc32: None };
+        let closed = Box::new(FinishedTrace { verdict, trace_bytes: 0, trace_crc32: None });
         inputs.send(Input::Closed(closed)).await.unwrap();
         tokio::time::timeout(Duration::from_secs(80), to_nobody(&dead, relays)).await.unwrap_err();
         assert_eq!(dead.waited(), sent(&[("PUT", 20), ("PUT", 40), ("PUT", 80)]));
@@ -198,7 +201,8 @@ mod tests {
         fn size<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
             size_of::<F>()
         }
-        // Every running job has one.
+        // Every running job has one, and its inputs a room for 32 of them.
         assert!(size(run) < 3 * 1024, "{}", size(run));
+        assert!(size_of::<Input>() <= 48, "{}", size_of::<Input>());
     }
 }

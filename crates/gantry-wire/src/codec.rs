@@ -73,7 +73,13 @@ impl Cutter {
         }
         self.buffer.advance(4);
         let kind = self.buffer.get_u8();
-        Ok(Some((kind, self.buffer.split_to(length - 1).freeze())))
+        let payload = self.buffer.split_to(length - 1).freeze();
+        if self.buffer.is_empty() {
+            // Room of which the payload is a part: a stream that is silent for hours must not keep
+            // what its largest frame took.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some((kind, payload)))
     }
 }
 
@@ -107,6 +113,17 @@ mod tests {
             cutter.push(&bytes);
             while let Ok(Some(_)) = cutter.next_frame() {}
         }
+    }
+
+    #[test]
+    fn nothing_is_kept_between_frames() {
+        let (mut bytes, mut cutter) = (BytesMut::new(), Cutter::default());
+        put(&mut bytes, 1, &[&[0; 10_000]]);
+        for part in bytes.chunks(1000) {
+            cutter.push(part);
+        }
+        assert_eq!(cutter.next_frame().unwrap().unwrap().1.len(), 10_000);
+        assert_eq!(cutter.buffer.capacity(), 0);
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn whole(runtime: &Runtime, log: &Bytes, sum: u32) {
             }
             let verdict = Verdict { success: true, reason: None, exit_code: Some(0), message: String::new() };
             let closed = FinishedTrace { verdict, trace_bytes: offset, trace_crc32: Some(sum) };
-            inputs.send(Input::Closed(closed)).await.expect("the relay takes the end");
+            inputs.send(Input::Closed(Box::new(closed))).await.expect("the relay takes the end");
             // An end of the inputs would be another end of the relay.
             std::future::pending::<()>().await;
         };

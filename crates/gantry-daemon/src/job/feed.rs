@@ -11,6 +11,7 @@ use gantry_relay::{FinishedTrace, Input};
 use gantry_wire::plan::TracePlan;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::job::log::{HeadLog, epilogue};
 
@@ -121,6 +122,16 @@ impl Feed {
         self.let_end();
     }
 
+    /// Puts something behind all that waits, or gives it to the relay at once: most pieces are some
+    /// lines, and the job's task would look at everything once more for each.
+    fn pass(&mut self, input: Input) {
+        let is_first = self.is_started() && self.queued.is_empty();
+        let Some(relay) = self.relay.as_ref().filter(|_| is_first) else { return self.queued.push_back(input) };
+        if let Err(TrySendError::Full(input)) = relay.try_send(input) {
+            self.queued.push_back(input);
+        }
+    }
+
     /// The head as it is, for the plan. From now on it does not grow: the agent may have it.
     pub(super) fn hand_over(&mut self) -> String {
         self.is_handed = true;
@@ -194,7 +205,7 @@ impl Feed {
         if offset <= self.place {
             self.place = self.place.max(end);
         }
-        self.queued.push_back(Input::Trace { offset, bytes });
+        self.pass(Input::Trace { offset, bytes });
     }
 
     /// From where a new connection is to send the trace.
@@ -209,13 +220,13 @@ impl Feed {
             self.wanted = Some(offset);
         } else {
             let bytes = rest(&self.head.text(), offset);
-            self.queued.push_back(Input::Trace { offset, bytes });
+            self.pass(Input::Trace { offset, bytes });
         }
     }
 
     /// The agent has closed the verdict.
     pub(super) fn close(&mut self, closed: FinishedTrace) {
-        self.queued.push_back(Input::Closed(closed));
+        self.pass(Input::Closed(Box::new(closed)));
     }
 
     /// Ends the job without its agent: what is known of the trace, what the cluster has said last,
@@ -228,17 +239,16 @@ impl Feed {
             self.head.end(verdict, now);
             self.feed_text();
             let text = self.head.text();
-            self.queued.push_back(Input::Closed(FinishedTrace {
+            return self.close(FinishedTrace {
                 verdict: verdict.clone(),
                 trace_bytes: text.len() as u64,
                 trace_crc32: Some(crc32fast::hash(text.as_bytes())),
-            }));
-            return;
+            });
         }
         // The agent may have died before it has sent back the head.
         self.feed_text();
         let line = epilogue(plan, words, verdict, now).into();
-        self.queued.push_back(Input::FinalLine { line, verdict: verdict.clone() });
+        self.pass(Input::FinalLine { line, verdict: Box::new(verdict.clone()) });
         // A head of our own can be sent again, an agent's trace cannot.
         self.end_trace();
     }

@@ -3,14 +3,17 @@
 //! While nobody takes frames (GitLab is away) nothing is read: the trace waits in the pod's file.
 //! Pings go on, so the agent knows that its manager lives.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use gantry_core::limits::{PING_INTERVAL, RELAY_SILENCE};
 use gantry_wire::frame::{Frame, FrameReader, Hello};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
@@ -23,8 +26,9 @@ use crate::events::{Said as _, StreamGarbled};
 /// bytes.
 const OUTGOING: usize = 16;
 
-/// One read. Every running job has such a buffer, and most of what comes is a few lines.
-const READ_BUFFER: usize = 2 * 1024;
+/// One read, from a place on the stack: every running job has a connection, and most of what comes
+/// is a few lines.
+const READ_BUFFER: usize = 4 * 1024;
 
 /// How long is read on after a write has failed: what an agent said before it died is on its way
 /// still, and may be all there is of it.
@@ -165,18 +169,16 @@ async fn write(
 
 async fn read(mut reader: impl AsyncRead + Unpin, taker: mpsc::Sender<Box<Frame>>, doubt: &Doubt) {
     let mut frames = FrameReader::default();
-    let mut buffer = vec![0; READ_BUFFER];
     let mut settled = 0;
     loop {
-        let count = tokio::select! {
-            count = reader.read(&mut buffer) => count.unwrap_or(0),
-            () = silence(doubt, settled) => 0,
+        let is_open = tokio::select! {
+            is_open = poll_fn(|context| receive(&mut reader, &mut frames, context)) => is_open,
+            () = silence(doubt, settled) => false,
         };
-        if count == 0 {
+        if !is_open {
             return;
         }
         settled = doubt.count();
-        frames.push(&buffer[..count]);
         loop {
             match frames.next_frame() {
                 Ok(Some(Frame::Ping | Frame::Pong)) => {}
@@ -193,6 +195,15 @@ async fn read(mut reader: impl AsyncRead + Unpin, taker: mpsc::Sender<Box<Frame>
             }
         }
     }
+}
+
+/// Takes in what has come; false at the end of the connection, whatever it is.
+fn receive(reader: &mut (impl AsyncRead + Unpin), frames: &mut FrameReader, context: &mut Context<'_>) -> Poll<bool> {
+    let mut space = [0; READ_BUFFER];
+    let mut buffer = ReadBuf::new(&mut space);
+    let read = ready!(Pin::new(reader).poll_read(context, &mut buffer));
+    frames.push(buffer.filled());
+    Poll::Ready(read.is_ok() && !buffer.filled().is_empty())
 }
 
 /// Whether the agent is still there: how often that was asked.
@@ -231,6 +242,7 @@ async fn silence(doubt: &Doubt, settled: u32) {
 mod tests {
     use bytes::Bytes;
     use gantry_core::Ending;
+    use tokio::io::AsyncReadExt as _;
 
     use super::*;
 

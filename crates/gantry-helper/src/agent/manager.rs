@@ -376,7 +376,7 @@ mod tests {
         assert!(!seen.borrow().connected);
     }
 
-    /// What a connection sends while a job prints a line every 50 ms for two seconds, and then ends.
+    /// What a connection sends while a job prints a line every 50 ms for two seconds and then ends.
     #[tokio::test(start_paused = true)]
     async fn a_job_that_goes_on_printing_is_sent_in_bundles_and_its_end_at_once() {
         use std::io::Write as _;

@@ -270,11 +270,11 @@ impl Feeder {
         }
         let closed = self.published.borrow().state.closed.clone();
         Ok(closed.filter(|_| !self.closed).map(|closed| {
-            Input::Closed(FinishedTrace {
+            Input::Closed(Box::new(FinishedTrace {
                 verdict: closed.verdict,
                 trace_bytes: closed.trace_bytes,
                 trace_crc32: closed.trace_crc32,
-            })
+            }))
         }))
     }
 

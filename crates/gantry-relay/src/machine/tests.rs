@@ -54,7 +54,7 @@ impl Bench {
         let now = Instant::now();
         let mut job = job(now);
         change(&mut job);
-        Self { machine: Machine::new(job, now), start: now, now }
+        Self { machine: Machine::new(Arc::new(job), now), start: now, now }
     }
 
     fn give(&mut self, offset: u64, text: &'static str) {
@@ -63,7 +63,7 @@ impl Bench {
 
     fn close(&mut self, bytes: u64) {
         let closed = FinishedTrace { verdict: success(), trace_bytes: bytes, trace_crc32: Some(7) };
-        self.machine.input(Some(Input::Closed(closed)), self.now);
+        self.machine.input(Some(Input::Closed(Box::new(closed))), self.now);
     }
 
     fn step(&mut self) -> Step {
@@ -331,9 +331,10 @@ fn a_failed_verdict_in_words_the_server_knows() {
     let mut bench = Bench::new(|_| {});
     let reason = Some(FailureReason::RunnerConfigurationError);
     let verdict = Verdict { success: false, reason, exit_code: Some(3), message: String::new() };
-    bench
-        .machine
-        .input(Some(Input::Closed(FinishedTrace { verdict, trace_bytes: 0, trace_crc32: Some(0) })), bench.now);
+    bench.machine.input(
+        Some(Input::Closed(Box::new(FinishedTrace { verdict, trace_bytes: 0, trace_crc32: Some(0) }))),
+        bench.now,
+    );
     let (_, update) = bench.act_put();
     assert_eq!(
         (update.state, update.failure_reason, update.exit_code),
@@ -634,7 +635,8 @@ fn a_log_that_could_not_be_sent_is_tried_once_more_before_the_last_chance_is_tak
 
 #[test]
 fn a_final_line_is_appended_to_whatever_gitlab_has() {
-    let final_line = || Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict: success() };
+    let final_line =
+        || Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict: Box::new(success()) };
     let mut bench = Bench::new(|_| {});
     bench.machine.input(Some(final_line()), bench.now);
     assert_eq!(bench.act_patch().1, 0);
@@ -663,7 +665,9 @@ fn a_final_line_is_appended_to_whatever_gitlab_has() {
     let mut bench = Bench::new(|_| {});
     bench.give(0, "1234");
     bench.give(2, "3456");
-    bench.machine.input(Some(Input::FinalLine { line: Bytes::from_static(b"789"), verdict: success() }), bench.now);
+    bench
+        .machine
+        .input(Some(Input::FinalLine { line: Bytes::from_static(b"789"), verdict: Box::new(success()) }), bench.now);
     assert_eq!(bench.act_patch(), (0, 0, "1".into()));
     bench.patched(ok(), None);
     assert_eq!(bench.act_patch(), (0, 1, "23456789".into()));
@@ -718,7 +722,7 @@ fn a_relay_that_slept_asks_before_it_sends_more() {
         bench.patched(ok(), None);
         bench.now += Duration::from_mins(3);
         bench.machine.input(
-            Some(Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict: success() }),
+            Some(Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict: Box::new(success()) }),
             bench.now,
         );
         let asked = bench.act_put();

@@ -58,7 +58,8 @@ fn closed(trace: &[u8]) -> Input {
         exit_code: Some(3),
         message: String::new(),
     };
-    Input::Closed(FinishedTrace { verdict, trace_bytes: trace.len() as u64, trace_crc32: Some(crc32fast::hash(trace)) })
+    let (trace_bytes, trace_crc32) = (trace.len() as u64, Some(crc32fast::hash(trace)));
+    Input::Closed(Box::new(FinishedTrace { verdict, trace_bytes, trace_crc32 }))
 }
 
 /// Gives `trace` in pieces of `step` bytes from `from` on and closes; goes back to wherever the

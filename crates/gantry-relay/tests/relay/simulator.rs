@@ -136,12 +136,12 @@ async fn a_final_line_for_a_job_whose_log_nobody_has() {
     client.patch_trace(&creds, (0, Bytes::from_static(b"what came before\n")), false, ANSWER_TIMEOUT).await;
     let (inputs, inbox) = mpsc::channel(8);
     let (outbox, _reports) = mpsc::channel(8);
-    let verdict = Verdict {
+    let verdict = Box::new(Verdict {
         success: false,
         reason: Some(FailureReason::RunnerSystemFailure),
         exit_code: None,
         message: "the pod is gone".into(),
-    };
+    });
     inputs.send(Input::FinalLine { line: Bytes::from_static(b"the pod is gone\n"), verdict }).await.unwrap();
     let end = gantry_relay::run(client, RelayJob { creds: creds.clone(), ..job() }, inbox, outbox);
     assert_eq!(timeout(TIMEOUT, end).await.unwrap(), RelayEnd::Delivered);

@@ -180,7 +180,7 @@ impl Caller {
             None if !self.closed => {
                 self.closed = true;
                 let (trace_bytes, trace_crc32) = (self.trace.len() as u64, Some(crc32fast::hash(&self.trace)));
-                Some(Input::Closed(FinishedTrace { verdict: success(), trace_bytes, trace_crc32 }))
+                Some(Input::Closed(Box::new(FinishedTrace { verdict: success(), trace_bytes, trace_crc32 })))
             }
             Some(Move::Nothing) | None => None,
         }
