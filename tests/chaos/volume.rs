@@ -1,5 +1,5 @@
-//! A file system for the volumes of all pods of a node that can be full at any moment. Needs root, as
-//! the cluster's own tests do.
+//! A file system for the volumes of all pods of a node that can be full at any moment. Needs root,
+//! as the cluster's own tests do.
 
 use std::fs;
 use std::path::{Path, PathBuf};

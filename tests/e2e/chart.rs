@@ -101,7 +101,7 @@ async fn release(world: Rc<World>) -> anyhow::Result<()> {
     until("everything of the release to be gone", BOUND, async || {
         let what = "all,configmaps,secrets,roles,rolebindings";
         let left = kubectl.run(&["get", what, "--namespace", &namespace, "--output=name"]).await?;
-        // What every namespace has; its default account has a token of its own before Kubernetes 1.24.
+        // What every namespace has. Before Kubernetes 1.24 its account has a token, too.
         let is_given = |name: &str| name.contains("kube-root-ca.crt") || name.starts_with("secret/default-token-");
         let ours: Vec<_> = left.lines().filter(|name| !is_given(name)).collect();
         Ok(if ours.is_empty() { Ok(()) } else { Err(format!("{ours:?}")) })
