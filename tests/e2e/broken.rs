@@ -292,8 +292,8 @@ fn nodes() -> Vec<Broken> {
                 });
                 vec![("/api/v1/nodes", node)]
             },
-            // "untolerated taint {…}", or "that the pod didn't tolerate" in older schedulers.
-            texts: &["\tUnschedulable: ", "gantry.test/reserved", "tolerate"],
+            // "untolerated taint(s)", or "that the pod didn't tolerate" in older schedulers.
+            texts: &["\tUnschedulable: ", "tolerate"],
             needs: Some(Need::RealNodes),
             ..NOTHING
         },

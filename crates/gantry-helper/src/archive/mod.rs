@@ -6,6 +6,8 @@ pub(crate) mod cache;
 mod expand;
 pub(crate) mod job;
 mod meter;
+#[cfg(test)]
+mod noise;
 mod pack;
 mod packing;
 mod provenance;

@@ -1,7 +1,7 @@
 //! An agent whose manager is gone reports by itself.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use gantry_core::Ending;
@@ -9,6 +9,7 @@ use gantry_core::ending::StartSetting;
 use gantry_wire::frame::{Frame, Offset};
 use gantry_wire::plan::StartLimit;
 
+use crate::http::{head, listen};
 use crate::world::{World, wait, wait_for};
 
 /// What the server has been told.
@@ -24,23 +25,15 @@ type Shared = Arc<Mutex<ServerState>>;
 
 /// As much of GitLab as a trace and a state need.
 fn server() -> (String, Shared) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let told = Arc::new(Mutex::new(ServerState { status: "running", ..ServerState::default() }));
     let shared = Arc::clone(&told);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let told = Arc::clone(&shared);
-            std::thread::spawn(move || serve(stream, &told));
-        }
-    });
-    (url, told)
+    let address = listen(move |stream| serve(stream, &shared));
+    (format!("http://{address}"), told)
 }
 
 fn serve(stream: TcpStream, told: &Shared) {
     let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
+    let head = head(&mut reader);
     let lower = head.to_lowercase();
     let field = |name: &str| lower.split(&format!("\r\n{name}: ")).nth(1).and_then(|rest| rest.lines().next());
     let length = field("content-length").map_or(0, |text| text.parse().unwrap());

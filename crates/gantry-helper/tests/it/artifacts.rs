@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 
 use gantry_core::FailureReason;
 use gantry_wire::plan::{Action, ArtifactDownload, ArtifactFormat, ArtifactUpload, PodPlan};
 
+use crate::http::{head, listen};
 use crate::world::{World, stage, variable};
 
 /// Uploads by job, with the head of their requests. The heads of downloads are under [`DOWNLOADS`],
@@ -21,23 +22,15 @@ const REFUSED: i64 = -2;
 
 /// As much of GitLab as artifacts need: it takes an upload, checks the token, and gives it back.
 pub(crate) fn server() -> (String, Kept) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
     let kept = Kept::default();
     let shared = Arc::clone(&kept);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let kept = Arc::clone(&shared);
-            std::thread::spawn(move || serve(stream, &kept));
-        }
-    });
-    (url, kept)
+    let address = listen(move |stream| serve(stream, &shared));
+    (format!("http://{address}/"), kept)
 }
 
 fn serve(stream: TcpStream, kept: &Kept) {
     let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
+    let head = head(&mut reader);
     let Some(id) = head.split("/jobs/").nth(1).and_then(|rest| rest.split('/').next()) else { return };
     let id: i64 = id.parse().unwrap();
     let lower = head.to_lowercase();
@@ -68,7 +61,7 @@ fn serve(stream: TcpStream, kept: &Kept) {
     }
 }
 
-fn chunks(reader: &mut impl std::io::BufRead) -> Vec<u8> {
+fn chunks(reader: &mut impl BufRead) -> Vec<u8> {
     let mut body = Vec::new();
     loop {
         let mut line = String::new();

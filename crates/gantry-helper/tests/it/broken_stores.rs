@@ -2,11 +2,12 @@
 //! in no file of ours: it is tried again, nothing half-stored is believed, and the job goes on.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use crate::caches::{assert_said, object, restoring, saving, source, transfer};
+use crate::http::{head, listen};
 use crate::world::World;
 
 /// What nothing makes smaller, and more than fits between two ends of a connection.
@@ -30,24 +31,16 @@ struct Store {
 
 impl Store {
     fn start() -> (String, Self) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let store = Self::default();
         let shared = store.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let store = shared.clone();
-                std::thread::spawn(move || store.serve(stream));
-            }
-        });
-        (url, store)
+        let address = listen(move |stream| shared.serve(stream));
+        (format!("http://{address}"), store)
     }
 
     /// Breaks off in the middle of an object as its name says.
     fn serve(&self, mut stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut head = String::new();
-        while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
+        let head = head(&mut reader);
         let path = head.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
         if !head.starts_with("PUT") {
             let object = self.objects.lock().unwrap().get(&path).map(|kept| kept.bytes.clone()).unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,7 @@ use gantry_wire::cache::{
 };
 use gantry_wire::plan::{Action, PodPlan};
 
+use crate::http::{head, listen};
 use crate::world::{World, stage, variable};
 
 /// Objects by path, and the heads of all requests.
@@ -25,23 +26,15 @@ struct Store {
 impl Store {
     /// As much of a store as caches need. Names say what goes wrong with an object.
     fn start() -> (String, Self) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let store = Self::default();
         let shared = store.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let store = shared.clone();
-                std::thread::spawn(move || store.serve(stream));
-            }
-        });
-        (url, store)
+        let address = listen(move |stream| shared.serve(stream));
+        (format!("http://{address}"), store)
     }
 
     fn serve(&self, stream: TcpStream) {
         let mut reader = BufReader::new(stream);
-        let mut head = String::new();
-        while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
+        let head = head(&mut reader);
         let path = head.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
         let field = |name: &str| {
             let lower = head.to_lowercase();

@@ -14,6 +14,7 @@ mod caches;
 mod connections;
 mod ends;
 mod file_variables;
+mod http;
 mod large_files;
 mod mirror;
 mod official;

@@ -1,7 +1,7 @@
 //! Sources from real repositories.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use gantry_wire::plan::{
     Action, GitCredential, GitOptions, GitStrategy, PodPlan, Sources, SubmoduleStrategy, Submodules,
 };
 
+use crate::http::head;
 use crate::world::{World, git, script, stage, variable};
 
 /// A repository with two commits on `main`; its path and the last commit.
@@ -236,8 +237,7 @@ impl Server {
 
 fn answer(stream: TcpStream, repositories: &[(&str, PathBuf)], others: &Mutex<Vec<Option<String>>>) {
     let mut reader = BufReader::new(stream);
-    let mut request = String::new();
-    while reader.read_line(&mut request).is_ok_and(|count| count > 2) {}
+    let request = head(&mut reader);
     let authorization = request.lines().find_map(|line| line.strip_prefix("Authorization: ")).map(str::to_owned);
     let path = request.split_whitespace().nth(1).unwrap_or("/").split('?').next().unwrap_or_default();
     let unauthorized = ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"", Vec::new());

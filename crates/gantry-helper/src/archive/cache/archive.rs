@@ -88,19 +88,14 @@ mod tests {
     use futures::TryStreamExt as _;
 
     use super::*;
+    use crate::archive::noise::noise;
     use crate::archive::pack::Format;
     use crate::archive::root::root;
 
     #[tokio::test]
     async fn it_is_as_long_as_it_says_as_often_as_it_is_sent() {
         let project = tempfile::tempdir().unwrap();
-        let mut state = 1_u64;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state.to_be_bytes()[0]
-        };
-        let noise: Vec<u8> = (0..3_000_000).map(|_| next()).collect();
-        std::fs::write(project.path().join("noise"), noise).unwrap();
+        std::fs::write(project.path().join("noise"), noise(1, 3_000_000)).unwrap();
         std::fs::write(project.path().join("text"), vec![b'x'; 3_000_000]).unwrap();
         for format in [Format::TarZstd, Format::Zip] {
             let paths: BTreeSet<PathBuf> = ["noise", "text"].map(PathBuf::from).into();

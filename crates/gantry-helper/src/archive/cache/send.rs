@@ -219,6 +219,7 @@ mod tests {
 
     use super::*;
     use crate::archive::cache::Chosen;
+    use crate::archive::noise::noise;
     use crate::archive::pack::Format;
     use crate::archive::root::root;
 
@@ -265,13 +266,7 @@ mod tests {
     /// only time is waited for. Gives what came of it, and how often it was tried.
     async fn sent(store: impl FnOnce(&Archive) -> Idle) -> (Result<Answer, CacheTrouble>, u64) {
         let project = tempfile::tempdir().unwrap();
-        let mut state = 1_u64;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state.to_be_bytes()[0]
-        };
-        let noise: Vec<u8> = (0..5_000_000).map(|_| next()).collect();
-        std::fs::write(project.path().join("noise"), noise).unwrap();
+        std::fs::write(project.path().join("noise"), noise(1, 5_000_000)).unwrap();
         let paths: BTreeSet<PathBuf> = [PathBuf::from("noise")].into();
         let chosen = Chosen { root: Arc::new(root(project.path())), paths: Arc::new(paths), remarks: Vec::new() };
         let archive = Archive::pack(chosen, Format::TarZstd.into(), tempfile::tempfile().unwrap()).await.unwrap();

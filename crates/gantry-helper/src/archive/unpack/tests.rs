@@ -14,6 +14,7 @@ use ::zip::ZipWriter;
 use ::zip::write::SimpleFileOptions;
 
 use super::*;
+use crate::archive::noise::noise;
 use crate::archive::pack::{self, Format};
 use crate::archive::root::root;
 use crate::archive::select;
@@ -256,13 +257,7 @@ fn truncated_and_damaged_tar_archives_are_errors() {
 #[test]
 fn no_part_of_a_cache_is_taken_for_all_of_it() {
     let from = tempfile::tempdir().unwrap();
-    let mut chance = 1_u64;
-    let mut next = || {
-        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        chance.to_be_bytes()[0]
-    };
-    let noise: Vec<u8> = (0..1_500_000).map(|_| next()).collect();
-    fs::write(from.path().join("noise"), noise).unwrap();
+    fs::write(from.path().join("noise"), noise(1, 1_500_000)).unwrap();
     fs::write(from.path().join("text"), "text ".repeat(1000)).unwrap();
     let paths = ["noise", "text"].map(PathBuf::from).into();
     let mut archive = Vec::new();

@@ -1,22 +1,13 @@
 use std::fs::{self, File};
 
 use super::*;
+use crate::archive::noise::noise;
 use crate::archive::pack::{Format, pack, pack_head};
 use crate::archive::root::root;
 use crate::archive::tree::{TreeDigest, is_same};
 
 /// Larger than what is read whole, and than what is hashed with the others.
 const LARGE: usize = 1_500_000;
-
-/// Bytes that do not shrink, others for each seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    };
-    (0..length).map(|_| next()).collect()
-}
 
 /// A project with files of every kind, and their paths.
 fn project() -> (tempfile::TempDir, BTreeSet<PathBuf>) {
