@@ -1,8 +1,6 @@
 //! What is done to the node on which the pods are: that of the simulated cluster, or that of
 //! `tests/cluster/up`.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -14,14 +12,10 @@ use tokio::time::{Instant, sleep};
 /// Between two looks whether the kubelet is back.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Runs a command there, as root, and returns what it prints.
-pub(crate) fn run(world: &World, command: &[&str]) -> anyhow::Result<String> {
-    let enter = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/enter").display().to_string();
-    let enter = if world.cluster().is_given() { vec![enter.as_str()] } else { Vec::new() };
-    let words = [&enter, command].concat();
-    let (program, args) = words.split_first().context("no command")?;
-    let output = Command::new(program).args(args).output().with_context(|| (*program).to_owned())?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+/// Runs a program there, as root, and returns what it prints.
+pub(crate) fn run(world: &World, program: &str, args: &[&str]) -> anyhow::Result<String> {
+    let output = world.cluster().on_node(program).args(args).output().with_context(|| program.to_owned())?;
+    ensure!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -34,12 +28,13 @@ pub(crate) async fn restart_kubelet(world: &World, away: Duration) -> anyhow::Re
         sleep(away).await;
         return Ok(());
     }
-    // Whoever takes its place ends too.
+    let end = || run(world, "pkill", &["-KILL", "-x", "kubelet"]);
     let back = Instant::now() + away;
-    run(world, &["pkill", "-KILL", "-x", "kubelet"])?;
+    end()?;
+    // Whoever takes its place ends too.
     while Instant::now() < back {
         sleep(LOOK).await;
-        let _ = run(world, &["pkill", "-KILL", "-x", "kubelet"]);
+        let _ = end();
     }
     Ok(())
 }

@@ -65,7 +65,7 @@ impl<'a> Volume<'a> {
 
     fn run(&self, program: &str, args: &[&str]) -> anyhow::Result<String> {
         let path = self.path.display().to_string();
-        node::run(self.world, &[&[program], args, &[&path]].concat())
+        node::run(self.world, program, &[args, &[&path]].concat())
     }
 }
 

@@ -240,9 +240,8 @@ async fn manifests(world: Rc<World>) -> anyhow::Result<()> {
     }
     let mut most = 0;
     until("all six to end", BOUND, async || {
-        // All of one moment: a job may end, and the next begin, between two questions.
-        let shown = world.gitlab.jobs().await?;
-        let count = |is_so: fn(&Job) -> bool| shown.iter().filter(|job| jobs.contains(&job.id) && is_so(job)).count();
+        let shown = world.gitlab.jobs_of(&jobs).await?;
+        let count = |is_so: fn(&Job) -> bool| shown.iter().filter(|job| is_so(job)).count();
         let (running, ended) = (count(|job| job.assigned && !job.is_final()), count(|job| job.status == "success"));
         most = most.max(running);
         ensure!(running <= 4, "{running} jobs at once");

@@ -76,9 +76,8 @@ async fn at_most_two(world: Rc<World>, options: RunnerOptions) -> anyhow::Result
         jobs.push(world.post_job(&runner, &script(&["sleep 1"])).await?);
     }
     until("all jobs to end", IN_TURN, async || {
-        // All of one moment: a job may end, and the next begin, between two questions.
-        let shown = world.gitlab.jobs().await?;
-        let count = |is_so: fn(&Job) -> bool| shown.iter().filter(|job| jobs.contains(&job.id) && is_so(job)).count();
+        let shown = world.gitlab.jobs_of(&jobs).await?;
+        let count = |is_so: fn(&Job) -> bool| shown.iter().filter(|job| is_so(job)).count();
         let (taken, ended) = (count(|job| job.assigned), count(|job| job.status == "success"));
         ensure!(taken <= 2, "{taken} jobs at once");
         Ok(if ended == 5 { Ok(()) } else { Err(format!("{ended} ended")) })

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -226,6 +227,17 @@ impl Cluster {
         self.simulator.is_none()
     }
 
+    /// A command that runs on its node, where there is [`Need::NodeFaults`]: on that of
+    /// `tests/cluster/up`, or on this machine where the cluster is simulated.
+    pub fn on_node(&self, program: &str) -> Command {
+        if self.simulator.is_some() {
+            return Command::new(program);
+        }
+        let mut command = enter();
+        command.arg(program);
+        command
+    }
+
     /// The file that leads to it.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
@@ -237,14 +249,17 @@ impl Cluster {
     }
 }
 
-/// Whether `tests/cluster/enter` leads to the node.
+/// What runs a command on the node of `tests/cluster/up`.
+fn enter() -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/enter"))
+}
+
 fn is_our_node_here() -> bool {
-    let enter = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/enter");
-    std::process::Command::new(enter).arg("true").output().is_ok_and(|answer| answer.status.success())
+    enter().arg("true").output().is_ok_and(|answer| answer.status.success())
 }
 
 fn has_podman() -> bool {
-    std::process::Command::new("podman").arg("info").output().is_ok_and(|answer| answer.status.success())
+    Command::new("podman").arg("info").output().is_ok_and(|answer| answer.status.success())
 }
 
 async fn minor_version(kube: &Kube) -> anyhow::Result<u32> {

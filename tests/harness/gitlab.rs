@@ -167,6 +167,14 @@ impl GitLab {
         self.get("/sim/jobs").await
     }
 
+    /// These jobs, all of one moment: between two questions one may end, and the next begin.
+    ///
+    /// # Errors
+    /// The simulator does not answer.
+    pub async fn jobs_of(&self, ids: &[u64]) -> anyhow::Result<Vec<Job>> {
+        Ok(self.jobs().await?.into_iter().filter(|job| ids.contains(&job.id)).collect())
+    }
+
     /// Waits until the job is as wanted.
     ///
     /// # Errors

@@ -6,8 +6,6 @@ pub(crate) mod cache;
 mod expand;
 pub(crate) mod job;
 mod meter;
-#[cfg(test)]
-mod noise;
 mod pack;
 mod packing;
 mod provenance;
@@ -118,6 +116,9 @@ fn visible(line: &str) -> Cow<'_, str> {
     }
     Cow::Owned(letters)
 }
+
+#[cfg(test)]
+mod noise;
 
 #[cfg(test)]
 mod tests {

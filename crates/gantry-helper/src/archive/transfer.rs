@@ -266,6 +266,9 @@ fn scratch_error(job: &MoverJob, source: std::io::Error) -> TransferError {
 }
 
 #[cfg(test)]
+mod server;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

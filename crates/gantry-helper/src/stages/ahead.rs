@@ -13,7 +13,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::{StageContext, caches};
-use crate::ports::{Process as _, ProcessEvent};
 use crate::process::launch::{Launched, Started, start};
 
 /// The name of the pipe in the agent's directory that says when to go on.
@@ -61,15 +60,9 @@ pub(super) async fn end(context: &StageContext) -> bool {
     let begun = context.ahead.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(mut ahead) = begun else { return false };
     let Some(started) = ahead.process.take() else { return false };
-    let mut process = Launched::from(started);
     // Who has ended already does not read it.
     let _ = ahead.gate.write_all(&[1]);
-    loop {
-        match process.next().await {
-            ProcessEvent::Output(bytes) => context.outlet.output(bytes).await,
-            ProcessEvent::Ended(exit) => return exit.success(),
-        }
-    }
+    context.told(Launched::from(started)).await.success()
 }
 
 fn put(slot: &Slot, ahead: Option<Ahead>) {

@@ -36,7 +36,7 @@ use tokio::net::TcpStream;
 use crate::layout::Layout;
 use crate::outlet::Outlet;
 use crate::ports::{Exit, Process as _, ProcessEvent, ScriptSetup, StageTry, Workshop};
-use crate::process::launch::launch;
+use crate::process::launch::{Launched, launch};
 use crate::process::reaper::Reaper;
 use crate::{tasks, trees};
 
@@ -146,11 +146,15 @@ impl StageContext {
 
     /// Runs a program with its output in the log.
     pub(crate) async fn tool(&self, command: Command) -> io::Result<Exit> {
-        let mut process = launch(&self.reaper, command)?;
+        Ok(self.told(launch(&self.reaper, command)?).await)
+    }
+
+    /// Waits for the end of what runs already, with its output in the log.
+    async fn told(&self, mut process: Launched) -> Exit {
         loop {
             match process.next().await {
                 ProcessEvent::Output(bytes) => self.outlet.output(bytes).await,
-                ProcessEvent::Ended(exit) => return Ok(exit),
+                ProcessEvent::Ended(exit) => return exit,
             }
         }
     }

@@ -104,16 +104,10 @@ impl Arrival {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader};
-    use std::net::TcpListener;
-    use std::sync::{Arc, Mutex};
-
     use gantry_gitlab::ClientOptions;
 
-    use super::super::in_parts::tests::job;
+    use super::super::server::{Answer, Asked, CONTENT, job, server};
     use super::*;
-
-    const CONTENT: &[u8] = b"0123456789abcdefghijklmnop";
 
     /// What a server does with the range that it is asked for once an answer has broken off.
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -126,37 +120,21 @@ mod tests {
 
     /// Breaks each of the first answers off in the middle of what it has to say, so many of them.
     /// Says which ranges were asked for.
-    fn server(ranges: Ranges, mut broken: usize) -> (String, Arc<Mutex<Vec<String>>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let told = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut head = String::new();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
-                let lower = head.to_lowercase();
-                let range = lower.split("range: bytes=").nth(1).and_then(|rest| rest.lines().next()).unwrap_or("all");
-                told.lock().unwrap().push(range.to_owned());
-                let start = range.split('-').next().and_then(|start| start.parse().ok());
-                let whole = CONTENT.len() + usize::from(ranges == Ranges::OfAnother);
-                let (status, field, body) = match (start, ranges) {
-                    (Some(_), Ranges::Refused) => ("416 Range Not Satisfiable", String::new(), &b"{}"[..]),
-                    (Some(start), Ranges::Given | Ranges::OfAnother) => {
-                        let field = format!("Content-Range: bytes {start}-25/{whole}\r\n");
-                        ("206 Partial Content", field, &CONTENT[start..])
-                    }
-                    _ => ("200 OK", String::new(), CONTENT),
-                };
-                let length = body.len();
-                let sent = if broken > 0 { &body[..length / 2] } else { body };
-                broken = broken.saturating_sub(1);
-                let head = format!("HTTP/1.1 {status}\r\n{field}Content-Length: {length}\r\nConnection: close\r\n\r\n");
-                stream.write_all(&[head.as_bytes(), sent].concat()).unwrap();
-            }
-        });
-        (url, asked)
+    fn breaking(ranges: Ranges, mut broken: usize) -> (String, Asked) {
+        server(move |asked| {
+            let start = asked.last().unwrap().split('-').next().and_then(|start| start.parse().ok());
+            let whole = CONTENT.len() + usize::from(ranges == Ranges::OfAnother);
+            let (status, range, body) = match (start, ranges) {
+                (Some(_), Ranges::Refused) => ("416 Range Not Satisfiable", None, &b"{}"[..]),
+                (Some(start), Ranges::Given | Ranges::OfAnother) => {
+                    ("206 Partial Content", Some(format!("{start}-25/{whole}")), &CONTENT[start..])
+                }
+                _ => ("200 OK", None, CONTENT),
+            };
+            let breaks = broken > 0;
+            broken = broken.saturating_sub(1);
+            Answer { status, range, body, breaks }
+        })
     }
 
     #[tokio::test]
@@ -171,7 +149,7 @@ mod tests {
             (Ranges::Refused, 1, &["all", "13-25", "all"]),
             (Ranges::OfAnother, 1, &["all", "13-25", "all"]),
         ] {
-            let (url, asked) = server(ranges, broken);
+            let (url, asked) = breaking(ranges, broken);
             let client = Client::new(ClientOptions::new(&url)).unwrap();
             let (job, mut begun) = (job(url, scratch.path()), None);
             for _ in 0..broken {

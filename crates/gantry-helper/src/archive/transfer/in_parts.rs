@@ -117,76 +117,33 @@ fn broken(what: &'static str) -> TransferError {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::io::{BufRead as _, BufReader, Write as _};
-    use std::net::TcpListener;
-    use std::sync::{Arc, Mutex};
-
+mod tests {
     use gantry_gitlab::ClientOptions;
-    use gantry_wire::plan::Coordinator;
-    use gantry_wire::shim::SecretText;
 
+    use super::super::server::{Answer, Asked, CONTENT, job, server};
     use super::*;
-    use crate::archive::job::Direction;
 
-    /// Gives ranges of `content`, and breaks off in the middle of the first answer to the range
-    /// that begins at `cut`. Says what was asked for.
-    fn server(content: &'static [u8], cut: usize) -> (String, Arc<Mutex<Vec<String>>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let told = Arc::clone(&asked);
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().map_while(Result::ok) {
-                let mut head = String::new();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                while reader.read_line(&mut head).is_ok_and(|count| count > 2) {}
-                let lower = head.to_lowercase();
-                let range = lower.split("range: bytes=").nth(1).unwrap().lines().next().unwrap().to_owned();
-                let (start, end) = range.split_once('-').unwrap();
-                let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse().unwrap());
-                let part = &content[start..content.len().min(end + 1)];
-                let is_new = !told.lock().unwrap().contains(&range);
-                told.lock().unwrap().push(range);
-                let length = part.len();
-                let head = format!(
-                    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{end}/{}\r\nContent-Length: {length}\r\n\
-                     Connection: close\r\n\r\n",
-                    content.len()
-                );
-                let sent = if is_new && start == cut { &part[..length / 2] } else { part };
-                stream.write_all(&[head.as_bytes(), sent].concat()).unwrap();
+    /// Gives ranges, and breaks off in the middle of the first answer to the range that begins at
+    /// `cut`. Says what was asked for.
+    fn ranges(cut: usize) -> (String, Asked) {
+        server(move |asked| {
+            let (range, before) = asked.split_last().unwrap();
+            let (start, end) = range.split_once('-').unwrap();
+            let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse().unwrap());
+            Answer {
+                status: "206 Partial Content",
+                range: Some(format!("{start}-{end}/{}", CONTENT.len())),
+                body: &CONTENT[start..CONTENT.len().min(end + 1)],
+                breaks: !before.contains(range) && start == cut,
             }
-        });
-        (url, asked)
-    }
-
-    pub(in crate::archive::transfer) fn job(url: String, scratch: &std::path::Path) -> MoverJob {
-        MoverJob {
-            coordinator: Coordinator {
-                url,
-                ca_pem: None,
-                proxies: None,
-                upload_timeout_ms: 1000,
-                response_header_timeout_ms: 1000,
-            },
-            builds_dir: String::new(),
-            project_dir: String::new(),
-            object_format: String::new(),
-            tool_path: String::new(),
-            scratch_dir: scratch.to_string_lossy().into_owned(),
-            job_id: 7,
-            token: SecretText("t".into()),
-            direction: Direction::Download,
-        }
+        })
     }
 
     #[tokio::test]
     async fn parts_come_to_their_places_and_again_where_they_break_off() {
-        const CONTENT: &[u8] = b"0123456789abcdefghijklmnop";
         let scratch = tempfile::tempdir().unwrap();
         for (size, cut, asked) in [(10, 10, 4), (10, 0, 4), (5, 99, 6), (100, 99, 1)] {
-            let (url, told) = server(CONTENT, cut);
+            let (url, told) = ranges(cut);
             let client = Client::new(ClientOptions::new(&url)).unwrap();
             let file = download_by(size, &client, &job(url, scratch.path()), false).await.unwrap();
             assert_eq!(std::fs::read(file.path()).unwrap(), CONTENT, "{size} {cut}");

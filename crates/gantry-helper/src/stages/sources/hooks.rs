@@ -8,7 +8,6 @@ use gantry_core::error_chain::chain;
 use gantry_wire::plan::Script;
 
 use super::git::Git;
-use crate::ports::{Process as _, ProcessEvent};
 use crate::process::launch::Launched;
 use crate::process::{script, shell};
 use crate::stages::StageContext;
@@ -28,21 +27,17 @@ pub(super) async fn run(context: &StageContext, git: &Git<'_>, hook: &Script) ->
     };
     let started = script::start(&context.reaper, &script)
         .map_err(|error| Ending::Runner { message: format!("a hook could not be started: {}", chain(&error)) })?;
-    let mut process = Launched::from(started.process);
+    let process = Launched::from(started.process);
     for warning in started.warnings {
         context.outlet.warning(warning).await;
     }
-    loop {
-        match process.next().await {
-            ProcessEvent::Output(bytes) => context.outlet.output(bytes).await,
-            ProcessEvent::Ended(exit) if exit.success() => return Ok(()),
-            ProcessEvent::Ended(exit) => {
-                return Err(Ending::StageFailed {
-                    stage: context.name().to_owned(),
-                    message: format!("a hook around getting the sources ended with exit code {}", exit.code),
-                    exit_code: exit.code,
-                });
-            }
-        }
+    let exit = context.told(process).await;
+    if exit.success() {
+        return Ok(());
     }
+    Err(Ending::StageFailed {
+        stage: context.name().to_owned(),
+        message: format!("a hook around getting the sources ended with exit code {}", exit.code),
+        exit_code: exit.code,
+    })
 }
