@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::artifacts::server;
+use crate::caches::Store;
 use crate::world::helper;
 
 pub(crate) fn official(directory: &Path, arguments: &[&str]) -> Output {
@@ -54,16 +55,50 @@ fn a_cache_goes_into_its_file_and_comes_back() {
 }
 
 #[test]
+fn what_was_restored_and_has_not_changed_is_not_sent() {
+    let (url, store) = Store::start();
+    let url = format!("{url}/key");
+    let root = tempfile::tempdir().unwrap();
+    let (project, scratch) = (root.path().join("project"), root.path().join("tmp"));
+    for directory in [project.join("deps"), scratch.clone()] {
+        fs::create_dir_all(directory).unwrap();
+    }
+    for name in ["deps/a", "deps/b.log", "deps/c"] {
+        fs::write(project.join(name), name).unwrap();
+    }
+    let call = |words: &str| {
+        let arguments: Vec<&str> = words.split(' ').chain(["--url", &url]).collect();
+        let output = command(&project, &arguments).env("TMPDIR", &scratch).output().unwrap();
+        assert!(output.status.success(), "{words}: {}", text(&output));
+        text(&output)
+    };
+    let save = "cache-archiver --file ../cache/key/cache.zip --path deps --exclude deps/*.log";
+    let restore = "cache-extractor --file ../cache/key/cache.zip";
+    let said = call(save);
+    assert!(said.contains("deps/*.log: excluded 1 files") && store.asked("PUT") == 1, "{said}");
+    fs::remove_dir_all(project.join("deps")).unwrap();
+    call(restore);
+    assert!(project.join("deps/a").exists() && !project.join("deps/b.log").exists());
+    let said = call(save);
+    assert!(said.contains("Archive is up to date!") && store.asked("PUT") == 1, "{said}");
+    fs::write(project.join("deps/c"), "changed").unwrap();
+    call(save);
+    assert_eq!(store.asked("PUT"), 2);
+}
+
+#[test]
 fn flags_say_how_a_cache_is_packed() {
     let root = tempfile::tempdir().unwrap();
     let project = root.path().join("project");
     fs::create_dir(&project).unwrap();
     fs::write(project.join("file"), "kept").unwrap();
+    nix::unistd::mkfifo(&project.join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     for (format, start) in [("zip", &b"PK"[..]), ("tarzstd", b"\x28\xb5\x2f\xfd")] {
-        let save = ["cache-archiver", "--file", "../cache.zip", "--path", "file", "--compression-format", format];
+        let save = ["cache-archiver", "--file", "../cache.zip", "--path", "*", "--compression-format", format];
         let save = official(&project, &save);
         let file = root.path().join("cache.zip");
         assert!(save.status.success() && fs::read(&file).unwrap().starts_with(start), "{format}: {}", text(&save));
+        assert!(text(&save).contains("WARNING: File ignored: pipe"), "{format}: {}", text(&save));
         fs::remove_file(file).unwrap();
     }
 }
