@@ -223,8 +223,8 @@ impl Machine {
         false
     }
 
-    /// GitLab takes what says that we live. It may be back, so the log is tried at once; where it is
-    /// refused again, only the log fails, and its pauses go on growing.
+    /// GitLab takes what says that we live. It may be back, so the log is tried at once; where it
+    /// is refused again, only the log fails, and its pauses go on growing.
     fn lives(&mut self, patch_failed: Option<Instant>, now: Instant) {
         self.pace.patch_failed = patch_failed;
         if !std::mem::replace(&mut self.pace.only_log_fails, true) {

@@ -69,7 +69,7 @@ pub(crate) fn main(args: UnregisterArgs) -> anyhow::Result<ExitCode> {
     if args.all_runners {
         let mut gone: Vec<&RunnerRef> = Vec::new();
         for entry in &entries {
-            // Entries of one token are one runner manager: with the first, GitLab lets all of them go.
+            // Entries of one token are one runner manager, and GitLab lets it go once.
             let is_same = |other: &&RunnerRef| (&other.url, &other.token) == (&entry.runner.url, &entry.runner.token);
             if gone.iter().any(is_same) {
                 gone.push(&entry.runner);
