@@ -262,7 +262,8 @@ async fn an_agent_with_a_plan_is_reached_while_its_pod_is_being_deleted() {
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_pods_is_reached_within_seconds() {
     let world = World::default();
-    let mut execs = vec![NOT_YET; 300];
+    // As many as three tries of each pod.
+    let mut execs = vec![NOT_YET; 180];
     execs.push(Exec::Bridge);
     world.lock().execs.extend(execs);
     let cluster = world.cluster();
