@@ -16,7 +16,7 @@ const MANAGER: &str = "GANTRY_TEST_MANAGER";
 pub(crate) const ARM64_HELPER: &str = "GANTRY_TEST_ARM64_HELPER";
 
 /// The programs under test.
-const PROGRAMS: [&str; 2] = ["gantry", "gantry-helper"];
+const PROGRAMS: [&str; 3] = ["gantry", "gantry-helper", "gantry-unpack"];
 
 /// Where the programs are.
 #[derive(Clone, Debug)]
@@ -49,8 +49,9 @@ pub fn build(dir: &Path) -> anyhow::Result<Binaries> {
     }
     if given.is_some() {
         // As in the image of a release. Of a debug build it would cost more than it spares.
-        let gzip = Command::new("gzip").args(["--best", "--no-name", "--keep"]).arg(dir.join("gantry-helper")).status();
-        anyhow::ensure!(gzip.is_ok_and(|status| status.success()), "gzip cannot pack the helper");
+        let files = ["gantry-helper", "gantry-unpack"].map(|name| dir.join(name));
+        let pack = Command::new(workspace()?.join("config/images/pack")).args(files).status();
+        anyhow::ensure!(pack.is_ok_and(|status| status.success()), "config/images/pack cannot pack the helper");
     }
     let gantry = dir.join("gantry");
     let manager = match std::env::var_os(MANAGER).map(PathBuf::from) {
@@ -64,13 +65,16 @@ pub fn build(dir: &Path) -> anyhow::Result<Binaries> {
     Ok(Binaries { gantry, manager })
 }
 
+fn workspace() -> anyhow::Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace above the tests")
+}
+
 fn compile() -> anyhow::Result<PathBuf> {
     // target/<triple>/<profile>/deps/<this test>
     let own = std::env::current_exe().context("where is this test?")?;
     let profile = own.parent().and_then(Path::parent).context("this test does not lie in a target directory")?;
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace above the tests")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "-p", "gantry", "-p", "gantry-helper"]).current_dir(workspace);
+    cargo.args(["build", "--quiet", "-p", "gantry", "-p", "gantry-helper"]).current_dir(workspace()?);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
