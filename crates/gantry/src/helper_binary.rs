@@ -72,15 +72,16 @@ fn holds(file: &mut File, wanted: &[u8]) -> io::Result<bool> {
 
 /// The small `gantry-helper` beside this executable if it is of this build, else this executable
 /// itself: it is the helper when started under that name. With `gantry-helper.zst` beside it, if
-/// that holds the same, and `gantry-unpack` of this build, fewer bytes are pushed. Helpers for nodes
-/// of other architectures are beside it as `gantry-helper-aarch64` or `gantry-helper-x86_64`, packed
-/// too perhaps. The files stay open, so that a newer version may be installed meanwhile.
+/// that holds the same, and `gantry-unpack` of this build, fewer bytes are pushed. Helpers for
+/// nodes of other architectures are beside it as `gantry-helper-aarch64` or `gantry-helper-x86_64`,
+/// packed too perhaps. The files stay open, so that a newer version may be installed meanwhile.
 pub(crate) fn load() -> anyhow::Result<HelperBinaries> {
     let path = &find()?;
     let opened = File::open(path).and_then(Content::program);
-    let binary = HelperBinary::new(opened.with_context(|| format!("cannot read {}", path.display()))?);
-    let own = MACHINES.iter().find(|machine| machine.name == ARCH);
-    let binary = own.map_or(binary.clone(), |machine| with_packed(binary, machine, path));
+    let mut binary = HelperBinary::new(opened.with_context(|| format!("cannot read {}", path.display()))?);
+    if let Some(machine) = MACHINES.iter().find(|machine| machine.name == ARCH) {
+        binary = with_packed(binary, machine, path);
+    }
     tracing::debug!(path = %path.display(), "helper to push");
     let mut helpers = HelperBinaries::new().with(ARCH, binary);
     for machine in MACHINES.iter().filter(|machine| machine.name != ARCH) {

@@ -56,8 +56,8 @@ fn receive(length: u64, file: &Path, place: &Path) -> Result<(), String> {
     fs::rename(file, place).map_err(|error| format!("cannot put the helper in place as {}: {error}", place.display()))
 }
 
-/// Unpacks the next `length` bytes, whole and right, which zstd's own checksum says. What `file` was
-/// before is removed, not overwritten: a program that runs cannot be.
+/// Unpacks the next `length` bytes, whole and right, which zstd's own checksum says. What `file`
+/// was before is removed, not overwritten: a program that runs cannot be.
 fn unpack(packed: impl Read, length: u64, file: &Path) -> Result<(), String> {
     let cannot_unpack = |error| format!("cannot unpack the helper to {}: {error}", file.display());
     let cannot_write = |error| format!("cannot write the helper to {}: {error}", file.display());

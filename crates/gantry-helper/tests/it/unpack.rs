@@ -77,11 +77,9 @@ fn failures_are_one_line_and_nothing_is_in_place() {
     let packed = packed(&helper());
     let mut changed = packed.clone();
     changed[packed.len() / 2] ^= 1;
-    for (input, words) in [
-        (&packed[..1000], "only 1000 of "),
-        (b"", "only 0 of "),
-        (changed.as_slice(), "cannot unpack the helper to "),
-    ] {
+    for (input, words) in
+        [(&packed[..1000], "only 1000 of "), (b"", "only 0 of "), (changed.as_slice(), "cannot unpack the helper to ")]
+    {
         let output = run(&file, packed.len(), &place, input);
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");

@@ -132,9 +132,8 @@ async fn a_helper_is_pushed_where_there_is_none() {
 async fn a_packed_helper_follows_what_unpacks_it() {
     let (world, pod) = world([Exec::Push("ppc64le")]);
     let mut stream = connect(&world, &pod, Purpose::Start).await.unwrap();
-    let state = world.lock();
-    assert_eq!((&state.pushed, &state.unpacked), (&vec![2; 30_000], &vec![3; 50_000]));
-    drop(state);
+    assert_eq!(world.lock().pushed, vec![2; 30_000]);
+    assert_eq!(world.lock().unpacked, vec![3; 50_000]);
     let mut hello = [0; 5];
     stream.read_exact(&mut hello).await.unwrap();
     assert_eq!(&hello, b"hello");
