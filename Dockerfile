@@ -14,8 +14,8 @@
 # without Docker; tests/cluster/check-images compares the two.
 
 FROM --platform=$BUILDPLATFORM rust:1-bookworm AS build
-# What packs helpers, and the compiler and the C library for the other architecture: nodes may be of either, whatever the
-# runner's own is.
+# What packs helpers, and the compiler and the C library for the other architecture: nodes may be of
+# either, whatever the runner's own is.
 RUN case "$(uname -m)" in \
         x86_64) packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
         *) packages="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
