@@ -3,9 +3,9 @@
 //!
 //! No status says when a container can be reached, and each try is an audited request. So pods of a
 //! kind that has been seen before are first tried shortly before the quickest of them could be
-//! reached, then densely as long as they took, then ever more rarely; those of an unknown kind from
-//! the start on, or from when fewer of them at once could be reached, with growing pauses, which are
-//! the longer the more pods share the node.
+//! reached, then densely as long as they took, then ever more rarely. Those of an unknown kind are
+//! tried from the start on, or from when fewer of them at once could be reached, with growing
+//! pauses: the more pods share the node, the longer.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
