@@ -38,17 +38,19 @@ pub(super) fn select(wanted: &SelectRules<'_>) -> (BTreeSet<PathBuf>, Vec<Remark
         root: wanted.root,
         found: BTreeSet::new(),
         passed: BTreeSet::new(),
+        exclusions: Vec::new(),
         remarks: Vec::new(),
     };
+    for rule in wanted.exclude {
+        selection.exclude(rule);
+    }
     for path in wanted.paths {
         selection.add_pattern(path);
     }
     if let Some(tool) = &wanted.untracked {
         selection.add_untracked(tool);
     }
-    for rule in wanted.exclude {
-        selection.exclude(rule);
-    }
+    selection.count_excluded();
     selection.drop_passed();
     (selection.found, selection.remarks)
 }
@@ -59,7 +61,15 @@ struct Selection<'a> {
     found: BTreeSet<PathBuf>,
     /// Links that a pattern has led through.
     passed: BTreeSet<PathBuf>,
+    exclusions: Vec<Exclusion>,
     remarks: Vec<Remark>,
+}
+
+/// What is left out, and how much that was.
+struct Exclusion {
+    rule: String,
+    matcher: Matcher,
+    count: usize,
 }
 
 /// A directory that is to be searched.
@@ -90,6 +100,7 @@ impl Selection<'_> {
         } else {
             Vec::new()
         };
+        let found = self.without_excluded(found);
         if found.is_empty() {
             self.warn(format!(
                 "{pattern}: no matching files. Ensure that the artifact path is relative to the working directory ({})",
@@ -204,6 +215,7 @@ impl Selection<'_> {
         };
         let is_there = |path: &PathBuf| fs::symlink_metadata(self.root.path().join(path)).is_ok();
         let found: Vec<PathBuf> = listed.into_iter().filter(|path| is_plain(path) && is_there(path)).collect();
+        let found = self.without_excluded(found);
         if found.is_empty() {
             self.say("untracked: no files".to_owned());
         } else {
@@ -216,15 +228,26 @@ impl Selection<'_> {
         let Some(relative) = within(self.project, rule) else {
             return self.warn(format!("isExcluded: artifact path is not a subpath of project directory: {rule}"));
         };
-        let matcher = match matcher(&relative) {
-            Ok(matcher) => matcher,
-            Err(problem) => return self.warn(format!("{rule}: not a pattern: {problem}")),
-        };
-        let before = self.found.len();
-        self.found.retain(|path| !matcher.matches(path));
-        let count = before - self.found.len();
-        if count > 0 {
-            self.say(format!("{rule}: excluded {count} files"));
+        match matcher(&relative) {
+            Ok(matcher) => self.exclusions.push(Exclusion { rule: rule.to_owned(), matcher, count: 0 }),
+            Err(problem) => self.warn(format!("{rule}: not a pattern: {problem}")),
+        }
+    }
+
+    /// Leaves out what is excluded. The first rule that matches counts it.
+    fn without_excluded(&mut self, mut found: Vec<PathBuf>) -> Vec<PathBuf> {
+        found.retain(|path| {
+            let excluded = self.exclusions.iter_mut().find(|exclusion| exclusion.matcher.matches(path));
+            excluded.map(|exclusion| exclusion.count += 1).is_none()
+        });
+        found
+    }
+
+    fn count_excluded(&mut self) {
+        for Exclusion { rule, count, .. } in std::mem::take(&mut self.exclusions) {
+            if count > 0 {
+                self.say(format!("{rule}: excluded {count} files"));
+            }
         }
     }
 
@@ -389,6 +412,28 @@ mod tests {
         assert_eq!(within(Path::new("/builds/g/p"), "../p/x"), Some("x".to_owned()));
         assert_eq!(within(Path::new("/builds/g/p"), "/builds/g/p/x/*"), Some("x/*".to_owned()));
         assert_eq!(within(Path::new("/builds/g/p"), "/builds/g/pp/x"), None);
+    }
+
+    #[test]
+    fn what_is_excluded_is_not_found() {
+        let project = project();
+        let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let (paths, exclude) = (own(&["dist", "other/*.js"]), own(&["**/*.js", "dist/*.js", "nothing"]));
+        let root = root(project.path());
+        let wanted =
+            SelectRules { project: project.path(), root: &root, paths: &paths, exclude: &exclude, untracked: None };
+        let said: Vec<String> = select(&wanted)
+            .1
+            .into_iter()
+            .map(|remark| match remark {
+                Remark::Plain(text) => text,
+                Remark::Warning(text) => format!("WARNING: {}", text.split('.').next().unwrap_or_default()),
+            })
+            .collect();
+        // The words and numbers of GitLab Runner 18.5's own helper.
+        let expected =
+            ["dist: found 3 matching artifact files and directories", "WARNING: other/*", "**/*.js: excluded 3 files"];
+        assert_eq!(said, expected);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Artifacts and caches as the official runner's scripts ask for them. Each is described to the
 //! program that moves for our own agent too, in the current directory, which is the project's.
 
-use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -14,7 +15,9 @@ use gantry_core::go_duration;
 use gantry_storage::Access;
 use jiff::Timestamp;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::geteuid;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::{Fatal, Flags, stores};
 
@@ -149,7 +152,7 @@ pub(super) fn restore_cache(flags: &Flags) -> Result<ExitCode, Fatal> {
 
 pub(super) fn init_caches(flags: &Flags) -> Result<ExitCode, Fatal> {
     if flags.words.is_empty() {
-        return Err("No arguments passed, at least one path is required.".to_owned());
+        return Err("No arguments passed, at least 1 path is required.".to_owned());
     }
     for path in &flags.words {
         if let Err(error) = fs::set_permissions(path, Permissions::from_mode(0o777)) {
@@ -188,13 +191,14 @@ const BEGINNINGS: [&str; 2] = ["\u{1b}[32;1mChecking cache for ", "\u{1b}[32;1mC
 /// Moves caches, and passes on what the mover says but for those lines, of which the first two are
 /// given.
 fn caches(work: &Value, flags: &Flags) -> Result<Vec<&'static str>, Fatal> {
-    let scratch = tempfile::tempdir().map_err(|error| format!("no temporary directory can be made: {error}"))?;
+    let scratch = memory(flags).map_err(|error| format!("no temporary directory can be made: {error}"))?;
     let job = json!({
         "builds_dir": here()?,
         "project_dir": here()?,
         "object_format": "",
         "tool_path": std::env::var("PATH").unwrap_or_default(),
-        "scratch_dir": scratch.path(),
+        "scratch_dir": scratch,
+        "exclude": flags.all("exclude"),
         "work": work,
     });
     let mut mover = start("move-caches", &job, Stdio::piped(), flags)?;
@@ -209,6 +213,27 @@ fn caches(work: &Value, flags: &Flags) -> Result<Vec<&'static str>, Fatal> {
     }
     let status = mover.wait().map_err(|error| format!("the mover's end cannot be seen: {error}"))?;
     if status.success() { Ok(said) } else { Err(format!("the mover ended with {status}")) }
+}
+
+/// A directory that only this user has, and that stays in the container between the calls for one
+/// cache: what one of them has restored and nobody has changed, the other need not send.
+fn memory(flags: &Flags) -> io::Result<PathBuf> {
+    let cache = std::env::current_dir()?.join(flags.get("file").unwrap_or_default());
+    let digest = Sha256::digest(cache.as_os_str().as_bytes());
+    let name = digest.as_slice().first_chunk().map_or(0, |start| u128::from_be_bytes(*start));
+    let all = std::env::temp_dir().join(format!("gantry-caches-{}", geteuid()));
+    for directory in [&all, &all.join(format!("{name:032x}"))] {
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let there = fs::symlink_metadata(directory)?;
+        if !there.is_dir() || there.uid() != geteuid().as_raw() || there.mode() & 0o077 != 0 {
+            let text = format!("{} is not a directory of this user alone", directory.display());
+            return Err(io::Error::other(text));
+        }
+    }
+    Ok(all.join(format!("{name:032x}")))
 }
 
 /// Flags that stand for variables which the mover reads: scripts of the runner set those, people
@@ -233,7 +258,7 @@ fn start(command: &str, description: &Value, output: Stdio, flags: &Flags) -> Re
         mover.envs(FOR_VARIABLES.iter().filter_map(|(flag, variable)| Some((variable, flags.get(flag)?))));
         mover.spawn()
     };
-    start().map_err(|error: std::io::Error| format!("the mover cannot be started: {error}"))
+    start().map_err(|error: io::Error| format!("the mover cannot be started: {error}"))
 }
 
 fn moved(command: &str, description: &Value, flags: &Flags) -> Result<ExitStatus, Fatal> {

@@ -40,6 +40,7 @@ fn job(context: &StageContext, work: CacheWork) -> CacheJob {
         object_format: object_format(plan).to_owned(),
         tool_path: std::env::var("PATH").unwrap_or_default(),
         scratch_dir: context.layout.agent_dir().to_string_lossy().into_owned(),
+        exclude: Vec::new(),
         gate: None,
         work,
     }

@@ -18,14 +18,14 @@ use crate::world::{World, stage, variable};
 
 /// Objects by path, and the heads of all requests.
 #[derive(Clone, Default)]
-struct Store {
+pub(crate) struct Store {
     objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Store {
     /// As much of a store as caches need. Names say what goes wrong with an object.
-    fn start() -> (String, Self) {
+    pub(crate) fn start() -> (String, Self) {
         let store = Self::default();
         let shared = store.clone();
         let address = listen(move |stream| shared.serve(stream));
@@ -91,7 +91,7 @@ impl Store {
         reply(&mut stream, "206 Partial Content", &headers, &object[start..end]);
     }
 
-    fn asked(&self, method: &str) -> usize {
+    pub(crate) fn asked(&self, method: &str) -> usize {
         self.heads.lock().unwrap().iter().filter(|head| head.starts_with(method)).count()
     }
 }

@@ -16,6 +16,10 @@ pub(crate) struct CacheJob {
     pub(crate) tool_path: String,
     /// Where temporary files go, and what is remembered between stages.
     pub(crate) scratch_dir: String,
+    /// What is left out of every cache: jobs cannot ask for it, scripts that call the official
+    /// helper can.
+    #[serde(default)]
+    pub(crate) exclude: Vec<String>,
     /// A named pipe that says when the project may be touched, where that is not at once.
     #[serde(default)]
     pub(crate) gate: Option<String>,

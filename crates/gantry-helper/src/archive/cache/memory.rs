@@ -6,10 +6,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use gantry_wire::cache::CacheRestore;
 use sha2::{Digest as _, Sha256};
 
-use super::choose;
 use super::job::CacheJob;
 use crate::archive::root::{Kind, Opener, Root};
 use crate::archive::unpack::place::Late;
@@ -17,12 +15,12 @@ use crate::archive::unpack::place::Late;
 /// Beginning of the names of the files that remember.
 const PREFIX: &str = "cache-state-";
 
-/// Remembers how the files of a cache are, if they are what its archive holds and no more.
-pub(super) fn remember(job: &CacheJob, cache: &CacheRestore, key: &str, late: &Late) {
-    let Ok(Some(chosen)) = choose(job, &cache.paths, cache.untracked) else { return };
-    if *chosen.paths == *late.placed() {
+/// Remembers how the files of a cache are that its archive holds. Those that are chosen when it is
+/// saved must be the same, and no more.
+pub(super) fn remember(job: &CacheJob, key: &str, late: &Late) {
+    if let Ok(Some(root)) = super::root(job) {
         // Without it the cache is saved again.
-        let _ = fs::write(file(job, key), state(&chosen.root, &chosen.paths));
+        let _ = fs::write(file(job, key), state(&root, late.placed()));
     }
 }
 

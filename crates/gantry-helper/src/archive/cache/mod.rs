@@ -87,19 +87,25 @@ struct Chosen {
     remarks: Vec<Remark>,
 }
 
+/// The project's directory, if it is there.
+fn root(job: &CacheJob) -> Result<Option<Root>, CacheTrouble> {
+    let place = Root::open(Path::new(&job.builds_dir), Path::new(&job.project_dir)).map_err(CacheTrouble::Project)?;
+    match place {
+        ProjectRoot::Directory(root) => Ok(Some(root)),
+        ProjectRoot::Missing => Ok(None),
+        ProjectRoot::Other(what) => Err(CacheTrouble::Replaced { path: job.project_dir.clone(), what }),
+    }
+}
+
 /// Chooses the files of a cache. No project, no files.
 fn choose(job: &CacheJob, paths: &[String], untracked: bool) -> Result<Option<Chosen>, CacheTrouble> {
+    let Some(root) = root(job)? else { return Ok(None) };
     let project = Path::new(&job.project_dir);
-    let place = Root::open(Path::new(&job.builds_dir), project).map_err(CacheTrouble::Project)?;
-    let root = match place {
-        ProjectRoot::Directory(root) => root,
-        ProjectRoot::Missing => return Ok(None),
-        ProjectRoot::Other(what) => return Err(CacheTrouble::Replaced { path: job.project_dir.clone(), what }),
-    };
     let variable = |name: &str| std::env::var(name).ok();
-    let paths: Vec<String> = paths.iter().map(|path| expand::expand(path, variable)).collect();
+    let expanded = |list: &[String]| list.iter().map(|path| expand::expand(path, variable)).collect::<Vec<_>>();
+    let (paths, exclude) = (expanded(paths), expanded(&job.exclude));
     let tool = Tool { path: &job.tool_path, object_format: &job.object_format, scratch: Path::new(&job.scratch_dir) };
     let untracked = untracked.then_some(tool);
-    let (paths, remarks) = select(&SelectRules { project, root: &root, paths: &paths, exclude: &[], untracked });
+    let (paths, remarks) = select(&SelectRules { project, root: &root, paths: &paths, exclude: &exclude, untracked });
     Ok(Some(Chosen { root: Arc::new(root), paths: Arc::new(paths), remarks }))
 }

@@ -37,7 +37,7 @@ async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheRestore, gat
                 }
                 // Only what is the key's own cache need not be saved again.
                 if number == 0 {
-                    memory::remember(job, cache, &source.key, &late);
+                    memory::remember(job, &source.key, &late);
                 }
                 notice("Successfully extracted cache");
                 return;

@@ -139,6 +139,12 @@ fn vanished(path: &Path) {
     warn(&format!("{} is not there any more, and is left out", path.display()));
 }
 
+/// Says that something was chosen that has no content to keep: a socket, a device or a pipe (the
+/// words of GitLab Runner 19.4).
+fn ignored(path: &Path) {
+    warn(&format!("File ignored: {}", path.display()));
+}
+
 fn io_error(path: &str, source: io::Error) -> PackError {
     PackError::Io { path: path.to_owned(), source }
 }

@@ -19,7 +19,7 @@ use std::thread;
 
 use self::entries::{Block, Item, Large, Order};
 pub(in crate::archive) use self::tail::Tail;
-use super::{PackError, io_error};
+use super::{PackError, ignored, io_error};
 use crate::archive::root::Root;
 use crate::archive::tree::ContentHasher;
 use crate::archive::warn;

@@ -19,7 +19,7 @@ use rawzip::time::UtcDateTime;
 use rawzip::{CompressionMethod, DataDescriptorOutput, Header, ZipArchiveWriter, ZipFileBuilder};
 
 use super::workers::{self, END_OF_PARTS, Method, Order, Part, Promise, Source, order, parts};
-use super::{PackError, io_error, vanished};
+use super::{PackError, ignored, io_error, vanished};
 use crate::archive::root::Root;
 use crate::limits::{PACK_PART, PACK_PARTS_PER_WORKER, PACK_WORKERS};
 
@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
             return Ok(self.say(Item::Link(path, metadata, target)));
         }
         if !kind.is_file() {
-            // Sockets, devices and pipes have no content to keep.
+            ignored(path);
             return Ok(Ok(()));
         }
         // The archive has as much of a file as there was when it was come to: one that grows for

@@ -1,6 +1,7 @@
 mod hostile;
 mod hostile_zip;
 mod reference;
+mod written;
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};

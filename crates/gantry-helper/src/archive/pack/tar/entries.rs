@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use super::{PackError, io_error, padding};
+use super::{PackError, ignored, io_error, padding};
 use crate::archive::root::{Kind, Opener, Root, Status};
 use crate::archive::tree::TreePart;
 use crate::limits::{TAR_SAMPLE, TAR_SAMPLE_EVERY, TAR_SAMPLES, TAR_SMALL, TREE_APART};
@@ -163,8 +163,10 @@ impl Reader<'_> {
                 self.finish_large(start, content, is_apart);
                 Ok(())
             }
-            // Sockets, devices and pipes have no content to keep.
-            Kind::Other => Ok(()),
+            Kind::Other => {
+                ignored(path);
+                Ok(())
+            }
         }
     }
 
@@ -233,7 +235,11 @@ fn header(status: &Status) -> Header {
     header.set_mode(status.mode & 0o7777);
     header.set_uid(u64::from(status.owner.uid));
     header.set_gid(u64::from(status.owner.gid));
-    header.set_mtime(u64::try_from(status.modified.seconds).unwrap_or(0));
+    // A negative number in the way that every tar reads: its bits, and as many ones before them.
+    header.set_mtime(status.modified.seconds.cast_unsigned());
+    if let Some(before) = header.as_old_mut().mtime.first_chunk_mut().filter(|_| status.modified.seconds < 0) {
+        *before = [0xff; 4];
+    }
     header.set_size(0);
     header
 }
