@@ -14,14 +14,14 @@
 # without Docker; tests/cluster/check-images compares the two.
 
 FROM --platform=$BUILDPLATFORM rust:1-bookworm AS build
-# The compiler and the C library for the other architecture: nodes may be of either, whatever the
-# runner's own is.
+# What packs helpers, and the compiler and the C library for the other architecture: nodes may be of
+# either, whatever the runner's own is.
 RUN case "$(uname -m)" in \
         x86_64) packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross" ;; \
         *) packages="gcc-x86-64-linux-gnu libc6-dev-amd64-cross" ;; \
     esac \
     && apt-get update \
-    && apt-get install --yes --no-install-recommends $packages \
+    && apt-get install --yes --no-install-recommends zstd $packages \
     && rustup target add x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
 WORKDIR /source
 # For `--version`, where the build's context has no git.
@@ -58,9 +58,9 @@ RUN apt-get update \
 RUN useradd --uid 1000 --gid 0 --create-home --home-dir /home/gitlab-runner --shell /bin/bash gitlab-runner \
     && chmod 0770 /home/gitlab-runner \
     && install --directory --owner 1000 --group 0 --mode 0770 /etc/gitlab-runner
-# The helper is what the runner pushes into job pods whose helper image has none, compressed where
-# the image has gzip.
-COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.gz /out/other/* /usr/bin/
+# The helper is what the runner pushes into job pods whose helper image has none: packed, with what
+# unpacks it.
+COPY --from=build /out/gantry /out/gantry-helper /out/gantry-helper.zst /out/gantry-unpack /out/gantry-unpack.gz /out/other/* /usr/bin/
 COPY --from=build /out/gantry.cdx.json /out/gantry-helper.cdx.json /usr/share/gantry/
 # The licences of what is linked.
 COPY --from=build /out/gantry.notices.gz /usr/share/doc/gantry/third-party-notices.gz

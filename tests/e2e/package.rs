@@ -24,14 +24,16 @@ const LIMIT: Duration = Duration::from_secs(200);
 const BOUND: Duration = Duration::from_secs(60);
 
 /// All that is in it but manual pages, of which there is one for each command.
-const FILES: [&str; 18] = [
+const FILES: [&str; 20] = [
     "etc/default/gantry",
     "usr/bin/gantry",
     "usr/lib/gantry/gantry",
     "usr/lib/gantry/gantry-helper",
     "usr/lib/gantry/gantry-helper-other",
-    "usr/lib/gantry/gantry-helper-other.gz",
-    "usr/lib/gantry/gantry-helper.gz",
+    "usr/lib/gantry/gantry-helper-other.zst",
+    "usr/lib/gantry/gantry-helper.zst",
+    "usr/lib/gantry/gantry-unpack",
+    "usr/lib/gantry/gantry-unpack.gz",
     "usr/lib/systemd/system/gantry.service",
     "usr/share/bash-completion/completions/gantry",
     "usr/share/doc/gantry/changelog.Debian.gz",
@@ -78,7 +80,7 @@ async fn build(binaries: &Path, to: &Path, revision: &str) -> anyhow::Result<Pat
     // Else of the newest commit, and one may be made between two packages.
     command.env("SOURCE_DATE_EPOCH", "1700000000");
     // To pack binaries with symbols well takes longer than all the rest.
-    command.env("DPKG_DEB_COMPRESSOR_TYPE", "gzip").env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
+    command.env("DPKG_DEB_COMPRESSOR_TYPE", "gzip").env("DPKG_DEB_COMPRESSOR_LEVEL", "1").env("PACK_LEVEL", "1");
     Ok(PathBuf::from(run(&mut command).await?.trim()))
 }
 
@@ -109,7 +111,7 @@ async fn package(world: Rc<World>) -> anyhow::Result<()> {
     let dir = world.dir().join("package");
     let binaries = dir.join("binaries");
     std::fs::create_dir_all(binaries.join("other"))?;
-    for name in ["gantry", "gantry-helper"] {
+    for name in ["gantry", "gantry-helper", "gantry-unpack"] {
         std::os::unix::fs::symlink(world.binaries().gantry.with_file_name(name), binaries.join(name))?;
     }
     let other = format!("gantry-helper-{}", architectures().1);
@@ -145,6 +147,7 @@ async fn package(world: Rc<World>) -> anyhow::Result<()> {
     let said = runner.process.log();
     let helper = root.join("usr/lib/gantry/gantry-helper");
     ensure!(said.contains(&format!("path={}", helper.display())), "which helper does it push?\n{said}");
+    ensure!(said.contains("packed=true"), "it does not push what the package has packed\n{said}");
     runner.process.end();
     Ok(())
 }
@@ -165,13 +168,13 @@ fn holds_what_it_should(root: &Path, binaries: &Path, other: &str) -> anyhow::Re
     }
     let link = std::fs::read_link(root.join("usr/bin/gantry"))?;
     ensure!(link == Path::new("../lib/gantry/gantry"), "{}", link.display());
-    for name in ["gantry", "gantry-helper"] {
+    for name in ["gantry", "gantry-helper", "gantry-unpack"] {
         let path = root.join("usr/lib/gantry").join(name);
         ensure!(std::fs::metadata(&path)?.permissions().mode() & 0o777 == 0o755, "{}", path.display());
         ensure!(std::fs::read(path)? == std::fs::read(binaries.join(name))?, "{name} is another one");
     }
-    let helper = unpacked(&root.join("usr/lib/gantry/gantry-helper.gz"))?;
-    ensure!(helper == std::fs::read(binaries.join("gantry-helper"))?, "gantry-helper.gz holds another helper");
+    let receiver = unpacked(&root.join("usr/lib/gantry/gantry-unpack.gz"))?;
+    ensure!(receiver == std::fs::read(binaries.join("gantry-unpack"))?, "gantry-unpack.gz holds another program");
     for path in ["bash-completion/completions/gantry", "fish/vendor_completions.d/gantry.fish"] {
         let text = std::fs::read_to_string(root.join("usr/share").join(path))?;
         ensure!(text.contains("reset-token"), "{path} does not know the commands");

@@ -12,11 +12,15 @@ const GIVEN: &str = "GANTRY_TEST_BINARIES";
 /// has no simulators.
 const MANAGER: &str = "GANTRY_TEST_MANAGER";
 
-/// Names the helper for arm64 of the same build, where pods for that machine are tested.
+/// Names the helper for arm64 of the same build, where pods for that machine are tested. What
+/// unpacks it lies beside it.
 pub(crate) const ARM64_HELPER: &str = "GANTRY_TEST_ARM64_HELPER";
 
 /// The programs under test.
-const PROGRAMS: [&str; 2] = ["gantry", "gantry-helper"];
+const PROGRAMS: [&str; 3] = ["gantry", "gantry-helper", "gantry-unpack"];
+
+/// Those of them that go into pods.
+const PUSHED: [&str; 2] = ["gantry-helper", "gantry-unpack"];
 
 /// Where the programs are.
 #[derive(Clone, Debug)]
@@ -44,13 +48,17 @@ pub fn build(dir: &Path) -> anyhow::Result<Binaries> {
         }
     }
     if let Some(helper) = std::env::var_os(ARM64_HELPER).map(PathBuf::from) {
-        let to = dir.join("gantry-helper-aarch64");
-        std::fs::copy(&helper, to).with_context(|| format!("{} cannot be copied", helper.display()))?;
+        for program in PUSHED {
+            let (from, to) = (helper.with_file_name(program), dir.join(format!("{program}-aarch64")));
+            std::fs::copy(&from, &to).with_context(|| format!("{} cannot be copied", from.display()))?;
+            pack(&to)?;
+        }
     }
     if given.is_some() {
         // As in the image of a release. Of a debug build it would cost more than it spares.
-        let gzip = Command::new("gzip").args(["--best", "--no-name", "--keep"]).arg(dir.join("gantry-helper")).status();
-        anyhow::ensure!(gzip.is_ok_and(|status| status.success()), "gzip cannot pack the helper");
+        for program in PUSHED {
+            pack(&dir.join(program))?;
+        }
     }
     let gantry = dir.join("gantry");
     let manager = match std::env::var_os(MANAGER).map(PathBuf::from) {
@@ -64,13 +72,25 @@ pub fn build(dir: &Path) -> anyhow::Result<Binaries> {
     Ok(Binaries { gantry, manager })
 }
 
+/// Makes what is pushed of a program, beside it.
+fn pack(program: &Path) -> anyhow::Result<()> {
+    let pack = workspace()?.join("config/images/pack");
+    let status =
+        Command::new(&pack).arg(program).status().with_context(|| format!("{} cannot start", pack.display()))?;
+    anyhow::ensure!(status.success(), "{} cannot be packed", program.display());
+    Ok(())
+}
+
+fn workspace() -> anyhow::Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace above the tests")
+}
+
 fn compile() -> anyhow::Result<PathBuf> {
     // target/<triple>/<profile>/deps/<this test>
     let own = std::env::current_exe().context("where is this test?")?;
     let profile = own.parent().and_then(Path::parent).context("this test does not lie in a target directory")?;
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace above the tests")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "-p", "gantry", "-p", "gantry-helper"]).current_dir(workspace);
+    cargo.args(["build", "--quiet", "-p", "gantry", "-p", "gantry-helper"]).current_dir(workspace()?);
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

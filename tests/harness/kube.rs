@@ -17,6 +17,9 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::until::until;
 
+/// Whatever can be asked for an object.
+pub const ALL_VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
+
 /// Name of the account that runners use.
 pub const ACCOUNT: &str = "runner";
 
@@ -140,7 +143,7 @@ impl Kube {
         let rules = json!([{
             "apiGroups": [""],
             "resources": ["pods", "pods/exec"],
-            "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"],
+            "verbs": ALL_VERBS,
         }]);
         let name = json!({"name": ACCOUNT, "namespace": namespace});
         let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT});
@@ -164,10 +167,18 @@ impl Kube {
     /// # Errors
     /// It has it already.
     pub async fn allow_logs(&self, namespace: &str) -> anyhow::Result<()> {
+        self.allow(namespace, "logs", &["pods/log"], &["get"]).await
+    }
+
+    /// Gives it further rights, by a role of that name.
+    ///
+    /// # Errors
+    /// There is such a role.
+    pub async fn allow(&self, namespace: &str, role: &str, resources: &[&str], verbs: &[&str]) -> anyhow::Result<()> {
         let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
-        let rules = json!([{"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]}]);
-        let name = json!({"name": "logs", "namespace": namespace});
-        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "logs"});
+        let rules = json!([{"apiGroups": [""], "resources": resources, "verbs": verbs}]);
+        let name = json!({"name": role, "namespace": namespace});
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role});
         let subjects = json!([{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}]);
         self.create(&format!("{rbac}/roles"), &json!({"metadata": name, "rules": rules})).await?;
         let binding = json!({"metadata": name, "roleRef": role, "subjects": subjects});

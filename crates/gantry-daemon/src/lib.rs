@@ -48,7 +48,7 @@ pub mod wiring;
 
 pub use app::{App, Ended, Options, Signal, StartError, signal_channel};
 pub use config_file::{CERTIFICATES, ConfigError, SYSTEM_ID_FILE, certificate_directories, kept_system_id, system_id};
-pub use gantry_kube::{Content, HelperBinaries, HelperBinary, loaded_length};
+pub use gantry_kube::{Content, HelperBinaries, HelperBinary, PackedHelper, loaded_length};
 pub use listening::{ListenAddress, ListenError};
 pub use log_counts::CountLines;
 pub use metrics::{Metric, metrics_reference};

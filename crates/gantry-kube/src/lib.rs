@@ -43,8 +43,8 @@ pub mod watch;
 
 pub use access::{Access, ConnectError, RemoteAccess};
 pub use attach::{
-    AgentStream, AttachError, AttachRequest, Content, ExecEnd, ExecOutcome, HelperBinaries, HelperBinary, Purpose,
-    loaded_length,
+    AgentStream, AttachError, AttachRequest, Content, ExecEnd, ExecOutcome, HelperBinaries, HelperBinary, PackedHelper,
+    Purpose, loaded_length,
 };
 pub use awaited::{Absent, Awaited};
 pub use cluster::{Cluster, Driver};

@@ -49,6 +49,10 @@ pub const BRIDGE_GREETING: &str = "gantry-bridge";
 /// (`uname -m`) and the forms that it can take follow.
 pub const PUSH_REQUEST: &str = "gantry-push";
 
+/// The line with which a container says that the program which unpacks the helper is there, and
+/// that the helper may come.
+pub const PUSH_CONTINUE: &str = "gantry-push-on";
+
 /// First word of the line with which the exec'd shell reports why it cannot go on; text follows.
 pub const EXEC_FAILURE: &str = "gantry-error";
 

@@ -5,11 +5,12 @@
 //! to write them once. Without compression and without network, so nobody reaches it.
 
 use anyhow::{Context as _, ensure};
+use gantry_tests::Runner;
 use gantry_tests::numbers::{Row, Unit};
 use serde_json::{Value, json};
 
 use crate::bare::{BarePod, VOLUME};
-use crate::bench::{Bench, FIRST, progress, row, seconds, size};
+use crate::bench::{Bench, FEW, FIRST, REFERENCE, progress, row, seconds, size};
 
 const KIND: &str = "artifacts";
 
@@ -29,16 +30,26 @@ pub(crate) struct Load {
     bytes: usize,
 }
 
+/// Seconds that the files took, up and down.
+#[derive(Default)]
+struct Moves {
+    up: Vec<f64>,
+    down: Vec<f64>,
+}
+
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+    let reference = bench.start_reference("artifacts-reference", FEW).await?;
     let mut rows = Vec::new();
     for load in [one_large(bench.sizes.artifact_bytes), many_small(bench.sizes.artifact_files)] {
         let bare = BarePod::start(bench, format!("artifacts-{}", load.files)).await?;
         bare.timed(&format!("cd {VOLUME}; {}; tar -cf all.tar out", load.make)).await?;
-        let (mut up, mut down, mut read, mut write) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut own, mut theirs) = (Moves::default(), Moves::default());
+        let (mut read, mut write) = (Vec::new(), Vec::new());
         for number in 1..=bench.sizes.repeats {
-            let (job, sent) = self::up(bench, &load).await?;
-            up.push(sent);
-            down.push(self::down(bench, &load, job).await?);
+            own.one_more(bench, &bench.runner, &load).await?;
+            if let Some(runner) = &reference {
+                theirs.one_more(bench, runner, &load).await?;
+            }
             // Into a pipe: tar reads nothing when it sees that nobody wants it.
             read.push(bare.timed(&format!("cd {VOLUME}; tar -cf - out | cat > /dev/null")).await?);
             write.push(bare.timed(&format!("cd {VOLUME}; mkdir to; tar -xf all.tar -C to")).await?);
@@ -47,11 +58,29 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             progress(&format!("{KIND}, {}", load.name), number, bench.sizes.repeats);
         }
         bare.delete().await?;
-        let name = |what: &str| format!("{}: {what}", load.name);
-        rows.push(row(KIND, name("up: script's end, stored at GitLab"), Unit::Seconds, up, &read));
-        rows.push(row(KIND, name("down: asked for, the next script runs"), Unit::Seconds, down, &write));
+        rows.extend(own.rows(&load.name, &read, &write));
+        if reference.is_some() {
+            rows.extend(theirs.rows(&format!("{REFERENCE}{}", load.name), &read, &write));
+        }
     }
     Ok(rows)
+}
+
+impl Moves {
+    async fn one_more(&mut self, bench: &Bench, runner: &Runner, load: &Load) -> anyhow::Result<()> {
+        let (job, sent) = up(bench, runner, load).await?;
+        self.up.push(sent);
+        self.down.push(down(bench, runner, load, job).await?);
+        Ok(())
+    }
+
+    fn rows(self, what: &str, read: &[f64], write: &[f64]) -> Vec<Row> {
+        let name = |step: &str| format!("{what}: {step}");
+        vec![
+            row(KIND, name("up: script's end, stored at GitLab"), Unit::Seconds, self.up, read),
+            row(KIND, name("down: asked for, the next script runs"), Unit::Seconds, self.down, write),
+        ]
+    }
 }
 
 pub(crate) fn one_large(bytes: usize) -> Load {
@@ -69,11 +98,11 @@ pub(crate) fn many_small(files: usize) -> Load {
 }
 
 /// The job that has made and sent the files, and the seconds that sending took.
-pub(crate) async fn up(bench: &Bench, load: &Load) -> anyhow::Result<(u64, f64)> {
+pub(crate) async fn up(bench: &Bench, runner: &Runner, load: &Load) -> anyhow::Result<(u64, f64)> {
     let artifact = json!({"paths": ["out/"], "artifact_type": "archive", "artifact_format": "zip"});
     let last = format!("echo {LAST}");
     let payload = json!({"steps": steps(&[&load.make, &last]), "artifacts": [artifact]});
-    let job = bench.job(&bench.runner, &payload).await?;
+    let job = bench.job(runner, &payload).await?;
     let up = seconds(job.printed(LAST)?, bench.requests().await?.uploaded(job.id)?);
     let artifacts = bench.world.gitlab.artifacts(job.id).await?;
     let stored = artifacts.first().context("no artifact")?.size;
@@ -82,12 +111,12 @@ pub(crate) async fn up(bench: &Bench, load: &Load) -> anyhow::Result<(u64, f64)>
 }
 
 /// The seconds in which another job has got the files of that one.
-pub(crate) async fn down(bench: &Bench, load: &Load, from: u64) -> anyhow::Result<f64> {
+pub(crate) async fn down(bench: &Bench, runner: &Runner, load: &Load, from: u64) -> anyhow::Result<f64> {
     // The script looks whether all of it has come, after the moment that counts.
     let first = format!("echo {FIRST}");
     let check = format!("test \"$(find out -type f | wc -l)\" -eq {}", load.files);
     let payload: Value = json!({"steps": steps(&[&first, &check]), "dependencies": [{"id": from}]});
-    let next = bench.job(&bench.runner, &payload).await?;
+    let next = bench.job(runner, &payload).await?;
     Ok(seconds(bench.requests().await?.fetch_began(from)?, next.printed(FIRST)?))
 }
 

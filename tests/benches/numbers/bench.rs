@@ -1,13 +1,15 @@
 //! The ground of all measurements: the world, a runner for jobs that need nothing special, and jobs
 //! from their queueing to their end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use gantry_tests::kube::ALL_VERBS;
 use gantry_tests::numbers::{Row, Unit};
 use gantry_tests::process::last_lines;
 use gantry_tests::world::script;
-use gantry_tests::{ClusterChoice, Runner, RunnerOptions, World, binaries, suite, trace};
+use gantry_tests::{ClusterChoice, Runner, RunnerOptions, RunnerPlacement, World, binaries, suite, trace};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -30,8 +32,20 @@ pub(crate) const HELPER: &str = "gantry/helper:latest";
 /// simulators images are names, and none has.
 const FOREIGN_HELPER: &str = "helper:1";
 
+/// What `tests/cluster/images` makes of GitLab Runner's helper.
+const REFERENCE_HELPER: &str = "reference-helper:1";
+
+/// What GitLab Runner asks Kubernetes for beyond what Gantry does, in its default mode.
+const REFERENCE_RIGHTS: [&str; 6] = ["pods/attach", "pods/log", "secrets", "services", "serviceaccounts", "events"];
+
 /// What a script prints first.
 pub(crate) const FIRST: &str = "first byte";
+
+/// `concurrent` of a runner whose jobs come one after the other.
+pub(crate) const FEW: usize = 4;
+
+/// Begins the names of numbers that are GitLab Runner's.
+pub(crate) const REFERENCE: &str = "GitLab Runner, ";
 
 /// Names a directory with binaries to measure.
 const GIVEN: &str = "GANTRY_TEST_BINARIES";
@@ -41,6 +55,8 @@ pub(crate) struct Bench {
     pub(crate) world: World,
     /// For jobs one after the other.
     pub(crate) runner: Runner,
+    /// GitLab Runner's program, where it is measured too.
+    reference: Option<PathBuf>,
     pub(crate) sizes: Sizes,
     ground: String,
 }
@@ -58,8 +74,9 @@ impl Bench {
         let dir = tempfile::Builder::new().prefix("gantry-bench-").tempdir_in(suite::place())?;
         let binaries = binaries::build(dir.path())?;
         let world = World::start(options.wanted, binaries, dir).await?;
-        let runner = start_runner(&world, "bench", 4, HELPER).await?;
-        let bench = Self { world, runner, sizes: options.sizes(), ground: ground(options) };
+        let runner = Runner::start(&world, &runner_options("bench", FEW, HELPER)?).await?;
+        let reference = options.reference.clone();
+        let bench = Self { world, runner, reference, sizes: options.sizes(), ground: ground(options) };
         // The first job warms caches and connections, as on a cluster that has run for a while.
         bench.job(&bench.runner, &trivial()).await?;
         Ok(bench)
@@ -67,7 +84,7 @@ impl Bench {
 
     /// A runner of its own, for so many jobs at once.
     pub(crate) async fn start_runner(&self, name: &str, concurrent: usize) -> anyhow::Result<Runner> {
-        start_runner(&self.world, name, concurrent, HELPER).await
+        Runner::start(&self.world, &runner_options(name, concurrent, HELPER)?).await
     }
 
     /// The same with an image into which the helper is pushed. None where that is what all jobs do.
@@ -75,7 +92,25 @@ impl Bench {
         if !self.world.cluster().is_given() {
             return Ok(None);
         }
-        Ok(Some(start_runner(&self.world, name, concurrent, FOREIGN_HELPER).await?))
+        Ok(Some(Runner::start(&self.world, &runner_options(name, concurrent, FOREIGN_HELPER)?).await?))
+    }
+
+    /// GitLab Runner with the same settings, and one job behind it. None where it is not measured.
+    pub(crate) async fn start_reference(&self, name: &str, concurrent: usize) -> anyhow::Result<Option<Runner>> {
+        let Some(program) = self.reference.clone() else { return Ok(None) };
+        let kube = &self.world.kube;
+        let namespace = self.world.namespace(name);
+        let account_token = kube.account(&namespace).await?;
+        kube.allow(&namespace, "reference", &REFERENCE_RIGHTS, &ALL_VERBS).await?;
+        let place = RunnerPlacement { namespace, account_token, tag: name.to_owned() };
+        let options = RunnerOptions {
+            place: Some(place),
+            program: Some(program),
+            ..runner_options(name, concurrent, REFERENCE_HELPER)?
+        };
+        let runner = Runner::launch(&self.world, &options).await?;
+        self.job(&runner, &trivial()).await?;
+        Ok(Some(runner))
     }
 
     /// On what was measured.
@@ -141,18 +176,17 @@ impl Ended {
     }
 }
 
-async fn start_runner(world: &World, name: &str, concurrent: usize, helper: &str) -> anyhow::Result<Runner> {
-    let options = RunnerOptions {
+fn runner_options(name: &str, concurrent: usize, helper: &str) -> anyhow::Result<RunnerOptions> {
+    Ok(RunnerOptions {
         helper_image: helper.to_owned(),
         concurrent: u32::try_from(concurrent)?,
         log_level: "info",
         // All images are there, as for the bare pods.
         kubernetes: "    pull_policy = \"if-not-present\"\n".to_owned(),
         // In KiB: more than the largest log that is measured.
-        runner: "  environment = [\"GIT_STRATEGY=none\"]\n  output_limit = 90000\n".to_owned(),
+        runner: "  environment = [\"GIT_STRATEGY=none\", \"FF_TIMESTAMPS=true\"]\n  output_limit = 90000\n".to_owned(),
         ..RunnerOptions::new(name)
-    };
-    Runner::start(world, &options).await
+    })
 }
 
 /// What a later run must have in common with this one to be compared.

@@ -5,13 +5,14 @@
 //! own clock, to the end of the stream.
 
 use anyhow::{Context as _, ensure};
+use gantry_tests::Runner;
 use gantry_tests::numbers::{Row, Unit};
 use gantry_tests::world::script;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::bare::BarePod;
-use crate::bench::{Bench, FIRST, float, progress, row, seconds, size};
+use crate::bench::{Bench, FEW, FIRST, REFERENCE, float, progress, row, seconds, size};
 
 const KIND: &str = "log";
 
@@ -28,29 +29,46 @@ const STAMP: usize = 32;
 const LAST: &str = "last byte";
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let count = bench.sizes.repeats;
+    let reference = bench.start_reference("log-reference", FEW).await?;
     let mut rows = Vec::new();
     for bytes in bench.sizes.logs {
-        let (floor_all, floor_tail) = bare(bench, bytes).await?;
-        for (word, watched) in [("watched", true), ("unwatched", false)] {
-            let (mut all, mut tail, mut parts) = (Vec::new(), Vec::new(), Vec::new());
-            for number in 1..=count {
-                let lines = [format!("echo {FIRST}"), print_lines(bytes, LINE - STAMP), format!("echo {LAST}")];
-                let mut payload = script(&lines.each_ref().map(String::as_str));
-                payload["watched"] = watched.into();
-                let job = bench.job(&bench.runner, &payload).await?;
-                ensure!(job.log_bytes() >= bytes, "a log of {} bytes, not of {bytes}", job.log_bytes());
-                tail.push(seconds(job.printed(LAST)?, job.at));
-                all.push(seconds(job.printed(FIRST)?, job.at));
-                parts.push(float(bench.requests().await?.parts(job.id)));
-                progress(&format!("{KIND}, {}, {word}", size(bytes)), number, count);
-            }
-            let name = |from: &str| format!("{} of log, {word}: {from}, final state", size(bytes));
-            rows.push(row(KIND, name("script's end"), Unit::Seconds, tail, &floor_tail));
-            rows.push(row(KIND, name("script's first byte"), Unit::Seconds, all, &floor_all));
-            let name = format!("{} of log, {word}: requests that bring it", size(bytes));
-            rows.push(row(KIND, name, Unit::Count, parts, &[float(bytes.div_ceil(PART))]));
+        let floors = bare(bench, bytes).await?;
+        rows.extend(jobs(bench, &bench.runner, "", bytes, &floors).await?);
+        if let Some(runner) = &reference {
+            rows.extend(jobs(bench, runner, REFERENCE, bytes, &floors).await?);
         }
+    }
+    Ok(rows)
+}
+
+/// What so large logs of one runner's jobs take. The floors are those of [`bare`].
+async fn jobs(
+    bench: &Bench,
+    runner: &Runner,
+    whose: &str,
+    bytes: usize,
+    (floor_all, floor_tail): &(Vec<f64>, Vec<f64>),
+) -> anyhow::Result<Vec<Row>> {
+    let count = bench.sizes.repeats;
+    let mut rows = Vec::new();
+    for (word, watched) in [("watched", true), ("unwatched", false)] {
+        let (mut all, mut tail, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 1..=count {
+            let lines = [format!("echo {FIRST}"), print_lines(bytes, LINE - STAMP), format!("echo {LAST}")];
+            let mut payload = script(&lines.each_ref().map(String::as_str));
+            payload["watched"] = watched.into();
+            let job = bench.job(runner, &payload).await?;
+            ensure!(job.log_bytes() >= bytes, "a log of {} bytes, not of {bytes}", job.log_bytes());
+            tail.push(seconds(job.printed(LAST)?, job.at));
+            all.push(seconds(job.printed(FIRST)?, job.at));
+            parts.push(float(bench.requests().await?.parts(job.id)));
+            progress(&format!("{whose}{KIND}, {}, {word}", size(bytes)), number, count);
+        }
+        let name = |from: &str| format!("{whose}{} of log, {word}: {from}, final state", size(bytes));
+        rows.push(row(KIND, name("script's end"), Unit::Seconds, tail, floor_tail));
+        rows.push(row(KIND, name("script's first byte"), Unit::Seconds, all, floor_all));
+        let name = format!("{whose}{} of log, {word}: requests that bring it", size(bytes));
+        rows.push(row(KIND, name, Unit::Count, parts, &[float(bytes.div_ceil(PART))]));
     }
     Ok(rows)
 }

@@ -9,7 +9,7 @@ use gantry_tests::world::script;
 use gantry_tests::{Process, Runner};
 use tokio::time::{Instant, sleep};
 
-use crate::bench::{Bench, LONG, float, progress, row, trivial};
+use crate::bench::{Bench, LONG, REFERENCE, float, progress, row, trivial};
 use crate::process::{anonymous, cpu_seconds, descriptors, proportional, resident};
 
 const KIND: &str = "manager";
@@ -43,13 +43,24 @@ fn printing(pause: &str) -> String {
 }
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let (count, looks) = (bench.sizes.running, bench.sizes.look_seconds);
+    let count = bench.sizes.running;
     let runner = bench.start_runner("manager", count).await?;
     bench.job(&runner, &trivial()).await?;
+    let mut rows = taken(bench, &runner, "").await?;
+    drop(runner);
+    if let Some(runner) = bench.start_reference("manager-reference", count).await? {
+        rows.extend(taken(bench, &runner, REFERENCE).await?);
+    }
+    Ok(rows)
+}
+
+/// What one manager takes, and our agents with it.
+async fn taken(bench: &Bench, runner: &Runner, whose: &str) -> anyhow::Result<Vec<Row>> {
+    let (count, looks) = (bench.sizes.running, bench.sizes.look_seconds);
     let idle = look(&runner.process, looks).await?;
     progress(&format!("{KIND}, idle"), 1, 1);
     let (own, own_memory) = helpers()?;
-    let jobs = print(bench, &runner, count).await?;
+    let jobs = print(bench, runner, count).await?;
     let printing = look(&runner.process, looks).await?;
     let (all, all_memory) = helpers()?;
     for job in &jobs {
@@ -58,21 +69,24 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     for job in &jobs {
         bench.world.gitlab.wait_final(*job, LONG).await?;
     }
-    bench.world.no_pods(&runner).await?;
+    bench.world.no_pods(runner).await?;
     // Connections that nobody needs any more are kept for some time.
     sleep(SETTLED).await;
     let after = look(&runner.process, looks.min(3)).await?;
     progress(&format!("{KIND}, with jobs"), count, count);
     let lines = if count > QUICK { "a line" } else { "10 lines" };
-    let busy = format!("{count} jobs that print {lines} a second");
+    let busy = format!("{whose}{count} jobs that print {lines} a second");
     let grown = |now: &[f64], before: &[f64]| (median(now) - median(before)) * 1024.0 / float(count);
     let resident = grown(&printing.resident, &idle.resident);
     let written = grown(&printing.anonymous, &idle.anonymous);
-    let mut rows = idle.rows("idle, after one job");
+    let mut rows = idle.rows(&format!("{whose}idle, after one job"));
     rows.extend(printing.rows(&busy));
     rows.push(row(KIND, format!("{busy}: more resident than idle, for each (KiB)"), Unit::Count, vec![resident], &[]));
     rows.push(row(KIND, format!("{busy}: more written than idle, for each (KiB)"), Unit::Count, vec![written], &[]));
-    rows.extend(after.rows(&format!("idle, {} s after {count} jobs", SETTLED.as_secs())));
+    rows.extend(after.rows(&format!("{whose}idle, {} s after {count} jobs", SETTLED.as_secs())));
+    if !whose.is_empty() {
+        return Ok(rows);
+    }
     if all <= own {
         eprintln!("the pods are not on this machine: the memory of their agents is not measured");
     } else {

@@ -25,11 +25,17 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     if let Some(runner) = bench.start_pushing_runner("ten-pushed", AT_A_TIME).await? {
         rows.push(jobs_a_minute(bench, &runner, ", the helper pushed").await?);
     }
+    if let Some(runner) = bench.start_reference("ten-reference", AT_A_TIME).await? {
+        rows.push(jobs_a_minute(bench, &runner, ", GitLab Runner").await?);
+    }
     let runner = bench.start_runner("queue", bench.sizes.at_once).await?;
     rows.extend(queued_at_once(bench, &runner, "").await?);
     drop(runner);
     if let Some(runner) = bench.start_pushing_runner("queue-pushed", bench.sizes.at_once).await? {
         rows.extend(queued_at_once(bench, &runner, ", the helper pushed").await?);
+    }
+    if let Some(runner) = bench.start_reference("queue-reference", bench.sizes.at_once).await? {
+        rows.extend(queued_at_once(bench, &runner, ", GitLab Runner").await?);
     }
     Ok(rows)
 }

@@ -23,8 +23,8 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let loads: [Load; 2] = [one_large(bench.sizes.moved_bytes), many_small(bench.sizes.moved_files)];
     for (number, load) in loads.iter().enumerate() {
-        let (sent, upload) = watched(up(bench, load)).await?;
-        let (_, download) = watched(down(bench, load, sent.0)).await?;
+        let (sent, upload) = watched(up(bench, &bench.runner, load)).await?;
+        let (_, download) = watched(down(bench, &bench.runner, load, sent.0)).await?;
         for (what, peak) in [("up", upload), ("down", download)] {
             match peak {
                 Some(peak) => {

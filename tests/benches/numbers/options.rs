@@ -23,6 +23,8 @@ pub(crate) struct Options {
     jobs: Option<usize>,
     running: Option<usize>,
     at_once: Option<usize>,
+    /// Where GitLab Runner's program is, to be measured beside ours.
+    pub(crate) reference: Option<PathBuf>,
     pub(crate) save: Option<PathBuf>,
     pub(crate) compare: Option<PathBuf>,
 }
@@ -105,11 +107,15 @@ impl Options {
                 "--jobs" => options.jobs = Some(number(&arg, args.next())?),
                 "--running" => options.running = Some(number(&arg, args.next())?),
                 "--at-once" => options.at_once = Some(number(&arg, args.next())?),
+                "--reference" => options.reference = Some(file(&arg, args.next())?),
                 "--save" => options.save = Some(file(&arg, args.next())?),
                 "--compare" => options.compare = Some(file(&arg, args.next())?),
                 kind if KINDS.iter().any(|(name, _)| *name == kind) => options.kinds.push(arg),
                 _ => bail!("{arg:?} is neither an option nor a kind of measurement; --help lists both"),
             }
+        }
+        if options.reference.is_some() && options.wanted != ClusterChoice::Given {
+            bail!("--reference needs --cluster: GitLab Runner is measured on a real cluster only");
         }
         Ok(Invocation::Measure(options))
     }
@@ -156,6 +162,8 @@ pub(crate) fn help() -> String {
          \x20   --jobs N        trivial jobs of `start` and `cost` ({jobs})\n\
          \x20   --running N     jobs of `manager` that print at the same time ({running})\n\
          \x20   --at-once N     jobs of `many` that are queued at once ({at_once})\n\
+         \x20   --reference FILE  also the same with GitLab Runner, this program; its helper image is made by\n\
+         \x20                   tests/cluster/images --reference HELPER reference\n\
          \x20   --save FILE     writes all samples to a file (JSON)\n\
          \x20   --compare FILE  shows the medians of such a file beside those of this run\n\n\
          Names of files count from the root of the workspace. GANTRY_TEST_BINARIES names a directory with binaries to\n\

@@ -1,5 +1,6 @@
 //! How long a trivial job takes to start and to end, without sources, one after the other; with a
-//! helper image of ours, and with one that has no helper of ours, so that it is pushed.
+//! helper image of ours, and with one that has no helper of ours, so that it is pushed; and the
+//! jobs of GitLab Runner, where it is measured too.
 //!
 //! The floor is a bare pod with the same two images: from its creation to the first byte of an exec
 //! in its last container.
@@ -8,7 +9,7 @@ use gantry_tests::Runner;
 use gantry_tests::numbers::{Row, Unit};
 
 use crate::bare::BarePod;
-use crate::bench::{Bench, FIRST, progress, row, seconds, trivial};
+use crate::bench::{Bench, FEW, FIRST, REFERENCE, progress, row, seconds, trivial};
 
 const KIND: &str = "start";
 
@@ -23,11 +24,13 @@ struct Starts {
 
 pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let count = bench.sizes.jobs;
-    let pushing = bench.start_pushing_runner("pushed", 4).await?;
+    let pushing = bench.start_pushing_runner("pushed", FEW).await?;
     if let Some(runner) = &pushing {
         bench.job(runner, &trivial()).await?;
     }
+    let reference = bench.start_reference("start-reference", FEW).await?;
     let (mut floor, mut own, mut pushed) = (Vec::new(), Starts::default(), Starts::default());
+    let mut theirs = Starts::default();
     BarePod::start(bench, "start-0".to_owned()).await?.delete().await?;
     for number in 1..=count {
         // In turn, so that a busy moment of the machine hits all.
@@ -38,11 +41,17 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         if let Some(runner) = &pushing {
             pushed.one_more(bench, runner).await?;
         }
+        if let Some(runner) = &reference {
+            theirs.one_more(bench, runner).await?;
+        }
         progress(KIND, number, count);
     }
     let mut rows = own.rows("trivial job", &floor);
     if pushing.is_some() {
         rows.extend(pushed.rows("the helper pushed", &floor));
+    }
+    if reference.is_some() {
+        rows.extend(theirs.rows(&format!("{REFERENCE}trivial job"), &floor));
     }
     Ok(rows)
 }

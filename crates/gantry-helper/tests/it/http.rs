@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// What a server is sent and does not read waits at most in so many bytes: without a bound of ours
-/// a busy machine's kernel lets them grow to tens of MB, and a client has sent all of an object that
-/// its server refused in the middle.
+/// What a server is sent and does not read waits at most in so many bytes: a busy machine's kernel
+/// lets that grow to tens of MB, and then a client has sent all of an object that its server
+/// refused in the middle.
 const UNREAD: usize = 1 << 18;
 
 /// Serves every connection in a thread of its own. Gives the address.

@@ -22,4 +22,5 @@ mod real_stores;
 mod scripts;
 mod sources;
 mod stopping;
+mod unpack;
 mod world;

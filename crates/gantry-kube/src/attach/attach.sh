@@ -14,6 +14,10 @@ fail() {
     exit 1
 }
 
+cannot_start() {
+    fail "the helper cannot be started from $temporary, a noexec volume perhaps: $1"
+}
+
 # Wakes the container's first process if it waits for the pushed helper, and becomes a bridge. The
 # FIFO is opened for both, because one without a reader cannot be opened for writing alone.
 bridge_of_pushed() {
@@ -37,7 +41,8 @@ machine=$(uname -m) || fail 'uname -m does not work in this image'
 forms=plain
 command -v gzip >/dev/null 2>&1 && forms='plain gzip'
 printf '@PUSH_REQUEST@ %s %s\n' "$machine" "$forms"
-read -r size form || exit 1
+# With a third word something small comes first, which unpacks so many bytes that come behind it.
+read -r size form packed || exit 1
 
 # Other attempts may run at the same time: each writes a file of its own, and the last step is one
 # rename.
@@ -52,8 +57,20 @@ else
     [ "$written" -eq "$size" ] || fail "only $written of $size bytes of the helper arrived in $temporary"
 fi
 chmod 755 "$temporary" || fail "cannot make $temporary executable"
-problem=$("$temporary" --version 2>&1 </dev/null) ||
-    fail "the helper cannot be started from $temporary, a noexec volume perhaps: $problem"
-mv -f "$temporary" "$pushed" || fail "cannot put the helper in place as $pushed"
+if [ -n "$packed" ]; then
+    # Only now: `head` may have read more than it was told to.
+    echo @PUSH_CONTINUE@
+    # Replaces itself by the helper, and moves that into its place. That it starts here shows that
+    # the helper will.
+    problem=$("$temporary" "$packed" "$temporary" "$pushed" 2>&1)
+    case $? in
+    0) ;;
+    1) fail "$problem" ;;
+    *) cannot_start "$problem" ;;
+    esac
+else
+    problem=$("$temporary" --version 2>&1 </dev/null) || cannot_start "$problem"
+    mv -f "$temporary" "$pushed" || fail "cannot put the helper in place as $pushed"
+fi
 trap - EXIT
 bridge_of_pushed

@@ -16,32 +16,64 @@ pub struct HelperBinaries {
     by_machine: BTreeMap<String, HelperBinary>,
 }
 
-/// One helper, as it is and, for images that have `gzip`, compressed: a third of the bytes through
-/// an exec.
+/// One helper, as it is and, where that is there, packed.
 #[derive(Clone, Debug)]
 pub struct HelperBinary {
     plain: Content,
-    gzip: Option<Content>,
+    packed: Option<PackedHelper>,
+}
+
+/// A helper that zstd has packed, and what unpacks it: no image of helpers has zstd. Together they
+/// are two fifths of the helper's bytes through an exec, and half where the image has no gzip.
+#[derive(Clone, Debug)]
+pub struct PackedHelper {
+    /// The static `gantry-unpack` for the same machine.
+    pub receiver: Content,
+    /// The same, compressed by gzip.
+    pub receiver_gzip: Option<Content>,
+    /// The helper, as one frame of zstd.
+    pub helper: Content,
+}
+
+/// What goes to one container: a program and, if that is what unpacks the helper, the helper.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery<'a> {
+    pub(crate) first: &'a Content,
+    /// Whether gzip has compressed the first one.
+    pub(crate) compressed: bool,
+    pub(crate) packed: Option<&'a Content>,
+}
+
+impl Delivery<'_> {
+    pub(crate) fn length(&self) -> u64 {
+        self.first.length() + self.packed.map_or(0, Content::length)
+    }
 }
 
 impl HelperBinary {
     /// The binary itself.
     pub fn new(plain: impl Into<Content>) -> Self {
-        Self { plain: plain.into(), gzip: None }
+        Self { plain: plain.into(), packed: None }
     }
 
-    /// Adds the same, compressed by gzip.
+    /// Adds the same, packed.
     #[must_use]
-    pub fn with_gzip(self, gzip: impl Into<Content>) -> Self {
-        Self { gzip: Some(gzip.into()), ..self }
+    pub fn with_packed(self, packed: PackedHelper) -> Self {
+        Self { packed: Some(packed), ..self }
     }
 
-    /// What to send to a container that has `gzip` or not, and whether it is compressed.
-    pub(crate) fn for_container(&self, has_gzip: bool) -> (&Content, bool) {
-        match &self.gzip {
-            Some(gzip) if has_gzip => (gzip, true),
-            _ => (&self.plain, false),
-        }
+    /// Whether it goes packed.
+    pub fn is_packed(&self) -> bool {
+        self.packed.is_some()
+    }
+
+    /// What to send to a container that has `gzip` or not.
+    pub(crate) fn for_container(&self, has_gzip: bool) -> Delivery<'_> {
+        let Some(packed) = &self.packed else {
+            return Delivery { first: &self.plain, compressed: false, packed: None };
+        };
+        let gzip = packed.receiver_gzip.as_ref().filter(|_| has_gzip);
+        Delivery { first: gzip.unwrap_or(&packed.receiver), compressed: gzip.is_some(), packed: Some(&packed.helper) }
     }
 }
 
@@ -167,13 +199,21 @@ mod tests {
     }
 
     #[test]
-    fn compressed_only_where_it_can_be_unpacked() {
-        let plain = HelperBinary::new(vec![1; 9]);
-        let both = plain.clone().with_gzip(vec![1; 3]);
-        let sent = |binary: &HelperBinary, gzip| {
-            let (content, compressed) = binary.for_container(gzip);
-            (content.length(), compressed)
+    fn the_receiver_is_compressed_where_it_can_be_unpacked() {
+        let packed = PackedHelper {
+            receiver: vec![1; 4].into(),
+            receiver_gzip: Some(vec![1; 2].into()),
+            helper: vec![1; 3].into(),
         };
-        assert_eq!([sent(&plain, true), sent(&both, false), sent(&both, true)], [(9, false), (9, false), (3, true)]);
+        let plain = HelperBinary::new(vec![1; 9]);
+        let both = plain.clone().with_packed(packed.clone());
+        let without_gzip = plain.clone().with_packed(PackedHelper { receiver_gzip: None, ..packed });
+        let sent = |binary: &HelperBinary, gzip| {
+            let delivery = binary.for_container(gzip);
+            (delivery.first.length(), delivery.compressed, delivery.length())
+        };
+        assert_eq!(sent(&plain, true), (9, false, 9));
+        assert_eq!([sent(&both, true), sent(&both, false)], [(2, true, 5), (4, false, 7)]);
+        assert_eq!(sent(&without_gzip, true), (4, false, 7));
     }
 }

@@ -1,6 +1,8 @@
 //! The lines before the frames: the shell's first word, the helper if it asks for one, and the
 //! bridge's greeting.
 
+use std::fmt::Write as _;
+
 use gantry_wire::frame::Protocols;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -9,7 +11,7 @@ use tokio::{
 
 use super::{
     AttachError, ExecOutcome, Failed, HelperBinaries,
-    binaries::Content,
+    binaries::{Content, Delivery},
     script::{self, FirstLine},
     stream::AgentStream,
 };
@@ -45,9 +47,9 @@ pub(crate) async fn finish(
         let available = helper.machines().collect::<Vec<_>>().join(", ");
         return Err(Failed::Final(AttachError::NoHelperFor { machine, available }));
     };
-    let (content, compressed) = binary.for_container(has_gzip);
-    tracing::debug!(machine, bytes = content.length(), compressed, "pushing a helper");
-    match timeout(limits::PUSH, push(stream, content, compressed)).await {
+    let delivery = binary.for_container(has_gzip);
+    tracing::debug!(machine, bytes = delivery.length(), packed = delivery.packed.is_some(), "pushing a helper");
+    match timeout(limits::PUSH, push(stream, delivery)).await {
         Ok(result) => {
             let (stream, line) = result?;
             greeted(stream, line)
@@ -66,14 +68,32 @@ fn greeted(stream: AgentStream, line: FirstLine) -> Result<AgentStream, Failed> 
             }
         }
         FirstLine::Failure(message) => unusable(message),
-        FirstLine::Push { .. } => unusable("it asks for a helper again after it has got one".to_owned()),
+        FirstLine::Push { .. } | FirstLine::Continue => {
+            unusable("it asks for a helper again after it has got one".to_owned())
+        }
         FirstLine::Other(line) => unusable(format!("instead of a greeting it printed {line:?}")),
     }
 }
 
-/// Sends size, form and bytes, and reads meanwhile: a shell whose disk is full says so in the
-/// middle and stops reading.
-async fn push(stream: AgentStream, content: &Content, compressed: bool) -> Result<(AgentStream, FirstLine), Failed> {
+/// Brings the helper, in one part or in two. In the end its shell has become a bridge, or has said
+/// why not.
+async fn push(stream: AgentStream, delivery: Delivery<'_>) -> Result<(AgentStream, FirstLine), Failed> {
+    let form = if delivery.compressed { script::GZIP } else { script::PLAIN };
+    let mut head = format!("{} {form}", delivery.first.length());
+    if let Some(packed) = delivery.packed {
+        let _ = write!(head, " {}", packed.length());
+    }
+    head.push('\n');
+    let (stream, line) = part(stream, &head, delivery.first).await?;
+    match (delivery.packed, &line) {
+        (Some(packed), FirstLine::Continue) => part(stream, "", packed).await,
+        _ => Ok((stream, line)),
+    }
+}
+
+/// Sends one part, and reads meanwhile: a shell whose disk is full says so in the middle and stops
+/// reading.
+async fn part(stream: AgentStream, head: &str, content: &Content) -> Result<(AgentStream, FirstLine), Failed> {
     let outcome = stream.outcome();
     let (mut reader, mut writer) = tokio::io::split(stream);
     let line = {
@@ -84,15 +104,14 @@ async fn push(stream: AgentStream, content: &Content, compressed: bool) -> Resul
             line = &mut reading => line,
             // What went wrong with writing is better said by the shell or by the exec's status,
             // which come out of reading.
-            _ = send(&mut writer, content, compressed) => reading.await,
+            _ = send(&mut writer, head, content) => reading.await,
         }
     }?;
     Ok((reader.unsplit(writer), line))
 }
 
-async fn send(writer: &mut (impl AsyncWrite + Unpin), content: &Content, compressed: bool) -> std::io::Result<()> {
-    let form = if compressed { script::GZIP } else { script::PLAIN };
-    writer.write_all(format!("{} {form}\n", content.length()).as_bytes()).await?;
+async fn send(writer: &mut (impl AsyncWrite + Unpin), head: &str, content: &Content) -> std::io::Result<()> {
+    writer.write_all(head.as_bytes()).await?;
     let mut sent = 0;
     loop {
         let piece = content.piece(sent, limits::STDIN_MESSAGE)?;

@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource as _, api::AttachParams};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-pub use binaries::{Content, HelperBinaries, HelperBinary};
+pub use binaries::{Content, HelperBinaries, HelperBinary, PackedHelper};
 pub(crate) use gate::Gate;
 pub use program::loaded_length;
 pub(crate) use starts::Starts;

@@ -3,7 +3,7 @@
 
 use gantry_wire::{PROTOCOL, layout};
 
-/// The forms that a pushed helper comes in, as the shell is told.
+/// The forms that a shell takes a program in.
 pub(crate) const PLAIN: &str = "plain";
 pub(crate) const GZIP: &str = "gzip";
 
@@ -12,13 +12,15 @@ const TEMPLATE: &str = include_str!("attach.sh");
 /// The command of the exec: POSIX `sh`, nothing else of the image but `uname`, `head`, `wc`,
 /// `chmod` and `mv`.
 pub(crate) fn command() -> Vec<String> {
-    let script =
-        TEMPLATE.replace("@EXEC_FAILURE@", layout::EXEC_FAILURE).replace("@PUSH_REQUEST@", layout::PUSH_REQUEST);
+    let script = TEMPLATE
+        .replace("@EXEC_FAILURE@", layout::EXEC_FAILURE)
+        .replace("@PUSH_REQUEST@", layout::PUSH_REQUEST)
+        .replace("@PUSH_CONTINUE@", layout::PUSH_CONTINUE);
     let paths = [layout::PUSHED_BINARY, layout::MANAGER_SOCKET, layout::PUSHED_READY];
     ["sh", "-c", &script, "gantry-attach", &PROTOCOL.to_string()].into_iter().chain(paths).map(str::to_owned).collect()
 }
 
-/// The first line that comes back.
+/// A line that comes back before the frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FirstLine {
     /// Frames of that protocol follow.
@@ -30,6 +32,8 @@ pub(crate) enum FirstLine {
         /// Whether the image can unpack what gzip has packed.
         has_gzip: bool,
     },
+    /// What unpacks the helper is there: the helper may come.
+    Continue,
     /// It cannot work, and why.
     Failure(String),
     /// None of ours.
@@ -46,6 +50,7 @@ impl FirstLine {
                 let (machine, forms) = rest.split_once(' ').unwrap_or((&rest, ""));
                 Self::Push { machine: machine.to_owned(), has_gzip: forms.split_whitespace().any(|form| form == GZIP) }
             }
+            layout::PUSH_CONTINUE => Self::Continue,
             layout::EXEC_FAILURE => Self::Failure(rest),
             _ => Self::Other(line.to_owned()),
         }

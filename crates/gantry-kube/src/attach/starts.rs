@@ -3,8 +3,9 @@
 //!
 //! No status says when a container can be reached, and each try is an audited request. So pods of a
 //! kind that has been seen before are first tried shortly before the quickest of them could be
-//! reached, then densely as long as they took, then ever more rarely; those of an unknown kind from
-//! the start on, with growing pauses.
+//! reached, then densely as long as they took, then ever more rarely. Those of an unknown kind are
+//! tried from the start on, or from when fewer of them at once could be reached, with growing
+//! pauses: the more pods share the node, the longer.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -77,8 +78,13 @@ impl Starts {
     /// When to try a pod of this kind.
     pub(crate) fn pace(&self, kind: &Kind) -> Pace {
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-        let took = kinds.iter().find(|(known, _)| known == kind).map(|(_, took)| took);
-        took.and_then(usual).map_or_else(Pace::unknown, |(quickest, slowest)| Pace::learned(quickest, slowest))
+        let known = |kind: &Kind| kinds.iter().find(|(known, _)| known == kind).and_then(|(_, took)| usual(took));
+        if let Some((quickest, slowest)) = known(kind) {
+            return Pace::learned(quickest, slowest);
+        }
+        // Pods that share their node with more others are not quicker.
+        let fewer = (0..kind.crowd).rev().find_map(|crowd| known(&Kind { crowd, ..kind.clone() }));
+        Pace::unknown(fewer.map(|(quickest, _)| quickest).unwrap_or_default(), kind.crowd)
     }
 
     /// A pod of this kind could be reached so long after it had its node, at the `tries`-th try.
@@ -118,28 +124,38 @@ pub(crate) struct Pace {
     dense: Option<(Duration, Duration)>,
     /// From then on, growing.
     pause: Duration,
+    /// Whether any news of the pod is a reason to try at once: where many start, each has some.
+    follows_news: bool,
 }
 
 impl Pace {
-    /// Nothing is known: at once, and then with growing pauses.
-    pub(crate) fn unknown() -> Self {
-        Self { first: Duration::ZERO, dense: None, pause: limits::ATTACH_FIRST }
+    /// Nothing is known of one pod: at once, and then with growing pauses.
+    pub(crate) fn unknown_alone() -> Self {
+        Self::unknown(Duration::ZERO, 0)
+    }
+
+    /// Nothing is known of so many at once (as a power of two), but that none is quicker than this.
+    fn unknown(quickest: Duration, crowd: u32) -> Self {
+        let pause = (limits::ATTACH_FIRST * 2_u32.saturating_pow(crowd.min(8))).min(limits::ATTACH_MOST);
+        let first = quickest.saturating_sub(limits::ATTACH_EARLIER);
+        Self { first, dense: None, pause, follows_news: crowd == 0 }
     }
 
     fn learned(quickest: Duration, slowest: Duration) -> Self {
         let first = quickest.saturating_sub(limits::ATTACH_EARLIER);
         let step = (slowest.saturating_sub(first) / limits::ATTACH_DENSE_TRIES)
             .clamp(limits::ATTACH_DENSEST, limits::ATTACH_SPARSEST);
-        Self { first, dense: Some((step, slowest)), pause: step }
+        Self { first, dense: Some((step, slowest)), pause: step, follows_news: true }
     }
 
-    /// Begins again with short pauses, unless it is known when to try.
+    /// Begins again with short pauses, unless it is known when to try, or too many start.
     pub(crate) fn restart(&mut self, since: Duration) -> bool {
         let is_known = self.dense.is_some_and(|(_, until)| since <= until);
-        if !is_known {
+        let restarts = self.follows_news && !is_known;
+        if restarts {
             self.pause = limits::ATTACH_FIRST;
         }
-        !is_known
+        restarts
     }
 
     /// The pause after a try, `since` the pod had its node.
@@ -193,6 +209,29 @@ mod tests {
         // One that has become slower too.
         let slower: Vec<(u32, u128)> = (0..30).map(|_| start(&starts, 2000, 0)).collect();
         assert!(slower[29].0 <= 5 && slower[29].1 <= 30, "{slower:?}");
+    }
+
+    #[test]
+    fn the_first_crowd_costs_few_tries() {
+        let starts = Starts::default();
+        for _ in 0..5 {
+            start(&starts, 500, 0);
+        }
+        let kind = Kind::new("node", "helper", 20);
+        for ready in (1_000..9_000).step_by(400) {
+            // Each of them is the first.
+            let mut pace = starts.pace(&kind);
+            let (mut now, mut tries) = (pace.first, 1);
+            while now < milliseconds(ready) {
+                now += pace.next(now);
+                tries += 1;
+                assert!(!pace.restart(now), "{ready}");
+            }
+            assert!(tries <= 7 && now <= milliseconds(ready + 2_000), "{ready}: {tries} {now:?}");
+        }
+        // One alone, of an image that nobody has seen, is tried whenever there is news.
+        let mut alone = starts.pace(&Kind::new("node", "other", 1));
+        assert!(alone.first.is_zero() && alone.restart(Duration::ZERO));
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Tries {
         Self {
             since: now,
             next: now,
-            pace: Pace::unknown(),
+            pace: Pace::unknown_alone(),
             kind: None,
             count: 0,
             runs: runs(facts),

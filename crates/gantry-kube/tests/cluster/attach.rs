@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use gantry_core::Ending;
 use gantry_core::ending::StartSetting;
-use gantry_kube::{AgentStream, AttachError, AttachRequest, ExecEnd, HelperBinaries, HelperBinary, Purpose, limits};
+use gantry_kube::{
+    AgentStream, AttachError, AttachRequest, ExecEnd, HelperBinaries, HelperBinary, PackedHelper, Purpose, limits,
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -27,7 +29,15 @@ async fn connect(world: &World, pod: &Value, purpose: Purpose) -> Result<AgentSt
     let cluster = world.cluster();
     let helper = HelperBinaries::new()
         .with("amd64", HelperBinary::new(vec![7; 200_000]))
-        .with("arm64", HelperBinary::new(vec![9; 100_000]));
+        .with("arm64", HelperBinary::new(vec![9; 100_000]))
+        .with(
+            "ppc64le",
+            HelperBinary::new(vec![1; 100_000]).with_packed(PackedHelper {
+                receiver: vec![2; 30_000].into(),
+                receiver_gzip: None,
+                helper: vec![3; 50_000].into(),
+            }),
+        );
     let request = AttachRequest {
         pod: &pod,
         watch: cluster.watch_pod(&pod),
@@ -118,6 +128,17 @@ async fn a_helper_is_pushed_where_there_is_none() {
     assert_eq!(&hello, b"hello");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_packed_helper_follows_what_unpacks_it() {
+    let (world, pod) = world([Exec::Push("ppc64le")]);
+    let mut stream = connect(&world, &pod, Purpose::Start).await.unwrap();
+    assert_eq!(world.lock().pushed, vec![2; 30_000]);
+    assert_eq!(world.lock().unpacked, vec![3; 50_000]);
+    let mut hello = [0; 5];
+    stream.read_exact(&mut hello).await.unwrap();
+    assert_eq!(&hello, b"hello");
+}
+
 /// The node's architecture decides, in one exec as ever.
 #[tokio::test(start_paused = true)]
 async fn a_node_of_another_architecture_gets_its_helper() {
@@ -130,7 +151,10 @@ async fn a_node_of_another_architecture_gets_its_helper() {
 #[tokio::test(start_paused = true)]
 async fn a_push_that_cannot_work_says_why() {
     let error = refused([Exec::Push("riscv64")]).await;
-    assert_eq!(error, AttachError::NoHelperFor { machine: "riscv64".into(), available: "aarch64, x86_64".into() });
+    assert_eq!(
+        error,
+        AttachError::NoHelperFor { machine: "riscv64".into(), available: "aarch64, ppc64le, x86_64".into() }
+    );
     let said = error.to_string();
     assert!(said.contains("install gantry-helper-riscv64 of this release beside the runner's program"), "{said}");
     let error = refused([Exec::DiskFull(50_000)]).await;
@@ -262,7 +286,8 @@ async fn an_agent_with_a_plan_is_reached_while_its_pod_is_being_deleted() {
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_pods_is_reached_within_seconds() {
     let world = World::default();
-    let mut execs = vec![NOT_YET; 300];
+    // As many as three tries of each pod.
+    let mut execs = vec![NOT_YET; 180];
     execs.push(Exec::Bridge);
     world.lock().execs.extend(execs);
     let cluster = world.cluster();

@@ -71,6 +71,8 @@ pub(crate) struct State {
     pub(crate) execs: VecDeque<Exec>,
     /// Bytes that were pushed.
     pub(crate) pushed: Vec<u8>,
+    /// Those that came behind, after the first ones had been taken.
+    pub(crate) unpacked: Vec<u8>,
     /// Execs whose connection has ended.
     pub(crate) closed_execs: usize,
 }
@@ -330,8 +332,13 @@ impl World {
             Exec::Bridge => bridge(socket).await,
             Exec::Push(machine) => {
                 say(&mut socket, 1, format!("gantry-push {machine}\n").as_bytes()).await;
-                let pushed = receive(&mut socket, usize::MAX).await;
+                let (pushed, packed) = receive(&mut socket, usize::MAX).await;
                 self.lock().pushed = pushed;
+                if packed > 0 {
+                    say(&mut socket, 1, b"gantry-push-on\n").await;
+                    let unpacked = receive_bytes(&mut socket, packed).await;
+                    self.lock().unpacked = unpacked;
+                }
                 bridge(socket).await;
             }
             Exec::DiskFull(room) => {
@@ -383,22 +390,38 @@ fn is_hidden(pod: &Value) -> bool {
 }
 
 /// Takes the size line and then that many bytes, or `room` bytes if that is less.
-async fn receive(socket: &mut Socket, room: usize) -> Vec<u8> {
+async fn receive(socket: &mut Socket, room: usize) -> (Vec<u8>, usize) {
     let mut input = Vec::new();
     loop {
         if let Some(end) = input.iter().position(|byte| *byte == b'\n') {
             let line = std::str::from_utf8(&input[..end]).unwrap();
-            let size: usize = line.strip_suffix(" plain").unwrap().parse().unwrap();
+            let (size, packed) = line.split_once(" plain").unwrap();
+            let size: usize = size.parse().unwrap();
             if input.len() > end + size.min(room) {
-                return input.split_off(end + 1);
+                let packed = packed.strip_prefix(' ').map_or(0, |packed| packed.parse().unwrap());
+                return (input.split_off(end + 1), packed);
             }
         }
-        match socket.next().await {
-            Some(Ok(Message::Binary(bytes))) if bytes[0] == 0 => input.extend_from_slice(&bytes[1..]),
-            Some(Ok(_)) => {}
-            _ => return input,
+        if !more(socket, &mut input).await {
+            return (input, 0);
         }
     }
+}
+
+async fn receive_bytes(socket: &mut Socket, count: usize) -> Vec<u8> {
+    let mut input = Vec::new();
+    while input.len() < count && more(socket, &mut input).await {}
+    input
+}
+
+/// Adds what comes next; nothing does when the connection has ended.
+async fn more(socket: &mut Socket, input: &mut Vec<u8>) -> bool {
+    match socket.next().await {
+        Some(Ok(Message::Binary(bytes))) if bytes[0] == 0 => input.extend_from_slice(&bytes[1..]),
+        Some(Ok(_)) => {}
+        _ => return false,
+    }
+    true
 }
 
 async fn bridge(mut socket: Socket) {

@@ -33,8 +33,10 @@ pub(super) struct Schedule {
     pub(super) want: Option<(u64, Instant)>,
     pub(super) failures: u32,
     pub(super) mismatches: u32,
-    /// When the last request failed, if that was a PATCH.
+    /// When the last PATCH failed, unless a PUT has failed since.
     pub(super) patch_failed: Option<Instant>,
+    /// GitLab has taken a PUT since the last PATCH that it took: only the log is refused.
+    pub(super) only_log_fails: bool,
     /// When output came last.
     heard: Option<Instant>,
     patches: Allowance,
@@ -57,6 +59,7 @@ impl Schedule {
             failures: 0,
             mismatches: 0,
             patch_failed: None,
+            only_log_fails: false,
             heard: None,
             patches: Allowance::new(limits::PATCHES, now),
             after_silence: Allowance::new(limits::AFTER_SILENCE, now),

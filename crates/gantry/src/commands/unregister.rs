@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use gantry_config::edit::RunnerRef;
 use gantry_core::Secret;
 use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
@@ -66,8 +67,14 @@ pub(crate) fn main(args: UnregisterArgs) -> anyhow::Result<ExitCode> {
     let entries = file.entries();
     let runtime = runtime()?;
     if args.all_runners {
-        let mut gone = Vec::new();
+        let mut gone: Vec<&RunnerRef> = Vec::new();
         for entry in &entries {
+            // Entries of one token are one runner manager, and GitLab lets it go once.
+            let is_same = |other: &&RunnerRef| (&other.url, &other.token) == (&entry.runner.url, &entry.runner.token);
+            if gone.iter().any(is_same) {
+                gone.push(&entry.runner);
+                continue;
+            }
             match runtime.block_on(unregister(entry, &tls, &path)) {
                 Ok(()) => gone.push(&entry.runner),
                 Err(error) => tracing::error!("{} stays: {}", describe(entry), chain(error.as_ref())),
@@ -106,7 +113,8 @@ async fn unregister(entry: &Entry, tls: &TlsFiles, config: &Path) -> anyhow::Res
     let system_id = if is_created(token) { gantry_daemon::system_id(config)? } else { String::new() };
     let answer = tokio::time::timeout(WAIT, coordinator::unregister(&client, token, &system_id)).await;
     answer.with_context(|| format!("GitLab did not answer in {} s", WAIT.as_secs()))?.map_err(refused)?;
-    tracing::info!(runner = short_token(token.expose()), "Unregistering runner from GitLab succeeded");
+    let what = if is_created(token) { "runner manager" } else { "runner" };
+    tracing::info!(runner = short_token(token.expose()), "Unregistering {what} from GitLab succeeded");
     Ok(())
 }
 

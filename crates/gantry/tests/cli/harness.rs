@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::Once;
 use std::time::Duration;
 
-use gantry_sim_gitlab::{Config, SimGitlab, Timing};
+use gantry_sim_gitlab::{Config, Settings, SimGitlab, Timing};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -18,6 +18,9 @@ pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// With this token runners may register.
 pub(crate) const REGISTRATION_TOKEN: &str = "FoN6VUuscn2tfbHJwdsada";
+
+/// An administrator's token, for tokens of runners.
+pub(crate) const ACCESS_TOKEN: &str = "glpat-administrator";
 
 /// A GitLab.
 pub(crate) struct GitLab {
@@ -41,6 +44,7 @@ impl GitLab {
         });
         let config = Config {
             registration_token: registration_token.map(str::to_owned),
+            settings: Settings { access_token: Some(ACCESS_TOKEN.to_owned()), ..Settings::default() },
             timing: Timing { long_poll: Duration::from_millis(300), ..Timing::default() },
             ..Config::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         };

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use crate::harness::{GitLab, Home, REGISTRATION_TOKEN};
+use crate::harness::{ACCESS_TOKEN, GitLab, Home, REGISTRATION_TOKEN};
 
 /// A registration with a registration token, as a shell script outside the cluster has it.
 fn with_registration_token<'a>(gitlab: &'a GitLab, token: &'a str) -> Vec<&'a str> {
@@ -61,7 +61,9 @@ async fn with_a_registration_token() {
     home.gantry(&["unregister", "--name", "other"]).await.failed(&["\"other\" is not in config"]);
     assert_eq!(home.config_text(), config);
 
-    home.gantry(&["unregister", "-n", "kubernetes-runner"]).await.succeeded(&["Updated"]);
+    home.gantry(&["unregister", "-n", "kubernetes-runner"])
+        .await
+        .succeeded(&["Unregistering runner from GitLab succeeded", "Updated"]);
     assert!(gitlab.runner("kubernetes-runner").await.is_none());
     assert!(!home.config_text().contains("[[runners]]"));
     home.gantry(&["verify"]).await.succeeded(&["there is no runner"]);
@@ -71,16 +73,21 @@ async fn with_a_registration_token() {
 #[tokio::test]
 async fn with_the_token_of_a_created_runner() {
     let (gitlab, home) = (GitLab::start().await, Home::new());
-    home.gantry(&with_runner_token(&gitlab)).await.succeeded(&["Runner registered successfully."]);
+    let said = ["Verifying runner... is valid", "Runner registered successfully."];
+    home.gantry(&with_runner_token(&gitlab)).await.succeeded(&said);
     assert_eq!(gitlab.managers().await.len(), 1);
     home.gantry(&["verify", "-token", &gitlab.runner_token]).await.succeeded(&["is valid"]);
     assert_eq!(gitlab.managers().await.len(), 1, "the same manager asks again");
     home.gantry(&with_runner_token(&gitlab)).await.succeeded(&["already"]);
     assert_eq!(home.config_text().matches("[[runners]]").count(), 2);
-    home.gantry(&["unregister", "--all-runners"]).await.succeeded(&["stays", "Updated"]);
+    let said = home
+        .gantry(&["unregister", "--all-runners"])
+        .await
+        .succeeded(&["Unregistering runner manager from GitLab succeeded", "Updated"]);
+    assert!(!said.text.contains("stays"), "entries of one token are one runner manager: {}", said.text);
     assert_eq!(gitlab.managers().await, [""; 0]);
     assert!(gitlab.runner("preset runner").await.is_some(), "only the manager goes");
-    assert_eq!(home.config_text().matches("[[runners]]").count(), 1);
+    assert!(!home.config_text().contains("[[runners]]"));
     assert_eq!(gitlab.shows("violations").await, [json!(null); 0]);
 }
 
@@ -190,4 +197,65 @@ async fn nothing_to_unregister() {
     home.gitlab_runner(&["register", "--help"])
         .await
         .succeeded(&["--kubernetes-bearer_token", "[$KUBERNETES_BEARER_TOKEN]"]);
+}
+
+/// Command lines, and what GitLab Runner 17.9.3 sent for them to the same simulator, one after the
+/// other: method, path, the answer's status and the body without tokens and `info`.
+const OF_GITLAB_RUNNER: &[(&str, &[&str])] = &[
+    (
+        "register --registration-token REGISTRATION --name two --tag-list x,y --run-untagged --locked=false --access-level ref_protected --paused --maximum-timeout 900 --maintenance-note note",
+        &[
+            r#"POST /api/v4/runners 201 {"access_level":"ref_protected","description":"two","locked":false,"maintenance_note":"note","maximum_timeout":900,"paused":true,"run_untagged":true,"tag_list":"x,y"}"#,
+        ],
+    ),
+    (
+        "register --registration-token REGISTRATION --name plain --tag-list t1",
+        &[
+            r#"POST /api/v4/runners 201 {"description":"plain","locked":true,"paused":false,"run_untagged":false,"tag_list":"t1"}"#,
+        ],
+    ),
+    ("register --token CREATED --name one", &[r#"POST /api/v4/runners/verify 200 {"system_id":"ID"}"#]),
+    ("list", &[]),
+    ("verify --name one", &[r#"POST /api/v4/runners/verify 200 {"system_id":"ID"}"#]),
+    ("reset-token --name two", &["POST /api/v4/runners/reset_authentication_token 201 {}"]),
+    ("reset-token --name two --pat ADMIN", &["POST /api/v4/runners/2/reset_authentication_token 201 null"]),
+    ("unregister --name two", &["DELETE /api/v4/runners 204 {}"]),
+    ("unregister --name two", &[]),
+    ("unregister --name one", &[r#"DELETE /api/v4/runners/managers 204 {"system_id":"ID"}"#]),
+    ("unregister --all-runners", &["DELETE /api/v4/runners 204 {}"]),
+    ("unregister --all-runners", &[]),
+];
+
+#[tokio::test]
+async fn gitlab_is_asked_for_what_gitlab_runner_asks_it_for() {
+    let (gitlab, home) = (GitLab::start().await, Home::new());
+    let mut seen = 0;
+    for (line, expected) in OF_GITLAB_RUNNER {
+        let words = line.split(' ').map(|word| match word {
+            "REGISTRATION" => REGISTRATION_TOKEN,
+            "CREATED" => &gitlab.runner_token,
+            "ADMIN" => ACCESS_TOKEN,
+            word => word,
+        });
+        let where_to = ["--non-interactive", "--url", &gitlab.url, "--executor", "kubernetes"];
+        let is_registration = line.starts_with("register");
+        let words: Vec<&str> = words.chain(where_to.into_iter().filter(|_| is_registration)).collect();
+        home.gitlab_runner(&words).await;
+        let requests = gitlab.shows("requests").await;
+        let asked: Vec<String> = requests[seen..].iter().map(asked).collect();
+        assert_eq!(asked, *expected, "{line}");
+        seen = requests.len();
+    }
+}
+
+/// A request of the simulator's journal in one line.
+fn asked(request: &serde_json::Value) -> String {
+    let mut body = request["body"].clone();
+    if let Some(keys) = body.as_object_mut() {
+        keys.remove("token");
+        keys.remove("info");
+        keys.entry("system_id").and_modify(|id| *id = json!("ID"));
+    }
+    let word = |key: &str| request[key].as_str().unwrap_or_default();
+    format!("{} {} {} {body}", word("method"), word("path"), request["status"])
 }

@@ -1,7 +1,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -34,6 +34,15 @@ impl Container {
         self.root.path().join("agent/gantry-helper")
     }
 
+    /// With busybox's shell, and busybox as all programs.
+    fn run_busybox(&self) -> Child {
+        let bin = self.root.path().join("bin");
+        for name in ["sh", "uname", "head", "gzip", "wc", "chmod", "mv", "rm", "tee", "cat"] {
+            symlink("/bin/busybox", bin.join(name)).unwrap();
+        }
+        self.run(&bin.join("sh").display().to_string())
+    }
+
     fn run(&self, shell: &str) -> Child {
         let mut words = command();
         assert_eq!(words.get(5).map(String::as_str), Some(layout::PUSHED_BINARY));
@@ -53,6 +62,10 @@ impl Container {
             .unwrap()
     }
 }
+
+/// Stands for `gantry-unpack`: what it takes is the helper as it is.
+const RECEIVER: &str = "#!/bin/sh\nrm -f \"$2\"\n[ \"$(head -c \"$1\" | tee \"$2\" | wc -c)\" -eq \"$1\" ] || {\n\
+    echo 'not whole'\nexit 1\n}\nchmod 755 \"$2\" && mv -f \"$2\" \"$3\"\n";
 
 fn program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
@@ -92,16 +105,68 @@ fn a_binary_is_asked_for_taken_and_started() {
     }
 }
 
-/// `BINARY` as gzip packs it.
-fn packed() -> Vec<u8> {
+/// A program as gzip packs it.
+fn packed(program: &str) -> Vec<u8> {
     let mut gzip = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    gzip.stdin.take().unwrap().write_all(BINARY.as_bytes()).unwrap();
+    gzip.stdin.take().unwrap().write_all(program.as_bytes()).unwrap();
     gzip.wait_with_output().unwrap().stdout
+}
+
+/// Busybox takes more than it is asked for (`head`), so what comes behind must wait.
+#[test]
+fn a_helper_in_two_parts_is_unpacked_by_the_first() {
+    let has_busybox = Command::new("/bin/busybox").arg("true").status().is_ok_and(|status| status.success());
+    for shell in shells().chain(has_busybox.then_some("busybox")) {
+        for form in [PLAIN, GZIP] {
+            let container = Container::new();
+            let first = if form == GZIP { packed(RECEIVER) } else { RECEIVER.into() };
+            let mut child = if shell == "busybox" { container.run_busybox() } else { container.run(shell) };
+            assert!(matches!(FirstLine::parse(&line(&mut child)), FirstLine::Push { has_gzip: true, .. }));
+            let mut input = child.stdin.take().unwrap();
+            writeln!(input, "{} {form} {}", first.len(), BINARY.len()).unwrap();
+            input.write_all(&first).unwrap();
+            input.flush().unwrap();
+            assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Continue, "{shell}, {form}");
+            input.write_all(BINARY.as_bytes()).unwrap();
+            input.flush().unwrap();
+            assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Bridge("1".into()), "{shell}, {form}");
+            input.write_all(b"frames\n").unwrap();
+            drop(input);
+            assert_eq!(line(&mut child), "frames");
+            assert!(child.wait().unwrap().success());
+            assert_eq!(fs::read_to_string(container.pushed()).unwrap(), BINARY);
+            assert_eq!(fs::read_dir(container.root.path().join("agent")).unwrap().count(), 1, "{shell}, {form}");
+        }
+    }
+}
+
+#[test]
+fn problems_of_two_parts_are_one_line() {
+    let container = Container::new();
+    let said = |first: &str, given: &str| {
+        let mut child = container.run("sh");
+        line(&mut child);
+        let mut input = child.stdin.take().unwrap();
+        write!(input, "{} plain {}\n{first}", first.len(), BINARY.len()).unwrap();
+        assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Continue);
+        // It may have stopped reading by then.
+        let _ = input.write_all(given.as_bytes());
+        drop(input);
+        let FirstLine::Failure(said) = FirstLine::parse(&line(&mut child)) else { panic!("no failure") };
+        assert!(line(&mut child).is_empty() && !child.wait().unwrap().success());
+        assert_eq!(fs::read_dir(container.root.path().join("agent")).unwrap().count(), 0);
+        said
+    };
+    assert_eq!(said(RECEIVER, "half"), "not whole");
+    let broken = said("#!/bin/sh\necho first; echo second; exit 126\n", BINARY);
+    assert!(broken.contains("cannot be started from") && broken.ends_with("perhaps: first second"), "{broken}");
+    let foreign = said("\u{7f}ELF for another machine", BINARY);
+    assert!(foreign.contains("cannot be started from"), "{foreign}");
 }
 
 #[test]
 fn a_compressed_binary_is_unpacked_on_arrival() {
-    let packed = packed();
+    let packed = packed(BINARY);
     for shell in shells() {
         let container = Container::new();
         let mut child = container.run(shell);

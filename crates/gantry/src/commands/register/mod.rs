@@ -165,7 +165,7 @@ impl Parts {
             Some(answer) => answer?,
             None => bail!("interrupted before GitLab answered: look there for a runner without contact"),
         };
-        tracing::info!(runner = short_token(registered.token.expose()), "Registering runner... succeeded");
+        tracing::info!(runner = short_token(registered.token.expose()), "{}", way.succeeded());
         let written = if is_interrupted { Err(anyhow::anyhow!("interrupted")) } else { self.write(&registered) };
         match written {
             Ok(()) => {

@@ -26,6 +26,16 @@ impl TokenKind {
             Self::RegistrationToken(token) | Self::Created(token) | Self::Existing(token) => token,
         }
     }
+
+    /// What is said when GitLab has taken it (GitLab Runner 19.4): a token that was there before is
+    /// only verified.
+    pub(super) fn succeeded(&self) -> &'static str {
+        match self {
+            Self::RegistrationToken(_) => "Registering runner... succeeded",
+            Self::Created(_) => "Verifying runner... is valid",
+            Self::Existing(_) => "Verifying runner... is alive",
+        }
+    }
 }
 
 /// Chooses the way, and checks that what only works with a registration token is not asked for

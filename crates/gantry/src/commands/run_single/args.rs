@@ -52,6 +52,8 @@ pub(super) fn all() -> Vec<Flag> {
 
 impl Args for RunSingleArgs {
     fn augment_args(command: Command) -> Command {
+        // Many names are longer than half a line.
+        let command = command.next_line_help(true);
         let command = all().into_iter().fold(command, |command, flag| command.arg(arg(flag)));
         let other = Arg::new(OTHER_EXECUTOR).long(OTHER_EXECUTOR).action(ArgAction::Append).hide(true);
         let words = Arg::new(WORDS).num_args(0..).trailing_var_arg(true).hide(true);

@@ -18,7 +18,7 @@ fn comes_back(archive: &[u8], old: i64, late: i64) {
     assert_eq!(unpack_bytes(archive, project.path()).unwrap(), ENTRIES);
     let at = |name: &[u8]| project.path().join("t").join(OsStr::from_bytes(name));
     let deep = ["d".repeat(100).as_str(); 4].join("/") + "/deep";
-    let (text, long) = (b"0123456789abcdef".repeat(30_000), "n".repeat(250));
+    let (text, long, zeros) = (b"0123456789abcdef".repeat(30_000), "n".repeat(250), vec![0; 300_000]);
     let files: [(&[u8], &[u8], u32, i64); 16] = [
         (b"plain", b"hello\n", 0o644, TIME),
         (b"hard", b"hello\n", 0o644, TIME),
@@ -35,7 +35,7 @@ fn comes_back(archive: &[u8], old: i64, late: i64) {
         (long.as_bytes(), b"x", 0o644, TIME),
         (b"before-1970", b"x", 0o644, old),
         (b"in-2255", b"x", 0o644, late),
-        (b"zeros", &[0; 300_000], 0o644, TIME),
+        (b"zeros", &zeros, 0o644, TIME),
         (b"text", &text, 0o644, TIME),
     ];
     for (name, content, mode, time) in files {
