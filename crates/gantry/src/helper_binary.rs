@@ -175,6 +175,7 @@ fn kept(path: &Path, extension: &str, open: fn(&Path, &Path) -> io::Result<Optio
     }
     None
 }
+
 /// Puts the same program into the directory of a new image, for simulated containers that are
 /// started from it: nothing is pushed then.
 #[cfg(feature = "sim")]
