@@ -13,6 +13,9 @@ use crate::bench::{BOUND, Bench, HELPER};
 /// Between two tries of an exec of a pod that starts alone: fine enough for what is measured.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Longer than a try takes: one of a container that just starts may never be answered.
+const TRY: Duration = Duration::from_secs(5);
+
 /// Volume of the pod, as a job's builds are on one.
 pub(crate) const VOLUME: &str = "/bench";
 
@@ -57,7 +60,11 @@ impl<'a> BarePod<'a> {
         bench.world.kube.create_pod(&bench.runner.namespace, &pod).await?;
         let mut pod = Self { bench, name, first_byte: 0.0 };
         let first = async {
-            while !pod.exec("echo x").await.is_ok_and(|text| text == "x\n") {
+            loop {
+                let said = timeout(TRY, pod.exec("echo x")).await;
+                if matches!(said, Ok(Ok(text)) if text == "x\n") {
+                    break;
+                }
                 sleep(pause).await;
             }
         };
