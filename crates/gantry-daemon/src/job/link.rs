@@ -57,6 +57,9 @@ pub(super) struct Link {
     pub(super) hello: Option<Box<Hello>>,
     /// The agent was asked to send its trace.
     pub(super) follows: bool,
+    /// What waits until the agent has granted what the greeting asks for, if it has not: whoever
+    /// says anything else before is taken for a manager of the first version, which cannot greet.
+    held: Option<Vec<Frame>>,
 }
 
 impl Link {
@@ -70,17 +73,32 @@ impl Link {
         let give_up = CancellationToken::new();
         let talk = run(stream, orders, frames, give_up.clone());
         let stop = give_up.clone().drop_guard();
-        (Self { outgoing, incoming, give_up, stop, hello: None, follows: false }, talk)
+        (Self { outgoing, incoming, give_up, stop, hello: None, follows: false, held: Some(Vec::new()) }, talk)
     }
 
     /// Sends a frame. A connection that is too slow for the little that a job has to say is given
     /// up; what it did not take is said again on the next one.
-    pub(super) fn send(&self, frame: Frame) {
+    pub(super) fn send(&mut self, frame: Frame) {
         let is_dispensable = matches!(frame, Frame::Acked(_));
+        if let Some(held) = self.held.as_mut().filter(|_| !matches!(frame, Frame::Greet(_))) {
+            if held.len() >= OUTGOING {
+                self.give_up.cancel();
+            } else if !is_dispensable {
+                held.push(frame);
+            }
+            return;
+        }
         if let Err(TrySendError::Full(_)) = self.outgoing.try_send(Box::new(frame))
             && !is_dispensable
         {
             self.give_up.cancel();
+        }
+    }
+
+    /// The agent knows who we are, and takes what we say.
+    pub(super) fn granted(&mut self) {
+        for frame in self.held.take().unwrap_or_default() {
+            self.send(frame);
         }
     }
 
@@ -91,9 +109,11 @@ impl Link {
 
     /// Says that somebody else may have the agent now, and closes the connection behind that.
     pub(super) async fn release(self) {
-        let Self { outgoing, mut incoming, stop, .. } = self;
+        let Self { outgoing, mut incoming, stop, held, .. } = self;
         let said = async {
-            let _ = outgoing.send(Box::new(Frame::Release)).await;
+            if held.is_none() {
+                let _ = outgoing.send(Box::new(Frame::Release)).await;
+            }
             drop(outgoing);
             while incoming.recv().await.is_some() {}
         };
@@ -242,6 +262,7 @@ async fn silence(doubt: &Doubt, settled: u32) {
 mod tests {
     use bytes::Bytes;
     use gantry_core::Ending;
+    use gantry_wire::frame::{Claim, Greeting, Offset, Protocols};
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
@@ -267,10 +288,50 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nothing_is_said_before_the_agent_has_granted_what_the_greeting_asks_for() {
+        let greeting = || {
+            let (version, manager) = ("1".to_owned(), "a".to_owned());
+            Frame::Greet(Greeting { protocols: Protocols::OURS, version, manager, claim: Claim::Resume })
+        };
+        let acked = |offset| Frame::Acked(Offset { offset });
+        for is_granted in [true, false] {
+            let (ours, mut theirs) = tokio::io::duplex(1024);
+            let (mut link, talk) = Link::over(ours);
+            link.send(acked(1));
+            link.send(Frame::Go);
+            link.send(greeting());
+            link.send(acked(2));
+            if is_granted {
+                link.granted();
+                link.send(acked(3));
+            }
+            let said = async {
+                let (mut said, mut sent, mut buffer) = (Vec::new(), FrameReader::default(), [0; 1024]);
+                loop {
+                    let count = theirs.read(&mut buffer).await.unwrap();
+                    if count == 0 {
+                        return said;
+                    }
+                    sent.push(&buffer[..count]);
+                    while let Some(frame) = sent.next_frame().unwrap() {
+                        said.push(frame);
+                    }
+                }
+            };
+            let (said, ()) = tokio::join!(said, async {
+                tokio::join!(link.release(), talk);
+            });
+            let all = if is_granted { vec![greeting(), Frame::Go, acked(3), Frame::Release] } else { vec![greeting()] };
+            assert_eq!(said, all);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_agent_that_is_told_to_fail_is_heard_soon_or_its_connection_is_given_up() {
         for answers in [false, true] {
             let (ours, mut theirs) = tokio::io::duplex(1024);
-            let (link, talk) = Link::over(ours);
+            let (mut link, talk) = Link::over(ours);
+            link.granted();
             link.send(Frame::Fail(Ending::Canceled));
             let started = Instant::now();
             let agent = async {

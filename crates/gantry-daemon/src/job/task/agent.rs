@@ -27,8 +27,8 @@ impl Task {
     }
 
     /// Sends a frame if there is a connection.
-    pub(super) fn send(&self, frame: Frame) {
-        if let Some(link) = &self.link {
+    pub(super) fn send(&mut self, frame: Frame) {
+        if let Some(link) = &mut self.link {
             link.send(frame);
         }
     }
@@ -46,6 +46,7 @@ impl Task {
             Frame::Hello(hello) => self.hello(hello),
             Frame::Granted(_) => {
                 if let Some(hello) = self.link.as_mut().and_then(|link| link.hello.take()) {
+                    self.granted();
                     self.meet(*hello);
                 }
             }
@@ -64,10 +65,19 @@ impl Task {
     /// The agent says who it is. One of the first version knows no claims.
     fn hello(&mut self, hello: Hello) {
         tracing::debug!(version = hello.version, epoch = hello.epoch, relay = ?hello.relay, "agent");
-        let Some(link) = self.link.as_mut().filter(|_| hello.protocols.is_some()) else { return self.meet(hello) };
+        let Some(link) = self.link.as_mut().filter(|_| hello.protocols.is_some()) else {
+            self.granted();
+            return self.meet(hello);
+        };
         let phase = hello.state.phase;
         link.hello = Some(Box::new(hello));
         self.step(Event::AgentMet(phase));
+    }
+
+    fn granted(&mut self) {
+        if let Some(link) = &mut self.link {
+            link.granted();
+        }
     }
 
     /// The agent is ours and says how far it is.

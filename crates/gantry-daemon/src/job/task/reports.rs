@@ -15,7 +15,7 @@ impl Task {
                 self.end_visits();
                 self.step(Event::CancelRequested);
             }
-            Report::WantFrom(offset) => match self.link.as_ref().filter(|link| link.follows) {
+            Report::WantFrom(offset) => match self.link.as_mut().filter(|link| link.follows) {
                 Some(link) => link.send(Frame::Follow(Offset { offset })),
                 None => self.feed.want(offset),
             },
