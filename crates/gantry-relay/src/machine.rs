@@ -164,13 +164,7 @@ impl Machine {
         if let Some(retry) = self.pace.retry.filter(|retry| now < *retry)
             && !self.is_states_turn()
         {
-            // What says that we live does not wait for a log that is refused.
-            let keep_alive = self.pace.keep_alive;
-            return match self.pace.only_log_fails && !self.must_acknowledge {
-                true if now >= keep_alive => Step::Put(JobUpdate::of(JobState::Running)),
-                true => Step::Wait(retry.min(keep_alive)),
-                false => Step::Wait(retry),
-            };
+            return Step::Wait(retry);
         }
         if self.must_acknowledge {
             return Step::Put(JobUpdate::of(JobState::Running));

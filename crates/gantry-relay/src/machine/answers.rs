@@ -14,7 +14,6 @@ use crate::report::{GoneReason, RelayEnd, Report};
 use crate::window::Window;
 
 const REFUSED_UNSAID: &str = "GitLab refuses updates (403) without saying that the job is over, as in maintenance mode";
-const LOG_REFUSED: &str = "GitLab, or a proxy before it, refuses the log (403 to PATCH) and takes other updates of the job (PUT): let PATCH of /api/v4/jobs/ through";
 
 impl Machine {
     /// Takes the answer to a PATCH.
@@ -63,8 +62,6 @@ impl Machine {
                 }
             }
             PatchOutcome::Conflict => self.fail("the log is locked by another request (409)".to_owned(), now),
-            // In maintenance mode a PUT is refused as well.
-            PatchOutcome::Forbidden if self.pace.only_log_fails => self.refused(LOG_REFUSED.to_owned(), now),
             PatchOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
             PatchOutcome::Later(error) | PatchOutcome::Unreachable(error) => self.fail(chain(&error), now),
             PatchOutcome::NotFound => self.refused("GitLab does not know the job (404)".to_owned(), now),
@@ -140,7 +137,7 @@ impl Machine {
     /// Takes the answer to a PUT.
     pub(crate) fn updated(&mut self, answer: UpdateAnswer, now: Instant) {
         let Some(Sent::Put { last }) = self.sent.take() else { return };
-        let patch_failed = self.pace.patch_failed.take();
+        self.pace.patch_failed = None;
         self.pace.request_ends(now);
         if let UpdateOutcome::Unreachable(error) = &answer.outcome {
             self.answer_timeout.failed(error);
@@ -150,22 +147,17 @@ impl Machine {
             return;
         }
         if last {
-            self.pace.only_log_fails = false;
             self.reported(answer.outcome, now);
         } else {
-            self.kept_alive(answer.outcome, patch_failed, now);
+            self.kept_alive(answer.outcome, now);
         }
     }
 
-    fn kept_alive(&mut self, outcome: UpdateOutcome, patch_failed: Option<Instant>, now: Instant) {
+    fn kept_alive(&mut self, outcome: UpdateOutcome, now: Instant) {
         match outcome {
             UpdateOutcome::Accepted | UpdateOutcome::NotYet | UpdateOutcome::TraceRejected => {
                 self.must_acknowledge = false;
-                if patch_failed.is_some() {
-                    self.lives(patch_failed, now);
-                } else {
-                    self.succeed(now);
-                }
+                self.succeed(now);
             }
             UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
             UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(chain(&error), now),
@@ -178,7 +170,6 @@ impl Machine {
             }
             other => self.fail(status_words(&other), now),
         }
-        self.pace.only_log_fails &= self.pace.patch_failed.is_some();
     }
 
     fn reported(&mut self, outcome: UpdateOutcome, now: Instant) {
@@ -223,29 +214,14 @@ impl Machine {
         false
     }
 
-    /// GitLab takes what says that we live. It may be back, so the log is tried at once; where it
-    /// is refused again, only the log fails, and its pauses go on growing.
-    fn lives(&mut self, patch_failed: Option<Instant>, now: Instant) {
-        self.pace.patch_failed = patch_failed;
-        if !std::mem::replace(&mut self.pace.only_log_fails, true) {
-            self.pace.retry = None;
-        }
-        self.answered(now);
-    }
-
     fn succeed(&mut self, now: Instant) {
         if self.pace.failures > 0 {
             self.outbox.put(Report::Trouble(None));
         }
+        self.answer_timeout.succeeded();
         self.pace.failures = 0;
         self.pace.patch_failed = None;
-        self.pace.only_log_fails = false;
         self.pace.retry = None;
-        self.answered(now);
-    }
-
-    fn answered(&mut self, now: Instant) {
-        self.answer_timeout.succeeded();
         self.pace.asked_at_waking = false;
         self.pace.keep_alive = now + schedule::keep_alive(self.job.pace.keep_alive, self.interval);
     }

@@ -33,10 +33,8 @@ pub(super) struct Schedule {
     pub(super) want: Option<(u64, Instant)>,
     pub(super) failures: u32,
     pub(super) mismatches: u32,
-    /// When the last PATCH failed, unless a PUT has failed since.
+    /// When the last request failed, if that was a PATCH.
     pub(super) patch_failed: Option<Instant>,
-    /// GitLab has taken a PUT since the last PATCH that it took: only the log is refused.
-    pub(super) only_log_fails: bool,
     /// When output came last.
     heard: Option<Instant>,
     patches: Allowance,
@@ -59,7 +57,6 @@ impl Schedule {
             failures: 0,
             mismatches: 0,
             patch_failed: None,
-            only_log_fails: false,
             heard: None,
             patches: Allowance::new(limits::PATCHES, now),
             after_silence: Allowance::new(limits::AFTER_SILENCE, now),

@@ -434,51 +434,6 @@ fn failures_wait_longer_and_longer_and_keep_everything() {
 }
 
 #[test]
-fn keep_alives_that_are_taken_do_not_hasten_pieces_that_are_refused() {
-    let mut bench = Bench::new(|_| {});
-    bench.give(0, "abc");
-    let (mut pieces, mut states) = (0, 0);
-    let mut last_trouble = None;
-    while bench.now - bench.start < Duration::from_mins(10) {
-        for report in bench.reports() {
-            let Report::Trouble(Some(why)) = report else { panic!("nothing is well yet: {report:?}") };
-            last_trouble = Some(why);
-        }
-        match bench.act().1 {
-            Step::Patch { .. } => {
-                pieces += 1;
-                bench.patched(PatchOutcome::Forbidden, None);
-            }
-            Step::Put(_) => {
-                states += 1;
-                bench.updated(UpdateOutcome::Accepted, None);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!((145..=151).contains(&states), "a cancel is heard of within 4 s: {states} in ten minutes");
-    assert!((10..=30).contains(&pieces), "and the pauses of the log grow to a minute: {pieces}");
-    let why = last_trouble.expect("a trouble");
-    assert!(why.contains("403") && why.contains("PATCH") && why.contains("proxy"), "{why}");
-
-    // The end comes without the log, as with any other refusal that waiting does not change.
-    bench.close(3);
-    let mut refusals = 0;
-    loop {
-        match bench.act().1 {
-            Step::Patch { .. } => {
-                refusals += 1;
-                bench.patched(PatchOutcome::Forbidden, None);
-            }
-            Step::Put(update) if update.state.is_final() => break,
-            Step::Put(_) => bench.updated(UpdateOutcome::Accepted, None),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(refusals, limits::FINAL_REFUSALS);
-}
-
-#[test]
 fn the_server_is_right_about_its_size() {
     // Behind us, inside of what is held: from there.
     let mut bench = Bench::new(|_| {});
