@@ -102,9 +102,9 @@ impl Link {
         }
     }
 
-    /// The way for frames that wait until there is room for them.
-    pub(super) fn outgoing(&self) -> mpsc::Sender<Box<Frame>> {
-        self.outgoing.clone()
+    /// The way for frames that wait until there is room for them, once the agent takes any.
+    pub(super) fn outgoing(&self) -> Option<mpsc::Sender<Box<Frame>>> {
+        self.held.is_none().then(|| self.outgoing.clone())
     }
 
     /// Says that somebody else may have the agent now, and closes the connection behind that.
@@ -301,6 +301,7 @@ mod tests {
             link.send(Frame::Go);
             link.send(greeting());
             link.send(acked(2));
+            assert!(link.outgoing().is_none());
             if is_granted {
                 link.granted();
                 link.send(acked(3));

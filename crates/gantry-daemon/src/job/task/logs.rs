@@ -70,7 +70,7 @@ impl Task {
     /// Who takes lines of containers: an agent that writes the trace.
     pub(super) fn taker_of_logs(&self) -> Option<mpsc::Sender<Box<Frame>>> {
         let is_open = self.logs.lines.is_some() && self.feed.is_agents() && self.outcome.verdict.is_none();
-        self.link.as_ref().filter(|_| is_open).map(Link::outgoing)
+        self.link.as_ref().filter(|_| is_open).and_then(Link::outgoing)
     }
 
     /// All services have started.
