@@ -138,21 +138,11 @@ impl Kube {
     /// # Errors
     /// Something of it exists already.
     pub async fn account(&self, namespace: &str) -> anyhow::Result<String> {
-        let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
         let core = format!("/api/v1/namespaces/{namespace}");
-        let rules = json!([{
-            "apiGroups": [""],
-            "resources": ["pods", "pods/exec"],
-            "verbs": ALL_VERBS,
-        }]);
         let name = json!({"name": ACCOUNT, "namespace": namespace});
-        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT});
-        let subjects = json!([{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}]);
         self.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace}})).await?;
         self.create(&format!("{core}/serviceaccounts"), &json!({"metadata": name})).await?;
-        self.create(&format!("{rbac}/roles"), &json!({"metadata": name, "rules": rules})).await?;
-        let binding = json!({"metadata": name, "roleRef": role, "subjects": subjects});
-        self.create(&format!("{rbac}/rolebindings"), &binding).await?;
+        self.allow(namespace, ACCOUNT, &["pods", "pods/exec"], &ALL_VERBS).await?;
         let request = json!({"spec": {"expirationSeconds": TOKEN_SECONDS}});
         let answer = self.create(&format!("{core}/serviceaccounts/{ACCOUNT}/token"), &request).await?;
         Ok(answer

@@ -81,10 +81,13 @@ impl Link {
     pub(super) fn send(&mut self, frame: Frame) {
         let is_dispensable = matches!(frame, Frame::Acked(_));
         if let Some(held) = self.held.as_mut().filter(|_| !matches!(frame, Frame::Greet(_))) {
-            if held.len() >= OUTGOING {
-                self.give_up.cancel();
-            } else if !is_dispensable {
+            if is_dispensable {
+                return;
+            }
+            if held.len() < OUTGOING {
                 held.push(frame);
+            } else {
+                self.give_up.cancel();
             }
             return;
         }

@@ -222,7 +222,8 @@ fn memory(flags: &Flags) -> io::Result<PathBuf> {
     let digest = Sha256::digest(cache.as_os_str().as_bytes());
     let name = digest.as_slice().first_chunk().map_or(0, |start| u128::from_be_bytes(*start));
     let all = std::env::temp_dir().join(format!("gantry-caches-{}", geteuid()));
-    for directory in [&all, &all.join(format!("{name:032x}"))] {
+    let own = all.join(format!("{name:032x}"));
+    for directory in [&all, &own] {
         match DirBuilder::new().mode(0o700).create(directory) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -233,7 +234,7 @@ fn memory(flags: &Flags) -> io::Result<PathBuf> {
             return Err(io::Error::other(text));
         }
     }
-    Ok(all.join(format!("{name:032x}")))
+    Ok(own)
 }
 
 /// Flags that stand for variables which the mover reads: scripts of the runner set those, people

@@ -136,7 +136,7 @@ impl Pace {
 
     /// Nothing is known of so many at once (as a power of two), but that none is quicker than this.
     fn unknown(quickest: Duration, crowd: u32) -> Self {
-        let pause = (limits::ATTACH_FIRST * 2_u32.saturating_pow(crowd.min(8))).min(limits::ATTACH_MOST);
+        let pause = limits::ATTACH_FIRST.saturating_mul(2_u32.saturating_pow(crowd)).min(limits::ATTACH_MOST);
         let first = quickest.saturating_sub(limits::ATTACH_EARLIER);
         Self { first, dense: None, pause, follows_news: crowd == 0 }
     }

@@ -3,7 +3,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -86,6 +86,18 @@ fn shells() -> impl Iterator<Item = &'static str> {
     ["sh", "dash", "bash"].into_iter().filter(|shell| Command::new(shell).args(["-c", ":"]).status().is_ok())
 }
 
+/// The rest of a push that goes well: the binary is in its place and nothing else beside it, and
+/// what follows it goes to the bridge, byte for byte.
+fn becomes_a_bridge(container: &Container, mut child: Child, mut input: ChildStdin, how: &str) {
+    assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Bridge("1".into()), "{how}");
+    input.write_all(b"frames\n").unwrap();
+    drop(input);
+    assert_eq!(line(&mut child), "frames");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(container.pushed()).unwrap(), BINARY);
+    assert_eq!(fs::read_dir(container.root.path().join("agent")).unwrap().count(), 1, "{how}");
+}
+
 #[test]
 fn a_binary_is_asked_for_taken_and_started() {
     for shell in shells() {
@@ -95,13 +107,7 @@ fn a_binary_is_asked_for_taken_and_started() {
         let mut input = child.stdin.take().unwrap();
         write!(input, "{}\n{BINARY}", BINARY.len()).unwrap();
         input.flush().unwrap();
-        assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Bridge("1".into()), "{shell}");
-        // What follows the binary goes to the bridge, byte for byte.
-        input.write_all(b"frames\n").unwrap();
-        drop(input);
-        assert_eq!(line(&mut child), "frames");
-        assert!(child.wait().unwrap().success());
-        assert_eq!(fs::read_dir(container.root.path().join("agent")).unwrap().count(), 1, "{shell}");
+        becomes_a_bridge(&container, child, input, shell);
     }
 }
 
@@ -129,13 +135,7 @@ fn a_helper_in_two_parts_is_unpacked_by_the_first() {
             assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Continue, "{shell}, {form}");
             input.write_all(BINARY.as_bytes()).unwrap();
             input.flush().unwrap();
-            assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Bridge("1".into()), "{shell}, {form}");
-            input.write_all(b"frames\n").unwrap();
-            drop(input);
-            assert_eq!(line(&mut child), "frames");
-            assert!(child.wait().unwrap().success());
-            assert_eq!(fs::read_to_string(container.pushed()).unwrap(), BINARY);
-            assert_eq!(fs::read_dir(container.root.path().join("agent")).unwrap().count(), 1, "{shell}, {form}");
+            becomes_a_bridge(&container, child, input, &format!("{shell}, {form}"));
         }
     }
 }
@@ -175,12 +175,7 @@ fn a_compressed_binary_is_unpacked_on_arrival() {
         writeln!(input, "{} gzip", packed.len()).unwrap();
         input.write_all(&packed).unwrap();
         input.flush().unwrap();
-        assert_eq!(FirstLine::parse(&line(&mut child)), FirstLine::Bridge("1".into()), "{shell}");
-        input.write_all(b"frames\n").unwrap();
-        drop(input);
-        assert_eq!(line(&mut child), "frames");
-        assert!(child.wait().unwrap().success());
-        assert_eq!(fs::read_to_string(container.pushed()).unwrap(), BINARY);
+        becomes_a_bridge(&container, child, input, shell);
     }
     let container = Container::new();
     let half = &packed[..packed.len() / 2];
