@@ -165,13 +165,16 @@ pub(super) fn help(command: &str) -> String {
          something to it or to others of its commands:\n\n"
     );
     for (name, takes, variable) in FLAGS {
-        let value = match takes {
+        text.extend(["  --", name]);
+        text.push_str(match takes {
             Takes::Value => " VALUE",
             Takes::Values => " VALUE (again for more)",
             Takes::Nothing => "",
-        };
-        let variable = if variable.is_empty() { String::new() } else { format!(" [${variable}]") };
-        text += &format!("  --{name}{value}{variable}\n");
+        });
+        if !variable.is_empty() {
+            text.extend([" [$", variable, "]"]);
+        }
+        text.push('\n');
     }
     text
 }
