@@ -257,13 +257,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 self.outgoing.advance(count);
             }
-            self.outgoing = match self.answer.take() {
-                Some(frame) => encode(frame).map_err(io::Error::other)?,
-                None => {
-                    self.outgoing = Bytes::new();
-                    return Poll::Ready(Ok(()));
-                }
-            };
+            self.outgoing = Bytes::new();
+            let Some(frame) = self.answer.take() else { return Poll::Ready(Ok(())) };
+            self.outgoing = encode(frame).map_err(io::Error::other)?;
         }
     }
 }
