@@ -26,7 +26,13 @@ const VARIANTS: [&[&str]; 6] = [
     &["sessionServer.enabled=true", "certsSecret=certs", "replicas=3"],
     &["jobNamespace=default", "readEvents=false", "takeOver=false", "rights.namespacePerJob=true"],
     &["tokenSecret=mine", "runnerToken=", "onTerminate=abort"],
-    &["kubernetes=cpu_request = \"100m\"", "runner=limit = 3", "global=check_interval = 5"],
+    &[
+        "kubernetes=cpu_request = \"100m\"",
+        "runner=limit = 3",
+        "global=check_interval = 5",
+        "gantry=fleet_concurrent = 40",
+        "imagePullSecrets[0]=registry",
+    ],
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -55,8 +61,7 @@ async fn values(world: Rc<World>) -> anyhow::Result<()> {
         let mut all = set(&least);
         // Literal values are words, and these are read as numbers and switches.
         all.extend(variant.iter().flat_map(|value| {
-            let is_word =
-                value.starts_with("kubernetes=") || value.starts_with("runner=") || value.starts_with("global=");
+            let is_word = ["kubernetes=", "runner=", "global=", "gantry="].iter().any(|key| value.starts_with(key));
             [if is_word { "--set-literal" } else { "--set" }, value]
         }));
         let mut lint = vec!["lint", "--strict", &chart];

@@ -101,7 +101,13 @@ fn the_chart_can_be_installed() {
     };
     let said = String::from_utf8_lossy(&linted.stdout).into_owned();
     assert!(linted.status.success(), "{said}");
-    let switches = ["metrics.alerts=true", "metrics.podMonitor=true", "sessionServer.enabled=true"];
+    let switches = [
+        "metrics.alerts=true",
+        "metrics.podMonitor=true",
+        "sessionServer.enabled=true",
+        "gantry=fleet_concurrent = 40",
+        "imagePullSecrets[0]=registry",
+    ];
     let more: Vec<&str> = ["template", "run"].into_iter().chain(switches.iter().flat_map(|on| ["--set", on])).collect();
     let made = helm(&more).expect("helm can be started");
     let text = String::from_utf8_lossy(&made.stdout).into_owned();
@@ -112,6 +118,9 @@ fn the_chart_can_be_installed() {
         "verbs: [create, get, list, watch, delete, patch]",
         "alert: GantryNotPolling",
         "advertise_address = \"$POD_IP:8093\"",
+        "      on_terminate = \"hand-over\"\n      fleet_concurrent = 40\n",
+        "      imagePullSecrets:\n        - name: \"registry\"\n      ",
+        "jobLabel: app.kubernetes.io/name",
     ] {
         assert!(text.contains(words), "{words:?} is not in:\n{text}");
     }

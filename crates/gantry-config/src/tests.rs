@@ -192,6 +192,7 @@ const NO_CLUSTER: &[(&str, &str)] = &[
     ("service_account = \"My Account\"\n", "service_account: \"My Account\" cannot be the name of an object"),
     ("image_pull_secrets = [\"a\", \"B_c\"]\n", "image_pull_secrets[1]: \"B_c\" cannot be the name"),
     ("node_selector = { \"a b\" = \"c\" }\n", "node_selector.\"a b\": is no name of a label"),
+    ("node_selector = { \"disk=ssd\" = \"\" }\n", "perhaps behind a domain and '/'; is disk:ssd meant?"),
     ("node_selector = { a = \"b c\" }\n", "node_selector.a: \"b c\" is no value of a label"),
     (
         "node_tolerations = { \"dedicated=ci\" = \"NoScheduled\" }\n",

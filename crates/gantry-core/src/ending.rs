@@ -319,7 +319,7 @@ impl Ending {
             Self::PodDeleted { pod } => format!("pod {pod:?} was deleted from outside while the job ran"),
             Self::PodDisrupted { pod, message } => format!("pod {pod:?} was ended by the cluster: {message}"),
             Self::ContainerOutOfMemory { container, limit } => {
-                format!("container {container} was OOM-killed: {}", more_memory(container, limit.as_deref()))
+                format!("container {container} was OOMKilled: {}", more_memory(container, limit.as_deref()))
             }
             Self::ContainerDied { container, exit_code, reason, entrypoint } => {
                 let hint = entrypoint.as_deref().map(of_entrypoint).unwrap_or_default();

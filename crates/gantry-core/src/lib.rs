@@ -1,7 +1,8 @@
 //! Words shared by all of Gantry: the job as GitLab describes it, its variables, how it can end,
 //! secrets, limits.
 //!
-//! This crate never does IO, knows no clock and no runtime. Start reading at [`job::JobSpec`].
+//! This crate never does IO, knows no clock and no runtime. Start reading at [`ending`];
+//! what GitLab hands out is [`job::JobSpec`].
 
 pub mod backoff;
 pub mod chance;

@@ -6,9 +6,11 @@
 //! `pods/exec`; where it has them, `patch` on `pods`, `get` on `pods/log`, `list` on `events`, and
 //! `create`, `update` and `delete` on `secrets` for jobs with logins for registries; and where the
 //! config asks for it, `create` on `poddisruptionbudgets`, `get` on `serviceaccounts` and
-//! `secrets`, and `create`, `list` and `delete` on `namespaces`. It spawns no task:
-//! [`Cluster::connect`] returns a [`Driver`] that the caller has to run. Start reading at
-//! [`Cluster`]; what a pod's status means is in [`facts`].
+//! `secrets`, `create`, `get`, `list` and `delete` on `namespaces`, and for pause pods `create`,
+//! `list`, `patch` and `delete` on `deployments` and `create` on `priorityclasses`. `doctor` also
+//! asks the API server for access reviews. It spawns no task: [`Cluster::connect`] returns a
+//! [`Driver`] that the caller has to run. Start reading at [`Cluster`]; what a pod's status means
+//! is in [`facts`].
 
 pub mod access;
 mod answers;

@@ -54,7 +54,7 @@ fn own(command: &str) -> Option<&'static [Status]> {
         ],
         "lint" => &[
             (SUCCESS, "The configuration has no errors; warnings it may have."),
-            (FAILURE, "It has errors, or cannot be read."),
+            (FAILURE, "It has errors, unknown keys among them (of which run only warns), or cannot be read."),
         ],
         "list" => &[(SUCCESS, "Always, also where the configuration cannot be read.")],
         "reset-token" | "unregister" => &[

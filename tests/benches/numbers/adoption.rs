@@ -26,7 +26,7 @@ const PRINT: &str = "i=0; while [ $i -lt 6000 ]; do echo \"line $i\"; i=$((i+1))
 const SETTINGS: &str =
     "[gantry]\n  self_report_after = \"1h\"\n  abandon_after = \"2h\"\n  ticket_key = \"the-key-of-the-benchmark\"\n";
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let count = bench.sizes.running;
     let mut runner = Runner::start(&bench.world, &options(count, KIND, None)).await?;
     bench.job(&runner, &trivial()).await?;
@@ -71,10 +71,11 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     }
     bench.world.no_pods(&runner).await?;
     let name = |what: &str| format!("{count} jobs run, manager killed: another one starts, {what}");
-    Ok(vec![
+    rows.extend([
         row(KIND, name("new lines of a job (each of them)"), Unit::Seconds, each, &[]),
         row(KIND, name("new lines of all jobs"), Unit::Seconds, all, &[]),
-    ])
+    ]);
+    Ok(())
 }
 
 /// How much of each log GitLab has.

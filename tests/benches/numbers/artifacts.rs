@@ -37,9 +37,8 @@ struct Moves {
     down: Vec<f64>,
 }
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let reference = bench.start_reference("artifacts-reference", FEW).await?;
-    let mut rows = Vec::new();
     for load in [one_large(bench.sizes.artifact_bytes), many_small(bench.sizes.artifact_files)] {
         let bare = BarePod::start(bench, format!("artifacts-{}", load.files)).await?;
         bare.timed(&format!("cd {VOLUME}; {}; tar -cf all.tar out", load.make)).await?;
@@ -63,7 +62,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             rows.extend(theirs.rows(&format!("{REFERENCE}{}", load.name), &read, &write));
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 impl Moves {

@@ -9,7 +9,7 @@ use crate::bench::{BOUND, Bench, progress, row, seconds, trivial};
 
 const KIND: &str = "boot";
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let count = bench.sizes.boots;
     // Makes the account and the configuration; its process is in the way.
     let runner = bench.start_runner(KIND, 1).await?;
@@ -27,5 +27,6 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         drop(process);
         progress(KIND, number, count);
     }
-    Ok(vec![row(KIND, "process started, asks for a job", Unit::Seconds, taken, &[])])
+    rows.push(row(KIND, "process started, asks for a job", Unit::Seconds, taken, &[]));
+    Ok(())
 }

@@ -62,10 +62,9 @@ struct Samples {
     memory: [f64; 2],
 }
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let helper = bench.world.binaries().gantry.with_file_name("gantry-helper");
     let (files, bytes) = (bench.sizes.moved_files, bench.sizes.moved_bytes);
-    let mut rows = Vec::new();
     for (name, make) in [
         (format!("{files} files"), Box::new(move |deps: &Path| many_small(deps, files)) as Make),
         (format!("{} mixed", size(bytes)), Box::new(move |deps: &Path| mixed(deps, bytes))),
@@ -88,7 +87,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         ]);
     }
     rows.extend(through_a_store(bench, helper, bytes / 4).await?);
-    Ok(rows)
+    Ok(())
 }
 
 type Make = Box<dyn Fn(&Path) -> anyhow::Result<()>>;

@@ -14,12 +14,12 @@ use crate::process::cpu_seconds;
 
 const KIND: &str = "cost";
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let mut rows = jobs(bench, &bench.runner, "").await?;
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    rows.extend(jobs(bench, &bench.runner, "").await?);
     if let Some(runner) = bench.start_reference("cost-reference", FEW).await? {
         rows.extend(jobs(bench, &runner, REFERENCE).await?);
     }
-    Ok(rows)
+    Ok(())
 }
 
 async fn jobs(bench: &Bench, runner: &Runner, whose: &str) -> anyhow::Result<Vec<Row>> {

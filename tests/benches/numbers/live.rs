@@ -16,7 +16,7 @@ const KIND: &str = "live";
 /// What the script prints after its silence.
 const AGAIN: &str = "again";
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let count = bench.sizes.repeats;
     let pod = BarePod::start(bench, "live".to_owned()).await?;
     let mut lines = Vec::new();
@@ -26,11 +26,11 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let starts = [pod.first_byte];
     pod.delete().await?;
     let reference = bench.start_reference("live-reference", FEW).await?;
-    let mut rows = jobs(bench, &bench.runner, "", &lines, &starts).await?;
+    rows.extend(jobs(bench, &bench.runner, "", &lines, &starts).await?);
     if let Some(runner) = &reference {
         rows.extend(jobs(bench, runner, REFERENCE, &lines, &starts).await?);
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// What the lines of one runner's jobs take. The floors are those of a line and of a start.

@@ -28,9 +28,8 @@ const STAMP: usize = 32;
 /// What the script prints at its end.
 const LAST: &str = "last byte";
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let reference = bench.start_reference("log-reference", FEW).await?;
-    let mut rows = Vec::new();
     for bytes in bench.sizes.logs {
         let floors = bare(bench, bytes).await?;
         rows.extend(jobs(bench, &bench.runner, "", bytes, &floors).await?);
@@ -38,7 +37,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             rows.extend(jobs(bench, runner, REFERENCE, bytes, &floors).await?);
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// What so large logs of one runner's jobs take. The floors are those of [`bare`].

@@ -93,23 +93,22 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     let mut run = Run::new(Timestamp::now().round(jiff::Unit::Second)?.to_string(), bench.ground());
     let mut failed = Vec::new();
     for (kind, _) in KINDS.iter().filter(|(kind, _)| options.wants(kind)) {
-        let rows = match *kind {
-            "boot" => boot::measure(&bench).await,
-            "start" => start::measure(&bench).await,
-            "cost" => cost::measure(&bench).await,
-            "live" => live::measure(&bench).await,
-            "log" => log::measure(&bench).await,
-            "many" => many::measure(&bench).await,
-            "manager" => manager::measure(&bench).await,
-            "adoption" => adoption::measure(&bench).await,
-            "artifacts" => artifacts::measure(&bench).await,
-            "caches" => caches::measure(&bench).await,
-            _ => movers::measure(&bench).await,
+        let measured = match *kind {
+            "boot" => boot::measure(&bench, &mut run.rows).await,
+            "start" => start::measure(&bench, &mut run.rows).await,
+            "cost" => cost::measure(&bench, &mut run.rows).await,
+            "live" => live::measure(&bench, &mut run.rows).await,
+            "log" => log::measure(&bench, &mut run.rows).await,
+            "many" => many::measure(&bench, &mut run.rows).await,
+            "manager" => manager::measure(&bench, &mut run.rows).await,
+            "adoption" => adoption::measure(&bench, &mut run.rows).await,
+            "artifacts" => artifacts::measure(&bench, &mut run.rows).await,
+            "caches" => caches::measure(&bench, &mut run.rows).await,
+            _ => movers::measure(&bench, &mut run.rows).await,
         };
-        match rows {
-            Ok(rows) => run.rows.extend(rows),
-            // The other kinds say something without this one.
-            Err(error) => failed.push(format!("{kind}: {error:#}")),
+        if let Err(error) = measured {
+            // The other kinds, and what this one has measured before, say something without it.
+            failed.push(format!("{kind}: {error:#}"));
         }
     }
     print!("{}", run.table(earlier.as_ref()));

@@ -42,16 +42,16 @@ fn printing(pause: &str) -> String {
     )
 }
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let count = bench.sizes.running;
     let runner = bench.start_runner("manager", count).await?;
     bench.job(&runner, &trivial()).await?;
-    let mut rows = taken(bench, &runner, "").await?;
+    rows.extend(taken(bench, &runner, "").await?);
     drop(runner);
     if let Some(runner) = bench.start_reference("manager-reference", count).await? {
         rows.extend(taken(bench, &runner, REFERENCE).await?);
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// What one manager takes, and our agents with it.

@@ -18,9 +18,9 @@ const KIND: &str = "many";
 /// `concurrent` of the runner that does one after the other.
 const AT_A_TIME: usize = 10;
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let runner = bench.start_runner("ten", AT_A_TIME).await?;
-    let mut rows = vec![jobs_a_minute(bench, &runner, "").await?];
+    rows.push(jobs_a_minute(bench, &runner, "").await?);
     drop(runner);
     if let Some(runner) = bench.start_pushing_runner("ten-pushed", AT_A_TIME).await? {
         rows.push(jobs_a_minute(bench, &runner, ", the helper pushed").await?);
@@ -37,7 +37,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     if let Some(runner) = bench.start_reference("queue-reference", bench.sizes.at_once).await? {
         rows.extend(queued_at_once(bench, &runner, ", GitLab Runner").await?);
     }
-    Ok(rows)
+    Ok(())
 }
 
 async fn jobs_a_minute(bench: &Bench, runner: &Runner, how: &str) -> anyhow::Result<Row> {

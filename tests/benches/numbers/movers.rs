@@ -19,8 +19,7 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// How the kernel shows the arguments of a moving process.
 const MOVER: &[u8] = b"gantry-helper\0move\0";
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
-    let mut rows = Vec::new();
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let loads: [Load; 2] = [one_large(bench.sizes.moved_bytes), many_small(bench.sizes.moved_files)];
     for (number, load) in loads.iter().enumerate() {
         let (sent, upload) = watched(up(bench, &bench.runner, load)).await?;
@@ -36,7 +35,7 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         }
         progress(KIND, number + 1, loads.len());
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// What comes of `work`, and the largest memory in MiB of any mover meanwhile.

@@ -22,7 +22,7 @@ struct Starts {
     end: Vec<f64>,
 }
 
-pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let count = bench.sizes.jobs;
     let pushing = bench.start_pushing_runner("pushed", FEW).await?;
     if let Some(runner) = &pushing {
@@ -46,14 +46,14 @@ pub(crate) async fn measure(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         }
         progress(KIND, number, count);
     }
-    let mut rows = own.rows("trivial job", &floor);
+    rows.extend(own.rows("trivial job", &floor));
     if pushing.is_some() {
         rows.extend(pushed.rows("the helper pushed", &floor));
     }
     if reference.is_some() {
         rows.extend(theirs.rows(&format!("{REFERENCE}trivial job"), &floor));
     }
-    Ok(rows)
+    Ok(())
 }
 
 impl Starts {

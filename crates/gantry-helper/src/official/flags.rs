@@ -158,6 +158,27 @@ impl Flags {
     }
 }
 
+/// What a sub-command says of its flags.
+pub(super) fn help(command: &str) -> String {
+    let mut text = format!(
+        "usage: gitlab-runner-helper {command} [FLAGS]\n\nTakes the flags of GitLab Runner's helper, of which these mean \
+         something to it or to others of its commands:\n\n"
+    );
+    for (name, takes, variable) in FLAGS {
+        text.extend(["  --", name]);
+        text.push_str(match takes {
+            Takes::Value => " VALUE",
+            Takes::Values => " VALUE (again for more)",
+            Takes::Nothing => "",
+        });
+        if !variable.is_empty() {
+            text.extend([" [$", variable, "]"]);
+        }
+        text.push('\n');
+    }
+    text
+}
+
 fn takes(name: &str) -> Option<Takes> {
     let known = FLAGS.iter().find(|(known, ..)| *known == name).map(|(_, takes, _)| *takes);
     known.or_else(|| (TUNING.contains(&name)).then_some(if name == "p" { Takes::Values } else { Takes::Value }))

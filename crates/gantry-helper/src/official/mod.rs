@@ -48,6 +48,10 @@ pub(crate) fn run(args: &[OsString]) -> Option<ExitCode> {
         "read-logs" => read_logs::run,
         _ => return None,
     };
+    if matches!(rest.first().map(String::as_str), Some("--help" | "-help" | "-h")) {
+        print!("{}", flags::help(command));
+        return Some(ExitCode::SUCCESS);
+    }
     let flags = Flags::read(rest, |name| std::env::var(name).ok());
     for warning in &flags.warnings {
         eprintln!("\x1b[0;33mWARNING: {warning}\x1b[0;m");

@@ -161,7 +161,7 @@ fn a_lost_shim_ends_the_job_with_the_manager_s_cause() {
     manager.send(&Frame::Fail(Ending::ContainerOutOfMemory { container: "build".into(), limit: Some("64Mi".into()) }));
     let closed = manager.closed();
     assert_eq!(closed.verdict.reason, Some(FailureReason::ScriptFailure));
-    assert!(manager.text().contains("OOM-killed: its memory limit is 64Mi"), "{}", manager.text());
+    assert!(manager.text().contains("OOMKilled: its memory limit is 64Mi"), "{}", manager.text());
 }
 
 #[test]

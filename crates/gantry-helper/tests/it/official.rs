@@ -236,4 +236,7 @@ fn what_is_missing_is_said_and_the_version_is_known() {
     assert!(upload.status.code() == Some(1) && text(&upload).contains("FATAL: Missing runner credentials"));
     let version = official(root.path(), &["--version"]);
     assert!(version.status.success() && text(&version).starts_with("Version:"));
+    let help = official(root.path(), &["cache-archiver", "--help"]);
+    assert!(help.status.success() && text(&help).starts_with("usage: gitlab-runner-helper cache-archiver"));
+    assert!(text(&help).contains("\n  --path VALUE (again for more)\n") && !text(&help).contains("WARNING"));
 }

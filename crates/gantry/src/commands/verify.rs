@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
-use futures::future::join_all;
+use futures::StreamExt as _;
+use futures::stream::FuturesOrdered;
 use gantry_core::Secret;
 use gantry_core::error_chain::chain;
 use gantry_core::short_token::short_token;
@@ -69,7 +70,7 @@ impl VerifyArgs {
     }
 }
 
-/// Verifies what was chosen, all at once.
+/// Verifies what was chosen, all at once; the answers are logged in the order of the file.
 pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let path = args.config.resolve();
     let file = RunnerFile::open(&path)?;
@@ -83,9 +84,18 @@ pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         bail!("no runner in {} fits --name, --url and --token", path.display());
     }
     let system_id = gantry_daemon::system_id(&path)?;
-    let refused = runtime()?.block_on(join_all(chosen.iter().map(|entry| is_refused(entry, &system_id, &path))));
-    let refused: Vec<_> =
-        chosen.iter().zip(refused).filter(|(_, refused)| *refused).map(|(entry, _)| &entry.runner).collect();
+    let refused = runtime()?.block_on(async {
+        let answers = chosen.iter().map(async |entry| (*entry, answer(entry, &system_id, &path).await));
+        let mut answers = answers.collect::<FuturesOrdered<_>>();
+        let mut refused = Vec::new();
+        while let Some((entry, outcome)) = answers.next().await {
+            report(entry, &outcome);
+            if matches!(outcome, VerifyOutcome::Invalid { .. }) {
+                refused.push(&entry.runner);
+            }
+        }
+        refused
+    });
     if refused.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -96,37 +106,38 @@ pub(crate) fn main(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks GitLab and logs the answer.
-async fn is_refused(entry: &Entry, system_id: &str, config: &Path) -> bool {
-    let token = &entry.runner.token;
-    let (runner, runner_name) = (short_token(token.expose()), entry.runner.name.as_str());
-    if token.is_empty() {
+/// Asks GitLab, at most for [`WAIT`].
+async fn answer(entry: &Entry, system_id: &str, config: &Path) -> VerifyOutcome {
+    if entry.runner.token.is_empty() {
         // GitLab would refuse it, and a probe would end the runners beside it.
-        tracing::error!(runner, runner_name, status = "the entry has no token", "Verifying runner... failed");
-        return false;
+        return VerifyOutcome::Unsure { message: "the entry has no token".to_owned() };
     }
-    let outcome = match tokio::time::timeout(WAIT, ask(entry, system_id, config)).await {
+    match tokio::time::timeout(WAIT, ask(entry, system_id, config)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => VerifyOutcome::Unsure { message: chain(error.as_ref()) },
         Err(_) => VerifyOutcome::Unsure { message: format!("no answer in {} s", WAIT.as_secs()) },
-    };
+    }
+}
+
+/// Logs what GitLab says of an entry.
+fn report(entry: &Entry, outcome: &VerifyOutcome) {
+    let token = &entry.runner.token;
+    let (runner, runner_name) = (short_token(token.expose()), entry.runner.name.as_str());
     match outcome {
         VerifyOutcome::Valid(found) => {
             let word = if is_created(token) { "is valid" } else { "is alive" };
             // Absent for tokens that do not end.
-            let token_expires_at = found.token_expires_at;
+            let token_expires_at = found.token_expires_at.as_deref();
             tracing::info!(runner, runner_name, token_expires_at, "Verifying runner... {word}");
         }
         VerifyOutcome::Invalid { message } => {
             let word = if is_created(token) { "is not valid" } else { "is removed" };
             tracing::error!(runner, runner_name, status = message, "Verifying runner... {word}");
-            return true;
         }
         VerifyOutcome::Unsure { message } => {
             tracing::error!(runner, runner_name, status = message, "Verifying runner... failed");
         }
     }
-    false
 }
 
 async fn ask(entry: &Entry, system_id: &str, config: &Path) -> anyhow::Result<VerifyOutcome> {

@@ -344,4 +344,8 @@ async fn other_commands_beside_an_unusable_entry() {
     let no_token = format!("[[runners]]\nname = \"half\"\nurl = \"{}\"\nexecutor = \"kubernetes\"\n", gitlab.url);
     write(&home, &format!("{no_token}{}", entry(&gitlab.url, &gitlab.runner_token)));
     home.gantry(&["verify", "--url="]).await.succeeded(&["is valid", "the entry has no token"]);
+    // In the order of the file, although the answer of GitLab comes later.
+    write(&home, &format!("{}{no_token}", entry(&gitlab.url, &gitlab.runner_token)));
+    let said = home.gantry(&["verify", "--url="]).await.succeeded(&[]).text;
+    assert!(said.find("is valid").unwrap() < said.find("the entry has no token").unwrap(), "{said}");
 }

@@ -174,13 +174,22 @@ pub(super) fn pod_annotations(section: &Section<'_>, key: &'static str) -> BTree
         if is_own_annotation(&name) {
             found.problem(Severity::Warning, OWN);
         } else if annotations.contains_key(&name) && !is_annotation_name(&name) {
-            found.problem(Severity::Error, LABEL_NAME);
+            found.problem(Severity::Error, not_a_label_name(&name));
         }
     }
     annotations
 }
 
 const OWN: &str = "has no effect: the runner sets it itself";
+
+/// What is wrong with the name of a label. Flags and variables take `name:value`, so that a pair
+/// with `=` is a name as a whole.
+fn not_a_label_name(name: &str) -> String {
+    match name.split_once('=') {
+        Some((name, value)) => format!("{LABEL_NAME}; is {name}:{value} meant?"),
+        None => LABEL_NAME.to_owned(),
+    }
+}
 
 /// A table whose keys are names of labels or annotations.
 fn named_like_labels(section: &Section<'_>, key: &'static str) -> BTreeMap<String, String> {
@@ -189,7 +198,7 @@ fn named_like_labels(section: &Section<'_>, key: &'static str) -> BTreeMap<Strin
         // Those of the reference's own domain are left out of pods, however they are written.
         let is_left_out = name.to_ascii_lowercase().contains("runner.gitlab.com/");
         if map.contains_key(&name) && !is_left_out && !is_label_name(&name) {
-            found.problem(Severity::Error, LABEL_NAME);
+            found.problem(Severity::Error, not_a_label_name(&name));
         }
     }
     map

@@ -37,7 +37,8 @@ A row of the table is one kind of harm. The numbers behind the first line must b
 which a reader of a log saw nothing new, the harm's own time included.
 
 Agents report by themselves only where pods reach this machine: --gitlab-listen and --gitlab-url say how. Harm to the
-way to the API server needs a proxy in between, and is left out where HTTPS_PROXY is set or the kubeconfig names one.";
+way to the API server needs a proxy in between, and is left out where HTTPS_PROXY or ALL_PROXY is set, or the kubeconfig names
+a proxy.";
 
 /// Arguments of `gantry chaos`.
 #[derive(Debug, Args)]
