@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use gantry_gitlab::{Body, ByteStream, Client, ClientOptions, Timeouts, Transport, TransportError, TransportFault};
-use gantry_relay::{AckOutcome, Pace, RelayEnd, RelayJob, acknowledge};
+use gantry_relay::{AckOutcome, Pace, RelayEnd, RelayJob, Report, acknowledge};
 use http::{Method, Request, Response};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, advance, sleep, sleep_until};
@@ -169,7 +169,7 @@ async fn relayed(gitlab: &Arc<GitLab>, whole: &[u8]) -> RelayEnd {
         pace: Pace::default(),
     };
     let (inputs, inbox) = mpsc::channel(8);
-    let (outbox, mut reports) = mpsc::channel(8);
+    let (outbox, mut reports) = mpsc::channel::<Report>(8);
     let printing = async {
         for (number, piece) in whole.chunks(PIECE).enumerate() {
             sleep_until(gitlab.begun + Duration::from_mins(number as u64)).await;
