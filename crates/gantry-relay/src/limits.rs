@@ -73,7 +73,7 @@ pub(crate) const FINAL_REFUSALS: u32 = 5;
 pub(crate) const REFUSED_ROUNDS: u32 = 10;
 
 /// How long that must go on. Each process of GitLab keeps its settings for a minute, so maintenance
-/// mode begins and ends in all of them within that time, and a restart of all servers takes minutes.
+/// mode begins and ends in all of them within that; a restart of all servers takes minutes.
 pub(crate) const REFUSED_TIME: Duration = Duration::from_mins(5);
 
 /// Shortly before the job token ends the final state goes out even if the log is not complete:

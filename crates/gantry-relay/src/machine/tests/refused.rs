@@ -126,15 +126,14 @@ fn any_other_answer_begins_the_evidence_anew() {
         || PatchOutcome::Other(broken()),
     ];
     for other in pieces {
-        anew(|bench| match bench.act().1 {
-            Step::Patch { .. } => {
+        anew(|bench| {
+            let is_piece = matches!(bench.act().1, Step::Patch { .. });
+            if is_piece {
                 bench.patched(other(), None);
-                true
-            }
-            _ => {
+            } else {
                 bench.updated(UpdateOutcome::Accepted, None);
-                false
             }
+            is_piece
         });
     }
     let states: [fn() -> UpdateOutcome; 8] = [
@@ -148,15 +147,14 @@ fn any_other_answer_begins_the_evidence_anew() {
         || UpdateOutcome::Other(broken()),
     ];
     for other in states {
-        anew(|bench| match bench.act().1 {
-            Step::Put(_) => {
+        anew(|bench| {
+            let is_state = matches!(bench.act().1, Step::Put(_));
+            if is_state {
                 bench.updated(other(), None);
-                true
-            }
-            _ => {
+            } else {
                 bench.patched(PatchOutcome::Forbidden, None);
-                false
             }
+            is_state
         });
     }
 }
@@ -166,7 +164,7 @@ fn any_other_answer_begins_the_evidence_anew() {
 fn anew(answer: impl Fn(&mut Bench) -> bool) {
     let mut bench = Bench::new(|_| {});
     bench.give(0, "abc");
-    bench.refuse_for(limits::REFUSED_TIME - Duration::from_secs(10));
+    bench.refuse_for(limits::REFUSED_TIME.mul_f64(0.95));
     for _ in 0..2 {
         while !answer(&mut bench) {}
         assert!(!bench.machine.refusals.are_proof());
