@@ -3,6 +3,7 @@
 
 mod away;
 mod coordinator;
+mod refused;
 mod simulator;
 
 use std::collections::BTreeMap;
