@@ -21,7 +21,7 @@ pub(super) enum UnpackError {
     Format(&'static str),
     /// A zip archive that cannot be read.
     #[error("the archive is damaged")]
-    Zip(#[from] ::zip::result::ZipError),
+    Zip(#[from] rawzip::Error),
     /// An entry that would leave the project.
     #[error("the archive's entry {name:?} would be written outside of the project directory; nothing of it is")]
     Escape {

@@ -19,6 +19,8 @@ struct ZipEntry<'a> {
     start: Option<u32>,
     /// 64-bit lengths, of the content and of what is stored.
     zip64: Option<(u64, u64)>,
+    flags: u8,
+    method: u8,
 }
 
 impl ZipEntry<'_> {
@@ -30,8 +32,8 @@ impl ZipEntry<'_> {
         let crc = self.crc.unwrap_or_else(|| crc32fast::hash(self.content));
         let lengths = [self.name.len(), extra.len()].map(|length| u16::try_from(length).unwrap().to_le_bytes());
         let numbers = [crc, stored, length].map(u32::to_le_bytes);
-        // Neither flags nor compression, and 1980 as its time.
-        [&[0, 0, 0, 0, 0, 0, 0x21, 0][..], &numbers.concat(), &lengths.concat()].concat()
+        // 1980 is its time.
+        [&[self.flags, 0, self.method, 0, 0, 0, 0x21, 0][..], &numbers.concat(), &lengths.concat()].concat()
     }
 
     fn extra(&self) -> Vec<u8> {
@@ -95,8 +97,8 @@ fn entries_that_lie_one_over_the_other_are_a_bomb() {
 fn lengths_that_are_not_so_are_errors() {
     let with = |length| ZipEntry { name: b"a", content: b"content", length: Some(length), ..ZipEntry::default() };
     for (entry, words) in [
-        (with(3), "larger than its declared"),
-        (with(1000), "it has 7 bytes and not the 1000 that it says"),
+        (with(3), "expected 3, got 7"),
+        (with(1000), "expected 1000, got 7"),
         (ZipEntry { zip64: Some((1 << 60, 7)), ..with(u32::MAX) }, "would fill the volume"),
         (ZipEntry { zip64: Some((1 << 60, 1 << 60)), ..with(u32::MAX) }, "would fill the volume"),
         (ZipEntry { crc: Some(7), ..with(7) }, "Invalid checksum"),
@@ -104,6 +106,26 @@ fn lengths_that_are_not_so_are_errors() {
         let error = said(&[entry]).0.unwrap_err();
         assert!(error.contains(words), "{words:?} is not in {error}");
     }
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let entry = || ZipEntry { name: b"a", content: b"content", ..ZipEntry::default() };
+    for (entry, words) in [
+        (ZipEntry { flags: 1, ..entry() }, "are encrypted"),
+        (ZipEntry { method: 12, ..entry() }, "by a method that nobody here knows"),
+    ] {
+        let (done, left) = said(&[entry]);
+        assert!(done.unwrap_err().contains(words) && left == 0);
+    }
+    let mut fewer = zip(&[entry(), ZipEntry { name: b"b", ..entry() }]);
+    let end = fewer.len() - 22;
+    fewer[end + 8] = 1;
+    fewer[end + 10] = 1;
+    let project = tempfile::tempdir().unwrap();
+    let error = unpack_bytes(&fewer, project.path()).unwrap_err().to_string();
+    assert!(error.contains("another number of entries than it says"), "{error}");
+    assert_eq!(fs::read_dir(project.path()).unwrap().count(), 0);
 }
 
 #[test]
