@@ -181,7 +181,8 @@ impl RequestedUser {
 fn id(container: &str, text: &str, kind: &str, allowed: Option<&[i64]>) -> Result<i64, PlanError> {
     let id: i64 = text.parse().ok().filter(|id| (0..=i64::from(i32::MAX)).contains(id)).ok_or_else(|| {
         PlanError::Configuration(format!(
-            "image option kubernetes.user for container {container:?} asks for {kind} {text:?}, which is not a number that can be one"
+            "image option kubernetes.user for container {container:?} asks for {kind} {text:?}, which is not a number that can be one: give one, or \
+             leave {kind} out"
         ))
     })?;
     if allowed.map_or(id != 0, |allowed| allowed.contains(&id)) {
@@ -189,7 +190,7 @@ fn id(container: &str, text: &str, kind: &str, allowed: Option<&[i64]>) -> Resul
     }
     Err(PlanError::Configuration(format!(
         "image option kubernetes.user for container {container:?} asks for {kind} {id}, which allowed_{kind}s of the runner's config does not \
-         allow"
+         allow: ask for it in allowed_{kind}s, or leave {kind} out"
     )))
 }
 
