@@ -19,7 +19,7 @@ pub struct FeatureFlag {
     pub effect: Effect,
 }
 
-/// Flags that act on what the runner does between jobs, so that only its configuration can set them.
+/// Flags of what the runner does between jobs, so that only its configuration can set them.
 const OF_RUNNER: [&str; 2] = ["FF_DISABLE_AUTOMATIC_TOKEN_ROTATION", "FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"];
 
 impl FeatureFlag {

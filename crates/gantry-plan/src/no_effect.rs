@@ -10,8 +10,13 @@ use gantry_core::job::JobSpec;
 use gantry_core::job_variables::{self, JOB_VARIABLES};
 use gantry_core::variables::Variables;
 
-/// The lines for a job; `literal` are its variables after expansion.
-pub(crate) fn warnings(runner: &RunnerSettings, job: &JobSpec, literal: &Variables) -> Vec<String> {
+/// The lines for a job; `literal` are its variables after expansion, `all` those that images and
+/// users are expanded with.
+pub(crate) fn warnings(
+    runner: &RunnerSettings,
+    job: &JobSpec,
+    (literal, all): (&Variables, &Variables),
+) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let set = literal.iter().map(|variable| variable.key.as_str()).filter(|name| seen.insert(*name));
     // What the operator has put there was said when the config was read.
@@ -27,11 +32,11 @@ pub(crate) fn warnings(runner: &RunnerSettings, job: &JobSpec, literal: &Variabl
         let variables = service.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         of_service(runner, &literal.expand(&service.name), variables)
     });
-    of_job.chain(of_services).chain(of_configured).collect()
+    of_job.chain(of_services).chain(of_configured).chain(nothing_left(runner, job, all)).collect()
 }
 
 /// Images of services, and users, of which nothing is left once their variables are replaced.
-pub(crate) fn nothing_left(runner: &RunnerSettings, job: &JobSpec, variables: &Variables) -> Vec<String> {
+fn nothing_left(runner: &RunnerSettings, job: &JobSpec, variables: &Variables) -> Vec<String> {
     let is_nothing = |text: &str| !text.is_empty() && variables.expand(text).is_empty();
     let service = |whose: &str, name: &str| {
         is_nothing(name).then(|| {
@@ -147,7 +152,7 @@ mod tests {
     /// What is said of one variable, with a line of config.
     fn said(config: &str, name: &str, value: &str) -> String {
         let variables = Variables::new(vec![Variable::made(name, value)], "/tmp");
-        warnings(&runner(config), &JobSpec::default(), &variables).join("\n")
+        warnings(&runner(config), &JobSpec::default(), (&variables, &variables)).join("\n")
     }
 
     #[test]
@@ -156,7 +161,8 @@ mod tests {
             let variables = vec![Variable::made(name, "2")];
             let service = Image { name: "redis:$TAG".to_owned(), variables, ..Image::default() };
             let job = JobSpec { services: vec![service], ..JobSpec::default() };
-            warnings(&runner(config), &job, &Variables::new(vec![Variable::made("TAG", "7")], "/tmp")).join("\n")
+            let variables = Variables::new(vec![Variable::made("TAG", "7")], "/tmp");
+            warnings(&runner(config), &job, (&variables, &variables)).join("\n")
         };
         let ceiling = "[runners.kubernetes]\nservice_cpu_limit_overwrite_max_allowed = \"4\"\n";
         for (config, name, expected) in [
@@ -194,7 +200,8 @@ mod tests {
         let config = "[[runners.kubernetes.services]]\nname = \"$NOPE\"\n";
         let job = JobSpec { services: vec![image.clone()], ..JobSpec::default() };
         let said = |job: &JobSpec, config: &str, variables: Vec<Variable>| {
-            nothing_left(&runner(config), job, &Variables::new(variables, "/tmp"))
+            let variables = Variables::new(variables, "/tmp");
+            warnings(&runner(config), job, (&variables, &variables))
         };
         assert_eq!(
             said(&job, config, Vec::new()),

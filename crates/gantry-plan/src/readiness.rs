@@ -65,7 +65,7 @@ const KNOWN: [(&str, &[u16]); 37] = [
 /// Where `PGPORT` does not say otherwise.
 const POSTGRES: &[u16] = &[5432];
 
-/// The variable by which PostgreSQL listens elsewhere.
+/// The variable by which `postgres` listens elsewhere.
 const PGPORT: &str = "PGPORT";
 
 /// A daemon of Docker in a container: with TLS, or without.

@@ -197,7 +197,7 @@ fn users_that_jobs_ask_for() {
     );
 }
 
-/// The helper is pulled by what the operator allows, the job's wish last: no job fails because of it.
+/// The helper is pulled as the operator allows, the job's wish last: no job fails because of it.
 #[test]
 fn pull_policies_of_the_helper() {
     let allowed = "allowed_pull_policies = [\"never\", \"if-not-present\"]\n";
