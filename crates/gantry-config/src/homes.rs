@@ -1,7 +1,9 @@
 //! Where a key belongs that is unknown in its table, and words that look like keys and never were
 //! any, or are none anymore.
 
-use crate::key::Key;
+use gantry_core::Effect;
+
+use crate::key::{Form, Key};
 use crate::keys::keys;
 
 /// Properties of a runner that GitLab keeps, without dashes and in lower case. `register` sends
@@ -102,16 +104,50 @@ fn renamed(key: &str) -> Option<String> {
     Some(format!("it is called {now} now"))
 }
 
-/// The least deep table other than `path` that has such a key.
+/// More tables than this are no hint.
+const MOST_HOMES: usize = 3;
+
+/// The tables other than `path` in which such a key acts: the least deep ones above or below it,
+/// else those beside it, else the only one that there is.
 fn home(path: &str, key: &str) -> Option<String> {
-    let depth = |key: &&Key| (!key.table().is_empty(), key.table().matches('.').count());
     let here = general(path);
+    let acts = |known: &&Key| known.effect == Effect::Acts && !is_in_idle_table(known);
     let is_same = |known: &&Key| known.name().eq_ignore_ascii_case(key) && general(known.table()) != here;
-    let known = keys().iter().filter(is_same).min_by_key(depth)?;
-    Some(match general(known.table()).as_str() {
-        "" => "at the top of the file, before the first table".to_owned(),
-        "runners" => "under [[runners]]".to_owned(),
-        other => format!("under [{other}]"),
+    let tables: Vec<String> = keys().iter().filter(is_same).filter(acts).map(|key| general(key.table())).collect();
+    let is_within = |inner: &str, outer: &str| {
+        outer.is_empty() || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let parent = |table: &str| table.rsplit_once('.').map(|(parent, _)| parent.to_owned());
+    let depth = |table: &str| (!table.is_empty(), table.matches('.').count());
+    let in_line = |table: &&String| is_within(table, &here) || is_within(&here, table);
+    let nearest: Vec<&String> = tables.iter().filter(in_line).collect();
+    let least = nearest.iter().map(|table| depth(table)).min();
+    let mut homes: Vec<&String> = nearest.into_iter().filter(|table| Some(depth(table)) == least).collect();
+    if homes.is_empty() {
+        homes = tables.iter().filter(|table| !here.is_empty() && parent(table) == parent(&here)).collect();
+    }
+    if homes.is_empty() && tables.len() == 1 {
+        homes = tables.iter().collect();
+    }
+    if homes.is_empty() || homes.len() > MOST_HOMES {
+        return None;
+    }
+    if homes.iter().any(|table| table.is_empty()) {
+        return Some("at the top of the file, before the first table".to_owned());
+    }
+    let named = homes.into_iter().map(|table| match table.as_str() {
+        "runners" => "[[runners]]".to_owned(),
+        other => format!("[{other}]"),
+    });
+    Some(format!("under {}", named.collect::<Vec<_>>().join(" or ")))
+}
+
+/// Whether a table that the key is in, or below, does nothing.
+fn is_in_idle_table(key: &Key) -> bool {
+    keys().iter().any(|table| {
+        matches!(table.form, Form::Table | Form::Tables)
+            && table.effect != Effect::Acts
+            && key.path.strip_prefix(&table.path).is_some_and(|rest| rest.starts_with('.'))
     })
 }
 
@@ -141,9 +177,16 @@ mod tests {
         assert_eq!(hint("", "Privileged"), "it belongs under [runners.kubernetes]");
         assert_eq!(hint("runners[0].kubernetes", "limit"), "it belongs under [[runners]]");
         assert_eq!(hint("runners[0]", "concurrent"), "it belongs at the top of the file, before the first table");
-        assert_eq!(hint("runners[0]", "BucketName"), "it belongs under [runners.cache.s3]");
+        assert_eq!(hint("runners[0]", "BucketName"), "it belongs under [runners.cache.s3] or [runners.cache.gcs]");
         assert_eq!(hint("", "kubernetes"), "it belongs under [[runners]]");
         assert_eq!(hint("runners[0]", "poll_timout"), "");
+        assert_eq!(hint("runners[0].kubernetes.volumes.host_path[0]", "type"), "");
+        assert_eq!(
+            hint("runners[0].kubernetes.pod_security_context", "read_only_root_filesystem"),
+            "it belongs under [runners.kubernetes.build_container_security_context] or \
+             [runners.kubernetes.helper_container_security_context] or \
+             [runners.kubernetes.service_container_security_context]"
+        );
         assert_eq!(hint("runners[0]", "tags"), "");
         assert_eq!(hint("runners[0].kubernetes", "serviceAccountName"), "it is service_account here");
         assert!(hint("runners[0].kubernetes", "resources").contains("cpu_request, cpu_limit"));

@@ -190,9 +190,11 @@ const NO_OBJECT: &str =
 pub(crate) fn object_names(key: &'static str) -> Declared<impl Kind<Value = Vec<String>>> {
     custom(key, Form::Texts, "", |section: &Section<'_>, key| {
         checked(section, key, |name| {
-            // An empty one names nothing, which an API server takes.
-            (!name.is_empty() && !is_object_name(name) && !has_variable(name))
-                .then(|| (Severity::Error, format!("{name:?} {NO_OBJECT}")))
+            if name.is_empty() {
+                // An API server takes it.
+                return Some((Severity::Warning, "\"\" names nothing".to_owned()));
+            }
+            (!is_object_name(name) && !has_variable(name)).then(|| (Severity::Error, format!("{name:?} {NO_OBJECT}")))
         })
     })
 }
@@ -224,6 +226,13 @@ fn not_an_address(text: &str) -> Option<String> {
 pub(crate) fn globs(key: &'static str) -> Declared<impl Kind<Value = Vec<String>>> {
     custom(key, Form::Texts, "", |section: &Section<'_>, key| {
         checked(section, key, |pattern| {
+            if pattern.is_empty() {
+                return Some((Severity::Warning, "\"\" matches nothing".to_owned()));
+            }
+            if pattern.contains(',') && !pattern.contains('{') {
+                let message = format!("{pattern:?} is one pattern, its comma included: write one entry for each");
+                return Some((Severity::Warning, message));
+            }
             let error = globset::GlobBuilder::new(pattern).literal_separator(true).build().err()?;
             Some((Severity::Warning, format!("{pattern:?} is no pattern and matches nothing: {}", error.kind())))
         })

@@ -70,6 +70,11 @@ impl Walk<'_, '_> {
                 self.report.add_with_hint(Severity::Warning, at, &path_of_key, (UNKNOWN_KEY.to_owned(), hint));
                 continue;
             };
+            if let Some(other) = counts_instead(table, &known.name, written) {
+                let message = format!("has no effect: it is the same key as {other}, which stands beside it");
+                self.report.add(Severity::Warning, value.span().start, &path_of_key, message);
+                continue;
+            }
             let remark = remark(known, value.get_ref()).filter(|_| !self.is_said);
             if let Some(remark) = &remark {
                 self.report.add(Severity::Warning, value.span().start, &path_of_key, remark);
@@ -93,6 +98,18 @@ impl Walk<'_, '_> {
             _ => {}
         }
     }
+}
+
+/// The other spelling of a key that counts where a table has several: the usual one, else the first
+/// (see [`crate::section::Section::find`]).
+fn counts_instead<'t>(table: &'t DeTable<'_>, usual: &str, written: &str) -> Option<&'t str> {
+    if written == usual {
+        return None;
+    }
+    let spellings = || table.iter().map(|(name, _)| name.get_ref().as_ref());
+    let first = spellings().find(|name| name.eq_ignore_ascii_case(written));
+    let counts = spellings().find(|name| *name == usual).or(first)?;
+    (counts != written).then_some(counts)
 }
 
 /// What to say about a key's value, if it does nothing although it says something.

@@ -30,6 +30,9 @@ pub(crate) struct Located<'d> {
     pub(crate) path: String,
 }
 
+/// Nanoseconds below which nobody means nanoseconds: a millisecond.
+const LEAST_MEANT: i64 = 1_000_000;
+
 impl<'d> Section<'d> {
     pub(crate) fn new(report: &'d Report<'d>, table: Option<&'d DeTable<'d>>, path: String, at: usize) -> Self {
         Self { report, table, path, at }
@@ -125,7 +128,13 @@ impl<'d> Section<'d> {
     pub(crate) fn duration(&self, key: &'static str) -> Option<Duration> {
         let found = self.find(key)?;
         match found.value {
-            DeValue::Integer(_) => found.int().map(|nanos| Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))),
+            DeValue::Integer(_) => found.int().map(|nanos| {
+                if (1..LEAST_MEANT).contains(&nanos) {
+                    let message = format!("{nanos} is {nanos} nanoseconds here: write \"{nanos}s\" for seconds");
+                    found.problem(Severity::Warning, message);
+                }
+                Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+            }),
             DeValue::String(text) => match go_duration::parse(text) {
                 Ok(duration) => Some(duration),
                 Err(ParseError::Negative) => Some(Duration::ZERO),

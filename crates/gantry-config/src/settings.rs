@@ -53,7 +53,7 @@ table! {
         check_interval: Duration = seconds("check_interval", 3);
         /// Where metrics and health are served, such as `:9252`. `--listen-address` and
         /// `LISTEN_ADDRESS` beat it; without any of them it is `:9100`.
-        listen_address: Option<String> = text("listen_address");
+        listen_address: Option<String> = custom("listen_address", Form::Text, "", listen_address);
         /// How log lines are to be.
         log: LogSettings = group();
         /// Seconds that a forced shutdown may take.
@@ -160,7 +160,7 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct SessionServer {
         /// Where sessions are served, as `host:port`; without it they are off.
-        listen_address: Option<String> = text("listen_address");
+        listen_address: Option<String> = custom("listen_address", Form::Text, "", listen_address);
         /// What GitLab is told of it, as `host:port`; without it the same. Variables of the
         /// manager's environment are expanded, so that each replica can name itself, as in
         /// `$POD_IP:8093`.
@@ -216,6 +216,14 @@ fn concurrent(root: &Section<'_>, key: &'static str) -> NonZeroU32 {
             NonZeroU32::MIN
         }),
     }
+}
+
+fn listen_address(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let address = section.text(key)?;
+    if address.bytes().all(|byte| byte.is_ascii_digit()) {
+        section.problem(Severity::Error, key, format!("{address:?} is no address: write \":{address}\" for this port"));
+    }
+    Some(address)
 }
 
 fn advertise_address(section: &Section<'_>, key: &'static str) -> Option<String> {

@@ -479,8 +479,21 @@ fn numbers_below_zero_are_said() {
     Warning config.toml:7: runners[0].kubernetes.poll_timeout: -180 is less than 0 and does not count: the default is in force, 180
     ");
     assert!(bad("concurrent = -1\n").contains("concurrent: must be from 1 to 4294967295, not -1"));
-    let own_answers = "[runners.kubernetes]\nresource_availability_check_max_attempts = -1\n[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nAssumeRoleMaxConcurrency = -1\n";
+    let own_answers = "[runners.kubernetes]\nresource_availability_check_max_attempts = -1\n[runners.cache]\nType = \"s3\"\n[runners.cache.s3]\nBucketName = \"b\"\nAssumeRoleMaxConcurrency = -1\n";
     assert_eq!(good(&runner(own_answers)).1, "");
+}
+
+#[test]
+fn what_is_probably_not_meant_is_said() {
+    let (_, warnings) = good(&runner(
+        "clone_url = \"gitlab.example.com\"\nprepare_timeout = 120\n[runners.kubernetes]\n\
+         allowed_images = [\"\", \"a:1,b:2\", \"{a,b}:*\"]\nallowed_pull_policies = [\"never\"]\n\
+         image_pull_secrets = [\"\"]\ncpu_limit = \"1\"\nCPU_LIMIT = \"2\"\nMemory_Limit = \"1Gi\"\n",
+    ));
+    insta::assert_snapshot!(warnings);
+    for listens in ["listen_address = \"9252\"\n", "[session_server]\nlisten_address = \"9252\"\n"] {
+        assert!(bad(listens).contains("listen_address: \"9252\" is no address: write \":9252\" for this port"));
+    }
 }
 
 #[test]

@@ -120,16 +120,15 @@ async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration 
     let offered = runner.shared.sessions.as_ref().and_then(Sessions::offer);
     let in_flight = InFlight::new(runner);
     let asked = Instant::now();
-    let poll = runner
-        .client
-        .request_job(JobRequest {
-            token: &runner.settings.token,
-            system_id: &runner.shared.system_id,
-            info: &runner.info,
-            last_update: last_update.as_deref(),
-            session: offered.as_ref().map(|offered| &offered.offer),
-        })
-        .await;
+    // On the heap while it lasts: a worker that waits for a place, as long as jobs run, is small.
+    let poll = Box::pin(runner.client.request_job(JobRequest {
+        token: &runner.settings.token,
+        system_id: &runner.shared.system_id,
+        info: &runner.info,
+        last_update: last_update.as_deref(),
+        session: offered.as_ref().map(|offered| &offered.offer),
+    }))
+    .await;
     drop(in_flight);
     learn(runner, polling, &poll);
     // The interval lies between two beginnings: a request that GitLab held until something changed
@@ -219,7 +218,7 @@ fn take(
             let job = received.spec.id;
             let correlation_id = received.correlation_id.clone().unwrap_or_default();
             JobReceived { runner: name, job, correlation_id: &correlation_id }.say();
-            runner.start(*received, offered, places);
+            runner.start(received, offered, places);
             return again;
         }
         JobAnswer::Undecodable { id, token, message } => {

@@ -4,7 +4,7 @@
 use gantry_core::{Ending, Verdict};
 use gantry_gitlab::{Client, JobCredentials, RunnerInfo};
 use gantry_plan::HeadLine;
-use gantry_relay::{AckOutcome, FinishedTrace, Input, Pace, RelayEnd, RelayJob};
+use gantry_relay::{AckOutcome, FinishedTrace, Input, Pace, RelayEnd, RelayJob, Report};
 use gantry_wire::plan::TracePlan;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -59,7 +59,7 @@ pub(crate) async fn report(job: Rejected) -> Verdict {
     let (inputs, receiver) = mpsc::channel(2);
     // The reports say nothing that changes the end of this job; the relay does not wait for their
     // reader.
-    let (reports, _unread) = mpsc::channel(1);
+    let (reports, _unread) = mpsc::channel::<Report>(1);
     let _ = inputs.try_send(Input::Trace { offset: 0, bytes: text.into() });
     let _ = inputs.try_send(Input::Closed(Box::new(closed)));
     match gantry_relay::run(job.client, relay, receiver, reports).await {

@@ -33,8 +33,10 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections kept per host: polls, traces and states of many jobs share them.
 pub(crate) const MAX_IDLE_CONNECTIONS: usize = 100;
 
-/// How long an idle connection is kept (GitLab Runner 19.4: 90 s).
-pub(crate) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long an idle connection is kept, each of which takes 26 KiB: longer than a silent job waits
+/// between two signs of life, but not until jobs that began together send the next parts of their
+/// logs, a minute later (GitLab Runner 19.4: 90 s).
+pub(crate) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Idle time before TCP probes a connection (GitLab Runner 19.4: 30 s).
 pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(30);

@@ -209,15 +209,9 @@ pub const MESSAGE: usize = 4096;
 /// holds 16 KiB.
 pub(crate) const STDIN_MESSAGE: usize = 16 * 1024 - 64;
 
-/// Read buffer of an exec, which every running job holds. A kubelet sends up to 32 KiB at once, but
-/// most pieces are a few lines; the library's own 128 KiB would be most of what a job costs the
-/// manager, and are cleared at every read.
-pub const READ_BUFFER: usize = 4 * 1024;
-
-/// Bytes for the container that an exec collects before it writes them: a pushed helper goes out
-/// message by message. Every running job keeps a buffer as large as it ever had to be, and the
-/// library's own limit is 128 KiB.
-pub(crate) const WRITE_BUFFER: usize = 0;
+/// One read of an exec, from a place on the stack. A kubelet sends up to 32 KiB at once, but most
+/// pieces are a few lines.
+pub(crate) const READ_BUFFER: usize = 4 * 1024;
 
 /// How long after its creation was given up a pod may still come: a request that was under way
 /// then, and a slow API server.

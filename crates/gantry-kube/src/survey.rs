@@ -66,7 +66,7 @@ impl Cluster {
             .map_err(|error| ApiError::without_answer(Fault::Local, error.to_string()))?;
         let running = async {
             let connection = self.client().connect(request).await.map_err(ApiError::from)?;
-            let mut stream = AgentStream::new(connection).await;
+            let mut stream = AgentStream::new(connection);
             let outcome = stream.outcome();
             let broken = |error: std::io::Error| ApiError::without_answer(Fault::Broken, error.to_string());
             stream.write_all(input).await.map_err(broken)?;

@@ -67,6 +67,15 @@ pub(crate) const WINDOW: usize = 4 * MAX_PATCH;
 /// full log.
 pub(crate) const FINAL_REFUSALS: u32 = 5;
 
+/// Pieces that are refused (403) between states that GitLab takes, with nothing else between them,
+/// before only the log counts as refused. Where one of two servers is in maintenance mode and each
+/// request meets either by chance, this many come together once in a million times.
+pub(crate) const REFUSED_ROUNDS: u32 = 10;
+
+/// How long that must go on. Each process of GitLab keeps its settings for a minute, so maintenance
+/// mode begins and ends in all of them within that; a restart of all servers takes minutes.
+pub(crate) const REFUSED_TIME: Duration = Duration::from_mins(5);
+
 /// Shortly before the job token ends the final state goes out even if the log is not complete:
 /// there is time for an inner round of tries for the log and one for the state.
 pub const LAST_CHANCE: Duration = Duration::from_mins(1);

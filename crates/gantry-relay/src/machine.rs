@@ -6,6 +6,7 @@
 //! that the last byte cannot get there.
 
 mod answers;
+mod refusals;
 mod schedule;
 
 pub(crate) use answers::{gone, status_words};
@@ -20,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::answer_timeout::AnswerTimeout;
 use crate::limits;
+use crate::machine::refusals::Refusals;
 use crate::machine::schedule::Schedule;
 use crate::outbox::Outbox;
 use crate::report::{FinishedTrace, Input, RelayEnd, RelayJob, Report};
@@ -58,6 +60,9 @@ pub(crate) struct Machine {
     inputs_gone: bool,
     sent: Option<Sent>,
     pace: Schedule,
+    refusals: Refusals,
+    /// What came while the window was full is not kept: it is asked for when there is room.
+    left_out: bool,
     answer_timeout: AnswerTimeout,
     outbox: Outbox,
     end: Option<RelayEnd>,
@@ -113,6 +118,8 @@ impl Machine {
             inputs_gone: false,
             sent: None,
             pace: Schedule::new(interval, now),
+            refusals: Refusals::default(),
+            left_out: false,
             answer_timeout: AnswerTimeout::default(),
             outbox: Outbox::default(),
             end: None,
@@ -128,9 +135,11 @@ impl Machine {
         self.end.is_some()
     }
 
-    /// Whether there is room for more.
+    /// Whether there is room for more. Where the log is refused for good nobody waits for room: the
+    /// verdict is behind the log.
     pub(crate) fn wants_input(&self) -> bool {
-        !self.inputs_gone && self.end.is_none() && self.window.len() < limits::WINDOW
+        let has_room = self.window.len() < limits::WINDOW || self.refusals.are_proof();
+        !self.inputs_gone && self.end.is_none() && has_room
     }
 
     /// How long the answer to the next request may take.
@@ -163,8 +172,16 @@ impl Machine {
         }
         if let Some(retry) = self.pace.retry.filter(|retry| now < *retry)
             && !self.is_states_turn()
+            && !self.refusals.are_final()
         {
-            return Step::Wait(retry);
+            // What says that we live, and brings news of a cancel, does not wait for a log that is
+            // refused for good.
+            let keep_alive = self.pace.keep_alive;
+            return match self.refusals.are_proof() {
+                true if now >= keep_alive => Step::Put(JobUpdate::of(JobState::Running)),
+                true => Step::Wait(retry.min(keep_alive)),
+                false => Step::Wait(retry),
+            };
         }
         if self.must_acknowledge {
             return Step::Put(JobUpdate::of(JobState::Running));
@@ -221,7 +238,7 @@ impl Machine {
         let complete = self.window.is_empty() && ending.trace.is_none_or(|(bytes, _)| self.window.base() >= bytes);
         let missing = ending.trace.is_some_and(|(bytes, _)| self.window.end() < bytes);
         let orphaned = self.inputs_gone && missing && self.window.is_empty();
-        let refused = ending.refusals >= limits::FINAL_REFUSALS;
+        let refused = ending.refusals >= limits::FINAL_REFUSALS || self.refusals.are_final();
         let too_late = now >= self.last_chance() && missing;
         complete || self.diverged || orphaned || refused || too_late || self.is_states_turn()
     }
@@ -281,6 +298,10 @@ impl Machine {
         }
         let end = offset + bytes.len() as u64;
         let known = self.window.end();
+        if self.window.len() >= limits::WINDOW && end > known {
+            self.left_out = true;
+            return;
+        }
         let section = schedule::begins_section(&bytes);
         if !self.window.push(offset, bytes) {
             self.want(now);
@@ -307,6 +328,10 @@ impl Machine {
     }
 
     fn ask_again(&mut self, now: Instant) {
+        if self.left_out && self.window.len() < limits::WINDOW {
+            self.left_out = false;
+            self.want(now);
+        }
         if let Some((place, again)) = &mut self.pace.want
             && now >= *again
         {
@@ -344,6 +369,7 @@ impl Machine {
     /// more.
     fn append(&mut self, line: Bytes) -> FinalLine {
         self.pace.want = None;
+        self.left_out = false;
         let length = line.len();
         let is_whole = self.sum.bytes() == self.window.end();
         if !self.diverged {

@@ -15,12 +15,12 @@ use crate::report::{Input, RelayEnd, RelayJob, Report};
 /// Everything that GitLab has not confirmed must stay with the caller: dropping this future stops
 /// the relay at once and loses nothing, which is also the way to stop while GitLab is unreachable
 /// and the relay therefore reads no inputs. Reports never block the relay; those that are not read
-/// before the end are dropped, because the end says more.
-pub async fn run(
+/// before the end are dropped, because the end says more. They go out as whatever the caller takes.
+pub async fn run<R: From<Report>>(
     client: Client,
     job: RelayJob,
     inputs: mpsc::Receiver<Input>,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<R>,
 ) -> RelayEnd {
     // Once: hundreds of relays wait for hours.
     let job = Arc::new(job);
@@ -52,13 +52,13 @@ pub async fn run(
     }
 }
 
-struct Relay {
+struct Relay<R> {
     machine: Machine,
     inputs: mpsc::Receiver<Input>,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<R>,
 }
 
-impl Relay {
+impl<R: From<Report>> Relay<R> {
     /// Awaits a request and goes on listening and reporting meanwhile. Nothing if an input has
     /// ended the relay: the request is abandoned.
     async fn during<T>(&mut self, request: impl Future<Output = T>) -> Option<T> {
@@ -93,15 +93,15 @@ impl Relay {
     }
 
     /// Sends the most urgent report; without a reader it is dropped.
-    fn report(machine: &mut Machine, permit: Option<mpsc::Permit<'_, Report>>) {
+    fn report(machine: &mut Machine, permit: Option<mpsc::Permit<'_, R>>) {
         if let (Some(report), Some(permit)) = (machine.reports().take(), permit) {
-            permit.send(report);
+            permit.send(report.into());
         }
     }
 
     fn flush_reports(&mut self) {
         while let Some(report) = self.machine.reports().take() {
-            if self.reports.try_send(report).is_err() {
+            if self.reports.try_send(report.into()).is_err() {
                 return;
             }
         }
@@ -164,7 +164,7 @@ mod tests {
             deadline: Instant::now() + Duration::from_secs(3900),
             pace: Pace::default(),
         };
-        let (reports, _unread) = mpsc::channel(1);
+        let (reports, _unread) = mpsc::channel::<Report>(1);
         run(client, job, inputs, reports)
     }
 
@@ -202,7 +202,7 @@ mod tests {
             size_of::<F>()
         }
         // Every running job has one, and its inputs a room for 32 of them.
-        assert!(size(run) < 3 * 1024, "{}", size(run));
+        assert!(size(run::<Report>) < 3 * 1024, "{}", size(run::<Report>));
         assert!(size_of::<Input>() <= 48, "{}", size_of::<Input>());
     }
 }

@@ -26,7 +26,11 @@ pub(crate) fn warn_about_words(words: &[Secret]) {
         word @ ("true" | "false") => format!("{word:?} (write --flag={word})"),
         _ => "a word that belongs to no flag".to_owned(),
     };
-    tracing::warn!("{word} ends the flags: {} more arguments are ignored", words.len() - 1);
+    match words.len() - 1 {
+        0 => tracing::warn!("{word} is ignored"),
+        1 => tracing::warn!("{word} ends the flags: one more argument is ignored"),
+        more => tracing::warn!("{word} ends the flags: {more} more arguments are ignored"),
+    }
 }
 
 /// Rewrites the arguments of a process, its name first. `command` is what clap knows of them.

@@ -13,7 +13,7 @@ use gantry_core::Verdict;
 use gantry_gitlab::{
     Body, ByteStream, Client, ClientOptions, JobCredentials, RunnerInfo, Timeouts, Transport, TransportError,
 };
-use gantry_relay::{FinishedTrace, Input, Pace, RelayEnd, RelayJob};
+use gantry_relay::{FinishedTrace, Input, Pace, RelayEnd, RelayJob, Report};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -54,7 +54,7 @@ fn whole(runtime: &Runtime, log: &Bytes, sum: u32) {
             pace: Pace::default(),
         };
         let (inputs, receiver) = mpsc::channel(INPUTS);
-        let (reports, _unread) = mpsc::channel(1);
+        let (reports, _unread) = mpsc::channel::<Report>(1);
         let feed = async {
             let mut offset = 0;
             for piece in log.chunks(PIECE) {

@@ -49,6 +49,15 @@ fn warn(section: &Section<'_>, key: &str, because: &str) {
 fn check_caches(section: &Section<'_>, settings: &RunnerSettings) {
     let cache = &settings.cache;
     let table = section.table("cache");
+    let missing = match cache.kind {
+        Some(CacheKind::S3) => cache.s3.bucket_name.is_empty().then_some(("s3", "BucketName")),
+        Some(CacheKind::Gcs) => cache.gcs.bucket_name.is_empty().then_some(("gcs", "BucketName")),
+        Some(CacheKind::Azure) => cache.azure.container_name.is_empty().then_some(("azure", "ContainerName")),
+        None => None,
+    };
+    if let Some((store, key)) = missing {
+        table.table(store).problem(Severity::Warning, key, "is missing, and without it no cache is kept");
+    }
     for (key, kind, is_set) in [
         ("s3", CacheKind::S3, cache.s3 != S3Cache::default()),
         ("gcs", CacheKind::Gcs, cache.gcs != GcsCache::default()),

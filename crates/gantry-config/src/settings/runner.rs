@@ -81,7 +81,7 @@ table! {
         /// Directory of caches in job pods.
         cache_dir: String = text_or("cache_dir", "/cache").flag();
         /// Address of GitLab to clone from, instead of `url`.
-        clone_url: Option<String> = text("clone_url").flag().variable("CLONE_URL");
+        clone_url: Option<String> = custom("clone_url", Form::Text, "", values::clone_url).flag().variable("CLONE_URL");
         /// Variables for jobs, each as `KEY=value`.
         environment: Vec<(String, String)> =
             custom("environment", Form::Texts, "", job_environment).flag_as("env").variable("RUNNER_ENV");

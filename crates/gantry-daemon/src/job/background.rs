@@ -51,6 +51,12 @@ pub(super) enum Message {
     Report(Report),
 }
 
+impl From<Report> for Box<Message> {
+    fn from(report: Report) -> Self {
+        Self::new(Message::Report(report))
+    }
+}
+
 /// A job's place at its GitLab.
 #[derive(Clone)]
 pub(super) struct JobClient {
@@ -161,19 +167,9 @@ impl Background {
 
     /// Relays the trace and the verdict, until `stop`.
     pub(super) fn relay(&self, client: Client, job: RelayJob, inputs: mpsc::Receiver<Input>, stop: CancellationToken) {
-        let inbox = self.inbox.clone();
-        let (reports, mut reported) = mpsc::channel(INBOX);
-        let relay = Box::pin(gantry_relay::run(client, job, inputs, reports));
+        let relay = Box::pin(gantry_relay::run(client, job, inputs, self.inbox.clone()));
         self.spawn(async move {
-            let forward = async {
-                while let Some(report) = reported.recv().await {
-                    if inbox.send(Box::new(Message::Report(report))).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let relaying = async { tokio::join!(relay, forward) };
-            let (end, ()) = stop.run_until_cancelled(relaying).await?;
+            let end = stop.run_until_cancelled(relay).await?;
             Some(Message::Event(Event::RelayEnded(end)))
         });
     }

@@ -205,6 +205,10 @@ impl Feed {
         if offset <= self.place {
             self.place = self.place.max(end);
         }
+        if self.is_agents() {
+            // The agent sends the head back, and may be asked for all of it again.
+            self.head.forget_until(self.place);
+        }
         self.pass(Input::Trace { offset, bytes });
     }
 

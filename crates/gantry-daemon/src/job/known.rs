@@ -22,6 +22,7 @@ pub(super) struct JobRecord {
     pub(super) job_client: JobClient,
     /// How lines of its trace look.
     pub(super) trace: TracePlan,
+    /// Goes with the relay: GitLab lists dozens.
     failure_reasons: Vec<String>,
     /// Its time-out.
     pub(super) timeout: Duration,
@@ -92,13 +93,13 @@ impl JobRecord {
         })
     }
 
-    /// What the relay has to know.
-    pub(super) fn relay_job(&self, around: &JobContext) -> RelayJob {
+    /// What the relay has to know. Once only.
+    pub(super) fn relay_job(&mut self, around: &JobContext) -> RelayJob {
         RelayJob {
             creds: self.job_client.creds.clone(),
             info: self.job_client.info.clone(),
             debug_trace: self.trace.debug_trace,
-            failure_reasons: self.failure_reasons.clone(),
+            failure_reasons: std::mem::take(&mut self.failure_reasons),
             acknowledged: true,
             final_tries: around.final_tries,
             deadline: self.until + limits::JOB_TOKEN_ALLOWANCE,

@@ -66,7 +66,14 @@ impl HeadLog {
         self.text.shrink_to_fit();
     }
 
-    /// Everything so far. Only ever grows.
+    /// Forgets the text once all of it lies before `place`.
+    pub(crate) fn forget_until(&mut self, place: u64) {
+        if self.text.len() as u64 <= place {
+            self.text = Vec::new();
+        }
+    }
+
+    /// Everything so far. Only ever grows until it is forgotten.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.text).into_owned()
     }

@@ -314,7 +314,7 @@ impl Task {
     }
 
     fn turn_to_gitlab(&mut self, effect: &Effect) {
-        let Some(known) = &self.job.known else { return };
+        let Some(known) = &mut self.job.known else { return };
         self.stops.pending.cancel();
         let job_client = known.job_client.clone();
         match effect {

@@ -14,6 +14,7 @@ mod starts;
 mod stream;
 mod tries;
 mod visit;
+mod websocket;
 
 use std::time::Duration;
 
@@ -247,7 +248,7 @@ impl Cluster {
     async fn try_agent(&self, pod: &PodRef, helper: &HelperBinaries) -> Result<AgentStream, Failed> {
         let place = self.gate().pass().await;
         let connection = self.open_agent(pod).await.map_err(|error| exec_failed(&error))?;
-        let mut stream = AgentStream::new(connection).await;
+        let mut stream = AgentStream::new(connection);
         let line = timeout(limits::FIRST_LINE, handshake::first_line(&mut stream)).await;
         drop(place);
         let line = line.map_err(|_| Failed::NotYet("the exec'd shell says nothing".to_owned()))??;

@@ -1,5 +1,5 @@
-//! The byte stream of one exec, straight over kube's WebSocket: no task and no buffer between, so
-//! that dropping it closes the connection at once and reading and writing cannot block each other.
+//! The byte stream of one exec, straight over its WebSocket: no task and no buffer between, so that
+//! dropping it closes the connection at once and reading and writing cannot block each other.
 
 use std::{
     io,
@@ -8,19 +8,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
-use futures::{Sink as _, Stream as _};
+use bytes::{Buf as _, Bytes};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Message,
-        protocol::{Role, WebSocketConfig},
-    },
-};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 
+use super::websocket::{WebSocket, binary};
 use crate::{error::shorten, limits};
 
 // First byte of each message, and of what it closes (Kubernetes remote command protocol, v4 and
@@ -99,13 +93,11 @@ impl ExecOutcome {
     }
 }
 
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
-
 /// Standard input and output of the exec'd bridge. Flush after each frame: like any writer it may
 /// hold bytes back until then. Reading ends with EOF when the process has ended;
 /// [`AgentStream::outcome`] then says how. Dropping it closes the connection.
 pub struct AgentStream {
-    socket: Socket,
+    socket: WebSocket<TokioIo<hyper::upgrade::Upgraded>>,
     /// Of standard output, received and not yet read.
     unread: Bytes,
     ended: bool,
@@ -116,19 +108,11 @@ pub struct AgentStream {
 }
 
 impl AgentStream {
-    pub(crate) async fn new(connection: kube::client::Connection) -> Self {
+    pub(crate) fn new(connection: kube::client::Connection) -> Self {
         let half_close = connection.supports_stream_close();
-        // Nothing has been read yet, so that the connection can be taken out and get a buffer of
-        // another size.
-        let config = WebSocketConfig::default()
-            .read_buffer_size(limits::READ_BUFFER)
-            .write_buffer_size(limits::WRITE_BUFFER)
-            .max_message_size(Some(limits::EXEC_MESSAGE))
-            .max_frame_size(Some(limits::EXEC_MESSAGE));
-        let socket =
-            WebSocketStream::from_raw_socket(connection.into_stream().into_inner(), Role::Client, Some(config));
         Self {
-            socket: socket.await,
+            // Nothing has been read yet, so that nothing is lost with the library's own buffers.
+            socket: WebSocket::new(connection.into_stream().into_inner()),
             unread: Bytes::new(),
             ended: false,
             half_close,
@@ -199,9 +183,8 @@ impl AsyncRead for AgentStream {
             return Poll::Ready(Ok(()));
         }
         while this.unread.is_empty() && !this.ended {
-            match ready!(Pin::new(&mut this.socket).poll_next(context)) {
-                Some(Ok(Message::Binary(message))) => this.take(message),
-                Some(Ok(_)) => {}
+            match ready!(this.socket.poll_message(context)) {
+                Some(Ok(message)) => this.take(message),
                 Some(Err(error)) => return Poll::Ready(Err(this.broken(&error))),
                 None => {
                     this.ended = true;
@@ -221,14 +204,8 @@ impl AsyncWrite for AgentStream {
         if this.stdin_closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if let Err(error) = ready!(Pin::new(&mut this.socket).poll_ready(context)) {
-            return Poll::Ready(Err(this.broken(&error)));
-        }
         let chunk = bytes.get(..bytes.len().min(limits::STDIN_MESSAGE)).unwrap_or_default();
-        let mut message = BytesMut::with_capacity(chunk.len() + 1);
-        message.extend_from_slice(&[STDIN]);
-        message.extend_from_slice(chunk);
-        match Pin::new(&mut this.socket).start_send(Message::Binary(message.freeze())) {
+        match ready!(this.socket.poll_send(context, || binary([&[STDIN], chunk].concat()))) {
             Ok(()) => Poll::Ready(Ok(chunk.len())),
             Err(error) => Poll::Ready(Err(this.broken(&error))),
         }
@@ -236,28 +213,21 @@ impl AsyncWrite for AgentStream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        Pin::new(&mut this.socket).poll_flush(context).map_err(|error| this.broken(&error))
+        this.socket.poll_flush(context).map_err(|error| this.broken(&error))
     }
 
     /// Ends standard input. Before v5 of the protocol that cannot be said without ending the whole
     /// connection.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.half_close {
-            this.stdin_closed = true;
-            return Pin::new(&mut this.socket).poll_close(context).map_err(|error| this.broken(&error));
-        }
         if !this.stdin_closed {
-            if let Err(error) = ready!(Pin::new(&mut this.socket).poll_ready(context)) {
-                return Poll::Ready(Err(this.broken(&error)));
-            }
-            let message = Message::Binary(Bytes::from_static(&[CLOSE, STDIN]));
-            if let Err(error) = Pin::new(&mut this.socket).start_send(message) {
+            let end = if this.half_close { binary(vec![CLOSE, STDIN]) } else { Frame::close(None) };
+            if let Err(error) = ready!(this.socket.poll_send(context, || end)) {
                 return Poll::Ready(Err(this.broken(&error)));
             }
             this.stdin_closed = true;
         }
-        Pin::new(&mut this.socket).poll_flush(context).map_err(|error| this.broken(&error))
+        self.poll_flush(context)
     }
 }
 

@@ -25,7 +25,7 @@ impl Cluster {
         let params = AttachParams::default().container(container).stdin(true).stdout(true).stderr(false).tty(true);
         let command = ["sh", "-c", SHELL, "gantry-shell", directory].map(str::to_owned);
         let connection = self.open_exec(pod, command.to_vec(), &params).await?;
-        Ok(AgentStream::new(connection).await)
+        Ok(AgentStream::new(connection))
     }
 
     /// A connection to a TCP port of a pod, by way of the helper container, which shares the pod's
@@ -38,6 +38,6 @@ impl Cluster {
         let port = port.to_string();
         let command = ["sh", "-c", FORWARD, "gantry-forward", &port, layout::PUSHED_BINARY].map(str::to_owned);
         let connection = self.open_exec(pod, command.to_vec(), &params).await?;
-        Ok(AgentStream::new(connection).await)
+        Ok(AgentStream::new(connection))
     }
 }

@@ -201,14 +201,17 @@ impl Registry {
         seen_before
     }
 
-    /// The shared watch will not show the pod again. Its facts are kept for who watches it, until a
-    /// look-up has said what became of it.
+    /// The shared watch will not show the pod again. Its facts are kept for who watches it, if
+    /// somebody does, until a look-up has said what became of it.
     pub(crate) fn left(&self, uid: &str) {
         let mut state = self.lock();
         let State { watched, seen, .. } = &mut *state;
         match watched.get_mut(uid) {
-            Some(watched) => watched.leaves(seen),
-            None => drop(seen.remove(uid)),
+            Some(watched) if watched.pod_state.receiver_count() > 0 => watched.leaves(seen),
+            _ => {
+                seen.remove(uid);
+                watched.remove(uid);
+            }
         }
     }
 
@@ -307,6 +310,9 @@ mod tests {
         assert_eq!(names(), 0);
         registry.gone("1");
         assert!(matches!(&*pod_state.borrow(), PodState::Gone(Some(facts)) if facts.message == "first"));
+        drop(pod_state);
+        registry.left("1");
+        assert!(registry.lock().watched.is_empty(), "nothing is kept for nobody");
         // One that a list does not show has left as well.
         registry.observe(&pod(3, "third"), Source::Feed);
         let _sight = registry.subscribe(&PodRef { name: "a".to_owned(), uid: "3".to_owned() });

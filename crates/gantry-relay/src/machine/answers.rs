@@ -14,6 +14,7 @@ use crate::report::{GoneReason, RelayEnd, Report};
 use crate::window::Window;
 
 const REFUSED_UNSAID: &str = "GitLab refuses updates (403) without saying that the job is over, as in maintenance mode";
+const LOG_REFUSED: &str = "GitLab, or a proxy before it, refuses the log (403 to PATCH) and takes the job's state (PUT): let PATCH of /api/v4/jobs/ through";
 
 impl Machine {
     /// Takes the answer to a PATCH.
@@ -27,6 +28,10 @@ impl Machine {
         let forbidden = matches!(answer.outcome, PatchOutcome::Forbidden);
         if self.read_headers(&answer.headers, forbidden) {
             return;
+        }
+        match answer.outcome {
+            PatchOutcome::Forbidden => self.refusals.piece_refused(self.ending.is_some(), now),
+            _ => self.refusals.begin_anew(),
         }
         match answer.outcome {
             PatchOutcome::Accepted { size } => {
@@ -62,6 +67,7 @@ impl Machine {
                 }
             }
             PatchOutcome::Conflict => self.fail("the log is locked by another request (409)".to_owned(), now),
+            PatchOutcome::Forbidden if self.refusals.are_proof() => self.fail(LOG_REFUSED.to_owned(), now),
             PatchOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
             PatchOutcome::Later(error) | PatchOutcome::Unreachable(error) => self.fail(chain(&error), now),
             PatchOutcome::NotFound => self.refused("GitLab does not know the job (404)".to_owned(), now),
@@ -146,6 +152,10 @@ impl Machine {
         if self.read_headers(&answer.headers, forbidden) {
             return;
         }
+        match answer.outcome {
+            UpdateOutcome::Accepted | UpdateOutcome::NotYet => self.refusals.state_taken(),
+            _ => self.refusals.begin_anew(),
+        }
         if last {
             self.reported(answer.outcome, now);
         } else {
@@ -157,7 +167,11 @@ impl Machine {
         match outcome {
             UpdateOutcome::Accepted | UpdateOutcome::NotYet | UpdateOutcome::TraceRejected => {
                 self.must_acknowledge = false;
-                self.succeed(now);
+                if self.refusals.are_proof() {
+                    self.hears_us(now);
+                } else {
+                    self.succeed(now);
+                }
             }
             UpdateOutcome::Forbidden => self.fail(REFUSED_UNSAID.to_owned(), now),
             UpdateOutcome::Later(error) | UpdateOutcome::Unreachable(error) => self.fail(chain(&error), now),
@@ -218,10 +232,15 @@ impl Machine {
         if self.pace.failures > 0 {
             self.outbox.put(Report::Trouble(None));
         }
-        self.answer_timeout.succeeded();
         self.pace.failures = 0;
         self.pace.patch_failed = None;
         self.pace.retry = None;
+        self.hears_us(now);
+    }
+
+    /// GitLab has heard that we live; of what it does not take nothing is known.
+    fn hears_us(&mut self, now: Instant) {
+        self.answer_timeout.succeeded();
         self.pace.asked_at_waking = false;
         self.pace.keep_alive = now + schedule::keep_alive(self.job.pace.keep_alive, self.interval);
     }

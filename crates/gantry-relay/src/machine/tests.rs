@@ -12,6 +12,7 @@ use super::*;
 use crate::report::{GoneReason, Pace};
 
 mod any_order;
+mod refused;
 
 fn job(now: Instant) -> RelayJob {
     RelayJob {

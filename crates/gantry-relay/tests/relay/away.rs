@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use gantry_gitlab::{Body, ByteStream, Client, ClientOptions, Timeouts, Transport, TransportError, TransportFault};
-use gantry_relay::{AckOutcome, Pace, RelayEnd, RelayJob, acknowledge};
+use gantry_relay::{AckOutcome, Pace, RelayEnd, RelayJob, Report, acknowledge};
 use http::{Method, Request, Response};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, advance, sleep, sleep_until};
@@ -41,25 +41,36 @@ enum Trouble {
     Slow,
     /// It, or who stands before it, answers with this.
     Says(u16),
+    /// Who stands before it lets no piece of the log through, and everything else.
+    RefusesPieces,
 }
 
 #[derive(Default)]
 struct State {
     log: Vec<u8>,
-    finals: Vec<String>,
+    /// With their moments.
+    finals: Vec<(String, Instant)>,
     troubled: usize,
+    /// Of those, pieces of the log.
+    pieces: usize,
 }
 
 struct GitLab {
     trouble: Trouble,
+    lasts: Duration,
     begun: Instant,
     state: Mutex<State>,
 }
 
 impl GitLab {
+    /// In trouble for half an hour.
+    fn new(trouble: Trouble) -> Arc<Self> {
+        Arc::new(Self { trouble, lasts: HALF_AN_HOUR, begun: Instant::now(), state: Mutex::default() })
+    }
+
     fn is_troubled(&self) -> bool {
         let since = self.begun.elapsed();
-        since >= BEGINS && since < BEGINS + HALF_AN_HOUR
+        since >= BEGINS && since < BEGINS + self.lasts
     }
 
     /// What it answers when it works.
@@ -79,7 +90,7 @@ impl GitLab {
             let said: serde_json::Value = serde_json::from_slice(body).unwrap();
             let said = said["state"].as_str().unwrap().to_owned();
             if said != "running" {
-                state.finals.push(said);
+                state.finals.push((said, Instant::now()));
             }
             answer.status(200)
         };
@@ -104,7 +115,11 @@ impl Transport for Way {
             if !gitlab.is_troubled() {
                 return Ok(gitlab.works(&head, &body));
             }
-            gitlab.state.lock().unwrap().troubled += 1;
+            {
+                let mut state = gitlab.state.lock().unwrap();
+                state.troubled += 1;
+                state.pieces += usize::from(head.method == Method::PATCH);
+            }
             let fails = |fault| Err(TransportError::new(fault, "trouble"));
             match gitlab.trouble {
                 Trouble::Away => fails(TransportFault::Connect),
@@ -122,7 +137,9 @@ impl Transport for Way {
                     let answer = gitlab.works(&head, &body);
                     if timeouts.head > Duration::from_mins(1) { Ok(answer) } else { fails(TransportFault::Timeout) }
                 }
-                Trouble::Says(status) => {
+                Trouble::RefusesPieces if head.method != Method::PATCH => Ok(gitlab.works(&head, &body)),
+                Trouble::RefusesPieces | Trouble::Says(_) => {
+                    let status = if let Trouble::Says(status) = gitlab.trouble { status } else { 403 };
                     let page = stream::iter([Ok(Bytes::from_static(b"<html>"))]).boxed();
                     Ok(Response::builder().status(status).header("Content-Type", "text/html").body(page).unwrap())
                 }
@@ -140,14 +157,42 @@ async fn half_an_hour_costs_nothing_of_a_log_and_its_end() {
     let says = says.map(Trouble::Says);
     let all = [Trouble::Away, Trouble::Silent, Trouble::Cut, Trouble::Slow].into_iter().chain(says);
     for trouble in all {
-        let gitlab = Arc::new(GitLab { trouble, begun: Instant::now(), state: Mutex::default() });
+        let gitlab = GitLab::new(trouble);
         let whole = trace(PIECES * PIECE);
         assert_eq!(relayed(&gitlab, &whole).await, RelayEnd::Delivered, "{trouble:?}");
         let state = gitlab.state.lock().unwrap();
         assert!(state.log == whole, "{trouble:?}: {} of {} bytes", state.log.len(), whole.len());
-        assert_eq!(state.finals, ["failed"], "{trouble:?}");
+        assert!(matches!(&state.finals[..], [(said, _)] if said == "failed"), "{trouble:?}: {:?}", state.finals);
         assert!((1..=MOST_REQUESTS).contains(&state.troubled), "{trouble:?}: {} requests", state.troubled);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_refuses_pieces_costs_few_tries_and_no_state() {
+    // While it is there, keep-alives go on as before, and pieces get one try a minute.
+    let gitlab = GitLab::new(Trouble::RefusesPieces);
+    let whole = trace(PIECES * PIECE);
+    assert_eq!(relayed(&gitlab, &whole).await, RelayEnd::Delivered);
+    {
+        let state = gitlab.state.lock().unwrap();
+        assert!(state.log == whole, "{} of {} bytes", state.log.len(), whole.len());
+        assert_eq!(state.finals.len(), 1);
+        let keep_alives = state.troubled - state.pieces;
+        assert!((400..=460).contains(&keep_alives), "each 4 s: {keep_alives}");
+        // Until that is proof they are tried as with any other failure.
+        assert!((100..=300).contains(&state.pieces), "{} pieces", state.pieces);
+    }
+
+    // Where it stays, the end of the job is no hour away.
+    let lasts = Duration::from_hours(3);
+    let gitlab =
+        Arc::new(GitLab { trouble: Trouble::RefusesPieces, lasts, begun: Instant::now(), state: Mutex::default() });
+    assert_eq!(relayed(&gitlab, &whole).await, RelayEnd::Delivered);
+    let state = gitlab.state.lock().unwrap();
+    let [(said, when)] = &state.finals[..] else { panic!("{:?}", state.finals) };
+    let after = *when - (gitlab.begun + Duration::from_mins(PIECES as u64 - 1));
+    assert!(said == "failed" && after < Duration::from_secs(30), "{said} after {after:?}");
+    assert!(whole.starts_with(&state.log) && state.log.len() < whole.len());
 }
 
 fn client(gitlab: &Arc<GitLab>) -> Client {
@@ -169,7 +214,7 @@ async fn relayed(gitlab: &Arc<GitLab>, whole: &[u8]) -> RelayEnd {
         pace: Pace::default(),
     };
     let (inputs, inbox) = mpsc::channel(8);
-    let (outbox, mut reports) = mpsc::channel(8);
+    let (outbox, mut reports) = mpsc::channel::<Report>(8);
     let printing = async {
         for (number, piece) in whole.chunks(PIECE).enumerate() {
             sleep_until(gitlab.begun + Duration::from_mins(number as u64)).await;
@@ -194,7 +239,7 @@ const ACKNOWLEDGE: Duration = Duration::from_mins(2);
 #[tokio::test(start_paused = true)]
 async fn a_job_is_not_acknowledged_for_longer_than_gitlab_waits() {
     for trouble in [Trouble::Away, Trouble::Silent, Trouble::Slow, Trouble::Says(503)] {
-        let gitlab = Arc::new(GitLab { trouble, begun: Instant::now(), state: Mutex::default() });
+        let gitlab = GitLab::new(trouble);
         let client = client(&gitlab);
         advance(BEGINS).await;
         let asked = Instant::now();

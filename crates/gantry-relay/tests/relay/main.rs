@@ -3,6 +3,7 @@
 
 mod away;
 mod coordinator;
+mod refused;
 mod simulator;
 
 use std::collections::BTreeMap;
@@ -176,7 +177,7 @@ async fn a_job_that_is_over_ends_the_relay() {
     let coordinator = Coordinator::start([]).await;
     coordinator.with(|state| state.status = "canceled");
     let (inputs, inbox) = mpsc::channel(8);
-    let (outbox, _reports) = mpsc::channel(8);
+    let (outbox, _reports) = mpsc::channel::<Report>(8);
     inputs.send(Input::Trace { offset: 0, bytes: Bytes::from_static(b"x") }).await.unwrap();
     let end = timeout(TIMEOUT, gantry_relay::run(client(&coordinator), job(), inbox, outbox)).await.unwrap();
     assert!(matches!(end, RelayEnd::Aborted(GoneReason::Over(_))), "{end:?}");
@@ -187,7 +188,7 @@ async fn a_job_that_is_over_ends_the_relay() {
 async fn a_stop_does_not_wait_for_an_answer() {
     let coordinator = Coordinator::start([Fault::Hang]).await;
     let (inputs, inbox) = mpsc::channel(8);
-    let (outbox, _reports) = mpsc::channel(8);
+    let (outbox, _reports) = mpsc::channel::<Report>(8);
     inputs.send(Input::Trace { offset: 0, bytes: Bytes::from_static(b"x") }).await.unwrap();
     let stop = async {
         coordinator.until(|state| state.requests == 1).await;

@@ -135,7 +135,7 @@ async fn a_final_line_for_a_job_whose_log_nobody_has() {
     assert_eq!(acknowledge(&client, &creds, &info()).await, AckOutcome::Running);
     client.patch_trace(&creds, (0, Bytes::from_static(b"what came before\n")), false, ANSWER_TIMEOUT).await;
     let (inputs, inbox) = mpsc::channel(8);
-    let (outbox, _reports) = mpsc::channel(8);
+    let (outbox, _reports) = mpsc::channel::<Report>(8);
     let verdict = Box::new(Verdict {
         success: false,
         reason: Some(FailureReason::RunnerSystemFailure),

@@ -193,7 +193,7 @@ async fn run_as_others_call_it() {
     write(&home, "");
     let mut daemon = Daemon::start(&home, &["run", "--working-directory=/does/not/exist", "--syslog", "false", "-x"]);
     daemon.says("warning", "--working-directory /does/not/exist cannot be used").await;
-    daemon.says("warning", "\"false\" (write --flag=false) ends the flags: 1 more arguments are ignored").await;
+    daemon.says("warning", "\"false\" (write --flag=false) ends the flags: one more argument is ignored").await;
     daemon.says("info", "Configuration loaded").await;
     daemon.end().await;
 }

@@ -148,7 +148,8 @@ fn check_dns(section: &Section<'_>, settings: &KubernetesSettings) {
 
 fn check_pull_policies(section: &Section<'_>, settings: &KubernetesSettings) {
     let (own, allowed) = (&settings.pull_policy, &settings.allowed_pull_policies);
-    if !own.is_empty() && !allowed.is_empty() && own.iter().all(|policy| !allowed.contains(policy)) {
+    // No policy is the cluster's own, which a list does not allow.
+    if !allowed.is_empty() && own.iter().all(|policy| !allowed.contains(policy)) {
         let message = "has none of pull_policy in it: jobs that do not choose one will fail";
         section.problem(Severity::Warning, "allowed_pull_policies", message);
     }

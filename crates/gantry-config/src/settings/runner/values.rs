@@ -144,6 +144,16 @@ pub(super) fn builds_dir(section: &Section<'_>, key: &'static str) -> String {
     directory
 }
 
+/// Nothing is expanded in it, and without a scheme the reference does not take it either.
+pub(super) fn clone_url(section: &Section<'_>, key: &'static str) -> Option<String> {
+    let url = section.text(key)?;
+    if !url.contains("://") {
+        let message = "has no effect: it must begin with http://, https:// or ssh://, and variables are not expanded";
+        section.problem(Severity::Warning, key, message);
+    }
+    Some(url)
+}
+
 /// The file says KiB.
 pub(super) fn output_limit(section: &Section<'_>, key: &'static str) -> u64 {
     section.positive::<u64>(key).map_or(DEFAULT_OUTPUT_LIMIT, |kib| kib.saturating_mul(1024))

@@ -80,10 +80,23 @@ async fn the_agents_trace_goes_on_where_the_head_has_ended() {
     assert_eq!(from, head.len() as u64, "the head is known already");
     feed.trace(from, Bytes::from_static(b"make\n"));
     assert_eq!(trace(&given(&mut feed, &mut inputs).await), head.clone() + "make\n");
+    assert_eq!(feed.head.text(), "", "nobody asks us for the head any more");
     // The relay needs a part again: the next connection begins there.
     feed.want(3);
     assert_eq!(feed.follow_from(), 3);
     assert_eq!(feed.follow_from(), head.len() as u64 + 5, "asked for once");
+}
+
+#[tokio::test]
+async fn a_head_that_the_agent_has_sent_back_in_part_does_not_die_with_it() {
+    let mut feed = feed();
+    let head = feed.hand_over();
+    feed.agent_is_there();
+    feed.agent_writes();
+    let mut inputs = feed.start().unwrap();
+    feed.trace(0, Bytes::copy_from_slice(&head.as_bytes()[..5]));
+    feed.end((&[], &failed()), true, &plan());
+    assert_eq!(trace(&given(&mut feed, &mut inputs).await), head);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use jiff::tz::TimeZone;
@@ -20,9 +20,11 @@ use crate::archive::root::Owner;
 pub(super) fn unpack(file: File, placer: &mut Placer) -> Result<(), UnpackError> {
     let mut archive = ZipArchive::new(io::BufReader::new(file))?;
     // Everything is checked before anything is written.
-    let names = checked_names(&mut archive, placer)?;
-    for (index, path) in names.iter().enumerate() {
+    check(&mut archive, placer)?;
+    for index in 0..archive.len() {
         let mut entry = archive.by_index(index)?;
+        // Made anew and not kept: the archive has all names in memory already.
+        let path = &inside(entry.name_raw())?;
         if is_irregular(&entry) {
             continue;
         }
@@ -42,15 +44,15 @@ pub(super) fn unpack(file: File, placer: &mut Placer) -> Result<(), UnpackError>
     Ok(())
 }
 
-/// The paths of the entries, where all of them may be unpacked.
-fn checked_names<R: Read + Seek>(archive: &mut ZipArchive<R>, placer: &Placer) -> Result<Vec<PathBuf>, UnpackError> {
+/// Whether all of the entries may be unpacked.
+fn check<R: Read + Seek>(archive: &mut ZipArchive<R>, placer: &Placer) -> Result<(), UnpackError> {
     let count = archive.len();
     placer.expect(count as u64, 0)?;
-    let (mut names, mut places) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let mut places = Vec::with_capacity(count);
     let mut bytes: u64 = 0;
     for index in 0..count {
         let entry = archive.by_index_raw(index)?;
-        names.push(inside(entry.name_raw())?);
+        inside(entry.name_raw())?;
         let start = entry.data_start().unwrap_or_else(|| entry.header_start());
         places.push((entry.header_start(), start.saturating_add(entry.compressed_size())));
         bytes = bytes.saturating_add(entry.size());
@@ -60,8 +62,7 @@ fn checked_names<R: Read + Seek>(archive: &mut ZipArchive<R>, placer: &Placer) -
     if places.iter().zip(places.iter().skip(1)).any(|((_, end), (next, _))| end > next) {
         return Err(UnpackError::Format("entries of the archive lie one over the other: it is made to do harm"));
     }
-    placer.expect(0, bytes)?;
-    Ok(names)
+    placer.expect(0, bytes)
 }
 
 /// Whether an entry is a device, a pipe or a socket, which the reference leaves out too.

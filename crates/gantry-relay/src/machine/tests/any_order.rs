@@ -67,6 +67,8 @@ struct FakeGitLab {
     fates: Vec<Fate>,
     /// Refusals at the end are counted by the relay, so there must be fewer than it tolerates.
     refusals: u32,
+    /// Whether a proxy refuses pieces of the log, and nothing else.
+    closed: bool,
     over: bool,
     /// Every terminal state that was sent, and the log at that time.
     terminals: Vec<(JobUpdate, Vec<u8>)>,
@@ -85,6 +87,9 @@ impl FakeGitLab {
     }
 
     fn patch(&mut self, offset: u64, bytes: &[u8]) -> PatchAnswer {
+        if self.closed {
+            return patch(PatchOutcome::Forbidden, None);
+        }
         let fate = self.fate();
         match fate {
             Fate::Lost => return patch(PatchOutcome::Unreachable(broken()), None),
@@ -187,8 +192,38 @@ impl Caller {
     }
 }
 
-/// Runs one job to its end.
-fn relay(length: usize, fates: Vec<Fate>, moves: Vec<Move>) -> Result<(), TestCaseError> {
+/// When a proxy refuses pieces: seconds in which it lets them through, and seconds in which it does
+/// not, in turns.
+type Doors = Vec<(u64, u64)>;
+
+fn is_closed(doors: &Doors, at: Duration) -> bool {
+    let mut from = 0;
+    doors.iter().any(|(open, closed)| {
+        let begins = from + open;
+        from = begins + closed;
+        (begins..from).contains(&at.as_secs())
+    })
+}
+
+/// The longest that is never taken for a proxy that refuses them for good.
+fn short_doors() -> impl Strategy<Value = Doors> {
+    let open = limits::RETRY_MAX.as_secs() + 1;
+    let one = (open..3 * open, 0..limits::REFUSED_TIME.as_secs());
+    // The first may be closed from the beginning.
+    (prop::collection::vec(one, 0..4), any::<bool>()).prop_map(|(mut doors, at_once)| {
+        if let Some((open, _)) = doors.first_mut().filter(|_| at_once) {
+            *open = 0;
+        }
+        doors
+    })
+}
+
+/// Runs one job to its end, and has `check` look at what GitLab has then.
+fn relay(
+    (length, fates, moves): (usize, Vec<Fate>, Vec<Move>),
+    doors: &Doors,
+    check: impl Fn(&FakeGitLab, &[u8]) -> Result<(), TestCaseError>,
+) -> Result<(), TestCaseError> {
     let trace: Vec<u8> = (0_u8..=250).cycle().take(length).collect();
     let mut bench = Bench::new(|job| job.deadline += Duration::from_secs(1_000_000));
     let mut gitlab = FakeGitLab { fates, ..FakeGitLab::default() };
@@ -209,6 +244,7 @@ fn relay(length: usize, fates: Vec<Fate>, moves: Vec<Move>) -> Result<(), TestCa
         {
             bench.machine.input(Some(input), bench.now);
         }
+        gitlab.closed = is_closed(doors, bench.now - bench.start);
         match bench.step() {
             Step::Patch { offset, bytes } => {
                 let answer = gitlab.patch(offset, &bytes);
@@ -221,7 +257,7 @@ fn relay(length: usize, fates: Vec<Fate>, moves: Vec<Move>) -> Result<(), TestCa
             Step::Wait(until) => bench.now = until.min(bench.now + Duration::from_secs(1)),
             Step::End(end) => {
                 prop_assert_eq!(end, RelayEnd::Delivered);
-                return delivered(&gitlab, &trace);
+                return check(&gitlab, &trace);
             }
         }
     }
@@ -240,6 +276,19 @@ fn delivered(gitlab: &FakeGitLab, trace: &[u8]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What may be missing of the log is its end. A checksum is said only of a whole one.
+fn reported(gitlab: &FakeGitLab, trace: &[u8]) -> Result<(), TestCaseError> {
+    prop_assert!(trace.starts_with(&gitlab.log));
+    prop_assert!(!gitlab.terminals.is_empty());
+    let output = Output { crc32: crc32fast::hash(trace), bytesize: trace.len() as u64 };
+    for (update, log) in &gitlab.terminals {
+        let output = update.output.is_some().then_some(output);
+        prop_assert_eq!(update, &JobUpdate { output, ..JobUpdate::of(JobState::Success) });
+        prop_assert!(output.is_none() || log == trace, "a checksum of what is not there");
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1_000, ..ProptestConfig::default() })]
 
@@ -249,6 +298,26 @@ proptest! {
         fates in prop::collection::vec(prop::sample::select(FATES.to_vec()), 0..40),
         moves in moves(),
     ) {
-        relay(length, fates, moves)?;
+        relay((length, fates, moves), &Doors::new(), delivered)?;
+    }
+
+    #[test]
+    fn a_proxy_that_refuses_pieces_for_some_minutes_costs_nothing_of_the_log(
+        length in 0_usize..4_000,
+        fates in prop::collection::vec(prop::sample::select(FATES.to_vec()), 0..40),
+        moves in moves(),
+        doors in short_doors(),
+    ) {
+        relay((length, fates, moves), &doors, delivered)?;
+    }
+
+    #[test]
+    fn a_proxy_that_refuses_pieces_for_good_holds_up_no_state(
+        length in 0_usize..4_000,
+        fates in prop::collection::vec(prop::sample::select(FATES.to_vec()), 0..40),
+        moves in moves(),
+        open in 0_u64..20,
+    ) {
+        relay((length, fates, moves), &vec![(open, u64::MAX / 2)], reported)?;
     }
 }

@@ -49,6 +49,9 @@ pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
     warn_about_arguments(args);
     let flags = flags::all();
     let mut settings = Settings::read(&flags, &args.given, &env)?;
+    for remark in Settings::remarks(&flags, texts_of_environment()) {
+        tracing::warn!("{remark}");
+    }
     check_access_level(&settings)?;
     let path = config_path::or_default(Some(PathBuf::from(settings.text("config"))));
     let template = template(&settings)?;
@@ -207,6 +210,11 @@ impl Parts {
         let text = entry::appended(&existing, &self.entry(&identity)?)?;
         runner_file::save(&self.path, &text)
     }
+}
+
+/// The variables of this process that are text.
+fn texts_of_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn warn_about_arguments(args: &RegisterArgs) {

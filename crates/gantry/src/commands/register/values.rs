@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use gantry_config::nearest;
 use gantry_core::{Secret, go_duration};
 use serde::Deserialize;
 
@@ -47,6 +48,12 @@ pub(crate) struct Settings {
     by_flag: BTreeMap<String, Setting>,
 }
 
+/// How variables begin that are for `register`, but for `CI_…`, most of which are a job's.
+const OWN_BEGINNINGS: [&str; 4] = ["CACHE_", "KUBERNETES_", "REGISTER_", "RUNNER_"];
+
+/// How variables begin that a kubelet sets in every container, for the API server's Service.
+const OF_KUBELETS: [&str; 3] = ["KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBERNETES_PORT"];
+
 impl Settings {
     /// Reads `given` (the texts of each flag, in order) and the variables of all `flags`.
     ///
@@ -73,6 +80,31 @@ impl Settings {
             by_flag.extend(read.map(|setting| (flag.long.clone(), setting)));
         }
         Ok(Self { by_flag })
+    }
+
+    /// What is to be said of variables: those that are empty and so switch something on (GitLab
+    /// Runner 19.4), and those that nobody reads and that are nearly the name of one that is read.
+    pub(crate) fn remarks(flags: &[Flag], env: impl Iterator<Item = (String, String)>) -> Vec<String> {
+        let known: BTreeMap<&str, Kind> =
+            flags.iter().filter_map(|flag| Some((flag.env.as_deref()?, flag.kind))).collect();
+        let mut remarks = Vec::new();
+        for (name, value) in env {
+            match known.get(name.as_str()) {
+                Some(Kind::Bool | Kind::OptionalBool) if value.is_empty() => remarks.push(format!(
+                    "{name} is set and empty, which counts as true: write false, or leave the variable out"
+                )),
+                Some(_) => {}
+                None => {
+                    let begins = |beginnings: &[&str]| beginnings.iter().any(|beginning| name.starts_with(beginning));
+                    if begins(&OWN_BEGINNINGS) && !begins(&OF_KUBELETS) {
+                        let near = nearest(&name, known.keys().copied());
+                        remarks.extend(near.map(|near| format!("nobody reads {name}: did you mean {near}?")));
+                    }
+                }
+            }
+        }
+        remarks.sort();
+        remarks
     }
 
     /// What the flag says; `None` where it says nothing, which an empty text, 0, and no of a plain
@@ -263,6 +295,29 @@ mod tests {
         assert_eq!(of(&[], &[("KUBERNETES_ALLOWED_IMAGES", "")], "kubernetes-allowed-images"), Some(list(&[""])));
         assert_eq!(of(&[], &[("KUBERNETES_PULL_POLICY", "")], "kubernetes-pull-policy"), None);
         assert_eq!(of(&[], &[("KUBERNETES_NODE_SELECTOR", "")], "kubernetes-node-selector"), None);
+    }
+
+    #[test]
+    fn variables_that_say_something_else_than_they_seem_to() {
+        let env = [
+            ("KUBERNETES_PRIVILEGED", ""),
+            ("KUBERNETES_IMAGE", ""),
+            ("KUBERNETES_NAMESPCE", "ci"),
+            ("KUBERNETES_CPU_LIMITS", "1"),
+            ("KUBERNETES_PORT", "tcp://10.0.0.1:443"),
+            ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+            ("RUNNER_NAME", "one"),
+            ("RUNNER_SOMETHING_ELSE", "x"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(
+            Settings::remarks(&flags::all(), env.into_iter()),
+            [
+                "KUBERNETES_PRIVILEGED is set and empty, which counts as true: write false, or leave the variable out",
+                "nobody reads KUBERNETES_CPU_LIMITS: did you mean KUBERNETES_CPU_LIMIT?",
+                "nobody reads KUBERNETES_NAMESPCE: did you mean KUBERNETES_NAMESPACE?",
+            ]
+        );
     }
 
     #[test]
