@@ -19,7 +19,15 @@ pub struct FeatureFlag {
     pub effect: Effect,
 }
 
+/// Flags of what the runner does between jobs, so that only its configuration can set them.
+const OF_RUNNER: [&str; 2] = ["FF_DISABLE_AUTOMATIC_TOKEN_ROTATION", "FF_USE_ADAPTIVE_REQUEST_CONCURRENCY"];
+
 impl FeatureFlag {
+    /// Whether a job changes nothing by it, because it is for what the runner does between jobs.
+    pub fn is_of_runner(&self) -> bool {
+        OF_RUNNER.contains(&self.name)
+    }
+
     /// What to say to whoever sets it to `value`; `None` where that changes something, or is the
     /// default.
     pub fn remark(&self, value: bool) -> Option<String> {
@@ -244,12 +252,13 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FLAGS, find};
+    use super::{FLAGS, OF_RUNNER, find};
 
     #[test]
     fn names_are_unique() {
         let names: std::collections::BTreeSet<_> = FLAGS.iter().map(|flag| flag.name).collect();
         assert_eq!(names.len(), FLAGS.len());
+        assert!(OF_RUNNER.iter().all(|name| find(name).is_some_and(|flag| flag.effect.acts() && flag.is_of_runner())));
     }
 
     #[test]

@@ -50,11 +50,7 @@ pub(crate) fn pull_policies(
         let wanted = image.pull_policy.iter().map(|text| parse(container, text)).collect::<Result<_, _>>()?;
         (wanted, "GitLab pipeline config")
     };
-    let allowed = default_policies(if settings.allowed_pull_policies.is_empty() {
-        &settings.pull_policy
-    } else {
-        &settings.allowed_pull_policies
-    });
+    let allowed = allowed_policies(settings);
     let effective: Vec<PullPolicy> = wanted.iter().copied().filter(|policy| allowed.contains(policy)).collect();
     if effective.is_empty() {
         return Err(PlanError::Configuration(format!(
@@ -65,6 +61,25 @@ pub(crate) fn pull_policies(
         )));
     }
     Ok(effective)
+}
+
+/// The pull policies of the helper: those of the config first, because the image is the operator's,
+/// then those of the build container, with which the reference pulls it. So there is always one.
+pub(crate) fn helper_pull_policies(build: &[PullPolicy], settings: &KubernetesSettings) -> Vec<PullPolicy> {
+    let allowed = allowed_policies(settings);
+    let mut policies = default_policies(&settings.pull_policy);
+    policies.retain(|policy| allowed.contains(policy));
+    let of_build: Vec<PullPolicy> = build.iter().copied().filter(|policy| !policies.contains(policy)).collect();
+    policies.extend(of_build);
+    policies
+}
+
+fn allowed_policies(settings: &KubernetesSettings) -> Vec<PullPolicy> {
+    default_policies(if settings.allowed_pull_policies.is_empty() {
+        &settings.pull_policy
+    } else {
+        &settings.allowed_pull_policies
+    })
 }
 
 fn default_policies(configured: &[PullPolicy]) -> Vec<PullPolicy> {
@@ -166,7 +181,8 @@ impl RequestedUser {
 fn id(container: &str, text: &str, kind: &str, allowed: Option<&[i64]>) -> Result<i64, PlanError> {
     let id: i64 = text.parse().ok().filter(|id| (0..=i64::from(i32::MAX)).contains(id)).ok_or_else(|| {
         PlanError::Configuration(format!(
-            "image option kubernetes.user for container {container:?} asks for {kind} {text:?}, which is not a number that can be one"
+            "image option kubernetes.user for container {container:?} asks for {kind} {text:?}, which is not a number that can be one: give one, or \
+             leave {kind} out"
         ))
     })?;
     if allowed.map_or(id != 0, |allowed| allowed.contains(&id)) {
@@ -174,7 +190,7 @@ fn id(container: &str, text: &str, kind: &str, allowed: Option<&[i64]>) -> Resul
     }
     Err(PlanError::Configuration(format!(
         "image option kubernetes.user for container {container:?} asks for {kind} {id}, which allowed_{kind}s of the runner's config does not \
-         allow"
+         allow: ask for it in allowed_{kind}s, or leave {kind} out"
     )))
 }
 
@@ -188,6 +204,25 @@ mod tests {
         let check = |image| check_image(image, "images", &allowed, &["default:1"]).is_ok();
         assert!(check("registry.example.com/team/app:1") && check("ruby:3.3") && check("default:1"));
         assert!(!check("registry.example.com/team/sub/app:1") && !check("python:3"));
+    }
+
+    #[test]
+    fn the_helper_is_pulled_as_the_config_says_and_then_as_the_job_does() {
+        use PullPolicy::{Always, ClusterDefault, IfNotPresent, Never};
+        for (configured, allowed, build, expected) in [
+            (&[][..], &[Never, IfNotPresent][..], Never, &[Never][..]),
+            (&[Always], &[Never, IfNotPresent], Never, &[Never]),
+            (&[Never], &[Never, Always], Always, &[Never, Always]),
+            (&[IfNotPresent], &[], IfNotPresent, &[IfNotPresent]),
+            (&[], &[], ClusterDefault, &[ClusterDefault]),
+        ] {
+            let settings = KubernetesSettings {
+                pull_policy: configured.to_vec(),
+                allowed_pull_policies: allowed.to_vec(),
+                ..Default::default()
+            };
+            assert_eq!(helper_pull_policies(&[build], &settings), expected);
+        }
     }
 
     #[test]

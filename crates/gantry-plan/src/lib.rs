@@ -301,7 +301,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     warnings.extend(sources::warning(settings, flags));
     let arch = helper_image::arch(&runner.kubernetes, &context.executable_arch);
     warnings.extend(unsupported::of_images(job, arch, expanded, honors_entrypoint));
-    warnings.extend(no_effect::warnings(runner, job, facts.literal));
+    warnings.extend(no_effect::warnings(runner, job, (facts.literal, variables)));
     warnings.extend(services.iter().filter_map(|service| service.ports.warning.clone()));
     warnings.extend(head::readable(&services, &pod.pod, &job_secrets));
     let banner = head::banner(runner, context, flags, &warnings);

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use gantry_config::settings::{PullPolicy, Resources};
-use gantry_core::job::Image;
 use gantry_core::limits;
 use gantry_wire::layout::{BUILD, HELPER};
 use gantry_wire::plan::KeepFailed;
@@ -13,7 +12,9 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::access_control::{GrantedUser, RequestedUser, check_image, kubernetes_word, pull_policies, shown};
+use crate::access_control::{
+    GrantedUser, RequestedUser, check_image, helper_pull_policies, kubernetes_word, pull_policies, shown,
+};
 use crate::fleet::Fleet;
 use crate::head_line::HeadLine;
 use crate::helper_image::{OFFICIAL, helper_image};
@@ -157,7 +158,8 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
         volume_mounts: Some(volumes.helper.clone()),
         ..Default::default()
     };
-    add(helper, &pull_policies(HELPER, &Image::default(), kubernetes)?);
+    let build_policies = pull_policies(BUILD, &job.image, kubernetes)?;
+    add(helper, &helper_pull_policies(&build_policies, kubernetes));
     let mut overruled = Vec::new();
     for service in *services {
         let container = service_container(request, service, &volumes)?;
@@ -184,7 +186,7 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
         volume_mounts: Some(volumes.build),
         ..Default::default()
     };
-    add(build, &pull_policies(BUILD, &job.image, kubernetes)?);
+    add(build, &build_policies);
     lines.extend(overruled.into_iter().map(HeadLine::warning));
     Ok(Containers { list, volumes: volumes.volumes, fallbacks })
 }

@@ -62,6 +62,12 @@ const KNOWN: [(&str, &[u16]); 37] = [
     ("standalone-firefox", &[4444]),
 ];
 
+/// Where `PGPORT` does not say otherwise.
+const POSTGRES: &[u16] = &[5432];
+
+/// The variable by which `postgres` listens elsewhere.
+const PGPORT: &str = "PGPORT";
+
 /// A daemon of Docker in a container: with TLS, or without.
 const DOCKER: &[u16] = &[2376, 2375];
 
@@ -94,7 +100,7 @@ pub(crate) fn ports((container, image): (&str, &str), spec: &Image, variables: &
         };
     }
     let declared: Vec<u16> = spec.ports.iter().filter_map(|port| u16::try_from(port.number).ok()).collect();
-    let list = if declared.is_empty() { known(image, spec).to_vec() } else { declared };
+    let list = if declared.is_empty() { known(image, spec, variables).to_vec() } else { declared };
     Ports { list, assumed: true, warning: None }
 }
 
@@ -102,20 +108,36 @@ fn expanded(variables: &Variables, variable: &Variable) -> String {
     if variable.raw { variable.value.expose().to_owned() } else { variables.expand(variable.value.expose()) }
 }
 
-/// What is known of an image that starts what it is made for.
-fn known(image: &str, spec: &Image) -> &'static [u16] {
+/// What is known of an image that starts what it is made for, where it usually listens.
+fn known(image: &str, spec: &Image, variables: &Variables) -> &'static [u16] {
     let without_digest = image.split('@').next().unwrap_or_default();
     let last = without_digest.rsplit('/').next().unwrap_or_default();
     let (name, tag) = last.split_once(':').unwrap_or((last, ""));
     let starts_itself = spec.entrypoint.is_empty()
         && spec.command.first().is_none_or(|first| first.starts_with('-') || first.contains(name));
-    if !starts_itself {
+    if !starts_itself || spec.command.iter().any(|word| names_port(word)) {
         return &[];
     }
     if name == "docker" && tag.contains("dind") {
         return DOCKER;
     }
-    KNOWN.iter().find(|(known, _)| *known == name).map_or(&[], |(_, ports)| ports)
+    let ports: &[u16] = KNOWN.iter().find(|(known, _)| *known == name).map_or(&[], |(_, ports)| ports);
+    let own = spec.variables.iter().rfind(|variable| variable.key == PGPORT);
+    let elsewhere =
+        own.map(|variable| expanded(variables, variable)).or_else(|| variables.get(PGPORT).map(str::to_owned));
+    match elsewhere {
+        Some(port) if ports == POSTGRES && port != "5432" => &[],
+        _ => ports,
+    }
+}
+
+/// Whether a word of a command says where to listen: `--port 7000`, `-p7000`, `-c port=7000`.
+fn names_port(word: &str) -> bool {
+    let short = word.strip_prefix("-p").or_else(|| word.strip_prefix("-P"));
+    word == "--port"
+        || word.starts_with("--port=")
+        || word.starts_with("port=")
+        || short.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// What the pod is told about one service.
@@ -188,6 +210,14 @@ mod tests {
     fn usual_images_are_known_while_they_start_what_they_are_made_for() {
         assert_eq!(of("registry.example.com:5000/db/postgres:16-alpine", &[], &[], &[]), assumed(&[5432]));
         assert_eq!(of("redis@sha256:abc", &["redis-server", "--save", ""], &[], &[]), assumed(&[6379]));
+        assert_eq!(of("redis:7", &["redis-server", "--port", "7000"], &[], &[]), assumed(&[]));
+        assert_eq!(of("mysql:8", &["--port=3307"], &[], &[]), assumed(&[]));
+        assert_eq!(of("memcached:1", &["memcached", "-p11212"], &[], &[]), assumed(&[]));
+        assert_eq!(of("postgres:16", &["-c", "port=5433"], &[], &[]), assumed(&[]));
+        assert_eq!(of("postgres:16", &[], &[("PGPORT", "$P")], &[("P", "5433")]), assumed(&[]));
+        assert_eq!(of("postgres:16", &[], &[], &[("PGPORT", "5433")]), assumed(&[]));
+        assert_eq!(of("postgres:16", &["-c", "fsync=off"], &[], &[("PGPORT", "5432")]), assumed(&[5432]));
+        assert_eq!(of("redis:7", &[], &[], &[("PGPORT", "5433")]), assumed(&[6379]));
         assert_eq!(of("redis:7", &["sleep", "60"], &[], &[]), assumed(&[]));
         assert_eq!(of("docker:27-dind", &["--mtu=1400"], &[], &[]), assumed(&[2376, 2375]));
         assert_eq!(of("docker:27", &[], &[], &[]), assumed(&[]));

@@ -33,7 +33,7 @@ impl Meter {
     pub(super) fn new(label: &'static str, total: Option<u64>) -> Self {
         let text = std::env::var(FREQUENCY).unwrap_or_default();
         let every = every(&text).unwrap_or_else(|error| {
-            warn(&format!("{FREQUENCY} is {text:?}, which {error}: no progress is shown"));
+            warn(&why_none(&text, &error));
             None
         });
         Self { label, every, total, done: 0, begun: Instant::now(), shown: None }
@@ -90,6 +90,11 @@ fn every(text: &str) -> Result<Option<Duration>, go_duration::ParseError> {
     Ok(Some(go_duration::parse(text)?).filter(|every| !every.is_zero()).map(|every| every.max(SHORTEST)))
 }
 
+fn why_none(text: &str, error: &go_duration::ParseError) -> String {
+    let is = if *error == go_duration::ParseError::Malformed { "is " } else { "" };
+    format!("{FREQUENCY} is {text:?}, which {is}{error}: no progress is shown")
+}
+
 /// Such as `12.50 MB`, in the units of GitLab Runner 19.4, of a thousand each.
 fn amount(bytes: u64, decimals: usize) -> String {
     const UNITS: [(&str, u64); 5] = [
@@ -131,7 +136,14 @@ mod tests {
         assert_eq!(every("0"), Ok(None));
         assert_eq!(every("200ms"), Ok(Some(SHORTEST)));
         assert_eq!(every("1m30s"), Ok(Some(Duration::from_secs(90))));
-        assert!(every("5").is_err() && every("-5s").is_err());
+        let why = |text: &str| why_none(text, &every(text).unwrap_err());
+        assert_eq!(
+            [why("5"), why("-5s")],
+            [
+                "TRANSFER_METER_FREQUENCY is \"5\", which is not a duration such as 300ms, 90s, 10m or 1h30m: no progress is shown",
+                "TRANSFER_METER_FREQUENCY is \"-5s\", which is negative: no progress is shown",
+            ]
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,6 +32,9 @@ use crate::limits::{DOWNLOAD_PAUSE, DOWNLOAD_TRIES};
 /// What is shown of the progress of a download.
 const DOWNLOADING: &str = "Downloading artifacts";
 
+/// The job's variable that says how hard packing is tried.
+const LEVEL: &str = "ARTIFACT_COMPRESSION_LEVEL";
+
 /// What is said where there is nothing to send (GitLab Runner 19.4).
 const NO_FILES: &str = "\x1b[31;1mERROR: No files to upload\x1b[0;m";
 
@@ -133,7 +136,10 @@ async fn upload(client: &Client, job: &MoverJob, artifact: &ArtifactUpload) -> R
         "" => String::new(),
         kind => format!(" as \"{kind}\""),
     };
-    let level = Level::parse(&variable("ARTIFACT_COMPRESSION_LEVEL").unwrap_or_default()).unwrap_or_default();
+    let (level, why) = Level::of_variable(LEVEL, &variable(LEVEL).unwrap_or_default());
+    if let Some(why) = why {
+        warn(&why);
+    }
     let (packing, mut failure) = Packing::new(Style { format: artifact.format.into(), level }, root, found);
     let stream = || Meter::new("Uploading artifacts", None).watch(packing.stream());
     let retrying = |error: &CallError| warn(&format!("{}; retrying...", chain(error)));

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use gantry_config::pod_patch::Patch;
 use gantry_config::settings::pod::{PatchSource, PodSpecPatch};
 use gantry_wire::layout::{BUILD, HELPER};
+use json_patch::PatchOperation;
 use k8s_openapi::api::core::v1 as api;
 use serde_json::{Value, json};
 
@@ -22,6 +23,9 @@ use crate::{PlanError, volumes};
 
 /// Init containers of the reference, which have no counterpart here.
 const NO_CONTAINERS: [&str; 2] = ["init-permissions", "init-build-uid-gid-collector"];
+
+/// Volumes of the reference, which have no counterpart here.
+const NO_VOLUMES: [&str; 2] = ["logs", "scripts"];
 
 /// The text of each file that a patch comes from, or why it cannot be read.
 pub type PatchFiles = BTreeMap<PathBuf, Result<String, String>>;
@@ -49,14 +53,21 @@ pub(crate) fn apply(
     let own = spec.clone();
     let mut value = serde_json::to_value(in_their_order(spec)).map_err(|error| wrong(&error.to_string()))?;
     complete(&mut value);
+    let mut counted = Vec::new();
     for patch in patches {
-        apply_one(&mut value, patch, files).map_err(|message| {
-            wrong(&format!("patch {:?} of [[runners.kubernetes.pod_spec]] {message}", patch.name))
-        })?;
+        let of = format!("patch {:?} of [[runners.kubernetes.pod_spec]]", patch.name);
+        let path = apply_one(&mut value, patch, files).map_err(|message| wrong(&format!("{of} {message}")))?;
+        counted.extend(path.map(|path| {
+            HeadLine::warning(format!(
+                "{of} changes {path}: numbers count other volumes here than in a pod of gitlab-runner; name them, in a \
+                 patch of the type strategic"
+            ))
+        }));
     }
     let names: Vec<&str> = patches.iter().map(|patch| patch.name.as_str()).collect();
     let applied = format!("Applying patches of [[runners.kubernetes.pod_spec]] to the pod: {}", names.join(", "));
     let mut lines = vec![HeadLine::plain(applied)];
+    lines.extend(counted);
     write_quantities(&mut value, false);
     leave_out(&mut value, &mut lines);
     let patched: api::PodSpec = serde_json::from_value(value.clone())
@@ -64,6 +75,7 @@ pub(crate) fn apply(
     if let Some(field) = lost(&value, &serde_json::to_value(&patched).unwrap_or_default(), "") {
         lines.push(HeadLine::warning(format!("{AFTER} the pod has {field}, which no pod has: it is left out")));
     }
+    lines.extend(new_volumes(&own, &patched).map(HeadLine::warning));
     check(&own, &patched).map_err(|message| wrong(&format!("{AFTER} {message}")))?;
     Ok((in_our_order(patched), lines))
 }
@@ -74,7 +86,8 @@ fn wrong(message: &str) -> PlanError {
     PlanError::Configuration(message.to_owned())
 }
 
-fn apply_one(spec: &mut Value, patch: &PodSpecPatch, files: &PatchFiles) -> Result<(), String> {
+/// Applies a patch, and gives the path of an operation that counts volumes.
+fn apply_one(spec: &mut Value, patch: &PodSpecPatch, files: &PatchFiles) -> Result<Option<String>, String> {
     let read;
     let parsed = match &patch.source {
         PatchSource::Inline(patch) => patch,
@@ -91,21 +104,52 @@ fn apply_one(spec: &mut Value, patch: &PodSpecPatch, files: &PatchFiles) -> Resu
     };
     match parsed {
         Patch::Strategic(patch) => {
-            strategic::apply(spec, patch).map_err(|message| format!("cannot be applied: {message}"))
+            strategic::apply(spec, patch).map_err(|message| format!("cannot be applied: {message}"))?;
+            Ok(None)
         }
         Patch::Merge(patch) => {
             json_patch::merge(spec, patch);
-            Ok(())
+            Ok(None)
         }
-        Patch::Json(operations) => json_patch::patch(spec, operations).map_err(|error| {
-            format!(
-                "cannot be applied: its operation {} at {:?}: {} (the pod has the containers build, helper and then services)",
-                error.operation + 1,
-                error.path.as_str(),
-                error.kind
-            )
-        }),
+        Patch::Json(operations) => {
+            json_patch::patch(spec, operations).map_err(|error| {
+                format!(
+                    "cannot be applied: its operation {} at {:?}: {} (the pod has the containers build, helper and then services)",
+                    error.operation + 1,
+                    error.path.as_str(),
+                    error.kind
+                )
+            })?;
+            Ok(operations.iter().find_map(counts_volumes))
+        }
     }
+}
+
+/// The path of an operation, if it says by a number which volume or mount it changes. It does not
+/// matter where in a list something is added.
+fn counts_volumes(operation: &PatchOperation) -> Option<String> {
+    let path = operation.path().as_str();
+    let parts: Vec<&str> = path.split('/').collect();
+    let at = parts.windows(2).position(|pair| {
+        ["volumes", "volumeMounts"].contains(&pair[0]) && pair[1].bytes().all(|byte| byte.is_ascii_digit())
+    })?;
+    let adds = matches!(operation, PatchOperation::Add(_)) && at + 2 == parts.len();
+    (!adds).then(|| path.to_owned())
+}
+
+/// What to say of volumes of the reference that a patch has brought into the pod, where they are
+/// new.
+fn new_volumes(own: &api::PodSpec, patched: &api::PodSpec) -> impl Iterator<Item = String> {
+    let has = |spec: &api::PodSpec, name: &str| {
+        let mut mounts = spec.containers.iter().flat_map(|container| container.volume_mounts.iter().flatten());
+        spec.volumes.iter().flatten().any(|volume| volume.name == name) || mounts.any(|mount| mount.name == name)
+    };
+    NO_VOLUMES.into_iter().filter(move |name| has(patched, name) && !has(own, name)).map(|name| {
+        format!(
+            "A patch of the pod's spec is for the volume {name}, which only pods of gitlab-runner have: here it is a new one, \
+             that the runner does not use"
+        )
+    })
 }
 
 /// Containers as the reference has them.
@@ -170,15 +214,17 @@ fn write_quantities(value: &mut Value, are_quantities: bool) {
     }
 }
 
-/// A patch for an init container that is not here would make one, without an image.
+/// A patch for an init container that is not here would make one, without an image, or with one
+/// that runs whatever its entrypoint is.
 fn leave_out(spec: &mut Value, lines: &mut Vec<HeadLine>) {
     let Some(list) = spec.get_mut("initContainers").and_then(Value::as_array_mut) else { return };
     list.retain(|container| {
         let name = container["name"].as_str().unwrap_or_default();
-        let is_none = NO_CONTAINERS.contains(&name) && container["image"].is_null();
+        let is_whole = !container["image"].is_null() && !container["command"].is_null();
+        let is_none = NO_CONTAINERS.contains(&name) && !is_whole;
         if is_none {
             lines.push(HeadLine::warning(format!(
-                "A patch of the pod's spec is for the init container {name}, which there is none of"
+                "A patch of the pod's spec is for the init container {name}, which there is none of: it is left out"
             )));
         }
         !is_none

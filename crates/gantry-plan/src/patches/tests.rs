@@ -76,6 +76,36 @@ fn what_is_not_there_is_said_and_left_out() {
 }
 
 #[test]
+fn what_means_something_else_here_is_said() {
+    let said = |kind, text: &str| -> Vec<String> {
+        let (_, lines) = patched(kind, text).unwrap();
+        lines.into_iter().skip(1).map(|line| line.text).collect()
+    };
+    let lines = [
+        said(
+            PatchKind::Strategic,
+            "volumes: [{name: logs, emptyDir: {medium: Memory}}, {name: scripts, emptyDir: {}}]",
+        ),
+        said(
+            PatchKind::Strategic,
+            "containers: [{name: helper, volumeMounts: [{name: scripts, mountPath: /scripts}]}]",
+        ),
+        said(PatchKind::Strategic, "initContainers: [{name: init-permissions, image: example/own}]"),
+        said(PatchKind::Json, "[{op: add, path: /volumes/1/emptyDir/sizeLimit, value: 1Gi}]"),
+        said(PatchKind::Json, "[{op: add, path: /containers/1/volumeMounts/0/readOnly, value: true}]"),
+        said(PatchKind::Json, "[{op: replace, path: /volumes/0/emptyDir, value: {}}]"),
+    ];
+    insta::assert_snapshot!(lines.concat().join("\n"));
+    for text in ["[{op: add, path: /volumes/-, value: {name: x}}]", "[{op: add, path: /volumes/0, value: {name: x}}]"] {
+        assert_eq!(said(PatchKind::Json, text), Vec::<String>::new(), "{text}");
+    }
+    let (spec, lines) =
+        patched(PatchKind::Strategic, "initContainers: [{name: init-permissions, image: x, command: [chown]}]")
+            .unwrap();
+    assert_eq!((spec["initContainers"][0]["image"].as_str(), lines.len()), (Some("x"), 1), "one that is whole");
+}
+
+#[test]
 fn patches_that_would_break_the_pod_are_refused() {
     let refused = |kind, text| patched(kind, text).unwrap_err();
     let errors = [

@@ -197,6 +197,32 @@ fn users_that_jobs_ask_for() {
     );
 }
 
+/// The helper is pulled as the operator allows, the job's wish last: no job fails because of it.
+#[test]
+fn pull_policies_of_the_helper() {
+    let allowed = "allowed_pull_policies = [\"never\", \"if-not-present\"]\n";
+    let job = json!({"image": {"pull_policy": ["never"]}});
+    let of = |more: &str| {
+        let plan = plan(&format!("[runners.kubernetes]\n{allowed}{more}"), &job);
+        let containers = pod(&plan)["spec"]["containers"].clone();
+        let policies = containers
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|container| format!("{}: {}", container["name"].as_str().unwrap(), container["imagePullPolicy"]));
+        let shown = lines(&plan.executor).into_iter().filter(|line| line.contains("pull policy"));
+        policies.chain(shown).collect::<Vec<_>>()
+    };
+    golden!(
+        "pull_policies_of_the_helper",
+        json!({
+            "no policy": of(""),
+            "a policy that jobs may not have": of("pull_policy = \"always\"\n"),
+            "another policy": of("pull_policy = \"if-not-present\"\n"),
+        })
+    );
+}
+
 /// The build container's own words, without the text of our command.
 fn start_of_build(plan: &gantry_plan::JobPlan) -> Value {
     let mut build = of_containers(plan, &["command", "args", "env", "terminationMessagePolicy"])["build"].clone();

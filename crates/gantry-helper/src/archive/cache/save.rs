@@ -53,7 +53,8 @@ async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheSave) -> Res
         }
         return Ok(());
     };
-    let target = Target { job, transfer, style: style(), volume: cache.places.iter().find_map(volume) };
+    let volume = cache.places.iter().find_map(volume);
+    let target = Target { job, transfer, style: style(), most: request.and_then(|_| most(transfer)), volume };
     if let Some(request) = request {
         return target.to_store(chosen, request).await;
     }
@@ -124,6 +125,8 @@ struct Target<'a> {
     job: &'a CacheJob,
     transfer: &'a CacheTransfer,
     style: Style,
+    /// Largest archive for the store.
+    most: Option<u64>,
     /// For what the store does not take.
     volume: Option<&'a CacheFile>,
 }
@@ -136,7 +139,7 @@ impl Target<'_> {
         let sending = async {
             let Some(parts) = &request.parts else { return self.whole(&sender, chosen, request).await };
             let scratch = Path::new(&self.job.scratch_dir);
-            let upload = Upload { sender: &sender, request, parts, most: most(self.transfer), scratch };
+            let upload = Upload { sender: &sender, request, parts, most: self.most, scratch };
             match self.in_parts(&upload, &chosen).await {
                 Err(CacheTrouble::TooLarge(most)) => self.too_large(None, most, Packed::Not(chosen)).await,
                 // Some stores take no parts, or not with these keys.
@@ -171,7 +174,7 @@ impl Target<'_> {
             .map_err(|source| CacheTrouble::Scratch { directory: directory.clone(), source })?;
         let archive = Archive::pack(chosen, self.style, scratch).await?;
         let size = archive.length();
-        if let Some(most) = most(self.transfer).filter(|most| size > *most) {
+        if let Some(most) = self.most.filter(|most| size > *most) {
             return self.too_large(Some(size), most, Packed::In(archive)).await;
         }
         sender.put(request, Content::Archive(archive)).await
@@ -195,10 +198,32 @@ enum Packed {
     Not(Chosen),
 }
 
+/// The job's variable that says the largest archive for the store.
+const MOST: &str = "CACHE_MAX_UPLOADED_ARCHIVE_SIZE";
+
+/// The job's variable that says how hard packing is tried.
+const LEVEL: &str = "CACHE_COMPRESSION_LEVEL";
+
 /// Largest archive for the store: as the operator says, else as the job does.
 fn most(transfer: &CacheTransfer) -> Option<u64> {
-    let of_job = || std::env::var("CACHE_MAX_UPLOADED_ARCHIVE_SIZE").ok()?.parse().ok();
+    let of_job = || {
+        most_of_job(&std::env::var(MOST).unwrap_or_default()).unwrap_or_else(|why| {
+            warn(&why);
+            None
+        })
+    };
     transfer.max_bytes.or_else(of_job).filter(|most| *most > 0)
+}
+
+fn most_of_job(text: &str) -> Result<Option<u64>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Less than nothing is no limit, as nothing is (GitLab Runner 19.4).
+    let number: i64 = text.parse().map_err(|_| {
+        format!("{MOST} is {text:?}, not a number of bytes such as 1000000000: caches of any size are kept")
+    })?;
+    Ok(u64::try_from(number).ok())
 }
 
 /// `CACHE_COMPRESSION_FORMAT` and `CACHE_COMPRESSION_LEVEL` of the job. Where it says nothing the
@@ -216,14 +241,10 @@ fn style() -> Style {
             Format::TarZstd
         }
     };
-    let level = variable("CACHE_COMPRESSION_LEVEL").map_or(Level::Default, |word| {
-        Level::parse(&word).unwrap_or_else(|| {
-            warn(&format!(
-                "CACHE_COMPRESSION_LEVEL is {word:?}, not fastest, fast, default, slow or slowest: default is used"
-            ));
-            Level::Default
-        })
-    });
+    let (level, why) = Level::of_variable(LEVEL, &variable(LEVEL).unwrap_or_default());
+    if let Some(why) = why {
+        warn(&why);
+    }
     Style { format, level }
 }
 
@@ -249,4 +270,18 @@ async fn write_to_volume(
     });
     written.await.map_err(CacheTrouble::Thread)??.map_err(trouble)?;
     new.publish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_is_none_is_said() {
+        assert_eq!((most_of_job(""), most_of_job("12"), most_of_job("-1")), (Ok(None), Ok(Some(12)), Ok(None)));
+        assert_eq!(
+            most_of_job("1GB").unwrap_err(),
+            "CACHE_MAX_UPLOADED_ARCHIVE_SIZE is \"1GB\", not a number of bytes such as 1000000000: caches of any size are kept"
+        );
+    }
 }

@@ -40,7 +40,7 @@ pub(crate) enum Level {
 
 impl Level {
     /// The words of `ARTIFACT_COMPRESSION_LEVEL` and `CACHE_COMPRESSION_LEVEL`; nothing for others.
-    pub(crate) fn parse(word: &str) -> Option<Self> {
+    fn parse(word: &str) -> Option<Self> {
         Some(match word {
             "fastest" => Self::Fastest,
             "fast" => Self::Fast,
@@ -49,6 +49,15 @@ impl Level {
             "slowest" => Self::Slowest,
             _ => return None,
         })
+    }
+
+    /// What the variable `name` of a job says; else the default, and why.
+    pub(crate) fn of_variable(name: &str, word: &str) -> (Self, Option<String>) {
+        let why = || format!("{name} is {word:?}, not fastest, fast, default, slow or slowest: default is used");
+        match Self::parse(word) {
+            Some(level) => (level, None),
+            None => (Self::Default, (!word.is_empty()).then(why)),
+        }
     }
 
     pub(super) fn deflate(self) -> Method {
@@ -86,5 +95,22 @@ impl From<ArtifactFormat> for Format {
             ArtifactFormat::Gzip => Self::Gzip,
             ArtifactFormat::Raw => Self::Raw,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_is_none_is_said() {
+        let of = |word| Level::of_variable("ARTIFACT_COMPRESSION_LEVEL", word);
+        assert_eq!((of("slow"), of("")), ((Level::Slow, None), (Level::Default, None)));
+        let (level, why) = of("9");
+        assert_eq!(level, Level::Default);
+        assert_eq!(
+            why.unwrap(),
+            "ARTIFACT_COMPRESSION_LEVEL is \"9\", not fastest, fast, default, slow or slowest: default is used"
+        );
     }
 }

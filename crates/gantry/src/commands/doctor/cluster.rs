@@ -9,6 +9,7 @@ use gantry_kube::{ApiError, Cluster, Fault, Right};
 use super::Subject;
 use super::admission;
 use super::finding::{Finding, Grade};
+use super::own_namespace;
 use super::trial::{self, Trialable};
 
 /// Asks the API server. Also returns the cluster, if it can be talked to.
@@ -21,6 +22,7 @@ pub(super) async fn examine(subject: &Subject<'_>) -> (Vec<Finding>, Option<Tria
             Finding::warning("namespace", found, "set namespace in [runners.kubernetes]")
         })
         .into_iter()
+        .chain(own_namespace::finding(&subject.runner.kubernetes))
         .collect();
     let connected = Cluster::connect(
         wiring::cluster(subject.runner),

@@ -4,7 +4,7 @@
 //! puts into the cache store.
 //!
 //! What was found is data (`finding.rs`); each check is a function that returns some (`local.rs`,
-//! `gitlab.rs`, `cache.rs`, `cluster.rs`, `trial.rs`).
+//! `gitlab.rs`, `cache.rs`, `cluster.rs`, `own_namespace.rs`, `trial.rs`).
 
 mod admission;
 mod cache;
@@ -12,6 +12,7 @@ mod cluster;
 mod finding;
 mod gitlab;
 mod local;
+mod own_namespace;
 mod trial;
 
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Subject;
 use super::finding::Finding;
+use super::own_namespace;
 
 /// A cluster that would take a trial pod.
 pub(super) struct Trialable {
@@ -25,7 +26,7 @@ const HELPER_COMMAND: &str =
 /// Plans the trial pod.
 pub(super) fn plan(subject: &Subject<'_>, image: Option<&str>) -> Result<JobPlan, String> {
     let context = wiring::context(&subject.system_id, &wiring::hostname(), &wiring::alone(subject.settings));
-    trial::plan(subject.runner, &context, image)
+    trial::plan(&own_namespace::without_names(subject.runner), &context, image)
 }
 
 /// Makes the pod, looks, and removes it.
