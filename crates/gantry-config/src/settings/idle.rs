@@ -1,7 +1,7 @@
 //! Keys that do nothing because of other keys of their entry: one warning each, which names the
 //! other.
 
-use gantry_core::feature_flags::{self, FLAGS, parse_bool};
+use gantry_core::feature_flags::{self, FLAGS, FeatureFlag, parse_bool};
 use gantry_core::go_duration;
 
 use super::RunnerSettings;
@@ -124,6 +124,8 @@ fn check_environment(section: &Section<'_>, settings: &RunnerSettings) {
         let configured = settings.feature_flags.get(name).filter(|flag| parse_bool(value) != Some(**flag));
         let message = if let Some(configured) = configured {
             format!("{name} has no effect: [runners.feature_flags] says {configured}")
+        } else if feature_flags::find(name).is_some_and(FeatureFlag::is_of_runner) {
+            format!("{name} has no effect in a job: set it in [runners.feature_flags]")
         } else if name.starts_with("FF_") && feature_flags::find(name).is_none() {
             let Some(near) = nearest(name, FLAGS.iter().map(|flag| flag.name)) else { continue };
             format!("{name} is no feature flag and has no effect: did you mean {near}?")

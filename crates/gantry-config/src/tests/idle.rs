@@ -38,7 +38,7 @@ fn keys_that_others_leave_without_effect() {
         ("trial", "[runners.experimental.boot_verify]\ntimeout = \"3m\"\n".to_owned()),
         (
             "environment",
-            "environment = [\"KUBERNETES_CPU_LIMIT=2\", \"KUBERNETES_POD_LABELS_1=a=b\", \"FF_USE_FATZIP=1\", \"FF_TIMESTAMPS=false\"]\n\
+            "environment = [\"KUBERNETES_CPU_LIMIT=2\", \"KUBERNETES_POD_LABELS_1=a=b\", \"FF_USE_FATZIP=1\", \"FF_TIMESTAMPS=false\", \"FF_USE_ADAPTIVE_REQUEST_CONCURRENCY=false\"]\n\
              [runners.feature_flags]\nFF_TIMESTAMPS = true\n"
                 .to_owned(),
         ),
