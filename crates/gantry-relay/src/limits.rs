@@ -62,6 +62,10 @@ pub(crate) const FEELER: usize = 1;
 /// nothing more is read, and the trace waits in the pod's file.
 pub(crate) const WINDOW: usize = 4 * MAX_PATCH;
 
+/// How long nothing of a full window is taken before the rest of the trace is read all the same, to
+/// hear the verdict behind it: what has no room is left out, and asked for again once there is some.
+pub(crate) const STUCK: Duration = Duration::from_mins(2);
+
 /// Pieces in a row that GitLab may refuse with a status that no waiting changes (400, 404, 413, …)
 /// before the final state goes out without the rest of the log: a right state matters more than a
 /// full log.

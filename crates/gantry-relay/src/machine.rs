@@ -61,6 +61,8 @@ pub(crate) struct Machine {
     sent: Option<Sent>,
     pace: Schedule,
     refusals: Refusals,
+    /// Since when the window is full and nothing of it was taken.
+    full_since: Option<Instant>,
     /// What came while the window was full is not kept: it is asked for when there is room.
     left_out: bool,
     answer_timeout: AnswerTimeout,
@@ -119,6 +121,7 @@ impl Machine {
             sent: None,
             pace: Schedule::new(interval, now),
             refusals: Refusals::default(),
+            full_since: None,
             left_out: false,
             answer_timeout: AnswerTimeout::default(),
             outbox: Outbox::default(),
@@ -135,10 +138,11 @@ impl Machine {
         self.end.is_some()
     }
 
-    /// Whether there is room for more. Where the log is refused for good nobody waits for room: the
-    /// verdict is behind the log.
-    pub(crate) fn wants_input(&self) -> bool {
-        let has_room = self.window.len() < limits::WINDOW || self.refusals.are_proof();
+    /// Whether there is room for more. Where nothing is taken nobody waits for room: the verdict is
+    /// behind the log.
+    pub(crate) fn wants_input(&self, now: Instant) -> bool {
+        let is_stuck = self.full_since.is_some_and(|since| now >= since + limits::STUCK);
+        let has_room = self.window.len() < limits::WINDOW || self.refusals.are_proof() || is_stuck;
         !self.inputs_gone && self.end.is_none() && has_room
     }
 
@@ -312,6 +316,7 @@ impl Machine {
         if self.pace.want.is_some_and(|(place, _)| place < self.window.end()) {
             self.pace.want = None;
         }
+        self.full_since = (self.window.len() >= limits::WINDOW).then(|| self.full_since.unwrap_or(now));
         if self.window.end() > known {
             self.pace.output_came(section, self.interval, now);
         }

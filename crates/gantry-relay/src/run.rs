@@ -66,7 +66,7 @@ impl<R: From<Report>> Relay<R> {
         loop {
             tokio::select! {
                 answer = &mut request => return Some(answer),
-                input = self.inputs.recv(), if self.machine.wants_input() => {
+                input = self.inputs.recv(), if self.machine.wants_input(Instant::now()) => {
                     self.machine.input(input, Instant::now());
                     if self.machine.has_ended() {
                         return None;
@@ -83,7 +83,7 @@ impl<R: From<Report>> Relay<R> {
         loop {
             tokio::select! {
                 () = &mut pause => return,
-                input = self.inputs.recv(), if self.machine.wants_input() => {
+                input = self.inputs.recv(), if self.machine.wants_input(Instant::now()) => {
                     self.machine.input(input, Instant::now());
                     return;
                 }

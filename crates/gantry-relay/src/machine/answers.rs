@@ -105,6 +105,9 @@ impl Machine {
             self.ending.as_mut().filter(|ending| ending.trace.is_none()).map(|ending| &mut ending.final_line);
         if (base..=end).contains(&size) && !is_foreign {
             self.window.forget_until(size);
+            if size > base {
+                self.full_since = (self.window.len() >= limits::WINDOW).then_some(now);
+            }
             self.outbox.put(Report::Acked(size));
         } else if let Some(final_line) = final_line {
             // Nobody can give other bytes. Beyond our end GitLab has ours from another relay, so

@@ -796,9 +796,57 @@ fn a_full_window_reads_no_more() {
     let mut bench = Bench::new(|_| {});
     let bytes = Bytes::from(vec![b'x'; limits::WINDOW]);
     bench.machine.input(Some(Input::Trace { offset: 0, bytes }), bench.now);
-    assert!(!bench.machine.wants_input());
+    assert!(!bench.machine.wants_input(bench.now));
     let Step::Patch { bytes, .. } = bench.step() else { panic!("no patch") };
     assert_eq!(bytes.len(), limits::MAX_PATCH);
     bench.patched(ok(), None);
-    assert!(bench.machine.wants_input());
+    assert!(bench.machine.wants_input(bench.now));
+}
+
+#[test]
+fn a_verdict_behind_a_log_that_nobody_takes_is_heard() {
+    let whole = limits::WINDOW as u64 + 3;
+    // Refused for good, what is held is given up after some tries; what may only be late is not,
+    // until the deadline is near.
+    for (outcome, in_time) in [
+        (PatchOutcome::Other(broken()), Duration::from_mins(30)),
+        (PatchOutcome::Later(broken()), Duration::from_secs(3900)),
+    ] {
+        let mut bench = Bench::new(|_| {});
+        let bytes = Bytes::from(vec![b'x'; limits::WINDOW]);
+        bench.machine.input(Some(Input::Trace { offset: 0, bytes }), bench.now);
+        let mut is_closed = false;
+        let update = loop {
+            if !is_closed && bench.machine.wants_input(bench.now) {
+                bench.give(limits::WINDOW as u64, "end");
+                bench.close(whole);
+                is_closed = true;
+            }
+            match bench.act().1 {
+                Step::Patch { .. } => bench.patched(outcome.clone(), None),
+                Step::Put(update) if update.state.is_final() => break update,
+                Step::Put(_) => bench.updated(UpdateOutcome::Accepted, None),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((update.state, update.output), (JobState::Success, None));
+        assert!(bench.now - bench.start < in_time, "{:?}", bench.now - bench.start);
+    }
+}
+
+#[test]
+fn a_log_that_is_taken_slowly_is_read_as_slowly() {
+    let mut bench = Bench::new(|_| {});
+    let bytes = Bytes::from(vec![b'x'; limits::WINDOW + limits::MAX_PATCH]);
+    bench.machine.input(Some(Input::Trace { offset: 0, bytes }), bench.now);
+    bench.now += limits::STUCK - Duration::from_secs(1);
+    assert!(!bench.machine.wants_input(bench.now));
+    while !matches!(bench.act().1, Step::Patch { .. }) {
+        bench.updated(UpdateOutcome::Accepted, None);
+    }
+    bench.patched(ok(), None);
+    bench.now += limits::STUCK - Duration::from_secs(1);
+    assert!(!bench.machine.wants_input(bench.now), "it was taken a moment ago");
+    bench.now += Duration::from_secs(1);
+    assert!(bench.machine.wants_input(bench.now));
 }

@@ -239,7 +239,7 @@ fn relay(
                 Report::CancelRequested | Report::Trouble(_) => {}
             }
         }
-        if bench.machine.wants_input()
+        if bench.machine.wants_input(bench.now)
             && let Some(input) = caller.next()
         {
             bench.machine.input(Some(input), bench.now);

@@ -242,14 +242,14 @@ fn the_verdict_behind_a_log_that_does_not_fit_is_heard() {
     let whole = pieces * piece.len() as u64;
     let refused = |bench: &mut Bench| {
         let mut given = 0;
-        while bench.machine.wants_input() {
+        while bench.machine.wants_input(bench.now) {
             let bytes = Bytes::from_static(piece);
             bench.machine.input(Some(Input::Trace { offset: given, bytes }), bench.now);
             given += piece.len() as u64;
         }
         assert_eq!(given, limits::WINDOW as u64, "GitLab may be back");
         bench.refuse_until_proof();
-        assert!(bench.machine.wants_input(), "the verdict may be behind what has no room");
+        assert!(bench.machine.wants_input(bench.now), "the verdict may be behind what has no room");
         while given < whole {
             let bytes = Bytes::from_static(piece);
             bench.machine.input(Some(Input::Trace { offset: given, bytes }), bench.now);
