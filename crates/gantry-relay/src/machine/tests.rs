@@ -836,16 +836,17 @@ fn a_verdict_behind_a_log_that_nobody_takes_is_heard() {
 
 #[test]
 fn a_log_that_is_taken_slowly_is_read_as_slowly() {
+    let nearly = limits::STUCK.saturating_sub(Duration::from_secs(1));
     let mut bench = Bench::new(|_| {});
     let bytes = Bytes::from(vec![b'x'; limits::WINDOW + limits::MAX_PATCH]);
     bench.machine.input(Some(Input::Trace { offset: 0, bytes }), bench.now);
-    bench.now += limits::STUCK - Duration::from_secs(1);
+    bench.now += nearly;
     assert!(!bench.machine.wants_input(bench.now));
     while !matches!(bench.act().1, Step::Patch { .. }) {
         bench.updated(UpdateOutcome::Accepted, None);
     }
     bench.patched(ok(), None);
-    bench.now += limits::STUCK - Duration::from_secs(1);
+    bench.now += nearly;
     assert!(!bench.machine.wants_input(bench.now), "it was taken a moment ago");
     bench.now += Duration::from_secs(1);
     assert!(bench.machine.wants_input(bench.now));
