@@ -63,7 +63,7 @@ pub(crate) const FEELER: usize = 1;
 pub(crate) const WINDOW: usize = 4 * MAX_PATCH;
 
 /// How long nothing of a full window is taken before the rest of the trace is read all the same, to
-/// hear the verdict behind it: what has no room is left out, and asked for again once there is some.
+/// hear the verdict behind it. What has no room is left out, and asked for again once there is.
 pub(crate) const STUCK: Duration = Duration::from_mins(2);
 
 /// Pieces in a row that GitLab may refuse with a status that no waiting changes (400, 404, 413, …)
