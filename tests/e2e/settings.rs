@@ -129,17 +129,23 @@ async fn budget(world: Rc<World>) -> anyhow::Result<()> {
     ensure!(log.contains("The pod has no disruption budget: grant create on poddisruptionbudgets (policy)"), "{log}");
     let rules = json!([{"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["create"]}]);
     grant(&world, &runner, &rules).await?;
-    let id = world.post_job(&runner, &script(&["echo ran", "sleep 3"])).await?;
+    let id = world.post_job(&runner, &script(&["echo ran", "sleep 6"])).await?;
     world.gitlab.wait_for_text(id, "\nran", BOUND).await?;
     let path = format!("/apis/policy/v1/namespaces/{}/poddisruptionbudgets", runner.namespace);
-    let (status, list) = world.kube.ask(Method::GET, &path, None).await?;
+    let (status, _) = world.kube.ask(Method::GET, &path, None).await?;
     if status == StatusCode::NOT_FOUND {
         // Kubernetes has this version since 1.21.
         return world.ended(id, BOUND).await.map(drop);
     }
-    let found = list["items"].as_array().with_context(|| list.to_string())?;
-    let owner = found.first().and_then(|budget| budget.pointer("/metadata/ownerReferences/0/kind"));
-    ensure!(found.len() == 1 && owner == Some(&json!("Pod")), "{list}");
+    // No job waits for its budget, so its script may be quicker.
+    until("the budget of the pod", BOUND, async || {
+        let (_, list) = world.kube.ask(Method::GET, &path, None).await?;
+        let found = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+        let owner = found.first().and_then(|budget| budget.pointer("/metadata/ownerReferences/0/kind"));
+        let is_there = found.len() == 1 && owner == Some(&json!("Pod"));
+        Ok(if is_there { Ok(()) } else { Err(list.to_string()) })
+    })
+    .await?;
     world.ended(id, BOUND).await?;
     until("the budget to go", BOUND, async || {
         let (_, list) = world.kube.ask(Method::GET, &path, None).await?;
