@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use gantry_tests::suite::Test;
 use gantry_tests::world::script;
-use gantry_tests::{Need, Runner, RunnerOptions, World};
+use gantry_tests::{Need, Runner, RunnerOptions, World, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -133,6 +133,33 @@ pub(crate) async fn grant(world: &World, runner: &Runner, rules: &Value) -> anyh
     ] {
         let (status, answer) = world.kube.ask(Method::POST, &format!("{rbac}/{what}"), Some(&object)).await?;
         ensure!(status.is_success(), "{answer}");
+    }
+    granted(world, runner, rules).await
+}
+
+/// Waits until the runner's account has these rights: an API server decides by what it has heard of
+/// roles, which may be a moment old.
+pub(crate) async fn granted(world: &World, runner: &Runner, rules: &Value) -> anyhow::Result<()> {
+    let user = format!("system:serviceaccount:{}:runner", runner.namespace);
+    let texts = |rule: &Value, key: &str| -> Vec<Value> { rule[key].as_array().cloned().unwrap_or_default() };
+    for rule in rules.as_array().into_iter().flatten() {
+        let pairs = texts(rule, "resources")
+            .into_iter()
+            .flat_map(|resource| texts(rule, "verbs").into_iter().map(move |verb| (resource.clone(), verb)));
+        for (resource, verb) in pairs {
+            let resource = resource.as_str().unwrap_or_default();
+            let (resource, below) = resource.split_once('/').unwrap_or((resource, ""));
+            let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+                "user": user, "groups": [format!("system:serviceaccounts:{}", runner.namespace)],
+                "resourceAttributes": {"namespace": runner.namespace, "group": rule["apiGroups"][0], "verb": verb,
+                    "resource": resource, "subresource": below}}});
+            until("a right to be known to the API server", BOUND, async || {
+                let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+                let (_, answer) = world.kube.ask(Method::POST, path, Some(&review)).await?;
+                Ok(if answer["status"]["allowed"] == true { Ok(()) } else { Err(answer.to_string()) })
+            })
+            .await?;
+        }
     }
     Ok(())
 }

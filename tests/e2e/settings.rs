@@ -10,7 +10,7 @@ use gantry_tests::{Need, Runner, RunnerOptions, World, until};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::causes::{grant, with};
+use crate::causes::{grant, granted, with};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -75,7 +75,7 @@ pub(crate) async fn grant_everywhere(world: &World, runner: &Runner, rules: &Val
         let (status, made) = world.kube.ask(Method::POST, path, Some(&object)).await?;
         ensure!(status.is_success(), "{made}");
     }
-    Ok(())
+    granted(world, runner, rules).await
 }
 
 pub(crate) async fn revoke_everywhere(world: &World, runner: &Runner) -> anyhow::Result<()> {
@@ -106,7 +106,7 @@ async fn namespaces(world: Rc<World>) -> anyhow::Result<()> {
 }
 
 async fn namespace_of_a_job(world: &World, runner: &Runner) -> anyhow::Result<()> {
-    let id = world.post_job(runner, &script(&["echo ran", "sleep 2"])).await?;
+    let id = world.post_job(runner, &script(&["echo ran", "sleep 6"])).await?;
     world.gitlab.wait_for_text(id, "\nran", BOUND).await?;
     let namespace = format!("ci-job-{id}");
     let pods = world.kube.pods(&namespace).await?;
