@@ -107,39 +107,40 @@ fn renamed(key: &str) -> Option<String> {
 /// More tables than this are no hint.
 const MOST_HOMES: usize = 3;
 
-/// The tables other than `path` in which such a key acts: the least deep ones above or below it,
-/// else those beside it, else the only one that there is.
+/// Where a key belongs that is not in its table `path`, in words.
 fn home(path: &str, key: &str) -> Option<String> {
     let here = general(path);
     let acts = |known: &&Key| known.effect == Effect::Acts && !is_in_idle_table(known);
     let is_same = |known: &&Key| known.name().eq_ignore_ascii_case(key) && general(known.table()) != here;
     let tables: Vec<String> = keys().iter().filter(is_same).filter(acts).map(|key| general(key.table())).collect();
-    let is_within = |inner: &str, outer: &str| {
-        outer.is_empty() || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    let parent = |table: &str| table.rsplit_once('.').map(|(parent, _)| parent.to_owned());
-    let depth = |table: &str| (!table.is_empty(), table.matches('.').count());
-    let in_line = |table: &&String| is_within(table, &here) || is_within(&here, table);
-    let nearest: Vec<&String> = tables.iter().filter(in_line).collect();
-    let least = nearest.iter().map(|table| depth(table)).min();
-    let mut homes: Vec<&String> = nearest.into_iter().filter(|table| Some(depth(table)) == least).collect();
-    if homes.is_empty() {
-        homes = tables.iter().filter(|table| !here.is_empty() && parent(table) == parent(&here)).collect();
-    }
-    if homes.is_empty() && tables.len() == 1 {
-        homes = tables.iter().collect();
-    }
+    let homes = nearest_tables(&here, &tables);
     if homes.is_empty() || homes.len() > MOST_HOMES {
         return None;
     }
-    if homes.iter().any(|table| table.is_empty()) {
+    if homes.contains(&"") {
         return Some("at the top of the file, before the first table".to_owned());
     }
-    let named = homes.into_iter().map(|table| match table.as_str() {
-        "runners" => "[[runners]]".to_owned(),
-        other => format!("[{other}]"),
-    });
+    let named =
+        homes.into_iter().map(|table| if table == "runners" { "[[runners]]".to_owned() } else { format!("[{table}]") });
     Some(format!("under {}", named.collect::<Vec<_>>().join(" or ")))
+}
+
+/// Of some tables the least deep ones above or below `here`, else those beside it, else the only
+/// one that there is.
+fn nearest_tables<'t>(here: &str, tables: &'t [String]) -> Vec<&'t str> {
+    let is_within = |inner: &str, outer: &str| {
+        outer.is_empty() || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let depth = |table: &str| (!table.is_empty(), table.matches('.').count());
+    let all = || tables.iter().map(String::as_str);
+    let in_line = || all().filter(|table| is_within(table, here) || is_within(here, table));
+    if let Some(least) = in_line().map(depth).min() {
+        return in_line().filter(|table| depth(table) == least).collect();
+    }
+    // The top of the file has nothing beside it: everything else is below.
+    let parent = |table: &str| table.rsplit_once('.').map(|(parent, _)| parent.to_owned());
+    let beside: Vec<&str> = all().filter(|table| parent(table) == parent(here)).collect();
+    if beside.is_empty() && tables.len() == 1 { all().collect() } else { beside }
 }
 
 /// Whether a table that the key is in, or below, does nothing.
