@@ -22,6 +22,10 @@ use super::{REMAINING_OUTPUT, collect, is_unread, shell};
 /// How often the work tree is looked at for changes.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long our own GitLab may take to cancel a pipeline before the runner ends its jobs all the
+/// same.
+const CANCEL: Duration = Duration::from_secs(2);
+
 /// Everything that a run has.
 pub(super) struct Session {
     pub(super) world: World,
@@ -173,10 +177,11 @@ impl Session {
         follow: &mut Follow<'_>,
         signals: &mut Signals,
     ) -> anyhow::Result<ExitCode> {
-        self.world.stop_runner();
         let ending = async {
-            // A GitLab that cannot be asked has no table either.
-            let _ = follow.cancel().await;
+            // Before the runner hears of it: it would end its jobs as failed, and be the first at
+            // times. A GitLab that cannot be asked has no table either.
+            let _ = tokio::time::timeout(CANCEL, follow.cancel()).await;
+            self.world.stop_runner();
             let last = show_rest(received, &self.world, follow).await;
             // Where nobody reads what is shown, the jobs have left their artifacts all the same.
             let unread = if last.is_none() { follow.look().await.ok() } else { None };
