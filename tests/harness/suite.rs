@@ -158,6 +158,10 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    if tests.is_empty() && asked.exact {
+        eprintln!("no test has this name: {}", asked.filters.join(", "));
+        return ExitCode::FAILURE;
+    }
     if tests.is_empty() {
         println!("\nrunning 0 tests");
         return ExitCode::SUCCESS;
