@@ -43,18 +43,18 @@ const LOG: &str = "What is logged";
 #[derive(Clone, Debug, Args)]
 struct LoggingArgs {
     /// Debug level; wins over --log-level
-    #[arg(long, global = true, help_heading = LOG, env = "RUNNER_DEBUG", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
+    #[arg(long, global = true, help_heading = LOG, env = "RUNNER_DEBUG", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
     debug: Option<bool>,
     /// Least severe lines to show: trace, debug, info, warn, error, fatal, panic. Default: what the
     /// configuration says to `run`, else info
-    #[arg(long, short = 'l', global = true, help_heading = LOG, env = "LOG_LEVEL", value_name = "LEVEL", value_parser = parse_level)]
+    #[arg(long, short = 'l', global = true, help_heading = LOG, env = "LOG_LEVEL", hide_env_values = true, value_name = "LEVEL", value_parser = parse_level)]
     log_level: Option<OrUnset<LevelFilter>>,
     /// How lines look: runner (for people, with colours), text (key=value) or json (one object per
     /// line). Default: what the configuration says to `run`, else runner
-    #[arg(long, global = true, help_heading = LOG, env = "LOG_FORMAT", value_name = "FORMAT", value_parser = parse_format)]
+    #[arg(long, global = true, help_heading = LOG, env = "LOG_FORMAT", hide_env_values = true, value_name = "FORMAT", value_parser = parse_format)]
     log_format: Option<OrUnset<LogFormat>>,
     /// Accepted, and without effect: a file for Go's profiler
-    #[arg(long, global = true, env = "CPU_PROFILE", value_name = "FILE", hide = true)]
+    #[arg(long, global = true, env = "CPU_PROFILE", hide_env_values = true, value_name = "FILE", hide = true)]
     cpuprofile: Option<String>,
 }
 

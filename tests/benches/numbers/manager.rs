@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
 use gantry_tests::numbers::{Row, Unit};
+use gantry_tests::process::last_lines;
 use gantry_tests::world::script;
 use gantry_tests::{Process, Runner};
 use tokio::time::{Instant, sleep};
@@ -31,6 +33,9 @@ const HELPER: &str = "gantry-helper";
 /// Up to so many jobs print ten lines a second, more of them one: what is measured is the manager,
 /// and what prints needs the machine too.
 const QUICK: usize = 200;
+
+/// Lines of the log of a job that should not have ended.
+const SHOWN: usize = 20;
 
 /// Prints at some pace for longer than anybody looks: by Perl where there is one, because a shell
 /// starts a process for each line.
@@ -64,6 +69,7 @@ async fn taken(bench: &Bench, runner: &Runner, whose: &str) -> anyhow::Result<Ve
     let printing = look(&runner.process, looks).await?;
     let (all, all_memory) = helpers()?;
     for job in &jobs {
+        still_runs(bench, *job).await?;
         bench.world.gitlab.cancel(*job, false).await?;
     }
     for job in &jobs {
@@ -109,6 +115,16 @@ async fn print(bench: &Bench, runner: &Runner, count: usize) -> anyhow::Result<V
     // once that is as many connections to GitLab, which it takes a while to close.
     sleep(if count > QUICK { STARTED } else { 3 * PERIOD }).await;
     Ok(jobs)
+}
+
+/// A number of jobs of which some had ended would be another one; why one did is in its log.
+async fn still_runs(bench: &Bench, id: u64) -> anyhow::Result<()> {
+    let job = bench.world.gitlab.job(id).await?;
+    if job.status != "running" {
+        let log = bench.world.gitlab.text(id).await?;
+        bail!("job {id} has ended by itself: {}, {:?}\n{}", job.status, job.failure_reason, last_lines(&log, SHOWN));
+    }
+    Ok(())
 }
 
 /// What a process takes, at so many moments.

@@ -70,8 +70,10 @@ pub(crate) fn apply(
     lines.extend(counted);
     write_quantities(&mut value, false);
     leave_out(&mut value, &mut lines);
-    let patched: api::PodSpec = serde_json::from_value(value.clone())
-        .map_err(|error| wrong(&format!("{AFTER} Kubernetes would not read the pod: {error}")))?;
+    let patched: api::PodSpec = serde_path_to_error::deserialize(&value).map_err(|error| {
+        let (field, what) = (error.path().to_string(), error.into_inner());
+        wrong(&format!("{AFTER} Kubernetes would not read the pod: {field}: {what}"))
+    })?;
     if let Some(field) = lost(&value, &serde_json::to_value(&patched).unwrap_or_default(), "") {
         lines.push(HeadLine::warning(format!("{AFTER} the pod has {field}, which no pod has: it is left out")));
     }

@@ -26,7 +26,7 @@ pub(crate) const HELP: &str = "The configuration. Default: /etc/gitlab-runner/co
 /// `--config`, which every command about the configuration has.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArg {
-    #[arg(long, short = 'c', help = HELP, env = "CONFIG_FILE", value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, short = 'c', help = HELP, env = "CONFIG_FILE", hide_env_values = true, value_name = "FILE", value_parser = path_parser())]
     config: Option<PathBuf>,
     #[arg(hide = true, trailing_var_arg = true, num_args = 0.., value_name = "WORDS")]
     words: Vec<Secret>,

@@ -170,12 +170,12 @@ fn variables(command: &Command, name: &str) -> Vec<(String, String)> {
     entries
 }
 
-/// The variable of a flag: one that the parser reads, or one that its help names as `[$NAME]`.
+/// The variable of a flag: one that the parser reads, or one that its help names as `[env: NAME]`.
 fn variable(arg: &Arg) -> Option<String> {
     let parsed = arg.get_env().map(|name| name.to_string_lossy().into_owned());
     parsed.or_else(|| {
         let help = arg.get_help()?.to_string();
-        let (_, behind) = help.split_once("[$")?;
+        let (_, behind) = help.split_once("[env: ")?;
         Some(behind.split_once(']')?.0.to_owned())
     })
 }

@@ -30,7 +30,7 @@ pub(crate) struct RunArgs {
     config: ConfigArg,
     #[arg(
         long,
-        help = "Where metrics and health are served, such as :9100; beats the configuration [$LISTEN_ADDRESS]",
+        help = "Where metrics and health are served, such as :9100; beats the configuration [env: LISTEN_ADDRESS]",
         value_name = "ADDRESS"
     )]
     listen_address: Option<String>,
@@ -47,7 +47,7 @@ pub(crate) struct RunArgs {
     #[arg(long, short = 'n', value_name = "NAME")]
     service: Option<String>,
     /// Accepted, and without effect: the log is on standard error
-    #[arg(long, env = "LOG_SYSLOG", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
+    #[arg(long, env = "LOG_SYSLOG", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
     syslog: Option<bool>,
 }
 

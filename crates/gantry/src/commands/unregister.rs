@@ -42,13 +42,13 @@ pub(crate) struct UnregisterArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool, value_name = "true|false")]
     all_runners: bool,
     /// Certificates to trust for GitLab, where the runner names none
-    #[arg(long, env = "CI_SERVER_TLS_CA_FILE", value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, env = "CI_SERVER_TLS_CA_FILE", hide_env_values = true, value_name = "FILE", value_parser = path_parser())]
     tls_ca_file: Option<PathBuf>,
     /// Client certificate for GitLab, where the runner names none
-    #[arg(long, env = "CI_SERVER_TLS_CERT_FILE", value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, env = "CI_SERVER_TLS_CERT_FILE", hide_env_values = true, value_name = "FILE", value_parser = path_parser())]
     tls_cert_file: Option<PathBuf>,
     /// Key of the client certificate, where the runner names none
-    #[arg(long, env = "CI_SERVER_TLS_KEY_FILE", value_name = "FILE", value_parser = path_parser())]
+    #[arg(long, env = "CI_SERVER_TLS_KEY_FILE", hide_env_values = true, value_name = "FILE", value_parser = path_parser())]
     tls_key_file: Option<PathBuf>,
 }
 

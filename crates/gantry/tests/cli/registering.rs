@@ -196,7 +196,7 @@ async fn nothing_to_unregister() {
     home.gitlab_runner(&["list"]).await.succeeded(&["Listing configured runners"]);
     home.gitlab_runner(&["register", "--help"])
         .await
-        .succeeded(&["--kubernetes-bearer_token", "[$KUBERNETES_BEARER_TOKEN]"]);
+        .succeeded(&["--kubernetes-bearer_token", "[env: KUBERNETES_BEARER_TOKEN]"]);
 }
 
 /// Command lines, and what GitLab Runner 17.9.3 sent for them to the same simulator, one after the

@@ -63,10 +63,10 @@ impl FromArgMatches for RegisterArgs {
     }
 }
 
-/// Variables are named in the help as the reference names them; their values are not shown.
+/// Variables are named in the help as those of other flags are; their values are not shown.
 pub(crate) fn arg(flag: Flag) -> Arg {
     let help = match &flag.env {
-        Some(env) => format!("{} [${env}]", flag.help),
+        Some(env) => format!("{} [env: {env}]", flag.help),
         None => flag.help.clone(),
     };
     let arg = Arg::new(flag.long.clone()).long(flag.long.clone()).action(ArgAction::Append).help(help);
