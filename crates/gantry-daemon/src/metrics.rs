@@ -305,7 +305,8 @@ metrics! {
 }
 
 impl Metrics {
-    /// The text that Prometheus scrapes.
+    /// The text that Prometheus scrapes. One at a time: counts of others are brought up to date
+    /// first.
     pub(crate) fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
         for (level, lines) in crate::log_counts::counts() {
             let counter = self.errors.with_label_values(&[level]);

@@ -18,6 +18,8 @@ pub(crate) struct Running {
     next: Arc<std::sync::atomic::AtomicU64>,
     /// Runners that were ever there: each keeps a series of its own.
     runners: Arc<Mutex<BTreeSet<RunnerLabels>>>,
+    /// Held while the metrics are set and read: two who scrape at once would count for each other.
+    scrape: Arc<Mutex<()>>,
 }
 
 struct Entry {
@@ -75,8 +77,18 @@ impl Running {
         redact(None, &text).into_owned()
     }
 
+    /// The text that Prometheus scrapes, as all is now.
+    ///
+    /// # Errors
+    /// A metric cannot be written.
+    pub(crate) fn scrape(&self, metrics: &Metrics) -> Result<Vec<u8>, prometheus::Error> {
+        let _alone = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        self.show(metrics);
+        metrics.render()
+    }
+
     /// Sets the gauge of running jobs to what is true now.
-    pub(crate) fn show(&self, metrics: &Metrics) {
+    fn show(&self, metrics: &Metrics) {
         metrics.jobs.reset();
         for labels in self.runners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             metrics.show_idle(labels);
@@ -100,6 +112,28 @@ impl Drop for Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_scrapes_at_the_same_time_sees_the_same() {
+        const JOBS: usize = 200;
+        let (running, metrics) = (Running::default(), Metrics::new().unwrap());
+        let labels = RunnerLabels { runner: "abc".to_owned(), name: "one".to_owned(), system_id: "r_1".to_owned() };
+        running.knows(&labels);
+        let jobs: Vec<Listed> = (0..JOBS)
+            .map(|_| running.add(String::new(), labels.clone(), watch::channel(JobView::default()).1))
+            .collect();
+        let scrape = || {
+            let text = String::from_utf8(running.scrape(&metrics).unwrap()).unwrap();
+            let is_of_jobs = |line: &&str| line.starts_with("gitlab_runner_jobs{");
+            let sum = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap();
+            text.lines().filter(is_of_jobs).map(sum).sum::<usize>()
+        };
+        std::thread::scope(|scope| {
+            let scrapers: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..400).all(|_| scrape() == JOBS))).collect();
+            assert!(scrapers.into_iter().all(|scraper| scraper.join().unwrap()));
+        });
+        drop(jobs);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_job_is_listed_as_it_is_now_and_as_long_as_it_runs() {
