@@ -5,6 +5,7 @@
 //! `job/machine.rs`. The daemon knows no command line and no signal handler: it is told by
 //! [`Signal`]s.
 
+mod accepting;
 mod app;
 mod boot;
 mod config_file;

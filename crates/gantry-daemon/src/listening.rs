@@ -67,7 +67,7 @@ impl Listening {
     /// Serves what is bound and not served yet.
     pub(crate) fn serve(&mut self, shown: ServerState) {
         if let Some(listener) = self.listener.take() {
-            tasks::spawn(server::serve(listener, shown, self.stop.clone().cancelled_owned()));
+            tasks::spawn(server::serve(listener, shown, self.stop.clone()));
         }
     }
 

@@ -8,7 +8,7 @@ pub(crate) use around::{
     CacheStoreUnusable, CachesNotKept, NamespaceLeft, NamespacesUnseen, SpansUnsent, SpansUnwanted,
 };
 pub(crate) use sessions::{
-    PortUnreachable, SessionServerChanged, SessionUntrusted, SessionsRefused, TerminalClosed, TerminalLingers,
+    ConnectionsRefused, PortUnreachable, SessionServerChanged, SessionUntrusted, TerminalClosed, TerminalLingers,
     TerminalOpened, TerminalRefused, TerminalTimedOut, TerminalUnused,
 };
 

@@ -1,15 +1,23 @@
 //! The metrics and health server.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
+use crate::accepting::{self, ConnectionPermit};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::redaction::redact;
@@ -20,6 +28,15 @@ pub const DEFAULT_LISTEN_ADDRESS: &str = ":9100";
 
 /// The port where an address names none (GitLab Runner 19.4).
 const DEFAULT_PORT: &str = ":9252";
+
+/// Connections at once: a few who scrape and probe, and people who look.
+const CONNECTIONS: usize = 64;
+
+/// How long a connection may be silent: longer than pauses between scrapes are as a rule.
+const IDLE: Duration = Duration::from_mins(2);
+
+/// How long an answer may take that has begun when the server is told to end.
+const LAST: Duration = Duration::from_secs(5);
 
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -73,8 +90,8 @@ pub(crate) async fn bind(address: &str) -> Result<TcpListener, BindError> {
     bound.map_err(|source| BindError::Bind { address: full, source })
 }
 
-/// Serves until `stop`.
-pub(crate) async fn serve(listener: TcpListener, shown: ServerState, stop: impl Future<Output = ()> + Send + 'static) {
+/// Serves until `stop`, and ends connections in order then.
+pub(crate) async fn serve(listener: TcpListener, shown: ServerState, stop: CancellationToken) {
     let address: Option<SocketAddr> = listener.local_addr().ok();
     tracing::info!(
         address = address.map(|address| address.to_string()).unwrap_or_default(),
@@ -87,14 +104,27 @@ pub(crate) async fn serve(listener: TcpListener, shown: ServerState, stop: impl 
         .route("/debug/jobs/list", get(jobs))
         .route("/debug/process/state", get(state))
         .with_state(shown);
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-        tracing::error!(%error, "the metrics server has ended");
+    let serve = |stream, place| connection(stream, router.clone(), place, stop.clone());
+    stop.run_until_cancelled(accepting::accept("metrics server", listener, CONNECTIONS, serve)).await;
+}
+
+async fn connection(stream: TcpStream, router: Router, _place: ConnectionPermit, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
+    let ended = if let Some(ended) = stop.run_until_cancelled(connection.as_mut()).await {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        timeout(LAST, connection).await.unwrap_or(Ok(()))
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the metrics server has ended");
     }
 }
 
 async fn metrics(State(shown): State<ServerState>) -> Response {
-    shown.running.show(&shown.metrics);
-    match shown.metrics.render() {
+    match shown.running.scrape(&shown.metrics) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

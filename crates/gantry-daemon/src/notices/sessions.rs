@@ -92,12 +92,17 @@ impl Notice for PortUnreachable<'_> {
     }
 }
 
-/// The session server cannot take connections.
-pub(crate) struct SessionsRefused<'a>(pub(crate) &'a std::io::Error);
+/// A server of ours cannot take connections.
+pub(crate) struct ConnectionsRefused<'a> {
+    /// Its name.
+    pub(crate) server: &'a str,
+    pub(crate) error: &'a std::io::Error,
+}
 
-impl Notice for SessionsRefused<'_> {
+impl Notice for ConnectionsRefused<'_> {
     fn say(&self) {
-        tracing::warn!("the session server cannot take a connection: {}", chain(self.0));
+        let Self { server, error } = self;
+        tracing::warn!("the {server} cannot take a connection: {}", chain(*error));
     }
 }
 

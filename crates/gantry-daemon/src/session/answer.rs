@@ -1,18 +1,12 @@
 //! Answers of the session server.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A body that is there, or one that is passed on as it comes.
 pub(super) type Body = BoxBody<Bytes, hyper::Error>;
-
-/// What a connection takes of the server, for as long as it lasts in any form.
-pub(super) type ConnectionPermit = Arc<OwnedSemaphorePermit>;
 
 /// A sentence for whoever looks at GitLab's own log.
 pub(super) fn sentence(status: StatusCode, text: &str) -> Response<Body> {

@@ -16,9 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
-use super::answer::{Body, ConnectionPermit, sentence};
+use super::answer::{Body, sentence};
 use super::open::Session;
 use super::service_tls;
+use crate::accepting::ConnectionPermit;
 use crate::notices::{Notice as _, PortUnreachable};
 use crate::tasks;
 

@@ -13,18 +13,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{SessionTarget, split};
-use super::answer::{Body, ConnectionPermit, sentence};
+use super::answer::{Body, sentence};
 use super::certificate::{CertificateError, Identity};
 use super::open::Sessions;
 use super::proxy::{self, Port};
 use super::terminal;
-use crate::notices::{Notice as _, SessionServerChanged, SessionsRefused};
+use crate::accepting::{self, ConnectionPermit};
+use crate::notices::{Notice as _, SessionServerChanged};
 use crate::{tasks, wiring};
 
 /// Connections at once: many people in many terminals. Strangers who connect without a word cannot
@@ -33,9 +33,6 @@ const CONNECTIONS: usize = 256;
 
 /// How long a stranger may take to say what he wants.
 const HELLO: Duration = Duration::from_secs(10);
-
-/// Rest when no connection can be taken, for want of file descriptors say.
-const REST: Duration = Duration::from_millis(200);
 
 /// The server: bound, not served yet.
 pub(crate) struct SessionServer {
@@ -121,19 +118,8 @@ fn host(advertised: &str, listener: &TcpListener) -> String {
 }
 
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor, sessions: Sessions) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                drop(tasks::spawn(connection(stream, acceptor.clone(), sessions.clone(), Arc::new(place))));
-            }
-            Err(error) => {
-                SessionsRefused(&error).say();
-                sleep(REST).await;
-            }
-        }
-    }
+    let serve = |stream, place| connection(stream, acceptor.clone(), sessions.clone(), place);
+    accepting::accept("session server", listener, CONNECTIONS, serve).await;
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, sessions: Sessions, place: ConnectionPermit) {

@@ -13,9 +13,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::Instrument as _;
 
-use super::answer::{Body, ConnectionPermit, sentence};
+use super::answer::{Body, sentence};
 use super::open::{Claim, Session};
 use super::websocket::{Form, Upgrade, WebSocket};
+use crate::accepting::ConnectionPermit;
 use crate::notices::{Notice as _, TerminalClosed, TerminalOpened, TerminalRefused, TerminalUnused};
 use crate::tasks;
 
