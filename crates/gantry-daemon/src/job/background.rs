@@ -69,6 +69,8 @@ pub(super) struct JobClient {
 #[derive(Clone)]
 pub(super) struct Background {
     inbox: mpsc::Sender<Box<Message>>,
+    /// The job has ended for this manager.
+    over: CancellationToken,
 }
 
 /// A connection to make.
@@ -85,12 +87,19 @@ pub(super) struct Approach {
 }
 
 impl Background {
-    pub(super) fn new(inbox: mpsc::Sender<Box<Message>>) -> Self {
-        Self { inbox }
+    pub(super) fn new(inbox: mpsc::Sender<Box<Message>>, over: CancellationToken) -> Self {
+        Self { inbox, over }
     }
 
-    /// Runs work whose result is a message to the job.
+    /// Runs work whose result is a message to the job, and which nobody needs when that is over.
     fn spawn(&self, work: impl Future<Output = Option<Message>> + Send + 'static) {
+        // Boxed by itself, as below.
+        let (over, work) = (self.over.clone(), Box::pin(work));
+        self.spawn_lasting(async move { over.run_until_cancelled(work).await? });
+    }
+
+    /// Runs work that is to be done also when the job is over.
+    fn spawn_lasting(&self, work: impl Future<Output = Option<Message>> + Send + 'static) {
         let inbox = self.inbox.clone();
         // Boxed by itself: what awaits a future has room for it twice.
         let work = Box::pin(work);
@@ -130,7 +139,8 @@ impl Background {
     ) {
         let order = Order::out_of(plan);
         let maker = Maker { cluster, leftovers, inbox: self.inbox.clone(), deadline, unwanted };
-        self.spawn(async move { Some(Box::pin(maker.make(order)).await) });
+        // A pod that comes when nobody needs it any more is removed.
+        self.spawn_lasting(async move { Some(Box::pin(maker.make(order)).await) });
     }
 
     /// Opens a connection to the agent.
@@ -238,7 +248,7 @@ impl Background {
         (pod, secret): (PodRef, Option<String>),
         (grace_seconds, kept): (Option<u32>, Option<u64>),
     ) {
-        self.spawn(async move {
+        self.spawn_lasting(async move {
             if let Some(secret) = secret {
                 logins::remove(&cluster, &secret).await;
             }

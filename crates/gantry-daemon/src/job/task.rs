@@ -58,14 +58,17 @@ struct Task {
     outcome: Outcome,
 }
 
-/// Ends what runs beside the job; all of it ends with the task.
+/// Ends what runs beside the job; all of it ends with the task, but for the pod's making and its
+/// removal.
 struct Stops {
+    /// Everything.
+    over: CancellationToken,
     /// `PUT pending`.
     pending: CancellationToken,
     /// Waiting for a pod that nobody needs.
     unwanted: CancellationToken,
     relay: CancellationToken,
-    _all: [DropGuard; 3],
+    _all: [DropGuard; 4],
 }
 
 #[derive(Default)]
@@ -159,17 +162,18 @@ impl Task {
         feed: Feed,
     ) -> (Box<Self>, mpsc::Receiver<Box<Message>>) {
         let (inbox, messages) = mpsc::channel(INBOX);
+        let stops = Stops::new();
         let task = Self {
             around,
             job,
             machine,
             timers: Timers::default(),
             feed,
-            background: Background::new(inbox),
+            background: Background::new(inbox, stops.over.clone()),
             pod: None,
             link: None,
             logs: Logs::default(),
-            stops: Stops::new(),
+            stops,
             outcome: Outcome::default(),
         };
         (Box::new(task), messages)
@@ -333,9 +337,9 @@ impl Task {
 
 impl Stops {
     fn new() -> Self {
-        let [pending, unwanted, relay] = [(); 3].map(|()| CancellationToken::new());
-        let all = [&pending, &unwanted, &relay].map(|stop| stop.clone().drop_guard());
-        Self { pending, unwanted, relay, _all: all }
+        let [over, pending, unwanted, relay] = [(); 4].map(|()| CancellationToken::new());
+        let all = [&over, &pending, &unwanted, &relay].map(|stop| stop.clone().drop_guard());
+        Self { over, pending, unwanted, relay, _all: all }
     }
 }
 
