@@ -6,6 +6,7 @@ mod own_namespace;
 mod unprepared;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -167,8 +168,15 @@ impl Runner {
         let creds = JobCredentials { id: spec.id, token: spec.token.clone() };
         let failure_reasons = spec.features.failure_reasons.clone();
         let stop = self.shared.stop_jobs.clone();
+        // Secrets and links may take longer than GitLab waits for a word. What it answers is heard
+        // by the job, which says the same again.
+        let keeps_pending = async {
+            gantry_relay::keep_pending(&self.client, &creds, &self.info).await;
+            std::future::pending::<Infallible>().await
+        };
         let prepared = tokio::select! {
             prepared = Box::pin(self.prepared(received, offered)) => prepared,
+            never = keeps_pending => match never {},
             () = told_to_end(stop) => Err(Unprepared::of(job::never_began())),
         };
         match prepared {
