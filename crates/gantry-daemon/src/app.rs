@@ -120,7 +120,7 @@ pub struct App {
     on_log_settings: Box<dyn Fn(LogSettings) + Send + Sync>,
     registration_token: Option<Secret>,
     entries: BTreeMap<Key, Entry>,
-    by_token: BTreeMap<String, (Slots, Numbers)>,
+    by_token: BTreeMap<Secret, (Slots, Numbers)>,
     stop_polling: CancellationToken,
     renewals: Renewals,
 }
@@ -206,6 +206,7 @@ impl App {
         self.apply().await;
         self.set_state(ProcessState::Running);
         let ended = self.main_loop(signals).await;
+        self.renewals.leave(&self.shared.metrics);
         self.listening.stop();
         if let Some(server) = &self.session_server {
             server.stop();
@@ -256,9 +257,8 @@ impl App {
         self.shared.jobs.close();
         self.shared.pause_keepers.close();
         loop {
-            let shared = Arc::clone(&self.shared);
             tokio::select! {
-                () = all_done(&shared) => return clean(),
+                () = self.all_done() => return clean(),
                 signal = signals.recv() => match signal {
                     Some(Signal::Stop(name)) => return self.stop(name, signals).await,
                     Some(Signal::Reload) => ReloadIgnored.say(),
@@ -286,7 +286,6 @@ impl App {
             OnTerminate::Abort => StopJobs::End(name.to_owned()),
         };
         self.stop_jobs.send_replace(Some(becomes));
-        let shared = Arc::clone(&self.shared);
         let second = async {
             while let Some(signal) = signals.recv().await {
                 if signal != Signal::Reload {
@@ -296,7 +295,7 @@ impl App {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            ended = timeout(limit, all_done(&shared)) => {
+            ended = timeout(limit, self.all_done()) => {
                 self.sites.announce_end().await;
                 if ended.is_ok() {
                     return clean();
@@ -311,6 +310,13 @@ impl App {
         }
     }
 
+    /// Waits for all jobs, for pause pods to be removed, and for a token that is being exchanged.
+    async fn all_done(&self) {
+        self.shared.jobs.wait().await;
+        self.shared.pause_keepers.wait().await;
+        self.renewals.end().await;
+    }
+
     fn set_state(&self, state: ProcessState) {
         self.shared.health.set_state(state);
         self.shared.metrics.set_process_state(state.as_str());
@@ -320,12 +326,6 @@ impl App {
 /// `[gantry] fleet_concurrent`.
 fn fleet_concurrent(settings: &Settings) -> Option<usize> {
     settings.gantry.fleet_concurrent.map(|most| usize::try_from(most.get()).unwrap_or(usize::MAX))
-}
-
-/// Waits for all jobs, and for pause pods to be removed.
-async fn all_done(shared: &Shared) {
-    shared.jobs.wait().await;
-    shared.pause_keepers.wait().await;
 }
 
 fn clean() -> Ended {

@@ -1,11 +1,13 @@
-//! Puts another text in the place of the configuration, in a way that can never leave half a file:
-//! for the commands that change it, and for tokens that the daemon renews. It never writes an
-//! expanded `$VAR`, and never touches what it was not asked to change.
+//! Puts another text in the place of the configuration: for the commands that change it, and for
+//! tokens that the daemon renews. Nobody sees half a file where files can be replaced, and who
+//! changes it holds it meanwhile, so that no change undoes another. It never writes an expanded
+//! `$VAR`, and never touches what it was not asked to change.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gantry_config::edit::{EditError, Editor, RunnerRef, Value};
 use gantry_core::Secret;
@@ -14,9 +16,19 @@ use jiff::Timestamp;
 /// Only its owner may read a file with tokens.
 const FILE_MODE: u32 = 0o600;
 
+/// How often a change tries to hold the file, and the pause between: five seconds, where another
+/// change takes as long as a file takes to be written.
+const HELD_TRIES: usize = 250;
+const HELD_PAUSE: Duration = Duration::from_millis(20);
+
 /// The first second of the year 1: the zero time of Go, which the reference writes for tokens that
 /// do not end.
 const NEVER: i64 = -62_135_596_800;
+
+/// What the file says of a token that does not end.
+pub fn never() -> Timestamp {
+    Timestamp::from_second(NEVER).unwrap_or(Timestamp::UNIX_EPOCH)
+}
 
 /// Why a file does not hold a new token.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +86,7 @@ pub struct NewToken {
 /// The file does not hold the new token.
 pub fn keep_token(path: &Path, old: &Secret, new: &NewToken) -> Result<usize, KeepError> {
     let shown = path.display().to_string();
+    let _held = hold(path).map_err(|source| KeepError::Write { path: shown.clone(), source })?;
     let text = fs::read_to_string(path).map_err(|source| KeepError::Read { path: shown.clone(), source })?;
     let edit = |source| KeepError::Edit { path: shown.clone(), source };
     let mut editor = Editor::parse(&text).map_err(edit)?;
@@ -82,12 +95,11 @@ pub fn keep_token(path: &Path, old: &Secret, new: &NewToken) -> Result<usize, Ke
     if entries.is_empty() {
         return Err(KeepError::Gone { path: shown });
     }
-    let never = Timestamp::from_second(NEVER).unwrap_or(Timestamp::UNIX_EPOCH);
     for entry in &entries {
         let values = [
             ("token", Value::Secret(new.token.clone())),
             ("token_obtained_at", Value::Time(new.obtained)),
-            ("token_expires_at", Value::Time(new.expires.unwrap_or(never))),
+            ("token_expires_at", Value::Time(new.expires.unwrap_or_else(never))),
         ];
         for (key, value) in values {
             editor.set_runner(entry.index, &[key.to_owned()], &value).map_err(edit)?;
@@ -95,6 +107,38 @@ pub fn keep_token(path: &Path, old: &Secret, new: &NewToken) -> Result<usize, Ke
     }
     save(path, &editor.text()).map_err(|source| KeepError::Write { path: shown.clone(), source })?;
     Ok(entries.len())
+}
+
+/// A file that nobody else changes, until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    _directory: Option<File>,
+}
+
+/// Holds a file from before it is read until its new text is written. The lock is that of its
+/// directory, because the file itself is replaced; where there are no locks nothing is held.
+///
+/// # Errors
+/// Another process has held it for too long.
+pub fn hold(path: &Path) -> io::Result<Held> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let Ok(directory) = File::open(directory(&target)) else { return Ok(Held { _directory: None }) };
+    for _ in 0..HELD_TRIES {
+        match directory.try_lock() {
+            Ok(()) => return Ok(Held { _directory: Some(directory) }),
+            Err(TryLockError::WouldBlock) => pause(),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, "the configuration cannot be locked while it is changed");
+                return Ok(Held { _directory: None });
+            }
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "another process is changing it"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "files are changed by what may block, also by commands without a clock")]
+fn pause() {
+    std::thread::sleep(HELD_PAUSE);
 }
 
 /// Makes sure that the file can be changed, before something is done that has to be written to it.
@@ -114,7 +158,8 @@ pub fn ensure_writable(path: &Path) -> io::Result<()> {
 
 /// Puts `text` in the place of the file at once: a reader sees the old text or the new one. The
 /// owner stays, the mode becomes 0600. Where files cannot be replaced, as when one is mounted by
-/// itself, it is written in place.
+/// itself, it is written in place, and a reader may see the beginning of the new text with the rest
+/// of the old one.
 ///
 /// # Errors
 /// Neither is possible.
@@ -177,9 +222,14 @@ pub(crate) fn give_to_owner_of(directory: &Path, file: &File) {
     }
 }
 
+/// The file is never empty meanwhile, which would be a configuration without runners.
 fn write_in_place(target: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).truncate(true).create(true).mode(FILE_MODE).open(target)?;
+    let mut file = OpenOptions::new().write(true).truncate(false).create(true).mode(FILE_MODE).open(target)?;
     file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)?;
+    if let Err(error) = file.set_permissions(Permissions::from_mode(FILE_MODE)) {
+        tracing::debug!(%error, "the configuration keeps its mode: it is another user's");
+    }
     file.sync_all()
 }
 
@@ -210,6 +260,39 @@ mod tests {
         assert_eq!(fs::read_to_string(&target).unwrap(), "new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(mode(&target), 0o600);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_has_the_new_text_alone_and_a_narrow_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        for text in ["concurrent = 1\n", "concurrent = 10\n", "\n", "concurrent = 2\n"] {
+            fs::write(&path, "concurrent = 111\n").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+            write_in_place(&path, text).unwrap();
+            assert_eq!((fs::read_to_string(&path).unwrap().as_str(), mode(&path)), (text, 0o600));
+        }
+    }
+
+    #[test]
+    fn changes_at_the_same_time_do_not_undo_each_other() {
+        const EACH: usize = 20;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "").unwrap();
+        let change = |line: &str| {
+            for _ in 0..EACH {
+                let _held = hold(&path).unwrap();
+                let text = fs::read_to_string(&path).unwrap();
+                save(&path, &(text + line)).unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            for line in ["# a\n", "# b\n", "# c\n"] {
+                scope.spawn(move || change(line));
+            }
+        });
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3 * EACH);
     }
 
     /// Only root can give files away.

@@ -19,7 +19,7 @@ use crate::wiring;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     url: String,
-    token: String,
+    token: Secret,
     name: String,
     nth: usize,
 }
@@ -96,7 +96,7 @@ impl Entry {
 pub(crate) fn wanted(settings: &Settings) -> BTreeMap<Key, Arc<RunnerSettings>> {
     let mut wanted = BTreeMap::new();
     for runner in &settings.runners {
-        let (url, token, name) = (runner.url.clone(), runner.token.expose().to_owned(), runner.name.clone());
+        let (url, token, name) = (runner.url.clone(), runner.token.clone(), runner.name.clone());
         let mut key = Key { url, token, name, nth: 0 };
         while wanted.contains_key(&key) {
             key.nth += 1;

@@ -34,7 +34,9 @@ pub(crate) use process::{
     ConfigBack, ConfigGone, ConfigLoaded, ConfigRefused, ListenChanged, PollingBegins, PollingEnds, ReloadIgnored,
     RunnerUnusable, ShutdownBegins, ShutdownForced, ShutdownTimedOut, WorkersStopped,
 };
-pub(crate) use tokens::{TokenEnded, TokenEndsSoon, TokenKeptLate, TokenNotRenewed, TokenRenewed, TokenWritten};
+pub(crate) use tokens::{
+    TokenEnded, TokenEndsSoon, TokenKeptAgain, TokenKeptLate, TokenLeft, TokenNotRenewed, TokenRenewed, TokenWritten,
+};
 
 use crate::job_end::{JobEnd, JobSummary};
 use crate::metrics::{EXECUTOR, MODE, Metrics, RunnerLabels, of};

@@ -1,7 +1,9 @@
 //! Tokens of runners that end: each is exchanged for a new one when three quarters of its life are
 //! over (GitLab Runner 19.4), and the new one is written into the file. The old one stops working
 //! at once, so nothing is exchanged that could not be kept: a file that cannot be written, or a
-//! token that comes from elsewhere at the next start, is left alone, with a word in time.
+//! token that comes from elsewhere at the next start, is left alone, with a word in time. A process
+//! that ends waits for an exchange that is under way, and a file that somebody puts back to an old
+//! token gets the new one again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,10 +20,11 @@ use gantry_gitlab::{Client, ClientOptions};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use crate::config_write::{self, KeepError, NewToken};
 use crate::entries::{Entry, TokenLife};
-use crate::events::{Said as _, TokenKeptLate, TokenNotRenewed, TokenRenewed, TokenWritten};
+use crate::events::{Said as _, TokenKeptAgain, TokenKeptLate, TokenLeft, TokenNotRenewed, TokenRenewed, TokenWritten};
 use crate::member::Shared;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::redaction::{self, Guard};
@@ -47,6 +50,7 @@ pub(crate) struct Renewals {
     file: PathBuf,
     state: Arc<Mutex<State>>,
     done: Arc<Notify>,
+    tasks: TaskTracker,
 }
 
 #[derive(Default)]
@@ -54,10 +58,19 @@ struct State {
     /// One exchange at a time: each changes the file.
     is_busy: bool,
     /// Failed exchanges in a row and when the next may be tried, by token.
-    failures: BTreeMap<String, (u32, Instant)>,
+    failures: BTreeMap<Secret, (u32, Instant)>,
     /// Exchanged tokens, by the old one. Those that the file does not hold yet are in force all the
     /// same.
-    new: BTreeMap<String, Renewed>,
+    new: BTreeMap<Secret, Renewed>,
+}
+
+impl State {
+    /// The token that came of `old`, also over several exchanges.
+    fn newest(&self, old: &Secret) -> Option<&NewToken> {
+        let next = |renewed: &&Renewed| self.new.get(&renewed.token.token);
+        // Each exchange is passed once at most, even if GitLab gave a token twice.
+        std::iter::successors(self.new.get(old), next).take(self.new.len()).last().map(|renewed| &renewed.token)
+    }
 }
 
 /// A token, and the one that GitLab has given for it.
@@ -70,12 +83,14 @@ struct Renewed {
     token: NewToken,
     /// When it is to be written again; nothing once the file holds it.
     save_at: Option<Instant>,
+    /// The file has held it, and then the old one again.
+    is_back: bool,
     _guard: Arc<Guard>,
 }
 
 impl Renewals {
     pub(crate) fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), state: Arc::default(), done: Arc::default() }
+        Self { file: file.to_owned(), state: Arc::default(), done: Arc::default(), tasks: TaskTracker::new() }
     }
 
     fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
@@ -87,23 +102,28 @@ impl Renewals {
         self.done.notified().await;
     }
 
-    /// The token that is in force instead of `old`.
+    /// The token that is in force instead of `old`, which the file has. It is to hold the new one:
+    /// at the next start there is nobody who knows it.
     pub(crate) fn in_force(&self, old: &Secret) -> Option<NewToken> {
-        self.with(|state| state.new.get(old.expose()).map(|renewed| renewed.token.clone()))
+        self.with(|state| {
+            let newest = state.newest(old).cloned();
+            if let Some(renewed) = state.new.get_mut(old).filter(|renewed| renewed.save_at.is_none()) {
+                (renewed.save_at, renewed.is_back) = (Some(Instant::now()), true);
+            }
+            newest
+        })
     }
 
     /// Every exchange of this process.
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
-        let exchange = |(old, renewed): (&String, &Renewed)| Exchange {
-            old: Secret::new(old.as_str()),
-            new: renewed.token.token.clone(),
-        };
+        let exchange =
+            |(old, renewed): (&Secret, &Renewed)| Exchange { old: old.clone(), new: renewed.token.token.clone() };
         self.with(|state| state.new.iter().map(exchange).collect())
     }
 
     /// Exchanges what is due, and says what will not be exchanged.
     pub(crate) fn look<'e>(&self, shared: &Arc<Shared>, entries: impl Iterator<Item = &'e mut Entry>, now: Timestamp) {
-        self.save_again(&shared.metrics);
+        self.save_again(&shared.metrics, Instant::now());
         for entry in entries {
             match entry.token_life(now) {
                 TokenLife::Good => {}
@@ -141,7 +161,7 @@ impl Renewals {
     }
 
     fn exchange(&self, shared: &Arc<Shared>, settings: &Arc<RunnerSettings>) {
-        let token = settings.token.expose();
+        let token = &settings.token;
         let is_due = self.with(|state| {
             let rests = state.failures.get(token).is_some_and(|(_, next)| Instant::now() < *next);
             let is_due = !state.is_busy && !rests && !state.new.contains_key(token);
@@ -152,7 +172,7 @@ impl Renewals {
             return;
         }
         let labels = RunnerLabels {
-            runner: short_token(token).to_owned(),
+            runner: short_token(token.expose()).to_owned(),
             name: settings.name.clone(),
             system_id: shared.system_id.clone(),
         };
@@ -165,13 +185,29 @@ impl Renewals {
         };
         let client = shared.outside.gitlab(options);
         let (renewals, settings, metrics) = (self.clone(), Arc::clone(settings), Arc::clone(&shared.metrics));
-        tasks::spawn(async move {
+        let exchange = async move {
             let result = match client {
                 Ok(client) => renewals.ask(&client, &settings, &metrics).await,
                 Err(error) => Err(chain(&error)),
             };
             renewals.finished(&settings, result);
-        });
+        };
+        tasks::spawn(self.tasks.track_future(exchange));
+    }
+
+    /// Waits for the exchange that is under way. Nothing begins any more.
+    pub(crate) async fn end(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Writes what the file does not hold yet, whenever it was tried last: this process ends, and is
+    /// the only one that knows it.
+    pub(crate) fn leave(&self, metrics: &Metrics) {
+        self.save_again(metrics, Instant::now() + SAVE_PAUSE);
+        if self.with(|state| state.is_busy) {
+            TokenLeft.say();
+        }
     }
 
     /// Has the token exchanged and written. An error says why there is no new one.
@@ -183,8 +219,8 @@ impl Renewals {
         TokenRenewed { runner: &settings.name, until: expires }.say();
         let saved = config_write::keep_token(&self.file, &settings.token, &token);
         let save_at = self.save_at(&saved, metrics);
-        let renewed = Renewed { token, save_at, _guard: guard };
-        self.with(|state| state.new.insert(settings.token.expose().to_owned(), renewed));
+        let renewed = Renewed { token, save_at, is_back: false, _guard: guard };
+        self.with(|state| state.new.insert(settings.token.clone(), renewed));
         Ok(())
     }
 
@@ -197,18 +233,22 @@ impl Renewals {
         }
     }
 
-    fn save_again(&self, metrics: &Metrics) {
-        let now = Instant::now();
-        let due: Vec<(String, NewToken)> = self.with(|state| {
-            let is_due = |renewed: &Renewed| renewed.save_at.is_some_and(|at| at <= now);
+    /// Writes again what is due by then.
+    fn save_again(&self, metrics: &Metrics, by: Instant) {
+        let due: Vec<(Secret, NewToken, bool)> = self.with(|state| {
+            let is_due = |renewed: &Renewed| renewed.save_at.is_some_and(|at| at <= by);
             let due = state.new.iter().filter(|(_, renewed)| is_due(renewed));
-            due.map(|(old, renewed)| (old.clone(), renewed.token.clone())).collect()
+            due.filter_map(|(old, renewed)| Some((old.clone(), state.newest(old)?.clone(), renewed.is_back))).collect()
         });
-        for (old, token) in due {
-            let saved = config_write::keep_token(&self.file, &Secret::new(old.as_str()), &token);
-            let save_at = self.save_at(&saved, metrics);
-            if save_at.is_none() {
-                TokenKeptLate(&self.file).say();
+        for (old, token, is_back) in due {
+            let saved = config_write::keep_token(&self.file, &old, &token);
+            // The file may have got the new token meanwhile, or be back only in what was read of it.
+            let is_gone = matches!(saved, Err(KeepError::Gone { .. }));
+            let save_at = if is_back && is_gone { None } else { self.save_at(&saved, metrics) };
+            match &saved {
+                Ok(_) if is_back => TokenKeptAgain(&self.file).say(),
+                _ if save_at.is_none() && !is_gone => TokenKeptLate(&self.file).say(),
+                _ => {}
             }
             self.with(|state| {
                 if let Some(renewed) = state.new.get_mut(&old) {
@@ -219,7 +259,7 @@ impl Renewals {
     }
 
     fn finished(&self, settings: &RunnerSettings, result: Result<(), String>) {
-        let token = settings.token.expose().to_owned();
+        let token = settings.token.clone();
         self.with(|state| {
             state.is_busy = false;
             let Err(why) = result else {
@@ -264,6 +304,52 @@ mod tests {
         assert!(why("glrt-here", &off).contains("because FF_DISABLE_AUTOMATIC_TOKEN_ROTATION is on"));
     }
 
+    /// Token `new` for `old`, which the file holds.
+    fn renewed(renewals: &Renewals, old: &str, new: &str, save_at: Option<Instant>) {
+        let new = Secret::new(new);
+        let guard = redaction::guard(None, [&new]);
+        let token = NewToken { token: new, obtained: Timestamp::now(), expires: None };
+        let renewed = Renewed { token, save_at, is_back: false, _guard: guard };
+        renewals.with(|state| state.new.insert(Secret::new(old), renewed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_with_an_old_token_again_gets_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let (renewals, metrics) = (Renewals::new(&file), Metrics::new().unwrap());
+        renewed(&renewals, "glrt-first", "glrt-second", None);
+        renewed(&renewals, "glrt-second", "glrt-third", None);
+        let in_force = |old: &str| renewals.in_force(&Secret::new(old)).map(|new| new.token.expose().to_owned());
+        for old in ["glrt-first", "glrt-second", "glrt-first"] {
+            std::fs::write(&file, format!("[[runners]]\ntoken = \"{old}\"\n")).unwrap();
+            assert_eq!(in_force(old).as_deref(), Some("glrt-third"));
+            renewals.save_again(&metrics, Instant::now());
+            assert!(std::fs::read_to_string(&file).unwrap().contains("\"glrt-third\""), "{old} stays");
+        }
+        assert_eq!(in_force("glrt-third"), None);
+        // It was back only in what was read before the new one was written.
+        assert_eq!(in_force("glrt-first").as_deref(), Some("glrt-third"));
+        renewals.save_again(&metrics, Instant::now());
+        assert!(renewals.with(|state| state.new.values().all(|renewed| renewed.save_at.is_none())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_ends_waits_for_an_exchange_and_writes_what_it_brings() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, "[[runners]]\ntoken = \"glrt-old\"\n").unwrap();
+        let (renewals, metrics) = (Renewals::new(&file), Metrics::new().unwrap());
+        let exchange = renewals.tasks.track_future(async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            // As if the disk had been full until now.
+            renewed(&renewals, "glrt-old", "glrt-new", Some(Instant::now() + SAVE_PAUSE));
+        });
+        tokio::join!(exchange, renewals.end());
+        renewals.leave(&metrics);
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\"glrt-new\""));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn failures_are_tried_again_ever_more_rarely() {
         let renewals = Renewals::new(Path::new("/nowhere/config.toml"));
@@ -271,7 +357,7 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..8 {
             renewals.finished(&settings, Err("no answer".to_owned()));
-            let next = renewals.with(|state| state.failures["glrt-x"].1);
+            let next = renewals.with(|state| state.failures[&settings.token].1);
             pauses.push(next.saturating_duration_since(Instant::now()).as_secs());
         }
         assert_eq!(pauses, [60, 120, 240, 480, 960, 1920, 3600, 3600]);

@@ -95,11 +95,11 @@ impl App {
             runner.token = new.token;
         }
         for Exchange { old, new } in self.renewals.exchanges() {
-            let Some(places) = self.by_token.remove(old.expose()) else { continue };
+            let Some(places) = self.by_token.remove(&old) else { continue };
             if self.shared.ticket_secret.is_none() {
                 self.sites.reseal(TicketKey::derive(&old), TicketKey::derive(&new));
             }
-            self.by_token.entry(new.expose().to_owned()).or_insert(places);
+            self.by_token.entry(new).or_insert(places);
         }
     }
 
@@ -143,7 +143,7 @@ impl App {
         let limit = settings.limit.map(|limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
         let (slots, numbers) = self
             .by_token
-            .entry(settings.token.expose().to_owned())
+            .entry(settings.token.clone())
             .or_insert_with(|| (Slots::new(limit.unwrap_or(0)), Numbers::default()))
             .clone();
         if let Some(limit) = limit {

@@ -88,6 +88,31 @@ impl Said for TokenKeptLate<'_> {
     }
 }
 
+/// The file had an old token again, and holds the new one now.
+pub(crate) struct TokenKeptAgain<'a>(pub(crate) &'a Path);
+
+impl Said for TokenKeptAgain<'_> {
+    fn log(&self) {
+        tracing::warn!(
+            "{} had a token again that was renewed, and is void: the new one was written there; put it into whatever \
+             writes this file",
+            self.0.display()
+        );
+    }
+}
+
+/// The process ends while a token is exchanged.
+pub(crate) struct TokenLeft;
+
+impl Said for TokenLeft {
+    fn log(&self) {
+        tracing::error!(
+            "this process ends before GitLab has answered for a token that is being renewed: if its runner is refused \
+             (`gantry verify`), it needs a new one: {REMEDY}"
+        );
+    }
+}
+
 /// What became of a new token that was to be written to the file.
 pub(crate) struct TokenWritten<'a> {
     pub(crate) file: &'a Path,

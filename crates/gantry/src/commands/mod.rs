@@ -35,6 +35,7 @@ pub(crate) mod verify;
 use std::io::{self, Write as _};
 #[cfg(feature = "sim")]
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,6 +76,20 @@ pub(crate) async fn interrupted() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+/// After an interrupt, how long to wait for GitLab's answer to what it may have done already.
+const LAST_ANSWER: Duration = Duration::from_secs(5);
+
+/// Waits for a call that is not to be left half done: after an interrupt a little while only.
+/// Returns what it gave, if it did, and whether there was an interrupt.
+pub(crate) async fn even_if_interrupted<T>(call: impl Future<Output = T>) -> (Option<T>, bool) {
+    tokio::pin!(call);
+    tokio::select! {
+        biased;
+        () = interrupted() => (tokio::time::timeout(LAST_ANSWER, &mut call).await.ok(), true),
+        answer = &mut call => (Some(answer), false),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::arguments::parse_bool;
 use crate::commands::config_path::ConfigArg;
 use crate::commands::coordinator;
 use crate::commands::runner_file::{self, Entry, RunnerFile};
-use crate::commands::runtime;
+use crate::commands::{even_if_interrupted, runtime};
 
 /// Longest wait for GitLab's answer.
 const WAIT: Duration = Duration::from_secs(60);
@@ -55,23 +55,29 @@ pub(crate) fn main(args: &ResetTokenArgs) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     if !args.all_runners {
         let entry = choose(args, &file, &entries)?;
-        runtime.block_on(reset(entry, args, &path)).with_context(|| describe(entry))?;
+        runtime.block_on(reset(entry, args, &path)).result.with_context(|| describe(entry))?;
         tracing::info!("Updated {}", path.display());
         return Ok(ExitCode::SUCCESS);
     }
     let mut done: Vec<&Secret> = Vec::new();
+    let mut is_interrupted = false;
     for entry in &entries {
         // Entries with the same token are the same runner, and are changed together.
-        if done.contains(&&entry.runner.token) {
+        if is_interrupted || done.contains(&&entry.runner.token) {
             continue;
         }
-        match runtime.block_on(reset(entry, args, &path)) {
+        let reset = runtime.block_on(reset(entry, args, &path));
+        is_interrupted = reset.is_interrupted;
+        match reset.result {
             Ok(()) => done.push(&entry.runner.token),
-            Err(error) => tracing::error!("{} keeps its token: {}", describe(entry), chain(error.as_ref())),
+            Err(error) => tracing::error!("{} has no new token: {}", describe(entry), chain(error.as_ref())),
         }
     }
     if !done.is_empty() {
         tracing::info!("Updated {}", path.display());
+    }
+    if is_interrupted {
+        bail!("interrupted: the runners behind that keep their tokens");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -92,28 +98,44 @@ fn describe(entry: &Entry) -> String {
     format!("runner {:?} ({})", entry.runner.name, short_token(entry.runner.token.expose()))
 }
 
-async fn reset(entry: &Entry, args: &ResetTokenArgs, config: &Path) -> anyhow::Result<()> {
+/// What became of one token.
+struct Reset {
+    result: anyhow::Result<()>,
+    is_interrupted: bool,
+}
+
+async fn reset(entry: &Entry, args: &ResetTokenArgs, config: &Path) -> Reset {
+    let (answer, is_interrupted) = even_if_interrupted(tokio::time::timeout(WAIT, ask(entry, args, config))).await;
+    let result = match answer {
+        Some(Ok(Ok(new))) => keep(entry, &new, config),
+        Some(Ok(Err(error))) => Err(error),
+        Some(Err(_)) | None => Err(anyhow::anyhow!(
+            "GitLab has not answered: the old token may be void, which `gantry verify` shows; if it is, reset it with --pat"
+        )),
+    };
+    Reset { result, is_interrupted }
+}
+
+async fn ask(entry: &Entry, args: &ResetTokenArgs, config: &Path) -> anyhow::Result<NewToken> {
     let runner = &entry.runner;
     if runner.token.is_empty() {
         bail!("it has no token that could be reset");
     }
     let client = coordinator::client(&runner.url, &entry.tls(), config)?;
-    let asked = async {
-        if args.pat.is_empty() {
-            return anyhow::Ok(client.reset_token(&runner.token).await?);
-        }
+    let given = if args.pat.is_empty() {
+        client.reset_token(&runner.token).await?
+    } else {
         let id = runner.id.context("its entry has no id, which a personal access token needs: add `id = …`")?;
-        Ok(client.reset_token_with_pat(i64::try_from(id)?, &args.pat).await?)
+        client.reset_token_with_pat(i64::try_from(id)?, &args.pat).await?
     };
-    let answer = tokio::time::timeout(WAIT, asked).await;
-    let given = answer.with_context(|| format!("GitLab did not answer in {} s", WAIT.as_secs()))??;
-    let new = NewToken {
-        token: given.token,
-        obtained: Timestamp::now(),
-        expires: coordinator::expiry(given.token_expires_at.as_deref()),
-    };
+    let expires = coordinator::expiry(given.token_expires_at.as_deref());
+    Ok(NewToken { token: given.token, obtained: Timestamp::now(), expires })
+}
+
+/// Writes a new token down, also after an interrupt: the old one is void.
+fn keep(entry: &Entry, new: &NewToken, config: &Path) -> anyhow::Result<()> {
     tracing::info!(runner = short_token(new.token.expose()), "Resetting runner authentication token... succeeded");
-    config_write::keep_token(config, &runner.token, &new).with_context(|| {
+    config_write::keep_token(config, &entry.runner.token, new).with_context(|| {
         format!(
             "GitLab has a new token for it, and the old one is void: reset it again with --pat, for {}",
             config.display()

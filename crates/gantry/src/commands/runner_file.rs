@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use gantry_config::edit::{Editor, RunnerRef};
 use gantry_config::{Loaded, RunnerSettings, Settings};
-use gantry_daemon::{config_write, wiring};
+use gantry_daemon::config_write::{self, Held};
+use gantry_daemon::wiring;
 
 use crate::commands::coordinator::TlsFiles;
 
@@ -132,6 +133,7 @@ impl RunnerFile {
         if runners.is_empty() {
             return Ok(0);
         }
+        let _held = hold(&self.path)?;
         let mut now = Self::open(&self.path)?;
         let mut left: Vec<&RunnerRef> = runners.to_vec();
         let is_same = |a: &RunnerRef, b: &RunnerRef| (&a.name, &a.url, &a.token) == (&b.name, &b.url, &b.token);
@@ -173,7 +175,15 @@ pub(crate) fn prepare(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts `text` in the place of the file at once.
+/// Keeps others from changing the file until its new text is saved.
+///
+/// # Errors
+/// Another process has kept it for too long.
+pub(crate) fn hold(path: &Path) -> anyhow::Result<Held> {
+    config_write::hold(path).with_context(|| format!("{} cannot be changed", path.display()))
+}
+
+/// Puts `text` in the place of the file at once. Held by who has read it ([`hold`]).
 ///
 /// # Errors
 /// It cannot be written.

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, bail};
 use gantry_config::edit::{Editor, Value};
 use gantry_core::Secret;
+use gantry_daemon::config_write;
 use jiff::Timestamp;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike};
 
@@ -133,13 +134,12 @@ fn places(flags: &[Flag]) -> Vec<EntryItem<'_>> {
 }
 
 fn put_identity(editor: &mut Editor, identity: &Identity) -> anyhow::Result<()> {
-    let never = Timestamp::from_second(NEVER)?;
     let id = identity.id.map(Value::Int);
     let values = [
         ("id", id),
         ("token", Some(Value::Secret(identity.token.clone()))),
         ("token_obtained_at", Some(Value::Time(identity.obtained))),
-        ("token_expires_at", Some(Value::Time(identity.expires.unwrap_or(never)))),
+        ("token_expires_at", Some(Value::Time(identity.expires.unwrap_or_else(config_write::never)))),
     ];
     for (key, value) in values {
         if let Some(value) = value {
@@ -148,10 +148,6 @@ fn put_identity(editor: &mut Editor, identity: &Identity) -> anyhow::Result<()> 
     }
     Ok(())
 }
-
-/// The first second of the year 1: the zero time of Go, which the reference writes for tokens that
-/// do not expire.
-const NEVER: i64 = -62_135_596_800;
 
 /// Writes one setting. What has more structure than the editor can write is left empty here; see
 /// [`structure`].

@@ -15,7 +15,6 @@ pub(crate) mod values;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use gantry_config::edit;
@@ -31,12 +30,8 @@ use self::token::{Manager, TokenKind};
 use self::values::Settings;
 use crate::commands::coordinator::{self, TlsFiles};
 use crate::commands::runner_file::{self, RunnerFile, env};
-use crate::commands::{config_path, interrupted, runtime};
+use crate::commands::{config_path, even_if_interrupted, runtime};
 use crate::go_arguments;
-
-/// After an interrupt, how long to wait for GitLab's answer to a registration under way: what it
-/// made must be undone.
-const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// Variable of third-party images that means `concurrent` (no variable of the reference).
 const CONCURRENT: &str = "RUNNER_CONCURRENT_BUILDS";
@@ -157,13 +152,8 @@ impl Parts {
     ) -> anyhow::Result<ExitCode> {
         let attributes = token::attributes(&self.settings, &self.settings.text("name"));
         let manager = Manager { system_id, info, attributes: &attributes };
-        let call = token::register(client, way, &manager);
-        tokio::pin!(call);
-        let (answer, is_interrupted) = tokio::select! {
-            biased;
-            () = interrupted() => (tokio::time::timeout(LAST_ANSWER, &mut call).await.ok(), true),
-            answer = &mut call => (Some(answer), false),
-        };
+        // What it has made after an interrupt is undone.
+        let (answer, is_interrupted) = even_if_interrupted(token::register(client, way, &manager)).await;
         let registered = match answer {
             Some(answer) => answer?,
             None => bail!("interrupted before GitLab answered: look there for a runner without contact"),
@@ -205,6 +195,7 @@ impl Parts {
             obtained: Timestamp::now(),
             expires: coordinator::expiry(registered.token_expires_at.as_deref()),
         };
+        let _held = runner_file::hold(&self.path)?;
         let file = RunnerFile::open(&self.path)?;
         let existing = if file.exists() { file.text() } else { edit::new_file(self.concurrent) };
         let text = entry::appended(&existing, &self.entry(&identity)?)?;
