@@ -29,6 +29,7 @@ mod logs;
 mod marks;
 mod namespaces;
 mod observed;
+mod pages;
 mod pods;
 mod pulls;
 mod quota;

@@ -84,11 +84,12 @@ pub(crate) const GARBLED_EVENTS: u32 = 3;
 /// once a minute (Kubernetes API).
 pub const WATCH_SILENCE: Duration = Duration::from_secs(100);
 
-/// Pods in one answer to `list`: a page stays far below the size at which an API server answers
-/// slowly.
+/// Pods or namespaces in one answer to `list`: a page stays far below the size at which an API
+/// server answers slowly.
 pub(crate) const LIST_PAGE: u32 = 250;
 
-/// Pages of one list: 20,000 pods of one fleet are a mistake in the selector, not a fleet.
+/// Pages of one list: 20,000 pods or namespaces of one fleet are a mistake in the selector, not a
+/// fleet.
 pub(crate) const LIST_PAGES: usize = 80;
 
 /// Pods that are remembered although nobody watches them: as many as one list may show.

@@ -4,14 +4,15 @@
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    api::{DeleteParams, PartialObjectMeta, PostParams, Preconditions},
+    core::Request,
 };
 use tokio::time::Instant;
 
 use crate::{
     Cluster,
     error::{ApiError, Fault},
-    limits, retry,
+    pages, retry,
 };
 
 /// Why there is no namespace for a job.
@@ -107,9 +108,11 @@ impl Cluster {
     /// # Errors
     /// It is refused or fails.
     pub async fn list_namespaces(&self, selector: &str, label: &str) -> Result<Vec<LabeledNamespace>, ApiError> {
-        let params = ListParams::default().labels(selector).limit(limits::LIST_PAGE);
-        let found = retry::once(self.namespaces().list_metadata(&params)).await?;
-        let is_there = found.items.into_iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
+        let all = self.namespaces();
+        let from = ("namespaces", all.resource_url());
+        let list = pages::all::<PartialObjectMeta<Namespace>>(self.client(), from, Request::list_metadata, selector);
+        let (found, _) = list.await?;
+        let is_there = found.into_iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_none());
         let named = is_there.filter_map(|namespace| {
             let value = namespace.metadata.labels.as_ref()?.get(label)?.clone();
             Some(LabeledNamespace { name: namespace.metadata.name?, value })

@@ -7,7 +7,8 @@ use gantry_core::Ending;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Resource as _,
-    api::{DeleteParams, ListParams, ObjectList, PostParams, Preconditions},
+    api::{DeleteParams, PostParams, Preconditions},
+    core::Request,
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -16,6 +17,7 @@ use crate::{
     error::{ApiError, Fault},
     limits,
     observed::ObservedPod,
+    pages,
     quota::Quota,
     retry,
     room::Making,
@@ -226,7 +228,7 @@ impl Cluster {
 
     async fn post(&self, pod: &Pod) -> kube::Result<ObservedPod> {
         let body = serde_json::to_vec(pod).map_err(kube::Error::SerdeError)?;
-        let request = kube::core::Request::new(Pod::url_path(&(), Some(self.namespace())));
+        let request = Request::new(Pod::url_path(&(), Some(self.namespace())));
         let request = request.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
         self.client().request(request).await
     }
@@ -275,33 +277,10 @@ impl Cluster {
     }
 }
 
-/// All pods of `selector`, page by page, and the version at which that was so.
+/// All pods of `selector`, and the version at which that was so.
 pub(crate) async fn list(pods: &Api<ObservedPod>, selector: &str) -> Result<(Vec<ObservedPod>, String), ApiError> {
-    let mut params = ListParams::default().labels(selector).limit(limits::LIST_PAGE);
-    let mut found = Vec::new();
-    let mut length = 0;
-    for _ in 0..limits::LIST_PAGES {
-        let (page, page_length) = retry::once(page(pods, &params)).await?;
-        length += page_length;
-        if length > limits::LIST {
-            let message = format!("the pods of the selector {selector:?} are more than {} MiB", limits::LIST >> 20);
-            return Err(ApiError::without_answer(Fault::Garbled, message));
-        }
-        found.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok((found, page.metadata.resource_version.unwrap_or_default())),
-        }
-    }
-    let message = format!("the selector {selector:?} shows more than {} pods", found.len());
-    Err(ApiError::without_answer(Fault::Garbled, message))
-}
-
-/// One page of a list, and its length as text.
-async fn page(pods: &Api<ObservedPod>, params: &ListParams) -> kube::Result<(ObjectList<ObservedPod>, usize)> {
-    let request = kube::core::Request::new(pods.resource_url()).list(params).map_err(kube::Error::BuildRequest)?;
-    let text = pods.clone().into_client().request_text(request).await?;
-    Ok((serde_json::from_str(&text).map_err(kube::Error::SerdeError)?, text.len()))
+    let client = pods.clone().into_client();
+    pages::all(&client, ("pods", pods.resource_url()), Request::list, selector).await
 }
 
 pub(crate) async fn look(pods: &Api<ObservedPod>, pod: &PodRef) -> PodNow {

@@ -9,6 +9,7 @@
 
 mod attach;
 mod limits;
+mod lists;
 mod pods;
 mod proxies;
 mod renewal;

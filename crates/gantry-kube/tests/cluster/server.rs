@@ -58,6 +58,8 @@ pub(crate) enum Exec {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) pods: BTreeMap<String, Value>,
+    /// As the API server would list them.
+    pub(crate) namespaces: Vec<Value>,
     version: u64,
     watchers: Vec<mpsc::UnboundedSender<String>>,
     /// `METHOD path?query` of each request.
@@ -161,13 +163,18 @@ impl World {
             review["status"] = json!({"allowed": allowed});
             return Ok(answer(201, &review));
         }
+        if path == "/api/v1/namespaces" && request.method() == http::Method::GET {
+            let mut state = self.lock();
+            state.requests.push(line);
+            return Ok(answer(200, &page("PartialObjectMetadataList", &state.namespaces, state.version, &query)));
+        }
         let rest = path.strip_prefix("/api/v1/namespaces/ci/pods").ok_or("unexpected path")?.to_owned();
         self.lock().requests.push(line);
         let method = request.method().as_str().to_owned();
         match (method.as_str(), rest.trim_start_matches('/')) {
             ("GET", name) if name.ends_with("/exec") => self.exec(request).await,
             ("GET", "") if query.contains("watch=") => self.watch().await,
-            ("GET", "") => self.list().await,
+            ("GET", "") => self.list(&query).await,
             ("GET", name) => Ok(self.found(name)),
             ("POST", "") => {
                 let body = request.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
@@ -241,7 +248,7 @@ impl World {
         if scripted.is_some() { Err("connection lost".to_owned()) } else { Ok(answer(200, &pod)) }
     }
 
-    async fn list(&self) -> Result<Response<Body>, String> {
+    async fn list(&self, query: &str) -> Result<Response<Body>, String> {
         let scripted = self.lock().lists.pop_front();
         match scripted {
             Some(Answer::Status(code, reason, message)) => return Ok(status(code, reason, message)),
@@ -252,12 +259,8 @@ impl World {
         }
         let state = self.lock();
         // `hidden` stands for labels that do not match the selector.
-        let items: Vec<&Value> = state.pods.values().filter(|pod| !is_hidden(pod)).collect();
-        let list = json!({
-            "kind": "PodList", "apiVersion": "v1", "items": items,
-            "metadata": {"resourceVersion": state.version.to_string()},
-        });
-        Ok(answer(200, &list))
+        let items: Vec<Value> = state.pods.values().filter(|pod| !is_hidden(pod)).cloned().collect();
+        Ok(answer(200, &page("PodList", &items, state.version, query)))
     }
 
     async fn watch(&self) -> Result<Response<Body>, String> {
@@ -383,6 +386,21 @@ impl<S: futures::Stream + Unpin> futures::Stream for SyncStream<S> {
     ) -> std::task::Poll<Option<Self::Item>> {
         self.0.get_mut().unwrap().poll_next_unpin(context)
     }
+}
+
+/// The page of a list that `query` asks for; its token is where the next one begins.
+fn page(kind: &str, items: &[Value], version: u64, query: &str) -> Value {
+    let number = |key: &str| {
+        let value = query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        value.map(|value| value.parse::<usize>().unwrap())
+    };
+    let (from, limit) = (number("continue").unwrap_or(0), number("limit").unwrap_or(items.len()));
+    let end = items.len().min(from + limit);
+    let mut metadata = json!({"resourceVersion": version.to_string()});
+    if end < items.len() {
+        metadata["continue"] = json!(end.to_string());
+    }
+    json!({"kind": kind, "apiVersion": "v1", "items": items[from..end], "metadata": metadata})
 }
 
 fn is_hidden(pod: &Value) -> bool {
