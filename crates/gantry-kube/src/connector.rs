@@ -1,6 +1,6 @@
 //! The connections to an API server. They are as the client library makes them, but that they send
-//! without delay, that those which a burst of jobs leaves behind are closed, and that requests are
-//! not logged.
+//! without delay, that silent ones are probed, that those which a burst of jobs leaves behind are
+//! closed, and that requests are not logged.
 
 use std::io;
 use std::pin::Pin;
@@ -66,6 +66,10 @@ fn dial(config: &Config) -> Result<Dial, Unusable> {
     // Head and body of a request are two writes. By default the second waits until the other side
     // acknowledges the first, which it puts off by 40 ms.
     tcp.set_nodelay(true);
+    // A log that is followed has no time-out: without probes, nothing would end it whose flow a NAT
+    // has dropped.
+    tcp.set_keepalive(Some(limits::KEEPALIVE));
+    tcp.set_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL));
     let Some(proxy) = config.proxy_url.clone() else {
         return Ok(secured(config.rustls_https_connector_with_connector(tcp)?));
     };
@@ -190,5 +194,30 @@ mod tests {
             assert_eq!(dial.is_ok(), known, "{url}");
             assert!(dial.err().is_none_or(|error| !error.to_string().contains("secret")));
         }
+    }
+
+    /// What the kernel's timer of the socket connected to `port` is for (proc(5), `tcp`): 2 stands
+    /// for the next probe.
+    #[cfg(target_os = "linux")]
+    fn timer(port: u16) -> String {
+        let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let peer = format!("0100007F:{port:04X}");
+        let fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let ours = fields.filter(|fields| fields.get(2) == Some(&peer.as_str())).collect::<Vec<_>>();
+        assert_eq!(ours.len(), 1, "{sockets}");
+        ours[0][5].to_owned()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_silent_connection_is_probed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address: Uri = format!("http://127.0.0.1:{port}").parse().unwrap();
+        let mut config = Config::new(address.clone());
+        config.root_cert = Some(Vec::new());
+        let _connection = dial(&config).unwrap().oneshot(address).await.unwrap();
+        let timer = timer(port);
+        assert!(timer.starts_with("02:"), "{timer}");
     }
 }

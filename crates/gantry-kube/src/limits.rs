@@ -10,6 +10,14 @@ pub const REQUEST: Duration = Duration::from_secs(40);
 /// Opening a connection to the API server, TLS included.
 pub const CONNECT: Duration = Duration::from_secs(10);
 
+/// Silence after which TCP probes a connection to the API server, as kubectl does: a NAT keeps its
+/// flow, and one that has dropped it is found out.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Between two probes without an answer. Linux sends nine before the connection has failed: within
+/// three minutes, where its own interval would make it twelve.
+pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
 /// Connections without a request that are kept: as many as a burst of jobs makes for its pods,
 /// whose execs then need no others.
 pub(crate) const IDLE_CONNECTIONS: usize = 64;
