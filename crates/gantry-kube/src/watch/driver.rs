@@ -82,7 +82,7 @@ struct Driver {
     /// server is slow.
     looking: HashSet<String>,
     slots: Arc<Semaphore>,
-    /// `watch` is not granted.
+    /// `list` or `watch` is not granted, and no watch has run since.
     polling: bool,
 }
 
@@ -101,9 +101,6 @@ impl Driver {
     fn take(&mut self, event: Event) {
         match event {
             Event::Listed(pods) => {
-                if std::mem::take(&mut self.polling) {
-                    tracing::info!("the pods can be listed and watched now");
-                }
                 for pod in self.registry.listed(&pods) {
                     self.look_up_again(pod, Duration::ZERO);
                 }
@@ -117,7 +114,15 @@ impl Driver {
                     self.look_up_again(pod, limits::LEFT);
                 }
             }
-            Event::Live => self.registry.set_live(true),
+            Event::Live => {
+                self.registry.set_live(true);
+                if std::mem::take(&mut self.polling) {
+                    tracing::info!("the pods can be listed and watched now");
+                    // Asks for those only that the watch does not show, and from then on again and
+                    // again.
+                    self.look_at_all();
+                }
+            }
             Event::Broken => self.registry.set_live(false),
             Event::Refused(error) => {
                 self.registry.set_refused();

@@ -14,5 +14,6 @@ mod pods;
 mod proxies;
 mod renewal;
 mod room;
+mod said;
 mod server;
 mod watch;

@@ -5,12 +5,19 @@ use std::time::Duration;
 use gantry_core::Ending;
 use gantry_kube::{PodState, PodWatch, limits};
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::server::{Answer, World, job, on_node, reference, with_status};
+use crate::{
+    said,
+    server::{Answer, World, job, on_node, reference, with_status},
+};
 
 /// Longest time any of these waits may take on the paused clock.
 const BOUND: Duration = Duration::from_secs(120);
+
+/// What is said when the driver begins to poll, and when it needs not any more.
+const POLLED: &str = "every pod is polled instead";
+const GRANTED: &str = "can be listed and watched now";
 
 async fn node(watch: &mut PodWatch) -> String {
     let found = watch.until(|pod_state| pod_state.facts().and_then(|facts| facts.node.clone()));
@@ -185,6 +192,49 @@ async fn without_the_right_to_watch_pods_are_polled_until_it_is_granted() {
     assert_eq!(world.requests("/pods/a"), polls, "it is still polled");
     world.remove("a");
     assert_eq!(ended(&mut watch, "a").await, Ending::PodDeleted { pod: "a".into() });
+}
+
+/// Waits until the watch has been asked for so often, and a little more.
+async fn watched(world: &World, times: usize) {
+    let asked = async {
+        while world.requests("watch=") < times {
+            sleep(Duration::from_secs(1)).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+    };
+    timeout(limits::WATCH_REFUSED_RETRY * 2, asked).await.expect("the watch is not asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_right_to_list_only_pods_are_polled_until_the_watch_is_live() {
+    said::listen();
+    let world = World::default();
+    let cluster = world.cluster();
+    let refused = Answer::Status(403, "Forbidden", "cannot watch resource");
+    world.lock().watches.extend([refused.clone(), refused, Answer::Hang]);
+    let pod = world.put(job("a"));
+    let mut hidden = job("b");
+    hidden["metadata"]["labels"]["hidden"] = json!("yes");
+    let hidden = world.put(hidden);
+    let mut watch = cluster.watch_pod(&reference(&pod));
+    let mut watch_hidden = cluster.watch_pod(&reference(&hidden));
+
+    // The second is refused too, and the third has not been answered.
+    for watches in [2, 3] {
+        watched(&world, watches).await;
+        world.put(with_status(pod.clone(), json!({"message": watches.to_string()})));
+        let seen = watch.until(|state| state.facts().filter(|facts| facts.message == watches.to_string()).map(drop));
+        timeout(limits::REQUEST / 2, seen).await.expect("it is not polled").unwrap();
+        assert_eq!((said::count(POLLED), said::count(GRANTED)), (1, 0));
+    }
+
+    watched(&world, 4).await;
+    assert_eq!((said::count(POLLED), said::count(GRANTED)), (1, 1));
+    let polls = world.requests("/pods/a");
+    world.put(on_node(pod));
+    world.put(on_node(hidden));
+    assert_eq!((node(&mut watch).await, node(&mut watch_hidden).await), ("node-a".to_owned(), "node-a".to_owned()));
+    assert_eq!(world.requests("/pods/a"), polls, "it is still polled");
 }
 
 #[tokio::test(start_paused = true)]
