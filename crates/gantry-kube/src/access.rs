@@ -1,6 +1,6 @@
 //! How to reach an API server: from the configuration, from inside a pod, or from a kubeconfig.
-//! Reads files, sends nothing. Proxies are those of the environment, by the rules that GitLab's
-//! client follows too, but a kubeconfig's own comes first.
+//! Reads files and runs a kubeconfig's plugin, sends nothing. Proxies are those of the environment,
+//! by the rules that GitLab's client follows too, but a kubeconfig's own comes first.
 
 use std::path::{Path, PathBuf};
 
@@ -168,7 +168,7 @@ pub(crate) async fn client(access: &Access) -> Result<(Client, Target), ConnectE
     // The library reads the file by itself; without this it would ask for the system's authorities
     // before, which a container may not have.
     config.root_cert.get_or_insert_default();
-    let client = connector::client(config).map_err(|error| ConnectError::Client { message: chain(&error) })?;
+    let client = connector::client(config).await.map_err(|error| ConnectError::Client { message: chain(&error) })?;
     Ok((client, target))
 }
 

@@ -5,6 +5,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::thread;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures::FutureExt as _;
@@ -22,9 +23,10 @@ use hyper_util::{
 };
 use kube::{
     Client, Config,
-    client::{Body, ConfigExt as _},
+    client::{Body, ConfigExt as _, middleware::AuthLayer},
+    config::AuthInfo,
 };
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt as _, util::BoxCloneSyncService};
 
 use crate::limits;
@@ -38,25 +40,62 @@ pub(crate) enum Unusable {
     /// A proxy that nothing here can speak with. Its URL can hold a password.
     #[error("a proxy of the kind {scheme} is not known; write http://host:port, https://… or socks5://…")]
     Proxy { scheme: String },
+    /// A plugin of a kubeconfig that has not said who we are.
+    #[error("the credential plugin {plugin:?} of the kubeconfig {problem}")]
+    Plugin { plugin: String, problem: String },
 }
 
 /// Opens connections to the API server, whichever way leads there.
 type Dial = BoxCloneSyncService<Uri, Wire, BoxError>;
 
 /// A client for what `config` describes.
-pub(crate) fn client(config: Config) -> Result<Client, Unusable> {
+pub(crate) async fn client(config: Config) -> Result<Client, Unusable> {
+    let (dial, auth) = parts_in_time(&config).await?;
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(limits::IDLE_CONNECTION)
         .pool_max_idle_per_host(limits::IDLE_CONNECTIONS)
-        .build(dial(&config)?);
+        .build(dial);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
+        .option_layer(auth)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// What holds credentials: our certificate, and what is sent with each request.
+type Parts = (Dial, Option<AuthLayer>);
+
+/// Runs the plugin that a kubeconfig has its credentials from, for each part, and waits for it.
+fn parts(config: &Config) -> Result<Parts, Unusable> {
+    Ok((dial(config)?, config.auth_layer()?))
+}
+
+/// The same, but it waits in nobody's way, and not for ever. A plugin that does not answer is left
+/// to itself: the library shows no way to end it.
+async fn parts_in_time(config: &Config) -> Result<Parts, Unusable> {
+    let Some(plugin) = plugin(&config.auth_info) else { return parts(config) };
+    let config = config.clone();
+    let (tell, told) = oneshot::channel();
+    // No blocking task of the runtime: that would have to end before the process can.
+    let asking = thread::Builder::new().name("credentials".to_owned()).spawn(move || tell.send(parts(&config)));
+    let problem = match (asking, timeout(limits::PLUGIN, told).await) {
+        (_, Ok(Ok(parts))) => return parts,
+        (_, Err(_)) => {
+            format!("has not answered in {} s: does it wait for somebody to log in?", limits::PLUGIN.as_secs())
+        }
+        (Err(error), _) => format!("cannot be run: {error}"),
+        (Ok(_), Ok(Err(_))) => "cannot be run".to_owned(),
+    };
+    Err(Unusable::Plugin { plugin: plugin.to_owned(), problem })
+}
+
+/// The command that credentials come from, if it is one.
+fn plugin(auth: &AuthInfo) -> Option<&str> {
+    let of_provider = auth.auth_provider.as_ref().and_then(|provider| provider.config.get("cmd-path"));
+    auth.exec.as_ref().and_then(|exec| exec.command.as_ref()).or(of_provider).map(String::as_str)
 }
 
 /// The way to the API server: straight, or through the proxy that `config` names.

@@ -10,6 +10,10 @@ pub const REQUEST: Duration = Duration::from_secs(40);
 /// Opening a connection to the API server, TLS included.
 pub const CONNECT: Duration = Duration::from_secs(10);
 
+/// Asking a kubeconfig's plugin for credentials: it asks others in turn, which takes seconds. Less
+/// than a request, which may be what it is asked for.
+pub const PLUGIN: Duration = Duration::from_secs(30);
+
 /// Silence after which TCP probes a connection to the API server, as kubectl does: a NAT keeps its
 /// flow, and one that has dropped it is found out.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);

@@ -81,3 +81,42 @@ async fn a_kubeconfig_gives_host_and_token() {
     let wrong = kubeconfig(Some(file.path().to_owned()), Some("elsewhere".into())).await.unwrap_err();
     assert!(wrong.to_string().contains("elsewhere"), "{wrong}");
 }
+
+/// A kubeconfig whose credentials come from this script.
+fn with_plugin(script: &str) -> (tempfile::NamedTempFile, Access) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "here",
+        "clusters": [{"name": "c", "cluster": {"server": "https://10.1.2.3:6443"}}],
+        "users": [{"name": "u", "user": {"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+            "command": "sh", "args": ["-c", script],
+        }}}],
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+    });
+    std::fs::write(file.path(), text.to_string()).unwrap();
+    let access = Access::Kubeconfig { path: Some(file.path().to_owned()), context: None };
+    (file, access)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_does_not_answer_is_given_up_and_named() {
+    let end = tempfile::NamedTempFile::new().unwrap();
+    // Ends with the test, and some time after one that was killed.
+    let script = format!("for _ in $(seq 100); do [ -e {} ] || exit 1; sleep 0.1; done", end.path().display());
+    let (_file, access) = with_plugin(&script);
+    let error = client(&access).await.err().unwrap().to_string();
+    let words = "the credential plugin \"sh\" of the kubeconfig has not answered in 30 s";
+    assert!(error.contains(words), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_plugin_answers_is_used() {
+    let answer =
+        r#"{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}}"#;
+    let (_file, access) = with_plugin(&format!("echo '{answer}'"));
+    assert!(client(&access).await.is_ok());
+    let (_file, access) = with_plugin("exit 3");
+    let error = client(&access).await.err().unwrap().to_string();
+    assert!(error.contains("auth exec command") && error.contains("exit status: 3"), "{error}");
+}
