@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Events that wait for the engine. Output comes in pieces of [`OUTPUT_CHUNK`], so this bounds what
-/// a flood can hold in memory to 1 MiB.
+/// Events that wait for the engine. Output comes in pieces of [`OUTPUT_CHUNK`], of which this is 1
+/// MiB; user code in the place of the shim may send frames of [`SHIM_FRAME`], and this bounds what
+/// such a flood can hold in memory to 16 MiB.
 pub(crate) const INBOX: usize = 16;
 
 /// Largest piece of output that travels at once: the usual capacity of a pipe.

@@ -111,10 +111,16 @@ impl Engine {
 
     /// Keeps what will matter once there is a plan.
     fn keep(&mut self, event: Event) {
-        if let Event::Shim(ShimEvent::Connected(_)) = event {
-            self.around.published.send_modify(|published| published.state.shim = true);
+        match event {
+            Event::Shim(ShimEvent::Connected(_)) => {
+                self.around.published.send_modify(|published| published.state.shim = true);
+            }
+            // No script has been asked for, so this would be void with a plan, too. User code may be
+            // in the place of the shim, and say it without end.
+            Event::Shim(ShimEvent::Output(_) | ShimEvent::Ended(_)) => return,
+            _ => {}
         }
-        // There is one shim, and it has little to say; managers might talk without end.
+        // A shim connects and is lost once each; managers might talk without end.
         if matches!(event, Event::Shim(_)) || self.early.len() < EARLY_MESSAGES {
             self.early.push(event);
         } else {
@@ -130,4 +136,61 @@ fn refuse(reply: &mpsc::Sender<Frame>, message: String) {
 
 fn unreadable(error: &FrameError) -> String {
     format!("this plan cannot be read by helper {}: {error}", crate::VERSION)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::future::BoxFuture;
+    use gantry_core::Ending;
+    use gantry_wire::shim::{Ended, SecretText};
+
+    use super::*;
+    use crate::agent::presence::Presence;
+    use crate::event::ShimLink;
+    use crate::ports::{Outlet, ScriptSetup, StageTry};
+
+    struct NoWork;
+
+    impl Workshop for NoWork {
+        fn perform(&self, _: StageTry, _: Outlet) -> BoxFuture<'static, Result<(), Ending>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn prepare(&self, _: ScriptSetup) -> BoxFuture<'static, Result<Vec<(String, SecretText)>, Ending>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_piles_up_before_there_is_a_plan() {
+        let (events, inbox) = mpsc::channel(1);
+        let around = EngineContext {
+            trace_file: TraceFile::named("/nowhere".into()),
+            workshop: Arc::new(NoWork),
+            clock: Clock::Timers,
+            events,
+            published: watch::Sender::new(Published::default()),
+            known: SharedJob::default(),
+            managers: Presence::new().1,
+        };
+        let mut engine = Engine::new(around, inbox);
+        let link = ShimLink { orders: mpsc::channel(1).0, shell: String::new(), uid: 0, gid: 0 };
+        engine.keep(Event::Shim(ShimEvent::Connected(link)));
+        let (reply, _answers) = mpsc::channel(1);
+        for _ in 0..2 * EARLY_MESSAGES {
+            engine.keep(Event::Shim(ShimEvent::Output(Bytes::from_static(b"flood"))));
+            let ended = Ended { exit_code: 0, signal: None, oom_kills: 0, start_failure: None, usage: None };
+            engine.keep(Event::Shim(ShimEvent::Ended(ended)));
+            engine.keep(Event::Manager { frame: Frame::ServicesStarted, reply: reply.clone() });
+        }
+        engine.keep(Event::Shim(ShimEvent::Lost("gone".to_owned())));
+        let [Event::Shim(ShimEvent::Connected(_)), others @ .., Event::Shim(ShimEvent::Lost(_))] =
+            engine.early.as_slice()
+        else {
+            panic!("{:?}", engine.early)
+        };
+        assert!(others.iter().all(|event| matches!(event, Event::Manager { .. })));
+        assert_eq!(others.len() + 1, EARLY_MESSAGES);
+    }
 }
