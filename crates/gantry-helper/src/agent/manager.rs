@@ -51,9 +51,10 @@ pub(crate) async fn accept<L: Listener>(mut listener: L, door: ConnectionContext
         };
         connections.retain(|(granted, _)| granted.has_changed().is_ok());
         if connections.len() >= MANAGER_CONNECTIONS {
-            // The oldest of those that only ask makes room.
-            let asks = connections.iter().position(|(granted, _)| granted.borrow().is_none());
-            connections.remove(asks.unwrap_or(0));
+            // The oldest that is not in charge makes room.
+            let in_charge = Some(door.seen.borrow().epoch());
+            let oldest = connections.iter().position(|(granted, _)| *granted.borrow() != in_charge);
+            connections.remove(oldest.unwrap_or(0));
         }
         let (granted, is_granted) = watch::channel(None);
         let serving = Connection { number: door.presence.arrived(), granted, door: door.clone() };
@@ -89,9 +90,6 @@ impl Connection {
                 let _ = timeout(LAST_FRAMES, reading).await;
             }
             () = superseded => {}
-        }
-        if let Some(epoch) = *self.granted.borrow() {
-            self.door.presence.left(epoch);
         }
     }
 
@@ -199,6 +197,15 @@ impl Connection {
                 let _ = answers.try_send(Frame::Refused(refused));
                 None
             }
+        }
+    }
+}
+
+/// However a connection ends, whoever waits for its manager to be gone must hear of it.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(epoch) = *self.granted.borrow() {
+            self.door.presence.left(epoch);
         }
     }
 }
@@ -350,8 +357,8 @@ async fn send(half: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result
 
 #[cfg(test)]
 mod tests {
-    use gantry_wire::frame::Offset;
-    use tokio::io::duplex;
+    use gantry_wire::frame::{Claim, Greeting, Offset};
+    use tokio::io::{DuplexStream, duplex};
 
     use super::*;
 
@@ -374,6 +381,106 @@ mod tests {
         let ((), heard) = tokio::join!(serving.serve(connection), inbox.recv());
         assert!(matches!(heard, Some(Event::Manager { frame: Frame::Go, .. })));
         assert!(!seen.borrow().connected);
+    }
+
+    /// A door, and what has to live beside it.
+    fn door() -> (ConnectionContext, (mpsc::Receiver<Event>, watch::Sender<Published>)) {
+        let (events, inbox) = mpsc::channel(8);
+        let (presence, seen) = Presence::new();
+        let (trace, known) = (TraceFile::named("/nowhere".into()), SharedJob::default());
+        let (publisher, published) = watch::channel(Published::default());
+        (ConnectionContext { trace, published, known, events, presence, seen }, (inbox, publisher))
+    }
+
+    fn greeting() -> Frame {
+        let greeting =
+            Greeting { protocols: Protocols::OURS, version: "9.0.0".into(), manager: "m".into(), claim: Claim::Resume };
+        Frame::Greet(greeting)
+    }
+
+    /// Reads until a frame of that kind comes.
+    async fn hear(stream: &mut (impl AsyncRead + Unpin), is_it: impl Fn(&Frame) -> bool) {
+        let (mut frames, mut buffer) = (FrameReader::default(), BytesMut::new());
+        let hearing = async {
+            loop {
+                while let Some(frame) = frames.next_frame().unwrap() {
+                    if is_it(&frame) {
+                        return;
+                    }
+                }
+                buffer.clear();
+                assert!(stream.read_buf(&mut buffer).await.unwrap() > 0, "the connection has ended");
+                frames.push(&buffer);
+            }
+        };
+        timeout(RELAY_SILENCE, hearing).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_dropped_has_left() {
+        let (door, _beside) = door();
+        let seen = door.seen.clone();
+        let (mut manager, agents) = duplex(4096);
+        let (read, write) = tokio::io::split(agents);
+        manager.write_all(&greeting().to_bytes()).await.unwrap();
+        let serving = Connection { number: door.presence.arrived(), granted: watch::channel(None).0, door };
+        tokio::select! {
+            () = serving.serve(Accepted { read, write, user: None }) => panic!("it goes on"),
+            () = hear(&mut manager, |frame| matches!(frame, Frame::Granted(_))) => {}
+        }
+        assert!(!seen.borrow().connected);
+    }
+
+    /// Connections as they come from a test.
+    struct Door(mpsc::Receiver<Accepted<DuplexStream, DuplexStream>>);
+
+    impl Listener for Door {
+        type Read = DuplexStream;
+        type Write = DuplexStream;
+
+        async fn accept(&mut self) -> io::Result<Accepted<DuplexStream, DuplexStream>> {
+            match self.0.recv().await {
+                Some(connection) => Ok(connection),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Those that were in charge before are heard to their end, so that all may have been, and the
+    /// one that is now may be the oldest.
+    #[tokio::test]
+    async fn whoever_is_in_charge_makes_no_room() {
+        let (context, _beside) = door();
+        let mut seen = context.seen.clone();
+        let (come, comes) = mpsc::channel(1);
+        let talk = async {
+            // What a manager says, and what it hears.
+            let connect = async || {
+                let ((to, read), (mut from, write)) = (duplex(4096), duplex(4096));
+                come.send(Accepted { read, write, user: None }).await.unwrap();
+                hear(&mut from, |frame| matches!(frame, Frame::Hello(_))).await;
+                (to, from)
+            };
+            let (mut to_oldest, mut from_oldest) = connect().await;
+            let mut others = Vec::new();
+            for number in 2..=MANAGER_CONNECTIONS {
+                let (mut to, from) = connect().await;
+                drop(from);
+                to.write_all(&greeting().to_bytes()).await.unwrap();
+                let granted = seen.wait_for(|seen| seen.epoch() == number as u64);
+                timeout(RELAY_SILENCE, granted).await.unwrap().unwrap();
+                others.push(to);
+            }
+            to_oldest.write_all(&greeting().to_bytes()).await.unwrap();
+            hear(&mut from_oldest, |frame| matches!(frame, Frame::Granted(_))).await;
+            others.push(connect().await.0);
+            to_oldest.write_all(&Frame::Ping.to_bytes()).await.unwrap();
+            hear(&mut from_oldest, |frame| matches!(frame, Frame::Pong)).await;
+        };
+        tokio::select! {
+            () = accept(Door(comes), context) => unreachable!("it accepts for ever"),
+            () = talk => {}
+        }
     }
 
     /// What a connection sends while a job prints a line every 50 ms for two seconds and then ends.
