@@ -78,9 +78,11 @@ pub(crate) fn as_variables(settings: &[Setting], before: usize) -> Vec<(String, 
     if settings.is_empty() {
         return Vec::new();
     }
-    let mut variables = vec![("GIT_CONFIG_COUNT".to_owned(), text((before + settings.len()).to_string()))];
+    // A job may say any number. Git refuses one that is too large, and says why.
+    let count = before.saturating_add(settings.len());
+    let mut variables = vec![("GIT_CONFIG_COUNT".to_owned(), text(count.to_string()))];
     for (at, (key, value)) in settings.iter().enumerate() {
-        let at = before + at;
+        let at = before.saturating_add(at);
         variables.push((format!("GIT_CONFIG_KEY_{at}"), SecretText(key.clone())));
         variables.push((format!("GIT_CONFIG_VALUE_{at}"), SecretText(value.clone())));
     }
@@ -112,6 +114,15 @@ mod tests {
         let variables = as_variables(&settings, count(&job));
         let shown: Vec<_> = variables.iter().map(|(key, value)| format!("{key}={}", value.0.expose())).collect();
         assert_eq!(shown, ["GIT_CONFIG_COUNT=3", "GIT_CONFIG_KEY_2=a.b", "GIT_CONFIG_VALUE_2=c"]);
+    }
+
+    /// More than git takes, which git itself says best.
+    #[test]
+    fn a_number_of_settings_that_nobody_has_stays_one() {
+        let job = [("GIT_CONFIG_COUNT".to_owned(), text(usize::MAX.to_string()))];
+        let settings = [(Secret::new("a.b"), Secret::new("c")), (Secret::new("d.e"), Secret::new("f"))];
+        let variables = as_variables(&settings, count(&job));
+        assert_eq!(variables[0].1.0.expose(), usize::MAX.to_string());
     }
 
     #[test]
