@@ -242,7 +242,7 @@ impl Rest {
             }
             Self::Ranges { length, tag } => {
                 let starts = (1..length.div_ceil(CACHE_PIECE)).map(|number| number * CACHE_PIECE);
-                let ranges = starts.map(|start| (start, length.min(start + CACHE_PIECE)));
+                let ranges = starts.map(|start| (start, length.min(start.saturating_add(CACHE_PIECE))));
                 let mut pieces = stream::iter(ranges)
                     .map(|range| object.piece(range, length, tag.as_deref()))
                     .buffered(CACHE_PIECES_AT_ONCE);
@@ -263,7 +263,9 @@ impl Rest {
 impl Object {
     /// The bytes of a range of so many in all, tried again where they break off.
     async fn piece(&self, (start, end): (u64, u64), length: u64, tag: Option<&str>) -> Result<Bytes, CacheTrouble> {
-        let most = usize::try_from(end - start).unwrap_or(usize::MAX);
+        // Of an object without a byte there is no range that could be asked for.
+        let Some(most) = end.checked_sub(start).filter(|most| *most > 0) else { return Ok(Bytes::new()) };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -329,5 +331,38 @@ impl Object {
                 })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::BoxFuture;
+    use gantry_http::{Body, TransportError};
+    use http::header::CONTENT_RANGE;
+
+    use super::*;
+
+    /// Says `Content-Range` with every answer, and gives one byte.
+    struct OneByte(&'static str);
+
+    impl Transport for OneByte {
+        fn send(&self, _: Request<Body>, _: Timeouts) -> BoxFuture<'_, Result<Response<ByteStream>, TransportError>> {
+            let body: ByteStream = Box::pin(stream::iter([Ok(Bytes::from_static(b"x"))]));
+            let answer = Response::builder().status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, self.0);
+            Box::pin(std::future::ready(Ok(answer.body(body).unwrap())))
+        }
+    }
+
+    fn object(range: &'static str) -> Object {
+        let request =
+            SignedRequest { url: "http://store/k".into(), headers: Vec::new(), most_bytes: None, parts: None };
+        let store = "the store".to_owned();
+        Object { transport: Arc::new(OneByte(range)), request, store, limit: Duration::from_secs(1) }
+    }
+
+    #[tokio::test]
+    async fn a_part_of_nothing_is_nothing() {
+        let Begun { first, rest } = begin(&object("bytes 0-0/0")).await.unwrap();
+        assert_eq!((first.len(), rest.length()), (0, Some(0)));
     }
 }

@@ -42,7 +42,7 @@ async fn download_by(size: u64, client: &Client, job: &MoverJob, direct: bool) -
     let meter = RefCell::new(Meter::new(DOWNLOADING, Some(length)));
     let parts = Parts { client, job, direct, file: scratch.as_file(), length, meter };
     let rest = (1..length.div_ceil(size)).map(|number| number * size);
-    let rest = stream::iter(rest.map(|start| parts.fetch(start..length.min(start + size))));
+    let rest = stream::iter(rest.map(|start| parts.fetch(start..length.min(start.saturating_add(size)))));
     let rest = rest.buffer_unordered(ARTIFACT_PARTS_AT_ONCE - 1).try_collect::<()>();
     let first = async {
         let range = 0..length.min(size);
