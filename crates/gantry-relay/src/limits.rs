@@ -62,6 +62,10 @@ pub(crate) const FEELER: usize = 1;
 /// nothing more is read, and the trace waits in the pod's file.
 pub(crate) const WINDOW: usize = 4 * MAX_PATCH;
 
+/// No trace is longer. As much again can still be counted with, so that no place and length of what
+/// callers and GitLab say are too much together.
+pub(crate) const MOST_TRACE: u64 = u64::MAX / 2;
+
 /// How long nothing of a full window is taken before the rest of the trace is read all the same, to
 /// hear the verdict behind it. What has no room is left out, and asked for again once there is.
 pub(crate) const STUCK: Duration = Duration::from_mins(2);

@@ -292,6 +292,10 @@ impl Machine {
     }
 
     fn trace(&mut self, offset: u64, bytes: Bytes, now: Instant) {
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > limits::MOST_TRACE {
+            return;
+        }
         self.sum.count(offset, &bytes);
         if self.diverged || self.ending.as_ref().is_some_and(|ending| ending.trace.is_none()) {
             return;
@@ -300,7 +304,6 @@ impl Machine {
             self.started = true;
             self.window = Window::at(offset);
         }
-        let end = offset + bytes.len() as u64;
         let known = self.window.end();
         if self.window.len() >= limits::WINDOW && end > known {
             self.left_out = true;

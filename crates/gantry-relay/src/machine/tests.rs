@@ -120,6 +120,19 @@ fn ok() -> PatchOutcome {
 }
 
 #[test]
+fn a_place_that_no_trace_has_is_passed_over() {
+    for offset in [limits::MOST_TRACE - 2, u64::MAX - 3, u64::MAX - 2, u64::MAX] {
+        let mut bench = Bench::new(|_| {});
+        bench.give(offset, "xyz");
+        bench.give(0, "abc");
+        bench.give(offset, "xyz");
+        assert_eq!(bench.act_patch(), (0, 0, "abc".into()), "{offset}");
+        bench.patched(ok(), None);
+        assert_eq!(bench.reports(), [Report::Acked(3)], "{offset}");
+    }
+}
+
+#[test]
 fn the_first_bytes_go_at_once_and_the_next_at_the_interval() {
     let mut bench = Bench::new(|_| {});
     bench.give(0, "abc");
