@@ -201,7 +201,7 @@ impl Feed {
 
     /// Passes on a piece of the trace.
     pub(super) fn trace(&mut self, offset: u64, bytes: Bytes) {
-        let end = offset + bytes.len() as u64;
+        let end = offset.saturating_add(bytes.len() as u64);
         if offset <= self.place {
             self.place = self.place.max(end);
         }
