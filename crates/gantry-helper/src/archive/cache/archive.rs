@@ -41,7 +41,7 @@ impl Archive {
     }
 
     pub(super) fn length(&self) -> u64 {
-        self.head_length + self.tail.as_ref().map_or(0, |tail| tail.length())
+        self.head_length.saturating_add(self.tail.as_ref().map_or(0, |tail| tail.length()))
     }
 
     /// The archive from its beginning.

@@ -26,7 +26,8 @@ const CHECKSUM: u64 = 4;
 
 /// The length of a frame with so much content.
 pub(super) fn length(content: u64) -> u64 {
-    FRAME_HEAD + content.div_ceil(BLOCK as u64) * BLOCK_HEAD as u64 + content + CHECKSUM
+    let around = FRAME_HEAD + content.div_ceil(BLOCK as u64) * BLOCK_HEAD as u64 + CHECKSUM;
+    content.saturating_add(around)
 }
 
 /// A frame that is written.

@@ -38,15 +38,16 @@ impl Tail {
     /// How many bytes [`Self::write`] writes.
     pub(in crate::archive) fn length(&self) -> u64 {
         let frame = if self.is_empty() { 0 } else { raw::length(self.content()) };
-        frame + TRAILER as u64
+        frame.saturating_add(TRAILER as u64)
     }
 
-    /// How long the entries of the files and the end of the tar archive are.
+    /// How long the entries of the files and the end of the tar archive are. Files may be of any
+    /// length, and those that are mostly holes are: what is too much is so as the largest number.
     fn content(&self) -> u64 {
         let entry = |(_, Apart { head, content }): &(usize, Apart)| {
-            head.len() as u64 + content.length + padding(content.length) as u64
+            content.length.saturating_add((head.len() + padding(content.length)) as u64)
         };
-        self.files.iter().map(entry).sum::<u64>() + END.len() as u64
+        self.files.iter().map(entry).fold(END.len() as u64, u64::saturating_add)
     }
 
     /// Writes it. Files that have shrunk meanwhile end in zeros.

@@ -1,5 +1,6 @@
 use std::fs::{self, File};
 
+use super::entries::{Apart, Large};
 use super::*;
 use crate::archive::noise::noise;
 use crate::archive::pack::{Format, pack, pack_head};
@@ -97,4 +98,15 @@ fn no_more_files_are_held_open_than_may_be() {
     tail.write(&mut archive).unwrap();
     assert_eq!(entries(&archive).len(), 6);
     assert!(is_same(&root, &paths, &TreeDigest::of_end(&archive).unwrap()).unwrap());
+}
+
+/// A job makes files without content as long as it likes, and that many of them.
+#[test]
+fn lengths_that_no_archive_has_are_the_largest() {
+    let mut tail = Tail::default();
+    for _ in 0..3 {
+        let content = Large { path: "a".into(), file: tempfile::tempfile().unwrap(), length: i64::MAX as u64 };
+        tail.add(Apart { head: vec![0; 512], content });
+    }
+    assert_eq!(tail.length(), u64::MAX);
 }
