@@ -31,7 +31,7 @@ impl Job {
         // GitLab takes back a job that it does not know to run within minutes: longer than that
         // there is nothing to report.
         let token_life = if self.started { Duration::from_secs(self.plan.timeout_seconds) } else { Duration::ZERO };
-        self.report_by = Some(self.around.clock.after(token_life + REPORT_WAIT));
+        self.report_by = Some(self.around.clock.after(token_life.saturating_add(REPORT_WAIT)));
     }
 
     /// Says what the build container has used. Without a word of its shim there is nothing to
