@@ -1,22 +1,20 @@
 //! One running process with its group and its merged output, as a stream of what happens to it.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use gantry_core::limits::BACKGROUND_GRACE;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use crate::limits::OUTPUT_CHUNK;
 use crate::ports::{self, Exit, ProcessEvent};
+use crate::process::output::Output;
 use crate::process::reaper::Reaper;
 
 /// A process that was just started in its own group.
@@ -24,8 +22,7 @@ use crate::process::reaper::Reaper;
 pub(crate) struct Started {
     /// Its number, and that of its group.
     pub(crate) pid: Pid,
-    /// Its standard output and error in one.
-    pub(crate) output: pipe::Receiver,
+    pub(crate) output: Output,
     pub(crate) exit: oneshot::Receiver<Exit>,
 }
 
@@ -33,7 +30,7 @@ pub(crate) struct Started {
 #[derive(Debug)]
 pub(crate) struct Launched {
     group: Pid,
-    output: Option<pipe::Receiver>,
+    output: Output,
     exit: oneshot::Receiver<Exit>,
     ended: Option<AfterEnd>,
     kill_at: Option<Instant>,
@@ -52,7 +49,7 @@ struct AfterEnd {
 
 /// What one step found.
 enum Step {
-    Read(io::Result<usize>),
+    Output(Option<Bytes>),
     Exit(Exit),
     Timer,
 }
@@ -70,7 +67,7 @@ pub(crate) fn launch(reaper: &Reaper, command: Command) -> io::Result<Launched> 
 pub(crate) fn start(reaper: &Reaper, mut command: Command) -> io::Result<Started> {
     let (reader, writer) = io::pipe()?;
     command.stdout(Stdio::from(writer.try_clone()?)).stderr(Stdio::from(writer)).process_group(0);
-    let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
+    let output = Output::of(reader)?;
     let child = command.spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
     Ok(Started { pid, output, exit: reaper.register(pid) })
@@ -78,7 +75,7 @@ pub(crate) fn start(reaper: &Reaper, mut command: Command) -> io::Result<Started
 
 impl From<Started> for Launched {
     fn from(Started { pid, output, exit }: Started) -> Self {
-        Self { group: pid, output: Some(output), exit, ended: None, kill_at: None, killed: false }
+        Self { group: pid, output, exit, ended: None, kill_at: None, killed: false }
     }
 }
 
@@ -94,14 +91,13 @@ impl ports::Process for Launched {
     }
 
     async fn next(&mut self) -> ProcessEvent {
-        let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
         loop {
-            if let Some(event) = self.settle(&mut buffer) {
+            if let Some(event) = self.settle() {
                 return event;
             }
-            match self.step(&mut buffer).await {
-                Step::Read(Ok(count)) if count > 0 => return ProcessEvent::Output(buffer.split().freeze()),
-                Step::Read(_) => self.output = None,
+            match self.step().await {
+                Step::Output(Some(piece)) => return ProcessEvent::Output(piece),
+                Step::Output(None) => {}
                 Step::Exit(exit) => {
                     self.ended = Some(AfterEnd { exit, until: Instant::now() + BACKGROUND_GRACE, owed: OUTPUT_CHUNK });
                 }
@@ -113,43 +109,33 @@ impl ports::Process for Launched {
 
 impl Launched {
     /// What can be said without waiting.
-    fn settle(&mut self, buffer: &mut BytesMut) -> Option<ProcessEvent> {
+    fn settle(&mut self) -> Option<ProcessEvent> {
         let ended = self.ended.as_mut()?;
-        if let Some(output) = &self.output
-            && ended.owed > 0
-        {
-            match output.try_read_buf(buffer) {
-                Ok(0) => self.output = None,
-                Ok(count) => {
-                    ended.owed = ended.owed.saturating_sub(count);
-                    return Some(ProcessEvent::Output(buffer.split().freeze()));
-                }
-                Err(_) => ended.owed = 0,
-            }
+        if let Some(piece) = self.output.owed(&mut ended.owed) {
+            return Some(ProcessEvent::Output(piece));
         }
         let patience_over = Instant::now() >= ended.until && self.kill_at.is_none();
-        if self.output.is_some() && !patience_over {
+        if self.output.is_open() && !patience_over {
             return None;
         }
         let exit = ended.exit;
         if self.killed {
             self.signal(Signal::SIGKILL);
         }
-        self.output = None;
+        drop(self.output.take());
         self.kill_at = None;
         Some(ProcessEvent::Ended(exit))
     }
 
-    async fn step(&mut self, buffer: &mut BytesMut) -> Step {
+    async fn step(&mut self) -> Step {
         let timer = match (&self.ended, self.kill_at) {
             (Some(ended), None) => Some(ended.until),
             (_, kill_at) => kill_at,
         };
         let has_ended = self.ended.is_some();
-        let has_output = self.output.is_some();
-        let output = &mut self.output;
+        let is_open = self.output.is_open();
         tokio::select! {
-            result = read(output, buffer), if has_output => Step::Read(result),
+            piece = self.output.next(), if is_open => Step::Output(piece),
             exit = &mut self.exit, if !has_ended => Step::Exit(exit.unwrap_or(Exit { code: 1, signal: None })),
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Step::Timer,
         }
@@ -173,13 +159,5 @@ impl Drop for Launched {
         if self.ended.is_none() {
             self.signal(Signal::SIGKILL);
         }
-    }
-}
-
-/// Reads from a process's output; nothing once that has ended.
-pub(crate) async fn read(output: &mut Option<pipe::Receiver>, buffer: &mut BytesMut) -> io::Result<usize> {
-    match output {
-        Some(output) => output.read_buf(buffer).await,
-        None => Ok(0),
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod descendants;
 pub(crate) mod environment;
 pub(crate) mod launch;
+pub(crate) mod output;
 pub(crate) mod reaper;
 pub(crate) mod script;
 pub(crate) mod shell;

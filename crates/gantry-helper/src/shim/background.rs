@@ -1,11 +1,9 @@
 //! Reads on what processes print that have outlived their script.
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe;
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::limits::OUTPUT_CHUNK;
+use crate::process::output::Output;
 use crate::tasks;
 
 /// Where the output of a script goes once the script has ended and others still hold it open. If
@@ -19,16 +17,11 @@ impl Background {
     }
 
     /// Reads `output` to its end, whenever that comes.
-    pub(super) fn adopt(&self, mut output: pipe::Receiver) {
+    pub(super) fn adopt(&self, mut output: Output) {
         let to = self.0.clone();
         tasks::detach(async move {
-            let mut buffer = BytesMut::new();
-            loop {
-                buffer.reserve(OUTPUT_CHUNK);
-                match output.read_buf(&mut buffer).await {
-                    Ok(count) if count > 0 => drop(to.send(buffer.split().freeze()).await),
-                    _ => return,
-                }
+            while let Some(piece) = output.next().await {
+                let _ = to.send(piece).await;
             }
         });
     }

@@ -2,14 +2,12 @@
 //! left alone when the script ends by itself, ended to the last process when it is stopped.
 
 use std::collections::VecDeque;
-use std::io;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use gantry_core::limits::BACKGROUND_GRACE;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -17,7 +15,8 @@ use super::background::Background;
 use crate::limits::{KILL_GIVE_UP, KILL_PAUSE, OUTPUT_CHUNK, READERS_PAUSE, STRAGGLERS_QUIET};
 use crate::ports::{Exit, Process, ProcessEvent};
 use crate::process::descendants::{self, Termination};
-use crate::process::launch::{Started, read};
+use crate::process::launch::Started;
+use crate::process::output::Output;
 use crate::process::reaper::Reaper;
 use crate::process::script::StartedScript;
 
@@ -27,7 +26,7 @@ const UNSEEN: Exit = Exit { code: 137, signal: Some(9) };
 /// A script that runs.
 pub(super) struct Running {
     group: Pid,
-    output: Option<pipe::Receiver>,
+    output: Output,
     exit: oneshot::Receiver<Exit>,
     collections: watch::Receiver<()>,
     background: Background,
@@ -56,7 +55,7 @@ enum Until {
 
 /// What one step found.
 enum Step {
-    Read(io::Result<usize>),
+    Output(Option<Bytes>),
     Exit(Exit),
     Collected,
     Timer,
@@ -67,7 +66,7 @@ impl Running {
         let StartedScript { process: Started { pid, output, exit }, warnings } = started;
         Self {
             group: pid,
-            output: Some(output),
+            output,
             exit,
             collections: reaper.collections(),
             background,
@@ -79,13 +78,13 @@ impl Running {
     }
 
     /// What can be done without waiting; something to tell, if that came of it.
-    fn settle(&mut self, buffer: &mut BytesMut) -> Option<ProcessEvent> {
+    fn settle(&mut self) -> Option<ProcessEvent> {
         if let Some(note) = self.notes.pop_front() {
             return Some(ProcessEvent::Output(Bytes::from(note)));
         }
         let now = Instant::now();
         match self.until {
-            Until::Stragglers { latest, quiet } if self.output.is_none() || now >= latest.min(quiet) => {
+            Until::Stragglers { latest, quiet } if !self.output.is_open() || now >= latest.min(quiet) => {
                 self.until = Until::Drained { owed: OUTPUT_CHUNK };
             }
             Until::Terminated { .. } | Until::Killed { .. } if !descendants::exist() => {
@@ -112,34 +111,24 @@ impl Running {
             _ => {}
         }
         match self.until {
-            Until::Drained { owed } => Some(self.drain(owed, buffer)),
+            Until::Drained { owed } => Some(self.drain(owed)),
             _ => None,
         }
     }
 
     /// Takes what is in the pipe now, which is all that the script itself can have left there; then
     /// it is over.
-    fn drain(&mut self, owed: usize, buffer: &mut BytesMut) -> ProcessEvent {
-        if let Some(output) = &self.output
-            && owed > 0
-        {
-            match output.try_read_buf(buffer) {
-                Ok(0) => self.output = None,
-                Ok(count) => {
-                    self.until = Until::Drained { owed: owed.saturating_sub(count) };
-                    return ProcessEvent::Output(buffer.split().freeze());
-                }
-                Err(_) => {}
-            }
+    fn drain(&mut self, mut owed: usize) -> ProcessEvent {
+        if let Some(piece) = self.output.owed(&mut owed) {
+            self.until = Until::Drained { owed };
+            return ProcessEvent::Output(piece);
         }
-        if let Some(output) = self.output.take() {
-            self.background.adopt(output);
-        }
+        self.background.adopt(self.output.take());
         let seen = self.ended.or_else(|| self.exit.try_recv().ok());
         ProcessEvent::Ended(seen.unwrap_or(UNSEEN))
     }
 
-    async fn step(&mut self, buffer: &mut BytesMut) -> Step {
+    async fn step(&mut self) -> Step {
         let timer = match self.until {
             Until::Stragglers { latest, quiet } => Some(latest.min(quiet)),
             Until::Terminated { look, kill_at, .. } => Some(kill_at.min(look)),
@@ -147,10 +136,9 @@ impl Running {
             Until::End | Until::Drained { .. } => None,
         };
         let is_stopping = matches!(self.until, Until::Terminated { .. } | Until::Killed { .. });
-        let (has_ended, has_output) = (self.ended.is_some(), self.output.is_some());
-        let output = &mut self.output;
+        let (has_ended, is_open) = (self.ended.is_some(), self.output.is_open());
         tokio::select! {
-            result = read(output, buffer), if has_output => Step::Read(result),
+            piece = self.output.next(), if is_open => Step::Output(piece),
             exit = &mut self.exit, if !has_ended => Step::Exit(exit.unwrap_or(UNSEEN)),
             _ = self.collections.changed(), if is_stopping => Step::Collected,
             () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => Step::Timer,
@@ -166,19 +154,17 @@ impl Running {
 
 impl Process for Running {
     async fn next(&mut self) -> ProcessEvent {
-        let mut buffer = BytesMut::with_capacity(OUTPUT_CHUNK);
         loop {
-            if let Some(event) = self.settle(&mut buffer) {
+            if let Some(event) = self.settle() {
                 return event;
             }
-            match self.step(&mut buffer).await {
-                Step::Read(Ok(count)) if count > 0 => {
+            match self.step().await {
+                Step::Output(Some(piece)) => {
                     if let Until::Stragglers { quiet, .. } = &mut self.until {
                         *quiet = Instant::now() + STRAGGLERS_QUIET;
                     }
-                    return ProcessEvent::Output(buffer.split().freeze());
+                    return ProcessEvent::Output(piece);
                 }
-                Step::Read(_) => self.output = None,
                 Step::Exit(exit) => {
                     self.ended = Some(exit);
                     if matches!(self.until, Until::End) {
@@ -187,7 +173,7 @@ impl Process for Running {
                             Until::Stragglers { latest: now + BACKGROUND_GRACE, quiet: now + STRAGGLERS_QUIET };
                     }
                 }
-                Step::Collected | Step::Timer => {}
+                Step::Output(None) | Step::Collected | Step::Timer => {}
             }
         }
     }
