@@ -115,8 +115,8 @@ impl Engine {
             Event::Shim(ShimEvent::Connected(_)) => {
                 self.around.published.send_modify(|published| published.state.shim = true);
             }
-            // No script has been asked for, so this would be void with a plan, too. User code may be
-            // in the place of the shim, and say it without end.
+            // No script has been asked for, so this would be void with a plan, too. User code may
+            // be in the place of the shim, and say it without end.
             Event::Shim(ShimEvent::Output(_) | ShimEvent::Ended(_)) => return,
             _ => {}
         }
