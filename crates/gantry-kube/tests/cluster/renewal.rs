@@ -1,9 +1,10 @@
 //! Files for the access to the cluster that change while it is used.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use gantry_kube::{Access, Cluster, PodNow, PodRef, RemoteAccess};
+use gantry_kube::{Access, Cluster, PodNow, PodRef, RemoteAccess, limits};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpListener,
@@ -84,4 +85,53 @@ async fn a_ca_file_that_was_replaced_is_used_without_a_restart() {
         }
     };
     timeout(BOUND, trusted).await.expect("the right CA is not used");
+}
+
+/// A kubeconfig for a server of that CA, whose credentials come from this script.
+fn write_kubeconfig(path: &Path, ca: &Path, port: u16, script: &str) {
+    let text = json!({
+        "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {
+            "server": format!("https://localhost:{port}"), "certificate-authority": ca,
+        }}],
+        "users": [{"name": "u", "user": {"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+            "command": "sh", "args": ["-c", script],
+        }}}],
+    });
+    std::fs::write(path, text.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn nobody_else_waits_for_credentials_that_are_asked_for_anew() {
+    let (ca, acceptor) = authority();
+    let port = server(acceptor).await;
+    let directory = tempfile::tempdir().unwrap();
+    let [file, ca_file, asked] = ["kubeconfig", "ca.crt", "asked"].map(|name| directory.path().join(name));
+    std::fs::write(&ca_file, ca).unwrap();
+    write_kubeconfig(&file, &ca_file, port, r#"echo '{"status": {"token": "t"}}'"#);
+    let access = Access::Kubeconfig { path: Some(file.clone()), context: None };
+    let (cluster, _driver) = Cluster::connect(access, "ci".to_owned(), String::new()).await.unwrap();
+    let pod = PodRef { name: "a".to_owned(), uid: "1".to_owned() };
+    assert!(matches!(cluster.get_pod(&pod).await, PodNow::Gone));
+
+    // It does not answer before the test has ended, or was killed some time ago.
+    let hanging = format!("touch {0}; for _ in $(seq 600); do [ -e {0} ] || exit 1; sleep 0.1; done", asked.display());
+    write_kubeconfig(&file, &ca_file, port, &hanging);
+    let asking = async {
+        loop {
+            cluster.get_pod(&pod).await;
+        }
+    };
+    let other = async {
+        while !asked.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cluster.get_pod(&pod).await
+    };
+    let answer = tokio::select! {
+        () = asking => unreachable!("it goes on for ever"),
+        answer = timeout(limits::PLUGIN / 2, other) => answer.expect("it waits for the plugin"),
+    };
+    assert!(matches!(answer, PodNow::Gone), "{answer:?}");
 }
