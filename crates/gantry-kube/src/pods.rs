@@ -180,20 +180,10 @@ impl Cluster {
         if let Some(value) = labels.and_then(|labels| labels.get(limits::BOUNDED_LABEL)) {
             self.wait_for_place(&mut making, value, deadline, &mut tell).await?;
         }
-        let tell = |error: &ApiError| {
+        let mut tell = |error: &ApiError| {
             making.refused(error);
             tell(error);
         };
-        self.create_until(pod, name, deadline, tell).await
-    }
-
-    async fn create_until(
-        &self,
-        pod: &Pod,
-        name: &str,
-        deadline: Instant,
-        mut tell: impl FnMut(&ApiError),
-    ) -> Result<Created, ApiError> {
         let mut backoff = retry::backoff(limits::BACKOFF_MOST);
         let persistence = self.persistence();
         loop {
