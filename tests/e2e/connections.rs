@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use gantry_tests::suite::Test;
 use gantry_tests::world::script;
 use gantry_tests::{Job, Proxy, Runner, RunnerOptions, TlsFront, World, until};
+use serde_json::json;
 
 use crate::output::is_complete;
 
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("connections: GitLab is away in the middle", gitlab_away),
         Test::new("connections: GitLab is away at the end", gitlab_away_at_the_end),
         Test::new("connections: GitLab's certificate is replaced, and then tls-ca-file", certificate_replaced),
+        Test::new("connections: GitLab asks for the client's certificate, of jobs too", client_certificate),
         Test::new("connections: a certificate comes into certs/ beside the file", certificate_comes),
     ]
 }
@@ -155,6 +157,34 @@ async fn certificate_replaced(world: Rc<World>) -> anyhow::Result<()> {
     complete(&job, &log)?;
     let (job, log) = world.run_on(&runner, &script(&["echo trusted again"]), BOUND).await?;
     ensure!(job.status == "success" && log.contains("\ntrusted again\n"), "{job:?}\n{log}");
+    world.no_pods(&runner).await
+}
+
+/// Sources, artifacts and the trace; and scripts that call GitLab themselves.
+async fn client_certificate(world: Rc<World>) -> anyhow::Result<()> {
+    let made = rcgen::generate_simple_self_signed(["runner".to_owned()])?;
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let host = world.cluster().host;
+    let front = TlsFront::start_for(host, address(world.gitlab.url())?, Some(made.cert.der().clone())).await?;
+    let mut lines = vec![format!("  clone_url = \"{}\"", front.url())];
+    for (name, text) in [("ca", front.certificate()), ("cert", certificate.as_str()), ("key", key.as_str())] {
+        let file = world.dir().join(format!("client-{name}.pem"));
+        std::fs::write(&file, text)?;
+        lines.push(format!("  tls-{name}-file = \"{}\"", file.display()));
+    }
+    let options =
+        RunnerOptions { gitlab: Some(front.url()), runner: lines.join("\n"), ..RunnerOptions::new("client-cert") };
+    let runner = Runner::start(&world, &options).await?;
+    let cat = "cat $CI_SERVER_TLS_CERT_FILE; cat $CI_SERVER_TLS_KEY_FILE; echo shown; git rev-parse HEAD > out.txt";
+    let mut job = script(&[cat]);
+    job["repo"] = json!("group/project");
+    job["ref"] = json!("main");
+    job["variables"] = json!([{"key": "GIT_STRATEGY", "value": "fetch"}]);
+    job["artifacts"] = json!([{"paths": ["out.txt"], "artifact_type": "archive", "artifact_format": "zip"}]);
+    let (job, log) = world.run_on(&runner, &job, BOUND).await?;
+    ensure!(job.status == "success" && world.gitlab.artifacts(job.id).await?.len() == 1, "{job:?}\n{log}");
+    let body = |pem: &str| pem.lines().nth(1).unwrap_or_default().to_owned();
+    ensure!(log.contains(&body(&certificate)) && !log.contains(&body(&key)) && log.contains("\nshown\n"), "{log}");
     world.no_pods(&runner).await
 }
 

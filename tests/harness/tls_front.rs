@@ -1,5 +1,5 @@
 //! What stands before a GitLab that is reached by https: it has a certificate, which somebody
-//! replaces from time to time.
+//! replaces from time to time, and may ask for one.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_local};
@@ -18,6 +20,7 @@ pub struct TlsFront {
     address: SocketAddr,
     acceptor: Rc<RefCell<TlsAcceptor>>,
     certificate: String,
+    client: Option<CertificateDer<'static>>,
     /// Raised to cut everything that is open.
     cut: Rc<watch::Sender<()>>,
     task: JoinHandle<()>,
@@ -30,9 +33,21 @@ impl TlsFront {
     /// # Errors
     /// No port is free.
     pub async fn start(host: IpAddr, server: SocketAddr) -> anyhow::Result<Self> {
+        Self::start_for(host, server, None).await
+    }
+
+    /// The same for nobody but who has this certificate (DER), which has signed itself.
+    ///
+    /// # Errors
+    /// No port is free, or it is no certificate.
+    pub async fn start_for(
+        host: IpAddr,
+        server: SocketAddr,
+        client: Option<CertificateDer<'static>>,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((host, 0)).await.context("no port for TLS")?;
         let address = listener.local_addr()?;
-        let (certificate, acceptor) = identity(host)?;
+        let (certificate, acceptor) = identity(host, client.as_ref())?;
         let (acceptor, cut) = (Rc::new(RefCell::new(acceptor)), Rc::new(watch::Sender::new(())));
         let (accepting, cutting) = (Rc::clone(&acceptor), Rc::clone(&cut));
         let task = spawn_local(async move {
@@ -47,7 +62,7 @@ impl TlsFront {
                 }));
             }
         });
-        Ok(Self { address, acceptor, certificate, cut, task })
+        Ok(Self { address, acceptor, certificate, client, cut, task })
     }
 
     /// `https://host:port`.
@@ -65,7 +80,7 @@ impl TlsFront {
     /// # Errors
     /// None can be made.
     pub fn replace(&mut self) -> anyhow::Result<()> {
-        let (certificate, acceptor) = identity(self.address.ip())?;
+        let (certificate, acceptor) = identity(self.address.ip(), self.client.as_ref())?;
         self.certificate = certificate;
         *self.acceptor.borrow_mut() = acceptor;
         self.cut.send_replace(());
@@ -94,13 +109,21 @@ async fn pass_on(acceptor: TlsAcceptor, client: TcpStream, server: SocketAddr) -
     tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-fn identity(host: IpAddr) -> anyhow::Result<(String, TlsAcceptor)> {
+fn identity(host: IpAddr, client: Option<&CertificateDer<'static>>) -> anyhow::Result<(String, TlsAcceptor)> {
     let made = rcgen::generate_simple_self_signed([host.to_string()])?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let clients = match client {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(client) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(client.clone())?;
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?
+        }
+    };
     let tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(vec![made.cert.der().clone()], key)?;
     Ok((made.cert.pem(), TlsAcceptor::from(Arc::new(tls))))
 }

@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod chance;
+mod client_identity;
 pub mod effect;
 pub mod ending;
 pub mod error_chain;
@@ -25,6 +26,7 @@ pub mod short_token;
 pub mod user_info;
 pub mod variables;
 
+pub use client_identity::ClientIdentity;
 pub use effect::Effect;
 pub use ending::Ending;
 pub use note_level::NoteLevel;

@@ -315,6 +315,7 @@ impl Runner {
             correlation_id: received.correlation_id.clone(),
             tls_ca_pem: received.tls_ca_chain_pem.clone(),
             configured_ca_pem: self.client.ca_pem(),
+            identity: self.client.identity(),
             owner: Owner { name: self.site.owner().to_string(), beats: self.site.beats() },
             fleet: self.shared.fleet.clone(),
             ticket_key: self.ticket_key(),

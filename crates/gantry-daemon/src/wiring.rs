@@ -104,6 +104,7 @@ pub fn context(system_id: &str, manager_host: &str, alone: &Alone) -> Context {
         correlation_id: None,
         tls_ca_pem: None,
         configured_ca_pem: None,
+        identity: None,
         proxies: proxies(),
         alone: alone.clone(),
         owner: Owner::default(),

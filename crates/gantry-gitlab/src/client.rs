@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_core::Secret;
 use gantry_core::error_chain::chain;
+use gantry_core::{ClientIdentity, Secret};
 use gantry_http::retry::Idempotency;
 use gantry_http::{HttpTransport, Options, ProxySettings, Timeouts, TlsFiles, Transport, has_certificate};
 use http::StatusCode;
@@ -34,6 +34,8 @@ pub struct ClientOptions {
     /// Certificates to trust beside the system's and the bundled ones, as PEM text, for who has no
     /// files. Text without a certificate is ignored with a warning.
     pub ca_pem: Option<String>,
+    /// The client's certificate and key, for who has no files.
+    pub identity: Option<ClientIdentity>,
     /// Files with certificates and keys; a change is noticed and used with the next request.
     pub files: TlsFiles,
     /// Proxy for the requests.
@@ -49,8 +51,8 @@ impl ClientOptions {
     /// The usual options for `url`: no own CA, proxy from the environment, connections kept for 15
     /// minutes.
     pub fn new(url: impl Into<String>) -> Self {
-        let Options { ca_pem, files, proxy, connection_max_age } = Options::default();
-        Self { url: url.into(), ca_pem, files, proxy, connection_max_age, on_request: None }
+        let Options { ca_pem, identity, files, proxy, connection_max_age } = Options::default();
+        Self { url: url.into(), ca_pem, identity, files, proxy, connection_max_age, on_request: None }
     }
 }
 
@@ -82,6 +84,7 @@ impl Client {
         let connections = Options {
             ca_pem: options.ca_pem.clone(),
             files: options.files.clone(),
+            identity: options.identity.clone(),
             proxy: options.proxy.clone(),
             connection_max_age: options.connection_max_age,
         };
@@ -104,6 +107,11 @@ impl Client {
     /// The configured CA as it is now, word for word: of a file, else as it was given.
     pub fn ca_pem(&self) -> Option<String> {
         self.shared.transport.configured_ca_pem().or_else(|| self.shared.ca_pem.clone())
+    }
+
+    /// The client's certificate and key as they are now, if both are configured.
+    pub fn identity(&self) -> Option<ClientIdentity> {
+        self.shared.transport.client_identity()
     }
 
     /// Whether GitLab answers at all, whatever it says: asks for its version without a token, which

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use gantry_core::ClientIdentity;
 use gantry_core::error_chain::chain;
 use gantry_core::proxy::Proxies;
 use http::{Request, Response, Uri};
@@ -27,12 +28,20 @@ use crate::transport::{Body, ByteStream, Timeouts, Transport, TransportError, Tr
 pub struct HttpTransport {
     host: String,
     is_encrypted: bool,
-    /// A CA that is no file.
-    ca_pem: Option<String>,
+    given: Given,
     files: TlsFiles,
     proxies: Proxies,
     max_age: Duration,
     pool: Mutex<Pool>,
+}
+
+/// A client's certificate that is no file, for messages.
+const GIVEN_CERT: &str = "the configured client certificate";
+
+/// What is no file.
+struct Given {
+    ca_pem: Option<String>,
+    identity: Option<ClientIdentity>,
 }
 
 /// Connections, and what they were made with.
@@ -50,11 +59,12 @@ impl HttpTransport {
     /// certificates and the files of `options`, and makes no connection yet.
     pub fn new(base: &Url, options: Options) -> Result<Self, SetupError> {
         let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let Options { ca_pem, files, proxy, connection_max_age: max_age } = options;
+        let Options { ca_pem, identity, files, proxy, connection_max_age: max_age } = options;
+        let given = Given { ca_pem, identity };
         let proxies = proxies(proxy)?;
-        let pool = Mutex::new(Pool::new(&host, ca_pem.as_deref(), &files, &proxies)?);
+        let pool = Mutex::new(Pool::new(&host, &given, &files, &proxies)?);
         let is_encrypted = base.scheme() == "https";
-        Ok(Self { host, is_encrypted, ca_pem, files, proxies, max_age, pool })
+        Ok(Self { host, is_encrypted, given, files, proxies, max_age, pool })
     }
 
     fn with<T>(&self, read: impl FnOnce(&mut Pool) -> T) -> T {
@@ -97,7 +107,7 @@ impl HttpTransport {
     }
 
     fn renew(&self, pool: &mut Pool) {
-        match Pool::new(&self.host, self.ca_pem.as_deref(), &self.files, &self.proxies) {
+        match Pool::new(&self.host, &self.given, &self.files, &self.proxies) {
             Ok(new) => {
                 tracing::info!(host = self.host, "changed files for TLS towards this server are used from now on");
                 *pool = new;
@@ -130,6 +140,7 @@ impl HttpTransport {
             let identity = pool.files.identity();
             let name = |pem: &Option<Pem>| pem.as_ref().map(|pem| pem.name().to_owned());
             let (ca, cert) = (name(&identity.ca), name(&identity.cert));
+            let given_cert = self.given.identity.as_ref().map(|_| GIVEN_CERT);
             explain(
                 &error,
                 &Circumstances {
@@ -138,9 +149,9 @@ impl HttpTransport {
                     port,
                     connecting: fault == TransportFault::Connect,
                     proxy: proxy.as_deref(),
-                    ca: ca.as_deref().or(self.ca_pem.as_ref().map(|_| "the configured CA")),
+                    ca: ca.as_deref().or(self.given.ca_pem.as_ref().map(|_| "the configured CA")),
                     place_of_ca: place.as_deref(),
-                    cert: cert.as_deref(),
+                    cert: cert.as_deref().or(given_cert),
                 },
             )
         });
@@ -150,11 +161,15 @@ impl HttpTransport {
 
 impl Pool {
     /// Reads the files; connects to nothing yet.
-    fn new(host: &str, ca_pem: Option<&str>, files: &TlsFiles, proxies: &Proxies) -> Result<Self, SetupError> {
+    fn new(host: &str, given: &Given, files: &TlsFiles, proxies: &Proxies) -> Result<Self, SetupError> {
         let files = files.read(host)?;
         let mut identity = files.identity().clone();
-        identity.ca =
-            identity.ca.or_else(|| ca_pem.map(|text| Pem::new(text.to_owned(), "the configured CA".to_owned())));
+        let pem = |text: &str, name: &str| Pem::new(text.to_owned(), name.to_owned());
+        identity.ca = identity.ca.or_else(|| given.ca_pem.as_ref().map(|text| pem(text, "the configured CA")));
+        if let (None, None, Some(given)) = (&identity.cert, &identity.key, &given.identity) {
+            identity.cert = Some(pem(&given.cert_pem, GIVEN_CERT));
+            identity.key = Some(pem(given.key_pem.expose(), "the configured key"));
+        }
         let Tls { config: tls, chain } = configure(host, &identity)?;
         let client = connect(&tls, proxies)?;
         let now = Instant::now();
@@ -245,6 +260,11 @@ impl Transport for HttpTransport {
     fn configured_ca_pem(&self) -> Option<String> {
         let ca = self.with(|pool| pool.files.identity().ca.as_ref().map(|pem| pem.text().to_owned()));
         ca.filter(|pem| has_certificate(pem))
+    }
+
+    fn client_identity(&self) -> Option<ClientIdentity> {
+        let of_files = self.with(|pool| pool.files.identity().client());
+        of_files.or_else(|| self.given.identity.clone())
     }
 }
 

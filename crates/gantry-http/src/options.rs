@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gantry_core::ClientIdentity;
 use gantry_core::proxy::Proxies;
 
 use crate::certificates::TlsFiles;
@@ -13,6 +14,8 @@ pub struct Options {
     /// Certificates to trust beside the system's and the bundled ones, as PEM text, for who has no
     /// files. Text without a certificate is ignored with a warning.
     pub ca_pem: Option<String>,
+    /// The client's certificate and key, for who has no files.
+    pub identity: Option<ClientIdentity>,
     /// Files with certificates and keys; a change is noticed and used with the next request.
     pub files: TlsFiles,
     /// Proxy for the requests.
@@ -26,6 +29,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             ca_pem: None,
+            identity: None,
             files: TlsFiles::default(),
             proxy: ProxySettings::Environment,
             connection_max_age: limits::CONNECTION_MAX_AGE,

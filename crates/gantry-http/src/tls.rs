@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
-use gantry_core::Secret;
+use gantry_core::{ClientIdentity, Secret};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
@@ -50,6 +50,14 @@ pub(crate) struct Identity {
     pub(crate) ca: Option<Pem>,
     pub(crate) cert: Option<Pem>,
     pub(crate) key: Option<Pem>,
+}
+
+impl Identity {
+    /// Certificate and key of the client, if there are both.
+    pub(crate) fn client(&self) -> Option<ClientIdentity> {
+        let (cert, key) = (self.cert.as_ref()?, self.key.as_ref()?);
+        Some(ClientIdentity { cert_pem: cert.text().to_owned(), key_pem: Secret::new(key.text()) })
+    }
 }
 
 /// A TLS configuration and the record of what it verified.

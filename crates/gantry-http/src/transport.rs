@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::Stream;
+use gantry_core::ClientIdentity;
 
 /// Bytes as they come.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, TransportError>> + Send>>;
@@ -66,6 +67,11 @@ pub trait Transport: Send + Sync {
     /// The configured CA file as it is now, word for word; nothing if there is none, or it holds no
     /// certificate.
     fn configured_ca_pem(&self) -> Option<String> {
+        None
+    }
+
+    /// The client's certificate and key as they are now; nothing if one of them is missing.
+    fn client_identity(&self) -> Option<ClientIdentity> {
         None
     }
 }

@@ -1,6 +1,6 @@
 //! What the manager knows beside the job and the runner's settings.
 
-use gantry_core::Secret;
+use gantry_core::{ClientIdentity, Secret};
 use gantry_wire::plan::{Alone, ProxyPlan};
 use gantry_wire::session::JobSession;
 use gantry_wire::ticket::TicketKey;
@@ -45,6 +45,8 @@ pub struct Context {
     pub tls_ca_pem: Option<String>,
     /// Additional roots of the runner's configuration, PEM.
     pub configured_ca_pem: Option<String>,
+    /// The client's certificate and key of the runner's configuration.
+    pub identity: Option<ClientIdentity>,
     /// The manager's proxies, if it has any.
     pub proxies: Option<ProxyPlan>,
     /// What the agent does when no manager speaks to it.
@@ -90,6 +92,7 @@ impl Context {
             correlation_id: None,
             tls_ca_pem: None,
             configured_ca_pem: None,
+            identity: None,
             proxies: None,
             alone: Alone::default(),
             owner: Owner { name: "0123456789abcdef".to_owned(), beats: true },

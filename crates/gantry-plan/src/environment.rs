@@ -10,12 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use gantry_config::RunnerSettings;
-use gantry_core::Secret;
 use gantry_core::feature_flags::FLAGS;
 use gantry_core::job::JobSpec;
 use gantry_core::limits::MAX_FRAME;
 use gantry_core::short_token::short_token;
 use gantry_core::variables::{Variable, Variables, expand};
+use gantry_core::{ClientIdentity, Secret};
 use gantry_wire::plan::{EnvVar, Paths};
 
 use crate::job_settings::Flags;
@@ -88,6 +88,12 @@ impl Given {
         list.extend(self.before(sources, &[made("CI_PROJECT_DIR", paths.project_dir.clone())]));
         if let Some(pem) = &sources.context.tls_ca_pem {
             list.push(made("CI_SERVER_TLS_CA_FILE", pem.clone()).into_file());
+        }
+        if let Some(ClientIdentity { cert_pem, key_pem }) = &sources.context.identity {
+            list.push(made("CI_SERVER_TLS_CERT_FILE", cert_pem.clone()).into_file());
+            // A script may use it, and no log shows it.
+            let key = made("CI_SERVER_TLS_KEY_FILE", key_pem.clone()).into_file();
+            list.push(Variable { masked: true, public: false, ..key });
         }
         let known: HashSet<&str> = FLAGS.iter().map(|flag| flag.name).collect();
         list.extend(self.payload.iter().filter(|variable| !known.contains(variable.key.as_str())).cloned());

@@ -373,6 +373,7 @@ fn pod_plan(inputs: &sources::Inputs<'_>, parts: PodParts<'_>) -> PodPlan {
         coordinator: Coordinator {
             url: runner.url.clone(),
             ca_pem: context.configured_ca_pem.clone(),
+            identity: context.identity.clone(),
             proxies: context.proxies.clone(),
             upload_timeout_ms: millis(runner.artifact_upload_timeout),
             response_header_timeout_ms: millis(runner.artifact_response_header_timeout),

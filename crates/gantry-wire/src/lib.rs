@@ -9,6 +9,7 @@ pub mod cache;
 pub mod codec;
 pub mod frame;
 pub mod greeting;
+mod identity_text;
 mod keyed;
 pub mod layout;
 pub mod plan;

@@ -1,15 +1,15 @@
 //! The PodPlan: all that the agent needs to run a job without asking anybody.
 
-use gantry_core::Secret;
 use gantry_core::ending::StartSetting;
 use gantry_core::limits::SCRIPT_GRACE;
+use gantry_core::{ClientIdentity, Secret};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{RestoreCaches, SaveCaches};
 use crate::provenance::Provenance;
-use crate::secret_text;
 use crate::services::ServicesPlan;
 use crate::usage::ResourcePlan;
+use crate::{identity_text, secret_text};
 
 /// Everything about one job that the pod must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +134,9 @@ pub struct Coordinator {
     pub url: String,
     /// Additional roots of trust, PEM.
     pub ca_pem: Option<String>,
+    /// What the job shows to a GitLab that asks for a client's certificate, or a proxy before it.
+    #[serde(default, with = "identity_text", skip_serializing_if = "Option::is_none")]
+    pub identity: Option<ClientIdentity>,
     /// Limit of one artifact upload.
     pub upload_timeout_ms: u64,
     /// Limit for the first byte of GitLab's answer to an upload.

@@ -154,6 +154,7 @@ impl SelfReporter {
         let (contact, last_contact) = watch::channel(self.last_contact);
         let options = ClientOptions {
             ca_pem: plan.coordinator.ca_pem.clone(),
+            identity: plan.coordinator.identity.clone(),
             proxy: proxies(plan.coordinator.proxies.as_ref()),
             on_request: Some(Arc::new(move |call| {
                 if (200..300).contains(&call.status) {

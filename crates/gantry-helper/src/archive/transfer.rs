@@ -85,7 +85,11 @@ pub(super) enum TransferError {
 
 /// Does what `job` says.
 pub(super) async fn carry_out(job: &MoverJob) -> Result<(), TransferError> {
-    let options = ClientOptions { ca_pem: job.coordinator.ca_pem.clone(), ..ClientOptions::new(&job.coordinator.url) };
+    let options = ClientOptions {
+        ca_pem: job.coordinator.ca_pem.clone(),
+        identity: job.coordinator.identity.clone(),
+        ..ClientOptions::new(&job.coordinator.url)
+    };
     let client = Client::new(options)?;
     match &job.direction {
         Direction::Upload(artifact) => upload(&client, job, artifact).await,

@@ -75,8 +75,11 @@ fn artifacts(flags: &Flags, direction: &Value) -> Result<Value, Fatal> {
         return Err("Missing runner credentials".to_owned());
     };
     let id: i64 = flags.get("id").and_then(|id| id.parse().ok()).ok_or("Missing build ID")?;
-    let ca_pem = flags.get("tls-ca-file").map(fs::read_to_string).transpose();
-    let ca_pem = ca_pem.map_err(|error| format!("the file of --tls-ca-file cannot be read: {error}"))?;
+    let text = |name: &str| {
+        let text = flags.get(name).filter(|path| !path.is_empty()).map(fs::read_to_string).transpose();
+        text.map_err(|error| format!("the file of --{name} cannot be read: {error}"))
+    };
+    let identity = text("tls-cert-file")?.zip(text("tls-key-file")?);
     let millis = |name: &str, default: Duration| {
         let limit = flags.get(name).map_or(Ok(default), go_duration::parse);
         limit.map(|limit| limit.as_millis()).map_err(|error| format!("--{name}: {error}"))
@@ -84,7 +87,8 @@ fn artifacts(flags: &Flags, direction: &Value) -> Result<Value, Fatal> {
     Ok(json!({
         "coordinator": {
             "url": url.trim_end_matches('/').trim_end_matches("/ci"),
-            "ca_pem": ca_pem,
+            "ca_pem": text("tls-ca-file")?,
+            "identity": identity.map(|(cert_pem, key_pem)| json!({"cert_pem": cert_pem, "key_pem": key_pem})),
             "upload_timeout_ms": millis("timeout", Duration::from_hours(1))?,
             "response_header_timeout_ms": millis("response-header-timeout", Duration::from_mins(10))?,
         },

@@ -85,6 +85,7 @@ impl World {
             coordinator: Coordinator {
                 url: "http://127.0.0.1:1".into(),
                 ca_pem: None,
+                identity: None,
                 proxies: None,
                 upload_timeout_ms: 10_000,
                 response_header_timeout_ms: 10_000,

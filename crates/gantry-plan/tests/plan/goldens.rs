@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gantry_config::RunnerSettings;
+use gantry_core::ClientIdentity;
 use gantry_plan::picture::{Detail, Picture};
 use gantry_plan::{ANNOTATION_TICKET, Context, Fleet, LABEL_FLEET};
 use gantry_wire::session::JobSession;
@@ -150,6 +151,27 @@ fn non_root() {
             "containers": of_containers(&plan, &["securityContext", "volumeMounts"]),
         })
     );
+}
+
+/// What proves who calls goes to the agent and, as files, to scripts; the key is in no log and, as
+/// everything of it, in no pod's spec.
+#[test]
+fn client_certificate() {
+    let identity = ClientIdentity { cert_pem: "CERTIFICATE".to_owned(), key_pem: "PRIVATE KEY".into() };
+    let context = Context { identity: Some(identity), ..context() };
+    let spec = job(payload(&json!({"services": [{"name": "redis:7"}]})));
+    let plan = gantry_plan::plan(&spec, &runner(""), &context, &gantry_plan::Links::default()).unwrap();
+    let pod = json!(plan.pod).to_string();
+    assert!(!pod.contains("CERTIFICATE") && !pod.contains("PRIVATE KEY"));
+    let agent = json!(plan.pod_plan);
+    let expected = json!({"cert_pem": "CERTIFICATE", "key_pem": "PRIVATE KEY"});
+    assert_eq!(agent["coordinator"]["identity"], expected);
+    let of_scripts = |name: &str| {
+        let variables = agent["environment"].as_array().unwrap();
+        variables.iter().find(|variable| variable["key"] == name).is_some_and(|variable| variable["file"] == true)
+    };
+    assert!(of_scripts("CI_SERVER_TLS_CERT_FILE") && of_scripts("CI_SERVER_TLS_KEY_FILE"));
+    assert!(agent["trace"]["masks"].as_array().unwrap().contains(&json!("PRIVATE KEY")));
 }
 
 /// Roots of trust go to git and to scripts as a file, never into the pod's spec.

@@ -59,6 +59,7 @@ fn frames_of_protocol_2() -> Vec<Frame> {
     let coordinator = Coordinator {
         url: "https://gitlab.example.com".into(),
         ca_pem: None,
+        identity: None,
         proxies: None,
         upload_timeout_ms: 1,
         response_header_timeout_ms: 2,

@@ -22,6 +22,7 @@ fn plan() -> PodPlan {
         coordinator: Coordinator {
             url: String::new(),
             ca_pem: None,
+            identity: None,
             proxies: None,
             upload_timeout_ms: 0,
             response_header_timeout_ms: 0,

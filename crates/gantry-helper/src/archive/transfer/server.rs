@@ -58,6 +58,7 @@ pub(super) fn job(url: String, scratch: &Path) -> MoverJob {
         coordinator: Coordinator {
             url,
             ca_pem: None,
+            identity: None,
             proxies: None,
             upload_timeout_ms: 1000,
             response_header_timeout_ms: 1000,

@@ -1,7 +1,8 @@
 //! Calls git.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,6 +17,9 @@ use crate::ports::Exit;
 use crate::process::script::pass_environment;
 use crate::stages::variables::variables;
 use crate::stages::{COMMAND_NOT_FOUND, StageContext};
+
+/// Mode of files with certificates, one of which may be a key.
+const PRIVATE: u32 = 0o600;
 
 /// What every new repository starts with (GitLab Runner 19.4): no questions, no work in the
 /// background, no surprises from the network.
@@ -38,7 +42,7 @@ pub(super) struct Git<'a> {
 
 impl<'a> Git<'a> {
     pub(super) fn prepare(context: &'a StageContext, sources: &Sources) -> Result<Self, Ending> {
-        let ca_file = write_ca(context, sources)
+        let certificates = Certificates::write(context, sources)
             .map_err(|error| context.trouble("cannot write the certificates for git", &error))?;
         let agent_dir = context.layout.agent_dir();
         let home = home(&agent_dir).map_err(|error| context.trouble("cannot make a home directory for git", &error))?;
@@ -59,7 +63,7 @@ impl<'a> Git<'a> {
             set("GIT_LFS_SKIP_SMUDGE", "1");
         }
         let mut for_submodules = environment.clone();
-        let mut settings = settings(sources, ca_file.as_deref());
+        let mut settings = settings(sources, &certificates);
         settings.push(credentials::include(&config));
         environment.extend(credentials::as_variables(&settings, credentials::count(&environment)));
         settings.extend(credentials::for_servers(sources));
@@ -183,7 +187,7 @@ pub(crate) fn module_config(layout: &Layout, sources: &Sources) -> String {
     format!("{format}{MODULE}{TEMPLATE}{}", include(layout))
 }
 
-fn settings(sources: &Sources, ca_file: Option<&Path>) -> Vec<Setting> {
+fn settings(sources: &Sources, certificates: &Certificates) -> Vec<Setting> {
     let mut settings: Vec<Setting> = Vec::new();
     let mut set = |key: &str, value: &str| settings.push((Secret::new(key), Secret::new(value)));
     // The tree may belong to the user of an earlier build container.
@@ -200,8 +204,8 @@ fn settings(sources: &Sources, ca_file: Option<&Path>) -> Vec<Setting> {
     for header in &sources.http_headers {
         set("http.extraHeader", header);
     }
-    if let Some(file) = ca_file {
-        set(&format!("http.{}.sslCAInfo", origin(&sources.url)), &file.to_string_lossy());
+    for (key, file) in &certificates.files {
+        set(&format!("http.{}.{key}", origin(&sources.url)), &file.to_string_lossy());
     }
     settings
 }
@@ -214,11 +218,30 @@ fn origin(url: &str) -> &str {
     url.get(..end).unwrap_or(url)
 }
 
-fn write_ca(context: &StageContext, sources: &Sources) -> io::Result<Option<PathBuf>> {
-    let Some(pem) = &sources.ca_pem else { return Ok(None) };
-    let path = context.layout.agent_dir().join("git-ca.pem");
-    fs::write(&path, pem)?;
-    Ok(Some(path))
+/// Files with certificates for git, which takes no text.
+struct Certificates {
+    /// By the setting that names them.
+    files: Vec<(&'static str, PathBuf)>,
+}
+
+impl Certificates {
+    fn write(context: &StageContext, sources: &Sources) -> io::Result<Self> {
+        let identity = context.plan.coordinator.identity.as_ref();
+        let texts = [
+            ("sslCAInfo", "git-ca.pem", sources.ca_pem.as_deref()),
+            ("sslCert", "git-cert.pem", identity.map(|identity| identity.cert_pem.as_str())),
+            ("sslKey", "git-key.pem", identity.map(|identity| identity.key_pem.expose())),
+        ];
+        let mut files = Vec::new();
+        for (setting, name, text) in texts {
+            let Some(text) = text else { continue };
+            let path = context.layout.agent_dir().join(name);
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&path)?;
+            file.write_all(text.as_bytes())?;
+            files.push((setting, path));
+        }
+        Ok(Self { files })
+    }
 }
 
 /// The container's own home where it can be written to, because images bring settings there; else

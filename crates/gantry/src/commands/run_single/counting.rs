@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use gantry_core::ClientIdentity;
 use gantry_daemon::{Network, Outside, Signal};
 use gantry_gitlab::{Client, ClientError, ClientOptions};
 use gantry_http::{Body, ByteStream, HttpTransport, Timeouts, Transport, TransportError};
@@ -53,6 +54,7 @@ impl Outside for Counting {
         let Ok(base) = Url::parse(&options.url) else { return Client::new(options) };
         let connections = gantry_http::Options {
             ca_pem: options.ca_pem.clone(),
+            identity: options.identity.clone(),
             files: options.files.clone(),
             proxy: options.proxy.clone(),
             connection_max_age: options.connection_max_age,
@@ -133,6 +135,10 @@ impl Transport for Counter {
 
     fn configured_ca_pem(&self) -> Option<String> {
         self.inner.configured_ca_pem()
+    }
+
+    fn client_identity(&self) -> Option<ClientIdentity> {
+        self.inner.client_identity()
     }
 }
 
