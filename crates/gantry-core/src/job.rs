@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::lenient::or_default;
 use crate::secret::Secret;
@@ -23,9 +23,11 @@ macro_rules! payload {
 }
 
 mod inputs;
+mod options;
 mod secrets;
 
 pub use inputs::{Input, InputContent, InputValue};
+pub use options::{DockerOpts, ExecutorOpts, KubernetesOpts, UserOpt};
 pub use secrets::{
     AwsSecret, AzureSecret, GcpSecret, GitlabSecret, Plain, SecretSpec, VaultAuth, VaultEngine, VaultSecret,
     VaultServer,
@@ -174,28 +176,6 @@ payload! {
         name: String,
     }
 
-    /// Options of an image for one executor each.
-    pub struct ExecutorOpts {
-        /// Those for this executor.
-        kubernetes: KubernetesOpts,
-        /// Those for the Docker executor, which jobs for both kinds of runners have.
-        docker: DockerOpts,
-    }
-
-    /// Options of an image for the Docker executor.
-    pub struct DockerOpts {
-        /// `linux/arm64`, for instance.
-        platform: String,
-        /// A name or `UID`, perhaps with a group.
-        user: Option<UserOpt>,
-    }
-
-    /// Options of an image for the Kubernetes executor.
-    pub struct KubernetesOpts {
-        /// `UID` or `UID:GID`, decimal.
-        user: Option<UserOpt>,
-    }
-
     /// An artifact to upload.
     pub struct Artifact {
         /// Base name of the archive; empty means `artifacts`.
@@ -319,32 +299,6 @@ payload! {
     }
 }
 
-/// A user given as text or as a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UserOpt(pub String);
-
-impl<'de> Deserialize<'de> for UserOpt {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = UserOpt;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a user as text or as an integer")
-            }
-            fn visit_str<E>(self, text: &str) -> Result<UserOpt, E> {
-                Ok(UserOpt(text.to_owned()))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<UserOpt, E> {
-                Ok(UserOpt(number.to_string()))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<UserOpt, E> {
-                Ok(UserOpt(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,6 +337,9 @@ mod tests {
     fn wrong_types_are_errors() {
         for bad in [
             r#"{"id": "x"}"#,
+        assert_eq!((options.docker.unknown.as_slice(), options.unknown.len()), (&["x".to_owned()][..], 0));
+        let options: ExecutorOpts = serde_json::from_str(r#"{"kubernetes": null, "podman": {}}"#).unwrap();
+        assert_eq!((options.kubernetes, options.unknown), (KubernetesOpts::default(), vec!["podman".to_owned()]));
             r#"{"steps": {}}"#,
             r#"{"image": {"executor_opts": {"kubernetes": {"user": []}}}}"#,
             r#"{"run": []}"#,

@@ -193,8 +193,8 @@ fn exportable(list: Vec<Variable>) -> (Vec<Variable>, Vec<Variable>) {
     list.into_iter().partition(|variable| Problem::of(variable).is_none())
 }
 
-/// Names for a warning: a few, shortened.
-fn list(names: &[&str]) -> String {
+/// Names for a sentence: a few, shortened.
+pub(crate) fn list(names: &[&str]) -> String {
     const LONGEST: usize = 64;
     let show = |name: &&str| format!("{:?}", name.chars().take(LONGEST).collect::<String>());
     let text = names.iter().take(SHOWN_NAMES).map(show).collect::<Vec<_>>().join(", ");

@@ -2,9 +2,10 @@
 //! protection, or would not be the job that was written, is refused; everything else is a warning
 //! in the job log.
 
-use gantry_core::job::{Image, JobSpec};
+use gantry_core::job::{DockerOpts, ExecutorOpts, Image, JobSpec, KubernetesOpts};
 use gantry_core::variables::Variables;
 
+use crate::environment::list;
 use crate::helper_image::ARCH_LABEL;
 use crate::{PlanError, start};
 
@@ -20,6 +21,26 @@ pub(crate) fn refuse(job: &JobSpec) -> Result<(), PlanError> {
     if !matches!(native_steps, "" | "[]" | "null") {
         let message = "the job uses `run`, whose steps this runner cannot carry out: use `script` instead";
         return Err(PlanError::Configuration(message.to_owned()));
+    }
+    unknown_options("image", &job.image)?;
+    job.services.iter().try_for_each(|service| unknown_options(&format!("service {}", list(&[&service.name])), service))
+}
+
+/// Refuses options that there are not, as the reference does: without a user that is not spelled
+/// right the container would run as another one.
+fn unknown_options(place: &str, image: &Image) -> Result<(), PlanError> {
+    let options = &image.executor_opts;
+    for (level, unknown, known) in [
+        ("executor_opts", &options.unknown, ExecutorOpts::KEYS),
+        ("kubernetes", &options.kubernetes.unknown, KubernetesOpts::KEYS),
+        ("docker", &options.docker.unknown, DockerOpts::KEYS),
+    ] {
+        if !unknown.is_empty() {
+            let names: Vec<&str> = unknown.iter().map(String::as_str).collect();
+            let (names, known) = (list(&names), known.join(" and "));
+            let message = format!("{level} of its {place} has {names}, which is no option there: it knows {known}");
+            return Err(PlanError::InvalidJob(message));
+        }
     }
     Ok(())
 }

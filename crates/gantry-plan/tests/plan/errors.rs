@@ -46,6 +46,12 @@ fn payloads_that_contradict_themselves() {
         ("services", json!({"services": services})),
         ("port", json!({"services": [{"name": "redis", "ports": [{"number": 70000}]}]})),
         ("steps", json!({"steps": steps})),
+        ("option of an image", json!({"image": {"executor_opts": {"kubernetes": {"usr": "1"}}}})),
+        (
+            "option of a service",
+            json!({"services": [{"name": "redis", "executor_opts": {"docker": {"platfrom": "linux/arm64"}}}]}),
+        ),
+        ("options for nobody", json!({"image": {"executor_opts": {"podman": {}, "lxc": 1}}})),
     ];
     let shown: serde_json::Map<_, _> = cases.iter().map(|(name, job)| ((*name).to_owned(), told("", job))).collect();
     golden!("payloads_that_contradict_themselves", shown);
