@@ -75,6 +75,8 @@ payload! {
         secrets: BTreeMap<String, SecretSpec>,
         /// Inputs of the job's definition.
         inputs: Vec<Input>,
+        /// The policy that the job is of, if it is of one.
+        policy_options: PolicyOptions,
     }
 
     /// Names and ids of a job (payload key `job_info`).
@@ -245,6 +247,23 @@ payload! {
         size: i64,
     }
 
+    /// The security policy that a job comes from (payload key `policy_options`).
+    pub struct PolicyOptions {
+        /// Whether it comes from one.
+        #[serde(rename = "execution_policy_job")]
+        is_of_policy: bool,
+        /// The policy's name.
+        #[serde(rename = "policy_name")]
+        name: String,
+        /// Whether variables of users may override those of the policy; those of the policy come
+        /// first where it does not say.
+        #[serde(rename = "policy_variables_override_allowed")]
+        may_override: Option<bool>,
+        /// The variables for which the opposite is true.
+        #[serde(rename = "policy_variables_override_exceptions")]
+        exceptions: Vec<String>,
+    }
+
     /// What this GitLab can do (payload key `features`).
     pub struct Features {
         /// The log viewer understands section markers.
@@ -318,6 +337,9 @@ mod tests {
             (options.docker.platform.as_str(), &options.docker.user),
             ("linux/arm64", &Some(UserOpt("5".into())))
         );
+        assert_eq!((options.docker.unknown.as_slice(), options.unknown.len()), (&["x".to_owned()][..], 0));
+        let options: ExecutorOpts = serde_json::from_str(r#"{"kubernetes": null, "podman": {}}"#).unwrap();
+        assert_eq!((options.kubernetes, options.unknown), (KubernetesOpts::default(), vec!["podman".to_owned()]));
     }
 
     #[test]
@@ -337,9 +359,6 @@ mod tests {
     fn wrong_types_are_errors() {
         for bad in [
             r#"{"id": "x"}"#,
-        assert_eq!((options.docker.unknown.as_slice(), options.unknown.len()), (&["x".to_owned()][..], 0));
-        let options: ExecutorOpts = serde_json::from_str(r#"{"kubernetes": null, "podman": {}}"#).unwrap();
-        assert_eq!((options.kubernetes, options.unknown), (KubernetesOpts::default(), vec!["podman".to_owned()]));
             r#"{"steps": {}}"#,
             r#"{"image": {"executor_opts": {"kubernetes": {"user": []}}}}"#,
             r#"{"run": []}"#,

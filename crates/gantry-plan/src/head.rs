@@ -2,11 +2,13 @@
 //! 19.4's order and words).
 
 use gantry_config::RunnerSettings;
+use gantry_core::job::PolicyOptions;
 use gantry_core::short_token::short_token;
 use gantry_wire::services;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::Context;
+use crate::environment::list;
 use crate::head_line::HeadLine;
 use crate::job_settings::Flags;
 use crate::redact::JobSecrets;
@@ -29,6 +31,27 @@ pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, 
     }
     lines.extend(warnings.iter().map(HeadLine::warning));
     lines
+}
+
+/// What is said of a job that a security policy brings: whose it is, and whose variables count.
+pub(crate) fn policy(options: &PolicyOptions) -> Vec<HeadLine> {
+    if !options.is_of_policy {
+        return Vec::new();
+    }
+    let (may_override, but) = match options.may_override {
+        Some(true) => ("may override those of the policy", "all but"),
+        Some(false) => ("do not override those of the policy", "none but"),
+        None => ("do not override those of the policy that have the same names", ""),
+    };
+    let exceptions: Vec<&str> = options.exceptions.iter().map(String::as_str).collect();
+    let exceptions = match exceptions.as_slice() {
+        names @ [_, ..] if !but.is_empty() => format!(", {but} {}", list(names)),
+        _ => String::new(),
+    };
+    vec![
+        HeadLine::info(format!("Job triggered by policy {:?}.", options.name)),
+        HeadLine::info(format!("Variables of users {may_override}{exceptions}.")),
+    ]
 }
 
 /// Warnings about masked values that whoever may read pods can read, because the job has put them
@@ -56,4 +79,30 @@ pub(crate) fn readable(services: &[Service], pod: &Pod, job_secrets: &JobSecrets
         }
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_of_policies_say_so() {
+        let said = |text: &str| -> Vec<String> {
+            policy(&serde_json::from_str(text).unwrap()).into_iter().map(|line| line.text).collect()
+        };
+        assert_eq!(said(r#"{"policy_name": "P"}"#), Vec::<String>::new());
+        let of = |more: &str| said(&format!(r#"{{"execution_policy_job": true, "policy_name": "P"{more}}}"#));
+        let second = "Variables of users do not override those of the policy that have the same names.";
+        assert_eq!(of(""), ["Job triggered by policy \"P\".", second]);
+        let named = r#", "policy_variables_override_exceptions": ["A", "B"]"#;
+        for (allowed, more, expected) in [
+            ("true", "", "may override those of the policy."),
+            ("true", named, "may override those of the policy, all but \"A\", \"B\"."),
+            ("false", named, "do not override those of the policy, none but \"A\", \"B\"."),
+            ("false", "", "do not override those of the policy."),
+        ] {
+            let lines = of(&format!(r#", "policy_variables_override_allowed": {allowed}{more}"#));
+            assert_eq!(lines[1], format!("Variables of users {expected}"));
+        }
+    }
 }

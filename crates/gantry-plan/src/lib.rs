@@ -304,7 +304,8 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     warnings.extend(no_effect::warnings(runner, job, (facts.literal, variables)));
     warnings.extend(services.iter().filter_map(|service| service.ports.warning.clone()));
     warnings.extend(head::readable(&services, &pod.pod, &job_secrets));
-    let banner = head::banner(runner, context, flags, &warnings);
+    let mut banner = head::banner(runner, context, flags, &warnings);
+    banner.extend(head::policy(&job.policy_options));
     let mut executor = [overwritten.lines, pod.lines].concat();
     executor.extend((start_setting == StartSetting::PrepareTimeout).then(|| shorter_start(runner)));
     let volumes = volumes::shown(&pod.pod).into_iter().map(|text| job_secrets.line(&text)).collect();
