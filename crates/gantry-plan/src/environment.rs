@@ -332,8 +332,8 @@ pub(crate) fn for_service(
     made
 }
 
-/// What an entrypoint of the build container sees: no more than services do.
-pub(crate) fn for_entrypoint(
+/// What an entrypoint or a hook of the build container sees: no more than services do.
+pub(crate) fn for_container(
     variables: &Variables,
     expanded: &Variables,
     job_secrets: &JobSecrets,

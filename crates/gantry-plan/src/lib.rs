@@ -293,7 +293,8 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         debug_trace: settings.is_debugged(),
         mirror: Mirror::of(job, runner, settings.git_strategy),
         may_hold_back,
-        entrypoint: honors_entrypoint.then(|| environment::for_entrypoint(variables, expanded, &job_secrets)),
+        job_secrets: &job_secrets,
+        honors_entrypoint,
         patches: if flags.is_on("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") { &runner.kubernetes.pod_spec } else { &[] },
     })?;
     let mut warnings = [given.warnings.clone(), flags.warnings.clone(), settings.warnings.clone()].concat();

@@ -143,6 +143,12 @@ pub(crate) fn lifecycle(configured: &ContainerLifecycle) -> Option<api::Lifecycl
     })
 }
 
+/// Whether a hook is a command, which has the environment of its container.
+pub(crate) fn runs_hook(configured: &ContainerLifecycle) -> bool {
+    let hooks = [&configured.post_start, &configured.pre_stop];
+    hooks.into_iter().flatten().any(|hook| matches!(hook, LifecycleHandler::Exec(_)))
+}
+
 fn handler(handler: &LifecycleHandler) -> api::LifecycleHandler {
     let mut made = api::LifecycleHandler::default();
     match handler {

@@ -24,7 +24,7 @@ use crate::namespace::{Namespace, of_job};
 use crate::pod_request::PodRequest;
 use crate::registries::{Logins, PullSecret, Sources};
 use crate::services::Service;
-use crate::{PlanError, fits, metadata, names, patches, placement, security, start, volumes};
+use crate::{PlanError, environment, fits, metadata, names, patches, placement, security, start, volumes};
 
 /// A pod and what the job log says about it.
 pub(crate) struct MadePod {
@@ -171,16 +171,21 @@ fn containers(request: &PodRequest<'_>, lines: &mut Vec<HeadLine>) -> Result<Con
     let own = &kubernetes.build_security_context;
     let requested = RequestedUser::of(&job.image, variables);
     overruled.extend(requested.overruled(BUILD, own, &kubernetes.pod_security_context));
-    let honored = request.entrypoint.as_ref();
-    let start = start::build(kubernetes.timing.poll_timeout, honored.is_some(), &job.image.entrypoint);
+    let honored = request.honors_entrypoint;
+    let start = start::build(kubernetes.timing.poll_timeout, honored, &job.image.entrypoint);
+    // Scripts get more than that by the agent, and nobody else needs any.
+    let env = (honored || placement::runs_hook(&kubernetes.container_lifecycle)).then(|| {
+        let seen = environment::for_container(variables, request.literal, request.job_secrets);
+        seen.iter().map(|(name, value)| env_var(name, value)).collect()
+    });
     let build = api::Container {
         name: BUILD.to_owned(),
         image: Some(image),
         command: start.command,
         args: start.args,
-        env: honored.map(|variables| variables.iter().map(|(name, value)| env_var(name, value)).collect()),
+        env,
         // So that an entrypoint that fails says why, without a right to the container's log.
-        termination_message_policy: honored.map(|_| "FallbackToLogsOnError".to_owned()),
+        termination_message_policy: honored.then(|| "FallbackToLogsOnError".to_owned()),
         resources: resources(&kubernetes.resources.build.set),
         security_context: Some(security::container(own, kubernetes, requested.granted(BUILD, own, kubernetes)?)),
         volume_mounts: Some(volumes.build),

@@ -10,6 +10,7 @@ use gantry_wire::plan::Paths;
 
 use crate::Context;
 use crate::mirror::Mirror;
+use crate::redact::JobSecrets;
 use crate::services::Service;
 
 /// Everything that a pod is made from.
@@ -29,9 +30,9 @@ pub(crate) struct PodRequest<'a> {
     pub(crate) mirror: Option<Mirror<'a>>,
     /// Whether the pod may be held back until its Secret is there.
     pub(crate) may_hold_back: bool,
-    /// What an entrypoint sees that starts the build container; nothing where none does
-    /// (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
-    pub(crate) entrypoint: Option<Vec<(String, String)>>,
+    pub(crate) job_secrets: &'a JobSecrets,
+    /// Whether an entrypoint starts the build container (`FF_KUBERNETES_HONOR_ENTRYPOINT`).
+    pub(crate) honors_entrypoint: bool,
     /// Those that apply to this job.
     pub(crate) patches: &'a [PodSpecPatch],
 }

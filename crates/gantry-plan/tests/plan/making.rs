@@ -177,3 +177,22 @@ fn patches() {
             "executor": lines(&plan.executor)})
     );
 }
+
+/// A hook of the build container sees what one of the reference does: what pods may show.
+#[test]
+fn commands_of_hooks_see_the_variables_of_the_job() {
+    let public = json!({"key": "OWN", "value": "a $$ b", "public": true});
+    let masked = json!({"key": "MASKED", "value": "hunter2hunter2", "public": true, "masked": true});
+    let hidden = json!({"key": "HIDDEN", "value": "x", "public": false});
+    let job = json!({"variables": [public, masked, hidden]});
+    let env = |hook: &str| {
+        let plan = plan(&format!("[runners.kubernetes.container_lifecycle.{hook}\n"), &job);
+        let build = plan.pod.spec.unwrap().containers.into_iter().find(|container| container.name == "build").unwrap();
+        let seen = build.env?.into_iter().map(|variable| (variable.name, variable.value.unwrap_or_default()));
+        Some(seen.filter(|(name, _)| ["OWN", "MASKED", "HIDDEN", "CI_SERVER"].contains(&name.as_str())).collect())
+    };
+    let shown: Vec<_> =
+        [("CI_SERVER", "yes"), ("OWN", "a $$ b")].map(|(name, value)| (name.into(), value.into())).into();
+    assert_eq!(env("post_start.exec]\ncommand = [\"true\"]"), Some(shown));
+    assert_eq!(env("pre_stop.tcp_socket]\nport = 1"), None);
+}

@@ -155,6 +155,10 @@ fn shown(mut pod: Value) -> Value {
             named(&mut container["env"], "name");
             if let Value::Object(env) = &mut container["env"] {
                 env.retain(|name, _| !name.starts_with("CI_") && !name.starts_with("RUNNER_"));
+                // That of the build container has them only where something reads them.
+                if env.is_empty() {
+                    container["env"].take();
+                }
             }
         }
     }
