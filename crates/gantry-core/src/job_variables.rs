@@ -67,7 +67,8 @@ pub const JOB_VARIABLES: [JobVariable; 67] = [
     variable("CI_DEBUG_SERVICES", "Show the logs of services; the runner needs the right to get `pods/log`", Acts),
     variable(
         "HEALTHCHECK_TCP_PORT",
-        "Port of a service that is waited for, or several: a variable of the service, or of the job for all of them",
+        "Port of a service that is waited for, or several: a variable of the service; one of the job is tried for all of its services, and does \
+         not fail it",
         Acts,
     ),
     variable("ARTIFACT_COMPRESSION_LEVEL", "`fastest`, `fast`, `default`, `slow` or `slowest`", Acts),

@@ -312,7 +312,8 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let volumes = volumes::shown(&pod.pod).into_iter().map(|text| job_secrets.line(&text)).collect();
     let trace = trace(&inputs, environment::masks(expanded, given.left_out()));
     let told = services.iter().map(|service| {
-        readiness::told(&service.container, &job_secrets.line(&service.image), &service.spec, &service.ports)
+        let image = job_secrets.line(&service.image);
+        readiness::told((&service.container, &image), &service.spec, &service.ports, runner)
     });
     let told = readiness::plan(told.collect(), runner, settings.debug_services);
     let keep_failed = pod.keep_failed;

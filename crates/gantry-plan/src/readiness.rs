@@ -1,5 +1,6 @@
 //! How it is known that a service is ready: the ports that it answers on. Whoever knows them says
-//! so by `HEALTHCHECK_TCP_PORT`; of the usual images they are known.
+//! so by `HEALTHCHECK_TCP_PORT` in the variables of the service; one of the job is a guess for each
+//! of its services, and of the usual images they are known.
 
 use std::time::Duration;
 
@@ -71,11 +72,23 @@ const PGPORT: &str = "PGPORT";
 /// A daemon of Docker in a container: with TLS, or without.
 const DOCKER: &[u16] = &[2376, 2375];
 
-/// Ports, whether they were assumed, and what is wrong with what was said about them.
+/// Who says on which ports a service answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A variable of the service, which alone counts in the reference.
+    #[default]
+    Service,
+    /// A variable of the job, for whichever of its services it fits.
+    Job,
+    /// Nobody: they are declared for the proxy, or known of the image.
+    Known,
+}
+
+/// Ports, who says so, and what is wrong with what was said about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ports {
     pub(crate) list: Vec<u16>,
-    pub(crate) assumed: bool,
+    pub(crate) source: Source,
     pub(crate) warning: Option<String>,
 }
 
@@ -83,13 +96,13 @@ pub(crate) struct Ports {
 /// what is declared, else what is known.
 pub(crate) fn ports((container, image): (&str, &str), spec: &Image, variables: &Variables) -> Ports {
     let own = spec.variables.iter().rfind(|variable| variable.key == HEALTHCHECK);
-    let named =
-        own.map(|variable| expanded(variables, variable)).or_else(|| variables.get(HEALTHCHECK).map(str::to_owned));
-    if let Some(text) = named.filter(|text| !text.trim().is_empty()) {
+    let named = own.map(|variable| (Source::Service, expanded(variables, variable)));
+    let named = named.or_else(|| Some((Source::Job, variables.get(HEALTHCHECK)?.to_owned())));
+    if let Some((source, text)) = named.filter(|(_, text)| !text.trim().is_empty()) {
         let words = text.split([' ', ',']).filter(|word| !word.is_empty());
         let read: Result<Vec<u16>, _> = words.map(str::parse).collect();
         return match read {
-            Ok(list) if !list.contains(&0) => Ports { list, assumed: false, warning: None },
+            Ok(list) if !list.contains(&0) => Ports { list, source, warning: None },
             _ => {
                 let name = services::shown(container, image);
                 let warning = format!(
@@ -101,7 +114,7 @@ pub(crate) fn ports((container, image): (&str, &str), spec: &Image, variables: &
     }
     let declared: Vec<u16> = spec.ports.iter().filter_map(|port| u16::try_from(port.number).ok()).collect();
     let list = if declared.is_empty() { known(image, spec, variables).to_vec() } else { declared };
-    Ports { list, assumed: true, warning: None }
+    Ports { list, source: Source::Known, warning: None }
 }
 
 fn expanded(variables: &Variables, variable: &Variable) -> String {
@@ -141,25 +154,29 @@ fn names_port(word: &str) -> bool {
 }
 
 /// What the pod is told about one service.
-pub(crate) fn told(container: &str, image: &str, spec: &Image, ports: &Ports) -> ServicePlan {
+pub(crate) fn told(
+    (container, image): (&str, &str),
+    spec: &Image,
+    ports: &Ports,
+    runner: &RunnerSettings,
+) -> ServicePlan {
+    let is_known = ports.source == Source::Known;
+    let list = if is_known && !runner.wait_for_known_services { Vec::new() } else { ports.list.clone() };
     ServicePlan {
         container: container.to_owned(),
         image: image.to_owned(),
         label: label(image, &spec.aliases),
-        ports: ports.list.clone(),
-        assumed: ports.assumed,
+        ports: list,
+        assumed: ports.source != Source::Service,
     }
 }
 
 /// What the pod is told about its services.
-pub(crate) fn plan(mut list: Vec<ServicePlan>, runner: &RunnerSettings, show_logs: bool) -> ServicesPlan {
+pub(crate) fn plan(list: Vec<ServicePlan>, runner: &RunnerSettings, show_logs: bool) -> ServicesPlan {
     let millis = |default: Duration| {
         let limit = runner.wait_for_services_timeout.unwrap_or(default);
         u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)
     };
-    for service in list.iter_mut().filter(|service| service.assumed && !runner.wait_for_known_services) {
-        service.ports.clear();
-    }
     ServicesPlan { list, timeout_ms: millis(NAMED), assumed_timeout_ms: millis(ASSUMED), show_logs }
 }
 
@@ -192,7 +209,7 @@ mod tests {
     }
 
     fn assumed(ports: &[u16]) -> Ports {
-        Ports { list: ports.to_vec(), assumed: true, warning: None }
+        Ports { list: ports.to_vec(), source: Source::Known, warning: None }
     }
 
     #[test]
@@ -201,7 +218,7 @@ mod tests {
         let port = &[("HEALTHCHECK_TCP_PORT", "7000")];
         assert_eq!(of("redis:7", &[], port, &[]), named(&[7000]));
         assert_eq!(of("x", &[], &[("HEALTHCHECK_TCP_PORT", "$P, 81")], &[("P", "80")]), named(&[80, 81]));
-        assert_eq!(of("x", &[], &[], port), named(&[7000]));
+        assert_eq!(of("x", &[], &[], port), Ports { source: Source::Job, ..named(&[7000]) });
         let wrong = of("redis:7", &[], &[("HEALTHCHECK_TCP_PORT", "http")], &[]);
         assert!(wrong.list.is_empty() && wrong.warning.is_some_and(|warning| warning.contains("\"http\"")));
     }

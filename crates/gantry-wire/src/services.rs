@@ -17,8 +17,8 @@ pub struct ServicePlan {
     /// nobody knows.
     #[serde(default)]
     pub ports: Vec<u16>,
-    /// Nobody has named the ports: they are those that its image is known for. One of them is
-    /// enough, and none is no reason to fail.
+    /// No variable of the service names the ports: the job does for all of its services, or its
+    /// image is known for them. One of them is enough, and none is no reason to fail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
 }

@@ -130,7 +130,7 @@ table! {
         );
         /// How long services may take until they answer on their ports (`HEALTHCHECK_TCP_PORT`, or
         /// those that their images are known for); 0 for not waiting. Without it 10 minutes for
-        /// ports that are named, and 30 s for others.
+        /// ports that a service names itself, and 30 s for others.
         wait_for_services_timeout: Option<Duration> =
             custom("gantry.wait_for_services_timeout", Form::DurationFromZero, "", service_wait);
         /// Whether services whose ports nobody has named are waited for, on the ports that their

@@ -14,3 +14,19 @@ fn ports_that_nobody_has_named_are_waited_for_unless_the_operator_says_no() {
     assert_eq!(ports(""), [vec![6379], vec![7000]]);
     assert_eq!(ports("[runners.gantry]\nwait_for_known_services = false\n"), [vec![], vec![7000]]);
 }
+
+/// A job's port is one that each of its services may have: only a service's own has to answer
+/// (GitLab Runner 19.4).
+#[test]
+fn a_port_of_the_job_is_only_assumed() {
+    let named = json!({"name": "x", "variables": [variable("HEALTHCHECK_TCP_PORT", "7000")]});
+    let job =
+        json!({"services": [{"name": "redis:7"}, named], "variables": [variable("HEALTHCHECK_TCP_PORT", "57110")]});
+    let ports = |config: &str| -> Vec<(Vec<u16>, bool)> {
+        let list = plan(config, &job).pod_plan.services.list.into_iter();
+        list.map(|service| (service.ports, service.assumed)).collect()
+    };
+    let expected = [(vec![57110], true), (vec![7000], false)];
+    assert_eq!(ports(""), expected);
+    assert_eq!(ports("[runners.gantry]\nwait_for_known_services = false\n"), expected);
+}

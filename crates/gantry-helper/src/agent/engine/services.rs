@@ -158,8 +158,8 @@ impl Question<'_> {
         let (service, within) = (self.service, go_duration::format(self.limit));
         let message = if service.assumed {
             format!(
-                "service {} has not answered within {within} on a port that its image is known for, and the job goes on without that: if it \
-                 listens elsewhere, say where by HEALTHCHECK_TCP_PORT in the variables of the service",
+                "service {} has not answered within {within} on a port that no variable of its own names, and the job goes on without that: if \
+                 it listens elsewhere, say where by HEALTHCHECK_TCP_PORT in the variables of the service",
                 name(service)
             )
         } else {
@@ -171,9 +171,9 @@ impl Question<'_> {
         SilentService { container: service.container.clone(), message, fatal: !service.assumed }
     }
 
-    /// It has ended before it answered on these ports. Of ports that nobody has named the job makes
-    /// what it can; a port that the job has named for all of its services may be that of another
-    /// one, which is waited for by itself.
+    /// It has ended before it answered on these ports. Of ports that no variable of its own names
+    /// the job makes what it can; a port that another one has too may be that of the other, which
+    /// is waited for by itself.
     fn ended(&self, mut ports: Vec<u16>, how: &str, ended: &Ended) -> Option<SilentService> {
         let living = |port: &u16| {
             let others = self.services.list.iter().filter(|other| !ended.contains_key(&other.container));
