@@ -279,6 +279,10 @@ pub(crate) struct ServiceEnvironment {
     pub(crate) readable: Vec<String>,
     /// Names of the service's own variables that Kubernetes would refuse.
     pub(crate) impossible: Vec<String>,
+    /// Whether a variable of the service's own names a file of a file variable.
+    pub(crate) names_files: bool,
+    /// Names of the job's file variables whose paths it sees without having asked for them.
+    pub(crate) file_variables: Vec<String>,
 }
 
 /// What every service container sees in the pod's spec: public and internal variables that are not
@@ -316,19 +320,25 @@ pub(crate) fn for_service(
     for variable in own {
         with_own.push(variable.clone());
     }
+    let files = with_own.file_path("");
     for variable in own {
         if !is_pod_name(&variable.key) || variable.value.expose().contains('\0') {
             made.impossible.push(variable.key.clone());
             continue;
         }
         let variable = Variable { value: with_own.value_of(variable), ..variable.clone() };
-        if job_secrets.found_in(&shown(variables, &variable)).is_some() {
+        let value = shown(variables, &variable);
+        if job_secrets.found_in(&value).is_some() {
             made.readable.push(variable.key.clone());
         }
+        made.names_files |= value.contains(files.trim_end_matches('/'));
         list.push(variable);
     }
+    let list = deduplicated(list);
+    let of_job = list.iter().filter(|variable| variable.file && !variable.internal);
+    made.file_variables = of_job.map(|variable| variable.key.clone()).collect();
     let pair = |variable: &Variable| (variable.key.clone(), shown(variables, variable));
-    made.variables = deduplicated(list).iter().map(pair).collect();
+    made.variables = list.iter().map(pair).collect();
     made
 }
 

@@ -2,7 +2,7 @@
 //! 19.4's order and words).
 
 use gantry_config::RunnerSettings;
-use gantry_core::job::PolicyOptions;
+use gantry_core::job::{JobSpec, PolicyOptions};
 use gantry_core::short_token::short_token;
 use gantry_wire::services;
 use k8s_openapi::api::core::v1::Pod;
@@ -13,9 +13,15 @@ use crate::head_line::HeadLine;
 use crate::job_settings::Flags;
 use crate::redact::JobSecrets;
 use crate::services::Service;
+use crate::volumes;
 
 /// The lines before the first section.
-pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, warnings: &[String]) -> Vec<HeadLine> {
+pub(crate) fn banner(
+    (runner, job): (&RunnerSettings, &JobSpec),
+    context: &Context,
+    flags: &Flags,
+    warnings: &[String],
+) -> Vec<HeadLine> {
     let mut lines = vec![
         HeadLine::plain(format!("Running with {} {} ({})", context.name, context.version, context.revision)),
         HeadLine::plain(format!(
@@ -30,11 +36,12 @@ pub(crate) fn banner(runner: &RunnerSettings, context: &Context, flags: &Flags, 
         lines.push(HeadLine::plain(format!("  feature flags: {}", changed.join(", "))));
     }
     lines.extend(warnings.iter().map(HeadLine::warning));
+    lines.extend(policy(&job.policy_options));
     lines
 }
 
 /// What is said of a job that a security policy brings: whose it is, and whose variables count.
-pub(crate) fn policy(options: &PolicyOptions) -> Vec<HeadLine> {
+fn policy(options: &PolicyOptions) -> Vec<HeadLine> {
     if !options.is_of_policy {
         return Vec::new();
     }
@@ -54,10 +61,10 @@ pub(crate) fn policy(options: &PolicyOptions) -> Vec<HeadLine> {
     ]
 }
 
-/// Warnings about masked values that whoever may read pods can read, because the job has put them
-/// into the pod's spec.
-pub(crate) fn readable(services: &[Service], pod: &Pod, job_secrets: &JobSecrets) -> Vec<String> {
-    let mut warnings = Vec::new();
+/// Warnings about ports that are none, about what services do not get, and about masked values that
+/// whoever may read pods can read, because the job has put them into the pod's spec.
+pub(crate) fn of_containers(services: &[Service], pod: &Pod, job_secrets: &JobSecrets) -> Vec<String> {
+    let mut warnings: Vec<String> = services.iter().filter_map(|service| service.ports.warning.clone()).collect();
     for service in services {
         let of = services::shown(&service.container, &service.image);
         for name in &service.environment.readable {
@@ -70,6 +77,7 @@ pub(crate) fn readable(services: &[Service], pod: &Pod, job_secrets: &JobSecrets
                 .push(format!("variable {name:?} of service {of} is left out: Kubernetes takes no such name or value"));
         }
     }
+    warnings.extend(unread(services, pod));
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     for (container, image) in containers.filter_map(|container| Some((&container.name, container.image.as_ref()?))) {
         if let Some(name) = job_secrets.found_in(image) {
@@ -79,6 +87,24 @@ pub(crate) fn readable(services: &[Service], pod: &Pod, job_secrets: &JobSecrets
         }
     }
     warnings
+}
+
+/// Warnings about paths of files in services that do not have the files: those are for services
+/// that name them.
+fn unread(services: &[Service], pod: &Pod) -> impl Iterator<Item = String> {
+    let containers = || pod.spec.iter().flat_map(|spec| &spec.containers);
+    let has_files = move |service: &&Service| {
+        containers().find(|container| container.name == service.container).is_some_and(volumes::has_files)
+    };
+    services.iter().filter(move |service| !has_files(service)).filter_map(|service| {
+        let names: Vec<&str> = service.environment.file_variables.iter().map(String::as_str).collect();
+        let first = names.first()?;
+        let (of, list) = (services::shown(&service.container, &service.image), list(&names));
+        Some(format!(
+            "service {of} has the path of file variables, but not the files ({list}): one that has such a path in a variable of its own, as in \
+             variables: PATH_OF_IT: ${first}, can read them"
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -303,17 +303,14 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let arch = helper_image::arch(&runner.kubernetes, &context.executable_arch);
     warnings.extend(unsupported::of_images(job, arch, expanded, honors_entrypoint));
     warnings.extend(no_effect::warnings(runner, job, (facts.literal, variables)));
-    warnings.extend(services.iter().filter_map(|service| service.ports.warning.clone()));
-    warnings.extend(head::readable(&services, &pod.pod, &job_secrets));
-    let mut banner = head::banner(runner, context, flags, &warnings);
-    banner.extend(head::policy(&job.policy_options));
+    warnings.extend(head::of_containers(&services, &pod.pod, &job_secrets));
+    let banner = head::banner((runner, job), context, flags, &warnings);
     let mut executor = [overwritten.lines, pod.lines].concat();
     executor.extend((start_setting == StartSetting::PrepareTimeout).then(|| shorter_start(runner)));
     let volumes = volumes::shown(&pod.pod).into_iter().map(|text| job_secrets.line(&text)).collect();
     let trace = trace(&inputs, environment::masks(expanded, given.left_out()));
     let told = services.iter().map(|service| {
-        let image = job_secrets.line(&service.image);
-        readiness::told((&service.container, &image), &service.spec, &service.ports, runner)
+        readiness::told((&service.container, &job_secrets.line(&service.image)), &service.spec, &service.ports, runner)
     });
     let told = readiness::plan(told.collect(), runner, settings.debug_services);
     let keep_failed = pod.keep_failed;

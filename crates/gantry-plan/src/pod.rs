@@ -232,8 +232,11 @@ fn service_container(
     let own = &kubernetes.service_security_context;
     let user = RequestedUser::of(&service.spec, request.variables).granted(&service.container, own, kubernetes)?;
     let context = security::container(own, kubernetes, user);
-    let is_privileged = context.privileged == Some(true);
-    let mounts = if is_privileged { &volumes.privileged_services } else { &volumes.services };
+    let mounts = match (context.privileged, service.environment.names_files) {
+        (Some(true), _) => &volumes.privileged_services,
+        (_, true) => &volumes.reading_services,
+        _ => &volumes.services,
+    };
     let port = |port: &gantry_core::job::Port| {
         let number = i32::try_from(port.number).ok()?;
         Some(api::ContainerPort { container_port: number, ..Default::default() })

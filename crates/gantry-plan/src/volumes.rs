@@ -30,13 +30,15 @@ pub(crate) struct PodVolumes {
     pub(crate) helper: Vec<api::VolumeMount>,
     pub(crate) build: Vec<api::VolumeMount>,
     pub(crate) services: Vec<api::VolumeMount>,
+    /// Those that name a file variable among their own variables also read its file.
+    pub(crate) reading_services: Vec<api::VolumeMount>,
     /// Those that may do everything anyway, such as docker:dind, also see what a job may want to
     /// mount from there.
     pub(crate) privileged_services: Vec<api::VolumeMount>,
 }
 
 /// Makes the volumes. Services get the builds directory and what is configured, but neither scripts
-/// nor file variables nor the agent.
+/// nor the agent, and file variables only where they name one.
 ///
 /// Nothing of ours is mounted inside the builds directory: it is one file system, in which a job
 /// removes, renames and links as it likes.
@@ -62,13 +64,15 @@ pub(crate) fn volumes(configured: &Configured, variables: &Variables, paths: &Pa
         volumes.push(empty_dir(BUILDS));
         services.push(mount(BUILDS, &paths.builds_dir));
     }
+    let mut reading_services = services.clone();
+    reading_services.push(api::VolumeMount { read_only: Some(true), ..mount(TEMP, TEMP_DIR) });
     let mut privileged_services = services.clone();
     privileged_services.push(mount(TEMP, TEMP_DIR));
     let (mut helper, mut build) = (privileged_services.clone(), privileged_services.clone());
     helper.extend([mount(SHARED, SHARED_DIR), mount(AGENT, AGENT_DIR)]);
     build.push(api::VolumeMount { read_only: Some(true), ..mount(SHARED, SHARED_DIR) });
     volumes.extend([empty_dir(TEMP), empty_dir(SHARED), empty_dir(AGENT)]);
-    Ok(PodVolumes { volumes, helper, build, services, privileged_services })
+    Ok(PodVolumes { volumes, helper, build, services, reading_services, privileged_services })
 }
 
 /// Whether the builds directory is a configured volume that may outlive the pod or be seen by
@@ -129,6 +133,11 @@ fn words(volume: &api::Volume) -> Option<String> {
         return None;
     }
     named("volume", &volume.name)
+}
+
+/// Whether a container finds the files of file variables.
+pub(crate) fn has_files(container: &api::Container) -> bool {
+    container.volume_mounts.iter().flatten().any(|mount| mount.mount_path == TEMP_DIR)
 }
 
 /// Whether a path leads to our own directories, or hides them.

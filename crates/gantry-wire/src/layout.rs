@@ -21,9 +21,10 @@ pub const GIT_CONFIG: &str = "/gantry/git-config";
 /// Volume of `helper` alone: a pushed binary, the manager's socket, the trace.
 pub const AGENT_DIR: &str = "/gantry-agent";
 
-/// Volume of `helper`, `build` and privileged services: file variables, and what scripts leave for
-/// each other. The temporary directory beside the project is a link to it, so that nothing is
-/// mounted inside the builds directory and other services see nothing of it.
+/// Volume of `helper`, `build` and privileged services, read-only of services that name a file in
+/// it: file variables, and what scripts leave for each other. The temporary directory beside the
+/// project is a link to it, so that nothing is mounted inside the builds directory and other
+/// services see nothing of it.
 pub const TEMP_DIR: &str = "/gantry-tmp";
 
 /// Volume of `helper` alone, where the runner keeps a mirror of the project's repository on its
