@@ -132,6 +132,7 @@ fn one_bad_entry_is_its_own_problem() {
         (format!("{url}{rest}limit = \"many\"\n"), "must be a whole number"),
         (format!("{url}{rest}kubernetes = []\n"), "must be a table, not a list"),
         (format!("{url}{rest}[runners.kubernetes]\nnamespace = \"Bad_NS!\"\n"), "cannot be a namespace"),
+        (format!("{url}{rest}[runners.kubernetes]\nnamespace = \"$NS\"\n"), "no variable is put in here"),
         (format!("{url}{rest}[runners.kubernetes]\nmemory_limit = \"4GB\"\n"), "\"4GB\" is not a quantity"),
         (format!("{url}{rest}[runners.kubernetes]\npull_policy = \"IfNotPresent\"\n"), "is not one of always"),
         (format!("{url}{rest}[[runners.kubernetes.volumes.pvc]]\nmount_path = \"/x\"\n"), "pvc[0].name: is missing"),
@@ -282,6 +283,9 @@ fn the_same_entry_twice_is_kept_and_said() {
     assert_eq!(warnings.lines().count(), 1);
     assert!(warnings.contains("runners[1]: has the url, token and name of runners[0]"), "{warnings}");
     assert_eq!(good(&(runner("") + &runner("name = \"b\"\n"))).1, "");
+    let other = runner("").replace("gitlab.example.com", "other.example.com");
+    let warnings = good(&(runner("") + &other)).1;
+    assert!(warnings.contains("runners[1]: has the name of runners[0]"), "{warnings}");
 }
 
 #[test]

@@ -19,10 +19,11 @@ use crate::words;
 
 pub(super) fn namespace(section: &Section<'_>, key: &'static str) -> Option<String> {
     let name = section.text(key)?;
-    // What a variable gives shows with the job.
-    if !is_dns_label(&name) && !has_variable(&name) {
-        let text =
-            format!("{name:?} cannot be a namespace: those have up to 63 lower-case letters, digits and inner dashes");
+    if !is_dns_label(&name) {
+        let more = if has_variable(&name) { ", and no variable is put in here" } else { "" };
+        let text = format!(
+            "{name:?} cannot be a namespace: those have up to 63 lower-case letters, digits and inner dashes{more}"
+        );
         section.problem(Severity::Error, key, text);
     }
     Some(name)
