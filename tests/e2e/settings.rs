@@ -195,6 +195,8 @@ async fn token(world: Rc<World>) -> anyhow::Result<()> {
         job["variables"] = json!([{"key": "KUBERNETES_BEARER_TOKEN", "value": token, "masked": true}]);
         let (ended, log) = world.run_on(&runner, &job, BOUND).await?;
         ensure!(ended.status == status, "{ended:?}\n{log}");
+        let is_blamed = log.contains("the token in the job's KUBERNETES_BEARER_TOKEN is not accepted");
+        ensure!(is_blamed == (status == "failed") && !log.contains("the runner's credentials"), "{log}");
         ensure!(log.contains("\"BearerToken\" overwritten with \"XXXXXXXX...\"") && !log.contains(token), "{log}");
     }
     Ok(())

@@ -94,7 +94,7 @@ pub const JOB_VARIABLES: [JobVariable; 67] = [
     variable("KUBERNETES_SERVICE_ACCOUNT_OVERWRITE", "Service account of the pod", Acts),
     variable(
         "KUBERNETES_BEARER_TOKEN",
-        "Token for the API server; the job is refused where the runner lets it bring one",
+        "Token for the API server, in the place of the runner's; the job is refused where the runner's config names no `host`",
         Acts,
     ),
     variable("KUBERNETES_NODE_SELECTOR_*", "A label `key=value` that the node must have", Acts),

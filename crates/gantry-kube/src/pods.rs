@@ -69,12 +69,21 @@ pub enum PodNow {
     Unknown(ApiError),
 }
 
+/// What is wrong where it is the runner who asks.
+const NOT_ACCEPTED: &str = "the runner's credentials for the cluster are not accepted: have they expired?";
+
 /// Why there is no pod.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// The API server, a quota or an admission plugin said no.
     #[error("the API server refused the pod: {message}")]
     Refused {
+        /// Its words.
+        message: String,
+    },
+    /// The API server does not know who asks.
+    #[error("the API server refused the pod: {message}; {NOT_ACCEPTED}")]
+    Unauthenticated {
         /// Its words.
         message: String,
     },
@@ -109,6 +118,7 @@ impl CreateError {
     pub fn ending(&self) -> Ending {
         match self {
             Self::Refused { message } => Ending::PodRefused { message: message.clone() },
+            Self::Unauthenticated { message } => Ending::PodRefused { message: format!("{message}; {NOT_ACCEPTED}") },
             Self::NameTaken { .. } => Ending::PodRefused { message: self.to_string() },
             Self::Misconfigured { .. } | Self::Unreachable { .. } => {
                 Ending::ClusterUnreachable { message: self.to_string() }
@@ -313,11 +323,7 @@ fn create_error(error: ApiError, limit: Duration) -> CreateError {
             CreateError::Unreachable { seconds: (limit + Duration::from_millis(500)).as_secs(), message }
         }
         Fault::Misconfigured => CreateError::Misconfigured { message },
-        Fault::Unauthenticated => CreateError::Refused {
-            message: format!(
-                "{message}; the runner's credentials for the cluster are not accepted: have they expired?"
-            ),
-        },
+        Fault::Unauthenticated => CreateError::Unauthenticated { message },
         _ => CreateError::Refused { message },
     }
 }

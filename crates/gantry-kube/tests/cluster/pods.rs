@@ -48,6 +48,13 @@ async fn a_refusal_is_told_in_the_servers_words_and_at_once() {
     let error = create(&world, "a", deadline()).await.unwrap_err();
     assert_eq!(error, CreateError::Refused { message: "violates PodSecurity".into() });
     assert_eq!(world.requests("POST "), 1);
+    world.lock().creates.push_back(Answer::Status(401, "Unauthorized", "Unauthorized"));
+    let error = create(&world, "a", deadline()).await.unwrap_err();
+    assert_eq!(error, CreateError::Unauthenticated { message: "Unauthorized".into() });
+    let said = error.ending().verdict().message;
+    assert!(
+        said.ends_with("Unauthorized; the runner's credentials for the cluster are not accepted: have they expired?")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,7 +109,7 @@ impl Maker {
                 if matches!(error, CreateError::Unreachable { .. }) {
                     self.leftovers.remove(self.cluster, LeftoverPod::Requested(Box::new(pod)));
                 }
-                Message::Event(Event::PodNotCreated(error.ending()))
+                Message::Event(Event::PodNotCreated(not_created(&error, making.bearer_token.is_some())))
             }
         }
     }
@@ -249,6 +249,19 @@ impl Maker {
             "a drain of its node will end the job"
         };
         self.note(HeadLine::warning(format!("The pod has no disruption budget: {what}: {error}"))).await;
+    }
+}
+
+/// How a job ends that has no pod. The runner's credentials are not to blame where the job brings
+/// its own.
+fn not_created(error: &CreateError, with_token_of_job: bool) -> Ending {
+    match error {
+        CreateError::Unauthenticated { message } if with_token_of_job => Ending::PodRefused {
+            message: format!(
+                "{message}; the token in the job's KUBERNETES_BEARER_TOKEN is not accepted: has it expired?"
+            ),
+        },
+        error => error.ending(),
     }
 }
 
