@@ -108,6 +108,8 @@ pub fn next_stage(plan: &PodPlan, history: &History) -> Next {
 struct SoFar {
     /// The error that the job will end with, if it ends now.
     error: Option<Ending>,
+    /// Something has failed that decides which caches and artifacts are kept: an upload does not.
+    failed: bool,
     /// Preparation failed: nothing else runs.
     unprepared: bool,
     /// A stage before the user's scripts failed for good.
@@ -120,7 +122,14 @@ struct SoFar {
 
 impl SoFar {
     fn of(plan: &PodPlan, history: &History) -> Self {
-        let mut so_far = Self { error: None, unprepared: false, no_script: false, script_started: false, retry: None };
+        let mut so_far = Self {
+            error: None,
+            failed: false,
+            unprepared: false,
+            no_script: false,
+            script_started: false,
+            retry: None,
+        };
         for (at, a_try) in history.tries.iter().enumerate() {
             let Some(stage) = plan.stages.get(a_try.stage) else { continue };
             so_far.script_started |= matches!(stage.action, Action::Script(_));
@@ -143,6 +152,7 @@ impl SoFar {
             plan.stages.iter().enumerate().any(|(at, stage)| matches!(stage.action, Action::Script(_)) && !tried(at));
         if history.canceled && so_far.script_started && scripts_left && so_far.error.is_none() {
             so_far.error = Some(Ending::Canceled);
+            so_far.failed = true;
         }
         so_far
     }
@@ -162,8 +172,9 @@ impl SoFar {
             // What is lost is time of later jobs.
             Action::SaveCache(_) | Action::Cleanup => false,
         };
-        if counts && self.error.is_none() {
-            self.error = Some(ending.clone());
+        if counts {
+            self.failed |= !matches!(stage.action, Action::UploadArtifacts { .. });
+            self.error.get_or_insert_with(|| ending.clone());
         }
     }
 
@@ -177,7 +188,7 @@ impl SoFar {
             | Action::Script(_) => self.error.is_none(),
             Action::AfterScript(_) => !self.no_script,
             Action::SaveCache(SaveCaches { on_success, .. }) | Action::UploadArtifacts { on_success, .. } => {
-                *on_success == self.error.is_none()
+                *on_success != self.failed
             }
             Action::Cleanup => true,
         }

@@ -138,6 +138,24 @@ fn artifacts_that_cannot_be_downloaded_are_tried_again_and_then_skip_the_scripts
 }
 
 #[test]
+fn an_upload_that_fails_does_not_bring_the_other_one() {
+    let failed = Ending::StageFailed { stage: "upload_artifacts".into(), message: "x".into(), exit_code: 1 };
+    let (ran, ending) =
+        run(&plan(), |name, _, _| if name.starts_with("upload") { failed.clone() } else { Ending::Succeeded });
+    assert_eq!(ending, failed);
+    assert_eq!(ran[5..], ["upload_artifacts_on_success/success", "cleanup_file_variables/failed"]);
+    // Nor does one for a failed job change what the job failed of.
+    let script = Ending::ScriptFailed { exit_code: 3 };
+    let (ran, ending) = run(&plan(), |name, _, _| match name {
+        "step_script" => script.clone(),
+        name if name.starts_with("upload") => failed.clone(),
+        _ => Ending::Succeeded,
+    });
+    assert_eq!(ending, script);
+    assert_eq!(ran[4..], ["upload_artifacts_on_failure/failed", "cleanup_file_variables/failed"]);
+}
+
+#[test]
 fn a_second_try_can_save_the_job() {
     let failed = Ending::StageFailed { stage: "download_artifacts".into(), message: "x".into(), exit_code: 1 };
     let (_, ending) =
