@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use gantry_core::Ending;
 use gantry_wire::plan::{Action, PodPlan};
+use gantry_wire::shim::SecretText;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 
@@ -28,7 +29,11 @@ pub(super) struct Work<'a, T> {
 /// Runs a child to its end.
 pub(super) async fn run<T: Serialize>(context: &StageContext, work: &Work<'_, T>) -> Result<(), Ending> {
     let Work { command, what, description } = work;
-    let child = started(context, command, description);
+    let added = added_variables(&context.plan);
+    for warning in added.warnings {
+        context.outlet.warning(warning).await;
+    }
+    let child = with_variables(context, command, description, added.variables);
     let child = child.map_err(|error| context.trouble("cannot describe the work", &error))?;
     let exit = context.tool(child).await.map_err(|error| context.trouble("cannot start", &error))?;
     let message = match (exit.code, exit.signal) {
@@ -43,12 +48,21 @@ pub(super) async fn run<T: Serialize>(context: &StageContext, work: &Work<'_, T>
 
 /// A child as it is to be started.
 pub(super) fn started(context: &StageContext, command: &str, description: &impl Serialize) -> io::Result<Command> {
+    with_variables(context, command, description, added_variables(&context.plan).variables)
+}
+
+fn with_variables(
+    context: &StageContext,
+    command: &str,
+    description: &impl Serialize,
+    added: Vec<(String, SecretText)>,
+) -> io::Result<Command> {
     let mut child = Command::new("/proc/self/exe");
     // Not in the project's directory, which may be gone.
     child.arg0("gantry-helper").arg(command).current_dir(context.layout.agent_dir()).stdin(in_memory(description)?);
     // Names and paths may hold variables, and the job may have set a proxy.
     let mut environment = variables(&context.plan, context.status);
-    environment.extend(added_variables(&context.plan));
+    environment.extend(added);
     pass_environment(&mut child, &environment);
     Ok(child)
 }

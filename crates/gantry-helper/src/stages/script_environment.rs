@@ -31,8 +31,13 @@ pub(crate) async fn prepare(setup: ScriptSetup, layout: Layout) -> Result<Vec<(S
         setup.outlet.warning(warning).await;
     }
     give_files(&setup).await.map_err(|error| trouble(&error))?;
+    let outlet = setup.outlet.clone();
     let prepared = tasks::blocking(move || prepare_now(&setup, &layout)).await.and_then(|result| result);
-    prepared.map_err(|error| trouble(&error))
+    let (environment, warnings) = prepared.map_err(|error| trouble(&error))?;
+    for warning in warnings {
+        outlet.warning(warning).await;
+    }
+    Ok(environment)
 }
 
 fn trouble(error: &io::Error) -> Ending {
@@ -71,7 +76,10 @@ fn without_directory(setup: &ScriptSetup) -> Option<Ending> {
     })
 }
 
-fn prepare_now(setup: &ScriptSetup, layout: &Layout) -> io::Result<Vec<(String, SecretText)>> {
+/// A script's variables, and what its log is to say about them.
+type Environment = (Vec<(String, SecretText)>, Vec<String>);
+
+fn prepare_now(setup: &ScriptSetup, layout: &Layout) -> io::Result<Environment> {
     let plan = &setup.plan;
     let temp = temporary::found(&plan.paths);
     if let Some(User { uid, gid }) = setup.new_owner {
@@ -80,8 +88,9 @@ fn prepare_now(setup: &ScriptSetup, layout: &Layout) -> io::Result<Vec<(String, 
     }
     let mut environment = variables(plan, setup.status);
     environment.extend(git_settings(plan, layout));
-    environment.extend(added_variables(plan));
-    Ok(environment)
+    let added = added_variables(plan);
+    environment.extend(added.variables);
+    Ok((environment, added.warnings))
 }
 
 /// The project's repository includes the rules for its credentials by itself. With this they hold
