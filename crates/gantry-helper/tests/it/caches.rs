@@ -225,6 +225,28 @@ fn what_has_not_changed_is_not_sent_again() {
 }
 
 #[test]
+fn what_another_name_had_is_saved_under_its_own() {
+    let (url, store) = Store::start();
+    let run = |text: &str, places: Vec<CachePlace>, own: &str| {
+        let world = World::new();
+        let mut plan = world.plan(&[text]);
+        restoring(&mut plan, &["deps"], vec![CacheSource { key: "k".into(), places }], transfer());
+        saving(&mut plan, &["deps"], "k", vec![object(&url, own)], transfer());
+        let (closed, log) = world.run(plan);
+        assert!(closed.verdict.success, "{log}");
+        log
+    };
+    run("mkdir deps; echo 1 > deps/a", vec![object(&url, "k")], "k");
+    let both = || vec![object(&url, "hashed"), object(&url, "k")];
+    let log = run("cat deps/a", both(), "hashed");
+    assert_said(&log, &["Successfully extracted cache", "from another place than its own", "Created cache"]);
+    assert!(store.objects.lock().unwrap().contains_key("/hashed") && !log.contains("up to date"), "{log}");
+    let log = run("cat deps/a", both(), "hashed");
+    assert_said(&log, &["Successfully extracted cache", "Archive is up to date!"]);
+    assert_eq!(store.asked("PUT"), 2, "{log}");
+}
+
+#[test]
 fn a_fallback_is_found_and_the_key_itself_saved() {
     let (url, store) = Store::start();
     let world = World::new();
@@ -408,6 +430,14 @@ fn what_is_too_large_goes_to_the_volume_or_nowhere() {
         assert_eq!(store.asked("PUT"), 0);
     }
     assert!(volume.path().join("g/p/k/cache.zip").exists());
+    // Such a cache is not packed again for a store that will not take it.
+    let world = World::new();
+    let mut plan = world.plan(&["ls deps"]);
+    let places = || vec![object(&url, "k"), file(volume.path(), "k")];
+    restoring(&mut plan, &["deps"], vec![CacheSource { key: "k".into(), places: places() }], transfer());
+    saving(&mut plan, &["deps"], "k", places(), CacheTransfer { max_bytes: Some(1000), ..transfer() });
+    let (_, log) = world.run(plan);
+    assert_said(&log, &["Successfully extracted cache", "Archive is up to date!"]);
 }
 
 #[test]

@@ -38,6 +38,12 @@ pub(super) fn tail(file: &CacheFile, most: usize) -> Result<Vec<u8>, CacheTroubl
     read().map_err(|source| CacheTrouble::File { path: file.path.clone(), source })
 }
 
+/// How long the file of a cache is.
+pub(super) fn length(file: &CacheFile) -> Result<u64, CacheTrouble> {
+    let metadata = open_file(file)?.metadata();
+    Ok(metadata.map_err(|source| CacheTrouble::File { path: file.path.clone(), source })?.len())
+}
+
 fn open_file(file: &CacheFile) -> Result<File, CacheTrouble> {
     let volume = Path::new(&file.volume);
     let full = volume.join(&file.path);

@@ -15,18 +15,20 @@ use crate::archive::unpack::place::Late;
 /// Beginning of the names of the files that remember.
 const PREFIX: &str = "cache-state-";
 
-/// Remembers how the files of a cache are that its archive holds. Those that are chosen when it is
-/// saved must be the same, and no more.
-pub(super) fn remember(job: &CacheJob, key: &str, late: &Late) {
+/// Remembers how the files of a cache are that its archive holds, and where that is. Those that are
+/// chosen when it is saved must be the same, and no more.
+pub(super) fn remember(job: &CacheJob, key: &str, place: &str, late: &Late) {
     if let Ok(Some(root)) = super::root(job) {
         // Without it the cache is saved again.
-        let _ = fs::write(file(job, key), state(&root, late.placed()));
+        let _ = fs::write(file(job, key), [&state(&root, late.placed()), place.as_bytes()].concat());
     }
 }
 
-/// Whether the files of a cache are as they were when it was restored.
-pub(super) fn is_unchanged(job: &CacheJob, key: &str, root: &Root, paths: &BTreeSet<PathBuf>) -> bool {
-    fs::read(file(job, key)).is_ok_and(|known| known == state(root, paths))
+/// The place that a cache was restored from, if its files are as they were then.
+pub(super) fn unchanged_since(job: &CacheJob, key: &str, root: &Root, paths: &BTreeSet<PathBuf>) -> Option<String> {
+    let known = fs::read(file(job, key)).ok()?;
+    let place = known.strip_prefix(state(root, paths).as_slice())?;
+    Some(String::from_utf8_lossy(place).into_owned())
 }
 
 /// Forgets what an earlier try has restored.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_http::{HttpTransport, Options, Transport};
-use gantry_wire::cache::{CacheRemark, CacheTransfer};
+use gantry_wire::cache::{CachePlace, CacheRemark, CacheTransfer, SignedRequest};
 use url::Url;
 
 use self::job::{CacheJob, CacheWork};
@@ -74,6 +74,19 @@ fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.to_string()
+}
+
+/// What tells the places of caches apart: the object or the file, without a signature.
+fn name_of(place: &CachePlace) -> String {
+    match place {
+        CachePlace::Store(request) => name_of_object(request),
+        CachePlace::File(file) => format!("{}/{}", file.volume, file.path),
+        _ => String::new(),
+    }
+}
+
+fn name_of_object(request: &SignedRequest) -> String {
+    Url::parse(request.url.expose()).map(|url| shown(&url)).unwrap_or_default()
 }
 
 fn limit(transfer: &CacheTransfer) -> Duration {

@@ -12,7 +12,7 @@ use super::gate::Gate;
 use super::job::CacheJob;
 use super::staging::Staging;
 use super::trouble::CacheTrouble;
-use super::{choose, files, memory, notice, remark, say, warn, yellow};
+use super::{choose, files, memory, name_of, notice, remark, say, warn, yellow};
 use crate::archive::unpack::place::{Late, Placer};
 use crate::archive::unpack::{Kind, UnpackError, unpack_tar, unpack_zip};
 use crate::tasks;
@@ -31,13 +31,13 @@ async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheRestore, gat
     for (number, source) in cache.sources.iter().enumerate() {
         notice(&format!("Checking cache for {}...", source.key));
         match from_source(job, transfer, source, gate).await {
-            Ok(late) => {
+            Ok((late, place)) => {
                 if let Err(error) = late.apply() {
                     warn(&chain(&error));
                 }
                 // Only what is the key's own cache need not be saved again.
                 if number == 0 {
-                    memory::remember(job, &source.key, &late);
+                    memory::remember(job, &source.key, &name_of(place), &late);
                 }
                 notice("Successfully extracted cache");
                 return;
@@ -58,13 +58,14 @@ async fn is_open(gate: &Arc<Gate>) -> bool {
     matches!(tasks::blocking(move || gate.pass()).await, Ok(Ok(())))
 }
 
-/// Tries the places of one key. The last trouble that is more than an absence is told.
-async fn from_source(
+/// Tries the places of one key, and says which of them had the cache. The last trouble that is more
+/// than an absence is told.
+async fn from_source<'s>(
     job: &CacheJob,
     transfer: &CacheTransfer,
-    source: &CacheSource,
+    source: &'s CacheSource,
     gate: &Arc<Gate>,
-) -> Result<Late, CacheTrouble> {
+) -> Result<(Late, &'s CachePlace), CacheTrouble> {
     let mut trouble = CacheTrouble::Missing;
     for place in &source.places {
         let restored = match place {
@@ -89,7 +90,7 @@ async fn from_source(
             )),
         };
         match restored {
-            Ok(late) => return Ok(late),
+            Ok(late) => return Ok((late, place)),
             Err(CacheTrouble::Missing) => {}
             Err(error) => trouble = error,
         }

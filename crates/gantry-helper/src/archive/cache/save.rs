@@ -14,7 +14,7 @@ use super::job::CacheJob;
 use super::parts::Upload;
 use super::send::{Content, Sender};
 use super::trouble::CacheTrouble;
-use super::{Chosen, choose, fetch, files, limit, memory, notice, remark, say, warn, yellow};
+use super::{Chosen, choose, fetch, files, limit, memory, name_of, name_of_object, notice, remark, say, warn, yellow};
 use crate::archive::meter::Meter;
 use crate::archive::pack::{Format, Level, Style, pack};
 use crate::archive::packing::Packing;
@@ -82,7 +82,8 @@ async fn changed(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheSave) ->
         warn("No files to cache.");
         return Ok(None);
     }
-    if memory::is_unchanged(job, &cache.key, &chosen.root, &chosen.paths) {
+    let restored_from = memory::unchanged_since(job, &cache.key, &chosen.root, &chosen.paths);
+    if restored_from.as_ref().is_some_and(|place| is_own(place, transfer, cache)) {
         say("Archive is up to date!");
         return Ok(None);
     }
@@ -91,7 +92,26 @@ async fn changed(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheSave) ->
         say("Archive is up to date!");
         return Ok(None);
     }
+    if restored_from.is_some() {
+        say("The cache has not changed, but was restored from another place than its own: it is saved there.");
+    }
     Ok(Some(chosen))
+}
+
+/// Whether a cache that was restored from `place` is where it would go. One that the key's other
+/// name had, or a volume beside a store, is not.
+fn is_own(place: &str, transfer: &CacheTransfer, cache: &CacheSave) -> bool {
+    let of_store = matches!(cache.places.first(), Some(CachePlace::Store(_)));
+    let first = cache.places.first().map(name_of);
+    let read = cache.now.as_ref().filter(|_| of_store).map(name_of_object);
+    if [first, read].into_iter().flatten().any(|own| own == place) {
+        return true;
+    }
+    // The volume has what the store does not take.
+    let Some(file) = cache.places.iter().skip(1).find(|other| name_of(other) == place).and_then(volume) else {
+        return false;
+    };
+    most(transfer).zip(files::length(file).ok()).is_some_and(|(most, length)| length > most)
 }
 
 fn volume(place: &CachePlace) -> Option<&CacheFile> {
