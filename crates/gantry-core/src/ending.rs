@@ -61,6 +61,11 @@ pub enum Ending {
         /// The limit.
         seconds: u64,
     },
+    /// `RUNNER_AFTER_SCRIPT_TIMEOUT` passed, in a job whose `after_script` counts.
+    AfterScriptTimedOut {
+        /// The limit.
+        seconds: u64,
+    },
     /// GitLab canceled the job.
     Canceled,
     /// The runner was told to stop, and configured to end its jobs then.
@@ -221,10 +226,11 @@ impl Ending {
             }
             // Nothing runs in the build container but what the job has started.
             Self::ContainerOutOfMemory { container, .. } if container == BUILD_CONTAINER => Reason::ScriptFailure,
-            Self::TimedOut { .. } | Self::SourcesTimedOut { .. } | Self::ScriptTimedOut { .. } => {
-                Reason::JobExecutionTimeout
-            }
-            Self::PodStartTimeout { setting: StartSetting::PrepareTimeout, .. } => Reason::JobExecutionTimeout,
+            Self::TimedOut { .. }
+            | Self::SourcesTimedOut { .. }
+            | Self::ScriptTimedOut { .. }
+            | Self::AfterScriptTimedOut { .. }
+            | Self::PodStartTimeout { setting: StartSetting::PrepareTimeout, .. } => Reason::JobExecutionTimeout,
             Self::Canceled => Reason::JobCanceled,
             Self::Foreign { reason, .. } => *reason,
             Self::NeverBegun { .. } => Reason::SchedulerFailure,
@@ -300,6 +306,12 @@ impl Ending {
                 go_seconds(*seconds)
             ),
             Self::ScriptTimedOut { seconds } => format!("script timeout: exceeded timeout of {}", go_seconds(*seconds)),
+            Self::AfterScriptTimedOut { seconds } => {
+                format!(
+                    "after_script timeout: exceeded timeout of {} (RUNNER_AFTER_SCRIPT_TIMEOUT)",
+                    go_seconds(*seconds)
+                )
+            }
             Self::Canceled => "canceled".to_owned(),
             Self::Interrupted { signal } => format!("aborted: {signal}"),
             Self::InvalidJob { message } => format!("the job that GitLab sent cannot be run: {message}"),

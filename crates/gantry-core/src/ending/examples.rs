@@ -14,6 +14,7 @@ pub fn examples() -> Vec<Ending> {
         Ending::TimedOut { seconds: 3600 },
         Ending::SourcesTimedOut { seconds: 300 },
         Ending::ScriptTimedOut { seconds: 90 },
+        Ending::AfterScriptTimedOut { seconds: 300 },
         Ending::Canceled,
         Ending::Interrupted { signal: "SIGTERM".into() },
         Ending::InvalidJob { message: text() },

@@ -152,6 +152,19 @@ fn the_scripts_own_time_out_leaves_after_script() {
 }
 
 #[test]
+fn an_after_script_that_counts_has_a_time_out_of_its_own() {
+    let world = World::new();
+    let mut plan = world.plan(&["true"]);
+    plan.after_script_timeout_ms = 1000;
+    plan.after_script_ignore_errors = false;
+    plan.stages.push(stage("after_script", Action::AfterScript(script("sleep 100"))));
+    let (closed, log) = world.run(plan);
+    assert_eq!(closed.verdict.reason, Some(FailureReason::JobExecutionTimeout));
+    let message = "after_script timeout: exceeded timeout of 1s (RUNNER_AFTER_SCRIPT_TIMEOUT)";
+    assert_eq!(closed.verdict.message, message, "{log}");
+}
+
+#[test]
 fn a_lost_shim_ends_the_job_with_the_manager_s_cause() {
     let mut world = World::new();
     let mut manager = world.start(world.plan(&[LOOP]));

@@ -138,14 +138,16 @@ impl Job {
             return;
         }
         let is_after = self.plan.stages.get(stage).is_some_and(|stage| matches!(stage.action, Action::AfterScript(_)));
-        let (deadline, limit_ms) = if is_after {
-            (self.after_deadline, self.plan.after_script_timeout_ms)
+        let (deadline, ending) = if is_after {
+            let seconds = self.plan.after_script_timeout_ms.div_ceil(1000);
+            (self.after_deadline, Ending::AfterScriptTimedOut { seconds })
         } else {
-            (self.scripts_deadline, self.plan.script_timeout_ms.unwrap_or(0))
+            let seconds = self.plan.script_timeout_ms.unwrap_or(0).div_ceil(1000);
+            (self.scripts_deadline, Ending::ScriptTimedOut { seconds })
         };
         if deadline.is_some_and(Deadline::has_passed) {
             self.warn_of_timeout(stage);
-            self.stop_script(Ending::ScriptTimedOut { seconds: limit_ms.div_ceil(1000) });
+            self.stop_script(ending);
         }
     }
 
