@@ -80,6 +80,19 @@ fn what_the_grace_does_not_end_is_killed() {
 }
 
 #[test]
+fn the_grace_leaves_time_for_after_script() {
+    let world = World::new();
+    let mut plan = with_after(world.plan(&["trap '' TERM; while :; do sleep 0.05; done"]), "echo after-$((1+1))");
+    plan.script_grace_ms = 60_000;
+    plan.script_timeout_ms = Some(1000);
+    (plan.timeout_seconds, plan.remaining_ms) = (20, 20_000);
+    let (closed, log) = world.run(plan);
+    assert!(log.contains("\nafter-2\n"), "{log}");
+    assert_eq!(closed.verdict.message, "script timeout: exceeded timeout of 1s", "{log}");
+    assert_eq!(log.matches("could not run to completion").count(), 1, "{log}");
+}
+
+#[test]
 fn background_processes_of_earlier_steps_go_with_a_stopped_one() {
     let world = World::new();
     let first = format!("{STAYS} & until [ -s pids ]; do sleep 0.02; done");

@@ -8,7 +8,7 @@ use gantry_wire::shim::ShimFrame;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::job::{Activity, Job, Shim};
+use super::job::{Activity, Job, Script, Shim};
 use super::{FAILURE, SUCCESS};
 use crate::agent::journal::TraceFileError;
 use crate::diagnostics::say;
@@ -117,7 +117,14 @@ impl Job {
         if self.history.stopped.is_some() {
             return;
         }
-        if let Some(stage) = self.activity.stage() {
+        let is_told = matches!(
+            &self.activity,
+            Activity::Script(Script {
+                stop: Some(Ending::ScriptTimedOut { .. } | Ending::AfterScriptTimedOut { .. }),
+                ..
+            })
+        );
+        if let Some(stage) = self.activity.stage().filter(|_| !is_told) {
             self.warn_of_timeout(stage);
         }
         self.stop_all(Ending::TimedOut { seconds: self.plan.timeout_seconds });

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::job::{Activity, Job, Script, Shim};
 use crate::clock::Deadline;
 use crate::event::StageEvent;
-use crate::limits::{CAUSE_OF_DEATH, KILL_ANSWER};
+use crate::limits::{CAUSE_OF_DEATH, GRACE_SHARE, KILL_ANSWER};
 use crate::outlet::Outlet;
 use crate::ports::{ScriptSetup, User};
 use crate::process::shell;
@@ -120,9 +120,10 @@ impl Job {
         if already {
             return;
         }
-        let grace_ms = self.plan.script_grace_ms;
-        script.give_up = Some(Instant::now() + Duration::from_millis(grace_ms) + KILL_ANSWER);
+        let grace = grace(Duration::from_millis(self.plan.script_grace_ms), self.deadline.remaining());
+        script.give_up = Some(Instant::now() + grace + KILL_ANSWER);
         if let Shim::Ready(link) = &self.shim {
+            let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
             let _ = link.orders.try_send(ShimFrame::Kill(Kill { grace_ms }));
         }
     }
@@ -232,6 +233,12 @@ impl Job {
     }
 }
 
+/// How long a script has to end after TERM, in a job with so much time left. What is behind it,
+/// `after_script` first, needs that time too. The end of the job leaves nothing behind it.
+fn grace(wanted: Duration, left: Duration) -> Duration {
+    if left.is_zero() { wanted } else { wanted.min(left / GRACE_SHARE) }
+}
+
 /// What the end of a script means, in a container with that memory limit.
 fn meaning(ended: &Ended, memory_limit: Option<&str>) -> Ending {
     match ended {
@@ -249,6 +256,14 @@ fn meaning(ended: &Ended, memory_limit: Option<&str>) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grace_leaves_most_of_the_job_s_time() {
+        let seconds = Duration::from_secs;
+        assert_eq!(grace(seconds(30), seconds(3600)), seconds(30));
+        assert_eq!(grace(seconds(30), seconds(12)), seconds(3));
+        assert_eq!(grace(seconds(30), Duration::ZERO), seconds(30));
+    }
 
     #[test]
     fn ends_have_meanings() {
