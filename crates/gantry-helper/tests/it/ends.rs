@@ -10,7 +10,7 @@ use gantry_wire::plan::{Action, KeepFailed, PodPlan, Sources};
 use gantry_wire::shim::{ShimFrame, ShimHello};
 
 use crate::sources::sources;
-use crate::world::{Manager, World, script, stage, wait};
+use crate::world::{Manager, World, script, stage, variable, wait};
 
 /// Bounded, because a shim that a test has killed leaves its script behind: here it is no first
 /// process of a container.
@@ -149,6 +149,32 @@ fn the_scripts_own_time_out_leaves_after_script() {
     let (closed, log) = world.run(plan);
     assert_eq!(closed.verdict.reason, Some(FailureReason::JobExecutionTimeout));
     assert!(log.contains("after timedout\n") && log.contains("script timeout: exceeded timeout of 1s"), "{log}");
+}
+
+#[test]
+fn a_job_that_is_traced_shows_its_variables_masked() {
+    for (allowed, value) in [(true, "true"), (false, "true"), (true, "false")] {
+        let world = World::new();
+        let mut plan = world.plan(&["set -o xtrace; echo ADDED=later-7 >> $GITLAB_ENV"]);
+        plan.stages.push(stage("after_script", Action::AfterScript(script("true"))));
+        plan.trace.debug_trace = allowed;
+        plan.trace.masks = vec!["hunter2-and-'more'".into(), "-----BEGIN\nKEY-----".into()];
+        plan.environment = vec![
+            variable("CI_DEBUG_TRACE", value),
+            variable("MYVAR", "findme-123"),
+            variable("PASSWORD", "hunter2-and-'more'"),
+            variable("PEM", "-----BEGIN\nKEY-----"),
+        ];
+        let (_, log) = world.run(plan);
+        assert!(!log.contains("hunter2") && !log.contains("BEGIN") && !log.contains("KEY---"), "{log}");
+        let shown = log.matches("+ export MYVAR='findme-123'\n").count();
+        assert_eq!(shown, usize::from(allowed && value == "true"), "{log}");
+        if shown > 0 {
+            assert!(log.contains("+ export PASSWORD='[MASKED]'\n+ export PEM='[MASKED]'\n"), "{log}");
+            let after = log.split("Doing after_script").nth(1).unwrap();
+            assert!(after.contains("+ export ADDED='later-7'\n+ export CI_JOB_STATUS='success'\n"), "{log}");
+        }
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use gantry_wire::usage::Usage;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::exports::Shown;
 use super::{EngineContext, FAILURE};
 use crate::agent::journal::Journal;
 use crate::agent::known::KnownJob;
@@ -67,6 +68,8 @@ pub(super) struct Job {
     pub(super) after_deadline: Option<Deadline>,
     /// When unfinished lines are shown.
     pub(super) partial_at: Option<Instant>,
+    /// What the log of a job that is traced has shown of its variables.
+    pub(super) shown: Shown,
     /// Number of the newest task; messages of older ones are void.
     pub(super) newest_task: u64,
     pub(super) closed: Option<Closed>,
@@ -188,6 +191,7 @@ impl Job {
             scripts_deadline: None,
             after_deadline: None,
             partial_at: None,
+            shown: Shown::default(),
             newest_task: 0,
             closed: None,
             report_by: None,
@@ -269,7 +273,7 @@ impl Job {
     }
 
     /// Output of the job. Where the trace has failed there is no use for more of it.
-    fn output(&mut self, bytes: &[u8]) {
+    pub(super) fn output(&mut self, bytes: &[u8]) {
         if self.journal.is_broken() {
             return;
         }

@@ -4,6 +4,7 @@
 //! This file is the time before there is a plan; `job.rs` is the time after.
 
 mod closing;
+mod exports;
 mod flow;
 mod job;
 mod managers;

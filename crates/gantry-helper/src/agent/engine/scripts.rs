@@ -9,6 +9,7 @@ use gantry_wire::plan::Action;
 use gantry_wire::shim::{Ended, Kill, Run, SecretText, ShimFrame};
 use tokio::time::Instant;
 
+use super::exports;
 use super::job::{Activity, Job, Script, Shim};
 use crate::clock::Deadline;
 use crate::event::StageEvent;
@@ -92,6 +93,7 @@ impl Job {
             self.activity = Activity::Awaiting { stage, status: gantry_wire::stage::JobStatus::Running };
             return self.try_script();
         };
+        let exports = exports::is_traced(&plan).then(|| self.shown.news(&environment));
         let run = Run {
             name: what.name.clone(),
             script: script.text.clone(),
@@ -109,6 +111,9 @@ impl Job {
             self.scripts_deadline.get_or_insert_with(|| clock.after(Duration::from_millis(limit)));
         }
         self.open_section(what);
+        if let Some(exports) = exports {
+            self.output(exports.expose().as_bytes());
+        }
         self.activity = Activity::Script(Script { stage, stop: None, give_up: None });
     }
 
