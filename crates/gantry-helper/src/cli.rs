@@ -71,6 +71,12 @@ enum Command {
         /// URL of GitLab
         url: String,
     },
+    /// Write this process's environment into a file (internal: started by hooks of the agent's)
+    #[command(hide = true)]
+    Environment {
+        /// The file, which is there
+        file: PathBuf,
+    },
     /// Move artifacts as described on standard input (internal: started by the agent)
     #[command(hide = true)]
     Move,
@@ -106,6 +112,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Fits { protocol } if Protocols::OURS.common(Protocols::only(protocol)).is_some() => ExitCode::SUCCESS,
         Command::Fits { .. } => ExitCode::FAILURE,
         Command::Reach { url } => crate::reach::run(&url),
+        Command::Environment { file } => crate::process::handed::write(&file),
         Command::Move => crate::archive::run(Cargo::Artifacts),
         Command::MoveCaches => crate::archive::run(Cargo::Caches),
     }

@@ -10,6 +10,10 @@ pub(crate) const INBOX: usize = 16;
 /// Largest piece of output that travels at once: the usual capacity of a pipe.
 pub(crate) const OUTPUT_CHUNK: usize = 64 * 1024;
 
+/// Most that is read of the environment that a shell hands over: more than the kernel lets any
+/// process have, with the usual limit of stacks.
+pub(crate) const HANDED_ENVIRONMENT: u64 = 8 << 20;
+
 /// Largest frame taken from the shim, whose bytes are not trusted: an output piece with room to
 /// spare.
 pub(crate) const SHIM_FRAME: usize = 1024 * 1024;

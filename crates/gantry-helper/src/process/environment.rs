@@ -71,6 +71,11 @@ pub(crate) fn sort(variables: &[(String, SecretText)], inherited: usize) -> Sort
     sorted
 }
 
+/// Bytes that the variables of this process take.
+pub(crate) fn inherited() -> usize {
+    std::env::vars_os().map(|(key, value)| key.len() + value.len() + 2).sum()
+}
+
 /// Bytes that a variable takes in an environment: its name, `=`, its value and the final zero.
 pub(crate) fn size(key: &str, value: &str) -> usize {
     key.len() + value.len() + 2

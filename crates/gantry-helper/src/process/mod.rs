@@ -5,6 +5,7 @@
 
 pub(crate) mod descendants;
 pub(crate) mod environment;
+pub(crate) mod handed;
 pub(crate) mod launch;
 pub(crate) mod output;
 pub(crate) mod reaper;

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use gantry_wire::shim::SecretText;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use crate::process::environment::{assignments, size, sort};
+use crate::process::environment::{assignments, inherited, sort};
 use crate::process::launch::{self, Started};
 use crate::process::reaper::Reaper;
 
@@ -18,6 +18,8 @@ pub(crate) struct Script<'a> {
     pub(crate) shell: &'a Path,
     pub(crate) text: &'a str,
     pub(crate) environment: &'a [(String, SecretText)],
+    /// Whether it gets what this process has besides.
+    pub(crate) inherits: bool,
     pub(crate) directory: &'a Path,
 }
 
@@ -59,8 +61,7 @@ pub(crate) struct StartedScript {
 /// Says what is in the way.
 pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<StartedScript, StartError> {
     check_directory(script.directory)?;
-    let inherited = std::env::vars_os().map(|(key, value)| key.len() + value.len() + 2).sum();
-    let sorted = sort(script.environment, inherited);
+    let sorted = sort(script.environment, if script.inherits { inherited() } else { 0 });
     // Not closed on exec: the shell opens it by its number. Nothing else starts meanwhile, since
     // one thread starts everything.
     let memory = memfd_create(c"script", MFdFlags::empty()).map_err(|error| StartError::Text(error.into()))?;
@@ -71,6 +72,9 @@ pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<StartedScrip
         .and_then(|()| memory.write_all(script.text.as_bytes()))
         .map_err(StartError::Text)?;
     let mut command = Command::new(script.shell);
+    if !script.inherits {
+        command.env_clear();
+    }
     command
         .arg(format!("/proc/self/fd/{}", memory.as_raw_fd()))
         .current_dir(script.directory)
@@ -88,9 +92,12 @@ pub(crate) fn start(reaper: &Reaper, script: &Script<'_>) -> Result<StartedScrip
 /// Adds to `command` what `execve` can carry of `environment`, for programs that are no scripts of
 /// ours.
 pub(crate) fn pass_environment(command: &mut Command, environment: &[(String, SecretText)]) {
-    let inherited =
-        std::env::vars_os().map(|(key, value)| size(&key.to_string_lossy(), &value.to_string_lossy())).sum();
-    command.envs(sort(environment, inherited).passed);
+    command.envs(sort(environment, inherited()).passed);
+}
+
+/// Gives `command` what `execve` can carry of `environment`, and nothing else.
+pub(crate) fn set_environment(command: &mut Command, environment: &[(String, SecretText)]) {
+    command.env_clear().envs(sort(environment, 0).passed);
 }
 
 fn check_directory(directory: &Path) -> Result<(), StartError> {

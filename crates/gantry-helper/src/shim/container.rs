@@ -50,6 +50,7 @@ impl Shell for ContainerShell {
             shell,
             text: run.script.expose(),
             environment: &run.environment,
+            inherits: true,
             directory: run.directory.as_ref(),
         };
         let started = script::start(&self.reaper, &script).map_err(|error| chain(&error))?;

@@ -398,6 +398,57 @@ fn a_path_that_hides_git_is_the_jobs_fault() {
     assert!(log.contains("the variable PATH of this job hides git of the helper image"), "{log}");
 }
 
+/// The log of a job with these hooks around git.
+fn with_hooks(world: &World, before: &str, after: &str) -> (bool, String) {
+    let (origin, sha) = repository(world);
+    let (pre_script, post_script) = (Some(script(before)), Some(script(after)));
+    let mut plan = plan(world, Sources { pre_script, post_script, ..sources(&url(&origin), &sha) }, "cat a.txt");
+    plan.environment = vec![variable("GONE", "1"), variable("STAYS", "2"), variable("LARGE", &"x".repeat(200_000))];
+    let (closed, log) = world.run(plan);
+    (closed.verdict.success, log)
+}
+
+#[test]
+fn what_a_hook_exports_reaches_git_and_the_hook_behind_it() {
+    let export =
+        "export TRACED=\"$PWD/../traced\" GIT_TRACE=\"$PWD/../traced\" LINES_OF='a\n b=c'; unset GONE; NOT=exported";
+    let after =
+        "echo \"[$LINES_OF] [${GONE-unset}] [$STAYS] [${NOT-unset}] [${#LARGE}]\"; grep -c 'git fetch' \"$TRACED\"
+        git config --get-all http.extraHeader | sort | uniq -c; [ -e nowhere ] && true";
+    for end in [
+        "",
+        "set -e; exit 0",
+        "trap 'echo ended' EXIT",
+        "set -x; set -u",
+        "[ -e nowhere ] && . nowhere",
+        "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=x",
+        "unset GIT_CONFIG_COUNT",
+    ] {
+        let (success, log) = with_hooks(&World::new(), &format!("set -e\n{export}\n{end}"), after);
+        assert!(success && !log.contains("is not known"), "{end}: {log}");
+        assert!(log.contains("[a\n b=c] [unset] [2] [unset] [200000]\n1\n"), "{end}: {log}");
+        assert!(log.contains("      1 X-Gitaly-Correlation-ID: 1\n") && log.contains("one\n"), "{end}: {log}");
+        assert!(!log.contains("environment /"), "{end}: {log}");
+    }
+}
+
+#[test]
+fn a_hook_that_fails_ends_the_stage_and_one_that_leaves_nothing_is_named() {
+    let (success, log) = with_hooks(&World::new(), "set -e; export A=1; (exit 3); echo on", "true");
+    assert!(!success && log.contains("ended with exit code 3") && !log.contains("on\n"), "{log}");
+    let (success, log) = with_hooks(&World::new(), "export GONE=3; exec true", "echo [$GONE]");
+    assert!(success && log.contains("[1]\n") && log.contains("WARNING: what the hook before"), "{log}");
+    let (success, log) = with_hooks(&World::new(), "export PATH=/nowhere", "true");
+    assert!(!success && log.contains("by the PATH that the hook before getting the sources has exported"), "{log}");
+}
+
+#[test]
+fn what_a_hook_has_started_goes_on_while_git_runs() {
+    let before = "sleep 600 > /dev/null 2>&1 & export OF_HOOK=$!";
+    let (success, log) = with_hooks(&World::new(), before, "kill $OF_HOOK && echo was there");
+    assert!(success && log.contains("was there\n"), "{log}");
+}
+
 #[test]
 fn a_second_try_starts_from_nothing() {
     let world = World::new();

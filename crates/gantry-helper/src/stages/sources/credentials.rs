@@ -89,6 +89,19 @@ pub(crate) fn as_variables(settings: &[Setting], before: usize) -> Vec<(String, 
     variables
 }
 
+/// Those of `settings` that `variables` do not pass on yet.
+pub(crate) fn missing(settings: &[Setting], variables: &[(String, SecretText)]) -> Vec<Setting> {
+    let value = |key: &str| variables.iter().rev().find(|(name, _)| name == key).map(|(_, value)| &value.0);
+    // A job may say any number.
+    let passed: Vec<_> = (0..count(variables))
+        .map_while(|at| value(&format!("GIT_CONFIG_KEY_{at}")).zip(value(&format!("GIT_CONFIG_VALUE_{at}"))))
+        .collect();
+    let is_missing = |(key, value): &&Setting| {
+        !passed.iter().any(|(name, of)| name.expose() == key.expose() && of.expose() == value.expose())
+    };
+    settings.iter().filter(is_missing).cloned().collect()
+}
+
 /// How many settings `variables` have already: jobs may pass settings of their own this way.
 pub(crate) fn count(variables: &[(String, SecretText)]) -> usize {
     variables
@@ -114,6 +127,18 @@ mod tests {
         let variables = as_variables(&settings, count(&job));
         let shown: Vec<_> = variables.iter().map(|(key, value)| format!("{key}={}", value.0.expose())).collect();
         assert_eq!(shown, ["GIT_CONFIG_COUNT=3", "GIT_CONFIG_KEY_2=a.b", "GIT_CONFIG_VALUE_2=c"]);
+    }
+
+    #[test]
+    fn settings_are_passed_on_once() {
+        let setting = |key: &str| (Secret::new(key), Secret::new("c"));
+        let settings = [setting("a.b"), setting("d.e")];
+        let mut variables = as_variables(&settings, 0);
+        assert!(missing(&settings, &variables).is_empty());
+        // A hook begins anew.
+        variables.push(("GIT_CONFIG_COUNT".to_owned(), text("1".into())));
+        assert_eq!(missing(&settings, &variables), [setting("d.e")]);
+        assert_eq!(missing(&settings, &[]), settings);
     }
 
     /// More than git takes, which git itself says best.

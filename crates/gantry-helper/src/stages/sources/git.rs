@@ -14,7 +14,8 @@ use nix::unistd::{AccessFlags, access};
 use super::credentials::{self, Setting};
 use crate::layout::Layout;
 use crate::ports::Exit;
-use crate::process::script::pass_environment;
+use crate::process::environment::{inherited, sort};
+use crate::process::script::{pass_environment, set_environment};
 use crate::stages::variables::variables;
 use crate::stages::{COMMAND_NOT_FOUND, StageContext};
 
@@ -36,8 +37,17 @@ pub(super) struct Git<'a> {
     context: &'a StageContext,
     /// What git and hooks get beside the container's own environment.
     pub(super) environment: Vec<(String, SecretText)>,
+    /// Whether that is all they get, the container's own among it.
+    pub(super) is_whole: bool,
     /// The same with credentials for whole servers, and with our template for what is cloned.
     for_submodules: Vec<(String, SecretText)>,
+    settings: Vec<Setting>,
+    for_servers: Vec<Setting>,
+    template: String,
+    /// Whether large files are fetched in one go after the checkout.
+    lfs: bool,
+    /// Whether a hook has chosen where programs are looked for.
+    is_path_of_hook: bool,
 }
 
 impl<'a> Git<'a> {
@@ -58,18 +68,55 @@ impl<'a> Git<'a> {
         set("HOME", &home.to_string_lossy());
         // Hooks know the file by this name (GitLab Runner 19.4).
         set("GLR_EXT_GIT_CONFIG_PATH", &config.to_string_lossy());
-        if sources.lfs {
-            // Large files are fetched in one go after the checkout.
-            set("GIT_LFS_SKIP_SMUDGE", "1");
-        }
-        let mut for_submodules = environment.clone();
         let mut settings = settings(sources, &certificates);
         settings.push(credentials::include(&config));
-        environment.extend(credentials::as_variables(&settings, credentials::count(&environment)));
-        settings.extend(credentials::for_servers(sources));
-        for_submodules.extend(credentials::as_variables(&settings, credentials::count(&for_submodules)));
-        for_submodules.push(("GIT_TEMPLATE_DIR".to_owned(), SecretText(template.as_str().into())));
-        Ok(Self { context, environment, for_submodules })
+        let mut git = Self {
+            context,
+            environment: Vec::new(),
+            is_whole: false,
+            for_submodules: Vec::new(),
+            settings,
+            for_servers: credentials::for_servers(sources),
+            template,
+            lfs: sources.lfs,
+            is_path_of_hook: false,
+        };
+        git.build_on(environment);
+        Ok(git)
+    }
+
+    /// Takes the whole environment that a hook has left in the place of the one so far.
+    pub(super) fn take(&mut self, left: Vec<(String, SecretText)>) {
+        self.is_path_of_hook = last(&left, "PATH") != self.path().as_deref();
+        let before = std::mem::take(&mut self.environment);
+        // What no process can carry the hook could not leave, and the next hook needs it.
+        let assigned = sort(&before, if self.is_whole { 0 } else { inherited() }).assigned;
+        let assigned = assigned.into_iter().filter(|(key, _)| last(&left, key).is_none());
+        let mut environment: Vec<_> = assigned.map(|(key, value)| (key.to_owned(), SecretText(value.into()))).collect();
+        environment.extend(left);
+        self.is_whole = true;
+        self.build_on(environment);
+    }
+
+    /// Adds to `base` what git cannot do without.
+    fn build_on(&mut self, mut base: Vec<(String, SecretText)>) {
+        if self.lfs {
+            base.push(("GIT_LFS_SKIP_SMUDGE".to_owned(), SecretText("1".into())));
+        }
+        let with = |settings: &[Setting]| {
+            let missing = credentials::missing(settings, &base);
+            let added = credentials::as_variables(&missing, credentials::count(&base));
+            base.iter().cloned().chain(added).collect::<Vec<_>>()
+        };
+        self.environment = with(&self.settings);
+        self.for_submodules = with(&[self.settings.as_slice(), &self.for_servers].concat());
+        self.for_submodules.push(("GIT_TEMPLATE_DIR".to_owned(), SecretText(self.template.as_str().into())));
+    }
+
+    /// Where programs are looked for.
+    fn path(&self) -> Option<String> {
+        let own = || if self.is_whole { None } else { std::env::var("PATH").ok() };
+        last(&self.environment, "PATH").map(str::to_owned).or_else(own)
     }
 
     /// Runs git in the project directory with its output in the log; anything but 0 ends the stage.
@@ -147,13 +194,36 @@ impl<'a> Git<'a> {
 
     fn complete(&self, command: &mut Command, arguments: &[&str], environment: &[(String, SecretText)]) {
         command.args(arguments).current_dir(&self.context.plan.paths.project_dir).stdin(Stdio::null());
-        pass_environment(command, environment);
+        if self.is_whole {
+            set_environment(command, environment);
+        } else {
+            pass_environment(command, environment);
+        }
     }
 
     fn cannot_start(&self, error: &io::Error) -> Ending {
+        if self.is_path_of_hook && error.kind() == io::ErrorKind::NotFound {
+            let message = format!(
+                "git is not found ({error}) by the PATH that the hook before getting the sources has exported: extend PATH there, as in \
+                 export PATH=\"/opt/tool/bin:$PATH\""
+            );
+            return Ending::StageFailed {
+                stage: self.context.name().to_owned(),
+                message,
+                exit_code: COMMAND_NOT_FOUND,
+            };
+        }
         self.context.cannot_start("git", error)
     }
 }
+
+/// The value of a variable, of which the last counts.
+fn last<'e>(environment: &'e [(String, SecretText)], key: &str) -> Option<&'e str> {
+    environment.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.0.expose())
+}
+
+/// What git ends with when it does not understand its arguments.
+const USAGE: i32 = 129;
 
 /// Whether a failure is git's own word about what it was asked for. A git that could not be
 /// started, or not be loaded, says nothing of that.

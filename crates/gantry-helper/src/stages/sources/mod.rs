@@ -59,9 +59,9 @@ async fn get(context: &StageContext, sources: &Sources) -> Result<(), Ending> {
         clear_worktree(context).await?;
     }
     let mut found = secure(context, sources).await?;
-    let git = Git::prepare(context, sources)?;
+    let mut git = Git::prepare(context, sources)?;
     if let Some(script) = &sources.pre_script {
-        hooks::run(context, &git, script).await?;
+        hooks::before(context, &mut git, script).await?;
         context.make_project_dir().await?;
     }
     if sources.strategy == GitStrategy::Clone {
@@ -93,7 +93,7 @@ async fn get(context: &StageContext, sources: &Sources) -> Result<(), Ending> {
     credentials::write(&context.layout.git_config(), sources, &urls)
         .map_err(|error| context.trouble("cannot write the settings for git", &error))?;
     if let Some(script) = &sources.post_script {
-        hooks::run(context, &git, script).await?;
+        hooks::after(context, &git, script).await?;
     }
     Ok(())
 }
