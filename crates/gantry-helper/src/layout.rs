@@ -38,6 +38,11 @@ impl Layout {
         self.at(layout::GIT_CONFIG)
     }
 
+    /// Settings for git within the project's work tree alone.
+    pub(crate) fn git_helper_config(&self) -> PathBuf {
+        self.git_config().with_file_name("git-helper-config")
+    }
+
     pub(crate) fn agent_dir(&self) -> PathBuf {
         self.at(layout::AGENT_DIR)
     }

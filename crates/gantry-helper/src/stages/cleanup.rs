@@ -33,6 +33,7 @@ pub(super) async fn run(context: &StageContext) -> Result<(), Ending> {
 
 fn remove(plan: &PodPlan, layout: &Layout) -> io::Result<()> {
     sources::credentials::remove(&layout.git_config())?;
+    sources::credentials::remove(&layout.git_helper_config())?;
     let temp = temporary::found(&plan.paths);
     let files = plan.environment.iter().filter(|variable| variable.file).map(|variable| variable.key.as_str());
     for name in files.chain([GITLAB_ENV]) {

@@ -150,7 +150,7 @@ fn the_directory_is_cleaned_at_the_end_where_that_is_wanted() {
 }
 
 #[test]
-fn credentials_are_for_the_project_alone_and_outlive_a_clean_environment() {
+fn credentials_of_the_project_outlive_a_clean_environment_and_are_the_last_for_others() {
     let world = World::new();
     let (origin, sha) = repository(&world);
     git(&origin, &["update-server-info"]);
@@ -168,11 +168,22 @@ fn credentials_are_for_the_project_alone_and_outlive_a_clean_environment() {
          GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=user.name GIT_CONFIG_VALUE_0=x git fetch -q origin main && echo fetched with settings
          (cd / && git ls-remote -q {url} main > /dev/null) && echo from elsewhere
          export GIT_TERMINAL_PROMPT=0; git ls-remote -q {root}other.git; echo other $?
+         env -i PATH=\"$PATH\" git ls-remote -q {root}other.git
+         (cd / && git ls-remote -q {root}elsewhere.git)
+         git ls-remote -q http://somebody@{address}/elsewhere.git
+         git -c core.askPass=true ls-remote -q {root}elsewhere.git
+         git -c credential.helper='!true' ls-remote -q {root}elsewhere.git
+         git config credential.helper '!echo username=oauth2; echo password=personal; true'
+         git ls-remote -q {root}elsewhere.git
+         git config --unset credential.helper
+         git config --global credential.helper '!echo username=oauth2; echo password=personal; true'
+         git ls-remote -q {root}elsewhere.git
+         git config --global --unset credential.helper
          printf 'machine 127.0.0.1 login oauth2 password personal\n' > .netrc
-         HOME=$PWD git ls-remote -q {root}other.git; echo other $?
+         HOME=$PWD git ls-remote -q {root}elsewhere.git; echo other $?
          HOME=$PWD git fetch -q origin main && echo still fetched
          git config --global url.http://oauth2:personal@{address}.insteadOf http://{address}
-         git ls-remote -q {root}other.git; echo other $?
+         git ls-remote -q {root}elsewhere.git; echo other $?
          git fetch -q origin main && echo even now; rm .netrc",
         address = server.address
     );
@@ -193,10 +204,13 @@ fn credentials_are_for_the_project_alone_and_outlive_a_clean_environment() {
     ] {
         assert!(log.contains(text), "{text:?} is not in {log}");
     }
-    let tokens: Vec<_> =
-        server.others.lock().unwrap().iter().map(|header| header.clone().unwrap_or_default()).collect();
-    let token = |user: &str| tokens.iter().any(|header| header == user);
-    assert!(token("") && token(PERSONAL) && !token(JOB), "{tokens:?}");
+    let asked = server.others.lock().unwrap().clone();
+    let seen = |name: &str| -> Vec<_> {
+        let of_it = asked.iter().filter(|(path, _)| path.starts_with(name));
+        of_it.filter_map(|(_, header)| header.as_deref()).filter(|header| [JOB, PERSONAL].contains(header)).collect()
+    };
+    assert_eq!(seen("/other.git/"), [JOB; 2], "{log}");
+    assert_eq!(seen("/elsewhere.git/"), [PERSONAL; 4], "{log}");
     let config = fs::read_to_string(world.path("/builds/g/p/.git/config")).unwrap_or_default();
     assert!(!config.contains("hunter2"), "{config}");
     let files = ["/builds", "/gantry-agent", "/gantry"].map(|directory| walkdir::WalkDir::new(world.path(directory)));
@@ -213,11 +227,14 @@ fn credentials_are_for_the_project_alone_and_outlive_a_clean_environment() {
 const JOB: &str = "Basic Z2l0bGFiLWNpLXRva2VuOmh1bnRlcjI=";
 const PERSONAL: &str = "Basic b2F1dGgyOnBlcnNvbmFs";
 
+/// What else was asked for, and with which header.
+type Others = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
 /// Serves repositories by git's plain file protocol to those who know the password, and notes who
 /// asks for others.
 struct Server {
     address: SocketAddr,
-    others: Arc<Mutex<Vec<Option<String>>>>,
+    others: Others,
 }
 
 impl Server {
@@ -235,7 +252,7 @@ impl Server {
     }
 }
 
-fn answer(stream: TcpStream, repositories: &[(&str, PathBuf)], others: &Mutex<Vec<Option<String>>>) {
+fn answer(stream: TcpStream, repositories: &[(&str, PathBuf)], others: &Others) {
     let mut reader = BufReader::new(stream);
     let request = head(&mut reader);
     let authorization = request.lines().find_map(|line| line.strip_prefix("Authorization: ")).map(str::to_owned);
@@ -249,8 +266,9 @@ fn answer(stream: TcpStream, repositories: &[(&str, PathBuf)], others: &Mutex<Ve
         },
         Some(_) => unauthorized,
         None => {
-            others.lock().unwrap().push(authorization);
-            unauthorized
+            let is_known = authorization.is_some();
+            others.lock().unwrap().push((path.to_owned(), authorization));
+            if is_known { ("404 Not Found", Vec::new()) } else { unauthorized }
         }
     };
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
@@ -337,7 +355,7 @@ fn nothing_that_an_earlier_job_left_in_a_submodule_runs() {
 }
 
 #[test]
-fn the_token_opens_submodules_too_and_nothing_else() {
+fn the_token_opens_submodules_too() {
     for (strategy, text) in [
         (SubmoduleStrategy::Recursive, "env -i PATH=\"$PATH\" git -C inner fetch -q origin main || exit 7"),
         // A script may get them itself.
@@ -372,7 +390,7 @@ fn the_token_opens_submodules_too_and_nothing_else() {
         let (closed, log) = world.run(plan(&world, wanted, &text));
         assert!(closed.verdict.success, "{log}");
         assert!(log.contains("one\nfetched\n") && log.contains("other 128\n0\n"), "{log}");
-        assert!(server.others.lock().unwrap().iter().all(Option::is_none));
+        assert!(server.others.lock().unwrap().iter().any(|(_, header)| header.as_deref() == Some(JOB)));
     }
 }
 

@@ -1,8 +1,9 @@
 //! How the job token reaches git: by rules that put it into URLs, in a file that belongs to this
 //! pod alone. The repositories that the runner makes include that file, so that the rules hold
 //! however a script cleans its environment or changes its user, and a repository that outlives the
-//! pod includes nothing. The rules are for the project and its submodules only: whatever else a
-//! script asks the same server for is its own affair (`.netrc`, credential helpers, other tokens).
+//! pod includes nothing. The rules are for the project and its submodules only. What else a script
+//! asks the same server for is its own affair first (`.netrc`, credential helpers, other tokens),
+//! and within the work tree a helper offers the job token where it has nothing.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -12,6 +13,8 @@ use std::path::Path;
 use gantry_core::Secret;
 use gantry_wire::plan::{GitCredential, Sources};
 use gantry_wire::shim::SecretText;
+
+use crate::process::handed::quote;
 
 /// One setting; for URL rewriting the key is the secret.
 pub(crate) type Setting = (Secret, Secret);
@@ -34,7 +37,40 @@ pub(super) fn write(path: &Path, sources: &Sources, submodules: &[String]) -> io
     let section = |rule: GitCredential| {
         format!("[url {}]\n\tinsteadOf = {}\n", quoted(rule.with.expose()), quoted(&rule.without))
     };
-    let text: String = rules.map(section).collect();
+    replace(path, &rules.map(section).collect::<String>())
+}
+
+/// Writes the file with the helper for whatever else is on the servers of the project.
+pub(super) fn write_helper(path: &Path, sources: &Sources) -> io::Result<()> {
+    replace(path, &sources.credentials.iter().filter_map(helper).collect::<String>())
+}
+
+/// A section with a helper that knows the user and password of `rule`. It is silent where a script
+/// has said by whom git is to be told them, but for helpers that git asks before it.
+fn helper(rule: &GitCredential) -> Option<String> {
+    let server = rule.without.strip_suffix('/').filter(|url| url.starts_with("http"))?;
+    let (scheme, host) = server.split_once("://")?;
+    let with = rule.with.expose().strip_prefix(scheme)?.strip_prefix("://")?;
+    let (user, password) = with.strip_suffix('/')?.strip_suffix(host)?.strip_suffix('@')?.split_once(':')?;
+    if rule.with.expose().contains(|c: char| c.is_control()) {
+        return None;
+    }
+    let others = format!(
+        "git config core.askPass; git config --local --get-urlmatch credential.helper {url}; \
+         git config --show-scope --get-regexp '^credential[.].*helper$' | grep '^command'",
+        url = quote(server)
+    );
+    let command = format!(
+        "!f() {{ [ \"$1\" = get ] && [ -z \"$GIT_ASKPASS$({others})\" ] && ! grep '^username=' | grep -qvx {name} \
+         && printf '%s\\n' {name} {password}; }} 2>/dev/null; f",
+        name = quote(&format!("username={user}")),
+        password = quote(&format!("password={password}")),
+    );
+    Some(format!("[credential {}]\n\thelper = {}\n", quoted(server), quoted(&command)))
+}
+
+/// Writes a file of settings.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let hidden = path.with_extension("new");
     remove(&hidden)?;
     // Every user of the build container may become the one who calls git.
@@ -169,6 +205,19 @@ mod tests {
             let rule = exact(url, &servers);
             assert_eq!(rule.as_ref().map(|rule| rule.with.expose()), with, "{url}");
             assert!(rule.is_none_or(|rule| rule.without == url));
+        }
+    }
+
+    #[test]
+    fn a_helper_knows_the_token_of_one_server() {
+        let rule = |with: &str, without: &str| GitCredential { with: with.into(), without: without.to_owned() };
+        let text = helper(&rule("https://u:t'@h:8443/", "https://h:8443/")).unwrap();
+        assert!(text.starts_with("[credential \"https://h:8443\"]\n\thelper = \"!f() { "), "{text}");
+        assert!(text.contains(r"'username=u' 'password=t'\\''';") && text.lines().count() == 2, "{text}");
+        for (with, without) in
+            [("https://u:t@h/", "git@h:"), ("https://u:t@other/", "https://h/"), ("https://u:t\n@h/", "https://h/")]
+        {
+            assert_eq!(helper(&rule(with, without)), None);
         }
     }
 

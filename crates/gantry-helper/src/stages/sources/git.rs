@@ -60,6 +60,7 @@ impl<'a> Git<'a> {
             template(context).map_err(|error| context.trouble("cannot write the template for repositories", &error))?;
         let config = context.layout.git_config();
         credentials::write(&config, sources, &[])
+            .and_then(|()| credentials::write_helper(&context.layout.git_helper_config(), sources))
             .map_err(|error| context.trouble("cannot write the settings for git", &error))?;
         let mut environment = variables(&context.plan, context.status);
         let mut set = |key: &str, value: &str| environment.push((key.to_owned(), SecretText(value.into())));
@@ -244,7 +245,9 @@ fn template(context: &StageContext) -> io::Result<String> {
 }
 
 fn include(layout: &Layout) -> String {
-    format!("[include]\n\tpath = {}\n", credentials::quoted(&layout.git_config().to_string_lossy()))
+    let paths = [layout.git_config(), layout.git_helper_config()];
+    let lines = paths.iter().map(|path| format!("\tpath = {}\n", credentials::quoted(&path.to_string_lossy())));
+    format!("[include]\n{}", lines.collect::<String>())
 }
 
 /// The configuration of a submodule whose git directory is there already.
