@@ -485,6 +485,31 @@ fn a_second_try_starts_from_nothing() {
     }
 }
 
+#[test]
+fn what_a_job_asks_for_in_vain_costs_no_repository() {
+    type Ask = fn(&mut Sources, Vec<String>);
+    let asks: [(&str, Ask); 4] = [
+        ("--nope", |sources, flags| sources.fetch_flags = flags),
+        ("--nope", |sources, flags| sources.clean_flags = Some(flags)),
+        ("-d", |sources, flags| sources.clean_flags = Some(flags)),
+        ("0123456789012345678901234567890123456789", |sources, mut flags| sources.sha = flags.remove(0)),
+    ];
+    for (number, (what, ask)) in asks.into_iter().enumerate() {
+        let world = World::new();
+        let (origin, sha) = repository(&world);
+        let mut sources = sources(&url(&origin), &sha);
+        ask(&mut sources, vec![what.to_owned()]);
+        let plan = plan(&world, sources, "true");
+        fs::create_dir_all(world.path("/builds/g")).unwrap();
+        git(&world.path("/builds/g"), &["clone", "-q", &url(&origin), "p"]);
+        let kept = world.path("/builds/g/p/.git/objects/kept");
+        fs::write(&kept, "").unwrap();
+        let (closed, log) = world.run(plan);
+        assert!(!closed.verdict.success && kept.exists(), "{number}: {log}");
+        assert!(!log.contains("starting without it"), "{number}: {log}");
+    }
+}
+
 /// What an earlier job may leave where the builds directory lasts: how it is made below `p`, the
 /// project's directory.
 const PLANTS: [(&str, &str); 20] = [

@@ -227,9 +227,10 @@ fn last<'e>(environment: &'e [(String, SecretText)], key: &str) -> Option<&'e st
 const USAGE: i32 = 129;
 
 /// Whether a failure is git's own word about what it was asked for. A git that could not be
-/// started, or not be loaded, says nothing of that.
+/// started, or not be loaded, says nothing of that, and neither does one that was asked for
+/// something that it does not know.
 pub(super) fn has_judged(ending: &Ending) -> bool {
-    matches!(ending, Ending::StageFailed { exit_code, .. } if *exit_code != COMMAND_NOT_FOUND)
+    matches!(ending, Ending::StageFailed { exit_code, .. } if ![COMMAND_NOT_FOUND, USAGE].contains(exit_code))
 }
 
 /// Directory with the configuration of new repositories.

@@ -226,20 +226,31 @@ async fn checkout(
         removed.map_err(|error| Failed::elsewhere(context.trouble("cannot remove git's index", &error)))?;
     }
     let checkout = ["-c", "submodule.recurse=false", "checkout", "-f", "-q", &sources.sha];
-    git.must(&checkout).await.map_err(Failed::here)?;
+    if let Err(ending) = git.must(&checkout).await {
+        let is_absent = found.repository && is_absent(git, &sources.sha).await.map_err(Failed::elsewhere)?;
+        return Err(if is_absent { Failed::elsewhere(ending) } else { Failed::here(ending) });
+    }
     if found.files && has_submodules(sources) && modules::secure(context, git).await.map_err(Failed::elsewhere)? {
         git.must(&checkout).await.map_err(Failed::here)?;
     }
     if let Some(flags) = sources.clean_flags.as_ref().filter(|flags| !flags.is_empty()) {
         let mut clean = vec!["clean"];
         clean.extend(flags.iter().map(String::as_str));
-        git.must(&clean).await.map_err(Failed::here)?;
+        // The checkout has shown that the repository can be used.
+        git.must(&clean).await.map_err(Failed::elsewhere)?;
     }
     if sources.lfs && git.has_lfs().await.map_err(Failed::elsewhere)? {
         git.must(&["lfs", "pull"]).await.map_err(Failed::elsewhere)?;
         context.outlet.plain("").await;
     }
     Ok(())
+}
+
+/// Whether the remote is what lacks a commit: it has just been asked for what it has, and of that
+/// nothing is missing here.
+async fn is_absent(git: &Git<'_>, sha: &str) -> Result<bool, Ending> {
+    let is_here = git.succeeds(&["cat-file", "-e", &format!("{sha}^{{commit}}")]).await?;
+    Ok(!is_here && git.succeeds(&["rev-list", "--quiet", "--objects", "--exclude-promisor-objects", "--all"]).await?)
 }
 
 /// Whether the index, which an earlier job has left, keeps git from looking at some files of the
