@@ -77,7 +77,7 @@ fn a_shallow_fetch_gives_exactly_the_commit() {
     let (closed, log) = world.run(plan);
     assert!(closed.verdict.success, "{log}");
     for text in [
-        "\x1b[32;1mFetching changes with git depth set to 1...\x1b[0;m\n",
+        "\x1b[32;1mGitaly correlation ID: 1\x1b[0;m\n\x1b[32;1mFetching changes with git depth set to 1...\x1b[0;m\n",
         "\x1b[32;1mCreated fresh repository.\x1b[0;m\n",
         &format!("\x1b[32;1mChecking out {} as detached HEAD (ref is main)...\x1b[0;m\n", &sha[..8]),
         "\x1b[32;1mSkipping Git submodules setup\x1b[0;m\n",

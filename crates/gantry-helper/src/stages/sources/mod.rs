@@ -27,6 +27,9 @@ use crate::event::StageEvent;
 use crate::tasks;
 use crate::trees;
 
+/// The header by which Gitaly's log knows the job.
+const CORRELATION: &str = "X-Gitaly-Correlation-ID: ";
+
 /// Whether submodules are wanted.
 fn has_submodules(sources: &Sources) -> bool {
     sources.submodules.strategy != SubmoduleStrategy::None
@@ -67,6 +70,9 @@ async fn get(context: &StageContext, sources: &Sources) -> Result<(), Ending> {
     if sources.strategy == GitStrategy::Clone {
         empty_project_dir(context).await?;
         found = EarlierClone::default();
+    }
+    for id in sources.http_headers.iter().filter_map(|header| header.strip_prefix(CORRELATION)) {
+        context.outlet.notice(&format!("Gitaly correlation ID: {id}")).await;
     }
     match fetch_and_check_out(context, &git, sources, &found).await {
         Err(Failed { ending, is_here: true }) if found.repository => {
