@@ -58,7 +58,7 @@ pub(crate) fn read(variables: &Variables, allow_git_fetch: bool, timeout: Durati
         lfs: !reader.bool("GIT_LFS_SKIP_SMUDGE", false),
         submodule_strategy: if has_git { reader.submodule_strategy() } else { Ok(SubmoduleStrategy::None) },
         submodule_paths: reader.submodule_paths(),
-        submodule_depth: reader.text("GIT_SUBMODULE_DEPTH").and_then(|depth| depth.parse().ok()),
+        submodule_depth: reader.depth("GIT_SUBMODULE_DEPTH"),
         submodule_update_flags: reader.words("GIT_SUBMODULE_UPDATE_FLAGS"),
         submodule_force_https: reader.bool("GIT_SUBMODULE_FORCE_HTTPS", false),
         debug_trace: reader.bool("CI_DEBUG_TRACE", false),
@@ -139,6 +139,16 @@ impl Reader<'_> {
             self.warnings.push(format!("{key}: number of attempts out of the range [1, 10], clamping to: {clamped}"));
         }
         u32::try_from(clamped).unwrap_or(1)
+    }
+
+    /// How many commits are fetched; 0 for all of them.
+    fn depth(&mut self, key: &str) -> Option<u32> {
+        let text = self.text(key)?;
+        let Ok(number) = text.parse::<i64>() else {
+            self.warnings.push(format!("{key}: expected int got {text:?}, using the job's GIT_DEPTH"));
+            return None;
+        };
+        Some(u32::try_from(number.max(0)).unwrap_or(u32::MAX))
     }
 
     fn minutes(&mut self, key: &str, default: u64) -> Duration {
@@ -267,6 +277,7 @@ mod tests {
         let job = variables(&[
             ("GIT_STRATEGY", "copy"),
             ("GIT_CHECKOUT", "maybe"),
+            ("GIT_SUBMODULE_DEPTH", "x"),
             ("GET_SOURCES_ATTEMPTS", "99"),
             ("ARTIFACT_DOWNLOAD_ATTEMPTS", "x"),
             ("RUNNER_SCRIPT_TIMEOUT", "soon"),
@@ -276,6 +287,16 @@ mod tests {
         assert_eq!(settings.git_strategy, GitStrategy::Clone);
         assert_eq!(settings.get_sources_attempts, 10);
         insta::assert_snapshot!(settings.warnings.join("\n"));
+    }
+
+    #[test]
+    fn depths_of_submodules() {
+        for (text, depth) in
+            [("", None), ("3", Some(3)), ("0", Some(0)), ("-1", Some(0)), ("9999999999", Some(u32::MAX))]
+        {
+            let settings = read(&variables(&[("GIT_SUBMODULE_DEPTH", text)]), true, Duration::from_secs(3600));
+            assert_eq!((settings.submodule_depth, settings.warnings), (depth, Vec::new()), "{text}");
+        }
     }
 
     #[test]
