@@ -49,6 +49,8 @@ pub(crate) fn read(variables: &Variables, allow_git_fetch: bool, timeout: Durati
     let mut reader = Reader { variables, warnings: Vec::new() };
     let git_strategy = reader.git_strategy(allow_git_fetch);
     let has_git = matches!(git_strategy, GitStrategy::Clone | GitStrategy::Fetch);
+    let submodule_strategy = if has_git { reader.submodule_strategy() } else { Ok(SubmoduleStrategy::None) };
+    let has_submodules = submodule_strategy != Ok(SubmoduleStrategy::None);
     JobSettings {
         git_strategy,
         git_checkout: reader.bool("GIT_CHECKOUT", true) && has_git,
@@ -56,8 +58,8 @@ pub(crate) fn read(variables: &Variables, allow_git_fetch: bool, timeout: Durati
         fetch_flags: reader.flags("GIT_FETCH_EXTRA_FLAGS", &["--prune", "--quiet"]).unwrap_or_default(),
         clone_flags: reader.words("GIT_CLONE_EXTRA_FLAGS"),
         lfs: !reader.bool("GIT_LFS_SKIP_SMUDGE", false),
-        submodule_strategy: if has_git { reader.submodule_strategy() } else { Ok(SubmoduleStrategy::None) },
-        submodule_paths: reader.submodule_paths(),
+        submodule_strategy,
+        submodule_paths: if has_submodules { reader.submodule_paths() } else { Ok(Vec::new()) },
         submodule_depth: reader.depth("GIT_SUBMODULE_DEPTH"),
         submodule_update_flags: reader.words("GIT_SUBMODULE_UPDATE_FLAGS"),
         submodule_force_https: reader.bool("GIT_SUBMODULE_FORCE_HTTPS", false),
@@ -296,6 +298,25 @@ mod tests {
         {
             let settings = read(&variables(&[("GIT_SUBMODULE_DEPTH", text)]), true, Duration::from_secs(3600));
             assert_eq!((settings.submodule_depth, settings.warnings), (depth, Vec::new()), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_of_submodules_matter_where_submodules_do() {
+        for (git, submodules, is_wrong) in [
+            ("fetch", "normal", true),
+            ("fetch", "none", false),
+            ("fetch", "", false),
+            ("none", "recursive", false),
+            ("empty", "recursive", false),
+        ] {
+            let job = variables(&[
+                ("GIT_STRATEGY", git),
+                ("GIT_SUBMODULE_STRATEGY", submodules),
+                ("GIT_SUBMODULE_PATHS", ":(exclude) a"),
+            ]);
+            let settings = read(&job, true, Duration::from_secs(3600));
+            assert_eq!(settings.submodule_paths.is_err(), is_wrong, "{git} {submodules}");
         }
     }
 

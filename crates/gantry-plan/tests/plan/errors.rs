@@ -82,7 +82,11 @@ fn jobs_and_settings_that_do_not_fit() {
         ("user not on the list", kubernetes("allowed_users = [\"1001\"]"), user("1000")),
         ("alias", String::new(), json!({"services": [{"name": "redis", "alias": "Data_Base"}]})),
         ("submodule strategy", String::new(), json!({"variables": [variable("GIT_SUBMODULE_STRATEGY", "all")]})),
-        ("submodule paths", String::new(), json!({"variables": [variable("GIT_SUBMODULE_PATHS", ":(exclude) x")]})),
+        (
+            "submodule paths",
+            String::new(),
+            json!({"variables": [variable("GIT_SUBMODULE_STRATEGY", "normal"), variable("GIT_SUBMODULE_PATHS", ":(exclude) x")]}),
+        ),
         ("native steps", String::new(), json!({"run": "[{\"name\":\"x\"}]"})),
         ("a patch that is none", format!("{PATCHES}patch = \"- a\"\n"), json!({})),
         ("a patch that does not fit", format!("{PATCHES}patch = \"containers: [{{image: x}}]\"\n"), json!({})),
