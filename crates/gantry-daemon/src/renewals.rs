@@ -201,8 +201,8 @@ impl Renewals {
         self.tasks.wait().await;
     }
 
-    /// Writes what the file does not hold yet, whenever it was tried last: this process ends, and is
-    /// the only one that knows it.
+    /// Writes what the file does not hold yet, whenever it was tried last: this process ends, and
+    /// is the only one that knows it.
     pub(crate) fn leave(&self, metrics: &Metrics) {
         self.save_again(metrics, Instant::now() + SAVE_PAUSE);
         if self.with(|state| state.is_busy) {
@@ -242,7 +242,7 @@ impl Renewals {
         });
         for (old, token, is_back) in due {
             let saved = config_write::keep_token(&self.file, &old, &token);
-            // The file may have got the new token meanwhile, or be back only in what was read of it.
+            // The file may have the new token by now, or be back only in what was read of it.
             let is_gone = matches!(saved, Err(KeepError::Gone { .. }));
             let save_at = if is_back && is_gone { None } else { self.save_at(&saved, metrics) };
             match &saved {

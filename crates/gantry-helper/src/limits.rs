@@ -77,9 +77,9 @@ pub(crate) const CAUSE_OF_DEATH: Duration = Duration::from_secs(10);
 /// counts as lost.
 pub(crate) const KILL_ANSWER: Duration = Duration::from_secs(10);
 
-/// Which part of what is left of a job the grace of a kill may take at most, as a divisor: a quarter
-/// is all of a usual grace in a job that has two minutes left, and leaves the rest to `after_script`
-/// in one that has less.
+/// Which part of what is left of a job the grace of a kill may take at most, as a divisor: a
+/// quarter is all of a usual grace in a job that has two minutes left, and leaves the rest to
+/// `after_script` in one that has less.
 pub(crate) const GRACE_SHARE: u32 = 4;
 
 /// How often the shim looks for processes that others have started while it signalled those it had

@@ -47,9 +47,9 @@ struct Inner {
 impl Cluster {
     /// Prepares to talk to the API server that `access` describes. Reads files (certificates,
     /// tokens, a kubeconfig), and runs the plugin that a kubeconfig has its credentials from, for
-    /// at most [`crate::limits::PLUGIN`]; sends nothing. `selector` is the label selector of the pods that
-    /// will be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`] should match
-    /// it, others cost a look-up each.
+    /// at most [`crate::limits::PLUGIN`]; sends nothing. `selector` is the label selector of the
+    /// pods that will be watched, such as `gantry.dev/fleet=a`; pods of [`Cluster::watch_pod`]
+    /// should match it, others cost a look-up each.
     pub async fn connect(access: Access, namespace: String, selector: String) -> Result<(Self, Driver), ConnectError> {
         let (client, target) = renewal::client(access).await?;
         Ok(Self::assemble(client, target, namespace, selector))

@@ -17,7 +17,8 @@ use crate::stages::temporary;
 /// (GitLab Runner 19.4).
 pub(crate) const GITLAB_ENV: &str = "gitlab_runner_env";
 
-/// Lines of that file whose numbers are shown: who has written more of one kind finds them by those.
+/// Lines of that file whose numbers are shown: who has written more of one kind finds them by
+/// those.
 const SHOWN_LINES: usize = 5;
 
 /// The plan's variables as every stage sees them, without what earlier scripts have added.
