@@ -355,6 +355,36 @@ fn nothing_that_an_earlier_job_left_in_a_submodule_runs() {
 }
 
 #[test]
+fn what_a_job_asks_of_submodules_in_vain_costs_none() {
+    for (flags, paths) in [("--nope", ""), ("--depth=x", ""), ("", "nowhere")] {
+        let world = World::new();
+        let (origin, _) = repository(&world);
+        let outer = world.path("/outer");
+        fs::create_dir_all(&outer).unwrap();
+        git(&outer, &["init", "-q", "-b", "main"]);
+        git(&outer, &["submodule", "add", "-q", &url(&origin), "inner"]);
+        git(&outer, &["commit", "-q", "-m", "x"]);
+        let sha = git(&outer, &["rev-parse", "HEAD"]);
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+        let (update_flags, paths) = (words(flags), words(paths));
+        let submodules =
+            Submodules { strategy: SubmoduleStrategy::Normal, update_flags, paths, ..Submodules::default() };
+        let mut plan = plan(&world, Sources { submodules, ..sources(&url(&outer), &sha) }, "true");
+        plan.environment = [("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")]
+            .map(|(key, value)| variable(&format!("GIT_CONFIG_{key}"), value))
+            .into();
+        fs::create_dir_all(world.path("/builds/g")).unwrap();
+        let clone = ["-c", "protocol.file.allow=always", "clone", "-q", "--recursive", &url(&outer), "p"];
+        git(&world.path("/builds/g"), &clone);
+        let kept = world.path("/builds/g/p/.git/modules/inner/objects/kept");
+        fs::write(&kept, "").unwrap();
+        let (closed, log) = world.run(plan);
+        assert!(!closed.verdict.success && kept.exists(), "{flags}: {log}");
+        assert!(!log.contains("of the submodules is removed"), "{flags}: {log}");
+    }
+}
+
+#[test]
 fn the_token_opens_submodules_too() {
     for (strategy, text) in [
         (SubmoduleStrategy::Recursive, "env -i PATH=\"$PATH\" git -C inner fetch -q origin main || exit 7"),

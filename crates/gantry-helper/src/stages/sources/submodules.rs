@@ -33,7 +33,7 @@ pub(super) async fn update(
     } else {
         context.outlet.warning("Updating submodules failed. Retrying...").await;
         let second = second_try(git, &calls).await?;
-        if second.is_err() && is_lasting {
+        if second.is_err() && is_lasting && can_be_done(context, git, &calls).await? {
             context.outlet.warning("What an earlier job has left of the submodules is removed. Retrying...").await;
             remove_all(context, git).await?;
             second_try(git, &calls).await??;
@@ -84,6 +84,20 @@ fn again(result: Result<(), Ending>) -> Result<Tried, Ending> {
         Err(ending) if !has_judged(&ending) => Err(ending),
         result => Ok(result),
     }
+}
+
+/// Whether git understands the job's flags, and there is a submodule at each of its paths. What is
+/// here already has no part in that: the flags are tried where there are no submodules.
+async fn can_be_done(context: &StageContext, git: &Git<'_>, calls: &Calls<'_>) -> Result<bool, Ending> {
+    let paths = calls.paths();
+    if !paths.is_empty() && !git.succeeds(&[vec!["ls-files", "--error-unmatch"], paths].concat()).await? {
+        return Ok(false);
+    }
+    let empty = context.layout.agent_dir().join("git-empty");
+    let empty = empty.to_string_lossy();
+    let flags = calls.sources.submodules.update_flags.iter().map(String::as_str);
+    let update: Vec<&str> = ["-C", &empty, "submodule", "update", "--init"].into_iter().chain(flags).collect();
+    Ok(!git.succeeds(&["init", &empty]).await? || git.succeeds(&update).await?)
 }
 
 /// Leaves nothing of the submodules but their entries in the project's configuration.
