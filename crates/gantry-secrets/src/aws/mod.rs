@@ -27,6 +27,9 @@ const STS: &str = "AWS token service";
 /// Longest name of a session that AWS takes.
 const SESSION_NAME: usize = 64;
 
+/// Longest part of a host's name.
+const LONGEST_REGION: usize = 63;
+
 /// The name of a session where nobody says another (GitLab Runner 19.4).
 const USUAL_SESSION: &str = "${CI_JOB_ID}-${CI_PROJECT_ID}-${CI_SERVER_HOST}";
 
@@ -74,6 +77,11 @@ impl Aws {
         let region = region.ok_or_else(|| {
             SecretError::Settings(format!("{WHO}: there is no region: set `region` of the secret, or AWS_REGION"))
         })?;
+        // It is a part of the host that gets keys and tokens, and a job may name it.
+        if !is_region(&region) {
+            let what = format!("{WHO}: {region:?} is no region: those are like eu-west-1");
+            return Err(SecretError::Settings(what));
+        }
         let keys = self.keys(world, &region).await?;
         let body = service.body(&self.secret_id, &self.version_id, &self.version_stage);
         let url = endpoint(world, service.variable(), service.host(), &region);
@@ -89,11 +97,9 @@ impl Aws {
         let wish = "the read of the secret";
         let question = Question { who: service.who(), wish, method: Method::POST, url, headers, body: call.body };
         let answer = question.any(world).await?;
-        if service.is_missing(&answer.text) {
-            return Err(self.missing());
-        }
         if !answer.status.is_success() {
-            return Err(question.refused(&answer));
+            let is_missing = service.is_missing(&answer.text);
+            return Err(if is_missing { self.missing() } else { question.refused(&answer) });
         }
         let answer: Value = serde_json::from_str(&answer.text).map_err(|_| question.odd("it is not JSON"))?;
         let text = service.value(&answer).ok_or_else(|| question.odd("the secret is no text"))?;
@@ -189,6 +195,12 @@ impl Store for Aws {
     }
 }
 
+/// Whether this can be the name of a region, and nothing but a name.
+fn is_region(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=LONGEST_REGION).contains(&text.len()) && text.bytes().all(is_part)
+}
+
 /// Where a service is: the variables of Amazon's own kits come first.
 fn endpoint(world: &World, variable: &str, service: &str, region: &str) -> String {
     let own = world.get(&format!("AWS_ENDPOINT_URL_{variable}")).or_else(|| world.get("AWS_ENDPOINT_URL"));
@@ -279,6 +291,30 @@ mod tests {
         );
         assert!(fetch(&missing, &secret(&json!({}))).await.unwrap_err().is_missing());
     }
+    /// Keys and tokens of the runner go to no host that a job has made up.
+    #[tokio::test]
+    async fn a_region_is_a_name() {
+        let own = Stub::new(&[]).variables(&[("AWS_ACCESS_KEY_ID", "OWN"), ("AWS_SECRET_ACCESS_KEY", "k")]);
+        for region in
+            ["evil.test/x", "evil.test#", "evil.test?", "x@evil.test", "evil.test:1", "EU", "a".repeat(64).as_str()]
+        {
+            let arn = format!("arn:aws:secretsmanager:{region}:1:secret:y");
+            for more in [json!({"server": {"region": region}}), json!({"secret_id": arn, "server": {}})] {
+                let error = fetch(&own, &secret(&more)).await.unwrap_err().to_string();
+                assert!(error.contains("is no region"), "{region}: {error}");
+            }
+        }
+        assert!(is_region("us-gov-west-1") && is_region("cn-north-1"));
+    }
+
+    #[tokio::test]
+    async fn what_a_secret_says_is_not_what_the_answer_says() {
+        let read = "POST https://secretsmanager.eu-west-1.amazonaws.com/";
+        let stub = aws().answers(read, 200, r#"{"SecretString": "look for ResourceNotFoundException"}"#);
+        let text = fetch(&stub, &secret(&json!({"field": ""}))).await.unwrap();
+        assert_eq!(text.expose(), "look for ResourceNotFoundException");
+    }
+
     #[tokio::test]
     async fn a_parameter_by_its_arn() {
         let arn = "arn:aws:ssm:eu-central-1:1:parameter/prod/db";
