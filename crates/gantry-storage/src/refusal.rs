@@ -105,7 +105,10 @@ fn help(code: &str, wish: Wish) -> Option<&'static str> {
         "InvalidToken" => {
             "it does not know the session token of the runner: SessionToken belongs to other keys, or has ended"
         }
-        "ExpiredToken" => "the runner's temporary keys have ended: SessionToken has to be renewed, or the role",
+        "ExpiredToken" => {
+            "the runner's temporary keys have ended: SessionToken has to be renewed; those of a role are made when the job begins, \
+             and are good for an hour"
+        }
         "RequestTimeTooSkewed" | "RequestNotReadyYet" | "RequestNotYetValid" => {
             "its clock and that of the runner differ: set the clock of the machine that the runner is on"
         }

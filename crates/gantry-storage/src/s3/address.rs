@@ -80,14 +80,14 @@ pub(super) fn amazon_domain(region: &str) -> &'static str {
     if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
 }
 
-/// Asks the store for the bucket's region. Whatever goes wrong, the usual one is tried: requests
-/// then say what is wrong with it.
+/// Asks the store for the bucket's region; nothing if it cannot say so now. Where it refuses to, the
+/// usual one is tried: requests then say what is wrong with it.
 pub(super) async fn find_region(
     settings: &S3Settings,
     credentials: &Credentials,
     world: &World,
     now: Timestamp,
-) -> String {
+) -> Option<String> {
     let settings = S3Settings { path_style: Some(true), accelerate: false, dual_stack: false, ..settings.clone() };
     let address = Address::of(&settings, USUAL_REGION);
     let path = address.path("");
@@ -100,16 +100,17 @@ pub(super) async fn find_region(
         Err(error) => {
             let error = gantry_core::error_chain::chain(&error);
             tracing::warn!(bucket = settings.bucket, "the region of the cache bucket is not known: {error}");
-            return USUAL_REGION.to_owned();
+            return None;
         }
     };
     let header = answer.headers.get("x-amz-bucket-region").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let constraint = element(&answer.text, "LocationConstraint").filter(|_| answer.status.is_success());
     let named = header.or(constraint).or_else(|| element(&answer.text, "Region"));
     match named.as_deref().map(str::trim) {
-        None | Some("") => USUAL_REGION.to_owned(),
-        Some("EU") => "eu-west-1".to_owned(),
-        Some(region) => region.to_owned(),
+        None | Some("") if answer.status.is_server_error() => None,
+        None | Some("") => Some(USUAL_REGION.to_owned()),
+        Some("EU") => Some("eu-west-1".to_owned()),
+        Some(region) => Some(region.to_owned()),
     }
 }
 

@@ -205,12 +205,15 @@ impl Bucket {
         headers
     }
 
-    /// The region of the bucket: as set, else as the store says, once.
+    /// The region of the bucket: as set, else as the store says, once it has said something.
     async fn region(&self, credentials: &Credentials, now: Timestamp) -> &str {
         if let Some(region) = &self.settings.region {
             return region;
         }
-        self.region.get_or_init(|| address::find_region(&self.settings, credentials, &self.world, now)).await
+        let found = || async {
+            address::find_region(&self.settings, credentials, &self.world, now).await.ok_or(address::USUAL_REGION)
+        };
+        self.region.get_or_try_init(found).await.map_or_else(|usual| usual, String::as_str)
     }
 }
 
