@@ -97,7 +97,7 @@ pub(crate) struct Ports {
 pub(crate) fn ports((container, image): (&str, &str), spec: &Image, variables: &Variables) -> Ports {
     let own = spec.variables.iter().rfind(|variable| variable.key == HEALTHCHECK);
     let named = own.map(|variable| (Source::Service, expanded(variables, variable)));
-    let named = named.or_else(|| Some((Source::Job, variables.get(HEALTHCHECK)?.to_owned())));
+    let named = named.or_else(|| Some((Source::Job, expanded(variables, variables.find(HEALTHCHECK)?))));
     if let Some((source, text)) = named.filter(|(_, text)| !text.trim().is_empty()) {
         let words = text.split([' ', ',']).filter(|word| !word.is_empty());
         let read: Result<Vec<u16>, _> = words.map(str::parse).collect();
@@ -136,8 +136,7 @@ fn known(image: &str, spec: &Image, variables: &Variables) -> &'static [u16] {
     }
     let ports: &[u16] = KNOWN.iter().find(|(known, _)| *known == name).map_or(&[], |(_, ports)| ports);
     let own = spec.variables.iter().rfind(|variable| variable.key == PGPORT);
-    let elsewhere =
-        own.map(|variable| expanded(variables, variable)).or_else(|| variables.get(PGPORT).map(str::to_owned));
+    let elsewhere = own.or_else(|| variables.find(PGPORT)).map(|variable| expanded(variables, variable));
     match elsewhere {
         Some(port) if ports == POSTGRES && port != "5432" => &[],
         _ => ports,
@@ -219,6 +218,8 @@ mod tests {
         assert_eq!(of("redis:7", &[], port, &[]), named(&[7000]));
         assert_eq!(of("x", &[], &[("HEALTHCHECK_TCP_PORT", "$P, 81")], &[("P", "80")]), named(&[80, 81]));
         assert_eq!(of("x", &[], &[], port), Ports { source: Source::Job, ..named(&[7000]) });
+        let of_job = of("x", &[], &[], &[("HEALTHCHECK_TCP_PORT", "$P"), ("P", "7000")]);
+        assert_eq!(of_job, Ports { source: Source::Job, ..named(&[7000]) });
         let wrong = of("redis:7", &[], &[("HEALTHCHECK_TCP_PORT", "http")], &[]);
         assert!(wrong.list.is_empty() && wrong.warning.is_some_and(|warning| warning.contains("\"http\"")));
     }

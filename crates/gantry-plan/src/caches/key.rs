@@ -55,8 +55,10 @@ pub(crate) fn default_key(job: &str, git_ref: &str) -> String {
 }
 
 /// Whether a key would read the cache of protected branches: GitLab marks those with this ending.
+/// So does one that becomes such a name.
 pub(crate) fn is_protected(key: &str) -> bool {
-    key.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).ends_with("-protected")
+    let is = |key: &str| key.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).ends_with("-protected");
+    is(key) || is(&sanitized(key))
 }
 
 /// Most of a key that can name an object, whose whole name may have 1024 bytes, and of a part of
@@ -161,7 +163,9 @@ mod tests {
 
     #[test]
     fn keys_of_protected_branches_are_seen_through() {
-        for key in ["x-protected", "x-protected.", "x-protected . "] {
+        for key in
+            ["x-protected", "x-protected.", "x-protected . ", "x-protected/", "x-protected%2F.", "x-protected/y/.."]
+        {
             assert!(is_protected(key), "{key}");
         }
         assert!(!is_protected("x-non_protected") && !is_protected("-protected-x"));
