@@ -18,7 +18,9 @@ pub(super) fn run(flags: &Flags) -> Result<ExitCode, Fatal> {
     // Without ports it is one of the services that a linked container has.
     let is_linked = ports.is_empty();
     if is_linked {
-        for (name, value) in std::env::vars() {
+        let texts =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        for (name, value) in texts {
             if name.ends_with("_TCP_ADDR") {
                 host = value;
             } else if name.ends_with("_TCP_PORT") {

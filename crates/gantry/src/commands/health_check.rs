@@ -3,16 +3,16 @@
 //! of GitLab Runner 19.4 is called.
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use gantry_core::go_duration;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::commands::runtime;
+use crate::commands::{runtime, texts_of_environment};
 use crate::exit_status;
 
 /// How long one connection may take to come about, and the pause between two tries (GitLab Runner
@@ -46,7 +46,7 @@ struct AwaitedPorts {
 
 /// Waits.
 pub(crate) fn main(args: &HealthCheckArgs) -> anyhow::Result<ExitCode> {
-    let wanted = wanted(&args.ports, std::env::vars())?;
+    let wanted = wanted(&args.ports, texts_of_environment())?;
     let limit = args.timeout;
     runtime()?.block_on(async {
         let waiting = wait(wanted);
@@ -87,7 +87,7 @@ async fn wait(mut wanted: AwaitedPorts) -> anyhow::Result<ExitCode> {
         let mut closed = Vec::new();
         for (host, port) in std::mem::take(&mut wanted.places) {
             let begun = Instant::now();
-            match tokio::task::block_in_place(|| dial(&host, &port)) {
+            match dial(&host, &port).await {
                 Ok(()) => {
                     tracing::info!("{host}:{port} is open after {} ms", begun.elapsed().as_millis());
                     if wanted.any {
@@ -112,16 +112,10 @@ async fn wait(mut wanted: AwaitedPorts) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn dial(host: &str, port: &str) -> io::Result<()> {
+async fn dial(host: &str, port: &str) -> io::Result<()> {
     let port: u16 = port.parse().map_err(|_| io::Error::other(format!("{port:?} is not a port")))?;
-    let mut last = io::Error::other("the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, DIAL) {
-            Ok(_) => return Ok(()),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    let connected = tokio::time::timeout(DIAL, TcpStream::connect((host, port))).await;
+    connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map(drop)
 }
 
 #[cfg(test)]

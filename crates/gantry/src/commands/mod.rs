@@ -79,6 +79,11 @@ pub(crate) async fn interrupted() {
     }
 }
 
+/// The variables of this process that are text.
+pub(crate) fn texts_of_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 /// After an interrupt, how long to wait for GitLab's answer to what it may have done already.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 

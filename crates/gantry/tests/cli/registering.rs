@@ -165,6 +165,19 @@ async fn a_runner_that_cannot_be_saved_is_removed_again() {
     assert_eq!(home.config_text(), "# mine\n");
 }
 
+/// A token of a runner that was registered before is only verified, so nothing of it is undone.
+#[tokio::test]
+async fn a_runner_that_was_there_before_stays() {
+    let (gitlab, home) = (GitLab::start().await, Home::new());
+    home.gantry(&with_registration_token(&gitlab, REGISTRATION_TOKEN)).await.succeeded(&[]);
+    let settings = gantry_config::load(&home.config_text(), &|_| None).expect("a configuration").settings;
+    let token = settings.runners[0].token.expose();
+    let other = Home::new();
+    let args = ["register", "--non-interactive", "--url", &gitlab.url, "--token", token, "--executor", "kubernetes"];
+    other.without_space(&args).await.failed(&["as it was before", "cannot be written"]);
+    assert!(gitlab.runner("kubernetes-runner").await.is_some());
+}
+
 #[tokio::test]
 async fn dead_runners_are_found_and_removed() {
     let (gitlab, home) = (GitLab::start().await, Home::new());

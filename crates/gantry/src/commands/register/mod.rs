@@ -30,7 +30,7 @@ use self::token::{Manager, TokenKind};
 use self::values::Settings;
 use crate::commands::coordinator::{self, TlsFiles};
 use crate::commands::runner_file::{self, RunnerFile, env};
-use crate::commands::{config_path, even_if_interrupted, runtime};
+use crate::commands::{config_path, even_if_interrupted, runtime, texts_of_environment};
 use crate::go_arguments;
 
 /// Variable of third-party images that means `concurrent` (no variable of the reference).
@@ -68,7 +68,7 @@ pub(crate) fn main(args: &RegisterArgs) -> anyhow::Result<ExitCode> {
     if is_there {
         tracing::warn!("{} has a runner with this token already; another entry is added", parts.path.display());
     }
-    runtime()?.block_on(parts.register(&client, &way, &system_id, &info))
+    runtime()?.block_on(parts.register(&client, (&way, is_there), &system_id, &info))
 }
 
 /// A registration that lacks nothing but GitLab's answer.
@@ -146,7 +146,7 @@ impl Parts {
     async fn register(
         &self,
         client: &Client,
-        way: &TokenKind,
+        (way, is_there): (&TokenKind, bool),
         system_id: &str,
         info: &RunnerInfo,
     ) -> anyhow::Result<ExitCode> {
@@ -177,6 +177,9 @@ impl Parts {
             Err(error) if self.settings.flag("leave-runner", false) => {
                 Err(error.context("the runner is in GitLab, and was left there, but not in the configuration"))
             }
+            Err(error) if !way.makes(is_there) => {
+                Err(error.context("the runner is in GitLab as it was before, but not in the configuration"))
+            }
             Err(error) => match coordinator::unregister(client, &registered.token, system_id).await {
                 Ok(()) => Err(error.context("the runner was not registered")),
                 Err(undo) => {
@@ -201,11 +204,6 @@ impl Parts {
         let text = entry::appended(&existing, &self.entry(&identity)?)?;
         runner_file::save(&self.path, &text)
     }
-}
-
-/// The variables of this process that are text.
-fn texts_of_environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn warn_about_arguments(args: &RegisterArgs) {

@@ -27,6 +27,16 @@ impl TokenKind {
         }
     }
 
+    /// Whether GitLab has made something that was not there before, and that can be undone.
+    pub(super) fn makes(&self, is_there: bool) -> bool {
+        match self {
+            Self::RegistrationToken(_) => true,
+            // A manager of the runner, unless another entry has made it.
+            Self::Created(_) => !is_there,
+            Self::Existing(_) => false,
+        }
+    }
+
     /// What is said when GitLab has taken it (GitLab Runner 19.4): a token that was there before is
     /// only verified.
     pub(super) fn succeeded(&self) -> &'static str {
