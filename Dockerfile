@@ -29,8 +29,9 @@ ARG SOURCE_DATE_EPOCH
 COPY . .
 # `amd64` or `arm64`: what the image is for.
 ARG TARGETARCH
+# One after the other, where both architectures are built at once: each compiles helpers for both.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/source/target \
+    --mount=type=cache,target=/source/target,sharing=locked \
     config/images/compile "${TARGETARCH:-$(dpkg --print-architecture)}" /out
 
 FROM debian:bookworm-slim AS helper
@@ -47,11 +48,11 @@ CMD ["bash"]
 
 # The last stage is what `docker build` makes when it is told nothing.
 FROM debian:bookworm-slim AS runner
-# The day on which an account was made is a part of it.
-ARG SOURCE_DATE_EPOCH
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends bash ca-certificates dumb-init procps \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/apt /var/log/*.log
+# The day on which an account was made is a part of it.
+ARG SOURCE_DATE_EPOCH
 # In group 0, which may write the home and the place of the configuration: clusters that choose the
 # uid themselves choose that group. The names are those of GitLab's image, as command lines and
 # mounts have them; a volume over /etc/gitlab-runner keeps what `register` writes.
