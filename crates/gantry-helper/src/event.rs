@@ -85,6 +85,8 @@ pub(crate) enum StageEvent {
     Output(Bytes),
     /// A line of ours.
     Note(NoteLevel, String),
+    /// A warning about what many stages see: the log has it once.
+    WarningOnce(String),
     /// A section within the stage begins.
     SectionStart {
         /// Its name.

@@ -39,6 +39,11 @@ impl Outlet {
         self.output(format!("{text}\n").into()).await;
     }
 
+    /// A warning about what other stages see too: once for the job.
+    pub(crate) async fn warning_once(&self, text: String) {
+        self.send(StageEvent::WarningOnce(text)).await;
+    }
+
     /// A warning of the runner.
     pub async fn warning(&self, text: impl Into<String>) {
         self.send(StageEvent::Note(NoteLevel::Warning, text.into())).await;

@@ -31,7 +31,7 @@ pub(super) async fn run<T: Serialize>(context: &StageContext, work: &Work<'_, T>
     let Work { command, what, description } = work;
     let added = added_variables(&context.plan);
     for warning in added.warnings {
-        context.outlet.warning(warning).await;
+        context.outlet.warning_once(warning).await;
     }
     let child = with_variables(context, command, description, added.variables);
     let child = child.map_err(|error| context.trouble("cannot describe the work", &error))?;

@@ -35,7 +35,7 @@ pub(crate) async fn prepare(setup: ScriptSetup, layout: Layout) -> Result<Vec<(S
     let prepared = tasks::blocking(move || prepare_now(&setup, &layout)).await.and_then(|result| result);
     let (environment, warnings) = prepared.map_err(|error| trouble(&error))?;
     for warning in warnings {
-        outlet.warning(warning).await;
+        outlet.warning_once(warning).await;
     }
     Ok(environment)
 }

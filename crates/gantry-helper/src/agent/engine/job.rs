@@ -1,12 +1,12 @@
 //! The job: all of its state, its loop and its timers. What happens when is in the files beside
 //! this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_core::Ending;
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
+use gantry_core::{Ending, NoteLevel};
 use gantry_wire::frame::{Closed, Phase, State};
 use gantry_wire::plan::PodPlan;
 use gantry_wire::services::SilentService;
@@ -70,6 +70,8 @@ pub(super) struct Job {
     pub(super) partial_at: Option<Instant>,
     /// What the log of a job that is traced has shown of its variables.
     pub(super) shown: Shown,
+    /// Warnings that the log has once.
+    pub(super) warned: BTreeSet<String>,
     /// Number of the newest task; messages of older ones are void.
     pub(super) newest_task: u64,
     pub(super) closed: Option<Closed>,
@@ -192,6 +194,7 @@ impl Job {
             after_deadline: None,
             partial_at: None,
             shown: Shown::default(),
+            warned: BTreeSet::new(),
             newest_task: 0,
             closed: None,
             report_by: None,
@@ -260,6 +263,11 @@ impl Job {
         match event {
             StageEvent::Output(bytes) => self.output(&bytes),
             StageEvent::Note(level, text) => self.journal.note(level, &text),
+            StageEvent::WarningOnce(text) => {
+                if self.warned.insert(text.clone()) {
+                    self.journal.note(NoteLevel::Warning, &text);
+                }
+            }
             StageEvent::SectionStart { name, title } => self.journal.section_start(name, title),
             StageEvent::SectionEnd { name } => self.journal.section_end(name),
             StageEvent::Disk(bytes) => self.usage.disk = Some(bytes),
