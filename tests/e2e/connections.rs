@@ -175,7 +175,7 @@ async fn client_certificate(world: Rc<World>) -> anyhow::Result<()> {
     let options =
         RunnerOptions { gitlab: Some(front.url()), runner: lines.join("\n"), ..RunnerOptions::new("client-cert") };
     let runner = Runner::start(&world, &options).await?;
-    let cat = "cat $CI_SERVER_TLS_CERT_FILE; cat $CI_SERVER_TLS_KEY_FILE; echo shown; git rev-parse HEAD > out.txt";
+    let cat = "cat $CI_SERVER_TLS_CERT_FILE; cat $CI_SERVER_TLS_KEY_FILE; echo shown; cat .git/HEAD > out.txt";
     let mut job = script(&[cat]);
     job["repo"] = json!("group/project");
     job["ref"] = json!("main");
