@@ -121,8 +121,8 @@ table! {
         /// Time in which GitLab must answer an upload of artifacts.
         artifact_response_header_timeout: Duration =
             duration_or("artifact.response_header_timeout", Duration::from_mins(10));
-        /// Time between TERM and KILL when a script is stopped: at most a quarter of what is left of
-        /// the time of the job.
+        /// Time between TERM and KILL when a script is stopped: at most a quarter of what is left
+        /// of the time of the job.
         script_termination_grace_period: Duration = custom(
             "gantry.script_termination_grace_period",
             Form::Duration,

@@ -80,8 +80,8 @@ pub(super) fn amazon_domain(region: &str) -> &'static str {
     if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" }
 }
 
-/// Asks the store for the bucket's region; nothing if it cannot say so now. Where it refuses to, the
-/// usual one is tried: requests then say what is wrong with it.
+/// Asks the store for the bucket's region; nothing if it cannot say so now. Where it refuses to,
+/// the usual one is tried: requests then say what is wrong with it.
 pub(super) async fn find_region(
     settings: &S3Settings,
     credentials: &Credentials,
