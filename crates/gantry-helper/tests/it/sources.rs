@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use gantry_core::FailureReason;
 use gantry_wire::plan::{
-    Action, GitCredential, GitOptions, GitStrategy, PodPlan, Sources, SubmoduleStrategy, Submodules,
+    Action, EnvVar, GitCredential, GitOptions, GitStrategy, PodPlan, Sources, SubmoduleStrategy, Submodules,
 };
 
 use crate::http::head;
@@ -276,22 +276,32 @@ fn answer(stream: TcpStream, repositories: &[(&str, PathBuf)], others: &Others) 
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
 }
 
-#[test]
-fn submodules_come_along() {
-    let world = World::new();
-    let (origin, _) = repository(&world);
+/// A repository with another one as its submodule `inner`, and its commit.
+fn with_submodule(world: &World) -> (PathBuf, String) {
+    let (origin, _) = repository(world);
     let outer = world.path("/outer");
     fs::create_dir_all(&outer).unwrap();
     git(&outer, &["init", "-q", "-b", "main"]);
     git(&outer, &["submodule", "add", "-q", &url(&origin), "inner"]);
     git(&outer, &["commit", "-q", "-m", "x"]);
     let sha = git(&outer, &["rev-parse", "HEAD"]);
+    (outer, sha)
+}
+
+/// Git refuses local submodules unless told otherwise; a job may pass settings of its own.
+fn local_submodules() -> Vec<EnvVar> {
+    [("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")]
+        .map(|(key, value)| variable(&format!("GIT_CONFIG_{key}"), value))
+        .into()
+}
+
+#[test]
+fn submodules_come_along() {
+    let world = World::new();
+    let (outer, sha) = with_submodule(&world);
     let submodules = Submodules { strategy: SubmoduleStrategy::Recursive, depth: 1, ..Submodules::default() };
     let mut plan = plan(&world, Sources { submodules, ..sources(&url(&outer), &sha) }, "cat inner/a.txt");
-    // Git refuses local submodules unless told otherwise; a job may pass settings of its own.
-    plan.environment = [("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")]
-        .map(|(key, value)| variable(&format!("GIT_CONFIG_{key}"), value))
-        .into();
+    plan.environment = local_submodules();
     let (closed, log) = world.run(plan);
     assert!(closed.verdict.success, "{log}");
     assert!(
@@ -320,19 +330,11 @@ fn nothing_that_an_earlier_job_left_in_a_submodule_runs() {
         ("no objects", "rm -rf .git/modules/inner/objects/??"),
     ] {
         let world = World::new();
-        let (origin, _) = repository(&world);
-        let outer = world.path("/outer");
-        fs::create_dir_all(&outer).unwrap();
-        git(&outer, &["init", "-q", "-b", "main"]);
-        git(&outer, &["submodule", "add", "-q", &url(&origin), "inner"]);
-        git(&outer, &["commit", "-q", "-m", "x"]);
-        let sha = git(&outer, &["rev-parse", "HEAD"]);
+        let (outer, sha) = with_submodule(&world);
         let submodules = Submodules { strategy: SubmoduleStrategy::Recursive, ..Submodules::default() };
         let wanted = Sources { submodules, ..sources(&url(&outer), &sha) };
         let mut plan = plan(&world, wanted, "cat inner/a.txt; git -C inner status --short; git submodule status");
-        plan.environment = [("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")]
-            .map(|(key, value)| variable(&format!("GIT_CONFIG_{key}"), value))
-            .into();
+        plan.environment = local_submodules();
         fs::create_dir_all(world.path("/builds/g")).unwrap();
         let clone = ["-c", "protocol.file.allow=always", "clone", "-q", "--recursive", &url(&outer), "p"];
         git(&world.path("/builds/g"), &clone);
@@ -358,21 +360,13 @@ fn nothing_that_an_earlier_job_left_in_a_submodule_runs() {
 fn what_a_job_asks_of_submodules_in_vain_costs_none() {
     for (flags, paths) in [("--nope", ""), ("--depth=x", ""), ("", "nowhere")] {
         let world = World::new();
-        let (origin, _) = repository(&world);
-        let outer = world.path("/outer");
-        fs::create_dir_all(&outer).unwrap();
-        git(&outer, &["init", "-q", "-b", "main"]);
-        git(&outer, &["submodule", "add", "-q", &url(&origin), "inner"]);
-        git(&outer, &["commit", "-q", "-m", "x"]);
-        let sha = git(&outer, &["rev-parse", "HEAD"]);
+        let (outer, sha) = with_submodule(&world);
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
         let (update_flags, paths) = (words(flags), words(paths));
         let submodules =
             Submodules { strategy: SubmoduleStrategy::Normal, update_flags, paths, ..Submodules::default() };
         let mut plan = plan(&world, Sources { submodules, ..sources(&url(&outer), &sha) }, "true");
-        plan.environment = [("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")]
-            .map(|(key, value)| variable(&format!("GIT_CONFIG_{key}"), value))
-            .into();
+        plan.environment = local_submodules();
         fs::create_dir_all(world.path("/builds/g")).unwrap();
         let clone = ["-c", "protocol.file.allow=always", "clone", "-q", "--recursive", &url(&outer), "p"];
         git(&world.path("/builds/g"), &clone);
