@@ -1,18 +1,22 @@
 //! Options of an image for one executor each (payload key `executor_opts`). Unlike elsewhere in a
 //! payload, keys that there are not are kept: a job must not run without what it asks for.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use crate::lenient::or_default;
 
 macro_rules! options {
     ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {$(
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq)]
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
         pub struct $name {
-            $($(#[$field_meta])* pub $field: $type,)*
+            $($(#[$field_meta])* #[serde(default, deserialize_with = "or_default")] pub $field: $type,)*
             /// Keys beside these.
+            #[serde(flatten, deserialize_with = "keys")]
             pub unknown: Vec<String>,
         }
 
@@ -20,35 +24,13 @@ macro_rules! options {
             /// The keys that there are.
             pub const KEYS: &[&str] = &[$(stringify!($field)),*];
         }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Keys;
-                impl<'de> Visitor<'de> for Keys {
-                    type Value = $name;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("an object of options")
-                    }
-                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
-                        let mut options = $name::default();
-                        while let Some(key) = map.next_key::<String>()? {
-                            match key.as_str() {
-                                $(stringify!($field) => {
-                                    options.$field = map.next_value::<Option<$type>>()?.unwrap_or_default();
-                                })*
-                                _ => {
-                                    map.next_value::<IgnoredAny>()?;
-                                    options.unknown.push(key);
-                                }
-                            }
-                        }
-                        Ok(options)
-                    }
-                }
-                deserializer.deserialize_map(Keys)
-            }
-        }
     )*};
+}
+
+/// The keys of an object alone.
+#[expect(clippy::zero_sized_map_values, reason = "an object has values, and nobody wants them")]
+fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    BTreeMap::<String, IgnoredAny>::deserialize(deserializer).map(|object| object.into_keys().collect())
 }
 
 options! {
