@@ -181,8 +181,9 @@ fn runner_options(name: &str, concurrent: usize, helper: &str) -> anyhow::Result
         helper_image: helper.to_owned(),
         concurrent: u32::try_from(concurrent)?,
         log_level: "info",
-        // All images are there, as for the bare pods.
-        kubernetes: "    pull_policy = \"if-not-present\"\n".to_owned(),
+        // All images are there, as for the bare pods. Hundreds of pods that start at once on two
+        // cores take longer than the default.
+        kubernetes: format!("    pull_policy = \"if-not-present\"\n    poll_timeout = {}\n", LONG.as_secs()),
         // In KiB: more than the largest log that is measured.
         runner: "  environment = [\"GIT_STRATEGY=none\", \"FF_TIMESTAMPS=true\"]\n  output_limit = 90000\n".to_owned(),
         ..RunnerOptions::new(name)
