@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::ensure;
-use gantry_tests::store::Store;
+use gantry_tests::store::{IDENTITY, Store};
 use gantry_tests::suite::Test;
 use gantry_tests::world::script;
 use gantry_tests::{Job, Runner, RunnerOptions, World};
+use jiff::SignedDuration;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -22,6 +24,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("caches: a volume of the node keeps them", on_a_volume),
         Test::new("caches: a store keeps them, by signed requests", in_a_store),
         Test::new("caches: a store keeps large ones in parts", in_parts),
+        Test::new("caches: keys that end before a job are renewed, by the next manager too", with_keys_that_end),
         Test::new("caches: trouble with the store is named and fails no job", trouble),
         Test::new("caches: jobs that run at once share a volume", at_once),
         Test::new("caches: without a place the log says what to do", without_a_place),
@@ -137,6 +140,53 @@ async fn in_parts(world: Rc<World>) -> anyhow::Result<()> {
         ensure!(job.status == "success" && log.contains(words) && puts() == number, "{log}");
     }
     ensure!(store.unfinished() == 0, "{:?}", store.requests());
+    Ok(())
+}
+
+async fn with_keys_that_end(world: Rc<World>) -> anyhow::Result<()> {
+    const LIFE: SignedDuration = SignedDuration::from_secs(12);
+    let store = Store::start_with_role(world.cluster().host, BUCKET, (ACCESS_KEY, SECRET_KEY), LIFE).await?;
+    let identity = world.dir().join("web-identity");
+    std::fs::write(&identity, IDENTITY)?;
+    let address = store.address().to_string();
+    let environment = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/cache"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &identity.display().to_string()),
+        ("AWS_ENDPOINT_URL_STS", &format!("http://{address}")),
+    ];
+    let keys = format!("      AccessKey = \"{ACCESS_KEY}\"\n      SecretKey = \"{SECRET_KEY}\"\n");
+    let options = |name: &str, place| RunnerOptions {
+        runner: store_config(&address, SECRET_KEY).replace(&keys, "      AuthenticationType = \"iam\"\n"),
+        global:
+            "[gantry]\n  ticket_key = \"of both managers\"\n  self_report_after = \"1h\"\n  abandon_after = \"2h\"\n"
+                .to_owned(),
+        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        place,
+        ..RunnerOptions::new(name)
+    };
+    let first = Runner::start(&world, &options("cache-role", None)).await?;
+    let job = |key: &str| {
+        let mut job = script(&["mkdir deps && echo made > deps/file && echo begun", "sleep 15"]);
+        job["cache"] = json!([{"key": key, "paths": ["deps/"]}]);
+        job
+    };
+    let saved = |job: &Job, log: &str| {
+        ensure!(job.status == "success" && log.contains("Created cache") && !log.contains("ExpiredToken"), "{log}");
+        anyhow::Ok(())
+    };
+    let (ended, log) = world.run_on(&first, &job("of-one"), BOUND).await?;
+    saved(&ended, &log)?;
+    // Once for the plan, and at least twice in the fifteen seconds.
+    ensure!(store.roles_assumed() >= 3, "{} times", store.roles_assumed());
+
+    let id = world.post_job(&first, &job("of-two")).await?;
+    world.gitlab.wait_for_text(id, "\nbegun\n", BOUND).await?;
+    first.process.signal(Signal::SIGTERM)?;
+    first.process.wait(BOUND).await?;
+    let _second = Runner::start(&world, &options("cache-role-next", Some(first.place()))).await?;
+    let (ended, log) = world.ended(id, BOUND).await?;
+    saved(&ended, &log)?;
+    ensure!(store.names().len() == 2, "{:?}", store.names());
     Ok(())
 }
 

@@ -43,6 +43,8 @@ pub struct RunnerOptions {
     pub place: Option<RunnerPlacement>,
     /// The program, when it is not the world's.
     pub program: Option<PathBuf>,
+    /// Variables of its process.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Where a runner's pods are, with whose rights they are made, and which jobs come to it.
@@ -72,6 +74,7 @@ impl RunnerOptions {
             ca_pem: None,
             place: None,
             program: None,
+            environment: Vec::new(),
         }
     }
 }
@@ -92,7 +95,16 @@ pub struct Runner {
     /// Where its metrics server listens.
     pub address: SocketAddr,
     program: PathBuf,
+    environment: Vec<(String, String)>,
     http: reqwest::Client,
+}
+
+/// What a process of a runner is started with.
+struct Life<'a> {
+    program: &'a Path,
+    config: &'a Path,
+    environment: &'a [(String, String)],
+    log_level: &'a str,
 }
 
 impl Runner {
@@ -152,9 +164,11 @@ impl Runner {
         let config = dir.join("config.toml");
         std::fs::write(&config, text)?;
         let program = options.program.clone().unwrap_or_else(|| world.binaries().manager.clone());
-        let (process, address) = run(world, &format!("runner-{name}"), &program, &config, options.log_level).await?;
+        let environment = options.environment.clone();
+        let life = Life { program: &program, config: &config, environment: &environment, log_level: options.log_level };
+        let (process, address) = run(world, &format!("runner-{name}"), life).await?;
         let http = http::client()?;
-        Ok(Self { process, tag, namespace, config, account_token, address, program, http })
+        Ok(Self { process, tag, namespace, config, account_token, address, program, environment, http })
     }
 
     /// Starts the next life of a runner whose process has ended, with its file as it is now.
@@ -163,7 +177,9 @@ impl Runner {
     /// The process cannot be started.
     pub async fn again(&mut self, world: &World) -> anyhow::Result<()> {
         let name = format!("{}-again", self.process.name());
-        (self.process, self.address) = run(world, &name, &self.program, &self.config, "debug").await?;
+        let Self { program, config, environment, .. } = &*self;
+        let life = Life { program, config, environment, log_level: "debug" };
+        (self.process, self.address) = run(world, &name, life).await?;
         Ok(())
     }
 
@@ -200,16 +216,12 @@ impl Runner {
 }
 
 /// A `gantry run` with this file, and where its metrics server listens.
-async fn run(
-    world: &World,
-    name: &str,
-    program: &Path,
-    config: &Path,
-    log_level: &str,
-) -> anyhow::Result<(Process, SocketAddr)> {
+async fn run(world: &World, name: &str, life: Life<'_>) -> anyhow::Result<(Process, SocketAddr)> {
+    let Life { program, config, environment, log_level } = life;
     let config = config.display().to_string();
     let args = ["--log-format", "text", "--log-level", log_level, "run", "--config", &config].map(str::to_owned);
-    let process = Process::start(name, world.dir(), program, &args)?;
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let process = Process::start_with(name, world.dir(), program, &args, &environment)?;
     world.keep_log(process.log_path());
     let line = process.wait_for_line("Metrics server listening", START).await?;
     let (_, address) = line.split_once("address=").with_context(|| format!("no address in {line:?}"))?;

@@ -23,7 +23,13 @@ use tokio::task::{JoinHandle, spawn_local};
 /// How far clocks may differ (Amazon: 15 minutes).
 const SKEW: SignedDuration = SignedDuration::from_mins(15);
 
-/// A bucket and the one key that opens it.
+/// What a process shows to the token service.
+pub const IDENTITY: &str = "web-identity-of-the-runner";
+
+/// Access keys of the role begin with it.
+const ROLE: &str = "ROLE";
+
+/// A bucket and the keys that open it: one for good, and those of a role, which end.
 #[derive(Debug)]
 pub struct Store {
     address: SocketAddr,
@@ -36,6 +42,9 @@ struct Shared {
     bucket: String,
     access_key: String,
     secret_key: String,
+    /// Those of the role, with their end; the number is in their name.
+    role_keys: Mutex<Vec<(Timestamp, String)>>,
+    role_life: SignedDuration,
     objects: Mutex<BTreeMap<String, Bytes>>,
     /// Uploads that have begun: their parts by number.
     uploads: Mutex<BTreeMap<String, BTreeMap<u32, Bytes>>>,
@@ -53,13 +62,28 @@ impl Store {
     ///
     /// # Errors
     /// No port is free.
-    pub async fn start(host: IpAddr, bucket: &str, (access_key, secret_key): (&str, &str)) -> anyhow::Result<Self> {
+    pub async fn start(host: IpAddr, bucket: &str, key: (&str, &str)) -> anyhow::Result<Self> {
+        Self::start_with_role(host, bucket, key, SignedDuration::from_hours(1)).await
+    }
+
+    /// The same; keys that its token service gives end after `role_life`.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn start_with_role(
+        host: IpAddr,
+        bucket: &str,
+        (access_key, secret_key): (&str, &str),
+        role_life: SignedDuration,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((host, 0)).await.context("no port for a store")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             bucket: bucket.to_owned(),
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
+            role_keys: Mutex::default(),
+            role_life,
             objects: Mutex::default(),
             uploads: Mutex::default(),
             requests: Mutex::default(),
@@ -83,6 +107,11 @@ impl Store {
         self.shared.objects.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// How often its token service has given keys.
+    pub fn roles_assumed(&self) -> usize {
+        self.shared.role_keys.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Uploads in parts that have begun and neither ended nor been given up.
     pub fn unfinished(&self) -> usize {
         self.shared.uploads.lock().unwrap_or_else(PoisonError::into_inner).len()
@@ -101,7 +130,9 @@ async fn serve(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let answer = match store.check(&method, &uri, &headers, Timestamp::now()) {
+    let now = Timestamp::now();
+    let answer = match store.check(&method, &uri, &headers, now) {
+        _ if uri.path() == "/" && method == Method::POST => store.assume_role(&body, now),
         Ok(()) => store.answer(&method, &uri, &headers, body),
         Err((status, code)) => refuse(status, code),
     };
@@ -116,6 +147,37 @@ fn refuse(status: StatusCode, code: &str) -> Response {
 }
 
 impl Shared {
+    /// The token service.
+    /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
+    fn assume_role(&self, body: &Bytes, now: Timestamp) -> Response {
+        let form = String::from_utf8_lossy(body);
+        if !form.contains("Action=AssumeRoleWithWebIdentity") || !form.contains(&format!("WebIdentityToken={IDENTITY}"))
+        {
+            return refuse(StatusCode::FORBIDDEN, "AccessDenied");
+        }
+        let mut keys = self.role_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, end) = (keys.len(), now + self.role_life);
+        let secret = format!("secret-of-role-{number}");
+        keys.push((end, secret.clone()));
+        format!(
+            "<R><Credentials><AccessKeyId>{ROLE}{number}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+             <SessionToken>token-{number}</SessionToken><Expiration>{end}</Expiration></Credentials></R>"
+        )
+        .into_response()
+    }
+
+    /// The secret key that belongs to an access key, and the session token that must come with it.
+    fn secret(&self, access_key: &str, now: Timestamp) -> Result<(String, Option<String>), &'static str> {
+        if access_key == self.access_key {
+            return Ok((self.secret_key.clone(), None));
+        }
+        let number = access_key.strip_prefix(ROLE).and_then(|number| number.parse::<usize>().ok());
+        let number = number.ok_or("InvalidAccessKeyId")?;
+        let keys = self.role_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let (end, secret) = keys.get(number).ok_or("InvalidAccessKeyId")?;
+        if *end <= now { Err("ExpiredToken") } else { Ok((secret.clone(), Some(format!("token-{number}")))) }
+    }
+
     fn check(
         &self,
         method: &Method,
@@ -138,8 +200,9 @@ impl Shared {
         if algorithm.as_deref() != Some("AWS4-HMAC-SHA256") || !date.starts_with(day) {
             return Err(malformed);
         }
-        if *access_key != self.access_key {
-            return Err(forbidden("InvalidAccessKeyId"));
+        let (secret_key, session_token) = self.secret(access_key, now).map_err(forbidden)?;
+        if get("X-Amz-Security-Token") != session_token {
+            return Err(forbidden("InvalidToken"));
         }
         let signed_at = time(&date).ok_or(malformed)?;
         let seconds: i64 = expires.parse().map_err(|_| malformed)?;
@@ -166,7 +229,7 @@ impl Shared {
         let _ = write!(canonical, "\n{}\nUNSIGNED-PAYLOAD", names.join(";"));
         let text =
             format!("AWS4-HMAC-SHA256\n{date}\n{day}/{region}/s3/aws4_request\n{}", hex(&Sha256::digest(&canonical)));
-        let mut key = mac(format!("AWS4{}", self.secret_key).as_bytes(), day);
+        let mut key = mac(format!("AWS4{secret_key}").as_bytes(), day);
         for part in [region, "s3", "aws4_request"] {
             key = mac(&key, part);
         }

@@ -28,6 +28,7 @@ use crate::job_end::{JobSummary, StopJobs};
 use crate::kept::KeptNames;
 use crate::metrics::{Metrics, RunnerLabels};
 use crate::outside::Outside;
+use crate::prepare::Preparation;
 use crate::redaction::{self, Guard};
 use crate::registry::Running;
 use crate::session::{Sessions, Target, Visits};
@@ -83,6 +84,8 @@ pub(crate) struct Member {
     pub(crate) shared: Arc<Shared>,
     /// Bound of this runner alone.
     pub(crate) own_slots: Option<Slots>,
+    /// What it fetches for jobs.
+    pub(crate) preparation: Arc<Preparation>,
     /// Its own secrets.
     _guard: Arc<Guard>,
 }
@@ -115,7 +118,9 @@ impl Member {
         let own = [Some(&settings.token), settings.kubernetes.bearer_token.as_ref()];
         let guard = redaction::guard(None, own.into_iter().flatten());
         let info = wiring::runner_info(&settings);
-        Ok(Self { settings, client, info, labels, shared, own_slots, _guard: guard })
+        let preparation = Preparation::new(&settings, &shared.certificate_directories, client.ca_pem());
+        let preparation = Arc::new(preparation);
+        Ok(Self { settings, client, info, labels, shared, own_slots, preparation, _guard: guard })
     }
 
     /// The fleet of its pods in a namespace.

@@ -5,7 +5,7 @@ mod around;
 mod sessions;
 
 pub(crate) use around::{
-    CacheStoreUnusable, CachesNotKept, NamespaceLeft, NamespacesUnseen, SpansUnsent, SpansUnwanted,
+    CacheStoreUnusable, CachesNotKept, CachesNotRenewed, NamespaceLeft, NamespacesUnseen, SpansUnsent, SpansUnwanted,
 };
 pub(crate) use sessions::{
     ConnectionsRefused, PortUnreachable, SessionServerChanged, SessionUntrusted, TerminalClosed, TerminalLingers,

@@ -25,11 +25,10 @@ use tracing::Instrument as _;
 
 use crate::events::{self, ImagesConfigured, InputsRead, JobTaken, Said as _};
 use crate::hold::Hold;
-use crate::job::{self, JobParts};
+use crate::job::{self, CacheSigner, JobParts};
 use crate::job_end::{JobSummary, StopJobs};
 use crate::leftovers::LeftoverRemover;
 use crate::member::{Member, OwnPlaces, Shared};
-use crate::prepare::Preparation;
 use crate::redaction::{self, Guard};
 use crate::registry::Listed;
 use crate::runner::aftermath::Aftermath;
@@ -55,7 +54,6 @@ pub(crate) enum RunnerError {
 pub(crate) struct Runner {
     member: Arc<Member>,
     pub(crate) numbers: Numbers,
-    preparation: Preparation,
     secrets: Resolver,
     sites: Sites,
     site: Arc<Site>,
@@ -98,10 +96,9 @@ impl Runner {
         numbers: Numbers,
     ) -> Result<Arc<Self>, RunnerError> {
         let member = Arc::new(Member::new(settings, shared, own_slots)?);
-        let Member { settings, shared, client, .. } = &*member;
+        let Member { settings, shared, .. } = &*member;
         let site = site(&sites, shared, settings, &gantry_plan::namespace(&settings.kubernetes).name).await?;
         let runner = Arc::new(Self {
-            preparation: Preparation::new(settings, &shared.certificate_directories, client.ca_pem()),
             secrets: Resolver::new(shared.certificate_directories.clone()),
             member: Arc::clone(&member),
             numbers,
@@ -235,6 +232,7 @@ impl Runner {
         let visits = self.open_session(session, spec.id, site.cluster(), &seen);
         let listed = self.shared.running.add(job_url(&plan), self.labels.clone(), seen.clone());
         let held = site.hold_pod(plan.pod.metadata.name.as_deref().unwrap_or_default());
+        let caches = plan.cache_renewal.as_ref().map(|renewal| CacheSigner::of_plan(renewal, &self.preparation));
         Ok(Prepared {
             namespace: plan.making.namespace.clone(),
             aftermath: self.aftermath(spec, (taken, context.taken_unix_ms), seen),
@@ -254,6 +252,7 @@ impl Runner {
                 asks_events: self.settings.kubernetes.print_pod_warning_events.unwrap_or(true),
                 manager: Arc::clone(site.owner()),
                 visits,
+                caches,
             })),
             site,
             _while_it_runs: (given, numbers, listed, held),

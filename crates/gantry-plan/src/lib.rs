@@ -65,7 +65,7 @@ use redact::JobSecrets;
 
 pub use k8s_openapi::api::core::v1::{Namespace as OwnNamespace, Pod};
 
-pub use caches::{Access, Links, ObjectWant, Wants};
+pub use caches::{Access, CacheRenewal, Links, ObjectWant, Wants};
 pub use context::{Context, Owner};
 pub use fleet::{Fleet, LABEL_FLEET};
 pub use head_line::HeadLine;
@@ -115,6 +115,8 @@ pub struct JobPlan {
     pub start_setting: StartSetting,
     /// Grace period of the pod's deletion.
     pub cleanup_grace_seconds: Option<i64>,
+    /// What is signed again while the job runs, where that is needed.
+    pub cache_renewal: Option<CacheRenewal>,
     /// What is done around the making of the pod, and its removal.
     pub making: Making,
 }
@@ -279,6 +281,7 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
     let services = services::services(&args)?;
     let inputs = sources::Inputs { job, runner, context, settings, flags, variables };
     let stages = stages::stages(&inputs, &caches, links)?;
+    let cache_renewal = caches.renewal(links, timeout);
     let honors_entrypoint = flags.is_on("FF_KUBERNETES_HONOR_ENTRYPOINT");
     let pod = pod::pod(&pod_request::PodRequest {
         job,
@@ -291,18 +294,14 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         timeout,
         timestamps: flags.is_on("FF_TIMESTAMPS"),
         debug_trace: settings.is_debugged(),
+        cache_objects: cache_renewal.as_ref().map_or(&[], |renewal| &renewal.objects),
         mirror: Mirror::of(job, runner, settings.git_strategy),
         may_hold_back,
         job_secrets: &job_secrets,
         honors_entrypoint,
         patches: if flags.is_on("FF_USE_ADVANCED_POD_SPEC_CONFIGURATION") { &runner.kubernetes.pod_spec } else { &[] },
     })?;
-    let mut warnings = [given.warnings.clone(), flags.warnings.clone(), settings.warnings.clone()].concat();
-    warnings.extend(caches.warning());
-    warnings.extend(sources::warning(settings, flags));
-    let arch = helper_image::arch(&runner.kubernetes, &context.executable_arch);
-    warnings.extend(unsupported::of_images(job, arch, expanded, honors_entrypoint));
-    warnings.extend(no_effect::warnings(runner, job, (facts.literal, variables)));
+    let mut warnings = warnings(facts, &assembled, &caches, runner);
     warnings.extend(head::of_containers(&services, &pod.pod, &job_secrets));
     let banner = head::banner((runner, job), context, flags, &warnings);
     let mut executor = [overwritten.lines, pod.lines].concat();
@@ -332,8 +331,22 @@ fn decide(facts: &Facts<'_>, links: &Links) -> Result<JobPlan, PlanError> {
         start_timeout: runner.kubernetes.timing.poll_timeout,
         start_setting,
         cleanup_grace_seconds: runner.kubernetes.cleanup_grace_period_seconds,
+        cache_renewal,
         making: Making { bearer_token: overwritten.bearer_token, ..pod.making },
     })
+}
+
+/// What the head of the log warns of, whatever the pod becomes.
+fn warnings(facts: &Facts<'_>, assembled: &Assembled, caches: &Caches<'_>, runner: &RunnerSettings) -> Vec<String> {
+    let Assembled { flags, settings, variables, expanded, .. } = assembled;
+    let Early { job, context, .. } = facts.start;
+    let mut warnings = [facts.given.warnings.clone(), flags.warnings.clone(), settings.warnings.clone()].concat();
+    warnings.extend(caches.warning());
+    warnings.extend(sources::warning(settings, flags));
+    let arch = helper_image::arch(&runner.kubernetes, &context.executable_arch);
+    warnings.extend(unsupported::of_images(job, arch, expanded, flags.is_on("FF_KUBERNETES_HONOR_ENTRYPOINT")));
+    warnings.extend(no_effect::warnings(runner, job, (facts.literal, variables)));
+    warnings
 }
 
 /// The settings for one job. Whatever time there is for preparing it is time for its pod to start.

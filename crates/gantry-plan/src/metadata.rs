@@ -108,7 +108,7 @@ pub(crate) fn annotations(request: &PodRequest<'_>, ticket: String) -> BTreeMap<
 
 /// The sealed ticket of the pod with this name.
 pub(crate) fn ticket(request: &PodRequest<'_>, (pod, namespace): (&str, &str), fleet: &Fleet) -> String {
-    let PodRequest { job, runner, context, timeout, timestamps, debug_trace, paths, .. } = request;
+    let PodRequest { job, runner, context, timeout, timestamps, debug_trace, cache_objects, paths, .. } = request;
     let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     let ticket = Ticket {
         job_id: job.id,
@@ -122,6 +122,7 @@ pub(crate) fn ticket(request: &PodRequest<'_>, (pod, namespace): (&str, &str), f
         timestamps: *timestamps,
         debug_trace: *debug_trace,
         session: context.session.clone().map(|session| JobSession { directory: paths.project_dir.clone(), ..session }),
+        cache_objects: cache_objects.to_vec(),
     };
     ticket.seal(&context.ticket_key, &TicketBinding { pod, namespace, job_id: job.id, fleet: fleet.name() })
 }

@@ -6,6 +6,7 @@ use gantry_config::RunnerSettings;
 use gantry_config::settings::pod::PodSpecPatch;
 use gantry_core::job::JobSpec;
 use gantry_core::variables::Variables;
+use gantry_wire::cache::CacheObject;
 use gantry_wire::plan::Paths;
 
 use crate::Context;
@@ -27,6 +28,8 @@ pub(crate) struct PodRequest<'a> {
     /// Whether each line of the log starts with a time.
     pub(crate) timestamps: bool,
     pub(crate) debug_trace: bool,
+    /// What is signed again while the job runs.
+    pub(crate) cache_objects: &'a [CacheObject],
     pub(crate) mirror: Option<Mirror<'a>>,
     /// Whether the pod may be held back until its Secret is there.
     pub(crate) may_hold_back: bool,

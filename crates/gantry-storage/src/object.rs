@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use gantry_core::Secret;
+use jiff::Timestamp;
 
 /// What is done with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,9 @@ pub struct Link {
     pub most: Option<u64>,
     /// How the object may be put in parts instead.
     pub parts: Option<Parts>,
+    /// When the keys end that it was signed with, and the request with them, whatever its own life.
+    /// Absent where they do not, as far as is known.
+    pub ends: Option<Timestamp>,
 }
 
 /// How an object is put in parts.

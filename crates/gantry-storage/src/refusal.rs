@@ -106,8 +106,8 @@ fn help(code: &str, wish: Wish) -> Option<&'static str> {
             "it does not know the session token of the runner: SessionToken belongs to other keys, or has ended"
         }
         "ExpiredToken" => {
-            "the runner's temporary keys have ended: SessionToken has to be renewed; those of a role are made when the job begins, \
-             and are good for an hour"
+            "the runner's temporary keys have ended: SessionToken has to be renewed; those of a role are renewed as long as a runner \
+             is there"
         }
         "RequestTimeTooSkewed" | "RequestNotReadyYet" | "RequestNotYetValid" => {
             "its clock and that of the runner differ: set the clock of the machine that the runner is on"

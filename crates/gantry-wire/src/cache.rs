@@ -164,10 +164,49 @@ pub struct CacheSave {
     /// sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<SignedRequest>,
+    /// Name of the object in the store, where both requests end before the job has to: the runner
+    /// signs others while it runs ([`ObjectRequests`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<String>,
     /// Globs relative to the project.
     pub paths: Vec<String>,
     /// Also files that git does not track.
     pub untracked: bool,
+}
+
+impl SaveCaches {
+    /// Takes requests in place of those that were signed for the same object before.
+    pub fn renew(&mut self, fresh: &[ObjectRequests]) {
+        for cache in &mut self.caches {
+            let Some(requests) = fresh.iter().find(|requests| Some(&requests.object) == cache.object.as_ref()) else {
+                continue;
+            };
+            if let Some(CachePlace::Store(put)) = cache.places.first_mut() {
+                put.clone_from(&requests.put);
+            }
+            cache.now = Some(requests.now.clone());
+        }
+    }
+}
+
+/// An object of the cache store for which requests are signed again while a job runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CacheObject {
+    /// Its name in the bucket.
+    pub name: String,
+    /// The key of the cache as people write it, which goes with the object.
+    pub key: String,
+}
+
+/// What saves a cache, signed anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectRequests {
+    /// Name of the object.
+    pub object: String,
+    /// Replaces it.
+    pub put: SignedRequest,
+    /// Reads what it is now.
+    pub now: SignedRequest,
 }
 
 /// A line of the log.
@@ -178,4 +217,39 @@ pub enum CacheRemark {
     Notice(String),
     /// A yellow one.
     Warning(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(url: &str) -> SignedRequest {
+        SignedRequest { url: url.into(), ..SignedRequest::default() }
+    }
+
+    #[test]
+    fn fresh_requests_go_to_their_object_and_to_no_other() {
+        let cache = |object: Option<&str>, places| CacheSave {
+            remarks: Vec::new(),
+            key: "k".into(),
+            places,
+            now: Some(request("now")),
+            object: object.map(str::to_owned),
+            paths: Vec::new(),
+            untracked: false,
+        };
+        let transfer =
+            CacheTransfer { store: "s".into(), timeout_ms: 1, ca_pem: None, max_bytes: None, clean_up: false };
+        let store = || vec![CachePlace::Store(request("put"))];
+        let caches = vec![cache(Some("a"), store()), cache(Some("b"), store()), cache(None, store())];
+        let mut save = SaveCaches { on_success: true, caches, transfer };
+        let fresh = ObjectRequests { object: "b".into(), put: request("put again"), now: request("now again") };
+        save.renew(&[fresh]);
+        let urls = save.caches.iter().map(|cache| match (cache.places.first(), &cache.now) {
+            (Some(CachePlace::Store(put)), Some(now)) => (put.url.expose(), now.url.expose()),
+            _ => ("", ""),
+        });
+        let urls: Vec<_> = urls.collect();
+        assert_eq!(urls, [("put", "now"), ("put again", "now again"), ("put", "now")]);
+    }
 }

@@ -14,6 +14,7 @@ use gantry_core::{Ending, FailureReason, NoteLevel, Verdict};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::ObjectRequests;
 use crate::codec::{Cutter, FrameError, put};
 pub use crate::greeting::{Adoption, Claim, Granted, Greeting, Hello, Protocols, Refusal, Refused, RelayNow};
 use crate::plan::PodPlan;
@@ -58,6 +59,9 @@ pub enum Frame {
     /// Manager: the container of a service has ended. An agent that does not know this waits for
     /// the service until its time is over.
     ServiceEnded(EndedService),
+    /// Manager: requests that save caches, in place of those in the plan that end before the job
+    /// has to. An agent that does not know this saves with what it has.
+    CacheRequests(Vec<ObjectRequests>),
     /// Agent: how far it is, after every change.
     State(State),
     /// Asks for a [`Frame::Pong`].
@@ -189,6 +193,7 @@ const GREET: u8 = 17;
 const GRANTED: u8 = 18;
 const RELEASE: u8 = 19;
 const SERVICE_ENDED: u8 = 20;
+const CACHE_REQUESTS: u8 = 21;
 
 impl Frame {
     /// Appends the bytes of this frame to `out`.
@@ -206,6 +211,7 @@ impl Frame {
             Self::Fail(ending) => put_json(out, FAIL, &EndingWithVerdict::of(ending)),
             Self::ServicesStarted => put(out, SERVICES_STARTED, &[]),
             Self::ServiceEnded(service) => put_json(out, SERVICE_ENDED, service),
+            Self::CacheRequests(requests) => put_json(out, CACHE_REQUESTS, requests),
             Self::State(state) => put_json(out, STATE, state),
             Self::Ping => put(out, PING, &[]),
             Self::Pong => put(out, PONG, &[]),
@@ -239,6 +245,7 @@ impl Frame {
             FAIL => Self::Fail(ending(payload)?),
             SERVICES_STARTED => Self::ServicesStarted,
             SERVICE_ENDED => Self::ServiceEnded(json("service ended", payload)?),
+            CACHE_REQUESTS => Self::CacheRequests(json("cache requests", payload)?),
             STATE => Self::State(json("state", payload)?),
             PING => Self::Ping,
             PONG => Self::Pong,

@@ -15,6 +15,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use gantry_core::Secret;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::CacheObject;
 use crate::keyed::keyed;
 use crate::secret_text;
 use crate::session::JobSession;
@@ -39,6 +40,10 @@ const LONGEST_CA: usize = 32 * 1024;
 /// Longest session that goes into a ticket, in bytes of JSON: some hundred ports. A job that names
 /// more is adopted without it.
 const LONGEST_SESSION: usize = 8 * 1024;
+
+/// Longest names of cache objects that go into a ticket, in bytes of JSON: GitLab allows a job four
+/// caches. One that has more saves with the requests of its plan once it was adopted.
+const LONGEST_CACHES: usize = 8 * 1024;
 
 /// What a reporter of a job knows that has nothing but the job's pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +78,10 @@ pub struct Ticket {
     /// How GitLab enters the job, where it was offered that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<JobSession>,
+    /// What requests are signed for while the job runs, because those in its plan end before it has
+    /// to. Only what stands here is: an agent runs what the job's project wants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cache_objects: Vec<CacheObject>,
 }
 
 /// What a ticket is good for: one job in one pod of one fleet.
@@ -175,12 +184,13 @@ impl Ticket {
         if ticket.job_id == binding.job_id { Ok(ticket) } else { Err(TicketError::Altered) }
     }
 
-    /// Without roots and a session that are too long for an annotation.
+    /// Without roots, a session and names that are too long for an annotation.
     fn fitting(&self) -> Self {
-        let length = |session: &JobSession| serde_json::to_vec(session).map_or(usize::MAX, |json| json.len());
         let ca_pem = self.ca_pem.clone().filter(|pem| pem.len() <= LONGEST_CA);
-        let session = self.session.clone().filter(|session| length(session) <= LONGEST_SESSION);
-        Self { ca_pem, session, ..self.clone() }
+        let session = self.session.clone().filter(|session| json_bytes(session) <= LONGEST_SESSION);
+        let fits = json_bytes(&self.cache_objects) <= LONGEST_CACHES;
+        let cache_objects = if fits { self.cache_objects.clone() } else { Vec::new() };
+        Self { ca_pem, session, cache_objects, ..self.clone() }
     }
 }
 
@@ -191,6 +201,10 @@ impl TicketBinding<'_> {
         let parts = [FORM, self.pod, self.namespace, &job, self.fleet];
         parts.iter().flat_map(|part| [&(part.len() as u64).to_be_bytes(), part.as_bytes()].concat()).collect()
     }
+}
+
+fn json_bytes(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
 
 fn other_form(text: &str) -> TicketError {

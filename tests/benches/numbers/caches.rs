@@ -215,7 +215,15 @@ impl Ground {
 
     async fn save(&self, place: CachePlace, now: Option<SignedRequest>) -> anyhow::Result<Took> {
         let (paths, places) = (vec!["deps".to_owned()], vec![place]);
-        let caches = vec![CacheSave { remarks: Vec::new(), key: "k".into(), places, now, paths, untracked: false }];
+        let caches = vec![CacheSave {
+            remarks: Vec::new(),
+            key: "k".into(),
+            places,
+            now,
+            object: None,
+            paths,
+            untracked: false,
+        }];
         let save = SaveCaches { on_success: true, caches, transfer: transfer() };
         self.mover(&json!({ "save": save })).await
     }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::events::{PodLeft, PodNotKept, Said as _};
+use crate::job::cache_signer::{CacheSigner, Signed};
 use crate::job::events::{Event, ServiceNews};
 use crate::job::logins;
 use crate::leftovers::LeftoverRemover;
@@ -49,6 +50,8 @@ pub(super) enum Message {
     Connected(Box<AgentStream>),
     /// What the relay says.
     Report(Report),
+    /// What saves the job's caches was signed again, or was not.
+    CachesSigned(Signed),
 }
 
 impl From<Report> for Box<Message> {
@@ -182,6 +185,11 @@ impl Background {
             let end = stop.run_until_cancelled(relay).await?;
             Some(Message::Event(Event::RelayEnded(end)))
         });
+    }
+
+    /// Signs again what saves the job's caches.
+    pub(super) fn sign_caches(&self, signer: CacheSigner) {
+        self.spawn(async move { Some(Message::CachesSigned(signer.sign().await)) });
     }
 
     /// Waits until nobody is in the job's terminal; then its end is the agent's.

@@ -132,6 +132,7 @@ mod tests {
             timestamps: true,
             debug_trace: false,
             session: None,
+            cache_objects: Vec::new(),
         };
         let left = |now| time_left(&ticket, now).as_secs();
         assert_eq!((left(999_990_000), left(0), left(2_000_000_000)), (10, 3600, 0));

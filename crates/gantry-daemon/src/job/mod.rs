@@ -2,6 +2,7 @@
 //! decides, `task.rs` performs; the rest are the parts of the performance.
 
 mod background;
+mod cache_signer;
 mod events;
 mod feed;
 mod known;
@@ -17,6 +18,7 @@ mod timers;
 mod watched;
 
 pub(crate) use background::persistence;
+pub(crate) use cache_signer::CacheSigner;
 pub(crate) use log::HeadLog;
 pub(crate) use machine::{LEAVE, never_began};
 pub(crate) use parts::{AdoptedParts, Clients, JobParts};

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::events::JobAdopted;
+use crate::job::cache_signer::CacheSigner;
 use crate::job_end::StopJobs;
 use crate::leftovers::LeftoverRemover;
 use crate::session::Visits;
@@ -49,6 +50,8 @@ pub(crate) struct JobParts {
     pub(crate) manager: Arc<str>,
     /// People in its terminal, where GitLab was offered one.
     pub(crate) visits: Option<Visits>,
+    /// Signs again what saves its caches, where that ends before the job has to.
+    pub(crate) caches: Option<CacheSigner>,
 }
 
 /// Makes a client for the GitLab of an adopted job, which need not be one that this manager asks
@@ -98,6 +101,8 @@ pub(crate) struct AdoptedParts {
     pub(crate) pace: Pace,
     /// People in its terminal, where its first manager has offered GitLab one.
     pub(crate) visits: Option<Visits>,
+    /// Signs again what saves its caches, where its ticket says so.
+    pub(crate) caches: Option<CacheSigner>,
 }
 
 /// Where a job runs, and what it shares there with others.

@@ -2,6 +2,7 @@
 //! the agent sends, and everything that takes time runs beside it. It waits in one place only.
 
 mod agent;
+mod caches;
 mod logs;
 mod pod;
 mod removal;
@@ -23,6 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::events::{JobSlept, Said as _};
 use crate::job::background::{Background, INBOX, JobClient, Message};
+use crate::job::cache_signer::CacheSigner;
 use crate::job::events::{Effect, Event, Timer};
 use crate::job::feed::Feed;
 use crate::job::link::Link;
@@ -31,6 +33,7 @@ use crate::job::machine::{Machine, Terms};
 use crate::job::particulars::{Adopting, Particulars};
 use crate::job::parts::{AdoptedParts, JobContext, JobParts};
 use crate::job::task::agent::next_frame;
+use crate::job::task::caches::FreshCaches;
 use crate::job::task::logs::Logs;
 use crate::job::timers::Timers;
 use crate::job::watched::{WatchedPod, next_pod_state};
@@ -54,6 +57,8 @@ struct Task {
     pod: Option<WatchedPod>,
     link: Option<Link>,
     logs: Logs,
+    /// Where what saves them ends before the job has to.
+    caches: Option<Box<FreshCaches>>,
     stops: Stops,
     outcome: Outcome,
 }
@@ -100,7 +105,7 @@ enum Happened {
 /// kept beside it.
 pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     let JobParts { client, creds, info, cluster, helper, plan, taken, .. } = parts;
-    let JobParts { final_tries, leftovers, stop, view, pace, asks_events, manager, visits, .. } = parts;
+    let JobParts { final_tries, leftovers, stop, view, pace, asks_events, manager, visits, caches, .. } = parts;
     let terms = Terms {
         pod: plan.pod.metadata.name.clone().unwrap_or_default(),
         namespace: cluster.namespace().to_owned(),
@@ -121,7 +126,7 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
     let job_client = JobClient { client, creds, info };
     let around = JobContext { cluster, helper, leftovers, view, pace, final_tries, visits };
     let job = Particulars::taken(plan, job_client.clone(), taken, manager);
-    let (mut task, messages) = Task::new(around, job, machine, Feed::new(head));
+    let (mut task, messages) = Task::new(around, job, machine, (Feed::new(head), caches));
     task.background.keep_pending(job_client, task.stops.pending.clone());
     task.perform(effects);
     task.live(messages, stop)
@@ -133,7 +138,7 @@ pub(crate) fn run(parts: JobParts) -> impl Future<Output = JobSummary> + Send {
 /// [`JobEnd::LeftToNext`], [`JobEnd::Unknown`], [`JobEnd::TooEarly`]).
 pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + Send {
     let AdoptedParts { cluster, helper, pod, ticket, unix_ms, manager, replaces, on_granted, .. } = parts;
-    let AdoptedParts { clients, info, final_tries, leftovers, stop, view, pace, visits, .. } = parts;
+    let AdoptedParts { clients, info, final_tries, leftovers, stop, view, pace, visits, caches, .. } = parts;
     let claim = if replaces { Claim::Replace } else { Claim::Adopt };
     let job = Particulars::found(
         ticket.as_ref().map(|ticket| (ticket, unix_ms)),
@@ -149,7 +154,7 @@ pub(crate) fn adopt(parts: AdoptedParts) -> impl Future<Output = JobSummary> + S
         ..Terms::default()
     });
     let around = JobContext { cluster, helper, leftovers, view, pace, final_tries, visits };
-    let (mut task, messages) = Task::new(around, job, machine, Feed::of_agent());
+    let (mut task, messages) = Task::new(around, job, machine, (Feed::of_agent(), caches));
     task.watch_pod(pod, None);
     task.live(messages, stop)
 }
@@ -159,7 +164,7 @@ impl Task {
         around: JobContext,
         job: Particulars,
         machine: Machine,
-        feed: Feed,
+        (feed, caches): (Feed, Option<CacheSigner>),
     ) -> (Box<Self>, mpsc::Receiver<Box<Message>>) {
         let (inbox, messages) = mpsc::channel(INBOX);
         let stops = Stops::new();
@@ -173,6 +178,7 @@ impl Task {
             pod: None,
             link: None,
             logs: Logs::default(),
+            caches: caches.map(FreshCaches::new).map(Box::new),
             stops,
             outcome: Outcome::default(),
         };
@@ -224,6 +230,7 @@ impl Task {
             }
             Happened::Message(Message::Connected(stream)) => self.converse(*stream),
             Happened::Message(Message::Report(report)) => self.report(report),
+            Happened::Message(Message::CachesSigned(signed)) => self.caches_signed(signed),
             Happened::Frame(Some(frame)) => self.frame(*frame),
             Happened::Frame(None) => self.hang_up(),
             Happened::Seen(pod_state) => {

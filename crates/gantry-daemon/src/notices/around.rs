@@ -60,6 +60,20 @@ impl Notice for CacheStoreUnusable<'_> {
     }
 }
 
+/// What saves the caches of a job ends before the job may, and cannot be signed again.
+pub(crate) struct CachesNotRenewed<'a> {
+    pub(crate) problem: &'a str,
+}
+
+impl Notice for CachesNotRenewed<'_> {
+    fn say(&self) {
+        let problem = self.problem;
+        tracing::warn!(
+            "requests that save the caches of this job cannot be signed again yet, and the keys end that they were signed with: {problem}"
+        );
+    }
+}
+
 /// GitLab wants a trace of a job, with ids that are none.
 pub(crate) struct SpansUnwanted;
 

@@ -4,6 +4,7 @@
 mod settings;
 mod trial;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use gantry_core::job::JobSpec;
 use gantry_http::{HttpTransport, Options, TlsFiles, Transport};
 use gantry_plan::{Access, Context, Links, ObjectWant, Wants};
 use gantry_storage::{Link, ObjectRequest, Parts, Route, Store, StoreError, World};
-use gantry_wire::cache::{PartsStart, PartsUpload, S3Parts, SignedRequest};
+use gantry_wire::cache::{CacheObject, ObjectRequests, PartsStart, PartsUpload, S3Parts, SignedRequest};
+use jiff::Timestamp;
 
 use crate::notices::{CacheStoreUnusable, CachesNotKept, Notice as _};
 use crate::redaction::{self, Guard};
@@ -28,6 +30,12 @@ const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Requests that are signed at once, where somebody else signs.
 const AT_ONCE: usize = 8;
+
+/// What was signed, and for how long it is good where that is shorter than was wanted.
+struct Signed {
+    requests: BTreeMap<ObjectWant, SignedRequest>,
+    life: Option<Duration>,
+}
 
 /// What an entry of `[[runners]]` fetches for its jobs.
 pub(crate) struct Preparation {
@@ -69,21 +77,55 @@ impl Preparation {
         })
     }
 
+    /// Signs anew what saves caches, while their job runs. Says for how long that is good, where it
+    /// is not for `valid_for`.
+    ///
+    /// # Errors
+    /// There is no store any more, or no keys for it.
+    pub(crate) async fn renewed(
+        &self,
+        objects: &[CacheObject],
+        valid_for: Duration,
+    ) -> Result<(Vec<ObjectRequests>, Option<Duration>), String> {
+        let store = self.store.as_ref().ok_or("the configuration names none (Type of [runners.cache])")?;
+        let want = |object: &CacheObject, access| {
+            let CacheObject { name, key } = object.clone();
+            ObjectWant { name, access, key }
+        };
+        let both = objects.iter().flat_map(|object| [want(object, Access::Write), want(object, Access::Read)]);
+        let wants = Wants { objects: both.collect(), valid_for };
+        let Signed { mut requests, life } = self.signed(store.as_ref().map_err(Clone::clone)?, &wants).await?;
+        let mut take = |object, access| requests.remove(&want(object, access)).unwrap_or_default();
+        let renewed = objects.iter().map(|object| ObjectRequests {
+            object: object.name.clone(),
+            put: take(object, Access::Write),
+            now: take(object, Access::Read),
+        });
+        Ok((renewed.collect(), life))
+    }
+
     async fn sign(&self, store: &Store, wants: &Wants, context: &Context) -> Result<Links, String> {
+        let Signed { requests, life } = self.signed(store, wants).await?;
+        let ca_pem = self.roots(&store.host(), context);
+        Ok(Links { store: store.describe(), ca_pem, requests, life, problem: None })
+    }
+
+    async fn signed(&self, store: &Store, wants: &Wants) -> Result<Signed, String> {
+        let now = Timestamp::now();
         let sign = |want: &ObjectWant| {
             let request = self.request(want, wants.valid_for);
             let want = want.clone();
-            async move {
-                let link = store.sign(&request).await?;
-                Ok::<_, StoreError>((want, request_of(link)))
-            }
+            async move { Ok::<_, StoreError>((want, store.sign(&request).await?)) }
         };
         let signing = stream::iter(wants.objects.iter().map(sign)).buffered(AT_ONCE).try_collect();
-        let requests = tokio::time::timeout(TIMEOUT, signing)
+        let links: Vec<(ObjectWant, Link)> = tokio::time::timeout(TIMEOUT, signing)
             .await
             .map_err(|_| format!("its keys were not there within {} s", TIMEOUT.as_secs()))?
             .map_err(|error| chain(&error))?;
-        Ok(Links { store: store.describe(), ca_pem: self.roots(&store.host(), context), requests, problem: None })
+        let ends = links.iter().filter_map(|(_, link)| link.ends).min();
+        let life = ends.map(|end| Duration::try_from(end.duration_since(now)).unwrap_or_default());
+        let requests = links.into_iter().map(|(want, link)| (want, request_of(link))).collect();
+        Ok(Signed { requests, life: life.filter(|life| *life < wants.valid_for) })
     }
 
     fn request(&self, want: &ObjectWant, valid_for: Duration) -> ObjectRequest {

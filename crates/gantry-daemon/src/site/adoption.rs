@@ -91,6 +91,7 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     let url = annotation(&found, JOB_URL).unwrap_or_default().to_owned();
     let session = ticket.as_ref().and_then(|ticket| ticket.session.clone());
     let visits = runner.open_session(session, job, site.cluster(), &seen);
+    let caches = ticket.as_ref().and_then(|ticket| job::CacheSigner::of_ticket(ticket, &runner.preparation));
     let _listed = runner.shared.running.add(url, runner.labels.clone(), seen);
     let on_granted = {
         let (site, pod, owner, runner) = (Arc::clone(site), pod.clone(), owner.clone(), Arc::clone(runner));
@@ -118,6 +119,7 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
         view,
         pace: runner.shared.pace,
         visits,
+        caches,
     })
     .await;
     drop(places);
@@ -128,16 +130,21 @@ async fn adopt(site: &Arc<Site>, orphan: Orphan) -> Progress {
     }
     let heard = (summary.end == JobEnd::Owned).then(|| Scout::Lives(Instant::now()));
     unheard(site, &owner, heard);
-    let progress = match summary.end {
-        JobEnd::Owned | JobEnd::TooEarly => Progress::Again,
-        // GitLab has not answered.
-        JobEnd::Unknown if has_ticket => Progress::Again,
-        _ => Progress::Settled,
-    };
+    let progress = progress(&summary.end, has_ticket);
     if claims_first && progress == Progress::Again && !owner.is_empty() {
         give_back(site, &pod, &owner).await;
     }
     progress
+}
+
+/// How far a job is with which this manager has done what it can.
+fn progress(end: &JobEnd, has_ticket: bool) -> Progress {
+    match end {
+        JobEnd::Owned | JobEnd::TooEarly => Progress::Again,
+        // GitLab has not answered.
+        JobEnd::Unknown if has_ticket => Progress::Again,
+        _ => Progress::Settled,
+    }
 }
 
 /// Removes the Secret with the logins of a pod that has just been removed. It goes with the pod

@@ -134,7 +134,7 @@ pub(crate) fn restoring(plan: &mut PodPlan, paths: &[&str], sources: Vec<CacheSo
 pub(crate) fn saving(plan: &mut PodPlan, paths: &[&str], key: &str, places: Vec<CachePlace>, transfer: CacheTransfer) {
     let paths = paths.iter().map(|path| (*path).to_owned()).collect();
     let remarks = vec![CacheRemark::Notice("a remark".into())];
-    let caches = vec![CacheSave { remarks, key: key.into(), places, now: None, paths, untracked: false }];
+    let caches = vec![CacheSave { remarks, key: key.into(), places, now: None, object: None, paths, untracked: false }];
     let save = SaveCaches { on_success: true, caches, transfer };
     plan.stages.push(stage("archive_cache", Action::SaveCache(save)));
 }

@@ -256,6 +256,7 @@ fn save(server: &Server, signer: &Signer, name: &str, most: Option<u64>, script:
         key: name.into(),
         places: vec![CachePlace::Store(signer.sign(Access::Write, name, most))],
         now: Some(signer.sign(Access::Read, name, None)),
+        object: None,
         paths: vec!["deps".into()],
         untracked: false,
     }];

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gantry_wire::cache::SignedRequest;
+use gantry_wire::cache::{CacheObject, SignedRequest};
 
 /// What must be fetched or signed before there can be a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,8 +44,22 @@ pub struct Links {
     pub ca_pem: Option<String>,
     /// A request for each object that was wanted.
     pub requests: BTreeMap<ObjectWant, SignedRequest>,
+    /// How long all of them are good for, where that is shorter than was wanted: the keys that they
+    /// were signed with end.
+    pub life: Option<Duration>,
     /// Why there are none, if there are none.
     pub problem: Option<String>,
+}
+
+/// What has to be signed again while a job runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRenewal {
+    /// The objects, each once.
+    pub objects: Vec<CacheObject>,
+    /// How long what was signed is good for.
+    pub life: Duration,
+    /// How long the job may use it: its time-out.
+    pub valid_for: Duration,
 }
 
 impl Links {

@@ -5,13 +5,15 @@ mod key;
 mod links;
 mod place;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gantry_config::RunnerSettings;
 use gantry_core::job::{Cache, JobSpec};
 use gantry_core::variables::Variables;
 use gantry_wire::cache::{
-    CachePlace, CacheRemark, CacheRestore, CacheSave, CacheSource, CacheTransfer, RestoreCaches, SaveCaches,
+    CacheObject, CachePlace, CacheRemark, CacheRestore, CacheSave, CacheSource, CacheTransfer, RestoreCaches,
+    SaveCaches,
 };
 
 use crate::PlanError;
@@ -19,7 +21,7 @@ use crate::job_settings::{Flags, JobSettings};
 use key::{Key, Made, Name};
 use place::{Directory, object_name};
 
-pub use links::{Access, Links, ObjectWant, Wants};
+pub use links::{Access, CacheRenewal, Links, ObjectWant, Wants};
 
 /// Keys of one job that are looked up. GitLab allows 4 caches with 5 fallback keys each.
 const MAX_KEYS: usize = 200;
@@ -118,6 +120,17 @@ impl<'a> Caches<'a> {
         (!caches.is_empty()).then(|| SaveCaches { on_success, caches, transfer: self.transfer(links) })
     }
 
+    /// What has to be signed again while the job runs, because the keys of the store end before the
+    /// job has to: what it saves. What it restores is fetched as soon as it starts.
+    pub(crate) fn renewal(&self, links: &Links, valid_for: Duration) -> Option<CacheRenewal> {
+        let life = links.life?;
+        let saved = self.entries.iter().filter(|entry| entry.policy != Policy::Pull);
+        let keys: BTreeMap<String, String> =
+            saved.filter_map(|entry| entry.key.as_ref()).map(|key| (self.write(key).name, key.shown.clone())).collect();
+        let objects: Vec<_> = keys.into_iter().map(|(name, key)| CacheObject { name, key }).collect();
+        (!objects.is_empty()).then_some(CacheRenewal { objects, life, valid_for })
+    }
+
     /// What the head of the log says.
     pub(crate) fn warning(&self) -> Option<String> {
         (!self.entries.is_empty() && self.kept().is_none()).then(|| {
@@ -181,21 +194,23 @@ impl<'a> Caches<'a> {
 
     fn save_one(&self, entry: &Entry<'_>, links: &Links) -> CacheSave {
         let mut remarks = remarks(entry, links);
-        let (mut places, mut now) = (Vec::new(), None);
+        let (mut places, mut now, mut object) = (Vec::new(), None, None);
         match &entry.key {
             None => remarks.push(notice("Skipping cache archiving due to empty cache key")),
             Some(key) if entry.policy == Policy::Pull => {
                 remarks.push(notice(&format!("Not uploading cache {} due to policy", key.shown)));
             }
             Some(key) => {
-                places.extend(links.requests.get(&self.write(key)).cloned().map(CachePlace::Store));
+                let write = self.write(key);
+                places.extend(links.requests.get(&write).cloned().map(CachePlace::Store));
+                object = links.life.map(|_| write.name);
                 now = links.requests.get(&self.read_of(key, &key.name)).cloned();
                 places.extend(self.directory.as_ref().map(|directory| CachePlace::File(directory.file(&key.name))));
             }
         }
         let Cache { paths, untracked, .. } = entry.spec;
         let key = entry.key.as_ref().map(|key| key.shown.clone()).unwrap_or_default();
-        CacheSave { remarks, key, places, now, paths: paths.clone(), untracked: *untracked }
+        CacheSave { remarks, key, places, now, object, paths: paths.clone(), untracked: *untracked }
     }
 
     fn transfer(&self, links: &Links) -> CacheTransfer {

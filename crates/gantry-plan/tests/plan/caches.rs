@@ -1,9 +1,11 @@
 //! Which caches a job has, under which names, and where they are kept.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use gantry_plan::{Access, Links, ObjectWant, Wants};
 use gantry_wire::cache::SignedRequest;
+use gantry_wire::plan::Action;
 use serde_json::{Value, json};
 
 use crate::bench::{context, golden, job, payload, plan, runner, try_plan, variable};
@@ -24,7 +26,28 @@ fn signed(wants: &Wants) -> Links {
         (want.clone(), SignedRequest { url, ..SignedRequest::default() })
     };
     let requests: BTreeMap<_, _> = wants.objects.iter().map(sign).collect();
-    Links { store: "the store".to_owned(), ca_pem: None, requests, problem: None }
+    Links { store: "the store".to_owned(), ca_pem: None, requests, life: None, problem: None }
+}
+
+#[test]
+fn what_is_saved_is_signed_again_where_keys_end_before_the_job_has_to() {
+    let job_of = || job(payload(&caches()));
+    let links = signed(&wants(STORE, &caches()));
+    let plan = |links: &Links| gantry_plan::plan(&job_of(), &runner(STORE), &context(), links).expect("a plan");
+    assert_eq!(plan(&links).cache_renewal, None);
+    let hour = Duration::from_secs(3600);
+    let plan = plan(&Links { life: Some(hour), ..links });
+    let renewal = plan.cache_renewal.clone().expect("what is signed again");
+    let names: Vec<_> =
+        renewal.objects.iter().map(|object| object.name.rsplit('/').next().unwrap_or_default()).collect();
+    assert_eq!((renewal.life, names.as_slice()), (hour, ["deps-feature-x", "pushed", "main"].as_slice()));
+    let saved = plan.pod_plan.stages.iter().filter_map(|stage| match &stage.action {
+        Action::SaveCache(save) => Some(save.caches.iter().filter_map(|cache| cache.object.clone())),
+        _ => None,
+    });
+    let mut saved: Vec<String> = saved.flatten().collect();
+    saved.sort();
+    assert_eq!(saved, renewal.objects.iter().map(|object| object.name.clone()).collect::<Vec<_>>());
 }
 
 /// The stages about caches of a job that got what it wanted.

@@ -88,7 +88,7 @@ impl Container {
             Access::Read => Link { url, ..Link::default() },
             Access::Write => {
                 let headers = vec![("x-ms-blob-type".to_owned(), "BlockBlob".to_owned())];
-                Link { url, headers, most: Some(SINGLE_PUT), parts: Some(Parts::Azure) }
+                Link { url, headers, most: Some(SINGLE_PUT), parts: Some(Parts::Azure), ends: None }
             }
         })
     }

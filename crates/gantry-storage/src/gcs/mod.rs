@@ -84,7 +84,7 @@ impl Bucket {
         }
         let start = [headers.as_slice(), &[("x-goog-resumable".to_owned(), "start".to_owned())]].concat();
         let (url, begin) = tokio::try_join!(one("PUT", &headers), one("POST", &start))?;
-        Ok(Link { url, headers, most: None, parts: Some(Parts::Gcs { url: begin, headers: start }) })
+        Ok(Link { url, headers, parts: Some(Parts::Gcs { url: begin, headers: start }), ..Link::default() })
     }
 
     /// The URL of one request.

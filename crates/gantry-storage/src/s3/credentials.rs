@@ -30,7 +30,7 @@ const CONTAINER: &str = "http://169.254.170.2";
 /// Keys, and where they come from.
 pub(super) struct Chain {
     access: S3Access,
-    kept: Option<(Credentials, Option<Timestamp>)>,
+    kept: Option<ExpiringCredentials>,
 }
 
 /// Keys and when they end.
@@ -47,21 +47,18 @@ impl Chain {
         world: &World,
         now: Timestamp,
         valid_for: Duration,
-    ) -> Result<Credentials, StoreError> {
+    ) -> Result<ExpiringCredentials, StoreError> {
         if let S3Access::Keys(credentials) = &self.access {
-            return Ok(credentials.clone());
+            return Ok((credentials.clone(), None));
         }
         let needed = SignedDuration::try_from(valid_for.clamp(SHORTEST, LONGEST)).unwrap_or(SignedDuration::ZERO);
-        if let Some((credentials, end)) = &self.kept
-            && end.is_none_or(|end| now + needed < end)
-        {
-            return Ok(credentials.clone());
+        if let Some(kept) = self.kept.as_ref().filter(|(_, end)| end.is_none_or(|end| now + needed < end)) {
+            return Ok(kept.clone());
         }
         let found = find(world).await?;
-        let credentials = found.0.clone();
         // Keys without an end may be changed in their file.
-        self.kept = found.1.is_some().then_some(found);
-        Ok(credentials)
+        self.kept = found.1.is_some().then(|| found.clone());
+        Ok(found)
     }
 }
 

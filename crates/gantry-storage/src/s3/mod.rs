@@ -149,9 +149,9 @@ impl Bucket {
         if self.settings.bucket.is_empty() {
             return Err(StoreError::Settings("set BucketName in [runners.cache.s3]".to_owned()));
         }
-        let own = self.chain.lock().await.credentials(&self.world, now, request.valid_for).await?;
+        let (own, own_end) = self.chain.lock().await.credentials(&self.world, now, request.valid_for).await?;
         let region = self.region(&own, now).await;
-        let credentials = match &self.roles {
+        let (credentials, ends) = match &self.roles {
             Some(roles) => {
                 let wanted = role::RoleRequest {
                     settings: &self.settings,
@@ -163,7 +163,7 @@ impl Bucket {
                 };
                 roles.assume(&wanted, &self.world, now).await?
             }
-            None => own,
+            None => (own, own_end),
         };
         let address = Address::of(&self.settings, region);
         let seconds = i64::try_from(request.valid_for.as_secs()).unwrap_or(LONGEST).clamp(60, LONGEST);
@@ -173,7 +173,7 @@ impl Bucket {
         let place = address.place(&path);
         let url = Secret::new(presign(&signed, &place, &headers));
         if request.access == Access::Read {
-            return Ok(Link { url, headers, ..Link::default() });
+            return Ok(Link { url, headers, ends, ..Link::default() });
         }
         // An upload in parts has to be begun by whoever can sign, and costs a request: only where
         // such archives are asked for.
@@ -182,7 +182,7 @@ impl Bucket {
         } else {
             None
         };
-        Ok(Link { url, headers, most: Some(SINGLE_PUT), parts: parts.map(Parts::S3) })
+        Ok(Link { url, headers, most: Some(SINGLE_PUT), parts: parts.map(Parts::S3), ends })
     }
 
     /// Headers that are part of the signature: those that say how an object is kept.

@@ -58,16 +58,14 @@ impl Roles {
         wanted: &RoleRequest<'_>,
         world: &World,
         now: Timestamp,
-    ) -> Result<Credentials, StoreError> {
+    ) -> Result<ExpiringCredentials, StoreError> {
         let key = (wanted.object.to_owned(), wanted.access);
         let needed =
             SignedDuration::try_from(wanted.valid_for.clamp(SHORTEST, LONGEST)).unwrap_or(SignedDuration::ZERO);
         if self.settings.keeps {
             let kept = self.kept.lock().await;
-            if let Some((credentials, Some(end))) = kept.get(&key)
-                && now + needed < *end
-            {
-                return Ok(credentials.clone());
+            if let Some(found) = kept.get(&key).filter(|(_, end)| end.is_some_and(|end| now + needed < end)) {
+                return Ok(found.clone());
             }
         }
         let _turn = match &self.at_once {
@@ -75,15 +73,14 @@ impl Roles {
             None => None,
         };
         let found = self.ask(wanted, world, now).await?;
-        let credentials = found.0.clone();
         if self.settings.keeps {
             let mut kept = self.kept.lock().await;
             kept.retain(|_, (_, end)| end.is_some_and(|end| now < end));
             if kept.len() < KEPT {
-                kept.insert(key, found);
+                kept.insert(key, found.clone());
             }
         }
-        Ok(credentials)
+        Ok(found)
     }
 
     async fn ask(

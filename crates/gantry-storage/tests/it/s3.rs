@@ -13,10 +13,13 @@ fn s3(settings: S3Settings) -> Settings {
     Settings::S3(Box::new(settings))
 }
 
+/// When temporary keys end.
+const END: &str = "2026-11-28T13:00:00Z";
+
 fn credentials(key: &str) -> String {
     format!(
         "<R><Credentials><AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t/{key}</SessionToken>\
-         <Expiration>2026-11-28T13:00:00Z</Expiration></Credentials></R>"
+         <Expiration>{END}</Expiration></Credentials></R>"
     )
 }
 
@@ -129,6 +132,7 @@ async fn a_role_is_assumed_for_one_object() {
         request.valid_for = std::time::Duration::from_secs(600);
         let link = store.sign_at(&request, now()).await.unwrap();
         assert!(pairs(link.url.expose())["X-Amz-Credential"].starts_with(&format!("{key}/")));
+        assert_eq!(link.ends, Some(END.parse().unwrap()), "a request ends with the keys behind it");
     }
     assert_eq!(net.asked().len(), 2, "what a role has brought is used again");
     let store = net.store(s3(S3Settings { role: role(false), ..bucket() }), &own);

@@ -3,6 +3,7 @@ use std::fmt::Write as _;
 use gantry_core::{FailureReason, NoteLevel};
 
 use super::*;
+use crate::cache::SignedRequest;
 use crate::plan::{Coordinator, TracePlan};
 use crate::services::{EndedService, ServicesPlan};
 
@@ -118,7 +119,13 @@ fn frames_of_protocol_2() -> Vec<Frame> {
 
 /// Frames that the second version got later; who does not know them skips them.
 fn frames_added_since() -> Vec<Frame> {
-    vec![Frame::ServiceEnded(EndedService { container: "db".into(), how: "exit code 7".into() })]
+    let request = |url: &str| SignedRequest { url: url.into(), ..SignedRequest::default() };
+    let requests =
+        ObjectRequests { object: "ci/k".into(), put: request("https://s/k?p"), now: request("https://s/k?g") };
+    vec![
+        Frame::ServiceEnded(EndedService { container: "db".into(), how: "exit code 7".into() }),
+        Frame::CacheRequests(vec![requests]),
+    ]
 }
 
 fn shown(frames: &[Frame]) -> String {

@@ -19,6 +19,7 @@ fn ticket() -> Ticket {
         timestamps: true,
         debug_trace: false,
         session: None,
+        cache_objects: Vec::new(),
     }
 }
 
@@ -121,6 +122,16 @@ fn a_session_goes_with_the_job_unless_it_is_endless() {
     ticket.session = Some(JobSession { ports: many, ..session() });
     let sealed = ticket.seal(&key(), &BINDING);
     assert_eq!(open(&sealed), Ok(Ticket { session: None, ..ticket }));
+}
+
+#[test]
+fn objects_of_caches_go_with_the_job_unless_they_are_endless() {
+    let object = |name: String| CacheObject { name, key: "k".into() };
+    let mut ticket = Ticket { cache_objects: vec![object("ci/deps".into())], ..ticket() };
+    assert_eq!(open(&ticket.seal(&key(), &BINDING)).as_ref(), Ok(&ticket));
+    ticket.cache_objects = vec![object("x".repeat(LONGEST_CACHES))];
+    let sealed = ticket.seal(&key(), &BINDING);
+    assert_eq!(open(&sealed), Ok(Ticket { cache_objects: Vec::new(), ..ticket }));
 }
 
 proptest! {

@@ -110,6 +110,7 @@ impl Task {
         if self.link.is_some() {
             self.feed.agent_writes();
             self.follow();
+            self.keep_caches_fresh();
         }
     }
 

@@ -1,7 +1,10 @@
 //! What managers and the cluster say, and what follows from it.
 
+use std::sync::Arc;
+
 use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_core::{Ending, NoteLevel, go_duration};
+use gantry_wire::cache::ObjectRequests;
 use gantry_wire::frame::{Frame, Phase, Refused};
 use gantry_wire::plan::{Action, PodPlan};
 use gantry_wire::shim::ShimFrame;
@@ -33,6 +36,7 @@ impl Job {
                 self.try_script();
             }
             Frame::ServiceEnded(service) => self.on_service_ended(service),
+            Frame::CacheRequests(fresh) => self.on_cache_requests(&fresh),
             Frame::Reported => self.on_reported(),
             _ => {}
         }
@@ -48,6 +52,15 @@ impl Job {
             Frame::Refused(Refused::order(message))
         };
         let _ = reply.try_send(answer);
+    }
+
+    /// What saves caches was signed again. A stage that runs goes on with what it has.
+    fn on_cache_requests(&mut self, fresh: &[ObjectRequests]) {
+        for stage in &mut Arc::make_mut(&mut self.plan).stages {
+            if let Action::SaveCache(save) = &mut stage.action {
+                save.renew(fresh);
+            }
+        }
     }
 
     fn on_go(&mut self) {
