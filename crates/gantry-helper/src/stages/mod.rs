@@ -40,6 +40,8 @@ use crate::process::launch::{Launched, launch};
 use crate::process::reaper::Reaper;
 use crate::{tasks, trees};
 
+pub(crate) use variables::is_traced;
+
 /// What a shell ends with when it cannot find a command.
 pub(crate) const COMMAND_NOT_FOUND: i32 = 127;
 

@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+use gantry_core::feature_flags::parse_bool;
 use gantry_wire::plan::PodPlan;
 use gantry_wire::shim::SecretText;
 use gantry_wire::stage::JobStatus;
@@ -34,6 +35,12 @@ pub(crate) fn variables(plan: &PodPlan, status: JobStatus) -> Vec<(String, Secre
         ("GITLAB_ENV".to_owned(), SecretText(format!("{temp}/{GITLAB_ENV}").into())),
     ];
     planned.chain(made).collect()
+}
+
+/// Whether the job is traced. The plan says whether the runner allows that.
+pub(crate) fn is_traced(plan: &PodPlan) -> bool {
+    let asked = plan.environment.iter().rfind(|variable| variable.key == "CI_DEBUG_TRACE");
+    plan.trace.debug_trace && asked.and_then(|variable| parse_bool(variable.value.expose())) == Some(true)
 }
 
 /// What the scripts so far have left in the file `GITLAB_ENV`.

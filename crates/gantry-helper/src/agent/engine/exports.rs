@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use gantry_core::Secret;
-use gantry_core::feature_flags::parse_bool;
-use gantry_wire::plan::PodPlan;
 use gantry_wire::shim::SecretText;
 
 /// What the log of a job has shown of its variables.
@@ -27,12 +25,6 @@ impl Shown {
         }
         Secret::new(text)
     }
-}
-
-/// Whether the job is traced. The plan says whether the runner allows that.
-pub(super) fn is_traced(plan: &PodPlan) -> bool {
-    let asked = plan.environment.iter().rfind(|variable| variable.key == "CI_DEBUG_TRACE");
-    plan.trace.debug_trace && asked.and_then(|variable| parse_bool(variable.value.expose())) == Some(true)
 }
 
 #[cfg(test)]

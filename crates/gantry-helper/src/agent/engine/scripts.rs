@@ -93,7 +93,7 @@ impl Job {
             self.activity = Activity::Awaiting { stage, status: gantry_wire::stage::JobStatus::Running };
             return self.try_script();
         };
-        let exports = exports::is_traced(&plan).then(|| self.shown.news(&environment));
+        let exports = stages::is_traced(&plan).then(|| self.shown.news(&environment));
         let run = Run {
             name: what.name.clone(),
             script: script.text.clone(),

@@ -16,7 +16,7 @@ use crate::layout::Layout;
 use crate::ports::Exit;
 use crate::process::environment::{inherited, sort};
 use crate::process::script::{pass_environment, set_environment};
-use crate::stages::variables::variables;
+use crate::stages::variables::{is_traced, variables};
 use crate::stages::{COMMAND_NOT_FOUND, StageContext};
 
 /// Mode of files with certificates, one of which may be a key.
@@ -122,16 +122,26 @@ impl<'a> Git<'a> {
 
     /// Runs git in the project directory with its output in the log; anything but 0 ends the stage.
     pub(super) async fn must(&self, arguments: &[&str]) -> Result<(), Ending> {
+        self.show(arguments).await;
         let exit = self.context.tool(self.command(arguments)).await.map_err(|error| self.cannot_start(&error))?;
         self.judge(arguments, exit)
     }
 
     /// The same for commands about submodules.
     pub(super) async fn must_with_submodules(&self, arguments: &[&str]) -> Result<(), Ending> {
+        self.show(arguments).await;
         let mut command = Command::new("git");
         self.complete(&mut command, arguments, &self.for_submodules);
         let exit = self.context.tool(command).await.map_err(|error| self.cannot_start(&error))?;
         self.judge(arguments, exit)
+    }
+
+    /// Shows a call in the log of a job that is traced, as a shell would.
+    async fn show(&self, arguments: &[&str]) {
+        if is_traced(&self.context.plan) {
+            let words: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
+            self.context.outlet.plain(&format!("+ git {}", words.join(" "))).await;
+        }
     }
 
     fn judge(&self, arguments: &[&str], exit: Exit) -> Result<(), Ending> {
@@ -153,6 +163,7 @@ impl<'a> Git<'a> {
 
     /// Runs git with nothing shown; in its own last words, why it failed.
     pub(super) async fn attempt(&self, arguments: &[&str]) -> Result<(), String> {
+        self.show(arguments).await;
         let ran = self.context.complaint_of(self.command(arguments)).await;
         let (exit, words) = ran.map_err(|error| format!("git cannot be started: {error}"))?;
         if exit.success() {
@@ -170,6 +181,7 @@ impl<'a> Git<'a> {
     /// takes part in that.
     pub(super) async fn remote_has(&self, url: &str, refs: &[&str]) -> Result<bool, Ending> {
         let arguments = [&["ls-remote", "--quiet", "--exit-code", url][..], refs].concat();
+        self.show(&arguments).await;
         let mut command = self.command(&arguments);
         command.current_dir(self.context.layout.agent_dir());
         let exit = self.context.quiet_tool(command).await.map_err(|error| self.cannot_start(&error))?;
@@ -332,6 +344,16 @@ fn home(agent_dir: &Path) -> io::Result<PathBuf> {
     Ok(home)
 }
 
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_bare) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// The sub-command, which is all of a call that helps and never holds anything private.
 fn shown(arguments: &[&str]) -> String {
     let mut rest = arguments.iter();
@@ -354,6 +376,14 @@ mod tests {
         assert_eq!(origin("https://gitlab.example.com:8443/g/p.git"), "https://gitlab.example.com:8443");
         assert_eq!(origin("https://gitlab.example.com"), "https://gitlab.example.com");
         assert_eq!(origin("/srv/git/p.git"), "");
+    }
+
+    #[test]
+    fn words_are_shown_as_a_shell_reads_them() {
+        assert_eq!(
+            ["--depth=20", "+refs/a:b", "", "a b", "it's"].map(quoted),
+            ["--depth=20", "+refs/a:b", "''", "'a b'", "'it'\\''s'"]
+        );
     }
 
     #[test]
