@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::accepting::{self, ConnectionPermit};
+use crate::accepting::{self, ConnectionPermit, WhenFull};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::redaction::redact;
@@ -105,10 +105,18 @@ pub(crate) async fn serve(listener: TcpListener, shown: ServerState, stop: Cance
         .route("/debug/process/state", get(state))
         .with_state(shown);
     let serve = |stream, place| connection(stream, router.clone(), place, stop.clone());
-    stop.run_until_cancelled(accepting::accept("metrics server", listener, CONNECTIONS, serve)).await;
+    let full = WhenFull::OldestEnds;
+    stop.run_until_cancelled(accepting::accept(("metrics server", full), listener, CONNECTIONS, serve)).await;
 }
 
-async fn connection(stream: TcpStream, router: Router, _place: ConnectionPermit, stop: CancellationToken) {
+async fn connection(stream: TcpStream, router: Router, place: ConnectionPermit, stop: CancellationToken) {
+    // Whoever reaches the port could keep probes out by being silent.
+    if place.until_wanted(serve_connection(stream, router, stop)).await.is_none() {
+        tracing::debug!("a connection to the metrics server has made room for a newer one");
+    }
+}
+
+async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
@@ -131,10 +139,11 @@ async fn metrics(State(shown): State<ServerState>) -> Response {
 }
 
 async fn ready(State(shown): State<ServerState>) -> Response {
-    match shown.health.readiness() {
-        Ok(text) => format!("{text}\n").into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", redact(None, &reason))).into_response(),
-    }
+    let (status, text) = match shown.health.readiness() {
+        Ok(text) => (StatusCode::OK, text),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    };
+    (status, format!("{}\n", redact(None, &text))).into_response()
 }
 
 async fn jobs(State(shown): State<ServerState>) -> Response {
@@ -147,6 +156,8 @@ async fn state(State(shown): State<ServerState>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[tokio::test]
@@ -170,5 +181,28 @@ mod tests {
         let listener = bind("127.0.0.1:0").await.unwrap();
         let taken = listener.local_addr().unwrap().to_string();
         assert_eq!(bind(&taken).await.unwrap_err().to_string(), format!("cannot listen on {taken}"));
+    }
+
+    #[tokio::test]
+    async fn connections_that_say_nothing_keep_nobody_out() {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let shown = ServerState { metrics, running: Running::default(), health: Health::default() };
+        let serving = crate::tasks::spawn(serve(listener, shown, CancellationToken::new()));
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS * 2 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let ask = async {
+            let mut probe = TcpStream::connect(address).await.unwrap();
+            probe.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            probe.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = timeout(Duration::from_secs(30), ask).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("live\n"), "{answer}");
+        serving.abort();
     }
 }

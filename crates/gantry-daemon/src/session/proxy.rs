@@ -118,7 +118,7 @@ where
 {
     let (mut sender, connection) = http1::handshake(stream).await?;
     let ended = session.ended.clone();
-    let held = Arc::clone(&place);
+    let held = place.clone();
     tasks::spawn(
         async move {
             // How it ends shows in the answer.

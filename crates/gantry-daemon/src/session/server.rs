@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_config::settings::SessionServer as Settings;
@@ -23,7 +22,7 @@ use super::certificate::{CertificateError, Identity};
 use super::open::Sessions;
 use super::proxy::{self, Port};
 use super::terminal;
-use crate::accepting::{self, ConnectionPermit};
+use crate::accepting::{self, ConnectionPermit, WhenFull};
 use crate::notices::{Notice as _, SessionServerChanged};
 use crate::{tasks, wiring};
 
@@ -119,7 +118,7 @@ fn host(advertised: &str, listener: &TcpListener) -> String {
 
 async fn serve(listener: TcpListener, acceptor: TlsAcceptor, sessions: Sessions) {
     let serve = |stream, place| connection(stream, acceptor.clone(), sessions.clone(), place);
-    accepting::accept("session server", listener, CONNECTIONS, serve).await;
+    accepting::accept(("session server", WhenFull::NewestWaits), listener, CONNECTIONS, serve).await;
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, sessions: Sessions, place: ConnectionPermit) {
@@ -131,7 +130,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, sessions: Sessions
         Err(_) => return,
     };
     let service = service_fn(move |request: Request<Incoming>| {
-        let (sessions, place) = (sessions.clone(), Arc::clone(&place));
+        let (sessions, place) = (sessions.clone(), place.clone());
         async move { Ok::<_, Infallible>(answer(&sessions, request, place).await) }
     });
     let mut http = http1::Builder::new();
