@@ -21,14 +21,14 @@ use crate::{tasks, trial, wiring};
 pub(crate) fn begin(runner: Arc<Runner>, polling: Arc<Polling>, stop: CancellationToken) {
     let name = &runner.settings.name;
     if !runner.settings.boot_verify.enabled || runner.shared.health.is_proven(name) {
-        return poller::begin(&runner, &polling, &stop);
+        return poller::begin(&runner, &polling);
     }
     runner.shared.health.unproven(name, "its trial pod has not started yet");
     // A process that ends waits for the removal of the pod.
     let tracker = runner.shared.jobs.clone();
     tasks::spawn(tracker.track_future(async move {
         if prove(&runner, &stop).await {
-            poller::begin(&runner, &polling, &stop);
+            poller::begin(&runner, &polling);
         }
     }));
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::metrics::RunnerLabels;
+
 /// Without any answer of GitLab to a request for a job in this time the process is not ready:
 /// longer than GitLab holds one request.
 const POLL_AGE: Duration = Duration::from_secs(180);
@@ -49,9 +51,9 @@ struct Inner {
     working: usize,
     /// Why others do not, one sentence each.
     problems: Vec<String>,
-    /// Names of runners whose tokens GitLab refuses. A paused runner is not among them: it is told
-    /// that there is no job.
-    refused: BTreeSet<String>,
+    /// Runners whose tokens GitLab refuses. A paused runner is not among them: it is told that there
+    /// is no job.
+    refused: BTreeSet<RunnerLabels>,
     last_poll: Option<Instant>,
     /// Names of runners that take no jobs before a trial pod has started, and what keeps each from
     /// that; nothing once one has.
@@ -77,7 +79,7 @@ impl Health {
     }
 
     /// GitLab answered a request of this runner for a job.
-    pub(crate) fn polled(&self, runner: &str) {
+    pub(crate) fn polled(&self, runner: &RunnerLabels) {
         self.with(|inner| {
             inner.last_poll = Some(Instant::now());
             inner.refused.remove(runner);
@@ -85,8 +87,8 @@ impl Health {
     }
 
     /// GitLab refused the token of this runner.
-    pub(crate) fn refused(&self, runner: &str) {
-        self.with(|inner| inner.refused.insert(runner.to_owned()));
+    pub(crate) fn refused(&self, runner: &RunnerLabels) {
+        self.with(|inner| inner.refused.insert(runner.clone()));
     }
 
     /// A runner takes no jobs before a trial pod has started.
@@ -105,10 +107,10 @@ impl Health {
     }
 
     /// Forgets what is known of runners that are not there any more.
-    pub(crate) fn keep_only(&self, runners: &BTreeSet<&str>) {
+    pub(crate) fn keep_only(&self, runners: &BTreeSet<RunnerLabels>) {
         self.with(|inner| {
-            inner.refused.retain(|name| runners.contains(name.as_str()));
-            inner.proofs.retain(|name, _| runners.contains(name.as_str()));
+            inner.refused.retain(|refused| runners.contains(refused));
+            inner.proofs.retain(|name, _| runners.iter().any(|runner| runner.name == *name));
         });
     }
 
@@ -116,7 +118,7 @@ impl Health {
     /// that works is enough: the others' problems are shown in both cases.
     pub(crate) fn readiness(&self) -> Result<String, String> {
         self.with(|inner| {
-            let refused = inner.refused.iter().map(|name| {
+            let refused = inner.refused.iter().map(|RunnerLabels { name, .. }| {
                 format!("GitLab refuses the token of runner {name:?}: the runner was removed there, or its token reset")
             });
             let unproven = inner.proofs.iter().filter_map(|(name, why)| {
@@ -154,12 +156,16 @@ impl Health {
 mod tests {
     use super::*;
 
+    fn runner(name: &str) -> RunnerLabels {
+        RunnerLabels { runner: format!("token of {name}"), name: name.to_owned(), system_id: "s_1".to_owned() }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_runner_that_must_prove_itself() {
         let health = Health::default();
         health.set_state(ProcessState::Running);
         health.set_runners(2, Vec::new());
-        health.polled("b");
+        health.polled(&runner("b"));
         health.unproven("a", "no such image");
         assert!(!health.is_proven("a") && !health.is_proven("b"));
         let expected = "boot-verify pending\nrunner \"a\" takes no jobs, as boot_verify demands: no such image";
@@ -167,7 +173,7 @@ mod tests {
         health.proven("a");
         assert!(health.is_proven("a"));
         assert_eq!(health.readiness(), Ok("ready".to_owned()));
-        health.keep_only(&BTreeSet::from(["b"]));
+        health.keep_only(&BTreeSet::from([runner("b")]));
         assert!(!health.is_proven("a"), "one that comes back proves itself anew");
     }
 
@@ -181,15 +187,29 @@ mod tests {
         assert_eq!(health.readiness(), Err("no runner can work\na: is missing".to_owned()));
         health.set_runners(1, vec!["a: is missing".to_owned()]);
         assert!(health.readiness().is_err(), "not before GitLab has answered");
-        health.polled("b");
+        health.polled(&runner("b"));
         assert_eq!(health.readiness(), Ok("ready\na: is missing".to_owned()));
-        health.refused("b");
+        health.refused(&runner("b"));
         assert!(health.readiness().unwrap_err().contains("GitLab refuses the token of runner \"b\""));
         health.set_runners(2, Vec::new());
         assert!(health.readiness().unwrap().starts_with("ready\nGitLab refuses the token of runner \"b\""));
-        health.keep_only(&BTreeSet::from(["c"]));
+        health.keep_only(&BTreeSet::from([runner("c")]));
         assert_eq!(health.readiness(), Ok("ready".to_owned()));
         tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
         assert!(health.readiness().unwrap_err().starts_with("GitLab has not answered a request for a job for 181 s"));
+    }
+
+    #[test]
+    fn runners_of_one_name_are_two() {
+        let health = Health::default();
+        health.set_state(ProcessState::Running);
+        health.set_runners(2, Vec::new());
+        let twin = |token: &str| RunnerLabels { runner: token.to_owned(), ..runner("a") };
+        health.refused(&twin("one"));
+        health.refused(&twin("two"));
+        let why = health.readiness().unwrap_err();
+        assert!(why.starts_with("no runner can work\n") && why.lines().count() == 3, "{why}");
+        health.polled(&twin("two"));
+        assert!(health.readiness().unwrap().starts_with("ready\nGitLab refuses"));
     }
 }

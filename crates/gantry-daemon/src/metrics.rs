@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use gantry_config::RunnerSettings;
+use gantry_core::short_token::short_token;
 use gantry_gitlab::RequestObservation;
 use gantry_wire::usage::Usage;
 use jiff::Timestamp;
@@ -43,8 +45,27 @@ pub(crate) struct RunnerLabels {
 }
 
 impl RunnerLabels {
+    /// Those of an entry.
+    pub(crate) fn of(settings: &RunnerSettings, system_id: &str) -> Self {
+        Self {
+            runner: short_token(settings.token.expose()).to_owned(),
+            name: settings.name.clone(),
+            system_id: system_id.to_owned(),
+        }
+    }
+
     fn values(&self) -> [&str; 3] {
         [&self.runner, &self.name, &self.system_id]
+    }
+
+    /// Those of series about its requests for jobs, which have no name.
+    fn of_polls(&self) -> [&str; 2] {
+        [&self.runner, &self.system_id]
+    }
+
+    /// Whether an entry with the same token, and another name, has the same series about requests.
+    pub(crate) fn shares_polls_with(&self, other: &Self) -> bool {
+        self.of_polls() == other.of_polls()
     }
 }
 
@@ -387,7 +408,7 @@ impl Metrics {
         ] {
             counter.with_label_values(&values);
         }
-        let poll = [labels.runner.as_str(), labels.system_id.as_str()];
+        let poll = labels.of_polls();
         self.request_hard_limit.with_label_values(&poll).set(request_concurrency);
         self.request_concurrency.with_label_values(&poll);
         self.concurrency_exceeded.with_label_values(&poll);
@@ -397,6 +418,29 @@ impl Metrics {
         self.execution_modes.with_label_values(&[MODE, EXECUTOR]);
         self.show_idle(labels);
         self.show_hold(labels, None);
+    }
+
+    /// Removes what is true only of a runner that asks for jobs, such as when its token ends: what
+    /// nobody changes any more is false soon, and alarms are made of it. Counters stay, as what it
+    /// has done. `shares_polls`: another runner has its series about requests.
+    pub(crate) fn forget(&self, labels: &RunnerLabels, shares_polls: bool) {
+        // Each fails where there is no such series, which is as it should be.
+        let values = labels.values();
+        for gauge in [&self.limit, &self.token_refused, &self.queue_size, &self.queue_depth] {
+            let _ = gauge.remove_label_values(&values);
+        }
+        let _ = self.token_expiry.remove_label_values(&values);
+        let [runner, name, system_id] = values;
+        for kind in HoldKind::ALL {
+            let _ = self.requests_held.remove_label_values(&[runner, name, system_id, kind.as_str()]);
+        }
+        if !shares_polls {
+            let poll = labels.of_polls();
+            for gauge in [&self.request_concurrency, &self.request_hard_limit, &self.request_used_limit] {
+                let _ = gauge.remove_label_values(&poll);
+            }
+            let _ = self.request_adaptive_limit.remove_label_values(&poll);
+        }
     }
 
     /// The series that says of a runner that it is there, whether it has jobs or not.

@@ -17,6 +17,7 @@ use crate::events::{
 };
 use crate::hold::{Hold, HoldKind};
 use crate::metrics::of;
+use crate::registry::KnownRunner;
 use crate::runner::{Places, Runner};
 use crate::session::{Offered, Sessions};
 use crate::tasks;
@@ -41,13 +42,25 @@ const HOLD_LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Polling {
     state: Mutex<State>,
     check_interval: Duration,
+    ends: PollingEnd,
+    /// Until the last of them has ended.
+    _known: KnownRunner,
+}
+
+/// When a runner asks for no more jobs.
+#[derive(Clone)]
+pub(crate) struct PollingEnd {
+    /// It begins no more requests. One that is under way may bring a job, which GitLab fails if
+    /// nobody takes it.
+    pub(crate) asks: CancellationToken,
+    /// The process ends, and gives up what is under way.
+    pub(crate) process: CancellationToken,
 }
 
 struct State {
     last_update: Option<String>,
     adaptive: f64,
     failures: u32,
-    last_healthy: Instant,
     /// Answers in a row that promised a job and held none.
     bad_answers: u32,
     /// Workers beyond the adaptive limit look again when it changes.
@@ -57,17 +70,10 @@ struct State {
 }
 
 impl Polling {
-    pub(crate) fn new(check_interval: Duration) -> Self {
-        let state = State {
-            last_update: None,
-            adaptive: 0.0,
-            failures: 0,
-            last_healthy: Instant::now(),
-            bad_answers: 0,
-            resting_until: None,
-            held: None,
-        };
-        Self { state: Mutex::new(state), check_interval }
+    pub(crate) fn new(check_interval: Duration, ends: PollingEnd, known: KnownRunner) -> Self {
+        let state =
+            State { last_update: None, adaptive: 0.0, failures: 0, bad_answers: 0, resting_until: None, held: None };
+        Self { state: Mutex::new(state), check_interval, ends, _known: known }
     }
 
     fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
@@ -75,61 +81,89 @@ impl Polling {
     }
 }
 
-/// Starts the workers of a runner. They end when `stop` says so.
-pub(crate) fn begin(runner: &Arc<Runner>, polling: &Arc<Polling>, stop: &CancellationToken) {
+/// Starts the workers of a runner. They end as its polling does.
+pub(crate) fn begin(runner: &Arc<Runner>, polling: &Arc<Polling>) {
     for worker in 0..runner.settings.request_concurrency.get() {
-        tasks::spawn(work(Arc::clone(runner), Arc::clone(polling), worker, stop.clone()));
+        tasks::spawn(work(Arc::clone(runner), Arc::clone(polling), worker));
     }
 }
 
-/// One of the `request_concurrency` workers of a runner. Ends when `stop` says so.
-async fn work(runner: Arc<Runner>, polling: Arc<Polling>, worker: u32, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let Some(next) = stop.run_until_cancelled(turn(&runner, &polling, worker)).await else { return };
-        if stop.run_until_cancelled(sleep(next)).await.is_none() {
+/// What a worker may do now.
+enum Turn {
+    Rests(Duration),
+    /// It asks for a job, for which it has these places. On the heap: a worker that waits for them,
+    /// as long as jobs run, is small.
+    Asks(Box<Places>),
+}
+
+/// One of the `request_concurrency` workers of a runner.
+async fn work(runner: Arc<Runner>, polling: Arc<Polling>, worker: u32) {
+    let PollingEnd { asks, process } = &polling.ends;
+    while !asks.is_cancelled() {
+        let Some(turn) = asks.run_until_cancelled(turn(&runner, &polling, worker)).await else { return };
+        let rest = match turn {
+            Turn::Rests(rest) => rest,
+            Turn::Asks(places) => match process.run_until_cancelled(Box::pin(ask(&runner, &polling, *places))).await {
+                Some(rest) => rest,
+                None => return,
+            },
+        };
+        if asks.run_until_cancelled(sleep(rest)).await.is_none() {
             return;
         }
     }
 }
 
-/// One turn of a worker; returns how long it rests. Dropping it gives up a request in flight, and
-/// with two-phase acceptance a job that was just handed out goes back to the queue.
-async fn turn(runner: &Arc<Runner>, polling: &Polling, worker: u32) -> Duration {
+/// Waits until a worker may ask, if it may.
+async fn turn(runner: &Runner, polling: &Polling, worker: u32) -> Turn {
     let labels = of(&runner.labels);
     let rest = polling.with(|state| state.resting_until.map(|until| until.saturating_duration_since(Instant::now())));
     if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
         runner.shared.metrics.worker_feed_failures.with_label_values(&labels).inc();
-        return rest;
+        return Turn::Rests(rest);
     }
     if worker >= limit(runner, polling) {
         let labels = [runner.labels.runner.as_str(), runner.labels.system_id.as_str()];
         runner.shared.metrics.concurrency_exceeded.with_label_values(&labels).inc();
-        return polling.check_interval;
+        return Turn::Rests(polling.check_interval);
     }
-    let places = match runner.places().await {
-        Ok(places) => places,
+    match runner.places().await {
+        Ok(places) => {
+            show_hold(runner, polling, None);
+            Turn::Asks(Box::new(places))
+        }
         Err(hold) => {
             show_hold(runner, polling, Some(&hold));
-            return HOLD_LOOK;
+            Turn::Rests(HOLD_LOOK)
         }
-    };
-    show_hold(runner, polling, None);
-    runner.shared.metrics.worker_feeds.with_label_values(&labels).inc();
+    }
+}
+
+/// Asks once; returns how long the worker rests. Dropping it gives up a request in flight: GitLab
+/// fails a job that it has just handed out, after two minutes.
+async fn ask(runner: &Arc<Runner>, polling: &Polling, places: Places) -> Duration {
+    runner.shared.metrics.worker_feeds.with_label_values(&of(&runner.labels)).inc();
     let last_update =
         if runner.shared.slots.is_contended() { None } else { polling.with(|state| state.last_update.clone()) };
     let offered = runner.shared.sessions.as_ref().and_then(Sessions::offer);
     let in_flight = InFlight::new(runner);
     let asked = Instant::now();
-    // On the heap while it lasts: a worker that waits for a place, as long as jobs run, is small.
-    let poll = Box::pin(runner.client.request_job(JobRequest {
-        token: &runner.settings.token,
-        system_id: &runner.shared.system_id,
-        info: &runner.info,
-        last_update: last_update.as_deref(),
-        session: offered.as_ref().map(|offered| &offered.offer),
-    }))
-    .await;
+    let poll = runner
+        .client
+        .request_job(JobRequest {
+            token: &runner.settings.token,
+            system_id: &runner.shared.system_id,
+            info: &runner.info,
+            last_update: last_update.as_deref(),
+            session: offered.as_ref().map(|offered| &offered.offer),
+        })
+        .await;
     drop(in_flight);
+    // A token that was exchanged or removed is refused, and that is no news of this runner.
+    let brings_job = matches!(poll.answer, JobAnswer::Job(_) | JobAnswer::Undecodable { .. });
+    if polling.ends.asks.is_cancelled() && !brings_job {
+        return Duration::ZERO;
+    }
     learn(runner, polling, &poll);
     // The interval lies between two beginnings: a request that GitLab held until something changed
     // is followed by the next one at once.
@@ -174,7 +208,7 @@ fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
     let configured = f64::from(runner.settings.request_concurrency.get());
     let is_answer = has_job || matches!(poll.answer, JobAnswer::NoJob);
     if is_answer {
-        shared.health.polled(&runner.labels.name);
+        shared.health.polled(&runner.labels);
         shared.metrics.token_refused.with_label_values(&of(&runner.labels)).set(0);
         shared.metrics.last_poll.set(Timestamp::now().as_duration().as_secs_f64());
     }
@@ -189,7 +223,6 @@ fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
         }
         if poll.healthy() {
             state.failures = 0;
-            state.last_healthy = Instant::now();
             return;
         }
         shared.metrics.health_failures.with_label_values(&of(&runner.labels)).inc();
@@ -199,7 +232,7 @@ fn learn(runner: &Runner, polling: &Polling, poll: &Poll) {
             let failures = state.failures;
             RunnerUnhealthy { runner: &runner.labels.runner, failures, limit, pause }.say();
             state.failures = 0;
-            state.resting_until = Some(state.last_healthy.max(Instant::now()) + pause);
+            state.resting_until = Some(Instant::now() + pause);
         }
     });
 }
@@ -231,7 +264,7 @@ fn take(
         }
         JobAnswer::NoJob => NothingReceived(name).say(),
         JobAnswer::Forbidden { message } => {
-            runner.shared.health.refused(&runner.labels.name);
+            runner.shared.health.refused(&runner.labels);
             let refused = TokenRefused { runner: name, name: &runner.labels.name, message: &message };
             refused.tell(&runner.shared.metrics, &runner.labels);
         }

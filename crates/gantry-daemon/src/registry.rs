@@ -1,6 +1,6 @@
 //! The jobs that run now, for metrics and for people who look.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +16,9 @@ use crate::view::JobView;
 pub(crate) struct Running {
     jobs: Arc<Mutex<BTreeMap<u64, Entry>>>,
     next: Arc<std::sync::atomic::AtomicU64>,
-    /// Runners that were ever there: each keeps a series of its own.
-    runners: Arc<Mutex<BTreeSet<RunnerLabels>>>,
+    /// Runners that are there, each with a series of its own, and how often: a change of the file
+    /// starts one anew before the one before has ended.
+    runners: Arc<Mutex<BTreeMap<RunnerLabels, usize>>>,
     /// Held while the metrics are set and read: two who scrape at once would count for each other.
     scrape: Arc<Mutex<()>>,
 }
@@ -29,6 +30,14 @@ struct Entry {
     started: Instant,
 }
 
+/// A runner in the list; dropping the last one of its labels removes what is true only of a runner
+/// that asks for jobs.
+pub(crate) struct KnownRunner {
+    labels: RunnerLabels,
+    running: Running,
+    metrics: Arc<Metrics>,
+}
+
 /// A job in the list; dropping it removes the job.
 pub(crate) struct Listed {
     key: u64,
@@ -37,8 +46,9 @@ pub(crate) struct Listed {
 
 impl Running {
     /// Shows a runner, whether it has jobs or not.
-    pub(crate) fn knows(&self, labels: &RunnerLabels) {
-        self.runners.lock().unwrap_or_else(PoisonError::into_inner).insert(labels.clone());
+    pub(crate) fn knows(&self, labels: &RunnerLabels, metrics: &Arc<Metrics>) -> KnownRunner {
+        *self.runners.lock().unwrap_or_else(PoisonError::into_inner).entry(labels.clone()).or_default() += 1;
+        KnownRunner { labels: labels.clone(), running: self.clone(), metrics: Arc::clone(metrics) }
     }
 
     /// Lists a job under the address of its page in GitLab.
@@ -90,7 +100,7 @@ impl Running {
     /// Sets the gauge of running jobs to what is true now.
     fn show(&self, metrics: &Metrics) {
         metrics.jobs.reset();
-        for labels in self.runners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for labels in self.runners.lock().unwrap_or_else(PoisonError::into_inner).keys() {
             metrics.show_idle(labels);
         }
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,6 +109,19 @@ impl Running {
             let RunnerLabels { runner, name, system_id } = &entry.labels;
             let stage = redact(None, &stage);
             metrics.jobs.with_label_values(&[runner, name, system_id, "running", &stage, ""]).inc();
+        }
+    }
+}
+
+impl Drop for KnownRunner {
+    fn drop(&mut self) {
+        let mut runners = self.running.runners.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(count) = runners.get_mut(&self.labels) else { return };
+        *count -= 1;
+        if *count == 0 {
+            runners.remove(&self.labels);
+            let is_shared = runners.keys().any(|other| self.labels.shares_polls_with(other));
+            self.metrics.forget(&self.labels, is_shared);
         }
     }
 }
@@ -116,9 +139,9 @@ mod tests {
     #[test]
     fn who_scrapes_at_the_same_time_sees_the_same() {
         const JOBS: usize = 200;
-        let (running, metrics) = (Running::default(), Metrics::new().unwrap());
+        let (running, metrics) = (Running::default(), Arc::new(Metrics::new().unwrap()));
         let labels = RunnerLabels { runner: "abc".to_owned(), name: "one".to_owned(), system_id: "r_1".to_owned() };
-        running.knows(&labels);
+        let _known = running.knows(&labels, &metrics);
         let jobs: Vec<Listed> = (0..JOBS)
             .map(|_| running.add(String::new(), labels.clone(), watch::channel(JobView::default()).1))
             .collect();
@@ -133,6 +156,32 @@ mod tests {
             assert!(scrapers.into_iter().all(|scraper| scraper.join().unwrap()));
         });
         drop(jobs);
+    }
+
+    #[test]
+    fn of_a_runner_that_is_gone_only_what_it_has_done_is_left() {
+        let (running, metrics) = (Running::default(), Arc::new(Metrics::new().unwrap()));
+        let of = |runner: &str| RunnerLabels { runner: runner.into(), name: "one".into(), system_id: "r_1".into() };
+        let begin = |runner: &str| {
+            let known = running.knows(&of(runner), &metrics);
+            metrics.seed(&of(runner), 3, 2);
+            metrics.show_token_expiry(&of(runner), Some(jiff::Timestamp::UNIX_EPOCH));
+            metrics.token_refused.with_label_values(&crate::metrics::of(&of(runner))).set(1);
+            known
+        };
+        let lines = |runner: &str| {
+            let text = String::from_utf8(running.scrape(&metrics).unwrap()).unwrap();
+            let of = format!("runner=\"{runner}\"");
+            let lines = text.lines().filter(|line| line.contains(&of) && !line.contains("_total{"));
+            lines.map(|line| line.split('{').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (first, again, other) = (begin("old"), begin("old"), begin("new"));
+        drop(first);
+        assert!(lines("old").contains(&"gantry_runner_token_refused".to_owned()), "it was only started anew");
+        let expected = lines("new");
+        drop(again);
+        assert_eq!((lines("old"), lines("new")), (Vec::new(), expected));
+        drop(other);
     }
 
     #[tokio::test(start_paused = true)]

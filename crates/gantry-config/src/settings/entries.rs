@@ -45,7 +45,7 @@ impl Kind for Entries {
                 section.report.add(Severity::Warning, section.place(), &format!("runners[{index}]"), message);
             } else if let Some(first) = named.get(&settings.name) {
                 let message = format!(
-                    "has the name of runners[{first}]: /health/ready takes the two for one, so that boot_verify lets both begin when a trial pod of either has started; give it another name"
+                    "has the name of runners[{first}]: boot_verify takes the two for one, and lets both begin when a trial pod of either has started; give it another name"
                 );
                 section.report.add(Severity::Warning, section.place(), &format!("runners[{index}]"), message);
             }

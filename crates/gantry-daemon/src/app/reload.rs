@@ -16,7 +16,7 @@ use crate::entries::{Basis, Entry, Key, wanted};
 use crate::events::{ConfigLoaded, ConfigRefused, PollingBegins, PollingEnds, RunnerUnusable, Said as _};
 use crate::member::Shared;
 use crate::metrics::RunnerLabels;
-use crate::poller::Polling;
+use crate::poller::{Polling, PollingEnd};
 use crate::renewals::Exchange;
 use crate::runner::Runner;
 use crate::slots::{Numbers, Slots};
@@ -133,8 +133,8 @@ impl App {
         if self.waits {
             problems.push(format!("config file {} does not exist: it is waited for", self.file.path().display()));
         }
-        let names = self.entries.values().map(|entry| entry.settings.name.as_str()).collect();
-        self.shared.health.keep_only(&names);
+        let runners = self.entries.values().map(|entry| RunnerLabels::of(&entry.settings, &self.shared.system_id));
+        self.shared.health.keep_only(&runners.collect());
         let working = self.entries.values().filter(|entry| entry.stop.is_some()).count();
         self.shared.health.set_runners(working, problems);
     }
@@ -157,11 +157,12 @@ impl App {
         let RunnerLabels { runner: name, .. } = &runner.labels;
         PollingBegins { runner: name, url: &settings.url, workers }.say();
         let limit = settings.limit.map_or(0, |limit| i64::from(limit.get()));
-        self.shared.running.knows(&runner.labels);
+        let known = self.shared.running.knows(&runner.labels, &self.shared.metrics);
         self.shared.metrics.seed(&runner.labels, limit, i64::from(workers));
         self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
-        let polling = Arc::new(Polling::new(self.settings.check_interval));
         let stop = self.stop_polling.child_token();
+        let ends = PollingEnd { asks: stop.clone(), process: self.stop_polling.clone() };
+        let polling = Arc::new(Polling::new(self.settings.check_interval, ends, known));
         pause::keep(&runner, &stop);
         boot::begin(runner, polling, stop.clone());
         Ok(stop)

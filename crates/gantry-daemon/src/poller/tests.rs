@@ -1,6 +1,7 @@
 //! A whole daemon on a paused clock against a GitLab that answers every request for a job in the
 //! same way, or that is in trouble for half an hour.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +12,6 @@ use gantry_gitlab::{
 };
 use gantry_kube::{Access, Cluster, ConnectError, Driver, HelperBinaries, RemoteAccess};
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 
 use super::*;
 use crate::server::BindError;
@@ -132,15 +132,25 @@ async fn asked(status: u16, content_type: &'static str, body: &'static str) -> u
     gitlab.requests.load(Ordering::Relaxed)
 }
 
-/// A runner with two workers that asks so often, for so long.
-async fn run(gitlab: Arc<dyn Transport>, check_interval: u64, time: Duration) {
-    let directory = tempfile::tempdir().unwrap();
-    let config = directory.path().join("config.toml");
-    let text = format!(
+/// A file with one runner, which has two workers and asks so often.
+fn file(check_interval: u64) -> String {
+    format!(
         "concurrent = 4\ncheck_interval = {check_interval}\n[[runners]]\nurl = \"http://gitlab.test\"\ntoken = \"glrt-a\"\n\
          executor = \"kubernetes\"\nrequest_concurrency = 2\n"
-    );
-    std::fs::write(&config, text).unwrap();
+    )
+}
+
+/// Works with such a file for so long.
+async fn run(gitlab: Arc<dyn Transport>, check_interval: u64, time: Duration) {
+    run_beside(gitlab, check_interval, |_| sleep(time)).await;
+}
+
+/// Works with such a file for as long as something takes that knows the file.
+async fn run_beside<F: Future>(gitlab: Arc<dyn Transport>, check_interval: u64, beside: impl FnOnce(PathBuf) -> F) {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config.toml");
+    std::fs::write(&config, file(check_interval)).unwrap();
+    let beside = beside(config.clone());
     let options = Options {
         config,
         listen_address: None,
@@ -152,7 +162,59 @@ async fn run(gitlab: Arc<dyn Transport>, check_interval: u64, time: Duration) {
     };
     let app = App::build(options).await.unwrap();
     let (_signals, receiver) = signal_channel();
-    let _ = timeout(time, app.run(receiver)).await;
+    tokio::select! {
+        _ = app.run(receiver) => {}
+        _ = beside => {}
+    }
+}
+
+/// A GitLab that takes a while to hand out its one job, which nobody can read.
+struct Slow {
+    asked: AtomicUsize,
+    told: AtomicUsize,
+}
+
+impl Slow {
+    const TAKES: Duration = Duration::from_secs(10);
+}
+
+impl Transport for Slow {
+    fn send(
+        &self,
+        request: http::Request<Body>,
+        _: Timeouts,
+    ) -> BoxFuture<'_, Result<http::Response<ByteStream>, TransportError>> {
+        let says = |status: u16, body: &'static str| {
+            let body: ByteStream = Box::pin(futures::stream::iter([Ok(bytes::Bytes::from_static(body.as_bytes()))]));
+            Ok(http::Response::builder().status(status).header("content-type", "application/json").body(body).unwrap())
+        };
+        async move {
+            if request.method() == http::Method::PUT {
+                self.told.fetch_add(1, Ordering::Relaxed);
+                return says(200, "");
+            }
+            if self.asked.fetch_add(1, Ordering::Relaxed) > 0 {
+                return says(204, "");
+            }
+            sleep(Self::TAKES).await;
+            says(201, "{\"id\": 7, \"token\": \"t\", \"variables\": 5}")
+        }
+        .boxed()
+    }
+}
+
+/// GitLab fails a job that it has handed out and that nobody has taken.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_while_the_file_changes_is_not_lost() {
+    let gitlab = Arc::new(Slow { asked: AtomicUsize::new(0), told: AtomicUsize::new(0) });
+    let beside = |config: PathBuf| async move {
+        sleep(Slow::TAKES / 2).await;
+        std::fs::write(config, file(PACE * 2)).unwrap();
+        sleep(Slow::TAKES).await;
+    };
+    run_beside(Arc::clone(&gitlab) as _, PACE, beside).await;
+    assert!(gitlab.asked.load(Ordering::Relaxed) > 1, "the file has not begun to count");
+    assert!(gitlab.told.load(Ordering::Relaxed) > 0, "nobody has told GitLab anything about the job");
 }
 
 #[tokio::test(start_paused = true)]
