@@ -270,7 +270,9 @@ fn runner(draft: Draft, decode: Decode) -> Call {
 fn verified(answer: Result<Registered, CallError>) -> VerifyOutcome {
     match answer {
         Ok(registered) => VerifyOutcome::Valid(registered),
-        Err(CallError::Status { status: 403, message }) => VerifyOutcome::Invalid { message },
+        Err(CallError::Status { status: 403, message }) if response::refuses_token(&message) => {
+            VerifyOutcome::Invalid { message }
+        }
         Err(error) => VerifyOutcome::Unsure { message: chain(&error) },
     }
 }

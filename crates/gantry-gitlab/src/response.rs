@@ -59,7 +59,7 @@ pub(crate) fn job(answer: Answered) -> JobAnswer {
     match answer.status() {
         StatusCode::CREATED => received(&answer),
         StatusCode::NO_CONTENT => JobAnswer::NoJob,
-        StatusCode::FORBIDDEN => JobAnswer::Forbidden { message: message(&answer) },
+        StatusCode::FORBIDDEN if refuses_token(&message(&answer)) => JobAnswer::Forbidden { message: message(&answer) },
         StatusCode::SERVICE_UNAVAILABLE => JobAnswer::Unavailable { message: message(&answer) },
         _ => JobAnswer::Failed(status_error(&answer)),
     }
@@ -239,7 +239,20 @@ fn message(answer: &Response<Bytes>) -> String {
     }
     let said = if is_json(answer.headers()) { json_message(answer.body()) } else { xml_message(answer) };
     let said = said.filter(|words| !words.trim().is_empty());
+    let is_other = !is_json(answer.headers()) && !answer.body().trim_ascii().is_empty();
+    if said.is_none() && status == StatusCode::FORBIDDEN && is_other {
+        return "Forbidden, in words that GitLab's API never uses: a proxy or a firewall stands before it".to_owned();
+    }
     shortened(&said.unwrap_or_else(|| status.canonical_reason().unwrap_or("no explanation").to_owned()))
+}
+
+/// Whether a 403 with these words says that GitLab does not know a runner's token: in GitLab's own
+/// words, or in none. Who stands before GitLab has others, and so has an instance that takes no
+/// changes for a while.
+pub(crate) fn refuses_token(message: &str) -> bool {
+    let is_of_gitlab =
+        message.starts_with("403 Forbidden") || Some(message) == StatusCode::FORBIDDEN.canonical_reason();
+    is_of_gitlab && !message.contains("read-only")
 }
 
 /// What nginx, Go and Apache answer to plain HTTP on a port for TLS.

@@ -84,6 +84,18 @@ fn answers_to_a_request_for_a_job() {
 
     assert!(matches!(job(answer(204, &[], "")), JobAnswer::NoJob));
     assert!(matches!(job(answer(403, &[], "")), JobAnswer::Forbidden { .. }));
+    assert!(matches!(job(answer(403, &[JSON], r#"{"message": "403 Forbidden"}"#)), JobAnswer::Forbidden { .. }));
+    // Nothing is known of the token then.
+    let others = [
+        (("content-type", "text/html"), "<html>blocked</html>"),
+        (("content-type", "text/plain"), "blocked"),
+        (JSON, r#"{"message": "You cannot perform write operations on a read-only instance"}"#),
+        (JSON, r#"{"message": "403 Forbidden - this GitLab is read-only for now"}"#),
+    ];
+    for (kind, body) in others {
+        let said = job(answer(403, &[kind], body));
+        assert!(matches!(&said, JobAnswer::Failed(error) if error.status() == Some(403)), "{body}: {said:?}");
+    }
     assert!(matches!(job(answer(503, &[], "")), JobAnswer::Unavailable { .. }));
     assert!(matches!(job(answer(409, &[], "")), JobAnswer::Failed(CallError::Status { status: 409, .. })));
     assert!(matches!(
