@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use gantry_config::{RunnerSettings, Settings};
 use gantry_core::Secret;
 use gantry_wire::plan::Alone;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::events::{Said as _, TokenEnded, TokenEndsSoon};
+use crate::poller::Polling;
 use crate::wiring;
 
 /// What tells entries apart. Those that a file has twice are counted, so that both are kept.
@@ -55,12 +56,14 @@ pub(crate) struct Entry {
     /// Absent while the runner could not be started.
     pub(crate) stop: Option<CancellationToken>,
     pub(crate) problem: Option<String>,
+    /// As long as it asks for jobs.
+    pub(crate) polling: Weak<Polling>,
     token: TokenWatch,
 }
 
 impl Entry {
     pub(crate) fn new(settings: Arc<RunnerSettings>, basis: Basis) -> Self {
-        Self { settings, basis, stop: None, problem: None, token: TokenWatch::default() }
+        Self { settings, basis, stop: None, problem: None, polling: Weak::new(), token: TokenWatch::default() }
     }
 
     /// Why it does not work, in one line.
@@ -116,21 +119,22 @@ pub(crate) enum TokenLife {
 }
 
 impl TokenLife {
-    /// A token ends soon when three quarters of its life are over: then the reference would renew
-    /// it (GitLab Runner 19.4).
     fn at(now: Timestamp, obtained: Option<Timestamp>, expires: Timestamp) -> Self {
-        /// Where its beginning is not known.
-        const SOON: i64 = 7 * 24 * 60 * 60;
-        let end = expires.as_second();
-        let last_quarter = match obtained {
-            Some(obtained) if obtained < expires => (end - obtained.as_second()) / 4,
-            _ => SOON,
-        };
-        match now.as_second() {
-            now if now >= end => Self::Ended,
-            now if now >= end - last_quarter => Self::EndsSoon,
+        match now {
+            now if now >= expires => Self::Ended,
+            now if now >= token_renewal(obtained, expires) => Self::EndsSoon,
             _ => Self::Good,
         }
+    }
+}
+
+/// When a token is to be renewed: three quarters of its life are over then (GitLab Runner 19.4).
+pub(crate) fn token_renewal(obtained: Option<Timestamp>, expires: Timestamp) -> Timestamp {
+    /// Before the end, where the beginning is not known.
+    const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+    match obtained {
+        Some(obtained) if obtained < expires => expires - expires.duration_since(obtained) / 4,
+        _ => expires.checked_sub(SOON).unwrap_or(expires),
     }
 }
 

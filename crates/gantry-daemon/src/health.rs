@@ -8,9 +8,13 @@ use tokio::time::Instant;
 
 use crate::metrics::RunnerLabels;
 
-/// Without any answer of GitLab to a request for a job in this time the process is not ready:
-/// longer than GitLab holds one request.
+/// Without any answer of GitLab to requests for a job in this time the process is not ready: longer
+/// than GitLab holds one request.
 const POLL_AGE: Duration = Duration::from_secs(180);
+
+/// A process that has not asked for a job so long after its start does not, because all its places
+/// are taken by jobs of the manager before it.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// What the process is doing (GitLab Runner 19.4, `/debug/process/state`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,10 +55,16 @@ struct Inner {
     working: usize,
     /// Why others do not, one sentence each.
     problems: Vec<String>,
-    /// Runners whose tokens GitLab refuses. A paused runner is not among them: it is told that there
-    /// is no job.
+    /// Runners whose tokens GitLab refuses. A paused runner is not among them: it is told that
+    /// there is no job.
     refused: BTreeSet<RunnerLabels>,
-    last_poll: Option<Instant>,
+    /// Since when it works.
+    running: Option<Instant>,
+    /// GitLab has answered a request for a job.
+    answered: bool,
+    /// Since when requests are without an answer; nothing while all were answered, as where none
+    /// are made, for want of places.
+    unanswered: Option<Instant>,
     /// Names of runners that take no jobs before a trial pod has started, and what keeps each from
     /// that; nothing once one has.
     proofs: BTreeMap<String, Option<String>>,
@@ -66,7 +76,10 @@ impl Health {
     }
 
     pub(crate) fn set_state(&self, state: ProcessState) {
-        self.with(|inner| inner.state = state);
+        self.with(|inner| {
+            inner.state = state;
+            inner.running = inner.running.or((state == ProcessState::Running).then(Instant::now));
+        });
     }
 
     pub(crate) fn state(&self) -> ProcessState {
@@ -78,17 +91,30 @@ impl Health {
         self.with(|inner| (inner.working, inner.problems) = (working, problems));
     }
 
+    /// GitLab is asked for a job.
+    pub(crate) fn asks(&self) {
+        self.with(|inner| inner.unanswered = inner.unanswered.or_else(|| Some(Instant::now())));
+    }
+
+    /// For how long requests for a job have had no answer.
+    pub(crate) fn unanswered_for(&self) -> Duration {
+        self.with(|inner| inner.unanswered.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+
     /// GitLab answered a request of this runner for a job.
     pub(crate) fn polled(&self, runner: &RunnerLabels) {
         self.with(|inner| {
-            inner.last_poll = Some(Instant::now());
+            (inner.answered, inner.unanswered) = (true, None);
             inner.refused.remove(runner);
         });
     }
 
     /// GitLab refused the token of this runner.
     pub(crate) fn refused(&self, runner: &RunnerLabels) {
-        self.with(|inner| inner.refused.insert(runner.clone()));
+        self.with(|inner| {
+            inner.unanswered = None;
+            inner.refused.insert(runner.clone());
+        });
     }
 
     /// A runner takes no jobs before a trial pod has started.
@@ -141,12 +167,14 @@ impl Health {
             if inner.refused.len() >= inner.working {
                 return Err(lines("no runner can work".to_owned()));
             }
-            match inner.last_poll {
-                None => Err(lines("GitLab has not answered a request for a job yet".to_owned())),
-                Some(at) if at.elapsed() > POLL_AGE => {
-                    Err(lines(format!("GitLab has not answered a request for a job for {} s", at.elapsed().as_secs())))
+            let has_asked = inner.answered || inner.unanswered.is_some();
+            let is_full = !has_asked && inner.running.is_some_and(|since| since.elapsed() > FIRST_REQUEST);
+            match inner.unanswered.map(|since| since.elapsed()).filter(|silence| *silence > POLL_AGE) {
+                Some(silence) => {
+                    Err(lines(format!("GitLab has not answered a request for a job for {} s", silence.as_secs())))
                 }
-                Some(_) => Ok(lines("ready".to_owned())),
+                None if inner.answered || is_full => Ok(lines("ready".to_owned())),
+                None => Err(lines("GitLab has not answered a request for a job yet".to_owned())),
             }
         })
     }
@@ -196,7 +224,26 @@ mod tests {
         health.keep_only(&BTreeSet::from([runner("c")]));
         assert_eq!(health.readiness(), Ok("ready".to_owned()));
         tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
+        assert_eq!(health.readiness(), Ok("ready".to_owned()), "nothing was asked, as all places are taken");
+        health.asks();
+        tokio::time::advance(POLL_AGE + Duration::from_secs(1)).await;
+        health.asks();
         assert!(health.readiness().unwrap_err().starts_with("GitLab has not answered a request for a job for 181 s"));
+        assert_eq!(health.unanswered_for(), POLL_AGE + Duration::from_secs(1));
+        health.polled(&runner("b"));
+        assert_eq!((health.readiness(), health.unanswered_for()), (Ok("ready".to_owned()), Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_full_from_the_start_is_ready() {
+        let health = Health::default();
+        health.set_state(ProcessState::Running);
+        health.set_runners(1, Vec::new());
+        assert!(health.readiness().is_err(), "it may be about to ask");
+        tokio::time::advance(FIRST_REQUEST + Duration::from_secs(1)).await;
+        assert_eq!(health.readiness(), Ok("ready".to_owned()));
+        health.asks();
+        assert!(health.readiness().is_err(), "GitLab may not be there at all");
     }
 
     #[test]

@@ -1,22 +1,22 @@
 //! The metrics of the process, under the names and labels of GitLab Runner 19.4, so that its
 //! dashboards go on working.
 
+mod runner;
+
 use std::time::Duration;
 
-use gantry_config::RunnerSettings;
-use gantry_core::short_token::short_token;
 use gantry_gitlab::RequestObservation;
 use gantry_wire::usage::Usage;
-use jiff::Timestamp;
 use prometheus::core::{Collector as _, Desc};
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
-use crate::hold::HoldKind;
 use crate::process_limits::ProcessLimits;
 use crate::process_metrics::ProcessMetrics;
+
+pub(crate) use runner::{RunnerLabels, of};
 
 /// Label of the reference for the way in which a job ran; there is only one.
 pub(crate) const MODE: &str = "traditional";
@@ -32,42 +32,6 @@ const MEMORY_BUCKETS: [f64; 10] = [64e6, 128e6, 256e6, 512e6, 1024e6, 2048e6, 40
 /// Parts of a start take tenths of seconds where all is well.
 const START_BUCKETS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 const API_BUCKETS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-
-/// Who a series belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RunnerLabels {
-    /// Short token.
-    pub(crate) runner: String,
-    /// Configured name.
-    pub(crate) name: String,
-    /// The manager's system id.
-    pub(crate) system_id: String,
-}
-
-impl RunnerLabels {
-    /// Those of an entry.
-    pub(crate) fn of(settings: &RunnerSettings, system_id: &str) -> Self {
-        Self {
-            runner: short_token(settings.token.expose()).to_owned(),
-            name: settings.name.clone(),
-            system_id: system_id.to_owned(),
-        }
-    }
-
-    fn values(&self) -> [&str; 3] {
-        [&self.runner, &self.name, &self.system_id]
-    }
-
-    /// Those of series about its requests for jobs, which have no name.
-    fn of_polls(&self) -> [&str; 2] {
-        [&self.runner, &self.system_id]
-    }
-
-    /// Whether an entry with the same token, and another name, has the same series about requests.
-    pub(crate) fn shares_polls_with(&self, other: &Self) -> bool {
-        self.of_polls() == other.of_polls()
-    }
-}
 
 /// What is known of a metric, for those who read about it.
 #[derive(Clone, Debug)]
@@ -209,7 +173,7 @@ metrics! {
         "gitlab_runner_worker_slot_operations_total", "Total number of places that were made and taken away", &["operation"]);
     /// Answers of API servers.
     kubernetes_requests: IntCounterVec = counters(
-        "gantry_kubernetes_requests_total", "Total number of requests to API servers by answer; none is no answer at all", &["code"]);
+        "gantry_kubernetes_requests_total", "Total number of requests to API servers by answer; exec is an exec that came to nothing, as into a container that does not run yet; none is no answer at all", &["code"]);
     /// Log lines by level.
     errors: IntCounterVec = counters("gitlab_runner_errors_total", "The number of caught errors", &["level"]);
     /// Calls to GitLab, by status.
@@ -251,10 +215,18 @@ metrics! {
     token_expiry: GaugeVec = GaugeVec::new(
         Opts::new("gantry_runner_token_expiry_timestamp_seconds", "When the token of a runner ends; it is renewed when three quarters of its life are over"),
         &RUNNER);
+    /// When tokens should have been renewed.
+    token_renewal: GaugeVec = GaugeVec::new(
+        Opts::new("gantry_runner_token_renewal_timestamp_seconds", "When three quarters of the life of a runner's token are over, so that it is to be renewed"),
+        &RUNNER);
     /// What the process is doing.
     process_state: IntGaugeVec = gauges("gitlab_runner_process_state_info", "The state of the process", &["state"]);
     /// Seconds since 1970 of the last answer of GitLab to a request for a job.
     last_poll: Gauge = Gauge::new("gantry_last_poll_timestamp_seconds", "Time of the last answer to a request for a job");
+    /// Seconds for which requests for jobs have had no answer.
+    unanswered: Gauge = Gauge::new(
+        "gantry_job_requests_unanswered_seconds",
+        "For how long requests for jobs have had no answer; 0 while none is asked for, as all places are taken");
     /// Seconds from taking a job to the agent's hello.
     pod_start: HistogramVec = histograms(
         "gantry_pod_start_duration_seconds", "Time from taking a job to its pod's agent having the plan", &RUNNER, &QUEUE_BUCKETS);
@@ -360,7 +332,7 @@ impl Metrics {
 
     /// Counts what a job has used, as far as that is known.
     pub(crate) fn count_usage(&self, labels: &RunnerLabels, usage: &Usage) {
-        let values = labels.values();
+        let values = of(labels);
         #[expect(clippy::cast_precision_loss, reason = "a histogram needs no more than 52 bits")]
         let counts = [
             (&self.job_memory, usage.memory_peak.map(|bytes| bytes as f64)),
@@ -393,70 +365,6 @@ impl Metrics {
         }
     }
 
-    /// Makes the series of a runner visible before anything happens to it.
-    pub(crate) fn seed(&self, labels: &RunnerLabels, limit: i64, request_concurrency: i64) {
-        let values = labels.values();
-        self.limit.with_label_values(&values).set(limit);
-        self.token_refused.with_label_values(&values);
-        for counter in [
-            &self.jobs_total,
-            &self.jobs_adopted,
-            &self.worker_feeds,
-            &self.worker_feed_failures,
-            &self.health_failures,
-            &self.queuing_exceeded,
-        ] {
-            counter.with_label_values(&values);
-        }
-        let poll = labels.of_polls();
-        self.request_hard_limit.with_label_values(&poll).set(request_concurrency);
-        self.request_concurrency.with_label_values(&poll);
-        self.concurrency_exceeded.with_label_values(&poll);
-        for failure in ["other", "no_free_executor", "job_failure"] {
-            self.processing_failures.with_label_values(&[failure, &labels.runner, &labels.name, &labels.system_id]);
-        }
-        self.execution_modes.with_label_values(&[MODE, EXECUTOR]);
-        self.show_idle(labels);
-        self.show_hold(labels, None);
-    }
-
-    /// Removes what is true only of a runner that asks for jobs, such as when its token ends: what
-    /// nobody changes any more is false soon, and alarms are made of it. Counters stay, as what it
-    /// has done. `shares_polls`: another runner has its series about requests.
-    pub(crate) fn forget(&self, labels: &RunnerLabels, shares_polls: bool) {
-        // Each fails where there is no such series, which is as it should be.
-        let values = labels.values();
-        for gauge in [&self.limit, &self.token_refused, &self.queue_size, &self.queue_depth] {
-            let _ = gauge.remove_label_values(&values);
-        }
-        let _ = self.token_expiry.remove_label_values(&values);
-        let [runner, name, system_id] = values;
-        for kind in HoldKind::ALL {
-            let _ = self.requests_held.remove_label_values(&[runner, name, system_id, kind.as_str()]);
-        }
-        if !shares_polls {
-            let poll = labels.of_polls();
-            for gauge in [&self.request_concurrency, &self.request_hard_limit, &self.request_used_limit] {
-                let _ = gauge.remove_label_values(&poll);
-            }
-            let _ = self.request_adaptive_limit.remove_label_values(&poll);
-        }
-    }
-
-    /// The series that says of a runner that it is there, whether it has jobs or not.
-    pub(crate) fn show_idle(&self, labels: &RunnerLabels) {
-        self.jobs.with_label_values(&[&labels.runner, &labels.name, &labels.system_id, "idle", "idle", "idle"]).set(0);
-    }
-
-    /// Shows why a runner asks for no jobs.
-    pub(crate) fn show_hold(&self, labels: &RunnerLabels, hold: Option<HoldKind>) {
-        let [runner, name, system_id] = labels.values();
-        for kind in HoldKind::ALL {
-            let series = self.requests_held.with_label_values(&[runner, name, system_id, kind.as_str()]);
-            series.set(i64::from(hold == Some(kind)));
-        }
-    }
-
     /// Shows how many places for jobs there are now.
     pub(crate) fn show_places(&self, places: u32) {
         let (now, before) = (i64::from(places), self.worker_slots.get());
@@ -466,16 +374,6 @@ impl Metrics {
         self.worker_slot_operations.with_label_values(&["stopped"]).inc_by(taken);
         self.worker_slots.set(now);
         self.concurrent.set(now);
-    }
-
-    /// Shows when the token of a runner ends, if it does.
-    pub(crate) fn show_token_expiry(&self, labels: &RunnerLabels, expires: Option<Timestamp>) {
-        let values = labels.values();
-        match expires {
-            Some(expires) => self.token_expiry.with_label_values(&values).set(expires.as_duration().as_secs_f64()),
-            // Fails where there is none, which is as it should be.
-            None => drop(self.token_expiry.remove_label_values(&values)),
-        }
     }
 
     /// Only the current state is there.
@@ -499,11 +397,6 @@ impl Metrics {
             ])
             .set(1);
     }
-}
-
-/// Counters that have only a runner's labels.
-pub(crate) fn of(labels: &RunnerLabels) -> [&str; 3] {
-    labels.values()
 }
 
 #[cfg(test)]

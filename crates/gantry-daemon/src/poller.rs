@@ -8,6 +8,7 @@ use std::time::Duration;
 use gantry_core::{Secret, backoff};
 use gantry_gitlab::{JobAnswer, JobCredentials, JobRequest, Poll};
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,8 @@ pub(crate) struct Polling {
     state: Mutex<State>,
     check_interval: Duration,
     ends: PollingEnd,
+    /// Wakes workers that rest.
+    awake: Notify,
     /// Until the last of them has ended.
     _known: KnownRunner,
 }
@@ -73,7 +76,19 @@ impl Polling {
     pub(crate) fn new(check_interval: Duration, ends: PollingEnd, known: KnownRunner) -> Self {
         let state =
             State { last_update: None, adaptive: 0.0, failures: 0, bad_answers: 0, resting_until: None, held: None };
-        Self { state: Mutex::new(state), check_interval, ends, _known: known }
+        Self { state: Mutex::new(state), check_interval, ends, awake: Notify::new(), _known: known }
+    }
+
+    /// Forgets that GitLab has refused so often that it is left alone for a while: whoever has the
+    /// file read again may have mended why.
+    pub(crate) fn revive(&self) {
+        let rested = self.with(|state| {
+            state.failures = 0;
+            state.resting_until.take()
+        });
+        if rested.is_some() {
+            self.awake.notify_waiters();
+        }
     }
 
     fn with<T>(&self, read: impl FnOnce(&mut State) -> T) -> T {
@@ -108,8 +123,10 @@ async fn work(runner: Arc<Runner>, polling: Arc<Polling>, worker: u32) {
                 None => return,
             },
         };
-        if asks.run_until_cancelled(sleep(rest)).await.is_none() {
-            return;
+        tokio::select! {
+            () = sleep(rest) => {}
+            () = polling.awake.notified() => {}
+            () = asks.cancelled() => return,
         }
     }
 }
@@ -147,6 +164,7 @@ async fn ask(runner: &Arc<Runner>, polling: &Polling, places: Places) -> Duratio
         if runner.shared.slots.is_contended() { None } else { polling.with(|state| state.last_update.clone()) };
     let offered = runner.shared.sessions.as_ref().and_then(Sessions::offer);
     let in_flight = InFlight::new(runner);
+    runner.shared.health.asks();
     let asked = Instant::now();
     let poll = runner
         .client

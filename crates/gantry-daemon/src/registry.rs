@@ -165,7 +165,8 @@ mod tests {
         let begin = |runner: &str| {
             let known = running.knows(&of(runner), &metrics);
             metrics.seed(&of(runner), 3, 2);
-            metrics.show_token_expiry(&of(runner), Some(jiff::Timestamp::UNIX_EPOCH));
+            let then = Some(jiff::Timestamp::UNIX_EPOCH);
+            metrics.show_token_life(&of(runner), then, then);
             metrics.token_refused.with_label_values(&crate::metrics::of(&of(runner))).set(1);
             known
         };

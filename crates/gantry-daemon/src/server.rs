@@ -132,6 +132,7 @@ async fn serve_connection(stream: TcpStream, router: Router, stop: CancellationT
 }
 
 async fn metrics(State(shown): State<ServerState>) -> Response {
+    shown.metrics.unanswered.set(shown.health.unanswered_for().as_secs_f64());
     match shown.running.scrape(&shown.metrics) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

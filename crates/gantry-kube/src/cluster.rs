@@ -161,7 +161,7 @@ fn plain_spoken(client: Client, target: Target) -> Client {
         async move {
             let is_exec = request.headers().contains_key(header::UPGRADE);
             let answer = client.send(request).await;
-            requests::count(answer.as_ref().ok().map(http::Response::status));
+            requests::count(answer.as_ref().ok().map(http::Response::status), is_exec);
             let answer = answer.map_err(|error| target.explain(error))?;
             refusal::understood(answer, &target, is_exec).await
         }

@@ -1,7 +1,7 @@
 //! The file as it changes: what it says is put in force, each entry has a runner or a reason why
 //! not, and a token that was renewed stays in force whatever the file says.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use gantry_config::{Loaded, RunnerSettings};
 use gantry_core::error_chain::chain;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{App, fleet_concurrent, ticket_secret};
 use crate::config_file::{ConfigError, log_problems, system_id, why_unusable};
-use crate::entries::{Basis, Entry, Key, wanted};
+use crate::entries::{self, Basis, Entry, Key, wanted};
 use crate::events::{ConfigLoaded, ConfigRefused, PollingBegins, PollingEnds, RunnerUnusable, Said as _};
 use crate::member::Shared;
 use crate::metrics::RunnerLabels;
@@ -75,6 +75,9 @@ impl App {
                 PollingEnds { runner, name: &entry.settings.name }.say();
                 stop.cancel();
             }
+            if let Some(polling) = entry.polling.upgrade().filter(|_| stays) {
+                polling.revive();
+            }
             stays
         });
         for (key, settings) in wanted {
@@ -112,7 +115,9 @@ impl App {
             let result = self.start_runner(&settings).await;
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             match result {
-                Ok(stop) => (entry.stop, entry.problem) = (Some(stop), None),
+                Ok((stop, polling)) => {
+                    (entry.stop, entry.problem, entry.polling) = (Some(stop), None, polling);
+                }
                 Err(problem) => {
                     if entry.problem.as_ref() != Some(&problem) {
                         RunnerUnusable { name: &settings.name, problem: &problem }.say();
@@ -139,7 +144,10 @@ impl App {
         self.shared.health.set_runners(working, problems);
     }
 
-    async fn start_runner(&mut self, settings: &Arc<RunnerSettings>) -> Result<CancellationToken, String> {
+    async fn start_runner(
+        &mut self,
+        settings: &Arc<RunnerSettings>,
+    ) -> Result<(CancellationToken, Weak<Polling>), String> {
         let limit = settings.limit.map(|limit| usize::try_from(limit.get()).unwrap_or(usize::MAX));
         let (slots, numbers) = self
             .by_token
@@ -159,12 +167,15 @@ impl App {
         let limit = settings.limit.map_or(0, |limit| i64::from(limit.get()));
         let known = self.shared.running.knows(&runner.labels, &self.shared.metrics);
         self.shared.metrics.seed(&runner.labels, limit, i64::from(workers));
-        self.shared.metrics.show_token_expiry(&runner.labels, settings.token_expires_at);
+        let end = settings.token_expires_at;
+        let renewal = end.map(|end| entries::token_renewal(settings.token_obtained_at, end));
+        self.shared.metrics.show_token_life(&runner.labels, renewal, end);
         let stop = self.stop_polling.child_token();
         let ends = PollingEnd { asks: stop.clone(), process: self.stop_polling.clone() };
         let polling = Arc::new(Polling::new(self.settings.check_interval, ends, known));
         pause::keep(&runner, &stop);
+        let shown = Arc::downgrade(&polling);
         boot::begin(runner, polling, stop.clone());
-        Ok(stop)
+        Ok((stop, shown))
     }
 }

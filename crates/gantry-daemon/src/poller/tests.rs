@@ -203,6 +203,28 @@ impl Transport for Slow {
     }
 }
 
+/// Who has mended what made GitLab refuse a token need not wait for the rest of an hour.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_read_again_revives_a_runner() {
+    let gitlab = Arc::new(Always {
+        status: 403,
+        content_type: "application/json",
+        body: "{\"message\": \"403 Forbidden\"}",
+        requests: AtomicUsize::new(0),
+    });
+    let asked = || gitlab.requests.load(Ordering::Relaxed);
+    let beside = |config: PathBuf| async move {
+        sleep(Duration::from_mins(10)).await;
+        let before = asked();
+        sleep(Duration::from_mins(10)).await;
+        assert_eq!(asked(), before, "it is left alone");
+        std::fs::write(config, format!("# mended\n{}", file(PACE))).unwrap();
+        sleep(Duration::from_secs(PACE)).await;
+        assert!(asked() > before, "the file was read again");
+    };
+    run_beside(Arc::clone(&gitlab) as _, PACE, beside).await;
+}
+
 /// GitLab fails a job that it has handed out and that nobody has taken.
 #[tokio::test(start_paused = true)]
 async fn a_job_that_comes_while_the_file_changes_is_not_lost() {
