@@ -309,13 +309,13 @@ fn in_milliseconds(duration: Duration) -> f64 {
 
 fn log_verdict(verdict: &Verdict, duration_s: f64) {
     if verdict.success {
-        tracing::info!(duration_s, job_status = "success", "Job succeeded");
+        tracing::info!(duration_s, "job-status" = "success", "Job succeeded");
         return;
     }
     let system = if verdict.is_system_failure() { " (system failure)" } else { "" };
     tracing::warn!(
         duration_s,
-        job_status = "failed",
+        "job-status" = "failed",
         failure_reason = reason(verdict),
         exit_code = verdict.exit_code,
         "Job failed{system}: {}",

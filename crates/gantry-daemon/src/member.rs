@@ -118,7 +118,9 @@ impl Member {
         let own = [Some(&settings.token), settings.kubernetes.bearer_token.as_ref()];
         let guard = redaction::guard(None, own.into_iter().flatten());
         let info = wiring::runner_info(&settings);
-        let preparation = Preparation::new(&settings, &shared.certificate_directories, client.ca_pem());
+        let metrics = Arc::clone(&shared.metrics);
+        let on_role = Arc::new(move |event| metrics.observe_role(event));
+        let preparation = Preparation::new(&settings, &shared.certificate_directories, client.ca_pem(), on_role);
         let preparation = Arc::new(preparation);
         Ok(Self { settings, client, info, labels, shared, own_slots, preparation, _guard: guard })
     }

@@ -6,11 +6,12 @@ mod runner;
 use std::time::Duration;
 
 use gantry_gitlab::RequestObservation;
+use gantry_storage::RoleEvent;
 use gantry_wire::usage::Usage;
 use prometheus::core::{Collector as _, Desc};
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::process_limits::ProcessLimits;
@@ -31,6 +32,8 @@ const QUEUE_BUCKETS: [f64; 10] = [1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.
 const MEMORY_BUCKETS: [f64; 10] = [64e6, 128e6, 256e6, 512e6, 1024e6, 2048e6, 4096e6, 8192e6, 16384e6, 32768e6];
 /// Parts of a start take tenths of seconds where all is well.
 const START_BUCKETS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const ROLE_WAIT_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const ROLE_BUCKETS: [f64; 9] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 const API_BUCKETS: [f64; 9] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// What is known of a metric, for those who read about it.
@@ -102,6 +105,10 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, promet
 
 fn histograms(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
     HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)
+}
+
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
 }
 
 metrics! {
@@ -277,6 +284,28 @@ metrics! {
         "gitlab_runner_job_inputs_interpolation_failures_total",
         "Total number of expressions about inputs of jobs that failed, by what is wrong with them: parse, evaluation, sensitive_unsupported",
         &["error_type"]);
+    /// Roles for objects of caches that are asked for now.
+    roles_in_flight: IntGauge = IntGauge::new(
+        "gitlab_runner_cache_s3_assume_role_requests_in_flight", "Number of requests to assume a role for a cache (RoleARN) that are under way");
+    /// Seconds that such requests waited for their turn.
+    role_wait: Histogram = histogram(
+        "gitlab_runner_cache_s3_assume_role_wait_seconds",
+        "Time that a request to assume a role waited for its turn (AssumeRoleMaxConcurrency)", &ROLE_WAIT_BUCKETS);
+    /// Seconds that they took.
+    role_duration: Histogram = histogram(
+        "gitlab_runner_cache_s3_assume_role_duration_seconds", "Time that a request to assume a role took", &ROLE_BUCKETS);
+    /// What was kept of a role and used again.
+    role_hits: IntCounter = IntCounter::new(
+        "gitlab_runner_cache_s3_assume_role_cache_hits_total", "Number of times that the keys of an assumed role were used again");
+    /// Roles that were asked for.
+    role_misses: IntCounter = IntCounter::new(
+        "gitlab_runner_cache_s3_assume_role_cache_misses_total", "Number of times that a role was assumed anew");
+    /// What is kept of roles.
+    roles_kept: IntGauge = IntGauge::new(
+        "gitlab_runner_cache_s3_assume_role_cached_credentials", "Number of assumed roles whose keys are kept to be used again");
+    /// Roles that were refused.
+    role_failures: IntCounter = IntCounter::new(
+        "gitlab_runner_cache_s3_assume_role_failures_total", "Number of requests to assume a role that failed");
     /// The job router is not used: its breaker is closed.
     router_breaker: IntGauge = IntGauge::new(
         "gitlab_runner_job_router_circuit_breaker_state", "State of the job router's circuit breaker; 0 as long as no router is used");
@@ -374,6 +403,24 @@ impl Metrics {
         self.worker_slot_operations.with_label_values(&["stopped"]).inc_by(taken);
         self.worker_slots.set(now);
         self.concurrent.set(now);
+    }
+
+    /// Counts what happens about roles that are assumed for caches.
+    pub(crate) fn observe_role(&self, event: RoleEvent) {
+        match event {
+            RoleEvent::Reused => self.role_hits.inc(),
+            RoleEvent::Asked { waited } => {
+                self.role_misses.inc();
+                self.roles_in_flight.inc();
+                self.role_wait.observe(waited.as_secs_f64());
+            }
+            RoleEvent::Over { took, granted } => {
+                self.roles_in_flight.dec();
+                self.role_duration.observe(took.as_secs_f64());
+                self.role_failures.inc_by(u64::from(!granted));
+            }
+            RoleEvent::Kept(more) => self.roles_kept.add(more),
+        }
     }
 
     /// Only the current state is there.

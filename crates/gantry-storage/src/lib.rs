@@ -30,4 +30,4 @@ pub use object::{Access, Link, ObjectRequest, Parts, S3Parts};
 pub use s3::SINGLE_PUT;
 pub use s3::{Credentials, Encryption, RoleSettings, S3Access, S3Settings};
 pub use store::{Settings, Store};
-pub use world::{Connect, Route, Variable, World};
+pub use world::{Connect, RoleEvent, RoleObserver, Route, Variable, World};

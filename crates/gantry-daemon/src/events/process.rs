@@ -148,12 +148,12 @@ impl Said for ShutdownBegins<'_> {
         match *self {
             Self::Graceful => tracing::warn!("Starting graceful shutdown, waiting for builds to finish"),
             Self::HandOver { signal, limit_s } => tracing::warn!(
-                stop_signal = signal,
-                shutdown_timeout = limit_s,
+                StopSignal = signal,
+                "shutdown-timeout" = limit_s,
                 "Starting hand-over: running jobs go on in their pods, and the next manager of the fleet takes them over"
             ),
             Self::Forceful { signal, limit_s } => {
-                tracing::warn!(stop_signal = signal, shutdown_timeout = limit_s, "Starting forceful shutdown");
+                tracing::warn!(StopSignal = signal, "shutdown-timeout" = limit_s, "Starting forceful shutdown");
             }
         }
     }
@@ -192,5 +192,6 @@ pub(crate) struct WorkersStopped;
 impl Said for WorkersStopped {
     fn log(&self) {
         tracing::info!("All workers stopped.");
+        tracing::info!("Can exit now!");
     }
 }

@@ -45,7 +45,7 @@ fn buckets_are_those_of_the_reference() {
         assert_eq!(bounds, buckets.split_whitespace().collect::<Vec<_>>(), "{name} ({kind})");
         histograms += 1;
     }
-    assert_eq!(histograms, 4);
+    assert_eq!(histograms, 6);
 }
 
 /// A dashboard must not have gaps where nothing has happened yet.

@@ -15,7 +15,7 @@ use gantry_core::error_chain::chain;
 use gantry_core::job::JobSpec;
 use gantry_http::{HttpTransport, Options, TlsFiles, Transport};
 use gantry_plan::{Access, Context, Links, ObjectWant, Wants};
-use gantry_storage::{Link, ObjectRequest, Parts, Route, Store, StoreError, World};
+use gantry_storage::{Link, ObjectRequest, Parts, RoleObserver, Route, Store, StoreError, World};
 use gantry_wire::cache::{CacheObject, ObjectRequests, PartsStart, PartsUpload, S3Parts, SignedRequest};
 use jiff::Timestamp;
 
@@ -49,8 +49,13 @@ pub(crate) struct Preparation {
 
 impl Preparation {
     /// Asks nobody yet.
-    pub(crate) fn new(runner: &RunnerSettings, certificate_directories: &[PathBuf], ca_pem: Option<String>) -> Self {
-        let world = world(certificate_directories.to_vec(), ca_pem);
+    pub(crate) fn new(
+        runner: &RunnerSettings,
+        certificate_directories: &[PathBuf],
+        ca_pem: Option<String>,
+        on_role: RoleObserver,
+    ) -> Self {
+        let world = world(certificate_directories.to_vec(), ca_pem, Some(on_role));
         let store = settings::of(&runner.cache).map(|settings| settings.map(|settings| Store::new(settings, world)));
         if let Some(Err(problem)) = &store {
             CachesNotKept { runner: &runner.name, problem }.say();
@@ -160,8 +165,9 @@ fn request_of(link: Link) -> SignedRequest {
 }
 
 /// This process and its network.
-fn world(directories: Vec<PathBuf>, ca_pem: Option<String>) -> World {
+fn world(directories: Vec<PathBuf>, ca_pem: Option<String>, on_role: Option<RoleObserver>) -> World {
     World {
+        on_role,
         variable: Arc::new(|name| std::env::var(name).ok()),
         connect: Arc::new(move |url, way| {
             let files = TlsFiles { directories: directories.clone(), ..TlsFiles::default() };

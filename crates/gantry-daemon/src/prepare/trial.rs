@@ -56,7 +56,7 @@ pub async fn try_cache(
         Ok(settings) => settings,
         Err(problem) => return Some(CacheFound::Unusable(problem)),
     };
-    let store = Store::new(settings, super::world(directories.to_vec(), ca_pem.clone()));
+    let store = Store::new(settings, super::world(directories.to_vec(), ca_pem.clone(), None));
     let path = runner.cache.path.trim_matches('/');
     let name = if path.is_empty() { OBJECT.to_owned() } else { format!("{path}/{OBJECT}") };
     let files = TlsFiles { directories: directories.to_vec(), ..TlsFiles::default() };

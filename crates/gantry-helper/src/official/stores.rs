@@ -127,7 +127,8 @@ fn s3(url: &Url, keys: &Keys, access: Access) -> Result<SignedRequest, String> {
         role: None,
     };
     let connect = |url: &Url, _| Ok(Arc::new(HttpTransport::new(url, Options::default())?) as Arc<dyn Transport>);
-    let world = World { variable: Arc::new(|name| std::env::var(name).ok()), connect: Arc::new(connect) };
+    let world =
+        World { variable: Arc::new(|name| std::env::var(name).ok()), connect: Arc::new(connect), on_role: None };
     let request = ObjectRequest {
         name: percent_decode_str(url.path().trim_start_matches('/')).decode_utf8_lossy().into_owned(),
         access,

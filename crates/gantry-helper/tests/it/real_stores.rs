@@ -167,6 +167,7 @@ impl Server {
             variable: Arc::new(move |name| {
                 variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
             }),
+            on_role: None,
             connect: Arc::new(|url, _| {
                 let options = Options { proxy: ProxySettings::Direct, ..Options::default() };
                 Ok(Arc::new(HttpTransport::new(url, options)?) as Arc<dyn Transport>)

@@ -14,7 +14,11 @@ const KEY: &str = "a2V5IG9mIHRoZSBhY2NvdW50";
 
 #[tokio::test]
 async fn blobs_are_signed_with_the_accounts_key() {
-    let world = World { variable: Arc::new(|_| None), connect: Arc::new(|url, _: Route| panic!("{url} is asked for")) };
+    let world = World {
+        variable: Arc::new(|_| None),
+        connect: Arc::new(|url, _: Route| panic!("{url} is asked for")),
+        on_role: None,
+    };
     let settings =
         AzureSettings { account: "acme".into(), key: Some(Secret::new(KEY)), container: "caches".into(), domain: None };
     let container = Container::new(settings, world);

@@ -10,7 +10,11 @@ use crate::encode::sha256_hex;
 use crate::world::Route;
 
 fn nobody() -> World {
-    World { variable: Arc::new(|_| None), connect: Arc::new(|url, _: Route| panic!("{url} is asked for")) }
+    World {
+        variable: Arc::new(|_| None),
+        connect: Arc::new(|url, _: Route| panic!("{url} is asked for")),
+        on_role: None,
+    }
 }
 
 fn request(access: Access) -> ObjectRequest {

@@ -124,6 +124,14 @@ pub(crate) struct Bucket {
     roles: Option<Roles>,
 }
 
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        if let Some(roles) = &mut self.roles {
+            roles.forget(&self.world);
+        }
+    }
+}
+
 impl Bucket {
     pub(crate) fn new(settings: S3Settings, world: World) -> Self {
         let chain = Mutex::new(Chain::new(settings.access.clone()));

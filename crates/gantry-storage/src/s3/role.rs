@@ -8,6 +8,7 @@ use gantry_core::chance;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
 use url::Url;
 
 use super::credentials::{ExpiringCredentials, odd, of_xml, token_service};
@@ -17,7 +18,7 @@ use crate::ask::Question;
 use crate::encode::query;
 use crate::error::StoreError;
 use crate::object::Access;
-use crate::world::World;
+use crate::world::{RoleEvent, World};
 
 /// How long a role is assumed for (GitLab Runner 19.4: one hour).
 const LIFE: &str = "3600";
@@ -65,22 +66,37 @@ impl Roles {
         if self.settings.keeps {
             let kept = self.kept.lock().await;
             if let Some(found) = kept.get(&key).filter(|(_, end)| end.is_some_and(|end| now + needed < end)) {
+                world.role(RoleEvent::Reused);
                 return Ok(found.clone());
             }
         }
+        let begun = Instant::now();
         let _turn = match &self.at_once {
             Some(at_once) => Some(at_once.acquire().await.map_err(|_| odd("the runner"))?),
             None => None,
         };
+        world.role(RoleEvent::Asked { waited: begun.elapsed() });
+        let mut asking = Asking { world, begun: Instant::now(), granted: false };
         let found = self.ask(wanted, world, now).await?;
+        asking.granted = true;
+        drop(asking);
         if self.settings.keeps {
             let mut kept = self.kept.lock().await;
+            let before = kept.len();
             kept.retain(|_, (_, end)| end.is_some_and(|end| now < end));
             if kept.len() < KEPT {
                 kept.insert(key, found.clone());
             }
+            world.role(RoleEvent::Kept(difference(before, kept.len())));
         }
         Ok(found)
+    }
+
+    /// Nothing is kept any more.
+    pub(super) fn forget(&mut self, world: &World) {
+        let kept = self.kept.get_mut();
+        world.role(RoleEvent::Kept(difference(kept.len(), 0)));
+        kept.clear();
     }
 
     async fn ask(
@@ -113,6 +129,24 @@ impl Roles {
         let question = Question { method: Method::POST, headers, body: form, ..Question::get(WHO, &url) };
         of_xml(&question.granted(world).await?.text).ok_or_else(|| odd(WHO))
     }
+}
+
+/// A role that was asked for; it is over when this is dropped, also where nobody waits any more.
+struct Asking<'a> {
+    world: &'a World,
+    begun: Instant,
+    granted: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.world.role(RoleEvent::Over { took: self.begun.elapsed(), granted: self.granted });
+    }
+}
+
+fn difference(before: usize, now: usize) -> i64 {
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    count(now) - count(before)
 }
 
 /// One action on one object.

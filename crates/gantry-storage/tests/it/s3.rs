@@ -1,7 +1,7 @@
 //! Keys for S3: from the environment, a file, a pod, a container, a machine; roles for one object;
 //! regions.
 
-use gantry_storage::{Access, RoleSettings, S3Settings, Settings, StoreError};
+use gantry_storage::{Access, RoleEvent, RoleSettings, S3Settings, Settings, StoreError};
 
 use crate::world::{Net, ReceivedRequest, StubAnswer, now, pairs, request};
 
@@ -135,6 +135,15 @@ async fn a_role_is_assumed_for_one_object() {
         assert_eq!(link.ends, Some(END.parse().unwrap()), "a request ends with the keys behind it");
     }
     assert_eq!(net.asked().len(), 2, "what a role has brought is used again");
+    let counted = net.roles.lock().unwrap().clone();
+    let asked = |event: &&RoleEvent| matches!(event, RoleEvent::Asked { .. });
+    let granted = |event: &&RoleEvent| matches!(event, RoleEvent::Over { granted: true, .. });
+    assert_eq!((counted.iter().filter(asked).count(), counted.iter().filter(granted).count()), (2, 2));
+    assert_eq!(counted.last(), Some(&RoleEvent::Reused));
+    let kept = |event: &RoleEvent| if let RoleEvent::Kept(more) = event { *more } else { 0 };
+    assert_eq!(counted.iter().map(kept).sum::<i64>(), 2);
+    drop(store);
+    assert_eq!(net.roles.lock().unwrap().iter().map(kept).sum::<i64>(), 0);
     let store = net.store(s3(S3Settings { role: role(false), ..bucket() }), &own);
     for _ in 0..2 {
         store.sign_at(&request(Access::Read), now()).await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, stream};
 use gantry_http::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};
-use gantry_storage::{Access, ObjectRequest, Settings, Store, World};
+use gantry_storage::{Access, ObjectRequest, RoleEvent, Settings, Store, World};
 use http::{Request, Response};
 use jiff::Timestamp;
 use url::Url;
@@ -43,11 +43,13 @@ type Service = dyn Fn(&ReceivedRequest) -> Option<StubAnswer> + Send + Sync;
 pub(crate) struct Net {
     service: Arc<Service>,
     asked: Arc<Mutex<Vec<ReceivedRequest>>>,
+    /// What was said about roles.
+    pub(crate) roles: Arc<Mutex<Vec<RoleEvent>>>,
 }
 
 impl Net {
     pub(crate) fn new(service: impl Fn(&ReceivedRequest) -> Option<StubAnswer> + Send + Sync + 'static) -> Self {
-        Self { service: Arc::new(service), asked: Arc::default() }
+        Self { service: Arc::new(service), asked: Arc::default(), roles: Arc::default() }
     }
 
     /// A store in a process with these variables.
@@ -58,6 +60,10 @@ impl Net {
         let world = World {
             variable: Arc::new(move |name| variables.get(name).cloned()),
             connect: Arc::new(move |_, _| Ok(Arc::new(net.clone()))),
+            on_role: Some({
+                let roles = Arc::clone(&self.roles);
+                Arc::new(move |event| roles.lock().unwrap().push(event))
+            }),
         };
         Store::new(settings, world)
     }
