@@ -9,7 +9,6 @@ use gantry_wire::plan::Action;
 use gantry_wire::shim::{Ended, Kill, Run, SecretText, ShimFrame};
 use tokio::time::Instant;
 
-use super::exports;
 use super::job::{Activity, Job, Script, Shim};
 use crate::clock::Deadline;
 use crate::event::StageEvent;
