@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::events::{RejectedGone, RejectedUntold, Said as _};
+use crate::events::{RejectedGone, RejectedUntold, Said as _, UpdatesRefused};
 use crate::job::HeadLog;
 use crate::redaction::redact;
 
@@ -34,7 +34,8 @@ pub(crate) struct Rejected {
 pub(crate) async fn report(job: Rejected) -> Verdict {
     let verdict = job.ending.verdict();
     let id = job.creds.id;
-    let acknowledged = gantry_relay::acknowledge(&job.client, &job.creds, &job.info).await;
+    let trouble = |message: Option<&str>| UpdatesRefused(message).say();
+    let acknowledged = gantry_relay::acknowledge(&job.client, &job.creds, &job.info, trouble).await;
     if let AckOutcome::Gone(reason) = acknowledged {
         RejectedGone(reason).say();
         return verdict;

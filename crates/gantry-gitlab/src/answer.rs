@@ -159,6 +159,9 @@ pub struct JobHeaders {
     /// `X-GitLab-Trace-Update-Interval`, if present and usable; at most
     /// [`crate::limits::MAX_UPDATE_INTERVAL`].
     pub update_interval: Option<Duration>,
+    /// How long to wait before the next request, with a status that asks for less; a minute at
+    /// most.
+    pub asked_wait: Option<Duration>,
 }
 
 /// Answer to `PUT jobs/<id>`.

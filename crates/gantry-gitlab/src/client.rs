@@ -123,7 +123,7 @@ impl Client {
         let request = self.shared.instance.version().with_id(&request_id())?;
         let timeouts = Timeouts { head: limits::REACH_TIMEOUT, idle: limits::REACH_TIMEOUT };
         let start = Instant::now();
-        let answer = self.open(request, timeouts, Idempotency::NotIdempotent).await.answer?;
+        let answer = self.open(request, timeouts, (Idempotency::NotIdempotent, None)).await.answer?;
         let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         let transport = &self.shared.transport;
         Ok(Reached {
@@ -200,6 +200,7 @@ impl Client {
             endpoint: Endpoint::RequestJob,
             request: self.shared.instance.request_job(&request).with_id(&request_id()),
             timeout: limits::REQUEST_JOB_TIMEOUT,
+            in_all: false,
             idempotency: Idempotency::NotIdempotent,
             decode: Decode::Job,
         };
@@ -213,45 +214,53 @@ impl Client {
         Poll { answer, pushed_back: exchanged.pushed_back, last_update }
     }
 
-    /// Reports a state of a job (`PUT jobs/<id>`). The answer may take `answer_time`
-    /// ([`limits::ANSWER_TIMEOUT`] at least).
+    /// Reports a state of a job (`PUT jobs/<id>`). The answer may take `time`, with all tries and the
+    /// waits between them.
     pub async fn update_job(
         &self,
         job: &JobCredentials,
         update: &JobUpdate,
         info: &RunnerInfo,
-        answer_time: Duration,
+        time: Duration,
     ) -> UpdateAnswer {
         let call = Call {
             endpoint: Endpoint::UpdateJob,
             request: self.shared.instance.update_job(job, update, info).with_id(&request_id()),
-            timeout: answer_time,
+            timeout: time,
+            in_all: true,
             // The same state twice is the same state.
             idempotency: Idempotency::Idempotent,
             decode: Decode::Nothing,
         };
-        response::update(self.exchange(call).await.answer)
+        let exchanged = self.exchange(call).await;
+        let mut answer = response::update(exchanged.answer);
+        answer.headers.asked_wait = exchanged.asked_wait;
+        answer
     }
 
     /// Appends `bytes` to the trace at `offset` (`PATCH jobs/<id>/trace`). `bytes` must not be
-    /// empty. The answer may take `answer_time`, beside the time for the bytes.
+    /// empty. The answer may take `time`, with all tries and the waits between them;
+    /// [`limits::patch_trace_timeout`] adds what the bytes take.
     pub async fn patch_trace(
         &self,
         job: &JobCredentials,
         (offset, bytes): (u64, Bytes),
         debug_trace: bool,
-        answer_time: Duration,
+        time: Duration,
     ) -> PatchAnswer {
-        let timeout = limits::patch_trace_timeout(bytes.len(), answer_time);
         let call = Call {
             endpoint: Endpoint::PatchTrace,
             request: self.shared.instance.patch_trace(job, offset, bytes, debug_trace).with_id(&request_id()),
-            timeout,
+            timeout: time,
+            in_all: true,
             // Bytes that GitLab has already are refused by their offset (416).
             idempotency: Idempotency::Idempotent,
             decode: Decode::Nothing,
         };
-        response::patch(self.exchange(call).await.answer)
+        let exchanged = self.exchange(call).await;
+        let mut answer = response::patch(exchanged.answer);
+        answer.headers.asked_wait = exchanged.asked_wait;
+        answer
     }
 }
 
@@ -262,6 +271,7 @@ fn runner(draft: Draft, decode: Decode) -> Call {
         endpoint: Endpoint::Runner,
         request: draft.with_id(&request_id()),
         timeout,
+        in_all: false,
         idempotency: Idempotency::NotIdempotent,
         decode,
     }

@@ -34,7 +34,7 @@ const SLOWEST: u32 = 10 * 1024;
 
 /// Time for `PATCH trace` with so many bytes, of which there are at most 1 MiB, where the answer
 /// may take so long.
-pub(crate) fn patch_trace_timeout(bytes: usize, answer_time: Duration) -> Duration {
+pub fn patch_trace_timeout(bytes: usize, answer_time: Duration) -> Duration {
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     answer_time + Duration::from_secs_f64(f64::from(bytes) / f64::from(SLOWEST))
 }

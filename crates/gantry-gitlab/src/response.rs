@@ -144,6 +144,8 @@ fn job_headers(headers: &HeaderMap) -> JobHeaders {
     JobHeaders {
         job_status: text(headers, "job-status").map(|word| RemoteStatus::parse(&word)),
         update_interval: text(headers, "x-gitlab-trace-update-interval").and_then(|word| update_interval(&word)),
+        // Only who has sent the request knows when the answer came.
+        asked_wait: None,
     }
 }
 

@@ -51,9 +51,10 @@ pub async fn read(mut body: ByteStream, most: usize, limit: Duration) -> Content
     Content { bytes: bytes.freeze(), end }
 }
 
-/// Reads a body that nobody needs: its connection can be used again only once that is done.
-pub(crate) async fn drain(body: ByteStream) {
-    let _ = read(body, limits::MAX_DRAINED, limits::DRAIN_TIMEOUT).await;
+/// Reads a body that nobody needs, for as long as `spare` at most: its connection can be used again
+/// only once that is done.
+pub(crate) async fn drain(body: ByteStream, spare: Duration) {
+    let _ = read(body, limits::MAX_DRAINED, limits::DRAIN_TIMEOUT.min(spare)).await;
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub use files::{FileStamps, Stamp};
 pub use http_transport::HttpTransport;
 pub use options::{Options, ProxySettings};
 pub use range::ContentRange;
-pub use send::{Sent, send};
+pub use send::{Sent, send, send_until};
 pub use setup_error::SetupError;
 pub use tls::has_certificate;
 pub use transport::{Body, ByteStream, Timeouts, Transport, TransportError, TransportFault};

@@ -15,6 +15,10 @@ pub(crate) const INNER_BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// for hours.
 pub(crate) const MAX_SERVER_WAIT: Duration = Duration::from_secs(60);
 
+/// Time that one more try needs at least: an answer from the other side of the world, connection
+/// and TLS included.
+pub(crate) const LEAST_TRY: Duration = Duration::from_secs(1);
+
 /// How often files with certificates and keys are looked at, while requests are made: a new one is
 /// used within seconds, and looking costs microseconds.
 pub const LOOK_AT_FILES: Duration = Duration::from_secs(1);

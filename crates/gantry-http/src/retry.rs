@@ -50,8 +50,13 @@ pub fn after_answer(status: StatusCode, headers: &HeaderMap, moment: Moment) -> 
     if !is_push_back(status) || moment.tries >= limits::INNER_TRIES {
         return None;
     }
-    let asked = server_wait(headers, moment.now).map(|wait| wait.min(limits::MAX_SERVER_WAIT));
-    Some(asked.unwrap_or_else(|| pause(moment)))
+    Some(asked_wait(status, headers, moment.now).unwrap_or_else(|| pause(moment)))
+}
+
+/// The wait that a server asks for with an answer by which it asks for less, as far as it is
+/// obeyed.
+pub(crate) fn asked_wait(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    server_wait(headers, now).filter(|_| is_push_back(status)).map(|wait| wait.min(limits::MAX_SERVER_WAIT))
 }
 
 /// The wait before the next try when there was no answer; nothing if the failure stands. A time-out

@@ -1,9 +1,12 @@
 //! One request from its first try to the answer that stands: redirects (`redirect.rs`) inside of
 //! tries (`retry.rs`).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use gantry_core::chance;
 use http::{HeaderName, Request, Response};
+use tokio::time::Instant;
 
 use crate::body::drain;
 use crate::limits;
@@ -19,6 +22,8 @@ pub struct Sent {
     pub tries: u32,
     /// The server answered at least one try with a status that asks for less.
     pub pushed_back: bool,
+    /// The wait that the server asks for with the answer that stands.
+    pub asked_wait: Option<Duration>,
 }
 
 /// Sends `request` until an answer stands. `timeouts` are for each try. The headers `tokens` stay
@@ -30,23 +35,41 @@ pub async fn send(
     timeouts: Timeouts,
     idempotency: Idempotency,
 ) -> Sent {
+    send_until(transport, request, tokens, timeouts, (idempotency, None)).await
+}
+
+/// The same for a caller who may have time for tries and waits until `until` only: an answer that
+/// asks for a longer wait stands then.
+pub async fn send_until(
+    transport: &dyn Transport,
+    request: Request<Bytes>,
+    tokens: &[HeaderName],
+    timeouts: Timeouts,
+    (idempotency, until): (Idempotency, Option<Instant>),
+) -> Sent {
+    let left = || until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
     let mut pushed_back = false;
     let mut tries = 0;
     loop {
         tries += 1;
-        let answer = follow(transport, request.clone(), tokens, timeouts).await;
+        let in_time = Timeouts { head: timeouts.head.min(left()), ..timeouts };
+        let answer = follow(transport, request.clone(), tokens, in_time).await;
         let moment = Moment { tries, now: jiff::Timestamp::now(), random: chance::fraction() };
+        let mut asked_wait = None;
         let wait = match &answer {
             Ok(answer) => {
                 pushed_back |= retry::is_push_back(answer.status());
+                asked_wait = retry::asked_wait(answer.status(), answer.headers(), moment.now);
                 retry::after_answer(answer.status(), answer.headers(), moment)
             }
             Err(error) => retry::after_failure(error.fault(), idempotency, moment),
         };
-        let Some(wait) = wait else { return Sent { answer, tries, pushed_back } };
+        let fits = |wait: &Duration| wait.saturating_add(limits::LEAST_TRY) <= left();
+        let Some(wait) = wait.filter(fits) else { return Sent { answer, tries, pushed_back, asked_wait } };
         tracing::debug!(path = request.uri().path(), tries, ?wait, "waiting before the same request is sent again");
         if let Ok(answer) = answer {
-            drain(answer.into_body()).await;
+            let spare = left().saturating_sub(wait.saturating_add(limits::LEAST_TRY));
+            drain(answer.into_body(), spare).await;
         }
         tokio::time::sleep(wait).await;
     }
@@ -73,16 +96,17 @@ async fn follow(
 mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex;
-    use std::time::Duration;
 
     use futures::future::BoxFuture;
     use futures::{FutureExt as _, stream};
     use http::StatusCode;
-    use http::header::LOCATION;
+    use http::header::{LOCATION, RETRY_AFTER};
 
     use super::*;
 
     const TOKEN: HeaderName = HeaderName::from_static("job-token");
+    /// What pushes back asks for this wait.
+    const ASKED: Duration = Duration::from_secs(7);
     const TIMEOUTS: Timeouts = Timeouts { head: Duration::from_secs(1), idle: Duration::from_secs(1) };
 
     /// Answers in order: a status and where it redirects, or a fault. Keeps where requests went and
@@ -98,11 +122,15 @@ mod tests {
         }
 
         async fn get(&self, idempotency: Idempotency) -> (Result<StatusCode, TransportFault>, u32, bool) {
-            let request =
-                Request::builder().uri("https://a.test/1").header(TOKEN, "secret").body(Bytes::new()).unwrap();
-            let sent = send(self, request, &[TOKEN], TIMEOUTS, idempotency).await;
+            let sent = self.get_until(idempotency, None).await;
             let answer = sent.answer.map(|answer| answer.status()).map_err(|error| error.fault());
             (answer, sent.tries, sent.pushed_back)
+        }
+
+        async fn get_until(&self, idempotency: Idempotency, until: Option<Instant>) -> Sent {
+            let request =
+                Request::builder().uri("https://a.test/1").header(TOKEN, "secret").body(Bytes::new()).unwrap();
+            send_until(self, request, &[TOKEN], TIMEOUTS, (idempotency, until)).await
         }
     }
 
@@ -117,7 +145,11 @@ mod tests {
             // Its body never ends: whoever waits for it must give up.
             let body = || -> ByteStream { Box::pin(stream::pending()) };
             let answer = answer
-                .map(|(status, to)| Response::builder().status(status).header(LOCATION, to).body(body()).unwrap())
+                .map(|(status, to)| {
+                    let answer = Response::builder().status(status).header(LOCATION, to);
+                    let answer = if status == 429 { answer.header(RETRY_AFTER, ASKED.as_secs()) } else { answer };
+                    answer.body(body()).unwrap()
+                })
                 .map_err(|fault| TransportError::new(fault, "scripted"));
             async { answer }.boxed()
         }
@@ -130,6 +162,20 @@ mod tests {
         assert_eq!(script.get(Idempotency::NotIdempotent).await, (Ok(StatusCode::OK), 2, true));
         let (first, second) = (("https://a.test/1".to_owned(), true), (elsewhere.to_owned(), false));
         assert_eq!(*script.sent.lock().unwrap(), [first.clone(), second.clone(), first, second]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_and_no_try_goes_on_behind_the_callers_time() {
+        for (time, tries) in [(ASKED, 1), (ASKED * 2, 2), (ASKED * 6, 4)] {
+            let pushing = Script::of(&[Ok((429, "")); 5]);
+            let begun = Instant::now();
+            let sent = pushing.get_until(Idempotency::Idempotent, Some(begun + time)).await;
+            assert_eq!((sent.answer.unwrap().status(), sent.tries), (StatusCode::TOO_MANY_REQUESTS, tries), "{time:?}");
+            assert_eq!(sent.asked_wait, Some(ASKED));
+            assert!(begun.elapsed() <= time, "{:?} of {time:?}", begun.elapsed());
+        }
+        let fine = Script::of(&[Ok((200, ""))]).get_until(Idempotency::Idempotent, None).await;
+        assert_eq!(fine.asked_wait, None);
     }
 
     #[tokio::test(start_paused = true)]

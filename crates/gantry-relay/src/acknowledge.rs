@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use gantry_core::JobState;
 use gantry_core::backoff::Backoff;
+use gantry_gitlab::limits::ANSWER_TIMEOUT;
 use gantry_gitlab::{Client, JobCredentials, JobUpdate, RemoteStatus, RunnerInfo, UpdateAnswer, UpdateOutcome};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::answer_timeout::AnswerTimeout;
 use crate::limits;
@@ -65,7 +66,9 @@ pub async fn gitlab_status(client: &Client, job: &JobCredentials, info: &RunnerI
     let mut backoff = Backoff::new(limits::RETRY_MIN, limits::RETRY_MAX);
     let mut answer_timeout = AnswerTimeout::default();
     loop {
-        let answer = put(client, job, info, JobState::Pending, &mut answer_timeout).await;
+        // There is one try in any case.
+        let most = (until - Instant::now()).max(ANSWER_TIMEOUT);
+        let answer = put(client, job, info, (JobState::Pending, most), &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
             return GitlabStatus::Gone(reason);
@@ -73,7 +76,7 @@ pub async fn gitlab_status(client: &Client, job: &JobCredentials, info: &RunnerI
         if answer.headers.job_status == Some(RemoteStatus::Canceling) {
             return GitlabStatus::Canceling;
         }
-        let wait = backoff.next_pause();
+        let wait = backoff.next_pause().max(answer.headers.asked_wait.unwrap_or_default());
         match answer.outcome {
             UpdateOutcome::Accepted | UpdateOutcome::NotYet => return GitlabStatus::Waiting,
             UpdateOutcome::BadRequest | UpdateOutcome::Conflict => return GitlabStatus::Running,
@@ -88,10 +91,17 @@ pub async fn gitlab_status(client: &Client, job: &JobCredentials, info: &RunnerI
 
 /// Tells GitLab that the job starts (`PUT running`). Tries until there is a clear answer, at most
 /// for [`limits::ACKNOWLEDGE_WINDOW`], in which a process that sleeps during a try has not tried.
+/// `trouble` hears why there is none yet, once, and that there is one then.
 ///
 /// 400 and 409 mean that GitLab does not wait for an acknowledgement (an older server, or running
 /// already) and count as running; only a state in the answer can say that the job is gone.
-pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> AckOutcome {
+pub async fn acknowledge(
+    client: &Client,
+    job: &JobCredentials,
+    info: &RunnerInfo,
+    mut trouble: impl FnMut(Option<&str>),
+) -> AckOutcome {
+    let mut is_troubled = false;
     let mut tried_for = Duration::ZERO;
     let mut backoff = Backoff::new(limits::RETRY_MIN, limits::PENDING_INTERVAL);
     let mut answer_timeout = AnswerTimeout::default();
@@ -99,8 +109,8 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
         let begun = Instant::now();
         let left = limits::ACKNOWLEDGE_WINDOW.saturating_sub(tried_for);
         let most = limits::ACKNOWLEDGE_TRY.min(left);
-        let answer = put_within(client, job, info, (JobState::Running, most), &mut answer_timeout).await;
-        // What goes beyond is a process that has slept.
+        let answer = put(client, job, info, (JobState::Running, most), &mut answer_timeout).await;
+        // A try ends in that time, unless this process has slept.
         tried_for += begun.elapsed().min(most);
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
@@ -109,17 +119,27 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
         if answer.headers.job_status == Some(RemoteStatus::Canceling) {
             return AckOutcome::Canceling;
         }
-        let wait = backoff.next_pause();
-        match answer.outcome {
+        // A wait that is asked for must leave more than one try.
+        let asked = answer.headers.asked_wait.unwrap_or_default().min(limits::PENDING_INTERVAL);
+        let wait = backoff.next_pause().max(asked);
+        let message = match answer.outcome {
             UpdateOutcome::Accepted
             | UpdateOutcome::NotYet
             | UpdateOutcome::TraceRejected
             | UpdateOutcome::BadRequest
-            | UpdateOutcome::Conflict => return AckOutcome::Running,
-            outcome if tried_for + wait >= limits::ACKNOWLEDGE_WINDOW => {
-                return AckOutcome::Unanswered { message: status_words(&outcome) };
+            | UpdateOutcome::Conflict => {
+                if is_troubled {
+                    trouble(None);
+                }
+                return AckOutcome::Running;
             }
-            _ => {}
+            outcome => status_words(&outcome),
+        };
+        if !std::mem::replace(&mut is_troubled, true) {
+            trouble(Some(&message));
+        }
+        if tried_for + wait >= limits::ACKNOWLEDGE_WINDOW {
+            return AckOutcome::Unanswered { message };
         }
         sleep(wait).await;
         tried_for += wait;
@@ -131,9 +151,12 @@ pub async fn acknowledge(client: &Client, job: &JobCredentials, info: &RunnerInf
 /// or use; the caller drops the future once it acknowledges the job.
 pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> PendingEnd {
     let mut answer_timeout = AnswerTimeout::default();
+    let mut begun = Instant::now();
     loop {
-        sleep(limits::PENDING_INTERVAL).await;
-        let answer = put(client, job, info, JobState::Pending, &mut answer_timeout).await;
+        sleep_until(begun + limits::PENDING_INTERVAL).await;
+        begun = Instant::now();
+        let said = (JobState::Pending, limits::PENDING_INTERVAL);
+        let answer = put(client, job, info, said, &mut answer_timeout).await;
         let forbidden = matches!(answer.outcome, UpdateOutcome::Forbidden);
         // A job that GitLab shows as pending is one that it keeps for us, unless it refuses us.
         if let Some(reason) = gone(answer.headers.job_status.as_ref(), forbidden) {
@@ -148,19 +171,8 @@ pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerIn
     }
 }
 
-/// Says one state, which is not final.
+/// Says one state, which is not final. The answer gets no more time than `most`.
 async fn put(
-    client: &Client,
-    job: &JobCredentials,
-    info: &RunnerInfo,
-    state: JobState,
-    answer_timeout: &mut AnswerTimeout,
-) -> UpdateAnswer {
-    put_within(client, job, info, (state, Duration::MAX), answer_timeout).await
-}
-
-/// The same, and the answer gets no more time than `most`.
-async fn put_within(
     client: &Client,
     job: &JobCredentials,
     info: &RunnerInfo,

@@ -84,8 +84,8 @@ pub(crate) const REFUSED_ROUNDS: u32 = 10;
 /// mode begins and ends in all of them within that; a restart of all servers takes minutes.
 pub(crate) const REFUSED_TIME: Duration = Duration::from_mins(5);
 
-/// Shortly before the job token ends the final state goes out even if the log is not complete:
-/// there is time for an inner round of tries for the log and one for the state.
+/// Shortly before the job token ends the final state goes out even if the log is not complete: a
+/// piece of the log has half of this time, with all its tries, and the state the rest.
 pub const LAST_CHANCE: Duration = Duration::from_mins(1);
 
 /// `PUT pending` while a job is prepared: GitLab takes it back after 2 minutes without one, so two

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gantry_core::{FailureReason, JobState, Verdict};
+use gantry_gitlab::limits::patch_trace_timeout;
 use gantry_gitlab::{JobUpdate, Output};
 use tokio::time::Instant;
 
@@ -66,6 +67,8 @@ pub(crate) struct Machine {
     /// What came while the window was full is not kept: it is asked for when there is room.
     left_out: bool,
     answer_timeout: AnswerTimeout,
+    /// The wait that GitLab has asked for with its last answer.
+    asked_wait: Option<Duration>,
     outbox: Outbox,
     end: Option<RelayEnd>,
 }
@@ -124,6 +127,7 @@ impl Machine {
             full_since: None,
             left_out: false,
             answer_timeout: AnswerTimeout::default(),
+            asked_wait: None,
             outbox: Outbox::default(),
             end: None,
             job,
@@ -146,16 +150,29 @@ impl Machine {
         !self.inputs_gone && self.end.is_none() && has_room
     }
 
-    /// How long the answer to the next request may take.
-    pub(crate) fn answer_time(&self) -> Duration {
-        self.answer_timeout.answer_time()
+    /// When the answer to the request under way is given up.
+    pub(crate) fn answer_by(&self) -> Instant {
+        self.pace.answer_by
+    }
+
+    /// How long the answer to a request may take that begins now. Once the verdict is known, each
+    /// that does not bring it leaves it a part of the last chance.
+    fn answer_time(&self, step: &Step, now: Instant) -> Duration {
+        let usual = self.answer_timeout.answer_time();
+        let (time, is_final) = match step {
+            Step::Patch { bytes, .. } => (patch_trace_timeout(bytes.len(), usual), false),
+            Step::Put(update) => (usual, update.state.is_final()),
+            Step::Wait(_) | Step::End(_) => (usual, false),
+        };
+        let most = self.last_chance().max(now) + limits::LAST_CHANCE / 2 - now;
+        if self.ending.is_some() && !is_final { time.min(most) } else { time }
     }
 
     /// What to do now. A request that is returned counts as under way until its answer is told.
     pub(crate) fn step(&mut self, now: Instant) -> Step {
         self.ask_again(now);
         let step = self.decide(now);
-        self.pace.answer_by = now + self.answer_time();
+        self.pace.answer_by = now + self.answer_time(&step, now);
         self.sent = match &step {
             Step::Patch { offset, bytes } => {
                 self.pace.patch_begins(self.interval, now);

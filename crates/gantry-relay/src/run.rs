@@ -30,14 +30,14 @@ pub async fn run<R: From<Report>>(
             Step::Patch { offset, bytes } => {
                 // On the heap while it lasts: a relay waits for hours between requests, which take
                 // several times its own room.
-                let time = relay.machine.answer_time();
+                let time = relay.machine.answer_by() - Instant::now();
                 let call = Box::pin(client.patch_trace(&job.creds, (offset, bytes), job.debug_trace, time));
                 if let Some(answer) = relay.during(call).await {
                     relay.machine.patched(answer, Instant::now());
                 }
             }
             Step::Put(update) => {
-                let time = relay.machine.answer_time();
+                let time = relay.machine.answer_by() - Instant::now();
                 let call = Box::pin(client.update_job(&job.creds, &update, &job.info, time));
                 if let Some(answer) = relay.during(call).await {
                     relay.machine.updated(answer, Instant::now());

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::events::{PodLeft, PodNotKept, Said as _};
+use crate::events::{PodLeft, PodNotKept, Said as _, UpdatesRefused};
 use crate::job::cache_signer::{CacheSigner, Signed};
 use crate::job::events::{Event, ServiceNews};
 use crate::job::logins;
@@ -164,7 +164,9 @@ impl Background {
     /// Says that the job starts.
     pub(super) fn acknowledge(&self, job_client: JobClient) {
         self.spawn(async move {
-            let outcome = gantry_relay::acknowledge(&job_client.client, &job_client.creds, &job_client.info).await;
+            let JobClient { client, creds, info } = job_client;
+            let trouble = |message: Option<&str>| UpdatesRefused(message).say();
+            let outcome = gantry_relay::acknowledge(&client, &creds, &info, trouble).await;
             Some(Message::Event(Event::Acknowledged(outcome)))
         });
     }

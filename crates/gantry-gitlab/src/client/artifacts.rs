@@ -193,7 +193,7 @@ impl Client {
         }
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let timeouts = Timeouts { head: limits::DOWNLOAD_HEAD_TIMEOUT, idle: limits::BODY_IDLE_TIMEOUT };
-        let sent = self.open(request, timeouts, Idempotency::Idempotent).await;
+        let sent = self.open(request, timeouts, (Idempotency::Idempotent, None)).await;
         let status = sent.answer.as_ref().ok().map(Response::status);
         self.observe(Endpoint::Artifacts, &method, &path, &Outcome { status, tries: sent.tries, start });
         let answer = sent.answer.map_err(|error| DownloadError::Failed(error.into()))?;

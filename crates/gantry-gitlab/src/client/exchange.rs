@@ -23,6 +23,8 @@ pub(super) struct Call {
     pub(super) request: Built,
     /// Until the head of the answer, for each try.
     pub(super) timeout: Duration,
+    /// The time-out is that of all tries together, with the waits between them and the body.
+    pub(super) in_all: bool,
     pub(super) idempotency: Idempotency,
     pub(super) decode: Decode,
 }
@@ -42,6 +44,7 @@ pub(super) enum Decode {
 pub(super) struct Exchanged {
     pub(super) answer: Answered,
     pub(super) pushed_back: bool,
+    pub(super) asked_wait: Option<Duration>,
 }
 
 impl Client {
@@ -50,23 +53,32 @@ impl Client {
         let start = Instant::now();
         let request = match call.request {
             Ok(request) => request,
-            Err(error) => return Exchanged { answer: Err(error), pushed_back: false },
+            Err(error) => return Exchanged { answer: Err(error), pushed_back: false, asked_wait: None },
         };
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let timeouts = Timeouts { head: call.timeout, idle: limits::BODY_IDLE_TIMEOUT };
-        let sent = self.open(request, timeouts, call.idempotency).await;
+        let until = call.in_all.then(|| start + call.timeout);
+        let sent = self.open(request, timeouts, (call.idempotency, until)).await;
         let answer = match sent.answer {
-            Ok(answer) => read(answer, call.decode, call.timeout).await,
+            Ok(answer) => {
+                let limit = until.map_or(call.timeout, |until| until - Instant::now());
+                read(answer, call.decode, limit).await
+            }
             Err(error) => Err(error.into()),
         };
         let status = answer.as_ref().ok().map(Response::status);
         self.observe(call.endpoint, &method, &path, &Outcome { status, tries: sent.tries, start });
-        Exchanged { answer, pushed_back: sent.pushed_back }
+        Exchanged { answer, pushed_back: sent.pushed_back, asked_wait: sent.asked_wait }
     }
 
     /// Sends until an answer stands, whose body is not yet read.
-    pub(super) async fn open(&self, request: Request<Bytes>, timeouts: Timeouts, idempotency: Idempotency) -> Sent {
-        let sending = gantry_http::send(self.shared.transport.as_ref(), request, &TOKENS, timeouts, idempotency);
+    pub(super) async fn open(
+        &self,
+        request: Request<Bytes>,
+        timeouts: Timeouts,
+        tries: (Idempotency, Option<Instant>),
+    ) -> Sent {
+        let sending = gantry_http::send_until(self.shared.transport.as_ref(), request, &TOKENS, timeouts, tries);
         // On the heap, because the futures of all calls would hold it otherwise, and those of jobs
         // hold several calls.
         Box::pin(sending).await

@@ -158,16 +158,19 @@ async fn a_broken_connection_is_tried_again_only_where_that_is_harmless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_add_to_the_time_of_a_call() {
-    let world = world([says(200), says(200), says(202), says(202)]);
+async fn a_call_about_a_job_is_over_in_its_time_whatever_wait_is_asked_for() {
+    let asks = || Ok(Response::builder().status(429).header("retry-after", "60").body("").unwrap());
+    let asks_less = || Ok(Response::builder().status(429).header("retry-after", "15").body("").unwrap());
+    let world = world([asks(), asks(), asks_less(), asks_less(), asks_less()]);
     let time = Duration::from_secs(40);
-    for state in [JobState::Running, JobState::Success] {
-        world.client.update_job(&job(), &JobUpdate::of(state), &info(), time).await;
-    }
-    for length in [1, 100 * 1024] {
-        world.client.patch_trace(&job(), (0, vec![b'x'; length].into()), false, time).await;
-    }
-    assert_eq!(*world.script.limits.lock().unwrap(), [40, 40, 40, 50]);
+    let updated = world.client.update_job(&job(), &JobUpdate::of(JobState::Running), &info(), time).await;
+    assert!(matches!(updated.outcome, UpdateOutcome::Later(_)), "{updated:?}");
+    assert_eq!(updated.headers.asked_wait, Some(Duration::from_secs(60)));
+    let patched = world.client.patch_trace(&job(), (0, Bytes::from_static(b"x")), false, time).await;
+    assert_eq!(patched.headers.asked_wait, Some(Duration::from_secs(60)));
+    let patched = world.client.patch_trace(&job(), (0, Bytes::from_static(b"x")), false, time).await;
+    assert_eq!(patched.headers.asked_wait, Some(Duration::from_secs(15)));
+    assert_eq!(*world.script.limits.lock().unwrap(), [40, 40, 40, 25, 10]);
 }
 
 #[tokio::test(start_paused = true)]

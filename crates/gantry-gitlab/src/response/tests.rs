@@ -69,7 +69,11 @@ fn headers_of_job_calls() {
         update(answer(202, &[("job-status", "canceling"), ("x-gitlab-trace-update-interval", "60")], "")).headers;
     assert_eq!(
         said,
-        JobHeaders { job_status: Some(RemoteStatus::Canceling), update_interval: Some(Duration::from_secs(60)) }
+        JobHeaders {
+            job_status: Some(RemoteStatus::Canceling),
+            update_interval: Some(Duration::from_secs(60)),
+            asked_wait: None
+        }
     );
     assert_eq!(update(answer(200, &[], "")).headers, JobHeaders::default());
     let odd = patch(answer(202, &[("job-status", "waiting_for_callback")], "")).headers;

@@ -219,6 +219,7 @@ impl Machine {
         if let Some(interval) = headers.update_interval {
             self.interval = interval;
         }
+        self.asked_wait = headers.asked_wait;
         if let Some(reason) = gone(headers.job_status.as_ref(), forbidden) {
             // With the verdict at hand, a job that is over is a job that is reported.
             let over = matches!(reason, GoneReason::Over(_)) && self.ending.is_some();
@@ -250,9 +251,10 @@ impl Machine {
 
     fn fail(&mut self, message: String, now: Instant) {
         self.pace.failures = self.pace.failures.saturating_add(1);
-        let retry = now + self.pause();
+        let pause = self.pause();
+        let asked = self.asked_wait.unwrap_or_default();
         let last_chance = self.last_chance();
-        self.pace.retry = Some(if now < last_chance { retry.min(last_chance) } else { retry });
+        self.pace.retry = Some(if now < last_chance { (now + pause.max(asked)).min(last_chance) } else { now + pause });
         if let Some(ending) = &mut self.ending {
             ending.tries += 1;
             if ending.tries >= self.job.final_tries && now >= self.job.deadline {

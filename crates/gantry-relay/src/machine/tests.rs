@@ -32,11 +32,15 @@ fn success() -> Verdict {
 }
 
 fn patch(outcome: PatchOutcome, status: Option<&str>) -> PatchAnswer {
-    PatchAnswer { outcome, headers: JobHeaders { job_status: status.map(RemoteStatus::parse), update_interval: None } }
+    PatchAnswer { outcome, headers: headers(status) }
 }
 
 fn put(outcome: UpdateOutcome, status: Option<&str>) -> UpdateAnswer {
-    UpdateAnswer { outcome, headers: JobHeaders { job_status: status.map(RemoteStatus::parse), update_interval: None } }
+    UpdateAnswer { outcome, headers: headers(status) }
+}
+
+fn headers(status: Option<&str>) -> JobHeaders {
+    JobHeaders { job_status: status.map(RemoteStatus::parse), ..JobHeaders::default() }
 }
 
 fn broken() -> CallError {
@@ -614,6 +618,59 @@ fn the_state_goes_out_without_the_log_when_that_cannot_arrive() {
         }
     };
     assert_eq!(at, 3900 - limits::LAST_CHANCE.as_secs());
+}
+
+#[test]
+fn a_piece_of_the_log_leaves_the_state_a_part_of_the_last_chance() {
+    const PIECE: u64 = limits::MAX_PATCH as u64;
+    let piece = Bytes::from(vec![b'x'; limits::MAX_PATCH]);
+    // How long a piece may take that begins so many seconds before the token ends.
+    let time = |before: u64, is_over: bool| {
+        let mut bench = Bench::new(|_| {});
+        bench.now = bench.start + Duration::from_secs(3900 - before);
+        bench.machine.input(Some(Input::Trace { offset: 0, bytes: piece.clone() }), bench.now);
+        if is_over {
+            bench.close(PIECE);
+        }
+        loop {
+            match bench.step() {
+                Step::Put(update) => {
+                    assert_eq!(update.state, JobState::Running, "this process has slept");
+                    bench.updated(UpdateOutcome::Accepted, None);
+                }
+                Step::Patch { .. } => return (bench.machine.answer_by() - bench.now).as_secs(),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let times = [200, 122, 100, 61, 60, 45].map(|before| (time(before, false), time(before, true)));
+    assert_eq!(times, [(122, 122), (122, 92), (122, 70), (122, 31), (122, 30), (122, 30)]);
+}
+
+#[test]
+fn a_wait_that_gitlab_asks_for_is_kept_until_the_last_chance() {
+    let asks = |bench: &mut Bench| {
+        let headers = JobHeaders { asked_wait: Some(Duration::from_mins(1)), ..JobHeaders::default() };
+        bench.machine.patched(PatchAnswer { outcome: PatchOutcome::Later(broken()), headers }, bench.now);
+    };
+    let mut bench = Bench::new(|_| {});
+    bench.give(0, "abc");
+    assert_eq!(bench.act_patch().0, 0);
+    asks(&mut bench);
+    assert_eq!(bench.act_put().0, 60, "the state's turn");
+    bench.updated(UpdateOutcome::Accepted, None);
+    assert_eq!(bench.act_patch().0, 60);
+    bench.patched(PatchOutcome::Later(broken()), None);
+    assert!(bench.act_patch().0 <= 62, "what was asked for once is not asked for ever");
+    bench.now = bench.start + Duration::from_secs(3900 - 80);
+    bench.close(3);
+    assert_eq!(bench.act_put().0, 3820, "this process has slept");
+    bench.updated(UpdateOutcome::Accepted, None);
+    assert_eq!(bench.act_patch().0, 3820);
+    asks(&mut bench);
+    assert_eq!(bench.act_patch().0, 3840, "the last chance");
+    asks(&mut bench);
+    assert_eq!(bench.act_put().0, 3840);
 }
 
 #[test]

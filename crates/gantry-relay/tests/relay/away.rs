@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, stream};
 use gantry_gitlab::{Body, ByteStream, Client, ClientOptions, Timeouts, Transport, TransportError, TransportFault};
-use gantry_relay::{AckOutcome, Pace, RelayEnd, RelayJob, Report, acknowledge};
+use gantry_relay::{AckOutcome, Pace, RelayEnd, RelayJob, Report, acknowledge, keep_pending};
 use http::{Method, Request, Response};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, advance, sleep, sleep_until};
@@ -41,6 +41,8 @@ enum Trouble {
     Slow,
     /// It, or who stands before it, answers with this.
     Says(u16),
+    /// Who stands before it asks for less, for so many seconds.
+    Asks(u64),
     /// Who stands before it lets no piece of the log through, and everything else.
     RefusesPieces,
 }
@@ -53,6 +55,8 @@ struct State {
     troubled: usize,
     /// Of those, pieces of the log.
     pieces: usize,
+    /// When others came.
+    troubled_states: Vec<Instant>,
 }
 
 struct GitLab {
@@ -118,7 +122,11 @@ impl Transport for Way {
             {
                 let mut state = gitlab.state.lock().unwrap();
                 state.troubled += 1;
-                state.pieces += usize::from(head.method == Method::PATCH);
+                if head.method == Method::PATCH {
+                    state.pieces += 1;
+                } else {
+                    state.troubled_states.push(Instant::now());
+                }
             }
             let fails = |fault| Err(TransportError::new(fault, "trouble"));
             match gitlab.trouble {
@@ -136,6 +144,10 @@ impl Transport for Way {
                     sleep(Duration::from_mins(1).min(timeouts.head)).await;
                     let answer = gitlab.works(&head, &body);
                     if timeouts.head > Duration::from_mins(1) { Ok(answer) } else { fails(TransportFault::Timeout) }
+                }
+                Trouble::Asks(seconds) => {
+                    let answer = Response::builder().status(429).header("Retry-After", seconds);
+                    Ok(answer.body(stream::empty().boxed()).unwrap())
                 }
                 Trouble::RefusesPieces if head.method != Method::PATCH => Ok(gitlab.works(&head, &body)),
                 Trouble::RefusesPieces | Trouble::Says(_) => {
@@ -155,7 +167,8 @@ async fn half_an_hour_costs_nothing_of_a_log_and_its_end() {
     let says =
         [201, 204, 301, 400, 401, 403, 404, 405, 408, 409, 410, 413, 422, 425, 429, 500, 501, 502, 503, 504, 520];
     let says = says.map(Trouble::Says);
-    let all = [Trouble::Away, Trouble::Silent, Trouble::Cut, Trouble::Slow].into_iter().chain(says);
+    let others = [Trouble::Away, Trouble::Silent, Trouble::Cut, Trouble::Slow, Trouble::Asks(60), Trouble::Asks(3600)];
+    let all = others.into_iter().chain(says);
     for trouble in all {
         let gitlab = GitLab::new(trouble);
         let whole = trace(PIECES * PIECE);
@@ -238,15 +251,64 @@ const ACKNOWLEDGE: Duration = Duration::from_mins(2);
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_not_acknowledged_for_longer_than_gitlab_waits() {
-    for trouble in [Trouble::Away, Trouble::Silent, Trouble::Slow, Trouble::Says(503)] {
+    let asks = [5, 60, 3600].map(Trouble::Asks);
+    for trouble in [Trouble::Away, Trouble::Silent, Trouble::Slow, Trouble::Says(503)].into_iter().chain(asks) {
         let gitlab = GitLab::new(trouble);
         let client = client(&gitlab);
         advance(BEGINS).await;
         let asked = Instant::now();
-        let outcome = acknowledge(&client, &creds(), &info()).await;
+        let mut heard = Vec::new();
+        let trouble_heard = |message: Option<&str>| heard.push((message.map(str::to_owned), asked.elapsed()));
+        let outcome = acknowledge(&client, &creds(), &info(), trouble_heard).await;
         let took = asked.elapsed();
+        assert!(matches!(&heard[..], [(Some(_), at)] if *at <= ACKNOWLEDGE / 3), "{trouble:?}: {heard:?}");
         assert!(matches!(outcome, AckOutcome::Unanswered { .. }), "{trouble:?}: {outcome:?}");
         assert!(took <= ACKNOWLEDGE + Duration::from_secs(1), "{trouble:?}: {took:?}");
         assert!(took >= ACKNOWLEDGE / 2, "{trouble:?}: {took:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_kept_pending_twice_a_minute_whatever_wait_is_asked_for() {
+    for (trouble, least) in [(Trouble::Asks(60), 9), (Trouble::Asks(3600), 9), (Trouble::Silent, 9), (Trouble::Away, 9)]
+    {
+        let gitlab = GitLab::new(trouble);
+        let client = client(&gitlab);
+        advance(BEGINS).await;
+        let (creds, info) = (creds(), info());
+        let five_minutes = Duration::from_mins(5) - Duration::from_secs(1);
+        tokio::time::timeout(five_minutes, keep_pending(&client, &creds, &info)).await.unwrap_err();
+        let troubled = gitlab.state.lock().unwrap().troubled;
+        assert!(troubled >= least, "{trouble:?}: {troubled}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_goes_out_before_its_token_ends_though_every_answer_asks_for_a_minute() {
+    // The log is over when GitLab begins to ask, ten minutes before the token ends.
+    let lasts = Duration::from_hours(1);
+    let gitlab = Arc::new(GitLab { trouble: Trouble::Asks(60), lasts, begun: Instant::now(), state: Mutex::default() });
+    let client = client(&gitlab);
+    advance(BEGINS).await;
+    let deadline = Instant::now() + Duration::from_mins(10);
+    let job = RelayJob {
+        creds: creds(),
+        info: info(),
+        debug_trace: false,
+        failure_reasons: Vec::new(),
+        acknowledged: true,
+        final_tries: 1,
+        deadline,
+        pace: Pace::default(),
+    };
+    let (inputs, inbox) = mpsc::channel(8);
+    let (outbox, _reports) = mpsc::channel::<Report>(8);
+    inputs.send(gantry_relay::Input::Trace { offset: 0, bytes: Bytes::from_static(b"abc") }).await.unwrap();
+    inputs.send(closed(b"abc")).await.unwrap();
+    let end = gantry_relay::run(client, job, inbox, outbox).await;
+    assert!(matches!(end, RelayEnd::GaveUp { .. }), "{end:?}");
+    let state = gitlab.state.lock().unwrap();
+    let last_minute = deadline - Duration::from_mins(1)..deadline;
+    assert!(state.troubled_states.iter().any(|at| last_minute.contains(at)), "{:?}", state.troubled_states);
+    assert!(Instant::now() < deadline + Duration::from_mins(2));
 }

@@ -222,7 +222,7 @@ async fn acknowledgement() {
     let outcome = |status: &'static str, fault| async move {
         let coordinator = Coordinator::start([fault]).await;
         coordinator.with(|state| state.status = status);
-        timeout(TIMEOUT, acknowledge(&client(&coordinator), &creds(), &info())).await.unwrap()
+        timeout(TIMEOUT, acknowledge(&client(&coordinator), &creds(), &info(), |_| {})).await.unwrap()
     };
     assert_eq!(outcome("running", Fault::None).await, AckOutcome::Running);
     assert_eq!(outcome("running", Fault::Lock).await, AckOutcome::Running);

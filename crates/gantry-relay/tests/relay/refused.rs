@@ -83,7 +83,7 @@ async fn relayed(runs: Duration, refused: Duration) -> (Value, usize, Vec<String
     let id = spec["id"].as_i64().unwrap();
     let own = gantry_gitlab::JobCredentials { id, token: spec["token"].as_str().unwrap().into() };
     let client = Client::with_transport(ClientOptions::new("http://gitlab.invalid"), Arc::clone(&line) as _).unwrap();
-    assert_eq!(acknowledge(&client, &own, &info()).await, AckOutcome::Running);
+    assert_eq!(acknowledge(&client, &own, &info(), |_| {}).await, AckOutcome::Running);
 
     let fault = json!({"endpoint": "trace", "fault": "status", "status": 403});
     line.sim("POST", "/sim/faults", &fault).await;

@@ -90,7 +90,7 @@ async fn a_whole_job() {
     assert!(matches!(held.answer, JobAnswer::NoJob) && !held.pushed_back, "{held:?}");
 
     let creds = sim.take().await;
-    assert_eq!(acknowledge(&client, &creds, &info()).await, AckOutcome::Running);
+    assert_eq!(acknowledge(&client, &creds, &info(), |_| {}).await, AckOutcome::Running);
     let trace = trace(1_500_000);
     let (inputs, inbox) = mpsc::channel(8);
     let (outbox, reports) = mpsc::channel(8);
@@ -132,7 +132,7 @@ async fn a_final_line_for_a_job_whose_log_nobody_has() {
     let sim = Sim::start().await;
     let creds = sim.take().await;
     let client = sim.client();
-    assert_eq!(acknowledge(&client, &creds, &info()).await, AckOutcome::Running);
+    assert_eq!(acknowledge(&client, &creds, &info(), |_| {}).await, AckOutcome::Running);
     client.patch_trace(&creds, (0, Bytes::from_static(b"what came before\n")), false, ANSWER_TIMEOUT).await;
     let (inputs, inbox) = mpsc::channel(8);
     let (outbox, _reports) = mpsc::channel::<Report>(8);
@@ -154,7 +154,7 @@ async fn artifacts_go_up_and_come_back() {
     let sim = Sim::start().await;
     let creds = sim.take().await;
     let client = sim.client();
-    assert_eq!(acknowledge(&client, &creds, &info()).await, AckOutcome::Running);
+    assert_eq!(acknowledge(&client, &creds, &info(), |_| {}).await, AckOutcome::Running);
     let content = trace(300_000);
     let query = UploadQuery {
         artifact_type: "archive".into(),
@@ -172,7 +172,7 @@ async fn artifacts_go_up_and_come_back() {
     let pieces: Vec<Bytes> = download.content.try_collect().await.unwrap();
     assert!(pieces.concat() == content);
     let none = sim.take().await;
-    acknowledge(&client, &none, &info()).await;
+    acknowledge(&client, &none, &info(), |_| {}).await;
     let missing = client.download_artifact(none.id, &none.token, true).await;
     assert!(matches!(missing, Err(DownloadError::NotFound)), "{missing:?}");
     assert_eq!(sim.broken_rules().await, Value::Array(Vec::new()));
