@@ -195,6 +195,7 @@ impl Machine {
             UpdateOutcome::NotYet => {
                 self.succeed(now);
                 self.pace.put = Some(now + self.interval);
+                self.tried(status_words(&UpdateOutcome::NotYet), now);
             }
             UpdateOutcome::TraceRejected => {
                 self.fail("GitLab has thrown the log away and gets it again (412)".to_owned(), now);
@@ -255,14 +256,21 @@ impl Machine {
         let asked = self.asked_wait.unwrap_or_default();
         let last_chance = self.last_chance();
         self.pace.retry = Some(if now < last_chance { (now + pause.max(asked)).min(last_chance) } else { now + pause });
-        if let Some(ending) = &mut self.ending {
-            ending.tries += 1;
-            if ending.tries >= self.job.final_tries && now >= self.job.deadline {
-                self.end = Some(RelayEnd::GaveUp { message });
-                return;
-            }
+        if let Some(message) = self.tried(message, now) {
+            self.outbox.put(Report::Trouble(Some(message)));
         }
-        self.outbox.put(Report::Trouble(Some(message)));
+    }
+
+    /// Counts a try of the end that has not brought it, and gives up with the last one; else gives
+    /// `message` back.
+    fn tried(&mut self, message: String, now: Instant) -> Option<String> {
+        let Some(ending) = &mut self.ending else { return Some(message) };
+        ending.tries += 1;
+        if ending.tries < self.job.final_tries || now < self.job.deadline {
+            return Some(message);
+        }
+        self.end = Some(RelayEnd::GaveUp { message });
+        None
     }
 
     /// Doubles with every failure in a row. Between half and all of it, by job, so that a GitLab

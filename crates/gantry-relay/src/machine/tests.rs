@@ -852,13 +852,30 @@ fn gives_up_only_after_the_deadline_and_all_tries() {
         matches!(end, RelayEnd::GaveUp { .. }) && bench.now - bench.start >= Duration::from_secs(3900) && tries > 10
     );
 
-    let mut bench = Bench::new(|job| job.deadline = Instant::now());
-    bench.close(0);
-    for _ in 0..10 {
-        bench.act_put();
-        bench.updated(UpdateOutcome::Unreachable(broken()), None);
+    for outcome in [|| UpdateOutcome::Unreachable(broken()), || UpdateOutcome::NotYet] {
+        let mut bench = Bench::new(|job| job.deadline = Instant::now());
+        bench.close(0);
+        for _ in 0..10 {
+            bench.act_put();
+            bench.updated(outcome(), None);
+        }
+        assert!(matches!(bench.end(), RelayEnd::GaveUp { .. }));
     }
-    assert!(matches!(bench.end(), RelayEnd::GaveUp { .. }));
+}
+
+#[test]
+fn a_state_that_is_never_complete_is_given_up_with_its_token() {
+    let mut bench = Bench::new(|_| {});
+    bench.close(0);
+    let message = loop {
+        match bench.act() {
+            (_, Step::Put(_)) => bench.updated(UpdateOutcome::NotYet, Some("running")),
+            (_, Step::End(RelayEnd::GaveUp { message })) => break message,
+            other => panic!("{other:?}"),
+        }
+    };
+    let after = (bench.now - bench.start).as_secs();
+    assert!((3900..3910).contains(&after) && message.contains("202"), "{after}: {message}");
 }
 
 #[test]
