@@ -3,6 +3,7 @@
 //! over at once. Best effort: not every pod can reach GitLab.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,14 +76,26 @@ pub(crate) struct SelfReporter {
     self_report_after: SelfReportAfter,
     connect: Connect,
     known: SharedJob,
-    /// The last time anybody outside could be reached, as far as known.
-    last_contact: Instant,
+    contact: Arc<watch::Sender<Contact>>,
+}
+
+/// Whether anybody outside can be reached, as far as known.
+#[derive(Clone, Copy, Debug)]
+struct Contact {
+    /// The last time that somebody was.
+    last: Instant,
+    /// GitLab does not take what is reported, or nothing can be reported.
+    is_troubled: bool,
+    /// The engine was told that it has been too long.
+    is_given_up: bool,
 }
 
 impl SelfReporter {
     pub(crate) fn new(door: &ConnectionContext, (self_report_after, connect): (SelfReportAfter, Connect)) -> Self {
         let ConnectionContext { trace, published, known, presence, seen: managers, .. } = door.clone();
-        Self { trace, published, managers, presence, self_report_after, connect, known, last_contact: Instant::now() }
+        let contact = Contact { last: Instant::now(), is_troubled: false, is_given_up: false };
+        let contact = Arc::new(watch::Sender::new(contact));
+        Self { trace, published, managers, presence, self_report_after, connect, known, contact }
     }
 
     /// Relays whenever no manager does, until GitLab has the verdict or wants nothing more.
@@ -94,25 +107,32 @@ impl SelfReporter {
             let _ = events.send(Event::SelfReport(SelfReportEvent::Begun)).await;
             let mut managers = self.managers.clone();
             self.presence.set_alone(true);
-            let end = tokio::select! {
-                end = self.relay(&plan, deadline, &events) => Some(end),
+            let abandon_after = Duration::from_millis(plan.alone.abandon_after_ms);
+            let news = tokio::select! {
+                news = self.round(&plan, deadline, &events) => news,
                 _ = managers.wait_for(|seen| seen.connected) => None,
+                never = give_up(&self.contact, abandon_after, &events) => match never {},
             };
             self.presence.set_alone(false);
-            let Some(end) = end else { continue };
-            let news = match end {
-                RelayEnd::Delivered => SelfReportEvent::Delivered,
-                RelayEnd::Aborted(reason) => SelfReportEvent::Unwanted(reason.to_string()),
-                RelayEnd::GaveUp { message } => {
-                    say(format_args!("GitLab could not be told how the job ended: {message}"));
-                    sleep(limits::SELF_REPORT_PAUSE).await;
-                    continue;
-                }
-                RelayEnd::Stopped => continue,
-            };
-            let _ = events.send(Event::SelfReport(news)).await;
-            return;
+            if let Some(news) = news {
+                let _ = events.send(Event::SelfReport(news)).await;
+                return;
+            }
         }
+    }
+
+    /// Relays once. Nothing if that has to begin anew, after a pause.
+    async fn round(&self, plan: &PodPlan, deadline: Deadline, events: &mpsc::Sender<Event>) -> Option<SelfReportEvent> {
+        match self.relay(plan, deadline, events).await {
+            RelayEnd::Delivered => return Some(SelfReportEvent::Delivered),
+            RelayEnd::Aborted(reason) => return Some(SelfReportEvent::Unwanted(reason.to_string())),
+            RelayEnd::GaveUp { message } => say(format_args!("GitLab could not be told about the job: {message}")),
+            // The feeder has said why.
+            RelayEnd::Stopped => {}
+        }
+        self.contact.send_modify(|contact| contact.is_troubled = true);
+        sleep(limits::SELF_REPORT_PAUSE).await;
+        None
     }
 
     /// Waits until there is something to report, and no manager has been there for long enough. A
@@ -137,7 +157,11 @@ impl SelfReporter {
                 }
             };
             if wait.is_some_and(|at| Instant::now() >= at) {
-                self.last_contact = self.managers.borrow().since;
+                let since = self.managers.borrow().since;
+                self.contact.send_modify(|contact| {
+                    contact.last = contact.last.max(since);
+                    contact.is_troubled = false;
+                });
                 return;
             }
             tokio::select! {
@@ -148,17 +172,17 @@ impl SelfReporter {
         }
     }
 
-    async fn relay(&mut self, plan: &PodPlan, deadline: Deadline, events: &mpsc::Sender<Event>) -> RelayEnd {
+    async fn relay(&self, plan: &PodPlan, deadline: Deadline, events: &mpsc::Sender<Event>) -> RelayEnd {
         // A job without output has nothing confirmed for hours although all is well: any answer
         // shows that GitLab is there.
-        let (contact, last_contact) = watch::channel(self.last_contact);
+        let contact = Arc::clone(&self.contact);
         let options = ClientOptions {
             ca_pem: plan.coordinator.ca_pem.clone(),
             identity: plan.coordinator.identity.clone(),
             proxy: proxies(plan.coordinator.proxies.as_ref()),
             on_request: Some(Arc::new(move |call| {
                 if (200..300).contains(&call.status) {
-                    contact.send_replace(Instant::now());
+                    contact.send_modify(|contact| contact.last = Instant::now());
                 }
             })),
             ..ClientOptions::new(&plan.coordinator.url)
@@ -186,10 +210,7 @@ impl SelfReporter {
             offset,
             begun: false,
             closed: false,
-            last_contact,
-            self_report_after: Duration::from_millis(plan.alone.abandon_after_ms),
-            trouble: false,
-            abandoned: false,
+            contact: Arc::clone(&self.contact),
         };
         tokio::select! {
             end = gantry_relay::run(client, job, for_relay, to_us) => end,
@@ -205,6 +226,26 @@ fn proxies(planned: Option<&ProxyPlan>) -> ProxySettings {
     })
 }
 
+/// Tells the engine, once, that nobody could be reached for `abandon_after`, with trouble at the
+/// end of it.
+async fn give_up(
+    contact: &watch::Sender<Contact>,
+    abandon_after: Duration,
+    events: &mpsc::Sender<Event>,
+) -> Infallible {
+    let mut seen = contact.subscribe();
+    loop {
+        let Contact { last, is_troubled, is_given_up } = *seen.borrow_and_update();
+        tokio::select! {
+            _ = seen.changed() => {}
+            () = sleep_until(last + abandon_after), if is_troubled && !is_given_up => {
+                contact.send_modify(|contact| contact.is_given_up = true);
+                let _ = events.send(Event::SelfReport(SelfReportEvent::Abandoned(abandon_after))).await;
+            }
+        }
+    }
+}
+
 /// Gives a relay what it wants.
 struct Feeder {
     reader: TraceReader,
@@ -214,11 +255,7 @@ struct Feeder {
     begun: bool,
     /// The relay knows the verdict.
     closed: bool,
-    last_contact: watch::Receiver<Instant>,
-    /// How long nobody may be reached before the job is given up.
-    self_report_after: Duration,
-    trouble: bool,
-    abandoned: bool,
+    contact: Arc<watch::Sender<Contact>>,
 }
 
 impl Feeder {
@@ -237,8 +274,6 @@ impl Feeder {
                 }
             };
             let nothing = input.is_none();
-            let abandon_at = *self.last_contact.borrow() + self.self_report_after;
-            let may_abandon = self.trouble && !self.abandoned;
             tokio::select! {
                 report = reports.recv() => match report {
                     Some(report) => self.on_report(report, events).await,
@@ -251,10 +286,6 @@ impl Feeder {
                     permit.send(input);
                 }
                 _ = self.published.changed(), if nothing => {}
-                () = sleep_until(abandon_at), if may_abandon => {
-                    self.abandoned = true;
-                    let _ = events.send(Event::SelfReport(SelfReportEvent::Abandoned(self.self_report_after))).await;
-                }
             }
         }
     }
@@ -296,12 +327,12 @@ impl Feeder {
                 let _ = events.send(Event::SelfReport(SelfReportEvent::Cancel)).await;
             }
             Report::Acked(_) => {}
-            Report::Trouble(None) => self.trouble = false,
-            Report::Trouble(Some(trouble)) => {
-                if !self.trouble {
+            Report::Trouble(trouble) => {
+                let was_troubled = self.contact.borrow().is_troubled;
+                self.contact.send_modify(|contact| contact.is_troubled = trouble.is_some());
+                if let Some(trouble) = trouble.filter(|_| !was_troubled) {
                     say(format_args!("GitLab does not take reports: {trouble}"));
                 }
-                self.trouble = true;
             }
             Report::Ahead { server, ours } => {
                 say(format_args!("GitLab has {server} bytes of the trace and was given {ours}; it goes on from there"));
@@ -315,7 +346,94 @@ impl Feeder {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gantry_gitlab::{Body, ByteStream, Client, Timeouts, Transport, TransportError};
+
     use super::*;
+
+    /// Never answers.
+    struct Silent;
+
+    impl Transport for Silent {
+        fn send(
+            &self,
+            _: http::Request<Body>,
+            _: Timeouts,
+        ) -> futures::future::BoxFuture<'_, Result<http::Response<ByteStream>, TransportError>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn plan() -> PodPlan {
+        let plan = serde_json::json!({
+            "job_id": 7, "job_token": "t", "manager_host": "", "timeout_seconds": 7200, "remaining_ms": 7_200_000,
+            "coordinator": {
+                "url": "https://gitlab.test", "upload_timeout_ms": 1, "response_header_timeout_ms": 1
+            },
+            "after_script_timeout_ms": 1, "after_script_ignore_errors": true,
+            "paths": { "builds_dir": "", "project_dir": "", "temp_dir": "" },
+            "environment": [], "stages": [], "wait_for_services": false, "failure_reasons": [],
+            "trace": {
+                "head": "", "masks": [], "token_prefixes": [], "timestamps": false, "sections": false,
+                "limit_bytes": 1, "debug_trace": false
+            },
+            "alone": { "self_report_after_ms": 120_000, "abandon_after_ms": 1_500_000 }
+        });
+        serde_json::from_value(plan).unwrap()
+    }
+
+    /// A reporter of a job that runs, whose trace cannot be read.
+    fn reporter(connect: Connect) -> (SelfReporter, watch::Sender<Published>) {
+        let published = Published { started: true, in_file: 5, ..Published::default() };
+        let (publisher, published) = watch::channel(published);
+        let (presence, seen) = Presence::new();
+        let known = SharedJob::default();
+        let deadline = crate::clock::Clock::Timers.after(Duration::from_hours(2));
+        known.set(KnownJob { plan: Arc::new(plan()), deadline, shim_by: None }).unwrap();
+        let trace = TraceFile::named("/nowhere".into());
+        let (events, _) = mpsc::channel(1);
+        let door = ConnectionContext { trace, published, known, events, presence, seen };
+        (SelfReporter::new(&door, (SelfReportAfter::default(), connect)), publisher)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_is_given_up_also_where_no_client_can_be_made() {
+        // GitLab may have answered since the manager was there last.
+        for heard in [Duration::ZERO, Duration::from_mins(1)] {
+            let (reporter, _publisher) = reporter(Arc::new(|_| Client::new(ClientOptions::new("nonsense"))));
+            reporter.contact.send_modify(|contact| contact.last += heard);
+            let begun = Instant::now();
+            let (events, mut inbox) = mpsc::channel(64);
+            let mut given_up = Vec::new();
+            let reading = async {
+                while let Some(event) = inbox.recv().await {
+                    if matches!(event, Event::SelfReport(SelfReportEvent::Abandoned(_))) {
+                        given_up.push(begun.elapsed());
+                    }
+                }
+            };
+            let both = async { tokio::join!(reporter.run(events), reading) };
+            tokio::time::timeout(Duration::from_hours(2), both).await.unwrap_err();
+            let [at] = given_up[..] else { panic!("{given_up:?}") };
+            assert_eq!(at.as_secs(), (Duration::from_mins(25) + heard).as_secs());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trace_that_cannot_be_read_is_tried_once_a_minute() {
+        let clients = Arc::new(AtomicUsize::new(0));
+        let made = Arc::clone(&clients);
+        let (reporter, _publisher) = reporter(Arc::new(move |options| {
+            made.fetch_add(1, Ordering::Relaxed);
+            Client::with_transport(options, Arc::new(Silent))
+        }));
+        let (events, mut inbox) = mpsc::channel(64);
+        let reading = async { while inbox.recv().await.is_some() {} };
+        let both = async { tokio::join!(reporter.run(events), reading) };
+        tokio::time::timeout(Duration::from_mins(12), both).await.unwrap_err();
+        assert_eq!(clients.load(Ordering::Relaxed), 10);
+    }
 
     #[test]
     fn the_managers_proxies_are_used() {
