@@ -327,6 +327,10 @@ pub(crate) const CACHE_PARTS_AT_ONCE: usize = 3;
 pub(crate) const CACHE_SMALL_PARTS: u32 = 800;
 pub(crate) const CACHE_LARGE_PART: u64 = 1024 * 1024 * 1024;
 
+/// How long an upload is given up that nobody needs. The job waits for it, and a store that does
+/// not answer has its own rule for such uploads.
+pub(crate) const CACHE_GIVE_UP: Duration = Duration::from_secs(10);
+
 /// How long a part in memory may take to be sent: 50 KB/s are enough.
 pub(crate) const CACHE_PART_TIME: Duration = Duration::from_secs(120);
 

@@ -6,6 +6,8 @@ use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
+use gantry_wire::cache::{CachePlace, CacheTransfer, PartsUpload, S3Parts, SignedRequest};
+
 use crate::caches::{assert_said, object, restoring, saving, source, transfer};
 use crate::http::{head, listen};
 use crate::world::World;
@@ -86,6 +88,37 @@ fn save(url: &str, name: &str) -> String {
     let (closed, log) = world.run(plan);
     assert!(closed.verdict.success && !log.contains("5ecret"), "{name}: {log}");
     log
+}
+
+#[test]
+fn an_upload_in_parts_that_takes_too_long_is_given_up() {
+    let given_up = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&given_up);
+    let address = listen(move |mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        if head(&mut reader).starts_with("DELETE /k?uploadId=u ") {
+            *count.lock().unwrap() += 1;
+            return answer(&mut stream, "204 No Content", b"");
+        }
+        // Parts are taken, and never answered.
+        let _ = std::io::copy(&mut reader, &mut std::io::sink());
+    });
+    let url = format!("http://{address}");
+    let CachePlace::Store(request) = object(&url, "k") else { unreachable!("an object of a store") };
+    let parts = PartsUpload::S3(S3Parts {
+        before_number: format!("{url}/k?uploadId=u&partNumber=").into(),
+        after_number: "&X-Amz-Signature=".into(),
+        signatures: "0".repeat(64 * 4).into(),
+        complete: format!("{url}/k?uploadId=u&complete").into(),
+        abort: format!("{url}/k?uploadId=u").into(),
+    });
+    let place = CachePlace::Store(SignedRequest { parts: Some(parts), ..request });
+    let world = World::new();
+    let mut plan = world.plan(&[&format!("mkdir deps; head -c {NOISE} /dev/urandom > deps/noise")]);
+    saving(&mut plan, &["deps"], "k", vec![place], CacheTransfer { timeout_ms: 1500, ..transfer() });
+    let (closed, log) = world.run(plan);
+    assert!(closed.verdict.success && log.contains("Failed to create cache"), "{log}");
+    assert_eq!(*given_up.lock().unwrap(), 1, "{log}");
 }
 
 fn restore(url: &str, name: &str) -> String {

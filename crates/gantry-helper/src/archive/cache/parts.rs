@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use super::cut::{Cutter, Part};
 use super::send::{Call, Content, Sender};
 use super::trouble::CacheTrouble;
-use crate::limits::CACHE_PARTS_AT_ONCE;
+use crate::limits::{CACHE_GIVE_UP, CACHE_PARTS_AT_ONCE};
 
 /// Digits of a signature of S3.
 const SIGNATURE: usize = 64;
@@ -39,7 +39,7 @@ impl Upload<'_> {
             match cutter.next().await? {
                 // What fits into one part needs no more than one request.
                 Some(Part { content, is_last: true, .. }) => {
-                    self.give_up().await;
+                    give_up(self.sender, self.parts).await;
                     self.sender.put(self.request, content).await
                 }
                 Some(first) => self.all(first, cutter).await,
@@ -48,17 +48,9 @@ impl Upload<'_> {
         };
         let sent = sent.await;
         if sent.is_err() {
-            self.give_up().await;
+            give_up(self.sender, self.parts).await;
         }
         sent
-    }
-
-    /// Gives up an upload that the runner has begun. One that is forgotten is for the bucket's own
-    /// rules.
-    pub(super) async fn give_up(&self) {
-        if let PartsUpload::S3(parts) = self.parts {
-            let _ = self.sender.send(bare(Method::DELETE, parts.abort.expose())).await;
-        }
     }
 
     async fn all(&self, first: Part, rest: Cutter) -> Result<(), CacheTrouble> {
@@ -146,6 +138,15 @@ impl Upload<'_> {
         let body = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{list}</BlockList>");
         let url = format!("{blob}&comp=blocklist");
         self.sender.send(put(&url, Content::Bytes(body.into()))).await.map(|_| ())
+    }
+}
+
+/// Gives up an upload that the runner has begun. One that is forgotten is for the bucket's own
+/// rules.
+pub(super) async fn give_up(sender: &Sender<'_>, parts: &PartsUpload) {
+    if let PartsUpload::S3(parts) = parts {
+        let giving_up = sender.send(bare(Method::DELETE, parts.abort.expose()));
+        let _ = tokio::time::timeout(CACHE_GIVE_UP, giving_up).await;
     }
 }
 

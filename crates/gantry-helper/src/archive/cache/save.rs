@@ -11,7 +11,7 @@ use super::archive::Archive;
 use super::eager::EagerFile;
 use super::files::NewFile;
 use super::job::CacheJob;
-use super::parts::Upload;
+use super::parts::{self, Upload};
 use super::send::{Content, Sender};
 use super::trouble::CacheTrouble;
 use super::{Chosen, choose, fetch, files, limit, memory, name_of, name_of_object, notice, remark, say, warn, yellow};
@@ -45,13 +45,15 @@ async fn one(job: &CacheJob, transfer: &CacheTransfer, cache: &CacheSave) -> Res
         CachePlace::Store(request) => Some(request),
         _ => None,
     });
-    let Some(chosen) = changed(job, transfer, cache).await? else {
-        // An upload that the runner has begun is not needed.
-        if let Some((request, parts)) = request.and_then(|request| Some((request, request.parts.as_ref()?))) {
-            let (sender, scratch) = (Sender::new(request, transfer)?, Path::new(&job.scratch_dir));
-            Upload { sender: &sender, request, parts, most: None, scratch }.give_up().await;
+    let chosen = match changed(job, transfer, cache).await {
+        Ok(Some(chosen)) => chosen,
+        nothing => {
+            // An upload that the runner has begun is not needed.
+            if let Some((request, parts)) = request.and_then(|request| Some((request, request.parts.as_ref()?))) {
+                parts::give_up(&Sender::new(request, transfer)?, parts).await;
+            }
+            return nothing.map(drop);
         }
-        return Ok(());
     };
     let volume = cache.places.iter().find_map(volume);
     let target = Target { job, transfer, style: style(), most: request.and_then(|_| most(transfer)), volume };
@@ -171,7 +173,13 @@ impl Target<'_> {
             }
         };
         let too_slow = || CacheTrouble::TooSlow { store: self.transfer.store.clone(), minutes: limit.as_secs() / 60 };
-        tokio::time::timeout(limit, sending).await.unwrap_or_else(|_| Err(too_slow()))
+        let sent = tokio::time::timeout(limit, sending).await;
+        if sent.is_err()
+            && let Some(parts) = &request.parts
+        {
+            parts::give_up(&sender, parts).await;
+        }
+        sent.unwrap_or_else(|_| Err(too_slow()))
     }
 
     /// Packs while it sends.
@@ -180,7 +188,7 @@ impl Target<'_> {
         tokio::select! {
             biased;
             Some(error) = failure.recv() => {
-                upload.give_up().await;
+                parts::give_up(upload.sender, upload.parts).await;
                 Err(error.into())
             }
             sent = upload.send(Meter::new("Uploading cache", None).watch(packing.stream())) => sent,
