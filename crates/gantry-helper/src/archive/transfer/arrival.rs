@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use futures::StreamExt as _;
-use gantry_gitlab::{ByteStream, Client, Download, DownloadError};
+use gantry_gitlab::{ByteStream, Client, Download, DownloadError, TransportError, TransportFault};
 use tempfile::NamedTempFile;
 
 use super::{DOWNLOADING, TransferError, scratch, scratch_error};
@@ -98,7 +98,14 @@ impl Arrival {
             self.scratch.write_all(&piece).map_err(|source| scratch_error(job, source))?;
             self.done += piece.len() as u64;
         }
-        Ok(())
+        match self.length.filter(|length| self.done != *length) {
+            // An answer may be whole and yet bring less than was asked for.
+            Some(length) => Err(TransferError::Broken(TransportError::new(
+                TransportFault::Broken,
+                format!("the answers have {} of {length} bytes", self.done),
+            ))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -116,6 +123,29 @@ mod tests {
         Ignored,
         Refused,
         OfAnother,
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_shorter_than_asked_is_gone_on_with() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (url, asked) = server(|asked| {
+            let Some(start) = asked.last().unwrap().split('-').next().and_then(|start| start.parse::<usize>().ok())
+            else {
+                return Answer { status: "200 OK", range: None, body: CONTENT, breaks: true };
+            };
+            let end = (start + 8).min(CONTENT.len());
+            let range = Some(format!("{start}-{}/{}", end - 1, CONTENT.len()));
+            Answer { status: "206 Partial Content", range, body: &CONTENT[start..end], breaks: false }
+        });
+        let client = Client::new(ClientOptions::new(&url)).unwrap();
+        let (job, mut begun) = (job(url, scratch.path()), None);
+        for _ in 0..2 {
+            let error = download(&client, &job, false, &mut begun).await.err().unwrap();
+            assert!(matches!(error, TransferError::Broken(_)), "{error:?}");
+        }
+        let file = download(&client, &job, false, &mut begun).await.unwrap();
+        assert_eq!(std::fs::read(file.path()).unwrap(), CONTENT);
+        assert_eq!(*asked.lock().unwrap(), ["all", "13-25", "21-25"]);
     }
 
     /// Breaks each of the first answers off in the middle of what it has to say, so many of them.
