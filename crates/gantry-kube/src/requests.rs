@@ -4,9 +4,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The words of the metric, and how often each was answered so far. A refusal is told apart from
-/// other mistakes: it is a matter of rights and quotas.
-static COUNTS: [(&str, AtomicU64); 7] = [
+/// other mistakes: it is a matter of rights and quotas. A connection that is switched to another
+/// protocol (101), as for `exec`, is one that worked.
+static COUNTS: [(&str, AtomicU64); 8] = [
     ("2xx", AtomicU64::new(0)),
+    ("3xx", AtomicU64::new(0)),
     ("403", AtomicU64::new(0)),
     ("409", AtomicU64::new(0)),
     ("4xx", AtomicU64::new(0)),
@@ -16,7 +18,7 @@ static COUNTS: [(&str, AtomicU64); 7] = [
 ];
 
 /// Answers so far, by the word of the metric; `none` is no answer at all.
-pub fn counts() -> [(&'static str, u64); 7] {
+pub fn counts() -> [(&'static str, u64); 8] {
     std::array::from_fn(|at| COUNTS.get(at).map_or(("", 0), |(word, count)| (*word, count.load(Ordering::Relaxed))))
 }
 
@@ -30,6 +32,7 @@ pub(crate) fn count(status: Option<http::StatusCode>, is_exec: bool) {
         None => "none",
         Some(403) => "403",
         Some(409) => "409",
+        Some(300..=399) => "3xx",
         Some(400..=499) => "4xx",
         Some(500..) if is_exec => EXEC,
         Some(500..) => "5xx",
@@ -47,7 +50,7 @@ mod tests {
     #[test]
     fn answers_are_told_apart() {
         let before = counts();
-        for status in [101, 200, 201, 403, 404, 409, 429, 500, 503] {
+        for status in [101, 200, 201, 302, 403, 404, 409, 429, 500, 503] {
             count(http::StatusCode::from_u16(status).ok(), false);
         }
         count(Some(http::StatusCode::INTERNAL_SERVER_ERROR), true);
@@ -55,7 +58,8 @@ mod tests {
         let more =
             counts().iter().zip(before).map(|((word, now), (_, before))| (*word, now - before)).collect::<Vec<_>>();
         // Other tests of the crate count too.
-        let least = [("2xx", 3), ("403", 1), ("409", 1), ("4xx", 2), ("5xx", 2), ("exec", 1), ("none", 1)];
+        let least =
+            [("2xx", 3), ("3xx", 1), ("403", 1), ("409", 1), ("4xx", 2), ("5xx", 2), ("exec", 1), ("none", 1)];
         assert!(
             more.iter().zip(least).all(|((word, count), (name, least))| *word == name && *count >= least),
             "{more:?}"
