@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Taken, and being prepared: keeps a job of two-phase acceptance from going back to the queue.
+    /// Taken, and being prepared: keeps GitLab from letting a job of two-phase acceptance fail.
     Pending,
     /// Acknowledged: GitLab shows the job as running.
     Running,

@@ -64,7 +64,7 @@ pub enum JobAnswer {
     /// No job for now (204).
     NoJob,
     /// A job that cannot be understood. With `id` and `token` the caller can report it failed;
-    /// without, GitLab takes it back by itself.
+    /// without, GitLab lets it fail by itself, minutes later.
     Undecodable {
         /// The job's id, if it could be read.
         id: Option<i64>,
@@ -104,7 +104,7 @@ pub struct ReceivedJob {
 pub enum RemoteStatus {
     /// In progress.
     Running,
-    /// Not acknowledged, or taken back.
+    /// Not acknowledged.
     Pending,
     /// A graceful cancel was asked for.
     Canceling,

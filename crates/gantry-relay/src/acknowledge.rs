@@ -1,5 +1,6 @@
-//! Two-phase acceptance: a job stays GitLab's until `PUT running` (GitLab takes it back after 2
-//! minutes without `PUT pending`).
+//! Two-phase acceptance: a job is GitLab's until `PUT running`. Two minutes after the last word about
+//! a job that was not acknowledged, be it `PUT pending`, GitLab lets it fail and begins it anew as a
+//! job of its own (GitLab server, `runner_provisioning_timeout`).
 
 use std::time::Duration;
 
@@ -44,8 +45,8 @@ pub enum PendingEnd {
 /// How a job stands that nobody has spoken about for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GitlabStatus {
-    /// GitLab still waits for its acknowledgement, and takes it back into its queue by itself if
-    /// nobody acknowledges it.
+    /// GitLab still waits for its acknowledgement, and lets it fail by itself if nobody says
+    /// anything.
     Waiting,
     /// GitLab shows it as running.
     Running,
@@ -146,7 +147,7 @@ pub async fn acknowledge(
     }
 }
 
-/// Keeps the job from going back to the queue while it is prepared: `PUT pending` every
+/// Keeps GitLab from letting the job fail while it is prepared: `PUT pending` every
 /// [`limits::PENDING_INTERVAL`], the first after one interval. Ends only when there is no more need
 /// or use; the caller drops the future once it acknowledges the job.
 pub async fn keep_pending(client: &Client, job: &JobCredentials, info: &RunnerInfo) -> PendingEnd {

@@ -88,8 +88,8 @@ pub(crate) const REFUSED_TIME: Duration = Duration::from_mins(5);
 /// piece of the log has half of this time, with all its tries, and the state the rest.
 pub const LAST_CHANCE: Duration = Duration::from_mins(1);
 
-/// `PUT pending` while a job is prepared: GitLab takes it back after 2 minutes without one, so two
-/// may get lost.
+/// Between two `PUT pending` while a job is prepared, of which GitLab needs one every two minutes
+/// (`acknowledge.rs`): two may get lost.
 pub(crate) const PENDING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long `PUT running` is tried against a server that does not answer: GitLab's own limit for an

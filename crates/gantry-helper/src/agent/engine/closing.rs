@@ -28,7 +28,7 @@ impl Job {
         let usage = Some(self.usage.clone()).filter(|usage| !usage.is_empty());
         self.closed = Some(Closed { verdict, trace_bytes, trace_crc32, usage });
         self.phase = Phase::Closed;
-        // GitLab takes back a job that it does not know to run within minutes: longer than that
+        // GitLab lets a job fail within minutes that it does not know to run: longer than that
         // there is nothing to report.
         let token_life = if self.started { Duration::from_secs(self.plan.timeout_seconds) } else { Duration::ZERO };
         self.report_by = Some(self.around.clock.after(token_life.saturating_add(REPORT_WAIT)));
