@@ -177,6 +177,10 @@ pub(crate) const ARTIFACT_PARTS_AT_ONCE: usize = 4;
 /// Pause between them (GitLab Runner 19.4).
 pub(crate) const DOWNLOAD_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long an agent that has its plan waits to be told to start. A manager has an answer of GitLab
+/// within two minutes or goes on without, and one that adopts the job needs as long again.
+pub(crate) const AGENT_WITHOUT_GO: Duration = Duration::from_secs(600);
+
 /// What is added to the plan's `self_report_after`, by job, so that the pods of one dead manager do
 /// not all start at once.
 pub(crate) const SELF_REPORT_SPREAD: Duration = Duration::from_secs(30);

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_core::{Ending, NoteLevel};
 use gantry_wire::frame::{Closed, Phase, State};
 use gantry_wire::plan::PodPlan;
@@ -23,7 +22,7 @@ use crate::agent::published::Published;
 use crate::clock::Deadline;
 use crate::diagnostics::keep_out;
 use crate::event::{Event, ShimEvent, ShimLink, StageEvent};
-use crate::limits::{PARTIAL_LINE, TICK};
+use crate::limits::{AGENT_WITHOUT_GO, PARTIAL_LINE, TICK};
 use crate::tasks::Task;
 
 /// The containers of services that have ended, and how.
@@ -166,7 +165,7 @@ impl Job {
         keep_out(plan.trace.masks.iter().chain([&plan.job_token]));
         let journal = Journal::begin(&around.trace_file, &plan.trace);
         let deadline = around.clock.after(Duration::from_millis(plan.remaining_ms));
-        let start_by = around.clock.after(AGENT_WITHOUT_PLAN);
+        let start_by = around.clock.after(AGENT_WITHOUT_GO);
         let shim_by = plan.start.map(|start| around.clock.after(Duration::from_millis(start.remaining_ms)));
         let _ = around.known.set(KnownJob { plan: Arc::clone(&plan), deadline, shim_by });
         let mut job = Self {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use gantry_core::limits::AGENT_WITHOUT_PLAN;
 use gantry_core::{Ending, NoteLevel, go_duration};
 use gantry_wire::cache::ObjectRequests;
 use gantry_wire::frame::{Frame, Phase, Refused};
@@ -16,7 +15,7 @@ use super::{FAILURE, SUCCESS};
 use crate::agent::journal::TraceFileError;
 use crate::diagnostics::say;
 use crate::event::SelfReportEvent;
-use crate::limits::SHIM_GOODBYE;
+use crate::limits::{AGENT_WITHOUT_GO, SHIM_GOODBYE};
 
 impl Job {
     pub(super) fn on_manager(&mut self, frame: Frame, reply: &mpsc::Sender<Frame>) {
@@ -71,10 +70,11 @@ impl Job {
         }
     }
 
-    /// GitLab gives a job that nobody has acknowledged to another runner, so this one must not
-    /// start any more.
+    /// GitLab has let a job fail by now that it was not told to run, and has begun it anew: this one
+    /// must not start any more.
     pub(super) fn on_no_start(&mut self) {
-        let message = format!("no manager started the job within {} s", AGENT_WITHOUT_PLAN.as_secs());
+        let seconds = AGENT_WITHOUT_GO.as_secs();
+        let message = format!("the pod had all of the job, and no runner manager told it to start within {seconds} s");
         self.close(&Ending::Runner { message });
     }
 
