@@ -16,6 +16,9 @@ use crate::{
     retry,
 };
 
+/// What an escape sequence of a terminal begins with.
+const ESCAPE: char = '\u{1b}';
+
 /// A log that is followed.
 pub struct LogStream {
     from: Pin<Box<dyn AsyncBufRead + Send>>,
@@ -90,14 +93,59 @@ impl LogStream {
     }
 }
 
-/// One line and nothing but text: colours stay, what moves the cursor goes.
+/// One line and nothing but text: colours stay, and other sequences of a terminal go, such as what
+/// moves the cursor.
 fn plain(line: &str) -> String {
-    line.chars().filter(|c| !c.is_control() || matches!(c, '\t' | '\u{1b}')).collect()
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, behind)) = rest.split_once(ESCAPE) {
+        text.extend(before.chars().filter(|c| is_text(*c)));
+        let (length, is_colour) = sequence(behind);
+        let (sequence, after) = behind.split_at(length);
+        if is_colour {
+            text.push(ESCAPE);
+            text.push_str(sequence);
+        }
+        rest = after;
+    }
+    text.extend(rest.chars().filter(|c| is_text(*c)));
+    text
+}
+
+fn is_text(c: char) -> bool {
+    !c.is_control() || c == '\t'
+}
+
+/// How long the rest of an escape sequence is, and whether it is a whole one that sets colours
+/// (ECMA-48: `[`, parameters from `0` to `?`, others from ` ` to `/`, and a last byte). Of another
+/// than such a control sequence only the escape itself goes.
+fn sequence(behind: &str) -> (usize, bool) {
+    let Some(parameters) = behind.strip_prefix('[') else { return (0, false) };
+    let is_inside = |c: char| (' '..='?').contains(&c);
+    let end = parameters.find(|c| !is_inside(c)).unwrap_or(parameters.len());
+    match parameters.get(end..).and_then(|rest| rest.chars().next()) {
+        Some(last) if ('@'..='~').contains(&last) => (1 + end + 1, last == 'm'),
+        _ => (1 + end, false),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_stay_and_other_sequences_go() {
+        for (line, expected) in [
+            ("\u{1b}[31mred\u{1b}[0;m\tand\u{7} plain", "\u{1b}[31mred\u{1b}[0;m\tand plain"),
+            ("\u{1b}[2J\u{1b}[1;1Hover\u{1b}[K it\u{1b}[?25l", "over it"),
+            ("\u{1b}[38;5;1mred\u{1b}[m", "\u{1b}[38;5;1mred\u{1b}[m"),
+            ("\u{1b}cone\u{1b}7two\u{1b}", "cone7two"),
+            ("cut\u{1b}[31", "cut"),
+            ("\u{1b}[3\u{e4}m\u{1b}\u{1b}[1m", "\u{e4}m\u{1b}[1m"),
+        ] {
+            assert_eq!(plain(line), expected, "{line:?}");
+        }
+    }
 
     #[tokio::test]
     async fn lines_come_whole_however_they_are_cut() {
