@@ -116,8 +116,8 @@ impl Job {
         self.activity = Activity::Script(Script { stage, stop: None, give_up: None });
     }
 
-    /// Stops the script that runs; the first reason is the one that counts, unless nothing may run
-    /// any more.
+    /// Stops the script that runs. The last reason is the one that counts; the script's time to end
+    /// begins with the first.
     pub(super) fn stop_script(&mut self, ending: Ending) {
         let Activity::Script(script) = &mut self.activity else { return };
         let already = script.stop.replace(ending).is_some();
