@@ -259,25 +259,41 @@ impl Background {
         (grace_seconds, kept): (Option<u32>, Option<u64>),
     ) {
         self.spawn_lasting(async move {
-            if let Some(secret) = secret {
-                logins::remove(&cluster, &secret).await;
-            }
-            if let Some(seconds) = kept.and_then(|seconds| i64::try_from(seconds).ok()) {
-                let until = Timestamp::now().as_second().saturating_add(seconds).to_string();
-                match cluster.annotate(&pod, &[(ANNOTATION_KEPT, until.as_str())], None).await {
-                    Ok(Marked::Done(_)) => return Some(Message::Event(Event::PodDeleted)),
-                    Ok(Marked::Changed) => {}
-                    Err(error) => PodNotKept { pod: &pod.name, error: &error }.say(),
+            let removing_secret = async {
+                if let Some(secret) = secret {
+                    logins::remove(&cluster, &secret).await;
                 }
-            }
-            if let Err(error) = cluster.delete_pod(&pod, grace_seconds).await {
-                let tries_again = error.fault.is_transient();
-                PodLeft { error: &error, tries_again }.say();
-                if tries_again {
-                    leftovers.remove(cluster, LeftoverPod::NotDeleted(pod));
-                }
-            }
+            };
+            // At once, because the pod has a place on a node.
+            tokio::join!(remove_pod(&cluster, pod, (grace_seconds, kept), &leftovers), removing_secret);
             Some(Message::Event(Event::PodDeleted))
         });
     }
 }
+
+/// Deletes a pod, or lets it stay for so many seconds.
+async fn remove_pod(
+    cluster: &Cluster,
+    pod: PodRef,
+    (grace_seconds, kept): (Option<u32>, Option<u64>),
+    leftovers: &LeftoverRemover,
+) {
+    if let Some(seconds) = kept.and_then(|seconds| i64::try_from(seconds).ok()) {
+        let until = Timestamp::now().as_second().saturating_add(seconds).to_string();
+        match cluster.annotate(&pod, &[(ANNOTATION_KEPT, until.as_str())], None).await {
+            Ok(Marked::Done(_)) => return,
+            Ok(Marked::Changed) => {}
+            Err(error) => PodNotKept { pod: &pod.name, error: &error }.say(),
+        }
+    }
+    if let Err(error) = cluster.delete_pod(&pod, grace_seconds).await {
+        let tries_again = error.fault.is_transient();
+        PodLeft { error: &error, tries_again }.say();
+        if tries_again {
+            leftovers.remove(cluster.clone(), LeftoverPod::NotDeleted(pod));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
