@@ -34,6 +34,11 @@ impl Logins {
         }
     }
 
+    /// What there may be of a Secret that was not waited for.
+    pub(super) fn asked_for(secret: &PullSecret) -> Self {
+        if secret.follows_pod { Self::None } else { Self::Before(new(secret)) }
+    }
+
     /// Makes it for its pod. A line for the job log if it cannot be made: the pod may do without.
     pub(super) async fn follow(&self, cluster: &Cluster, pod: &PodRef, deadline: Instant) -> Option<HeadLine> {
         let Self::Following(secret) = self else { return None };

@@ -86,13 +86,20 @@ impl Maker {
         }
         let mut logins = Logins::default();
         if let Some(secret) = secret {
-            match Logins::make(&self.cluster, &secret, self.deadline).await {
-                Ok(made) => logins = made,
-                Err(line) => {
+            let making = Logins::make(&self.cluster, &secret, self.deadline);
+            match self.unwanted.run_until_cancelled(making).await {
+                Some(Ok(made)) => logins = made,
+                Some(Err(line)) => {
                     secret.leave_out(&mut pod);
                     self.note(line).await;
                 }
+                // It may be there, or come yet.
+                None => logins = Logins::asked_for(&secret),
             }
+        }
+        if self.unwanted.is_cancelled() {
+            logins.remove(&self.cluster).await;
+            return Message::Event(Event::PodNotCreated(nobody().ending()));
         }
         let mut restricted = false;
         let mut made = self.start((&mut pod, &logins), &mut restricted).await;
@@ -101,7 +108,7 @@ impl Maker {
         }
         match made {
             Ok(pod) => {
-                self.protect(&making, &pod).await;
+                self.unwanted.run_until_cancelled(self.protect(&making, &pod)).await;
                 Message::PodCreated { secret: logins.give(&self.cluster, &pod).await, pod, restricted }
             }
             Err(error) => {
@@ -165,6 +172,9 @@ impl Maker {
 
     /// Makes the pod, as its namespace admits it.
     async fn create(&self, pod: &mut Pod, restricted: &mut bool) -> Result<PodRef, CreateError> {
+        if self.unwanted.is_cancelled() {
+            return Err(nobody());
+        }
         let mut told = BTreeSet::new();
         let mut tell = |error: &ApiError| {
             // Two troubles may alternate, and each is worth one line.
@@ -275,3 +285,6 @@ fn set_policy(pod: &mut Pod, container: &str, policy: Option<&str>) -> String {
     let Some(found) = containers.find(|found| found.name == container) else { return String::new() };
     std::mem::replace(&mut found.image_pull_policy, policy.map(str::to_owned)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;
