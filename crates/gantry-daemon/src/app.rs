@@ -4,6 +4,7 @@
 mod reload;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use gantry_core::Secret;
 use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
 use gantry_relay::Pace;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -203,8 +204,6 @@ impl App {
         if let Some(server) = &mut self.session_server {
             server.serve();
         }
-        self.apply().await;
-        self.set_state(ProcessState::Running);
         let ended = self.main_loop(signals).await;
         self.renewals.leave(&self.shared.metrics);
         self.listening.stop();
@@ -219,7 +218,34 @@ impl App {
         ServerState { metrics: Arc::clone(metrics), running: running.clone(), health: health.clone() }
     }
 
+    /// Works until it is told to end, which is heard at once: whoever connects to a cluster may have
+    /// to wait for it.
     async fn main_loop(&mut self, mut signals: mpsc::Receiver<Signal>) -> Ended {
+        let reload = Notify::new();
+        let told = async {
+            loop {
+                match signals.recv().await {
+                    Some(Signal::Reload) => reload.notify_one(),
+                    Some(Signal::Drain) => return None,
+                    Some(Signal::Stop(name)) => return Some(name),
+                    None => return Some("the end of its signals"),
+                }
+            }
+        };
+        let told = tokio::select! {
+            never = Box::pin(self.work(&reload)) => match never {},
+            told = told => told,
+        };
+        match told {
+            None => self.drain(signals).await,
+            Some(name) => self.stop(name, signals).await,
+        }
+    }
+
+    /// Does what the file says, as it changes.
+    async fn work(&mut self, reload: &Notify) -> Infallible {
+        self.apply().await;
+        self.set_state(ProcessState::Running);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let renewals = self.renewals.clone();
@@ -227,12 +253,7 @@ impl App {
             tokio::select! {
                 _ = look.tick() => self.look().await,
                 () = renewals.exchanged() => self.reload().await,
-                signal = signals.recv() => match signal {
-                    Some(Signal::Reload) => self.reload().await,
-                    Some(Signal::Drain) => return self.drain(signals).await,
-                    Some(Signal::Stop(name)) => return self.stop(name, signals).await,
-                    None => return self.stop("the end of its signals", signals).await,
-                },
+                () = reload.notified() => self.reload().await,
             }
         }
     }
@@ -342,3 +363,6 @@ fn ticket_secret(settings: &Settings, registration_token: Option<&Secret>) -> Op
 pub fn signal_channel() -> (mpsc::Sender<Signal>, mpsc::Receiver<Signal>) {
     mpsc::channel(SIGNALS)
 }
+
+#[cfg(test)]
+mod tests;
