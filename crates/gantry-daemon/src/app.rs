@@ -16,7 +16,7 @@ use gantry_gitlab::{PROTOCOL_VERSION, RunnerInfo};
 use gantry_kube::HelperBinaries;
 use gantry_relay::Pace;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -267,7 +267,7 @@ impl App {
             Look::Same => {}
         }
         self.retry().await;
-        self.sites.forget_unused().await;
+        self.sites.forget_unused(Instant::now());
     }
 
     /// No new jobs; the running ones may end.

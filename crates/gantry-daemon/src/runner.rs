@@ -5,7 +5,6 @@ mod aftermath;
 mod own_namespace;
 mod unprepared;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -57,8 +56,6 @@ pub(crate) struct Runner {
     secrets: Resolver,
     sites: Sites,
     site: Arc<Site>,
-    /// For jobs that may choose another namespace: one each, since the first such job came.
-    other_namespaces: tokio::sync::Mutex<BTreeMap<String, Arc<Site>>>,
 }
 
 impl Deref for Runner {
@@ -104,7 +101,6 @@ impl Runner {
             numbers,
             sites,
             site: Arc::clone(&site),
-            other_namespaces: tokio::sync::Mutex::default(),
         });
         site.join(&member, shared.fleet_concurrent);
         if settings.kubernetes.namespace_per_job {
@@ -266,7 +262,7 @@ impl Runner {
             own_namespace::remove(&site, &namespace, summary).await;
         }
         drop(site);
-        self.sites.forget_unused().await;
+        self.sites.forget_unused(Instant::now());
     }
 
     /// Where the pod of a job is.
@@ -290,12 +286,8 @@ impl Runner {
         if namespace == self.site.cluster().namespace() {
             return Ok(Arc::clone(&self.site));
         }
-        let mut others = self.other_namespaces.lock().await;
-        if let Some(site) = others.get(namespace) {
-            return Ok(Arc::clone(site));
-        }
         let site = self.joined_site(namespace).await?;
-        others.insert(namespace.to_owned(), Arc::clone(&site));
+        site.keep();
         Ok(site)
     }
 

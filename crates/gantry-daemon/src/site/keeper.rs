@@ -122,6 +122,10 @@ impl Keeper {
         if first.shared.stop_jobs.borrow().is_some() {
             return;
         }
+        let is_unseen = matches!(site.coverage(), Coverage::Unknown | Coverage::Lost { .. });
+        if is_unseen || site.has_jobs() || !self.pods.is_empty() {
+            site.is_of_use();
+        }
         self.heart.ask(site).await;
         let pods = self.look(site).await;
         if let Some(pods) = &pods {

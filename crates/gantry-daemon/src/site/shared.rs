@@ -38,6 +38,8 @@ struct State {
     /// What the first agent that was asked has said of each manager that cannot be seen to live.
     scouts: BTreeMap<String, Scout>,
     last_asked: Option<Instant>,
+    /// For a namespace that jobs have chosen: when it was of use last.
+    of_use: Option<Instant>,
 }
 
 /// Whether this manager may write on pods who owns them.
@@ -80,6 +82,11 @@ const LIST_LIMIT: Duration = Duration::from_secs(4);
 /// Jobs that are being claimed at once: an API server notices nothing, and a hundred are claimed
 /// within a second.
 const CLAIMS_AT_ONCE: usize = 32;
+
+/// How long a namespace that jobs have chosen is watched although it has no pods of ours and no job
+/// of this process: the next such job mostly comes sooner, and then those of a manager that has died
+/// meanwhile are found at once.
+pub(super) const KEPT: Duration = Duration::from_hours(1);
 
 impl Site {
     pub(super) fn new(cluster: Cluster, owner: Arc<str>) -> Self {
@@ -129,6 +136,23 @@ impl Site {
         let mut state = self.lock();
         state.members.retain(|member| member.strong_count() > 0 && !member.ptr_eq(&Arc::downgrade(runner)));
         state.members.push(Arc::downgrade(runner));
+    }
+
+    /// Jobs may choose this namespace: it stays for those that come.
+    pub(crate) fn keep(&self) {
+        self.lock().of_use = Some(Instant::now());
+    }
+
+    /// There are pods of ours, or may be.
+    pub(super) fn is_of_use(&self) {
+        if let Some(of_use) = &mut self.lock().of_use {
+            *of_use = Instant::now();
+        }
+    }
+
+    /// Whether it is to stay although nobody has it.
+    pub(super) fn is_kept(&self, now: Instant) -> bool {
+        self.lock().of_use.is_some_and(|at| now.saturating_duration_since(at) < KEPT)
     }
 
     /// The runners whose pods are here.
