@@ -10,12 +10,20 @@ use std::time::Duration;
 
 use gantry_core::error_chain::chain;
 use gantry_core::go_duration;
-use tokio::time::Instant;
+use gantry_kube::{Cluster, CreateError, LeftoverPod, PodRef};
+use gantry_plan::Pod;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::leftovers::LeftoverRemover;
+use crate::member::Shared;
 use crate::poller::{self, Polling};
 use crate::runner::Runner;
-use crate::{tasks, trial, wiring};
+use crate::{redaction, tasks, trial, wiring};
+
+/// How long the answer to the creation of a pod is waited for that nobody needs any more: with it
+/// the pod can be removed at once.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
 
 /// Lets a runner ask for jobs, once it may.
 pub(crate) fn begin(runner: Arc<Runner>, polling: Arc<Polling>, stop: CancellationToken) {
@@ -39,7 +47,7 @@ async fn prove(runner: &Runner, stop: &CancellationToken) -> bool {
     let mut pause = settings.min_backoff;
     loop {
         let begun = Instant::now();
-        match attempt(runner, stop).await {
+        match Box::pin(attempt(runner, stop)).await {
             _ if stop.is_cancelled() => return false,
             Ok(()) => {
                 let seconds = begun.elapsed().as_secs_f64();
@@ -55,7 +63,7 @@ async fn prove(runner: &Runner, stop: &CancellationToken) -> bool {
                 runner.shared.health.unproven(name, &why);
             }
         }
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        if stop.run_until_cancelled(sleep(pause)).await.is_none() {
             return false;
         }
         pause = longer(pause, settings.max_backoff);
@@ -75,12 +83,13 @@ async fn attempt(runner: &Runner, stop: &CancellationToken) -> Result<(), String
         ..wiring::context(&shared.system_id, &shared.manager_host, &shared.alone)
     };
     let plan = trial::plan(settings, &context, None)?;
-    let access = wiring::cluster(settings);
-    let connected = shared.outside.cluster(access, plan.namespace.clone(), trial::SELECTOR.to_owned()).await;
+    let connecting =
+        shared.outside.cluster(wiring::cluster(settings), plan.namespace.clone(), trial::SELECTOR.to_owned());
+    let Some(connected) = stop.run_until_cancelled(connecting).await else { return Ok(()) };
     let (cluster, driver) = connected.map_err(|error| chain(&error))?;
     let deadline = Instant::now() + plan.start_timeout.min(settings.boot_verify.timeout);
     let work = async {
-        let pod = cluster.create_pod(&plan.pod, deadline, |_| {}).await.map_err(|error| chain(&error))?;
+        let Some(pod) = made(runner, &cluster, (plan.pod, deadline), stop).await? else { return Ok(()) };
         let started = stop.run_until_cancelled(trial::started(&cluster, &pod, &shared.helper, deadline)).await;
         if let Err(why) = trial::removed(&cluster, &pod).await {
             tracing::warn!(pod = pod.name, "boot_verify: the trial pod could not be removed: {why}");
@@ -93,18 +102,28 @@ async fn attempt(runner: &Runner, stop: &CancellationToken) -> Result<(), String
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::longer;
-
-    #[test]
-    fn pauses_grow_up_to_a_limit() {
-        let [one, four, ten] = [1, 4, 10].map(Duration::from_secs);
-        assert_eq!(longer(one, ten), 2 * one);
-        assert_eq!(longer(2 * four, ten), ten);
-        assert_eq!(longer(ten, ten), ten);
-        assert_eq!(longer(ten, four), ten, "a first pause beyond the limit stays as it is");
+/// Makes the pod; nothing if told to stop. One that may come without that being known is removed.
+async fn made(
+    runner: &Runner,
+    cluster: &Cluster,
+    (pod, deadline): (Pod, Instant),
+    stop: &CancellationToken,
+) -> Result<Option<PodRef>, String> {
+    let late = async {
+        stop.cancelled().await;
+        sleep(LAST_ANSWER).await;
+    };
+    let made = tokio::select! {
+        made = cluster.create_pod(&pod, deadline, |_| {}) => Some(made),
+        () = late => None,
+    };
+    if matches!(made, None | Some(Err(CreateError::Unreachable { .. }))) {
+        let Shared { jobs, stop_jobs, .. } = &*runner.shared;
+        let leftovers = LeftoverRemover::new(jobs.clone(), stop_jobs.clone(), redaction::guard(None, []));
+        leftovers.remove(cluster.clone(), LeftoverPod::Requested(Box::new(pod)));
     }
+    made.transpose().map_err(|error| chain(&error))
 }
+
+#[cfg(test)]
+mod tests;
