@@ -84,6 +84,8 @@ struct Keeper<'r> {
     heartbeats: Heartbeats,
     /// When the Deployment was written last, and with how many pods.
     written: Option<(Instant, u32)>,
+    /// It was asked for, and may be there although no answer has come.
+    may_exist: bool,
     class: Class,
     /// What went wrong last, which is said once.
     trouble: Option<String>,
@@ -105,6 +107,7 @@ impl<'r> Keeper<'r> {
             level: Level::default(),
             heartbeats: Heartbeats::default(),
             written: None,
+            may_exist: false,
             class: Class::Unmade,
             trouble: None,
         }
@@ -217,6 +220,7 @@ impl<'r> Keeper<'r> {
         let (settings, cluster) = (&self.runner.settings, self.runner.cluster());
         let fleet = self.runner.fleet(cluster.namespace());
         let deployment = gantry_plan::pause_deployment(settings, (&shared.system_id, &fleet), pods, &heartbeat);
+        let may_exist = std::mem::replace(&mut self.may_exist, true);
         match cluster.apply_deployment(&deployment).await {
             Ok(found) => {
                 let ready = found.status.and_then(|status| status.ready_replicas).unwrap_or(0);
@@ -228,7 +232,10 @@ impl<'r> Keeper<'r> {
                 }
                 self.trouble = None;
             }
-            Err(error) => self.failed("apply_state", &error),
+            Err(error) => {
+                self.may_exist = may_exist || error.fault.is_transient();
+                self.failed("apply_state", &error);
+            }
         }
     }
 
@@ -241,7 +248,7 @@ impl<'r> Keeper<'r> {
     }
 
     async fn remove(&mut self) {
-        if self.written.is_none() {
+        if self.written.is_none() && !self.may_exist {
             return;
         }
         let name = gantry_plan::pause_name(&self.runner.settings, &self.runner.shared.system_id);

@@ -1,6 +1,7 @@
 //! How many pause pods there are, whose they are, and a daemon that keeps them with an API server
 //! which knows nothing but one Deployment.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use gantry_config::RunnerSettings;
 use gantry_config::settings::kubernetes::Autoscaler;
 use gantry_gitlab::{
     Body, ByteStream, Client, ClientError, ClientOptions, Timeouts, Transport, TransportError, TransportFault,
@@ -23,7 +25,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Heartbeats, LEFT, Level, wanted};
 use crate::server::BindError;
-use crate::{App, Network, Options, Outside, signal_channel};
+use crate::{App, Network, Options, Outside, Signal, signal_channel};
 
 fn autoscaler(more: &str) -> Autoscaler {
     let text = format!(
@@ -112,10 +114,11 @@ impl Outside for NoGitLab {
     }
 }
 
-/// Says what is asked about Deployments, of which there is one; knows nothing else.
+/// Says what is asked about Deployments, of which there is one or none; knows nothing else.
 #[derive(Clone)]
 struct ApiServer {
-    deployment: Value,
+    /// Without it nobody hears what comes of making one.
+    deployment: Option<Value>,
     asked: mpsc::UnboundedSender<Method>,
 }
 
@@ -124,14 +127,16 @@ async fn answer(State(server): State<ApiServer>, request: axum::extract::Request
         return StatusCode::NOT_FOUND.into_response();
     }
     let method = request.method().clone();
+    let items = Vec::from_iter(&server.deployment);
     let found = match method {
-        Method::GET => {
-            let items = [&server.deployment];
-            json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {}, "items": items})
-        }
-        _ => server.deployment,
+        Method::GET => json!({"apiVersion": "apps/v1", "kind": "DeploymentList", "metadata": {}, "items": items}),
+        Method::DELETE => json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Success"}),
+        _ => server.deployment.clone().unwrap_or_default(),
     };
     let _ = server.asked.send(method);
+    if found.is_null() {
+        std::future::pending::<()>().await;
+    }
     axum::Json(found).into_response()
 }
 
@@ -149,22 +154,24 @@ async fn entries_with_one_token_have_the_pause_pods_of_the_one_with_policies() {
 
 const SYSTEM_ID: &str = "s_0123456789ab";
 
-async fn pause_pods_are_kept((without, with): (&str, &str)) {
+/// A daemon with these entries, by name and further settings, on an API server; what that is asked;
+/// and what serves.
+async fn daemon(
+    entries: [(&str, &str); 2],
+    left: impl FnOnce(&RunnerSettings) -> Option<Value>,
+) -> (App, mpsc::UnboundedReceiver<Method>, impl Future<Output = io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let entry = |name: &str, more: &str| {
+    let entries = entries.map(|(name, more)| {
         format!(
             "[[runners]]\nname = \"{name}\"\nurl = \"http://gitlab.test\"\ntoken = \"glrt-a\"\n\
              executor = \"kubernetes\"\n[runners.kubernetes]\nhost = \"http://{address}\"\nnamespace = \"ci\"\n{more}"
         )
-    };
-    let policy = "[[runners.kubernetes.autoscaler.policy]]\nidle_count = 1\n";
-    let text = format!("concurrent = 4\n{}{}", entry(without, ""), entry(with, policy));
+    });
+    let text = format!("concurrent = 4\n{}", entries.concat());
     let settings = gantry_config::load(&text, &|_| None).expect("a file").settings;
-    let fleet = Fleet::of(None, &settings.runners[0].url, "ci");
-    let left = gantry_plan::pause_deployment(&settings.runners[0], (SYSTEM_ID, &fleet), 5, "2026-11-30T07:00:00Z");
-    let (asked, mut heard) = mpsc::unbounded_channel();
-    let server = ApiServer { deployment: serde_json::to_value(left).expect("JSON"), asked };
+    let (asked, heard) = mpsc::unbounded_channel();
+    let server = ApiServer { deployment: left(&settings.runners[0]), asked };
     let serving = axum::serve(listener, axum::Router::new().fallback(answer).with_state(server));
 
     let directory = tempfile::tempdir().expect("a directory");
@@ -180,7 +187,21 @@ async fn pause_pods_are_kept((without, with): (&str, &str)) {
         built_at: String::new(),
         outside: Arc::new(NoGitLab),
     };
-    let app = App::build(options).await.expect("a daemon");
+    (App::build(options).await.expect("a daemon"), heard, async move {
+        let _directory = directory;
+        serving.await
+    })
+}
+
+const POLICY: &str = "[[runners.kubernetes.autoscaler.policy]]\nidle_count = 1\n";
+
+async fn pause_pods_are_kept((without, with): (&str, &str)) {
+    let left = |settings: &RunnerSettings| {
+        let fleet = Fleet::of(None, &settings.url, "ci");
+        let left = gantry_plan::pause_deployment(settings, (SYSTEM_ID, &fleet), 5, "2026-11-30T07:00:00Z");
+        Some(serde_json::to_value(left).expect("JSON"))
+    };
+    let (app, mut heard, serving) = daemon([(without, ""), (with, POLICY)], left).await;
     let (_signals, receiver) = signal_channel();
     let kept = async {
         while let Some(method) = heard.recv().await {
@@ -193,6 +214,29 @@ async fn pause_pods_are_kept((without, with): (&str, &str)) {
     tokio::select! {
         () = kept => {}
         _ = app.run(receiver) => unreachable!("nobody has told it to end"),
+        _ = serving => unreachable!("it serves for ever"),
+    }
+}
+
+/// The first Deployment is made when the process is told to end: it may have come about.
+#[tokio::test]
+async fn pause_pods_whose_creation_was_cut_off_are_removed() {
+    let (app, mut heard, serving) = daemon([("a", POLICY), ("b", "")], |_| None).await;
+    let (signals, receiver) = signal_channel();
+    let removed = async {
+        while let Some(method) = heard.recv().await {
+            match method {
+                Method::PATCH => signals.send(Signal::Stop("terminated")).await.expect("it runs"),
+                Method::DELETE => return,
+                _ => {}
+            }
+        }
+    };
+    let ended = async {
+        tokio::join!(removed, app.run(receiver));
+    };
+    tokio::select! {
+        ended = timeout(BOUND, ended) => ended.expect("it is removed"),
         _ = serving => unreachable!("it serves for ever"),
     }
 }
