@@ -75,6 +75,28 @@ pub(crate) struct Shared {
     pub(crate) sessions: Option<Sessions>,
 }
 
+impl Shared {
+    /// A client for the GitLab of an entry, whose requests count in its metrics; and its names there.
+    ///
+    /// # Errors
+    /// A certificate that the settings name cannot be used.
+    pub(crate) fn gitlab(&self, settings: &RunnerSettings) -> Result<(Client, RunnerLabels), ClientError> {
+        let labels = RunnerLabels {
+            runner: short_token(settings.token.expose()).to_owned(),
+            name: settings.name.clone(),
+            system_id: self.system_id.clone(),
+        };
+        let client = self.outside.gitlab(ClientOptions {
+            on_request: Some({
+                let (metrics, labels) = (Arc::clone(&self.metrics), labels.clone());
+                Arc::new(move |call| metrics.observe(&labels, call))
+            }),
+            ..wiring::gitlab(settings, &self.certificate_directories, self.connection_max_age)
+        })?;
+        Ok((client, labels))
+    }
+}
+
 /// One entry, as those see it who have to do with its jobs.
 pub(crate) struct Member {
     pub(crate) settings: Arc<RunnerSettings>,
@@ -103,18 +125,7 @@ impl Member {
         shared: Arc<Shared>,
         own_slots: Option<Slots>,
     ) -> Result<Self, ClientError> {
-        let labels = RunnerLabels {
-            runner: short_token(settings.token.expose()).to_owned(),
-            name: settings.name.clone(),
-            system_id: shared.system_id.clone(),
-        };
-        let client = shared.outside.gitlab(ClientOptions {
-            on_request: Some({
-                let (metrics, labels) = (Arc::clone(&shared.metrics), labels.clone());
-                Arc::new(move |call| metrics.observe(&labels, call))
-            }),
-            ..wiring::gitlab(&settings, &shared.certificate_directories, shared.connection_max_age)
-        })?;
+        let (client, labels) = shared.gitlab(&settings)?;
         let own = [Some(&settings.token), settings.kubernetes.bearer_token.as_ref()];
         let guard = redaction::guard(None, own.into_iter().flatten());
         let info = wiring::runner_info(&settings);

@@ -15,8 +15,7 @@ use gantry_config::edit::Editor;
 use gantry_core::Secret;
 use gantry_core::backoff;
 use gantry_core::error_chain::chain;
-use gantry_core::short_token::short_token;
-use gantry_gitlab::{Client, ClientOptions};
+use gantry_gitlab::Client;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,9 +25,9 @@ use crate::config_write::{self, KeepError, NewToken};
 use crate::entries::{Entry, TokenLife};
 use crate::events::{Said as _, TokenKeptAgain, TokenKeptLate, TokenLeft, TokenNotRenewed, TokenRenewed, TokenWritten};
 use crate::member::Shared;
-use crate::metrics::{Metrics, RunnerLabels};
+use crate::metrics::Metrics;
 use crate::redaction::{self, Guard};
-use crate::{tasks, wiring};
+use crate::tasks;
 
 /// Pauses after failed exchanges: the first, and the longest, which is short beside the quarter of
 /// a life that is left.
@@ -171,23 +170,11 @@ impl Renewals {
         if !is_due {
             return;
         }
-        let labels = RunnerLabels {
-            runner: short_token(token.expose()).to_owned(),
-            name: settings.name.clone(),
-            system_id: shared.system_id.clone(),
-        };
-        let options = ClientOptions {
-            on_request: Some({
-                let (metrics, labels) = (Arc::clone(&shared.metrics), labels);
-                Arc::new(move |call| metrics.observe(&labels, call))
-            }),
-            ..wiring::gitlab(settings, &shared.certificate_directories, shared.connection_max_age)
-        };
-        let client = shared.outside.gitlab(options);
+        let client = shared.gitlab(settings);
         let (renewals, settings, metrics) = (self.clone(), Arc::clone(settings), Arc::clone(&shared.metrics));
         let exchange = async move {
             let result = match client {
-                Ok(client) => renewals.ask(&client, &settings, &metrics).await,
+                Ok((client, _)) => renewals.ask(&client, &settings, &metrics).await,
                 Err(error) => Err(chain(&error)),
             };
             renewals.finished(&settings, result);
