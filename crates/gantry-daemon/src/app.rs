@@ -205,7 +205,7 @@ impl App {
             server.serve();
         }
         let ended = self.main_loop(signals).await;
-        self.renewals.leave(&self.shared.metrics);
+        self.renewals.leave(&self.shared.metrics).await;
         self.listening.stop();
         if let Some(server) = &self.session_server {
             server.stop();

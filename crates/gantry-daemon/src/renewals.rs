@@ -87,6 +87,15 @@ struct Renewed {
     _guard: Arc<Guard>,
 }
 
+/// A token that is to be written again.
+struct Due {
+    /// What the file has.
+    old: Secret,
+    new: NewToken,
+    /// As in [`Renewed`].
+    is_back: bool,
+}
+
 impl Renewals {
     pub(crate) fn new(file: &Path) -> Self {
         Self { file: file.to_owned(), state: Arc::default(), done: Arc::default(), tasks: TaskTracker::new() }
@@ -122,7 +131,7 @@ impl Renewals {
 
     /// Exchanges what is due, and says what will not be exchanged.
     pub(crate) fn look<'e>(&self, shared: &Arc<Shared>, entries: impl Iterator<Item = &'e mut Entry>, now: Timestamp) {
-        self.save_again(&shared.metrics, Instant::now());
+        self.save_again(&shared.metrics);
         for entry in entries {
             match entry.token_life(now) {
                 TokenLife::Good => {}
@@ -190,8 +199,8 @@ impl Renewals {
 
     /// Writes what the file does not hold yet, whenever it was tried last: this process ends, and
     /// is the only one that knows it.
-    pub(crate) fn leave(&self, metrics: &Metrics) {
-        self.save_again(metrics, Instant::now() + SAVE_PAUSE);
+    pub(crate) async fn leave(&self, metrics: &Metrics) {
+        self.save(self.due(Instant::now() + SAVE_PAUSE), metrics).await;
         if self.with(|state| state.is_busy) {
             TokenLeft.say();
         }
@@ -204,7 +213,7 @@ impl Renewals {
         let expires = given.token_expires_at.as_deref().and_then(|text| text.parse().ok());
         let token = NewToken { token: given.token, obtained: Timestamp::now(), expires };
         TokenRenewed { runner: &settings.name, until: expires }.say();
-        let saved = config_write::keep_token(&self.file, &settings.token, &token);
+        let saved = self.keep(&settings.token, &token).await;
         let save_at = self.save_at(&saved, metrics);
         let renewed = Renewed { token, save_at, is_back: false, _guard: guard };
         self.with(|state| state.new.insert(settings.token.clone(), renewed));
@@ -220,15 +229,38 @@ impl Renewals {
         }
     }
 
-    /// Writes again what is due by then.
-    fn save_again(&self, metrics: &Metrics, by: Instant) {
-        let due: Vec<(Secret, NewToken, bool)> = self.with(|state| {
+    /// Writes again what is due, beside everything else: another process may hold the file.
+    fn save_again(&self, metrics: &Arc<Metrics>) {
+        let due = self.due(Instant::now());
+        if due.is_empty() {
+            return;
+        }
+        let (renewals, metrics) = (self.clone(), Arc::clone(metrics));
+        tasks::spawn(self.tasks.track_future(async move { renewals.save(due, &metrics).await }));
+    }
+
+    /// What is to be written again by then. It is not due again while that is done.
+    fn due(&self, by: Instant) -> Vec<Due> {
+        self.with(|state| {
             let is_due = |renewed: &Renewed| renewed.save_at.is_some_and(|at| at <= by);
             let due = state.new.iter().filter(|(_, renewed)| is_due(renewed));
-            due.filter_map(|(old, renewed)| Some((old.clone(), state.newest(old)?.clone(), renewed.is_back))).collect()
-        });
-        for (old, token, is_back) in due {
-            let saved = config_write::keep_token(&self.file, &old, &token);
+            let due: Vec<Due> = due
+                .filter_map(|(old, renewed)| {
+                    Some(Due { old: old.clone(), new: state.newest(old)?.clone(), is_back: renewed.is_back })
+                })
+                .collect();
+            for Due { old, .. } in &due {
+                if let Some(renewed) = state.new.get_mut(old) {
+                    renewed.save_at = Some(Instant::now() + SAVE_PAUSE);
+                }
+            }
+            due
+        })
+    }
+
+    async fn save(&self, due: Vec<Due>, metrics: &Metrics) {
+        for Due { old, new, is_back } in due {
+            let saved = self.keep(&old, &new).await;
             // The file may have the new token by now, or be back only in what was read of it.
             let is_gone = matches!(saved, Err(KeepError::Gone { .. }));
             let save_at = if is_back && is_gone { None } else { self.save_at(&saved, metrics) };
@@ -243,6 +275,13 @@ impl Renewals {
                 }
             });
         }
+    }
+
+    /// Writes a token into the file. Whoever else changes that is waited for.
+    async fn keep(&self, old: &Secret, new: &NewToken) -> Result<usize, KeepError> {
+        let (file, old, new) = (self.file.clone(), old.clone(), new.clone());
+        let kept = tasks::blocking(move || config_write::keep_token(&file, &old, &new)).await;
+        kept.unwrap_or_else(|source| Err(KeepError::Write { path: self.file.display().to_string(), source }))
     }
 
     fn finished(&self, settings: &RunnerSettings, result: Result<(), String>) {
@@ -311,13 +350,13 @@ mod tests {
         for old in ["glrt-first", "glrt-second", "glrt-first"] {
             std::fs::write(&file, format!("[[runners]]\ntoken = \"{old}\"\n")).unwrap();
             assert_eq!(in_force(old).as_deref(), Some("glrt-third"));
-            renewals.save_again(&metrics, Instant::now());
+            renewals.save(renewals.due(Instant::now()), &metrics).await;
             assert!(std::fs::read_to_string(&file).unwrap().contains("\"glrt-third\""), "{old} stays");
         }
         assert_eq!(in_force("glrt-third"), None);
         // It was back only in what was read before the new one was written.
         assert_eq!(in_force("glrt-first").as_deref(), Some("glrt-third"));
-        renewals.save_again(&metrics, Instant::now());
+        renewals.save(renewals.due(Instant::now()), &metrics).await;
         assert!(renewals.with(|state| state.new.values().all(|renewed| renewed.save_at.is_none())));
     }
 
@@ -333,7 +372,22 @@ mod tests {
             renewed(&renewals, "glrt-old", "glrt-new", Some(Instant::now() + SAVE_PAUSE));
         });
         tokio::join!(exchange, renewals.end());
-        renewals.leave(&metrics);
+        renewals.leave(&metrics).await;
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\"glrt-new\""));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_who_change_the_file_are_waited_for_beside_everything_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, "[[runners]]\ntoken = \"glrt-old\"\n").unwrap();
+        let (renewals, metrics) = (Renewals::new(&file), Arc::new(Metrics::new().unwrap()));
+        renewed(&renewals, "glrt-old", "glrt-new", Some(Instant::now()));
+        let held = config_write::hold(&file).unwrap();
+        renewals.save_again(&metrics);
+        assert!(renewals.due(Instant::now()).is_empty(), "it is being written");
+        drop(held);
+        renewals.end().await;
         assert!(std::fs::read_to_string(&file).unwrap().contains("\"glrt-new\""));
     }
 

@@ -1,5 +1,6 @@
 //! The one place where the daemon spawns tasks.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -79,6 +80,15 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     start(Box::pin(work))
+}
+
+/// Runs what may block its thread, as changes of a file do that others change too.
+///
+/// # Errors
+/// It has panicked, or the process ends.
+#[expect(clippy::disallowed_methods, reason = "the one place where the daemon spawns")]
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
 /// The runtime's code for a task is compiled once for each kind of output, not of future, and no
