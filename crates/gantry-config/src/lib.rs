@@ -20,19 +20,18 @@ pub mod periods;
 pub mod pod_patch;
 pub mod problem;
 mod problems;
-pub mod quantity;
 mod report;
 pub mod schema;
 mod section;
 pub mod settings;
 mod words;
 
+pub use gantry_core::quantity::{self, Quantity};
 pub use key::Key;
 pub use keys::keys;
 pub use nearest::nearest;
 pub use problem::{Problem, Severity, UnusableRunner};
 pub use problems::Problems;
-pub use quantity::Quantity;
 pub use settings::{KubernetesSettings, Loaded, RunnerSettings, Settings};
 
 use declare::Table as _;

@@ -19,6 +19,7 @@ pub mod limits;
 mod note_level;
 pub mod outcome;
 pub mod proxy;
+pub mod quantity;
 pub mod redactor;
 pub mod reserved;
 pub mod secret;

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use gantry_core::quantity::Quantity;
+
 /// Before the quota's name, the parts that follow are `requested: `, `used: ` and `limited: `, each
 /// a list such as `pods=1,requests.cpu=500m`.
 const EXCEEDED: &str = "exceeded quota: ";
@@ -22,44 +24,18 @@ impl Quota {
     pub(crate) fn read(message: &str) -> Option<Self> {
         let (_, said) = message.split_once(EXCEEDED)?;
         let (requested, limited) = (amounts(said, "requested: "), amounts(said, "limited: "));
-        let too_much = |(name, amount): (&str, f64)| limited.get(name).is_some_and(|limit| amount > *limit);
+        let too_much = |(name, amount): (&str, Quantity)| limited.get(name).is_some_and(|limit| amount > *limit);
         Some(if requested.into_iter().any(too_much) { Self::TooSmall } else { Self::UsedUp })
     }
 }
 
 /// The amounts of one part; those that are not understood are left out.
-fn amounts<'m>(said: &'m str, part: &str) -> BTreeMap<&'m str, f64> {
+fn amounts<'m>(said: &'m str, part: &str) -> BTreeMap<&'m str, Quantity> {
     let list = said.split_once(part).map_or("", |(_, rest)| rest.split(", ").next().unwrap_or_default());
     list.split(',')
         .filter_map(|amount| amount.split_once('='))
-        .filter_map(|(name, text)| Some((name, quantity(text)?)))
+        .filter_map(|(name, text)| Some((name, Quantity::parse(text).ok()?)))
         .collect()
-}
-
-/// A quantity in Kubernetes' notation.
-fn quantity(text: &str) -> Option<f64> {
-    let end = text.find(|character: char| character.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    let factor = match suffix {
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "" => 1.0,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024_f64.powi(2),
-        "Gi" => 1024_f64.powi(3),
-        "Ti" => 1024_f64.powi(4),
-        "Pi" => 1024_f64.powi(5),
-        "Ei" => 1024_f64.powi(6),
-        _ => return None,
-    };
-    Some(number.parse::<f64>().ok()? * factor)
 }
 
 #[cfg(test)]
@@ -75,6 +51,11 @@ mod tests {
         assert_eq!(read(two), Some(Quota::UsedUp));
         let much = "requested: requests.cpu=2500m, used: requests.cpu=0, limited: requests.cpu=2";
         assert_eq!(read(much), Some(Quota::TooSmall));
+        let exact = "requested: requests.storage=9007199254740993, limited: requests.storage=9007199254740992";
+        for much in ["requested: pods=1, limited: pods=0", "requested: count/pods=2e3, limited: count/pods=1e3", exact]
+        {
+            assert_eq!(read(much), Some(Quota::TooSmall), "{much}");
+        }
         assert_eq!(read("requested: pods=many, limited: pods=1"), Some(Quota::UsedUp));
         assert_eq!(Quota::read("exceeded quota: "), Some(Quota::UsedUp));
         for other in ["", "pods \"x\" is forbidden: User \"u\" cannot create resource \"pods\"", "quota exceeded"] {
