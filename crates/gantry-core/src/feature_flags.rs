@@ -28,6 +28,11 @@ impl FeatureFlag {
         OF_RUNNER.contains(&self.name)
     }
 
+    /// Its value for a job: the runner's entry beats the job's variable, which beats the default.
+    pub fn value(&self, of_runner: Option<bool>, of_job: Option<&str>) -> bool {
+        of_runner.or_else(|| parse_bool(of_job?)).unwrap_or(self.default)
+    }
+
     /// What to say to whoever sets it to `value`; `None` where that changes something, or is the
     /// default.
     pub fn remark(&self, value: bool) -> Option<String> {
@@ -42,6 +47,11 @@ const fn flag(name: &'static str, default: bool, about: &'static str, effect: Ef
 /// The flag of a name.
 pub fn find(name: &str) -> Option<&'static FeatureFlag> {
     FLAGS.iter().find(|flag| flag.name == name)
+}
+
+/// Whether the flag of this name is on for a job, as in [`FeatureFlag::value`].
+pub fn is_on(name: &str, of_runner: Option<bool>, of_job: Option<&str>) -> bool {
+    find(name).is_some_and(|flag| flag.value(of_runner, of_job))
 }
 
 /// Every known flag, in the order in which job logs list those that differ from their default.
@@ -252,7 +262,18 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FLAGS, OF_RUNNER, find};
+    use super::{FLAGS, OF_RUNNER, find, is_on};
+
+    #[test]
+    fn the_runner_beats_the_job_which_beats_the_default() {
+        let values = |name| {
+            [(Some(false), Some("1")), (None, Some("1")), (None, Some("maybe")), (None, None)]
+                .map(|(of_runner, of_job)| is_on(name, of_runner, of_job))
+        };
+        assert_eq!(values("FF_TIMESTAMPS"), [false, true, true, true]);
+        assert_eq!(values("FF_SCRIPT_SECTIONS"), [false, true, false, false]);
+        assert_eq!(values("FF_NOBODYS"), [false; 4]);
+    }
 
     #[test]
     fn names_are_unique() {

@@ -117,10 +117,10 @@ struct Settings {
 
 impl Settings {
     fn read(runner: &RunnerSettings, variables: &Variables) -> Self {
-        let of_job = || feature_flags::parse_bool(variables.get(FAILS_IF_MISSING)?);
+        let of_runner = runner.feature_flags.get(FAILS_IF_MISSING).copied();
         let attempts = variables.get(ATTEMPTS).and_then(|text| text.trim().parse().ok());
         Self {
-            fails_if_missing: runner.feature_flags.get(FAILS_IF_MISSING).copied().or_else(of_job).unwrap_or(true),
+            fails_if_missing: feature_flags::is_on(FAILS_IF_MISSING, of_runner, variables.get(FAILS_IF_MISSING)),
             attempts: attempts.filter(|attempts| (1..=MOST_ATTEMPTS).contains(attempts)).unwrap_or(1),
         }
     }

@@ -210,8 +210,7 @@ impl Reader<'_> {
     }
 }
 
-/// Every known feature flag with its value: the runner's config beats the job's variables, which
-/// beat the defaults.
+/// Every known feature flag with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flags {
     values: Vec<(&'static str, bool)>,
@@ -224,16 +223,14 @@ impl Flags {
         let values = FLAGS
             .iter()
             .map(|flag| {
-                let from_job = || {
-                    let text = variables.get(flag.name).filter(|text| !text.is_empty())?;
-                    let value = parse_bool(text);
-                    if value.is_none() {
-                        warnings
-                            .push(format!("{}: could not parse feature flag, expected bool, got {text}", flag.name));
-                    }
-                    value
-                };
-                (flag.name, config.get(flag.name).copied().or_else(from_job).unwrap_or(flag.default))
+                let of_runner = config.get(flag.name).copied();
+                let of_job = variables.get(flag.name).filter(|text| !text.is_empty());
+                if let (None, Some(text)) = (of_runner, of_job)
+                    && parse_bool(text).is_none()
+                {
+                    warnings.push(format!("{}: could not parse feature flag, expected bool, got {text}", flag.name));
+                }
+                (flag.name, flag.value(of_runner, of_job))
             })
             .collect();
         Self { values, warnings }

@@ -1,7 +1,6 @@
 //! What is said of a job when it has ended: how long its parts have taken, in metrics and in the
 //! trace that GitLab has asked for.
 
-use gantry_config::RunnerSettings;
 use gantry_core::feature_flags;
 use gantry_core::job::JobSpec;
 use tokio::sync::watch;
@@ -34,7 +33,11 @@ impl Runner {
         seen: watch::Receiver<JobView>,
     ) -> Aftermath {
         let traced = Traced::of(spec, self.settings.id, taken, unix_ms);
-        Aftermath { taken, seen, traced, shows_stages: is_on(&self.settings, spec, HIGH_CARDINALITY) }
+        let of_runner = self.settings.feature_flags.get(HIGH_CARDINALITY).copied();
+        let of_job = spec.variables.iter().rev().find(|variable| variable.key == HIGH_CARDINALITY);
+        let of_job = of_job.map(|variable| variable.value.expose());
+        let shows_stages = feature_flags::is_on(HIGH_CARDINALITY, of_runner, of_job);
+        Aftermath { taken, seen, traced, shows_stages }
     }
 
     /// Says how long the parts of a job have taken.
@@ -47,13 +50,4 @@ impl Runner {
             tasks::spawn(self.shared.jobs.track_future(sending.in_current_span()));
         }
     }
-}
-
-/// A feature flag that is off unless somebody sets it: the entry of the runner, else the job.
-fn is_on(runner: &RunnerSettings, job: &JobSpec, flag: &str) -> bool {
-    let of_job = || {
-        let found = job.variables.iter().rev().find(|variable| variable.key == flag)?;
-        feature_flags::parse_bool(found.value.expose())
-    };
-    runner.feature_flags.get(flag).copied().or_else(of_job).unwrap_or(false)
 }
