@@ -22,7 +22,12 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) place_of_ca: Option<&'a str>,
     /// The setting and file of the client's certificate.
     pub(crate) cert: Option<&'a str>,
+    /// Those of its key. One without the other is not used.
+    pub(crate) key: Option<&'a str>,
 }
+
+/// So many names of a certificate are shown.
+const SHOWN_NAMES: usize = 5;
 
 /// A sentence about `error`.
 pub(crate) fn explain(error: &(dyn Error + 'static), at: &Circumstances<'_>) -> String {
@@ -76,7 +81,7 @@ fn certificate(problem: &CertificateError, at: &Circumstances<'_>) -> Option<Str
             format!("the certificate of {host} is made out to another name; write that name in the URL")
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let names = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
+            let names = names(presented);
             format!(
                 "the certificate of {host} is made out to {names} and not to {host}; write such a name in the URL, or have the \
                  certificate made out to {host}"
@@ -84,6 +89,20 @@ fn certificate(problem: &CertificateError, at: &Circumstances<'_>) -> Option<Str
         }
         _ => return None,
     })
+}
+
+/// The names of a certificate, which come as `DnsName("…")`.
+fn names(presented: &[String]) -> String {
+    let plain = |name: &String| {
+        let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+        inner.trim_matches('"').to_owned()
+    };
+    let shown = presented.iter().take(SHOWN_NAMES).map(plain).collect::<Vec<_>>().join(", ");
+    match presented.len().saturating_sub(SHOWN_NAMES) {
+        0 if shown.is_empty() => "no name".to_owned(),
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// The date that a certificate's validity ends or begins at.
@@ -100,12 +119,15 @@ fn until(problem: &CertificateError) -> String {
 /// The other side has ended the handshake.
 fn refused(alert: AlertDescription, at: &Circumstances<'_>) -> String {
     let host = at.host;
-    match at.cert {
-        Some(cert) => format!("{host} does not accept the client certificate ({alert:?}): look at {cert}"),
-        None => format!(
-            "{host} ended the TLS handshake ({alert:?}): if it asks for a client certificate, set tls-cert-file and tls-key-file"
-        ),
-    }
+    let help = match (at.cert, at.key) {
+        (Some(cert), Some(_)) => {
+            return format!("{host} does not accept the client certificate ({alert:?}): look at {cert}");
+        }
+        (Some(cert), None) => format!("{cert} is of use with its key only: set tls-key-file to it"),
+        (None, Some(key)) => format!("{key} is of use with its certificate only: set tls-cert-file to it"),
+        (None, None) => "set tls-cert-file and tls-key-file".to_owned(),
+    };
+    format!("{host} ended the TLS handshake ({alert:?}): if it asks for a client certificate, {help}")
 }
 
 fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
@@ -119,4 +141,44 @@ fn is_cut_off(error: &(dyn Error + 'static)) -> bool {
 
 fn is_no_http(error: &(dyn Error + 'static)) -> bool {
     causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_certificate_are_plain_and_few() {
+        let presented = |list: &[&str]| names(&list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(presented(&[]), "no name");
+        assert_eq!(
+            presented(&[r#"DnsName("a.test")"#, "IpAddress(192.0.2.1)", "DirectoryName"]),
+            "a.test, 192.0.2.1, DirectoryName"
+        );
+        let many: Vec<String> = (1..=8).map(|n| format!("DnsName(\"{n}.test\")")).collect();
+        assert_eq!(names(&many), "1.test, 2.test, 3.test, 4.test, 5.test and 3 more");
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_was_not_refused() {
+        let said = |cert, key| {
+            let at = Circumstances {
+                scheme: "https",
+                host: "gitlab.test",
+                port: 443,
+                connecting: true,
+                proxy: None,
+                ca: None,
+                place_of_ca: None,
+                cert,
+                key,
+            };
+            refused(AlertDescription::CertificateRequired, &at)
+        };
+        let cert = Some("tls-cert-file /certs/gitlab.test.auth.crt");
+        let alone = said(cert, None);
+        assert!(alone.ends_with("gitlab.test.auth.crt is of use with its key only: set tls-key-file to it"), "{alone}");
+        assert!(said(cert, Some("tls-key-file x")).contains("does not accept the client certificate"));
+        assert!(said(None, Some("tls-key-file x")).contains("tls-key-file x is of use with its certificate only"));
+    }
 }

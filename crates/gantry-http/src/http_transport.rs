@@ -37,6 +37,7 @@ pub struct HttpTransport {
 
 /// A client's certificate that is no file, for messages.
 const GIVEN_CERT: &str = "the configured client certificate";
+const GIVEN_KEY: &str = "the configured key";
 
 /// What is no file.
 struct Given {
@@ -139,8 +140,11 @@ impl HttpTransport {
         let words = self.with(|pool| {
             let identity = pool.files.identity();
             let name = |pem: &Option<Pem>| pem.as_ref().map(|pem| pem.name().to_owned());
-            let (ca, cert) = (name(&identity.ca), name(&identity.cert));
-            let given_cert = self.given.identity.as_ref().map(|_| GIVEN_CERT);
+            let ca = name(&identity.ca);
+            let (cert, key) = match (name(&identity.cert), name(&identity.key), &self.given.identity) {
+                (None, None, Some(_)) => (Some(GIVEN_CERT.to_owned()), Some(GIVEN_KEY.to_owned())),
+                (cert, key, _) => (cert, key),
+            };
             explain(
                 &error,
                 &Circumstances {
@@ -151,7 +155,8 @@ impl HttpTransport {
                     proxy: proxy.as_deref(),
                     ca: ca.as_deref().or(self.given.ca_pem.as_ref().map(|_| "the configured CA")),
                     place_of_ca: place.as_deref(),
-                    cert: cert.as_deref().or(given_cert),
+                    cert: cert.as_deref(),
+                    key: key.as_deref(),
                 },
             )
         });
@@ -168,7 +173,7 @@ impl Pool {
         identity.ca = identity.ca.or_else(|| given.ca_pem.as_ref().map(|text| pem(text, "the configured CA")));
         if let (None, None, Some(given)) = (&identity.cert, &identity.key, &given.identity) {
             identity.cert = Some(pem(&given.cert_pem, GIVEN_CERT));
-            identity.key = Some(pem(given.key_pem.expose(), "the configured key"));
+            identity.key = Some(pem(given.key_pem.expose(), GIVEN_KEY));
         }
         let Tls { config: tls, chain } = configure(host, &identity)?;
         let client = connect(&tls, proxies)?;
