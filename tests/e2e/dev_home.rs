@@ -211,7 +211,7 @@ async fn told(world: Rc<World>) -> anyhow::Result<()> {
 .deploy: {resource_group: production, script: ['sleep 1']}
 first: {extends: .deploy}
 second: {extends: .deploy}
-flaky: {retry: 1, services: ['redis:7'], script: ['test $CI_JOB_ID -gt 3']}
+flaky: {retry: 1, services: ['redis:7', {name: 'docker:24-dind', alias: docker, command: ['--tls=false']}], script: ['test $CI_JOB_ID -gt 3']}
 ";
     let place = repository(dir.path(), pipeline)?.display().to_string();
     let dev = start(&world, dir.path(), "told", &["--repo", &place])?;
@@ -219,7 +219,7 @@ flaky: {retry: 1, services: ['redis:7'], script: ['test $CI_JOB_ID -gt 3']}
     let log = dev.log();
     ensure!(status.code() == Some(0), "{status}: {log}");
     for text in [
-        "Services: nothing listens in redis:7",
+        "Services: nothing listens in docker:24-dind, redis:7",
         "waits for first, which has the resource group production",
         "flaky │ is tried again: try 2",
         "flaky: this was try 2",

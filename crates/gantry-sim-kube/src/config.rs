@@ -69,6 +69,9 @@ pub struct HostTools {
     pub view: ToolView,
     /// Names of containers that get nothing of all this, and what their images have instead.
     pub except: Vec<(String, ImageTools)>,
+    /// Names of the containers that fail without their program. All others wait where this machine
+    /// lacks it, as they do without a command: it would be in their image. `None`: all fail.
+    pub need_programs: Option<Vec<String>>,
 }
 
 /// What an image has beside the tools of the system.
@@ -96,6 +99,11 @@ impl HostTools {
             Some((_, image)) => (&image.env, &image.view),
             None => (&self.env, &self.view),
         }
+    }
+
+    /// Whether a container of this name waits where its program is missing.
+    pub(crate) fn may_wait(&self, container: &str) -> bool {
+        self.need_programs.as_ref().is_some_and(|names| !names.iter().any(|name| name == container))
     }
 }
 

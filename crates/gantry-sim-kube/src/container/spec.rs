@@ -66,6 +66,8 @@ pub struct ContainerSpec {
     pub name: String,
     /// Command and arguments. A command without `/` is looked up in the container's `PATH`.
     pub args: Vec<String>,
+    /// What a container runs instead whose program is not there. Empty: it cannot start.
+    pub otherwise: Vec<String>,
     /// The whole environment. `PATH`, `HOME` (`/root`), `HOSTNAME` and, with a terminal, `TERM` are
     /// added if missing.
     pub env: Vec<(String, String)>,

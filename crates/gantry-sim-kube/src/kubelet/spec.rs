@@ -14,8 +14,8 @@ use crate::{
     validation::quantity::Quantity,
 };
 
-/// What a container does that has no command, neither of its own nor of its image: it waits until
-/// it is told to stop.
+/// What a container does that has no command, neither of its own nor of its image, or none that
+/// this machine has: it waits until it is told to stop.
 const IDLE: [&str; 3] = ["/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"];
 
 /// The runtime's container; the error is kubelet's message for `CreateContainerConfigError`.
@@ -29,6 +29,7 @@ pub(crate) fn container(
     let name = text(container, &["name"]);
     let image = cluster.kubelet.images.of(text(container, &["image"]));
     let tools = cluster.config.host_tools.as_ref().map(|tools| tools.of(name)).filter(|_| image.is_none());
+    let waits = image.is_none() && cluster.config.host_tools.as_ref().is_some_and(|tools| tools.may_wait(name));
     let variables = image.as_ref().map(|image| image.env.as_slice()).or(tools.map(|(variables, _)| variables));
     if let Some(variables) = variables {
         let missing = |(variable, _): &&(String, String)| env.iter().all(|(name, _)| name != variable);
@@ -64,6 +65,7 @@ pub(crate) fn container(
     Ok(ContainerSpec {
         name: format!("{}/{name}", handle.key.name),
         args: command(container, &env, image.as_deref()),
+        otherwise: if waits { idle() } else { Vec::new() },
         mounts: if cluster.kubelet.containers.have_files() { mounts(handle, pod, container)? } else { Vec::new() },
         env,
         cwd: cwd.or_else(|| image.as_ref()?.working_dir.clone()),
@@ -99,7 +101,11 @@ fn command(container: &Value, env: &[(String, String)], image: Option<&Image>) -
     }
     command.extend(args);
     let args = command;
-    if args.is_empty() { IDLE.map(str::to_owned).to_vec() } else { args }
+    if args.is_empty() { idle() } else { args }
+}
+
+fn idle() -> Vec<String> {
+    IDLE.map(str::to_owned).to_vec()
 }
 
 fn capabilities(container: &Value, privileged: bool) -> Capabilities {

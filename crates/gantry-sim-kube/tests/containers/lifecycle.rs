@@ -1,6 +1,6 @@
 //! Start, end, signals, and what must not remain.
 
-use gantry_sim_kube::container::{Runtime, RuntimeError, StartError};
+use gantry_sim_kube::container::{ExecSpec, Runtime, RuntimeError, StartError};
 
 use tokio::task::JoinSet;
 
@@ -58,6 +58,28 @@ async fn missing_and_unusable_programs_are_told_apart() {
     let mut empty = sh("");
     empty.args.clear();
     assert!(world.fail(empty).await.is_users_fault());
+}
+
+#[tokio::test]
+async fn what_stands_for_a_program_runs_only_where_that_is_missing() {
+    let world = World::new();
+    let with = |args: &[&str]| {
+        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
+        let mut spec = sh("");
+        (spec.args, spec.otherwise) = (words(args), words(&["sh", "-c", "echo instead"]));
+        spec
+    };
+    for missing in [vec!["--tls=false"], vec!["/no/such"], vec![""], vec!["", "mysqld"]] {
+        let (status, out, err) = world.run(with(&missing)).await;
+        assert_eq!((status.code, out.as_str()), (0, "instead\n"), "{missing:?}: {err}");
+    }
+    assert_eq!(world.run(with(&["echo", "itself"])).await.1, "itself\n");
+    assert_eq!(world.fail(with(&["/etc/passwd"])).await.to_string(), "exec: \"/etc/passwd\": permission denied");
+    let mut spec = with(&["sleep", "1000"]);
+    spec.otherwise = vec!["true".to_owned()];
+    let container = world.start(spec).await;
+    let exec = ExecSpec { args: vec!["no-such-program".to_owned()], ..ExecSpec::default() };
+    assert!(matches!(container.exec(exec).await, Err(StartError::NotFound { .. })), "for containers only");
 }
 
 #[tokio::test]

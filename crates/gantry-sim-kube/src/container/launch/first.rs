@@ -64,14 +64,18 @@ fn become_the_command(control: &UnixStream, order: &Order, streams: &[OwnedFd]) 
     // Again, since the kernel forgets it when a process changes its user.
     prctl::set_pdeathsig(Signal::SIGKILL).step(|| "bind the container to its keeper".to_owned())?;
 
-    let command = if matches!(order.task, Task::Probe(_)) { None } else { Some(program::find(spec)?) };
+    let command = match order.task {
+        Task::Probe(_) => None,
+        Task::Start(_) => Some(program::find_any(spec)?),
+        Task::Exec { .. } => Some((program::find(spec)?, spec.args.as_slice())),
+    };
     let files: Vec<BorrowedFd<'_>> =
         namespaces.iter().map(|(_, file)| file.as_fd()).chain(terminal.iter().map(AsFd::as_fd)).collect();
     let kinds = namespaces.iter().map(|(kind, _)| *kind).collect();
     let report = Report::Started { pid: 0, in_cgroup: false, namespaces: kinds };
     channel::send(control, &report, &files).step(|| "report the start".to_owned())?;
     match command {
-        Some(command) => Err(program::execute(&command, spec)),
+        Some((path, args)) => Err(program::execute(&path, args, spec)),
         None => Ok(()),
     }
 }

@@ -30,9 +30,25 @@ pub(super) fn reason(error: &io::Error) -> String {
     }
 }
 
+/// The file to execute for a container, and its arguments: those of [`ContainerSpec::otherwise`]
+/// where there is no program.
+pub(super) fn find_any(spec: &ContainerSpec) -> Result<(PathBuf, &[String]), Failure> {
+    let is_nothing = spec.args.first().is_none_or(String::is_empty);
+    match look_up(&spec.args, spec) {
+        Err(failure) if !spec.otherwise.is_empty() && (is_nothing || matches!(failure, Failure::NotFound { .. })) => {
+            Ok((look_up(&spec.otherwise, spec)?, &spec.otherwise))
+        }
+        found => Ok((found?, &spec.args)),
+    }
+}
+
 /// The file to execute.
 pub(super) fn find(spec: &ContainerSpec) -> Result<PathBuf, Failure> {
-    let program = spec.args.first().map_or("", String::as_str);
+    look_up(&spec.args, spec)
+}
+
+fn look_up(args: &[String], spec: &ContainerSpec) -> Result<PathBuf, Failure> {
+    let program = args.first().map_or("", String::as_str);
     let not_executable = |reason: String| Failure::NotExecutable { program: program.to_owned(), reason };
     if program.is_empty() {
         return Err(not_executable("no command specified".to_owned()));
@@ -108,7 +124,7 @@ fn handle_ignored_signals() {
 }
 
 /// Replaces this process. Returns only if that fails.
-pub(super) fn execute(path: &Path, spec: &ContainerSpec) -> Failure {
+pub(super) fn execute(path: &Path, args: &[String], spec: &ContainerSpec) -> Failure {
     let mut command = Command::new(path);
     command.env_clear();
     let defaults = [("PATH", DEFAULT_PATH), ("HOME", "/root"), ("HOSTNAME", spec.hostname.as_str())];
@@ -117,8 +133,8 @@ pub(super) fn execute(path: &Path, spec: &ContainerSpec) -> Failure {
         command.env("TERM", "xterm");
     }
     command.envs(spec.env.iter().map(|(name, value)| (name, value)));
-    let program = spec.args.first().cloned().unwrap_or_default();
-    command.arg0(&program).args(spec.args.iter().skip(1));
+    let program = args.first().cloned().unwrap_or_default();
+    command.arg0(&program).args(args.iter().skip(1));
     handle_ignored_signals();
     // Unlike a bare `execve` this also restores the handling of SIGPIPE, which Rust programs
     // ignore.

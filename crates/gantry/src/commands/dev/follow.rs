@@ -12,6 +12,7 @@ use super::api::{Api, Job, Pipeline};
 use super::log_view::LogView;
 use super::report;
 use super::screen::Screen;
+use super::tools;
 use super::world::{CONCURRENT, Images, World};
 use crate::style::Style;
 
@@ -140,7 +141,10 @@ impl<'s> Follow<'s> {
         };
         let stages: Vec<String> = stages.into_iter().map(stage).collect();
         let services = match self.images {
-            Images::Names => idle_services(&pipeline),
+            Images::Names => {
+                let path = std::env::var_os("PATH");
+                idle_services(&pipeline, &|program| tools::have(program, path.as_deref()))
+            }
             Images::Here => one_network(&pipeline, self.are_more_to_come).map(|why| {
                 self.concurrent = 1;
                 why.to_owned()
@@ -242,16 +246,21 @@ fn one_network(pipeline: &Pipeline, are_more_to_come: bool) -> Option<&'static s
     (has_children || are_more_to_come).then_some(ONE_NETWORK_LATER)
 }
 
-/// What to say of services that would be programs of their images, which are names here.
-fn idle_services(pipeline: &Pipeline) -> Option<String> {
-    let services = pipeline.jobs.iter().flat_map(|job| &job.services).filter(|service| service.is_of_image_alone());
-    let names: BTreeSet<&str> = services.map(|service| service.name.as_str()).collect();
+/// What to say of services that would be programs of their images, which are names here. `have`:
+/// whether this machine has a program.
+fn idle_services(pipeline: &Pipeline, have: &dyn Fn(&str) -> bool) -> Option<String> {
+    let services = pipeline.jobs.iter().flat_map(|job| &job.services);
+    let names: BTreeSet<&str> = services
+        .filter(|service| service.program().is_none_or(|program| !have(program)))
+        .map(|service| service.name.as_str())
+        .collect();
     if names.is_empty() {
         return None;
     }
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
     Some(format!(
-        "Services: nothing listens in {names}, because images are only names here; a `command` of the service is run with the tools of this machine"
+        "Services: nothing listens in {names}, because images are only names here; --images gets them, and a `command` of the service is run where this \
+         machine has its program"
     ))
 }
 
@@ -343,9 +352,12 @@ mod tests {
             status: "pending".to_owned(),
             jobs: vec![Job { services, ..Job::sample("unit", "pending") }],
         };
-        assert_eq!(idle_services(&with(vec![service("mine", &["serve"])])), None);
-        let said =
-            idle_services(&with(vec![service("redis:7", &[]), service("mine", &["x"]), service("redis:7", &[])]));
-        assert!(said.is_some_and(|said| said.starts_with("Services: nothing listens in redis:7, because")));
+        let said = |services| idle_services(&with(services), &|program| program == "serve");
+        assert_eq!(said(vec![service("mine", &["serve"])]), None);
+        let flags = service("docker:dind", &["--tls=false"]);
+        let said = said(vec![service("redis:7", &[]), service("mine", &["serve"]), flags, service("redis:7", &[])]);
+        assert!(
+            said.is_some_and(|said| said.starts_with("Services: nothing listens in docker:dind, redis:7, because"))
+        );
     }
 }

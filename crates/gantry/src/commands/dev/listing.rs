@@ -77,9 +77,9 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Whether its container has nothing to run but what an image would have.
-    pub(super) fn is_of_image_alone(&self) -> bool {
-        self.entrypoint.is_empty() && self.command.is_empty()
+    /// The program that its container runs, unless that is what an image has.
+    pub(super) fn program(&self) -> Option<&str> {
+        self.entrypoint.first().or(self.command.first()).map(String::as_str)
     }
 }
 

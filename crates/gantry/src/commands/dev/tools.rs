@@ -3,7 +3,8 @@
 //! all what is secret there, is for nobody's script.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use gantry_sim_kube::container::ToolView;
@@ -18,11 +19,18 @@ use names::{
 /// nothing but git.
 const HELPER: &str = "helper";
 
+/// The containers of a pod that do not wait where their program is missing: those that are not
+/// services.
+const NO_SERVICES: [&str; 2] = [HELPER, "build"];
+
 /// Where its image has our helper, as an image of ours would: nothing needs to be pushed into it.
 const HELPER_PROGRAMS: &str = "/helper-image";
 
 /// The search path of such an image, which begins there.
 const HELPER_PATH: &str = "/helper-image:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// That of containers where this user has none.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// More links than these in one directory of programs are not followed: somebody has put something
 /// else into the search path.
@@ -81,7 +89,25 @@ pub(super) fn find(variable: &dyn Fn(&str) -> Option<OsString>, helper: ImageToo
     }
     let hidden = search.shown.iter().flat_map(|place| secrets(place)).collect();
     let shown = search.shown.into_iter().map(|place| (place.clone(), place)).collect();
-    HostTools { env, view: ToolView { home, shown, hidden }, except: vec![(HELPER.to_owned(), helper)] }
+    HostTools {
+        env,
+        view: ToolView { home, shown, hidden },
+        except: vec![(HELPER.to_owned(), helper)],
+        need_programs: Some(NO_SERVICES.map(str::to_owned).to_vec()),
+    }
+}
+
+/// Whether containers have this program, which may be a path; `path`: their search path.
+pub(super) fn have(program: &str, path: Option<&OsStr>) -> bool {
+    let is_program = |path: &Path| {
+        let is_executable = |data: std::fs::Metadata| data.is_file() && data.permissions().mode() & 0o111 != 0;
+        std::fs::metadata(path).is_ok_and(is_executable)
+    };
+    if program.contains('/') {
+        return is_program(Path::new(program));
+    }
+    let path = path.unwrap_or_else(|| OsStr::new(USUAL_PATH));
+    !program.is_empty() && std::env::split_paths(path).any(|place| is_program(&place.join(program)))
 }
 
 /// Whether a directory can be the home of containers.

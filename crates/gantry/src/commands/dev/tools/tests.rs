@@ -123,3 +123,22 @@ fn a_home_that_is_a_part_of_the_system_is_none() {
     let home = home(&["x"]);
     assert!(is_home(home.path()) && !is_home(&home.path().join("missing")));
 }
+
+#[test]
+fn a_program_is_a_path_or_in_the_search_path() {
+    let bin = home(&["tool", "text"]);
+    fs::set_permissions(bin.path().join("tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = Some(bin.path().as_os_str());
+    for (program, is_there) in [
+        ("tool", true),
+        ("text", false),
+        ("sh", false),
+        ("--tls=false", false),
+        ("", false),
+        ("/bin/sh", true),
+        ("/no/tool", false),
+    ] {
+        assert_eq!(have(program, path), is_there, "{program:?}");
+    }
+    assert!(have("sh", None));
+}
