@@ -68,6 +68,32 @@ const REFUSED: &[(&str, &str)] = &[
     ("identity", "is not supported here: there is nobody to issue the tokens"),
 ];
 
+/// Keywords that a job without a script of its own cannot have: one with `trigger`, and one that
+/// mirrors a pipeline.
+const OF_SCRIPTS: &[&str] = &[
+    "after_script",
+    "artifacts",
+    "before_script",
+    "cache",
+    "coverage",
+    "dependencies",
+    "hooks",
+    "id_tokens",
+    "identity",
+    "image",
+    "pages",
+    "publish",
+    "release",
+    "retry",
+    "secrets",
+    "services",
+    "tags",
+    "timeout",
+];
+
+/// The only keyword of `default` that such a job inherits.
+const DEFAULT_OF_ALL: &str = "interruptible";
+
 const WHEN: &[&str] = &["on_success", "on_failure", "always", "manual", "delayed"];
 
 /// A job as written.
@@ -136,6 +162,7 @@ pub(super) fn read(name: &str, at: &At, node: &Node, context: &Context<'_>, repo
     let path = format!("jobs:{name}");
     let own = Field::new(node, path.clone());
     check_keys(&own, report);
+    check_kind(&own, report);
     let merged = with_defaults(&own, context.defaults, report);
     let field = Field::new(&merged, path.clone());
     let has_rules = field.get("rules").is_some();
@@ -202,8 +229,8 @@ fn publish(artifacts: &mut Vec<CiArtifact>, directory: Option<&str>) {
 /// What the job has not because an include is missing.
 fn lacking(field: &Field<'_>, context: &Context<'_>, report: &Report) -> Option<String> {
     let no_script = || {
-        let whence =
-            report.may_be_included().filter(|_| !["script", "trigger", "run"].iter().any(|key| field.has(key)))?;
+        let has_script = ["script", "run"].iter().any(|key| field.has(key));
+        let whence = report.may_be_included().filter(|_| !has_script && bridge(field).is_none())?;
         Some(format!("it has no script here: {whence}"))
     };
     context.lacking.map(str::to_owned).or_else(no_script)
@@ -240,12 +267,42 @@ fn check_keys(field: &Field<'_>, report: &mut Report) {
     }
 }
 
+/// What makes a job one without a script of its own, as GitLab tells them apart.
+fn bridge(field: &Field<'_>) -> Option<&'static str> {
+    if field.has("trigger") {
+        return Some("trigger");
+    }
+    let has_script = ["script", "run"].iter().any(|key| field.has(key));
+    let mirrors = !has_script && field.get("needs").is_some_and(|list| needs::mirrors(&list));
+    mirrors.then_some("needs:pipeline")
+}
+
+/// Refuses what a job of its kind cannot have.
+fn check_kind(field: &Field<'_>, report: &mut Report) {
+    let (Some(bridge), Some(map)) = (bridge(field), field.node.as_map()) else { return };
+    for key in ["script", "run"] {
+        if let Some(entry) = map.get(key) {
+            let text = format!("config: these keys cannot be used together: {key}, {bridge}");
+            report.problem(&entry.at, &field.path, &text);
+        }
+    }
+    for (key, entry) in map.iter().filter(|(key, _)| OF_SCRIPTS.contains(&key.as_str())) {
+        let text = format!(
+            "config contains unknown keys: {key}; a job with `{bridge}` runs nothing itself: leave it out, or put it into the jobs of that \
+             pipeline"
+        );
+        report.problem(&entry.at, &field.path, &text);
+    }
+}
+
 /// The job with the entries of `default` that it inherits and does not have itself.
 fn with_defaults(field: &Field<'_>, defaults: &Map, report: &mut Report) -> Node {
     let wanted = inherited(field, "default", Some(settings::KEYS), report);
     let mut map = field.node.as_map().map(|map| Map::clone(map)).unwrap_or_default();
+    let is_bridge = bridge(field).is_some();
     for (key, entry) in defaults {
         let inherits = wanted.as_ref().is_none_or(|names| names.contains(key));
+        let inherits = inherits && (!is_bridge || key == DEFAULT_OF_ALL);
         // As in GitLab, a null is no setting: `image: null` inherits too, `before_script: []` does
         // not.
         let has_own = map.get(key).is_some_and(|own| !matches!(own.value.value, Value::Null));
@@ -285,7 +342,7 @@ fn read_script(field: &Field<'_>, at: &At, incomplete: bool, report: &mut Report
     }
     let entry = field.node.as_map().and_then(|map| map.get("script"));
     let broken = entry.is_some_and(|entry| matches!(entry.value.value, Value::Broken));
-    if !incomplete && !broken && !["trigger", "run"].iter().any(|key| field.has(key)) {
+    if !incomplete && !broken && !field.has("run") && bridge(field).is_none() {
         report.problem(at, &field.path, "config should implement a script: keyword");
     }
     Vec::new()

@@ -92,6 +92,12 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Needs {
     needs
 }
 
+/// Whether an entry stands for a whole pipeline: a job without a script then mirrors its state.
+pub(super) fn mirrors(field: &Field<'_>) -> bool {
+    let is_pipeline = |item: &Field<'_>| item.has("pipeline") && !item.has("job");
+    is_pipeline(field) || field.flat_items().iter().any(is_pipeline)
+}
+
 /// `pipeline` with a `job`: its artifacts. Alone it mirrors the state of another project's
 /// pipeline.
 fn upstream(item: &Field<'_>, needs: &mut Needs, report: &mut Report) {

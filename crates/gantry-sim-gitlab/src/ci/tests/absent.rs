@@ -22,6 +22,8 @@ secret:
   secrets: {A: {vault: a/b}}
   id_tokens: {T: {aud: x}}
 elsewhere: {script: x, needs: [{project: a/b, job: c, ref: main, artifacts: true}]}
+mirror: {needs: {pipeline: a/b}, rules: [{if: $CI_COMMIT_BRANCH}]}
+mirrors: {needs: [{pipeline: a/b}]}
 not-today: {script: x, id_tokens: {T: {aud: x}}, rules: [{when: never}]}
 one: {script: echo runs}
 ",
@@ -35,6 +37,8 @@ one: {script: echo runs}
             "secret: `secrets` is not supported here: there is no secret store (.gitlab-ci.yml:6); \
              `id_tokens` is not supported here: there is nobody to issue the tokens (.gitlab-ci.yml:7)",
             "elsewhere: `needs` with `project` is not supported here: there is only this pipeline (.gitlab-ci.yml:8)",
+            "mirror: `needs` with the `pipeline` of a project is not supported here: there is only this project (.gitlab-ci.yml:9)",
+            "mirrors: `needs` with the `pipeline` of a project is not supported here: there is only this project (.gitlab-ci.yml:10)",
         ]
     );
 }
@@ -74,9 +78,10 @@ fn tokens_in_the_defaults_are_those_of_every_job_that_inherits_them() {
 default: {id_tokens: {T: {aud: x}}}
 a: {script: x}
 b: {script: x, inherit: {default: false}}
+c: {trigger: {include: c.yml}}
 ",
     );
-    assert_eq!(run(&pipeline), ["b"]);
+    assert_eq!(run(&pipeline), ["b", "c"], "what starts a pipeline needs no token");
     assert_eq!(
         absent(&pipeline),
         ["a: `id_tokens` is not supported here: there is nobody to issue the tokens (.gitlab-ci.yml:2)"]

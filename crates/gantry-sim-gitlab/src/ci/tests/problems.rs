@@ -186,3 +186,28 @@ fn a_report_that_gitlab_has_taken_out_is_named_with_its_successor() {
           write `coverage_report`, with `coverage_format: cobertura` and `path`"]
     );
 }
+
+#[test]
+fn a_job_that_starts_a_pipeline_runs_nothing_itself() {
+    let said = |keys: &str| problems(&format!("a: {{trigger: {{include: c.yml}}, {keys}}}\n"));
+    assert_eq!(said("script: x"), ["1: jobs:a config: these keys cannot be used together: script, trigger"]);
+    assert_eq!(said("run: [{name: x}]"), ["1: jobs:a config: these keys cannot be used together: run, trigger"]);
+    for key in [
+        "tags: [x]",
+        "image: x",
+        "before_script: [x]",
+        "artifacts: {paths: [x]}",
+        "retry: 1",
+        "cache: {paths: [x]}",
+        "services: [x]",
+        "timeout: 1h",
+    ] {
+        let name = key.split(':').next().unwrap_or_default();
+        let said = said(key);
+        let expected =
+            format!("1: jobs:a config contains unknown keys: {name}; a job with `trigger` runs nothing itself");
+        assert!(said.len() == 1 && said[0].starts_with(&expected), "{said:?}");
+    }
+    let mirror = problems("a: {needs: {pipeline: x/y}, image: x}\n");
+    assert!(mirror.len() == 1 && mirror[0].contains("a job with `needs:pipeline` runs nothing itself"), "{mirror:?}");
+}
